@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Resolve pyproject.toml into the pinned, URL-free lists of this folder (needs uv).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+compile() {
+    uv pip compile --quiet --python-version 3.11 --no-emit-index-url --no-emit-find-links --no-header \
+        --no-annotate "$@"
+}
+compile pyproject.toml --extra cpu --extra s3 --override requirements/overrides-cpu.txt -o requirements/cpu.txt
+compile pyproject.toml --extra cpu --extra dev --override requirements/overrides-cpu.txt \
+    -c requirements/cpu.txt -o requirements/dev.txt
+compile pyproject.toml --extra cuda --extra s3 --override requirements/overrides-cuda.txt -o requirements/cuda.txt
+sed -i '/^-e\|^\.\|^llm-service/d' requirements/cpu.txt requirements/dev.txt requirements/cuda.txt
