@@ -1,0 +1,1 @@
+"""Production inference service: one base model on vLLM, many adapters, several tenants."""

@@ -1,0 +1,179 @@
+"""Every error a caller can see, in one tree; this module imports nothing.
+
+    ServiceError                     500 internal
+    +- InvalidRequest                400 invalid_value: names field, limit and the value given
+    |  +- UnsupportedFeature         400 unsupported: named, not silently ignored
+    |  +- UnsupportedMediaType       415 wrong Content-Type
+    |  +- PayloadTooLarge            413 body over the limit, counted as read
+    +- Unauthenticated               401 no key, or not a live one
+    +- NotFound                      404 unknown model or route, or not allowed: the same answer
+    +- MethodNotAllowed              405
+    +- RequestTimeout                408 the client was too slow to send its body
+    +- TooManyRequests               429 the tenant's own quota or share
+    +- Unavailable                   503 the server cannot take this request now
+    |  +- QueueFull                  503 queue_full
+    |  +- NotReady                   503 starting or draining
+    |  +- AdapterQuarantined         503 adapter_quarantined
+    |  +- EngineDead                 503 engine_dead
+    +- DeadlineExceeded              504 the request's own deadline passed
+
+Below it stands ConfigurationError, which no caller sees: it ends the start with one message.
+"""
+
+from typing import ClassVar
+
+
+class ServiceError(Exception):
+    """The service failed; the message is safe to show: no path, address or stack."""
+
+    status: ClassVar[int] = 500
+    type: ClassVar[str] = "internal_error"
+    code: str = "internal"
+    outcome: ClassVar[str] = "error"
+
+    def __init__(
+        self,
+        message: str = "The server failed to answer this request.",
+        *,
+        code: str | None = None,
+        param: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code or type(self).code
+        self.param = param
+        self.retry_after = retry_after
+
+    def body(self, request_id: str) -> dict[str, object]:
+        """The one error shape of the HTTP contract."""
+        return {
+            "error": {
+                "message": self.message,
+                "type": self.type,
+                "code": self.code,
+                "param": self.param,
+                "request_id": request_id,
+            }
+        }
+
+
+class InvalidRequest(ServiceError):
+    """The request breaks the contract; the message names field, limit and value given."""
+
+    status = 400
+    type = "invalid_request_error"
+    code = "invalid_value"
+    outcome = "invalid"
+
+
+class UnsupportedFeature(InvalidRequest):
+    """A field that is known and not served here."""
+
+    code = "unsupported"
+
+
+class UnsupportedMediaType(InvalidRequest):
+    """The body is not declared as JSON."""
+
+    status = 415
+    code = "unsupported_media_type"
+
+
+class PayloadTooLarge(InvalidRequest):
+    """The body is larger than the limit."""
+
+    status = 413
+    code = "payload_too_large"
+
+
+class Unauthenticated(ServiceError):
+    """No key, or not a live one."""
+
+    status = 401
+    type = "authentication_error"
+    code = "invalid_api_key"
+    outcome = "refused"
+
+
+class NotFound(ServiceError):
+    """What was asked for does not exist, or the caller may not use it."""
+
+    status = 404
+    type = "not_found_error"
+    code = "not_found"
+    outcome = "invalid"
+
+
+class MethodNotAllowed(ServiceError):
+    """The route exists, with another method."""
+
+    status = 405
+    type = "invalid_request_error"
+    code = "method_not_allowed"
+    outcome = "invalid"
+
+
+class RequestTimeout(ServiceError):
+    """The client was too slow to send its request."""
+
+    status = 408
+    type = "invalid_request_error"
+    code = "request_timeout"
+    outcome = "invalid"
+
+
+class TooManyRequests(ServiceError):
+    """The tenant is over its own quota or share."""
+
+    status = 429
+    type = "rate_limit_error"
+    code = "rate_limited"
+    outcome = "refused"
+
+
+class Unavailable(ServiceError):
+    """The server cannot take this request now; another try may succeed."""
+
+    status = 503
+    type = "unavailable_error"
+    code = "unavailable"
+    outcome = "refused"
+
+
+class QueueFull(Unavailable):
+    """The bounded queue in front of the engine is full."""
+
+    code = "queue_full"
+
+
+class NotReady(Unavailable):
+    """The server is starting or draining."""
+
+    code = "not_ready"
+
+
+class AdapterQuarantined(Unavailable):
+    """The adapter failed verification or proof and is not served."""
+
+    code = "adapter_quarantined"
+
+
+class EngineDead(Unavailable):
+    """The engine ended; running requests cannot be answered."""
+
+    code = "engine_dead"
+    outcome = "error"
+
+
+class DeadlineExceeded(ServiceError):
+    """The request's deadline passed while it waited or ran."""
+
+    status = 504
+    type = "timeout_error"
+    code = "deadline_exceeded"
+    outcome = "deadline"
+
+
+class ConfigurationError(Exception):
+    """The configuration or a model, adapter or key file cannot be used; ends the start."""
