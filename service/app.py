@@ -12,8 +12,9 @@ from service.adapters.registry import AdapterRegistry
 from service.api.errors import register_error_handlers
 from service.api.middleware import RequestScope
 from service.api.routes import adapters, classify, generate, health, tokenize
+from service.confidence import TOP_LOGPROBS
 from service.context import enter_context, internal_context
-from service.engine.protocol import Engine, Sampling
+from service.engine.protocol import Engine, Sampling, Structure
 from service.gate.gate import Gate
 from service.runtime import Phase, Runtime, Status
 from service.settings import Settings
@@ -83,6 +84,11 @@ def _start_vllm(app: FastAPI) -> EngineStart:
 
 
 async def _warm_up(engine: Engine) -> None:
+    """Take each path through the engine once, so that no user pays for what is loaded lazily."""
     enter_context(internal_context("warm-up", _WARM_UP_SECONDS))
-    async for _ in engine.generate(await engine.render("Hello"), Sampling(max_tokens=2), None):
-        pass
+    prompt = await engine.render("Hello")
+    structure = Structure(choice=["yes", "no"])
+    for sampling in (Sampling(2, logprobs=TOP_LOGPROBS), Sampling(2, structure=structure)):
+        async for _ in engine.generate(prompt, sampling, None):
+            pass
+    await engine.label_logprobs(prompt, [0, 1], None)

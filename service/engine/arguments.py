@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from service.errors import ConfigurationError
-from service.settings import CpuSettings, Settings, nearest
+from service.settings import Settings, nearest
 
 _OURS = {
     "model": "set `model.path`",
@@ -44,7 +44,7 @@ def parse_engine_arguments(settings: Settings) -> Namespace:
     Raises ConfigurationError naming an unknown key with the nearest valid one, a key that the
     service itself decides, or a bad value in vLLM's own words.
     """
-    apply_environment(settings.cpu)
+    apply_environment(settings)
     from vllm.entrypoints.launchers.cli_args import make_arg_parser
     from vllm.utils.argparse_utils import FlexibleArgumentParser
 
@@ -61,17 +61,22 @@ def parse_engine_arguments(settings: Settings) -> Namespace:
     return parser.parse_args([word for item in chosen.items() for word in _words(*item)])
 
 
-def apply_environment(cpu: CpuSettings) -> None:
-    """Set the variables that vLLM reads when imported; those already set win."""
-    cores = cpu.cores
+def apply_environment(settings: Settings) -> None:
+    """Set the variables that vLLM and torch read when imported; those already set win."""
+    cores = settings.cpu.cores
     if cores == "all":
         cores = ",".join(str(core) for core in sorted(os.sched_getaffinity(0)))
-    for name, value in {
+    variables = {
         "VLLM_CPU_OMP_THREADS_BIND": cores,
-        "VLLM_CPU_KVCACHE_SPACE": str(cpu.kv_cache_gib),
+        "VLLM_CPU_KVCACHE_SPACE": str(settings.cpu.kv_cache_gib),
         "VLLM_NO_USAGE_STATS": "1",
         "HF_HUB_OFFLINE": "1",
-    }.items():
+    }
+    if settings.engine.get("enforce_eager") is True:
+        # Eager means no compiler at all: vLLM compiles its log-probability ranks even then, which
+        # holds the first request up for 12 s and needs a C++ compiler where the service runs.
+        variables["TORCHDYNAMO_DISABLE"] = "1"
+    for name, value in variables.items():
         os.environ.setdefault(name, value)
 
 
