@@ -58,7 +58,10 @@ def parse_engine_arguments(settings: Settings) -> Namespace:
     adapters = {"enable_lora": True} if settings.adapters else {}
     chosen = {**_DEFAULTS, **adapters, **arguments, "model": str(settings.model.path)}
     chosen["served_model_name"] = [settings.model.name]
-    return parser.parse_args([word for item in chosen.items() for word in _words(*item)])
+    parsed: Namespace = parser.parse_args(
+        [word for item in chosen.items() for word in _words(*item)]
+    )
+    return parsed
 
 
 def apply_environment(settings: Settings) -> None:
