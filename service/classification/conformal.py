@@ -30,7 +30,7 @@ def conformal_threshold(true_probs: Array, coverage: float) -> float:
         raise ValueError(f"coverage must be between 0 and 1, got {coverage}")
     if not len(true_probs) or not ((true_probs >= 0) & (true_probs <= 1)).all():
         raise ValueError("true_probs must be probabilities of at least one example")
-    # As a fraction of the written number: 0.9 * 110 is above 99 in floats and would ask for 100.
+    # As a fraction of the written number: 100 * 0.55 is above 55 in floats and would give 56.
     rank = math.ceil((len(true_probs) + 1) * Fraction(str(float(coverage))))
     if rank > len(true_probs):
         return 0.0

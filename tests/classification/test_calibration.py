@@ -69,6 +69,12 @@ def test_a_biased_model_is_corrected() -> None:
     assert negative > positive
 
 
+def test_the_temperature_softens_what_the_prior_leaves() -> None:
+    # (0.6 / 0.2) : (0.4 / 0.8) is 6 : 1, whose square root is the odds at temperature 2.
+    calibrated = Calibration(2.0, np.log([0.2, 0.8])).apply(np.log([0.6, 0.4]))
+    assert calibrated[0] - calibrated[1] == pytest.approx(math.log(6) / 2)
+
+
 def test_the_prior_is_the_mean_over_content_free_inputs() -> None:
     prior = content_free_log_prior(np.log([[0.9, 0.1], [0.6, 0.4], [0.3, 0.7]]))
     assert np.exp(prior) == pytest.approx([0.6, 0.4])

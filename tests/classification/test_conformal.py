@@ -51,9 +51,9 @@ def test_new_examples_are_covered_as_often_as_promised() -> None:
 
 
 def test_the_rank_is_that_of_the_written_coverage() -> None:
-    # 110 * 0.9 is 99.00000000000001 in floats: rank 99 of 109, not 100.
-    true_probs = np.arange(1, 110) / 110
-    assert conformal_threshold(true_probs, 0.9) == true_probs[109 - 99]
+    # 100 * 0.55 is 55.00000000000001 in floats: rank 55 of 99, not 56.
+    true_probs = np.arange(1, 100) / 100
+    assert conformal_threshold(true_probs, 0.55) == true_probs[99 - 55]
 
 
 def test_too_few_examples_promise_nothing_but_every_label() -> None:

@@ -49,8 +49,9 @@ def test_scores_come_best_first_and_probs_in_label_order() -> None:
 
 
 def test_equal_scores_keep_the_order_of_the_labels() -> None:
-    result = assemble(NAMES, np.log([0.25, 0.5, 0.25]), ResultOptions())
-    assert [each.label for each in result.scores] == ["politics", "sport", "science"]
+    names = [f"label {at}" for at in range(100)]
+    result = assemble(names, np.log([0.005] * 50 + [0.015] * 50), ResultOptions())
+    assert [each.label for each in result.scores] == names[50:] + names[:50]
 
 
 def test_top_k_shortens_the_scores_only() -> None:

@@ -1,3 +1,6 @@
+import re
+from zlib import crc32
+
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -63,10 +66,20 @@ def test_refuses_a_template_without_a_word_after_the_input(family: str, tail: st
 def test_refuses_a_template_whose_only_word_may_merge_with_the_input(tail: str) -> None:
     def encode(text: str) -> list[int]:
         # Splits at white space only, so whatever touches is one token.
-        return [hash(word) for word in text.split()]
+        return [crc32(word.encode()) for word in text.split()]
 
     with pytest.raises(InvalidRequest, match="merges with the end of the input"):
         Seam.find(encode, tail)
+
+
+def test_refuses_a_template_of_which_only_the_last_token_is_stable() -> None:
+    def encode(text: str) -> list[int]:
+        # One token a character, but a dot takes the dash after it.
+        return [sum(map(ord, token)) for token in re.findall(r"(?s)\.-|.", text)]
+
+    assert encode("a->")[-1] == encode(".->")[-1]
+    with pytest.raises(InvalidRequest, match="merges with the end of the input"):
+        Seam.find(encode, "->")
 
 
 def test_a_trailing_space_that_would_merge_with_every_label_is_refused_by_the_label() -> None:

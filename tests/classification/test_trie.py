@@ -150,6 +150,11 @@ def test_probabilities_below_the_smallest_float_stay_exact() -> None:
     assert first == second == pytest.approx(-2000 - math.log(2), rel=1e-12)
 
 
+def test_an_impossible_end_leaves_the_longer_label() -> None:
+    trie = LabelTrie.build(labels_of((5,), (5, 6)), (END, OTHER_END))
+    assert trie.fold([[-1.0, -math.inf, -math.inf]]) == (-math.inf, 0.0)
+
+
 def test_an_impossible_label_has_probability_zero() -> None:
     trie = LabelTrie.build(labels_of((5,), (6,)), (END,))
     assert trie.fold([[-1.0, -math.inf]]) == (0.0, -math.inf)
