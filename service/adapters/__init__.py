@@ -1,0 +1,1 @@
+"""Adapters before the engine sees them: manifest, sources, verification, golden examples."""
