@@ -78,7 +78,7 @@ class PeftConfig:
         """Whether PEFT puts a LoRA on this module; raises PatternRefused."""
         if _names(self.exclude_modules, module) or not self._is_targeted(module):
             return False
-        if not self.layers or isinstance(self.target_modules, str):
+        if not self.layers or isinstance(self.target_modules, str) or module in self.target_modules:
             return True
         prefixes = [rf"(?:^|.*?\.){pattern}" for pattern in self.layers_pattern]
         for prefix in prefixes or [r".*?\.[^.]*"]:
