@@ -26,7 +26,12 @@ from service.adapters.digest import file_digest
 from service.adapters.download import Download, read_bounded
 from service.adapters.folder import MAX_FOLDER_BYTES, check_listing
 from service.adapters.manifest import MANIFEST_FILE, Manifest
-from service.adapters.manifest_yaml import MAX_MANIFEST_BYTES, load_manifest, parse_manifest
+from service.adapters.manifest_yaml import (
+    MAX_MANIFEST_BYTES,
+    load_manifest,
+    parse_manifest,
+    read_manifest,
+)
 from service.adapters.refusal import AdapterRefused
 from service.adapters.sources import Source, SourceUnreachable, parse_source
 from service.errors import ConfigurationError
@@ -86,7 +91,7 @@ class AdapterCache:
         if offline:
             raise SourceUnreachable(f"{uri}: offline, and the cache does not hold it")
         try:
-            raw = read_bounded(source, MANIFEST_FILE, MAX_MANIFEST_BYTES)
+            raw = _read_manifest(source)
         except SourceUnreachable as error:
             if held is None:
                 raise
@@ -167,6 +172,12 @@ class AdapterCache:
         except (OSError, ValueError, KeyError, TypeError):
             return None
         return self._entry(digest) if isinstance(digest, str) else None
+
+
+def _read_manifest(source: Source) -> bytes:
+    if source.local_folder is not None:
+        return read_manifest(source.local_folder)
+    return read_bounded(source, MANIFEST_FILE, MAX_MANIFEST_BYTES)
 
 
 def _sync(folder: Path) -> None:

@@ -7,6 +7,7 @@ date is text, `1e-3` is a number. Aliases and repeated keys are refused.
 import difflib
 import json
 import re
+import stat
 from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
@@ -74,15 +75,26 @@ _Loader.add_constructor("tag:yaml.org,2002:int", lambda _, node: int(node.value)
 
 def load_manifest(folder: Path) -> Manifest:
     """Read `adapter.yaml` of an adapter's folder; raises AdapterRefused."""
+    return parse_manifest(read_manifest(folder), source=folder.name)
+
+
+def read_manifest(folder: Path) -> bytes:
+    """Return the bytes of `adapter.yaml`, at most one over the limit; raises AdapterRefused.
+
+    A symlink could show another file in a message, and a named pipe would be waited for.
+    """
     path = folder / MANIFEST_FILE
     try:
+        if not stat.S_ISREG(path.lstat().st_mode):
+            raise AdapterRefused(
+                folder.name, MANIFEST_FILE, "is not a file", "a regular file", "a link or pipe"
+            )
         with path.open("rb") as file:
-            raw = file.read(MAX_MANIFEST_BYTES + 1)
+            return file.read(MAX_MANIFEST_BYTES + 1)
     except OSError as error:
         raise AdapterRefused(
             folder.name, MANIFEST_FILE, "cannot be read", "a file", error.strerror
         ) from error
-    return parse_manifest(raw, source=folder.name)
 
 
 def parse_manifest(raw: bytes, *, source: str) -> Manifest:

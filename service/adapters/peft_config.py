@@ -106,14 +106,14 @@ def read_peft_config(adapter: str, folder: Path, max_rank: int) -> PeftConfig:
     if document.get("peft_type") != "LORA":
         raise refuse("peft_type", "LORA", document.get("peft_type"))
     _refuse_unserved(refuse, document)
-    rank = document.get("r")
-    ranks = document.get("rank_pattern") or {}
-    if not isinstance(ranks, dict):
-        raise refuse("rank_pattern", "a map from patterns to ranks", ranks)
-    for key, value in {"r": rank, **{f"rank_pattern {k}": v for k, v in ranks.items()}}.items():
-        if type(value) is not int or not 1 <= value <= max_rank:
-            raise refuse(key, f"a rank from 1 to the engine's max_lora_rank {max_rank}", value)
-    assert isinstance(rank, int)
+    rank = _rank(refuse, "r", document.get("r"), max_rank)
+    patterns = document.get("rank_pattern") or {}
+    if not isinstance(patterns, dict):
+        raise refuse("rank_pattern", "a map from patterns to ranks", patterns)
+    ranks = {
+        pattern: _rank(refuse, f"rank_pattern {pattern}", value, max_rank)
+        for pattern, value in patterns.items()
+    }
     _check_alphas(refuse, document)
     layers = document.get("layers_to_transform")
     layers = [layers] if type(layers) is int else layers or []
@@ -122,14 +122,14 @@ def read_peft_config(adapter: str, folder: Path, max_rank: int) -> PeftConfig:
     targets = _names_or_pattern(refuse, document, "target_modules")
     if not targets:
         raise refuse("target_modules", "module names or a pattern", document.get("target_modules"))
-    patterns = _names_or_pattern(refuse, document, "layers_pattern")
+    layer_lists = _names_or_pattern(refuse, document, "layers_pattern")
     return PeftConfig(
         rank=rank,
         rank_pattern=ranks,
         target_modules=targets,
         exclude_modules=_names_or_pattern(refuse, document, "exclude_modules"),
         layers=tuple(layers),
-        layers_pattern=(patterns,) if isinstance(patterns, str) and patterns else tuple(patterns),
+        layers_pattern=(layer_lists,) if isinstance(layer_lists, str) else layer_lists,
     )
 
 
@@ -178,6 +178,13 @@ def _refuse_unserved(refuse: _Refusal, document: Mapping[str, object]) -> None:
             "true, false or one of " + ", ".join(sorted(_SERVED_INITS)),
             init,
         )
+
+
+def _rank(refuse: _Refusal, key: str, value: object, max_rank: int) -> int:
+    # type() and not isinstance(): true is an int, and no rank.
+    if type(value) is not int or not 1 <= value <= max_rank:
+        raise refuse(key, f"a rank from 1 to the engine's max_lora_rank {max_rank}", value)
+    return value
 
 
 def _check_alphas(refuse: _Refusal, document: Mapping[str, object]) -> None:

@@ -113,6 +113,18 @@ def _fifo(adapter: AdapterFolder) -> None:
     os.mkfifo(adapter.save().path / "pipe")
 
 
+def _manifest_pipe(adapter: AdapterFolder) -> None:
+    path = adapter.save().path / MANIFEST
+    path.unlink()
+    os.mkfifo(path)
+
+
+def _manifest_symlink(adapter: AdapterFolder) -> None:
+    path = adapter.save().path / MANIFEST
+    path.rename(adapter.path.parent / "elsewhere")
+    path.symlink_to(adapter.path.parent / "elsewhere")
+
+
 def _escape(adapter: AdapterFolder) -> None:
     (adapter.save().path.parent / "secret").write_text("s")
     adapter.manifest["files"]["../secret"] = adapter.manifest["files"][CONFIG]
@@ -269,6 +281,8 @@ CASES = [
     # The manifest.
     Case("no manifest", MANIFEST, ("cannot be read",),
          lambda a: (a.save().path / MANIFEST).unlink()),
+    Case("manifest is a pipe", MANIFEST, ("is not a file", "a link or pipe"), _manifest_pipe),
+    Case("manifest is a symlink", MANIFEST, ("is not a file", "found a link"), _manifest_symlink),
     Case("typo", MANIFEST, ("field clasification", "classification (did you mean it?)"),
          _manifest(clasification={"labels": LABELS})),
     Case("typo in the depth", MANIFEST, ("classification.multilabel", "multi_label (did you"),

@@ -12,6 +12,7 @@ from pathlib import Path
 import boto3  # type: ignore[import-untyped]
 import fsspec
 import pytest
+from filelock import FileLock
 from moto.server import ThreadedMotoServer
 
 from service.adapters.base_model import BaseModel
@@ -329,3 +330,19 @@ def test_two_processes_share_one_fetch(base: BaseModel, web: FileServer, tmp_pat
     # Every block of the weights came over the wire once, although both asked for them.
     starts = [start for name, start in web.fetched if name == WEIGHTS]
     assert len(starts) == len(set(starts)) > 1
+
+
+def test_a_lock_that_another_process_keeps_is_named_after_a_while(
+    adapter: AdapterFolder, tmp_path: Path
+) -> None:
+    impatient = AdapterCache(tmp_path / "cache", lock_timeout=0.05)
+    digest = load_manifest(adapter.save().path).digest.removeprefix("sha256:")
+    lock = tmp_path / "cache" / "locks" / f"{digest}.lock"
+    lock.parent.mkdir(parents=True)
+
+    with (
+        FileLock(lock),
+        pytest.raises(ConfigurationError, match=r"sentiment: another process .* for 0\.05 s"),
+    ):
+        impatient.resolve(str(adapter.path))
+    assert impatient.resolve(str(adapter.path)).manifest.name == "sentiment"

@@ -1,9 +1,10 @@
-import importlib.util
+import sys
 from pathlib import Path
 
 import pytest
 
 from service.adapters.cache import AdapterCache
+from service.adapters.refusal import AdapterRefused
 from service.adapters.sources import SourceUnreachable, parse_source
 from service.errors import ConfigurationError
 
@@ -61,15 +62,19 @@ def test_a_secret_in_an_address_is_refused_and_not_shown(uri: str) -> None:
 
 @pytest.mark.parametrize(("uri", "client"), [("gs://b/a", "gcsfs"), ("az://c/a", "adlfs")])
 def test_a_store_whose_client_is_not_installed_names_it(
-    tmp_path: Path, uri: str, client: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uri: str, client: str
 ) -> None:
-    assert importlib.util.find_spec(client) is None, "installed: test it against a server instead"
+    monkeypatch.setitem(sys.modules, client, None)
+
     with pytest.raises(SourceUnreachable, match=client):
         AdapterCache(tmp_path).resolve(uri)
 
 
-def test_a_store_nobody_answers_for_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_store_nobody_answers_for_is_named(tmp_path: Path) -> None:
     with pytest.raises(SourceUnreachable, match=r"https://127\.0\.0\.1:9: adapter\.yaml"):
         AdapterCache(tmp_path).resolve("https://127.0.0.1:9")
+
+
+def test_a_local_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(AdapterRefused, match=r"adapter gone: adapter\.yaml: cannot be read"):
+        AdapterCache(tmp_path / "cache").resolve(str(tmp_path / "gone"))
