@@ -25,52 +25,29 @@ from service.gate.ticket import Prices, Ticket, Usage
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
-    """A number of waiting tickets, their prompt tokens and the output tokens they may produce."""
-
-    tickets: int = 0
-    prompt_tokens: int = 0
-    output_tokens: int = 0
-
-
-@dataclass(frozen=True, slots=True)
 class Backlog:
-    """What waits before a ticket: its tenant's own, and all."""
+    """What waits before a ticket; costs are those that `push` was told to expect."""
 
-    own: Waiting
-    all: Waiting
+    own_tickets: int
+    own_cost: float
+    all_tickets: int
+    all_cost: float
     share: float
     """The part of the service that the tenant is due beside those that wait, in (0, 1]."""
 
 
-class _Line:
-    __slots__ = ("output_tokens", "prompt_tokens", "tickets")
-
-    def __init__(self) -> None:
-        self.tickets = 0
-        self.prompt_tokens = 0
-        self.output_tokens = 0
-
-    def add(self, ticket: Ticket, sign: int) -> None:
-        self.tickets += sign
-        self.prompt_tokens += sign * ticket.prompt_tokens
-        self.output_tokens += sign * ticket.slots * ticket.max_output_tokens
-
-    def sums(self) -> Waiting:
-        return Waiting(self.tickets, self.prompt_tokens, self.output_tokens)
-
-
 class _Tenant:
-    __slots__ = ("counter", "line", "name", "running", "waiting", "weight")
+    __slots__ = ("counter", "expected", "name", "running", "waiting", "weight")
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.counter = 0.0
         self.weight = 1.0
         self.running = 0
-        self.line = _Line()
-        # A dict would scan over the places of those that left at every look at the first.
-        self.waiting: OrderedDict[Ticket, None] = OrderedDict()
+        self.expected = 0.0
+        # Expected costs in order of arrival. A plain dict would scan over the places of those that
+        # left at every look at the first.
+        self.waiting: OrderedDict[Ticket, float] = OrderedDict()
 
 
 class _Account:
@@ -96,13 +73,14 @@ class FairQueue:
         self._running: dict[Ticket, _Account] = {}
         self._floor = 0.0
         self._last: _Tenant | None = None
-        self._line = _Line()
+        self._waiting = 0
+        self._expected = 0.0
         self._weights = 0.0
 
     @property
     def waiting(self) -> int:
         """Tickets that wait."""
-        return self._line.tickets
+        return self._waiting
 
     @property
     def tenants(self) -> int:
@@ -112,14 +90,18 @@ class FairQueue:
     def backlog(self, ticket: Ticket) -> Backlog:
         """What waits before this ticket, which is not pushed yet; its tenant counts as waiting."""
         tenant = self._tenants.get(ticket.tenant)
-        if tenant is None or not tenant.waiting:
-            own, others = Waiting(), self._weights
-        else:
-            own, others = tenant.line.sums(), self._weights - tenant.weight
-        share = ticket.weight / (max(others, 0.0) + ticket.weight)
-        return Backlog(own, self._line.sums(), share)
+        others = self._weights
+        if tenant is not None and tenant.waiting:
+            others -= tenant.weight
+        return Backlog(
+            own_tickets=len(tenant.waiting) if tenant is not None else 0,
+            own_cost=tenant.expected if tenant is not None else 0.0,
+            all_tickets=self._waiting,
+            all_cost=self._expected,
+            share=ticket.weight / (max(others, 0.0) + ticket.weight),
+        )
 
-    def push(self, ticket: Ticket) -> None:
+    def push(self, ticket: Ticket, expected_cost: float) -> None:
         """Let a ticket wait behind its tenant's others; the tenant takes the ticket's weight."""
         tenant = self._tenants.get(ticket.tenant)
         if tenant is None:
@@ -130,9 +112,10 @@ class FairQueue:
         else:
             tenant.weight = ticket.weight
             self._wake(tenant)
-        tenant.waiting[ticket] = None
-        tenant.line.add(ticket, 1)
-        self._line.add(ticket, 1)
+        tenant.waiting[ticket] = expected_cost
+        tenant.expected += expected_cost
+        self._expected += expected_cost
+        self._waiting += 1
 
     def pop(self, limit: int) -> Ticket | None:
         """Start the next ticket and charge its prompt; None if no slot of `limit` is free.
@@ -216,16 +199,18 @@ class FairQueue:
         return None
 
     def _leave(self, tenant: _Tenant, ticket: Ticket) -> None:
-        del tenant.waiting[ticket]
-        tenant.line.add(ticket, -1)
-        self._line.add(ticket, -1)
+        expected = tenant.waiting.pop(ticket)
+        tenant.expected -= expected
+        self._expected -= expected
+        self._waiting -= 1
         if not tenant.waiting:
+            tenant.expected = 0.0
             self._weights -= tenant.weight
             self._backlogged.discard(tenant)
             self._last = tenant
-        if not self.waiting:
-            # A sum of floats drifts; an empty queue is where it is known.
-            self._weights = 0.0
+        if not self._waiting:
+            # Sums of floats drift; an empty queue is where they are known.
+            self._expected = self._weights = 0.0
 
     def _pay(self, tenant: _Tenant, cost: float) -> None:
         tenant.counter += cost / tenant.weight
@@ -236,7 +221,7 @@ class FairQueue:
         if tenant.waiting or tenant.running:
             return
         self._resting.set(tenant, tenant.counter)
-        if not self.waiting and not self._running:
+        if not self._waiting and not self._running:
             # Nobody is owed anything any more: the next to come all start level.
             self._floor = max(self._floor, *(other.counter for other in self._tenants.values()))
             self._last = None

@@ -41,7 +41,6 @@ class Rates:
         self._releases = DecayedRatio(_SPAN_S)
         self._prefill = DecayedRatio(_SPAN_SAMPLES)
         self._token = DecayedRatio(_SPAN_SAMPLES)
-        self._length = DecayedRatio(_SPAN_SAMPLES)
 
     def elapsed(self, seconds: float) -> None:
         """Let time pass with every slot taken.
@@ -70,11 +69,6 @@ class Rates:
         """Count tokens of one sequence and the time they took."""
         self._token.add(seconds, tokens, 1.0)
 
-    def ended(self, output: int, most: int) -> None:
-        """Count a finished ticket's output beside the most it could have had."""
-        if most > 0:
-            self._length.add(output, most, 1.0)
-
     @property
     def service(self) -> float | None:
         """Cost served per second by the full engine."""
@@ -94,9 +88,3 @@ class Rates:
     def token_seconds(self) -> float:
         """Seconds per output token of one sequence; 0 while unknown."""
         return self._token.value or 0.0
-
-    @property
-    def length(self) -> float:
-        """Output tokens per token allowed, in [0, 1]; 1 while unknown."""
-        value = self._length.value
-        return 1.0 if value is None else value

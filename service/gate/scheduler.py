@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from service.gate.admission import Admission, Refusal
+from service.gate.admission import Admission, Forecast, Refusal
 from service.gate.fair_queue import FairQueue
 from service.gate.lazy_heap import LazyHeap
 from service.gate.limiter import Limiter
@@ -31,6 +31,12 @@ class Placement(Enum):
     QUEUED = auto()
 
 
+@dataclass(frozen=True, slots=True)
+class _Wait:
+    since: float
+    forecast: Forecast
+
+
 @dataclass(slots=True)
 class _Run:
     started: float
@@ -43,7 +49,8 @@ class Scheduler:
     """One engine's tickets.
 
     `clock` returns seconds and may jump forward; a step back counts as no time. `limiter` says how
-    many slots there are, `max_waiting` bounds the tickets that wait.
+    many slots there are, `max_waiting` bounds the tickets that wait, `max_wait` the seconds that an
+    accepted one is expected to wait (its deadline does, whatever it is set to).
     """
 
     def __init__(
@@ -52,14 +59,16 @@ class Scheduler:
         limiter: Limiter,
         *,
         max_waiting: int,
+        max_wait: float = math.inf,
         prices: Prices | None = None,
     ) -> None:
         self.rates = Rates()
         self._clock = clock
         self._limiter = limiter
         self._queue = FairQueue(prices)
-        self._admission = Admission(self.rates, self._queue.prices, max_waiting)
+        self._admission = Admission(self.rates, self._queue.prices, max_waiting, max_wait)
         self._deadlines: LazyHeap[Ticket] = LazyHeap()
+        self._waits: dict[Ticket, _Wait] = {}
         self._runs: dict[Ticket, _Run] = {}
         self._late: list[Ticket] = []
         self._seen = clock()
@@ -95,20 +104,23 @@ class Scheduler:
         """
         now = self._tick()
         room = self.in_use < self.limit
+        backlog = self._queue.backlog(ticket)
+        forecast = self._admission.forecast(ticket, backlog)
         if not room:
-            refusal = self._admission.refusal(ticket, self._queue.backlog(ticket), now)
+            refusal = self._admission.refusal(ticket, backlog, forecast, now)
             if refusal is not None:
                 return refusal
         # Whoever waits while there is room is about to be dispatched, and comes first; a ticket
         # that is late already is for `expire` to name.
         at_once = room and not self.waiting and ticket.deadline > now
-        self._queue.push(ticket)
+        self._queue.push(ticket, self._admission.expected_cost(ticket))
         if ticket.deadline < math.inf:
             self._deadlines.set(ticket, ticket.deadline)
-        if not at_once:
-            return Placement.QUEUED
-        self._start(now)
-        return Placement.STARTED
+        if at_once:
+            self._start(now)
+            return Placement.STARTED
+        self._waits[ticket] = _Wait(now, forecast)
+        return Placement.QUEUED
 
     def next_dispatches(self) -> list[Ticket]:
         """Start what waits while a slot is free; the shell runs these tickets now."""
@@ -156,7 +168,8 @@ class Scheduler:
             self.rates.released(ticket.slots)
         if ticket.max_output_tokens == 0:
             self.rates.prefilled(ticket.prompt_tokens - run.cached, max(0.0, now - run.started))
-        self.rates.ended(run.output, ticket.slots * ticket.max_output_tokens)
+        late = ticket.deadline < math.inf and ticket not in self._deadlines
+        self._admission.lengths.add(ticket, run.output, late=late)
         self._deadlines.discard(ticket)
         return self._queue.finish(ticket)
 
@@ -165,6 +178,7 @@ class Scheduler:
         self._tick()
         dropped = self._queue.cancel(ticket)
         if dropped:
+            del self._waits[ticket]
             self._deadlines.discard(ticket)
         return dropped
 
@@ -192,16 +206,23 @@ class Scheduler:
     def _start_waiting(self, now: float) -> list[Ticket]:
         started = []
         while (ticket := self._start(now)) is not None:
+            self._end_wait(ticket, now)
             # It waited for a slot, so its prompt is part of what the full engine serves.
             self.rates.served(self._queue.prices.cost(ticket.prompt_tokens))
             started.append(ticket)
         return started
 
+    def _end_wait(self, ticket: Ticket, now: float) -> None:
+        wait = self._waits.pop(ticket)
+        self._admission.waited(wait.forecast, max(0.0, now - wait.since))
+
     def _collect_late(self, now: float) -> None:
         while (top := self._deadlines.peek()) is not None and top[0] <= now:
             self._deadlines.pop()
-            self._queue.cancel(top[1])
-            self._late.append(top[1])
+            ticket = top[1]
+            if self._queue.cancel(ticket):
+                self._end_wait(ticket, now)
+            self._late.append(ticket)
 
     def _tick(self) -> float:
         now = self._clock()
