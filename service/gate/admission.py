@@ -141,8 +141,8 @@ class Admission:
         return left - token_seconds * self.lengths.needed(ticket, left / token_seconds)
 
     def _refuse(self, backlog: Backlog, wait: float, message: str) -> Refusal:
-        due = backlog.share * backlog.all_cost
-        excess = backlog.own_cost > due * (1 + 1e-6)
+        # The tolerance is for sums of floats: a tenant that is here alone is never over its due.
+        excess = backlog.own_cost > backlog.due * backlog.all_cost * (1 + 1e-6)
         least, most = _RETRY_S
         return Refusal(
             cause=Cause.OWN_EXCESS if excess else Cause.SERVER_FULL,

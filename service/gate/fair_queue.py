@@ -33,7 +33,9 @@ class Backlog:
     all_tickets: int
     all_cost: float
     share: float
-    """The part of the service that the tenant is due beside those that wait, in (0, 1]."""
+    """The part of the service that the tenant gets beside those that wait, in (0, 1]."""
+    due: float
+    """The part that it is due beside all who are here, waiting or running, in (0, 1]."""
 
 
 class _Tenant:
@@ -75,7 +77,8 @@ class FairQueue:
         self._last: _Tenant | None = None
         self._waiting = 0
         self._expected = 0.0
-        self._weights = 0.0
+        self._waiting_weight = 0.0
+        self._present_weight = 0.0
 
     @property
     def waiting(self) -> int:
@@ -90,15 +93,18 @@ class FairQueue:
     def backlog(self, ticket: Ticket) -> Backlog:
         """What waits before this ticket, which is not pushed yet; its tenant counts as waiting."""
         tenant = self._tenants.get(ticket.tenant)
-        others = self._weights
+        waiting, present = self._waiting_weight, self._present_weight
         if tenant is not None and tenant.waiting:
-            others -= tenant.weight
+            waiting -= tenant.weight
+        if tenant is not None and (tenant.waiting or tenant.running):
+            present -= tenant.weight
         return Backlog(
             own_tickets=len(tenant.waiting) if tenant is not None else 0,
             own_cost=tenant.expected if tenant is not None else 0.0,
             all_tickets=self._waiting,
             all_cost=self._expected,
-            share=ticket.weight / (max(others, 0.0) + ticket.weight),
+            share=ticket.weight / (max(waiting, 0.0) + ticket.weight),
+            due=ticket.weight / (max(present, 0.0) + ticket.weight),
         )
 
     def push(self, ticket: Ticket, expected_cost: float) -> None:
@@ -106,11 +112,15 @@ class FairQueue:
         tenant = self._tenants.get(ticket.tenant)
         if tenant is None:
             tenant = self._tenants[ticket.tenant] = _Tenant(ticket.tenant)
-        if tenant.waiting:
-            self._weights += ticket.weight - tenant.weight
-            tenant.weight = ticket.weight
+        change = ticket.weight - tenant.weight
+        if tenant.waiting or tenant.running:
+            self._present_weight += change
         else:
-            tenant.weight = ticket.weight
+            self._present_weight += ticket.weight
+        tenant.weight = ticket.weight
+        if tenant.waiting:
+            self._waiting_weight += change
+        else:
             self._wake(tenant)
         tenant.waiting[ticket] = expected_cost
         tenant.expected += expected_cost
@@ -186,7 +196,7 @@ class FairQueue:
             self._floor = behind.counter
             self._forget()
         tenant.counter = max(tenant.counter, self._floor)
-        self._weights += tenant.weight
+        self._waiting_weight += tenant.weight
         self._backlogged.set(tenant, tenant.counter)
 
     def _next(self) -> _Tenant | None:
@@ -205,12 +215,12 @@ class FairQueue:
         self._waiting -= 1
         if not tenant.waiting:
             tenant.expected = 0.0
-            self._weights -= tenant.weight
+            self._waiting_weight -= tenant.weight
             self._backlogged.discard(tenant)
             self._last = tenant
         if not self._waiting:
             # Sums of floats drift; an empty queue is where they are known.
-            self._expected = self._weights = 0.0
+            self._expected = self._waiting_weight = 0.0
 
     def _pay(self, tenant: _Tenant, cost: float) -> None:
         tenant.counter += cost / tenant.weight
@@ -220,8 +230,10 @@ class FairQueue:
     def _rest(self, tenant: _Tenant) -> None:
         if tenant.waiting or tenant.running:
             return
+        self._present_weight -= tenant.weight
         self._resting.set(tenant, tenant.counter)
         if not self._waiting and not self._running:
+            self._present_weight = 0.0
             # Nobody is owed anything any more: the next to come all start level.
             self._floor = max(self._floor, *(other.counter for other in self._tenants.values()))
             self._last = None

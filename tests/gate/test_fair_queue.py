@@ -145,6 +145,19 @@ def test_backlog_is_what_waits_and_the_share_that_is_due() -> None:
     assert seen.share == pytest.approx(1 / 4)
     assert queue.backlog(ticket("c")).share == pytest.approx(1 / 5)
     assert queue.backlog(ticket("c")).own_tickets == 0
+    assert queue.backlog(ticket("a", weight=9.0)).share == pytest.approx(9 / 10)
+
+
+def test_who_runs_is_here_though_it_does_not_wait() -> None:
+    queue = FairQueue()
+    fill(queue, ticket("runs", weight=3.0))
+    runs = queue.pop(9)
+    assert runs is not None
+    fill(queue, ticket("waits"))
+    seen = queue.backlog(ticket("waits"))
+    assert (seen.share, seen.due) == (1.0, 0.25)
+    queue.finish(runs)
+    assert queue.backlog(ticket("waits")).due == 1.0
 
 
 def test_tenants_that_come_once_are_forgotten() -> None:
@@ -273,6 +286,9 @@ class FairQueueMachine(RuleBasedStateMachine):
         assert math.isclose(seen.all_cost, cost, abs_tol=1e-6)
         others = sum(self.weights[n] for n, line in self.model.waiting.items() if line and n != "a")
         assert math.isclose(seen.share, 1 / (1 + others))
+        here = {name for name, line in self.model.waiting.items() if line}
+        here |= {each.tenant for each in self.model.running}
+        assert math.isclose(seen.due, 1 / (1 + sum(self.weights[n] for n in here - {"a"})))
 
 
 TestFairQueueAgainstThePaper = FairQueueMachine.TestCase
