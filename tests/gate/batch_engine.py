@@ -5,8 +5,8 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from random import Random
 
-from service.gate.admission import Cause, Refusal
-from service.gate.limiter import Limiter
+from service.gate.admission import Refusal
+from service.gate.limiter import Limiter, Targets
 from service.gate.scheduler import Placement, Scheduler
 from service.gate.ticket import Prices, Ticket
 
@@ -39,15 +39,22 @@ class Report:
     good: int = 0
     late: int = 0
 
-    def causes(self, tenant: str) -> set[Cause]:
-        """Why this tenant was refused."""
-        return {refusal.cause for refusal in self.refused[tenant]}
-
 
 class BatchEngine:
-    """Runs sources for a while; every step gives each running sequence one token."""
+    """Runs sources for a while; every step gives each running sequence one token.
 
-    def __init__(self, *sources: Source, max_wait: float = math.inf) -> None:
+    Beyond `knee` sequences its memory is full: each one more makes every step a quarter longer, as
+    preempted sequences are computed again.
+    """
+
+    def __init__(
+        self,
+        *sources: Source,
+        max_wait: float = math.inf,
+        knee: int = CEILING,
+        targets: Targets | None = None,
+    ) -> None:
+        self._knee = knee
         self._sources = sources
         self._random = Random(0)
         self._now = 0.0
@@ -58,7 +65,7 @@ class BatchEngine:
         self.report = Report()
         self.scheduler = Scheduler(
             lambda: self._now,
-            Limiter(CEILING),
+            Limiter(CEILING, targets=targets),
             max_waiting=256,
             max_wait=max_wait,
             prices=self._prices,
@@ -68,7 +75,7 @@ class BatchEngine:
         """Advance the model by so many seconds; the report is that of all so far."""
         end = self._now + seconds
         while self._now < end:
-            self._now += STEP_S + STEP_PER_SLOT_S * len(self._done)
+            self._now += self._step_seconds()
             self._arrive()
             for ticket in list(self._done):
                 self._step(ticket)
@@ -76,6 +83,11 @@ class BatchEngine:
             for ticket in self.scheduler.next_dispatches():
                 self._start(ticket)
         return self.report
+
+    def _step_seconds(self) -> float:
+        running = len(self._done)
+        seconds = STEP_S + STEP_PER_SLOT_S * running
+        return seconds * (1 + max(0, running - self._knee) / 4)
 
     def _arrive(self) -> None:
         for index, source in enumerate(self._sources):

@@ -3,6 +3,7 @@
 import pytest
 
 from service.gate.admission import Cause
+from service.gate.limiter import Targets
 from tests.gate.batch_engine import CEILING, STEP_PER_SLOT_S, STEP_S, BatchEngine, Report, Source
 
 CAPACITY = CEILING / (30.5 * (STEP_S + STEP_PER_SLOT_S * CEILING))
@@ -72,6 +73,14 @@ def test_a_longest_wait_bounds_the_first_token_under_overload() -> None:
     report = engine.run(FIVE_MINUTES)
     assert percentile(report.first_token["a"][settled:], 0.99) < 3.0
     assert report.good > 0.95 * CAPACITY * FIVE_MINUTES
+
+
+def test_an_engine_whose_memory_is_full_is_given_less_and_does_more() -> None:
+    source = Source("a", 2 * CAPACITY)
+    blind = Targets(token=1e9, engine_wait=1e9)
+    fixed = BatchEngine(source, knee=12, targets=blind).run(FIVE_MINUTES)
+    adaptive = BatchEngine(source, knee=12, targets=Targets(token=0.1)).run(FIVE_MINUTES)
+    assert adaptive.good_tokens > 2 * fixed.good_tokens
 
 
 def test_below_capacity_nobody_is_refused() -> None:
