@@ -122,5 +122,5 @@ class _Listener:
 async def eventually(condition: Callable[[], bool], seconds: float = 5.0) -> None:
     """Wait until the condition holds; TimeoutError if it does not within the seconds."""
     async with asyncio.timeout(seconds):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - what it looks at lives in another thread
             await asyncio.sleep(0.002)

@@ -8,14 +8,16 @@ from service.engine.protocol import Adapter, Chunk, LabelRead, Prompt, Sampling
 
 
 class StagedEngine(FakeEngine):
-    """FakeEngine whose next token waits while `frozen` and fails while there is a `failure`.
+    """FakeEngine whose next token waits while `frozen`.
 
-    `starts` counts the generations and label reads it was asked for, refused ones included.
+    While there is a `failure` it is raised once the `spared` tokens have come. `starts` counts
+    the generations and label reads it was asked for, refused ones included.
     """
 
     starts = 0
     frozen = False
     failure: Exception | None = None
+    spared = 0
 
     def generate(
         self, prompt: Prompt, sampling: Sampling, adapter: Adapter | None
@@ -31,7 +33,8 @@ class StagedEngine(FakeEngine):
 
     async def pause(self) -> None:
         await super().pause()
-        while self.frozen:
+        while self.frozen:  # noqa: ASYNC110 - set from another thread
             await asyncio.sleep(0.001)
-        if self.failure:
+        if self.failure and not self.spared:
             raise self.failure
+        self.spared = max(0, self.spared - 1)
