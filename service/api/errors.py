@@ -56,7 +56,10 @@ async def _http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     path = quote(request.scope["path"])
     if error.status_code == 405:
-        return error_response(MethodNotAllowed(f"{request.method} is not served at {path}"))
+        method = quote_name(request.method)
+        response = error_response(MethodNotAllowed(f"{method} is not served at {path}"))
+        response.headers.update(error.headers or {})
+        return response
     if error.status_code == 404:
         return error_response(NotFound(f"There is nothing at {path}"))
     return error_response(InvalidRequest(str(error.detail)[:200]))
