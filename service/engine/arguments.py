@@ -58,7 +58,10 @@ def parse_engine_arguments(settings: Settings) -> Namespace:
     adapters = {"enable_lora": True} if settings.adapters else {}
     chosen = {**_DEFAULTS, **adapters, **arguments, "model": str(settings.model.path)}
     chosen["served_model_name"] = [settings.model.name]
-    return parser.parse_args([word for item in chosen.items() for word in _words(*item)])
+    parsed: Namespace = parser.parse_args(
+        [word for item in chosen.items() for word in _words(*item)]
+    )
+    return parsed
 
 
 def apply_environment(settings: Settings) -> None:
@@ -72,7 +75,7 @@ def apply_environment(settings: Settings) -> None:
         "VLLM_NO_USAGE_STATS": "1",
         "HF_HUB_OFFLINE": "1",
     }
-    if settings.engine.get("enforce_eager") is True:
+    if str(settings.engine.get("enforce_eager")).lower() == "true":
         # Eager means no compiler at all: vLLM compiles its log-probability ranks even then, which
         # holds the first request up for 12 s and needs a C++ compiler where the service runs.
         variables["TORCHDYNAMO_DISABLE"] = "1"

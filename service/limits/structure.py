@@ -19,8 +19,9 @@ from service.settings import LimitSettings
 _MAX_EXPANSION = 4096
 """Symbols that a regex, or a schema's repetitions, may expand to when compiled."""
 
-_REPETITION_KEYS = ("minLength", "maxLength", "minItems", "maxItems", "minProperties")
-_REPETITION_KEYS += ("maxProperties",)
+_REPETITION_KEYS = frozenset(
+    "minLength maxLength minItems maxItems minProperties maxProperties".split()
+)
 
 
 def check_schema(schema: Any, limits: LimitSettings, param: str) -> None:

@@ -7,6 +7,7 @@ import sys
 import tempfile
 import zipfile
 from pathlib import Path
+from typing import Never
 
 from filelock import FileLock
 from tqdm import tqdm
@@ -92,5 +93,5 @@ def _convert(gguf: Path, target: Path) -> None:
     tokenizer.save_pretrained(target)
 
 
-def _bar(what: str, size: int) -> "tqdm[None]":
+def _bar(what: str, size: int) -> "tqdm[Never]":
     return tqdm(total=size, desc=what, unit="B", unit_scale=True)
