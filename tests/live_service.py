@@ -4,11 +4,12 @@ import asyncio
 import socket
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 import uvicorn
@@ -18,12 +19,15 @@ from prometheus_client import CollectorRegistry
 
 from service.api.ops import create_ops_app
 from service.app import create_app
+from service.context import internal_context
 from service.engine.protocol import Engine, ModelInfo
 from service.gate.gate import Gate
 from service.runtime import Status
 from service.settings import ModelSettings, Settings
 from service.telemetry.metrics import Metrics
 from tests.staged_engine import StagedEngine
+
+T = TypeVar("T")
 
 MODEL = "fake"
 MAX_MODEL_LEN = 512
@@ -49,7 +53,7 @@ class LiveService:
         self.app = create_app(self.settings, self.status, self.registry, self.start_engine)
         self._public = _Listener(self.app)
         self._ops = _Listener(create_ops_app(self.status, self.registry))
-        self.url, self.ops_url = self._public.url, self._ops.url
+        self.port, self.url, self.ops_url = self._public.port, self._public.url, self._ops.url
         self._thread = threading.Thread(target=self._run)
 
     def __enter__(self) -> "LiveService":
@@ -80,6 +84,25 @@ class LiveService:
         async with httpx.AsyncClient(base_url=self.url, limits=limits, trust_env=False) as client:
             yield client
 
+    def hold_every_slot(self) -> Callable[[], None]:
+        """Take the whole gate, as if others ran; returns what gives it back."""
+        context = internal_context("others", 30.0)
+        permit = self._on_its_loop(self.gate.acquire(context, self.gate.capacity))
+
+        async def release() -> None:
+            permit.release()
+
+        return lambda: self._on_its_loop(release())
+
+    def outcomes(self) -> Counter[str]:
+        """Answered requests by outcome."""
+        counts: Counter[str] = Counter()
+        for family in self.registry.collect():
+            for sample in family.samples:
+                if sample.name == "inference_requests_total":
+                    counts[sample.labels["outcome"]] += int(sample.value)
+        return counts
+
     def value(self, series: str, **labels: str) -> float:
         """The value of one Prometheus series, 0 while it does not exist."""
         return self.registry.get_sample_value(series, labels) or 0.0
@@ -98,8 +121,12 @@ class LiveService:
         self.engine = StagedEngine(model, gate, metrics, token_seconds=self._token_seconds)
         return self.engine
 
+    def _on_its_loop(self, call: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(call, self._loop).result(timeout=5)
+
     def _run(self) -> None:
         async def serve() -> None:
+            self._loop = asyncio.get_running_loop()
             await asyncio.gather(self._public.serve(), self._ops.serve())
 
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -113,7 +140,8 @@ class _Listener:
         config = uvicorn.Config(app, log_config=None, access_log=False, ws="none", lifespan="on")
         self.server = uvicorn.Server(config)
         self._socket = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
+        self.port: int = self._socket.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
 
     async def serve(self) -> None:
         await self.server.serve(sockets=[self._socket])

@@ -8,10 +8,9 @@ from service.engine.protocol import Adapter, Chunk, LabelRead, Prompt, Sampling
 
 
 class StagedEngine(FakeEngine):
-    """FakeEngine whose next token waits while `frozen`.
+    """FakeEngine that, after `spared` more tokens, waits while `frozen` and raises its `failure`.
 
-    While there is a `failure` it is raised once the `spared` tokens have come. `starts` counts
-    the generations and label reads it was asked for, refused ones included.
+    `starts` counts the generations and label reads it was asked for, refused ones included.
     """
 
     starts = 0
@@ -33,8 +32,10 @@ class StagedEngine(FakeEngine):
 
     async def pause(self) -> None:
         await super().pause()
+        if self.spared:
+            self.spared -= 1
+            return
         while self.frozen:  # noqa: ASYNC110 - set from another thread
             await asyncio.sleep(0.001)
-        if self.failure and not self.spared:
+        if self.failure:
             raise self.failure
-        self.spared = max(0, self.spared - 1)

@@ -84,6 +84,8 @@ class RequestScope:
             return
         try:
             await _until_disconnect(self._app, scope, body, receive, answer)
+        except _ClientGone:
+            raise
         except Exception:
             _log.exception("request %s failed", context.request_id)
             context.failure = ServiceError()
@@ -192,7 +194,7 @@ async def _close_streams(context: RequestContext) -> None:
 
 
 def _timeout_ms(value: str) -> int:
-    if not value.isascii() or not value.isdigit() or not 1 <= int(value) < 1 << 53:
+    if not re.fullmatch(r"[0-9]{1,15}", value) or int(value) < 1:
         raise InvalidRequest(
             f"X-Request-Timeout-Ms: must be a positive number of milliseconds, got {quote(value)}",
             param="X-Request-Timeout-Ms",
