@@ -59,9 +59,9 @@ def test_the_environment_overrides_the_file(file: Path, monkeypatch: pytest.Monk
 def test_settings_are_frozen(file: Path) -> None:
     settings = load_settings(file)
     with pytest.raises(ValidationError, match="frozen"):
-        settings.http.port = 1
+        settings.http.port = 1  # type: ignore[misc]
     with pytest.raises(ValidationError, match="frozen"):
-        settings.http = settings.http
+        settings.http = settings.http  # type: ignore[misc]
 
 
 @pytest.mark.parametrize(
