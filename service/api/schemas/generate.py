@@ -14,6 +14,7 @@ from service.api.schemas.base import (
 from service.engine.protocol import Adapter, Sampling, Structure
 from service.errors import InvalidRequest
 from service.generation import GenerationRequest
+from service.limits.quote import quote
 from service.limits.structure import check_choice, check_regex, check_schema
 from service.settings import LimitSettings
 
@@ -87,7 +88,7 @@ class GenerateRequest(RequestBody):
         stop = [self.stop] if isinstance(self.stop, str) else self.stop or []
         _check_stop(stop, limits)
         if self.n > limits.n:
-            raise InvalidRequest(f"n: at most {limits.n}, got {self.n}", param="n")
+            raise InvalidRequest(f"n: at most {limits.n}, got {quote(self.n)}", param="n")
         return GenerationRequest(
             prompt=self.prompt,
             messages=conversation(self.messages, limits) if self.messages else None,
