@@ -7,7 +7,10 @@ import httpx
 import pytest
 
 from service.settings import ENV_PREFIX
-from tests.live_service import LiveService
+
+pytest.register_assert_rewrite("tests.answers", "tests.engine.contract")
+
+from tests.live_service import LiveService  # noqa: E402 - rewritten modules come after
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -160,7 +160,7 @@ async def _refuse(error: ServiceError, scope: Scope, receive: Receive, answer: _
 
     async def send(message: Message) -> None:
         if message["type"] == "http.response.body" and not isinstance(error, RequestTimeout):
-            await answer.send(message | {"more_body": True})
+            await answer.send({**message, "more_body": True})
             with suppress(TimeoutError):
                 async with asyncio.timeout(_LINGER_SECONDS):
                     while (await receive()).get("more_body", False):

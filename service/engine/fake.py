@@ -188,9 +188,10 @@ class _FakeGeneration:
     def _logprobs(self, index: int, place: int) -> list[TokenLogprob]:
         if self._sampling.logprobs is None:
             return []
-        best = math.log(0.5 + 0.4 * _draw(self._prompt, self._adapter, index, place))
-        top = [best - rank for rank in range(max(1, self._sampling.logprobs))]
-        return [TokenLogprob(best, top)]
+        best = 0.5 + 0.4 * _draw(self._prompt, self._adapter, index, place)
+        others = [(1 - best) / 2**rank for rank in range(1, self._sampling.logprobs)]
+        top = [math.log(probability) for probability in (best, *others)]
+        return [TokenLogprob(top[0], top)]
 
 
 def _draw(prompt: Prompt, adapter: Adapter | None, *parts: object) -> float:
