@@ -1,5 +1,6 @@
 """Zero-shot classification by the base model: labels told apart by their first tokens."""
 
+import asyncio
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -44,6 +45,15 @@ class Classifier:
         total = sum(weights)
         scores = [weight / total for weight in weights]
         return Classification(scores, read.prompt_tokens, read.cached_tokens)
+
+    async def classify_all(self, texts: Sequence[str]) -> list[Classification]:
+        """Score several inputs at once, in their order; the first failure ends them all."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(self.classify(text)) for text in texts]
+        except ExceptionGroup as failed:
+            raise failed.exceptions[0] from None
+        return [task.result() for task in tasks]
 
     def _question(self, text: str) -> str:
         labels = ", ".join(self._labels)

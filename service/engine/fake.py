@@ -27,6 +27,7 @@ from service.errors import (
 )
 from service.gate.gate import Gate
 from service.gate.stream import Progress, StreamObserver, gated
+from service.limits.quote import quote
 
 _WORDS = "the a one of and to in is it for on with as at by from this that be are was".split()
 _VOCAB_SIZE = 256 + 3
@@ -74,7 +75,7 @@ class FakeEngine:
         for token_id in token_ids:
             if not 0 <= token_id < _VOCAB_SIZE:
                 raise InvalidRequest(
-                    f"tokens: ids are 0..{_VOCAB_SIZE - 1}, got {token_id}", param="tokens"
+                    f"tokens: ids are 0..{_VOCAB_SIZE - 1}, got {quote(token_id)}", param="tokens"
                 )
         return bytes(t for t in token_ids if t < 256).decode(errors="replace")
 
@@ -187,9 +188,10 @@ class _FakeGeneration:
     def _logprobs(self, index: int, place: int) -> list[TokenLogprob]:
         if self._sampling.logprobs is None:
             return []
-        best = math.log(0.5 + 0.4 * _draw(self._prompt, self._adapter, index, place))
-        top = [best - rank for rank in range(max(1, self._sampling.logprobs))]
-        return [TokenLogprob(best, top)]
+        best = 0.5 + 0.4 * _draw(self._prompt, self._adapter, index, place)
+        others = [(1 - best) / 2**rank for rank in range(1, self._sampling.logprobs)]
+        top = [math.log(probability) for probability in (best, *others)]
+        return [TokenLogprob(top[0], top)]
 
 
 def _draw(prompt: Prompt, adapter: Adapter | None, *parts: object) -> float:

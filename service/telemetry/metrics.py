@@ -12,15 +12,15 @@ class Metrics:
     """Observes the gate, its streams and the HTTP requests.
 
     Label values are bounded: `model` is a served name, or `none` where no served model was asked
-    for; `route` is a route's template, or `unmatched`.
+    for; `route` is a route's template, or `unmatched`; `outcome` is ok, invalid, refused, deadline,
+    cancelled or error.
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
         self.requests = Counter(
             "inference_requests_total",
-            "Requests by route, model and outcome (ok, invalid, refused, deadline, cancelled, "
-            "error).",
+            "Requests by route, model and outcome.",
             ["route", "model", "outcome"],
             registry=registry,
         )

@@ -1,7 +1,5 @@
 """POST /v1/classify."""
 
-import asyncio
-
 from fastapi import APIRouter
 
 from service.api.dependencies import TheContext, TheRuntime, select_model
@@ -32,9 +30,7 @@ async def classify(
     if body.timeout_ms is not None:
         context.set_timeout(body.timeout_ms)
     classifier = Classifier(runtime.engine, labels, body.instruction)
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(classifier.classify(text)) for text in inputs]
-    results = [task.result() for task in tasks]
+    results = await classifier.classify_all(inputs)
     return ClassifyAnswer(
         id=context.request_id,
         model=body.model,
