@@ -113,6 +113,13 @@ class Scenario(_Model):
         ):
             if len(set(names)) < len(names):
                 raise ValueError(f"{field} must have distinct names, got {', '.join(names)}")
+        steps: tuple[float, ...] = ()
+        if isinstance(self.load, OpenLoad):
+            steps = self.load.steps
+        elif isinstance(self.load, ClosedLoad):
+            steps = self.load.users
+        if len(set(steps)) < len(steps):
+            raise ValueError(f"steps (or users) must be distinct, got {list(steps)}")
         return self
 
     @property
