@@ -38,6 +38,7 @@ class Wire:
             connection_timeout=min(_CONNECT_S, timeout_s),
             network_timeout=timeout_s,
         )
+        self._resolve_once()
 
     def exchange(
         self,
@@ -75,6 +76,15 @@ class Wire:
 
     def close(self) -> None:
         self._client.close()
+
+    def _resolve_once(self) -> None:
+        """Look the host up now: a lookup for each connection would count as the server's time."""
+        pool = self._client._connection_pool
+        try:
+            addresses = pool._resolve()
+        except OSError:
+            return  # Each request will say that the host is unreachable.
+        pool._resolve = lambda: addresses  # type: ignore[method-assign]
 
 
 def encode(request: Request) -> bytes:
