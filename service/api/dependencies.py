@@ -1,0 +1,32 @@
+"""What routes are given."""
+
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from service.context import RequestContext, current_context
+from service.engine.protocol import Adapter
+from service.errors import NotReady
+from service.runtime import Runtime
+
+
+def _runtime(request: Request) -> Runtime:
+    runtime: Runtime | None = getattr(request.app.state, "runtime", None)
+    if runtime is None:
+        raise NotReady("The server is starting.", retry_after=5)
+    return runtime
+
+
+def _context() -> RequestContext:
+    return current_context()
+
+
+TheRuntime = Annotated[Runtime, Depends(_runtime)]
+TheContext = Annotated[RequestContext, Depends(_context)]
+
+
+def select_model(model: str, runtime: Runtime, context: RequestContext) -> Adapter | None:
+    """The adapter that a request asked for, None for the base model; NotFound for neither."""
+    adapter = runtime.adapters.resolve(model)
+    context.model = model
+    return adapter

@@ -1,0 +1,86 @@
+"""Turns every exception of a route into the one error shape."""
+
+import logging
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic_core import to_json
+from starlette.exceptions import HTTPException
+
+from service.context import current_context
+from service.errors import InvalidRequest, MethodNotAllowed, NotFound, ServiceError
+from service.limits.quote import quote
+from service.settings import nearest
+
+_log = logging.getLogger(__name__)
+
+_SHOWN_PROBLEMS = 3
+
+
+def register_error_handlers(app: FastAPI) -> None:
+    """Route errors first, framework errors next, all else last."""
+    app.exception_handler(ServiceError)(_service_error)
+    app.exception_handler(RequestValidationError)(_validation_error)
+    app.exception_handler(HTTPException)(_http_exception)
+
+
+def error_response(error: ServiceError) -> Response:
+    """The answer for an error; remembers it as what ended the request."""
+    context = current_context()
+    context.failure = error
+    headers = {}
+    if error.retry_after is not None:
+        headers["retry-after"] = str(max(1, math.ceil(error.retry_after)))
+    if error.status == 401:
+        headers["www-authenticate"] = "Bearer"
+    body = to_json(error.body(context.request_id))
+    return Response(body, error.status, headers, media_type="application/json")
+
+
+async def _service_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ServiceError)
+    return error_response(error)
+
+
+async def _validation_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    body = getattr(request.scope["route"], "body_field", None)
+    known = getattr(body.field_info.annotation, "model_fields", {}) if body else {}
+    return error_response(explain_validation(error.errors(), known))
+
+
+async def _http_exception(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    path = quote(request.scope["path"])
+    if error.status_code == 405:
+        return error_response(MethodNotAllowed(f"{request.method} is not served at {path}"))
+    if error.status_code == 404:
+        return error_response(NotFound(f"There is nothing at {path}"))
+    return error_response(InvalidRequest(str(error.detail)[:200]))
+
+
+def explain_validation(problems: Sequence[Any], known: Iterable[str]) -> InvalidRequest:
+    """One message for pydantic's problems, each with its field, its limit and the value given."""
+    lines = [_problem(problem, known) for problem in problems[:_SHOWN_PROBLEMS]]
+    if len(problems) > _SHOWN_PROBLEMS:
+        lines.append(f"and {len(problems) - _SHOWN_PROBLEMS} more")
+    return InvalidRequest("; ".join(lines), param=_field(problems[0]) or None)
+
+
+def _field(problem: Mapping[str, Any]) -> str:
+    return ".".join(str(part) for part in problem["loc"][1:])
+
+
+def _problem(problem: Mapping[str, Any], known: Iterable[str]) -> str:
+    field = _field(problem) or "body"
+    if problem["type"] == "extra_forbidden":
+        return f"{quote(field)[1:-1]}: unknown field{nearest(field, known)}"
+    if problem["type"] == "missing":
+        return f"{field}: required"
+    message = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    if problem["type"] == "value_error":
+        return f"{field}: {message}"
+    return f"{field}: must be {message}, got {quote(problem.get('input'))}"

@@ -1,0 +1,66 @@
+"""JSON bodies, parsed strictly and once."""
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from fastapi import Request, Response
+from fastapi.routing import APIRoute
+from pydantic_core import from_json
+
+from service.errors import InvalidRequest, UnsupportedMediaType
+
+_MAX_DEPTH = 64
+
+
+class JsonRoute(APIRoute):
+    """A route whose body, if it has one, must be JSON declared as such.
+
+    Refuses, with a message, other content types, broken JSON or UTF-8, NaN and infinities, lone
+    surrogates, and nesting deeper than 64 levels.
+    """
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def parse_then_handle(request: Request) -> Response:
+            if request.method != "POST":
+                return await handle(request)
+            _check_content_type(request.headers.get("content-type", ""))
+            return await handle(_ParsedRequest(request, parse(await request.body())))
+
+        return parse_then_handle
+
+
+def parse(body: bytes) -> Any:
+    """The value of a JSON document; InvalidRequest saying where it is broken."""
+    try:
+        value = from_json(body, allow_inf_nan=False)
+    except ValueError as error:
+        raise InvalidRequest(f"body: not valid JSON: {error}", code="invalid_json") from None
+    level = [value]
+    for _ in range(_MAX_DEPTH):
+        level = [
+            child
+            for parent in level
+            if isinstance(parent, dict | list)
+            for child in (parent.values() if isinstance(parent, dict) else parent)
+            if isinstance(child, dict | list)
+        ]
+        if not level:
+            return value
+    raise InvalidRequest(f"body: nested deeper than {_MAX_DEPTH} levels", code="invalid_json")
+
+
+class _ParsedRequest(Request):
+    """A request whose JSON is known already."""
+
+    def __init__(self, request: Request, value: Any) -> None:
+        super().__init__(request.scope, request.receive)
+        self._body = b"parsed"
+        self._json = value
+
+
+def _check_content_type(value: str) -> None:
+    kind = value.partition(";")[0].strip().lower()
+    if kind != "application/json":
+        raise UnsupportedMediaType(f"Content-Type: must be application/json, got {kind[:64]!r}")

@@ -1,0 +1,200 @@
+"""What every request passes: identity, bounded body, deadline, disconnects, bookkeeping."""
+
+import asyncio
+import logging
+import re
+import time
+import uuid
+from contextlib import suppress
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.api.errors import error_response
+from service.context import RequestContext, enter_context
+from service.errors import InvalidRequest, PayloadTooLarge, RequestTimeout, ServiceError
+from service.limits.quote import quote
+from service.settings import GateSettings, HttpSettings
+from service.telemetry.metrics import Metrics
+
+_log = logging.getLogger(__name__)
+
+_SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_ID_HEADER = "x-request-id"
+_TIMEOUT_HEADER = "x-request-timeout-ms"
+
+
+class RequestScope:
+    """Pure ASGI: owns a request from its first byte to its last.
+
+    Reads the body whole, within its limits, before the route runs; cancels the route when the
+    client disconnects, streamed or not, also while it waits at the gate; closes the engine streams
+    that the route left open; counts the request once.
+    """
+
+    def __init__(
+        self, app: ASGIApp, http: HttpSettings, gate: GateSettings, metrics: Metrics
+    ) -> None:
+        self._app = app
+        self._http = http
+        self._gate = gate
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        context = self._context(headers)
+        enter_context(context)
+        answer = _Answer(send, context.request_id)
+        outcome = "cancelled"
+        try:
+            await self._serve(scope, headers, context, receive, answer)
+            outcome = context.failure.outcome if context.failure else answer.outcome()
+        except _ClientGone:
+            pass
+        finally:
+            await _close_streams(context)
+            route = getattr(scope.get("route"), "path", "unmatched")
+            self._metrics.answered(context, route, outcome)
+
+    def _context(self, headers: Headers) -> RequestContext:
+        given = headers.get(_ID_HEADER, "")
+        request_id = given if _SANE_ID.fullmatch(given) else uuid.uuid4().hex
+        now = time.monotonic()
+        deadline = now + self._gate.default_timeout_ms / 1000
+        return RequestContext(request_id, now, deadline, self._gate.max_timeout_ms)
+
+    async def _serve(
+        self,
+        scope: Scope,
+        headers: Headers,
+        context: RequestContext,
+        receive: Receive,
+        answer: "_Answer",
+    ) -> None:
+        try:
+            if (timeout := headers.get(_TIMEOUT_HEADER)) is not None:
+                context.set_timeout(_timeout_ms(timeout))
+            body = await self._read_body(headers, receive)
+        except ServiceError as error:
+            answer.close_connection = True
+            await error_response(error)(scope, receive, answer.send)
+            return
+        try:
+            await _until_disconnect(self._app, scope, body, receive, answer)
+        except Exception:
+            _log.exception("request %s failed", context.request_id)
+            context.failure = ServiceError()
+            if not answer.started:
+                await error_response(context.failure)(scope, receive, answer.send)
+
+    async def _read_body(self, headers: Headers, receive: Receive) -> bytes:
+        limit = self._http.max_body_bytes
+        declared = headers.get("content-length", "0")
+        if declared.isdigit() and int(declared) > limit:
+            raise PayloadTooLarge(f"body: at most {limit} bytes, got {declared}")
+        parts: list[bytes] = []
+        size, more = 0, True
+        try:
+            async with asyncio.timeout(self._http.body_timeout_ms / 1000):
+                while more:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        raise _ClientGone
+                    parts.append(message.get("body", b""))
+                    size += len(parts[-1])
+                    more = message.get("more_body", False)
+                    if size > limit:
+                        raise PayloadTooLarge(f"body: at most {limit} bytes, got {size} and more")
+        except TimeoutError:
+            raise RequestTimeout(
+                f"body: not received within {self._http.body_timeout_ms} ms"
+            ) from None
+        return b"".join(parts)
+
+
+class _ClientGone(Exception):
+    """The client closed the connection before its answer was complete."""
+
+
+class _Answer:
+    """The sending side: adds the request id and remembers how far the answer is."""
+
+    def __init__(self, send: Send, request_id: str) -> None:
+        self._send = send
+        self._request_id = request_id
+        self.status: int | None = None
+        self.complete = False
+        self.close_connection = False
+
+    @property
+    def started(self) -> bool:
+        return self.status is not None
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            headers = MutableHeaders(scope=message)
+            headers[_ID_HEADER] = self._request_id
+            if self.close_connection:
+                headers["connection"] = "close"
+        elif message["type"] == "http.response.body":
+            self.complete = not message.get("more_body", False)
+        await self._send(message)
+
+    def outcome(self) -> str:
+        return "ok" if self.status is not None and self.status < 400 else "invalid"
+
+
+async def _until_disconnect(
+    app: ASGIApp, scope: Scope, body: bytes, receive: Receive, answer: _Answer
+) -> None:
+    """Run the app on a body that was read, and cancel it when the client goes away."""
+    task = asyncio.current_task()
+    assert task is not None
+    gone = False
+
+    async def watch() -> None:
+        nonlocal gone
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        if not answer.complete:
+            gone = True
+            task.cancel()
+
+    replay = iter([{"type": "http.request", "body": body, "more_body": False}])
+
+    async def replayed() -> Message:
+        if (message := next(replay, None)) is not None:
+            return message
+        await asyncio.get_running_loop().create_future()
+        raise AssertionError("a request's body is received once")
+
+    watcher = asyncio.create_task(watch())
+    try:
+        await app(scope, replayed, answer.send)
+    except asyncio.CancelledError:
+        if not gone:
+            raise
+        task.uncancel()
+        raise _ClientGone from None
+    finally:
+        watcher.cancel()
+
+
+async def _close_streams(context: RequestContext) -> None:
+    for stream in context.streams:
+        # One still running belongs to a task that its owner has cancelled already.
+        with suppress(RuntimeError, ServiceError):
+            await stream.aclose()
+
+
+def _timeout_ms(value: str) -> int:
+    if not value.isascii() or not value.isdigit() or not 1 <= int(value) < 1 << 53:
+        raise InvalidRequest(
+            f"X-Request-Timeout-Ms: must be a positive number of milliseconds, got {quote(value)}",
+            param="X-Request-Timeout-Ms",
+        )
+    return int(value)

@@ -1,0 +1,94 @@
+"""POST /v1/generate."""
+
+import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import asdict
+from typing import Any
+
+from fastapi import APIRouter, Response
+
+from service import generation
+from service.api.dependencies import TheContext, TheRuntime, select_model
+from service.api.json_body import JsonRoute
+from service.api.schemas.generate import (
+    ConfidenceBody,
+    GenerateAnswer,
+    GenerateRequest,
+    OutputBody,
+    UsageBody,
+)
+from service.api.sse import DONE, EventStream, event, event_stream
+from service.api.timing import timing
+from service.confidence import Confidence
+from service.context import RequestContext
+from service.generation import GenerationRequest, Output, Summary
+from service.runtime import Runtime
+
+router = APIRouter(route_class=JsonRoute, tags=["generation"])
+
+
+@router.post("/v1/generate", response_model=GenerateAnswer)
+async def generate(
+    body: GenerateRequest, runtime: TheRuntime, context: TheContext
+) -> GenerateAnswer | EventStream | Response:
+    """Generate text from a prompt or a conversation, whole or as server-sent events."""
+    adapter = select_model(body.model, runtime, context)
+    task = body.task(adapter, runtime.settings.limits)
+    if body.timeout_ms is not None:
+        context.set_timeout(body.timeout_ms)
+    if body.stream:
+        return await event_stream(_events(runtime, task, context))
+    outputs, usage = await generation.collect(runtime.engine, task)
+    return GenerateAnswer(
+        id=context.request_id,
+        model=body.model,
+        created=int(time.time()),
+        outputs=[_output(output) for output in outputs],
+        usage=UsageBody(**asdict(usage)),
+        timing=timing(context),
+    )
+
+
+async def _events(
+    runtime: Runtime, task: GenerationRequest, context: RequestContext
+) -> AsyncGenerator[bytes, None]:
+    async with aclosing(generation.stream(runtime.engine, task)) as items:
+        async for item in items:
+            if isinstance(item, Summary):
+                yield event(_summary(item, context))
+            else:
+                yield event(
+                    {
+                        "id": context.request_id,
+                        "index": item.index,
+                        "text": item.text,
+                        "finish_reason": item.finish_reason,
+                    }
+                )
+    yield DONE
+
+
+def _summary(summary: Summary, context: RequestContext) -> dict[str, Any]:
+    body = {
+        "id": context.request_id,
+        "model": context.model,
+        "usage": asdict(summary.usage),
+        "timing": timing(context),
+    }
+    if summary.confidence:
+        body["confidence"] = [_confidence(measures) for measures in summary.confidence]
+    return body
+
+
+def _output(output: Output) -> OutputBody:
+    return OutputBody(
+        index=output.index,
+        text=output.text,
+        finish_reason=output.finish_reason or "stop",
+        confidence=_confidence(output.confidence),
+    )
+
+
+def _confidence(measures: Confidence | None) -> ConfidenceBody | None:
+    return ConfidenceBody(**asdict(measures)) if measures else None

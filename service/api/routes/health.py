@@ -1,0 +1,23 @@
+"""GET /health."""
+
+from typing import Literal
+
+from fastapi import APIRouter
+
+from service.api.dependencies import TheRuntime
+from service.api.schemas.base import AnswerBody
+
+router = APIRouter(tags=["health"])
+
+
+class Health(AnswerBody):
+    """The service is ready."""
+
+    status: Literal["ok"] = "ok"
+
+
+@router.get("/health")
+async def health(runtime: TheRuntime) -> Health:
+    """200 when the service is ready for requests."""
+    await runtime.engine.check()
+    return Health()

@@ -1,0 +1,55 @@
+"""OpenAI's chat completions, completions and models, by vLLM's own handlers."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Request
+from fastapi.responses import JSONResponse, Response
+
+from service.api.dependencies import TheContext, TheRuntime, select_model
+from service.api.json_body import JsonRoute
+from service.api.sse import event_stream
+from service.engine.openai import OpenAIAnswer, OpenAISurface
+from service.limits.openai import CHAT_FIELDS, COMPLETION_FIELDS, check_body
+
+router = APIRouter(route_class=JsonRoute, tags=["openai"])
+
+OpenAIBody = Annotated[
+    dict[str, Any], Body(description="As in OpenAI's API reference; vLLM's handlers answer it.")
+]
+
+
+@router.post("/v1/chat/completions")
+async def chat_completions(
+    body: OpenAIBody, request: Request, runtime: TheRuntime, context: TheContext
+) -> Response:
+    """Answer a conversation."""
+    check_body(body, CHAT_FIELDS, runtime.settings.limits)
+    select_model(body["model"], runtime, context)
+    return await _response(await _surface(request).chat(body))
+
+
+@router.post("/v1/completions")
+async def completions(
+    body: OpenAIBody, request: Request, runtime: TheRuntime, context: TheContext
+) -> Response:
+    """Continue a prompt."""
+    check_body(body, COMPLETION_FIELDS, runtime.settings.limits)
+    select_model(body["model"], runtime, context)
+    return await _response(await _surface(request).completion(body))
+
+
+@router.get("/v1/models")
+async def models(request: Request, runtime: TheRuntime) -> dict[str, Any]:
+    """The base model and the adapters."""
+    return {"object": "list", "data": await _surface(request).models()}
+
+
+async def _response(answer: OpenAIAnswer) -> Response:
+    if isinstance(answer, dict):
+        return JSONResponse(answer)
+    return await event_stream(answer)
+
+
+def _surface(request: Request) -> OpenAISurface:
+    surface: OpenAISurface = request.app.state.openai
+    return surface

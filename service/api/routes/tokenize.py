@@ -1,0 +1,42 @@
+"""POST /v1/tokenize and /v1/detokenize."""
+
+from fastapi import APIRouter
+
+from service.api.dependencies import TheContext, TheRuntime, select_model
+from service.api.json_body import JsonRoute
+from service.api.schemas.tokenize import (
+    DetokenizeAnswer,
+    DetokenizeRequest,
+    TokenizeAnswer,
+    TokenizeRequest,
+)
+from service.engine.protocol import Message
+
+router = APIRouter(route_class=JsonRoute, tags=["tokenization"])
+
+
+@router.post("/v1/tokenize")
+async def tokenize(
+    body: TokenizeRequest, runtime: TheRuntime, context: TheContext
+) -> TokenizeAnswer:
+    """The token ids that the model would read for a prompt or a conversation."""
+    select_model(body.model, runtime, context)
+    if body.messages is not None:
+        messages = [Message(message.role, message.content) for message in body.messages]
+        prompt = await runtime.engine.render_chat(messages)
+    else:
+        prompt = await runtime.engine.render(body.prompt or "")
+    return TokenizeAnswer(
+        tokens=prompt.token_ids,
+        count=len(prompt.token_ids),
+        max_model_len=runtime.engine.model.max_model_len,
+    )
+
+
+@router.post("/v1/detokenize")
+async def detokenize(
+    body: DetokenizeRequest, runtime: TheRuntime, context: TheContext
+) -> DetokenizeAnswer:
+    """The text of token ids."""
+    select_model(body.model, runtime, context)
+    return DetokenizeAnswer(text=runtime.engine.decode(body.tokens))

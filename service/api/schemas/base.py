@@ -1,0 +1,46 @@
+"""What all bodies share."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class RequestBody(BaseModel):
+    """Strict: unknown fields, other types, NaN and infinities are refused."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
+
+
+class AnswerBody(BaseModel):
+    """A body that the service sends."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class ChatMessage(RequestBody):
+    """One message of a conversation."""
+
+    role: str = Field(min_length=1, max_length=32, examples=["user"])
+    content: str
+
+
+class TimingBody(AnswerBody):
+    """Milliseconds: waiting for a permit, from arrival to the first token, and in all."""
+
+    queue_ms: float
+    ttft_ms: float | None
+    total_ms: float
+
+
+class ErrorDetail(AnswerBody):
+    """What went wrong; `param` names the field at fault."""
+
+    message: str
+    type: str
+    code: str
+    param: str | None
+    request_id: str
+
+
+class ErrorBody(AnswerBody):
+    """The one shape of every error."""
+
+    error: ErrorDetail

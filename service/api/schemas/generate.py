@@ -1,0 +1,171 @@
+"""Bodies of POST /v1/generate."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from service.api.schemas.base import AnswerBody, ChatMessage, RequestBody, TimingBody
+from service.engine.protocol import Adapter, Message, Sampling, Structure
+from service.errors import InvalidRequest
+from service.generation import GenerationRequest
+from service.limits.structure import check_choice, check_regex, check_schema
+from service.settings import LimitSettings
+
+_INT64 = (1 << 63) - 1
+
+
+class TextFormat(RequestBody):
+    """No constraint."""
+
+    type: Literal["text"]
+
+
+class JsonSchemaFormat(RequestBody):
+    """The answer is JSON that the schema describes."""
+
+    type: Literal["json_schema"]
+    json_schema: dict[str, Any]
+
+
+class RegexFormat(RequestBody):
+    """The answer matches a regular expression."""
+
+    type: Literal["regex"]
+    regex: str
+
+
+class ChoiceFormat(RequestBody):
+    """The answer is one of the given strings."""
+
+    type: Literal["choice"]
+    choice: list[str]
+
+
+ResponseFormat = Annotated[
+    TextFormat | JsonSchemaFormat | RegexFormat | ChoiceFormat, Field(discriminator="type")
+]
+
+
+class GenerateRequest(RequestBody):
+    """What to generate; exactly one of `prompt` and `messages`."""
+
+    model: str = Field(description="The base model or an adapter.")
+    prompt: str | None = Field(None, min_length=1)
+    messages: list[ChatMessage] | None = Field(None, min_length=1)
+    max_tokens: int | None = Field(
+        None, ge=1, le=_INT64, description="Default: what fits, at most 256."
+    )
+    temperature: float = Field(1.0, ge=0, le=2, description="0 is greedy.")
+    top_p: float = Field(1.0, gt=0, le=1)
+    top_k: int = Field(0, ge=0, le=1 << 20, description="0 is off.")
+    min_p: float = Field(0.0, ge=0, le=1)
+    n: int = Field(1, ge=1, description="Answers to the same prompt.")
+    stop: str | list[str] | None = None
+    seed: int | None = Field(None, ge=-_INT64 - 1, le=_INT64)
+    presence_penalty: float = Field(0.0, ge=-2, le=2)
+    frequency_penalty: float = Field(0.0, ge=-2, le=2)
+    repetition_penalty: float = Field(1.0, gt=0, le=2)
+    response_format: ResponseFormat | None = None
+    stream: bool = False
+    confidence: bool = Field(False, description="Add measures of how sure the model was.")
+    timeout_ms: int | None = Field(None, ge=1, description="Deadline, waiting included.")
+
+    @model_validator(mode="after")
+    def _one_prompt(self) -> "GenerateRequest":
+        if (self.prompt is None) == (self.messages is None):
+            raise ValueError("give exactly one of prompt and messages")
+        return self
+
+    def task(self, adapter: Adapter | None, limits: LimitSettings) -> GenerationRequest:
+        """The request for the generation task; InvalidRequest for what is over a cap."""
+        stop = [self.stop] if isinstance(self.stop, str) else self.stop or []
+        _check_stop(stop, limits)
+        if self.n > limits.n:
+            raise InvalidRequest(f"n: at most {limits.n}, got {self.n}", param="n")
+        if self.messages and len(self.messages) > limits.messages:
+            raise InvalidRequest(
+                f"messages: at most {limits.messages}, got {len(self.messages)}", param="messages"
+            )
+        return GenerationRequest(
+            prompt=self.prompt,
+            messages=[Message(m.role, m.content) for m in self.messages] if self.messages else None,
+            max_tokens=self.max_tokens,
+            sampling=Sampling(
+                max_tokens=self.max_tokens or 1,
+                n=self.n,
+                temperature=self.temperature,
+                top_p=self.top_p,
+                top_k=self.top_k,
+                min_p=self.min_p,
+                seed=self.seed,
+                stop=stop,
+                presence_penalty=self.presence_penalty,
+                frequency_penalty=self.frequency_penalty,
+                repetition_penalty=self.repetition_penalty,
+                structure=_structure(self.response_format, limits),
+            ),
+            adapter=adapter,
+            confidence=self.confidence,
+        )
+
+
+class ConfidenceBody(AnswerBody):
+    """Measures over an answer's tokens; log-probabilities and entropy in nats."""
+
+    sequence_logprob: float
+    mean_token_logprob: float
+    min_token_probability: float
+    mean_entropy: float
+
+
+class OutputBody(AnswerBody):
+    """One answer."""
+
+    index: int
+    text: str
+    finish_reason: Literal["stop", "length"]
+    confidence: ConfidenceBody | None = None
+
+
+class UsageBody(AnswerBody):
+    """Tokens used."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+
+
+class GenerateAnswer(AnswerBody):
+    """The whole answer of a request that did not stream."""
+
+    id: str
+    model: str
+    created: int
+    outputs: list[OutputBody]
+    usage: UsageBody
+    timing: TimingBody
+
+
+def _structure(wanted: ResponseFormat | None, limits: LimitSettings) -> Structure | None:
+    match wanted:
+        case JsonSchemaFormat(json_schema=schema):
+            check_schema(schema, limits, "response_format.json_schema")
+            return Structure(json_schema=schema)
+        case RegexFormat(regex=regex):
+            check_regex(regex, limits, "response_format.regex")
+            return Structure(regex=regex)
+        case ChoiceFormat(choice=choice):
+            check_choice(choice, limits, "response_format.choice")
+            return Structure(choice=choice)
+    return None
+
+
+def _check_stop(stop: list[str], limits: LimitSettings) -> None:
+    if len(stop) > limits.stop:
+        raise InvalidRequest(f"stop: at most {limits.stop} strings, got {len(stop)}", param="stop")
+    for entry in stop:
+        size = len(entry.encode(errors="surrogatepass"))
+        if not 1 <= size <= limits.stop_bytes:
+            raise InvalidRequest(
+                f"stop: each must be 1..{limits.stop_bytes} bytes, got {size}", param="stop"
+            )

@@ -1,0 +1,40 @@
+"""Bodies of POST /v1/tokenize and /v1/detokenize."""
+
+from pydantic import Field, model_validator
+
+from service.api.schemas.base import AnswerBody, ChatMessage, RequestBody
+
+
+class TokenizeRequest(RequestBody):
+    """What to tokenise; exactly one of `prompt` and `messages`."""
+
+    model: str
+    prompt: str | None = None
+    messages: list[ChatMessage] | None = Field(None, min_length=1)
+
+    @model_validator(mode="after")
+    def _one_prompt(self) -> "TokenizeRequest":
+        if (self.prompt is None) == (self.messages is None):
+            raise ValueError("give exactly one of prompt and messages")
+        return self
+
+
+class TokenizeAnswer(AnswerBody):
+    """The token ids that the model would read."""
+
+    tokens: list[int]
+    count: int
+    max_model_len: int
+
+
+class DetokenizeRequest(RequestBody):
+    """Token ids to turn into text."""
+
+    model: str
+    tokens: list[int] = Field(max_length=1 << 17)
+
+
+class DetokenizeAnswer(AnswerBody):
+    """The text, special tokens included."""
+
+    text: str

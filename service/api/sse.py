@@ -1,0 +1,71 @@
+"""Server-sent events whose first event decides the status."""
+
+import logging
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from pydantic_core import to_json
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from service.context import current_context
+from service.errors import ServiceError
+
+_log = logging.getLogger(__name__)
+
+DONE = b"data: [DONE]\n\n"
+
+
+def event(value: object) -> bytes:
+    """One event whose data is the value's JSON."""
+    return b"data: " + to_json(value) + b"\n\n"
+
+
+async def event_stream(events: AsyncGenerator[bytes, None]) -> "EventStream":
+    """An answer that streams these events.
+
+    Waits for the first one, so that whatever refuses the request before it raises here and gets
+    its own status.
+    """
+    return EventStream(await anext(events), events)
+
+
+class EventStream(Response):
+    """Sends events as they come and closes their source, whatever ends the answer.
+
+    An error after the first event is sent as an event of the one error shape, without `[DONE]`.
+    """
+
+    media_type = "text/event-stream"
+
+    def __init__(self, first: bytes, events: AsyncGenerator[bytes, None]) -> None:
+        self.status_code = 200
+        self.background = None
+        self.body = b""
+        self.init_headers({"cache-control": "no-cache", "x-accel-buffering": "no"})
+        del self.headers["content-length"]
+        self._first = first
+        self._events = events
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        async with aclosing(self._events):
+            await _send_part(send, self._first)
+            try:
+                async for part in self._events:
+                    await _send_part(send, part)
+            except ServiceError as error:
+                await _send_part(send, _error_event(error))
+            except Exception as error:
+                _log.exception("a stream failed")
+                await _send_part(send, _error_event(ServiceError()))
+                current_context().failure = ServiceError(str(type(error)))
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _send_part(send: Send, part: bytes) -> None:
+    await send({"type": "http.response.body", "body": part, "more_body": True})
+
+
+def _error_event(error: ServiceError) -> bytes:
+    return event(error.body(current_context().request_id))

@@ -1,0 +1,79 @@
+"""The command line: `llm-service serve`, `llm-service model fetch`."""
+
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import yaml
+
+from service.errors import ConfigurationError
+
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+model_app = typer.Typer(no_args_is_help=True, help="Base models on disk.")
+app.add_typer(model_app, name="model")
+
+_DEFAULT_CONFIG = Path("deploy/local/config.yaml")
+
+ConfigOption = Annotated[
+    Path, typer.Option("--config", "-c", help="YAML file; LLM_SERVICE_* variables override it.")
+]
+
+
+@app.command()
+def serve(
+    config: ConfigOption = _DEFAULT_CONFIG,
+    check: Annotated[
+        bool, typer.Option("--check", help="Validate, print the effective configuration, exit.")
+    ] = False,
+) -> None:
+    """Serve the configured model and adapters over HTTP.
+
+    Example: llm-service serve --config deploy/local/config.yaml
+    """
+    from service.settings import load_settings
+
+    with _one_message():
+        settings = load_settings(config)
+        from service.engine.arguments import parse_engine_arguments
+
+        if check:
+            parse_engine_arguments(settings)
+            typer.echo(yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False), nl=False)
+            return
+        from service.serving import run
+
+        run(settings)
+
+
+@model_app.command()
+def fetch(
+    folder: Annotated[Path, typer.Argument(help="Where the model goes.")] = Path(
+        ".cache/models/smollm2-135m-instruct"
+    ),
+) -> None:
+    """Fetch the default model (SmolLM2-135M-Instruct, Apache-2.0) and convert it for the engine.
+
+    Does nothing when the folder already holds it.
+    """
+    from service.model.smollm2 import fetch_smollm2
+
+    with _one_message():
+        fetch_smollm2(folder)
+
+
+class _one_message:
+    """Ends the command with a configuration problem's message and exit code 2."""
+
+    def __enter__(self) -> None:
+        logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, ConfigurationError):
+            typer.echo(f"error: {error}", err=True)
+            sys.exit(2)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,1 @@
+"""Engines behind one protocol; the only package that imports vLLM."""

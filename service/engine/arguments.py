@@ -1,0 +1,106 @@
+"""vLLM's engine arguments from the settings, through vLLM's own parser."""
+
+import json
+import os
+from argparse import Namespace
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+from service.errors import ConfigurationError
+from service.settings import Settings, nearest
+
+_OURS = {
+    "model": "set `model.path`",
+    "model_tag": "set `model.path`",
+    "served_model_name": "set `model.name`",
+    "lora_modules": "list them under `adapters`",
+    "host": "set `http.host`",
+    "port": "set `http.port`",
+    "uds": "set `http.host` and `http.port`",
+    "api_key": "keys belong to the gate",
+    "trust_remote_code": "code from a model folder is never run",
+    "trust_request_chat_template": "templates from requests are never run",
+    "enable_log_requests": "prompts are never logged",
+    "enable_log_outputs": "completions are never logged",
+    "max_num_queued_reqs": "set `gate.max_queued`",
+    "max_num_queued_tokens": "set `gate.max_queued`",
+    "api_server_count": "one process serves one replica",
+    "headless": "one process serves one replica",
+    "config": "write the arguments under `engine`",
+    "grpc": "only HTTP is served",
+    "grpc_port": "only HTTP is served",
+    "middleware": "the service has its own",
+    "root_path": "only `/` is served",
+    "allowed_origins": "the service has no CORS",
+}
+"""Arguments that would go round the service, and what to write instead."""
+
+_DEFAULTS: dict[str, Any] = {"enable_prompt_tokens_details": True}
+
+
+def parse_engine_arguments(settings: Settings) -> Namespace:
+    """vLLM's argument namespace for these settings.
+
+    Raises ConfigurationError naming an unknown key with the nearest valid one, a key that the
+    service itself decides, or a bad value in vLLM's own words.
+    """
+    apply_environment(settings)
+    from vllm.entrypoints.launchers.cli_args import make_arg_parser
+    from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+    class Parser(FlexibleArgumentParser):  # type: ignore[misc]
+        def error(self, message: str) -> NoReturn:
+            raise ConfigurationError(f"engine: {message}")
+
+    parser = make_arg_parser(Parser())
+    arguments = {key.replace("-", "_"): value for key, value in settings.engine.items()}
+    _check_keys(arguments, {action.dest for action in parser._actions} - {"help"})
+    adapters = {"enable_lora": True} if settings.adapters else {}
+    chosen = {**_DEFAULTS, **adapters, **arguments, "model": str(settings.model.path)}
+    chosen["served_model_name"] = [settings.model.name]
+    parsed: Namespace = parser.parse_args(
+        [word for item in chosen.items() for word in _words(*item)]
+    )
+    return parsed
+
+
+def apply_environment(settings: Settings) -> None:
+    """Set the variables that vLLM and torch read when imported; those already set win."""
+    cores = settings.cpu.cores
+    if cores == "all":
+        cores = ",".join(str(core) for core in sorted(os.sched_getaffinity(0)))
+    variables = {
+        "VLLM_CPU_OMP_THREADS_BIND": cores,
+        "VLLM_CPU_KVCACHE_SPACE": str(settings.cpu.kv_cache_gib),
+        "VLLM_NO_USAGE_STATS": "1",
+        "HF_HUB_OFFLINE": "1",
+    }
+    if settings.engine.get("enforce_eager") is True:
+        # Eager means no compiler at all: vLLM compiles its log-probability ranks even then, which
+        # holds the first request up for 12 s and needs a C++ compiler where the service runs.
+        variables["TORCHDYNAMO_DISABLE"] = "1"
+    for name, value in variables.items():
+        os.environ.setdefault(name, value)
+
+
+def _check_keys(arguments: Mapping[str, Any], known: set[str]) -> None:
+    for key in arguments:
+        if key in _OURS:
+            raise ConfigurationError(f"engine.{key}: not accepted here; {_OURS[key]}")
+        if key not in known:
+            raise ConfigurationError(f"engine.{key}: unknown vLLM argument{nearest(key, known)}")
+
+
+def _words(key: str, value: Any) -> list[str]:
+    flag = f"--{key.replace('_', '-')}"
+    if value is None:
+        return []
+    if isinstance(value, bool):
+        return [flag if value else f"--no-{flag.removeprefix('--')}"]
+    if isinstance(value, str) and value.lower() in ("true", "false"):
+        return _words(key, value.lower() == "true")
+    if isinstance(value, Mapping):
+        return [flag, json.dumps(value)]
+    if isinstance(value, list | tuple):
+        return [flag, *(str(item) for item in value)]
+    return [f"{flag}={value}"]

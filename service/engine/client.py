@@ -1,0 +1,90 @@
+"""vLLM's engine client with the gate in front of it."""
+
+import itertools
+from collections.abc import AsyncGenerator
+from typing import Any
+
+from vllm.exceptions import VLLMClientError, VLLMValidationError
+from vllm.outputs import RequestOutput
+from vllm.v1.engine.async_llm import AsyncLLM
+from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
+
+from service.context import current_context
+from service.errors import EngineDead, InvalidRequest, ServiceError
+from service.gate.gate import Gate
+from service.gate.stream import Progress, StreamObserver, gated
+
+
+class GatedClient:
+    """Stands in for AsyncLLM, vLLM's own OpenAI handlers included.
+
+    `generate` and `check_admission` go through the gate; all else is the engine's. What a client
+    could set to go round the gate (priority, request id, rank, session) is overwritten.
+    """
+
+    def __init__(self, engine: AsyncLLM, gate: Gate, observer: StreamObserver) -> None:
+        self._engine = engine
+        self._gate = gate
+        self._observer = observer
+        self._serial = itertools.count()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+    def check_admission(self, n: int = 1, request_id: str | None = None) -> None:
+        """Refuse before a streamed answer has begun."""
+        self._gate.check_room()
+
+    def generate(
+        self, prompt: Any, sampling_params: Any, request_id: str, **options: Any
+    ) -> AsyncGenerator[RequestOutput, None]:
+        """Stream a generation under a permit of the current request."""
+        options |= {"priority": 0, "data_parallel_rank": None, "session_id": None}
+        own_id = f"{current_context().request_id}-{next(self._serial)}"
+        request = _Generation(self._engine, prompt, sampling_params, own_id, options)
+        return gated(self._gate, self._observer, request)
+
+    def encode(self, *_: Any, **__: Any) -> AsyncGenerator[Any, None]:
+        """Pooling is not served by this engine."""
+        raise InvalidRequest("This model is served for generation and classification only.")
+
+
+class _Generation:
+    """One generation request to vLLM."""
+
+    def __init__(
+        self, engine: AsyncLLM, prompt: Any, params: Any, request_id: str, options: dict[str, Any]
+    ) -> None:
+        self._engine = engine
+        self._arguments = (prompt, params, request_id)
+        self._options = options
+        self.slots = params.n
+
+    def start(self) -> AsyncGenerator[RequestOutput, None]:
+        stream: AsyncGenerator[RequestOutput, None] = self._engine.generate(
+            *self._arguments, **self._options
+        )
+        return stream
+
+    def progress(self, item: RequestOutput) -> Progress:
+        return Progress(
+            prompt_tokens=len(item.prompt_token_ids or ()),
+            cached_tokens=item.num_cached_tokens or 0,
+            new_tokens=sum(len(output.token_ids) for output in item.outputs),
+        )
+
+    def explain(self, error: Exception) -> ServiceError | None:
+        return explain(error)
+
+
+def explain(error: Exception) -> ServiceError | None:
+    """The service's error for one that vLLM raised, None for one that it does not know."""
+    if isinstance(error, EngineDeadError):
+        return EngineDead("The engine ended before the answer was complete.", retry_after=5)
+    if isinstance(error, VLLMValidationError):
+        return InvalidRequest(str(error.args[0]), param=error.parameter)
+    if isinstance(error, EngineGenerateError) and isinstance(error.__cause__, ValueError):
+        return InvalidRequest(str(error.__cause__))
+    if isinstance(error, VLLMClientError | ValueError):
+        return InvalidRequest(str(error))
+    return None

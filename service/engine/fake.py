@@ -1,0 +1,198 @@
+"""A deterministic engine without weights, for fast tests and for trying a client."""
+
+import asyncio
+import hashlib
+import itertools
+import math
+from collections.abc import AsyncGenerator, Sequence
+
+from service.engine.protocol import (
+    Adapter,
+    Chunk,
+    Delta,
+    FinishReason,
+    LabelRead,
+    Message,
+    ModelInfo,
+    Prompt,
+    Sampling,
+    TokenLogprob,
+)
+from service.errors import (
+    ConfigurationError,
+    EngineDead,
+    InvalidRequest,
+    ServiceError,
+    UnsupportedFeature,
+)
+from service.gate.gate import Gate
+from service.gate.stream import Progress, StreamObserver, gated
+
+_WORDS = "the a one of and to in is it for on with as at by from this that be are was".split()
+_VOCAB_SIZE = 256 + 3
+_END = 258
+
+
+class FakeEngine:
+    """Tokens are UTF-8 bytes; answers are words drawn from a hash of the whole request.
+
+    Implements `engine.protocol.Engine`. `token_seconds` paces the answers. JSON schemas and
+    regular expressions need a real grammar engine and are refused.
+    """
+
+    def __init__(
+        self,
+        model: ModelInfo,
+        gate: Gate,
+        observer: StreamObserver,
+        *,
+        token_seconds: float = 0.0,
+    ) -> None:
+        self._model = model
+        self._gate = gate
+        self._observer = observer
+        self._token_seconds = token_seconds
+        self._adapters: dict[int, Adapter] = {}
+        self.running = 0
+        self.dead = False
+
+    @property
+    def model(self) -> ModelInfo:
+        return self._model
+
+    async def render(self, text: str) -> Prompt:
+        return self._fitting([256, *self.encode(text)])
+
+    async def render_chat(self, messages: Sequence[Message]) -> Prompt:
+        turns = [[257, *self.encode(f"{m.role}\n{m.content}"), _END] for m in messages]
+        return self._fitting([256, *(token for turn in turns for token in turn), 257])
+
+    def encode(self, text: str) -> list[int]:
+        return list(text.encode())
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        for token_id in token_ids:
+            if not 0 <= token_id < _VOCAB_SIZE:
+                raise InvalidRequest(
+                    f"tokens: ids are 0..{_VOCAB_SIZE - 1}, got {token_id}", param="tokens"
+                )
+        return bytes(t for t in token_ids if t < 256).decode(errors="replace")
+
+    def generate(
+        self, prompt: Prompt, sampling: Sampling, adapter: Adapter | None
+    ) -> AsyncGenerator[Chunk, None]:
+        if sampling.structure and sampling.structure.choice is None:
+            raise UnsupportedFeature("response_format: this engine serves text and choice only")
+        return gated(self._gate, self._observer, _FakeGeneration(self, prompt, sampling, adapter))
+
+    async def label_logprobs(
+        self, prompt: Prompt, token_ids: Sequence[int], adapter: Adapter | None
+    ) -> LabelRead:
+        logits = [_draw(prompt, adapter, "label", token_id) * 8 for token_id in range(_VOCAB_SIZE)]
+        total = math.log(sum(math.exp(logit) for logit in logits))
+        read = _FakeGeneration(self, prompt, Sampling(max_tokens=1), adapter)
+        async for _ in gated(self._gate, self._observer, read):
+            pass
+        logprobs = [logits[token_id] - total for token_id in token_ids]
+        return LabelRead(logprobs, prompt_tokens=len(prompt.token_ids), cached_tokens=0)
+
+    async def load_adapter(self, adapter: Adapter) -> None:
+        other = self._adapters.setdefault(adapter.engine_id, adapter)
+        if other != adapter:
+            raise ConfigurationError(f"adapter {adapter.name!r}: its id belongs to {other.name!r}")
+
+    async def check(self) -> None:
+        if self.dead:
+            raise EngineDead("The engine has ended.", retry_after=5)
+
+    async def stop(self) -> None:
+        self.dead = True
+
+    async def pause(self) -> None:
+        """Take the time of one token."""
+        await asyncio.sleep(self._token_seconds)
+        await self.check()
+
+    def _fitting(self, token_ids: list[int]) -> Prompt:
+        limit = self._model.max_model_len
+        if len(token_ids) > limit:
+            raise InvalidRequest(
+                f"prompt: {len(token_ids)} tokens, at most {limit} fit the model's context",
+                param="prompt",
+            )
+        return Prompt(token_ids)
+
+
+class _FakeGeneration:
+    """One generation request to the fake engine."""
+
+    def __init__(
+        self, engine: FakeEngine, prompt: Prompt, sampling: Sampling, adapter: Adapter | None
+    ) -> None:
+        self._engine = engine
+        self._prompt = prompt
+        self._sampling = sampling
+        self._adapter = adapter
+        self.slots = sampling.n
+
+    async def start(self) -> AsyncGenerator[Chunk, None]:
+        answers = [self._answer(index) for index in range(self._sampling.n)]
+        self._engine.running += 1
+        try:
+            for step in range(max(len(answer) for answer in answers)):
+                await self._engine.pause()
+                deltas = [answer[step] for answer in answers if step < len(answer)]
+                yield Chunk(deltas, prompt_tokens=len(self._prompt.token_ids), cached_tokens=0)
+        finally:
+            self._engine.running -= 1
+
+    def progress(self, item: Chunk) -> Progress:
+        new = sum(delta.tokens for delta in item.deltas)
+        return Progress(item.prompt_tokens, item.cached_tokens, new)
+
+    def explain(self, error: Exception) -> ServiceError | None:
+        return None
+
+    def _answer(self, index: int) -> list[Delta]:
+        words = self._words(index)
+        text, reason = "".join(words), self._reason(words)
+        cut = min((text.find(stop) for stop in self._sampling.stop if stop in text), default=None)
+        if cut is not None:
+            text, reason = text[:cut], "stop"
+        ends = list(itertools.accumulate(map(len, words)))
+        pieces = [text[end - len(word) : end] for word, end in zip(words, ends, strict=True)]
+        last = max((place for place, piece in enumerate(pieces) if piece), default=0)
+        return [
+            Delta(index, piece, 1, reason if place == last else None, self._logprobs(index, place))
+            for place, piece in enumerate(pieces[: last + 1])
+        ]
+
+    def _words(self, index: int) -> list[str]:
+        seed = self._sampling.seed if self._sampling.temperature else "greedy"
+        draws = [
+            _draw(self._prompt, self._adapter, seed, 0 if seed == "greedy" else index, place)
+            for place in range(self._sampling.max_tokens)
+        ]
+        if self._sampling.structure:
+            choice = self._sampling.structure.choice or ()
+            return [choice[int(draws[0] * len(choice))]]
+        words = [" " + _WORDS[int(draw * len(_WORDS))] for draw in draws]
+        natural = 1 + int(_draw(self._prompt, self._adapter, "length") * 64)
+        return words[:natural]
+
+    def _reason(self, words: list[str]) -> FinishReason:
+        full = len(words) == self._sampling.max_tokens and not self._sampling.structure
+        return "length" if full else "stop"
+
+    def _logprobs(self, index: int, place: int) -> list[TokenLogprob]:
+        if self._sampling.logprobs is None:
+            return []
+        best = math.log(0.5 + 0.4 * _draw(self._prompt, self._adapter, index, place))
+        top = [best - rank for rank in range(max(1, self._sampling.logprobs))]
+        return [TokenLogprob(best, top)]
+
+
+def _draw(prompt: Prompt, adapter: Adapter | None, *parts: object) -> float:
+    """A number in [0, 1) that depends on nothing but the arguments."""
+    key = repr((prompt.token_ids, adapter.name if adapter else None, parts)).encode()
+    return int.from_bytes(hashlib.blake2b(key, digest_size=7).digest()) / (1 << 56)

@@ -1,0 +1,106 @@
+"""vLLM's own OpenAI handlers on the gated client."""
+
+import json
+from argparse import Namespace
+from collections.abc import AsyncGenerator
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from starlette.datastructures import State
+from vllm.entrypoints.launchers.api_server.app_state import init_app_state
+from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
+from vllm.entrypoints.openai.completion.protocol import CompletionRequest
+from vllm.entrypoints.serve.engine.protocol import ErrorResponse
+from vllm.lora.request import LoRARequest
+
+from service.context import RequestContext, current_context
+from service.engine.client import GatedClient, explain
+from service.engine.protocol import Adapter
+from service.errors import InvalidRequest, NotFound, ServiceError
+
+OpenAIAnswer = dict[str, Any] | AsyncGenerator[bytes, None]
+
+
+class OpenAISurface:
+    """Chat completions, completions and models as vLLM serves them.
+
+    A streamed answer is an iterator of SSE events; it and the unary calls raise ServiceError where
+    vLLM would put an error into the body.
+    """
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._models = state.openai_serving_models
+
+    @classmethod
+    async def create(cls, client: GatedClient, arguments: Namespace) -> "OpenAISurface":
+        """Build vLLM's serving objects on the gated client."""
+        state = State()
+        await init_app_state(client, state, arguments, await client.get_supported_tasks())
+        return cls(state)
+
+    def add_adapter(self, adapter: Adapter) -> None:
+        """Serve an adapter that the engine has loaded under its name."""
+        self._models.lora_requests[adapter.name] = LoRARequest(
+            lora_name=adapter.name, lora_int_id=adapter.engine_id, lora_path=adapter.path
+        )
+
+    async def chat(self, body: dict[str, Any]) -> OpenAIAnswer:
+        """Answer a chat completion request."""
+        request = _parse(ChatCompletionRequest, body)
+        return await _answer(self._state.openai_serving_chat.create_chat_completion(request))
+
+    async def completion(self, body: dict[str, Any]) -> OpenAIAnswer:
+        """Answer a completion request."""
+        request = _parse(CompletionRequest, body)
+        return await _answer(self._state.openai_serving_completion.create_completion(request))
+
+    async def models(self) -> list[dict[str, Any]]:
+        """The model cards; their `root` is the name, where vLLM shows a folder of the server."""
+        cards = (await self._models.show_available_models()).data
+        return [card.model_dump() | {"root": card.id, "owned_by": "llm-service"} for card in cards]
+
+
+def _parse(kind: type[BaseModel], body: dict[str, Any]) -> BaseModel:
+    try:
+        return kind.model_validate(body | {"request_id": current_context().request_id})
+    except ValidationError as error:
+        problem = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        where = ".".join(str(part) for part in problem["loc"])
+        message = problem["msg"].removeprefix("Value error, ")
+        raise InvalidRequest(f"{where or 'body'}: {message}"[:400], param=where or None) from None
+    except Exception as error:
+        raise explain(error) or error from None
+
+
+async def _answer(call: Any) -> OpenAIAnswer:
+    context = current_context()
+    try:
+        answer = await call
+    except Exception as error:
+        raise context.failure or explain(error) or error from error
+    if isinstance(answer, ErrorResponse):
+        raise context.failure or _error(answer.error.model_dump())
+    if isinstance(answer, BaseModel):
+        return answer.model_dump()
+    return _events(answer, context)
+
+
+async def _events(
+    stream: AsyncGenerator[str, None], context: RequestContext
+) -> AsyncGenerator[bytes, None]:
+    async for event in stream:
+        if context.failure:
+            raise context.failure
+        if event.startswith('data: {"error"'):
+            raise _error(json.loads(event.removeprefix("data: "))["error"])
+        yield event.encode()
+
+
+def _error(error: dict[str, Any]) -> ServiceError:
+    kind = {404: NotFound}.get(
+        error["code"], InvalidRequest if error["code"] < 500 else ServiceError
+    )
+    if kind is ServiceError:
+        return ServiceError()
+    return kind(error["message"], param=error.get("param"))

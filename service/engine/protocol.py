@@ -1,0 +1,152 @@
+"""What the service asks of an engine, and the values that cross that line."""
+
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+FinishReason = Literal["stop", "length"]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """The base model as served."""
+
+    name: str
+    digest: str
+    max_model_len: int
+    max_num_seqs: int
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """A fine-tuned adapter: `engine_id` is unique for its bytes while the engine lives."""
+
+    name: str
+    engine_id: int
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Structure:
+    """A constraint on the answer: exactly one of the three is set."""
+
+    json_schema: Mapping[str, object] | None = None
+    regex: str | None = None
+    choice: Sequence[str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How to sample; the names are vLLM's. `logprobs` is the number of top ones per token."""
+
+    max_tokens: int
+    n: int = 1
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    seed: int | None = None
+    stop: Sequence[str] = ()
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    logprobs: int | None = None
+    structure: Structure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """The log-probability of a sampled token and of the most likely ones at its place."""
+
+    logprob: float
+    top: Sequence[float]
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """What one sequence gained: text, number of tokens and, when asked for, log-probabilities."""
+
+    index: int
+    text: str
+    tokens: int
+    finish_reason: FinishReason | None = None
+    logprobs: Sequence[TokenLogprob] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """One step of a generation: deltas of one or more of its sequences."""
+
+    deltas: Sequence[Delta]
+    prompt_tokens: int
+    cached_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class LabelRead:
+    """Next-token log-probabilities over the full vocabulary, in the order they were asked for."""
+
+    logprobs: Sequence[float]
+    prompt_tokens: int
+    cached_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message of a conversation."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A rendered prompt."""
+
+    token_ids: list[int] = field(repr=False)
+
+
+MAX_READ_IDS = 128
+"""Token ids that one label read may ask for (vLLM's own limit)."""
+
+
+class Engine(Protocol):
+    """A language model that runs requests; each takes a permit at the gate.
+
+    Every method that runs a request raises QueueFull, DeadlineExceeded or EngineDead; `render` and
+    `render_chat` raise InvalidRequest for a prompt longer than the model's context, with counts.
+    """
+
+    @property
+    def model(self) -> ModelInfo: ...
+
+    async def render(self, text: str) -> Prompt:
+        """Tokenise a plain prompt."""
+
+    async def render_chat(self, messages: Sequence[Message]) -> Prompt:
+        """Apply the model's chat template and tokenise, ready for the assistant's answer."""
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text, without special tokens; text never becomes a special token."""
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """The text of token ids, special tokens included; InvalidRequest for an unknown id."""
+
+    def generate(
+        self, prompt: Prompt, sampling: Sampling, adapter: Adapter | None
+    ) -> AsyncGenerator[Chunk, None]:
+        """Stream an answer; the last delta of each sequence carries its finish_reason."""
+
+    async def label_logprobs(
+        self, prompt: Prompt, token_ids: Sequence[int], adapter: Adapter | None
+    ) -> LabelRead:
+        """Log-probabilities of at most MAX_READ_IDS tokens as the next one."""
+
+    async def load_adapter(self, adapter: Adapter) -> None:
+        """Load an adapter's weights; ConfigurationError if the engine refuses them."""
+
+    async def check(self) -> None:
+        """Raise EngineDead if the engine has ended."""
+
+    async def stop(self) -> None:
+        """End the engine and free what it holds."""

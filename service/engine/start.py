@@ -1,0 +1,24 @@
+"""Starting vLLM behind the gate."""
+
+from service.engine.arguments import parse_engine_arguments
+from service.engine.openai import OpenAISurface
+from service.engine.protocol import ModelInfo
+from service.engine.vllm import VllmEngine, start_llm
+from service.gate.gate import Gate
+from service.gate.stream import StreamObserver
+from service.model.digest import base_model_digest
+from service.settings import Settings
+
+
+async def start_vllm(
+    settings: Settings, gate: Gate, observer: StreamObserver
+) -> tuple[VllmEngine, OpenAISurface]:
+    """Start the engine and its OpenAI handlers; ConfigurationError if it cannot start."""
+    arguments = parse_engine_arguments(settings)
+    digest = base_model_digest(settings.model.path)
+    llm = start_llm(arguments)
+    max_num_seqs = llm.vllm_config.scheduler_config.max_num_seqs
+    model = ModelInfo(settings.model.name, digest, llm.model_config.max_model_len, max_num_seqs)
+    gate.capacity = settings.gate.max_in_flight or max_num_seqs
+    engine = VllmEngine(llm, model, gate, observer)
+    return engine, await OpenAISurface.create(engine.client, arguments)

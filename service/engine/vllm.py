@@ -1,0 +1,211 @@
+"""The real engine: vLLM's AsyncLLM behind the service's protocol."""
+
+from argparse import Namespace
+from collections.abc import AsyncGenerator, Sequence
+
+from vllm.engine.arg_utils import AsyncEngineArgs
+from vllm.inputs import tokens_input
+from vllm.lora.request import LoRARequest
+from vllm.outputs import CompletionOutput, RequestOutput
+from vllm.renderers import ChatParams
+from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams
+from vllm.usage.usage_lib import UsageContext
+from vllm.v1.engine.async_llm import AsyncLLM
+from vllm.v1.engine.exceptions import EngineDeadError
+
+from service.engine.client import GatedClient, explain
+from service.engine.protocol import (
+    Adapter,
+    Chunk,
+    Delta,
+    LabelRead,
+    Message,
+    ModelInfo,
+    Prompt,
+    Sampling,
+    Structure,
+    TokenLogprob,
+)
+from service.errors import ConfigurationError, EngineDead, InvalidRequest
+from service.gate.gate import Gate
+from service.gate.stream import StreamObserver
+
+
+class VllmEngine:
+    """AsyncLLM with the gate in front; implements `engine.protocol.Engine`."""
+
+    def __init__(
+        self, llm: AsyncLLM, model: ModelInfo, gate: Gate, observer: StreamObserver
+    ) -> None:
+        self._llm = llm
+        self._model = model
+        self.client = GatedClient(llm, gate, observer)
+        self._tokenizer = llm.renderer.get_tokenizer()
+        self._vocab_size: int = llm.model_config.get_vocab_size()
+
+    @property
+    def model(self) -> ModelInfo:
+        return self._model
+
+    async def render(self, text: str) -> Prompt:
+        try:
+            (rendered,) = await self._llm.renderer.render_cmpl_async([{"prompt": text}])
+        except Exception as error:
+            raise explain(error) or error from error
+        return Prompt(rendered["prompt_token_ids"])
+
+    async def render_chat(self, messages: Sequence[Message]) -> Prompt:
+        conversation = [{"role": m.role, "content": m.content} for m in messages]
+        params = ChatParams(chat_template_kwargs={"add_generation_prompt": True})
+        try:
+            _, (rendered,) = await self._llm.renderer.render_chat_async([conversation], params)
+        except Exception as error:
+            raise explain(error) or error from error
+        return Prompt(rendered["prompt_token_ids"])
+
+    def encode(self, text: str) -> list[int]:
+        ids: list[int] = self._tokenizer.encode(
+            text, add_special_tokens=False, split_special_tokens=True
+        )
+        return ids
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        for token_id in token_ids:
+            if not 0 <= token_id < self._vocab_size:
+                raise InvalidRequest(
+                    f"tokens: ids are 0..{self._vocab_size - 1}, got {token_id}", param="tokens"
+                )
+        text: str = self._tokenizer.decode(list(token_ids))
+        return text
+
+    async def generate(
+        self, prompt: Prompt, sampling: Sampling, adapter: Adapter | None
+    ) -> AsyncGenerator[Chunk, None]:
+        stream = self.client.generate(
+            tokens_input(prompt.token_ids),
+            _sampling_params(sampling),
+            "",
+            lora_request=_lora_request(adapter),
+        )
+        async for output in stream:
+            yield _chunk(output)
+
+    async def label_logprobs(
+        self, prompt: Prompt, token_ids: Sequence[int], adapter: Adapter | None
+    ) -> LabelRead:
+        params = SamplingParams(
+            max_tokens=1,
+            temperature=0.0,
+            logprob_token_ids=list(token_ids),
+            detokenize=False,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+            skip_clone=True,
+        )
+        stream = self.client.generate(
+            tokens_input(prompt.token_ids), params, "", lora_request=_lora_request(adapter)
+        )
+        async for output in stream:
+            read = output.outputs[0].logprobs[0]
+            return LabelRead(
+                logprobs=[read[token_id].logprob for token_id in token_ids],
+                prompt_tokens=len(prompt.token_ids),
+                cached_tokens=output.num_cached_tokens or 0,
+            )
+        raise EngineDead("The engine ended before the answer was complete.", retry_after=5)
+
+    async def load_adapter(self, adapter: Adapter) -> None:
+        try:
+            await self._llm.add_lora(_lora_request(adapter))
+        except EngineDeadError:
+            raise
+        except Exception as error:
+            raise ConfigurationError(
+                f"adapter {adapter.name!r}: the engine refuses it: {error}"
+            ) from error
+
+    async def check(self) -> None:
+        if self._llm.errored:
+            raise EngineDead("The engine has ended.", retry_after=5)
+
+    async def stop(self) -> None:
+        self._llm.shutdown()
+
+
+def start_llm(arguments: Namespace) -> AsyncLLM:
+    """Start vLLM's engine process and wait until it can serve; blocks for its whole start-up.
+
+    Raises ConfigurationError with vLLM's reason if the arguments do not fit the model or machine.
+    """
+    try:
+        config = AsyncEngineArgs.from_cli_args(arguments).create_engine_config(
+            UsageContext.OPENAI_API_SERVER
+        )
+    except (ValueError, OSError) as error:
+        raise ConfigurationError(f"engine: {error}") from error
+    try:
+        return AsyncLLM.from_vllm_config(config, usage_context=UsageContext.OPENAI_API_SERVER)
+    except RuntimeError as error:
+        raise ConfigurationError(
+            f"engine: could not start: {error}; its own log above says why"
+        ) from error
+
+
+def _lora_request(adapter: Adapter | None) -> LoRARequest | None:
+    if adapter is None:
+        return None
+    return LoRARequest(
+        lora_name=adapter.name, lora_int_id=adapter.engine_id, lora_path=adapter.path
+    )
+
+
+def _sampling_params(sampling: Sampling) -> SamplingParams:
+    return SamplingParams(
+        n=sampling.n,
+        max_tokens=sampling.max_tokens,
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        top_k=sampling.top_k,
+        min_p=sampling.min_p,
+        seed=sampling.seed,
+        stop=list(sampling.stop),
+        presence_penalty=sampling.presence_penalty,
+        frequency_penalty=sampling.frequency_penalty,
+        repetition_penalty=sampling.repetition_penalty,
+        logprobs=sampling.logprobs,
+        structured_outputs=_structured_outputs(sampling.structure),
+        output_kind=RequestOutputKind.DELTA,
+    )
+
+
+def _structured_outputs(structure: Structure | None) -> StructuredOutputsParams | None:
+    if structure is None:
+        return None
+    return StructuredOutputsParams(
+        json=dict(structure.json_schema) if structure.json_schema is not None else None,
+        regex=structure.regex,
+        choice=list(structure.choice) if structure.choice is not None else None,
+    )
+
+
+def _chunk(output: RequestOutput) -> Chunk:
+    return Chunk(
+        deltas=[_delta(sequence) for sequence in output.outputs],
+        prompt_tokens=len(output.prompt_token_ids or ()),
+        cached_tokens=output.num_cached_tokens or 0,
+    )
+
+
+def _delta(sequence: CompletionOutput) -> Delta:
+    return Delta(
+        index=sequence.index,
+        text=sequence.text,
+        tokens=len(sequence.token_ids),
+        finish_reason=sequence.finish_reason,
+        logprobs=[
+            TokenLogprob(
+                logprob=place[token_id].logprob,
+                top=[entry.logprob for entry in place.values()],
+            )
+            for token_id, place in zip(sequence.token_ids, sequence.logprobs or (), strict=False)
+        ],
+    )

@@ -1,0 +1,1 @@
+"""The gate in front of the engine: every engine request takes a permit here."""

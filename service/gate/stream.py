@@ -1,0 +1,129 @@
+"""The one way into the engine: a stream that holds a permit and keeps a deadline."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from service.context import RequestContext, current_context
+from service.errors import DeadlineExceeded, ServiceError
+from service.gate.gate import Gate
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What a stream knows after an item: its prompt's tokens and the item's new tokens."""
+
+    prompt_tokens: int
+    cached_tokens: int
+    new_tokens: int
+
+
+class EngineRequest(Protocol[Item]):
+    """One request to an engine, not yet made."""
+
+    slots: int
+
+    def start(self) -> AsyncGenerator[Item, None]: ...
+
+    def progress(self, item: Item) -> Progress: ...
+
+    def explain(self, error: Exception) -> ServiceError | None:
+        """The service's error for one of the engine's, None for one that it does not know."""
+
+
+class StreamObserver(Protocol):
+    """Who is told what a stream did; times in seconds."""
+
+    def queued_for(self, context: RequestContext, seconds: float) -> None: ...
+
+    def first_token(self, context: RequestContext, seconds: float) -> None: ...
+
+    def tokens_after(self, context: RequestContext, seconds: float, tokens: int) -> None: ...
+
+    def used(self, context: RequestContext, prompt: int, cached: int, completion: int) -> None: ...
+
+
+def gated(
+    gate: Gate, observer: StreamObserver, request: EngineRequest[Item]
+) -> AsyncGenerator[Item, None]:
+    """Run an engine request under a permit, as part of the current HTTP request.
+
+    The permit goes back when the stream ends, fails, is closed or cancelled, after the engine's
+    stream was closed (which aborts the engine's request). The stream raises QueueFull, and
+    DeadlineExceeded whether it waits or runs. The context's scope closes what its user leaves open.
+    """
+    context = current_context()
+    stream = _run(gate, observer, request, context)
+    context.streams.append(stream)
+    return stream
+
+
+async def _run(
+    gate: Gate, observer: StreamObserver, request: EngineRequest[Item], context: RequestContext
+) -> AsyncGenerator[Item, None]:
+    asked = time.monotonic()
+    try:
+        permit = await gate.acquire(context, request.slots)
+        observer.queued_for(context, time.monotonic() - asked)
+        meter = _Meter(context, observer)
+        try:
+            async with aclosing(request.start()) as engine_stream:
+                async for item in _until_deadline(engine_stream, context):
+                    meter.add(request.progress(item))
+                    yield item
+        finally:
+            meter.close()
+            permit.release()
+    except ServiceError as error:
+        context.failure = error
+        raise
+    except Exception as error:
+        if known := request.explain(error):
+            context.failure = known
+            raise known from error
+        raise
+
+
+async def _until_deadline(
+    stream: AsyncGenerator[Item, None], context: RequestContext
+) -> AsyncGenerator[Item, None]:
+    while True:
+        try:
+            async with asyncio.timeout(context.remaining()):
+                item = await anext(stream)
+        except StopAsyncIteration:
+            return
+        except TimeoutError:
+            raise DeadlineExceeded(
+                f"The deadline passed {context.elapsed():.1f} s after the request arrived, "
+                "before the answer was complete."
+            ) from None
+        yield item
+
+
+class _Meter:
+    """Counts one engine stream and tells the observer."""
+
+    def __init__(self, context: RequestContext, observer: StreamObserver) -> None:
+        self._context = context
+        self._observer = observer
+        self._prompt = self._cached = self._completion = 0
+        self._last: float | None = None
+
+    def add(self, step: Progress) -> None:
+        now = time.monotonic()
+        self._prompt, self._cached = step.prompt_tokens, step.cached_tokens
+        self._completion += step.new_tokens
+        if self._last is None:
+            self._observer.first_token(self._context, now - self._context.arrival)
+        elif step.new_tokens:
+            self._observer.tokens_after(self._context, now - self._last, step.new_tokens)
+        self._last = now
+
+    def close(self) -> None:
+        self._observer.used(self._context, self._prompt, self._cached, self._completion)

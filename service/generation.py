@@ -1,0 +1,132 @@
+"""Text generation: one stream; the unary answer is its fold."""
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+
+from service.confidence import TOP_LOGPROBS, Confidence, ConfidenceMeter
+from service.engine.protocol import Adapter, Engine, FinishReason, Message, Prompt, Sampling
+from service.errors import InvalidRequest
+
+DEFAULT_MAX_TOKENS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRequest:
+    """What to answer and how; `max_tokens` None means as many as fit, at most 256.
+
+    Exactly one of `prompt` and `messages` is set.
+    """
+
+    prompt: str | None
+    messages: Sequence[Message] | None
+    max_tokens: int | None
+    sampling: Sampling
+    adapter: Adapter | None
+    confidence: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    """Text that sequence `index` gained; the last of a sequence carries its finish_reason."""
+
+    index: int
+    text: str
+    finish_reason: FinishReason | None
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens used by a request; cached prompt tokens are part of the prompt's."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """The end of a generation; `confidence` by sequence, empty when not asked for."""
+
+    usage: Usage
+    confidence: Sequence[Confidence | None] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """One whole answer."""
+
+    index: int
+    text: str
+    finish_reason: FinishReason | None
+    confidence: Confidence | None
+
+
+async def stream(
+    engine: Engine, request: GenerationRequest
+) -> AsyncGenerator[TextDelta | Summary, None]:
+    """Generate: any number of deltas, then one summary.
+
+    Raises InvalidRequest before the engine sees a prompt that does not fit with its answer.
+    """
+    prompt = await _render(engine, request)
+    sampling = replace(
+        request.sampling,
+        max_tokens=_max_tokens(engine, prompt, request.max_tokens),
+        logprobs=TOP_LOGPROBS if request.confidence else None,
+    )
+    meters = [ConfidenceMeter() for _ in range(sampling.n)]
+    cached = completion = 0
+    async with aclosing(engine.generate(prompt, sampling, request.adapter)) as chunks:
+        async for chunk in chunks:
+            cached = chunk.cached_tokens
+            for delta in chunk.deltas:
+                completion += delta.tokens
+                meters[delta.index].add(delta.logprobs)
+                if delta.text or delta.finish_reason:
+                    yield TextDelta(delta.index, delta.text, delta.finish_reason)
+    yield Summary(
+        Usage(len(prompt.token_ids), completion, cached),
+        [meter.result() for meter in meters] if request.confidence else (),
+    )
+
+
+async def collect(engine: Engine, request: GenerationRequest) -> tuple[list[Output], Usage]:
+    """The whole answers, folded from the stream."""
+    count = request.sampling.n
+    texts: list[list[str]] = [[] for _ in range(count)]
+    reasons: list[FinishReason | None] = [None] * count
+    summary = Summary(Usage(0, 0, 0))
+    async with aclosing(stream(engine, request)) as events:
+        async for event in events:
+            if isinstance(event, Summary):
+                summary = event
+            else:
+                texts[event.index].append(event.text)
+                reasons[event.index] = event.finish_reason or reasons[event.index]
+    confidence = summary.confidence or [None] * count
+    outputs = [
+        Output(index, "".join(texts[index]), reasons[index], confidence[index])
+        for index in range(count)
+    ]
+    return outputs, summary.usage
+
+
+async def _render(engine: Engine, request: GenerationRequest) -> Prompt:
+    if request.messages is not None:
+        return await engine.render_chat(request.messages)
+    return await engine.render(request.prompt or "")
+
+
+def _max_tokens(engine: Engine, prompt: Prompt, asked: int | None) -> int:
+    limit = engine.model.max_model_len
+    used = len(prompt.token_ids)
+    room = limit - used
+    if room < (asked or 1):
+        raise InvalidRequest(
+            f"max_tokens: the prompt's {used} tokens and {asked or 1} of the answer are more than "
+            f"the model's context of {limit}",
+            code="context_length_exceeded",
+            param="max_tokens" if asked and room > 0 else "prompt",
+        )
+    return asked or min(DEFAULT_MAX_TOKENS, room)

@@ -1,0 +1,137 @@
+"""Which fields of OpenAI's request bodies are served, and their caps.
+
+Default deny: a field that is not listed is refused by name, so that no engine parameter reaches the
+engine unexamined. Values are checked for size here and for meaning by vLLM's own models.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from service.errors import InvalidRequest, UnsupportedFeature
+from service.limits.quote import quote
+from service.limits.structure import check_choice, check_regex, check_schema
+from service.settings import LimitSettings, nearest
+
+_SAMPLING = frozenset(
+    """model max_tokens n temperature top_p top_k min_p seed stop stop_token_ids presence_penalty
+    frequency_penalty repetition_penalty logit_bias stream stream_options response_format
+    structured_outputs min_tokens ignore_eos skip_special_tokens include_stop_str_in_output
+    bad_words allowed_token_ids user return_token_ids""".split()
+)
+_IGNORED = frozenset("metadata store service_tier safety_identifier prompt_cache_key".split())
+"""Fields of OpenAI's that ask for nothing this server would do; accepted without effect."""
+
+CHAT_FIELDS = _SAMPLING | frozenset(
+    """messages logprobs top_logprobs max_completion_tokens tools tool_choice parallel_tool_calls
+    reasoning_effort""".split()
+)
+COMPLETION_FIELDS = _SAMPLING | frozenset("prompt echo logprobs suffix".split())
+
+_COUNTS = {
+    "n": "n",
+    "logprobs": "logprobs",
+    "top_logprobs": "logprobs",
+}
+_LENGTHS = {
+    "stop": "stop",
+    "stop_token_ids": "stop_token_ids",
+    "bad_words": "bad_words",
+    "logit_bias": "logit_bias",
+    "allowed_token_ids": "allowed_token_ids",
+    "messages": "messages",
+    "tools": "tools",
+}
+_STRUCTURES = {"json", "regex", "choice", "json_object"}
+
+
+def check_body(body: Mapping[str, Any], fields: frozenset[str], limits: LimitSettings) -> None:
+    """Raise InvalidRequest for the first field that is unknown, missing or over its cap."""
+    for name in body.keys() - fields - _IGNORED:
+        raise UnsupportedFeature(
+            f"{name}: not a field of this route{nearest(name, fields)}", param=name
+        )
+    if not isinstance(body.get("model"), str):
+        raise InvalidRequest(
+            f"model: required, a string, got {quote(body.get('model'))}", param="model"
+        )
+    for name, cap in _COUNTS.items():
+        _check_count(body.get(name), getattr(limits, cap), name)
+    for name, cap in _LENGTHS.items():
+        _check_length(body.get(name), getattr(limits, cap), name)
+    stop = body.get("stop")
+    for entry in stop if isinstance(stop, list) else [stop]:
+        _check_text(entry, limits.stop_bytes, "stop")
+    for entry in body.get("bad_words") or ():
+        _check_text(entry, limits.stop_bytes, "bad_words")
+    _check_prompts(body, limits)
+    _check_response_format(body.get("response_format"), limits)
+    _check_structured_outputs(body.get("structured_outputs"), limits)
+    _check_tools(body.get("tools"), limits)
+
+
+def _check_count(value: Any, limit: int, name: str) -> None:
+    if isinstance(value, bool) or value is None:
+        return
+    if not isinstance(value, int) or not 0 <= value <= limit:
+        raise InvalidRequest(f"{name}: must be 0..{limit}, got {quote(value)}", param=name)
+
+
+def _check_length(value: Any, limit: int, name: str) -> None:
+    if isinstance(value, list | dict) and len(value) > limit:
+        raise InvalidRequest(f"{name}: at most {limit} entries, got {len(value)}", param=name)
+
+
+def _check_text(value: Any, limit: int, name: str) -> None:
+    if isinstance(value, str) and (size := len(value.encode(errors="surrogatepass"))) > limit:
+        raise InvalidRequest(f"{name}: at most {limit} bytes, got {size}", param=name)
+
+
+def _check_prompts(body: Mapping[str, Any], limits: LimitSettings) -> None:
+    prompt = body.get("prompt")
+    if not isinstance(prompt, list) or all(isinstance(item, int) for item in prompt):
+        prompts = 1
+    else:
+        prompts = len(prompt)
+    if prompts > limits.prompts:
+        raise InvalidRequest(
+            f"prompt: at most {limits.prompts} prompts, got {prompts}", param="prompt"
+        )
+
+
+def _check_response_format(value: Any, limits: LimitSettings) -> None:
+    if value is None:
+        return
+    kind = value.get("type") if isinstance(value, dict) else None
+    if kind not in ("text", "json_object", "json_schema"):
+        raise UnsupportedFeature(
+            f"response_format.type: must be text, json_object or json_schema, got {quote(kind)}",
+            param="response_format",
+        )
+    if kind == "json_schema":
+        named = value.get("json_schema")
+        schema = named.get("schema") if isinstance(named, dict) else named
+        check_schema(schema, limits, "response_format.json_schema.schema")
+
+
+def _check_structured_outputs(value: Any, limits: LimitSettings) -> None:
+    if value is None:
+        return
+    if not isinstance(value, dict) or not value.keys() <= _STRUCTURES or len(value) != 1:
+        raise UnsupportedFeature(
+            f"structured_outputs: must hold one of {sorted(_STRUCTURES)}, got {quote(value)}",
+            param="structured_outputs",
+        )
+    if "json" in value:
+        check_schema(value["json"], limits, "structured_outputs.json")
+    if "regex" in value:
+        check_regex(value["regex"], limits, "structured_outputs.regex")
+    if "choice" in value:
+        check_choice(value["choice"], limits, "structured_outputs.choice")
+
+
+def _check_tools(tools: Any, limits: LimitSettings) -> None:
+    for index, tool in enumerate(tools if isinstance(tools, list) else ()):
+        function = tool.get("function") if isinstance(tool, dict) else None
+        parameters = function.get("parameters") if isinstance(function, dict) else None
+        if parameters is not None:
+            check_schema(parameters, limits, f"tools[{index}].function.parameters")

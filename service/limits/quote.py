@@ -1,0 +1,20 @@
+"""How a given value is shown in a message: short, on one line, never a whole prompt."""
+
+_MAX_CHARS = 40
+
+
+def quote(value: object) -> str:
+    """A short form of any JSON value: scalars as they are, longer ones by kind and size."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return repr(value) if len(value) <= _MAX_CHARS else f"{len(value)} characters"
+    if isinstance(value, list | tuple):
+        return f"a list of {len(value)}"
+    if isinstance(value, dict):
+        return f"an object of {len(value)} keys"
+    if isinstance(value, int) and value.bit_length() > 128:
+        return f"an integer of {value.bit_length()} bits"
+    return repr(value)[:_MAX_CHARS]

@@ -1,0 +1,136 @@
+"""Caps on structured output: grammars are compiled by one thread, so a large one stalls all."""
+
+import json
+import re
+from collections.abc import Sequence
+from re import _constants as opcodes  # type: ignore[attr-defined]
+from re import _parser as regex_parser  # type: ignore[attr-defined]
+from typing import Any
+
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import SchemaError
+
+from service.errors import InvalidRequest
+from service.limits.quote import quote
+from service.settings import LimitSettings
+
+_MAX_EXPANSION = 4096
+"""Symbols that a regex, or a schema's repetitions, may expand to when compiled."""
+
+_REPETITION_KEYS = frozenset(
+    "minLength maxLength minItems maxItems minProperties maxProperties".split()
+)
+
+
+def check_schema(schema: Any, limits: LimitSettings, param: str) -> None:
+    """Refuse a JSON schema that is not one, or is too large, too deep or expands too far."""
+    if not isinstance(schema, dict):
+        raise InvalidRequest(
+            f"{param}: must be a JSON schema object, got {quote(schema)}", param=param
+        )
+    size = len(json.dumps(schema, ensure_ascii=False).encode())
+    if size > limits.schema_bytes:
+        raise InvalidRequest(
+            f"{param}: at most {limits.schema_bytes} bytes, got {size}", param=param
+        )
+    depth = _depth(schema)
+    if depth > limits.schema_depth:
+        raise InvalidRequest(
+            f"{param}: at most {limits.schema_depth} levels deep, got {depth}", param=param
+        )
+    _check_nodes(schema, limits, param)
+    try:
+        Draft202012Validator.check_schema(schema)
+    except SchemaError as error:
+        where = "/".join(str(part) for part in error.absolute_path) or "its root"
+        raise InvalidRequest(
+            f"{param}: not a valid JSON schema at {where}: {error.message[:120]}", param=param
+        ) from None
+
+
+def check_regex(pattern: Any, limits: LimitSettings, param: str) -> None:
+    """Refuse a regular expression that does not parse, is too long or expands too far."""
+    if not isinstance(pattern, str) or not pattern:
+        raise InvalidRequest(
+            f"{param}: must be a non-empty string, got {quote(pattern)}", param=param
+        )
+    _check_bytes(pattern, limits.regex_bytes, param)
+    try:
+        expansion = _expansion(regex_parser.parse(pattern))
+    except (re.error, OverflowError) as error:
+        raise InvalidRequest(
+            f"{param}: not a valid regular expression: {error}", param=param
+        ) from None
+    except RecursionError:
+        raise InvalidRequest(f"{param}: nested too deeply", param=param) from None
+    if expansion > _MAX_EXPANSION:
+        raise InvalidRequest(
+            f"{param}: may expand to at most {_MAX_EXPANSION} symbols, got {expansion}", param=param
+        )
+
+
+def check_choice(choice: Any, limits: LimitSettings, param: str) -> None:
+    """Refuse a list of choices that is empty, too long or holds anything but short strings."""
+    if not isinstance(choice, Sequence) or isinstance(choice, str) or not choice:
+        raise InvalidRequest(f"{param}: must be a non-empty list, got {quote(choice)}", param=param)
+    if len(choice) > limits.choices:
+        raise InvalidRequest(
+            f"{param}: at most {limits.choices} entries, got {len(choice)}", param=param
+        )
+    for index, entry in enumerate(choice):
+        if not isinstance(entry, str) or not entry:
+            raise InvalidRequest(
+                f"{param}[{index}]: must be a non-empty string, got {quote(entry)}", param=param
+            )
+        _check_bytes(entry, limits.choice_bytes, f"{param}[{index}]")
+
+
+def _check_bytes(text: str, limit: int, param: str) -> None:
+    if (size := len(text.encode(errors="surrogatepass"))) > limit:
+        raise InvalidRequest(f"{param}: at most {limit} bytes, got {size}", param=param)
+
+
+def _depth(node: Any) -> int:
+    level, depth = [node], 0
+    while level:
+        depth += 1
+        children = (
+            child
+            for parent in level
+            for child in (parent.values() if isinstance(parent, dict) else parent)
+        )
+        level = [child for child in children if isinstance(child, dict | list)]
+    return depth
+
+
+def _check_nodes(node: Any, limits: LimitSettings, param: str) -> None:
+    if isinstance(node, list):
+        for child in node:
+            _check_nodes(child, limits, param)
+    if not isinstance(node, dict):
+        return
+    for key, value in node.items():
+        if key in _REPETITION_KEYS and isinstance(value, int | float) and value > _MAX_EXPANSION:
+            raise InvalidRequest(
+                f"{param}: {key} may be at most {_MAX_EXPANSION}, got {quote(value)}", param=param
+            )
+        if key == "pattern" and isinstance(value, str):
+            check_regex(value, limits, f"{param}.pattern")
+        _check_nodes(value, limits, param)
+
+
+def _expansion(tree: Any) -> int:
+    """Symbols in a parsed regex once its counted repetitions are written out."""
+    total = 0
+    for operation, argument in tree:
+        if operation in (opcodes.MAX_REPEAT, opcodes.MIN_REPEAT, opcodes.POSSESSIVE_REPEAT):
+            least, most, repeated = argument
+            times = least if most is opcodes.MAXREPEAT else most
+            total += max(1, int(times)) * _expansion(repeated)
+        elif operation is opcodes.SUBPATTERN:
+            total += _expansion(argument[-1])
+        elif operation is opcodes.BRANCH:
+            total += sum(_expansion(branch) for branch in argument[1])
+        else:
+            total += 1
+    return total

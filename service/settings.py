@@ -1,0 +1,221 @@
+"""The one typed tree of settings: a YAML file, overridden by LLM_SERVICE_* variables."""
+
+import difflib
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from service.errors import ConfigurationError
+
+ENV_PREFIX = "LLM_SERVICE_"
+NESTING = "__"
+
+
+ServedName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$")]
+
+
+class Section(BaseModel):
+    """A frozen part of the tree that refuses unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class ModelSettings(Section):
+    """The base model."""
+
+    name: ServedName = Field(description="Name that requests use in `model`.")
+    path: Path = Field(description="Folder of the model, relative to this file.")
+
+
+class CpuSettings(Section):
+    """How the CPU build of the engine uses this machine; a CUDA build ignores it."""
+
+    cores: str = Field(
+        "all",
+        pattern=r"^(all|auto|nobind|\d+(-\d+)?(,\d+(-\d+)?)*)$",
+        description="`all` cores of this process, vLLM's `auto` (keeps one back), `nobind`, "
+        "or a list such as `0-3,8`.",
+    )
+    kv_cache_gib: int = Field(1, ge=1, description="Memory for the KV cache, in GiB.")
+
+
+class HttpSettings(Section):
+    """Where the service listens and what it accepts."""
+
+    host: str = Field("127.0.0.1", description="Address of the public port.")
+    port: int = Field(8000, ge=0, le=65535, description="Public port.")
+    ops_host: str = Field("127.0.0.1", description="Address of the operations port.")
+    ops_port: int = Field(
+        8001, ge=0, le=65535, description="Port of probes and metrics; keep it private."
+    )
+    max_body_bytes: int = Field(1 << 20, ge=1024, description="Largest body, counted as read.")
+    body_timeout_ms: int = Field(10_000, ge=100, description="Time a client has to send its body.")
+
+
+class GateSettings(Section):
+    """The queue in front of the engine."""
+
+    max_in_flight: int | None = Field(
+        None, ge=1, description="Sequences in the engine at once; default its `max_num_seqs`."
+    )
+    max_queued: int = Field(256, ge=0, description="Requests that may wait; more are refused.")
+    default_timeout_ms: int = Field(60_000, ge=1, description="Deadline when none is asked for.")
+    max_timeout_ms: int = Field(600_000, ge=1, description="Longest deadline a client may ask for.")
+
+
+class LimitSettings(Section):
+    """Caps on every request, checked before the engine sees it."""
+
+    n: int = Field(16, ge=1, description="Sequences per prompt.")
+    prompts: int = Field(64, ge=1, description="Prompts in one OpenAI completion request.")
+    messages: int = Field(512, ge=1, description="Messages in one conversation.")
+    stop: int = Field(8, ge=0, description="Stop strings.")
+    stop_bytes: int = Field(256, ge=1, description="Length of one stop string, in bytes.")
+    stop_token_ids: int = Field(64, ge=0, description="Stop token ids.")
+    bad_words: int = Field(64, ge=0, description="Words that must not be generated.")
+    logprobs: int = Field(20, ge=0, description="Top log-probabilities per token.")
+    logit_bias: int = Field(300, ge=0, description="Entries in `logit_bias`.")
+    allowed_token_ids: int = Field(1024, ge=0, description="Entries in `allowed_token_ids`.")
+    choices: int = Field(256, ge=1, description="Entries in a structured `choice`.")
+    choice_bytes: int = Field(1024, ge=1, description="Length of one `choice` entry, in bytes.")
+    schema_bytes: int = Field(16 * 1024, ge=2, description="Size of a JSON schema, in bytes.")
+    schema_depth: int = Field(16, ge=1, description="Nesting of a JSON schema.")
+    regex_bytes: int = Field(1024, ge=1, description="Length of a regex or grammar, in bytes.")
+    tools: int = Field(64, ge=0, description="Tools in one chat request.")
+    classify_inputs: int = Field(256, ge=1, description="Inputs in one classification request.")
+    candidate_labels: int = Field(256, ge=2, description="Labels in one classification request.")
+    label_bytes: int = Field(256, ge=1, description="Length of one label, in bytes.")
+
+
+class AdapterSettings(Section):
+    """A fine-tuned adapter, loaded before the service is ready."""
+
+    name: ServedName = Field(description="Name that requests use in `model`.")
+    path: Path = Field(description="Folder of the adapter, relative to this file.")
+
+
+class LogSettings(Section):
+    """What is logged; never a prompt, a completion or a key."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level.")
+
+
+class Settings(BaseSettings):
+    """The effective configuration, frozen."""
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="forbid",
+        env_prefix=ENV_PREFIX,
+        env_nested_delimiter=NESTING,
+        allow_inf_nan=False,
+    )
+
+    model: ModelSettings
+    engine: dict[str, Any] = Field(
+        default_factory=dict,
+        description="vLLM's own engine arguments by name, passed through its own parser.",
+    )
+    cpu: CpuSettings = CpuSettings()
+    http: HttpSettings = HttpSettings()
+    gate: GateSettings = GateSettings()
+    limits: LimitSettings = LimitSettings()
+    adapters: tuple[AdapterSettings, ...] = ()
+    log: LogSettings = LogSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (env_settings, init_settings)
+
+
+def load_settings(file: Path) -> Settings:
+    """Read and check the configuration of a file and the environment.
+
+    Raises ConfigurationError with one line per problem, each naming the key, the value given and,
+    for an unknown key, the nearest valid one.
+    """
+    tree = _read_yaml(file)
+    _refuse_unknown_variables()
+    try:
+        return Settings(**tree)
+    except ValidationError as error:
+        lines = "\n".join(f"  {line}" for line in _explain(error))
+        raise ConfigurationError(f"{file}: the configuration is not valid:\n{lines}") from error
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`; did you mean 'x'?` for the closest known name, else nothing."""
+    match = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {match[0]!r}?" if match else ""
+
+
+def _read_yaml(file: Path) -> dict[str, Any]:
+    try:
+        tree = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigurationError(f"{file}: cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{file}: not valid YAML: {error}") from error
+    if not isinstance(tree, dict):
+        raise ConfigurationError(f"{file}: must hold a mapping, got {type(tree).__name__}")
+    _anchor_paths(tree, file.resolve().parent)
+    return tree
+
+
+def _anchor_paths(tree: dict[str, Any], folder: Path) -> None:
+    """Make the file's own paths relative to the file, wherever the service is started."""
+    adapters = tree.get("adapters")
+    for holder in [tree.get("model"), *(adapters if isinstance(adapters, list) else [])]:
+        if isinstance(holder, dict) and isinstance(holder.get("path"), str):
+            holder["path"] = os.path.normpath(folder / Path(holder["path"]).expanduser())
+
+
+def _refuse_unknown_variables() -> None:
+    for variable in os.environ:
+        if not variable.startswith(ENV_PREFIX):
+            continue
+        section, _, key = variable.removeprefix(ENV_PREFIX).lower().partition(NESTING)
+        known: list[str] = list(Settings.model_fields)
+        if section in known and (annotation := Settings.model_fields[section].annotation):
+            if not key or not (isinstance(annotation, type) and issubclass(annotation, Section)):
+                continue
+            section, known = key.partition(NESTING)[0], list(annotation.model_fields)
+        if section not in known:
+            hint = nearest(section, known)
+            raise ConfigurationError(f"environment variable {variable}: unknown key{hint}")
+
+
+def _explain(error: ValidationError) -> Iterable[str]:
+    for problem in error.errors(include_url=False):
+        path = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            yield f"{path}: unknown key{nearest(str(problem['loc'][-1]), _keys_at(problem['loc']))}"
+        elif problem["type"] == "missing":
+            yield f"{path}: required"
+        else:
+            yield f"{path}: {problem['msg']}, got {problem['input']!r:.80}"
+
+
+def _keys_at(loc: tuple[int | str, ...]) -> list[str]:
+    if len(loc) == 1:
+        return list(Settings.model_fields)
+    if loc[0] == "adapters":
+        return list(AdapterSettings.model_fields)
+    section = Settings.model_fields[str(loc[0])].annotation
+    return (
+        list(section.model_fields)
+        if isinstance(section, type) and issubclass(section, Section)
+        else []
+    )
