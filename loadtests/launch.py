@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import socket
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -49,7 +50,12 @@ class Launch:
             arguments += [f"--set={override}"]
         arguments += ["--stop-when-doomed"] if self.stop_when_doomed else []
         arguments += ["--progress"] if self.progress else []
-        return arguments + (["--processes", str(self.workers)] if self.workers > 1 else [])
+        if self.workers > 1:
+            # A port of its own, so that two runs on one machine do not meet.
+            port = str(_free_port())
+            arguments += ["--processes", str(self.workers), "--master-bind-host", "127.0.0.1"]
+            arguments += ["--master-bind-port", port, "--master-port", port]
+        return arguments
 
     def run(self, *, quiet: bool = False) -> int:
         """Run to the end and return the exit code; `quiet` drops the summary."""
@@ -70,6 +76,12 @@ class Launch:
 def said() -> str:
     """The command as it was typed, to be named in the results."""
     return "python -m loadtests " + shlex.join(sys.argv[1:])
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def _path() -> str:

@@ -24,7 +24,7 @@ _LOG = logging.getLogger(__name__)
 
 # From the start of a run to its first instant: time for every worker to hear of it.
 _LEAD_LOCAL_S = 0.5
-_LEAD_DISTRIBUTED_S = 3.0
+_LEAD_DISTRIBUTED_S = 2.0
 
 # What the master adds to the options that Locust sends to its workers.
 _EPOCH = "loadtests_epoch"

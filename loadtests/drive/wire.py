@@ -7,7 +7,11 @@ from time import perf_counter
 
 import gevent
 from geventhttpclient import HTTPClient
-from geventhttpclient.response import HTTPParseError, HTTPSocketPoolResponse
+from geventhttpclient.response import (
+    HTTPConnectionClosed,
+    HTTPParseError,
+    HTTPSocketPoolResponse,
+)
 
 from loadtests.protocol.api import Request
 from loadtests.protocol.record import Broken, Exchange
@@ -51,7 +55,7 @@ class Wire:
         """Send and read to the end; `start` is the run's first instant by `perf_counter`.
 
         Nothing is raised: whatever breaks the exchange is noted in it. With `hang_up` the
-        connection is closed after that many data lines.
+        connection is closed after that many events.
         """
         began = perf_counter()
         exchange = Exchange(sent=began - start)
@@ -107,9 +111,9 @@ def _read_lines(
         if line.startswith(b"data:"):
             data += 1
             done = done or line[5:].strip() == b"[DONE]"
-            if data == hang_up and not done:
-                exchange.hung_up = True
-                return
+        elif data == hang_up and not done:
+            exchange.hung_up = True
+            return
     if not done:
         exchange.ended = perf_counter() - began
 
@@ -124,7 +128,7 @@ def _broken(error: BaseException) -> Broken:
             return "unreachable"
         case OSError(errno=number) if number in _NO_ROUTE:
             return "unreachable"
-        case OSError():
+        case OSError() | HTTPConnectionClosed():
             return "reset"
         case _:
             return "truncated"

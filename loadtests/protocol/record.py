@@ -16,8 +16,8 @@ Outcome = Literal[
     "http_error",  # any other status but 200
     "stream_error",  # an error inside a stream of status 200, or a failed input
     "malformed",  # not what the API promises
-    "truncated",  # closed, or ended without [DONE]
-    "reset",  # connection reset
+    "truncated",  # ended, or closed midway, without [DONE]
+    "reset",  # connection reset, or closed before any answer
     "timeout",  # nothing for the scenario's timeout
     "unreachable",  # no connection
     "unfinished",  # still running when the run's drain time was over

@@ -95,7 +95,9 @@ class ScriptedServer(AbstractContextManager["ScriptedServer"]):
         self._loop.close()
 
     def by_id(self) -> dict[str, Served]:
-        return {served.headers["x-request-id"]: served for served in self.served}
+        """The requests of a load, which carry an id; others (metrics) do not."""
+        name = "x-request-id"
+        return {one.headers[name]: one for one in self.served if name in one.headers}
 
     async def _start(self) -> asyncio.Server:
         return await asyncio.start_server(self._connected, "127.0.0.1", 0, backlog=1024)
