@@ -3,13 +3,20 @@
 Exit codes: 0 ok, 1 requests failed, 2 usage, 3 SLO missed (or a regression), 4 the run is invalid.
 """
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NoReturn
 
 import typer
 
-from loadtests.launch import Launch
-from loadtests.load.scenario import ScenarioError, load_scenario, scenario_names
+from loadtests.analysis.duel import judge
+from loadtests.analysis.objectives import Objectives, load_objectives
+from loadtests.analysis.result import Exit
+from loadtests.launch import Launch, said
+from loadtests.load.scenario import Scenario, ScenarioError, load_scenario, scenario_names
+from loadtests.outputs import write_duel, write_reports, write_search
+from loadtests.report.console import show_duel
+from loadtests.rounds import RunFailed, fight, probe_rates, read_round
 
 app = typer.Typer(
     help=__doc__,
@@ -37,6 +44,7 @@ SetArg = Annotated[
     list[str] | None,
     typer.Option("--set", help="Override a field, as load.arrivals.rate=4. May be repeated."),
 ]
+NameArg = Annotated[str, typer.Option(help="What to call it in the comparison.")]
 WorkersArg = Annotated[int, typer.Option(min=1, help="Processes that send; 8,000 events/s each.")]
 
 
@@ -80,16 +88,141 @@ def run(
 
 
 @app.command()
+def search(
+    scenario: ScenarioArg,
+    host: HostArg,
+    out: OutArg,
+    start: Annotated[float, typer.Option(min=0.001, help="First rate, requests/s.")] = 1.0,
+    precision: Annotated[float, typer.Option(min=0.001, help="Wanted ratio, 0.05 is 5%.")] = 0.05,
+    slo: SloArg = "",
+    api: ApiArg = "native",
+    model: ModelArg = "",
+    metrics_url: MetricsArg = "",
+    overrides: SetArg = None,
+    workers: WorkersArg = 1,
+) -> None:
+    """Find the highest rate within the SLO: double until it fails, then bisect."""
+    checked = _check(scenario, overrides)
+    if not (slo or checked.slo) or checked.load.kind != "open":
+        _fail("a search needs a scenario with open load and an SLO (--slo)")
+    launch = Launch(
+        scenario=scenario,
+        host=host,
+        out=out,
+        slo=slo,
+        api=api,
+        model=model,
+        metrics_url=metrics_url,
+        overrides=tuple(overrides or ()),
+        workers=workers,
+    )
+    try:
+        knee, results = probe_rates(launch, start, precision, _tell)
+    except RunFailed as error:
+        _fail(str(error), Exit.INVALID)
+    write_search(out, knee, results)
+    found = "none" if knee.passed is None else f"{knee.passed:.3g} requests/s"
+    failed = "no rate failed" if knee.failed is None else f"failed at {knee.failed:.3g}"
+    typer.echo(f"highest rate within the SLO: {found} ({failed})")
+    raise typer.Exit(Exit.OK if knee.passed is not None else Exit.SLO_MISSED)
+
+
+@app.command()
+def compare(
+    first: Annotated[str, typer.Argument(help="URL of a server, or the folder of a result.")],
+    second: Annotated[str, typer.Argument(help="URL or folder to compare with the first.")],
+    out: OutArg,
+    scenario: ScenarioArg = "baseline",
+    rounds: Annotated[int, typer.Option(min=1, help="Runs of each server.")] = 3,
+    max_regress: Annotated[
+        float | None, typer.Option(help="Exit 3 if the second is worse by more; 0.05 is 5%.")
+    ] = None,
+    first_name: NameArg = "A",
+    second_name: NameArg = "B",
+    first_api: ApiArg = "native",
+    second_api: ApiArg = "native",
+    first_model: ModelArg = "",
+    second_model: ModelArg = "",
+    first_metrics_url: MetricsArg = "",
+    second_metrics_url: MetricsArg = "",
+    slo: SloArg = "",
+    overrides: SetArg = None,
+    workers: WorkersArg = 1,
+) -> None:
+    """Compare two servers on the same requests in random order, or two results offline."""
+    _check(scenario, overrides)
+    objectives = _objectives(slo)
+    try:
+        if Path(first).is_dir() and Path(second).is_dir():
+            ones, others = [read_round(Path(first))], [read_round(Path(second))]
+        else:
+            one = Launch(
+                scenario=scenario,
+                host=first,
+                out=out,
+                slo=slo,
+                api=first_api,
+                model=first_model,
+                metrics_url=first_metrics_url,
+                overrides=tuple(overrides or ()),
+                workers=workers,
+            )
+            other = replace(
+                one,
+                host=second,
+                api=second_api,
+                model=second_model,
+                metrics_url=second_metrics_url,
+            )
+            ones, others = fight(one, other, rounds, seed=0, tell=_tell)
+    except RunFailed as error:
+        _fail(str(error), Exit.INVALID)
+    duel = judge(ones, others, objectives or ones[0][0].objectives, (first_name, second_name), said())
+    write_duel(out, duel)
+    show_duel(duel)
+    raise typer.Exit(duel.exit_code(max_regress))
+
+
+@app.command()
+def report(
+    folders: Annotated[list[Path], typer.Argument(help="Folders of runs or comparisons.")],
+    markdown: Annotated[
+        Path | None, typer.Option(help="Write one Markdown document of all of them.")
+    ] = None,
+) -> None:
+    """Write the pages of results anew, and one document of all of them."""
+    try:
+        write_reports(folders, markdown)
+    except (OSError, ValueError) as error:
+        _fail(f"no result can be read: {error}")
+
+
+@app.command()
 def scenarios() -> None:
     """List the shipped scenarios."""
     for name in scenario_names():
         typer.echo(f"{name:12} {load_scenario(name).description}")
 
 
-def _check(scenario: str, overrides: list[str] | None) -> None:
+def _check(scenario: str, overrides: list[str] | None) -> Scenario:
     """Refuse a mistaken scenario at once, without starting Locust."""
     try:
-        load_scenario(scenario, tuple(overrides or ()))
+        return load_scenario(scenario, tuple(overrides or ()))
     except ScenarioError as error:
-        typer.echo(f"Error: {error}", err=True)
-        raise typer.Exit(2) from error
+        _fail(str(error))
+
+
+def _objectives(slo: str) -> Objectives | None:
+    try:
+        return load_objectives(slo) if slo else None
+    except ScenarioError as error:
+        _fail(str(error))
+
+
+def _fail(message: str, code: int = 2) -> NoReturn:
+    typer.echo(f"Error: {message}", err=True)
+    raise typer.Exit(code)
+
+
+def _tell(line: str) -> None:
+    typer.echo(line, err=True)

@@ -3,8 +3,10 @@
 from rich.console import Console
 from rich.table import Table
 
+from loadtests.analysis.duel import Duel
 from loadtests.analysis.result import Exit, Result
 from loadtests.analysis.validity import invalid
+from loadtests.report.duel_page import delta_header, delta_row
 from loadtests.report.wording import LATENCIES, goodput, milliseconds, outcomes
 
 _COLOURS = {Exit.OK: "green", Exit.FAILURES: "red", Exit.SLO_MISSED: "yellow"}
@@ -46,6 +48,19 @@ def show(result: Result) -> None:
     colour = _COLOURS.get(Exit(result.verdict.exit_code), "red")
     console.print(f"[bold {colour}]{result.verdict.status.upper()}[/] ", end="")
     console.print("; ".join(result.verdict.reasons), markup=False)
+
+
+def show_duel(duel: Duel) -> None:
+    """Print the deltas of a comparison, and what makes it doubtful."""
+    console = Console(highlight=False)
+    deltas = Table(*delta_header(duel), box=None)
+    for delta in duel.deltas:
+        deltas.add_row(*delta_row(delta))
+    console.print(deltas)
+    if not duel.paired:
+        console.print("not paired: the two sides had other requests")
+    for reason in duel.doubts + duel.failures:
+        console.print(f"doubt: {reason}", markup=False)
 
 
 def _latencies(result: Result) -> Table:

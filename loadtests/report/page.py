@@ -35,27 +35,31 @@ _VERDICTS = {0: "ok", 3: "warn"}
 Row = Sequence[str]
 
 
-def page(result: Result, extra: str = "") -> str:
-    """The report of a result; `extra` is HTML put before the figures (A/B deltas)."""
+def page(result: Result) -> str:
+    """The report of a result."""
     name = escape(str(result.scenario["name"]))
     sections = [
         _head(result),
         _validity(result),
         _latency(result),
-        extra,
         f'<h2>Figures</h2><div class="figures">{"".join(figures(result))}</div>',
-        _groups("Stages", result.stages),
-        _groups("Workloads", result.workloads),
-        _groups("Adapters", result.adapters),
-        _groups("Tenants", result.tenants),
+        groups("Stages", result.stages),
+        groups("Workloads", result.workloads),
+        groups("Adapters", result.adapters),
+        groups("Tenants", result.tenants),
         _fairness(result),
         _errors(result),
         _compat(result),
     ]
+    return document(f"Load test: {name}", sections)
+
+
+def document(title: str, sections: Sequence[str]) -> str:
+    """A whole page of sections in HTML."""
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>Load test: {name}</title><style>{_STYLE}</style></head><body>"
+        f"<title>{title}</title><style>{_STYLE}</style></head><body>"
         f"{''.join(sections)}</body></html>\n"
     )
 
@@ -129,11 +133,12 @@ def _latency(result: Result) -> str:
     return table("Latency", header, rows)
 
 
-def _groups(title: str, groups: Sequence[Summary]) -> str:
-    if len(groups) < 2:
+def groups(title: str, summaries: Sequence[Summary]) -> str:
+    """A table with a row for each of several groups; nothing for one."""
+    if len(summaries) < 2:
         return ""
     rows = []
-    for group in groups:
+    for group in summaries:
         cells = []
         for name in ("ttft_due", "tpot", "classify_due"):
             found = group.latency.get(name)
