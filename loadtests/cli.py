@@ -1,8 +1,9 @@
-"""The command line: run, search, compare, report, scenarios.
+"""Load tests of LLM services: run, search, compare, report.
 
 Exit codes: 0 ok, 1 requests failed, 2 usage, 3 SLO missed (or a regression), 4 the run is invalid.
 """
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal, NoReturn
@@ -11,7 +12,7 @@ import typer
 
 from loadtests.analysis.duel import judge
 from loadtests.analysis.objectives import Objectives, load_objectives
-from loadtests.analysis.result import Exit
+from loadtests.analysis.result import Exit, Result
 from loadtests.launch import Launch, said
 from loadtests.load.scenario import Scenario, ScenarioError, load_scenario, scenario_names
 from loadtests.outputs import write_duel, write_reports, write_search
@@ -177,7 +178,9 @@ def compare(
             ones, others = fight(one, other, rounds, seed=0, tell=_tell)
     except RunFailed as error:
         _fail(str(error), Exit.INVALID)
-    duel = judge(ones, others, objectives or ones[0][0].objectives, (first_name, second_name), said())
+    duel = judge(
+        ones, others, objectives or ones[0][0].objectives, (first_name, second_name), said()
+    )
     write_duel(out, duel)
     show_duel(duel)
     raise typer.Exit(duel.exit_code(max_regress))
@@ -195,6 +198,12 @@ def report(
         write_reports(folders, markdown)
     except (OSError, ValueError) as error:
         _fail(f"no result can be read: {error}")
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of result.json."""
+    typer.echo(json.dumps(Result.model_json_schema(), indent=1))
 
 
 @app.command()

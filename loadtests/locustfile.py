@@ -16,6 +16,7 @@ from locust.env import Environment
 
 from loadtests.drive.driver import Driver
 from loadtests.drive.options import add_options
+from loadtests.drive.tab import add_tab
 from loadtests.drive.users import ClosedLoop, OpenLoop, Shape
 
 __all__ = ["ClosedLoop", "OpenLoop", "Shape"]
@@ -28,3 +29,5 @@ def tie(environment: Environment, **_: Any) -> None:
     """Give the users of this environment their driver."""
     driver = Driver(environment)
     OpenLoop.driver = ClosedLoop.driver = Shape.driver = driver
+    if environment.web_ui:
+        add_tab(environment, driver)

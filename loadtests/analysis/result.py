@@ -155,6 +155,9 @@ def _verdict(
 ) -> Verdict:
     doubts = [f"{check.name}: {check.message}" for check in invalid(checks)]
     harmless = {"ok", "cancelled", *run.scenario.tolerate}
+    if run.doomed:
+        # They were cut off because the run was lost, not by the server.
+        harmless.add("unfinished")
     failed = sum(count for name, count in overall.outcomes.items() if name not in harmless)
     if doubts:
         return Verdict(exit_code=Exit.INVALID, status="invalid", reasons=doubts)

@@ -9,6 +9,8 @@ import gevent
 from locust.env import Environment
 from locust.runners import MasterRunner, WorkerRunner
 
+from loadtests.analysis.objectives import Objectives
+from loadtests.analysis.run import Run
 from loadtests.drive.controller import Controller
 from loadtests.drive.options import Options, read_options
 from loadtests.drive.sender import Sender
@@ -35,13 +37,16 @@ class Driver:
     """Ties one Locust environment to our runs, one after the other.
 
     The master (or the only process) fixes the first instant and each worker's share, and every
-    worker computes the plan for itself. Records travel with Locust's own reports.
+    worker computes the plan for itself. Records travel with Locust's own reports. `watched` is the
+    run that the web UI shows, the last one when none is going on.
     """
 
     def __init__(self, environment: Environment) -> None:
         self.environment = environment
         self.controller: Controller | None = None
         self.sender: Sender | None = None
+        self.watched: Run | None = None
+        self.objectives: Objectives | None = None
         self._options: Options | None = None
         events = environment.events
         events.test_start.add_listener(self._begin)
@@ -77,6 +82,7 @@ class Driver:
             setattr(parsed, _SHARES, shares)
             parsed.model = self.options().target.model
             self.controller = Controller(self.options(), epoch, len(shares))
+            self.watched, self.objectives = self.controller.run, self.options().objectives
             if self.options().progress:
                 gevent.spawn(self._tell, self.controller)
         if not isinstance(self.environment.runner, MasterRunner):

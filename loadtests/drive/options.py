@@ -1,5 +1,7 @@
 """Our options on Locust's command line (and in its web UI's start form)."""
 
+import shlex
+import sys
 from argparse import Namespace
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,5 +66,5 @@ def read_options(parsed: Namespace, host: str | None) -> Options:
         disturb=parsed.disturb,
         stop_when_doomed=parsed.stop_when_doomed,
         progress=parsed.progress,
-        said=parsed.said,
+        said=parsed.said or shlex.join(["locust", *sys.argv[1:]]),
     )

@@ -2,11 +2,14 @@
 
 from typing import ClassVar
 
+import gevent
 from locust import LoadTestShape, User, task
 from locust.exception import StopUser
 
 from loadtests.drive.driver import Driver
 from loadtests.load.scenario import ClosedLoad
+
+_LOOKS, _LOOK_S = 10, 0.1
 
 
 class OpenLoop(User):  # type: ignore[misc]
@@ -43,8 +46,11 @@ class Shape(LoadTestShape):  # type: ignore[misc]
     driver: ClassVar[Driver]
 
     def tick(self) -> tuple[int, float, list[type[User]]] | None:
-        if self.driver.over():
-            return None
+        # Locust asks once a second; a run should not wait for that to end.
+        for _ in range(_LOOKS if self.driver.controller is not None else 0):
+            if self.driver.over():
+                return None
+            gevent.sleep(_LOOK_S)
         load = self.driver.options().scenario.load
         if isinstance(load, ClosedLoad):
             count = max(load.users)
