@@ -52,7 +52,7 @@ class Launch:
         arguments += ["--progress"] if self.progress else []
         if self.workers > 1:
             # A port of its own, so that two runs on one machine do not meet.
-            port = str(_free_port())
+            port = str(free_port())
             arguments += ["--processes", str(self.workers), "--master-bind-host", "127.0.0.1"]
             arguments += ["--master-bind-port", port, "--master-port", port]
         return arguments
@@ -78,7 +78,8 @@ def said() -> str:
     return "python -m loadtests " + shlex.join(sys.argv[1:])
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of the loopback on which nothing listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -32,6 +32,9 @@ _LEAD_DISTRIBUTED_S = 2.0
 _EPOCH = "loadtests_epoch"
 _SHARES = "loadtests_shares"
 
+# The message with which a worker ends.
+_DONE = "loadtests_done"
+
 
 class Driver:
     """Ties one Locust environment to our runs, one after the other.
@@ -53,6 +56,8 @@ class Driver:
         events.test_stop.add_listener(self._end)
         events.report_to_master.add_listener(self._report)
         events.worker_report.add_listener(self._absorb)
+        if isinstance(environment.runner, MasterRunner):
+            environment.runner.register_message(_DONE, self._taken_over)
 
     def options(self) -> Options:
         """The options of the run that is about to start; a mistake in them ends the process."""
@@ -101,6 +106,7 @@ class Driver:
             share=(worker, len(shares)),
             start=start,
             heard=self._heard,
+            finished=self._hand_over,
         )
         if isinstance(scenario.load, ClosedLoad) and worker >= max(scenario.load.users):
             self.sender.done = True
@@ -123,6 +129,16 @@ class Driver:
             exception=RuntimeError(failure) if failure else None,
             context={},
         )
+
+    def _hand_over(self) -> None:
+        """Tell the master at once that this worker is done: reports go only every three seconds."""
+        runner = self.environment.runner
+        if isinstance(runner, WorkerRunner) and self.sender is not None:
+            runner.send_message(_DONE, _part(self.sender))
+
+    def _taken_over(self, msg: Any, **_: Any) -> None:
+        if self.controller is not None:
+            self.controller.absorb(msg.node_id, msg.data)
 
     def _report(self, client_id: str, data: dict[str, Any], **_: Any) -> None:
         if self.sender is not None:

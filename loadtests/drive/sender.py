@@ -21,7 +21,8 @@ SAMPLE_S = 1.0
 class Sender:
     """Sends the `worker`-th of `workers` shares; `start` is the first instant by `perf_counter`.
 
-    `heard` is called once for every HTTP request, with its record and exchange.
+    `heard` is called once for every HTTP request, with its record and exchange; `finished` when
+    the share is done and every record is there.
     """
 
     def __init__(
@@ -32,6 +33,7 @@ class Sender:
         share: tuple[int, int],
         start: float,
         heard: Callable[[Request, Record, Exchange], None],
+        finished: Callable[[], None],
     ) -> None:
         self.plan = plan
         self.worker, self.workers = share
@@ -42,6 +44,7 @@ class Sender:
         self._api = api
         self._wire = wire
         self._heard = heard
+        self._finished = finished
         self._keys = tenant_keys(plan.scenario)
         self._meter = Meter(self.worker, start)
         self._users = 0
@@ -140,3 +143,4 @@ class Sender:
         self.samples.append(self._meter.sample())
         self._wire.close()
         self.done = True
+        self._finished()

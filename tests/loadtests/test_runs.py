@@ -3,9 +3,12 @@
 import asyncio
 import gzip
 import json
+import subprocess
+import urllib.request
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from time import perf_counter, sleep
 from typing import Any
 from xml.etree import ElementTree
 
@@ -13,12 +16,14 @@ import numpy as np
 import pytest
 import yaml
 
+from loadtests.analysis.duel import judge
 from loadtests.analysis.result import Exit, Result
-from loadtests.launch import Launch
+from loadtests.launch import Launch, free_port
 from loadtests.load.plan import Plan
 from loadtests.load.scenario import load_scenario
 from loadtests.outputs import read_records, read_result
 from loadtests.protocol.record import Record
+from loadtests.rounds import fight, probe_rates
 from tests.loadtests.scenarios import CHAT
 from tests.loadtests.scripted_server import (
     DONE,
@@ -59,28 +64,33 @@ def go(
     workers: int = 1,
     metrics: str = "",
     api: str = "native",
-    doomed: bool = False,
     **fields: Any,
 ) -> Ran:
     """Run a scenario of the given fields against the scripts, the first of which is the model."""
+    with ScriptedServer(scripts) as server:
+        launch = replace(
+            launch_of(out, server, next(iter(scripts)), **fields),
+            api=api,
+            workers=workers,
+            metrics_url=metrics and server.url + metrics,
+        )
+        return Ran(launch.run(quiet=True), out, server.by_id())
+
+
+def launch_of(out: Path, server: ScriptedServer, model: str, **fields: Any) -> Launch:
+    """A run of a scenario with the given fields."""
     tree = {"name": "test", "workloads": [CHAT], "validity": RELAXED, "drain_s": 5} | fields
     out.mkdir(exist_ok=True)
     path = out / "scenario.yaml"
     path.write_text(yaml.safe_dump(tree))
-    with ScriptedServer(scripts) as server:
-        code = Launch(
-            scenario=str(path),
-            host=server.url,
-            out=out,
-            model=next(iter(scripts)),
-            api=api,
-            workers=workers,
-            metrics_url=metrics and server.url + metrics,
-            stop_when_doomed=doomed,
-            progress=False,
-            said="a test",
-        ).run(quiet=True)
-        return Ran(code, out, server.by_id())
+    return Launch(
+        scenario=str(path),
+        host=server.url,
+        out=out,
+        model=model,
+        progress=False,
+        said="a test",
+    )
 
 
 def open_load(rate: float, seconds: float, **more: Any) -> dict[str, Any]:
@@ -111,7 +121,7 @@ def steady_run(tmp_path_factory: pytest.TempPathFactory) -> Ran:
         tmp_path_factory.mktemp("steady"),
         {"steady": steady(0.1, 0.02, 45)},
         workers=2,
-        load=open_load(40, 2, warmup_s=0.5, steps=[0.5, 1]),
+        load=open_load(40, 1.5, warmup_s=0.5, steps=[0.5, 1]),
         slo="interactive",
         tenants=[{"name": "a"}, {"name": "b", "share": 3}],
     )
@@ -182,8 +192,8 @@ def test_a_stall_is_seen_by_everyone_who_was_due(tmp_path: Path) -> None:
 
     async def stalling(connection: Connection) -> None:
         served = connection.served
-        until = stalls.setdefault("until", served.arrived + 1.5)
-        from_s = until - 1.0
+        until = stalls.setdefault("until", served.arrived + 1.2)
+        from_s = until - 0.9
         if from_s < served.arrived < until:
             await asyncio.sleep(until - served.arrived)
         await connection.start()
@@ -191,15 +201,15 @@ def test_a_stall_is_seen_by_everyone_who_was_due(tmp_path: Path) -> None:
         await connection.piece(closing(1, 1) + DONE)
         await connection.end()
 
-    load: dict[str, Any] = {"kind": "closed", "users": [1], "step_s": 2, "think_s": 0.1}
+    load: dict[str, Any] = {"kind": "closed", "users": [1], "step_s": 1.5, "think_s": 0.1}
     closed = go(tmp_path / "closed", {"m": stalling}, load=load)
     stalls.clear()
     opened = go(
         tmp_path / "open",
         {"m": stalling},
-        load={"kind": "open", "arrivals": {"process": "constant", "rate": 10}, "step_s": 2},
+        load={"kind": "open", "arrivals": {"process": "constant", "rate": 10}, "step_s": 1.5},
     )
-    slow = [sum((r.e2e or 0) > 0.45 for r in ran.records) for ran in (closed, opened)]
+    slow = [sum((r.e2e or 0) > 0.4 for r in ran.records) for ran in (closed, opened)]
     assert slow[0] <= 1
     assert slow[1] >= 4
 
@@ -259,20 +269,92 @@ def test_the_counters_of_the_server_are_reconciled(tmp_path: Path) -> None:
     assert failed == {"server_requests", "server_completion_tokens"}
 
 
-def test_a_lost_run_ends_early_if_asked(tmp_path: Path) -> None:
-    async def refuse(connection: Connection) -> None:
-        await connection.plain(503, {"error": {"code": "queue_full", "message": "full"}})
+def one_at_a_time(work_s: float) -> Script:
+    """A server of known capacity: 1/work_s requests a second, first come first served."""
+    free = [0.0]
 
-    ran = go(
-        tmp_path,
-        {"m": refuse},
-        load=open_load(10, 60),
-        slo="interactive",
-        tolerate=["refused"],
-        doomed=True,
-    )
-    assert ran.code == Exit.SLO_MISSED
-    assert ran.result.overall.seconds < 30
+    async def script(connection: Connection) -> None:
+        free[0] = max(free[0], connection.served.arrived) + work_s
+        await asyncio.sleep(free[0] - perf_counter())
+        await connection.start()
+        await connection.piece(token() + closing(1, 1) + DONE)
+        await connection.end()
+
+    return script
+
+
+def test_a_search_ends_lost_probes_early(tmp_path: Path) -> None:
+    """The server answers 10 requests a second, so 8 pass and 16 do not."""
+    with ScriptedServer({"m": one_at_a_time(0.1)}) as server:
+        launch = launch_of(
+            tmp_path,
+            server,
+            "m",
+            load={"kind": "open", "arrivals": {"process": "constant", "rate": 1}, "step_s": 3},
+            slo=str(slo_file(tmp_path, ttft_ms=500)),
+        )
+        knee, results = probe_rates(launch, start=8, precision=1.0, tell=lambda line: None)
+    assert knee.probes == [(8, True), (16, False)]
+    assert results[1].verdict.exit_code == Exit.SLO_MISSED
+    assert results[1].validity[0].message.startswith("the SLO was lost")
+
+
+def test_a_duel_meets_both_servers_with_the_same_requests(tmp_path: Path) -> None:
+    with (
+        ScriptedServer({"m": steady(0.02, 0.01, 4)}) as quick,
+        ScriptedServer({"m": steady(0.06, 0.03, 4)}) as slow,
+    ):
+        first = launch_of(tmp_path, quick, "m", load=open_load(20, 1))
+        second = replace(first, host=slow.url)
+        ones, others = fight(first, second, rounds=1, seed=5, tell=lambda line: None)
+    duel = judge(ones, others, None, ("quick", "slow"), "a test")
+    assert duel.paired
+    assert {served.body["messages"][0]["content"] for served in quick.served} == {
+        served.body["messages"][0]["content"] for served in slow.served
+    }
+    deltas = {(delta.metric, delta.statistic): delta for delta in duel.deltas}
+    assert deltas["e2e", "p50"].verdict == "worse"
+
+
+def test_the_web_ui_has_a_tab_of_ours(tmp_path: Path) -> None:
+    with ScriptedServer({"m": steady(0.02, 0.01, 4)}) as server:
+        launch = launch_of(tmp_path, server, "m", load=open_load(20, 1))
+        port = free_port()
+        words = [
+            word for word in launch.arguments() if word not in {"--headless", "--only-summary"}
+        ]
+        words += ["--autostart", "--autoquit", "2", "--web-host", "127.0.0.1"]
+        locust = subprocess.Popen([*words, "--web-port", str(port)], stdout=subprocess.DEVNULL)
+        try:
+            home = fetch(f"http://127.0.0.1:{port}/")
+            rows: list[dict[str, Any]] = []
+            while not rows or rows[0]["answered"] == 0:
+                tree = json.loads(fetch(f"http://127.0.0.1:{port}/stats/requests"))
+                rows = tree["extended_stats"][0]["data"]
+        finally:
+            locust.terminate()
+            locust.wait(30)
+    assert "extended_tabs" in home
+    assert [row["group"] for row in rows] == ["all", "stage x1"]
+
+
+def fetch(url: str, patience_s: float = 30) -> str:
+    """The page of a server that may still be starting."""
+    end = perf_counter() + patience_s
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=5) as response:
+                return str(response.read().decode())
+        except OSError:
+            if perf_counter() > end:
+                raise
+            sleep(0.1)
+
+
+def slo_file(folder: Path, **limits: float) -> Path:
+    path = folder / "slo.yaml"
+    path.write_text(yaml.safe_dump({"name": "test", "goodput": 0.9, "limits": limits}))
+    return path
 
 
 def test_hanging_up_closes_the_connection(tmp_path: Path) -> None:
