@@ -1,1 +1,1 @@
-"""Fine-tuned adapters."""
+"""Adapters before the engine sees them: manifest, sources, verification, golden examples."""

@@ -1,0 +1,189 @@
+"""Adapters on this machine's disk, by digest: fetched once, whole or absent.
+
+    ROOT/entries/<digest>/     adapter.yaml and its files; never written to again
+    ROOT/partial/<digest>/     a fetch under way or interrupted, continued by the next try
+    ROOT/locks/<digest>.lock   held while an entry is made
+    ROOT/refs/<address>.json   which digest an address had last, for a start without its source
+
+Several processes may share ROOT if its file system supports flock and atomic rename. Even a local
+folder is copied here, because the engine reads an adapter again whenever it comes back from
+eviction, and must then find the bytes that were verified.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from service.adapters.atomic_write import write_atomically
+from service.adapters.digest import file_digest
+from service.adapters.download import Download, read_bounded
+from service.adapters.folder import MAX_FOLDER_BYTES, check_listing
+from service.adapters.manifest import MANIFEST_FILE, Manifest
+from service.adapters.manifest_yaml import (
+    MAX_MANIFEST_BYTES,
+    load_manifest,
+    parse_manifest,
+    read_manifest,
+)
+from service.adapters.refusal import AdapterRefused
+from service.adapters.sources import Source, SourceUnreachable, parse_source
+from service.errors import ConfigurationError
+
+_LOG = logging.getLogger(__name__)
+_BLOCK_BYTES = 8 << 20
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class CachedAdapter:
+    """An entry of the cache; `stale` if its source could not be asked whether it changed."""
+
+    folder: Path
+    manifest: Manifest
+    stale: bool
+
+
+class AdapterCache:
+    """A content-addressed cache of adapters below one folder.
+
+    An adapter's files may hold `max_bytes` together; a second process waits `lock_timeout`
+    seconds for the first one's fetch.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        max_bytes: int = MAX_FOLDER_BYTES,
+        lock_timeout: float = 600.0,
+        block_bytes: int = _BLOCK_BYTES,
+    ) -> None:
+        self._root = root
+        self._max_bytes = max_bytes
+        self._lock_timeout = lock_timeout
+        self._block_bytes = block_bytes
+
+    def resolve(
+        self, uri: str, *, digest: str | None = None, offline: bool = False
+    ) -> CachedAdapter:
+        """Return the adapter at an address as a folder on this machine, fetching what is missing.
+
+        With `digest`, an entry of that digest is taken without asking the source, and a source
+        that now holds another is refused. The source is not asked either when `offline`, or when
+        a Hub commit names bytes that cannot change; if it cannot be reached, what the address
+        held last is used and marked stale. Raises ConfigurationError: AdapterRefused,
+        SourceMissing, SourceUnreachable, or when another process holds the lock for too long.
+        Blocking; the entry's digests are checked, nothing else: verification follows.
+        """
+        source = parse_source(uri)
+        if digest and not _DIGEST.fullmatch(digest):
+            raise ConfigurationError(f"{uri}: expected digest sha256:<64 hex>, found {digest}")
+        held = self._entry(digest) if digest else self._last(source)
+        if held and (digest or source.immutable or offline):
+            return CachedAdapter(held, load_manifest(held), stale=False)
+        if offline:
+            raise SourceUnreachable(f"{uri}: offline, and the cache does not hold it")
+        try:
+            raw = _read_manifest(source)
+        except SourceUnreachable as error:
+            if held is None:
+                raise
+            _LOG.warning("%s; using what it held last", error)
+            return CachedAdapter(held, load_manifest(held), stale=True)
+        manifest = parse_manifest(raw, source=source.root.rpartition("/")[2])
+        if digest and manifest.digest != digest:
+            raise AdapterRefused(
+                manifest.name, MANIFEST_FILE, "is not the pinned one", digest, manifest.digest
+            )
+        folder = self._fetch(source, manifest, raw)
+        self._remember(source, manifest.digest)
+        return CachedAdapter(folder, manifest, stale=False)
+
+    def entries(self) -> list[Path]:
+        """Return the folders of all entries."""
+        return sorted(self._root.glob("entries/*/"))
+
+    def _path(self, kind: str, digest: str) -> Path:
+        return self._root / kind / digest.removeprefix("sha256:")
+
+    def _entry(self, digest: str) -> Path | None:
+        """The entry of a digest, if every byte of it is still right."""
+        folder = self._path("entries", digest)
+        try:
+            manifest = load_manifest(folder)
+            whole = manifest.digest == digest and all(
+                file_digest(folder / name) == expected for name, expected in manifest.files.items()
+            )
+        except (AdapterRefused, OSError):
+            return None
+        return folder if whole else None
+
+    def _fetch(self, source: Source, manifest: Manifest, raw: bytes) -> Path:
+        digest = manifest.digest
+        entry, partial = self._path("entries", digest), self._path("partial", digest)
+        lock = self._path("locks", digest).with_suffix(".lock")
+        for folder in (entry.parent, partial.parent, lock.parent):
+            folder.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(lock, timeout=self._lock_timeout):
+                if self._entry(digest) is None:
+                    self._fill(source, manifest, raw, partial)
+                    # What is there is damaged: an entry is only ever renamed into place whole.
+                    shutil.rmtree(entry, ignore_errors=True)
+                    partial.rename(entry)
+                    _sync(entry.parent)
+        except Timeout as error:
+            raise ConfigurationError(
+                f"adapter {manifest.name}: another process has been fetching it for "
+                f"{self._lock_timeout:g} s"
+            ) from error
+        return entry
+
+    def _fill(self, source: Source, manifest: Manifest, raw: bytes, partial: Path) -> None:
+        if source.local_folder is not None:
+            check_listing(manifest.name, source.local_folder, manifest.files)
+        partial.mkdir(exist_ok=True)
+        fetch = Download(source, manifest.name, partial, self._block_bytes)
+        left = self._max_bytes
+        for name, expected in manifest.files.items():
+            left -= fetch.file(name, expected, left)
+        write_atomically(partial / MANIFEST_FILE, raw)
+        _sync(partial)
+
+    def _ref(self, source: Source) -> Path:
+        key = f"{source.protocol} {source.root}"
+        return self._root / "refs" / f"{hashlib.sha256(key.encode()).hexdigest()}.json"
+
+    def _remember(self, source: Source, digest: str) -> None:
+        ref = self._ref(source)
+        ref.parent.mkdir(exist_ok=True)
+        write_atomically(ref, json.dumps({"uri": source.uri, "digest": digest}).encode())
+
+    def _last(self, source: Source) -> Path | None:
+        try:
+            digest = json.loads(self._ref(source).read_bytes())["digest"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return self._entry(digest) if isinstance(digest, str) else None
+
+
+def _read_manifest(source: Source) -> bytes:
+    if source.local_folder is not None:
+        return read_manifest(source.local_folder)
+    return read_bounded(source, MANIFEST_FILE, MAX_MANIFEST_BYTES)
+
+
+def _sync(folder: Path) -> None:
+    # A rename survives a power cut only once its folder is on disk.
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,176 @@
+"""Golden examples: what an adapter must answer rightly before it serves.
+
+A golden file is JSON Lines, one example a line, all of one task:
+
+    {"input": "...", "label": "positive"}                  classification
+    {"input": "...", "labels": ["a", "b"]}                 classification, multi_label
+    {"prompt": "...", "expect": "..."}                     generation: exact, token
+    {"messages": [{"role", "content"}], "expect": {...}}   generation: json (any JSON value)
+    {"input": "...", "pattern": "..."}                     generation: regex
+
+A generation example has one of `input` (put into the manifest's template), `prompt` (sent as it
+is) and `messages` (the base's chat template).
+"""
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+
+from service.adapters.manifest import (
+    ClassificationManifest,
+    GenerationGolden,
+    GenerationManifest,
+    Manifest,
+)
+from service.adapters.pattern import PatternRefused, full_match
+from service.adapters.refusal import AdapterRefused
+
+MAX_GOLDEN_BYTES = 16 << 20
+MAX_EXAMPLES = 10_000
+_Text = Annotated[str, Field(min_length=1, max_length=32_768)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+_Example = TypeVar("_Example", bound=_Strict)
+
+
+class Message(_Strict):
+    """One chat turn."""
+
+    role: Literal["system", "user", "assistant"]
+    content: _Text
+
+
+class ClassificationExample(_Strict):
+    """An input and the public names it must get: one, or the whole set under multi_label."""
+
+    input: _Text
+    label: str | None = None
+    labels: tuple[str, ...] | None = None
+
+    @property
+    def expected(self) -> frozenset[str]:
+        """The names as a set, whichever way they were written."""
+        return frozenset(self.labels or () if self.label is None else (self.label,))
+
+
+class GenerationExample(_Strict):
+    """One way to ask, and one thing to find in the answer."""
+
+    input: _Text | None = None
+    prompt: _Text | None = None
+    messages: Annotated[tuple[Message, ...], Field(min_length=1, max_length=64)] | None = None
+    expect: JsonValue = None
+    pattern: _Text | None = None
+
+
+def load_classification_golden(
+    folder: Path, manifest: ClassificationManifest
+) -> tuple[ClassificationExample, ...]:
+    """Read the golden file of a classification adapter; () if it names none.
+
+    Raises AdapterRefused for a malformed line, a label the manifest does not have, and a file
+    over its limits.
+    """
+    if manifest.golden is None:
+        return ()
+    refuse = _Refusal(manifest.name, manifest.golden.file)
+    examples = _parse(refuse, folder, ClassificationExample)
+    known = manifest.classification.labels
+    multi_label = manifest.classification.multi_label
+    wanted = "labels" if multi_label else "label"
+    for line, example in enumerate(examples, 1):
+        named = [key for key in ("label", "labels") if getattr(example, key) is not None]
+        if named != [wanted]:
+            raise refuse(line, f"{wanted}, as multi_label is {multi_label}", ", ".join(named))
+        for label in example.expected:
+            if label not in known:
+                raise refuse(line, "one of " + ", ".join(known), label)
+    return examples
+
+
+def load_generation_golden(
+    folder: Path, manifest: GenerationManifest
+) -> tuple[GenerationExample, ...]:
+    """Read the golden file of a generation adapter; () if it names none.
+
+    Raises AdapterRefused like load_classification_golden, and for an example that does not fit
+    the manifest's `match`.
+    """
+    golden = manifest.golden
+    if golden is None:
+        return ()
+    refuse = _Refusal(manifest.name, golden.file)
+    examples = _parse(refuse, folder, GenerationExample)
+    for line, example in enumerate(examples, 1):
+        asked = [key for key in ("input", "prompt", "messages") if getattr(example, key)]
+        if len(asked) != 1:
+            raise refuse(line, "one of input, prompt and messages", ", ".join(asked) or "none")
+        if example.input and manifest.prompt is None:
+            raise refuse(line, "prompt or messages, as the manifest has no template", "input")
+        _check_answer(refuse, line, example, golden)
+    return examples
+
+
+def check_golden(folder: Path, manifest: Manifest) -> None:
+    """Refuse a golden file that could not be run; raises AdapterRefused."""
+    match manifest:
+        case ClassificationManifest():
+            load_classification_golden(folder, manifest)
+        case GenerationManifest():
+            load_generation_golden(folder, manifest)
+
+
+class _Refusal:
+    """Makes refusals of one golden file, one line each."""
+
+    def __init__(self, adapter: str, file: str):
+        self.adapter = adapter
+        self.file = file
+
+    def __call__(self, line: int, expected: object, found: object) -> AdapterRefused:
+        return AdapterRefused(self.adapter, self.file, f"line {line}", expected, found)
+
+    def whole(self, expected: object, found: object) -> AdapterRefused:
+        return AdapterRefused(self.adapter, self.file, "golden file", expected, found)
+
+
+def _parse(refuse: _Refusal, folder: Path, kind: type[_Example]) -> tuple[_Example, ...]:
+    with (folder / refuse.file).open("rb") as file:
+        raw = file.read(MAX_GOLDEN_BYTES + 1)
+    if len(raw) > MAX_GOLDEN_BYTES:
+        raise refuse.whole(f"at most {MAX_GOLDEN_BYTES} bytes", "more")
+    lines = raw.splitlines()
+    if not 1 <= len(lines) <= MAX_EXAMPLES:
+        raise refuse.whole(f"1 to {MAX_EXAMPLES} lines", f"{len(lines)}")
+    examples: list[_Example] = []
+    for number, line in enumerate(lines, 1):
+        try:
+            examples.append(kind.model_validate_json(line))
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            field = ".".join(map(str, first["loc"])) or "the line"
+            raise refuse(number, f"{field}: {first['msg']}", repr(first["input"])) from error
+    return tuple(examples)
+
+
+def _check_answer(
+    refuse: _Refusal, line: int, example: GenerationExample, golden: GenerationGolden
+) -> None:
+    keys = example.model_fields_set & {"expect", "pattern"}
+    wanted = "pattern" if golden.match == "regex" else "expect"
+    if keys != {wanted}:
+        found = ", ".join(sorted(keys)) or "none"
+        raise refuse(line, f"{wanted}, as match is {golden.match}", found)
+    if golden.match in ("exact", "token") and not isinstance(example.expect, str):
+        raise refuse(line, "expect: text", json.dumps(example.expect))
+    if example.pattern is not None:
+        try:
+            full_match(example.pattern, "")
+        except PatternRefused as error:
+            raise refuse(line, "pattern: a regular expression", error) from error

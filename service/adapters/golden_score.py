@@ -1,0 +1,123 @@
+"""Whether answers to golden examples are right; pure, and without an engine."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from service.adapters.golden import ClassificationExample, GenerationExample
+from service.adapters.manifest import GenerationGolden
+from service.adapters.pattern import PatternRefused, full_match
+
+_SHOWN_FAILURES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class GoldenFailure:
+    """An example that was answered wrongly; `line` counts from 1, texts are cut to 200."""
+
+    line: int
+    expected: str
+    found: str
+
+
+@dataclass(frozen=True, slots=True)
+class GoldenResult:
+    """How many examples passed, and the first few that did not."""
+
+    total: int
+    passed: int
+    failures: tuple[GoldenFailure, ...]
+
+    @property
+    def accuracy(self) -> float:
+        """Share of examples that passed, in 0..1."""
+        return self.passed / self.total
+
+
+def score_classification(
+    examples: Sequence[ClassificationExample], answers: Sequence[frozenset[str]]
+) -> GoldenResult:
+    """Compare the labels each example got with those it must get: equal sets pass."""
+    outcomes = [
+        (answer == example.expected, ", ".join(sorted(example.expected)), ", ".join(sorted(answer)))
+        for example, answer in zip(examples, answers, strict=True)
+    ]
+    return _result(outcomes)
+
+
+def score_generation(
+    examples: Sequence[GenerationExample], answers: Sequence[str], golden: GenerationGolden
+) -> GoldenResult:
+    """Compare each answer with its example.
+
+    `exact`: equal but for space around it. `regex`: the pattern matches the whole answer, space
+    around it removed. `json`: the answer is JSON and equal as a value. `token`: the F1 over
+    space-separated tokens (Rajpurkar et al. 2016, arXiv:1606.05250, case kept) is at least
+    `min_token_f1`.
+    """
+    outcomes = [
+        (
+            matches(example, answer, golden),
+            example.pattern or _as_text(example.expect),
+            answer,
+        )
+        for example, answer in zip(examples, answers, strict=True)
+    ]
+    return _result(outcomes)
+
+
+def matches(example: GenerationExample, answer: str, golden: GenerationGolden) -> bool:
+    """Whether one answer passes; see score_generation."""
+    match golden.match:
+        case "exact":
+            return answer.strip() == str(example.expect).strip()
+        case "regex":
+            try:
+                return full_match(str(example.pattern), answer.strip())
+            except PatternRefused:
+                return False
+        case "json":
+            try:
+                return _same_json(json.loads(answer), example.expect)
+            except (ValueError, RecursionError):
+                return False
+        case "token":
+            return token_f1(answer, str(example.expect)) >= golden.min_token_f1
+
+
+def token_f1(answer: str, expected: str) -> float:
+    """Harmonic mean of precision and recall over the bags of tokens, in 0..1."""
+    found, wanted = answer.split(), expected.split()
+    common = (Counter(found) & Counter(wanted)).total()
+    return 2 * common / (len(found) + len(wanted)) if common else 0.0
+
+
+def _same_json(found: object, expected: object) -> bool:
+    # Python's True == 1 is not JSON's.
+    if isinstance(found, bool) or isinstance(expected, bool):
+        return found is expected
+    if isinstance(found, dict) and isinstance(expected, dict):
+        return found.keys() == expected.keys() and all(
+            _same_json(found[key], expected[key]) for key in found
+        )
+    if isinstance(found, list) and isinstance(expected, list):
+        return len(found) == len(expected) and all(map(_same_json, found, expected))
+    return found == expected
+
+
+def _result(outcomes: Sequence[tuple[bool, str, str]]) -> GoldenResult:
+    failures = [
+        GoldenFailure(line, expected[:200], found[:200])
+        for line, (passed, expected, found) in enumerate(outcomes, 1)
+        if not passed
+    ]
+    return GoldenResult(
+        total=len(outcomes),
+        passed=len(outcomes) - len(failures),
+        failures=tuple(failures[:_SHOWN_FAILURES]),
+    )
+
+
+def _as_text(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

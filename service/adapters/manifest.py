@@ -1,0 +1,253 @@
+"""The schema of adapter.yaml: what an adapter is, on which base, and what it promises.
+
+    Manifest
+    +- ClassificationManifest    task: classification; needs prompt and classification
+    +- GenerationManifest        task: generation; the prompt is optional
+
+Everything is strict (no unknown key, no coerced type) and frozen. `service.adapters.manifest_yaml`
+reads and writes it; the published JSON Schema is docs/schemas/adapter.schema.json.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from typing import Annotated, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    TypeAdapter,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+CONFIG_FILE = "adapter_config.json"
+WEIGHTS_FILE = "adapter_model.safetensors"
+MANIFEST_FILE = "adapter.yaml"
+INPUT = "{input}"
+MAX_FILES = 64
+MAX_LABELS = 256
+_MAX_SUFFIX = 256
+_MAX_TEMPLATE = 16_384
+
+# semver.org, section "Is there a suggested regular expression", without its named groups.
+_SEMVER = (
+    r"^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)"
+    r"(-(0|[1-9]\d*|\d*[a-zA-Z-][0-9a-zA-Z-]*)(\.(0|[1-9]\d*|\d*[a-zA-Z-][0-9a-zA-Z-]*))*)?"
+    r"(\+[0-9a-zA-Z-]+(\.[0-9a-zA-Z-]+)*)?$"
+)
+
+# No "@", ":" or "/": an adapter answers under name and name@version.
+Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?$")]
+Version = Annotated[str, Field(pattern=_SEMVER, max_length=64)]
+Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
+# A plain name beside the manifest: no folder, no "..", no hidden file.
+FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$")]
+Share = Annotated[float, Field(gt=0, le=1)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, populate_by_name=True
+    )
+
+
+class BaseReference(_Strict):
+    """The base model the adapter was trained on, by name and `base_model_digest`."""
+
+    name: Annotated[str, Field(min_length=1, max_length=128)]
+    digest: Digest
+
+
+class Prompt(_Strict):
+    """The text around an input. Only `{input}` is replaced; other braces stay as they are.
+
+    `{input}` stands once and near the end: the text before it is the same for all requests, so
+    its cached blocks are shared; the text after it is computed anew for each, and may be at most
+    256 characters (the cue for the answer, the end of a chat turn).
+    """
+
+    template: Annotated[str, Field(max_length=_MAX_TEMPLATE)]
+
+    @field_validator("template")
+    @classmethod
+    def _has_input_at_its_end(cls, template: str) -> str:
+        count = template.count(INPUT)
+        if count != 1:
+            raise _broken("", f"{INPUT} exactly once", f"it {count} times")
+        suffix = len(template) - template.index(INPUT) - len(INPUT)
+        if suffix > _MAX_SUFFIX:
+            raise _broken(
+                "",
+                f"at most {_MAX_SUFFIX} characters after {INPUT} (instruction first, input last, "
+                "so that requests share the cached prefix)",
+                f"{suffix}",
+            )
+        return template
+
+    def render(self, text: str) -> str:
+        """Return the prompt for one input."""
+        prefix, suffix = self.template.split(INPUT)
+        return f"{prefix}{text}{suffix}"
+
+
+class Conformal(_Strict):
+    """A held-out quantile: labels of score at least 1 - threshold form the prediction set."""
+
+    coverage: Annotated[float, Field(gt=0, lt=1)]
+    threshold: Annotated[float, Field(ge=0, le=1)]
+
+
+class Calibration(_Strict):
+    """Divide by the content-free prior (one value a label, in the labels' order), then temper."""
+
+    temperature: Annotated[float, Field(gt=0, le=100)] = 1.0
+    prior: tuple[Share, ...] | None = None
+    conformal: Conformal | None = None
+
+
+class Classification(_Strict):
+    """The closed label set: public name -> the words the model says, and how it is calibrated."""
+
+    labels: Annotated[
+        Mapping[
+            Annotated[str, Field(min_length=1, max_length=128)],
+            Annotated[str, Field(min_length=1, max_length=256)],
+        ],
+        Field(min_length=1, max_length=MAX_LABELS),
+    ]
+    multi_label: bool = False
+    calibration: Calibration = Calibration()
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        if len(self.labels) < 2 and not self.multi_label:
+            raise _broken("labels", "at least 2 unless multi_label is true", "1")
+        if len(set(self.labels.values())) != len(self.labels):
+            raise _broken("labels", "different words for each", "the same words twice")
+        prior = self.calibration.prior
+        if prior is None:
+            return self
+        if len(prior) != len(self.labels):
+            raise _broken(
+                "calibration.prior",
+                f"{len(self.labels)} values, one a label, in the labels' order",
+                f"{len(prior)} values",
+            )
+        if not self.multi_label and not math.isclose(sum(prior), 1, abs_tol=1e-3):
+            raise _broken("calibration.prior", "values that sum to 1", f"a sum of {sum(prior):g}")
+        return self
+
+
+class ClassificationGolden(_Strict):
+    """Examples that must reach an accuracy on the engine before the adapter serves."""
+
+    file: FileName
+    min_accuracy: Share
+
+
+class GenerationGolden(_Strict):
+    """Prompts whose greedy answers must match; see service.adapters.golden for each match."""
+
+    file: FileName
+    match: Literal["exact", "regex", "json", "token"]
+    min_accuracy: Share = 1.0
+    max_tokens: Annotated[int, Field(ge=1, le=4096)] = 128
+    min_token_f1: Share = 0.8
+
+
+class _Manifest(_Strict):
+    schema_version: Annotated[Literal[1], Field(alias="schema")]
+    name: Name
+    version: Version
+    base_model: BaseReference
+    files: Annotated[Mapping[FileName, Digest], Field(min_length=2, max_length=MAX_FILES)]
+    evaluation: Mapping[str, JsonValue] = Field(default_factory=dict)
+
+    @field_validator("files")
+    @classmethod
+    def _lists_the_adapter(cls, files: Mapping[str, str]) -> Mapping[str, str]:
+        for name in (CONFIG_FILE, WEIGHTS_FILE):
+            if name not in files:
+                raise _broken("", f"an entry for {name}", f"only {', '.join(files)}")
+        if MANIFEST_FILE in files:
+            raise _broken("", f"no entry for {MANIFEST_FILE} itself", f"{MANIFEST_FILE}")
+        return files
+
+    @property
+    def digest(self) -> str:
+        """`sha256:<hex>` of the manifest's meaning, and through `files` of every other byte.
+
+        The hash is taken over canonical JSON (sorted keys, no spaces, ASCII, fields equal to
+        their default left out, labels as a list because their order pairs them with the prior),
+        not over the YAML's bytes: a comment or a re-wrapped line must not make a running server
+        load the same weights again under a new id, and a default added by a later version of
+        this schema must not rename every adapter packed before it.
+        """
+        document = self.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+        if "classification" in document:
+            labels = document["classification"]["labels"]
+            document["classification"]["labels"] = list(labels.items())
+        text = json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return "sha256:" + hashlib.sha256(text.encode("ascii")).hexdigest()
+
+
+class ClassificationManifest(_Manifest):
+    """An adapter that chooses among labels."""
+
+    task: Literal["classification"]
+    prompt: Prompt
+    classification: Classification
+    golden: ClassificationGolden | None = None
+
+    @model_validator(mode="after")
+    def _lists_golden(self) -> Self:
+        _require_listed(self.golden, self.files)
+        return self
+
+
+class GenerationManifest(_Manifest):
+    """An adapter that writes text; without a prompt the caller's own is used as it is."""
+
+    task: Literal["generation"]
+    prompt: Prompt | None = None
+    golden: GenerationGolden | None = None
+
+    @model_validator(mode="after")
+    def _lists_golden(self) -> Self:
+        _require_listed(self.golden, self.files)
+        return self
+
+
+Manifest = ClassificationManifest | GenerationManifest
+MANIFEST: TypeAdapter[Manifest] = TypeAdapter(Annotated[Manifest, Field(discriminator="task")])
+
+
+def manifest_json_schema() -> dict[str, object]:
+    """Return the JSON Schema (draft 2020-12) of adapter.yaml."""
+    schema = MANIFEST.json_schema(by_alias=True)
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "adapter.yaml, schema 1",
+        **schema,
+    }
+
+
+def _require_listed(
+    golden: ClassificationGolden | GenerationGolden | None, files: Mapping[str, str]
+) -> None:
+    if golden is not None and golden.file not in files:
+        raise _broken("golden.file", "a file listed in files", golden.file)
+
+
+def _broken(field: str, expected: str, found: str) -> PydanticCustomError:
+    # A rule of our own; `field` is relative to where pydantic reports it.
+    return PydanticCustomError(
+        "rule",
+        "{field}: expected {expected}, found {found}",
+        {"field": field, "expected": expected, "found": found},
+    )

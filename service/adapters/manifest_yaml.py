@@ -1,0 +1,215 @@
+"""adapter.yaml as text: read without surprises, refused with a helpful message, written.
+
+Scalars follow YAML 1.2's core schema, not PyYAML's 1.1: a label called `no` or `on` is text, a
+date is text, `1e-3` is a number. Aliases and repeated keys are refused.
+"""
+
+import difflib
+import json
+import re
+import stat
+from collections.abc import Hashable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from service.adapters.manifest import (
+    MANIFEST,
+    MANIFEST_FILE,
+    ClassificationManifest,
+    GenerationManifest,
+    Manifest,
+)
+from service.adapters.refusal import AdapterRefused
+
+MAX_MANIFEST_BYTES = 64 << 10
+_MAX_DEPTH = 16
+_TASKS: Mapping[str, type[BaseModel]] = {
+    "classification": ClassificationManifest,
+    "generation": GenerationManifest,
+}
+_CORE_SCALARS = (
+    ("tag:yaml.org,2002:bool", r"^(?:true|True|TRUE|false|False|FALSE)$", "tTfF"),
+    ("tag:yaml.org,2002:null", r"^(?:~|null|Null|NULL|)$", ["~", "n", "N", ""]),
+    ("tag:yaml.org,2002:int", r"^[-+]?[0-9]+$", "-+0123456789"),
+    (
+        "tag:yaml.org,2002:float",
+        r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$",
+        "-+.0123456789",
+    ),
+)
+
+
+class _Loader(yaml.SafeLoader):
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - PyYAML's own protocol
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        mapping: dict[Hashable, Any] = {}
+        for key_node, value_node in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, str):
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {key!r} is not text: quote it", key_node.start_mark
+                )
+            if key in mapping:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {key!r} stands twice", key_node.start_mark
+                )
+            mapping[key] = self.construct_object(value_node, deep=deep)
+        return mapping
+
+
+class _Dumper(yaml.SafeDumper):
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - PyYAML's own protocol
+
+
+for _tag, _pattern, _first in _CORE_SCALARS:
+    _Loader.add_implicit_resolver(_tag, re.compile(_pattern), list(_first))
+    _Dumper.add_implicit_resolver(_tag, re.compile(_pattern), list(_first))
+# Not SafeLoader's, for which 010 is eight.
+_Loader.add_constructor("tag:yaml.org,2002:int", lambda _, node: int(node.value))
+
+
+def load_manifest(folder: Path) -> Manifest:
+    """Read `adapter.yaml` of an adapter's folder; raises AdapterRefused."""
+    return parse_manifest(read_manifest(folder), source=folder.name)
+
+
+def read_manifest(folder: Path) -> bytes:
+    """Return the bytes of `adapter.yaml`, at most one over the limit; raises AdapterRefused.
+
+    A symlink could show another file in a message, and a named pipe would be waited for.
+    """
+    path = folder / MANIFEST_FILE
+    try:
+        if not stat.S_ISREG(path.lstat().st_mode):
+            raise AdapterRefused(
+                folder.name, MANIFEST_FILE, "is not a file", "a regular file", "a link or pipe"
+            )
+        with path.open("rb") as file:
+            return file.read(MAX_MANIFEST_BYTES + 1)
+    except OSError as error:
+        raise AdapterRefused(
+            folder.name, MANIFEST_FILE, "cannot be read", "a file", error.strerror
+        ) from error
+
+
+def parse_manifest(raw: bytes, *, source: str) -> Manifest:
+    """Parse the bytes of an adapter.yaml.
+
+    `source` names the adapter in messages as long as its own name is unknown. Raises
+    AdapterRefused naming the field, what was expected and found, and the nearest valid key.
+    """
+    if len(raw) > MAX_MANIFEST_BYTES:
+        raise AdapterRefused(
+            source, MANIFEST_FILE, "is too large", f"at most {MAX_MANIFEST_BYTES} bytes", "more"
+        )
+    try:
+        _check_events(raw)
+        document = yaml.load(raw, Loader=_Loader)  # a subclass of SafeLoader
+    except (yaml.YAMLError, ValueError) as error:
+        found = " ".join(str(error).split()) or type(error).__name__
+        raise AdapterRefused(
+            source, MANIFEST_FILE, "is not plain YAML", "one document", found
+        ) from error
+    return build_manifest(document, source=source)
+
+
+def build_manifest(document: object, *, source: str) -> Manifest:
+    """Validate a manifest given as plain data; raises AdapterRefused like parse_manifest."""
+    if not isinstance(document, dict):
+        raise AdapterRefused(
+            source, MANIFEST_FILE, "is not a mapping", "a mapping", type(document).__name__
+        )
+    name = document.get("name")
+    adapter = name if isinstance(name, str) and name else source
+    try:
+        # Through JSON: it is strict about types and still takes a list for a tuple.
+        return MANIFEST.validate_json(json.dumps(document, allow_nan=False))
+    except ValidationError as error:
+        raise _refusal(adapter, document, error) from error
+    except (TypeError, ValueError, RecursionError) as error:
+        raise AdapterRefused(
+            adapter, MANIFEST_FILE, "holds a value JSON cannot hold", "text or numbers", error
+        ) from error
+
+
+def dump_manifest(manifest: Manifest) -> str:
+    """Return the YAML text that parse_manifest reads back as an equal manifest."""
+    document = manifest.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    order = ["schema", "name", "version", "base_model", "task", "files", "prompt"]
+    first = {key: document.pop(key) for key in order if key in document}
+    return yaml.dump(
+        first | document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100
+    )
+
+
+def _check_events(raw: bytes) -> None:
+    """Refuse what could cost more than the text's length, before anything is built from it.
+
+    Aliases can grow a small file without bound, nesting costs PyYAML the square of its depth, and
+    tags choose constructors; no manifest needs them.
+    """
+    depth = 0
+    for event in yaml.parse(raw, Loader=_Loader):
+        if isinstance(event, yaml.AliasEvent):
+            raise yaml.YAMLError(f"an alias is not allowed: {event.start_mark}")
+        if getattr(event, "tag", None) is not None:
+            raise yaml.YAMLError(f"a tag is not allowed: {event.start_mark}")
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > _MAX_DEPTH:
+            raise yaml.YAMLError(f"nested deeper than {_MAX_DEPTH}: {event.start_mark}")
+
+
+def _refusal(adapter: str, document: dict[str, object], error: ValidationError) -> AdapterRefused:
+    details = error.errors(include_url=False)
+    first = details[0]
+    # The discriminator's value leads every location below the union.
+    path = first["loc"][1:] if first["loc"] and first["loc"][0] in _TASKS else first["loc"]
+    field, expected, found = _explain(first, ".".join(str(p) for p in path if p != "[key]"))
+    if first["type"] == "extra_forbidden":
+        keys = _valid_keys(_TASKS[str(document["task"])], path[:-1])
+        nearest = difflib.get_close_matches(str(path[-1]), keys, n=1, cutoff=0.5)
+        expected = f"{nearest[0]} (did you mean it?)" if nearest else "one of " + ", ".join(keys)
+    others = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
+    return AdapterRefused(adapter, MANIFEST_FILE, f"field {field}{others}", expected, found)
+
+
+def _explain(detail: ErrorDetails, field: str) -> tuple[str, str, str]:
+    match detail["type"]:
+        case "missing":
+            return field, "a value", "nothing"
+        case "extra_forbidden":
+            return field, "", "an unknown key"
+        case "union_tag_not_found":
+            return "task", "classification or generation", "nothing"
+        case "union_tag_invalid":
+            return "task", "classification or generation", str(detail["ctx"]["tag"])
+        case "rule":
+            rule = detail["ctx"]
+            field = ".".join(part for part in (field, rule["field"]) if part)
+            return field, rule["expected"], rule["found"]
+        case _:
+            return field, detail["msg"].removeprefix("Input should be "), _short(detail["input"])
+
+
+def _short(value: object) -> str:
+    return f"a {type(value).__name__}" if isinstance(value, dict) else repr(value)
+
+
+def _valid_keys(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
+    for part in path:
+        fields = {field.alias or name: field for name, field in model.model_fields.items()}
+        model = _model_in(fields[str(part)].annotation)
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _model_in(annotation: Any) -> type[BaseModel]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    candidates = [arg for arg in annotation.__args__ if arg is not type(None)]
+    return _model_in(candidates[0])

@@ -1,0 +1,48 @@
+"""From a plain PEFT folder to an adapter: the manifest is filled in, checked and written."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from service.adapters.atomic_write import write_atomically
+from service.adapters.base_model import BaseModel
+from service.adapters.digest import file_digest
+from service.adapters.folder import list_files
+from service.adapters.manifest import MANIFEST_FILE
+from service.adapters.manifest_yaml import build_manifest, dump_manifest
+from service.adapters.refusal import AdapterRefused
+from service.adapters.verify import VerifiedAdapter, verify_manifest
+
+_FILLED = ("schema", "base_model", "files")
+
+
+def pack(
+    folder: Path, base: BaseModel, draft: Mapping[str, object], *, overwrite: bool = False
+) -> VerifiedAdapter:
+    """Write `adapter.yaml` into a folder of PEFT files and return what it became.
+
+    `draft` is the manifest without schema, base_model and files, which are filled in: every file
+    in the folder is listed. The adapter is verified first; if it is refused, nothing is written.
+    The write is atomic. Raises AdapterRefused; an existing manifest is refused unless `overwrite`.
+    """
+    adapter = str(draft.get("name", folder.name))
+    for key in _FILLED:
+        if key in draft:
+            raise AdapterRefused(
+                adapter,
+                MANIFEST_FILE,
+                f"field {key}",
+                "it left out, packing fills it in",
+                "a value",
+            )
+    if (folder / MANIFEST_FILE).exists() and not overwrite:
+        raise AdapterRefused(adapter, MANIFEST_FILE, "exists", "none, or overwrite", "a file")
+    files = {name: file_digest(folder / name) for name in sorted(list_files(adapter, folder))}
+    filled = {
+        "schema": 1,
+        "base_model": {"name": base.name, "digest": base.digest},
+        "files": files,
+    }
+    manifest = build_manifest({**draft, **filled}, source=folder.name)
+    verified = verify_manifest(folder, manifest, base)
+    write_atomically(folder / MANIFEST_FILE, dump_manifest(manifest).encode())
+    return verified

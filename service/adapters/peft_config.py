@@ -1,0 +1,217 @@
+"""adapter_config.json: what PEFT wrote, reduced to what vLLM 0.32 serves.
+
+Fails closed: a feature vLLM does not serve is refused by name, and so is a key this module does
+not know, unless it is empty. Served features follow `vllm.lora.peft_helper.PEFTHelper`; which
+modules a configuration targets follows `peft.tuners.tuners_utils.check_target_module_exists`.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from service.adapters.base_model import EMBEDDING
+from service.adapters.manifest import CONFIG_FILE
+from service.adapters.pattern import PatternRefused, first_match, full_match
+from service.adapters.refusal import AdapterRefused
+
+MAX_CONFIG_BYTES = 1 << 20
+
+# Read below.
+_READ = frozenset(
+    {"peft_type", "r", "lora_alpha", "target_modules", "exclude_modules", "rank_pattern",
+     "alpha_pattern", "use_rslora", "layers_to_transform", "layers_pattern", "bias",
+     "init_lora_weights"}
+)  # fmt: skip
+# Without effect on a trained adapter: they name things, or acted only in training.
+_WITHOUT_EFFECT = frozenset(
+    {"auto_mapping", "base_model_name_or_path", "corda_config", "ensure_weight_tying",
+     "eva_config", "inference_mode", "loftq_config", "lora_dropout", "lora_ga_config",
+     "megatron_core", "peft_version", "qalora_group_size", "revision", "runtime_config",
+     "task_type", "velora_config"}
+)  # fmt: skip
+# Known, and not served when set. vLLM refuses some of them and silently ignores the others.
+_NOT_SERVED: Mapping[str, str] = {
+    "use_dora": "DoRA",
+    "modules_to_save": "fully trained modules",
+    "lora_bias": "a bias of the LoRA layers",
+    "fan_in_fan_out": "weights stored as (in, out)",
+    "trainable_token_indices": "trained token embeddings",
+    "target_parameters": "LoRA on bare parameters",
+    "layer_replication": "layer replication",
+    "alora_invocation_tokens": "Activated LoRA",
+    "use_qalora": "QALoRA",
+    "use_bdlora": "block-diagonal LoRA",
+    "arrow_config": "Arrow routing",
+    "kasa_config": "KaSA",
+    "monteclora_config": "Monte Carlo LoRA",
+    "megatron_config": "Megatron layers",
+}
+# These leave the base's weights alone; the others (PiSSA, OLoRA, CorDA, LoftQ) change them.
+_SERVED_INITS = frozenset({"gaussian", "eva", "orthogonal", "mica", "lora_ga"})
+
+
+@dataclass(frozen=True, slots=True)
+class PeftConfig:
+    """The part of a LoRA's configuration that decides which tensors it has, and their ranks.
+
+    Patterns are regular expressions over a module's name, matched at its end from a dot on; the
+    first that matches wins.
+    """
+
+    rank: int
+    rank_pattern: Mapping[str, int]
+    target_modules: tuple[str, ...] | str
+    exclude_modules: tuple[str, ...] | str
+    layers: tuple[int, ...]
+    layers_pattern: tuple[str, ...]
+
+    def rank_of(self, module: str) -> int:
+        """Return the rank of one module; raises PatternRefused."""
+        for pattern, rank in self.rank_pattern.items():
+            if full_match(rf"(.*\.)?({pattern})", module):
+                return rank
+        return self.rank
+
+    def targets(self, module: str) -> bool:
+        """Whether PEFT puts a LoRA on this module; raises PatternRefused."""
+        if _names(self.exclude_modules, module) or not self._is_targeted(module):
+            return False
+        if not self.layers or isinstance(self.target_modules, str) or module in self.target_modules:
+            return True
+        prefixes = [rf"(?:^|.*?\.){pattern}" for pattern in self.layers_pattern]
+        for prefix in prefixes or [r".*?\.[^.]*"]:
+            found = first_match(rf"{prefix}\.(?P<index>\d+)\.", module)
+            if found is not None:
+                return int(found["index"]) in self.layers
+        return False
+
+    def _is_targeted(self, module: str) -> bool:
+        if self.target_modules == "all-linear":
+            return module.rpartition(".")[2] not in (EMBEDDING, "lm_head")
+        return _names(self.target_modules, module)
+
+
+def _names(wanted: tuple[str, ...] | str, module: str) -> bool:
+    if isinstance(wanted, str):
+        return bool(wanted) and full_match(wanted, module)
+    return any(module == name or module.endswith(f".{name}") for name in wanted)
+
+
+def read_peft_config(adapter: str, folder: Path, max_rank: int) -> PeftConfig:
+    """Read and check an adapter's `adapter_config.json`; raises AdapterRefused."""
+    document = _read_json(adapter, folder / CONFIG_FILE)
+    refuse = _Refusal(adapter)
+    if document.get("peft_type") != "LORA":
+        raise refuse("peft_type", "LORA", document.get("peft_type"))
+    _refuse_unserved(refuse, document)
+    rank = _rank(refuse, "r", document.get("r"), max_rank)
+    patterns = document.get("rank_pattern") or {}
+    if not isinstance(patterns, dict):
+        raise refuse("rank_pattern", "a map from patterns to ranks", patterns)
+    ranks = {
+        pattern: _rank(refuse, f"rank_pattern {pattern}", value, max_rank)
+        for pattern, value in patterns.items()
+    }
+    _check_alphas(refuse, document)
+    layers = document.get("layers_to_transform")
+    layers = [layers] if type(layers) is int else layers or []
+    if not isinstance(layers, list) or not all(type(layer) is int for layer in layers):
+        raise refuse("layers_to_transform", "layer numbers", layers)
+    targets = _names_or_pattern(refuse, document, "target_modules")
+    if not targets:
+        raise refuse("target_modules", "module names or a pattern", document.get("target_modules"))
+    layer_lists = _names_or_pattern(refuse, document, "layers_pattern")
+    return PeftConfig(
+        rank=rank,
+        rank_pattern=ranks,
+        target_modules=targets,
+        exclude_modules=_names_or_pattern(refuse, document, "exclude_modules"),
+        layers=tuple(layers),
+        layers_pattern=(layer_lists,) if isinstance(layer_lists, str) else layer_lists,
+    )
+
+
+class _Refusal:
+    """Makes refusals of this file, one key each."""
+
+    def __init__(self, adapter: str):
+        self._adapter = adapter
+
+    def __call__(self, key: str, expected: object, found: object) -> AdapterRefused:
+        shown = "nothing" if found is None else json.dumps(found)
+        return AdapterRefused(self._adapter, CONFIG_FILE, key, expected, shown)
+
+
+def _read_json(adapter: str, path: Path) -> dict[str, object]:
+    with path.open("rb") as file:
+        raw = file.read(MAX_CONFIG_BYTES + 1)
+    if len(raw) > MAX_CONFIG_BYTES:
+        raise AdapterRefused(
+            adapter, path.name, "is too large", f"at most {MAX_CONFIG_BYTES} bytes", "more"
+        )
+    try:
+        document = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise AdapterRefused(adapter, path.name, "is not JSON", "a JSON object", error) from error
+    if not isinstance(document, dict):
+        raise AdapterRefused(
+            adapter, path.name, "is not JSON", "an object", type(document).__name__
+        )
+    return document
+
+
+def _refuse_unserved(refuse: _Refusal, document: Mapping[str, object]) -> None:
+    for key, value in document.items():
+        if value and key in _NOT_SERVED:
+            raise refuse(f"{key}: {_NOT_SERVED[key]} are not served by vLLM", "it unset", value)
+        if value and key not in _READ and key not in _WITHOUT_EFFECT:
+            raise refuse(f"{key}: unknown PEFT feature", "it absent or empty", value)
+    bias = document.get("bias", "none")
+    if bias != "none":
+        raise refuse("bias: trained biases are not served by vLLM", '"none"', bias)
+    init = document.get("init_lora_weights", True)
+    if isinstance(init, str) and init.lower() not in _SERVED_INITS:
+        raise refuse(
+            "init_lora_weights: changes the base's weights when PEFT loads it",
+            "true, false or one of " + ", ".join(sorted(_SERVED_INITS)),
+            init,
+        )
+
+
+def _rank(refuse: _Refusal, key: str, value: object, max_rank: int) -> int:
+    # type() and not isinstance(): true is an int, and no rank.
+    if type(value) is not int or not 1 <= value <= max_rank:
+        raise refuse(key, f"a rank from 1 to the engine's max_lora_rank {max_rank}", value)
+    return value
+
+
+def _check_alphas(refuse: _Refusal, document: Mapping[str, object]) -> None:
+    alphas = document.get("alpha_pattern") or {}
+    if not isinstance(alphas, dict):
+        raise refuse("alpha_pattern", "a map from patterns to numbers", alphas)
+    named = {f"alpha_pattern {pattern}": alpha for pattern, alpha in alphas.items()}
+    for key, value in {"lora_alpha": document.get("lora_alpha"), **named}.items():
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, (int, float))
+            or not 0 < value < math.inf
+        ):
+            raise refuse(key, "a positive number", value)
+    for pattern in alphas:
+        try:
+            full_match(pattern, "")
+        except PatternRefused as error:
+            raise refuse(f"alpha_pattern {pattern}", "a regular expression", str(error)) from error
+
+
+def _names_or_pattern(
+    refuse: _Refusal, document: Mapping[str, object], key: str
+) -> tuple[str, ...] | str:
+    value = document.get(key) or ()
+    if isinstance(value, str):
+        return value
+    if isinstance(value, (list, tuple)) and all(isinstance(name, str) for name in value):
+        return tuple(value)
+    raise refuse(key, "a list of names or a pattern", value)

@@ -1,0 +1,150 @@
+"""Where adapters come from: one address, one folder of files, read through fsspec.
+
+    /models/sentiment, file:///models/sentiment    a local folder
+    hf://org/name@revision[/folder]                the Hugging Face Hub; the revision is required
+    s3://bucket/folder, gs://..., az://...         object stores
+    https://host/folder                            any web server
+
+Credentials come from each client's own environment, never from the address.
+"""
+
+import re
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+from urllib.parse import quote, urlsplit
+
+import aiohttp
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+from service.errors import ConfigurationError
+
+PROTOCOLS = ("file", "hf", "s3", "gs", "az", "https")
+_HUB = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)@(?P<revision>[^/@]+)(?P<folder>(?:/[^/@]+)*)/?")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+# A store that cannot be reached must not hold up the start for the clients' default of minutes.
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "s3": {
+        "config_kwargs": {
+            "connect_timeout": 5,
+            "read_timeout": 30,
+            "retries": {"max_attempts": 3, "mode": "standard"},
+        }
+    }
+}
+
+
+class SourceMissing(ConfigurationError):
+    """The source answered: the file is not there, or may not be read."""
+
+
+class SourceUnreachable(ConfigurationError):
+    """The source did not answer, or its client is not installed."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """An adapter's folder somewhere. `immutable` means that its bytes cannot change."""
+
+    uri: str
+    protocol: str
+    root: str
+    immutable: bool
+
+    @property
+    def local_folder(self) -> Path | None:
+        """The folder itself, if it is on this machine."""
+        return Path(self.root) if self.protocol == "file" else None
+
+    def open(self, name: str, block_bytes: int) -> AbstractContextManager[BinaryIO]:
+        """Open one file for reading; what it raises is for `explain` to translate."""
+        file = self._filesystem.open(f"{self.root}/{name}", "rb", block_size=block_bytes)
+        return cast(AbstractContextManager[BinaryIO], file)
+
+    @cached_property
+    def _filesystem(self) -> Any:
+        if self.protocol == "file":
+            return LocalFileSystem()
+        # Without the instance and listing caches: a reload must see what is there now.
+        return fsspec.filesystem(
+            self.protocol,
+            skip_instance_cache=True,
+            use_listings_cache=False,
+            **_OPTIONS.get(self.protocol, {}),
+        )
+
+    def explain(self, name: str, error: Exception) -> ConfigurationError:
+        """Return what an error of a client means: SourceMissing or SourceUnreachable."""
+        if _is_absent(error):
+            return SourceMissing(f"{self.uri}: expected {name}, found none that may be read")
+        if isinstance(error, ImportError):
+            return SourceUnreachable(f"{self.uri}: {error}")
+        return SourceUnreachable(f"{self.uri}: {name}: {type(error).__name__}: {error}")
+
+
+def parse_source(uri: str) -> Source:
+    """Parse an adapter's address; raises ConfigurationError naming the part that is wrong."""
+    if "://" not in uri:
+        return _local(Path(uri), uri)
+    parts = urlsplit(uri)
+    if parts.scheme not in PROTOCOLS:
+        raise ConfigurationError(
+            f"adapter source {uri}: expected a folder or one of "
+            f"{', '.join(f'{p}://' for p in PROTOCOLS)}, found {parts.scheme}://"
+        )
+    if ".." in parts.path.split("/"):
+        raise ConfigurationError(f"adapter source {uri}: expected no '..' in the path")
+    if parts.scheme == "file":
+        return _local(Path(parts.path), uri)
+    has_user = "@" in parts.netloc and parts.scheme != "hf"
+    if parts.query or parts.fragment or has_user:
+        # Not shown: what stands there may be a secret.
+        raise ConfigurationError(
+            f"adapter source {parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}: "
+            "expected no user, query or fragment; credentials come from the environment"
+        )
+    if parts.scheme == "hf":
+        return _hub(uri)
+    if not parts.netloc:
+        raise ConfigurationError(f"adapter source {uri}: expected a bucket or host")
+    return Source(uri, parts.scheme, uri.rstrip("/"), immutable=False)
+
+
+def _local(folder: Path, uri: str) -> Source:
+    return Source(uri, "file", str(folder.expanduser().resolve()), immutable=False)
+
+
+def _hub(uri: str) -> Source:
+    found = _HUB.fullmatch(uri)
+    if found is None:
+        raise ConfigurationError(
+            f"adapter source {uri}: expected hf://org/name@revision, "
+            "the revision a commit, tag or branch"
+        )
+    revision = quote(found["revision"], safe="%")
+    return Source(
+        uri,
+        "hf",
+        f"hf://{found['repo']}@{revision}{found['folder']}",
+        immutable=_COMMIT.fullmatch(revision) is not None,
+    )
+
+
+def _is_absent(error: Exception) -> bool:
+    # fsspec's HTTP client says "not found" whatever went wrong; its cause knows better.
+    status = _status(error) or _status(error.__cause__)
+    if status is not None:
+        return status in (401, 403, 404, 410)
+    if isinstance(error.__cause__, aiohttp.ClientError | TimeoutError):
+        return False
+    return isinstance(error, FileNotFoundError | NotADirectoryError | PermissionError)
+
+
+def _status(error: BaseException | None) -> int | None:
+    """The HTTP status an aiohttp or httpx error carries."""
+    status = getattr(error, "status", None)
+    status = status or getattr(getattr(error, "response", None), "status_code", None)
+    return status if isinstance(status, int) else None

@@ -1,0 +1,65 @@
+"""Whether an adapter's folder may be given to the engine."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from service.adapters.base_model import BaseModel
+from service.adapters.folder import check_digests, check_listing
+from service.adapters.golden import check_golden
+from service.adapters.manifest import MANIFEST_FILE, Manifest
+from service.adapters.manifest_yaml import load_manifest
+from service.adapters.peft_config import read_peft_config
+from service.adapters.refusal import AdapterRefused
+from service.adapters.weights import WeightsSummary, check_weights
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedAdapter:
+    """A folder that passed every check that needs no engine."""
+
+    folder: Path
+    manifest: Manifest
+    weights: WeightsSummary
+
+    @property
+    def digest(self) -> str:
+        """The manifest's digest, through its file list that of every byte in the folder."""
+        return self.manifest.digest
+
+
+def verify(folder: Path, base: BaseModel) -> VerifiedAdapter:
+    """Verify an adapter's folder against its manifest and the base it will be served on.
+
+    Reads every byte once for its digest and the weights once more for their values; loads
+    nothing into a framework. Raises AdapterRefused at the first rule that is broken, in the
+    order: manifest, listing, base, digests, configuration, weights, golden file.
+    """
+    return verify_manifest(folder, load_manifest(folder), base)
+
+
+def verify_manifest(folder: Path, manifest: Manifest, base: BaseModel) -> VerifiedAdapter:
+    """Verify a folder against a manifest that need not lie in it; otherwise like verify."""
+    adapter = manifest.name
+    check_listing(adapter, folder, manifest.files)
+    _check_base(manifest, base)
+    check_digests(adapter, folder, manifest.files)
+    config = read_peft_config(adapter, folder, base.max_rank)
+    weights = check_weights(adapter, folder, config, base)
+    check_golden(folder, manifest)
+    return VerifiedAdapter(folder, manifest, weights)
+
+
+def _check_base(manifest: Manifest, base: BaseModel) -> None:
+    wanted = manifest.base_model
+    for field, expected, found in (
+        ("name", base.name, wanted.name),
+        ("digest", base.digest, wanted.digest),
+    ):
+        if expected != found:
+            raise AdapterRefused(
+                manifest.name,
+                MANIFEST_FILE,
+                f"base_model.{field} is not the served base model's",
+                expected,
+                found,
+            )

@@ -1,0 +1,59 @@
+"""What turns a model's label distribution into one whose probabilities can be believed."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from service.classification.distribution import Array, log_sum_exp, normalise
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Calibration:
+    """Divide by the content-free prior, then soften by the temperature, then renormalise.
+
+    The prior (`content_free_log_prior`) removes what the model favours before it has read
+    anything and may reorder the labels; the temperature (`temperature.fit_temperature`, fitted on
+    top of it) makes confidence match accuracy and never reorders them.
+
+    `log_prior` holds one log-probability per label, or for independent yes/no distributions one
+    row per label. Raises ValueError for a temperature that is not finite and positive or a prior
+    that is not finite.
+    """
+
+    temperature: float = 1.0
+    log_prior: Array | None = None
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.temperature) and self.temperature > 0):
+            raise ValueError(f"temperature must be finite and above 0, got {self.temperature}")
+        if self.log_prior is not None and not np.isfinite(self.log_prior).all():
+            raise ValueError("log_prior must be finite: a prior of 0 cannot be divided by")
+
+    def apply(self, log_probs: Array) -> Array:
+        """The calibrated log-probabilities; the last axis is the alternatives.
+
+        Raises ValueError when the prior has not as many alternatives as `log_probs`.
+        """
+        if self.log_prior is None:
+            return normalise(log_probs / self.temperature)
+        if self.log_prior.shape[-1] != log_probs.shape[-1]:
+            raise ValueError(
+                f"log_prior is for {self.log_prior.shape[-1]} alternatives, "
+                f"log_probs for {log_probs.shape[-1]}"
+            )
+        return normalise((log_probs - self.log_prior) / self.temperature)
+
+
+def content_free_log_prior(log_probs: Array) -> Array:
+    """The prior of contextual calibration, from the label distributions of content-free inputs.
+
+    `log_probs` has one row per content-free input (the paper averages "N/A", "[MASK]" and the
+    empty string) and one column per label; the result is the log of the mean probability.
+
+    Source: Zhao et al. 2021, "Calibrate Before Use", section 5: W = diag(p_cf)^-1, b = 0. The
+    paper takes the softmax of W p; here W p is renormalised, which keeps the paper's order of the
+    labels and is Bayes' rule with the model's prior replaced by a uniform one.
+    """
+    prior: Array = log_sum_exp(log_probs, axis=0)[0] - math.log(len(log_probs))
+    return prior

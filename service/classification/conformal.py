@@ -1,0 +1,42 @@
+"""Split conformal prediction: label sets that hold the true label as often as promised.
+
+Source: Angelopoulos & Bates 2021, "A Gentle Introduction to Conformal Prediction and
+Distribution-Free Uncertainty Quantification", section 1, with the score s = 1 - p(true label). If
+calibration and test examples are exchangeable, P(true label in the set) is at least the coverage,
+and below coverage + 1/(n + 1) if no two scores tie.
+"""
+
+import math
+from fractions import Fraction
+
+import numpy as np
+import numpy.typing as npt
+
+from service.classification.distribution import Array
+
+
+def conformal_threshold(true_probs: Array, coverage: float) -> float:
+    """The least probability with which a label belongs to the set.
+
+    `true_probs` are the calibrated probabilities of the true labels of n held-out examples, none
+    of them used to fit the calibration. The threshold is 1 minus the ceil((n + 1) coverage)-th
+    smallest score, that is, that many-th largest probability; 0 (every label) when n is too small
+    to promise the coverage at all. Store it unrounded: a label that ties with it belongs.
+
+    Raises ValueError for a coverage outside (0, 1), no examples, or values that are no
+    probabilities.
+    """
+    if not 0 < coverage < 1:
+        raise ValueError(f"coverage must be between 0 and 1, got {coverage}")
+    if not len(true_probs) or not ((true_probs >= 0) & (true_probs <= 1)).all():
+        raise ValueError("true_probs must be probabilities of at least one example")
+    # As a fraction of the written number: 100 * 0.55 is above 55 in floats and would give 56.
+    rank = math.ceil((len(true_probs) + 1) * Fraction(str(float(coverage))))
+    if rank > len(true_probs):
+        return 0.0
+    return float(np.sort(true_probs)[len(true_probs) - rank])
+
+
+def label_sets(probs: Array, threshold: float) -> npt.NDArray[np.bool_]:
+    """Which labels belong to the set, in the shape of `probs`; a set may be empty."""
+    return probs >= threshold

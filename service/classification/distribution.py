@@ -1,0 +1,24 @@
+"""Log-probability distributions over labels: the last axis is the labels."""
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float64]
+
+
+def log_sum_exp(values: Array, axis: int = -1) -> Array:
+    """log(sum(exp(values))) along `axis`, which is kept with length one; nothing overflows."""
+    peak = np.max(values, axis=axis, keepdims=True)
+    total: Array = peak + np.log(np.sum(np.exp(values - peak), axis=axis, keepdims=True))
+    return total
+
+
+def normalise(log_weights: Array) -> Array:
+    """The log-probabilities proportional to `log_weights`; -inf stays a probability of zero.
+
+    Raises ValueError for NaN, +inf, and a row of only -inf, which is no distribution.
+    """
+    if not np.isfinite(np.max(log_weights, axis=-1)).all():
+        raise ValueError("log-weights must not be NaN or +inf, nor all be -inf")
+    normalised: Array = log_weights - log_sum_exp(log_weights)
+    return normalised

@@ -1,0 +1,100 @@
+"""One classification result, assembled from the labels' log-probabilities."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from service.classification.conformal import label_sets
+from service.classification.distribution import Array
+from service.errors import InvalidRequest
+
+MULTI_LABEL_THRESHOLD = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class ResultOptions:
+    """What the caller and the adapter want made of the probabilities.
+
+    `multi_label`: the probabilities are of independent yes/no questions, not of one distribution.
+    `top_k`: list at most that many scores, the best. `threshold`: the least score with which a
+    label is given as the answer. `conformal_threshold`: from `conformal.conformal_threshold`.
+
+    Raises InvalidRequest for a `top_k` below 1 or a `threshold` outside 0..1, ValueError for a
+    conformal threshold on multi-label probabilities: its promise is about one true label.
+    """
+
+    multi_label: bool = False
+    top_k: int | None = None
+    threshold: float | None = None
+    conformal_threshold: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.top_k is not None and self.top_k < 1:
+            raise InvalidRequest(f"top_k: must be at least 1, got {self.top_k}.", param="top_k")
+        if self.threshold is not None and not 0 <= self.threshold <= 1:
+            raise InvalidRequest(
+                f"threshold: must be between 0 and 1, got {self.threshold}.", param="threshold"
+            )
+        if self.multi_label and self.conformal_threshold is not None:
+            raise ValueError("a conformal threshold holds for single-label probabilities only")
+
+
+@dataclass(frozen=True, slots=True)
+class LabelScore:
+    """A label and its probability."""
+
+    label: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Classification:
+    """The answer for one input.
+
+    `label` is the best label, or None when the answer abstains; `score` is the best score either
+    way. `scores` come best first, equal ones in the order of the label set; `probs` holds every
+    label's probability in that order. `label_set`, best first, holds the labels not ruled out at
+    the adapter's conformal coverage, or with `multi_label` the labels that apply; else it is None.
+    """
+
+    label: str | None
+    score: float
+    scores: tuple[LabelScore, ...]
+    probs: tuple[float, ...]
+    label_set: tuple[str, ...] | None
+    abstained: bool
+
+
+def assemble(names: Sequence[str], log_probs: Array, options: ResultOptions) -> Classification:
+    """The answer for one input: `log_probs` holds one calibrated log-probability per name.
+
+    With `multi_label` they are the log-probabilities of each label's yes, and the labels that
+    apply are those scored at least `threshold` (0.5 when none is given). The answer abstains when
+    no label reaches the threshold, or none belongs to the conformal set.
+
+    Raises ValueError when `log_probs` has not one value per name.
+    """
+    if log_probs.shape != (len(names),):
+        raise ValueError(f"{len(names)} labels, log-probabilities of shape {log_probs.shape}")
+    probs = np.exp(log_probs)
+    order = [int(index) for index in np.argsort(-probs, kind="stable")]
+    scores = tuple(LabelScore(names[index], float(probs[index])) for index in order)
+    threshold = options.threshold
+    if options.multi_label and threshold is None:
+        threshold = MULTI_LABEL_THRESHOLD
+    cut = threshold if options.multi_label else options.conformal_threshold
+    label_set = None
+    if cut is not None:
+        members = label_sets(probs, cut)
+        label_set = tuple(names[index] for index in order if members[index])
+    best = scores[0]
+    abstained = label_set == () or (threshold is not None and best.score < threshold)
+    return Classification(
+        label=None if abstained else best.label,
+        score=best.score,
+        scores=scores[: options.top_k],
+        probs=tuple(float(prob) for prob in probs),
+        label_set=label_set,
+        abstained=abstained,
+    )

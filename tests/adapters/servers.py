@@ -1,0 +1,188 @@
+"""Real servers to fetch adapters from: S3 (moto), HTTPS with byte ranges, and the Hub's routes."""
+
+import datetime
+import ipaddress
+import json
+import re
+import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import unquote
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+
+@dataclass
+class FileServer:
+    """What a running server serves and saw.
+
+    `fetched` holds (file name, first byte) of each GET answered with content. A GET at or past
+    `broken_from` of a file is cut off after its headers while that is set.
+    """
+
+    folder: Path
+    url: str = ""
+    fetched: list[tuple[str, int]] = field(default_factory=list)
+    broken_from: dict[str, int] = field(default_factory=dict)
+    ranges: bool = True
+    status: int | None = None
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    state: FileServer
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+    def do_HEAD(self) -> None:
+        self._answer(with_body=False)
+
+    def do_GET(self) -> None:
+        self._answer(with_body=True)
+
+    def _path(self) -> Path:
+        return self.state.folder / unquote(self.path.lstrip("/"))
+
+    def _answer(self, with_body: bool) -> None:
+        path = self._path()
+        if self.state.status or not path.is_file():
+            self._send(self.state.status or 404, b"", with_body)
+            return
+        content = path.read_bytes()
+        asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+        if not asked or not self.state.ranges:
+            self._send(200, content, with_body, path.name)
+            return
+        start = int(asked[1])
+        end = min(int(asked[2] or len(content)) + 1, len(content))
+        if start >= len(content):
+            self._send(416, b"", with_body)
+            return
+        self._send(206, content[start:end], with_body, path.name, start, len(content))
+
+    def _send(
+        self,
+        status: int,
+        content: bytes,
+        with_body: bool,
+        name: str = "",
+        start: int = 0,
+        total: int = 0,
+    ) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(content)))
+        self.send_header("Accept-Ranges", "bytes" if self.state.ranges else "none")
+        if status == 206:
+            last = start + len(content) - 1
+            self.send_header("Content-Range", f"bytes {start}-{last}/{total}")
+        self.end_headers()
+        if not with_body or not content:
+            return
+        if start + len(content) > self.state.broken_from.get(name, 1 << 62):
+            self.close_connection = True
+            return
+        self.state.fetched.append((name, start))
+        self.wfile.write(content)
+
+
+class _HubHandler(_Handler):
+    """The routes of the Hub that a read through HfFileSystem needs, for one repository."""
+
+    REVISIONS = ("v1", "c" * 40)
+
+    def _path(self) -> Path:
+        return self.state.folder / self.path.rpartition("/")[2]
+
+    def do_GET(self) -> None:
+        route = self.path.split("?")[0].removeprefix("/api/models/acme/tone")
+        if route in (f"/tree/{revision}" for revision in self.REVISIONS):
+            self._json(200, [self._entry(path) for path in self.state.folder.iterdir()])
+        elif route in ("", *(f"/revision/{revision}" for revision in self.REVISIONS)):
+            self._json(200, {"id": "acme/tone", "_id": "1", "sha": "c" * 40, "siblings": []})
+        elif self.path.startswith("/api/"):
+            self._json(404, {"error": "Repository not found"})
+        else:
+            super().do_GET()
+
+    def _entry(self, path: Path) -> dict[str, object]:
+        return {"type": "file", "path": path.name, "size": path.stat().st_size, "oid": "0" * 40}
+
+    def _json(self, status: int, body: object) -> None:
+        raw = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(raw)))
+        self.end_headers()
+        self.wfile.write(raw)
+
+
+@contextmanager
+def serve_https(folder: Path, certificate: Path) -> Iterator[FileServer]:
+    """Serve a folder over TLS with the key and certificate in one PEM file."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    with _serve(folder, _Handler, "https", context) as server:
+        yield server
+
+
+@contextmanager
+def serve_hub(folder: Path) -> Iterator[FileServer]:
+    """Serve a folder as the Hub's repository acme/tone, revision v1."""
+    with _serve(folder, _HubHandler, "http", None) as server:
+        yield server
+
+
+@contextmanager
+def _serve(
+    folder: Path, handler: type[_Handler], scheme: str, context: ssl.SSLContext | None
+) -> Iterator[FileServer]:
+    state = FileServer(folder)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (handler,), {"state": state}))
+    if context is not None:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+    state.url = f"{scheme}://127.0.0.1:{server.server_address[1]}"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield state
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def write_certificate(path: Path) -> Path:
+    """Write a fresh self-signed key and certificate for 127.0.0.1 as one PEM file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False
+        )
+        .sign(key, hashes.SHA256())
+    )
+    path.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+        + certificate.public_bytes(serialization.Encoding.PEM)
+    )
+    return path

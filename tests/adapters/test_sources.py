@@ -1,0 +1,80 @@
+import sys
+from pathlib import Path
+
+import pytest
+
+from service.adapters.cache import AdapterCache
+from service.adapters.refusal import AdapterRefused
+from service.adapters.sources import SourceUnreachable, parse_source
+from service.errors import ConfigurationError
+
+
+@pytest.mark.parametrize(
+    ("uri", "protocol", "root", "immutable"),
+    [
+        ("/models/tone/", "file", "/models/tone", False),
+        ("file:///models/tone", "file", "/models/tone", False),
+        ("hf://acme/tone@v1.2", "hf", "hf://acme/tone@v1.2", False),
+        ("hf://acme/tone@" + "0a" * 20, "hf", "hf://acme/tone@" + "0a" * 20, True),
+        ("hf://acme/tone@main/lora/de", "hf", "hf://acme/tone@main/lora/de", False),
+        ("s3://bucket/a/b/", "s3", "s3://bucket/a/b", False),
+        ("gs://bucket/a", "gs", "gs://bucket/a", False),
+        ("az://container/a", "az", "az://container/a", False),
+        ("https://host:8443/a/", "https", "https://host:8443/a", False),
+    ],
+)
+def test_addresses(uri: str, protocol: str, root: str, immutable: bool) -> None:
+    source = parse_source(uri)
+
+    assert (source.protocol, source.root, source.immutable) == (protocol, root, immutable)
+    assert source.local_folder == (Path(root) if protocol == "file" else None)
+
+
+@pytest.mark.parametrize(
+    ("uri", "says"),
+    [
+        ("ftp://host/a", "found ftp://"),
+        ("http://host/a", "found http://"),
+        ("memory://a", "found memory://"),
+        ("s3://bucket/../other", "no '..' in the path"),
+        ("file:///models/../etc", "no '..' in the path"),
+        ("hf://acme/tone", "expected hf://org/name@revision"),
+        ("hf://tone@v1", "expected hf://org/name@revision"),
+        ("s3:///a", "expected a bucket or host"),
+    ],
+)
+def test_addresses_that_are_refused(uri: str, says: str) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        parse_source(uri)
+    assert uri in str(refused.value)
+    assert says in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "uri",
+    ["https://me:hunter2@host/a", "https://host/a?sig=hunter2", "az://c/a#hunter2"],
+)
+def test_a_secret_in_an_address_is_refused_and_not_shown(uri: str) -> None:
+    with pytest.raises(ConfigurationError, match="credentials come from the environment") as error:
+        parse_source(uri)
+    assert "hunter2" not in str(error.value)
+
+
+@pytest.mark.parametrize(("uri", "client"), [("gs://b/a", "gcsfs"), ("az://c/a", "adlfs")])
+def test_a_store_whose_client_is_not_installed_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uri: str, client: str
+) -> None:
+    monkeypatch.setitem(sys.modules, client, None)
+
+    with pytest.raises(SourceUnreachable, match=client):
+        AdapterCache(tmp_path).resolve(uri)
+
+
+def test_a_store_nobody_answers_for_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SourceUnreachable, match=r"https://127\.0\.0\.1:9: adapter\.yaml"):
+        AdapterCache(tmp_path).resolve("https://127.0.0.1:9")
+
+
+def test_a_local_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(AdapterRefused, match=r"adapter gone: adapter\.yaml: cannot be read"):
+        AdapterCache(tmp_path / "cache").resolve(str(tmp_path / "gone"))

@@ -1,0 +1,81 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import minimize_scalar
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.datasets import make_classification
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
+
+from service.classification.calibration import Calibration
+from service.classification.distribution import Array, normalise
+from service.classification.temperature import (
+    MAX_TEMPERATURE,
+    MIN_TEMPERATURE,
+    fit_temperature,
+    negative_log_likelihood,
+)
+
+Truth = np.typing.NDArray[np.intp]
+
+
+def sharpened(seed: int, temperature: float, size: int = 400) -> tuple[Array, Truth]:
+    """Labels drawn from a model's distribution, and that model made too sure by `temperature`."""
+    random = np.random.default_rng(seed)
+    logits = random.normal(scale=2, size=(size, 5))
+    truth = np.array([random.choice(5, p=np.exp(row)) for row in normalise(logits)])
+    return normalise(logits * temperature), truth
+
+
+@given(st.integers(0, 1000), st.floats(0.3, 5))
+@settings(deadline=None, max_examples=30)
+def test_finds_the_optimum_that_scipy_finds(seed: int, temperature: float) -> None:
+    log_probs, truth = sharpened(seed, temperature)
+
+    def loss(log_temperature: float) -> float:
+        scaled = Calibration(math.exp(log_temperature)).apply(log_probs)
+        return negative_log_likelihood(scaled, truth)
+
+    best = minimize_scalar(loss, bounds=(-3, 3), method="bounded", options={"xatol": 1e-10})
+    assert math.log(fit_temperature(log_probs, truth)) == pytest.approx(best.x, abs=1e-6)
+
+
+def test_gives_the_probabilities_that_scikit_learn_gives() -> None:
+    features, truth = make_classification(
+        800, n_informative=6, n_classes=3, flip_y=0.2, random_state=0
+    )
+    model = LogisticRegression(C=1e6, max_iter=1000).fit(features[:100], truth[:100])
+    peer = CalibratedClassifierCV(FrozenEstimator(model), method="temperature")
+    peer.fit(features[100:], truth[100:])
+    log_probs = normalise(model.decision_function(features[100:]))
+    temperature = fit_temperature(log_probs, truth[100:])
+    assert temperature > 1.1  # fitted on 100 rows, the model is too sure
+    assert np.exp(Calibration(temperature).apply(log_probs)) == pytest.approx(
+        peer.predict_proba(features[100:]), abs=1e-6
+    )
+
+
+def test_recovers_the_temperature_by_which_a_model_is_too_sure() -> None:
+    assert fit_temperature(*sharpened(1, 2.5, size=20_000)) == pytest.approx(2.5, rel=0.03)
+
+
+def test_likelihood_is_the_log_loss_of_scikit_learn() -> None:
+    log_probs, truth = sharpened(2, 1.0)
+    peer = log_loss(truth, np.exp(log_probs), labels=range(5))
+    assert negative_log_likelihood(log_probs, truth) == pytest.approx(peer, abs=1e-12)
+
+
+def test_bounds_answer_where_there_is_no_optimum() -> None:
+    sure = normalise(np.array([[2.0, 0.0], [0.0, 1.0]]))
+    assert fit_temperature(sure, np.array([0, 1])) == pytest.approx(MIN_TEMPERATURE)
+    assert fit_temperature(sure, np.array([1, 0])) == pytest.approx(MAX_TEMPERATURE)
+
+
+@pytest.mark.parametrize("log_probs", [np.empty((0, 2)), np.array([[0.0, -math.inf]])])
+def test_refuses_what_has_no_likelihood(log_probs: Array) -> None:
+    with pytest.raises(ValueError, match="at least one example and finite"):
+        fit_temperature(log_probs, np.zeros(len(log_probs), dtype=np.intp))
