@@ -7,7 +7,7 @@ from loadtests.analysis.comparison import Delta
 from loadtests.analysis.duel import Contender, Duel
 from loadtests.report.page import document, groups, table
 from loadtests.report.svg import Curve, chart
-from loadtests.report.wording import LATENCIES, milliseconds, percent
+from loadtests.report.wording import DELTAS, LATENCIES, milliseconds, percent
 
 _CURVES = ("ttft", "itl", "tpot", "e2e", "classify")
 
@@ -51,7 +51,7 @@ def delta_row(delta: Delta) -> Sequence[str]:
     write = percent if delta.metric == "goodput" else milliseconds
     low, high = delta.interval
     return (
-        LATENCIES.get(delta.metric, "Goodput"),
+        DELTAS[delta.metric],
         delta.statistic,
         write(delta.first),
         write(delta.second),

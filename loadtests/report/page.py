@@ -17,7 +17,7 @@ body { font: 14px/1.5 system-ui, sans-serif; color: var(--ink); background: var(
 h1 { font-size: 1.4rem; margin: 0; } h2 { font-size: 1.05rem; margin: 2rem 0 .5rem; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { text-align: right; padding: .25rem .6rem; border-bottom: 1px solid var(--line); }
-th:first-child, td:first-child, td.text { text-align: left; } th { color: var(--dim); }
+.words { text-align: left; } th { color: var(--dim); }
 .figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(400px, 1fr)); gap: 1rem; }
 figure { margin: 0; } figcaption { font-weight: 600; }
 svg { width: 100%; height: auto; } svg text { fill: var(--dim); font: 11px system-ui, sans-serif; }
@@ -64,15 +64,20 @@ def document(title: str, sections: Sequence[str]) -> str:
     )
 
 
-def table(title: str, header: Row, rows: Sequence[Row]) -> str:
-    """A titled table of plain text cells; nothing without rows."""
+def table(title: str, header: Row, rows: Sequence[Row], words: Sequence[int] = (0,)) -> str:
+    """A titled table of plain text cells; `words` are the columns that are read, not compared."""
     if not rows:
         return ""
-    head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
+    lines = [_line("th", header, words), *(_line("td", row, words) for row in rows)]
+    return f"<h2>{escape(title)}</h2><table>{''.join(lines)}</table>"
+
+
+def _line(tag: str, cells: Row, words: Sequence[int]) -> str:
+    written = (
+        f"<{tag}{' class=words' if column in words else ''}>{escape(cell)}</{tag}>"
+        for column, cell in enumerate(cells)
     )
-    return f"<h2>{escape(title)}</h2><table><tr>{head}</tr>{body}</table>"
+    return f"<tr>{''.join(written)}</tr>"
 
 
 def _head(result: Result) -> str:
@@ -119,7 +124,8 @@ def _validity(result: Result) -> str:
         )
         for check in result.validity
     ]
-    return table("Validity", ("check", "", "value", "limit", ""), rows)
+    header = ("check", "", "value", "limit", "")
+    return table("Validity", header, rows, words=(0, 1, 4))
 
 
 def _latency(result: Result) -> str:

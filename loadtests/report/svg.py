@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from html import escape
 
 _WIDTH, _HEIGHT = 560, 280
-_LEFT, _RIGHT, _TOP, _BOTTOM = 62, 14, 14, 46
+_LEFT, _RIGHT, _TOP, _BOTTOM = 62, 24, 14, 46
 COLOURS = ("#2f6fde", "#d9480f", "#2b8a3e", "#9c36b5", "#e67700", "#0b7285", "#c2255c", "#495057")
 
 
@@ -75,12 +75,20 @@ def ticks(low: float, high: float) -> list[float]:
     return [round(first + i * step, 12) for i in range(count + 1)]
 
 
+def log_ticks(low: float, high: float) -> list[float]:
+    """1, 2 and 5 times the powers of ten that span low to high; over many decades the powers."""
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    steps = (1, 2, 5) if last - first <= 3 else (1,)
+    marks = [10.0**power * step for power in range(first, last + 1) for step in steps]
+    start = max(mark for mark in marks if mark <= low * 1.000001)
+    end = min(mark for mark in marks if mark >= high * 0.999999 and mark > start)
+    return [mark for mark in marks if start <= mark <= end]
+
+
 def _axis(values: Sequence[float], *, log: bool) -> list[float]:
     if not log:
         return ticks(min(values), max(values))
-    low = math.floor(math.log10(min(v for v in values if v > 0)))
-    high = math.ceil(math.log10(max(values)))
-    return [10.0**power for power in range(low, max(high, low + 1) + 1)]
+    return log_ticks(min(v for v in values if v > 0), max(values))
 
 
 def _scale(value: float, axis: list[float], start: float, end: float, log: bool) -> float:

@@ -16,6 +16,8 @@ LATENCIES = {
     "classify": "Classification",
     "classify_due": "Classification from due",
 }
+# In a comparison requests are paired, so ITL is one number of each.
+DELTAS = LATENCIES | {"itl": "ITL, a request's mean", "goodput": "Goodput"}
 TOO_FEW = "too few"
 
 

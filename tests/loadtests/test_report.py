@@ -19,7 +19,7 @@ from loadtests.report.duel_page import duel_page
 from loadtests.report.junit import junit
 from loadtests.report.markdown import markdown
 from loadtests.report.page import page
-from loadtests.report.svg import ticks
+from loadtests.report.svg import log_ticks, ticks
 from loadtests.search import Knee
 from tests.loadtests.records import record, run
 from tests.loadtests.scenarios import scenario
@@ -154,6 +154,20 @@ def test_the_schema_is_that_of_the_results() -> None:
 )
 def test_axes_have_round_numbers(low: float, high: float, expected: list[float]) -> None:
     assert ticks(low, high) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (103, 107, [100, 200]),
+        (10, 100, [10, 20, 50, 100]),
+        (3, 45, [2, 5, 10, 20, 50]),
+        (5, 5, [5, 10]),
+        (0.001, 90, [0.001, 0.01, 0.1, 1, 10, 100]),
+    ],
+)
+def test_logarithmic_axes_too(low: float, high: float, expected: list[float]) -> None:
+    assert log_ticks(low, high) == pytest.approx(expected)
 
 
 def duel() -> Duel:
