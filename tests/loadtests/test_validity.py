@@ -67,6 +67,12 @@ def test_vllm_counts_each_prompt_of_a_batch() -> None:
     assert doubts(run(batch, server=Counters("vllm", 30, 30))) == []
 
 
+def test_a_classification_does_not_say_its_tokens() -> None:
+    rows = [*ten(), record(10, task="classify", items=2, chunks=[], completion_tokens=None)]
+    assert doubts(run(rows, server=Counters("inference", 11, 32))) == []
+    assert doubts(run(rows, server=Counters("inference", 11, 20))) == ["server_completion_tokens"]
+
+
 def test_what_was_not_looked_at_is_said() -> None:
     unread = [check for check in validity(run(ten())) if check.passed is None]
     assert {check.name: check.message for check in unread} == {
