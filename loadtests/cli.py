@@ -26,6 +26,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+_USAGE = 2
+
 ApiOption = Literal["native", "openai-chat", "openai-completions"]
 
 ScenarioArg = Annotated[
@@ -83,7 +85,7 @@ def run(
         stop_when_doomed=stop_when_doomed,
     )
     code = launch.run()
-    if (out / "report.html").is_file():
+    if code != _USAGE and (out / "report.html").is_file():
         typer.echo(f"report: {out / 'report.html'}", err=True)
     raise typer.Exit(code)
 
@@ -153,8 +155,11 @@ def compare(
     """Compare two servers on the same requests in random order, or two results offline."""
     _check(scenario, overrides)
     objectives = _objectives(slo)
+    offline = Path(first).is_dir()
+    if offline != Path(second).is_dir():
+        _fail("compare two servers or two folders, not one of each")
     try:
-        if Path(first).is_dir() and Path(second).is_dir():
+        if offline:
             ones, others = [read_round(Path(first))], [read_round(Path(second))]
         else:
             one = Launch(
@@ -228,7 +233,7 @@ def _objectives(slo: str) -> Objectives | None:
         _fail(str(error))
 
 
-def _fail(message: str, code: int = 2) -> NoReturn:
+def _fail(message: str, code: int = _USAGE) -> NoReturn:
     typer.echo(f"Error: {message}", err=True)
     raise typer.Exit(code)
 

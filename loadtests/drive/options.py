@@ -11,7 +11,8 @@ from loadtests.analysis.objectives import Objectives, load_objectives
 from loadtests.analysis.run import Target
 from loadtests.load.scenario import Scenario, ScenarioError, load_scenario
 from loadtests.protocol.api import ApiName
-from loadtests.target import ask_model
+from loadtests.protocol.apis import open_api
+from loadtests.target import ask_model, tenant_keys
 
 APIS = ("native", "openai-chat", "openai-completions")
 
@@ -57,6 +58,9 @@ def read_options(parsed: Namespace, host: str | None) -> Options:
         raise ScenarioError("--host must be the URL of the server")
     scenario = load_scenario(parsed.scenario, tuple(parsed.set or ()))
     slo = parsed.slo or scenario.slo
+    # A mistake in these would otherwise show only once the run has begun.
+    tenant_keys(scenario)
+    open_api(parsed.api, scenario)
     return Options(
         scenario=scenario,
         objectives=load_objectives(slo) if slo else None,

@@ -136,6 +136,9 @@ def test_a_folder_without_a_result_is_named(tmp_path: Path) -> None:
     assert code == 4
     assert "holds no result" in output
     assert invoke("report", str(tmp_path))[0] == 2
+    code, output = invoke("compare", str(tmp_path), "http://x", "--out", str(tmp_path / "o"))
+    assert code == 2
+    assert "not one of each" in output
 
 
 def test_requests_are_saved_a_line_each(tmp_path: Path) -> None:

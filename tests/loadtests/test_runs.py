@@ -64,6 +64,7 @@ def go(
     workers: int = 1,
     metrics: str = "",
     api: str = "native",
+    disturb: str = "",
     **fields: Any,
 ) -> Ran:
     """Run a scenario of the given fields against the scripts, the first of which is the model."""
@@ -72,6 +73,7 @@ def go(
             launch_of(out, server, next(iter(scripts)), **fields),
             api=api,
             workers=workers,
+            disturb=disturb,
             metrics_url=metrics and server.url + metrics,
         )
         return Ran(launch.run(quiet=True), out, server.by_id())
@@ -215,12 +217,17 @@ def test_a_stall_is_seen_by_everyone_who_was_due(tmp_path: Path) -> None:
 
 
 def test_closed_loop_users_wait_for_their_answers(tmp_path: Path) -> None:
+    touched = tmp_path / "disturbed"
     ran = go(
         tmp_path,
         {"m": steady(0.05, 0.01, 3)},
         load={"kind": "closed", "users": [1, 3], "step_s": 1},
+        disturb=f"touch {touched}",
+        disturb_at_s=0.5,
     )
     assert ran.code == Exit.OK
+    assert touched.exists()
+    assert ran.result.disturbed_at is not None
     users = {r.index // 1_000_000 for r in ran.records}
     assert users == {0, 1, 2}
     for user in users:
