@@ -39,7 +39,7 @@ def compat(records: Sequence[Record], duration_s: float) -> dict[str, Block]:
                 "inter_token_latency_ms",
                 [(r.chunks[-1] - r.chunks[0]) / (r.tokens - 1) for r in done if r.tokens > 1],
             ),
-            **_block("time_per_output_token_ms", [(r.e2e or 0.0) / r.tokens for r in done]),
+            **_block("time_per_output_token_ms", [r.chunks[-1] / r.tokens for r in done]),
         },
         "aiperf": {
             **_block("time_to_first_token_ms", [r.chunks[0] for r in done]),

@@ -179,6 +179,6 @@ def test_other_tools_define_otherwise() -> None:
     assert found["vllm"]["mean_tpot_ms"] == MS(50)
     assert found["vllm"]["output_throughput"] == MS(0.3)
     assert found["guidellm"]["mean_inter_token_latency_ms"] == MS(20)
-    assert found["guidellm"]["mean_time_per_output_token_ms"] == MS(50)
+    assert found["guidellm"]["mean_time_per_output_token_ms"] == MS(140 / 3)
     assert found["aiperf"]["mean_inter_token_latency_ms"] == MS(25)
     assert compat([record(outcome="refused")], 10.0) == {}

@@ -212,8 +212,7 @@ def test_a_stall_is_seen_by_everyone_who_was_due(tmp_path: Path) -> None:
         load={"kind": "open", "arrivals": {"process": "constant", "rate": 10}, "step_s": 1.5},
     )
     slow = [sum((r.e2e or 0) > 0.4 for r in ran.records) for ran in (closed, opened)]
-    assert slow[0] <= 1
-    assert slow[1] >= 4
+    assert slow[1] >= slow[0] + 3
 
 
 def test_closed_loop_users_wait_for_their_answers(tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ ACCENT = "data: " + json.dumps({"text": "é"}, ensure_ascii=False) + "\n\n"
 CUT = ACCENT.encode().index(b"\xc3") + 1
 
 SCRIPTS: dict[str, Script] = {
-    "steady": steady(0.02, 0.01, 5),
+    "steady": steady(0.02, 0.01, 25),
     "role-only": pieces(CHUNK % b'{"role": "assistant"}', CHUNK % b'{"content": "x"}', DONE),
     "empty-delta": pieces(CHUNK % b'{"content": ""}', CHUNK % b'{"content": "x"}', DONE),
     "several-events": pieces(token("a") + token("b"), token("c") + closing(1, 3) + DONE),
@@ -131,7 +131,7 @@ def probe(host: str, cases: list[list[Any]]) -> list[Row]:
 @pytest.mark.parametrize(
     ("case", "outcome", "chunks"),
     [
-        ("steady", "ok", 5),
+        ("steady", "ok", 25),
         ("role-only", "ok", 1),
         ("empty-delta", "ok", 1),
         ("several-events", "ok", 3),
