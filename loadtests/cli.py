@@ -10,7 +10,7 @@ from typing import Annotated, Literal, NoReturn
 
 import typer
 
-from loadtests.analysis.duel import judge
+from loadtests.analysis.duel import Round, judge
 from loadtests.analysis.objectives import Objectives, load_objectives
 from loadtests.analysis.result import Exit, Result
 from loadtests.launch import Launch, said
@@ -158,34 +158,23 @@ def compare(
     offline = Path(first).is_dir()
     if offline != Path(second).is_dir():
         _fail("compare two servers or two folders, not one of each")
-    try:
-        if offline:
-            ones, others = [read_round(Path(first))], [read_round(Path(second))]
-        else:
-            one = Launch(
-                scenario=scenario,
-                host=first,
-                out=out,
-                slo=slo,
-                api=first_api,
-                model=first_model,
-                metrics_url=first_metrics_url,
-                overrides=tuple(overrides or ()),
-                workers=workers,
-            )
-            other = replace(
-                one,
-                host=second,
-                api=second_api,
-                model=second_model,
-                metrics_url=second_metrics_url,
-            )
-            ones, others = fight(one, other, rounds, seed=0, tell=_tell)
-    except RunFailed as error:
-        _fail(str(error), Exit.INVALID)
-    duel = judge(
-        ones, others, objectives or ones[0][0].objectives, (first_name, second_name), said()
+    one = Launch(
+        scenario=scenario,
+        host=first,
+        out=out,
+        slo=slo,
+        api=first_api,
+        model=first_model,
+        metrics_url=first_metrics_url,
+        overrides=tuple(overrides or ()),
+        workers=workers,
     )
+    other = replace(
+        one, host=second, api=second_api, model=second_model, metrics_url=second_metrics_url
+    )
+    ones, others = _both(one, other, 0 if offline else rounds)
+    names = (first_name, second_name)
+    duel = judge(ones, others, objectives or ones[0][0].objectives, names, said())
     write_duel(out, duel)
     show_duel(duel)
     raise typer.Exit(duel.exit_code(max_regress))
@@ -224,6 +213,16 @@ def _check(scenario: str, overrides: list[str] | None) -> Scenario:
         return load_scenario(scenario, tuple(overrides or ()))
     except ScenarioError as error:
         _fail(str(error))
+
+
+def _both(one: Launch, other: Launch, rounds: int) -> tuple[list[Round], list[Round]]:
+    """The rounds of two servers, or without rounds the results in two folders."""
+    try:
+        if rounds:
+            return fight(one, other, rounds, seed=0, tell=_tell)
+        return [read_round(Path(one.host))], [read_round(Path(other.host))]
+    except RunFailed as error:
+        _fail(str(error), Exit.INVALID)
 
 
 def _objectives(slo: str) -> Objectives | None:
