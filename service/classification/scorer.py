@@ -9,6 +9,7 @@ import numpy as np
 from service.classification.distribution import Array
 from service.classification.label import Encode, read_labels
 from service.classification.seam import Seam
+from service.classification.together import together
 from service.classification.trie import LabelTrie, Read
 from service.engine.protocol import Adapter, Engine, LabelRead, Prompt
 from service.errors import InvalidRequest, ServiceError
@@ -20,8 +21,9 @@ MAX_LABEL_TOKENS = 64
 class Score:
     """What one prompt's reads say.
 
-    `log_probs` holds the exact log P(label) of every label, in their order, not calibrated.
-    `prompt_tokens` and `cached_tokens` count the prompt once, however many `reads` it took.
+    `log_probs` holds log P(label) of every label, in their order. The tokens are those of all
+    `reads`, as the engine was asked for them: several reads of one prompt count it several times,
+    most of it as cached.
     """
 
     log_probs: Array
@@ -64,7 +66,9 @@ class LabelScorer:
         adapter: Adapter | None = None,
         slots: asyncio.Semaphore | None = None,
     ) -> Score:
-        """Run the reads that decide the labels, all at once, each under its own permit.
+        """The exact log P(label) of every label, not calibrated.
+
+        Runs the reads that decide the labels all at once, each under its own permit.
 
         `slots` bounds how many reads of its holders run or wait at the gate at one time. The
         first read that fails cancels the others and is raised. Raises InvalidRequest when the
@@ -75,12 +79,13 @@ class LabelScorer:
             # The common case, a task saved per input.
             answers = [await _read(engine, prompt, self._trie.reads[0], adapter, slots)]
         else:
-            answers = await _all(engine, prompt, self._trie.reads, adapter, slots)
+            answers = await together(
+                [_read(engine, prompt, read, adapter, slots) for read in self._trie.reads]
+            )
         return Score(
             log_probs=np.array(self._trie.fold([answer.logprobs for answer in answers])),
-            prompt_tokens=len(prompt.token_ids),
-            # The reads share the prompt: what the first one found is what was there before.
-            cached_tokens=answers[0].cached_tokens if answers else 0,
+            prompt_tokens=sum(answer.prompt_tokens for answer in answers),
+            cached_tokens=sum(answer.cached_tokens for answer in answers),
             reads=len(answers),
         )
 
@@ -109,20 +114,3 @@ async def _read(
         return await engine.label_logprobs(longer, read.token_ids, adapter)
     async with slots:
         return await engine.label_logprobs(longer, read.token_ids, adapter)
-
-
-async def _all(
-    engine: Engine,
-    prompt: Prompt,
-    reads: Sequence[Read],
-    adapter: Adapter | None,
-    slots: asyncio.Semaphore | None,
-) -> list[LabelRead]:
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [
-                group.create_task(_read(engine, prompt, read, adapter, slots)) for read in reads
-            ]
-    except ExceptionGroup as errors:
-        raise errors.exceptions[0] from None
-    return [task.result() for task in tasks]
