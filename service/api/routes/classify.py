@@ -4,6 +4,7 @@ import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
@@ -53,9 +54,7 @@ async def classify(
         return await line_stream(_lines(outcomes, answer))
     async with aclosing(outcomes):
         data = [answer.add(outcome) async for outcome in outcomes]
-    return ClassifyAnswer(
-        data=sorted(data, key=lambda item: item.index), **dict(answer.summary()), object="list"
-    )
+    return ClassifyAnswer(data=sorted(data, key=lambda item: item.index), **answer.totals())
 
 
 async def _classifier(
@@ -87,7 +86,7 @@ async def _lines(
     async with aclosing(outcomes):
         async for outcome in outcomes:
             yield line(answer.add(outcome))
-    yield line(answer.summary())
+    yield line(ClassifySummary(**answer.totals()))
 
 
 @dataclass(slots=True)
@@ -127,17 +126,18 @@ class _Answer:
         given = several or (result.label,)
         return given if self.own_labels else [OTHER_LABEL for _ in given]
 
-    def summary(self) -> ClassifySummary:
+    def totals(self) -> dict[str, Any]:
+        """What both forms of the answer say of the whole request."""
         prompt_tokens = sum(score.prompt_tokens for score in self.scores)
-        return ClassifySummary(
-            id=self.context.request_id,
-            created=int(time.time()),
-            model=self.context.model,
-            usage=ClassifyUsage(
+        return {
+            "id": self.context.request_id,
+            "created": int(time.time()),
+            "model": self.context.model,
+            "usage": ClassifyUsage(
                 prompt_tokens=prompt_tokens,
                 completion_tokens=0,
                 total_tokens=prompt_tokens,
                 cached_tokens=sum(score.cached_tokens for score in self.scores),
             ),
-            timing=timing(self.context),
-        )
+            "timing": timing(self.context),
+        }
