@@ -124,17 +124,14 @@ class VllmEngine:
             "",
             lora_request=_lora_request(adapter),
         )
-        final: RequestOutput | None = None
-        # To the stream's end and not only to its one output: there the permit goes back.
-        async for output in stream:
-            final = output
-        if final is None:
+        outputs = [output async for output in stream]  # to its end, which frees the permit
+        if not outputs:
             raise EngineDead("The engine ended before the answer was complete.", retry_after=5)
-        read = final.outputs[0].logprobs[0]
+        read = outputs[-1].outputs[0].logprobs[0]
         return LabelRead(
             logprobs=[read[token_id].logprob for token_id in token_ids],
             prompt_tokens=len(prompt.token_ids),
-            cached_tokens=final.num_cached_tokens or 0,
+            cached_tokens=outputs[-1].num_cached_tokens or 0,
         )
 
     async def load_adapter(self, adapter: Adapter) -> None:
