@@ -86,6 +86,7 @@ def classify(server: Server, **body: Any) -> dict[str, Any]:
     response = server.post("/v1/classify", {"model": server.model} | body)
     assert response.status_code == 200, response.text
     answer: dict[str, Any] = response.json()
+    assert not [item for item in answer["data"] if "error" in item]
     return answer
 
 
