@@ -12,6 +12,7 @@ from service.adapters.registry import AdapterRegistry
 from service.api.errors import register_error_handlers
 from service.api.middleware import RequestScope
 from service.api.routes import adapters, classify, generate, health, tokenize
+from service.classification.question_cache import QuestionCache
 from service.confidence import TOP_LOGPROBS
 from service.context import enter_context, internal_context
 from service.engine.protocol import Engine, Sampling, Structure
@@ -53,7 +54,8 @@ def create_app(
                     for adapter in registry.all():
                         openai.add_adapter(adapter)
                 await _warm_up(engine)
-            app.state.runtime = Runtime(settings, metrics, gate, engine, registry)
+            questions = QuestionCache(engine)
+            app.state.runtime = Runtime(settings, metrics, gate, engine, registry, questions)
             status.phase = Phase.READY
             _log.info("ready: %s, digest %s", engine.model.name, engine.model.digest)
             yield

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from service.adapters.registry import AdapterRegistry
+from service.classification.question_cache import QuestionCache
 from service.engine.protocol import Engine
 from service.gate.gate import Gate
 from service.settings import Settings
@@ -46,3 +47,4 @@ class Runtime:
     gate: Gate
     engine: Engine
     adapters: AdapterRegistry
+    questions: QuestionCache

@@ -47,6 +47,9 @@ class EventStream(Response):
         self._first = first
         self._events = events
 
+    def _part(self, value: object) -> bytes:
+        return event(value)
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         async with aclosing(self._events):
@@ -55,17 +58,14 @@ class EventStream(Response):
                 async for part in self._events:
                     await _send_part(send, part)
             except ServiceError as error:
-                await _send_part(send, _error_event(error))
+                await _send_part(send, self._part(error.body(current_context().request_id)))
             except Exception as error:
                 _log.exception("a stream failed")
-                await _send_part(send, _error_event(ServiceError()))
+                failure = ServiceError().body(current_context().request_id)
+                await _send_part(send, self._part(failure))
                 current_context().failure = ServiceError(str(type(error)))
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 async def _send_part(send: Send, part: bytes) -> None:
     await send({"type": "http.response.body", "body": part, "more_body": True})
-
-
-def _error_event(error: ServiceError) -> bytes:
-    return event(error.body(current_context().request_id))

@@ -4,10 +4,13 @@ import asyncio
 import hashlib
 import itertools
 import math
+import random
+import re
 from collections.abc import AsyncGenerator, Sequence
 
 from service.engine.protocol import (
     Adapter,
+    ChatFrame,
     Chunk,
     Delta,
     FinishReason,
@@ -32,6 +35,8 @@ from service.limits.quote import quote
 _WORDS = "the a one of and to in is it for on with as at by from this that be are was".split()
 _VOCAB_SIZE = 256 + 3
 _END = 258
+_SPECIAL = {"<s>": 256, "<turn>": 257, "<end>": _END}
+_FRAME = ChatFrame(before="<s><turn>user\n", after="<end><turn>")
 
 
 class FakeEngine:
@@ -61,6 +66,14 @@ class FakeEngine:
     def model(self) -> ModelInfo:
         return self._model
 
+    @property
+    def chat_frame(self) -> ChatFrame:
+        return _FRAME
+
+    @property
+    def end_token_ids(self) -> tuple[int, ...]:
+        return (_END,)
+
     async def render(self, text: str) -> Prompt:
         return self._fitting([256, *self.encode(text)])
 
@@ -70,6 +83,11 @@ class FakeEngine:
 
     def encode(self, text: str) -> list[int]:
         return list(text.encode())
+
+    def encode_template(self, text: str) -> list[int]:
+        parts = re.split(f"({'|'.join(_SPECIAL)})", text)
+        pieces = ([_SPECIAL[part]] if part in _SPECIAL else self.encode(part) for part in parts)
+        return list(itertools.chain.from_iterable(pieces))
 
     def decode(self, token_ids: Sequence[int]) -> str:
         for token_id in token_ids:
@@ -89,7 +107,8 @@ class FakeEngine:
     async def label_logprobs(
         self, prompt: Prompt, token_ids: Sequence[int], adapter: Adapter | None
     ) -> LabelRead:
-        logits = [_draw(prompt, adapter, "label", token_id) * 8 for token_id in range(_VOCAB_SIZE)]
+        draws = random.Random(_draw(prompt, adapter, "label"))
+        logits = [draws.random() * 8 for _ in range(_VOCAB_SIZE)]
         total = math.log(sum(math.exp(logit) for logit in logits))
         read = _FakeGeneration(self, prompt, Sampling(max_tokens=1), adapter)
         async for _ in gated(self._gate, self._observer, read):

@@ -100,6 +100,18 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
+class ChatFrame:
+    """What the chat template puts around the one message of a user, up to the answer's start.
+
+    Special tokens stand in it as text (`Engine.encode_template` reads them). For a model without
+    a chat template `before` is what begins every prompt and `after` is empty.
+    """
+
+    before: str
+    after: str
+
+
+@dataclass(frozen=True, slots=True)
 class Prompt:
     """A rendered prompt."""
 
@@ -120,6 +132,13 @@ class Engine(Protocol):
     @property
     def model(self) -> ModelInfo: ...
 
+    @property
+    def chat_frame(self) -> ChatFrame: ...
+
+    @property
+    def end_token_ids(self) -> tuple[int, ...]:
+        """The tokens with which constrained decoding lets an answer end."""
+
     async def render(self, text: str) -> Prompt:
         """Tokenise a plain prompt."""
 
@@ -128,6 +147,9 @@ class Engine(Protocol):
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text, without special tokens; text never becomes a special token."""
+
+    def encode_template(self, text: str) -> list[int]:
+        """Token ids of the service's own text: special tokens in it count; none is added."""
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """The text of token ids, special tokens included; InvalidRequest for an unknown id."""

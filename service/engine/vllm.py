@@ -2,6 +2,9 @@
 
 from argparse import Namespace
 from collections.abc import AsyncGenerator, Sequence
+from copy import deepcopy
+from functools import lru_cache
+from typing import Any
 
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.inputs import tokens_input
@@ -16,6 +19,7 @@ from vllm.v1.engine.exceptions import EngineDeadError
 from service.engine.client import GatedClient, explain
 from service.engine.protocol import (
     Adapter,
+    ChatFrame,
     Chunk,
     Delta,
     LabelRead,
@@ -31,6 +35,8 @@ from service.gate.gate import Gate
 from service.gate.stream import StreamObserver
 from service.limits.quote import quote
 
+_PLACEHOLDER = "\N{OBJECT REPLACEMENT CHARACTER}"
+
 
 class VllmEngine:
     """AsyncLLM with the gate in front; implements `engine.protocol.Engine`."""
@@ -41,12 +47,25 @@ class VllmEngine:
         self._llm = llm
         self._model = model
         self.client = GatedClient(llm, gate, observer)
-        self._tokenizer = llm.renderer.get_tokenizer()
+        # A copy of our own: whether special tokens count is a state of the tokenizer, and the
+        # renderer's threads use theirs at the same time.
+        self._tokenizer = deepcopy(llm.renderer.get_tokenizer())
+        self._chat_frame = _chat_frame(self._tokenizer)
         self._vocab_size: int = llm.model_config.get_vocab_size()
 
     @property
     def model(self) -> ModelInfo:
         return self._model
+
+    @property
+    def chat_frame(self) -> ChatFrame:
+        return self._chat_frame
+
+    @property
+    def end_token_ids(self) -> tuple[int, ...]:
+        # vLLM's grammars end an answer with the tokenizer's one end token.
+        end: int | None = self._tokenizer.eos_token_id
+        return () if end is None else (end,)
 
     async def render(self, text: str) -> Prompt:
         try:
@@ -67,6 +86,12 @@ class VllmEngine:
     def encode(self, text: str) -> list[int]:
         ids: list[int] = self._tokenizer.encode(
             text, add_special_tokens=False, split_special_tokens=True
+        )
+        return ids
+
+    def encode_template(self, text: str) -> list[int]:
+        ids: list[int] = self._tokenizer.encode(
+            text, add_special_tokens=False, split_special_tokens=False
         )
         return ids
 
@@ -95,25 +120,21 @@ class VllmEngine:
     async def label_logprobs(
         self, prompt: Prompt, token_ids: Sequence[int], adapter: Adapter | None
     ) -> LabelRead:
-        params = SamplingParams(
-            max_tokens=1,
-            temperature=0.0,
-            logprob_token_ids=list(token_ids),
-            detokenize=False,
-            output_kind=RequestOutputKind.FINAL_ONLY,
-            skip_clone=True,
-        )
         stream = self.client.generate(
-            tokens_input(prompt.token_ids), params, "", lora_request=_lora_request(adapter)
+            tokens_input(prompt.token_ids),
+            _read_params(tuple(token_ids)),
+            "",
+            lora_request=_lora_request(adapter),
         )
-        async for output in stream:
-            read = output.outputs[0].logprobs[0]
-            return LabelRead(
-                logprobs=[read[token_id].logprob for token_id in token_ids],
-                prompt_tokens=len(prompt.token_ids),
-                cached_tokens=output.num_cached_tokens or 0,
-            )
-        raise EngineDead("The engine ended before the answer was complete.", retry_after=5)
+        outputs = [output async for output in stream]  # to its end, which frees the permit
+        if not outputs:
+            raise EngineDead("The engine ended before the answer was complete.", retry_after=5)
+        read = outputs[-1].outputs[0].logprobs[0]
+        return LabelRead(
+            logprobs=[read[token_id].logprob for token_id in token_ids],
+            prompt_tokens=len(prompt.token_ids),
+            cached_tokens=outputs[-1].num_cached_tokens or 0,
+        )
 
     async def load_adapter(self, adapter: Adapter) -> None:
         try:
@@ -157,6 +178,30 @@ def _lora_request(adapter: Adapter | None) -> LoRARequest | None:
         return None
     return LoRARequest(
         lora_name=adapter.name, lora_int_id=adapter.engine_id, lora_path=adapter.path
+    )
+
+
+def _chat_frame(tokenizer: Any) -> ChatFrame:
+    if tokenizer.chat_template is None:
+        return ChatFrame(before=tokenizer.decode(tokenizer.encode("")), after="")
+    conversation = [{"role": "user", "content": _PLACEHOLDER}]
+    rendered: str = tokenizer.apply_chat_template(
+        conversation, tokenize=False, add_generation_prompt=True
+    )
+    before, _, after = rendered.partition(_PLACEHOLDER)
+    return ChatFrame(before, after)
+
+
+@lru_cache(maxsize=4096)
+def _read_params(token_ids: tuple[int, ...]) -> SamplingParams:
+    """The parameters of a label read; shared by all that read the same tokens, never changed."""
+    return SamplingParams(
+        max_tokens=1,
+        temperature=0.0,
+        logprob_token_ids=list(token_ids),
+        detokenize=False,
+        output_kind=RequestOutputKind.FINAL_ONLY,
+        skip_clone=True,
     )
 
 

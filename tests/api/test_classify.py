@@ -1,77 +1,246 @@
-"""POST /v1/classify for the base model."""
+"""POST /v1/classify over the fake engine, on real sockets."""
 
-from pathlib import Path
+import asyncio
+import json
+import math
 from typing import Any
 
 import httpx
 import pytest
 
-from service.settings import AdapterSettings, GateSettings
-from tests.answers import refusal
-from tests.live_service import LiveService
+from service.errors import EngineDead
+from tests.answers import error_of, refusal
+from tests.live_service import CAPACITY, LiveService, eventually
 
-PATH = "/v1/classify"
-LABELS = ["positive", "negative", "mixed"]
+NDJSON = {"accept": "application/x-ndjson"}
+LABELS = ["good", "bad", "good news"]
 
 
 def body(**fields: Any) -> dict[str, Any]:
-    return {"model": "fake", "input": "I loved it", "candidate_labels": LABELS, **fields}
+    return {"model": "fake", "input": "a text", "candidate_labels": LABELS} | fields
 
 
-async def test_an_answer_ranks_the_labels_by_probability(client: httpx.AsyncClient) -> None:
-    response = await client.post(PATH, json=body())
-    result = response.json()
-    assert result.keys() == {"id", "object", "model", "data", "usage", "timing"}
-    assert result["id"] == response.headers["x-request-id"]
-    (data,) = result["data"]
-    scores = [score["score"] for score in data["scores"]]
-    assert sorted(score["label"] for score in data["scores"]) == sorted(LABELS)
-    assert scores == sorted(scores, reverse=True)
-    assert sum(scores) == pytest.approx(1)
-    assert (data["label"], data["score"]) == (data["scores"][0]["label"], scores[0])
+async def classify(client: httpx.AsyncClient, **fields: Any) -> dict[str, Any]:
+    response = await client.post("/v1/classify", json=body(**fields))
+    assert response.status_code == 200, response.text
+    answer: dict[str, Any] = response.json()
+    return answer
 
 
-async def test_results_come_in_the_order_of_the_inputs(client: httpx.AsyncClient) -> None:
-    texts = [f"text {number}" for number in range(40)]  # ten times what runs at once
-    together = (await client.post(PATH, json=body(input=texts))).json()
-    assert [data["index"] for data in together["data"]] == list(range(40))
-    last = (await client.post(PATH, json=body(input=texts[-1]))).json()
-    assert together["data"][-1]["scores"] == last["data"][0]["scores"]
-    assert together["usage"]["prompt_tokens"] > 39 * last["usage"]["prompt_tokens"] * 0.9
+def lines_of(response: httpx.Response) -> list[dict[str, Any]]:
+    assert response.status_code == 200, response.text
+    assert response.headers["content-type"] == "application/x-ndjson"
+    assert response.text.endswith("\n")
+    return [json.loads(line) for line in response.text.splitlines()]
 
 
-async def test_top_k_keeps_the_likeliest(client: httpx.AsyncClient) -> None:
-    whole = (await client.post(PATH, json=body())).json()["data"][0]
-    best = (await client.post(PATH, json=body(top_k=1))).json()["data"][0]
-    assert best["scores"] == whole["scores"][:1]
+async def test_answers_what_vllm_clients_read_and_more(client: httpx.AsyncClient) -> None:
+    answer = await classify(client)
+    (item,) = answer["data"]
+    assert answer["object"] == "list"
+    assert isinstance(answer["created"], int)
+    assert item["num_classes"] == len(item["probs"]) == 3
+    assert math.isclose(sum(item["probs"]), 1)
+    assert item["label"] == LABELS[item["probs"].index(max(item["probs"]))]
+    assert [s["score"] for s in item["scores"]] == sorted(item["probs"], reverse=True)
+    assert item["score"] == max(item["probs"])
+    assert (item["label_set"], item["abstained"]) == (None, False)
+    usage = answer["usage"]
+    assert usage["total_tokens"] == usage["prompt_tokens"] > usage["cached_tokens"]
 
 
-async def test_the_instruction_is_part_of_the_question(client: httpx.AsyncClient) -> None:
-    plain = (await client.post(PATH, json=body())).json()
-    asked = (await client.post(PATH, json=body(instruction="Is it praise?"))).json()
-    assert asked["data"][0]["scores"] != plain["data"][0]["scores"]
+async def test_top_k_lists_the_best_and_keeps_all_probs(client: httpx.AsyncClient) -> None:
+    (item,) = (await classify(client, top_k=1))["data"]
+    assert [score["label"] for score in item["scores"]] == [item["label"]]
+    assert len(item["probs"]) == 3
 
 
-async def test_an_input_that_does_not_fit_is_refused_with_its_length(
+async def test_abstains_below_the_threshold(client: httpx.AsyncClient) -> None:
+    (item,) = (await classify(client, threshold=1))["data"]
+    assert item["label"] is None
+    assert item["abstained"]
+    assert item["score"] == max(item["probs"])
+
+
+async def test_multi_label_asks_of_every_label_by_itself(client: httpx.AsyncClient) -> None:
+    (item,) = (await classify(client, multi_label=True, candidate_labels=["a", "b", "c"]))["data"]
+    again = (await classify(client, multi_label=True, candidate_labels=["b"]))["data"][0]
+    assert item["probs"][1] == again["probs"][0]
+    applies = [s["label"] for s in item["scores"] if s["score"] >= 0.5]
+    assert item["label_set"] == applies
+    assert item["abstained"] == (not applies)
+
+
+async def test_the_prior_is_measured_once_and_can_be_left_out(service: LiveService) -> None:
+    async with service.client() as client:
+        labels = ["once", "twice"]
+        before = service.engine.starts
+        many = [classify(client, candidate_labels=labels) for _ in range(8)]
+        calibrated = (await asyncio.gather(*many))[0]
+        # Three content-free inputs and one read for each of the eight.
+        assert service.engine.starts - before == 3 + 8
+        raw = await classify(client, candidate_labels=labels, calibrate=False)
+        assert service.engine.starts - before == 3 + 8 + 1
+    assert calibrated["data"][0]["probs"] != raw["data"][0]["probs"]
+
+
+async def test_inputs_fail_for_themselves_and_keep_their_order(client: httpx.AsyncClient) -> None:
+    texts = ["one", " ", "two", "x" * 600, "three"]
+    data = (await classify(client, input=texts))["data"]
+    assert [item["index"] for item in data] == [0, 1, 2, 3, 4]
+    assert [item["index"] for item in data if "error" in item] == [1, 3]
+    empty, long = (error_of({"error": data[index]["error"]}) for index in (1, 3))
+    assert (empty["param"], long["param"]) == ("input", "input")
+    assert long["code"] == "context_length_exceeded"
+    assert "context of 512" in long["message"]
+    alone = (await classify(client, input="three"))["data"][0]
+    assert alone["probs"] == data[4]["probs"]
+
+
+async def test_streams_results_as_they_finish_and_the_totals_last(
     client: httpx.AsyncClient,
 ) -> None:
-    response = await client.post(PATH, json=body(input=["short", "x" * 600]))
+    texts = ["one", "", "two"]
+    whole = await classify(client, input=texts)
+    response = await client.post("/v1/classify", json=body(input=texts), headers=NDJSON)
+    *items, summary = lines_of(response)
+    for item in (*items, *whole["data"]):
+        if "error" in item:
+            item["error"]["request_id"] = "any"
+    assert sorted(items, key=lambda item: item["index"]) == whole["data"]
+    assert summary["usage"] == whole["usage"]
+    assert summary["object"] == "summary"
+
+
+async def test_a_batch_of_256_never_fills_the_queue_by_itself() -> None:
+    with LiveService(gate={"max_queued": CAPACITY}) as service:
+        async with service.client() as client:
+            answer = await classify(client, input=[f"text {n}" for n in range(256)])
+        assert all("error" not in item for item in answer["data"])
+        assert [item["index"] for item in answer["data"]] == list(range(256))
+        await eventually(service.idle)
+
+
+@pytest.mark.parametrize("headers", [{}, NDJSON], ids=["whole", "ndjson"])
+async def test_a_full_server_refuses_the_whole_with_its_status(headers: dict[str, str]) -> None:
+    with LiveService(gate={"max_queued": 0}) as service:
+        async with service.client() as client:
+            service.engine.frozen = True
+            busy = [
+                asyncio.create_task(client.post("/v1/generate", json=generate()))
+                for _ in range(CAPACITY)
+            ]
+            await eventually(lambda: service.gate.in_flight == CAPACITY)
+            response = await client.post(
+                "/v1/classify", json=body(input=["a", "b"]), headers=headers
+            )
+            error = refusal(response, 503)
+            assert error["code"] == "queue_full"
+            assert response.headers["retry-after"]
+            service.engine.frozen = False
+            await asyncio.gather(*busy)
+
+
+def generate() -> dict[str, Any]:
+    return {"model": "fake", "prompt": "a", "max_tokens": 1}
+
+
+@pytest.mark.parametrize("headers", [{}, NDJSON], ids=["whole", "ndjson"])
+async def test_an_engine_that_dies_in_a_batch_keeps_what_was_answered(
+    headers: dict[str, str],
+) -> None:
+    with LiveService() as service:
+        async with service.client() as client:
+            await classify(client)
+            service.engine.spared = 5
+            service.engine.failure = EngineDead("The engine has ended.")
+            request = body(input=[f"text {n}" for n in range(20)], candidate_labels=["a", "b"])
+            request["calibrate"] = False
+            response = await client.post("/v1/classify", json=request, headers=headers)
+            service.engine.failure = None
+        items = lines_of(response)[:-1] if headers else response.json()["data"]
+        assert sorted(item["index"] for item in items) == list(range(20))
+        failed = [item for item in items if "error" in item]
+        assert {item["error"]["code"] for item in failed} == {"engine_dead"}
+        assert len(items) - len(failed) == 5
+
+
+@pytest.mark.parametrize("headers", [{}, NDJSON], ids=["whole", "ndjson"])
+async def test_a_client_that_leaves_cancels_every_read(headers: dict[str, str]) -> None:
+    with LiveService() as service:
+        async with service.client() as client:
+            await classify(client)
+            service.engine.frozen = True
+            request = body(input=["a"] * 50)
+            with pytest.raises(httpx.ReadTimeout):
+                await client.post("/v1/classify", json=request, headers=headers, timeout=0.2)
+            service.engine.frozen = False
+            await eventually(service.idle)
+        assert service.value("inference_classification_reads_count", model="fake") == 1
+
+
+async def test_counts_labels_that_a_request_brought_as_other() -> None:
+    with LiveService() as service:
+        async with service.client() as client:
+            await classify(client, input=["a", "b"])
+            await classify(client, threshold=1)
+
+        def value(series: str, **labels: str) -> float:
+            return service.value(f"inference_classification{series}", model="fake", **labels)
+
+        assert value("s_total", label="other") == 2
+        assert value("_abstentions_total") == 1
+        assert value("_score_count") == 3
+        # Byte tokens: " good" and " bad" part after the space, "good" and "good news" at its end.
+        assert value("_reads_sum") == 3 * 2
+
+
+@pytest.mark.parametrize(
+    ("fields", "param", "parts"),
+    [
+        ({"input": ""}, "input", ["empty"]),
+        ({"input": []}, "input", ["1..256", "got 0"]),
+        ({"input": ["a"] * 257}, "input", ["1..256", "got 257"]),
+        ({"input": ["", " \n"]}, "input", ["empty"]),
+        ({"input": "x" * 600}, "input", ["context of 512"]),
+        ({"candidate_labels": None}, "candidate_labels", ["required"]),
+        ({"candidate_labels": []}, "candidate_labels", ["2..256", "got 0"]),
+        ({"candidate_labels": ["a"]}, "candidate_labels", ["2..256", "got 1"]),
+        ({"candidate_labels": ["a", ""]}, "candidate_labels", ["[1]", "blank"]),
+        ({"candidate_labels": ["a", "b", "a"]}, "candidate_labels", ["[2]", "given twice"]),
+        (
+            {"candidate_labels": [f"{n}" for n in range(10_000)]},
+            "candidate_labels",
+            ["2..256", "got 10000"],
+        ),
+        ({"candidate_labels": ["a", "x" * 257]}, "candidate_labels", ["1..256 bytes", "257"]),
+        ({"candidate_labels": ["a", "x" * 200]}, "candidate_labels", ["tokens", "limit is 64"]),
+        ({"candidate_labels": ["a", "<end>"]}, "candidate_labels", ["special token"]),
+        ({"candidate_labels": ["a", "\ud800"]}, None, ["not valid JSON"]),
+        ({"instruction": " "}, "instruction", ["blank"]),
+        ({"instruction": "x" * 4097}, "instruction", ["4096"]),
+        ({"instruction": "x" * 600}, "input", ["context of 512"]),
+        ({"threshold": 1.01}, "threshold", ["less than or equal to 1", "got 1.01"]),
+        ({"threshold": -0.1}, "threshold", ["greater than or equal to 0", "got -0.1"]),
+        ({"top_k": 0}, "top_k", ["greater than or equal to 1", "got 0"]),
+        ({"multi_label": True, "candidate_labels": []}, "candidate_labels", ["1..256", "got 0"]),
+        ({"hypothesis": "x"}, "hypothesis", ["unknown field"]),
+    ],
+)
+async def test_refuses_by_field_limit_and_value(
+    client: httpx.AsyncClient,
+    service: LiveService,
+    fields: dict[str, Any],
+    param: str | None,
+    parts: list[str],
+) -> None:
+    before = service.engine.starts
+    request = json.dumps(body(calibrate=False, **fields))
+    response = await client.post(
+        "/v1/classify", content=request, headers={"content-type": "application/json"}
+    )
     error = refusal(response, 400)
-    assert "512" in error["message"]
-
-
-async def test_a_batch_that_the_queue_cannot_hold_is_refused_whole() -> None:
-    with LiveService(gate=GateSettings(max_in_flight=1, max_queued=2)) as live:
-        async with live.client() as client:
-            response = await client.post(PATH, json=body(input=["a", "b", "c", "d"]))
-        assert refusal(response, 503)["code"] == "queue_full"
-        assert response.headers["retry-after"] == "1"
-        assert live.idle()
-
-
-async def test_an_adapter_is_refused_by_name_for_now(tmp_path: Path) -> None:
-    (tmp_path / "adapter_config.json").write_text("{}")
-    with LiveService(adapters=(AdapterSettings(name="mine", path=tmp_path),)) as live:
-        async with live.client() as client:
-            error = refusal(await client.post(PATH, json=body(model="mine")), 400)
-    assert error["code"] == "unsupported"
+    assert error["param"] == param
+    for part in parts:
+        assert part in error["message"]
+    assert service.engine.starts == before

@@ -12,7 +12,12 @@ from tests.live_service import LiveService, eventually
 
 ROUTES: dict[str, dict[str, Any]] = {
     "/v1/generate": {"model": "fake", "prompt": "Tell me"},
-    "/v1/classify": {"model": "fake", "input": "x", "candidate_labels": ["a", "b"]},
+    "/v1/classify": {
+        "model": "fake",
+        "input": "x",
+        "candidate_labels": ["a", "b"],
+        "calibrate": False,
+    },
 }
 
 

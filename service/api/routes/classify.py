@@ -1,53 +1,143 @@
 """POST /v1/classify."""
 
-from fastapi import APIRouter
+import time
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
 
 from service.api.dependencies import TheContext, TheRuntime, select_model
 from service.api.json_body import JsonRoute
+from service.api.ndjson import MEDIA_TYPE, LineStream, line, line_stream
+from service.api.schemas.base import ErrorBody
 from service.api.schemas.classify import (
     ClassificationBody,
     ClassifyAnswer,
     ClassifyRequest,
+    ClassifySummary,
     ClassifyUsage,
-    LabelScore,
+    FailureBody,
+    LabelScoreBody,
 )
 from service.api.timing import timing
-from service.classification.classifier import Classification, Classifier
-from service.errors import UnsupportedFeature
+from service.classification.batch import Classified, Outcome, classify_batch
+from service.classification.classifier import Classifier
+from service.classification.result import Classification, ResultOptions
+from service.classification.scorer import Score
+from service.context import RequestContext
+from service.engine.protocol import Adapter
+from service.errors import InvalidRequest, UnsupportedFeature
+from service.runtime import Runtime
+from service.telemetry.metrics import OTHER_LABEL
 
 router = APIRouter(route_class=JsonRoute, tags=["classification"])
 
 
-@router.post("/v1/classify")
+@router.post(
+    "/v1/classify", response_model=ClassifyAnswer, responses={200: {"content": {MEDIA_TYPE: {}}}}
+)
 async def classify(
-    body: ClassifyRequest, runtime: TheRuntime, context: TheContext
-) -> ClassifyAnswer:
-    """Classify texts among candidate labels, with probabilities."""
-    if select_model(body.model, runtime, context):
-        raise UnsupportedFeature("model: adapters are not served for classification yet")
-    body.refuse_unsupported()
-    inputs, labels = body.inputs(runtime.settings.limits), body.labels(runtime.settings.limits)
+    body: ClassifyRequest, request: Request, runtime: TheRuntime, context: TheContext
+) -> Response | LineStream | ClassifyAnswer:
+    """Classify texts among labels, with exact probabilities; whole, or as lines of NDJSON."""
+    adapter = select_model(body.model, runtime, context)
+    inputs = body.inputs(runtime.settings.limits)
     if body.timeout_ms is not None:
         context.set_timeout(body.timeout_ms)
-    classifier = Classifier(runtime.engine, labels, body.instruction)
-    results = await classifier.classify_all(inputs)
-    return ClassifyAnswer(
-        id=context.request_id,
-        model=body.model,
-        data=[_result(i, labels, result, body.top_k) for i, result in enumerate(results)],
-        usage=ClassifyUsage(
-            prompt_tokens=sum(result.prompt_tokens for result in results),
-            cached_tokens=sum(result.cached_tokens for result in results),
-        ),
-        timing=timing(context),
+    classifier = await _classifier(body, adapter, runtime)
+    width = runtime.engine.model.max_num_seqs
+    outcomes = classify_batch(classifier, inputs, _options(body, classifier), width)
+    answer = _Answer(runtime, context, classifier.multi_label, own_labels=adapter is not None)
+    if MEDIA_TYPE in request.headers.get("accept", ""):
+        return await line_stream(_lines(outcomes, answer))
+    async with aclosing(outcomes):
+        data = [answer.add(outcome) async for outcome in outcomes]
+    return ClassifyAnswer(data=sorted(data, key=lambda item: item.index), **answer.totals())
+
+
+async def _classifier(
+    body: ClassifyRequest, adapter: Adapter | None, runtime: Runtime
+) -> Classifier:
+    if adapter is None:
+        question = body.question(runtime.settings.limits)
+        return await runtime.questions.classifier(question, calibrate=body.calibrate is not False)
+    body.refuse_for_adapter()
+    raise UnsupportedFeature("model: adapters are not served for classification yet", param="model")
+
+
+def _options(body: ClassifyRequest, classifier: Classifier) -> ResultOptions:
+    if body.multi_label and not classifier.multi_label:
+        raise InvalidRequest(
+            "multi_label: the adapter's labels exclude each other, got true", param="multi_label"
+        )
+    return ResultOptions(
+        multi_label=classifier.multi_label,
+        top_k=body.top_k,
+        threshold=body.threshold,
+        conformal_threshold=classifier.conformal_threshold,
     )
 
 
-def _result(
-    index: int, labels: list[str], result: Classification, top_k: int | None
-) -> ClassificationBody:
-    ranked = sorted(zip(labels, result.scores, strict=True), key=lambda pair: -pair[1])
-    scores = [LabelScore(label=label, score=score) for label, score in ranked]
-    return ClassificationBody(
-        index=index, label=scores[0].label, score=scores[0].score, scores=scores[:top_k]
-    )
+async def _lines(
+    outcomes: AsyncGenerator[Outcome, None], answer: "_Answer"
+) -> AsyncGenerator[bytes, None]:
+    async with aclosing(outcomes):
+        async for outcome in outcomes:
+            yield line(answer.add(outcome))
+    yield line(ClassifySummary(**answer.totals()))
+
+
+@dataclass(slots=True)
+class _Answer:
+    """Renders outcomes, counts them and adds up what they took."""
+
+    runtime: Runtime
+    context: RequestContext
+    multi_label: bool
+    own_labels: bool
+    scores: list[Score] = field(default_factory=list)
+
+    def add(self, outcome: Outcome) -> ClassificationBody | FailureBody:
+        if not isinstance(outcome, Classified):
+            error = ErrorBody.model_validate(outcome.error.body(self.context.request_id)).error
+            return FailureBody(index=outcome.index, error=error)
+        result, score = outcome.result, outcome.score
+        self.scores.append(score)
+        self.runtime.metrics.classified(
+            self.context, self._given(result), result.score, score.reads
+        )
+        return ClassificationBody(
+            index=outcome.index,
+            label=result.label,
+            score=result.score,
+            scores=[LabelScoreBody(label=s.label, score=s.score) for s in result.scores],
+            probs=list(result.probs),
+            num_classes=len(result.probs),
+            label_set=None if result.label_set is None else list(result.label_set),
+            abstained=result.abstained,
+        )
+
+    def _given(self, result: Classification) -> Sequence[str]:
+        if result.label is None:
+            return ()
+        several = result.label_set if self.multi_label else None
+        given = several or (result.label,)
+        return given if self.own_labels else [OTHER_LABEL for _ in given]
+
+    def totals(self) -> dict[str, Any]:
+        """What both forms of the answer say of the whole request."""
+        prompt_tokens = sum(score.prompt_tokens for score in self.scores)
+        return {
+            "id": self.context.request_id,
+            "created": int(time.time()),
+            "model": self.context.model,
+            "usage": ClassifyUsage(
+                prompt_tokens=prompt_tokens,
+                completion_tokens=0,
+                total_tokens=prompt_tokens,
+                cached_tokens=sum(score.cached_tokens for score in self.scores),
+            ),
+            "timing": timing(self.context),
+        }

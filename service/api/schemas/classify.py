@@ -4,8 +4,9 @@ from typing import Literal
 
 from pydantic import Field
 
-from service.api.schemas.base import AnswerBody, RequestBody, TimingBody
-from service.errors import InvalidRequest, UnsupportedFeature
+from service.api.schemas.base import AnswerBody, ErrorDetail, RequestBody, TimingBody
+from service.classification.zero_shot import DEFAULT_INSTRUCTION, Question
+from service.errors import InvalidRequest
 from service.limits.quote import quote
 from service.settings import LimitSettings
 
@@ -13,61 +14,85 @@ from service.settings import LimitSettings
 class ClassifyRequest(RequestBody):
     """What to classify, and among which labels."""
 
-    model: str = Field(description="The base model.")
+    model: str = Field(description="The base model, or an adapter with labels of its own.")
     input: str | list[str] = Field(description="One text or a list of them.")
-    candidate_labels: list[str] | None = Field(None, description="Labels to choose from.")
-    instruction: str | None = Field(None, min_length=1, max_length=4096)
-    multi_label: bool = False
-    top_k: int | None = Field(None, ge=1)
-    threshold: float | None = Field(None, ge=0, le=1)
+    candidate_labels: list[str] | None = Field(
+        None, description="Labels to choose from; the base model only."
+    )
+    instruction: str | None = Field(
+        None,
+        min_length=1,
+        max_length=4096,
+        description=f"What to ask; the base model only, default {DEFAULT_INSTRUCTION!r}",
+    )
+    multi_label: bool = Field(False, description="Ask of every label by itself whether it applies.")
+    calibrate: bool | None = Field(
+        None,
+        description="Divide by what the base model favours before it has read anything; "
+        "default true.",
+    )
+    top_k: int | None = Field(None, ge=1, description="List at most so many scores, the best.")
+    threshold: float | None = Field(
+        None, ge=0, le=1, description="Abstain when no label scores so much."
+    )
     timeout_ms: int | None = Field(None, ge=1, description="Deadline, waiting included.")
 
     def inputs(self, limits: LimitSettings) -> list[str]:
-        """The texts as a list; InvalidRequest for none, too many or an empty one."""
+        """The texts as a list; InvalidRequest for none or too many."""
         inputs = [self.input] if isinstance(self.input, str) else self.input
         if not 1 <= len(inputs) <= limits.classify_inputs:
             raise InvalidRequest(
                 f"input: 1..{limits.classify_inputs} texts, got {len(inputs)}", param="input"
             )
-        for index, text in enumerate(inputs):
-            if not text.strip():
-                raise InvalidRequest(f"input[{index}]: must not be empty", param="input")
         return inputs
 
-    def labels(self, limits: LimitSettings) -> list[str]:
-        """The candidate labels; InvalidRequest for a set that cannot be chosen from."""
+    def question(self, limits: LimitSettings) -> Question:
+        """What to ask the base model; InvalidRequest for labels that cannot be chosen from."""
+        instruction = DEFAULT_INSTRUCTION if self.instruction is None else self.instruction.strip()
+        if not instruction:
+            raise InvalidRequest("instruction: must not be blank", param="instruction")
+        return Question(instruction, tuple(self._labels(limits)), self.multi_label)
+
+    def refuse_for_adapter(self) -> None:
+        """InvalidRequest for fields that would contradict the adapter's own labels."""
+        for name in ("candidate_labels", "instruction", "calibrate"):
+            if (value := getattr(self, name)) is not None:
+                raise InvalidRequest(
+                    f"{name}: the adapter {quote(self.model)} brings its own, got {quote(value)}",
+                    param=name,
+                )
+
+    def _labels(self, limits: LimitSettings) -> list[str]:
         labels = self.candidate_labels
         if labels is None:
             raise InvalidRequest(
                 "candidate_labels: required for the base model", param="candidate_labels"
             )
-        if not 2 <= len(labels) <= limits.candidate_labels:
+        least = 1 if self.multi_label else 2
+        if not least <= len(labels) <= limits.candidate_labels:
             raise InvalidRequest(
-                f"candidate_labels: 2..{limits.candidate_labels} labels, got {len(labels)}",
+                f"candidate_labels: {least}..{limits.candidate_labels} labels, got {len(labels)}",
                 param="candidate_labels",
             )
+        seen: set[str] = set()
         for index, label in enumerate(labels):
             size = len(label.encode(errors="surrogatepass"))
             if not label.strip() or size > limits.label_bytes:
                 raise InvalidRequest(
-                    f"candidate_labels[{index}]: 1..{limits.label_bytes} bytes, got {size}",
+                    f"candidate_labels[{index}]: 1..{limits.label_bytes} bytes and not blank, "
+                    f"got {size} bytes",
                     param="candidate_labels",
                 )
-            if label in labels[:index]:
+            if label in seen:
                 raise InvalidRequest(
                     f"candidate_labels[{index}]: {quote(label)} is given twice",
                     param="candidate_labels",
                 )
+            seen.add(label)
         return labels
 
-    def refuse_unsupported(self) -> None:
-        """Name what the contract has and this version does not serve."""
-        for name in ("multi_label", "threshold"):
-            if getattr(self, name):
-                raise UnsupportedFeature(f"{name}: not served yet", param=name)
 
-
-class LabelScore(AnswerBody):
+class LabelScoreBody(AnswerBody):
     """A label and its probability."""
 
     label: str
@@ -75,19 +100,49 @@ class LabelScore(AnswerBody):
 
 
 class ClassificationBody(AnswerBody):
-    """One input's result; `scores` from the most likely label down."""
+    """One input's result.
+
+    `label` is null when `abstained`; `score` is the best label's either way. `scores` come from
+    the most likely label down; `probs` holds all `num_classes` of them in the order of the label
+    set. `label_set` holds the labels that apply (`multi_label`), or those that an adapter's
+    conformal calibration does not rule out; else it is null.
+    """
 
     index: int
-    label: str
+    label: str | None
     score: float
-    scores: list[LabelScore]
+    scores: list[LabelScoreBody]
+    probs: list[float]
+    num_classes: int
+    label_set: list[str] | None
+    abstained: bool
+
+
+class FailureBody(AnswerBody):
+    """An input that could not be classified, though others could."""
+
+    index: int
+    error: ErrorDetail
 
 
 class ClassifyUsage(AnswerBody):
-    """Tokens used."""
+    """Tokens of all reads; a prompt read for several labels counts each time, mostly as cached."""
 
     prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
     cached_tokens: int
+
+
+class ClassifySummary(AnswerBody):
+    """What a streamed answer ends with."""
+
+    id: str
+    object: Literal["summary"] = "summary"
+    created: int
+    model: str
+    usage: ClassifyUsage
+    timing: TimingBody
 
 
 class ClassifyAnswer(AnswerBody):
@@ -95,7 +150,8 @@ class ClassifyAnswer(AnswerBody):
 
     id: str
     object: Literal["list"] = "list"
+    created: int
     model: str
-    data: list[ClassificationBody]
+    data: list[ClassificationBody | FailureBody]
     usage: ClassifyUsage
     timing: TimingBody

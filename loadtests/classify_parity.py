@@ -1,0 +1,261 @@
+"""Classification here beside what `vllm serve` offers for it, on the same prompts, in one run.
+
+    python -m loadtests.classify_parity --inputs 128 --at-once 32 --rounds 3
+
+Both servers run at once and the ways to classify take turns. Every way is given the same prompts
+token for token (a structured choice needs a chat, whose answer has no cue: 2 tokens fewer) and
+reads two labels of one token each. CPU is that of the API process alone, per input.
+"""
+
+import argparse
+import asyncio
+import statistics
+import sys
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+from transformers import AutoTokenizer
+
+from loadtests.parity import MODEL, Server, ours, theirs
+
+LABELS = ["positive", "negative"]
+INSTRUCTION = "Classify the sentiment."
+TEXT = (
+    "The lighthouse keeper of part {} said that the new lamp was brighter than the old one, "
+    "that the boat came late again, and that the soup his neighbour brought was good."
+)
+LONG = " ".join(
+    [INSTRUCTION]
+    + [
+        f"Rule {n}: a text that praises {what} is positive, one that complains of it is negative."
+        for n, what in enumerate(
+            "service,food,price,speed,noise,light,colour,smell,taste,size,comfort,safety,help,"
+            "the weather".split(","),
+            1,
+        )
+    ]
+)
+ROOMS = "kitchen,bathroom,living room,bedroom,garage,garden".split(",")
+STATES = "light on,light off,door open,door closed,heating up,heating down,alarm".split(",")
+MANY = [f"{room} {state}" for room in ROOMS for state in STATES]
+
+Call = Callable[[httpx.AsyncClient, Sequence[str]], Awaitable[Any]]
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to classify: a call for some inputs, and how many of them one call takes."""
+
+    name: str
+    server: Server
+    call: Call
+    size: int = 1
+
+
+@dataclass(frozen=True)
+class Round:
+    """What one way took for all inputs of a round."""
+
+    inputs_per_second: float
+    api_cpu_us: float
+
+
+class Prompts:
+    """The prompts of this service, written for its peers."""
+
+    def __init__(self, model: Path) -> None:
+        self._tokenizer = AutoTokenizer.from_pretrained(model)
+        self.label_ids = [self._tokenizer.encode(f" {label}")[0] for label in LABELS]
+        self.head, self.tail = self.chat("\0").split("\0")
+        self.tail += "Label:"
+
+    def question(self, text: str) -> str:
+        """What the user's turn holds."""
+        return f"{INSTRUCTION}\nLabels: {', '.join(LABELS)}\nText: {text}\nLabel:"
+
+    def chat(self, text: str) -> str:
+        """The rendered conversation, up to the answer."""
+        turn = [{"role": "user", "content": self.question(text)}]
+        rendered: str = self._tokenizer.apply_chat_template(
+            turn, tokenize=False, add_generation_prompt=True
+        )
+        return rendered
+
+    def tokens(self, text: str) -> int:
+        """How many tokens a text has."""
+        return len(self._tokenizer.encode(text))
+
+
+def classify(**fields: Any) -> Call:
+    """A call of this service's route; a list of inputs, even of one."""
+
+    async def call(client: httpx.AsyncClient, texts: Sequence[str]) -> Any:
+        body = {"model": MODEL, "input": list(texts), "candidate_labels": LABELS}
+        body |= {"instruction": INSTRUCTION} | fields
+        return await _post(client, "/v1/classify", body)
+
+    return call
+
+
+def unshared(client: httpx.AsyncClient, texts: Sequence[str]) -> Awaitable[Any]:
+    """The long instruction, made to differ from its first word."""
+    part = texts[0].split()[5]
+    return classify(instruction=f"Case {part}. {LONG}", calibrate=False)(client, texts)
+
+
+def scoring(prompts: Prompts) -> Call:
+    """vLLM's /generative_scoring."""
+
+    async def call(client: httpx.AsyncClient, texts: Sequence[str]) -> Any:
+        body = {
+            "model": MODEL,
+            "query": prompts.head,
+            "items": [text + prompts.tail for text in texts],
+            "label_token_ids": prompts.label_ids,
+            "add_special_tokens": False,
+        }
+        return await _post(client, "/generative_scoring", body)
+
+    return call
+
+
+def choice(prompts: Prompts) -> Call:
+    """vLLM's chat completions, constrained to the labels."""
+
+    async def call(client: httpx.AsyncClient, texts: Sequence[str]) -> Any:
+        body = {
+            "model": MODEL,
+            "messages": [{"role": "user", "content": prompts.question(texts[0])}],
+            "structured_outputs": {"choice": LABELS},
+            "temperature": 0,
+            "max_tokens": 8,
+        }
+        return await _post(client, "/v1/chat/completions", body)
+
+    return call
+
+
+def completion(prompts: Prompts) -> Call:
+    """vLLM's completions with the log-probabilities of the next token."""
+
+    async def call(client: httpx.AsyncClient, texts: Sequence[str]) -> Any:
+        body = {
+            "model": MODEL,
+            "prompt": prompts.head + texts[0] + prompts.tail,
+            "add_special_tokens": False,
+            "max_tokens": 1,
+            "logprobs": 5,
+            "temperature": 0,
+        }
+        return await _post(client, "/v1/completions", body)
+
+    return call
+
+
+async def _post(client: httpx.AsyncClient, path: str, body: dict[str, Any]) -> Any:
+    response = await client.post(path, json=body)
+    if response.status_code != 200:
+        raise SystemExit(f"{path}: {response.status_code} {response.text[:300]}")
+    return response.json()
+
+
+async def measure(way: Way, texts: Sequence[str], at_once: int) -> Round:
+    """Classify all texts, `at_once` of them at a time."""
+    process = psutil.Process(way.server.process.pid)
+    calls = (texts[start : start + way.size] for start in range(0, len(texts), way.size))
+    async with httpx.AsyncClient(base_url=way.server.url, timeout=300) as client:
+
+        async def work() -> None:
+            for some in calls:
+                await way.call(client, some)
+
+        before, started = sum(process.cpu_times()[:2]), time.perf_counter()
+        async with asyncio.TaskGroup() as group:
+            for _ in range(max(1, at_once // way.size)):
+                group.create_task(work())
+        seconds = time.perf_counter() - started
+        used = sum(process.cpu_times()[:2]) - before
+    return Round(len(texts) / seconds, used / len(texts) * 1e6)
+
+
+async def compare(model: Path, inputs: int, at_once: int, rounds: int) -> None:
+    """Start both, warm every way up, take turns, print the figures."""
+    prompts = Prompts(model)
+    with ours(model) as mine, theirs(model) as peer:
+        ways = [
+            Way("`/v1/classify`, one input a request", mine, classify()),
+            Way(f"`/v1/classify`, {at_once} inputs a request", mine, classify(), at_once),
+            Way("vLLM `/generative_scoring`, one item a request", peer, scoring(prompts)),
+            Way(f"vLLM `/generative_scoring`, {at_once} items", peer, scoring(prompts), at_once),
+            Way("vLLM chat completions, structured `choice`", peer, choice(prompts)),
+            Way("vLLM completions with logprobs", peer, completion(prompts)),
+            Way(f"`/v1/classify`, {len(MANY)} labels", mine, classify(candidate_labels=MANY)),
+            Way("300-token instruction, shared", mine, classify(instruction=LONG, calibrate=False)),
+            Way("300-token instruction, each its own", mine, unshared),
+        ]
+        results: dict[str, list[Round]] = {way.name: [] for way in ways}
+        for way in ways:
+            await measure(way, [TEXT.format(f"w{n}") for n in range(8)], at_once)
+        for serial in range(rounds):
+            texts = [TEXT.format(f"{serial}-{n}") for n in range(inputs)]
+            for way in ways if serial % 2 == 0 else reversed(ways):
+                result = await measure(way, texts, at_once)
+                results[way.name].append(result)
+                print(f"{serial + 1}/{rounds} {way.name}: {result}", file=sys.stderr, flush=True)
+        facts = await _facts(prompts, mine)
+    _report(results, [way.name for way in ways], facts)
+
+
+async def _facts(prompts: Prompts, mine: Server) -> list[str]:
+    text = TEXT.format("0-0")
+    async with httpx.AsyncClient(base_url=mine.url, timeout=300) as client:
+        plain, many, long = [
+            (await classify(**fields)(client, [text]))["usage"]
+            for fields in ({}, {"candidate_labels": MANY}, {"instruction": LONG})
+        ]
+    return [
+        f"an input has {prompts.tokens(text)} tokens, its prompt {plain['prompt_tokens']}",
+        f"{len(MANY)} labels: {many['prompt_tokens']} prompt tokens in all reads of one input, "
+        f"{many['cached_tokens']} of them cached",
+        f"the long instruction's prompt: {long['prompt_tokens']} tokens, {long['cached_tokens']} "
+        "of them cached",
+    ]
+
+
+def _report(results: dict[str, list[Round]], order: list[str], facts: list[str]) -> None:
+    print("\n".join(f"- {fact}" for fact in facts) + "\n")
+    print("| way | inputs/s | ours, single, beside it | API CPU, us per input | ours beside it |")
+    print("| --- | --- | --- | --- | --- |")
+    first = results[order[0]]
+    for name in order:
+        rounds = results[name]
+        speed = statistics.median(r.inputs_per_second for r in rounds)
+        cpu = statistics.median(r.api_cpu_us for r in rounds)
+        pairs = list(zip(first, rounds, strict=True))
+        gain = statistics.median(a.inputs_per_second / b.inputs_per_second for a, b in pairs)
+        cost = statistics.median(a.api_cpu_us / b.api_cpu_us for a, b in pairs)
+        print(f"| {name} | {speed:.1f} | {gain:.2f} | {cpu:.0f} | {cost:.2f} |")
+
+
+def main() -> None:
+    """Parse the command line and compare."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--model", type=Path, default=Path(".cache/models/smollm2-135m-instruct"), help="folder"
+    )
+    parser.add_argument("--inputs", type=int, default=128, help="inputs per round")
+    parser.add_argument("--at-once", type=int, default=32, help="inputs at a time")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds per way")
+    options = parser.parse_args()
+    asyncio.run(compare(options.model, options.inputs, options.at_once, options.rounds))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""Prompts of one question: the instruction first, the input last, then the cue of the answer."""
+
+from typing import Protocol
+
+from service.engine.protocol import ChatFrame, Prompt
+
+LEAD = "Text:"
+"""Stands before every input; the end of what all inputs share."""
+
+
+class Tokeniser(Protocol):
+    """The part of an engine that writes prompts."""
+
+    @property
+    def chat_frame(self) -> ChatFrame: ...
+
+    def encode(self, text: str) -> list[int]: ...
+
+    def encode_template(self, text: str) -> list[int]: ...
+
+
+class PromptFrame:
+    """The chat template around a question, tokenised once; `prompt` adds an input to it.
+
+    The `cue` ("Label:") ends the user's turn and begins the model's answer; what it says is read
+    right after it. Only the template may hold special tokens: question and input are data, and
+    text in them that looks like a special token stays text, so that no input ends its own turn.
+    (It can still claim things, as any text can.)
+    """
+
+    def __init__(self, tokeniser: Tokeniser, question: str, cue: str) -> None:
+        frame = tokeniser.chat_frame
+        opening = frame.after and frame.after + cue
+        self.tail = f"\n{cue}{opening}"
+        """The prompt's text after the input, as `Seam.find` wants it."""
+        self._encode = tokeniser.encode
+        self._before = tokeniser.encode_template(frame.before)
+        self._head = f"{question}\n{LEAD}"
+        self._lead = tokeniser.encode(LEAD)
+        self._shared = [*self._before, *tokeniser.encode(self._head)]
+        if self._shared[len(self._before) :] == tokeniser.encode_template(self._head):
+            # Nothing in the question looks special: take the tokens of the text in one piece.
+            self._shared = tokeniser.encode_template(frame.before + self._head)
+        if tokeniser.encode(self.tail) == tokeniser.encode_template(self.tail):
+            self._closing, self._after = self.tail, list[int]()
+        else:
+            # A special token sets the answer off from the input; nothing merges across it.
+            self._closing, self._after = f"\n{cue}", tokeniser.encode_template(opening)
+
+    def prompt(self, text: str, query: str = "") -> Prompt:
+        """The prompt of one input, with a `query` about it after it."""
+        rest = f" {text}{query}{self._closing}"
+        ids = self._encode(LEAD + rest)
+        if ids[: len(self._lead)] == self._lead:
+            return Prompt([*self._shared, *ids[len(self._lead) :], *self._after])
+        # The input's beginning merges with the lead: nothing can be shared.
+        return Prompt([*self._before, *self._encode(self._head + rest), *self._after])

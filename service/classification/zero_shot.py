@@ -1,0 +1,123 @@
+"""Zero-shot classification: the base model is asked about labels that the request names."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from service.classification.calibration import Calibration, content_free_log_prior
+from service.classification.distribution import Array
+from service.classification.frame import PromptFrame
+from service.classification.label import refused, shown
+from service.classification.scorer import LabelScorer, Score
+from service.classification.seam import spell
+from service.classification.together import together
+from service.engine.protocol import Engine
+
+DEFAULT_INSTRUCTION = "Classify the text."
+
+CONTENT_FREE = ("N/A", "", "[MASK]")
+"""The inputs of contextual calibration (Zhao et al. 2021, section 5)."""
+
+_ANSWERS = ("yes", "no")
+_UNCALIBRATED = Calibration()
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What the base model is asked; equal questions have equal classifiers."""
+
+    instruction: str
+    labels: tuple[str, ...]
+    multi_label: bool
+
+    @property
+    def text(self) -> str:
+        """The question as it stands before the input."""
+        if self.multi_label:
+            return self.instruction
+        return f"{self.instruction}\nLabels: {', '.join(self.labels)}"
+
+    @property
+    def cue(self) -> str:
+        """What begins the answer."""
+        return "Answer:" if self.multi_label else "Label:"
+
+    @property
+    def queries(self) -> tuple[str, ...]:
+        """What is asked after the input: of several labels each its own yes or no.
+
+        They stand after the input and not before it so that an input's labels share its blocks.
+        """
+        if not self.multi_label:
+            return ("",)
+        ask = '\nDoes the label "{}" apply to the text? Answer yes or no.'
+        return tuple(ask.format(label) for label in self.labels)
+
+
+@dataclass(frozen=True, slots=True)
+class ZeroShotClassifier:
+    """The base model with a question; implements `classifier.Classifier`."""
+
+    engine: Engine
+    question: Question
+    frame: PromptFrame
+    scorer: LabelScorer
+    calibration: Calibration = _UNCALIBRATED
+    conformal_threshold: None = None
+
+    @classmethod
+    def build(cls, engine: Engine, question: Question) -> "ZeroShotClassifier":
+        """Tokenise the question once; InvalidRequest for labels that cannot be read."""
+        for label in question.labels:
+            if engine.encode(label) != engine.encode_template(label):
+                raise refused(f"label {shown(label)} holds a special token of the model")
+        frame = PromptFrame(engine, question.text, question.cue)
+        said = _ANSWERS if question.multi_label else question.labels
+        words = [(name, spell(name, frame.tail)) for name in said]
+        scorer = LabelScorer.build(engine.encode_template, frame.tail, words, engine.end_token_ids)
+        return cls(engine, question, frame, scorer)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self.question.labels
+
+    @property
+    def multi_label(self) -> bool:
+        return self.question.multi_label
+
+    async def calibrated(self) -> "ZeroShotClassifier":
+        """This classifier, its prior measured on content-free inputs."""
+        slots = asyncio.Semaphore(self.engine.model.max_num_seqs)
+        answers = await together([self._ask(text, slots) for text in CONTENT_FREE])
+        rows = np.stack([_distributions(answer) for answer in answers])
+        return replace(self, calibration=Calibration(log_prior=content_free_log_prior(rows)))
+
+    async def score(self, text: str, slots: asyncio.Semaphore) -> Score:
+        answers = await self._ask(text, slots)
+        calibrated = self.calibration.apply(_distributions(answers))
+        return Score(
+            # Of yes and no the yes; of one question its labels.
+            log_probs=calibrated[:, 0] if self.multi_label else calibrated[0],
+            prompt_tokens=sum(answer.prompt_tokens for answer in answers),
+            cached_tokens=sum(answer.cached_tokens for answer in answers),
+            reads=sum(answer.reads for answer in answers),
+        )
+
+    async def _ask(self, text: str, slots: asyncio.Semaphore) -> Sequence[Score]:
+        if not self.multi_label:
+            prompt = self.frame.prompt(text)
+            return [await self.scorer.score(self.engine, prompt, None, slots)]
+        queries = self.question.queries
+        return await together([self._ask_one(text, query, slots) for query in queries])
+
+    async def _ask_one(self, text: str, query: str, slots: asyncio.Semaphore) -> Score:
+        # The slot comes first: tokenising hundreds of prompts at once would hold up all others.
+        async with slots:
+            return await self.scorer.score(self.engine, self.frame.prompt(text, query))
+
+
+def _distributions(answers: Sequence[Score]) -> Array:
+    """One row per query of the question."""
+    return np.stack([answer.log_probs for answer in answers])

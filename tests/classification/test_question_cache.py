@@ -1,0 +1,99 @@
+import asyncio
+
+import pytest
+
+from service.classification.question_cache import QuestionCache
+from service.classification.zero_shot import CONTENT_FREE, Question
+from service.context import enter_context, internal_context
+from service.errors import DeadlineExceeded, EngineDead, InvalidRequest
+from tests.fake_engines import fake_engine
+from tests.live_service import eventually
+
+
+def _question(*labels: str) -> Question:
+    return Question("Which?", labels, multi_label=False)
+
+
+async def test_equal_questions_share_a_classifier_and_its_prior() -> None:
+    engine, _ = fake_engine()
+    cache = QuestionCache(engine)
+    asked = [cache.classifier(_question("a", "b"), calibrate=True) for _ in range(5)]
+    first, *others = await asyncio.gather(*asked)
+    assert all(other is first for other in others)
+    assert engine.starts == len(CONTENT_FREE)
+    prior = first.calibration.log_prior
+    assert prior is not None
+    assert prior.shape == (1, 2)
+
+
+async def test_a_question_is_another_with_other_labels_mode_or_order() -> None:
+    engine, _ = fake_engine()
+    cache = QuestionCache(engine)
+    questions = [
+        _question("a", "b"),
+        _question("b", "a"),
+        Question("Which?", ("a", "b"), multi_label=True),
+        Question("What?", ("a", "b"), multi_label=False),
+    ]
+    found = [await cache.classifier(question, calibrate=False) for question in questions]
+    assert len({id(classifier) for classifier in found}) == 4
+    assert engine.starts == 0
+
+
+async def test_forgets_what_was_not_asked_for_longest() -> None:
+    engine, _ = fake_engine()
+    cache = QuestionCache(engine, capacity=2)
+    kept = await cache.classifier(_question("a", "b"), calibrate=False)
+    lost = await cache.classifier(_question("c", "d"), calibrate=False)
+    assert await cache.classifier(_question("a", "b"), calibrate=False) is kept
+    await cache.classifier(_question("e", "f"), calibrate=False)
+    assert await cache.classifier(_question("a", "b"), calibrate=False) is kept
+    assert await cache.classifier(_question("c", "d"), calibrate=False) is not lost
+
+
+async def test_the_next_in_line_measures_when_the_first_leaves_or_fails() -> None:
+    engine, gate = fake_engine()
+    cache = QuestionCache(engine)
+    engine.frozen = True
+    first, second = (
+        asyncio.create_task(cache.classifier(_question("a", "b"), calibrate=True)) for _ in range(2)
+    )
+    await eventually(lambda: engine.running == len(CONTENT_FREE))
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    engine.frozen = False
+    assert (await second).calibration.log_prior is not None
+    assert gate.in_flight == 0
+
+    engine.failure = EngineDead("The engine has ended.")
+    with pytest.raises(EngineDead):
+        await cache.classifier(_question("c", "d"), calibrate=True)
+    engine.failure = None
+    healed = await cache.classifier(_question("c", "d"), calibrate=True)
+    assert healed.calibration.log_prior is not None
+
+
+async def test_who_waits_for_another_keeps_its_own_deadline() -> None:
+    engine, _ = fake_engine()
+    cache = QuestionCache(engine)
+    engine.frozen = True
+    slow = asyncio.create_task(cache.classifier(_question("a", "b"), calibrate=True))
+    await eventually(lambda: engine.running == len(CONTENT_FREE))
+
+    async def hurried() -> None:
+        enter_context(internal_context("hurried", 0.01))
+        await cache.classifier(_question("a", "b"), calibrate=True)
+
+    with pytest.raises(DeadlineExceeded, match="while the labels were being calibrated"):
+        await asyncio.create_task(hurried())
+    engine.frozen = False
+    await slow
+
+
+async def test_labels_that_cannot_be_read_are_refused_and_not_kept() -> None:
+    engine, _ = fake_engine()
+    cache = QuestionCache(engine)
+    for _ in range(2):
+        with pytest.raises(InvalidRequest, match="special token"):
+            await cache.classifier(_question("a", "<end>"), calibrate=True)

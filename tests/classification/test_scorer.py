@@ -1,0 +1,96 @@
+import asyncio
+import math
+
+import numpy as np
+import pytest
+
+from service.classification.scorer import LabelScorer
+from service.engine.protocol import Prompt
+from service.errors import InvalidRequest, QueueFull, ServiceError
+from tests.fake_engines import fake_engine
+from tests.staged_engine import StagedEngine
+
+TAIL = "\nLabel:"
+WORDS = [(name, f" {name}") for name in ("a", "ab", "abc", "b", "c d", "c e")]
+
+
+def _scorer(engine: StagedEngine) -> LabelScorer:
+    return LabelScorer.build(engine.encode_template, TAIL, WORDS, engine.end_token_ids)
+
+
+def _prompt(engine: StagedEngine, text: str = "x") -> Prompt:
+    return Prompt(engine.encode(text + TAIL))
+
+
+async def test_folds_the_reads_of_the_trie_into_one_distribution() -> None:
+    engine, _ = fake_engine()
+    prompt = _prompt(engine)
+    score = await _scorer(engine).score(engine, prompt)
+    # " a…", " b" and " c …" part after the space, "a" and "ab" may end, "c " continues twice.
+    assert score.reads == engine.starts == 4
+    assert math.isclose(np.exp(score.log_probs).sum(), 1)
+    deepest = [len(" "), len(" a"), len(" ab"), len(" c ")]
+    assert score.prompt_tokens == 4 * len(prompt.token_ids) + sum(deepest)
+
+
+async def test_is_what_the_trie_makes_of_the_same_reads() -> None:
+    engine, _ = fake_engine()
+    scorer = _scorer(engine)
+    prompt = _prompt(engine)
+    encoded = [(name, tuple(engine.encode(words))) for name, words in WORDS]
+    first = await engine.label_logprobs(Prompt([*prompt.token_ids, *b" "]), list(b"abc"), None)
+    score = await scorer.score(engine, prompt)
+    b = [name for name, _ in encoded].index("b")
+    weights = np.exp(first.logprobs)
+    assert math.isclose(np.exp(score.log_probs[b]), weights[1] / weights.sum())
+
+
+async def test_one_label_needs_no_read() -> None:
+    engine, _ = fake_engine()
+    scorer = LabelScorer.build(engine.encode, TAIL, [("a", " a")], ())
+    score = await scorer.score(engine, _prompt(engine))
+    assert (score.reads, score.prompt_tokens, list(score.log_probs)) == (0, 0, [0.0])
+
+
+async def test_never_has_more_reads_at_the_gate_than_slots() -> None:
+    engine, gate = fake_engine(capacity=1)
+    slots = asyncio.Semaphore(2)
+    most = 0
+
+    async def watch() -> None:
+        nonlocal most
+        while True:
+            most = max(most, gate.in_flight + gate.queued)
+            await asyncio.sleep(0)
+
+    watcher = asyncio.create_task(watch())
+    scorer = _scorer(engine)
+    await asyncio.gather(
+        *(scorer.score(engine, _prompt(engine, text), None, slots) for text in "uvwxyz")
+    )
+    watcher.cancel()
+    assert most == 2
+
+
+async def test_a_read_that_fails_cancels_the_others_and_is_raised_as_it_is() -> None:
+    engine, gate = fake_engine(capacity=1, token_seconds=0.01)
+    gate.max_queued = 1
+    with pytest.raises(QueueFull):
+        await _scorer(engine).score(engine, _prompt(engine))
+    assert (gate.in_flight, gate.queued, engine.running) == (0, 0, 0)
+
+
+async def test_counts_the_deepest_read_into_the_context() -> None:
+    engine, _ = fake_engine(max_model_len=40)
+    scorer = _scorer(engine)
+    fits = "x" * (40 - len(TAIL) - len(" c ") - 1)
+    await scorer.score(engine, _prompt(engine, fits))
+    with pytest.raises(InvalidRequest, match=r"37 tokens .* and 4 of the labels .* of 40") as over:
+        await scorer.score(engine, _prompt(engine, fits + "x"))
+    assert over.value.code == "context_length_exceeded"
+
+
+async def test_refuses_a_prompt_of_another_template() -> None:
+    engine, _ = fake_engine()
+    with pytest.raises(ServiceError, match="does not end as its template does"):
+        await _scorer(engine).score(engine, Prompt(engine.encode("x\nLabel")))
