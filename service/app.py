@@ -63,7 +63,9 @@ def create_app(
             status.phase = Phase.STOPPING
             await engine.stop()
 
-    app: FastAPI = FastAPIOffline(title="llm-service", lifespan=lifespan, redoc_url=None)
+    app: FastAPI = FastAPIOffline(
+        title="llm-service", lifespan=lifespan, redoc_url=None, redirect_slashes=False
+    )
     app.add_middleware(RequestScope, http=settings.http, gate=settings.gate, metrics=metrics)
     register_error_handlers(app)
     for module in (generate, classify, tokenize, adapters, health):

@@ -8,7 +8,12 @@ from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
 
 from service.errors import ConfigurationError
 
@@ -153,6 +158,8 @@ def load_settings(file: Path) -> Settings:
     except ValidationError as error:
         lines = "\n".join(f"  {line}" for line in _explain(error))
         raise ConfigurationError(f"{file}: the configuration is not valid:\n{lines}") from error
+    except SettingsError as error:
+        raise ConfigurationError(f"environment: {error}; it must be JSON") from error
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -170,6 +177,10 @@ def _read_yaml(file: Path) -> dict[str, Any]:
         raise ConfigurationError(f"{file}: not valid YAML: {error}") from error
     if not isinstance(tree, dict):
         raise ConfigurationError(f"{file}: must hold a mapping, got {type(tree).__name__}")
+    for key in tree:
+        # The constructor would take these for its own options.
+        if not isinstance(key, str) or key.startswith("_"):
+            raise ConfigurationError(f"{file}: {key}: unknown key")
     _anchor_paths(tree, file.resolve().parent)
     return tree
 

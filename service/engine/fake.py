@@ -30,6 +30,7 @@ from service.errors import (
 )
 from service.gate.gate import Gate
 from service.gate.stream import Progress, StreamObserver, gated
+from service.limits.quote import quote
 
 _WORDS = "the a one of and to in is it for on with as at by from this that be are was".split()
 _VOCAB_SIZE = 256 + 3
@@ -92,7 +93,7 @@ class FakeEngine:
         for token_id in token_ids:
             if not 0 <= token_id < _VOCAB_SIZE:
                 raise InvalidRequest(
-                    f"tokens: ids are 0..{_VOCAB_SIZE - 1}, got {token_id}", param="tokens"
+                    f"tokens: ids are 0..{_VOCAB_SIZE - 1}, got {quote(token_id)}", param="tokens"
                 )
         return bytes(t for t in token_ids if t < 256).decode(errors="replace")
 

@@ -33,6 +33,7 @@ from service.engine.protocol import (
 from service.errors import ConfigurationError, EngineDead, InvalidRequest
 from service.gate.gate import Gate
 from service.gate.stream import StreamObserver
+from service.limits.quote import quote
 
 _PLACEHOLDER = "\N{OBJECT REPLACEMENT CHARACTER}"
 
@@ -98,7 +99,8 @@ class VllmEngine:
         for token_id in token_ids:
             if not 0 <= token_id < self._vocab_size:
                 raise InvalidRequest(
-                    f"tokens: ids are 0..{self._vocab_size - 1}, got {token_id}", param="tokens"
+                    f"tokens: ids are 0..{self._vocab_size - 1}, got {quote(token_id)}",
+                    param="tokens",
                 )
         text: str = self._tokenizer.decode(list(token_ids))
         return text

@@ -1,0 +1,40 @@
+"""A fake engine that a test can hold still, break, and ask how often it was asked."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+
+from service.engine.fake import FakeEngine
+from service.engine.protocol import Adapter, Chunk, LabelRead, Prompt, Sampling
+
+
+class StagedEngine(FakeEngine):
+    """FakeEngine whose next token waits while `frozen`.
+
+    While there is a `failure` it is raised once the `spared` tokens have come. `starts` counts
+    the generations and label reads it was asked for, refused ones included.
+    """
+
+    starts = 0
+    frozen = False
+    failure: Exception | None = None
+    spared = 0
+
+    def generate(
+        self, prompt: Prompt, sampling: Sampling, adapter: Adapter | None
+    ) -> AsyncGenerator[Chunk, None]:
+        self.starts += 1
+        return super().generate(prompt, sampling, adapter)
+
+    async def label_logprobs(
+        self, prompt: Prompt, token_ids: Sequence[int], adapter: Adapter | None
+    ) -> LabelRead:
+        self.starts += 1
+        return await super().label_logprobs(prompt, token_ids, adapter)
+
+    async def pause(self) -> None:
+        await super().pause()
+        while self.frozen:  # noqa: ASYNC110 - set from another thread
+            await asyncio.sleep(0.001)
+        if self.failure and not self.spared:
+            raise self.failure
+        self.spared = max(0, self.spared - 1)
