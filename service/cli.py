@@ -45,7 +45,7 @@ def serve(
             return
         from service.serving import run
 
-        run(settings)
+        run(settings, lambda: load_settings(config))
 
 
 @model_app.command()
