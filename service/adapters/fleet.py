@@ -10,7 +10,13 @@ from service.adapters.loader import AdapterLoader, Failure
 from service.adapters.registry import AdapterRegistry, Entry
 from service.adapters.version import ServedVersion
 from service.engine.protocol import Engine
-from service.errors import ConfigurationError, Conflict, InvalidRequest, ServiceError
+from service.errors import (
+    ConfigurationError,
+    Conflict,
+    EngineDead,
+    InvalidRequest,
+    ServiceError,
+)
 from service.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -95,13 +101,20 @@ class AdapterFleet:
         return change
 
     async def watch_residency(self, seconds: float) -> None:
-        """Tell the observer, every so often, which adapters' weights the engine holds; endless."""
+        """Tell the observer, every so often, which adapters' weights the engine holds.
+
+        vLLM says which are resident and not when one comes or goes, so that is all there is to
+        know. Ends with the engine.
+        """
         while True:
-            resident = await self._engine.resident_adapters()
-            served = _served(self.registry.entries)
-            self._observer.adapters_resident(
-                {name: each.adapter.engine_id in resident for name, each in served.items()}
-            )
+            if served := _served(self.registry.entries):
+                try:
+                    resident = await self._engine.resident_adapters()
+                except EngineDead:
+                    return
+                self._observer.adapters_resident(
+                    {name: each.adapter.engine_id in resident for name, each in served.items()}
+                )
             await asyncio.sleep(seconds)
 
     async def _reload(self, read_settings: Callable[[], Settings]) -> Change:
