@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from click.testing import Result
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from service.adapters.base_model import BaseModel
 from service.cli import app

@@ -1,12 +1,11 @@
 """POST /v1/classify for the base model."""
 
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from service.settings import AdapterSettings, GateSettings
+from service.settings import GateSettings
 from tests.answers import refusal
 from tests.live_service import LiveService
 
@@ -67,11 +66,3 @@ async def test_a_batch_that_the_queue_cannot_hold_is_refused_whole() -> None:
         assert refusal(response, 503)["code"] == "queue_full"
         assert response.headers["retry-after"] == "1"
         assert live.idle()
-
-
-async def test_an_adapter_is_refused_by_name_for_now(tmp_path: Path) -> None:
-    (tmp_path / "adapter_config.json").write_text("{}")
-    with LiveService(adapters=(AdapterSettings(name="mine", path=tmp_path),)) as live:
-        async with live.client() as client:
-            error = refusal(await client.post(PATH, json=body(model="mine")), 400)
-    assert error["code"] == "unsupported"
