@@ -13,7 +13,7 @@ from service.adapters.pack import pack
 from service.adapters.verify import VerifiedAdapter
 
 RANK = 8
-_MARGIN = 0.01
+_MARGIN = 0.001
 _MODULES = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
