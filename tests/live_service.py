@@ -37,20 +37,29 @@ CAPACITY = 4
 class LiveService:
     """Both ports of the service on the loopback, in a thread with a loop of its own.
 
-    `sections` are sections of the settings by name. An ASGI transport would buffer the bodies and
+    `sections` are sections of the settings by name; a reload reads what `settings` holds by then.
+    An ASGI transport would buffer the bodies and
     could not disconnect, so every test talks over a socket.
     """
 
     engine: StagedEngine
     gate: Gate
 
-    def __init__(self, *, token_seconds: float = 0.0, **sections: Any) -> None:
-        model = ModelSettings(name=MODEL, path=Path("unused"))
+    def __init__(
+        self,
+        *,
+        token_seconds: float = 0.0,
+        model_path: Path = Path("unused"),
+        **sections: Any,
+    ) -> None:
+        model = ModelSettings(name=MODEL, path=model_path)
         self.settings = Settings(model=model, **sections)
         self.registry = CollectorRegistry()
         self.status = Status()
         self._token_seconds = token_seconds
-        self.app = create_app(self.settings, self.status, self.registry, self.start_engine)
+        self.app = create_app(
+            self.settings, self.status, self.registry, self.start_engine, lambda: self.settings
+        )
         self._public = _Listener(self.app)
         self._ops = _Listener(create_ops_app(self.status, self.registry))
         self.port, self.url, self.ops_url = self._public.port, self._public.url, self._ops.url
@@ -115,7 +124,9 @@ class LiveService:
 
     async def start_engine(self, settings: Settings, gate: Gate, metrics: Metrics) -> Engine:
         """A staged engine behind the gate, for the composition root."""
-        model = ModelInfo(settings.model.name, "sha256:fake", MAX_MODEL_LEN, CAPACITY)
+        model = ModelInfo(
+            settings.model.name, "sha256:fake", MAX_MODEL_LEN, CAPACITY, max_lora_rank=8
+        )
         self.gate = gate
         self.gate.capacity = settings.gate.max_in_flight or CAPACITY
         self.engine = StagedEngine(model, gate, metrics, token_seconds=self._token_seconds)

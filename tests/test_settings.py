@@ -40,11 +40,15 @@ def test_the_least_configuration_has_every_default(file: Path) -> None:
 
 
 def test_paths_are_relative_to_the_file(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file.write_text(f"{LEAST}adapters: [{{name: a, path: ../a}}]\n")
+    file.write_text(
+        f"{LEAST}adapters: [{{source: ../a}}, {{source: 's3://b/c'}}]\nadapter_cache: {{path: d}}\n"
+    )
     monkeypatch.chdir("/")
     settings = load_settings(file)
     assert settings.model.path == file.parent / "models/base"
-    assert settings.adapters[0].path == file.parent.parent / "a"
+    assert settings.adapters[0].source == str(file.parent.parent / "a")
+    assert settings.adapters[1].source == "s3://b/c"
+    assert settings.adapter_cache.path == file.parent / "d"
 
 
 def test_the_environment_overrides_the_file(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,7 +73,10 @@ def test_settings_are_frozen(file: Path) -> None:
     [
         ("htpp: {}", "htpp: unknown key; did you mean 'http'"),
         ("http: {prot: 1}", "http.prot: unknown key; did you mean 'port'"),
-        ("adapters: [{name: a, pth: b}]", "adapters.0.pth: unknown key; did you mean 'path'"),
+        ("adapters: [{sorce: b}]", "adapters.0.sorce: unknown key; did you mean 'source'"),
+        ("adapters: [{source: b, digest: abc}]", "adapters.0.digest: .*got 'abc'"),
+        ("adapters: [{source: b, name: 'a@1'}]", "adapters.0.name: .*got 'a@1'"),
+        ("adapters_on_failure: ignore", "adapters_on_failure: .*'quarantine'.*got 'ignore'"),
         ("zzz: 1", "zzz: unknown key"),
         ("1: 2", "1: unknown key"),
         ("_env_file: x", "_env_file: unknown key"),

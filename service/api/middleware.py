@@ -5,7 +5,6 @@ import logging
 import re
 import time
 import uuid
-from contextlib import suppress
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -56,7 +55,7 @@ class RequestScope:
         except _ClientGone:
             pass
         finally:
-            await _close_streams(context)
+            await context.close()
             route = getattr(scope.get("route"), "path", "unmatched")
             self._metrics.answered(context, route, outcome)
 
@@ -205,13 +204,6 @@ async def _until_disconnect(
         raise _ClientGone from None
     finally:
         watcher.cancel()
-
-
-async def _close_streams(context: RequestContext) -> None:
-    for stream in context.streams:
-        # One still running belongs to a task that its owner has cancelled already.
-        with suppress(RuntimeError, ServiceError):
-            await stream.aclose()
 
 
 def _timeout_ms(value: str) -> int:

@@ -112,7 +112,7 @@ class VllmEngine:
             tokens_input(prompt.token_ids),
             _sampling_params(sampling),
             "",
-            lora_request=_lora_request(adapter),
+            lora_request=lora_request(adapter),
         )
         async for output in stream:
             yield _chunk(output)
@@ -124,7 +124,7 @@ class VllmEngine:
             tokens_input(prompt.token_ids),
             _read_params(tuple(token_ids)),
             "",
-            lora_request=_lora_request(adapter),
+            lora_request=lora_request(adapter),
         )
         outputs = [output async for output in stream]  # to its end, which frees the permit
         if not outputs:
@@ -138,13 +138,25 @@ class VllmEngine:
 
     async def load_adapter(self, adapter: Adapter) -> None:
         try:
-            await self._llm.add_lora(_lora_request(adapter))
-        except EngineDeadError:
-            raise
+            await self._llm.add_lora(lora_request(adapter))
+        except EngineDeadError as error:
+            raise explain(error) or error from error
         except Exception as error:
             raise ConfigurationError(
                 f"adapter {adapter.name!r}: the engine refuses it: {error}"
             ) from error
+
+    async def unload_adapter(self, adapter: Adapter) -> None:
+        try:
+            await self._llm.remove_lora(adapter.engine_id)
+        except EngineDeadError as error:
+            raise explain(error) or error from error
+
+    async def resident_adapters(self) -> frozenset[int]:
+        try:
+            return frozenset(await self._llm.list_loras())
+        except EngineDeadError as error:
+            raise explain(error) or error from error
 
     async def check(self) -> None:
         if self._llm.errored:
@@ -173,11 +185,16 @@ def start_llm(arguments: Namespace) -> AsyncLLM:
         ) from error
 
 
-def _lora_request(adapter: Adapter | None) -> LoRARequest | None:
+def lora_request(adapter: Adapter | None) -> LoRARequest | None:
+    """What vLLM calls an adapter.
+
+    It takes two requests of one name for equal and hashes name and path into every cached block,
+    so the name is the version's own.
+    """
     if adapter is None:
         return None
     return LoRARequest(
-        lora_name=adapter.name, lora_int_id=adapter.engine_id, lora_path=adapter.path
+        lora_name=adapter.engine_name, lora_int_id=adapter.engine_id, lora_path=adapter.path
     )
 
 

@@ -1,14 +1,12 @@
 """POST /v1/generate, whole and streamed."""
 
 from collections import defaultdict
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
 from service.errors import EngineDead
-from service.settings import AdapterSettings
 from tests.answers import error_of, events_of, refusal
 from tests.live_service import LiveService, eventually
 
@@ -131,15 +129,6 @@ async def test_messages_are_a_conversation(client: httpx.AsyncClient) -> None:
     system, user = ({"role": role, "content": "Tell me"} for role in ("system", "user"))
     short, long = [await answer(client, messages=m) for m in ([user], [system, user])]
     assert long["usage"]["prompt_tokens"] > short["usage"]["prompt_tokens"] > 8
-
-
-async def test_an_adapter_is_selected_by_its_name(tmp_path: Path) -> None:
-    (tmp_path / "adapter_config.json").write_text("{}")
-    with LiveService(adapters=(AdapterSettings(name="mine", path=tmp_path),)) as live:
-        async with live.client() as client:
-            base, mine = await answer(client), await answer(client, model="mine")
-    assert mine["model"] == "mine"
-    assert mine["outputs"] != base["outputs"]
 
 
 @pytest.mark.parametrize("stream", [False, True])
