@@ -2,6 +2,7 @@
 
 from argparse import Namespace
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.inputs import tokens_input
@@ -89,8 +90,9 @@ class VllmEngine:
             "",
             lora_request=_lora_request(adapter),
         )
-        async for output in stream:
-            yield _chunk(output)
+        async with aclosing(stream):
+            async for output in stream:
+                yield _chunk(output)
 
     async def label_logprobs(
         self, prompt: Prompt, token_ids: Sequence[int], adapter: Adapter | None
@@ -106,13 +108,14 @@ class VllmEngine:
         stream = self.client.generate(
             tokens_input(prompt.token_ids), params, "", lora_request=_lora_request(adapter)
         )
-        async for output in stream:
-            read = output.outputs[0].logprobs[0]
-            return LabelRead(
-                logprobs=[read[token_id].logprob for token_id in token_ids],
-                prompt_tokens=len(prompt.token_ids),
-                cached_tokens=output.num_cached_tokens or 0,
-            )
+        async with aclosing(stream):
+            async for output in stream:
+                read = output.outputs[0].logprobs[0]
+                return LabelRead(
+                    logprobs=[read[token_id].logprob for token_id in token_ids],
+                    prompt_tokens=len(prompt.token_ids),
+                    cached_tokens=output.num_cached_tokens or 0,
+                )
         raise EngineDead("The engine ended before the answer was complete.", retry_after=5)
 
     async def load_adapter(self, adapter: Adapter) -> None:
