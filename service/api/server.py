@@ -3,6 +3,7 @@
 import asyncio
 import signal
 import threading
+from contextlib import suppress
 from types import FrameType
 
 import uvicorn
@@ -29,7 +30,8 @@ def serve(public: FastAPI, ops: FastAPI, http: HttpSettings) -> bool:
         # uvicorn raises again what made it stop, for whoever comes after it: nobody here does.
         signal.signal(number, _already_stopping)
     try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        # uvicorn exits where the app or its port does not start; the caller knows why.
+        with suppress(SystemExit), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(public_server.serve())
     finally:
         ops_server.should_exit = True
