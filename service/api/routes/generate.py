@@ -31,7 +31,7 @@ router = APIRouter(route_class=JsonRoute, tags=["generation"])
 @router.post(
     "/v1/generate",
     response_model=GenerateAnswer,
-    responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
+    responses={200: {"content": {"text/event-stream": {}}}},
 )
 async def generate(
     body: GenerateRequest, runtime: TheRuntime, context: TheContext
