@@ -11,7 +11,7 @@ from fastapi_offline import FastAPIOffline
 from prometheus_client import CollectorRegistry
 
 from service.adapters.fleet import AdapterFleet
-from service.api.errors import register_error_handlers
+from service.api.errors import ERROR_RESPONSES, register_error_handlers
 from service.api.middleware import RequestScope
 from service.api.routes import adapters, classify, generate, health, tokenize
 from service.classification.question_cache import QuestionCache
@@ -75,11 +75,11 @@ def create_app(
     app.add_middleware(RequestScope, http=settings.http, gate=settings.gate, metrics=metrics)
     register_error_handlers(app)
     for module in (generate, classify, tokenize, adapters, health):
-        app.include_router(module.router)
+        app.include_router(module.router, responses=ERROR_RESPONSES)
     if start_engine is None:
         from service.api.routes import openai as openai_routes
 
-        app.include_router(openai_routes.router)
+        app.include_router(openai_routes.router, responses=ERROR_RESPONSES)
     return app
 
 

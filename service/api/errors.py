@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 
+from service.api.schemas.base import ErrorBody
 from service.context import current_context
 from service.errors import InvalidRequest, MethodNotAllowed, NotFound, ServiceError
 from service.limits.quote import quote, quote_name
@@ -18,6 +19,12 @@ from service.settings import nearest
 _log = logging.getLogger(__name__)
 
 _SHOWN_PROBLEMS = 3
+
+ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
+    "4XX": {"model": ErrorBody, "description": "The request is refused; the message says why."},
+    "5XX": {"model": ErrorBody, "description": "The server is full, not ready, or failed."},
+}
+"""What the schema says of every route's errors."""
 
 
 def register_error_handlers(app: FastAPI) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import signal
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
 
 import uvicorn
@@ -32,7 +33,8 @@ def serve(public: FastAPI, ops: FastAPI, http: HttpSettings, on_hangup: Callable
         # uvicorn raises again what made it stop, for whoever comes after it: nobody here does.
         signal.signal(number, _already_stopping)
     try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        # uvicorn exits where the app or its port does not start; the caller knows why.
+        with suppress(SystemExit), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.get_loop().add_signal_handler(signal.SIGHUP, on_hangup)
             runner.run(public_server.serve())
     finally:

@@ -2,6 +2,7 @@
 
 from argparse import Namespace
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from copy import deepcopy
 from functools import lru_cache
 from typing import Any
@@ -114,8 +115,9 @@ class VllmEngine:
             "",
             lora_request=lora_request(adapter),
         )
-        async for output in stream:
-            yield _chunk(output)
+        async with aclosing(stream):
+            async for output in stream:
+                yield _chunk(output)
 
     async def label_logprobs(
         self, prompt: Prompt, token_ids: Sequence[int], adapter: Adapter | None

@@ -94,12 +94,15 @@ async def rendering_is_deterministic_and_grows_with_the_text(engine: Engine, gat
 
 
 async def a_conversation_is_more_than_its_text(engine: Engine, gate: Gate) -> None:
-    user, system = Message("user", STORY), Message("system", STORY)
-    one, two = [await engine.render_chat(messages) for messages in ([user], [system, user])]
-    swapped = await engine.render_chat([user, system])
-    assert len(engine.encode(STORY)) < len(one.token_ids) < len(two.token_ids)
-    assert two != swapped
+    user, assistant = Message("user", STORY), Message("assistant", "There was a fox.")
+    one, two, three = [
+        await engine.render_chat(messages)
+        for messages in ([user], [user, assistant], [user, assistant, user])
+    ]
+    assert len(engine.encode(STORY)) < len(one.token_ids)
+    assert len(one.token_ids) < len(two.token_ids) < len(three.token_ids)
     assert STORY in engine.decode(one.token_ids)
+    assert one != await engine.render_chat([Message("assistant", STORY)])
 
 
 async def text_comes_back_from_its_tokens(engine: Engine, gate: Gate) -> None:
