@@ -37,7 +37,7 @@ def run(configured: Settings, engine: StagedEngine | ConfigurationError) -> Stat
     app = create_app(configured, status, registry, start)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        assert not serve(app, create_ops_app(status, registry), configured.http)
+        assert not serve(app, create_ops_app(status, registry), configured.http, lambda: None)
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
@@ -53,9 +53,9 @@ def test_an_engine_that_does_not_start_is_remembered() -> None:
 
 def test_an_adapter_that_is_missing_ends_the_start_and_the_engine(tmp_path: Path) -> None:
     engine, _ = fake_engine()
-    status = run(settings(adapters=(AdapterSettings(name="a", path=tmp_path),)), engine)
+    status = run(settings(adapters=(AdapterSettings(name="a", source=str(tmp_path)),)), engine)
     assert isinstance(status.failure, ConfigurationError)
-    assert "adapter_config.json" in str(status.failure)
+    assert "base model" in str(status.failure)
     assert status.phase is Phase.STOPPING
     assert engine.dead
 

@@ -8,17 +8,23 @@ from tests.architecture.source import imports, modules
 
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("service.errors",),
-    ("service.settings",),
+    ("service.settings", "service.engine.protocol"),
     ("service.context", "service.limits", "service.model"),
-    ("service.engine.protocol", "service.telemetry"),
-    ("service.gate",),
+    ("service.gate", "service.telemetry"),
     ("service.confidence", "service.adapters"),
     ("service.engine",),
     ("service.generation", "service.classification"),
+    ("service.adapters.proof",),
+    ("service.adapters.version",),
+    ("service.adapters.loader", "service.adapters.registry"),
+    ("service.adapters.fleet",),
+    ("service.telemetry.adapters",),
     ("service.runtime",),
     ("service.api",),
     ("service.app",),
     ("service.serving",),
+    ("service.command_errors",),
+    ("service.adapter_commands",),
     ("service.cli",),
 )
 """Lowest first. A module belongs to its longest prefix here and imports from lower layers, or from
@@ -30,7 +36,7 @@ OWNERS = {
     "fastapi_offline": ("service.app",),
     "starlette": ("service.api", "service.app", "service.engine.openai"),
     "uvicorn": ("service.api",),
-    "typer": ("service.cli",),
+    "typer": ("service.adapter_commands", "service.cli", "service.command_errors"),
 }
 """Libraries that only these may import."""
 

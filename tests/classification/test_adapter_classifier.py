@@ -33,7 +33,7 @@ def build(tmp_path: Path, engine: StagedEngine) -> Build:
     def classifier(template: str | None = None, **task: Any) -> AdapterClassifier:
         folder.manifest["classification"] |= task
         if task.get("multi_label"):
-            folder.golden = [{"input": "x", "labels": []}]
+            folder.golden = [{"input": "x", "labels": []}]  # type: ignore[dict-item]
         if template is not None:
             folder.manifest["prompt"] = {"template": template}
         manifest = load_manifest(folder.save().path)

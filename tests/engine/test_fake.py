@@ -26,7 +26,7 @@ async def test_what_needs_a_grammar_is_refused_by_name(structure: Structure) -> 
 
 async def test_an_adapter_answers_otherwise_than_the_base() -> None:
     engine, _ = fake_engine()
-    adapter = Adapter("mine", 1, "folder")
+    adapter = Adapter("mine", 1, "folder", "sha256:0")
     await engine.load_adapter(adapter)
     prompt = await engine.render(STORY)
     greedy = Sampling(max_tokens=8, temperature=0.0)
@@ -35,10 +35,10 @@ async def test_an_adapter_answers_otherwise_than_the_base() -> None:
 
 async def test_an_adapter_keeps_its_id() -> None:
     engine, _ = fake_engine()
-    await engine.load_adapter(Adapter("mine", 1, "folder"))
-    await engine.load_adapter(Adapter("mine", 1, "folder"))
+    await engine.load_adapter(Adapter("mine", 1, "folder", "sha256:0"))
+    await engine.load_adapter(Adapter("mine", 1, "folder", "sha256:0"))
     with pytest.raises(ConfigurationError, match="its id belongs to 'mine'"):
-        await engine.load_adapter(Adapter("other", 1, "folder"))
+        await engine.load_adapter(Adapter("other", 1, "folder", "sha256:0"))
 
 
 async def test_a_stopped_engine_is_dead() -> None:
