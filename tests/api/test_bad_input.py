@@ -13,7 +13,7 @@ from tests.answers import refusal
 from tests.live_service import LiveService, eventually
 
 GENERATE = {"model": "fake", "prompt": "Hi"}
-CLASSIFY = {"model": "fake", "input": "Hi", "candidate_labels": ["a", "b"]}
+CLASSIFY = {"model": "fake", "input": "Hi", "candidate_labels": ["a", "b"], "calibrate": False}
 JSON = {"Content-Type": "application/json"}
 
 
