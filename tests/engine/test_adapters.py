@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from service.adapters.pack import pack
 from tests.engine.lora import LoraMaker
 from tests.engine.server import Server, running_server, wait_for
 
@@ -179,8 +180,6 @@ def test_sighup_reloads_and_a_failure_keeps_the_old(deployment: Deployment) -> N
         "task": "generation",
         "golden": {"file": "golden.jsonl", "match": "exact", "max_tokens": TOKENS},
     }
-    from service.adapters.pack import pack
-
     pack(deployment.root / "a01", deployment.maker.base, draft, overwrite=True)
     response = httpx.post(f"{server.ops}/adapters/reload", timeout=60)
     assert response.status_code == 409
