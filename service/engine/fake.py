@@ -70,6 +70,10 @@ class FakeEngine:
         return _FRAME
 
     @property
+    def start_token_ids(self) -> tuple[int, ...]:
+        return (256,)
+
+    @property
     def end_token_ids(self) -> tuple[int, ...]:
         return (_END,)
 

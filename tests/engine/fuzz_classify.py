@@ -36,7 +36,7 @@ _ODD: list[Any] = [
 # Not timeout_ms: a deadline that passes is an honest 504.
 _FIELDS = [
     *("model", "input", "candidate_labels", "instruction", "multi_label", "calibrate"),
-    *("top_k", "threshold"),
+    *("top_k", "threshold", "template"),
 ]
 
 
@@ -65,6 +65,10 @@ class RequestFuzzer:
         }
         if dice.random() < 0.3:
             body["input"] = body["input"][0]
+        if dice.random() < 0.2:
+            ending = dice.choice(["\nLabel:", " is", "?", "\n", " ->", _text(dice, 3)])
+            body["template"] = f"{_text(dice, 5)}{{input}}{ending}"
+            return body
         if dice.random() < 0.3:
             body["instruction"] = _text(dice, dice.choice([3, 10, 200]))
         if dice.random() < 0.2:
