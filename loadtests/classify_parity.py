@@ -158,7 +158,7 @@ def completion(around: Sequence[str]) -> Call:
     async def call(client: httpx.AsyncClient, texts: Sequence[str]) -> Any:
         body = {
             "model": MODEL,
-            "prompt": texts[0].join(around),
+            "prompt": [text.join(around) for text in texts],
             "add_special_tokens": False,
             "max_tokens": 1,
             "logprobs": 5,
@@ -212,6 +212,12 @@ async def compare(model: Path, inputs: int, at_once: int, rounds: int) -> None:
                 f"plain: `/generative_scoring`, {at_once} a request",
                 peer,
                 scoring(prompts.plain, ids),
+                at_once,
+            ),
+            Way(
+                f"plain: completions, logprobs, {at_once} a request",
+                peer,
+                completion(prompts.plain),
                 at_once,
             ),
             Way(f"plain: `/v1/classify`, {len(MANY)} labels", mine, many),
