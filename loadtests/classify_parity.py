@@ -2,9 +2,11 @@
 
     python -m loadtests.classify_parity --inputs 128 --at-once 32 --rounds 3
 
-Both servers run at once and the ways to classify take turns. Every way is given the same prompts
-token for token (a structured choice needs a chat, whose answer has no cue: 2 tokens fewer) and
-reads two labels of one token each. CPU is that of the API process alone, per input.
+Both servers run at once and the ways to classify take turns. CPU is that of the API process alone,
+per input. `plain` ways are given the same prompts token for token, a text of one line and
+"Sentiment:", and two labels of one token each; a structured choice needs a chat and is given that
+as the user's turn. `chat` ways are given the whole prompt that this service writes for a chat
+model.
 """
 
 import argparse
@@ -25,9 +27,10 @@ from loadtests.parity import MODEL, Server, ours, theirs
 
 LABELS = ["positive", "negative"]
 INSTRUCTION = "Classify the sentiment."
+TEMPLATE = "Review:{input}\nSentiment:"
 TEXT = (
-    "The lighthouse keeper of part {} said that the new lamp was brighter than the old one, "
-    "that the boat came late again, and that the soup his neighbour brought was good."
+    " The lighthouse keeper of part {} said that the new lamp was brighter, the boat late again "
+    "and the soup his neighbour brought good."
 )
 LONG = " ".join(
     [INSTRUCTION]
@@ -43,6 +46,8 @@ LONG = " ".join(
 ROOMS = "kitchen,bathroom,living room,bedroom,garage,garden".split(",")
 STATES = "light on,light off,door open,door closed,heating up,heating down,alarm".split(",")
 MANY = [f"{room} {state}" for room in ROOMS for state in STATES]
+
+LONG_FIELDS: dict[str, Any] = {"instruction": LONG, "calibrate": False}
 
 Call = Callable[[httpx.AsyncClient, Sequence[str]], Awaitable[Any]]
 
@@ -71,12 +76,17 @@ class Prompts:
     def __init__(self, model: Path) -> None:
         self._tokenizer = AutoTokenizer.from_pretrained(model)
         self.label_ids = [self._tokenizer.encode(f" {label}")[0] for label in LABELS]
-        self.head, self.tail = self.chat("\0").split("\0")
-        self.tail += "Label:"
+        self.plain = TEMPLATE.split("{input}")
+        head, tail = self.chat("\0").split("\0")
+        self.framed = [head.removesuffix(" "), tail + "Label:"]
 
     def question(self, text: str) -> str:
         """What the user's turn holds."""
         return f"{INSTRUCTION}\nLabels: {', '.join(LABELS)}\nText: {text}\nLabel:"
+
+    def plain_text(self, text: str) -> str:
+        """The prompt of the template."""
+        return text.join(self.plain)
 
     def chat(self, text: str) -> str:
         """The rendered conversation, up to the answer."""
@@ -97,6 +107,8 @@ def classify(**fields: Any) -> Call:
     async def call(client: httpx.AsyncClient, texts: Sequence[str]) -> Any:
         body = {"model": MODEL, "input": list(texts), "candidate_labels": LABELS}
         body |= {"instruction": INSTRUCTION} | fields
+        if "template" in fields:
+            del body["instruction"]
         return await _post(client, "/v1/classify", body)
 
     return call
@@ -105,18 +117,18 @@ def classify(**fields: Any) -> Call:
 def unshared(client: httpx.AsyncClient, texts: Sequence[str]) -> Awaitable[Any]:
     """The long instruction, made to differ from its first word."""
     part = texts[0].split()[5]
-    return classify(instruction=f"Case {part}. {LONG}", calibrate=False)(client, texts)
+    return classify(**LONG_FIELDS | {"instruction": f"Case {part}. {LONG}"})(client, texts)
 
 
-def scoring(prompts: Prompts) -> Call:
+def scoring(around: Sequence[str], label_ids: list[int]) -> Call:
     """vLLM's /generative_scoring."""
 
     async def call(client: httpx.AsyncClient, texts: Sequence[str]) -> Any:
         body = {
             "model": MODEL,
-            "query": prompts.head,
-            "items": [text + prompts.tail for text in texts],
-            "label_token_ids": prompts.label_ids,
+            "query": around[0],
+            "items": [text + around[1] for text in texts],
+            "label_token_ids": label_ids,
             "add_special_tokens": False,
         }
         return await _post(client, "/generative_scoring", body)
@@ -124,13 +136,13 @@ def scoring(prompts: Prompts) -> Call:
     return call
 
 
-def choice(prompts: Prompts) -> Call:
+def choice(question: Callable[[str], str]) -> Call:
     """vLLM's chat completions, constrained to the labels."""
 
     async def call(client: httpx.AsyncClient, texts: Sequence[str]) -> Any:
         body = {
             "model": MODEL,
-            "messages": [{"role": "user", "content": prompts.question(texts[0])}],
+            "messages": [{"role": "user", "content": question(texts[0])}],
             "structured_outputs": {"choice": LABELS},
             "temperature": 0,
             "max_tokens": 8,
@@ -140,13 +152,13 @@ def choice(prompts: Prompts) -> Call:
     return call
 
 
-def completion(prompts: Prompts) -> Call:
+def completion(around: Sequence[str]) -> Call:
     """vLLM's completions with the log-probabilities of the next token."""
 
     async def call(client: httpx.AsyncClient, texts: Sequence[str]) -> Any:
         body = {
             "model": MODEL,
-            "prompt": prompts.head + texts[0] + prompts.tail,
+            "prompt": [text.join(around) for text in texts],
             "add_special_tokens": False,
             "max_tokens": 1,
             "logprobs": 5,
@@ -187,16 +199,33 @@ async def compare(model: Path, inputs: int, at_once: int, rounds: int) -> None:
     """Start both, warm every way up, take turns, print the figures."""
     prompts = Prompts(model)
     with ours(model) as mine, theirs(model) as peer:
+        plain = classify(template=TEMPLATE)
+        many = classify(template=TEMPLATE, candidate_labels=MANY)
+        ids = prompts.label_ids
         ways = [
-            Way("`/v1/classify`, one input a request", mine, classify()),
-            Way(f"`/v1/classify`, {at_once} inputs a request", mine, classify(), at_once),
-            Way("vLLM `/generative_scoring`, one item a request", peer, scoring(prompts)),
-            Way(f"vLLM `/generative_scoring`, {at_once} items", peer, scoring(prompts), at_once),
-            Way("vLLM chat completions, structured `choice`", peer, choice(prompts)),
-            Way("vLLM completions with logprobs", peer, completion(prompts)),
-            Way(f"`/v1/classify`, {len(MANY)} labels", mine, classify(candidate_labels=MANY)),
-            Way("300-token instruction, shared", mine, classify(instruction=LONG, calibrate=False)),
-            Way("300-token instruction, each its own", mine, unshared),
+            Way("plain: `/v1/classify`", mine, plain),
+            Way("plain: vLLM `/generative_scoring`", peer, scoring(prompts.plain, ids)),
+            Way("plain: vLLM chat, structured `choice`", peer, choice(prompts.plain_text)),
+            Way("plain: vLLM completions, logprobs", peer, completion(prompts.plain)),
+            Way(f"plain: `/v1/classify`, {at_once} a request", mine, plain, at_once),
+            Way(
+                f"plain: `/generative_scoring`, {at_once} a request",
+                peer,
+                scoring(prompts.plain, ids),
+                at_once,
+            ),
+            Way(
+                f"plain: completions, logprobs, {at_once} a request",
+                peer,
+                completion(prompts.plain),
+                at_once,
+            ),
+            Way(f"plain: `/v1/classify`, {len(MANY)} labels", mine, many),
+            Way("chat: `/v1/classify`", mine, classify()),
+            Way("chat: vLLM `/generative_scoring`", peer, scoring(prompts.framed, ids)),
+            Way("chat: vLLM chat, structured `choice`", peer, choice(prompts.question)),
+            Way("chat, 300-token instruction, shared", mine, classify(**LONG_FIELDS)),
+            Way("chat, 300-token instruction, each its own", mine, unshared),
         ]
         results: dict[str, list[Round]] = {way.name: [] for way in ways}
         for way in ways:
@@ -216,7 +245,11 @@ async def _facts(prompts: Prompts, mine: Server) -> list[str]:
     async with httpx.AsyncClient(base_url=mine.url, timeout=300) as client:
         plain, many, long = [
             (await classify(**fields)(client, [text]))["usage"]
-            for fields in ({}, {"candidate_labels": MANY}, {"instruction": LONG})
+            for fields in (
+                {"template": TEMPLATE},
+                {"template": TEMPLATE, "candidate_labels": MANY},
+                LONG_FIELDS,
+            )
         ]
     return [
         f"an input has {prompts.tokens(text)} tokens, its prompt {plain['prompt_tokens']}",
@@ -229,7 +262,9 @@ async def _facts(prompts: Prompts, mine: Server) -> list[str]:
 
 def _report(results: dict[str, list[Round]], order: list[str], facts: list[str]) -> None:
     print("\n".join(f"- {fact}" for fact in facts) + "\n")
-    print("| way | inputs/s | ours, single, beside it | API CPU, us per input | ours beside it |")
+    print(
+        "| way | inputs/s | first row's beside it | API CPU, us per input | first row's beside it |"
+    )
     print("| --- | --- | --- | --- | --- |")
     first = results[order[0]]
     for name in order:

@@ -1,6 +1,7 @@
 """Many inputs of one request: classified side by side, each failing for itself."""
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 
@@ -8,6 +9,9 @@ from service.classification.classifier import Classifier
 from service.classification.result import Classification, ResultOptions, assemble
 from service.classification.scorer import Score
 from service.errors import InvalidRequest, ServiceError
+from service.limits.quote import quote
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,30 +47,33 @@ async def classify_batch(
     server that refuses the first reads (full, draining, deadline) refuses the batch at once.
     """
     slots = asyncio.Semaphore(width)
+    finished: asyncio.Queue[Outcome] = asyncio.Queue()
     waiting = iter(enumerate(inputs))
-    running: set[asyncio.Task[Outcome]] = set()
-    held: list[Failed] | None = []
+
+    async def work() -> None:
+        for index, text in waiting:
+            finished.put_nowait(await _classify(classifier, index, text, options, slots))
+
+    workers = [asyncio.create_task(work()) for _ in range(min(width, len(inputs)))]
     try:
-        while True:
-            while len(running) < width and (item := next(waiting, None)) is not None:
-                running.add(asyncio.create_task(_classify(classifier, *item, options, slots)))
-            if not running:
-                break
-            done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-            for outcome in sorted((task.result() for task in done), key=lambda o: o.index):
-                if held is None:
-                    yield outcome
-                elif isinstance(outcome, Classified):
-                    for failed in held:
-                        yield failed
-                    held = None
-                    yield outcome
-                elif isinstance(outcome.error, InvalidRequest):
-                    held.append(outcome)
-                else:
-                    raise outcome.error
+        held: list[Failed] | None = []
+        for _ in inputs:
+            outcome = await finished.get()
+            if held is None:
+                yield outcome
+            elif isinstance(outcome, Classified):
+                for failed in held:
+                    yield failed
+                held = None
+                yield outcome
+            elif isinstance(outcome.error, InvalidRequest):
+                held.append(outcome)
+            else:
+                raise outcome.error
     finally:
-        await _cancel(running)
+        for worker in workers:
+            worker.cancel()
+        await asyncio.wait(workers)
     if held:
         raise min(held, key=lambda failed: failed.index).error
 
@@ -80,15 +87,14 @@ async def _classify(
 ) -> Outcome:
     try:
         if not text.strip():
-            raise InvalidRequest("input: must not be empty", param="input")
+            raise InvalidRequest(
+                f"input: must hold more than white space, got {quote(text)}", param="input"
+            )
         score = await classifier.score(text, slots)
+        result = assemble(classifier.names, score.log_probs, options)
     except ServiceError as error:
         return Failed(index, error)
-    return Classified(index, assemble(classifier.names, score.log_probs, options), score)
-
-
-async def _cancel(tasks: set[asyncio.Task[Outcome]]) -> None:
-    for task in tasks:
-        task.cancel()
-    if tasks:
-        await asyncio.wait(tasks)
+    except Exception:
+        _log.exception("input %d of a batch failed", index)
+        return Failed(index, ServiceError())
+    return Classified(index, result, score)

@@ -14,9 +14,35 @@ class Tokeniser(Protocol):
     @property
     def chat_frame(self) -> ChatFrame: ...
 
+    @property
+    def start_token_ids(self) -> tuple[int, ...]: ...
+
     def encode(self, text: str) -> list[int]: ...
 
     def encode_template(self, text: str) -> list[int]: ...
+
+
+class Frame(Protocol):
+    """Prompts that end alike; `tail` is their text after the input, as `Seam.find` wants it."""
+
+    @property
+    def tail(self) -> str: ...
+
+    def prompt(self, text: str, query: str = "") -> Prompt: ...
+
+
+class PlainFrame:
+    """A plain text around the input, no chat template; input and text are data alike."""
+
+    def __init__(self, tokeniser: Tokeniser, before: str, after: str) -> None:
+        self.tail = after
+        self._encode = tokeniser.encode
+        self._before = before
+        self._start = tokeniser.start_token_ids
+
+    def prompt(self, text: str, query: str = "") -> Prompt:
+        """The prompt of one input; a `query` would come after it."""
+        return Prompt([*self._start, *self._encode(f"{self._before}{text}{query}{self.tail}")])
 
 
 class PromptFrame:

@@ -16,6 +16,17 @@ from service.errors import InvalidRequest, ServiceError
 
 MAX_LABEL_TOKENS = 64
 
+_LEAST_SLOTS = 4
+
+
+def read_slots(engine: Engine, inputs: int) -> int:
+    """How many reads a request of so many inputs may have at the gate at one time.
+
+    One for each input, so that the gate's queue, which is bounded in reads, holds about as many
+    inputs of many reads as of one; a few for a single input; never more than the engine runs.
+    """
+    return min(engine.model.max_num_seqs, max(_LEAST_SLOTS, inputs))
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Score:

@@ -70,4 +70,4 @@ def spell(name: str, tail: str) -> str:
 
 
 def _refused(tail: str, reason: str) -> InvalidRequest:
-    return InvalidRequest(f"prompt template: its end {shown(tail)} {reason}.", param="instruction")
+    return InvalidRequest(f"prompt template: its end {shown(tail)} {reason}.", param="template")

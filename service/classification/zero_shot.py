@@ -8,9 +8,9 @@ import numpy as np
 
 from service.classification.calibration import Calibration, content_free_log_prior
 from service.classification.distribution import Array
-from service.classification.frame import PromptFrame
+from service.classification.frame import Frame, PlainFrame, PromptFrame
 from service.classification.label import refused, shown
-from service.classification.scorer import LabelScorer, Score
+from service.classification.scorer import LabelScorer, Score, read_slots
 from service.classification.seam import spell
 from service.classification.together import together
 from service.engine.protocol import Engine
@@ -30,7 +30,9 @@ class Question:
 
     instruction: str
     labels: tuple[str, ...]
-    multi_label: bool
+    multi_label: bool = False
+    template: tuple[str, str] | None = None
+    """The plain text before and after the input, instead of the chat and the instruction."""
 
     @property
     def text(self) -> str:
@@ -62,7 +64,7 @@ class ZeroShotClassifier:
 
     engine: Engine
     question: Question
-    frame: PromptFrame
+    frame: Frame
     scorer: LabelScorer
     calibration: Calibration = _UNCALIBRATED
     conformal_threshold: None = None
@@ -73,10 +75,12 @@ class ZeroShotClassifier:
         for label in question.labels:
             if engine.encode(label) != engine.encode_template(label):
                 raise refused(f"label {shown(label)} holds a special token of the model")
-        frame = PromptFrame(engine, question.text, question.cue)
+        frame = _frame(engine, question)
         said = _ANSWERS if question.multi_label else question.labels
         words = [(name, spell(name, frame.tail)) for name in said]
-        scorer = LabelScorer.build(engine.encode_template, frame.tail, words, engine.end_token_ids)
+        # A template is the request's own text, in which nothing is special.
+        encode = engine.encode if question.template else engine.encode_template
+        scorer = LabelScorer.build(encode, frame.tail, words, engine.end_token_ids)
         return cls(engine, question, frame, scorer)
 
     @property
@@ -89,7 +93,7 @@ class ZeroShotClassifier:
 
     async def calibrated(self) -> "ZeroShotClassifier":
         """This classifier, its prior measured on content-free inputs."""
-        slots = asyncio.Semaphore(self.engine.model.max_num_seqs)
+        slots = asyncio.Semaphore(read_slots(self.engine, len(CONTENT_FREE)))
         answers = await together([self._ask(text, slots) for text in CONTENT_FREE])
         rows = np.stack([_distributions(answer) for answer in answers])
         return replace(self, calibration=Calibration(log_prior=content_free_log_prior(rows)))
@@ -116,6 +120,12 @@ class ZeroShotClassifier:
         # The slot comes first: tokenising hundreds of prompts at once would hold up all others.
         async with slots:
             return await self.scorer.score(self.engine, self.frame.prompt(text, query))
+
+
+def _frame(engine: Engine, question: Question) -> Frame:
+    if question.template is None:
+        return PromptFrame(engine, question.text, question.cue)
+    return PlainFrame(engine, *question.template)
 
 
 def _distributions(answers: Sequence[Score]) -> Array:

@@ -76,6 +76,10 @@ class FakeEngine:
         return _FRAME
 
     @property
+    def start_token_ids(self) -> tuple[int, ...]:
+        return (256,)
+
+    @property
     def end_token_ids(self) -> tuple[int, ...]:
         return (_END,)
 

@@ -147,6 +147,10 @@ class Engine(Protocol):
     def chat_frame(self) -> ChatFrame: ...
 
     @property
+    def start_token_ids(self) -> tuple[int, ...]:
+        """The tokens with which every plain prompt begins."""
+
+    @property
     def end_token_ids(self) -> tuple[int, ...]:
         """The tokens with which constrained decoding lets an answer end."""
 

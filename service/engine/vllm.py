@@ -63,6 +63,10 @@ class VllmEngine:
         return self._chat_frame
 
     @property
+    def start_token_ids(self) -> tuple[int, ...]:
+        return tuple(self._tokenizer.encode(""))
+
+    @property
     def end_token_ids(self) -> tuple[int, ...]:
         # vLLM's grammars end an answer with the tokenizer's one end token.
         end: int | None = self._tokenizer.eos_token_id

@@ -198,10 +198,10 @@ async def test_counts_labels_that_a_request_brought_as_other() -> None:
 @pytest.mark.parametrize(
     ("fields", "param", "parts"),
     [
-        ({"input": ""}, "input", ["empty"]),
+        ({"input": ""}, "input", ["white space"]),
         ({"input": []}, "input", ["1..256", "got 0"]),
         ({"input": ["a"] * 257}, "input", ["1..256", "got 257"]),
-        ({"input": ["", " \n"]}, "input", ["empty"]),
+        ({"input": ["", " \n"]}, "input", ["white space"]),
         ({"input": "x" * 600}, "input", ["context of 512"]),
         ({"candidate_labels": None}, "candidate_labels", ["required"]),
         ({"candidate_labels": []}, "candidate_labels", ["2..256", "got 0"]),

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
+from pydantic_core import to_json
 
 from service.api.dependencies import TheContext, TheRuntime, select_model
 from service.api.json_body import JsonRoute
-from service.api.ndjson import MEDIA_TYPE, LineStream, line, line_stream
+from service.api.ndjson import MEDIA_TYPE, line, line_stream
 from service.api.schemas.base import ErrorBody
 from service.api.schemas.classify import (
     ClassificationBody,
@@ -25,7 +26,7 @@ from service.api.timing import timing
 from service.classification.batch import Classified, Outcome, classify_batch
 from service.classification.classifier import Classifier
 from service.classification.result import Classification, ResultOptions
-from service.classification.scorer import Score
+from service.classification.scorer import Score, read_slots
 from service.context import RequestContext
 from service.engine.protocol import Adapter
 from service.errors import InvalidRequest, UnsupportedFeature
@@ -40,21 +41,23 @@ router = APIRouter(route_class=JsonRoute, tags=["classification"])
 )
 async def classify(
     body: ClassifyRequest, request: Request, runtime: TheRuntime, context: TheContext
-) -> Response | LineStream | ClassifyAnswer:
+) -> Response:
     """Classify texts among labels, with exact probabilities; whole, or as lines of NDJSON."""
     adapter = select_model(body.model, runtime, context)
     inputs = body.inputs(runtime.settings.limits)
     if body.timeout_ms is not None:
         context.set_timeout(body.timeout_ms)
     classifier = await _classifier(body, adapter, runtime)
-    width = runtime.engine.model.max_num_seqs
+    width = read_slots(runtime.engine, len(inputs))
     outcomes = classify_batch(classifier, inputs, _options(body, classifier), width)
     answer = _Answer(runtime, context, classifier.multi_label, own_labels=adapter is not None)
     if MEDIA_TYPE in request.headers.get("accept", ""):
         return await line_stream(_lines(outcomes, answer))
     async with aclosing(outcomes):
         data = [answer.add(outcome) async for outcome in outcomes]
-    return ClassifyAnswer(data=sorted(data, key=lambda item: item.index), **answer.totals())
+    whole = ClassifyAnswer(data=sorted(data, key=lambda item: item.index), **answer.totals())
+    # Rendered here, once: FastAPI would validate what was validated.
+    return Response(to_json(whole), media_type="application/json")
 
 
 async def _classifier(

@@ -25,6 +25,13 @@ class ClassifyRequest(RequestBody):
         max_length=4096,
         description=f"What to ask; the base model only, default {DEFAULT_INSTRUCTION!r}",
     )
+    template: str | None = Field(
+        None,
+        max_length=4096,
+        description="Plain text around `{input}`, up to the label, instead of the chat template "
+        "and the instruction; the base model only.",
+        examples=["Review: {input}\nSentiment:"],
+    )
     multi_label: bool = Field(False, description="Ask of every label by itself whether it applies.")
     calibrate: bool | None = Field(
         None,
@@ -51,16 +58,33 @@ class ClassifyRequest(RequestBody):
         instruction = DEFAULT_INSTRUCTION if self.instruction is None else self.instruction.strip()
         if not instruction:
             raise InvalidRequest("instruction: must not be blank", param="instruction")
-        return Question(instruction, tuple(self._labels(limits)), self.multi_label)
+        labels = tuple(self._labels(limits))
+        return Question(instruction, labels, self.multi_label, self._template())
 
     def refuse_for_adapter(self) -> None:
         """InvalidRequest for fields that would contradict the adapter's own labels."""
-        for name in ("candidate_labels", "instruction", "calibrate"):
+        for name in ("candidate_labels", "instruction", "template", "calibrate"):
             if (value := getattr(self, name)) is not None:
                 raise InvalidRequest(
                     f"{name}: the adapter {quote(self.model)} brings its own, got {quote(value)}",
                     param=name,
                 )
+
+    def _template(self) -> tuple[str, str] | None:
+        if self.template is None:
+            return None
+        for name in ("instruction", "multi_label"):
+            if value := getattr(self, name):
+                raise InvalidRequest(
+                    f"{name}: not beside a template, got {quote(value)}", param=name
+                )
+        before, *after = self.template.split("{input}")
+        if len(after) != 1:
+            raise InvalidRequest(
+                f"template: needs {{input}} exactly once, got it {len(after)} times",
+                param="template",
+            )
+        return before, after[0]
 
     def _labels(self, limits: LimitSettings) -> list[str]:
         labels = self.candidate_labels
