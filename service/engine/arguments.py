@@ -37,6 +37,14 @@ _OURS = {
 
 _MAX_SLOTS = 8
 
+_KEEP_MEMORY = {
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 32),
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 33),
+    "MALLOC_TOP_PAD_": str(1 << 28),
+}
+"""glibc's malloc gives each step's tensors back to the system and takes page faults to get them
+again (about 45 a token on the CPU build); read by the engine's processes when they start."""
+
 _DEFAULTS: dict[str, Any] = {"enable_prompt_tokens_details": True}
 
 
@@ -84,6 +92,7 @@ def apply_environment(settings: Settings) -> None:
         "VLLM_CPU_KVCACHE_SPACE": str(settings.cpu.kv_cache_gib),
         "VLLM_NO_USAGE_STATS": "1",
         "HF_HUB_OFFLINE": "1",
+        **_KEEP_MEMORY,
     }
     if str(settings.engine.get("enforce_eager")).lower() == "true":
         # Eager means no compiler at all: vLLM compiles its log-probability ranks even then, which
