@@ -183,13 +183,11 @@ def _report(
 ) -> None:
     print(f"{streams} streams of {tokens} tokens, {len(pairs)} rounds in turn, medians\n")
     print("| | this service | vllm serve | ratio |\n| --- | --- | --- | --- |")
-    for name, pick in (
-        ("tokens/s", lambda r: r.tokens_per_second),
-        ("TTFT p50, s", lambda r: r.ttft_p50),
-    ):
-        mine = statistics.median(pick(pair[0]) for pair in pairs)
-        peer = statistics.median(pick(pair[1]) for pair in pairs)
-        ratio = statistics.median(pick(pair[0]) / pick(pair[1]) for pair in pairs)
+    for name, field in (("tokens/s", "tokens_per_second"), ("TTFT p50, s", "ttft_p50")):
+        values = [(getattr(mine, field), getattr(peer, field)) for mine, peer in pairs]
+        mine = statistics.median(value[0] for value in values)
+        peer = statistics.median(value[1] for value in values)
+        ratio = statistics.median(value[0] / value[1] for value in values)
         print(f"| {name} | {mine:.3g} | {peer:.3g} | {ratio:.3f} |")
     print(f"| API process, MB | {memory[0]:.0f} | {memory[1]:.0f} | {memory[0] - memory[1]:+.0f} |")
 

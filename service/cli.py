@@ -1,18 +1,19 @@
-"""The command line: `llm-service serve`, `llm-service model fetch`."""
+"""The command line: `llm-service serve`, `llm-service model fetch`, `llm-service adapters`."""
 
 import logging
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 import yaml
 
-from service.errors import ConfigurationError
+from service.adapter_commands import app as adapters_app
+from service.command_errors import one_message
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 model_app = typer.Typer(no_args_is_help=True, help="Base models on disk.")
 app.add_typer(model_app, name="model")
+app.add_typer(adapters_app, name="adapters")
 
 _DEFAULT_CONFIG = Path("deploy/local/config.yaml")
 
@@ -34,7 +35,7 @@ def serve(
     """
     from service.settings import load_settings
 
-    with _one_message():
+    with one_message():
         settings = load_settings(config)
         logging.getLogger().setLevel(settings.log.level.upper())
         from service.engine.arguments import parse_engine_arguments
@@ -45,7 +46,7 @@ def serve(
             return
         from service.serving import run
 
-        run(settings)
+        run(settings, lambda: load_settings(config))
 
 
 @model_app.command()
@@ -60,20 +61,8 @@ def fetch(
     """
     from service.model.smollm2 import fetch_smollm2
 
-    with _one_message():
+    with one_message():
         fetch_smollm2(folder)
-
-
-class _one_message:
-    """Ends the command with a configuration problem's message and exit code 2."""
-
-    def __enter__(self) -> None:
-        logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, ConfigurationError):
-            typer.echo(f"error: {error}", err=True)
-            sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,13 @@
 """What is known of the request that the current task serves."""
 
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import ExitStack, asynccontextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
+from service.engine.protocol import Adapter
 from service.errors import ServiceError
 
 
@@ -15,7 +17,8 @@ class RequestContext:
 
     Times are seconds of `time.monotonic`. `streams` are the engine streams opened on the request's
     behalf: its scope closes them, so that no permit outlives the request. `failure` is the error
-    that ended one of them, kept because vLLM's own handlers turn exceptions into text.
+    that ended one of them, kept because vLLM's own handlers turn exceptions into text. `adapter` is
+    the version that the request began with, kept for it until `at_end` runs.
     """
 
     request_id: str
@@ -31,6 +34,8 @@ class RequestContext:
     completion_tokens: int = 0
     failure: ServiceError | None = None
     streams: list[AsyncGenerator[Any, None]] = field(default_factory=list)
+    adapter: Adapter | None = None
+    at_end: ExitStack = field(default_factory=ExitStack)
 
     def remaining(self) -> float:
         """Seconds until the deadline, never negative."""
@@ -43,6 +48,14 @@ class RequestContext:
     def set_timeout(self, timeout_ms: int) -> None:
         """Move the deadline to `timeout_ms` after the arrival, at most the configured longest."""
         self.deadline = self.arrival + min(timeout_ms, self.max_timeout_ms) / 1000
+
+    async def close(self) -> None:
+        """End the request: close the streams it left open, then give back what it held."""
+        for stream in self.streams:
+            # One still running belongs to a task that its owner has cancelled already.
+            with suppress(RuntimeError, ServiceError):
+                await stream.aclose()
+        self.at_end.close()
 
 
 _current: ContextVar[RequestContext] = ContextVar("request_context")
@@ -62,3 +75,15 @@ def internal_context(name: str, timeout_s: float) -> RequestContext:
     """A context for the service's own requests (warm-up, probes, proofs)."""
     now = time.monotonic()
     return RequestContext(name, now, now + timeout_s, max_timeout_ms=int(timeout_s * 1000))
+
+
+@asynccontextmanager
+async def internal_request(name: str, timeout_s: float) -> AsyncIterator[RequestContext]:
+    """Run a block as a request of the service's own; what it left open is closed after it."""
+    context = internal_context(name, timeout_s)
+    token = _current.set(context)
+    try:
+        yield context
+    finally:
+        _current.reset(token)
+        await context.close()

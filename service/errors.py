@@ -8,6 +8,7 @@
     +- Unauthenticated               401 no key, or not a live one
     +- NotFound                      404 unknown model or route, or not allowed: the same answer
     +- MethodNotAllowed              405
+    +- Conflict                      409 it contradicts what is there or under way
     +- RequestTimeout                408 the client was too slow to send its body
     +- TooManyRequests               429 the tenant's own quota or share
     +- Unavailable                   503 the server cannot take this request now
@@ -112,6 +113,15 @@ class MethodNotAllowed(ServiceError):
     type = "invalid_request_error"
     code = "method_not_allowed"
     outcome = "invalid"
+
+
+class Conflict(ServiceError):
+    """The request contradicts what is there or under way, and changed nothing."""
+
+    status = 409
+    type = "conflict_error"
+    code = "conflict"
+    outcome = "refused"
 
 
 class RequestTimeout(ServiceError):

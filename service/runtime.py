@@ -1,10 +1,14 @@
 """The parts of one running service, as the composition root put them together."""
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
+from service.adapters.fleet import Change
 from service.adapters.registry import AdapterRegistry
 from service.classification.question_cache import QuestionCache
 from service.engine.protocol import Engine
@@ -21,12 +25,34 @@ class Phase(Enum):
     STOPPING = "stopping"
 
 
+class Reload:
+    """Reloads the adapters on the loop that serves, from whatever thread or loop asks."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, reload: Callable[[], Coroutine[Any, Any, Change]]
+    ) -> None:
+        self._loop = loop
+        self._reload = reload
+
+    async def __call__(self) -> Change:
+        """Wait for the reload; raises what `AdapterFleet.reload` raises."""
+        return await asyncio.wrap_future(self.start())
+
+    def start(self) -> Future[Change]:
+        """Begin the reload without waiting for it."""
+        return asyncio.run_coroutine_threadsafe(self._reload(), self._loop)
+
+
 class Status:
-    """The phase, shared with the operations port, which lives in a thread of its own."""
+    """The phase, shared with the operations port, which lives in a thread of its own.
+
+    `reload` is there while the service is ready.
+    """
 
     def __init__(self) -> None:
         self.phase = Phase.STARTING
         self.failure: Exception | None = None
+        self.reload: Reload | None = None
 
     @contextmanager
     def remembered(self) -> Iterator[None]:

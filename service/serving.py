@@ -1,6 +1,9 @@
 """One process: settings in, two ports out, an exit code that says how it ended."""
 
+import logging
 import sys
+from collections.abc import Callable
+from functools import partial
 
 from prometheus_client import REGISTRY
 
@@ -11,12 +14,26 @@ from service.errors import ConfigurationError
 from service.runtime import Status
 from service.settings import Settings
 
+_log = logging.getLogger(__name__)
 
-def run(settings: Settings) -> None:
-    """Serve until asked to stop; raises ConfigurationError if the service could not start."""
+
+def run(settings: Settings, read_settings: Callable[[], Settings]) -> None:
+    """Serve until asked to stop; raises ConfigurationError if the service could not start.
+
+    `read_settings` reads the configuration again, for SIGHUP and `POST /adapters/reload`.
+    """
     status = Status()
-    public = create_app(settings, status, REGISTRY)
-    if not serve(public, create_ops_app(status, REGISTRY), settings.http):
+    public = create_app(settings, status, REGISTRY, read_settings=read_settings)
+    ops = create_ops_app(status, REGISTRY)
+    if not serve(public, ops, settings.http, partial(_hangup, status)):
         if isinstance(status.failure, ConfigurationError):
             raise status.failure
         sys.exit(3)
+
+
+def _hangup(status: Status) -> None:
+    if status.reload is None:
+        _log.warning("SIGHUP ignored: the service is %s", status.phase.value)
+        return
+    # How it ends is logged where it ends.
+    status.reload.start()

@@ -8,7 +8,12 @@ from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
 
 from service.errors import ConfigurationError
 
@@ -93,10 +98,34 @@ class LimitSettings(Section):
 
 
 class AdapterSettings(Section):
-    """A fine-tuned adapter, loaded before the service is ready."""
+    """A fine-tuned adapter, verified, loaded and proven before the service is ready."""
 
-    name: ServedName = Field(description="Name that requests use in `model`.")
-    path: Path = Field(description="Folder of the adapter, relative to this file.")
+    source: str = Field(
+        min_length=1,
+        description="Folder of the adapter, relative to this file, or its address: `hf://`, "
+        "`s3://`, `gs://`, `az://`, `https://`.",
+    )
+    name: ServedName | None = Field(
+        None, description="Name that requests use in `model`; default the manifest's own."
+    )
+    digest: str | None = Field(
+        None,
+        pattern=r"^sha256:[0-9a-f]{64}$",
+        description="The manifest's digest; anything else at the source is refused.",
+    )
+    required: bool = Field(
+        True, description="Whether its failure ends the start; else it is quarantined."
+    )
+
+
+class AdapterCacheSettings(Section):
+    """Where fetched adapters are kept."""
+
+    path: Path = Field(
+        Path(".cache/adapters"),
+        description="Folder of the cache, relative to this file; the default to where it starts.",
+    )
+    offline: bool = Field(False, description="Never ask a source; serve what the cache holds.")
 
 
 class LogSettings(Section):
@@ -126,6 +155,15 @@ class Settings(BaseSettings):
     gate: GateSettings = GateSettings()
     limits: LimitSettings = LimitSettings()
     adapters: tuple[AdapterSettings, ...] = ()
+    adapter_cache: AdapterCacheSettings = AdapterCacheSettings()
+    adapters_on_failure: Literal["refuse_start", "quarantine"] = Field(
+        "refuse_start",
+        description="When a required adapter fails: end the start, or serve the rest and answer "
+        "503 for that one.",
+    )
+    golden_timeout_s: float = Field(
+        60.0, gt=0, description="Time that an adapter's golden examples may take."
+    )
     log: LogSettings = LogSettings()
 
     @classmethod
@@ -153,6 +191,8 @@ def load_settings(file: Path) -> Settings:
     except ValidationError as error:
         lines = "\n".join(f"  {line}" for line in _explain(error))
         raise ConfigurationError(f"{file}: the configuration is not valid:\n{lines}") from error
+    except SettingsError as error:
+        raise ConfigurationError(f"environment: {error}; it must be JSON") from error
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -170,6 +210,10 @@ def _read_yaml(file: Path) -> dict[str, Any]:
         raise ConfigurationError(f"{file}: not valid YAML: {error}") from error
     if not isinstance(tree, dict):
         raise ConfigurationError(f"{file}: must hold a mapping, got {type(tree).__name__}")
+    for key in tree:
+        # The constructor would take these for its own options.
+        if not isinstance(key, str) or key.startswith("_"):
+            raise ConfigurationError(f"{file}: {key}: unknown key")
     _anchor_paths(tree, file.resolve().parent)
     return tree
 
@@ -177,9 +221,12 @@ def _read_yaml(file: Path) -> dict[str, Any]:
 def _anchor_paths(tree: dict[str, Any], folder: Path) -> None:
     """Make the file's own paths relative to the file, wherever the service is started."""
     adapters = tree.get("adapters")
-    for holder in [tree.get("model"), *(adapters if isinstance(adapters, list) else [])]:
-        if isinstance(holder, dict) and isinstance(holder.get("path"), str):
-            holder["path"] = os.path.normpath(folder / Path(holder["path"]).expanduser())
+    holders = [(tree.get("model"), "path"), (tree.get("adapter_cache"), "path")]
+    holders += [(entry, "source") for entry in (adapters if isinstance(adapters, list) else [])]
+    for holder, key in holders:
+        path = holder.get(key) if isinstance(holder, dict) else None
+        if isinstance(holder, dict) and isinstance(path, str) and "://" not in path:
+            holder[key] = os.path.normpath(folder / Path(path).expanduser())
 
 
 def _refuse_unknown_variables() -> None:

@@ -1,46 +1,97 @@
 """Which adapter a requested model name stands for; never the base by mistake."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
 
-from service.engine.protocol import Adapter, Engine
-from service.errors import ConfigurationError, NotFound
+from service.adapters.version import QuarantinedAdapter, ServedVersion
+from service.errors import AdapterQuarantined, ConfigurationError, NotFound
 from service.limits.quote import quote
-from service.settings import AdapterSettings
+
+Entry = ServedVersion | QuarantinedAdapter
 
 
-class AdapterRegistry:
-    """The base model and the loaded adapters by name."""
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The adapters at one moment, by the name they are configured under."""
 
-    def __init__(self, base_name: str) -> None:
-        self._base_name = base_name
-        self._adapters: dict[str, Adapter] = {}
+    entries: Mapping[str, Entry]
+    _served: Mapping[str, ServedVersion]
 
-    async def load(self, engine: Engine, configured: Sequence[AdapterSettings]) -> None:
-        """Load the configured adapters into the engine.
+    @classmethod
+    def of(cls, base_name: str, entries: Iterable[Entry]) -> "Snapshot":
+        """The snapshot of these; ConfigurationError for a name that is taken already."""
+        by_name: dict[str, Entry] = {}
+        served: dict[str, ServedVersion] = {}
+        for entry in entries:
+            name = entry.adapter.name if isinstance(entry, ServedVersion) else entry.name
+            if name == base_name or name in by_name:
+                raise ConfigurationError(f"adapters: the name {name!r} is taken already")
+            by_name[name] = entry
+            if isinstance(entry, ServedVersion):
+                served |= dict.fromkeys(entry.names, entry)
+        return cls(MappingProxyType(by_name), MappingProxyType(served))
 
-        Raises ConfigurationError naming the adapter that is missing, named twice or refused.
+    def find(self, model: str) -> ServedVersion:
+        """The version that answers to this name, which must match to the letter.
+
+        Raises AdapterQuarantined for a name whose adapter failed, with or without a version, and
+        NotFound for any other.
         """
-        for engine_id, wanted in enumerate(configured, start=1):
-            if wanted.name == self._base_name or wanted.name in self._adapters:
-                raise ConfigurationError(f"adapters: the name {wanted.name!r} is taken already")
-            if not (wanted.path / "adapter_config.json").is_file():
-                raise ConfigurationError(
-                    f"adapter {wanted.name!r}: {wanted.path} holds no adapter_config.json"
-                )
-            adapter = Adapter(wanted.name, engine_id, str(wanted.path))
-            await engine.load_adapter(adapter)
-            self._adapters[wanted.name] = adapter
-
-    def resolve(self, model: str) -> Adapter | None:
-        """The adapter of that name, None for the base model; NotFound for any other name."""
-        if model == self._base_name:
-            return None
-        if adapter := self._adapters.get(model):
-            return adapter
+        if version := self._served.get(model):
+            return version
+        if isinstance(self.entries.get(model.partition("@")[0]), QuarantinedAdapter):
+            raise AdapterQuarantined(
+                f"model: the adapter {quote(model)} failed its checks and is not served",
+                param="model",
+            )
         raise NotFound(
             f"model: {quote(model)} is not served here", code="model_not_found", param="model"
         )
 
-    def all(self) -> list[Adapter]:
-        """The loaded adapters, by name."""
-        return [self._adapters[name] for name in sorted(self._adapters)]
+
+class AdapterRegistry:
+    """The base model's name and the adapters', replaced as a whole.
+
+    A request acquires a version once and keeps it to its end, whatever is swapped meanwhile.
+    `on_unused` is told, once, of each version that no snapshot and no request holds any longer.
+    """
+
+    def __init__(self, base_name: str, on_unused: Callable[[ServedVersion], None]) -> None:
+        self._base_name = base_name
+        self._on_unused = on_unused
+        self._snapshot = Snapshot.of(base_name, ())
+        self._users: Counter[ServedVersion] = Counter()
+
+    @property
+    def entries(self) -> Mapping[str, Entry]:
+        """What stands under each configured name now."""
+        return self._snapshot.entries
+
+    def acquire(self, model: str) -> ServedVersion | None:
+        """The version that a request begins with, None for the base model; release it after.
+
+        Raises NotFound for a name that is not served, AdapterQuarantined for one that failed.
+        """
+        if model == self._base_name:
+            return None
+        version = self._snapshot.find(model)
+        self._users[version] += 1
+        return version
+
+    def release(self, version: ServedVersion) -> None:
+        """A request that acquired the version has ended."""
+        self._users[version] -= 1
+        if not self._users[version]:
+            del self._users[version]
+            if version not in self._snapshot.entries.values():
+                self._on_unused(version)
+
+    def swap(self, entries: Iterable[Entry]) -> None:
+        """Serve these from the next request on; ConfigurationError for a name taken twice."""
+        before, self._snapshot = self._snapshot, Snapshot.of(self._base_name, entries)
+        kept = set(self._snapshot.entries.values())
+        for entry in before.entries.values():
+            if isinstance(entry, ServedVersion) and entry not in kept and entry not in self._users:
+                self._on_unused(entry)

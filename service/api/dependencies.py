@@ -4,6 +4,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from service.adapters.version import ServedVersion
 from service.context import RequestContext, current_context
 from service.engine.protocol import Adapter
 from service.errors import NotReady
@@ -27,8 +28,20 @@ TheRuntime = Annotated[Runtime, Depends(_runtime)]
 TheContext = Annotated[RequestContext, Depends(_context)]
 
 
-def select_model(model: str, runtime: Runtime, context: RequestContext) -> Adapter | None:
-    """The adapter that a request asked for, None for the base model; NotFound for neither."""
-    adapter = runtime.adapters.resolve(model)
+def select_adapter(model: str, runtime: Runtime, context: RequestContext) -> ServedVersion | None:
+    """The version that a request begins with and keeps to its end; None for the base model.
+
+    Raises NotFound for a name that is not served, AdapterQuarantined for one that failed.
+    """
+    version = runtime.adapters.acquire(model)
     context.model = model
-    return adapter
+    if version is not None:
+        context.adapter = version.adapter
+        context.at_end.callback(runtime.adapters.release, version)
+    return version
+
+
+def select_model(model: str, runtime: Runtime, context: RequestContext) -> Adapter | None:
+    """Like select_adapter, for routes that need what the engine calls the adapter only."""
+    version = select_adapter(model, runtime, context)
+    return None if version is None else version.adapter

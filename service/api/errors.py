@@ -10,14 +10,21 @@ from fastapi.exceptions import RequestValidationError
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 
+from service.api.schemas.base import ErrorBody
 from service.context import current_context
 from service.errors import InvalidRequest, MethodNotAllowed, NotFound, ServiceError
-from service.limits.quote import quote
+from service.limits.quote import quote, quote_name
 from service.settings import nearest
 
 _log = logging.getLogger(__name__)
 
 _SHOWN_PROBLEMS = 3
+
+ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
+    "4XX": {"model": ErrorBody, "description": "The request is refused; the message says why."},
+    "5XX": {"model": ErrorBody, "description": "The server is full, not ready, or failed."},
+}
+"""What the schema says of every route's errors."""
 
 
 def register_error_handlers(app: FastAPI) -> None:
@@ -56,7 +63,10 @@ async def _http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     path = quote(request.scope["path"])
     if error.status_code == 405:
-        return error_response(MethodNotAllowed(f"{request.method} is not served at {path}"))
+        method = quote_name(request.method)
+        response = error_response(MethodNotAllowed(f"{method} is not served at {path}"))
+        response.headers.update(error.headers or {})
+        return response
     if error.status_code == 404:
         return error_response(NotFound(f"There is nothing at {path}"))
     return error_response(InvalidRequest(str(error.detail)[:200]))
@@ -71,13 +81,13 @@ def explain_validation(problems: Sequence[Any], known: Iterable[str]) -> Invalid
 
 
 def _field(problem: Mapping[str, Any]) -> str:
-    return ".".join(str(part) for part in problem["loc"][1:])
+    return ".".join(quote_name(str(part)) for part in problem["loc"][1:])
 
 
 def _problem(problem: Mapping[str, Any], known: Iterable[str]) -> str:
     field = _field(problem) or "body"
     if problem["type"] == "extra_forbidden":
-        return f"{quote(field)[1:-1]}: unknown field{nearest(field, known)}"
+        return f"{field}: unknown field{nearest(field, known)}"
     if problem["type"] == "missing":
         return f"{field}: required"
     message = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")

@@ -1,5 +1,6 @@
 """JSON bodies, parsed strictly and once."""
 
+import math
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -39,13 +40,17 @@ def parse(body: bytes) -> Any:
         raise InvalidRequest(f"body: not valid JSON: {error}", code="invalid_json") from None
     level = [value]
     for _ in range(_MAX_DEPTH):
-        level = [
+        children = [
             child
             for parent in level
             if isinstance(parent, dict | list)
             for child in (parent.values() if isinstance(parent, dict) else parent)
-            if isinstance(child, dict | list)
+            if isinstance(child, dict | list | float)
         ]
+        if math.inf in children or -math.inf in children:
+            # Written as a number too large for a double, such as 1e999.
+            raise InvalidRequest("body: numbers must be finite, got an infinity")
+        level = [child for child in children if not isinstance(child, float)]
         if not level:
             return value
     raise InvalidRequest(f"body: nested deeper than {_MAX_DEPTH} levels", code="invalid_json")

@@ -22,6 +22,7 @@ _log = logging.getLogger(__name__)
 _SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _ID_HEADER = "x-request-id"
 _TIMEOUT_HEADER = "x-request-timeout-ms"
+_LINGER_SECONDS = 2.0
 
 
 class RequestScope:
@@ -55,7 +56,7 @@ class RequestScope:
         except _ClientGone:
             pass
         finally:
-            await _close_streams(context)
+            await context.close()
             route = getattr(scope.get("route"), "path", "unmatched")
             self._metrics.answered(context, route, outcome)
 
@@ -80,10 +81,12 @@ class RequestScope:
             body = await self._read_body(headers, receive)
         except ServiceError as error:
             answer.close_connection = True
-            await error_response(error)(scope, receive, answer.send)
+            await _refuse(error, scope, receive, answer)
             return
         try:
             await _until_disconnect(self._app, scope, body, receive, answer)
+        except _ClientGone:
+            raise
         except Exception:
             _log.exception("request %s failed", context.request_id)
             context.failure = ServiceError()
@@ -148,6 +151,26 @@ class _Answer:
         return "ok" if self.status is not None and self.status < 400 else "invalid"
 
 
+async def _refuse(error: ServiceError, scope: Scope, receive: Receive, answer: _Answer) -> None:
+    """Answer before the body was read, and go on reading it until the client has seen the answer.
+
+    A connection that is closed with bytes unread is reset, which can take the answer with it
+    (RFC 9112, 9.6).
+    """
+
+    async def send(message: Message) -> None:
+        if message["type"] == "http.response.body" and not isinstance(error, RequestTimeout):
+            await answer.send({**message, "more_body": True})
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LINGER_SECONDS):
+                    while (await receive()).get("more_body", False):
+                        pass
+            message = {"type": "http.response.body", "body": b""}
+        await answer.send(message)
+
+    await error_response(error)(scope, receive, send)
+
+
 async def _until_disconnect(
     app: ASGIApp, scope: Scope, body: bytes, receive: Receive, answer: _Answer
 ) -> None:
@@ -184,15 +207,8 @@ async def _until_disconnect(
         watcher.cancel()
 
 
-async def _close_streams(context: RequestContext) -> None:
-    for stream in context.streams:
-        # One still running belongs to a task that its owner has cancelled already.
-        with suppress(RuntimeError, ServiceError):
-            await stream.aclose()
-
-
 def _timeout_ms(value: str) -> int:
-    if not value.isascii() or not value.isdigit() or not 1 <= int(value) < 1 << 53:
+    if not re.fullmatch(r"[0-9]{1,15}", value) or int(value) < 1:
         raise InvalidRequest(
             f"X-Request-Timeout-Ms: must be a positive number of milliseconds, got {quote(value)}",
             param="X-Request-Timeout-Ms",

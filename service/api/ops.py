@@ -1,10 +1,14 @@
-"""The operations port: probes and metrics, never in the public Service."""
+"""The operations port: probes, metrics and reloads, never in the public Service."""
+
+import uuid
 
 from fastapi import FastAPI, Request
-from fastapi.responses import PlainTextResponse, Response
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
+from service.adapters.fleet import Change
+from service.errors import NotReady, ServiceError
 from service.runtime import Phase, Status
 
 
@@ -27,6 +31,16 @@ def create_ops_app(status: Status, registry: CollectorRegistry) -> FastAPI:
         """200 while the service takes requests."""
         return _probe(status, status.phase is Phase.READY)
 
+    @app.post("/adapters/reload", response_model=Change)
+    async def reload() -> Change | Response:
+        """Read the configuration again; load and prove what is new, swap, drain what is old."""
+        try:
+            if status.reload is None:
+                raise NotReady(f"The service is {status.phase.value}.", retry_after=5)
+            return await status.reload()
+        except ServiceError as error:
+            return _refusal(error)
+
     @app.get("/metrics")
     def metrics(request: Request) -> Response:
         """Every series, in the format that the scraper accepts."""
@@ -34,6 +48,11 @@ def create_ops_app(status: Status, registry: CollectorRegistry) -> FastAPI:
         return Response(encode(registry), headers={"content-type": content_type})
 
     return app
+
+
+def _refusal(error: ServiceError) -> Response:
+    headers = {} if error.retry_after is None else {"retry-after": f"{error.retry_after:.0f}"}
+    return JSONResponse(error.body(uuid.uuid4().hex), error.status, headers)
 
 
 def _probe(status: Status, passed: bool) -> PlainTextResponse:

@@ -3,6 +3,8 @@
 import asyncio
 import signal
 import threading
+from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
 
 import uvicorn
@@ -15,8 +17,10 @@ _MAX_HEADER_BYTES = 64 * 1024
 _KEEP_ALIVE_SECONDS = 30
 
 
-def serve(public: FastAPI, ops: FastAPI, http: HttpSettings) -> bool:
+def serve(public: FastAPI, ops: FastAPI, http: HttpSettings, on_hangup: Callable[[], None]) -> bool:
     """Serve until a signal asks to stop; False when the public app did not start.
+
+    `on_hangup` is called, on the public loop, for every SIGHUP.
 
     The operations app has a thread and a loop of its own, so that it answers while the engine
     starts and a scrape does not hold up a token.
@@ -29,7 +33,9 @@ def serve(public: FastAPI, ops: FastAPI, http: HttpSettings) -> bool:
         # uvicorn raises again what made it stop, for whoever comes after it: nobody here does.
         signal.signal(number, _already_stopping)
     try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        # uvicorn exits where the app or its port does not start; the caller knows why.
+        with suppress(SystemExit), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.get_loop().add_signal_handler(signal.SIGHUP, on_hangup)
             runner.run(public_server.serve())
     finally:
         ops_server.should_exit = True

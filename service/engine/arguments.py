@@ -35,6 +35,8 @@ _OURS = {
 }
 """Arguments that would go round the service, and what to write instead."""
 
+_MAX_SLOTS = 8
+
 _DEFAULTS: dict[str, Any] = {"enable_prompt_tokens_details": True}
 
 
@@ -55,13 +57,21 @@ def parse_engine_arguments(settings: Settings) -> Namespace:
     parser = make_arg_parser(Parser())
     arguments = {key.replace("-", "_"): value for key, value in settings.engine.items()}
     _check_keys(arguments, {action.dest for action in parser._actions} - {"help"})
-    adapters = {"enable_lora": True} if settings.adapters else {}
+    adapters = _adapter_defaults(len(settings.adapters))
     chosen = {**_DEFAULTS, **adapters, **arguments, "model": str(settings.model.path)}
     chosen["served_model_name"] = [settings.model.name]
     parsed: Namespace = parser.parse_args(
         [word for item in chosen.items() for word in _words(*item)]
     )
     return parsed
+
+
+def _adapter_defaults(count: int) -> dict[str, Any]:
+    """vLLM's own default of one slot would run the adapters of a batch one after the other."""
+    if not count:
+        return {}
+    # One more than there are, so that a reload finds room for the new version beside the old.
+    return {"enable_lora": True, "max_loras": min(count + 1, _MAX_SLOTS)}
 
 
 def apply_environment(settings: Settings) -> None:

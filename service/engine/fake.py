@@ -7,7 +7,10 @@ import math
 import random
 import re
 from collections.abc import AsyncGenerator, Sequence
+from pathlib import Path
 
+from service.adapters.digest import file_digest
+from service.adapters.manifest import WEIGHTS_FILE
 from service.engine.protocol import (
     Adapter,
     ChatFrame,
@@ -30,6 +33,7 @@ from service.errors import (
 )
 from service.gate.gate import Gate
 from service.gate.stream import Progress, StreamObserver, gated
+from service.limits.quote import quote
 
 _WORDS = "the a one of and to in is it for on with as at by from this that be are was".split()
 _VOCAB_SIZE = 256 + 3
@@ -41,8 +45,9 @@ _FRAME = ChatFrame(before="<s><turn>user\n", after="<end><turn>")
 class FakeEngine:
     """Tokens are UTF-8 bytes; answers are words drawn from a hash of the whole request.
 
-    Implements `engine.protocol.Engine`. `token_seconds` paces the answers. JSON schemas and
-    regular expressions need a real grammar engine and are refused.
+    Implements `engine.protocol.Engine`. An adapter changes every answer, by the bytes of its
+    weights file alone, so two versions of one adapter never agree. `token_seconds` paces
+    the answers. JSON schemas and regular expressions need a real grammar engine and are refused.
     """
 
     def __init__(
@@ -58,6 +63,7 @@ class FakeEngine:
         self._observer = observer
         self._token_seconds = token_seconds
         self._adapters: dict[int, Adapter] = {}
+        self._weights: dict[int, str] = {}
         self.running = 0
         self.dead = False
 
@@ -96,7 +102,7 @@ class FakeEngine:
         for token_id in token_ids:
             if not 0 <= token_id < _VOCAB_SIZE:
                 raise InvalidRequest(
-                    f"tokens: ids are 0..{_VOCAB_SIZE - 1}, got {token_id}", param="tokens"
+                    f"tokens: ids are 0..{_VOCAB_SIZE - 1}, got {quote(token_id)}", param="tokens"
                 )
         return bytes(t for t in token_ids if t < 256).decode(errors="replace")
 
@@ -110,7 +116,7 @@ class FakeEngine:
     async def label_logprobs(
         self, prompt: Prompt, token_ids: Sequence[int], adapter: Adapter | None
     ) -> LabelRead:
-        draws = random.Random(_draw(prompt, adapter, "label"))
+        draws = random.Random(_draw(prompt, self.weights(adapter), "label"))
         logits = [draws.random() * 8 for _ in range(_VOCAB_SIZE)]
         total = math.log(sum(math.exp(logit) for logit in logits))
         read = _FakeGeneration(self, prompt, Sampling(max_tokens=1), adapter)
@@ -123,6 +129,24 @@ class FakeEngine:
         other = self._adapters.setdefault(adapter.engine_id, adapter)
         if other != adapter:
             raise ConfigurationError(f"adapter {adapter.name!r}: its id belongs to {other.name!r}")
+        try:
+            self.weights(adapter)
+        except OSError as error:
+            raise ConfigurationError(f"adapter {adapter.name!r}: {error.strerror}") from error
+
+    async def unload_adapter(self, adapter: Adapter) -> None:
+        self._weights.pop(adapter.engine_id, None)
+
+    async def resident_adapters(self) -> frozenset[int]:
+        return frozenset(self._weights)
+
+    def weights(self, adapter: Adapter | None) -> str:
+        """What stands for an adapter's weights, loaded when a request needs them."""
+        if adapter is None:
+            return ""
+        if adapter.engine_id not in self._weights:
+            self._weights[adapter.engine_id] = file_digest(Path(adapter.path) / WEIGHTS_FILE)
+        return self._weights[adapter.engine_id]
 
     async def check(self) -> None:
         if self.dead:
@@ -155,7 +179,7 @@ class _FakeGeneration:
         self._engine = engine
         self._prompt = prompt
         self._sampling = sampling
-        self._adapter = adapter
+        self._weights = engine.weights(adapter)
         self.slots = sampling.n
 
     async def start(self) -> AsyncGenerator[Chunk, None]:
@@ -193,14 +217,14 @@ class _FakeGeneration:
     def _words(self, index: int) -> list[str]:
         seed = self._sampling.seed if self._sampling.temperature else "greedy"
         draws = [
-            _draw(self._prompt, self._adapter, seed, 0 if seed == "greedy" else index, place)
+            _draw(self._prompt, self._weights, seed, 0 if seed == "greedy" else index, place)
             for place in range(self._sampling.max_tokens)
         ]
         if self._sampling.structure:
             choice = self._sampling.structure.choice or ()
             return [choice[int(draws[0] * len(choice))]]
         words = [" " + _WORDS[int(draw * len(_WORDS))] for draw in draws]
-        natural = 1 + int(_draw(self._prompt, self._adapter, "length") * 64)
+        natural = 1 + int(_draw(self._prompt, self._weights, "length") * 64)
         return words[:natural]
 
     def _reason(self, words: list[str]) -> FinishReason:
@@ -210,12 +234,13 @@ class _FakeGeneration:
     def _logprobs(self, index: int, place: int) -> list[TokenLogprob]:
         if self._sampling.logprobs is None:
             return []
-        best = math.log(0.5 + 0.4 * _draw(self._prompt, self._adapter, index, place))
-        top = [best - rank for rank in range(max(1, self._sampling.logprobs))]
-        return [TokenLogprob(best, top)]
+        best = 0.5 + 0.4 * _draw(self._prompt, self._weights, index, place)
+        others = [(1 - best) / 2**rank for rank in range(1, self._sampling.logprobs)]
+        top = [math.log(probability) for probability in (best, *others)]
+        return [TokenLogprob(top[0], top)]
 
 
-def _draw(prompt: Prompt, adapter: Adapter | None, *parts: object) -> float:
+def _draw(prompt: Prompt, weights: str, *parts: object) -> float:
     """A number in [0, 1) that depends on nothing but the arguments."""
-    key = repr((prompt.token_ids, adapter.name if adapter else None, parts)).encode()
+    key = repr((prompt.token_ids, weights, parts)).encode()
     return int.from_bytes(hashlib.blake2b(key, digest_size=7).digest()) / (1 << 56)

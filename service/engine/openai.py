@@ -2,7 +2,7 @@
 
 import json
 from argparse import Namespace
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -15,7 +15,7 @@ from vllm.lora.request import LoRARequest
 
 from service.context import RequestContext, current_context
 from service.engine.client import GatedClient, explain
-from service.engine.protocol import Adapter
+from service.engine.vllm import lora_request
 from service.errors import InvalidRequest, NotFound, ServiceError
 
 OpenAIAnswer = dict[str, Any] | AsyncGenerator[bytes, None]
@@ -31,6 +31,8 @@ class OpenAISurface:
     def __init__(self, state: State) -> None:
         self._state = state
         self._models = state.openai_serving_models
+        self._models.lora_requests = _RequestsAdapter()
+        self._models.model_name = _requests_model
 
     @classmethod
     async def create(cls, client: GatedClient, arguments: Namespace) -> "OpenAISurface":
@@ -38,12 +40,6 @@ class OpenAISurface:
         state = State()
         await init_app_state(client, state, arguments, await client.get_supported_tasks())
         return cls(state)
-
-    def add_adapter(self, adapter: Adapter) -> None:
-        """Serve an adapter that the engine has loaded under its name."""
-        self._models.lora_requests[adapter.name] = LoRARequest(
-            lora_name=adapter.name, lora_int_id=adapter.engine_id, lora_path=adapter.path
-        )
 
     async def chat(self, body: dict[str, Any]) -> OpenAIAnswer:
         """Answer a chat completion request."""
@@ -55,10 +51,45 @@ class OpenAISurface:
         request = _parse(CompletionRequest, body)
         return await _answer(self._state.openai_serving_completion.create_completion(request))
 
-    async def models(self) -> list[dict[str, Any]]:
-        """The model cards; their `root` is the name, where vLLM shows a folder of the server."""
-        cards = (await self._models.show_available_models()).data
-        return [card.model_dump() | {"root": card.id, "owned_by": "llm-service"} for card in cards]
+    async def models(self, adapters: Iterable[str]) -> list[dict[str, Any]]:
+        """The cards of the base model and of the adapters of these names.
+
+        Their `root` is the name itself, where vLLM shows a folder of the server.
+        """
+        (base,) = (await self._models.registry.show_available_models()).data
+        names = [(base.id, None), *((name, base.id) for name in adapters)]
+        return [
+            base.model_dump()
+            | {"id": name, "root": name, "parent": parent, "owned_by": "llm-service"}
+            for name, parent in names
+        ]
+
+
+class _RequestsAdapter(Mapping[str, LoRARequest]):
+    """Where vLLM's handlers look adapters up: it holds the one of the current request.
+
+    The registry has resolved the name by then, so there is one place that knows names, and the
+    request keeps the version it began with.
+    """
+
+    def __getitem__(self, name: str) -> LoRARequest:
+        context = current_context()
+        request = lora_request(context.adapter)
+        if request is None or name != context.model:
+            raise KeyError(name)
+        return request
+
+    def __iter__(self) -> Iterator[str]:
+        context = current_context()
+        return iter([context.model] if context.adapter else [])
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
+
+
+def _requests_model(adapter: LoRARequest | None = None) -> str:
+    """The name that the request asked for, where vLLM would answer the engine's own."""
+    return current_context().model
 
 
 def _parse(kind: type[BaseModel], body: dict[str, Any]) -> BaseModel:

@@ -9,21 +9,32 @@ FinishReason = Literal["stop", "length"]
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """The base model as served."""
+    """The base model as served; a `max_lora_rank` of 0 means that it takes no adapters."""
 
     name: str
     digest: str
     max_model_len: int
     max_num_seqs: int
+    max_lora_rank: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Adapter:
-    """A fine-tuned adapter: `engine_id` is unique for its bytes while the engine lives."""
+    """One version of a fine-tuned adapter.
+
+    `engine_id` is never used twice while the engine lives; `digest` is the manifest's, and `path`
+    a folder whose bytes do not change.
+    """
 
     name: str
     engine_id: int
     path: str
+    digest: str
+
+    @property
+    def engine_name(self) -> str:
+        """A name that two versions never share: the engine's cached blocks are keyed by it."""
+        return f"{self.name}@{self.digest.removeprefix('sha256:')[:12]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +180,17 @@ class Engine(Protocol):
         """Log-probabilities of at most MAX_READ_IDS tokens as the next one."""
 
     async def load_adapter(self, adapter: Adapter) -> None:
-        """Load an adapter's weights; ConfigurationError if the engine refuses them."""
+        """Load an adapter's weights; ConfigurationError if the engine refuses them.
+
+        More may be loaded than the engine has room for: the least recently used one leaves, and
+        comes back from its folder when a request needs it.
+        """
+
+    async def unload_adapter(self, adapter: Adapter) -> None:
+        """Forget an adapter's weights; nothing happens if they are not resident."""
+
+    async def resident_adapters(self) -> frozenset[int]:
+        """The `engine_id` of every adapter whose weights are in the engine's memory."""
 
     async def check(self) -> None:
         """Raise EngineDead if the engine has ended."""

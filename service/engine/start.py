@@ -1,12 +1,12 @@
 """Starting vLLM behind the gate."""
 
+from service.adapters.digest import base_model_digest
 from service.engine.arguments import parse_engine_arguments
 from service.engine.openai import OpenAISurface
 from service.engine.protocol import ModelInfo
 from service.engine.vllm import VllmEngine, start_llm
 from service.gate.gate import Gate
 from service.gate.stream import StreamObserver
-from service.model.digest import base_model_digest
 from service.settings import Settings
 
 
@@ -18,7 +18,14 @@ async def start_vllm(
     digest = base_model_digest(settings.model.path)
     llm = start_llm(arguments)
     max_num_seqs = llm.vllm_config.scheduler_config.max_num_seqs
-    model = ModelInfo(settings.model.name, digest, llm.model_config.max_model_len, max_num_seqs)
+    lora = llm.vllm_config.lora_config
+    model = ModelInfo(
+        settings.model.name,
+        digest,
+        llm.model_config.max_model_len,
+        max_num_seqs,
+        max_lora_rank=lora.max_lora_rank if lora else 0,
+    )
     gate.capacity = settings.gate.max_in_flight or max_num_seqs
     engine = VllmEngine(llm, model, gate, observer)
     return engine, await OpenAISurface.create(engine.client, arguments)

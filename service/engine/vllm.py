@@ -2,6 +2,7 @@
 
 from argparse import Namespace
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from copy import deepcopy
 from functools import lru_cache
 from typing import Any
@@ -33,6 +34,7 @@ from service.engine.protocol import (
 from service.errors import ConfigurationError, EngineDead, InvalidRequest
 from service.gate.gate import Gate
 from service.gate.stream import StreamObserver
+from service.limits.quote import quote
 
 _PLACEHOLDER = "\N{OBJECT REPLACEMENT CHARACTER}"
 
@@ -102,7 +104,8 @@ class VllmEngine:
         for token_id in token_ids:
             if not 0 <= token_id < self._vocab_size:
                 raise InvalidRequest(
-                    f"tokens: ids are 0..{self._vocab_size - 1}, got {token_id}", param="tokens"
+                    f"tokens: ids are 0..{self._vocab_size - 1}, got {quote(token_id)}",
+                    param="tokens",
                 )
         text: str = self._tokenizer.decode(list(token_ids))
         return text
@@ -114,10 +117,11 @@ class VllmEngine:
             tokens_input(prompt.token_ids),
             _sampling_params(sampling),
             "",
-            lora_request=_lora_request(adapter),
+            lora_request=lora_request(adapter),
         )
-        async for output in stream:
-            yield _chunk(output)
+        async with aclosing(stream):
+            async for output in stream:
+                yield _chunk(output)
 
     async def label_logprobs(
         self, prompt: Prompt, token_ids: Sequence[int], adapter: Adapter | None
@@ -126,7 +130,7 @@ class VllmEngine:
             tokens_input(prompt.token_ids),
             _read_params(tuple(token_ids)),
             "",
-            lora_request=_lora_request(adapter),
+            lora_request=lora_request(adapter),
         )
         outputs = [output async for output in stream]  # to its end, which frees the permit
         if not outputs:
@@ -140,13 +144,25 @@ class VllmEngine:
 
     async def load_adapter(self, adapter: Adapter) -> None:
         try:
-            await self._llm.add_lora(_lora_request(adapter))
-        except EngineDeadError:
-            raise
+            await self._llm.add_lora(lora_request(adapter))
+        except EngineDeadError as error:
+            raise explain(error) or error from error
         except Exception as error:
             raise ConfigurationError(
                 f"adapter {adapter.name!r}: the engine refuses it: {error}"
             ) from error
+
+    async def unload_adapter(self, adapter: Adapter) -> None:
+        try:
+            await self._llm.remove_lora(adapter.engine_id)
+        except EngineDeadError as error:
+            raise explain(error) or error from error
+
+    async def resident_adapters(self) -> frozenset[int]:
+        try:
+            return frozenset(await self._llm.list_loras())
+        except EngineDeadError as error:
+            raise explain(error) or error from error
 
     async def check(self) -> None:
         if self._llm.errored:
@@ -175,11 +191,16 @@ def start_llm(arguments: Namespace) -> AsyncLLM:
         ) from error
 
 
-def _lora_request(adapter: Adapter | None) -> LoRARequest | None:
+def lora_request(adapter: Adapter | None) -> LoRARequest | None:
+    """What vLLM calls an adapter.
+
+    It takes two requests of one name for equal and hashes name and path into every cached block,
+    so the name is the version's own.
+    """
     if adapter is None:
         return None
     return LoRARequest(
-        lora_name=adapter.name, lora_int_id=adapter.engine_id, lora_path=adapter.path
+        lora_name=adapter.engine_name, lora_int_id=adapter.engine_id, lora_path=adapter.path
     )
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -55,9 +56,9 @@ class Gate:
         """Requests that wait."""
         return len(self._waiting)
 
-    def check_room(self) -> None:
+    def check_room(self, slots: int = 1) -> None:
         """Raise QueueFull if a request that came now would be refused."""
-        if self.in_flight >= self.capacity and self.queued >= self.max_queued:
+        if not self._fits(slots) and self.queued >= self.max_queued:
             raise QueueFull(
                 f"The server is full: {self.in_flight} sequences run and {self.queued} requests "
                 f"wait (limit {self.max_queued}). Try again later.",
@@ -71,11 +72,11 @@ class Gate:
         deadline passes before its turn.
         """
         slots = min(slots, self.capacity)
-        if not self._waiting and self.in_flight + slots <= self.capacity:
+        if self._fits(slots):
             self.in_flight += slots
             self._tell()
             return Permit(self, slots)
-        self.check_room()
+        self.check_room(slots)
         return await self._wait(context, slots)
 
     def release(self, slots: int) -> None:
@@ -96,7 +97,8 @@ class Gate:
             if ticket.granted.done() and not ticket.granted.cancelled():
                 self.release(slots)
             else:
-                self._waiting.remove(ticket)
+                with suppress(ValueError):  # passed over since it was cancelled
+                    self._waiting.remove(ticket)
                 self._dispatch()
                 self._tell()
             if isinstance(error, TimeoutError):
@@ -109,9 +111,14 @@ class Gate:
         context.queue_seconds = max(context.queue_seconds, time.monotonic() - started)
         return Permit(self, slots)
 
+    def _fits(self, slots: int) -> bool:
+        return not self._waiting and self.in_flight + slots <= self.capacity
+
     def _dispatch(self) -> None:
         while self._waiting and self.in_flight + self._waiting[0].slots <= self.capacity:
             ticket = self._waiting.popleft()
+            if ticket.granted.cancelled():  # its task has yet to run and leave
+                continue
             self.in_flight += ticket.slots
             ticket.granted.set_result(None)
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from service.errors import InvalidRequest, UnsupportedFeature
-from service.limits.quote import quote
+from service.limits.quote import quote, quote_name
 from service.limits.structure import check_choice, check_regex, check_schema
 from service.settings import LimitSettings, nearest
 
@@ -48,7 +48,8 @@ def check_body(body: Mapping[str, Any], fields: frozenset[str], limits: LimitSet
     """Raise InvalidRequest for the first field that is unknown, missing or over its cap."""
     for name in body.keys() - fields - _IGNORED:
         raise UnsupportedFeature(
-            f"{name}: not a field of this route{nearest(name, fields)}", param=name
+            f"{quote_name(name)}: not a field of this route{nearest(name, fields)}",
+            param=quote_name(name),
         )
     if not isinstance(body.get("model"), str):
         raise InvalidRequest(
@@ -58,11 +59,10 @@ def check_body(body: Mapping[str, Any], fields: frozenset[str], limits: LimitSet
         _check_count(body.get(name), getattr(limits, cap), name)
     for name, cap in _LENGTHS.items():
         _check_length(body.get(name), getattr(limits, cap), name)
-    stop = body.get("stop")
-    for entry in stop if isinstance(stop, list) else [stop]:
-        _check_text(entry, limits.stop_bytes, "stop")
-    for entry in body.get("bad_words") or ():
-        _check_text(entry, limits.stop_bytes, "bad_words")
+    for name in ("stop", "bad_words"):
+        entries = body.get(name)
+        for entry in entries if isinstance(entries, list) else [entries]:
+            _check_text(entry, limits.stop_bytes, name)
     if body.get("messages") == []:
         raise InvalidRequest("messages: at least 1, got an empty list", param="messages")
     _check_prompts(body, limits)

@@ -1,4 +1,4 @@
-"""How a given value is shown in a message: short, on one line, never a whole prompt."""
+"""How a given value or name is shown in a message: short, on one line, never a whole prompt."""
 
 _MAX_CHARS = 40
 
@@ -18,3 +18,9 @@ def quote(value: object) -> str:
     if isinstance(value, int) and value.bit_length() > 128:
         return f"an integer of {value.bit_length()} bits"
     return repr(value)[:_MAX_CHARS]
+
+
+def quote_name(name: str) -> str:
+    """A field's name as the caller gave it, without quotes; cut when it is long."""
+    shown = repr(name[:_MAX_CHARS])[1:-1]
+    return shown if len(name) <= _MAX_CHARS else f"{shown}..."

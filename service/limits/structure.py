@@ -1,7 +1,9 @@
 """Caps on structured output: grammars are compiled by one thread, so a large one stalls all."""
 
 import json
+import math
 import re
+import warnings
 from collections.abc import Sequence
 from re import _constants as opcodes  # type: ignore[attr-defined]
 from re import _parser as regex_parser  # type: ignore[attr-defined]
@@ -56,7 +58,9 @@ def check_regex(pattern: Any, limits: LimitSettings, param: str) -> None:
         )
     _check_bytes(pattern, limits.regex_bytes, param)
     try:
-        expansion = _expansion(regex_parser.parse(pattern))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about the caller's pattern, not about our code
+            expansion = _expansion(regex_parser.parse(pattern))
     except (re.error, OverflowError) as error:
         raise InvalidRequest(
             f"{param}: not a valid regular expression: {error}", param=param
@@ -104,6 +108,8 @@ def _depth(node: Any) -> int:
 
 
 def _check_nodes(node: Any, limits: LimitSettings, param: str) -> None:
+    if isinstance(node, float) and not math.isfinite(node):
+        raise InvalidRequest(f"{param}: numbers must be finite, got {node}", param=param)
     if isinstance(node, list):
         for child in node:
             _check_nodes(child, limits, param)
@@ -116,6 +122,9 @@ def _check_nodes(node: Any, limits: LimitSettings, param: str) -> None:
             )
         if key == "pattern" and isinstance(value, str):
             check_regex(value, limits, f"{param}.pattern")
+        if key == "patternProperties" and isinstance(value, dict):
+            for pattern in value:
+                check_regex(pattern, limits, f"{param}.patternProperties")
         _check_nodes(value, limits, param)
 
 
@@ -129,6 +138,12 @@ def _expansion(tree: Any) -> int:
             total += max(1, int(times)) * _expansion(repeated)
         elif operation is opcodes.SUBPATTERN:
             total += _expansion(argument[-1])
+        elif operation in (opcodes.ASSERT, opcodes.ASSERT_NOT):
+            total += _expansion(argument[1])
+        elif operation is opcodes.ATOMIC_GROUP:
+            total += _expansion(argument)
+        elif operation is opcodes.GROUPREF_EXISTS:
+            total += sum(_expansion(branch) for branch in argument[1:] if branch)
         elif operation is opcodes.BRANCH:
             total += sum(_expansion(branch) for branch in argument[1])
         else:

@@ -1,33 +1,27 @@
 """The service's own Prometheus series, beside vLLM's `vllm:*` in the same registry."""
 
-from collections.abc import Sequence
-
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from service.context import RequestContext
+from service.telemetry.classification import ClassificationMetrics
 
 _LATENCY = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 3, 5, 7.5, 10, 15, 20, 30, 60, 120, 300)
 _TOKEN_LATENCY = (0.001, 0.0025, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1, 5)
-_SCORE = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1)
-_READS = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256)
-
-OTHER_LABEL = "other"
 
 
 class Metrics:
     """Observes the gate, its streams and the HTTP requests.
 
     Label values are bounded: `model` is a served name, or `none` where no served model was asked
-    for; `route` is a route's template, or `unmatched`; `label` is one of an adapter's own, or
-    `OTHER_LABEL`.
+    for; `route` is a route's template, or `unmatched`; `outcome` is ok, invalid, refused,
+    deadline, cancelled or error.
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self.registry = registry
+        self.classification = ClassificationMetrics(registry)
         self.requests = Counter(
             "inference_requests_total",
-            "Requests by route, model and outcome (ok, invalid, refused, deadline, cancelled, "
-            "error).",
+            "Requests by route, model and outcome.",
             ["route", "model", "outcome"],
             registry=registry,
         )
@@ -74,33 +68,6 @@ class Metrics:
             registry=registry,
         )
 
-        self.classifications = Counter(
-            "inference_classifications_total",
-            "Labels given to inputs: an adapter's by name, a request's own as `other`.",
-            ["model", "label"],
-            registry=registry,
-        )
-        self.abstentions = Counter(
-            "inference_classification_abstentions_total",
-            "Inputs that were given no label.",
-            ["model"],
-            registry=registry,
-        )
-        self.classification_score = Histogram(
-            "inference_classification_score",
-            "Probability of an input's best label, whether it was given or not.",
-            ["model"],
-            buckets=_SCORE,
-            registry=registry,
-        )
-        self.classification_reads = Histogram(
-            "inference_classification_reads",
-            "Engine reads that an input took.",
-            ["model"],
-            buckets=_READS,
-            registry=registry,
-        )
-
     def gate_changed(self, in_flight: int, queued: int) -> None:
         """Follow the gate's occupation."""
         self.in_flight.set(in_flight)
@@ -129,17 +96,6 @@ class Metrics:
         context.completion_tokens += completion
         for kind, count in (("prompt", prompt), ("cached", cached), ("completion", completion)):
             self.tokens.labels(context.model, kind).inc(count)
-
-    def classified(
-        self, context: RequestContext, labels: Sequence[str], score: float, reads: int
-    ) -> None:
-        """An input was given these labels, none when the answer abstained."""
-        for label in labels:
-            self.classifications.labels(context.model, label).inc()
-        if not labels:
-            self.abstentions.labels(context.model).inc()
-        self.classification_score.labels(context.model).observe(score)
-        self.classification_reads.labels(context.model).observe(reads)
 
     def answered(self, context: RequestContext, route: str, outcome: str) -> None:
         """A request ended."""

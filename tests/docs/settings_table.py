@@ -56,7 +56,8 @@ def _section(annotation: Any) -> type[Section] | None:
 def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
-    return f"`{json.dumps(field.get_default(call_default_factory=True, validated_data={}))}`"
+    default = field.get_default(call_default_factory=True, validated_data={})
+    return f"`{json.dumps(default, default=str)}`"
 
 
 def _what(field: FieldInfo) -> str:

@@ -18,14 +18,14 @@ def test_every_key_is_explained() -> None:
 def test_nested_keys_defaults_and_entries_of_lists_are_listed() -> None:
     rows = settings_table().splitlines()
     assert "| `http.port` | `8000` | Public port. |" in rows
-    assert any(row.startswith("| `adapters[].name` | required |") for row in rows)
+    assert any(row.startswith("| `adapters[].source` | required |") for row in rows)
 
 
 def test_the_text_around_the_table_is_kept() -> None:
-    text = with_table(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    text = with_table(f"before\n{BEGIN}\nout of date\n{END}\nafter\n")
     assert text.startswith(f"before\n{BEGIN}\n| key ")
     assert text.endswith(f" |\n{END}\nafter\n")
-    assert "old" not in text
+    assert "out of date" not in text
 
 
 def test_a_readme_without_markers_is_refused() -> None:

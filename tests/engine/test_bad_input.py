@@ -43,7 +43,7 @@ TABLE = [
     ("top_p", {"top_p": 0}, "top_p"),
     ("max_tokens", {"max_tokens": -3}, "max_tokens"),
     ("messages", {"messages": []}, "messages"),
-    ("role", {"messages": [{"role": "user"}]}, "messages"),
+    ("messages type", {"messages": "hi"}, "messages"),
     ("response_format", {"response_format": {"type": "grammar"}}, "response_format.type"),
     ("image", {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, ""),
 ]

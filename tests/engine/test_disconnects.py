@@ -12,14 +12,13 @@ CLIENTS = 200
 
 async def _leave_early(client: httpx.AsyncClient, dice: random.Random) -> None:
     stream = dice.random() < 0.5
-    path, prompt = dice.choice(
-        [
-            ("/v1/generate", {"prompt": "a"}),
-            ("/v1/completions", {"prompt": "a", "ignore_eos": True}),
-            ("/v1/chat/completions", {"messages": [{"role": "user", "content": "a"}]}),
-        ]
-    )
-    body = {"model": "tiny", "max_tokens": 1500, "stream": stream, "n": 2} | prompt
+    prompts: dict[str, dict[str, object]] = {
+        "/v1/generate": {"prompt": "a"},
+        "/v1/completions": {"prompt": "a", "ignore_eos": True},
+        "/v1/chat/completions": {"messages": [{"role": "user", "content": "a"}]},
+    }
+    path = dice.choice(list(prompts))
+    body = {"model": "tiny", "max_tokens": 1500, "stream": stream, "n": 2} | prompts[path]
     try:
         async with asyncio.timeout(dice.uniform(0.01, 2)):
             async with client.stream("POST", path, json=body) as answer:

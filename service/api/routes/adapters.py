@@ -1,31 +1,42 @@
 """GET /v1/adapters."""
 
-from typing import Literal
-
 from fastapi import APIRouter
 
+from service.adapters.manifest import ClassificationManifest
+from service.adapters.registry import Entry
+from service.adapters.version import ServedVersion
 from service.api.dependencies import TheRuntime
-from service.api.schemas.base import AnswerBody
+from service.api.schemas.adapters import AdapterBody, AdapterList, ProofBody
 
 router = APIRouter(tags=["models"])
 
 
-class AdapterBody(AnswerBody):
-    """One adapter that requests may name as their model."""
-
-    name: str
-    state: Literal["loaded"]
-
-
-class AdapterList(AnswerBody):
-    """The adapters served here."""
-
-    object: Literal["list"] = "list"
-    data: list[AdapterBody]
-
-
 @router.get("/v1/adapters")
 async def adapters(runtime: TheRuntime) -> AdapterList:
-    """The adapters that are loaded."""
-    loaded = runtime.adapters.all()
-    return AdapterList(data=[AdapterBody(name=a.name, state="loaded") for a in loaded])
+    """The adapters: what each is, what its golden examples showed, and whether it is served."""
+    entries = runtime.adapters.entries
+    return AdapterList(data=[_body(name, entries[name]) for name in sorted(entries)])
+
+
+def _body(name: str, entry: Entry) -> AdapterBody:
+    if not isinstance(entry, ServedVersion):
+        return AdapterBody(name=name, state="quarantined", reason=entry.shown)
+    manifest, proof = entry.manifest, entry.proof
+    labels = manifest.classification.labels if isinstance(manifest, ClassificationManifest) else ()
+    return AdapterBody(
+        name=name,
+        state="serving",
+        version=manifest.version,
+        digest=entry.adapter.digest,
+        task=manifest.task,
+        labels=list(labels) or None,
+        load_seconds=round(entry.load_seconds, 3),
+        proof=proof
+        and ProofBody(
+            passed=proof.result.passed,
+            total=proof.result.total,
+            accuracy=proof.result.accuracy,
+            min_accuracy=proof.min_accuracy,
+            seconds=round(proof.seconds, 3),
+        ),
+    )

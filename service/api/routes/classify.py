@@ -31,7 +31,7 @@ from service.context import RequestContext
 from service.engine.protocol import Adapter
 from service.errors import InvalidRequest, UnsupportedFeature
 from service.runtime import Runtime
-from service.telemetry.metrics import OTHER_LABEL
+from service.telemetry.classification import OTHER_LABEL
 
 router = APIRouter(route_class=JsonRoute, tags=["classification"])
 
@@ -108,7 +108,7 @@ class _Answer:
             return FailureBody(index=outcome.index, error=error)
         result, score = outcome.result, outcome.score
         self.scores.append(score)
-        self.runtime.metrics.classified(
+        self.runtime.metrics.classification.classified(
             self.context, self._given(result), result.score, score.reads
         )
         return ClassificationBody(

@@ -28,7 +28,11 @@ from service.runtime import Runtime
 router = APIRouter(route_class=JsonRoute, tags=["generation"])
 
 
-@router.post("/v1/generate", response_model=GenerateAnswer)
+@router.post(
+    "/v1/generate",
+    response_model=GenerateAnswer,
+    responses={200: {"content": {"text/event-stream": {}}}},
+)
 async def generate(
     body: GenerateRequest, runtime: TheRuntime, context: TheContext
 ) -> GenerateAnswer | EventStream | Response:

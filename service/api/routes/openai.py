@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Request
 from fastapi.responses import JSONResponse, Response
 
+from service.adapters.version import ServedVersion
 from service.api.dependencies import TheContext, TheRuntime, select_model
 from service.api.json_body import JsonRoute
 from service.api.sse import event_stream
@@ -41,7 +42,9 @@ async def completions(
 @router.get("/v1/models")
 async def models(request: Request, runtime: TheRuntime) -> dict[str, Any]:
     """The base model and the adapters."""
-    return {"object": "list", "data": await _surface(request).models()}
+    entries = runtime.adapters.entries
+    served = [name for name, entry in entries.items() if isinstance(entry, ServedVersion)]
+    return {"object": "list", "data": await _surface(request).models(served)}
 
 
 async def _response(answer: OpenAIAnswer) -> Response:

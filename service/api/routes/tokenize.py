@@ -4,13 +4,13 @@ from fastapi import APIRouter
 
 from service.api.dependencies import TheContext, TheRuntime, select_model
 from service.api.json_body import JsonRoute
+from service.api.schemas.base import conversation
 from service.api.schemas.tokenize import (
     DetokenizeAnswer,
     DetokenizeRequest,
     TokenizeAnswer,
     TokenizeRequest,
 )
-from service.engine.protocol import Message
 
 router = APIRouter(route_class=JsonRoute, tags=["tokenization"])
 
@@ -22,7 +22,7 @@ async def tokenize(
     """The token ids that the model would read for a prompt or a conversation."""
     select_model(body.model, runtime, context)
     if body.messages is not None:
-        messages = [Message(message.role, message.content) for message in body.messages]
+        messages = conversation(body.messages, runtime.settings.limits)
         prompt = await runtime.engine.render_chat(messages)
     else:
         prompt = await runtime.engine.render(body.prompt or "")

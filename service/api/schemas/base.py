@@ -1,6 +1,12 @@
 """What all bodies share."""
 
+from collections.abc import Sequence
+
 from pydantic import BaseModel, ConfigDict, Field
+
+from service.engine.protocol import Message
+from service.errors import InvalidRequest
+from service.settings import LimitSettings
 
 
 class RequestBody(BaseModel):
@@ -20,6 +26,15 @@ class ChatMessage(RequestBody):
 
     role: str = Field(min_length=1, max_length=32, examples=["user"])
     content: str
+
+
+def conversation(messages: Sequence[ChatMessage], limits: LimitSettings) -> list[Message]:
+    """The messages for the engine; InvalidRequest for more than the cap."""
+    if len(messages) > limits.messages:
+        raise InvalidRequest(
+            f"messages: at most {limits.messages}, got {len(messages)}", param="messages"
+        )
+    return [Message(message.role, message.content) for message in messages]
 
 
 class TimingBody(AnswerBody):

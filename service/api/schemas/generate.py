@@ -4,10 +4,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from service.api.schemas.base import AnswerBody, ChatMessage, RequestBody, TimingBody
-from service.engine.protocol import Adapter, Message, Sampling, Structure
+from service.api.schemas.base import (
+    AnswerBody,
+    ChatMessage,
+    RequestBody,
+    TimingBody,
+    conversation,
+)
+from service.engine.protocol import Adapter, Sampling, Structure
 from service.errors import InvalidRequest
 from service.generation import GenerationRequest
+from service.limits.quote import quote
 from service.limits.structure import check_choice, check_regex, check_schema
 from service.settings import LimitSettings
 
@@ -81,14 +88,10 @@ class GenerateRequest(RequestBody):
         stop = [self.stop] if isinstance(self.stop, str) else self.stop or []
         _check_stop(stop, limits)
         if self.n > limits.n:
-            raise InvalidRequest(f"n: at most {limits.n}, got {self.n}", param="n")
-        if self.messages and len(self.messages) > limits.messages:
-            raise InvalidRequest(
-                f"messages: at most {limits.messages}, got {len(self.messages)}", param="messages"
-            )
+            raise InvalidRequest(f"n: at most {limits.n}, got {quote(self.n)}", param="n")
         return GenerationRequest(
             prompt=self.prompt,
-            messages=[Message(m.role, m.content) for m in self.messages] if self.messages else None,
+            messages=conversation(self.messages, limits) if self.messages else None,
             max_tokens=self.max_tokens,
             sampling=Sampling(
                 max_tokens=self.max_tokens or 1,

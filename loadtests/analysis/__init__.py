@@ -1,0 +1,1 @@
+"""From records to numbers, and from numbers to a verdict."""

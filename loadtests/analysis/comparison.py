@@ -1,0 +1,182 @@
+"""Two servers (or two versions) on the same requests: what differs, and whether it is noise."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from loadtests.analysis.latency import token_gaps, tpot
+from loadtests.analysis.objectives import Objectives
+from loadtests.analysis.statistics import QUANTILES, Values, least_samples
+from loadtests.protocol.record import Record
+
+DRAWS = 2000
+_BATCH = 200_000
+_LEVEL = 0.95
+# Requests next to each other met the same queue: they are drawn in blocks of this share of a run.
+_BLOCK = 0.02
+
+# The place of a request in the plans of the rounds.
+Key = tuple[int, int, int]
+
+
+class Delta(BaseModel):
+    """A number of both sides; `change` is second/first - 1, its interval at 95%.
+
+    The verdict is on the second, and is sure of all deltas of a comparison at once (Bonferroni):
+    two runs of the same server differ in any of them in one comparison of twenty.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    metric: str
+    statistic: str
+    first: float
+    second: float
+    change: float
+    interval: tuple[float, float]
+    verdict: Literal["better", "worse", "no difference"]
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One side's requests by their place in the plan, in order of their due instants."""
+
+    name: str
+    records: dict[Key, Record]
+
+
+def side(name: str, rounds: Sequence[Sequence[Record]]) -> Side:
+    """The measured requests of several rounds of one server."""
+    records = {
+        (number, record.index, record.turn): record
+        for number, rows in enumerate(rounds)
+        for record in sorted(rows, key=lambda r: (r.due, r.index, r.turn))
+        if record.stage != "warmup" and record.outcome != "cancelled"
+    }
+    return Side(name, records)
+
+
+# Lower is better for latency, higher for goodput.
+_LATENCIES: dict[str, Callable[[Record], float | None]] = {
+    "ttft": lambda r: r.chunks[0] if r.chunks else None,
+    "itl": lambda r: float(np.mean(token_gaps(r))) if len(r.chunks) > 1 else None,
+    "tpot": tpot,
+    "e2e": lambda r: r.e2e if r.task == "generate" else None,
+    "classify": lambda r: r.e2e if r.task == "classify" else None,
+}
+_STATISTICS = ("mean", "p50", "p90", "p99")
+
+
+def compare(
+    first: Side, second: Side, objectives: Objectives | None, *, paired: bool, seed: int = 0
+) -> list[Delta]:
+    """Every delta there are enough requests for.
+
+    Paired, both sides are drawn by the same blocks of requests, so that what a request asks for
+    cancels out; unpaired (other plans), each by its own. ITL is a request's mean.
+    """
+    found: list[tuple[str, str, float, float, Values]] = []
+    rng = np.random.default_rng(seed)
+    for metric, of in _LATENCIES.items():
+        a, b = _values(first, second, of, paired)
+        names = [s for s in _STATISTICS if min(len(a), len(b)) >= _least(s)]
+        if names:
+            found += _ratios(metric, names, a, b, rng, paired)
+    if objectives is not None:
+        met = objectives.met
+        a, b = (np.array([float(met(r)) for r in s.records.values()]) for s in (first, second))
+        if min(len(a), len(b)) >= _least("mean") and (not paired or len(a) == len(b)):
+            found += _ratios("goodput", ["mean"], a, b, rng, paired)
+    return [_delta(*row, count=len(found)) for row in found]
+
+
+def regressions(deltas: Sequence[Delta], limit: float) -> list[Delta]:
+    """The deltas that are surely worse, and by more than `limit` (0.05 is 5%)."""
+    return [d for d in deltas if d.verdict == "worse" and abs(d.change) > limit]
+
+
+def _least(statistic: str) -> int:
+    return least_samples(QUANTILES[statistic]) if statistic in QUANTILES else 10
+
+
+def _values(
+    first: Side, second: Side, of: Callable[[Record], float | None], paired: bool
+) -> tuple[Values, Values]:
+    a, b = (
+        {key: value for key, r in s.records.items() if r.ok and (value := of(r)) is not None}
+        for s in (first, second)
+    )
+    if not paired:
+        return np.array(list(a.values())), np.array(list(b.values()))
+    both = [key for key in a if key in b]
+    return np.array([a[key] for key in both]), np.array([b[key] for key in both])
+
+
+def _ratios(
+    metric: str, names: list[str], a: Values, b: Values, rng: np.random.Generator, paired: bool
+) -> list[tuple[str, str, float, float, Values]]:
+    """Each statistic of both sides, and of DRAWS samples of them the ratios."""
+    ratios: list[Values] = []
+    batch = max(1, _BATCH // max(len(a), len(b)))
+    for start in range(0, DRAWS, batch):
+        draws = min(batch, DRAWS - start)
+        mine = _resample(len(a), draws, rng)
+        other = mine if paired else _resample(len(b), draws, rng)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratios.append(_describe(b[other], names) / _describe(a[mine], names))
+    drawn = np.concatenate(ratios)
+    before, after = _describe(a[None, :], names)[0], _describe(b[None, :], names)[0]
+    return [
+        (metric, name, float(before[i]), float(after[i]), drawn[:, i])
+        for i, name in enumerate(names)
+    ]
+
+
+def _resample(count: int, draws: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Indices of circular block bootstraps (Politis and Romano, 1992), a row each."""
+    length = max(1, round(count * _BLOCK))
+    starts = rng.integers(count, size=(draws, -(-count // length)))
+    return ((starts[..., None] + np.arange(length)) % count).reshape(draws, -1)[:, :count]
+
+
+def _describe(values: Values, names: list[str]) -> Values:
+    """A column for each statistic of the rows of `values`, quantiles interpolated."""
+    ranked = np.sort(values, axis=1)
+    columns = []
+    for name in names:
+        if name == "mean":
+            columns.append(ranked.mean(axis=1))
+            continue
+        place = QUANTILES[name] * (ranked.shape[1] - 1)
+        low = int(place)
+        high = min(low + 1, ranked.shape[1] - 1)
+        columns.append(ranked[:, low] + (place - low) * (ranked[:, high] - ranked[:, low]))
+    return np.stack(columns, axis=1)
+
+
+def _delta(
+    metric: str, statistic: str, first: float, second: float, ratios: Values, count: int
+) -> Delta:
+    changes = ratios[np.isfinite(ratios)] - 1
+    if first == 0 or len(changes) == 0:
+        changes = np.zeros(1)
+    low, high = np.quantile(changes, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
+    sure = (1 - _LEVEL) / count / 2
+    least, most = np.quantile(changes, [sure, 1 - sure])
+    higher_is_worse = metric != "goodput"
+    verdict: Literal["better", "worse", "no difference"] = "no difference"
+    if least > 0 or most < 0:
+        verdict = "worse" if (least > 0) == higher_is_worse else "better"
+    return Delta(
+        metric=metric,
+        statistic=statistic,
+        first=first,
+        second=second,
+        change=second / first - 1 if first else 0.0,
+        interval=(float(low), float(high)),
+        verdict=verdict,
+    )

@@ -1,0 +1,56 @@
+"""The server's own counters, from the Prometheus text of its metrics port."""
+
+from dataclasses import dataclass
+
+from prometheus_client.parser import text_string_to_metric_families
+
+# Requests at these routes are ours; probes and lists of models are not.
+_ROUTES = ("/v1/generate", "/v1/classify", "/v1/chat/completions", "/v1/completions")
+
+# This service's words first: it may show the engine's beside its own.
+_WORDS = {
+    "inference": ("inference_requests_total", "inference_tokens_total:completion"),
+    "vllm": ("vllm:request_success_total", "vllm:generation_tokens_total"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """What a server counted, and in whose words: `inference` (this service) or `vllm`.
+
+    vLLM counts each prompt of a batch as a request, and only those that ended.
+    """
+
+    words: str
+    requests: float = 0.0
+    completion_tokens: float = 0.0
+
+
+def read_counters(text: str) -> list[Counters]:
+    """The counters of a metrics page in each of the words it knows."""
+    sums: dict[str, float] = {}
+    known: set[str] = set()
+    for family in text_string_to_metric_families(text):
+        known.add(family.name)
+        for sample in family.samples:
+            if sample.labels.get("route", _ROUTES[0]) in _ROUTES:
+                for key in (sample.name, f"{sample.name}:{sample.labels.get('kind')}"):
+                    sums[key] = sums.get(key, 0.0) + sample.value
+    return [
+        Counters(words, sums.get(requests, 0.0), sums.get(tokens, 0.0))
+        for words, (requests, tokens) in _WORDS.items()
+        if requests.removesuffix("_total") in known
+    ]
+
+
+def counted(start: str, end: str) -> Counters | None:
+    """What was counted between two readings of a metrics page; None if it has no such counter."""
+    before = {counters.words: counters for counters in read_counters(start)}
+    for after in read_counters(end):
+        base = before.get(after.words, Counters(after.words))
+        return Counters(
+            after.words,
+            after.requests - base.requests,
+            after.completion_tokens - base.completion_tokens,
+        )
+    return None

@@ -1,0 +1,121 @@
+"""The result of comparing two servers or two results."""
+
+from collections.abc import Sequence
+
+from pydantic import BaseModel, ConfigDict
+
+from loadtests.analysis.comparison import DRAWS, Delta, compare, regressions, side
+from loadtests.analysis.objectives import Objectives
+from loadtests.analysis.result import Exit, Result
+from loadtests.analysis.series import curves
+from loadtests.analysis.summary import Summary, summarize
+from loadtests.load.plan import WARMUP
+from loadtests.protocol.record import Record
+
+# A round of one server: its result and its requests.
+Round = tuple[Result, list[Record]]
+
+
+class Contender(BaseModel):
+    """One side's numbers over all rounds."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str
+    target: dict[str, str]
+    overall: Summary
+    stages: list[Summary]
+    curves: dict[str, list[float]]
+
+
+class Duel(BaseModel):
+    """Both sides, what differs, and what makes the comparison doubtful."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    scenario: str
+    started_at: str
+    command: str
+    machine: dict[str, str]
+    rounds: int
+    paired: bool
+    draws: int
+    first: Contender
+    second: Contender
+    deltas: list[Delta]
+    doubts: list[str]
+    failures: list[str]
+
+    def exit_code(self, max_regress: float | None) -> Exit:
+        """Invalid before failures before a regression beyond the limit, if there is one."""
+        if self.doubts:
+            return Exit.INVALID
+        if self.failures:
+            return Exit.FAILURES
+        if max_regress is not None and regressions(self.deltas, max_regress):
+            return Exit.SLO_MISSED
+        return Exit.OK
+
+
+def judge(
+    first: Sequence[Round],
+    second: Sequence[Round],
+    objectives: Objectives | None,
+    names: tuple[str, str],
+    command: str,
+) -> Duel:
+    """Compare rounds of two servers; paired when both sides ran the same plans."""
+    plans = [[_plan(result) for result, _ in rounds] for rounds in (first, second)]
+    paired = plans[0] == plans[1]
+    sides = [side(n, [r for _, r in s]) for n, s in zip(names, (first, second), strict=True)]
+    one = first[0][0]
+    results = [
+        (name, result)
+        for name, rounds in zip(names, (first, second), strict=True)
+        for result, _ in rounds
+    ]
+    return Duel(
+        scenario=str(one.scenario["name"]),
+        started_at=one.started_at,
+        command=command,
+        machine=one.machine,
+        rounds=len(first),
+        paired=paired,
+        draws=DRAWS,
+        first=_contender(names[0], first, objectives),
+        second=_contender(names[1], second, objectives),
+        deltas=compare(sides[0], sides[1], objectives, paired=paired),
+        doubts=_reasons(results, Exit.INVALID),
+        failures=_reasons(results, Exit.FAILURES),
+    )
+
+
+def _plan(result: Result) -> tuple[object, ...]:
+    keys = ("seed", "load", "workloads", "adapters", "tenants")
+    return tuple(result.scenario[key] for key in keys)
+
+
+def _reasons(results: Sequence[tuple[str, Result]], code: Exit) -> list[str]:
+    return [
+        f"{name}: {reason}"
+        for name, result in results
+        if result.verdict.exit_code == code
+        for reason in result.verdict.reasons
+    ]
+
+
+def _contender(name: str, rounds: Sequence[Round], objectives: Objectives | None) -> Contender:
+    records = [r for _, rows in rounds for r in rows if r.stage != WARMUP]
+    seconds = sum(result.overall.seconds for result, _ in rounds)
+    stages = []
+    for stage in rounds[0][0].stages:
+        rows = [record for record in records if record.stage == stage.name]
+        length = stage.seconds * len(rounds)
+        stages.append(summarize(stage.name, rows, length, objectives))
+    return Contender(
+        name=name,
+        target=rounds[0][0].target,
+        overall=summarize(name, records, seconds, objectives),
+        stages=stages,
+        curves=curves(records),
+    )

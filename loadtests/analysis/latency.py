@@ -1,0 +1,109 @@
+"""Latency metrics by plain definitions, in seconds.
+
+ttft        first content - send
+ttft_due    first content - the instant the request was due: what a user who does not wait for
+            the load generator sees
+icl         gaps between chunks with content
+itl         the same for each token: a gap before k tokens counts k times as gap/k
+tpot        (e2e - ttft) / (tokens - 1)
+ntpot       e2e / tokens
+e2e         end of the answer - send; e2e_due counts from the due instant
+queue       what the server says it queued
+classify, classify_due    e2e of classification requests, which have no tokens
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loadtests.analysis.statistics import Distribution, describe
+from loadtests.protocol.record import Record
+
+NAMES = (
+    "ttft",
+    "ttft_due",
+    "icl",
+    "itl",
+    "tpot",
+    "ntpot",
+    "e2e",
+    "e2e_due",
+    "queue",
+    "classify",
+    "classify_due",
+)
+
+
+def lag(record: Record) -> float:
+    """How long after its due instant the request was sent; zero if never."""
+    return 0.0 if record.sent is None else record.sent - record.due
+
+
+def ttft(record: Record) -> float | None:
+    """Time to first content; an answer that ends without content counts its end."""
+    return record.chunks[0] if record.chunks else record.e2e
+
+
+def tpot(record: Record) -> float | None:
+    """Mean time of the tokens after the first; None for fewer than two."""
+    if record.tokens < 2 or not record.chunks or record.e2e is None:
+        return None
+    return (record.e2e - record.chunks[0]) / (record.tokens - 1)
+
+
+def token_gaps(record: Record) -> list[float]:
+    """Inter-token latencies.
+
+    Where the server does not count the tokens of a chunk, they are taken as evenly spread; one
+    token more than chunks is an end-of-text token, which has no chunk.
+    """
+    gaps = np.diff(record.chunks)
+    if record.chunk_tokens is not None:
+        counts = record.chunk_tokens[1:]
+        return [gap / k for gap, k in zip(gaps, counts, strict=True) for _ in range(k) if k > 0]
+    chunks = len(record.chunks)
+    per_chunk = record.tokens / chunks if chunks and record.tokens > chunks + 1 else 1.0
+    return list(gaps / per_chunk)
+
+
+def samples(records: Sequence[Record]) -> dict[str, tuple[list[float], list[int]]]:
+    """Each metric's values over the successful records, and the record each belongs to."""
+    found: dict[str, tuple[list[float], list[int]]] = {name: ([], []) for name in NAMES}
+    for number, record in enumerate(records):
+        if record.ok:
+            for name, values in _of(record).items():
+                found[name][0].extend(values)
+                found[name][1].extend([number] * len(values))
+    return found
+
+
+def distributions(records: Sequence[Record]) -> dict[str, Distribution]:
+    """The distribution of every metric that has samples."""
+    found = {}
+    for name, (values, members) in samples(records).items():
+        if values:
+            clusters: NDArray[np.int64] = np.asarray(members, dtype=np.int64)
+            found[name] = describe(np.asarray(values), clusters)
+    return found
+
+
+def _of(record: Record) -> dict[str, list[float]]:
+    if record.e2e is None:
+        return {}
+    late = lag(record)
+    if record.task == "classify":
+        return {"classify": [record.e2e], "classify_due": [record.e2e + late]}
+    values = {"e2e": [record.e2e], "e2e_due": [record.e2e + late]}
+    if record.queue_s is not None:
+        values["queue"] = [record.queue_s]
+    if record.chunks:
+        values["ttft"] = [record.chunks[0]]
+        values["ttft_due"] = [record.chunks[0] + late]
+        values["icl"] = list(np.diff(record.chunks))
+        values["itl"] = token_gaps(record)
+        values["ntpot"] = [record.e2e / record.tokens]
+    each = tpot(record)
+    if each is not None:
+        values["tpot"] = [each]
+    return values

@@ -1,0 +1,193 @@
+"""The result of a run: everything a reader, a pipeline or the report needs, in one file."""
+
+import os
+import platform
+from collections.abc import Sequence
+from enum import IntEnum
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from loadtests.analysis.compat import Block, compat
+from loadtests.analysis.fairness import Fairness, fairness
+from loadtests.analysis.objectives import Objectives
+from loadtests.analysis.run import Run
+from loadtests.analysis.series import Bucket, curves, timeline
+from loadtests.analysis.summary import Summary, grouped, summarize
+from loadtests.analysis.validity import Check, invalid, validity
+from loadtests.load.plan import WARMUP
+from loadtests.load.scenario import ClosedLoad, OpenLoad, Scenario
+from loadtests.protocol.record import Record
+
+SCHEMA_VERSION = 1
+
+
+class Exit(IntEnum):
+    """What the process answers its caller."""
+
+    OK = 0
+    FAILURES = 1
+    SLO_MISSED = 3
+    INVALID = 4
+
+
+class Verdict(BaseModel):
+    """The exit code and its reasons."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    exit_code: int
+    status: str
+    reasons: list[str]
+
+
+class Result(BaseModel):
+    """A run's measured numbers; times in seconds, rates per second."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    schema_version: int
+    scenario: dict[str, Any]
+    target: dict[str, str]
+    started_at: str
+    command: str
+    machine: dict[str, str]
+    verdict: Verdict
+    validity: list[Check]
+    objectives: Objectives | None
+    overall: Summary
+    stages: list[Summary]
+    workloads: list[Summary]
+    adapters: list[Summary]
+    tenants: list[Summary]
+    fairness: Fairness
+    compat: dict[str, Block]
+    curves: dict[str, list[float]]
+    timeline: list[Bucket]
+    stage_starts: dict[str, float]
+    disturbed_at: float | None
+    errors: dict[str, int]
+
+
+def conclude(run: Run, objectives: Objectives | None) -> Result:
+    """Everything there is to say about a run. Warm-up requests count only in the validity gate."""
+    records = [record for record in run.records if record.stage != WARMUP]
+    seconds = measured_seconds(run)
+    seen = {stage: 0 for stage in run.offered}
+    for record in run.records:
+        if record.turn == 0 and record.stage in seen:
+            seen[record.stage] += 1
+    missing = {
+        stage: 0 if run.doomed else max(0, planned - seen[stage])
+        for stage, planned in run.offered.items()
+        if stage != WARMUP
+    }
+    overall = summarize("all", records, seconds, objectives, sum(missing.values()))
+    checks = validity(run)
+    return Result(
+        schema_version=SCHEMA_VERSION,
+        scenario=run.scenario.model_dump(mode="json"),
+        target={"host": run.target.host, "api": run.target.api, "model": run.target.model},
+        started_at=run.started_at,
+        command=run.command,
+        machine=_machine(),
+        verdict=_verdict(run, overall, checks, objectives),
+        validity=checks,
+        objectives=objectives,
+        overall=overall,
+        stages=_stages(run, records, missing, objectives),
+        workloads=grouped(records, lambda r: r.workload, seconds, objectives),
+        adapters=grouped(records, lambda r: r.model, seconds, objectives),
+        tenants=grouped(records, lambda r: r.tenant, seconds, objectives),
+        fairness=fairness(records, run.scenario.tenants),
+        compat=compat(records, seconds),
+        curves=curves(records),
+        timeline=timeline(run.records, run.samples, _end(run)),
+        stage_starts=_stage_starts(run.scenario),
+        disturbed_at=run.disturbed_at,
+        errors=_errors(records),
+    )
+
+
+def measured_seconds(run: Run) -> float:
+    """The length of the measured part: as long as requests were sent, warm-up left out."""
+    load = run.scenario.load
+    warmup = load.warmup_s if isinstance(load, OpenLoad) else 0.0
+    planned = run.scenario.duration_s
+    sent = [record.sent for record in run.records if record.sent is not None]
+    last = max(sent, default=planned)
+    whole = min(planned, last) if run.stopped else planned
+    return max(whole - warmup, 1e-9)
+
+
+def _end(run: Run) -> float:
+    ends = [(r.sent or 0.0) + (r.e2e or 0.0) for r in run.records]
+    return max([1.0, *ends])
+
+
+def _stages(
+    run: Run, records: Sequence[Record], missing: dict[str, int], objectives: Objectives | None
+) -> list[Summary]:
+    starts = {name: at for name, at in _stage_starts(run.scenario).items() if name != WARMUP}
+    edges = [*list(starts.values())[1:], run.scenario.duration_s]
+    stages = []
+    for (name, start), end in zip(starts.items(), edges, strict=True):
+        rows = [record for record in records if record.stage == name]
+        if rows or missing.get(name):
+            stages.append(summarize(name, rows, end - start, objectives, missing.get(name, 0)))
+    return stages
+
+
+def _stage_starts(scenario: Scenario) -> dict[str, float]:
+    """When each stage begins, by name, in order."""
+    match scenario.load:
+        case OpenLoad(steps=steps, step_s=step_s, warmup_s=warmup_s):
+            warm = {WARMUP: 0.0} if warmup_s else {}
+            return warm | {f"x{step:g}": warmup_s + i * step_s for i, step in enumerate(steps)}
+        case ClosedLoad(users=users, step_s=step_s):
+            return {f"{count} users": i * step_s for i, count in enumerate(users)}
+        case _:
+            return {"replay": 0.0}
+
+
+def _verdict(
+    run: Run, overall: Summary, checks: list[Check], objectives: Objectives | None
+) -> Verdict:
+    doubts = [f"{check.name}: {check.message}" for check in invalid(checks)]
+    harmless = {"ok", "cancelled", *run.scenario.tolerate}
+    if run.doomed:
+        # They were cut off because the run was lost, not by the server.
+        harmless.add("unfinished")
+    failed = sum(count for name, count in overall.outcomes.items() if name not in harmless)
+    if doubts:
+        return Verdict(exit_code=Exit.INVALID, status="invalid", reasons=doubts)
+    if failed > run.scenario.max_failure_ratio * max(overall.offered, 1):
+        reason = f"{failed} of {overall.offered} requests failed"
+        return Verdict(exit_code=Exit.FAILURES, status="failures", reasons=[reason])
+    good = overall.goodput
+    if objectives is not None and good is not None and good.ratio < objectives.goodput:
+        reason = (
+            f"goodput {good.ratio:.3f} is below {objectives.goodput:g} "
+            f"({good.met} of {good.offered} within {objectives.name})"
+        )
+        return Verdict(exit_code=Exit.SLO_MISSED, status="slo missed", reasons=[reason])
+    return Verdict(exit_code=Exit.OK, status="ok", reasons=[])
+
+
+def _errors(records: Sequence[Record]) -> dict[str, int]:
+    """The ten most frequent messages of failures."""
+    counts: dict[str, int] = {}
+    for record in records:
+        if record.error:
+            key = f"{record.outcome}: {record.error}"[:160]
+            counts[key] = counts.get(key, 0) + 1
+    return dict(sorted(counts.items(), key=lambda item: -item[1])[:10])
+
+
+def _machine() -> dict[str, str]:
+    return {
+        "system": f"{platform.system()} {platform.release()}",
+        "architecture": platform.machine(),
+        "cores": str(os.cpu_count()),
+        "python": platform.python_version(),
+    }

@@ -1,0 +1,57 @@
+"""What a run leaves behind: its records and what was seen of the load generator meanwhile."""
+
+from dataclasses import dataclass, field
+
+from loadtests.analysis.counters import Counters
+from loadtests.load.scenario import Scenario
+from loadtests.protocol.record import Record
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One worker over one interval that ended `at` seconds from the start."""
+
+    worker: int
+    at: float
+    seconds: float
+    cpu: float
+    in_flight: float
+
+    def row(self) -> list[float]:
+        return [self.worker, round(self.at, 3), round(self.seconds, 4), self.cpu, self.in_flight]
+
+    @classmethod
+    def from_row(cls, row: list[float]) -> "Sample":
+        worker, at, seconds, cpu, in_flight = row
+        return cls(int(worker), at, seconds, cpu, in_flight)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What was measured, and how it was called."""
+
+    host: str
+    api: str
+    model: str
+
+
+@dataclass(slots=True)
+class Run:
+    """`offered` are the planned arrivals by stage, empty in closed loop, where nothing is planned.
+
+    `stopped` says why the run ended before its plan did, if it did; `doomed` that the objectives
+    were out of reach by then. `server` is what the server counted, and `unread` why it is unknown.
+    """
+
+    scenario: Scenario
+    target: Target
+    offered: dict[str, int]
+    records: list[Record] = field(default_factory=list)
+    samples: list[Sample] = field(default_factory=list)
+    started_at: str = ""
+    command: str = ""
+    server: Counters | None = None
+    unread: str = "no metrics URL was given"
+    stopped: str | None = None
+    doomed: bool = False
+    disturbed_at: float | None = None

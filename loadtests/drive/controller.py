@@ -1,0 +1,114 @@
+"""The process that starts a run, gathers its parts and ends it."""
+
+import shlex
+import subprocess
+from datetime import UTC, datetime
+from time import time
+from typing import Any
+
+from loadtests.analysis.counters import counted
+from loadtests.analysis.run import Run, Sample
+from loadtests.drive.options import Options
+from loadtests.load.plan import WARMUP, Plan
+from loadtests.load.scenario import ClosedLoad
+from loadtests.protocol.record import Record
+from loadtests.target import read_metrics
+
+# Beyond the planned end, before workers that never report are given up.
+_GRACE_S = 15.0
+
+
+class Controller:
+    """A run as its master sees it; `epoch` is its first instant by the wall clock."""
+
+    def __init__(self, options: Options, epoch: float, workers: int) -> None:
+        self.options = options
+        self.epoch = epoch
+        self.workers = workers
+        self.plan = Plan(options.scenario, options.target.model)
+        self.run = Run(
+            scenario=options.scenario,
+            target=options.target,
+            offered=self.plan.offered(),
+            started_at=datetime.fromtimestamp(epoch, UTC).isoformat(timespec="seconds"),
+            command=options.said,
+        )
+        self._metrics, self._unread = read_metrics(options.metrics_url)
+        self._finished: set[str] = set()
+        self._bad = 0
+        self._disturbance: subprocess.Popen[bytes] | None = None
+
+    def now(self) -> float:
+        """Seconds from the start of the run."""
+        return time() - self.epoch
+
+    def absorb(self, worker: str, part: dict[str, Any]) -> None:
+        """Take a worker's report: `records`, `samples` and whether it is `done`."""
+        records = [Record.from_row(row) for row in part["records"]]
+        self.run.records += records
+        self.run.samples += [Sample.from_row(row) for row in part["samples"]]
+        objectives = self.options.objectives
+        if objectives is not None:
+            self._bad += sum(
+                not objectives.met(record)
+                for record in records
+                if record.stage != WARMUP and record.outcome != "cancelled"
+            )
+        if part["done"]:
+            self._finished.add(worker)
+
+    def over(self) -> bool:
+        """Whether the run has ended; does meanwhile what is due at this instant."""
+        scenario = self.options.scenario
+        self._disturb()
+        if len(self._finished) >= self.workers:
+            return True
+        if self.options.stop_when_doomed and self.doomed():
+            self.run.doomed = True
+            self.run.stopped = f"the SLO was lost after {self._bad} requests"
+            return True
+        if self.now() > scenario.duration_s + scenario.drain_s + _GRACE_S:
+            missing = self.workers - len(self._finished)
+            self.run.stopped = f"{missing} of {self.workers} workers did not report their end"
+            return True
+        return False
+
+    def doomed(self) -> bool:
+        """Whether the objectives are missed even if every request from now on meets them."""
+        objectives = self.options.objectives
+        if objectives is None or isinstance(self.options.scenario.load, ClosedLoad):
+            return False
+        planned = sum(n for stage, n in self.run.offered.items() if stage != WARMUP)
+        return self._bad > (1 - objectives.goodput) * planned
+
+    def conclude(self) -> Run:
+        """The whole run, with what the server counted meanwhile."""
+        if len(self._finished) < self.workers and self.run.stopped is None:
+            self.run.stopped = "the run was stopped by hand"
+        if self._disturbance is not None:
+            self._disturbance.poll()
+        self.run.records.sort(key=lambda record: (record.due, record.index, record.turn))
+        page, unread = read_metrics(self.options.metrics_url)
+        self.run.unread = self._unread or unread
+        if not self.run.unread:
+            self.run.server = counted(self._metrics, page)
+            if self.run.server is None:
+                self.run.unread = f"{self.options.metrics_url} has no counter we know"
+        return self.run
+
+    def progress(self) -> str:
+        """One line on where the run is."""
+        records = self.run.records
+        ok = sum(record.ok for record in records)
+        whole = self.options.scenario.duration_s
+        return (
+            f"{self.options.scenario.name}: {min(max(self.now(), 0.0), whole):.0f}/{whole:.0f} s, "
+            f"{len(records)} answered, {ok} ok, {len(records) - ok} other"
+        )
+
+    def _disturb(self) -> None:
+        at = self.options.scenario.disturb_at_s
+        if self.options.disturb and at is not None and self._disturbance is None:
+            if self.now() >= at:
+                self.run.disturbed_at = self.now()
+                self._disturbance = subprocess.Popen(shlex.split(self.options.disturb))

@@ -1,0 +1,146 @@
+"""One process's part of a run: sends its share of the plan and keeps what came back."""
+
+from collections.abc import Callable
+from time import perf_counter
+
+import gevent
+from gevent.pool import Pool
+
+from loadtests.analysis.run import Sample
+from loadtests.drive.meter import Meter
+from loadtests.drive.wire import Wire, encode
+from loadtests.load.plan import Arrival, Call, Plan
+from loadtests.load.scenario import ClosedLoad
+from loadtests.protocol.api import Api, Request
+from loadtests.protocol.record import Exchange, Record, record_of, unsent
+from loadtests.target import tenant_keys
+
+SAMPLE_S = 1.0
+
+
+class Sender:
+    """Sends the `worker`-th of `workers` shares; `start` is the first instant by `perf_counter`.
+
+    `heard` is called once for every HTTP request, with its record and exchange; `finished` when
+    the share is done and every record is there.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        api: Api,
+        wire: Wire,
+        share: tuple[int, int],
+        start: float,
+        heard: Callable[[Request, Record, Exchange], None],
+        finished: Callable[[], None],
+    ) -> None:
+        self.plan = plan
+        self.worker, self.workers = share
+        self.start = start
+        self.records: list[Record] = []
+        self.samples: list[Sample] = []
+        self.done = False
+        self._api = api
+        self._wire = wire
+        self._heard = heard
+        self._finished = finished
+        self._keys = tenant_keys(plan.scenario)
+        self._meter = Meter(self.worker, start)
+        self._users = 0
+        self._clock = gevent.spawn(self._watch)
+
+    def now(self) -> float:
+        """Seconds from the start of the run."""
+        return perf_counter() - self.start
+
+    def open_loop(self) -> None:
+        """Send each arrival at its instant, whatever came of the ones before."""
+        scenario = self.plan.scenario
+        pool = Pool(scenario.max_in_flight)
+        try:
+            for arrival in self.plan.share(self.worker, self.workers):
+                call = self.plan.call(arrival)
+                request = self._api.request(call)
+                body = encode(request)
+                gevent.sleep(max(0.0, arrival.at - self.now()))
+                if pool.full():
+                    self.records.append(unsent(call, self.worker))
+                else:
+                    pool.spawn(self._converse, call, request, body)
+            rest = max(0.0, scenario.duration_s - self.now()) + scenario.drain_s
+            pool.join(timeout=rest)
+        finally:
+            pool.kill()
+            self._finish()
+
+    def closed_loop(self) -> None:
+        """Be one user: ask, wait for the answer, think, ask again, while the step has room."""
+        scenario = self.plan.scenario
+        load = scenario.load
+        assert isinstance(load, ClosedLoad)
+        user = self.worker + self._users * self.workers
+        self._users += 1
+        count = 0
+        gevent.sleep(max(0.0, -self.now()))
+        try:
+            while (now := self.now()) < scenario.duration_s:
+                step = min(int(now // load.step_s), len(load.users) - 1)
+                if user >= load.users[step]:
+                    gevent.sleep(0.05)
+                    continue
+                self._ask(self.plan.closed_arrival(user, count, now))
+                count += 1
+                gevent.sleep(load.think_s)
+        finally:
+            self._users -= 1
+            if self._users == 0:
+                self._finish()
+
+    def _ask(self, arrival: Arrival) -> None:
+        call = self.plan.call(arrival)
+        request = self._api.request(call)
+        self._converse(call, request, encode(request))
+
+    def _converse(self, call: Call, request: Request, body: bytes) -> None:
+        """A request and, in a session, those that follow it."""
+        following: Call | None = call
+        while following is not None:
+            call = following
+            self._meter.enter()
+            exchange = self._wire.exchange(
+                request, body, self._headers(call), self.start, call.cancel_after
+            )
+            self._meter.leave()
+            record, text = record_of(call, exchange, self._api, self.worker)
+            self.records.append(record)
+            self._heard(request, record, exchange)
+            if record.outcome == "unfinished":
+                # The exchange noted that this greenlet is killed; now it ends.
+                raise gevent.GreenletExit
+            following = self.plan.next_turn(call, text, self.now()) if record.ok else None
+            if following is not None:
+                request = self._api.request(following)
+                body = encode(request)
+                gevent.sleep(max(0.0, following.at - self.now()))
+
+    def _headers(self, call: Call) -> dict[str, str]:
+        """The request's id is its place in the plan, so that a server's log can be set beside."""
+        headers = {
+            "Content-Type": "application/json",
+            "X-Request-Id": f"load-{call.index}-{call.turn}",
+        }
+        key = self._keys[call.tenant]
+        return headers if key is None else headers | {"Authorization": f"Bearer {key}"}
+
+    def _watch(self) -> None:
+        while True:
+            gevent.sleep(SAMPLE_S)
+            self.samples.append(self._meter.sample())
+
+    def _finish(self) -> None:
+        self._clock.kill()
+        self.samples.append(self._meter.sample())
+        self._wire.close()
+        self.done = True
+        self._finished()

@@ -1,0 +1,201 @@
+"""The plan of a run: every arrival and its content, from the scenario's seed alone.
+
+Each process of a distributed run computes the whole plan and takes every W-th arrival, so that the
+union of W shares is exactly the plan of one process.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from loadtests.load.choice import pick_tenant
+from loadtests.load.scenario import ClosedLoad, OpenLoad, ReplayLoad, Scenario
+from loadtests.load.text import Segment
+from loadtests.load.traces import MOONCAKE_BLOCK, TraceRow, read_trace
+from loadtests.load.workloads import Classify, Content, Session, Workload, replayed
+
+WARMUP = "warmup"
+
+# Separate streams of random numbers, so that a new draw in one leaves the others as they were.
+_ARRIVALS, _CONTENT, _TURN = range(3)
+
+# A closed-loop user's k-th request has the index user * _PER_USER + k.
+_PER_USER = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A request (or a session's first) that is due `at` seconds from the start."""
+
+    index: int
+    at: float
+    stage: str
+    row: TraceRow | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message of a conversation."""
+
+    role: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request, complete but for the words of the API it goes to."""
+
+    index: int
+    turn: int
+    at: float
+    stage: str
+    workload: str
+    tenant: str
+    model: str
+    messages: tuple[Message, ...] = ()
+    max_tokens: int = 0
+    inputs: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    instruction: str = ""
+    cancel_after: int | None = None
+    temperature: float = 0.0
+    chat: bool = True
+    extra: dict[str, Any] | None = None
+
+
+class Plan:
+    """The arrivals of a scenario and what each sends; `base_model` is used without adapters."""
+
+    def __init__(self, scenario: Scenario, base_model: str) -> None:
+        self.scenario = scenario
+        self.base_model = base_model
+        self.arrivals = _arrivals(scenario)
+
+    def share(self, worker: int, workers: int) -> list[Arrival]:
+        """The arrivals of one of `workers` processes, in order."""
+        return self.arrivals[worker::workers]
+
+    def offered(self) -> dict[str, int]:
+        """The number of arrivals of each stage."""
+        counts: dict[str, int] = {}
+        for arrival in self.arrivals:
+            counts[arrival.stage] = counts.get(arrival.stage, 0) + 1
+        return counts
+
+    def closed_arrival(self, user: int, count: int, at: float) -> Arrival:
+        """The `count`-th request of a closed-loop user, sent `at` seconds from the start."""
+        load = self.scenario.load
+        assert isinstance(load, ClosedLoad)
+        step = min(int(at // load.step_s), len(load.users) - 1)
+        return Arrival(user * _PER_USER + count, at, f"{load.users[step]} users")
+
+    def call(self, arrival: Arrival) -> Call:
+        """The request of an arrival (of a session, the first)."""
+        scenario = self.scenario
+        rng = np.random.default_rng((scenario.seed, _CONTENT, arrival.index))
+        workload = self._workload(rng)
+        tenant = pick_tenant(scenario.tenants, rng)
+        model = scenario.adapters.pick(arrival.at, rng) if scenario.adapters else self.base_model
+        cancel_after = None
+        if workload.cancel is not None and rng.random() < workload.cancel.share:
+            cancel_after = workload.cancel.after_chunks.sample(rng)
+        content = self.content(arrival, workload, rng)
+        classify = workload if isinstance(workload, Classify) else None
+        return Call(
+            index=arrival.index,
+            turn=0,
+            at=arrival.at,
+            stage=arrival.stage,
+            workload=workload.label,
+            tenant=tenant.name,
+            model=model,
+            messages=_messages(content),
+            max_tokens=content.max_tokens,
+            inputs=tuple(segment.text() for segment in content.inputs),
+            labels=classify.labels if classify else (),
+            instruction=classify.instruction if classify else "",
+            cancel_after=cancel_after,
+            temperature=scenario.temperature,
+            chat=scenario.template == "chat",
+            extra=workload.extra,
+        )
+
+    def content(self, arrival: Arrival, workload: Workload, rng: np.random.Generator) -> Content:
+        """The segments of an arrival's prompt: the workload's own, or the trace's."""
+        seed, index, row = self.scenario.seed, arrival.index, arrival.row
+        if row is None:
+            return workload.content(seed, index, rng)
+        load = self.scenario.load
+        assert isinstance(load, ReplayLoad)
+        tokens = max(1, round(row.input_tokens * load.scale))
+        block = max(1, round(MOONCAKE_BLOCK * load.scale))
+        prompt = replayed(seed, index, tokens, row.blocks, block)
+        return Content(user=prompt.user, max_tokens=max(1, round(row.output_tokens * load.scale)))
+
+    def next_turn(self, call: Call, answer: str, ended_at: float) -> Call | None:
+        """The next request of a session, due after the user's pause; None when it is over."""
+        workload = next(w for w in self.scenario.workloads if w.label == call.workload)
+        if not isinstance(workload, Session):
+            return None
+        seed, turn = self.scenario.seed, call.turn + 1
+        turns = workload.turns.sample(np.random.default_rng((seed, _TURN, call.index)))
+        if turn >= turns:
+            return None
+        rng = np.random.default_rng((seed, _TURN, call.index, turn))
+        words = workload.next_words(seed, call.index, turn, rng).text()
+        return replace(
+            call,
+            turn=turn,
+            at=ended_at + workload.think_s,
+            messages=(*call.messages, Message("assistant", answer), Message("user", words)),
+            max_tokens=workload.output.sample(rng),
+        )
+
+    def _workload(self, rng: np.random.Generator) -> Workload:
+        workloads = self.scenario.workloads
+        cumulative = np.cumsum([workload.weight for workload in workloads])
+        position = np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right")
+        return workloads[int(position)]
+
+
+def _arrivals(scenario: Scenario) -> list[Arrival]:
+    match scenario.load:
+        case OpenLoad() as load:
+            return _open_arrivals(load, scenario.seed)
+        case ReplayLoad() as load:
+            rows = read_trace(load.path, load.format, load.limit)
+            return [
+                Arrival(index, row.at / load.speed, "replay", row)
+                for index, row in enumerate(rows)
+                if row.at / load.speed < load.duration_s
+            ]
+        case ClosedLoad():
+            return []
+
+
+def _open_arrivals(load: OpenLoad, seed: int) -> list[Arrival]:
+    stages = [(WARMUP, load.steps[0], load.warmup_s)] if load.warmup_s else []
+    stages += [(f"x{step:g}", step, load.step_s) for step in load.steps]
+    arrivals: list[Arrival] = []
+    start = 0.0
+    for number, (stage, step, duration) in enumerate(stages):
+        rng = np.random.default_rng((seed, _ARRIVALS, number))
+        times = load.arrivals.scaled(step).times(duration, rng)
+        first = len(arrivals)
+        arrivals += [Arrival(first + i, start + float(t), stage) for i, t in enumerate(times)]
+        start += duration
+    return arrivals
+
+
+def _messages(content: Content) -> tuple[Message, ...]:
+    messages = []
+    if content.system:
+        messages.append(Message("system", _text(content.system)))
+    if content.user:
+        messages.append(Message("user", _text(content.user)))
+    return tuple(messages)
+
+
+def _text(segments: tuple[Segment, ...]) -> str:
+    return "\n".join(segment.text() for segment in segments)

@@ -1,0 +1,33 @@
+"""The seam between a call and the wire."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from loadtests.load.plan import Call
+from loadtests.protocol.answer import Answer
+from loadtests.protocol.sse import Line
+
+ApiName = Literal["native", "openai-chat", "openai-completions"]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A POST: its path, its JSON body, and whether the answer is a stream."""
+
+    path: str
+    body: dict[str, Any]
+    stream: bool
+
+
+class Api(Protocol):
+    """One server's language; both readers raise MalformedAnswer."""
+
+    def request(self, call: Call) -> Request:
+        """The call on the wire."""
+
+    def read_stream(self, lines: Iterable[Line]) -> Answer:
+        """The answer in a stream's lines."""
+
+    def read_body(self, body: bytes) -> Answer:
+        """The answer in one JSON body (of a classification)."""

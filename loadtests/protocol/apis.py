@@ -1,0 +1,20 @@
+"""The APIs by name."""
+
+from loadtests.load.scenario import Scenario, ScenarioError
+from loadtests.load.workloads import Classify
+from loadtests.protocol.api import Api, ApiName
+from loadtests.protocol.native import Native
+from loadtests.protocol.openai import OpenAI
+
+
+def open_api(name: ApiName, scenario: Scenario) -> Api:
+    """The API; raises ScenarioError where it cannot express one of the scenario's workloads."""
+    if name == "native":
+        return Native()
+    for workload in scenario.workloads:
+        if isinstance(workload, Classify) and not workload.labels:
+            raise ScenarioError(
+                f"workload {workload.label!r} must have labels over {name}: "
+                "such a server knows no label set of its own"
+            )
+    return OpenAI(chat=name == "openai-chat")

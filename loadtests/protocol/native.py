@@ -1,0 +1,67 @@
+"""This service's own routes: POST /v1/generate (streamed) and POST /v1/classify."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from loadtests.load.plan import Call
+from loadtests.protocol.answer import Answer, MalformedAnswer, objects, parse
+from loadtests.protocol.api import Request
+from loadtests.protocol.sse import Line
+
+
+class Native:
+    """Stream: `{id, index, text, finish_reason}` events, one with usage and timing, `[DONE]`."""
+
+    def request(self, call: Call) -> Request:
+        if call.inputs:
+            return Request("/v1/classify", _classify_body(call), stream=False)
+        body: dict[str, Any] = {
+            "model": call.model,
+            "max_tokens": call.max_tokens,
+            "temperature": call.temperature,
+            "stream": True,
+        }
+        if call.chat:
+            body["messages"] = [{"role": m.role, "content": m.text} for m in call.messages]
+        else:
+            body["prompt"] = "\n\n".join(message.text for message in call.messages)
+        return Request("/v1/generate", body | (call.extra or {}), stream=True)
+
+    def read_stream(self, lines: Iterable[Line]) -> Answer:
+        answer = Answer()
+        text: list[str] = []
+        for at, tree in objects(lines, answer):
+            if tree.get("text"):
+                answer.chunks.append(at)
+                text.append(tree["text"])
+            answer.finish_reason = tree.get("finish_reason") or answer.finish_reason
+            _closing(tree, answer)
+        answer.text = "".join(text)
+        return answer
+
+    def read_body(self, body: bytes) -> Answer:
+        tree = parse(body)
+        data = tree.get("data")
+        if not isinstance(data, list):
+            raise MalformedAnswer(f"data must be a list: {body[:80]!r}")
+        answer = Answer(items=len(data), done=True)
+        failed = [row for row in data if "error" in row]
+        if failed:
+            answer.error = f"{len(failed)} of {len(data)} inputs failed: {failed[0]['error']}"
+        _closing(tree, answer)
+        return answer
+
+
+def _closing(tree: dict[str, Any], answer: Answer) -> None:
+    if tree.get("usage"):
+        answer.count(tree["usage"])
+    queue_ms = (tree.get("timing") or {}).get("queue_ms")
+    if queue_ms is not None:
+        answer.queue_s = queue_ms / 1000
+
+
+def _classify_body(call: Call) -> dict[str, Any]:
+    body: dict[str, Any] = {"model": call.model, "input": list(call.inputs)}
+    if call.labels:
+        body |= {"candidate_labels": list(call.labels), "instruction": call.instruction}
+    return body | (call.extra or {})

@@ -1,0 +1,1 @@
+"""A result for people and pipelines: console, JUnit, a page and Markdown."""

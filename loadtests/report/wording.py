@@ -1,0 +1,55 @@
+"""How numbers are written."""
+
+from loadtests.analysis.statistics import Distribution
+from loadtests.analysis.summary import Summary
+
+# What a table of latencies shows, and the scale that each is read in.
+LATENCIES = {
+    "ttft": "TTFT",
+    "ttft_due": "TTFT from due",
+    "itl": "ITL per token",
+    "icl": "ICL per chunk",
+    "tpot": "TPOT",
+    "ntpot": "NTPOT",
+    "e2e": "End to end",
+    "queue": "Server queue",
+    "classify": "Classification",
+    "classify_due": "Classification from due",
+}
+# In a comparison requests are paired, so ITL is one number of each.
+DELTAS = LATENCIES | {"itl": "ITL, a request's mean", "goodput": "Goodput"}
+TOO_FEW = "too few"
+
+
+def milliseconds(seconds: float | None) -> str:
+    """Milliseconds with three significant digits or so; `too few` where a quantile is refused."""
+    if seconds is None:
+        return TOO_FEW
+    value = seconds * 1000
+    if value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def interval(distribution: Distribution, name: str) -> str:
+    """The 95% interval of a number in milliseconds, or nothing."""
+    if name not in distribution.intervals:
+        return ""
+    low, high = distribution.intervals[name]
+    return f"{milliseconds(low)} to {milliseconds(high)}"
+
+
+def percent(ratio: float | None) -> str:
+    return "-" if ratio is None else f"{ratio * 100:.1f}%"
+
+
+def outcomes(summary: Summary) -> str:
+    """Every outcome but success, most frequent first."""
+    others = sorted(
+        ((count, name) for name, count in summary.outcomes.items() if name != "ok"), reverse=True
+    )
+    return ", ".join(f"{count} {name}" for count, name in others) or "none"
+
+
+def goodput(summary: Summary) -> str:
+    return percent(summary.goodput.ratio) if summary.goodput else "-"

@@ -1,0 +1,80 @@
+"""Several runs in a row: the probes of a search, the rounds of a comparison."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+
+from loadtests.analysis.duel import Round
+from loadtests.analysis.result import Exit, Result
+from loadtests.launch import Launch
+from loadtests.outputs import RESULT, read_records, read_result
+from loadtests.search import Knee, find_knee
+
+
+class RunFailed(Exception):
+    """A run left no result, or one that cannot be used; the message says which."""
+
+
+def probe_rates(
+    launch: Launch, start: float, precision: float, tell: Callable[[str], None]
+) -> tuple[Knee, list[Result]]:
+    """Search the knee with a run for each rate; raises RunFailed for a run that is invalid.
+
+    A rate passes when the objectives were met and nothing failed. Doomed probes end early.
+    """
+    results: list[Result] = []
+
+    def passes(rate: float) -> bool:
+        overrides = (*launch.overrides, f"load.arrivals.rate={rate:.6g}", "load.steps=[1.0]")
+        probe = replace(
+            launch,
+            out=launch.out / f"probe-{len(results):02}",
+            overrides=overrides,
+            stop_when_doomed=True,
+        )
+        result = _run(probe)
+        results.append(result)
+        verdict = result.verdict
+        tell(f"{rate:.3g} requests/s: {verdict.status} {'; '.join(verdict.reasons)}")
+        if verdict.exit_code == Exit.INVALID:
+            raise RunFailed(f"at {rate:.3g} requests/s: {'; '.join(verdict.reasons)}")
+        return verdict.exit_code == Exit.OK
+
+    return find_knee(passes, start, precision), results
+
+
+def fight(
+    first: Launch, second: Launch, rounds: int, seed: int, tell: Callable[[str], None]
+) -> tuple[list[Round], list[Round]]:
+    """Run each round's plan against both servers in random order; raises RunFailed."""
+    order = Random(seed)
+    found: tuple[list[Round], list[Round]] = ([], [])
+    for number in range(rounds):
+        sides = [0, 1]
+        order.shuffle(sides)
+        for position in sides:
+            launch = (first, second)[position]
+            name = "ab"[position]
+            tell(f"round {number + 1}/{rounds}: {name} {launch.host}")
+            out = launch.out / f"round-{number:02}-{name}"
+            overrides = (*launch.overrides, f"seed={seed + number}")
+            result = _run(replace(launch, out=out, overrides=overrides))
+            found[position].append((result, read_records(out)))
+    return found
+
+
+def read_round(folder: Path) -> Round:
+    """A finished run from its folder; raises RunFailed."""
+    try:
+        return read_result(folder), read_records(folder)
+    except (OSError, ValueError) as error:
+        raise RunFailed(f"{folder}: holds no result: {error}") from error
+
+
+def _run(launch: Launch) -> Result:
+    (launch.out / RESULT).unlink(missing_ok=True)
+    code = launch.run(quiet=True)
+    if not (launch.out / RESULT).is_file():
+        raise RunFailed(f"the run against {launch.host} left no result (exit code {code})")
+    return read_result(launch.out)

@@ -1,0 +1,56 @@
+"""The highest rate at which a server still keeps to its objectives."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+# A rate this many times below the first guess is no answer any more.
+_HALVINGS = 8
+_DOUBLINGS = 16
+
+
+@dataclass(slots=True)
+class Knee:
+    """The highest rate that passed and the lowest that failed; None for one that was not found."""
+
+    passed: float | None = None
+    failed: float | None = None
+    probes: list[tuple[float, bool]] = field(default_factory=list)
+
+    def note(self, rate: float, good: bool) -> bool:
+        """Take a probe's answer and return it."""
+        self.probes.append((rate, good))
+        if good:
+            self.passed = max(rate, self.passed or 0.0)
+        else:
+            self.failed = min(rate, self.failed or rate)
+        return good
+
+    def bracketed(self, precision: float) -> bool:
+        """Whether the two rates are within the wanted ratio."""
+        if self.passed is None or self.failed is None:
+            return False
+        return self.failed / self.passed <= 1 + precision
+
+
+def find_knee(passes: Callable[[float], bool], start: float, precision: float = 0.05) -> Knee:
+    """Double (or halve) from `start` until the knee is bracketed, then bisect by ratio.
+
+    `passes` is asked for ever closer rates until the highest that passed and the lowest that
+    failed differ by at most `precision`; the knee lies between them.
+    """
+    knee = Knee()
+    rate = start
+    if knee.note(rate, passes(rate)):
+        for _ in range(_DOUBLINGS):
+            rate *= 2
+            if not knee.note(rate, passes(rate)):
+                break
+    else:
+        for _ in range(_HALVINGS):
+            rate /= 2
+            if knee.note(rate, passes(rate)):
+                break
+    while knee.passed is not None and knee.failed is not None and not knee.bracketed(precision):
+        rate = (knee.passed * knee.failed) ** 0.5
+        knee.note(rate, passes(rate))
+    return knee

@@ -1,0 +1,46 @@
+"""Questions to the server beside the load: its model and its counters."""
+
+import json
+import os
+import urllib.error
+import urllib.request
+
+from loadtests.load.scenario import Scenario, ScenarioError
+
+_TIMEOUT_S = 10.0
+
+
+def tenant_keys(scenario: Scenario) -> dict[str, str | None]:
+    """Each tenant's key, from its environment variable; raises ScenarioError if it is not set."""
+    keys: dict[str, str | None] = {}
+    for tenant in scenario.tenants:
+        if tenant.key_env is not None and tenant.key_env not in os.environ:
+            raise ScenarioError(
+                f"tenant {tenant.name!r}: the environment variable {tenant.key_env} is not set"
+            )
+        keys[tenant.name] = os.environ[tenant.key_env] if tenant.key_env else None
+    return keys
+
+
+def ask_model(host: str, scenario: Scenario) -> str:
+    """The first model a server lists, asked with the first tenant's key; raises ScenarioError."""
+    key = next(iter(tenant_keys(scenario).values()))
+    url = f"{host.rstrip('/')}/v1/models"
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    try:
+        request = urllib.request.Request(url, headers=headers)
+        with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:
+            return str(json.load(response)["data"][0]["id"])
+    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
+        raise ScenarioError(f"--model must be given: {url} lists no model ({error})") from error
+
+
+def read_metrics(url: str) -> tuple[str, str]:
+    """A metrics page and an empty reason, or an empty page and why it could not be read."""
+    if not url:
+        return "", "no metrics URL was given"
+    try:
+        with urllib.request.urlopen(url, timeout=_TIMEOUT_S) as response:
+            return response.read().decode("utf-8", "replace"), ""
+    except (OSError, ValueError) as error:
+        return "", f"{url} could not be read ({error})"

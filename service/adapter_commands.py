@@ -1,0 +1,193 @@
+"""`llm-service adapters`: pack, verify, list and prove adapters.
+
+Exit codes: 0 all is well, 1 an adapter is refused or fails its proof, 2 the command or its
+configuration cannot be used.
+"""
+
+import asyncio
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from service.adapters.base_model import BaseModel, read_base_model
+from service.adapters.listing import ListedAdapter, list_adapters
+from service.adapters.manifest import Manifest
+from service.adapters.pack import pack as pack_folder
+from service.adapters.refusal import AdapterRefused
+from service.adapters.verify import VerifiedAdapter
+from service.adapters.verify import verify as verify_folder
+from service.command_errors import one_message
+from service.errors import ConfigurationError
+from service.settings import Settings, load_settings
+
+app = typer.Typer(no_args_is_help=True, help=__doc__)
+
+Folder = Annotated[Path, typer.Argument(help="Folder of the adapter.")]
+Base = Annotated[Path, typer.Option("--base", help="Folder of the base model.")]
+BaseName = Annotated[
+    str | None, typer.Option(help="Name the base is served under; default its folder's.")
+]
+MaxRank = Annotated[int, typer.Option(min=1, help="The engine's `max_lora_rank`.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+_DEFAULT_RANK = 16  # vLLM's
+
+
+@app.command()
+def pack(
+    folder: Folder,
+    base: Base,
+    draft: Annotated[
+        Path, typer.Option(help="YAML: the manifest without schema, base_model and files.")
+    ],
+    base_name: BaseName = None,
+    max_rank: MaxRank = _DEFAULT_RANK,
+    overwrite: Annotated[bool, typer.Option(help="Replace an adapter.yaml.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write adapter.yaml into a plain PEFT folder: digests and base filled in, all checked.
+
+    Example: llm-service adapters pack out/sentiment --base models/smollm2 --draft sentiment.yaml
+    """
+    with one_message():
+        described = _describe(base, base_name, max_rank)
+        manifest = _read_draft(draft)
+        _report(lambda: pack_folder(folder, described, manifest, overwrite=overwrite), as_json)
+
+
+@app.command()
+def verify(
+    folder: Folder,
+    base: Base,
+    base_name: BaseName = None,
+    max_rank: MaxRank = _DEFAULT_RANK,
+    as_json: AsJson = False,
+) -> None:
+    """Check every byte of an adapter against its manifest and its base; needs no engine.
+
+    Example: llm-service adapters verify adapters/sentiment --base models/smollm2
+    """
+    with one_message():
+        described = _describe(base, base_name, max_rank)
+        _report(lambda: verify_folder(folder, described), as_json)
+
+
+@app.command("list")
+def list_(
+    root: Annotated[Path, typer.Argument(help="Folder whose folders are adapters.")],
+    as_json: AsJson = False,
+) -> None:
+    """List the adapters in a folder by their manifests, without verifying them.
+
+    Example: llm-service adapters list deploy/local/adapters
+    """
+    with one_message():
+        if not root.is_dir():
+            raise ConfigurationError(f"{root}: not a folder")
+        rows = [{"folder": each.folder.name, **_listed(each)} for each in list_adapters(root)]
+        _show(rows, ("folder", "name", "version", "task", "digest", "error"), as_json)
+        _end(any("error" in row for row in rows))
+
+
+@app.command()
+def prove(
+    config: Annotated[Path, typer.Option("--config", "-c", help="The service's YAML file.")],
+    as_json: AsJson = False,
+) -> None:
+    """Start the engine, load the configured adapters and run their golden examples; no ports.
+
+    Example: llm-service adapters prove --config deploy/local/config.yaml
+    """
+    with one_message():
+        # A row of each adapter, whatever becomes of the others.
+        lenient = {"adapters_on_failure": "quarantine"}
+        settings = load_settings(config).model_copy(update=lenient)
+        # What vLLM logs must not stand between the rows.
+        os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")
+        rows = asyncio.run(_prove(settings))
+        columns = ("name", "version", "state", "passed", "total", "accuracy", "seconds", "reason")
+        _show(rows, columns, as_json)
+        _end(any(row["state"] != "serving" for row in rows))
+
+
+async def _prove(settings: Settings) -> list[dict[str, Any]]:
+    from prometheus_client import CollectorRegistry
+
+    from service.app import create_app
+    from service.runtime import Status
+
+    status = Status()
+    app = create_app(settings, status, CollectorRegistry())
+    async with app.router.lifespan_context(app):
+        from service.api.routes.adapters import adapters
+
+        listed = (await adapters(app.state.runtime)).model_dump()["data"]
+    return [row | (row.pop("proof") or {}) for row in listed]
+
+
+def _read_draft(draft: Path) -> dict[str, object]:
+    try:
+        written = yaml.safe_load(draft.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{draft}: cannot be read: {error}") from error
+    if not isinstance(written, dict):
+        raise ConfigurationError(f"{draft}: must hold a mapping, got {type(written).__name__}")
+    return written
+
+
+def _describe(base: Path, name: str | None, max_rank: int) -> BaseModel:
+    return read_base_model(base, name=name or base.resolve().name, max_rank=max_rank)
+
+
+def _report(check: Callable[[], VerifiedAdapter], as_json: bool) -> None:
+    try:
+        verified = check()
+    except AdapterRefused as error:
+        if as_json:
+            typer.echo(json.dumps({"ok": False, "error": str(error)}))
+        else:
+            typer.echo(f"refused: {error}", err=True)
+        raise typer.Exit(1) from None
+    facts = _facts(verified.manifest) | {"rank": verified.weights.rank}
+    _show([{"ok": True, **facts}], ("name", "version", "task", "rank", "digest"), as_json)
+
+
+def _listed(each: ListedAdapter) -> dict[str, Any]:
+    return _facts(each.manifest) if each.manifest else {"error": each.error}
+
+
+def _facts(manifest: Manifest) -> dict[str, Any]:
+    return {
+        "name": manifest.name,
+        "version": manifest.version,
+        "task": manifest.task,
+        "digest": manifest.digest,
+    }
+
+
+def _show(rows: Sequence[dict[str, Any]], columns: Sequence[str], as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(rows))
+        return
+    table = Table(*[column for column in columns if any(row.get(column) for row in rows)])
+    for row in rows:
+        table.add_row(*[_cell(row.get(str(column.header))) for column in table.columns])
+    Console().print(table)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, str) and value.startswith("sha256:"):
+        return value[:19]
+    return "" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def _end(failed: bool) -> None:
+    if failed:
+        raise typer.Exit(1)

@@ -1,0 +1,164 @@
+"""All adapters of a service: what is configured becomes what is served, as a whole or not."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from service.adapters.loader import AdapterLoader, Failure
+from service.adapters.registry import AdapterRegistry, Entry
+from service.adapters.version import ServedVersion
+from service.engine.protocol import Engine
+from service.errors import (
+    ConfigurationError,
+    Conflict,
+    EngineDead,
+    InvalidRequest,
+    ServiceError,
+)
+from service.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+
+class AdapterObserver(Protocol):
+    """Who is told what is served, and how reloads end."""
+
+    def adapters_changed(self, entries: Mapping[str, Entry]) -> None: ...
+
+    def adapters_resident(self, names: Mapping[str, bool]) -> None: ...
+
+    def adapters_reloaded(self, outcome: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What applying a configuration did, each a list of `name@version`, or of quarantined names."""
+
+    loaded: tuple[str, ...]
+    unchanged: tuple[str, ...]
+    removed: tuple[str, ...]
+    quarantined: tuple[str, ...]
+
+
+class AdapterFleet:
+    """Owns the registry and everything that changes it."""
+
+    def __init__(self, engine: Engine, base_name: str, observer: AdapterObserver) -> None:
+        self._engine = engine
+        self._loader = AdapterLoader(engine)
+        self._observer = observer
+        self._reloading = asyncio.Lock()
+        self._unloads: set[asyncio.Task[None]] = set()
+        self.registry = AdapterRegistry(base_name, self._on_unused)
+
+    async def apply(self, settings: Settings) -> Change:
+        """Serve the adapters that are configured; at the start and at every reload.
+
+        New versions are loaded and proven beside the old ones, then all are swapped at once; the
+        old ones leave the engine when their last request has ended. An adapter that fails is
+        quarantined if it is not `required` or `adapters_on_failure` is `quarantine`, and nothing
+        is served under its name now. Any other failure raises ConfigurationError with a line for
+        each, and leaves everything as it was.
+        """
+        before = _served(self.registry.entries)
+        outcomes = await self._loader.load_all(settings, before.values())
+        added = [o for o in outcomes if isinstance(o, ServedVersion) and o not in before.values()]
+        failures = [outcome for outcome in outcomes if isinstance(outcome, Failure)]
+        lenient = settings.adapters_on_failure == "quarantine"
+        fatal = [f for f in failures if f.name in before or (f.wanted.required and not lenient)]
+        try:
+            if fatal:
+                raise ConfigurationError(_message(fatal))
+            self.registry.swap([o.quarantined() if isinstance(o, Failure) else o for o in outcomes])
+        except ConfigurationError:
+            for version in added:
+                await self._loader.unload(version)
+            raise
+        for failure in failures:
+            _log.error("adapter %s: quarantined: %s", failure.name, failure.error)
+        self._observer.adapters_changed(self.registry.entries)
+        return _change(before, added, self.registry.entries)
+
+    async def reload(self, read_settings: Callable[[], Settings]) -> Change:
+        """Read the configuration again and apply its adapters; nothing else of it takes effect.
+
+        Raises InvalidRequest for a configuration that is not valid, and Conflict when another
+        reload runs or an adapter fails, in which case the old ones are served on.
+        """
+        if self._reloading.locked():
+            raise Conflict("Another reload is under way.", code="reload_in_progress")
+        async with self._reloading:
+            try:
+                change = await self._reload(read_settings)
+            except Exception as error:
+                self._observer.adapters_reloaded("failed")
+                _log.error("adapters not reloaded, the old ones are served on: %s", error)
+                raise
+        self._observer.adapters_reloaded("ok")
+        _log.info("adapters reloaded: %s", change)
+        return change
+
+    async def watch_residency(self, seconds: float) -> None:
+        """Tell the observer, every so often, which adapters' weights the engine holds.
+
+        vLLM says which are resident and not when one comes or goes, so that is all there is to
+        know. Ends with the engine.
+        """
+        while True:
+            if served := _served(self.registry.entries):
+                try:
+                    resident = await self._engine.resident_adapters()
+                except EngineDead:
+                    return
+                self._observer.adapters_resident(
+                    {name: each.adapter.engine_id in resident for name, each in served.items()}
+                )
+            await asyncio.sleep(seconds)
+
+    async def _reload(self, read_settings: Callable[[], Settings]) -> Change:
+        try:
+            settings = read_settings()
+        except ConfigurationError as error:
+            raise InvalidRequest(str(error), code="configuration_invalid") from error
+        try:
+            return await self.apply(settings)
+        except ConfigurationError as error:
+            raise Conflict(str(error), code="adapter_refused") from error
+
+    def _on_unused(self, version: ServedVersion) -> None:
+        task = asyncio.get_running_loop().create_task(self._unload(version))
+        self._unloads.add(task)
+        task.add_done_callback(self._unloads.discard)
+
+    async def _unload(self, version: ServedVersion) -> None:
+        try:
+            await self._loader.unload(version)
+        except ServiceError as error:
+            _log.warning("adapter %s: not unloaded: %s", version.adapter.engine_name, error)
+
+
+def _served(entries: Mapping[str, Entry]) -> dict[str, ServedVersion]:
+    return {name: each for name, each in entries.items() if isinstance(each, ServedVersion)}
+
+
+def _message(failures: Sequence[Failure]) -> str:
+    lines = [str(failure.error) for failure in failures]
+    if len(lines) == 1:
+        return lines[0]
+    return "\n  ".join([f"{len(lines)} adapters cannot be served:", *lines])
+
+
+def _change(
+    before: Mapping[str, ServedVersion],
+    added: Sequence[ServedVersion],
+    entries: Mapping[str, Entry],
+) -> Change:
+    now = _served(entries)
+    return Change(
+        loaded=tuple(each.names[1] for each in added),
+        unchanged=tuple(each.names[1] for each in now.values() if each in before.values()),
+        removed=tuple(each.names[1] for each in before.values() if each not in now.values()),
+        quarantined=tuple(name for name in entries if name not in now),
+    )

@@ -1,0 +1,21 @@
+"""How a command ends whose configuration cannot be used."""
+
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import typer
+
+from service.errors import ConfigurationError
+
+
+@contextmanager
+def one_message() -> Iterator[None]:
+    """End the command with a configuration problem's message, and nothing else, and code 2."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        yield
+    except ConfigurationError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(2)

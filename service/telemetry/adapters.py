@@ -1,0 +1,57 @@
+"""Prometheus series of the adapters. Label values are the configured names: bounded."""
+
+from collections.abc import Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from service.adapters.registry import Entry
+from service.adapters.version import ServedVersion
+
+
+class AdapterMetrics:
+    """Implements `fleet.AdapterObserver`."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(f"inference_adapter_{name}", text, ["adapter", *labels], registry=registry)
+
+        self._state = gauge("state", "1 for the state an adapter is in.", "state")
+        self._info = gauge("info", "The version and digest that is served.", "version", "digest")
+        self._accuracy = gauge("proof_accuracy", "Share of its golden examples answered rightly.")
+        self._proof = gauge("proof_seconds", "Time that its golden examples took.")
+        self._load = gauge("load_seconds", "Time from its address to its weights in the engine.")
+        self._resident = gauge("resident", "1 while the engine holds its weights in memory.")
+        self._reloads = Counter(
+            "inference_adapter_reloads_total",
+            "Reloads by outcome (ok, failed).",
+            ["outcome"],
+            registry=registry,
+        )
+
+    def adapters_changed(self, entries: Mapping[str, Entry]) -> None:
+        """Show these adapters and no others."""
+        gauges = (self._state, self._info, self._accuracy, self._proof, self._load, self._resident)
+        for gauge in gauges:
+            gauge.clear()
+        for name, entry in entries.items():
+            served = isinstance(entry, ServedVersion)
+            self._state.labels(name, "serving").set(served)
+            self._state.labels(name, "quarantined").set(not served)
+            if isinstance(entry, ServedVersion):
+                self._show(name, entry)
+
+    def adapters_resident(self, names: Mapping[str, bool]) -> None:
+        """Follow which adapters' weights the engine holds."""
+        for name, resident in names.items():
+            self._resident.labels(name).set(resident)
+
+    def adapters_reloaded(self, outcome: str) -> None:
+        """A reload ended."""
+        self._reloads.labels(outcome).inc()
+
+    def _show(self, name: str, version: ServedVersion) -> None:
+        self._info.labels(name, version.manifest.version, version.adapter.digest).set(1)
+        self._load.labels(name).set(version.load_seconds)
+        if version.proof:
+            self._accuracy.labels(name).set(version.proof.result.accuracy)
+            self._proof.labels(name).set(version.proof.seconds)

@@ -1,0 +1,249 @@
+"""The fleet on the fake engine: proof, quarantine, reload, and nothing half done."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from service.adapters.base_model import BaseModel
+from service.adapters.fleet import AdapterFleet, Change
+from service.adapters.version import QuarantinedAdapter, ServedVersion
+from service.errors import ConfigurationError, Conflict, InvalidRequest
+from service.settings import ModelSettings, Settings
+from service.telemetry.adapters import AdapterMetrics
+from tests.adapters.proven import INPUTS, best_label, failing, proven, served_base, sources
+from tests.adapters.samples import AdapterFolder
+from tests.fake_engines import fake_engine
+from tests.live_service import MODEL, eventually
+from tests.staged_engine import StagedEngine
+
+Configure = Callable[..., Settings]
+
+
+@pytest.fixture
+def served(base_folder: Path) -> BaseModel:
+    return served_base(base_folder)
+
+
+@pytest.fixture
+def configure(base_folder: Path, tmp_path: Path) -> Configure:
+    def settings(*folders: Path, **others: Any) -> Settings:
+        model = ModelSettings(name=MODEL, path=base_folder)
+        others = {"adapters": sources(*folders), **others}
+        return Settings(model=model, adapter_cache={"path": tmp_path / "cache"}, **others)
+
+    return settings
+
+
+class Fleet(AdapterFleet):
+    """A fleet on an engine of its own, and its metrics."""
+
+    def __init__(self) -> None:
+        self.engine, self.gate = fake_engine()
+        self.metrics = CollectorRegistry()
+        super().__init__(self.engine, MODEL, AdapterMetrics(self.metrics))
+
+    def value(self, name: str, **labels: str) -> float | None:
+        return self.metrics.get_sample_value(f"inference_adapter_{name}", labels)
+
+
+async def resident(engine: StagedEngine) -> int:
+    return len(await engine.resident_adapters())
+
+
+async def test_a_proven_adapter_is_served_with_its_proof(
+    tmp_path: Path, served: BaseModel, configure: Configure
+) -> None:
+    await proven(tmp_path / "a", served)
+    fleet = Fleet()
+    change = await fleet.apply(configure(tmp_path / "a"))
+    assert change == Change(("sentiment@1.0.0",), (), (), ())
+    version = fleet.registry.acquire("sentiment")
+    assert version is not None
+    assert version.proof is not None
+    assert (version.proof.result.passed, version.proof.result.total) == (len(INPUTS), len(INPUTS))
+    assert version.classifier is not None
+    assert fleet.value("proof_accuracy", adapter="sentiment") == 1
+    assert fleet.value("state", adapter="sentiment", state="serving") == 1
+    assert fleet.gate.in_flight == 0
+
+
+async def test_the_configured_name_and_digest_count(
+    tmp_path: Path, served: BaseModel, configure: Configure
+) -> None:
+    adapter = await proven(tmp_path / "a", served)
+    fleet = Fleet()
+    entry = {"source": str(adapter.path), "name": "Prod/Tone"}
+    await fleet.apply(configure(adapters=[entry]))
+    assert fleet.registry.acquire("Prod/Tone@1.0.0") is not None
+    assert list(fleet.registry.entries) == ["Prod/Tone"]
+    pinned = entry | {"digest": "sha256:" + "0" * 64}
+    with pytest.raises(ConfigurationError, match="is not the pinned one: expected sha256:000"):
+        await Fleet().apply(configure(adapters=[pinned]))
+
+
+def _cut(adapter: AdapterFolder) -> None:
+    weights = adapter.path / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+
+
+def _unreadable_label(adapter: AdapterFolder) -> None:
+    adapter.manifest["prompt"] = {"template": "Review: {input}"}
+    adapter.save()
+
+
+BROKEN: list[tuple[str, Callable[[AdapterFolder], object], str]] = [
+    ("bytes", _cut, "adapter_model.safetensors: .*expected"),
+    ("proof", failing, "golden.jsonl: proof: expected an accuracy of at least 0.9, found 0 of 4"),
+    ("labels", _unreadable_label, "classification: expected labels that can be read"),
+]
+
+
+@pytest.mark.parametrize(("breaks", "message"), [c[1:] for c in BROKEN], ids=[c[0] for c in BROKEN])
+async def test_a_broken_adapter_ends_the_start_and_leaves_nothing_loaded(
+    tmp_path: Path,
+    served: BaseModel,
+    configure: Configure,
+    breaks: Callable[[AdapterFolder], object],
+    message: str,
+) -> None:
+    await proven(tmp_path / "good", served, name="good")
+    breaks(await proven(tmp_path / "bad", served, name="bad", seed=1))
+    fleet = Fleet()
+    with pytest.raises(ConfigurationError, match=f"adapter bad: .*{message}"):
+        await fleet.apply(configure(tmp_path / "good", tmp_path / "bad"))
+    assert fleet.registry.entries == {}
+    assert await resident(fleet.engine) == 0
+
+
+@pytest.mark.parametrize(("breaks", "message"), [c[1:] for c in BROKEN], ids=[c[0] for c in BROKEN])
+@pytest.mark.parametrize("policy", ["quarantine", "not required"])
+async def test_a_broken_adapter_is_quarantined_and_the_rest_serves(
+    tmp_path: Path,
+    served: BaseModel,
+    configure: Configure,
+    policy: str,
+    breaks: Callable[[AdapterFolder], object],
+    message: str,
+) -> None:
+    await proven(tmp_path / "good", served, name="good")
+    breaks(await proven(tmp_path / "bad", served, name="bad", seed=1))
+    adapters = sources(tmp_path / "good", tmp_path / "bad")
+    others: dict[str, Any] = {"adapters_on_failure": "quarantine"}
+    if policy == "not required":
+        others = {}
+        adapters[1]["required"] = False
+    fleet = Fleet()
+    change = await fleet.apply(configure(adapters=adapters, **others))
+    assert (change.loaded, change.quarantined) == (("good@1.0.0",), ("bad",))
+    assert isinstance(fleet.registry.entries["good"], ServedVersion)
+    assert isinstance(fleet.registry.entries["bad"], QuarantinedAdapter)
+    assert await resident(fleet.engine) == 1
+    assert fleet.value("state", adapter="bad", state="quarantined") == 1
+    assert fleet.value("proof_accuracy", adapter="bad") is None
+
+
+async def test_every_failure_is_named_at_once(
+    tmp_path: Path, served: BaseModel, configure: Configure
+) -> None:
+    for name in ("one", "two"):
+        failing(await proven(tmp_path / name, served, name=name))
+    with pytest.raises(ConfigurationError, match=r"2 adapters .*\n.*adapter one.*\n.*adapter two"):
+        await Fleet().apply(configure(tmp_path / "one", tmp_path / "two"))
+
+
+async def test_a_proof_that_takes_too_long_is_a_failure(
+    tmp_path: Path, served: BaseModel, configure: Configure
+) -> None:
+    await proven(tmp_path / "a", served)
+    fleet = Fleet()
+    fleet.engine.frozen = True
+    with pytest.raises(ConfigurationError, match=r"proof: expected answers within 0\.05 s"):
+        await fleet.apply(configure(tmp_path / "a", golden_timeout_s=0.05))
+    assert fleet.gate.in_flight == fleet.gate.queued == 0
+    assert await resident(fleet.engine) == 0
+
+
+async def test_an_engine_without_room_for_adapters_says_so(
+    tmp_path: Path, configure: Configure
+) -> None:
+    engine, _ = fake_engine(max_lora_rank=0)
+    fleet = AdapterFleet(engine, MODEL, AdapterMetrics(CollectorRegistry()))
+    with pytest.raises(ConfigurationError, match=r"engine\.enable_lora"):
+        await fleet.apply(configure(tmp_path / "a"))
+
+
+async def test_a_reload_loads_only_what_changed_and_drops_what_is_gone(
+    tmp_path: Path, served: BaseModel, configure: Configure
+) -> None:
+    for index, name in enumerate(("stays", "changes", "goes")):
+        await proven(tmp_path / name, served, name=name, seed=index)
+    fleet = Fleet()
+    await fleet.apply(configure(*(tmp_path / name for name in ("stays", "changes", "goes"))))
+    stays, changes = fleet.registry.entries["stays"], fleet.registry.entries["changes"]
+    await proven(tmp_path / "changes", served, name="changes", version="2.0.0", seed=7)
+    change = await fleet.reload(lambda: configure(tmp_path / "stays", tmp_path / "changes"))
+    assert change == Change(
+        ("changes@2.0.0",), ("stays@1.0.0",), ("changes@1.0.0", "goes@1.0.0"), ()
+    )
+    assert fleet.registry.entries["stays"] is stays
+    new = fleet.registry.entries["changes"]
+    assert isinstance(changes, ServedVersion)
+    assert isinstance(new, ServedVersion)
+    assert new.adapter.engine_id > changes.adapter.engine_id
+    assert new.adapter.engine_name != changes.adapter.engine_name
+    await eventually(lambda: len(fleet.engine._weights) == 2)
+    assert fleet.value("reloads_total", outcome="ok") == 1
+    assert fleet.value("state", adapter="goes", state="serving") is None
+
+
+@pytest.mark.parametrize("policy", ["refuse_start", "quarantine"])
+@pytest.mark.parametrize(("breaks", "message"), [c[1:] for c in BROKEN], ids=[c[0] for c in BROKEN])
+async def test_a_failed_reload_keeps_the_old_and_says_why(
+    tmp_path: Path,
+    served: BaseModel,
+    configure: Configure,
+    breaks: Callable[[AdapterFolder], object],
+    message: str,
+    policy: str,
+) -> None:
+    await proven(tmp_path / "a", served)
+    fleet = Fleet()
+    settings = configure(tmp_path / "a", adapters_on_failure=policy)
+    await fleet.apply(settings)
+    before = dict(fleet.registry.entries)
+    breaks(await proven(tmp_path / "a", served, version="2.0.0", seed=1))
+    with pytest.raises(Conflict, match=f"adapter sentiment: .*{message}") as refused:
+        await fleet.reload(lambda: settings)
+    assert refused.value.code == "adapter_refused"
+    assert dict(fleet.registry.entries) == before
+    assert await resident(fleet.engine) == 1
+    assert fleet.value("reloads_total", outcome="failed") == 1
+
+
+async def test_a_reload_with_a_broken_configuration_changes_nothing(
+    tmp_path: Path, served: BaseModel, configure: Configure
+) -> None:
+    await proven(tmp_path / "a", served)
+    fleet = Fleet()
+    await fleet.apply(configure(tmp_path / "a"))
+
+    def broken() -> Settings:
+        raise ConfigurationError("config.yaml: not valid")
+
+    with pytest.raises(InvalidRequest, match="not valid") as refused:
+        await fleet.reload(broken)
+    assert refused.value.code == "configuration_invalid"
+    assert fleet.registry.acquire("sentiment") is not None
+
+
+async def test_two_versions_give_different_answers(tmp_path: Path, served: BaseModel) -> None:
+    for seed in range(4):
+        await proven(tmp_path / f"{seed}", served, seed=seed)
+    said = {
+        tuple([await best_label(tmp_path / f"{seed}", f"text {n}") for n in range(16)])
+        for seed in range(4)
+    }
+    assert len(said) == 4

@@ -1,0 +1,247 @@
+"""What no route takes: refused with field, limit and value, before the engine sees it."""
+
+import json
+import re
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+
+from service.settings import HttpSettings
+from tests.answers import refusal
+from tests.live_service import LiveService, eventually
+
+GENERATE = {"model": "fake", "prompt": "Hi"}
+CLASSIFY = {"model": "fake", "input": "Hi", "candidate_labels": ["a", "b"], "calibrate": False}
+JSON = {"Content-Type": "application/json"}
+
+
+def structure(kind: str, value: Any) -> dict[str, Any]:
+    return {"response_format": {"type": kind, kind: value}}
+
+
+def deep(levels: int) -> dict[str, Any]:
+    schema: dict[str, Any] = {}
+    for _ in range(levels - 1):
+        schema = {"items": schema}
+    return schema
+
+
+GENERATE_TABLE: list[tuple[dict[str, Any], str]] = [
+    ({"model": None}, "model: must be a valid string, got null"),
+    ({"model": ["fake"]}, "model: must be a valid string, got a list of 1"),
+    ({"prompt": ""}, "prompt: .*at least 1 character, got ''"),
+    ({"prompt": 3}, "prompt: must be a valid string, got 3"),
+    ({"prompt": None}, "exactly one of prompt and messages"),
+    ({"messages": [{"role": "user", "content": "x"}]}, "exactly one of prompt and messages"),
+    ({"prompt": None, "messages": []}, "messages: .*at least 1 item.*got a list of 0"),
+    ({"prompt": None, "messages": [{"role": "user"}]}, r"messages.0.content: required"),
+    ({"prompt": None, "messages": [{"role": "", "content": ""}]}, "messages.0.role: .*got ''"),
+    ({"prompt": None, "messages": ["x"]}, "messages.0: .*got 'x'"),
+    (
+        {"prompt": None, "messages": [{"role": "user", "content": "x", "nme": "y"}]},
+        "messages.0.nme: unknown field",
+    ),
+    ({"prompt": None, "messages": [{"role": "u", "content": "x"}] * 513}, "messages: .*512.*513"),
+    ({"prompt": "x" * 512}, "513 tokens.* 512"),
+    ({"max_tokens": 510}, "max_tokens: .*3 tokens and 510 .*512"),
+    ({"max_tokens": 0}, "max_tokens: must be greater than or equal to 1, got 0"),
+    ({"max_tokens": 1 << 63}, "max_tokens: must be less than or equal to 9223372036854775807"),
+    ({"max_tokens": 1.5}, "max_tokens: must be a valid integer.*got 1.5"),
+    ({"max_tokens": "8"}, "max_tokens: must be a valid integer, got '8'"),
+    ({"max_tokens": True}, "max_tokens: must be a valid integer, got true"),
+    ({"max_tokens": 10**4000}, "max_tokens: .*got an integer of 13288 bits"),
+    ({"temperature": -0.1}, "temperature: must be greater than or equal to 0, got -0.1"),
+    ({"temperature": 2.1}, "temperature: must be less than or equal to 2, got 2.1"),
+    ({"temperature": "hot"}, "temperature: must be a valid number, got 'hot'"),
+    ({"top_p": 0}, "top_p: must be greater than 0, got 0"),
+    ({"top_p": 1.1}, "top_p: must be less than or equal to 1, got 1.1"),
+    ({"top_k": -1}, "top_k: must be greater than or equal to 0, got -1"),
+    ({"top_k": (1 << 20) + 1}, "top_k: must be less than or equal to 1048576, got 1048577"),
+    ({"min_p": 1.5}, "min_p: must be less than or equal to 1, got 1.5"),
+    ({"n": 0}, "n: must be greater than or equal to 1, got 0"),
+    ({"n": 17}, "n: at most 16, got 17"),
+    ({"n": 10**4000}, "n: at most 16, got an integer of 13288 bits"),
+    ({"stop": ["x"] * 9}, "stop: at most 8 strings, got 9"),
+    ({"stop": ""}, r"stop: each must be 1\.\.256 bytes, got 0"),
+    ({"stop": ["é" * 129]}, r"stop: each must be 1\.\.256 bytes, got 258"),
+    ({"stop": [3]}, "stop.*: must be a valid string, got 3"),
+    ({"seed": 1 << 63}, "seed: must be less than or equal to 9223372036854775807"),
+    ({"seed": -(1 << 63) - 1}, "seed: must be greater than or equal to -9223372036854775808"),
+    ({"presence_penalty": 2.5}, "presence_penalty: must be less than or equal to 2, got 2.5"),
+    ({"frequency_penalty": -2.5}, "frequency_penalty: .*equal to -2, got -2.5"),
+    ({"repetition_penalty": 0}, "repetition_penalty: must be greater than 0, got 0"),
+    ({"stream": 1}, "stream: must be a valid boolean, got 1"),
+    ({"confidence": "yes"}, "confidence: must be a valid boolean, got 'yes'"),
+    ({"timeout_ms": 0}, "timeout_ms: must be greater than or equal to 1, got 0"),
+    ({"temprature": 1}, "temprature: unknown field; did you mean 'temperature'"),
+    ({"priority": 1}, "priority: unknown field"),
+    ({"x" * 9000: 1}, r"x{40}\.\.\.: unknown field"),
+    ({"a\nb": 1}, r"a\\nb: unknown field"),
+    ({"response_format": "json"}, "response_format: .*got 'json'"),
+    ({"response_format": {"type": "xml"}}, "response_format: .*'text', 'json_schema'"),
+    (structure("choice", ["x"] * 50_000), "response_format.choice: at most 256 entries, got 50000"),
+    (structure("choice", []), "response_format.choice: must be a non-empty list"),
+    (structure("choice", ["x" * 1025]), r"choice\[0\]: at most 1024 bytes, got 1025"),
+    (structure("choice", ["a", 3]), r"choice.*: must be a valid string, got 3"),
+    (structure("regex", "((a{64}){64}){64}"), "response_format.regex: .*4096 symbols, got 262144"),
+    (structure("regex", "a" * 1025), "response_format.regex: at most 1024 bytes, got 1025"),
+    (structure("regex", "("), "response_format.regex: not a valid regular expression"),
+    (structure("regex", "(" * 500 + ")" * 500), "response_format.regex: "),
+    (structure("json_schema", deep(17)), "json_schema: at most 16 levels deep, got 17"),
+    (structure("json_schema", {"title": "x" * 20_000}), "json_schema: at most 16384 bytes, got 2"),
+    (structure("json_schema", {"minLength": 10**9}), "minLength may be at most 4096, got 1000000"),
+    (structure("json_schema", {"pattern": "(a{999}){999}"}), "pattern: .*4096 symbols, got 998001"),
+    (structure("json_schema", {"type": "strin"}), "json_schema: not a valid JSON schema at type"),
+    (structure("json_schema", True), "json_schema.*: must be a valid dictionary, got true"),
+]
+
+CLASSIFY_TABLE: list[tuple[dict[str, Any], str]] = [
+    ({"input": []}, r"input: 1\.\.256 texts, got 0"),
+    ({"input": ["x"] * 257}, r"input: 1\.\.256 texts, got 257"),
+    ({"input": 3}, "input.*: must be a valid string, got 3"),
+    ({"input": "x" * 512}, "input.* 512"),
+    ({"candidate_labels": None}, "candidate_labels: required for the base model"),
+    ({"candidate_labels": ["a"]}, r"candidate_labels: 2\.\.256 labels, got 1"),
+    ({"candidate_labels": ["a"] * 257}, r"candidate_labels: 2\.\.256 labels, got 257"),
+    ({"candidate_labels": ["a", "a"]}, r"candidate_labels\[1\]: 'a' is given twice"),
+    ({"candidate_labels": ["a", "x" * 257]}, r"candidate_labels\[1\]: .*256 bytes.*got 257"),
+    ({"candidate_labels": ["a", ""]}, r"candidate_labels\[1\]: "),
+    ({"candidate_labels": "ab"}, "candidate_labels: must be a valid list, got 'ab'"),
+    ({"instruction": ""}, "instruction: .*at least 1 character, got ''"),
+    ({"instruction": "x" * 4097}, "instruction: .*at most 4096 characters, got 4097 characters"),
+    ({"top_k": 0}, "top_k: must be greater than or equal to 1, got 0"),
+    ({"threshold": 1.5}, "threshold: must be less than or equal to 1, got 1.5"),
+    ({"candidate_label": []}, "candidate_label: unknown field; did you mean 'candidate_labels'"),
+]
+
+CASES = [("/v1/generate", GENERATE | change, message) for change, message in GENERATE_TABLE]
+CASES += [("/v1/classify", CLASSIFY | change, message) for change, message in CLASSIFY_TABLE]
+CASES += [
+    ("/v1/tokenize", {"model": "fake"}, "exactly one of prompt and messages"),
+    ("/v1/tokenize", {"model": "fake", "prompt": ["x"]}, "prompt: .*got a list of 1"),
+    ("/v1/detokenize", {"model": "fake"}, "tokens: required"),
+    ("/v1/detokenize", {"model": "fake", "tokens": ["x"]}, "tokens.0: .*integer, got 'x'"),
+    ("/v1/detokenize", {"model": "fake", "tokens": [1.5]}, "tokens.0: .*integer.*got 1.5"),
+    (
+        "/v1/detokenize",
+        {"model": "fake", "tokens": [1] * ((1 << 17) + 1)},
+        "tokens: .*at most 131072 items.*got a list of 131073",
+    ),
+]
+
+TEXTS = [
+    ("", "not valid JSON"),
+    ("{", "not valid JSON"),
+    ("{'model': 1}", "not valid JSON"),
+    ('{"model": "fake"} {}', "not valid JSON: trailing"),
+    ("null", "body: "),
+    ("[]", "body: "),
+    ('"text"', "body: "),
+    ("3", "body: "),
+    ('{"model": "fake", "prompt": "a", "temperature": NaN}', "not valid JSON"),
+    ('{"model": "fake", "prompt": "a", "temperature": -Infinity}', "not valid JSON"),
+    ('{"model": "fake", "prompt": "a", "temperature": 1e999}', "must be finite"),
+    ('{"model": "fake", "prompt": "a", "max_tokens": -1e999}', "must be finite"),
+    ('{"model": "fake", "prompt": "a", "n": ' + "9" * 5000 + "}", "not valid JSON: number out of"),
+    (r'{"model": "fake", "prompt": "\ud800"}', "not valid JSON"),
+    (r'{"model": "fake", "prompt": "\udc00\ud800"}', "not valid JSON"),
+    ("[" * 10_000 + "]" * 10_000, "not valid JSON: recursion limit"),
+    ('{"a":' * 10_000 + "1" + "}" * 10_000, "not valid JSON: recursion limit"),
+    ('{"model": ' + "[" * 100 + "]" * 100 + "}", "nested deeper than 64 levels"),
+]
+
+
+async def refuse(service: LiveService, path: str, content: bytes, **headers: str) -> dict[str, Any]:
+    """The 400 for a raw body; the engine must not have seen it."""
+    before = service.engine.starts
+    async with service.client() as client:
+        response = await client.post(path, content=content, headers=JSON | headers)
+    error = refusal(response, 400)
+    assert len(error["message"]) < 500
+    assert len(error["param"] or "") < 200
+    assert service.engine.starts == before
+    assert service.idle()
+    return error
+
+
+@pytest.mark.parametrize(("path", "body", "message"), CASES, ids=[case[2] for case in CASES])
+async def test_a_bad_field_is_named_with_its_limit_and_value(
+    service: LiveService, path: str, body: dict[str, Any], message: str
+) -> None:
+    error = await refuse(service, path, json.dumps(body).encode())
+    assert re.search(message, error["message"]), error["message"]
+
+
+@pytest.mark.parametrize("path", ["/v1/generate", "/v1/classify", "/v1/tokenize", "/v1/detokenize"])
+@pytest.mark.parametrize(("text", "message"), TEXTS, ids=[text[0][:60] for text in TEXTS])
+async def test_what_is_no_json_object_is_refused_on_every_route(
+    service: LiveService, path: str, text: str, message: str
+) -> None:
+    error = await refuse(service, path, text.encode())
+    assert message in error["message"]
+
+
+@pytest.mark.parametrize("content", [b'"\xff"', b'{"model": "\xc3\x28"}', b"\xff\xfe{\x00}\x00"])
+async def test_invalid_utf8_is_refused(service: LiveService, content: bytes) -> None:
+    error = await refuse(service, "/v1/generate", content)
+    assert (error["code"], "body: not valid JSON" in error["message"]) == ("invalid_json", True)
+
+
+@pytest.mark.parametrize(
+    "kind", ["", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "json"]
+)
+async def test_another_content_type_is_refused(
+    client: httpx.AsyncClient, service: LiveService, kind: str
+) -> None:
+    before = service.engine.starts
+    headers = {"Content-Type": kind}
+    response = await client.post("/v1/generate", content=json.dumps(GENERATE), headers=headers)
+    error = refusal(response, 415)
+    assert f"application/json, got '{kind}'" in error["message"]
+    assert service.engine.starts == before
+
+
+@pytest.mark.parametrize("kind", ["application/json; charset=utf-8", "Application/JSON"])
+async def test_json_with_parameters_is_json(client: httpx.AsyncClient, kind: str) -> None:
+    headers = {"Content-Type": kind}
+    response = await client.post("/v1/generate", content=json.dumps(GENERATE), headers=headers)
+    assert response.status_code == 200
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize("path", ["/v1/generate", "/nowhere", "/health"])
+async def test_a_body_over_the_limit_is_refused_by_what_was_read(chunked: bool, path: str) -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        for _ in range(64):
+            yield b"x" * 65536
+
+    with LiveService(http=HttpSettings(max_body_bytes=4096)) as live:
+        async with live.client() as client:
+            content = chunks() if chunked else b"x" * (1 << 22)
+            response = await client.post(path, content=content, headers=JSON)
+        assert live.engine.starts == 0
+    error = refusal(response, 413)
+    assert "body: at most 4096 bytes, got" in error["message"]
+    assert response.headers["connection"] == "close"
+
+
+async def test_a_body_at_the_limit_is_read() -> None:
+    body = json.dumps(GENERATE).ljust(4096).encode()
+    with LiveService(http=HttpSettings(max_body_bytes=4096)) as live:
+        async with live.client() as client:
+            response = await client.post("/v1/generate", content=body, headers=JSON)
+    assert response.status_code == 200
+
+
+async def test_a_body_that_does_not_come_is_refused() -> None:
+    async def stalling() -> AsyncIterator[bytes]:
+        yield b"{"
+        await eventually(lambda: live.outcomes()["invalid"] == 1)
+
+    with LiveService(http=HttpSettings(body_timeout_ms=100)) as live:
+        async with live.client() as client:
+            response = await client.post("/v1/generate", content=stalling(), headers=JSON)
+    error = refusal(response, 408)
+    assert "100 ms" in error["message"]

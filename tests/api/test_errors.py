@@ -1,0 +1,77 @@
+"""The one error shape, whatever refuses: framework, middleware or route."""
+
+import httpx
+import pytest
+
+from service.api.errors import explain_validation
+from tests.answers import refusal
+
+ROUTES = {
+    "/v1/generate": "POST",
+    "/v1/classify": "POST",
+    "/v1/tokenize": "POST",
+    "/v1/detokenize": "POST",
+    "/v1/adapters": "GET",
+    "/health": "GET",
+}
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/"),
+        ("POST", "/v1"),
+        ("GET", "/v1/generate/"),
+        ("POST", "/v1/generate/"),
+        ("PUT", "/%00"),
+        ("GET", "/static-offline-docs/none.js"),
+        ("GET", "/static-offline-docs/../../etc/passwd"),
+    ],
+)
+async def test_an_unknown_path_is_not_found(
+    client: httpx.AsyncClient, method: str, path: str
+) -> None:
+    error = refusal(await client.request(method, path), 404)
+    assert (error["code"], error["param"]) == ("not_found", None)
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        (method, path)
+        for path, served in ROUTES.items()
+        for method in ("GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS")
+        if method != served
+    ],
+)
+async def test_another_method_is_refused_and_the_right_one_named(
+    client: httpx.AsyncClient, method: str, path: str
+) -> None:
+    response = await client.request(method, path)
+    assert refusal(response, 405)["code"] == "method_not_allowed"
+    assert response.headers["allow"] == ROUTES[path]
+
+
+async def test_a_path_in_a_message_is_quoted_and_short(client: httpx.AsyncClient) -> None:
+    error = refusal(await client.get("/" + "x" * 3000), 404)
+    assert len(error["message"]) < 80
+
+
+@pytest.mark.parametrize("path", [path for path in ROUTES if ROUTES[path] == "POST"])
+@pytest.mark.parametrize("stream", [True, False])
+async def test_every_route_refuses_a_wrong_body_in_the_one_shape(
+    client: httpx.AsyncClient, path: str, stream: bool
+) -> None:
+    error = refusal(await client.post(path, json={"model": 3, "stream": stream}), 400)
+    assert error["type"] == "invalid_request_error"
+    assert "model: must be a valid string, got 3" in error["message"]
+
+
+def test_problems_beyond_three_are_counted() -> None:
+    problems = [
+        {"type": "missing", "loc": ("body", f"field{number}"), "msg": "Field required"}
+        for number in range(5)
+    ]
+    error = explain_validation(problems, [])
+    assert error.message == "field0: required; field1: required; field2: required; and 2 more"
+    assert error.param == "field0"

@@ -1,0 +1,60 @@
+"""The operations port through a service's life."""
+
+import httpx
+import pytest
+from prometheus_client import CollectorRegistry
+
+from service.api.ops import create_ops_app
+from service.runtime import Phase, Status
+from tests.live_service import LiveService
+
+
+def probing(status: Status) -> httpx.AsyncClient:
+    transport = httpx.ASGITransport(create_ops_app(status, CollectorRegistry()))
+    return httpx.AsyncClient(transport=transport, base_url="http://ops")
+
+
+@pytest.mark.parametrize(
+    ("phase", "live", "started", "ready"),
+    [
+        (Phase.STARTING, 200, 503, 503),
+        (Phase.READY, 200, 200, 200),
+        (Phase.STOPPING, 200, 200, 503),
+    ],
+)
+async def test_probes_follow_the_phase(phase: Phase, live: int, started: int, ready: int) -> None:
+    status = Status()
+    status.phase = phase
+    async with probing(status) as client:
+        answers = [await client.get(path) for path in ("/livez", "/startupz", "/readyz")]
+    assert [answer.status_code for answer in answers] == [live, started, ready]
+    assert answers[1].text == phase.value
+
+
+async def test_the_service_moves_from_ready_to_stopping() -> None:
+    with LiveService() as live:
+        async with httpx.AsyncClient(trust_env=False) as client:
+            ready = await client.get(f"{live.ops_url}/readyz")
+    assert (ready.status_code, ready.text) == (200, "ready")
+    assert live.status.phase is Phase.STOPPING
+    assert live.engine.dead
+
+
+@pytest.mark.parametrize(
+    ("accept", "kind"),
+    [
+        ("", "text/plain"),
+        ("*/*", "text/plain"),
+        ("application/openmetrics-text; version=1.0.0", "application/openmetrics-text"),
+    ],
+)
+async def test_metrics_come_in_the_format_that_was_asked_for(accept: str, kind: str) -> None:
+    async with probing(Status()) as client:
+        response = await client.get("/metrics", headers={"Accept": accept})
+    assert response.status_code == 200
+    assert response.headers["content-type"].startswith(kind)
+
+
+async def test_the_public_port_serves_nothing_of_it(client: httpx.AsyncClient) -> None:
+    for path in ("/metrics", "/livez", "/readyz", "/startupz"):
+        assert (await client.get(path)).status_code == 404

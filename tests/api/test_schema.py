@@ -1,0 +1,96 @@
+"""The native routes against their own OpenAPI schema, with generated bodies, right and wrong."""
+
+from collections import Counter
+from typing import Any
+
+import hypothesis
+import pytest
+import requests
+import schemathesis
+from hypothesis import HealthCheck, strategies
+from schemathesis.checks import not_a_server_error
+from schemathesis.generation import GenerationMode
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from tests.live_service import LiveService
+
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_schema_conformance,
+]
+EXAMPLES = 60
+
+FITTING: dict[str, dict[str, Any]] = {
+    "/v1/generate": {"prompt": "Hi", "messages": None, "max_tokens": 4, "n": 2, "stop": "x"},
+    "/v1/classify": {
+        "input": ["Hi"],
+        "candidate_labels": ["yes", "no"],
+        "multi_label": False,
+        "threshold": None,
+    },
+    "/v1/tokenize": {"prompt": None, "messages": [{"role": "user", "content": "Hi"}]},
+    "/v1/detokenize": {"tokens": [72, 105]},
+}
+"""Values for what a JSON schema does not say: which fields go together, and the model's size."""
+
+
+def send_generated(service: LiveService, path: str, mode: GenerationMode) -> Counter[int]:
+    """Post generated bodies, check each answer against the schema, count the statuses."""
+    schema = schemathesis.openapi.from_dict(service.app.openapi())
+    statuses: Counter[int] = Counter()
+
+    @hypothesis.settings(
+        max_examples=EXAMPLES,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    @hypothesis.given(
+        case=schema[path]["POST"].as_strategy(generation_mode=mode), fits=strategies.booleans()
+    )
+    def send(case: schemathesis.Case[Any], fits: bool) -> None:
+        if isinstance(case.body, dict):
+            _aim(case.body, FITTING[path] if fits and mode is GenerationMode.POSITIVE else {})
+        response = case.call(base_url=service.url, session=session)
+        case.validate_response(response, checks=CHECKS)
+        statuses[response.status_code] += 1
+
+    with requests.Session() as session:
+        session.trust_env = False
+        send()
+    return statuses
+
+
+def _aim(body: dict[str, Any], fitting: dict[str, Any]) -> None:
+    """Name the served model and leave time to answer, so that the other fields decide."""
+    if isinstance(body.get("model"), str):
+        body["model"] = "fake"
+    if type(body.get("timeout_ms")) is int and body["timeout_ms"] > 0:
+        body["timeout_ms"] = 60_000
+    body.update(fitting)
+
+
+@pytest.mark.parametrize("path", FITTING)
+def test_bodies_that_follow_the_schema_are_answered_or_refused_as_it_says(
+    service: LiveService, path: str
+) -> None:
+    statuses = send_generated(service, path, GenerationMode.POSITIVE)
+    assert statuses.keys() == {200, 400}
+    assert statuses[200] >= EXAMPLES // 6
+
+
+@pytest.mark.parametrize("path", FITTING)
+def test_bodies_that_break_the_schema_are_refused_before_the_engine(
+    service: LiveService, path: str
+) -> None:
+    before = service.engine.starts
+    statuses = send_generated(service, path, GenerationMode.NEGATIVE)
+    assert statuses.keys() == {400}
+    assert service.engine.starts == before

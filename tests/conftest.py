@@ -1,0 +1,35 @@
+"""Hardly any fixtures: a clean environment and one running service per module."""
+
+import os
+from collections.abc import AsyncGenerator, Generator
+
+import httpx
+import pytest
+
+from service.settings import ENV_PREFIX
+
+pytest.register_assert_rewrite("tests.answers", "tests.engine.contract")
+
+from tests.live_service import LiveService  # noqa: E402 - rewritten modules come after
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _clean_environment() -> Generator[None, None, None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith(ENV_PREFIX)]:
+            patch.delenv(name)
+        yield
+
+
+@pytest.fixture(scope="module")
+def service() -> Generator[LiveService, None, None]:
+    """A service with default settings, for tests that leave nothing behind."""
+    with LiveService() as live:
+        yield live
+
+
+@pytest.fixture
+async def client(service: LiveService) -> AsyncGenerator[httpx.AsyncClient, None]:
+    """A client of that service."""
+    async with service.client() as connected:
+        yield connected

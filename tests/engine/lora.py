@@ -1,0 +1,96 @@
+"""Random LoRA adapters of the one-layer model, and what each must answer.
+
+The truth comes from transformers and peft, not from the engine under test.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from service.adapters.base_model import BaseModel, read_base_model
+from service.adapters.pack import pack
+from service.adapters.verify import VerifiedAdapter
+
+RANK = 8
+_MARGIN = 0.001
+_MODULES = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+
+
+class LoraMaker:
+    """Makes adapters of one base; `seed` decides their weights, large enough to change answers."""
+
+    def __init__(self, base_folder: Path, name: str) -> None:
+        import torch
+        from peft import LoraConfig, get_peft_model
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        self._torch = torch
+        self.base: BaseModel = read_base_model(base_folder, name=name, max_rank=RANK)
+        self._tokenizer = AutoTokenizer.from_pretrained(base_folder)
+        model = AutoModelForCausalLM.from_pretrained(base_folder, dtype=torch.float32)
+        config = LoraConfig(
+            r=RANK, lora_alpha=2 * RANK, target_modules=_MODULES, task_type="CAUSAL_LM"
+        )
+        self._model = get_peft_model(model, config).eval()
+
+    def write(
+        self,
+        folder: Path,
+        *,
+        name: str,
+        version: str,
+        seed: int,
+        prompts: Sequence[str],
+        tokens: int,
+    ) -> list[str]:
+        """Write a packed generation adapter; its golden answers, which are returned, are peft's."""
+        answers = self._decided(seed, prompts, tokens)
+        folder.mkdir(parents=True, exist_ok=True)
+        self._model.save_pretrained(folder)
+        (folder / "README.md").unlink(missing_ok=True)
+        golden = [{"prompt": p, "expect": a} for p, a in zip(prompts, answers, strict=True)]
+        (folder / "golden.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in golden))
+        draft = {
+            "name": name,
+            "version": version,
+            "task": "generation",
+            "golden": {"file": "golden.jsonl", "match": "exact", "max_tokens": tokens},
+        }
+        packed: VerifiedAdapter = pack(folder, self.base, draft, overwrite=True)
+        assert packed.manifest.version == version
+        return answers
+
+    def _decided(self, seed: int, prompts: Sequence[str], tokens: int) -> list[str]:
+        """Draw weights whose answers are no close call: rounding differs between two engines."""
+        for attempt in range(100):
+            self._draw(seed + 100_000 * attempt)
+            answers = [self._answer(prompt, tokens) for prompt in prompts]
+            # Half a character at the end: the engine waits for its other half.
+            whole = all("\N{REPLACEMENT CHARACTER}" not in text for text, _ in answers)
+            if whole and min(margin for _, margin in answers) > _MARGIN:
+                return [text for text, _ in answers]
+        raise AssertionError("no weights decide clearly")
+
+    def _answer(self, prompt: str, tokens: int) -> tuple[str, float]:
+        """The greedy answer and the least lead, in nats, of a chosen token over the next one."""
+        ids: Any = self._tokenizer(prompt, return_tensors="pt")
+        with self._torch.inference_mode():
+            out = self._model.generate(
+                **ids,
+                max_new_tokens=tokens,
+                do_sample=False,
+                output_logits=True,
+                return_dict_in_generate=True,
+            )
+        best = self._torch.stack(out.logits).squeeze(1).topk(2).values
+        answer = out.sequences[0, ids["input_ids"].shape[1] :]
+        text: str = self._tokenizer.decode(answer, skip_special_tokens=True)
+        return text, float((best[:, 0] - best[:, 1]).min())
+
+    def _draw(self, seed: int) -> None:
+        generator = self._torch.Generator().manual_seed(seed)
+        with self._torch.no_grad():
+            for name, parameter in self._model.named_parameters():
+                if "lora_" in name:
+                    parameter.normal_(0, 0.2, generator=generator)

@@ -1,0 +1,14 @@
+"""A gate's occupation, as its observer was told of it."""
+
+
+class Occupation:
+    """Implements `gate.GateObserver`; holds what it was told last, and the most it ever was."""
+
+    def __init__(self) -> None:
+        self.in_flight = self.queued = 0
+        self.most_in_flight = self.most_queued = 0
+
+    def gate_changed(self, in_flight: int, queued: int) -> None:
+        self.in_flight, self.queued = in_flight, queued
+        self.most_in_flight = max(self.most_in_flight, in_flight)
+        self.most_queued = max(self.most_queued, queued)

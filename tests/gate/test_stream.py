@@ -1,0 +1,181 @@
+"""A gated stream: its permit, its deadline, what it reports, and how it ends."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+import pytest
+
+from service.context import RequestContext, enter_context, internal_context
+from service.errors import DeadlineExceeded, InvalidRequest, QueueFull, ServiceError
+from service.gate.gate import Gate
+from service.gate.stream import Progress, gated
+from tests.gate.occupation import Occupation
+
+
+class Recorder:
+    """Implements `stream.StreamObserver`; remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.first_tokens = self.permits = self.later_tokens = 0
+        self.usage: list[tuple[int, int, int]] = []
+
+    def queued_for(self, context: RequestContext, seconds: float) -> None:
+        self.permits += 1
+
+    def first_token(self, context: RequestContext, seconds: float) -> None:
+        self.first_tokens += 1
+
+    def tokens_after(self, context: RequestContext, seconds: float, tokens: int) -> None:
+        self.later_tokens += tokens
+
+    def used(self, context: RequestContext, prompt: int, cached: int, completion: int) -> None:
+        self.usage.append((prompt, cached, completion))
+
+
+class Counting:
+    """An engine request that counts up, two tokens an item; implements `stream.EngineRequest`."""
+
+    def __init__(self, last: int = 3, slots: int = 1, failure: Exception | None = None) -> None:
+        self.slots = slots
+        self.running = self.started = 0
+        self.hold = asyncio.Event()
+        self.hold.set()
+        self._last = last
+        self._failure = failure
+
+    async def start(self) -> AsyncGenerator[int, None]:
+        self.started += 1
+        self.running += 1
+        try:
+            for number in range(self._last):
+                yield number
+                await self.hold.wait()
+            if self._failure:
+                raise self._failure
+        finally:
+            self.running -= 1
+
+    def progress(self, item: int) -> Progress:
+        return Progress(prompt_tokens=7, cached_tokens=5, new_tokens=2)
+
+    def explain(self, error: Exception) -> ServiceError | None:
+        return InvalidRequest("explained") if isinstance(error, KeyError) else None
+
+
+class Stage:
+    """A gate of two slots, its recorder, and the context that the streams belong to."""
+
+    def __init__(self, max_queued: int = 10, timeout_s: float = 5.0) -> None:
+        self.gate = Gate(2, max_queued, Occupation())
+        self.recorder = Recorder()
+        self.context = internal_context("test", timeout_s)
+        enter_context(self.context)
+
+    def run(self, request: Counting) -> AsyncGenerator[int, None]:
+        return gated(self.gate, self.recorder, request)
+
+
+async def take_all(stream: AsyncGenerator[int, None]) -> list[int]:
+    return [item async for item in stream]
+
+
+async def test_nothing_starts_and_no_permit_is_taken_before_the_first_item_is_asked_for() -> None:
+    stage, request = Stage(), Counting()
+    stream = stage.run(request)
+    assert (request.started, stage.gate.in_flight) == (0, 0)
+    assert await anext(stream) == 0
+    assert (request.started, stage.gate.in_flight) == (1, 1)
+    await stream.aclose()
+
+
+async def test_a_stream_that_ends_gives_its_permit_back_and_reports_its_use() -> None:
+    stage, request = Stage(), Counting(slots=2)
+    stream = stage.run(request)
+    assert [await anext(stream), stage.gate.in_flight] == [0, 2]
+    assert await take_all(stream) == [1, 2]
+    assert (stage.gate.in_flight, request.running) == (0, 0)
+    recorder = stage.recorder
+    assert (recorder.permits, recorder.first_tokens, recorder.later_tokens) == (1, 1, 4)
+    assert recorder.usage == [(7, 5, 6)]
+
+
+async def test_closing_a_stream_closes_the_engines_and_gives_the_permit_back() -> None:
+    stage, request = Stage(), Counting()
+    async with aclosing(stage.run(request)) as stream:
+        await anext(stream)
+    assert (stage.gate.in_flight, request.running) == (0, 0)
+    assert stage.recorder.usage == [(7, 5, 2)]
+
+
+async def test_cancelling_who_reads_closes_the_engines_stream() -> None:
+    stage, request = Stage(), Counting()
+    request.hold.clear()
+    reader = asyncio.create_task(take_all(stage.run(request)))
+    await asyncio.sleep(0.01)
+    assert (stage.gate.in_flight, request.running) == (1, 1)
+    reader.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reader
+    assert (stage.gate.in_flight, request.running) == (0, 0)
+
+
+async def test_a_stream_left_open_is_known_to_its_context() -> None:
+    stage, request = Stage(), Counting()
+    stream = stage.run(request)
+    await anext(stream)
+    assert stage.context.streams == [stream]
+    await stage.context.streams[0].aclose()
+    assert stage.gate.in_flight == 0
+
+
+async def test_a_deadline_that_passes_while_running_aborts_the_engines_stream() -> None:
+    stage, request = Stage(timeout_s=0.02), Counting()
+    request.hold.clear()
+    stream = stage.run(request)
+    assert await anext(stream) == 0
+    with pytest.raises(DeadlineExceeded, match="before the answer was complete"):
+        await anext(stream)
+    assert (stage.gate.in_flight, request.running) == (0, 0)
+    assert isinstance(stage.context.failure, DeadlineExceeded)
+
+
+async def test_a_deadline_that_passes_while_waiting_never_reaches_the_engine() -> None:
+    stage, request = Stage(timeout_s=0.02), Counting()
+    permit = await stage.gate.acquire(internal_context("other", 5), 2)
+    with pytest.raises(DeadlineExceeded, match="for its turn"):
+        await take_all(stage.run(request))
+    assert (request.started, stage.gate.queued) == (0, 0)
+    assert stage.recorder.usage == []
+    permit.release()
+
+
+async def test_a_deadline_that_has_passed_already_never_brings_an_item() -> None:
+    stage, request = Stage(timeout_s=0.0), Counting()
+    request.hold.clear()
+    with pytest.raises(DeadlineExceeded):
+        await take_all(stage.run(request))
+    assert (stage.gate.in_flight, request.running) == (0, 0)
+
+
+async def test_a_full_queue_is_remembered_as_what_ended_the_request() -> None:
+    stage, request = Stage(max_queued=0), Counting()
+    permit = await stage.gate.acquire(internal_context("other", 5), 2)
+    with pytest.raises(QueueFull):
+        await take_all(stage.run(request))
+    assert isinstance(stage.context.failure, QueueFull)
+    assert request.started == 0
+    permit.release()
+
+
+@pytest.mark.parametrize(
+    ("raised", "seen"), [(KeyError("x"), InvalidRequest), (ZeroDivisionError(), ZeroDivisionError)]
+)
+async def test_an_engines_failure_is_explained_and_gives_the_permit_back(
+    raised: Exception, seen: type[Exception]
+) -> None:
+    stage, request = Stage(), Counting(failure=raised)
+    with pytest.raises(seen):
+        await take_all(stage.run(request))
+    assert (stage.gate.in_flight, request.running) == (0, 0)
+    assert (stage.context.failure is not None) == (seen is InvalidRequest)

@@ -1,0 +1,125 @@
+"""The fields of OpenAI's bodies: default deny, and a cap on each."""
+
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from service.errors import InvalidRequest, UnsupportedFeature
+from service.limits.openai import CHAT_FIELDS, COMPLETION_FIELDS, check_body
+from service.settings import LimitSettings
+
+LIMITS = LimitSettings()
+TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"messages": [{"role": "user", "content": "Hi"}] * 512, "n": 16, "top_logprobs": 20},
+        {"logprobs": True, "stop": ["x" * 256] * 8, "bad_words": ["y"] * 64},
+        {"stop": None, "bad_words": None, "tools": None, "n": None, "response_format": None},
+        {"logit_bias": {str(token): 1 for token in range(300)}, "stop_token_ids": [1] * 64},
+        {"tools": [TOOL] * 64, "metadata": {}, "store": False},
+        {"response_format": {"type": "json_schema", "json_schema": {"schema": {}}}},
+        {"response_format": {"type": "json_object"}},
+        {"structured_outputs": {"choice": ["a"] * 256}},
+        {"structured_outputs": {"regex": "a+"}},
+    ],
+)
+def test_what_is_within_the_caps_passes(fields: dict[str, Any]) -> None:
+    check_body({"model": "m", **fields}, CHAT_FIELDS, LIMITS)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"n": 17}, r"n: must be 0\.\.16, got 17"),
+        ({"n": 1.5}, r"n: must be 0\.\.16, got 1.5"),
+        ({"n": "2"}, r"n: must be 0\.\.16, got '2'"),
+        ({"n": 10**400}, "got an integer of 1329 bits"),
+        ({"top_logprobs": 21}, r"top_logprobs: must be 0\.\.20, got 21"),
+        ({"stop": ["x"] * 9}, "stop: at most 8 entries, got 9"),
+        ({"stop": "x" * 257}, "stop: at most 256 bytes, got 257"),
+        ({"stop": ["é" * 129]}, "stop: at most 256 bytes, got 258"),
+        ({"bad_words": ["x"] * 65}, "bad_words: at most 64 entries, got 65"),
+        ({"bad_words": ["x" * 257]}, "bad_words: at most 256 bytes, got 257"),
+        ({"stop_token_ids": [1] * 65}, "stop_token_ids: at most 64 entries, got 65"),
+        ({"allowed_token_ids": [1] * 1025}, "allowed_token_ids: at most 1024 entries, got 1025"),
+        ({"logit_bias": {str(t): 1 for t in range(301)}}, "logit_bias: at most 300.*got 301"),
+        ({"messages": [{}] * 513}, "messages: at most 512 entries, got 513"),
+        ({"tools": [TOOL] * 65}, "tools: at most 64 entries, got 65"),
+        (
+            {"tools": [TOOL, {"function": {"parameters": {"type": "strin"}}}]},
+            r"tools\[1\].function.parameters: not a valid JSON schema",
+        ),
+        ({"response_format": {"type": "xml"}}, "response_format.type: .*got 'xml'"),
+        ({"response_format": "json"}, "response_format.type: .*got null"),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {}}},
+            "response_format.json_schema.schema: must be a JSON schema object, got null",
+        ),
+        ({"structured_outputs": {"grammar": "x"}}, "structured_outputs: must hold one of"),
+        ({"structured_outputs": {"regex": "a", "choice": ["b"]}}, "must hold one of"),
+        ({"structured_outputs": {"choice": ["a"] * 50_000}}, "at most 256 entries, got 50000"),
+        ({"structured_outputs": {"regex": "(a{999}){999}"}}, "at most 4096 symbols"),
+        ({"structured_outputs": {"json": []}}, "must be a JSON schema object"),
+    ],
+)
+def test_what_is_over_a_cap_is_refused_with_field_limit_and_value(
+    fields: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InvalidRequest, match=message) as refused:
+        check_body({"model": "m", **fields}, CHAT_FIELDS, LIMITS)
+    assert refused.value.param
+
+
+@pytest.mark.parametrize("model", [None, 3, ["m"]])
+def test_the_model_is_required(model: Any) -> None:
+    with pytest.raises(InvalidRequest, match="model: required, a string"):
+        check_body({"model": model}, CHAT_FIELDS, LIMITS)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("temprature", "temprature: .*did you mean 'temperature'"),
+        ("priority", "priority: not a field"),
+        ("cache_salt", "cache_salt: not a field"),
+        ("vllm_xargs", "vllm_xargs: not a field"),
+        ("prompt", "prompt: not a field"),
+        ("x" * 100_000, "xxx[.]{3}: not a field"),
+    ],
+)
+def test_a_field_that_is_not_listed_is_refused_by_name(name: str, message: str) -> None:
+    with pytest.raises(UnsupportedFeature, match=message) as refused:
+        check_body({"model": "m", name: 1}, CHAT_FIELDS, LIMITS)
+    assert len(refused.value.param or "") < 50
+
+
+@pytest.mark.parametrize(
+    ("prompt", "passes"),
+    [
+        ("Hi", True),
+        (["a"] * 64, True),
+        (["a"] * 65, False),
+        ([1] * 2000, True),
+        ([[1, 2]] * 65, False),
+    ],
+)
+def test_prompts_are_counted_and_token_ids_are_not(prompt: Any, passes: bool) -> None:
+    body = {"model": "m", "prompt": prompt}
+    if passes:
+        check_body(body, COMPLETION_FIELDS, LIMITS)
+        return
+    with pytest.raises(InvalidRequest, match="prompt: at most 64 prompts, got 65"):
+        check_body(body, COMPLETION_FIELDS, LIMITS)
+
+
+@pytest.mark.parametrize("name", sorted(CHAT_FIELDS - {"model", "n"}))
+@pytest.mark.parametrize("value", [3, "x", [3], {"a": 3}, True])
+def test_a_value_of_a_wrong_kind_is_refused_or_left_to_the_engines_models(
+    name: str, value: Any
+) -> None:
+    with suppress(InvalidRequest):  # any other error would be the server's fault
+        check_body({"model": "m", name: value}, CHAT_FIELDS, LIMITS)

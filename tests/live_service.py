@@ -1,0 +1,173 @@
+"""The whole service over the fake engine, on real sockets."""
+
+import asyncio
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+import httpx
+import uvicorn
+import uvloop
+from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
+
+from service.api.ops import create_ops_app
+from service.app import create_app
+from service.context import internal_context
+from service.engine.protocol import Engine, ModelInfo
+from service.gate.gate import Gate
+from service.runtime import Status
+from service.settings import ModelSettings, Settings
+from service.telemetry.metrics import Metrics
+from tests.staged_engine import StagedEngine
+
+T = TypeVar("T")
+
+MODEL = "fake"
+MAX_MODEL_LEN = 512
+CAPACITY = 4
+
+
+class LiveService:
+    """Both ports of the service on the loopback, in a thread with a loop of its own.
+
+    `sections` are sections of the settings by name; a reload reads what `settings` holds by then.
+    An ASGI transport would buffer the bodies and
+    could not disconnect, so every test talks over a socket.
+    """
+
+    engine: StagedEngine
+    gate: Gate
+
+    def __init__(
+        self,
+        *,
+        token_seconds: float = 0.0,
+        model_path: Path = Path("unused"),
+        **sections: Any,
+    ) -> None:
+        model = ModelSettings(name=MODEL, path=model_path)
+        self.settings = Settings(model=model, **sections)
+        self.registry = CollectorRegistry()
+        self.status = Status()
+        self._token_seconds = token_seconds
+        self.app = create_app(
+            self.settings, self.status, self.registry, self.start_engine, lambda: self.settings
+        )
+        self._public = _Listener(self.app)
+        self._ops = _Listener(create_ops_app(self.status, self.registry))
+        self.port, self.url, self.ops_url = self._public.port, self._public.url, self._ops.url
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> "LiveService":
+        self._thread.start()
+        deadline = time.monotonic() + 10
+        while not (self._public.server.started and self._ops.server.started):
+            if time.monotonic() > deadline or not self._thread.is_alive():
+                self.__exit__(None, None, None)
+                raise RuntimeError("the service did not start")
+            time.sleep(0.002)
+        self.engine.starts = 0
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.engine.frozen = False
+        self._public.server.should_exit = self._ops.server.should_exit = True
+        self._thread.join(timeout=10)
+
+    @asynccontextmanager
+    async def client(self) -> AsyncGenerator[httpx.AsyncClient, None]:
+        """A client of the public port."""
+        limits = httpx.Limits(max_connections=None)
+        async with httpx.AsyncClient(base_url=self.url, limits=limits, trust_env=False) as client:
+            yield client
+
+    def hold_every_slot(self) -> Callable[[], None]:
+        """Take the whole gate, as if others ran; returns what gives it back."""
+        context = internal_context("others", 30.0)
+        permit = self._on_its_loop(self.gate.acquire(context, self.gate.capacity))
+
+        async def release() -> None:
+            permit.release()
+
+        return lambda: self._on_its_loop(release())
+
+    def outcomes(self) -> Counter[str]:
+        """Answered requests by outcome."""
+        counts: Counter[str] = Counter()
+        for family in self.registry.collect():
+            for sample in family.samples:
+                if sample.name == "inference_requests_total":
+                    counts[sample.labels["outcome"]] += int(sample.value)
+        return counts
+
+    def value(self, series: str, **labels: str) -> float:
+        """The value of one Prometheus series, 0 while it does not exist."""
+        return self.registry.get_sample_value(series, labels) or 0.0
+
+    def idle(self) -> bool:
+        """Nothing runs and nothing waits: gate, gauges and engine agree."""
+        gauges = ("inference_requests_in_flight", "inference_requests_queued")
+        counts = [self.gate.in_flight, self.gate.queued, self.engine.running]
+        return not any([*counts, *(self.value(gauge) for gauge in gauges)])
+
+    async def start_engine(self, settings: Settings, gate: Gate, metrics: Metrics) -> Engine:
+        """A staged engine behind the gate, for the composition root."""
+        model = ModelInfo(
+            settings.model.name, "sha256:fake", MAX_MODEL_LEN, CAPACITY, max_lora_rank=8
+        )
+        self.gate = gate
+        self.gate.capacity = settings.gate.max_in_flight or CAPACITY
+        self.engine = StagedEngine(model, gate, metrics, token_seconds=self._token_seconds)
+        return self.engine
+
+    def _on_its_loop(self, call: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(call, self._loop).result(timeout=5)
+
+    def _run(self) -> None:
+        async def serve() -> None:
+            self._loop = asyncio.get_running_loop()
+            await asyncio.gather(self._public.serve(), self._ops.serve())
+
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(serve())
+
+
+class _PromptServer(uvicorn.Server):
+    """Looks often whether it should stop; a tenth of a second a test adds up."""
+
+    async def main_loop(self) -> None:
+        while not await self.on_tick(0):  # noqa: ASYNC110 - as uvicorn does
+            await asyncio.sleep(0.005)
+
+
+class _Listener:
+    """One app on a port that the system chose."""
+
+    def __init__(self, app: FastAPI) -> None:
+        config = uvicorn.Config(app, log_config=None, access_log=False, ws="none", lifespan="on")
+        self.server = _PromptServer(config)
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._socket.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    async def serve(self) -> None:
+        await self.server.serve(sockets=[self._socket])
+
+
+async def eventually(condition: Callable[[], bool], seconds: float = 5.0) -> None:
+    """Wait until the condition holds; TimeoutError if it does not within the seconds."""
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110 - what it looks at lives in another thread
+            await asyncio.sleep(0.002)

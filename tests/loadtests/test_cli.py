@@ -1,0 +1,148 @@
+"""The command line, and the scenarios it ships."""
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from loadtests.analysis.objectives import load_objectives
+from loadtests.cli import app
+from loadtests.launch import Launch
+from loadtests.load.plan import Plan
+from loadtests.load.scenario import ScenarioError, load_scenario, scenario_names
+from loadtests.outputs import write_outputs
+from loadtests.protocol.record import Record
+from tests.loadtests.records import record, run
+from tests.loadtests.test_comparison import measured
+
+SHIPPED = {
+    "smoke",
+    "baseline",
+    "overload",
+    "fairness",
+    "adapters",
+    "classify",
+    "soak",
+    "rollout",
+}
+
+
+def invoke(*words: str) -> tuple[int, str]:
+    done = CliRunner().invoke(app, list(words))
+    return done.exit_code, done.output
+
+
+def test_every_promised_scenario_is_shipped() -> None:
+    assert set(scenario_names()) == SHIPPED
+    code, output = invoke("scenarios")
+    assert code == 0
+    assert all(name in output for name in SHIPPED)
+
+
+@pytest.mark.parametrize("name", sorted(SHIPPED))
+def test_a_shipped_scenario_can_be_planned(name: str) -> None:
+    scenario = load_scenario(name)
+    assert scenario.name == name
+    assert scenario.slo is not None
+    assert load_objectives(scenario.slo)
+    plan = Plan(scenario, "base")
+    called = {plan.call(arrival).workload for arrival in plan.arrivals[:300]}
+    assert called == {workload.label for workload in scenario.workloads}
+
+
+def test_smoke_lasts_a_minute() -> None:
+    assert load_scenario("smoke").duration_s == 60
+
+
+@pytest.mark.parametrize("command", ["run", "search", "compare", "report", "scenarios", "schema"])
+def test_every_command_explains_itself(command: str) -> None:
+    code, output = invoke(command, "--help")
+    assert code == 0
+    assert "Usage" in output
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("load.arrivals.rate=-1", "load.open.arrivals.poisson.rate"),
+        ("lod.step_s=1", "lod"),
+        ("name", "dotted.path=value"),
+        ("workloads.9.weight=1", "workloads.9.weight=1"),
+        ("load.steps=[1, 1]", "must be distinct, got [1.0, 1.0]"),
+    ],
+)
+def test_a_mistaken_scenario_is_named_and_not_run(override: str, message: str) -> None:
+    code, output = invoke(
+        "run", "-s", "smoke", "--host", "http://x", "--out", "o", "--set", override
+    )
+    assert code == 2
+    assert message in output
+
+
+def test_overrides_reach_into_lists() -> None:
+    scenario = load_scenario(
+        "smoke", ("workloads.1.weight=7", "load.arrivals={process: constant, rate: 3}")
+    )
+    assert scenario.workloads[1].weight == 7
+    assert scenario.load.kind == "open"
+    assert scenario.load.arrivals.process == "constant"
+
+
+def test_an_unknown_scenario_names_those_there_are() -> None:
+    with pytest.raises(ScenarioError, match=r"baseline.*'smok'"):
+        load_scenario("smok")
+
+
+def test_a_search_needs_an_slo_and_open_load() -> None:
+    code, output = invoke(
+        "search", "-s", "smoke", "--host", "http://x", "--out", "o", "--set", "slo=null"
+    )
+    assert code == 2
+    assert "needs a scenario with open load and an SLO" in output
+
+
+def test_values_that_begin_with_a_dash_reach_locust(tmp_path: Path) -> None:
+    launch = Launch(
+        scenario="smoke", host="http://x", out=tmp_path, disturb="-x y", workers=2, said="s"
+    )
+    assert "--disturb=-x y" in launch.arguments()
+    assert launch.arguments()[-6:-4] == ["--master-bind-host", "127.0.0.1"]
+
+
+def saved(folder: Path, records: list[Record]) -> str:
+    write_outputs(run(records), load_objectives("interactive"), folder)
+    return str(folder)
+
+
+def test_two_results_are_compared_offline(tmp_path: Path) -> None:
+    before = saved(tmp_path / "before", measured(1))
+    same = saved(tmp_path / "same", measured(2))
+    slower = saved(tmp_path / "slower", measured(3, slower=1.1))
+    out = str(tmp_path / "out")
+    assert invoke("compare", before, same, "--out", out, "--max-regress", "0.05")[0] == 0
+    code, output = invoke("compare", before, slower, "--out", out, "--max-regress", "0.05")
+    assert code == 3
+    assert "worse" in output
+    assert json.loads((tmp_path / "out" / "comparison.json").read_text())["paired"] is True
+    document = tmp_path / "benchmarks.md"
+    assert invoke("report", before, out, "--markdown", str(document))[0] == 0
+    assert document.read_text().startswith("# Benchmarks")
+
+
+def test_a_folder_without_a_result_is_named(tmp_path: Path) -> None:
+    code, output = invoke("compare", str(tmp_path), str(tmp_path), "--out", str(tmp_path / "o"))
+    assert code == 4
+    assert "holds no result" in output
+    assert invoke("report", str(tmp_path))[0] == 2
+    code, output = invoke("compare", str(tmp_path), "http://x", "--out", str(tmp_path / "o"))
+    assert code == 2
+    assert "not one of each" in output
+
+
+def test_requests_are_saved_a_line_each(tmp_path: Path) -> None:
+    saved(tmp_path, [record(i) for i in range(10)])
+    with gzip.open(tmp_path / "requests.jsonl.gz", "rt") as file:
+        rows = [json.loads(line) for line in file]
+    assert [Record.from_row(row) for row in rows] == [record(i) for i in range(10)]

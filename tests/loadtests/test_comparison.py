@@ -1,0 +1,93 @@
+"""A/A stays quiet, +10% is found."""
+
+import numpy as np
+import pytest
+
+from loadtests.analysis.comparison import Delta, Side, compare, regressions, side
+from loadtests.analysis.objectives import Limits, Objectives
+from loadtests.protocol.record import Record
+from tests.loadtests.records import record
+
+SLO = Objectives(name="slo", goodput=0.9, limits=Limits(ttft_ms=400))
+
+
+def measured(seed: int, slower: float = 1.0, count: int = 400) -> list[Record]:
+    """The same requests of very different lengths, with noise of the server's own."""
+    asked = np.random.default_rng(99).lognormal(0.0, 0.8, count)
+    noise = np.random.default_rng(seed).normal(1.0, 0.08, (2, count)).clip(0.5)
+    rows = []
+    for index in range(count):
+        first = 0.1 * asked[index] * noise[0, index] * slower
+        gap = 0.02 * noise[1, index] * slower
+        rows.append(
+            record(index, chunks=[first, first + gap, first + 2 * gap], e2e=first + 3 * gap)
+        )
+    return rows
+
+
+def compared(first: list[Record], second: list[Record], *, paired: bool = True) -> list[Delta]:
+    return compare(side("a", [first]), side("b", [second]), SLO, paired=paired)
+
+
+def test_the_same_server_twice_is_no_difference() -> None:
+    alarms = [
+        any(d.verdict != "no difference" for d in compared(measured(seed), measured(seed + 1000)))
+        for seed in range(20)
+    ]
+    assert sum(alarms) <= 3
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_ten_percent_are_found(seed: int) -> None:
+    deltas = compared(measured(seed), measured(seed + 50, slower=1.1))
+    found = {(d.metric, d.statistic): d for d in deltas}
+    for metric in ("ttft", "tpot", "e2e"):
+        delta = found[metric, "mean"]
+        assert delta.verdict == "worse"
+        assert delta.change == pytest.approx(0.1, abs=0.03)
+        assert delta.interval[0] < 0.1 < delta.interval[1] + 0.02
+    assert regressions(deltas, 0.05)
+    assert not regressions(deltas, 0.5)
+
+
+def test_faster_is_better_and_no_regression() -> None:
+    deltas = compared(measured(1), measured(2, slower=0.8))
+    assert {d.verdict for d in deltas if d.statistic == "mean"} <= {"better", "no difference"}
+    assert not regressions(deltas, 0.0)
+
+
+def test_pairing_sees_what_chance_would_hide() -> None:
+    """The lengths of the requests vary by more than the servers do."""
+    first, second = measured(1), measured(2, slower=1.05)
+    pair = next(d for d in compared(first, second) if (d.metric, d.statistic) == ("ttft", "mean"))
+    alone = next(
+        d
+        for d in compared(first, second, paired=False)
+        if (d.metric, d.statistic) == ("ttft", "mean")
+    )
+    assert pair.verdict == "worse"
+    assert alone.verdict == "no difference"
+
+
+def test_failures_lower_goodput_and_leave_latency_alone() -> None:
+    broken = measured(2)
+    for row in broken[::4]:
+        row.outcome = "stream_error"
+    found = {(d.metric, d.statistic): d for d in compared(measured(1), broken)}
+    assert found["goodput", "mean"].verdict == "worse"
+    assert found["goodput", "mean"].change == pytest.approx(-0.25, abs=0.03)
+    assert found["ttft", "p50"].verdict == "no difference"
+
+
+def test_too_few_requests_are_not_compared() -> None:
+    names = {
+        (d.metric, d.statistic) for d in compared(measured(1, count=30), measured(2, count=30))
+    }
+    assert ("ttft", "p50") in names
+    assert ("ttft", "p90") not in names
+    assert compared(measured(1, count=3), measured(2, count=3)) == []
+
+
+def test_rounds_do_not_mix_their_requests() -> None:
+    both: Side = side("a", [measured(1, count=5), measured(2, count=5)])
+    assert len(both.records) == 10

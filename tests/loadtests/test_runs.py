@@ -1,0 +1,376 @@
+"""Whole runs through Locust against the scripted server."""
+
+import asyncio
+import gzip
+import json
+import subprocess
+import urllib.request
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+from time import perf_counter, sleep
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+import yaml
+
+from loadtests.analysis.duel import judge
+from loadtests.analysis.result import Exit, Result
+from loadtests.launch import Launch, free_port
+from loadtests.load.plan import Plan
+from loadtests.load.scenario import load_scenario
+from loadtests.outputs import read_records, read_result
+from loadtests.protocol.record import Record
+from loadtests.rounds import fight, probe_rates
+from tests.loadtests.scenarios import CHAT
+from tests.loadtests.scripted_server import (
+    DONE,
+    Connection,
+    Script,
+    ScriptedServer,
+    Served,
+    closing,
+    steady,
+    token,
+)
+
+# The machine of a test may be busy: what is tested here is the server's numbers, not the lag.
+RELAXED = {"send_lag_p50_ms": 200, "send_lag_p99_ms": 2000, "worker_cpu": 5.0}
+
+
+@dataclass
+class Ran:
+    """What a run left, and what the server saw of it."""
+
+    code: int
+    out: Path
+    served: dict[str, Served]
+
+    @property
+    def result(self) -> Result:
+        return read_result(self.out)
+
+    @property
+    def records(self) -> list[Record]:
+        return read_records(self.out)
+
+
+def go(
+    out: Path,
+    scripts: dict[str, Script],
+    *,
+    workers: int = 1,
+    metrics: str = "",
+    api: str = "native",
+    disturb: str = "",
+    **fields: Any,
+) -> Ran:
+    """Run a scenario of the given fields against the scripts, the first of which is the model."""
+    with ScriptedServer(scripts) as server:
+        launch = replace(
+            launch_of(out, server, next(iter(scripts)), **fields),
+            api=api,
+            workers=workers,
+            disturb=disturb,
+            metrics_url=metrics and server.url + metrics,
+        )
+        return Ran(launch.run(quiet=True), out, server.by_id())
+
+
+def launch_of(out: Path, server: ScriptedServer, model: str, **fields: Any) -> Launch:
+    """A run of a scenario with the given fields."""
+    tree = {"name": "test", "workloads": [CHAT], "validity": RELAXED, "drain_s": 5} | fields
+    out.mkdir(exist_ok=True)
+    path = out / "scenario.yaml"
+    path.write_text(yaml.safe_dump(tree))
+    return Launch(
+        scenario=str(path),
+        host=server.url,
+        out=out,
+        model=model,
+        progress=False,
+        said="a test",
+    )
+
+
+def open_load(rate: float, seconds: float, **more: Any) -> dict[str, Any]:
+    arrivals = {"process": "poisson", "rate": rate}
+    return {"kind": "open", "arrivals": arrivals, "step_s": seconds} | more
+
+
+def counters(requests: int, tokens: int) -> Script:
+    page = (
+        "# TYPE inference_requests_total counter\n"
+        f'inference_requests_total{{route="/v1/generate"}} {requests}\n'
+        "# TYPE inference_tokens_total counter\n"
+        f'inference_tokens_total{{kind="completion"}} {tokens}\n'
+    )
+
+    async def script(connection: Connection) -> None:
+        data = page.encode()
+        head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(data)}\r\n\r\n"
+        await connection.raw(head.encode() + data)
+
+    return script
+
+
+@pytest.fixture(scope="module")
+def steady_run(tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    """Two workers, about forty streams at once, with the tokens' true instants in the log."""
+    return go(
+        tmp_path_factory.mktemp("steady"),
+        {"steady": steady(0.1, 0.02, 45)},
+        workers=2,
+        load=open_load(40, 1.5, warmup_s=0.5, steps=[0.5, 1]),
+        slo="interactive",
+        tenants=[{"name": "a"}, {"name": "b", "share": 3}],
+    )
+
+
+def test_a_good_run_ends_well(steady_run: Ran) -> None:
+    assert steady_run.code == Exit.OK
+    assert steady_run.result.verdict.status == "ok"
+
+
+def test_the_workers_send_exactly_the_plan_between_them(steady_run: Ran) -> None:
+    scenario = load_scenario(str(steady_run.out / "scenario.yaml"))
+    plan = Plan(scenario, "steady")
+    records = steady_run.records
+    assert {r.worker for r in records} == {0, 1}
+    assert [r.due for r in records] == pytest.approx([a.at for a in plan.arrivals], abs=1e-6)
+    assert [(r.index, r.tenant) for r in records] == [
+        (a.index, plan.call(a).tenant) for a in plan.arrivals
+    ]
+
+
+def test_measured_latencies_are_those_of_the_server(steady_run: Ran) -> None:
+    """Medians, against the server's own log; the tails are the machine's."""
+    errors: dict[str, list[float]] = {"ttft": [], "itl": [], "tpot": [], "e2e": []}
+    for record in steady_run.records:
+        served = steady_run.served[f"load-{record.index}-{record.turn}"]
+        first, last = served.sent[0] - served.arrived, served.ended - served.arrived
+        assert record.e2e is not None
+        errors["ttft"].append(record.chunks[0] - first)
+        errors["e2e"].append(record.e2e - last)
+        errors["tpot"].append(((record.e2e - record.chunks[0]) - (last - first)) / 44)
+        errors["itl"].extend(np.diff(record.chunks) - np.diff(served.sent))
+    medians = {name: float(np.median(np.abs(values))) for name, values in errors.items()}
+    assert medians["itl"] < 0.005
+    assert medians["tpot"] < 0.001
+    assert medians["ttft"] < 0.02
+    assert medians["e2e"] < 0.02
+
+
+def test_merged_percentiles_are_exact(steady_run: Ran) -> None:
+    chunks = [np.diff(r.chunks) for r in steady_run.records if r.stage != "warmup"]
+    found = steady_run.result.overall.latency["icl"]
+    exact = np.quantile(np.concatenate(chunks), [0.5, 0.9, 0.99])
+    assert [found.p50, found.p90, found.p99] == pytest.approx(exact, rel=0.01)
+
+
+def test_locust_counts_each_request_once(steady_run: Ran) -> None:
+    rows = json.loads((steady_run.out / "locust.json").read_text())
+    assert sum(row["num_requests"] for row in rows) == len(steady_run.records)
+    assert sum(row["num_failures"] for row in rows) == 0
+
+
+def test_every_file_is_written(steady_run: Ran) -> None:
+    result = steady_run.result
+    assert [stage.name for stage in result.stages] == ["x0.5", "x1"]
+    assert [tenant.name for tenant in result.tenants] == ["a", "b"]
+    assert result.command == "a test"
+    suite = ElementTree.parse(steady_run.out / "junit.xml").getroot()
+    assert suite.get("failures") == "0"
+    assert (steady_run.out / "report.html").read_text().startswith("<!doctype html>")
+    with gzip.open(steady_run.out / "requests.jsonl.gz", "rt") as file:
+        assert len(file.readlines()) == len(steady_run.records)
+
+
+def test_a_stall_is_seen_by_everyone_who_was_due(tmp_path: Path) -> None:
+    """Coordinated omission: a closed loop meets a stall once, an open one with every arrival."""
+    stalls: dict[str, float] = {}
+
+    async def stalling(connection: Connection) -> None:
+        served = connection.served
+        until = stalls.setdefault("until", served.arrived + 1.2)
+        from_s = until - 0.9
+        if from_s < served.arrived < until:
+            await asyncio.sleep(until - served.arrived)
+        await connection.start()
+        await connection.piece(token())
+        await connection.piece(closing(1, 1) + DONE)
+        await connection.end()
+
+    load: dict[str, Any] = {"kind": "closed", "users": [1], "step_s": 1.5, "think_s": 0.1}
+    closed = go(tmp_path / "closed", {"m": stalling}, load=load)
+    stalls.clear()
+    opened = go(
+        tmp_path / "open",
+        {"m": stalling},
+        load={"kind": "open", "arrivals": {"process": "constant", "rate": 10}, "step_s": 1.5},
+    )
+    slow = [sum((r.e2e or 0) > 0.4 for r in ran.records) for ran in (closed, opened)]
+    assert slow[1] >= slow[0] + 3
+
+
+def test_closed_loop_users_wait_for_their_answers(tmp_path: Path) -> None:
+    touched = tmp_path / "disturbed"
+    ran = go(
+        tmp_path,
+        {"m": steady(0.05, 0.01, 3)},
+        load={"kind": "closed", "users": [1, 3], "step_s": 1},
+        disturb=f"touch {touched}",
+        disturb_at_s=0.5,
+    )
+    assert ran.code == Exit.OK
+    assert touched.exists()
+    assert ran.result.disturbed_at is not None
+    users = {r.index // 1_000_000 for r in ran.records}
+    assert users == {0, 1, 2}
+    for user in users:
+        own = [r for r in ran.records if r.index // 1_000_000 == user]
+        ends = [(r.sent or 0) + (r.e2e or 0) for r in own]
+        assert all((after.sent or 0) >= end for after, end in zip(own[1:], ends, strict=False))
+    assert {r.stage for r in ran.records} == {"1 users", "3 users"}
+    assert max(r.due for r in ran.records if r.stage == "1 users") < 1
+
+
+def test_sessions_send_the_conversation_so_far(tmp_path: Path) -> None:
+    turns = {"kind": "fixed", "tokens": 3}
+    ran = go(
+        tmp_path,
+        {"m": steady(0.02, 0.01, 2)},
+        load=open_load(4, 1.5),
+        workloads=[CHAT | {"kind": "session", "turns": turns, "think_s": 0.05}],
+    )
+    assert Counter(Counter(r.index for r in ran.records).values()).keys() == {3}
+    last = ran.served["load-0-2"].body["messages"]
+    assert [m["role"] for m in last] == ["user", "assistant", "user", "assistant", "user"]
+    assert last[1]["content"] == "w w "
+
+
+def test_failures_have_their_exit_code_and_are_named(tmp_path: Path) -> None:
+    async def failing(connection: Connection) -> None:
+        await connection.plain(500, {"error": {"code": "internal", "message": "boom"}})
+
+    ran = go(tmp_path, {"m": failing}, load=open_load(20, 0.5), api="openai-chat")
+    assert ran.code == Exit.FAILURES
+    assert list(ran.result.errors) == ["http_error: 500 internal: boom"]
+
+
+def test_a_client_without_room_is_invalid(tmp_path: Path) -> None:
+    ran = go(tmp_path, {"m": steady(0.5, 0.01, 2)}, load=open_load(20, 1), max_in_flight=2)
+    assert ran.code == Exit.INVALID
+    assert ran.result.overall.outcomes["dropped"] > 0
+    assert any(reason.startswith("dropped") for reason in ran.result.verdict.reasons)
+
+
+def test_the_counters_of_the_server_are_reconciled(tmp_path: Path) -> None:
+    """The page does not move, so the server denies all that we say it answered."""
+    scripts = {"m": steady(0.01, 0.01, 2), "": counters(5, 10)}
+    ran = go(tmp_path, scripts, load=open_load(10, 1), metrics="/metrics")
+    failed = {check.name for check in ran.result.validity if check.passed is False}
+    assert failed == {"server_requests", "server_completion_tokens"}
+
+
+def one_at_a_time(work_s: float) -> Script:
+    """A server of known capacity: 1/work_s requests a second, first come first served."""
+    free = [0.0]
+
+    async def script(connection: Connection) -> None:
+        free[0] = max(free[0], connection.served.arrived) + work_s
+        await asyncio.sleep(free[0] - perf_counter())
+        await connection.start()
+        await connection.piece(token() + closing(1, 1) + DONE)
+        await connection.end()
+
+    return script
+
+
+def test_a_search_ends_lost_probes_early(tmp_path: Path) -> None:
+    """The server answers 10 requests a second, so 8 pass and 16 do not."""
+    with ScriptedServer({"m": one_at_a_time(0.1)}) as server:
+        launch = launch_of(
+            tmp_path,
+            server,
+            "m",
+            load={"kind": "open", "arrivals": {"process": "constant", "rate": 1}, "step_s": 3},
+            slo=str(slo_file(tmp_path, ttft_ms=500)),
+        )
+        knee, results = probe_rates(launch, start=8, precision=1.0, tell=lambda line: None)
+    assert knee.probes == [(8, True), (16, False)]
+    assert results[1].verdict.exit_code == Exit.SLO_MISSED
+    assert results[1].validity[0].message.startswith("the SLO was lost")
+
+
+def test_a_duel_meets_both_servers_with_the_same_requests(tmp_path: Path) -> None:
+    with (
+        ScriptedServer({"m": steady(0.02, 0.01, 4)}) as quick,
+        ScriptedServer({"m": steady(0.06, 0.03, 4)}) as slow,
+    ):
+        first = launch_of(tmp_path, quick, "m", load=open_load(20, 1))
+        second = replace(first, host=slow.url)
+        ones, others = fight(first, second, rounds=1, seed=5, tell=lambda line: None)
+    duel = judge(ones, others, None, ("quick", "slow"), "a test")
+    assert duel.paired
+    assert {served.body["messages"][0]["content"] for served in quick.served} == {
+        served.body["messages"][0]["content"] for served in slow.served
+    }
+    deltas = {(delta.metric, delta.statistic): delta for delta in duel.deltas}
+    assert deltas["e2e", "p50"].verdict == "worse"
+
+
+def test_the_web_ui_has_a_tab_of_ours(tmp_path: Path) -> None:
+    with ScriptedServer({"m": steady(0.02, 0.01, 4)}) as server:
+        launch = launch_of(tmp_path, server, "m", load=open_load(20, 1))
+        port = free_port()
+        words = [
+            word for word in launch.arguments() if word not in {"--headless", "--only-summary"}
+        ]
+        words += ["--autostart", "--autoquit", "2", "--web-host", "127.0.0.1"]
+        locust = subprocess.Popen([*words, "--web-port", str(port)], stdout=subprocess.DEVNULL)
+        try:
+            home = fetch(f"http://127.0.0.1:{port}/")
+            rows: list[dict[str, Any]] = []
+            while not rows or rows[0]["answered"] == 0:
+                tree = json.loads(fetch(f"http://127.0.0.1:{port}/stats/requests"))
+                rows = tree["extended_stats"][0]["data"]
+        finally:
+            locust.terminate()
+            locust.wait(30)
+    assert "extended_tabs" in home
+    assert [row["group"] for row in rows] == ["all", "stage x1"]
+
+
+def fetch(url: str, patience_s: float = 30) -> str:
+    """The page of a server that may still be starting."""
+    end = perf_counter() + patience_s
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=5) as response:
+                return str(response.read().decode())
+        except OSError:
+            if perf_counter() > end:
+                raise
+            sleep(0.1)
+
+
+def slo_file(folder: Path, **limits: float) -> Path:
+    path = folder / "slo.yaml"
+    path.write_text(yaml.safe_dump({"name": "test", "goodput": 0.9, "limits": limits}))
+    return path
+
+
+def test_hanging_up_closes_the_connection(tmp_path: Path) -> None:
+    cancel = {"share": 1, "after_chunks": {"kind": "fixed", "tokens": 2}}
+    ran = go(
+        tmp_path,
+        {"m": steady(0.02, 0.02, 100)},
+        load=open_load(8, 1),
+        workloads=[CHAT | {"cancel": cancel}],
+    )
+    assert ran.code == Exit.OK
+    assert set(ran.result.overall.outcomes) == {"cancelled"}
+    assert all(len(served.sent) < 90 for served in ran.served.values())

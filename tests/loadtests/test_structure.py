@@ -1,0 +1,133 @@
+"""What may import what, and the small parts of drive/ that need no Locust."""
+
+import ast
+from pathlib import Path
+from time import time
+from typing import Any
+
+import pytest
+
+from loadtests.analysis.run import Target
+from loadtests.drive import meter as meter_module
+from loadtests.drive.controller import Controller
+from loadtests.drive.meter import Meter
+from loadtests.drive.options import Options
+from loadtests.load.scenario import ScenarioError, load_scenario
+from loadtests.target import read_metrics, tenant_keys
+from tests.loadtests.records import record
+from tests.loadtests.scenarios import scenario
+
+PACKAGE = Path(__file__).parents[2] / "loadtests"
+GREEN = {"gevent", "geventhttpclient", "locust", "flask"}
+IMPURE = {"asyncio", "socket", "subprocess", "time", "threading", "urllib", "httpx"}
+
+
+def imported(path: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module.split(".")[0])
+    return names
+
+
+def test_only_the_drive_imports_gevent() -> None:
+    for path in PACKAGE.rglob("*.py"):
+        inside = path.parent.name == "drive" or path.name == "locustfile.py"
+        assert inside or not imported(path) & GREEN, path
+
+
+@pytest.mark.parametrize("package", ["load", "protocol", "analysis", "report"])
+def test_the_rest_has_no_clock_and_no_network(package: str) -> None:
+    for path in (PACKAGE / package).glob("*.py"):
+        assert not imported(path) & (IMPURE | {"service"}), path
+
+
+class Clock:
+    """A clock that a test sets."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_the_meter_averages_over_its_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    wall, cpu = Clock(), Clock()
+    monkeypatch.setattr(meter_module, "perf_counter", wall)
+    monkeypatch.setattr(meter_module, "process_time", cpu)
+    meter = Meter(3, start=0.0)
+    wall.now = 1.0
+    meter.enter()
+    meter.enter()
+    wall.now = 3.0
+    meter.leave()
+    wall.now, cpu.now = 4.0, 1.0
+    sample = meter.sample()
+    assert sample.row() == [3, 4.0, 4.0, 0.25, 1.25]
+    wall.now = 5.0
+    assert meter.sample().in_flight == 1.0
+
+
+def controller(epoch: float, workers: int = 2, **fields: Any) -> Controller:
+    options = Options(
+        scenario=scenario(**fields),
+        objectives=None,
+        target=Target("http://x", "native", "base"),
+        out=None,
+        metrics_url="",
+        disturb="",
+        stop_when_doomed=False,
+        progress=False,
+        said="",
+    )
+    return Controller(options, epoch, workers)
+
+
+def part(*indices: int, done: bool) -> dict[str, Any]:
+    return {"records": [record(i).row() for i in indices], "samples": [], "done": done}
+
+
+def test_a_run_is_over_when_every_worker_says_so() -> None:
+    master = controller(time())
+    master.absorb("w1", part(2, 0, done=True))
+    assert not master.over()
+    master.absorb("w2", part(1, done=False))
+    assert not master.over()
+    master.absorb("w2", part(done=True))
+    assert master.over()
+    run = master.conclude()
+    assert [r.index for r in run.records] == [0, 1, 2]
+    assert run.stopped is None
+
+
+def test_a_worker_that_never_reports_is_given_up() -> None:
+    master = controller(time() - 1000)
+    master.absorb("w1", part(0, done=True))
+    assert master.over()
+    assert master.conclude().stopped == "1 of 2 workers did not report their end"
+
+
+def test_a_run_that_is_stopped_by_hand_says_so() -> None:
+    master = controller(time())
+    assert not master.over()
+    assert master.conclude().stopped == "the run was stopped by hand"
+
+
+def test_keys_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    fairness = load_scenario("fairness")
+    monkeypatch.setenv("LOADTEST_KEY_HEAVY", "one")
+    monkeypatch.delenv("LOADTEST_KEY_LIGHT", raising=False)
+    with pytest.raises(ScenarioError, match="'light': the environment variable LOADTEST_KEY_LIGHT"):
+        tenant_keys(fairness)
+    monkeypatch.setenv("LOADTEST_KEY_LIGHT", "two")
+    assert tenant_keys(fairness) == {"heavy": "one", "light": "two"}
+
+
+def test_unread_metrics_say_why() -> None:
+    assert read_metrics("") == ("", "no metrics URL was given")
+    page, reason = read_metrics("http://127.0.0.1:9/metrics")
+    assert page == ""
+    assert "http://127.0.0.1:9/metrics could not be read" in reason

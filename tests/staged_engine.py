@@ -1,0 +1,41 @@
+"""A fake engine that a test can hold still, break, and ask how often it was asked."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+
+from service.engine.fake import FakeEngine
+from service.engine.protocol import Adapter, Chunk, LabelRead, Prompt, Sampling
+
+
+class StagedEngine(FakeEngine):
+    """FakeEngine that, after `spared` more tokens, waits while `frozen` and raises its `failure`.
+
+    `starts` counts the generations and label reads it was asked for, refused ones included.
+    """
+
+    starts = 0
+    frozen = False
+    failure: Exception | None = None
+    spared = 0
+
+    def generate(
+        self, prompt: Prompt, sampling: Sampling, adapter: Adapter | None
+    ) -> AsyncGenerator[Chunk, None]:
+        self.starts += 1
+        return super().generate(prompt, sampling, adapter)
+
+    async def label_logprobs(
+        self, prompt: Prompt, token_ids: Sequence[int], adapter: Adapter | None
+    ) -> LabelRead:
+        self.starts += 1
+        return await super().label_logprobs(prompt, token_ids, adapter)
+
+    async def pause(self) -> None:
+        await super().pause()
+        if self.spared:
+            self.spared -= 1
+            return
+        while self.frozen:  # noqa: ASYNC110 - set from another thread
+            await asyncio.sleep(0.001)
+        if self.failure:
+            raise self.failure

@@ -1,0 +1,90 @@
+"""`llm-service adapters` as its users run it."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner, Result
+
+from service.adapters.base_model import BaseModel
+from service.cli import app
+from tests.adapters.samples import AdapterFolder, describe, write_base
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, ["adapters", *map(str, arguments)])
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> BaseModel:
+    return describe(write_base(tmp_path / "tiny"))
+
+
+@pytest.fixture
+def adapter(tmp_path: Path, base: BaseModel) -> AdapterFolder:
+    return AdapterFolder(tmp_path / "adapters" / "sentiment", base)
+
+
+@pytest.fixture
+def base_options(tmp_path: Path) -> tuple[object, ...]:
+    return ("--base", tmp_path / "tiny")
+
+
+def test_a_packed_folder_verifies_and_is_listed(
+    adapter: AdapterFolder, base_options: tuple[object, ...], tmp_path: Path
+) -> None:
+    adapter.write_plain()
+    draft = {key: adapter.manifest[key] for key in ("name", "version", "task", "prompt")}
+    draft["classification"] = adapter.manifest["classification"]
+    (tmp_path / "draft.yaml").write_text(yaml.safe_dump(draft))
+    packed = run("pack", adapter.path, *base_options, "--draft", tmp_path / "draft.yaml", "--json")
+    assert packed.exit_code == 0, packed.output
+    (facts,) = json.loads(packed.stdout)
+    assert (facts["name"], facts["version"], facts["rank"]) == ("sentiment", "1.2.0", 4)
+    assert json.loads(run("verify", adapter.path, *base_options, "--json").stdout) == [facts]
+    (listed,) = json.loads(run("list", adapter.path.parent, "--json").stdout)
+    assert listed["digest"] == facts["digest"]
+    table = run("verify", adapter.path, *base_options).stdout
+    assert "sentiment" in table
+    assert facts["digest"][:19] in table
+
+
+def test_a_refused_adapter_is_explained_and_ends_with_1(
+    adapter: AdapterFolder, base_options: tuple[object, ...]
+) -> None:
+    adapter.save()
+    (adapter.path / "golden.jsonl").write_text("")
+    refused = run("verify", adapter.path, *base_options)
+    assert refused.exit_code == 1
+    assert "refused: adapter sentiment: golden.jsonl: is empty" in refused.stderr
+    as_json = run("verify", adapter.path, *base_options, "--json")
+    assert as_json.exit_code == 1
+    assert json.loads(as_json.stdout)["ok"] is False
+
+
+def test_a_manifest_that_cannot_be_read_is_listed_and_ends_with_1(adapter: AdapterFolder) -> None:
+    adapter.save()
+    (adapter.path / "adapter.yaml").write_text("schema: 2")
+    listed = run("list", adapter.path.parent, "--json")
+    assert listed.exit_code == 1
+    assert "adapter.yaml" in json.loads(listed.stdout)[0]["error"]
+
+
+def test_what_cannot_be_used_ends_with_2_and_one_message(
+    adapter: AdapterFolder, base_options: tuple[object, ...], tmp_path: Path
+) -> None:
+    for command in (
+        ("verify", adapter.path, "--base", tmp_path / "nowhere"),
+        ("list", tmp_path / "nowhere"),
+        ("prove", "--config", tmp_path / "nowhere.yaml"),
+        ("pack", adapter.path, *base_options, "--draft", tmp_path / "nowhere.yaml"),
+    ):
+        ended = run(*command)
+        assert ended.exit_code == 2, ended.output
+        assert ended.stderr.startswith("error: ")
+
+
+@pytest.mark.parametrize("command", ["pack", "verify", "list", "prove"])
+def test_help_shows_an_example(command: str) -> None:
+    assert f"llm-service adapters {command}" in run(command, "--help").stdout

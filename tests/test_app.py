@@ -1,0 +1,73 @@
+"""The composition root: what starts, in which order, and what a failure leaves."""
+
+import signal
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry
+
+from service.api.ops import create_ops_app
+from service.api.server import serve
+from service.app import create_app
+from service.engine.protocol import Engine
+from service.errors import ConfigurationError
+from service.gate.gate import Gate
+from service.runtime import Phase, Status
+from service.settings import AdapterSettings, HttpSettings, ModelSettings, Settings
+from service.telemetry.metrics import Metrics
+from tests.fake_engines import fake_engine
+from tests.live_service import LiveService
+from tests.staged_engine import StagedEngine
+
+
+def settings(**sections: object) -> Settings:
+    model = ModelSettings(name="fake", path=Path("unused"))
+    http = HttpSettings(port=0, ops_port=0)
+    return Settings.model_validate({"model": model, "http": http, **sections})
+
+
+def run(configured: Settings, engine: StagedEngine | ConfigurationError) -> Status:
+    """Serve until the start fails; a test that started would never come back."""
+    status, registry = Status(), CollectorRegistry()
+
+    async def start(settings: Settings, gate: Gate, metrics: Metrics) -> Engine:
+        if isinstance(engine, ConfigurationError):
+            raise engine
+        return engine
+
+    app = create_app(configured, status, registry, start)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        assert not serve(app, create_ops_app(status, registry), configured.http, lambda: None)
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    return status
+
+
+def test_an_engine_that_does_not_start_is_remembered() -> None:
+    failure = ConfigurationError("engine: no such model")
+    status = run(settings(), failure)
+    assert status.failure is failure
+    assert status.phase is Phase.STARTING
+
+
+def test_an_adapter_that_is_missing_ends_the_start_and_the_engine(tmp_path: Path) -> None:
+    engine, _ = fake_engine()
+    status = run(settings(adapters=(AdapterSettings(name="a", source=str(tmp_path)),)), engine)
+    assert isinstance(status.failure, ConfigurationError)
+    assert "base model" in str(status.failure)
+    assert status.phase is Phase.STOPPING
+    assert engine.dead
+
+
+def test_a_warm_up_that_fails_ends_the_start_and_the_engine() -> None:
+    engine, _ = fake_engine()
+    engine.failure = RuntimeError("broken")
+    assert run(settings(), engine).failure is engine.failure
+    assert engine.dead
+
+
+def test_each_path_through_the_engine_is_warm_before_ready() -> None:
+    with LiveService() as live:
+        assert live.status.phase is Phase.READY
+        assert live.value("inference_queue_time_seconds_count", model="none") == 3

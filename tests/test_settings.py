@@ -1,0 +1,146 @@
+"""The settings: file, environment, and messages that name the key and the nearest valid one."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from service.errors import ConfigurationError
+from service.settings import load_settings
+
+LEAST = "model: {name: base, path: models/base}\n"
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "config.yaml"
+    path.write_text(LEAST)
+    return path
+
+
+def test_the_embedded_configuration_is_valid() -> None:
+    settings = load_settings(Path("deploy/local/config.yaml"))
+    assert settings.model.name == "smollm2-135m-instruct"
+    assert settings.engine["max_model_len"] == 2048
+
+
+def test_the_least_configuration_has_every_default(file: Path) -> None:
+    settings = load_settings(file)
+    assert (settings.http.host, settings.http.port, settings.http.ops_port) == (
+        "127.0.0.1",
+        8000,
+        8001,
+    )
+    assert (settings.limits.n, settings.limits.choices, settings.limits.regex_bytes) == (
+        16,
+        256,
+        1024,
+    )
+    assert settings.http.max_body_bytes == 1024 * 1024
+
+
+def test_paths_are_relative_to_the_file(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file.write_text(
+        f"{LEAST}adapters: [{{source: ../a}}, {{source: 's3://b/c'}}]\nadapter_cache: {{path: d}}\n"
+    )
+    monkeypatch.chdir("/")
+    settings = load_settings(file)
+    assert settings.model.path == file.parent / "models/base"
+    assert settings.adapters[0].source == str(file.parent.parent / "a")
+    assert settings.adapters[1].source == "s3://b/c"
+    assert settings.adapter_cache.path == file.parent / "d"
+
+
+def test_the_environment_overrides_the_file(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file.write_text(f"{LEAST}http: {{port: 1000, ops_port: 1001}}\nengine: {{dtype: half}}\n")
+    monkeypatch.setenv("LLM_SERVICE_HTTP__PORT", "2000")
+    monkeypatch.setenv("LLM_SERVICE_ENGINE__MAX_MODEL_LEN", "4096")
+    settings = load_settings(file)
+    assert (settings.http.port, settings.http.ops_port) == (2000, 1001)
+    assert settings.engine == {"dtype": "half", "max_model_len": "4096"}
+
+
+def test_settings_are_frozen(file: Path) -> None:
+    settings = load_settings(file)
+    with pytest.raises(ValidationError, match="frozen"):
+        settings.http.port = 1  # type: ignore[misc]
+    with pytest.raises(ValidationError, match="frozen"):
+        settings.http = settings.http  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("htpp: {}", "htpp: unknown key; did you mean 'http'"),
+        ("http: {prot: 1}", "http.prot: unknown key; did you mean 'port'"),
+        ("adapters: [{sorce: b}]", "adapters.0.sorce: unknown key; did you mean 'source'"),
+        ("adapters: [{source: b, digest: abc}]", "adapters.0.digest: .*got 'abc'"),
+        ("adapters: [{source: b, name: 'a@1'}]", "adapters.0.name: .*got 'a@1'"),
+        ("adapters_on_failure: ignore", "adapters_on_failure: .*'quarantine'.*got 'ignore'"),
+        ("zzz: 1", "zzz: unknown key"),
+        ("1: 2", "1: unknown key"),
+        ("_env_file: x", "_env_file: unknown key"),
+        ("http: {port: 70000}", "http.port: .*65535, got 70000"),
+        ("http: {port: many}", "http.port: .*integer.*, got 'many'"),
+        ("http: 3", "http: .*got 3"),
+        ("limits: {n: 0}", "limits.n: .*1, got 0"),
+        ("cpu: {cores: some}", "cpu.cores: .*got 'some'"),
+        ("log: {level: loud}", "log.level: .*'debug'.*got 'loud'"),
+        ("model: {name: '../x', path: y}", "model.name: .*got '../x'"),
+        ("model: {name: x}", "model.path: required"),
+        ("engine: 3", "engine: .*dictionary, got 3"),
+    ],
+)
+def test_a_mistake_in_the_file_names_the_key_and_the_value(
+    file: Path, text: str, message: str
+) -> None:
+    file.write_text(text if text.startswith("model") else LEAST + text)
+    with pytest.raises(ConfigurationError, match=message) as refused:
+        load_settings(file)
+    assert str(file) in str(refused.value)
+
+
+def test_every_mistake_is_reported_at_once(file: Path) -> None:
+    file.write_text("http: {port: -1}\nlimits: {n: 0}\n")
+    with pytest.raises(ConfigurationError) as refused:
+        load_settings(file)
+    lines = str(refused.value).splitlines()[1:]
+    assert [line.partition(":")[0].strip() for line in lines] == ["model", "http.port", "limits.n"]
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "message"),
+    [
+        ("LLM_SERVICE_HTTP__PROT", "1", "LLM_SERVICE_HTTP__PROT: unknown key; did you mean 'port'"),
+        ("LLM_SERVICE_HTPP__PORT", "1", "LLM_SERVICE_HTPP__PORT: unknown key; did you mean 'http'"),
+        ("LLM_SERVICE_HTTP__PORT", "x", "http.port: .*got 'x'"),
+        ("LLM_SERVICE_ADAPTERS", "[{", "adapters"),
+        ("LLM_SERVICE_HTTP", "nonsense", "http"),
+    ],
+)
+def test_a_mistake_in_the_environment_names_the_key(
+    file: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, message: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(ConfigurationError, match=message):
+        load_settings(file)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"- a\n- b\n", "must hold a mapping, got list"),
+        (b"", "must hold a mapping, got NoneType"),
+        (b"a: [", "not valid YAML"),
+        (b"\xff\xfe\xfa", "not valid YAML"),
+    ],
+)
+def test_a_file_that_is_no_mapping_is_named(file: Path, content: bytes, message: str) -> None:
+    file.write_bytes(content)
+    with pytest.raises(ConfigurationError, match=message):
+        load_settings(file)
+
+
+def test_a_file_that_is_missing_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"none.yaml: cannot be read: No such file"):
+        load_settings(tmp_path / "none.yaml")
