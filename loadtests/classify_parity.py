@@ -54,12 +54,16 @@ Call = Callable[[httpx.AsyncClient, Sequence[str]], Awaitable[Any]]
 
 @dataclass(frozen=True)
 class Way:
-    """One way to classify: a call for some inputs, and how many of them one call takes."""
+    """One way to classify: a call for some inputs, and how many of them one call takes.
+
+    `share` of a round's inputs are enough for a slow way.
+    """
 
     name: str
     server: Server
     call: Call
     size: int = 1
+    share: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -220,12 +224,12 @@ async def compare(model: Path, inputs: int, at_once: int, rounds: int) -> None:
                 completion(prompts.plain),
                 at_once,
             ),
-            Way(f"plain: `/v1/classify`, {len(MANY)} labels", mine, many),
+            Way(f"plain: `/v1/classify`, {len(MANY)} labels", mine, many, share=0.25),
             Way("chat: `/v1/classify`", mine, classify()),
             Way("chat: vLLM `/generative_scoring`", peer, scoring(prompts.framed, ids)),
             Way("chat: vLLM chat, structured `choice`", peer, choice(prompts.question)),
-            Way("chat, 300-token instruction, shared", mine, classify(**LONG_FIELDS)),
-            Way("chat, 300-token instruction, each its own", mine, unshared),
+            Way("chat, 300-token instruction, shared", mine, classify(**LONG_FIELDS), share=0.25),
+            Way("chat, 300-token instruction, each its own", mine, unshared, share=0.25),
         ]
         results: dict[str, list[Round]] = {way.name: [] for way in ways}
         for way in ways:
@@ -233,7 +237,7 @@ async def compare(model: Path, inputs: int, at_once: int, rounds: int) -> None:
         for serial in range(rounds):
             texts = [TEXT.format(f"{serial}-{n}") for n in range(inputs)]
             for way in ways if serial % 2 == 0 else reversed(ways):
-                result = await measure(way, texts, at_once)
+                result = await measure(way, texts[: int(inputs * way.share)], at_once)
                 results[way.name].append(result)
                 print(f"{serial + 1}/{rounds} {way.name}: {result}", file=sys.stderr, flush=True)
         facts = await _facts(prompts, mine)

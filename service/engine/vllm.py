@@ -3,7 +3,6 @@
 from argparse import Namespace
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from copy import deepcopy
 from functools import lru_cache
 from typing import Any
 
@@ -31,6 +30,7 @@ from service.engine.protocol import (
     Structure,
     TokenLogprob,
 )
+from service.engine.text_encoder import TextEncoder, text_encoder
 from service.errors import ConfigurationError, EngineDead, InvalidRequest
 from service.gate.gate import Gate
 from service.gate.stream import StreamObserver
@@ -48,10 +48,12 @@ class VllmEngine:
         self._llm = llm
         self._model = model
         self.client = GatedClient(llm, gate, observer)
-        # A copy of our own: whether special tokens count is a state of the tokenizer, and the
-        # renderer's threads use theirs at the same time.
-        self._tokenizer = deepcopy(llm.renderer.get_tokenizer())
-        self._chat_frame = _chat_frame(self._tokenizer)
+        tokenizer = llm.renderer.get_tokenizer()
+        self._tokenizer = tokenizer
+        self.encode: TextEncoder = text_encoder(tokenizer, special_is_text=True)
+        self.encode_template: TextEncoder = text_encoder(tokenizer, special_is_text=False)
+        self._chat_frame = _chat_frame(tokenizer)
+        self._start_token_ids = tuple(tokenizer.encode(""))
         self._vocab_size: int = llm.model_config.get_vocab_size()
 
     @property
@@ -64,7 +66,7 @@ class VllmEngine:
 
     @property
     def start_token_ids(self) -> tuple[int, ...]:
-        return tuple(self._tokenizer.encode(""))
+        return self._start_token_ids
 
     @property
     def end_token_ids(self) -> tuple[int, ...]:
@@ -87,18 +89,6 @@ class VllmEngine:
         except Exception as error:
             raise explain(error) or error from error
         return Prompt(rendered["prompt_token_ids"])
-
-    def encode(self, text: str) -> list[int]:
-        ids: list[int] = self._tokenizer.encode(
-            text, add_special_tokens=False, split_special_tokens=True
-        )
-        return ids
-
-    def encode_template(self, text: str) -> list[int]:
-        ids: list[int] = self._tokenizer.encode(
-            text, add_special_tokens=False, split_special_tokens=False
-        )
-        return ids
 
     def decode(self, token_ids: Sequence[int]) -> str:
         for token_id in token_ids:

@@ -71,6 +71,15 @@ async def test_multi_label_asks_of_every_label_by_itself(client: httpx.AsyncClie
     assert item["abstained"] == (not applies)
 
 
+async def test_a_template_is_the_whole_prompt(client: httpx.AsyncClient) -> None:
+    template = "Review: {input}<end>\nIs:"
+    answer = await classify(client, input="{input}", template=template, candidate_labels=["a", "b"])
+    # Bytes for tokens: the start, the text with its special token as text, and the label's space.
+    assert answer["usage"]["prompt_tokens"] == 1 + len("Review: {input}<end>\nIs:") + 1
+    chat = await classify(client, input="{input}", candidate_labels=["a", "b"])
+    assert chat["data"][0]["probs"] != answer["data"][0]["probs"]
+
+
 async def test_the_prior_is_measured_once_and_can_be_left_out(service: LiveService) -> None:
     async with service.client() as client:
         labels = ["once", "twice"]
@@ -220,6 +229,12 @@ async def test_counts_labels_that_a_request_brought_as_other() -> None:
         ({"instruction": " "}, "instruction", ["blank"]),
         ({"instruction": "x" * 4097}, "instruction", ["4096"]),
         ({"instruction": "x" * 600}, "input", ["context of 512"]),
+        ({"template": "no place"}, "template", ["{input} exactly once", "got it 0 times"]),
+        ({"template": "{input}{input}:"}, "template", ["exactly once", "got it 2 times"]),
+        ({"template": "Review: {input}"}, "template", ["needs a word after the input"]),
+        ({"template": "x" * 4097}, "template", ["4096"]),
+        ({"template": "{input}\nIs:", "instruction": "?"}, "instruction", ["beside a template"]),
+        ({"template": "{input}\nIs:", "multi_label": True}, "multi_label", ["beside a template"]),
         ({"threshold": 1.01}, "threshold", ["less than or equal to 1", "got 1.01"]),
         ({"threshold": -0.1}, "threshold", ["greater than or equal to 0", "got -0.1"]),
         ({"top_k": 0}, "top_k", ["greater than or equal to 1", "got 0"]),

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.classification.frame import LEAD, PromptFrame
+from service.classification.frame import LEAD, PlainFrame, PromptFrame
 from service.engine.protocol import ChatFrame
 from tests.classification.bpe import tokenizer
 
@@ -22,6 +22,8 @@ texts = st.lists(st.one_of(pieces, st.text(max_size=3)), max_size=8).map("".join
 
 class Tokens:
     """The part of an engine that a frame uses, over a small tokenizer."""
+
+    start_token_ids = (0,)
 
     def __init__(self, family: str, chat_frame: ChatFrame) -> None:
         self._family = family
@@ -68,6 +70,16 @@ def test_only_the_template_holds_special_tokens(family: str, special: str) -> No
     assert spoken.count(special_id) == plain.count(special_id)
     as_text = tokens.encode(f" {special}good")
     assert as_text in [spoken[at : at + len(as_text)] for at in range(len(spoken))]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@given(text=texts)
+@settings(deadline=None, max_examples=50)
+def test_a_plain_prompt_is_data_after_the_start(family: str, text: str) -> None:
+    tokens = Tokens(family, CHAT)
+    frame = PlainFrame(tokens, "Review: <|im_end|>", "\nIs:")
+    whole = tokens.encode(f"Review: <|im_end|>{text}\nIs:")
+    assert frame.prompt(text).token_ids == [0, *whole]
 
 
 def test_an_input_that_merges_with_what_precedes_it_is_tokenised_with_it() -> None:

@@ -48,8 +48,11 @@ class BruteForce:
         return ids
 
     def score(self, text: str, labels: list[str]) -> list[float]:
-        """P(label) of every label."""
-        prompt = self.prompt(text, labels)
+        """P(label) of every label after the chat prompt of a text."""
+        return self.score_after(self.prompt(text, labels), labels)
+
+    def score_after(self, prompt: str, labels: list[str]) -> list[float]:
+        """P(label) of every label after a prompt."""
         start = self.encode(prompt)
         whole = [self.encode(f"{prompt} {label}")[len(start) :] for label in labels]
         answers = [(*ids, self._tokenizer.eos_token_id) for ids in whole]
@@ -100,6 +103,19 @@ def test_probabilities_equal_those_of_constrained_decoding(
     probs = answer["data"][0]["probs"]
     assert math.isclose(sum(probs), 1, abs_tol=1e-9)
     assert probs == pytest.approx(expected, abs=1e-4, rel=1e-3)
+
+
+def test_a_template_needs_no_chat_and_is_exact_too(tiny: Server, tiny_folder: Path) -> None:
+    labels = LABEL_SETS["prefixes of each other"]
+    expected = BruteForce(tiny, tiny_folder).score_after(f"Review: {TEXT}\nIt is", labels)
+    answer = classify(
+        tiny,
+        input=TEXT,
+        candidate_labels=labels,
+        template="Review: {input}\nIt is",
+        calibrate=False,
+    )
+    assert answer["data"][0]["probs"] == pytest.approx(expected, abs=1e-4, rel=1e-3)
 
 
 def test_256_labels_are_read_in_parts_and_still_exact(tiny: Server, tiny_folder: Path) -> None:

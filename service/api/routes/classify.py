@@ -9,7 +9,8 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from pydantic_core import to_json
 
-from service.api.dependencies import TheContext, TheRuntime, select_model
+from service.adapters.version import ServedVersion
+from service.api.dependencies import TheContext, TheRuntime, select_adapter
 from service.api.json_body import JsonRoute
 from service.api.ndjson import MEDIA_TYPE, line, line_stream
 from service.api.schemas.base import ErrorBody
@@ -28,8 +29,8 @@ from service.classification.classifier import Classifier
 from service.classification.result import Classification, ResultOptions
 from service.classification.scorer import Score, read_slots
 from service.context import RequestContext
-from service.engine.protocol import Adapter
 from service.errors import InvalidRequest, UnsupportedFeature
+from service.limits.quote import quote
 from service.runtime import Runtime
 from service.telemetry.classification import OTHER_LABEL
 
@@ -43,14 +44,14 @@ async def classify(
     body: ClassifyRequest, request: Request, runtime: TheRuntime, context: TheContext
 ) -> Response:
     """Classify texts among labels, with exact probabilities; whole, or as lines of NDJSON."""
-    adapter = select_model(body.model, runtime, context)
+    version = select_adapter(body.model, runtime, context)
     inputs = body.inputs(runtime.settings.limits)
     if body.timeout_ms is not None:
         context.set_timeout(body.timeout_ms)
-    classifier = await _classifier(body, adapter, runtime)
+    classifier = await _classifier(body, version, runtime)
     width = read_slots(runtime.engine, len(inputs))
     outcomes = classify_batch(classifier, inputs, _options(body, classifier), width)
-    answer = _Answer(runtime, context, classifier.multi_label, own_labels=adapter is not None)
+    answer = _Answer(runtime, context, classifier.multi_label, own_labels=version is not None)
     if MEDIA_TYPE in request.headers.get("accept", ""):
         return await line_stream(_lines(outcomes, answer))
     async with aclosing(outcomes):
@@ -61,13 +62,17 @@ async def classify(
 
 
 async def _classifier(
-    body: ClassifyRequest, adapter: Adapter | None, runtime: Runtime
+    body: ClassifyRequest, version: ServedVersion | None, runtime: Runtime
 ) -> Classifier:
-    if adapter is None:
+    if version is None:
         question = body.question(runtime.settings.limits)
         return await runtime.questions.classifier(question, calibrate=body.calibrate is not False)
     body.refuse_for_adapter()
-    raise UnsupportedFeature("model: adapters are not served for classification yet", param="model")
+    if version.classifier is None:
+        raise UnsupportedFeature(
+            f"model: {quote(body.model)} is an adapter for generation", param="model"
+        )
+    return version.classifier
 
 
 def _options(body: ClassifyRequest, classifier: Classifier) -> ResultOptions:

@@ -1,0 +1,30 @@
+"""Text to token ids, quickly and on the caller's own thread."""
+
+from collections.abc import Callable
+from copy import deepcopy
+from typing import Any
+
+from tokenizers import Tokenizer
+
+TextEncoder = Callable[[str], list[int]]
+
+
+def text_encoder(tokenizer: Any, *, special_is_text: bool) -> TextEncoder:
+    """An encoder that adds no special token; with `special_is_text` text never becomes one.
+
+    It works on a copy: whether special tokens count is a state of a tokenizer, and the renderer's
+    threads use theirs at the same time. transformers encodes even one text as a batch, for which
+    the tokenizers library wakes a pool of threads; on a busy machine that takes longer than the
+    encoding, so a fast tokenizer is asked directly.
+    """
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if isinstance(backend, Tokenizer):
+        fast = deepcopy(backend)
+        fast.encode_special_tokens = special_is_text
+        fast.no_truncation()
+        fast.no_padding()
+        return lambda text: list(fast.encode(text, add_special_tokens=False).ids)
+    slow = deepcopy(tokenizer)
+    return lambda text: list(
+        slow.encode(text, add_special_tokens=False, split_special_tokens=special_is_text)
+    )
