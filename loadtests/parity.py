@@ -2,8 +2,8 @@
 
     python -m loadtests.parity --streams 32 --rounds 5
 
-Both servers run at once and take turns, so that the machine's noise meets both; each round's figures
-are compared as a ratio (ours / vLLM's), and the medians of the ratios are printed as Markdown.
+Both servers run at once and take turns, so that the machine's noise meets both; each round's
+figures are compared as a ratio (ours / vLLM's), and the medians are printed as Markdown.
 """
 
 import argparse

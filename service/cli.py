@@ -36,6 +36,7 @@ def serve(
 
     with _one_message():
         settings = load_settings(config)
+        logging.getLogger().setLevel(settings.log.level.upper())
         from service.engine.arguments import parse_engine_arguments
 
         if check:

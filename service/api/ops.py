@@ -1,6 +1,6 @@
 """The operations port: probes and metrics, never in the public Service."""
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from fastapi.responses import PlainTextResponse, Response
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
@@ -28,9 +28,9 @@ def create_ops_app(status: Status, registry: CollectorRegistry) -> FastAPI:
         return _probe(status, status.phase is Phase.READY)
 
     @app.get("/metrics")
-    def metrics(accept: str = "") -> Response:
-        """Every series in Prometheus's text format."""
-        encode, content_type = choose_encoder(accept)
+    def metrics(request: Request) -> Response:
+        """Every series, in the format that the scraper accepts."""
+        encode, content_type = choose_encoder(request.headers.get("accept", ""))
         return Response(encode(registry), headers={"content-type": content_type})
 
     return app

@@ -1,7 +1,9 @@
 """Runs the public and the operations app, each on its own port."""
 
 import asyncio
+import signal
 import threading
+from types import FrameType
 
 import uvicorn
 import uvloop
@@ -23,6 +25,9 @@ def serve(public: FastAPI, ops: FastAPI, http: HttpSettings) -> bool:
     thread = threading.Thread(target=ops_server.run, name="operations", daemon=True)
     thread.start()
     public_server = uvicorn.Server(_config(public, http.host, http.port))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # uvicorn raises again what made it stop, for whoever comes after it: nobody here does.
+        signal.signal(number, _already_stopping)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(public_server.serve())
@@ -30,6 +35,10 @@ def serve(public: FastAPI, ops: FastAPI, http: HttpSettings) -> bool:
         ops_server.should_exit = True
         thread.join(timeout=5)
     return public_server.started
+
+
+def _already_stopping(number: int, frame: FrameType | None) -> None:
+    """The servers have stopped for this signal already."""
 
 
 def _config(app: FastAPI, host: str, port: int) -> uvicorn.Config:

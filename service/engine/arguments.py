@@ -80,7 +80,7 @@ def apply_environment(settings: Settings) -> None:
         "VLLM_NO_USAGE_STATS": "1",
         "HF_HUB_OFFLINE": "1",
     }
-    if settings.engine.get("enforce_eager") is True:
+    if str(settings.engine.get("enforce_eager")).lower() == "true":
         # Eager means no compiler at all: vLLM compiles its log-probability ranks even then, which
         # holds the first request up for 12 s and needs a C++ compiler where the service runs.
         variables["TORCHDYNAMO_DISABLE"] = "1"

@@ -63,6 +63,8 @@ def check_body(body: Mapping[str, Any], fields: frozenset[str], limits: LimitSet
         _check_text(entry, limits.stop_bytes, "stop")
     for entry in body.get("bad_words") or ():
         _check_text(entry, limits.stop_bytes, "bad_words")
+    if body.get("messages") == []:
+        raise InvalidRequest("messages: at least 1, got an empty list", param="messages")
     _check_prompts(body, limits)
     _check_response_format(body.get("response_format"), limits)
     _check_structured_outputs(body.get("structured_outputs"), limits)

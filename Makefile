@@ -1,0 +1,81 @@
+# `make` or `make help` lists the targets.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3.11
+CONFIG ?= deploy/local/config.yaml
+export TORCH_INDEX ?=
+
+VENV := .venv
+PY := $(VENV)/bin/python
+MODEL := .cache/models/smollm2-135m-instruct
+
+# What is done already: make compares these files' times with the lists they come from.
+VENV_MADE := $(VENV)/pyvenv.cfg
+CPU_INSTALLED := $(VENV)/.installed-cpu
+DEV_INSTALLED := $(VENV)/.installed-dev
+MODEL_FETCHED := $(MODEL)/config.json
+
+.PHONY: help setup run test lint typecheck bench lock clean
+
+help: ## List the targets and variables
+	@grep -hE '^[a-z]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 12
+	@echo
+	@echo 'PYTHON=python3.11  the interpreter that makes $(VENV)'
+	@echo 'CONFIG=FILE        what `make run` serves; default deploy/local/config.yaml'
+	@echo 'TORCH_INDEX=URL    the index for torch and torchvision, where pip offers no +cpu build of them'
+
+setup: $(CPU_INSTALLED) $(MODEL_FETCHED) ## Make .venv, install the pinned CPU list, fetch the model
+
+run: setup ## Set up what is missing and serve CONFIG
+	@echo "==> serving $(CONFIG); the first lines come from the engine, 'ready' is the last of the start"
+	@exec $(PY) -m service.cli serve --config $(CONFIG)
+
+test: lint typecheck $(MODEL_FETCHED) ## Run lint, typecheck and every test, the fast ones first
+	@echo "==> fast tests"
+	@$(PY) -m pytest tests --ignore tests/engine
+	@echo "==> tests on the real engine"
+	@$(PY) -m pytest tests/engine
+
+lint: $(DEV_INSTALLED) ## Check style and formatting with ruff
+	@echo "==> ruff"
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+
+typecheck: $(DEV_INSTALLED) ## Check types with mypy, strict
+	@echo "==> mypy"
+	@$(PY) -m mypy
+
+bench: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Measure this service beside vLLM's own server
+	@echo "==> this service and vLLM's own server, in turns"
+	@$(PY) -m loadtests.parity
+
+lock: ## Resolve pyproject.toml into requirements/*.txt (needs uv)
+	@echo "==> resolving pyproject.toml"
+	@requirements/lock.sh
+
+clean: ## Remove the environment, the fetched model and the tools' caches
+	@echo "==> removing $(VENV), $(MODEL) and caches"
+	@rm -rf $(VENV) $(MODEL) $(MODEL).lock .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+
+$(VENV_MADE):
+	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) was not found; pass PYTHON=<a Python 3.11>" >&2; exit 1; }
+	@echo "==> making $(VENV) with $(PYTHON)"
+	@$(PYTHON) -m venv $(VENV)
+
+# The service itself is run from this folder (python -m service.cli): there is nothing to build.
+$(CPU_INSTALLED): requirements/cpu.txt requirements/install.sh | $(VENV_MADE)
+	@echo "==> installing the $$(wc -l < $<) pinned packages of $<; this takes minutes"
+	@requirements/install.sh $(PY) $<
+	@touch $@
+
+$(DEV_INSTALLED): requirements/dev.txt requirements/install.sh $(CPU_INSTALLED)
+	@echo "==> installing the $$(wc -l < $<) pinned packages of $<, most of them there already"
+	@requirements/install.sh $(PY) $<
+	@touch $@
+
+$(MODEL_FETCHED): | $(CPU_INSTALLED)
+	@echo "==> fetching and converting the default model into $(MODEL)"
+	@$(PY) -m service.cli model fetch $(MODEL)

@@ -1,0 +1,151 @@
+"""Whether a request that has to wait would still be answered in time."""
+
+import math
+from collections import deque
+from dataclasses import dataclass
+from enum import StrEnum
+
+from service.errors import QueueFull, ServiceError, TooManyRequests
+from service.gate.fair_queue import Backlog
+from service.gate.lengths import Lengths
+from service.gate.rates import Rates
+from service.gate.ticket import Prices, Ticket
+
+_NEWCOMERS_PART = 8
+_RETRY_S = (1.0, 60.0)
+_SAMPLES = 128
+_STRETCH_PART = 0.9
+
+
+class Cause(StrEnum):
+    """Why a request is refused."""
+
+    OWN_EXCESS = "own_excess"
+    SERVER_FULL = "server_full"
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A request that is not accepted.
+
+    `retry_after` is when what waits now will have been served, in seconds, within [1, 60].
+    """
+
+    cause: Cause
+    retry_after: float
+    message: str
+
+    def error(self) -> ServiceError:
+        """429 for the tenant's own excess, 503 for a full server."""
+        if self.cause is Cause.OWN_EXCESS:
+            return TooManyRequests(self.message, code="over_share", retry_after=self.retry_after)
+        return QueueFull(self.message, retry_after=self.retry_after)
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """Seconds that a request is expected to wait, then to its first token, then to its last."""
+
+    wait: float
+    prefill: float
+    decode: float
+
+    @property
+    def total(self) -> float:
+        """Seconds until the answer is complete."""
+        return self.wait + self.prefill + self.decode
+
+
+class Admission:
+    """Refuses at once what would wait too long for its deadline or does not fit into the queue.
+
+    The wait is that of a fluid fair queue: the tenant's own backlog at its share of the measured
+    service rate, or the whole backlog at the whole rate, whichever ends first, and then the next
+    slot. It is stretched by the 90 % quantile of how much longer than forecast the latest took. A
+    ticket may wait as long as that costs it at most 5 % of its chance to be answered in time, by
+    the lengths of its tenant's latest answers, and no longer than `max_wait` seconds; one without
+    a chance is refused. What has not been measured counts as no time: only experience refuses.
+
+    The queue's places follow the dynamic threshold of Choudhury and Hahne (IEEE/ACM Transactions on
+    Networking 6(2), 1998): a tenant may have as many tickets waiting as eight times the places
+    that are free, so one tenant alone can take eight ninths of them and a newcomer finds a place.
+    """
+
+    def __init__(
+        self, rates: Rates, prices: Prices, max_waiting: int, max_wait: float = math.inf
+    ) -> None:
+        self.lengths = Lengths()
+        self._rates = rates
+        self._prices = prices
+        self._max_waiting = max_waiting
+        self._max_wait = max_wait
+        self._stretches: deque[float] = deque(maxlen=_SAMPLES)
+
+    def expected_cost(self, ticket: Ticket) -> float:
+        """What the ticket will cost if it is like its tenant's latest and nothing is cached."""
+        output = ticket.slots * self.lengths.expected(ticket)
+        return self._prices.cost(ticket.prompt_tokens, output=output)
+
+    def forecast(self, ticket: Ticket, backlog: Backlog) -> Forecast:
+        """When a ticket that has to wait behind this backlog would be answered."""
+        wait = 0.0
+        if self._rates.service:
+            wait += min(backlog.own_cost / backlog.share, backlog.all_cost) / self._rates.service
+        if self._rates.releases:
+            wait += 1 / self._rates.releases
+        return Forecast(
+            wait=wait,
+            prefill=ticket.prompt_tokens * self._rates.prefill_seconds,
+            decode=self.lengths.expected(ticket) * self._rates.token_seconds,
+        )
+
+    def waited(self, forecast: Forecast, seconds: float) -> None:
+        """Learn how long a ticket with this forecast has waited."""
+        if forecast.total > 0:
+            self._stretches.append((forecast.total - forecast.wait + seconds) / forecast.total)
+
+    def refusal(
+        self, ticket: Ticket, backlog: Backlog, forecast: Forecast, now: float
+    ) -> Refusal | None:
+        """Why a ticket that has to wait is not accepted; None accepts it."""
+        wait = self._stretched(forecast)
+        free = self._max_waiting - backlog.all_tickets
+        if backlog.own_tickets >= _NEWCOMERS_PART * free:
+            message = (
+                f"The queue is full: {backlog.all_tickets} requests wait, {backlog.own_tickets} of"
+                f" them yours; the limit is {self._max_waiting}."
+            )
+            return self._refuse(backlog, wait, message)
+        left = ticket.deadline - now
+        spare = min(self._longest_wait(ticket, forecast, left), self._max_wait)
+        if wait <= spare:
+            return None
+        message = (
+            f"The request would wait {wait:.1f} s; with a deadline in {left:.1f} s it may wait"
+            f" {max(spare, 0.0):.1f} s."
+        )
+        return self._refuse(backlog, wait, message)
+
+    def _stretched(self, forecast: Forecast) -> float:
+        if not self._stretches:
+            return forecast.wait
+        ordered = sorted(self._stretches)
+        stretch = ordered[int(_STRETCH_PART * (len(ordered) - 1))]
+        return max(0.0, forecast.total * stretch - (forecast.total - forecast.wait))
+
+    def _longest_wait(self, ticket: Ticket, forecast: Forecast, left: float) -> float:
+        token_seconds = self._rates.token_seconds
+        left -= forecast.prefill
+        if token_seconds == 0:
+            return left
+        return left - token_seconds * self.lengths.needed(ticket, left / token_seconds)
+
+    def _refuse(self, backlog: Backlog, wait: float, message: str) -> Refusal:
+        # The tolerance is for sums of floats: a tenant that is here alone is never over its due.
+        excess = backlog.own_cost > backlog.due * backlog.all_cost * (1 + 1e-6)
+        least, most = _RETRY_S
+        return Refusal(
+            cause=Cause.OWN_EXCESS if excess else Cause.SERVER_FULL,
+            retry_after=min(max(wait, least), most),
+            message=message,
+        )

@@ -1,0 +1,245 @@
+"""Weighted virtual token counters: who is served next.
+
+Follows "Fairness in Serving Large Language Models" (Sheng et al., arXiv 2401.00588), algorithm 2
+with the weights of its section 4.3. Every tenant has a counter of the service that it got, divided
+by its weight; the tenant with work waiting and the smallest counter is served next. A tenant that
+comes back after having nothing to wait for is lifted to the smallest counter among those that wait
+(or to the counter of the last that waited, when none does), so that being away earns no credit.
+
+For two tenants that both have work waiting over an interval, the service they get in it, each
+divided by its weight, differs by at most 2 U / (smallest weight), where
+U = max(w_in * L_input, w_out * M), L_input is the longest prompt and M the most tokens, prompts and
+outputs, of the tickets in the engine at once (theorem 4.4; it asks for w_in <= w_out).
+
+Two points go beyond the paper. A ticket of several sequences starts as soon as one slot is free:
+it may borrow up to `slots - 1` beyond the limit, so no slot idles while it gathers them and it
+cannot starve. A prompt is paid in full at the start and its cached part given back once the engine
+has reported it.
+"""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from service.gate.lazy_heap import LazyHeap
+from service.gate.ticket import Prices, Ticket, Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What waits before a ticket; costs are those that `push` was told to expect."""
+
+    own_tickets: int
+    own_cost: float
+    all_tickets: int
+    all_cost: float
+    share: float
+    """The part of the service that the tenant gets beside those that wait, in (0, 1]."""
+    due: float
+    """The part that it is due beside all who are here, waiting or running, in (0, 1]."""
+
+
+class _Tenant:
+    __slots__ = ("counter", "expected", "name", "running", "waiting", "weight")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.counter = 0.0
+        self.weight = 1.0
+        self.running = 0
+        self.expected = 0.0
+        # Expected costs in order of arrival. A plain dict would scan over the places of those that
+        # left at every look at the first.
+        self.waiting: OrderedDict[Ticket, float] = OrderedDict()
+
+
+class _Account:
+    __slots__ = ("cached", "output", "prompt", "tenant")
+
+    def __init__(self, tenant: _Tenant, prompt: int) -> None:
+        self.tenant = tenant
+        self.prompt = prompt
+        self.cached = 0
+        self.output = 0
+
+
+class FairQueue:
+    """Tickets that wait and tickets that run; each operation is O(log tenants) amortised."""
+
+    def __init__(self, prices: Prices | None = None) -> None:
+        self.prices = prices or Prices()
+        self.in_use = 0
+        """Slots of the running tickets."""
+        self._tenants: dict[str, _Tenant] = {}
+        self._backlogged: LazyHeap[_Tenant] = LazyHeap()
+        self._resting: LazyHeap[_Tenant] = LazyHeap()
+        self._running: dict[Ticket, _Account] = {}
+        self._floor = 0.0
+        self._last: _Tenant | None = None
+        self._waiting = 0
+        self._expected = 0.0
+        self._waiting_weight = 0.0
+        self._present_weight = 0.0
+
+    @property
+    def waiting(self) -> int:
+        """Tickets that wait."""
+        return self._waiting
+
+    @property
+    def tenants(self) -> int:
+        """Tenants remembered: those with tickets, and those ahead of where they would restart."""
+        return len(self._tenants)
+
+    def backlog(self, ticket: Ticket) -> Backlog:
+        """What waits before this ticket, which is not pushed yet; its tenant counts as waiting."""
+        tenant = self._tenants.get(ticket.tenant)
+        waiting, present = self._waiting_weight, self._present_weight
+        if tenant is not None and tenant.waiting:
+            waiting -= tenant.weight
+        if tenant is not None and (tenant.waiting or tenant.running):
+            present -= tenant.weight
+        return Backlog(
+            own_tickets=len(tenant.waiting) if tenant is not None else 0,
+            own_cost=tenant.expected if tenant is not None else 0.0,
+            all_tickets=self._waiting,
+            all_cost=self._expected,
+            share=ticket.weight / (max(waiting, 0.0) + ticket.weight),
+            due=ticket.weight / (max(present, 0.0) + ticket.weight),
+        )
+
+    def push(self, ticket: Ticket, expected_cost: float) -> None:
+        """Let a ticket wait behind its tenant's others; the tenant takes the ticket's weight."""
+        tenant = self._tenants.get(ticket.tenant)
+        if tenant is None:
+            tenant = self._tenants[ticket.tenant] = _Tenant(ticket.tenant)
+        change = ticket.weight - tenant.weight
+        if tenant.waiting or tenant.running:
+            self._present_weight += change
+        else:
+            self._present_weight += ticket.weight
+        tenant.weight = ticket.weight
+        if tenant.waiting:
+            self._waiting_weight += change
+        else:
+            self._wake(tenant)
+        tenant.waiting[ticket] = expected_cost
+        tenant.expected += expected_cost
+        self._expected += expected_cost
+        self._waiting += 1
+
+    def pop(self, limit: int) -> Ticket | None:
+        """Start the next ticket and charge its prompt; None if no slot of `limit` is free.
+
+        After it `in_use` is below `limit` plus the ticket's slots.
+        """
+        if self.in_use >= limit:
+            return None
+        tenant = self._next()
+        if tenant is None:
+            return None
+        ticket = next(iter(tenant.waiting))
+        self._leave(tenant, ticket)
+        tenant.running += 1
+        self.in_use += ticket.slots
+        self._running[ticket] = _Account(tenant, ticket.prompt_tokens)
+        self._pay(tenant, self.prices.cost(ticket.prompt_tokens))
+        return ticket
+
+    def charge(
+        self,
+        ticket: Ticket,
+        *,
+        prompt: int | None = None,
+        cached: int | None = None,
+        output: int | None = None,
+    ) -> float:
+        """Account a running ticket's tokens so far; returns what this added to its cost.
+
+        The numbers are totals, so that a repeated report charges nothing; what is not given stays
+        as it was, and `output` never falls. Raises KeyError unless the ticket runs, ValueError
+        when more tokens are cached than the prompt has.
+        """
+        account = self._running[ticket]
+        before = account.prompt, account.cached, account.output
+        prompt = account.prompt if prompt is None else prompt
+        cached = account.cached if cached is None else cached
+        if not 0 <= cached <= prompt:
+            raise ValueError(f"cached must be in [0, prompt={prompt}], got {cached}")
+        account.prompt, account.cached = prompt, cached
+        if output is not None and output > account.output:
+            account.output = output
+        added = self.prices.cost(prompt, cached, account.output) - self.prices.cost(*before)
+        self._pay(account.tenant, added)
+        return added
+
+    def finish(self, ticket: Ticket) -> Usage:
+        """End a running ticket, give its slots back; raises KeyError unless it runs."""
+        account = self._running.pop(ticket)
+        self.in_use -= ticket.slots
+        account.tenant.running -= 1
+        self._rest(account.tenant)
+        return Usage(account.prompt, account.cached, account.output)
+
+    def cancel(self, ticket: Ticket) -> bool:
+        """Drop a waiting ticket, free of charge; False if it does not wait."""
+        tenant = self._tenants.get(ticket.tenant)
+        if tenant is None or ticket not in tenant.waiting:
+            return False
+        self._leave(tenant, ticket)
+        self._rest(tenant)
+        return True
+
+    def _wake(self, tenant: _Tenant) -> None:
+        self._resting.discard(tenant)
+        behind = self._next() or self._last
+        if behind is not None and behind.counter > self._floor:
+            self._floor = behind.counter
+            self._forget()
+        tenant.counter = max(tenant.counter, self._floor)
+        self._waiting_weight += tenant.weight
+        self._backlogged.set(tenant, tenant.counter)
+
+    def _next(self) -> _Tenant | None:
+        while (top := self._backlogged.peek()) is not None:
+            key, tenant = top
+            if tenant.counter <= key:
+                return tenant
+            # Counters grow at every token: a waiting tenant is moved only once it surfaces.
+            self._backlogged.set(tenant, tenant.counter)
+        return None
+
+    def _leave(self, tenant: _Tenant, ticket: Ticket) -> None:
+        expected = tenant.waiting.pop(ticket)
+        tenant.expected -= expected
+        self._expected -= expected
+        self._waiting -= 1
+        if not tenant.waiting:
+            tenant.expected = 0.0
+            self._waiting_weight -= tenant.weight
+            self._backlogged.discard(tenant)
+            self._last = tenant
+        if not self._waiting:
+            # Sums of floats drift; an empty queue is where they are known.
+            self._expected = self._waiting_weight = 0.0
+
+    def _pay(self, tenant: _Tenant, cost: float) -> None:
+        tenant.counter += cost / tenant.weight
+        if cost < 0 and tenant.waiting:
+            self._backlogged.set(tenant, tenant.counter)
+
+    def _rest(self, tenant: _Tenant) -> None:
+        if tenant.waiting or tenant.running:
+            return
+        self._present_weight -= tenant.weight
+        self._resting.set(tenant, tenant.counter)
+        if not self._waiting and not self._running:
+            self._present_weight = 0.0
+            # Nobody is owed anything any more: the next to come all start level.
+            self._floor = max(self._floor, *(other.counter for other in self._tenants.values()))
+            self._last = None
+        self._forget()
+
+    def _forget(self) -> None:
+        while (top := self._resting.peek()) is not None and top[0] <= self._floor:
+            self._resting.pop()
+            del self._tenants[top[1].name]

@@ -1,0 +1,67 @@
+"""How long answers turn out to be, tenant by tenant."""
+
+import math
+from collections import OrderedDict, deque
+
+from service.gate.ticket import Ticket
+
+_SAMPLES = 64
+_TENANTS = 1024
+_SERVED_PART = 0.95
+
+_Sample = tuple[float, bool]
+
+
+class Lengths:
+    """The latest outputs of each tenant, in tokens per sequence; of all for one not seen yet.
+
+    The allowance of a request says little about its answer: many clients leave it at the model's
+    maximum. What the same tenant's latest requests used says more. Tickets that may produce one
+    token or none need no guess and leave no sample. The 1,024 latest tenants are kept.
+    """
+
+    def __init__(self) -> None:
+        self._all: deque[_Sample] = deque(maxlen=_SAMPLES)
+        self._tenants: OrderedDict[str, deque[_Sample]] = OrderedDict()
+
+    def add(self, ticket: Ticket, output: int, *, late: bool) -> None:
+        """Record a ticket's output over its sequences; `late` if its deadline cut it short."""
+        if ticket.max_output_tokens <= 1:
+            return
+        sample = (output / ticket.slots, late)
+        if ticket.tenant not in self._tenants:
+            self._tenants[ticket.tenant] = deque(maxlen=_SAMPLES)
+            if len(self._tenants) > _TENANTS:
+                self._tenants.popitem(last=False)
+        self._tenants[ticket.tenant].append(sample)
+        self._tenants.move_to_end(ticket.tenant)
+        self._all.append(sample)
+
+    def expected(self, ticket: Ticket) -> float:
+        """The mean output of one sequence of such a ticket; 0 while unknown."""
+        most = ticket.max_output_tokens
+        if most <= 1:
+            return most
+        samples = self._of(ticket)
+        return sum(min(output, most) for output, _ in samples) / max(1, len(samples))
+
+    def needed(self, ticket: Ticket, possible: float) -> float:
+        """The fewest tokens that complete 95 % of the answers that `possible` tokens complete.
+
+        Infinite when `possible` has not been enough for any answer, 0 while nothing is known.
+        """
+        most = ticket.max_output_tokens
+        if most <= 1:
+            return most if most <= possible else math.inf
+        samples = self._of(ticket)
+        if not samples:
+            return 0.0
+        # A late answer needed more than there was time for, but never more than it may have.
+        lengths = (most if late else min(output, most) for output, late in samples)
+        complete = sorted(length for length in lengths if length <= possible)
+        if not complete:
+            return math.inf
+        return complete[math.ceil(_SERVED_PART * len(complete)) - 1]
+
+    def _of(self, ticket: Ticket) -> deque[_Sample]:
+        return self._tenants.get(ticket.tenant, self._all)

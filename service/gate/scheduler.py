@@ -1,0 +1,243 @@
+"""The gate's core: what runs, what waits, what is refused. No I/O, no asyncio, one injected clock.
+
+A ticket's life: `offer` starts it, lets it wait or refuses it. `next_dispatches` starts those that
+waited; call it whenever one may start: after `finish`, `cancel` and `expire`, and now and then (a
+timer) so that a limit that grew is used. `charge` reports a running ticket's tokens, `finish` ends
+it. `expire` names the tickets whose deadline has passed; `next_deadline` says when to ask again.
+
+Invariants, held against a simulator in tests/gate/simulation: after `next_dispatches` nothing waits
+while a slot is free; `in_use` is the slots of the tickets started and not finished; nothing is
+refused while a slot is free and nobody waits; a ticket ends once, is never started after its
+deadline, and pays for each of its tokens once; tenants share as fair_queue.py promises.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from service.gate.admission import Admission, Forecast, Refusal
+from service.gate.fair_queue import FairQueue
+from service.gate.lazy_heap import LazyHeap
+from service.gate.limiter import Limiter
+from service.gate.rates import Rates
+from service.gate.ticket import Prices, Ticket, Usage
+
+
+class Placement(Enum):
+    """What became of an accepted ticket."""
+
+    STARTED = auto()
+    QUEUED = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class _Wait:
+    since: float
+    forecast: Forecast
+
+
+@dataclass(slots=True)
+class _Run:
+    started: float
+    seen: float
+    cached: int = 0
+    output: int = 0
+
+
+class Scheduler:
+    """One engine's tickets.
+
+    `clock` returns seconds and may jump forward; a step back counts as no time. `limiter` says how
+    many slots there are, `max_waiting` bounds the tickets that wait, `max_wait` the seconds that an
+    accepted one is expected to wait (its deadline does, whatever it is set to).
+    """
+
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        limiter: Limiter,
+        *,
+        max_waiting: int,
+        max_wait: float = math.inf,
+        prices: Prices | None = None,
+    ) -> None:
+        self.rates = Rates()
+        self._clock = clock
+        self._limiter = limiter
+        self._queue = FairQueue(prices)
+        self._admission = Admission(self.rates, self._queue.prices, max_waiting, max_wait)
+        self._deadlines: LazyHeap[Ticket] = LazyHeap()
+        self._waits: dict[Ticket, _Wait] = {}
+        self._runs: dict[Ticket, _Run] = {}
+        self._late: list[Ticket] = []
+        self._seen = clock()
+
+    @property
+    def limit(self) -> int:
+        """Slots that there are now."""
+        return self._limiter.limit
+
+    @property
+    def in_use(self) -> int:
+        """Slots taken; a ticket of several may have borrowed up to its slots - 1 over the limit."""
+        return self._queue.in_use
+
+    @property
+    def waiting(self) -> int:
+        """Tickets that wait."""
+        return self._queue.waiting
+
+    @property
+    def tenants(self) -> int:
+        """Tenants remembered."""
+        return self._queue.tenants
+
+    @property
+    def _full(self) -> bool:
+        return self.in_use >= self.limit or self.waiting > 0
+
+    def offer(self, ticket: Ticket) -> Placement | Refusal:
+        """Start a ticket if a slot is free and nobody waits for it, else queue or refuse it.
+
+        With a slot free it is never refused, however its deadline looks.
+        """
+        now = self._tick()
+        room = self.in_use < self.limit
+        backlog = self._queue.backlog(ticket)
+        forecast = self._admission.forecast(ticket, backlog)
+        if not room:
+            refusal = self._admission.refusal(ticket, backlog, forecast, now)
+            if refusal is not None:
+                return refusal
+        # Whoever waits while there is room is about to be dispatched, and comes first; a ticket
+        # that is late already is for `expire` to name.
+        at_once = room and not self.waiting and ticket.deadline > now
+        self._queue.push(ticket, self._admission.expected_cost(ticket))
+        if ticket.deadline < math.inf:
+            self._deadlines.set(ticket, ticket.deadline)
+        if at_once:
+            self._start(now)
+            return Placement.STARTED
+        self._waits[ticket] = _Wait(now, forecast)
+        return Placement.QUEUED
+
+    def next_dispatches(self) -> list[Ticket]:
+        """Start what waits while a slot is free; the shell runs these tickets now."""
+        now = self._tick()
+        self._collect_late(now)
+        started = self._start_waiting(now)
+        self._limiter.update(now, self.in_use)
+        return started + self._start_waiting(now)
+
+    def charge(
+        self,
+        ticket: Ticket,
+        *,
+        prompt: int | None = None,
+        cached: int | None = None,
+        output: int | None = None,
+        engine_wait: float | None = None,
+    ) -> None:
+        """Report a running ticket's tokens so far, as totals over its sequences.
+
+        `prompt` corrects the ticket's own count. `engine_wait` is how long, in seconds, the engine
+        held the request before its first step, where it says so (vLLM: `scheduled_ts - queued_ts`);
+        give it once. Raises as `FairQueue.charge`.
+        """
+        now = self._tick()
+        added = self._queue.charge(ticket, prompt=prompt, cached=cached, output=output)
+        if self._full:
+            self.rates.served(added)
+        run = self._runs[ticket]
+        if engine_wait is not None:
+            self._limiter.engine_waited(engine_wait)
+        if cached is not None:
+            run.cached = cached
+        if output is not None and output > run.output:
+            self._time_tokens(ticket, run, output, now)
+
+    def finish(self, ticket: Ticket) -> Usage:
+        """End a running ticket, however it ended; returns what it used, to settle quotas with.
+
+        Raises KeyError unless it runs.
+        """
+        now = self._tick()
+        run = self._runs.pop(ticket)
+        if self._full:
+            self.rates.released(ticket.slots)
+        if ticket.max_output_tokens == 0:
+            self.rates.prefilled(ticket.prompt_tokens - run.cached, max(0.0, now - run.started))
+        late = ticket.deadline < math.inf and ticket not in self._deadlines
+        self._admission.lengths.add(ticket, run.output, late=late)
+        self._deadlines.discard(ticket)
+        return self._queue.finish(ticket)
+
+    def cancel(self, ticket: Ticket) -> bool:
+        """Drop a waiting ticket; False if it does not wait (then it runs, or has ended)."""
+        self._tick()
+        dropped = self._queue.cancel(ticket)
+        if dropped:
+            del self._waits[ticket]
+            self._deadlines.discard(ticket)
+        return dropped
+
+    def expire(self) -> list[Ticket]:
+        """The tickets whose deadline has passed since the last call, each named once.
+
+        Those that waited are dropped; those that run keep their slots until `finish`, which the
+        shell calls once it has aborted them.
+        """
+        self._collect_late(self._tick())
+        late, self._late = self._late, []
+        return late
+
+    def next_deadline(self) -> float | None:
+        """When the next ticket is late, on the scheduler's clock."""
+        top = self._deadlines.peek()
+        return top[0] if top is not None else None
+
+    def _start(self, now: float) -> Ticket | None:
+        ticket = self._queue.pop(self.limit)
+        if ticket is not None:
+            self._runs[ticket] = _Run(started=now, seen=now)
+        return ticket
+
+    def _start_waiting(self, now: float) -> list[Ticket]:
+        started = []
+        while (ticket := self._start(now)) is not None:
+            self._end_wait(ticket, now)
+            # It waited for a slot, so its prompt is part of what the full engine serves.
+            self.rates.served(self._queue.prices.cost(ticket.prompt_tokens))
+            started.append(ticket)
+        return started
+
+    def _end_wait(self, ticket: Ticket, now: float) -> None:
+        wait = self._waits.pop(ticket)
+        self._admission.waited(wait.forecast, max(0.0, now - wait.since))
+
+    def _collect_late(self, now: float) -> None:
+        while (top := self._deadlines.peek()) is not None and top[0] <= now:
+            self._deadlines.pop()
+            ticket = top[1]
+            if self._queue.cancel(ticket):
+                self._end_wait(ticket, now)
+            self._late.append(ticket)
+
+    def _tick(self) -> float:
+        now = self._clock()
+        if now > self._seen and self._full:
+            self.rates.elapsed(now - self._seen)
+        self._seen = now
+        return now
+
+    def _time_tokens(self, ticket: Ticket, run: _Run, output: int, now: float) -> None:
+        took = now - run.seen
+        if run.output == 0:
+            self.rates.prefilled(ticket.prompt_tokens - run.cached, max(0.0, took))
+        elif took > 0:
+            tokens = (output - run.output) / ticket.slots
+            self.rates.decoded(tokens, took)
+            self._limiter.token_took(took / tokens)
+        run.seen = now
+        run.output = output

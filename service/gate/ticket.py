@@ -1,0 +1,69 @@
+"""A request as the gate's core sees it, what it used, and what its tokens cost."""
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ticket:
+    """One engine request; two tickets are the same only when they are the same object.
+
+    `arrival` and `deadline` are seconds of the scheduler's clock (`math.inf` waits for ever),
+    `slots` the sequences it occupies in the engine, `max_output_tokens` the most that each of them
+    may produce, `weight` the tenant's share relative to others. Raises ValueError for values out
+    of range.
+    """
+
+    tenant: str
+    prompt_tokens: int
+    max_output_tokens: int
+    arrival: float
+    deadline: float = math.inf
+    slots: int = 1
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.slots < 1:
+            raise ValueError(f"slots must be at least 1, got {self.slots}")
+        if not 0 < self.weight < math.inf:
+            raise ValueError(f"weight must be positive and finite, got {self.weight}")
+        if self.prompt_tokens < 0 or self.max_output_tokens < 0:
+            raise ValueError(
+                "prompt_tokens and max_output_tokens must not be negative, got"
+                f" {self.prompt_tokens} and {self.max_output_tokens}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one ticket so far; `cached` counts those of `prompt` that the cache served."""
+
+    prompt: int
+    cached: int = 0
+    output: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """What a token costs: the service function of VTC (arXiv 2401.00588, section 3.1).
+
+    The paper's weights, input 1 and output 2, are the defaults. A cached prompt token costs
+    `prompt * (1 - cached_discount)`. Raises ValueError for a price that is not positive or a
+    discount outside [0, 1].
+    """
+
+    prompt: float = 1.0
+    output: float = 2.0
+    cached_discount: float = 0.9
+
+    def __post_init__(self) -> None:
+        if self.prompt <= 0 or self.output <= 0:
+            raise ValueError(
+                f"prices must be positive, got prompt={self.prompt} and output={self.output}"
+            )
+        if not 0 <= self.cached_discount <= 1:
+            raise ValueError(f"cached_discount must be in [0, 1], got {self.cached_discount}")
+
+    def cost(self, prompt: int, cached: int = 0, output: float = 0) -> float:
+        """The cost of so many tokens, `cached` of them counted in `prompt`."""
+        return self.prompt * (prompt - self.cached_discount * cached) + self.output * output

@@ -1,0 +1,67 @@
+"""The README's configuration table, generated from the settings.
+
+    python -m tests.docs.settings_table
+
+writes it between the markers of README.md.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from service.settings import Section, Settings
+
+README = Path(__file__).parents[2] / "README.md"
+BEGIN = "<!-- settings: begin -->"
+END = "<!-- settings: end -->"
+
+
+def settings_table() -> str:
+    """A Markdown table with one row for each key: its default and what it means."""
+    lines = ["| key | default | what |", "| --- | --- | --- |"]
+    lines += [f"| `{key}` | {_default(field)} | {_what(field)} |" for key, field in _rows(Settings)]
+    return "\n".join(lines)
+
+
+def with_table(readme: str) -> str:
+    """The README's text with the current table between its markers; ValueError without them."""
+    before, begin, rest = readme.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise ValueError(f"the README has no {BEGIN} ... {END}")
+    return f"{before}{BEGIN}\n{settings_table()}\n{END}{after}"
+
+
+def _rows(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    for name, field in section.model_fields.items():
+        key = f"{prefix}{name}"
+        if nested := _section(field.annotation):
+            yield from _rows(nested, f"{key}.")
+        elif entry := next(filter(None, map(_section, get_args(field.annotation))), None):
+            yield from _rows(entry, f"{key}[].")
+        else:
+            yield key, field
+
+
+def _section(annotation: Any) -> type[Section] | None:
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return annotation
+    return None
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    return f"`{json.dumps(field.get_default(call_default_factory=True, validated_data={}))}`"
+
+
+def _what(field: FieldInfo) -> str:
+    return (field.description or "").replace("|", "\\|")
+
+
+if __name__ == "__main__":
+    README.write_text(with_table(README.read_text(encoding="utf-8")), encoding="utf-8")

@@ -1,0 +1,96 @@
+"""The service as its users run it: a process of its own."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+START_SECONDS = 240
+
+
+@dataclass(frozen=True)
+class Server:
+    """A service that is ready."""
+
+    url: str
+    ops: str
+    model: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def post(self, path: str, body: Any, **options: Any) -> httpx.Response:
+        """POST a JSON body to the public port."""
+        return httpx.post(self.url + path, json=body, timeout=120, **options)
+
+    def metric(self, name: str) -> float:
+        """The sum of a series over its labels; 0 if there is none."""
+        lines = httpx.get(f"{self.ops}/metrics", timeout=10).text.splitlines()
+        values = [float(line.rsplit(" ", 1)[1]) for line in lines if _is_series(line, name)]
+        return sum(values)
+
+
+@contextmanager
+def running_server(folder: Path, config: dict[str, Any]) -> Iterator[Server]:
+    """Start `llm-service serve` on free ports, wait until ready, end it by SIGTERM."""
+    port, ops = free_port(), free_port()
+    config = config | {"http": {"port": port, "ops_port": ops}}
+    file, log = folder / "config.yaml", folder / "server.log"
+    file.write_text(json.dumps(config))
+    command = [sys.executable, "-m", "service.cli", "serve", "--config", str(file)]
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("LLM_SERVICE_")}
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
+    server = Server(
+        f"http://127.0.0.1:{port}",
+        f"http://127.0.0.1:{ops}",
+        config["model"]["name"],
+        process,
+        log,
+    )
+    try:
+        _wait_until_ready(server)
+        yield server
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0, log.read_text()[-4000:]
+
+
+def free_port() -> int:
+    """A loopback port that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+def wait_for(condition: Any, seconds: float, what: str) -> None:
+    """Wait until the condition holds; fail naming what never came."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"{what} did not come within {seconds} s"
+        time.sleep(0.05)
+
+
+def _wait_until_ready(server: Server) -> None:
+    def ready() -> bool:
+        assert server.process.poll() is None, server.log.read_text()[-4000:]
+        try:
+            return httpx.get(f"{server.ops}/readyz", timeout=5).status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    wait_for(ready, START_SECONDS, "readiness")
+
+
+def _is_series(line: str, name: str) -> bool:
+    return line.startswith((f"{name}{{", f"{name} "))

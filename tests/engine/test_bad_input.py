@@ -1,0 +1,124 @@
+"""What OpenAI's routes refuse, and that the engine never sees it."""
+
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.engine.server import Server
+
+CHAT = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}
+DEEP: dict[str, Any] = {}
+for _ in range(20):
+    DEEP = {"properties": {"a": DEEP}}
+
+TABLE = [
+    ("n", {"n": 17}, "n: must be 0..16, got 17"),
+    ("n is huge", {"n": 10**30}, "n: must be 0..16"),
+    ("stop", {"stop": ["x"] * 9}, "stop: at most 8 entries, got 9"),
+    ("long stop", {"stop": "x" * 300}, "stop: at most 256 bytes, got 300"),
+    ("top_logprobs", {"logprobs": True, "top_logprobs": 21}, "top_logprobs: must be 0..20"),
+    ("logit_bias", {"logit_bias": {str(i): 1 for i in range(301)}}, "logit_bias: at most 300"),
+    (
+        "choices",
+        {"structured_outputs": {"choice": ["x"] * 50_000}},
+        "at most 256 entries, got 50000",
+    ),
+    ("regex", {"structured_outputs": {"regex": "(a{999}){999}"}}, "may expand to at most 4096"),
+    ("broken regex", {"structured_outputs": {"regex": "(a"}}, "not a valid regular expression"),
+    (
+        "deep schema",
+        {"response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": DEEP}}},
+        "at most 16 levels deep",
+    ),
+    ("priority", {"priority": -5}, "priority: not a field of this route"),
+    ("cache_salt", {"cache_salt": "x"}, "cache_salt: not a field of this route"),
+    ("template", {"chat_template": "{{ 1 }}"}, "chat_template: not a field of this route"),
+    ("kwargs", {"chat_template_kwargs": {"a": 1}}, "chat_template_kwargs: not a field"),
+    ("beam search", {"use_beam_search": True}, "use_beam_search: not a field"),
+    ("prompt_logprobs", {"prompt_logprobs": 5}, "prompt_logprobs: not a field"),
+    ("typo", {"temprature": 1}, "did you mean 'temperature'?"),
+    ("temperature", {"temperature": -1}, "temperature"),
+    ("temperature type", {"temperature": "hot"}, "temperature"),
+    ("top_p", {"top_p": 0}, "top_p"),
+    ("max_tokens", {"max_tokens": -3}, "max_tokens"),
+    ("messages", {"messages": []}, "messages"),
+    ("role", {"messages": [{"role": "user"}]}, "messages"),
+    ("response_format", {"response_format": {"type": "grammar"}}, "response_format.type"),
+    ("image", {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, ""),
+]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"), [row[1:] for row in TABLE], ids=[row[0] for row in TABLE]
+)
+def test_chat_refuses(tiny: Server, change: dict[str, Any], message: str) -> None:
+    before = tiny.metric("vllm:prompt_tokens_total")
+    answer = tiny.post("/v1/chat/completions", {"model": "tiny"} | CHAT | change)
+    assert answer.status_code == 400, answer.text
+    error = answer.json()["error"]
+    assert message in error["message"]
+    assert error.keys() == {"message", "type", "code", "param", "request_id"}
+    assert tiny.metric("vllm:prompt_tokens_total") == before
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({"prompt": ["a"] * 65}, "prompt: at most 64 prompts, got 65"),
+        ({"prompt": "a " * 5000}, "maximum context length is 2048"),
+        ({"prompt_embeds": "AAAA"}, "prompt_embeds: not a field"),
+        ({"prompt": "a", "best_of": 100}, "best_of: not a field"),
+        ({"prompt": "a", "logprobs": 21}, "logprobs: must be 0..20"),
+        ({"prompt": [10**9]}, ""),
+        ({}, "prompt"),
+    ],
+)
+def test_completions_refuse(tiny: Server, body: dict[str, Any], message: str) -> None:
+    answer = tiny.post("/v1/completions", {"model": "tiny"} | body)
+    assert answer.status_code == 400, answer.text
+    assert message in answer.json()["error"]["message"]
+
+
+def test_a_streamed_request_that_is_refused_gets_its_status(tiny: Server) -> None:
+    body = {"model": "tiny", "prompt": "a " * 5000, "stream": True}
+    for path in ("/v1/completions", "/v1/generate"):
+        answer = tiny.post(path, body)
+        assert answer.status_code == 400
+        assert answer.headers["content-type"] == "application/json"
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions"])
+def test_bodies_that_are_not_json_objects(tiny: Server, path: str) -> None:
+    for content in (
+        b"{",
+        b"[]",
+        b'"a"',
+        b"\xff\xfe",
+        b'{"model":' + b"[" * 5000,
+        b'{"n": NaN}',
+        b"",
+    ):
+        answer = httpx.post(
+            tiny.url + path, content=content, headers={"content-type": "application/json"}
+        )
+        assert answer.status_code == 400, (content[:20], answer.text)
+        assert answer.json()["error"]["type"] == "invalid_request_error"
+
+
+def test_a_deadline_ends_a_running_request(tiny: Server) -> None:
+    body = {"model": "tiny", "prompt": "a", "max_tokens": 2000, "ignore_eos": True}
+    answer = tiny.post("/v1/completions", body, headers={"x-request-timeout-ms": "300"})
+    assert answer.status_code == 504, answer.text
+    assert answer.json()["error"]["code"] == "deadline_exceeded"
+    with httpx.stream(
+        "POST",
+        tiny.url + "/v1/completions",
+        json=body | {"stream": True},
+        headers={"x-request-timeout-ms": "300"},
+        timeout=60,
+    ) as stream:
+        text = stream.read().decode()
+    assert stream.status_code == 200
+    assert '"deadline_exceeded"' in text.split("data: ")[-1]
+    assert "[DONE]" not in text

@@ -1,0 +1,129 @@
+"""OpenAI's own client, sync and async, against the real engine."""
+
+import json
+
+import openai
+import pytest
+from openai.types.chat import ChatCompletionMessageParam
+
+from tests.engine.server import Server
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"city": {"type": "string", "maxLength": 20}},
+    "required": ["city"],
+    "additionalProperties": False,
+}
+FRANCE: list[ChatCompletionMessageParam] = [
+    {"role": "user", "content": "What is the capital of France?"}
+]
+
+
+@pytest.fixture
+def client(smollm2: Server) -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"{smollm2.url}/v1", api_key="none", max_retries=0)
+
+
+@pytest.fixture
+def async_client(smollm2: Server) -> openai.AsyncOpenAI:
+    return openai.AsyncOpenAI(base_url=f"{smollm2.url}/v1", api_key="none", max_retries=0)
+
+
+def test_a_chat_answers(client: openai.OpenAI, smollm2: Server) -> None:
+    answer = client.chat.completions.create(model=smollm2.model, messages=FRANCE, temperature=0)
+    assert "Paris" in (answer.choices[0].message.content or "")
+    assert answer.choices[0].finish_reason == "stop"
+    assert answer.usage is not None
+    assert answer.usage.completion_tokens > 0
+    assert answer.model == smollm2.model
+
+
+def test_a_streamed_chat_is_the_whole_one(client: openai.OpenAI, smollm2: Server) -> None:
+    options = {"model": smollm2.model, "messages": FRANCE, "temperature": 0, "max_tokens": 12}
+    whole = client.chat.completions.create(**options)  # type: ignore[call-overload]
+    parts = client.chat.completions.create(  # type: ignore[call-overload]
+        **options, stream=True, stream_options={"include_usage": True}
+    )
+    chunks = list(parts)
+    text = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
+    assert text == whole.choices[0].message.content
+    assert chunks[-1].usage.completion_tokens == whole.usage.completion_tokens
+
+
+async def test_the_async_client_streams_and_collects(
+    async_client: openai.AsyncOpenAI, smollm2: Server
+) -> None:
+    stream = await async_client.chat.completions.create(
+        model=smollm2.model,
+        messages=FRANCE,
+        temperature=0,
+        max_tokens=8,
+        stream=True,
+    )
+    text = "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
+    whole = await async_client.completions.create(
+        model=smollm2.model, prompt="Once upon a time", max_tokens=4, temperature=0
+    )
+    assert text
+    assert whole.choices[0].text
+    await async_client.close()
+
+
+def test_completions_take_several_prompts_n_stop_and_seed(
+    client: openai.OpenAI, smollm2: Server
+) -> None:
+    def ask(seed: int) -> list[str]:
+        answer = client.completions.create(
+            model=smollm2.model,
+            prompt=["One, two,", "Red, green,"],
+            max_tokens=8,
+            n=2,
+            seed=seed,
+            stop=[" seven"],
+            temperature=1,
+        )
+        return [choice.text for choice in answer.choices]
+
+    first = ask(seed=7)
+    assert len(first) == 4
+    assert first == ask(seed=7)
+    assert not any(" seven" in text for text in first)
+
+
+def test_logprobs(client: openai.OpenAI, smollm2: Server) -> None:
+    answer = client.chat.completions.create(
+        model=smollm2.model,
+        messages=FRANCE,
+        max_tokens=3,
+        logprobs=True,
+        top_logprobs=4,
+        temperature=0,
+    )
+    logprobs = answer.choices[0].logprobs
+    assert logprobs is not None
+    assert logprobs.content is not None
+    assert [len(token.top_logprobs) for token in logprobs.content] == [4, 4, 4]
+
+
+def test_a_json_schema_is_kept(client: openai.OpenAI, smollm2: Server) -> None:
+    answer = client.chat.completions.create(
+        model=smollm2.model,
+        messages=FRANCE,
+        max_tokens=64,
+        temperature=0,
+        response_format={"type": "json_schema", "json_schema": {"name": "city", "schema": SCHEMA}},
+    )
+    assert json.loads(answer.choices[0].message.content or "").keys() == {"city"}
+
+
+def test_models_show_names_and_no_folders(client: openai.OpenAI, smollm2: Server) -> None:
+    models = list(client.models.list())
+    assert [model.id for model in models] == [smollm2.model]
+    assert "/" not in models[0].model_dump_json()
+
+
+def test_an_unknown_model_is_not_the_base(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.NotFoundError) as caught:
+        client.chat.completions.create(model="SmolLM2-135m-instruct", messages=FRANCE)
+    assert caught.value.code == "model_not_found"
+    assert caught.value.param == "model"

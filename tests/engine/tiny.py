@@ -1,0 +1,24 @@
+"""A one-layer random model: the real engine with hardly any arithmetic, for protocol tests."""
+
+import shutil
+from pathlib import Path
+
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+
+
+def build_tiny_model(source: Path, target: Path, *, dtype: str = "float32") -> None:
+    """Save a Llama of one layer and hidden size 64 with random weights and `source`'s tokenizer."""
+    import torch
+    from transformers import AutoConfig, LlamaForCausalLM
+
+    config = AutoConfig.from_pretrained(source)
+    config.num_hidden_layers = 1
+    config.hidden_size = 64
+    config.intermediate_size = 128
+    config.num_attention_heads = 2
+    config.num_key_value_heads = 2
+    config.head_dim = 32
+    torch.manual_seed(0)
+    LlamaForCausalLM(config).to(getattr(torch, dtype)).save_pretrained(target)
+    for name in _TOKENIZER_FILES:
+        shutil.copy(source / name, target / name)

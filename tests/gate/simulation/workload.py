@@ -1,0 +1,113 @@
+"""What arrives: tenants, their requests and the world's accidents, all drawn from one seed."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from random import Random
+
+_GUEST_PART = 0.02
+_BURST_PART = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """One tenant's habits; `part` is its part of the arrivals."""
+
+    name: str
+    weight: float
+    part: float
+    longest_prompt: int
+    longest_output: int
+    widest: int
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """One world: who comes, how often, to what engine. Times in seconds."""
+
+    seed: str
+    tenants: tuple[Tenant, ...]
+    ceiling: int
+    max_waiting: int
+    load: float
+    token_per_slot: float
+    patience: float
+    leaving_part: float
+    stall_part: float
+    jump_part: float
+
+    @classmethod
+    def draw(cls, seed: str) -> "Scenario":
+        """The scenario of a seed."""
+        random = Random(seed)
+        tenants = tuple(
+            Tenant(
+                name=f"tenant-{number}",
+                weight=random.choice((0.5, 1.0, 1.0, 1.0, 2.0, 3.0)),
+                part=random.choice((0.1, 1.0, 1.0, 10.0)),
+                longest_prompt=random.choice((20, 200, 2000)),
+                longest_output=random.choice((1, 30, 300)),
+                widest=random.choice((1, 1, 1, 4, 16)),
+            )
+            for number in range(random.choice((1, 2, 3, 5, 8)))
+        )
+        return cls(
+            seed=seed,
+            tenants=tenants,
+            ceiling=random.choice((1, 4, 16, 64)),
+            max_waiting=random.choice((0, 8, 64, 512)),
+            load=random.choice((0.5, 0.9, 1.2, 2.0, 5.0)),
+            token_per_slot=random.choice((0.002, 0.02)),
+            patience=random.choice((2.0, 20.0, 200.0)),
+            leaving_part=random.choice((0.0, 0.1)),
+            stall_part=random.choice((0.0, 0.0, 1e-3)),
+            jump_part=random.choice((0.0, 0.0, 1e-3)),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request and its fate, which the gate does not know; times in seconds from its arrival."""
+
+    tenant: str
+    number: int
+    weight: float
+    prompt: int
+    cached: int
+    slots: int
+    most: int
+    output: int
+    patience: float
+    leaves: float | None
+
+
+def requests(scenario: Scenario, random: Random) -> Iterator[Request]:
+    """Requests for ever; bursts come from one tenant, guests come once."""
+    tenants = scenario.tenants
+    parts = [tenant.part for tenant in tenants]
+    number = 0
+    while True:
+        (index,) = random.choices(range(len(tenants)), parts)
+        burst = random.randint(2, 40) if random.random() < _BURST_PART else 1
+        for _ in range(burst):
+            number += 1
+            yield _request(scenario, random, index, number)
+
+
+def _request(scenario: Scenario, random: Random, index: int, number: int) -> Request:
+    tenant = scenario.tenants[index]
+    prompt = random.randint(1, tenant.longest_prompt)
+    slots = random.randint(1, tenant.widest)
+    guest = random.random() < _GUEST_PART
+    leaves = random.random() < scenario.leaving_part
+    return Request(
+        tenant=f"guest-{number}" if guest else tenant.name,
+        number=number,
+        weight=1.0 if guest else tenant.weight,
+        prompt=prompt,
+        cached=random.choice((0, 0, prompt // 2, prompt - 1)),
+        slots=slots,
+        most=tenant.longest_output,
+        output=slots * random.randint(1, tenant.longest_output),
+        patience=scenario.patience * random.uniform(0.2, 1.0),
+        leaves=random.uniform(0, scenario.patience) if leaves else None,
+    )

@@ -1,0 +1,93 @@
+import pytest
+
+from service.gate.limiter import Limiter, Targets
+
+TARGETS = Targets(token=0.1, engine_wait=0.5, window=1.0)
+
+
+def windows(limiter: Limiter, count: int, *, token: float, in_use: int, start: float = 0.0) -> None:
+    """Let windows pass in which every token took as long."""
+    limiter.update(start, in_use)
+    for number in range(1, count + 1):
+        for _ in range(10):
+            limiter.token_took(token)
+        limiter.update(start + number, in_use)
+
+
+def test_it_starts_at_what_the_engine_was_configured_for() -> None:
+    assert Limiter(ceiling=64).limit == 64
+
+
+def test_slow_tokens_lower_it_in_proportion_at_most_by_half() -> None:
+    little, much = (Limiter(ceiling=64, targets=TARGETS) for _ in range(2))
+    windows(little, 1, token=0.12, in_use=64)
+    windows(much, 1, token=10.0, in_use=64)
+    assert (little.limit, much.limit) == (57, 32)
+
+
+def test_a_wait_in_the_engine_lowers_it_too() -> None:
+    limiter = Limiter(ceiling=64, targets=TARGETS)
+    limiter.update(0.0, 64)
+    for _ in range(10):
+        limiter.token_took(0.01)
+        limiter.engine_waited(0.75)
+    limiter.update(1.0, 64)
+    assert limiter.limit == 48
+
+
+def test_it_is_not_lowered_twice_for_what_still_runs_above_it() -> None:
+    limiter = Limiter(ceiling=64, targets=TARGETS)
+    windows(limiter, 5, token=0.2, in_use=64)
+    assert limiter.limit == 32
+    windows(limiter, 1, token=0.2, in_use=32, start=10.0)
+    assert limiter.limit == 16
+
+
+def test_it_grows_by_a_step_when_all_of_it_is_in_use() -> None:
+    limiter = Limiter(ceiling=64, targets=TARGETS)
+    windows(limiter, 1, token=10.0, in_use=64)
+    windows(limiter, 3, token=0.05, in_use=20, start=10.0)
+    assert limiter.limit == 32
+    windows(limiter, 3, token=0.05, in_use=40, start=20.0)
+    assert limiter.limit == 38
+
+
+def test_it_stays_between_floor_and_ceiling() -> None:
+    limiter = Limiter(ceiling=16, floor=4, targets=TARGETS)
+    windows(limiter, 10, token=10.0, in_use=2)
+    assert limiter.limit == 4
+    windows(limiter, 50, token=0.01, in_use=16, start=20.0)
+    assert limiter.limit == 16
+
+
+def test_no_news_and_a_few_slow_readers_change_nothing() -> None:
+    limiter = Limiter(ceiling=16, targets=TARGETS)
+    limiter.update(0.0, 16)
+    limiter.update(100.0, 16)
+    for _ in range(7):
+        limiter.token_took(9.0)
+    limiter.update(200.0, 16)
+    assert limiter.limit == 16
+    for _ in range(9):
+        limiter.token_took(0.05)
+    limiter.update(300.0, 16)
+    assert limiter.limit == 16
+
+
+def test_it_decides_once_a_window_and_survives_a_clock_that_steps_back() -> None:
+    limiter = Limiter(ceiling=16, targets=TARGETS)
+    limiter.update(100.0, 16)
+    for _ in range(10):
+        limiter.token_took(9.0)
+    limiter.update(100.5, 16)
+    limiter.update(50.0, 16)
+    assert limiter.limit == 16
+    limiter.update(51.0, 16)
+    assert limiter.limit == 8
+
+
+def test_bounds_and_targets_are_checked() -> None:
+    with pytest.raises(ValueError, match=r"floor must be in \[1, ceiling=4\], got 5"):
+        Limiter(ceiling=4, floor=5)
+    with pytest.raises(ValueError, match="targets must be positive"):
+        Targets(token=0.0)

@@ -1,0 +1,184 @@
+import pytest
+
+from service.gate.admission import Refusal
+from service.gate.limiter import Limiter, Targets
+from service.gate.scheduler import Placement, Scheduler
+from service.gate.ticket import Usage
+from tests.gate.tickets import ticket
+
+
+class Clock:
+    """Seconds that a test moves."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def scheduler(clock: Clock, slots: int = 2, max_waiting: int = 100) -> Scheduler:
+    return Scheduler(clock, Limiter(slots), max_waiting=max_waiting)
+
+
+def test_a_ticket_starts_waits_or_is_refused(clock: Clock) -> None:
+    core = scheduler(clock, slots=1, max_waiting=1)
+    first, second, third = ticket(), ticket(), ticket()
+    assert core.offer(first) is Placement.STARTED
+    assert core.offer(second) is Placement.QUEUED
+    assert isinstance(core.offer(third), Refusal)
+    assert (core.in_use, core.waiting) == (1, 1)
+    core.charge(first, cached=4, output=3)
+    assert core.finish(first) == Usage(prompt=10, cached=4, output=3)
+    assert core.next_dispatches() == [second]
+    core.finish(second)
+    assert (core.in_use, core.waiting, core.tenants) == (0, 0, 0)
+
+
+def test_with_a_slot_free_the_shortest_deadline_is_not_refused(clock: Clock) -> None:
+    core = scheduler(clock, slots=1, max_waiting=0)
+    assert core.offer(ticket(deadline=1e-6)) is Placement.STARTED
+
+
+def test_whoever_waits_comes_before_a_newcomer(clock: Clock) -> None:
+    core = scheduler(clock, slots=1)
+    first, second, newcomer = ticket(), ticket(), ticket("new")
+    core.offer(first)
+    core.offer(second)
+    core.finish(first)
+    assert core.offer(newcomer) is Placement.QUEUED
+    assert core.next_dispatches() == [second]
+
+
+def test_a_waiting_ticket_can_be_cancelled_a_running_one_is_finished(clock: Clock) -> None:
+    core = scheduler(clock, slots=1)
+    first, second = ticket(), ticket()
+    core.offer(first)
+    core.offer(second)
+    assert core.cancel(second)
+    assert not core.cancel(second)
+    assert not core.cancel(first)
+    assert core.finish(first) == Usage(prompt=10)
+    assert core.next_dispatches() == []
+    with pytest.raises(KeyError):
+        core.finish(first)
+
+
+def test_late_tickets_are_named_once_and_never_started(clock: Clock) -> None:
+    core = scheduler(clock, slots=1)
+    runs, waits, patient = ticket(deadline=5.0), ticket(deadline=4.0), ticket()
+    for each in (runs, waits, patient):
+        core.offer(each)
+    assert core.next_deadline() == 4.0
+    assert core.expire() == []
+    clock.now = 5.0
+    core.next_dispatches()
+    assert core.expire() == [waits, runs]
+    assert core.expire() == []
+    assert core.next_deadline() is None
+    assert (core.in_use, core.waiting) == (1, 1)
+    core.finish(runs)
+    assert core.next_dispatches() == [patient]
+
+
+def test_a_ticket_that_is_late_already_is_named_and_not_started(clock: Clock) -> None:
+    core = scheduler(clock)
+    clock.now = 9.0
+    late = ticket(deadline=9.0)
+    assert core.offer(late) is Placement.QUEUED
+    assert core.next_dispatches() == []
+    assert core.expire() == [late]
+
+
+def test_an_ended_ticket_has_no_deadline(clock: Clock) -> None:
+    core = scheduler(clock, slots=1)
+    done, left = ticket(deadline=5.0), ticket(deadline=6.0)
+    core.offer(done)
+    core.offer(left)
+    core.cancel(left)
+    core.finish(done)
+    assert core.next_deadline() is None
+
+
+def test_rates_are_measured_only_while_every_slot_is_taken(clock: Clock) -> None:
+    core = scheduler(clock, slots=2)
+    first, second = ticket(), ticket()
+    core.offer(first)
+    clock.now = 100.0
+    core.charge(first, output=1)
+    assert core.rates.service is None
+    core.offer(second)
+    for second_passed in range(1, 5):
+        clock.now = 100.0 + second_passed
+        core.charge(first, output=1 + 3 * second_passed)
+        core.charge(second, output=2 * second_passed)
+    assert core.rates.service == pytest.approx(2 * (3 + 2), rel=0.2)
+    core.finish(first)
+    assert core.rates.releases == pytest.approx(1 / 4, rel=0.3)
+
+
+def test_prompts_of_those_that_waited_are_part_of_the_service(clock: Clock) -> None:
+    core = scheduler(clock, slots=1)
+    line = [ticket(prompt=50, most=0) for _ in range(5)]
+    for each in line:
+        core.offer(each)
+    for each in line[:4]:
+        clock.now += 1.0
+        core.finish(each)
+        core.next_dispatches()
+    assert core.rates.service == pytest.approx(50, rel=0.1)
+    assert core.rates.prefill_seconds == pytest.approx(1 / 50)
+
+
+def test_the_first_token_times_the_prefill_and_later_ones_the_decode(clock: Clock) -> None:
+    core = scheduler(clock)
+    wide = ticket(prompt=100, slots=2, most=50)
+    core.offer(wide)
+    clock.now = 1.0
+    core.charge(wide, cached=80, output=2)
+    clock.now = 2.0
+    core.charge(wide, output=12)
+    assert core.rates.prefill_seconds == pytest.approx(1 / 20)
+    assert core.rates.token_seconds == pytest.approx(1 / 5)
+
+
+def test_a_clock_that_steps_back_measures_nothing(clock: Clock) -> None:
+    core = scheduler(clock, slots=1)
+    clock.now = 10.0
+    only = ticket()
+    core.offer(only)
+    clock.now = 5.0
+    core.charge(only, cached=0, output=1)
+    clock.now = 4.0
+    core.charge(only, output=2)
+    assert core.rates.token_seconds == 0.0
+    assert core.rates.prefill_seconds == 0.0
+    assert core.finish(only) == Usage(prompt=10, output=2)
+
+
+def test_a_slow_engine_gets_fewer_sequences_and_then_more_again(clock: Clock) -> None:
+    limiter = Limiter(8, floor=2, targets=Targets(token=0.1, engine_wait=0.5, window=1.0))
+    core = Scheduler(clock, limiter, max_waiting=100)
+    line = [ticket(most=1000) for _ in range(12)]
+    for each in line:
+        core.offer(each)
+    for each in line[:8]:
+        core.charge(each, cached=0, output=1, engine_wait=5.0)
+    core.next_dispatches()
+    clock.now = 1.0
+    assert core.next_dispatches() == []
+    assert core.limit == 4
+    for each in line[:4]:
+        core.finish(each)
+    assert core.next_dispatches() == []
+    for step in range(1, 5):
+        clock.now = 1.0 + step / 4
+        for each in line[4:8]:
+            core.charge(each, output=1 + 10 * step)
+    assert core.next_dispatches() == [line[8]]
+    assert core.limit == 5

@@ -1,0 +1,95 @@
+"""What the policy gives to tenants and clients, in a model of the engine: seeded, in model time."""
+
+import pytest
+
+from service.gate.admission import Cause
+from service.gate.limiter import Targets
+from tests.gate.batch_engine import CEILING, STEP_PER_SLOT_S, STEP_S, BatchEngine, Report, Source
+
+CAPACITY = CEILING / (30.5 * (STEP_S + STEP_PER_SLOT_S * CEILING))
+"""Requests a second of the full engine: 30.5 is the mean length of an answer."""
+FIVE_MINUTES = 300.0
+
+
+def jain(*served: float) -> float:
+    """Jain's fairness index: 1 when all are equal."""
+    return sum(served) ** 2 / (len(served) * sum(each**2 for each in served))
+
+
+def percentile(values: list[float], part: float) -> float:
+    return sorted(values)[int(part * (len(values) - 1))]
+
+
+def beside(light: Source, other: Source) -> Report:
+    return BatchEngine(light, other).run(FIVE_MINUTES)
+
+
+def test_ten_times_the_requests_get_no_more_service() -> None:
+    report = beside(Source("light", CAPACITY), Source("heavy", 10 * CAPACITY))
+    assert jain(report.served["light"], report.served["heavy"]) >= 0.98
+
+
+def test_a_flooding_neighbour_does_not_delay_the_first_token() -> None:
+    light = Source("light", 0.6 * CAPACITY)
+    flooded = beside(light, Source("heavy", 6 * CAPACITY)).first_token["light"]
+    equal = beside(light, Source("equal", 0.6 * CAPACITY)).first_token["light"]
+    assert percentile(flooded, 0.95) <= 1.5 * percentile(equal, 0.95)
+
+
+def test_a_tenant_below_its_share_hardly_waits_and_is_not_refused() -> None:
+    light = Source("light", 0.1 * CAPACITY)
+    report = beside(light, Source("heavy", 10 * CAPACITY))
+    assert not report.refused["light"]
+    assert percentile(report.first_token["light"], 0.95) < 1.0
+
+
+@pytest.mark.parametrize("weights", [(3.0, 1.0), (1.0, 3.0)])
+def test_weights_of_three_to_one_give_three_to_one(weights: tuple[float, float]) -> None:
+    first, second = (Source(f"w{weight}", 3 * CAPACITY, weight) for weight in weights)
+    served = beside(first, second).served
+    assert served["w3.0"] / served["w1.0"] == pytest.approx(3.0, rel=0.05)
+
+
+def test_different_shapes_of_requests_get_the_same_service() -> None:
+    long = Source("long", 2 * CAPACITY, prompt=400, longest=200, timeout=100.0)
+    short = Source("short", 9 * CAPACITY, prompt=10, longest=20)
+    report = beside(long, short)
+    assert jain(report.served["long"], report.served["short"]) >= 0.98
+
+
+@pytest.mark.parametrize("timeout", [5.0, 20.0])
+def test_overload_keeps_the_goodput(timeout: float) -> None:
+    good = {}
+    for load in (0.5, 0.8, 1.0, 2.0, 5.0):
+        report = BatchEngine(Source("a", load * CAPACITY, timeout=timeout)).run(FIVE_MINUTES)
+        good[load] = report.good
+    assert good[5.0] >= 0.9 * max(good.values())
+
+
+def test_a_longest_wait_bounds_the_first_token_under_overload() -> None:
+    engine = BatchEngine(Source("a", 5 * CAPACITY, timeout=60.0), max_wait=2.0)
+    engine.run(60.0)
+    settled = len(engine.report.first_token["a"])
+    report = engine.run(FIVE_MINUTES)
+    assert percentile(report.first_token["a"][settled:], 0.99) < 3.0
+    assert report.good > 0.95 * CAPACITY * FIVE_MINUTES
+
+
+def test_an_engine_whose_memory_is_full_is_given_less_and_does_more() -> None:
+    source = Source("a", 2 * CAPACITY)
+    blind = Targets(token=1e9, engine_wait=1e9)
+    fixed = BatchEngine(source, knee=12, targets=blind).run(FIVE_MINUTES)
+    adaptive = BatchEngine(source, knee=12, targets=Targets(token=0.1)).run(FIVE_MINUTES)
+    assert adaptive.good_tokens > 2 * fixed.good_tokens
+
+
+def test_below_capacity_nobody_is_refused() -> None:
+    report = BatchEngine(Source("a", 0.8 * CAPACITY)).run(FIVE_MINUTES)
+    assert not report.refused["a"]
+    assert report.late == 0
+
+
+def test_the_flooding_tenant_is_told_that_it_is_its_own_excess() -> None:
+    report = beside(Source("light", 0.3 * CAPACITY), Source("heavy", 10 * CAPACITY))
+    causes = [refusal.cause for refusal in report.refused["heavy"]]
+    assert causes.count(Cause.OWN_EXCESS) > 0.9 * len(causes)

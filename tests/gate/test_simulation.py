@@ -1,0 +1,87 @@
+"""A short run of the simulator, and proof that it sees the faults it is there for."""
+
+import pytest
+
+from service.gate.fair_queue import FairQueue
+from service.gate.scheduler import Scheduler
+from service.gate.ticket import Ticket, Usage
+from tests.gate.simulation.invariants import Violation
+from tests.gate.simulation.run import Totals, play
+
+SEED = "short"
+
+
+def test_every_invariant_holds() -> None:
+    totals = Totals()
+    for number in range(60):
+        totals.add(play(SEED, number))
+    assert totals.requests == 60 * 2_000
+    # The run is worth something only if everything happened in it.
+    endings = {"answered", "refused", "late running", "late waiting", "left running"}
+    assert endings <= set(totals.ended)
+    assert totals.closest > 0.2
+
+
+def test_a_seed_replays() -> None:
+    assert play(SEED, 7, count=500) == play(SEED, 7, count=500)
+    assert play(SEED, 7, count=500) != play(SEED, 8, count=500)
+
+
+def first_violation() -> str:
+    for number in range(60):
+        try:
+            play(SEED, number)
+        except Violation as violation:
+            return str(violation)
+    return "none"
+
+
+def test_it_sees_service_that_is_not_charged(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FairQueue, "_pay", lambda *_: None)
+    assert "VTC bound" in first_violation()
+
+
+def test_it_sees_a_wake_that_earns_credit(monkeypatch: pytest.MonkeyPatch) -> None:
+    wake = FairQueue._wake
+
+    def credit(self: FairQueue, tenant: object) -> None:
+        wake(self, tenant)  # type: ignore[arg-type]
+        tenant.counter = 0.0  # type: ignore[attr-defined]
+        self._backlogged.set(tenant, 0.0)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(FairQueue, "_wake", credit)
+    assert "bound" in first_violation()
+
+
+def test_it_sees_a_leaked_slot(monkeypatch: pytest.MonkeyPatch) -> None:
+    finish = FairQueue.finish
+
+    def leak(self: FairQueue, ticket: Ticket) -> Usage:
+        usage = finish(self, ticket)
+        self.in_use += ticket.slots > 8
+        return usage
+
+    monkeypatch.setattr(FairQueue, "finish", leak)
+    assert "permits conserved" in first_violation()
+
+
+def test_it_sees_tokens_charged_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    charge = FairQueue.charge
+
+    def twice(self: FairQueue, ticket: Ticket, *, output: int | None = None, **rest: int) -> float:
+        made = self._running[ticket].output
+        return charge(self, ticket, output=None if output is None else made + output, **rest)
+
+    monkeypatch.setattr(FairQueue, "charge", twice)
+    assert "usage charged once" in first_violation()
+
+
+def test_it_sees_a_slot_that_idles(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Scheduler, "_start_waiting", lambda *_: [])
+    assert "work conserving" in first_violation()
+
+
+def test_it_sees_a_deadline_that_is_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Scheduler, "expire", lambda _: [])
+    monkeypatch.setattr(Scheduler, "_collect_late", lambda *_: None)
+    assert "deadlines kept" in first_violation()

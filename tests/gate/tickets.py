@@ -1,0 +1,26 @@
+"""Tickets for tests."""
+
+import math
+
+from service.gate.ticket import Ticket
+
+
+def ticket(
+    tenant: str = "a",
+    *,
+    prompt: int = 10,
+    most: int = 10,
+    slots: int = 1,
+    weight: float = 1.0,
+    deadline: float = math.inf,
+) -> Ticket:
+    """A ticket that arrives at 0 and, unless told otherwise, waits for ever."""
+    return Ticket(
+        tenant=tenant,
+        prompt_tokens=prompt,
+        max_output_tokens=most,
+        arrival=0.0,
+        deadline=deadline,
+        slots=slots,
+        weight=weight,
+    )
