@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from vllm.lora.punica_wrapper.punica_cpu import PunicaWrapperCPU
 
+from service.engine.packed_weights import PackedLayers
 from service.engine.token_groups import TokenGroups
 
 
@@ -23,6 +24,7 @@ class GroupedPunicaWrapper(PunicaWrapperCPU):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
         self._tokens = TokenGroups.of(torch.empty(0, dtype=torch.long))
         self._samples: TokenGroups | None = None
+        self._layers = PackedLayers()
 
     def update_metadata(self, *args: Any, **kwargs: Any) -> None:
         """Take the adapters of the next batch."""
@@ -47,7 +49,9 @@ class GroupedPunicaWrapper(PunicaWrapperCPU):  # type: ignore[misc]
             self.add_shrink(buffer, x, lora_a_stacked, scale)
             self.add_expand(y, buffer, lora_b_stacked, output_slices)
             return
-        _add_products(self._tokens, y, x, lora_a_stacked, lora_b_stacked, scale, output_slices)
+        if self._tokens.spans:
+            down, up = self._layers.of(lora_a_stacked, lora_b_stacked)
+            _add_products(self._tokens, _rows(y), _rows(x), down, up, scale)
 
     def add_lora_logits(
         self,
@@ -63,10 +67,11 @@ class GroupedPunicaWrapper(PunicaWrapperCPU):  # type: ignore[misc]
         """`y += scale * x @ lora_a_stacked @ lora_b_stacked`, by the adapters of the samples."""
         if self._samples is None:
             self._samples = TokenGroups.of(self.sampler_indices)
-        # Model and adapter may pad the vocabulary differently.
-        width = min(y.size(-1), lora_b_stacked.size(2))
-        weights = (lora_a_stacked,), (lora_b_stacked[:, :, :width],)
-        _add_products(self._samples, y, x, *weights, scale, (width,))
+        if self._samples.spans:
+            # Model and adapter may pad the vocabulary differently.
+            width = min(y.size(-1), lora_b_stacked.size(2))
+            down, up = lora_a_stacked[:, 0], lora_b_stacked[:, 0, :width]
+            _add_products(self._samples, _rows(y)[:, :width], _rows(x), down, up, scale)
 
     def add_lora_embedding(
         self,
@@ -95,7 +100,9 @@ class GroupedPunicaWrapper(PunicaWrapperCPU):  # type: ignore[misc]
         grouped = groups.gather(_rows(x))
         for buffer, weights in zip(y, lora_a_stacked, strict=True):
             rows = _rows(buffer)[:, : weights.size(2)]
-            rows.copy_(groups.restored(_shrink(groups, grouped, weights, scale, rows.dtype)))
+            product = rows.new_zeros(grouped.size(0), weights.size(2))
+            groups.accumulate(product, grouped, weights[:, 0])
+            torch.mul(groups.restored(product), scale, out=rows)
 
     def add_expand(
         self,
@@ -117,7 +124,7 @@ class GroupedPunicaWrapper(PunicaWrapperCPU):  # type: ignore[misc]
         grouped = groups.gather(out)
         parts = grouped.split(output_slices, dim=1)
         for part, inputs, weights in zip(parts, x, lora_b_stacked, strict=True):
-            groups.accumulate(part, groups.gather(inputs), weights)
+            groups.accumulate(part, groups.gather(inputs), weights[:, 0])
         if grouped is not out:
             out.copy_(groups.restored(grouped))
 
@@ -126,33 +133,16 @@ def _add_products(
     groups: TokenGroups,
     y: torch.Tensor,
     x: torch.Tensor,
-    lora_a_stacked: tuple[torch.Tensor, ...],
-    lora_b_stacked: tuple[torch.Tensor, ...],
+    down: torch.Tensor,
+    up: torch.Tensor,
     scale: float,
-    output_slices: tuple[int, ...],
 ) -> None:
-    if not groups.spans:
-        return
-    out = _rows(y)[:, : sum(output_slices)]
-    grouped, inputs = groups.gather(out), groups.gather(_rows(x))
-    parts = grouped.split(output_slices, dim=1)
-    for part, down, up in zip(parts, lora_a_stacked, lora_b_stacked, strict=True):
-        groups.accumulate(part, _shrink(groups, inputs, down, scale, part.dtype), up)
-    if grouped is not out:
-        out.copy_(groups.restored(grouped))
-
-
-def _shrink(
-    groups: TokenGroups,
-    grouped: torch.Tensor,
-    weights: torch.Tensor,
-    scale: float,
-    dtype: torch.dtype,
-) -> torch.Tensor:
-    """`scale * x @ weights` in group order; rows without an adapter are zero."""
-    product = grouped.new_zeros((grouped.size(0), weights.size(2)), dtype=dtype)
-    groups.accumulate(product, grouped, weights, scale)
-    return product
+    """`y += scale * x @ down[slot].T @ up[slot].T`, rounded to the type of `y` in between."""
+    grouped = groups.gather(y)
+    low = groups.multiply(groups.gather(x), down, y.dtype)
+    groups.accumulate(grouped, low if scale == 1.0 else low * scale, up)
+    if grouped is not y:
+        y.copy_(groups.restored(grouped))
 
 
 def _rows(tensor: torch.Tensor) -> torch.Tensor:

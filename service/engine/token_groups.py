@@ -66,26 +66,40 @@ class TokenGroups:
         """Rows in group order back in the order of the batch, [tokens, width]."""
         return grouped if self.order is None else grouped.index_select(0, self.position)
 
-    def accumulate(
-        self, y: torch.Tensor, x: torch.Tensor, stacked: torch.Tensor, scale: float = 1.0
-    ) -> None:
-        """`y += scale * x @ stacked[slot, 0].T` for each group, in place and in group order.
+    def multiply(self, x: torch.Tensor, stacked: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """`x @ stacked[slot].T` in group order, without the rows that have no adapter.
 
-        `y` is [rows, out], `x` [rows, in], `stacked` [slots, 1, out, in]; rows without an adapter
-        stay as they are. Computed in the type of `y`.
+        `x` is [rows, in] in group order, `stacked` [slots, out, in]; computed in `dtype`.
+        """
+        x = x.to(dtype)
+        if self.padded is not None:
+            first, count, longest = self.padded
+            weights = stacked[first : first + count].to(dtype)
+            groups = x[: count * longest].unflatten(0, (count, longest))
+            return torch.bmm(groups, weights.transpose(1, 2)).flatten(0, 1)
+        product = x.new_empty(self.spans[-1][2], stacked.size(1))
+        for slot, start, end in self.spans:
+            weight = stacked[slot].to(dtype)
+            torch.mm(x[start:end], weight.t(), out=product[start:end])
+        return product
+
+    def accumulate(self, y: torch.Tensor, x: torch.Tensor, stacked: torch.Tensor) -> None:
+        """`y += x @ stacked[slot].T` in group order; rows without an adapter stay as they are.
+
+        `y` is [rows, out], `x` [rows, in] with or without the rows that have no adapter, `stacked`
+        [slots, out, in]; computed in the type of `y`.
         """
         x = x.to(y.dtype)
-        if self.padded is None:
-            for slot, start, end in self.spans:
-                weight = stacked[slot, 0].to(y.dtype)
-                y[start:end].addmm_(x[start:end], weight.t(), alpha=scale)
+        if self.padded is not None:
+            first, count, longest = self.padded
+            weights = stacked[first : first + count].to(y.dtype)
+            height, shape = count * longest, (count, longest)
+            groups = x[:height].unflatten(0, shape)
+            y[:height].unflatten(0, shape).baddbmm_(groups, weights.transpose(1, 2))
             return
-        first, count, longest = self.padded
-        shape, height = (count, longest), count * longest
-        weight = stacked[first : first + count, 0].to(y.dtype)
-        y[:height].unflatten(0, shape).baddbmm_(
-            x[:height].unflatten(0, shape), weight.transpose(1, 2), alpha=scale
-        )
+        for slot, start, end in self.spans:
+            weight = stacked[slot].to(y.dtype)
+            y[start:end].addmm_(x[start:end], weight.t())
 
 
 def _padded_shape(sizes: dict[int, int], tokens: int) -> tuple[int, int, int] | None:
