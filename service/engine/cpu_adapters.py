@@ -48,10 +48,9 @@ class GroupedPunicaWrapper(PunicaWrapperCPU):  # type: ignore[misc]
         if buffer is not None:
             self.add_shrink(buffer, x, lora_a_stacked, scale)
             self.add_expand(y, buffer, lora_b_stacked, output_slices)
-            return
-        if self._tokens.spans:
-            down, up = self._layers.of(lora_a_stacked, lora_b_stacked)
-            _add_products(self._tokens, _rows(y), _rows(x), down, up, scale)
+        elif self._tokens.rows:
+            packed = self._layers.of(lora_a_stacked, lora_b_stacked)
+            _add_products(self._tokens, _rows(y), _rows(x), packed.down, packed.up, scale)
 
     def add_lora_logits(
         self,
@@ -67,10 +66,10 @@ class GroupedPunicaWrapper(PunicaWrapperCPU):  # type: ignore[misc]
         """`y += scale * x @ lora_a_stacked @ lora_b_stacked`, by the adapters of the samples."""
         if self._samples is None:
             self._samples = TokenGroups.of(self.sampler_indices)
-        if self._samples.spans:
+        if self._samples.rows:
             # Model and adapter may pad the vocabulary differently.
             width = min(y.size(-1), lora_b_stacked.size(2))
-            down, up = lora_a_stacked[:, 0], lora_b_stacked[:, 0, :width]
+            down, up = _factors(lora_a_stacked), _factors(lora_b_stacked[:, :, :width])
             _add_products(self._samples, _rows(y)[:, :width], _rows(x), down, up, scale)
 
     def add_lora_embedding(
@@ -95,13 +94,12 @@ class GroupedPunicaWrapper(PunicaWrapperCPU):  # type: ignore[misc]
     ) -> None:
         """`y[i] = scale * x @ lora_a_stacked[i]`, zero for tokens without an adapter."""
         groups = self._tokens
-        if not groups.spans:
+        if not groups.rows:
             return
         grouped = groups.gather(_rows(x))
         for buffer, weights in zip(y, lora_a_stacked, strict=True):
             rows = _rows(buffer)[:, : weights.size(2)]
-            product = rows.new_zeros(grouped.size(0), weights.size(2))
-            groups.accumulate(product, grouped, weights[:, 0])
+            product = groups.multiply(grouped, _factors(weights), rows.dtype)
             torch.mul(groups.restored(product), scale, out=rows)
 
     def add_expand(
@@ -116,17 +114,15 @@ class GroupedPunicaWrapper(PunicaWrapperCPU):  # type: ignore[misc]
     ) -> None:
         """`y[:, slice i] += x[i] @ lora_b_stacked[i]`; `=` unless `add_inputs`."""
         groups = self._tokens
-        if not groups.spans:
+        if not groups.rows:
             return
         out = _rows(y)[:, offset_start : offset_start + sum(output_slices)]
         if not add_inputs:
             out.zero_()
-        grouped = groups.gather(out)
-        parts = grouped.split(output_slices, dim=1)
+        parts = out.split(output_slices, dim=1)
         for part, inputs, weights in zip(parts, x, lora_b_stacked, strict=True):
-            groups.accumulate(part, groups.gather(inputs), weights[:, 0])
-        if grouped is not out:
-            out.copy_(groups.restored(grouped))
+            product = groups.multiply(groups.gather(inputs), _factors(weights), part.dtype)
+            part.add_(groups.restored(product))
 
 
 def _add_products(
@@ -137,12 +133,15 @@ def _add_products(
     up: torch.Tensor,
     scale: float,
 ) -> None:
-    """`y += scale * x @ down[slot].T @ up[slot].T`, rounded to the type of `y` in between."""
-    grouped = groups.gather(y)
+    """`y += scale * x @ down[slot] @ up[slot]`, rounded to the type of `y` in between."""
     low = groups.multiply(groups.gather(x), down, y.dtype)
-    groups.accumulate(grouped, low if scale == 1.0 else low * scale, up)
-    if grouped is not y:
-        y.copy_(groups.restored(grouped))
+    product = groups.multiply(low if scale == 1.0 else low * scale, up, y.dtype)
+    y.add_(groups.restored(product))
+
+
+def _factors(stacked: torch.Tensor) -> torch.Tensor:
+    """[slots, in, out] of weights that vLLM keeps as [slots, 1, out, in]."""
+    return stacked[:, 0].transpose(1, 2)
 
 
 def _rows(tensor: torch.Tensor) -> torch.Tensor:

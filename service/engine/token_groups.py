@@ -1,7 +1,6 @@
 """The tokens of one batch grouped by adapter, so that each adapter is multiplied once."""
 
 from dataclasses import dataclass
-from typing import Self
 
 import torch
 
@@ -11,7 +10,7 @@ _PADDED_ROWS = 256
 
 @dataclass(frozen=True)
 class TokenGroups:
-    """A batch in group order: rows of the same adapter adjacent, rows without one at the end.
+    """A batch in group order: the rows of an adapter adjacent, no row for a token without one.
 
     Where the groups are about equally long they are padded to one length and multiplied by one
     batched product over the slots' own memory; else one product per group. No weight is copied.
@@ -19,16 +18,20 @@ class TokenGroups:
 
     tokens: int
     order: torch.Tensor | None
-    """Token of each row in group order; None where that is the order of the batch."""
+    """Token of each row; None where the rows are the tokens as they come."""
     position: torch.Tensor
-    """Row in group order of each token."""
+    """Row of each token; without an adapter, the row of zeros after the last group."""
+    rows: int
+    """Rows of all groups, padding included; 0 when no token has an adapter."""
+    base: bool
+    """Whether a token has no adapter."""
     spans: tuple[tuple[int, int, int], ...]
-    """Slot, first row and end row of each group; empty when no token has an adapter."""
+    """Slot, first row and end row of each group."""
     padded: tuple[int, int, int] | None
     """First slot, slots and rows per slot, when the groups are padded to one length."""
 
     @classmethod
-    def of(cls, slots: torch.Tensor) -> Self:
+    def of(cls, slots: torch.Tensor) -> "TokenGroups":
         """Group a batch by the slot of each token.
 
         `slots` is [tokens], int64; -1 means no adapter.
@@ -37,69 +40,53 @@ class TokenGroups:
         by_slot, counts = torch.unique(slots, return_counts=True)
         sizes = {s: n for s, n in zip(by_slot.tolist(), counts.tolist(), strict=True) if s >= 0}
         adapted = sum(sizes.values())
-        # Tokens without an adapter sort first; they belong at the end.
-        order = torch.argsort(slots, stable=True).roll(adapted - tokens)
+        base = adapted < tokens
         if not sizes:
-            return cls(tokens, None, order, (), None)
+            return cls(tokens, slots[:0], torch.zeros_like(slots), 0, base, (), None)
         padded = _padded_shape(sizes, tokens)
         spans = _spans(sizes, padded)
-        height = padded[1] * padded[2] if padded else adapted
-        height += tokens - adapted
-        row = torch.cat(
-            [torch.arange(start, end) for _, start, end in spans]
-            + [torch.arange(height - tokens + adapted, height)]
-        )
-        position = torch.empty_like(order).index_copy_(0, order, row)
-        if torch.equal(position, torch.arange(height)):
-            return cls(tokens, None, position, spans, padded)
+        rows = padded[1] * padded[2] if padded else adapted
+        row = torch.cat([torch.arange(start, end) for _, start, end in spans])
+        # Tokens without an adapter sort first.
+        order = torch.argsort(slots, stable=True)[tokens - adapted :]
+        position = torch.full_like(slots, rows).index_copy_(0, order, row)
+        if torch.equal(position, torch.arange(rows)):
+            return cls(tokens, None, position, rows, base, spans, padded)
         # A row of padding repeats token 0; what becomes of it is never read.
-        gather = order.new_zeros(height).index_copy_(0, row, order)
-        return cls(tokens, gather, position, spans, padded)
+        gather = order.new_zeros(rows).index_copy_(0, row, order)
+        return cls(tokens, gather, position, rows, base, spans, padded)
 
     def gather(self, x: torch.Tensor) -> torch.Tensor:
-        """Rows of `x` [tokens, width] in group order; `x` itself where that is its order."""
+        """Rows of `x` [tokens, width] in group order; ValueError for those of another batch."""
         if x.size(0) != self.tokens:
             raise ValueError(f"{x.size(0)} rows for the adapters of {self.tokens} tokens")
         return x if self.order is None else x.index_select(0, self.order)
 
-    def restored(self, grouped: torch.Tensor) -> torch.Tensor:
-        """Rows in group order back in the order of the batch, [tokens, width]."""
-        return grouped if self.order is None else grouped.index_select(0, self.position)
+    def restored(self, product: torch.Tensor) -> torch.Tensor:
+        """A product [rows, width] in the order of the batch, zero for tokens without an adapter."""
+        return product if self.order is None else product.index_select(0, self.position)
 
-    def multiply(self, x: torch.Tensor, stacked: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-        """`x @ stacked[slot].T` in group order, without the rows that have no adapter.
+    def multiply(self, x: torch.Tensor, weights: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """`x @ weights[slot]` in group order, and a row of zeros where `base` needs it.
 
-        `x` is [rows, in] in group order, `stacked` [slots, out, in]; computed in `dtype`.
+        `x` is [rows, in] in group order, `weights` [slots, in, out]; computed in `dtype`.
         """
         x = x.to(dtype)
-        if self.padded is not None:
+        product = x.new_empty(self.rows + self.base, weights.size(2))
+        if self.padded is None:
+            for slot, start, end in self.spans:
+                torch.mm(x[start:end], weights[slot].to(dtype), out=product[start:end])
+        else:
             first, count, longest = self.padded
-            weights = stacked[first : first + count].to(dtype)
-            groups = x[: count * longest].unflatten(0, (count, longest))
-            return torch.bmm(groups, weights.transpose(1, 2)).flatten(0, 1)
-        product = x.new_empty(self.spans[-1][2], stacked.size(1))
-        for slot, start, end in self.spans:
-            weight = stacked[slot].to(dtype)
-            torch.mm(x[start:end], weight.t(), out=product[start:end])
+            shape = (count, longest)
+            torch.bmm(
+                x[: self.rows].unflatten(0, shape),
+                weights[first : first + count].to(dtype),
+                out=product[: self.rows].unflatten(0, shape),
+            )
+        if self.base:
+            product[self.rows].zero_()
         return product
-
-    def accumulate(self, y: torch.Tensor, x: torch.Tensor, stacked: torch.Tensor) -> None:
-        """`y += x @ stacked[slot].T` in group order; rows without an adapter stay as they are.
-
-        `y` is [rows, out], `x` [rows, in] with or without the rows that have no adapter, `stacked`
-        [slots, out, in]; computed in the type of `y`.
-        """
-        x = x.to(y.dtype)
-        if self.padded is not None:
-            first, count, longest = self.padded
-            weights = stacked[first : first + count].to(y.dtype)
-            height, shape = count * longest, (count, longest)
-            groups = x[:height].unflatten(0, shape)
-            y[:height].unflatten(0, shape).baddbmm_(groups, weights.transpose(1, 2))
-            return
-        for slot, start, end in self.spans:
-            weight = stacked[slot].to(y.dtype)
-            y[start:end].addmm_(x[start:end], weight.t())
 
 
 def _padded_shape(sizes: dict[int, int], tokens: int) -> tuple[int, int, int] | None:

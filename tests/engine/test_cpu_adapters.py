@@ -231,3 +231,38 @@ def test_signatures_are_those_of_vllm(method: str) -> None:
     assert [(p.name, p.kind, p.default) for p in ours] == [
         (p.name, p.kind, p.default) for p in theirs
     ]
+
+
+@pytest.mark.parametrize("outputs", [(8,), (8, 4, 4)])
+def test_an_adapter_loaded_after_the_first_batch_is_served(outputs: tuple[int, ...]) -> None:
+    case = Case((0, 1, 1, 2), outputs=outputs)
+    y, x, down, up = case.tensors()
+    layer = (tuple(down), tuple(up), 1.0, outputs)
+    ours, theirs = case.wrapper(GroupedPunicaWrapper), case.wrapper(PunicaWrapperCPU)
+    ours.add_lora_linear(y.clone(), x, *layer)
+    for weights in (*down, *up):
+        weights[1] = 0  # as vLLM writes an adapter into a slot
+        weights[1, 0, :2, :1].copy_(torch.full((2, 1), 3.0))
+
+    result, expected = y.clone(), y.clone()
+    ours.add_lora_linear(result, x, *layer)
+    theirs.add_lora_linear(expected, x, *layer)
+
+    check(result, expected, case)
+    assert not torch.allclose(result[1], y[1])
+
+
+def test_a_layer_whose_memory_was_replaced_is_packed_anew() -> None:
+    case = Case((0, 1))
+    y, x, down, up = case.tensors()
+    layer = (tuple(down), tuple(up), 1.0, case.outputs)
+    wrapper = case.wrapper(GroupedPunicaWrapper)
+    wrapper.add_lora_linear(y.clone(), x, *layer)
+    for weights in (*down, *up):
+        weights.data = weights.clone()
+        weights.zero_()
+
+    result = y.clone()
+    wrapper.add_lora_linear(result, x, *layer)
+
+    assert torch.equal(result, y)
