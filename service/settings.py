@@ -47,6 +47,11 @@ class CpuSettings(Section):
         "or a list such as `0-3,8`.",
     )
     kv_cache_gib: int = Field(1, ge=1, description="Memory for the KV cache, in GiB.")
+    grouped_adapters: bool = Field(
+        True,
+        description="Multiply each adapter once per batch; vLLM's own operators are slower, and "
+        "wrong for the base beside adapters once the last of `max_loras` slots is in use.",
+    )
 
 
 class HttpSettings(Section):
