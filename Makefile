@@ -65,10 +65,11 @@ $(VENV_MADE):
 	@echo "==> making $(VENV) with $(PYTHON)"
 	@$(PYTHON) -m venv $(VENV)
 
-# The service itself is run from this folder (python -m service.cli): there is nothing to build.
-$(CPU_INSTALLED): requirements/cpu.txt requirements/install.sh | $(VENV_MADE)
+# The service is installed where it stands, so that vLLM's processes find its plugin.
+$(CPU_INSTALLED): requirements/cpu.txt requirements/install.sh pyproject.toml | $(VENV_MADE)
 	@echo "==> installing the $$(wc -l < $<) pinned packages of $<; this takes minutes"
 	@requirements/install.sh $(PY) $<
+	@$(PY) -m pip install --quiet --no-deps --editable .
 	@touch $@
 
 $(DEV_INSTALLED): requirements/dev.txt requirements/install.sh $(CPU_INSTALLED)

@@ -153,12 +153,13 @@ async def compare(model: Path, streams: int, tokens: int, reads: int, rounds: in
 
 def _report(results: list[dict[str, Round]], streams: int, tokens: int) -> None:
     def median(name: str, figure: str) -> float:
-        return statistics.median(getattr(result[name], figure) for result in results)
+        return float(statistics.median(getattr(result[name], figure) for result in results))
 
     def ratio(name: str, figure: str) -> float:
-        return statistics.median(
+        ratios = [
             getattr(result[name], figure) / getattr(result["base"], figure) for result in results
-        )
+        ]
+        return float(statistics.median(ratios))
 
     lines = [
         f"{streams} at a time, {tokens} tokens each, {len(results)} rounds in turn, medians",

@@ -36,7 +36,7 @@ def settings(*, grouped: bool, adapters: bool = True) -> Settings:
     return Settings(
         model=ModelSettings(name="base", path=Path("/models/base")),
         cpu=CpuSettings(grouped_adapters=grouped),
-        adapters=(AdapterSettings(name="a", path=Path("/adapters/a")),) if adapters else (),
+        adapters=(AdapterSettings(name="a", source="/adapters/a"),) if adapters else (),
     )
 
 
