@@ -22,10 +22,10 @@ def test_nested_keys_defaults_and_entries_of_lists_are_listed() -> None:
 
 
 def test_the_text_around_the_table_is_kept() -> None:
-    text = with_table(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    text = with_table(f"before\n{BEGIN}\nstale row\n{END}\nafter\n")
     assert text.startswith(f"before\n{BEGIN}\n| key ")
     assert text.endswith(f" |\n{END}\nafter\n")
-    assert "old" not in text
+    assert "stale row" not in text
 
 
 def test_a_readme_without_markers_is_refused() -> None:
