@@ -1,8 +1,10 @@
 """The composition root: what starts, in which order, and what a failure leaves."""
 
 import signal
+import socket
 from pathlib import Path
 
+import pytest
 from prometheus_client import CollectorRegistry
 
 from service.api.ops import create_ops_app
@@ -22,7 +24,7 @@ from tests.staged_engine import StagedEngine
 def settings(**sections: object) -> Settings:
     model = ModelSettings(name="fake", path=Path("unused"))
     http = HttpSettings(port=0, ops_port=0)
-    return Settings.model_validate({"model": model, "http": http, **sections})
+    return Settings.model_validate({"model": model, "http": http} | sections)
 
 
 def run(configured: Settings, engine: StagedEngine | ConfigurationError) -> Status:
@@ -71,3 +73,20 @@ def test_each_path_through_the_engine_is_warm_before_ready() -> None:
     with LiveService() as live:
         assert live.status.phase is Phase.READY
         assert live.value("inference_queue_time_seconds_count", model="none") == 3
+
+
+@pytest.mark.parametrize("key", ["port", "ops_port"])
+def test_a_taken_port_ends_the_start_before_the_engine(key: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        http = HttpSettings(**({"port": 0, "ops_port": 0} | {key: port}))
+        engine, _ = fake_engine()
+        with pytest.raises(ConfigurationError, match=rf"http\.{key}: cannot listen on .*:{port}"):
+            run(settings(http=http), engine)
+    assert not engine.dead
+
+
+def test_a_host_that_is_none_is_named() -> None:
+    http = HttpSettings(host="not a host", port=0, ops_port=0)
+    with pytest.raises(ConfigurationError, match=r"http\.port: 'not a host' is no address"):
+        run(settings(http=http), fake_engine()[0])

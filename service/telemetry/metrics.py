@@ -5,6 +5,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from service.context import RequestContext
 from service.telemetry.classification import ClassificationMetrics
 
+Buckets = tuple[float, ...]
+
 _LATENCY = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 3, 5, 7.5, 10, 15, 20, 30, 60, 120, 300)
 _TOKEN_LATENCY = (0.001, 0.0025, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1, 5)
 
@@ -18,50 +20,16 @@ class Metrics:
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:
+        def histogram(name: str, text: str, buckets: Buckets, *labels: str) -> Histogram:
+            name = f"inference_{name}_seconds"
+            return Histogram(name, text, labels, buckets=buckets, registry=registry)
+
         self.classification = ClassificationMetrics(registry)
-        # Looking a label up costs as much as observing it, and this is done for every token.
-        self._latencies: dict[str, Histogram] = {}
         self.requests = Counter(
             "inference_requests_total",
             "Requests by route, model and outcome.",
             ["route", "model", "outcome"],
             registry=registry,
-        )
-        self.duration = Histogram(
-            "inference_request_duration_seconds",
-            "Time from a request's arrival to the end of its answer.",
-            ["route", "model"],
-            buckets=_LATENCY,
-            registry=registry,
-        )
-        self.first_token_time = Histogram(
-            "inference_time_to_first_token_seconds",
-            "Time from a request's arrival to its first token, waiting included.",
-            ["model"],
-            buckets=_LATENCY,
-            registry=registry,
-        )
-        self.inter_token_latency = Histogram(
-            "inference_inter_token_latency_seconds",
-            "Time between two tokens of a sequence stream; a chunk of k tokens counts k times.",
-            ["model"],
-            buckets=_TOKEN_LATENCY,
-            registry=registry,
-        )
-        self.queue_time = Histogram(
-            "inference_queue_time_seconds",
-            "Time an engine request waited for its permit.",
-            ["model"],
-            buckets=(0.001, *_LATENCY),
-            registry=registry,
-        )
-        self.in_flight = Gauge(
-            "inference_requests_in_flight",
-            "Sequences that hold a permit for the engine.",
-            registry=registry,
-        )
-        self.queued = Gauge(
-            "inference_requests_queued", "Requests that wait for a permit.", registry=registry
         )
         self.tokens = Counter(
             "inference_tokens_total",
@@ -69,6 +37,20 @@ class Metrics:
             ["model", "kind"],
             registry=registry,
         )
+        text = "Sequences that hold a permit for the engine."
+        self.in_flight = Gauge("inference_requests_in_flight", text, registry=registry)
+        text = "Requests that wait for a permit."
+        self.queued = Gauge("inference_requests_queued", text, registry=registry)
+        text = "Time from a request's arrival to the end of its answer."
+        self.duration = histogram("request_duration", text, _LATENCY, "route", "model")
+        text = "Time from a request's arrival to its first token, waiting included."
+        self.first_token_time = histogram("time_to_first_token", text, _LATENCY, "model")
+        text = "Time between two tokens of a stream; a chunk of k tokens counts k times."
+        self.inter_token_latency = histogram("inter_token_latency", text, _TOKEN_LATENCY, "model")
+        text = "Time an engine request waited for its permit."
+        self.queue_time = histogram("queue_time", text, (0.001, *_LATENCY), "model")
+        # Looking a label up costs as much as observing it, and this is done for every token.
+        self._latencies: dict[str, Histogram] = {}
 
     def gate_changed(self, in_flight: int, queued: int) -> None:
         """Follow the gate's occupation."""
