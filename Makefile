@@ -6,6 +6,7 @@ SHELL := bash
 
 PYTHON ?= python3.11
 CONFIG ?= deploy/local/config.yaml
+HOST ?= http://127.0.0.1:8000
 export TORCH_INDEX ?=
 
 VENV := .venv
@@ -18,13 +19,14 @@ CPU_INSTALLED := $(VENV)/.installed-cpu
 DEV_INSTALLED := $(VENV)/.installed-dev
 MODEL_FETCHED := $(MODEL)/config.json
 
-.PHONY: help setup run test lint typecheck bench lock clean
+.PHONY: help setup run test lint typecheck bench simulate fuzz lock clean
 
 help: ## List the targets and variables
-	@grep -hE '^[a-z]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z%-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 12
 	@echo
 	@echo 'PYTHON=python3.11  the interpreter that makes $(VENV)'
 	@echo 'CONFIG=FILE        what `make run` serves; default deploy/local/config.yaml'
+	@echo 'HOST=URL           what `make load-NAME` loads; default http://127.0.0.1:8000'
 	@echo 'TORCH_INDEX=URL    the index for torch and torchvision, where pip offers no +cpu build of them'
 
 setup: $(CPU_INSTALLED) $(MODEL_FETCHED) ## Make .venv, install the pinned CPU list, fetch the model
@@ -52,6 +54,18 @@ bench: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Measure this service beside vLLM's o
 	@echo "==> this service and vLLM's own server, in turns"
 	@$(PY) -m loadtests.parity
 
+load-%: $(DEV_INSTALLED) ## Run a load scenario (smoke, baseline, ...) against HOST, default 127.0.0.1:8000
+	@echo "==> load scenario $* against $(HOST)"
+	@$(PY) -m loadtests run --scenario $* --host $(HOST) --out loadtests/out/$*
+
+simulate: $(DEV_INSTALLED) ## Simulate the gate's core over a million requests
+	@echo "==> simulating the gate"
+	@$(PY) -m tests.gate.simulation --requests 1000000
+
+fuzz: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Send 20,000 fuzzed classification requests to the one-layer model
+	@echo "==> fuzzing classification"
+	@$(PY) -m tests.engine.fuzz_classify
+
 lock: ## Resolve pyproject.toml into requirements/*.txt (needs uv)
 	@echo "==> resolving pyproject.toml"
 	@requirements/lock.sh
@@ -65,10 +79,11 @@ $(VENV_MADE):
 	@echo "==> making $(VENV) with $(PYTHON)"
 	@$(PYTHON) -m venv $(VENV)
 
-# The service itself is run from this folder (python -m service.cli): there is nothing to build.
-$(CPU_INSTALLED): requirements/cpu.txt requirements/install.sh | $(VENV_MADE)
+# The service is installed where it stands, so that vLLM's processes find its plugin.
+$(CPU_INSTALLED): requirements/cpu.txt requirements/install.sh pyproject.toml | $(VENV_MADE)
 	@echo "==> installing the $$(wc -l < $<) pinned packages of $<; this takes minutes"
 	@requirements/install.sh $(PY) $<
+	@$(PY) -m pip install --quiet --no-deps --editable .
 	@touch $@
 
 $(DEV_INSTALLED): requirements/dev.txt requirements/install.sh $(CPU_INSTALLED)

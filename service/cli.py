@@ -33,7 +33,7 @@ def serve(
 
     Example: llm-service serve --config deploy/local/config.yaml
     """
-    from service.settings import load_settings
+    from service.settings import load_settings, shown
 
     with one_message():
         settings = load_settings(config)
@@ -42,7 +42,7 @@ def serve(
 
         if check:
             parse_engine_arguments(settings)
-            typer.echo(yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False), nl=False)
+            typer.echo(yaml.safe_dump(shown(settings), sort_keys=False), nl=False)
             return
         from service.serving import run
 

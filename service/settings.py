@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,6 +20,7 @@ from service.errors import ConfigurationError
 
 ENV_PREFIX = "LLM_SERVICE_"
 NESTING = "__"
+_SECRET = re.compile(r"(^|_)(token|password|secret|(api_?|access_?|private_?|^)key)$", re.I)
 
 
 ServedName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$")]
@@ -47,6 +49,11 @@ class CpuSettings(Section):
         "or a list such as `0-3,8`.",
     )
     kv_cache_gib: int = Field(1, ge=1, description="Memory for the KV cache, in GiB.")
+    grouped_adapters: bool = Field(
+        True,
+        description="Multiply each adapter once per batch; vLLM's own operators are slower, and "
+        "wrong for the base beside adapters once the last of `max_loras` slots is in use.",
+    )
 
 
 class HttpSettings(Section):
@@ -193,6 +200,20 @@ def load_settings(file: Path) -> Settings:
         raise ConfigurationError(f"{file}: the configuration is not valid:\n{lines}") from error
     except SettingsError as error:
         raise ConfigurationError(f"environment: {error}; it must be JSON") from error
+
+
+def shown(settings: Settings) -> dict[str, Any]:
+    """The tree as it may be printed: what is named like a secret is masked."""
+    masked: dict[str, Any] = _mask(settings.model_dump(mode="json"))
+    return masked
+
+
+def _mask(value: Any, name: str = "") -> Any:
+    if isinstance(value, dict):
+        return {key: _mask(child, key) for key, child in value.items()}
+    if isinstance(value, list):
+        return [_mask(child, name) for child in value]
+    return "********" if value is not None and _SECRET.search(name) else value
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

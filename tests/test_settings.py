@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from service.errors import ConfigurationError
-from service.settings import load_settings
+from service.settings import ModelSettings, Settings, load_settings, shown
 
 LEAST = "model: {name: base, path: models/base}\n"
 
@@ -144,3 +144,21 @@ def test_a_file_that_is_no_mapping_is_named(file: Path, content: bytes, message:
 def test_a_file_that_is_missing_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"none.yaml: cannot be read: No such file"):
         load_settings(tmp_path / "none.yaml")
+
+
+def test_what_is_named_like_a_secret_is_never_shown() -> None:
+    engine = {
+        "hf_token": "hf_abc",
+        "max_num_seqs": 4,
+        "kv_transfer_config": {"api_key": ["a", "b"], "port": 1},
+        "tokenizer": "folder",
+        "skip_tokenizer_init": False,
+    }
+    model = ModelSettings(name="base", path=Path("base"))
+    assert shown(Settings(model=model, engine=engine))["engine"] == {
+        "hf_token": "********",
+        "max_num_seqs": 4,
+        "kv_transfer_config": {"api_key": ["********", "********"], "port": 1},
+        "tokenizer": "folder",
+        "skip_tokenizer_init": False,
+    }

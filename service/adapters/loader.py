@@ -16,6 +16,7 @@ from service.adapters.refusal import AdapterRefused
 from service.adapters.verify import verify
 from service.adapters.version import QuarantinedAdapter, ServedVersion
 from service.classification.adapter_classifier import AdapterClassifier
+from service.classification.together import together
 from service.engine.protocol import Adapter, Engine
 from service.errors import ConfigurationError, InvalidRequest
 from service.settings import AdapterSettings, Settings
@@ -77,12 +78,9 @@ class AdapterLoader:
                 max_rank=self._engine.model.max_lora_rank,
             )
         base, held = self._base, {each.names[0]: each for each in current}
-        async with asyncio.TaskGroup() as group:
-            tasks = [
-                group.create_task(self._load(wanted, settings, base, held))
-                for wanted in settings.adapters
-            ]
-        return [task.result() for task in tasks]
+        return await together(
+            [self._load(wanted, settings, base, held) for wanted in settings.adapters]
+        )
 
     async def unload(self, version: ServedVersion) -> None:
         """Take a version that nobody uses any longer out of the engine."""
@@ -96,10 +94,10 @@ class AdapterLoader:
         base: BaseModel,
         held: dict[str, ServedVersion],
     ) -> ServedVersion | Failure:
-        started = time.monotonic()
         name = wanted.name or PurePosixPath(wanted.source.rstrip("/")).name
         try:
             async with self._fetches:
+                started = time.monotonic()
                 cache = AdapterCache(settings.adapter_cache.path)
                 cached = await asyncio.to_thread(
                     cache.resolve,
@@ -112,28 +110,30 @@ class AdapterLoader:
                 if current and current.adapter.digest == cached.manifest.digest:
                     return current
                 verified = await asyncio.to_thread(verify, cached.folder, base)
+                fetched = time.monotonic() - started
             adapter = Adapter(name, next(self._ids), str(verified.folder), verified.digest)
             async with self._in_engine:
-                return await self._into_engine(adapter, verified.manifest, settings, started)
+                return await self._into_engine(adapter, verified.manifest, settings, fetched)
         except ConfigurationError as error:
             if wanted.name is None and isinstance(error, AdapterRefused):
                 name = error.adapter
             return Failure(wanted, name, error)
 
     async def _into_engine(
-        self, adapter: Adapter, manifest: Manifest, settings: Settings, started: float
+        self, adapter: Adapter, manifest: Manifest, settings: Settings, fetched: float
     ) -> ServedVersion:
         """Load and prove; whatever fails, nothing of it stays in the engine."""
+        started = time.monotonic()
         try:
             await self._engine.load_adapter(adapter)
-            loaded = time.monotonic()
+            loaded = fetched + time.monotonic() - started
             classifier = self._classifier(adapter, manifest)
             timeout = settings.golden_timeout_s
             proof = await prove(self._engine, adapter, manifest, classifier, timeout)
         except BaseException:
             await self._engine.unload_adapter(adapter)
             raise
-        version = ServedVersion(adapter, manifest, classifier, proof, loaded - started)
+        version = ServedVersion(adapter, manifest, classifier, proof, loaded)
         _log.info("adapter %s %s: %s", version.names[1], adapter.digest, _told(version))
         return version
 

@@ -12,8 +12,8 @@ from service.engine.protocol import Adapter
 class ServedVersion:
     """An adapter that was verified, loaded and, if it has golden examples, proven.
 
-    `classifier` is there for a classification adapter; `load_seconds` is the time from its
-    address to its weights in the engine.
+    `classifier` is there for a classification adapter; `load_seconds` is the time that
+    fetching, verifying and loading took, waits for other adapters left out.
     """
 
     adapter: Adapter

@@ -79,7 +79,7 @@ class AdapterClassifier:
         if engine.encode(text) == engine.encode_template(text):
             # As one text: the tokens that the adapter was trained on.
             return await engine.render(f"{self._prefix}{text}{after}")
-        before = (await engine.render(self._prefix)).token_ids if self._prefix else []
+        before = [*engine.start_token_ids, *engine.encode_template(self._prefix)]
         return Prompt([*before, *engine.encode(text), *engine.encode_template(after)])
 
     def _scorer(self, tail: str, words: Sequence[tuple[str, str]]) -> LabelScorer:

@@ -6,6 +6,7 @@ from argparse import Namespace
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
+from service.engine.plugin import GROUPED_ADAPTERS, require_installed
 from service.errors import ConfigurationError
 from service.settings import Settings, nearest
 
@@ -37,6 +38,14 @@ _OURS = {
 
 _MAX_SLOTS = 8
 
+_KEEP_MEMORY = {
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 32),
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 33),
+    "MALLOC_TOP_PAD_": str(1 << 28),
+}
+"""glibc's malloc gives each step's tensors back to the system and takes page faults to get them
+again (about 45 a token on the CPU build); read by the engine's processes when they start."""
+
 _DEFAULTS: dict[str, Any] = {"enable_prompt_tokens_details": True}
 
 
@@ -48,7 +57,11 @@ def parse_engine_arguments(settings: Settings) -> Namespace:
     """
     apply_environment(settings)
     from vllm.entrypoints.launchers.cli_args import make_arg_parser
+    from vllm.platforms import current_platform
     from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+    if settings.adapters and settings.cpu.grouped_adapters and current_platform.is_cpu():
+        require_installed()
 
     class Parser(FlexibleArgumentParser):  # type: ignore[misc]
         def error(self, message: str) -> NoReturn:
@@ -75,7 +88,7 @@ def _adapter_defaults(count: int) -> dict[str, Any]:
 
 
 def apply_environment(settings: Settings) -> None:
-    """Set the variables that vLLM and torch read when imported; those already set win."""
+    """Set the variables that vLLM, torch and our plugin read; those of vLLM already set win."""
     cores = settings.cpu.cores
     if cores == "all":
         cores = ",".join(str(core) for core in sorted(os.sched_getaffinity(0)))
@@ -84,6 +97,7 @@ def apply_environment(settings: Settings) -> None:
         "VLLM_CPU_KVCACHE_SPACE": str(settings.cpu.kv_cache_gib),
         "VLLM_NO_USAGE_STATS": "1",
         "HF_HUB_OFFLINE": "1",
+        **_KEEP_MEMORY,
     }
     if str(settings.engine.get("enforce_eager")).lower() == "true":
         # Eager means no compiler at all: vLLM compiles its log-probability ranks even then, which
@@ -91,6 +105,7 @@ def apply_environment(settings: Settings) -> None:
         variables["TORCHDYNAMO_DISABLE"] = "1"
     for name, value in variables.items():
         os.environ.setdefault(name, value)
+    os.environ[GROUPED_ADAPTERS] = "1" if settings.cpu.grouped_adapters else "0"
 
 
 def _check_keys(arguments: Mapping[str, Any], known: set[str]) -> None:

@@ -1,6 +1,5 @@
 """The one way into the engine: a stream that holds a permit and keeps a deadline."""
 
-import asyncio
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -9,6 +8,7 @@ from typing import Protocol, TypeVar
 
 from service.context import RequestContext, current_context
 from service.errors import DeadlineExceeded, ServiceError
+from service.gate.deadline import DeadlineTimer
 from service.gate.gate import Gate
 
 Item = TypeVar("Item")
@@ -71,14 +71,25 @@ async def _run(
         permit = await gate.acquire(context, request.slots)
         observer.queued_for(context, time.monotonic() - asked)
         meter = _Meter(context, observer)
+        deadline = DeadlineTimer(context.remaining())
         try:
             async with aclosing(request.start()) as engine_stream:
-                async for item in _until_deadline(engine_stream, context):
+                while True:
+                    item = await deadline.wait(anext(engine_stream))
                     meter.add(request.progress(item))
                     yield item
+        except StopAsyncIteration:
+            return
         finally:
+            deadline.close()
             meter.close()
             permit.release()
+    except TimeoutError:
+        context.failure = DeadlineExceeded(
+            f"The deadline passed {context.elapsed():.1f} s after the request arrived, "
+            "before the answer was complete."
+        )
+        raise context.failure from None
     except ServiceError as error:
         context.failure = error
         raise
@@ -87,23 +98,6 @@ async def _run(
             context.failure = known
             raise known from error
         raise
-
-
-async def _until_deadline(
-    stream: AsyncGenerator[Item, None], context: RequestContext
-) -> AsyncGenerator[Item, None]:
-    while True:
-        try:
-            async with asyncio.timeout(context.remaining()):
-                item = await anext(stream)
-        except StopAsyncIteration:
-            return
-        except TimeoutError:
-            raise DeadlineExceeded(
-                f"The deadline passed {context.elapsed():.1f} s after the request arrived, "
-                "before the answer was complete."
-            ) from None
-        yield item
 
 
 class _Meter:

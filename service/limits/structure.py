@@ -5,8 +5,8 @@ import math
 import re
 import warnings
 from collections.abc import Sequence
-from re import _constants as opcodes  # type: ignore[attr-defined]
-from re import _parser as regex_parser  # type: ignore[attr-defined]
+from re import _constants as opcodes
+from re import _parser as regex_parser
 from typing import Any
 
 from jsonschema import Draft202012Validator

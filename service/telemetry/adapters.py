@@ -19,7 +19,7 @@ class AdapterMetrics:
         self._info = gauge("info", "The version and digest that is served.", "version", "digest")
         self._accuracy = gauge("proof_accuracy", "Share of its golden examples answered rightly.")
         self._proof = gauge("proof_seconds", "Time that its golden examples took.")
-        self._load = gauge("load_seconds", "Time from its address to its weights in the engine.")
+        self._load = gauge("load_seconds", "Time that fetching, verifying and loading took.")
         self._resident = gauge("resident", "1 while the engine holds its weights in memory.")
         self._reloads = Counter(
             "inference_adapter_reloads_total",

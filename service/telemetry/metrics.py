@@ -19,6 +19,8 @@ class Metrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.classification = ClassificationMetrics(registry)
+        # Looking a label up costs as much as observing it, and this is done for every token.
+        self._latencies: dict[str, Histogram] = {}
         self.requests = Counter(
             "inference_requests_total",
             "Requests by route, model and outcome.",
@@ -85,7 +87,10 @@ class Metrics:
 
     def tokens_after(self, context: RequestContext, seconds: float, tokens: int) -> None:
         """`tokens` came `seconds` after the ones before."""
-        latency = self.inter_token_latency.labels(context.model)
+        latency = self._latencies.get(context.model)
+        if latency is None:
+            latency = self.inter_token_latency.labels(context.model)
+            self._latencies[context.model] = latency
         for _ in range(tokens):
             latency.observe(seconds / tokens)
 

@@ -1,0 +1,130 @@
+"""How our operators get into vLLM's processes."""
+
+import os
+import tomllib
+from collections.abc import Iterator
+from importlib.metadata import EntryPoint, EntryPoints
+from pathlib import Path
+
+import pytest
+from vllm.lora.punica_wrapper.punica_selector import get_punica_wrapper
+from vllm.platforms import current_platform
+from vllm.utils.import_utils import resolve_obj_by_qualname
+
+from service.engine import plugin
+from service.engine.arguments import apply_environment, parse_engine_arguments
+from service.engine.cpu_adapters import GroupedPunicaWrapper
+from service.errors import ConfigurationError
+from service.settings import AdapterSettings, CpuSettings, ModelSettings, Settings
+
+OURS = EntryPoint(plugin.NAME, "service.engine.plugin:install", plugin.GROUP)
+THEIRS = "vllm.lora.punica_wrapper.punica_cpu.PunicaWrapperCPU"
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    # The services under test write to it.
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "environ", os.environ.copy())
+        patch.setattr(type(current_platform), "get_punica_wrapper", classmethod(lambda cls: THEIRS))
+        os.environ.pop("VLLM_PLUGINS", None)
+        os.environ.pop(plugin.GROUPED_ADAPTERS, None)
+        yield
+
+
+def settings(*, grouped: bool, adapters: bool = True) -> Settings:
+    return Settings(
+        model=ModelSettings(name="base", path=Path("/models/base")),
+        cpu=CpuSettings(grouped_adapters=grouped),
+        adapters=(AdapterSettings(name="a", source="/adapters/a"),) if adapters else (),
+    )
+
+
+def install_packages(monkeypatch: pytest.MonkeyPatch, *plugins: EntryPoint) -> None:
+    monkeypatch.setattr(
+        plugin, "entry_points", lambda group: EntryPoints(plugins).select(group=group)
+    )
+
+
+def test_the_package_declares_the_plugin() -> None:
+    project = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+    declared = project["entry-points"][plugin.GROUP]
+    assert declared == {OURS.name: OURS.value}
+    assert OURS.load() is plugin.install
+    assert resolve_obj_by_qualname(plugin.WRAPPER) is GroupedPunicaWrapper
+
+
+def test_vllm_makes_our_wrapper_once_installed() -> None:
+    os.environ[plugin.GROUPED_ADAPTERS] = "1"
+
+    plugin.install()
+    plugin.install()
+
+    wrapper = get_punica_wrapper(8, max_batches=2, device="cpu")
+    assert isinstance(wrapper, GroupedPunicaWrapper)
+
+
+@pytest.mark.parametrize("value", [None, "0"])
+def test_vllm_keeps_its_own_where_the_setting_is_off(value: str | None) -> None:
+    if value is not None:
+        os.environ[plugin.GROUPED_ADAPTERS] = value
+
+    plugin.install()
+
+    assert current_platform.get_punica_wrapper() == THEIRS
+
+
+def test_other_platforms_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    os.environ[plugin.GROUPED_ADAPTERS] = "1"
+    monkeypatch.setattr(type(current_platform), "is_cpu", lambda self: False)
+
+    plugin.install()
+
+    assert current_platform.get_punica_wrapper() == THEIRS
+
+
+@pytest.mark.parametrize(("grouped", "value"), [(True, "1"), (False, "0")])
+def test_the_setting_reaches_the_workers_and_wins(grouped: bool, value: str) -> None:
+    os.environ[plugin.GROUPED_ADAPTERS] = "0" if grouped else "1"
+
+    apply_environment(settings(grouped=grouped))
+
+    assert os.environ[plugin.GROUPED_ADAPTERS] == value
+
+
+def test_a_start_without_the_plugin_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    install_packages(monkeypatch, EntryPoint("other", "other:install", plugin.GROUP))
+
+    with pytest.raises(ConfigurationError, match=r"`pip install --no-deps -e \.`"):
+        parse_engine_arguments(settings(grouped=True))
+
+
+def test_a_filter_that_hides_the_plugin_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    install_packages(monkeypatch, OURS)
+    os.environ["VLLM_PLUGINS"] = "other"
+
+    with pytest.raises(ConfigurationError, match="VLLM_PLUGINS='other'"):
+        parse_engine_arguments(settings(grouped=True))
+
+
+@pytest.mark.parametrize("allowed", [None, "other,llm_service"])
+def test_a_start_with_the_plugin_is_accepted(
+    monkeypatch: pytest.MonkeyPatch, allowed: str | None
+) -> None:
+    install_packages(monkeypatch, OURS)
+    if allowed is not None:
+        os.environ["VLLM_PLUGINS"] = allowed
+
+    assert parse_engine_arguments(settings(grouped=True)).enable_lora
+
+
+@pytest.mark.parametrize(("grouped", "adapters"), [(False, True), (True, False)])
+def test_the_plugin_is_needed_only_with_adapters_and_the_setting(
+    monkeypatch: pytest.MonkeyPatch, grouped: bool, adapters: bool
+) -> None:
+    install_packages(monkeypatch)
+
+    parsed = parse_engine_arguments(settings(grouped=grouped, adapters=adapters))
+
+    assert bool(parsed.enable_lora) is adapters

@@ -1,0 +1,42 @@
+"""The pinned lists hold what pyproject.toml asks for, and say nothing of where it comes from."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+PIN = re.compile(r"([A-Za-z0-9._-]+)==([A-Za-z0-9._!]+)( ; .+)?")
+LISTS = {"cpu": ("cpu", "s3"), "cuda": ("cuda", "s3"), "dev": ("cpu", "s3", "loadtest", "dev")}
+
+
+def pins(name: str) -> dict[str, str]:
+    lines = (ROOT / f"requirements/{name}.txt").read_text(encoding="utf-8").splitlines()
+    matches = [PIN.fullmatch(line) for line in lines]
+    assert [line for line, match in zip(lines, matches, strict=True) if not match] == []
+    return {canonicalize_name(match[1]): match[2] for match in matches if match}
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_a_list_holds_nothing_but_pins_that_meet_the_project(name: str) -> None:
+    pinned = pins(name)
+    extras = PROJECT["optional-dependencies"]
+    wanted = [*PROJECT["dependencies"], *(line for extra in LISTS[name] for line in extras[extra])]
+    unmet = [
+        f"{requirement} (pinned: {version})"
+        for requirement in map(Requirement, wanted)
+        if requirement.name != PROJECT["name"]
+        and (
+            (version := pinned.get(canonicalize_name(requirement.name))) is None
+            or not requirement.specifier.contains(version, prereleases=True)
+        )
+    ]
+    assert unmet == [], "run: make lock"
+
+
+def test_developers_run_the_versions_that_are_served() -> None:
+    assert pins("cpu").items() <= pins("dev").items()
