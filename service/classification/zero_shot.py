@@ -112,6 +112,9 @@ class ZeroShotClassifier:
     async def _ask(self, text: str, slots: asyncio.Semaphore) -> Sequence[Score]:
         if not self.multi_label:
             prompt = self.frame.prompt(text)
+            # Inputs that come together are all tokenised before the first is sent: their messages
+            # leave in one burst and wake the engine once.
+            await asyncio.sleep(0)
             return [await self.scorer.score(self.engine, prompt, None, slots)]
         queries = self.question.queries
         return await together([self._ask_one(text, query, slots) for query in queries])
