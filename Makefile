@@ -39,7 +39,7 @@ test: lint typecheck $(MODEL_FETCHED) ## Run lint, typecheck and every test, the
 	@echo "==> fast tests"
 	@$(PY) -m pytest tests --ignore tests/engine -m "not timing"
 	@echo "==> tests on the real engine"
-	@$(PY) -m pytest tests/engine
+	@$(PY) -m pytest tests/engine --timeout 900
 
 lint: $(DEV_INSTALLED) ## Check style and formatting with ruff
 	@echo "==> ruff"
