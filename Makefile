@@ -19,7 +19,7 @@ CPU_INSTALLED := $(VENV)/.installed-cpu
 DEV_INSTALLED := $(VENV)/.installed-dev
 MODEL_FETCHED := $(MODEL)/config.json
 
-.PHONY: help setup run test lint typecheck bench simulate fuzz lock clean
+.PHONY: help setup run test lint typecheck bench test-timing simulate fuzz lock clean
 
 help: ## List the targets and variables
 	@grep -hE '^[a-z%-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -37,9 +37,9 @@ run: setup ## Set up what is missing and serve CONFIG
 
 test: lint typecheck $(MODEL_FETCHED) ## Run lint, typecheck and every test, the fast ones first
 	@echo "==> fast tests"
-	@$(PY) -m pytest tests --ignore tests/engine
+	@$(PY) -m pytest tests --ignore tests/engine -m "not timing"
 	@echo "==> tests on the real engine"
-	@$(PY) -m pytest tests/engine
+	@$(PY) -m pytest tests/engine --timeout 900
 
 lint: $(DEV_INSTALLED) ## Check style and formatting with ruff
 	@echo "==> ruff"
@@ -57,6 +57,10 @@ bench: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Measure this service beside vLLM's o
 load-%: $(DEV_INSTALLED) ## Run a load scenario (smoke, baseline, ...) against HOST, default 127.0.0.1:8000
 	@echo "==> load scenario $* against $(HOST)"
 	@$(PY) -m loadtests run --scenario $* --host $(HOST) --out loadtests/out/$*
+
+test-timing: $(DEV_INSTALLED) ## Run the tests that a busy machine would fail
+	@echo "==> tests that need a quiet machine"
+	@$(PY) -m pytest tests -m timing
 
 simulate: $(DEV_INSTALLED) ## Simulate the gate's core over a million requests
 	@echo "==> simulating the gate"

@@ -59,10 +59,15 @@ class RequestFuzzer:
         count = dice.choice([1, 1, 1, 2, 5, 20])
         body: dict[str, Any] = {
             "model": "tiny",
-            "input": [_text(dice, dice.choice([3, 3, 30, 3000])) for _ in range(count)],
+            "input": [
+                _text(dice, dice.choice([3, 3, 3, 3, 30, 30, 300, 3000])) for _ in range(count)
+            ],
             "candidate_labels": self._labels(dice),
-            "calibrate": dice.random() < 0.3,
+            "calibrate": dice.random() < 0.1,
         }
+        if len(body["candidate_labels"]) >= 60:
+            # Hundreds of labels for each of many inputs would be most of all reads.
+            body["input"] = body["input"][:1]
         if dice.random() < 0.3:
             body["input"] = body["input"][0]
         if dice.random() < 0.2:

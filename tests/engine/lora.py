@@ -25,6 +25,8 @@ class LoraMaker:
         from peft import LoraConfig, get_peft_model
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
+        # Matrices this small gain nothing from a second thread and lose much to a busy machine.
+        torch.set_num_threads(1)
         self._torch = torch
         self.base: BaseModel = read_base_model(base_folder, name=name, max_rank=RANK)
         self._tokenizer = AutoTokenizer.from_pretrained(base_folder)
