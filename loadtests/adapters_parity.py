@@ -23,6 +23,8 @@ from typing import Any
 import httpx
 
 from loadtests.parity import ENGINE, MODEL, Server, free_port, running
+from service.adapters.base_model import read_base_model
+from service.adapters.pack import pack
 
 ADAPTERS = ("first", "second", "third", "fourth")
 RANK = 8
@@ -49,33 +51,44 @@ class Subject:
     models: tuple[str, ...]
 
 
-def make_adapters(model: Path, folder: Path) -> list[dict[str, str]]:
-    """Write random PEFT adapters and return them as the configuration lists them."""
+def make_adapters(model: Path, folder: Path) -> list[Path]:
+    """Write random adapters with manifests and return their folders."""
     import torch
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
 
     torch.manual_seed(0)
     config = LoraConfig(r=RANK, target_modules="all-linear", init_lora_weights=False)
-    base = AutoModelForCausalLM.from_pretrained(model, dtype=torch.bfloat16)
-    tuned = get_peft_model(base, config, adapter_name=ADAPTERS[0])
+    weights = AutoModelForCausalLM.from_pretrained(model, dtype=torch.bfloat16)
+    tuned = get_peft_model(weights, config, adapter_name=ADAPTERS[0])
     for name in ADAPTERS[1:]:
         tuned.add_adapter(name, config)
     tuned.save_pretrained(folder)
-    return [{"name": name, "path": str(folder / name)} for name in ADAPTERS]
+    base = read_base_model(model, name=MODEL, max_rank=RANK)
+    for name in ADAPTERS:
+        # Random weights may say anything.
+        golden = {"prompt": "Hello", "expect": "(?s).*"}
+        (folder / name / "golden.jsonl").write_text(json.dumps(golden) + "\n")
+        draft = {
+            "name": name,
+            "version": "1.0.0",
+            "task": "generation",
+            "golden": {"file": "golden.jsonl", "match": "regex", "max_tokens": 1},
+        }
+        pack(folder / name, base, draft)
+    return [folder / name for name in ADAPTERS]
 
 
 @contextmanager
-def serving(
-    model: Path, adapters: list[dict[str, str]], *, grouped: bool = True
-) -> Iterator[Subject]:
+def serving(model: Path, adapters: list[Path], *, grouped: bool = True) -> Iterator[Subject]:
     """This service, with adapters or without."""
     port, ops = free_port(), free_port()
     lora = {"max_loras": len(adapters), "max_lora_rank": RANK} if adapters else {}
     config: dict[str, Any] = {
         "model": {"name": MODEL, "path": str(model.resolve())},
         "engine": ENGINE | lora,
-        "adapters": adapters,
+        "adapters": [{"source": str(folder)} for folder in adapters],
+        "adapter_cache": {"path": str(adapters[0].parent / "cache") if adapters else "unused"},
         "cpu": {"grouped_adapters": grouped},
         "http": {"port": port, "ops_port": ops},
     }
@@ -85,7 +98,7 @@ def serving(
         command = [sys.executable, "-m", "service.cli", "serve", "--config", file.name]
         ready = f"http://127.0.0.1:{ops}/readyz"
         with running(command, f"http://127.0.0.1:{port}", ready) as server:
-            yield Subject(server, tuple(adapter["name"] for adapter in adapters) or (MODEL,))
+            yield Subject(server, tuple(folder.name for folder in adapters) or (MODEL,))
 
 
 async def run_round(subject: Subject, streams: int, tokens: int, reads: int, serial: int) -> Round:
