@@ -15,7 +15,7 @@ from typing import Any
 
 import httpx
 
-START_SECONDS = 240
+START_SECONDS = 600
 
 
 @dataclass(frozen=True)
