@@ -65,6 +65,7 @@ def test_classify_ranks_and_sums_to_one(smollm2: Server) -> None:
         "model": smollm2.model,
         "input": "I loved every minute of this film",
         "candidate_labels": ["positive", "negative"],
+        "instruction": "What is the sentiment of the text?",
     }
     (result,) = smollm2.post("/v1/classify", body).json()["data"]
     assert result["label"] == "positive"
