@@ -67,7 +67,7 @@ def make_adapters(model: Path, folder: Path) -> list[Path]:
     base = read_base_model(model, name=MODEL, max_rank=RANK)
     for name in ADAPTERS:
         # Random weights may say anything.
-        golden = {"prompt": "Hello", "expect": "(?s).*"}
+        golden = {"prompt": "Hello", "pattern": "(?s).*"}
         (folder / name / "golden.jsonl").write_text(json.dumps(golden) + "\n")
         draft = {
             "name": name,
