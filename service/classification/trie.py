@@ -25,10 +25,8 @@ from dataclasses import dataclass
 from itertools import chain
 
 from service.classification.label import Label, refused, shared_tokens, shown
+from service.engine.protocol import MAX_READ_IDS
 from service.errors import ServiceError
-
-MAX_READ_TOKENS = 128
-"""Token ids that vLLM scores in one read (`SamplingParams.logprob_token_ids`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +55,8 @@ class _Branch:
     def reads(self) -> list[Read]:
         ids = tuple(chain.from_iterable(each.token_ids for each in self.alternatives))
         return [
-            Read(self.prefix, ids[start : start + MAX_READ_TOKENS])
-            for start in range(0, len(ids), MAX_READ_TOKENS)
+            Read(self.prefix, ids[start : start + MAX_READ_IDS])
+            for start in range(0, len(ids), MAX_READ_IDS)
         ]
 
 
@@ -66,7 +64,7 @@ class _Branch:
 class LabelTrie:
     """A label set ready to be scored: build once, run `reads` for every input, `fold` the answers.
 
-    `reads` holds the fewest reads that determine the distribution: one for every MAX_READ_TOKENS
+    `reads` holds the fewest reads that determine the distribution: one for every MAX_READ_IDS
     alternatives of every branching node, parents before children; none for a single label.
     """
 

@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.classification.label import Label
-from service.classification.trie import MAX_READ_TOKENS, LabelTrie, Read
+from service.classification.trie import LabelTrie, Read
+from service.engine.protocol import MAX_READ_IDS
 from service.errors import InvalidRequest, ServiceError
 from tests.classification.bpe import encoder
 from tests.classification.next_token_model import (
@@ -123,7 +124,7 @@ def test_a_node_is_read_in_parts_of_at_most_128_tokens(children: int, sizes: lis
 
 
 def test_the_end_token_counts_towards_the_128() -> None:
-    tokens = range(2, 2 + MAX_READ_TOKENS)
+    tokens = range(2, 2 + MAX_READ_IDS)
     trie = assert_exact(labels_of((2,), *((2, token) for token in tokens)), (END,))
     assert [len(read.token_ids) for read in trie.reads] == [128, 1]
 
