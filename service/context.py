@@ -9,6 +9,7 @@ from typing import Any
 
 from service.engine.protocol import Adapter
 from service.errors import ServiceError
+from service.tenants.tenant import ANONYMOUS, SERVICE, Tenant
 
 
 @dataclass(slots=True)
@@ -25,7 +26,7 @@ class RequestContext:
     arrival: float
     deadline: float
     max_timeout_ms: int
-    tenant: str = "anonymous"
+    tenant: Tenant = ANONYMOUS
     model: str = "none"
     queue_seconds: float = 0.0
     first_token_seconds: float | None = None
@@ -74,7 +75,7 @@ def enter_context(context: RequestContext) -> None:
 def internal_context(name: str, timeout_s: float) -> RequestContext:
     """A context for the service's own requests (warm-up, probes, proofs)."""
     now = time.monotonic()
-    return RequestContext(name, now, now + timeout_s, max_timeout_ms=int(timeout_s * 1000))
+    return RequestContext(name, now, now + timeout_s, int(timeout_s * 1000), tenant=SERVICE)
 
 
 @asynccontextmanager

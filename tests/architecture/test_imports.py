@@ -8,7 +8,7 @@ from tests.architecture.source import imports, modules
 
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("service.errors",),
-    ("service.settings", "service.engine.protocol"),
+    ("service.settings", "service.engine.protocol", "service.tenants"),
     ("service.context", "service.limits", "service.model"),
     ("service.gate", "service.telemetry"),
     ("service.confidence", "service.adapters"),
