@@ -6,7 +6,7 @@
 # checkov:skip=CKV_DOCKER_7: the default of BASE_IMAGE carries a tag
 # BASE_IMAGE must have a Python 3.11, with venv, as `python3`. A secret named pip.conf, where given, is
 # the packages' configuration while they are installed; it stays in no layer.
-ARG BASE_IMAGE=python:3.11-slim-bookworm
+ARG BASE_IMAGE=python:3.11-slim-trixie
 # The CUDA runtime comes with torch's own pinned wheels and the driver from the node; a base that brings
 # a CUDA runtime may stand here.
 ARG CUDA_BASE_IMAGE=${BASE_IMAGE}
