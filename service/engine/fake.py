@@ -6,6 +6,7 @@ import itertools
 import math
 import random
 import re
+import time
 from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 
@@ -65,6 +66,7 @@ class FakeEngine:
         self._token_seconds = token_seconds
         self._adapters: dict[int, Adapter] = {}
         self._weights: dict[int, str] = {}
+        self._last_step = time.monotonic()
         self.running = 0
         self.dead = False
 
@@ -156,10 +158,18 @@ class FakeEngine:
     async def stop(self) -> None:
         self.dead = True
 
+    @property
+    def last_step(self) -> float:
+        return self._last_step
+
+    async def probe(self) -> None:
+        await self.pause()
+
     async def pause(self) -> None:
         """Take the time of one token."""
         await asyncio.sleep(self._token_seconds)
         await self.check()
+        self._last_step = time.monotonic()
 
     def _fitting(self, token_ids: list[int]) -> Prompt:
         limit = self._model.max_model_len
