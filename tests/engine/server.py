@@ -44,6 +44,7 @@ def running_server(folder: Path, config: dict[str, Any]) -> Iterator[Server]:
     """Start `llm-service serve` on free ports, wait until ready, end it by SIGTERM."""
     port, ops = free_port(), free_port()
     config = config | {"http": {"port": port, "ops_port": ops}}
+    config.setdefault("drain", {"lame_duck_s": 0})
     file, log = folder / "config.yaml", folder / "server.log"
     file.write_text(json.dumps(config))
     command = [sys.executable, "-m", "service.cli", "serve", "--config", str(file)]
