@@ -50,8 +50,7 @@ async def test_an_idle_engine_that_stands_still_is_noticed_without_a_request() -
 
 
 async def test_an_engine_that_is_slow_but_moves_is_not_stalled() -> None:
-    slow = {"watchdog": HASTY, "token_seconds": 0.2, "gate": {"max_in_flight": 1}}
-    with LiveService(**slow) as live:
+    with LiveService(watchdog=HASTY, token_seconds=0.2, gate={"max_in_flight": 1}) as live:
         async with live.client() as client:
             asked = [client.post("/v1/generate", json=BODY | {"max_tokens": 4}) for _ in range(3)]
             answers = await asyncio.gather(*asked)

@@ -9,7 +9,7 @@ import asyncio
 import signal
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ CLIENTS = 12
 STUCK_SECONDS = 30.0
 _IDLE = ("inference_requests_in_flight", "inference_requests_queued", "vllm:num_requests_running")
 
-Fault = Callable[[Server], Awaitable[float]]
+Fault = Callable[[Server], Coroutine[Any, Any, float]]
 
 
 async def kill_the_engine(server: Server) -> float:

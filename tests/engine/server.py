@@ -35,7 +35,7 @@ class Server:
 
     def family(self) -> list[psutil.Process]:
         """The processes that the server started, directly or not."""
-        return psutil.Process(self.process.pid).children(recursive=True)
+        return list(psutil.Process(self.process.pid).children(recursive=True))
 
     def engine(self) -> psutil.Process:
         """The engine's process."""
