@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CollectorRegistry
 
+from service.adapters.fetch import fetch_before_start
 from service.adapters.fleet import AdapterFleet
 from service.api.errors import ERROR_RESPONSES, register_error_handlers
 from service.api.middleware import RequestScope
@@ -40,7 +41,8 @@ def create_app(
     start_engine: EngineStart | None = None,
     read_settings: Callable[[], Settings] | None = None,
 ) -> FastAPI:
-    """The public app. Its lifespan starts the engine, warms it up, proves the adapters, is ready.
+    """The public app. Its lifespan verifies the adapters, starts the engine, warms it up, proves
+    the adapters, is ready.
 
     Without `start_engine` the engine is vLLM, and OpenAI's routes are served too.
     `read_settings` reads the configuration again when the adapters are reloaded.
@@ -52,12 +54,13 @@ def create_app(
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         gate = Gate(settings.gate.max_in_flight or 1, settings.gate.max_queued, metrics)
         with status.remembered():
+            fetched = await fetch_before_start(settings)
             engine = await (start_engine or _start_vllm(app))(settings, gate, metrics)
         try:
             with status.remembered():
                 await _warm_up(engine)
                 fleet = AdapterFleet(engine, settings.model.name, adapter_metrics)
-                await fleet.apply(settings)
+                await fleet.apply(settings, fetched)
             app.state.runtime = Runtime(
                 settings, metrics, gate, engine, fleet.registry, QuestionCache(engine)
             )

@@ -20,6 +20,7 @@ from service.errors import ConfigurationError
 
 ENV_PREFIX = "LLM_SERVICE_"
 NESTING = "__"
+_MAX_LORA_RANK = 16  # vLLM's default
 _SECRET = re.compile(r"(^|_)(token|password|secret|(api_?|access_?|private_?|^)key)$", re.I)
 
 
@@ -172,6 +173,15 @@ class Settings(BaseSettings):
         60.0, gt=0, description="Time that an adapter's golden examples may take."
     )
     log: LogSettings = LogSettings()
+
+    @property
+    def max_lora_rank(self) -> int:
+        """The engine's `max_lora_rank`: what is configured, else vLLM's default."""
+        for key in ("max_lora_rank", "max-lora-rank"):
+            # What is no number at all is for vLLM's own parser to refuse.
+            if str(self.engine.get(key, "")).isdecimal():
+                return int(self.engine[key])
+        return _MAX_LORA_RANK
 
     @classmethod
     def settings_customise_sources(

@@ -14,7 +14,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("service.confidence", "service.adapters"),
     ("service.engine",),
     ("service.generation", "service.classification"),
-    ("service.adapters.proof",),
+    ("service.adapters.fetch", "service.adapters.proof"),
     ("service.adapters.version",),
     ("service.adapters.loader", "service.adapters.registry"),
     ("service.adapters.fleet",),
