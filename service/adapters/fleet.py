@@ -10,6 +10,7 @@ from service.adapters.fetch import Failure, Outcome, refuse_fatal
 from service.adapters.loader import AdapterLoader
 from service.adapters.refusal import AdapterRefused
 from service.adapters.registry import AdapterRegistry, Entry
+from service.adapters.residency import Residency, ResidencyObserver
 from service.adapters.version import QuarantinedAdapter, ServedVersion
 from service.engine.protocol import Engine
 from service.errors import (
@@ -24,12 +25,10 @@ from service.settings import Settings
 _log = logging.getLogger(__name__)
 
 
-class AdapterObserver(Protocol):
-    """Who is told what is served, and how reloads end."""
+class AdapterObserver(ResidencyObserver, Protocol):
+    """Who is told what is served, how it is used, and how reloads end."""
 
     def adapters_changed(self, entries: Mapping[str, Entry]) -> None: ...
-
-    def adapters_resident(self, names: Mapping[str, bool]) -> None: ...
 
     def adapters_reloaded(self, outcome: str) -> None: ...
 
@@ -48,8 +47,8 @@ class AdapterFleet:
     """Owns the registry and everything that changes it."""
 
     def __init__(self, engine: Engine, base_name: str, observer: AdapterObserver) -> None:
-        self._engine = engine
         self._loader = AdapterLoader(engine)
+        self._residency = Residency(engine, observer)
         self._observer = observer
         self._reloading = asyncio.Lock()
         self._unloads: set[asyncio.Task[None]] = set()
@@ -100,20 +99,13 @@ class AdapterFleet:
         return change
 
     async def watch_residency(self, seconds: float) -> None:
-        """Tell the observer, every so often, which adapters' weights the engine holds.
-
-        vLLM says which are resident and not when one comes or goes, so that is all there is to
-        know. Ends with the engine.
-        """
+        """Look, every so often, at what the engine holds and uses; ends with the engine."""
         while True:
             if served := _served(self.registry.entries):
                 try:
-                    resident = await self._engine.resident_adapters()
+                    await self._residency.look(served)
                 except EngineDead:
                     return
-                self._observer.adapters_resident(
-                    {name: each.adapter.engine_id in resident for name, each in served.items()}
-                )
             await asyncio.sleep(seconds)
 
     async def _reload(self, read_settings: Callable[[], Settings]) -> Change:

@@ -16,7 +16,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("service.generation", "service.classification"),
     ("service.adapters.fetch", "service.adapters.proof"),
     ("service.adapters.version",),
-    ("service.adapters.loader", "service.adapters.registry"),
+    ("service.adapters.loader", "service.adapters.registry", "service.adapters.residency"),
     ("service.adapters.fleet",),
     ("service.telemetry.adapters",),
     ("service.runtime",),
