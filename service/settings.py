@@ -111,7 +111,7 @@ class AdapterSettings(Section):
     source: str = Field(
         min_length=1,
         description="Folder of the adapter, relative to this file, or its address: `hf://`, "
-        "`s3://`, `gs://`, `az://`, `https://`.",
+        "`s3://`, `gs://`, `az://`, `https://`, `oci://`.",
     )
     name: ServedName | None = Field(
         None, description="Name that requests use in `model`; default the manifest's own."
