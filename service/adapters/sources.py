@@ -38,7 +38,9 @@ _OPTIONS: dict[str, dict[str, Any]] = {
             "read_timeout": 30,
             "retries": {"max_attempts": 3, "mode": "standard"},
         }
-    }
+    },
+    "gs": {"requests_timeout": 30},
+    "az": {"connection_timeout": 5, "read_timeout": 30},
 }
 
 
