@@ -1,8 +1,8 @@
 import sys
 from pathlib import Path
 
-import fsspec
 import pytest
+from fsspec.registry import _registry
 
 from service.adapters.cache import AdapterCache
 from service.adapters.refusal import AdapterRefused
@@ -69,7 +69,8 @@ def test_a_store_whose_client_is_not_installed_names_it(
 ) -> None:
     monkeypatch.setitem(sys.modules, client, None)
     # Another test may have used it.
-    monkeypatch.setattr(fsspec.registry, "_registry", {})
+    for protocol in list(_registry):
+        monkeypatch.delitem(_registry, protocol)
     monkeypatch.delitem(sys.modules, "service.adapters.artifact", raising=False)
 
     with pytest.raises(SourceUnreachable, match=client):
