@@ -20,6 +20,7 @@ from service.errors import ConfigurationError
 
 ENV_PREFIX = "LLM_SERVICE_"
 NESTING = "__"
+_MAX_LORA_RANK = 16  # vLLM's default
 _SECRET = re.compile(r"(^|_)(token|password|secret|(api_?|access_?|private_?|^)key)$", re.I)
 
 
@@ -150,7 +151,7 @@ class AdapterSettings(Section):
     source: str = Field(
         min_length=1,
         description="Folder of the adapter, relative to this file, or its address: `hf://`, "
-        "`s3://`, `gs://`, `az://`, `https://`.",
+        "`s3://`, `gs://`, `az://`, `https://`, `oci://`.",
     )
     name: ServedName | None = Field(
         None, description="Name that requests use in `model`; default the manifest's own."
@@ -214,6 +215,15 @@ class Settings(BaseSettings):
         60.0, gt=0, description="Time that an adapter's golden examples may take."
     )
     log: LogSettings = LogSettings()
+
+    @property
+    def max_lora_rank(self) -> int:
+        """The engine's `max_lora_rank`: what is configured, else vLLM's default."""
+        for key in ("max_lora_rank", "max-lora-rank"):
+            # What is no number at all is for vLLM's own parser to refuse.
+            if str(self.engine.get(key, "")).isdecimal():
+                return int(self.engine[key])
+        return _MAX_LORA_RANK
 
     @classmethod
     def settings_customise_sources(

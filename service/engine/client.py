@@ -1,6 +1,7 @@
 """vLLM's engine client with the gate in front of it."""
 
 import itertools
+from collections import Counter
 from collections.abc import AsyncGenerator
 from typing import Any
 
@@ -28,6 +29,8 @@ class GatedClient:
         self._gate = gate
         self._observer = observer
         self._serial = itertools.count()
+        self.adapter_requests: Counter[int] = Counter()
+        """Requests that got their first token, by the adapter's engine id."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._engine, name)
@@ -41,7 +44,9 @@ class GatedClient:
         """Stream a generation under a permit of the current request."""
         options |= {"priority": 0, "data_parallel_rank": None, "session_id": None}
         own_id = f"{current_context().request_id}-{next(self._serial)}"
-        request = _Generation(self._engine, prompt, sampling_params, own_id, options)
+        request = _Generation(
+            self._engine, prompt, sampling_params, own_id, options, self.adapter_requests
+        )
         return gated(self._gate, self._observer, request)
 
     def encode(self, *_: Any, **__: Any) -> AsyncGenerator[Any, None]:
@@ -53,7 +58,13 @@ class _Generation:
     """One generation request to vLLM."""
 
     def __init__(
-        self, engine: AsyncLLM, prompt: Any, params: Any, request_id: str, options: dict[str, Any]
+        self,
+        engine: AsyncLLM,
+        prompt: Any,
+        params: Any,
+        request_id: str,
+        options: dict[str, Any],
+        adapter_requests: Counter[int],
     ) -> None:
         self._engine = engine
         self._arguments = (prompt, params, request_id)
@@ -61,6 +72,8 @@ class _Generation:
         tokens = len(prompt["prompt_token_ids"])
         room = engine.model_config.max_model_len - tokens
         self.demand = Demand(tokens, params.max_tokens or max(0, room), params.n)
+        self._adapter = options.get("lora_request")
+        self._adapter_requests = adapter_requests
 
     def start(self) -> AsyncGenerator[RequestOutput, None]:
         stream: AsyncGenerator[RequestOutput, None] = self._engine.generate(
@@ -69,6 +82,9 @@ class _Generation:
         return stream
 
     def progress(self, item: RequestOutput) -> Progress:
+        if self._adapter is not None:
+            self._adapter_requests[self._adapter.lora_int_id] += 1
+            self._adapter = None  # counted
         times = item.metrics
         return Progress(
             prompt_tokens=len(item.prompt_token_ids or ()),
