@@ -128,5 +128,5 @@ hf://{{ .Values.model.hub.repository }}@{{ .Values.model.hub.revision }}
 {{/* Seconds from SIGTERM until the service has ended by itself. */}}
 {{- define "llm-service.drainSeconds" -}}
 {{- $drain := default dict .Values.config.drain -}}
-{{- ceil (addf (dig "lame_duck_s" 5 $drain) (dig "budget_s" 60 $drain)) | int -}}
+{{- ceil (addf (dig "lame_duck_s" 5 $drain) (dig "budget_s" 30 $drain)) | int -}}
 {{- end -}}

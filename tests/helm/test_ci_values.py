@@ -75,9 +75,11 @@ def test_config_is_one_that_the_service_takes(file: Path, tmp_path: Path) -> Non
     assert (settings.http.host, settings.http.ops_host) == ("0.0.0.0", "0.0.0.0")
 
 
-def test_an_old_cluster_gets_what_it_knows() -> None:
+def test_an_old_cluster_gets_what_it_knows(tmp_path: Path) -> None:
     """Kubernetes 1.25 knows neither the eviction policy nor a sleep before SIGTERM."""
-    objects = template(4, CHART / "ci" / "multi-tenant-values.yaml", "1.25")
+    values = tmp_path / "values.yaml"
+    values.write_text("replicas: 2\npreStopSeconds: 5\n")
+    objects = template(4, values, "1.25")
     assert "unhealthyPodEvictionPolicy" not in one(objects, "PodDisruptionBudget")["spec"]
     (container,) = one(objects, "Deployment")["spec"]["template"]["spec"]["containers"]
     assert container["lifecycle"]["preStop"] == {"exec": {"command": ["sleep", "5"]}}

@@ -4,8 +4,10 @@ from typing import Any
 
 import pytest
 
+from service.settings import DrainSettings
 from tests.helm.chart import (
     Manifest,
+    Refused,
     ci_values,
     manifests,
     merged,
@@ -135,3 +137,12 @@ def checksums(values: dict[str, Any]) -> Manifest:
     template = one(manifests(values), "Deployment")["spec"]["template"]
     found: Manifest = template["metadata"]["annotations"]
     return found
+
+
+def test_a_drain_that_the_values_leave_out_is_the_services_own() -> None:
+    own = DrainSettings().lame_duck_s + DrainSettings().budget_s
+    values: dict[str, Any] = {"config": {"drain": {"lame_duck_s": None, "budget_s": None}}}
+    least = merged(values, {"terminationGracePeriodSeconds": int(own) + 1})
+    assert manifests(least)
+    with pytest.raises(Refused, match=rf"drain \({own:.0f}\)"):
+        manifests(merged(values, {"terminationGracePeriodSeconds": int(own)}))
