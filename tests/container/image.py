@@ -2,6 +2,7 @@
 
     python -m tests.container.image
 
+IMAGE names one that is there, to be run instead; BASE_IMAGE another base to build on.
 It runs read-only, without capabilities and as its own user, answers a completion and a
 classification, and ends with 0 on SIGTERM under load, every request that it had begun answered.
 Needs root, buildah, podman, runc, netavark and, without a registry, mmdebstrap.
@@ -33,20 +34,20 @@ START_SECONDS = 180
 
 
 def main() -> None:
-    """Build, start, ask, stop under load; exits with a sentence at the first thing that is wrong."""
+    """Build, start, ask, stop under load; exits with a sentence at what is wrong first."""
     os.environ["PODMAN_IGNORE_CGROUPSV1_WARNING"] = "1"
     for tool in ("buildah", "podman", "runc", "mmdebstrap"):
         if shutil.which(tool) is None:
             fail(f"{tool} was not found: install buildah podman runc netavark mmdebstrap")
-    build("cpu", IMAGE)
-    say(f"image: {podman('image', 'inspect', '--format', '{{.Size}}', IMAGE)} bytes")
+    image = os.environ.get("IMAGE") or IMAGE
+    if image == IMAGE:
+        build("cpu", image)
+    size = int(podman("image", "inspect", "--format", "{{.Size}}", image))
+    say(f"image: {image}, {size / 2**30:.2f} GiB")
     public, ops = free_port(), free_port()
     with tempfile.TemporaryDirectory() as folder:
-        config = Path(folder) / "config.yaml"
-        config.write_text(one(manifests({}), "ConfigMap")["data"]["config.yaml"])
-        config.chmod(0o644)
-        Path(folder).chmod(0o755)
-        container = start(config, public, ops)
+        prepare(Path(folder))
+        container = start(image, Path(folder), public, ops)
         try:
             wait_until_ready(container, ops)
             check_confinement(container)
@@ -57,14 +58,22 @@ def main() -> None:
     say("image-test: passed")
 
 
-def start(config: Path, public: int, ops: int) -> str:
+def prepare(folder: Path) -> None:
+    """Put the chart's configuration and the weights there, readable by the image's user."""
+    (folder / "config.yaml").write_text(one(manifests({}), "ConfigMap")["data"]["config.yaml"])
+    shutil.copytree(WEIGHTS, folder / "model")
+    for path in (folder, *folder.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+
+
+def start(image: str, folder: Path, public: int, ops: int) -> str:
     """Run the image; its id."""
     options = "--detach --read-only --tmpfs /tmp --cap-drop ALL --shm-size 1g".split()
     options += ["--security-opt", "no-new-privileges"]
     options += ["--publish", f"127.0.0.1:{public}:8000", "--publish", f"127.0.0.1:{ops}:8001"]
-    options += ["--volume", f"{config}:/etc/llm-service/config.yaml:ro"]
-    options += ["--volume", f"{WEIGHTS}:/models/base:ro"]
-    return podman("run", *options, IMAGE)
+    options += ["--volume", f"{folder}/config.yaml:/etc/llm-service/config.yaml:ro"]
+    options += ["--volume", f"{folder}/model:/models/base:ro"]
+    return podman("run", *options, image)
 
 
 def wait_until_ready(container: str, ops: int) -> None:
@@ -139,9 +148,8 @@ def podman(*arguments: str) -> str:
 
 def logs(container: str) -> str:
     """The end of what the container said."""
-    run = subprocess.run(
-        [*PODMAN, "logs", "--tail", "30", container], capture_output=True, text=True
-    )
+    command = [*PODMAN, "logs", "--tail", "30", container]
+    run = subprocess.run(command, check=False, capture_output=True, text=True)
     return run.stdout + run.stderr
 
 
