@@ -125,8 +125,8 @@ hf://{{ .Values.model.hub.repository }}@{{ .Values.model.hub.revision }}
 {{- ceil (addf .Values.probes.startup.baseSeconds (mulf .Values.probes.startup.secondsPerGiB .Values.model.weightsGiB)) | int -}}
 {{- end -}}
 
-{{/* Seconds from SIGTERM until the service has ended by itself. */}}
+{{/* Seconds from SIGTERM until the service has ended by itself: its two times, and six to stop the engine. */}}
 {{- define "llm-service.drainSeconds" -}}
 {{- $drain := default dict .Values.config.drain -}}
-{{- ceil (addf (dig "lame_duck_s" 5 $drain) (dig "budget_s" 30 $drain)) | int -}}
+{{- ceil (addf (dig "lame_duck_s" 5 $drain) (dig "budget_s" 30 $drain) 6) | int -}}
 {{- end -}}

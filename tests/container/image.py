@@ -124,7 +124,7 @@ def check_answers(public: int) -> None:
 
 def check_end_under_load(container: str, public: int) -> None:
     """SIGTERM while requests run: those that had begun are answered, and the exit code is 0."""
-    with Load(f"http://127.0.0.1:{public}", MODEL, clients=8) as load:
+    with Load(lambda: f"http://127.0.0.1:{public}", MODEL, clients=8) as load:
         load.wait_for_answers(16)
         begun = load.running()
         podman("kill", "--signal", "TERM", container)

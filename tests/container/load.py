@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from types import TracebackType
 from urllib.parse import urlsplit
 
@@ -13,13 +14,15 @@ from urllib.parse import urlsplit
 class Load:
     """Clients in threads of their own, each one request after the other until the block ends.
 
+    `url` says where the next request goes.
+
     An outcome is `answered` for a whole answer of status 200, the status for another one, `refused`
     where no connection was made, and `lost` where one broke before the answer was whole. A client
     that is not answered pauses, as any client would.
     """
 
-    def __init__(self, url: str, model: str, clients: int, tokens: int = 48) -> None:
-        self._address = urlsplit(url)
+    def __init__(self, url: Callable[[], str], model: str, clients: int, tokens: int = 48) -> None:
+        self._url = url
         body = {"model": model, "prompt": "The sea is", "max_tokens": tokens, "min_p": 0.0}
         self._body = json.dumps(body)
         self._numbers = itertools.count()
@@ -72,9 +75,8 @@ class Load:
                 self._stop.wait(0.2)
 
     def _ask(self, number: int) -> str:
-        connection = http.client.HTTPConnection(
-            self._address.hostname or "", self._address.port, timeout=120
-        )
+        address = urlsplit(self._url())
+        connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=120)
         try:
             connection.connect()
         except OSError:

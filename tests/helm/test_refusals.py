@@ -57,9 +57,9 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         "config.engine.node_rank is set by the chart: set multiNode.nodes",
     ),
     "grace too short": (
-        {"preStopSeconds": 5, "terminationGracePeriodSeconds": 70},
-        r"terminationGracePeriodSeconds is 70, but preStopSeconds \(5\) .* drain \(65\) take 70: "
-        "set it to at least 75",
+        {"preStopSeconds": 5, "terminationGracePeriodSeconds": 76},
+        r"terminationGracePeriodSeconds is 76, but preStopSeconds \(5\) .* drain \(71\) take 76: "
+        "set it to at least 81",
     ),
     "no pod could be replaced": (
         {"rollout": {"maxSurge": 0, "maxUnavailable": 0}},
@@ -155,4 +155,4 @@ def test_hashed_keys_become_a_secret() -> None:
 
 
 def test_one_more_second_of_grace_is_enough() -> None:
-    assert manifests({"terminationGracePeriodSeconds": 66})
+    assert manifests({"terminationGracePeriodSeconds": 72})

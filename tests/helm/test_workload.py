@@ -140,7 +140,7 @@ def checksums(values: dict[str, Any]) -> Manifest:
 
 
 def test_a_drain_that_the_values_leave_out_is_the_services_own() -> None:
-    own = DrainSettings().lame_duck_s + DrainSettings().budget_s
+    own = DrainSettings().lame_duck_s + DrainSettings().budget_s + 6
     values: dict[str, Any] = {"config": {"drain": {"lame_duck_s": None, "budget_s": None}}}
     least = merged(values, {"terminationGracePeriodSeconds": int(own) + 1})
     assert manifests(least)

@@ -15,7 +15,9 @@ from tests.helm.chart import CHART, ci_values, merged
 from tests.helm.cluster.binaries import COMMANDS, binary
 from tests.helm.cluster.control_plane import ControlPlane, eventually
 from tests.helm.cluster.nodes import Kubelets, add_node
+from tests.helm.cluster.real_node import missing
 from tests.helm.cluster.release import NAMESPACE, OBJECT, Refusal, Release, previous_chart
+from tests.helm.cluster.rolling import rolling_restart
 
 BAKED: dict[str, Any] = {
     "replicas": 3,
@@ -41,6 +43,12 @@ def main() -> None:
                 for major in (3, 4):
                     life_of_a_release(plane, major, Path(folder) / f"helm-{major}")
                 gpu_scheduling(plane)
+            if lacking := missing():
+                say(f"no real node here: {', '.join(lacking)}")
+            else:
+                real = Path(folder) / "real"
+                real.mkdir()
+                say(rolling_restart(plane, real))
         except (Refusal, RuntimeError, AssertionError) as error:
             raise SystemExit(f"cluster-test: {error}") from error
     say("cluster-test: passed")

@@ -61,7 +61,9 @@ def _unpack(target: Path) -> None:
     _run([*apt, "update"], work)
     _run([*apt, "source", "--download-only", "kubernetes"], work)
     (description,) = work.glob("kubernetes_*.dsc")
-    _run(["dpkg-source", "--no-check", "--extract", str(description), str(target)], work)
+    _run(
+        ["dpkg-source", "--no-check", "--no-copy", "--extract", str(description), str(target)], work
+    )
 
 
 def _mirror() -> str:
