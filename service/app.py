@@ -11,6 +11,7 @@ from fastapi_offline import FastAPIOffline
 from prometheus_client import CollectorRegistry
 
 from service.adapters.fleet import AdapterFleet
+from service.api.entrance import Entrance
 from service.api.errors import ERROR_RESPONSES, register_error_handlers
 from service.api.middleware import RequestScope
 from service.api.routes import adapters, classify, generate, health, tokenize
@@ -23,6 +24,8 @@ from service.runtime import Phase, Reload, Runtime, Status
 from service.settings import Settings
 from service.telemetry.adapters import AdapterMetrics
 from service.telemetry.metrics import Metrics
+from service.telemetry.tenants import TenantMetrics
+from service.tenants.tenancy import Tenancy
 
 _log = logging.getLogger(__name__)
 
@@ -42,10 +45,12 @@ def create_app(
 ) -> FastAPI:
     """The public app. Its lifespan starts the engine, warms it up, proves the adapters, is ready.
 
-    Without `start_engine` the engine is vLLM, and OpenAI's routes are served too.
+    Raises ConfigurationError for keys or an address that cannot be served. Without `start_engine`
+    the engine is vLLM, and OpenAI's routes are served too.
     `read_settings` reads the configuration again when the adapters are reloaded.
     """
     metrics = Metrics(registry)
+    tenancy = Tenancy(settings, TenantMetrics(registry))
     adapter_metrics = AdapterMetrics(registry)
 
     @asynccontextmanager
@@ -61,7 +66,10 @@ def create_app(
             app.state.runtime = Runtime(
                 settings, metrics, gate, engine, fleet.registry, QuestionCache(engine)
             )
-            async with _adapters_followed(fleet, status, read_settings or (lambda: settings)):
+            async with (
+                _adapters_followed(fleet, status, read_settings or (lambda: settings)),
+                tenancy.followed(),
+            ):
                 status.phase = Phase.READY
                 _log.info("ready: %s, digest %s", engine.model.name, engine.model.digest)
                 yield
@@ -72,7 +80,10 @@ def create_app(
     app: FastAPI = FastAPIOffline(
         title="llm-service", lifespan=lifespan, redoc_url=None, redirect_slashes=False
     )
-    app.add_middleware(RequestScope, http=settings.http, gate=settings.gate, metrics=metrics)
+    entrance = Entrance(tenancy.keyring, tenancy.quotas)
+    app.add_middleware(
+        RequestScope, http=settings.http, gate=settings.gate, metrics=metrics, entrance=entrance
+    )
     register_error_handlers(app)
     for module in (generate, classify, tokenize, adapters, health):
         app.include_router(module.router, responses=ERROR_RESPONSES)

@@ -10,6 +10,7 @@ from contextlib import suppress
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.api.entrance import Entrance
 from service.api.errors import error_response
 from service.context import RequestContext, enter_context
 from service.errors import InvalidRequest, PayloadTooLarge, RequestTimeout, ServiceError
@@ -28,22 +29,32 @@ _LINGER_SECONDS = 2.0
 class RequestScope:
     """Pure ASGI: owns a request from its first byte to its last.
 
-    Reads the body whole, within its limits, before the route runs; cancels the route when the
-    client disconnects, streamed or not, also while it waits at the gate; closes the engine streams
-    that the route left open; counts the request once.
+    Lets in whom the entrance knows; reads the body whole, within its limits, before the route runs;
+    cancels the route when the client disconnects, streamed or not, also while it waits at the gate;
+    closes the engine streams that the route left open; counts the request once.
     """
 
     def __init__(
-        self, app: ASGIApp, http: HttpSettings, gate: GateSettings, metrics: Metrics
+        self,
+        app: ASGIApp,
+        http: HttpSettings,
+        gate: GateSettings,
+        metrics: Metrics,
+        entrance: Entrance,
     ) -> None:
         self._app = app
         self._http = http
         self._gate = gate
         self._metrics = metrics
+        self._entrance = entrance
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
+            return
+        if scope["type"] != "http":
+            # Nothing is served over WebSocket, so nothing needs a key to be refused.
+            await send({"type": "websocket.close", "code": 1008, "reason": ""})
             return
         headers = Headers(scope=scope)
         context = self._context(headers)
@@ -76,6 +87,7 @@ class RequestScope:
         answer: "_Answer",
     ) -> None:
         try:
+            await self._entrance.admit(scope, headers, context)
             if (timeout := headers.get(_TIMEOUT_HEADER)) is not None:
                 context.set_timeout(_timeout_ms(timeout))
             body = await self._read_body(headers, receive)

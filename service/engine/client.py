@@ -13,13 +13,15 @@ from service.context import current_context
 from service.errors import EngineDead, InvalidRequest, ServiceError
 from service.gate.gate import Gate
 from service.gate.stream import Progress, StreamObserver, gated
+from service.tenants.salt import CacheSalts
 
 
 class GatedClient:
     """Stands in for AsyncLLM, vLLM's own OpenAI handlers included.
 
     `generate` and `check_admission` go through the gate; all else is the engine's. What a client
-    could set to go round the gate (priority, request id, rank, session) is overwritten.
+    could set to go round the gate (priority, request id, rank, session) is overwritten, and so is
+    the salt of the prefix cache: it is the tenant's.
     """
 
     def __init__(self, engine: AsyncLLM, gate: Gate, observer: StreamObserver) -> None:
@@ -27,6 +29,7 @@ class GatedClient:
         self._gate = gate
         self._observer = observer
         self._serial = itertools.count()
+        self._salts = CacheSalts()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._engine, name)
@@ -40,7 +43,12 @@ class GatedClient:
     ) -> AsyncGenerator[RequestOutput, None]:
         """Stream a generation under a permit of the current request."""
         options |= {"priority": 0, "data_parallel_rank": None, "session_id": None}
-        own_id = f"{current_context().request_id}-{next(self._serial)}"
+        context = current_context()
+        own_id = f"{context.request_id}-{next(self._serial)}"
+        lora = options.get("lora_request")
+        # The adapter's name in the engine holds its digest.
+        salt = self._salts.salt(context.tenant, lora.lora_name if lora else "")
+        prompt = {**prompt, "cache_salt": salt}
         request = _Generation(self._engine, prompt, sampling_params, own_id, options)
         return gated(self._gate, self._observer, request)
 
@@ -59,6 +67,8 @@ class _Generation:
         self._arguments = (prompt, params, request_id)
         self._options = options
         self.slots = params.n
+        self.prompt_tokens = len(prompt["prompt_token_ids"])
+        self.max_output_tokens = params.max_tokens
 
     def start(self) -> AsyncGenerator[RequestOutput, None]:
         stream: AsyncGenerator[RequestOutput, None] = self._engine.generate(

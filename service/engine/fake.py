@@ -181,6 +181,8 @@ class _FakeGeneration:
         self._sampling = sampling
         self._weights = engine.weights(adapter)
         self.slots = sampling.n
+        self.prompt_tokens = len(prompt.token_ids)
+        self.max_output_tokens = sampling.max_tokens
 
     async def start(self) -> AsyncGenerator[Chunk, None]:
         answers = [self._answer(index) for index in range(self._sampling.n)]

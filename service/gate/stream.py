@@ -10,6 +10,7 @@ from service.context import RequestContext, current_context
 from service.errors import DeadlineExceeded, ServiceError
 from service.gate.deadline import DeadlineTimer
 from service.gate.gate import Gate
+from service.tenants.allowance import Reservation
 
 Item = TypeVar("Item")
 
@@ -24,9 +25,11 @@ class Progress:
 
 
 class EngineRequest(Protocol[Item]):
-    """One request to an engine, not yet made."""
+    """One request to an engine, not yet made; each slot may produce `max_output_tokens`."""
 
     slots: int
+    prompt_tokens: int
+    max_output_tokens: int
 
     def start(self) -> AsyncGenerator[Item, None]: ...
 
@@ -68,9 +71,11 @@ async def _run(
 ) -> AsyncGenerator[Item, None]:
     asked = time.monotonic()
     try:
+        most = request.prompt_tokens + request.slots * request.max_output_tokens
+        reservation = await context.allowance.reserve(most)
         permit = await gate.acquire(context, request.slots)
         observer.queued_for(context, time.monotonic() - asked)
-        meter = _Meter(context, observer)
+        meter = _Meter(context, observer, reservation)
         deadline = DeadlineTimer(context.remaining())
         try:
             async with aclosing(request.start()) as engine_stream:
@@ -103,9 +108,12 @@ async def _run(
 class _Meter:
     """Counts one engine stream and tells the observer."""
 
-    def __init__(self, context: RequestContext, observer: StreamObserver) -> None:
+    def __init__(
+        self, context: RequestContext, observer: StreamObserver, reservation: Reservation
+    ) -> None:
         self._context = context
         self._observer = observer
+        self._reservation = reservation
         self._prompt = self._cached = self._completion = 0
         self._last: float | None = None
 
@@ -120,4 +128,5 @@ class _Meter:
         self._last = now
 
     def close(self) -> None:
+        self._reservation.used = self._prompt + self._completion
         self._observer.used(self._context, self._prompt, self._cached, self._completion)

@@ -38,6 +38,7 @@ class Counting:
 
     def __init__(self, last: int = 3, slots: int = 1, failure: Exception | None = None) -> None:
         self.slots = slots
+        self.prompt_tokens, self.max_output_tokens = 7, 2 * last
         self.running = self.started = 0
         self.hold = asyncio.Event()
         self.hold.set()
