@@ -55,7 +55,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        gate = Gate(settings.gate.max_in_flight or 1, settings.gate.max_queued, metrics)
+        gate = Gate(settings.gate, metrics)
         with status.remembered():
             engine = await (start_engine or _start_vllm(app))(settings, gate, metrics)
         try:

@@ -76,6 +76,18 @@ class GateSettings(Section):
         None, ge=1, description="Sequences in the engine at once; default its `max_num_seqs`."
     )
     max_queued: int = Field(256, ge=0, description="Requests that may wait; more are refused.")
+    max_wait_ms: int = Field(
+        2_000,
+        ge=0,
+        description="Refuse at once what is expected to wait longer, whatever its deadline. "
+        "Raise it for batch work without a hurry.",
+    )
+    target_token_ms: int | None = Field(
+        250,
+        ge=1,
+        description="Give the engine less at once while a token takes longer than this; "
+        "null never does.",
+    )
     default_timeout_ms: int = Field(60_000, ge=1, description="Deadline when none is asked for.")
     max_timeout_ms: int = Field(600_000, ge=1, description="Longest deadline a client may ask for.")
 

@@ -22,6 +22,7 @@ from service.app import create_app
 from service.context import internal_context
 from service.engine.protocol import Engine, ModelInfo
 from service.gate.gate import Gate
+from service.gate.ticket import Demand
 from service.runtime import Status
 from service.settings import ModelSettings, Settings
 from service.telemetry.metrics import Metrics
@@ -96,7 +97,7 @@ class LiveService:
     def hold_every_slot(self) -> Callable[[], None]:
         """Take the whole gate, as if others ran; returns what gives it back."""
         context = internal_context("others", 30.0)
-        permit = self._on_its_loop(self.gate.acquire(context, self.gate.capacity))
+        permit = self._on_its_loop(self.gate.acquire(context, Demand(1, 1, self.gate.capacity)))
 
         async def release() -> None:
             permit.release()

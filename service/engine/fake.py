@@ -33,6 +33,7 @@ from service.errors import (
 )
 from service.gate.gate import Gate
 from service.gate.stream import Progress, StreamObserver, gated
+from service.gate.ticket import Demand
 from service.limits.quote import quote
 
 _WORDS = "the a one of and to in is it for on with as at by from this that be are was".split()
@@ -180,9 +181,7 @@ class _FakeGeneration:
         self._prompt = prompt
         self._sampling = sampling
         self._weights = engine.weights(adapter)
-        self.slots = sampling.n
-        self.prompt_tokens = len(prompt.token_ids)
-        self.max_output_tokens = sampling.max_tokens
+        self.demand = Demand(len(prompt.token_ids), sampling.max_tokens, sampling.n)
 
     async def start(self) -> AsyncGenerator[Chunk, None]:
         answers = [self._answer(index) for index in range(self._sampling.n)]

@@ -13,7 +13,7 @@ router = APIRouter(tags=["models"])
 
 @router.get("/v1/adapters")
 async def adapters(runtime: TheRuntime, context: TheContext) -> AdapterList:
-    """The caller's adapters: what each is, what its golden examples showed, whether it is served."""
+    """The caller's adapters: what each is, what its golden examples showed, if it is served."""
     entries = runtime.adapters.entries
     names = sorted(filter(context.tenant.may_use_adapter, entries))
     return AdapterList(data=[_body(name, entries[name]) for name in names])
