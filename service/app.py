@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 
 from fastapi import FastAPI
@@ -77,20 +77,29 @@ def create_app(
             status.phase = Phase.STOPPING
             await engine.stop()
 
+    app = _public_app(settings, metrics, Entrance(tenancy.keyring, tenancy.quotas), lifespan)
+    if start_engine is None:
+        from service.api.routes import openai as openai_routes
+
+        app.include_router(openai_routes.router, responses=ERROR_RESPONSES)
+    return app
+
+
+def _public_app(
+    settings: Settings,
+    metrics: Metrics,
+    entrance: Entrance,
+    lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]],
+) -> FastAPI:
     app: FastAPI = FastAPIOffline(
         title="llm-service", lifespan=lifespan, redoc_url=None, redirect_slashes=False
     )
-    entrance = Entrance(tenancy.keyring, tenancy.quotas)
     app.add_middleware(
         RequestScope, http=settings.http, gate=settings.gate, metrics=metrics, entrance=entrance
     )
     register_error_handlers(app)
     for module in (generate, classify, tokenize, adapters, health):
         app.include_router(module.router, responses=ERROR_RESPONSES)
-    if start_engine is None:
-        from service.api.routes import openai as openai_routes
-
-        app.include_router(openai_routes.router, responses=ERROR_RESPONSES)
     return app
 
 
