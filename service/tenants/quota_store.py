@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import limits.errors
-from limits.aio.storage import Storage
+from limits.aio.storage import RedisStorage, Storage
 from limits.storage import storage_from_string
 
 from service.errors import ConfigurationError, InvalidRequest, TooManyRequests, Unavailable
@@ -17,6 +17,9 @@ from service.tenants.tenant import Counted, Quota, Tenant
 _log = logging.getLogger(__name__)
 
 _REST_SECONDS = 1.0
+_AT_ONCE = 32
+"""Operations under way at one time, and so half the connections to Redis."""
+
 _KEY_PREFIX = "llm-service"
 _PERIODS = {60: "minute", 86_400: "day"}
 
@@ -59,6 +62,7 @@ class QuotaStore:
         self._observer = observer
         self._clock = clock
         self._opened: Storage | None = None
+        self._slots = asyncio.Semaphore(_AT_ONCE)
         self._rests_until = 0.0
         self._failing = False
 
@@ -100,6 +104,11 @@ class QuotaStore:
         """Take back what was counted and not used; a window that has ended does not matter."""
         await self._add({window: -amount for window, amount in amounts.items() if amount})
 
+    async def close(self) -> None:
+        """Close the connections."""
+        if isinstance(self._opened, RedisStorage):
+            await self._opened.bridge.get_connection().aclose()
+
     async def _add(self, amounts: Mapping[Window, int]) -> list[int] | None:
         """The counts after adding to each window; None if the store does not tell."""
         if not amounts:
@@ -107,7 +116,7 @@ class QuotaStore:
         if time.monotonic() < self._rests_until:
             return None
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with asyncio.timeout(self._timeout_s), self._slots:
                 self._opened = self._opened or self._open()
                 counts = await asyncio.gather(
                     *(

@@ -45,7 +45,7 @@ class Tenancy:
 
     @asynccontextmanager
     async def followed(self) -> AsyncIterator[None]:
-        """Follow the keys while the block runs."""
+        """Follow the keys while the block runs; the quota store is closed after it."""
         watch = asyncio.create_task(self.keyring.follow()) if self.keyring else None
         try:
             yield
@@ -53,3 +53,4 @@ class Tenancy:
             if watch is not None:
                 watch.cancel()
                 await asyncio.wait([watch])
+            await self.quotas.close()
