@@ -43,7 +43,13 @@ def serve(
         from service.engine.arguments import parse_engine_arguments
 
         if check:
+            from prometheus_client import CollectorRegistry
+
+            from service.telemetry.tenants import TenantMetrics
+            from service.tenants.tenancy import Tenancy
+
             parse_engine_arguments(settings)
+            Tenancy(settings, TenantMetrics(CollectorRegistry()))
             typer.echo(yaml.safe_dump(shown(settings), sort_keys=False), nl=False)
             return
         from service.serving import run

@@ -5,7 +5,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import limits.errors
 from limits.aio.storage import RedisStorage, Storage
@@ -107,7 +107,8 @@ class QuotaStore:
     async def close(self) -> None:
         """Close the connections."""
         if isinstance(self._opened, RedisStorage):
-            await self._opened.bridge.get_connection().aclose()
+            bridge: Any = self._opened.bridge  # whose base class does not declare it
+            await bridge.get_connection().aclose()
 
     async def _add(self, amounts: Mapping[Window, int]) -> list[int] | None:
         """The counts after adding to each window; None if the store does not tell."""

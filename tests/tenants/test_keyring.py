@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from service.errors import ConfigurationError
-from service.tenants import keyring
 from service.tenants.key import key_digest, new_key
 from service.tenants.keyring import MAX_BYTES, Keyring, build_keyring, read_keys
 from tests.tenants.keys import entry, key_of, sha256_of, write_keys
@@ -46,7 +45,7 @@ def test_the_comparison_takes_constant_time(
         return False
 
     ring = ring_of(write_keys(tmp_path / "k", entry("a")))
-    monkeypatch.setattr(keyring.hmac, "compare_digest", compare)
+    monkeypatch.setattr("service.tenants.keyring.hmac.compare_digest", compare)
     assert ring.tenant_of(key_of("a"), NOW) is None
     assert compared == [(key_digest(key_of("a")), key_digest(key_of("a")))]
 

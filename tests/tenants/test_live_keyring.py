@@ -10,6 +10,7 @@ import pytest
 
 from service.errors import ConfigurationError
 from service.tenants import live_keyring
+from service.tenants.keyring import read_keys
 from service.tenants.live_keyring import LiveKeyring
 from tests.live_service import eventually
 from tests.tenants.keys import entry, key_of, write_keys
@@ -87,7 +88,6 @@ async def test_a_failure_of_any_kind_does_not_end_the_watch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ring = LiveKeyring(write_keys(tmp_path / "k", entry("a")), Readings())
-    read = live_keyring.read_keys
     failures = 0
 
     def fail(path: Path) -> dict[str, bytes]:
@@ -98,7 +98,7 @@ async def test_a_failure_of_any_kind_does_not_end_the_watch(
     monkeypatch.setattr(live_keyring, "read_keys", fail)
     async with following(ring):
         await eventually(lambda: failures > 1)
-        monkeypatch.setattr(live_keyring, "read_keys", read)
+        monkeypatch.setattr(live_keyring, "read_keys", read_keys)
         write_keys(tmp_path / "k", entry("b"))
         await eventually(lambda: knows(ring, "b"))
 
