@@ -14,10 +14,10 @@ from typing import Any, TypeVar
 import httpx
 import uvicorn
 import uvloop
-from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
 from service.api.ops import create_ops_app
+from service.api.server import public_config
 from service.app import create_app
 from service.context import internal_context
 from service.engine.protocol import Engine, ModelInfo
@@ -61,8 +61,10 @@ class LiveService:
         self.app = create_app(
             self.settings, self.status, self.registry, self.start_engine, lambda: self.settings
         )
-        self._public = _Listener(self.app)
-        self._ops = _Listener(create_ops_app(self.status, self.registry))
+        self._public = _Listener(public_config(self.app, self.settings.http))
+        self.status.stop = self._public.stop
+        ops = create_ops_app(self.status, self.registry)
+        self._ops = _Listener(uvicorn.Config(ops, log_config=None, access_log=False))
         self.port, self.url, self.ops_url = self._public.port, self._public.url, self._ops.url
         self._thread = threading.Thread(target=self._run)
 
@@ -156,12 +158,14 @@ class _PromptServer(uvicorn.Server):
 class _Listener:
     """One app on a port that the system chose."""
 
-    def __init__(self, app: FastAPI) -> None:
-        config = uvicorn.Config(app, log_config=None, access_log=False, ws="none", lifespan="on")
+    def __init__(self, config: uvicorn.Config) -> None:
         self.server = _PromptServer(config)
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._socket.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
+
+    def stop(self) -> None:
+        self.server.should_exit = True
 
     async def serve(self) -> None:
         await self.server.serve(sockets=[self._socket])

@@ -1,6 +1,7 @@
 """vLLM's engine client with the gate in front of it."""
 
 import itertools
+from collections import Counter
 from collections.abc import AsyncGenerator
 from typing import Any
 
@@ -31,6 +32,8 @@ class GatedClient:
         self._observer = observer
         self._serial = itertools.count()
         self._salts = CacheSalts()
+        self.adapter_requests: Counter[int] = Counter()
+        """Requests that got their first token, by the adapter's engine id."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._engine, name)
@@ -49,7 +52,9 @@ class GatedClient:
         # The adapter's name in the engine holds its digest.
         salt = self._salts.salt(context.tenant, lora.lora_name if lora else "")
         prompt = {**prompt, "cache_salt": salt}
-        request = _Generation(self._engine, prompt, sampling_params, own_id, options)
+        request = _Generation(
+            self._engine, prompt, sampling_params, own_id, options, self.adapter_requests
+        )
         return gated(self._gate, self._observer, request)
 
     def encode(self, *_: Any, **__: Any) -> AsyncGenerator[Any, None]:
@@ -61,7 +66,13 @@ class _Generation:
     """One generation request to vLLM."""
 
     def __init__(
-        self, engine: AsyncLLM, prompt: Any, params: Any, request_id: str, options: dict[str, Any]
+        self,
+        engine: AsyncLLM,
+        prompt: Any,
+        params: Any,
+        request_id: str,
+        options: dict[str, Any],
+        adapter_requests: Counter[int],
     ) -> None:
         self._engine = engine
         self._arguments = (prompt, params, request_id)
@@ -69,6 +80,8 @@ class _Generation:
         tokens = len(prompt["prompt_token_ids"])
         room = engine.model_config.max_model_len - tokens
         self.demand = Demand(tokens, params.max_tokens or max(0, room), params.n)
+        self._adapter = options.get("lora_request")
+        self._adapter_requests = adapter_requests
 
     def start(self) -> AsyncGenerator[RequestOutput, None]:
         stream: AsyncGenerator[RequestOutput, None] = self._engine.generate(
@@ -77,6 +90,9 @@ class _Generation:
         return stream
 
     def progress(self, item: RequestOutput) -> Progress:
+        if self._adapter is not None:
+            self._adapter_requests[self._adapter.lora_int_id] += 1
+            self._adapter = None  # counted
         times = item.metrics
         return Progress(
             prompt_tokens=len(item.prompt_token_ids or ()),

@@ -153,7 +153,7 @@ def test_openais_client_understands_every_refusal(server: Server) -> None:
     def client(key: str) -> openai.OpenAI:
         return openai.OpenAI(base_url=f"{server.url}/v1", api_key=key, max_retries=0)
 
-    prompt = {"model": "tiny", "prompt": "Hello"}
+    prompt: dict[str, Any] = {"model": "tiny", "prompt": "Hello"}
     with client("sk-wrong") as stranger, pytest.raises(openai.AuthenticationError):
         stranger.completions.create(**prompt, max_tokens=2)
     with client(key_of("first")) as first:
