@@ -23,6 +23,7 @@ from service.runtime import Phase, Reload, Runtime, Status
 from service.settings import Settings
 from service.telemetry.adapters import AdapterMetrics
 from service.telemetry.metrics import Metrics
+from service.telemetry.requests import RequestTelemetry
 
 _log = logging.getLogger(__name__)
 
@@ -45,8 +46,8 @@ def create_app(
     Without `start_engine` the engine is vLLM, and OpenAI's routes are served too.
     `read_settings` reads the configuration again when the adapters are reloaded.
     """
-    metrics = Metrics(registry)
-    adapter_metrics = AdapterMetrics(registry)
+    metrics = Metrics(registry, settings.metrics, settings.slo)
+    telemetry = RequestTelemetry.of(settings, metrics)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -56,23 +57,25 @@ def create_app(
         try:
             with status.remembered():
                 await _warm_up(engine)
-                fleet = AdapterFleet(engine, settings.model.name, adapter_metrics)
+                fleet = AdapterFleet(engine, settings.model.name, AdapterMetrics(registry))
                 await fleet.apply(settings)
             app.state.runtime = Runtime(
                 settings, metrics, gate, engine, fleet.registry, QuestionCache(engine)
             )
             async with _adapters_followed(fleet, status, read_settings or (lambda: settings)):
+                metrics.lifecycle.built(engine.model)
                 status.phase = Phase.READY
                 _log.info("ready: %s, digest %s", engine.model.name, engine.model.digest)
                 yield
         finally:
             status.phase = Phase.STOPPING
             await engine.stop()
+            await asyncio.to_thread(telemetry.close)
 
     app: FastAPI = FastAPIOffline(
         title="llm-service", lifespan=lifespan, redoc_url=None, redirect_slashes=False
     )
-    app.add_middleware(RequestScope, http=settings.http, gate=settings.gate, metrics=metrics)
+    app.add_middleware(RequestScope, http=settings.http, gate=settings.gate, telemetry=telemetry)
     register_error_handlers(app)
     for module in (generate, classify, tokenize, adapters, health):
         app.include_router(module.router, responses=ERROR_RESPONSES)

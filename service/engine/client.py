@@ -40,6 +40,7 @@ class GatedClient:
     ) -> AsyncGenerator[RequestOutput, None]:
         """Stream a generation under a permit of the current request."""
         options |= {"priority": 0, "data_parallel_rank": None, "session_id": None}
+        options.pop("trace_headers", None)  # a stream has its own, once it starts
         own_id = f"{current_context().request_id}-{next(self._serial)}"
         request = _Generation(self._engine, prompt, sampling_params, own_id, options)
         return gated(self._gate, self._observer, request)
@@ -61,8 +62,9 @@ class _Generation:
         self.slots = params.n
 
     def start(self) -> AsyncGenerator[RequestOutput, None]:
+        trace = current_context().trace
         stream: AsyncGenerator[RequestOutput, None] = self._engine.generate(
-            *self._arguments, **self._options
+            *self._arguments, trace_headers=trace.headers if trace else None, **self._options
         )
         return stream
 

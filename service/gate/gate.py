@@ -12,9 +12,11 @@ from service.errors import DeadlineExceeded, QueueFull
 
 
 class GateObserver(Protocol):
-    """Who is told how full the gate is."""
+    """Who is told how full the gate is, and for whom; `change` is in requests that wait."""
 
-    def gate_changed(self, in_flight: int, queued: int) -> None: ...
+    def gate_changed(self, in_flight: int) -> None: ...
+
+    def queue_changed(self, tenant: str, change: int) -> None: ...
 
 
 class Permit:
@@ -35,6 +37,7 @@ class Permit:
 class _Ticket:
     granted: asyncio.Future[None]
     slots: int
+    tenant: str
 
 
 class Gate:
@@ -86,9 +89,9 @@ class Gate:
         self._tell()
 
     async def _wait(self, context: RequestContext, slots: int) -> Permit:
-        ticket = _Ticket(asyncio.get_running_loop().create_future(), slots)
+        ticket = _Ticket(asyncio.get_running_loop().create_future(), slots, context.tenant.name)
         self._waiting.append(ticket)
-        self._tell()
+        self._observer.queue_changed(ticket.tenant, 1)
         started = time.monotonic()
         try:
             async with asyncio.timeout(context.remaining()):
@@ -99,6 +102,7 @@ class Gate:
             else:
                 with suppress(ValueError):  # passed over since it was cancelled
                     self._waiting.remove(ticket)
+                    self._observer.queue_changed(ticket.tenant, -1)
                 self._dispatch()
                 self._tell()
             if isinstance(error, TimeoutError):
@@ -117,10 +121,11 @@ class Gate:
     def _dispatch(self) -> None:
         while self._waiting and self.in_flight + self._waiting[0].slots <= self.capacity:
             ticket = self._waiting.popleft()
+            self._observer.queue_changed(ticket.tenant, -1)
             if ticket.granted.cancelled():  # its task has yet to run and leave
                 continue
             self.in_flight += ticket.slots
             ticket.granted.set_result(None)
 
     def _tell(self) -> None:
-        self._observer.gate_changed(self.in_flight, len(self._waiting))
+        self._observer.gate_changed(self.in_flight)

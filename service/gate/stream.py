@@ -6,7 +6,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from service.context import RequestContext, current_context
+from service.context import RequestContext, StreamTrace, current_context
 from service.errors import DeadlineExceeded, ServiceError
 from service.gate.deadline import DeadlineTimer
 from service.gate.gate import Gate
@@ -67,12 +67,15 @@ async def _run(
     gate: Gate, observer: StreamObserver, request: EngineRequest[Item], context: RequestContext
 ) -> AsyncGenerator[Item, None]:
     asked = time.monotonic()
+    trace = context.trace.stream() if context.trace else None
+    meter = _Meter(context, observer, trace)
     try:
         permit = await gate.acquire(context, request.slots)
         observer.queued_for(context, time.monotonic() - asked)
-        meter = _Meter(context, observer)
         deadline = DeadlineTimer(context.remaining())
         try:
+            if trace:
+                trace.granted()
             async with aclosing(request.start()) as engine_stream:
                 while True:
                     item = await deadline.wait(anext(engine_stream))
@@ -98,26 +101,34 @@ async def _run(
             context.failure = known
             raise known from error
         raise
+    finally:
+        if trace:
+            trace.ended(meter.prompt, meter.cached, meter.completion)
 
 
 class _Meter:
-    """Counts one engine stream and tells the observer."""
+    """Counts one engine stream and tells the observer, and its trace if it has one."""
 
-    def __init__(self, context: RequestContext, observer: StreamObserver) -> None:
+    def __init__(
+        self, context: RequestContext, observer: StreamObserver, trace: StreamTrace | None
+    ) -> None:
         self._context = context
         self._observer = observer
-        self._prompt = self._cached = self._completion = 0
+        self._trace = trace
+        self.prompt = self.cached = self.completion = 0
         self._last: float | None = None
 
     def add(self, step: Progress) -> None:
         now = time.monotonic()
-        self._prompt, self._cached = step.prompt_tokens, step.cached_tokens
-        self._completion += step.new_tokens
+        self.prompt, self.cached = step.prompt_tokens, step.cached_tokens
+        self.completion += step.new_tokens
         if self._last is None:
             self._observer.first_token(self._context, now - self._context.arrival)
+            if self._trace:
+                self._trace.first_item()
         elif step.new_tokens:
             self._observer.tokens_after(self._context, now - self._last, step.new_tokens)
         self._last = now
 
     def close(self) -> None:
-        self._observer.used(self._context, self._prompt, self._cached, self._completion)
+        self._observer.used(self._context, self.prompt, self.cached, self.completion)

@@ -1,0 +1,73 @@
+"""Prometheus series of the gate and of those who stand before it."""
+
+import time
+
+from prometheus_client import CollectorRegistry
+
+from service.telemetry.labels import BoundedNames, RequestLabels
+from service.telemetry.series import SeriesFactory
+
+_MAX_REASONS = 32
+
+
+class GateMetrics:
+    """Follows what runs, what waits and what is refused; implements `gate.GateObserver`."""
+
+    def __init__(self, registry: CollectorRegistry, labels: RequestLabels) -> None:
+        make = SeriesFactory(registry)
+        self._labels = labels
+        self._reasons = BoundedNames(_MAX_REASONS)
+        text = "Sequences that hold a permit for the engine."
+        self._in_flight = make.gauge("requests_in_flight", text)
+        text = "Requests that wait for a permit."
+        self._queued = make.gauge("requests_queued", text, "tenant")
+        text = "Sequences that the gate lets into the engine at once."
+        self._limit = make.gauge("gate_limit", text)
+        text = "Requests that were refused, by the error's code."
+        self._refusals = make.counter("refusals_total", text, "reason", "tenant")
+        text = "Quotas that could not be read or written."
+        self._store_errors = make.counter("quota_store_errors_total", text)[()]
+        text = (
+            "Seconds since the engine last brought anything, while something runs in it; 0 while "
+            "nothing does."
+        )
+        make.gauge("engine_progress_age_seconds", text).set_function(self.progress_age)
+        text = "1 while the watchdog holds the engine for stalled."
+        self._stalled = make.gauge("engine_stalled", text)
+        self._running = 0
+        self._progressed = time.monotonic()
+
+    def gate_changed(self, in_flight: int) -> None:
+        """So many sequences hold a permit."""
+        if not self._running:
+            self.progressed()
+        self._running = in_flight
+        self._in_flight.set(in_flight)
+
+    def queue_changed(self, tenant: str, change: int) -> None:
+        """So many more (or fewer) of the tenant's requests wait."""
+        self._queued.labels(self._labels.tenant(tenant)).inc(change)
+
+    def limit_changed(self, slots: int) -> None:
+        """The gate lets so many sequences into the engine."""
+        self._limit.set(slots)
+
+    def refused(self, reason: str, tenant: str) -> None:
+        """A request was refused; the reasons are the errors' codes."""
+        self._refusals[self._reasons(reason), self._labels.tenant(tenant)].inc()
+
+    def quota_store_failed(self) -> None:
+        """The store of the quotas did not answer."""
+        self._store_errors.inc()
+
+    def progressed(self) -> None:
+        """The engine brought something."""
+        self._progressed = time.monotonic()
+
+    def progress_age(self) -> float:
+        """Seconds without anything from an engine in which something runs."""
+        return time.monotonic() - self._progressed if self._running else 0.0
+
+    def engine_stalled(self, stalled: bool) -> None:
+        """The watchdog's word on the engine."""
+        self._stalled.set(stalled)
