@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import cache
 from typing import Any
 
 import pytest
@@ -37,6 +38,7 @@ for tenant in (context.tenant, ANONYMOUS):
 """
 
 
+@cache
 def lines_of(level: str = "info", form: str = "json") -> str:
     """The standard error of a process that logs as the service and its libraries do."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("VLLM_")}
@@ -94,5 +96,4 @@ def test_the_console_form_is_text() -> None:
     line = next(line for line in lines_of(form="console").splitlines() if "ready: m" in line)
     assert "[info" in line
     assert "[service.app]" in line
-    with pytest.raises(ValueError, match="Expecting value"):
-        json.loads(line)
+    assert not line.startswith("{")
