@@ -17,13 +17,16 @@ from service.api.routes import adapters, classify, generate, health, tokenize
 from service.classification.question_cache import QuestionCache
 from service.confidence import TOP_LOGPROBS
 from service.context import internal_request
+from service.drain import Drain
 from service.engine.protocol import Engine, Sampling, Structure
 from service.gate.gate import Gate
+from service.open_requests import OpenRequests
 from service.runtime import Phase, Reload, Runtime, Status
 from service.settings import Settings
 from service.telemetry.adapters import AdapterMetrics
 from service.telemetry.metrics import Metrics
 from service.telemetry.requests import RequestTelemetry
+from service.watchdog import Watchdog
 
 _log = logging.getLogger(__name__)
 
@@ -48,10 +51,11 @@ def create_app(
     """
     metrics = Metrics(registry, settings.metrics, settings.slo)
     telemetry = RequestTelemetry.of(settings, metrics)
+    requests = OpenRequests()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        gate = Gate(settings.gate.max_in_flight or 1, settings.gate.max_queued, metrics)
+        gate = Gate(settings.gate, metrics)
         with status.remembered():
             engine = await (start_engine or _start_vllm(app))(settings, gate, metrics)
         try:
@@ -60,10 +64,16 @@ def create_app(
                 fleet = AdapterFleet(engine, settings.model.name, AdapterMetrics(registry))
                 await fleet.apply(settings)
             app.state.runtime = Runtime(
-                settings, metrics, gate, engine, fleet.registry, QuestionCache(engine)
+                settings, status, metrics, gate, engine, fleet.registry, QuestionCache(engine)
             )
-            async with _adapters_followed(fleet, status, read_settings or (lambda: settings)):
-                metrics.lifecycle.built(engine.model)
+            async with (
+                _adapters_followed(fleet, status, read_settings or (lambda: settings)),
+                _watched(Watchdog(engine, gate, status, settings.watchdog)),
+                _drainable(
+                    Drain(status, requests, gate, settings.drain, metrics.lifecycle), status
+                ),
+            ):
+                metrics.follow(engine, lambda: status.stalled)
                 status.phase = Phase.READY
                 _log.info("ready: %s, digest %s", engine.model.name, engine.model.digest)
                 yield
@@ -75,15 +85,21 @@ def create_app(
     app: FastAPI = FastAPIOffline(
         title="llm-service", lifespan=lifespan, redoc_url=None, redirect_slashes=False
     )
-    app.add_middleware(RequestScope, http=settings.http, gate=settings.gate, telemetry=telemetry)
+    app.add_middleware(
+        RequestScope, http=settings.http, gate=settings.gate, telemetry=telemetry, requests=requests
+    )
     register_error_handlers(app)
+    _include_routes(app, openai=start_engine is None)
+    return app
+
+
+def _include_routes(app: FastAPI, *, openai: bool) -> None:
     for module in (generate, classify, tokenize, adapters, health):
         app.include_router(module.router, responses=ERROR_RESPONSES)
-    if start_engine is None:
+    if openai:
         from service.api.routes import openai as openai_routes
 
         app.include_router(openai_routes.router, responses=ERROR_RESPONSES)
-    return app
 
 
 def _start_vllm(app: FastAPI) -> EngineStart:
@@ -109,6 +125,32 @@ async def _adapters_followed(
         status.reload = None
         watch.cancel()
         await asyncio.wait([watch])
+
+
+@asynccontextmanager
+async def _watched(watchdog: Watchdog) -> AsyncIterator[None]:
+    """Watch the engine while the service is ready."""
+    watch = asyncio.create_task(watchdog.run())
+    try:
+        yield
+    finally:
+        watch.cancel()
+        await asyncio.wait([watch])
+
+
+@asynccontextmanager
+async def _drainable(drain: Drain, status: Status) -> AsyncIterator[None]:
+    """Let signals and the operations port begin the drain while the service is ready."""
+    loop = asyncio.get_running_loop()
+
+    def start(lame_duck: bool) -> None:
+        loop.call_soon_threadsafe(partial(drain.start, lame_duck=lame_duck))
+
+    status.drain = start
+    try:
+        yield
+    finally:
+        status.drain = None
 
 
 async def _warm_up(engine: Engine) -> None:

@@ -21,8 +21,11 @@ class StreamTrace(Protocol):
     def first_item(self) -> None:
         """The engine answered."""
 
-    def ended(self, prompt: int, cached: int, completion: int) -> None:
-        """It ended, having used these tokens."""
+    def used(self, prompt: int, cached: int, completion: int) -> None:
+        """It used these tokens of the engine."""
+
+    def ended(self) -> None:
+        """It ended, in the engine or waiting."""
 
 
 class RequestTrace(Protocol):

@@ -10,10 +10,18 @@ from contextlib import suppress
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.api.connection import MAX_HEAD_BYTES
 from service.api.errors import error_response
 from service.context import RequestContext, enter_context
-from service.errors import InvalidRequest, PayloadTooLarge, RequestTimeout, ServiceError
+from service.errors import (
+    HeadersTooLarge,
+    InvalidRequest,
+    PayloadTooLarge,
+    RequestTimeout,
+    ServiceError,
+)
 from service.limits.quote import quote
+from service.open_requests import OpenRequests
 from service.settings import GateSettings, HttpSettings
 from service.telemetry.requests import RequestTelemetry
 
@@ -24,6 +32,7 @@ _ID_HEADER = "x-request-id"
 _TRACE_HEADER = "traceresponse"
 _TIMEOUT_HEADER = "x-request-timeout-ms"
 _LINGER_SECONDS = 2.0
+_UNREAD_SECONDS = 5.0
 
 
 class RequestScope:
@@ -31,13 +40,20 @@ class RequestScope:
 
     Reads the body whole, within its limits, before the route runs; cancels the route when the
     client disconnects, streamed or not, also while it waits at the gate; closes the engine streams
-    that the route left open; tells `telemetry` of the request once.
+    that the route left open; tells `telemetry` of the request once. Ends what does not read its answer: a little
+    after its deadline. While the service drains, refuses and asks connections to close.
     """
 
     def __init__(
-        self, app: ASGIApp, http: HttpSettings, gate: GateSettings, telemetry: RequestTelemetry
+        self,
+        app: ASGIApp,
+        http: HttpSettings,
+        gate: GateSettings,
+        telemetry: RequestTelemetry,
+        requests: OpenRequests,
     ) -> None:
         self._app = app
+        self._requests = requests
         self._http = http
         self._gate = gate
         self._telemetry = telemetry
@@ -51,6 +67,18 @@ class RequestScope:
         enter_context(context)
         self._telemetry.arrived(context, scope["method"], headers)
         answer = _Answer(send, context)
+        answer.close_connection = self._requests.closing
+        with self._requests.one():
+            await self._answer(scope, headers, context, receive, answer)
+
+    async def _answer(
+        self,
+        scope: Scope,
+        headers: Headers,
+        context: RequestContext,
+        receive: Receive,
+        answer: "_Answer",
+    ) -> None:
         outcome = "cancelled"
         try:
             await self._serve(scope, headers, context, receive, answer)
@@ -78,6 +106,8 @@ class RequestScope:
         answer: "_Answer",
     ) -> None:
         try:
+            self._requests.check()
+            _check_head(headers)
             if (timeout := headers.get(_TIMEOUT_HEADER)) is not None:
                 context.set_timeout(_timeout_ms(timeout))
             body = await self._read_body(headers, receive)
@@ -86,7 +116,7 @@ class RequestScope:
             await _refuse(error, scope, receive, answer)
             return
         try:
-            await _until_disconnect(self._app, scope, body, receive, answer)
+            await _until_disconnect(self._app, scope, body, receive, answer, context)
         except _ClientGone:
             raise
         except Exception:
@@ -176,17 +206,28 @@ async def _refuse(error: ServiceError, scope: Scope, receive: Receive, answer: _
 
 
 async def _until_disconnect(
-    app: ASGIApp, scope: Scope, body: bytes, receive: Receive, answer: _Answer
+    app: ASGIApp,
+    scope: Scope,
+    body: bytes,
+    receive: Receive,
+    answer: _Answer,
+    context: RequestContext,
 ) -> None:
-    """Run the app on a body that was read, and cancel it when the client goes away."""
+    """Run the app on a body that was read, and cancel it when the client goes away.
+
+    A client that does not read its answer counts as gone some seconds after the deadline.
+    """
     task = asyncio.current_task()
     assert task is not None
     gone = False
 
     async def watch() -> None:
         nonlocal gone
-        while (await receive())["type"] != "http.disconnect":
-            pass
+        while time.monotonic() < context.deadline + _UNREAD_SECONDS:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_UNREAD_SECONDS):  # the route may move the deadline
+                    if (await receive())["type"] == "http.disconnect":
+                        break
         if not answer.complete:
             gone = True
             task.cancel()
@@ -209,6 +250,12 @@ async def _until_disconnect(
         raise _ClientGone from None
     finally:
         watcher.cancel()
+
+
+def _check_head(headers: Headers) -> None:
+    size = sum(len(name) + len(value) for name, value in headers.raw)
+    if size > MAX_HEAD_BYTES:
+        raise HeadersTooLarge(f"headers: at most {MAX_HEAD_BYTES} bytes, got {size}")
 
 
 def _timeout_ms(value: str) -> int:

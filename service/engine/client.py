@@ -13,6 +13,7 @@ from service.context import current_context
 from service.errors import EngineDead, InvalidRequest, ServiceError
 from service.gate.gate import Gate
 from service.gate.stream import Progress, StreamObserver, gated
+from service.gate.ticket import Demand
 
 
 class GatedClient:
@@ -32,8 +33,7 @@ class GatedClient:
         return getattr(self._engine, name)
 
     def check_admission(self, n: int = 1, request_id: str | None = None) -> None:
-        """Refuse before a streamed answer has begun."""
-        self._gate.check_room()
+        """Nothing to refuse yet: the gate does, before the first token, knowing the prompt."""
 
     def generate(
         self, prompt: Any, sampling_params: Any, request_id: str, **options: Any
@@ -59,7 +59,9 @@ class _Generation:
         self._engine = engine
         self._arguments = (prompt, params, request_id)
         self._options = options
-        self.slots = params.n
+        tokens = len(prompt["prompt_token_ids"])
+        room = engine.model_config.max_model_len - tokens
+        self.demand = Demand(tokens, params.max_tokens or max(0, room), params.n)
 
     def start(self) -> AsyncGenerator[RequestOutput, None]:
         trace = current_context().trace
@@ -69,10 +71,12 @@ class _Generation:
         return stream
 
     def progress(self, item: RequestOutput) -> Progress:
+        times = item.metrics
         return Progress(
             prompt_tokens=len(item.prompt_token_ids or ()),
             cached_tokens=item.num_cached_tokens or 0,
             new_tokens=sum(len(output.token_ids) for output in item.outputs),
+            engine_wait=max(0.0, times.scheduled_ts - times.queued_ts) if times else None,
         )
 
     def explain(self, error: Exception) -> ServiceError | None:

@@ -7,26 +7,32 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from service.context import RequestContext, StreamTrace, current_context
-from service.errors import DeadlineExceeded, ServiceError
-from service.gate.deadline import DeadlineTimer
+from service.errors import ServiceError
 from service.gate.gate import Gate
+from service.gate.permit import Permit
+from service.gate.ticket import Demand
 
 Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What a stream knows after an item: its prompt's tokens and the item's new tokens."""
+    """What a stream knows after an item: its prompt's tokens and the item's new tokens.
+
+    `engine_wait` is how long the engine held the request before its first step, in seconds, where
+    it says so.
+    """
 
     prompt_tokens: int
     cached_tokens: int
     new_tokens: int
+    engine_wait: float | None = None
 
 
 class EngineRequest(Protocol[Item]):
     """One request to an engine, not yet made."""
 
-    slots: int
+    demand: Demand
 
     def start(self) -> AsyncGenerator[Item, None]: ...
 
@@ -54,8 +60,8 @@ def gated(
     """Run an engine request under a permit, as part of the current HTTP request.
 
     The permit goes back when the stream ends, fails, is closed or cancelled, after the engine's
-    stream was closed (which aborts the engine's request). The stream raises QueueFull, and
-    DeadlineExceeded whether it waits or runs. The context's scope closes what its user leaves open.
+    stream was closed (which aborts the engine's request). The stream raises what the gate refuses
+    it or ends it with, waiting or running. The context's scope closes what its user leaves open.
     """
     context = current_context()
     stream = _run(gate, observer, request, context)
@@ -68,31 +74,23 @@ async def _run(
 ) -> AsyncGenerator[Item, None]:
     asked = time.monotonic()
     trace = context.trace.stream() if context.trace else None
-    meter = _Meter(context, observer, trace)
     try:
-        permit = await gate.acquire(context, request.slots)
+        permit = await gate.acquire(context, request.demand)
         observer.queued_for(context, time.monotonic() - asked)
-        deadline = DeadlineTimer(context.remaining())
+        meter = _Meter(context, observer, permit, trace)
         try:
             if trace:
                 trace.granted()
             async with aclosing(request.start()) as engine_stream:
                 while True:
-                    item = await deadline.wait(anext(engine_stream))
+                    item = await permit.wait(anext(engine_stream))
                     meter.add(request.progress(item))
                     yield item
         except StopAsyncIteration:
             return
         finally:
-            deadline.close()
             meter.close()
             permit.release()
-    except TimeoutError:
-        context.failure = DeadlineExceeded(
-            f"The deadline passed {context.elapsed():.1f} s after the request arrived, "
-            "before the answer was complete."
-        )
-        raise context.failure from None
     except ServiceError as error:
         context.failure = error
         raise
@@ -103,25 +101,34 @@ async def _run(
         raise
     finally:
         if trace:
-            trace.ended(meter.prompt, meter.cached, meter.completion)
+            trace.ended()
 
 
 class _Meter:
-    """Counts one engine stream and tells the observer, and its trace if it has one."""
+    """Counts one engine stream; charges its permit, tells the observer and its trace."""
 
     def __init__(
-        self, context: RequestContext, observer: StreamObserver, trace: StreamTrace | None
+        self,
+        context: RequestContext,
+        observer: StreamObserver,
+        permit: Permit,
+        trace: StreamTrace | None,
     ) -> None:
         self._context = context
         self._observer = observer
+        self._permit = permit
         self._trace = trace
-        self.prompt = self.cached = self.completion = 0
+        self._prompt = self._cached = self._completion = 0
         self._last: float | None = None
 
     def add(self, step: Progress) -> None:
         now = time.monotonic()
-        self.prompt, self.cached = step.prompt_tokens, step.cached_tokens
-        self.completion += step.new_tokens
+        self._prompt, self._cached = step.prompt_tokens, step.cached_tokens
+        self._completion += step.new_tokens
+        first = self._last is None
+        self._permit.charge(
+            self._prompt, self._cached, self._completion, step.engine_wait if first else None
+        )
         if self._last is None:
             self._observer.first_token(self._context, now - self._context.arrival)
             if self._trace:
@@ -131,4 +138,6 @@ class _Meter:
         self._last = now
 
     def close(self) -> None:
-        self._observer.used(self._context, self.prompt, self.cached, self.completion)
+        self._observer.used(self._context, self._prompt, self._cached, self._completion)
+        if self._trace:
+            self._trace.used(self._prompt, self._cached, self._completion)

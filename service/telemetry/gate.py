@@ -1,7 +1,5 @@
 """Prometheus series of the gate and of those who stand before it."""
 
-import time
-
 from prometheus_client import CollectorRegistry
 
 from service.telemetry.labels import BoundedNames, RequestLabels
@@ -27,30 +25,15 @@ class GateMetrics:
         self._refusals = make.counter("refusals_total", text, "reason", "tenant")
         text = "Quotas that could not be read or written."
         self._store_errors = make.counter("quota_store_errors_total", text)[()]
-        text = (
-            "Seconds since the engine last brought anything, while something runs in it; 0 while "
-            "nothing does."
-        )
-        make.gauge("engine_progress_age_seconds", text).set_function(self.progress_age)
-        text = "1 while the watchdog holds the engine for stalled."
-        self._stalled = make.gauge("engine_stalled", text)
-        self._running = 0
-        self._progressed = time.monotonic()
 
-    def gate_changed(self, in_flight: int) -> None:
-        """So many sequences hold a permit."""
-        if not self._running:
-            self.progressed()
-        self._running = in_flight
+    def gate_changed(self, in_flight: int, limit: int) -> None:
+        """So many sequences hold a permit, and so many may."""
         self._in_flight.set(in_flight)
+        self._limit.set(limit)
 
     def queue_changed(self, tenant: str, change: int) -> None:
         """So many more (or fewer) of the tenant's requests wait."""
         self._queued.labels(self._labels.tenant(tenant)).inc(change)
-
-    def limit_changed(self, slots: int) -> None:
-        """The gate lets so many sequences into the engine."""
-        self._limit.set(slots)
 
     def refused(self, reason: str, tenant: str) -> None:
         """A request was refused; the reasons are the errors' codes."""
@@ -59,15 +42,3 @@ class GateMetrics:
     def quota_store_failed(self) -> None:
         """The store of the quotas did not answer."""
         self._store_errors.inc()
-
-    def progressed(self) -> None:
-        """The engine brought something."""
-        self._progressed = time.monotonic()
-
-    def progress_age(self) -> float:
-        """Seconds without anything from an engine in which something runs."""
-        return time.monotonic() - self._progressed if self._running else 0.0
-
-    def engine_stalled(self, stalled: bool) -> None:
-        """The watchdog's word on the engine."""
-        self._stalled.set(stalled)

@@ -1,10 +1,14 @@
 """The service's own Prometheus series, beside vLLM's `vllm:*` in the same registry."""
 
+from collections.abc import Callable
+
 from prometheus_client import CollectorRegistry
 
 from service.context import RequestContext
+from service.engine.protocol import Engine
 from service.settings import MetricsSettings, SloSettings
 from service.telemetry.classification import ClassificationMetrics
+from service.telemetry.engine import EngineMetrics
 from service.telemetry.gate import GateMetrics
 from service.telemetry.labels import RequestLabels
 from service.telemetry.lifecycle import LifecycleMetrics
@@ -35,6 +39,7 @@ class Metrics:
         self._objectives = Objectives(slo or SloSettings())
         self.classification = ClassificationMetrics(registry)
         self.gate = GateMetrics(registry, self._labels)
+        self.engine = EngineMetrics(registry)
         self.lifecycle = LifecycleMetrics(registry)
         text = "Requests by how they ended."
         self._requests = make.counter("requests_total", text, *KEY, "outcome")
@@ -59,9 +64,15 @@ class Metrics:
         text = "Time an engine request waited for its permit."
         self._waited = make.seconds("queue_time", text, (0.001, *LATENCY), *KEY)
 
-    def gate_changed(self, in_flight: int) -> None:
+    def follow(self, engine: Engine, stalled: Callable[[], bool]) -> None:
+        """The service is up, with this engine and what the watchdog says of it."""
+        self.engine.follow(lambda: engine.last_step, stalled)
+        self.lifecycle.built(engine.model)
+
+    def gate_changed(self, in_flight: int, limit: int) -> None:
         """Follow the gate's occupation."""
-        self.gate.gate_changed(in_flight)
+        self.gate.gate_changed(in_flight, limit)
+        self.engine.gate_changed(in_flight)
 
     def queue_changed(self, tenant: str, change: int) -> None:
         """Follow who waits at the gate."""
@@ -73,14 +84,12 @@ class Metrics:
 
     def first_token(self, context: RequestContext, seconds: float) -> None:
         """An engine stream brought its first item; the request counts its first one only."""
-        self.gate.progressed()
         if context.first_token_seconds is None:
             context.first_token_seconds = seconds
             self._first[self._labels.of(context)].observe(seconds, _exemplar(context))
 
     def tokens_after(self, context: RequestContext, seconds: float, tokens: int) -> None:
         """`tokens` came `seconds` after the ones before."""
-        self.gate.progressed()
         context.decode_seconds += seconds
         context.decode_tokens += tokens
         latency = self._between[self._labels.of(context)]

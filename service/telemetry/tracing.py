@@ -134,16 +134,18 @@ class StreamSpan:
     def first_item(self) -> None:
         self._first = self._first or time.time_ns()
 
-    def ended(self, prompt: int, cached: int, completion: int) -> None:
+    def used(self, prompt: int, cached: int, completion: int) -> None:
+        self._span.set_attribute("gen_ai.usage.input_tokens", prompt)
+        self._span.set_attribute("gen_ai.usage.cache_read.input_tokens", cached)
+        self._span.set_attribute("gen_ai.usage.output_tokens", completion)
+
+    def ended(self) -> None:
         now = time.time_ns()
         self._part("inference.queue", self._asked, self._granted or now)
         if self._granted:
             self._part("inference.prefill", self._granted, self._first or now)
         if self._first:
             self._part("inference.decode", self._first, now)
-        self._span.set_attribute("gen_ai.usage.input_tokens", prompt)
-        self._span.set_attribute("gen_ai.usage.cache_read.input_tokens", cached)
-        self._span.set_attribute("gen_ai.usage.output_tokens", completion)
         self._span.end(now)
 
     def _part(self, name: str, start: int, end: int) -> None:

@@ -9,7 +9,7 @@ from tests.architecture.source import imports, modules
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("service.errors",),
     ("service.settings", "service.engine.protocol", "service.tenants"),
-    ("service.context", "service.limits", "service.model"),
+    ("service.context", "service.limits", "service.model", "service.open_requests"),
     ("service.gate", "service.telemetry"),
     ("service.confidence", "service.adapters"),
     ("service.engine",),
@@ -20,6 +20,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("service.adapters.fleet",),
     ("service.telemetry.adapters",),
     ("service.runtime",),
+    ("service.drain", "service.watchdog"),
     ("service.api",),
     ("service.app",),
     ("service.serving",),

@@ -8,7 +8,7 @@ class Occupation:
         self.in_flight = self.queued = 0
         self.most_in_flight = self.most_queued = 0
 
-    def gate_changed(self, in_flight: int) -> None:
+    def gate_changed(self, in_flight: int, limit: int) -> None:
         self.in_flight = in_flight
         self.most_in_flight = max(self.most_in_flight, in_flight)
 

@@ -54,19 +54,21 @@ def test_refusals_are_counted_by_the_errors_code(failure: ServiceError, reason: 
 
 def test_the_engines_age_grows_only_while_something_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
-    monkeypatch.setattr("service.telemetry.gate.time.monotonic", lambda: now)
+    monkeypatch.setattr("service.telemetry.engine.time.monotonic", lambda: now)
     watched = Watched()
+    last_step = now
+    watched.metrics.engine.follow(lambda: last_step, lambda: False)
     now += 50
     assert watched.value("engine_progress_age_seconds") == 0
-    watched.metrics.gate_changed(1)
+    watched.metrics.gate_changed(1, 4)
     now += 3
     assert watched.value("engine_progress_age_seconds") == 3
-    watched.metrics.gate_changed(2)
+    watched.metrics.gate_changed(2, 4)
     assert watched.value("engine_progress_age_seconds") == 3
-    watched.metrics.tokens_after(ended_request(), 0.1, 1)
+    last_step = now
     now += 1
     assert watched.value("engine_progress_age_seconds") == 1
-    watched.metrics.gate_changed(0)
+    watched.metrics.gate_changed(0, 4)
     assert watched.value("engine_progress_age_seconds") == 0
 
 
@@ -85,8 +87,8 @@ def test_a_drain_is_timed_and_its_time_kept(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_the_watchdog_the_limit_and_the_store_are_shown() -> None:
     watched = Watched()
-    watched.metrics.gate.engine_stalled(True)
-    watched.metrics.gate.limit_changed(12)
+    watched.metrics.engine.follow(lambda: 0.0, lambda: True)
+    watched.metrics.gate_changed(0, 12)
     watched.metrics.gate.quota_store_failed()
     assert watched.value("engine_stalled") == 1
     assert watched.value("gate_limit") == 12
