@@ -40,8 +40,9 @@ class RequestScope:
 
     Reads the body whole, within its limits, before the route runs; cancels the route when the
     client disconnects, streamed or not, also while it waits at the gate; closes the engine streams
-    that the route left open; tells `telemetry` of the request once. Ends what does not read its answer: a little
-    after its deadline. While the service drains, refuses and asks connections to close.
+    that the route left open; tells `telemetry` of the request once. Ends what does not read its
+    answer: a little after its deadline. While the service drains, refuses and asks connections to
+    close.
     """
 
     def __init__(

@@ -23,8 +23,6 @@ class GateMetrics:
         self._limit = make.gauge("gate_limit", text)
         text = "Requests that were refused, by the error's code."
         self._refusals = make.counter("refusals_total", text, "reason", "tenant")
-        text = "Quotas that could not be read or written."
-        self._store_errors = make.counter("quota_store_errors_total", text)[()]
 
     def gate_changed(self, in_flight: int, limit: int) -> None:
         """So many sequences hold a permit, and so many may."""
@@ -38,7 +36,3 @@ class GateMetrics:
     def refused(self, reason: str, tenant: str) -> None:
         """A request was refused; the reasons are the errors' codes."""
         self._refusals[self._reasons(reason), self._labels.tenant(tenant)].inc()
-
-    def quota_store_failed(self) -> None:
-        """The store of the quotas did not answer."""
-        self._store_errors.inc()

@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 from service.settings import MetricsSettings
 from service.telemetry.adapters import AdapterMetrics
 from service.telemetry.metrics import Metrics
+from service.telemetry.tenants import TenantMetrics
 
 PAGE = Path(__file__).parents[2] / "docs/metrics.md"
 
@@ -37,8 +38,8 @@ LABELS = {
     "model": "the served name of the base model or of an adapter, else `none`",
     "objective": "`availability`, `ttft`, `tpot`, `e2e`",
     "outcome": "`ok`, `invalid`, `refused`, `deadline`, `cancelled`, `error`; of reloads `ok` and "
-    "`failed`",
-    "reason": "the error's code, of at most 32",
+    "`failed`, of keys `accepted` and `refused`",
+    "reason": "the error's code, of at most 32; of the quota store `timeout` and `error`",
     "route": "a route's template, `unmatched`, or `internal` for the service's own requests",
     "state": "`serving`, `quarantined`",
     "tenant": "a tenant's name, of the first `metrics.max_tenants`, else `other`",
@@ -60,6 +61,7 @@ def catalogue() -> list[Series]:
     registry = CollectorRegistry()
     Metrics(registry)
     AdapterMetrics(registry)
+    TenantMetrics(registry)
     return sorted(_declared(registry))
 
 

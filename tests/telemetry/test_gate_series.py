@@ -85,14 +85,12 @@ def test_a_drain_is_timed_and_its_time_kept(monkeypatch: pytest.MonkeyPatch) -> 
     assert (watched.value("draining"), watched.value("drain_seconds")) == (0, 4)
 
 
-def test_the_watchdog_the_limit_and_the_store_are_shown() -> None:
+def test_the_watchdogs_word_and_the_limit_are_shown() -> None:
     watched = Watched()
     watched.metrics.engine.follow(lambda: 0.0, lambda: True)
     watched.metrics.gate_changed(0, 12)
-    watched.metrics.gate.quota_store_failed()
     assert watched.value("engine_stalled") == 1
     assert watched.value("gate_limit") == 12
-    assert watched.value("quota_store_errors_total") == 1
 
 
 async def test_a_full_server_is_seen_as_refusals_and_missed_availability() -> None:
