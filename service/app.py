@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 
 from fastapi import FastAPI
@@ -66,12 +66,11 @@ def create_app(
             app.state.runtime = Runtime(
                 settings, status, metrics, gate, engine, fleet.registry, QuestionCache(engine)
             )
+            drain = Drain(status, requests, gate, settings.drain, metrics.lifecycle)
             async with (
                 _adapters_followed(fleet, status, read_settings or (lambda: settings)),
                 _watched(Watchdog(engine, gate, status, settings.watchdog)),
-                _drainable(
-                    Drain(status, requests, gate, settings.drain, metrics.lifecycle), status
-                ),
+                _drainable(drain, status),
             ):
                 metrics.follow(engine, lambda: status.stalled)
                 status.phase = Phase.READY
@@ -82,6 +81,20 @@ def create_app(
             await engine.stop()
             await asyncio.to_thread(telemetry.close)
 
+    app = _public_app(settings, telemetry, requests, lifespan)
+    if start_engine is None:
+        from service.api.routes import openai as openai_routes
+
+        app.include_router(openai_routes.router, responses=ERROR_RESPONSES)
+    return app
+
+
+def _public_app(
+    settings: Settings,
+    telemetry: RequestTelemetry,
+    requests: OpenRequests,
+    lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]],
+) -> FastAPI:
     app: FastAPI = FastAPIOffline(
         title="llm-service", lifespan=lifespan, redoc_url=None, redirect_slashes=False
     )
@@ -89,17 +102,9 @@ def create_app(
         RequestScope, http=settings.http, gate=settings.gate, telemetry=telemetry, requests=requests
     )
     register_error_handlers(app)
-    _include_routes(app, openai=start_engine is None)
-    return app
-
-
-def _include_routes(app: FastAPI, *, openai: bool) -> None:
     for module in (generate, classify, tokenize, adapters, health):
         app.include_router(module.router, responses=ERROR_RESPONSES)
-    if openai:
-        from service.api.routes import openai as openai_routes
-
-        app.include_router(openai_routes.router, responses=ERROR_RESPONSES)
+    return app
 
 
 def _start_vllm(app: FastAPI) -> EngineStart:
