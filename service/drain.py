@@ -18,9 +18,9 @@ _LAST_WORDS_SECONDS = 5.0
 
 
 class DrainObserver(Protocol):
-    """Who is told how a drain goes."""
+    """Who is told how a drain goes; `budget` is in seconds."""
 
-    def drain_started(self) -> None: ...
+    def drain_started(self, budget: float) -> None: ...
 
     def drain_ended(self) -> None: ...
 
@@ -53,7 +53,7 @@ class Drain:
         if self._task is None:
             seconds = self._settings.lame_duck_s if lame_duck else 0.0
             self._status.phase = Phase.DRAINING
-            self._observer.drain_started()
+            self._observer.drain_started(seconds + self._settings.budget_s)
             self._task = asyncio.get_running_loop().create_task(self._run(seconds))
 
     async def _run(self, lame_duck_s: float) -> None:

@@ -49,7 +49,7 @@ class ClassificationMetrics:
         """An input was given these labels, none when the answer abstained."""
         for label in labels:
             self._classifications.labels(context.model, label).inc()
-        if not labels:
-            self._abstentions.labels(context.model).inc()
+        # From the first input on, so that a share can be told of a model that never abstains.
+        self._abstentions.labels(context.model).inc(not labels)
         self._score.labels(context.model).observe(score)
         self._reads.labels(context.model).observe(reads)

@@ -18,10 +18,12 @@ class LifecycleMetrics:
         make = SeriesFactory(registry)
         text = "The service's version, and the name and digest of its base model; always 1."
         self._build = make.gauge("build_info", text, "version", "model", "digest")
-        text = "1 while the service takes no new requests and finishes those it has."
+        text = "1 while the service leaves: not ready, and then without new requests."
         self._draining = make.gauge("draining", text)
         text = "Seconds that the drain has taken so far, or took; 0 before it."
         make.gauge("drain_seconds", text).set_function(self.drain_seconds)
+        text = "Seconds that the drain may take before what is left is ended."
+        self._budget = make.gauge("drain_budget_seconds", text)
         self._began: float | None = None
         self._took: float | None = None
 
@@ -29,8 +31,9 @@ class LifecycleMetrics:
         """The service serves this base model."""
         self._build.labels(package_version(), model.name, model.digest).set(1)
 
-    def drain_started(self) -> None:
-        """No new requests are taken from now on."""
+    def drain_started(self, budget: float) -> None:
+        """The service leaves; it has so many seconds."""
+        self._budget.set(budget)
         self._began = self._began or time.monotonic()
         self._draining.set(1)
 

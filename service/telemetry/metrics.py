@@ -12,7 +12,7 @@ from service.telemetry.engine import EngineMetrics
 from service.telemetry.gate import GateMetrics
 from service.telemetry.labels import RequestLabels
 from service.telemetry.lifecycle import LifecycleMetrics
-from service.telemetry.objectives import Objectives
+from service.telemetry.objectives import AVAILABILITY, Objectives
 from service.telemetry.series import KEY, LATENCY, TOKEN_LATENCY, SeriesFactory
 
 _REFUSED_STATUS = (429, 503)
@@ -122,9 +122,10 @@ class Metrics:
         missed = self._objectives.missed(context, key.model, outcome)
         if missed is None:
             return
+        # Every series from the first request on: a share needs both its parts.
         self._promised[key].inc()
-        if not missed:
-            self._good[key].inc()
+        self._good[key].inc(not missed)
+        self._missed[*key, AVAILABILITY].inc(0)
         for objective in missed:
             self._missed[*key, objective].inc(1, exemplar)
 

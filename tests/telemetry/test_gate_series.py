@@ -77,7 +77,8 @@ def test_a_drain_is_timed_and_its_time_kept(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("service.telemetry.lifecycle.time.monotonic", lambda: now)
     watched = Watched()
     assert (watched.value("draining"), watched.value("drain_seconds")) == (0, 0)
-    watched.metrics.lifecycle.drain_started()
+    watched.metrics.lifecycle.drain_started(30.0)
+    assert watched.value("drain_budget_seconds") == 30
     now += 4
     assert (watched.value("draining"), watched.value("drain_seconds")) == (1, 4)
     watched.metrics.lifecycle.drain_ended()
