@@ -1,4 +1,4 @@
-"""The command line: `llm-service serve`, `llm-service model fetch`, `llm-service adapters`."""
+"""The command line: `llm-service serve`, `model fetch`, `adapters` and `keys`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,11 +8,13 @@ import yaml
 
 from service.adapter_commands import app as adapters_app
 from service.command_errors import one_message
+from service.key_commands import app as keys_app
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 model_app = typer.Typer(no_args_is_help=True, help="Base models on disk.")
 app.add_typer(model_app, name="model")
 app.add_typer(adapters_app, name="adapters")
+app.add_typer(keys_app, name="keys")
 
 _DEFAULT_CONFIG = Path("deploy/local/config.yaml")
 
@@ -41,7 +43,13 @@ def serve(
         from service.engine.arguments import parse_engine_arguments
 
         if check:
+            from prometheus_client import CollectorRegistry
+
+            from service.telemetry.tenants import TenantMetrics
+            from service.tenants.tenancy import Tenancy
+
             parse_engine_arguments(settings)
+            Tenancy(settings, TenantMetrics(CollectorRegistry()))
             typer.echo(yaml.safe_dump(shown(settings), sort_keys=False), nl=False)
             return
         from service.serving import run

@@ -2,13 +2,14 @@
 
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import ExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from service.engine.protocol import Adapter
 from service.errors import ServiceError
+from service.tenants.allowance import Allowance
 from service.tenants.tenant import ANONYMOUS, SERVICE, Tenant
 
 
@@ -76,7 +77,8 @@ class RequestContext:
     failure: ServiceError | None = None
     streams: list[AsyncGenerator[Any, None]] = field(default_factory=list)
     adapter: Adapter | None = None
-    at_end: ExitStack = field(default_factory=ExitStack)
+    allowance: Allowance = field(default_factory=Allowance)
+    at_end: AsyncExitStack = field(default_factory=AsyncExitStack)
     trace: RequestTrace | None = None
 
     def remaining(self) -> float:
@@ -101,7 +103,7 @@ class RequestContext:
             # One still running belongs to a task that its owner has cancelled already.
             with suppress(RuntimeError, ServiceError):
                 await stream.aclose()
-        self.at_end.close()
+        await self.at_end.aclose()
 
 
 _current: ContextVar[RequestContext] = ContextVar("request_context")

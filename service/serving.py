@@ -26,11 +26,17 @@ def run(settings: Settings, read_settings: Callable[[], Settings]) -> None:
     status = Status()
     public = create_app(settings, status, REGISTRY, read_settings=read_settings)
     ops = create_ops_app(status, REGISTRY)
+    logging.getLogger("uvicorn.error").addFilter(partial(_unexplained, status))
     started = serve(public, ops, status, settings.http, partial(_hangup, status))
     if isinstance(status.failure, ConfigurationError):
         raise status.failure
     if status.failure or not started:
         sys.exit(3)
+
+
+def _unexplained(status: Status, record: logging.LogRecord) -> bool:
+    """Whether to log this: uvicorn shows the stack of a start that ends with one message."""
+    return record.levelno < logging.ERROR or not isinstance(status.failure, ConfigurationError)
 
 
 def _hangup(status: Status) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -17,19 +17,21 @@ from pydantic_settings import (
 )
 
 from service.errors import ConfigurationError
+from service.section import Section
+from service.telemetry_settings import (
+    LogSettings,
+    MetricsSettings,
+    SloSettings,
+    TracingSettings,
+)
 
 ENV_PREFIX = "LLM_SERVICE_"
 NESTING = "__"
+_MAX_LORA_RANK = 16  # vLLM's default
 _SECRET = re.compile(r"(^|_)(token|password|secret|(api_?|access_?|private_?|^)key)$", re.I)
-
+_USER_INFO = re.compile(r"(://)[^/@]+@")
 
 ServedName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$")]
-
-
-class Section(BaseModel):
-    """A frozen part of the tree that refuses unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class ModelSettings(Section):
@@ -150,7 +152,7 @@ class AdapterSettings(Section):
     source: str = Field(
         min_length=1,
         description="Folder of the adapter, relative to this file, or its address: `hf://`, "
-        "`s3://`, `gs://`, `az://`, `https://`.",
+        "`s3://`, `gs://`, `az://`, `https://`, `oci://`.",
     )
     name: ServedName | None = Field(
         None, description="Name that requests use in `model`; default the manifest's own."
@@ -175,72 +177,35 @@ class AdapterCacheSettings(Section):
     offline: bool = Field(False, description="Never ask a source; serve what the cache holds.")
 
 
-class LogSettings(Section):
-    """What is logged; never a prompt, a completion or a key."""
+class TenantSettings(Section):
+    """Who may use the service; what each may do stands in the keys file."""
 
-    level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level.")
-    format: Literal["auto", "json", "console"] = Field(
-        "auto",
-        description="One line of `json` an event, or text for a `console`; `auto` asks "
-        "whether the standard error is a terminal.",
-    )
-
-
-class MetricsSettings(Section):
-    """How many series the service may make of what clients send."""
-
-    max_tenants: int = Field(
-        64, ge=1, description="Tenants with series of their own; later ones count as `other`."
-    )
-    max_combinations: int = Field(
-        256,
-        ge=1,
-        description="Combinations of route, model and tenant with series of their own; in later "
-        "ones the tenant counts as `other`.",
-    )
-
-
-class TracingSettings(Section):
-    """OpenTelemetry traces of requests, from the HTTP request into the engine's own spans."""
-
-    endpoint: str | None = Field(
+    keys: Path | None = Field(
         None,
-        pattern=r"^https?://[^\s/]+$",
-        description="OTLP gRPC receiver, such as `http://collector:4317`; without it nothing is "
-        "traced.",
+        description="Keys file, or folder of keys files such as a mounted Secret, relative to this "
+        "file; read again when it changes.",
     )
-    sample_ratio: float = Field(
-        1.0,
-        ge=0,
-        le=1,
-        description="Share of the traces that begin here that are kept; one that a caller began "
-        "follows the caller's choice.",
+    allow_anonymous: bool = Field(
+        False,
+        description="Without `keys`, serve whoever reaches an address other than the loopback.",
     )
-    service_name: str = Field("llm-service", min_length=1, description="`service.name` of spans.")
 
 
-class ObjectiveSettings(Section):
-    """What a request must keep to count as good; None asks for nothing."""
+class QuotaSettings(Section):
+    """How the use of the tenants' quotas is counted."""
 
-    ttft_ms: float | None = Field(None, gt=0, description="Time to the first token, at most.")
-    tpot_ms: float | None = Field(
-        None, gt=0, description="Time per output token after the first, at most."
+    storage: str = Field(
+        "memory://",
+        pattern=r"^(memory://$|(rediss?|valkeys?|redis\+cluster|redis\+sentinel)://.)",
+        description="Where counts are kept: `memory://`, or for all replicas together "
+        "`redis://host:6379`, `valkey://...`, `rediss://...`, `redis+cluster://...`, "
+        "`redis+sentinel://.../name`.",
     )
-    e2e_ms: float | None = Field(None, gt=0, description="Time to the whole answer, at most.")
-
-
-class SloSettings(ObjectiveSettings):
-    """Objectives of goodput; a model's go before its route's, and those before the general."""
-
-    ttft_ms: float | None = Field(2000, gt=0, description="Time to the first token, at most.")
-    tpot_ms: float | None = Field(
-        200, gt=0, description="Time per output token after the first, at most."
+    on_failure: Literal["open", "closed"] = Field(
+        "open", description="Without the storage, let requests pass uncounted or answer 503."
     )
-    routes: dict[str, ObjectiveSettings] = Field(
-        default_factory=dict, description="Objectives by route, such as `/v1/classify`."
-    )
-    models: dict[str, ObjectiveSettings] = Field(
-        default_factory=dict, description="Objectives by served name of model or adapter."
+    timeout_ms: int = Field(
+        100, ge=1, le=10_000, description="Longest wait for the storage, per engine request."
     )
 
 
@@ -266,6 +231,8 @@ class Settings(BaseSettings):
     drain: DrainSettings = DrainSettings()
     watchdog: WatchdogSettings = WatchdogSettings()
     limits: LimitSettings = LimitSettings()
+    tenants: TenantSettings = TenantSettings()
+    quotas: QuotaSettings = QuotaSettings()
     adapters: tuple[AdapterSettings, ...] = ()
     adapter_cache: AdapterCacheSettings = AdapterCacheSettings()
     adapters_on_failure: Literal["refuse_start", "quarantine"] = Field(
@@ -280,6 +247,15 @@ class Settings(BaseSettings):
     metrics: MetricsSettings = MetricsSettings()
     tracing: TracingSettings = TracingSettings()
     slo: SloSettings = SloSettings()
+
+    @property
+    def max_lora_rank(self) -> int:
+        """The engine's `max_lora_rank`: what is configured, else vLLM's default."""
+        for key in ("max_lora_rank", "max-lora-rank"):
+            # What is no number at all is for vLLM's own parser to refuse.
+            if str(self.engine.get(key, "")).isdecimal():
+                return int(self.engine[key])
+        return _MAX_LORA_RANK
 
     @classmethod
     def settings_customise_sources(
@@ -321,7 +297,9 @@ def _mask(value: Any, name: str = "") -> Any:
         return {key: _mask(child, key) for key, child in value.items()}
     if isinstance(value, list):
         return [_mask(child, name) for child in value]
-    return "********" if value is not None and _SECRET.search(name) else value
+    if value is not None and _SECRET.search(name):
+        return "********"
+    return _USER_INFO.sub(r"\1********@", value) if isinstance(value, str) else value
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -351,6 +329,7 @@ def _anchor_paths(tree: dict[str, Any], folder: Path) -> None:
     """Make the file's own paths relative to the file, wherever the service is started."""
     adapters = tree.get("adapters")
     holders = [(tree.get("model"), "path"), (tree.get("adapter_cache"), "path")]
+    holders += [(tree.get("tenants"), "keys")]
     holders += [(entry, "source") for entry in (adapters if isinstance(adapters, list) else [])]
     for holder, key in holders:
         path = holder.get(key) if isinstance(holder, dict) else None

@@ -11,6 +11,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.connection import MAX_HEAD_BYTES
+from service.api.entrance import Entrance
 from service.api.errors import error_response
 from service.context import RequestContext, enter_context
 from service.errors import (
@@ -38,11 +39,11 @@ _UNREAD_SECONDS = 5.0
 class RequestScope:
     """Pure ASGI: owns a request from its first byte to its last.
 
-    Reads the body whole, within its limits, before the route runs; cancels the route when the
-    client disconnects, streamed or not, also while it waits at the gate; closes the engine streams
-    that the route left open; tells `telemetry` of the request once. Ends what does not read its
-    answer: a little after its deadline. While the service drains, refuses and asks connections to
-    close.
+    Lets in whom the entrance knows; reads the body whole, within its limits, before the route runs;
+    cancels the route when the client disconnects, streamed or not, also while it waits at the gate;
+    closes the engine streams that the route left open; tells `telemetry` of the request once. Ends
+    what does not read its answer: a little after its deadline. While the service drains, refuses
+    and asks connections to close.
     """
 
     def __init__(
@@ -52,16 +53,22 @@ class RequestScope:
         gate: GateSettings,
         telemetry: RequestTelemetry,
         requests: OpenRequests,
+        entrance: Entrance,
     ) -> None:
         self._app = app
         self._requests = requests
         self._http = http
         self._gate = gate
         self._telemetry = telemetry
+        self._entrance = entrance
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
+            return
+        if scope["type"] != "http":
+            # Nothing is served over WebSocket, so nothing needs a key to be refused.
+            await send({"type": "websocket.close", "code": 1008, "reason": ""})
             return
         headers = Headers(scope=scope)
         context = self._context(headers)
@@ -109,6 +116,7 @@ class RequestScope:
         try:
             self._requests.check()
             _check_head(headers)
+            await self._entrance.admit(scope, headers, context)
             if (timeout := headers.get(_TIMEOUT_HEADER)) is not None:
                 context.set_timeout(_timeout_ms(timeout))
             body = await self._read_body(headers, receive)

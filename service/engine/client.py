@@ -1,6 +1,7 @@
 """vLLM's engine client with the gate in front of it."""
 
 import itertools
+from collections import Counter
 from collections.abc import AsyncGenerator
 from typing import Any
 
@@ -14,13 +15,15 @@ from service.errors import EngineDead, InvalidRequest, ServiceError
 from service.gate.gate import Gate
 from service.gate.stream import Progress, StreamObserver, gated
 from service.gate.ticket import Demand
+from service.tenants.salt import CacheSalts
 
 
 class GatedClient:
     """Stands in for AsyncLLM, vLLM's own OpenAI handlers included.
 
     `generate` and `check_admission` go through the gate; all else is the engine's. What a client
-    could set to go round the gate (priority, request id, rank, session) is overwritten.
+    could set to go round the gate (priority, request id, rank, session) is overwritten, and so is
+    the salt of the prefix cache: it is the tenant's.
     """
 
     def __init__(self, engine: AsyncLLM, gate: Gate, observer: StreamObserver) -> None:
@@ -28,6 +31,9 @@ class GatedClient:
         self._gate = gate
         self._observer = observer
         self._serial = itertools.count()
+        self._salts = CacheSalts()
+        self.adapter_requests: Counter[int] = Counter()
+        """Requests that got their first token, by the adapter's engine id."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._engine, name)
@@ -41,8 +47,15 @@ class GatedClient:
         """Stream a generation under a permit of the current request."""
         options |= {"priority": 0, "data_parallel_rank": None, "session_id": None}
         options.pop("trace_headers", None)  # a stream has its own, once it starts
-        own_id = f"{current_context().request_id}-{next(self._serial)}"
-        request = _Generation(self._engine, prompt, sampling_params, own_id, options)
+        context = current_context()
+        own_id = f"{context.request_id}-{next(self._serial)}"
+        lora = options.get("lora_request")
+        # The adapter's name in the engine holds its digest.
+        salt = self._salts.salt(context.tenant, lora.lora_name if lora else "")
+        prompt = {**prompt, "cache_salt": salt}
+        request = _Generation(
+            self._engine, prompt, sampling_params, own_id, options, self.adapter_requests
+        )
         return gated(self._gate, self._observer, request)
 
     def encode(self, *_: Any, **__: Any) -> AsyncGenerator[Any, None]:
@@ -54,7 +67,13 @@ class _Generation:
     """One generation request to vLLM."""
 
     def __init__(
-        self, engine: AsyncLLM, prompt: Any, params: Any, request_id: str, options: dict[str, Any]
+        self,
+        engine: AsyncLLM,
+        prompt: Any,
+        params: Any,
+        request_id: str,
+        options: dict[str, Any],
+        adapter_requests: Counter[int],
     ) -> None:
         self._engine = engine
         self._arguments = (prompt, params, request_id)
@@ -62,6 +81,8 @@ class _Generation:
         tokens = len(prompt["prompt_token_ids"])
         room = engine.model_config.max_model_len - tokens
         self.demand = Demand(tokens, params.max_tokens or max(0, room), params.n)
+        self._adapter = options.get("lora_request")
+        self._adapter_requests = adapter_requests
 
     def start(self) -> AsyncGenerator[RequestOutput, None]:
         trace = current_context().trace
@@ -71,6 +92,9 @@ class _Generation:
         return stream
 
     def progress(self, item: RequestOutput) -> Progress:
+        if self._adapter is not None:
+            self._adapter_requests[self._adapter.lora_int_id] += 1
+            self._adapter = None  # counted
         times = item.metrics
         return Progress(
             prompt_tokens=len(item.prompt_token_ids or ()),

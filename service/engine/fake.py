@@ -7,13 +7,15 @@ import math
 import random
 import re
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections import Counter
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from pathlib import Path
 
 from service.adapters.digest import file_digest
 from service.adapters.manifest import WEIGHTS_FILE
 from service.engine.protocol import (
     Adapter,
+    AdapterUsage,
     ChatFrame,
     Chunk,
     Delta,
@@ -67,6 +69,8 @@ class FakeEngine:
         self._adapters: dict[int, Adapter] = {}
         self._weights: dict[int, str] = {}
         self._last_step = time.monotonic()
+        self._reads: Counter[int] = Counter()
+        self._adapter_requests: Counter[int] = Counter()
         self.running = 0
         self.dead = False
 
@@ -139,9 +143,25 @@ class FakeEngine:
 
     async def unload_adapter(self, adapter: Adapter) -> None:
         self._weights.pop(adapter.engine_id, None)
+        del self._reads[adapter.engine_id], self._adapter_requests[adapter.engine_id]
 
     async def resident_adapters(self) -> frozenset[int]:
         return frozenset(self._weights)
+
+    async def adapter_usage(self) -> Mapping[int, AdapterUsage]:
+        return {
+            key: AdapterUsage(self._adapter_requests[key], reads - 1, 0.0)
+            for key, reads in self._reads.items()
+        }
+
+    def evict_adapter(self, adapter: Adapter) -> None:
+        """Drop its weights, as an engine with too few slots does."""
+        del self._weights[adapter.engine_id]
+
+    def answered(self, adapter: Adapter | None) -> None:
+        """A request has got its first token."""
+        if adapter is not None:
+            self._adapter_requests[adapter.engine_id] += 1
 
     def weights(self, adapter: Adapter | None) -> str:
         """What stands for an adapter's weights, loaded when a request needs them."""
@@ -149,6 +169,7 @@ class FakeEngine:
             return ""
         if adapter.engine_id not in self._weights:
             self._weights[adapter.engine_id] = file_digest(Path(adapter.path) / WEIGHTS_FILE)
+            self._reads[adapter.engine_id] += 1
         return self._weights[adapter.engine_id]
 
     async def check(self) -> None:
@@ -190,6 +211,7 @@ class _FakeGeneration:
         self._engine = engine
         self._prompt = prompt
         self._sampling = sampling
+        self._adapter = adapter
         self._weights = engine.weights(adapter)
         self.demand = Demand(len(prompt.token_ids), sampling.max_tokens, sampling.n)
 
@@ -199,6 +221,8 @@ class _FakeGeneration:
         try:
             for step in range(max(len(answer) for answer in answers)):
                 await self._engine.pause()
+                if step == 0:
+                    self._engine.answered(self._adapter)
                 deltas = [answer[step] for answer in answers if step < len(answer)]
                 yield Chunk(deltas, prompt_tokens=len(self._prompt.token_ids), cached_tokens=0)
         finally:

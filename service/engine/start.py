@@ -23,6 +23,8 @@ async def start_vllm(
     llm = start_llm(arguments, steps)
     max_num_seqs = llm.vllm_config.scheduler_config.max_num_seqs
     lora = llm.vllm_config.lora_config
+    if lora:
+        await llm.collective_rpc("count_adapter_reads")
     model = ModelInfo(
         settings.model.name,
         digest,

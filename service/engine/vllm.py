@@ -2,7 +2,7 @@
 
 import uuid
 from argparse import Namespace
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from functools import lru_cache
 from typing import Any
@@ -21,6 +21,7 @@ from service.engine.client import GatedClient, explain
 from service.engine.progress import StepClock
 from service.engine.protocol import (
     Adapter,
+    AdapterUsage,
     ChatFrame,
     Chunk,
     Delta,
@@ -155,6 +156,7 @@ class VllmEngine:
             await self._llm.remove_lora(adapter.engine_id)
         except EngineDeadError as error:
             raise explain(error) or error from error
+        del self.client.adapter_requests[adapter.engine_id]
 
     async def resident_adapters(self) -> frozenset[int]:
         try:
@@ -173,6 +175,15 @@ class VllmEngine:
                 pass
         except EngineDeadError as error:
             raise explain(error) or error from error
+
+    async def adapter_usage(self) -> Mapping[int, AdapterUsage]:
+        try:
+            # Every worker reads the same adapters.
+            (counts, *_) = await self._llm.collective_rpc("adapter_reads")
+        except EngineDeadError as error:
+            raise explain(error) or error from error
+        requests = self.client.adapter_requests
+        return {key: AdapterUsage(requests[key], reads, s) for key, reads, s in counts}
 
     async def check(self) -> None:
         if self._llm.errored:

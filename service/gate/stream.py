@@ -75,6 +75,7 @@ async def _run(
     asked = time.monotonic()
     trace = context.trace.stream() if context.trace else None
     try:
+        reservation = await context.allowance.reserve(request.demand.most_tokens)
         permit = await gate.acquire(context, request.demand)
         observer.queued_for(context, time.monotonic() - asked)
         meter = _Meter(context, observer, permit, trace)
@@ -89,7 +90,7 @@ async def _run(
         except StopAsyncIteration:
             return
         finally:
-            meter.close()
+            reservation.used = meter.close()
             permit.release()
     except ServiceError as error:
         context.failure = error
@@ -137,7 +138,9 @@ class _Meter:
             self._observer.tokens_after(self._context, now - self._last, step.new_tokens)
         self._last = now
 
-    def close(self) -> None:
+    def close(self) -> int:
+        """Report what was used; returns its tokens."""
         self._observer.used(self._context, self._prompt, self._cached, self._completion)
         if self._trace:
             self._trace.used(self._prompt, self._cached, self._completion)
+        return self._prompt + self._completion

@@ -6,7 +6,6 @@ from prometheus_client import CollectorRegistry
 
 from service.context import RequestContext
 from service.engine.protocol import Engine
-from service.settings import MetricsSettings, SloSettings
 from service.telemetry.classification import ClassificationMetrics
 from service.telemetry.engine import EngineMetrics
 from service.telemetry.gate import GateMetrics
@@ -14,6 +13,7 @@ from service.telemetry.labels import RequestLabels
 from service.telemetry.lifecycle import LifecycleMetrics
 from service.telemetry.objectives import AVAILABILITY, Objectives
 from service.telemetry.series import KEY, LATENCY, TOKEN_LATENCY, SeriesFactory
+from service.telemetry_settings import MetricsSettings, SloSettings
 
 _REFUSED_STATUS = (429, 503)
 

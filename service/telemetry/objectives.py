@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from service.context import RequestContext
-from service.settings import ObjectiveSettings, SloSettings
+from service.telemetry_settings import ObjectiveSettings, SloSettings
 
 AVAILABILITY = "availability"
 

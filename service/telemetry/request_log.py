@@ -6,8 +6,8 @@ from typing import TextIO
 import structlog
 
 from service.context import RequestContext
-from service.settings import LogSettings
 from service.telemetry.logs import renderer, rendering
+from service.telemetry_settings import LogSettings
 
 _QUIET_ROUTES = ("/health",)
 """What balancers ask for every second; told at the level of debugging."""

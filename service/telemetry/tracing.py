@@ -18,8 +18,8 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, set_
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from service.context import RequestContext
-from service.settings import TracingSettings
 from service.telemetry.lifecycle import package_version
+from service.telemetry_settings import TracingSettings
 
 _OPERATIONS = {
     "/v1/chat/completions": "chat",

@@ -7,25 +7,28 @@ import pytest
 from tests.architecture.source import imports, modules
 
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("service.errors",),
-    ("service.settings", "service.engine.protocol", "service.tenants"),
+    ("service.errors", "service.section"),
+    ("service.telemetry_settings",),
+    ("service.settings", "service.engine.protocol", "service.limits.quote"),
+    ("service.tenants",),
     ("service.context", "service.limits", "service.model", "service.open_requests"),
     ("service.gate", "service.telemetry"),
     ("service.confidence", "service.adapters"),
     ("service.engine",),
     ("service.generation", "service.classification"),
-    ("service.adapters.proof",),
+    ("service.adapters.fetch", "service.adapters.proof"),
     ("service.adapters.version",),
-    ("service.adapters.loader", "service.adapters.registry"),
+    ("service.adapters.loader", "service.adapters.registry", "service.adapters.residency"),
     ("service.adapters.fleet",),
     ("service.telemetry.adapters",),
     ("service.runtime",),
     ("service.drain", "service.watchdog"),
+    ("service.lifecycle",),
     ("service.api",),
     ("service.app",),
     ("service.serving",),
     ("service.command_errors",),
-    ("service.adapter_commands",),
+    ("service.adapter_commands", "service.key_commands"),
     ("service.cli",),
 )
 """Lowest first. A module belongs to its longest prefix here and imports from lower layers, or from
@@ -33,11 +36,16 @@ its own entry. An entry of a layer never imports its neighbours in that layer.""
 
 OWNERS = {
     "vllm": ("service.engine",),
-    "fastapi": ("service.api", "service.app"),
+    "fastapi": ("service.api", "service.app", "service.lifecycle"),
     "fastapi_offline": ("service.app",),
     "starlette": ("service.api", "service.app", "service.engine.openai"),
     "uvicorn": ("service.api",),
-    "typer": ("service.adapter_commands", "service.cli", "service.command_errors"),
+    "typer": (
+        "service.adapter_commands",
+        "service.cli",
+        "service.command_errors",
+        "service.key_commands",
+    ),
 }
 """Libraries that only these may import."""
 
