@@ -17,6 +17,7 @@ from service.runtime import Status
 from service.settings import Settings
 from service.telemetry.adapters import AdapterMetrics
 from service.telemetry.metrics import Metrics
+from service.telemetry.requests import RequestTelemetry
 from service.telemetry.tenants import TenantMetrics
 from service.tenants.tenancy import Tenancy
 
@@ -34,7 +35,8 @@ def create_app(
     the engine is vLLM, and OpenAI's routes are served too.
     `read_settings` reads the configuration again when the adapters are reloaded.
     """
-    metrics = Metrics(registry)
+    metrics = Metrics(registry, settings.metrics, settings.slo)
+    telemetry = RequestTelemetry.of(settings, metrics)
     tenancy = Tenancy(settings, TenantMetrics(registry))
     requests = OpenRequests()
     lifecycle = Lifecycle(
@@ -44,6 +46,7 @@ def create_app(
         requests,
         metrics,
         AdapterMetrics(registry),
+        telemetry,
         start_engine,
         read_settings or (lambda: settings),
     )
@@ -54,7 +57,7 @@ def create_app(
         RequestScope,
         http=settings.http,
         gate=settings.gate,
-        metrics=metrics,
+        telemetry=telemetry,
         requests=requests,
         entrance=Entrance(tenancy.keyring, tenancy.quotas),
     )

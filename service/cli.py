@@ -1,6 +1,5 @@
 """The command line: `llm-service serve`, `model fetch`, `adapters` and `keys`."""
 
-import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -36,10 +35,11 @@ def serve(
     Example: llm-service serve --config deploy/local/config.yaml
     """
     from service.settings import load_settings, shown
+    from service.telemetry.logs import configure_logging
 
     with one_message():
         settings = load_settings(config)
-        logging.getLogger().setLevel(settings.log.level.upper())
+        configure_logging(settings.log)
         from service.engine.arguments import parse_engine_arguments
 
         if check:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -17,6 +17,13 @@ from pydantic_settings import (
 )
 
 from service.errors import ConfigurationError
+from service.section import Section
+from service.telemetry_settings import (
+    LogSettings,
+    MetricsSettings,
+    SloSettings,
+    TracingSettings,
+)
 
 ENV_PREFIX = "LLM_SERVICE_"
 NESTING = "__"
@@ -25,12 +32,6 @@ _SECRET = re.compile(r"(^|_)(token|password|secret|(api_?|access_?|private_?|^)k
 _USER_INFO = re.compile(r"(://)[^/@]+@")
 
 ServedName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$")]
-
-
-class Section(BaseModel):
-    """A frozen part of the tree that refuses unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class ModelSettings(Section):
@@ -208,12 +209,6 @@ class QuotaSettings(Section):
     )
 
 
-class LogSettings(Section):
-    """What is logged; never a prompt, a completion or a key."""
-
-    level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level.")
-
-
 class Settings(BaseSettings):
     """The effective configuration, frozen."""
 
@@ -249,6 +244,9 @@ class Settings(BaseSettings):
         60.0, gt=0, description="Time that an adapter's golden examples may take."
     )
     log: LogSettings = LogSettings()
+    metrics: MetricsSettings = MetricsSettings()
+    tracing: TracingSettings = TracingSettings()
+    slo: SloSettings = SloSettings()
 
     @property
     def max_lora_rank(self) -> int:

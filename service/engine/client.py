@@ -46,6 +46,7 @@ class GatedClient:
     ) -> AsyncGenerator[RequestOutput, None]:
         """Stream a generation under a permit of the current request."""
         options |= {"priority": 0, "data_parallel_rank": None, "session_id": None}
+        options.pop("trace_headers", None)  # a stream has its own, once it starts
         context = current_context()
         own_id = f"{context.request_id}-{next(self._serial)}"
         lora = options.get("lora_request")
@@ -84,8 +85,9 @@ class _Generation:
         self._adapter_requests = adapter_requests
 
     def start(self) -> AsyncGenerator[RequestOutput, None]:
+        trace = current_context().trace
         stream: AsyncGenerator[RequestOutput, None] = self._engine.generate(
-            *self._arguments, **self._options
+            *self._arguments, trace_headers=trace.headers if trace else None, **self._options
         )
         return stream
 

@@ -7,7 +7,8 @@ import pytest
 from tests.architecture.source import imports, modules
 
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("service.errors",),
+    ("service.errors", "service.section"),
+    ("service.telemetry_settings",),
     ("service.settings", "service.engine.protocol", "service.limits.quote"),
     ("service.tenants",),
     ("service.context", "service.limits", "service.model", "service.open_requests"),
