@@ -54,7 +54,7 @@ typecheck: $(DEV_INSTALLED) ## Check types with mypy, strict
 
 bench: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Measure this service beside vLLM's own server
 	@echo "==> this service and vLLM's own server, in turns"
-	@$(PY) -m loadtests.parity
+	@$(PY) -m loadtests bench --scenario streams --out loadtests/out/bench
 
 load-%: $(DEV_INSTALLED) ## Run a load scenario (smoke, baseline, ...) against HOST, default 127.0.0.1:8000
 	@echo "==> load scenario $* against $(HOST)"
