@@ -55,7 +55,8 @@ def _duel(duel: Duel) -> str:
     sides = (duel.first, duel.second)
     parts = [
         f"## {duel.scenario}: {duel.first.name} against {duel.second.name}",
-        f"{duel.rounds} rounds in random order, {how}. " + "; ".join(duel.doubts + duel.failures),
+        f"{duel.rounds} rounds of each in random order, {how}. "
+        + "; ".join(duel.doubts + duel.failures),
         _provenance(duel.started_at, duel.command, duel.machine),
         table(delta_header(duel), [delta_row(delta) for delta in duel.deltas]),
         _of_each(sides),
