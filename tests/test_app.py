@@ -47,7 +47,9 @@ def run(configured: Settings, engine: StagedEngine | ConfigurationError) -> Stat
     app = create_app(configured, status, registry, start)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        assert not serve(app, create_ops_app(status, registry), configured.http, lambda: None)
+        assert not serve(
+            app, create_ops_app(status, registry), status, configured.http, lambda: None
+        )
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)

@@ -14,6 +14,7 @@ from service.context import current_context
 from service.errors import EngineDead, InvalidRequest, ServiceError
 from service.gate.gate import Gate
 from service.gate.stream import Progress, StreamObserver, gated
+from service.gate.ticket import Demand
 
 
 class GatedClient:
@@ -35,8 +36,7 @@ class GatedClient:
         return getattr(self._engine, name)
 
     def check_admission(self, n: int = 1, request_id: str | None = None) -> None:
-        """Refuse before a streamed answer has begun."""
-        self._gate.check_room()
+        """Nothing to refuse yet: the gate does, before the first token, knowing the prompt."""
 
     def generate(
         self, prompt: Any, sampling_params: Any, request_id: str, **options: Any
@@ -69,9 +69,11 @@ class _Generation:
         self._engine = engine
         self._arguments = (prompt, params, request_id)
         self._options = options
+        tokens = len(prompt["prompt_token_ids"])
+        room = engine.model_config.max_model_len - tokens
+        self.demand = Demand(tokens, params.max_tokens or max(0, room), params.n)
         self._adapter = options.get("lora_request")
         self._adapter_requests = adapter_requests
-        self.slots = params.n
 
     def start(self) -> AsyncGenerator[RequestOutput, None]:
         stream: AsyncGenerator[RequestOutput, None] = self._engine.generate(
@@ -83,10 +85,12 @@ class _Generation:
         if self._adapter is not None:
             self._adapter_requests[self._adapter.lora_int_id] += 1
             self._adapter = None  # counted
+        times = item.metrics
         return Progress(
             prompt_tokens=len(item.prompt_token_ids or ()),
             cached_tokens=item.num_cached_tokens or 0,
             new_tokens=sum(len(output.token_ids) for output in item.outputs),
+            engine_wait=max(0.0, times.scheduled_ts - times.queued_ts) if times else None,
         )
 
     def explain(self, error: Exception) -> ServiceError | None:

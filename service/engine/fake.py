@@ -6,6 +6,7 @@ import itertools
 import math
 import random
 import re
+import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from pathlib import Path
@@ -35,6 +36,7 @@ from service.errors import (
 )
 from service.gate.gate import Gate
 from service.gate.stream import Progress, StreamObserver, gated
+from service.gate.ticket import Demand
 from service.limits.quote import quote
 
 _WORDS = "the a one of and to in is it for on with as at by from this that be are was".split()
@@ -66,6 +68,7 @@ class FakeEngine:
         self._token_seconds = token_seconds
         self._adapters: dict[int, Adapter] = {}
         self._weights: dict[int, str] = {}
+        self._last_step = time.monotonic()
         self._reads: Counter[int] = Counter()
         self._adapter_requests: Counter[int] = Counter()
         self.running = 0
@@ -176,10 +179,18 @@ class FakeEngine:
     async def stop(self) -> None:
         self.dead = True
 
+    @property
+    def last_step(self) -> float:
+        return self._last_step
+
+    async def probe(self) -> None:
+        await self.pause()
+
     async def pause(self) -> None:
         """Take the time of one token."""
         await asyncio.sleep(self._token_seconds)
         await self.check()
+        self._last_step = time.monotonic()
 
     def _fitting(self, token_ids: list[int]) -> Prompt:
         limit = self._model.max_model_len
@@ -202,7 +213,7 @@ class _FakeGeneration:
         self._sampling = sampling
         self._adapter = adapter
         self._weights = engine.weights(adapter)
-        self.slots = sampling.n
+        self.demand = Demand(len(prompt.token_ids), sampling.max_tokens, sampling.n)
 
     async def start(self) -> AsyncGenerator[Chunk, None]:
         answers = [self._answer(index) for index in range(self._sampling.n)]

@@ -205,6 +205,13 @@ class Engine(Protocol):
     async def resident_adapters(self) -> frozenset[int]:
         """The `engine_id` of every adapter whose weights are in the engine's memory."""
 
+    @property
+    def last_step(self) -> float:
+        """When the engine last made a step, in seconds of `time.monotonic`."""
+
+    async def probe(self) -> None:
+        """Make one step, past the gate; raises EngineDead if the engine ends meanwhile."""
+
     async def adapter_usage(self) -> Mapping[int, AdapterUsage]:
         """What was done with every loaded adapter, resident or not, by `engine_id`."""
 

@@ -9,7 +9,7 @@ from tests.architecture.source import imports, modules
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("service.errors",),
     ("service.settings", "service.engine.protocol", "service.tenants"),
-    ("service.context", "service.limits", "service.model"),
+    ("service.context", "service.limits", "service.model", "service.open_requests"),
     ("service.gate", "service.telemetry"),
     ("service.confidence", "service.adapters"),
     ("service.engine",),
@@ -20,6 +20,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("service.adapters.fleet",),
     ("service.telemetry.adapters",),
     ("service.runtime",),
+    ("service.drain", "service.watchdog"),
+    ("service.lifecycle",),
     ("service.api",),
     ("service.app",),
     ("service.serving",),
@@ -32,7 +34,7 @@ its own entry. An entry of a layer never imports its neighbours in that layer.""
 
 OWNERS = {
     "vllm": ("service.engine",),
-    "fastapi": ("service.api", "service.app"),
+    "fastapi": ("service.api", "service.app", "service.lifecycle"),
     "fastapi_offline": ("service.app",),
     "starlette": ("service.api", "service.app", "service.engine.openai"),
     "uvicorn": ("service.api",),
