@@ -9,7 +9,7 @@ from loadtests.analysis.searched import Searched
 from loadtests.analysis.summary import Summary
 from loadtests.report.duel_page import delta_header, delta_row
 from loadtests.report.groups import group_table
-from loadtests.report.wording import LATENCIES, milliseconds, percent
+from loadtests.report.wording import LATENCIES, index, milliseconds, percent
 
 BEGIN = "<!-- begin of what `python -m loadtests report --markdown` writes -->"
 END = "<!-- end of what `python -m loadtests report --markdown` writes -->"
@@ -127,8 +127,8 @@ def _groups(side: Result | Contender) -> list[Summary]:
 
 def _jain(fair: Fairness) -> str:
     return (
-        f"Jain's index {percent(fair.jain_service)} over service per weight, "
-        f"{percent(fair.jain_entitled)} over the share of the max-min entitlement."
+        f"Jain's index {index(fair.jain_service)} over service per weight, "
+        f"{index(fair.jain_entitled)} over the share of the max-min entitlement."
     )
 
 

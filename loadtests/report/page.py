@@ -7,7 +7,15 @@ from loadtests.analysis.result import Result
 from loadtests.analysis.summary import Summary
 from loadtests.report.figures import figures
 from loadtests.report.groups import group_table
-from loadtests.report.wording import LATENCIES, goodput, interval, milliseconds, outcomes, percent
+from loadtests.report.wording import (
+    LATENCIES,
+    goodput,
+    index,
+    interval,
+    milliseconds,
+    outcomes,
+    percent,
+)
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1f2933; --dim: #667; --line: #d8dde3; --bg: #fff; }
@@ -162,14 +170,10 @@ def _fairness(result: Result) -> str:
         )
         for name, share in fair.tenants.items()
     ]
-    written = [
-        "-" if value is None else f"{value:.3f}"
-        for value in (fair.jain_service, fair.jain_entitled)
-    ]
     header = ("tenant", "weight", "asked tokens", "served tokens", "entitled tokens")
     return table("Fairness", header, rows) + (
-        f"<p>Jain's index: {written[0]} over service per weight, "
-        f"{written[1]} over the share of the max-min entitlement.</p>"
+        f"<p>Jain's index: {index(fair.jain_service)} over service per weight, "
+        f"{index(fair.jain_entitled)} over the share of the max-min entitlement.</p>"
     )
 
 
