@@ -37,7 +37,13 @@ from tests.loadtests.scripted_server import (
 )
 
 # The machine of a test may be busy: what is tested here is the server's numbers, not the lag.
-RELAXED = {"send_lag_p50_ms": 200, "send_lag_p99_ms": 2000, "worker_cpu": 5.0}
+# What a busy machine does to answers of a millisecond is no matter here.
+RELAXED = {
+    "send_lag_p50_ms": 200,
+    "send_lag_p99_ms": 2000,
+    "worker_cpu": 5.0,
+    "little_error": 10.0,
+}
 
 
 @dataclass
