@@ -19,7 +19,7 @@ from loadtests.load.plan import WARMUP
 from loadtests.load.scenario import ClosedLoad, OpenLoad, Scenario
 from loadtests.protocol.record import Record
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 class Exit(IntEnum):
