@@ -21,7 +21,7 @@ MODEL_FETCHED := $(MODEL)/config.json
 # The tests of OCI sources run a real registry: the one on the path, or else Debian's.
 REGISTRY := $(if $(shell command -v docker-registry),,.cache/registry/usr/bin/docker-registry)
 
-.PHONY: help setup run test lint typecheck bench test-timing simulate test-faults fuzz lock clean
+.PHONY: help setup run test lint typecheck bench test-timing simulate test-faults fuzz image-test cluster-test sbom lock clean
 
 help: ## List the targets and variables
 	@grep -hE '^[a-z%-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -75,6 +75,18 @@ test-faults: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Kill the engine 50 times, stop
 fuzz: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Send 20,000 fuzzed classification requests to the one-layer model
 	@echo "==> fuzzing classification"
 	@$(PY) -m tests.engine.fuzz_classify
+
+image-test: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Build the CPU image and run it confined (root, buildah, podman)
+	@echo "==> building and running the CPU image; the first time takes minutes"
+	@$(PY) -m tests.container.image
+
+cluster-test: $(DEV_INSTALLED) ## Install, upgrade and roll back the chart on a real API server (root, Go, etcd)
+	@echo "==> the chart on a real API server; the first time builds one, which takes minutes"
+	@$(PY) -m tests.helm.cluster
+
+sbom: $(DEV_INSTALLED) ## Write the packages of the CPU image as SPDX into dist/ (after image-test)
+	@echo "==> listing the packages of the CPU image"
+	@$(PY) -m tests.container.sbom
 
 lock: ## Resolve pyproject.toml into requirements/*.txt (needs uv)
 	@echo "==> resolving pyproject.toml"
