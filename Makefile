@@ -54,7 +54,7 @@ typecheck: $(DEV_INSTALLED) ## Check types with mypy, strict
 
 bench: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Measure this service beside vLLM's own server
 	@echo "==> this service and vLLM's own server, in turns"
-	@$(PY) -m loadtests.parity
+	@$(PY) -m loadtests bench --scenario streams --out loadtests/out/bench
 
 load-%: $(DEV_INSTALLED) ## Run a load scenario (smoke, baseline, ...) against HOST, default 127.0.0.1:8000
 	@echo "==> load scenario $* against $(HOST)"
@@ -116,7 +116,8 @@ $(DEV_INSTALLED): requirements/dev.txt requirements/install.sh $(CPU_INSTALLED)
 .cache/registry/usr/bin/docker-registry:
 	@echo "==> fetching Debian's docker-registry for the tests of OCI sources"
 	@mkdir -p .cache/registry
-	@cd .cache/registry && apt-get -qq -o APT::Sandbox::User=root download docker-registry || \
+	@cd .cache/registry && fetch="apt-get -qq -o APT::Sandbox::User=root download docker-registry" && \
+		{ $$fetch 2>/dev/null || { apt-get -qq update && $$fetch; } } || \
 		{ echo "error: put a docker-registry (CNCF Distribution) on the PATH" >&2; exit 1; }
 	@cd .cache/registry && dpkg -x docker-registry_*.deb . && touch usr/bin/docker-registry
 

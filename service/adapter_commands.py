@@ -145,8 +145,11 @@ async def _prove(settings: Settings) -> list[dict[str, Any]]:
     app = create_app(settings, status, CollectorRegistry())
     async with app.router.lifespan_context(app):
         from service.api.routes.adapters import adapters
+        from service.context import internal_context
 
-        listed = (await adapters(app.state.runtime)).model_dump()["data"]
+        listed = (await adapters(app.state.runtime, internal_context("prove", 1.0))).model_dump()[
+            "data"
+        ]
     return [row | (row.pop("proof") or {}) for row in listed]
 
 

@@ -6,7 +6,9 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CollectorRegistry
 
+from service.api.entrance import Entrance
 from service.api.errors import ERROR_RESPONSES, register_error_handlers
+from service.api.key_scheme import declare_keys
 from service.api.middleware import RequestScope
 from service.api.routes import adapters, classify, generate, health, tokenize
 from service.lifecycle import EngineStart, Lifecycle
@@ -15,6 +17,9 @@ from service.runtime import Status
 from service.settings import Settings
 from service.telemetry.adapters import AdapterMetrics
 from service.telemetry.metrics import Metrics
+from service.telemetry.requests import RequestTelemetry
+from service.telemetry.tenants import TenantMetrics
+from service.tenants.tenancy import Tenancy
 
 
 def create_app(
@@ -26,17 +31,22 @@ def create_app(
 ) -> FastAPI:
     """The public app, which runs the service as its lifespan.
 
-    Without `start_engine` the engine is vLLM, and OpenAI's routes are served too.
+    Raises ConfigurationError for keys or an address that cannot be served. Without `start_engine`
+    the engine is vLLM, and OpenAI's routes are served too.
     `read_settings` reads the configuration again when the adapters are reloaded.
     """
-    metrics = Metrics(registry)
+    metrics = Metrics(registry, settings.metrics, settings.slo)
+    telemetry = RequestTelemetry.of(settings, metrics)
+    tenancy = Tenancy(settings, TenantMetrics(registry))
     requests = OpenRequests()
     lifecycle = Lifecycle(
         settings,
         status,
+        tenancy,
         requests,
         metrics,
         AdapterMetrics(registry),
+        telemetry,
         start_engine,
         read_settings or (lambda: settings),
     )
@@ -44,11 +54,18 @@ def create_app(
         title="llm-service", lifespan=lifecycle.lifespan, redoc_url=None, redirect_slashes=False
     )
     app.add_middleware(
-        RequestScope, http=settings.http, gate=settings.gate, metrics=metrics, requests=requests
+        RequestScope,
+        http=settings.http,
+        gate=settings.gate,
+        telemetry=telemetry,
+        requests=requests,
+        entrance=Entrance(tenancy.keyring, tenancy.quotas),
     )
     register_error_handlers(app)
     for module in (generate, classify, tokenize, adapters, health):
         app.include_router(module.router, responses=ERROR_RESPONSES)
+    if tenancy.keyring is not None:
+        declare_keys(app)
     if start_engine is None:
         from service.api.routes import openai as openai_routes
 

@@ -1,6 +1,5 @@
-"""The command line: `llm-service serve`, `llm-service model fetch`, `llm-service adapters`."""
+"""The command line: `llm-service serve`, `model fetch`, `adapters` and `keys`."""
 
-import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -9,11 +8,13 @@ import yaml
 
 from service.adapter_commands import app as adapters_app
 from service.command_errors import one_message
+from service.key_commands import app as keys_app
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 model_app = typer.Typer(no_args_is_help=True, help="Base models on disk.")
 app.add_typer(model_app, name="model")
 app.add_typer(adapters_app, name="adapters")
+app.add_typer(keys_app, name="keys")
 
 _DEFAULT_CONFIG = Path("deploy/local/config.yaml")
 
@@ -34,14 +35,21 @@ def serve(
     Example: llm-service serve --config deploy/local/config.yaml
     """
     from service.settings import load_settings, shown
+    from service.telemetry.logs import configure_logging
 
     with one_message():
         settings = load_settings(config)
-        logging.getLogger().setLevel(settings.log.level.upper())
+        configure_logging(settings.log)
         from service.engine.arguments import parse_engine_arguments
 
         if check:
+            from prometheus_client import CollectorRegistry
+
+            from service.telemetry.tenants import TenantMetrics
+            from service.tenants.tenancy import Tenancy
+
             parse_engine_arguments(settings)
+            Tenancy(settings, TenantMetrics(CollectorRegistry()))
             typer.echo(yaml.safe_dump(shown(settings), sort_keys=False), nl=False)
             return
         from service.serving import run

@@ -1,15 +1,51 @@
 """What is known of the request that the current task serves."""
 
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import ExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from service.engine.protocol import Adapter
 from service.errors import ServiceError
+from service.tenants.allowance import Allowance
 from service.tenants.tenant import ANONYMOUS, SERVICE, Tenant
+
+
+class StreamTrace(Protocol):
+    """Spans of one engine stream."""
+
+    def granted(self) -> None:
+        """It got its permit and starts now: the trace's `headers` are this stream's."""
+
+    def first_item(self) -> None:
+        """The engine answered."""
+
+    def used(self, prompt: int, cached: int, completion: int) -> None:
+        """It used these tokens of the engine."""
+
+    def ended(self) -> None:
+        """It ended, in the engine or waiting."""
+
+
+class RequestTrace(Protocol):
+    """The trace that a request is part of."""
+
+    trace_id: str
+    """32 hexadecimal digits."""
+
+    headers: Mapping[str, str]
+    """W3C Trace Context for the engine stream that starts now."""
+
+    response_header: str
+    """What the answer says of it (W3C Trace Context Level 2, `traceresponse`)."""
+
+    def stream(self) -> StreamTrace | None:
+        """An engine stream begins to wait for its permit; None if there have been too many."""
+
+    def ended(self, context: "RequestContext", outcome: str, status: int | None) -> None:
+        """The request ended; `status` None if nothing of an answer was sent."""
 
 
 @dataclass(slots=True)
@@ -19,7 +55,9 @@ class RequestContext:
     Times are seconds of `time.monotonic`. `streams` are the engine streams opened on the request's
     behalf: its scope closes them, so that no permit outlives the request. `failure` is the error
     that ended one of them, kept because vLLM's own handlers turn exceptions into text. `adapter` is
-    the version that the request began with, kept for it until `at_end` runs.
+    the version that the request began with, kept for it until `at_end` runs. `decode_seconds` and
+    `decode_tokens` add up what came after the first tokens of its streams. `trace` is there while
+    the request is traced.
     """
 
     request_id: str
@@ -28,15 +66,20 @@ class RequestContext:
     max_timeout_ms: int
     tenant: Tenant = ANONYMOUS
     model: str = "none"
+    route: str = "internal"
     queue_seconds: float = 0.0
     first_token_seconds: float | None = None
     prompt_tokens: int = 0
     cached_tokens: int = 0
     completion_tokens: int = 0
+    decode_seconds: float = 0.0
+    decode_tokens: int = 0
     failure: ServiceError | None = None
     streams: list[AsyncGenerator[Any, None]] = field(default_factory=list)
     adapter: Adapter | None = None
-    at_end: ExitStack = field(default_factory=ExitStack)
+    allowance: Allowance = field(default_factory=Allowance)
+    at_end: AsyncExitStack = field(default_factory=AsyncExitStack)
+    trace: RequestTrace | None = None
 
     def remaining(self) -> float:
         """Seconds until the deadline, never negative."""
@@ -45,6 +88,10 @@ class RequestContext:
     def elapsed(self) -> float:
         """Seconds since the request arrived."""
         return time.monotonic() - self.arrival
+
+    def token_seconds(self) -> float | None:
+        """Seconds per output token after the first; None for an answer of one token."""
+        return self.decode_seconds / self.decode_tokens if self.decode_tokens else None
 
     def set_timeout(self, timeout_ms: int) -> None:
         """Move the deadline to `timeout_ms` after the arrival, at most the configured longest."""
@@ -56,7 +103,7 @@ class RequestContext:
             # One still running belongs to a task that its owner has cancelled already.
             with suppress(RuntimeError, ServiceError):
                 await stream.aclose()
-        self.at_end.close()
+        await self.at_end.aclose()
 
 
 _current: ContextVar[RequestContext] = ContextVar("request_context")

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import math
+from typing import Protocol
 
 from service.errors import NotReady
 from service.gate.gate import Gate
@@ -14,6 +15,14 @@ _log = logging.getLogger(__name__)
 
 _LAST_WORDS_SECONDS = 5.0
 """What aborted requests get to send their error."""
+
+
+class DrainObserver(Protocol):
+    """Who is told how a drain goes; `budget` is in seconds."""
+
+    def drain_started(self, budget: float) -> None: ...
+
+    def drain_ended(self) -> None: ...
 
 
 class Drain:
@@ -30,11 +39,13 @@ class Drain:
         requests: OpenRequests,
         gate: Gate,
         settings: DrainSettings,
+        observer: DrainObserver,
     ) -> None:
         self._status = status
         self._requests = requests
         self._gate = gate
         self._settings = settings
+        self._observer = observer
         self._task: asyncio.Task[None] | None = None
 
     def start(self, *, lame_duck: bool = True) -> None:
@@ -42,6 +53,7 @@ class Drain:
         if self._task is None:
             seconds = self._settings.lame_duck_s if lame_duck else 0.0
             self._status.phase = Phase.DRAINING
+            self._observer.drain_started(seconds + self._settings.budget_s)
             self._task = asyncio.get_running_loop().create_task(self._run(seconds))
 
     async def _run(self, lame_duck_s: float) -> None:
@@ -54,6 +66,7 @@ class Drain:
             self._gate.close(lambda: self._refusal(budget, "before this answer was complete"))
             await self._emptied_within(_LAST_WORDS_SECONDS)
         _log.info("drained; %d requests are left", self._requests.count)
+        self._observer.drain_ended()
         self._status.stop()
 
     async def _emptied_within(self, seconds: float) -> bool:

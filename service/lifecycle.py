@@ -22,6 +22,8 @@ from service.runtime import Phase, Reload, Runtime, Status
 from service.settings import Settings
 from service.telemetry.adapters import AdapterMetrics
 from service.telemetry.metrics import Metrics
+from service.telemetry.requests import RequestTelemetry
+from service.tenants.tenancy import Tenancy
 from service.watchdog import Watchdog
 
 _log = logging.getLogger(__name__)
@@ -42,9 +44,11 @@ class Lifecycle:
 
     settings: Settings
     status: Status
+    tenancy: Tenancy
     requests: OpenRequests
     metrics: Metrics
     adapter_metrics: AdapterMetrics
+    telemetry: RequestTelemetry
     start_engine: EngineStart | None
     read_settings: Callable[[], Settings]
 
@@ -64,17 +68,21 @@ class Lifecycle:
             app.state.runtime = Runtime(
                 settings, status, self.metrics, gate, engine, fleet.registry, QuestionCache(engine)
             )
+            drain = Drain(status, self.requests, gate, settings.drain, self.metrics.lifecycle)
             async with (
+                self.tenancy.followed(),
                 _adapters_followed(fleet, status, self.read_settings),
                 _watched(Watchdog(engine, gate, status, settings.watchdog)),
-                _drainable(Drain(status, self.requests, gate, settings.drain), status),
+                _drainable(drain, status),
             ):
+                self.metrics.follow(engine, lambda: status.stalled)
                 status.phase = Phase.READY
                 _log.info("ready: %s, digest %s", engine.model.name, engine.model.digest)
                 yield
         finally:
             status.phase = Phase.STOPPING
             await engine.stop()
+            await asyncio.to_thread(self.telemetry.close)
 
 
 def _start_vllm(app: FastAPI) -> EngineStart:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -17,20 +17,21 @@ from pydantic_settings import (
 )
 
 from service.errors import ConfigurationError
+from service.section import Section
+from service.telemetry_settings import (
+    LogSettings,
+    MetricsSettings,
+    SloSettings,
+    TracingSettings,
+)
 
 ENV_PREFIX = "LLM_SERVICE_"
 NESTING = "__"
 _MAX_LORA_RANK = 16  # vLLM's default
 _SECRET = re.compile(r"(^|_)(token|password|secret|(api_?|access_?|private_?|^)key)$", re.I)
-
+_USER_INFO = re.compile(r"(://)[^/@]+@")
 
 ServedName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$")]
-
-
-class Section(BaseModel):
-    """A frozen part of the tree that refuses unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class ModelSettings(Section):
@@ -176,10 +177,36 @@ class AdapterCacheSettings(Section):
     offline: bool = Field(False, description="Never ask a source; serve what the cache holds.")
 
 
-class LogSettings(Section):
-    """What is logged; never a prompt, a completion or a key."""
+class TenantSettings(Section):
+    """Who may use the service; what each may do stands in the keys file."""
 
-    level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level.")
+    keys: Path | None = Field(
+        None,
+        description="Keys file, or folder of keys files such as a mounted Secret, relative to this "
+        "file; read again when it changes.",
+    )
+    allow_anonymous: bool = Field(
+        False,
+        description="Without `keys`, serve whoever reaches an address other than the loopback.",
+    )
+
+
+class QuotaSettings(Section):
+    """How the use of the tenants' quotas is counted."""
+
+    storage: str = Field(
+        "memory://",
+        pattern=r"^(memory://$|(rediss?|valkeys?|redis\+cluster|redis\+sentinel)://.)",
+        description="Where counts are kept: `memory://`, or for all replicas together "
+        "`redis://host:6379`, `valkey://...`, `rediss://...`, `redis+cluster://...`, "
+        "`redis+sentinel://.../name`.",
+    )
+    on_failure: Literal["open", "closed"] = Field(
+        "open", description="Without the storage, let requests pass uncounted or answer 503."
+    )
+    timeout_ms: int = Field(
+        100, ge=1, le=10_000, description="Longest wait for the storage, per engine request."
+    )
 
 
 class Settings(BaseSettings):
@@ -204,6 +231,8 @@ class Settings(BaseSettings):
     drain: DrainSettings = DrainSettings()
     watchdog: WatchdogSettings = WatchdogSettings()
     limits: LimitSettings = LimitSettings()
+    tenants: TenantSettings = TenantSettings()
+    quotas: QuotaSettings = QuotaSettings()
     adapters: tuple[AdapterSettings, ...] = ()
     adapter_cache: AdapterCacheSettings = AdapterCacheSettings()
     adapters_on_failure: Literal["refuse_start", "quarantine"] = Field(
@@ -215,6 +244,9 @@ class Settings(BaseSettings):
         60.0, gt=0, description="Time that an adapter's golden examples may take."
     )
     log: LogSettings = LogSettings()
+    metrics: MetricsSettings = MetricsSettings()
+    tracing: TracingSettings = TracingSettings()
+    slo: SloSettings = SloSettings()
 
     @property
     def max_lora_rank(self) -> int:
@@ -265,7 +297,9 @@ def _mask(value: Any, name: str = "") -> Any:
         return {key: _mask(child, key) for key, child in value.items()}
     if isinstance(value, list):
         return [_mask(child, name) for child in value]
-    return "********" if value is not None and _SECRET.search(name) else value
+    if value is not None and _SECRET.search(name):
+        return "********"
+    return _USER_INFO.sub(r"\1********@", value) if isinstance(value, str) else value
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -295,6 +329,7 @@ def _anchor_paths(tree: dict[str, Any], folder: Path) -> None:
     """Make the file's own paths relative to the file, wherever the service is started."""
     adapters = tree.get("adapters")
     holders = [(tree.get("model"), "path"), (tree.get("adapter_cache"), "path")]
+    holders += [(tree.get("tenants"), "keys")]
     holders += [(entry, "source") for entry in (adapters if isinstance(adapters, list) else [])]
     for holder, key in holders:
         path = holder.get(key) if isinstance(holder, dict) else None

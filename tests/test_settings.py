@@ -42,6 +42,7 @@ def test_the_least_configuration_has_every_default(file: Path) -> None:
 def test_paths_are_relative_to_the_file(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file.write_text(
         f"{LEAST}adapters: [{{source: ../a}}, {{source: 's3://b/c'}}]\nadapter_cache: {{path: d}}\n"
+        "tenants: {keys: ../k}\n"
     )
     monkeypatch.chdir("/")
     settings = load_settings(file)
@@ -49,6 +50,7 @@ def test_paths_are_relative_to_the_file(file: Path, monkeypatch: pytest.MonkeyPa
     assert settings.adapters[0].source == str(file.parent.parent / "a")
     assert settings.adapters[1].source == "s3://b/c"
     assert settings.adapter_cache.path == file.parent / "d"
+    assert settings.tenants.keys == file.parent.parent / "k"
 
 
 def test_the_environment_overrides_the_file(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,6 +90,8 @@ def test_settings_are_frozen(file: Path) -> None:
         ("log: {level: loud}", "log.level: .*'debug'.*got 'loud'"),
         ("model: {name: '../x', path: y}", "model.name: .*got '../x'"),
         ("model: {name: x}", "model.path: required"),
+        ("quotas: {storage: 'ftp://x'}", "quotas.storage: .*got 'ftp://x'"),
+        ("quotas: {on_failure: hope}", "quotas.on_failure: .*'closed'.*got 'hope'"),
         ("engine: 3", "engine: .*dictionary, got 3"),
     ],
 )
@@ -162,3 +166,11 @@ def test_what_is_named_like_a_secret_is_never_shown() -> None:
         "tokenizer": "folder",
         "skip_tokenizer_init": False,
     }
+
+
+def test_a_password_in_an_address_is_never_shown() -> None:
+    storage = "redis://user:hunter2@host:6379/0"
+    tree = {"model": {"name": "base", "path": "base"}, "quotas": {"storage": storage}}
+    assert shown(Settings.model_validate(tree))["quotas"]["storage"] == (
+        "redis://********@host:6379/0"
+    )

@@ -12,6 +12,13 @@ from service.limits.quote import quote
 Entry = ServedVersion | QuarantinedAdapter
 
 
+def unknown_model(model: str) -> NotFound:
+    """The one answer for a name that is not served, and for one that is served to others."""
+    return NotFound(
+        f"model: {quote(model)} is not served here", code="model_not_found", param="model"
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """The adapters at one moment, by the name they are configured under."""
@@ -46,9 +53,7 @@ class Snapshot:
                 f"model: the adapter {quote(model)} failed its checks and is not served",
                 param="model",
             )
-        raise NotFound(
-            f"model: {quote(model)} is not served here", code="model_not_found", param="model"
-        )
+        raise unknown_model(model)
 
 
 class AdapterRegistry:

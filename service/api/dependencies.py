@@ -4,6 +4,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from service.adapters.registry import unknown_model
 from service.adapters.version import ServedVersion
 from service.context import RequestContext, current_context
 from service.engine.protocol import Adapter
@@ -31,8 +32,12 @@ TheContext = Annotated[RequestContext, Depends(_context)]
 def select_adapter(model: str, runtime: Runtime, context: RequestContext) -> ServedVersion | None:
     """The version that a request begins with and keeps to its end; None for the base model.
 
-    Raises NotFound for a name that is not served, AdapterQuarantined for one that failed.
+    Raises NotFound for a name that is not served or not for this tenant, AdapterQuarantined for one
+    that failed.
     """
+    is_base, tenant = model == runtime.engine.model.name, context.tenant
+    if not (tenant.may_use_base(model) if is_base else tenant.may_use_adapter(model)):
+        raise unknown_model(model)
     version = runtime.adapters.acquire(model)
     context.model = model
     if version is not None:

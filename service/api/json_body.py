@@ -8,6 +8,7 @@ from fastapi import Request, Response
 from fastapi.routing import APIRoute
 from pydantic_core import from_json
 
+from service.context import current_context
 from service.errors import InvalidRequest, UnsupportedMediaType
 
 _MAX_DEPTH = 64
@@ -24,6 +25,7 @@ class JsonRoute(APIRoute):
         handle = super().get_route_handler()
 
         async def parse_then_handle(request: Request) -> Response:
+            current_context().route = self.path
             if request.method != "POST":
                 return await handle(request)
             _check_content_type(request.headers.get("content-type", ""))

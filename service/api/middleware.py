@@ -11,6 +11,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.connection import MAX_HEAD_BYTES
+from service.api.entrance import Entrance
 from service.api.errors import error_response
 from service.context import RequestContext, enter_context
 from service.errors import (
@@ -23,12 +24,13 @@ from service.errors import (
 from service.limits.quote import quote
 from service.open_requests import OpenRequests
 from service.settings import GateSettings, HttpSettings
-from service.telemetry.metrics import Metrics
+from service.telemetry.requests import RequestTelemetry
 
 _log = logging.getLogger(__name__)
 
 _SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _ID_HEADER = "x-request-id"
+_TRACE_HEADER = "traceresponse"
 _TIMEOUT_HEADER = "x-request-timeout-ms"
 _LINGER_SECONDS = 2.0
 _UNREAD_SECONDS = 5.0
@@ -37,10 +39,11 @@ _UNREAD_SECONDS = 5.0
 class RequestScope:
     """Pure ASGI: owns a request from its first byte to its last.
 
-    Reads the body whole, within its limits, before the route runs; cancels the route when the
-    client disconnects, streamed or not, also while it waits at the gate; closes the engine streams
-    that the route left open; counts the request once. Ends what does not read its answer: a little
-    after its deadline. While the service drains, refuses and asks connections to close.
+    Lets in whom the entrance knows; reads the body whole, within its limits, before the route runs;
+    cancels the route when the client disconnects, streamed or not, also while it waits at the gate;
+    closes the engine streams that the route left open; tells `telemetry` of the request once. Ends
+    what does not read its answer: a little after its deadline. While the service drains, refuses
+    and asks connections to close.
     """
 
     def __init__(
@@ -48,23 +51,30 @@ class RequestScope:
         app: ASGIApp,
         http: HttpSettings,
         gate: GateSettings,
-        metrics: Metrics,
+        telemetry: RequestTelemetry,
         requests: OpenRequests,
+        entrance: Entrance,
     ) -> None:
         self._app = app
         self._requests = requests
         self._http = http
         self._gate = gate
-        self._metrics = metrics
+        self._telemetry = telemetry
+        self._entrance = entrance
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
+            return
+        if scope["type"] != "http":
+            # Nothing is served over WebSocket, so nothing needs a key to be refused.
+            await send({"type": "websocket.close", "code": 1008, "reason": ""})
             return
         headers = Headers(scope=scope)
         context = self._context(headers)
         enter_context(context)
-        answer = _Answer(send, context.request_id)
+        self._telemetry.arrived(context, scope["method"], headers)
+        answer = _Answer(send, context)
         answer.close_connection = self._requests.closing
         with self._requests.one():
             await self._answer(scope, headers, context, receive, answer)
@@ -85,8 +95,8 @@ class RequestScope:
             pass
         finally:
             await context.close()
-            route = getattr(scope.get("route"), "path", "unmatched")
-            self._metrics.answered(context, route, outcome)
+            context.route = getattr(scope.get("route"), "path", "unmatched")
+            self._telemetry.answered(context, outcome, answer.status)
 
     def _context(self, headers: Headers) -> RequestContext:
         given = headers.get(_ID_HEADER, "")
@@ -106,6 +116,7 @@ class RequestScope:
         try:
             self._requests.check()
             _check_head(headers)
+            await self._entrance.admit(scope, headers, context)
             if (timeout := headers.get(_TIMEOUT_HEADER)) is not None:
                 context.set_timeout(_timeout_ms(timeout))
             body = await self._read_body(headers, receive)
@@ -153,11 +164,11 @@ class _ClientGone(Exception):
 
 
 class _Answer:
-    """The sending side: adds the request id and remembers how far the answer is."""
+    """The sending side: adds the request's identity and remembers how far the answer is."""
 
-    def __init__(self, send: Send, request_id: str) -> None:
+    def __init__(self, send: Send, context: RequestContext) -> None:
         self._send = send
-        self._request_id = request_id
+        self._context = context
         self.status: int | None = None
         self.complete = False
         self.close_connection = False
@@ -170,7 +181,9 @@ class _Answer:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             headers = MutableHeaders(scope=message)
-            headers[_ID_HEADER] = self._request_id
+            headers[_ID_HEADER] = self._context.request_id
+            if self._context.trace:
+                headers[_TRACE_HEADER] = self._context.trace.response_header
             if self.close_connection:
                 headers["connection"] = "close"
         elif message["type"] == "http.response.body":

@@ -5,11 +5,11 @@ import uuid
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import choose_encoder
 
 from service.adapters.fleet import Change
 from service.errors import NotReady, ServiceError
 from service.runtime import Phase, Status
+from service.telemetry.exposition import expose
 
 
 def create_ops_app(status: Status, registry: CollectorRegistry) -> FastAPI:
@@ -52,8 +52,8 @@ def create_ops_app(status: Status, registry: CollectorRegistry) -> FastAPI:
     @app.get("/metrics")
     def metrics(request: Request) -> Response:
         """Every series, in the format that the scraper accepts."""
-        encode, content_type = choose_encoder(request.headers.get("accept", ""))
-        return Response(encode(registry), headers={"content-type": content_type})
+        body, content_type = expose(registry, request.headers.get("accept", ""))
+        return Response(body, headers={"content-type": content_type})
 
     return app
 

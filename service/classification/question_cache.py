@@ -23,13 +23,14 @@ class QuestionCache:
     """The base model's classifiers by question, the least recently used forgotten.
 
     Tokenising a label set and measuring its prior happen once per question, however many requests
-    ask it at the same time.
+    ask it at the same time. Tenants share nothing: how long an answer takes would tell one what
+    another has asked.
     """
 
     def __init__(self, engine: Engine, capacity: int = _CAPACITY) -> None:
         self._engine = engine
         self._capacity = capacity
-        self._entries: OrderedDict[Question, _Entry] = OrderedDict()
+        self._entries: OrderedDict[tuple[str, Question], _Entry] = OrderedDict()
 
     async def classifier(self, question: Question, *, calibrate: bool) -> ZeroShotClassifier:
         """The classifier of a question.
@@ -46,13 +47,14 @@ class QuestionCache:
         return entry.calibrated or entry.plain
 
     def _entry(self, question: Question) -> _Entry:
-        entry = self._entries.get(question)
+        key = (current_context().tenant.cache_domain, question)
+        entry = self._entries.get(key)
         if entry is None:
             entry = _Entry(ZeroShotClassifier.build(self._engine, question))
-            self._entries[question] = entry
+            self._entries[key] = entry
             if len(self._entries) > self._capacity:
                 self._entries.popitem(last=False)
-        self._entries.move_to_end(question)
+        self._entries.move_to_end(key)
         return entry
 
     async def _calibrate(self, entry: _Entry) -> None:

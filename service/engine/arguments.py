@@ -16,6 +16,8 @@ _OURS = {
     "model_tag": "set `model.path`",
     "served_model_name": "set `model.name`",
     "lora_modules": "list them under `adapters`",
+    "otlp_traces_endpoint": "set `tracing.endpoint`",
+    "log_level": "set `log.level`",
     "host": "set `http.host`",
     "port": "set `http.port`",
     "uds": "set `http.host` and `http.port`",
@@ -78,6 +80,7 @@ def parse_engine_arguments(settings: Settings) -> Namespace:
     adapters = _adapter_defaults(len(settings.adapters))
     chosen = {**_DEFAULTS, **adapters, **arguments, "model": str(settings.model.path)}
     chosen["served_model_name"] = [settings.model.name]
+    chosen["otlp_traces_endpoint"] = settings.tracing.endpoint
     parsed: Namespace = parser.parse_args(
         [word for item in chosen.items() for word in _words(*item)]
     )
@@ -102,6 +105,7 @@ def apply_environment(settings: Settings) -> None:
         "VLLM_CPU_KVCACHE_SPACE": str(settings.cpu.kv_cache_gib),
         "VLLM_NO_USAGE_STATS": "1",
         "HF_HUB_OFFLINE": "1",
+        "OTEL_SERVICE_NAME": settings.tracing.service_name,
         **_KEEP_MEMORY,
     }
     if str(settings.engine.get("enforce_eager")).lower() == "true":

@@ -15,13 +15,15 @@ from service.errors import EngineDead, InvalidRequest, ServiceError
 from service.gate.gate import Gate
 from service.gate.stream import Progress, StreamObserver, gated
 from service.gate.ticket import Demand
+from service.tenants.salt import CacheSalts
 
 
 class GatedClient:
     """Stands in for AsyncLLM, vLLM's own OpenAI handlers included.
 
     `generate` and `check_admission` go through the gate; all else is the engine's. What a client
-    could set to go round the gate (priority, request id, rank, session) is overwritten.
+    could set to go round the gate (priority, request id, rank, session) is overwritten, and so is
+    the salt of the prefix cache: it is the tenant's.
     """
 
     def __init__(self, engine: AsyncLLM, gate: Gate, observer: StreamObserver) -> None:
@@ -29,6 +31,7 @@ class GatedClient:
         self._gate = gate
         self._observer = observer
         self._serial = itertools.count()
+        self._salts = CacheSalts()
         self.adapter_requests: Counter[int] = Counter()
         """Requests that got their first token, by the adapter's engine id."""
 
@@ -43,7 +46,13 @@ class GatedClient:
     ) -> AsyncGenerator[RequestOutput, None]:
         """Stream a generation under a permit of the current request."""
         options |= {"priority": 0, "data_parallel_rank": None, "session_id": None}
-        own_id = f"{current_context().request_id}-{next(self._serial)}"
+        options.pop("trace_headers", None)  # a stream has its own, once it starts
+        context = current_context()
+        own_id = f"{context.request_id}-{next(self._serial)}"
+        lora = options.get("lora_request")
+        # The adapter's name in the engine holds its digest.
+        salt = self._salts.salt(context.tenant, lora.lora_name if lora else "")
+        prompt = {**prompt, "cache_salt": salt}
         request = _Generation(
             self._engine, prompt, sampling_params, own_id, options, self.adapter_requests
         )
@@ -76,8 +85,9 @@ class _Generation:
         self._adapter_requests = adapter_requests
 
     def start(self) -> AsyncGenerator[RequestOutput, None]:
+        trace = current_context().trace
         stream: AsyncGenerator[RequestOutput, None] = self._engine.generate(
-            *self._arguments, **self._options
+            *self._arguments, trace_headers=trace.headers if trace else None, **self._options
         )
         return stream
 

@@ -51,13 +51,15 @@ class OpenAISurface:
         request = _parse(CompletionRequest, body)
         return await _answer(self._state.openai_serving_completion.create_completion(request))
 
-    async def models(self, adapters: Iterable[str]) -> list[dict[str, Any]]:
-        """The cards of the base model and of the adapters of these names.
+    async def models(self, adapters: Iterable[str], *, with_base: bool) -> list[dict[str, Any]]:
+        """The cards of the base model, unless it is not to be known, and of these adapters.
 
         Their `root` is the name itself, where vLLM shows a folder of the server.
         """
         (base,) = (await self._models.registry.show_available_models()).data
-        names = [(base.id, None), *((name, base.id) for name in adapters)]
+        parent = base.id if with_base else None
+        names = [(base.id, None)] if with_base else []
+        names += [(name, parent) for name in adapters]
         return [
             base.model_dump()
             | {"id": name, "root": name, "parent": parent, "owned_by": "llm-service"}

@@ -21,9 +21,14 @@ _LOOK_AGAIN_SECONDS = 1.0
 
 
 class GateObserver(Protocol):
-    """Who is told how full the gate is."""
+    """Who is told how full the gate is, and for whom.
 
-    def gate_changed(self, in_flight: int, queued: int) -> None: ...
+    `limit` is how many sequences may be in flight now, `change` how many more requests wait.
+    """
+
+    def gate_changed(self, in_flight: int, limit: int) -> None: ...
+
+    def queue_changed(self, tenant: str, change: int) -> None: ...
 
 
 class Gate:
@@ -119,12 +124,13 @@ class Gate:
     async def _wait(self, ticket: Ticket) -> Permit:
         future: asyncio.Future[Permit] = asyncio.get_running_loop().create_future()
         self._waiting[ticket] = future
+        self._observer.queue_changed(ticket.tenant, 1)
         self._advance()
         try:
             return await future
         except asyncio.CancelledError:
             if self._scheduler.cancel(ticket):
-                del self._waiting[ticket]
+                self._leave(ticket)
                 self._tell()
             elif ticket in self._running:  # granted, and cancelled before it could run
                 self._running[ticket].release()
@@ -148,7 +154,7 @@ class Gate:
         while started := self._scheduler.next_dispatches():
             for ticket in started:
                 permit = self._start(ticket)
-                future = self._waiting.pop(ticket)
+                future = self._leave(ticket)
                 if not future.done():
                     future.set_result(permit)
         for ticket in self._scheduler.expire():
@@ -168,9 +174,14 @@ class Gate:
             self._refuse(ticket, self._waiting[ticket], DeadlineExceeded(message, retry_after=1))
 
     def _refuse(self, ticket: Ticket, future: asyncio.Future[Permit], error: ServiceError) -> None:
-        del self._waiting[ticket]
+        self._leave(ticket)
         if not future.done():  # else cancelled; its task has yet to run and leave
             future.set_exception(error)
+
+    def _leave(self, ticket: Ticket) -> asyncio.Future[Permit]:
+        """A ticket waits no longer, for whatever reason."""
+        self._observer.queue_changed(ticket.tenant, -1)
+        return self._waiting.pop(ticket)
 
     def _set_timer(self) -> None:
         """Have `_advance` called when the next deadline passes, and now and then while some wait.
@@ -195,7 +206,7 @@ class Gate:
         self._advance()
 
     def _tell(self) -> None:
-        self._observer.gate_changed(self.in_flight, self.queued)
+        self._observer.gate_changed(self.in_flight, self.limit)
 
 
 def _targets(settings: GateSettings) -> Targets:

@@ -6,7 +6,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from service.context import RequestContext, current_context
+from service.context import RequestContext, StreamTrace, current_context
 from service.errors import ServiceError
 from service.gate.gate import Gate
 from service.gate.permit import Permit
@@ -73,11 +73,15 @@ async def _run(
     gate: Gate, observer: StreamObserver, request: EngineRequest[Item], context: RequestContext
 ) -> AsyncGenerator[Item, None]:
     asked = time.monotonic()
+    trace = context.trace.stream() if context.trace else None
     try:
+        reservation = await context.allowance.reserve(request.demand.most_tokens)
         permit = await gate.acquire(context, request.demand)
         observer.queued_for(context, time.monotonic() - asked)
-        meter = _Meter(context, observer, permit)
+        meter = _Meter(context, observer, permit, trace)
         try:
+            if trace:
+                trace.granted()
             async with aclosing(request.start()) as engine_stream:
                 while True:
                     item = await permit.wait(anext(engine_stream))
@@ -86,7 +90,7 @@ async def _run(
         except StopAsyncIteration:
             return
         finally:
-            meter.close()
+            reservation.used = meter.close()
             permit.release()
     except ServiceError as error:
         context.failure = error
@@ -96,15 +100,25 @@ async def _run(
             context.failure = known
             raise known from error
         raise
+    finally:
+        if trace:
+            trace.ended()
 
 
 class _Meter:
-    """Counts one engine stream; charges its permit and tells the observer."""
+    """Counts one engine stream; charges its permit, tells the observer and its trace."""
 
-    def __init__(self, context: RequestContext, observer: StreamObserver, permit: Permit) -> None:
+    def __init__(
+        self,
+        context: RequestContext,
+        observer: StreamObserver,
+        permit: Permit,
+        trace: StreamTrace | None,
+    ) -> None:
         self._context = context
         self._observer = observer
         self._permit = permit
+        self._trace = trace
         self._prompt = self._cached = self._completion = 0
         self._last: float | None = None
 
@@ -118,9 +132,15 @@ class _Meter:
         )
         if self._last is None:
             self._observer.first_token(self._context, now - self._context.arrival)
+            if self._trace:
+                self._trace.first_item()
         elif step.new_tokens:
             self._observer.tokens_after(self._context, now - self._last, step.new_tokens)
         self._last = now
 
-    def close(self) -> None:
+    def close(self) -> int:
+        """Report what was used; returns its tokens."""
         self._observer.used(self._context, self._prompt, self._cached, self._completion)
+        if self._trace:
+            self._trace.used(self._prompt, self._cached, self._completion)
+        return self._prompt + self._completion

@@ -12,6 +12,11 @@ class Demand:
     max_output_tokens: int
     slots: int = 1
 
+    @property
+    def most_tokens(self) -> int:
+        """What it may use at most, prompt and answers together."""
+        return self.prompt_tokens + self.slots * self.max_output_tokens
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ticket:

@@ -47,9 +47,10 @@ class ClassificationMetrics:
         self, context: RequestContext, labels: Sequence[str], score: float, reads: int
     ) -> None:
         """An input was given these labels, none when the answer abstained."""
+        model = context.adapter.name if context.adapter else context.model
         for label in labels:
-            self._classifications.labels(context.model, label).inc()
-        if not labels:
-            self._abstentions.labels(context.model).inc()
-        self._score.labels(context.model).observe(score)
-        self._reads.labels(context.model).observe(reads)
+            self._classifications.labels(model, label).inc()
+        # From the first input on, so that a share can be told of a model that never abstains.
+        self._abstentions.labels(model).inc(not labels)
+        self._score.labels(model).observe(score)
+        self._reads.labels(model).observe(reads)

@@ -1,78 +1,98 @@
 """The service's own Prometheus series, beside vLLM's `vllm:*` in the same registry."""
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry
 
 from service.context import RequestContext
+from service.engine.protocol import Engine
 from service.telemetry.classification import ClassificationMetrics
+from service.telemetry.engine import EngineMetrics
+from service.telemetry.gate import GateMetrics
+from service.telemetry.labels import RequestLabels
+from service.telemetry.lifecycle import LifecycleMetrics
+from service.telemetry.objectives import AVAILABILITY, Objectives
+from service.telemetry.series import KEY, LATENCY, TOKEN_LATENCY, SeriesFactory
+from service.telemetry_settings import MetricsSettings, SloSettings
 
-Buckets = tuple[float, ...]
-
-_LATENCY = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 3, 5, 7.5, 10, 15, 20, 30, 60, 120, 300)
-_TOKEN_LATENCY = (0.001, 0.0025, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1, 5)
+_REFUSED_STATUS = (429, 503)
 
 
 class Metrics:
     """Observes the gate, its streams and the HTTP requests.
 
-    Label values are bounded: `model` is a served name, or `none` where no served model was asked
-    for; `route` is a route's template, or `unmatched`; `outcome` is ok, invalid, refused,
-    deadline, cancelled or error.
+    Label values are bounded: `model` is the served name of the base model or of an adapter, or
+    `none` where none was asked for; `route` is a route's template, `unmatched`, or `internal` for
+    the service's own requests; `tenant` is one of so many, or `other`; `outcome` is ok, invalid,
+    refused, deadline, cancelled or error.
     """
 
-    def __init__(self, registry: CollectorRegistry) -> None:
-        def histogram(name: str, text: str, buckets: Buckets, *labels: str) -> Histogram:
-            name = f"inference_{name}_seconds"
-            return Histogram(name, text, labels, buckets=buckets, registry=registry)
-
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        bounds: MetricsSettings | None = None,
+        slo: SloSettings | None = None,
+    ) -> None:
+        make = SeriesFactory(registry)
+        bounds = bounds or MetricsSettings()
+        self._labels = RequestLabels(bounds.max_tenants, bounds.max_combinations)
+        self._objectives = Objectives(slo or SloSettings())
         self.classification = ClassificationMetrics(registry)
-        self.requests = Counter(
-            "inference_requests_total",
-            "Requests by route, model and outcome.",
-            ["route", "model", "outcome"],
-            registry=registry,
-        )
-        self.tokens = Counter(
-            "inference_tokens_total",
-            "Tokens by kind: prompt (cached ones included), cached, completion.",
-            ["model", "kind"],
-            registry=registry,
-        )
-        text = "Sequences that hold a permit for the engine."
-        self.in_flight = Gauge("inference_requests_in_flight", text, registry=registry)
-        text = "Requests that wait for a permit."
-        self.queued = Gauge("inference_requests_queued", text, registry=registry)
+        self.gate = GateMetrics(registry, self._labels)
+        self.engine = EngineMetrics(registry)
+        self.lifecycle = LifecycleMetrics(registry)
+        text = "Requests by how they ended."
+        self._requests = make.counter("requests_total", text, *KEY, "outcome")
+        text = "Tokens by kind: prompt (cached ones included), cached, completion."
+        self._tokens = make.counter("tokens_total", text, *KEY, "kind")
+        text = "Requests whose own deadline passed before their answer was complete."
+        self._late = make.counter("deadline_misses_total", text, *KEY)
+        text = "Requests that were promised the configured objectives."
+        self._promised = make.counter("slo_requests_total", text, *KEY)
+        text = "Requests that kept all their objectives."
+        self._good = make.counter("goodput_total", text, *KEY)
+        text = "Objectives missed: availability, ttft, tpot, e2e; a request may miss several."
+        self._missed = make.counter("slo_misses_total", text, *KEY, "objective")
         text = "Time from a request's arrival to the end of its answer."
-        self.duration = histogram("request_duration", text, _LATENCY, "route", "model")
+        self._duration = make.seconds("request_duration", text, LATENCY, *KEY)
         text = "Time from a request's arrival to its first token, waiting included."
-        self.first_token_time = histogram("time_to_first_token", text, _LATENCY, "model")
+        self._first = make.seconds("time_to_first_token", text, LATENCY, *KEY)
+        text = "Time per output token after the first, of a whole request."
+        self._per_token = make.seconds("time_per_output_token", text, TOKEN_LATENCY, *KEY)
         text = "Time between two tokens of a stream; a chunk of k tokens counts k times."
-        self.inter_token_latency = histogram("inter_token_latency", text, _TOKEN_LATENCY, "model")
+        self._between = make.seconds("inter_token_latency", text, TOKEN_LATENCY, *KEY)
         text = "Time an engine request waited for its permit."
-        self.queue_time = histogram("queue_time", text, (0.001, *_LATENCY), "model")
-        # Looking a label up costs as much as observing it, and this is done for every token.
-        self._latencies: dict[str, Histogram] = {}
+        self._waited = make.seconds("queue_time", text, (0.001, *LATENCY), *KEY)
 
-    def gate_changed(self, in_flight: int, queued: int) -> None:
+    def follow(self, engine: Engine, stalled: Callable[[], bool]) -> None:
+        """The service is up, with this engine and what the watchdog says of it."""
+        self.engine.follow(lambda: engine.last_step, stalled)
+        self.lifecycle.built(engine.model)
+
+    def gate_changed(self, in_flight: int, limit: int) -> None:
         """Follow the gate's occupation."""
-        self.in_flight.set(in_flight)
-        self.queued.set(queued)
+        self.gate.gate_changed(in_flight, limit)
+        self.engine.gate_changed(in_flight)
+
+    def queue_changed(self, tenant: str, change: int) -> None:
+        """Follow who waits at the gate."""
+        self.gate.queue_changed(tenant, change)
 
     def queued_for(self, context: RequestContext, seconds: float) -> None:
         """An engine request got its permit."""
-        self.queue_time.labels(context.model).observe(seconds)
+        self._waited[self._labels.of(context)].observe(seconds)
 
     def first_token(self, context: RequestContext, seconds: float) -> None:
         """An engine stream brought its first item; the request counts its first one only."""
         if context.first_token_seconds is None:
             context.first_token_seconds = seconds
-            self.first_token_time.labels(context.model).observe(seconds)
+            self._first[self._labels.of(context)].observe(seconds, _exemplar(context))
 
     def tokens_after(self, context: RequestContext, seconds: float, tokens: int) -> None:
         """`tokens` came `seconds` after the ones before."""
-        latency = self._latencies.get(context.model)
-        if latency is None:
-            latency = self.inter_token_latency.labels(context.model)
-            self._latencies[context.model] = latency
+        context.decode_seconds += seconds
+        context.decode_tokens += tokens
+        latency = self._between[self._labels.of(context)]
         for _ in range(tokens):
             latency.observe(seconds / tokens)
 
@@ -81,10 +101,35 @@ class Metrics:
         context.prompt_tokens += prompt
         context.cached_tokens += cached
         context.completion_tokens += completion
-        for kind, count in (("prompt", prompt), ("cached", cached), ("completion", completion)):
-            self.tokens.labels(context.model, kind).inc(count)
+        key = self._labels.of(context)
+        self._tokens[*key, "prompt"].inc(prompt)
+        self._tokens[*key, "cached"].inc(cached)
+        self._tokens[*key, "completion"].inc(completion)
 
-    def answered(self, context: RequestContext, route: str, outcome: str) -> None:
+    def answered(self, context: RequestContext, outcome: str) -> None:
         """A request ended."""
-        self.requests.labels(route, context.model, outcome).inc()
-        self.duration.labels(route, context.model).observe(context.elapsed())
+        key = self._labels.of(context)
+        exemplar = _exemplar(context)
+        self._requests[*key, outcome].inc(1, exemplar)
+        self._duration[key].observe(context.elapsed(), exemplar)
+        if (seconds := context.token_seconds()) is not None:
+            self._per_token[key].observe(seconds, exemplar)
+        failure = context.failure
+        if failure is not None and failure.status in _REFUSED_STATUS:
+            self.gate.refused(failure.code, context.tenant.name)
+        if outcome == "deadline":
+            self._late[key].inc(1, exemplar)
+        missed = self._objectives.missed(context, key.model, outcome)
+        if missed is None:
+            return
+        # Every series from the first request on: a share needs both its parts.
+        self._promised[key].inc()
+        self._good[key].inc(not missed)
+        self._missed[*key, AVAILABILITY].inc(0)
+        for objective in missed:
+            self._missed[*key, objective].inc(1, exemplar)
+
+
+def _exemplar(context: RequestContext) -> dict[str, str] | None:
+    """What leads from a sample to its trace, in OpenMetrics."""
+    return {"trace_id": context.trace.trace_id} if context.trace else None

@@ -7,8 +7,10 @@ import pytest
 from tests.architecture.source import imports, modules
 
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("service.errors",),
-    ("service.settings", "service.engine.protocol", "service.tenants"),
+    ("service.errors", "service.section"),
+    ("service.telemetry_settings",),
+    ("service.settings", "service.engine.protocol", "service.limits.quote"),
+    ("service.tenants",),
     ("service.context", "service.limits", "service.model", "service.open_requests"),
     ("service.gate", "service.telemetry"),
     ("service.confidence", "service.adapters"),
@@ -26,7 +28,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("service.app",),
     ("service.serving",),
     ("service.command_errors",),
-    ("service.adapter_commands",),
+    ("service.adapter_commands", "service.key_commands"),
     ("service.cli",),
 )
 """Lowest first. A module belongs to its longest prefix here and imports from lower layers, or from
@@ -38,7 +40,12 @@ OWNERS = {
     "fastapi_offline": ("service.app",),
     "starlette": ("service.api", "service.app", "service.engine.openai"),
     "uvicorn": ("service.api",),
-    "typer": ("service.adapter_commands", "service.cli", "service.command_errors"),
+    "typer": (
+        "service.adapter_commands",
+        "service.cli",
+        "service.command_errors",
+        "service.key_commands",
+    ),
 }
 """Libraries that only these may import."""
 

@@ -13,7 +13,8 @@ from typing import Any, get_args
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from service.settings import Section, Settings
+from service.section import Section
+from service.settings import Settings
 
 README = Path(__file__).parents[2] / "README.md"
 BEGIN = "<!-- settings: begin -->"

@@ -5,17 +5,18 @@ from fastapi import APIRouter
 from service.adapters.manifest import ClassificationManifest
 from service.adapters.registry import Entry
 from service.adapters.version import ServedVersion
-from service.api.dependencies import TheRuntime
+from service.api.dependencies import TheContext, TheRuntime
 from service.api.schemas.adapters import AdapterBody, AdapterList, ProofBody
 
 router = APIRouter(tags=["models"])
 
 
 @router.get("/v1/adapters")
-async def adapters(runtime: TheRuntime) -> AdapterList:
-    """The adapters: what each is, what its golden examples showed, and whether it is served."""
+async def adapters(runtime: TheRuntime, context: TheContext) -> AdapterList:
+    """The caller's adapters: what each is, what its golden examples showed, if it is served."""
     entries = runtime.adapters.entries
-    return AdapterList(data=[_body(name, entries[name]) for name in sorted(entries)])
+    names = sorted(filter(context.tenant.may_use_adapter, entries))
+    return AdapterList(data=[_body(name, entries[name]) for name in names])
 
 
 def _body(name: str, entry: Entry) -> AdapterBody:

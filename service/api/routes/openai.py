@@ -40,11 +40,13 @@ async def completions(
 
 
 @router.get("/v1/models")
-async def models(request: Request, runtime: TheRuntime) -> dict[str, Any]:
-    """The base model and the adapters."""
+async def models(request: Request, runtime: TheRuntime, context: TheContext) -> dict[str, Any]:
+    """The base model and the adapters that the caller may use."""
     entries = runtime.adapters.entries
     served = [name for name, entry in entries.items() if isinstance(entry, ServedVersion)]
-    return {"object": "list", "data": await _surface(request).models(served)}
+    names = filter(context.tenant.may_use_adapter, served)
+    with_base = context.tenant.may_use_base(runtime.engine.model.name)
+    return {"object": "list", "data": await _surface(request).models(names, with_base=with_base)}
 
 
 async def _response(answer: OpenAIAnswer) -> Response:

@@ -1,0 +1,183 @@
+"""The dashboard of the adapters: what is served, how well it was proven, what it decides."""
+
+from deploy.grafana.panel import Page, Panel, Query, Row, Unit, quantiles, rate
+
+_JOB = '{job=~"$job"}'
+_CACHED, _PROMPT = 'kind="cached"', 'kind="prompt"'
+_INPUTS = rate("inference_classification_score_count", "model")
+
+ADAPTERS = Row(
+    "Adapters",
+    (
+        Panel(
+            "State",
+            "Replicas on which an adapter is served, or quarantined.",
+            Unit.COUNT,
+            (
+                Query(
+                    f"sum by (adapter, state) (inference_adapter_state{_JOB})",
+                    "{{adapter}} {{state}}",
+                ),
+            ),
+        ),
+        Panel(
+            "Versions",
+            "Replicas by adapter, version and digest.",
+            Unit.COUNT,
+            (
+                Query(
+                    f"count by (adapter, version, digest) (inference_adapter_info{_JOB})",
+                    "{{adapter}} {{version}} {{digest}}",
+                ),
+            ),
+        ),
+        Panel(
+            "Resident",
+            "Replicas whose engine holds the adapter's weights.",
+            Unit.COUNT,
+            (Query(f"sum by (adapter) (inference_adapter_resident{_JOB})", "{{adapter}}"),),
+        ),
+        Panel(
+            "Proof",
+            "Share of its golden examples that an adapter answered rightly.",
+            Unit.SHARE,
+            (Query(f"min by (adapter) (inference_adapter_proof_accuracy{_JOB})", "{{adapter}}"),),
+        ),
+        Panel(
+            "Load and proof",
+            "What each took.",
+            Unit.SECONDS,
+            (
+                Query(
+                    f"max by (adapter) (inference_adapter_load_seconds{_JOB})", "load {{adapter}}"
+                ),
+                Query(
+                    f"max by (adapter) (inference_adapter_proof_seconds{_JOB})", "proof {{adapter}}"
+                ),
+            ),
+        ),
+        Panel(
+            "Reloads",
+            "Over an hour, by outcome.",
+            Unit.COUNT,
+            (
+                Query(
+                    f"sum by (outcome) (increase(inference_adapter_reloads_total{_JOB}[1h]))",
+                    "{{outcome}}",
+                ),
+            ),
+        ),
+    ),
+)
+
+USE = Row(
+    "Use",
+    (
+        Panel(
+            "Requests",
+            "By model; an adapter is one.",
+            Unit.REQUESTS_PER_SECOND,
+            (Query(rate("inference_requests_total", "model"), "{{model}}"),),
+        ),
+        Panel(
+            "Tokens",
+            "Prompts and completions, by model.",
+            Unit.TOKENS_PER_SECOND,
+            (
+                Query(
+                    rate("inference_tokens_total", "model", 'kind=~"prompt|completion"'),
+                    "{{model}}",
+                ),
+            ),
+        ),
+        Panel(
+            "Prompt tokens from the cache",
+            "Share of the prompts' tokens, by model.",
+            Unit.SHARE,
+            (
+                Query(
+                    f"{rate('inference_tokens_total', 'model', _CACHED)} / "
+                    f"({rate('inference_tokens_total', 'model', _PROMPT)} > 0)",
+                    "{{model}}",
+                ),
+            ),
+        ),
+        Panel(
+            "Time to first token",
+            "By model.",
+            Unit.SECONDS,
+            quantiles("inference_time_to_first_token_seconds", "model", 0.5, 0.95),
+        ),
+    ),
+)
+
+CLASSIFICATION = Row(
+    "Classification",
+    (
+        Panel(
+            "Inputs",
+            "Texts classified, by model.",
+            Unit.REQUESTS_PER_SECOND,
+            (Query(_INPUTS, "{{model}}"),),
+        ),
+        Panel(
+            "Labels given",
+            "An adapter's by name, a request's own as `other`.",
+            Unit.REQUESTS_PER_SECOND,
+            (
+                Query(
+                    rate("inference_classifications_total", "model, label"), "{{model}} {{label}}"
+                ),
+            ),
+        ),
+        Panel(
+            "Abstentions",
+            "Share of the inputs that were given no label.",
+            Unit.SHARE,
+            (
+                Query(
+                    f"{rate('inference_classification_abstentions_total', 'model')} / "
+                    f"({_INPUTS} > 0)",
+                    "{{model}}",
+                ),
+            ),
+        ),
+        Panel(
+            "Drift of the abstentions",
+            "The last half hour's share less the day's; an alert fires beyond 15 points.",
+            Unit.SHARE,
+            (
+                Query(
+                    f"job_model:inference_classification_abstentions:ratio30m{_JOB} - "
+                    f"job_model:inference_classification_abstentions:ratio1d{_JOB}",
+                    "{{model}}",
+                ),
+            ),
+            signed=True,
+        ),
+        Panel(
+            "Score of the best label",
+            "A probability; quantiles over the inputs.",
+            Unit.SHARE,
+            quantiles("inference_classification_score", "model", 0.1, 0.5, 0.9),
+        ),
+        Panel(
+            "Reads an input",
+            "Engine requests that an input took, on average.",
+            Unit.COUNT,
+            (
+                Query(
+                    f"{rate('inference_classification_reads_sum', 'model')} / "
+                    f"({rate('inference_classification_reads_count', 'model')} > 0)",
+                    "{{model}}",
+                ),
+            ),
+        ),
+    ),
+)
+
+PAGE = Page(
+    "adapters-classification",
+    "Inference: adapters and classification",
+    (ADAPTERS, USE, CLASSIFICATION),
+)

@@ -1,0 +1,167 @@
+"""The dashboard of the service: are objectives kept, and what stands in their way."""
+
+from deploy.grafana.panel import Page, Panel, Query, Row, Unit, quantiles, rate
+
+_JOB = '{job=~"$job"}'
+
+OBJECTIVES = Row(
+    "Objectives",
+    (
+        Panel(
+            "Good requests",
+            "Share of the requests promised anything that kept all objectives; the goal is 95 %.",
+            Unit.SHARE,
+            (Query(f"1 - job_model:inference_goodput_misses:ratio_rate5m{_JOB}", "{{model}}"),),
+        ),
+        Panel(
+            "Burn of the budgets",
+            "How many times faster than sustainable the month's budgets are used up, over 1 h.",
+            Unit.COUNT,
+            (
+                Query(
+                    f"job_model:inference_goodput_misses:ratio_rate1h{_JOB} / 0.05",
+                    "goodput {{model}}",
+                ),
+                Query(
+                    f"job_model:inference_availability_misses:ratio_rate1h{_JOB} / 0.005",
+                    "errors {{model}}",
+                ),
+            ),
+        ),
+        Panel(
+            "Objectives missed",
+            "Which objective it is; a request may miss several.",
+            Unit.REQUESTS_PER_SECOND,
+            (Query(rate("inference_slo_misses_total", "objective"), "{{objective}}"),),
+        ),
+        Panel(
+            "Requests by outcome",
+            "How requests ended.",
+            Unit.REQUESTS_PER_SECOND,
+            (Query(rate("inference_requests_total", "outcome"), "{{outcome}}"),),
+        ),
+        Panel(
+            "Refusals by reason",
+            "Why requests were turned away.",
+            Unit.REQUESTS_PER_SECOND,
+            (Query(rate("inference_refusals_total", "reason"), "{{reason}}"),),
+        ),
+        Panel(
+            "Alerts",
+            "Alerts that fire.",
+            Unit.COUNT,
+            (
+                Query(
+                    'count by (alertname) (ALERTS{alertname=~"Inference.*", alertstate="firing"})',
+                    "{{alertname}}",
+                ),
+            ),
+        ),
+    ),
+)
+
+LATENCY = Row(
+    "Latency",
+    (
+        Panel(
+            "Time to first token",
+            "From a request's arrival to its first token, waiting included.",
+            Unit.SECONDS,
+            quantiles("inference_time_to_first_token_seconds", "route", 0.5, 0.95, 0.99),
+        ),
+        Panel(
+            "Time per output token",
+            "After the first, over a whole request.",
+            Unit.SECONDS,
+            quantiles("inference_time_per_output_token_seconds", "model", 0.5, 0.95),
+        ),
+        Panel(
+            "Between two tokens",
+            "Of a stream: what its reader sees.",
+            Unit.SECONDS,
+            quantiles("inference_inter_token_latency_seconds", "model", 0.5, 0.99),
+        ),
+        Panel(
+            "Whole request",
+            "From a request's arrival to the end of its answer.",
+            Unit.SECONDS,
+            quantiles("inference_request_duration_seconds", "route", 0.5, 0.95),
+        ),
+        Panel(
+            "Wait at the gate",
+            "Of engine requests, before their permit.",
+            Unit.SECONDS,
+            quantiles("inference_queue_time_seconds", "model", 0.5, 0.95),
+        ),
+    ),
+)
+
+ENGINE = Row(
+    "Capacity and engine",
+    (
+        Panel(
+            "Running",
+            "Sequences in the engine, and as many as the gate lets in.",
+            Unit.COUNT,
+            (
+                Query(f"inference_requests_in_flight{_JOB}", "running {{instance}}"),
+                Query(f"inference_gate_limit{_JOB}", "limit {{instance}}"),
+            ),
+        ),
+        Panel(
+            "Waiting",
+            "Requests before the gate.",
+            Unit.COUNT,
+            (Query(f"instance:inference_requests_queued:sum{_JOB}", "{{instance}}"),),
+        ),
+        Panel(
+            "Tokens",
+            "Cached tokens are part of the prompts'.",
+            Unit.TOKENS_PER_SECOND,
+            (Query(rate("inference_tokens_total", "kind"), "{{kind}}"),),
+        ),
+        Panel(
+            "KV cache in use",
+            "vLLM's own series.",
+            Unit.SHARE,
+            (Query(f"vllm:kv_cache_usage_perc{_JOB}", "{{instance}}"),),
+        ),
+        Panel(
+            "Age of the engine's last step",
+            "While something runs.",
+            Unit.SECONDS,
+            (Query(f"inference_engine_progress_age_seconds{_JOB}", "{{instance}}"),),
+        ),
+        Panel(
+            "Replicas stalled or leaving",
+            "By the watchdog's word, and by the drain.",
+            Unit.COUNT,
+            (
+                Query(f"sum by (job) (inference_engine_stalled{_JOB})", "stalled"),
+                Query(f"sum by (job) (inference_draining{_JOB})", "draining"),
+            ),
+        ),
+        Panel(
+            "Drains",
+            "How long a replica has been leaving, and how long it may.",
+            Unit.SECONDS,
+            (
+                Query(f"inference_drain_seconds{_JOB}", "took {{instance}}"),
+                Query(f"inference_drain_budget_seconds{_JOB}", "may take {{instance}}"),
+            ),
+        ),
+        Panel(
+            "Versions",
+            "Replicas by the service's version and the base model's digest.",
+            Unit.COUNT,
+            (
+                Query(
+                    f"count by (version, model, digest) (inference_build_info{_JOB})",
+                    "{{version}} {{model}} {{digest}}",
+                ),
+            ),
+        ),
+    ),
+)
+
+PAGE = Page("service-objectives", "Inference: service objectives", (OBJECTIVES, LATENCY, ENGINE))

@@ -1,0 +1,65 @@
+"""Who may come in: the one place that turns a request's key into a tenant."""
+
+from starlette.datastructures import Headers
+from starlette.types import Scope
+
+from service.context import RequestContext
+from service.errors import Unauthenticated
+from service.tenants.allowance import Allowance
+from service.tenants.live_keyring import LiveKeyring
+from service.tenants.quota_store import QuotaStore
+from service.tenants.tenant import Tenant
+
+_ASSETS = "/static-offline-docs"
+OPEN_PATHS = frozenset(
+    {
+        "/health",
+        "/docs",
+        "/openapi.json",
+        f"{_ASSETS}/favicon.png",
+        f"{_ASSETS}/swagger-ui.css",
+        f"{_ASSETS}/swagger-ui-bundle.js",
+    }
+)
+"""What needs no key: health and documentation, by their exact paths, to GET and HEAD."""
+
+
+class Entrance:
+    """Needs a live key for everything that is not in OPEN_PATHS, whether it exists or not.
+
+    Without a keyring everyone is the anonymous tenant. Decides on the path that is routed, never
+    on a URL built from the Host header, and before the body is read.
+    """
+
+    def __init__(self, keyring: LiveKeyring | None, quotas: QuotaStore) -> None:
+        self._keyring = keyring
+        self._quotas = quotas
+
+    async def admit(self, scope: Scope, headers: Headers, context: RequestContext) -> None:
+        """Give the request its tenant and count it.
+
+        Raises Unauthenticated, and what `QuotaStore.take` raises.
+        """
+        if self._keyring is None or _is_open(scope):
+            return
+        context.tenant = _tenant(self._keyring, headers)
+        context.allowance = Allowance(self._quotas, context.tenant)
+        context.at_end.push_async_callback(context.allowance.settle)
+        await context.allowance.count_request()
+
+
+def _is_open(scope: Scope) -> bool:
+    return scope["method"] in ("GET", "HEAD") and scope["path"] in OPEN_PATHS
+
+
+def _tenant(keyring: LiveKeyring, headers: Headers) -> Tenant:
+    given = headers.getlist("authorization")
+    if not given:
+        raise Unauthenticated("Authorization: required, as `Bearer` and a key")
+    scheme, _, key = given[0].partition(" ")
+    tenant = None
+    if len(given) == 1 and scheme.lower() == "bearer":
+        tenant = keyring.tenant_of(key.strip(" "))
+    if tenant is None:
+        raise Unauthenticated("Authorization: must be `Bearer` and a live key")
+    return tenant

@@ -1,0 +1,38 @@
+"""Prometheus series of the engine as the watchdog sees it."""
+
+import time
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry
+
+from service.telemetry.series import SeriesFactory
+
+
+class EngineMetrics:
+    """Follows whether the engine moves; asked when scraped, so that a loop that hangs is seen."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        make = SeriesFactory(registry)
+        text = "Seconds since the engine's last step, while something runs in it; else 0."
+        self._age = make.gauge("engine_progress_age_seconds", text)
+        text = "1 while the watchdog holds the engine for stalled."
+        self._stalled = make.gauge("engine_stalled", text)
+        self._running = 0
+        self._busy_since = 0.0
+
+    def gate_changed(self, in_flight: int) -> None:
+        """So many sequences are in the engine."""
+        if in_flight and not self._running:
+            self._busy_since = time.monotonic()
+        self._running = in_flight
+
+    def follow(self, last_step: Callable[[], float], stalled: Callable[[], bool]) -> None:
+        """From now on show this engine; its steps are in seconds of `time.monotonic`."""
+
+        def age() -> float:
+            if not self._running:
+                return 0.0
+            return max(0.0, time.monotonic() - max(last_step(), self._busy_since))
+
+        self._age.set_function(age)
+        self._stalled.set_function(lambda: float(stalled()))

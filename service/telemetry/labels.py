@@ -1,0 +1,64 @@
+"""Label values that stay few, whatever clients send."""
+
+from typing import NamedTuple
+
+from service.context import RequestContext
+
+OTHER = "other"
+"""What a name counts as when there are too many."""
+
+
+class BoundedNames:
+    """The first `limit` names stand for themselves, every later one for `OTHER`."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._names: set[str] = set()
+
+    def __call__(self, name: str) -> str:
+        if name in self._names:
+            return name
+        if len(self._names) >= self._limit:
+            return OTHER
+        self._names.add(name)
+        return name
+
+
+class Key(NamedTuple):
+    """Whose request it is, in the words of the series' labels."""
+
+    route: str
+    model: str
+    tenant: str
+
+
+class RequestLabels:
+    """The keys of requests: at most `max_tenants` tenants, at most `max_combinations` keys.
+
+    Where either is used up the tenant counts as `OTHER`, so there are at most `max_combinations`
+    keys and one more for each route and model. Routes are the service's own. An adapter goes by
+    its name without its version, so models are those that are served.
+    """
+
+    def __init__(self, max_tenants: int, max_combinations: int) -> None:
+        self._tenants = BoundedNames(max_tenants)
+        self._max_combinations = max_combinations
+        self._keys: dict[tuple[str, str, str], Key] = {}
+
+    def tenant(self, name: str) -> str:
+        """A tenant's label."""
+        return self._tenants(name)
+
+    def of(self, context: RequestContext) -> Key:
+        """The key of a request, as far as it is known by now."""
+        adapter = context.adapter
+        model = context.model if adapter is None else adapter.name
+        name = (context.route, model, context.tenant.name)
+        key = self._keys.get(name)
+        if key is not None:
+            return key
+        key = Key(context.route, model, self._tenants(context.tenant.name))
+        if len(self._keys) < self._max_combinations and key.tenant != OTHER:
+            self._keys[name] = key
+            return key
+        return key._replace(tenant=OTHER)

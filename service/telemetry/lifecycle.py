@@ -1,0 +1,57 @@
+"""Prometheus series of the process: what it is, and how it ends."""
+
+import time
+from importlib.metadata import PackageNotFoundError, version
+
+from prometheus_client import CollectorRegistry
+
+from service.engine.protocol import ModelInfo
+from service.telemetry.series import SeriesFactory
+
+_PACKAGE = "llm-service"
+
+
+class LifecycleMetrics:
+    """Follows the drain, and says what was built."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        make = SeriesFactory(registry)
+        text = "The service's version, and the name and digest of its base model; always 1."
+        self._build = make.gauge("build_info", text, "version", "model", "digest")
+        text = "1 while the service leaves: not ready, and then without new requests."
+        self._draining = make.gauge("draining", text)
+        text = "Seconds that the drain has taken so far, or took; 0 before it."
+        make.gauge("drain_seconds", text).set_function(self.drain_seconds)
+        text = "Seconds that the drain may take before what is left is ended."
+        self._budget = make.gauge("drain_budget_seconds", text)
+        self._began: float | None = None
+        self._took: float | None = None
+
+    def built(self, model: ModelInfo) -> None:
+        """The service serves this base model."""
+        self._build.labels(package_version(), model.name, model.digest).set(1)
+
+    def drain_started(self, budget: float) -> None:
+        """The service leaves; it has so many seconds."""
+        self._budget.set(budget)
+        self._began = self._began or time.monotonic()
+        self._draining.set(1)
+
+    def drain_ended(self) -> None:
+        """The last request has ended."""
+        self._took = self.drain_seconds()
+        self._draining.set(0)
+
+    def drain_seconds(self) -> float:
+        """Seconds from the drain's start to its end, or to now."""
+        if self._took is not None:
+            return self._took
+        return 0.0 if self._began is None else time.monotonic() - self._began
+
+
+def package_version() -> str:
+    """The installed service's version, `unknown` where it runs without being installed."""
+    try:
+        return version(_PACKAGE)
+    except PackageNotFoundError:
+        return "unknown"

@@ -1,0 +1,150 @@
+"""Log lines of one form, whoever writes them: the service, uvicorn, vLLM and its processes."""
+
+import atexit
+import json
+import logging
+import logging.config
+import os
+import sys
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Literal
+
+import structlog
+from pydantic_core import to_json
+from structlog.stdlib import ProcessorFormatter
+from structlog.typing import EventDict, Processor
+
+from service.context import RequestContext, current_context
+from service.telemetry.exceptions import format_exception
+from service.telemetry_settings import LogSettings
+from service.tenants.tenant import SERVICE
+
+Renderer = Literal["json", "console"]
+
+_VLLM_CONFIG = "VLLM_LOGGING_CONFIG_PATH"
+_MAIN_PROCESS = "MainProcess"
+
+_QUIET = (
+    "aiobotocore",
+    "asyncio",
+    "botocore",
+    "filelock",
+    "fsspec",
+    "grpc",
+    "httpcore",
+    "httpx",
+    "httpx2",
+    "huggingface_hub",
+    "opentelemetry",
+    "s3fs",
+    "urllib3",
+)
+"""Libraries that log addresses and headers below a warning: signed addresses, keys."""
+
+
+def configure_logging(settings: LogSettings) -> None:
+    """Give every logger of this process, and of those that vLLM starts, the one form on stderr.
+
+    vLLM sets its loggers up by itself, in each of its processes, from a file that a variable
+    names; a variable that is set already wins.
+    """
+    config = _config(settings)
+    logging.config.dictConfig(config)
+    logging.captureWarnings(True)
+    if _VLLM_CONFIG not in os.environ:
+        os.environ[_VLLM_CONFIG] = _written(config)
+
+
+def renderer(settings: LogSettings) -> Renderer:
+    """The form that the settings ask for on this standard error."""
+    if settings.format == "auto":
+        return "console" if sys.stderr.isatty() else "json"
+    return settings.format
+
+
+def rendering(form: Renderer) -> Processor:
+    """What turns an event into its line."""
+    if form == "console":
+        return structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    return structlog.processors.JSONRenderer(serializer=_json)
+
+
+def line_formatter(form: Renderer) -> logging.Formatter:
+    """The formatter of all records of the standard library's loggers."""
+    return ProcessorFormatter(
+        foreign_pre_chain=[
+            structlog.stdlib.add_log_level,
+            structlog.stdlib.add_logger_name,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            _add_process,
+            _add_request,
+            _add_exception,
+        ],
+        processors=[ProcessorFormatter.remove_processors_meta, rendering(form)],
+    )
+
+
+def _config(settings: LogSettings) -> dict[str, Any]:
+    formatter = {"()": f"{__name__}.{line_formatter.__name__}", "form": renderer(settings)}
+    handler = {
+        "class": "logging.StreamHandler",
+        "stream": "ext://sys.stderr",
+        "formatter": "line",
+    }
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"line": formatter},
+        "handlers": {"stderr": handler},
+        "root": {"handlers": ["stderr"], "level": settings.level.upper()},
+        "loggers": {
+            # vLLM's own handler would say everything twice.
+            "vllm": {"handlers": [], "level": "NOTSET", "propagate": True},
+            **{name: {"level": "WARNING"} for name in _QUIET},
+        },
+    }
+
+
+def _written(config: dict[str, Any]) -> str:
+    """The configuration as a file that lives as long as this process."""
+    with tempfile.NamedTemporaryFile("w", prefix="logging-", suffix=".json", delete=False) as file:
+        json.dump(config, file)
+    atexit.register(Path(file.name).unlink, missing_ok=True)
+    return file.name
+
+
+def _json(event: EventDict, **_: Any) -> str:
+    return to_json(event, fallback=repr).decode()
+
+
+def _add_process(logger: Any, method: str, event: EventDict) -> EventDict:
+    record: logging.LogRecord = event["_record"]
+    name = getattr(record, "vllm_process_name", record.processName)
+    if name != _MAIN_PROCESS:
+        event["process"] = name
+    return event
+
+
+def _add_request(logger: Any, method: str, event: EventDict) -> EventDict:
+    if context := _context():
+        event["request_id"] = context.request_id
+        if context.trace:
+            event["trace_id"] = context.trace.trace_id
+    return event
+
+
+def _add_exception(logger: Any, method: str, event: EventDict) -> EventDict:
+    error = (event.pop("exc_info", None) or (None, None))[1]
+    if error is not None:
+        context = _context()
+        withhold = context is not None and context.tenant is not SERVICE
+        event["exception"] = format_exception(error, withhold=withhold)
+    return event
+
+
+def _context() -> RequestContext | None:
+    with suppress(LookupError):
+        return current_context()
+    return None

@@ -1,0 +1,80 @@
+"""Whether a request was as good as promised."""
+
+from typing import NamedTuple
+
+from service.context import RequestContext
+from service.telemetry_settings import ObjectiveSettings, SloSettings
+
+AVAILABILITY = "availability"
+
+INFERENCE_ROUTES = ("/v1/generate", "/v1/classify", "/v1/chat/completions", "/v1/completions")
+"""The routes whose requests are promised anything."""
+
+_SERVICE_FAULTS = ("error", "deadline")
+_TENANTS_OWN = (401, 403, 409, 429)
+
+
+class Limits(NamedTuple):
+    """Most milliseconds to the first token, per later token, and in all; None is no limit."""
+
+    ttft_ms: float | None
+    tpot_ms: float | None
+    e2e_ms: float | None
+
+
+class Objectives:
+    """The objectives of requests: their model's, else their route's, else the general ones."""
+
+    def __init__(self, slo: SloSettings) -> None:
+        self._slo = slo
+        self._known: dict[tuple[str, str], Limits] = {}
+
+    def of(self, route: str, model: str) -> Limits:
+        """What a request of this route and model must keep."""
+        limits = self._known.get((route, model))
+        if limits is None:
+            limits = self._known[route, model] = self._find(route, model)
+        return limits
+
+    def _find(self, route: str, model: str) -> Limits:
+        levels: list[ObjectiveSettings] = [
+            level
+            for level in (self._slo.models.get(model), self._slo.routes.get(route), self._slo)
+            if level is not None
+        ]
+        return Limits(
+            next((level.ttft_ms for level in levels if level.ttft_ms is not None), None),
+            next((level.tpot_ms for level in levels if level.tpot_ms is not None), None),
+            next((level.e2e_ms for level in levels if level.e2e_ms is not None), None),
+        )
+
+    def missed(self, context: RequestContext, model: str, outcome: str) -> list[str] | None:
+        """The objectives that an ended request missed; None for one that promises nothing.
+
+        Nothing is promised for requests that are invalid or over the tenant's own share. Refused
+        by a full server, failed or too late, a request misses `availability`. One whose client
+        left counts only if it had missed an objective by then: who gave up on a slow answer must
+        not make the service look better.
+        """
+        if outcome == "invalid" or context.route not in INFERENCE_ROUTES:
+            return None
+        if outcome == "refused":
+            own = context.failure is not None and context.failure.status in _TENANTS_OWN
+            return None if own else [AVAILABILITY]
+        if outcome in _SERVICE_FAULTS:
+            return [AVAILABILITY]
+        missed = self._late(context, model)
+        return missed or None if outcome == "cancelled" else missed
+
+    def _late(self, context: RequestContext, model: str) -> list[str]:
+        elapsed, token = context.elapsed(), context.token_seconds()
+        first = context.first_token_seconds
+        ttft, tpot, e2e = self.of(context.route, model)
+        missed = []
+        if ttft is not None and (elapsed if first is None else first) * 1000 > ttft:
+            missed.append("ttft")
+        if tpot is not None and token is not None and token * 1000 > tpot:
+            missed.append("tpot")
+        if e2e is not None and elapsed * 1000 > e2e:
+            missed.append("e2e")
+        return missed

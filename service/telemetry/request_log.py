@@ -1,0 +1,67 @@
+"""One line a request."""
+
+import logging
+from typing import TextIO
+
+import structlog
+
+from service.context import RequestContext
+from service.telemetry.logs import renderer, rendering
+from service.telemetry_settings import LogSettings
+
+_QUIET_ROUTES = ("/health",)
+"""What balancers ask for every second; told at the level of debugging."""
+
+
+class RequestLog:
+    """Writes, when a request has ended, who asked for what, what it took and how it ended.
+
+    It holds no word of a prompt, an answer, a message or a key. Times are in milliseconds; what a
+    request did not come to is left out. It goes past the standard library's loggers, which would
+    cost a request more than all its counters.
+    """
+
+    def __init__(self, settings: LogSettings, stream: TextIO) -> None:
+        level = logging.getLevelNamesMapping()[settings.level.upper()]
+        logger: structlog.typing.FilteringBoundLogger = structlog.wrap_logger(
+            structlog.WriteLogger(stream),
+            processors=[
+                structlog.processors.add_log_level,
+                structlog.processors.TimeStamper(fmt="iso", utc=True),
+                rendering(renderer(settings)),
+            ],
+            wrapper_class=structlog.make_filtering_bound_logger(level),
+        )
+        self._log = logger.bind(logger="service.request")
+
+    def answered(self, context: RequestContext, outcome: str, status: int | None) -> None:
+        """A request ended; `status` None if nothing of an answer was sent."""
+        if context.route in _QUIET_ROUTES:
+            write = self._log.debug
+        elif outcome == "error":
+            write = self._log.error
+        else:
+            write = self._log.info
+        facts = {
+            "request_id": context.request_id,
+            "trace_id": context.trace.trace_id if context.trace else None,
+            "tenant": context.tenant.name,
+            "route": context.route,
+            "model": context.model,
+            "adapter_digest": context.adapter.digest if context.adapter else None,
+            "outcome": outcome,
+            "status": status,
+            "code": context.failure.code if context.failure else None,
+            "prompt_tokens": context.prompt_tokens or None,
+            "cached_tokens": context.cached_tokens or None,
+            "completion_tokens": context.completion_tokens or None,
+            "queue_ms": _ms(context.queue_seconds) if context.prompt_tokens else None,
+            "ttft_ms": _ms(context.first_token_seconds),
+            "tpot_ms": _ms(context.token_seconds()),
+            "total_ms": _ms(context.elapsed()),
+        }
+        write("request", **{key: value for key, value in facts.items() if value is not None})
+
+
+def _ms(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds * 1000, 3)

@@ -1,0 +1,50 @@
+"""What is told of a request, at its arrival and at its end."""
+
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from service.context import RequestContext
+from service.settings import Settings
+from service.telemetry.metrics import Metrics
+from service.telemetry.request_log import RequestLog
+
+if TYPE_CHECKING:
+    from service.telemetry.tracing import Tracing
+
+
+class RequestTelemetry:
+    """Counts each request, writes its line and ends its trace; `tracing` None traces nothing."""
+
+    @classmethod
+    def of(cls, settings: Settings, metrics: Metrics) -> "RequestTelemetry":
+        """What these settings ask for; lines go to the standard error."""
+        log = RequestLog(settings.log, sys.stderr)
+        if settings.tracing.endpoint is None:
+            return cls(metrics, log, None)
+        # OpenTelemetry and gRPC are paid for by who traces.
+        from service.telemetry.tracing import Tracing
+
+        return cls(metrics, log, Tracing(settings.tracing, settings.tracing.endpoint))
+
+    def __init__(self, metrics: Metrics, log: RequestLog, tracing: "Tracing | None") -> None:
+        self._metrics = metrics
+        self._log = log
+        self._tracing = tracing
+
+    def arrived(self, context: RequestContext, method: str, headers: Mapping[str, str]) -> None:
+        """A request came; with its headers, whose names are in lower case."""
+        if self._tracing is not None:
+            context.trace = self._tracing.begin(context, method, headers)
+
+    def answered(self, context: RequestContext, outcome: str, status: int | None) -> None:
+        """A request ended; `status` None if nothing of an answer was sent."""
+        self._metrics.answered(context, outcome)
+        self._log.answered(context, outcome, status)
+        if context.trace is not None:
+            context.trace.ended(context, outcome, status)
+
+    def close(self) -> None:
+        """Send what is left of the traces; blocks while it does."""
+        if self._tracing is not None:
+            self._tracing.close()

@@ -1,0 +1,56 @@
+"""Series whose children are found by their labels in one look-up."""
+
+from typing import TypeVar
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+Buckets = tuple[float, ...]
+Child = TypeVar("Child", Counter, Gauge, Histogram)
+
+LATENCY: Buckets = (
+    *(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5),
+    *(1, 2, 3, 5, 7.5, 10, 15, 20, 30, 60, 120, 300),
+)
+TOKEN_LATENCY: Buckets = (
+    *(0.001, 0.0025, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1, 5),
+)
+"""Seconds."""
+
+KEY = ("route", "model", "tenant")
+"""The labels of `labels.Key`."""
+
+
+class Children(dict[tuple[str, ...], Child]):
+    """The children of one metric by their labels' values.
+
+    prometheus_client's own `labels()` costs as much as observing.
+    """
+
+    def __init__(self, metric: Child) -> None:
+        super().__init__()
+        self._metric: Child = metric
+
+    def __missing__(self, values: tuple[str, ...]) -> Child:
+        child: Child = self._metric.labels(*values)
+        self[values] = child
+        return child
+
+
+class SeriesFactory:
+    """Makes the metrics of one registry; every name begins with `inference_`."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
+
+    def counter(self, name: str, text: str, *labels: str) -> Children[Counter]:
+        """A counter; its name ends with `_total`."""
+        return Children(Counter(f"inference_{name}", text, labels, registry=self._registry))
+
+    def gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        """A gauge."""
+        return Gauge(f"inference_{name}", text, labels, registry=self._registry)
+
+    def seconds(self, name: str, text: str, buckets: Buckets, *labels: str) -> Children[Histogram]:
+        """A histogram of times."""
+        name = f"inference_{name}_seconds"
+        return Children(Histogram(name, text, labels, buckets=buckets, registry=self._registry))

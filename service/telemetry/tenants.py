@@ -1,0 +1,29 @@
+"""What is counted of keys and quotas."""
+
+from prometheus_client import CollectorRegistry, Counter
+
+
+class TenantMetrics:
+    """Observes the keyring and the quota store."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._key_reads = Counter(
+            "inference_key_reloads_total",
+            "Times that changed keys were read: accepted, or refused and the ones before kept.",
+            ["outcome"],
+            registry=registry,
+        )
+        self._store_errors = Counter(
+            "inference_quota_store_errors_total",
+            "Times that the store of quotas did not answer: timeout or error.",
+            ["reason"],
+            registry=registry,
+        )
+
+    def keys_read(self, accepted: bool) -> None:
+        """Changed keys were read."""
+        self._key_reads.labels("accepted" if accepted else "refused").inc()
+
+    def quota_store_failed(self, reason: str) -> None:
+        """The store of quotas did not answer."""
+        self._store_errors.labels(reason).inc()

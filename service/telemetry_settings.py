@@ -1,0 +1,76 @@
+"""What the service tells of itself: settings of logs, series, traces and objectives."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from service.section import Section
+
+
+class LogSettings(Section):
+    """What is logged; never a prompt, a completion or a key."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level.")
+    format: Literal["auto", "json", "console"] = Field(
+        "auto",
+        description="One line of `json` an event, or text for a `console`; `auto` asks "
+        "whether the standard error is a terminal.",
+    )
+
+
+class MetricsSettings(Section):
+    """How many series the service may make of what clients send."""
+
+    max_tenants: int = Field(
+        64, ge=1, description="Tenants with series of their own; later ones count as `other`."
+    )
+    max_combinations: int = Field(
+        256,
+        ge=1,
+        description="Combinations of route, model and tenant with series of their own; in later "
+        "ones the tenant counts as `other`.",
+    )
+
+
+class TracingSettings(Section):
+    """OpenTelemetry traces of requests, from the HTTP request into the engine's own spans."""
+
+    endpoint: str | None = Field(
+        None,
+        pattern=r"^https?://[^\s/]+$",
+        description="OTLP gRPC receiver, such as `http://collector:4317`; without it nothing is "
+        "traced.",
+    )
+    sample_ratio: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="Share of the traces that begin here that are kept; one that a caller began "
+        "follows the caller's choice.",
+    )
+    service_name: str = Field("llm-service", min_length=1, description="`service.name` of spans.")
+
+
+class ObjectiveSettings(Section):
+    """What a request must keep to count as good; None asks for nothing."""
+
+    ttft_ms: float | None = Field(None, gt=0, description="Time to the first token, at most.")
+    tpot_ms: float | None = Field(
+        None, gt=0, description="Time per output token after the first, at most."
+    )
+    e2e_ms: float | None = Field(None, gt=0, description="Time to the whole answer, at most.")
+
+
+class SloSettings(ObjectiveSettings):
+    """Objectives of goodput; a model's go before its route's, and those before the general."""
+
+    ttft_ms: float | None = Field(2000, gt=0, description="Time to the first token, at most.")
+    tpot_ms: float | None = Field(
+        200, gt=0, description="Time per output token after the first, at most."
+    )
+    routes: dict[str, ObjectiveSettings] = Field(
+        default_factory=dict, description="Objectives by route, such as `/v1/classify`."
+    )
+    models: dict[str, ObjectiveSettings] = Field(
+        default_factory=dict, description="Objectives by served name of model or adapter."
+    )

@@ -1,0 +1,56 @@
+"""What one HTTP request may take of its tenant's quotas."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from service.errors import ServiceError
+from service.tenants.quota_store import QuotaStore, Window
+from service.tenants.tenant import ANONYMOUS, Tenant
+
+
+@dataclass(slots=True)
+class Reservation:
+    """Tokens set aside for one engine request; its runner writes down how many it `used`."""
+
+    tokens: int
+    used: int = 0
+
+
+@dataclass(slots=True)
+class Allowance:
+    """Reserves before, settles after; without a store everything is allowed."""
+
+    store: QuotaStore | None = None
+    tenant: Tenant = ANONYMOUS
+    _taken: list[tuple[Reservation, "asyncio.Task[Sequence[Window]]"]] = field(default_factory=list)
+
+    async def count_request(self) -> None:
+        """Count the request itself; raises as `QuotaStore.take`."""
+        if self.store is not None and self._counts("requests"):
+            await self.store.take(self.tenant, "requests", 1)
+
+    async def reserve(self, tokens: int) -> Reservation:
+        """Set aside what an engine request may use at most; raises as `QuotaStore.take`."""
+        reservation = Reservation(tokens)
+        if self.store is not None and self._counts("tokens"):
+            taking = asyncio.create_task(self.store.take(self.tenant, "tokens", tokens))
+            self._taken.append((reservation, taking))
+            # A request that is cancelled meanwhile settles what was taken all the same.
+            await asyncio.shield(taking)
+        return reservation
+
+    async def settle(self) -> None:
+        """Give back what was reserved and not used; the request has ended."""
+        unused: Counter[Window] = Counter()
+        for reservation, taking in self._taken:
+            with suppress(ServiceError):
+                for window in await taking:
+                    unused[window] += reservation.tokens - reservation.used
+        if self.store is not None:
+            await self.store.give_back(unused)
+
+    def _counts(self, counted: str) -> bool:
+        return any(quota.counted == counted for quota in self.tenant.quotas)

@@ -1,0 +1,23 @@
+"""Where a service without keys may listen."""
+
+import ipaddress
+import socket
+
+from service.errors import ConfigurationError
+
+
+def check_anonymous(host: str) -> None:
+    """Refuse to serve everyone on an address that others can reach.
+
+    Raises ConfigurationError. A host that cannot be resolved is for whoever binds it to name.
+    """
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError:
+        return
+    addresses = {str(address[0]).partition("%")[0] for *_, address in found}
+    if not all(ipaddress.ip_address(address).is_loopback for address in addresses):
+        raise ConfigurationError(
+            f"http.host: without keys the service listens on the loopback only, got {host!r}: set "
+            "tenants.keys, or tenants.allow_anonymous to serve whoever reaches it"
+        )

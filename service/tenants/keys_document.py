@@ -1,0 +1,216 @@
+"""A keys file: who the tenants are, what each may use, and the hashes of their keys."""
+
+import re
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import yaml
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+)
+from pydantic_core import ErrorDetails
+
+from service.errors import ConfigurationError
+from service.limits.quote import quote
+from service.settings import ServedName, nearest
+from service.tenants.key import PREFIX, key_id
+from service.tenants.tenant import Counted, Quota, Tenant
+
+ALL = "*"
+_BaseLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def _names(value: object) -> object:
+    if value == ALL:
+        return None
+    if not isinstance(value, list):
+        raise ValueError("must be '*' or a list of names")
+    return value
+
+
+Names = Annotated[frozenset[ServedName] | None, BeforeValidator(_names)]
+"""`*`, every name, becomes None."""
+
+Amount = Annotated[int | None, Field(ge=1, le=10**15)]
+
+
+class KeyRecord(_Part):
+    """One key, by its hash."""
+
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    expires: AwareDatetime | None = None
+
+    @property
+    def id(self) -> str:
+        """What the key is called."""
+        return key_id(self.sha256)
+
+    def live(self, now: float) -> bool:
+        """Whether the key is good at `now`, in seconds since 1970."""
+        return self.expires is None or now < self.expires.timestamp()
+
+
+class QuotaRecord(_Part):
+    """What a tenant may take of the service in a minute and in a day (UTC)."""
+
+    requests_per_minute: Amount = None
+    requests_per_day: Amount = None
+    tokens_per_minute: Amount = None
+    tokens_per_day: Amount = None
+
+    def quotas(self) -> tuple[Quota, ...]:
+        """Those that are set."""
+        each: list[tuple[Counted, int | None, int]] = [
+            ("requests", self.requests_per_minute, 60),
+            ("requests", self.requests_per_day, 86_400),
+            ("tokens", self.tokens_per_minute, 60),
+            ("tokens", self.tokens_per_day, 86_400),
+        ]
+        return tuple(Quota(counted, amount, seconds) for counted, amount, seconds in each if amount)
+
+
+class TenantRecord(_Part):
+    """One tenant and its keys."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")
+    weight: float = Field(1.0, gt=0, le=1000)
+    models: Names
+    adapters: Names
+    quotas: QuotaRecord = QuotaRecord()
+    salt_group: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")
+    keys: list[KeyRecord]
+
+    def tenant(self) -> Tenant:
+        """Who a request with one of the keys comes from."""
+        return Tenant(
+            name=self.name,
+            weight=self.weight,
+            models=self.models,
+            adapters=self.adapters,
+            quotas=self.quotas.quotas(),
+            salt_group=self.salt_group,
+        )
+
+
+class _Document(_Part):
+    tenants: list[TenantRecord]
+
+
+@dataclass(frozen=True, slots=True)
+class ListedTenant:
+    """A tenant and where it is written, as `file:line`; `key_places` are those of its keys."""
+
+    record: TenantRecord
+    place: str
+    key_places: Sequence[str]
+
+
+def parse_keys(source: str, text: bytes) -> list[ListedTenant]:
+    """The tenants of a keys file.
+
+    Raises ConfigurationError with one line per problem, each naming file, line and field. Nothing
+    that could be a key is shown.
+    """
+    try:
+        document, tree = _compose(text)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise ConfigurationError(f"{source}:{line}: not valid YAML: {error.problem}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        kind = type(error).__name__
+        raise ConfigurationError(f"{source}: not valid YAML: {kind}") from None
+    if not isinstance(document, dict):
+        raise ConfigurationError(f"{source}:1: must hold a mapping with `tenants`")
+    try:
+        tenants = _Document.model_validate(document).tenants
+    except ValidationError as error:
+        problems = error.errors(include_url=False)
+        lines = [f"{source}:{_line(tree, p['loc'])}: {_explain(p)}" for p in problems]
+        raise ConfigurationError("\n".join(lines)) from None
+    return [
+        ListedTenant(
+            record,
+            f"{source}:{_line(tree, ('tenants', index))}",
+            [
+                f"{source}:{_line(tree, ('tenants', index, 'keys', key))}"
+                for key in range(len(record.keys))
+            ],
+        )
+        for index, record in enumerate(tenants)
+    ]
+
+
+class _Loader(_BaseLoader):  # type: ignore[misc]
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"{str(key.value)[:40]!r} stands twice", key.start_mark
+                )
+            seen.add(key.value)
+        mapping: dict[Hashable, Any] = super().construct_mapping(node, deep)
+        return mapping
+
+
+def _compose(text: bytes) -> tuple[Any, yaml.Node]:
+    loader = _Loader(text)
+    try:
+        tree = loader.get_single_node()
+        return (None if tree is None else loader.construct_document(tree)), tree
+    finally:
+        loader.dispose()
+
+
+def _line(node: yaml.Node | None, loc: Sequence[str | int]) -> int:
+    """The line of what stands at `loc`, or of the closest that stands around it."""
+    line = 1 if node is None else node.start_mark.line + 1
+    for part in loc:
+        if isinstance(node, yaml.MappingNode):
+            found = [(key, value) for key, value in node.value if key.value == part]
+            if not found:
+                break
+            key, node = found[0]
+            line = key.start_mark.line + 1
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int):
+            node = node.value[part]
+            line = node.start_mark.line + 1
+    return line
+
+
+def _explain(problem: ErrorDetails) -> str:
+    loc = problem["loc"]
+    field = ".".join(str(part) for part in loc)
+    if problem["type"] == "extra_forbidden":
+        return f"{_shown(field)}: unknown key{nearest(str(loc[-1]), _known(loc))}"
+    if problem["type"] == "missing":
+        return f"{field}: required"
+    message = problem["msg"].removeprefix("Value error, ")
+    value = quote(problem["input"])
+    # A plain key that stands in the wrong place must not end up in a log.
+    given = "" if "keys" in loc or PREFIX in value else f", got {value}"
+    return f"{_shown(field)}: {message}{given}"
+
+
+def _shown(field: str) -> str:
+    return re.sub(rf"{PREFIX}[^.]*", f"{PREFIX}...", field)
+
+
+def _known(loc: Sequence[str | int]) -> list[str]:
+    models: dict[int, type[BaseModel]] = {
+        1: _Document,
+        3: TenantRecord,
+        4: QuotaRecord,
+        5: KeyRecord,
+    }
+    return list(models[len(loc)].model_fields)

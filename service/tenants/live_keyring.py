@@ -1,0 +1,81 @@
+"""The keyring that follows its files."""
+
+import asyncio
+import logging
+import time
+from pathlib import Path
+from typing import Protocol
+
+from service.errors import ConfigurationError
+from service.tenants.keyring import Keyring, build_keyring, read_keys
+from service.tenants.tenant import Tenant
+
+_log = logging.getLogger(__name__)
+
+_LOOK_SECONDS = 1.0
+
+
+class KeysObserver(Protocol):
+    """Who is told how reading the keys again went."""
+
+    def keys_read(self, accepted: bool) -> None: ...
+
+
+class LiveKeyring:
+    """The keys of a file or folder as they stand there now, at most a few seconds late.
+
+    Raises ConfigurationError if they cannot be used at the start. Later, what cannot be used is
+    logged, once, and the keys before it stay.
+    """
+
+    def __init__(self, path: Path, observer: KeysObserver) -> None:
+        self._path = path
+        self._observer = observer
+        self._tried = read_keys(path)
+        self._ring = build_keyring(self._tried)
+        self._complaint = ""
+
+    def tenant_of(self, key: str) -> Tenant | None:
+        """Whose live key this is, if anybody's."""
+        return self._ring.tenant_of(key, time.time())
+
+    def describe(self) -> str:
+        """How much there is, for a log."""
+        return f"{len(self._ring)} keys of {len(self._ring.tenants)} tenants in {self._path}"
+
+    async def follow(self) -> None:
+        """Read the files again whenever they change; never returns.
+
+        By content and not by time: a copied file may keep its time, and a swapped link has none.
+        """
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            try:
+                ring = await asyncio.to_thread(self._changed)
+            except Exception:
+                # Whatever it is, the next look must come.
+                _log.exception("keys not read again")
+                continue
+            if ring is not None:
+                self._ring = ring
+                self._observer.keys_read(accepted=True)
+                _log.info("keys read again: %s", self.describe())
+
+    def _changed(self) -> Keyring | None:
+        try:
+            sources = read_keys(self._path)
+            if sources == self._tried:
+                return None
+            self._tried = sources
+            ring = build_keyring(sources)
+        except ConfigurationError as error:
+            self._complain(str(error))
+            return None
+        self._complaint = ""
+        return ring
+
+    def _complain(self, complaint: str) -> None:
+        if complaint != self._complaint:
+            self._complaint = complaint
+            self._observer.keys_read(accepted=False)
+            _log.error("keys not read again, the ones before stay: %s", complaint)

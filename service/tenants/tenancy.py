@@ -1,0 +1,56 @@
+"""The tenants of one running service: its keys and its quotas."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Protocol
+
+from service.settings import Settings
+from service.tenants.anonymity import check_anonymous
+from service.tenants.live_keyring import KeysObserver, LiveKeyring
+from service.tenants.quota_store import QuotaObserver, QuotaStore
+
+_log = logging.getLogger(__name__)
+
+
+class TenancyObserver(KeysObserver, QuotaObserver, Protocol):
+    """Who is told of both."""
+
+
+class Tenancy:
+    """Reads the keys and says who is served; `keyring` is None where everyone is one tenant.
+
+    Raises ConfigurationError for keys that cannot be used, and for an address that must not be
+    served without keys.
+    """
+
+    def __init__(self, settings: Settings, observer: TenancyObserver) -> None:
+        path, host = settings.tenants.keys, settings.http.host
+        self.keyring = None if path is None else LiveKeyring(path, observer)
+        self.quotas = QuotaStore(
+            settings.quotas.storage,
+            timeout_s=settings.quotas.timeout_ms / 1000,
+            fail_open=settings.quotas.on_failure == "open",
+            observer=observer,
+        )
+        self.quotas.check()
+        if self.keyring is not None:
+            _log.info("callers need a key: %s", self.keyring.describe())
+        elif settings.tenants.allow_anonymous:
+            _log.warning("no keys: whoever reaches %s is served, as one tenant", host)
+        else:
+            check_anonymous(host)
+            _log.warning("no keys: everyone on this machine is served, as one tenant")
+
+    @asynccontextmanager
+    async def followed(self) -> AsyncIterator[None]:
+        """Follow the keys while the block runs; the quota store is closed after it."""
+        watch = asyncio.create_task(self.keyring.follow()) if self.keyring else None
+        try:
+            yield
+        finally:
+            if watch is not None:
+                watch.cancel()
+                await asyncio.wait([watch])
+            await self.quotas.close()

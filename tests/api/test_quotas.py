@@ -1,0 +1,158 @@
+"""Quotas over HTTP: refusals say when to come back, and what is not used is given back."""
+
+import asyncio
+import random
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.answers import events_of, refusal
+from tests.live_service import MODEL, LiveService, eventually
+from tests.tenants.keys import bearer, entry, write_keys
+from tests.tenants.redis_server import RedisServer
+
+BODY: dict[str, Any] = {"model": MODEL, "prompt": "Tell me", "max_tokens": 40}
+FEW_TOKENS = 200
+MANY = 10**9
+CLIENTS = 200
+
+
+@pytest.fixture(scope="module")
+def redis() -> Iterator[RedisServer]:
+    with RedisServer() as server:
+        yield server
+
+
+def service(tmp_path: Path, **sections: Any) -> LiveService:
+    """A service whose tenants have days to spend, so that no window ends within a test."""
+    keys = write_keys(
+        tmp_path / "keys",
+        entry("free"),
+        entry("three", quotas={"requests_per_day": 3}),
+        entry("few", quotas={"tokens_per_day": FEW_TOKENS}),
+        entry("many", quotas={"tokens_per_day": MANY, "tokens_per_minute": MANY}),
+    )
+    return LiveService(tenants={"keys": keys}, **sections)
+
+
+async def generate(client: httpx.AsyncClient, tenant: str, **fields: Any) -> httpx.Response:
+    return await client.post("/v1/generate", json=BODY | fields, headers=bearer(tenant))
+
+
+def used(answer: httpx.Response) -> int:
+    usage = answer.json()["usage"]
+    return int(usage["prompt_tokens"] + usage["completion_tokens"])
+
+
+async def test_requests_over_the_quota_get_429_and_others_do_not_mind(tmp_path: Path) -> None:
+    with service(tmp_path) as live:
+        async with live.client() as client:
+            first = [(await generate(client, "three")).status_code for _ in range(3)]
+            answer = await generate(client, "three")
+            error = refusal(answer, 429)
+            assert 1 <= int(answer.headers["retry-after"]) <= 86_400
+            # Whatever the route; a wrong model counts as well, and what needs no key does not.
+            refusal(await client.get("/v1/adapters", headers=bearer("three")), 429)
+            assert (await client.get("/health", headers=bearer("three"))).status_code == 200
+            assert (await generate(client, "free")).status_code == 200
+    assert first == [200, 200, 200]
+    assert (error["code"], error["type"]) == ("quota_exceeded", "rate_limit_error")
+    assert "3 requests a day" in error["message"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_tokens_are_reserved_before_and_settled_after(tmp_path: Path, stream: bool) -> None:
+    total = 0
+    with service(tmp_path) as live:
+        async with live.client() as client:
+            while (answer := await generate(client, "few", stream=stream)).status_code == 200:
+                usage = events_of(answer)[-2]["usage"] if stream else answer.json()["usage"]
+                total += usage["prompt_tokens"] + usage["completion_tokens"]
+            refusal(answer, 429)
+    reservation = len("\0Tell me") + BODY["max_tokens"]
+    assert FEW_TOKENS - reservation < total <= FEW_TOKENS
+
+
+async def test_an_answer_that_could_never_fit_is_no_matter_of_waiting(tmp_path: Path) -> None:
+    with service(tmp_path) as live:
+        async with live.client() as client:
+            error = refusal(await generate(client, "few", max_tokens=FEW_TOKENS), 400)
+            assert (error["code"], error["param"]) == ("quota_too_small", "max_tokens")
+            assert f"{FEW_TOKENS} tokens a day" in error["message"]
+            assert (await generate(client, "few")).status_code == 200
+
+
+async def test_every_sequence_and_every_read_of_a_batch_counts(
+    tmp_path: Path, redis: RedisServer
+) -> None:
+    redis.kill()
+    redis.start()
+    question = {"model": MODEL, "candidate_labels": ["a", "b"], "input": ["x", "y", "z"]}
+    with service(tmp_path, quotas={"storage": redis.url}) as live:
+        async with live.client() as client:
+            total = used(await generate(client, "many", n=3))
+            answer = await client.post("/v1/classify", json=question, headers=bearer("many"))
+            assert answer.status_code == 200
+        await eventually(live.idle)
+        tokens = live.value("inference_tokens_total", model=MODEL, kind="prompt")
+        tokens += live.value("inference_tokens_total", model=MODEL, kind="completion")
+        assert tokens > total
+        await eventually(lambda: set(redis.counts().values()) == {int(tokens)})
+
+
+async def test_clients_that_leave_at_random_moments_leave_nothing_reserved(
+    tmp_path: Path, redis: RedisServer
+) -> None:
+    redis.kill()
+    redis.start()
+    chance = random.Random(3)
+
+    async def leave(client: httpx.AsyncClient) -> None:
+        asking = asyncio.create_task(generate(client, "many", stream=chance.random() < 0.5))
+        await asyncio.sleep(chance.random())
+        asking.cancel()
+        with suppress(asyncio.CancelledError):
+            await asking
+
+    settings = {"storage": redis.url, "timeout_ms": 10_000}
+    with service(tmp_path, quotas=settings, token_seconds=0.001) as live:
+        async with live.client() as client:
+            await asyncio.gather(*(leave(client) for _ in range(CLIENTS)))
+        await eventually(live.idle)
+
+        def tokens() -> int:
+            kinds = ("prompt", "completion")
+            return int(
+                sum(live.value("inference_tokens_total", model=MODEL, kind=k) for k in kinds)
+            )
+
+        await eventually(lambda: live.idle() and set(redis.counts().values()) == {tokens()})
+        assert live.outcomes()["cancelled"] > 10
+        assert live.value("inference_quota_store_errors_total", reason="timeout") == 0
+
+
+@pytest.mark.parametrize(("policy", "status"), [("open", 200), ("closed", 503)])
+async def test_a_dead_store_follows_the_policy_and_shows_in_the_metrics(
+    tmp_path: Path, policy: str, status: int
+) -> None:
+    with RedisServer() as server:
+        quotas = {"storage": server.url, "on_failure": policy, "timeout_ms": 50}
+        with service(tmp_path, quotas=quotas) as live:
+            async with live.client() as client:
+                assert (await generate(client, "many")).status_code == 200
+                server.kill()
+                for _ in range(20):
+                    answer = await generate(client, "many")
+                    assert answer.status_code == status
+                # Who has no quota does not depend on it.
+                assert (await generate(client, "free")).status_code == 200
+            kinds = ("timeout", "error")
+            name = "inference_quota_store_errors_total"
+            assert sum(live.value(name, reason=kind) for kind in kinds) > 0
+    if status == 503:
+        assert refusal(answer, 503)["code"] == "quota_store_unavailable"
+        assert answer.headers["retry-after"] == "1"

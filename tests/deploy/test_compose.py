@@ -1,0 +1,74 @@
+"""What of the compose file can be held without Docker."""
+
+import re
+from typing import Any
+
+import pytest
+import yaml
+
+from service.settings import load_settings
+from tests.deploy.test_rules import ROOT
+from tests.deploy.tools import run
+
+DEPLOY = ROOT / "deploy"
+COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text(encoding="utf-8"))
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+OURS = ("service", "service-gpu")
+
+
+def test_it_has_the_service_and_all_that_watches_it() -> None:
+    assert SERVICES.keys() == {
+        *OURS, "valkey", "prometheus", "alertmanager", "grafana", "otel-collector", "locust",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_what_it_mounts_is_there_and_read_only(name: str) -> None:
+    for mount in SERVICES[name].get("volumes", ()):
+        source, _, mode = mount.partition(":")[0], mount, mount.rpartition(":")[2]
+        if source in COMPOSE["volumes"]:
+            continue
+        assert mode == "ro"
+        made = source == "../.cache/models"  # by `make setup`
+        assert made or (DEPLOY / source).exists(), mount
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_images_are_of_one_version_and_ports_stay_on_this_machine(name: str) -> None:
+    assert re.fullmatch(r"[a-z/-]+:[\w.-]+", SERVICES[name]["image"])
+    assert not SERVICES[name]["image"].endswith(":latest")
+    assert all(port.startswith("127.0.0.1:") for port in SERVICES[name].get("ports", ()))
+
+
+def test_one_of_the_cpu_and_the_gpu_service_runs_and_never_as_root() -> None:
+    assert (DEPLOY / ".env").read_text() == "COMPOSE_PROFILES=cpu\n"
+    assert [SERVICES[name]["profiles"] for name in OURS] == [["cpu"], ["gpu"]]
+    for name in OURS:
+        assert SERVICES[name]["read_only"]
+        assert SERVICES[name]["cap_drop"] == ["ALL"]
+        assert "8001" not in str(SERVICES[name]["ports"])
+
+
+def test_the_service_has_time_to_drain_and_a_configuration_that_is_valid(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in SERVICES["service"]["environment"].items():
+        monkeypatch.setenv(name, value)
+    settings = load_settings(DEPLOY / "compose/config.yaml")
+    grace = float(SERVICES["service"]["stop_grace_period"].removesuffix("s"))
+    assert grace > settings.drain.lame_duck_s + settings.drain.budget_s
+    assert settings.tracing.endpoint == "http://otel-collector:4317"
+
+
+def test_prometheus_scrapes_the_operations_port_and_loads_every_rule() -> None:
+    config = yaml.safe_load((DEPLOY / "prometheus/prometheus.yml").read_text(encoding="utf-8"))
+    targets = [t for job in config["scrape_configs"] for t in job["static_configs"][0]["targets"]]
+    assert "service:8001" in targets
+    mounted = str(SERVICES["prometheus"]["volumes"])
+    assert all(f"rules/{f.name}" in mounted for f in (DEPLOY / "prometheus").glob("*.yaml"))
+    run("promtool", "check", "config", "--syntax-only", str(DEPLOY / "prometheus/prometheus.yml"))
+
+
+def test_grafana_is_given_every_dashboard() -> None:
+    mounted = str(SERVICES["grafana"]["volumes"])
+    assert all(f"/dashboards/{f.name}" in mounted for f in (DEPLOY / "grafana").glob("*.json"))

@@ -1,0 +1,102 @@
+"""The catalogue of the service's own series, generated from the code that makes them.
+
+    python -m tests.docs.metrics_catalogue
+
+writes docs/metrics.md.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from prometheus_client import CollectorRegistry
+
+from service.telemetry.adapters import AdapterMetrics
+from service.telemetry.metrics import Metrics
+from service.telemetry.tenants import TenantMetrics
+from service.telemetry_settings import MetricsSettings
+
+PAGE = Path(__file__).parents[2] / "docs/metrics.md"
+
+_HEAD = """\
+# Metrics
+
+Generated from the code by `python -m tests.docs.metrics_catalogue`; a test holds it current.
+
+`GET /metrics` on the operations port serves these series beside vLLM's own `vllm:*`, which are
+left as they are, because gateways and autoscalers read them. It answers in Prometheus' text format
+or in OpenMetrics, as asked; in OpenMetrics the series of requests carry exemplars with the trace's
+id while tracing is on.
+
+"""
+
+LABELS = {
+    "adapter": "an adapter's configured name",
+    "digest": "of the base model's files, or of an adapter's manifest",
+    "kind": "`prompt` (cached ones included), `cached`, `completion`",
+    "label": "one of an adapter's own labels, else `other`",
+    "model": "the served name of the base model or of an adapter, else `none`",
+    "objective": "`availability`, `ttft`, `tpot`, `e2e`",
+    "outcome": "`ok`, `invalid`, `refused`, `deadline`, `cancelled`, `error`; of reloads `ok` and "
+    "`failed`, of keys `accepted` and `refused`",
+    "reason": "the error's code, of at most 32; of the quota store `timeout` and `error`",
+    "route": "a route's template, `unmatched`, or `internal` for the service's own requests",
+    "state": "`serving`, `quarantined`",
+    "tenant": "a tenant's name, of the first `metrics.max_tenants`, else `other`",
+    "version": "of the service, or of an adapter",
+}
+
+
+class Series(NamedTuple):
+    """One metric as it is declared."""
+
+    name: str
+    kind: str
+    labels: tuple[str, ...]
+    text: str
+
+
+def catalogue() -> list[Series]:
+    """Every series that the service declares, by name."""
+    registry = CollectorRegistry()
+    Metrics(registry)
+    AdapterMetrics(registry)
+    TenantMetrics(registry)
+    return sorted(_declared(registry))
+
+
+def page() -> str:
+    """The page as it should be."""
+    series = catalogue()
+    used = sorted({label for each in series for label in each.labels})
+    bounds = MetricsSettings()
+    lines = ["| series | type | labels | what |", "| --- | --- | --- | --- |"]
+    lines += [
+        f"| `{each.name}` | {each.kind} | {', '.join(each.labels)} | {each.text} |"
+        for each in series
+    ]
+    lines += ["", "## Labels", "", "| label | values |", "| --- | --- |"]
+    lines += [f"| `{label}` | {LABELS[label]} |" for label in used]
+    lines += [
+        "",
+        "The number of series is bounded whatever clients send: by default at most "
+        f"{bounds.max_tenants} tenants and {bounds.max_combinations} combinations of route, model "
+        "and tenant have series of their own, and the rest counts as tenant `other` "
+        "(`metrics.max_tenants`, `metrics.max_combinations`).",
+    ]
+    return _HEAD + "\n".join(lines) + "\n"
+
+
+def _declared(registry: CollectorRegistry) -> Iterator[Series]:
+    for family, collector in zip(
+        [family for family in registry.collect()],
+        list(registry._collector_to_names),
+        strict=True,
+    ):
+        name = f"{family.name}_total" if family.type == "counter" else family.name
+        labels = tuple(getattr(collector, "_labelnames", ()))
+        yield Series(name, family.type, labels, family.documentation)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")

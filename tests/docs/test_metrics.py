@@ -1,0 +1,21 @@
+"""The catalogue of metrics says what the code says."""
+
+import re
+
+from tests.docs.metrics_catalogue import LABELS, PAGE, catalogue, page
+
+
+def test_the_catalogue_is_current() -> None:
+    assert PAGE.read_text(encoding="utf-8") == page(), "run: python -m tests.docs.metrics_catalogue"
+
+
+def test_every_label_is_explained_and_used() -> None:
+    assert {label for each in catalogue() for label in each.labels} == LABELS.keys()
+
+
+def test_names_carry_the_prefix_and_their_unit() -> None:
+    endings = {"counter": "_total", "histogram": "(_seconds|_score|_reads)"}
+    for each in catalogue():
+        assert re.fullmatch(r"inference_[a-z_]+", each.name)
+        assert re.search(f"{endings.get(each.kind, '')}$", each.name), each.name
+        assert each.text.endswith(".")

@@ -1,0 +1,227 @@
+"""Tenants on the real engine: keys, entitlement on every route, and caches kept apart."""
+
+from collections.abc import AsyncGenerator, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import httpx
+import openai
+import pytest
+from prometheus_client import CollectorRegistry
+from vllm.sampling_params import SamplingParams
+
+from service.context import enter_context, internal_context
+from service.engine.client import GatedClient
+from service.gate.gate import Gate
+from service.settings import GateSettings
+from service.telemetry.metrics import Metrics
+from service.tenants.tenant import Tenant
+from tests.answers import refusal
+from tests.engine.lora import LoraMaker
+from tests.engine.server import Server, running_server
+from tests.tenants.keys import bearer, entry, key_of, write_keys
+
+# Longer than two blocks of the CPU build's cache; what is shorter than a block is never cached.
+LONG = "The history of the sea, told by those who crossed it in small boats. " * 24
+ADAPTERS = ("one", "two")
+
+ROUTES: dict[str, dict[str, Any]] = {
+    "/v1/generate": {"prompt": "Hello", "max_tokens": 2},
+    "/v1/completions": {"prompt": "Hello", "max_tokens": 2},
+    "/v1/chat/completions": {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 2},
+    "/v1/classify": {"input": "Hello", "candidate_labels": ["a", "b"], "calibrate": False},
+    "/v1/tokenize": {"prompt": "Hello"},
+    "/v1/detokenize": {"tokens": [72]},
+}
+MAY: dict[str, set[str]] = {
+    "all": {"tiny", "one", "two"},
+    "base": {"tiny"},
+    "first": {"one"},
+    "both": {"one", "two"},
+    "nothing": set(),
+}
+QUOTA = 400
+
+
+@pytest.fixture(scope="module")
+def server(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    root = tmp_path_factory.mktemp("tenants")
+    maker = LoraMaker(tiny_folder, "tiny")
+    for seed, name in enumerate(ADAPTERS):
+        maker.write(
+            root / name, name=name, version="1.0.0", seed=seed, prompts=["Tell me."], tokens=4
+        )
+    config = {
+        "model": {"name": "tiny", "path": str(tiny_folder)},
+        "engine": {
+            "dtype": "float32",
+            "max_model_len": 2048,
+            "max_num_seqs": 16,
+            "gpu_memory_utilization": 0.2,
+            "enforce_eager": True,
+            "max_lora_rank": 8,
+        },
+        "adapters": [{"source": str(root / name)} for name in ADAPTERS],
+        "adapter_cache": {"path": str(root / "cache")},
+        "tenants": {"keys": str(_keys(root / "keys.yaml"))},
+    }
+    with running_server(tmp_path_factory.mktemp("server"), config) as running:
+        yield running
+
+
+def _keys(path: Path) -> Path:
+    tenants = [
+        entry(name, models=sorted(may & {"tiny"}), adapters=sorted(may - {"tiny"}))
+        for name, may in MAY.items()
+    ]
+    grouped = [entry(name, salt_group="friends") for name in ("friend", "other-friend")]
+    cautious = entry("cautious", quotas={"tokens_per_day": QUOTA})
+    return write_keys(path, *tenants, *grouped, entry("stranger"), cautious)
+
+
+def post(server: Server, tenant: str, route: str, body: dict[str, Any]) -> httpx.Response:
+    return server.post(route, body, headers=bearer(tenant))
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_every_route_needs_a_key_and_serves_what_the_tenant_may_use(
+    server: Server, route: str
+) -> None:
+    body = ROUTES[route]
+    refusal(server.post(route, {"model": "tiny", **body}), 401)
+    for tenant, may in MAY.items():
+        for name in ("tiny", "one", "two@1.0.0", "none"):
+            answer = post(server, tenant, route, {"model": name, **body})
+            if name.partition("@")[0] not in may:
+                assert refusal(answer, 404)["code"] == "model_not_found", (tenant, name)
+            elif route == "/v1/classify" and name != "tiny":
+                refusal(answer, 400)  # known to the tenant, and made for generation
+            else:
+                assert answer.status_code == 200, (tenant, name, answer.text)
+
+
+def test_the_lists_hold_what_the_tenant_may_use(server: Server) -> None:
+    for path in ("/v1/models", "/v1/adapters"):
+        assert httpx.get(server.url + path).status_code == 401
+    for tenant, may in MAY.items():
+        models = httpx.get(f"{server.url}/v1/models", headers=bearer(tenant)).json()["data"]
+        assert {card["id"] for card in models} == may
+        assert {card["parent"] for card in models} <= may | {None}
+        adapters = httpx.get(f"{server.url}/v1/adapters", headers=bearer(tenant)).json()["data"]
+        assert {adapter["name"] for adapter in adapters} == may - {"tiny"}
+
+
+def cached(server: Server, tenant: str, kind: str, model: str, text: str) -> int:
+    """Prompt tokens that the engine's cache served for a text, asked by one of the routes."""
+    if kind == "generate":
+        body: dict[str, Any] = {"model": model, "prompt": text, "max_tokens": 1}
+        usage = post(server, tenant, "/v1/generate", body).json()["usage"]
+        return int(usage["cached_tokens"])
+    if kind == "classify":
+        body = ROUTES["/v1/classify"] | {"model": model, "input": text}
+        usage = post(server, tenant, "/v1/classify", body).json()["usage"]
+        return int(usage["cached_tokens"])
+    body = {"model": model, "max_tokens": 1}
+    if kind == "chat":
+        body["messages"] = [{"role": "user", "content": text}]
+        answer = post(server, tenant, "/v1/chat/completions", body)
+    else:
+        answer = post(server, tenant, "/v1/completions", body | {"prompt": text})
+    assert answer.status_code == 200, answer.text
+    details = answer.json()["usage"]["prompt_tokens_details"] or {}
+    return int(details.get("cached_tokens") or 0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "model"),
+    [
+        ("generate", "tiny"),
+        ("generate", "one"),
+        ("chat", "tiny"),
+        ("chat", "one"),
+        ("completion", "tiny"),
+        ("completion", "one@1.0.0"),
+        ("classify", "tiny"),
+    ],
+)
+def test_no_cached_token_crosses_tenants_and_ones_own_are_found(
+    server: Server, kind: str, model: str
+) -> None:
+    text = f"{kind} {model} {LONG}"
+    assert cached(server, "friend", kind, model, text) == 0
+    own = cached(server, "friend", kind, model, text)
+    assert own > 0
+    assert cached(server, "stranger", kind, model, text) == 0
+    assert cached(server, "all", kind, model, text) == 0
+    assert cached(server, "other-friend", kind, model, text) == own  # of the same group
+    assert cached(server, "stranger", kind, model, text) == own
+
+
+class PromptsSeen:
+    """Stands in for AsyncLLM and keeps the prompts that it is given."""
+
+    model_config = SimpleNamespace(max_model_len=2048)
+
+    def __init__(self) -> None:
+        self.salts: list[str] = []
+
+    async def generate(self, prompt: Any, *_: Any, **__: Any) -> AsyncGenerator[Any, None]:
+        self.salts.append(prompt["cache_salt"])
+        return
+        yield
+
+
+async def test_a_salt_that_comes_with_a_prompt_is_overwritten() -> None:
+    seen = PromptsSeen()
+    metrics = Metrics(CollectorRegistry())
+    client = GatedClient(seen, Gate(GateSettings(), metrics, 4), metrics)
+    for name in ("a", "a", "b"):
+        context = internal_context("test", 5.0)
+        context.tenant = Tenant(name)
+        enter_context(context)
+        prompt = {"prompt_token_ids": [1], "cache_salt": "the client's"}
+        async for _ in client.generate(prompt, SamplingParams(max_tokens=1), ""):
+            pass
+        assert prompt["cache_salt"] == "the client's"
+    first, again, other = seen.salts
+    assert first == again != other
+    assert "the client's" not in seen.salts
+
+
+def test_openais_client_understands_every_refusal(server: Server) -> None:
+    def client(key: str) -> openai.OpenAI:
+        return openai.OpenAI(base_url=f"{server.url}/v1", api_key=key, max_retries=0)
+
+    prompt: dict[str, Any] = {"model": "tiny", "prompt": "Hello"}
+    with client("sk-wrong") as stranger, pytest.raises(openai.AuthenticationError):
+        stranger.completions.create(**prompt, max_tokens=2)
+    with client(key_of("first")) as first:
+        assert [model.id for model in first.models.list()] == ["one"]
+        with pytest.raises(openai.NotFoundError):
+            first.completions.create(**prompt, max_tokens=2)
+    with client(key_of("cautious")) as cautious:
+        with pytest.raises(openai.BadRequestError, match=f"{QUOTA} tokens a day"):
+            cautious.completions.create(**prompt, max_tokens=QUOTA)
+        used = 0
+
+        def spend() -> None:
+            nonlocal used
+            while True:
+                answer = cautious.completions.create(**prompt, max_tokens=100)
+                assert answer.usage
+                used += answer.usage.total_tokens
+
+        with pytest.raises(openai.RateLimitError, match=f"{QUOTA} tokens a day") as refused:
+            spend()
+        assert QUOTA - 110 < used <= QUOTA
+        assert int(refused.value.response.headers["retry-after"]) > 0
+        with pytest.raises(openai.RateLimitError):
+            cautious.completions.create(**prompt, max_tokens=100, stream=True)
+
+
+def test_no_key_is_in_the_log(server: Server) -> None:
+    log = server.log.read_text()
+    assert "callers need a key" in log
+    assert not [tenant for tenant in (*MAY, "stranger", "cautious") if key_of(tenant) in log]
+    assert "sk-wrong" not in log

@@ -1,0 +1,83 @@
+"""What a scraper is given, and what the scrape costs the others."""
+
+import sys
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+
+from prometheus_client import CollectorRegistry, Metric
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
+
+from service.context import RequestTrace, StreamTrace
+from service.telemetry.exposition import expose
+from service.telemetry.metrics import Metrics
+from tests.telemetry.contexts import ended_request
+
+OPENMETRICS = "application/openmetrics-text; version=1.0.0"
+TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
+
+
+class Traced:
+    """Implements `context.RequestTrace`, and does nothing."""
+
+    trace_id = TRACE_ID
+    headers: Mapping[str, str] = MappingProxyType({})
+    response_header = ""
+
+    def stream(self) -> StreamTrace | None:
+        return None
+
+    def ended(self, context: object, outcome: str, status: int | None) -> None:
+        pass
+
+
+def scraped(trace: RequestTrace | None, accept: str) -> tuple[str, str]:
+    registry = CollectorRegistry()
+    metrics = Metrics(registry)
+    context = ended_request(trace=trace)
+    metrics.first_token(context, 0.2)
+    metrics.answered(context, "ok")
+    body, content_type = expose(registry, accept)
+    return body.decode(), content_type
+
+
+def test_openmetrics_leads_from_a_sample_to_its_trace() -> None:
+    text, content_type = scraped(Traced(), OPENMETRICS)
+    assert content_type.startswith("application/openmetrics-text")
+    found = {
+        sample.name: sample.exemplar
+        for family in text_string_to_metric_families(text)  # type: ignore[no-untyped-call]
+        for sample in family.samples
+        if sample.exemplar is not None
+    }
+    assert {
+        "inference_time_to_first_token_seconds_bucket",
+        "inference_request_duration_seconds_bucket",
+        "inference_requests_total",
+    } <= found.keys()
+    assert {exemplar.labels["trace_id"] for exemplar in found.values()} == {TRACE_ID}
+
+
+def test_without_a_trace_or_openmetrics_there_are_none() -> None:
+    assert " # {" not in scraped(None, OPENMETRICS)[0]
+    text, content_type = scraped(Traced(), "")
+    assert content_type.startswith("text/plain")
+    assert TRACE_ID not in text
+
+
+def test_a_scrape_gives_way_to_other_threads() -> None:
+    seen = []
+
+    class Witness(Collector):
+        def collect(self) -> Iterator[Metric]:
+            seen.append(sys.getswitchinterval())
+            return iter(())
+
+    registry = CollectorRegistry()
+    registry.register(Witness())
+    before = sys.getswitchinterval()
+    seen.clear()
+    expose(registry, "")
+    assert seen
+    assert all(interval <= before / 5 for interval in seen)
+    assert sys.getswitchinterval() == before

