@@ -11,3 +11,5 @@ compile pyproject.toml --extra cpu --extra dev --override requirements/overrides
     -c requirements/cpu.txt -o requirements/dev.txt
 compile pyproject.toml --extra cuda --extra s3 --override requirements/overrides-cuda.txt -o requirements/cuda.txt
 sed -i '/^-e\|^\.\|^llm-service/d' requirements/cpu.txt requirements/dev.txt requirements/cuda.txt
+# The images' lists follow from these.
+"${PYTHON:-python3.11}" requirements/hash.py

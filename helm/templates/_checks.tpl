@@ -127,6 +127,10 @@
 {{- if and .Values.tenantKeys.existingSecret .Values.tenantKeys.files -}}
 {{- fail "tenantKeys.existingSecret and tenantKeys.files are both set: use one of them" -}}
 {{- end -}}
+{{- $tenants := default dict .Values.config.tenants -}}
+{{- if not (or (include "llm-service.tenantKeys" .) $tenants.keys $tenants.allow_anonymous) -}}
+{{- fail "config.tenants.allow_anonymous is false and there are no keys, so the service would not start: set tenantKeys.existingSecret to a Secret of keys files" -}}
+{{- end -}}
 {{- range $name, $content := .Values.tenantKeys.files -}}
 {{- $tree := $content | fromYaml -}}
 {{- if hasKey $tree "Error" -}}
@@ -152,6 +156,9 @@
 {{- include "llm-service.checkPlain" (list (printf "%s[%d]" $path $index) $child) -}}
 {{- end -}}
 {{- else if kindIs "string" $value -}}
+{{- if regexMatch "^sk-[A-Za-z0-9_-]{16,}" $value -}}
+{{- fail (printf "%s stands in plain text: write its hash as sha256 (`llm-service keys create` does), or put it in a Secret" $path) -}}
+{{- end -}}
 {{- if regexMatch "://[^/@\\s]*:[^/@\\s]+@" $value -}}
 {{- fail (printf "%s holds an address with a password: put the address in a Secret and list it under secretEnv, as {name: LLM_SERVICE_SECTION__KEY, secret: NAME, key: KEY}" $path) -}}
 {{- end -}}

@@ -1,7 +1,10 @@
-{{/* The service's configuration file. With several nodes the chart adds how they find each other; where the
-leader listens comes from its environment. */}}
+{{/* The service's configuration file. The chart adds where the keys are mounted and, with several nodes, how they
+find each other; where the leader listens comes from its environment. */}}
 {{- define "llm-service.config" -}}
 {{- $config := deepCopy .Values.config -}}
+{{- if and (include "llm-service.tenantKeys" .) (not (dig "tenants" "keys" "" $config)) -}}
+{{- $_ := set $config "tenants" (dict "keys" .Values.tenantKeys.mountPath) -}}
+{{- end -}}
 {{- if include "llm-service.multiNode" . -}}
 {{- $_ := set $config "engine" (merge (dict "nnodes" (int .Values.multiNode.nodes) "node_rank" 0 "master_port" (int .Values.multiNode.port) "distributed_executor_backend" "mp") (default dict $config.engine)) -}}
 {{- end -}}

@@ -92,6 +92,11 @@ true
 {{- if or .Values.autoscaling.enabled .Values.keda.enabled -}}true{{- end -}}
 {{- end -}}
 
+{{/* Whether the chart mounts keys files. */}}
+{{- define "llm-service.tenantKeys" -}}
+{{- if or .Values.tenantKeys.existingSecret .Values.tenantKeys.files -}}true{{- end -}}
+{{- end -}}
+
 {{/* What an autoscaler scales. */}}
 {{- define "llm-service.scaleTarget" -}}
 {{- if include "llm-service.multiNode" . -}}

@@ -7,7 +7,7 @@
 {{- range .Values.storage.adapterImages }}
 - {name: adapter-{{ .name }}, mountPath: /adapters/images/{{ .name }}, readOnly: true}
 {{- end }}
-{{- if or .Values.tenantKeys.existingSecret .Values.tenantKeys.files }}
+{{- if include "llm-service.tenantKeys" . }}
 - {name: tenant-keys, mountPath: {{ .Values.tenantKeys.mountPath }}, readOnly: true}
 {{- end }}
 - {name: tmp, mountPath: /tmp}

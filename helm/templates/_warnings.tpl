@@ -6,17 +6,18 @@ NOTE: a rollout adds {{ (include "llm-service.rollout" . | fromYaml).maxSurge }}
 {{- if and (eq (int .Values.replicas) 1) (gt (int .Values.gpu.count) 0) (not (include "llm-service.autoscaled" .)) }}
 WARNING: one replica on GPUs is away while it is replaced: set replicas to 2 for rollouts without a gap.
 {{- end }}
-{{- $quotas := default dict .Values.config.quotas }}
-{{- $tenants := or .Values.config.tenants .Values.tenantKeys.existingSecret .Values.tenantKeys.files }}
-{{- $shared := false }}
-{{- range $key, $value := $quotas }}
-{{- if and $value (regexMatch "(redis|valkey)" $key) }}{{ $shared = true }}{{ end }}
-{{- end }}
+{{- $keys := or (include "llm-service.tenantKeys" .) (dig "tenants" "keys" "" .Values.config) }}
+{{- $shared := not (hasPrefix "memory:" (dig "quotas" "storage" "memory://" .Values.config)) }}
 {{- range .Values.secretEnv }}
-{{- if regexMatch "(?i)^LLM_SERVICE_QUOTAS__.*(REDIS|VALKEY)" .name }}{{ $shared = true }}{{ end }}
+{{- if eq .name "LLM_SERVICE_QUOTAS__STORAGE" }}{{ $shared = true }}{{ end }}
 {{- end }}
-{{- if and $tenants (not $shared) (gt (include "llm-service.maxReplicas" . | int) 1) }}
-WARNING: up to {{ include "llm-service.maxReplicas" . }} replicas keep each tenant's quota in memory, so a tenant gets {{ include "llm-service.maxReplicas" . }} times its quota: list the address of a Valkey or Redis under secretEnv, as {name: LLM_SERVICE_QUOTAS__REDIS_URL, secret: NAME, key: KEY}.
+{{- if and $keys (not $shared) (gt (include "llm-service.maxReplicas" . | int) 1) }}
+WARNING: up to {{ include "llm-service.maxReplicas" . }} replicas keep each tenant's quota in memory, so a tenant gets {{ include "llm-service.maxReplicas" . }} times its quota: set config.quotas.storage to a Valkey or Redis, or, with a password, list it under secretEnv, as {name: LLM_SERVICE_QUOTAS__STORAGE, secret: NAME, key: KEY}.
+{{- end }}
+{{- if not $keys }}
+WARNING: there are no keys, so whoever reaches the public port is served: set tenantKeys.existingSecret to a Secret of keys files.
+{{- else if and .Values.smokeTest.enabled (not .Values.smokeTest.apiKeySecret) }}
+WARNING: the service asks for keys and smokeTest.apiKeySecret is empty, so helm test will be refused: set it to a Secret with a key.
 {{- end }}
 {{- if not .Values.image.digest }}
 WARNING: the image is named by tag, and a tag can be moved: set image.digest.

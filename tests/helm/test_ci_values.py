@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from service.settings import load_settings
 from tests.helm.binaries import helm
@@ -68,11 +69,16 @@ def test_every_object_is_valid(file: Path, version: str) -> None:
 
 
 @each_file
-def test_config_is_one_that_the_service_takes(file: Path, tmp_path: Path) -> None:
+def test_config_is_one_that_the_service_takes(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for entry in yaml.safe_load(file.read_text(encoding="utf-8")).get("secretEnv", []):
+        monkeypatch.setenv(entry["name"], "valkey://valkey:6379")
     config = tmp_path / "config.yaml"
     config.write_text(one(template(4, file), "ConfigMap", "llm-service")["data"]["config.yaml"])
     settings = load_settings(config)
     assert (settings.http.host, settings.http.ops_host) == ("0.0.0.0", "0.0.0.0")
+    assert settings.tenants.allow_anonymous or settings.tenants.keys
 
 
 def test_an_old_cluster_gets_what_it_knows(tmp_path: Path) -> None:

@@ -3,10 +3,13 @@
 from typing import Any
 
 import pytest
+import yaml
 
+from service.tenants.keys_document import parse_keys
 from tests.helm.chart import Refused, ci_values, manifests, merged, one, rendered
 
 HASH = "sha256:" + "a" * 64
+KEYS = f"tenants: [{{name: acme, models: '*', adapters: [], keys: [{{sha256: '{'a' * 64}'}}]}}]\n"
 GPU = {"gpu": {"count": 4}}
 CLAIM = {"create": True, "accessModes": ["ReadWriteOnce"]}
 PVC = {"model": {"source": "volume"}, "storage": {"models": {"existingClaim": "weights"}}}
@@ -117,6 +120,14 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"tenantKeys": {"files": {"keys.yaml": "- name: acme\n  api_key: letmein\n"}}},
         r"keys.yaml.records\[0\].api_key stands in plain text",
     ),
+    "key in a list of hashes": (
+        {"tenantKeys": {"files": {"a.yaml": "tenants: [{name: a, keys: [sk-aaaabbbbccccdddd]}]"}}},
+        r"tenantKeys.files.a.yaml.tenants\[0\].keys\[0\] stands in plain text: write its hash",
+    ),
+    "nobody may come": (
+        {"config": {"tenants": {"allow_anonymous": False}}},
+        "allow_anonymous is false and there are no keys.* set tenantKeys.existingSecret",
+    ),
     "two sources of keys": (
         {"tenantKeys": {"existingSecret": "keys", "files": {"a": f"key: {HASH}"}}},
         "tenantKeys.existingSecret and tenantKeys.files are both set: use one",
@@ -150,8 +161,11 @@ def test_an_api_that_the_cluster_lacks_is_named(values: dict[str, Any], api: str
 
 
 def test_hashed_keys_become_a_secret() -> None:
-    objects = manifests({"tenantKeys": {"files": {"keys.yaml": f"acme:\n  key: {HASH}\n"}}})
-    assert HASH in one(objects, "Secret", "tenant-keys")["stringData"]["keys.yaml"]
+    objects = manifests({"tenantKeys": {"files": {"keys.yaml": KEYS}}})
+    assert one(objects, "Secret", "tenant-keys")["stringData"] == {"keys.yaml": KEYS}
+    config = yaml.safe_load(one(objects, "ConfigMap")["data"]["config.yaml"])
+    assert config["tenants"] == {"keys": "/etc/llm-service/tenants"}
+    parse_keys("keys.yaml", KEYS.encode())
 
 
 def test_one_more_second_of_grace_is_enough() -> None:

@@ -14,6 +14,8 @@ KEYS = {"tenantKeys": {"existingSecret": "keys"}}
     [
         (merged(KEYS, {"replicas": 3}), "up to 3 replicas keep each tenant's quota in memory"),
         ({}, "the image is named by tag"),
+        ({}, "there are no keys, so whoever reaches the public port is served"),
+        (KEYS, "the service asks for keys and smokeTest.apiKeySecret is empty"),
         ({"networkPolicy": {"enabled": False}}, "networkPolicy.enabled is false"),
         ({"gpu": {"count": 1}}, "one replica on GPUs is away while it is replaced"),
         (
@@ -29,6 +31,12 @@ def test_is_said(values: dict[str, Any], sentence: str) -> None:
 @pytest.mark.parametrize("name", ["multi-tenant", "tp4", "air-gapped"])
 def test_nothing_is_said_of_quotas_that_are_shared_or_absent(name: str) -> None:
     assert "quota" not in notes(ci_values(name))
+
+
+@pytest.mark.parametrize("storage", ["valkey://valkey:6379", "rediss://redis:6380"])
+def test_nothing_is_said_of_quotas_in_a_store_that_needs_no_password(storage: str) -> None:
+    values = merged(KEYS, {"replicas": 3, "config": {"quotas": {"storage": storage}}})
+    assert "quota" not in notes(values)
 
 
 def test_notes_name_the_next_steps() -> None:
