@@ -1,0 +1,76 @@
+"""Which lines are trained on and which are held out."""
+
+import random
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from service.errors import ConfigurationError
+from service.finetune.config import SplitSettings
+from service.finetune.lines import Line
+
+PARTS = ("train", "validation", "calibration", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """The parts, and how many lines were left out because another part or line has their text."""
+
+    train: Sequence[Line]
+    validation: Sequence[Line]
+    calibration: Sequence[Line]
+    test: Sequence[Line]
+    duplicates: int
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Lines in each part."""
+        return {part: len(getattr(self, part)) for part in PARTS}
+
+
+def split_lines(lines: Sequence[Line], shares: SplitSettings, seed: int) -> Split:
+    """Deal the groups into the parts, label by label, so that each part has every label.
+
+    A line without a group is its own. Of lines with one text (and labels) only the first stays,
+    so no part sees another's. Groups are counted under their most frequent label; a label's
+    groups are shuffled and go to whichever part is furthest behind its share of lines, so a label
+    with few groups is held out before it is trained on twice. Raises ConfigurationError for a
+    part that is empty.
+    """
+    kept = list({line.key: line for line in reversed(lines)}.values())[::-1]
+    groups: dict[str, list[Line]] = defaultdict(list)
+    for number, line in enumerate(kept):
+        groups[f"group {line.group}" if line.group is not None else f"line {number}"].append(line)
+    by_label: dict[str, list[str]] = defaultdict(list)
+    for name, members in groups.items():
+        counts = Counter("+".join(line.labelled) for line in members)
+        by_label[counts.most_common(1)[0][0]].append(name)
+    order = random.Random(seed)
+    parts: dict[str, list[Line]] = {part: [] for part in PARTS}
+    for label in sorted(by_label):
+        names = by_label[label]
+        order.shuffle(names)
+        _deal([groups[name] for name in names], shares, parts)
+    for part in PARTS:
+        order.shuffle(parts[part])
+        if not parts[part]:
+            raise ConfigurationError(
+                f"split: {part} is empty: {len(groups)} groups of {len(kept)} different lines "
+                f"are too few for shares of {shares.validation:g}, {shares.calibration:g} and "
+                f"{shares.test:g}"
+            )
+    return Split(**parts, duplicates=len(lines) - len(kept))
+
+
+def _deal(
+    groups: Sequence[Sequence[Line]], shares: SplitSettings, parts: dict[str, list[Line]]
+) -> None:
+    # In this order a label with few groups is tested, if nothing else.
+    share = {part: getattr(shares, part) for part in ("test", "calibration", "validation")}
+    share["train"] = 1 - sum(share.values())
+    dealt: Counter[str] = Counter()
+    for number, members in enumerate(groups):
+        # The first of a label's groups is trained on: what is never seen cannot be learnt.
+        part = "train" if number == 0 else min(share, key=lambda each: dealt[each] / share[each])
+        parts[part].extend(members)
+        dealt[part] += len(members)
