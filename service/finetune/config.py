@@ -36,6 +36,11 @@ class SplitSettings(Section):
     validation: float = Field(0.05, gt=0, lt=1, description="For early stopping.")
     calibration: float = Field(0.1, gt=0, lt=1, description="For temperature and conformal set.")
     test: float = Field(0.1, gt=0, lt=1, description="For the figures on the card.")
+    calibration_from_test: bool = Field(
+        False,
+        description="Calibration lines come from the test's groups (no line is in both): for few "
+        "and unlike groups, among which a conformal promise needs lines of the same ones.",
+    )
 
     @model_validator(mode="after")
     def _leaves_something(self) -> Self:

@@ -29,13 +29,14 @@ class Split:
 
 
 def split_lines(lines: Sequence[Line], shares: SplitSettings, seed: int) -> Split:
-    """Deal the groups into the parts, label by label, so that each part has every label.
+    """Deal the groups into the parts, label by label, so that each part has its share of each.
 
-    A line without a group is its own. Of lines with one text (and labels) only the first stays,
-    so no part sees another's. Groups are counted under their most frequent label; a label's
-    groups are shuffled and go to whichever part is furthest behind its share of lines, so a label
-    with few groups is held out before it is trained on twice. Raises ConfigurationError for a
-    part that is empty.
+    A line without a group is its own. Of lines of one text only the first stays, so no part sees
+    another's. Groups are counted under their most frequent label; a label's groups are shuffled
+    and each goes to the part that lacks most of its share of the label's lines, the first to the
+    training: a label of very few groups is only trained on. With `calibration_from_test` the
+    lines of the test's groups are dealt out to calibration and test one by one. Raises
+    ConfigurationError for a part that is empty.
     """
     kept = list({line.key: line for line in reversed(lines)}.values())[::-1]
     groups: dict[str, list[Line]] = defaultdict(list)
@@ -50,7 +51,9 @@ def split_lines(lines: Sequence[Line], shares: SplitSettings, seed: int) -> Spli
     for label in sorted(by_label):
         names = by_label[label]
         order.shuffle(names)
-        _deal([groups[name] for name in names], shares, parts)
+        _deal([groups[name] for name in names], _shares(shares), parts)
+    if shares.calibration_from_test:
+        _deal_rows(parts, shares, order)
     for part in PARTS:
         order.shuffle(parts[part])
         if not parts[part]:
@@ -62,15 +65,31 @@ def split_lines(lines: Sequence[Line], shares: SplitSettings, seed: int) -> Spli
     return Split(**parts, duplicates=len(lines) - len(kept))
 
 
+def _shares(shares: SplitSettings) -> dict[str, float]:
+    held = {"validation": shares.validation, "test": shares.test}
+    if shares.calibration_from_test:
+        held["test"] += shares.calibration
+    else:
+        held["calibration"] = shares.calibration
+    return {"train": 1 - sum(held.values())} | held
+
+
 def _deal(
-    groups: Sequence[Sequence[Line]], shares: SplitSettings, parts: dict[str, list[Line]]
+    groups: Sequence[Sequence[Line]], shares: dict[str, float], parts: dict[str, list[Line]]
 ) -> None:
-    # In this order a label with few groups is tested, if nothing else.
-    share = {part: getattr(shares, part) for part in ("test", "calibration", "validation")}
-    share["train"] = 1 - sum(share.values())
-    dealt: Counter[str] = Counter()
+    lacking = {part: share * sum(map(len, groups)) for part, share in shares.items()}
     for number, members in enumerate(groups):
-        # The first of a label's groups is trained on: what is never seen cannot be learnt.
-        part = "train" if number == 0 else min(share, key=lambda each: dealt[each] / share[each])
+        # What is never seen cannot be learnt.
+        part = "train" if number == 0 else max(lacking, key=lambda each: lacking[each])
         parts[part].extend(members)
-        dealt[part] += len(members)
+        lacking[part] -= len(members)
+
+
+def _deal_rows(
+    parts: dict[str, list[Line]], shares: SplitSettings, order: random.Random
+) -> None:
+    held = parts["test"]
+    order.shuffle(held)
+    share = shares.calibration / (shares.calibration + shares.test)
+    count = round(len(held) * share)
+    parts["calibration"], parts["test"] = held[:count], held[count:]
