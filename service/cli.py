@@ -1,4 +1,4 @@
-"""The command line: `llm-service serve`, `llm-service model fetch`, `llm-service adapters`."""
+"""The command line: `llm-service serve`, `model fetch`, `adapters`, `finetune`, `evaluate`."""
 
 import logging
 from pathlib import Path
@@ -9,11 +9,14 @@ import yaml
 
 from service.adapter_commands import app as adapters_app
 from service.command_errors import one_message
+from service.finetune_commands import evaluate, finetune
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 model_app = typer.Typer(no_args_is_help=True, help="Base models on disk.")
 app.add_typer(model_app, name="model")
 app.add_typer(adapters_app, name="adapters")
+app.command()(finetune)
+app.command()(evaluate)
 
 _DEFAULT_CONFIG = Path("deploy/local/config.yaml")
 

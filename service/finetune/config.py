@@ -34,7 +34,9 @@ class SplitSettings(Section):
     """Shares of the held-out parts; what is left is trained on. A group is never split."""
 
     validation: float = Field(0.05, gt=0, lt=1, description="For early stopping.")
-    calibration: float = Field(0.1, gt=0, lt=1, description="For temperature and conformal set.")
+    calibration: float = Field(
+        0.1, ge=0, lt=1, description="For temperature and conformal set; 0 unless it classifies."
+    )
     test: float = Field(0.1, gt=0, lt=1, description="For the figures on the card.")
     calibration_from_test: bool = Field(
         False,
@@ -94,15 +96,22 @@ class EvaluationSettings(Section):
     engine: dict[str, Any] = Field(
         default_factory=dict, description="vLLM's engine arguments, as in the service's own file."
     )
-    coverage: float = Field(0.9, gt=0, lt=1, description="Of the conformal sets.")
+    coverage: float = Field(
+        0.9,
+        gt=0,
+        lt=1,
+        description="Of the conformal sets; an adapter that is right more often "
+        "than this answers some inputs with an empty set, that is, abstains.",
+    )
     golden: int = Field(16, ge=1, le=1000, description="Golden examples.")
     golden_accuracy: float = Field(0.9, gt=0, le=1, description="What they must reach.")
     match: Literal["exact", "json", "token"] = Field(
         "exact", description="How a generation's golden answers are compared."
     )
     max_tokens: int = Field(128, ge=1, le=4096, description="Longest answer of a generation.")
-    compare_base: bool = Field(True, description="Ask the base the same, for the card.")
-    test_lines: int | None = Field(None, ge=1, description="At most so many test lines.")
+    lines: int | None = Field(
+        None, ge=1, description="At most so many lines each of calibration and test; default all."
+    )
 
 
 class FinetuneSettings(Section):
@@ -131,6 +140,11 @@ class FinetuneSettings(Section):
         classifies = self.task == "classification"
         if classifies and self.prompt is None:
             raise ValueError("prompt: a classification needs its template")
+        if classifies != (self.split.calibration > 0):
+            raise ValueError(
+                "split.calibration: above 0 for classification and 0 for everything else, "
+                f"got {self.split.calibration:g} for {self.task}"
+            )
         if not classifies and (self.labels is not None or self.multi_label):
             raise ValueError(f"labels, multi_label: only for classification, task is {self.task}")
         if not classifies and self.data.over_long == "truncate":

@@ -132,9 +132,7 @@ def _read(file: Path, kind: type[Line], labels: dict[str, str] | None) -> Iterat
     for number, raw in _numbered(file):
         place = f"{file.name}: line {number}"
         if len(raw) > MAX_LINE_BYTES:
-            raise ConfigurationError(
-                f"{place}: {len(raw)} bytes; the limit is {MAX_LINE_BYTES}"
-            )
+            raise ConfigurationError(f"{place}: {len(raw)} bytes; the limit is {MAX_LINE_BYTES}")
         try:
             line = kind.model_validate_json(raw)
         except ValidationError as error:

@@ -35,12 +35,11 @@ def _label_loss(
     rows: dict[Branch, list[tuple[int, int, int, float]]] = defaultdict(list)
     for row, example in enumerate(examples):
         for choice in example.choices:
-            at = (row, choice.position, choice.chosen, example.weight)
-            rows[choice.branch].append(at)
+            rows[choice.branch].append((row, choice.position, choice.chosen, example.weight))
     total = states.new_zeros((), dtype=torch.float32)
     for branch, places in rows.items():
-        row, position, chosen, weight = zip(*places, strict=True)
-        logits = model.logits(states[list(row), list(position)])
+        at, position, chosen, weight = zip(*places, strict=True)
+        logits = model.logits(states[list(at), list(position)])
         shares = torch.stack(
             [
                 logits[:, list(alternative.token_ids)].logsumexp(dim=1)

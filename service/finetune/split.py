@@ -56,7 +56,7 @@ def split_lines(lines: Sequence[Line], shares: SplitSettings, seed: int) -> Spli
         _deal_rows(parts, shares, order)
     for part in PARTS:
         order.shuffle(parts[part])
-        if not parts[part]:
+        if not parts[part] and (part != "calibration" or shares.calibration):
             raise ConfigurationError(
                 f"split: {part} is empty: {len(groups)} groups of {len(kept)} different lines "
                 f"are too few for shares of {shares.validation:g}, {shares.calibration:g} and "
@@ -85,9 +85,7 @@ def _deal(
         lacking[part] -= len(members)
 
 
-def _deal_rows(
-    parts: dict[str, list[Line]], shares: SplitSettings, order: random.Random
-) -> None:
+def _deal_rows(parts: dict[str, list[Line]], shares: SplitSettings, order: random.Random) -> None:
     held = parts["test"]
     order.shuffle(held)
     share = shares.calibration / (shares.calibration + shares.test)

@@ -9,9 +9,7 @@ from service.finetune.config import FinetuneSettings
 from service.finetune.lines import Line, label_names
 
 
-def classification_task(
-    settings: FinetuneSettings, lines: Sequence[Line]
-) -> Classification | None:
+def classification_task(settings: FinetuneSettings, lines: Sequence[Line]) -> Classification | None:
     """The labels and their words, or None for a run that does not classify.
 
     Without `labels` they are those of the lines, in alphabetical order, each spelled as a word

@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Never
 
 import torch
 from tqdm import tqdm
@@ -27,9 +28,7 @@ class Plan:
     @classmethod
     def of(cls, examples: Sequence[Example], settings: TrainingSettings) -> "Plan":
         """Looks are spread evenly; the last is after the last step."""
-        batches = plan_batches(
-            examples, settings.batch_tokens, settings.seed, settings.epochs
-        )
+        batches = plan_batches(examples, settings.batch_tokens, settings.seed, settings.epochs)
         count = min(len(batches), max(1, round(settings.epochs * settings.evaluations)))
         return cls(
             batches, frozenset(round(len(batches) * each / count) for each in range(1, count + 1))
@@ -82,7 +81,7 @@ class Training:
         self._model.train(False)
         return state
 
-    def _step(self, state: TrainingState, bar: "tqdm[None]") -> None:
+    def _step(self, state: TrainingState, bar: "tqdm[Never]") -> None:
         batch = self.plan.batches[state.step]
         self._model.train(True)
         for group in self._optimiser.param_groups:
@@ -147,7 +146,7 @@ class Training:
         state.optimiser = self._optimiser.state_dict()
         state.random = torch.get_rng_state()
 
-    def _bar(self, state: TrainingState) -> "tqdm[None]":
+    def _bar(self, state: TrainingState) -> "tqdm[Never]":
         tokens = [batch.tokens for batch in self.plan.batches]
         return tqdm(
             desc="training",

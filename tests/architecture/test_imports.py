@@ -24,7 +24,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("service.app",),
     ("service.serving",),
     ("service.command_errors",),
-    ("service.adapter_commands",),
+    ("service.finetune",),
+    ("service.adapter_commands", "service.finetune_commands"),
     ("service.cli",),
 )
 """Lowest first. A module belongs to its longest prefix here and imports from lower layers, or from
@@ -36,7 +37,16 @@ OWNERS = {
     "fastapi_offline": ("service.app",),
     "starlette": ("service.api", "service.app", "service.engine.openai"),
     "uvicorn": ("service.api",),
-    "typer": ("service.adapter_commands", "service.cli", "service.command_errors"),
+    "typer": (
+        "service.adapter_commands",
+        "service.cli",
+        "service.command_errors",
+        "service.finetune_commands",
+    ),
+    "peft": ("service.finetune",),
+    "sacrebleu": ("service.finetune",),
+    "sklearn": ("service.finetune",),
+    "matplotlib": ("service.finetune",),
 }
 """Libraries that only these may import."""
 
