@@ -88,11 +88,11 @@ class ExampleEncoder:
     def _examples(self, line: Line) -> Iterator[Example]:
         match line:
             case LabelledLine():
-                (question,) = self._questions
+                (question,) = self.questions
                 yield self._choice(line.text, question, line.label, line.label)
             case MultiLabelledLine():
                 assert self._task is not None
-                for name, question in zip(self._task.labels, self._questions, strict=True):
+                for name, question in zip(self._task.labels, self.questions, strict=True):
                     said = "yes" if name in line.labels else "no"
                     yield self._choice(line.text, question, said, f"{name}: {said}")
             case CompletedLine():
@@ -101,7 +101,8 @@ class ExampleEncoder:
                 yield from self._pieces(line.text)
 
     @property
-    def _questions(self) -> Sequence[AdapterQuestion]:
+    def questions(self) -> Sequence[AdapterQuestion]:
+        """What is asked of every text; only for a classification."""
         assert self._frame is not None
         return self._frame.questions
 

@@ -26,7 +26,5 @@ def classification_task(settings: FinetuneSettings, lines: Sequence[Line]) -> Cl
             f"at least {least} are needed to tell apart"
         )
     tail = settings.prompt.template.split(INPUT)[1]
-    if settings.multi_label and not tail[-1:].isspace():
-        tail += " "
     words = settings.labels or {name: spell(name, tail) for name in found}
     return Classification(labels=words, multi_label=settings.multi_label)
