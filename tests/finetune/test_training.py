@@ -107,10 +107,8 @@ def test_a_broken_checkpoint_is_refused(settings: Settings) -> None:
 def test_a_full_disk_is_said_and_leaves_the_last_checkpoint(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from service.adapters import atomic_write
-
     wanted = settings(training={"checkpoint_s": 0.0})
-    written = atomic_write.os.fsync
+    written = os.fsync
     calls = 0
 
     def full_after_two(descriptor: int) -> None:
@@ -120,7 +118,7 @@ def test_a_full_disk_is_said_and_leaves_the_last_checkpoint(
             raise OSError(28, "No space left on device")
         written(descriptor)
 
-    monkeypatch.setattr(atomic_write.os, "fsync", full_after_two)
+    monkeypatch.setattr("os.fsync", full_after_two)
     with pytest.raises(ConfigurationError, match="cannot be written: No space left on device"):
         trained(wanted)
     monkeypatch.undo()

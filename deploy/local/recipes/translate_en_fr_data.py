@@ -3,7 +3,7 @@
 Every page has the same structure in both languages; paragraphs, titles and descriptions at the
 same place are a pair. Needs Debian's apt-get and dpkg-deb.
 
-Usage: python deploy/local/recipes/translation_data.py FILE
+Usage: python deploy/local/recipes/translate_en_fr_data.py FILE
 """
 
 import hashlib
