@@ -101,6 +101,7 @@ def write_card(
         f"A LoRA of rank {settings.lora.rank} on {settings.base.name}, "
         f"for {settings.task}. Files, digests and calibration: `adapter.yaml`.",
         _asked(settings),
+        settings.limits or "",
     ]
     if measured is not None:
         parts.append(_measured(*measured))

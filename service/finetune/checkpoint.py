@@ -15,7 +15,7 @@ from service.finetune.config import FinetuneSettings
 
 FILE = "checkpoint.pt"
 # These change nothing in what is learnt.
-_FREE = {"evaluation", "output", "work", "summary", "version"}
+_FREE = {"evaluation", "output", "work", "summary", "limits", "version"}
 
 
 @dataclass(slots=True)

@@ -103,6 +103,11 @@ class EvaluationSettings(Section):
         description="Of the conformal sets; an adapter that is right more often "
         "than this answers some inputs with an empty set, that is, abstains.",
     )
+    golden_file: Path | None = Field(
+        None,
+        description="Lines like those of `data.files` to choose golden examples from, relative to "
+        "this file; default the test lines. For data that may not be published.",
+    )
     golden: int = Field(16, ge=1, le=1000, description="Golden examples.")
     golden_accuracy: float = Field(0.9, gt=0, le=1, description="What they must reach.")
     match: Literal["exact", "json", "token"] = Field(
@@ -120,6 +125,7 @@ class FinetuneSettings(Section):
     name: Name
     version: Version
     summary: str = Field(min_length=1, description="A sentence for the model card.")
+    limits: str | None = Field(None, description="What it is not good for, for the model card.")
     task: Task
     base: ModelSettings
     data: DataSettings
@@ -190,8 +196,10 @@ def _anchor(tree: dict[str, Any], folder: Path) -> None:
     for key in ("work", "output"):
         if key in tree:
             tree[key] = anchored(tree[key])
-    base, data = tree.get("base"), tree.get("data")
-    if isinstance(base, dict) and "path" in base:
-        base["path"] = anchored(base["path"])
+    data = tree.get("data")
+    for section, key in (("base", "path"), ("evaluation", "golden_file")):
+        holder = tree.get(section)
+        if isinstance(holder, dict) and key in holder:
+            holder[key] = anchored(holder[key])
     if isinstance(data, dict) and isinstance(data.get("files"), list):
         data["files"] = [anchored(path) for path in data["files"]]

@@ -2,9 +2,10 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from service.adapters import manifest as adapter_manifest
 from service.adapters.golden import GenerationExample
@@ -27,8 +28,8 @@ from service.finetune.figures import (
 )
 from service.finetune.golden_choice import Candidate
 from service.finetune.lines import CompletedLine, LabelledLine, Line, MultiLabelledLine
+from service.finetune.run import Prepared
 from service.finetune.served import label_scores, written_answers
-from service.finetune.split import Split
 
 GOLDEN_FILE = "golden.jsonl"
 _SHOWN_COVERAGE = 0.9
@@ -48,117 +49,165 @@ class Evaluation:
 
 
 async def evaluate(
-    engine: Engine,
-    adapter: Adapter,
-    settings: FinetuneSettings,
-    split: Split,
-    task: adapter_manifest.Classification | None,
+    engine: Engine, adapter: Adapter, settings: FinetuneSettings, prepared: Prepared
 ) -> Evaluation:
     """Measure a loaded adapter on the test lines, calibrated on the calibration lines."""
+    if prepared.task is None or settings.prompt is None:
+        return await _generation(engine, adapter, settings, prepared)
     limit = settings.evaluation.lines
-    if task is None or settings.prompt is None:
-        return await _generation(engine, adapter, settings, split.test[:limit])
-    frame = AdapterFrame(engine, settings.prompt, task)
-    names = tuple(task.labels)
-    held, test = split.calibration[:limit], split.test[:limit]
+    held, test = prepared.split.calibration[:limit], prepared.split.test[:limit]
     if len(held) < 2:
         raise ConfigurationError(f"split: {len(held)} calibration lines; at least 2 are needed")
-    scores = await label_scores(engine, frame, [*map(_text, held), *map(_text, test)], adapter)
-    base_scores = await label_scores(engine, frame, list(map(_text, test)), None)
+    frame = AdapterFrame(engine, settings.prompt, prepared.task)
+
+    async def asked(lines: Sequence[Line], whose: Adapter | None) -> Answers:
+        return Answers(
+            await label_scores(engine, frame, list(map(_text, lines)), whose),
+            true_answers(prepared.task, lines),
+        )
+
+    calibration, tested = await asked(held, adapter), await asked(test, adapter)
+    base = await asked(test, None)
+    golden, base_golden = tested, base
+    if prepared.golden is not prepared.split.test:
+        golden, base_golden = (
+            await asked(prepared.golden, adapter),
+            await asked(prepared.golden, None),
+        )
+    return _classification(
+        prepared.task,
+        settings.evaluation.coverage,
+        (calibration, tested, base),
+        _candidates(prepared.golden[: len(golden.truth)], golden, base_golden),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """Log-probabilities of lines, (lines, questions, answers), and the true answer of each
+    question, (lines, questions); one question unless several labels may apply."""
+
+    log_probs: Array
+    truth: Truth
+
+    @property
+    def right(self) -> npt.NDArray[np.bool_]:
+        """Which questions got the true answer: (lines, questions)."""
+        found: npt.NDArray[np.bool_] = self.log_probs.argmax(axis=2) == self.truth
+        return found
+
+
+def true_answers(task: adapter_manifest.Classification | None, lines: Sequence[Line]) -> Truth:
+    """The index of every true answer: of the label, or under multi_label 0 for yes, 1 for no."""
+    assert task is not None
+    names = tuple(task.labels)
     if task.multi_label:
-        return _multi_label(names, scores, base_scores, held, test)
-    return _single_label(settings, names, scores[:, 0], base_scores[:, 0], held, test)
+        rows = [[0 if name in line.labelled else 1 for name in names] for line in lines]
+    else:
+        rows = [[names.index(line.labelled[0])] for line in lines]
+    return np.array(rows)
 
 
-def _single_label(
-    settings: FinetuneSettings,
-    names: tuple[str, ...],
-    scores: Array,
-    base_scores: Array,
-    held: Sequence[Line],
-    test: Sequence[Line],
+def _classification(
+    task: adapter_manifest.Classification,
+    coverage: float,
+    answers: tuple[Answers, Answers, Answers],
+    candidates: Sequence[Candidate],
 ) -> Evaluation:
-    truth = np.array([names.index(line.labelled[0]) for line in (*held, *test)])
-    rows, held_truth = scores[: len(held)], truth[: len(held)]
-    tested, test_truth = scores[len(held) :], truth[len(held) :]
-    wanted = dict.fromkeys((settings.evaluation.coverage, _SHOWN_COVERAGE))
-    calibrations = [calibrate(rows, held_truth, coverage) for coverage in wanted]
-    probs = np.exp(Calibration(calibrations[0].temperature).apply(tested))
-    confidences, right = np.minimum(probs.max(axis=1), 1.0), tested.argmax(axis=1) == test_truth
+    held, tested, base = answers
+    names = tuple(task.labels)
+    width = held.log_probs.shape[2]
+    rows, truth = held.log_probs.reshape(-1, width), held.truth.reshape(-1)
+    wanted = [None] if task.multi_label else dict.fromkeys((coverage, _SHOWN_COVERAGE))
+    calibrations = [calibrate(rows, truth, each) for each in wanted]
+
+    def figures(of: Answers) -> ClassificationFigures:
+        if task.multi_label:
+            return multi_label_figures(names, of.log_probs, of.truth, calibrations[0])
+        return classification_figures(names, of.log_probs[:, 0], of.truth[:, 0], calibrations)
+
+    softened = Calibration(calibrations[0].temperature).apply(tested.log_probs)
+    confidences = np.minimum(np.exp(softened).max(axis=2), 1.0)
+    confusion = None
+    if not task.multi_label:
+        confusion = np.zeros((len(names), len(names)))
+        np.add.at(confusion, (tested.truth[:, 0], tested.log_probs[:, 0].argmax(axis=1)), 1)
     return Evaluation(
-        classification_figures(names, tested, test_truth, calibrations),
-        classification_figures(names, base_scores, test_truth, calibrations),
-        [
-            Candidate(
-                {"input": _text(line), "label": line.labelled[0]},
-                line.labelled[0],
-                bool(right[row]),
-                bool(base_scores[row].argmax() == test_truth[row]),
-                float(confidences[row]),
-            )
-            for row, line in enumerate(test)
-        ],
+        figures(tested),
+        figures(base),
+        candidates,
         calibrations[0],
-        reliability_bins(confidences, right),
-        _confusion(len(names), test_truth, tested.argmax(axis=1)),
+        reliability_bins(confidences.reshape(-1), tested.right.reshape(-1)),
+        confusion,
     )
 
 
-def _multi_label(
-    names: tuple[str, ...],
-    scores: Array,
-    base_scores: Array,
-    held: Sequence[Line],
-    test: Sequence[Line],
-) -> Evaluation:
-    truth = np.array(
-        [[0 if name in line.labelled else 1 for name in names] for line in (*held, *test)]
-    )
-    rows, flat = scores[: len(held)].reshape(-1, 2), truth[: len(held)].reshape(-1)
-    calibration = calibrate(rows, flat, None)
-    tested, test_truth = scores[len(held) :], truth[len(held) :]
-    said, base_said = tested.argmax(axis=2), base_scores.argmax(axis=2)
-    probs = np.exp(Calibration(calibration.temperature).apply(tested))
-    confidences = np.minimum(probs.max(axis=2), 1.0)
-    return Evaluation(
-        multi_label_figures(names, tested, test_truth, calibration),
-        multi_label_figures(names, base_scores, test_truth, calibration),
-        [
-            Candidate(
-                {"input": _text(line), "labels": sorted(line.labelled)},
-                "+".join(sorted(line.labelled)),
-                bool((said[row] == test_truth[row]).all()),
-                bool((base_said[row] == test_truth[row]).all()),
-                float(confidences[row].min()),
-            )
-            for row, line in enumerate(test)
-        ],
-        calibration,
-        reliability_bins(confidences.reshape(-1), (said == test_truth).reshape(-1)),
-    )
+def _candidates(lines: Sequence[Line], answers: Answers, base: Answers) -> list[Candidate]:
+    confidences = np.exp(answers.log_probs).max(axis=2).min(axis=1)
+    return [
+        Candidate(
+            {"input": _text(line)} | _truth(line),
+            "+".join(line.labelled),
+            bool(answers.right[row].all()),
+            bool(base.right[row].all()),
+            float(confidences[row]),
+        )
+        for row, line in enumerate(lines)
+    ]
+
+
+def _truth(line: Line) -> dict[str, object]:
+    match line:
+        case LabelledLine():
+            return {"label": line.label}
+        case _:
+            return {"labels": list(line.labelled)}
 
 
 async def _generation(
-    engine: Engine, adapter: Adapter, settings: FinetuneSettings, test: Sequence[Line]
+    engine: Engine, adapter: Adapter, settings: FinetuneSettings, prepared: Prepared
 ) -> Evaluation:
-    lines = [line for line in test if isinstance(line, CompletedLine)]
+    limit = settings.evaluation.lines
+    test, golden_lines = _completed(prepared.split.test[:limit]), _completed(prepared.golden)
     golden = generation_golden(settings)
-    examples = [_example(line, golden.match) for line in lines]
-    answers = await written_answers(engine, lines, golden.max_tokens, adapter)
-    base_answers = await written_answers(engine, lines, golden.max_tokens, None)
-    expected = [line.completion for line in lines]
-    return Evaluation(
-        generation_figures(expected, answers),
-        generation_figures(expected, base_answers),
-        [
-            Candidate(
-                example.model_dump(exclude_unset=True, mode="json"),
-                "",
-                matches(example, answer, golden),
-                matches(example, base_answer, golden),
-            )
-            for example, answer, base_answer in zip(examples, answers, base_answers, strict=True)
+
+    async def asked(lines: Sequence[CompletedLine]) -> tuple[list[str], list[str]]:
+        longest = golden.max_tokens
+        answers = await written_answers(engine, lines, longest, adapter)
+        return answers, await written_answers(engine, lines, longest, None)
+
+    answers, base_answers = await asked(test)
+    expected = [line.completion for line in test]
+    measured = Evaluation(
+        generation_figures(expected, answers), generation_figures(expected, base_answers), ()
+    )
+    if prepared.golden is not prepared.split.test:
+        answers, base_answers = await asked(golden_lines)
+    rows = zip(golden_lines, answers, base_answers, strict=False)
+    return replace(
+        measured,
+        candidates=[
+            _written(_example(line, golden.match), answer, base_answer, golden)
+            for line, answer, base_answer in rows
         ],
+    )
+
+
+def _completed(lines: Sequence[Line]) -> list[CompletedLine]:
+    return [line for line in lines if isinstance(line, CompletedLine)]
+
+
+def _written(
+    example: GenerationExample,
+    answer: str,
+    base_answer: str,
+    golden: adapter_manifest.GenerationGolden,
+) -> Candidate:
+    return Candidate(
+        example.model_dump(exclude_unset=True, mode="json"),
+        "",
+        matches(example, answer, golden),
+        matches(example, base_answer, golden),
     )
 
 
@@ -183,12 +232,6 @@ def _example(line: CompletedLine, match: str) -> GenerationExample:
     if line.messages is None:
         return GenerationExample(prompt=line.prompt, expect=expect)
     return GenerationExample(messages=line.messages, expect=expect)
-
-
-def _confusion(size: int, truth: Truth, said: Truth) -> Array:
-    counts = np.zeros((size, size))
-    np.add.at(counts, (truth, said), 1)
-    return counts
 
 
 def _text(line: Line) -> str:

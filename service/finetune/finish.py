@@ -65,7 +65,7 @@ async def _measured(
 ) -> Evaluation:
     await engine.load_adapter(adapter)
     try:
-        return await evaluate(engine, adapter, settings, prepared.split, prepared.task)
+        return await evaluate(engine, adapter, settings, prepared)
     finally:
         await engine.unload_adapter(adapter)
 
@@ -128,8 +128,9 @@ def _write_golden(
     chosen = choose_golden(evaluation.candidates, wanted.golden, settings.training.seed)
     lines = [json.dumps(each.line, ensure_ascii=False) + "\n" for each in chosen]
     (folder / GOLDEN_FILE).write_text("".join(lines), encoding="utf-8")
+    kind = "held-out lines" if wanted.golden_file is None else "lines written for this"
     told = (
-        f"Its {len(chosen)} golden examples are held-out lines that it answers rightly, of which "
+        f"Its {len(chosen)} golden examples are {kind} that it answers rightly, of which "
         f"the base answers {sum(each.base_right for each in chosen)}; at least "
         f"{math.ceil(wanted.golden_accuracy * len(chosen))} must pass before it serves."
     )

@@ -101,8 +101,8 @@ class PlainLine(Line):
 AnyLine = TypeVar("AnyLine", bound=Line)
 
 
-def read_lines(settings: FinetuneSettings) -> list[Line]:
-    """Every line of the run's files, in their order.
+def read_lines(settings: FinetuneSettings, files: Sequence[Path] | None = None) -> list[Line]:
+    """Every line of the run's data files, or of other `files` for its task, in their order.
 
     Raises ConfigurationError with file, line number and reason for the first line that cannot be
     used: not JSON, a missing, unknown or empty field, a label that `labels` does not have; and for
@@ -110,7 +110,7 @@ def read_lines(settings: FinetuneSettings) -> list[Line]:
     """
     kind = _kind(settings)
     found: list[Line] = []
-    for file in settings.data.files:
+    for file in settings.data.files if files is None else files:
         before = len(found)
         found.extend(_read(file, kind, settings.labels))
         if len(found) == before:

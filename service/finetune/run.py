@@ -3,6 +3,7 @@
 import importlib.metadata
 import logging
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from service.finetune.card import TrainingReport
 from service.finetune.checkpoint import fingerprint
 from service.finetune.config import FinetuneSettings
 from service.finetune.example import ExampleEncoder, balanced
-from service.finetune.lines import read_lines
+from service.finetune.lines import Line, read_lines
 from service.finetune.lora import LoraModel
 from service.finetune.split import Split, split_lines
 from service.finetune.task import classification_task
@@ -27,9 +28,10 @@ _LIBRARIES = ("torch", "transformers", "peft")
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """The lines of a run, split, and its label set if it classifies."""
+    """The lines of a run, split; those that may become golden; its label set if it classifies."""
 
     split: Split
+    golden: Sequence[Line]
     task: Classification | None
 
 
@@ -44,7 +46,9 @@ def prepare(settings: FinetuneSettings) -> Prepared:
         ", ".join(f"{count} {part}" for part, count in split.sizes.items()),
         split.duplicates,
     )
-    return Prepared(split, task)
+    file = settings.evaluation.golden_file
+    golden = split.test if file is None else read_lines(settings, [file])
+    return Prepared(split, golden, task)
 
 
 def train(settings: FinetuneSettings, prepared: Prepared) -> tuple[Path, TrainingReport]:

@@ -21,6 +21,7 @@ from tests.fake_engines import fake_engine
 from tests.finetune.conftest import films
 
 Settings = Callable[..., FinetuneSettings]
+LABELS = ("positive", "negative")
 GENERATION: dict[str, Any] = {
     "task": "generation", "prompt": None, "split": {"calibration": 0}
 }  # fmt: skip
@@ -64,6 +65,18 @@ async def test_a_classifier_is_measured_packed_and_verified(
     card = (wanted.output / "README.md").read_text()
     assert f"| accuracy | {evaluation.figures.accuracy:.3f} |" in card
     assert str(base_folder) not in card + (wanted.output / "adapter_config.json").read_text()
+
+
+async def test_golden_examples_may_come_from_lines_of_their_own(
+    settings: Settings, tmp_path: Path
+) -> None:
+    own = [f'{{"text": "own {n}", "label": "{name}"}}' for n in range(20) for name in LABELS]
+    (tmp_path / "own.jsonl").write_text("\n".join(own))
+    wanted = settings(films(200), evaluation={"golden_file": "own.jsonl", "golden": 4})
+    await made(wanted)
+    golden = (wanted.output / "golden.jsonl").read_text()
+    assert golden.count('"own ') == 4
+    assert "lines written for this" in (wanted.output / "README.md").read_text()
 
 
 async def test_several_labels_are_measured_one_by_one(settings: Settings) -> None:
@@ -129,7 +142,7 @@ async def test_answers_that_are_right_become_golden(settings: Settings) -> None:
 
     adapter = Adapter("films", 1, str(folder), "sha256:x")
     await engine.load_adapter(adapter)
-    evaluation = await evaluate(engine, adapter, wanted, prepared.split, None)
+    evaluation = await evaluate(engine, adapter, wanted, prepared)
     assert isinstance(evaluation.figures, GenerationFigures)
     assert evaluation.figures.lines == len(prepared.split.test)
     assert {tuple(each.line) for each in evaluation.candidates} == {("prompt", "expect")}
