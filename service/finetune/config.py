@@ -33,9 +33,11 @@ class DataSettings(Section):
 class SplitSettings(Section):
     """Shares of the held-out parts; what is left is trained on. A group is never split."""
 
-    validation: float = Field(0.05, gt=0, lt=1, description="For early stopping.")
+    validation: float = Field(
+        0.05, gt=0, lt=1, description="For early stopping and the temperature."
+    )
     calibration: float = Field(
-        0.1, ge=0, lt=1, description="For temperature and conformal set; 0 unless it classifies."
+        0.1, ge=0, lt=1, description="For the conformal threshold; 0 unless it classifies."
     )
     test: float = Field(0.1, gt=0, lt=1, description="For the figures on the card.")
     calibration_from_test: bool = Field(

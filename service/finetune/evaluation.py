@@ -21,10 +21,11 @@ from service.finetune.figures import (
     ClassificationFigures,
     GenerationFigures,
     Truth,
-    calibrate,
     classification_figures,
     generation_figures,
     multi_label_figures,
+    promise,
+    temper,
 )
 from service.finetune.golden_choice import Candidate
 from service.finetune.lines import CompletedLine, LabelledLine, Line, MultiLabelledLine
@@ -51,13 +52,14 @@ class Evaluation:
 async def evaluate(
     engine: Engine, adapter: Adapter, settings: FinetuneSettings, prepared: Prepared
 ) -> Evaluation:
-    """Measure a loaded adapter on the test lines, calibrated on the calibration lines."""
+    """Measure a loaded adapter on the test lines.
+
+    The temperature is fitted on the validation lines, the conformal threshold on the calibration
+    lines, since its promise needs lines that fitted nothing.
+    """
     if prepared.task is None or settings.prompt is None:
         return await _generation(engine, adapter, settings, prepared)
-    limit = settings.evaluation.lines
-    held, test = prepared.split.calibration[:limit], prepared.split.test[:limit]
-    if len(held) < 2:
-        raise ConfigurationError(f"split: {len(held)} calibration lines; at least 2 are needed")
+    split, limit = prepared.split, settings.evaluation.lines
     frame = AdapterFrame(engine, settings.prompt, prepared.task)
 
     async def asked(lines: Sequence[Line], whose: Adapter | None) -> Answers:
@@ -66,10 +68,11 @@ async def evaluate(
             true_answers(prepared.task, lines),
         )
 
-    calibration, tested = await asked(held, adapter), await asked(test, adapter)
-    base = await asked(test, None)
+    validation = await asked(split.validation[:limit], adapter)
+    calibration = await asked(split.calibration[:limit], adapter)
+    tested, base = await asked(split.test[:limit], adapter), await asked(split.test[:limit], None)
     golden, base_golden = tested, base
-    if prepared.golden is not prepared.split.test:
+    if prepared.golden is not split.test:
         golden, base_golden = (
             await asked(prepared.golden, adapter),
             await asked(prepared.golden, None),
@@ -77,7 +80,7 @@ async def evaluate(
     return _classification(
         prepared.task,
         settings.evaluation.coverage,
-        (calibration, tested, base),
+        (validation, calibration, tested, base),
         _candidates(prepared.golden[: len(golden.truth)], golden, base_golden),
     )
 
@@ -89,6 +92,11 @@ class Answers:
 
     log_probs: Array
     truth: Truth
+
+    @property
+    def rows(self) -> Array:
+        """One row for each question of each line."""
+        return self.log_probs.reshape(-1, self.log_probs.shape[2])
 
     @property
     def right(self) -> npt.NDArray[np.bool_]:
@@ -111,15 +119,17 @@ def true_answers(task: adapter_manifest.Classification | None, lines: Sequence[L
 def _classification(
     task: adapter_manifest.Classification,
     coverage: float,
-    answers: tuple[Answers, Answers, Answers],
+    answers: tuple[Answers, Answers, Answers, Answers],
     candidates: Sequence[Candidate],
 ) -> Evaluation:
-    held, tested, base = answers
+    validation, held, tested, base = answers
     names = tuple(task.labels)
-    width = held.log_probs.shape[2]
-    rows, truth = held.log_probs.reshape(-1, width), held.truth.reshape(-1)
-    wanted = [None] if task.multi_label else dict.fromkeys((coverage, _SHOWN_COVERAGE))
-    calibrations = [calibrate(rows, truth, each) for each in wanted]
+    calibrations = [temper(validation.rows, validation.truth.reshape(-1))]
+    if not task.multi_label:
+        calibrations = [
+            promise(calibrations[0], held.rows, held.truth.reshape(-1), each)
+            for each in dict.fromkeys((coverage, _SHOWN_COVERAGE))
+        ]
 
     def figures(of: Answers) -> ClassificationFigures:
         if task.multi_label:

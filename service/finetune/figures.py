@@ -60,23 +60,23 @@ class GenerationFigures:
     bleu: float
 
 
-def calibrate(log_probs: Array, truth: Truth, coverage: float | None) -> adapter.Calibration:
-    """The manifest's calibration from held-out lines: (lines, labels) and the true label of each.
+def temper(log_probs: Array, truth: Truth) -> adapter.Calibration:
+    """The manifest's calibration with a temperature alone: (lines, labels), each line's label."""
+    return adapter.Calibration(temperature=fit_temperature(log_probs, truth))
 
-    The temperature is fitted on every second line, the conformal threshold on the others, since
-    its promise needs lines that fitted nothing. Without `coverage` there is no threshold.
-    """
-    temperature = fit_temperature(log_probs[::2], truth[::2])
-    if coverage is None:
-        return adapter.Calibration(temperature=temperature)
-    probs = np.exp(Calibration(temperature).apply(log_probs[1::2]))
-    least = conformal_threshold(_of(probs, truth[1::2]), coverage)
+
+def promise(
+    tempered: adapter.Calibration, log_probs: Array, truth: Truth, coverage: float
+) -> adapter.Calibration:
+    """The calibration with a conformal threshold, from lines that did not fit its temperature."""
+    probs = np.exp(Calibration(tempered.temperature).apply(log_probs))
+    least = conformal_threshold(_of(probs, truth), coverage)
     threshold = 1 - least
     if 1 - threshold > least:
         # Rounded the wrong way: the label that sets the threshold belongs to its set.
         threshold = math.nextafter(threshold, 1)
     return adapter.Calibration(
-        temperature=temperature,
+        temperature=tempered.temperature,
         conformal=adapter.Conformal(coverage=coverage, threshold=threshold),
     )
 

@@ -23,8 +23,9 @@ def choose_golden(candidates: Sequence[Candidate], count: int, seed: int) -> lis
     """At most `count` examples, as many of one label as of another as far as they go round.
 
     Only those that the adapter answered rightly, since they must prove on every machine that its
-    weights are the ones measured; those that the base got wrong come first, because they show
-    that something was loaded; and of these the more confident half, which rounding cannot turn.
+    weights are the ones measured. Those that the base got wrong come first, because they show
+    that something was loaded; of them, and of the others, only the more confident half, which
+    rounding cannot turn.
     """
     by_label: dict[str, list[Candidate]] = defaultdict(list)
     for candidate in candidates:
@@ -33,10 +34,16 @@ def choose_golden(candidates: Sequence[Candidate], count: int, seed: int) -> lis
     order = random.Random(seed)
     queues = []
     for label in sorted(by_label):
-        sure = sorted(by_label[label], key=lambda each: -each.confidence)
-        sure = sure[: (len(sure) + 1) // 2]
-        order.shuffle(sure)
-        queues.append(sorted(sure, key=lambda each: each.base_right))
+        telling = [each for each in by_label[label] if not each.base_right]
+        others = [each for each in by_label[label] if each.base_right]
+        queues.append([*_sure(telling, order), *_sure(others, order)])
     order.shuffle(queues)
     rounds = [each for row in zip_longest(*queues) for each in row if each is not None]
     return rounds[:count]
+
+
+def _sure(candidates: Sequence[Candidate], order: random.Random) -> list[Candidate]:
+    ranked = sorted(candidates, key=lambda each: -each.confidence)
+    half = ranked[: (len(ranked) + 1) // 2]
+    order.shuffle(half)
+    return half

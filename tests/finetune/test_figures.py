@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 
 from service.adapters.manifest import Calibration, Conformal
+from service.classification import calibration as calibration_of_serving
 from service.finetune.figures import (
-    calibrate,
     classification_figures,
     generation_figures,
     multi_label_figures,
+    promise,
+    temper,
 )
 
 PLAIN = Calibration(conformal=Conformal(coverage=0.5, threshold=0.4))
@@ -56,7 +58,9 @@ def test_calibration_keeps_its_promise_on_other_lines(coverage: float) -> None:
     logits = 3 * np.log(true)
     log_probs = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
     half = count // 2
-    calibration = calibrate(log_probs[:half], truth[:half], coverage)
+    quarter = half // 2
+    tempered = temper(log_probs[:quarter], truth[:quarter])
+    calibration = promise(tempered, log_probs[quarter:half], truth[quarter:half], coverage)
     assert calibration.temperature == pytest.approx(3, rel=0.1)
     figures = classification_figures(tuple("abcd"), log_probs[half:], truth[half:], [calibration])
     assert figures.conformal[0].measured == pytest.approx(coverage, abs=0.015)
@@ -68,9 +72,9 @@ def test_the_label_that_sets_the_threshold_belongs_to_its_set() -> None:
     for _ in range(200):
         probs = draw.dirichlet([1, 1], size=40)
         truth = np.zeros(40, dtype=np.intp)
-        calibration = calibrate(np.log(probs), truth, 0.9)
+        calibration = promise(Calibration(), np.log(probs), truth, 0.9)
         assert calibration.conformal is not None
-        least = 1 - calibration.conformal.threshold
-        rescaled = np.exp(np.log(probs[1::2]) / calibration.temperature)
-        kept = (rescaled / rescaled.sum(axis=1, keepdims=True))[:, 0] >= least - 1e-12
-        assert kept.sum() >= 19
+        same = np.exp(calibration_of_serving.Calibration().apply(np.log(probs)))
+        kept = same[:, 0] >= 1 - calibration.conformal.threshold
+        # ceil(41 * 0.9) of the 40 true labels.
+        assert kept.sum() == 37
