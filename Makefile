@@ -18,8 +18,10 @@ VENV_MADE := $(VENV)/pyvenv.cfg
 CPU_INSTALLED := $(VENV)/.installed-cpu
 DEV_INSTALLED := $(VENV)/.installed-dev
 MODEL_FETCHED := $(MODEL)/config.json
+# The tests of OCI sources run a real registry: the one on the path, or else Debian's.
+REGISTRY := $(if $(shell command -v docker-registry),,.cache/registry/usr/bin/docker-registry)
 
-.PHONY: help setup run test lint typecheck bench test-timing simulate fuzz lock clean
+.PHONY: help setup run test lint typecheck bench test-timing simulate test-faults fuzz lock clean
 
 help: ## List the targets and variables
 	@grep -hE '^[a-z%-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -35,7 +37,7 @@ run: setup ## Set up what is missing and serve CONFIG
 	@echo "==> serving $(CONFIG); the first lines come from the engine, 'ready' is the last of the start"
 	@exec $(PY) -m service.cli serve --config $(CONFIG)
 
-test: lint typecheck $(MODEL_FETCHED) ## Run lint, typecheck and every test, the fast ones first
+test: lint typecheck $(MODEL_FETCHED) $(REGISTRY) ## Run lint, typecheck and every test, the fast ones first
 	@echo "==> fast tests"
 	@$(PY) -m pytest tests --ignore tests/engine -m "not timing"
 	@echo "==> tests on the real engine"
@@ -71,6 +73,10 @@ simulate: $(DEV_INSTALLED) ## Simulate the gate's core over a million requests
 	@echo "==> simulating the gate"
 	@$(PY) -m tests.gate.simulation --requests 1000000
 
+test-faults: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Kill the engine 50 times, stop it 20 times, SIGTERM the service 100 times
+	@echo "==> faults under load; this takes over an hour"
+	@$(PY) -m tests.engine.faults
+
 fuzz: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Send 20,000 fuzzed classification requests to the one-layer model
 	@echo "==> fuzzing classification"
 	@$(PY) -m tests.engine.fuzz_classify
@@ -81,7 +87,7 @@ lock: ## Resolve pyproject.toml into requirements/*.txt (needs uv)
 
 clean: ## Remove the environment, the fetched model and the tools' caches
 	@echo "==> removing $(VENV), $(MODEL) and caches"
-	@rm -rf $(VENV) $(MODEL) $(MODEL).lock .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	@rm -rf $(VENV) $(MODEL) $(MODEL).lock .cache/registry .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
 
 $(VENV_MADE):
 	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) was not found; pass PYTHON=<a Python 3.11>" >&2; exit 1; }
@@ -99,6 +105,13 @@ $(DEV_INSTALLED): requirements/dev.txt requirements/install.sh $(CPU_INSTALLED)
 	@echo "==> installing the $$(wc -l < $<) pinned packages of $<, most of them there already"
 	@requirements/install.sh $(PY) $<
 	@touch $@
+
+.cache/registry/usr/bin/docker-registry:
+	@echo "==> fetching Debian's docker-registry for the tests of OCI sources"
+	@mkdir -p .cache/registry
+	@cd .cache/registry && apt-get -qq -o APT::Sandbox::User=root download docker-registry || \
+		{ echo "error: put a docker-registry (CNCF Distribution) on the PATH" >&2; exit 1; }
+	@cd .cache/registry && dpkg -x docker-registry_*.deb . && touch usr/bin/docker-registry
 
 $(MODEL_FETCHED): | $(CPU_INSTALLED)
 	@echo "==> fetching and converting the default model into $(MODEL)"

@@ -1,4 +1,4 @@
-"""`llm-service adapters`: pack, verify, list and prove adapters.
+"""`llm-service adapters`: pack, verify, push, list and prove adapters.
 
 Exit codes: 0 all is well, 1 an adapter is refused or fails its proof, 2 the command or its
 configuration cannot be used.
@@ -20,6 +20,7 @@ from service.adapters.base_model import BaseModel, read_base_model
 from service.adapters.listing import ListedAdapter, list_adapters
 from service.adapters.manifest import Manifest
 from service.adapters.pack import pack as pack_folder
+from service.adapters.push import push as push_folder
 from service.adapters.refusal import AdapterRefused
 from service.adapters.verify import VerifiedAdapter
 from service.adapters.verify import verify as verify_folder
@@ -77,6 +78,23 @@ def verify(
     with one_message():
         described = _describe(base, base_name, max_rank)
         _report(lambda: verify_folder(folder, described), as_json)
+
+
+@app.command()
+def push(
+    folder: Folder,
+    address: Annotated[str, typer.Argument(help="oci://host/repository:tag")],
+    as_json: AsJson = False,
+) -> None:
+    """Push a packed adapter to an OCI registry; prints the address that pins these bytes.
+
+    Credentials are docker's: `docker login`, `oras login` or DOCKER_CONFIG.
+
+    Example: llm-service adapters push adapters/sentiment oci://registry.example/tone:1.2.0
+    """
+    with one_message():
+        pinned = push_folder(folder, address)
+        typer.echo(json.dumps({"ok": True, "source": pinned}) if as_json else pinned)
 
 
 @app.command("list")

@@ -5,6 +5,7 @@
     |  +- UnsupportedFeature         400 unsupported: named, not silently ignored
     |  +- UnsupportedMediaType       415 wrong Content-Type
     |  +- PayloadTooLarge            413 body over the limit, counted as read
+    |  +- HeadersTooLarge            431 request line and headers over the limit
     +- Unauthenticated               401 no key, or not a live one
     +- NotFound                      404 unknown model or route, or not allowed: the same answer
     +- MethodNotAllowed              405
@@ -13,9 +14,11 @@
     +- TooManyRequests               429 the tenant's own quota or share
     +- Unavailable                   503 the server cannot take this request now
     |  +- QueueFull                  503 queue_full
+    |  +- TooManyConnections         503 too_many_connections
     |  +- NotReady                   503 starting or draining
     |  +- AdapterQuarantined         503 adapter_quarantined
     |  +- EngineDead                 503 engine_dead
+    |  +- EngineStalled              503 engine_stalled
     +- DeadlineExceeded              504 the request's own deadline passed
 
 Below it stands ConfigurationError, which no caller sees: it ends the start with one message.
@@ -88,6 +91,13 @@ class PayloadTooLarge(InvalidRequest):
     code = "payload_too_large"
 
 
+class HeadersTooLarge(InvalidRequest):
+    """The request's head is larger than the limit."""
+
+    status = 431
+    code = "headers_too_large"
+
+
 class Unauthenticated(ServiceError):
     """No key, or not a live one."""
 
@@ -157,6 +167,12 @@ class QueueFull(Unavailable):
     code = "queue_full"
 
 
+class TooManyConnections(Unavailable):
+    """The server holds as many connections as it may."""
+
+    code = "too_many_connections"
+
+
 class NotReady(Unavailable):
     """The server is starting or draining."""
 
@@ -173,6 +189,13 @@ class EngineDead(Unavailable):
     """The engine ended; running requests cannot be answered."""
 
     code = "engine_dead"
+    outcome = "error"
+
+
+class EngineStalled(Unavailable):
+    """The engine does not move; it may move again."""
+
+    code = "engine_stalled"
     outcome = "error"
 
 

@@ -22,6 +22,7 @@ class Phase(Enum):
 
     STARTING = "starting"
     READY = "ready"
+    DRAINING = "draining"
     STOPPING = "stopping"
 
 
@@ -44,15 +45,29 @@ class Reload:
 
 
 class Status:
-    """The phase, shared with the operations port, which lives in a thread of its own.
+    """How the service is, shared with the operations port, which lives in a thread of its own.
 
-    `reload` is there while the service is ready.
+    `reload` and `drain` are there while the service runs; `drain` may be called from any thread
+    and takes whether to wait for load balancers first. `stop` ends the public server; called on
+    its loop. `live` is false when only a restart helps.
     """
 
     def __init__(self) -> None:
         self.phase = Phase.STARTING
+        self.stalled = False
+        self.live = True
         self.failure: Exception | None = None
         self.reload: Reload | None = None
+        self.drain: Callable[[bool], None] | None = None
+        self.stop: Callable[[], None] = lambda: None
+
+    @property
+    def ready(self) -> bool:
+        """Whether requests should be sent here."""
+        return self.phase is Phase.READY and not self.stalled
+
+    def __str__(self) -> str:
+        return "stalled" if self.stalled else self.phase.value
 
     @contextmanager
     def remembered(self) -> Iterator[None]:
@@ -69,6 +84,7 @@ class Runtime:
     """What a route needs; it exists once the engine is up and the adapters are loaded."""
 
     settings: Settings
+    status: Status
     metrics: Metrics
     gate: Gate
     engine: Engine

@@ -20,15 +20,23 @@ _log = logging.getLogger(__name__)
 def run(settings: Settings, read_settings: Callable[[], Settings]) -> None:
     """Serve until asked to stop; raises ConfigurationError if the service could not start.
 
+    Exits with 3 when the start failed otherwise, or the engine ended while it served.
     `read_settings` reads the configuration again, for SIGHUP and `POST /adapters/reload`.
     """
     status = Status()
     public = create_app(settings, status, REGISTRY, read_settings=read_settings)
     ops = create_ops_app(status, REGISTRY)
-    if not serve(public, ops, settings.http, partial(_hangup, status)):
-        if isinstance(status.failure, ConfigurationError):
-            raise status.failure
+    logging.getLogger("uvicorn.error").addFilter(partial(_unexplained, status))
+    started = serve(public, ops, status, settings.http, partial(_hangup, status))
+    if isinstance(status.failure, ConfigurationError):
+        raise status.failure
+    if status.failure or not started:
         sys.exit(3)
+
+
+def _unexplained(status: Status, record: logging.LogRecord) -> bool:
+    """Whether to log this: uvicorn shows the stack of a start that ends with one message."""
+    return record.levelno < logging.ERROR or not isinstance(status.failure, ConfigurationError)
 
 
 def _hangup(status: Status) -> None:

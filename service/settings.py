@@ -20,6 +20,7 @@ from service.errors import ConfigurationError
 
 ENV_PREFIX = "LLM_SERVICE_"
 NESTING = "__"
+_MAX_LORA_RANK = 16  # vLLM's default
 _SECRET = re.compile(r"(^|_)(token|password|secret|(api_?|access_?|private_?|^)key)$", re.I)
 
 
@@ -66,6 +67,7 @@ class HttpSettings(Section):
         8001, ge=0, le=65535, description="Port of probes and metrics; keep it private."
     )
     max_body_bytes: int = Field(1 << 20, ge=1024, description="Largest body, counted as read.")
+    max_connections: int = Field(4096, ge=1, description="Connections to the public port.")
     body_timeout_ms: int = Field(10_000, ge=100, description="Time a client has to send its body.")
 
 
@@ -76,8 +78,47 @@ class GateSettings(Section):
         None, ge=1, description="Sequences in the engine at once; default its `max_num_seqs`."
     )
     max_queued: int = Field(256, ge=0, description="Requests that may wait; more are refused.")
+    max_wait_ms: int = Field(
+        5_000,
+        ge=0,
+        description="Refuse at once what is expected to wait longer, whatever its deadline. "
+        "Set it to the time to first token that you promise; raise it for batch work.",
+    )
+    target_token_ms: int | None = Field(
+        250,
+        ge=1,
+        description="Give the engine less at once while a token takes longer than this; "
+        "null never does.",
+    )
     default_timeout_ms: int = Field(60_000, ge=1, description="Deadline when none is asked for.")
     max_timeout_ms: int = Field(600_000, ge=1, description="Longest deadline a client may ask for.")
+
+
+class DrainSettings(Section):
+    """How the service stops on SIGTERM or `POST /drain`."""
+
+    lame_duck_s: float = Field(
+        5.0,
+        ge=0,
+        description="Time that it is not ready and still serves, while load balancers take notice.",
+    )
+    budget_s: float = Field(
+        30.0, ge=0, description="Time after that for accepted requests to finish."
+    )
+
+
+class WatchdogSettings(Section):
+    """When an engine that makes no step is taken for stalled."""
+
+    stall_s: float = Field(
+        6.0, gt=0, description="Time without a step, with work to do, that makes it stalled."
+    )
+    probe_s: float = Field(
+        3.0, gt=0, description="How often an idle engine is given a step to make."
+    )
+    restart_s: float = Field(
+        60.0, gt=0, description="Time stalled after which `/livez` asks for a restart."
+    )
 
 
 class LimitSettings(Section):
@@ -110,7 +151,7 @@ class AdapterSettings(Section):
     source: str = Field(
         min_length=1,
         description="Folder of the adapter, relative to this file, or its address: `hf://`, "
-        "`s3://`, `gs://`, `az://`, `https://`.",
+        "`s3://`, `gs://`, `az://`, `https://`, `oci://`.",
     )
     name: ServedName | None = Field(
         None, description="Name that requests use in `model`; default the manifest's own."
@@ -160,6 +201,8 @@ class Settings(BaseSettings):
     cpu: CpuSettings = CpuSettings()
     http: HttpSettings = HttpSettings()
     gate: GateSettings = GateSettings()
+    drain: DrainSettings = DrainSettings()
+    watchdog: WatchdogSettings = WatchdogSettings()
     limits: LimitSettings = LimitSettings()
     adapters: tuple[AdapterSettings, ...] = ()
     adapter_cache: AdapterCacheSettings = AdapterCacheSettings()
@@ -172,6 +215,15 @@ class Settings(BaseSettings):
         60.0, gt=0, description="Time that an adapter's golden examples may take."
     )
     log: LogSettings = LogSettings()
+
+    @property
+    def max_lora_rank(self) -> int:
+        """The engine's `max_lora_rank`: what is configured, else vLLM's default."""
+        for key in ("max_lora_rank", "max-lora-rank"):
+            # What is no number at all is for vLLM's own parser to refuse.
+            if str(self.engine.get(key, "")).isdecimal():
+                return int(self.engine[key])
+        return _MAX_LORA_RANK
 
     @classmethod
     def settings_customise_sources(

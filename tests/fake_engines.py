@@ -5,6 +5,7 @@ from prometheus_client import CollectorRegistry
 from service.context import enter_context, internal_context
 from service.engine.protocol import ModelInfo
 from service.gate.gate import Gate
+from service.settings import GateSettings
 from service.telemetry.metrics import Metrics
 from tests.staged_engine import StagedEngine
 
@@ -15,10 +16,11 @@ def fake_engine(
     max_model_len: int = 512,
     max_lora_rank: int = 8,
     token_seconds: float = 0.0,
+    max_queued: int = 100,
 ) -> tuple[StagedEngine, Gate]:
     """A fake engine and its gate; the running task becomes a request with 30 s to spend."""
     metrics = Metrics(CollectorRegistry())
-    gate = Gate(capacity, 100, metrics)
+    gate = Gate(GateSettings(max_queued=max_queued), metrics, capacity)
     model = ModelInfo("fake", "sha256:fake", max_model_len, capacity, max_lora_rank)
     enter_context(internal_context("test", 30.0))
     return StagedEngine(model, gate, metrics, token_seconds=token_seconds), gate

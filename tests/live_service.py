@@ -14,14 +14,15 @@ from typing import Any, TypeVar
 import httpx
 import uvicorn
 import uvloop
-from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
 from service.api.ops import create_ops_app
+from service.api.server import public_config
 from service.app import create_app
 from service.context import internal_context
 from service.engine.protocol import Engine, ModelInfo
 from service.gate.gate import Gate
+from service.gate.ticket import Demand
 from service.runtime import Status
 from service.settings import ModelSettings, Settings
 from service.telemetry.metrics import Metrics
@@ -60,8 +61,10 @@ class LiveService:
         self.app = create_app(
             self.settings, self.status, self.registry, self.start_engine, lambda: self.settings
         )
-        self._public = _Listener(self.app)
-        self._ops = _Listener(create_ops_app(self.status, self.registry))
+        self._public = _Listener(public_config(self.app, self.settings.http))
+        self.status.stop = self._public.stop
+        ops = create_ops_app(self.status, self.registry)
+        self._ops = _Listener(uvicorn.Config(ops, log_config=None, access_log=False))
         self.port, self.url, self.ops_url = self._public.port, self._public.url, self._ops.url
         self._thread = threading.Thread(target=self._run)
 
@@ -96,7 +99,7 @@ class LiveService:
     def hold_every_slot(self) -> Callable[[], None]:
         """Take the whole gate, as if others ran; returns what gives it back."""
         context = internal_context("others", 30.0)
-        permit = self._on_its_loop(self.gate.acquire(context, self.gate.capacity))
+        permit = self._on_its_loop(self.gate.acquire(context, Demand(1, 1, self.gate.capacity)))
 
         async def release() -> None:
             permit.release()
@@ -155,12 +158,14 @@ class _PromptServer(uvicorn.Server):
 class _Listener:
     """One app on a port that the system chose."""
 
-    def __init__(self, app: FastAPI) -> None:
-        config = uvicorn.Config(app, log_config=None, access_log=False, ws="none", lifespan="on")
+    def __init__(self, config: uvicorn.Config) -> None:
         self.server = _PromptServer(config)
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._socket.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
+
+    def stop(self) -> None:
+        self.server.should_exit = True
 
     async def serve(self) -> None:
         await self.server.serve(sockets=[self._socket])

@@ -31,11 +31,12 @@ class StagedEngine(FakeEngine):
         return await super().label_logprobs(prompt, token_ids, adapter)
 
     async def pause(self) -> None:
+        if not self.spared:
+            while self.frozen:  # noqa: ASYNC110 - set from another thread
+                await asyncio.sleep(0.001)
         await super().pause()
         if self.spared:
             self.spared -= 1
             return
-        while self.frozen:  # noqa: ASYNC110 - set from another thread
-            await asyncio.sleep(0.001)
         if self.failure:
             raise self.failure

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
+from service.adapters.base_model import read_base_model
 from service.api.ops import create_ops_app
 from service.api.server import serve
 from service.app import create_app
@@ -14,8 +15,15 @@ from service.engine.protocol import Engine
 from service.errors import ConfigurationError
 from service.gate.gate import Gate
 from service.runtime import Phase, Status
-from service.settings import AdapterSettings, HttpSettings, ModelSettings, Settings
+from service.settings import (
+    AdapterCacheSettings,
+    AdapterSettings,
+    HttpSettings,
+    ModelSettings,
+    Settings,
+)
 from service.telemetry.metrics import Metrics
+from tests.adapters.samples import AdapterFolder, write_base
 from tests.fake_engines import fake_engine
 from tests.live_service import LiveService
 from tests.staged_engine import StagedEngine
@@ -39,7 +47,9 @@ def run(configured: Settings, engine: StagedEngine | ConfigurationError) -> Stat
     app = create_app(configured, status, registry, start)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        assert not serve(app, create_ops_app(status, registry), configured.http, lambda: None)
+        assert not serve(
+            app, create_ops_app(status, registry), status, configured.http, lambda: None
+        )
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
@@ -53,11 +63,29 @@ def test_an_engine_that_does_not_start_is_remembered() -> None:
     assert status.phase is Phase.STARTING
 
 
-def test_an_adapter_that_is_missing_ends_the_start_and_the_engine(tmp_path: Path) -> None:
+def test_an_adapter_that_is_missing_ends_the_start_before_the_engine(tmp_path: Path) -> None:
+    base = write_base(tmp_path / "base")
+    adapters = (AdapterSettings(name="a", source=str(tmp_path / "gone")),)
     engine, _ = fake_engine()
-    status = run(settings(adapters=(AdapterSettings(name="a", source=str(tmp_path)),)), engine)
+    model = ModelSettings(name="fake", path=base)
+    status = run(settings(model=model, adapters=adapters), engine)
     assert isinstance(status.failure, ConfigurationError)
-    assert "base model" in str(status.failure)
+    assert str(status.failure).startswith("adapter gone: adapter.yaml: cannot be read")
+    assert status.phase is Phase.STARTING
+    assert not engine.dead
+
+
+def test_an_adapter_that_the_engine_refuses_ends_the_start_and_the_engine(tmp_path: Path) -> None:
+    base = write_base(tmp_path / "base")
+    described = read_base_model(base, name="fake", max_rank=8)
+    folder = AdapterFolder(tmp_path / "sentiment", described).save().path
+    engine, _ = fake_engine(max_lora_rank=0)
+    model = ModelSettings(name="fake", path=base)
+    cache = AdapterCacheSettings(path=tmp_path / "cache")
+    adapters = (AdapterSettings(source=str(folder)),)
+    status = run(settings(model=model, adapters=adapters, adapter_cache=cache), engine)
+    assert isinstance(status.failure, ConfigurationError)
+    assert "without room for them" in str(status.failure)
     assert status.phase is Phase.STOPPING
     assert engine.dead
 

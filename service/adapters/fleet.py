@@ -6,9 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from service.adapters.loader import AdapterLoader, Failure
+from service.adapters.fetch import Failure, Outcome, refuse_fatal
+from service.adapters.loader import AdapterLoader
+from service.adapters.refusal import AdapterRefused
 from service.adapters.registry import AdapterRegistry, Entry
-from service.adapters.version import ServedVersion
+from service.adapters.residency import Residency, ResidencyObserver
+from service.adapters.version import QuarantinedAdapter, ServedVersion
 from service.engine.protocol import Engine
 from service.errors import (
     ConfigurationError,
@@ -22,12 +25,10 @@ from service.settings import Settings
 _log = logging.getLogger(__name__)
 
 
-class AdapterObserver(Protocol):
-    """Who is told what is served, and how reloads end."""
+class AdapterObserver(ResidencyObserver, Protocol):
+    """Who is told what is served, how it is used, and how reloads end."""
 
     def adapters_changed(self, entries: Mapping[str, Entry]) -> None: ...
-
-    def adapters_resident(self, names: Mapping[str, bool]) -> None: ...
 
     def adapters_reloaded(self, outcome: str) -> None: ...
 
@@ -46,32 +47,29 @@ class AdapterFleet:
     """Owns the registry and everything that changes it."""
 
     def __init__(self, engine: Engine, base_name: str, observer: AdapterObserver) -> None:
-        self._engine = engine
         self._loader = AdapterLoader(engine)
+        self._residency = Residency(engine, observer)
         self._observer = observer
         self._reloading = asyncio.Lock()
         self._unloads: set[asyncio.Task[None]] = set()
         self.registry = AdapterRegistry(base_name, self._on_unused)
 
-    async def apply(self, settings: Settings) -> Change:
+    async def apply(self, settings: Settings, fetched: Sequence[Outcome] | None = None) -> Change:
         """Serve the adapters that are configured; at the start and at every reload.
 
         New versions are loaded and proven beside the old ones, then all are swapped at once; the
         old ones leave the engine when their last request has ended. An adapter that fails is
         quarantined if it is not `required` or `adapters_on_failure` is `quarantine`, and nothing
         is served under its name now. Any other failure raises ConfigurationError with a line for
-        each, and leaves everything as it was.
+        each, and leaves everything as it was. `fetched` is what was fetched before the engine ran.
         """
         before = _served(self.registry.entries)
-        outcomes = await self._loader.load_all(settings, before.values())
+        outcomes = await self._loader.load_all(settings, before.values(), fetched)
         added = [o for o in outcomes if isinstance(o, ServedVersion) and o not in before.values()]
         failures = [outcome for outcome in outcomes if isinstance(outcome, Failure)]
-        lenient = settings.adapters_on_failure == "quarantine"
-        fatal = [f for f in failures if f.name in before or (f.wanted.required and not lenient)]
         try:
-            if fatal:
-                raise ConfigurationError(_message(fatal))
-            self.registry.swap([o.quarantined() if isinstance(o, Failure) else o for o in outcomes])
+            refuse_fatal(failures, settings, before)
+            self.registry.swap([_quarantined(o) if isinstance(o, Failure) else o for o in outcomes])
         except ConfigurationError:
             for version in added:
                 await self._loader.unload(version)
@@ -101,20 +99,13 @@ class AdapterFleet:
         return change
 
     async def watch_residency(self, seconds: float) -> None:
-        """Tell the observer, every so often, which adapters' weights the engine holds.
-
-        vLLM says which are resident and not when one comes or goes, so that is all there is to
-        know. Ends with the engine.
-        """
+        """Look, every so often, at what the engine holds and uses; ends with the engine."""
         while True:
             if served := _served(self.registry.entries):
                 try:
-                    resident = await self._engine.resident_adapters()
+                    await self._residency.look(served)
                 except EngineDead:
                     return
-                self._observer.adapters_resident(
-                    {name: each.adapter.engine_id in resident for name, each in served.items()}
-                )
             await asyncio.sleep(seconds)
 
     async def _reload(self, read_settings: Callable[[], Settings]) -> Change:
@@ -143,11 +134,14 @@ def _served(entries: Mapping[str, Entry]) -> dict[str, ServedVersion]:
     return {name: each for name, each in entries.items() if isinstance(each, ServedVersion)}
 
 
-def _message(failures: Sequence[Failure]) -> str:
-    lines = [str(failure.error) for failure in failures]
-    if len(lines) == 1:
-        return lines[0]
-    return "\n  ".join([f"{len(lines)} adapters cannot be served:", *lines])
+def _quarantined(failure: Failure) -> QuarantinedAdapter:
+    """What is kept of a failure. A refusal is free of paths; other messages may not be."""
+    shown = (
+        str(failure.error)
+        if isinstance(failure.error, AdapterRefused)
+        else f"adapter {failure.name}: it could not be loaded; the server's log says why"
+    )
+    return QuarantinedAdapter(failure.name, str(failure.error), shown)
 
 
 def _change(

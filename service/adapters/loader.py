@@ -1,48 +1,24 @@
-"""One configured adapter on its way into the engine: resolve, verify, load, prove."""
+"""Verified adapters on their way into the engine: load, prove."""
 
 import asyncio
 import itertools
 import logging
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass
-from pathlib import PurePosixPath
+from collections.abc import Iterable, Sequence
 
 from service.adapters.base_model import BaseModel, read_base_model
-from service.adapters.cache import AdapterCache
+from service.adapters.fetch import Failure, FetchedAdapter, Outcome, Unchanged, failed, fetch_all
 from service.adapters.manifest import ClassificationManifest, Manifest
 from service.adapters.proof import prove
 from service.adapters.refusal import AdapterRefused
-from service.adapters.verify import verify
-from service.adapters.version import QuarantinedAdapter, ServedVersion
+from service.adapters.version import ServedVersion
 from service.classification.adapter_classifier import AdapterClassifier
 from service.classification.together import together
 from service.engine.protocol import Adapter, Engine
 from service.errors import ConfigurationError, InvalidRequest
-from service.settings import AdapterSettings, Settings
+from service.settings import Settings
 
 _log = logging.getLogger(__name__)
-
-_FETCHES = 4
-"""Adapters that are fetched and verified at once, each in a thread."""
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """A configured adapter that cannot be served."""
-
-    wanted: AdapterSettings
-    name: str
-    error: ConfigurationError
-
-    def quarantined(self) -> QuarantinedAdapter:
-        """What is kept of it. What a refusal says is free of paths; other messages may not be."""
-        shown = (
-            str(self.error)
-            if isinstance(self.error, AdapterRefused)
-            else f"adapter {self.name}: it could not be loaded; the server's log says why"
-        )
-        return QuarantinedAdapter(self.name, str(self.error), shown)
 
 
 class AdapterLoader:
@@ -55,14 +31,19 @@ class AdapterLoader:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._ids = itertools.count(1)
-        self._fetches = asyncio.Semaphore(_FETCHES)
         self._in_engine = asyncio.Lock()
         self._base: BaseModel | None = None
 
     async def load_all(
-        self, settings: Settings, current: Iterable[ServedVersion]
+        self,
+        settings: Settings,
+        current: Iterable[ServedVersion],
+        fetched: Sequence[Outcome] | None = None,
     ) -> list[ServedVersion | Failure]:
-        """Load what is configured, in its order; a current version with equal bytes is kept."""
+        """Load what is configured, in its order; a current version with equal bytes is kept.
+
+        `fetched` is what `fetch_before_start` found of it; without, it is fetched now.
+        """
         if not settings.adapters:
             return []
         if not self._engine.model.max_lora_rank:
@@ -70,6 +51,18 @@ class AdapterLoader:
                 "adapters: the engine was started without room for them; restart the service, "
                 "or start it with `engine.enable_lora: true`"
             )
+        held = {each.names[0]: each for each in current}
+        if fetched is None:
+            digests = {name: each.adapter.digest for name, each in held.items()}
+            fetched = await fetch_all(settings, await self._read_base(settings), digests)
+        return await together([self._load(each, settings, held) for each in fetched])
+
+    async def unload(self, version: ServedVersion) -> None:
+        """Take a version that nobody uses any longer out of the engine."""
+        await self._engine.unload_adapter(version.adapter)
+        _log.info("adapter %s: unloaded", version.adapter.engine_name)
+
+    async def _read_base(self, settings: Settings) -> BaseModel:
         if self._base is None:
             self._base = await asyncio.to_thread(
                 read_base_model,
@@ -77,56 +70,30 @@ class AdapterLoader:
                 name=settings.model.name,
                 max_rank=self._engine.model.max_lora_rank,
             )
-        base, held = self._base, {each.names[0]: each for each in current}
-        return await together(
-            [self._load(wanted, settings, base, held) for wanted in settings.adapters]
-        )
-
-    async def unload(self, version: ServedVersion) -> None:
-        """Take a version that nobody uses any longer out of the engine."""
-        await self._engine.unload_adapter(version.adapter)
-        _log.info("adapter %s: unloaded", version.adapter.engine_name)
+        return self._base
 
     async def _load(
-        self,
-        wanted: AdapterSettings,
-        settings: Settings,
-        base: BaseModel,
-        held: dict[str, ServedVersion],
+        self, fetched: Outcome, settings: Settings, held: dict[str, ServedVersion]
     ) -> ServedVersion | Failure:
-        name = wanted.name or PurePosixPath(wanted.source.rstrip("/")).name
+        if isinstance(fetched, Failure):
+            return fetched
+        if isinstance(fetched, Unchanged):
+            return held[fetched.name]
         try:
-            async with self._fetches:
-                started = time.monotonic()
-                cache = AdapterCache(settings.adapter_cache.path)
-                cached = await asyncio.to_thread(
-                    cache.resolve,
-                    wanted.source,
-                    digest=wanted.digest,
-                    offline=settings.adapter_cache.offline,
-                )
-                name = wanted.name or cached.manifest.name
-                current = held.get(name)
-                if current and current.adapter.digest == cached.manifest.digest:
-                    return current
-                verified = await asyncio.to_thread(verify, cached.folder, base)
-                fetched = time.monotonic() - started
-            adapter = Adapter(name, next(self._ids), str(verified.folder), verified.digest)
             async with self._in_engine:
-                return await self._into_engine(adapter, verified.manifest, settings, fetched)
+                return await self._into_engine(fetched, settings)
         except ConfigurationError as error:
-            if wanted.name is None and isinstance(error, AdapterRefused):
-                name = error.adapter
-            return Failure(wanted, name, error)
+            return failed(fetched.wanted, fetched.name, error)
 
-    async def _into_engine(
-        self, adapter: Adapter, manifest: Manifest, settings: Settings, fetched: float
-    ) -> ServedVersion:
+    async def _into_engine(self, fetched: FetchedAdapter, settings: Settings) -> ServedVersion:
         """Load and prove; whatever fails, nothing of it stays in the engine."""
+        verified = fetched.verified
+        manifest = verified.manifest
+        adapter = Adapter(fetched.name, next(self._ids), str(verified.folder), verified.digest)
         started = time.monotonic()
         try:
             await self._engine.load_adapter(adapter)
-            loaded = fetched + time.monotonic() - started
+            loaded = fetched.seconds + time.monotonic() - started
             classifier = self._classifier(adapter, manifest)
             timeout = settings.golden_timeout_s
             proof = await prove(self._engine, adapter, manifest, classifier, timeout)

@@ -46,7 +46,8 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?$")]
 Version = Annotated[str, Field(pattern=_SEMVER, max_length=64)]
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 # A plain name beside the manifest: no folder, no "..", no hidden file.
-FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$")]
+FILE_NAME = r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$"
+FileName = Annotated[str, Field(pattern=FILE_NAME)]
 Share = Annotated[float, Field(gt=0, le=1)]
 
 

@@ -1,9 +1,10 @@
-"""Where adapters come from: one address, one folder of files, read through fsspec.
+"""Where adapters come from: one address, one folder of files, read through fsspec or oras.
 
     /models/sentiment, file:///models/sentiment    a local folder
     hf://org/name@revision[/folder]                the Hugging Face Hub; the revision is required
     s3://bucket/folder, gs://..., az://...         object stores
     https://host/folder                            any web server
+    oci://host/repository:tag, ...@sha256:<64 hex> an artifact in an OCI registry
 
 Credentials come from each client's own environment, never from the address.
 """
@@ -13,16 +14,20 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 from urllib.parse import quote, urlsplit
 
 import aiohttp
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
+from service.adapters.reference import parse_reference
 from service.errors import ConfigurationError
 
-PROTOCOLS = ("file", "hf", "s3", "gs", "az", "https")
+if TYPE_CHECKING:
+    from service.adapters.artifact import Artifact
+
+PROTOCOLS = ("file", "hf", "s3", "gs", "az", "https", "oci")
 _HUB = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)@(?P<revision>[^/@]+)(?P<folder>(?:/[^/@]+)*)/?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 # A store that cannot be reached must not hold up the start for the clients' default of minutes.
@@ -33,7 +38,9 @@ _OPTIONS: dict[str, dict[str, Any]] = {
             "read_timeout": 30,
             "retries": {"max_attempts": 3, "mode": "standard"},
         }
-    }
+    },
+    "gs": {"requests_timeout": 30},
+    "az": {"connection_timeout": 5, "read_timeout": 30},
 }
 
 
@@ -61,8 +68,16 @@ class Source:
 
     def open(self, name: str, block_bytes: int) -> AbstractContextManager[BinaryIO]:
         """Open one file for reading; what it raises is for `explain` to translate."""
+        if self.protocol == "oci":
+            return cast(AbstractContextManager[BinaryIO], self._artifact.open(name))
         file = self._filesystem.open(f"{self.root}/{name}", "rb", block_size=block_bytes)
         return cast(AbstractContextManager[BinaryIO], file)
+
+    @cached_property
+    def _artifact(self) -> "Artifact":
+        from service.adapters.artifact import Artifact
+
+        return Artifact(parse_reference(self.uri))
 
     @cached_property
     def _filesystem(self) -> Any:
@@ -77,7 +92,12 @@ class Source:
         )
 
     def explain(self, name: str, error: Exception) -> ConfigurationError:
-        """Return what an error of a client means: SourceMissing or SourceUnreachable."""
+        """Return what an error of a client means: SourceMissing or SourceUnreachable.
+
+        A refusal is what it is.
+        """
+        if isinstance(error, ConfigurationError):
+            return error
         if _is_absent(error):
             return SourceMissing(f"{self.uri}: expected {name}, found none that may be read")
         if isinstance(error, ImportError):
@@ -108,6 +128,8 @@ def parse_source(uri: str) -> Source:
         )
     if parts.scheme == "hf":
         return _hub(uri)
+    if parts.scheme == "oci":
+        return Source(uri, "oci", uri, immutable=parse_reference(uri).is_digest)
     if not parts.netloc:
         raise ConfigurationError(f"adapter source {uri}: expected a bucket or host")
     return Source(uri, parts.scheme, uri.rstrip("/"), immutable=False)

@@ -10,10 +10,18 @@ from contextlib import suppress
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.api.connection import MAX_HEAD_BYTES
 from service.api.errors import error_response
 from service.context import RequestContext, enter_context
-from service.errors import InvalidRequest, PayloadTooLarge, RequestTimeout, ServiceError
+from service.errors import (
+    HeadersTooLarge,
+    InvalidRequest,
+    PayloadTooLarge,
+    RequestTimeout,
+    ServiceError,
+)
 from service.limits.quote import quote
+from service.open_requests import OpenRequests
 from service.settings import GateSettings, HttpSettings
 from service.telemetry.metrics import Metrics
 
@@ -23,6 +31,7 @@ _SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _ID_HEADER = "x-request-id"
 _TIMEOUT_HEADER = "x-request-timeout-ms"
 _LINGER_SECONDS = 2.0
+_UNREAD_SECONDS = 5.0
 
 
 class RequestScope:
@@ -30,13 +39,20 @@ class RequestScope:
 
     Reads the body whole, within its limits, before the route runs; cancels the route when the
     client disconnects, streamed or not, also while it waits at the gate; closes the engine streams
-    that the route left open; counts the request once.
+    that the route left open; counts the request once. Ends what does not read its answer: a little
+    after its deadline. While the service drains, refuses and asks connections to close.
     """
 
     def __init__(
-        self, app: ASGIApp, http: HttpSettings, gate: GateSettings, metrics: Metrics
+        self,
+        app: ASGIApp,
+        http: HttpSettings,
+        gate: GateSettings,
+        metrics: Metrics,
+        requests: OpenRequests,
     ) -> None:
         self._app = app
+        self._requests = requests
         self._http = http
         self._gate = gate
         self._metrics = metrics
@@ -49,6 +65,18 @@ class RequestScope:
         context = self._context(headers)
         enter_context(context)
         answer = _Answer(send, context.request_id)
+        answer.close_connection = self._requests.closing
+        with self._requests.one():
+            await self._answer(scope, headers, context, receive, answer)
+
+    async def _answer(
+        self,
+        scope: Scope,
+        headers: Headers,
+        context: RequestContext,
+        receive: Receive,
+        answer: "_Answer",
+    ) -> None:
         outcome = "cancelled"
         try:
             await self._serve(scope, headers, context, receive, answer)
@@ -76,6 +104,8 @@ class RequestScope:
         answer: "_Answer",
     ) -> None:
         try:
+            self._requests.check()
+            _check_head(headers)
             if (timeout := headers.get(_TIMEOUT_HEADER)) is not None:
                 context.set_timeout(_timeout_ms(timeout))
             body = await self._read_body(headers, receive)
@@ -84,7 +114,7 @@ class RequestScope:
             await _refuse(error, scope, receive, answer)
             return
         try:
-            await _until_disconnect(self._app, scope, body, receive, answer)
+            await _until_disconnect(self._app, scope, body, receive, answer, context)
         except _ClientGone:
             raise
         except Exception:
@@ -172,17 +202,28 @@ async def _refuse(error: ServiceError, scope: Scope, receive: Receive, answer: _
 
 
 async def _until_disconnect(
-    app: ASGIApp, scope: Scope, body: bytes, receive: Receive, answer: _Answer
+    app: ASGIApp,
+    scope: Scope,
+    body: bytes,
+    receive: Receive,
+    answer: _Answer,
+    context: RequestContext,
 ) -> None:
-    """Run the app on a body that was read, and cancel it when the client goes away."""
+    """Run the app on a body that was read, and cancel it when the client goes away.
+
+    A client that does not read its answer counts as gone some seconds after the deadline.
+    """
     task = asyncio.current_task()
     assert task is not None
     gone = False
 
     async def watch() -> None:
         nonlocal gone
-        while (await receive())["type"] != "http.disconnect":
-            pass
+        while time.monotonic() < context.deadline + _UNREAD_SECONDS:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_UNREAD_SECONDS):  # the route may move the deadline
+                    if (await receive())["type"] == "http.disconnect":
+                        break
         if not answer.complete:
             gone = True
             task.cancel()
@@ -205,6 +246,12 @@ async def _until_disconnect(
         raise _ClientGone from None
     finally:
         watcher.cancel()
+
+
+def _check_head(headers: Headers) -> None:
+    size = sum(len(name) + len(value) for name, value in headers.raw)
+    if size > MAX_HEAD_BYTES:
+        raise HeadersTooLarge(f"headers: at most {MAX_HEAD_BYTES} bytes, got {size}")
 
 
 def _timeout_ms(value: str) -> int:

@@ -18,8 +18,8 @@ def create_ops_app(status: Status, registry: CollectorRegistry) -> FastAPI:
 
     @app.get("/livez")
     def livez() -> PlainTextResponse:
-        """200 while the process is alive."""
-        return PlainTextResponse("ok")
+        """200 while the process is alive and a restart would not help."""
+        return PlainTextResponse("ok" if status.live else str(status), 200 if status.live else 503)
 
     @app.get("/startupz")
     def startupz() -> PlainTextResponse:
@@ -29,7 +29,7 @@ def create_ops_app(status: Status, registry: CollectorRegistry) -> FastAPI:
     @app.get("/readyz")
     def readyz() -> PlainTextResponse:
         """200 while the service takes requests."""
-        return _probe(status, status.phase is Phase.READY)
+        return _probe(status, status.ready)
 
     @app.post("/adapters/reload", response_model=Change)
     async def reload() -> Change | Response:
@@ -40,6 +40,14 @@ def create_ops_app(status: Status, registry: CollectorRegistry) -> FastAPI:
             return await status.reload()
         except ServiceError as error:
             return _refusal(error)
+
+    @app.post("/drain", status_code=202)
+    def drain() -> PlainTextResponse:
+        """Leave rotation, finish what was accepted, and exit; answers at once."""
+        if status.drain is None:
+            return PlainTextResponse(str(status), 503)
+        status.drain(True)
+        return PlainTextResponse("draining", 202)
 
     @app.get("/metrics")
     def metrics(request: Request) -> Response:
@@ -56,4 +64,4 @@ def _refusal(error: ServiceError) -> Response:
 
 
 def _probe(status: Status, passed: bool) -> PlainTextResponse:
-    return PlainTextResponse(status.phase.value, 200 if passed else 503)
+    return PlainTextResponse(str(status), 200 if passed else 503)

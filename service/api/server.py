@@ -4,23 +4,67 @@ import asyncio
 import signal
 import socket
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 import uvicorn
 import uvloop
 from fastapi import FastAPI
 
+from service.api.connection import BoundedConnection
 from service.api.listening import bind
+from service.runtime import Status
 from service.settings import HttpSettings
 
-_MAX_HEADER_BYTES = 64 * 1024
 _KEEP_ALIVE_SECONDS = 30
+_LAST_CONNECTIONS_SECONDS = 5
 
 
-def serve(public: FastAPI, ops: FastAPI, http: HttpSettings, on_hangup: Callable[[], None]) -> bool:
-    """Serve until a signal asks to stop; False when the public app did not start.
+class PublicServer(uvicorn.Server):
+    """uvicorn that drains on the first SIGTERM or SIGINT and stops on the second.
+
+    SIGINT, a person at a terminal, does not wait for load balancers to take notice.
+    """
+
+    def __init__(self, config: uvicorn.Config, status: Status) -> None:
+        super().__init__(config)
+        self._status = status
+        self._asked = False
+        status.stop = self.stop
+
+    def stop(self) -> None:
+        """Take no more connections and end those that are open, soon."""
+        self.should_exit = True
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Called by uvicorn's signal handler."""
+        if self._asked or self._status.drain is None:
+            super().handle_exit(sig, frame)
+        else:
+            self._status.drain(sig == signal.SIGTERM)
+        self._asked = True
+
+
+def public_config(app: FastAPI, http: HttpSettings) -> uvicorn.Config:
+    """How the public app is served."""
+    return uvicorn.Config(
+        app,
+        http=BoundedConnection,
+        ws="none",
+        limit_concurrency=http.max_connections + 1,
+        log_config=None,
+        access_log=False,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=_LAST_CONNECTIONS_SECONDS,
+        server_header=False,
+    )
+
+
+def serve(
+    public: FastAPI, ops: FastAPI, status: Status, http: HttpSettings, on_hangup: Callable[[], None]
+) -> bool:
+    """Serve until a signal, a drain or a dead engine ends it; False when it did not start.
 
     `on_hangup` is called, on the public loop, for every SIGHUP. Raises ConfigurationError at once
     when a port is taken.
@@ -32,46 +76,39 @@ def serve(public: FastAPI, ops: FastAPI, http: HttpSettings, on_hangup: Callable
         bind("http.port", http.host, http.port) as public_socket,
         bind("http.ops_port", http.ops_host, http.ops_port) as ops_socket,
     ):
-        return _serve(public, public_socket, ops, ops_socket, on_hangup)
+        server = PublicServer(public_config(public, http), status)
+        with _operations(ops, ops_socket):
+            _serve(server, public_socket, on_hangup)
+        return server.started
 
 
 def _serve(
-    public: FastAPI,
-    public_socket: socket.socket,
-    ops: FastAPI,
-    ops_socket: socket.socket,
-    on_hangup: Callable[[], None],
-) -> bool:
-    ops_server = uvicorn.Server(_config(ops))
-    thread = threading.Thread(
-        target=ops_server.run, args=([ops_socket],), name="operations", daemon=True
-    )
-    thread.start()
-    public_server = uvicorn.Server(_config(public))
+    server: PublicServer, public_socket: socket.socket, on_hangup: Callable[[], None]
+) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         # uvicorn raises again what made it stop, for whoever comes after it: nobody here does.
         signal.signal(number, _already_stopping)
+    # uvicorn exits where the app does not start; the caller knows why.
+    with suppress(SystemExit), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.get_loop().add_signal_handler(signal.SIGHUP, on_hangup)
+        runner.run(server.serve([public_socket]))
+
+
+@contextmanager
+def _operations(ops: FastAPI, ops_socket: socket.socket) -> Iterator[None]:
+    server = uvicorn.Server(
+        uvicorn.Config(ops, log_config=None, access_log=False, server_header=False)
+    )
+    thread = threading.Thread(
+        target=server.run, args=([ops_socket],), name="operations", daemon=True
+    )
+    thread.start()
     try:
-        # uvicorn exits where the app does not start; the caller knows why.
-        with suppress(SystemExit), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.get_loop().add_signal_handler(signal.SIGHUP, on_hangup)
-            runner.run(public_server.serve([public_socket]))
+        yield
     finally:
-        ops_server.should_exit = True
+        server.should_exit = True
         thread.join(timeout=5)
-    return public_server.started
 
 
 def _already_stopping(number: int, frame: FrameType | None) -> None:
     """The servers have stopped for this signal already."""
-
-
-def _config(app: FastAPI) -> uvicorn.Config:
-    return uvicorn.Config(
-        app,
-        log_config=None,
-        access_log=False,
-        h11_max_incomplete_event_size=_MAX_HEADER_BYTES,
-        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-        server_header=False,
-    )

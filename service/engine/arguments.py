@@ -6,6 +6,7 @@ from argparse import Namespace
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
+from service.engine.adapter_reads import WORKER_EXTENSION
 from service.engine.plugin import GROUPED_ADAPTERS, require_installed
 from service.errors import ConfigurationError
 from service.settings import Settings, nearest
@@ -31,6 +32,7 @@ _OURS = {
     "grpc": "only HTTP is served",
     "grpc_port": "only HTTP is served",
     "middleware": "the service has its own",
+    "worker_extension_cls": "the service has its own",
     "root_path": "only `/` is served",
     "allowed_origins": "the service has no CORS",
 }
@@ -46,7 +48,10 @@ _KEEP_MEMORY = {
 """glibc's malloc gives each step's tensors back to the system and takes page faults to get them
 again (about 45 a token on the CPU build); read by the engine's processes when they start."""
 
-_DEFAULTS: dict[str, Any] = {"enable_prompt_tokens_details": True}
+_DEFAULTS: dict[str, Any] = {
+    "enable_prompt_tokens_details": True,
+    "worker_extension_cls": WORKER_EXTENSION,
+}
 
 
 def parse_engine_arguments(settings: Settings) -> Namespace:

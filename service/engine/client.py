@@ -1,6 +1,7 @@
 """vLLM's engine client with the gate in front of it."""
 
 import itertools
+from collections import Counter
 from collections.abc import AsyncGenerator
 from typing import Any
 
@@ -13,6 +14,7 @@ from service.context import current_context
 from service.errors import EngineDead, InvalidRequest, ServiceError
 from service.gate.gate import Gate
 from service.gate.stream import Progress, StreamObserver, gated
+from service.gate.ticket import Demand
 
 
 class GatedClient:
@@ -27,13 +29,14 @@ class GatedClient:
         self._gate = gate
         self._observer = observer
         self._serial = itertools.count()
+        self.adapter_requests: Counter[int] = Counter()
+        """Requests that got their first token, by the adapter's engine id."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._engine, name)
 
     def check_admission(self, n: int = 1, request_id: str | None = None) -> None:
-        """Refuse before a streamed answer has begun."""
-        self._gate.check_room()
+        """Nothing to refuse yet: the gate does, before the first token, knowing the prompt."""
 
     def generate(
         self, prompt: Any, sampling_params: Any, request_id: str, **options: Any
@@ -41,7 +44,9 @@ class GatedClient:
         """Stream a generation under a permit of the current request."""
         options |= {"priority": 0, "data_parallel_rank": None, "session_id": None}
         own_id = f"{current_context().request_id}-{next(self._serial)}"
-        request = _Generation(self._engine, prompt, sampling_params, own_id, options)
+        request = _Generation(
+            self._engine, prompt, sampling_params, own_id, options, self.adapter_requests
+        )
         return gated(self._gate, self._observer, request)
 
     def encode(self, *_: Any, **__: Any) -> AsyncGenerator[Any, None]:
@@ -53,12 +58,22 @@ class _Generation:
     """One generation request to vLLM."""
 
     def __init__(
-        self, engine: AsyncLLM, prompt: Any, params: Any, request_id: str, options: dict[str, Any]
+        self,
+        engine: AsyncLLM,
+        prompt: Any,
+        params: Any,
+        request_id: str,
+        options: dict[str, Any],
+        adapter_requests: Counter[int],
     ) -> None:
         self._engine = engine
         self._arguments = (prompt, params, request_id)
         self._options = options
-        self.slots = params.n
+        tokens = len(prompt["prompt_token_ids"])
+        room = engine.model_config.max_model_len - tokens
+        self.demand = Demand(tokens, params.max_tokens or max(0, room), params.n)
+        self._adapter = options.get("lora_request")
+        self._adapter_requests = adapter_requests
 
     def start(self) -> AsyncGenerator[RequestOutput, None]:
         stream: AsyncGenerator[RequestOutput, None] = self._engine.generate(
@@ -67,10 +82,15 @@ class _Generation:
         return stream
 
     def progress(self, item: RequestOutput) -> Progress:
+        if self._adapter is not None:
+            self._adapter_requests[self._adapter.lora_int_id] += 1
+            self._adapter = None  # counted
+        times = item.metrics
         return Progress(
             prompt_tokens=len(item.prompt_token_ids or ()),
             cached_tokens=item.num_cached_tokens or 0,
             new_tokens=sum(len(output.token_ids) for output in item.outputs),
+            engine_wait=max(0.0, times.scheduled_ts - times.queued_ts) if times else None,
         )
 
     def explain(self, error: Exception) -> ServiceError | None:

@@ -6,13 +6,16 @@ import itertools
 import math
 import random
 import re
-from collections.abc import AsyncGenerator, Sequence
+import time
+from collections import Counter
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from pathlib import Path
 
 from service.adapters.digest import file_digest
 from service.adapters.manifest import WEIGHTS_FILE
 from service.engine.protocol import (
     Adapter,
+    AdapterUsage,
     ChatFrame,
     Chunk,
     Delta,
@@ -33,6 +36,7 @@ from service.errors import (
 )
 from service.gate.gate import Gate
 from service.gate.stream import Progress, StreamObserver, gated
+from service.gate.ticket import Demand
 from service.limits.quote import quote
 
 _WORDS = "the a one of and to in is it for on with as at by from this that be are was".split()
@@ -64,6 +68,9 @@ class FakeEngine:
         self._token_seconds = token_seconds
         self._adapters: dict[int, Adapter] = {}
         self._weights: dict[int, str] = {}
+        self._last_step = time.monotonic()
+        self._reads: Counter[int] = Counter()
+        self._adapter_requests: Counter[int] = Counter()
         self.running = 0
         self.dead = False
 
@@ -136,9 +143,25 @@ class FakeEngine:
 
     async def unload_adapter(self, adapter: Adapter) -> None:
         self._weights.pop(adapter.engine_id, None)
+        del self._reads[adapter.engine_id], self._adapter_requests[adapter.engine_id]
 
     async def resident_adapters(self) -> frozenset[int]:
         return frozenset(self._weights)
+
+    async def adapter_usage(self) -> Mapping[int, AdapterUsage]:
+        return {
+            key: AdapterUsage(self._adapter_requests[key], reads - 1, 0.0)
+            for key, reads in self._reads.items()
+        }
+
+    def evict_adapter(self, adapter: Adapter) -> None:
+        """Drop its weights, as an engine with too few slots does."""
+        del self._weights[adapter.engine_id]
+
+    def answered(self, adapter: Adapter | None) -> None:
+        """A request has got its first token."""
+        if adapter is not None:
+            self._adapter_requests[adapter.engine_id] += 1
 
     def weights(self, adapter: Adapter | None) -> str:
         """What stands for an adapter's weights, loaded when a request needs them."""
@@ -146,6 +169,7 @@ class FakeEngine:
             return ""
         if adapter.engine_id not in self._weights:
             self._weights[adapter.engine_id] = file_digest(Path(adapter.path) / WEIGHTS_FILE)
+            self._reads[adapter.engine_id] += 1
         return self._weights[adapter.engine_id]
 
     async def check(self) -> None:
@@ -155,10 +179,18 @@ class FakeEngine:
     async def stop(self) -> None:
         self.dead = True
 
+    @property
+    def last_step(self) -> float:
+        return self._last_step
+
+    async def probe(self) -> None:
+        await self.pause()
+
     async def pause(self) -> None:
         """Take the time of one token."""
         await asyncio.sleep(self._token_seconds)
         await self.check()
+        self._last_step = time.monotonic()
 
     def _fitting(self, token_ids: list[int]) -> Prompt:
         limit = self._model.max_model_len
@@ -179,8 +211,9 @@ class _FakeGeneration:
         self._engine = engine
         self._prompt = prompt
         self._sampling = sampling
+        self._adapter = adapter
         self._weights = engine.weights(adapter)
-        self.slots = sampling.n
+        self.demand = Demand(len(prompt.token_ids), sampling.max_tokens, sampling.n)
 
     async def start(self) -> AsyncGenerator[Chunk, None]:
         answers = [self._answer(index) for index in range(self._sampling.n)]
@@ -188,6 +221,8 @@ class _FakeGeneration:
         try:
             for step in range(max(len(answer) for answer in answers)):
                 await self._engine.pause()
+                if step == 0:
+                    self._engine.answered(self._adapter)
                 deltas = [answer[step] for answer in answers if step < len(answer)]
                 yield Chunk(deltas, prompt_tokens=len(self._prompt.token_ids), cached_tokens=0)
         finally:

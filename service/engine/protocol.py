@@ -38,6 +38,19 @@ class Adapter:
 
 
 @dataclass(frozen=True, slots=True)
+class AdapterUsage:
+    """What the engine did with an adapter since it was loaded.
+
+    `requests` have got their first token; for them its weights were read again `reads` times, in
+    `read_seconds` together. One read serves all requests that wait for it.
+    """
+
+    requests: int
+    reads: int
+    read_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Structure:
     """A constraint on the answer: exactly one of the three is set."""
 
@@ -191,6 +204,16 @@ class Engine(Protocol):
 
     async def resident_adapters(self) -> frozenset[int]:
         """The `engine_id` of every adapter whose weights are in the engine's memory."""
+
+    @property
+    def last_step(self) -> float:
+        """When the engine last made a step, in seconds of `time.monotonic`."""
+
+    async def probe(self) -> None:
+        """Make one step, past the gate; raises EngineDead if the engine ends meanwhile."""
+
+    async def adapter_usage(self) -> Mapping[int, AdapterUsage]:
+        """What was done with every loaded adapter, resident or not, by `engine_id`."""
 
     async def check(self) -> None:
         """Raise EngineDead if the engine has ended."""

@@ -5,6 +5,7 @@ import gc
 from service.adapters.digest import base_model_digest
 from service.engine.arguments import parse_engine_arguments
 from service.engine.openai import OpenAISurface
+from service.engine.progress import StepClock
 from service.engine.protocol import ModelInfo
 from service.engine.vllm import VllmEngine, start_llm
 from service.gate.gate import Gate
@@ -18,9 +19,12 @@ async def start_vllm(
     """Start the engine and its OpenAI handlers; ConfigurationError if it cannot start."""
     arguments = parse_engine_arguments(settings)
     digest = base_model_digest(settings.model.path)
-    llm = start_llm(arguments)
+    steps = StepClock()
+    llm = start_llm(arguments, steps)
     max_num_seqs = llm.vllm_config.scheduler_config.max_num_seqs
     lora = llm.vllm_config.lora_config
+    if lora:
+        await llm.collective_rpc("count_adapter_reads")
     model = ModelInfo(
         settings.model.name,
         digest,
@@ -29,7 +33,7 @@ async def start_vllm(
         max_lora_rank=lora.max_lora_rank if lora else 0,
     )
     gate.capacity = settings.gate.max_in_flight or max_num_seqs
-    engine = VllmEngine(llm, model, gate, observer)
+    engine = VllmEngine(llm, steps, model, gate, observer)
     surface = await OpenAISurface.create(engine.client, arguments)
     # vLLM and torch leave 700,000 objects that live as long as the process. Frozen, they are not
     # walked by every full collection: three quarters of a second in which no request moves.

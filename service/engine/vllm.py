@@ -1,7 +1,8 @@
 """The real engine: vLLM's AsyncLLM behind the service's protocol."""
 
+import uuid
 from argparse import Namespace
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from functools import lru_cache
 from typing import Any
@@ -17,8 +18,10 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 
 from service.engine.client import GatedClient, explain
+from service.engine.progress import StepClock
 from service.engine.protocol import (
     Adapter,
+    AdapterUsage,
     ChatFrame,
     Chunk,
     Delta,
@@ -43,9 +46,15 @@ class VllmEngine:
     """AsyncLLM with the gate in front; implements `engine.protocol.Engine`."""
 
     def __init__(
-        self, llm: AsyncLLM, model: ModelInfo, gate: Gate, observer: StreamObserver
+        self,
+        llm: AsyncLLM,
+        steps: StepClock,
+        model: ModelInfo,
+        gate: Gate,
+        observer: StreamObserver,
     ) -> None:
         self._llm = llm
+        self._steps = steps
         self._model = model
         self.client = GatedClient(llm, gate, observer)
         tokenizer = llm.renderer.get_tokenizer()
@@ -147,12 +156,34 @@ class VllmEngine:
             await self._llm.remove_lora(adapter.engine_id)
         except EngineDeadError as error:
             raise explain(error) or error from error
+        del self.client.adapter_requests[adapter.engine_id]
 
     async def resident_adapters(self) -> frozenset[int]:
         try:
             return frozenset(await self._llm.list_loras())
         except EngineDeadError as error:
             raise explain(error) or error from error
+
+    @property
+    def last_step(self) -> float:
+        return self._steps.last_step
+
+    async def probe(self) -> None:
+        prompt, params = tokens_input([0]), _read_params((0,))
+        try:
+            async for _ in self._llm.generate(prompt, params, f"probe-{uuid.uuid4().hex}"):
+                pass
+        except EngineDeadError as error:
+            raise explain(error) or error from error
+
+    async def adapter_usage(self) -> Mapping[int, AdapterUsage]:
+        try:
+            # Every worker reads the same adapters.
+            (counts, *_) = await self._llm.collective_rpc("adapter_reads")
+        except EngineDeadError as error:
+            raise explain(error) or error from error
+        requests = self.client.adapter_requests
+        return {key: AdapterUsage(requests[key], reads, s) for key, reads, s in counts}
 
     async def check(self) -> None:
         if self._llm.errored:
@@ -162,10 +193,11 @@ class VllmEngine:
         self._llm.shutdown()
 
 
-def start_llm(arguments: Namespace) -> AsyncLLM:
+def start_llm(arguments: Namespace, steps: StepClock) -> AsyncLLM:
     """Start vLLM's engine process and wait until it can serve; blocks for its whole start-up.
 
-    Raises ConfigurationError with vLLM's reason if the arguments do not fit the model or machine.
+    `steps` is told of every step that it makes. Raises ConfigurationError with vLLM's reason if the
+    arguments do not fit the model or machine.
     """
     try:
         config = AsyncEngineArgs.from_cli_args(arguments).create_engine_config(
@@ -174,7 +206,9 @@ def start_llm(arguments: Namespace) -> AsyncLLM:
     except (ValueError, OSError) as error:
         raise ConfigurationError(f"engine: {error}") from error
     try:
-        return AsyncLLM.from_vllm_config(config, usage_context=UsageContext.OPENAI_API_SERVER)
+        return AsyncLLM.from_vllm_config(
+            config, usage_context=UsageContext.OPENAI_API_SERVER, stat_loggers=[steps]
+        )
     except RuntimeError as error:
         raise ConfigurationError(
             f"engine: could not start: {error}; its own log above says why"

@@ -18,7 +18,7 @@ from service.finetune.config import FinetuneSettings
 from service.finetune.lines import CompletedLine
 from service.gate.gate import Gate
 from service.generation import GenerationRequest, collect
-from service.settings import Settings
+from service.settings import GateSettings, Settings
 from service.telemetry.metrics import Metrics
 
 _RANKS = (8, 16, 32, 64, 128, 256)
@@ -36,7 +36,9 @@ def engine_settings(settings: FinetuneSettings) -> Settings:
         "max_loras": 1,
         "max_lora_rank": next(rank for rank in _RANKS if rank >= settings.lora.rank),
     }
-    return Settings(model=settings.base, engine=lora | settings.evaluation.engine)
+    # Batch work: nobody waits for a first token, so nothing is refused and nothing slowed down.
+    gate = GateSettings(max_wait_ms=int(_SECONDS * 1000), target_token_ms=None)
+    return Settings(model=settings.base, engine=lora | settings.evaluation.engine, gate=gate)
 
 
 @asynccontextmanager
@@ -46,7 +48,7 @@ async def engine_of(settings: FinetuneSettings) -> AsyncIterator[Engine]:
 
     served = engine_settings(settings)
     metrics = Metrics(CollectorRegistry())
-    engine, _ = await start_vllm(served, Gate(1, served.gate.max_queued, metrics), metrics)
+    engine, _ = await start_vllm(served, Gate(served.gate, metrics), metrics)
     try:
         yield engine
     finally:

@@ -1,6 +1,5 @@
 """Whether a request that has to wait would still be answered in time."""
 
-import math
 from collections import deque
 from dataclasses import dataclass
 from enum import StrEnum
@@ -63,7 +62,7 @@ class Admission:
     service rate, or the whole backlog at the whole rate, whichever ends first, and then the next
     slot. It is stretched by the 90 % quantile of how much longer than forecast the latest took. A
     ticket may wait as long as that costs it at most 5 % of its chance to be answered in time, by
-    the lengths of its tenant's latest answers, and no longer than `max_wait` seconds; one without
+    the lengths of its tenant's latest answers, and no longer than its `max_wait`; one without
     a chance is refused. What has not been measured counts as no time: only experience refuses.
 
     The queue's places follow the dynamic threshold of Choudhury and Hahne (IEEE/ACM Transactions on
@@ -71,14 +70,11 @@ class Admission:
     that are free, so one tenant alone can take eight ninths of them and a newcomer finds a place.
     """
 
-    def __init__(
-        self, rates: Rates, prices: Prices, max_waiting: int, max_wait: float = math.inf
-    ) -> None:
+    def __init__(self, rates: Rates, prices: Prices, max_waiting: int) -> None:
         self.lengths = Lengths()
         self._rates = rates
         self._prices = prices
         self._max_waiting = max_waiting
-        self._max_wait = max_wait
         self._stretches: deque[float] = deque(maxlen=_SAMPLES)
 
     def expected_cost(self, ticket: Ticket) -> float:
@@ -112,12 +108,12 @@ class Admission:
         free = self._max_waiting - backlog.all_tickets
         if backlog.own_tickets >= _NEWCOMERS_PART * free:
             message = (
-                f"The queue is full: {backlog.all_tickets} requests wait, {backlog.own_tickets} of"
+                f"The queue is full: {backlog.all_tickets} wait, {backlog.own_tickets} of"
                 f" them yours; the limit is {self._max_waiting}."
             )
             return self._refuse(backlog, wait, message)
         left = ticket.deadline - now
-        spare = min(self._longest_wait(ticket, forecast, left), self._max_wait)
+        spare = min(self._longest_wait(ticket, forecast, left), ticket.max_wait)
         if wait <= spare:
             return None
         message = (

@@ -1,14 +1,23 @@
-"""A bounded first-come queue before a bounded engine."""
+"""The gate: the scheduler's decisions, carried out on an event loop."""
 
 import asyncio
+import math
 import time
-from collections import deque
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Protocol
 
 from service.context import RequestContext
-from service.errors import DeadlineExceeded, QueueFull
+from service.errors import DeadlineExceeded, ServiceError
+from service.gate.admission import Refusal
+from service.gate.limiter import Limiter, Targets
+from service.gate.permit import Permit
+from service.gate.scheduler import Placement, Scheduler
+from service.gate.ticket import Demand, Ticket
+from service.settings import GateSettings
+from service.tenants.tenant import SERVICE
+
+_LOOK_AGAIN_SECONDS = 1.0
+"""How often the queue is looked at when nothing happens: a limit that grew is to be used."""
 
 
 class GateObserver(Protocol):
@@ -17,110 +26,180 @@ class GateObserver(Protocol):
     def gate_changed(self, in_flight: int, queued: int) -> None: ...
 
 
-class Permit:
-    """The right to occupy `slots` sequences of the engine until released."""
-
-    def __init__(self, gate: "Gate", slots: int) -> None:
-        self._gate = gate
-        self._slots = slots
-
-    def release(self) -> None:
-        """Give the slots back; a second call does nothing."""
-        slots, self._slots = self._slots, 0
-        if slots:
-            self._gate.release(slots)
-
-
-@dataclass(slots=True, eq=False)
-class _Ticket:
-    granted: asyncio.Future[None]
-    slots: int
-
-
 class Gate:
-    """Admits at most `capacity` sequences; up to `max_queued` requests wait in order.
+    """Admits, orders and ends engine requests.
 
-    A request of several sequences (n > 1) takes as many slots; one wider than the whole capacity
-    takes all of it.
+    `capacity` is the most sequences that the engine may run at once; the limiter may allow fewer.
+    A request of several sequences (n > 1) takes as many slots, at most the whole capacity. Who
+    waits, who is next and who is refused is the scheduler's; deadlines are kept here for the
+    waiting and the running alike, with one timer.
     """
 
-    def __init__(self, capacity: int, max_queued: int, observer: GateObserver) -> None:
-        self.capacity = capacity
-        self.max_queued = max_queued
-        self.in_flight = 0
-        self._waiting: deque[_Ticket] = deque()
+    def __init__(self, settings: GateSettings, observer: GateObserver, capacity: int = 1) -> None:
+        self._limiter = Limiter(capacity, targets=_targets(settings))
+        self._scheduler = Scheduler(time.monotonic, self._limiter, max_waiting=settings.max_queued)
+        self._max_wait = settings.max_wait_ms / 1000
         self._observer = observer
+        self._waiting: dict[Ticket, asyncio.Future[Permit]] = {}
+        self._running: dict[Ticket, Permit] = {}
+        self._closed: Callable[[], ServiceError] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def capacity(self) -> int:
+        """The most sequences that the engine may run at once."""
+        return self._limiter.ceiling
+
+    @capacity.setter
+    def capacity(self, sequences: int) -> None:
+        self._limiter.ceiling = sequences
+
+    @property
+    def limit(self) -> int:
+        """The sequences that the engine is given at once now, at most the capacity."""
+        return self._limiter.limit
+
+    @property
+    def in_flight(self) -> int:
+        """Sequences that hold a permit; the last to start may have borrowed beyond the limit."""
+        return self._scheduler.in_use
 
     @property
     def queued(self) -> int:
         """Requests that wait."""
-        return len(self._waiting)
+        return self._scheduler.waiting
 
-    def check_room(self, slots: int = 1) -> None:
-        """Raise QueueFull if a request that came now would be refused."""
-        if not self._fits(slots) and self.queued >= self.max_queued:
-            raise QueueFull(
-                f"The server is full: {self.in_flight} sequences run and {self.queued} requests "
-                f"wait (limit {self.max_queued}). Try again later.",
-                retry_after=1,
-            )
+    async def acquire(self, context: RequestContext, demand: Demand) -> Permit:
+        """Wait for a place in the engine and take it.
 
-    async def acquire(self, context: RequestContext, slots: int = 1) -> Permit:
-        """Wait for room and take it.
-
-        Raises QueueFull at once when the queue is full, DeadlineExceeded when the request's
-        deadline passes before its turn.
+        Raises at once TooManyRequests or QueueFull where the scheduler refuses, or what the gate
+        is closed with; DeadlineExceeded when the deadline passes before the turn.
         """
-        slots = min(slots, self.capacity)
-        if self._fits(slots):
-            self.in_flight += slots
+        if self._closed:
+            raise self._closed()
+        ticket = self._ticket(context, demand)
+        placement = self._scheduler.offer(ticket)
+        if isinstance(placement, Refusal):
+            raise placement.error()
+        if placement is Placement.STARTED:
+            permit = self._start(ticket)
+            self._set_timer()
             self._tell()
-            return Permit(self, slots)
-        self.check_room(slots)
-        return await self._wait(context, slots)
+            return permit
+        permit = await self._wait(ticket)
+        context.queue_seconds = max(context.queue_seconds, permit.queue_seconds)
+        return permit
 
-    def release(self, slots: int) -> None:
-        """Return slots and let those who waited longest in; called by Permit."""
-        self.in_flight -= slots
-        self._dispatch()
+    def close(self, error: Callable[[], ServiceError]) -> None:
+        """End what waits and what runs, each with such an error, and refuse what comes with it."""
+        self._closed = error
+        for ticket, future in list(self._waiting.items()):
+            self._scheduler.cancel(ticket)
+            self._refuse(ticket, future, error())
+        for permit in self._running.values():
+            permit.interrupt(error())
         self._tell()
 
-    async def _wait(self, context: RequestContext, slots: int) -> Permit:
-        ticket = _Ticket(asyncio.get_running_loop().create_future(), slots)
-        self._waiting.append(ticket)
-        self._tell()
-        started = time.monotonic()
+    def open(self) -> None:
+        """Admit again."""
+        self._closed = None
+
+    def _ticket(self, context: RequestContext, demand: Demand) -> Ticket:
+        return Ticket(
+            context.tenant.name,
+            demand.prompt_tokens,
+            demand.max_output_tokens,
+            arrival=time.monotonic(),
+            deadline=context.deadline,
+            max_wait=math.inf if context.tenant is SERVICE else self._max_wait,
+            slots=min(demand.slots, self.capacity),
+            weight=context.tenant.weight,
+        )
+
+    async def _wait(self, ticket: Ticket) -> Permit:
+        future: asyncio.Future[Permit] = asyncio.get_running_loop().create_future()
+        self._waiting[ticket] = future
+        self._advance()
         try:
-            async with asyncio.timeout(context.remaining()):
-                await ticket.granted
-        except BaseException as error:
-            if ticket.granted.done() and not ticket.granted.cancelled():
-                self.release(slots)
-            else:
-                with suppress(ValueError):  # passed over since it was cancelled
-                    self._waiting.remove(ticket)
-                self._dispatch()
+            return await future
+        except asyncio.CancelledError:
+            if self._scheduler.cancel(ticket):
+                del self._waiting[ticket]
                 self._tell()
-            if isinstance(error, TimeoutError):
-                raise DeadlineExceeded(
-                    f"The request waited {time.monotonic() - started:.1f} s for its turn; "
-                    "its deadline passed before it ran.",
-                    retry_after=1,
-                ) from None
+            elif ticket in self._running:  # granted, and cancelled before it could run
+                self._running[ticket].release()
+            else:  # refused, and cancelled before it could say so
+                future.exception()
             raise
-        context.queue_seconds = max(context.queue_seconds, time.monotonic() - started)
-        return Permit(self, slots)
 
-    def _fits(self, slots: int) -> bool:
-        return not self._waiting and self.in_flight + slots <= self.capacity
+    def _start(self, ticket: Ticket) -> Permit:
+        waited = max(0.0, time.monotonic() - ticket.arrival) if ticket in self._waiting else 0.0
+        permit = Permit(self._scheduler, ticket, waited, self._release)
+        self._running[ticket] = permit
+        return permit
 
-    def _dispatch(self) -> None:
-        while self._waiting and self.in_flight + self._waiting[0].slots <= self.capacity:
-            ticket = self._waiting.popleft()
-            if ticket.granted.cancelled():  # its task has yet to run and leave
-                continue
-            self.in_flight += ticket.slots
-            ticket.granted.set_result(None)
+    def _release(self, ticket: Ticket) -> None:
+        del self._running[ticket]
+        self._scheduler.finish(ticket)
+        self._advance()
+
+    def _advance(self) -> None:
+        """Let in whoever may start, and end whatever is late."""
+        while started := self._scheduler.next_dispatches():
+            for ticket in started:
+                permit = self._start(ticket)
+                future = self._waiting.pop(ticket)
+                if not future.done():
+                    future.set_result(permit)
+        for ticket in self._scheduler.expire():
+            self._end_late(ticket)
+        self._set_timer()
+        self._tell()
+
+    def _end_late(self, ticket: Ticket) -> None:
+        seconds = time.monotonic() - ticket.arrival
+        if ticket in self._running:
+            message = f"The deadline passed {seconds:.1f} s after the request reached the engine's "
+            message += "gate, before the answer was complete."
+            self._running[ticket].interrupt(DeadlineExceeded(message))
+        elif ticket in self._waiting:
+            message = f"The request waited {seconds:.1f} s for its turn; "
+            message += "its deadline passed before it ran."
+            self._refuse(ticket, self._waiting[ticket], DeadlineExceeded(message, retry_after=1))
+
+    def _refuse(self, ticket: Ticket, future: asyncio.Future[Permit], error: ServiceError) -> None:
+        del self._waiting[ticket]
+        if not future.done():  # else cancelled; its task has yet to run and leave
+            future.set_exception(error)
+
+    def _set_timer(self) -> None:
+        """Have `_advance` called when the next deadline passes, and now and then while some wait.
+
+        A timer that is set for earlier is left to fire in vain: cheaper than one per request.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = self._scheduler.next_deadline()
+        wait = math.inf if deadline is None else max(0.001, deadline - time.monotonic())
+        if self._waiting:
+            wait = min(wait, _LOOK_AGAIN_SECONDS)
+        if wait == math.inf:
+            return
+        if self._timer is not None:
+            if self._timer.when() <= loop.time() + wait and not self._timer.cancelled():
+                return
+            self._timer.cancel()
+        self._timer = loop.call_later(wait, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self._advance()
 
     def _tell(self) -> None:
-        self._observer.gate_changed(self.in_flight, len(self._waiting))
+        self._observer.gate_changed(self.in_flight, self.queued)
+
+
+def _targets(settings: GateSettings) -> Targets:
+    """What the limiter holds the engine to; without it, nothing ever counts as slow."""
+    if settings.target_token_ms is None:
+        return Targets(token=math.inf, engine_wait=math.inf)
+    return Targets(token=settings.target_token_ms / 1000)

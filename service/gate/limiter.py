@@ -52,6 +52,16 @@ class Limiter:
         self._waits: deque[float] = deque(maxlen=_SAMPLES)
 
     @property
+    def ceiling(self) -> int:
+        """The most that the limit can be; setting it starts there."""
+        return self._ceiling
+
+    @ceiling.setter
+    def ceiling(self, sequences: int) -> None:
+        self._ceiling = sequences
+        self._limit = float(sequences)
+
+    @property
     def limit(self) -> int:
         """Sequences that the engine may run now."""
         return int(self._limit)

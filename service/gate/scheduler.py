@@ -49,8 +49,7 @@ class Scheduler:
     """One engine's tickets.
 
     `clock` returns seconds and may jump forward; a step back counts as no time. `limiter` says how
-    many slots there are, `max_waiting` bounds the tickets that wait, `max_wait` the seconds that an
-    accepted one is expected to wait (its deadline does, whatever it is set to).
+    many slots there are, `max_waiting` bounds the tickets that wait.
     """
 
     def __init__(
@@ -59,14 +58,13 @@ class Scheduler:
         limiter: Limiter,
         *,
         max_waiting: int,
-        max_wait: float = math.inf,
         prices: Prices | None = None,
     ) -> None:
         self.rates = Rates()
         self._clock = clock
         self._limiter = limiter
         self._queue = FairQueue(prices)
-        self._admission = Admission(self.rates, self._queue.prices, max_waiting, max_wait)
+        self._admission = Admission(self.rates, self._queue.prices, max_waiting)
         self._deadlines: LazyHeap[Ticket] = LazyHeap()
         self._waits: dict[Ticket, _Wait] = {}
         self._runs: dict[Ticket, _Run] = {}

@@ -7,26 +7,32 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from service.context import RequestContext, current_context
-from service.errors import DeadlineExceeded, ServiceError
-from service.gate.deadline import DeadlineTimer
+from service.errors import ServiceError
 from service.gate.gate import Gate
+from service.gate.permit import Permit
+from service.gate.ticket import Demand
 
 Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What a stream knows after an item: its prompt's tokens and the item's new tokens."""
+    """What a stream knows after an item: its prompt's tokens and the item's new tokens.
+
+    `engine_wait` is how long the engine held the request before its first step, in seconds, where
+    it says so.
+    """
 
     prompt_tokens: int
     cached_tokens: int
     new_tokens: int
+    engine_wait: float | None = None
 
 
 class EngineRequest(Protocol[Item]):
     """One request to an engine, not yet made."""
 
-    slots: int
+    demand: Demand
 
     def start(self) -> AsyncGenerator[Item, None]: ...
 
@@ -54,8 +60,8 @@ def gated(
     """Run an engine request under a permit, as part of the current HTTP request.
 
     The permit goes back when the stream ends, fails, is closed or cancelled, after the engine's
-    stream was closed (which aborts the engine's request). The stream raises QueueFull, and
-    DeadlineExceeded whether it waits or runs. The context's scope closes what its user leaves open.
+    stream was closed (which aborts the engine's request). The stream raises what the gate refuses
+    it or ends it with, waiting or running. The context's scope closes what its user leaves open.
     """
     context = current_context()
     stream = _run(gate, observer, request, context)
@@ -68,28 +74,20 @@ async def _run(
 ) -> AsyncGenerator[Item, None]:
     asked = time.monotonic()
     try:
-        permit = await gate.acquire(context, request.slots)
+        permit = await gate.acquire(context, request.demand)
         observer.queued_for(context, time.monotonic() - asked)
-        meter = _Meter(context, observer)
-        deadline = DeadlineTimer(context.remaining())
+        meter = _Meter(context, observer, permit)
         try:
             async with aclosing(request.start()) as engine_stream:
                 while True:
-                    item = await deadline.wait(anext(engine_stream))
+                    item = await permit.wait(anext(engine_stream))
                     meter.add(request.progress(item))
                     yield item
         except StopAsyncIteration:
             return
         finally:
-            deadline.close()
             meter.close()
             permit.release()
-    except TimeoutError:
-        context.failure = DeadlineExceeded(
-            f"The deadline passed {context.elapsed():.1f} s after the request arrived, "
-            "before the answer was complete."
-        )
-        raise context.failure from None
     except ServiceError as error:
         context.failure = error
         raise
@@ -101,11 +99,12 @@ async def _run(
 
 
 class _Meter:
-    """Counts one engine stream and tells the observer."""
+    """Counts one engine stream; charges its permit and tells the observer."""
 
-    def __init__(self, context: RequestContext, observer: StreamObserver) -> None:
+    def __init__(self, context: RequestContext, observer: StreamObserver, permit: Permit) -> None:
         self._context = context
         self._observer = observer
+        self._permit = permit
         self._prompt = self._cached = self._completion = 0
         self._last: float | None = None
 
@@ -113,6 +112,10 @@ class _Meter:
         now = time.monotonic()
         self._prompt, self._cached = step.prompt_tokens, step.cached_tokens
         self._completion += step.new_tokens
+        first = self._last is None
+        self._permit.charge(
+            self._prompt, self._cached, self._completion, step.engine_wait if first else None
+        )
         if self._last is None:
             self._observer.first_token(self._context, now - self._context.arrival)
         elif step.new_tokens:

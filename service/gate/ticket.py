@@ -4,14 +4,23 @@ import math
 from dataclasses import dataclass
 
 
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What an engine request asks for: tokens of its prompt, at most so many of each sequence."""
+
+    prompt_tokens: int
+    max_output_tokens: int
+    slots: int = 1
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Ticket:
     """One engine request; two tickets are the same only when they are the same object.
 
     `arrival` and `deadline` are seconds of the scheduler's clock (`math.inf` waits for ever),
-    `slots` the sequences it occupies in the engine, `max_output_tokens` the most that each of them
-    may produce, `weight` the tenant's share relative to others. Raises ValueError for values out
-    of range.
+    `max_wait` the seconds that it may be expected to wait, whatever its deadline, `slots` the
+    sequences it occupies in the engine, `max_output_tokens` the most that each of them may produce,
+    `weight` the tenant's share relative to others. Raises ValueError for values out of range.
     """
 
     tenant: str
@@ -19,6 +28,7 @@ class Ticket:
     max_output_tokens: int
     arrival: float
     deadline: float = math.inf
+    max_wait: float = math.inf
     slots: int = 1
     weight: float = 1.0
 

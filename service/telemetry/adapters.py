@@ -21,12 +21,15 @@ class AdapterMetrics:
         self._proof = gauge("proof_seconds", "Time that its golden examples took.")
         self._load = gauge("load_seconds", "Time that fetching, verifying and loading took.")
         self._resident = gauge("resident", "1 while the engine holds its weights in memory.")
-        self._reloads = Counter(
-            "inference_adapter_reloads_total",
-            "Reloads by outcome (ok, failed).",
-            ["outcome"],
-            registry=registry,
-        )
+
+        def counter(name: str, text: str, label: str) -> Counter:
+            return Counter(f"inference_adapter_{name}_total", text, [label], registry=registry)
+
+        self._hits = counter("hits", "Requests that found its weights in memory.", "adapter")
+        self._misses = counter("misses", "Times that a request waited for its weights.", "adapter")
+        text = "Time that reading its weights for requests took."
+        self._miss_seconds = counter("miss_seconds", text, "adapter")
+        self._reloads = counter("reloads", "Reloads by outcome (ok, failed).", "outcome")
 
     def adapters_changed(self, entries: Mapping[str, Entry]) -> None:
         """Show these adapters and no others."""
@@ -44,6 +47,12 @@ class AdapterMetrics:
         """Follow which adapters' weights the engine holds."""
         for name, resident in names.items():
             self._resident.labels(name).set(resident)
+
+    def adapter_used(self, name: str, hits: int, misses: int, miss_seconds: float) -> None:
+        """So many more requests found its weights in memory, or waited for them."""
+        self._hits.labels(name).inc(hits)
+        self._misses.labels(name).inc(misses)
+        self._miss_seconds.labels(name).inc(miss_seconds)
 
     def adapters_reloaded(self, outcome: str) -> None:
         """A reload ended."""

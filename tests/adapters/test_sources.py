@@ -2,6 +2,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from fsspec.registry import _registry
 
 from service.adapters.cache import AdapterCache
 from service.adapters.refusal import AdapterRefused
@@ -60,11 +61,17 @@ def test_a_secret_in_an_address_is_refused_and_not_shown(uri: str) -> None:
     assert "hunter2" not in str(error.value)
 
 
-@pytest.mark.parametrize(("uri", "client"), [("gs://b/a", "gcsfs"), ("az://c/a", "adlfs")])
+@pytest.mark.parametrize(
+    ("uri", "client"), [("gs://b/a", "gcsfs"), ("az://c/a", "adlfs"), ("oci://h/a:1", "oras.auth")]
+)
 def test_a_store_whose_client_is_not_installed_names_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uri: str, client: str
 ) -> None:
     monkeypatch.setitem(sys.modules, client, None)
+    # Another test may have used it.
+    for protocol in list(_registry):
+        monkeypatch.delitem(_registry, protocol)
+    monkeypatch.delitem(sys.modules, "service.adapters.artifact", raising=False)
 
     with pytest.raises(SourceUnreachable, match=client):
         AdapterCache(tmp_path).resolve(uri)

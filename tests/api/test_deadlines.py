@@ -105,5 +105,5 @@ async def test_a_full_queue_refuses_with_a_time_to_come_back(path: str, stream: 
         await eventually(live.idle)
     error = refusal(response, 503)
     assert error["code"] == "queue_full"
-    assert "limit 1" in error["message"]
+    assert "limit is 1" in error["message"]
     assert response.headers["retry-after"] == "1"

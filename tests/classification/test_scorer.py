@@ -73,8 +73,7 @@ async def test_never_has_more_reads_at_the_gate_than_slots() -> None:
 
 
 async def test_a_read_that_fails_cancels_the_others_and_is_raised_as_it_is() -> None:
-    engine, gate = fake_engine(capacity=1, token_seconds=0.01)
-    gate.max_queued = 1
+    engine, gate = fake_engine(capacity=1, token_seconds=0.01, max_queued=1)
     with pytest.raises(QueueFull):
         await _scorer(engine).score(engine, _prompt(engine))
     assert (gate.in_flight, gate.queued, engine.running) == (0, 0, 0)

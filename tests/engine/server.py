@@ -8,12 +8,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 
 START_SECONDS = 600
 
@@ -32,6 +33,15 @@ class Server:
         """POST a JSON body to the public port."""
         return httpx.post(self.url + path, json=body, timeout=120, **options)
 
+    def family(self) -> list[psutil.Process]:
+        """The processes that the server started, directly or not."""
+        return list(psutil.Process(self.process.pid).children(recursive=True))
+
+    def engine(self) -> psutil.Process:
+        """The engine's process."""
+        (engine,) = [p for p in self.family() if "EngineCore" in " ".join(p.cmdline())]
+        return engine
+
     def metric(self, name: str) -> float:
         """The sum of a series over its labels; 0 if there is none."""
         lines = httpx.get(f"{self.ops}/metrics", timeout=10).text.splitlines()
@@ -41,9 +51,19 @@ class Server:
 
 @contextmanager
 def running_server(folder: Path, config: dict[str, Any]) -> Iterator[Server]:
-    """Start `llm-service serve` on free ports, wait until ready, end it by SIGTERM."""
+    """A server that is ended by SIGTERM, and has to end well."""
+    with started_server(folder, config) as server:
+        yield server
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(60) == 0, server.log.read_text()[-4000:]
+
+
+@contextmanager
+def started_server(folder: Path, config: dict[str, Any]) -> Iterator[Server]:
+    """Start `llm-service serve` on free ports, wait until ready; nothing of it is left after."""
     port, ops = free_port(), free_port()
     config = config | {"http": {"port": port, "ops_port": ops}}
+    config.setdefault("drain", {"lame_duck_s": 0})
     file, log = folder / "config.yaml", folder / "server.log"
     file.write_text(json.dumps(config))
     command = [sys.executable, "-m", "service.cli", "serve", "--config", str(file)]
@@ -61,8 +81,11 @@ def running_server(folder: Path, config: dict[str, Any]) -> Iterator[Server]:
         _wait_until_ready(server)
         yield server
     finally:
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == 0, log.read_text()[-4000:]
+        family = [psutil.Process(process.pid), *server.family()] if process.poll() is None else []
+        for member in family:
+            with suppress(psutil.NoSuchProcess):
+                member.kill()
+        process.wait(60)
 
 
 def free_port() -> int:

@@ -18,6 +18,7 @@ COUNT = 64
 TOKENS = 8
 STREAMS = 32
 RELOADS = 20
+WARM_UP = 3  # requests to the base before the first adapter is loaded
 # Longer than two blocks of the CPU build's cache, so that versions have blocks to confuse.
 LONG = "The history of the sea, told by those who crossed it in small boats. " * 24
 PROMPTS = ["Tell me about the sea.", LONG]
@@ -98,6 +99,20 @@ async def test_64_adapters_at_once_answer_rightly_through_8_slots(deployment: De
             )
             assert texts == [answers[0] for answers in deployment.answers.values()]
     assert len(set(texts)) > COUNT / 2
+
+
+def test_each_request_is_a_hit_or_a_miss(deployment: Deployment) -> None:
+    server = deployment.server
+    # Their proofs, and what earlier tests asked; all but 16 of 64 were evicted meanwhile.
+    wait_for(lambda: _hits_and_misses(server) == _asked(server), 30, "the look at the engine")
+    misses = server.metric("inference_adapter_misses_total")
+    assert misses >= COUNT - 16
+    assert server.metric("inference_adapter_miss_seconds_total") > 0
+    assert server.metric("inference_adapter_resident") <= 16
+    for _ in range(3):
+        server.post("/v1/generate", _body("a07", "Again")).raise_for_status()
+    wait_for(lambda: _hits_and_misses(server) == _asked(server), 30, "the next look")
+    assert server.metric("inference_adapter_misses_total") <= misses + 1
 
 
 def test_names_that_are_not_served_never_reach_the_base(deployment: Deployment) -> None:
@@ -192,6 +207,15 @@ def test_sighup_reloads_and_a_failure_keeps_the_old(deployment: Deployment) -> N
         30,
         "the new version",
     )
+
+
+def _hits_and_misses(server: Server) -> float:
+    return sum(server.metric(f"inference_adapter_{name}_total") for name in ("hits", "misses"))
+
+
+def _asked(server: Server) -> float:
+    """Requests of adapters that the engine was given, proofs included: no test asks the base."""
+    return server.metric("inference_queue_time_seconds_count") - WARM_UP
 
 
 def _client(deployment: Deployment) -> httpx.AsyncClient:

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 from service.engine.start import start_vllm
 from service.engine.vllm import VllmEngine
 from service.gate.gate import Gate
-from service.settings import ModelSettings, Settings
+from service.settings import GateSettings, ModelSettings, Settings
 from service.telemetry.metrics import Metrics
 from tests.engine.conftest import ENGINE
 from tests.engine.contract import CONTRACT, uphold
@@ -26,7 +26,7 @@ def running(tiny_folder: Path) -> Iterator[Running]:
         engine=ENGINE | {"dtype": "float32", "max_num_seqs": 8, "max_model_len": 512},
     )
     metrics = Metrics(CollectorRegistry())
-    gate = Gate(1, 64, metrics)
+    gate = Gate(GateSettings(), metrics)
     with asyncio.Runner() as runner:
         engine, _ = runner.run(start_vllm(settings, gate, metrics))
         yield runner, engine, gate

@@ -55,6 +55,7 @@ class BatchEngine:
         targets: Targets | None = None,
     ) -> None:
         self._knee = knee
+        self._max_wait = max_wait
         self._sources = sources
         self._random = Random(0)
         self._now = 0.0
@@ -67,7 +68,6 @@ class BatchEngine:
             lambda: self._now,
             Limiter(CEILING, targets=targets),
             max_waiting=256,
-            max_wait=max_wait,
             prices=self._prices,
         )
 
@@ -102,6 +102,7 @@ class BatchEngine:
             max_output_tokens=source.longest,
             arrival=arrival,
             deadline=arrival + source.timeout,
+            max_wait=self._max_wait,
             weight=source.weight,
         )
         self._output[ticket] = self._random.randint(1, source.longest)

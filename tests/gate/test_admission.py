@@ -24,10 +24,8 @@ def measured() -> Rates:
     return rates
 
 
-def admission(
-    *lengths: int, rates: Rates | None = None, max_waiting: int = 1000, max_wait: float = math.inf
-) -> Admission:
-    made = Admission(rates or measured(), Prices(), max_waiting, max_wait)
+def admission(*lengths: int, rates: Rates | None = None, max_waiting: int = 1000) -> Admission:
+    made = Admission(rates or measured(), Prices(), max_waiting)
     for length in lengths:
         made.lengths.add(ticket(most=1000), length, late=False)
     return made
@@ -40,9 +38,14 @@ def backlog(own: float, others: float, share: float) -> Backlog:
 
 
 def decide(
-    made: Admission, seen: Backlog, deadline: float, most: int = 1000, prompt: int = 10
+    made: Admission,
+    seen: Backlog,
+    deadline: float,
+    most: int = 1000,
+    prompt: int = 10,
+    max_wait: float = math.inf,
 ) -> Refusal | None:
-    asked = ticket(prompt=prompt, most=most, deadline=deadline)
+    asked = ticket(prompt=prompt, most=most, deadline=deadline, max_wait=max_wait)
     return made.refusal(asked, seen, made.forecast(asked, seen), now=0.0)
 
 
@@ -95,8 +98,8 @@ def test_waiting_may_cost_a_twentieth_of_the_chance() -> None:
 def test_no_deadline_waits_for_ever_unless_a_longest_wait_is_set() -> None:
     long = backlog(own=900, others=0, share=1.0)
     assert decide(admission(20), long, deadline=math.inf) is None
-    assert decide(admission(20, max_wait=5.0), long, deadline=math.inf) is not None
-    assert decide(admission(20, max_wait=10.0), long, deadline=math.inf) is None
+    assert decide(admission(20), long, deadline=math.inf, max_wait=5.0) is not None
+    assert decide(admission(20), long, deadline=math.inf, max_wait=10.0) is None
 
 
 def test_forecasts_are_stretched_by_how_wrong_the_latest_were() -> None:
@@ -154,9 +157,7 @@ def test_a_full_queue_refuses_whatever_the_deadline() -> None:
     made = admission(max_waiting=100)
     refusal = decide(made, backlog(own=1000, others=0, share=1.0), deadline=math.inf)
     assert refusal is not None
-    assert refusal.message == (
-        "The queue is full: 100 requests wait, 100 of them yours; the limit is 100."
-    )
+    assert refusal.message == ("The queue is full: 100 wait, 100 of them yours; the limit is 100.")
 
 
 def test_one_tenant_leaves_places_for_a_newcomer() -> None:

@@ -1,23 +1,33 @@
-"""The gate: its bounds, its order, and what cancellation leaves behind."""
+"""The gate on a loop: its bounds, its order, its deadlines, and what cancellation leaves behind."""
 
 import asyncio
 import random
 
 import pytest
 
-from service.context import internal_context
-from service.errors import DeadlineExceeded, QueueFull
-from service.gate.gate import Gate, Permit
+from service.context import RequestContext, internal_context
+from service.errors import DeadlineExceeded, EngineDead, QueueFull, TooManyRequests
+from service.gate.gate import Gate
+from service.gate.permit import Permit
+from service.gate.ticket import Demand
+from service.settings import GateSettings
+from service.tenants.tenant import Tenant
 from tests.gate.occupation import Occupation
 
 
-def gate_of(capacity: int, max_queued: int = 100) -> tuple[Gate, Occupation]:
+def gate_of(capacity: int, max_queued: int = 100, **settings: int) -> tuple[Gate, Occupation]:
     occupation = Occupation()
-    return Gate(capacity, max_queued, occupation), occupation
+    return Gate(GateSettings(max_queued=max_queued, **settings), occupation, capacity), occupation
 
 
-async def ask(gate: Gate, slots: int = 1, timeout_s: float = 2.0) -> Permit:
-    return await gate.acquire(internal_context("test", timeout_s), slots)
+def context_of(tenant: str, timeout_s: float = 2.0, weight: float = 1.0) -> RequestContext:
+    context = internal_context("test", timeout_s)
+    context.tenant = Tenant(tenant, weight)
+    return context
+
+
+async def ask(gate: Gate, slots: int = 1, timeout_s: float = 2.0, tenant: str = "a") -> Permit:
+    return await gate.acquire(context_of(tenant, timeout_s), Demand(10, 10, slots))
 
 
 async def tick(times: int = 5) -> None:
@@ -46,7 +56,7 @@ async def test_a_permit_is_released_exactly_once() -> None:
     second.release()
 
 
-async def test_who_came_first_goes_first() -> None:
+async def test_of_one_tenant_who_came_first_goes_first() -> None:
     gate, _ = gate_of(1)
     held = await ask(gate)
     order: list[int] = []
@@ -65,17 +75,44 @@ async def test_who_came_first_goes_first() -> None:
     assert order == list(range(10))
 
 
-async def test_a_newcomer_does_not_overtake_a_wide_request_that_waits() -> None:
-    gate, _ = gate_of(4)
-    held = await ask(gate, 2)
-    wide = asyncio.create_task(ask(gate, 3))
-    await tick()
-    narrow = asyncio.create_task(ask(gate, 1))  # would fit beside what runs
-    await tick()
-    assert not narrow.done()
+async def test_tenants_take_turns_by_what_they_used_whoever_came_first() -> None:
+    gate, _ = gate_of(1)
+    held = await ask(gate, tenant="c")
+    order: list[str] = []
+
+    async def wait(tenant: str) -> None:
+        permit = await ask(gate, tenant=tenant)
+        order.append(tenant)
+        permit.charge(10, 0, 10, None)
+        permit.release()
+
+    tasks = []
+    for tenant in "aaaaaabbb":
+        tasks.append(asyncio.create_task(wait(tenant)))
+        await tick(1)
     held.release()
-    await asyncio.gather(wide, narrow)
-    assert gate.in_flight == 4
+    await asyncio.gather(*tasks)
+    assert "".join(order) in ("abababaaa", "bababaaaa")
+
+
+async def test_a_tenant_of_twice_the_weight_goes_twice_as_often() -> None:
+    gate, _ = gate_of(1)
+    held = await ask(gate, tenant="c")
+    order: list[str] = []
+
+    async def wait(tenant: str, weight: float) -> None:
+        permit = await gate.acquire(context_of(tenant, weight=weight), Demand(10, 10))
+        order.append(tenant)
+        permit.charge(10, 0, 10, None)
+        permit.release()
+
+    tasks = []
+    for _ in range(20):
+        tasks += [asyncio.create_task(wait("heavy", 2.0)), asyncio.create_task(wait("light", 1.0))]
+        await tick(1)
+    held.release()
+    await asyncio.gather(*tasks)
+    assert order[:15].count("heavy") == 10
 
 
 async def test_a_request_wider_than_the_gate_takes_all_of_it() -> None:
@@ -91,38 +128,54 @@ async def test_a_full_queue_refuses_at_once_and_says_when_to_come_back() -> None
     held = await ask(gate)
     waiting = asyncio.create_task(ask(gate))
     await tick()
-    with pytest.raises(QueueFull, match="limit 1") as refused:
+    with pytest.raises(QueueFull, match="limit is 1") as refused:
         await ask(gate)
     assert refused.value.retry_after == 1
-    with pytest.raises(QueueFull):
-        gate.check_room()
     held.release()
-    gate.check_room()
     (await waiting).release()
+    (await ask(gate)).release()
 
 
-async def test_the_queue_stays_bounded_while_a_wide_request_waits_beside_free_slots() -> None:
-    gate, occupation = gate_of(4, max_queued=1)
-    held = await ask(gate, 3)
-    wide = asyncio.create_task(ask(gate, 4))
+async def test_a_tenant_over_its_share_is_told_that_it_is_the_tenants_own() -> None:
+    gate, _ = gate_of(1, max_queued=9)
+    held = await ask(gate, tenant="light")
+    waiting = [asyncio.create_task(ask(gate, tenant="heavy")) for _ in range(8)]
     await tick()
+    with pytest.raises(TooManyRequests, match="8 of them yours"):
+        await ask(gate, tenant="heavy")
+    waiting.append(asyncio.create_task(ask(gate, tenant="light")))
+    await tick()
+    assert gate.queued == 9
+    held.release()
+    for task in asyncio.as_completed(waiting):
+        (await task).release()
+
+
+async def test_without_a_queue_a_request_is_refused_unless_a_slot_is_free() -> None:
+    gate, occupation = gate_of(2, max_queued=0)
+    held = await ask(gate, 2)
     with pytest.raises(QueueFull):
         await ask(gate)
-    with pytest.raises(QueueFull):
-        gate.check_room()
     held.release()
-    (await wide).release()
-    assert occupation.most_queued == 1
-
-
-async def test_without_a_queue_a_request_that_does_not_fit_is_refused() -> None:
-    gate, occupation = gate_of(4, max_queued=0)
-    held = await ask(gate, 3)
-    with pytest.raises(QueueFull):
-        await ask(gate, 2)
-    (await ask(gate, 1)).release()
-    held.release()
+    (await ask(gate)).release()
     assert occupation.most_queued == 0
+
+
+async def test_what_would_wait_too_long_by_experience_is_refused_at_once() -> None:
+    gate, _ = gate_of(1, max_wait_ms=1)
+    held = await ask(gate)
+    waiting = asyncio.create_task(ask(gate))  # nothing is known yet
+    await asyncio.sleep(0.05)
+    held.charge(10, 0, 10, None)
+    held.release()
+    second = await waiting
+    with pytest.raises(QueueFull, match=r"would wait \d\.\d s"):
+        await ask(gate)
+    own = asyncio.create_task(gate.acquire(internal_context("proof", 2.0), Demand(10, 10)))
+    await tick()
+    assert gate.queued == 1
+    second.release()
+    (await own).release()
 
 
 async def test_a_deadline_that_passes_while_waiting_frees_the_place() -> None:
@@ -135,17 +188,40 @@ async def test_a_deadline_that_passes_while_waiting_frees_the_place() -> None:
     held.release()
 
 
-async def test_a_cancelled_head_lets_those_behind_it_in() -> None:
-    gate, _ = gate_of(4)
-    held = await ask(gate, 3)
-    wide = asyncio.create_task(ask(gate, 4))
+async def test_a_deadline_that_passes_while_running_ends_the_wait_for_the_engine() -> None:
+    gate, _ = gate_of(1)
+    permit = await ask(gate, timeout_s=0.01)
+    with pytest.raises(DeadlineExceeded, match="before the answer was complete"):
+        await permit.wait(asyncio.sleep(30))
+    permit.release()
+    assert gate.in_flight == 0
+
+
+async def test_an_early_deadline_behind_a_late_one_is_kept_as_well() -> None:
+    gate, _ = gate_of(2)
+    late, early = await ask(gate, timeout_s=30), await ask(gate, timeout_s=0.01)
+    with pytest.raises(DeadlineExceeded):
+        await early.wait(asyncio.sleep(30))
+    early.release()
+    late.release()
+
+
+async def test_a_closed_gate_ends_all_and_refuses_until_it_opens() -> None:
+    gate, occupation = gate_of(1)
+    running = await ask(gate)
+    step = asyncio.create_task(running.wait(asyncio.sleep(30)))
+    waiting = [asyncio.create_task(ask(gate)) for _ in range(3)]
     await tick()
-    narrow = asyncio.create_task(ask(gate, 1))
-    await tick()
-    wide.cancel()
-    (await narrow).release()
-    held.release()
-    assert (gate.in_flight, gate.queued) == (0, 0)
+    gate.close(lambda: EngineDead("ended"))
+    for task in (step, *waiting):
+        with pytest.raises(EngineDead, match="ended"):
+            await task
+    with pytest.raises(EngineDead):
+        await ask(gate)
+    running.release()
+    assert (gate.in_flight, gate.queued) == (occupation.in_flight, occupation.queued) == (0, 0)
+    gate.open()
+    (await ask(gate)).release()
 
 
 async def test_a_grant_and_then_a_cancel_in_the_same_tick_give_the_slot_back() -> None:
@@ -180,9 +256,10 @@ async def test_no_slot_is_lost_or_lent_twice_under_random_cancels(seed: int) -> 
     gate, occupation = gate_of(3, max_queued=8)
 
     async def use() -> None:
+        slots, timeout_s = chance.randint(1, 4), chance.choice([0.0, 0.002, 2.0])
         try:
-            permit = await ask(gate, chance.randint(1, 4), chance.choice([0.0, 0.002, 2.0]))
-        except (QueueFull, DeadlineExceeded):
+            permit = await ask(gate, slots, timeout_s, chance.choice("ab"))
+        except (QueueFull, TooManyRequests, DeadlineExceeded):
             return
         try:
             await tick(chance.randrange(4))
@@ -194,9 +271,12 @@ async def test_no_slot_is_lost_or_lent_twice_under_random_cancels(seed: int) -> 
         tasks.append(asyncio.create_task(use()))
         if chance.random() < 0.4:
             chance.choice(tasks).cancel()
+        if chance.random() < 0.02:
+            gate.close(lambda: QueueFull("closed"))
+            gate.open()
         await tick(chance.randrange(3))
     results = await asyncio.gather(*tasks, return_exceptions=True)
     assert {type(result) for result in results} <= {type(None), asyncio.CancelledError}
     assert (gate.in_flight, gate.queued) == (occupation.in_flight, occupation.queued) == (0, 0)
-    assert occupation.most_in_flight <= 3
+    assert occupation.most_in_flight <= 3 + 2  # the last to start may borrow slots - 1
     assert occupation.most_queued <= 8

@@ -10,6 +10,8 @@ from service.context import RequestContext, enter_context, internal_context
 from service.errors import DeadlineExceeded, InvalidRequest, QueueFull, ServiceError
 from service.gate.gate import Gate
 from service.gate.stream import Progress, gated
+from service.gate.ticket import Demand
+from service.settings import GateSettings
 from tests.gate.occupation import Occupation
 
 
@@ -37,7 +39,7 @@ class Counting:
     """An engine request that counts up, two tokens an item; implements `stream.EngineRequest`."""
 
     def __init__(self, last: int = 3, slots: int = 1, failure: Exception | None = None) -> None:
-        self.slots = slots
+        self.demand = Demand(prompt_tokens=7, max_output_tokens=2 * last, slots=slots)
         self.running = self.started = 0
         self.hold = asyncio.Event()
         self.hold.set()
@@ -67,7 +69,7 @@ class Stage:
     """A gate of two slots, its recorder, and the context that the streams belong to."""
 
     def __init__(self, max_queued: int = 10, timeout_s: float = 5.0) -> None:
-        self.gate = Gate(2, max_queued, Occupation())
+        self.gate = Gate(GateSettings(max_queued=max_queued), Occupation(), capacity=2)
         self.recorder = Recorder()
         self.context = internal_context("test", timeout_s)
         enter_context(self.context)
@@ -142,7 +144,7 @@ async def test_a_deadline_that_passes_while_running_aborts_the_engines_stream() 
 
 async def test_a_deadline_that_passes_while_waiting_never_reaches_the_engine() -> None:
     stage, request = Stage(timeout_s=0.02), Counting()
-    permit = await stage.gate.acquire(internal_context("other", 5), 2)
+    permit = await stage.gate.acquire(internal_context("other", 5), Demand(1, 1, 2))
     with pytest.raises(DeadlineExceeded, match="for its turn"):
         await take_all(stage.run(request))
     assert (request.started, stage.gate.queued) == (0, 0)
@@ -160,7 +162,7 @@ async def test_a_deadline_that_has_passed_already_never_brings_an_item() -> None
 
 async def test_a_full_queue_is_remembered_as_what_ended_the_request() -> None:
     stage, request = Stage(max_queued=0), Counting()
-    permit = await stage.gate.acquire(internal_context("other", 5), 2)
+    permit = await stage.gate.acquire(internal_context("other", 5), Demand(1, 1, 2))
     with pytest.raises(QueueFull):
         await take_all(stage.run(request))
     assert isinstance(stage.context.failure, QueueFull)

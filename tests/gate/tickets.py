@@ -13,6 +13,7 @@ def ticket(
     slots: int = 1,
     weight: float = 1.0,
     deadline: float = math.inf,
+    max_wait: float = math.inf,
 ) -> Ticket:
     """A ticket that arrives at 0 and, unless told otherwise, waits for ever."""
     return Ticket(
@@ -21,6 +22,7 @@ def ticket(
         max_output_tokens=most,
         arrival=0.0,
         deadline=deadline,
+        max_wait=max_wait,
         slots=slots,
         weight=weight,
     )

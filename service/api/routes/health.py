@@ -6,6 +6,7 @@ from fastapi import APIRouter
 
 from service.api.dependencies import TheRuntime
 from service.api.schemas.base import AnswerBody
+from service.errors import NotReady
 
 router = APIRouter(tags=["health"])
 
@@ -19,5 +20,7 @@ class Health(AnswerBody):
 @router.get("/health")
 async def health(runtime: TheRuntime) -> Health:
     """200 when the service is ready for requests."""
+    if not runtime.status.ready:
+        raise NotReady(f"The server is {runtime.status}.", retry_after=5)
     await runtime.engine.check()
     return Health()

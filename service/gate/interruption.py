@@ -1,4 +1,4 @@
-"""One timer over many waits."""
+"""Ending, from outside, whatever one task waits for."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -7,39 +7,37 @@ from typing import TypeVar
 Result = TypeVar("Result")
 
 
-class DeadlineTimer:
-    """Ends whatever waits in it when its time has passed.
+class Interruption:
+    """Ends the waits of one task, the one under way and those to come, once triggered.
 
     `asyncio.timeout` may not span the yields of a generator and costs a timer for every wait; this
-    one is set once for a stream of thousands.
+    costs two assignments.
     """
 
-    def __init__(self, seconds: float) -> None:
-        self._passed = False
+    def __init__(self) -> None:
+        self._error: Exception | None = None
         self._waiting: asyncio.Task[object] | None = None
-        self._timer = asyncio.get_running_loop().call_later(seconds, self._pass)
 
     async def wait(self, awaitable: Awaitable[Result]) -> Result:
-        """Await; TimeoutError if the time has passed or passes meanwhile."""
+        """Await; raises the error that the interruption was or is meanwhile triggered with."""
         task = asyncio.current_task()
         assert task is not None
         self._waiting, cancelling = task, task.cancelling()
         try:
-            if self._passed:
+            if self._error:
                 task.cancel()
             return await awaitable
         except asyncio.CancelledError:
-            if self._passed and task.uncancel() <= cancelling:
-                raise TimeoutError from None
+            if self._error and task.uncancel() <= cancelling:
+                raise self._error from None
             raise
         finally:
             self._waiting = None
 
-    def close(self) -> None:
-        """Forget the deadline."""
-        self._timer.cancel()
-
-    def _pass(self) -> None:
-        self._passed = True
+    def trigger(self, error: Exception) -> None:
+        """End the waits with this error; the first one counts."""
+        if self._error is not None:
+            return
+        self._error = error
         if self._waiting is not None:
             self._waiting.cancel()

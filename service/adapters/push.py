@@ -1,0 +1,30 @@
+"""A packed adapter to where servers fetch it from."""
+
+from pathlib import Path
+
+from service.adapters.folder import check_digests, check_listing
+from service.adapters.manifest import MANIFEST_FILE
+from service.adapters.manifest_yaml import load_manifest
+from service.adapters.reference import parse_reference
+from service.errors import ConfigurationError
+
+
+def push(folder: Path, address: str) -> str:
+    """Push a folder's files to an oci:// tag; returns the address by digest.
+
+    Raises AdapterRefused if the folder is not what its manifest says, ConfigurationError for an
+    address that is none or by digest, and when the registry does not take it.
+    """
+    reference = parse_reference(address)
+    if reference.is_digest:
+        raise ConfigurationError(f"{address}: expected a tag to push to, found a digest")
+    manifest = load_manifest(folder)
+    check_listing(manifest.name, folder, manifest.files)
+    check_digests(manifest.name, folder, manifest.files)
+    try:
+        from service.adapters import artifact
+
+        digest = artifact.push(folder, reference, (MANIFEST_FILE, *manifest.files))
+    except Exception as error:  # the client has exceptions of its own
+        raise ConfigurationError(f"{address}: {type(error).__name__}: {error}") from error
+    return f"oci://{reference.host}/{reference.repository}@{digest}"

@@ -1,0 +1,72 @@
+"""Leaving the service without dropping what it has accepted."""
+
+import asyncio
+import logging
+import math
+
+from service.errors import NotReady
+from service.gate.gate import Gate
+from service.open_requests import OpenRequests
+from service.runtime import Phase, Status
+from service.settings import DrainSettings
+
+_log = logging.getLogger(__name__)
+
+_LAST_WORDS_SECONDS = 5.0
+"""What aborted requests get to send their error."""
+
+
+class Drain:
+    """Takes a service out of rotation, lets accepted requests finish, and stops it.
+
+    First it is not ready and serves on, while load balancers take notice (`lame_duck_s`). Then new
+    requests are refused, and those that are open have `budget_s` to finish. What is left after
+    that ends with an error of its own, never as if it were complete.
+    """
+
+    def __init__(
+        self,
+        status: Status,
+        requests: OpenRequests,
+        gate: Gate,
+        settings: DrainSettings,
+    ) -> None:
+        self._status = status
+        self._requests = requests
+        self._gate = gate
+        self._settings = settings
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self, *, lame_duck: bool = True) -> None:
+        """Begin; a second call changes nothing. To be called on the loop that serves."""
+        if self._task is None:
+            seconds = self._settings.lame_duck_s if lame_duck else 0.0
+            self._status.phase = Phase.DRAINING
+            self._task = asyncio.get_running_loop().create_task(self._run(seconds))
+
+    async def _run(self, lame_duck_s: float) -> None:
+        budget = self._settings.budget_s
+        _log.info("draining: %g s until new requests are refused, then %g s", lame_duck_s, budget)
+        await asyncio.sleep(lame_duck_s)
+        self._requests.close(lambda: self._refusal(budget))
+        if not await self._emptied_within(budget):
+            _log.warning("draining: %d requests did not finish in time", self._requests.count)
+            self._gate.close(lambda: self._refusal(budget, "before this answer was complete"))
+            await self._emptied_within(_LAST_WORDS_SECONDS)
+        _log.info("drained; %d requests are left", self._requests.count)
+        self._status.stop()
+
+    async def _emptied_within(self, seconds: float) -> bool:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._requests.wait_until_none()
+        except TimeoutError:
+            return False
+        return True
+
+    def _refusal(self, seconds: float, when: str = "and takes no new requests") -> NotReady:
+        return NotReady(
+            f"This server is stopping {when}. Another one may answer.",
+            code="draining",
+            retry_after=max(1, math.ceil(seconds)),
+        )

@@ -1,0 +1,49 @@
+"""The right to occupy the engine, which travels with a stream until it ends."""
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from service.errors import ServiceError
+from service.gate.interruption import Interruption
+from service.gate.scheduler import Scheduler
+from service.gate.ticket import Ticket
+
+Result = TypeVar("Result")
+
+
+class Permit:
+    """One started ticket; `queue_seconds` is how long it waited."""
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        ticket: Ticket,
+        queue_seconds: float,
+        on_release: Callable[[Ticket], None],
+    ) -> None:
+        self.queue_seconds = queue_seconds
+        self._scheduler = scheduler
+        self._ticket = ticket
+        self._on_release = on_release
+        self._interruption = Interruption()
+        self._held = True
+
+    async def wait(self, awaitable: Awaitable[Result]) -> Result:
+        """Await a step of the engine; raises what the gate ends this permit with."""
+        return await self._interruption.wait(awaitable)
+
+    def charge(self, prompt: int, cached: int, output: int, engine_wait: float | None) -> None:
+        """Report the totals so far, as `Scheduler.charge`."""
+        self._scheduler.charge(
+            self._ticket, prompt=prompt, cached=cached, output=output, engine_wait=engine_wait
+        )
+
+    def interrupt(self, error: ServiceError) -> None:
+        """End the stream with this error at its next wait, or the one under way."""
+        self._interruption.trigger(error)
+
+    def release(self) -> None:
+        """Give the slots back; a second call does nothing."""
+        if self._held:
+            self._held = False
+            self._on_release(self._ticket)

@@ -1,0 +1,112 @@
+"""Notices an engine that has ended or no longer moves."""
+
+import asyncio
+import logging
+import time
+from contextlib import suppress
+
+from service.engine.protocol import Engine
+from service.errors import EngineDead, EngineStalled, ServiceError
+from service.gate.gate import Gate
+from service.runtime import Status
+from service.settings import WatchdogSettings
+
+_log = logging.getLogger(__name__)
+
+_TICK_SECONDS = 0.25
+_LATE_TICK_SECONDS = 1.0
+
+
+class Watchdog:
+    """Judges the engine by its steps, not by what it says of itself.
+
+    An engine with work to do makes a step every few milliseconds, however full it is; an idle one
+    is given a step to make every `probe_s`. One without a step for `stall_s` is stalled: what
+    waits and runs ends with EngineStalled, and the service is not ready until the engine moves
+    again. One that has ended ends the service.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        gate: Gate,
+        status: Status,
+        settings: WatchdogSettings,
+    ) -> None:
+        self._engine = engine
+        self._gate = gate
+        self._status = status
+        self._settings = settings
+        self._probe: asyncio.Task[None] | None = None
+        self._busy_since: float | None = None
+        self._stalled_since: float | None = None
+
+    async def run(self) -> None:
+        """Watch until the engine ends, or for ever."""
+        ticked = time.monotonic()
+        try:
+            while not await self._engine_ended():
+                now = time.monotonic()
+                if now - ticked > _LATE_TICK_SECONDS and self._busy_since is not None:
+                    self._busy_since = now  # this process stood still, and saw nothing
+                ticked = now
+                self._look(now)
+                await asyncio.sleep(_TICK_SECONDS)
+        finally:
+            if self._probe is not None:
+                self._probe.cancel()
+
+    async def _engine_ended(self) -> bool:
+        try:
+            await self._engine.check()
+        except EngineDead as error:
+            _log.critical("the engine has ended; so does the service")
+            self._status.failure = error
+            self._gate.close(_dead)
+            self._status.stop()
+            return True
+        return False
+
+    def _look(self, now: float) -> None:
+        if self._probe is not None and self._probe.done():
+            self._probe = None
+        if not self._gate.in_flight and self._probe is None:
+            self._busy_since = None
+            if now - self._engine.last_step >= self._settings.probe_s:
+                self._probe = asyncio.create_task(self._take_a_step())
+        if self._busy_since is None and (self._gate.in_flight or self._probe):
+            self._busy_since = now
+        self._judge(now)
+
+    def _judge(self, now: float) -> None:
+        if self._stalled_since is None:
+            moved = max(self._engine.last_step, self._busy_since or now)
+            if now - moved >= self._settings.stall_s:
+                self._stall(now)
+        elif self._engine.last_step > self._stalled_since:
+            _log.warning("the engine moves again after %.1f s", now - self._stalled_since)
+            self._stalled_since = self._busy_since = None
+            self._status.stalled, self._status.live = False, True
+            self._gate.open()
+        elif now - self._stalled_since >= self._settings.restart_s:
+            self._status.live = False
+
+    def _stall(self, now: float) -> None:
+        _log.critical("the engine has not moved for %g s", self._settings.stall_s)
+        self._stalled_since = now
+        self._status.stalled = True
+        self._gate.close(_stalled)
+        if self._probe is None:
+            self._probe = asyncio.create_task(self._take_a_step())
+
+    async def _take_a_step(self) -> None:
+        with suppress(ServiceError):  # an engine that has ended is noticed by the next look
+            await self._engine.probe()
+
+
+def _dead() -> ServiceError:
+    return EngineDead("The engine ended before the answer was complete.", retry_after=5)
+
+
+def _stalled() -> ServiceError:
+    return EngineStalled("The engine does not move.", retry_after=10)

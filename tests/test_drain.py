@@ -1,0 +1,78 @@
+"""Stopping without dropping what was accepted."""
+
+import asyncio
+
+import httpx
+
+from service.runtime import Phase
+from service.settings import DrainSettings
+from tests.answers import error_of, events_of, refusal
+from tests.live_service import LiveService, eventually
+
+BODY = {"model": "fake", "prompt": "Tell me"}
+
+
+def draining(**settings: float) -> LiveService:
+    return LiveService(drain=DrainSettings(**settings))
+
+
+async def post_drain(live: LiveService) -> httpx.Response:
+    async with httpx.AsyncClient(trust_env=False) as client:
+        return await client.post(f"{live.ops_url}/drain")
+
+
+async def probe(live: LiveService) -> tuple[int, str]:
+    async with httpx.AsyncClient(trust_env=False) as client:
+        answer = await client.get(f"{live.ops_url}/readyz")
+    return answer.status_code, answer.text
+
+
+async def test_a_lame_duck_is_not_ready_and_serves_on() -> None:
+    with draining(lame_duck_s=30) as live:
+        async with live.client() as client:
+            assert (await post_drain(live)).status_code == 202
+            await eventually(lambda: live.status.phase is Phase.DRAINING)
+            assert await probe(live) == (503, "draining")
+            assert (await client.post("/v1/generate", json=BODY)).status_code == 200
+            refusal(await client.get("/health"), 503)
+
+
+async def test_accepted_requests_finish_and_new_ones_are_refused() -> None:
+    with draining(lame_duck_s=0, budget_s=30) as live:
+        live.engine.frozen = True
+        async with live.client() as client, asyncio.TaskGroup() as group:
+            whole = group.create_task(client.post("/v1/generate", json=BODY))
+            streamed = group.create_task(client.post("/v1/generate", json=BODY | {"stream": True}))
+            await eventually(lambda: live.engine.running == 2)
+            await post_drain(live)
+            await eventually(lambda: live.status.phase is Phase.DRAINING)
+            await asyncio.sleep(0.05)
+            new = await client.post("/v1/generate", json=BODY)
+            live.engine.frozen = False
+        await eventually(lambda: live.status.phase is Phase.STOPPING)
+    error = refusal(new, 503)
+    assert (error["code"], new.headers["retry-after"]) == ("draining", "30")
+    assert new.headers["connection"] == "close"
+    assert whole.result().json()["outputs"][0]["finish_reason"] in ("stop", "length")
+    assert streamed.result().text.endswith("data: [DONE]\n\n")
+
+
+async def test_what_does_not_finish_in_time_ends_with_an_error_of_its_own() -> None:
+    with draining(lame_duck_s=0, budget_s=0.1) as live:
+        live.engine.frozen, live.engine.spared = True, 2
+        async with live.client() as client, asyncio.TaskGroup() as group:
+            streamed = group.create_task(client.post("/v1/generate", json=BODY | {"stream": True}))
+            await eventually(lambda: live.engine.running == 1 and not live.engine.spared)
+            whole = group.create_task(client.post("/v1/generate", json=BODY))
+            await eventually(lambda: live.engine.running == 2)
+            await post_drain(live)
+        await eventually(lambda: live.status.phase is Phase.STOPPING)
+    assert refusal(whole.result(), 503)["code"] == "draining"
+    *_, last = events_of(streamed.result())
+    assert error_of(last)["code"] == "draining"
+    assert "[DONE]" not in streamed.result().text
+
+
+async def test_draining_twice_drains_once() -> None:
+    with draining(lame_duck_s=30) as live:
+        assert [(await post_drain(live)).status_code for _ in range(2)] == [202, 202]

@@ -1,0 +1,69 @@
+"""An engine that stands still or has ended, as clients and probes see it."""
+
+import asyncio
+
+import httpx
+
+from service.runtime import Phase
+from service.settings import WatchdogSettings
+from tests.answers import error_of, events_of, refusal
+from tests.live_service import LiveService, eventually
+
+BODY = {"model": "fake", "prompt": "Tell me"}
+HASTY = WatchdogSettings(stall_s=0.5, probe_s=0.1, restart_s=0.5)
+
+
+async def probe(live: LiveService, path: str) -> int:
+    async with httpx.AsyncClient(trust_env=False) as client:
+        return (await client.get(live.ops_url + path)).status_code
+
+
+async def test_a_stalled_engine_ends_what_runs_and_waits_and_comes_back() -> None:
+    with LiveService(watchdog=HASTY, gate={"max_in_flight": 1}) as live:
+        live.engine.frozen, live.engine.spared = True, 2
+        async with live.client() as client:
+            async with asyncio.TaskGroup() as group:
+                streamed = client.post("/v1/generate", json=BODY | {"stream": True})
+                running = group.create_task(streamed)
+                await eventually(lambda: live.gate.in_flight == 1)
+                waiting = group.create_task(client.post("/v1/generate", json=BODY))
+            assert await probe(live, "/readyz") == 503
+            refused = await client.post("/v1/generate", json=BODY)
+            await eventually(lambda: not live.status.live)
+            assert await probe(live, "/livez") == 503
+            live.engine.frozen = False
+            await eventually(lambda: live.status.ready)
+            assert await probe(live, "/livez") == 200
+            assert (await client.post("/v1/generate", json=BODY)).status_code == 200
+        await eventually(live.idle)
+    *_, last = events_of(running.result())
+    assert error_of(last)["code"] == "engine_stalled"
+    assert refusal(waiting.result(), 503)["code"] == "engine_stalled"
+    assert refusal(refused, 503)["code"] == "engine_stalled"
+    assert refused.headers["retry-after"] == "10"
+
+
+async def test_an_idle_engine_that_stands_still_is_noticed_without_a_request() -> None:
+    with LiveService(watchdog=HASTY) as live:
+        live.engine.frozen = True
+        await eventually(lambda: live.status.stalled)
+
+
+async def test_an_engine_that_is_slow_but_moves_is_not_stalled() -> None:
+    with LiveService(watchdog=HASTY, token_seconds=0.2, gate={"max_in_flight": 1}) as live:
+        async with live.client() as client:
+            asked = [client.post("/v1/generate", json=BODY | {"max_tokens": 4}) for _ in range(3)]
+            answers = await asyncio.gather(*asked)
+    assert [answer.status_code for answer in answers] == [200, 200, 200]
+
+
+async def test_an_engine_that_has_ended_ends_the_requests_and_the_service() -> None:
+    with LiveService() as live:
+        live.engine.frozen = True
+        async with live.client() as client, asyncio.TaskGroup() as group:
+            running = group.create_task(client.post("/v1/generate", json=BODY))
+            await eventually(lambda: live.gate.in_flight == 1)
+            live.engine.dead = True
+        await eventually(lambda: live.status.phase is Phase.STOPPING)
+        assert live.status.failure is not None
+    assert refusal(running.result(), 503)["code"] == "engine_dead"
