@@ -155,6 +155,11 @@ class FinetuneSettings(Section):
             )
         if not classifies and (self.labels is not None or self.multi_label):
             raise ValueError(f"labels, multi_label: only for classification, task is {self.task}")
+        served = self.evaluation.engine.get("max_lora_rank")
+        if isinstance(served, int) and self.lora.rank > served:
+            raise ValueError(
+                f"lora.rank: {self.lora.rank} is more than evaluation.engine.max_lora_rank {served}"
+            )
         if not classifies and self.data.over_long == "truncate":
             raise ValueError(
                 "data.over_long: truncate is for classification only, since an answer cut short "

@@ -63,27 +63,32 @@ class ExampleEncoder:
             self._frame = AdapterFrame(tokeniser, settings.prompt, task)
 
     def encode(self, lines: Sequence[Line]) -> Encoded:
-        """All examples of the lines; ConfigurationError for an over-long one under `refuse`."""
+        """All examples of the lines; ConfigurationError for over-long ones under `refuse`."""
+        limit, policy = self._data.max_tokens, self._data.over_long
         examples: list[Example] = []
-        dropped = truncated = 0
+        over_long: list[tuple[Line, int]] = []
         for line in lines:
             made = list(self._examples(line))
             longest = max(len(each.token_ids) for each in made)
-            if longest > self._data.max_tokens:
-                match self._data.over_long:
-                    case "refuse":
-                        raise ConfigurationError(
-                            f"data: a line has {longest} tokens with its prompt and answer; the "
-                            f"limit data.max_tokens is {self._data.max_tokens}: {line.key!r:.80}"
-                        )
-                    case "drop":
-                        dropped += 1
-                        continue
-                    case "truncate":
-                        truncated += 1
-                        made = list(self._examples(self._shortened(line, longest)))
+            if longest > limit:
+                over_long.append((line, longest))
+                made = []
+                if policy == "truncate":
+                    made = list(self._examples(self._shortened(line, longest)))
             examples.extend(made)
-        return Encoded(examples, dropped, truncated)
+        count = len(over_long)
+        if over_long and policy == "refuse":
+            worst, longest = max(over_long, key=lambda each: each[1])
+            raise ConfigurationError(
+                f"data: {count} of {len(lines)} lines have more than data.max_tokens {limit} "
+                f"tokens with their prompt and answer, the longest {longest}: {worst.key!r:.80}; "
+                "raise the limit or choose data.over_long"
+            )
+        return Encoded(
+            examples,
+            dropped=count if policy == "drop" else 0,
+            truncated=count if policy == "truncate" else 0,
+        )
 
     def _examples(self, line: Line) -> Iterator[Example]:
         match line:
