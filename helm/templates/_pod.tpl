@@ -123,19 +123,9 @@ topologySpreadConstraints:
 - name: VLLM_HOST_IP
   valueFrom: {fieldRef: {fieldPath: status.podIP}}
 {{- end }}
-{{- with $root.Values.otel }}
-{{- if .endpoint }}
-- name: OTEL_EXPORTER_OTLP_ENDPOINT
-  value: {{ .endpoint | quote }}
-- name: OTEL_SERVICE_NAME
-  value: {{ include "llm-service.fullname" $root }}
+{{- if dig "tracing" "endpoint" "" $root.Values.config }}
 - name: OTEL_RESOURCE_ATTRIBUTES
   value: k8s.namespace.name={{ $root.Release.Namespace }},k8s.pod.name=$(POD_NAME)
-- name: OTEL_TRACES_SAMPLER
-  value: parentbased_traceidratio
-- name: OTEL_TRACES_SAMPLER_ARG
-  value: {{ .sampleRatio | quote }}
-{{- end }}
 {{- end }}
 {{- include "llm-service.givenEnv" $root }}
 {{- end -}}

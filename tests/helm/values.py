@@ -124,13 +124,6 @@ class SecretEnv(Part):
     key: Annotated[str, Field(min_length=1)]
 
 
-class Otel(Part):
-    """Traces."""
-
-    endpoint: Annotated[str, Field(pattern=r"^(https?://[^@\s]+)?$")]
-    sampleRatio: Annotated[float, Field(ge=0, le=1)]
-
-
 class Gpu(Part):
     """A pod's GPUs."""
 
@@ -360,7 +353,6 @@ class Values(Part):
     secretEnv: list[SecretEnv]
     env: list[Object]
     envFrom: list[Object]
-    otel: Otel
     gpu: Gpu
     multiNode: MultiNode
     resources: Resources

@@ -79,7 +79,10 @@ def previous_chart(folder: Path) -> Path:
     for commit in log:
         text = _git(root, "show", f"{commit}:helm/Chart.yaml")
         if yaml.safe_load(text)["version"] != current:
-            archive = tarfile.open(fileobj=io.BytesIO(_git(root, "archive", commit, "helm")))
+            # With deploy, which its links to rules and dashboards point into.
+            archive = tarfile.open(
+                fileobj=io.BytesIO(_git(root, "archive", commit, "helm", "deploy"))
+            )
             archive.extractall(folder, filter="data")
             return folder / "helm"
     raise RuntimeError(f"the history holds no version of the chart but {current}")
