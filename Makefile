@@ -21,7 +21,7 @@ MODEL_FETCHED := $(MODEL)/config.json
 # The tests of OCI sources run a real registry: the one on the path, or else Debian's.
 REGISTRY := $(if $(shell command -v docker-registry),,.cache/registry/usr/bin/docker-registry)
 
-.PHONY: help setup run test lint typecheck bench test-timing simulate test-faults fuzz lock clean
+.PHONY: help setup run test lint typecheck bench ops-test test-timing simulate test-faults fuzz lock clean
 
 help: ## List the targets and variables
 	@grep -hE '^[a-z%-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -59,6 +59,10 @@ bench: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Measure this service beside vLLM's o
 load-%: $(DEV_INSTALLED) ## Run a load scenario (smoke, baseline, ...) against HOST, default 127.0.0.1:8000
 	@echo "==> load scenario $* against $(HOST)"
 	@$(PY) -m loadtests run --scenario $* --host $(HOST) --out loadtests/out/$*
+
+ops-test: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Fire every alert and fill every panel under a real Prometheus
+	@echo "==> the service under Prometheus and Alertmanager, with faults; this takes minutes"
+	@$(PY) -m tests.ops
 
 test-timing: $(DEV_INSTALLED) ## Run the tests that a busy machine would fail
 	@echo "==> tests that need a quiet machine"
