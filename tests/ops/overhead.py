@@ -2,9 +2,9 @@
 
     python -m tests.ops.overhead [--rounds 8 --seconds 4]
 
-Both serve the one-layer model, whose API process is the bottleneck; traces are off. Prints, over the
-rounds, the ratio of requests answered in a second and of the API process' processor time a request.
-The second says the same on a machine that others use too.
+Both serve the one-layer model, whose API process is the bottleneck; traces are off. Prints, over
+the rounds, the ratio of requests answered in a second and that of the API process' processor time a
+request. The second says the same on a machine that others use too.
 """
 
 import argparse
