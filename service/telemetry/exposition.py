@@ -21,7 +21,9 @@ def expose(registry: CollectorRegistry, accept: str) -> tuple[bytes, str]:
         if _OPENMETRICS not in accept:
             return generate_latest(registry), CONTENT_TYPE_PLAIN_0_0_4
         # Any other escaping, `choose_encoder`'s own too, would write `vllm_` for `vllm:`.
-        body = openmetrics.generate_latest(registry, escaping=openmetrics.ALLOWUTF8)
+        body: bytes = openmetrics.generate_latest(  # type: ignore[no-untyped-call]
+            registry, escaping=openmetrics.ALLOWUTF8
+        )
         return body, f"{_OPENMETRICS}; version=1.0.0; charset=utf-8"
 
 
