@@ -96,10 +96,10 @@ async def watch(site: Site, server: Server, store: Program, run: Run) -> None:
             await run.provoke(fault)
         tell(f"answers by status: {dict(sorted(traffic.statuses.items()))}")
         tell(f"series shown by the service: {await asyncio.to_thread(series_of, server)}")
-        await run.look_at_panels()
         leaving = faults.leaving()
         tell(f"fault: {leaving.what}")
         await run.provoke(leaving)
+    await run.look_at_panels()
 
 
 def main() -> None:

@@ -64,7 +64,8 @@ def _draw(axis: Any, panel: Panel, lines: Lines) -> None:
     axis.grid(alpha=0.25)
     if not panel.signed:
         axis.set_ylim(bottom=0)
-    axis.legend(fontsize=6, loc="upper left", ncols=2 if len(lines) > 4 else 1)
+    if lines:
+        axis.legend(fontsize=6, loc="best", ncols=2 if len(lines) > 4 else 1)
 
 
 def _legend(template: str, labels: Mapping[str, str]) -> str:
