@@ -2,7 +2,7 @@
 
     python -m tests.helm.golden
 
-writes the files anew. Scripts and dashboards stand there by their first line, rules by their groups.
+writes them anew. Scripts and dashboards stand there by their first line, rules by their groups.
 """
 
 import subprocess
