@@ -1,8 +1,8 @@
-"""The README's configuration table, generated from the settings.
+"""The table of docs/settings.md, generated from the settings.
 
     python -m tests.docs.settings_table
 
-writes it between the markers of README.md.
+writes it between the markers there.
 """
 
 import json
@@ -16,7 +16,7 @@ from pydantic.fields import FieldInfo
 from service.section import Section
 from service.settings import Settings
 
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
 BEGIN = "<!-- settings: begin -->"
 END = "<!-- settings: end -->"
 
@@ -28,12 +28,12 @@ def settings_table() -> str:
     return "\n".join(lines)
 
 
-def with_table(readme: str) -> str:
-    """The README's text with the current table between its markers; ValueError without them."""
-    before, begin, rest = readme.partition(BEGIN)
+def with_table(page: str) -> str:
+    """The page's text with the current table between its markers; ValueError without them."""
+    before, begin, rest = page.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not (begin and end):
-        raise ValueError(f"the README has no {BEGIN} ... {END}")
+        raise ValueError(f"the page has no {BEGIN} ... {END}")
     return f"{before}{BEGIN}\n{settings_table()}\n{END}{after}"
 
 
@@ -66,4 +66,4 @@ def _what(field: FieldInfo) -> str:
 
 
 if __name__ == "__main__":
-    README.write_text(with_table(README.read_text(encoding="utf-8")), encoding="utf-8")
+    PAGE.write_text(with_table(PAGE.read_text(encoding="utf-8")), encoding="utf-8")

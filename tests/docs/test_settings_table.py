@@ -1,13 +1,13 @@
-"""The README says what the code says."""
+"""The page of settings says what the code says."""
 
 import pytest
 
-from tests.docs.settings_table import BEGIN, END, README, settings_table, with_table
+from tests.docs.settings_table import BEGIN, END, PAGE, settings_table, with_table
 
 
 def test_table_is_current() -> None:
-    readme = README.read_text(encoding="utf-8")
-    assert readme == with_table(readme), "run: python -m tests.docs.settings_table"
+    page = PAGE.read_text(encoding="utf-8")
+    assert page == with_table(page), "run: python -m tests.docs.settings_table"
 
 
 def test_every_key_is_explained() -> None:
@@ -28,6 +28,6 @@ def test_the_text_around_the_table_is_kept() -> None:
     assert "out of date" not in text
 
 
-def test_a_readme_without_markers_is_refused() -> None:
+def test_a_page_without_markers_is_refused() -> None:
     with pytest.raises(ValueError, match="settings: begin"):
         with_table(f"text\n{BEGIN}\n")
