@@ -80,10 +80,10 @@ class GateSettings(Section):
     )
     max_queued: int = Field(256, ge=0, description="Requests that may wait; more are refused.")
     max_wait_ms: int = Field(
-        5_000,
+        1_500,
         ge=0,
         description="Refuse at once what is expected to wait longer, whatever its deadline. "
-        "Set it to the time to first token that you promise; raise it for batch work.",
+        "It and the prefill make up the time to first token; raise it for batch work.",
     )
     target_token_ms: int | None = Field(
         250,
