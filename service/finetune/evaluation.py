@@ -187,10 +187,16 @@ async def _generation(
         return answers, await written_answers(engine, lines, longest, None)
 
     answers, base_answers = await asked(test)
+    # An exact match of JSON is one of its value, whatever the order of its keys.
+    exactly = golden.model_copy(update={"match": "json" if golden.match == "json" else "exact"})
+    examples = [_example(line, golden.match) for line in test]
     expected = [line.completion for line in test]
-    measured = Evaluation(
-        generation_figures(expected, answers), generation_figures(expected, base_answers), ()
-    )
+
+    def figures(of: Sequence[str]) -> GenerationFigures:
+        pairs = zip(examples, of, strict=True)
+        return generation_figures(expected, of, [matches(e, a, exactly) for e, a in pairs])
+
+    measured = Evaluation(figures(answers), figures(base_answers), ())
     if prepared.golden is not prepared.split.test:
         answers, base_answers = await asked(golden_lines)
     rows = zip(golden_lines, answers, base_answers, strict=False)

@@ -40,10 +40,11 @@ def test_multi_label_figures_by_hand() -> None:
 
 
 def test_generation_figures_by_hand() -> None:
-    figures = generation_figures(['{"a": 1}', "no json"], ['{"a": 1} ', "none"])
+    figures = generation_figures(['{"a": 1}', "no json"], ['{"a": 1} ', "none"], [True, False])
     assert (figures.lines, figures.exact_match, figures.valid_json) == (2, 0.5, 0.5)
     assert 0 < figures.bleu <= 100
-    perfect = generation_figures(["le chat est sur la table"], ["le chat est sur la table"])
+    sentence = ["le chat est sur la table"]
+    perfect = generation_figures(sentence, sentence, [True])
     assert [perfect.chrf, perfect.bleu] == pytest.approx([100, 100])
 
 
