@@ -57,7 +57,7 @@ class Release:
             command += ["--values", "-"]
         run = subprocess.run(
             command,
-            input=None if values is None else yaml.safe_dump(values),
+            input=None if values is None else json.dumps(values),
             capture_output=True,
             text=True,
             check=False,
