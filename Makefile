@@ -21,7 +21,7 @@ MODEL_FETCHED := $(MODEL)/config.json
 # The tests of OCI sources run a real registry: the one on the path, or else Debian's.
 REGISTRY := $(if $(shell command -v docker-registry),,.cache/registry/usr/bin/docker-registry)
 
-.PHONY: help setup run test lint typecheck bench test-timing simulate test-faults fuzz image-test cluster-test sbom lock clean
+.PHONY: help setup run test lint typecheck bench ops-test test-timing simulate test-faults fuzz image-test cluster-test sbom lock clean
 
 help: ## List the targets and variables
 	@grep -hE '^[a-z%-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -64,6 +64,10 @@ adapter-%: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Build a demo adapter (sentiment,
 	@echo "==> building the adapter $*; on two cores this takes half an hour"
 	@$(PY) deploy/local/recipes/$(subst -,_,$*)_data.py .cache/finetune/$*.jsonl
 	@$(PY) -m service.cli finetune deploy/local/recipes/$*.yaml
+
+ops-test: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Fire every alert and fill every panel under a real Prometheus
+	@echo "==> the service under Prometheus and Alertmanager, with faults; this takes minutes"
+	@$(PY) -m tests.ops
 
 test-timing: $(DEV_INSTALLED) ## Run the tests that a busy machine would fail
 	@echo "==> tests that need a quiet machine"

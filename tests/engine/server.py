@@ -59,14 +59,16 @@ def running_server(folder: Path, config: dict[str, Any]) -> Iterator[Server]:
 
 
 @contextmanager
-def started_server(folder: Path, config: dict[str, Any]) -> Iterator[Server]:
+def started_server(
+    folder: Path, config: dict[str, Any], module: str = "service.cli"
+) -> Iterator[Server]:
     """Start `llm-service serve` on free ports, wait until ready; nothing of it is left after."""
     port, ops = free_port(), free_port()
     config = config | {"http": {"port": port, "ops_port": ops}}
     config.setdefault("drain", {"lame_duck_s": 0})
     file, log = folder / "config.yaml", folder / "server.log"
     file.write_text(json.dumps(config))
-    command = [sys.executable, "-m", "service.cli", "serve", "--config", str(file)]
+    command = [sys.executable, "-m", module, "serve", "--config", str(file)]
     environment = {k: v for k, v in os.environ.items() if not k.startswith("LLM_SERVICE_")}
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, env=environment)

@@ -119,4 +119,4 @@ def test_a_scrape_in_openmetrics_holds_vllms_series_and_our_exemplars(
     text = httpx.get(f"{traced.ops}/metrics", headers=accept, timeout=10).text
     assert f'trace_id="{TRACE_ID}"' in text
     for series in ("vllm:num_requests_running", "vllm:kv_cache_usage_perc"):
-        assert series in text
+        assert f"\n{series}{{" in text

@@ -4,7 +4,8 @@ import sys
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
-from prometheus_client import CollectorRegistry, Metric
+import pytest
+from prometheus_client import CollectorRegistry, Gauge, Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
@@ -14,6 +15,7 @@ from service.telemetry.metrics import Metrics
 from tests.telemetry.contexts import ended_request
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
+PROMETHEUS = f"{OPENMETRICS};q=0.5,text/plain;version=0.0.4;q=0.3,*/*;q=0.2"
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
 
 
@@ -63,6 +65,13 @@ def test_without_a_trace_or_openmetrics_there_are_none() -> None:
     text, content_type = scraped(Traced(), "")
     assert content_type.startswith("text/plain")
     assert TRACE_ID not in text
+
+
+@pytest.mark.parametrize("accept", ["", PROMETHEUS, OPENMETRICS, "text/plain;version=1.0.0"])
+def test_the_engines_series_keep_their_names(accept: str) -> None:
+    registry = CollectorRegistry()
+    Gauge("vllm:kv_cache_usage_perc", "Of the engine.", ["engine"], registry=registry).labels("0")
+    assert b'vllm:kv_cache_usage_perc{engine="0"} 0.0' in expose(registry, accept)[0]
 
 
 def test_a_scrape_gives_way_to_other_threads() -> None:

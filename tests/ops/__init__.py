@@ -1,0 +1,1 @@
+"""The service under a real Prometheus and Alertmanager, with faults: `make ops-test`."""
