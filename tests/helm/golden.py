@@ -2,7 +2,8 @@
 
     python -m tests.helm.golden
 
-writes them anew. Scripts and dashboards stand there by their first line, rules by their groups.
+writes the files anew. Scripts and dashboards stand there by their first line, rules by their
+groups.
 """
 
 import subprocess

@@ -15,6 +15,7 @@ PACKAGES = (
     "golang-go dpkg-dev etcd-server golang-github-modern-go-reflect2-dev "
     "golang-github-json-iterator-go-dev"
 )
+_VERSION = "v1.20.2"
 _SUITE = "bookworm"
 _REPLACED = ("modern-go/reflect2", "json-iterator/go")
 _GOCODE = Path("/usr/share/gocode/src/github.com")
@@ -122,11 +123,13 @@ def _package(folder: Path) -> str | None:
 
 def _build(name: str, tree: Path, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    version = "-X k8s.io/component-base/version.gitVersion=v1.20.2"
-    version += " -X k8s.io/component-base/version.gitMajor=1"
-    version += " -X k8s.io/component-base/version.gitMinor=20"
+    # Debian's source does not say which version it is, and Helm asks the server.
+    places = ("client-go/pkg/version", "component-base/version")
+    versions = " ".join(
+        f"-X k8s.io/kubernetes/vendor/k8s.io/{place}.gitVersion={_VERSION}" for place in places
+    )
     partial = path.with_suffix(".partial")
-    _go(tree, ["build", "-ldflags", f"-s -w {version}", "-o", str(partial), f"./cmd/{name}"])
+    _go(tree, ["build", "-ldflags", f"-s -w {versions}", "-o", str(partial), f"./cmd/{name}"])
     partial.rename(path)
 
 

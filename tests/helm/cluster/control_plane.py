@@ -59,11 +59,12 @@ class ControlPlane:
         for manifest in objects:
             self.kubectl("apply", "--validate=false", "--filename", "-", given=json.dumps(manifest))
 
-    def run(self, name: str, command: list[str]) -> None:
-        """Run a program of the cluster until the block ends; its log lies in the folder."""
+    def run(self, name: str, command: list[str]) -> Callable[[], None]:
+        """Run a program until the block ends or what is returned is called; its log is kept."""
         log = self._stack.enter_context((self._folder / f"{name}.log").open("wb"))
         process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self._folder)
         self._stack.callback(_end, process)
+        return lambda: _end(process)
 
     def _start(self) -> None:
         etcd = f"http://127.0.0.1:{free_port()}"
@@ -207,6 +208,8 @@ def free_port() -> int:
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
+    if process.poll() is not None:
+        return
     process.terminate()
     try:
         process.wait(timeout=15)

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tests.container.base import base_image
@@ -16,6 +16,7 @@ from tests.helm.cluster.control_plane import ControlPlane, eventually
 NAME = "real-node"
 _PAUSE = "localhost/llm-service-pause:test"
 _NEEDED = ("containerd", "ctr", "runc", "podman", "buildah")
+_BRIDGE = "llmtest0"
 _CNI = Path("/usr/lib/cni")
 # A kubelet sets these for its node; here they are put back.
 _SYSCTLS = ("vm/overcommit_memory", "kernel/panic", "kernel/panic_on_oops")
@@ -35,25 +36,48 @@ def missing() -> list[str]:
 
 @contextmanager
 def real_node(plane: ControlPlane, folder: Path, image: str) -> Iterator[str]:
-    """A node that runs pods of an image from podman's storage; its name."""
-    sysctls = {name: Path("/proc/sys", name).read_text() for name in _SYSCTLS}
+    """A node that runs pods of an image from podman's storage; its name.
+
+    Whatever still runs on it is killed at the end, and what it mounted and set is undone.
+    """
     socket = folder / "containerd.sock"
-    try:
-        plane.run("containerd", ["containerd", "--config", str(_configure(folder, socket))])
+    with ExitStack() as stack:
+        stack.callback(_unmount, folder)
+        stack.callback(_delete_bridge)
+        for path in (Path("/proc/sys", name) for name in _SYSCTLS):
+            stack.callback(path.write_text, path.read_text())
+        stack.callback(plane.run("containerd", ["containerd", "-c", _configure(folder, socket)]))
         eventually("containerd answers", lambda: bool(_ctr(socket, "version")))
+        stack.callback(_kill_all, socket)
         _pause_image()
         for name in (_PAUSE, image):
             _import(name, socket)
-        plane.run("kubelet", _kubelet(plane, folder, socket))
+        stack.callback(plane.run("kubelet", _kubelet(plane, folder, socket)))
         eventually("the node is ready", lambda: _ready(plane))
         plane.kubectl("taint", "node", NAME, "node.kubernetes.io/not-ready-")
         yield NAME
-    finally:
-        for name, value in sysctls.items():
-            Path("/proc/sys", name).write_text(value)
 
 
-def _configure(folder: Path, socket: Path) -> Path:
+def _kill_all(socket: Path) -> None:
+    for task in _ctr(socket, "tasks", "list", "--quiet").split():
+        _ctr(socket, "tasks", "delete", "--force", task)
+    for container in _ctr(socket, "containers", "list", "--quiet").split():
+        _ctr(socket, "containers", "delete", container)
+
+
+def _unmount(folder: Path) -> None:
+    """The kubelet leaves what it mounted, the deepest of it last."""
+    lines = Path("/proc/mounts").read_text(encoding="utf-8").splitlines()
+    places = [line.split()[1] for line in lines]
+    for place in reversed([place for place in places if place.startswith(f"{folder}/")]):
+        subprocess.run(["umount", place], check=True)
+
+
+def _delete_bridge() -> None:
+    subprocess.run(["ip", "link", "delete", _BRIDGE], check=False, capture_output=True)
+
+
+def _configure(folder: Path, socket: Path) -> str:
     network = folder / "cni"
     network.mkdir()
     bridge = {
@@ -62,7 +86,7 @@ def _configure(folder: Path, socket: Path) -> Path:
         "plugins": [
             {
                 "type": "bridge",
-                "bridge": "llmtest0",
+                "bridge": _BRIDGE,
                 "isGateway": True,
                 "ipam": {
                     "type": "host-local",
@@ -85,13 +109,15 @@ state = "{folder / "containerd"}"
 address = "{socket}"
 [plugins."io.containerd.grpc.v1.cri"]
 sandbox_image = "{_PAUSE}"
+# Where root may not lower it, which a sandbox would.
+restrict_oom_score_adj = true
 [plugins."io.containerd.grpc.v1.cri".cni]
 bin_dir = "{_CNI}"
 conf_dir = "{network}"
 """,
         encoding="utf-8",
     )
-    return config
+    return str(config)
 
 
 def _kubelet(plane: ControlPlane, folder: Path, socket: Path) -> list[str]:

@@ -57,14 +57,15 @@ class Release:
             command += ["--values", "-"]
         run = subprocess.run(
             command,
-            input=None if values is None else yaml.safe_dump(values),
+            input=None if values is None else json.dumps(values),
             capture_output=True,
             text=True,
             check=False,
             env=environment(self._plane),
         )
         if run.returncode:
-            raise Refusal(run.stderr.strip())
+            said = [line for line in run.stderr.splitlines() if "symbolic link" not in line]
+            raise Refusal("\n".join(said).strip())
         return run.stdout
 
 
@@ -80,10 +81,9 @@ def previous_chart(folder: Path) -> Path:
         text = _git(root, "show", f"{commit}:helm/Chart.yaml")
         if yaml.safe_load(text)["version"] != current:
             # With deploy, which its links to rules and dashboards point into.
-            archive = tarfile.open(
-                fileobj=io.BytesIO(_git(root, "archive", commit, "helm", "deploy"))
-            )
-            archive.extractall(folder, filter="data")
+            packed = _git(root, "archive", commit, "helm", "deploy")
+            with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
+                archive.extractall(folder, filter="data")
             return folder / "helm"
     raise RuntimeError(f"the history holds no version of the chart but {current}")
 
