@@ -21,7 +21,7 @@ MODEL_FETCHED := $(MODEL)/config.json
 # The tests of OCI sources run a real registry: the one on the path, or else Debian's.
 REGISTRY := $(if $(shell command -v docker-registry),,.cache/registry/usr/bin/docker-registry)
 
-.PHONY: help setup run test lint typecheck bench ops-test test-timing simulate test-faults fuzz lock clean
+.PHONY: help setup run test lint typecheck bench ops-test test-timing simulate test-faults fuzz image-test cluster-test sbom lock clean
 
 help: ## List the targets and variables
 	@grep -hE '^[a-z%-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -54,7 +54,7 @@ typecheck: $(DEV_INSTALLED) ## Check types with mypy, strict
 
 bench: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Measure this service beside vLLM's own server
 	@echo "==> this service and vLLM's own server, in turns"
-	@$(PY) -m loadtests.parity
+	@$(PY) -m loadtests bench --scenario streams --out loadtests/out/bench
 
 load-%: $(DEV_INSTALLED) ## Run a load scenario (smoke, baseline, ...) against HOST, default 127.0.0.1:8000
 	@echo "==> load scenario $* against $(HOST)"
@@ -63,6 +63,11 @@ load-%: $(DEV_INSTALLED) ## Run a load scenario (smoke, baseline, ...) against H
 ops-test: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Fire every alert and fill every panel under a real Prometheus
 	@echo "==> the service under Prometheus and Alertmanager, with faults; this takes minutes"
 	@$(PY) -m tests.ops
+
+adapter-%: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Build a demo adapter (sentiment, intent, ...) from its recipe: data, training, figures
+	@echo "==> building the adapter $*; on two cores this takes half an hour"
+	@$(PY) deploy/local/recipes/$(subst -,_,$*)_data.py .cache/finetune/$*.jsonl
+	@$(PY) -m service.cli finetune deploy/local/recipes/$*.yaml
 
 test-timing: $(DEV_INSTALLED) ## Run the tests that a busy machine would fail
 	@echo "==> tests that need a quiet machine"
@@ -79,6 +84,18 @@ test-faults: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Kill the engine 50 times, stop
 fuzz: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Send 20,000 fuzzed classification requests to the one-layer model
 	@echo "==> fuzzing classification"
 	@$(PY) -m tests.engine.fuzz_classify
+
+image-test: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Build the CPU image and run it confined (root, buildah, podman)
+	@echo "==> building and running the CPU image; the first time takes minutes"
+	@$(PY) -m tests.container.image
+
+cluster-test: $(DEV_INSTALLED) ## Install, upgrade and roll back the chart on a real API server (root, Go, etcd)
+	@echo "==> the chart on a real API server; the first time builds one, which takes minutes"
+	@$(PY) -m tests.helm.cluster
+
+sbom: $(DEV_INSTALLED) ## Write the packages of the CPU image as SPDX into dist/ (after image-test)
+	@echo "==> listing the packages of the CPU image"
+	@$(PY) -m tests.container.sbom
 
 lock: ## Resolve pyproject.toml into requirements/*.txt (needs uv)
 	@echo "==> resolving pyproject.toml"
@@ -108,7 +125,8 @@ $(DEV_INSTALLED): requirements/dev.txt requirements/install.sh $(CPU_INSTALLED)
 .cache/registry/usr/bin/docker-registry:
 	@echo "==> fetching Debian's docker-registry for the tests of OCI sources"
 	@mkdir -p .cache/registry
-	@cd .cache/registry && apt-get -qq -o APT::Sandbox::User=root download docker-registry || \
+	@cd .cache/registry && fetch="apt-get -qq -o APT::Sandbox::User=root download docker-registry" && \
+		{ $$fetch 2>/dev/null || { apt-get -qq update && $$fetch; } } || \
 		{ echo "error: put a docker-registry (CNCF Distribution) on the PATH" >&2; exit 1; }
 	@cd .cache/registry && dpkg -x docker-registry_*.deb . && touch usr/bin/docker-registry
 

@@ -10,19 +10,20 @@ compared with the base's in that round, and the medians are printed as Markdown.
 import argparse
 import asyncio
 import json
-import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
 
-from loadtests.parity import ENGINE, MODEL, Server, free_port, running
+from loadtests.peers import MODEL, MODEL_FOLDER, Server, ours
+from loadtests.report.markdown import table
+from loadtests.turns import median, median_ratio, take_turns
 from service.adapters.base_model import read_base_model
 from service.adapters.pack import pack
 
@@ -82,23 +83,15 @@ def make_adapters(model: Path, folder: Path) -> list[Path]:
 @contextmanager
 def serving(model: Path, adapters: list[Path], *, grouped: bool = True) -> Iterator[Subject]:
     """This service, with adapters or without."""
-    port, ops = free_port(), free_port()
-    lora = {"max_loras": len(adapters), "max_lora_rank": RANK} if adapters else {}
-    config: dict[str, Any] = {
-        "model": {"name": MODEL, "path": str(model.resolve())},
-        "engine": ENGINE | lora,
-        "adapters": [{"source": str(folder)} for folder in adapters],
-        "adapter_cache": {"path": str(adapters[0].parent / "cache") if adapters else "unused"},
-        "cpu": {"grouped_adapters": grouped},
-        "http": {"port": port, "ops_port": ops},
-    }
-    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
-        json.dump(config, file)
-        file.flush()
-        command = [sys.executable, "-m", "service.cli", "serve", "--config", file.name]
-        ready = f"http://127.0.0.1:{ops}/readyz"
-        with running(command, f"http://127.0.0.1:{port}", ready) as server:
-            yield Subject(server, tuple(folder.name for folder in adapters) or (MODEL,))
+    sections: dict[str, Any] = {"cpu": {"grouped_adapters": grouped}}
+    if adapters:
+        sections |= {
+            "engine": {"max_loras": len(adapters), "max_lora_rank": RANK},
+            "adapters": [{"source": str(folder)} for folder in adapters],
+            "adapter_cache": {"path": str(adapters[0].parent / "cache")},
+        }
+    with ours(model, **sections) as server:
+        yield Subject(server, tuple(folder.name for folder in adapters) or (MODEL,))
 
 
 async def run_round(subject: Subject, streams: int, tokens: int, reads: int, serial: int) -> Round:
@@ -151,41 +144,35 @@ async def compare(model: Path, streams: int, tokens: int, reads: int, rounds: in
         }
         for subject in subjects.values():
             await run_round(subject, streams, 8, streams, serial=-1)
-        results: list[dict[str, Round]] = []
-        for serial in range(rounds):
-            turns = list(subjects) if serial % 2 == 0 else list(reversed(subjects))
-            results.append(
-                {
-                    name: await run_round(subjects[name], streams, tokens, reads, serial)
-                    for name in turns
-                }
-            )
-            print(f"round {serial + 1}/{rounds}: {results[-1]}", file=sys.stderr, flush=True)
+
+        async def one(subject: Subject, serial: int) -> Round:
+            return await run_round(subject, streams, tokens, reads, serial)
+
+        ways = {name: partial(one, subject) for name, subject in subjects.items()}
+        results = await take_turns(ways, rounds)
     _report(results, streams, tokens)
 
 
-def _report(results: list[dict[str, Round]], streams: int, tokens: int) -> None:
-    def median(name: str, figure: str) -> float:
-        return float(statistics.median(getattr(result[name], figure) for result in results))
-
-    def ratio(name: str, figure: str) -> float:
-        ratios = [
-            getattr(result[name], figure) / getattr(result["base"], figure) for result in results
-        ]
-        return float(statistics.median(ratios))
-
-    lines = [
-        f"{streams} at a time, {tokens} tokens each, {len(results)} rounds in turn, medians",
-        "",
-        "| | base alone | 4 adapters, grouped | ratio | 4 adapters, vLLM's operators | ratio |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
-    for label, figure in (("generation, tokens/s", "tokens"), ("one-token reads/s", "reads")):
-        cells = [f"{median('base', figure):.3g}"]
+def _report(results: dict[str, list[Round]], streams: int, tokens: int) -> None:
+    base = results["base"]
+    rows = []
+    for label, figure in (("generation, tokens/s", _tokens), ("one-token reads/s", _reads)):
+        cells = [f"{median(base, figure):.3g}"]
         for name in ("grouped", "vLLM's"):
-            cells += [f"{median(name, figure):.3g}", f"{ratio(name, figure):.2f}"]
-        lines.append(f"| {label} | " + " | ".join(cells) + " |")
-    print("\n".join(lines))
+            ratio = median_ratio(results[name], base, figure)
+            cells += [f"{median(results[name], figure):.3g}", f"{ratio:.2f}"]
+        rows.append((label, *cells))
+    print(f"{streams} at a time, {tokens} tokens each, {len(base)} rounds in turn, medians\n")
+    others = ("4 adapters, grouped", "ratio", "4 adapters, vLLM's operators", "ratio")
+    print(table(("", "base alone", *others), rows))
+
+
+def _tokens(found: Round) -> float:
+    return found.tokens
+
+
+def _reads(found: Round) -> float:
+    return found.reads
 
 
 def main() -> None:
@@ -193,9 +180,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "--model", type=Path, default=Path(".cache/models/smollm2-135m-instruct"), help="folder"
-    )
+    parser.add_argument("--model", type=Path, default=MODEL_FOLDER, help="folder")
     parser.add_argument("--streams", type=int, default=32, help="requests at once")
     parser.add_argument("--tokens", type=int, default=64, help="tokens per generation")
     parser.add_argument("--reads", type=int, default=128, help="one-token reads per round")

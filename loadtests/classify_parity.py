@@ -11,11 +11,10 @@ model.
 
 import argparse
 import asyncio
-import statistics
-import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,9 @@ import httpx
 import psutil
 from transformers import AutoTokenizer
 
-from loadtests.parity import MODEL, Server, ours, theirs
+from loadtests.peers import MODEL, MODEL_FOLDER, Server, ours, theirs
+from loadtests.report.markdown import table
+from loadtests.turns import median, median_ratio, take_turns
 
 LABELS = ["positive", "negative"]
 INSTRUCTION = "Classify the sentiment."
@@ -231,17 +232,16 @@ async def compare(model: Path, inputs: int, at_once: int, rounds: int) -> None:
             Way("chat, 300-token instruction, shared", mine, classify(**LONG_FIELDS), share=0.25),
             Way("chat, 300-token instruction, each its own", mine, unshared, share=0.25),
         ]
-        results: dict[str, list[Round]] = {way.name: [] for way in ways}
         for way in ways:
             await measure(way, [TEXT.format(f"w{n}") for n in range(8)], at_once)
-        for serial in range(rounds):
+
+        async def one(way: Way, serial: int) -> Round:
             texts = [TEXT.format(f"{serial}-{n}") for n in range(inputs)]
-            for way in ways if serial % 2 == 0 else reversed(ways):
-                result = await measure(way, texts[: int(inputs * way.share)], at_once)
-                results[way.name].append(result)
-                print(f"{serial + 1}/{rounds} {way.name}: {result}", file=sys.stderr, flush=True)
+            return await measure(way, texts[: int(inputs * way.share)], at_once)
+
+        results = await take_turns({way.name: partial(one, way) for way in ways}, rounds)
         facts = await _facts(prompts, mine)
-    _report(results, [way.name for way in ways], facts)
+    _report(results, facts)
 
 
 async def _facts(prompts: Prompts, mine: Server) -> list[str]:
@@ -264,21 +264,29 @@ async def _facts(prompts: Prompts, mine: Server) -> list[str]:
     ]
 
 
-def _report(results: dict[str, list[Round]], order: list[str], facts: list[str]) -> None:
+def _report(results: dict[str, list[Round]], facts: list[str]) -> None:
     print("\n".join(f"- {fact}" for fact in facts) + "\n")
-    print(
-        "| way | inputs/s | first row's beside it | API CPU, us per input | first row's beside it |"
-    )
-    print("| --- | --- | --- | --- | --- |")
-    first = results[order[0]]
-    for name in order:
-        rounds = results[name]
-        speed = statistics.median(r.inputs_per_second for r in rounds)
-        cpu = statistics.median(r.api_cpu_us for r in rounds)
-        pairs = list(zip(first, rounds, strict=True))
-        gain = statistics.median(a.inputs_per_second / b.inputs_per_second for a, b in pairs)
-        cost = statistics.median(a.api_cpu_us / b.api_cpu_us for a, b in pairs)
-        print(f"| {name} | {speed:.1f} | {gain:.2f} | {cpu:.0f} | {cost:.2f} |")
+    first = next(iter(results.values()))
+    rows = [
+        (
+            name,
+            f"{median(rounds, _speed):.1f}",
+            f"{median_ratio(first, rounds, _speed):.2f}",
+            f"{median(rounds, _cpu):.0f}",
+            f"{median_ratio(first, rounds, _cpu):.2f}",
+        )
+        for name, rounds in results.items()
+    ]
+    beside = "first row's beside it"
+    print(table(("way", "inputs/s", beside, "API CPU, us per input", beside), rows))
+
+
+def _speed(found: Round) -> float:
+    return found.inputs_per_second
+
+
+def _cpu(found: Round) -> float:
+    return found.api_cpu_us
 
 
 def main() -> None:
@@ -286,9 +294,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "--model", type=Path, default=Path(".cache/models/smollm2-135m-instruct"), help="folder"
-    )
+    parser.add_argument("--model", type=Path, default=MODEL_FOLDER, help="folder")
     parser.add_argument("--inputs", type=int, default=128, help="inputs per round")
     parser.add_argument("--at-once", type=int, default=32, help="inputs at a time")
     parser.add_argument("--rounds", type=int, default=3, help="rounds per way")

@@ -1,4 +1,4 @@
-"""Load tests of LLM services: run, search, compare, report.
+"""Load tests of LLM services: run, search, compare, bench, report.
 
 Exit codes: 0 ok, 1 requests failed, 2 usage, 3 SLO missed (or a regression), 4 the run is invalid.
 """
@@ -6,7 +6,7 @@ Exit codes: 0 ok, 1 requests failed, 2 usage, 3 SLO missed (or a regression), 4 
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal, NoReturn
+from typing import Annotated
 
 import typer
 
@@ -14,10 +14,13 @@ from loadtests.analysis.duel import Round, judge
 from loadtests.analysis.objectives import Objectives, load_objectives
 from loadtests.analysis.result import Exit, Result
 from loadtests.launch import Launch, said
-from loadtests.load.scenario import Scenario, ScenarioError, load_scenario, scenario_names
+from loadtests.launch_options import USAGE, ApiOption, fail, takes_launch
+from loadtests.load.scenario import ScenarioError, load_scenario, scenario_names
 from loadtests.outputs import write_duel, write_reports, write_search
+from loadtests.peers import MODEL, MODEL_FOLDER, ours, theirs
 from loadtests.report.console import show_duel
-from loadtests.rounds import RunFailed, fight, probe_rates, read_round
+from loadtests.rounds import fight, probe_rates, read_round
+from loadtests.search import RunFailed
 
 app = typer.Typer(
     help=__doc__,
@@ -26,42 +29,20 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-_USAGE = 2
-
-ApiOption = Literal["native", "openai-chat", "openai-completions"]
-
-ScenarioArg = Annotated[
-    str, typer.Option("--scenario", "-s", help="A shipped scenario's name, or a YAML file.")
-]
-HostArg = Annotated[str, typer.Option(help="URL of the server, as http://127.0.0.1:8000.")]
-OutArg = Annotated[Path, typer.Option(help="Folder for the results.")]
-SloArg = Annotated[
-    str, typer.Option(help="An SLO profile's name, or a YAML file; else the scenario's own.")
-]
-ApiArg = Annotated[ApiOption, typer.Option(help="What the server speaks.")]
-ModelArg = Annotated[str, typer.Option(help="The base model; by default the server's first.")]
-MetricsArg = Annotated[
-    str, typer.Option(help="The server's Prometheus page, to reconcile the counts.")
-]
-SetArg = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="Override a field, as load.arrivals.rate=4. May be repeated."),
-]
 NameArg = Annotated[str, typer.Option(help="What to call it in the comparison.")]
-WorkersArg = Annotated[int, typer.Option(min=1, help="Processes that send; 8,000 events/s each.")]
+ApiArg = Annotated[ApiOption, typer.Option(help="What this one speaks.")]
+ModelArg = Annotated[str, typer.Option(help="Its base model; by default its first.")]
+MetricsArg = Annotated[str, typer.Option(help="Its Prometheus page.")]
+RoundsArg = Annotated[int, typer.Option(min=1, help="Runs of each server.")]
+RegressArg = Annotated[
+    float | None, typer.Option(help="Exit 3 if the second is worse by more; 0.05 is 5%.")
+]
 
 
 @app.command()
+@takes_launch(server=True)
 def run(
-    scenario: ScenarioArg,
-    host: HostArg,
-    out: OutArg,
-    slo: SloArg = "",
-    api: ApiArg = "native",
-    model: ModelArg = "",
-    metrics_url: MetricsArg = "",
-    overrides: SetArg = None,
-    workers: WorkersArg = 1,
+    launch: Launch,
     disturb: Annotated[
         str, typer.Option(help="Command run at the scenario's disturb_at_s, as a SIGTERM.")
     ] = "",
@@ -70,76 +51,44 @@ def run(
     ] = False,
 ) -> None:
     """Run a scenario, judge it, and write result.json, requests, JUnit and the report."""
-    _check(scenario, overrides)
-    launch = Launch(
-        scenario=scenario,
-        host=host,
-        out=out,
-        slo=slo,
-        api=api,
-        model=model,
-        metrics_url=metrics_url,
-        overrides=tuple(overrides or ()),
-        workers=workers,
-        disturb=disturb,
-        stop_when_doomed=stop_when_doomed,
-    )
-    code = launch.run()
-    if code != _USAGE and (out / "report.html").is_file():
-        typer.echo(f"report: {out / 'report.html'}", err=True)
+    code = replace(launch, disturb=disturb, stop_when_doomed=stop_when_doomed).run()
+    if code != USAGE and (launch.out / "report.html").is_file():
+        typer.echo(f"report: {launch.out / 'report.html'}", err=True)
     raise typer.Exit(code)
 
 
 @app.command()
+@takes_launch(server=True)
 def search(
-    scenario: ScenarioArg,
-    host: HostArg,
-    out: OutArg,
+    launch: Launch,
     start: Annotated[float, typer.Option(min=0.001, help="First rate, requests/s.")] = 1.0,
     precision: Annotated[float, typer.Option(min=0.001, help="Wanted ratio, 0.05 is 5%.")] = 0.05,
-    slo: SloArg = "",
-    api: ApiArg = "native",
-    model: ModelArg = "",
-    metrics_url: MetricsArg = "",
-    overrides: SetArg = None,
-    workers: WorkersArg = 1,
 ) -> None:
-    """Find the highest rate within the SLO: double until it fails, then bisect."""
-    checked = _check(scenario, overrides)
-    if not (slo or checked.slo) or checked.load.kind != "open":
-        _fail("a search needs a scenario with open load and an SLO (--slo)")
-    launch = Launch(
-        scenario=scenario,
-        host=host,
-        out=out,
-        slo=slo,
-        api=api,
-        model=model,
-        metrics_url=metrics_url,
-        overrides=tuple(overrides or ()),
-        workers=workers,
-    )
-    try:
-        knee, results = probe_rates(launch, start, precision, _tell)
-    except RunFailed as error:
-        _fail(str(error), Exit.INVALID)
-    write_search(out, knee, results)
+    """Find the highest rate within the SLO: double until it fails, then bisect.
+
+    A probe that is invalid ends it with exit code 4; search.json holds what was found until then.
+    """
+    scenario = load_scenario(launch.scenario, launch.overrides)
+    if not (launch.slo or scenario.slo) or scenario.load.kind != "open":
+        fail("a search needs a scenario with open load and an SLO (--slo)")
+    knee, results = probe_rates(launch, start, precision, _tell)
+    write_search(launch.out, knee, results)
     found = "none" if knee.passed is None else f"{knee.passed:.3g} requests/s"
     failed = "no rate failed" if knee.failed is None else f"failed at {knee.failed:.3g}"
     typer.echo(f"highest rate within the SLO: {found} ({failed})")
+    if knee.stopped is not None:
+        fail(knee.stopped, Exit.INVALID)
     raise typer.Exit(Exit.OK if knee.passed is not None else Exit.SLO_MISSED)
 
 
 @app.command()
+@takes_launch(server=False, scenario="baseline")
 def compare(
+    launch: Launch,
     first: Annotated[str, typer.Argument(help="URL of a server, or the folder of a result.")],
     second: Annotated[str, typer.Argument(help="URL or folder to compare with the first.")],
-    out: OutArg,
-    scenario: ScenarioArg = "baseline",
-    rounds: Annotated[int, typer.Option(min=1, help="Runs of each server.")] = 3,
-    max_regress: Annotated[
-        float | None, typer.Option(help="Exit 3 if the second is worse by more; 0.05 is 5%.")
-    ] = None,
+    rounds: RoundsArg = 3,
+    max_regress: RegressArg = None,
     first_name: NameArg = "A",
     second_name: NameArg = "B",
     first_api: ApiArg = "native",
@@ -148,50 +97,56 @@ def compare(
     second_model: ModelArg = "",
     first_metrics_url: MetricsArg = "",
     second_metrics_url: MetricsArg = "",
-    slo: SloArg = "",
-    overrides: SetArg = None,
-    workers: WorkersArg = 1,
 ) -> None:
     """Compare two servers on the same requests in random order, or two results offline."""
-    _check(scenario, overrides)
-    objectives = _objectives(slo)
     offline = Path(first).is_dir()
     if offline != Path(second).is_dir():
-        _fail("compare two servers or two folders, not one of each")
-    one = Launch(
-        scenario=scenario,
-        host=first,
-        out=out,
-        slo=slo,
-        api=first_api,
-        model=first_model,
-        metrics_url=first_metrics_url,
-        overrides=tuple(overrides or ()),
-        workers=workers,
+        fail("compare two servers or two folders, not one of each")
+    one = replace(
+        launch, host=first, api=first_api, model=first_model, metrics_url=first_metrics_url
     )
     other = replace(
-        one, host=second, api=second_api, model=second_model, metrics_url=second_metrics_url
+        launch, host=second, api=second_api, model=second_model, metrics_url=second_metrics_url
     )
-    ones, others = _both(one, other, 0 if offline else rounds)
     names = (first_name, second_name)
-    duel = judge(ones, others, objectives or ones[0][0].objectives, names, said())
-    write_duel(out, duel)
-    show_duel(duel)
-    raise typer.Exit(duel.exit_code(max_regress))
+    raise typer.Exit(_judge(one, other, names, 0 if offline else rounds, max_regress))
+
+
+@app.command()
+@takes_launch(server=False, scenario="baseline")
+def bench(
+    launch: Launch,
+    rounds: RoundsArg = 3,
+    max_regress: RegressArg = None,
+    folder: Annotated[Path, typer.Option(help="Folder of the model both serve.")] = MODEL_FOLDER,
+) -> None:
+    """Start this service and vLLM's own server with the same model and arguments; compare them."""
+    with ours(folder) as mine, theirs(folder) as peer:
+        one = replace(launch, host=mine.url, model=MODEL, metrics_url=mine.metrics_url)
+        other = replace(
+            launch, host=peer.url, api="openai-chat", model=MODEL, metrics_url=peer.metrics_url
+        )
+        code = _judge(one, other, ("this service", "vllm serve"), rounds, max_regress)
+        memory = mine.api_process_mb(), peer.api_process_mb()
+    typer.echo(f"API process: {memory[0]:.0f} MB, vllm serve {memory[1]:.0f} MB", err=True)
+    raise typer.Exit(code)
 
 
 @app.command()
 def report(
-    folders: Annotated[list[Path], typer.Argument(help="Folders of runs or comparisons.")],
+    folders: Annotated[
+        list[Path], typer.Argument(help="Folders of runs, searches or comparisons.")
+    ],
     markdown: Annotated[
-        Path | None, typer.Option(help="Write one Markdown document of all of them.")
+        Path | None,
+        typer.Option(help="Write their figures between the markers of a Markdown document."),
     ] = None,
 ) -> None:
     """Write the pages of results anew, and one document of all of them."""
     try:
         write_reports(folders, markdown)
     except (OSError, ValueError) as error:
-        _fail(f"no result can be read: {error}")
+        fail(f"no result can be read: {error}")
 
 
 @app.command()
@@ -207,12 +162,20 @@ def scenarios() -> None:
         typer.echo(f"{name:12} {load_scenario(name).description}")
 
 
-def _check(scenario: str, overrides: list[str] | None) -> Scenario:
-    """Refuse a mistaken scenario at once, without starting Locust."""
-    try:
-        return load_scenario(scenario, tuple(overrides or ()))
-    except ScenarioError as error:
-        _fail(str(error))
+def _judge(
+    one: Launch,
+    other: Launch,
+    names: tuple[str, str],
+    rounds: int,
+    max_regress: float | None,
+) -> Exit:
+    """Compare, write and show; without rounds the results in two folders."""
+    objectives = _objectives(one.slo)
+    ones, others = _both(one, other, rounds)
+    duel = judge(ones, others, objectives or ones[0][0].objectives, names, said())
+    write_duel(one.out, duel)
+    show_duel(duel)
+    return duel.exit_code(max_regress)
 
 
 def _both(one: Launch, other: Launch, rounds: int) -> tuple[list[Round], list[Round]]:
@@ -222,19 +185,14 @@ def _both(one: Launch, other: Launch, rounds: int) -> tuple[list[Round], list[Ro
             return fight(one, other, rounds, seed=0, tell=_tell)
         return [read_round(Path(one.host))], [read_round(Path(other.host))]
     except RunFailed as error:
-        _fail(str(error), Exit.INVALID)
+        fail(str(error), Exit.INVALID)
 
 
 def _objectives(slo: str) -> Objectives | None:
     try:
         return load_objectives(slo) if slo else None
     except ScenarioError as error:
-        _fail(str(error))
-
-
-def _fail(message: str, code: int = _USAGE) -> NoReturn:
-    typer.echo(f"Error: {message}", err=True)
-    raise typer.Exit(code)
+        fail(str(error))
 
 
 def _tell(line: str) -> None:

@@ -10,23 +10,23 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from pydantic_core import to_json
-
 from loadtests.analysis.duel import Duel
 from loadtests.analysis.objectives import Objectives
 from loadtests.analysis.result import Result, conclude
 from loadtests.analysis.run import Run
+from loadtests.analysis.searched import Searched, searched
 from loadtests.protocol.record import Record
 from loadtests.report.console import show
 from loadtests.report.duel_page import duel_page
 from loadtests.report.junit import junit
-from loadtests.report.markdown import markdown
+from loadtests.report.markdown import merged, sections
 from loadtests.report.page import page
 from loadtests.search import Knee
 
 RESULT = "result.json"
 REQUESTS = "requests.jsonl.gz"
 COMPARISON = "comparison.json"
+SEARCH = "search.json"
 PAGE = "report.html"
 
 
@@ -47,22 +47,17 @@ def write_outputs(run: Run, objectives: Objectives | None, out: Path | None) -> 
 
 def write_search(out: Path, knee: Knee, results: list[Result]) -> None:
     """The probes' rates and verdicts, and a page with every probe as a stage."""
-    probes = [
-        {"rate": rate, "passed": good, "goodput": result.overall.goodput}
-        for (rate, good), result in zip(knee.probes, results, strict=True)
-    ]
-    tree = {"passed": knee.passed, "failed": knee.failed, "probes": probes}
-    (out / "search.json").write_text(to_json(tree, indent=1).decode() + "\n", encoding="utf-8")
-    best = max(
-        (pair for pair in zip(knee.probes, results, strict=True)),
-        key=lambda pair: (pair[0][1], pair[0][0]),
-    )[1]
+    out.mkdir(parents=True, exist_ok=True)
+    found = searched(knee, results)
+    (out / SEARCH).write_text(found.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    if not results:
+        return
+    probed = sorted(zip(knee.probes, results, strict=True), key=lambda pair: pair[0])
+    best = max(probed, key=lambda pair: (pair[0][1], pair[0][0]))[1]
     stages = [
-        result.overall.model_copy(update={"name": f"{rate:.3g}/s"})
-        for (rate, _), result in sorted(zip(knee.probes, results, strict=True), key=lambda p: p[0])
+        result.overall.model_copy(update={"name": f"{rate:.3g}/s"}) for (rate, _), result in probed
     ]
-    whole = best.model_copy(update={"stages": stages})
-    (out / PAGE).write_text(page(whole), encoding="utf-8")
+    (out / PAGE).write_text(page(best.model_copy(update={"stages": stages})), encoding="utf-8")
 
 
 def write_duel(out: Path, duel: Duel) -> None:
@@ -75,20 +70,33 @@ def write_duel(out: Path, duel: Duel) -> None:
 def write_reports(folders: Sequence[Path], document: Path | None) -> None:
     """The pages of finished results anew, and one Markdown document of all of them.
 
-    Raises OSError for a folder without a result, pydantic's ValidationError for another's.
+    A document that is there keeps what stands outside its markers. Raises OSError for a folder
+    without a result, ValueError for another's and for a document with broken markers.
     """
-    results: list[Result] = []
-    duels: list[Duel] = []
+    found: list[Result | Duel | Searched] = []
     for folder in folders:
-        if (folder / COMPARISON).is_file():
-            text = (folder / COMPARISON).read_text(encoding="utf-8")
-            duels.append(Duel.model_validate_json(text))
-            (folder / PAGE).write_text(duel_page(duels[-1]), encoding="utf-8")
-        else:
-            results.append(read_result(folder))
-            (folder / PAGE).write_text(page(results[-1]), encoding="utf-8")
+        found.append(_read(folder))
+        match found[-1]:
+            case Result() as result:
+                (folder / PAGE).write_text(page(result), encoding="utf-8")
+            case Duel() as duel:
+                (folder / PAGE).write_text(duel_page(duel), encoding="utf-8")
     if document is not None:
-        document.write_text(markdown(results, duels), encoding="utf-8")
+        before = document.read_text(encoding="utf-8") if document.exists() else None
+        document.write_text(merged(before, sections(found)), encoding="utf-8")
+
+
+def read_search(folder: Path) -> Searched:
+    """The search in a folder; raises OSError or pydantic's ValidationError."""
+    return Searched.model_validate_json((folder / SEARCH).read_text(encoding="utf-8"))
+
+
+def _read(folder: Path) -> Result | Duel | Searched:
+    if (folder / COMPARISON).is_file():
+        return Duel.model_validate_json((folder / COMPARISON).read_text(encoding="utf-8"))
+    if (folder / SEARCH).is_file():
+        return read_search(folder)
+    return read_result(folder)
 
 
 def read_result(folder: Path) -> Result:

@@ -9,19 +9,16 @@ from loadtests.analysis.duel import Round
 from loadtests.analysis.result import Exit, Result
 from loadtests.launch import Launch
 from loadtests.outputs import RESULT, read_records, read_result
-from loadtests.search import Knee, find_knee
-
-
-class RunFailed(Exception):
-    """A run left no result, or one that cannot be used; the message says which."""
+from loadtests.search import Knee, RunFailed, find_knee
 
 
 def probe_rates(
     launch: Launch, start: float, precision: float, tell: Callable[[str], None]
 ) -> tuple[Knee, list[Result]]:
-    """Search the knee with a run for each rate; raises RunFailed for a run that is invalid.
+    """Search the knee with a run for each rate; also the results of the probes that count.
 
-    A rate passes when the objectives were met and nothing failed. Doomed probes end early.
+    A rate passes when the objectives were met and nothing failed. Doomed probes end early. A run
+    that is invalid, or leaves no result, ends the search: `Knee.stopped` says which.
     """
     results: list[Result] = []
 
@@ -34,11 +31,11 @@ def probe_rates(
             stop_when_doomed=True,
         )
         result = _run(probe)
-        results.append(result)
         verdict = result.verdict
         tell(f"{rate:.3g} requests/s: {verdict.status} {'; '.join(verdict.reasons)}")
         if verdict.exit_code == Exit.INVALID:
             raise RunFailed(f"at {rate:.3g} requests/s: {'; '.join(verdict.reasons)}")
+        results.append(result)
         return verdict.exit_code == Exit.OK
 
     return find_knee(passes, start, precision), results

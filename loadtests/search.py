@@ -8,13 +8,21 @@ _HALVINGS = 8
 _DOUBLINGS = 16
 
 
+class RunFailed(Exception):
+    """A run left no result, or one that cannot be used; the message says which."""
+
+
 @dataclass(slots=True)
 class Knee:
-    """The highest rate that passed and the lowest that failed; None for one that was not found."""
+    """The highest rate that passed and the lowest that failed; None for one that was not found.
+
+    `stopped` says why the search ended before it had them.
+    """
 
     passed: float | None = None
     failed: float | None = None
     probes: list[tuple[float, bool]] = field(default_factory=list)
+    stopped: str | None = None
 
     def note(self, rate: float, good: bool) -> bool:
         """Take a probe's answer and return it."""
@@ -36,10 +44,18 @@ def find_knee(passes: Callable[[float], bool], start: float, precision: float = 
     """Double (or halve) from `start` until the knee is bracketed, then bisect by ratio.
 
     `passes` is asked for ever closer rates until the highest that passed and the lowest that
-    failed differ by at most `precision`; the knee lies between them.
+    failed differ by at most `precision`; the knee lies between them. A RunFailed that it raises
+    ends the search with what was found so far.
     """
     knee = Knee()
-    rate = start
+    try:
+        _narrow(knee, passes, start, precision)
+    except RunFailed as error:
+        knee.stopped = str(error)
+    return knee
+
+
+def _narrow(knee: Knee, passes: Callable[[float], bool], rate: float, precision: float) -> None:
     if knee.note(rate, passes(rate)):
         for _ in range(_DOUBLINGS):
             rate *= 2
@@ -53,4 +69,3 @@ def find_knee(passes: Callable[[float], bool], start: float, precision: float = 
     while knee.passed is not None and knee.failed is not None and not knee.bracketed(precision):
         rate = (knee.passed * knee.failed) ** 0.5
         knee.note(rate, passes(rate))
-    return knee

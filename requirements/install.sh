@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Install a pinned list of this folder for the CPU: install.sh PYTHON LIST
+# Install a pinned list of this folder for the CPU: install.sh PYTHON LIST [HASHED]
+# HASHED is the same list with hashes and without torch; images install from it.
 # TORCH_INDEX, where set, is the one index that torch and torchvision are taken from.
 set -euo pipefail
-python=$1 list=$2
+python=$1 list=$2 rest=${3:-$2}
 install() {
     "$python" -m pip --quiet --disable-pip-version-check --no-input install --no-deps "$@"
 }
@@ -26,4 +27,4 @@ if build["cuda"] is not None:
         "TORCH_INDEX=<address of PyTorch's CPU wheel index>"
     )
 PYTHON
-install -r "$list"
+install -r "$rest"

@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry
 
 from service.api.entrance import Entrance
 from service.api.errors import ERROR_RESPONSES, register_error_handlers
+from service.api.key_scheme import declare_keys
 from service.api.middleware import RequestScope
 from service.api.routes import adapters, classify, generate, health, tokenize
 from service.lifecycle import EngineStart, Lifecycle
@@ -63,6 +64,8 @@ def create_app(
     register_error_handlers(app)
     for module in (generate, classify, tokenize, adapters, health):
         app.include_router(module.router, responses=ERROR_RESPONSES)
+    if tenancy.keyring is not None:
+        declare_keys(app)
     if start_engine is None:
         from service.api.routes import openai as openai_routes
 

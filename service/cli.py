@@ -1,4 +1,4 @@
-"""The command line: `llm-service serve`, `model fetch`, `adapters` and `keys`."""
+"""The command line: `llm-service serve`, `model`, `adapters`, `keys`, `finetune`, `evaluate`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,6 +8,7 @@ import yaml
 
 from service.adapter_commands import app as adapters_app
 from service.command_errors import one_message
+from service.finetune_commands import evaluate, finetune
 from service.key_commands import app as keys_app
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
@@ -15,6 +16,8 @@ model_app = typer.Typer(no_args_is_help=True, help="Base models on disk.")
 app.add_typer(model_app, name="model")
 app.add_typer(adapters_app, name="adapters")
 app.add_typer(keys_app, name="keys")
+app.command()(finetune)
+app.command()(evaluate)
 
 _DEFAULT_CONFIG = Path("deploy/local/config.yaml")
 

@@ -17,6 +17,7 @@ from filelock import FileLock
 from rich.console import Console
 from rich.table import Table
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 from service.adapters.atomic_write import write_atomically
@@ -141,8 +142,13 @@ def _rows(record: TenantRecord, now: float) -> Iterator[dict[str, Any]]:
 @contextmanager
 def _locked(keys: Path) -> Iterator[None]:
     """One command at a time: two that read the same file would lose a key."""
-    with FileLock(keys.parent / f".{keys.name}.lock"):
-        yield
+    if not keys.parent.is_dir():
+        raise ConfigurationError(f"{keys}: cannot be written: {keys.parent} is not a folder")
+    try:
+        with FileLock(keys.parent / f".{keys.name}.lock"):
+            yield
+    except OSError as error:
+        raise ConfigurationError(f"{keys}: cannot be written: {error.strerror}") from error
 
 
 def _ring(keys: Path) -> Keyring:
@@ -171,7 +177,11 @@ def _yaml() -> YAML:
 def _load(file: Path) -> Any:
     if not file.exists():
         return {"tenants": []}
-    return _yaml().load(file.read_text(encoding="utf-8"))
+    try:
+        return _yaml().load(file.read_text(encoding="utf-8"))
+    except YAMLError as error:
+        # Its message may quote the file.
+        raise ConfigurationError(f"{file}: cannot be edited: {type(error).__name__}") from None
 
 
 def _entry(document: Any, tenant: str) -> Any:

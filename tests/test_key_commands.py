@@ -152,6 +152,13 @@ def test_a_new_file_is_private_and_an_old_one_keeps_its_mode(tmp_path: Path) -> 
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
 
 
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    result = keys_command(tmp_path / "none" / "keys.yaml", "create", "acme")
+    assert result.exit_code == 2
+    assert "keys.yaml: cannot be written: " in result.stderr
+    assert not (tmp_path / "none").exists()
+
+
 def test_commands_at_the_same_time_lose_no_key(tmp_path: Path) -> None:
     path = tmp_path / "keys.yaml"
     threads = [

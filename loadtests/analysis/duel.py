@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 from pydantic import BaseModel, ConfigDict
 
+from loadtests.analysis.breakdown import Breakdown, break_down
 from loadtests.analysis.comparison import DRAWS, Delta, compare, regressions, side
 from loadtests.analysis.objectives import Objectives
 from loadtests.analysis.result import Exit, Result
-from loadtests.analysis.series import curves
-from loadtests.analysis.summary import Summary, summarize
+from loadtests.load.choice import Tenant
 from loadtests.load.plan import WARMUP
 from loadtests.protocol.record import Record
 
@@ -16,16 +16,11 @@ from loadtests.protocol.record import Record
 Round = tuple[Result, list[Record]]
 
 
-class Contender(BaseModel):
+class Contender(Breakdown):
     """One side's numbers over all rounds."""
-
-    model_config = ConfigDict(extra="forbid")
 
     name: str
     target: dict[str, str]
-    overall: Summary
-    stages: list[Summary]
-    curves: dict[str, list[float]]
 
 
 class Duel(BaseModel):
@@ -107,15 +102,8 @@ def _reasons(results: Sequence[tuple[str, Result]], code: Exit) -> list[str]:
 def _contender(name: str, rounds: Sequence[Round], objectives: Objectives | None) -> Contender:
     records = [r for _, rows in rounds for r in rows if r.stage != WARMUP]
     seconds = sum(result.overall.seconds for result, _ in rounds)
-    stages = []
-    for stage in rounds[0][0].stages:
-        rows = [record for record in records if record.stage == stage.name]
-        length = stage.seconds * len(rounds)
-        stages.append(summarize(stage.name, rows, length, objectives))
-    return Contender(
-        name=name,
-        target=rounds[0][0].target,
-        overall=summarize(name, records, seconds, objectives),
-        stages=stages,
-        curves=curves(records),
-    )
+    first = rounds[0][0]
+    stages = {stage.name: stage.seconds * len(rounds) for stage in first.stages}
+    tenants = [Tenant.model_validate(tenant) for tenant in first.scenario["tenants"]]
+    parts = break_down(name, records, seconds, stages, objectives, tenants, missing={})
+    return Contender(name=name, target=first.target, **dict(parts))

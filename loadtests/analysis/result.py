@@ -8,18 +8,18 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from loadtests.analysis.breakdown import Breakdown, break_down
 from loadtests.analysis.compat import Block, compat
-from loadtests.analysis.fairness import Fairness, fairness
 from loadtests.analysis.objectives import Objectives
 from loadtests.analysis.run import Run
-from loadtests.analysis.series import Bucket, curves, timeline
-from loadtests.analysis.summary import Summary, grouped, summarize
+from loadtests.analysis.series import Bucket, timeline
+from loadtests.analysis.summary import Summary
 from loadtests.analysis.validity import Check, invalid, validity
 from loadtests.load.plan import WARMUP
 from loadtests.load.scenario import ClosedLoad, OpenLoad, Scenario
 from loadtests.protocol.record import Record
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 class Exit(IntEnum):
@@ -41,10 +41,8 @@ class Verdict(BaseModel):
     reasons: list[str]
 
 
-class Result(BaseModel):
+class Result(Breakdown):
     """A run's measured numbers; times in seconds, rates per second."""
-
-    model_config = ConfigDict(extra="forbid")
 
     schema_version: int
     scenario: dict[str, Any]
@@ -55,14 +53,7 @@ class Result(BaseModel):
     verdict: Verdict
     validity: list[Check]
     objectives: Objectives | None
-    overall: Summary
-    stages: list[Summary]
-    workloads: list[Summary]
-    adapters: list[Summary]
-    tenants: list[Summary]
-    fairness: Fairness
     compat: dict[str, Block]
-    curves: dict[str, list[float]]
     timeline: list[Bucket]
     stage_starts: dict[str, float]
     disturbed_at: float | None
@@ -82,7 +73,9 @@ def conclude(run: Run, objectives: Objectives | None) -> Result:
         for stage, planned in run.offered.items()
         if stage != WARMUP
     }
-    overall = summarize("all", records, seconds, objectives, sum(missing.values()))
+    parts = break_down(
+        "all", records, seconds, _stages(run), objectives, run.scenario.tenants, missing
+    )
     checks = validity(run)
     return Result(
         schema_version=SCHEMA_VERSION,
@@ -91,21 +84,15 @@ def conclude(run: Run, objectives: Objectives | None) -> Result:
         started_at=run.started_at,
         command=run.command,
         machine=_machine(),
-        verdict=_verdict(run, overall, checks, objectives),
+        verdict=_verdict(run, parts.overall, checks, objectives),
         validity=checks,
         objectives=objectives,
-        overall=overall,
-        stages=_stages(run, records, missing, objectives),
-        workloads=grouped(records, lambda r: r.workload, seconds, objectives),
-        adapters=grouped(records, lambda r: r.model, seconds, objectives),
-        tenants=grouped(records, lambda r: r.tenant, seconds, objectives),
-        fairness=fairness(records, run.scenario.tenants),
         compat=compat(records, seconds),
-        curves=curves(records),
         timeline=timeline(run.records, run.samples, _end(run)),
         stage_starts=_stage_starts(run.scenario),
         disturbed_at=run.disturbed_at,
         errors=_errors(records),
+        **dict(parts),
     )
 
 
@@ -125,17 +112,11 @@ def _end(run: Run) -> float:
     return max([1.0, *ends])
 
 
-def _stages(
-    run: Run, records: Sequence[Record], missing: dict[str, int], objectives: Objectives | None
-) -> list[Summary]:
+def _stages(run: Run) -> dict[str, float]:
+    """How long each measured stage lasts, in order."""
     starts = {name: at for name, at in _stage_starts(run.scenario).items() if name != WARMUP}
     edges = [*list(starts.values())[1:], run.scenario.duration_s]
-    stages = []
-    for (name, start), end in zip(starts.items(), edges, strict=True):
-        rows = [record for record in records if record.stage == name]
-        if rows or missing.get(name):
-            stages.append(summarize(name, rows, end - start, objectives, missing.get(name, 0)))
-    return stages
+    return {name: end - at for (name, at), end in zip(starts.items(), edges, strict=True)}
 
 
 def _stage_starts(scenario: Scenario) -> dict[str, float]:

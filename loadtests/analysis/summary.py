@@ -3,16 +3,20 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from loadtests.analysis.latency import distributions
 from loadtests.analysis.objectives import Objectives
-from loadtests.analysis.statistics import Distribution, ratio_interval
+from loadtests.analysis.statistics import Distribution, describe, ratio_interval
 from loadtests.protocol.record import Record
 
 
 class Goodput(BaseModel):
-    """Requests within all limits, over those offered; cancelled ones are not offered."""
+    """Requests within all limits, over those offered; cancelled ones are not offered.
+
+    `of_peak` is a stage's `per_s` over that of the best stage.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -21,6 +25,17 @@ class Goodput(BaseModel):
     ratio: float
     interval: tuple[float, float]
     per_s: float
+    of_peak: float | None = None
+
+
+class Refusals(BaseModel):
+    """Requests answered 429 or 503: how soon, from the send, and the share with Retry-After."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    count: int
+    with_retry_after: float
+    latency: Distribution
 
 
 class Summary(BaseModel):
@@ -41,6 +56,7 @@ class Summary(BaseModel):
     cached_tokens: int
     completion_tokens: int
     goodput: Goodput | None
+    refusals: Refusals | None
     latency: dict[str, Distribution]
 
 
@@ -71,6 +87,7 @@ def summarize(
         cached_tokens=sum(record.cached_tokens or 0 for record in ok),
         completion_tokens=completion,
         goodput=_goodput(records, offered, seconds, objectives),
+        refusals=_refusals(records),
         latency=distributions(records),
     )
 
@@ -86,6 +103,32 @@ def grouped(
     for record in records:
         groups.setdefault(key(record), []).append(record)
     return [summarize(name, rows, seconds, objectives) for name, rows in sorted(groups.items())]
+
+
+def against_peak(stages: Sequence[Summary]) -> list[Summary]:
+    """The stages, each with its goodput relative to that of the best."""
+    peak = max((stage.goodput.per_s for stage in stages if stage.goodput), default=0.0)
+    if not peak:
+        return list(stages)
+    return [_of_peak(stage, peak) for stage in stages]
+
+
+def _of_peak(stage: Summary, peak: float) -> Summary:
+    if stage.goodput is None:
+        return stage
+    share = stage.goodput.per_s / peak
+    return stage.model_copy(update={"goodput": stage.goodput.model_copy(update={"of_peak": share})})
+
+
+def _refusals(records: Sequence[Record]) -> Refusals | None:
+    refused = [record for record in records if record.outcome == "refused"]
+    if not refused:
+        return None
+    told = sum(record.retry_after is not None for record in refused)
+    waits = np.asarray([record.e2e for record in refused], dtype=np.float64)
+    return Refusals(
+        count=len(refused), with_retry_after=told / len(refused), latency=describe(waits)
+    )
 
 
 def _goodput(

@@ -144,8 +144,8 @@ def _server_tokens(run: Run) -> Check:
 
     def high(record: Record) -> float:
         # What a client that did not wait was still sent, nobody else knows; nor how many tokens a
-        # classification took, whose answer does not say.
-        unsaid = record.ok and record.completion_tokens is None
+        # classification read: its answer has none, the server's counter one for each read.
+        unsaid = record.ok and (record.completion_tokens is None or record.task == "classify")
         return np.inf if unsaid or record.outcome in _UNKNOWN | {"stream_error"} else low(record)
 
     server = None if run.server is None else run.server.completion_tokens

@@ -67,6 +67,7 @@ class Wire:
                 if request.stream and exchange.status == 200:
                     _read_lines(response, exchange, began, hang_up)
                 else:
+                    exchange.retry_after = _text(response.get("retry-after"))
                     exchange.body = bytes(response.read())
                     exchange.ended = perf_counter() - began
         except (OSError, HTTPParseError, gevent.Timeout, gevent.GreenletExit) as error:
@@ -116,6 +117,10 @@ def _read_lines(
             return
     if not done:
         exchange.ended = perf_counter() - began
+
+
+def _text(header: str | list[str] | None) -> str | None:
+    return header[0] if isinstance(header, list) else header
 
 
 def _broken(error: BaseException) -> Broken:

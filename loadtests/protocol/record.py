@@ -38,6 +38,7 @@ class Exchange:
     status: int | None = None
     lines: list[Line] = field(default_factory=list)
     body: bytes = b""
+    retry_after: str | None = None
     broken: Broken | None = None
     detail: str = ""
     hung_up: bool = False
@@ -48,7 +49,7 @@ class Record:
     """A request's measured row; all times in seconds.
 
     `due` and `sent` count from the start of the run, `chunks`, `first_event` and `e2e` from the
-    send. `chunks` are the instants of the chunks with content.
+    send. `chunks` are the instants of the chunks with content, `retry_after` the header's text.
     """
 
     index: int
@@ -74,6 +75,7 @@ class Record:
     completion_tokens: int | None = None
     items: int = 0
     queue_s: float | None = None
+    retry_after: str | None = None
 
     @property
     def ok(self) -> bool:
@@ -126,6 +128,7 @@ def record_of(call: Call, exchange: Exchange, api: Api, worker: int) -> tuple[Re
     record.completion_tokens = answer.completion_tokens
     record.items = answer.items
     record.queue_s = answer.queue_s
+    record.retry_after = exchange.retry_after
     return record, answer.text
 
 

@@ -6,7 +6,16 @@ from html import escape
 from loadtests.analysis.result import Result
 from loadtests.analysis.summary import Summary
 from loadtests.report.figures import figures
-from loadtests.report.wording import LATENCIES, goodput, interval, milliseconds, outcomes, percent
+from loadtests.report.groups import group_table
+from loadtests.report.wording import (
+    LATENCIES,
+    goodput,
+    index,
+    interval,
+    milliseconds,
+    outcomes,
+    percent,
+)
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1f2933; --dim: #667; --line: #d8dde3; --bg: #fff; }
@@ -143,39 +152,7 @@ def groups(title: str, summaries: Sequence[Summary]) -> str:
     """A table with a row for each of several groups; nothing for one."""
     if len(summaries) < 2:
         return ""
-    rows = []
-    for group in summaries:
-        cells = []
-        for name in ("ttft_due", "tpot", "classify_due"):
-            found = group.latency.get(name)
-            cells += [milliseconds(found.p50), milliseconds(found.p99)] if found else ["-", "-"]
-        rows.append(
-            (
-                group.name,
-                str(group.offered),
-                f"{group.offered_per_s:.2f}",
-                f"{group.answered_per_s:.2f}",
-                f"{group.completion_tokens_per_s:.1f}",
-                *cells,
-                goodput(group),
-                outcomes(group),
-            )
-        )
-    header = (
-        "",
-        "offered",
-        "offered/s",
-        "answered/s",
-        "tokens/s",
-        "TTFT p50",
-        "p99",
-        "TPOT p50",
-        "p99",
-        "classify p50",
-        "p99",
-        "goodput",
-        "not answered",
-    )
+    header, rows = group_table(summaries)
     return table(f"{title} (ms)", header, rows)
 
 
@@ -193,14 +170,10 @@ def _fairness(result: Result) -> str:
         )
         for name, share in fair.tenants.items()
     ]
-    written = [
-        "-" if value is None else f"{value:.3f}"
-        for value in (fair.jain_service, fair.jain_entitled)
-    ]
     header = ("tenant", "weight", "asked tokens", "served tokens", "entitled tokens")
     return table("Fairness", header, rows) + (
-        f"<p>Jain's index: {written[0]} over service per weight, "
-        f"{written[1]} over the share of the max-min entitlement.</p>"
+        f"<p>Jain's index: {index(fair.jain_service)} over service per weight, "
+        f"{index(fair.jain_entitled)} over the share of the max-min entitlement.</p>"
     )
 
 

@@ -43,6 +43,11 @@ def percent(ratio: float | None) -> str:
     return "-" if ratio is None else f"{ratio * 100:.1f}%"
 
 
+def index(value: float | None) -> str:
+    """Jain's index."""
+    return "-" if value is None else f"{value:.3f}"
+
+
 def outcomes(summary: Summary) -> str:
     """Every outcome but success, most frequent first."""
     others = sorted(

@@ -5,34 +5,28 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from service.adapters.manifest import INPUT, ClassificationManifest
+from service.adapters.manifest import ClassificationManifest
+from service.classification.adapter_frame import AdapterFrame, AdapterQuestion
 from service.classification.calibration import Calibration
 from service.classification.distribution import Array
 from service.classification.result import Classification, ResultOptions, assemble
-from service.classification.scorer import LabelScorer, Score
+from service.classification.scorer import Score
 from service.classification.together import together
-from service.engine.protocol import Adapter, Engine, Prompt
-
-YES_NO = (("yes", " yes"), ("no", " no"))
-"""What a multi_label adapter says of each label."""
+from service.engine.protocol import Adapter, Engine
 
 
 class AdapterClassifier:
     """A classification adapter, ready to score inputs; implements `classifier.Classifier`.
 
-    One label of a set: the labels' words are read right after the template. `multi_label`: of
-    each label by itself, after the template, the label's words and a question mark, " yes" or
-    " no" is read; the labels of an input share its prompt's cached blocks.
-
-    The template may hold special tokens of the model; an input never does: text in it that looks
-    like one stays text. Raises InvalidRequest for labels that cannot be read after the template.
+    It asks what its `AdapterFrame` holds; the labels of a multi_label input share its prompt's
+    cached blocks. Raises InvalidRequest for labels that cannot be read after the template.
     """
 
     def __init__(self, engine: Engine, adapter: Adapter, manifest: ClassificationManifest) -> None:
         self._engine = engine
         self._adapter = adapter
-        self._prefix, self._suffix = manifest.prompt.template.split(INPUT)
         task = manifest.classification
+        self._frame = AdapterFrame(engine, manifest.prompt, task)
         self.names = tuple(task.labels)
         self.multi_label = task.multi_label
         self._calibration = Calibration(
@@ -41,15 +35,10 @@ class AdapterClassifier:
         conformal = task.calibration.conformal
         # The manifest holds the quantile of 1 - p, the result wants the least p.
         self.conformal_threshold = None if conformal is None else 1 - conformal.threshold
-        asked = [f"{words}?" for words in task.labels.values()] if task.multi_label else [""]
-        words = YES_NO if task.multi_label else tuple(task.labels.items())
-        self._questions: Sequence[tuple[str, LabelScorer]] = [
-            (ask, self._scorer(self._suffix + ask, words)) for ask in asked
-        ]
 
     async def score(self, text: str, slots: asyncio.Semaphore) -> Score:
         answers = await together(
-            [self._ask(text, ask, scorer, slots) for ask, scorer in self._questions]
+            [self._ask(text, question, slots) for question in self._frame.questions]
         )
         rows = self._calibration.apply(np.stack([answer.log_probs for answer in answers]))
         return Score(
@@ -67,24 +56,9 @@ class AdapterClassifier:
         )
         return assemble(self.names, score.log_probs, options)
 
-    async def _ask(
-        self, text: str, ask: str, scorer: LabelScorer, slots: asyncio.Semaphore
-    ) -> Score:
-        prompt = await self._prompt(text, ask)
-        return await scorer.score(self._engine, prompt, self._adapter, slots)
-
-    async def _prompt(self, text: str, ask: str) -> Prompt:
-        engine = self._engine
-        after = self._suffix + ask
-        if engine.encode(text) == engine.encode_template(text):
-            # As one text: the tokens that the adapter was trained on.
-            return await engine.render(f"{self._prefix}{text}{after}")
-        before = [*engine.start_token_ids, *engine.encode_template(self._prefix)]
-        return Prompt([*before, *engine.encode(text), *engine.encode_template(after)])
-
-    def _scorer(self, tail: str, words: Sequence[tuple[str, str]]) -> LabelScorer:
-        engine = self._engine
-        return LabelScorer.build(engine.encode_template, tail, words, engine.end_token_ids)
+    async def _ask(self, text: str, question: AdapterQuestion, slots: asyncio.Semaphore) -> Score:
+        prompt = self._frame.prompt(text, question)
+        return await question.scorer.score(self._engine, prompt, self._adapter, slots)
 
 
 def _log_prior(prior: Sequence[float] | None, multi_label: bool) -> Array | None:

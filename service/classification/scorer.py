@@ -48,7 +48,7 @@ class LabelScorer:
 
     def __init__(self, seam: Seam, trie: LabelTrie) -> None:
         self._seam = seam
-        self._trie = trie
+        self.trie = trie
         self._deepest = max((len(read.prefix) for read in trie.reads), default=0)
         self.names = tuple(label.name for label in trie.labels)
 
@@ -86,15 +86,15 @@ class LabelScorer:
         prompt is too long for the reads, ServiceError when it does not end as the template does.
         """
         self._check(prompt, engine.model.max_model_len)
-        if len(self._trie.reads) == 1:
+        if len(self.trie.reads) == 1:
             # The common case, a task saved per input.
-            answers = [await _read(engine, prompt, self._trie.reads[0], adapter, slots)]
+            answers = [await _read(engine, prompt, self.trie.reads[0], adapter, slots)]
         else:
             answers = await together(
-                [_read(engine, prompt, read, adapter, slots) for read in self._trie.reads]
+                [_read(engine, prompt, read, adapter, slots) for read in self.trie.reads]
             )
         return Score(
-            log_probs=np.array(self._trie.fold([answer.logprobs for answer in answers])),
+            log_probs=np.array(self.trie.fold([answer.logprobs for answer in answers])),
             prompt_tokens=sum(answer.prompt_tokens for answer in answers),
             cached_tokens=sum(answer.cached_tokens for answer in answers),
             reads=len(answers),

@@ -42,15 +42,19 @@ class Read:
 
 
 @dataclass(frozen=True, slots=True)
-class _Alternative:
+class Alternative:
+    """What may be said at a branch, and the labels that remain when it is."""
+
     token_ids: tuple[int, ...]  # one child, or all the end tokens
     labels: tuple[int, ...]  # indices of the labels that remain when it is said
 
 
 @dataclass(frozen=True, slots=True)
-class _Branch:
+class Branch:
+    """A place where labels part: after `prefix` one of the `alternatives` is said."""
+
     prefix: tuple[int, ...]
-    alternatives: tuple[_Alternative, ...]
+    alternatives: tuple[Alternative, ...]
 
     def reads(self) -> list[Read]:
         ids = tuple(chain.from_iterable(each.token_ids for each in self.alternatives))
@@ -70,7 +74,7 @@ class LabelTrie:
 
     labels: tuple[Label, ...]
     reads: tuple[Read, ...]
-    _branches: tuple[_Branch, ...]
+    branches: tuple[Branch, ...]
 
     @classmethod
     def build(cls, labels: Sequence[Label], end_token_ids: Collection[int]) -> "LabelTrie":
@@ -97,7 +101,7 @@ class LabelTrie:
             raise ValueError("the log-probabilities do not have the shape of the trie's reads")
         values = chain.from_iterable(logprobs)
         totals = [0.0] * len(self.labels)
-        for branch in self._branches:
+        for branch in self.branches:
             weights = [
                 _log_sum_exp([next(values) for _ in alternative.token_ids])
                 for alternative in branch.alternatives
@@ -133,7 +137,7 @@ def _check(labels: Sequence[Label], ends: tuple[int, ...]) -> None:
             )
 
 
-def _branches(labels: Sequence[Label], ends: tuple[int, ...]) -> list[_Branch]:
+def _branches(labels: Sequence[Label], ends: tuple[int, ...]) -> list[Branch]:
     paths = [label.token_ids for label in labels]
     branches = []
     groups = deque([sorted(range(len(labels)), key=paths.__getitem__)])
@@ -148,7 +152,7 @@ def _branches(labels: Sequence[Label], ends: tuple[int, ...]) -> list[_Branch]:
         children: dict[int, list[int]] = {}
         for index in group[len(ended) :]:
             children.setdefault(paths[index][depth], []).append(index)
-        alternatives = [_Alternative((token,), tuple(rest)) for token, rest in children.items()]
+        alternatives = [Alternative((token,), tuple(rest)) for token, rest in children.items()]
         if ended:
             if not ends:
                 names = [shown(labels[index].name) for index in group[:2]]
@@ -156,8 +160,8 @@ def _branches(labels: Sequence[Label], ends: tuple[int, ...]) -> list[_Branch]:
                     f"label {names[0]} begins label {names[1]}, and this model has no end token "
                     "to tell them apart"
                 )
-            alternatives.append(_Alternative(ends, tuple(ended)))
-        branches.append(_Branch(prefix, tuple(alternatives)))
+            alternatives.append(Alternative(ends, tuple(ended)))
+        branches.append(Branch(prefix, tuple(alternatives)))
         groups.extend(children.values())
     return branches
 

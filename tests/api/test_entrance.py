@@ -82,6 +82,19 @@ def test_the_documentation_works_without_a_key(client: httpx.Client) -> None:
     assert client.get("/static-offline-docs/redoc.standalone.js").status_code == 401
 
 
+def test_the_schema_says_what_needs_a_key(client: httpx.Client) -> None:
+    schema = client.get("/openapi.json").json()
+    assert schema["components"]["securitySchemes"] == {"key": {"type": "http", "scheme": "bearer"}}
+    needs = {
+        path: operation["security"]
+        for path, operations in schema["paths"].items()
+        for operation in operations.values()
+    }
+    assert needs.pop("/health") == []
+    assert needs
+    assert all(need == [{"key": []}] for need in needs.values())
+
+
 def test_open_paths_are_open_to_reading_only(client: httpx.Client) -> None:
     for path in OPEN_PATHS:
         for method in ("POST", "PUT", "DELETE", "OPTIONS", "PATCH"):

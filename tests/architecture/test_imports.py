@@ -28,7 +28,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("service.app",),
     ("service.serving",),
     ("service.command_errors",),
-    ("service.adapter_commands", "service.key_commands"),
+    ("service.finetune",),
+    ("service.adapter_commands", "service.finetune_commands", "service.key_commands"),
     ("service.cli",),
 )
 """Lowest first. A module belongs to its longest prefix here and imports from lower layers, or from
@@ -44,8 +45,13 @@ OWNERS = {
         "service.adapter_commands",
         "service.cli",
         "service.command_errors",
+        "service.finetune_commands",
         "service.key_commands",
     ),
+    "peft": ("service.finetune",),
+    "sacrebleu": ("service.finetune",),
+    "sklearn": ("service.finetune",),
+    "matplotlib": ("service.finetune",),
 }
 """Libraries that only these may import."""
 

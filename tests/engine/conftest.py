@@ -47,7 +47,8 @@ def tiny(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     config = {
         "model": {"name": "tiny", "path": str(tiny_folder)},
         "engine": ENGINE | {"dtype": "float32", "max_num_seqs": 16},
-        "gate": {"max_queued": 64},
+        "gate": {"max_queued": 64, "max_wait_ms": 60_000},
+        "watchdog": {"probe_s": 3600},  # some tests look at what the engine counts
     }
     with running_server(tmp_path_factory.mktemp("tiny-server"), config) as server:
         yield server

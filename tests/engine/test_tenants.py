@@ -1,13 +1,22 @@
 """Tenants on the real engine: keys, entitlement on every route, and caches kept apart."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import openai
 import pytest
+from prometheus_client import CollectorRegistry
+from vllm.sampling_params import SamplingParams
 
+from service.context import enter_context, internal_context
+from service.engine.client import GatedClient
+from service.gate.gate import Gate
+from service.settings import GateSettings
+from service.telemetry.metrics import Metrics
+from service.tenants.tenant import Tenant
 from tests.answers import refusal
 from tests.engine.lora import LoraMaker
 from tests.engine.server import Server, running_server
@@ -147,6 +156,37 @@ def test_no_cached_token_crosses_tenants_and_ones_own_are_found(
     assert cached(server, "all", kind, model, text) == 0
     assert cached(server, "other-friend", kind, model, text) == own  # of the same group
     assert cached(server, "stranger", kind, model, text) == own
+
+
+class PromptsSeen:
+    """Stands in for AsyncLLM and keeps the prompts that it is given."""
+
+    model_config = SimpleNamespace(max_model_len=2048)
+
+    def __init__(self) -> None:
+        self.salts: list[str] = []
+
+    async def generate(self, prompt: Any, *_: Any, **__: Any) -> AsyncGenerator[Any, None]:
+        self.salts.append(prompt["cache_salt"])
+        return
+        yield
+
+
+async def test_a_salt_that_comes_with_a_prompt_is_overwritten() -> None:
+    seen = PromptsSeen()
+    metrics = Metrics(CollectorRegistry())
+    client = GatedClient(seen, Gate(GateSettings(), metrics, 4), metrics)
+    for name in ("a", "a", "b"):
+        context = internal_context("test", 5.0)
+        context.tenant = Tenant(name)
+        enter_context(context)
+        prompt = {"prompt_token_ids": [1], "cache_salt": "the client's"}
+        async for _ in client.generate(prompt, SamplingParams(max_tokens=1), ""):
+            pass
+        assert prompt["cache_salt"] == "the client's"
+    first, again, other = seen.salts
+    assert first == again != other
+    assert "the client's" not in seen.salts
 
 
 def test_openais_client_understands_every_refusal(server: Server) -> None:

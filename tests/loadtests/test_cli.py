@@ -5,15 +5,19 @@ import json
 from pathlib import Path
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from loadtests.analysis.objectives import load_objectives
 from loadtests.cli import app
 from loadtests.launch import Launch
+from loadtests.launch_options import takes_launch
 from loadtests.load.plan import Plan
 from loadtests.load.scenario import ScenarioError, load_scenario, scenario_names
-from loadtests.outputs import write_outputs
+from loadtests.outputs import write_outputs, write_search
 from loadtests.protocol.record import Record
+from loadtests.report.markdown import END
+from loadtests.search import Knee
 from tests.loadtests.records import record, run
 from tests.loadtests.test_comparison import measured
 
@@ -26,6 +30,7 @@ SHIPPED = {
     "classify",
     "soak",
     "rollout",
+    "streams",
 }
 
 
@@ -48,7 +53,8 @@ def test_a_shipped_scenario_can_be_planned(name: str) -> None:
     assert scenario.slo is not None
     assert load_objectives(scenario.slo)
     plan = Plan(scenario, "base")
-    called = {plan.call(arrival).workload for arrival in plan.arrivals[:300]}
+    arrivals = plan.arrivals[:300] or [plan.closed_arrival(0, n, 0.0) for n in range(300)]
+    called = {plan.call(arrival).workload for arrival in arrivals}
     assert called == {workload.label for workload in scenario.workloads}
 
 
@@ -56,7 +62,9 @@ def test_smoke_lasts_a_minute() -> None:
     assert load_scenario("smoke").duration_s == 60
 
 
-@pytest.mark.parametrize("command", ["run", "search", "compare", "report", "scenarios", "schema"])
+@pytest.mark.parametrize(
+    "command", ["run", "search", "compare", "bench", "report", "scenarios", "schema"]
+)
 def test_every_command_explains_itself(command: str) -> None:
     code, output = invoke(command, "--help")
     assert code == 0
@@ -103,6 +111,35 @@ def test_a_search_needs_an_slo_and_open_load() -> None:
     assert "needs a scenario with open load and an SLO" in output
 
 
+def test_a_capacity_is_the_rate_that_steps_multiply(tmp_path: Path) -> None:
+    asked: list[Launch] = []
+
+    @takes_launch(server=False, scenario="overload")
+    def command(launch: Launch) -> None:
+        asked.append(launch)
+
+    program = typer.Typer()
+    program.command()(command)
+
+    def given(capacity: str, *more: str) -> tuple[int, str]:
+        words = ["--out", str(tmp_path), "--capacity", capacity, *more]
+        done = CliRunner().invoke(program, words)
+        return done.exit_code, done.output
+
+    folder = tmp_path / "knee"
+    write_search(folder, Knee(passed=3.25, failed=3.5), [])
+    assert given("7.5") == given(str(folder)) == (0, "")
+    assert given("7.5", "--set", "load.arrivals.rate=2")[0] == 0
+    rates = [load_scenario(each.scenario, each.overrides).load for each in asked]
+    assert [load.arrivals.rate for load in rates if load.kind == "open"] == [7.5, 3.25, 2]
+    write_search(folder, Knee(failed=0.1), [])
+    code, output = given(str(folder))
+    assert (code, "found no rate within its objectives" in output) == (2, True)
+    code, output = given(str(tmp_path / "gone"))
+    assert (code, "must be a number or the folder of a search" in output) == (2, True)
+    assert given("-1")[0] == 2
+
+
 def test_values_that_begin_with_a_dash_reach_locust(tmp_path: Path) -> None:
     launch = Launch(
         scenario="smoke", host="http://x", out=tmp_path, disturb="-x y", workers=2, said="s"
@@ -128,7 +165,17 @@ def test_two_results_are_compared_offline(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "out" / "comparison.json").read_text())["paired"] is True
     document = tmp_path / "benchmarks.md"
     assert invoke("report", before, out, "--markdown", str(document))[0] == 0
-    assert document.read_text().startswith("# Benchmarks")
+    text = document.read_text()
+    assert text.startswith("# Benchmarks")
+    document.write_text(text.replace("# Benchmarks", "# Ours\n\nBy hand.") + "\nAfter.\n")
+    assert invoke("report", before, "--markdown", str(document))[0] == 0
+    again = document.read_text()
+    assert again.startswith("# Ours\n\nBy hand.")
+    assert again.endswith("\nAfter.\n")
+    assert len(again) < len(text)
+    document.write_text(again.replace(END, ""))
+    code, output = invoke("report", before, "--markdown", str(document))
+    assert (code, "once each" in output) == (2, True)
 
 
 def test_a_folder_without_a_result_is_named(tmp_path: Path) -> None:

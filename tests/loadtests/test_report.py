@@ -13,11 +13,11 @@ from loadtests.analysis.duel import Duel, judge
 from loadtests.analysis.live import COLUMNS, live_rows
 from loadtests.analysis.objectives import Objectives, load_objectives
 from loadtests.analysis.result import Exit, Result, conclude
-from loadtests.outputs import write_outputs, write_search
+from loadtests.outputs import read_search, write_outputs, write_search
 from loadtests.protocol.record import Record
 from loadtests.report.duel_page import duel_page
 from loadtests.report.junit import junit
-from loadtests.report.markdown import markdown
+from loadtests.report.markdown import BEGIN, END, merged, sections
 from loadtests.report.page import page
 from loadtests.report.svg import log_ticks, ticks
 from loadtests.search import Knee
@@ -196,12 +196,56 @@ def test_a_comparison_has_a_page_and_an_exit_code() -> None:
 
 
 def test_markdown_names_command_machine_and_date() -> None:
-    text = markdown([result(command="make load-smoke", started_at="2030-01-02")], [duel()])
+    text = sections([result(command="make load-smoke", started_at="2030-01-02"), duel()])
     assert "    make load-smoke" in text
     assert "2030-01-02" in text
     assert "cores" in text
     assert "| TTFT | mean |" in text
     assert "Jain's index" in text
+    for row in ("| ours, x1 |", "| theirs, x2 |", "| ours, a |", "| x1 |", "| m2 |"):
+        assert row in text
+
+
+def test_markdown_of_a_search_names_its_probes_and_why_it_stopped(tmp_path: Path) -> None:
+    knee = Knee(passed=4.0, probes=[(4.0, True), (2.0, True)], stopped="at 8: a worker was busy")
+    write_search(tmp_path, knee, [result(), result()])
+    text = sections([read_search(tmp_path)])
+    assert "4 requests/s (no rate failed). at 8: a worker was busy" in text
+    assert text.index("| 2 | yes |") < text.index("| 4 | yes |")
+
+
+def test_overload_is_told_by_stage() -> None:
+    rows = [record(i, stage="x1", due=i / 6, sent=i / 6, tenant="a") for i in range(30)]
+    refused = {"outcome": "refused", "chunks": [], "stage": "x2", "e2e": 0.002, "tenant": "b"}
+    rows += [record(30 + i, **refused, due=5 + i / 60) for i in range(40)]
+    for each in rows[30:60]:
+        each.retry_after = "1"
+    rows += [record(70 + i, stage="x2", due=6.0, sent=6.0, tenant="b") for i in range(15)]
+    stages = result(rows).stages
+    assert [stage.goodput.of_peak for stage in stages if stage.goodput] == [1.0, 0.5]
+    assert stages[0].refusals is None
+    assert stages[1].refusals is not None
+    assert stages[1].refusals.with_retry_after == 0.75
+    assert stages[1].refusals.latency.p90 == pytest.approx(0.002)
+    text = sections([result(rows)])
+    assert "| 50.0% | too few | 75.0% | 40 refused |" in text
+    assert "refused in, p99" in page(result(rows))
+
+
+def test_a_document_keeps_what_is_written_by_hand() -> None:
+    once = merged("# Ours\n\nBy hand.\n", "figures")
+    assert once.startswith("# Ours\n\nBy hand.\n")
+    after = "\nAfter.\n"
+    assert merged(once + after, "others") == once.replace("figures", "others") + after
+    assert merged(None, "figures").startswith("# Benchmarks")
+
+
+@pytest.mark.parametrize(
+    "document", [BEGIN, END, f"{END}{BEGIN}", f"{BEGIN}{END}{END}", f"{BEGIN}{BEGIN}{END}"]
+)
+def test_a_document_with_broken_markers_is_refused(document: str) -> None:
+    with pytest.raises(ValueError, match="once each"):
+        merged(document, "figures")
 
 
 def test_a_search_leaves_its_probes(tmp_path: Path) -> None:
@@ -209,6 +253,8 @@ def test_a_search_leaves_its_probes(tmp_path: Path) -> None:
     write_search(tmp_path, knee, [result(), result()])
     tree = json.loads((tmp_path / "search.json").read_text())
     assert [probe["rate"] for probe in tree["probes"]] == [2.0, 4.0]
+    write_search(tmp_path / "none", Knee(stopped="why"), [])
+    assert json.loads((tmp_path / "none" / "search.json").read_text())["stopped"] == "why"
     assert "Latency against offered rate" in Page((tmp_path / "report.html").read_text()).captions
 
 

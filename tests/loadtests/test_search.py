@@ -5,7 +5,7 @@ import pytest
 
 from loadtests.analysis.objectives import Limits, Objectives
 from loadtests.load.arrivals import Poisson
-from loadtests.search import find_knee
+from loadtests.search import RunFailed, find_knee
 from tests.loadtests.records import record
 
 SLO = Objectives(name="slo", goodput=0.95, limits=Limits(e2e_ms=500))
@@ -46,6 +46,17 @@ def test_a_server_that_never_passes_has_no_knee() -> None:
     knee = find_knee(lambda rate: False, start=8.0)
     assert knee.passed is None
     assert len(knee.probes) == 9
+
+
+def test_a_probe_that_cannot_be_used_ends_the_search_with_what_was_found() -> None:
+    def passes(rate: float) -> bool:
+        if rate > 5:
+            raise RunFailed(f"at {rate:g}: a worker was busy")
+        return True
+
+    knee = find_knee(passes, start=2.0)
+    assert (knee.passed, knee.failed, knee.stopped) == (4.0, None, "at 8: a worker was busy")
+    assert knee.probes == [(2.0, True), (4.0, True)]
 
 
 def test_a_server_that_always_passes_is_not_asked_for_ever() -> None:

@@ -67,8 +67,9 @@ def test_vllm_counts_each_prompt_of_a_batch() -> None:
     assert doubts(run(batch, server=Counters("vllm", 30, 30))) == []
 
 
-def test_a_classification_does_not_say_its_tokens() -> None:
-    rows = [*ten(), record(10, task="classify", items=2, chunks=[], completion_tokens=None)]
+@pytest.mark.parametrize("said", [None, 0])
+def test_a_classification_does_not_say_its_tokens(said: int | None) -> None:
+    rows = [*ten(), record(10, task="classify", items=2, chunks=[], completion_tokens=said)]
     assert doubts(run(rows, server=Counters("inference", 11, 32))) == []
     assert doubts(run(rows, server=Counters("inference", 11, 20))) == ["server_completion_tokens"]
 

@@ -162,6 +162,11 @@ def test_the_outcome_of_every_case(
     assert len(exchanged[case]["chunks"]) == chunks
 
 
+def test_a_refusal_keeps_when_to_come_back(exchanged: dict[str, Row]) -> None:
+    assert exchanged["429"]["retry_after"] == "3"
+    assert exchanged["503"]["retry_after"] is None
+
+
 def test_a_split_character_arrives_whole(exchanged: dict[str, Row]) -> None:
     assert exchanged["utf8-split"]["text"] == "é"
 

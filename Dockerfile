@@ -1,0 +1,139 @@
+# Targets: cpu, cuda, loadtest. Build from the repository's root:
+#
+#   docker build --target cpu -t llm-service:0.1.0 .
+#   docker build --target cuda -t llm-service:0.1.0-cuda .
+#
+# checkov:skip=CKV_DOCKER_7: the default of BASE_IMAGE carries a tag
+# BASE_IMAGE must have a Python 3.11, with venv, as `python3`. A secret named pip.conf, where given, is
+# the packages' configuration while they are installed; it stays in no layer.
+ARG BASE_IMAGE=python:3.11-slim-trixie
+# The CUDA runtime comes with torch's own pinned wheels and the driver from the node; a base that brings
+# a CUDA runtime may stand here.
+ARG CUDA_BASE_IMAGE=${BASE_IMAGE}
+
+# ---- The service as a wheel; the build backend stays here.
+FROM ${BASE_IMAGE} AS wheel
+WORKDIR /src
+COPY requirements/hashed-build.txt requirements/
+RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf,required=false \
+    python3 -m venv /build \
+    && /build/bin/python -m pip install --quiet --no-cache-dir --no-deps --require-hashes \
+        -r requirements/hashed-build.txt
+COPY pyproject.toml README.md LICENSE ./
+COPY service service
+RUN /build/bin/python -m pip wheel --quiet --no-cache-dir --no-deps --no-build-isolation --wheel-dir /wheels .
+
+# ---- What the CPU build needs, pinned by hash.
+FROM ${BASE_IMAGE} AS cpu-packages
+WORKDIR /src
+ARG TORCH_INDEX=
+ENV PIP_NO_CACHE_DIR=1 VIRTUAL_ENV=/opt/llm-service PATH=/opt/llm-service/bin:$PATH
+COPY requirements requirements
+RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf,required=false \
+    python3 -m venv /opt/llm-service \
+    && requirements/install.sh /opt/llm-service/bin/python requirements/cpu.txt requirements/hashed-cpu.txt
+COPY --from=wheel /wheels /wheels
+RUN python -m pip install --quiet --no-deps --no-index /wheels/*.whl
+
+# ---- What the CUDA build needs, pinned by hash.
+FROM ${CUDA_BASE_IMAGE} AS cuda-packages
+WORKDIR /src
+ENV PIP_NO_CACHE_DIR=1 VIRTUAL_ENV=/opt/llm-service PATH=/opt/llm-service/bin:$PATH
+COPY requirements/hashed-cuda.txt requirements/
+RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf,required=false \
+    python3 -m venv /opt/llm-service \
+    && python -m pip install --quiet --no-deps --require-hashes -r requirements/hashed-cuda.txt
+COPY --from=wheel /wheels /wheels
+RUN python -m pip install --quiet --no-deps --no-index /wheels/*.whl
+
+# ---- The load tests, without an engine.
+FROM ${BASE_IMAGE} AS loadtest-packages
+WORKDIR /src
+ENV PIP_NO_CACHE_DIR=1 VIRTUAL_ENV=/opt/llm-service PATH=/opt/llm-service/bin:$PATH
+COPY requirements/hashed-loadtest.txt requirements/
+RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf,required=false \
+    python3 -m venv /opt/llm-service \
+    && python -m pip install --quiet --no-deps --require-hashes -r requirements/hashed-loadtest.txt
+
+FROM ${BASE_IMAGE} AS loadtest
+COPY --from=loadtest-packages /opt/llm-service /opt/llm-service
+COPY loadtests /opt/loadtests/loadtests
+WORKDIR /opt/loadtests
+ENV PATH=/opt/llm-service/bin:$PATH HOME=/tmp PYTHONDONTWRITEBYTECODE=1
+LABEL org.opencontainers.image.title="llm-service load tests" \
+      org.opencontainers.image.licenses="Apache-2.0"
+# It ends by itself and opens no port.
+HEALTHCHECK NONE
+USER 10001:10001
+ENTRYPOINT ["python", "-m", "loadtests"]
+CMD ["--help"]
+
+# ---- What both services share.
+# vLLM binds its threads through libnuma.
+FROM ${BASE_IMAGE} AS cpu-base
+# The version is the base image's to decide.
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends libnuma1 \
+    && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/*
+
+# Triton compiles its launchers with a C compiler when it first runs a kernel: here alone one remains.
+FROM ${CUDA_BASE_IMAGE} AS cuda-base
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends libnuma1 gcc libc6-dev \
+    && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/*
+ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
+
+FROM cuda-base AS cuda
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+ARG BAKED=LICENSE
+LABEL org.opencontainers.image.title="llm-service (CUDA)" \
+      org.opencontainers.image.description="One base model on vLLM and LoRA adapters of it" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
+RUN useradd --uid 10001 --user-group --no-create-home --home-dir /tmp --shell /usr/sbin/nologin llm \
+    && install --directory --owner 10001 --group 10001 /adapters
+COPY --from=cuda-packages /opt/llm-service /opt/llm-service
+COPY ${BAKED} /opt/baked/
+ENV PATH=/opt/llm-service/bin:$PATH HOME=/tmp XDG_CACHE_HOME=/tmp/cache VLLM_CACHE_ROOT=/tmp/cache/vllm \
+    PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+# All that is written to; everything else may be read-only.
+VOLUME ["/tmp", "/adapters"]
+EXPOSE 8000 8001
+USER 10001:10001
+WORKDIR /tmp
+# The engine's start may take as long as its weights are large; only what hangs later is unhealthy.
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30m --retries=6 \
+    CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8001/livez', timeout=4)"]
+STOPSIGNAL SIGTERM
+# The service itself is process 1: SIGTERM reaches it, and it drains.
+ENTRYPOINT ["llm-service"]
+CMD ["serve", "--config", "/etc/llm-service/config.yaml"]
+
+FROM cpu-base AS cpu
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+ARG BAKED=LICENSE
+LABEL org.opencontainers.image.title="llm-service (CPU)" \
+      org.opencontainers.image.description="One base model on vLLM and LoRA adapters of it" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
+RUN useradd --uid 10001 --user-group --no-create-home --home-dir /tmp --shell /usr/sbin/nologin llm \
+    && install --directory --owner 10001 --group 10001 /adapters
+COPY --from=cpu-packages /opt/llm-service /opt/llm-service
+COPY ${BAKED} /opt/baked/
+ENV PATH=/opt/llm-service/bin:$PATH HOME=/tmp XDG_CACHE_HOME=/tmp/cache VLLM_CACHE_ROOT=/tmp/cache/vllm \
+    PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+VOLUME ["/tmp", "/adapters"]
+EXPOSE 8000 8001
+USER 10001:10001
+WORKDIR /tmp
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30m --retries=6 \
+    CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8001/livez', timeout=4)"]
+STOPSIGNAL SIGTERM
+ENTRYPOINT ["llm-service"]
+CMD ["serve", "--config", "/etc/llm-service/config.yaml"]

@@ -1,0 +1,27 @@
+"""Commands to a smart home as JSON: the intent and its slots.
+
+Usage: python deploy/local/recipes/commands_data.py FILE
+"""
+
+import json
+import sys
+from pathlib import Path
+
+from home_intents import draw_commands
+from rows import write_rows
+
+PER_TEMPLATE = 6
+SEED = 2
+
+if __name__ == "__main__":
+    write_rows(
+        Path(sys.argv[1]),
+        (
+            {
+                "messages": [{"role": "user", "content": each.text}],
+                "completion": json.dumps({"intent": each.intent} | dict(each.slots)),
+                "group": each.template,
+            }
+            for each in draw_commands(PER_TEMPLATE, SEED)
+        ),
+    )

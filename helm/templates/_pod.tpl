@@ -1,0 +1,200 @@
+{{/* The pod template of a server or, of a replica over several nodes, a worker: (dict "root" . "role" "server"). */}}
+{{- define "llm-service.podTemplate" -}}
+{{- $root := .root -}}
+{{- $values := $root.Values -}}
+metadata:
+  labels:
+    {{- include "llm-service.selector" $root | nindent 4 }}
+    app.kubernetes.io/component: {{ .role }}
+    {{- with $values.podLabels }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+  annotations:
+    checksum/config: {{ include "llm-service.config" $root | sha256sum }}
+    {{- if $values.tenantKeys.files }}
+    checksum/tenant-keys: {{ toJson $values.tenantKeys.files | sha256sum }}
+    {{- end }}
+    {{- with $values.podAnnotations }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+spec:
+  serviceAccountName: {{ include "llm-service.serviceAccount" $root }}
+  automountServiceAccountToken: false
+  enableServiceLinks: false
+  terminationGracePeriodSeconds: {{ int $values.terminationGracePeriodSeconds }}
+  securityContext:
+    {{- toYaml $values.podSecurityContext | nindent 4 }}
+  {{- with include "llm-service.placement" . | trim }}
+  {{- . | nindent 2 }}
+  {{- end }}
+  {{- if include "llm-service.initContainers" $root | trim }}
+  initContainers:
+    {{- include "llm-service.initContainers" $root | trim | nindent 4 }}
+  {{- end }}
+  containers:
+    - name: {{ .role }}
+      image: {{ include "llm-service.image" $root }}
+      imagePullPolicy: {{ $values.image.pullPolicy }}
+      securityContext:
+        {{- toYaml $values.securityContext | nindent 8 }}
+      {{- if eq .role "worker" }}
+      command: [python, -m, vllm.entrypoints.cli.main]
+      args:
+        {{- include "llm-service.workerArguments" $root | nindent 8 }}
+      {{- else }}
+      args: [serve, --config, /etc/llm-service/config.yaml]
+      {{- end }}
+      env:
+        {{- include "llm-service.env" . | nindent 8 }}
+      {{- with $values.envFrom }}
+      envFrom:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
+      {{- if eq .role "server" }}
+      {{- include "llm-service.lifecycle" $root | nindent 6 }}
+      {{- end }}
+      resources:
+        {{- include "llm-service.resources" $root | nindent 8 }}
+      volumeMounts:
+        {{- include "llm-service.volumeMounts" $root | nindent 8 }}
+  volumes:
+    {{- include "llm-service.volumes" $root | nindent 4 }}
+{{- end -}}
+
+{{- define "llm-service.placement" -}}
+{{- $values := .root.Values -}}
+{{- with $values.image.pullSecrets }}
+imagePullSecrets:
+  {{- range . }}
+  - name: {{ . }}
+  {{- end }}
+{{- end }}
+{{- with $values.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- with $values.gpu.runtimeClassName }}
+runtimeClassName: {{ . }}
+{{- end }}
+{{- with $values.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $values.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $values.affinity }}
+affinity:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $values.topologySpreadConstraints }}
+topologySpreadConstraints:
+  {{- toYaml . | nindent 2 }}
+{{- else }}
+{{- if $values.spread }}
+topologySpreadConstraints:
+  {{- range $key := list "topology.kubernetes.io/zone" "kubernetes.io/hostname" }}
+  - maxSkew: 1
+    topologyKey: {{ $key }}
+    whenUnsatisfiable: ScheduleAnyway
+    labelSelector:
+      matchLabels:
+        {{- include "llm-service.selector" $.root | nindent 8 }}
+        app.kubernetes.io/component: {{ $.role }}
+  {{- end }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{- define "llm-service.env" -}}
+{{- $root := .root -}}
+- name: POD_NAME
+  valueFrom: {fieldRef: {fieldPath: metadata.name}}
+- name: POD_IP
+  valueFrom: {fieldRef: {fieldPath: status.podIP}}
+{{- if include "llm-service.multiNode" $root }}
+{{- if eq .role "worker" }}
+- name: NODE_RANK
+  valueFrom: {fieldRef: {fieldPath: "metadata.labels['leaderworkerset.sigs.k8s.io/worker-index']"}}
+{{- else }}
+- name: LLM_SERVICE_ENGINE__MASTER_ADDR
+  valueFrom: {fieldRef: {fieldPath: status.podIP}}
+{{- end }}
+- name: VLLM_HOST_IP
+  valueFrom: {fieldRef: {fieldPath: status.podIP}}
+{{- end }}
+{{- with $root.Values.otel }}
+{{- if .endpoint }}
+- name: OTEL_EXPORTER_OTLP_ENDPOINT
+  value: {{ .endpoint | quote }}
+- name: OTEL_SERVICE_NAME
+  value: {{ include "llm-service.fullname" $root }}
+- name: OTEL_RESOURCE_ATTRIBUTES
+  value: k8s.namespace.name={{ $root.Release.Namespace }},k8s.pod.name=$(POD_NAME)
+- name: OTEL_TRACES_SAMPLER
+  value: parentbased_traceidratio
+- name: OTEL_TRACES_SAMPLER_ARG
+  value: {{ .sampleRatio | quote }}
+{{- end }}
+{{- end }}
+{{- include "llm-service.givenEnv" $root }}
+{{- end -}}
+
+{{/* The environment that the values give, for the server and for what fetches. */}}
+{{- define "llm-service.givenEnv" -}}
+{{- if and (eq .Values.model.source "hub") .Values.model.hub.tokenSecret }}
+- name: HF_TOKEN
+  valueFrom: {secretKeyRef: {name: {{ .Values.model.hub.tokenSecret }}, key: {{ .Values.model.hub.tokenKey }}}}
+{{- end }}
+{{- range .Values.secretEnv }}
+- name: {{ .name }}
+  valueFrom: {secretKeyRef: {name: {{ .secret }}, key: {{ .key }}}}
+{{- end }}
+{{- with .Values.env }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{/* Ports, probes and the pause before SIGTERM. Ready turns false when the drain begins; live stays true. */}}
+{{- define "llm-service.lifecycle" -}}
+{{- $probes := .Values.probes -}}
+{{- $start := include "llm-service.startSeconds" . | int -}}
+ports:
+  - {name: http, containerPort: {{ int .Values.config.http.port }}, protocol: TCP}
+  - {name: ops, containerPort: {{ int .Values.config.http.ops_port }}, protocol: TCP}
+startupProbe:
+  httpGet: {path: /startupz, port: ops}
+  periodSeconds: {{ int $probes.startup.periodSeconds }}
+  timeoutSeconds: {{ int $probes.liveness.timeoutSeconds }}
+  failureThreshold: {{ ceil (divf $start $probes.startup.periodSeconds) | int }}
+livenessProbe:
+  httpGet: {path: /livez, port: ops}
+  periodSeconds: {{ int $probes.liveness.periodSeconds }}
+  timeoutSeconds: {{ int $probes.liveness.timeoutSeconds }}
+  failureThreshold: {{ int $probes.liveness.failureThreshold }}
+readinessProbe:
+  httpGet: {path: /readyz, port: ops}
+  periodSeconds: {{ int $probes.readiness.periodSeconds }}
+  timeoutSeconds: {{ int $probes.readiness.timeoutSeconds }}
+  failureThreshold: {{ int $probes.readiness.failureThreshold }}
+{{- if gt (int .Values.preStopSeconds) 0 }}
+lifecycle:
+  preStop:
+    {{- if semverCompare ">=1.30.0-0" .Capabilities.KubeVersion.Version }}
+    sleep: {seconds: {{ int .Values.preStopSeconds }}}
+    {{- else }}
+    exec: {command: [sleep, {{ .Values.preStopSeconds | quote }}]}
+    {{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* The resources with the GPUs added; quantities of extended resources are strings. */}}
+{{- define "llm-service.resources" -}}
+{{- $resources := deepCopy .Values.resources -}}
+{{- if gt (int .Values.gpu.count) 0 -}}
+{{- range $kind := list "requests" "limits" -}}
+{{- $_ := set $resources $kind (merge (dict $.Values.gpu.resource ($.Values.gpu.count | toString)) (default dict (get $resources $kind))) -}}
+{{- end -}}
+{{- end -}}
+{{- toYaml $resources -}}
+{{- end -}}

@@ -1,0 +1,109 @@
+"""This service and vLLM's own server as processes of this machine, given the same arguments."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+
+from loadtests.launch import free_port
+
+MODEL = "smollm2-135m-instruct"
+MODEL_FOLDER = Path(".cache/models") / MODEL
+ENGINE = {
+    "dtype": "bfloat16",
+    "max_model_len": 2048,
+    "max_num_seqs": 32,
+    "gpu_memory_utilization": 0.2,
+    "enforce_eager": True,
+}
+_START_SECONDS = 300
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server that runs."""
+
+    url: str
+    metrics_url: str
+    process: subprocess.Popen[bytes]
+
+    def api_process_mb(self) -> float:
+        """Resident memory of the API process alone, in MB."""
+        return float(psutil.Process(self.process.pid).memory_info().rss) / 1e6
+
+
+@contextmanager
+def ours(model: Path, **sections: Any) -> Iterator[Server]:
+    """This service; `sections` are added to its configuration, those of `engine` merged."""
+    port, ops = free_port(), free_port()
+    config = sections | {
+        "model": {"name": MODEL, "path": str(model.resolve())},
+        "engine": ENGINE | sections.get("engine", {}),
+        "http": {"port": port, "ops_port": ops},
+    }
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+        json.dump(config, file)
+        file.flush()
+        command = [sys.executable, "-m", "service.cli", "serve", "--config", file.name]
+        operations = f"http://127.0.0.1:{ops}"
+        with _running(command, port, f"{operations}/readyz", f"{operations}/metrics") as server:
+            yield server
+
+
+@contextmanager
+def theirs(model: Path) -> Iterator[Server]:
+    """vLLM's own server."""
+    port = free_port()
+    flags = [
+        f"--{key.replace('_', '-')}" + ("" if value is True else f"={value}")
+        for key, value in ENGINE.items()
+    ]
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *flags]
+    command += [f"--model={model}", f"--served-model-name={MODEL}", f"--port={port}"]
+    command += ["--host=127.0.0.1", "--disable-uvicorn-access-log"]
+    url = f"http://127.0.0.1:{port}"
+    with _running(command, port, f"{url}/health", f"{url}/metrics") as server:
+        yield server
+
+
+@contextmanager
+def _running(command: list[str], port: int, ready: str, metrics_url: str) -> Iterator[Server]:
+    cores = ",".join(str(core) for core in sorted(os.sched_getaffinity(0)))
+    environment = os.environ | {
+        "VLLM_CPU_OMP_THREADS_BIND": cores,
+        "VLLM_CPU_KVCACHE_SPACE": "1",
+        "VLLM_NO_USAGE_STATS": "1",
+        "HF_HUB_OFFLINE": "1",
+        "TORCHDYNAMO_DISABLE": "1",
+    }
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+        try:
+            _wait(process, ready)
+            yield Server(f"http://127.0.0.1:{port}", metrics_url, process)
+        finally:
+            process.terminate()
+            process.wait(60)
+
+
+def _wait(process: subprocess.Popen[bytes], url: str) -> None:
+    for _ in range(_START_SECONDS):
+        if process.poll() is not None:
+            raise SystemExit(f"a server ended with {process.returncode} before it was ready")
+        try:
+            if httpx.get(url, timeout=2).status_code == 200:
+                return
+        except httpx.HTTPError:
+            pass
+        time.sleep(1)
+    raise SystemExit(f"a server was not ready within {_START_SECONDS} s")

@@ -1,0 +1,26 @@
+"""What the schema says of keys, so that the documentation page can send one."""
+
+from typing import Any
+
+from fastapi import FastAPI
+
+from service.api.entrance import OPEN_PATHS
+
+_NAME = "key"
+
+
+def declare_keys(app: FastAPI) -> None:
+    """Say in the app's schema that every route but the open ones needs a key."""
+    build = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        schema = build()
+        schema.setdefault("components", {})["securitySchemes"] = {
+            _NAME: {"type": "http", "scheme": "bearer"}
+        }
+        for path, operations in schema["paths"].items():
+            for operation in operations.values():
+                operation["security"] = [] if path in OPEN_PATHS else [{_NAME: []}]
+        return schema
+
+    app.openapi = openapi  # type: ignore[method-assign]

@@ -1,0 +1,72 @@
+"""What a classification adapter is asked: the one definition that serving and training share."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from service.adapters.manifest import INPUT, Classification
+from service.adapters.manifest import Prompt as PromptTemplate
+from service.classification.scorer import LabelScorer
+from service.engine.protocol import Prompt
+
+YES_NO = (("yes", " yes"), ("no", " no"))
+"""What a multi_label adapter says of each label."""
+
+
+class AdapterTokeniser(Protocol):
+    """The part of an engine that writes an adapter's prompts."""
+
+    @property
+    def start_token_ids(self) -> tuple[int, ...]: ...
+
+    @property
+    def end_token_ids(self) -> tuple[int, ...]: ...
+
+    def encode(self, text: str) -> list[int]: ...
+
+    def encode_template(self, text: str) -> list[int]: ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AdapterQuestion:
+    """One thing asked of every input: what stands after it, and the labels read after that."""
+
+    after: str
+    scorer: LabelScorer
+
+
+class AdapterFrame:
+    """The prompts and label tries of an adapter's template and labels.
+
+    One label of a set: the labels' words are read right after the template, one question.
+    `multi_label`: of each label by itself, after the template, the label's words and a question
+    mark, " yes" or " no" is read; one question a label, in the labels' order.
+
+    The template may hold special tokens of the model; an input never does: text in it that looks
+    like one stays text. Raises InvalidRequest for labels that cannot be read after the template.
+    """
+
+    def __init__(
+        self, tokeniser: AdapterTokeniser, template: PromptTemplate, task: Classification
+    ) -> None:
+        self._tokeniser = tokeniser
+        self._prefix, suffix = template.template.split(INPUT)
+        asked = [f"{words}?" for words in task.labels.values()] if task.multi_label else [""]
+        words = YES_NO if task.multi_label else tuple(task.labels.items())
+        self.questions: Sequence[AdapterQuestion] = [
+            AdapterQuestion(suffix + ask, self._scorer(suffix + ask, words)) for ask in asked
+        ]
+
+    def prompt(self, text: str, question: AdapterQuestion) -> Prompt:
+        """The prompt after which the question's labels are read."""
+        encode, encode_template = self._tokeniser.encode, self._tokeniser.encode_template
+        start = self._tokeniser.start_token_ids
+        if encode(text) == encode_template(text):
+            # As one text: tokens may merge across the template's edges.
+            return Prompt([*start, *encode_template(f"{self._prefix}{text}{question.after}")])
+        before = [*start, *encode_template(self._prefix)]
+        return Prompt([*before, *encode(text), *encode_template(question.after)])
+
+    def _scorer(self, tail: str, words: Sequence[tuple[str, str]]) -> LabelScorer:
+        tokeniser = self._tokeniser
+        return LabelScorer.build(tokeniser.encode_template, tail, words, tokeniser.end_token_ids)

@@ -1,0 +1,1 @@
+"""From labelled lines to a packed, calibrated, proven adapter (extra `finetune`)."""

@@ -1,0 +1,45 @@
+"""A finished adapter put in its place: whole or not at all."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from service.adapters.folder import list_files
+from service.errors import ConfigurationError
+
+
+@contextmanager
+def beside(output: Path) -> Iterator[Path]:
+    """A folder next to `output` that takes its place when the block ends well.
+
+    When the block fails the folder is removed and `output` is as it was. Between two renames, and
+    only there, a crash leaves no `output`; never a part of one. A full disk is reported as
+    ConfigurationError.
+    """
+    output.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(dir=output.parent, prefix=f".{output.name}.partial-"))
+    try:
+        yield partial
+        partial.chmod(0o755)
+        _sync(partial)
+        replaced = partial.with_name(f"{partial.name}.replaced")
+        if output.exists():
+            output.rename(replaced)
+        partial.rename(output)
+        shutil.rmtree(replaced, ignore_errors=True)
+    except OSError as error:
+        raise ConfigurationError(f"output: {output.name} cannot be written: {error}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _sync(folder: Path) -> None:
+    for name in list_files(folder.name, folder):
+        descriptor = os.open(folder / name, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,178 @@
+"""The model card: one page, written from measured figures."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from service.finetune.checkpoint import TrainingState
+from service.finetune.config import FinetuneSettings
+from service.finetune.figures import ClassificationFigures, GenerationFigures
+from service.finetune.split import Split
+
+_CONFUSIONS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingReport:
+    """What the training was: its state at the end, its lines, and its versions."""
+
+    state: TrainingState
+    split: Split
+    dropped: int
+    truncated: int
+    tokens: int
+    padding: float
+    trained_with: Mapping[str, str]
+
+
+Figures = ClassificationFigures | GenerationFigures
+Measured = tuple[Figures, Figures]
+"""The adapter's figures and the base's."""
+
+
+def evaluation_block(
+    settings: FinetuneSettings, report: TrainingReport, measured: Measured | None
+) -> dict[str, object]:
+    """The manifest's `evaluation`: plain values, figures rounded to four places."""
+    block: dict[str, object] = {
+        "dataset": settings.data.name,
+        "lines": report.split.sizes,
+        "duplicates_removed": report.split.duplicates,
+        "over_long": {"dropped": report.dropped, "truncated": report.truncated},
+    }
+    if measured is not None:
+        block |= {"test": plain(measured[0]), "test_of_the_base": _short(measured[1])}
+    block["trained_with"] = {
+        **report.trained_with,
+        "seed": settings.training.seed,
+        "steps": report.state.step,
+        "kept_step": report.state.best_step,
+        "validation_loss": round(min(loss for _, loss in report.state.looks), 4),
+        "seconds": round(report.state.seconds),
+    }
+    return block
+
+
+def plain(figures: Figures) -> dict[str, object]:
+    """Figures as plain values for a manifest or JSON; of the confusions the most frequent."""
+    match figures:
+        case ClassificationFigures():
+            return _short(figures) | {
+                "ece_uncalibrated": round(figures.ece_before, 4),
+                "ece": round(figures.ece, 4),
+                "conformal": [
+                    {
+                        "coverage": each.coverage,
+                        "measured": round(each.measured, 4),
+                        "mean_size": round(each.mean_size, 4),
+                        "empty": round(each.empty, 4),
+                    }
+                    for each in figures.conformal
+                ],
+            }
+        case GenerationFigures():
+            return _short(figures)
+
+
+def _short(figures: Figures) -> dict[str, object]:
+    match figures:
+        case ClassificationFigures():
+            return {
+                "lines": figures.lines,
+                "labels": figures.tested_labels,
+                "accuracy": round(figures.accuracy, 4),
+                "macro_f1": round(figures.macro_f1, 4),
+            }
+        case GenerationFigures():
+            return {
+                "lines": figures.lines,
+                "exact_match": round(figures.exact_match, 4),
+                "valid_json": round(figures.valid_json, 4),
+                "chrf": round(figures.chrf, 2),
+                "bleu": round(figures.bleu, 2),
+            }
+
+
+def write_card(
+    settings: FinetuneSettings, report: TrainingReport, measured: Measured | None, golden: str
+) -> str:
+    """The card as Markdown; `golden` is the sentence about the golden examples."""
+    parts = [
+        f"# {settings.name} {settings.version}\n\n{settings.summary}",
+        f"A LoRA of rank {settings.lora.rank} on {settings.base.name}, "
+        f"for {settings.task}. Files, digests and calibration: `adapter.yaml`.",
+        _asked(settings),
+        settings.limits or "",
+    ]
+    if measured is not None:
+        parts.append(_measured(*measured))
+    parts += [golden, _trained(settings, report)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _asked(settings: FinetuneSettings) -> str:
+    if settings.prompt is None:
+        return ""
+    return f"It is asked:\n\n```\n{settings.prompt.template}\n```"
+
+
+def _measured(figures: Figures, base: Figures) -> str:
+    match figures, base:
+        case ClassificationFigures(), ClassificationFigures():
+            return _measured_labels(figures, base)
+        case GenerationFigures(), GenerationFigures():
+            rows = [
+                ("exact match", f"{figures.exact_match:.3f}", f"{base.exact_match:.3f}"),
+                ("chrF", f"{figures.chrf:.1f}", f"{base.chrf:.1f}"),
+                ("BLEU", f"{figures.bleu:.1f}", f"{base.bleu:.1f}"),
+            ]
+            if figures.valid_json:
+                rows.insert(
+                    1, ("valid JSON", f"{figures.valid_json:.3f}", f"{base.valid_json:.3f}")
+                )
+            return _table(figures.lines, rows)
+    raise TypeError("figures of two kinds")
+
+
+def _measured_labels(figures: ClassificationFigures, base: ClassificationFigures) -> str:
+    rows = [
+        ("accuracy", f"{figures.accuracy:.3f}", f"{base.accuracy:.3f}"),
+        ("macro F1", f"{figures.macro_f1:.3f}", f"{base.macro_f1:.3f}"),
+        ("calibration error (ECE), as trained", f"{figures.ece_before:.3f}", ""),
+        ("calibration error (ECE), calibrated", f"{figures.ece:.3f}", ""),
+    ]
+    for each in figures.conformal:
+        rows.append((f"label sets of {each.coverage:.0%}: coverage", f"{each.measured:.3f}", ""))
+        rows.append(("... mean size; empty", f"{each.mean_size:.2f}; {each.empty:.3f}", ""))
+    text = _table(figures.lines, rows)
+    text += f"\n\nThe test lines have {figures.tested_labels} of the labels."
+    if figures.confusions:
+        shown = [f"{t} taken for {s} ({n})" for t, s, n in figures.confusions[:_CONFUSIONS]]
+        text += f" Most frequent mistakes: {', '.join(shown)}."
+    return text + (
+        "\n\nDiagrams: [reliability](reliability.png), [confusion](confusion.png), "
+        "[training](training.png)."
+    )
+
+
+def _table(lines: int, rows: Sequence[tuple[str, str, str]]) -> str:
+    head = (
+        f"Measured on {lines} held-out lines through the served engine:\n\n"
+        "| | adapter | base, asked the same |\n| --- | --- | --- |\n"
+    )
+    return head + "\n".join(f"| {name} | {one} | {other} |" for name, one, other in rows)
+
+
+def _trained(settings: FinetuneSettings, report: TrainingReport) -> str:
+    sizes, state, training = report.split.sizes, report.state, settings.training
+    parts = ", ".join(f"{count} {part}" for part, count in sizes.items())
+    layers = f"the last {settings.lora.last_layers} layers" if settings.lora.last_layers else "all"
+    return (
+        f"## Training\n\nData: {settings.data.name}. Licence: {settings.data.licence}. "
+        f"Lines: {parts}; {report.split.duplicates} duplicates removed, {report.dropped} over-long "
+        f"dropped, {report.truncated} cut.\n\n"
+        f"{report.tokens} tokens in {state.step} steps ({report.padding:.1%} padding), "
+        f"{state.seconds:.0f} s, on {layers}; AdamW, {training.learning_rate:g} at its peak, "
+        f"seed {training.seed}; kept: step {state.best_step}, validation loss "
+        f"{min(loss for _, loss in state.looks):.4f} ([curve](training.png)). "
+        f"With {', '.join(f'{name} {version}' for name, version in report.trained_with.items())}."
+    )

@@ -1,0 +1,249 @@
+"""An adapter measured on held-out lines, on the served engine, beside its base."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from service.adapters import manifest as adapter_manifest
+from service.adapters.golden import GenerationExample
+from service.adapters.golden_score import matches
+from service.classification.adapter_frame import AdapterFrame
+from service.classification.calibration import Calibration
+from service.classification.distribution import Array
+from service.classification.reliability import ReliabilityBin, reliability_bins
+from service.engine.protocol import Adapter, Engine
+from service.errors import ConfigurationError
+from service.finetune.config import FinetuneSettings
+from service.finetune.figures import (
+    ClassificationFigures,
+    GenerationFigures,
+    Truth,
+    classification_figures,
+    generation_figures,
+    multi_label_figures,
+    promise,
+    temper,
+)
+from service.finetune.golden_choice import Candidate
+from service.finetune.lines import CompletedLine, LabelledLine, Line, MultiLabelledLine
+from service.finetune.run import Prepared
+from service.finetune.served import label_scores, written_answers
+
+GOLDEN_FILE = "golden.jsonl"
+_SHOWN_COVERAGE = 0.9
+"""A coverage that every card tells, whatever the adapter serves with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What was measured; `calibration` and the diagrams' data are there for a classification."""
+
+    figures: ClassificationFigures | GenerationFigures
+    base: ClassificationFigures | GenerationFigures
+    candidates: Sequence[Candidate]
+    calibration: adapter_manifest.Calibration | None = None
+    reliability: Sequence[ReliabilityBin] = ()
+    confusion: Array | None = None
+
+
+async def evaluate(
+    engine: Engine, adapter: Adapter, settings: FinetuneSettings, prepared: Prepared
+) -> Evaluation:
+    """Measure a loaded adapter on the test lines.
+
+    The temperature is fitted on the validation lines, the conformal threshold on the calibration
+    lines, since its promise needs lines that fitted nothing.
+    """
+    if prepared.task is None or settings.prompt is None:
+        return await _generation(engine, adapter, settings, prepared)
+    split, limit = prepared.split, settings.evaluation.lines
+    frame = AdapterFrame(engine, settings.prompt, prepared.task)
+
+    async def asked(lines: Sequence[Line], whose: Adapter | None) -> Answers:
+        return Answers(
+            await label_scores(engine, frame, list(map(_text, lines)), whose),
+            true_answers(prepared.task, lines),
+        )
+
+    validation = await asked(split.validation[:limit], adapter)
+    calibration = await asked(split.calibration[:limit], adapter)
+    tested, base = await asked(split.test[:limit], adapter), await asked(split.test[:limit], None)
+    golden, base_golden = tested, base
+    if prepared.golden is not split.test:
+        golden, base_golden = (
+            await asked(prepared.golden, adapter),
+            await asked(prepared.golden, None),
+        )
+    return _classification(
+        prepared.task,
+        settings.evaluation.coverage,
+        (validation, calibration, tested, base),
+        _candidates(prepared.golden[: len(golden.truth)], golden, base_golden),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """Log-probabilities of lines, (lines, questions, answers), and the true answer of each
+    question, (lines, questions); one question unless several labels may apply."""
+
+    log_probs: Array
+    truth: Truth
+
+    @property
+    def rows(self) -> Array:
+        """One row for each question of each line."""
+        return self.log_probs.reshape(-1, self.log_probs.shape[2])
+
+    @property
+    def right(self) -> npt.NDArray[np.bool_]:
+        """Which questions got the true answer: (lines, questions)."""
+        found: npt.NDArray[np.bool_] = self.log_probs.argmax(axis=2) == self.truth
+        return found
+
+
+def true_answers(task: adapter_manifest.Classification | None, lines: Sequence[Line]) -> Truth:
+    """The index of every true answer: of the label, or under multi_label 0 for yes, 1 for no."""
+    assert task is not None
+    names = tuple(task.labels)
+    if task.multi_label:
+        rows = [[0 if name in line.labelled else 1 for name in names] for line in lines]
+    else:
+        rows = [[names.index(line.labelled[0])] for line in lines]
+    return np.array(rows)
+
+
+def _classification(
+    task: adapter_manifest.Classification,
+    coverage: float,
+    answers: tuple[Answers, Answers, Answers, Answers],
+    candidates: Sequence[Candidate],
+) -> Evaluation:
+    validation, held, tested, base = answers
+    names = tuple(task.labels)
+    calibrations = [temper(validation.rows, validation.truth.reshape(-1))]
+    if not task.multi_label:
+        calibrations = [
+            promise(calibrations[0], held.rows, held.truth.reshape(-1), each)
+            for each in dict.fromkeys((coverage, _SHOWN_COVERAGE))
+        ]
+
+    def figures(of: Answers) -> ClassificationFigures:
+        if task.multi_label:
+            return multi_label_figures(names, of.log_probs, of.truth, calibrations[0])
+        return classification_figures(names, of.log_probs[:, 0], of.truth[:, 0], calibrations)
+
+    softened = Calibration(calibrations[0].temperature).apply(tested.log_probs)
+    confidences = np.minimum(np.exp(softened).max(axis=2), 1.0)
+    confusion = None
+    if not task.multi_label:
+        confusion = np.zeros((len(names), len(names)))
+        np.add.at(confusion, (tested.truth[:, 0], tested.log_probs[:, 0].argmax(axis=1)), 1)
+    return Evaluation(
+        figures(tested),
+        figures(base),
+        candidates,
+        calibrations[0],
+        reliability_bins(confidences.reshape(-1), tested.right.reshape(-1)),
+        confusion,
+    )
+
+
+def _candidates(lines: Sequence[Line], answers: Answers, base: Answers) -> list[Candidate]:
+    confidences = np.exp(answers.log_probs).max(axis=2).min(axis=1)
+    return [
+        Candidate(
+            {"input": _text(line)} | _truth(line),
+            "+".join(line.labelled),
+            bool(answers.right[row].all()),
+            bool(base.right[row].all()),
+            float(confidences[row]),
+        )
+        for row, line in enumerate(lines)
+    ]
+
+
+def _truth(line: Line) -> dict[str, object]:
+    match line:
+        case LabelledLine():
+            return {"label": line.label}
+        case _:
+            return {"labels": list(line.labelled)}
+
+
+async def _generation(
+    engine: Engine, adapter: Adapter, settings: FinetuneSettings, prepared: Prepared
+) -> Evaluation:
+    limit = settings.evaluation.lines
+    test, golden_lines = _completed(prepared.split.test[:limit]), _completed(prepared.golden)
+    golden = generation_golden(settings)
+
+    async def asked(lines: Sequence[CompletedLine]) -> tuple[list[str], list[str]]:
+        longest = golden.max_tokens
+        answers = await written_answers(engine, lines, longest, adapter)
+        return answers, await written_answers(engine, lines, longest, None)
+
+    answers, base_answers = await asked(test)
+    expected = [line.completion for line in test]
+    measured = Evaluation(
+        generation_figures(expected, answers), generation_figures(expected, base_answers), ()
+    )
+    if prepared.golden is not prepared.split.test:
+        answers, base_answers = await asked(golden_lines)
+    rows = zip(golden_lines, answers, base_answers, strict=False)
+    return replace(
+        measured,
+        candidates=[
+            _written(_example(line, golden.match), answer, base_answer, golden)
+            for line, answer, base_answer in rows
+        ],
+    )
+
+
+def _completed(lines: Sequence[Line]) -> list[CompletedLine]:
+    return [line for line in lines if isinstance(line, CompletedLine)]
+
+
+def _written(
+    example: GenerationExample,
+    answer: str,
+    base_answer: str,
+    golden: adapter_manifest.GenerationGolden,
+) -> Candidate:
+    return Candidate(
+        example.model_dump(exclude_unset=True, mode="json"),
+        "",
+        matches(example, answer, golden),
+        matches(example, base_answer, golden),
+    )
+
+
+def generation_golden(settings: FinetuneSettings) -> adapter_manifest.GenerationGolden:
+    """How the golden answers of a generation adapter are compared."""
+    evaluation = settings.evaluation
+    return adapter_manifest.GenerationGolden(
+        file=GOLDEN_FILE,
+        match=evaluation.match,
+        min_accuracy=evaluation.golden_accuracy,
+        max_tokens=evaluation.max_tokens,
+    )
+
+
+def _example(line: CompletedLine, match: str) -> GenerationExample:
+    try:
+        expect = json.loads(line.completion) if match == "json" else line.completion
+    except ValueError as error:
+        raise ConfigurationError(
+            f"evaluation.match: json, and an answer is none: {line.completion!r:.80}"
+        ) from error
+    if line.messages is None:
+        return GenerationExample(prompt=line.prompt, expect=expect)
+    return GenerationExample(messages=line.messages, expect=expect)
+
+
+def _text(line: Line) -> str:
+    assert isinstance(line, LabelledLine | MultiLabelledLine)
+    return line.text

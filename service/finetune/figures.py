@@ -1,0 +1,172 @@
+"""What is measured of an adapter; pure, from the engine's answers and the truth."""
+
+import json
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from sacrebleu import corpus_bleu, corpus_chrf
+from sklearn.metrics import f1_score
+
+from service.adapters import manifest as adapter
+from service.classification.calibration import Calibration
+from service.classification.conformal import conformal_threshold, label_sets
+from service.classification.distribution import Array
+from service.classification.reliability import expected_calibration_error
+from service.classification.temperature import fit_temperature
+
+Truth = npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True, slots=True)
+class ConformalFigures:
+    """Label sets at one coverage: how often they held the true label, their size, empty ones."""
+
+    coverage: float
+    measured: float
+    mean_size: float
+    empty: float
+
+
+@dataclass(frozen=True, slots=True)
+class ClassificationFigures:
+    """Held-out figures, all in 0..1 but `lines`; `confusions` are (true, said, count), worst first.
+
+    Under multi_label `accuracy` is the share of lines whose whole set is right and there are no
+    conformal figures. `tested_labels` counts the labels that test lines have.
+    """
+
+    lines: int
+    tested_labels: int
+    accuracy: float
+    macro_f1: float
+    ece_before: float
+    ece: float
+    conformal: tuple[ConformalFigures, ...]
+    confusions: tuple[tuple[str, str, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationFigures:
+    """Held-out figures: exact match and valid JSON in 0..1, chrF and BLEU in 0..100."""
+
+    lines: int
+    exact_match: float
+    valid_json: float
+    chrf: float
+    bleu: float
+
+
+def temper(log_probs: Array, truth: Truth) -> adapter.Calibration:
+    """The manifest's calibration with a temperature alone: (lines, labels), each line's label."""
+    return adapter.Calibration(temperature=fit_temperature(log_probs, truth))
+
+
+def promise(
+    tempered: adapter.Calibration, log_probs: Array, truth: Truth, coverage: float
+) -> adapter.Calibration:
+    """The calibration with a conformal threshold, from lines that did not fit its temperature."""
+    probs = np.exp(Calibration(tempered.temperature).apply(log_probs))
+    least = conformal_threshold(_of(probs, truth), coverage)
+    threshold = 1 - least
+    if 1 - threshold > least:
+        # Rounded the wrong way: the label that sets the threshold belongs to its set.
+        threshold = math.nextafter(threshold, 1)
+    return adapter.Calibration(
+        temperature=tempered.temperature,
+        conformal=adapter.Conformal(coverage=coverage, threshold=threshold),
+    )
+
+
+def classification_figures(
+    names: Sequence[str],
+    log_probs: Array,
+    truth: Truth,
+    calibrations: Sequence[adapter.Calibration],
+) -> ClassificationFigures:
+    """Figures of single-label test lines; each calibration gives its conformal figures, the
+    first also the calibrated confidence."""
+    said = log_probs.argmax(axis=1)
+    right = said == truth
+    calibrated = Calibration(calibrations[0].temperature).apply(log_probs)
+    probs = np.exp(calibrated)
+    wrong = Counter((names[t], names[s]) for t, s in zip(truth, said, strict=True) if t != s)
+    return ClassificationFigures(
+        lines=len(truth),
+        tested_labels=len(set(truth.tolist())),
+        accuracy=float(right.mean()),
+        macro_f1=float(f1_score(truth, said, average="macro", zero_division=0)),
+        ece_before=_ece(np.exp(log_probs), right),
+        ece=_ece(probs, right),
+        conformal=tuple(_conformal(probs, truth, each) for each in calibrations),
+        confusions=tuple((t, s, count) for (t, s), count in wrong.most_common()),
+    )
+
+
+def multi_label_figures(
+    names: Sequence[str], log_probs: Array, truth: Truth, calibration: adapter.Calibration
+) -> ClassificationFigures:
+    """Figures of multi-label test lines: `log_probs` (lines, labels, yes and no), `truth` 0 for
+    yes and 1 for no (lines, labels)."""
+    rows, flat = log_probs.reshape(-1, 2), truth.reshape(-1)
+    said = log_probs.argmax(axis=2)
+    right = rows.argmax(axis=1) == flat
+    probs = np.exp(Calibration(calibration.temperature).apply(rows))
+    wrong = Counter(
+        (names[column], "no" if truth[line, column] == 0 else "yes")
+        for line, column in zip(*np.nonzero(said != truth), strict=True)
+    )
+    return ClassificationFigures(
+        lines=len(truth),
+        tested_labels=int((truth == 0).any(axis=0).sum()),
+        accuracy=float((said == truth).all(axis=1).mean()),
+        macro_f1=float(f1_score(truth == 0, said == 0, average="macro", zero_division=0)),
+        ece_before=_ece(np.exp(rows), right),
+        ece=_ece(probs, right),
+        conformal=(),
+        confusions=tuple((name, answer, count) for (name, answer), count in wrong.most_common()),
+    )
+
+
+def generation_figures(expected: Sequence[str], answers: Sequence[str]) -> GenerationFigures:
+    """Figures of answers: chrF2 (Popovic 2015) and BLEU as sacrebleu computes them."""
+    exact = [a.strip() == e.strip() for a, e in zip(answers, expected, strict=True)]
+    return GenerationFigures(
+        lines=len(expected),
+        exact_match=sum(exact) / len(exact),
+        valid_json=sum(map(_is_json, answers)) / len(answers),
+        chrf=corpus_chrf(answers, [expected]).score,
+        bleu=corpus_bleu(answers, [expected]).score,
+    )
+
+
+def _conformal(probs: Array, truth: Truth, calibration: adapter.Calibration) -> ConformalFigures:
+    assert calibration.conformal is not None
+    sets = label_sets(probs, 1 - calibration.conformal.threshold)
+    sizes = sets.sum(axis=1)
+    return ConformalFigures(
+        coverage=calibration.conformal.coverage,
+        measured=float(_of(sets, truth).mean()),
+        mean_size=float(sizes.mean()),
+        empty=float((sizes == 0).mean()),
+    )
+
+
+def _ece(probs: Array, right: npt.NDArray[np.bool_]) -> float:
+    return expected_calibration_error(np.minimum(probs.max(axis=1), 1.0), right)
+
+
+def _of(values: npt.NDArray[np.generic], truth: Truth) -> Array:
+    chosen: Array = np.take_along_axis(values, truth[:, None], axis=1)[:, 0].astype(np.float64)
+    return np.minimum(chosen, 1.0)
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True

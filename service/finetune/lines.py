@@ -1,0 +1,165 @@
+"""Lines of training data: JSON Lines, every line checked, none skipped.
+
+    {"text", "label"}                                 classification
+    {"text", "labels": [...]}                         classification, multi_label
+    {"prompt", "completion"}                          generation
+    {"messages": [{"role", "content"}], "completion"} generation, in the base's chat template
+    {"text"}                                          pretraining
+
+Any line may have a "group": lines of one group are never on both sides of a split.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from service.adapters.golden import Message
+from service.errors import ConfigurationError
+from service.finetune.config import FinetuneSettings
+
+MAX_LINE_BYTES = 1 << 20
+_Text = Annotated[str, Field(min_length=1, pattern=r"\S")]
+
+
+class Line(BaseModel):
+    """One line; `key` is what makes it a duplicate of another."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    group: str | None = None
+
+    @property
+    def key(self) -> str:
+        raise NotImplementedError
+
+    @property
+    def labelled(self) -> tuple[str, ...]:
+        """The labels it has; none outside of classification."""
+        return ()
+
+
+class LabelledLine(Line):
+    """A text and its label."""
+
+    text: _Text
+    label: _Text
+
+    @property
+    def key(self) -> str:
+        return self.text
+
+    @property
+    def labelled(self) -> tuple[str, ...]:
+        return (self.label,)
+
+
+class MultiLabelledLine(Line):
+    """A text and the labels that apply to it, possibly none."""
+
+    text: _Text
+    labels: tuple[_Text, ...]
+
+    @property
+    def key(self) -> str:
+        return self.text
+
+    @property
+    def labelled(self) -> tuple[str, ...]:
+        return self.labels
+
+
+class CompletedLine(Line):
+    """A prompt or a conversation, and its answer."""
+
+    prompt: _Text | None = None
+    messages: Annotated[tuple[Message, ...], Field(min_length=1)] | None = None
+    completion: _Text
+
+    @model_validator(mode="after")
+    def _asks_once(self) -> "CompletedLine":
+        if (self.prompt is None) == (self.messages is None):
+            raise ValueError("needs one of prompt and messages")
+        return self
+
+    @property
+    def key(self) -> str:
+        return self.prompt or repr(self.messages)
+
+
+class PlainLine(Line):
+    """A text to go on being trained on."""
+
+    text: _Text
+
+    @property
+    def key(self) -> str:
+        return self.text
+
+
+AnyLine = TypeVar("AnyLine", bound=Line)
+
+
+def read_lines(settings: FinetuneSettings, files: Sequence[Path] | None = None) -> list[Line]:
+    """Every line of the run's data files, or of other `files` for its task, in their order.
+
+    Raises ConfigurationError with file, line number and reason for the first line that cannot be
+    used: not JSON, a missing, unknown or empty field, a label that `labels` does not have; and for
+    a file that cannot be read or holds no line.
+    """
+    kind = _kind(settings)
+    found: list[Line] = []
+    for file in settings.data.files if files is None else files:
+        before = len(found)
+        found.extend(_read(file, kind, settings.labels))
+        if len(found) == before:
+            raise ConfigurationError(f"{file.name}: holds no line")
+    return found
+
+
+def _kind(settings: FinetuneSettings) -> type[Line]:
+    match settings.task:
+        case "classification":
+            return MultiLabelledLine if settings.multi_label else LabelledLine
+        case "generation":
+            return CompletedLine
+        case "pretraining":
+            return PlainLine
+
+
+def _read(file: Path, kind: type[Line], labels: dict[str, str] | None) -> Iterator[Line]:
+    for number, raw in _numbered(file):
+        place = f"{file.name}: line {number}"
+        if len(raw) > MAX_LINE_BYTES:
+            raise ConfigurationError(f"{place}: {len(raw)} bytes; the limit is {MAX_LINE_BYTES}")
+        try:
+            line = kind.model_validate_json(raw)
+        except ValidationError as error:
+            raise ConfigurationError(f"{place}: {_reason(error)}") from error
+        unknown = [name for name in line.labelled if labels is not None and name not in labels]
+        if unknown:
+            raise ConfigurationError(
+                f"{place}: unknown label {unknown[0]!r}; the configuration has "
+                f"{', '.join(labels or ())}"
+            )
+        yield line
+
+
+def _numbered(file: Path) -> Iterator[tuple[int, bytes]]:
+    try:
+        with file.open("rb") as lines:
+            yield from enumerate(lines, 1)
+    except OSError as error:
+        raise ConfigurationError(f"{file}: cannot be read: {error.strerror}") from error
+
+
+def _reason(error: ValidationError) -> str:
+    first: Any = error.errors(include_url=False)[0]
+    field = ".".join(map(str, first["loc"]))
+    return f"{f'{field}: ' if field else ''}{first['msg']}, got {first['input']!r:.80}"
+
+
+def label_names(lines: Sequence[Line]) -> tuple[str, ...]:
+    """The labels that lines have, in alphabetical order."""
+    return tuple(sorted({name for line in lines for name in line.labelled}))

@@ -1,0 +1,117 @@
+"""An adapter's answers by way of the served engine: vLLM behind the gate, as any request."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import numpy as np
+from prometheus_client import CollectorRegistry
+from tqdm import tqdm
+
+from service.classification.adapter_frame import AdapterFrame
+from service.classification.distribution import Array
+from service.classification.together import together
+from service.context import internal_request
+from service.engine.protocol import Adapter, Engine, Message, Sampling
+from service.finetune.config import FinetuneSettings
+from service.finetune.lines import CompletedLine
+from service.gate.gate import Gate
+from service.generation import GenerationRequest, collect
+from service.settings import GateSettings, Settings
+from service.telemetry.metrics import Metrics
+
+_RANKS = (8, 16, 32, 64, 128, 256)
+"""vLLM's choices of `max_lora_rank` up to this service's largest."""
+_SECONDS = 6 * 3600.0
+
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+
+
+def engine_settings(settings: FinetuneSettings) -> Settings:
+    """The service's settings under which an adapter of this run is measured."""
+    lora = {
+        "enable_lora": True,
+        "max_loras": 1,
+        "max_lora_rank": next(rank for rank in _RANKS if rank >= settings.lora.rank),
+    }
+    # Batch work: nobody waits for a first token, so nothing is refused and nothing slowed down.
+    gate = GateSettings(max_wait_ms=int(_SECONDS * 1000), target_token_ms=None)
+    return Settings(model=settings.base, engine=lora | settings.evaluation.engine, gate=gate)
+
+
+@asynccontextmanager
+async def engine_of(settings: FinetuneSettings) -> AsyncIterator[Engine]:
+    """Start vLLM for the run's base and stop it; ConfigurationError if it cannot start."""
+    from service.engine.start import start_vllm
+
+    served = engine_settings(settings)
+    metrics = Metrics(CollectorRegistry())
+    engine, _ = await start_vllm(served, Gate(served.gate, metrics), metrics)
+    try:
+        yield engine
+    finally:
+        await engine.stop()
+
+
+async def label_scores(
+    engine: Engine, frame: AdapterFrame, texts: Sequence[str], adapter: Adapter | None
+) -> Array:
+    """Log P of every alternative of every question, uncalibrated: (texts, questions, labels)."""
+    # One read after another for each text: as many texts at once as the engine runs.
+    slots = asyncio.Semaphore(engine.model.max_num_seqs)
+
+    async def ask(text: str) -> Array:
+        scores = await together(
+            question.scorer.score(engine, frame.prompt(text, question), adapter, slots)
+            for question in frame.questions
+        )
+        return np.stack([score.log_probs for score in scores])
+
+    return np.stack(await _all(engine, texts, ask, _whose(adapter)))
+
+
+async def written_answers(
+    engine: Engine, lines: Sequence[CompletedLine], max_tokens: int, adapter: Adapter | None
+) -> list[str]:
+    """The greedy answer to each line."""
+
+    async def ask(line: CompletedLine) -> str:
+        messages = [Message(each.role, each.content) for each in line.messages or ()]
+        request = GenerationRequest(
+            prompt=line.prompt,
+            messages=messages or None,
+            max_tokens=max_tokens,
+            sampling=Sampling(max_tokens=max_tokens, temperature=0.0),
+            adapter=adapter,
+            confidence=False,
+        )
+        outputs, _ = await collect(engine, request)
+        return outputs[0].text
+
+    return await _all(engine, lines, ask, _whose(adapter))
+
+
+async def _all(
+    engine: Engine,
+    items: Sequence[Item],
+    ask: Callable[[Item], Awaitable[Answer]],
+    whose: str,
+) -> list[Answer]:
+    width = asyncio.Semaphore(engine.model.max_num_seqs)
+    bar: tqdm[Any] = tqdm(total=len(items), desc=f"evaluating {whose}", unit="line")
+
+    async def one(item: Item) -> Answer:
+        async with width:
+            answer = await ask(item)
+        bar.update()
+        return answer
+
+    with bar:
+        async with internal_request("evaluation", _SECONDS):
+            return await together(one(item) for item in items)
+
+
+def _whose(adapter: Adapter | None) -> str:
+    return "the base" if adapter is None else adapter.name

@@ -1,0 +1,30 @@
+"""The label set of a run: what the manifest will say, known before training."""
+
+from collections.abc import Sequence
+
+from service.adapters.manifest import INPUT, Classification
+from service.classification.seam import spell
+from service.errors import ConfigurationError
+from service.finetune.config import FinetuneSettings
+from service.finetune.lines import Line, label_names
+
+
+def classification_task(settings: FinetuneSettings, lines: Sequence[Line]) -> Classification | None:
+    """The labels and their words, or None for a run that does not classify.
+
+    Without `labels` they are those of the lines, in alphabetical order, each spelled as a word
+    after the template. Raises ConfigurationError for lines of fewer than two labels (with
+    multi_label: of none), which teach nothing.
+    """
+    if settings.prompt is None or settings.task != "classification":
+        return None
+    found = label_names(lines)
+    least = 1 if settings.multi_label else 2
+    if len(found) < least:
+        raise ConfigurationError(
+            f"data: the lines have {len(found)} labels ({', '.join(found) or 'none'}); "
+            f"at least {least} are needed to tell apart"
+        )
+    tail = settings.prompt.template.split(INPUT)[1]
+    words = settings.labels or {name: spell(name, tail) for name in found}
+    return Classification(labels=words, multi_label=settings.multi_label)

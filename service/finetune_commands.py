@@ -1,0 +1,111 @@
+"""`llm-service finetune` and `llm-service evaluate`: make an adapter, measure one again.
+
+Exit codes: 0 all is well, 1 the adapter is refused or fails its proof, 2 the command, its
+configuration or its data cannot be used.
+"""
+
+import asyncio
+import importlib.util
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from service.adapters.refusal import AdapterRefused
+from service.command_errors import one_message
+from service.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from service.finetune.evaluation import Evaluation
+
+Config = Annotated[Path, typer.Argument(help="YAML file of the run.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")]
+_EXTRA = ("peft", "sklearn", "sacrebleu", "matplotlib", "torch")
+
+
+def finetune(
+    config: Config,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Train anew, whatever the checkpoint holds.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train an adapter on labelled lines, measure it on the served engine, pack and prove it.
+
+    A run that was interrupted goes on from its last checkpoint.
+    Example: llm-service finetune deploy/local/recipes/sentiment.yaml
+    """
+    with one_message():
+        _ready()
+        from service.finetune.checkpoint import FILE
+        from service.finetune.config import load_finetune_settings
+        from service.finetune.finish import measure_and_pack
+        from service.finetune.run import prepare, train
+
+        settings = load_finetune_settings(config)
+        if restart:
+            (settings.work / FILE).unlink(missing_ok=True)
+        prepared = prepare(settings)
+        peft, report = train(settings, prepared)
+        with _refusals():
+            evaluation = asyncio.run(measure_and_pack(settings, prepared, peft, report))
+        _show(evaluation, as_json)
+        typer.echo(f"packed and proven: {settings.output}", err=True)
+
+
+def evaluate(config: Config, as_json: AsJson = False) -> None:
+    """Measure the adapter of a run again, in its output folder; nothing is written.
+
+    Example: llm-service evaluate deploy/local/recipes/sentiment.yaml --json
+    """
+    with one_message():
+        _ready()
+        from service.finetune.config import load_finetune_settings
+        from service.finetune.finish import measure
+        from service.finetune.run import prepare
+
+        settings = load_finetune_settings(config)
+        with _refusals():
+            evaluation = asyncio.run(measure(settings, prepare(settings)))
+        _show(evaluation, as_json)
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    try:
+        yield
+    except AdapterRefused as error:
+        typer.echo(f"refused: {error}", err=True)
+        raise typer.Exit(1) from None
+
+
+def _ready() -> None:
+    missing = [name for name in _EXTRA if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ConfigurationError(
+            f"{', '.join(missing)}: not installed; they come with the extra `finetune`"
+        )
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    # Waiting threads sleep: on a machine that others use, spinning ones hold up themselves.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # What vLLM logs must not stand between the figures.
+    os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")
+    # The engine's processes must not inherit the threads of the training.
+    os.environ.setdefault("VLLM_WORKER_MULTIPROCESSING_METHOD", "spawn")
+
+
+def _show(evaluation: "Evaluation | None", as_json: bool) -> None:
+    if evaluation is None:
+        return
+    from service.finetune.card import plain
+
+    rows = {"adapter": plain(evaluation.figures), "base": plain(evaluation.base)}
+    if as_json:
+        typer.echo(json.dumps(rows))
+        return
+    for name, figures in rows["adapter"].items():
+        typer.echo(f"{name}: {figures} (base: {rows['base'].get(name)})")

@@ -1,0 +1,175 @@
+"""Build the CPU image and run it as a cluster would: `make image-test`.
+
+    python -m tests.container.image
+
+IMAGE names one that is there, to be run instead; BASE_IMAGE another base to build on.
+It runs read-only, without capabilities and as its own user, answers a completion and a
+classification, and ends with 0 on SIGTERM under load, every request that it had begun answered.
+Needs root, buildah, podman, runc, netavark and, without a registry, mmdebstrap.
+"""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections import Counter
+from pathlib import Path
+from typing import NoReturn
+
+from tests.container.build import build
+from tests.container.load import Load
+from tests.helm.chart import manifests, one
+
+ROOT = Path(__file__).parents[2]
+IMAGE = "localhost/llm-service:test"
+MODEL = "smollm2-135m-instruct"
+WEIGHTS = ROOT / ".cache" / "models" / MODEL
+PODMAN = ["podman", "--runtime", "runc", "--cgroup-manager", "cgroupfs"]
+START_SECONDS = 180
+
+
+def main() -> None:
+    """Build, start, ask, stop under load; exits with a sentence at what is wrong first."""
+    os.environ["PODMAN_IGNORE_CGROUPSV1_WARNING"] = "1"
+    for tool in ("buildah", "podman", "runc", "mmdebstrap"):
+        if shutil.which(tool) is None:
+            fail(f"{tool} was not found: install buildah podman runc netavark mmdebstrap")
+    image = os.environ.get("IMAGE") or IMAGE
+    if image == IMAGE:
+        build("cpu", image)
+    size = int(podman("image", "inspect", "--format", "{{.Size}}", image))
+    say(f"image: {image}, {size / 2**30:.2f} GiB")
+    public, ops = free_port(), free_port()
+    with tempfile.TemporaryDirectory() as folder:
+        prepare(Path(folder))
+        container = start(image, Path(folder), public, ops)
+        try:
+            wait_until_ready(container, ops)
+            check_confinement(container)
+            check_answers(public)
+            check_end_under_load(container, public)
+        finally:
+            subprocess.run([*PODMAN, "rm", "--force", container], check=False, capture_output=True)
+    say("image-test: passed")
+
+
+def prepare(folder: Path) -> None:
+    """Put the chart's configuration and the weights there, readable by the image's user."""
+    (folder / "config.yaml").write_text(one(manifests({}), "ConfigMap")["data"]["config.yaml"])
+    shutil.copytree(WEIGHTS, folder / "model")
+    for path in (folder, *folder.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+
+
+def start(image: str, folder: Path, public: int, ops: int) -> str:
+    """Run the image; its id."""
+    options = "--detach --read-only --tmpfs /tmp --cap-drop ALL --shm-size 1g".split()
+    options += ["--security-opt", "no-new-privileges"]
+    options += ["--publish", f"127.0.0.1:{public}:8000", "--publish", f"127.0.0.1:{ops}:8001"]
+    options += ["--volume", f"{folder}/config.yaml:/etc/llm-service/config.yaml:ro"]
+    options += ["--volume", f"{folder}/model:/models/base:ro"]
+    return podman("run", *options, image)
+
+
+def wait_until_ready(container: str, ops: int) -> None:
+    """Return when the service says that it is ready."""
+    started = time.monotonic()
+    while time.monotonic() - started < START_SECONDS:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{ops}/readyz", timeout=5):
+                say(f"ready: after {time.monotonic() - started:.0f} s")
+                return
+        except OSError:
+            if podman("inspect", "--format", "{{.State.Running}}", container) != "true":
+                break
+            time.sleep(1)
+    fail(f"the service did not start:\n{logs(container)}")
+
+
+def check_confinement(container: str) -> None:
+    """Its own user, no capability, nothing to write to but /tmp and /adapters, health told."""
+    status = podman("exec", container, "cat", "/proc/1/status")
+    fields = dict(line.split(":\t") for line in status.splitlines() if ":\t" in line)
+    if fields["Uid"].split()[0] != "10001" or int(fields["CapEff"], 16) != 0:
+        fail(f"process 1 runs as {fields['Uid']} with capabilities {fields['CapEff']}")
+    for folder, writable in (("/", False), ("/opt", False), ("/tmp", True), ("/adapters", True)):
+        touch = [*PODMAN, "exec", container, "touch", f"{folder}/probe"]
+        code = subprocess.run(touch, check=False, capture_output=True).returncode
+        if (code == 0) != writable:
+            fail(f"{folder} is {'not ' if writable else ''}writable")
+    for tool in ("gcc", "cc", "g++"):
+        find = [*PODMAN, "exec", container, "sh", "-c", f"command -v {tool}"]
+        if subprocess.run(find, check=False, capture_output=True).returncode == 0:
+            fail(f"{tool} is in the image")
+    podman("healthcheck", "run", container)
+    say("confined: user 10001, no capability, read-only root, no compiler; healthy")
+
+
+def check_answers(public: int) -> None:
+    """A completion and a classification, asked by the chart's own test."""
+    smoke = ROOT / "helm" / "files" / "smoke.py"
+    url = f"http://127.0.0.1:{public}"
+    answer = subprocess.run(
+        [sys.executable, str(smoke), url, MODEL], capture_output=True, text=True, check=False
+    )
+    if answer.returncode:
+        fail(answer.stderr)
+    say(answer.stdout.strip())
+
+
+def check_end_under_load(container: str, public: int) -> None:
+    """SIGTERM while requests run: those that had begun are answered, and the exit code is 0."""
+    with Load(lambda: f"http://127.0.0.1:{public}", MODEL, clients=8) as load:
+        load.wait_for_answers(16)
+        begun = load.running()
+        podman("kill", "--signal", "TERM", container)
+        code = podman("wait", container)
+    outcomes: Counter[str] = load.outcomes()
+    say(f"SIGTERM with {len(begun)} requests running: exit code {code}, {json.dumps(outcomes)}")
+    lost = [request for request in begun if load.outcome(request) != "answered"]
+    if lost:
+        fail(f"{len(lost)} requests that had begun were lost: {[load.outcome(r) for r in lost]}")
+    if code != "0":
+        fail(f"the exit code is {code}:\n{logs(container)}")
+
+
+def podman(*arguments: str) -> str:
+    """Run podman; what it printed."""
+    run = subprocess.run([*PODMAN, *arguments], check=False, capture_output=True, text=True)
+    if run.returncode:
+        fail(f"podman {' '.join(arguments)}: {run.stderr}")
+    return run.stdout.strip()
+
+
+def logs(container: str) -> str:
+    """The end of what the container said."""
+    command = [*PODMAN, "logs", "--tail", "30", container]
+    run = subprocess.run(command, check=False, capture_output=True, text=True)
+    return run.stdout + run.stderr
+
+
+def free_port() -> int:
+    """A port of the loopback that nobody has."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def say(text: str) -> None:
+    """Print a line at once."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def fail(sentence: str) -> NoReturn:
+    """End with a sentence."""
+    raise SystemExit(f"image-test: {sentence}")
+
+
+if __name__ == "__main__":
+    main()

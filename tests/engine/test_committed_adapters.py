@@ -1,0 +1,166 @@
+"""The adapters of deploy/local: loaded unchanged by plain PEFT and by plain vLLM, they agree.
+
+"Plain vLLM" is vLLM's own server and its own adapter operators: none of this service runs in it.
+"""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+from service.adapters.base_model import read_base_model
+from service.adapters.manifest import ClassificationManifest, GenerationManifest, Manifest
+from service.adapters.manifest_yaml import load_manifest
+from service.adapters.verify import verify
+from tests.engine.server import free_port, wait_for
+
+ROOT = Path("deploy/local/adapters")
+FOLDERS = sorted(file.parent for file in ROOT.glob("*/adapter.yaml"))
+NAMES = [folder.name for folder in FOLDERS]
+MAX_BYTES = 5_000_000
+_TOP = 20
+_EXAMPLES = 4
+
+
+def golden(folder: Path, manifest: Manifest) -> list[dict[str, Any]]:
+    assert manifest.golden is not None
+    lines = (folder / manifest.golden.file).read_text().splitlines()
+    return [json.loads(line) for line in lines[:_EXAMPLES]]
+
+
+def test_the_embedded_default_serves_every_one() -> None:
+    config = yaml.safe_load(Path("deploy/local/config.yaml").read_text())
+    assert sorted(Path(each["source"]).name for each in config["adapters"]) == NAMES
+    assert len(NAMES) >= 2
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=NAMES)
+def test_each_is_whole_small_and_for_the_default_base(folder: Path, smollm2_folder: Path) -> None:
+    base = read_base_model(smollm2_folder, name="smollm2-135m-instruct", max_rank=8)
+    verified = verify(folder, base)
+    assert verified.weights.rank <= 8
+    assert (folder / "adapter_model.safetensors").stat().st_size < MAX_BYTES
+    assert verified.manifest.golden is not None
+    assert "test" in verified.manifest.evaluation
+
+
+class Plain:
+    """One adapter in transformers and PEFT: what it says next, and what it writes."""
+
+    def __init__(self, base: Path, folder: Path) -> None:
+        import torch
+        from peft import PeftModel
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        self._torch = torch
+        self.tokenizer: Any = AutoTokenizer.from_pretrained(base)
+        model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+        self._model = PeftModel.from_pretrained(model, folder).eval()
+
+    def next_log_probs(self, prompt: str) -> Any:
+        ids = self.tokenizer(prompt, return_tensors="pt")
+        with self._torch.inference_mode():
+            return self._model(**ids).logits[0, -1].float().log_softmax(dim=0)
+
+    def answer(self, messages: list[dict[str, str]], tokens: int) -> str:
+        ids = self.tokenizer.apply_chat_template(
+            messages, add_generation_prompt=True, return_tensors="pt", return_dict=True
+        )
+        with self._torch.inference_mode():
+            out = self._model.generate(**ids, max_new_tokens=tokens, do_sample=False)
+        text: str = self.tokenizer.decode(
+            out[0, ids["input_ids"].shape[1] :], skip_special_tokens=True
+        )
+        return text
+
+
+@pytest.fixture(scope="module")
+def vllm_url(smollm2_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """vLLM's own server with the folders as they lie in the repository."""
+    port = free_port()
+    command = [
+        sys.executable, "-m", "vllm.entrypoints.openai.api_server",
+        "--model", str(smollm2_folder), "--served-model-name", "base", "--port", str(port),
+        "--dtype", "float32", "--max-model-len", "512", "--max-num-seqs", "4", "--enforce-eager",
+        "--gpu-memory-utilization", "0.2", "--enable-lora", "--max-loras", "1",
+        "--max-lora-rank", "8", "--max-logprobs", str(_TOP),
+        "--lora-modules", *[f"{each.name}={each.resolve()}" for each in FOLDERS],
+    ]  # fmt: skip
+    environment = os.environ | {
+        "VLLM_PLUGINS": "", "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1",
+        "HF_HUB_OFFLINE": "1", "TORCHDYNAMO_DISABLE": "1",
+    }  # fmt: skip
+    log = tmp_path_factory.mktemp("vllm") / "log"
+    url = f"http://127.0.0.1:{port}"
+    with log.open("wb") as file:
+        process = subprocess.Popen(command, stdout=file, stderr=file, env=environment)
+    try:
+        wait_for(lambda: _ready(url, process, log), 300, "vLLM")
+        yield url
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def _ready(url: str, process: "subprocess.Popen[bytes]", log: Path) -> bool:
+    assert process.poll() is None, log.read_text()[-2000:]
+    try:
+        return httpx.get(f"{url}/health", timeout=5).is_success
+    except httpx.TransportError:
+        return False
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=NAMES)
+def test_plain_peft_and_plain_vllm_agree(folder: Path, smollm2_folder: Path, vllm_url: str) -> None:
+    manifest = load_manifest(folder)
+    plain = Plain(smollm2_folder, folder)
+    for example in golden(folder, manifest):
+        match manifest:
+            case ClassificationManifest():
+                _compare_labels(plain, manifest, example, vllm_url)
+            case GenerationManifest():
+                _compare_answers(plain, manifest, example, vllm_url)
+
+
+def _compare_labels(
+    plain: Plain, manifest: ClassificationManifest, example: dict[str, Any], url: str
+) -> None:
+    prompt = manifest.prompt.render(example["input"])
+    body = {
+        "model": manifest.name, "prompt": prompt, "max_tokens": 1, "temperature": 0,
+        "logprobs": _TOP, "return_tokens_as_token_ids": True,
+    }  # fmt: skip
+    answer = httpx.post(f"{url}/v1/completions", json=body, timeout=120).raise_for_status().json()
+    top: dict[str, float] = answer["choices"][0]["logprobs"]["top_logprobs"][0]
+    expected = plain.next_log_probs(prompt)
+    for token, logprob in list(top.items())[:3]:
+        found = expected[int(token.removeprefix("token_id:"))].item()
+        assert math.isclose(logprob, found, abs_tol=0.02), (token, logprob, found)
+    words = {
+        name: plain.tokenizer.encode(text, add_special_tokens=False)
+        for name, text in manifest.classification.labels.items()
+    }
+    best = max(words, key=lambda name: expected[words[name][0]].item())
+    assert best == example["label"]
+
+
+def _compare_answers(
+    plain: Plain, manifest: GenerationManifest, example: dict[str, Any], url: str
+) -> None:
+    assert manifest.golden is not None
+    tokens = manifest.golden.max_tokens
+    body = {
+        "model": manifest.name, "messages": example["messages"], "max_tokens": tokens,
+        "temperature": 0,
+    }  # fmt: skip
+    answer = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=120)
+    said = answer.raise_for_status().json()["choices"][0]["message"]["content"]
+    assert said == plain.answer(example["messages"], tokens)

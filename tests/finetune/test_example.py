@@ -1,0 +1,138 @@
+"""Examples: the prompts of serving, and over-long lines by the policy that was chosen."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from service.errors import ConfigurationError
+from service.finetune.config import FinetuneSettings
+from service.finetune.example import Encoded, ExampleEncoder, balanced
+from service.finetune.lines import read_lines
+from service.finetune.task import classification_task
+from service.finetune.tokeniser import BaseTokeniser
+
+Settings = Callable[..., FinetuneSettings]
+LONG = [
+    {"text": "fine", "label": "positive"},
+    {"text": "bad " * 60, "label": "negative"},
+]
+
+
+def encode(settings: FinetuneSettings) -> Encoded:
+    lines = read_lines(settings)
+    task = classification_task(settings, lines)
+    return ExampleEncoder(BaseTokeniser(settings.base.path), settings, task).encode(lines)
+
+
+def test_a_label_is_learnt_after_the_prompt_of_serving(
+    settings: Settings, base_folder: Path
+) -> None:
+    tokeniser = BaseTokeniser(base_folder)
+    (example, _) = encode(
+        settings([{"text": "a film", "label": "good"}, {"text": "x", "label": "bad"}])
+    ).examples
+    prompt = [*tokeniser.start_token_ids, *tokeniser.encode("Review: a film\nSentiment:")]
+    choice = example.choices[0]
+    assert list(example.token_ids[: choice.position + 1]) == prompt
+    said = choice.branch.alternatives[choice.chosen].token_ids
+    assert tokeniser.decode(said).startswith(" g")
+
+
+def test_only_tokens_that_decide_are_part_of_it(settings: Settings) -> None:
+    lines = [{"text": "x", "label": label} for label in ("turn_on", "turn_off", "stop")]
+    examples = encode(settings(lines)).examples
+    stop = next(each for each in examples if each.label == "stop")
+    on = next(each for each in examples if each.label == "turn_on")
+    assert len(stop.choices) == 1
+    assert len(on.choices) == 2
+    assert len(on.token_ids) > len(stop.token_ids)
+    assert all(choice.position < len(on.token_ids) for choice in on.choices)
+
+
+def test_several_labels_are_asked_one_by_one(settings: Settings, base_folder: Path) -> None:
+    lines = [
+        {"text": "x", "labels": ["a"]},
+        {"text": "y", "labels": []},
+        {"text": "z", "labels": ["b"]},
+    ]
+    template = {"template": "Text: {input}\nIs it about"}
+    examples = encode(settings(lines, multi_label=True, prompt=template)).examples
+    assert [each.label for each in examples] == [
+        "a: yes",
+        "b: no",
+        "a: no",
+        "b: no",
+        "a: no",
+        "b: yes",
+    ]
+    decode = BaseTokeniser(base_folder).decode
+    choice = examples[1].choices[0]
+    asked = decode(examples[1].token_ids[: choice.position + 1])
+    assert asked.startswith("Text: x\nIs it about b?")
+    assert choice.branch.alternatives[choice.chosen].labels == (1,), "the second answer is no"
+
+
+def test_an_over_long_line_is_refused_by_default(settings: Settings) -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"1 of 2 lines have more than data\.max_tokens 64"
+    ):
+        encode(settings(LONG, data={"max_tokens": 64}))
+
+
+def test_over_long_lines_may_be_dropped_and_are_counted(settings: Settings) -> None:
+    encoded = encode(settings(LONG, data={"max_tokens": 64, "over_long": "drop"}))
+    assert (len(encoded.examples), encoded.dropped, encoded.truncated) == (1, 1, 0)
+
+
+def test_over_long_lines_may_be_cut_and_are_counted(settings: Settings, base_folder: Path) -> None:
+    encoded = encode(settings(LONG, data={"max_tokens": 64, "over_long": "truncate"}))
+    assert (len(encoded.examples), encoded.dropped, encoded.truncated) == (2, 0, 1)
+    cut = encoded.examples[1]
+    assert 60 <= len(cut.token_ids) <= 64
+    text = BaseTokeniser(base_folder).decode(cut.token_ids)
+    assert text.startswith("Review: bad bad")
+    assert text.endswith("\nSentiment:")
+
+
+def test_a_limit_below_the_prompt_is_refused(settings: Settings) -> None:
+    template = {"template": "Review of a film seen yesterday: {input}\nSentiment:"}
+    wanted = settings(LONG, prompt=template, data={"max_tokens": 8, "over_long": "truncate"})
+    with pytest.raises(ConfigurationError, match=r"data\.max_tokens: 8 leaves no room"):
+        encode(wanted)
+
+
+def test_an_answer_is_learnt_with_its_end(settings: Settings, base_folder: Path) -> None:
+    lines = [
+        {"messages": [{"role": "user", "content": "hi"}], "completion": "yes"},
+        {"prompt": "Say:", "completion": " no"},
+    ]
+    chat, plain = encode(
+        settings(lines, task="generation", prompt=None, split={"calibration": 0})
+    ).examples
+    tokeniser = BaseTokeniser(base_folder)
+    assert tokeniser.decode(chat.token_ids) == (
+        "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\nyes<|im_end|>"
+    )
+    assert tokeniser.decode(chat.token_ids[chat.answer_at :]) == "yes<|im_end|>"
+    assert tokeniser.decode(plain.token_ids[plain.answer_at :]) == " no<|im_end|>"
+
+
+def test_a_long_text_is_trained_on_in_pieces(settings: Settings, base_folder: Path) -> None:
+    text = "the film was good, a very good film. " * 10
+    wanted = settings(
+        [{"text": text}], task="pretraining", prompt=None, split={"calibration": 0},
+        data={"max_tokens": 32},
+    )  # fmt: skip
+    examples = encode(wanted).examples
+    tokeniser = BaseTokeniser(base_folder)
+    pieces = [tokeniser.decode(each.token_ids[each.answer_at :]) for each in examples]
+    assert "".join(pieces) == text + "<|im_end|>"
+    assert len(pieces) > 2
+
+
+def test_balanced_examples_weigh_the_same_per_label(settings: Settings) -> None:
+    lines = [{"text": f"{n}", "label": "a" if n else "b"} for n in range(10)]
+    examples = balanced(encode(settings(lines)).examples)
+    assert sum(e.weight for e in examples if e.label == "a") == pytest.approx(5)
+    assert sum(e.weight for e in examples if e.label == "b") == pytest.approx(5)

@@ -1,0 +1,148 @@
+"""From lines to a packed and proven adapter, on the fake engine in the real one's place."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.adapters.base_model import read_base_model
+from service.adapters.manifest import ClassificationManifest, GenerationManifest
+from service.adapters.refusal import AdapterRefused
+from service.adapters.verify import verify
+from service.engine.protocol import Engine
+from service.finetune import finish
+from service.finetune.config import FinetuneSettings
+from service.finetune.evaluation import Evaluation
+from service.finetune.figures import ClassificationFigures, GenerationFigures
+from service.finetune.run import prepare, train
+from tests.fake_engines import fake_engine
+from tests.finetune.conftest import films
+
+Settings = Callable[..., FinetuneSettings]
+LABELS = ("positive", "negative")
+GENERATION: dict[str, Any] = {
+    "task": "generation", "prompt": None, "split": {"calibration": 0}
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _fake(monkeypatch: pytest.MonkeyPatch) -> None:
+    @asynccontextmanager
+    async def engine(settings: FinetuneSettings) -> AsyncIterator[Engine]:
+        yield fake_engine()[0]
+
+    monkeypatch.setattr(finish, "engine_of", engine)
+
+
+async def made(settings: FinetuneSettings) -> Evaluation | None:
+    prepared = prepare(settings)
+    folder, report = train(settings, prepared)
+    return await finish.measure_and_pack(settings, prepared, folder, report)
+
+
+async def test_a_classifier_is_measured_packed_and_verified(
+    settings: Settings, base_folder: Path
+) -> None:
+    wanted = settings(films(200))
+    evaluation = await made(wanted)
+    base = read_base_model(base_folder, name="tiny", max_rank=8)
+    verified = verify(wanted.output, base)
+    manifest = verified.manifest
+    assert isinstance(manifest, ClassificationManifest)
+    assert list(manifest.classification.labels) == ["negative", "positive"]
+    assert manifest.classification.calibration.conformal is not None
+    assert sorted(manifest.files) == [
+        "README.md", "adapter_config.json", "adapter_model.safetensors", "confusion.png",
+        "golden.jsonl", "reliability.png", "training.png",
+    ]  # fmt: skip
+    assert evaluation is not None
+    assert isinstance(evaluation.figures, ClassificationFigures)
+    test = manifest.evaluation["test"]
+    assert isinstance(test, dict)
+    assert test["accuracy"] == round(evaluation.figures.accuracy, 4)
+    card = (wanted.output / "README.md").read_text()
+    assert f"| accuracy | {evaluation.figures.accuracy:.3f} |" in card
+    assert str(base_folder) not in card + (wanted.output / "adapter_config.json").read_text()
+
+
+async def test_golden_examples_may_come_from_lines_of_their_own(
+    settings: Settings, tmp_path: Path
+) -> None:
+    own = [f'{{"text": "own {n}", "label": "{name}"}}' for n in range(20) for name in LABELS]
+    (tmp_path / "own.jsonl").write_text("\n".join(own))
+    wanted = settings(films(200), evaluation={"golden_file": "own.jsonl", "golden": 4})
+    await made(wanted)
+    golden = (wanted.output / "golden.jsonl").read_text()
+    assert golden.count('"own ') == 4
+    assert "lines written for this" in (wanted.output / "README.md").read_text()
+
+
+async def test_several_labels_are_measured_one_by_one(settings: Settings) -> None:
+    lines = [{"text": f"text {n}", "labels": ["a", "b"][: n % 3]} for n in range(120)]
+    wanted = settings(lines, multi_label=True)
+    evaluation = await made(wanted)
+    assert evaluation is not None
+    assert isinstance(evaluation.figures, ClassificationFigures)
+    assert evaluation.figures.conformal == ()
+
+
+async def test_a_generator_is_measured_and_packed(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What the fake engine says cannot be learnt: a looser match finds golden examples.
+    monkeypatch.setattr("service.finetune.evaluation.matches", lambda *_: True)
+    lines = [{"prompt": f"say {n}", "completion": f"answer {n}"} for n in range(60)]
+    wanted = settings(lines, **GENERATION, evaluation={"golden_accuracy": 0.01, "max_tokens": 4})
+    with pytest.raises(AdapterRefused, match="proof"):
+        await made(wanted)
+    assert not wanted.output.exists(), "an adapter that fails its proof takes no place"
+    assert list(wanted.output.parent.iterdir()) == []
+
+
+async def test_pretraining_is_packed_without_answers_to_compare(settings: Settings) -> None:
+    lines = [{"text": f"the film {n} was good, a very good film."} for n in range(60)]
+    wanted = settings(lines, **(GENERATION | {"task": "pretraining"}))
+    assert await made(wanted) is None
+    from service.adapters.manifest_yaml import load_manifest
+
+    manifest = load_manifest(wanted.output)
+    assert isinstance(manifest, GenerationManifest)
+    assert manifest.golden is None
+    assert "validation_loss" in str(manifest.evaluation)
+
+
+async def test_an_adapter_is_measured_again_without_a_write(settings: Settings) -> None:
+    wanted = settings(films(200))
+    first = await made(wanted)
+    before = {file: file.stat().st_mtime_ns for file in wanted.output.iterdir()}
+    again = await finish.measure(wanted, prepare(wanted))
+    assert first is not None
+    assert again.figures == first.figures
+    assert {file: file.stat().st_mtime_ns for file in wanted.output.iterdir()} == before
+
+
+async def test_a_second_run_replaces_the_first(settings: Settings) -> None:
+    await made(settings(films(200)))
+    wanted = settings(films(200), version="1.0.1")
+    await made(wanted)
+    assert "1.0.1" in (wanted.output / "README.md").read_text()
+    assert [each.name for each in wanted.output.parent.iterdir()] == ["films"]
+
+
+async def test_answers_that_are_right_become_golden(settings: Settings) -> None:
+    engine = fake_engine()[0]
+    lines = [{"prompt": f"say {n}", "completion": "x"} for n in range(60)]
+    wanted = settings(lines, **GENERATION, evaluation={"max_tokens": 4})
+    prepared = prepare(wanted)
+    folder, _ = train(wanted, prepared)
+    from service.engine.protocol import Adapter
+    from service.finetune.evaluation import evaluate
+
+    adapter = Adapter("films", 1, str(folder), "sha256:x")
+    await engine.load_adapter(adapter)
+    evaluation = await evaluate(engine, adapter, wanted, prepared)
+    assert isinstance(evaluation.figures, GenerationFigures)
+    assert evaluation.figures.lines == len(prepared.split.test)
+    assert {tuple(each.line) for each in evaluation.candidates} == {("prompt", "expect")}

@@ -1,0 +1,36 @@
+"""Golden examples: balanced, right, and wrong for the base where there are such."""
+
+from collections import Counter
+
+from service.finetune.golden_choice import Candidate, choose_golden
+
+
+def candidate(number: int, label: str, *, right: bool = True, base: bool = False) -> Candidate:
+    return Candidate({"input": str(number)}, label, right, base, number / 100)
+
+
+def test_labels_go_round() -> None:
+    given = [candidate(n, "a" if n % 10 else "b") for n in range(100)]
+    chosen = choose_golden(given, 8, seed=0)
+    assert Counter(each.label for each in chosen) == {"a": 4, "b": 4}
+
+
+def test_wrong_answers_are_never_chosen() -> None:
+    given = [candidate(n, "a", right=n == 3) for n in range(20)]
+    assert [each.line for each in choose_golden(given, 8, seed=0)] == [{"input": "3"}]
+
+
+def test_what_the_base_gets_wrong_comes_first() -> None:
+    given = [candidate(n, "a", base=n % 4 > 0) for n in range(40)]
+    chosen = choose_golden(given, 5, seed=0)
+    assert not any(each.base_right for each in chosen)
+
+
+def test_the_unsure_half_is_left_out() -> None:
+    given = [candidate(n, "a") for n in range(40)]
+    assert min(each.confidence for each in choose_golden(given, 20, seed=0)) >= 0.2
+
+
+def test_the_seed_decides() -> None:
+    given = [candidate(n, "a") for n in range(100)]
+    assert choose_golden(given, 5, 1) == choose_golden(given, 5, 1) != choose_golden(given, 5, 2)

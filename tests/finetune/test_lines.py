@@ -1,0 +1,93 @@
+"""Lines of data: whatever is wrong with one is said with its file and number."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from service.errors import ConfigurationError
+from service.finetune.config import FinetuneSettings
+from service.finetune.lines import CompletedLine, read_lines
+from service.finetune.task import classification_task
+
+Settings = Callable[..., FinetuneSettings]
+
+GOOD = '{"text": "fine", "label": "positive"}\n'
+GENERATION: dict[str, Any] = {
+    "task": "generation", "prompt": None, "split": {"calibration": 0}
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("not json", "Invalid JSON"),
+        ("", "Invalid JSON"),
+        ('{"text": "fine"}', "label: Field required"),
+        ('{"text": "fine", "label": 1}', "label: Input should be a valid string"),
+        ('{"text": " ", "label": "positive"}', "text: String should match"),
+        ('{"text": "fine", "label": "positive", "score": 1}', "score: Extra inputs"),
+        ('{"text": "fine", "label": "neutral"}', "unknown label 'neutral'; the configuration has"),
+        ('{"text": "\ud800", "label": "positive"}'.encode("utf-8", "replace").decode() + "}",
+         "Invalid JSON"),
+    ],
+)  # fmt: skip
+def test_a_malformed_line_is_named(settings: Settings, line: str, reason: str) -> None:
+    wanted = settings(
+        f"{GOOD}{line}\n{GOOD}", labels={"positive": " positive", "negative": " negative"}
+    )
+    with pytest.raises(ConfigurationError, match=r"^lines\.jsonl: line 2: ") as refused:
+        read_lines(wanted)
+    assert reason in str(refused.value)
+
+
+def test_a_file_without_lines_is_refused(settings: Settings) -> None:
+    with pytest.raises(ConfigurationError, match=r"lines\.jsonl: holds no line"):
+        read_lines(settings(""))
+
+
+def test_a_missing_file_is_refused(settings: Settings) -> None:
+    wanted = settings(data={"files": ["absent.jsonl"]})
+    with pytest.raises(ConfigurationError, match=r"absent\.jsonl: cannot be read: No such file"):
+        read_lines(wanted)
+
+
+def test_a_line_of_over_a_mebibyte_is_refused(settings: Settings) -> None:
+    long = f'{{"text": "{"x" * (1 << 20)}", "label": "positive"}}\n'
+    with pytest.raises(ConfigurationError, match=r"line 2: 1048\d\d\d bytes; the limit is 1048576"):
+        read_lines(settings(GOOD + long))
+
+
+def test_one_class_only_is_refused(settings: Settings) -> None:
+    wanted = settings(GOOD * 3)
+    with pytest.raises(ConfigurationError, match=r"1 labels \(positive\); at least 2 are needed"):
+        classification_task(wanted, read_lines(wanted))
+
+
+def test_labels_are_spelled_as_the_template_wants_them(settings: Settings) -> None:
+    wanted = settings()
+    task = classification_task(wanted, read_lines(wanted))
+    assert task is not None
+    assert dict(task.labels) == {"negative": " negative", "positive": " positive"}
+
+
+@pytest.mark.parametrize(
+    "line", ['{"completion": "x"}', '{"prompt": "a", "messages": [], "completion": "x"}']
+)
+def test_an_answer_needs_one_question(settings: Settings, line: str) -> None:
+    with pytest.raises(ConfigurationError, match="line 1: "):
+        read_lines(settings(f"{line}\n", **GENERATION))
+
+
+def test_prompts_and_conversations_may_be_mixed(settings: Settings) -> None:
+    lines = read_lines(
+        settings(
+            [
+                {"prompt": "a", "completion": "x"},
+                {"messages": [{"role": "user", "content": "a"}], "completion": "x", "group": "g"},
+            ],
+            **GENERATION,
+        )
+    )
+    assert [type(line) for line in lines] == [CompletedLine, CompletedLine]
+    assert lines[0].key != lines[1].key

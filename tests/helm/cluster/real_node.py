@@ -1,0 +1,147 @@
+"""One real node on this machine: containerd and a kubelet, for as long as a block lasts."""
+
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.container.base import base_image
+from tests.helm.cluster.binaries import CACHE, binary
+from tests.helm.cluster.control_plane import ControlPlane, eventually
+
+NAME = "real-node"
+_PAUSE = "localhost/llm-service-pause:test"
+_NEEDED = ("containerd", "ctr", "runc", "podman", "buildah")
+_CNI = Path("/usr/lib/cni")
+# A kubelet sets these for its node; here they are put back.
+_SYSCTLS = ("vm/overcommit_memory", "kernel/panic", "kernel/panic_on_oops")
+
+
+def missing() -> list[str]:
+    """What a node needs and this machine lacks; empty where a node can run."""
+    absent = [tool for tool in _NEEDED if shutil.which(tool) is None]
+    if not (_CNI / "bridge").is_file():
+        absent.append("containernetworking-plugins")
+    if os.geteuid() != 0:
+        absent.append("root")
+    if not Path("/sys/fs/cgroup/memory").is_dir():
+        absent.append("cgroups of version 1, which this kubelet knows")
+    return absent
+
+
+@contextmanager
+def real_node(plane: ControlPlane, folder: Path, image: str) -> Iterator[str]:
+    """A node that runs pods of an image from podman's storage; its name."""
+    sysctls = {name: Path("/proc/sys", name).read_text() for name in _SYSCTLS}
+    socket = folder / "containerd.sock"
+    try:
+        plane.run("containerd", ["containerd", "--config", str(_configure(folder, socket))])
+        eventually("containerd answers", lambda: bool(_ctr(socket, "version")))
+        _pause_image()
+        for name in (_PAUSE, image):
+            _import(name, socket)
+        plane.run("kubelet", _kubelet(plane, folder, socket))
+        eventually("the node is ready", lambda: _ready(plane))
+        plane.kubectl("taint", "node", NAME, "node.kubernetes.io/not-ready-")
+        yield NAME
+    finally:
+        for name, value in sysctls.items():
+            Path("/proc/sys", name).write_text(value)
+
+
+def _configure(folder: Path, socket: Path) -> Path:
+    network = folder / "cni"
+    network.mkdir()
+    bridge = {
+        "cniVersion": "0.4.0",
+        "name": "pods",
+        "plugins": [
+            {
+                "type": "bridge",
+                "bridge": "llmtest0",
+                "isGateway": True,
+                "ipam": {
+                    "type": "host-local",
+                    "dataDir": str(folder / "addresses"),
+                    "ranges": [[{"subnet": "10.244.77.0/24"}]],
+                },
+            }
+        ],
+    }
+    (network / "10-pods.conflist").write_text(json.dumps(bridge), encoding="utf-8")
+    root = CACHE / "containerd"
+    root.mkdir(parents=True, exist_ok=True)
+    config = folder / "containerd.toml"
+    config.write_text(
+        f"""
+version = 2
+root = "{root}"
+state = "{folder / "containerd"}"
+[grpc]
+address = "{socket}"
+[plugins."io.containerd.grpc.v1.cri"]
+sandbox_image = "{_PAUSE}"
+[plugins."io.containerd.grpc.v1.cri".cni]
+bin_dir = "{_CNI}"
+conf_dir = "{network}"
+""",
+        encoding="utf-8",
+    )
+    return config
+
+
+def _kubelet(plane: ControlPlane, folder: Path, socket: Path) -> list[str]:
+    return [
+        str(binary("kubelet")),
+        "--kubeconfig", str(plane.kubeconfig),
+        "--container-runtime", "remote",
+        "--container-runtime-endpoint", f"unix://{socket}",
+        "--hostname-override", NAME,
+        "--root-dir", str(folder / "kubelet"),
+        "--cert-dir", str(folder / "kubelet-certificates"),
+        "--cgroup-driver", "cgroupfs",
+        "--cgroups-per-qos=false",
+        "--enforce-node-allocatable=",
+        "--fail-swap-on=false",
+        "--eviction-hard=",
+        "--image-gc-high-threshold=100",
+        "--address", "127.0.0.1",
+        "--healthz-port", "0",
+        "--read-only-port", "0",
+    ]  # fmt: skip
+
+
+def _pause_image() -> None:
+    """What holds a pod's network: any process that waits."""
+    with tempfile.TemporaryDirectory() as folder:
+        text = f'FROM {base_image()}\nENTRYPOINT ["/bin/sleep", "infinity"]\n'
+        (Path(folder) / "Dockerfile").write_text(text, encoding="utf-8")
+        command = ["buildah", "bud", "--quiet", "--format", "docker", "--pull=never"]
+        subprocess.run([*command, "--tag", _PAUSE, folder], check=True, capture_output=True)
+
+
+def _import(image: str, socket: Path) -> None:
+    if image in _ctr(socket, "images", "list", "--quiet").split():
+        _ctr(socket, "images", "remove", image)
+    with tempfile.TemporaryDirectory(dir=CACHE) as folder:
+        archive = Path(folder) / "image.tar"
+        save = ["podman", "save", "--quiet", "--format", "docker-archive", "--output", str(archive)]
+        subprocess.run([*save, image], check=True, capture_output=True)
+        _ctr(socket, "images", "import", "--no-unpack", str(archive))
+
+
+def _ctr(socket: Path, *arguments: str) -> str:
+    command = ["ctr", "--address", str(socket), "--namespace", "k8s.io", *arguments]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    if run.returncode:
+        raise RuntimeError(f"ctr {' '.join(arguments)}: {run.stderr.strip()}")
+    return run.stdout
+
+
+def _ready(plane: ControlPlane) -> bool:
+    conditions = plane.get("node", NAME)["status"]["conditions"]
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)

@@ -1,0 +1,117 @@
+"""The built image as real pods: a rolling restart under load."""
+
+import os
+import shutil
+import threading
+from pathlib import Path
+from types import TracebackType
+
+from tests.container.build import build
+from tests.container.image import IMAGE, MODEL, WEIGHTS
+from tests.container.load import Load
+from tests.helm.chart import CHART
+from tests.helm.cluster.control_plane import ControlPlane, eventually
+from tests.helm.cluster.real_node import real_node
+from tests.helm.cluster.release import NAMESPACE, OBJECT, Release
+
+
+class Endpoints:
+    """The addresses that a Service sends to, as a proxy of the cluster would follow them."""
+
+    def __init__(self, plane: ControlPlane) -> None:
+        self._plane = plane
+        self._urls: list[str] = []
+        self._next = 0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._follow)
+
+    def __enter__(self) -> "Endpoints":
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def url(self) -> str:
+        """The next one, in turn."""
+        urls = self._urls
+        self._next += 1
+        return urls[self._next % len(urls)]
+
+    def known(self) -> bool:
+        """Whether there is one."""
+        return bool(self._urls)
+
+    def _follow(self) -> None:
+        while not self._stop.wait(0.5):
+            found = self._plane.get("endpoints", OBJECT, "--namespace", NAMESPACE)
+            self._urls = [
+                f"http://{address['ip']}:8000"
+                for subset in found.get("subsets", [])
+                for address in subset.get("addresses", [])
+            ]
+
+
+def rolling_restart(plane: ControlPlane, folder: Path) -> str:
+    """Restart the Deployment while clients ask; a sentence of what became of their requests.
+
+    Raises AssertionError when one of them failed.
+    """
+    image = os.environ.get("IMAGE") or IMAGE
+    if image == IMAGE:
+        build("cpu", image)
+    model = folder / "model"
+    shutil.copytree(WEIGHTS, model)
+    for path in (folder, model, *model.iterdir()):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    with real_node(plane, folder, image) as node:
+        install(plane, node, image, model)
+        with Endpoints(plane) as endpoints:
+            eventually("the Service has an address", endpoints.known)
+            first = endpoints.url()
+            with Load(endpoints.url, MODEL, clients=4, tokens=24) as load:
+                load.wait_for_answers(8)
+                restart = ["rollout", "restart", f"deployment/{OBJECT}", "--namespace", NAMESPACE]
+                plane.kubectl(*restart)
+                status = ["rollout", "status", f"deployment/{OBJECT}", "--namespace", NAMESPACE]
+                plane.kubectl(*status, "--timeout", "300s")
+                eventually("the old pod is gone", lambda: len(pods(plane)) == 1, 120)
+                load.wait_for_answers(8)
+                assert endpoints.url() != first, "the old pod answers still"
+        outcomes = load.outcomes()
+        Release(plane, 4).uninstall()
+        eventually("the pods are gone", lambda: not pods(plane), 120)
+    assert set(outcomes) == {"answered"}, f"requests failed: {dict(outcomes)}"
+    return f"rolling restart under load: {outcomes['answered']} requests, all answered"
+
+
+def install(plane: ControlPlane, node: str, image: str, model: Path) -> None:
+    """One replica of the image on the node, the weights from a folder of it."""
+    repository, _, tag = image.rpartition(":")
+    Release(plane, 4).install(
+        CHART,
+        {
+            "image": {"repository": repository, "tag": tag, "pullPolicy": "Never"},
+            "model": {"source": "baked"},
+            "config": {"model": {"path": "/weights"}},
+            "extraVolumes": [{"name": "weights", "hostPath": {"path": str(model)}}],
+            "extraVolumeMounts": [{"name": "weights", "mountPath": "/weights", "readOnly": True}],
+            "nodeSelector": {"kubernetes.io/hostname": node},
+            "resources": {"requests": {"cpu": "100m", "memory": "1Gi", "ephemeral-storage": "1Mi"}},
+            "probes": {"startup": {"baseSeconds": 400}},
+        },
+        "--wait",
+        "--timeout",
+        "400s",
+    )
+
+
+def pods(plane: ControlPlane) -> list[str]:
+    """The names of the release's pods, those that are leaving too."""
+    return [pod["metadata"]["name"] for pod in plane.get("pods", "--namespace", NAMESPACE)["items"]]

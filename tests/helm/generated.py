@@ -1,0 +1,94 @@
+"""The chart's generated files: values.schema.json and the table of values in its README.
+
+    python -m tests.helm.generated
+
+writes them: the schema from the types of values and settings, the table from the comments of
+values.yaml that begin with `# --`.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.helm.values import Values
+
+CHART = Path(__file__).parents[2] / "helm"
+SCHEMA = CHART / "values.schema.json"
+README = CHART / "README.md"
+BEGIN = "<!-- values: begin -->"
+END = "<!-- values: end -->"
+_KEY = re.compile(r"^( *)([A-Za-z]+):")
+
+
+def schema_text() -> str:
+    """The JSON Schema of the values, in the draft that every Helm since 3.0 reads."""
+    schema = Values.model_json_schema()
+    schema = {
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        **_stripped(schema),
+        "title": "Values of llm-service",
+    }
+    return json.dumps(schema, indent=1) + "\n"
+
+
+def values_table() -> str:
+    """A Markdown table with one row for each commented value: its default and what it means."""
+    defaults = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
+    lines = ["| key | default | what |", "| --- | --- | --- |"]
+    for path, what in commented_values():
+        default: Any = defaults
+        for key in path:
+            default = default[key]
+        shown = "see values.yaml" if path == ("config",) else f"`{json.dumps(default)}`"
+        cell = what.replace("|", "\\|")
+        lines.append(f"| `{'.'.join(path)}` | {shown} | {cell} |")
+    return "\n".join(lines)
+
+
+def commented_values() -> Iterator[tuple[tuple[str, ...], str]]:
+    """The path and the comment of every value in values.yaml that has one."""
+    path: list[str] = []
+    comment = ""
+    for line in (CHART / "values.yaml").read_text(encoding="utf-8").splitlines():
+        if line.strip().startswith("# -- "):
+            comment = line.strip().removeprefix("# -- ")
+        elif key := _KEY.match(line):
+            path[len(key[1]) // 2 :] = [key[2]]
+            if comment:
+                yield tuple(path), comment
+            comment = ""
+
+
+def with_table(readme: str) -> str:
+    """The README's text with the current table between its markers; ValueError without them."""
+    before, begin, rest = readme.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise ValueError(f"the chart's README has no {BEGIN} ... {END}")
+    return f"{before}{BEGIN}\n{values_table()}\n{END}{after}"
+
+
+def _stripped(schema: Any) -> Any:
+    """Without what pydantic adds for people: titles, defaults and the paths' own format."""
+    if isinstance(schema, list):
+        return [_stripped(child) for child in schema]
+    if not isinstance(schema, dict):
+        return schema
+    kept: dict[str, Any] = {}
+    for key, child in schema.items():
+        if key in ("properties", "$defs"):
+            kept[key] = {name: _stripped(entry) for name, entry in child.items()}
+        elif key in ("enum", "const", "required"):
+            kept[key] = child
+        elif key not in ("title", "default") and (key, child) != ("format", "path"):
+            kept[key] = _stripped(child)
+    return kept
+
+
+if __name__ == "__main__":
+    SCHEMA.write_text(schema_text(), encoding="utf-8")
+    README.write_text(with_table(README.read_text(encoding="utf-8")), encoding="utf-8")

@@ -1,0 +1,47 @@
+"""What every file of helm/ci renders to, kept under tests/helm/golden to be read in a review.
+
+    python -m tests.helm.golden
+
+writes the files anew. The scripts in the ConfigMap stand there by their first line only.
+"""
+
+import subprocess
+from pathlib import Path
+
+import yaml
+
+from tests.helm.binaries import helm
+from tests.helm.chart import APIS, CHART, CI, NAMESPACE, RELEASE, Manifest, documents
+
+FOLDER = Path(__file__).parent / "golden"
+VERSION = "1.37"
+
+
+def template(major: int, file: Path, version: str = VERSION) -> list[Manifest]:
+    """The objects that a Helm makes of a values file; CalledProcessError when it refuses."""
+    command = [str(helm(major)), "template", RELEASE, str(CHART), "--namespace", NAMESPACE]
+    command += ["--values", str(file), "--kube-version", version, "--api-versions", ",".join(APIS)]
+    run = subprocess.run(command, check=True, capture_output=True, text=True)
+    return documents(run.stdout)
+
+
+def golden_text(objects: list[Manifest]) -> str:
+    """The objects as YAML, in one order and without the text of scripts."""
+    for manifest in objects:
+        data = manifest.get("data", {})
+        for name, content in data.items():
+            if name.endswith(".py"):
+                data[name] = content.splitlines()[0]
+    ordered = sorted(objects, key=lambda o: (o["kind"], o["metadata"]["name"]))
+    return yaml.safe_dump_all(ordered, sort_keys=True, width=200)
+
+
+def golden_file(file: Path) -> Path:
+    """Where the rendering of a values file is kept."""
+    return FOLDER / file.name.replace("-values.yaml", ".yaml")
+
+
+if __name__ == "__main__":
+    FOLDER.mkdir(exist_ok=True)
+    for values_file in CI:
+        golden_file(values_file).write_text(golden_text(template(4, values_file)), encoding="utf-8")

@@ -1,0 +1,158 @@
+"""Values that contradict each other are refused with a sentence that says what to write instead."""
+
+from typing import Any
+
+import pytest
+
+from tests.helm.chart import Refused, ci_values, manifests, merged, one, rendered
+
+HASH = "sha256:" + "a" * 64
+GPU = {"gpu": {"count": 4}}
+CLAIM = {"create": True, "accessModes": ["ReadWriteOnce"]}
+PVC = {"model": {"source": "volume"}, "storage": {"models": {"existingClaim": "weights"}}}
+
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "HPA and KEDA": (
+        {
+            "autoscaling": {"enabled": True},
+            "keda": {"enabled": True, "prometheusAddress": "http://p"},
+        },
+        "autoscaling.enabled and keda.enabled are both true.*set one of them to false",
+    ),
+    "least above most": (
+        {"autoscaling": {"enabled": True, "minReplicas": 5, "maxReplicas": 2}},
+        "autoscaling.minReplicas is 5 and autoscaling.maxReplicas 2: set the least",
+    ),
+    "KEDA without Prometheus": (
+        {"keda": {"enabled": True}},
+        "keda.prometheusAddress is empty: set it",
+    ),
+    "zero without a waker": (
+        {"keda": {"enabled": True, "prometheusAddress": "http://p", "minReplicas": 0}},
+        "keda.minReplicas is 0 and keda.wake.query is empty.*or keda.minReplicas to 1",
+    ),
+    "RWO with replicas": (
+        {"replicas": 2, "storage": {"models": CLAIM}},
+        r"storage.models.accessModes is \[\"ReadWriteOnce\"\] and up to 2 pods run.*ReadWriteMany",
+    ),
+    "RWO with an autoscaler": (
+        {"autoscaling": {"enabled": True}, "storage": {"adapters": CLAIM}},
+        "storage.adapters.accessModes is .* up to 4 pods run",
+    ),
+    "TP without GPUs": (
+        {"config": {"engine": {"tensor_parallel_size": 4}}},
+        r"tensor_parallel_size \(4\) .* is 4, but gpu.count \(0\) .* set gpu.count to 4",
+    ),
+    "GPUs without TP": (GPU, r"tensor_parallel_size \(1\) .* is 1, but gpu.count \(4\)"),
+    "TP unlike GPUs": (
+        merged(GPU, {"config": {"engine": {"tensor_parallel_size": 2}}}),
+        r"tensor_parallel_size \(2\) .* but gpu.count \(4\).* set gpu.count to 2",
+    ),
+    "nodes without GPUs": (
+        {"multiNode": {"nodes": 2}, "config": {"engine": {"pipeline_parallel_size": 2}}},
+        "multiNode.nodes is 2 and gpu.count 0.*multiNode.nodes: 1",
+    ),
+    "node rank of one's own": (
+        {"config": {"engine": {"node_rank": 1}}},
+        "config.engine.node_rank is set by the chart: set multiNode.nodes",
+    ),
+    "grace too short": (
+        {"preStopSeconds": 5, "terminationGracePeriodSeconds": 76},
+        r"terminationGracePeriodSeconds is 76, but preStopSeconds \(5\) .* drain \(71\) take 76: "
+        "set it to at least 81",
+    ),
+    "no pod could be replaced": (
+        {"rollout": {"maxSurge": 0, "maxUnavailable": 0}},
+        "rollout.maxSurge and rollout.maxUnavailable are both 0.*set one of them to 1",
+    ),
+    "hub without revision": (
+        {"model": {"source": "hub", "hub": {"repository": "a/b"}}},
+        "model.source is hub: set model.hub.repository .* model.hub.revision",
+    ),
+    "store without address": (
+        {"model": {"source": "objectStore"}},
+        "model.source is objectStore: set model.objectStore.uri",
+    ),
+    "volume without claim": (
+        {"model": {"source": "volume"}},
+        "model.source is volume: set storage.models.existingClaim",
+    ),
+    "image without reference": (
+        {"model": {"source": "image"}},
+        "model.source is image: set model.image.reference",
+    ),
+    "path elsewhere": (
+        {"config": {"model": {"path": "/srv/model"}}},
+        "config.model.path is /srv/model: .* write /models/NAME",
+    ),
+    "job without a shared volume": (
+        {"model": {"prefetch": {"job": True}}},
+        "model.prefetch.job is true, but the pods share no volume",
+    ),
+    "offline and fetching": (
+        {"config": {"adapter_cache": {"offline": True}}},
+        "offline is true and model.source is package, which needs a network: use volume",
+    ),
+    "route without a gateway": (
+        {"httpRoute": {"enabled": True}},
+        "httpRoute.parentRefs is empty: name the Gateway",
+    ),
+    "pool without a picker": (
+        {"inferencePool": {"enabled": True}},
+        "inferencePool.endpointPicker.name is empty: name the Service",
+    ),
+    "password in the environment": (
+        {"env": [{"name": "HF_TOKEN", "value": "abc"}]},
+        "env: HF_TOKEN stands in plain text: put it in a Secret and list it under secretEnv",
+    ),
+    "address with a password": (
+        {"config": {"adapters": [{"source": "https://me:pass@host/a"}]}},
+        r"config.adapters\[0\].source holds an address with a password: put .* secretEnv",
+    ),
+    "key in plain text": (
+        {"tenantKeys": {"files": {"keys.yaml": "acme:\n  key: letmein\n"}}},
+        "tenantKeys.files.keys.yaml.acme.key stands in plain text: write its hash",
+    ),
+    "key in a list": (
+        {"tenantKeys": {"files": {"keys.yaml": "- name: acme\n  api_key: letmein\n"}}},
+        r"keys.yaml.records\[0\].api_key stands in plain text",
+    ),
+    "two sources of keys": (
+        {"tenantKeys": {"existingSecret": "keys", "files": {"a": f"key: {HASH}"}}},
+        "tenantKeys.existingSecret and tenantKeys.files are both set: use one",
+    ),
+    "unknown value": ({"replicaCount": 3}, "replicaCount.* not allowed"),
+    "unknown setting": ({"config": {"http": {"prot": 80}}}, "config/http.*prot.* not allowed"),
+    "wrong type": ({"replicas": "two"}, "replicas.*want integer"),
+    "negative setting": ({"config": {"gate": {"max_queued": -1}}}, "config/gate/max_queued"),
+    "address with a user": ({"otel": {"endpoint": "http://a:b@c"}}, "otel/endpoint"),
+}
+
+
+@pytest.mark.parametrize(("values", "sentence"), REFUSED.values(), ids=REFUSED.keys())
+def test_is_refused(values: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(Refused, match=rf"(?s){sentence}"):
+        rendered(values)
+
+
+@pytest.mark.parametrize(
+    ("values", "api"),
+    [
+        (ci_values("two-nodes"), "leaderworkerset.x-k8s.io/v1"),
+        (ci_values("keda-scale-to-zero"), "keda.sh/v1alpha1"),
+        (ci_values("one-gpu"), "monitoring.coreos.com/v1"),
+        (ci_values("tp4"), "inference.networking.k8s.io/v1"),
+    ],
+)
+def test_an_api_that_the_cluster_lacks_is_named(values: dict[str, Any], api: str) -> None:
+    with pytest.raises(Refused, match=f"the cluster has no {api}: .*or leave it off"):
+        rendered(merged(values, {"assumeApis": []}))
+
+
+def test_hashed_keys_become_a_secret() -> None:
+    objects = manifests({"tenantKeys": {"files": {"keys.yaml": f"acme:\n  key: {HASH}\n"}}})
+    assert HASH in one(objects, "Secret", "tenant-keys")["stringData"]["keys.yaml"]
+
+
+def test_one_more_second_of_grace_is_enough() -> None:
+    assert manifests({"terminationGracePeriodSeconds": 72})

@@ -1,0 +1,148 @@
+"""What the pods are given: the rollout, the selectors, the volumes, several nodes."""
+
+from typing import Any
+
+import pytest
+
+from service.settings import DrainSettings
+from tests.helm.chart import (
+    Manifest,
+    Refused,
+    ci_values,
+    manifests,
+    merged,
+    notes,
+    one,
+    pod_templates,
+    server,
+)
+
+# A Deployment's selector cannot be changed: another one here needs a new major version.
+SELECTOR = {
+    "app.kubernetes.io/name": "llm-service",
+    "app.kubernetes.io/instance": "llm",
+    "app.kubernetes.io/component": "server",
+}
+
+
+@pytest.mark.parametrize(
+    "values", [{}, {"podLabels": {"team": "a"}}, {"image": {"tag": "2"}}, ci_values("one-gpu")]
+)
+def test_the_selector_never_changes(values: dict[str, Any]) -> None:
+    deployment = one(manifests(values), "Deployment")
+    assert deployment["spec"]["selector"]["matchLabels"] == SELECTOR
+
+
+def test_without_gpus_a_rollout_adds_a_pod_first() -> None:
+    assert rollout({}) == {"maxSurge": 1, "maxUnavailable": 0}
+
+
+def test_with_gpus_a_rollout_takes_a_pod_first_and_says_so() -> None:
+    values = ci_values("one-gpu")
+    assert rollout(values) == {"maxSurge": 0, "maxUnavailable": 1}
+    assert "the new pod waits for the GPU of the old one" in notes(values)
+
+
+def test_a_rollout_can_be_chosen() -> None:
+    chosen = {"rollout": {"maxSurge": "50%", "maxUnavailable": 0}}
+    assert rollout(merged(ci_values("one-gpu"), chosen)) == {"maxSurge": "50%", "maxUnavailable": 0}
+
+
+def test_gpus_are_added_to_the_resources_and_nothing_else_changes() -> None:
+    values = ci_values("one-gpu")
+    resources = server(manifests(values))["resources"]
+    for kind in ("requests", "limits"):
+        assert resources[kind] == {**values["resources"][kind], "nvidia.com/gpu": "1"}
+
+
+def test_a_change_of_the_configuration_replaces_the_pods() -> None:
+    assert checksums({}) != checksums({"config": {"gate": {"max_queued": 7}}})
+    assert checksums({}) == checksums({"service": {"port": 8080}})
+
+
+def test_the_weights_are_read_only_where_they_are_served() -> None:
+    for name in ("cpu-minimal", "one-gpu", "tp4", "two-nodes", "air-gapped"):
+        mounts = server(manifests(ci_values(name)))["volumeMounts"]
+        assert [m["readOnly"] for m in mounts if m["name"] == "models"] == [True], name
+
+
+def test_a_baked_model_needs_no_volume() -> None:
+    objects = manifests({"model": {"source": "baked"}, "config": {"model": {"path": "/opt/model"}}})
+    assert not any("initContainers" in template["spec"] for template in pod_templates(objects))
+    assert "models" not in {mount["name"] for mount in server(objects)["volumeMounts"]}
+
+
+def test_with_a_job_the_pods_wait_for_it() -> None:
+    objects = manifests(ci_values("tp4"))
+    job = one(objects, "Job")["spec"]["template"]["spec"]["containers"][0]
+    pod = one(objects, "Deployment")["spec"]["template"]["spec"]["initContainers"][0]
+    assert (job["args"][0], pod["args"][0]) == ("fetch", "wait")
+    assert job["args"][1:] == pod["args"][1:]
+
+
+def test_another_model_is_another_job() -> None:
+    values = ci_values("tp4")
+    other = merged(values, {"config": {"model": {"path": "/models/next"}}})
+    first, second = (one(manifests(v), "Job")["metadata"]["name"] for v in (values, other))
+    assert first != second
+
+
+def test_several_nodes_find_each_other() -> None:
+    group = one(manifests(ci_values("two-nodes")), "LeaderWorkerSet")["spec"][
+        "leaderWorkerTemplate"
+    ]
+    assert group["size"] == 2
+    worker = group["workerTemplate"]["spec"]["containers"][0]
+    assert "--headless" in worker["args"]
+    assert "--master-addr=$(LWS_LEADER_ADDRESS)" in worker["args"]
+    for argument in ("--nnodes=2", "--tensor-parallel-size=8", "--pipeline-parallel-size=2"):
+        assert argument in worker["args"]
+    assert "ports" not in worker
+
+
+def test_only_leaders_get_requests() -> None:
+    objects = manifests(ci_values("two-nodes"))
+    group = one(objects, "LeaderWorkerSet")["spec"]["leaderWorkerTemplate"]
+    selector = one(objects, "Service", "llm-service")["spec"]["selector"].items()
+    assert selector <= group["leaderTemplate"]["metadata"]["labels"].items()
+    assert not selector <= group["workerTemplate"]["metadata"]["labels"].items()
+
+
+def test_offline_lets_no_https_out() -> None:
+    policy = one(manifests(ci_values("air-gapped")), "NetworkPolicy")
+    ports = [p["port"] for rule in policy["spec"]["egress"] for p in rule.get("ports", [])]
+    assert ports == [53, 53]
+
+
+def test_the_operations_port_is_for_prometheus_only() -> None:
+    policy = one(manifests({}), "NetworkPolicy")
+    (rule,) = [r for r in policy["spec"]["ingress"] if r.get("ports", [{}])[0].get("port") == 8001]
+    (peer,) = rule["from"]
+    assert peer["podSelector"]["matchLabels"] == {"app.kubernetes.io/name": "prometheus"}
+
+
+def test_objects_of_ones_own_are_templates() -> None:
+    extra = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: '{{ .Release.Name }}-mine'}"
+    assert one(manifests({"extraObjects": [extra]}), "ConfigMap", "llm-mine")
+
+
+def rollout(values: dict[str, Any]) -> Manifest:
+    """The rolling update of the Deployment."""
+    update: Manifest = one(manifests(values), "Deployment")["spec"]["strategy"]["rollingUpdate"]
+    return update
+
+
+def checksums(values: dict[str, Any]) -> Manifest:
+    """The annotations whose change replaces the pods."""
+    template = one(manifests(values), "Deployment")["spec"]["template"]
+    found: Manifest = template["metadata"]["annotations"]
+    return found
+
+
+def test_a_drain_that_the_values_leave_out_is_the_services_own() -> None:
+    own = DrainSettings().lame_duck_s + DrainSettings().budget_s + 6
+    values: dict[str, Any] = {"config": {"drain": {"lame_duck_s": None, "budget_s": None}}}
+    least = merged(values, {"terminationGracePeriodSeconds": int(own) + 1})
+    assert manifests(least)
+    with pytest.raises(Refused, match=rf"drain \({own:.0f}\)"):
+        manifests(merged(values, {"terminationGracePeriodSeconds": int(own)}))
