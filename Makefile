@@ -60,14 +60,14 @@ load-%: $(DEV_INSTALLED) ## Run a load scenario (smoke, baseline, ...) against H
 	@echo "==> load scenario $* against $(HOST)"
 	@$(PY) -m loadtests run --scenario $* --host $(HOST) --out loadtests/out/$*
 
+ops-test: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Fire every alert and fill every panel under a real Prometheus
+	@echo "==> the service under Prometheus and Alertmanager, with faults; this takes minutes"
+	@$(PY) -m tests.ops
+
 adapter-%: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Build a demo adapter (sentiment, intent, ...) from its recipe: data, training, figures
 	@echo "==> building the adapter $*; on two cores this takes half an hour"
 	@$(PY) deploy/local/recipes/$(subst -,_,$*)_data.py .cache/finetune/$*.jsonl
 	@$(PY) -m service.cli finetune deploy/local/recipes/$*.yaml
-
-ops-test: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Fire every alert and fill every panel under a real Prometheus
-	@echo "==> the service under Prometheus and Alertmanager, with faults; this takes minutes"
-	@$(PY) -m tests.ops
 
 test-timing: $(DEV_INSTALLED) ## Run the tests that a busy machine would fail
 	@echo "==> tests that need a quiet machine"

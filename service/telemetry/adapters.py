@@ -30,6 +30,9 @@ class AdapterMetrics:
         text = "Time that reading its weights for requests took."
         self._miss_seconds = counter("miss_seconds", text, "adapter")
         self._reloads = counter("reloads", "Reloads by outcome (ok, failed).", "outcome")
+        # From the start on: to Prometheus the first of a series that was not there is no increase.
+        for outcome in ("ok", "failed"):
+            self._reloads.labels(outcome)
 
     def adapters_changed(self, entries: Mapping[str, Entry]) -> None:
         """Show these adapters and no others."""

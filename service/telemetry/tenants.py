@@ -19,6 +19,11 @@ class TenantMetrics:
             ["reason"],
             registry=registry,
         )
+        # From the start on: to Prometheus the first of a series that was not there is no increase.
+        for outcome in ("accepted", "refused"):
+            self._key_reads.labels(outcome)
+        for reason in ("timeout", "error"):
+            self._store_errors.labels(reason)
 
     def keys_read(self, accepted: bool) -> None:
         """Changed keys were read."""
