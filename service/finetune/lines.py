@@ -6,7 +6,8 @@
     {"messages": [{"role", "content"}], "completion"} generation, in the base's chat template
     {"text"}                                          pretraining
 
-Any line may have a "group": lines of one group are never on both sides of a split.
+Any line may have a "group": lines of one group are never on both sides of a split. One to be
+completed may have a "stratum": every part has its share of each, as it has of each label.
 """
 
 from collections.abc import Iterator, Sequence
@@ -38,6 +39,11 @@ class Line(BaseModel):
     def labelled(self) -> tuple[str, ...]:
         """The labels it has; none outside of classification."""
         return ()
+
+    @property
+    def dealt_as(self) -> str:
+        """What a split gives every part its share of: the labels, or the stratum."""
+        return "+".join(self.labelled)
 
 
 class LabelledLine(Line):
@@ -76,6 +82,7 @@ class CompletedLine(Line):
     prompt: _Text | None = None
     messages: Annotated[tuple[Message, ...], Field(min_length=1)] | None = None
     completion: _Text
+    stratum: _Text | None = None
 
     @model_validator(mode="after")
     def _asks_once(self) -> "CompletedLine":
@@ -86,6 +93,10 @@ class CompletedLine(Line):
     @property
     def key(self) -> str:
         return self.prompt or repr(self.messages)
+
+    @property
+    def dealt_as(self) -> str:
+        return self.stratum or ""
 
 
 class PlainLine(Line):

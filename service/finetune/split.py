@@ -32,7 +32,7 @@ def split_lines(lines: Sequence[Line], shares: SplitSettings, seed: int) -> Spli
     """Deal the groups into the parts, label by label, so that each part has its share of each.
 
     A line without a group is its own. Of lines of one text only the first stays, so no part sees
-    another's. Groups are counted under their most frequent label; a label's groups are shuffled
+    another's. Groups are counted under their most frequent label (or stratum); its groups are shuffled
     and each goes to the part that lacks most of its share of the label's lines, the first to the
     training: a label of very few groups is only trained on. With `calibration_from_test` the
     lines of the test's groups are dealt out to calibration and test one by one. Raises
@@ -44,7 +44,7 @@ def split_lines(lines: Sequence[Line], shares: SplitSettings, seed: int) -> Spli
         groups[f"group {line.group}" if line.group is not None else f"line {number}"].append(line)
     by_label: dict[str, list[str]] = defaultdict(list)
     for name, members in groups.items():
-        counts = Counter("+".join(line.labelled) for line in members)
+        counts = Counter(line.dealt_as for line in members)
         by_label[counts.most_common(1)[0][0]].append(name)
     order = random.Random(seed)
     parts: dict[str, list[Line]] = {part: [] for part in PARTS}

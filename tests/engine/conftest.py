@@ -10,6 +10,7 @@ from tests.engine.server import Server, running_server
 from tests.engine.tiny import build_tiny_model
 
 SMOLLM2 = Path(".cache/models/smollm2-135m-instruct")
+ADAPTERS = Path("deploy/local/adapters")
 ENGINE = {
     "dtype": "bfloat16",
     "max_model_len": 2048,
@@ -34,9 +35,11 @@ def tiny_folder(smollm2_folder: Path, tmp_path_factory: pytest.TempPathFactory) 
 
 @pytest.fixture(scope="session")
 def smollm2(smollm2_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The embedded default with the adapters that `make run` serves."""
     config = {
         "model": {"name": "smollm2-135m-instruct", "path": str(smollm2_folder)},
-        "engine": ENGINE,
+        "engine": ENGINE | {"max_lora_rank": 8},
+        "adapters": [{"source": str(each.resolve())} for each in sorted(ADAPTERS.iterdir())],
     }
     with running_server(tmp_path_factory.mktemp("smollm2"), config) as server:
         yield server

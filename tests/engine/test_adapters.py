@@ -69,6 +69,7 @@ def deployment(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> I
         "adapters": [{"source": str(root / name)} for name in [*names, "broken"]],
         "adapter_cache": {"path": str(root / "cache")},
         "adapters_on_failure": "quarantine",
+        "gate": {"max_wait_ms": 60_000},  # a reload under load may make the others wait
         "watchdog": {"probe_s": 3600},  # some tests count what the engine was given
     }
     answers = {

@@ -6,7 +6,7 @@ import pytest
 
 from service.errors import ConfigurationError
 from service.finetune.config import SplitSettings
-from service.finetune.lines import LabelledLine, Line
+from service.finetune.lines import CompletedLine, LabelledLine, Line
 from service.finetune.split import PARTS, Split, split_lines
 
 
@@ -59,6 +59,23 @@ def test_a_label_of_one_group_is_trained_on() -> None:
     rare = LabelledLine(text="rare", label="c", group="only")
     split = split_lines([*lines(200), rare], SplitSettings(), seed=0)
     assert rare in split.train
+
+
+def test_every_stratum_is_trained_on_and_tested() -> None:
+    drawn: list[Line] = [
+        CompletedLine(prompt=f"p{i}", completion="c", group=f"{i // 2}", stratum="ab"[i % 40 >= 36])
+        for i in range(400)
+    ]
+    split = split_lines(drawn, SplitSettings(calibration=0), seed=0)
+    for part in ("train", "test"):
+        counts = Counter(line.dealt_as for line in getattr(split, part))
+        assert 0.08 < counts["b"] / counts.total() < 0.12
+
+
+def test_a_stratum_of_one_group_is_trained_on() -> None:
+    drawn = [CompletedLine(prompt=f"p{i}", completion="c") for i in range(200)]
+    rare = CompletedLine(prompt="rare", completion="c", stratum="rare")
+    assert rare in split_lines([*drawn, rare], SplitSettings(calibration=0), seed=0).train
 
 
 def test_calibration_may_share_the_tests_groups_but_no_line() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from home_intents import draw_commands
 from rows import write_rows
 
-PER_TEMPLATE = 6
+PER_TEMPLATE = 12
 SEED = 2
 
 if __name__ == "__main__":
@@ -21,6 +21,7 @@ if __name__ == "__main__":
                 "messages": [{"role": "user", "content": each.text}],
                 "completion": json.dumps({"intent": each.intent} | dict(each.slots)),
                 "group": each.template,
+                "stratum": " ".join([each.intent, *sorted(name for name, _ in each.slots)]),
             }
             for each in draw_commands(PER_TEMPLATE, SEED)
         ),
