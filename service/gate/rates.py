@@ -53,11 +53,11 @@ class Rates:
         self._releases.add(0.0, seconds, seconds)
 
     def served(self, cost: float) -> None:
-        """Count service charged while every slot was taken."""
+        """Count service done while every slot was taken."""
         self._service.add(cost, 0.0, 0.0)
 
-    def released(self, slots: int) -> None:
-        """Count slots given back while every slot was taken."""
+    def released(self, slots: float) -> None:
+        """Count slots given back, for the part of their tickets' time with every slot taken."""
         self._releases.add(slots, 0.0, 0.0)
 
     def prefilled(self, tokens: int, seconds: float) -> None:

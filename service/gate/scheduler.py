@@ -37,9 +37,19 @@ class _Wait:
     forecast: Forecast
 
 
+@dataclass(frozen=True, slots=True)
+class _Instant:
+    """A point in time, and for how long until then every slot was taken, in seconds."""
+
+    at: float
+    full: float
+
+
 @dataclass(slots=True)
 class _Run:
-    started: float
+    started: _Instant
+    charged: _Instant
+    unserved: float
     seen: float
     cached: int = 0
     output: int = 0
@@ -69,7 +79,7 @@ class Scheduler:
         self._waits: dict[Ticket, _Wait] = {}
         self._runs: dict[Ticket, _Run] = {}
         self._late: list[Ticket] = []
-        self._seen = clock()
+        self._seen = _Instant(clock(), 0.0)
 
     @property
     def limit(self) -> int:
@@ -145,9 +155,8 @@ class Scheduler:
         """
         now = self._tick()
         added = self._queue.charge(ticket, prompt=prompt, cached=cached, output=output)
-        if self._full:
-            self.rates.served(added)
         run = self._runs[ticket]
+        self._serve(run, added)
         if engine_wait is not None:
             self._limiter.engine_waited(engine_wait)
         if cached is not None:
@@ -162,10 +171,11 @@ class Scheduler:
         """
         now = self._tick()
         run = self._runs.pop(ticket)
-        if self._full:
-            self.rates.released(ticket.slots)
+        self._serve(run, 0.0)
+        self.rates.released(ticket.slots * self._full_part(run.started))
         if ticket.max_output_tokens == 0:
-            self.rates.prefilled(ticket.prompt_tokens - run.cached, max(0.0, now - run.started))
+            took = max(0.0, now - run.started.at)
+            self.rates.prefilled(ticket.prompt_tokens - run.cached, took)
         late = ticket.deadline < math.inf and ticket not in self._deadlines
         self._admission.lengths.add(ticket, run.output, late=late)
         self._deadlines.discard(ticket)
@@ -198,21 +208,20 @@ class Scheduler:
     def _start(self, now: float) -> Ticket | None:
         ticket = self._queue.pop(self.limit)
         if ticket is not None:
-            self._runs[ticket] = _Run(started=now, seen=now)
+            prompt = self._queue.prices.cost(ticket.prompt_tokens)
+            self._runs[ticket] = _Run(self._seen, self._seen, unserved=prompt, seen=now)
         return ticket
 
     def _start_waiting(self, now: float) -> list[Ticket]:
         started = []
         while (ticket := self._start(now)) is not None:
             self._end_wait(ticket, now)
-            # It waited for a slot, so its prompt is part of what the full engine serves.
-            self.rates.served(self._queue.prices.cost(ticket.prompt_tokens))
             started.append(ticket)
         return started
 
     def _end_wait(self, ticket: Ticket, now: float) -> None:
         wait = self._waits.pop(ticket)
-        self._admission.waited(wait.forecast, max(0.0, now - wait.since))
+        self._admission.waited(wait.forecast, max(0.0, now - wait.since), now)
 
     def _collect_late(self, now: float) -> None:
         while (top := self._deadlines.peek()) is not None and top[0] <= now:
@@ -224,10 +233,27 @@ class Scheduler:
 
     def _tick(self) -> float:
         now = self._clock()
-        if now > self._seen and self._full:
-            self.rates.elapsed(now - self._seen)
-        self._seen = now
+        full = self._seen.full
+        if now > self._seen.at and self._full:
+            self.rates.elapsed(now - self._seen.at)
+            full += now - self._seen.at
+        self._seen = _Instant(now, full)
         return now
+
+    def _serve(self, run: _Run, added: float) -> None:
+        """Count service: of what was done since the last charge, the part that a full engine did.
+
+        Sequences of one batch are charged and end together, one after the other. By whether the
+        engine is full at that instant, only the first of them would count.
+        """
+        self.rates.served((added + run.unserved) * self._full_part(run.charged))
+        run.unserved = 0.0
+        run.charged = self._seen
+
+    def _full_part(self, since: _Instant) -> float:
+        """The part of the time since then in which every slot was taken."""
+        passed = self._seen.at - since.at
+        return (self._seen.full - since.full) / passed if passed > 0 else float(self._full)
 
     def _time_tokens(self, ticket: Ticket, run: _Run, output: int, now: float) -> None:
         took = now - run.seen

@@ -106,16 +106,26 @@ def test_forecasts_are_stretched_by_how_wrong_the_latest_were() -> None:
     made = admission(20)
     seen = backlog(own=100, others=0, share=1.0)
     for _ in range(10):
-        made.waited(Forecast(wait=1.5, prefill=0.1, decode=2.0), seconds=5.1)
+        made.waited(Forecast(wait=1.5, prefill=0.1, decode=2.0), seconds=5.1, now=0.0)
     # Twice the time in all: 7.2 s, 5.1 s of it waiting.
     assert decide(made, seen, deadline=7.1) is not None
     assert decide(made, seen, deadline=7.3) is None
 
 
 def test_a_stretch_from_no_forecast_is_not_learnt() -> None:
-    made = admission(rates=Rates())
-    made.waited(Forecast(0.0, 0.0, 0.0), seconds=9.0)
-    assert decide(made, NOTHING, deadline=0.1) is None
+    made = admission(20)
+    made.waited(Forecast(wait=0.0, prefill=0.01, decode=0.0), seconds=9.0, now=0.0)
+    assert decide(made, backlog(own=100, others=0, share=1.0), deadline=3.7) is None
+
+
+def test_a_stall_is_forgotten_even_if_nothing_has_waited_since() -> None:
+    made = admission(20)
+    made.waited(Forecast(wait=0.5, prefill=0.1, decode=2.0), seconds=60.0, now=-9.0)
+    seen = backlog(own=100, others=0, share=1.0)
+    assert decide(made, seen, deadline=10.0) is not None
+    forgetful = admission(20)
+    forgetful.waited(Forecast(wait=0.5, prefill=0.1, decode=2.0), seconds=60.0, now=-11.0)
+    assert decide(forgetful, seen, deadline=10.0) is None
 
 
 @pytest.mark.parametrize(

@@ -107,7 +107,7 @@ def test_an_ended_ticket_has_no_deadline(clock: Clock) -> None:
 
 def test_rates_are_measured_only_while_every_slot_is_taken(clock: Clock) -> None:
     core = scheduler(clock, slots=2)
-    first, second = ticket(), ticket()
+    first, second = ticket(), ticket(prompt=0)
     core.offer(first)
     clock.now = 100.0
     core.charge(first, output=1)
@@ -118,8 +118,25 @@ def test_rates_are_measured_only_while_every_slot_is_taken(clock: Clock) -> None
         core.charge(first, output=1 + 3 * second_passed)
         core.charge(second, output=2 * second_passed)
     assert core.rates.service == pytest.approx(2 * (3 + 2), rel=0.2)
-    core.finish(first)
+    core.finish(second)
     assert core.rates.releases == pytest.approx(1 / 4, rel=0.3)
+
+
+@pytest.mark.parametrize("most", [1, 8])
+def test_a_batch_that_ends_together_counts_whole(clock: Clock, most: int) -> None:
+    core = scheduler(clock, slots=32)
+    for _ in range(20):
+        batch = [ticket(prompt=100, most=most) for _ in range(32)]
+        for each in batch:
+            core.offer(each)
+        for token in range(1, most + 1):
+            clock.now += 0.1 / most
+            for each in batch:
+                core.charge(each, output=token)
+                if token == most:
+                    core.finish(each)
+    assert core.rates.releases == pytest.approx(320, rel=0.05)
+    assert core.rates.service == pytest.approx(320 * (100 + 2 * most), rel=0.05)
 
 
 def test_prompts_of_those_that_waited_are_part_of_the_service(clock: Clock) -> None:
