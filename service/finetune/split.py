@@ -33,8 +33,8 @@ def split_lines(lines: Sequence[Line], shares: SplitSettings, seed: int) -> Spli
 
     A line without a group is its own. Of lines of one text only the first stays, so no part sees
     another's. Groups are counted under their most frequent label (or stratum), whose groups are
-    shuffled and each goes to the part that lacks most of its share of the label's lines, the first to the
-    training: a label of very few groups is only trained on. With `calibration_from_test` the
+    shuffled; each goes to the part that lacks most of its share of the label's lines, the first to
+    the training: a label of very few groups is only trained on. With `calibration_from_test` the
     lines of the test's groups are dealt out to calibration and test one by one. Raises
     ConfigurationError for a part that is empty.
     """
