@@ -21,7 +21,7 @@ MODEL_FETCHED := $(MODEL)/config.json
 # The tests of OCI sources run a real registry: the one on the path, or else Debian's.
 REGISTRY := $(if $(shell command -v docker-registry),,.cache/registry/usr/bin/docker-registry)
 
-.PHONY: help setup run test lint typecheck bench ops-test test-timing simulate test-faults fuzz image-test cluster-test sbom lock clean
+.PHONY: help setup run test lint typecheck bench ops-test test-timing simulate test-faults soak fuzz image-test cluster-test sbom lock clean
 
 help: ## List the targets and variables
 	@grep -hE '^[a-z%-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -77,9 +77,13 @@ simulate: $(DEV_INSTALLED) ## Simulate the gate's core over a million requests
 	@echo "==> simulating the gate"
 	@$(PY) -m tests.gate.simulation --requests 1000000
 
-test-faults: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Kill the engine 50 times, stop it 20 times, SIGTERM the service 100 times
+test-faults: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Kill the engine 50 times, stop it 20, SIGTERM 100, lose 2,000 clients
 	@echo "==> faults under load; this takes over an hour"
 	@$(PY) -m tests.engine.faults
+
+soak: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Two hours of mixed load, and the slope of the memory
+	@echo "==> two hours of mixed load"
+	@$(PY) -m tests.engine.soak
 
 fuzz: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Send 20,000 fuzzed classification requests to the one-layer model
 	@echo "==> fuzzing classification"
