@@ -30,6 +30,7 @@ SHIPPED = {
     "classify",
     "soak",
     "rollout",
+    "shares",
     "streams",
 }
 
