@@ -15,6 +15,7 @@ from pydantic.fields import FieldInfo
 
 from service.section import Section
 from service.settings import Settings
+from tests.docs.marked import replaced
 
 PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
 BEGIN = "<!-- settings: begin -->"
@@ -30,11 +31,7 @@ def settings_table() -> str:
 
 def with_table(page: str) -> str:
     """The page's text with the current table between its markers; ValueError without them."""
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise ValueError(f"the page has no {BEGIN} ... {END}")
-    return f"{before}{BEGIN}\n{settings_table()}\n{END}{after}"
+    return replaced(page, BEGIN, END, settings_table())
 
 
 def _rows(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:

@@ -1,0 +1,64 @@
+"""The table of the demo adapters in docs/finetuning.md, from what their manifests say of them.
+
+    python -m tests.docs.adapters_table
+
+writes it between the markers there.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from service.adapters.manifest_yaml import load_manifest
+from tests.docs.marked import replaced
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "finetuning.md"
+ADAPTERS = ROOT / "deploy" / "local" / "adapters"
+BEGIN = "<!-- adapters: begin -->"
+END = "<!-- adapters: end -->"
+_FIGURES = {
+    "accuracy": "accuracy",
+    "macro_f1": "macro F1",
+    "ece": "ECE",
+    "exact_match": "exact match",
+    "valid_json": "valid JSON",
+    "chrf": "chrF",
+    "bleu": "BLEU",
+}
+
+
+def adapters_table() -> str:
+    """A Markdown table with a row for each figure of each adapter."""
+    lines = [
+        "| adapter | test lines | figure | adapter's | base's |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for file in sorted(ADAPTERS.glob("*/adapter.yaml")):
+        lines += _rows(file.parent.name, load_manifest(file.parent).evaluation)
+    return "\n".join(lines)
+
+
+def with_table(page: str) -> str:
+    """The page's text with the current table between its markers."""
+    return replaced(page, BEGIN, END, adapters_table())
+
+
+def _rows(name: str, evaluation: Mapping[str, Any]) -> Iterator[str]:
+    found, base = evaluation["test"], evaluation["test_of_the_base"]
+    start = f"| `{name}` | {found['lines']} |"
+    for key, title in _FIGURES.items():
+        if key in found:
+            yield f"{start} {title} | {found[key]:.4g} | {_cell(base.get(key))} |"
+            start = "| | |"
+    for each in found.get("conformal", ()):
+        if each["coverage"] == 0.9:
+            yield f"{start} label sets of 90%: coverage | {each['measured']:.4g} | |"
+
+
+def _cell(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(with_table(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
