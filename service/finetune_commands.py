@@ -5,6 +5,7 @@ configuration or its data cannot be used.
 """
 
 import asyncio
+import gc
 import importlib.util
 import json
 import os
@@ -51,7 +52,7 @@ def finetune(
             (settings.work / FILE).unlink(missing_ok=True)
         prepared = prepare(settings)
         peft, report = train(settings, prepared)
-        with _refusals():
+        with _measuring():
             evaluation = asyncio.run(measure_and_pack(settings, prepared, peft, report))
         _show(evaluation, as_json)
         typer.echo(f"packed and proven: {settings.output}", err=True)
@@ -69,18 +70,21 @@ def evaluate(config: Config, as_json: AsJson = False) -> None:
         from service.finetune.run import prepare
 
         settings = load_finetune_settings(config)
-        with _refusals():
+        with _measuring():
             evaluation = asyncio.run(measure(settings, prepare(settings)))
         _show(evaluation, as_json)
 
 
 @contextmanager
-def _refusals() -> Iterator[None]:
+def _measuring() -> Iterator[None]:
     try:
         yield
     except AdapterRefused as error:
         typer.echo(f"refused: {error}", err=True)
         raise typer.Exit(1) from None
+    finally:
+        # vLLM's engine is in cycles; found at the interpreter's end, it prints a stack.
+        gc.collect()
 
 
 def _ready() -> None:
