@@ -83,13 +83,15 @@ def _short(figures: Figures) -> dict[str, object]:
                 "macro_f1": round(figures.macro_f1, 4),
             }
         case GenerationFigures():
-            return {
+            short: dict[str, object] = {
                 "lines": figures.lines,
                 "exact_match": round(figures.exact_match, 4),
-                "valid_json": round(figures.valid_json, 4),
                 "chrf": round(figures.chrf, 2),
                 "bleu": round(figures.bleu, 2),
             }
+            if figures.valid_json is not None:
+                short["valid_json"] = round(figures.valid_json, 4)
+            return short
 
 
 def write_card(
@@ -125,10 +127,9 @@ def _measured(figures: Figures, base: Figures) -> str:
                 ("chrF", f"{figures.chrf:.1f}", f"{base.chrf:.1f}"),
                 ("BLEU", f"{figures.bleu:.1f}", f"{base.bleu:.1f}"),
             ]
-            if figures.valid_json:
-                rows.insert(
-                    1, ("valid JSON", f"{figures.valid_json:.3f}", f"{base.valid_json:.3f}")
-                )
+            if figures.valid_json is not None and base.valid_json is not None:
+                both = f"{figures.valid_json:.3f}", f"{base.valid_json:.3f}"
+                rows.insert(1, ("valid JSON", *both))
             return _table(figures.lines, rows)
     raise TypeError("figures of two kinds")
 

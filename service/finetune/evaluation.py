@@ -188,13 +188,14 @@ async def _generation(
 
     answers, base_answers = await asked(test)
     # An exact match of JSON is one of its value, whatever the order of its keys.
-    exactly = golden.model_copy(update={"match": "json" if golden.match == "json" else "exact"})
+    to_be_json = golden.match == "json"
+    exactly = golden.model_copy(update={"match": "json" if to_be_json else "exact"})
     examples = [_example(line, golden.match) for line in test]
     expected = [line.completion for line in test]
 
     def figures(of: Sequence[str]) -> GenerationFigures:
-        pairs = zip(examples, of, strict=True)
-        return generation_figures(expected, of, [matches(e, a, exactly) for e, a in pairs])
+        exact = [matches(e, a, exactly) for e, a in zip(examples, of, strict=True)]
+        return generation_figures(expected, of, exact, to_be_json)
 
     measured = Evaluation(figures(answers), figures(base_answers), ())
     if prepared.golden is not prepared.split.test:

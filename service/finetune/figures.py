@@ -51,11 +51,14 @@ class ClassificationFigures:
 
 @dataclass(frozen=True, slots=True)
 class GenerationFigures:
-    """Held-out figures: exact match and valid JSON in 0..1, chrF and BLEU in 0..100."""
+    """Held-out figures: exact match and valid JSON in 0..1, chrF and BLEU in 0..100.
+
+    `valid_json` is None where the answers are not to be JSON.
+    """
 
     lines: int
     exact_match: float
-    valid_json: float
+    valid_json: float | None
     chrf: float
     bleu: float
 
@@ -132,14 +135,14 @@ def multi_label_figures(
 
 
 def generation_figures(
-    expected: Sequence[str], answers: Sequence[str], exact: Sequence[bool]
+    expected: Sequence[str], answers: Sequence[str], exact: Sequence[bool], to_be_json: bool
 ) -> GenerationFigures:
     """Figures of answers, `exact` being those that match: chrF2 (Popovic 2015) and BLEU are as
     sacrebleu computes them."""
     return GenerationFigures(
         lines=len(expected),
         exact_match=sum(exact) / len(exact),
-        valid_json=sum(map(_is_json, answers)) / len(answers),
+        valid_json=sum(map(_is_json, answers)) / len(answers) if to_be_json else None,
         chrf=corpus_chrf(answers, [expected]).score,
         bleu=corpus_bleu(answers, [expected]).score,
     )
