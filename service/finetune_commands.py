@@ -77,6 +77,8 @@ def evaluate(config: Config, as_json: AsJson = False) -> None:
 
 @contextmanager
 def _measuring() -> Iterator[None]:
+    # Before any frame holds an engine: vLLM keeps the frames from which it is first imported.
+    importlib.import_module("service.engine.start")
     try:
         yield
     except AdapterRefused as error:

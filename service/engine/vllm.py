@@ -1,5 +1,6 @@
 """The real engine: vLLM's AsyncLLM behind the service's protocol."""
 
+import gc
 import uuid
 from argparse import Namespace
 from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -191,6 +192,8 @@ class VllmEngine:
 
     async def stop(self) -> None:
         self._llm.shutdown()
+        # What the start froze may be collected again.
+        gc.unfreeze()
 
 
 def start_llm(arguments: Namespace, steps: StepClock) -> AsyncLLM:

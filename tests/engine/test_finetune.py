@@ -1,0 +1,51 @@
+"""`llm-service finetune` by its real parts: from lines to an adapter proven on vLLM."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+from tests.finetune.conftest import films
+
+
+def test_lines_become_an_adapter_that_the_engine_proves(tiny_folder: Path, tmp_path: Path) -> None:
+    lines = "".join(f"{json.dumps(line)}\n" for line in films(120))
+    (tmp_path / "lines.jsonl").write_text(lines)
+    configuration = {
+        "name": "films",
+        "version": "1.0.0",
+        "summary": "Films.",
+        "task": "classification",
+        "base": {"name": "tiny", "path": str(tiny_folder)},
+        "data": {"files": ["lines.jsonl"], "name": "films", "licence": "CC0-1.0"},
+        "prompt": {"template": "Review: {input}\nSentiment:"},
+        "split": {"validation": 0.1, "calibration": 0.2, "test": 0.2},
+        "training": {"epochs": 8, "dtype": "float32", "learning_rate": 0.01},
+        "evaluation": {
+            "golden": 4,
+            "engine": {
+                "dtype": "float32",
+                "max_model_len": 512,
+                "gpu_memory_utilization": 0.2,
+                "enforce_eager": True,
+            },
+        },
+        "work": "work",
+        "output": "adapters/films",
+    }
+    file = tmp_path / "run.yaml"
+    file.write_text(yaml.safe_dump(configuration))
+    command = [sys.executable, "-m", "service.cli", "finetune", str(file), "--json"]
+    environment = os.environ | {"VLLM_CPU_KVCACHE_SPACE": "1"}
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=300, check=False, env=environment
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert "Traceback" not in done.stderr
+    figures = json.loads(done.stdout)
+    assert figures["adapter"]["accuracy"] > 0.9
+    assert figures["adapter"]["accuracy"] > figures["base"]["accuracy"]
+    assert (tmp_path / "adapters/films/adapter.yaml").is_file()
