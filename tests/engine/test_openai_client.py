@@ -6,6 +6,7 @@ import openai
 import pytest
 from openai.types.chat import ChatCompletionMessageParam
 
+from tests.engine.conftest import ADAPTERS
 from tests.engine.server import Server
 
 SCHEMA = {
@@ -117,9 +118,10 @@ def test_a_json_schema_is_kept(client: openai.OpenAI, smollm2: Server) -> None:
 
 
 def test_models_show_names_and_no_folders(client: openai.OpenAI, smollm2: Server) -> None:
-    models = list(client.models.list())
-    assert [model.id for model in models] == [smollm2.model]
-    assert "/" not in models[0].model_dump_json()
+    base, *adapters = client.models.list()
+    assert base.id == smollm2.model
+    assert {model.id for model in adapters} == {each.name for each in ADAPTERS.iterdir()}
+    assert not any("/" in model.model_dump_json() for model in (base, *adapters))
 
 
 def test_an_unknown_model_is_not_the_base(client: openai.OpenAI) -> None:
