@@ -62,6 +62,13 @@ def test_what_was_cut_off_may_or_may_not_have_been_counted() -> None:
     assert doubts(run(records, server=Counters("vllm", 16, 100))) == ["server_requests"]
 
 
+def test_what_ended_with_the_run_may_not_be_counted_yet() -> None:
+    records = [*ten(), *(record(i, outcome="unfinished", status=200) for i in range(10, 15))]
+    for counted_by_then in (10, 15):
+        assert doubts(run(records, server=Counters("inference", counted_by_then, 100))) == []
+    assert doubts(run(records, server=Counters("inference", 9, 100))) == ["server_requests"]
+
+
 def test_vllm_counts_each_prompt_of_a_batch() -> None:
     batch = ten(task="classify", items=3, chunks=[], completion_tokens=3)
     assert doubts(run(batch, server=Counters("vllm", 30, 30))) == []
