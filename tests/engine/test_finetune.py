@@ -8,33 +8,21 @@ from pathlib import Path
 
 import yaml
 
-from tests.finetune.conftest import films
+from tests.finetune.conftest import films, films_run
 
 
 def test_lines_become_an_adapter_that_the_engine_proves(tiny_folder: Path, tmp_path: Path) -> None:
     lines = "".join(f"{json.dumps(line)}\n" for line in films(120))
     (tmp_path / "lines.jsonl").write_text(lines)
-    configuration = {
-        "name": "films",
-        "version": "1.0.0",
-        "summary": "Films.",
-        "task": "classification",
-        "base": {"name": "tiny", "path": str(tiny_folder)},
-        "data": {"files": ["lines.jsonl"], "name": "films", "licence": "CC0-1.0"},
-        "prompt": {"template": "Review: {input}\nSentiment:"},
-        "split": {"validation": 0.1, "calibration": 0.2, "test": 0.2},
+    engine = {
+        "dtype": "float32",
+        "max_model_len": 512,
+        "gpu_memory_utilization": 0.2,
+        "enforce_eager": True,
+    }
+    configuration = films_run(tiny_folder) | {
         "training": {"epochs": 8, "dtype": "float32", "learning_rate": 0.01},
-        "evaluation": {
-            "golden": 4,
-            "engine": {
-                "dtype": "float32",
-                "max_model_len": 512,
-                "gpu_memory_utilization": 0.2,
-                "enforce_eager": True,
-            },
-        },
-        "work": "work",
-        "output": "adapters/films",
+        "evaluation": {"golden": 4, "engine": engine},
     }
     file = tmp_path / "run.yaml"
     file.write_text(yaml.safe_dump(configuration))

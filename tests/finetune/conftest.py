@@ -58,6 +58,23 @@ def films(count: int = 60) -> list[dict[str, Any]]:
     ]
 
 
+def films_run(base: Path) -> dict[str, Any]:
+    """The configuration of a run on lines.jsonl, but for how it trains."""
+    return {
+        "name": "films",
+        "version": "1.0.0",
+        "summary": "Films.",
+        "task": "classification",
+        "base": {"name": "tiny", "path": str(base)},
+        "data": {"files": ["lines.jsonl"], "name": "films", "licence": "CC0-1.0"},
+        "prompt": {"template": "Review: {input}\nSentiment:"},
+        "split": {"validation": 0.1, "calibration": 0.2, "test": 0.2},
+        "evaluation": {"golden": 4},
+        "work": "work",
+        "output": "adapters/films",
+    }
+
+
 @pytest.fixture
 def run(base_folder: Path, tmp_path: Path) -> Run:
     """Writes a run's lines and its configuration, and returns the file of the latter."""
@@ -69,22 +86,11 @@ def run(base_folder: Path, tmp_path: Path) -> Run:
             else "".join(f"{json.dumps(line)}\n" for line in (films() if lines is None else lines))
         )
         (tmp_path / "lines.jsonl").write_text(text, encoding="utf-8")
-        tree: dict[str, Any] = {
-            "name": "films",
-            "version": "1.0.0",
-            "summary": "Films.",
-            "task": "classification",
-            "base": {"name": "tiny", "path": str(base_folder)},
-            "data": {"files": ["lines.jsonl"], "name": "films", "licence": "CC0-1.0"},
-            "prompt": {"template": "Review: {input}\nSentiment:"},
-            "split": {"validation": 0.1, "calibration": 0.2, "test": 0.2},
+        tree = films_run(base_folder) | {
             "training": {
                 "epochs": 2, "batch_tokens": 128, "dtype": "float32", "device": "cpu",
                 "threads": 1, "learning_rate": 0.01,
             },
-            "evaluation": {"golden": 4},
-            "work": "work",
-            "output": "adapters/films",
         }  # fmt: skip
         for key, value in changes.items():
             if isinstance(value, dict) and isinstance(tree.get(key), dict):
