@@ -84,7 +84,8 @@ class LoraModel:
     def save(self, folder: Path) -> None:
         """Write PEFT's two files in bfloat16: `adapter_config.json`, `adapter_model.safetensors`.
 
-        The configuration names the base by its served name, not by where it lay.
+        The configuration names the base by its served name, not by where it lay. PEFT keeps the
+        modules as a set; they are written in order, so that equal adapters have equal digests.
         """
         for parameter in self.parameters.values():
             parameter.data = parameter.data.to(torch.bfloat16)
@@ -93,6 +94,7 @@ class LoraModel:
         file = folder / CONFIG_FILE
         config = json.loads(file.read_text())
         config["base_model_name_or_path"] = self._base_name
+        config["target_modules"].sort()
         file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
     def _autocast(self) -> Any:

@@ -141,6 +141,7 @@ def test_what_is_saved_is_pefts_own_in_bfloat16(settings: Settings) -> None:
     ]
     config = json.loads((folder / "adapter_config.json").read_text())
     assert config["base_model_name_or_path"] == "tiny"
+    assert config["target_modules"] == sorted(wanted.lora.modules)
     tensors = load_file(folder / "adapter_model.safetensors")
     assert {each.dtype for each in tensors.values()} == {torch.bfloat16}
 
