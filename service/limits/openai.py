@@ -28,10 +28,11 @@ CHAT_FIELDS = _SAMPLING | frozenset(
 COMPLETION_FIELDS = _SAMPLING | frozenset("prompt echo logprobs suffix".split())
 
 _COUNTS = {
-    "n": "n",
-    "logprobs": "logprobs",
-    "top_logprobs": "logprobs",
+    "n": (1, "n"),
+    "logprobs": (0, "logprobs"),
+    "top_logprobs": (0, "logprobs"),
 }
+"""The least value of a field and the limit that caps it."""
 _LENGTHS = {
     "stop": "stop",
     "stop_token_ids": "stop_token_ids",
@@ -46,7 +47,8 @@ _STRUCTURES = {"json", "regex", "choice", "json_object"}
 
 def check_body(body: Mapping[str, Any], fields: frozenset[str], limits: LimitSettings) -> None:
     """Raise InvalidRequest for the first field that is unknown, missing or over its cap."""
-    for name in body.keys() - fields - _IGNORED:
+    known = fields | _IGNORED
+    if (name := next((each for each in body if each not in known), None)) is not None:
         raise UnsupportedFeature(
             f"{quote_name(name)}: not a field of this route{nearest(name, fields)}",
             param=quote_name(name),
@@ -55,8 +57,8 @@ def check_body(body: Mapping[str, Any], fields: frozenset[str], limits: LimitSet
         raise InvalidRequest(
             f"model: required, a string, got {quote(body.get('model'))}", param="model"
         )
-    for name, cap in _COUNTS.items():
-        _check_count(body.get(name), getattr(limits, cap), name)
+    for name, (least, cap) in _COUNTS.items():
+        _check_count(body.get(name), least, getattr(limits, cap), name)
     for name, cap in _LENGTHS.items():
         _check_length(body.get(name), getattr(limits, cap), name)
     for name in ("stop", "bad_words"):
@@ -71,11 +73,11 @@ def check_body(body: Mapping[str, Any], fields: frozenset[str], limits: LimitSet
     _check_tools(body.get("tools"), limits)
 
 
-def _check_count(value: Any, limit: int, name: str) -> None:
+def _check_count(value: Any, least: int, limit: int, name: str) -> None:
     if isinstance(value, bool) or value is None:
         return
-    if not isinstance(value, int) or not 0 <= value <= limit:
-        raise InvalidRequest(f"{name}: must be 0..{limit}, got {quote(value)}", param=name)
+    if not isinstance(value, int) or not least <= value <= limit:
+        raise InvalidRequest(f"{name}: must be {least}..{limit}, got {quote(value)}", param=name)
 
 
 def _check_length(value: Any, limit: int, name: str) -> None:
@@ -90,6 +92,8 @@ def _check_text(value: Any, limit: int, name: str) -> None:
 
 def _check_prompts(body: Mapping[str, Any], limits: LimitSettings) -> None:
     prompt = body.get("prompt")
+    if prompt in ("", []):
+        raise InvalidRequest("prompt: must not be empty", param="prompt")
     if not isinstance(prompt, list) or all(isinstance(item, int) for item in prompt):
         prompts = 1
     else:

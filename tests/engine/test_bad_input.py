@@ -13,8 +13,9 @@ for _ in range(20):
     DEEP = {"properties": {"a": DEEP}}
 
 TABLE = [
-    ("n", {"n": 17}, "n: must be 0..16, got 17"),
-    ("n is huge", {"n": 10**30}, "n: must be 0..16"),
+    ("n", {"n": 17}, "n: must be 1..16, got 17"),
+    ("no n", {"n": 0}, "n: must be 1..16, got 0"),
+    ("n is huge", {"n": 10**30}, "n: must be 1..16"),
     ("stop", {"stop": ["x"] * 9}, "stop: at most 8 entries, got 9"),
     ("long stop", {"stop": "x" * 300}, "stop: at most 256 bytes, got 300"),
     ("top_logprobs", {"logprobs": True, "top_logprobs": 21}, "top_logprobs: must be 0..20"),

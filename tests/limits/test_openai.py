@@ -34,9 +34,9 @@ def test_what_is_within_the_caps_passes(fields: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"n": 17}, r"n: must be 0\.\.16, got 17"),
-        ({"n": 1.5}, r"n: must be 0\.\.16, got 1.5"),
-        ({"n": "2"}, r"n: must be 0\.\.16, got '2'"),
+        ({"n": 17}, r"n: must be 1\.\.16, got 17"),
+        ({"n": 1.5}, r"n: must be 1\.\.16, got 1.5"),
+        ({"n": "2"}, r"n: must be 1\.\.16, got '2'"),
         ({"n": 10**400}, "got an integer of 1329 bits"),
         ({"top_logprobs": 21}, r"top_logprobs: must be 0\.\.20, got 21"),
         ({"stop": ["x"] * 9}, "stop: at most 8 entries, got 9"),
