@@ -15,7 +15,7 @@ from tests.helm.cluster.control_plane import ControlPlane, eventually
 
 NAME = "real-node"
 _PAUSE = "localhost/llm-service-pause:test"
-_NEEDED = ("containerd", "ctr", "runc", "podman", "buildah")
+_NEEDED = ("containerd", "ctr", "runc", "podman", "buildah", "mmdebstrap")
 _BRIDGE = "llmtest0"
 _CNI = Path("/usr/lib/cni")
 # A kubelet sets these for its node; here they are put back.
