@@ -21,6 +21,8 @@ def fake_engine(
     """A fake engine and its gate; the running task becomes a request with 30 s to spend."""
     metrics = Metrics(CollectorRegistry())
     gate = Gate(GateSettings(max_queued=max_queued), metrics, capacity)
-    model = ModelInfo("fake", "sha256:fake", max_model_len, capacity, max_lora_rank)
+    model = ModelInfo(
+        "fake", "sha256:fake", max_model_len, capacity, max_lora_rank, max_token_chars=1
+    )
     enter_context(internal_context("test", 30.0))
     return StagedEngine(model, gate, metrics, token_seconds=token_seconds), gate

@@ -133,7 +133,12 @@ class LiveService:
     async def start_engine(self, settings: Settings, gate: Gate, metrics: Metrics) -> Engine:
         """A staged engine behind the gate, for the composition root."""
         model = ModelInfo(
-            settings.model.name, "sha256:fake", MAX_MODEL_LEN, CAPACITY, max_lora_rank=8
+            settings.model.name,
+            "sha256:fake",
+            MAX_MODEL_LEN,
+            CAPACITY,
+            max_lora_rank=8,
+            max_token_chars=1,
         )
         self.gate = gate
         self.gate.capacity = settings.gate.max_in_flight or CAPACITY

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
@@ -9,6 +10,7 @@ from service.adapters.manifest import ClassificationManifest
 from service.classification.adapter_frame import AdapterFrame, AdapterQuestion
 from service.classification.calibration import Calibration
 from service.classification.distribution import Array
+from service.classification.input_text import check_length, written
 from service.classification.result import Classification, ResultOptions, assemble
 from service.classification.scorer import Score
 from service.classification.together import together
@@ -37,6 +39,7 @@ class AdapterClassifier:
         self.conformal_threshold = None if conformal is None else 1 - conformal.threshold
 
     async def score(self, text: str, slots: asyncio.Semaphore) -> Score:
+        check_length(text, self._engine.model)
         answers = await together(
             [self._ask(text, question, slots) for question in self._frame.questions]
         )
@@ -57,8 +60,14 @@ class AdapterClassifier:
         return assemble(self.names, score.log_probs, options)
 
     async def _ask(self, text: str, question: AdapterQuestion, slots: asyncio.Semaphore) -> Score:
-        prompt = self._frame.prompt(text, question)
-        return await question.scorer.score(self._engine, prompt, self._adapter, slots)
+        write = partial(self._frame.prompt, question=question)
+        if not self.multi_label:
+            prompt = await written(text, write)
+            return await question.scorer.score(self._engine, prompt, self._adapter, slots)
+        # The slot comes first: tokenising hundreds of prompts at once would hold up all others.
+        async with slots:
+            prompt = await written(text, write)
+            return await question.scorer.score(self._engine, prompt, self._adapter)
 
 
 def _log_prior(prior: Sequence[float] | None, multi_label: bool) -> Array | None:

@@ -3,12 +3,14 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
 from service.classification.calibration import Calibration, content_free_log_prior
 from service.classification.distribution import Array
 from service.classification.frame import Frame, PlainFrame, PromptFrame
+from service.classification.input_text import check_length, written
 from service.classification.label import refused, shown
 from service.classification.scorer import LabelScorer, Score, read_slots
 from service.classification.seam import spell
@@ -99,6 +101,7 @@ class ZeroShotClassifier:
         return replace(self, calibration=Calibration(log_prior=content_free_log_prior(rows)))
 
     async def score(self, text: str, slots: asyncio.Semaphore) -> Score:
+        check_length(text, self.engine.model)
         answers = await self._ask(text, slots)
         calibrated = self.calibration.apply(_distributions(answers))
         return Score(
@@ -111,7 +114,7 @@ class ZeroShotClassifier:
 
     async def _ask(self, text: str, slots: asyncio.Semaphore) -> Sequence[Score]:
         if not self.multi_label:
-            prompt = self.frame.prompt(text)
+            prompt = await written(text, self.frame.prompt)
             # Inputs that come together are all tokenised before the first is sent: their messages
             # leave in one burst and wake the engine once.
             await asyncio.sleep(0)
@@ -122,7 +125,8 @@ class ZeroShotClassifier:
     async def _ask_one(self, text: str, query: str, slots: asyncio.Semaphore) -> Score:
         # The slot comes first: tokenising hundreds of prompts at once would hold up all others.
         async with slots:
-            return await self.scorer.score(self.engine, self.frame.prompt(text, query))
+            prompt = await written(text, partial(self.frame.prompt, query=query))
+            return await self.scorer.score(self.engine, prompt)
 
 
 def _frame(engine: Engine, question: Question) -> Frame:

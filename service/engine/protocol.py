@@ -9,13 +9,18 @@ FinishReason = Literal["stop", "length"]
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """The base model as served; a `max_lora_rank` of 0 means that it takes no adapters."""
+    """The base model as served.
+
+    No token stands for more than `max_token_chars` characters. A `max_lora_rank` of 0 means that
+    it takes no adapters.
+    """
 
     name: str
     digest: str
     max_model_len: int
     max_num_seqs: int
     max_lora_rank: int = 0
+    max_token_chars: int = field(kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ async def start_vllm(
         llm.model_config.max_model_len,
         max_num_seqs,
         max_lora_rank=lora.max_lora_rank if lora else 0,
+        max_token_chars=llm.renderer.get_tokenizer().max_chars_per_token,
     )
     gate.capacity = settings.gate.max_in_flight or max_num_seqs
     engine = VllmEngine(llm, steps, model, gate, observer)

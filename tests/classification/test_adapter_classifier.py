@@ -102,6 +102,15 @@ async def test_several_labels_are_asked_for_one_by_one(build: Build, engine: Sta
     assert set(answer.label_set or ()) == applies
 
 
+async def test_an_input_too_long_for_any_label_is_refused_before_it_is_tokenised(
+    build: Build, engine: StagedEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    classifier = build(multi_label=True, labels={"sport": " sport", "news": " news"})
+    monkeypatch.setattr(engine, "encode", lambda _: pytest.fail("it was tokenised"))
+    with pytest.raises(InvalidRequest, match="input: 1000000 characters"):
+        await classifier.classify("x" * 1_000_000)
+
+
 async def test_an_input_cannot_bring_special_tokens_of_its_own(
     build: Build, engine: StagedEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

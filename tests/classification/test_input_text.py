@@ -1,0 +1,42 @@
+"""Inputs of a length that would hold up others."""
+
+import asyncio
+import threading
+
+import pytest
+
+from service.classification.input_text import check_length, written
+from service.classification.zero_shot import Question, ZeroShotClassifier
+from service.engine.protocol import Prompt
+from service.errors import InvalidRequest
+from tests.fake_engines import fake_engine
+
+
+async def test_what_no_tokenisation_fits_is_refused_by_its_characters() -> None:
+    model = fake_engine(max_model_len=512)[0].model
+    check_length("x" * 512, model)
+    with pytest.raises(InvalidRequest, match=r"input: 513 characters .* 512 tokens") as refused:
+        check_length("x" * 513, model)
+    assert (refused.value.code, refused.value.param) == ("context_length_exceeded", "input")
+
+
+async def test_it_is_refused_before_it_is_tokenised(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = fake_engine(max_model_len=512)[0]
+    question = Question("Which?", ("a", "b"), multi_label=True)
+    classifier = ZeroShotClassifier.build(engine, question)
+    monkeypatch.setattr(engine, "encode", lambda _: pytest.fail("it was tokenised"))
+    with pytest.raises(InvalidRequest, match="input: 1000000 characters"):
+        await classifier.score("x" * 1_000_000, asyncio.Semaphore(4))
+
+
+async def test_a_long_text_is_written_in_a_thread_and_a_short_one_is_not() -> None:
+    threads: list[threading.Thread] = []
+
+    def write(text: str) -> Prompt:
+        threads.append(threading.current_thread())
+        return Prompt([len(text)])
+
+    assert await written("x" * 100, write) == Prompt([100])
+    assert await written("x" * 100_000, write) == Prompt([100_000])
+    assert threads[0] is threading.current_thread()
+    assert threads[1] is not threading.current_thread()
