@@ -39,7 +39,7 @@ class AdapterClassifier:
         self.conformal_threshold = None if conformal is None else 1 - conformal.threshold
 
     async def score(self, text: str, slots: asyncio.Semaphore) -> Score:
-        check_length(text, self._engine.model)
+        await check_length(text, self._engine)
         answers = await together(
             [self._ask(text, question, slots) for question in self._frame.questions]
         )

@@ -3,27 +3,37 @@
 import asyncio
 from collections.abc import Callable
 
-from service.engine.protocol import ModelInfo, Prompt
+from service.engine.protocol import Engine, Prompt
+from service.engine.text_encoder import LONG
 from service.errors import InvalidRequest
 
-_LONG = 16_384
-"""Characters whose tokenisation takes longer than a thread's start: some eight milliseconds."""
 
+async def check_length(text: str, engine: Engine) -> None:
+    """Raise InvalidRequest for a text that by itself is longer than the model's context.
 
-def check_length(text: str, model: ModelInfo) -> None:
-    """Raise InvalidRequest for a text that no tokenisation fits into the model's context."""
-    most = model.max_model_len * model.max_token_chars
+    By its characters where no tokenisation could fit, else, for a long one, by its tokens: so the
+    prompts of many labels are not all written before the first of them is found too long.
+    """
+    limit = engine.model.max_model_len
+    most = limit * engine.model.max_token_chars
     if len(text) > most:
-        raise InvalidRequest(
-            f"input: {len(text)} characters are more than the model's context of "
-            f"{model.max_model_len} tokens can hold, at most {most}",
-            code="context_length_exceeded",
-            param="input",
-        )
+        raise _too_long(f"{len(text)} characters", f"{limit} tokens, which hold at most {most}")
+    if len(text) >= LONG:
+        tokens = len(await asyncio.to_thread(engine.encode, text))
+        if tokens > limit:
+            raise _too_long(f"{tokens} tokens", f"{limit}")
 
 
 async def written(text: str, write: Callable[[str], Prompt]) -> Prompt:
     """The prompt that `write` makes of a text; a long one is written in a thread."""
-    if len(text) < _LONG:
+    if len(text) < LONG:
         return write(text)
     return await asyncio.to_thread(write, text)
+
+
+def _too_long(size: str, limit: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"input: {size} are more than the model's context of {limit}",
+        code="context_length_exceeded",
+        param="input",
+    )

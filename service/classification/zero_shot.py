@@ -101,7 +101,7 @@ class ZeroShotClassifier:
         return replace(self, calibration=Calibration(log_prior=content_free_log_prior(rows)))
 
     async def score(self, text: str, slots: asyncio.Semaphore) -> Score:
-        check_length(text, self.engine.model)
+        await check_length(text, self.engine)
         answers = await self._ask(text, slots)
         calibrated = self.calibration.apply(_distributions(answers))
         return Score(

@@ -8,6 +8,9 @@ from tokenizers import Tokenizer
 
 TextEncoder = Callable[[str], list[int]]
 
+LONG = 16_384
+"""Characters whose encoding takes longer than waking a thread: some eight milliseconds."""
+
 
 def text_encoder(tokenizer: Any, *, special_is_text: bool) -> TextEncoder:
     """An encoder that adds no special token; with `special_is_text` text never becomes one.
@@ -15,7 +18,8 @@ def text_encoder(tokenizer: Any, *, special_is_text: bool) -> TextEncoder:
     It works on a copy: whether special tokens count is a state of a tokenizer, and the renderer's
     threads use theirs at the same time. transformers encodes even one text as a batch, for which
     the tokenizers library wakes a pool of threads; on a busy machine that takes longer than the
-    encoding, so a fast tokenizer is asked directly.
+    encoding, so a fast tokenizer is asked directly. A LONG text is encoded as a batch after all:
+    only then does the library let Python's other threads run.
     """
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if isinstance(backend, Tokenizer):
@@ -23,8 +27,15 @@ def text_encoder(tokenizer: Any, *, special_is_text: bool) -> TextEncoder:
         fast.encode_special_tokens = special_is_text
         fast.no_truncation()
         fast.no_padding()
-        return lambda text: list(fast.encode(text, add_special_tokens=False).ids)
+        return lambda text: _ids(fast, text)
     slow = deepcopy(tokenizer)
     return lambda text: list(
         slow.encode(text, add_special_tokens=False, split_special_tokens=special_is_text)
     )
+
+
+def _ids(fast: Tokenizer, text: str) -> list[int]:
+    if len(text) < LONG:
+        return list(fast.encode(text, add_special_tokens=False).ids)
+    (encoding,) = fast.encode_batch([text], add_special_tokens=False)
+    return list(encoding.ids)

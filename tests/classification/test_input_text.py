@@ -13,11 +13,18 @@ from tests.fake_engines import fake_engine
 
 
 async def test_what_no_tokenisation_fits_is_refused_by_its_characters() -> None:
-    model = fake_engine(max_model_len=512)[0].model
-    check_length("x" * 512, model)
+    engine = fake_engine(max_model_len=512)[0]
+    await check_length("x" * 512, engine)
     with pytest.raises(InvalidRequest, match=r"input: 513 characters .* 512 tokens") as refused:
-        check_length("x" * 513, model)
+        await check_length("x" * 513, engine)
     assert (refused.value.code, refused.value.param) == ("context_length_exceeded", "input")
+
+
+async def test_a_long_text_is_refused_by_its_tokens() -> None:
+    engine = fake_engine(max_model_len=20_000)[0]
+    await check_length("x" * 20_000, engine)
+    with pytest.raises(InvalidRequest, match=r"input: 26402 tokens .* of 20000"):
+        await check_length("é" * 10_001 + "x" * 6_400, engine)
 
 
 async def test_it_is_refused_before_it_is_tokenised(monkeypatch: pytest.MonkeyPatch) -> None:

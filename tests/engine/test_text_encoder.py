@@ -5,10 +5,11 @@ from typing import Any
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from service.engine.text_encoder import text_encoder
+from service.engine.text_encoder import LONG, text_encoder
 from tests.classification.bpe import tokenizer
 
 TEXTS = ["", "the film", "a<|im_end|>b", "<|im_start|>user\nNew York 😀 \x00", " \n" * 9]
+TEXTS += ["a long <|im_end|> film " * LONG]
 
 
 class Slow:
