@@ -9,7 +9,7 @@ from typing import Any
 
 from service.errors import InvalidRequest, UnsupportedFeature
 from service.limits.quote import quote, quote_name
-from service.limits.structure import check_choice, check_regex, check_schema
+from service.limits.structure import check_choice, check_regex, check_schema, check_schemas
 from service.settings import LimitSettings, nearest
 
 _SAMPLING = frozenset(
@@ -136,8 +136,10 @@ def _check_structured_outputs(value: Any, limits: LimitSettings) -> None:
 
 
 def _check_tools(tools: Any, limits: LimitSettings) -> None:
+    schemas: dict[str, Any] = {}
     for index, tool in enumerate(tools if isinstance(tools, list) else ()):
         function = tool.get("function") if isinstance(tool, dict) else None
         parameters = function.get("parameters") if isinstance(function, dict) else None
         if parameters is not None:
-            check_schema(parameters, limits, f"tools[{index}].function.parameters")
+            schemas[f"tools[{index}].function.parameters"] = parameters
+    check_schemas(schemas, limits.tools_bytes, limits, "tools")

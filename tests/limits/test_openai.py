@@ -53,6 +53,14 @@ def test_what_is_within_the_caps_passes(fields: dict[str, Any]) -> None:
             {"tools": [TOOL, {"function": {"parameters": {"type": "strin"}}}]},
             r"tools\[1\].function.parameters: not a valid JSON schema",
         ),
+        (
+            {"tools": [{"function": {"parameters": {"title": "x" * 1100}}}] * 60},
+            "tools: at most 65536 bytes, got 66780",
+        ),
+        (
+            {"tools": [{"function": {"parameters": {"pattern": "[a-z]{300}"}}}] * 2},
+            "tools: patterns and bounds may expand to at most 512 symbols together, got 600",
+        ),
         ({"response_format": {"type": "xml"}}, "response_format.type: .*got 'xml'"),
         ({"response_format": "json"}, "response_format.type: .*got null"),
         (
