@@ -64,9 +64,11 @@ class Status:
     @property
     def ready(self) -> bool:
         """Whether requests should be sent here."""
-        return self.phase is Phase.READY and not self.stalled
+        return self.phase is Phase.READY and not self.stalled and self.failure is None
 
     def __str__(self) -> str:
+        if self.failure is not None:
+            return "failed"
         return "stalled" if self.stalled else self.phase.value
 
     @contextmanager

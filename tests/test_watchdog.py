@@ -66,4 +66,6 @@ async def test_an_engine_that_has_ended_ends_the_requests_and_the_service() -> N
             live.engine.dead = True
         await eventually(lambda: live.status.phase is Phase.STOPPING)
         assert live.status.failure is not None
+        assert not live.status.ready
+        assert str(live.status) == "failed"
     assert refusal(running.result(), 503)["code"] == "engine_dead"

@@ -67,8 +67,10 @@ class BoundedConnection(HttpToolsProtocol):
 
     def _refuse(self, error: ServiceError) -> None:
         self._head_complete()
-        body = to_json(error.body(uuid.uuid4().hex))
+        request_id = uuid.uuid4().hex
+        body = to_json(error.body(request_id))
         head = b"content-type: application/json\r\nconnection: close\r\n"
+        head += f"x-request-id: {request_id}\r\n".encode()
         if error.retry_after is not None:
             head += b"retry-after: %d\r\n" % error.retry_after
         head += b"content-length: %d\r\n\r\n" % len(body)

@@ -7,7 +7,11 @@ from typing import Any
 
 import httpx
 import pytest
+from pydantic import BaseModel, ValidationError
 
+from service.api.schemas.classify import ClassifyRequest
+from service.api.schemas.generate import GenerateRequest
+from service.api.schemas.tokenize import DetokenizeRequest, TokenizeRequest
 from service.settings import HttpSettings
 from tests.answers import refusal
 from tests.live_service import LiveService, eventually
@@ -172,6 +176,24 @@ async def test_a_bad_field_is_named_with_its_limit_and_value(
 ) -> None:
     error = await refuse(service, path, json.dumps(body).encode())
     assert re.search(message, error["message"]), error["message"]
+
+
+@pytest.mark.parametrize(
+    ("model", "body"),
+    [
+        (GenerateRequest, {"messages": [0] * 1000}),
+        (GenerateRequest, {"prompt": "a", "stop": [0] * 1000}),
+        (TokenizeRequest, {"messages": [0] * 1000}),
+        (DetokenizeRequest, {"tokens": ["a"] * 1000}),
+        (ClassifyRequest, {"input": [0] * 1000, "candidate_labels": [0] * 1000}),
+    ],
+)
+def test_a_list_of_bad_items_has_an_error_for_the_first(
+    model: type[BaseModel], body: dict[str, Any]
+) -> None:
+    with pytest.raises(ValidationError) as refused:
+        model.model_validate({"model": "fake"} | body)
+    assert refused.value.error_count() <= 4  # a union's members have one each
 
 
 @pytest.mark.parametrize("path", ["/v1/generate", "/v1/classify", "/v1/tokenize", "/v1/detokenize"])

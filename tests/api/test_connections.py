@@ -22,7 +22,9 @@ async def ask(live: LiveService, sent: bytes) -> tuple[bytes, dict[str, Any]]:
         answer = await reader.read()
     writer.close()
     head, _, body = answer.partition(b"\r\n\r\n")
-    return head.split(b"\r\n")[0], json.loads(body)["error"]
+    error = json.loads(body)["error"]
+    assert f"x-request-id: {error['request_id']}".encode() in head.lower()
+    return head.split(b"\r\n")[0], error
 
 
 async def test_a_head_that_never_ends_is_refused(service: LiveService) -> None:

@@ -220,3 +220,15 @@ def test_an_address_that_is_none_is_refused_at_the_start(url: str) -> None:
 def test_real_time_is_the_default() -> None:
     store = QuotaStore("memory://", timeout_s=1, fail_open=True, observer=Failures())
     assert store._clock is time.time
+
+
+async def test_a_late_loop_is_no_failure_of_counting_in_memory() -> None:
+    failures = Failures()
+    store = QuotaStore("memory://", timeout_s=0.01, fail_open=True, observer=failures)
+    await store.take(REQUESTS, "requests", 1)
+    taken = asyncio.create_task(store.take(REQUESTS, "requests", 1))
+    asyncio.get_running_loop().call_soon(time.sleep, 0.05)
+    await taken
+    with pytest.raises(TooManyRequests):
+        await store.take(REQUESTS, "requests", 1)
+    assert failures.reasons == []

@@ -1,6 +1,7 @@
 """What all bodies share."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -13,6 +14,10 @@ class RequestBody(BaseModel):
     """Strict: unknown fields, other types, NaN and infinities are refused."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
+
+
+Many: Any = Field(fail_fast=True)
+"""For a list of a request: its first bad item is the error. One for each costs a kilobyte."""
 
 
 class AnswerBody(BaseModel):

@@ -1,10 +1,10 @@
 """Bodies of POST /v1/classify."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from service.api.schemas.base import AnswerBody, ErrorDetail, RequestBody, TimingBody
+from service.api.schemas.base import AnswerBody, ErrorDetail, Many, RequestBody, TimingBody
 from service.classification.zero_shot import DEFAULT_INSTRUCTION, Question
 from service.errors import InvalidRequest
 from service.limits.quote import quote
@@ -15,8 +15,8 @@ class ClassifyRequest(RequestBody):
     """What to classify, and among which labels."""
 
     model: str = Field(description="The base model, or an adapter with labels of its own.")
-    input: str | list[str] = Field(description="One text or a list of them.")
-    candidate_labels: list[str] | None = Field(
+    input: str | Annotated[list[str], Many] = Field(description="One text or a list of them.")
+    candidate_labels: Annotated[list[str], Many] | None = Field(
         None, description="Labels to choose from; the base model only."
     )
     instruction: str | None = Field(

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from service.api.schemas.base import (
     AnswerBody,
     ChatMessage,
+    Many,
     RequestBody,
     TimingBody,
     conversation,
@@ -45,7 +46,7 @@ class ChoiceFormat(RequestBody):
     """The answer is one of the given strings."""
 
     type: Literal["choice"]
-    choice: list[str]
+    choice: Annotated[list[str], Many]
 
 
 ResponseFormat = Annotated[
@@ -58,7 +59,7 @@ class GenerateRequest(RequestBody):
 
     model: str = Field(description="The base model or an adapter.")
     prompt: str | None = Field(None, min_length=1)
-    messages: list[ChatMessage] | None = Field(None, min_length=1)
+    messages: Annotated[list[ChatMessage], Many] | None = Field(None, min_length=1)
     max_tokens: int | None = Field(
         None, ge=1, le=_INT64, description="Default: what fits, at most 256."
     )
@@ -67,7 +68,7 @@ class GenerateRequest(RequestBody):
     top_k: int = Field(0, ge=0, le=1 << 20, description="0 is off.")
     min_p: float = Field(0.0, ge=0, le=1)
     n: int = Field(1, ge=1, description="Answers to the same prompt.")
-    stop: str | list[str] | None = None
+    stop: str | Annotated[list[str], Many] | None = None
     seed: int | None = Field(None, ge=-_INT64 - 1, le=_INT64)
     presence_penalty: float = Field(0.0, ge=-2, le=2)
     frequency_penalty: float = Field(0.0, ge=-2, le=2)

@@ -1,8 +1,10 @@
 """Bodies of POST /v1/tokenize and /v1/detokenize."""
 
+from typing import Annotated
+
 from pydantic import Field, model_validator
 
-from service.api.schemas.base import AnswerBody, ChatMessage, RequestBody
+from service.api.schemas.base import AnswerBody, ChatMessage, Many, RequestBody
 
 
 class TokenizeRequest(RequestBody):
@@ -10,7 +12,7 @@ class TokenizeRequest(RequestBody):
 
     model: str
     prompt: str | None = None
-    messages: list[ChatMessage] | None = Field(None, min_length=1)
+    messages: Annotated[list[ChatMessage], Many] | None = Field(None, min_length=1)
 
     @model_validator(mode="after")
     def _one_prompt(self) -> "TokenizeRequest":
@@ -31,7 +33,7 @@ class DetokenizeRequest(RequestBody):
     """Token ids to turn into text."""
 
     model: str
-    tokens: list[int] = Field(max_length=1 << 17)
+    tokens: Annotated[list[int], Many] = Field(max_length=1 << 17)
 
 
 class DetokenizeAnswer(AnswerBody):
