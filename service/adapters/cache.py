@@ -23,7 +23,7 @@ from filelock import FileLock, Timeout
 
 from service.adapters.atomic_write import write_atomically
 from service.adapters.digest import file_digest
-from service.adapters.download import Download, read_bounded
+from service.adapters.download import PART, Download, read_bounded
 from service.adapters.folder import MAX_FOLDER_BYTES, check_listing
 from service.adapters.manifest import MANIFEST_FILE, Manifest
 from service.adapters.manifest_yaml import (
@@ -114,10 +114,11 @@ class AdapterCache:
         return self._root / kind / digest.removeprefix("sha256:")
 
     def _entry(self, digest: str) -> Path | None:
-        """The entry of a digest, if every byte of it is still right."""
+        """The entry of a digest, if every byte of it is still right and nothing else is there."""
         folder = self._path("entries", digest)
         try:
             manifest = load_manifest(folder)
+            check_listing(manifest.name, folder, manifest.files)
             whole = manifest.digest == digest and all(
                 file_digest(folder / name) == expected for name, expected in manifest.files.items()
             )
@@ -150,6 +151,10 @@ class AdapterCache:
         if source.local_folder is not None:
             check_listing(manifest.name, source.local_folder, manifest.files)
         partial.mkdir(exist_ok=True)
+        wanted = {each + end for each in manifest.files for end in ("", PART)}
+        for stray in partial.iterdir():
+            if stray.name not in wanted:
+                stray.unlink()  # of a write that a kill cut off
         fetch = Download(source, manifest.name, partial, self._block_bytes)
         left = self._max_bytes
         for name, expected in manifest.files.items():

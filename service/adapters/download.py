@@ -16,13 +16,17 @@ PART = ".part"
 
 
 def read_bounded(source: Source, name: str, max_bytes: int) -> bytes:
-    """Return a small file, at most one byte over `max_bytes`.
+    """Return a small file to its end, or its first `max_bytes` and one more.
 
     Raises SourceMissing or SourceUnreachable.
     """
+    read = bytearray()
     try:
         with source.open(name, max_bytes + 1) as stream:
-            return stream.read(max_bytes + 1)
+            # A stream of unknown length gives what has arrived, which may be less than asked for.
+            while len(read) <= max_bytes and (part := stream.read(max_bytes + 1 - len(read))):
+                read += part
+        return bytes(read)
     except Exception as error:  # each client has exceptions of its own
         raise source.explain(name, error) from error
 

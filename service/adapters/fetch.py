@@ -47,14 +47,22 @@ class Unchanged:
 Outcome = FetchedAdapter | Unchanged | Failure
 
 
-async def fetch_before_start(settings: Settings) -> list[Outcome]:
-    """Fetch and verify what is configured while there is no engine yet.
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What was fetched before the engine ran, and the base that it was verified against."""
+
+    base: BaseModel
+    outcomes: Sequence[Outcome]
+
+
+async def fetch_before_start(settings: Settings) -> Fetched | None:
+    """Fetch and verify what is configured, if anything, while there is no engine yet.
 
     An adapter that must not fail is then refused within seconds, not after the engine's start.
     Raises ConfigurationError with a line for each of those.
     """
     if not settings.adapters:
-        return []
+        return None
     base = await asyncio.to_thread(
         read_base_model,
         settings.model.path,
@@ -63,7 +71,7 @@ async def fetch_before_start(settings: Settings) -> list[Outcome]:
     )
     outcomes = await fetch_all(settings, base, {})
     refuse_fatal([each for each in outcomes if isinstance(each, Failure)], settings)
-    return outcomes
+    return Fetched(base, outcomes)
 
 
 async def fetch_all(settings: Settings, base: BaseModel, held: Mapping[str, str]) -> list[Outcome]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from service.adapters.fetch import Failure, Outcome, refuse_fatal
+from service.adapters.fetch import Failure, Fetched, refuse_fatal
 from service.adapters.loader import AdapterLoader
 from service.adapters.refusal import AdapterRefused
 from service.adapters.registry import AdapterRegistry, Entry
@@ -54,7 +54,7 @@ class AdapterFleet:
         self._unloads: set[asyncio.Task[None]] = set()
         self.registry = AdapterRegistry(base_name, self._on_unused)
 
-    async def apply(self, settings: Settings, fetched: Sequence[Outcome] | None = None) -> Change:
+    async def apply(self, settings: Settings, fetched: Fetched | None = None) -> Change:
         """Serve the adapters that are configured; at the start and at every reload.
 
         New versions are loaded and proven beside the old ones, then all are swapped at once; the

@@ -7,7 +7,15 @@ import time
 from collections.abc import Iterable, Sequence
 
 from service.adapters.base_model import BaseModel, read_base_model
-from service.adapters.fetch import Failure, FetchedAdapter, Outcome, Unchanged, failed, fetch_all
+from service.adapters.fetch import (
+    Failure,
+    Fetched,
+    FetchedAdapter,
+    Outcome,
+    Unchanged,
+    failed,
+    fetch_all,
+)
 from service.adapters.manifest import ClassificationManifest, Manifest
 from service.adapters.proof import prove
 from service.adapters.refusal import AdapterRefused
@@ -16,7 +24,7 @@ from service.classification.adapter_classifier import AdapterClassifier
 from service.classification.together import together
 from service.engine.protocol import Adapter, Engine
 from service.errors import ConfigurationError, InvalidRequest
-from service.settings import Settings
+from service.settings import ModelSettings, Settings
 
 _log = logging.getLogger(__name__)
 
@@ -32,18 +40,22 @@ class AdapterLoader:
         self._engine = engine
         self._ids = itertools.count(1)
         self._in_engine = asyncio.Lock()
+        self._model: ModelSettings | None = None
         self._base: BaseModel | None = None
 
     async def load_all(
         self,
         settings: Settings,
         current: Iterable[ServedVersion],
-        fetched: Sequence[Outcome] | None = None,
+        fetched: Fetched | None = None,
     ) -> list[ServedVersion | Failure]:
         """Load what is configured, in its order; a current version with equal bytes is kept.
 
-        `fetched` is what `fetch_before_start` found of it; without, it is fetched now.
+        `fetched` is what `fetch_before_start` found of it; without, it is fetched now. The base
+        is that of the first call, which the engine was started with: a model that is configured
+        later is not served before a restart.
         """
+        self._model = self._model or settings.model
         if not settings.adapters:
             return []
         if not self._engine.model.max_lora_rank:
@@ -54,20 +66,24 @@ class AdapterLoader:
         held = {each.names[0]: each for each in current}
         if fetched is None:
             digests = {name: each.adapter.digest for name, each in held.items()}
-            fetched = await fetch_all(settings, await self._read_base(settings), digests)
-        return await together([self._load(each, settings, held) for each in fetched])
+            outcomes: Sequence[Outcome] = await fetch_all(
+                settings, await self._read_base(self._model), digests
+            )
+        else:
+            self._base, outcomes = fetched.base, fetched.outcomes
+        return await together([self._load(each, settings, held) for each in outcomes])
 
     async def unload(self, version: ServedVersion) -> None:
         """Take a version that nobody uses any longer out of the engine."""
         await self._engine.unload_adapter(version.adapter)
         _log.info("adapter %s: unloaded", version.adapter.engine_name)
 
-    async def _read_base(self, settings: Settings) -> BaseModel:
+    async def _read_base(self, model: ModelSettings) -> BaseModel:
         if self._base is None:
             self._base = await asyncio.to_thread(
                 read_base_model,
-                settings.model.path,
-                name=settings.model.name,
+                model.path,
+                name=model.name,
                 max_rank=self._engine.model.max_lora_rank,
             )
         return self._base

@@ -6,6 +6,7 @@ import json
 import re
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,7 +25,8 @@ class FileServer:
     """What a running server serves and saw.
 
     `fetched` holds (file name, first byte) of each GET answered with content. A GET at or past
-    `broken_from` of a file is cut off after its headers while that is set.
+    `broken_from` of a file is cut off after its headers while that is set. `chunked` answers come
+    in two pieces and do not say how long they are.
     """
 
     folder: Path
@@ -32,6 +34,7 @@ class FileServer:
     fetched: list[tuple[str, int]] = field(default_factory=list)
     broken_from: dict[str, int] = field(default_factory=dict)
     ranges: bool = True
+    chunked: bool = False
     status: int | None = None
 
 
@@ -59,7 +62,9 @@ class _Handler(BaseHTTPRequestHandler):
         content = path.read_bytes()
         asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
         if not asked or not self.state.ranges:
-            self._send(200, content, with_body, path.name)
+            (self._send_chunks if self.state.chunked else self._send)(
+                200, content, with_body, path.name
+            )
             return
         start = int(asked[1])
         end = min(int(asked[2] or len(content)) + 1, len(content))
@@ -91,6 +96,20 @@ class _Handler(BaseHTTPRequestHandler):
             return
         self.state.fetched.append((name, start))
         self.wfile.write(content)
+
+    def _send_chunks(self, status: int, content: bytes, with_body: bool, name: str) -> None:
+        self.send_response(status)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        if not with_body:
+            return
+        self.state.fetched.append((name, 0))
+        middle = len(content) // 2
+        for piece in (content[:middle], content[middle:]):
+            self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
+            self.wfile.flush()
+            time.sleep(0.1)
+        self.wfile.write(b"0\r\n\r\n")
 
 
 class _HubHandler(_Handler):

@@ -141,6 +141,15 @@ def test_https_with_a_server_that_has_no_ranges(
     assert verify(cache.resolve(web.url).folder, base)
 
 
+def test_https_with_a_server_that_does_not_say_how_long_its_files_are(
+    web: FileServer, adapter: AdapterFolder, base: BaseModel, cache: AdapterCache
+) -> None:
+    web.ranges, web.chunked = False, True
+    cached = cache.resolve(web.url)
+    assert cached.manifest.digest == load_manifest(adapter.path).digest
+    verify(cached.folder, base)
+
+
 def test_the_hub_by_tag_and_commit(adapter: AdapterFolder, base: BaseModel, tmp_path: Path) -> None:
     script = (
         "import sys; from pathlib import Path; from service.adapters.cache import AdapterCache;"
@@ -289,6 +298,18 @@ def test_a_damaged_entry_is_fetched_again(
     shutil.rmtree(entry)
     with pytest.raises(SourceUnreachable, match="offline"):
         cache.resolve(web.url, offline=True)
+
+
+def test_what_a_killed_fetch_left_beside_the_files_does_not_become_part_of_the_entry(
+    web: FileServer, base: BaseModel, cache: AdapterCache, tmp_path: Path
+) -> None:
+    cached = cache.resolve(web.url)
+    partial = tmp_path / "cache" / "partial" / cached.folder.name
+    cached.folder.rename(partial)
+    (partial / ".adapter.yaml.abcd").write_bytes(b"half")
+    verify(cache.resolve(web.url).folder, base)
+    (cached.folder / "stray.txt").write_bytes(b"x")
+    verify(cache.resolve(web.url).folder, base)
 
 
 def test_two_processes_share_one_fetch(base: BaseModel, web: FileServer, tmp_path: Path) -> None:

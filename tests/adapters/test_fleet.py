@@ -14,7 +14,7 @@ from service.errors import ConfigurationError, Conflict, InvalidRequest
 from service.settings import ModelSettings, Settings
 from service.telemetry.adapters import AdapterMetrics
 from tests.adapters.proven import INPUTS, best_label, failing, proven, served_base, sources
-from tests.adapters.samples import AdapterFolder
+from tests.adapters.samples import AdapterFolder, write_base
 from tests.fake_engines import fake_engine
 from tests.live_service import MODEL, eventually
 from tests.staged_engine import StagedEngine
@@ -197,6 +197,22 @@ async def test_a_reload_loads_only_what_changed_and_drops_what_is_gone(
     await eventually(lambda: len(fleet.engine._weights) == 2)
     assert fleet.value("reloads_total", outcome="ok") == 1
     assert fleet.value("state", adapter="goes", state="serving") is None
+
+
+async def test_a_reload_verifies_against_the_base_that_is_served(
+    tmp_path: Path, served: BaseModel, configure: Configure
+) -> None:
+    await proven(tmp_path / "a", served)
+    other = served_base(write_base(tmp_path / "other", seed=1))
+    await proven(tmp_path / "b", other, name="tone")
+    fleet = Fleet()
+    await fleet.apply(configure())
+    elsewhere = ModelSettings(name=MODEL, path=tmp_path / "other")
+    later = configure(tmp_path / "a").model_copy(update={"model": elsewhere})
+    assert (await fleet.reload(lambda: later)).loaded == ("sentiment@1.0.0",)
+    wrong = configure(tmp_path / "b").model_copy(update={"model": elsewhere})
+    with pytest.raises(Conflict, match="base"):
+        await fleet.reload(lambda: wrong)
 
 
 @pytest.mark.parametrize("policy", ["refuse_start", "quarantine"])

@@ -80,7 +80,7 @@ def rolling_restart(plane: ControlPlane, folder: Path) -> str:
                 restart = ["rollout", "restart", f"deployment/{OBJECT}", "--namespace", NAMESPACE]
                 plane.kubectl(*restart)
                 status = ["rollout", "status", f"deployment/{OBJECT}", "--namespace", NAMESPACE]
-                plane.kubectl(*status, "--timeout", "300s")
+                plane.kubectl(*status, "--timeout", "900s")
                 eventually("the old pod is gone", lambda: len(pods(plane)) == 1, 120)
                 load.wait_for_answers(8)
                 assert endpoints.url() != first, "the old pod answers still"
