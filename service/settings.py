@@ -363,7 +363,8 @@ def _explain(error: ValidationError) -> Iterable[str]:
         elif problem["type"] == "missing":
             yield f"{path}: required"
         else:
-            yield f"{path}: {problem['msg']}, got {problem['input']!r:.80}"
+            value = _mask(problem["input"], str(problem["loc"][-1]) if problem["loc"] else "")
+            yield f"{path}: {problem['msg']}, got {value!r:.80}"
 
 
 def _keys_at(loc: tuple[int | str, ...]) -> list[str]:

@@ -168,6 +168,13 @@ def test_what_is_named_like_a_secret_is_never_shown() -> None:
     }
 
 
+def test_a_password_in_an_address_that_is_wrong_is_not_shown(file: Path) -> None:
+    file.write_text(f"{LEAST}quotas: {{storage: 'reddis://:hunter2@host:6379'}}\n")
+    with pytest.raises(ConfigurationError, match=r"quotas\.storage: .*reddis") as refused:
+        load_settings(file)
+    assert "hunter2" not in str(refused.value)
+
+
 def test_a_password_in_an_address_is_never_shown() -> None:
     storage = "redis://user:hunter2@host:6379/0"
     tree = {"model": {"name": "base", "path": "base"}, "quotas": {"storage": storage}}

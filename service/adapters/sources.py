@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 PROTOCOLS = ("file", "hf", "s3", "gs", "az", "https", "oci")
 _HUB = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)@(?P<revision>[^/@]+)(?P<folder>(?:/[^/@]+)*)/?")
+_QUERY = re.compile(r"\?[^\s'\"]*=[^\s'\"]*")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 # A store that cannot be reached must not hold up the start for the clients' default of minutes.
 _OPTIONS: dict[str, dict[str, Any]] = {
@@ -102,7 +103,9 @@ class Source:
             return SourceMissing(f"{self.uri}: expected {name}, found none that may be read")
         if isinstance(error, ImportError):
             return SourceUnreachable(f"{self.uri}: {error}")
-        return SourceUnreachable(f"{self.uri}: {name}: {type(error).__name__}: {error}")
+        # A store's address may be signed: whoever has its query has the file.
+        told = _QUERY.sub("?...", str(error))
+        return SourceUnreachable(f"{self.uri}: {name}: {type(error).__name__}: {told}")
 
 
 def parse_source(uri: str) -> Source:

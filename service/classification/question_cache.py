@@ -9,7 +9,7 @@ from service.context import current_context
 from service.engine.protocol import Engine
 from service.errors import DeadlineExceeded
 
-_CAPACITY = 128
+_CAPACITY = 256
 
 
 @dataclass(slots=True)
@@ -24,13 +24,14 @@ class QuestionCache:
 
     Tokenising a label set and measuring its prior happen once per question, however many requests
     ask it at the same time. Tenants share nothing: how long an answer takes would tell one what
-    another has asked.
+    another has asked. When all places are taken, the tenant that holds most of them gives one up,
+    so that nobody can drive out the questions of others.
     """
 
     def __init__(self, engine: Engine, capacity: int = _CAPACITY) -> None:
         self._engine = engine
         self._capacity = capacity
-        self._entries: OrderedDict[tuple[str, Question], _Entry] = OrderedDict()
+        self._held: dict[str, OrderedDict[Question, _Entry]] = {}
 
     async def classifier(self, question: Question, *, calibrate: bool) -> ZeroShotClassifier:
         """The classifier of a question.
@@ -47,14 +48,13 @@ class QuestionCache:
         return entry.calibrated or entry.plain
 
     def _entry(self, question: Question) -> _Entry:
-        key = (current_context().tenant.cache_domain, question)
-        entry = self._entries.get(key)
+        own = self._held.setdefault(current_context().tenant.cache_domain, OrderedDict())
+        entry = own.get(question)
         if entry is None:
-            entry = _Entry(ZeroShotClassifier.build(self._engine, question))
-            self._entries[key] = entry
-            if len(self._entries) > self._capacity:
-                self._entries.popitem(last=False)
-        self._entries.move_to_end(key)
+            entry = own[question] = _Entry(ZeroShotClassifier.build(self._engine, question))
+            if sum(map(len, self._held.values())) > self._capacity:
+                max(self._held.values(), key=len).popitem(last=False)
+        own.move_to_end(question)
         return entry
 
     async def _calibrate(self, entry: _Entry) -> None:

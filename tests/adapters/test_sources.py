@@ -82,6 +82,14 @@ def test_a_store_nobody_answers_for_is_named(tmp_path: Path) -> None:
         AdapterCache(tmp_path).resolve("https://127.0.0.1:9")
 
 
+def test_the_signature_of_an_address_that_failed_is_not_shown() -> None:
+    source = parse_source("oci://registry/acme/tone:1")
+    error = OSError("503 for url: https://store/x?X-Amz-Credential=AKIA&X-Amz-Signature=hunter2")
+    told = str(source.explain("adapter.yaml", error))
+    assert "503 for url: https://store/x?..." in told
+    assert "hunter2" not in told
+
+
 def test_a_local_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(AdapterRefused, match=r"adapter gone: adapter\.yaml: cannot be read"):
         AdapterCache(tmp_path / "cache").resolve(str(tmp_path / "gone"))

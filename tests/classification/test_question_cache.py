@@ -1,11 +1,13 @@
 import asyncio
+from dataclasses import replace
 
 import pytest
 
 from service.classification.question_cache import QuestionCache
 from service.classification.zero_shot import CONTENT_FREE, Question
-from service.context import enter_context, internal_context
+from service.context import current_context, enter_context, internal_context
 from service.errors import DeadlineExceeded, EngineDead, InvalidRequest
+from service.tenants.tenant import Tenant
 from tests.fake_engines import fake_engine
 from tests.live_service import eventually
 
@@ -49,6 +51,18 @@ async def test_forgets_what_was_not_asked_for_longest() -> None:
     await cache.classifier(_question("e", "f"), calibrate=False)
     assert await cache.classifier(_question("a", "b"), calibrate=False) is kept
     assert await cache.classifier(_question("c", "d"), calibrate=False) is not lost
+
+
+async def test_a_tenant_that_asks_much_forgets_its_own_questions_and_not_others() -> None:
+    engine, _ = fake_engine()
+    cache = QuestionCache(engine, capacity=4)
+    mine = await cache.classifier(_question("a", "b"), calibrate=False)
+    here = current_context()
+    enter_context(replace(here, tenant=Tenant("other")))
+    for number in range(20):
+        await cache.classifier(_question("a", f"b{number}"), calibrate=False)
+    enter_context(here)
+    assert await cache.classifier(_question("a", "b"), calibrate=False) is mine
 
 
 async def test_the_next_in_line_measures_when_the_first_leaves_or_fails() -> None:
