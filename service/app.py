@@ -61,6 +61,7 @@ def create_app(
         requests=requests,
         entrance=Entrance(tenancy.keyring, tenancy.quotas),
     )
+    app.state.refused = metrics.gate.refused
     register_error_handlers(app)
     for module in (generate, classify, tokenize, adapters, health):
         app.include_router(module.router, responses=ERROR_RESPONSES)

@@ -8,6 +8,7 @@ from pydantic_core import to_json
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from service.errors import HeadersTooLarge, RequestTimeout, ServiceError, TooManyConnections
+from service.tenants.tenant import ANONYMOUS
 
 MAX_HEAD_BYTES = 64 * 1024
 _HEAD_SECONDS = 10.0
@@ -17,7 +18,8 @@ class BoundedConnection(HttpToolsProtocol):
     """uvicorn's HTTP/1.1, plus limits on what comes before a request is complete enough to run.
 
     The request line and headers must arrive within ten seconds and 64 KiB; a connection beyond
-    uvicorn's `limit_concurrency` is answered with 503 and closed.
+    uvicorn's `limit_concurrency` is answered with 503 and closed. Each refusal is told to the app's
+    `state.refused`, with its code and the tenant, who is nobody yet.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -74,5 +76,7 @@ class BoundedConnection(HttpToolsProtocol):
         if error.retry_after is not None:
             head += b"retry-after: %d\r\n" % error.retry_after
         head += b"content-length: %d\r\n\r\n" % len(body)
+        app: Any = self.config.app
+        app.state.refused(error.code, ANONYMOUS.name)
         self.transport.write(STATUS_LINE[error.status] + head + body)
         self.transport.close()

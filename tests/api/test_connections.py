@@ -63,6 +63,8 @@ async def test_one_connection_too_many_is_refused_and_the_others_are_served() ->
             assert (await reader.readline()).startswith(b"HTTP/1.1 200")
         for _, writer in held:
             writer.close()
+        refused = {"reason": "too_many_connections", "tenant": "anonymous"}
+        assert live.value("inference_refusals_total", **refused) == 1
 
 
 async def test_a_client_that_never_reads_its_answer_gives_its_slot_back(
