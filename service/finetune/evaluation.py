@@ -15,7 +15,6 @@ from service.classification.calibration import Calibration
 from service.classification.distribution import Array
 from service.classification.reliability import ReliabilityBin, reliability_bins
 from service.engine.protocol import Adapter, Engine
-from service.errors import ConfigurationError
 from service.finetune.config import FinetuneSettings
 from service.finetune.figures import (
     ClassificationFigures,
@@ -240,12 +239,7 @@ def generation_golden(settings: FinetuneSettings) -> adapter_manifest.Generation
 
 
 def _example(line: CompletedLine, match: str) -> GenerationExample:
-    try:
-        expect = json.loads(line.completion) if match == "json" else line.completion
-    except ValueError as error:
-        raise ConfigurationError(
-            f"evaluation.match: json, and an answer is none: {line.completion!r:.80}"
-        ) from error
+    expect = json.loads(line.completion) if match == "json" else line.completion
     if line.messages is None:
         return GenerationExample(prompt=line.prompt, expect=expect)
     return GenerationExample(messages=line.messages, expect=expect)

@@ -8,7 +8,7 @@ from service.adapters.manifest import Classification
 from service.classification.adapter_frame import AdapterFrame, AdapterQuestion
 from service.classification.trie import Branch
 from service.engine.protocol import Message
-from service.errors import ConfigurationError
+from service.errors import ConfigurationError, InvalidRequest
 from service.finetune.config import FinetuneSettings
 from service.finetune.lines import (
     CompletedLine,
@@ -40,55 +40,39 @@ class Example:
     weight: float = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class Encoded:
-    """The examples of some lines, and how many lines were over-long and what became of them."""
-
-    examples: Sequence[Example]
-    dropped: int = 0
-    truncated: int = 0
-
-
 class ExampleEncoder:
     """Makes examples of lines, under the prompts that serving uses."""
 
-    def __init__(
-        self, tokeniser: BaseTokeniser, settings: FinetuneSettings, task: Classification | None
-    ) -> None:
-        self._tokeniser = tokeniser
-        self._data = settings.data
+    def __init__(self, settings: FinetuneSettings, task: Classification | None) -> None:
+        """ConfigurationError for a base without tokenizer and labels that cannot be read."""
+        self.tokeniser = BaseTokeniser(settings.base.path)
+        self._piece = settings.data.max_tokens
+        self._answer = settings.evaluation.max_tokens
         self._task = task
         self._frame = None
         if task is not None and settings.prompt is not None:
-            self._frame = AdapterFrame(tokeniser, settings.prompt, task)
+            try:
+                self._frame = AdapterFrame(self.tokeniser, settings.prompt, task)
+            except InvalidRequest as error:
+                raise ConfigurationError(f"labels: {error.message}") from error
 
-    def encode(self, lines: Sequence[Line]) -> Encoded:
-        """All examples of the lines; ConfigurationError for over-long ones under `refuse`."""
-        limit, policy = self._data.max_tokens, self._data.over_long
-        examples: list[Example] = []
-        over_long: list[tuple[Line, int]] = []
-        for line in lines:
-            made = list(self._examples(line))
-            longest = max(len(each.token_ids) for each in made)
-            if longest > limit:
-                over_long.append((line, longest))
-                made = []
-                if policy == "truncate":
-                    made = list(self._examples(self._shortened(line, longest)))
-            examples.extend(made)
-        count = len(over_long)
-        if over_long and policy == "refuse":
-            worst, longest = max(over_long, key=lambda each: each[1])
-            raise ConfigurationError(
-                f"data: {count} of {len(lines)} lines have more than data.max_tokens {limit} "
-                f"tokens with their prompt and answer, the longest {longest}: {worst.key!r:.80}; "
-                "raise the limit or choose data.over_long"
-            )
-        return Encoded(
-            examples,
-            dropped=count if policy == "drop" else 0,
-            truncated=count if policy == "truncate" else 0,
-        )
+    def encode(self, lines: Sequence[Line]) -> list[Example]:
+        """All examples of the lines."""
+        return [example for line in lines for example in self._examples(line)]
+
+    def tokens(self, line: Line) -> int:
+        """Those of the line's longest example, prompt and answer together."""
+        return max(len(example.token_ids) for example in self._examples(line))
+
+    def asked_tokens(self, line: Line) -> int:
+        """Of the engine's context, what it takes to measure the line: prompt and longest answer."""
+        match line:
+            case LabelledLine() | MultiLabelledLine():
+                return max(self._read_tokens(line.text, question) for question in self.questions)
+            case CompletedLine():
+                return len(self._prompt(line)) + self._answer
+            case _:
+                return 0
 
     def _examples(self, line: Line) -> Iterator[Example]:
         match line:
@@ -126,37 +110,30 @@ class ExampleEncoder:
                     choices.append(Choice(position, branch, number))
         return Example(prompt + path, tuple(choices), label=label)
 
+    def _read_tokens(self, text: str, question: AdapterQuestion) -> int:
+        assert self._frame is not None
+        deepest = max((len(read.prefix) for read in question.scorer.trie.reads), default=0)
+        return len(self._frame.prompt(text, question).token_ids) + deepest + 1
+
     def _completion(self, line: CompletedLine) -> Example:
         """Prompt and answer are tokenised apart, as the engine goes on from a prompt's tokens."""
-        tokeniser = self._tokeniser
-        if line.messages is not None:
-            prompt = tokeniser.encode_chat([Message(m.role, m.content) for m in line.messages])
-        else:
-            prompt = [*tokeniser.start_token_ids, *tokeniser.encode_template(line.prompt or "")]
-        answer = [*tokeniser.encode(line.completion), tokeniser.end_token_id]
+        prompt = self._prompt(line)
+        answer = [*self.tokeniser.encode(line.completion), self.tokeniser.end_token_id]
         return Example((*prompt, *answer), answer_at=len(prompt))
 
+    def _prompt(self, line: CompletedLine) -> list[int]:
+        tokeniser = self.tokeniser
+        if line.messages is not None:
+            return tokeniser.encode_chat([Message(m.role, m.content) for m in line.messages])
+        return [*tokeniser.start_token_ids, *tokeniser.encode_template(line.prompt or "")]
+
     def _pieces(self, text: str) -> Iterator[Example]:
-        tokeniser = self._tokeniser
+        tokeniser = self.tokeniser
         start = tokeniser.start_token_ids or (tokeniser.end_token_id,)
         ids = [*tokeniser.encode(text), tokeniser.end_token_id]
-        room = self._data.max_tokens - len(start)
+        room = self._piece - len(start)
         for at in range(0, len(ids), room):
             yield Example((*start, *ids[at : at + room]), answer_at=len(start))
-
-    def _shortened(self, line: Line, longest: int) -> Line:
-        """A line whose text lost its end, until its longest example fits."""
-        assert isinstance(line, LabelledLine | MultiLabelledLine)
-        ids = self._tokeniser.encode(line.text)
-        keep = len(ids) - (longest - self._data.max_tokens)
-        while keep > 0:
-            shorter = line.model_copy(update={"text": self._tokeniser.decode(ids[:keep])})
-            if max(len(e.token_ids) for e in self._examples(shorter)) <= self._data.max_tokens:
-                return shorter
-            keep -= 1  # half a character, or other tokens at the new seam
-        raise ConfigurationError(
-            f"data.max_tokens: {self._data.max_tokens} leaves no room for a text beside the prompt"
-        )
 
 
 def balanced(examples: Sequence[Example]) -> list[Example]:

@@ -10,11 +10,12 @@ Any line may have a "group": lines of one group are never on both sides of a spl
 completed may have a "stratum": every part has its share of each, as it has of each label.
 """
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
 from service.adapters.golden import Message
 from service.errors import ConfigurationError
@@ -25,11 +26,24 @@ _Text = Annotated[str, Field(min_length=1, pattern=r"\S")]
 
 
 class Line(BaseModel):
-    """One line; `key` is what makes it a duplicate of another."""
+    """One line; `key` is what makes it a duplicate of another, `place` names it in messages."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     group: str | None = None
+    _place: str = PrivateAttr("")
+
+    @classmethod
+    def read(cls, raw: bytes, place: str) -> Self:
+        """The line that `place` holds; ValidationError if it is none of this kind."""
+        line = cls.model_validate_json(raw)
+        line._place = place
+        return line
+
+    @property
+    def place(self) -> str:
+        """Its file and number."""
+        return self._place
 
     @property
     def key(self) -> str:
@@ -79,8 +93,9 @@ class MultiLabelledLine(Line):
 class CompletedLine(Line):
     """A prompt or a conversation, and its answer."""
 
-    prompt: _Text | None = None
-    messages: Annotated[tuple[Message, ...], Field(min_length=1)] | None = None
+    # Any may become a golden example: their limits.
+    prompt: Annotated[_Text, Field(max_length=32_768)] | None = None
+    messages: Annotated[tuple[Message, ...], Field(min_length=1, max_length=64)] | None = None
     completion: _Text
     stratum: _Text | None = None
 
@@ -109,23 +124,39 @@ class PlainLine(Line):
         return self.text
 
 
-AnyLine = TypeVar("AnyLine", bound=Line)
-
-
-def read_lines(settings: FinetuneSettings, files: Sequence[Path] | None = None) -> list[Line]:
-    """Every line of the run's data files, or of other `files` for its task, in their order.
+def read_lines(settings: FinetuneSettings) -> list[Line]:
+    """Every line of the run's data files, in their order.
 
     Raises ConfigurationError with file, line number and reason for the first line that cannot be
-    used: not JSON, a missing, unknown or empty field, a label that `labels` does not have; and for
-    a file that cannot be read or holds no line.
+    used: not JSON, a missing, unknown or empty field, a label that `labels` does not have, an
+    answer that is not JSON under `match: json`; and for a file that cannot be read or holds no
+    line.
     """
+    return [
+        line for file in settings.data.files for line in read_file(settings, file, settings.labels)
+    ]
+
+
+def read_file(settings: FinetuneSettings, file: Path, labels: Collection[str] | None) -> list[Line]:
+    """Every line of one file for the run's task; of `labels` only, and otherwise as read_lines."""
     kind = _kind(settings)
+    to_be_json = settings.evaluation.match == "json"
     found: list[Line] = []
-    for file in settings.data.files if files is None else files:
-        before = len(found)
-        found.extend(_read(file, kind, settings.labels))
-        if len(found) == before:
-            raise ConfigurationError(f"{file.name}: holds no line")
+    for number, raw in _numbered(file):
+        place = f"{file.name}: line {number}"
+        if len(raw) > MAX_LINE_BYTES:
+            raise ConfigurationError(f"{place}: {len(raw)} bytes; the limit is {MAX_LINE_BYTES}")
+        try:
+            line = kind.read(raw, place)
+        except ValidationError as error:
+            raise ConfigurationError(f"{place}: {_reason(error)}") from error
+        if labels is not None:
+            _check_labels(line, labels)
+        if to_be_json and isinstance(line, CompletedLine):
+            _check_json(line)
+        found.append(line)
+    if not found:
+        raise ConfigurationError(f"{file.name}: holds no line")
     return found
 
 
@@ -139,22 +170,22 @@ def _kind(settings: FinetuneSettings) -> type[Line]:
             return PlainLine
 
 
-def _read(file: Path, kind: type[Line], labels: dict[str, str] | None) -> Iterator[Line]:
-    for number, raw in _numbered(file):
-        place = f"{file.name}: line {number}"
-        if len(raw) > MAX_LINE_BYTES:
-            raise ConfigurationError(f"{place}: {len(raw)} bytes; the limit is {MAX_LINE_BYTES}")
-        try:
-            line = kind.model_validate_json(raw)
-        except ValidationError as error:
-            raise ConfigurationError(f"{place}: {_reason(error)}") from error
-        unknown = [name for name in line.labelled if labels is not None and name not in labels]
-        if unknown:
+def _check_labels(line: Line, labels: Collection[str]) -> None:
+    for name in line.labelled:
+        if name not in labels:
             raise ConfigurationError(
-                f"{place}: unknown label {unknown[0]!r}; the configuration has "
-                f"{', '.join(labels or ())}"
+                f"{line.place}: unknown label {name!r:.80}; the labels are {', '.join(labels)}"
             )
-        yield line
+
+
+def _check_json(line: CompletedLine) -> None:
+    try:
+        json.loads(line.completion)
+    except (ValueError, RecursionError) as error:
+        raise ConfigurationError(
+            f"{line.place}: completion: not JSON, as evaluation.match is json, "
+            f"got {line.completion!r:.80}"
+        ) from error
 
 
 def _numbered(file: Path) -> Iterator[tuple[int, bytes]]:

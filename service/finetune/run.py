@@ -15,11 +15,11 @@ from service.finetune.card import TrainingReport
 from service.finetune.checkpoint import fingerprint
 from service.finetune.config import FinetuneSettings
 from service.finetune.example import ExampleEncoder, balanced
-from service.finetune.lines import Line, read_lines
+from service.finetune.length import Fitted, check_context, fit
+from service.finetune.lines import Line, read_file, read_lines
 from service.finetune.lora import LoraModel
 from service.finetune.split import Split, split_lines
 from service.finetune.task import classification_task
-from service.finetune.tokeniser import BaseTokeniser
 from service.finetune.training import Training
 
 _log = logging.getLogger(__name__)
@@ -28,27 +28,47 @@ _LIBRARIES = ("torch", "transformers", "peft")
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """The lines of a run, split; those that may become golden; its label set if it classifies."""
+    """The lines of a run, split; those that may become golden; its label set if it classifies.
+
+    `fitted` are the data's lines before the split, `encoder` makes examples of any.
+    """
 
     split: Split
     golden: Sequence[Line]
     task: Classification | None
+    fitted: Fitted
+    encoder: ExampleEncoder
 
 
 def prepare(settings: FinetuneSettings) -> Prepared:
-    """Read and split the lines; ConfigurationError for whatever cannot be used."""
+    """Read, fit and split the lines; ConfigurationError for whatever cannot be used.
+
+    What could only fail when the adapter is measured is looked for here, since a training lies
+    between.
+    """
     lines = read_lines(settings)
     task = classification_task(settings, lines)
-    split = split_lines(lines, settings.split, settings.training.seed)
+    encoder = ExampleEncoder(settings, task)
+    fitted = fit(lines, encoder, settings)
+    split = split_lines(fitted.lines, settings.split, settings.training.seed)
+    golden, asked = split.test, split.test
+    file = settings.evaluation.golden_file
+    if file is not None:
+        own = read_file(settings, file, None if task is None else task.labels)
+        golden = fit(own, encoder, settings).lines
+        asked = [*asked, *golden]
+    if task is not None:
+        asked = [*split.validation, *split.calibration, *asked]
+    check_context(asked, encoder, settings)
     _log.info(
-        "%s: %s; %d duplicates removed",
+        "%s: %s; %d duplicates removed, %d over-long lines dropped, %d cut",
         settings.name,
         ", ".join(f"{count} {part}" for part, count in split.sizes.items()),
         split.duplicates,
+        fitted.dropped,
+        fitted.truncated,
     )
-    file = settings.evaluation.golden_file
-    golden = split.test if file is None else read_lines(settings, [file])
-    return Prepared(split, golden, task)
+    return Prepared(split, golden, task, fitted, encoder)
 
 
 def train(settings: FinetuneSettings, prepared: Prepared) -> tuple[Path, TrainingReport]:
@@ -56,15 +76,12 @@ def train(settings: FinetuneSettings, prepared: Prepared) -> tuple[Path, Trainin
     training = settings.training
     if training.threads is not None:
         torch.set_num_threads(training.threads)
-    split = prepared.split
-    encoder = ExampleEncoder(BaseTokeniser(settings.base.path), settings, prepared.task)
-    lines, held = encoder.encode(split.train), encoder.encode(split.validation)
-    examples = lines.examples
+    split, encoder = prepared.split, prepared.encoder
+    examples, held = encoder.encode(split.train), encoder.encode(split.validation)
     if training.class_weights == "balanced":
         examples = balanced(examples)
-    _log.info("over-long lines: %d dropped, %d cut", lines.dropped, lines.truncated)
     model = LoraModel(settings)
-    run = Training(model, examples, held.examples, training)
+    run = Training(model, examples, held, training)
     state = run.run(settings.work, fingerprint(settings))
     folder = settings.work / "peft"
     shutil.rmtree(folder, ignore_errors=True)
@@ -72,8 +89,8 @@ def train(settings: FinetuneSettings, prepared: Prepared) -> tuple[Path, Trainin
     report = TrainingReport(
         state=state,
         split=split,
-        dropped=lines.dropped,
-        truncated=lines.truncated,
+        dropped=prepared.fitted.dropped,
+        truncated=prepared.fitted.truncated,
         tokens=sum(batch.tokens for batch in run.plan.batches[: state.step]),
         padding=padding(run.plan.batches),
         trained_with={name: importlib.metadata.version(name) for name in _LIBRARIES},

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from pydantic import ValidationError
+
 from service.adapters.manifest import INPUT, Classification
 from service.classification.seam import spell
 from service.errors import ConfigurationError
@@ -14,7 +16,7 @@ def classification_task(settings: FinetuneSettings, lines: Sequence[Line]) -> Cl
 
     Without `labels` they are those of the lines, in alphabetical order, each spelled as a word
     after the template. Raises ConfigurationError for lines of fewer than two labels (with
-    multi_label: of none), which teach nothing.
+    multi_label: of none), which teach nothing, and for labels that a manifest could not hold.
     """
     if settings.prompt is None or settings.task != "classification":
         return None
@@ -27,4 +29,7 @@ def classification_task(settings: FinetuneSettings, lines: Sequence[Line]) -> Cl
         )
     tail = settings.prompt.template.split(INPUT)[1]
     words = settings.labels or {name: spell(name, tail) for name in found}
-    return Classification(labels=words, multi_label=settings.multi_label)
+    try:
+        return Classification(labels=words, multi_label=settings.multi_label)
+    except ValidationError as error:
+        raise ConfigurationError(f"labels: {error.errors(include_url=False)[0]['msg']}") from error

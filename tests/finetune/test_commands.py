@@ -57,6 +57,12 @@ def test_a_run_ends_with_a_packed_adapter_and_its_figures(run: Run) -> None:
         (films(4), {}, "is empty: 4 groups of 4 different lines are too few"),
         (films(60), {"training": {"batch_tokens": 8}}, "batch_tokens: 8 is less than the longest"),
         (films(60), {"base": {"path": "nowhere"}}, "base.path"),
+        (films(60), {"data": {"max_tokens": 8}}, "lines.jsonl: line "),
+        (
+            films(60),
+            {"evaluation": {"engine": {"max_model_len": 8}}},
+            "are more than the engine's context of 8; lower data.max_tokens 256 or raise",
+        ),
     ],
 )
 def test_what_cannot_be_used_ends_with_code_2(

@@ -1,13 +1,14 @@
 """Examples: the prompts of serving, and over-long lines by the policy that was chosen."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from service.errors import ConfigurationError
 from service.finetune.config import FinetuneSettings
-from service.finetune.example import Encoded, ExampleEncoder, balanced
+from service.finetune.example import Example, ExampleEncoder, balanced
+from service.finetune.length import Fitted, fit
 from service.finetune.lines import read_lines
 from service.finetune.task import classification_task
 from service.finetune.tokeniser import BaseTokeniser
@@ -19,10 +20,15 @@ LONG = [
 ]
 
 
-def encode(settings: FinetuneSettings) -> Encoded:
+def encoded(settings: FinetuneSettings) -> tuple[Sequence[Example], Fitted]:
     lines = read_lines(settings)
-    task = classification_task(settings, lines)
-    return ExampleEncoder(BaseTokeniser(settings.base.path), settings, task).encode(lines)
+    encoder = ExampleEncoder(settings, classification_task(settings, lines))
+    fitted = fit(lines, encoder, settings)
+    return encoder.encode(fitted.lines), fitted
+
+
+def encode(settings: FinetuneSettings) -> Sequence[Example]:
+    return encoded(settings)[0]
 
 
 def test_a_label_is_learnt_after_the_prompt_of_serving(
@@ -31,7 +37,7 @@ def test_a_label_is_learnt_after_the_prompt_of_serving(
     tokeniser = BaseTokeniser(base_folder)
     (example, _) = encode(
         settings([{"text": "a film", "label": "good"}, {"text": "x", "label": "bad"}])
-    ).examples
+    )
     prompt = [*tokeniser.start_token_ids, *tokeniser.encode("Review: a film\nSentiment:")]
     choice = example.choices[0]
     assert list(example.token_ids[: choice.position + 1]) == prompt
@@ -41,7 +47,7 @@ def test_a_label_is_learnt_after_the_prompt_of_serving(
 
 def test_only_tokens_that_decide_are_part_of_it(settings: Settings) -> None:
     lines = [{"text": "x", "label": label} for label in ("turn_on", "turn_off", "stop")]
-    examples = encode(settings(lines)).examples
+    examples = encode(settings(lines))
     stop = next(each for each in examples if each.label == "stop")
     on = next(each for each in examples if each.label == "turn_on")
     assert len(stop.choices) == 1
@@ -57,7 +63,7 @@ def test_several_labels_are_asked_one_by_one(settings: Settings, base_folder: Pa
         {"text": "z", "labels": ["b"]},
     ]
     template = {"template": "Text: {input}\nIs it about"}
-    examples = encode(settings(lines, multi_label=True, prompt=template)).examples
+    examples = encode(settings(lines, multi_label=True, prompt=template))
     assert [each.label for each in examples] == [
         "a: yes",
         "b: no",
@@ -75,20 +81,21 @@ def test_several_labels_are_asked_one_by_one(settings: Settings, base_folder: Pa
 
 def test_an_over_long_line_is_refused_by_default(settings: Settings) -> None:
     with pytest.raises(
-        ConfigurationError, match=r"1 of 2 lines have more than data\.max_tokens 64"
+        ConfigurationError,
+        match=r"^lines\.jsonl: line 2: 66 tokens .* 1 of 2 lines .* data\.max_tokens 64; ",
     ):
         encode(settings(LONG, data={"max_tokens": 64}))
 
 
 def test_over_long_lines_may_be_dropped_and_are_counted(settings: Settings) -> None:
-    encoded = encode(settings(LONG, data={"max_tokens": 64, "over_long": "drop"}))
-    assert (len(encoded.examples), encoded.dropped, encoded.truncated) == (1, 1, 0)
+    examples, fitted = encoded(settings(LONG, data={"max_tokens": 64, "over_long": "drop"}))
+    assert (len(examples), fitted.dropped, fitted.truncated) == (1, 1, 0)
 
 
 def test_over_long_lines_may_be_cut_and_are_counted(settings: Settings, base_folder: Path) -> None:
-    encoded = encode(settings(LONG, data={"max_tokens": 64, "over_long": "truncate"}))
-    assert (len(encoded.examples), encoded.dropped, encoded.truncated) == (2, 0, 1)
-    cut = encoded.examples[1]
+    examples, fitted = encoded(settings(LONG, data={"max_tokens": 64, "over_long": "truncate"}))
+    assert (len(examples), fitted.dropped, fitted.truncated) == (2, 0, 1)
+    cut = examples[1]
     assert 60 <= len(cut.token_ids) <= 64
     text = BaseTokeniser(base_folder).decode(cut.token_ids)
     assert text.startswith("Review: bad bad")
@@ -107,9 +114,7 @@ def test_an_answer_is_learnt_with_its_end(settings: Settings, base_folder: Path)
         {"messages": [{"role": "user", "content": "hi"}], "completion": "yes"},
         {"prompt": "Say:", "completion": " no"},
     ]
-    chat, plain = encode(
-        settings(lines, task="generation", prompt=None, split={"calibration": 0})
-    ).examples
+    chat, plain = encode(settings(lines, task="generation", prompt=None, split={"calibration": 0}))
     tokeniser = BaseTokeniser(base_folder)
     assert tokeniser.decode(chat.token_ids) == (
         "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\nyes<|im_end|>"
@@ -124,7 +129,7 @@ def test_a_long_text_is_trained_on_in_pieces(settings: Settings, base_folder: Pa
         [{"text": text}], task="pretraining", prompt=None, split={"calibration": 0},
         data={"max_tokens": 32},
     )  # fmt: skip
-    examples = encode(wanted).examples
+    examples = encode(wanted)
     tokeniser = BaseTokeniser(base_folder)
     pieces = [tokeniser.decode(each.token_ids[each.answer_at :]) for each in examples]
     assert "".join(pieces) == text + "<|im_end|>"
@@ -133,6 +138,6 @@ def test_a_long_text_is_trained_on_in_pieces(settings: Settings, base_folder: Pa
 
 def test_balanced_examples_weigh_the_same_per_label(settings: Settings) -> None:
     lines = [{"text": f"{n}", "label": "a" if n else "b"} for n in range(10)]
-    examples = balanced(encode(settings(lines)).examples)
+    examples = balanced(encode(settings(lines)))
     assert sum(e.weight for e in examples if e.label == "a") == pytest.approx(5)
     assert sum(e.weight for e in examples if e.label == "b") == pytest.approx(5)

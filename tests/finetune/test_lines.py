@@ -27,7 +27,7 @@ GENERATION: dict[str, Any] = {
         ('{"text": "fine", "label": 1}', "label: Input should be a valid string"),
         ('{"text": " ", "label": "positive"}', "text: String should match"),
         ('{"text": "fine", "label": "positive", "score": 1}', "score: Extra inputs"),
-        ('{"text": "fine", "label": "neutral"}', "unknown label 'neutral'; the configuration has"),
+        ('{"text": "fine", "label": "neutral"}', "unknown label 'neutral'; the labels are"),
         ('{"text": "\ud800", "label": "positive"}'.encode("utf-8", "replace").decode() + "}",
          "Invalid JSON"),
     ],
@@ -72,9 +72,15 @@ def test_labels_are_spelled_as_the_template_wants_them(settings: Settings) -> No
 
 
 @pytest.mark.parametrize(
-    "line", ['{"completion": "x"}', '{"prompt": "a", "messages": [], "completion": "x"}']
+    "line",
+    [
+        '{"completion": "x"}',
+        '{"prompt": "a", "messages": [], "completion": "x"}',
+        f'{{"prompt": "{"a" * 32_769}", "completion": "x"}}',
+    ],
+    ids=("none", "two", "too long for a golden example"),
 )
-def test_an_answer_needs_one_question(settings: Settings, line: str) -> None:
+def test_an_answer_needs_one_question_of_a_usable_length(settings: Settings, line: str) -> None:
     with pytest.raises(ConfigurationError, match="line 1: "):
         read_lines(settings(f"{line}\n", **GENERATION))
 

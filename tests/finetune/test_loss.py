@@ -13,7 +13,6 @@ from service.finetune.lines import read_lines
 from service.finetune.lora import LoraModel
 from service.finetune.loss import batch_loss
 from service.finetune.task import classification_task
-from service.finetune.tokeniser import BaseTokeniser
 
 Settings = Callable[..., FinetuneSettings]
 LABELS = ("turn_on", "turn_off", "stop", "New", "New York")
@@ -38,10 +37,8 @@ def scored(model: LoraModel, trie: LabelTrie, prompt: Sequence[int]) -> list[flo
 
 def encoded(settings: FinetuneSettings) -> tuple[ExampleEncoder, Sequence[Example]]:
     lines = read_lines(settings)
-    encoder = ExampleEncoder(
-        BaseTokeniser(settings.base.path), settings, classification_task(settings, lines)
-    )
-    return encoder, encoder.encode(lines).examples
+    encoder = ExampleEncoder(settings, classification_task(settings, lines))
+    return encoder, encoder.encode(lines)
 
 
 def test_a_labels_loss_is_what_the_trie_scores(settings: Settings) -> None:
