@@ -1,13 +1,14 @@
 """`llm-service adapters`: pack, verify, push, list and prove adapters.
 
-Exit codes: 0 all is well, 1 an adapter is refused or fails its proof, 2 the command or its
-configuration cannot be used.
+Exit codes: 0 all is well, 1 an adapter is refused or not proven, 2 the command or its configuration
+cannot be used.
 """
 
 import asyncio
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -57,10 +58,10 @@ def pack(
 
     Example: llm-service adapters pack out/sentiment --base models/smollm2 --draft sentiment.yaml
     """
-    with one_message():
+    with one_message(), _refusal(as_json):
         described = _describe(base, base_name, max_rank)
         manifest = _read_draft(draft)
-        _report(lambda: pack_folder(folder, described, manifest, overwrite=overwrite), as_json)
+        _report(pack_folder(folder, described, manifest, overwrite=overwrite), as_json)
 
 
 @app.command()
@@ -75,9 +76,9 @@ def verify(
 
     Example: llm-service adapters verify adapters/sentiment --base models/smollm2
     """
-    with one_message():
+    with one_message(), _refusal(as_json):
         described = _describe(base, base_name, max_rank)
-        _report(lambda: verify_folder(folder, described), as_json)
+        _report(verify_folder(folder, described), as_json)
 
 
 @app.command()
@@ -92,7 +93,7 @@ def push(
 
     Example: llm-service adapters push adapters/sentiment oci://registry.example/tone:1.2.0
     """
-    with one_message():
+    with one_message(), _refusal(as_json):
         pinned = push_folder(folder, address)
         typer.echo(json.dumps({"ok": True, "source": pinned}) if as_json else pinned)
 
@@ -121,6 +122,7 @@ def prove(
 ) -> None:
     """Start the engine, load the configured adapters and run their golden examples; no ports.
 
+    An adapter that has none is not proven.
     Example: llm-service adapters prove --config deploy/local/config.yaml
     """
     with one_message():
@@ -132,7 +134,7 @@ def prove(
         rows = asyncio.run(_prove(settings))
         columns = ("name", "version", "state", "passed", "total", "accuracy", "seconds", "reason")
         _show(rows, columns, as_json)
-        _end(any(row["state"] != "serving" for row in rows))
+        _end(any("passed" not in row for row in rows))
 
 
 async def _prove(settings: Settings) -> list[dict[str, Any]]:
@@ -150,7 +152,13 @@ async def _prove(settings: Settings) -> list[dict[str, Any]]:
         listed = (await adapters(app.state.runtime, internal_context("prove", 1.0))).model_dump()[
             "data"
         ]
-    return [row | (row.pop("proof") or {}) for row in listed]
+    return [_proven(**row) for row in listed]
+
+
+def _proven(proof: dict[str, Any] | None, **row: Any) -> dict[str, Any]:
+    if proof is not None:
+        return row | proof
+    return row | {"reason": row["reason"] or "has no golden examples"}
 
 
 def _read_draft(draft: Path) -> dict[str, object]:
@@ -167,17 +175,25 @@ def _describe(base: Path, name: str | None, max_rank: int) -> BaseModel:
     return read_base_model(base, name=name or base.resolve().name, max_rank=max_rank)
 
 
-def _report(check: Callable[[], VerifiedAdapter], as_json: bool) -> None:
+@contextmanager
+def _refusal(as_json: bool) -> Iterator[None]:
+    """End the command with what was refused and code 1."""
     try:
-        verified = check()
+        yield
     except AdapterRefused as error:
         if as_json:
             typer.echo(json.dumps({"ok": False, "error": str(error)}))
         else:
             typer.echo(f"refused: {error}", err=True)
         raise typer.Exit(1) from None
-    facts = _facts(verified.manifest) | {"rank": verified.weights.rank}
-    _show([{"ok": True, **facts}], ("name", "version", "task", "rank", "digest"), as_json)
+
+
+def _report(verified: VerifiedAdapter, as_json: bool) -> None:
+    facts = {"ok": True, **_facts(verified.manifest), "rank": verified.weights.rank}
+    if as_json:
+        typer.echo(json.dumps(facts))
+    else:
+        _show([facts], ("name", "version", "task", "rank", "digest"), False)
 
 
 def _listed(each: ListedAdapter) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """`llm-service adapters` as its users run it."""
 
+import asyncio
 import json
 from pathlib import Path
 
@@ -9,7 +10,14 @@ from typer.testing import CliRunner, Result
 
 from service.adapters.base_model import BaseModel
 from service.cli import app
+from service.engine.protocol import Engine
+from service.gate.gate import Gate
+from service.settings import Settings
+from service.telemetry.metrics import Metrics
+from tests.adapters.proven import proven, served_base, sources
 from tests.adapters.samples import AdapterFolder, describe, write_base
+from tests.fake_engines import fake_engine
+from tests.live_service import MODEL
 
 
 def run(*arguments: object) -> Result:
@@ -40,9 +48,10 @@ def test_a_packed_folder_verifies_and_is_listed(
     (tmp_path / "draft.yaml").write_text(yaml.safe_dump(draft))
     packed = run("pack", adapter.path, *base_options, "--draft", tmp_path / "draft.yaml", "--json")
     assert packed.exit_code == 0, packed.output
-    (facts,) = json.loads(packed.stdout)
+    facts = json.loads(packed.stdout)
+    assert facts["ok"] is True
     assert (facts["name"], facts["version"], facts["rank"]) == ("sentiment", "1.2.0", 4)
-    assert json.loads(run("verify", adapter.path, *base_options, "--json").stdout) == [facts]
+    assert json.loads(run("verify", adapter.path, *base_options, "--json").stdout) == facts
     (listed,) = json.loads(run("list", adapter.path.parent, "--json").stdout)
     assert listed["digest"] == facts["digest"]
     table = run("verify", adapter.path, *base_options).stdout
@@ -55,12 +64,49 @@ def test_a_refused_adapter_is_explained_and_ends_with_1(
 ) -> None:
     adapter.save()
     (adapter.path / "golden.jsonl").write_text("")
-    refused = run("verify", adapter.path, *base_options)
-    assert refused.exit_code == 1
-    assert "refused: adapter sentiment: golden.jsonl: is empty" in refused.stderr
-    as_json = run("verify", adapter.path, *base_options, "--json")
-    assert as_json.exit_code == 1
-    assert json.loads(as_json.stdout)["ok"] is False
+    for command in (
+        ("verify", adapter.path, *base_options),
+        ("push", adapter.path, "oci://127.0.0.1:9/tone:1"),
+    ):
+        refused = run(*command)
+        assert refused.exit_code == 1
+        assert "refused: adapter sentiment: golden.jsonl: is empty" in refused.stderr
+        as_json = run(*command, "--json")
+        assert as_json.exit_code == 1
+        assert json.loads(as_json.stdout)["ok"] is False
+
+
+def test_only_what_golden_examples_showed_is_proven(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def start(settings: Settings, gate: Gate, metrics: Metrics) -> Engine:
+        return fake_engine()[0]
+
+    monkeypatch.setattr("service.lifecycle._start_vllm", lambda app: start)
+    base = served_base(write_base(tmp_path / "base"))
+    good = asyncio.run(proven(tmp_path / "good", base, name="good"))
+    plain = AdapterFolder(tmp_path / "plain", base)
+    del plain.manifest["golden"]
+    plain.write_plain()
+    plain.seal()
+    config = tmp_path / "config.yaml"
+
+    def prove(*folders: Path) -> Result:
+        tree = {
+            "model": {"name": MODEL, "path": str(tmp_path / "base")},
+            "adapters": sources(*folders),
+            "adapter_cache": {"path": str(tmp_path / "cache")},
+        }
+        config.write_text(yaml.safe_dump(tree))
+        return run("prove", "--config", config, "--json")
+
+    shown = prove(good.path)
+    assert shown.exit_code == 0, shown.output
+    assert [row["accuracy"] for row in json.loads(shown.stdout)] == [1.0]
+    shown = prove(good.path, plain.path)
+    assert shown.exit_code == 1
+    rows = {row["name"]: row["reason"] for row in json.loads(shown.stdout)}
+    assert rows == {"good": None, "sentiment": "has no golden examples"}
 
 
 def test_a_manifest_that_cannot_be_read_is_listed_and_ends_with_1(adapter: AdapterFolder) -> None:
