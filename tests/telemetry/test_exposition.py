@@ -1,6 +1,7 @@
 """What a scraper is given, and what the scrape costs the others."""
 
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
@@ -90,3 +91,36 @@ def test_a_scrape_gives_way_to_other_threads() -> None:
     assert seen
     assert all(interval <= before / 5 for interval in seen)
     assert sys.getswitchinterval() == before
+
+
+def test_scrapes_that_overlap_leave_the_interpreter_as_it_was() -> None:
+    class Slow(Collector):
+        def __init__(self) -> None:
+            self.entered, self.released = threading.Event(), threading.Event()
+
+        def collect(self) -> Iterator[Metric]:
+            self.entered.set()
+            self.released.wait(10)
+            return iter(())
+
+        def describe(self) -> Iterator[Metric]:
+            return iter(())
+
+    before = sys.getswitchinterval()
+    slow = Slow(), Slow()
+    scrapes = []
+    for collector in slow:
+        registry = CollectorRegistry()
+        registry.register(collector)
+        scrapes.append(threading.Thread(target=expose, args=(registry, "")))
+    scrapes[0].start()
+    assert slow[0].entered.wait(10)
+    scrapes[1].start()
+    slow[1].entered.wait(0.2)  # if they may overlap, they do
+    for collector, scrape in zip(slow, scrapes, strict=True):
+        collector.released.set()
+        scrape.join(10)
+    try:
+        assert sys.getswitchinterval() == before
+    finally:
+        sys.setswitchinterval(before)
