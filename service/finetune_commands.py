@@ -59,19 +59,19 @@ def finetune(
 
 
 def evaluate(config: Config, as_json: AsJson = False) -> None:
-    """Measure the adapter of a run again, in its output folder; nothing is written.
+    """Measure the adapter of a run again, as it is packed; nothing is written.
 
     Example: llm-service evaluate deploy/local/recipes/sentiment.yaml --json
     """
     with one_message():
         _ready()
         from service.finetune.config import load_finetune_settings
-        from service.finetune.finish import measure
+        from service.finetune.finish import measure_packed
         from service.finetune.run import prepare
 
         settings = load_finetune_settings(config)
         with _measuring():
-            evaluation = asyncio.run(measure(settings, prepare(settings)))
+            evaluation = asyncio.run(measure_packed(settings, prepare(settings)))
         _show(evaluation, as_json)
 
 

@@ -49,12 +49,16 @@ class Evaluation:
 
 
 async def evaluate(
-    engine: Engine, adapter: Adapter, settings: FinetuneSettings, prepared: Prepared
+    engine: Engine,
+    adapter: Adapter,
+    settings: FinetuneSettings,
+    prepared: Prepared,
+    packed: adapter_manifest.Calibration | None = None,
 ) -> Evaluation:
-    """Measure a loaded adapter on the test lines.
+    """Measure a loaded adapter on the test lines, under the calibration that it was packed with.
 
-    The temperature is fitted on the validation lines, the conformal threshold on the calibration
-    lines, since its promise needs lines that fitted nothing.
+    Without one it is fitted: the temperature on the validation lines, the conformal threshold on
+    the calibration lines, since its promise needs lines that fitted nothing.
     """
     if prepared.task is None or settings.prompt is None:
         return await _generation(engine, adapter, settings, prepared)
@@ -67,8 +71,14 @@ async def evaluate(
             true_answers(prepared.task, lines),
         )
 
-    validation = await asked(split.validation[:limit], adapter)
-    calibration = await asked(split.calibration[:limit], adapter)
+    tempered = packed
+    if tempered is None:
+        validation = await asked(split.validation[:limit], adapter)
+        tempered = temper(validation.rows, validation.truth.reshape(-1))
+    calibrations = [tempered]
+    if not prepared.task.multi_label:
+        held = await asked(split.calibration[:limit], adapter)
+        calibrations = _promises(tempered, held, settings.evaluation.coverage)
     tested, base = await asked(split.test[:limit], adapter), await asked(split.test[:limit], None)
     golden, base_golden = tested, base
     if prepared.golden is not split.test:
@@ -78,8 +88,9 @@ async def evaluate(
         )
     return _classification(
         prepared.task,
-        settings.evaluation.coverage,
-        (validation, calibration, tested, base),
+        calibrations,
+        tested,
+        base,
         _candidates(prepared.golden[: len(golden.truth)], golden, base_golden),
     )
 
@@ -115,20 +126,26 @@ def true_answers(task: adapter_manifest.Classification | None, lines: Sequence[L
     return np.array(rows)
 
 
+def _promises(
+    tempered: adapter_manifest.Calibration, held: Answers, coverage: float
+) -> list[adapter_manifest.Calibration]:
+    """What the adapter serves with, and beside it the coverage that every card tells."""
+    of = held.rows, held.truth.reshape(-1)
+    served = tempered if tempered.conformal else promise(tempered, *of, coverage)
+    assert served.conformal is not None
+    if served.conformal.coverage == _SHOWN_COVERAGE:
+        return [served]
+    return [served, promise(tempered, *of, _SHOWN_COVERAGE)]
+
+
 def _classification(
     task: adapter_manifest.Classification,
-    coverage: float,
-    answers: tuple[Answers, Answers, Answers, Answers],
+    calibrations: Sequence[adapter_manifest.Calibration],
+    tested: Answers,
+    base: Answers,
     candidates: Sequence[Candidate],
 ) -> Evaluation:
-    validation, held, tested, base = answers
     names = tuple(task.labels)
-    calibrations = [temper(validation.rows, validation.truth.reshape(-1))]
-    if not task.multi_label:
-        calibrations = [
-            promise(calibrations[0], held.rows, held.truth.reshape(-1), each)
-            for each in dict.fromkeys((coverage, _SHOWN_COVERAGE))
-        ]
 
     def figures(of: Answers) -> ClassificationFigures:
         if task.multi_label:

@@ -4,7 +4,8 @@ import itertools
 import json
 import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -45,40 +46,40 @@ async def measure_and_pack(
     async with engine_of(settings) as engine:
         ids = itertools.count(1)
         trained = Adapter(settings.name, next(ids), str(peft), "sha256:" + "0" * 64)
-        evaluation = await _measured(engine, trained, settings, prepared)
+        async with _loaded(engine, trained):
+            evaluation = await evaluate(engine, trained, settings, prepared)
         with beside(settings.output) as folder:
             _fill(folder, settings, prepared, peft, report, evaluation)
             await _prove(engine, folder, next(ids))
     return evaluation
 
 
-async def measure(settings: FinetuneSettings, prepared: Prepared) -> Evaluation:
-    """Measure the adapter in the run's output folder again; nothing is written."""
+async def measure_packed(settings: FinetuneSettings, prepared: Prepared) -> Evaluation:
+    """Measure the adapter in the run's output folder again, as packed; nothing is written."""
     manifest = load_manifest(settings.output)
-    async with engine_of(settings) as engine:
-        adapter = Adapter(manifest.name, 1, str(settings.output), manifest.digest)
-        return await _measured(engine, adapter, settings, prepared)
-
-
-async def _measured(
-    engine: Engine, adapter: Adapter, settings: FinetuneSettings, prepared: Prepared
-) -> Evaluation:
-    await engine.load_adapter(adapter)
-    try:
-        return await evaluate(engine, adapter, settings, prepared)
-    finally:
-        await engine.unload_adapter(adapter)
+    packed = None
+    if isinstance(manifest, ClassificationManifest):
+        packed = manifest.classification.calibration
+    adapter = Adapter(manifest.name, 1, str(settings.output), manifest.digest)
+    async with engine_of(settings) as engine, _loaded(engine, adapter):
+        return await evaluate(engine, adapter, settings, prepared, packed)
 
 
 async def _prove(engine: Engine, folder: Path, engine_id: int) -> None:
     manifest = load_manifest(folder)
     adapter = Adapter(manifest.name, engine_id, str(folder), manifest.digest)
-    await engine.load_adapter(adapter)
-    try:
+    async with _loaded(engine, adapter):
         classifier = None
         if isinstance(manifest, ClassificationManifest):
             classifier = AdapterClassifier(engine, adapter, manifest)
         await prove(engine, adapter, manifest, classifier, _PROOF_SECONDS)
+
+
+@asynccontextmanager
+async def _loaded(engine: Engine, adapter: Adapter) -> AsyncIterator[None]:
+    await engine.load_adapter(adapter)
+    try:
+        yield
     finally:
         await engine.unload_adapter(adapter)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from service.adapters.base_model import read_base_model
 from service.adapters.manifest import ClassificationManifest, GenerationManifest
@@ -117,10 +118,32 @@ async def test_an_adapter_is_measured_again_without_a_write(settings: Settings) 
     wanted = settings(films(200))
     first = await made(wanted)
     before = {file: file.stat().st_mtime_ns for file in wanted.output.iterdir()}
-    again = await finish.measure(wanted, prepare(wanted))
+    again = await finish.measure_packed(wanted, prepare(wanted))
     assert first is not None
     assert again.figures == first.figures
     assert {file: file.stat().st_mtime_ns for file in wanted.output.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "moved", "same"),
+    [
+        ("temperature", 20.0, "ece", "ece_before"),
+        ("conformal", {"coverage": 0.9, "threshold": 0.0}, "conformal", "ece"),
+    ],
+)
+async def test_a_wrong_calibration_shows_when_it_is_measured_again(
+    settings: Settings, part: str, value: object, moved: str, same: str
+) -> None:
+    wanted = settings(films(200))
+    first = await made(wanted)
+    file = wanted.output / "adapter.yaml"
+    manifest = yaml.safe_load(file.read_text())
+    manifest["classification"]["calibration"][part] = value
+    file.write_text(yaml.safe_dump(manifest))
+    again = await finish.measure_packed(wanted, prepare(wanted))
+    assert first is not None
+    assert getattr(again.figures, moved) != getattr(first.figures, moved)
+    assert getattr(again.figures, same) == getattr(first.figures, same)
 
 
 async def test_a_second_run_replaces_the_first(settings: Settings) -> None:
