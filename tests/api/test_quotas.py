@@ -104,6 +104,25 @@ async def test_every_sequence_and_every_read_of_a_batch_counts(
         await eventually(lambda: set(redis.counts().values()) == {int(tokens)})
 
 
+async def test_a_classification_is_charged_its_reads_and_its_prior_too(tmp_path: Path) -> None:
+    question = {"model": MODEL, "candidate_labels": ["a", "b"], "input": ["x", "y"]}
+    with service(tmp_path) as live:
+
+        def charged() -> float:
+            kinds = ("prompt", "completion")
+            return sum(live.value("inference_tokens_total", model=MODEL, kind=k) for k in kinds)
+
+        async with live.client() as client:
+            unseen = []
+            for _ in range(2):
+                before = charged()
+                answer = await client.post("/v1/classify", json=question, headers=bearer("many"))
+                await eventually(live.idle)
+                unseen.append(charged() - before - used(answer))
+    assert unseen[1] == len(question["input"]), "a token of each read"
+    assert unseen[0] > unseen[1], "the prior, once"
+
+
 async def test_clients_that_leave_at_random_moments_leave_nothing_reserved(
     tmp_path: Path, redis: RedisServer
 ) -> None:
