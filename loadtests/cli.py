@@ -19,7 +19,7 @@ from loadtests.load.scenario import ScenarioError, load_scenario, scenario_names
 from loadtests.outputs import write_duel, write_reports, write_search
 from loadtests.peers import MODEL, MODEL_FOLDER, ours, theirs
 from loadtests.report.console import show_duel
-from loadtests.rounds import fight, probe_rates, read_round
+from loadtests.rounds import fight, finished_round, probe_rates
 from loadtests.search import RunFailed
 
 app = typer.Typer(
@@ -183,7 +183,7 @@ def _both(one: Launch, other: Launch, rounds: int) -> tuple[list[Round], list[Ro
     try:
         if rounds:
             return fight(one, other, rounds, seed=0, tell=_tell)
-        return [read_round(Path(one.host))], [read_round(Path(other.host))]
+        return [finished_round(Path(one.host))], [finished_round(Path(other.host))]
     except RunFailed as error:
         fail(str(error), Exit.INVALID)
 

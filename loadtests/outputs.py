@@ -10,9 +10,10 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from loadtests.analysis.duel import Duel
+from loadtests.analysis.duel import Duel, Round, judge
 from loadtests.analysis.objectives import Objectives
-from loadtests.analysis.result import Result, conclude
+from loadtests.analysis.recount import recounted
+from loadtests.analysis.result import SCHEMA_VERSION, Result, conclude
 from loadtests.analysis.run import Run
 from loadtests.analysis.searched import Searched, searched
 from loadtests.protocol.record import Record
@@ -93,15 +94,40 @@ def read_search(folder: Path) -> Searched:
 
 def _read(folder: Path) -> Result | Duel | Searched:
     if (folder / COMPARISON).is_file():
-        return Duel.model_validate_json((folder / COMPARISON).read_text(encoding="utf-8"))
+        return _read_duel(folder)
     if (folder / SEARCH).is_file():
         return read_search(folder)
     return read_result(folder)
 
 
+def _read_duel(folder: Path) -> Duel:
+    """A comparison, judged anew from its rounds if it is of an earlier version."""
+    tree = json.loads((folder / COMPARISON).read_text(encoding="utf-8"))
+    if tree.get("schema_version") == SCHEMA_VERSION:
+        return Duel.model_validate(tree)
+    first, second = (
+        [read_round(path) for path in sorted(folder.glob(f"round-*-{side}"))] for side in "ab"
+    )
+    if not first or not second:
+        raise ValueError(
+            f"{folder / COMPARISON}: schema_version must be {SCHEMA_VERSION}, got "
+            f"{tree.get('schema_version')}, and its rounds are not in the folder: compare again"
+        )
+    names = (tree["first"]["name"], tree["second"]["name"])
+    return judge(first, second, first[0][0].objectives, names, tree["command"])
+
+
+def read_round(folder: Path) -> Round:
+    """A run's result and its requests; raises OSError or ValueError."""
+    return read_result(folder), read_records(folder)
+
+
 def read_result(folder: Path) -> Result:
-    """The result in a folder; raises OSError or pydantic's ValidationError."""
-    return Result.model_validate_json((folder / RESULT).read_text(encoding="utf-8"))
+    """The result in a folder; raises OSError, or ValueError for one of another version."""
+    tree = json.loads((folder / RESULT).read_text(encoding="utf-8"))
+    if tree.get("schema_version") == SCHEMA_VERSION:
+        return Result.model_validate(tree)
+    return recounted(tree, read_records(folder))
 
 
 def read_records(folder: Path) -> list[Record]:

@@ -8,7 +8,7 @@ from random import Random
 from loadtests.analysis.duel import Round
 from loadtests.analysis.result import Exit, Result
 from loadtests.launch import Launch
-from loadtests.outputs import RESULT, read_records, read_result
+from loadtests.outputs import RESULT, read_records, read_result, read_round
 from loadtests.search import Knee, RunFailed, find_knee
 
 
@@ -61,10 +61,10 @@ def fight(
     return found
 
 
-def read_round(folder: Path) -> Round:
+def finished_round(folder: Path) -> Round:
     """A finished run from its folder; raises RunFailed."""
     try:
-        return read_result(folder), read_records(folder)
+        return read_round(folder)
     except (OSError, ValueError) as error:
         raise RunFailed(f"{folder}: holds no result: {error}") from error
 

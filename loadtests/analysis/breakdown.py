@@ -7,7 +7,8 @@ from pydantic import BaseModel, ConfigDict
 from loadtests.analysis.fairness import Fairness, fairness
 from loadtests.analysis.objectives import Objectives
 from loadtests.analysis.series import curves
-from loadtests.analysis.summary import Summary, against_peak, grouped, summarize
+from loadtests.analysis.summary import Summary, against_peak, grouped, measured, summarize
+from loadtests.analysis.throughput import Windows
 from loadtests.load.choice import Tenant
 from loadtests.protocol.record import Record
 
@@ -29,27 +30,28 @@ class Breakdown(BaseModel):
 def break_down(
     name: str,
     records: Sequence[Record],
-    seconds: float,
-    stages: Mapping[str, float],
+    windows: Windows,
     objectives: Objectives | None,
     tenants: Sequence[Tenant],
     missing: Mapping[str, int],
 ) -> Breakdown:
-    """Measured records of `seconds`; `stages` are their lengths by name, in order.
+    """The numbers of the measured among all records; the others' answers count as throughput.
 
     `missing` are the requests of each stage that were planned and left no record.
     """
     parts = []
-    for stage, length in stages.items():
+    for stage, window in windows.stages.items():
         rows = [record for record in records if record.stage == stage]
-        if rows or missing.get(stage):
-            parts.append(summarize(stage, rows, length, objectives, missing.get(stage, 0)))
+        lost = missing.get(stage, 0)
+        if rows or lost:
+            parts.append(summarize(stage, rows, records, window, objectives, lost))
+    own, whole = measured(records), windows.whole
     return Breakdown(
-        overall=summarize(name, records, seconds, objectives, sum(missing.values())),
+        overall=summarize(name, own, records, whole, objectives, sum(missing.values())),
         stages=against_peak(parts),
-        workloads=grouped(records, lambda r: r.workload, seconds, objectives),
-        adapters=grouped(records, lambda r: r.model, seconds, objectives),
-        tenants=grouped(records, lambda r: r.tenant, seconds, objectives),
-        fairness=fairness(records, tenants),
-        curves=curves(records),
+        workloads=grouped(records, lambda r: r.workload, whole, objectives),
+        adapters=grouped(records, lambda r: r.model, whole, objectives),
+        tenants=grouped(records, lambda r: r.tenant, whole, objectives),
+        fairness=fairness(own, tenants),
+        curves=curves(own),
     )

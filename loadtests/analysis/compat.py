@@ -1,7 +1,8 @@
 """The same run in the words of other tools, so that published numbers can be set beside it.
 
-vllm       `vllm bench serve`: the first chunk counts even if it only names the role; ITL are
-           the gaps between chunks; TPOT = (e2e - ttft) / (tokens - 1)
+vllm       `vllm bench serve`: rates are over the time from the first send to the last end, the
+           drain after the load too; the first chunk counts even if it only names the role; ITL
+           are the gaps between chunks; TPOT = (e2e - ttft) / (tokens - 1)
 guidellm   ITL is one number a request, (last - first content) / (tokens - 1), and TPOT is
            e2e / tokens
 aiperf     what others call TPOT is its inter-token latency
@@ -16,11 +17,12 @@ from loadtests.protocol.record import Record
 Block = dict[str, float]
 
 
-def compat(records: Sequence[Record], duration_s: float) -> dict[str, Block]:
+def compat(records: Sequence[Record]) -> dict[str, Block]:
     """Mean, median and p99 in milliseconds by tool; quantiles are stated as those tools do."""
     done = [r for r in records if r.ok and r.task == "generate" and r.chunks and r.e2e is not None]
-    if not done or duration_s <= 0:
+    if not done:
         return {}
+    duration_s = _duration(records)
     tokens = sum(record.tokens for record in done)
     prompt = sum(record.prompt_tokens or 0 for record in done)
     return {
@@ -49,6 +51,11 @@ def compat(records: Sequence[Record], duration_s: float) -> dict[str, Block]:
             **_block("request_latency_ms", [r.chunks[-1] for r in done]),
         },
     }
+
+
+def _duration(records: Sequence[Record]) -> float:
+    spans = [(r.sent, r.sent + (r.e2e or 0.0)) for r in records if r.sent is not None]
+    return max(end for _, end in spans) - min(sent for sent, _ in spans)
 
 
 def _first(record: Record) -> float:

@@ -1,15 +1,16 @@
 """The result of comparing two servers or two results."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from loadtests.analysis.breakdown import Breakdown, break_down
 from loadtests.analysis.comparison import DRAWS, Delta, compare, regressions, side
 from loadtests.analysis.objectives import Objectives
-from loadtests.analysis.result import Exit, Result
+from loadtests.analysis.result import SCHEMA_VERSION, Exit, Result
+from loadtests.analysis.throughput import windows
 from loadtests.load.choice import Tenant
-from loadtests.load.plan import WARMUP
 from loadtests.protocol.record import Record
 
 # A round of one server: its result and its requests.
@@ -28,6 +29,7 @@ class Duel(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
+    schema_version: Literal[3]
     scenario: str
     started_at: str
     command: str
@@ -70,6 +72,7 @@ def judge(
         for result, _ in rounds
     ]
     return Duel(
+        schema_version=SCHEMA_VERSION,
         scenario=str(one.scenario["name"]),
         started_at=one.started_at,
         command=command,
@@ -100,10 +103,11 @@ def _reasons(results: Sequence[tuple[str, Result]], code: Exit) -> list[str]:
 
 
 def _contender(name: str, rounds: Sequence[Round], objectives: Objectives | None) -> Contender:
-    records = [r for _, rows in rounds for r in rows if r.stage != WARMUP]
-    seconds = sum(result.overall.seconds for result, _ in rounds)
+    records = [r for _, rows in rounds for r in rows]
     first = rounds[0][0]
-    stages = {stage.name: stage.seconds * len(rounds) for stage in first.stages}
+    seconds = sum(result.overall.window_s for result, _ in rounds) / len(rounds)
+    stages = {stage.name: stage.window_s for stage in first.stages}
+    times = windows(first.stage_starts, seconds, stages, len(rounds))
     tenants = [Tenant.model_validate(tenant) for tenant in first.scenario["tenants"]]
-    parts = break_down(name, records, seconds, stages, objectives, tenants, missing={})
+    parts = break_down(name, records, times, objectives, tenants, missing={})
     return Contender(name=name, target=first.target, **dict(parts))

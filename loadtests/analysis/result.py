@@ -4,7 +4,7 @@ import os
 import platform
 from collections.abc import Sequence
 from enum import IntEnum
-from typing import Any
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -13,13 +13,14 @@ from loadtests.analysis.compat import Block, compat
 from loadtests.analysis.objectives import Objectives
 from loadtests.analysis.run import Run
 from loadtests.analysis.series import Bucket, timeline
-from loadtests.analysis.summary import Summary
+from loadtests.analysis.summary import Summary, measured
+from loadtests.analysis.throughput import windows
 from loadtests.analysis.validity import Check, invalid, validity
 from loadtests.load.plan import WARMUP
 from loadtests.load.scenario import ClosedLoad, OpenLoad, Scenario
 from loadtests.protocol.record import Record
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION: Final = 3
 
 
 class Exit(IntEnum):
@@ -44,7 +45,7 @@ class Verdict(BaseModel):
 class Result(Breakdown):
     """A run's measured numbers; times in seconds, rates per second."""
 
-    schema_version: int
+    schema_version: Literal[3]
     scenario: dict[str, Any]
     target: dict[str, str]
     started_at: str
@@ -61,9 +62,11 @@ class Result(Breakdown):
 
 
 def conclude(run: Run, objectives: Objectives | None) -> Result:
-    """Everything there is to say about a run. Warm-up requests count only in the validity gate."""
-    records = [record for record in run.records if record.stage != WARMUP]
-    seconds = measured_seconds(run)
+    """Everything there is to say about a run.
+
+    Warm-up requests count in the validity gate, and what came of them after it as throughput.
+    """
+    records = measured(run.records)
     seen = {stage: 0 for stage in run.offered}
     for record in run.records:
         if record.turn == 0 and record.stage in seen:
@@ -73,8 +76,14 @@ def conclude(run: Run, objectives: Objectives | None) -> Result:
         for stage, planned in run.offered.items()
         if stage != WARMUP
     }
+    starts = _stage_starts(run.scenario)
     parts = break_down(
-        "all", records, seconds, _stages(run), objectives, run.scenario.tenants, missing
+        "all",
+        run.records,
+        windows(starts, measured_seconds(run), _stages(run)),
+        objectives,
+        run.scenario.tenants,
+        missing,
     )
     checks = validity(run)
     return Result(
@@ -87,9 +96,9 @@ def conclude(run: Run, objectives: Objectives | None) -> Result:
         verdict=_verdict(run, parts.overall, checks, objectives),
         validity=checks,
         objectives=objectives,
-        compat=compat(records, seconds),
+        compat=compat(records),
         timeline=timeline(run.records, run.samples, _end(run)),
-        stage_starts=_stage_starts(run.scenario),
+        stage_starts=starts,
         disturbed_at=run.disturbed_at,
         errors=_errors(records),
         **dict(parts),

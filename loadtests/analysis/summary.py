@@ -9,13 +9,15 @@ from pydantic import BaseModel, ConfigDict
 from loadtests.analysis.latency import distributions
 from loadtests.analysis.objectives import Objectives
 from loadtests.analysis.statistics import Distribution, describe, ratio_interval
+from loadtests.analysis.throughput import Throughput, Window, throughput
+from loadtests.load.plan import WARMUP
 from loadtests.protocol.record import Record
 
 
 class Goodput(BaseModel):
     """Requests within all limits, over those offered; cancelled ones are not offered.
 
-    `of_peak` is a stage's `per_s` over that of the best stage.
+    `per_s` is `met` over the seconds of sending, `of_peak` a stage's over that of the best stage.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -39,54 +41,59 @@ class Refusals(BaseModel):
 
 
 class Summary(BaseModel):
-    """Counts, rates (per second of `seconds`) and latencies (in seconds) of a group."""
+    """Counts and latencies (in seconds) of the requests that a group sent in `window_s` seconds.
+
+    `throughput` alone is of what came in these seconds: in a stage also of what earlier stages
+    asked for, and of its own answers not those that came later.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
     name: str
-    seconds: float
+    window_s: float
     offered: int
     outcomes: dict[str, int]
     offered_per_s: float
-    answered_per_s: float
-    prompt_tokens_per_s: float
-    completion_tokens_per_s: float
-    items_per_s: float
     prompt_tokens: int
     cached_tokens: int
     completion_tokens: int
+    throughput: Throughput
     goodput: Goodput | None
     refusals: Refusals | None
     latency: dict[str, Distribution]
 
 
+def measured(records: Sequence[Record]) -> list[Record]:
+    """Those that did not warm up."""
+    return [record for record in records if record.stage != WARMUP]
+
+
 def summarize(
     name: str,
     records: Sequence[Record],
-    seconds: float,
+    answers: Sequence[Record],
+    window: Window,
     objectives: Objectives | None,
     missing: int = 0,
 ) -> Summary:
-    """`missing` requests were planned but left no record: offered all the same."""
+    """The numbers of `records`; `answers` are those whose answers the throughput counts.
+
+    `missing` requests were planned but left no record: offered all the same.
+    """
     ok = [record for record in records if record.ok]
     outcomes = Counter(record.outcome for record in records)
     offered = len(records) + missing - outcomes["cancelled"]
-    prompt = sum(record.prompt_tokens or 0 for record in ok)
-    completion = sum(record.tokens for record in ok)
     return Summary(
         name=name,
-        seconds=seconds,
+        window_s=window.seconds,
         offered=offered,
         outcomes=dict(sorted(outcomes.items())),
-        offered_per_s=offered / seconds,
-        answered_per_s=len(ok) / seconds,
-        prompt_tokens_per_s=prompt / seconds,
-        completion_tokens_per_s=completion / seconds,
-        items_per_s=sum(record.items for record in ok) / seconds,
-        prompt_tokens=prompt,
+        offered_per_s=offered / window.seconds,
+        prompt_tokens=sum(record.prompt_tokens or 0 for record in ok),
         cached_tokens=sum(record.cached_tokens or 0 for record in ok),
-        completion_tokens=completion,
-        goodput=_goodput(records, offered, seconds, objectives),
+        completion_tokens=sum(record.tokens for record in ok),
+        throughput=throughput(answers, window),
+        goodput=_goodput(records, offered, window.seconds, objectives),
         refusals=_refusals(records),
         latency=distributions(records),
     )
@@ -95,14 +102,18 @@ def summarize(
 def grouped(
     records: Sequence[Record],
     key: Callable[[Record], str],
-    seconds: float,
+    window: Window,
     objectives: Objectives | None,
 ) -> list[Summary]:
-    """A summary of each group by name."""
+    """A summary of each group by name, but of one that only warmed up."""
     groups: dict[str, list[Record]] = {}
     for record in records:
         groups.setdefault(key(record), []).append(record)
-    return [summarize(name, rows, seconds, objectives) for name, rows in sorted(groups.items())]
+    return [
+        summarize(name, own, rows, window, objectives)
+        for name, rows in sorted(groups.items())
+        if (own := measured(rows))
+    ]
 
 
 def against_peak(stages: Sequence[Summary]) -> list[Summary]:

@@ -16,19 +16,20 @@ def show(result: Result) -> None:
     """Print what a person at a terminal wants to know of a result."""
     console = Console(highlight=False)
     overall = result.overall
+    came = overall.throughput
     console.print(
         f"[bold]{result.scenario['name']}[/] on {result.target['host']} "
-        f"({result.target['api']}, {result.target['model']}), {overall.seconds:.0f} s measured"
+        f"({result.target['api']}, {result.target['model']}), {overall.window_s:.0f} s measured"
     )
     console.print(
         f"offered {overall.offered} ({overall.offered_per_s:.2f}/s), "
-        f"answered {overall.outcomes.get('ok', 0)} ({overall.answered_per_s:.2f}/s), "
+        f"answered {overall.outcomes.get('ok', 0)}, "
         f"other: {outcomes(overall)}"
     )
     console.print(
-        f"{overall.completion_tokens_per_s:.1f} output tokens/s, "
-        f"{overall.prompt_tokens_per_s:.1f} prompt tokens/s, "
-        f"{overall.items_per_s:.1f} classified texts/s"
+        f"in the measured time {came.answers_per_s:.2f} answers/s, "
+        f"{came.completion_tokens_per_s:.1f} output tokens/s, "
+        f"{came.prompt_tokens_per_s:.1f} prompt tokens/s, {came.items_per_s:.1f} classified texts/s"
     )
     console.print(_latencies(result))
     if len(result.stages) > 1:
@@ -74,14 +75,14 @@ def _latencies(result: Result) -> Table:
 
 
 def _stages(result: Result) -> Table:
-    table = Table("stage", "offered/s", "answered/s", "tokens/s", "TTFT p50", "goodput", box=None)
+    table = Table("stage", "offered/s", "answers/s", "tokens/s", "TTFT p50", "goodput", box=None)
     for stage in result.stages:
         first = stage.latency.get("ttft_due")
         table.add_row(
             stage.name,
             f"{stage.offered_per_s:.2f}",
-            f"{stage.answered_per_s:.2f}",
-            f"{stage.completion_tokens_per_s:.1f}",
+            f"{stage.throughput.answers_per_s:.2f}",
+            f"{stage.throughput.completion_tokens_per_s:.1f}",
             milliseconds(first.p50) if first else "-",
             goodput(stage),
         )

@@ -57,7 +57,7 @@ def _goodput(stages: Sequence[Summary]) -> str:
         return ""
     curves = [
         Curve("offered", [(rate, rate) for rate, _, _ in rows]),
-        Curve("answered", [(rate, s.answered_per_s) for rate, _, s in rows], dots=True),
+        Curve("answered", [(r, s.throughput.answers_per_s) for r, _, s in rows], dots=True),
         Curve("within the SLO", [(rate, good.per_s) for rate, good, _ in rows], dots=True),
     ]
     return chart("Goodput against offered rate", "offered requests/s", "requests/s", curves)

@@ -17,7 +17,7 @@ _HEADER = (
     "",
     "offered",
     "offered/s",
-    "answered/s",
+    "answers/s",
     "tokens/s",
     "texts/s",
     *(f"{title} {q}" for title, _, quantiles in _LATENCIES for q in quantiles),
@@ -41,13 +41,14 @@ def _names(groups: Sequence[Summary]) -> list[str]:
 
 
 def _row(name: str, group: Summary) -> Sequence[str]:
+    came = group.throughput
     return (
         name,
         str(group.offered),
         f"{group.offered_per_s:.2f}",
-        f"{group.answered_per_s:.2f}",
-        f"{group.completion_tokens_per_s:.1f}" if group.completion_tokens else _NONE,
-        f"{group.items_per_s:.1f}" if group.items_per_s else _NONE,
+        f"{came.answers_per_s:.2f}",
+        f"{came.completion_tokens_per_s:.1f}" if came.completion_tokens_per_s else _NONE,
+        f"{came.items_per_s:.1f}" if came.items_per_s else _NONE,
         *_latencies(group),
         goodput(group),
         percent(group.goodput.of_peak) if group.goodput else _NONE,

@@ -91,6 +91,7 @@ def _line(tag: str, cells: Row, words: Sequence[int]) -> str:
 
 def _head(result: Result) -> str:
     overall, verdict = result.overall, result.verdict
+    came = overall.throughput
     kind = _VERDICTS.get(verdict.exit_code, "bad")
     target = ", ".join(f"{key} {value}" for key, value in result.target.items())
     machine = ", ".join(f"{key} {value}" for key, value in result.machine.items())
@@ -102,13 +103,12 @@ def _head(result: Result) -> str:
         else "No objectives were set."
     )
     lines = [
-        f"{overall.offered} requests offered in {overall.seconds:.0f} s "
-        f"({overall.offered_per_s:.2f}/s), {overall.answered_per_s:.2f}/s answered; "
-        f"not answered: {outcomes(overall)}.",
-        f"{overall.completion_tokens_per_s:.1f} output tokens/s, "
-        f"{overall.prompt_tokens_per_s:.1f} prompt tokens/s "
-        f"({overall.cached_tokens} of {overall.prompt_tokens} from cache), "
-        f"{overall.items_per_s:.1f} classified texts/s.",
+        f"{overall.offered} requests offered in {overall.window_s:.0f} s "
+        f"({overall.offered_per_s:.2f}/s); not answered: {outcomes(overall)}.",
+        f"In that time came {came.answers_per_s:.2f} answers/s, "
+        f"{came.completion_tokens_per_s:.1f} output tokens/s, {came.items_per_s:.1f} classified "
+        f"texts/s, for {came.prompt_tokens_per_s:.1f} prompt tokens/s "
+        f"({overall.cached_tokens} of {overall.prompt_tokens} from cache).",
         wanted,
     ]
     return (

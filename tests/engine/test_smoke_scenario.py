@@ -30,4 +30,4 @@ def test_smoke_passes_and_agrees_with_the_servers_counters(tiny: Server, tmp_pat
     assert set(result["overall"]["outcomes"]) == {"ok"}
     assert {workload["name"] for workload in result["workloads"]} == {"chat", "classify"}
     assert result["overall"]["completion_tokens"] > 0
-    assert result["overall"]["items_per_s"] > 0
+    assert result["overall"]["throughput"]["items_per_s"] > 0

@@ -1,0 +1,95 @@
+"""What a server gave by the second, counted at the instants at which it came."""
+
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from pydantic import BaseModel, ConfigDict
+
+from loadtests.analysis.latency import ttft
+from loadtests.load.plan import WARMUP
+from loadtests.protocol.record import Record
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """From `start` to before `end`, in seconds of a run, in each of `rounds` runs of a plan."""
+
+    start: float
+    end: float
+    rounds: int = 1
+
+    @property
+    def seconds(self) -> float:
+        return (self.end - self.start) * self.rounds
+
+    def holds(self, at: float) -> bool:
+        return self.start <= at < self.end
+
+
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """The time in which a run's measured requests were sent, and each stage's part of it."""
+
+    whole: Window
+    stages: dict[str, Window]
+
+
+def windows(
+    starts: Mapping[str, float], seconds: float, stages: Mapping[str, float], rounds: int = 1
+) -> Windows:
+    """The windows of stages that begin at `starts`, warm-up too; `stages` are their lengths."""
+    first = min(at for name, at in starts.items() if name != WARMUP)
+    return Windows(
+        whole=Window(first, first + seconds, rounds),
+        stages={
+            name: Window(starts[name], starts[name] + length, rounds)
+            for name, length in stages.items()
+        },
+    )
+
+
+class Throughput(BaseModel):
+    """What came within a window, by the second, whenever its requests were sent.
+
+    Only whole answers count: a token where it came, a prompt at the first token, an answer and
+    its classified texts at its end. What came after the window counts in none.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    answers_per_s: float
+    prompt_tokens_per_s: float
+    completion_tokens_per_s: float
+    items_per_s: float
+
+
+def throughput(records: Sequence[Record], window: Window) -> Throughput:
+    """Of a stage, `records` are those of every stage: they shared the server."""
+    answers = prompt = items = 0
+    completion = 0.0
+    for record in records:
+        if not record.ok or record.sent is None or record.e2e is None:
+            continue
+        completion += _tokens(record, record.sent, window)
+        if window.holds(record.sent + (ttft(record) or 0.0)):
+            prompt += record.prompt_tokens or 0
+        if window.holds(record.sent + record.e2e):
+            answers += 1
+            items += record.items
+    seconds = window.seconds
+    return Throughput(
+        answers_per_s=answers / seconds,
+        prompt_tokens_per_s=prompt / seconds,
+        completion_tokens_per_s=completion / seconds,
+        items_per_s=items / seconds,
+    )
+
+
+def _tokens(record: Record, sent: float, window: Window) -> float:
+    """The tokens of an answer that came within; evenly spread over chunks that are not counted."""
+    instants = record.chunks or [record.e2e or 0.0]
+    low, high = (bisect_left(instants, edge - sent) for edge in (window.start, window.end))
+    if record.chunk_tokens is None or not any(record.chunk_tokens):
+        return record.tokens * (high - low) / len(instants)
+    return record.tokens * sum(record.chunk_tokens[low:high]) / sum(record.chunk_tokens)
