@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from loadtests.analysis.latency import token_gaps, tpot
 from loadtests.analysis.objectives import Objectives
 from loadtests.analysis.statistics import QUANTILES, Values, least_samples
+from loadtests.load.plan import WARMUP
 from loadtests.protocol.record import Record
 
 DRAWS = 2000
@@ -55,7 +56,7 @@ def side(name: str, rounds: Sequence[Sequence[Record]]) -> Side:
         (number, record.index, record.turn): record
         for number, rows in enumerate(rounds)
         for record in sorted(rows, key=lambda r: (r.due, r.index, r.turn))
-        if record.stage != "warmup" and record.outcome != "cancelled"
+        if record.stage != WARMUP
     }
     return Side(name, records)
 
@@ -77,7 +78,8 @@ def compare(
     """Every delta there are enough requests for.
 
     Paired, both sides are drawn by the same blocks of requests, so that what a request asks for
-    cancels out; unpaired (other plans), each by its own. ITL is a request's mean.
+    cancels out; unpaired (other plans), each by its own. ITL is a request's mean. Goodput is
+    unpaired too where one side was asked what the other was not.
     """
     found: list[tuple[str, str, float, float, Values]] = []
     rng = np.random.default_rng(seed)
@@ -87,9 +89,9 @@ def compare(
         if names:
             found += _ratios(metric, names, a, b, rng, paired)
     if objectives is not None:
-        met = objectives.met
-        a, b = (np.array([float(met(r)) for r in s.records.values()]) for s in (first, second))
-        if min(len(a), len(b)) >= _least("mean") and (not paired or len(a) == len(b)):
+        paired = paired and _same_requests(first, second)
+        a, b = _met(first, second, objectives, paired)
+        if min(len(a), len(b)) >= _least("mean"):
             found += _ratios("goodput", ["mean"], a, b, rng, paired)
     return [_delta(*row, count=len(found)) for row in found]
 
@@ -114,6 +116,41 @@ def _values(
         return np.array(list(a.values())), np.array(list(b.values()))
     both = [key for key in a if key in b]
     return np.array([a[key] for key in both]), np.array([b[key] for key in both])
+
+
+def _same_requests(first: Side, second: Side) -> bool:
+    """False in a closed loop, which asks more of a faster server, and where a run was cut short."""
+    lone = first.records.keys() ^ second.records.keys()
+    return not any(turn == 0 for _, _, turn in lone)
+
+
+def _met(first: Side, second: Side, objectives: Objectives, paired: bool) -> tuple[Values, Values]:
+    """Whether each request that was offered met the objectives.
+
+    Paired, a turn that only one side came to was missed by the other, whose session had failed.
+    """
+    offered = [_offered(first, second)] * 2 if paired else [_offered(first), _offered(second)]
+    a, b = (
+        [float(key in side.records and objectives.met(side.records[key])) for key in keys]
+        for side, keys in zip((first, second), offered, strict=True)
+    )
+    return np.array(a), np.array(b)
+
+
+def _offered(*sides: Side) -> list[Key]:
+    """The requests of the sides in order, without sessions that one of them planned to hang up on.
+
+    What comes of such a session on the other side, which may have failed, tells of chance.
+    """
+    records = {key: record for side in sides for key, record in side.records.items()}
+    hung_up = {
+        key[:2]
+        for side in sides
+        for key, record in side.records.items()
+        if record.outcome == "cancelled"
+    }
+    kept = [key for key in records if key[:2] not in hung_up]
+    return sorted(kept, key=lambda key: (key[0], records[key].due))
 
 
 def _ratios(

@@ -79,6 +79,55 @@ def test_failures_lower_goodput_and_leave_latency_alone() -> None:
     assert found["ttft", "p50"].verdict == "no difference"
 
 
+def goodput(first: list[Record], second: list[Record]) -> Delta:
+    return next(d for d in compared(first, second) if d.metric == "goodput")
+
+
+def sessions(count: int = 60) -> list[Record]:
+    """Two turns each, all of them good."""
+    return [record(i, turn=turn, due=i + turn / 2) for i in range(count) for turn in (0, 1)]
+
+
+def test_a_turn_that_a_failure_kept_from_being_asked_missed_its_objectives() -> None:
+    broken = [row for row in sessions() if row.turn == 0 or row.index % 2]
+    for row in broken:
+        if row.index % 2 == 0:
+            row.outcome = "stream_error"
+    found = goodput(sessions(), broken)
+    assert (found.first, found.second) == (1.0, 0.5)
+    assert regressions(compared(sessions(), broken), 0.05)
+    assert goodput(broken, sessions()).verdict == "better"
+
+
+def test_goodput_is_paired_by_request() -> None:
+    """Both miss every second request: there is nothing to be unsure of."""
+    one, two = sessions(), sessions()
+    for row in (*one[::2], *two[::2]):
+        row.outcome = "refused"
+    one[0].outcome = two[-1].outcome = "cancelled"
+    found = goodput(one, two)
+    assert (found.change, found.interval) == (0.0, (0.0, 0.0))
+
+
+def test_a_planned_hang_up_counts_on_neither_side() -> None:
+    one, two = sessions(), sessions()
+    for row in one[:40]:
+        row.outcome = "cancelled"
+    for row in two[:40]:
+        row.outcome = "refused"
+    found = goodput(one, two)
+    assert (found.first, found.second) == (1.0, 1.0)
+
+
+def test_users_who_wait_ask_more_of_a_fast_server() -> None:
+    """What the slow one was not asked, it did not miss: goodput is compared unpaired."""
+    slow = [record(i) for i in range(50)]
+    slow[0].outcome = slow[1].outcome = "refused"
+    found = goodput([record(i) for i in range(80)], slow)
+    assert (found.first, found.second) == (1.0, 0.96)
+    assert found.verdict == "no difference"
+
+
 def test_too_few_requests_are_not_compared() -> None:
     names = {
         (d.metric, d.statistic) for d in compared(measured(1, count=30), measured(2, count=30))
