@@ -7,7 +7,7 @@ from loadtests.analysis.compat import compat
 from loadtests.analysis.fairness import fairness, jain, max_min
 from loadtests.analysis.latency import distributions, token_gaps, tpot
 from loadtests.analysis.objectives import Limits, Objectives, load_objectives
-from loadtests.analysis.statistics import describe, least_samples, quantile
+from loadtests.analysis.statistics import describe, least_samples, ratio_interval
 from loadtests.analysis.summary import summarize
 from loadtests.analysis.throughput import Window
 from loadtests.load.choice import Tenant
@@ -108,7 +108,6 @@ def test_an_unknown_profile_names_those_there_are() -> None:
 def test_quantiles_are_refused_without_the_samples_for_them() -> None:
     assert [least_samples(q) for q in (0.5, 0.9, 0.95, 0.99)] == [6, 36, 72, 368]
     values = np.arange(367, dtype=np.float64)
-    assert quantile(values, 0.99) is None
     assert describe(values).p99 is None
     assert describe(values).p95 == MS(np.quantile(values, 0.95))
     assert describe(np.append(values, 367.0)).p99 is not None
@@ -124,6 +123,27 @@ def test_bootstrap_intervals_cover_the_truth_as_often_as_they_say() -> None:
             covered[name] += low <= truth <= high
     assert covered["mean"] >= 87
     assert covered["p50"] >= 87
+
+
+def test_many_tokens_of_few_requests_are_few_samples() -> None:
+    tokens = np.random.default_rng(0).exponential(1.0, 400)
+    assert describe(tokens).p99 is not None
+    four = describe(tokens, np.repeat(np.arange(4), 100))
+    assert (four.samples, four.p50, four.p99) == (400, None, None)
+    six = describe(tokens, np.arange(400) % 6)
+    assert six.p50 == MS(np.median(tokens))
+    assert six.p90 is None
+
+
+@pytest.mark.parametrize(
+    ("hits", "total", "low", "high"),
+    # Wilson's intervals as scipy.stats.binomtest(...).proportion_ci(method="wilson") gives them.
+    [(20, 20, 0.838875, 1), (0, 20, 0, 0.161125), (15, 20, 0.531299, 0.888138)],
+)
+def test_a_ratio_is_uncertain_at_its_edges_too(
+    hits: int, total: int, low: float, high: float
+) -> None:
+    assert ratio_interval(hits, total) == pytest.approx((low, high), abs=1e-5)
 
 
 def test_tokens_of_one_request_are_drawn_together() -> None:
