@@ -16,10 +16,10 @@ COLUMNS = {
     "group": "Group",
     "answered": "# Answered",
     "failed": "# Failed",
-    "ttft": "TTFT p50 (ms)",
-    "late": "TTFT p90 (ms)",
+    "ttft": "TTFT from due, p50 (ms)",
+    "late": "TTFT from due, p90 (ms)",
     "itl": "ITL p50 (ms)",
-    "classify": "Classify p50 (ms)",
+    "classify": "Classify from due, p50 (ms)",
     "goodput": "Within SLO (%)",
 }
 

@@ -75,7 +75,8 @@ def _latencies(result: Result) -> Table:
 
 
 def _stages(result: Result) -> Table:
-    table = Table("stage", "offered/s", "answers/s", "tokens/s", "TTFT p50", "goodput", box=None)
+    header = ("stage", "offered/s", "answers/s", "tokens/s", "TTFT from due p50", "goodput")
+    table = Table(*header, box=None)
     for stage in result.stages:
         first = stage.latency.get("ttft_due")
         table.add_row(

@@ -9,7 +9,7 @@ from loadtests.report.page import document, groups, table
 from loadtests.report.svg import Curve, chart
 from loadtests.report.wording import DELTAS, LATENCIES, milliseconds, percent
 
-_CURVES = ("ttft", "itl", "tpot", "e2e", "classify")
+_CURVES = ("ttft_due", "itl", "tpot", "e2e_due", "classify_due")
 
 
 def duel_page(duel: Duel) -> str:

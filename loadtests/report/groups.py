@@ -9,9 +9,9 @@ Table = tuple[Sequence[str], list[Sequence[str]]]
 
 _NONE = "-"
 _LATENCIES = (
-    ("TTFT", "ttft_due", ("p50", "p95", "p99")),
+    ("TTFT from due", "ttft_due", ("p50", "p95", "p99")),
     ("TPOT", "tpot", ("p50", "p99")),
-    ("classify", "classify_due", ("p50", "p99")),
+    ("classify from due", "classify_due", ("p50", "p99")),
 )
 _HEADER = (
     "",

@@ -14,11 +14,11 @@ from loadtests.report.wording import LATENCIES, index, milliseconds, percent
 BEGIN = "<!-- begin of what `python -m loadtests report --markdown` writes -->"
 END = "<!-- end of what `python -m loadtests report --markdown` writes -->"
 
-_INTRODUCTION = """Latencies in milliseconds; TTFT counts from the instant at which a request was
-due. A quantile with too few requests behind it is not stated. The definitions of all metrics are in
-`loadtests/analysis/latency.py`. Answers and tokens by the second are those that came while requests
-were sent, in a stage's row while the stage lasted, whichever stage had asked for them; all else in
-a row is of the requests that were due in that time.
+_INTRODUCTION = """Latencies in milliseconds; those "from due" count from the instant at which a
+request was due, the others from its send. A quantile with too few requests behind it is not stated.
+The definitions of all metrics are in `loadtests/analysis/latency.py`. Answers and tokens by the
+second are those that came while requests were sent, in a stage's row while the stage lasted,
+whichever stage had asked for them; all else in a row is of the requests that were due in that time.
 """
 
 

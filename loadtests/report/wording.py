@@ -12,6 +12,7 @@ LATENCIES = {
     "tpot": "TPOT",
     "ntpot": "NTPOT",
     "e2e": "End to end",
+    "e2e_due": "End to end from due",
     "queue": "Server queue",
     "classify": "Classification",
     "classify_due": "Classification from due",

@@ -41,7 +41,7 @@ def test_the_same_server_twice_is_no_difference() -> None:
 def test_ten_percent_are_found(seed: int) -> None:
     deltas = compared(measured(seed), measured(seed + 50, slower=1.1))
     found = {(d.metric, d.statistic): d for d in deltas}
-    for metric in ("ttft", "tpot", "e2e"):
+    for metric in ("ttft_due", "tpot", "e2e_due"):
         delta = found[metric, "mean"]
         assert delta.verdict == "worse"
         assert delta.change == pytest.approx(0.1, abs=0.03)
@@ -59,11 +59,13 @@ def test_faster_is_better_and_no_regression() -> None:
 def test_pairing_sees_what_chance_would_hide() -> None:
     """The lengths of the requests vary by more than the servers do."""
     first, second = measured(1), measured(2, slower=1.05)
-    pair = next(d for d in compared(first, second) if (d.metric, d.statistic) == ("ttft", "mean"))
+    pair = next(
+        d for d in compared(first, second) if (d.metric, d.statistic) == ("ttft_due", "mean")
+    )
     alone = next(
         d
         for d in compared(first, second, paired=False)
-        if (d.metric, d.statistic) == ("ttft", "mean")
+        if (d.metric, d.statistic) == ("ttft_due", "mean")
     )
     assert pair.verdict == "worse"
     assert alone.verdict == "no difference"
@@ -76,7 +78,7 @@ def test_failures_lower_goodput_and_leave_latency_alone() -> None:
     found = {(d.metric, d.statistic): d for d in compared(measured(1), broken)}
     assert found["goodput", "mean"].verdict == "worse"
     assert found["goodput", "mean"].change == pytest.approx(-0.25, abs=0.03)
-    assert found["ttft", "p50"].verdict == "no difference"
+    assert found["ttft_due", "p50"].verdict == "no difference"
 
 
 def goodput(first: list[Record], second: list[Record]) -> Delta:
@@ -128,12 +130,24 @@ def test_users_who_wait_ask_more_of_a_fast_server() -> None:
     assert found.verdict == "no difference"
 
 
+def test_a_request_that_left_late_waited_meanwhile() -> None:
+    late = [record(i, sent=i * 0.5 + 1) for i in range(50)]
+    late += [record(50 + i, task="classify", chunks=[], sent=25 + i * 0.5 + 1) for i in range(50)]
+    prompt = [Record.from_row(row.row() | {"sent": row.due}) for row in late]
+    found = {d.metric: d for d in compared(prompt, late) if d.statistic == "mean"}
+    for metric, seconds in (("ttft_due", 0.1), ("e2e_due", 0.15), ("classify_due", 0.15)):
+        assert found[metric].first == pytest.approx(seconds)
+        assert found[metric].second == pytest.approx(seconds + 1)
+        assert found[metric].verdict == "worse"
+    assert found["tpot"].verdict == "no difference"
+
+
 def test_too_few_requests_are_not_compared() -> None:
     names = {
         (d.metric, d.statistic) for d in compared(measured(1, count=30), measured(2, count=30))
     }
-    assert ("ttft", "p50") in names
-    assert ("ttft", "p90") not in names
+    assert ("ttft_due", "p50") in names
+    assert ("ttft_due", "p90") not in names
     assert compared(measured(1, count=3), measured(2, count=3)) == []
 
 

@@ -350,7 +350,7 @@ def test_a_duel_meets_both_servers_with_the_same_requests(tmp_path: Path) -> Non
         served.body["messages"][0]["content"] for served in slow.served
     }
     deltas = {(delta.metric, delta.statistic): delta for delta in duel.deltas}
-    assert deltas["e2e", "p50"].verdict == "worse"
+    assert deltas["e2e_due", "p50"].verdict == "worse"
 
 
 def test_the_web_ui_has_a_tab_of_ours(tmp_path: Path) -> None:
