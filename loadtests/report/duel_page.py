@@ -7,7 +7,7 @@ from loadtests.analysis.comparison import Delta
 from loadtests.analysis.duel import Contender, Duel
 from loadtests.report.page import document, groups, table
 from loadtests.report.svg import Curve, chart
-from loadtests.report.wording import DELTAS, LATENCIES, milliseconds, percent
+from loadtests.report.wording import DELTAS, LATENCIES, milliseconds, pairing, percent
 
 _CURVES = ("ttft_due", "itl", "tpot", "e2e_due", "classify_due")
 
@@ -17,10 +17,9 @@ def duel_page(duel: Duel) -> str:
     first, second = duel.first, duel.second
     titles = f"{escape(first.name)} against {escape(second.name)}"
     machine = ", ".join(f"{key} {value}" for key, value in duel.machine.items())
-    how = "on the same requests, paired" if duel.paired else "on requests of their own, not paired"
     head = (
-        f"<h1>{titles}</h1><p>Scenario {escape(duel.scenario)}, {duel.rounds} rounds {how}; "
-        f"intervals by {duel.draws} block bootstrap draws.</p>"
+        f"<h1>{titles}</h1><p>Scenario {escape(duel.scenario)}, {duel.rounds} rounds "
+        f"{pairing(duel.paired)}; intervals by {duel.draws} block bootstrap draws.</p>"
         + "".join(f"<p>Doubt: {escape(doubt)}</p>" for doubt in duel.doubts)
         + "".join(f"<p>Failures: {escape(failure)}</p>" for failure in duel.failures)
         + f'<p class="dim">{escape(duel.started_at)} | {escape(machine)}<br>'

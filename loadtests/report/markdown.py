@@ -9,7 +9,7 @@ from loadtests.analysis.searched import Searched
 from loadtests.analysis.summary import Summary
 from loadtests.report.duel_page import delta_header, delta_row
 from loadtests.report.groups import group_table
-from loadtests.report.wording import LATENCIES, index, milliseconds, percent
+from loadtests.report.wording import LATENCIES, index, milliseconds, pairing, percent
 
 BEGIN = "<!-- begin of what `python -m loadtests report --markdown` writes -->"
 END = "<!-- end of what `python -m loadtests report --markdown` writes -->"
@@ -53,11 +53,10 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _duel(duel: Duel) -> str:
-    how = "the same requests, paired" if duel.paired else "not paired"
     sides = (duel.first, duel.second)
     parts = [
         f"## {duel.scenario}: {duel.first.name} against {duel.second.name}",
-        f"{duel.rounds} rounds of each in random order, {how}. "
+        f"{duel.rounds} rounds of each in random order, {pairing(duel.paired)}. "
         + "; ".join(duel.doubts + duel.failures),
         _provenance(duel.started_at, duel.command, duel.machine),
         table(delta_header(duel), [delta_row(delta) for delta in duel.deltas]),

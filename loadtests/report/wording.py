@@ -44,6 +44,13 @@ def percent(ratio: float | None) -> str:
     return "-" if ratio is None else f"{ratio * 100:.1f}%"
 
 
+def pairing(paired: bool) -> str:
+    """Which requests a comparison is on."""
+    if paired:
+        return "on the same requests, paired, latencies on those that both answered"
+    return "on requests of their own, not paired"
+
+
 def index(value: float | None) -> str:
     """Jain's index."""
     return "-" if value is None else f"{value:.3f}"

@@ -200,6 +200,7 @@ def test_markdown_names_command_machine_and_date() -> None:
     assert "    make load-smoke" in text
     assert "2030-01-02" in text
     assert "cores" in text
+    assert "paired, latencies on those that both answered" in text
     assert "| TTFT from due | mean |" in text
     assert "Jain's index" in text
     for row in ("| ours, x1 |", "| theirs, x2 |", "| ours, a |", "| x1 |", "| m2 |"):
