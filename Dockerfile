@@ -100,6 +100,9 @@ COPY --from=cuda-packages /opt/llm-service /opt/llm-service
 COPY ${BAKED} /opt/baked/
 ENV PATH=/opt/llm-service/bin:$PATH HOME=/tmp XDG_CACHE_HOME=/tmp/cache VLLM_CACHE_ROOT=/tmp/cache/vllm \
     PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+# FlashInfer compiles its sampler by nvcc in the engine's first step, and there is none here: vLLM's own
+# sampler runs instead.
+ENV VLLM_USE_FLASHINFER_SAMPLER=0
 # All that is written to; everything else may be read-only.
 VOLUME ["/tmp", "/adapters"]
 EXPOSE 8000 8001

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import vllm.envs
 
 from tests.helm.binaries import checkov
 from tests.test_requirements import pins
@@ -63,6 +64,14 @@ def test_every_stage_that_is_run_names_a_user_and_a_health_check() -> None:
     for stage in run.values():
         assert "USER 10001:10001" in stage
         assert "HEALTHCHECK" in stage
+
+
+def test_the_cuda_image_samples_without_a_compiler_for_gpus() -> None:
+    text = DOCKERFILE.read_text(encoding="utf-8")
+    assert not hashed("cuda").keys() & {"flashinfer-cubin", "flashinfer-jit-cache"}
+    variable = re.search(r"AS cuda\n(?:(?!\nFROM ).)*?\nENV (VLLM_\w+SAMPLER)=0\n", text, re.DOTALL)
+    assert variable
+    assert variable[1] in vllm.envs.environment_variables
 
 
 def test_the_builder_gets_no_more_than_the_images_need() -> None:
