@@ -100,6 +100,9 @@
 {{- if and (gt $nodes 1) (eq (int .Values.gpu.count) 0) -}}
 {{- fail (printf "multiNode.nodes is %d and gpu.count 0: several nodes serve one model only with GPUs, so set gpu.count, or multiNode.nodes: 1" $nodes) -}}
 {{- end -}}
+{{- if and (gt $nodes 1) .Values.config.adapters (not (include "llm-service.claim" (list . "adapters"))) -}}
+{{- fail (printf "multiNode.nodes is %d and config.adapters names adapters, which the leader fetches and every node reads, but each pod has an emptyDir for them: set storage.adapters.create or storage.adapters.existingClaim to a claim with ReadWriteMany" $nodes) -}}
+{{- end -}}
 {{- range $key := list "nnodes" "node_rank" "master_addr" "master_port" -}}
 {{- if hasKey $engine $key -}}
 {{- fail (printf "config.engine.%s is set by the chart: set multiNode.nodes and multiNode.port instead" $key) -}}

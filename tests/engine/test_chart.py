@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from tests.helm.chart import CI, Manifest, ci_values, manifests, one
+from tests.helm.chart import CI, Manifest, ci_values, manifests, merged, one
 
 # One process for all of them: importing vLLM is what takes time.
 _CHECK = """
@@ -26,7 +26,21 @@ from vllm.utils.argparse_utils import FlexibleArgumentParser
 parser = make_arg_parser(FlexibleArgumentParser())
 worker = parser.parse_args(json.loads(sys.argv[2]))
 print("worker", worker.model_tag, worker.tensor_parallel_size, worker.nnodes, worker.headless)
+
+from dataclasses import fields
+from vllm.engine.arg_utils import EngineArgs
+
+leader, node = vars(parse_engine_arguments(load_settings(Path(sys.argv[3])))), vars(worker)
+names = [field.name for field in fields(EngineArgs) if field.name in leader]
+print("differ", *(name for name in names if leader[name] != node[name]))
 """
+GROUP = merged(
+    ci_values("two-nodes"),
+    {
+        "config": {"adapters": [{"source": "hf://example/intent@1"}]},
+        "storage": {"adapters": {"create": True}},
+    },
+)
 
 
 def test_the_engine_takes_every_rendered_configuration(tmp_path: Path) -> None:
@@ -36,7 +50,10 @@ def test_the_engine_takes_every_rendered_configuration(tmp_path: Path) -> None:
         (tmp_path / f"{file.name.removesuffix('-values.yaml')}.yaml").write_text(text)
     words = [word.replace("$(NODE_RANK)", "1") for word in worker()["args"]]
     # The first word is the command of vLLM's that takes the others.
-    command = [sys.executable, "-c", _CHECK, str(tmp_path), json.dumps(words[1:])]
+    leader = tmp_path / "group" / "config.yaml"
+    leader.parent.mkdir()
+    leader.write_text(one(manifests(GROUP), "ConfigMap", "llm-service")["data"]["config.yaml"])
+    command = [sys.executable, "-c", _CHECK, str(tmp_path), json.dumps(words[1:]), str(leader)]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
     lines = [line.split() for line in run.stdout.splitlines()]
@@ -44,10 +61,14 @@ def test_the_engine_takes_every_rendered_configuration(tmp_path: Path) -> None:
     assert ["two-nodes", "/models/llama-3.1-405b-instruct", "8", "2"] in lines
     assert ["worker", "/models/llama-3.1-405b-instruct", "8", "2", "True"] in lines
     assert len([line for line in lines if len(line) == 4]) == len(CI)
+    # All else must be equal: the nodes run one model with the same adapters.
+    own = {"model", "served_model_name", "node_rank", "master_addr"}
+    (differ,) = [set(line[1:]) for line in lines if line[0] == "differ"]
+    assert differ <= own
 
 
 def worker() -> Manifest:
     """The container of a node that only computes."""
-    group = one(manifests(ci_values("two-nodes")), "LeaderWorkerSet")["spec"]
+    group = one(manifests(GROUP), "LeaderWorkerSet")["spec"]
     container: Manifest = group["leaderWorkerTemplate"]["workerTemplate"]["spec"]["containers"][0]
     return container

@@ -12,6 +12,7 @@ HASH = "sha256:" + "a" * 64
 KEYS = f"tenants: [{{name: acme, models: '*', adapters: [], keys: [{{sha256: '{'a' * 64}'}}]}}]\n"
 GPU = {"gpu": {"count": 4}}
 CLAIM = {"create": True, "accessModes": ["ReadWriteOnce"]}
+ADAPTER = {"config": {"adapters": [{"source": "hf://example/a@1"}]}}
 PVC = {"model": {"source": "volume"}, "storage": {"models": {"existingClaim": "weights"}}}
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
@@ -54,6 +55,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "nodes without GPUs": (
         {"multiNode": {"nodes": 2}, "config": {"engine": {"pipeline_parallel_size": 2}}},
         "multiNode.nodes is 2 and gpu.count 0.*multiNode.nodes: 1",
+    ),
+    "adapters on one of the nodes": (
+        merged(ci_values("two-nodes"), ADAPTER),
+        "multiNode.nodes is 2 and config.adapters .* set storage.adapters.create .*ReadWriteMany",
     ),
     "node rank of one's own": (
         {"config": {"engine": {"node_rank": 1}}},
