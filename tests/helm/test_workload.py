@@ -80,11 +80,30 @@ def test_with_a_job_the_pods_wait_for_it() -> None:
     assert job["args"][1:] == pod["args"][1:]
 
 
-def test_another_model_is_another_job() -> None:
-    values = ci_values("tp4")
-    other = merged(values, {"config": {"model": {"path": "/models/next"}}})
-    first, second = (one(manifests(v), "Job")["metadata"]["name"] for v in (values, other))
-    assert first != second
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"config": {"model": {"path": "/models/next"}}},
+        {"model": {"prefetch": {"timeoutSeconds": 60}}},
+        {"env": [{"name": "REGION", "value": "eu"}]},
+        {"podSecurityContext": {"fsGroup": 5}},
+    ],
+)
+def test_another_pod_that_fetches_is_another_job(change: dict[str, Any]) -> None:
+    first, second = (
+        one(manifests(values), "Job")
+        for values in (ci_values("tp4"), merged(ci_values("tp4"), change))
+    )
+    assert first["spec"]["template"] != second["spec"]["template"]
+    assert first["metadata"]["name"] != second["metadata"]["name"]
+
+
+def test_a_job_whose_pod_stays_keeps_its_name() -> None:
+    names = {
+        one(manifests(merged(ci_values("tp4"), change)), "Job")["metadata"]["name"]
+        for change in ({}, {"replicas": 3}, {"config": {"gate": {"max_queued": 7}}})
+    }
+    assert len(names) == 1
 
 
 def test_several_nodes_find_each_other() -> None:
