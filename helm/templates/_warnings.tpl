@@ -25,6 +25,12 @@ WARNING: the image is named by tag, and a tag can be moved: set image.digest.
 {{- if not .Values.networkPolicy.enabled }}
 WARNING: networkPolicy.enabled is false: whoever reaches a pod reaches its operations port.
 {{- end }}
+{{- $outside := list }}
+{{- if .Values.httpRoute.enabled }}{{ $outside = append $outside "httpRoute.enabled is true" }}{{ end }}
+{{- if ne .Values.service.type "ClusterIP" }}{{ $outside = append $outside (printf "service.type is %s" .Values.service.type) }}{{ end }}
+{{- if and .Values.networkPolicy.enabled $outside (not .Values.networkPolicy.from) }}
+WARNING: {{ join " and " $outside }}, but networkPolicy.from is empty, so the public port is open to pods of {{ .Release.Namespace }} only and all others' requests time out: name who may come, as [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: gateways}}}].
+{{- end }}
 {{- if and (eq .Values.model.source "hub") (not (regexMatch "^[0-9a-f]{40}$" .Values.model.hub.revision)) }}
 WARNING: model.hub.revision {{ .Values.model.hub.revision }} is no commit, and a branch or tag can be moved: write the commit.
 {{- end }}

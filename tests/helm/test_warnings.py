@@ -1,5 +1,6 @@
 """What renders and is probably not meant is said after the install."""
 
+import re
 from typing import Any
 
 import pytest
@@ -16,6 +17,11 @@ KEYS = {"tenantKeys": {"existingSecret": "keys"}}
         ({}, "the image is named by tag"),
         ({}, "there are no keys, so whoever reaches the public port is served"),
         (KEYS, "the service asks for keys and smokeTest.apiKeySecret is empty"),
+        ({"service": {"type": "NodePort"}}, "service.type is NodePort, but networkPolicy.from is"),
+        (
+            merged(ci_values("keda-scale-to-zero"), {"networkPolicy": {"from": []}}),
+            "httpRoute.enabled is true, but networkPolicy.from is empty, .* of inference only",
+        ),
         ({"networkPolicy": {"enabled": False}}, "networkPolicy.enabled is false"),
         ({"gpu": {"count": 1}}, "one replica on GPUs is away while it is replaced"),
         (
@@ -25,7 +31,12 @@ KEYS = {"tenantKeys": {"existingSecret": "keys"}}
     ],
 )
 def test_is_said(values: dict[str, Any], sentence: str) -> None:
-    assert f"WARNING: {sentence}" in notes(values)
+    assert re.search(f"WARNING: {sentence}", notes(values))
+
+
+@pytest.mark.parametrize("name", ["multi-tenant", "tp4", "keda-scale-to-zero", "cpu-minimal"])
+def test_nothing_is_said_of_a_way_in_that_is_open_or_that_nobody_takes(name: str) -> None:
+    assert "networkPolicy.from" not in notes(ci_values(name))
 
 
 @pytest.mark.parametrize("name", ["multi-tenant", "tp4", "air-gapped"])
