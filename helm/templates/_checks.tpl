@@ -83,8 +83,8 @@
 
 {{- define "llm-service.checkImageVolumes" -}}
 {{- $root := index . 0 -}}
-{{- if semverCompare "<1.33.0-0" $root.Capabilities.KubeVersion.Version -}}
-{{- fail (printf "%s: Kubernetes mounts images as volumes from 1.33 on and this is %s: copy the files to a claim and use storage.models or storage.adapters" (index . 1) $root.Capabilities.KubeVersion.Version) -}}
+{{- if and (semverCompare "<1.35.0-0" $root.Capabilities.KubeVersion.Version) (not $root.Values.assumeImageVolumes) -}}
+{{- fail (printf "%s: Kubernetes mounts images as volumes from 1.35 on and this is %s: copy the files to a claim and use storage.models or storage.adapters, or, where its feature gate ImageVolume is on, set assumeImageVolumes to true" (index . 1) $root.Capabilities.KubeVersion.Version) -}}
 {{- end -}}
 {{- end -}}
 

@@ -9,7 +9,7 @@ import yaml
 
 from service.settings import load_settings
 from tests.helm.binaries import helm
-from tests.helm.chart import APIS, CHART, CI, KUBE_VERSIONS, one
+from tests.helm.chart import APIS, CHART, CI, KUBE_VERSIONS, ci_values, one
 from tests.helm.golden import golden_file, golden_text, template
 from tests.helm.kubernetes import check
 
@@ -59,13 +59,20 @@ def test_rendering_is_the_golden_one(major: int, file: Path) -> None:
 @each_file
 @pytest.mark.parametrize("version", KUBE_VERSIONS)
 def test_every_object_is_valid(file: Path, version: str) -> None:
-    if file.name.startswith("air-gapped") and version == "1.29":
+    if file.name.startswith("air-gapped") and version in ("1.29", "1.33"):
         with pytest.raises(subprocess.CalledProcessError) as refusal:
             template(4, file, version)
-        assert "images as volumes from 1.33 on" in refusal.value.stderr
+        assert "images as volumes from 1.35 on" in refusal.value.stderr
         return
     for manifest in template(4, file, version):
         check(manifest, version)
+
+
+def test_images_are_volumes_where_the_gate_is_said_to_be_on(tmp_path: Path) -> None:
+    values = tmp_path / "values.yaml"
+    values.write_text(yaml.safe_dump({**ci_values("air-gapped"), "assumeImageVolumes": True}))
+    for manifest in template(4, values, "1.33"):
+        check(manifest, "1.33")
 
 
 @each_file

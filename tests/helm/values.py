@@ -387,5 +387,6 @@ class Values(Part):
     extraVolumeMounts: list[Object]
     extraObjects: list[str | Object]
     assumeApis: list[str]
+    assumeImageVolumes: bool
     global_: Annotated[Object, Field(alias="global", default_factory=dict)]
     """Helm gives it to every chart that is part of another one."""
