@@ -25,6 +25,13 @@ WARNING: the image is named by tag, and a tag can be moved: set image.digest.
 {{- if not .Values.networkPolicy.enabled }}
 WARNING: networkPolicy.enabled is false: whoever reaches a pod reaches its operations port.
 {{- end }}
+{{- $sources := list .Values.model.objectStore.uri }}
+{{- range .Values.config.adapters }}{{ $sources = append $sources .source }}{{ end }}
+{{- range $sources }}
+{{- if regexMatch "^(gs|az|oci)://" (toString .) }}
+WARNING: {{ . }} needs a client that the Dockerfile's images do not hold: add gcsfs for gs://, adlfs for az:// or oras for oci:// to the image, or use s3://, hf:// or https://.
+{{- end }}
+{{- end }}
 {{- $outside := list }}
 {{- if .Values.httpRoute.enabled }}{{ $outside = append $outside "httpRoute.enabled is true" }}{{ end }}
 {{- if ne .Values.service.type "ClusterIP" }}{{ $outside = append $outside (printf "service.type is %s" .Values.service.type) }}{{ end }}

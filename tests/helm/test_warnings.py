@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from tests.helm.chart import ci_values, merged, notes
+from tests.test_requirements import pins
 
 KEYS = {"tenantKeys": {"existingSecret": "keys"}}
 
@@ -21,6 +22,14 @@ KEYS = {"tenantKeys": {"existingSecret": "keys"}}
         (
             merged(ci_values("keda-scale-to-zero"), {"networkPolicy": {"from": []}}),
             "httpRoute.enabled is true, but networkPolicy.from is empty, .* of inference only",
+        ),
+        (
+            {"model": {"source": "objectStore", "objectStore": {"uri": "gs://bucket/model"}}},
+            "gs://bucket/model needs a client that the Dockerfile's images do not hold: add gcsfs",
+        ),
+        (
+            {"config": {"adapters": [{"source": "oci://host/sentiment:1"}]}},
+            "oci://host/sentiment:1 needs a client .* oras for oci://",
         ),
         ({"networkPolicy": {"enabled": False}}, "networkPolicy.enabled is false"),
         ({"gpu": {"count": 1}}, "one replica on GPUs is away while it is replaced"),
@@ -48,6 +57,11 @@ def test_nothing_is_said_of_quotas_that_are_shared_or_absent(name: str) -> None:
 def test_nothing_is_said_of_quotas_in_a_store_that_needs_no_password(storage: str) -> None:
     values = merged(KEYS, {"replicas": 3, "config": {"quotas": {"storage": storage}}})
     assert "quota" not in notes(values)
+
+
+@pytest.mark.parametrize("client", ["gcsfs", "adlfs", "oras"])
+def test_a_client_that_is_warned_of_is_in_no_image(client: str) -> None:
+    assert not {client} & (pins("cpu").keys() | pins("cuda").keys())
 
 
 def test_notes_name_the_next_steps() -> None:
