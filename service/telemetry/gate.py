@@ -2,7 +2,7 @@
 
 from prometheus_client import CollectorRegistry
 
-from service.telemetry.labels import BoundedNames, RequestLabels
+from service.telemetry.labels import OTHER, BoundedNames, RequestLabels
 from service.telemetry.series import SeriesFactory
 
 _MAX_REASONS = 32
@@ -19,6 +19,8 @@ class GateMetrics:
         self._in_flight = make.gauge("requests_in_flight", text)
         text = "Requests that wait for a permit."
         self._queued = make.gauge("requests_queued", text, "tenant")
+        # An autoscaler takes no sample for not knowing: 0 must be there before anybody waits.
+        self._queued.labels(OTHER).set(0)
         text = "Sequences that the gate lets into the engine at once."
         self._limit = make.gauge("gate_limit", text)
         text = "Requests that were refused, by the error's code."

@@ -32,6 +32,10 @@ def test_the_queue_is_told_by_tenant() -> None:
     assert watched.value("requests_queued", tenant="b") == 0
 
 
+def test_an_empty_queue_is_told_before_anybody_waits() -> None:
+    assert Watched().value("requests_queued", tenant="other") == 0
+
+
 @pytest.mark.parametrize(
     ("failure", "reason"),
     [
