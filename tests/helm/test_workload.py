@@ -57,6 +57,7 @@ def test_gpus_are_added_to_the_resources_and_nothing_else_changes() -> None:
 
 def test_a_change_of_the_configuration_replaces_the_pods() -> None:
     assert checksums({}) != checksums({"config": {"gate": {"max_queued": 7}}})
+    assert checksums({}) != checksums({"config": {"adapters": [{"source": "s3://bucket/a"}]}})
     assert checksums({}) == checksums({"service": {"port": 8080}})
 
 
