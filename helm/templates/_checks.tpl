@@ -29,9 +29,10 @@
 {{- $storage := index $.Values.storage $name -}}
 {{- $shared := or (has "ReadWriteMany" $storage.accessModes) (has "ReadOnlyMany" $storage.accessModes) -}}
 {{- $most := include "llm-service.maxReplicas" $ | int -}}
-{{- $pods := mul $most (int $.Values.multiNode.nodes) -}}
+{{- $job := and $.Values.model.prefetch.job (eq $name "models") -}}
+{{- $pods := add (mul $most (int $.Values.multiNode.nodes)) (ternary 1 0 $job) -}}
 {{- if and $storage.create (not $storage.existingClaim) (not $shared) (gt $pods 1) -}}
-{{- fail (printf "storage.%s.accessModes is %s and up to %d pods run: only one node can mount it, so write [ReadWriteMany], or replicas: 1" $name (toJson $storage.accessModes) $pods) -}}
+{{- fail (printf "storage.%s.accessModes is %s and up to %d pods run%s: only one node can mount it, so write [ReadWriteMany], or replicas: 1%s" $name (toJson $storage.accessModes) $pods (ternary " with the fetching Job" "" $job) (ternary " and model.prefetch.job: false" "" $job)) -}}
 {{- end -}}
 {{- end -}}
 {{- if and (not (include "llm-service.autoscaled" .)) (not (include "llm-service.multiNode" .)) (gt (int .Values.replicas) 0) -}}

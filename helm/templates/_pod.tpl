@@ -24,7 +24,10 @@ spec:
   terminationGracePeriodSeconds: {{ int $values.terminationGracePeriodSeconds }}
   securityContext:
     {{- toYaml $values.podSecurityContext | nindent 4 }}
-  {{- with include "llm-service.placement" . | trim }}
+  {{- with include "llm-service.placement" $root | trim }}
+  {{- . | nindent 2 }}
+  {{- end }}
+  {{- with include "llm-service.spread" . | trim }}
   {{- . | nindent 2 }}
   {{- end }}
   {{- if include "llm-service.initContainers" $root | trim }}
@@ -61,37 +64,40 @@ spec:
     {{- include "llm-service.volumes" $root | nindent 4 }}
 {{- end -}}
 
+{{/* Where pods may run: those that serve, and the one that fetches onto their volume. */}}
 {{- define "llm-service.placement" -}}
-{{- $values := .root.Values -}}
-{{- with $values.image.pullSecrets }}
+{{- with .Values.image.pullSecrets }}
 imagePullSecrets:
   {{- range . }}
   - name: {{ . }}
   {{- end }}
 {{- end }}
-{{- with $values.priorityClassName }}
+{{- with .Values.priorityClassName }}
 priorityClassName: {{ . }}
 {{- end }}
-{{- with $values.gpu.runtimeClassName }}
+{{- with .Values.gpu.runtimeClassName }}
 runtimeClassName: {{ . }}
 {{- end }}
-{{- with $values.nodeSelector }}
+{{- with .Values.nodeSelector }}
 nodeSelector:
   {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- with $values.tolerations }}
+{{- with .Values.tolerations }}
 tolerations:
   {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- with $values.affinity }}
+{{- with .Values.affinity }}
 affinity:
   {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- with $values.topologySpreadConstraints }}
+{{- end -}}
+
+{{- define "llm-service.spread" -}}
+{{- with .root.Values.topologySpreadConstraints }}
 topologySpreadConstraints:
   {{- toYaml . | nindent 2 }}
 {{- else }}
-{{- if $values.spread }}
+{{- if .root.Values.spread }}
 topologySpreadConstraints:
   {{- range $key := list "topology.kubernetes.io/zone" "kubernetes.io/hostname" }}
   - maxSkew: 1

@@ -39,6 +39,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"replicas": 2, "storage": {"models": CLAIM}},
         r"storage.models.accessModes is \[\"ReadWriteOnce\"\] and up to 2 pods run.*ReadWriteMany",
     ),
+    "RWO with a Job": (
+        {"model": {"prefetch": {"job": True}}, "storage": {"models": CLAIM}},
+        "up to 2 pods run with the fetching Job.*or replicas: 1 and model.prefetch.job: false",
+    ),
     "RWO with an autoscaler": (
         {"autoscaling": {"enabled": True}, "storage": {"adapters": CLAIM}},
         "storage.adapters.accessModes is .* up to 4 pods run",

@@ -81,6 +81,16 @@ def test_with_a_job_the_pods_wait_for_it() -> None:
     assert job["args"][1:] == pod["args"][1:]
 
 
+def test_the_job_runs_where_the_pods_may() -> None:
+    given = {"affinity": {"nodeAffinity": {}}, "image": {"pullSecrets": ["registry"]}}
+    objects = manifests(merged(ci_values("tp4"), given))
+    job = one(objects, "Job")["spec"]["template"]["spec"]
+    pod = one(objects, "Deployment")["spec"]["template"]["spec"]
+    for field in ("nodeSelector", "tolerations", "affinity", "imagePullSecrets"):
+        assert job[field] == pod[field]
+    assert "topologySpreadConstraints" not in job
+
+
 @pytest.mark.parametrize(
     "change",
     [
