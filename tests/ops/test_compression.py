@@ -11,7 +11,7 @@ from tests.deploy.tools import run
 from tests.ops.compression import compressed
 from tests.ops.programs import DEPLOY
 
-DURATION = re.compile(r"\[\w+\]|\* \d{4,}")
+DURATION = re.compile(r"\[\w+\]|offset \w+|\* \d{4,}")
 
 
 def rules(text: str) -> list[dict[str, Any]]:
