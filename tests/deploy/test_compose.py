@@ -49,6 +49,13 @@ def test_one_of_the_cpu_and_the_gpu_service_runs_and_never_as_root() -> None:
         assert "8001" not in str(SERVICES[name]["ports"])
 
 
+def test_the_gpu_service_can_load_what_triton_compiles() -> None:
+    (mount,) = SERVICES["service-gpu"]["tmpfs"]
+    path, _, options = mount.partition(":")
+    assert path == "/tmp"
+    assert "exec" in options.split(",")
+
+
 def test_the_service_has_time_to_drain_and_a_configuration_that_is_valid(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
