@@ -35,11 +35,9 @@
 {{- fail (printf "storage.%s.accessModes is %s and up to %d pods run%s: only one node can mount it, so write [ReadWriteMany], or replicas: 1%s" $name (toJson $storage.accessModes) $pods (ternary " with the fetching Job" "" $job) (ternary " and model.prefetch.job: false" "" $job)) -}}
 {{- end -}}
 {{- end -}}
-{{- if and (not (include "llm-service.autoscaled" .)) (not (include "llm-service.multiNode" .)) (gt (int .Values.replicas) 0) -}}
 {{- $rollout := include "llm-service.rollout" . | fromYaml -}}
-{{- if and (eq (toString $rollout.maxSurge) "0") (eq (toString $rollout.maxUnavailable) "0") -}}
+{{- if and (regexMatch "^0+%?$" (toString $rollout.maxSurge)) (regexMatch "^0+%?$" (toString $rollout.maxUnavailable)) -}}
 {{- fail "rollout.maxSurge and rollout.maxUnavailable are both 0, so no pod could ever be replaced: set one of them to 1" -}}
-{{- end -}}
 {{- end -}}
 {{- if and .Values.httpRoute.enabled (not .Values.httpRoute.parentRefs) -}}
 {{- fail "httpRoute.parentRefs is empty: name the Gateway, as [{name: gateway, namespace: gateways}]" -}}

@@ -11,6 +11,7 @@ from tests.helm.chart import Refused, ci_values, manifests, merged, one, rendere
 HASH = "sha256:" + "a" * 64
 KEYS = f"tenants: [{{name: acme, models: '*', adapters: [], keys: [{{sha256: '{'a' * 64}'}}]}}]\n"
 GPU = {"gpu": {"count": 4}}
+NEITHER = {"rollout": {"maxSurge": 0, "maxUnavailable": 0}}
 CLAIM = {"create": True, "accessModes": ["ReadWriteOnce"]}
 ADAPTER = {"config": {"adapters": [{"source": "hf://example/a@1"}]}}
 PVC = {"model": {"source": "volume"}, "storage": {"models": {"existingClaim": "weights"}}}
@@ -73,9 +74,18 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         r"terminationGracePeriodSeconds is 76, but preStopSeconds \(5\) .* drain \(71\) take 76: "
         "set it to at least 81",
     ),
-    "no pod could be replaced": (
-        {"rollout": {"maxSurge": 0, "maxUnavailable": 0}},
-        "rollout.maxSurge and rollout.maxUnavailable are both 0.*set one of them to 1",
+    "no pod could be replaced": (NEITHER, "rollout.maxSurge and .* both 0.*set one of them to 1"),
+    "no share could be replaced": (
+        {"rollout": {"maxSurge": "0%", "maxUnavailable": "00%"}},
+        "rollout.maxSurge and rollout.maxUnavailable are both 0",
+    ),
+    "no scaled pod could be replaced": (
+        merged(NEITHER, {"autoscaling": {"enabled": True}}),
+        "rollout.maxSurge and rollout.maxUnavailable are both 0",
+    ),
+    "no group could be replaced": (
+        merged(ci_values("two-nodes"), NEITHER),
+        "rollout.maxSurge and rollout.maxUnavailable are both 0",
     ),
     "hub without revision": (
         {"model": {"source": "hub", "hub": {"repository": "a/b"}}},
