@@ -110,11 +110,12 @@ def test_the_start_may_take_as_long_as_the_weights_need(
     gib: float, base: int, per_gib: int
 ) -> None:
     startup = {"baseSeconds": base, "secondsPerGiB": per_gib}
-    objects = manifests({"model": {"weightsGiB": gib}, "probes": {"startup": startup}})
+    values = {"model": {"weightsGiB": gib}, "probes": {"startup": startup}}
+    objects = manifests(merged(values, {"terminationGracePeriodSeconds": 900}))
     probe = server(objects)["startupProbe"]
     allowed = probe["failureThreshold"] * probe["periodSeconds"]
     assert base + per_gib * gib <= allowed < base + per_gib * gib + probe["periodSeconds"] + 1
-    assert one(objects, "Deployment")["spec"]["progressDeadlineSeconds"] > allowed
+    assert one(objects, "Deployment")["spec"]["progressDeadlineSeconds"] > allowed + 900
 
 
 def check_restricted(template: Manifest) -> None:
