@@ -16,9 +16,9 @@ class Load:
 
     `url` says where the next request goes.
 
-    An outcome is `answered` for a whole answer of status 200, the status for another one, `refused`
-    where no connection was made, and `lost` where one broke before the answer was whole. A client
-    that is not answered pauses, as any client would.
+    An outcome is `answered` for a whole answer of status 200, the error's code for another one,
+    `refused` where no connection was made, and `lost` where one broke before the answer was whole.
+    A client that is not answered pauses, as any client would.
     """
 
     def __init__(self, url: Callable[[], str], model: str, clients: int, tokens: int = 48) -> None:
@@ -88,7 +88,7 @@ class Load:
             answer = connection.getresponse()
             whole = json.load(answer)
             if answer.status != 200:
-                return str(answer.status)
+                return str(whole["error"]["code"])
             return "answered" if whole["outputs"][0]["finish_reason"] else "lost"
         except (OSError, http.client.HTTPException, ValueError, KeyError):
             return "lost"

@@ -54,6 +54,11 @@ class ControlPlane:
         found: dict[str, Any] = json.loads(self.kubectl("get", *arguments, "--output", "json"))
         return found
 
+    def watch(self, *arguments: str) -> "subprocess.Popen[str]":
+        """Follow an object: a process that prints it at once and after every change."""
+        command = [str(kubectl()), "--kubeconfig", str(self.kubeconfig), "get", "--watch"]
+        return subprocess.Popen([*command, *arguments], stdout=subprocess.PIPE, text=True)
+
     def apply(self, *objects: dict[str, Any]) -> None:
         """Create or change objects."""
         for manifest in objects:

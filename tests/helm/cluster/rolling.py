@@ -19,10 +19,12 @@ class Endpoints:
     """The addresses that a Service sends to, as a proxy of the cluster would follow them."""
 
     def __init__(self, plane: ControlPlane) -> None:
-        self._plane = plane
+        self._watch = plane.watch(
+            "endpoints", OBJECT, "--namespace", NAMESPACE,
+            "--output", 'jsonpath={.subsets[*].addresses[*].ip}{"\\n"}',
+        )  # fmt: skip
         self._urls: list[str] = []
         self._next = 0
-        self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow)
 
     def __enter__(self) -> "Endpoints":
@@ -35,7 +37,8 @@ class Endpoints:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._stop.set()
+        self._watch.terminate()
+        self._watch.wait()
         self._thread.join()
 
     def url(self) -> str:
@@ -49,13 +52,8 @@ class Endpoints:
         return bool(self._urls)
 
     def _follow(self) -> None:
-        while not self._stop.wait(0.5):
-            found = self._plane.get("endpoints", OBJECT, "--namespace", NAMESPACE)
-            self._urls = [
-                f"http://{address['ip']}:8000"
-                for subset in found.get("subsets", [])
-                for address in subset.get("addresses", [])
-            ]
+        for line in self._watch.stdout or ():
+            self._urls = [f"http://{address}:8000" for address in line.split()]
 
 
 def rolling_restart(plane: ControlPlane, folder: Path) -> str:
