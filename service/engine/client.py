@@ -7,6 +7,7 @@ from typing import Any
 
 from vllm.exceptions import VLLMClientError, VLLMValidationError
 from vllm.outputs import RequestOutput
+from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
@@ -44,7 +45,10 @@ class GatedClient:
     def generate(
         self, prompt: Any, sampling_params: Any, request_id: str, **options: Any
     ) -> AsyncGenerator[RequestOutput, None]:
-        """Stream a generation under a permit of the current request."""
+        """Stream a generation under a permit of the current request.
+
+        A final output alone is put together from deltas, so that the gate sees every token.
+        """
         options |= {"priority": 0, "data_parallel_rank": None, "session_id": None}
         options.pop("trace_headers", None)  # a stream has its own, once it starts
         context = current_context()
@@ -53,14 +57,33 @@ class GatedClient:
         # The adapter's name in the engine holds its digest.
         salt = self._salts.salt(context.tenant, lora.lora_name if lora else "")
         prompt = {**prompt, "cache_salt": salt}
+        final_only = sampling_params.output_kind is RequestOutputKind.FINAL_ONLY
+        folded = final_only and sampling_params.max_tokens != 1
+        if folded:
+            sampling_params = sampling_params.clone()
+            sampling_params.output_kind = RequestOutputKind.DELTA
         request = _Generation(
             self._engine, prompt, sampling_params, own_id, options, self.adapter_requests
         )
-        return gated(self._gate, self._observer, request)
+        stream = gated(self._gate, self._observer, request)
+        return _fold(stream) if folded else stream
 
     def encode(self, *_: Any, **__: Any) -> AsyncGenerator[Any, None]:
         """Pooling is not served by this engine."""
         raise InvalidRequest("This model is served for generation and classification only.")
+
+
+async def _fold(deltas: AsyncGenerator[RequestOutput, None]) -> AsyncGenerator[RequestOutput, None]:
+    """The one output that the engine would have given for FINAL_ONLY."""
+    whole: RequestOutput | None = None
+    async for delta in deltas:
+        if whole is None:
+            whole = delta
+        else:
+            whole.add(delta, aggregate=True)
+    if whole is not None:
+        whole.outputs.sort(key=lambda output: output.index)
+        yield whole
 
 
 class _Generation:

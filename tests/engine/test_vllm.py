@@ -7,7 +7,11 @@ from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
+from vllm.inputs import tokens_input
+from vllm.outputs import RequestOutput
+from vllm.sampling_params import RequestOutputKind, SamplingParams
 
+from service.context import enter_context, internal_context
 from service.engine.start import start_vllm
 from service.engine.vllm import VllmEngine
 from service.gate.gate import Gate
@@ -17,6 +21,9 @@ from tests.engine.conftest import ENGINE
 from tests.engine.contract import CONTRACT, uphold
 
 Running = tuple[asyncio.Runner, VllmEngine, Gate]
+
+PROMPT = tokens_input(list(range(100, 400)))
+DRAWN: dict[str, Any] = {"temperature": 1.0, "seed": 9, "max_tokens": 40}
 
 
 @pytest.fixture(scope="module")
@@ -39,3 +46,73 @@ def test_vllm_upholds(
 ) -> None:
     runner, engine, gate = running
     runner.run(uphold(check, engine, gate))
+
+
+def whole_answer(**options: Any) -> SamplingParams:
+    """Parameters as vLLM's OpenAI handlers make them of a request without `stream`."""
+    kind = RequestOutputKind.FINAL_ONLY
+    return SamplingParams(**DRAWN | options, output_kind=kind, skip_clone=True)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"n": 3, "logprobs": 2},
+        {"prompt_logprobs": 1, "logprobs": 0},
+        {"stop": ["{third}", "never said"]},
+        {"stop": ["{third}"], "include_stop_str_in_output": True},
+        {"max_tokens": 1, "n": 2},
+    ],
+    ids=lambda options: "-".join(options) or "plain",
+)
+def test_a_whole_answer_is_the_one_that_vllm_gives(
+    running: Running, options: dict[str, Any]
+) -> None:
+    runner, engine, _ = running
+
+    async def both() -> tuple[RequestOutput, RequestOutput]:
+        enter_context(internal_context("whole", 60.0))
+        (drawn,) = [each async for each in engine._llm.generate(PROMPT, whole_answer(), "drawn")]
+        third = engine.decode(drawn.outputs[0].token_ids[3:4])
+        if "stop" in options:
+            options["stop"] = [stop.format(third=third) for stop in options["stop"]]
+        params = whole_answer(**options)
+        (final,) = [each async for each in engine._llm.generate(PROMPT, params, "final")]
+        (folded,) = [each async for each in engine.client.generate(PROMPT, params, "")]
+        assert params.output_kind is RequestOutputKind.FINAL_ONLY
+        return final, folded
+
+    final, folded = runner.run(both())
+    assert folded.outputs == final.outputs
+    assert folded.prompt_logprobs == final.prompt_logprobs
+    assert folded.prompt_token_ids == final.prompt_token_ids
+    assert folded.finished
+    assert folded.num_cached_tokens is not None
+    assert folded.metrics is not None
+    if "stop" in options:
+        assert folded.outputs[0].stop_reason == options["stop"][0]
+
+
+def test_a_whole_answer_that_ends_early_has_used_its_tokens(running: Running) -> None:
+    runner, engine, gate = running
+    context = internal_context("leaves", 60.0)
+
+    async def take() -> None:
+        params = whole_answer(max_tokens=200, ignore_eos=True)
+        async for _ in engine.client.generate(PROMPT, params, ""):
+            pass
+
+    async def leave() -> None:
+        enter_context(context)
+        reader = asyncio.create_task(take())
+        while context.first_token_seconds is None:  # noqa: ASYNC110 - told to the context alone
+            await asyncio.sleep(0.001)
+        reader.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reader
+
+    runner.run(leave())
+    assert gate.in_flight == 0
+    assert context.prompt_tokens == 300
+    assert 0 < context.completion_tokens < 200
