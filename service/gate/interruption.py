@@ -1,7 +1,7 @@
 """Ending, from outside, whatever one task waits for."""
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 Result = TypeVar("Result")
@@ -18,15 +18,16 @@ class Interruption:
         self._error: Exception | None = None
         self._waiting: asyncio.Task[object] | None = None
 
-    async def wait(self, awaitable: Awaitable[Result]) -> Result:
-        """Await; raises the error that the interruption was or is meanwhile triggered with."""
+    async def wait(self, step: Callable[[], Awaitable[Result]]) -> Result:
+        """Take a step and await it; raises the error triggered with, before it or meanwhile."""
+        # A cancel would not do: a step that does not suspend would return, and the next await end.
+        if self._error:
+            raise self._error
         task = asyncio.current_task()
         assert task is not None
         self._waiting, cancelling = task, task.cancelling()
         try:
-            if self._error:
-                task.cancel()
-            return await awaitable
+            return await step()
         except asyncio.CancelledError:
             if self._error and task.uncancel() <= cancelling:
                 raise self._error from None

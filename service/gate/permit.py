@@ -28,9 +28,9 @@ class Permit:
         self._interruption = Interruption()
         self._held = True
 
-    async def wait(self, awaitable: Awaitable[Result]) -> Result:
-        """Await a step of the engine; raises what the gate ends this permit with."""
-        return await self._interruption.wait(awaitable)
+    async def wait(self, step: Callable[[], Awaitable[Result]]) -> Result:
+        """Take a step of the engine; raises what the gate ends this permit with."""
+        return await self._interruption.wait(step)
 
     def charge(self, prompt: int, cached: int, output: int, engine_wait: float | None) -> None:
         """Report the totals so far, as `Scheduler.charge`."""

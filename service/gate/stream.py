@@ -84,7 +84,7 @@ async def _run(
                 trace.granted()
             async with aclosing(request.start()) as engine_stream:
                 while True:
-                    item = await permit.wait(anext(engine_stream))
+                    item = await permit.wait(engine_stream.__anext__)
                     meter.add(request.progress(item))
                     yield item
         except StopAsyncIteration:

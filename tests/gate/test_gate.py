@@ -192,7 +192,7 @@ async def test_a_deadline_that_passes_while_running_ends_the_wait_for_the_engine
     gate, _ = gate_of(1)
     permit = await ask(gate, timeout_s=0.01)
     with pytest.raises(DeadlineExceeded, match="before the answer was complete"):
-        await permit.wait(asyncio.sleep(30))
+        await permit.wait(lambda: asyncio.sleep(30))
     permit.release()
     assert gate.in_flight == 0
 
@@ -201,7 +201,7 @@ async def test_an_early_deadline_behind_a_late_one_is_kept_as_well() -> None:
     gate, _ = gate_of(2)
     late, early = await ask(gate, timeout_s=30), await ask(gate, timeout_s=0.01)
     with pytest.raises(DeadlineExceeded):
-        await early.wait(asyncio.sleep(30))
+        await early.wait(lambda: asyncio.sleep(30))
     early.release()
     late.release()
 
@@ -209,7 +209,7 @@ async def test_an_early_deadline_behind_a_late_one_is_kept_as_well() -> None:
 async def test_a_closed_gate_ends_all_and_refuses_until_it_opens() -> None:
     gate, occupation = gate_of(1)
     running = await ask(gate)
-    step = asyncio.create_task(running.wait(asyncio.sleep(30)))
+    step = asyncio.create_task(running.wait(lambda: asyncio.sleep(30)))
     waiting = [asyncio.create_task(ask(gate)) for _ in range(3)]
     await tick()
     gate.close(lambda: EngineDead("ended"))
