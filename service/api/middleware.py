@@ -15,6 +15,7 @@ from service.api.entrance import Entrance
 from service.api.errors import error_response
 from service.context import RequestContext, enter_context
 from service.errors import (
+    DeadlineExceeded,
     HeadersTooLarge,
     InvalidRequest,
     PayloadTooLarge,
@@ -34,6 +35,8 @@ _TRACE_HEADER = "traceresponse"
 _TIMEOUT_HEADER = "x-request-timeout-ms"
 _LINGER_SECONDS = 2.0
 _UNREAD_SECONDS = 5.0
+_UNANSWERED_SECONDS = 0.5
+_LOOK_AGAIN_SECONDS = 5.0
 
 
 class RequestScope:
@@ -41,9 +44,9 @@ class RequestScope:
 
     Lets in whom the entrance knows; reads the body whole, within its limits, before the route runs;
     cancels the route when the client disconnects, streamed or not, also while it waits at the gate;
-    closes the engine streams that the route left open; tells `telemetry` of the request once. Ends
-    what does not read its answer: a little after its deadline. While the service drains, refuses
-    and asks connections to close.
+    closes the engine streams that the route left open; tells `telemetry` of the request once. Ends,
+    a little after its deadline, what has no answer yet outside of the gate, and what does not read
+    its answer. While the service drains, refuses and asks connections to close.
     """
 
     def __init__(
@@ -92,7 +95,7 @@ class RequestScope:
             await self._serve(scope, headers, context, receive, answer)
             outcome = context.failure.outcome if context.failure else answer.outcome()
         except _ClientGone:
-            pass
+            context.failure = None  # nobody was told of it
         finally:
             await context.close()
             context.route = getattr(scope.get("route"), "path", "unmatched")
@@ -125,9 +128,11 @@ class RequestScope:
             await _refuse(error, scope, receive, answer)
             return
         try:
-            await _until_disconnect(self._app, scope, body, receive, answer, context)
+            await _until_ended(self._app, scope, body, receive, answer, context)
         except _ClientGone:
             raise
+        except DeadlineExceeded as error:
+            await error_response(error)(scope, receive, answer.send)
         except Exception:
             _log.exception("request %s failed", context.request_id)
             context.failure = ServiceError()
@@ -214,7 +219,7 @@ async def _refuse(error: ServiceError, scope: Scope, receive: Receive, answer: _
     await error_response(error)(scope, receive, send)
 
 
-async def _until_disconnect(
+async def _until_ended(
     app: ASGIApp,
     scope: Scope,
     body: bytes,
@@ -222,43 +227,68 @@ async def _until_disconnect(
     answer: _Answer,
     context: RequestContext,
 ) -> None:
-    """Run the app on a body that was read, and cancel it when the client goes away.
+    """Run the app on a body that was read, until the client goes away or its time is over.
 
-    A client that does not read its answer counts as gone some seconds after the deadline.
+    Raises _ClientGone, also for a client that does not read its answer, some seconds after the
+    deadline; DeadlineExceeded where there is no answer yet.
     """
     task = asyncio.current_task()
     assert task is not None
-    gone = False
+    end: Exception | None = None
 
     async def watch() -> None:
-        nonlocal gone
-        while time.monotonic() < context.deadline + _UNREAD_SECONDS:
+        nonlocal end
+        present = True
+        while present and (left := _seconds_left(answer, context)) > 0:
             with suppress(TimeoutError):
-                async with asyncio.timeout(_UNREAD_SECONDS):  # the route may move the deadline
-                    if (await receive())["type"] == "http.disconnect":
-                        break
+                # The route may move the deadline.
+                async with asyncio.timeout(min(left, _LOOK_AGAIN_SECONDS)):
+                    present = (await receive())["type"] != "http.disconnect"
         if not answer.complete:
-            gone = True
+            end = _late(context) if present and not answer.started else _ClientGone()
             task.cancel()
 
-    replay = iter([{"type": "http.request", "body": body, "more_body": False}])
+    async def send(message: Message) -> None:
+        if end is None:  # else it is what vLLM's handlers answer to being cancelled
+            await answer.send(message)
 
-    async def replayed() -> Message:
-        if (message := next(replay, None)) is not None:
+    watcher = asyncio.create_task(watch())
+    try:
+        await app(scope, _replay(body), send)
+    except asyncio.CancelledError:
+        if end is None:
+            raise
+    finally:
+        watcher.cancel()
+    if end is not None:
+        task.uncancel()
+        raise end
+
+
+def _replay(body: bytes) -> Receive:
+    """Receives a body that was read, then nothing more."""
+    messages = iter([{"type": "http.request", "body": body, "more_body": False}])
+
+    async def receive() -> Message:
+        if (message := next(messages, None)) is not None:
             return message
         await asyncio.get_running_loop().create_future()
         raise AssertionError("a request's body is received once")
 
-    watcher = asyncio.create_task(watch())
-    try:
-        await app(scope, replayed, answer.send)
-    except asyncio.CancelledError:
-        if not gone:
-            raise
-        task.uncancel()
-        raise _ClientGone from None
-    finally:
-        watcher.cancel()
+    return receive
+
+
+def _seconds_left(answer: _Answer, context: RequestContext) -> float:
+    """Until the request is ended here; the gate ends those that are with it at their deadline."""
+    grace = _UNREAD_SECONDS if answer.started else _UNANSWERED_SECONDS
+    return context.deadline + grace - time.monotonic()
+
+
+def _late(context: RequestContext) -> DeadlineExceeded:
+    return DeadlineExceeded(
+        f"The deadline passed, and {context.elapsed():.1f} s after the request arrived its answer"
+        " had not begun."
+    )
 
 
 def _check_head(headers: Headers) -> None:

@@ -58,6 +58,21 @@ async def test_a_deadline_in_mid_stream_is_an_event_and_not_done() -> None:
     assert error_of(last)["code"] == "deadline_exceeded"
 
 
+async def test_a_deadline_that_passes_outside_of_the_gate_is_refused_too() -> None:
+    with LiveService() as live:
+
+        @live.app.get("/slow")
+        async def slow() -> None:
+            await asyncio.sleep(30)
+
+        async with live.client() as client:
+            response = await client.get("/slow", headers={"X-Request-Timeout-Ms": "50"})
+        error = refusal(response, 504)
+        assert error["code"] == "deadline_exceeded"
+        assert "its answer had not begun" in error["message"]
+        await eventually(lambda: live.outcomes()["deadline"] == 1)
+
+
 async def test_the_default_deadline_applies_when_none_is_asked_for() -> None:
     with LiveService(gate=GateSettings(default_timeout_ms=50)) as live:
         live.engine.frozen = True

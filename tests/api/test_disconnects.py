@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
+from service.errors import InvalidRequest
 from service.settings import GateSettings
 from tests.live_service import LiveService, eventually
 
@@ -54,6 +55,22 @@ async def test_what_a_client_left_is_stopped(kind: str, waiting: bool) -> None:
         path = BODIES[kind][0]
         labels = {"route": path, "model": "fake", "outcome": "cancelled"}
         await eventually(lambda: live.value("inference_requests_total", **labels) == 1)
+
+
+async def test_a_route_that_answers_to_being_cancelled_answers_nobody() -> None:
+    with LiveService() as live:
+
+        @live.app.get("/stubborn")
+        async def stubborn() -> None:
+            try:
+                await asyncio.sleep(30)
+            except asyncio.CancelledError:
+                raise InvalidRequest("Client disconnected") from None
+
+        async with live.client() as client:
+            with pytest.raises(httpx.ReadTimeout):
+                await client.get("/stubborn", timeout=0.1)
+        await eventually(lambda: live.outcomes()["cancelled"] == 1)
 
 
 async def test_two_hundred_clients_that_leave_at_random_moments_leave_nothing() -> None:
