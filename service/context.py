@@ -53,11 +53,12 @@ class RequestContext:
     """One request's identity, deadline and bookkeeping.
 
     Times are seconds of `time.monotonic`. `streams` are the engine streams opened on the request's
-    behalf: its scope closes them, so that no permit outlives the request. `failure` is the error
-    that ended one of them, kept because vLLM's own handlers turn exceptions into text. `adapter` is
-    the version that the request began with, kept for it until `at_end` runs. `decode_seconds` and
-    `decode_tokens` add up what came after the first tokens of its streams. `trace` is there while
-    the request is traced.
+    behalf: its scope closes them, so that no permit outlives the request. `stream_failure` is the
+    error that ended one of them, kept because vLLM's own handlers turn exceptions into text;
+    `failure` is the one that the answer says or ends with: a batch may do without some of its
+    streams. `adapter` is the version that the request began with, kept for it until `at_end` runs.
+    `decode_seconds` and `decode_tokens` add up what came after the first tokens of its streams.
+    `trace` is there while the request is traced.
     """
 
     request_id: str
@@ -75,6 +76,7 @@ class RequestContext:
     decode_seconds: float = 0.0
     decode_tokens: int = 0
     failure: ServiceError | None = None
+    stream_failure: ServiceError | None = None
     streams: list[AsyncGenerator[Any, None]] = field(default_factory=list)
     adapter: Adapter | None = None
     allowance: Allowance = field(default_factory=Allowance)

@@ -58,6 +58,7 @@ class EventStream(Response):
                 async for part in self._events:
                     await _send_part(send, part)
             except ServiceError as error:
+                current_context().failure = error
                 await _send_part(send, self._part(error.body(current_context().request_id)))
             except Exception as error:
                 _log.exception("a stream failed")

@@ -111,9 +111,9 @@ async def _answer(call: Any) -> OpenAIAnswer:
     try:
         answer = await call
     except Exception as error:
-        raise context.failure or explain(error) or error from error
+        raise context.stream_failure or explain(error) or error from error
     if isinstance(answer, ErrorResponse):
-        raise context.failure or _error(answer.error.model_dump())
+        raise context.stream_failure or _error(answer.error.model_dump())
     if isinstance(answer, BaseModel):
         return answer.model_dump()
     return _events(answer, context)
@@ -123,8 +123,8 @@ async def _events(
     stream: AsyncGenerator[str, None], context: RequestContext
 ) -> AsyncGenerator[bytes, None]:
     async for event in stream:
-        if context.failure:
-            raise context.failure
+        if context.stream_failure:
+            raise context.stream_failure
         if event.startswith('data: {"error"'):
             raise _error(json.loads(event.removeprefix("data: "))["error"])
         yield event.encode()

@@ -93,11 +93,11 @@ async def _run(
             reservation.used = meter.close()
             permit.release()
     except ServiceError as error:
-        context.failure = error
+        context.stream_failure = error
         raise
     except Exception as error:
         if known := request.explain(error):
-            context.failure = known
+            context.stream_failure = known
             raise known from error
         raise
     finally:

@@ -172,6 +172,7 @@ async def test_an_engine_that_dies_in_a_batch_keeps_what_was_answered(
         failed = [item for item in items if "error" in item]
         assert {item["error"]["code"] for item in failed} == {"engine_dead"}
         assert len(items) - len(failed) == 5
+        await eventually(lambda: service.outcomes() == {"ok": 2})
 
 
 @pytest.mark.parametrize("headers", [{}, NDJSON], ids=["whole", "ndjson"])

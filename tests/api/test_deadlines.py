@@ -53,6 +53,7 @@ async def test_a_deadline_in_mid_stream_is_an_event_and_not_done() -> None:
             body = ROUTES["/v1/generate"] | {"stream": True, "timeout_ms": 500}
             response = await client.post("/v1/generate", json=body)
         assert live.idle()
+        await eventually(lambda: live.outcomes()["deadline"] == 1)
     *deltas, last = events_of(response)
     assert len(deltas) == 2
     assert error_of(last)["code"] == "deadline_exceeded"
