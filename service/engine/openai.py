@@ -3,6 +3,7 @@
 import json
 from argparse import Namespace
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
+from contextlib import aclosing
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -122,12 +123,13 @@ async def _answer(call: Any) -> OpenAIAnswer:
 async def _events(
     stream: AsyncGenerator[str, None], context: RequestContext
 ) -> AsyncGenerator[bytes, None]:
-    async for event in stream:
-        if context.stream_failure:
-            raise context.stream_failure
-        if event.startswith('data: {"error"'):
-            raise _error(json.loads(event.removeprefix("data: "))["error"])
-        yield event.encode()
+    async with aclosing(stream):
+        async for event in stream:
+            if context.stream_failure:
+                raise context.stream_failure
+            if event.startswith('data: {"error"'):
+                raise _error(json.loads(event.removeprefix("data: "))["error"])
+            yield event.encode()
 
 
 def _error(error: dict[str, Any]) -> ServiceError:
