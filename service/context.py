@@ -101,11 +101,12 @@ class RequestContext:
 
     async def close(self) -> None:
         """End the request: close the streams it left open, then give back what it held."""
-        for stream in self.streams:
-            # One still running belongs to a task that its owner has cancelled already.
-            with suppress(RuntimeError, ServiceError):
-                await stream.aclose()
-        await self.at_end.aclose()
+        async with self.at_end:
+            for stream in self.streams:
+                # One still running belongs to a task that its owner has cancelled already.
+                if not getattr(stream, "ag_running", False):
+                    with suppress(ServiceError):
+                        await stream.aclose()
 
 
 _current: ContextVar[RequestContext] = ContextVar("request_context")
