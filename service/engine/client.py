@@ -18,6 +18,9 @@ from service.gate.stream import Progress, StreamObserver, gated
 from service.gate.ticket import Demand
 from service.tenants.salt import CacheSalts
 
+_FOLDED_TOKENS = 8
+"""Tokens in a delta of an answer that is sent whole; each delta costs some fifteen microseconds."""
+
 
 class GatedClient:
     """Stands in for AsyncLLM, vLLM's own OpenAI handlers included.
@@ -47,7 +50,7 @@ class GatedClient:
     ) -> AsyncGenerator[RequestOutput, None]:
         """Stream a generation under a permit of the current request.
 
-        A final output alone is put together from deltas, so that the gate sees every token.
+        A final output alone is put together from deltas, so that the gate sees tokens as they come.
         """
         options |= {"priority": 0, "data_parallel_rank": None, "session_id": None}
         options.pop("trace_headers", None)  # a stream has its own, once it starts
@@ -62,6 +65,7 @@ class GatedClient:
         if folded:
             sampling_params = sampling_params.clone()
             sampling_params.output_kind = RequestOutputKind.DELTA
+            sampling_params.stream_interval = _FOLDED_TOKENS
         request = _Generation(
             self._engine, prompt, sampling_params, own_id, options, self.adapter_requests
         )

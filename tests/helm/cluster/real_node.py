@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from tests.container.base import base_image
@@ -59,10 +59,10 @@ def real_node(plane: ControlPlane, folder: Path, image: str) -> Iterator[str]:
 
 
 def _kill_all(socket: Path) -> None:
-    for task in _ctr(socket, "tasks", "list", "--quiet").split():
-        _ctr(socket, "tasks", "delete", "--force", task)
-    for container in _ctr(socket, "containers", "list", "--quiet").split():
-        _ctr(socket, "containers", "delete", container)
+    for kind, how in (("tasks", ["--force"]), ("containers", [])):
+        for name in _ctr(socket, kind, "list", "--quiet").split():
+            with suppress(RuntimeError):  # it may have gone with another meanwhile
+                _ctr(socket, kind, "delete", *how, name)
 
 
 def _unmount(folder: Path) -> None:

@@ -97,11 +97,12 @@ def install(plane: ControlPlane, node: str, image: str, model: Path) -> None:
         {
             "image": {"repository": repository, "tag": tag, "pullPolicy": "Never"},
             "model": {"source": "baked"},
-            "config": {"model": {"path": "/weights"}},
+            # Two pods on the same cores: bound to them, the one that starts would starve.
+            "config": {"model": {"path": "/weights"}, "cpu": {"cores": "nobind"}},
             "extraVolumes": [{"name": "weights", "hostPath": {"path": str(model)}}],
             "extraVolumeMounts": [{"name": "weights", "mountPath": "/weights", "readOnly": True}],
             "nodeSelector": {"kubernetes.io/hostname": node},
-            "resources": {"requests": {"cpu": "100m", "memory": "1Gi", "ephemeral-storage": "1Mi"}},
+            "resources": {"requests": {"cpu": "500m", "memory": "1Gi", "ephemeral-storage": "1Mi"}},
             "probes": {"startup": {"baseSeconds": 400}},
         },
         "--wait",
