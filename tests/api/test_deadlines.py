@@ -40,7 +40,7 @@ async def test_a_request_whose_deadline_passes_is_refused_and_leaves_nothing(
             live.engine.frozen = False
         await eventually(live.idle)
         labels = {"route": path, "model": "fake", "outcome": "deadline"}
-        assert live.value("inference_requests_total", **labels) == 1
+        await eventually(lambda: live.value("inference_requests_total", **labels) == 1)
     error = refusal(response, 504)
     assert error["code"] == "deadline_exceeded"
     assert ("for its turn" in error["message"]) == waiting
