@@ -12,6 +12,7 @@ from pathlib import Path
 from tests.container.base import base_image
 from tests.helm.cluster.binaries import CACHE, binary
 from tests.helm.cluster.control_plane import ControlPlane, eventually
+from tests.helm.cluster.release import NAMESPACE
 
 NAME = "real-node"
 _PAUSE = "localhost/llm-service-pause:test"
@@ -44,6 +45,7 @@ def real_node(plane: ControlPlane, folder: Path, image: str) -> Iterator[str]:
     with ExitStack() as stack:
         stack.callback(_unmount, folder)
         stack.callback(_delete_bridge)
+        stack.callback(_delete_logs)
         for path in (Path("/proc/sys", name) for name in _SYSCTLS):
             stack.callback(path.write_text, path.read_text())
         stack.callback(plane.run("containerd", ["containerd", "-c", _configure(folder, socket)]))
@@ -71,6 +73,13 @@ def _unmount(folder: Path) -> None:
     places = [line.split()[1] for line in lines]
     for place in reversed([place for place in places if place.startswith(f"{folder}/")]):
         subprocess.run(["umount", place], check=True)
+
+
+def _delete_logs() -> None:
+    for log in Path("/var/log/pods").glob(f"{NAMESPACE}_*"):
+        shutil.rmtree(log)
+    for link in Path("/var/log/containers").glob(f"*_{NAMESPACE}_*"):
+        link.unlink()
 
 
 def _delete_bridge() -> None:

@@ -79,7 +79,7 @@ def rolling_restart(plane: ControlPlane, folder: Path) -> str:
                 plane.kubectl(*restart)
                 status = ["rollout", "status", f"deployment/{OBJECT}", "--namespace", NAMESPACE]
                 plane.kubectl(*status, "--timeout", "900s")
-                eventually("the old pod is gone", lambda: len(pods(plane)) == 1, 120)
+                eventually("the old pod is gone", lambda: len(pods(plane)) == 1, 300)
                 load.wait_for_answers(8)
                 assert endpoints.url() != first, "the old pod answers still"
         outcomes = load.outcomes()
@@ -97,8 +97,13 @@ def install(plane: ControlPlane, node: str, image: str, model: Path) -> None:
         {
             "image": {"repository": repository, "tag": tag, "pullPolicy": "Never"},
             "model": {"source": "baked"},
-            # Two pods on the same cores: bound to them, the one that starts would starve.
-            "config": {"model": {"path": "/weights"}, "cpu": {"cores": "nobind"}},
+            "config": {
+                "model": {"path": "/weights"},
+                # Two pods on the same cores: bound to them, the one that starts would starve.
+                "cpu": {"cores": "nobind"},
+                # And the one that serves gets slow, which its clients here rather wait for.
+                "gate": {"max_wait_ms": 60_000},
+            },
             "extraVolumes": [{"name": "weights", "hostPath": {"path": str(model)}}],
             "extraVolumeMounts": [{"name": "weights", "mountPath": "/weights", "readOnly": True}],
             "nodeSelector": {"kubernetes.io/hostname": node},
