@@ -28,8 +28,8 @@ WARNING: networkPolicy.enabled is false: whoever reaches a pod reaches its opera
 {{- $sources := list .Values.model.objectStore.uri }}
 {{- range .Values.config.adapters }}{{ $sources = append $sources .source }}{{ end }}
 {{- range $sources }}
-{{- if regexMatch "^(gs|az|oci)://" (toString .) }}
-WARNING: {{ . }} needs a client that the Dockerfile's images do not hold: add gcsfs for gs://, adlfs for az:// or oras for oci:// to the image, or use s3://, hf:// or https://.
+{{- if regexMatch "^(gs|az)://" (toString .) }}
+WARNING: {{ . }} needs a client that the Dockerfile's images do not hold: add gcsfs for gs:// or adlfs for az:// to the image, or use s3://, oci://, hf:// or https://.
 {{- end }}
 {{- end }}
 {{- $outside := list }}

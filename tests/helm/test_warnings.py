@@ -28,8 +28,8 @@ KEYS = {"tenantKeys": {"existingSecret": "keys"}}
             "gs://bucket/model needs a client that the Dockerfile's images do not hold: add gcsfs",
         ),
         (
-            {"config": {"adapters": [{"source": "oci://host/sentiment:1"}]}},
-            "oci://host/sentiment:1 needs a client .* oras for oci://",
+            {"config": {"adapters": [{"source": "az://container/sentiment"}]}},
+            "az://container/sentiment needs a client .* adlfs for az://",
         ),
         ({"networkPolicy": {"enabled": False}}, "networkPolicy.enabled is false"),
         ({"gpu": {"count": 1}}, "one replica on GPUs is away while it is replaced"),
@@ -59,7 +59,7 @@ def test_nothing_is_said_of_quotas_in_a_store_that_needs_no_password(storage: st
     assert "quota" not in notes(values)
 
 
-@pytest.mark.parametrize("client", ["gcsfs", "adlfs", "oras"])
+@pytest.mark.parametrize("client", ["gcsfs", "adlfs"])
 def test_a_client_that_is_warned_of_is_in_no_image(client: str) -> None:
     assert not {client} & (pins("cpu").keys() | pins("cuda").keys())
 
