@@ -49,12 +49,12 @@ class QuestionCache:
 
     def _entry(self, question: Question) -> _Entry:
         own = self._held.setdefault(current_context().tenant.cache_domain, OrderedDict())
-        entry = own.get(question)
-        if entry is None:
-            entry = own[question] = _Entry(ZeroShotClassifier.build(self._engine, question))
-            if sum(map(len, self._held.values())) > self._capacity:
-                max(self._held.values(), key=len).popitem(last=False)
-        own.move_to_end(question)
+        if entry := own.get(question):
+            own.move_to_end(question)
+            return entry
+        entry = own[question] = _Entry(ZeroShotClassifier.build(self._engine, question))
+        if sum(map(len, self._held.values())) > self._capacity:
+            max(self._held.values(), key=len).popitem(last=False)
         return entry
 
     async def _calibrate(self, entry: _Entry) -> None:

@@ -65,6 +65,16 @@ async def test_a_tenant_that_asks_much_forgets_its_own_questions_and_not_others(
     assert await cache.classifier(_question("a", "b"), calibrate=False) is mine
 
 
+async def test_a_question_is_served_when_the_place_it_took_is_the_one_given_up() -> None:
+    engine, _ = fake_engine()
+    cache = QuestionCache(engine, capacity=1)
+    here = current_context()
+    there = replace(here, tenant=Tenant("other"))
+    for context in (here, there, here, there):
+        enter_context(context)
+        assert await cache.classifier(_question("a", "b"), calibrate=False)
+
+
 async def test_the_next_in_line_measures_when_the_first_leaves_or_fails() -> None:
     engine, gate = fake_engine()
     cache = QuestionCache(engine)
