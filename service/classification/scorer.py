@@ -100,9 +100,12 @@ class LabelScorer:
             reads=len(answers),
         )
 
+    def tokens(self, prompt: Prompt) -> int:
+        """What the longest read of a prompt takes of the model's context."""
+        return len(prompt.token_ids) + self._deepest + 1
+
     def _check(self, prompt: Prompt, limit: int) -> None:
-        needed = len(prompt.token_ids) + self._deepest + 1
-        if needed > limit:
+        if self.tokens(prompt) > limit:
             raise InvalidRequest(
                 f"input: {len(prompt.token_ids)} tokens with its instruction and "
                 f"{self._deepest + 1} of the labels are more than the model's context of {limit}",

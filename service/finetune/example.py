@@ -112,8 +112,7 @@ class ExampleEncoder:
 
     def _read_tokens(self, text: str, question: AdapterQuestion) -> int:
         assert self._frame is not None
-        deepest = max((len(read.prefix) for read in question.scorer.trie.reads), default=0)
-        return len(self._frame.prompt(text, question).token_ids) + deepest + 1
+        return question.scorer.tokens(self._frame.prompt(text, question))
 
     def _completion(self, line: CompletedLine) -> Example:
         """Prompt and answer are tokenised apart, as the engine goes on from a prompt's tokens."""
