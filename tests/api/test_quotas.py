@@ -139,9 +139,6 @@ async def test_clients_that_leave_at_random_moments_leave_nothing_reserved(
 
     settings = {"storage": redis.url, "timeout_ms": 10_000}
     with service(tmp_path, quotas=settings, token_seconds=0.001) as live:
-        async with live.client() as client:
-            await asyncio.gather(*(leave(client) for _ in range(CLIENTS)))
-        await eventually(live.idle)
 
         def tokens() -> int:
             kinds = ("prompt", "completion")
@@ -149,8 +146,11 @@ async def test_clients_that_leave_at_random_moments_leave_nothing_reserved(
                 sum(live.value("inference_tokens_total", model=MODEL, kind=k) for k in kinds)
             )
 
+        async with live.client() as client:
+            # Where the machine stalls, all of them may have left before they were connected.
+            while live.outcomes()["cancelled"] <= 10 or not tokens():
+                await asyncio.gather(*(leave(client) for _ in range(CLIENTS)))
         await eventually(lambda: live.idle() and set(redis.counts().values()) == {tokens()})
-        assert live.outcomes()["cancelled"] > 10
         assert live.value("inference_quota_store_errors_total", reason="timeout") == 0
 
 
