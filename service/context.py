@@ -1,5 +1,6 @@
 """What is known of the request that the current task serves."""
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -82,6 +83,8 @@ class RequestContext:
     allowance: Allowance = field(default_factory=Allowance)
     at_end: AsyncExitStack = field(default_factory=AsyncExitStack)
     trace: RequestTrace | None = None
+    _running: int = 0
+    _none_runs: asyncio.Event = field(default_factory=asyncio.Event)
 
     def remaining(self) -> float:
         """Seconds until the deadline, never negative."""
@@ -99,6 +102,17 @@ class RequestContext:
         """Move the deadline to `timeout_ms` after the arrival, at most the configured longest."""
         self.deadline = self.arrival + min(timeout_ms, self.max_timeout_ms) / 1000
 
+    def stream_began(self) -> None:
+        """One of its streams is read; `close` waits until it has ended."""
+        self._running += 1
+        self._none_runs.clear()
+
+    def stream_ended(self) -> None:
+        """A stream that began has written down what it used."""
+        self._running -= 1
+        if not self._running:
+            self._none_runs.set()
+
     async def close(self) -> None:
         """End the request: close the streams it left open, then give back what it held."""
         async with self.at_end:
@@ -107,6 +121,9 @@ class RequestContext:
                 if not getattr(stream, "ag_running", False):
                     with suppress(ServiceError):
                         await stream.aclose()
+            # What they used is known then, and can be settled.
+            if self._running:
+                await self._none_runs.wait()
 
 
 _current: ContextVar[RequestContext] = ContextVar("request_context")

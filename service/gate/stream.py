@@ -1,5 +1,6 @@
 """The one way into the engine: a stream that holds a permit and keeps a deadline."""
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -7,7 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from service.context import RequestContext, StreamTrace, current_context
-from service.errors import ServiceError
+from service.errors import DeadlineExceeded, ServiceError
 from service.gate.gate import Gate
 from service.gate.permit import Permit
 from service.gate.ticket import Demand
@@ -74,6 +75,7 @@ async def _run(
 ) -> AsyncGenerator[Item, None]:
     asked = time.monotonic()
     trace = context.trace.stream() if context.trace else None
+    context.stream_began()
     try:
         reservation = await context.allowance.reserve(request.demand.most_tokens)
         permit = await gate.acquire(context, request.demand)
@@ -89,6 +91,9 @@ async def _run(
                     yield item
         except StopAsyncIteration:
             return
+        except (asyncio.CancelledError, DeadlineExceeded):
+            meter.read(request.demand.prompt_tokens)
+            raise
         finally:
             reservation.used = meter.close()
             permit.release()
@@ -101,6 +106,7 @@ async def _run(
             raise known from error
         raise
     finally:
+        context.stream_ended()
         if trace:
             trace.ended()
 
@@ -137,6 +143,10 @@ class _Meter:
         elif step.new_tokens:
             self._observer.tokens_after(self._context, now - self._last, step.new_tokens)
         self._last = now
+
+    def read(self, prompt_tokens: int) -> None:
+        """Count the prompt of who left or was late: it was read, an item or none."""
+        self._prompt = self._prompt or prompt_tokens
 
     def close(self) -> int:
         """Report what was used; returns its tokens."""

@@ -19,7 +19,7 @@ from service.telemetry.metrics import Metrics
 from service.tenants.tenant import Tenant
 from tests.answers import refusal
 from tests.engine.lora import LoraMaker
-from tests.engine.server import Server, running_server
+from tests.engine.server import Server, running_server, wait_for
 from tests.tenants.keys import bearer, entry, key_of, write_keys
 
 # Longer than two blocks of the CPU build's cache; what is shorter than a block is never cached.
@@ -42,6 +42,7 @@ MAY: dict[str, set[str]] = {
     "nothing": set(),
 }
 QUOTA = 400
+LEAVERS_QUOTA = 4000
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +78,8 @@ def _keys(path: Path) -> Path:
     ]
     grouped = [entry(name, salt_group="friends") for name in ("friend", "other-friend")]
     cautious = entry("cautious", quotas={"tokens_per_day": QUOTA})
-    return write_keys(path, *tenants, *grouped, entry("stranger"), cautious)
+    leaver = entry("leaver", quotas={"tokens_per_day": LEAVERS_QUOTA})
+    return write_keys(path, *tenants, *grouped, entry("stranger"), cautious, leaver)
 
 
 def post(server: Server, tenant: str, route: str, body: dict[str, Any]) -> httpx.Response:
@@ -218,6 +220,36 @@ def test_openais_client_understands_every_refusal(server: Server) -> None:
         assert int(refused.value.response.headers["retry-after"]) > 0
         with pytest.raises(openai.RateLimitError):
             cautious.completions.create(**prompt, max_tokens=100, stream=True)
+
+
+def test_what_a_client_got_before_it_left_is_charged_whichever_of_its_prompts_it_was_of(
+    server: Server,
+) -> None:
+    body = {"model": "tiny", "prompt": ["Tell", "me"] * 2, "max_tokens": 900, "ignore_eos": True}
+    before = used(server)
+    with httpx.stream(
+        "POST",
+        f"{server.url}/v1/completions",
+        json=body | {"stream": True},
+        headers=bearer("leaver"),
+        timeout=60,
+    ) as answer:
+        assert answer.status_code == 200
+        lines = answer.iter_lines()
+        for _ in range(200):
+            next(lines)
+    wait_for(lambda: server.metric("inference_requests_in_flight") == 0, 20, "the end")
+    spent = used(server) - before
+    assert spent > 100
+    each = int(LEAVERS_QUOTA - spent) // 2
+    rest = {"model": "tiny", "prompt": ["Tell", "me"], "max_tokens": each}
+    refused = post(server, "leaver", "/v1/completions", rest)
+    assert refusal(refused, 429)["code"] == "quota_exceeded"
+
+
+def used(server: Server) -> float:
+    """Tokens that the service counted since it started."""
+    return server.metric("inference_tokens_total")
 
 
 def test_no_key_is_in_the_log(server: Server) -> None:

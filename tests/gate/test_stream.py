@@ -13,6 +13,7 @@ from service.gate.stream import Progress, gated
 from service.gate.ticket import Demand
 from service.settings import GateSettings
 from tests.gate.occupation import Occupation
+from tests.live_service import eventually
 
 
 class Recorder:
@@ -36,20 +37,32 @@ class Recorder:
 
 
 class Counting:
-    """An engine request that counts up, two tokens an item; implements `stream.EngineRequest`."""
+    """An engine request that counts up, two tokens an item; implements `stream.EngineRequest`.
 
-    def __init__(self, last: int = 3, slots: int = 1, failure: Exception | None = None) -> None:
+    A `silent` one never comes to its first item.
+    """
+
+    def __init__(
+        self,
+        last: int = 3,
+        slots: int = 1,
+        failure: Exception | None = None,
+        silent: bool = False,
+    ) -> None:
         self.demand = Demand(prompt_tokens=7, max_output_tokens=2 * last, slots=slots)
         self.running = self.started = 0
         self.hold = asyncio.Event()
         self.hold.set()
         self._last = last
         self._failure = failure
+        self._silent = silent
 
     async def start(self) -> AsyncGenerator[int, None]:
         self.started += 1
         self.running += 1
         try:
+            if self._silent:
+                await asyncio.sleep(30)
             for number in range(self._last):
                 yield number
                 await self.hold.wait()
@@ -129,6 +142,39 @@ async def test_a_stream_left_open_is_known_to_its_context() -> None:
     assert stage.context.streams == [stream]
     await stage.context.streams[0].aclose()
     assert stage.gate.in_flight == 0
+
+
+async def test_what_a_cancelled_reader_used_is_known_before_its_request_settles() -> None:
+    """As vLLM leaves the prompts of a completion: their tasks cancelled, and nobody waits."""
+    stage, request = Stage(), Counting()
+    request.hold.clear()
+    settled: list[tuple[int, int, int]] = []
+    stage.context.at_end.callback(lambda: settled.extend(stage.recorder.usage))
+    readers = [asyncio.create_task(take_all(stage.run(request))) for _ in range(2)]
+    await eventually(lambda: request.running == 2)
+    for reader in readers:
+        reader.cancel()
+    await stage.context.close()
+    assert settled == [(7, 5, 2)] * 2
+
+
+@pytest.mark.parametrize("leaves", [True, False])
+async def test_who_leaves_or_is_late_before_the_first_item_pays_the_prompt(leaves: bool) -> None:
+    stage, request = Stage(timeout_s=0.2), Counting(silent=True)
+    reader = asyncio.create_task(take_all(stage.run(request)))
+    await eventually(lambda: request.running == 1)
+    if leaves:
+        reader.cancel()
+    with pytest.raises(asyncio.CancelledError if leaves else DeadlineExceeded):
+        await reader
+    assert stage.recorder.usage == [(7, 0, 0)]
+
+
+async def test_what_the_engine_refuses_costs_nothing() -> None:
+    stage = Stage()
+    with pytest.raises(InvalidRequest):
+        await take_all(stage.run(Counting(last=0, failure=KeyError())))
+    assert stage.recorder.usage == [(0, 0, 0)]
 
 
 async def test_a_deadline_that_passes_while_running_aborts_the_engines_stream() -> None:
