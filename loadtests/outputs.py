@@ -10,9 +10,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from loadtests.analysis.duel import Duel, Round, judge
+from loadtests.analysis.duel import Duel, Round
 from loadtests.analysis.objectives import Objectives
-from loadtests.analysis.recount import recounted
 from loadtests.analysis.result import SCHEMA_VERSION, Result, conclude
 from loadtests.analysis.run import Run
 from loadtests.analysis.searched import Searched, searched
@@ -101,20 +100,7 @@ def _read(folder: Path) -> Result | Duel | Searched:
 
 
 def _read_duel(folder: Path) -> Duel:
-    """A comparison, judged anew from its rounds if it is of an earlier version."""
-    tree = json.loads((folder / COMPARISON).read_text(encoding="utf-8"))
-    if tree.get("schema_version") == SCHEMA_VERSION:
-        return Duel.model_validate(tree)
-    first, second = (
-        [read_round(path) for path in sorted(folder.glob(f"round-*-{side}"))] for side in "ab"
-    )
-    if not first or not second:
-        raise ValueError(
-            f"{folder / COMPARISON}: schema_version must be {SCHEMA_VERSION}, got "
-            f"{tree.get('schema_version')}, and its rounds are not in the folder: compare again"
-        )
-    names = (tree["first"]["name"], tree["second"]["name"])
-    return judge(first, second, first[0][0].objectives, names, tree["command"])
+    return Duel.model_validate(_of_this_version(folder / COMPARISON))
 
 
 def read_round(folder: Path) -> Round:
@@ -124,10 +110,15 @@ def read_round(folder: Path) -> Round:
 
 def read_result(folder: Path) -> Result:
     """The result in a folder; raises OSError, or ValueError for one of another version."""
-    tree = json.loads((folder / RESULT).read_text(encoding="utf-8"))
-    if tree.get("schema_version") == SCHEMA_VERSION:
-        return Result.model_validate(tree)
-    return recounted(tree, read_records(folder))
+    return Result.model_validate(_of_this_version(folder / RESULT))
+
+
+def _of_this_version(path: Path) -> object:
+    tree = json.loads(path.read_text(encoding="utf-8"))
+    version = tree.get("schema_version") if isinstance(tree, dict) else None
+    if version != SCHEMA_VERSION:
+        raise ValueError(f"{path}: schema_version must be {SCHEMA_VERSION}, got {version}")
+    return tree
 
 
 def read_records(folder: Path) -> list[Record]:
