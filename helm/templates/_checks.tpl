@@ -39,6 +39,11 @@
 {{- if and (regexMatch "^0+%?$" (toString $rollout.maxSurge)) (regexMatch "^0+%?$" (toString $rollout.maxUnavailable)) -}}
 {{- fail "rollout.maxSurge and rollout.maxUnavailable are both 0, so no pod could ever be replaced: set one of them to 1" -}}
 {{- end -}}
+{{- with .Values.service -}}
+{{- if and (ne .type "LoadBalancer") (or .loadBalancerClass .loadBalancerSourceRanges) -}}
+{{- fail (printf "service.type is %s, which has no load balancer to choose or to guard: set it to LoadBalancer, or leave service.loadBalancerClass and service.loadBalancerSourceRanges empty" .type) -}}
+{{- end -}}
+{{- end -}}
 {{- if and .Values.httpRoute.enabled (not .Values.httpRoute.parentRefs) -}}
 {{- fail "httpRoute.parentRefs is empty: name the Gateway, as [{name: gateway, namespace: gateways}]" -}}
 {{- end -}}

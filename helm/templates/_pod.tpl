@@ -65,13 +65,30 @@ spec:
 {{- end -}}
 
 {{/* Where pods may run: those that serve, and the one that fetches onto their volume. */}}
-{{- define "llm-service.placement" -}}
+{{- define "llm-service.pullSecrets" -}}
 {{- with .Values.image.pullSecrets }}
 imagePullSecrets:
   {{- range . }}
   - name: {{ . }}
   {{- end }}
 {{- end }}
+{{- end -}}
+
+{{/* Where the tests' pods run. */}}
+{{- define "llm-service.testPlacement" -}}
+{{- include "llm-service.pullSecrets" . }}
+{{- with .Values.smokeTest.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.smokeTest.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{- define "llm-service.placement" -}}
+{{- include "llm-service.pullSecrets" . }}
 {{- with .Values.priorityClassName }}
 priorityClassName: {{ . }}
 {{- end }}

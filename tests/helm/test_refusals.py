@@ -48,6 +48,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"autoscaling": {"enabled": True}, "storage": {"adapters": CLAIM}},
         "storage.adapters.accessModes is .* up to 4 pods run",
     ),
+    "a load balancer's guard without one": (
+        {"service": {"loadBalancerSourceRanges": ["10.0.0.0/8"]}},
+        "service.type is ClusterIP.*: set it to LoadBalancer, or leave",
+    ),
     "TP without GPUs": (
         {"config": {"engine": {"tensor_parallel_size": 4}}},
         r"tensor_parallel_size \(4\) .* is 4, but gpu.count \(0\) .* set gpu.count to 4",

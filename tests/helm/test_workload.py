@@ -193,3 +193,41 @@ def test_a_drain_that_the_values_leave_out_is_the_services_own() -> None:
     assert manifests(least)
     with pytest.raises(Refused, match=rf"drain \({own:.0f}\)"):
         manifests(merged(values, {"terminationGracePeriodSeconds": int(own)}))
+
+
+def test_the_budget_of_a_replica_over_several_nodes_counts_every_pod_of_its_group() -> None:
+    objects = manifests(merged(ci_values("two-nodes"), {"replicas": 2}))
+    budget = one(objects, "PodDisruptionBudget")["spec"]["selector"]
+    (expression,) = budget["matchExpressions"]
+    roles = {pod["metadata"]["labels"][expression["key"]] for pod in pod_templates(objects)}
+    assert {"server", "worker"} <= roles
+    assert (expression["operator"], expression["values"]) == ("In", ["server", "worker"])
+    assert budget["matchLabels"].items() <= SELECTOR.items()
+
+
+def test_a_group_can_be_kept_within_one_topology() -> None:
+    annotation = {"leaderworkerset.sigs.k8s.io/exclusive-topology": "rack"}
+    objects = manifests(merged(ci_values("two-nodes"), {"multiNode": {"annotations": annotation}}))
+    assert one(objects, "LeaderWorkerSet")["metadata"]["annotations"] == annotation
+
+
+def test_a_load_balancer_can_be_chosen_and_guarded() -> None:
+    service = {
+        "type": "LoadBalancer",
+        "loadBalancerClass": "service.k8s.aws/nlb",
+        "loadBalancerSourceRanges": ["10.0.0.0/8", "fd00::/8"],
+    }
+    specs = [o["spec"] for o in manifests({"service": service}) if o["kind"] == "Service"]
+    public, ops = sorted(specs, key=lambda spec: "clusterIP" in spec)
+    assert service.items() <= public.items()
+    assert ops["type"] == "ClusterIP"
+
+
+def test_the_tests_pods_can_be_kept_from_the_gpus() -> None:
+    placement = {"nodeSelector": {"pool": "cpu"}, "tolerations": [{"operator": "Exists"}]}
+    chosen = {"smokeTest": placement, "loadTest": {"enabled": True}}
+    objects = manifests(merged(ci_values("one-gpu"), chosen))
+    smoke = one(objects, "Pod")["spec"]
+    (load,) = [o["spec"]["template"]["spec"] for o in objects if o["kind"] == "Job"]
+    for pod in (smoke, load):
+        assert placement.items() <= pod.items()

@@ -137,6 +137,7 @@ class MultiNode(Part):
 
     nodes: Annotated[int, Field(ge=1, le=64)]
     port: Port
+    annotations: Labels
 
 
 class Resources(Part):
@@ -249,6 +250,8 @@ class Service(Part):
     type: Literal["ClusterIP", "NodePort", "LoadBalancer"]
     port: Port
     annotations: Labels
+    loadBalancerClass: Annotated[str, Field(pattern=r"^([a-z0-9][a-z0-9./-]*)?$")]
+    loadBalancerSourceRanges: list[Annotated[str, Field(pattern=r"^[0-9A-Fa-f:.]+/[0-9]{1,3}$")]]
 
 
 class OpsService(Part):
@@ -327,6 +330,8 @@ class SmokeTest(Part):
     enabled: bool
     apiKeySecret: Name
     apiKeyKey: Annotated[str, Field(min_length=1)]
+    nodeSelector: Labels
+    tolerations: list[Object]
 
 
 class LoadTest(Part):
