@@ -2,11 +2,12 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
-from tests.helm.chart import CHART, manifests, one
+from tests.helm.chart import CHART, manifests, merged, one
 
 DEPLOY = CHART.parent / "deploy"
 ON = {"monitoring": {name: {"enabled": True} for name in ("prometheusRule", "dashboards")}}
@@ -25,16 +26,28 @@ def test_rules_are_those_of_deploy() -> None:
     assert groups == [group for text in texts for group in yaml.safe_load(text)["groups"]]
 
 
-def test_every_alert_has_a_runbook() -> None:
-    alerts = [
+def alerts(values: dict[str, Any]) -> list[dict[str, Any]]:
+    """The alerts that the chart renders; there are some."""
+    found = [
         rule
-        for group in one(manifests(ON), "PrometheusRule")["spec"]["groups"]
+        for group in one(manifests(values), "PrometheusRule")["spec"]["groups"]
         for rule in group["rules"]
         if "alert" in rule
     ]
-    assert alerts
-    for alert in alerts:
+    assert found
+    return found
+
+
+def test_every_alert_has_a_runbook() -> None:
+    for alert in alerts(ON):
         assert (CHART.parent / alert["annotations"]["runbook"]).is_file(), alert["alert"]
+
+
+def test_alerts_can_link_to_where_their_runbooks_are_read() -> None:
+    url = {"monitoring": {"prometheusRule": {"runbooksUrl": "https://wiki.example/runbooks/"}}}
+    for alert in alerts(merged(ON, url)):
+        links = {key: text for key, text in alert["annotations"].items() if "runbook" in key}
+        assert links == {"runbook_url": f"https://wiki.example/runbooks/{alert['alert']}.md"}
 
 
 @pytest.mark.parametrize("file", sorted((DEPLOY / "grafana").glob("*.json")), ids=lambda f: f.stem)

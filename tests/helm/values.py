@@ -293,11 +293,17 @@ class Labelled(Part):
     labels: Labels
 
 
+class PrometheusRule(Labelled):
+    """The PrometheusRule."""
+
+    runbooksUrl: Annotated[str, Field(pattern=r"^(https?://\S+)?$")]
+
+
 class Monitoring(Part):
     """What the Prometheus operator and Grafana take."""
 
     serviceMonitor: ServiceMonitor
-    prometheusRule: Labelled
+    prometheusRule: PrometheusRule
     dashboards: Labelled
 
 
