@@ -1,0 +1,82 @@
+"""Several things at once: their results, their first failure, and who cancels them."""
+
+import asyncio
+
+import pytest
+
+from service.classification.batch import classify_batch
+from service.classification.result import ResultOptions
+from service.classification.together import together
+from service.classification.zero_shot import Question, ZeroShotClassifier
+from service.context import enter_context, internal_context
+from service.errors import QueueFull, ServiceError
+from service.gate.ticket import Demand
+from tests.fake_engines import fake_engine
+
+
+async def number(value: int) -> int:
+    await asyncio.sleep(0)
+    return value
+
+
+async def failing() -> int:
+    raise QueueFull("full", retry_after=1)
+
+
+class SlowToEnd:
+    """Takes some turns of the loop to end when it is cancelled."""
+
+    ended = False
+
+    async def run(self) -> int:
+        try:
+            await asyncio.sleep(30)
+        finally:
+            await asyncio.sleep(0.05)
+            self.ended = True
+        return 0
+
+
+async def test_results_come_in_the_order_of_what_was_asked() -> None:
+    assert await together(number(value) for value in range(3)) == [0, 1, 2]
+    assert await together([]) == []
+
+
+async def test_the_first_failure_ends_the_others_and_is_raised_as_it_is() -> None:
+    slow = SlowToEnd()
+    with pytest.raises(QueueFull, match="full"):
+        await together([slow.run(), failing()])
+    assert slow.ended
+
+
+async def test_a_cancellation_ends_them_all() -> None:
+    slow = SlowToEnd()
+    task = asyncio.create_task(together([slow.run(), number(1)]))
+    await asyncio.sleep(0.01)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert slow.ended
+
+
+async def test_a_cancellation_is_obeyed_while_one_of_them_fails() -> None:
+    task = asyncio.create_task(together([SlowToEnd().run(), failing()]))
+    await asyncio.sleep(0.01)  # the failure waits for the other one to end
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_a_refused_batch_of_many_reads_asks_for_no_more() -> None:
+    engine, gate = fake_engine(capacity=64, max_queued=8)
+    question = Question("What?", ("alpha", "beta", "gamma", "delta"), True)
+    classifier = ZeroShotClassifier.build(engine, question)
+    held = await gate.acquire(internal_context("others", 30.0), Demand(1, 1, 64))
+    enter_context(internal_context("test", 30.0))
+    inputs, options = [f"text {number}" for number in range(256)], ResultOptions(multi_label=True)
+    with pytest.raises(ServiceError):
+        async for _ in classify_batch(classifier, inputs, options, 64):
+            pass
+    assert engine.starts < 4 * len(inputs)
+    assert gate.queued == 0
+    held.release()
