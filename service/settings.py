@@ -133,6 +133,9 @@ class LimitSettings(Section):
     stop_token_ids: int = Field(64, ge=0, description="Stop token ids.")
     bad_words: int = Field(64, ge=0, description="Words that must not be generated.")
     logprobs: int = Field(20, ge=0, description="Top log-probabilities per token.")
+    answer_logprobs: int = Field(
+        32_768, ge=1, description="Log-probabilities in one OpenAI answer that is not streamed."
+    )
     logit_bias: int = Field(300, ge=0, description="Entries in `logit_bias`.")
     allowed_token_ids: int = Field(1024, ge=0, description="Entries in `allowed_token_ids`.")
     choices: int = Field(256, ge=1, description="Entries in a structured `choice`.")

@@ -10,7 +10,9 @@ from service.api.dependencies import TheContext, TheRuntime, select_model
 from service.api.json_body import JsonRoute
 from service.api.sse import event_stream
 from service.engine.openai import OpenAIAnswer, OpenAISurface
+from service.limits.logprobs import check_logprobs
 from service.limits.openai import CHAT_FIELDS, COMPLETION_FIELDS, check_body
+from service.runtime import Runtime
 
 router = APIRouter(route_class=JsonRoute, tags=["openai"])
 
@@ -24,7 +26,7 @@ async def chat_completions(
     body: OpenAIBody, request: Request, runtime: TheRuntime, context: TheContext
 ) -> Response:
     """Answer a conversation."""
-    check_body(body, CHAT_FIELDS, runtime.settings.limits)
+    _check(body, CHAT_FIELDS, runtime)
     select_model(body["model"], runtime, context)
     return await _response(await _surface(request).chat(body))
 
@@ -34,7 +36,7 @@ async def completions(
     body: OpenAIBody, request: Request, runtime: TheRuntime, context: TheContext
 ) -> Response:
     """Continue a prompt."""
-    check_body(body, COMPLETION_FIELDS, runtime.settings.limits)
+    _check(body, COMPLETION_FIELDS, runtime)
     select_model(body["model"], runtime, context)
     return await _response(await _surface(request).completion(body))
 
@@ -47,6 +49,12 @@ async def models(request: Request, runtime: TheRuntime, context: TheContext) -> 
     names = filter(context.tenant.may_use_adapter, served)
     with_base = context.tenant.may_use_base(runtime.engine.model.name)
     return {"object": "list", "data": await _surface(request).models(names, with_base=with_base)}
+
+
+def _check(body: dict[str, Any], fields: frozenset[str], runtime: Runtime) -> None:
+    limits = runtime.settings.limits
+    check_body(body, fields, limits)
+    check_logprobs(body, runtime.engine.model.max_model_len, limits)
 
 
 async def _response(answer: OpenAIAnswer) -> Response:

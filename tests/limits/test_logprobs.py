@@ -1,0 +1,49 @@
+"""How many log-probabilities a whole answer may hold."""
+
+from typing import Any
+
+import pytest
+
+from service.errors import InvalidRequest
+from service.limits.logprobs import check_logprobs
+from service.settings import LimitSettings
+
+CONTEXT = 2048
+LIMITS = LimitSettings(answer_logprobs=10_000)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"n": 16, "max_tokens": 2048},
+        {"logprobs": False, "top_logprobs": 20, "n": 16},
+        {"logprobs": True},
+        {"logprobs": True, "top_logprobs": 4, "max_tokens": 2000},
+        {"logprobs": True, "top_logprobs": 4, "max_completion_tokens": 1000, "n": 2},
+        {"logprobs": True, "top_logprobs": 20, "n": 16, "stream": True},
+        {"logprobs": 0, "prompt": ["a"] * 4, "max_tokens": 2048},
+        {"logprobs": 4, "prompt": [1, 2, 3], "max_tokens": 2000},
+        {"logprobs": "all", "n": None, "max_tokens": None, "prompt": None},
+    ],
+)
+def test_what_is_within_the_cap_or_streamed_passes(body: dict[str, Any]) -> None:
+    check_logprobs(body, CONTEXT, LIMITS)
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ({"logprobs": True, "top_logprobs": 4}, "1 x 2048 tokens x 5 are 10240"),
+        ({"logprobs": True, "n": 16, "max_tokens": 1000}, "16 x 1000 tokens x 1 are 16000"),
+        ({"logprobs": True, "top_logprobs": 20, "max_tokens": 10**9}, "x 2048 tokens x 21"),
+        ({"logprobs": 1, "prompt": ["a", "b"], "n": 4, "max_tokens": 2000}, "8 x 2000 tokens x 2"),
+        ({"logprobs": 4, "prompt": [[1], [2]], "max_tokens": 1001}, "2 x 1001 tokens x 5"),
+        ({"logprobs": 4, "prompt": "a", "max_tokens": 1, "echo": True}, "1 x 2048 tokens x 5"),
+        ({"logprobs": True, "top_logprobs": 4, "stream": False}, "may hold 10000 log-probab"),
+    ],
+)
+def test_what_would_hold_more_is_refused(body: dict[str, Any], said: str) -> None:
+    with pytest.raises(InvalidRequest, match=said) as refused:
+        check_logprobs(body, CONTEXT, LIMITS)
+    assert refused.value.param == "logprobs"
