@@ -70,11 +70,13 @@ class Watchdog:
     def _look(self, now: float) -> None:
         if self._probe is not None and self._probe.done():
             self._probe = None
-        if not self._gate.in_flight and self._probe is None:
+        # Who holds a slot and reads nothing gives the engine nothing to do.
+        wanted = self._gate.engine_wanted
+        if not wanted and self._probe is None:
             self._busy_since = None
             if now - self._engine.last_step >= self._settings.probe_s:
                 self._probe = asyncio.create_task(self._take_a_step())
-        if self._busy_since is None and (self._gate.in_flight or self._probe):
+        if self._busy_since is None and (wanted or self._probe):
             self._busy_since = now
         self._judge(now)
 

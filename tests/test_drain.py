@@ -48,6 +48,11 @@ async def test_accepted_requests_finish_and_new_ones_are_refused() -> None:
             await eventually(lambda: live.status.phase is Phase.DRAINING)
             await asyncio.sleep(0.05)
             new = await client.post("/v1/generate", json=BODY)
+            await client.post("/made/up", json=BODY)
+            await eventually(lambda: live.outcomes()["refused"] == 2)
+            missed = {"objective": "availability", "route": "/v1/generate", "model": "none"}
+            assert live.value("inference_slo_misses_total", **missed) == 1
+            assert live.value("inference_slo_requests_total", model="none") == 1
             live.engine.frozen = False
         await eventually(lambda: live.status.phase is Phase.STOPPING)
     error = refusal(new, 503)

@@ -49,6 +49,14 @@ async def test_an_idle_engine_that_stands_still_is_noticed_without_a_request() -
         await eventually(lambda: live.status.stalled)
 
 
+async def test_an_engine_that_nobody_waits_for_is_not_stalled_by_whoever_holds_its_slots() -> None:
+    with LiveService(watchdog=HASTY) as live:
+        give_back = live.hold_every_slot()
+        await asyncio.sleep(3 * HASTY.stall_s)
+        assert live.status.ready
+        give_back()
+
+
 async def test_an_engine_that_is_slow_but_moves_is_not_stalled() -> None:
     with LiveService(watchdog=HASTY, token_seconds=0.2, gate={"max_in_flight": 1}) as live:
         async with live.client() as client:

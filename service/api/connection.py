@@ -19,7 +19,8 @@ class BoundedConnection(HttpToolsProtocol):
 
     The request line and headers must arrive within ten seconds and 64 KiB; a connection beyond
     uvicorn's `limit_concurrency` is answered with 503 and closed. Each refusal is told to the app's
-    `state.refused`, with its code and the tenant, who is nobody yet.
+    `state.refused`, with its code and the tenant, who is nobody yet. A request's `scope["abort"]`
+    drops its connection at once.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -48,6 +49,8 @@ class BoundedConnection(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        # Closing waits until the peer has read what is on its way to it, which it may never do.
+        self.scope["abort"] = self.transport.abort  # type: ignore[typeddict-unknown-key]
         if self._head_timer is None:
             self._expect_head()
 

@@ -25,6 +25,7 @@ from service.errors import (
 from service.limits.quote import quote
 from service.open_requests import OpenRequests
 from service.settings import GateSettings, HttpSettings
+from service.telemetry.objectives import INFERENCE_ROUTES
 from service.telemetry.requests import RequestTelemetry
 
 _log = logging.getLogger(__name__)
@@ -35,6 +36,7 @@ _TRACE_HEADER = "traceresponse"
 _TIMEOUT_HEADER = "x-request-timeout-ms"
 _LINGER_SECONDS = 2.0
 _UNREAD_SECONDS = 5.0
+_BLOCKED_SECONDS = 20.0
 _UNANSWERED_SECONDS = 0.5
 _LOOK_AGAIN_SECONDS = 5.0
 
@@ -96,9 +98,12 @@ class RequestScope:
             outcome = context.failure.outcome if context.failure else answer.outcome()
         except _ClientGone:
             context.failure = None  # nobody was told of it
+            if "abort" in scope:
+                scope["abort"]()
+                await asyncio.sleep(0)  # until uvicorn knows
         finally:
             await context.close()
-            context.route = getattr(scope.get("route"), "path", "unmatched")
+            context.route = _route(scope)
             self._telemetry.answered(context, outcome, answer.status)
 
     def _context(self, headers: Headers) -> RequestContext:
@@ -177,6 +182,7 @@ class _Answer:
         self.status: int | None = None
         self.complete = False
         self.close_connection = False
+        self.blocked_since: float | None = None
 
     @property
     def started(self) -> bool:
@@ -193,7 +199,11 @@ class _Answer:
                 headers["connection"] = "close"
         elif message["type"] == "http.response.body":
             self.complete = not message.get("more_body", False)
-        await self._send(message)
+        self.blocked_since = time.monotonic()
+        try:
+            await self._send(message)
+        finally:
+            self.blocked_since = None
 
     def outcome(self) -> str:
         return "ok" if self.status is not None and self.status < 400 else "invalid"
@@ -229,8 +239,8 @@ async def _until_ended(
 ) -> None:
     """Run the app on a body that was read, until the client goes away or its time is over.
 
-    Raises _ClientGone, also for a client that does not read its answer, some seconds after the
-    deadline; DeadlineExceeded where there is no answer yet.
+    Raises _ClientGone, also for a client that takes nothing of its answer for many seconds, or has
+    not read it some seconds after the deadline; DeadlineExceeded where there is no answer yet.
     """
     task = asyncio.current_task()
     assert task is not None
@@ -281,7 +291,10 @@ def _replay(body: bytes) -> Receive:
 def _seconds_left(answer: _Answer, context: RequestContext) -> float:
     """Until the request is ended here; the gate ends those that are with it at their deadline."""
     grace = _UNREAD_SECONDS if answer.started else _UNANSWERED_SECONDS
-    return context.deadline + grace - time.monotonic()
+    end = context.deadline + grace
+    if answer.blocked_since is not None:
+        end = min(end, answer.blocked_since + _BLOCKED_SECONDS)
+    return end - time.monotonic()
 
 
 def _late(context: RequestContext) -> DeadlineExceeded:
@@ -289,6 +302,13 @@ def _late(context: RequestContext) -> DeadlineExceeded:
         f"The deadline passed, and {context.elapsed():.1f} s after the request arrived its answer"
         " had not begun."
     )
+
+
+def _route(scope: Scope) -> str:
+    """The template; of a request that was refused before it was routed, what it asked for."""
+    if "route" in scope:
+        return str(scope["route"].path)
+    return str(scope["path"]) if scope["path"] in INFERENCE_ROUTES else "unmatched"
 
 
 def _check_head(headers: Headers) -> None:

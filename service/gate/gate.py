@@ -70,6 +70,11 @@ class Gate:
         return self._scheduler.in_use
 
     @property
+    def engine_wanted(self) -> bool:
+        """Whether anyone with a permit waits for the engine, rather than for its own client."""
+        return any(permit.waiting for permit in self._running.values())
+
+    @property
     def queued(self) -> int:
         """Requests that wait."""
         return self._scheduler.waiting

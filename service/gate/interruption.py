@@ -18,6 +18,11 @@ class Interruption:
         self._error: Exception | None = None
         self._waiting: asyncio.Task[object] | None = None
 
+    @property
+    def waiting(self) -> bool:
+        """Whether a wait is under way."""
+        return self._waiting is not None
+
     async def wait(self, step: Callable[[], Awaitable[Result]]) -> Result:
         """Take a step and await it; raises the error triggered with, before it or meanwhile."""
         # A cancel would not do: a step that does not suspend would return, and the next await end.

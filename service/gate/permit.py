@@ -28,6 +28,11 @@ class Permit:
         self._interruption = Interruption()
         self._held = True
 
+    @property
+    def waiting(self) -> bool:
+        """Whether a step is under way."""
+        return self._interruption.waiting
+
     async def wait(self, step: Callable[[], Awaitable[Result]]) -> Result:
         """Take a step of the engine; raises what the gate ends this permit with."""
         return await self._interruption.wait(step)

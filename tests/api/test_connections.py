@@ -2,9 +2,11 @@
 
 import asyncio
 import json
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
+from starlette.responses import StreamingResponse
 
 from service.api import connection, middleware
 from service.settings import GateSettings, HttpSettings
@@ -65,6 +67,28 @@ async def test_one_connection_too_many_is_refused_and_the_others_are_served() ->
             writer.close()
         refused = {"reason": "too_many_connections", "tenant": "anonymous"}
         assert live.value("inference_refusals_total", **refused) == 1
+
+
+async def test_a_client_that_takes_nothing_is_gone_long_before_its_deadline(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(middleware, "_BLOCKED_SECONDS", 0.2)
+    monkeypatch.setattr(middleware, "_LOOK_AGAIN_SECONDS", 0.1)
+    with LiveService() as live:
+
+        @live.app.get("/flood")
+        async def flood() -> StreamingResponse:
+            return StreamingResponse(more_than_buffers_take())
+
+        _, writer = await asyncio.open_connection("127.0.0.1", live.port, limit=1)
+        writer.write(b"GET /flood HTTP/1.1\r\nHost: a\r\n\r\n")
+        await eventually(lambda: live.outcomes()["cancelled"] == 1)
+        writer.close()
+
+
+async def more_than_buffers_take() -> AsyncGenerator[bytes, None]:
+    for _ in range(64):
+        yield b"x" * (1 << 20)
 
 
 async def test_a_client_that_never_reads_its_answer_gives_its_slot_back(
