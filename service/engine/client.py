@@ -22,6 +22,10 @@ _FOLDED_TOKENS = 8
 """Tokens in a delta of an answer that is sent whole; each delta costs some fifteen microseconds."""
 
 
+_UNSAMPLED = {"traceparent": f"00-{1:032x}-{1:016x}-00"}
+"""Of a request that is not traced: without it vLLM would begin a trace of its own."""
+
+
 class GatedClient:
     """Stands in for AsyncLLM, vLLM's own OpenAI handlers included.
 
@@ -30,11 +34,15 @@ class GatedClient:
     the salt of the prefix cache: it is the tenant's.
     """
 
-    def __init__(self, engine: AsyncLLM, gate: Gate, observer: StreamObserver) -> None:
+    def __init__(
+        self, engine: AsyncLLM, gate: Gate, observer: StreamObserver, *, traced: bool = False
+    ) -> None:
         self._engine = engine
         self._gate = gate
         self._observer = observer
         self._serial = itertools.count()
+        self.untraced = _UNSAMPLED if traced else None
+        """The trace headers of a request that has no trace; vLLM wants none where it sends none."""
         self._salts = CacheSalts()
         self.adapter_requests: Counter[int] = Counter()
         """Requests that got their first token, by the adapter's engine id."""
@@ -53,7 +61,6 @@ class GatedClient:
         A final output alone is put together from deltas, so that the gate sees tokens as they come.
         """
         options |= {"priority": 0, "data_parallel_rank": None, "session_id": None}
-        options.pop("trace_headers", None)  # a stream has its own, once it starts
         context = current_context()
         own_id = f"{context.request_id}-{next(self._serial)}"
         lora = options.get("lora_request")
@@ -66,6 +73,7 @@ class GatedClient:
             sampling_params = sampling_params.clone()
             sampling_params.output_kind = RequestOutputKind.DELTA
             sampling_params.stream_interval = _FOLDED_TOKENS
+        options["trace_headers"] = self.untraced
         request = _Generation(
             self._engine, prompt, sampling_params, own_id, options, self.adapter_requests
         )
@@ -112,9 +120,11 @@ class _Generation:
         self._adapter_requests = adapter_requests
 
     def start(self) -> AsyncGenerator[RequestOutput, None]:
+        # A stream has headers of its own, once it starts.
         trace = current_context().trace
+        headers = {"trace_headers": trace.headers} if trace else {}
         stream: AsyncGenerator[RequestOutput, None] = self._engine.generate(
-            *self._arguments, trace_headers=trace.headers if trace else None, **self._options
+            *self._arguments, **self._options | headers
         )
         return stream
 

@@ -57,7 +57,8 @@ class VllmEngine:
         self._llm = llm
         self._steps = steps
         self._model = model
-        self.client = GatedClient(llm, gate, observer)
+        traced = llm.vllm_config.observability_config.otlp_traces_endpoint is not None
+        self.client = GatedClient(llm, gate, observer, traced=traced)
         tokenizer = llm.renderer.get_tokenizer()
         self._tokenizer = tokenizer
         self.encode: TextEncoder = text_encoder(tokenizer, special_is_text=True)
@@ -172,7 +173,8 @@ class VllmEngine:
     async def probe(self) -> None:
         prompt, params = tokens_input([0]), _read_params((0,))
         try:
-            async for _ in self._llm.generate(prompt, params, f"probe-{uuid.uuid4().hex}"):
+            request_id, headers = f"probe-{uuid.uuid4().hex}", self.client.untraced
+            async for _ in self._llm.generate(prompt, params, request_id, trace_headers=headers):
                 pass
         except EngineDeadError as error:
             raise explain(error) or error from error

@@ -5,6 +5,7 @@ streams is a span below it, with its wait, prefill and decode; vLLM's own `llm_r
 stream's. No span holds a prompt, an answer or a message.
 """
 
+import threading
 import time
 from collections.abc import Mapping
 
@@ -14,7 +15,15 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
-from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, set_span_in_context
+from opentelemetry.trace import (
+    Span,
+    SpanKind,
+    Status,
+    StatusCode,
+    Tracer,
+    get_tracer_provider,
+    set_span_in_context,
+)
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from service.context import RequestContext
@@ -30,6 +39,7 @@ _OPERATIONS = {
 _PROVIDER = "vllm"
 _MAX_STREAMS = 32
 """Streams of one request with spans of their own: a batch would fill the exporter's queue."""
+_CLOSE_SECONDS = 3.0
 
 _W3C = TraceContextTextMapPropagator()
 
@@ -59,8 +69,21 @@ class Tracing:
         return RequestSpan(self._tracer, span, method) if span.is_recording() else None
 
     def close(self) -> None:
-        """Send what is left and stop."""
-        self._provider.shutdown()
+        """Send what is left, of vLLM's spans in this process too, for some seconds at most.
+
+        The SDK would try for half a minute where the receiver is away.
+        """
+        providers = [self._provider, get_tracer_provider()]
+        closing = [
+            threading.Thread(target=provider.shutdown, daemon=True)
+            for provider in providers
+            if isinstance(provider, TracerProvider)
+        ]
+        until = time.monotonic() + _CLOSE_SECONDS
+        for thread in closing:
+            thread.start()
+        for thread in closing:
+            thread.join(max(0.0, until - time.monotonic()))
 
 
 class RequestSpan:

@@ -1,6 +1,7 @@
 """Traces, logs and series of the whole service, into vLLM's own processes."""
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -120,3 +121,16 @@ def test_a_scrape_in_openmetrics_holds_vllms_series_and_our_exemplars(
     assert f'trace_id="{TRACE_ID}"' in text
     for series in ("vllm:num_requests_running", "vllm:kv_cache_usage_perc"):
         assert f"\n{series}{{" in text
+
+
+def test_the_engine_begins_no_trace_of_its_own(
+    traced: Server, receiver: Receiver, answers: list[httpx.Response]
+) -> None:
+    body = {"model": "tiny", "prompt": "Hello", "max_tokens": 4}
+    unsampled = {"traceparent": f"00-{TRACE_ID}-{CALLER}-00"}
+    assert traced.post("/v1/generate", body, headers=unsampled).status_code == 200
+    time.sleep(5)  # an idle engine is given a probe every three seconds
+    sent = len(receiver.named("llm_request"))
+    assert traced.post("/v1/generate", body).status_code == 200
+    wait_for(lambda: len(receiver.named("llm_request")) > sent, 30, "a span of what came last")
+    assert not [span for span in receiver.named("llm_request") if not span.parent_id]
