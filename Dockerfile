@@ -97,7 +97,7 @@ LABEL org.opencontainers.image.title="llm-service (CUDA)" \
 RUN useradd --uid 10001 --user-group --no-create-home --home-dir /tmp --shell /usr/sbin/nologin llm \
     && install --directory --owner 10001 --group 10001 /adapters
 COPY --from=cuda-packages /opt/llm-service /opt/llm-service
-COPY ${BAKED} /opt/baked/
+COPY --chmod=755 ${BAKED} /opt/baked/
 ENV PATH=/opt/llm-service/bin:$PATH HOME=/tmp XDG_CACHE_HOME=/tmp/cache VLLM_CACHE_ROOT=/tmp/cache/vllm \
     PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 # FlashInfer compiles its sampler by nvcc in the engine's first step, and there is none here: vLLM's own
@@ -128,7 +128,7 @@ LABEL org.opencontainers.image.title="llm-service (CPU)" \
 RUN useradd --uid 10001 --user-group --no-create-home --home-dir /tmp --shell /usr/sbin/nologin llm \
     && install --directory --owner 10001 --group 10001 /adapters
 COPY --from=cpu-packages /opt/llm-service /opt/llm-service
-COPY ${BAKED} /opt/baked/
+COPY --chmod=755 ${BAKED} /opt/baked/
 ENV PATH=/opt/llm-service/bin:$PATH HOME=/tmp XDG_CACHE_HOME=/tmp/cache VLLM_CACHE_ROOT=/tmp/cache/vllm \
     PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 VOLUME ["/tmp", "/adapters"]

