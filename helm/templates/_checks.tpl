@@ -52,6 +52,21 @@
 {{- end -}}
 {{- end -}}
 
+{{/* The kubelet evicts a pod whose emptyDirs outgrow their limit or its own, and the next would fetch it all again. */}}
+{{- define "llm-service.checkRoom" -}}
+{{- $models := .Values.storage.models -}}
+{{- $weights := float64 .Values.model.weightsGiB -}}
+{{- if not $models.existingClaim -}}
+{{- if gt $weights (include "llm-service.gib" $models.size | float64) -}}
+{{- fail (printf "storage.models.size is %s and the weights that are fetched into it have %g GiB (model.weightsGiB): set it to more" $models.size $weights) -}}
+{{- end -}}
+{{- $limit := dig "limits" "ephemeral-storage" "" .Values.resources -}}
+{{- if and $limit (not $models.create) (gt $weights (include "llm-service.gib" $limit | float64)) -}}
+{{- fail (printf "resources.limits.ephemeral-storage is %v and the weights that are fetched into the pod have %g GiB (model.weightsGiB), for which the kubelet would evict it: set it to more, or name a claim in storage.models.existingClaim" $limit $weights) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{- define "llm-service.checkModel" -}}
 {{- $model := .Values.model -}}
 {{- $claim := include "llm-service.claim" (list . "models") -}}
@@ -63,6 +78,9 @@
 {{- end -}}
 {{- if and (eq $model.source "volume") (not $claim) -}}
 {{- fail "model.source is volume: set storage.models.existingClaim to the claim that holds the weights" -}}
+{{- end -}}
+{{- if include "llm-service.fetches" . -}}
+{{- include "llm-service.checkRoom" . -}}
 {{- end -}}
 {{- if eq $model.source "image" -}}
 {{- if not $model.image.reference -}}
@@ -129,6 +147,7 @@
 {{- if and (hasKey $entry "value") $entry.value (regexMatch "(?i)(key|token|password|secret)$" $entry.name) -}}
 {{- fail (printf "env: %s stands in plain text: put it in a Secret and list it under secretEnv, as {name: %s, secret: NAME, key: KEY}" $entry.name $entry.name) -}}
 {{- end -}}
+{{- include "llm-service.checkPlain" (list (printf "env: %s" $entry.name) $entry.value) -}}
 {{- end -}}
 {{- include "llm-service.checkPlain" (list "config" .Values.config) -}}
 {{- if and .Values.tenantKeys.existingSecret .Values.tenantKeys.files -}}

@@ -73,6 +73,13 @@ true
 {{- end -}}
 {{- end -}}
 
+{{/* A quantity of bytes, as `8Gi`, in GiB. */}}
+{{- define "llm-service.gib" -}}
+{{- $units := dict "" 1 "k" 1e3 "M" 1e6 "G" 1e9 "T" 1e12 "P" 1e15 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 "Pi" 1125899906842624 -}}
+{{- $given := toString . -}}
+{{- divf (mulf (regexFind "^[0-9.]+" $given | float64) (get $units (regexFind "[A-Za-z]*$" $given) | default 1 | float64)) 1073741824.0 -}}
+{{- end -}}
+
 {{- define "llm-service.multiNode" -}}
 {{- if gt (int .Values.multiNode.nodes) 1 -}}true{{- end -}}
 {{- end -}}
@@ -133,5 +140,6 @@ hf://{{ .Values.model.hub.repository }}@{{ .Values.model.hub.revision }}
 {{/* Seconds from SIGTERM until the service has ended by itself: its two times, and six to stop the engine. */}}
 {{- define "llm-service.drainSeconds" -}}
 {{- $drain := default dict .Values.config.drain -}}
-{{- ceil (addf (dig "lame_duck_s" 5 $drain) (dig "budget_s" 30 $drain) 6) | int -}}
+{{- $spans := ternary 3 0 (not (empty (dig "tracing" "endpoint" "" .Values.config))) -}}
+{{- ceil (addf (dig "lame_duck_s" 5 $drain) (dig "budget_s" 30 $drain) 6 $spans) | int -}}
 {{- end -}}

@@ -44,7 +44,7 @@ def valid_values(draw: st.DrawFn) -> dict[str, Any]:
         "podAnnotations": draw(labels),
         "preStopSeconds": draw(st.integers(0, 20)),
         "terminationGracePeriodSeconds": draw(st.integers(92, 4000)),
-        "model": {"weightsGiB": draw(st.floats(0.1, 2000, allow_nan=False))},
+        "model": {"weightsGiB": draw(st.floats(0.1, 3.9))},
         "service": {"port": draw(st.integers(1, 65535))},
         "serviceAccount": {"create": draw(st.booleans()), "name": draw(st.just("") | names)},
         "networkPolicy": {"enabled": draw(st.booleans()), "https": draw(st.booleans())},
@@ -111,6 +111,7 @@ def test_the_start_may_take_as_long_as_the_weights_need(
 ) -> None:
     startup = {"baseSeconds": base, "secondsPerGiB": per_gib}
     values = {"model": {"weightsGiB": gib}, "probes": {"startup": startup}}
+    values |= {"storage": {"models": {"existingClaim": "weights"}}}
     objects = manifests(merged(values, {"terminationGracePeriodSeconds": 900}))
     probe = server(objects)["startupProbe"]
     allowed = probe["failureThreshold"] * probe["periodSeconds"]

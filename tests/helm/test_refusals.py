@@ -52,6 +52,18 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"service": {"loadBalancerSourceRanges": ["10.0.0.0/8"]}},
         "service.type is ClusterIP.*: set it to LoadBalancer, or leave",
     ),
+    "weights above the volume": (
+        {"model": {"weightsGiB": 15}},
+        "storage.models.size is 4Gi and the weights .* have 15 GiB",
+    ),
+    "weights above the pod's own disk": (
+        {"model": {"weightsGiB": 15}, "storage": {"models": {"size": "20Gi"}}},
+        "ephemeral-storage is 8Gi .* 15 GiB .*: set it to more, or name a claim",
+    ),
+    "a password in a variable's address": (
+        {"env": [{"name": "LLM_SERVICE_QUOTAS__STORAGE", "value": "redis://:pw@valkey:6379"}]},
+        "env: LLM_SERVICE_QUOTAS__STORAGE holds an address with a password",
+    ),
     "TP without GPUs": (
         {"config": {"engine": {"tensor_parallel_size": 4}}},
         r"tensor_parallel_size \(4\) .* is 4, but gpu.count \(0\) .* set gpu.count to 4",

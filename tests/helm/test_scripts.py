@@ -39,6 +39,17 @@ def test_fetch_brings_the_whole_folder(store: Path, tmp_path: Path) -> None:
     assert again.returncode == 0, again.stderr
 
 
+def test_what_a_killed_fetch_left_is_cleared(store: Path, tmp_path: Path) -> None:
+    target = tmp_path / "models" / "base"
+    left = target.parent / ".fetch-base" / "model"
+    left.mkdir(parents=True)
+    (left / "half").write_bytes(b"h" * 1000)
+    fetched = run(PREFETCH, "fetch", store.as_uri(), target, "10")
+    assert fetched.returncode == 0, fetched.stderr
+    assert sorted(path.name for path in target.parent.iterdir()) == ["base", "base.lock"]
+    assert not (target / "half").exists()
+
+
 def test_wait_ends_when_it_is_there(store: Path, tmp_path: Path) -> None:
     target = tmp_path / "base"
     early = run(PREFETCH, "wait", store.as_uri(), target, "0")
