@@ -27,6 +27,8 @@ Key = tuple[int, int, int]
 class Delta(BaseModel):
     """A number of both sides; `change` is second/first - 1, its interval at 95%.
 
+    Of goodput, a share that may be 0, it is second - first.
+
     The verdict is on the second, and is sure of all deltas of a comparison at once (Bonferroni):
     two runs of the same server differ in any of them in one comparison of twenty.
     """
@@ -88,17 +90,17 @@ def compare(
         a, b = _values(first, second, of, paired)
         names = [s for s in _STATISTICS if min(len(a), len(b)) >= _least(s)]
         if names:
-            found += _ratios(metric, names, a, b, rng, paired)
+            found += _changes(metric, names, a, b, rng, paired)
     if objectives is not None:
         paired = paired and _same_requests(first, second)
         a, b = _met(first, second, objectives, paired)
         if min(len(a), len(b)) >= _least("mean"):
-            found += _ratios("goodput", ["mean"], a, b, rng, paired)
+            found += _changes("goodput", ["mean"], a, b, rng, paired)
     return [_delta(*row, count=len(found)) for row in found]
 
 
 def regressions(deltas: Sequence[Delta], limit: float) -> list[Delta]:
-    """The deltas that are surely worse, and by more than `limit` (0.05 is 5%)."""
+    """The deltas that are surely worse, and by more than `limit` (0.05 is 5%, or 5 points)."""
     return [d for d in deltas if d.verdict == "worse" and abs(d.change) > limit]
 
 
@@ -158,24 +160,30 @@ def _offered(*sides: Side) -> list[Key]:
     return sorted(kept, key=lambda key: (key[0], records[key].due))
 
 
-def _ratios(
+def _changes(
     metric: str, names: list[str], a: Values, b: Values, rng: np.random.Generator, paired: bool
 ) -> list[tuple[str, str, float, float, Values]]:
-    """Each statistic of both sides, and of DRAWS samples of them the ratios."""
-    ratios: list[Values] = []
+    """Each statistic of both sides, and of DRAWS samples of them the changes."""
+    changes: list[Values] = []
     batch = max(1, _BATCH // max(len(a), len(b)))
     for start in range(0, DRAWS, batch):
         draws = min(batch, DRAWS - start)
         mine = _resample(len(a), draws, rng)
         other = mine if paired else _resample(len(b), draws, rng)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            ratios.append(_describe(b[other], names) / _describe(a[mine], names))
-    drawn = np.concatenate(ratios)
+        changes.append(_change(metric, _describe(a[mine], names), _describe(b[other], names)))
+    drawn = np.concatenate(changes)
     before, after = _describe(a[None, :], names)[0], _describe(b[None, :], names)[0]
     return [
         (metric, name, float(before[i]), float(after[i]), drawn[:, i])
         for i, name in enumerate(names)
     ]
+
+
+def _change(metric: str, first: Values, second: Values) -> Values:
+    if metric == "goodput":
+        return second - first
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return second / first - 1
 
 
 def _resample(count: int, draws: int, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -201,11 +209,12 @@ def _describe(values: Values, names: list[str]) -> Values:
 
 
 def _delta(
-    metric: str, statistic: str, first: float, second: float, ratios: Values, count: int
+    metric: str, statistic: str, first: float, second: float, drawn: Values, count: int
 ) -> Delta:
-    changes = ratios[np.isfinite(ratios)] - 1
-    if first == 0 or len(changes) == 0:
-        changes = np.zeros(1)
+    change = float(_change(metric, np.array(first), np.array(second)))
+    changes = drawn[np.isfinite(drawn)]
+    if not np.isfinite(change) or len(changes) == 0:
+        change, changes = 0.0, np.zeros(1)
     low, high = np.quantile(changes, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
     sure = (1 - _LEVEL) / count / 2
     least, most = np.quantile(changes, [sure, 1 - sure])
@@ -218,7 +227,7 @@ def _delta(
         statistic=statistic,
         first=first,
         second=second,
-        change=second / first - 1 if first else 0.0,
+        change=change,
         interval=(float(low), float(high)),
         verdict=verdict,
     )

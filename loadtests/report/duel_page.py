@@ -47,15 +47,16 @@ def delta_header(duel: Duel) -> Sequence[str]:
 
 def delta_row(delta: Delta) -> Sequence[str]:
     """A delta as text."""
-    write = percent if delta.metric == "goodput" else milliseconds
+    share = delta.metric == "goodput"
+    write, unit = (percent, " points") if share else (milliseconds, "%")
     low, high = delta.interval
     return (
         DELTAS[delta.metric],
         delta.statistic,
         write(delta.first),
         write(delta.second),
-        f"{delta.change * 100:+.1f}%",
-        f"{low * 100:+.1f}% to {high * 100:+.1f}%",
+        f"{delta.change * 100:+.1f}{unit}",
+        f"{low * 100:+.1f}{unit} to {high * 100:+.1f}{unit}",
         delta.verdict,
     )
 

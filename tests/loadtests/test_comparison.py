@@ -111,6 +111,15 @@ def test_goodput_is_paired_by_request() -> None:
     assert (found.change, found.interval) == (0.0, (0.0, 0.0))
 
 
+def test_goodput_is_compared_where_one_side_has_none() -> None:
+    lost, kept = sessions(), sessions()
+    for row in lost:
+        row.outcome = "refused"
+    better, worse = goodput(lost, kept), goodput(kept, lost)
+    assert (better.change, better.interval, better.verdict) == (1.0, (1.0, 1.0), "better")
+    assert (worse.change, worse.interval, worse.verdict) == (-1.0, (-1.0, -1.0), "worse")
+
+
 def test_a_planned_hang_up_counts_on_neither_side() -> None:
     one, two = sessions(), sessions()
     for row in one[:40]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from loadtests.analysis.objectives import Limits, Objectives
 from loadtests.analysis.run import Target
 from loadtests.drive import meter as meter_module
 from loadtests.drive.controller import Controller
@@ -71,10 +72,15 @@ def test_the_meter_averages_over_its_samples(monkeypatch: pytest.MonkeyPatch) ->
     assert meter.sample().in_flight == 1.0
 
 
-def controller(epoch: float, workers: int = 2, **fields: Any) -> Controller:
+FOUR = {"kind": "fixed", "tokens": 4}
+
+
+def controller(
+    epoch: float, workers: int = 2, objectives: Objectives | None = None, **fields: Any
+) -> Controller:
     options = Options(
         scenario=scenario(**fields),
-        objectives=None,
+        objectives=objectives,
         target=Target("http://x", "native", "base"),
         out=None,
         metrics_url="",
@@ -101,6 +107,17 @@ def test_a_run_is_over_when_every_worker_says_so() -> None:
     run = master.conclude()
     assert [r.index for r in run.records] == [0, 1, 2]
     assert run.stopped is None
+
+
+@pytest.mark.parametrize(("kind", "doomed"), [("chat", True), ("session", False)])
+def test_a_run_is_doomed_where_it_is_known_how_many_requests_come(kind: str, doomed: bool) -> None:
+    workload: dict[str, Any] = {"kind": kind, "output": FOUR, "input": FOUR}
+    workload |= {"turns": FOUR} if kind == "session" else {}
+    slo = Objectives(name="slo", goodput=0.99, limits=Limits(ttft_ms=400))
+    master = controller(time(), objectives=slo, workloads=[workload])
+    failed = [record(i, outcome="refused").row() for i in range(20)]
+    master.absorb("w1", {"records": failed, "samples": [], "done": False})
+    assert master.doomed() is doomed
 
 
 def test_a_worker_that_never_reports_is_given_up() -> None:
