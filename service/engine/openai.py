@@ -103,6 +103,9 @@ def _parse(kind: type[BaseModel], body: dict[str, Any]) -> BaseModel:
         where = ".".join(str(part) for part in problem["loc"])
         message = problem["msg"].removeprefix("Value error, ")
         raise InvalidRequest(f"{where or 'body'}: {message}"[:400], param=where or None) from None
+    except (AttributeError, KeyError, TypeError) as error:
+        # Of a validator that took for granted what it was to find out.
+        raise InvalidRequest(f"body: cannot be read: {error}"[:400]) from None
     except Exception as error:
         raise explain(error) or error from None
 

@@ -6,24 +6,31 @@ from typing import Any
 from service.errors import InvalidRequest
 from service.settings import LimitSettings
 
+_COMPLETION_TOKENS = 16
+"""The longest completion where its body names none, as in OpenAI's API."""
+
 
 def check_logprobs(body: Mapping[str, Any], context: int, limits: LimitSettings) -> None:
-    """Raise InvalidRequest for a body of OpenAI's whose answer may hold too many of them.
+    """Raise InvalidRequest for a body that passed `check_body` and may be answered with too many.
 
-    vLLM builds the whole answer in one stretch, some thirteen microseconds for each of them, in
-    which nobody else is served. A stream builds them token by token, and is not capped. `context`
-    is the model's, in tokens: the longest answer where the body names none, and what `echo` adds.
+    vLLM builds the whole answer in one stretch, some four microseconds for each of them, in which
+    nobody else is served. A stream builds them token by token, and is not capped. `context` is the
+    model's, in tokens: the longest answer to a chat that names none, and what `echo` may add.
     """
-    per_token = _per_token(body)
-    if not per_token or body.get("stream") is True:
+    asked = body.get("logprobs")
+    if asked is None or asked is False or body.get("stream") is True:
         return
-    prompt = body.get("prompt")
-    prompts = 1
-    if isinstance(prompt, list) and not all(isinstance(token, int) for token in prompt):
-        prompts = len(prompt)
-    answers = prompts * (_count(body.get("n")) or 1)
-    tokens = _count(body.get("max_completion_tokens")) or _count(body.get("max_tokens"))
-    tokens = context if tokens is None or body.get("echo") else min(tokens, context)
+    if asked is True:
+        per_token = 1 + (body.get("top_logprobs") or 0)
+        longest = body.get("max_completion_tokens")
+        longest = body.get("max_tokens") if longest is None else longest
+        tokens = context if longest is None else min(longest, context)
+    else:
+        per_token = 1 + asked
+        longest = body.get("max_tokens")
+        tokens = _COMPLETION_TOKENS if longest is None else min(longest, context)
+        tokens = context if body.get("echo") else tokens
+    answers = _prompts(body.get("prompt")) * (body.get("n") or 1)
     most = answers * tokens * per_token
     if most > limits.answer_logprobs:
         raise InvalidRequest(
@@ -34,15 +41,6 @@ def check_logprobs(body: Mapping[str, Any], context: int, limits: LimitSettings)
         )
 
 
-def _per_token(body: Mapping[str, Any]) -> int:
-    """A chat says `logprobs: true` and how many more, a completion how many more."""
-    asked = body.get("logprobs")
-    if asked is None or asked is False:
-        return 0
-    more = _count(body.get("top_logprobs")) if asked is True else _count(asked)
-    return 1 + (more or 0)
-
-
-def _count(value: Any) -> int | None:
-    """A count, if it is one; what is none is refused by vLLM's own models."""
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+def _prompts(prompt: Any) -> int:
+    several = isinstance(prompt, list) and not all(isinstance(token, int) for token in prompt)
+    return len(prompt) if several else 1

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from service.errors import InvalidRequest, UnsupportedFeature
+from service.limits.messages import check_messages
 from service.limits.quote import quote, quote_name
 from service.limits.structure import check_choice, check_regex, check_schema, check_schemas
 from service.settings import LimitSettings, nearest
@@ -33,6 +34,7 @@ _COUNTS = {
     "top_logprobs": (0, "logprobs"),
 }
 """The least value of a field and the limit that caps it."""
+_TOKENS = ("max_tokens", "max_completion_tokens")
 _LENGTHS = {
     "stop": "stop",
     "stop_token_ids": "stop_token_ids",
@@ -59,14 +61,19 @@ def check_body(body: Mapping[str, Any], fields: frozenset[str], limits: LimitSet
         )
     for name, (least, cap) in _COUNTS.items():
         _check_count(body.get(name), least, getattr(limits, cap), name)
+    for name in _TOKENS:
+        _check_type(body.get(name), int, name, "an integer")
+    if "messages" in fields:
+        _check_type(body.get("logprobs"), bool, "logprobs", "true or false")
+        check_messages(body)
+    else:
+        _check_type(body.get("logprobs"), int, "logprobs", "an integer")
     for name, cap in _LENGTHS.items():
         _check_length(body.get(name), getattr(limits, cap), name)
     for name in ("stop", "bad_words"):
         entries = body.get(name)
         for entry in entries if isinstance(entries, list) else [entries]:
             _check_text(entry, limits.stop_bytes, name)
-    if body.get("messages") == []:
-        raise InvalidRequest("messages: at least 1, got an empty list", param="messages")
     _check_prompts(body, limits)
     _check_response_format(body.get("response_format"), limits)
     _check_structured_outputs(body.get("structured_outputs"), limits)
@@ -78,6 +85,12 @@ def _check_count(value: Any, least: int, limit: int, name: str) -> None:
         return
     if not isinstance(value, int) or not least <= value <= limit:
         raise InvalidRequest(f"{name}: must be {least}..{limit}, got {quote(value)}", param=name)
+
+
+def _check_type(value: Any, kind: type, name: str, wanted: str) -> None:
+    """Raise unless it is of exactly this type or absent: vLLM would also read "16" and 16.0."""
+    if value is not None and type(value) is not kind:
+        raise InvalidRequest(f"{name}: must be {wanted}, got {quote(value)}", param=name)
 
 
 def _check_length(value: Any, limit: int, name: str) -> None:

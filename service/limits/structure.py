@@ -16,6 +16,7 @@ from typing import Any
 from jsonschema_rs import Draft202012Validator, ValidationError
 
 from service.errors import InvalidRequest
+from service.limits.depth import depth
 from service.limits.quote import quote
 from service.settings import LimitSettings
 
@@ -57,10 +58,10 @@ def check_schemas(
     if size > most_bytes:
         raise InvalidRequest(f"{param}: at most {most_bytes} bytes, got {size}", param=param)
     for where, schema in schemas.items():
-        depth = _depth(schema)
-        if depth > limits.schema_depth:
+        levels = depth(schema)
+        if levels > limits.schema_depth:
             raise InvalidRequest(
-                f"{where}: at most {limits.schema_depth} levels deep, got {depth}", param=where
+                f"{where}: at most {limits.schema_depth} levels deep, got {levels}", param=where
             )
         symbols += _symbols(schema, limits, where)
         _check_meta(schema, where)
@@ -129,19 +130,6 @@ def check_choice(choice: Any, limits: LimitSettings, param: str) -> None:
 def _check_bytes(text: str, limit: int, param: str) -> None:
     if (size := len(text.encode(errors="surrogatepass"))) > limit:
         raise InvalidRequest(f"{param}: at most {limit} bytes, got {size}", param=param)
-
-
-def _depth(node: Any) -> int:
-    level, depth = [node], 0
-    while level:
-        depth += 1
-        children = (
-            child
-            for parent in level
-            for child in (parent.values() if isinstance(parent, dict) else parent)
-        )
-        level = [child for child in children if isinstance(child, dict | list)]
-    return depth
 
 
 def _symbols(node: Any, limits: LimitSettings, param: str) -> int:

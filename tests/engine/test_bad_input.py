@@ -45,6 +45,10 @@ TABLE = [
     ("max_tokens", {"max_tokens": -3}, "max_tokens"),
     ("messages", {"messages": []}, "messages"),
     ("messages type", {"messages": "hi"}, "messages"),
+    ("messages null", {"messages": None}, "messages"),
+    ("tools type", {"tools": 5}, ""),
+    ("tool choice type", {"tool_choice": 5}, ""),
+    ("stop type", {"stop": 5}, ""),
     ("response_format", {"response_format": {"type": "grammar"}}, "response_format.type"),
     ("image", {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, ""),
 ]

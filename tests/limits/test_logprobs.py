@@ -24,7 +24,10 @@ LIMITS = LimitSettings(answer_logprobs=10_000)
         {"logprobs": True, "top_logprobs": 20, "n": 16, "stream": True},
         {"logprobs": 0, "prompt": ["a"] * 4, "max_tokens": 2048},
         {"logprobs": 4, "prompt": [1, 2, 3], "max_tokens": 2000},
-        {"logprobs": "all", "n": None, "max_tokens": None, "prompt": None},
+        {"logprobs": 20, "prompt": ["a"] * 2, "n": 8},
+        {"logprobs": 20, "prompt": "a", "n": 16, "max_tokens": None},
+        {"logprobs": True, "top_logprobs": None, "n": None, "max_tokens": None},
+        {"logprobs": True, "top_logprobs": 20, "max_completion_tokens": 9, "max_tokens": 2000},
     ],
 )
 def test_what_is_within_the_cap_or_streamed_passes(body: dict[str, Any]) -> None:
@@ -36,6 +39,10 @@ def test_what_is_within_the_cap_or_streamed_passes(body: dict[str, Any]) -> None
     [
         ({"logprobs": True, "top_logprobs": 4}, "1 x 2048 tokens x 5 are 10240"),
         ({"logprobs": True, "n": 16, "max_tokens": 1000}, "16 x 1000 tokens x 1 are 16000"),
+        (
+            {"logprobs": True, "n": 16, "max_tokens": 1, "max_completion_tokens": 1000},
+            "16 x 1000 tokens x 1 are 16000",
+        ),
         ({"logprobs": True, "top_logprobs": 20, "max_tokens": 10**9}, "x 2048 tokens x 21"),
         ({"logprobs": 1, "prompt": ["a", "b"], "n": 4, "max_tokens": 2000}, "8 x 2000 tokens x 2"),
         ({"logprobs": 4, "prompt": [[1], [2]], "max_tokens": 1001}, "2 x 1001 tokens x 5"),

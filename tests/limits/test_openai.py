@@ -13,9 +13,19 @@ LIMITS = LimitSettings()
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
 
 
+def called(arguments: str) -> list[dict[str, Any]]:
+    """A conversation in which a tool was called."""
+    call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": arguments}}
+    return [{"role": "user", "content": "Hi"}, {"role": "assistant", "tool_calls": [call]}]
+
+
 @pytest.mark.parametrize(
     "fields",
     [
+        {"messages": called('{"a": [1, "b"]}')},
+        {"messages": called("not JSON")},
+        {"messages": called("[" * 64 + "]" * 64)},
+        {"messages": [{"role": "assistant", "tool_calls": [{"function": {"arguments": {}}}, 3]}]},
         {"messages": [{"role": "user", "content": "Hi"}] * 512, "n": 16, "top_logprobs": 20},
         {"logprobs": True, "stop": ["x" * 256] * 8, "bad_words": ["y"] * 64},
         {"stop": None, "bad_words": None, "tools": None, "n": None, "response_format": None},
@@ -39,6 +49,16 @@ def test_what_is_within_the_caps_passes(fields: dict[str, Any]) -> None:
         ({"n": "2"}, r"n: must be 1\.\.16, got '2'"),
         ({"n": 10**400}, "got an integer of 1329 bits"),
         ({"top_logprobs": 21}, r"top_logprobs: must be 0\.\.20, got 21"),
+        ({"max_tokens": "16"}, "max_tokens: must be an integer, got '16'"),
+        ({"max_completion_tokens": 16.0}, "max_completion_tokens: must be an integer, got 16.0"),
+        ({"logprobs": 1}, "logprobs: must be true or false, got 1"),
+        ({"messages": None}, "messages: must be a list, got null"),
+        ({"messages": 5}, "messages: must be a list, got 5"),
+        ({"messages": []}, "messages: at least 1"),
+        ({"messages": called("[" * 3000)}, r"messages\[1\].tool_calls\[0\].*deeper than 64"),
+        ({"messages": called("[" * 65 + "]" * 65)}, "arguments: nested deeper than 64"),
+        ({"messages": called('{"a": "\\ud800"}')}, "arguments: must not hold lone surrogates"),
+        ({"messages": called("9" * 5000)}, "arguments: must not hold integers of thousands"),
         ({"stop": ["x"] * 9}, "stop: at most 8 entries, got 9"),
         ({"stop": "x" * 257}, "stop: at most 256 bytes, got 257"),
         ({"stop": ["é" * 129]}, "stop: at most 256 bytes, got 258"),

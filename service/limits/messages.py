@@ -1,0 +1,57 @@
+"""What the messages of OpenAI's chat must be before vLLM reads them."""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from service.errors import InvalidRequest
+from service.limits.depth import depth
+from service.limits.quote import quote
+
+_MAX_DEPTH = 64
+"""As of the body."""
+
+
+def check_messages(body: Mapping[str, Any]) -> None:
+    """Raise InvalidRequest for messages that vLLM would fail on, rather than refuse.
+
+    The arguments of a past tool call are JSON in a string, which vLLM reads again: what the body
+    itself may not hold, they may not either. Text that is no JSON stays text.
+    """
+    if "messages" not in body:
+        return
+    messages = body["messages"]
+    if not isinstance(messages, list):
+        raise InvalidRequest(f"messages: must be a list, got {quote(messages)}", param="messages")
+    if not messages:
+        raise InvalidRequest("messages: at least 1, got an empty list", param="messages")
+    for where, arguments in _arguments(messages):
+        if (problem := _problem(arguments)) is not None:
+            raise InvalidRequest(f"{where}: {problem}", param="messages")
+
+
+def _problem(arguments: str) -> str | None:
+    try:
+        value = json.loads(arguments)
+        if depth(value) > _MAX_DEPTH:
+            return f"nested deeper than {_MAX_DEPTH} levels"
+        json.dumps(value, ensure_ascii=False).encode()
+    except json.JSONDecodeError:
+        return None
+    except RecursionError:
+        return f"nested deeper than {_MAX_DEPTH} levels"
+    except UnicodeEncodeError:
+        return "must not hold lone surrogates"
+    except ValueError:
+        return "must not hold integers of thousands of digits"
+    return None
+
+
+def _arguments(messages: list[Any]) -> Iterator[tuple[str, str]]:
+    for number, message in enumerate(messages):
+        calls = message.get("tool_calls") if isinstance(message, dict) else None
+        for index, call in enumerate(calls if isinstance(calls, list) else ()):
+            function = call.get("function") if isinstance(call, dict) else None
+            arguments = function.get("arguments") if isinstance(function, dict) else None
+            if isinstance(arguments, str):
+                yield f"messages[{number}].tool_calls[{index}].function.arguments", arguments
