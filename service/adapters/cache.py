@@ -79,7 +79,8 @@ class AdapterCache:
         that now holds another is refused. The source is not asked either when `offline`, or when
         a Hub commit names bytes that cannot change; if it cannot be reached, what the address
         held last is used and marked stale. Raises ConfigurationError: AdapterRefused,
-        SourceMissing, SourceUnreachable, or when another process holds the lock for too long.
+        SourceMissing, SourceUnreachable, when another process holds the lock for too long, or
+        when the cache cannot be written.
         Blocking; the entry's digests are checked, nothing else: verification follows.
         """
         source = parse_source(uri)
@@ -102,8 +103,13 @@ class AdapterCache:
             raise AdapterRefused(
                 manifest.name, MANIFEST_FILE, "is not the pinned one", digest, manifest.digest
             )
-        folder = self._fetch(source, manifest, raw)
-        self._remember(source, manifest.digest)
+        try:
+            folder = self._fetch(source, manifest, raw)
+            self._remember(source, manifest.digest)
+        except OSError as error:
+            raise ConfigurationError(
+                f"adapter {manifest.name}: adapter_cache.path {self._root} cannot be used: {error}"
+            ) from error
         return CachedAdapter(folder, manifest, stale=False)
 
     def entries(self) -> list[Path]:

@@ -1,6 +1,7 @@
 """Configured adapters from their sources into the cache, verified: all that needs no engine."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from service.classification.together import together
 from service.errors import ConfigurationError
 from service.settings import AdapterSettings, Settings
 
+_log = logging.getLogger(__name__)
 _FETCHES = 4
 """Adapters that are fetched and verified at once, each in a thread."""
 
@@ -136,3 +138,7 @@ async def _fetch(
             return FetchedAdapter(wanted, name, verified, time.monotonic() - started)
     except ConfigurationError as error:
         return failed(wanted, name, error)
+    except Exception as error:  # one adapter's files must not end what serves the others
+        _log.exception("adapter %s: not checked to the end", name)
+        told = f"adapter {name}: not checked to the end: {type(error).__name__}: {error}"
+        return failed(wanted, name, ConfigurationError(told))

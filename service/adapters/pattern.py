@@ -18,10 +18,10 @@ def full_match(pattern: str, text: str) -> bool:
     return first_match(rf"(?:{pattern})\Z", text) is not None
 
 
-def first_match(pattern: str, text: str) -> dict[str, str] | None:
+def first_match(pattern: str, text: str) -> dict[str, str | None] | None:
     """Return the named groups of a match at the start of the text, or None.
 
-    Raises PatternRefused.
+    A group that took no part is None. Raises PatternRefused.
     """
     if len(pattern) > MAX_PATTERN:
         raise PatternRefused(f"over {MAX_PATTERN} characters")

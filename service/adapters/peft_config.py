@@ -84,7 +84,10 @@ class PeftConfig:
         for prefix in prefixes or [r".*?\.[^.]*"]:
             found = first_match(rf"{prefix}\.(?P<index>\d+)\.", module)
             if found is not None:
-                return int(found["index"]) in self.layers
+                index = found["index"]
+                if index is None or not index.isdecimal():
+                    raise PatternRefused(f"layers_pattern {prefix!r} leaves no layer's number")
+                return int(index) in self.layers
         return False
 
     def _is_targeted(self, module: str) -> bool:

@@ -6,7 +6,6 @@ bytes of UTF-8 JSON `{name: {dtype, shape, data_offsets: [begin, end]}}` plus an
 """
 
 import json
-import math
 import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -83,9 +82,12 @@ def read_header(
 
 def _parse_json(raw: bytes) -> dict[str, object]:
     try:
-        # RecursionError: nesting is bounded by nothing but the interpreter.
+        # RecursionError: nesting is bounded by nothing but the interpreter. ValueError: so are
+        # the digits of a number.
         document = json.loads(raw.decode("utf-8"), object_pairs_hook=_without_duplicates)
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except MalformedSafetensors:
+        raise
+    except (ValueError, RecursionError) as error:
         raise MalformedSafetensors("header is not JSON", "a JSON object", error) from error
     if not isinstance(document, dict):
         raise MalformedSafetensors(
@@ -121,14 +123,23 @@ def _parse_tensor(name: str, entry: object, data_start: int, dtypes: Collection[
         raise MalformedSafetensors(f"shape of {name}", "sizes of at least 0", shape)
     if not _are_sizes(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
         raise MalformedSafetensors(f"offsets of {name}", "[begin, end], begin <= end", offsets)
-    bits = math.prod(shape) * DTYPE_BITS[dtype]
+    bits = _bits(name, dtype, shape)
     if bits % 8 or bits // 8 != offsets[1] - offsets[0]:
         raise MalformedSafetensors(
             f"offsets of {name} do not fit its shape {shape} of {dtype}",
-            f"{bits / 8:g} bytes",
+            f"{bits // 8} bytes",
             f"{offsets[1] - offsets[0]} bytes",
         )
     return TensorInfo(dtype, tuple(shape), data_start + offsets[0], data_start + offsets[1])
+
+
+def _bits(name: str, dtype: str, shape: list[int]) -> int:
+    bits = DTYPE_BITS[dtype]
+    for size in shape:
+        bits *= size
+        if bits >= 1 << 64:
+            raise MalformedSafetensors(f"shape of {name}", "a size of less than 2^64 bits", shape)
+    return bits
 
 
 def _are_sizes(values: object) -> bool:

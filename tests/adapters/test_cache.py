@@ -48,6 +48,14 @@ def web(
         yield server
 
 
+def test_a_cache_that_cannot_be_written_is_named(adapter: AdapterFolder, tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("not a folder")
+    cache = AdapterCache(tmp_path / "cache")
+
+    with pytest.raises(ConfigurationError, match=r"sentiment: adapter_cache\.path .* be used: "):
+        cache.resolve(str(adapter.save().path))
+
+
 @pytest.fixture
 def bucket(adapter: AdapterFolder, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A bucket on a real S3 server that holds the adapter below adapters/tone."""

@@ -7,8 +7,11 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
+from service.adapters import fetch
 from service.adapters.base_model import BaseModel
 from service.adapters.fleet import AdapterFleet, Change
+from service.adapters.manifest_yaml import load_manifest
+from service.adapters.verify import VerifiedAdapter, verify
 from service.adapters.version import QuarantinedAdapter, ServedVersion
 from service.errors import ConfigurationError, Conflict, InvalidRequest
 from service.settings import ModelSettings, Settings
@@ -143,6 +146,30 @@ async def test_a_broken_adapter_is_quarantined_and_the_rest_serves(
     assert await resident(fleet.engine) == 1
     assert fleet.value("state", adapter="bad", state="quarantined") == 1
     assert fleet.value("proof_accuracy", adapter="bad") is None
+
+
+async def test_an_error_that_nobody_foresaw_is_one_adapters_alone(
+    tmp_path: Path,
+    served: BaseModel,
+    configure: Configure,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    await proven(tmp_path / "good", served, name="good")
+    await proven(tmp_path / "bad", served, name="bad", seed=1)
+
+    def checked(folder: Path, base: BaseModel) -> VerifiedAdapter:
+        if load_manifest(folder).name == "bad":
+            raise OverflowError("int too large")
+        return verify(folder, base)
+
+    monkeypatch.setattr(fetch, "verify", checked)
+    folders = tmp_path / "good", tmp_path / "bad"
+    change = await Fleet().apply(configure(*folders, adapters_on_failure="quarantine"))
+    assert (change.loaded, change.quarantined) == (("good@1.0.0",), ("bad",))
+    assert "Traceback" in caplog.text
+    with pytest.raises(ConfigurationError, match=r"adapter bad: .*OverflowError: int too large"):
+        await Fleet().apply(configure(*folders))
 
 
 async def test_every_failure_is_named_at_once(
