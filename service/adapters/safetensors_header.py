@@ -97,11 +97,11 @@ def _parse_json(raw: bytes) -> dict[str, object]:
 
 
 def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    document = dict(pairs)
-    if len(document) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise MalformedSafetensors("a key stands twice in the header", "unique keys", twice)
+    document: dict[str, object] = {}
+    for name, value in pairs:
+        if name in document:
+            raise MalformedSafetensors("a key stands twice in the header", "unique keys", name)
+        document[name] = value
     return document
 
 
