@@ -48,8 +48,9 @@ _NOT_SERVED: Mapping[str, str] = {
     "monteclora_config": "Monte Carlo LoRA",
     "megatron_config": "Megatron layers",
 }
-# These leave the base's weights alone; the others (PiSSA, OLoRA, CorDA, LoftQ) change them.
-_SERVED_INITS = frozenset({"gaussian", "eva", "orthogonal", "mica", "lora_ga"})
+# These leave the base's weights alone; the others (PiSSA, OLoRA, CorDA, LoftQ, LoRA-GA) change
+# them, so that what was trained fits another base than the one that is served.
+_SERVED_INITS = frozenset({"gaussian", "eva", "orthogonal", "mica"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +178,7 @@ def _refuse_unserved(refuse: _Refusal, document: Mapping[str, object]) -> None:
     init = document.get("init_lora_weights", True)
     if isinstance(init, str) and init.lower() not in _SERVED_INITS:
         raise refuse(
-            "init_lora_weights: changes the base's weights when PEFT loads it",
+            "init_lora_weights: changes the base's weights before training",
             "true, false or one of " + ", ".join(sorted(_SERVED_INITS)),
             init,
         )

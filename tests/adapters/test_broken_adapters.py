@@ -274,6 +274,8 @@ CASES = [
     Case("bias", CONFIG, ("bias", 'expected "none", found "all"'), _config(bias="all")),
     Case("lora_bias", CONFIG, ("lora_bias",), _config(lora_bias=True)),
     Case("PiSSA", CONFIG, ("init_lora_weights", '"pissa"'), _config(init_lora_weights="pissa")),
+    Case("LoRA-GA", CONFIG, ("init_lora_weights", '"lora_ga"'),
+         _config(init_lora_weights="lora_ga")),
     Case("fan_in_fan_out", CONFIG, ("fan_in_fan_out",), _config(fan_in_fan_out=True)),
     Case("trained tokens", CONFIG, ("trainable_token_indices", "[5]"),
          _config(trainable_token_indices=[5])),
