@@ -98,7 +98,7 @@ class AdapterCache:
                 raise
             _LOG.warning("%s; using what it held last", error)
             return CachedAdapter(held, load_manifest(held), stale=True)
-        manifest = parse_manifest(raw, source=source.root.rpartition("/")[2])
+        manifest = parse_manifest(raw, source=source.name)
         if digest and manifest.digest != digest:
             raise AdapterRefused(
                 manifest.name, MANIFEST_FILE, "is not the pinned one", digest, manifest.digest
@@ -111,6 +111,14 @@ class AdapterCache:
                 f"adapter {manifest.name}: adapter_cache.path {self._root} cannot be used: {error}"
             ) from error
         return CachedAdapter(folder, manifest, stale=False)
+
+    def last_name(self, uri: str) -> str | None:
+        """Return the name of the adapter that an address held last, if that is known here."""
+        try:
+            digest = self._last_digest(parse_source(uri))
+            return load_manifest(self._path("entries", digest)).name if digest else None
+        except ConfigurationError:
+            return None
 
     def entries(self) -> list[Path]:
         """Return the folders of all entries."""
@@ -178,11 +186,15 @@ class AdapterCache:
         write_atomically(ref, json.dumps({"uri": source.uri, "digest": digest}).encode())
 
     def _last(self, source: Source) -> Path | None:
+        digest = self._last_digest(source)
+        return self._entry(digest) if digest else None
+
+    def _last_digest(self, source: Source) -> str | None:
         try:
             digest = json.loads(self._ref(source).read_bytes())["digest"]
         except (OSError, ValueError, KeyError, TypeError):
             return None
-        return self._entry(digest) if isinstance(digest, str) else None
+        return digest if isinstance(digest, str) else None
 
 
 def _read_manifest(source: Source) -> bytes:

@@ -2,14 +2,18 @@
 
 import asyncio
 import logging
+import re
 import time
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from service.adapters.base_model import BaseModel, read_base_model
 from service.adapters.cache import AdapterCache
+from service.adapters.manifest import MANIFEST_FILE
 from service.adapters.refusal import AdapterRefused
+from service.adapters.sources import parse_source
 from service.adapters.verify import VerifiedAdapter, verify
 from service.classification.together import together
 from service.errors import ConfigurationError
@@ -22,11 +26,15 @@ _FETCHES = 4
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A configured adapter that cannot be served."""
+    """A configured adapter that cannot be served.
+
+    The name is `guessed` if none was configured and no manifest could be read.
+    """
 
     wanted: AdapterSettings
     name: str
     error: ConfigurationError
+    guessed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,36 +90,34 @@ async def fetch_all(settings: Settings, base: BaseModel, held: Mapping[str, str]
     `held` are the digests that are served now, by name: equal bytes are not verified again.
     """
     slots = asyncio.Semaphore(_FETCHES)
-    return await together(
+    outcomes = await together(
         [_fetch(wanted, settings, base, held, slots) for wanted in settings.adapters]
     )
+    return _told_apart(outcomes, settings.model.name)
 
 
 def refuse_fatal(
-    failures: Sequence[Failure], settings: Settings, served: Collection[str] = ()
+    failures: Sequence[Failure],
+    settings: Settings,
+    served: Collection[str] = (),
+    gone: Collection[str] = (),
 ) -> None:
     """Raise ConfigurationError, a line each, for failures that must not be quarantined.
 
     Those are of required adapters, unless `adapters_on_failure` is `quarantine`, and of names
-    that are `served` now.
+    that are `served` now. A failure whose name is guessed may be that of any served name that
+    would be `gone`.
     """
     lenient = settings.adapters_on_failure == "quarantine"
     lines = [
         str(each.error)
         for each in failures
-        if each.name in served or (each.wanted.required and not lenient)
+        if each.name in served or (each.guessed and gone) or (each.wanted.required and not lenient)
     ]
     if len(lines) == 1:
         raise ConfigurationError(lines[0])
     if lines:
         raise ConfigurationError("\n  ".join([f"{len(lines)} adapters cannot be served:", *lines]))
-
-
-def failed(wanted: AdapterSettings, name: str, error: ConfigurationError) -> Failure:
-    """The failure, under the name that was configured or else the one that its files say."""
-    if wanted.name is None and isinstance(error, AdapterRefused):
-        name = error.adapter
-    return Failure(wanted, name, error)
 
 
 async def _fetch(
@@ -121,12 +127,13 @@ async def _fetch(
     held: Mapping[str, str],
     slots: asyncio.Semaphore,
 ) -> Outcome:
-    name = wanted.name or PurePosixPath(wanted.source.rstrip("/")).name
+    cache = AdapterCache(settings.adapter_cache.path)
+    name = wanted.name
     try:
         async with slots:
             started = time.monotonic()
             cached = await asyncio.to_thread(
-                AdapterCache(settings.adapter_cache.path).resolve,
+                cache.resolve,
                 wanted.source,
                 digest=wanted.digest,
                 offline=settings.adapter_cache.offline,
@@ -137,8 +144,42 @@ async def _fetch(
             verified = await asyncio.to_thread(verify, cached.folder, base)
             return FetchedAdapter(wanted, name, verified, time.monotonic() - started)
     except ConfigurationError as error:
-        return failed(wanted, name, error)
+        return await asyncio.to_thread(_failure, wanted, name, error, cache)
     except Exception as error:  # one adapter's files must not end what serves the others
-        _log.exception("adapter %s: not checked to the end", name)
-        told = f"adapter {name}: not checked to the end: {type(error).__name__}: {error}"
-        return failed(wanted, name, ConfigurationError(told))
+        shown = name or wanted.source
+        _log.exception("adapter %s: not checked to the end", shown)
+        told = f"adapter {shown}: not checked to the end: {type(error).__name__}: {error}"
+        return await asyncio.to_thread(_failure, wanted, name, ConfigurationError(told), cache)
+
+
+def _failure(
+    wanted: AdapterSettings, name: str | None, error: ConfigurationError, cache: AdapterCache
+) -> Failure:
+    """The failure, under the name that is known or else the likeliest."""
+    if name is not None:
+        return Failure(wanted, name, error)
+    if isinstance(error, AdapterRefused) and error.file != MANIFEST_FILE:
+        return Failure(wanted, error.adapter, error)  # its manifest was read before that file
+    return Failure(wanted, _guess(wanted.source, error, cache), error, guessed=True)
+
+
+def _guess(uri: str, error: ConfigurationError, cache: AdapterCache) -> str:
+    try:
+        shown = parse_source(uri).name
+    except ConfigurationError:
+        # What follows these may be a secret.
+        shown = re.split("[:@?#]", PurePosixPath(uri.rstrip("/")).name)[0] or "adapter"
+    if isinstance(error, AdapterRefused) and error.adapter != shown:
+        return error.adapter
+    return cache.last_name(uri) or shown
+
+
+def _told_apart(outcomes: Sequence[Outcome], base_name: str) -> list[Outcome]:
+    """The outcomes, a guessed name that another has too with its place in the configuration."""
+    taken = Counter([base_name, *(each.name for each in outcomes)])
+    return [
+        replace(each, name=f"{each.name} ({place})")
+        if isinstance(each, Failure) and each.guessed and taken[each.name] > 1
+        else each
+        for place, each in enumerate(outcomes, 1)
+    ]

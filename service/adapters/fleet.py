@@ -60,15 +60,17 @@ class AdapterFleet:
         New versions are loaded and proven beside the old ones, then all are swapped at once; the
         old ones leave the engine when their last request has ended. An adapter that fails is
         quarantined if it is not `required` or `adapters_on_failure` is `quarantine`, and nothing
-        is served under its name now. Any other failure raises ConfigurationError with a line for
-        each, and leaves everything as it was. `fetched` is what was fetched before the engine ran.
+        that is served now would be lost. Any other failure raises ConfigurationError with a line
+        for each, and leaves everything as it was. `fetched` is what was fetched before the engine
+        ran.
         """
         before = _served(self.registry.entries)
         outcomes = await self._loader.load_all(settings, before.values(), fetched)
         added = [o for o in outcomes if isinstance(o, ServedVersion) and o not in before.values()]
         failures = [outcome for outcome in outcomes if isinstance(outcome, Failure)]
+        names = {o.name if isinstance(o, Failure) else o.names[0] for o in outcomes}
         try:
-            refuse_fatal(failures, settings, before)
+            refuse_fatal(failures, settings, before, before.keys() - names)
             self.registry.swap([_quarantined(o) if isinstance(o, Failure) else o for o in outcomes])
         except ConfigurationError:
             for version in added:

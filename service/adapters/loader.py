@@ -13,7 +13,6 @@ from service.adapters.fetch import (
     FetchedAdapter,
     Outcome,
     Unchanged,
-    failed,
     fetch_all,
 )
 from service.adapters.manifest import ClassificationManifest, Manifest
@@ -99,7 +98,7 @@ class AdapterLoader:
             async with self._in_engine:
                 return await self._into_engine(fetched, settings)
         except ConfigurationError as error:
-            return failed(fetched.wanted, fetched.name, error)
+            return Failure(fetched.wanted, fetched.name, error)
 
     async def _into_engine(self, fetched: FetchedAdapter, settings: Settings) -> ServedVersion:
         """Load and prove; whatever fails, nothing of it stays in the engine."""

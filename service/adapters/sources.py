@@ -67,6 +67,14 @@ class Source:
         """The folder itself, if it is on this machine."""
         return Path(self.root) if self.protocol == "file" else None
 
+    @property
+    def name(self) -> str:
+        """A name to show while the adapter's own is not known: no tag, revision or digest."""
+        if self.protocol == "oci":
+            return parse_reference(self.uri).name
+        last = self.root.rpartition("/")[2]
+        return last.partition("@")[0] if self.protocol == "hf" else last
+
     def open(self, name: str, block_bytes: int) -> AbstractContextManager[BinaryIO]:
         """Open one file for reading; what it raises is for `explain` to translate."""
         if self.protocol == "oci":

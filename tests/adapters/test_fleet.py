@@ -266,6 +266,58 @@ async def test_a_failed_reload_keeps_the_old_and_says_why(
     assert fleet.value("reloads_total", outcome="failed") == 1
 
 
+def _no_yaml(folder: Path) -> Path:
+    (folder / "adapter.yaml").write_text("name: [broken")
+    return folder
+
+
+def _moved(folder: Path) -> Path:
+    return folder.parent / "never-seen"
+
+
+@pytest.mark.parametrize("policy", [{"required": False}, {"required": True}], ids=str)
+@pytest.mark.parametrize("breaks", [_no_yaml, _moved])
+async def test_a_failure_of_unknown_name_takes_no_served_name_away(
+    tmp_path: Path,
+    served: BaseModel,
+    configure: Configure,
+    breaks: Callable[[Path], Path],
+    policy: dict[str, bool],
+) -> None:
+    folder = (await proven(tmp_path / "tone-v2", served, name="sentiment")).path
+    fleet = Fleet()
+    await fleet.apply(configure(folder))
+    before = dict(fleet.registry.entries)
+    entry = {"source": str(breaks(folder)), **policy}
+    lenient = configure(adapters=[entry], adapters_on_failure="quarantine")
+    with pytest.raises(Conflict, match=r"adapter\.yaml: ") as refused:
+        await fleet.reload(lambda: lenient)
+    assert refused.value.code == "adapter_refused"
+    assert dict(fleet.registry.entries) == before
+
+
+async def test_a_failure_of_unknown_name_beside_all_that_is_served_is_quarantined(
+    tmp_path: Path, served: BaseModel, configure: Configure
+) -> None:
+    folder = (await proven(tmp_path / "tone-v2", served, name="sentiment")).path
+    fleet = Fleet()
+    await fleet.apply(configure(folder))
+    folders = folder, tmp_path / "a" / "sentiment", tmp_path / "b" / "other"
+    change = await fleet.reload(lambda: configure(*folders, adapters_on_failure="quarantine"))
+    assert change.unchanged == ("sentiment@1.0.0",)
+    assert change.quarantined == ("sentiment (2)", "other")
+
+
+async def test_an_adapter_that_cannot_be_read_is_called_what_its_address_held_last(
+    tmp_path: Path, served: BaseModel, configure: Configure
+) -> None:
+    folder = (await proven(tmp_path / "tone-v2", served, name="sentiment")).path
+    await Fleet().apply(configure(folder))
+    _no_yaml(folder)
+    change = await Fleet().apply(configure(folder, adapters_on_failure="quarantine"))
+    assert change.quarantined == ("sentiment",)
+
+
 async def test_a_reload_with_a_broken_configuration_changes_nothing(
     tmp_path: Path, served: BaseModel, configure: Configure
 ) -> None:

@@ -93,3 +93,18 @@ def test_the_signature_of_an_address_that_failed_is_not_shown() -> None:
 def test_a_local_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(AdapterRefused, match=r"adapter gone: adapter\.yaml: cannot be read"):
         AdapterCache(tmp_path / "cache").resolve(str(tmp_path / "gone"))
+
+
+@pytest.mark.parametrize(
+    ("uri", "name"),
+    [
+        ("/models/tone-v2/", "tone-v2"),
+        ("hf://org/intent@v1/", "intent"),
+        ("hf://org/many@v1/intent", "intent"),
+        ("s3://bucket/adapters/tone/", "tone"),
+        ("oci://host:5000/acme/sentiment:1.2.0", "sentiment"),
+        ("oci://host/acme/sentiment@sha256:" + "0" * 64, "sentiment"),
+    ],
+)
+def test_an_unread_adapter_is_named_without_its_version(uri: str, name: str) -> None:
+    assert parse_source(uri).name == name
