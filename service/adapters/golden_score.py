@@ -1,6 +1,8 @@
 """Whether answers to golden examples are right; pure, and without an engine."""
 
 import json
+import math
+import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -47,36 +49,39 @@ def score_classification(
 
 
 def score_generation(
-    examples: Sequence[GenerationExample], answers: Sequence[str], golden: GenerationGolden
+    examples: Sequence[GenerationExample],
+    answers: Sequence[str],
+    golden: GenerationGolden,
+    within_s: float = math.inf,
 ) -> GoldenResult:
     """Compare each answer with its example.
 
     `exact`: equal but for space around it. `regex`: the pattern matches the whole answer, space
     around it removed. `json`: the answer is JSON and equal as a value. `token`: the F1 over
     space-separated tokens (Rajpurkar et al. 2016, arXiv:1606.05250, case kept) is at least
-    `min_token_f1`.
+    `min_token_f1`. Raises PatternRefused, naming the line, for a pattern that takes too long, and
+    TimeoutError when not all are compared `within_s`.
     """
-    outcomes = [
-        (
-            matches(example, answer, golden),
-            example.pattern or _as_text(example.expect),
-            answer,
-        )
-        for example, answer in zip(examples, answers, strict=True)
-    ]
+    end = time.monotonic() + within_s
+    outcomes = []
+    for line, (example, answer) in enumerate(zip(examples, answers, strict=True), 1):
+        if time.monotonic() > end:
+            raise TimeoutError
+        try:
+            passed = matches(example, answer, golden)
+        except PatternRefused as error:
+            raise PatternRefused(f"line {line}: {error}") from error
+        outcomes.append((passed, example.pattern or _as_text(example.expect), answer))
     return _result(outcomes)
 
 
 def matches(example: GenerationExample, answer: str, golden: GenerationGolden) -> bool:
-    """Whether one answer passes; see score_generation."""
+    """Whether one answer passes, see score_generation; raises PatternRefused."""
     match golden.match:
         case "exact":
             return answer.strip() == str(example.expect).strip()
         case "regex":
-            try:
-                return full_match(str(example.pattern), answer.strip())
-            except PatternRefused:
-                return False
+            return full_match(str(example.pattern), answer.strip())
         case "json":
             try:
                 return _same_json(json.loads(answer), example.expect)

@@ -14,6 +14,7 @@ from service.adapters.golden import (
 )
 from service.adapters.golden_score import GoldenResult, score_classification, score_generation
 from service.adapters.manifest import GenerationManifest, Manifest
+from service.adapters.pattern import PatternRefused
 from service.adapters.refusal import AdapterRefused
 from service.classification.adapter_classifier import AdapterClassifier
 from service.classification.together import together
@@ -48,8 +49,8 @@ async def prove(
 
     Classification takes the best label (with multi_label: those that apply), generation the greedy
     answer.
-    Raises AdapterRefused when too few pass, when one cannot be answered, and when they are not
-    all answered within `timeout_s`; EngineDead when the engine ends.
+    Raises AdapterRefused when too few pass, when one cannot be answered or compared, and when
+    they are not all answered and compared within `timeout_s`; EngineDead when the engine ends.
     """
     golden = manifest.golden
     if golden is None:
@@ -63,6 +64,14 @@ async def prove(
         except DeadlineExceeded as error:
             raise AdapterRefused(
                 manifest.name, golden.file, "proof", f"answers within {timeout_s:g} s", "too few"
+            ) from error
+        except TimeoutError as error:
+            raise AdapterRefused(
+                manifest.name, golden.file, "proof", f"comparisons within {timeout_s:g} s", "slower"
+            ) from error
+        except PatternRefused as error:
+            raise AdapterRefused(
+                manifest.name, golden.file, "proof", "patterns that answer in time", error
             ) from error
         except ServiceError as error:
             raise AdapterRefused(
@@ -85,7 +94,7 @@ async def _run(
     width = engine.model.max_num_seqs
     folder = Path(adapter.path)
     if isinstance(manifest, GenerationManifest):
-        asked = load_generation_golden(folder, manifest)
+        asked = await asyncio.to_thread(load_generation_golden, folder, manifest)
         assert manifest.golden is not None
         requests = [_request(example, manifest, adapter) for example in asked]
 
@@ -93,8 +102,10 @@ async def _run(
             outputs, _ = await collect(engine, request)
             return outputs[0].text
 
-        return score_generation(asked, await _all(requests, generate, width), manifest.golden)
-    examples = load_classification_golden(folder, manifest)
+        texts = await _all(requests, generate, width)
+        left = current_context().remaining()
+        return await asyncio.to_thread(score_generation, asked, texts, manifest.golden, left)
+    examples = await asyncio.to_thread(load_classification_golden, folder, manifest)
     assert classifier is not None
     scorer = classifier
 
@@ -105,7 +116,7 @@ async def _run(
         return frozenset((answer.scores[0].label,))
 
     answers = await _all([example.input for example in examples], classify, width)
-    return score_classification(examples, answers)
+    return await asyncio.to_thread(score_classification, examples, answers)
 
 
 async def _all(

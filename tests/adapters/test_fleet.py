@@ -1,5 +1,8 @@
 """The fleet on the fake engine: proof, quarantine, reload, and nothing half done."""
 
+import asyncio
+import re
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,10 +10,11 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from service.adapters import fetch
+from service.adapters import fetch, golden_score
 from service.adapters.base_model import BaseModel
 from service.adapters.fleet import AdapterFleet, Change
 from service.adapters.manifest_yaml import load_manifest
+from service.adapters.pattern import PatternRefused
 from service.adapters.verify import VerifiedAdapter, verify
 from service.adapters.version import QuarantinedAdapter, ServedVersion
 from service.errors import ConfigurationError, Conflict, InvalidRequest
@@ -191,6 +195,28 @@ async def test_a_proof_that_takes_too_long_is_a_failure(
         await fleet.apply(configure(tmp_path / "a", golden_timeout_s=0.05))
     assert fleet.gate.in_flight == fleet.gate.queued == 0
     assert await resident(fleet.engine) == 0
+
+
+async def test_slow_patterns_leave_the_event_loop_free_and_refuse_the_adapter(
+    tmp_path: Path, served: BaseModel, configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapter = AdapterFolder(tmp_path / "a", served)
+    del adapter.manifest["classification"]
+    golden = {"file": "golden.jsonl", "match": "regex", "max_tokens": 8}
+    adapter.manifest |= {"task": "generation", "golden": golden}
+    adapter.golden = [{"prompt": "hello", "pattern": "x"}]
+    adapter.save()
+    loop_ran = threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def slow(pattern: str, text: str) -> bool:
+        loop.call_soon_threadsafe(loop_ran.set)
+        raise PatternRefused("over 1 s" if loop_ran.wait(20) else "the loop stood still")
+
+    monkeypatch.setattr(golden_score, "full_match", slow)
+    says = "golden.jsonl: proof: expected patterns that answer in time, found line 1: over 1 s"
+    with pytest.raises(ConfigurationError, match=re.escape(says)):
+        await Fleet().apply(configure(tmp_path / "a"))
 
 
 async def test_an_engine_without_room_for_adapters_says_so(

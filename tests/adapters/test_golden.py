@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from service.adapters import pattern
 from service.adapters.golden import (
     ClassificationExample,
     GenerationExample,
@@ -18,9 +19,11 @@ from service.adapters.manifest import (
     GenerationManifest,
 )
 from service.adapters.manifest_yaml import load_manifest
+from service.adapters.pattern import PatternRefused
 from service.adapters.refusal import AdapterRefused
 from tests.adapters.samples import AdapterFolder
 
+SLOW, ANSWER = "(.|..|...|\\w)+[0-9]", "a" * 60 + "!"
 Match = Literal["exact", "regex", "json", "token"]
 
 
@@ -193,21 +196,34 @@ def test_generation_is_scored_by_its_match(
 
 
 @pytest.mark.parametrize(
-    ("pattern", "answer", "passes"),
+    ("wanted", "answer", "passes"),
     [
         (r"\d{4}", " 2026\n", True),
         (r"\d{4}", "in 2026", False),
         ("a|b", "b", True),
         ("a|b", "ab", False),
-        ("(a+)+$", "a" * 40 + "!", False),
     ],
 )
-def test_a_pattern_matches_the_whole_answer_or_fails_in_time(
-    pattern: str, answer: str, passes: bool
-) -> None:
-    example = GenerationExample(prompt="p", pattern=pattern)
+def test_a_pattern_matches_the_whole_answer(wanted: str, answer: str, passes: bool) -> None:
+    example = GenerationExample(prompt="p", pattern=wanted)
 
     assert score_generation([example], [answer], golden("regex")).passed == passes
+
+
+def test_a_pattern_that_takes_too_long_ends_the_scoring(monkeypatch: pytest.MonkeyPatch) -> None:
+    fine = GenerationExample(prompt="p", pattern="a*!")
+    slow = GenerationExample(prompt="p", pattern=SLOW)
+    monkeypatch.setattr(pattern, "_SECONDS", 0.05)
+
+    with pytest.raises(PatternRefused, match=r"^line 2: over 0\.05 s on one text"):
+        score_generation([fine, slow, slow], [ANSWER] * 3, golden("regex"))
+
+
+def test_scoring_ends_when_its_time_is_over() -> None:
+    example = GenerationExample(prompt="p", expect="a")
+
+    with pytest.raises(TimeoutError):
+        score_generation([example], ["a"], golden("exact"), -1.0)
 
 
 def test_token_f1_of_a_known_case() -> None:
