@@ -142,10 +142,11 @@ def _rows(record: TenantRecord, now: float) -> Iterator[dict[str, Any]]:
 @contextmanager
 def _locked(keys: Path) -> Iterator[None]:
     """One command at a time: two that read the same file would lose a key."""
-    if not keys.parent.is_dir():
-        raise ConfigurationError(f"{keys}: cannot be written: {keys.parent} is not a folder")
+    target = keys.resolve()
+    if not target.parent.is_dir():
+        raise ConfigurationError(f"{keys}: cannot be written: {target.parent} is not a folder")
     try:
-        with FileLock(keys.parent / f".{keys.name}.lock"):
+        with FileLock(target.parent / f".{target.name}.lock"):
             yield
     except OSError as error:
         raise ConfigurationError(f"{keys}: cannot be written: {error.strerror}") from error
@@ -195,6 +196,17 @@ def _save(keys: Path, file: Path, name: str, document: Any) -> None:
     content = text.getvalue().encode()
     sources = read_keys(keys) if keys.exists() else {}
     build_keyring(sources | {name: content})
+    target = file.resolve()
+    if not target.exists():
+        write_atomically(target, content, mode=0o600)
+        return
     # What a service under another user reads stays readable to it.
-    mode = file.stat().st_mode & 0o777 if file.exists() else 0o600
-    write_atomically(file, content, mode=mode)
+    old = target.stat()
+    owner = (old.st_uid, old.st_gid)
+    try:
+        write_atomically(target, content, mode=old.st_mode & 0o777, owner=owner)
+    except PermissionError as error:
+        raise ConfigurationError(
+            f"{file}: cannot be replaced by a file of the same owner (uid {owner[0]}, gid "
+            f"{owner[1]}): {error.strerror}; nothing is changed"
+        ) from error

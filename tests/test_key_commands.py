@@ -1,6 +1,8 @@
 """The keys commands: what they print, what they write, and what they refuse without a trace."""
 
+import errno
 import json
+import os
 import stat
 import threading
 from pathlib import Path
@@ -150,6 +152,63 @@ def test_a_new_file_is_private_and_an_old_one_keeps_its_mode(tmp_path: Path) -> 
     path.chmod(0o640)
     created(path, "acme")
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
+
+
+@pytest.mark.parametrize("linked", ["file", "one file of a folder", "folder"])
+def test_a_link_stays_one_and_its_target_is_written(tmp_path: Path, linked: str) -> None:
+    (tmp_path / "real").mkdir()
+    real, keys = tmp_path / "real" / "acme.yaml", tmp_path / "keys"
+    link = keys
+    if linked == "one file of a folder":
+        keys.mkdir()
+        link = keys / "acme.yaml"
+    first = created(real, "acme")
+    link.symlink_to(real.parent if linked == "folder" else real)
+
+    second = created(keys, "acme")
+    assert keys_command(keys, "revoke", sha256_of(first)[:12]).exit_code == 0
+
+    assert link.is_symlink()
+    assert ring_of(real).tenant_of(first, NOW) is None
+    assert ring_of(real).tenant_of(second, NOW)
+
+
+as_root = pytest.mark.skipif(os.getuid() != 0, reason="only root gives files away")
+
+
+@as_root
+def test_an_old_file_keeps_its_owner(tmp_path: Path) -> None:
+    path = tmp_path / "keys.yaml"
+    key = created(path, "acme")
+    os.chown(path, 65534, 65533)
+    assert keys_command(path, "revoke", sha256_of(key)[:12]).exit_code == 0
+    written = path.stat()
+    assert (written.st_uid, written.st_gid) == (65534, 65533)
+    assert stat.S_IMODE(written.st_mode) == 0o600
+
+
+@as_root
+def test_a_file_whose_owner_cannot_be_kept_is_left_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "keys.yaml"
+    key = created(path, "acme")
+    before = path.read_bytes()
+    os.chown(path, 65534, 65533)
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "chown", refuse)
+    result = keys_command(path, "revoke", sha256_of(key)[:12])
+    assert result.exit_code == 2
+    assert (
+        "cannot be replaced by a file of the same owner (uid 65534, gid 65533): " in result.stderr
+    )
+    assert path.read_bytes() == before
+    assert [each for each in tmp_path.iterdir() if each.name.startswith(".keys.yaml.")] == [
+        tmp_path / ".keys.yaml.lock"
+    ]
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:

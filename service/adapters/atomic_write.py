@@ -5,8 +5,14 @@ import tempfile
 from pathlib import Path
 
 
-def write_atomically(path: Path, content: bytes, *, mode: int = 0o644) -> None:
-    """Replace a file so that a reader or a crash sees the old bytes or the new, nothing else."""
+def write_atomically(
+    path: Path, content: bytes, *, mode: int = 0o644, owner: tuple[int, int] | None = None
+) -> None:
+    """Replace a file so that a reader or a crash sees the old bytes or the new, nothing else.
+
+    `owner` is the user's and the group's id, by default this process's. Raises OSError, the old
+    file as it was; PermissionError for an owner that this process may not give.
+    """
     with tempfile.NamedTemporaryFile(
         dir=path.parent, prefix=f".{path.name}.", delete=False
     ) as file:
@@ -15,6 +21,9 @@ def write_atomically(path: Path, content: bytes, *, mode: int = 0o644) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
+            own = os.fstat(file.fileno())
+            if owner is not None and owner != (own.st_uid, own.st_gid):
+                os.chown(temporary, *owner)
             temporary.chmod(mode)
             temporary.replace(path)
         except BaseException:
