@@ -137,7 +137,7 @@ hf://{{ .Values.model.hub.repository }}@{{ .Values.model.hub.revision }}
 {{- ceil (addf .Values.probes.startup.baseSeconds (mulf .Values.probes.startup.secondsPerGiB .Values.model.weightsGiB)) | int -}}
 {{- end -}}
 
-{{/* Seconds from SIGTERM until the service has ended by itself: its two times, and six to stop the engine. */}}
+{{/* Seconds from SIGTERM until the service has ended by itself: its two times, six to stop the engine, and three to send its last spans. */}}
 {{- define "llm-service.drainSeconds" -}}
 {{- $drain := default dict .Values.config.drain -}}
 {{- $spans := ternary 3 0 (not (empty (dig "tracing" "endpoint" "" .Values.config))) -}}

@@ -64,7 +64,6 @@ spec:
     {{- include "llm-service.volumes" $root | nindent 4 }}
 {{- end -}}
 
-{{/* Where pods may run: those that serve, and the one that fetches onto their volume. */}}
 {{- define "llm-service.pullSecrets" -}}
 {{- with .Values.image.pullSecrets }}
 imagePullSecrets:
@@ -87,6 +86,7 @@ tolerations:
 {{- end }}
 {{- end -}}
 
+{{/* Where pods may run: those that serve, and the one that fetches onto their volume. */}}
 {{- define "llm-service.placement" -}}
 {{- include "llm-service.pullSecrets" . }}
 {{- with .Values.priorityClassName }}
