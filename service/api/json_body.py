@@ -10,8 +10,7 @@ from pydantic_core import from_json
 
 from service.context import current_context
 from service.errors import InvalidRequest, UnsupportedMediaType
-
-_MAX_DEPTH = 64
+from service.limits.depth import MAX_DEPTH
 
 
 class JsonRoute(APIRoute):
@@ -41,7 +40,7 @@ def parse(body: bytes) -> Any:
     except ValueError as error:
         raise InvalidRequest(f"body: not valid JSON: {error}", code="invalid_json") from None
     level = [value]
-    for _ in range(_MAX_DEPTH):
+    for _ in range(MAX_DEPTH):
         children = [
             child
             for parent in level
@@ -55,7 +54,7 @@ def parse(body: bytes) -> Any:
         level = [child for child in children if not isinstance(child, float)]
         if not level:
             return value
-    raise InvalidRequest(f"body: nested deeper than {_MAX_DEPTH} levels", code="invalid_json")
+    raise InvalidRequest(f"body: nested deeper than {MAX_DEPTH} levels", code="invalid_json")
 
 
 class _ParsedRequest(Request):

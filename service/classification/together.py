@@ -24,9 +24,8 @@ async def together(coroutines: Iterable[Coroutine[Any, Any, Value]]) -> list[Val
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
-    errors = {task: task.exception() for task in tasks if not task.cancelled()}
     for task in tasks:
-        if task in first and (error := errors.get(task)) is not None:
+        if task in first and not task.cancelled() and (error := task.exception()) is not None:
             raise error
     return [task.result() for task in tasks]
 

@@ -61,6 +61,7 @@ class GatedClient:
         A final output alone is put together from deltas, so that the gate sees tokens as they come.
         """
         options |= {"priority": 0, "data_parallel_rank": None, "session_id": None}
+        options["trace_headers"] = self.untraced
         context = current_context()
         own_id = f"{context.request_id}-{next(self._serial)}"
         lora = options.get("lora_request")
@@ -73,7 +74,6 @@ class GatedClient:
             sampling_params = sampling_params.clone()
             sampling_params.output_kind = RequestOutputKind.DELTA
             sampling_params.stream_interval = _FOLDED_TOKENS
-        options["trace_headers"] = self.untraced
         request = _Generation(
             self._engine, prompt, sampling_params, own_id, options, self.adapter_requests
         )

@@ -2,6 +2,9 @@
 
 from typing import Any
 
+MAX_DEPTH = 64
+"""The deepest that a request's JSON may be."""
+
 
 def depth(node: Any) -> int:
     """The levels of lists and objects in it; 0 for a plain value."""

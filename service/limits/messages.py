@@ -5,11 +5,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from service.errors import InvalidRequest
-from service.limits.depth import depth
+from service.limits.depth import MAX_DEPTH, depth
 from service.limits.quote import quote
-
-_MAX_DEPTH = 64
-"""As of the body."""
 
 
 def check_messages(body: Mapping[str, Any]) -> None:
@@ -33,13 +30,13 @@ def check_messages(body: Mapping[str, Any]) -> None:
 def _problem(arguments: str) -> str | None:
     try:
         value = json.loads(arguments)
-        if depth(value) > _MAX_DEPTH:
-            return f"nested deeper than {_MAX_DEPTH} levels"
+        if depth(value) > MAX_DEPTH:
+            return f"nested deeper than {MAX_DEPTH} levels"
         json.dumps(value, ensure_ascii=False).encode()
     except json.JSONDecodeError:
         return None
     except RecursionError:
-        return f"nested deeper than {_MAX_DEPTH} levels"
+        return f"nested deeper than {MAX_DEPTH} levels"
     except UnicodeEncodeError:
         return "must not hold lone surrogates"
     except ValueError:
