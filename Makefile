@@ -18,10 +18,10 @@ VENV_MADE := $(VENV)/pyvenv.cfg
 CPU_INSTALLED := $(VENV)/.installed-cpu
 DEV_INSTALLED := $(VENV)/.installed-dev
 MODEL_FETCHED := $(MODEL)/config.json
-# The tests of OCI sources run a real registry: the one on the path, or else Debian's.
-REGISTRY := $(if $(shell command -v docker-registry),,.cache/registry/usr/bin/docker-registry)
+# Programs that tests run beside Python's packages: those on the PATH, or else Debian's.
+PROGRAMS := promtool amtool docker-registry
 
-.PHONY: help setup run test lint typecheck bench ops-test test-timing simulate test-faults soak fuzz image-test cluster-test sbom lock clean
+.PHONY: help setup run test programs lint typecheck bench ops-test test-timing simulate test-faults soak fuzz image-test cluster-test sbom lock clean
 
 help: ## List the targets and variables
 	@grep -hE '^[a-z%-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -34,14 +34,17 @@ help: ## List the targets and variables
 setup: $(CPU_INSTALLED) $(MODEL_FETCHED) ## Make .venv, install the pinned CPU list, fetch the model
 
 run: setup ## Set up what is missing and serve CONFIG
-	@echo "==> serving $(CONFIG); the first lines come from the engine, 'ready' is the last of the start"
+	@echo "==> serving $(CONFIG): the engine starts, the adapters are proven, then the service listens; Ctrl-C stops"
 	@exec $(PY) -m service.cli serve --config $(CONFIG)
 
-test: lint typecheck $(MODEL_FETCHED) $(REGISTRY) ## Run lint, typecheck and every test, the fast ones first
+test: lint typecheck $(MODEL_FETCHED) programs ## Run lint, typecheck and every test, the fast ones first
 	@echo "==> fast tests"
 	@$(PY) -m pytest tests --ignore tests/engine -m "not timing"
 	@echo "==> tests on the real engine"
 	@$(PY) -m pytest tests/engine --timeout 900
+
+programs: $(DEV_INSTALLED)
+	@$(PY) -m tools.programs $(PROGRAMS)
 
 lint: $(DEV_INSTALLED) ## Check style and formatting with ruff
 	@echo "==> ruff"
@@ -107,7 +110,7 @@ lock: ## Resolve pyproject.toml into requirements/*.txt (needs uv)
 
 clean: ## Remove the environment, the fetched model and the tools' caches
 	@echo "==> removing $(VENV), $(MODEL) and caches"
-	@rm -rf $(VENV) $(MODEL) $(MODEL).lock .cache/registry .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	@rm -rf $(VENV) $(MODEL) $(MODEL).lock .cache/programs .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
 
 $(VENV_MADE):
 	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) was not found; pass PYTHON=<a Python 3.11>" >&2; exit 1; }
@@ -116,7 +119,7 @@ $(VENV_MADE):
 
 # The service is installed where it stands, so that vLLM's processes find its plugin.
 $(CPU_INSTALLED): requirements/cpu.txt requirements/install.sh pyproject.toml | $(VENV_MADE)
-	@echo "==> installing the $$(wc -l < $<) pinned packages of $<; this takes minutes"
+	@echo "==> installing the $$(wc -l < $<) pinned packages of $<; the first time this takes minutes"
 	@requirements/install.sh $(PY) $<
 	@$(PY) -m pip install --quiet --no-deps --editable .
 	@touch $@
@@ -125,14 +128,6 @@ $(DEV_INSTALLED): requirements/dev.txt requirements/install.sh $(CPU_INSTALLED)
 	@echo "==> installing the $$(wc -l < $<) pinned packages of $<, most of them there already"
 	@requirements/install.sh $(PY) $<
 	@touch $@
-
-.cache/registry/usr/bin/docker-registry:
-	@echo "==> fetching Debian's docker-registry for the tests of OCI sources"
-	@mkdir -p .cache/registry
-	@cd .cache/registry && fetch="apt-get -qq -o APT::Sandbox::User=root download docker-registry" && \
-		{ $$fetch 2>/dev/null || { apt-get -qq update && $$fetch; } } || \
-		{ echo "error: put a docker-registry (CNCF Distribution) on the PATH" >&2; exit 1; }
-	@cd .cache/registry && dpkg -x docker-registry_*.deb . && touch usr/bin/docker-registry
 
 $(MODEL_FETCHED): | $(CPU_INSTALLED)
 	@echo "==> fetching and converting the default model into $(MODEL)"

@@ -5,12 +5,36 @@
 set -euo pipefail
 python=$1 list=$2 rest=${3:-$2}
 install() {
-    "$python" -m pip --quiet --disable-pip-version-check --no-input install --no-deps "$@"
+    PYTHONUNBUFFERED=1 "$python" -m pip --disable-pip-version-check --no-input install --no-deps \
+        --progress-bar off "$@" | told
+}
+# Tell how far pip is: one line that counts on a terminal, a line for every 25 packages in a log.
+told() {
+    local seen=0 line name
+    while IFS= read -r line; do
+        case $line in
+            Collecting\ * | Requirement\ already\ satisfied:\ *)
+                seen=$((seen + 1))
+                name=${line#Collecting } name=${name#Requirement already satisfied: }
+                if [ -t 1 ]; then
+                    printf '\r\e[K    %d of %d: %s' "$seen" "$total" "${name%% *}"
+                elif [ $((seen % 25)) -eq 0 ]; then
+                    echo "    $seen of $total"
+                fi
+                ;;
+            Installing\ collected\ packages:*)
+                if [ -t 1 ]; then printf '\r\e[K'; fi
+                echo "    all $seen are here; unpacking what is new"
+                ;;
+        esac
+    done
+    if [ -t 1 ]; then printf '\r\e[K'; fi
 }
 
 # torch first: an unfit build is told before all else is downloaded. --upgrade, because pip takes an
 # installed CUDA build of the same version for good enough.
 mapfile -t torch < <(grep -E '^torch(vision)?==' "$list")
+total=${#torch[@]}
 install --upgrade ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} "${torch[@]}"
 "$python" - <<'PYTHON'
 import importlib.util
@@ -27,4 +51,5 @@ if build["cuda"] is not None:
         "TORCH_INDEX=<address of PyTorch's CPU wheel index>"
     )
 PYTHON
+total=$(grep -cE '^[A-Za-z0-9]' "$rest")
 install -r "$rest"

@@ -1,5 +1,6 @@
 """One process: settings in, two ports out, an exit code that says how it ended."""
 
+import json
 import logging
 import sys
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from service.app import create_app
 from service.errors import ConfigurationError
 from service.runtime import Status
 from service.settings import Settings
+from service.telemetry.logs import renderer
 
 _log = logging.getLogger(__name__)
 
@@ -27,11 +29,32 @@ def run(settings: Settings, read_settings: Callable[[], Settings]) -> None:
     public = create_app(settings, status, REGISTRY, read_settings=read_settings)
     ops = create_ops_app(status, REGISTRY)
     logging.getLogger("uvicorn.error").addFilter(partial(_unexplained, status))
-    started = serve(public, ops, status, settings.http, partial(_hangup, status))
+    started = serve(
+        public,
+        ops,
+        status,
+        settings.http,
+        on_started=partial(_tell_what_to_try, settings),
+        on_hangup=partial(_hangup, status),
+    )
     if isinstance(status.failure, ConfigurationError):
         raise status.failure
     if status.failure or not started:
         sys.exit(3)
+
+
+def _tell_what_to_try(settings: Settings) -> None:
+    """Log the addresses, and for a person at a terminal a first request."""
+    http = settings.http
+    host = "127.0.0.1" if http.host in ("0.0.0.0", "::") else http.host
+    url = f"http://[{host}]:{http.port}" if ":" in host else f"http://{host}:{http.port}"
+    _log.info("listening on %s; %s/docs describes the API; Ctrl-C stops", url, url)
+    if renderer(settings.log) == "console":
+        key = " -H 'Authorization: Bearer YOUR_KEY'" if settings.tenants.keys else ""
+        body = json.dumps({"model": settings.model.name, "prompt": "The sea is", "max_tokens": 16})
+        _log.info(
+            "try: curl %s/v1/generate%s -H 'Content-Type: application/json' -d '%s'", url, key, body
+        )
 
 
 def _unexplained(status: Status, record: logging.LogRecord) -> bool:

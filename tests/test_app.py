@@ -48,7 +48,12 @@ def run(configured: Settings, engine: StagedEngine | ConfigurationError) -> Stat
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         assert not serve(
-            app, create_ops_app(status, registry), status, configured.http, lambda: None
+            app,
+            create_ops_app(status, registry),
+            status,
+            configured.http,
+            on_started=lambda: None,
+            on_hangup=lambda: None,
         )
     finally:
         for number, handler in handlers.items():

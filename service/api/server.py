@@ -24,14 +24,24 @@ _LAST_CONNECTIONS_SECONDS = 5
 class PublicServer(uvicorn.Server):
     """uvicorn that drains on the first SIGTERM or SIGINT and stops on the second.
 
-    SIGINT, a person at a terminal, does not wait for load balancers to take notice.
+    SIGINT, a person at a terminal, does not wait for load balancers to take notice. `on_started` is
+    called once connections are taken.
     """
 
-    def __init__(self, config: uvicorn.Config, status: Status) -> None:
+    def __init__(
+        self, config: uvicorn.Config, status: Status, on_started: Callable[[], None]
+    ) -> None:
         super().__init__(config)
         self._status = status
+        self._on_started = on_started
         self._asked = False
         status.stop = self.stop
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start the app and take connections."""
+        await super().startup(sockets)
+        if self.started:
+            self._on_started()
 
     def stop(self) -> None:
         """Take no more connections and end those that are open, soon."""
@@ -62,12 +72,18 @@ def public_config(app: FastAPI, http: HttpSettings) -> uvicorn.Config:
 
 
 def serve(
-    public: FastAPI, ops: FastAPI, status: Status, http: HttpSettings, on_hangup: Callable[[], None]
+    public: FastAPI,
+    ops: FastAPI,
+    status: Status,
+    http: HttpSettings,
+    *,
+    on_started: Callable[[], None],
+    on_hangup: Callable[[], None],
 ) -> bool:
     """Serve until a signal, a drain or a dead engine ends it; False when it did not start.
 
-    `on_hangup` is called, on the public loop, for every SIGHUP. Raises ConfigurationError at once
-    when a port is taken.
+    On the public loop `on_started` is called when the public port takes connections, `on_hangup`
+    for every SIGHUP. Raises ConfigurationError at once when a port is taken.
 
     The operations app has a thread and a loop of its own, so that it answers while the engine
     starts and a scrape does not hold up a token.
@@ -76,7 +92,7 @@ def serve(
         bind("http.port", http.host, http.port) as public_socket,
         bind("http.ops_port", http.ops_host, http.ops_port) as ops_socket,
     ):
-        server = PublicServer(public_config(public, http), status)
+        server = PublicServer(public_config(public, http), status, on_started)
         with _operations(ops, ops_socket):
             _serve(server, public_socket, on_hangup)
         return server.started

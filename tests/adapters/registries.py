@@ -3,7 +3,6 @@
 import hashlib
 import json
 import re
-import shutil
 import socket
 import subprocess
 import threading
@@ -19,8 +18,8 @@ import requests
 import yaml
 
 from service.adapters.artifact import MANIFEST_TYPE, TITLE
+from tools.programs import program
 
-_FETCHED = Path(__file__).parents[2] / ".cache/registry/usr/bin/docker-registry"
 # What `htpasswd -B` writes for the password "secret".
 HTPASSWD = "tester:$2b$05$aaaaaaaaaaaaaaaaaaaaaOjOHCcGZ1ZydhnG2lX11qSmiRJbsbsA.\n"
 
@@ -41,8 +40,6 @@ class Registry:
 @contextmanager
 def docker_registry(folder: Path, *, with_password: bool = False) -> Iterator[Registry]:
     """Run a registry over an empty folder; with a password, for the user `tester`."""
-    program = shutil.which("docker-registry") or str(_FETCHED)
-    assert Path(program).exists(), "docker-registry was not found; `make test` fetches it"
     with socket.create_server(("127.0.0.1", 0)) as probe:
         host = f"127.0.0.1:{probe.getsockname()[1]}"
     storage = folder / "storage"
@@ -58,7 +55,9 @@ def docker_registry(folder: Path, *, with_password: bool = False) -> Iterator[Re
     (folder / "registry.yml").write_text(yaml.safe_dump(config))
     with (folder / "registry.log").open("wb") as log:
         process = subprocess.Popen(
-            [program, "serve", str(folder / "registry.yml")], stdout=log, stderr=log
+            [program("docker-registry"), "serve", str(folder / "registry.yml")],
+            stdout=log,
+            stderr=log,
         )
     try:
         _wait_for(f"http://{host}/v2/", process, folder / "registry.log")

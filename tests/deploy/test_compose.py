@@ -8,7 +8,7 @@ import yaml
 
 from service.settings import load_settings
 from tests.deploy.test_rules import ROOT
-from tests.deploy.tools import run
+from tools.programs import run
 
 DEPLOY = ROOT / "deploy"
 COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text(encoding="utf-8"))

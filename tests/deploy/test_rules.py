@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.deploy.tools import run
 from tests.docs.metrics_catalogue import catalogue
+from tools.programs import run
 
 ROOT = Path(__file__).parents[2]
 PROMETHEUS = ROOT / "deploy/prometheus"

@@ -23,10 +23,11 @@ from tests.deploy.test_rules import ALERTS
 from tests.engine.server import Server, started_server
 from tests.ops.faults import Fault, Faults
 from tests.ops.panels import Lines, lines_of, plot
-from tests.ops.programs import Program, alertmanager, missing, prometheus, valkey
+from tests.ops.programs import PROGRAMS, Program, alertmanager, prometheus, valkey
 from tests.ops.site import ADAPTER, BROKEN, Site, series_of
 from tests.ops.traffic import traffic_on
 from tests.ops.webhook import Deliveries, webhook
+from tools.programs import missing
 
 _FIRE_SECONDS, _CLEAR_SECONDS = 120.0, 120.0
 _STEADY_SECONDS = 70.0
@@ -107,7 +108,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=Path, help="Folder for a picture of each dashboard.")
     images: Path | None = parser.parse_args().images
-    if packages := missing():
+    if packages := missing(PROGRAMS):
         sys.exit(f"error: not found; apt-get install {' '.join(packages)}")
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)

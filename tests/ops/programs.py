@@ -1,6 +1,5 @@
 """Debian's Prometheus, Alertmanager and Valkey, each in a folder of its own on the loopback."""
 
-import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,13 +12,10 @@ import yaml
 
 from tests.engine.server import free_port, wait_for
 from tests.ops.compression import compressed
+from tools.programs import program
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
-PACKAGES = {
-    "prometheus": "prometheus",
-    "prometheus-alertmanager": "prometheus-alertmanager",
-    "valkey-server": "valkey-server",
-}
+PROGRAMS = ("prometheus", "prometheus-alertmanager", "valkey-server")
 
 
 @dataclass(frozen=True)
@@ -30,17 +26,12 @@ class Program:
     process: subprocess.Popen[bytes]
 
 
-def missing() -> list[str]:
-    """The Debian packages of the programs that are not here."""
-    return [package for name, package in PACKAGES.items() if shutil.which(name) is None]
-
-
 @contextmanager
 def valkey(folder: Path) -> Iterator[Program]:
     """A store that keeps nothing."""
     port = free_port()
     options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
-    with _running(["valkey-server", *options], folder / "valkey.log") as process:
+    with _running([program("valkey-server"), *options], folder / "valkey.log") as process:
         yield Program(f"redis://127.0.0.1:{port}", process)
 
 
@@ -64,7 +55,7 @@ def alertmanager(folder: Path, webhook: str) -> Iterator[Program]:
         "--cluster.listen-address=",
     ]
     log = folder / "alertmanager.log"
-    with _running(["prometheus-alertmanager", *options], log) as process:
+    with _running([program("prometheus-alertmanager"), *options], log) as process:
         yield _ready(f"http://127.0.0.1:{port}", process)
 
 
@@ -96,7 +87,7 @@ def prometheus(folder: Path, ops_port: int, alerts_to: str) -> Iterator[Program]
         # Of what alerts say again; the default of a minute would hold a cleared one back.
         "--rules.alert.resend-delay=2s",
     ]
-    with _running(["prometheus", *options], folder / "prometheus.log") as process:
+    with _running([program("prometheus"), *options], folder / "prometheus.log") as process:
         yield _ready(f"http://127.0.0.1:{port}", process)
 
 

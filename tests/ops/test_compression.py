@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.deploy.tools import run
 from tests.ops.compression import compressed
 from tests.ops.programs import DEPLOY
+from tools.programs import run
 
 DURATION = re.compile(r"\[\w+\]|offset \w+|\* \d{4,}")
 
