@@ -37,11 +37,9 @@ run: setup ## Set up what is missing and serve CONFIG
 	@echo "==> serving $(CONFIG): the engine starts, the adapters are proven, then the service listens; Ctrl-C stops"
 	@exec $(PY) -m service.cli serve --config $(CONFIG)
 
-test: lint typecheck $(MODEL_FETCHED) programs ## Run lint, typecheck and every test, the fast ones first
-	@echo "==> fast tests"
-	@$(PY) -m pytest tests --ignore tests/engine -m "not timing"
-	@echo "==> tests on the real engine"
-	@$(PY) -m pytest tests/engine --timeout 900
+test: lint typecheck $(MODEL_FETCHED) programs ## Run lint, typecheck and every test, those on the real engine too
+	@echo "==> tests, on two workers"
+	@$(PY) -m pytest tests -m "not timing" -n 2 --dist loadgroup --durations 25
 
 programs: $(DEV_INSTALLED)
 	@$(PY) -m tools.programs $(PROGRAMS)

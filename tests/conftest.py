@@ -4,6 +4,7 @@ import os
 from collections.abc import AsyncGenerator, Generator
 
 import httpx
+import hypothesis
 import pytest
 
 from service.settings import ENV_PREFIX
@@ -11,6 +12,25 @@ from service.settings import ENV_PREFIX
 pytest.register_assert_rewrite("tests.answers", "tests.engine.contract")
 
 from tests.live_service import LiveService  # noqa: E402 - rewritten modules come after
+
+# A busy machine may stall any example; pytest's timeout ends those that never end.
+hypothesis.settings.register_profile("llm-service", deadline=None)
+hypothesis.settings.load_profile("llm-service")
+
+
+_ENGINE_SECONDS = 900
+"""Room for the start of an engine on a machine that others use."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep together, on one worker of pytest-xdist, the tests that share a server or a file."""
+    for item in items:
+        fixtures = getattr(item, "fixturenames", ())
+        shared = next((name for name in ("smollm2", "tiny") if name in fixtures), str(item.path))
+        item.add_marker(pytest.mark.xdist_group(shared))
+        if "engine" in item.path.parts:
+            item.add_marker(pytest.mark.timeout(_ENGINE_SECONDS))
 
 
 @pytest.fixture(autouse=True, scope="session")

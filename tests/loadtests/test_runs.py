@@ -153,6 +153,7 @@ def test_the_workers_send_exactly_the_plan_between_them(steady_run: Ran) -> None
     ]
 
 
+@pytest.mark.timing
 def test_measured_latencies_are_those_of_the_server(steady_run: Ran) -> None:
     """Medians, against the server's own log; the tails are the machine's."""
     errors: dict[str, list[float]] = {"ttft": [], "itl": [], "tpot": [], "e2e": []}
