@@ -19,7 +19,7 @@ CPU_INSTALLED := $(VENV)/.installed-cpu
 DEV_INSTALLED := $(VENV)/.installed-dev
 MODEL_FETCHED := $(MODEL)/config.json
 # Programs that tests run beside Python's packages: those on the PATH, or else Debian's.
-PROGRAMS := promtool amtool docker-registry
+PROGRAMS := promtool amtool docker-registry curl
 
 .PHONY: help setup run test programs lint typecheck bench ops-test test-timing simulate test-faults soak fuzz image-test cluster-test sbom lock clean
 

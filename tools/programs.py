@@ -1,11 +1,12 @@
 """Debian's programs that tests and harnesses run: from the PATH, else fetched without installing.
 
-    python -m tools.programs promtool amtool docker-registry
+    python -m tools.programs promtool amtool docker-registry curl
 
 fetches the packages of those that are not there into .cache/programs; `make test` does it. Needs
 apt-get and dpkg, and root only where apt has no package lists yet.
 """
 
+import os
 import shutil
 import subprocess
 import sys
@@ -15,13 +16,14 @@ from pathlib import Path
 
 PACKAGES = {
     "amtool": ("prometheus-alertmanager",),
+    "curl": ("curl", "libcurl4", "libcurl4t64"),
     "docker-registry": ("docker-registry",),
     "prometheus": ("prometheus",),
     "prometheus-alertmanager": ("prometheus-alertmanager",),
-    "promtool": ("promtool", "prometheus"),  # Debian 13's own package, part of Debian 12's
+    "promtool": ("promtool", "prometheus"),
     "valkey-server": ("valkey-server",),
 }
-"""Debian's packages that may hold each program, the newest release's first."""
+"""Debian's packages that hold each program; those that a release of Debian lacks are left out."""
 
 FETCHED = Path(__file__).parents[1] / ".cache" / "programs"
 _APT = ("apt-get", "-qq", "-o", "APT::Sandbox::User=root")
@@ -39,6 +41,14 @@ def missing(names: Sequence[str]) -> list[str]:
     return sorted({PACKAGES[name][0] for name in names if not _found(name)})
 
 
+def environment() -> dict[str, str]:
+    """The environment of this process, in which fetched programs and their libraries are found."""
+    libraries = str(FETCHED / "usr" / "lib" / "x86_64-linux-gnu")
+    extended = {"PATH": str(FETCHED / "usr" / "bin"), "LD_LIBRARY_PATH": libraries}
+    added = {name: f"{os.environ.get(name, '')}:{folder}" for name, folder in extended.items()}
+    return os.environ | {name: value.strip(":") for name, value in added.items()}
+
+
 def run(name: str, *arguments: str) -> str:
     """The output of a program that ends; AssertionError with its output where it fails."""
     done = subprocess.run([program(name), *arguments], capture_output=True, text=True, timeout=120)
@@ -47,20 +57,18 @@ def run(name: str, *arguments: str) -> str:
 
 
 def fetch(name: str) -> None:
-    """Download the package of a program and unpack it; AssertionError where that gives none.
+    """Download the packages of a program and unpack them; AssertionError where that gives none.
 
     apt's lists are updated where there are none.
     """
     FETCHED.mkdir(parents=True, exist_ok=True)
     if not any(Path("/var/lib/apt/lists").glob("*Packages*")):
         subprocess.run([*_APT, "update"], check=False)
-    for package in PACKAGES[name]:
-        with tempfile.TemporaryDirectory(dir=FETCHED) as folder:
-            subprocess.run([*_APT, "download", package], cwd=folder, check=False)
-            for archive in Path(folder).glob("*.deb"):
-                subprocess.run(["dpkg", "-x", str(archive), str(FETCHED)], check=True)
-        if _found(name):
-            return
+    with tempfile.TemporaryDirectory(dir=FETCHED) as folder:
+        for package in PACKAGES[name]:
+            subprocess.run([*_APT, "download", package], cwd=folder, stderr=subprocess.DEVNULL)
+        for archive in Path(folder).glob("*.deb"):
+            subprocess.run(["dpkg", "-x", str(archive), str(FETCHED)], check=True)
     program(name)
 
 

@@ -1,0 +1,74 @@
+#!/usr/bin/env bash
+# Try the README's two commands on a bare machine: a chroot of plain Debian that has python3.11, pip,
+# make and git, and nothing else.
+#
+#   tools/fresh_machine.sh FOLDER [SUITE]
+#
+# FOLDER is made, and kept to be looked at; SUITE is bookworm, whose python3 is 3.11, if not given.
+# Needs root and mmdebstrap. apt's mirror and pip's settings (index, certificates, folders of wheels) are
+# this machine's. Ends with 0 when `make run` has answered and `make test` is green.
+set -euo pipefail
+[ $# -ge 1 ] || { sed -n '2,/^set/{/^set/d;s/^# \?//p}' "$0" >&2; exit 2; }
+root=$(realpath -m "$1") suite=${2:-bookworm}
+cd "$(dirname "$0")/.."
+[ "$(id -u)" = 0 ] || { echo "error: a chroot needs root" >&2; exit 2; }
+command -v mmdebstrap >/dev/null || { echo "error: install Debian's package mmdebstrap" >&2; exit 2; }
+
+if [ ! -d "$root" ]; then
+    mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | grep -m1 '^http')
+    echo "==> making a plain $suite in $root"
+    mmdebstrap --quiet --variant=minbase --skip=cleanup/apt \
+        --include=ca-certificates,git,make,python3,python3-pip,python3-venv "$suite" "$root" "$mirror"
+fi
+echo "==> cloning $(git rev-parse --short HEAD)"
+rm -rf "$root/llm-service"
+git clone --quiet . "$root/llm-service"
+
+# What pip is told on this machine it is told there.
+wheels=$(python3 -m pip config get global.find-links 2>/dev/null || true)
+for path in /etc/resolv.conf /etc/hosts /etc/pip.conf /etc/xdg/pip /etc/ssl/certs "$HOME/.config/pip" ${wheels:-}; do
+    [ -e "$path" ] || continue
+    mkdir -p "$root$(dirname "$path")"
+    cp -rL --remove-destination "$path" "$root$(dirname "$path")/"
+done
+
+inside() {
+    local kept=()
+    mapfile -t kept < <(env | grep -E '^(PIP_|HTTPS?_PROXY|https?_proxy|NO_PROXY|no_proxy|TORCH_INDEX)' || true)
+    # shellcheck disable=SC2016
+    unshare --mount --pid --fork --kill-child bash -euo pipefail -c '
+        root=$1; shift
+        mount --make-rprivate /
+        mount -t proc proc "$root/proc"; mount --rbind /dev "$root/dev"
+        mount -t tmpfs tmpfs "$root/dev/shm"
+        exec chroot "$root" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 "$@"
+    ' inside "$root" "${kept[@]}" bash -euo pipefail -c "cd /llm-service; $1"
+}
+
+echo "==> make run"
+inside '
+    started=$SECONDS
+    make run >/tmp/run.log 2>&1 &
+    server=$!
+    trap "kill $server 2>/dev/null || true" EXIT
+    until grep -q "listening on" /tmp/run.log; do
+        kill -0 $server 2>/dev/null || { tail -n 30 /tmp/run.log; exit 1; }
+        sleep 1
+    done
+    echo "    listening after $((SECONDS - started)) s"
+    python3 - <<"PYTHON"
+import json
+import urllib.request
+
+url = "http://127.0.0.1:8000/v1/classify"
+body = {"model": "sentiment", "input": "I loved every minute of it."}
+request = urllib.request.Request(
+    url, json.dumps(body).encode(), {"Content-Type": "application/json"}
+)
+answer = json.load(urllib.request.urlopen(request, timeout=60))
+print("    answered:", answer["data"][0]["label"], answer["data"][0]["score"])
+PYTHON
+    kill -INT $server; wait $server || true
+'
+echo "==> make test"
+inside 'started=$SECONDS; make test </dev/null; echo "    green after $((SECONDS - started)) s"'
