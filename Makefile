@@ -86,9 +86,9 @@ soak: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Two hours of mixed load, and the slop
 	@echo "==> two hours of mixed load"
 	@$(PY) -m tests.engine.soak
 
-fuzz: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Send 20,000 fuzzed classification requests to the one-layer model
-	@echo "==> fuzzing classification"
-	@$(PY) -m tests.engine.fuzz_classify
+fuzz: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Send 20,000 random requests and 2,000 random byte sequences to the one-layer model
+	@echo "==> fuzzing every route"
+	@$(PY) -m tools.fuzz
 
 image-test: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Build the CPU image and run it confined (root, buildah, podman)
 	@echo "==> building and running the CPU image; the first time takes minutes"

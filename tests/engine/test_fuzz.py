@@ -1,0 +1,19 @@
+"""A few hundred random requests and byte sequences; `make fuzz` sends many more."""
+
+from tests.engine.server import Server
+from tools.fuzz import requests, wire
+
+
+async def test_random_requests_are_answered_whole_or_refused_with_a_reason(tiny: Server) -> None:
+    outcomes = await requests.fuzz(tiny.url, 400, seed=7)
+    assert outcomes.total() == 400
+    assert outcomes["/v1/classify ok"] > 20
+    assert outcomes["/v1/generate ok"] > 20
+    assert outcomes["/v1/classify invalid_value"] > 20
+
+
+async def test_random_bytes_get_http_or_an_end(tiny: Server) -> None:
+    host, port = tiny.url.removeprefix("http://").split(":")
+    outcomes = await wire.fuzz(host, int(port), 200, seed=7)
+    assert outcomes["200"] > 20
+    assert outcomes["400"] > 5

@@ -1,0 +1,77 @@
+"""Random requests and random bytes against the one-layer model on the real engine: `make fuzz`.
+
+    python -m tools.fuzz --requests 100000 --bytes 10000 --seed 1
+
+Request n of a seed is always the same, and a failure names both. Prints the outcomes, the worst
+lag of the event loop and the memory. Ends with 1 where an answer is wrong, a status is a 5xx or the
+loop stood still for longer than --lag milliseconds.
+"""
+
+import argparse
+import asyncio
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+from tests.engine.server import Server, running_server
+from tests.engine.tiny import build_tiny_model
+from tools.fuzz import requests, wire
+from tools.fuzz.watch import watched
+
+_PARTS = 20
+
+
+async def fuzz(server: Server, options: argparse.Namespace) -> int:
+    """Send both kinds and print the findings; the exit code."""
+    host, port = server.url.removeprefix("http://").split(":")
+    async with watched(server) as watch:
+        every = max(1, options.requests // _PARTS)
+        told(await requests.fuzz(server.url, options.requests, options.seed, every=every))
+        print(watch.report(), flush=True)
+        every = max(1, options.bytes // _PARTS)
+        told(await wire.fuzz(host, int(port), options.bytes, options.seed, every=every))
+        print(watch.report(), flush=True)
+        return int(watch.worst_lag() > options.lag / 1000)
+
+
+def told(outcomes: Counter[str]) -> None:
+    """Print outcomes, the most frequent first."""
+    for outcome, count in outcomes.most_common():
+        print(f"{count:7} {outcome}")
+
+
+def main() -> int:
+    """Parse the command line, start the one-layer model and fuzz it; the exit code."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--requests", type=int, default=20_000, help="JSON requests to all routes")
+    parser.add_argument("--bytes", type=int, default=2_000, help="raw byte sequences")
+    parser.add_argument("--seed", type=int, default=1, help="another seed, other requests")
+    parser.add_argument("--lag", type=float, default=50, help="milliseconds")
+    parser.add_argument(
+        "--model", type=Path, default=Path(".cache/models/smollm2-135m-instruct"), help="tokenizer"
+    )
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        model = Path(folder) / "model"
+        build_tiny_model(options.model, model)
+        config = {
+            "model": {"name": "tiny", "path": str(model)},
+            "engine": {
+                "dtype": "float32",
+                "max_model_len": 2048,
+                "max_num_seqs": 16,
+                "gpu_memory_utilization": 0.2,
+                "enforce_eager": True,
+            },
+            # Other work on the machine slows the engine; a refusal for waiting is no finding here.
+            "gate": {"max_queued": 1024, "max_wait_ms": 60_000},
+        }
+        with running_server(Path(folder), config) as server:
+            return asyncio.run(fuzz(server, options))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,73 @@
+"""Witnesses of a running service: its loop's lag, its memory, a client that asks for /health."""
+
+import asyncio
+import re
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+
+import httpx
+import psutil
+
+from tests.engine.server import Server
+
+_LAG_BUCKET = re.compile(r'^inference_event_loop_lag_seconds_bucket\{.*le="([^"]+)".*\} (\S+)$')
+_EVERY_SECONDS = 0.02
+
+
+@dataclass
+class Watch:
+    """Findings so far; seconds and bytes."""
+
+    server: Server
+    health: list[float] = field(default_factory=list)
+    memory: list[tuple[float, int]] = field(default_factory=list)
+
+    def worst_lag(self) -> float:
+        """The bound of the highest bucket that the service's own lag meter has filled."""
+        text = httpx.get(f"{self.server.ops}/metrics", timeout=10).text
+        found = [m for line in text.splitlines() if (m := _LAG_BUCKET.match(line))]
+        buckets = sorted((float(m[1]), float(m[2])) for m in found)
+        below = 0.0
+        worst = 0.0
+        for bound, count in buckets:
+            worst = bound if count > below else worst
+            below = count
+        return worst
+
+    def report(self) -> str:
+        """A line on the loop, the foreign client and the memory."""
+        waits = sorted(self.health)
+        slowest = 1000 * waits[-1] if waits else 0.0
+        median = 1000 * waits[len(waits) // 2] if waits else 0.0
+        first, last = self.memory[0][1] / 1e6, self.memory[-1][1] / 1e6
+        return (
+            f"loop lag at most {1000 * self.worst_lag():g} ms; GET /health p50 {median:.1f} ms, "
+            f"worst {slowest:.0f} ms; API process {first:.0f} -> {last:.0f} MB, "
+            f"most {max(size for _, size in self.memory) / 1e6:.0f} MB"
+        )
+
+
+@asynccontextmanager
+async def watched(server: Server) -> AsyncIterator[Watch]:
+    """Ask for /health every 20 ms, and note the memory, until the block ends."""
+    watch = Watch(server)
+    task = asyncio.create_task(_look(watch))
+    try:
+        yield watch
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def _look(watch: Watch) -> None:
+    process = psutil.Process(watch.server.process.pid)
+    async with httpx.AsyncClient(base_url=watch.server.url, timeout=60, trust_env=False) as client:
+        while True:
+            began = time.monotonic()
+            (await client.get("/health")).raise_for_status()
+            watch.health.append(time.monotonic() - began)
+            watch.memory.append((began, process.memory_info().rss))
+            await asyncio.sleep(_EVERY_SECONDS)
