@@ -1,6 +1,8 @@
 """What is counted of keys and quotas."""
 
-from prometheus_client import CollectorRegistry, Counter
+import time
+
+from prometheus_client import CollectorRegistry, Counter, Gauge
 
 
 class TenantMetrics:
@@ -13,6 +15,12 @@ class TenantMetrics:
             ["outcome"],
             registry=registry,
         )
+        self._stale_since = Gauge(
+            "inference_keys_stale_since_timestamp_seconds",
+            "Time since when changed keys are refused and older ones serve; 0 while none are.",
+            registry=registry,
+        )
+        self._stale = False
         self._store_errors = Counter(
             "inference_quota_store_errors_total",
             "Times that the store of quotas did not answer: timeout or error.",
@@ -28,6 +36,9 @@ class TenantMetrics:
     def keys_read(self, accepted: bool) -> None:
         """Changed keys were read."""
         self._key_reads.labels("accepted" if accepted else "refused").inc()
+        if accepted == self._stale:
+            self._stale = not accepted
+            self._stale_since.set(0 if accepted else time.time())
 
     def quota_store_failed(self, reason: str) -> None:
         """The store of quotas did not answer."""

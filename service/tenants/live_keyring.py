@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -31,8 +32,9 @@ class LiveKeyring:
     def __init__(self, path: Path, observer: KeysObserver) -> None:
         self._path = path
         self._observer = observer
-        self._tried = read_keys(path)
-        self._ring = build_keyring(self._tried)
+        sources = read_keys(path)
+        self._ring = build_keyring(sources)
+        self._tried: Mapping[str, bytes] | None = sources
         self._complaint = ""
 
     def tenant_of(self, key: str) -> Tenant | None:
@@ -54,7 +56,8 @@ class LiveKeyring:
                 ring = await asyncio.to_thread(self._changed)
             except Exception:
                 # Whatever it is, the next look must come.
-                _log.exception("keys not read again")
+                self._observer.keys_read(accepted=False)
+                _log.exception("keys not read again, the ones before stay")
                 continue
             if ring is not None:
                 self._ring = ring
@@ -63,11 +66,12 @@ class LiveKeyring:
 
     def _changed(self) -> Keyring | None:
         try:
-            sources = read_keys(self._path)
-            if sources == self._tried:
+            # After a failure to read them, the same files count as changed once they are back.
+            before, self._tried = self._tried, None
+            self._tried = read_keys(self._path)
+            if self._tried == before:
                 return None
-            self._tried = sources
-            ring = build_keyring(sources)
+            ring = build_keyring(self._tried)
         except ConfigurationError as error:
             self._complain(str(error))
             return None

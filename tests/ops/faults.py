@@ -70,6 +70,12 @@ class Faults:
                 self._continue_the_store,
             ),
             Fault(
+                "a keys file with a mistake in it",
+                ("InferenceKeysStale",),
+                self._break_the_keys,
+                self._mend_the_keys,
+            ),
+            Fault(
                 "inputs that the classifier is not sure of",
                 ("InferenceAbstentionDrift",),
                 self._switch("doubtful", True),
@@ -126,6 +132,12 @@ class Faults:
 
     async def _continue_the_store(self) -> None:
         self._store.process.send_signal(18)
+
+    async def _break_the_keys(self) -> None:
+        self._site.keys.write_text("tenants: [")
+
+    async def _mend_the_keys(self) -> None:
+        self._site.write_keys(list(TENANTS))
 
     async def _flood(self) -> None:
         for _ in range(FLOODING_CLIENTS):

@@ -25,6 +25,11 @@ class Site:
     folder: Path
     quota_store: str
 
+    @property
+    def keys(self) -> Path:
+        """The file of the tenants' keys."""
+        return self.folder / "keys.yaml"
+
     @classmethod
     def build(cls, folder: Path, quota_store: str) -> "Site":
         """Make the model, an adapter that passes its proof and one whose bytes are not its own."""
@@ -55,7 +60,7 @@ class Site:
                 "num_gpu_blocks_override": 120,
             },
             "gate": {"max_wait_ms": 60_000, "max_queued": 2048},
-            "tenants": {"keys": str(self.folder / "keys.yaml")},
+            "tenants": {"keys": str(self.keys)},
             "quotas": {"storage": self.quota_store},
             "adapters": [
                 {"source": str(self.folder / name), "required": required} for name in adapters
@@ -80,7 +85,7 @@ class Site:
             }
             for name in names
         ]
-        (self.folder / "keys.yaml").write_text(json.dumps({"tenants": tenants}))
+        self.keys.write_text(json.dumps({"tenants": tenants}))
 
 
 def key_of(tenant: str) -> str:

@@ -84,10 +84,21 @@ async def test_a_broken_file_keeps_the_keys_and_is_logged_once_with_its_line(
     assert readings.accepted == [False, False, True]
 
 
+async def test_files_that_come_back_as_they_were_are_accepted(tmp_path: Path) -> None:
+    path = write_keys(tmp_path / "k", entry("a"))
+    readings = Readings()
+    async with following(LiveKeyring(path, readings)):
+        path.rename(tmp_path / "elsewhere")
+        await eventually(lambda: readings.accepted == [False])
+        (tmp_path / "elsewhere").rename(path)
+        await eventually(lambda: readings.accepted == [False, True])
+
+
 async def test_a_failure_of_any_kind_does_not_end_the_watch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ring = LiveKeyring(write_keys(tmp_path / "k", entry("a")), Readings())
+    readings = Readings()
+    ring = LiveKeyring(write_keys(tmp_path / "k", entry("a")), readings)
     failures = 0
 
     def fail(path: Path) -> dict[str, bytes]:
@@ -98,9 +109,11 @@ async def test_a_failure_of_any_kind_does_not_end_the_watch(
     monkeypatch.setattr(live_keyring, "read_keys", fail)
     async with following(ring):
         await eventually(lambda: failures > 1)
+        assert not any(readings.accepted)
         monkeypatch.setattr(live_keyring, "read_keys", read_keys)
         write_keys(tmp_path / "k", entry("b"))
         await eventually(lambda: knows(ring, "b"))
+    assert readings.accepted[-1]
 
 
 def test_keys_that_are_broken_from_the_start_are_refused(tmp_path: Path) -> None:
