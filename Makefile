@@ -21,7 +21,7 @@ MODEL_FETCHED := $(MODEL)/config.json
 # Programs that tests run beside Python's packages: those on the PATH, or else Debian's.
 PROGRAMS := promtool amtool docker-registry curl
 
-.PHONY: help setup run test programs lint typecheck bench ops-test test-timing simulate test-faults soak fuzz image-test cluster-test sbom lock clean
+.PHONY: help setup run test programs lint typecheck bench ops-test test-timing simulate test-faults soak fuzz image-test cluster-test sbom lock generate clean
 
 help: ## List the targets and variables
 	@grep -hE '^[a-z%-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -105,6 +105,11 @@ sbom: $(DEV_INSTALLED) ## Write the packages of the CPU image as SPDX into dist/
 lock: ## Resolve pyproject.toml into requirements/*.txt (needs uv)
 	@echo "==> resolving pyproject.toml"
 	@requirements/lock.sh
+
+generate: $(DEV_INSTALLED) ## Write what is generated from the code: tables, schemas, dashboards, golden files
+	@echo "==> writing the generated files"
+	@$(PY) -m tools.generate
+	@$(PY) -m tests.helm.golden
 
 clean: ## Remove the environment, the fetched model and the tools' caches
 	@echo "==> removing $(VENV), $(MODEL) and caches"

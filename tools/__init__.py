@@ -1,0 +1,1 @@
+"""Generators of files kept in the repository, and what else developers run; no part of the service."""

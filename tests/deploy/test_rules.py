@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.docs.metrics_catalogue import catalogue
+from tools.metrics_catalogue import catalogue
 from tools.programs import run
 
 ROOT = Path(__file__).parents[2]

@@ -1,6 +1,6 @@
 """Renderings of the smallest and the largest file of helm/ci, kept to be read in a review.
 
-    python -m tests.helm.golden
+    python -m tests.helm.golden         # `make generate` runs it
 
 writes those under tests/helm/golden anew. Scripts and dashboards stand there by their first line,
 rules by their groups.

@@ -1,22 +1,15 @@
-"""The table of the demo adapters in docs/finetuning.md, from what their manifests say of them.
-
-    python -m tests.docs.adapters_table
-
-writes it between the markers there.
-"""
+"""The table of the demo adapters in docs/finetuning.md, from what their manifests say of them."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from service.adapters.manifest_yaml import load_manifest
-from tests.docs.marked import replaced
+from tools.marked import page_with
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "finetuning.md"
 ADAPTERS = ROOT / "deploy" / "local" / "adapters"
-BEGIN = "<!-- adapters: begin -->"
-END = "<!-- adapters: end -->"
 _FIGURES = {
     "accuracy": "accuracy",
     "macro_f1": "macro F1",
@@ -39,9 +32,9 @@ def adapters_table() -> str:
     return "\n".join(lines)
 
 
-def with_table(page: str) -> str:
-    """The page's text with the current table between its markers."""
-    return replaced(page, BEGIN, END, adapters_table())
+def page() -> str:
+    """The page with the current table."""
+    return page_with(PAGE, "adapters", adapters_table())
 
 
 def _rows(name: str, evaluation: Mapping[str, Any]) -> Iterator[str]:
@@ -58,7 +51,3 @@ def _rows(name: str, evaluation: Mapping[str, Any]) -> Iterator[str]:
 
 def _cell(value: float | None) -> str:
     return "" if value is None else f"{value:.4g}"
-
-
-if __name__ == "__main__":
-    PAGE.write_text(with_table(PAGE.read_text(encoding="utf-8")), encoding="utf-8")

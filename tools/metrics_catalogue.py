@@ -1,9 +1,4 @@
-"""The catalogue of the service's own series, generated from the code that makes them.
-
-    python -m tests.docs.metrics_catalogue
-
-writes docs/metrics.md.
-"""
+"""The catalogue of the service's own series, docs/metrics.md, from the code that makes them."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,12 +11,12 @@ from service.telemetry.metrics import Metrics
 from service.telemetry.tenants import TenantMetrics
 from service.telemetry_settings import MetricsSettings
 
-PAGE = Path(__file__).parents[2] / "docs/metrics.md"
+PAGE = Path(__file__).parents[1] / "docs/metrics.md"
 
 _HEAD = """\
 # Metrics
 
-Generated from the code by `python -m tests.docs.metrics_catalogue`; a test holds it current.
+Generated from the code by `make generate`; a test holds it current.
 
 `GET /metrics` on the operations port serves these series beside vLLM's own `vllm:*`, which are
 left as they are, because gateways and autoscalers read them. It answers in Prometheus' text format
@@ -96,7 +91,3 @@ def _declared(registry: CollectorRegistry) -> Iterator[Series]:
         name = f"{family.name}_total" if family.type == "counter" else family.name
         labels = tuple(getattr(collector, "_labelnames", ()))
         yield Series(name, family.type, labels, family.documentation)
-
-
-if __name__ == "__main__":
-    PAGE.write_text(page(), encoding="utf-8")

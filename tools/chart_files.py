@@ -1,9 +1,7 @@
 """The chart's generated files: values.schema.json and the table of values in its README.
 
-    python -m tests.helm.generated
-
-writes them: the schema from the types of values and settings, the table from the comments of
-values.yaml that begin with `# --`.
+The schema comes from the types of values and settings, the table from the comments of values.yaml
+that begin with `# --`.
 """
 
 import json
@@ -14,13 +12,12 @@ from typing import Any
 
 import yaml
 
-from tests.helm.values import Values
+from tools.chart_values import Values
+from tools.marked import page_with
 
-CHART = Path(__file__).parents[2] / "helm"
+CHART = Path(__file__).parents[1] / "helm"
 SCHEMA = CHART / "values.schema.json"
 README = CHART / "README.md"
-BEGIN = "<!-- values: begin -->"
-END = "<!-- values: end -->"
 _KEY = re.compile(r"^( *)([A-Za-z]+):")
 
 
@@ -63,13 +60,9 @@ def commented_values() -> Iterator[tuple[tuple[str, ...], str]]:
             comment = ""
 
 
-def with_table(readme: str) -> str:
-    """The README's text with the current table between its markers; ValueError without them."""
-    before, begin, rest = readme.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise ValueError(f"the chart's README has no {BEGIN} ... {END}")
-    return f"{before}{BEGIN}\n{values_table()}\n{END}{after}"
+def readme_text() -> str:
+    """The chart's README with the current table."""
+    return page_with(README, "values", values_table())
 
 
 def _stripped(schema: Any) -> Any:
@@ -87,8 +80,3 @@ def _stripped(schema: Any) -> Any:
         elif key not in ("title", "default") and (key, child) != ("format", "path"):
             kept[key] = _stripped(child)
     return kept
-
-
-if __name__ == "__main__":
-    SCHEMA.write_text(schema_text(), encoding="utf-8")
-    README.write_text(with_table(README.read_text(encoding="utf-8")), encoding="utf-8")

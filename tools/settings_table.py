@@ -1,9 +1,4 @@
-"""The table of docs/settings.md, generated from the settings.
-
-    python -m tests.docs.settings_table
-
-writes it between the markers there.
-"""
+"""The table of docs/settings.md, generated from the settings."""
 
 import json
 from collections.abc import Iterator
@@ -15,11 +10,9 @@ from pydantic.fields import FieldInfo
 
 from service.section import Section
 from service.settings import Settings
-from tests.docs.marked import replaced
+from tools.marked import page_with
 
-PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
-BEGIN = "<!-- settings: begin -->"
-END = "<!-- settings: end -->"
+PAGE = Path(__file__).parents[1] / "docs" / "settings.md"
 
 
 def settings_table() -> str:
@@ -29,9 +22,9 @@ def settings_table() -> str:
     return "\n".join(lines)
 
 
-def with_table(page: str) -> str:
-    """The page's text with the current table between its markers; ValueError without them."""
-    return replaced(page, BEGIN, END, settings_table())
+def page() -> str:
+    """The page with the current table."""
+    return page_with(PAGE, "settings", settings_table())
 
 
 def _rows(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
@@ -60,7 +53,3 @@ def _default(field: FieldInfo) -> str:
 
 def _what(field: FieldInfo) -> str:
     return (field.description or "").replace("|", "\\|")
-
-
-if __name__ == "__main__":
-    PAGE.write_text(with_table(PAGE.read_text(encoding="utf-8")), encoding="utf-8")

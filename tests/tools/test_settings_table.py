@@ -1,0 +1,14 @@
+"""The table of settings explains every key."""
+
+from tools.settings_table import settings_table
+
+
+def test_every_key_is_explained() -> None:
+    rows = settings_table().splitlines()[2:]
+    assert [row for row in rows if row.endswith("|  |")] == []
+
+
+def test_nested_keys_defaults_and_entries_of_lists_are_listed() -> None:
+    rows = settings_table().splitlines()
+    assert "| `http.port` | `8000` | Public port. |" in rows
+    assert any(row.startswith("| `adapters[].source` | required |") for row in rows)

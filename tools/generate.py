@@ -1,0 +1,64 @@
+"""Write every file that is generated from the code, or say which are out of date.
+
+    python -m tools.generate            # `make generate`, which writes tests/helm/golden too
+    python -m tools.generate --check
+
+The second writes nothing, and ends with 1 after the names of files that differ.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from deploy.grafana.dashboard import PAGES, rendered
+from loadtests.analysis.result import Result
+from service.adapters.manifest import manifest_json_schema
+from tools import adapters_table, chart_files, metrics_catalogue, packages_table, settings_table
+
+ROOT = Path(__file__).parents[1]
+
+
+def as_json(schema: Mapping[str, Any], indent: int) -> str:
+    """A JSON Schema as it is kept in a file."""
+    return json.dumps(schema, indent=indent) + "\n"
+
+
+GENERATED: Mapping[Path, Callable[[], str]] = {
+    adapters_table.PAGE: adapters_table.page,
+    chart_files.README: chart_files.readme_text,
+    chart_files.SCHEMA: chart_files.schema_text,
+    metrics_catalogue.PAGE: metrics_catalogue.page,
+    packages_table.PAGE: packages_table.page,
+    settings_table.PAGE: settings_table.page,
+    ROOT / "docs/schemas/adapter.schema.json": lambda: as_json(manifest_json_schema(), 2),
+    ROOT / "loadtests/result.schema.json": lambda: as_json(Result.model_json_schema(), 1),
+    **{ROOT / f"deploy/grafana/{page.uid}.json": partial(rendered, page) for page in PAGES},
+}
+"""What each file should hold."""
+
+
+def out_of_date() -> dict[Path, str]:
+    """The files that are not as they should be, each with the text that it should hold."""
+    texts = {file: text() for file, text in GENERATED.items()}
+    return {file: text for file, text in texts.items() if file.read_text("utf-8") != text}
+
+
+def main() -> None:
+    """Write or check, and name the files that differ."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="Write nothing; end with 1.")
+    check: bool = parser.parse_args().check
+    differing = out_of_date()
+    for file, text in differing.items():
+        sys.stdout.write(f"{'differs' if check else 'written'}: {file.relative_to(ROOT)}\n")
+        if not check:
+            file.write_text(text, encoding="utf-8")
+    sys.exit(bool(check and differing))
+
+
+if __name__ == "__main__":
+    main()
