@@ -19,7 +19,7 @@ RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf,required=false \
     python3 -m venv /build \
     && /build/bin/python -m pip install --quiet --no-cache-dir --no-deps --require-hashes \
         -r requirements/hashed-build.txt
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml README.md LICENSE NOTICE THIRD_PARTY.md ./
 COPY service service
 RUN /build/bin/python -m pip wheel --quiet --no-cache-dir --no-deps --no-build-isolation --wheel-dir /wheels .
 
@@ -58,6 +58,7 @@ RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf,required=false \
 FROM ${BASE_IMAGE} AS loadtest
 COPY --from=loadtest-packages /opt/llm-service /opt/llm-service
 COPY loadtests /opt/loadtests/loadtests
+COPY LICENSE NOTICE THIRD_PARTY.md /usr/share/doc/llm-service/
 WORKDIR /opt/loadtests
 ENV PATH=/opt/llm-service/bin:$PATH HOME=/tmp PYTHONDONTWRITEBYTECODE=1
 LABEL org.opencontainers.image.title="llm-service load tests" \
@@ -98,6 +99,7 @@ RUN useradd --uid 10001 --user-group --no-create-home --home-dir /tmp --shell /u
     && install --directory --owner 10001 --group 10001 /adapters
 COPY --from=cuda-packages /opt/llm-service /opt/llm-service
 COPY --chmod=755 ${BAKED} /opt/baked/
+COPY LICENSE NOTICE THIRD_PARTY.md /usr/share/doc/llm-service/
 ENV PATH=/opt/llm-service/bin:$PATH HOME=/tmp XDG_CACHE_HOME=/tmp/cache VLLM_CACHE_ROOT=/tmp/cache/vllm \
     PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 # FlashInfer compiles its sampler by nvcc in the engine's first step, and there is none here: vLLM's own
@@ -129,6 +131,7 @@ RUN useradd --uid 10001 --user-group --no-create-home --home-dir /tmp --shell /u
     && install --directory --owner 10001 --group 10001 /adapters
 COPY --from=cpu-packages /opt/llm-service /opt/llm-service
 COPY --chmod=755 ${BAKED} /opt/baked/
+COPY LICENSE NOTICE THIRD_PARTY.md /usr/share/doc/llm-service/
 ENV PATH=/opt/llm-service/bin:$PATH HOME=/tmp XDG_CACHE_HOME=/tmp/cache VLLM_CACHE_ROOT=/tmp/cache/vllm \
     PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 VOLUME ["/tmp", "/adapters"]

@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from tests.test_requirements import pins
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = ROOT / "Dockerfile"
+LICENCES = ("LICENSE", "NOTICE", "THIRD_PARTY.md")
 HADOLINT = Path(sys.executable).parent / "hadolint"
 HASHED = re.compile(r"([A-Za-z0-9._-]+)==([A-Za-z0-9._+!]+) --hash=sha256:[0-9a-f]{64}")
 
@@ -64,6 +66,15 @@ def test_every_stage_that_is_run_names_a_user_and_a_health_check() -> None:
     for stage in run.values():
         assert "USER 10001:10001" in stage
         assert "HEALTHCHECK" in stage
+        assert f"COPY {' '.join(LICENCES)} /usr/share/doc/llm-service/\n" in stage
+
+
+def test_the_wheel_holds_the_licence_and_all_that_is_named_beside_it() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert tuple(project["license-files"]) == LICENCES
+    assert all((ROOT / name).is_file() for name in LICENCES)
+    wheel = DOCKERFILE.read_text(encoding="utf-8").split(" AS wheel\n")[1].split("\nFROM ")[0]
+    assert f"COPY pyproject.toml README.md {' '.join(LICENCES)} ./\n" in wheel
 
 
 def test_the_cuda_image_samples_without_a_compiler_for_gpus() -> None:
