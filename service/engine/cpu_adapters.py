@@ -1,7 +1,7 @@
 """vLLM's adapter operators for its CPU build, with one product per adapter.
 
 vLLM's own gather a copy of the adapter for each token, and give a token without an adapter (slot
--1) the weights in the last slot. docs/decisions/0011-cpu-adapter-operators.md says when these go.
+-1) the weights in the last slot. docs/decisions/0008-cpu-adapter-operators.md says when these go.
 """
 
 from typing import Any

@@ -35,9 +35,9 @@ class Limiter:
     above it it shrinks in proportion to the excess, at most by half; the delay is the worse of two,
     each as a multiple of its target. It starts at the ceiling, which is what the engine was
     configured to run, and grows only when all of it is in use. Medians over a window keep a few
-    slow readers or one long stall from deciding for everybody. docs/decisions/
-    adaptive-concurrency.md says why it is not a gradient. Raises ValueError unless
-    1 <= floor <= ceiling.
+    slow readers or one long stall from deciding for everybody. Decision 9
+    (docs/decisions/0009-adaptive-concurrency.md) says why it is not a gradient. Raises ValueError
+    unless 1 <= floor <= ceiling.
     """
 
     def __init__(self, ceiling: int, floor: int = 1, targets: Targets | None = None) -> None:
