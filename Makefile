@@ -94,8 +94,8 @@ image-test: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Build the CPU image and run it 
 	@echo "==> building and running the CPU image; the first time takes minutes"
 	@$(PY) -m tests.container.image
 
-cluster-test: $(DEV_INSTALLED) ## Install, upgrade and roll back the chart on a real API server (root, Go, etcd)
-	@echo "==> the chart on a real API server; the first time builds one, which takes minutes"
+cluster-test: $(DEV_INSTALLED) ## Install, upgrade and roll back the chart on Kubernetes 1.20 (root, Go, etcd)
+	@echo "==> the chart on an API server of Kubernetes 1.20; the first time builds one, which takes minutes"
 	@$(PY) -m tests.helm.cluster
 
 sbom: $(DEV_INSTALLED) ## Write the packages of the CPU image as SPDX into dist/ (after image-test)

@@ -8,8 +8,8 @@ PAGE = FOLDER / "README.md"
 _HEAD = """\
 # Decisions
 
-Each is one page: context, decision, consequences. A page is kept when its decision is replaced; its status
-says by which. The list is written by `make generate` from the titles.
+Each is one page: context, decision, consequences. A page stays when its decision is replaced, and
+its status says by which. `make generate` writes this list from the titles.
 
 """
 _TITLE = re.compile(r"# (\d+)\. (.+)\n\nStatus: (\w+)")

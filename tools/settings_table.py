@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -33,7 +33,8 @@ def _rows(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Fie
         if nested := _section(field.annotation):
             yield from _rows(nested, f"{key}.")
         elif entry := next(filter(None, map(_section, get_args(field.annotation))), None):
-            yield from _rows(entry, f"{key}[].")
+            of_mapping = get_origin(field.annotation) is dict
+            yield from _rows(entry, f"{key}.<name>." if of_mapping else f"{key}[].")
         else:
             yield key, field
 

@@ -8,7 +8,8 @@ def test_every_key_is_explained() -> None:
     assert [row for row in rows if row.endswith("|  |")] == []
 
 
-def test_nested_keys_defaults_and_entries_of_lists_are_listed() -> None:
+def test_nested_keys_defaults_and_entries_are_listed() -> None:
     rows = settings_table().splitlines()
     assert "| `http.port` | `8000` | Public port. |" in rows
     assert any(row.startswith("| `adapters[].source` | required |") for row in rows)
+    assert any(row.startswith("| `slo.routes.<name>.ttft_ms` | `null` |") for row in rows)
