@@ -1,1 +1,1 @@
-"""Generators of files kept in the repository, and what else developers run; no part of the service."""
+"""Generators of files that are kept here, and programs that tests run; no part of the service."""
