@@ -62,6 +62,12 @@ def test_an_alert_says_what_is_wrong_and_has_a_runbook(alert: str) -> None:
     assert re.findall("^#+ (.*)$", text, re.M) == [alert, *SECTIONS]
 
 
+def test_the_page_on_observability_lists_every_alert_with_its_severity() -> None:
+    page = (ROOT / "docs/observability.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| `(Inference\w+)` \| (\w+) \|", page, re.MULTILINE)
+    assert listed == [(name, rule["labels"]["severity"]) for name, rule in ALERTS.items()]
+
+
 def test_there_is_no_runbook_without_its_alert() -> None:
     assert {file.stem for file in RUNBOOKS.glob("*.md")} - {"README"} == ALERTS.keys()
 
