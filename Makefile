@@ -21,7 +21,7 @@ MODEL_FETCHED := $(MODEL)/config.json
 # Programs that tests run beside Python's packages: those on the PATH, or else Debian's.
 PROGRAMS := promtool amtool docker-registry curl
 
-.PHONY: help setup run test programs lint typecheck bench ops-test test-timing simulate test-faults soak fuzz image-test cluster-test sbom lock generate clean
+.PHONY: help setup run test programs lint typecheck bench ops-test test-timing test-isa simulate test-faults soak fuzz image-test cluster-test sbom lock generate clean
 
 help: ## List the targets and variables
 	@grep -hE '^[a-z%-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -73,6 +73,11 @@ adapter-%: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Build a demo adapter (sentiment,
 test-timing: $(DEV_INSTALLED) ## Run the tests that a busy machine would fail
 	@echo "==> tests that need a quiet machine"
 	@$(PY) -m pytest tests -m timing
+
+test-isa: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Run what answers in words under AVX2, AVX-512 and AMX, as far as the machine has them
+	@echo "==> the examples and the expected answers under every instruction set"
+	@$(PY) -m tools.instruction_sets $(PY) -m pytest --timeout 900 $(addprefix tests/engine/test_, \
+		readme.py service.py openai_client.py classification.py base_beside_adapters.py vllm.py)
 
 simulate: $(DEV_INSTALLED) ## Simulate the gate's core over a million requests
 	@echo "==> simulating the gate"

@@ -9,6 +9,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from service.classification.zero_shot import DEFAULT_INSTRUCTION
+from tests.engine.asked import CLEAR, NEGATIVE, POSITIVE, SENTIMENT
 from tests.engine.server import Server
 
 LABEL_SETS = {
@@ -170,16 +171,10 @@ def test_a_shared_instruction_is_read_from_the_cache(tiny: Server) -> None:
 
 
 def test_calibration_tells_easy_sentences_apart(smollm2: Server) -> None:
-    positive = ["I loved every minute of this film.", "The staff were friendly and kind."]
-    negative = ["I hated every minute of this film.", "The staff were rude and the food cold."]
-    answer = classify(
-        smollm2,
-        input=[*positive, *negative],
-        candidate_labels=["positive", "negative"],
-        instruction="What is the sentiment of the text?",
-    )
+    answer = classify(smollm2, input=[*POSITIVE, *NEGATIVE], **SENTIMENT)
     labels = [item["label"] for item in answer["data"]]
-    assert labels == ["positive"] * 2 + ["negative"] * 2
+    assert labels == ["positive"] * len(POSITIVE) + ["negative"] * len(NEGATIVE)
+    assert min(item["score"] for item in answer["data"]) > CLEAR
 
 
 def test_a_batch_of_256_is_answered_whole_and_in_order(tiny: Server) -> None:

@@ -7,29 +7,30 @@ import httpx
 import pytest
 
 from service.settings import load_settings
+from tests.engine.asked import CAPITAL, CLEAR, NEGATIVE, SENTIMENT, TOKYO
 from tests.engine.server import Server
 
-FRANCE = {
-    "messages": [{"role": "user", "content": "What is the capital of France?"}],
+JAPAN = {
+    "messages": CAPITAL,
     "temperature": 0,
     "max_tokens": 32,
 }
 
 
 def test_generate_answers_a_question(smollm2: Server) -> None:
-    answer = smollm2.post("/v1/generate", {"model": smollm2.model, "confidence": True} | FRANCE)
+    answer = smollm2.post("/v1/generate", {"model": smollm2.model, "confidence": True} | JAPAN)
     assert answer.status_code == 200, answer.text
     (output,) = answer.json()["outputs"]
-    assert "Paris" in output["text"]
+    assert output["text"] == TOKYO
     assert output["finish_reason"] == "stop"
     assert 0 < output["confidence"]["min_token_probability"] <= 1
     assert output["confidence"]["sequence_logprob"] < 0
-    assert answer.json()["usage"]["prompt_tokens"] == 37
+    assert answer.json()["usage"]["prompt_tokens"] == 41
 
 
 def test_generate_streams_what_it_answers(smollm2: Server) -> None:
-    whole = smollm2.post("/v1/generate", {"model": smollm2.model} | FRANCE).json()
-    text = smollm2.post("/v1/generate", {"model": smollm2.model, "stream": True} | FRANCE).text
+    whole = smollm2.post("/v1/generate", {"model": smollm2.model} | JAPAN).json()
+    text = smollm2.post("/v1/generate", {"model": smollm2.model, "stream": True} | JAPAN).text
     events = [line.removeprefix("data: ") for line in text.split("\n\n") if line]
     assert events[-1] == "[DONE]"
     assert json.loads(events[-2])["usage"] == whole["usage"]
@@ -40,7 +41,7 @@ def test_generate_streams_what_it_answers(smollm2: Server) -> None:
 @pytest.mark.parametrize(
     ("response_format", "holds"),
     [
-        ({"type": "choice", "choice": ["London", "Paris"]}, lambda t: t in ("London", "Paris")),
+        ({"type": "choice", "choice": ["Kyoto", "Tokyo"]}, lambda t: t in ("Kyoto", "Tokyo")),
         ({"type": "regex", "regex": "[A-Z][a-z]{2,8}"}, lambda t: t.isalpha() and t[0].isupper()),
         (
             {"type": "json_schema", "json_schema": {"type": "object", "required": ["city"],
@@ -52,23 +53,17 @@ def test_generate_streams_what_it_answers(smollm2: Server) -> None:
     ids=["choice", "regex", "json_schema"],
 )  # fmt: skip
 def test_structured_answers(smollm2: Server, response_format: object, holds: object) -> None:
-    body = (
-        {"model": smollm2.model, "response_format": response_format} | FRANCE | {"max_tokens": 64}
-    )
+    body = {"model": smollm2.model, "response_format": response_format} | JAPAN | {"max_tokens": 64}
     answer = smollm2.post("/v1/generate", body)
     assert answer.status_code == 200, answer.text
     assert holds(answer.json()["outputs"][0]["text"])  # type: ignore[operator]
 
 
 def test_classify_ranks_and_sums_to_one(smollm2: Server) -> None:
-    body = {
-        "model": smollm2.model,
-        "input": "I loved every minute of this film",
-        "candidate_labels": ["positive", "negative"],
-        "instruction": "What is the sentiment of the text?",
-    }
+    body = SENTIMENT | {"model": smollm2.model, "input": NEGATIVE[0]}
     (result,) = smollm2.post("/v1/classify", body).json()["data"]
-    assert result["label"] == "positive"
+    assert result["label"] == "negative"
+    assert result["score"] > CLEAR
     assert sum(score["score"] for score in result["scores"]) == pytest.approx(1)
 
 
@@ -87,7 +82,7 @@ def test_a_prompt_that_does_not_fit_is_refused_and_never_cut(smollm2: Server) ->
 
 
 def test_metrics_hold_ours_and_vllms(smollm2: Server) -> None:
-    smollm2.post("/v1/generate", {"model": smollm2.model} | FRANCE)
+    smollm2.post("/v1/generate", {"model": smollm2.model} | JAPAN)
     assert smollm2.metric("inference_requests_total") >= 1
     assert smollm2.metric("inference_tokens_total") > 0
     assert smollm2.metric("vllm:generation_tokens_total") > 0

@@ -1,0 +1,74 @@
+"""What the README states and the tests expect is no close call: `tools.margins` measures it."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.adapters.manifest import ClassificationManifest
+from service.adapters.manifest_yaml import load_manifest
+from tests.engine.asked import CAPITAL, TOKYO
+from tests.engine.conftest import ADAPTERS
+from tests.engine.test_readme import BLOCKS, EXPECTED
+from tools.margins import LEAST, Reference, Step
+
+EXAMPLES: list[dict[str, Any]] = [
+    json.loads(found[1])
+    for language, text in BLOCKS
+    if any(part in text for part in EXPECTED)
+    and (found := re.search(r"-d '(.*?)'$", text, re.DOTALL | re.MULTILINE))
+    # test_classification looks at the scores of labels that a request brings.
+    and "candidate_labels" not in found[1]
+]
+
+
+def steps_of(example: dict[str, Any], base: Path) -> list[Step]:
+    """The answer to an example's body, by its adapter or by the base."""
+    adapter = ADAPTERS / example["model"]
+    if not adapter.is_dir():
+        return Reference(base).chat(example["messages"])
+    reference = Reference(base, adapter)
+    if "messages" in example:
+        return reference.chat(example["messages"])
+    manifest = load_manifest(adapter)
+    assert isinstance(manifest, ClassificationManifest)
+    texts = [example["input"]] if isinstance(example["input"], str) else example["input"]
+    words = list(manifest.classification.labels.values())
+    return [reference.choose(manifest.prompt.render(text), words) for text in texts]
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example["model"])
+def test_an_answer_of_the_readme_leads_at_every_token(
+    smollm2_folder: Path, example: dict[str, Any]
+) -> None:
+    steps = steps_of(example, smollm2_folder)
+    assert min(step.least for step in steps) >= LEAST, steps
+
+
+def test_the_question_of_the_tests_leads_at_every_token(smollm2_folder: Path) -> None:
+    steps = Reference(smollm2_folder).chat(CAPITAL)
+    assert "".join(step.token for step in steps[:-1]) == TOKYO
+    assert min(step.least for step in steps) >= LEAST, steps
+
+
+def test_every_model_of_the_readme_is_measured() -> None:
+    asked = {example["model"] for example in EXAMPLES}
+    assert asked == {"smollm2-135m-instruct", *(each.name for each in ADAPTERS.iterdir())}
+
+
+def test_a_close_call_is_told(tiny_folder: Path) -> None:
+    command = [sys.executable, "-m", "tools.margins", "--model", str(tiny_folder)]
+    command += ["--plain", "Hello", "--max-tokens", "3"]
+    close, clear = (
+        subprocess.run([*command, "--least", least], capture_output=True, text=True, check=False)
+        for least in ("1000", "-1000")
+    )
+    assert (close.returncode, clear.returncode) == (1, 0), close.stderr
+    head, *tokens, least = close.stdout.splitlines()
+    assert head.split() == ["token", "float32", "bfloat16"]
+    assert len(tokens) == 3
+    assert float(least.split()[1]) == min(float(line.split()[-2]) for line in tokens)
