@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from service.model.smollm2 import fetch_smollm2
-from tests.engine.server import Server, running_server
+from tests.engine.server import PATIENT, Server, running_server
 from tests.engine.tiny import build_tiny_model
 
 SMOLLM2 = Path(".cache/models/smollm2-135m-instruct")
@@ -36,7 +36,7 @@ def tiny_folder(smollm2_folder: Path, tmp_path_factory: pytest.TempPathFactory) 
 @pytest.fixture(scope="session")
 def smollm2(smollm2_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The embedded default with the adapters that `make run` serves."""
-    config = {
+    config = PATIENT | {
         "model": {"name": "smollm2-135m-instruct", "path": str(smollm2_folder)},
         "engine": ENGINE | {"max_lora_rank": 8},
         "adapters": [{"source": str(each.resolve())} for each in sorted(ADAPTERS.iterdir())],
@@ -47,11 +47,12 @@ def smollm2(smollm2_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> I
 
 @pytest.fixture(scope="session")
 def tiny(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    config = {
+    config = PATIENT | {
         "model": {"name": "tiny", "path": str(tiny_folder)},
         "engine": ENGINE | {"dtype": "float32", "max_num_seqs": 16},
-        "gate": {"max_queued": 64, "max_wait_ms": 60_000},
-        "watchdog": {"probe_s": 3600},  # some tests look at what the engine counts
+        "gate": PATIENT["gate"] | {"max_queued": 64},
+        "watchdog": PATIENT["watchdog"]
+        | {"probe_s": 3600},  # some tests look at what the engine counts
     }
     with running_server(tmp_path_factory.mktemp("tiny-server"), config) as server:
         yield server

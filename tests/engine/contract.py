@@ -36,8 +36,8 @@ GREEDY = Sampling(max_tokens=12, temperature=0.0)
 
 
 async def uphold(check: Check, engine: Engine, gate: Gate) -> None:
-    """Run one check as a request with a minute to spend; it must leave no permit behind."""
-    enter_context(internal_context(check.__name__, 60.0))
+    """Run one check as a request with minutes to spend; it must leave no permit behind."""
+    enter_context(internal_context(check.__name__, 600.0))
     await check(engine, gate)
     assert (gate.in_flight, gate.queued) == (0, 0)
 

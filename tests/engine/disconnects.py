@@ -9,7 +9,7 @@ import httpx
 from tests.engine.server import Server, wait_for
 
 CLIENTS = 200
-_IDLE_SECONDS = 15
+_IDLE_SECONDS = 120
 _IDLE = (
     "inference_requests_in_flight",
     "inference_requests_queued",

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from tests.engine.lora import LoraMaker
-from tests.engine.server import Server, running_server
+from tests.engine.server import PATIENT, Server, running_server
 
 PROMPTS = tuple(f"The {thing} says" for thing in ("lake", "clock", "baker", "wind"))
 TOKENS = 6
@@ -23,7 +23,7 @@ def server(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
         maker.write(
             root / name, name=name, version="1.0.0", seed=seed, prompts=PROMPTS[:1], tokens=TOKENS
         )
-    config = {
+    config = PATIENT | {
         "model": {"name": "tiny", "path": str(tiny_folder)},
         "engine": {
             "dtype": "float32",
@@ -61,7 +61,7 @@ def test_the_worker_uses_the_grouped_operators(server: Server) -> None:
 
 
 async def test_the_base_answers_the_same_beside_adapters(server: Server) -> None:
-    async with httpx.AsyncClient(base_url=server.url, timeout=120) as client:
+    async with httpx.AsyncClient(base_url=server.url, timeout=600) as client:
         alone = [await logprobs(client, "tiny", prompt) for prompt in PROMPTS]
         # Several of each, so that no batch holds requests of the base only.
         jobs = [

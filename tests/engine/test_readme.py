@@ -29,7 +29,7 @@ def test_an_example_runs(smollm2: Server, number: int) -> None:
     text = text.replace("127.0.0.1:8001", smollm2.ops.removeprefix("http://"))
     command = ["bash", "-euo", "pipefail", "-c"] if language == "sh" else [sys.executable, "-c"]
     done = subprocess.run(
-        [*command, text], capture_output=True, text=True, timeout=120, check=False
+        [*command, text], capture_output=True, text=True, timeout=600, check=False
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from tests.engine.conftest import ENGINE
-from tests.engine.server import Server, running_server, wait_for
+from tests.engine.server import PATIENT, Server, running_server, wait_for
 from tests.telemetry.receiver import Receiver, otlp_receiver
 
 CANARY = "canary-c41d09"
@@ -32,7 +32,7 @@ def traced(
     receiver: Receiver, tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
     """A service that tells all it can: traced, and logging at the level of debugging."""
-    config = {
+    config = PATIENT | {
         "model": {"name": "tiny", "path": str(tiny_folder)},
         "engine": ENGINE | {"dtype": "float32", "max_num_seqs": 16},
         "log": {"level": "debug", "format": "json"},
@@ -69,8 +69,8 @@ def test_the_engines_own_spans_hang_below_the_requests(
     receiver: Receiver, answers: list[httpx.Response]
 ) -> None:
     assert [answer.status_code for answer in answers[:6]] == [200] * 6
-    wait_for(lambda: len(receiver.named("llm_request")) >= 7, 30, "vLLM's spans")
-    wait_for(lambda: receiver.named("POST /v1/classify"), 30, "the last request's span")
+    wait_for(lambda: len(receiver.named("llm_request")) >= 7, 300, "vLLM's spans")
+    wait_for(lambda: receiver.named("POST /v1/classify"), 300, "the last request's span")
     (request, *_) = receiver.named("POST /v1/chat/completions")
     assert (request.trace_id, request.parent_id) == (TRACE_ID, CALLER)
     assert request.attributes["gen_ai.operation.name"] == "chat"
@@ -132,5 +132,5 @@ def test_the_engine_begins_no_trace_of_its_own(
     time.sleep(5)  # an idle engine is given a probe every three seconds
     sent = len(receiver.named("llm_request"))
     assert traced.post("/v1/generate", body).status_code == 200
-    wait_for(lambda: len(receiver.named("llm_request")) > sent, 30, "a span of what came last")
+    wait_for(lambda: len(receiver.named("llm_request")) > sent, 300, "a span of what came last")
     assert not [span for span in receiver.named("llm_request") if not span.parent_id]

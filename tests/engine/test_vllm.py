@@ -20,6 +20,7 @@ from service.settings import GateSettings, ModelSettings, Settings
 from service.telemetry.metrics import Metrics
 from tests.engine.conftest import ENGINE
 from tests.engine.contract import CONTRACT, uphold
+from tests.engine.server import PATIENT
 
 Running = tuple[asyncio.Runner, VllmEngine, Gate]
 
@@ -34,7 +35,7 @@ def running(tiny_folder: Path) -> Iterator[Running]:
         engine=ENGINE | {"dtype": "float32", "max_num_seqs": 8, "max_model_len": 512},
     )
     metrics = Metrics(CollectorRegistry())
-    gate = Gate(GateSettings(), metrics)
+    gate = Gate(GateSettings(**PATIENT["gate"]), metrics)
     with asyncio.Runner() as runner:
         engine, _ = runner.run(start_vllm(settings, gate, metrics))
         yield runner, engine, gate
@@ -84,7 +85,7 @@ def test_a_whole_answer_is_the_one_that_vllm_gives(
     runner, engine, _ = running
 
     async def both() -> tuple[RequestOutput, RequestOutput]:
-        enter_context(internal_context("whole", 60.0))
+        enter_context(internal_context("whole", 600.0))
         (drawn,) = [each async for each in engine._llm.generate(PROMPT, whole_answer(), "drawn")]
         third = engine.decode(drawn.outputs[0].token_ids[3:4])
         if "stop" in options:
@@ -111,7 +112,7 @@ def test_a_whole_answer_is_the_one_that_vllm_gives(
 
 def test_a_whole_answer_that_ends_early_has_used_its_tokens(running: Running) -> None:
     runner, engine, gate = running
-    context = internal_context("leaves", 60.0)
+    context = internal_context("leaves", 600.0)
 
     async def take() -> None:
         params = whole_answer(max_tokens=200, ignore_eos=True)
