@@ -6,11 +6,9 @@ vLLM reports which adapters are in memory, and neither when one leaves nor when 
 import time
 from typing import Any
 
-WORKER_EXTENSION = "service.engine.adapter_reads.AdapterReads"
-
 
 class AdapterReads:
-    """Mixed into vLLM's worker by `worker_extension_cls`; called through `collective_rpc`."""
+    """Part of the worker extension: counts reads once `count_adapter_reads` was called."""
 
     model_runner: Any
 

@@ -6,8 +6,8 @@ from argparse import Namespace
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
-from service.engine.adapter_reads import WORKER_EXTENSION
 from service.engine.plugin import GROUPED_ADAPTERS, require_installed
+from service.engine.worker import WORKER_EXTENSION
 from service.errors import ConfigurationError
 from service.settings import Settings, nearest
 

@@ -22,6 +22,7 @@ async def start_vllm(
     steps = StepClock()
     llm = start_llm(arguments, steps)
     max_num_seqs = llm.vllm_config.scheduler_config.max_num_seqs
+    await llm.collective_rpc("keep_rows_apart")
     lora = llm.vllm_config.lora_config
     if lora:
         await llm.collective_rpc("count_adapter_reads")

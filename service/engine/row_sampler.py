@@ -1,0 +1,80 @@
+"""vLLM's V1 sampler, with the log-probabilities of each row as if it were alone.
+
+vLLM 0.32 answers a batch that holds a label read with the labels' log-probabilities only, and which
+of equally likely tokens a row gets depends on the widest row. The ADR
+docs/decisions/answers-that-no-neighbour-changes.md says when this goes.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch.nn.functional import pad
+from vllm.v1.outputs import LogprobsTensors, SamplerOutput
+from vllm.v1.sample.metadata import SamplingMetadata
+from vllm.v1.sample.sampler import Sampler
+
+
+class RowSampler(Sampler):  # type: ignore[misc]
+    """Sampler that gives label reads their labels and every other row its most likely tokens."""
+
+    def __init__(self, sampler: Sampler, most: int) -> None:
+        """Sample as `sampler` does; `most` is vLLM's `max_logprobs`, a request's most alternatives.
+
+        With -1, no maximum, ties are broken as vLLM breaks them.
+        """
+        super().__init__(sampler.logprobs_mode, sampler.use_fp64_gumbel)
+        self._most = most
+
+    def forward(
+        self, logits: torch.Tensor, sampling_metadata: SamplingMetadata, *args: Any, **kwargs: Any
+    ) -> SamplerOutput:
+        """Sample one token per row; arguments and result are those of vLLM's sampler."""
+        wanted, reads = sampling_metadata.max_num_logprobs, sampling_metadata.logprob_token_ids
+        if wanted is None or wanted < 0:
+            return super().forward(logits, sampling_metadata, *args, **kwargs)
+        # With -1 vLLM returns the log-probabilities of the whole vocabulary.
+        whole = replace(sampling_metadata, max_num_logprobs=-1, logprob_token_ids=None)
+        output = super().forward(logits, whole, *args, **kwargs)
+        logprobs = output.logprobs_tensors.logprobs
+        sampled = output.sampled_token_ids[:, 0].long()
+        tensors = self._most_likely(logprobs, wanted, sampled)
+        if reads:
+            labels = self.gather_specific_token_logprobs(logprobs, reads, sampled)
+            tensors = _merge(tensors, labels, list(reads))
+        output.logprobs_tensors = tensors
+        return output
+
+    def _most_likely(
+        self, logprobs: torch.Tensor, wanted: int, sampled: torch.Tensor
+    ) -> LogprobsTensors:
+        """The sampled token and the `wanted` most likely ones of each row, [batch, 1 + wanted].
+
+        `topk` breaks ties differently for different widths, so its width is the same in every step.
+        """
+        width = min(max(wanted, self._most), logprobs.shape[1]) if wanted else 0
+        top = self.gather_logprobs(logprobs, width, sampled)
+        return top._replace(
+            logprob_token_ids=top.logprob_token_ids[:, : 1 + wanted],
+            logprobs=top.logprobs[:, : 1 + wanted],
+        )
+
+
+def _merge(top: LogprobsTensors, labels: LogprobsTensors, rows: list[int]) -> LogprobsTensors:
+    """`top`, with these rows taken from `labels`; the narrower one is padded on the right.
+
+    vLLM reads as many columns of a row as its request asked for, and so never the padding.
+    """
+    width = max(top.logprobs.shape[1], labels.logprobs.shape[1])
+    is_read = torch.zeros(len(top.logprobs), 1, dtype=torch.bool)
+    is_read[rows] = True
+    is_read = is_read.to(top.logprobs.device, non_blocking=True)
+
+    def choose(read: torch.Tensor, other: torch.Tensor, padding: float) -> torch.Tensor:
+        padded = [pad(each, (0, width - each.shape[1]), value=padding) for each in (read, other)]
+        return torch.where(is_read, *padded)
+
+    return top._replace(
+        logprob_token_ids=choose(labels.logprob_token_ids, top.logprob_token_ids, 0),
+        logprobs=choose(labels.logprobs, top.logprobs, float("-inf")),
+    )

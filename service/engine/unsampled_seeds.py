@@ -1,0 +1,30 @@
+"""Seeds on the CPU build for prompts that are read in several steps.
+
+vLLM 0.32 samples a token for every row of a step and drops those of unfinished prompts. It then
+rewinds their generators by an offset, which torch's CPU generators do not have: the engine ends.
+The ADR docs/decisions/answers-that-no-neighbour-changes.md says when this goes.
+"""
+
+from typing import Any
+
+import numpy as np
+
+
+def keep_unsampled_seeds(runner: Any) -> None:
+    """Have a CPUModelRunner hide, while it samples, the generators of prompts not yet read.
+
+    Their rows draw nothing that counts, so that a seed's answer is the same however its prompt was
+    cut into steps.
+    """
+    sample_tokens = runner.sample_tokens
+
+    def sample(grammar: Any) -> Any:
+        batch = runner.input_batch
+        unfinished = np.flatnonzero(runner.discard_request_mask.np[: batch.num_reqs]).tolist()
+        hidden = {row: batch.generators.pop(row) for row in unfinished if row in batch.generators}
+        try:
+            return sample_tokens(grammar)
+        finally:
+            batch.generators.update(hidden)
+
+    runner.sample_tokens = sample

@@ -1,0 +1,31 @@
+"""What this service adds to vLLM's worker, called through `collective_rpc`."""
+
+from typing import Any
+
+from service.engine.adapter_reads import AdapterReads
+
+WORKER_EXTENSION = "service.engine.worker.WorkerExtension"
+
+
+class WorkerExtension(AdapterReads):
+    """Mixed into vLLM's worker by `worker_extension_cls`."""
+
+    model_runner: Any
+
+    def keep_rows_apart(self) -> None:
+        """Mend what lets the rows of a batch change each other's answers; call it once.
+
+        Model runner V2 has a sampler of its own, which is right.
+        """
+        from vllm.platforms import current_platform
+        from vllm.v1.sample.sampler import Sampler
+
+        from service.engine.row_sampler import RowSampler
+        from service.engine.unsampled_seeds import keep_unsampled_seeds
+
+        runner = self.model_runner
+        if not isinstance(runner.sampler, Sampler):
+            return
+        runner.sampler = RowSampler(runner.sampler, runner.model_config.max_logprobs)
+        if current_platform.is_cpu():
+            keep_unsampled_seeds(runner)
