@@ -21,7 +21,7 @@ MODEL_FETCHED := $(MODEL)/config.json
 # Programs that tests run beside Python's packages: those on the PATH, or else Debian's.
 PROGRAMS := promtool amtool docker-registry curl
 
-.PHONY: help setup run test programs lint typecheck bench ops-test test-timing test-isa simulate test-faults soak fuzz image-test cluster-test sbom lock generate clean
+.PHONY: $(shell sed -nE 's/^([a-z-]+):.*\#\# .*/\1/p' $(firstword $(MAKEFILE_LIST))) programs
 
 help: ## List the targets and variables
 	@grep -hE '^[a-z%-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -94,6 +94,11 @@ soak: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Two hours of mixed load, and the slop
 fuzz: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Send 20,000 random requests and 2,000 random byte sequences to the one-layer model
 	@echo "==> fuzzing every route"
 	@$(PY) -m tools.fuzz
+
+neighbours: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Compare 10,000 answers alone with the same among others, half an hour
+	@echo "==> each request alone, then all at once, on two models"
+	@$(PY) -m tools.neighbours --model tiny --requests 6000
+	@$(PY) -m tools.neighbours --model smollm2 --requests 1000
 
 image-test: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Build the CPU image and run it confined (root, buildah, podman)
 	@echo "==> building and running the CPU image; the first time takes minutes"

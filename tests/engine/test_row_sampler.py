@@ -140,7 +140,8 @@ def test_a_request_may_ask_for_the_whole_vocabulary() -> None:
 
     whole, labels = sample(RowSampler(Sampler(), -1), logits, [VOCABULARY, (7,)])
 
-    assert whole.logprobs is not None and len(whole.logprobs) == 1 + VOCABULARY
+    assert whole.logprobs is not None
+    assert len(whole.logprobs) == 1 + VOCABULARY
     assert labels == sample(Sampler(), logits[1:], [(7,)])[0]
 
 

@@ -1,0 +1,134 @@
+"""The command: serve a model, ask each request alone, ask all at once, compare."""
+
+import argparse
+import asyncio
+import random
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from service.model.smollm2 import fetch_smollm2
+from tests.engine.lora import LoraMaker
+from tests.engine.server import Server, running_server
+from tests.engine.tiny import build_tiny_model
+from tools.neighbours.answers import Answer, Changed, Comparison, answers
+from tools.neighbours.requests import Request, RequestMaker
+
+AT_ONCE = 24
+"""Requests in flight; with their reads and sequences more than the engine's batch holds."""
+STEP_TOKENS = 512
+"""Tokens of a step: long prompts are cut where their neighbours leave no room."""
+SMOLLM2 = Path(".cache/models/smollm2-135m-instruct")
+ADAPTERS = Path("deploy/local/adapters")
+
+
+def tiny(folder: Path) -> tuple[dict[str, Any], RequestMaker, Comparison]:
+    """A one-layer random model in 32-bit floats with two random adapters."""
+    model = folder / "model"
+    build_tiny_model(SMOLLM2, model)
+    maker = LoraMaker(model, "tiny")
+    names = ["one", "two"]
+    for seed, name in enumerate(names):
+        maker.write(
+            folder / name, name=name, version="1.0.0", seed=seed, prompts=["Hello"], tokens=4
+        )
+    config = {
+        "model": {"name": "tiny", "path": str(model)},
+        "engine": {"dtype": "float32", "max_lora_rank": 8},
+        "adapters": [{"source": str(folder / name)} for name in names],
+    }
+    # Rounding moves this model's log-probabilities by some 1e-6 nats.
+    return config, RequestMaker(0, ["tiny", *names], []), Comparison(tolerance=1e-4)
+
+
+def smollm2(folder: Path) -> tuple[dict[str, Any], RequestMaker, Comparison]:
+    """The default model in bfloat16 with the adapters that `make run` serves."""
+    fetch_smollm2(SMOLLM2)
+    config = {
+        "model": {"name": "smollm2", "path": str(SMOLLM2.resolve())},
+        "engine": {"dtype": "bfloat16", "max_lora_rank": 8},
+        "adapters": [{"source": str(each.resolve())} for each in sorted(ADAPTERS.iterdir())],
+    }
+    maker = RequestMaker(0, ["smollm2", "commands", "translate-en-fr"], ["intent", "sentiment"])
+    # Logits of 16 to 32 lie 0.125 apart in bfloat16, and 30 layers round before them.
+    return config, maker, Comparison(tolerance=0.75, may_part=True)
+
+
+async def ask(client: httpx.AsyncClient, request: Request) -> list[Answer]:
+    """Send it; AssertionError unless it is answered."""
+    response = await client.post(request.path, json=request.body)
+    assert response.status_code == 200, f"{request}: {response.status_code} {response.text[:500]}"
+    return answers(response.json())
+
+
+async def ask_all(server: Server, requests: Sequence[Request], at_once: int) -> list[list[Answer]]:
+    """Send them, so many in flight at any time, in an order of chance if several."""
+    found: dict[int, list[Answer]] = {}
+    order = list(range(len(requests)))
+    if at_once > 1:
+        random.Random(0).shuffle(order)
+    numbers = iter(order)
+
+    async def work(client: httpx.AsyncClient) -> None:
+        for number in numbers:
+            found[number] = await ask(client, requests[number])
+
+    async with httpx.AsyncClient(base_url=server.url, timeout=300) as client:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(at_once):
+                group.create_task(work(client))
+    return [found[number] for number in range(len(requests))]
+
+
+def check(server: Server, requests: Sequence[Request], comparison: Comparison) -> list[str]:
+    """Ask each alone and all mixed; one line for each request of which an answer changed."""
+    alone = asyncio.run(ask_all(server, requests, 1))
+    mixed = asyncio.run(ask_all(server, requests, AT_ONCE))
+    changes = []
+    for number, request in enumerate(requests):
+        try:
+            comparison.compare(alone[number], mixed[number], plain=request.plain)
+        except Changed as change:
+            changes.append(
+                f"request {number}: {change}\n  {request.path} {str(request.body)[:600]}"
+            )
+    return changes
+
+
+def main() -> None:
+    """Parse the command line, run, print the figures; exit 1 if an answer changed."""
+    parser = argparse.ArgumentParser(prog="python -m tools.neighbours", description=__doc__)
+    parser.add_argument("--model", choices=("tiny", "smollm2"), default="tiny")
+    parser.add_argument("--requests", type=int, default=2_000)
+    parser.add_argument("--first", type=int, default=0, help="number of the first request")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        config, maker, comparison = {"tiny": tiny, "smollm2": smollm2}[options.model](folder)
+        config["engine"] |= {
+            "max_model_len": 2048,
+            "max_num_seqs": 32,
+            "max_num_batched_tokens": STEP_TOKENS,
+            "gpu_memory_utilization": 0.2,
+            "enforce_eager": True,
+        }
+        config["gate"] = {"max_queued": 512, "max_wait_ms": 120_000}
+        requests = [maker.request(options.first + each) for each in range(options.requests)]
+        with running_server(folder, config) as server:
+            changes = check(server, requests, comparison)
+    paths = Counter(request.path for request in requests)
+    print(", ".join(f"{count} {path}" for path, count in sorted(paths.items())))
+    print(
+        f"{comparison.compared} answers, {comparison.places} places; changed: {len(changes)}; "
+        f"parted at close tokens: {comparison.parted}; widest difference {comparison.widest:.2g}"
+    )
+    print("\n".join(changes[:20]))
+    raise SystemExit(1 if changes else 0)
+
+
+if __name__ == "__main__":
+    main()
