@@ -4,7 +4,9 @@ They edit the keys file that a service reads, or one file a tenant in a folder, 
 where they are. A running service follows within seconds.
 """
 
+import fcntl
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -13,7 +15,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from filelock import FileLock
 from rich.console import Console
 from rich.table import Table
 from ruamel.yaml import YAML
@@ -143,11 +144,17 @@ def _rows(record: TenantRecord, now: float) -> Iterator[dict[str, Any]]:
 def _locked(keys: Path) -> Iterator[None]:
     """One command at a time: two that read the same file would lose a key."""
     target = keys.resolve()
-    if not target.parent.is_dir():
-        raise ConfigurationError(f"{keys}: cannot be written: {target.parent} is not a folder")
+    folder = target if target.is_dir() else target.parent
+    if not folder.is_dir():
+        raise ConfigurationError(f"{keys}: cannot be written: {folder} is not a folder")
     try:
-        with FileLock(target.parent / f".{target.name}.lock"):
+        # The folder itself is locked: a lock file would belong to the user that ran first.
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield
+        finally:
+            os.close(descriptor)
     except OSError as error:
         raise ConfigurationError(f"{keys}: cannot be written: {error.strerror}") from error
 

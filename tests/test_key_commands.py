@@ -2,8 +2,10 @@
 
 import errno
 import json
+import multiprocessing
 import os
 import stat
+import tempfile
 import threading
 from pathlib import Path
 
@@ -206,9 +208,35 @@ def test_a_file_whose_owner_cannot_be_kept_is_left_as_it_is(
         "cannot be replaced by a file of the same owner (uid 65534, gid 65533): " in result.stderr
     )
     assert path.read_bytes() == before
-    assert [each for each in tmp_path.iterdir() if each.name.startswith(".keys.yaml.")] == [
-        tmp_path / ".keys.yaml.lock"
-    ]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@as_root
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_the_keys_owner_may_go_on_where_root_has_been(kind: str) -> None:
+    # pytest's own temporary folders are root's alone.
+    with tempfile.TemporaryDirectory() as name:
+        folder = path = Path(name)
+        if kind == "file":
+            path = folder / "keys.yaml"
+        created(path, "acme")
+        os.chown(folder, 65534, 65534)
+        for file in folder.glob("*.yaml"):
+            os.chown(file, 65534, 65534)
+
+        child = multiprocessing.get_context("fork").Process(target=_create_as_nobody, args=(path,))
+        child.start()
+        child.join()
+
+        assert child.exitcode == 0
+        assert len(ring_of(path)) == 2
+
+
+def _create_as_nobody(path: Path) -> None:
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+    _create_in_process(path, "other")
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
