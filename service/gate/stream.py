@@ -85,10 +85,15 @@ async def _run(
             if trace:
                 trace.granted()
             async with aclosing(request.start()) as engine_stream:
-                while True:
-                    item = await permit.wait(engine_stream.__anext__)
-                    meter.add(request.progress(item))
-                    yield item
+                try:
+                    while True:
+                        item = await permit.wait(engine_stream.__anext__)
+                        meter.add(request.progress(item))
+                        yield item
+                except (GeneratorExit, DeadlineExceeded):
+                    if (made := await _made(engine_stream)) is not None:
+                        meter.add(request.progress(made))
+                    raise
         except StopAsyncIteration:
             return
         except (asyncio.CancelledError, DeadlineExceeded):
@@ -109,6 +114,15 @@ async def _run(
         context.stream_ended()
         if trace:
             trace.ended()
+
+
+async def _made(stream: AsyncGenerator[Item, None]) -> Item | None:
+    """The item that the engine made while its client took nothing, if any; the stream is over."""
+    try:
+        async with asyncio.timeout(0):
+            return await anext(stream)
+    except Exception:  # it waits for the next step, has ended or fails: nothing to charge
+        return None
 
 
 class _Meter:

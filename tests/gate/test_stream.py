@@ -117,10 +117,21 @@ async def test_a_stream_that_ends_gives_its_permit_back_and_reports_its_use() ->
 
 async def test_closing_a_stream_closes_the_engines_and_gives_the_permit_back() -> None:
     stage, request = Stage(), Counting()
+    request.hold.clear()
     async with aclosing(stage.run(request)) as stream:
         await anext(stream)
     assert (stage.gate.in_flight, request.running) == (0, 0)
     assert stage.recorder.usage == [(7, 5, 2)]
+
+
+async def test_what_the_engine_made_and_its_client_never_took_is_charged() -> None:
+    stage, request = Stage(), Counting()
+    request.hold.clear()
+    async with aclosing(stage.run(request)) as stream:
+        await anext(stream)
+        request.hold.set()
+    assert (stage.gate.in_flight, request.running) == (0, 0)
+    assert stage.recorder.usage == [(7, 5, 4)]
 
 
 async def test_cancelling_who_reads_closes_the_engines_stream() -> None:
@@ -196,6 +207,7 @@ async def test_a_deadline_that_passes_while_nobody_reads_ends_what_the_engine_ha
     with pytest.raises(DeadlineExceeded):
         await anext(stream)
     assert (stage.gate.in_flight, request.running) == (0, 0)
+    assert stage.recorder.usage == [(7, 5, 4)]
 
 
 async def test_a_deadline_that_passes_while_waiting_never_reaches_the_engine() -> None:
