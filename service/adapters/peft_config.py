@@ -6,7 +6,6 @@ modules a configuration targets follows `peft.tuners.tuners_utils.check_target_m
 """
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,8 @@ from service.adapters.pattern import PatternRefused, first_match, full_match
 from service.adapters.refusal import AdapterRefused
 
 MAX_CONFIG_BYTES = 1 << 20
+MAX_ALPHA = 1 << 14
+"""Above what anyone trains with; scaled by it, weights of up to 4 are still finite in float16."""
 
 # Read below.
 _READ = frozenset(
@@ -200,9 +201,9 @@ def _check_alphas(refuse: _Refusal, document: Mapping[str, object]) -> None:
         if (
             isinstance(value, bool)
             or not isinstance(value, (int, float))
-            or not 0 < value < math.inf
+            or not 0 < value <= MAX_ALPHA
         ):
-            raise refuse(key, "a positive number", value)
+            raise refuse(key, f"a number above 0 and up to {MAX_ALPHA}", value)
     for pattern in alphas:
         try:
             full_match(pattern, "")

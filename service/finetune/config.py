@@ -8,6 +8,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from service.adapters.manifest import Name, Prompt, Version
+from service.adapters.peft_config import MAX_ALPHA
 from service.errors import ConfigurationError
 from service.section import Section
 from service.settings import ModelSettings
@@ -59,7 +60,9 @@ class LoraSettings(Section):
     """The adapter's shape (Hu et al. 2021, arXiv:2106.09685)."""
 
     rank: int = Field(8, ge=1, le=256, description="At most the engine's `max_lora_rank`.")
-    alpha: float = Field(16.0, gt=0, description="The update is scaled by alpha / rank.")
+    alpha: float = Field(
+        16.0, gt=0, le=MAX_ALPHA, description="The update is scaled by alpha / rank."
+    )
     dropout: float = Field(0.0, ge=0, lt=1, description="On the adapter's input, in training.")
     modules: tuple[str, ...] = Field(
         ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
