@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
+from types import MappingProxyType
 
 from service.adapters.base_model import BaseModel, read_base_model
 from service.adapters.cache import AdapterCache
@@ -101,18 +102,23 @@ def refuse_fatal(
     settings: Settings,
     served: Collection[str] = (),
     gone: Collection[str] = (),
+    addresses: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Raise ConfigurationError, a line each, for failures that must not be quarantined.
 
     Those are of required adapters, unless `adapters_on_failure` is `quarantine`, and of names
     that are `served` now. A failure whose name is guessed may be that of any served name that
-    would be `gone`.
+    would be `gone`; that of an address is of the name it serves now, by `addresses`, whatever its
+    manifest says.
     """
     lenient = settings.adapters_on_failure == "quarantine"
     lines = [
         str(each.error)
         for each in failures
-        if each.name in served or (each.guessed and gone) or (each.wanted.required and not lenient)
+        if each.name in served
+        or (each.guessed and gone)
+        or addresses.get(each.wanted.source) in gone
+        or (each.wanted.required and not lenient)
     ]
     if len(lines) == 1:
         raise ConfigurationError(lines[0])

@@ -52,6 +52,7 @@ class AdapterFleet:
         self._observer = observer
         self._reloading = asyncio.Lock()
         self._unloads: set[asyncio.Task[None]] = set()
+        self._addresses: dict[str, str] = {}
         self.registry = AdapterRegistry(base_name, self._on_unused)
 
     async def apply(self, settings: Settings, fetched: Fetched | None = None) -> Change:
@@ -70,12 +71,17 @@ class AdapterFleet:
         failures = [outcome for outcome in outcomes if isinstance(outcome, Failure)]
         names = {o.name if isinstance(o, Failure) else o.names[0] for o in outcomes}
         try:
-            refuse_fatal(failures, settings, before, before.keys() - names)
+            refuse_fatal(failures, settings, before, before.keys() - names, self._addresses)
             self.registry.swap([_quarantined(o) if isinstance(o, Failure) else o for o in outcomes])
         except ConfigurationError:
             for version in added:
                 await self._loader.unload(version)
             raise
+        self._addresses = {
+            wanted.source: outcome.names[0]
+            for wanted, outcome in zip(settings.adapters, outcomes, strict=True)
+            if isinstance(outcome, ServedVersion)
+        }
         for failure in failures:
             _log.error("adapter %s: quarantined: %s", failure.name, failure.error)
         self._observer.adapters_changed(self.registry.entries)

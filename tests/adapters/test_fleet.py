@@ -322,6 +322,32 @@ async def test_a_failure_of_unknown_name_takes_no_served_name_away(
     assert dict(fleet.registry.entries) == before
 
 
+async def test_a_renamed_adapter_that_fails_takes_no_served_name_away(
+    tmp_path: Path, served: BaseModel, configure: Configure
+) -> None:
+    adapter = await proven(tmp_path / "tone", served, name="sentiment")
+    fleet = Fleet()
+    lenient = configure(adapter.path, adapters_on_failure="quarantine")
+    await fleet.apply(lenient)
+    before = dict(fleet.registry.entries)
+    failing(await proven(tmp_path / "tone", served, name="mood"))
+    with pytest.raises(Conflict, match="adapter mood: ") as refused:
+        await fleet.reload(lambda: lenient)
+    assert refused.value.code == "adapter_refused"
+    assert dict(fleet.registry.entries) == before
+
+
+async def test_an_adapter_that_fails_at_a_new_address_may_replace_one_that_is_gone(
+    tmp_path: Path, served: BaseModel, configure: Configure
+) -> None:
+    fleet = Fleet()
+    await fleet.apply(configure((await proven(tmp_path / "a", served, name="sentiment")).path))
+    failing(await proven(tmp_path / "b", served, name="mood"))
+    lenient = configure(tmp_path / "b", adapters_on_failure="quarantine")
+    change = await fleet.reload(lambda: lenient)
+    assert (change.removed, change.quarantined) == (("sentiment@1.0.0",), ("mood",))
+
+
 async def test_a_failure_of_unknown_name_beside_all_that_is_served_is_quarantined(
     tmp_path: Path, served: BaseModel, configure: Configure
 ) -> None:
