@@ -181,6 +181,12 @@ class AdapterCacheSettings(Section):
         description="Folder of the cache, relative to this file; the default to where it starts.",
     )
     offline: bool = Field(False, description="Never ask a source; serve what the cache holds.")
+    unused_days: float = Field(
+        7.0,
+        ge=0,
+        description="Time after which an entry that no running service uses is removed, at a start "
+        "or reload.",
+    )
 
 
 class TenantSettings(Section):

@@ -3,6 +3,7 @@
     ROOT/entries/<digest>/     adapter.yaml and its files; never written to again
     ROOT/partial/<digest>/     a fetch under way or interrupted, continued by the next try
     ROOT/locks/<digest>.lock   held while an entry is made
+    ROOT/uses/<digest>         held, shared, by every process that may read the entry
     ROOT/refs/<address>.json   which digest an address had last, for a start without its source
 
 Several processes may share ROOT if its file system supports flock and atomic rename. Even a local
@@ -16,6 +17,7 @@ import logging
 import os
 import re
 import shutil
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +27,7 @@ from service.adapters.atomic_write import write_atomically
 from service.adapters.digest import file_digest
 from service.adapters.download import PART, Download, read_bounded
 from service.adapters.folder import MAX_FOLDER_BYTES, check_listing
+from service.adapters.holds import Holds
 from service.adapters.manifest import MANIFEST_FILE, Manifest
 from service.adapters.manifest_yaml import (
     MAX_MANIFEST_BYTES,
@@ -69,6 +72,7 @@ class AdapterCache:
         self._max_bytes = max_bytes
         self._lock_timeout = lock_timeout
         self._block_bytes = block_bytes
+        self._holds = Holds(root / "uses")
 
     def resolve(
         self, uri: str, *, digest: str | None = None, offline: bool = False
@@ -81,7 +85,8 @@ class AdapterCache:
         held last is used and marked stale. Raises ConfigurationError: AdapterRefused,
         SourceMissing, SourceUnreachable, when another process holds the lock for too long, or
         when the cache cannot be written.
-        Blocking; the entry's digests are checked, nothing else: verification follows.
+        Blocking; the entry's digests are checked, nothing else: verification follows. The entry
+        stays, whoever prunes, until this process gives it up.
         """
         source = parse_source(uri)
         if digest and not _DIGEST.fullmatch(digest):
@@ -124,11 +129,25 @@ class AdapterCache:
         """Return the folders of all entries."""
         return sorted(self._root.glob("entries/*/"))
 
+    def prune(self, keep: Collection[str], unused_s: float) -> None:
+        """Give up what is not kept, by digest; remove what nobody has held for so many seconds."""
+        self._holds.keep(keep)
+        for kind in ("entries", "partial"):
+            for folder in self._root.glob(f"{kind}/*/"):
+                try:
+                    with self._holds.unheld(folder.name, unused_s) as unused:
+                        if unused:
+                            shutil.rmtree(folder)
+                            _LOG.info("adapter cache: removed %s/%s", kind, folder.name)
+                except OSError as error:
+                    _LOG.warning("adapter cache: %s/%s stays: %s", kind, folder.name, error)
+
     def _path(self, kind: str, digest: str) -> Path:
         return self._root / kind / digest.removeprefix("sha256:")
 
     def _entry(self, digest: str) -> Path | None:
         """The entry of a digest, if every byte of it is still right and nothing else is there."""
+        self._holds.take(digest)
         folder = self._path("entries", digest)
         try:
             manifest = load_manifest(folder)

@@ -1,13 +1,14 @@
 """Configured adapters from their sources into the cache, verified: all that needs no engine."""
 
 import asyncio
+import functools
 import logging
 import re
 import time
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 
 from service.adapters.base_model import BaseModel, read_base_model
@@ -64,6 +65,12 @@ class Fetched:
 
     base: BaseModel
     outcomes: Sequence[Outcome]
+
+
+@functools.cache
+def adapter_cache(path: Path) -> AdapterCache:
+    """The one cache of this process in a folder, which holds what is served."""
+    return AdapterCache(path)
 
 
 async def fetch_before_start(settings: Settings) -> Fetched | None:
@@ -133,7 +140,7 @@ async def _fetch(
     held: Mapping[str, str],
     slots: asyncio.Semaphore,
 ) -> Outcome:
-    cache = AdapterCache(settings.adapter_cache.path)
+    cache = adapter_cache(settings.adapter_cache.path)
     name = wanted.name
     try:
         async with slots:

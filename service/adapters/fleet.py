@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from service.adapters.fetch import Failure, Fetched, refuse_fatal
+from service.adapters.fetch import Failure, Fetched, adapter_cache, refuse_fatal
 from service.adapters.loader import AdapterLoader
 from service.adapters.refusal import AdapterRefused
 from service.adapters.registry import AdapterRegistry, Entry
@@ -85,6 +85,10 @@ class AdapterFleet:
         for failure in failures:
             _log.error("adapter %s: quarantined: %s", failure.name, failure.error)
         self._observer.adapters_changed(self.registry.entries)
+        digests = {version.adapter.digest for version in self.registry.in_use()}
+        kept = settings.adapter_cache
+        prune = adapter_cache(kept.path).prune
+        await asyncio.to_thread(prune, digests, kept.unused_days * 86_400)
         return _change(before, added, self.registry.entries)
 
     async def reload(self, read_settings: Callable[[], Settings]) -> Change:

@@ -74,6 +74,11 @@ class AdapterRegistry:
         """What stands under each configured name now."""
         return self._snapshot.entries
 
+    def in_use(self) -> set[ServedVersion]:
+        """The versions that are served, and those that requests still run with."""
+        served = {each for each in self.entries.values() if isinstance(each, ServedVersion)}
+        return served | self._users.keys()
+
     def acquire(self, model: str) -> ServedVersion | None:
         """The version that a request begins with, None for the base model; release it after.
 

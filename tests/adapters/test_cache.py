@@ -1,6 +1,7 @@
 """The cache over real sources: a folder, an HTTPS server, an S3 server, the Hub's protocol."""
 
 import logging
+import os
 import shutil
 import ssl
 import subprocess
@@ -16,7 +17,7 @@ from filelock import FileLock
 from moto.server import ThreadedMotoServer
 
 from service.adapters.base_model import BaseModel
-from service.adapters.cache import AdapterCache
+from service.adapters.cache import AdapterCache, CachedAdapter
 from service.adapters.manifest_yaml import load_manifest
 from service.adapters.refusal import AdapterRefused
 from service.adapters.sources import SourceMissing, SourceUnreachable
@@ -375,3 +376,85 @@ def test_a_lock_that_another_process_keeps_is_named_after_a_while(
     ):
         impatient.resolve(str(adapter.path))
     assert impatient.resolve(str(adapter.path)).manifest.name == "sentiment"
+
+
+def two_versions(
+    cache: AdapterCache, adapter: AdapterFolder
+) -> tuple[CachedAdapter, CachedAdapter]:
+    old = cache.resolve(str(adapter.save().path))
+    adapter.manifest["version"] = "1.3.0"
+    return old, cache.resolve(str(adapter.write_manifest().path))
+
+
+def test_an_entry_that_is_given_up_is_removed_and_fetched_again_when_needed(
+    adapter: AdapterFolder, base: BaseModel, cache: AdapterCache
+) -> None:
+    old, new = two_versions(cache, adapter)
+
+    cache.prune({old.manifest.digest, new.manifest.digest}, 0)
+    assert len(cache.entries()) == 2
+    cache.prune({new.manifest.digest}, 0)
+    assert cache.entries() == [new.folder]
+    adapter.manifest["version"] = "1.2.0"
+    assert verify(cache.resolve(str(adapter.save().path)).folder, base).digest == (
+        old.manifest.digest
+    )
+
+
+def test_an_entry_stays_for_as_long_as_it_may_lie_unused(
+    adapter: AdapterFolder, cache: AdapterCache, tmp_path: Path
+) -> None:
+    old, new = two_versions(cache, adapter)
+
+    cache.prune({new.manifest.digest}, 3600)
+    assert len(cache.entries()) == 2
+    os.utime(tmp_path / "cache" / "uses" / old.folder.name, (0, 0))
+    cache.prune({new.manifest.digest}, 3600)
+    assert cache.entries() == [new.folder]
+
+
+def test_an_entry_that_another_process_uses_stays_until_it_ends(
+    adapter: AdapterFolder, cache: AdapterCache, tmp_path: Path
+) -> None:
+    script = (
+        "import sys; from pathlib import Path; from service.adapters.cache import AdapterCache;"
+        "cache = AdapterCache(Path(sys.argv[1])); cache.resolve(sys.argv[2]);"
+        "print('ready', flush=True); sys.stdin.readline()"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path / "cache"), str(adapter.save().path)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as user:
+        assert user.stdout is not None
+        assert user.stdout.readline() == "ready\n"
+        cache.prune((), 0)
+        assert len(cache.entries()) == 1
+        user.communicate("\n", timeout=60)
+    cache.prune((), 0)
+    assert cache.entries() == []
+
+
+def test_a_download_that_broke_off_is_removed_too(cache: AdapterCache, tmp_path: Path) -> None:
+    partial = tmp_path / "cache" / "partial" / ("0" * 64)
+    partial.mkdir(parents=True)
+    (tmp_path / "cache" / "uses").mkdir()
+    (partial / WEIGHTS).write_bytes(b"x")
+
+    cache.prune((), 3600)
+    assert partial.exists()
+    cache.prune((), 0)
+    assert not partial.exists()
+
+
+def test_a_cache_that_nobody_may_write_is_read_and_never_pruned(
+    adapter: AdapterFolder, cache: AdapterCache, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    held = cache.resolve(str(adapter.save().path))
+    shutil.rmtree(tmp_path / "cache" / "uses")
+    (tmp_path / "cache" / "uses").write_text("no folder")
+    other = AdapterCache(tmp_path / "cache")
+
+    assert other.resolve(str(adapter.path), digest=held.manifest.digest).folder == held.folder
+    other.prune((), 0)
+    assert other.entries() == [held.folder]
+    assert "stays: " in caplog.text

@@ -39,7 +39,7 @@ def configure(base_folder: Path, tmp_path: Path) -> Configure:
     def settings(*folders: Path, **others: Any) -> Settings:
         model = ModelSettings(name=MODEL, path=base_folder)
         others = {"adapters": sources(*folders), **others}
-        return Settings(model=model, adapter_cache={"path": tmp_path / "cache"}, **others)
+        return Settings(model=model, **{"adapter_cache": {"path": tmp_path / "cache"}} | others)
 
     return settings
 
@@ -266,6 +266,26 @@ async def test_a_reload_verifies_against_the_base_that_is_served(
     wrong = configure(tmp_path / "b").model_copy(update={"model": elsewhere})
     with pytest.raises(Conflict, match="base"):
         await fleet.reload(lambda: wrong)
+
+
+async def test_the_cache_keeps_what_is_served_and_what_requests_still_run_with(
+    tmp_path: Path, served: BaseModel, configure: Configure
+) -> None:
+    fleet = Fleet()
+
+    async def apply(version: str) -> list[Path]:
+        adapter = await proven(tmp_path / "a", served, version=version)
+        await fleet.apply(
+            configure(adapter.path, adapter_cache={"path": tmp_path / "cache", "unused_days": 0})
+        )
+        return list((tmp_path / "cache" / "entries").iterdir())
+
+    assert len(await apply("1.0.0")) == 1
+    running = fleet.registry.acquire("sentiment")
+    assert running is not None
+    assert len(await apply("2.0.0")) == 2
+    fleet.registry.release(running)
+    assert len(await apply("3.0.0")) == 1
 
 
 @pytest.mark.parametrize("policy", ["refuse_start", "quarantine"])
