@@ -97,11 +97,12 @@ class RequestMaker:
         body: dict[str, Any] = {
             "model": dice.choice(self._generators),
             "max_tokens": dice.randint(1, 12),
-            "n": dice.choice((1, 1, 1, 2, 3)),
             "temperature": 0,
         }
         if dice.random() < 0.6:
-            body |= {"temperature": dice.choice((0.5, 1, 1.5)), "seed": dice.randrange(1 << 31)}
+            # vLLM has one greedy answer, not several.
+            body |= {"n": dice.choice((1, 1, 2, 3)), "seed": dice.randrange(1 << 31)}
+            body["temperature"] = dice.choice((0.5, 1, 1.5))
             for field, value in (("top_p", 0.8), ("top_k", 40), ("min_p", 0.02)):
                 if dice.random() < 0.3:
                     body[field] = value
