@@ -4,6 +4,8 @@ vLLM's own gather a copy of the adapter for each token, and give a token without
 -1) the weights in the last slot. docs/decisions/0008-cpu-adapter-operators.md says when these go.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -24,6 +26,7 @@ class GroupedPunicaWrapper(PunicaWrapperCPU):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
         self._tokens = TokenGroups.of(torch.empty(0, dtype=torch.long))
         self._samples: TokenGroups | None = None
+        self._prompt: torch.Tensor | None = None
         self._layers = PackedLayers()
 
     def update_metadata(self, *args: Any, **kwargs: Any) -> None:
@@ -31,6 +34,15 @@ class GroupedPunicaWrapper(PunicaWrapperCPU):  # type: ignore[misc]
         super().update_metadata(*args, **kwargs)
         self._tokens = TokenGroups.of(self.token_lora_indices)
         self._samples = None
+
+    @contextmanager
+    def logits_of(self, token: int) -> Iterator[None]:
+        """Within the block, logits are of the request that this token of the batch belongs to."""
+        self._prompt = self.token_lora_indices[token : token + 1]
+        try:
+            yield
+        finally:
+            self._prompt = None
 
     def add_lora_linear(
         self,
@@ -64,13 +76,15 @@ class GroupedPunicaWrapper(PunicaWrapperCPU):  # type: ignore[misc]
         **kwargs: Any,
     ) -> None:
         """`y += scale * x @ lora_a_stacked @ lora_b_stacked`, by the adapters of the samples."""
-        if self._samples is None:
-            self._samples = TokenGroups.of(self.sampler_indices)
-        if self._samples.rows:
+        if self._prompt is not None:
+            groups = TokenGroups.of(self._prompt.expand(_rows(x).size(0)))
+        else:
+            groups = self._samples = self._samples or TokenGroups.of(self.sampler_indices)
+        if groups.rows:
             # Model and adapter may pad the vocabulary differently.
             width = min(y.size(-1), lora_b_stacked.size(2))
             down, up = _factors(lora_a_stacked), _factors(lora_b_stacked[:, :, :width])
-            _add_products(self._samples, _rows(y)[:, :width], _rows(x), down, up, scale)
+            _add_products(groups, _rows(y)[:, :width], _rows(x), down, up, scale)
 
     def add_lora_embedding(
         self,

@@ -21,11 +21,22 @@ class WorkerExtension(AdapterReads):
         from vllm.v1.sample.sampler import Sampler
 
         from service.engine.row_sampler import RowSampler
-        from service.engine.unsampled_seeds import keep_unsampled_seeds
 
         runner = self.model_runner
         if not isinstance(runner.sampler, Sampler):
             return
         runner.sampler = RowSampler(runner.sampler, runner.model_config.max_logprobs)
         if current_platform.is_cpu():
-            keep_unsampled_seeds(runner)
+            _mend_cpu(runner)
+
+
+def _mend_cpu(runner: Any) -> None:
+    from service.engine.cpu_adapters import GroupedPunicaWrapper
+    from service.engine.prompt_adapters import keep_prompt_adapters
+    from service.engine.unsampled_seeds import keep_unsampled_seeds
+
+    keep_unsampled_seeds(runner)
+    if runner.lora_config:
+        (operators,) = runner.lora_manager._adapter_manager.punica_wrapper_mapping.values()
+        if isinstance(operators, GroupedPunicaWrapper):
+            keep_prompt_adapters(runner, operators)

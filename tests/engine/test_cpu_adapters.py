@@ -107,6 +107,23 @@ def run(
     return y
 
 
+@pytest.mark.parametrize("token", [0, 3, 4])
+def test_logits_of_a_prompt_get_its_own_adapter(token: int) -> None:
+    batch = Case((1, 1, 1, -1, 0))
+    y, x, down, up = Case((batch.slots[token],) * 7).tensors()
+    expected = Case((batch.slots[token],) * 7).wrapper(GroupedPunicaWrapper)
+    wanted = y.clone()
+    expected.add_lora_logits(wanted, x, down[0], up[0], 1.0)
+
+    wrapper = batch.wrapper(GroupedPunicaWrapper)
+    with wrapper.logits_of(token):
+        wrapper.add_lora_logits(y, x, down[0], up[0], 1.0)
+
+    assert torch.equal(y, wanted)
+    with pytest.raises(ValueError, match="7 rows for the adapters of 5 tokens"):
+        wrapper.add_lora_logits(y, x, down[0], up[0], 1.0)
+
+
 def check(ours: torch.Tensor, theirs: torch.Tensor, case: Case) -> None:
     assert ours.dtype == theirs.dtype
     tolerance = max(TOLERANCE[case.dtype], TOLERANCE[torch.float32])

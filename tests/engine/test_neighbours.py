@@ -8,9 +8,8 @@ from typing import Any
 import httpx
 
 from tests.engine.server import Server
-from tools.neighbours.__main__ import check
+from tools.neighbours.__main__ import check, served
 from tools.neighbours.answers import Comparison, answers
-from tools.neighbours.requests import RequestMaker
 
 LABELS = {"input": "The bread was fresh.", "candidate_labels": ["good", "bad", "neither"]}
 LONG = "the river town music " * 400
@@ -69,8 +68,7 @@ def test_a_seed_gives_the_same_answer_however_its_prompt_is_cut(tiny: Server) ->
     assert [answers(each.result().json()) for each in posted] == alone * 4
 
 
-def test_requests_of_every_kind_change_none_of_each_other(tiny: Server) -> None:
-    maker = RequestMaker(1, [tiny.model], [])
-    requests = [maker.request(number) for number in range(60)]
-
-    assert check(tiny, requests, Comparison(tolerance=1e-4)) == []
+def test_requests_of_every_kind_change_none_of_each_other() -> None:
+    with served("tiny") as (server, maker, comparison):
+        requests = [maker.request(number) for number in range(80)]
+        assert check(server, requests, comparison) == []

@@ -6,8 +6,13 @@ from pathlib import Path
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 
 
-def build_tiny_model(source: Path, target: Path, *, dtype: str = "float32") -> None:
-    """Save a Llama of one layer and hidden size 64 with random weights and `source`'s tokenizer."""
+def build_tiny_model(
+    source: Path, target: Path, *, dtype: str = "float32", tied: bool = True
+) -> None:
+    """Save a Llama of one layer and hidden size 64 with random weights and `source`'s tokenizer.
+
+    Its output layer is its embedding if `tied`.
+    """
     import torch
     from transformers import AutoConfig, LlamaForCausalLM
 
@@ -18,6 +23,7 @@ def build_tiny_model(source: Path, target: Path, *, dtype: str = "float32") -> N
     config.num_attention_heads = 2
     config.num_key_value_heads = 2
     config.head_dim = 32
+    config.tie_word_embeddings = tied
     torch.manual_seed(0)
     LlamaForCausalLM(config).to(getattr(torch, dtype)).save_pretrained(target)
     for name in _TOKENIZER_FILES:

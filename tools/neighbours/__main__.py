@@ -5,7 +5,8 @@ import asyncio
 import random
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,12 @@ ADAPTERS = Path("deploy/local/adapters")
 
 
 def tiny(folder: Path) -> tuple[dict[str, Any], RequestMaker, Comparison]:
-    """A one-layer random model in 32-bit floats with two random adapters."""
+    """A one-layer random model in 32-bit floats with two random adapters.
+
+    Its output layer is a module of its own, as large models have it.
+    """
     model = folder / "model"
-    build_tiny_model(SMOLLM2, model)
+    build_tiny_model(SMOLLM2, model, tied=False)
     maker = LoraMaker(model, "tiny")
     names = ["one", "two"]
     for seed, name in enumerate(names):
@@ -56,6 +60,24 @@ def smollm2(folder: Path) -> tuple[dict[str, Any], RequestMaker, Comparison]:
     maker = RequestMaker(0, ["smollm2", "commands", "translate-en-fr"], ["intent", "sentiment"])
     # Logits of 16 to 32 lie 0.125 apart in bfloat16, and 30 layers round before them.
     return config, maker, Comparison(tolerance=0.75, may_part=True)
+
+
+@contextmanager
+def served(model: str) -> Iterator[tuple[Server, RequestMaker, Comparison]]:
+    """A server of one of the models, in steps so short that long prompts are cut."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        config, maker, comparison = {"tiny": tiny, "smollm2": smollm2}[model](folder)
+        config["engine"] |= {
+            "max_model_len": 2048,
+            "max_num_seqs": 32,
+            "max_num_batched_tokens": STEP_TOKENS,
+            "gpu_memory_utilization": 0.2,
+            "enforce_eager": True,
+        }
+        config["gate"] = {"max_queued": 512, "max_wait_ms": 120_000}
+        with running_server(folder, config) as server:
+            yield server, maker, comparison
 
 
 async def ask(client: httpx.AsyncClient, request: Request) -> list[Answer]:
@@ -106,20 +128,10 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=2_000)
     parser.add_argument("--first", type=int, default=0, help="number of the first request")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        config, maker, comparison = {"tiny": tiny, "smollm2": smollm2}[options.model](folder)
-        config["engine"] |= {
-            "max_model_len": 2048,
-            "max_num_seqs": 32,
-            "max_num_batched_tokens": STEP_TOKENS,
-            "gpu_memory_utilization": 0.2,
-            "enforce_eager": True,
-        }
-        config["gate"] = {"max_queued": 512, "max_wait_ms": 120_000}
-        requests = [maker.request(options.first + each) for each in range(options.requests)]
-        with running_server(folder, config) as server:
-            changes = check(server, requests, comparison)
+    numbers = range(options.first, options.first + options.requests)
+    with served(options.model) as (server, maker, comparison):
+        requests = [maker.request(number) for number in numbers]
+        changes = check(server, requests, comparison)
     paths = Counter(request.path for request in requests)
     print(", ".join(f"{count} {path}" for path, count in sorted(paths.items())))
     print(
