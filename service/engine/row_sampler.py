@@ -2,7 +2,7 @@
 
 vLLM 0.32 answers a batch that holds a label read with the labels' log-probabilities only, and which
 of equally likely tokens a row gets depends on the widest row. The ADR
-docs/decisions/answers-that-no-neighbour-changes.md says when this goes.
+docs/decisions/0017-answers-that-no-neighbour-changes.md says when this goes.
 """
 
 from dataclasses import replace

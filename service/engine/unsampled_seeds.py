@@ -2,7 +2,7 @@
 
 vLLM 0.32 samples a token for every row of a step and drops those of unfinished prompts. It then
 rewinds their generators by an offset, which torch's CPU generators do not have: the engine ends.
-The ADR docs/decisions/answers-that-no-neighbour-changes.md says when this goes.
+The ADR docs/decisions/0017-answers-that-no-neighbour-changes.md says when this goes.
 """
 
 from typing import Any
