@@ -1,6 +1,5 @@
 """Whether a request that has to wait would still be answered in time."""
 
-from collections import deque
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -8,13 +7,11 @@ from service.errors import QueueFull, ServiceError, TooManyRequests
 from service.gate.fair_queue import Backlog
 from service.gate.lengths import Lengths
 from service.gate.rates import Rates
+from service.gate.stretches import Stretches
 from service.gate.ticket import Prices, Ticket
 
 _NEWCOMERS_PART = 8
 _RETRY_S = (1.0, 60.0)
-_SAMPLES = 128
-_MEMORY_S = 10.0
-_STRETCH_PART = 0.9
 
 
 class Cause(StrEnum):
@@ -60,13 +57,13 @@ class Admission:
     """Refuses at once what would wait too long for its deadline or does not fit into the queue.
 
     The wait is that of a fluid fair queue: the tenant's own backlog at its share of the measured
-    service rate, or the whole backlog at the whole rate, whichever ends first, and then the next
-    slot. It is stretched by the 90 % quantile of how much longer than forecast those of the last
-    ten seconds took; older ones say nothing, or a stall would be held against requests that, being
-    refused, could not show its end. A ticket may wait as long as that costs it at most 5 % of its
-    chance to be answered in time, by the lengths of its tenant's latest answers, and no longer than
-    its `max_wait`; one without a chance is refused. What has not been measured counts as no time:
-    only experience refuses.
+    service rate, or the whole backlog at the whole rate, whichever ends first; then the next slot,
+    or as many as there are other tenants that wait, each of which may have a turn before (start-time
+    fair queueing: Goyal, Vin and Cheng, SIGCOMM 1996, theorem 4). It is stretched by how much longer
+    than forecast the tenant's own latest took. A ticket may wait as long as that costs it at most
+    5 % of its chance to be answered in time, by the lengths of its tenant's latest answers, and no
+    longer than its `max_wait`; one without a chance is refused. What has not been measured counts
+    as no time: only experience refuses.
 
     The queue's places follow the dynamic threshold of Choudhury and Hahne (IEEE/ACM Transactions on
     Networking 6(2), 1998): a tenant may have as many tickets waiting as eight times the places
@@ -78,7 +75,7 @@ class Admission:
         self._rates = rates
         self._prices = prices
         self._max_waiting = max_waiting
-        self._stretches: deque[tuple[float, float]] = deque(maxlen=_SAMPLES)
+        self._stretches = Stretches()
 
     def expected_cost(self, ticket: Ticket) -> float:
         """What the ticket will cost if it is like its tenant's latest and nothing is cached."""
@@ -91,27 +88,27 @@ class Admission:
         if self._rates.service:
             wait += min(backlog.own_cost / backlog.share, backlog.all_cost) / self._rates.service
         if self._rates.releases:
-            wait += 1 / self._rates.releases
+            wait += max(1, backlog.others) / self._rates.releases
         return Forecast(
             wait=wait,
             prefill=ticket.prompt_tokens * self._rates.prefill_seconds,
             decode=self.lengths.expected(ticket) * self._rates.token_seconds,
         )
 
-    def waited(self, forecast: Forecast, seconds: float, now: float) -> None:
+    def waited(self, ticket: Ticket, forecast: Forecast, seconds: float, now: float) -> None:
         """Learn how long a ticket with this forecast has waited.
 
         A wait that could not be forecast, nothing being measured, teaches nothing.
         """
         if forecast.wait > 0:
             stretch = (forecast.total - forecast.wait + seconds) / forecast.total
-            self._stretches.append((now, stretch))
+            self._stretches.add(ticket.tenant, stretch, now)
 
     def refusal(
         self, ticket: Ticket, backlog: Backlog, forecast: Forecast, now: float
     ) -> Refusal | None:
         """Why a ticket that has to wait is not accepted; None accepts it."""
-        wait = self._stretched(forecast, now)
+        wait = self._stretched(ticket, forecast, now)
         free = self._max_waiting - backlog.all_tickets
         if backlog.own_tickets >= _NEWCOMERS_PART * free:
             message = (
@@ -129,14 +126,9 @@ class Admission:
         )
         return self._refuse(backlog, wait, message)
 
-    def _stretched(self, forecast: Forecast, now: float) -> float:
-        while self._stretches and self._stretches[0][0] < now - _MEMORY_S:
-            self._stretches.popleft()
-        if not self._stretches:
-            return forecast.wait
-        ordered = sorted(stretch for _, stretch in self._stretches)
-        stretch = ordered[int(_STRETCH_PART * (len(ordered) - 1))]
-        return max(0.0, forecast.total * stretch - (forecast.total - forecast.wait))
+    def _stretched(self, ticket: Ticket, forecast: Forecast, now: float) -> float:
+        took = forecast.total * self._stretches.of(ticket.tenant, now)
+        return max(0.0, took - (forecast.total - forecast.wait))
 
     def _longest_wait(self, ticket: Ticket, forecast: Forecast, left: float) -> float:
         token_seconds = self._rates.token_seconds

@@ -11,17 +11,22 @@ divided by its weight, differs by at most 2 U / (smallest weight), where
 U = max(w_in * L_input, w_out * M), L_input is the longest prompt and M the most tokens, prompts and
 outputs, of the tickets in the engine at once (theorem 4.4; it asks for w_in <= w_out).
 
-Two points go beyond the paper. A ticket of several sequences starts as soon as one slot is free:
+Three points go beyond the paper. A ticket of several sequences starts as soon as one slot is free:
 it may borrow up to `slots - 1` beyond the limit, so no slot idles while it gathers them and it
 cannot starve. A prompt is paid in full at the start and its cached part given back once the engine
-has reported it.
+has reported it. While several tenants are here, one of 16 slots is reserved for the next one if
+it holds fewer than its share: a tenant that asks for little finds a slot free, instead of waiting
+until a request of those that ask for much ends.
 """
 
 from collections import OrderedDict
 from dataclasses import dataclass
 
 from service.gate.lazy_heap import LazyHeap
+from service.gate.presence import Presence
 from service.gate.ticket import Prices, Ticket, Usage
+
+_SLOTS_PER_RESERVED = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,17 +40,23 @@ class Backlog:
     share: float
     """The part of the service that the tenant gets beside those that wait, in (0, 1]."""
     due: float
-    """The part that it is due beside all who are here, waiting or running, in (0, 1]."""
+    """The part that it is due beside all who are here (`presence.py`), in (0, 1]."""
+    others: int
+    """Other tenants that wait."""
+    held: int
+    """Slots of the tenant's own tickets, waiting or running."""
 
 
 class _Tenant:
-    __slots__ = ("counter", "expected", "name", "running", "waiting", "weight")
+    __slots__ = ("counter", "expected", "held", "in_use", "name", "running", "waiting", "weight")
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.counter = 0.0
         self.weight = 1.0
         self.running = 0
+        self.in_use = 0
+        self.held = 0
         self.expected = 0.0
         # Expected costs in order of arrival. A plain dict would scan over the places of those that
         # left at every look at the first.
@@ -63,7 +74,10 @@ class _Account:
 
 
 class FairQueue:
-    """Tickets that wait and tickets that run; each operation is O(log tenants) amortised."""
+    """Tickets that wait and tickets that run; each operation is O(log tenants) amortised.
+
+    A `pop` while only reserved slots are free looks at every tenant that waits.
+    """
 
     def __init__(self, prices: Prices | None = None) -> None:
         self.prices = prices or Prices()
@@ -78,7 +92,7 @@ class FairQueue:
         self._waiting = 0
         self._expected = 0.0
         self._waiting_weight = 0.0
-        self._present_weight = 0.0
+        self._presence = Presence()
 
     @property
     def waiting(self) -> int:
@@ -90,21 +104,30 @@ class FairQueue:
         """Tenants remembered: those with tickets, and those ahead of where they would restart."""
         return len(self._tenants)
 
+    def tick(self, now: float) -> None:
+        """Let time pass, in seconds: who has been away for long has no share."""
+        self._presence.tick(now)
+
+    def room(self, limit: int) -> bool:
+        """Whether a slot of `limit` is free that is not reserved."""
+        return self.in_use < limit - self._reserved(limit)
+
     def backlog(self, ticket: Ticket) -> Backlog:
         """What waits before this ticket, which is not pushed yet; its tenant counts as waiting."""
         tenant = self._tenants.get(ticket.tenant)
-        waiting, present = self._waiting_weight, self._present_weight
-        if tenant is not None and tenant.waiting:
+        waits = tenant is not None and len(tenant.waiting) > 0
+        waiting = self._waiting_weight
+        if tenant is not None and waits:
             waiting -= tenant.weight
-        if tenant is not None and (tenant.waiting or tenant.running):
-            present -= tenant.weight
         return Backlog(
             own_tickets=len(tenant.waiting) if tenant is not None else 0,
             own_cost=tenant.expected if tenant is not None else 0.0,
             all_tickets=self._waiting,
             all_cost=self._expected,
             share=ticket.weight / (max(waiting, 0.0) + ticket.weight),
-            due=ticket.weight / (max(present, 0.0) + ticket.weight),
+            due=self._presence.share(ticket.tenant, ticket.weight),
+            others=len(self._backlogged) - waits,
+            held=tenant.held if tenant is not None else 0,
         )
 
     def push(self, ticket: Ticket, expected_cost: float) -> None:
@@ -113,33 +136,30 @@ class FairQueue:
         if tenant is None:
             tenant = self._tenants[ticket.tenant] = _Tenant(ticket.tenant)
         change = ticket.weight - tenant.weight
-        if tenant.waiting or tenant.running:
-            self._present_weight += change
-        else:
-            self._present_weight += ticket.weight
         tenant.weight = ticket.weight
         if tenant.waiting:
             self._waiting_weight += change
         else:
             self._wake(tenant)
+        self._presence.enter(tenant.name, tenant.weight)
+        tenant.held += ticket.slots
         tenant.waiting[ticket] = expected_cost
         tenant.expected += expected_cost
         self._expected += expected_cost
         self._waiting += 1
 
     def pop(self, limit: int) -> Ticket | None:
-        """Start the next ticket and charge its prompt; None if no slot of `limit` is free.
+        """Start the next ticket and charge its prompt; None if no slot of `limit` is free for it.
 
         After it `in_use` is below `limit` plus the ticket's slots.
         """
-        if self.in_use >= limit:
-            return None
-        tenant = self._next()
+        tenant = self._next_to_start(limit)
         if tenant is None:
             return None
         ticket = next(iter(tenant.waiting))
         self._leave(tenant, ticket)
         tenant.running += 1
+        tenant.in_use += ticket.slots
         self.in_use += ticket.slots
         self._running[ticket] = _Account(tenant, ticket.prompt_tokens)
         self._pay(tenant, self.prices.cost(ticket.prompt_tokens))
@@ -177,7 +197,8 @@ class FairQueue:
         account = self._running.pop(ticket)
         self.in_use -= ticket.slots
         account.tenant.running -= 1
-        self._rest(account.tenant)
+        account.tenant.in_use -= ticket.slots
+        self._end(account.tenant, ticket)
         return Usage(account.prompt, account.cached, account.output)
 
     def cancel(self, ticket: Ticket) -> bool:
@@ -186,8 +207,24 @@ class FairQueue:
         if tenant is None or ticket not in tenant.waiting:
             return False
         self._leave(tenant, ticket)
-        self._rest(tenant)
+        self._end(tenant, ticket)
         return True
+
+    def _reserved(self, limit: int) -> int:
+        return limit // _SLOTS_PER_RESERVED if self._presence.tenants > 1 else 0
+
+    def _next_to_start(self, limit: int) -> _Tenant | None:
+        first = self._next()
+        if first is None or self.room(limit):
+            return first
+        if self.in_use >= limit:
+            return None
+        # Only the reserved slots are free. A tenant that has just come is level with the first.
+        level = (tenant for tenant in self._backlogged if tenant.counter <= first.counter)
+        return next((tenant for tenant in level if self._below_share(tenant, limit)), None)
+
+    def _below_share(self, tenant: _Tenant, limit: int) -> bool:
+        return tenant.in_use < self._presence.share(tenant.name, tenant.weight) * limit
 
     def _wake(self, tenant: _Tenant) -> None:
         self._resting.discard(tenant)
@@ -227,13 +264,13 @@ class FairQueue:
         if cost < 0 and tenant.waiting:
             self._backlogged.set(tenant, tenant.counter)
 
-    def _rest(self, tenant: _Tenant) -> None:
+    def _end(self, tenant: _Tenant, ticket: Ticket) -> None:
+        tenant.held -= ticket.slots
+        self._presence.leave(tenant.name)
         if tenant.waiting or tenant.running:
             return
-        self._present_weight -= tenant.weight
         self._resting.set(tenant, tenant.counter)
         if not self._waiting and not self._running:
-            self._present_weight = 0.0
             # Nobody is owed anything any more: the next to come all start level.
             self._floor = max(self._floor, *(other.counter for other in self._tenants.values()))
             self._last = None

@@ -1,6 +1,6 @@
 """A priority queue whose items can be moved and removed."""
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from heapq import heapify, heappop, heappush
 from typing import Generic, TypeVar
 
@@ -23,6 +23,10 @@ class LazyHeap(Generic[Item]):
 
     def __len__(self) -> int:
         return len(self._live)
+
+    def __iter__(self) -> Iterator[Item]:
+        """The items in no order of their keys."""
+        return iter(self._live)
 
     def __contains__(self, item: Item) -> bool:
         return item in self._live

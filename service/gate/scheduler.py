@@ -6,9 +6,10 @@ timer) so that a limit that grew is used. `charge` reports a running ticket's to
 it. `expire` names the tickets whose deadline has passed; `next_deadline` says when to ask again.
 
 Invariants, held against a simulator in tests/gate/simulation: after `next_dispatches` nothing waits
-while a slot is free; `in_use` is the slots of the tickets started and not finished; nothing is
-refused while a slot is free and nobody waits; a ticket ends once, is never started after its
-deadline, and pays for each of its tokens once; tenants share as fair_queue.py promises.
+while a slot is free for it; `in_use` is the slots of the tickets started and not finished; nothing
+is refused while a slot is free for it, nor what its tenant may hold within its share of the slots;
+a ticket ends once, is never started after its deadline, and pays for each of its tokens once;
+tenants share as fair_queue.py promises.
 """
 
 import math
@@ -108,13 +109,16 @@ class Scheduler:
     def offer(self, ticket: Ticket) -> Placement | Refusal:
         """Start a ticket if a slot is free and nobody waits for it, else queue or refuse it.
 
-        With a slot free it is never refused, however its deadline looks.
+        With a slot free it is never refused, however its deadline looks; nor while its tenant
+        holds no more slots with it, waiting or running, than its share of them: others hold more
+        than theirs then, and the next slot that they give back is the tenant's.
         """
         now = self._tick()
-        room = self.in_use < self.limit
+        room = self._queue.room(self.limit)
         backlog = self._queue.backlog(ticket)
         forecast = self._admission.forecast(ticket, backlog)
-        if not room:
+        within_share = backlog.held + ticket.slots <= backlog.due * self.limit
+        if not room and not within_share:
             refusal = self._admission.refusal(ticket, backlog, forecast, now)
             if refusal is not None:
                 return refusal
@@ -221,7 +225,7 @@ class Scheduler:
 
     def _end_wait(self, ticket: Ticket, now: float) -> None:
         wait = self._waits.pop(ticket)
-        self._admission.waited(wait.forecast, max(0.0, now - wait.since), now)
+        self._admission.waited(ticket, wait.forecast, max(0.0, now - wait.since), now)
 
     def _collect_late(self, now: float) -> None:
         while (top := self._deadlines.peek()) is not None and top[0] <= now:
@@ -238,6 +242,7 @@ class Scheduler:
             self.rates.elapsed(now - self._seen.at)
             full += now - self._seen.at
         self._seen = _Instant(now, full)
+        self._queue.tick(now)
         return now
 
     def _serve(self, run: _Run, added: float) -> None:

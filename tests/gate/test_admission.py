@@ -11,7 +11,9 @@ from service.gate.rates import Rates
 from service.gate.ticket import Prices
 from tests.gate.tickets import ticket
 
-NOTHING = Backlog(own_tickets=0, own_cost=0.0, all_tickets=0, all_cost=0.0, share=1.0, due=1.0)
+NOTHING = Backlog(
+    own_tickets=0, own_cost=0, all_tickets=0, all_cost=0, share=1, due=1, others=0, held=0
+)
 
 
 def measured() -> Rates:
@@ -31,10 +33,20 @@ def admission(*lengths: int, rates: Rates | None = None, max_waiting: int = 1000
     return made
 
 
-def backlog(own: float, others: float, share: float) -> Backlog:
+def backlog(own: float, others: float, share: float, waiting_tenants: int = 1) -> Backlog:
     """A ticket for each 10 units of cost; those who wait are all who are here."""
     total = own + others
-    return Backlog(round(own / 10), own, round(total / 10), total, share, share)
+    tickets = round(own / 10)
+    return Backlog(
+        own_tickets=tickets,
+        own_cost=own,
+        all_tickets=round(total / 10),
+        all_cost=total,
+        share=share,
+        due=share,
+        others=waiting_tenants if others else 0,
+        held=tickets,
+    )
 
 
 def decide(
@@ -62,6 +74,11 @@ def test_a_forecast_adds_wait_prefill_and_decode() -> None:
 def test_a_tenant_waits_no_longer_than_the_whole_backlog() -> None:
     forecast = admission().forecast(ticket(), backlog(own=90, others=10, share=0.1))
     assert forecast.wait == pytest.approx(100 / 100 + 1 / 2)
+
+
+def test_each_other_tenant_that_waits_may_have_a_turn_before() -> None:
+    seen = backlog(own=0, others=900, share=0.1, waiting_tenants=9)
+    assert admission().forecast(ticket(), seen).wait == pytest.approx(9 / 2)
 
 
 def test_the_expected_cost_follows_the_latest_answers() -> None:
@@ -106,25 +123,34 @@ def test_forecasts_are_stretched_by_how_wrong_the_latest_were() -> None:
     made = admission(20)
     seen = backlog(own=100, others=0, share=1.0)
     for _ in range(10):
-        made.waited(Forecast(wait=1.5, prefill=0.1, decode=2.0), seconds=5.1, now=0.0)
+        made.waited(ticket(), Forecast(wait=1.5, prefill=0.1, decode=2.0), seconds=5.1, now=0.0)
     # Twice the time in all: 7.2 s, 5.1 s of it waiting.
     assert decide(made, seen, deadline=7.1) is not None
     assert decide(made, seen, deadline=7.3) is None
 
 
+def test_what_one_tenant_suffered_does_not_stretch_the_forecast_of_another() -> None:
+    made = admission(20)
+    seen = backlog(own=100, others=0, share=1.0)
+    flood = ticket("flood")
+    for _ in range(10):
+        made.waited(flood, Forecast(wait=1.5, prefill=0.1, decode=2.0), seconds=60.0, now=0.0)
+    assert decide(made, seen, deadline=3.7) is None
+
+
 def test_a_stretch_from_no_forecast_is_not_learnt() -> None:
     made = admission(20)
-    made.waited(Forecast(wait=0.0, prefill=0.01, decode=0.0), seconds=9.0, now=0.0)
+    made.waited(ticket(), Forecast(wait=0.0, prefill=0.01, decode=0.0), seconds=9.0, now=0.0)
     assert decide(made, backlog(own=100, others=0, share=1.0), deadline=3.7) is None
 
 
 def test_a_stall_is_forgotten_even_if_nothing_has_waited_since() -> None:
     made = admission(20)
-    made.waited(Forecast(wait=0.5, prefill=0.1, decode=2.0), seconds=60.0, now=-9.0)
+    made.waited(ticket(), Forecast(wait=0.5, prefill=0.1, decode=2.0), seconds=60.0, now=-9.0)
     seen = backlog(own=100, others=0, share=1.0)
     assert decide(made, seen, deadline=10.0) is not None
     forgetful = admission(20)
-    forgetful.waited(Forecast(wait=0.5, prefill=0.1, decode=2.0), seconds=60.0, now=-11.0)
+    forgetful.waited(ticket(), Forecast(wait=0.5, prefill=0.1, decode=2.0), seconds=60.0, now=-11.0)
     assert decide(forgetful, seen, deadline=10.0) is None
 
 

@@ -149,7 +149,7 @@ def test_backlog_is_what_waits_and_the_share_that_is_due() -> None:
     assert queue.backlog(ticket("a", weight=9.0)).share == pytest.approx(9 / 10)
 
 
-def test_who_runs_is_here_though_it_does_not_wait() -> None:
+def test_who_runs_or_left_a_moment_ago_is_here_though_it_does_not_wait() -> None:
     queue = FairQueue()
     fill(queue, ticket("runs", weight=3.0))
     runs = queue.pop(9)
@@ -157,8 +157,44 @@ def test_who_runs_is_here_though_it_does_not_wait() -> None:
     fill(queue, ticket("waits"))
     seen = queue.backlog(ticket("waits"))
     assert (seen.share, seen.due) == (1.0, 0.25)
+    queue.tick(100.0)
     queue.finish(runs)
+    queue.tick(130.0)
+    assert queue.backlog(ticket("waits")).due == 0.25
+    queue.tick(130.1)
     assert queue.backlog(ticket("waits")).due == 1.0
+
+
+def test_one_slot_of_16_is_for_a_tenant_with_fewer_than_its_share() -> None:
+    queue = FairQueue()
+    fill(queue, *(ticket("heavy") for _ in range(40)))
+    assert len(order(queue, limit=32)) == 32
+    queue = FairQueue()
+    light = ticket("light", prompt=1)
+    fill(queue, light, *(ticket("heavy") for _ in range(40)))
+    assert order(queue, limit=32) == ["light", *["heavy"] * 29]
+    assert not queue.room(32)
+    fill(queue, ticket("light", prompt=1))
+    assert order(queue, limit=32) == ["light"]
+    assert queue.in_use == 31
+
+
+def test_equal_tenants_leave_no_slot_reserved() -> None:
+    queue = FairQueue()
+    fill(queue, *(ticket(name) for _ in range(40) for name in "ab"))
+    assert len(order(queue, limit=32)) == 32
+
+
+def test_a_backlog_counts_the_slots_that_its_tenant_holds_and_the_others_that_wait() -> None:
+    queue = FairQueue()
+    fill(queue, ticket("a", slots=3), ticket("b"))
+    running = queue.pop(9)
+    assert running is not None
+    fill(queue, ticket("a", slots=2), ticket("c"))
+    assert queue.backlog(ticket("a")).held == 5
+    assert [queue.backlog(ticket(name)).others for name in "abd"] == [2, 2, 3]
+    queue.finish(running)
+    assert queue.backlog(ticket("a")).held == 2
 
 
 def test_tenants_that_come_once_are_forgotten() -> None:
@@ -287,9 +323,8 @@ class FairQueueMachine(RuleBasedStateMachine):
         assert math.isclose(seen.all_cost, cost, abs_tol=1e-6)
         others = sum(self.weights[n] for n, line in self.model.waiting.items() if line and n != "a")
         assert math.isclose(seen.share, 1 / (1 + others))
-        here = {name for name, line in self.model.waiting.items() if line}
-        here |= {each.tenant for each in self.model.running}
-        assert math.isclose(seen.due, 1 / (1 + sum(self.weights[n] for n in here - {"a"})))
+        own = [*self.model.waiting.get("a", []), *self.model.running]
+        assert seen.held == sum(each.slots for each in own if each.tenant == "a")
 
 
 TestFairQueueAgainstThePaper = FairQueueMachine.TestCase

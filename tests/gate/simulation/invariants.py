@@ -1,5 +1,6 @@
 """What must hold after every event, kept in books of its own beside the scheduler's."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from service.gate.scheduler import Scheduler
@@ -126,14 +127,57 @@ class Fairness:
         hold(gap - low <= bound, claim, ahead=ahead, behind=behind, lead=gap - low, bound=bound)
 
 
+class Presence:
+    """The slots that each tenant holds, waiting or running, 0 for half a minute after the last."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._weights: dict[str, float] = {}
+        self._left: dict[str, float] = {}
+        self.slots: dict[str, int] = {}
+
+    def entered(self, entry: Entry) -> None:
+        """A ticket came, and was not refused."""
+        name = entry.request.tenant
+        self.slots[name] = self.slots.get(name, 0) + entry.ticket.slots
+        self._weights[name] = entry.request.weight
+        self._left.pop(name, None)
+
+    def left(self, entry: Entry) -> None:
+        """A ticket ended."""
+        name = entry.request.tenant
+        self.slots[name] -= entry.ticket.slots
+        if not self.slots[name]:
+            self._left[name] = self._clock()
+
+    def held(self, entry: Entry) -> int:
+        """Slots of the ticket's tenant, the ticket's own included."""
+        return self.slots.get(entry.request.tenant, 0) + entry.ticket.slots
+
+    def share(self, entry: Entry) -> float:
+        """The part that is due to the ticket's tenant, beside all who are here."""
+        for name in [name for name, at in self._left.items() if at < self._clock() - 30]:
+            del self._left[name], self.slots[name]
+        own = entry.request.weight
+        others = (self._weights[name] for name in self.slots if name != entry.request.tenant)
+        return own / (own + sum(others))
+
+
 class Books:
     """Every request's state and every slot, counted independently of the scheduler."""
 
-    def __init__(self, scheduler: Scheduler, prices: Prices, limits: range) -> None:
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        prices: Prices,
+        limits: range,
+        clock: Callable[[], float],
+    ) -> None:
         self._limits = limits
         self._scheduler = scheduler
         self._prices = prices
         self.fairness = Fairness(prices)
+        self.presence = Presence(clock)
         self.entries: dict[Ticket, Entry] = {}
         self.running = 0
         self.waiting = 0
@@ -141,8 +185,11 @@ class Books:
 
     def refused(self, entry: Entry, retry_after: float) -> None:
         """A ticket was refused: only with every slot taken, and with a time to come back."""
-        full = self._scheduler.in_use >= self._scheduler.limit
-        hold(full, "nobody refused while there is room", limit=self._scheduler.limit)
+        limit = self._scheduler.limit
+        full = self._scheduler.in_use >= limit - self._reserved(limit)
+        hold(full, "nobody refused while there is room", limit=limit)
+        held, share = self.presence.held(entry), self.presence.share(entry)
+        hold(held > share * limit, "served within its share", held=held, share=share, limit=limit)
         hold(1 <= retry_after <= 60, "retry_after in [1, 60]", retry_after=retry_after)
         self._move(entry, "new", "refused")
 
@@ -150,6 +197,7 @@ class Books:
         """A ticket waits."""
         self._move(entry, "new", "waiting")
         self.waiting += 1
+        self.presence.entered(entry)
         self.fairness.entered(entry)
 
     def started(self, entry: Entry, now: float, limit: int) -> None:
@@ -158,6 +206,8 @@ class Books:
         if entry.state == "waiting":
             self.waiting -= 1
             self.fairness.left(entry)
+        else:
+            self.presence.entered(entry)
         self._move(entry, entry.state, "running")
         self.running += entry.ticket.slots
         borrowed = self.running - limit
@@ -190,12 +240,17 @@ class Books:
         core = self._scheduler
         hold(core.in_use == self.running, "permits conserved", core=core.in_use, own=self.running)
         hold(core.waiting == self.waiting, "tickets conserved", core=core.waiting, own=self.waiting)
-        idle = core.waiting and core.in_use < core.limit
+        idle = core.waiting and core.in_use < core.limit - self._reserved(core.limit)
         hold(core.limit in self._limits, "limit within its bounds", limit=core.limit)
         hold(not idle, "work conserving", waiting=core.waiting, in_use=core.in_use)
 
+    def _reserved(self, limit: int) -> int:
+        return limit // 16 if len(self.presence.slots) > 1 else 0
+
     def _move(self, entry: Entry, before: str, after: str) -> None:
         hold(entry.state == before, "a ticket ends once", state=entry.state, after=after)
+        if before == "waiting" and after != "running" or before == "running":
+            self.presence.left(entry)
         entry.state = after
         if after not in ("waiting", "running"):
             self.ended[after] = self.ended.get(after, 0) + 1

@@ -47,12 +47,12 @@ class World:
         prices = Prices()
         floor = max(1, scenario.ceiling // 8)
         self.scheduler = Scheduler(
-            lambda: self._now + self._skew,
+            self._clock,
             Limiter(scenario.ceiling, floor),
             max_waiting=scenario.max_waiting,
             prices=prices,
         )
-        self.books = Books(self.scheduler, prices, range(floor, scenario.ceiling + 1))
+        self.books = Books(self.scheduler, prices, range(floor, scenario.ceiling + 1), self._clock)
 
     def play(self) -> Outcome:
         """Play to the end and return what happened."""
@@ -74,6 +74,9 @@ class World:
         outcome.ended = self.books.ended
         outcome.closest = self.books.fairness.closest
         return outcome
+
+    def _clock(self) -> float:
+        return self._now + self._skew
 
     def _mean_gap(self) -> float:
         scenario = self._scenario
@@ -120,7 +123,7 @@ class World:
             self._skew += random.choice((-1.0, 0.5 * scenario.patience, 3600.0))
 
     def _offer(self, request: Request) -> None:
-        clock = self._now + self._skew
+        clock = self._clock()
         ticket = Ticket(
             tenant=request.tenant,
             prompt_tokens=request.prompt,
@@ -145,7 +148,7 @@ class World:
             self._at(self._now + request.leaves, "leave", entry)
 
     def _start(self, entry: Entry, limit: int) -> None:
-        self.books.started(entry, self._now + self._skew, limit)
+        self.books.started(entry, self._clock(), limit)
         uncached = entry.request.prompt - entry.request.cached
         entry.due = self._now + uncached * _PREFILL_S + self._step()
         self._at(entry.due, "report", entry)
@@ -187,7 +190,7 @@ class World:
                 usage = self.scheduler.finish(ticket)
                 self.books.finished(entry, "late running", usage)
         deadline = self.scheduler.next_deadline()
-        now = self._now + self._skew
+        now = self._clock()
         hold(deadline is None or deadline > now, "deadlines kept", deadline=deadline, now=now)
 
     def _dispatch(self) -> None:

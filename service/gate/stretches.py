@@ -1,0 +1,39 @@
+"""By how much waits turn out longer than forecast, tenant by tenant."""
+
+from collections import OrderedDict, deque
+
+_SAMPLES = 128
+_TENANTS = 1024
+_MEMORY_S = 10.0
+_PART = 0.9
+
+
+class Stretches:
+    """The latest ratios of the time that a tenant's requests took to the time forecast for them.
+
+    Kept per tenant: how long the requests of a tenant over its share wait says nothing about
+    those of another. Ratios older than ten seconds say nothing, or a stall would be held against
+    requests that, being refused, could not show its end. The 1,024 latest tenants are kept.
+    """
+
+    def __init__(self) -> None:
+        self._tenants: OrderedDict[str, deque[tuple[float, float]]] = OrderedDict()
+
+    def add(self, tenant: str, stretch: float, now: float) -> None:
+        """Record how a forecast for the tenant turned out, at `now` in seconds."""
+        if tenant not in self._tenants:
+            self._tenants[tenant] = deque(maxlen=_SAMPLES)
+            if len(self._tenants) > _TENANTS:
+                self._tenants.popitem(last=False)
+        self._tenants[tenant].append((now, stretch))
+        self._tenants.move_to_end(tenant)
+
+    def of(self, tenant: str, now: float) -> float:
+        """The 90 % quantile of the tenant's latest ratios; 1 where there are none."""
+        samples = self._tenants.get(tenant)
+        while samples and samples[0][0] < now - _MEMORY_S:
+            samples.popleft()
+        if not samples:
+            return 1.0
+        ordered = sorted(stretch for _, stretch in samples)
+        return ordered[int(_PART * (len(ordered) - 1))]
