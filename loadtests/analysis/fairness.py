@@ -7,6 +7,8 @@ from pydantic import BaseModel, ConfigDict
 from loadtests.load.choice import Tenant
 from loadtests.protocol.record import Record
 
+_ROUNDING = 1e-9
+
 
 class TenantShare(BaseModel):
     """What a tenant asked for, got, and would get from a fair server, in output tokens."""
@@ -32,6 +34,15 @@ class Fairness(BaseModel):
     jain_service: float | None
     jain_entitled: float | None
     tenants: dict[str, TenantShare]
+
+    def within_share(self) -> list[str]:
+        """The tenants, of several, that asked for no more than they are entitled to."""
+        return [
+            name
+            for name, share in self.tenants.items()
+            if len(self.tenants) > 1
+            and share.demand_tokens <= share.entitled_tokens * (1 + _ROUNDING)
+        ]
 
 
 def jain(values: Sequence[float]) -> float | None:

@@ -13,7 +13,7 @@ from loadtests.analysis.compat import Block, compat
 from loadtests.analysis.objectives import Objectives
 from loadtests.analysis.run import Run
 from loadtests.analysis.series import Bucket, timeline
-from loadtests.analysis.summary import Summary, measured
+from loadtests.analysis.summary import measured
 from loadtests.analysis.throughput import windows
 from loadtests.analysis.validity import Check, invalid, validity
 from loadtests.load.plan import WARMUP
@@ -93,7 +93,7 @@ def conclude(run: Run, objectives: Objectives | None) -> Result:
         started_at=run.started_at,
         command=run.command,
         machine=_machine(),
-        verdict=_verdict(run, parts.overall, checks, objectives),
+        verdict=_verdict(run, parts, checks, objectives),
         validity=checks,
         objectives=objectives,
         compat=compat(records),
@@ -141,8 +141,9 @@ def _stage_starts(scenario: Scenario) -> dict[str, float]:
 
 
 def _verdict(
-    run: Run, overall: Summary, checks: list[Check], objectives: Objectives | None
+    run: Run, parts: Breakdown, checks: list[Check], objectives: Objectives | None
 ) -> Verdict:
+    overall = parts.overall
     doubts = [f"{check.name}: {check.message}" for check in invalid(checks)]
     harmless = {"ok", "cancelled", *run.scenario.tolerate}
     if run.doomed:
@@ -154,6 +155,8 @@ def _verdict(
     if failed > run.scenario.max_failure_ratio * max(overall.offered, 1):
         reason = f"{failed} of {overall.offered} requests failed"
         return Verdict(exit_code=Exit.FAILURES, status="failures", reasons=[reason])
+    if wronged := _refused_within_share(parts):
+        return Verdict(exit_code=Exit.FAILURES, status="failures", reasons=wronged)
     good = overall.goodput
     if objectives is not None and good is not None and good.ratio < objectives.goodput:
         reason = (
@@ -162,6 +165,17 @@ def _verdict(
         )
         return Verdict(exit_code=Exit.SLO_MISSED, status="slo missed", reasons=[reason])
     return Verdict(exit_code=Exit.OK, status="ok", reasons=[])
+
+
+def _refused_within_share(parts: Breakdown) -> list[str]:
+    """Refusals that no scenario tolerates: of tenants that asked for less than their share."""
+    within = parts.fairness.within_share()
+    return [
+        f"tenant {tenant.name} asked for no more than its share, and "
+        f"{tenant.outcomes['refused']} of its {tenant.offered} requests were refused"
+        for tenant in parts.tenants
+        if tenant.name in within and tenant.outcomes.get("refused")
+    ]
 
 
 def _errors(records: Sequence[Record]) -> dict[str, int]:

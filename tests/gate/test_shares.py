@@ -43,6 +43,27 @@ def test_a_tenant_below_its_share_hardly_waits_and_is_not_refused() -> None:
     assert percentile(report.first_token["light"], 0.95) < 1.0
 
 
+@pytest.mark.parametrize("ratio", [10, 100])
+def test_a_tenant_within_its_share_is_served_whatever_its_neighbour_asks(ratio: int) -> None:
+    light = Source("light", 0.15 * CAPACITY)
+    engine = BatchEngine(light, Source("heavy", ratio * light.per_second), max_wait=1.5)
+    flooded = engine.run(FIVE_MINUTES)
+    rest = BatchEngine(light, Source("rest", 0.85 * CAPACITY), max_wait=1.5).run(FIVE_MINUTES)
+    assert not flooded.refused["light"]
+    times = flooded.first_token["light"]
+    assert percentile(times, 0.95) <= 1.5 * percentile(rest.first_token["light"], 0.95)
+    # Once in the engine, at most what is left of a step and the next one.
+    steps = 2 * (STEP_S + STEP_PER_SLOT_S * CEILING)
+    assert percentile(times, 0.95) < 1.1 * steps
+
+
+def test_the_reserved_slots_cost_a_flood_no_more_than_a_twentieth() -> None:
+    light, heavy = Source("light", 0.05 * CAPACITY), Source("heavy", 10 * CAPACITY)
+    alone = BatchEngine(heavy).run(FIVE_MINUTES)
+    both = BatchEngine(light, heavy).run(FIVE_MINUTES)
+    assert sum(both.served.values()) >= 0.95 * alone.served["heavy"]
+
+
 @pytest.mark.parametrize("weights", [(3.0, 1.0), (1.0, 3.0)])
 def test_weights_of_three_to_one_give_three_to_one(weights: tuple[float, float]) -> None:
     first, second = (Source(f"w{weight}", 3 * CAPACITY, weight) for weight in weights)

@@ -140,6 +140,21 @@ def test_the_exit_code_says_what_is_wrong(
     assert bool(result.verdict.reasons) == (code != Exit.OK)
 
 
+def test_a_tenant_within_its_share_may_not_be_refused() -> None:
+    names = {"tenants": [{"name": "heavy"}, {"name": "light"}], "tolerate": ["refused"]}
+    heavy = [record(i, tenant="heavy") for i in range(20)]
+    heavy += [record(i, tenant="heavy", **REFUSED) for i in range(20, 60)]
+    light = [record(i, tenant="light") for i in range(60, 65)]
+    fair = conclude(run([*heavy, *light], of=scenario(**names)), None)
+    assert fair.verdict.exit_code == Exit.OK
+    light.append(record(65, tenant="light", **REFUSED))
+    wronged = conclude(run([*heavy, *light], of=scenario(**names)), None)
+    assert wronged.verdict.exit_code == Exit.FAILURES
+    assert wronged.verdict.reasons == [
+        "tenant light asked for no more than its share, and 1 of its 6 requests were refused"
+    ]
+
+
 def test_the_warm_up_is_sent_but_not_measured() -> None:
     load = {
         "kind": "open",
