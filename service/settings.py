@@ -78,6 +78,12 @@ class GateSettings(Section):
     max_in_flight: int | None = Field(
         None, ge=1, description="Sequences in the engine at once; default its `max_num_seqs`."
     )
+    min_in_flight: int = Field(
+        4,
+        ge=1,
+        description="The engine is never given less at once, however slow it is; at most "
+        "`max_in_flight`. A few clients with one request each at a time are never refused.",
+    )
     max_queued: int = Field(256, ge=0, description="Requests that may wait; more are refused.")
     max_wait_ms: int = Field(
         1_500,

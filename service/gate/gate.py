@@ -41,7 +41,7 @@ class Gate:
     """
 
     def __init__(self, settings: GateSettings, observer: GateObserver, capacity: int = 1) -> None:
-        self._limiter = Limiter(capacity, targets=_targets(settings))
+        self._limiter = Limiter(capacity, settings.min_in_flight, _targets(settings))
         self._scheduler = Scheduler(time.monotonic, self._limiter, max_waiting=settings.max_queued)
         self._max_wait = settings.max_wait_ms / 1000
         self._observer = observer

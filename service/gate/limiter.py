@@ -8,6 +8,12 @@ _SAMPLES = 256
 _ENOUGH = 8
 _STEPS = 32
 _MOST_CUT = 0.5
+_FAR_BELOW = 0.5
+_FAST_GROWTH = 1.5
+_TELLING_CUT = 0.2
+_TELLING_GAIN = 0.5
+_HOLD_WINDOWS = (30, 480)
+_WORSE = 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,21 +34,37 @@ class Targets:
             raise ValueError(f"targets must be positive, got {self}")
 
 
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    """The limit, the slots in use and the delay before a cut that has yet to prove itself."""
+
+    limit: float
+    used: int
+    delay: float
+
+
 class Limiter:
     """Additive increase, multiplicative decrease on delay, in [floor, ceiling].
 
-    The rule is Breakwater's (Cho et al., OSDI 2020): below the target the limit grows by a step,
-    above it it shrinks in proportion to the excess, at most by half; the delay is the worse of two,
-    each as a multiple of its target. It starts at the ceiling, which is what the engine was
-    configured to run, and grows only when all of it is in use. Medians over a window keep a few
-    slow readers or one long stall from deciding for everybody. Decision 9
-    (docs/decisions/0009-adaptive-concurrency.md) says why it is not a gradient. Raises ValueError
-    unless 1 <= floor <= ceiling.
+    The rule is Breakwater's (Cho et al., OSDI 2020): above the target the limit shrinks in
+    proportion to the excess, at most by half; below it the limit grows by a step, or by half where
+    the delay is far below. The delay is the worse of two, each as a multiple of its target. The
+    limit starts at the ceiling, which is what the engine was configured to run, and is back there
+    as soon as the engine is idle. Medians over a window keep a few slow readers or one long stall
+    from deciding for everybody.
+
+    A cut is a trial. An engine that is crowded gets faster by it; one that is slow for another
+    reason (others use its cores, a long prompt is computed) does not, and only does less. Once a
+    fifth fewer slots are in use, a cut that has not shortened the delay by a tenth, half its own
+    proportion, is taken back. The next one is made 30 windows later, twice as many after each that
+    fails, or when the delay has got half as long again. docs/decisions/adaptive-concurrency.md says why it is not a gradient.
+
+    A floor above the ceiling counts as the ceiling. Raises ValueError for one below 1.
     """
 
     def __init__(self, ceiling: int, floor: int = 1, targets: Targets | None = None) -> None:
-        if not 1 <= floor <= ceiling:
-            raise ValueError(f"floor must be in [1, ceiling={ceiling}], got {floor}")
+        if min(floor, ceiling) < 1:
+            raise ValueError(f"floor and ceiling must be at least 1, got {floor} and {ceiling}")
         self._floor = floor
         self._ceiling = ceiling
         self._targets = targets or Targets()
@@ -50,6 +72,13 @@ class Limiter:
         self._since: float | None = None
         self._tokens: deque[float] = deque(maxlen=_SAMPLES)
         self._waits: deque[float] = deque(maxlen=_SAMPLES)
+        self._looked = 0.0
+        self._in_use = 0
+        self._used_seconds = 0.0
+        self._trial: _Trial | None = None
+        self._hold = _HOLD_WINDOWS[0]
+        self._held_until = 0.0
+        self._held_delay = 0.0
 
     @property
     def ceiling(self) -> int:
@@ -77,27 +106,62 @@ class Limiter:
     def update(self, now: float, in_use: int) -> None:
         """Decide once a window, given the slots taken.
 
-        A window with fewer than eight samples goes on: no news is no decision. A cut is measured
-        from the slots in use, which caused the delay: while those above a lowered limit still run,
-        it is not lowered again on their account.
+        A window with fewer than eight samples goes on: no news is no decision.
         """
-        if self._since is None or now < self._since:
-            self._since = now
-        enough = len(self._tokens) + len(self._waits) >= _ENOUGH
-        if now - self._since < self._targets.window or not enough:
+        if self._since is None or now < self._looked:
+            self._since = self._looked = now
+        self._used_seconds += self._in_use * (now - self._looked)
+        self._looked, self._in_use = now, in_use
+        passed = now - self._since
+        if passed < self._targets.window:
             return
+        if in_use == 0:
+            self._limit, self._trial = float(self._ceiling), None
+        elif len(self._tokens) + len(self._waits) >= _ENOUGH:
+            self._decide(now, self._used_seconds / passed)
+        else:
+            return
+        self._since, self._used_seconds = now, 0.0
+        self._tokens.clear()
+        self._waits.clear()
+
+    def _decide(self, now: float, used: float) -> None:
         delay = max(
             self._delay(self._tokens, self._targets.token),
             self._delay(self._waits, self._targets.engine_wait),
         )
-        if delay > 1:
-            self._limit = min(self._limit, in_use * max(1 - (delay - 1) / 2, _MOST_CUT))
-        elif in_use >= self.limit:
-            self._limit += max(1.0, self._ceiling / _STEPS)
+        if self._trial is not None and used <= (1 - _TELLING_CUT) * self._trial.used:
+            self._judge(self._trial, now, used, delay)
+            self._trial = None
+        if delay <= 1:
+            self._trial, self._hold, self._held_until = None, _HOLD_WINDOWS[0], now
+            self._grow(delay)
+        elif self._in_use > self._floor and self._may_cut(now, delay):
+            self._cut(delay)
         self._limit = min(max(self._limit, self._floor), self._ceiling)
-        self._since = now
-        self._tokens.clear()
-        self._waits.clear()
+
+    def _may_cut(self, now: float, delay: float) -> bool:
+        # Of what still runs above a lowered limit nothing is known yet.
+        settled = self._trial is None or self._in_use <= self._limit
+        return settled and (now >= self._held_until or delay > _WORSE * self._held_delay)
+
+    def _judge(self, trial: _Trial, now: float, used: float, delay: float) -> None:
+        cut = 1 - used / trial.used
+        if 1 - delay / trial.delay < _TELLING_GAIN * cut:
+            self._limit = trial.limit
+            self._held_until, self._held_delay = now + self._hold * self._targets.window, delay
+            self._hold = min(2 * self._hold, _HOLD_WINDOWS[1])
+
+    def _grow(self, delay: float) -> None:
+        step = max(1.0, self._ceiling / _STEPS)
+        fast = self._limit * _FAST_GROWTH if delay < _FAR_BELOW else 0.0
+        self._limit = max(self._limit + step, fast)
+
+    def _cut(self, delay: float) -> None:
+        if self._trial is None:
+            self._trial = _Trial(self._limit, self._in_use, delay)
+        kept = max(1 - (delay - 1) / 2, _MOST_CUT)
+        self._limit = min(self._limit, self._in_use * kept)
 
     @staticmethod
     def _delay(samples: deque[float], target: float) -> float:

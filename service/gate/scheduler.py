@@ -114,6 +114,8 @@ class Scheduler:
         than theirs then, and the next slot that they give back is the tenant's.
         """
         now = self._tick()
+        if not self.in_use:
+            self._limiter.update(now, 0)
         room = self._queue.room(self.limit)
         backlog = self._queue.backlog(ticket)
         forecast = self._admission.forecast(ticket, backlog)

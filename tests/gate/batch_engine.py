@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 
@@ -44,7 +45,8 @@ class BatchEngine:
     """Runs sources for a while; every step gives each running sequence one token.
 
     Beyond `knee` sequences its memory is full: each one more makes every step a quarter longer, as
-    preempted sequences are computed again.
+    preempted sequences are computed again. `slowness` multiplies the steps by the time: what others
+    on the machine, or a long prompt, do to them.
     """
 
     def __init__(
@@ -53,8 +55,11 @@ class BatchEngine:
         max_wait: float = math.inf,
         knee: int = CEILING,
         targets: Targets | None = None,
+        floor: int = 1,
+        slowness: Callable[[float], float] = lambda _: 1.0,
     ) -> None:
         self._knee = knee
+        self._slowness = slowness
         self._max_wait = max_wait
         self._sources = sources
         self._random = Random(0)
@@ -66,7 +71,7 @@ class BatchEngine:
         self.report = Report()
         self.scheduler = Scheduler(
             lambda: self._now,
-            Limiter(CEILING, targets=targets),
+            Limiter(CEILING, floor, targets),
             max_waiting=256,
             prices=self._prices,
         )
@@ -84,9 +89,14 @@ class BatchEngine:
                 self._start(ticket)
         return self.report
 
+    def pause(self) -> None:
+        """Let nobody send any more."""
+        self._next = [math.inf for _ in self._next]
+
     def _step_seconds(self) -> float:
         running = len(self._done)
         seconds = STEP_S + STEP_PER_SLOT_S * running
+        seconds *= self._slowness(self._now)
         return seconds * (1 + max(0, running - self._knee) / 4)
 
     def _arrive(self) -> None:

@@ -43,21 +43,68 @@ def test_it_is_not_lowered_twice_for_what_still_runs_above_it() -> None:
     assert limiter.limit == 16
 
 
-def test_it_grows_by_a_step_when_all_of_it_is_in_use() -> None:
+def test_near_its_target_it_grows_by_a_step_and_far_below_by_half() -> None:
+    near, far = (Limiter(ceiling=64, targets=TARGETS) for _ in range(2))
+    for limiter, token in ((near, 0.09), (far, 0.04)):
+        windows(limiter, 1, token=10.0, in_use=32)
+        assert limiter.limit == 16
+        windows(limiter, 3, token=token, in_use=16, start=10.0)
+    assert (near.limit, far.limit) == (22, 54)
+
+
+def test_after_an_idle_time_all_of_it_is_there_again() -> None:
     limiter = Limiter(ceiling=64, targets=TARGETS)
-    windows(limiter, 1, token=10.0, in_use=64)
-    windows(limiter, 3, token=0.05, in_use=20, start=10.0)
+    windows(limiter, 1, token=10.0, in_use=16)
+    assert limiter.limit == 8
+    limiter.update(1.5, 0)
+    assert limiter.limit == 8
+    limiter.update(2.0, 0)
+    assert limiter.limit == 64
+
+
+def test_a_cut_that_does_not_shorten_the_tokens_is_taken_back_and_not_made_again() -> None:
+    limiter = Limiter(ceiling=64, targets=TARGETS)
+    windows(limiter, 1, token=0.2, in_use=64)
     assert limiter.limit == 32
-    windows(limiter, 3, token=0.05, in_use=40, start=20.0)
-    assert limiter.limit == 38
+    windows(limiter, 1, token=0.19, in_use=60, start=1.0)
+    assert limiter.limit == 32
+    windows(limiter, 1, token=0.18, in_use=32, start=2.0)
+    assert limiter.limit == 64
+    windows(limiter, 25, token=0.19, in_use=64, start=3.0)
+    assert limiter.limit == 64
+    windows(limiter, 1, token=0.3, in_use=64, start=30.0)
+    assert limiter.limit == 32
+
+
+def test_a_cut_that_shortens_the_tokens_stays() -> None:
+    limiter = Limiter(ceiling=64, targets=TARGETS)
+    windows(limiter, 1, token=0.2, in_use=64)
+    windows(limiter, 1, token=0.1001, in_use=32, start=1.0)
+    assert limiter.limit == 31
+
+
+def test_trials_become_rarer() -> None:
+    limiter = Limiter(ceiling=64, targets=TARGETS)
+    cuts = []
+    for second in range(400):
+        before = limiter.limit
+        windows(limiter, 1, token=0.2, in_use=before, start=float(second))
+        if limiter.limit < before:
+            cuts.append(second)
+    assert len(cuts) == 4
 
 
 def test_it_stays_between_floor_and_ceiling() -> None:
     limiter = Limiter(ceiling=16, floor=4, targets=TARGETS)
-    windows(limiter, 10, token=10.0, in_use=2)
+    windows(limiter, 3, token=10.0, in_use=4)
+    assert limiter.limit == 16
+    windows(limiter, 1, token=10.0, in_use=5, start=10.0)
     assert limiter.limit == 4
     windows(limiter, 50, token=0.01, in_use=16, start=20.0)
     assert limiter.limit == 16
+    limiter.ceiling = 3
+    windows(limiter, 3, token=10.0, in_use=3, start=100.0)
+    assert limiter.limit == 3
 
 
 def test_no_news_and_a_few_slow_readers_change_nothing() -> None:
@@ -87,7 +134,7 @@ def test_it_decides_once_a_window_and_survives_a_clock_that_steps_back() -> None
 
 
 def test_bounds_and_targets_are_checked() -> None:
-    with pytest.raises(ValueError, match=r"floor must be in \[1, ceiling=4\], got 5"):
-        Limiter(ceiling=4, floor=5)
+    with pytest.raises(ValueError, match="floor and ceiling must be at least 1, got 0 and 4"):
+        Limiter(ceiling=4, floor=0)
     with pytest.raises(ValueError, match="targets must be positive"):
         Targets(token=0.0)

@@ -196,6 +196,6 @@ def test_a_slow_engine_gets_fewer_sequences_and_then_more_again(clock: Clock) ->
     for step in range(1, 5):
         clock.now = 1.0 + step / 4
         for each in line[4:8]:
-            core.charge(each, output=1 + 10 * step)
+            core.charge(each, output=1 + 3 * step)
     assert core.next_dispatches() == [line[8]]
     assert core.limit == 5
