@@ -59,7 +59,8 @@ class RequestContext:
     `failure` is the one that the answer says or ends with: a batch may do without some of its
     streams. `adapter` is the version that the request began with, kept for it until `at_end` runs.
     `decode_seconds` and `decode_tokens` add up what came after the first tokens of its streams.
-    `trace` is there while the request is traced.
+    `trace` is there while the request is traced. `parts` says how many engine requests it is made
+    of; the gate admits or refuses them as a whole, and `gate_refusal` is then what it refused.
     """
 
     request_id: str
@@ -83,6 +84,9 @@ class RequestContext:
     allowance: Allowance = field(default_factory=Allowance)
     at_end: AsyncExitStack = field(default_factory=AsyncExitStack)
     trace: RequestTrace | None = None
+    parts: int = 1
+    admitted: bool = False
+    gate_refusal: ServiceError | None = None
     _running: int = 0
     _none_runs: asyncio.Event = field(default_factory=asyncio.Event)
 

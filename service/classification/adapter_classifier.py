@@ -30,6 +30,7 @@ class AdapterClassifier:
         task = manifest.classification
         self._frame = AdapterFrame(engine, manifest.prompt, task)
         self.names = tuple(task.labels)
+        self.reads = sum(len(question.scorer.trie.reads) for question in self._frame.questions)
         self.multi_label = task.multi_label
         self._calibration = Calibration(
             task.calibration.temperature, _log_prior(task.calibration.prior, task.multi_label)

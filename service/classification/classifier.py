@@ -18,6 +18,10 @@ class Classifier(Protocol):
     def names(self) -> tuple[str, ...]: ...
 
     @property
+    def reads(self) -> int:
+        """Engine requests that one input takes."""
+
+    @property
     def multi_label(self) -> bool: ...
 
     @property

@@ -90,6 +90,10 @@ class ZeroShotClassifier:
         return self.question.labels
 
     @property
+    def reads(self) -> int:
+        return len(self.question.queries) * len(self.scorer.trie.reads)
+
+    @property
     def multi_label(self) -> bool:
         return self.question.multi_label
 

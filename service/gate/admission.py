@@ -41,15 +41,19 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """Seconds that a request is expected to wait, then to its first token, then to its last."""
+    """Seconds that a request is expected to wait, then to its first token, then to its last.
+
+    `followers` are the seconds that the tickets behind it in its request need beside that.
+    """
 
     wait: float
     prefill: float
     decode: float
+    followers: float = 0.0
 
     @property
     def total(self) -> float:
-        """Seconds until the answer is complete."""
+        """Seconds until the ticket's own answer is complete."""
         return self.wait + self.prefill + self.decode
 
 
@@ -84,15 +88,18 @@ class Admission:
 
     def forecast(self, ticket: Ticket, backlog: Backlog) -> Forecast:
         """When a ticket that has to wait behind this backlog would be answered."""
-        wait = 0.0
+        wait = followers = 0.0
         if self._rates.service:
             wait += min(backlog.own_cost / backlog.share, backlog.all_cost) / self._rates.service
+            cost = ticket.followers * self.expected_cost(ticket)
+            followers = cost / backlog.share / self._rates.service
         if self._rates.releases:
             wait += max(1, backlog.others) / self._rates.releases
         return Forecast(
             wait=wait,
             prefill=ticket.prompt_tokens * self._rates.prefill_seconds,
             decode=self.lengths.expected(ticket) * self._rates.token_seconds,
+            followers=followers,
         )
 
     def waited(self, ticket: Ticket, forecast: Forecast, seconds: float, now: float) -> None:
@@ -132,7 +139,7 @@ class Admission:
 
     def _longest_wait(self, ticket: Ticket, forecast: Forecast, left: float) -> float:
         token_seconds = self._rates.token_seconds
-        left -= forecast.prefill
+        left -= forecast.prefill + forecast.followers
         if token_seconds == 0:
             return left
         return left - token_seconds * self.lengths.needed(ticket, left / token_seconds)

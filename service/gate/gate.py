@@ -82,15 +82,19 @@ class Gate:
     async def acquire(self, context: RequestContext, demand: Demand) -> Permit:
         """Wait for a place in the engine and take it.
 
-        Raises at once TooManyRequests or QueueFull where the scheduler refuses, or what the gate
+        The first of a request's parts is admitted or refused for all of them. Raises at once TooManyRequests or QueueFull where the scheduler refuses, or what the gate
         is closed with; DeadlineExceeded when the deadline passes before the turn.
         """
         if self._closed:
             raise self._closed()
+        if context.gate_refusal:
+            raise context.gate_refusal
         ticket = self._ticket(context, demand)
         placement = self._scheduler.offer(ticket)
         if isinstance(placement, Refusal):
-            raise placement.error()
+            context.gate_refusal = placement.error()
+            raise context.gate_refusal
+        context.admitted = True
         if placement is Placement.STARTED:
             permit = self._start(ticket)
             self._set_timer()
@@ -124,6 +128,8 @@ class Gate:
             max_wait=math.inf if context.tenant is SERVICE else self._max_wait,
             slots=min(demand.slots, self.capacity),
             weight=context.tenant.weight,
+            followers=0 if context.admitted else context.parts - 1,
+            follows=context.admitted,
         )
 
     async def _wait(self, ticket: Ticket) -> Permit:

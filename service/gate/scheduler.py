@@ -111,7 +111,8 @@ class Scheduler:
 
         With a slot free it is never refused, however its deadline looks; nor while its tenant
         holds no more slots with it, waiting or running, than its share of them: others hold more
-        than theirs then, and the next slot that they give back is the tenant's.
+        than theirs then, and the next slot that they give back is the tenant's. Nor is a ticket
+        refused that follows the first of its request: it would be for what that one waits for.
         """
         now = self._tick()
         if not self.in_use:
@@ -120,7 +121,7 @@ class Scheduler:
         backlog = self._queue.backlog(ticket)
         forecast = self._admission.forecast(ticket, backlog)
         within_share = backlog.held + ticket.slots <= backlog.due * self.limit
-        if not room and not within_share:
+        if not (room or within_share or ticket.follows):
             refusal = self._admission.refusal(ticket, backlog, forecast, now)
             if refusal is not None:
                 return refusal

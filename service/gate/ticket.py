@@ -25,7 +25,9 @@ class Ticket:
     `arrival` and `deadline` are seconds of the scheduler's clock (`math.inf` waits for ever),
     `max_wait` the seconds that it may be expected to wait, whatever its deadline, `slots` the
     sequences it occupies in the engine, `max_output_tokens` the most that each of them may produce,
-    `weight` the tenant's share relative to others. Raises ValueError for values out of range.
+    `weight` the tenant's share relative to others. Of a request of several tickets the first one is
+    admitted for all: `followers` says how many more there are, `follows` marks those. Raises
+    ValueError for values out of range.
     """
 
     tenant: str
@@ -36,6 +38,8 @@ class Ticket:
     max_wait: float = math.inf
     slots: int = 1
     weight: float = 1.0
+    followers: int = 0
+    follows: bool = False
 
     def __post_init__(self) -> None:
         if self.slots < 1:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from service.errors import InvalidRequest
+from service.limits.prompts import count_prompts
 from service.settings import LimitSettings
 
 _COMPLETION_TOKENS = 16
@@ -30,7 +31,7 @@ def check_logprobs(body: Mapping[str, Any], context: int, limits: LimitSettings)
         longest = body.get("max_tokens")
         tokens = _COMPLETION_TOKENS if longest is None else min(longest, context)
         tokens = context if body.get("echo") else tokens
-    answers = _prompts(body.get("prompt")) * (body.get("n") or 1)
+    answers = count_prompts(body.get("prompt")) * (body.get("n") or 1)
     most = answers * tokens * per_token
     if most > limits.answer_logprobs:
         raise InvalidRequest(
@@ -39,8 +40,3 @@ def check_logprobs(body: Mapping[str, Any], context: int, limits: LimitSettings)
             "fewer alternatives, or for a stream",
             param="logprobs",
         )
-
-
-def _prompts(prompt: Any) -> int:
-    several = isinstance(prompt, list) and not all(isinstance(token, int) for token in prompt)
-    return len(prompt) if several else 1

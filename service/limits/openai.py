@@ -9,6 +9,7 @@ from typing import Any
 
 from service.errors import InvalidRequest, UnsupportedFeature
 from service.limits.messages import check_messages
+from service.limits.prompts import count_prompts
 from service.limits.quote import quote, quote_name
 from service.limits.structure import check_choice, check_regex, check_schema, check_schemas
 from service.settings import LimitSettings, nearest
@@ -107,10 +108,7 @@ def _check_prompts(body: Mapping[str, Any], limits: LimitSettings) -> None:
     prompt = body.get("prompt")
     if prompt in ("", []):
         raise InvalidRequest("prompt: must not be empty", param="prompt")
-    if not isinstance(prompt, list) or all(isinstance(item, int) for item in prompt):
-        prompts = 1
-    else:
-        prompts = len(prompt)
+    prompts = count_prompts(prompt)
     if prompts > limits.prompts:
         raise InvalidRequest(
             f"prompt: at most {limits.prompts} prompts, got {prompts}", param="prompt"

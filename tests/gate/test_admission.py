@@ -56,8 +56,11 @@ def decide(
     most: int = 1000,
     prompt: int = 10,
     max_wait: float = math.inf,
+    followers: int = 0,
 ) -> Refusal | None:
-    asked = ticket(prompt=prompt, most=most, deadline=deadline, max_wait=max_wait)
+    asked = ticket(
+        prompt=prompt, most=most, deadline=deadline, max_wait=max_wait, followers=followers
+    )
     return made.refusal(asked, seen, made.forecast(asked, seen), now=0.0)
 
 
@@ -117,6 +120,18 @@ def test_no_deadline_waits_for_ever_unless_a_longest_wait_is_set() -> None:
     assert decide(admission(20), long, deadline=math.inf) is None
     assert decide(admission(20), long, deadline=math.inf, max_wait=5.0) is not None
     assert decide(admission(20), long, deadline=math.inf, max_wait=10.0) is None
+
+
+def test_a_request_of_many_tickets_is_judged_by_when_the_last_would_be_answered() -> None:
+    made = admission(20)
+    # One costs 10 + 2 * 20: nine more take 4.5 s at the whole rate, 9 s at half of it.
+    assert decide(made, NOTHING, deadline=7.0, followers=9) is not None
+    assert decide(made, NOTHING, deadline=7.2, followers=9) is None
+    half = backlog(own=0, others=10, share=0.5)
+    assert decide(made, half, deadline=11.5, followers=9) is not None
+    assert decide(made, half, deadline=11.7, followers=9) is None
+    # The longest wait is for its first token.
+    assert decide(made, NOTHING, deadline=60.0, max_wait=1.0, followers=9) is None
 
 
 def test_forecasts_are_stretched_by_how_wrong_the_latest_were() -> None:

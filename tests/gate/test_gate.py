@@ -178,6 +178,36 @@ async def test_what_would_wait_too_long_by_experience_is_refused_at_once() -> No
     (await own).release()
 
 
+async def test_a_request_of_many_parts_does_not_compete_with_itself() -> None:
+    gate, _ = gate_of(1, max_wait_ms=1, max_queued=2)
+    first = await ask(gate)
+    await asyncio.sleep(0.01)
+    first.charge(10, 0, 10, None)
+    first.release()
+    whole = context_of("a")
+    whole.parts = 8
+
+    async def part() -> None:
+        permit = await gate.acquire(whole, Demand(10, 10))
+        await asyncio.sleep(0.01)
+        permit.charge(10, 0, 10, None)
+        permit.release()
+
+    await asyncio.gather(*(part() for _ in range(8)))
+
+
+async def test_a_request_of_many_parts_is_refused_as_a_whole() -> None:
+    gate, _ = gate_of(1, max_queued=0)
+    held = await ask(gate)
+    whole = context_of("a")
+    with pytest.raises(QueueFull) as first:
+        await gate.acquire(whole, Demand(10, 10))
+    held.release()
+    with pytest.raises(QueueFull) as second:
+        await gate.acquire(whole, Demand(10, 10))
+    assert second.value is first.value
+
+
 async def test_a_deadline_that_passes_while_waiting_frees_the_place() -> None:
     gate, _ = gate_of(1)
     held = await ask(gate)

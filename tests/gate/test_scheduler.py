@@ -45,6 +45,14 @@ def test_with_a_slot_free_the_shortest_deadline_is_not_refused(clock: Clock) -> 
     assert core.offer(ticket(deadline=1e-6)) is Placement.STARTED
 
 
+def test_what_follows_the_first_ticket_of_its_request_is_not_refused(clock: Clock) -> None:
+    core = scheduler(clock, slots=1, max_waiting=1)
+    first, rest = ticket(followers=4), [ticket(follows=True) for _ in range(4)]
+    assert core.offer(first) is Placement.STARTED
+    assert [core.offer(each) for each in rest] == [Placement.QUEUED] * 4
+    assert isinstance(core.offer(ticket()), Refusal)
+
+
 def test_whoever_waits_comes_before_a_newcomer(clock: Clock) -> None:
     core = scheduler(clock, slots=1)
     first, second, newcomer = ticket(), ticket(), ticket("new")

@@ -14,6 +14,8 @@ def ticket(
     weight: float = 1.0,
     deadline: float = math.inf,
     max_wait: float = math.inf,
+    followers: int = 0,
+    follows: bool = False,
 ) -> Ticket:
     """A ticket that arrives at 0 and, unless told otherwise, waits for ever."""
     return Ticket(
@@ -25,4 +27,6 @@ def ticket(
         max_wait=max_wait,
         slots=slots,
         weight=weight,
+        followers=followers,
+        follows=follows,
     )

@@ -48,7 +48,9 @@ async def classify(
     inputs = body.inputs(runtime.settings.limits)
     if body.timeout_ms is not None:
         context.set_timeout(body.timeout_ms)
+    context.parts = len(inputs)
     classifier = await _classifier(body, version, runtime)
+    context.parts = len(inputs) * classifier.reads
     width = read_slots(runtime.engine, len(inputs))
     outcomes = classify_batch(classifier, inputs, _options(body, classifier), width)
     answer = _Answer(runtime, context, classifier.multi_label, own_labels=version is not None)

@@ -12,6 +12,7 @@ from service.api.sse import event_stream
 from service.engine.openai import OpenAIAnswer, OpenAISurface
 from service.limits.logprobs import check_logprobs
 from service.limits.openai import CHAT_FIELDS, COMPLETION_FIELDS, check_body
+from service.limits.prompts import count_prompts
 from service.runtime import Runtime
 
 router = APIRouter(route_class=JsonRoute, tags=["openai"])
@@ -38,6 +39,7 @@ async def completions(
     """Continue a prompt."""
     _check(body, COMPLETION_FIELDS, runtime)
     select_model(body["model"], runtime, context)
+    context.parts = count_prompts(body.get("prompt"))
     return await _response(await _surface(request).completion(body))
 
 

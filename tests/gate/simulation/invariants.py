@@ -188,6 +188,7 @@ class Books:
         limit = self._scheduler.limit
         full = self._scheduler.in_use >= limit - self._reserved(limit)
         hold(full, "nobody refused while there is room", limit=limit)
+        hold(not entry.ticket.follows, "admitted as a whole", tenant=entry.request.tenant)
         held, share = self.presence.held(entry), self.presence.share(entry)
         hold(held > share * limit, "served within its share", held=held, share=share, limit=limit)
         hold(1 <= retry_after <= 60, "retry_after in [1, 60]", retry_after=retry_after)

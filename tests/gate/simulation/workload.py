@@ -1,11 +1,12 @@
 """What arrives: tenants, their requests and the world's accidents, all drawn from one seed."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 _GUEST_PART = 0.02
 _BURST_PART = 0.02
+_WHOLE_PART = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,10 @@ class Scenario:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request and its fate, which the gate does not know; times in seconds from its arrival."""
+    """One ticket and its fate, which the gate does not know; times in seconds from its arrival.
+
+    `followers` more tickets of the same request come with it; those have `follows`.
+    """
 
     tenant: str
     number: int
@@ -78,10 +82,12 @@ class Request:
     output: int
     patience: float
     leaves: float | None
+    followers: int = 0
+    follows: bool = False
 
 
-def requests(scenario: Scenario, random: Random) -> Iterator[Request]:
-    """Requests for ever; bursts come from one tenant, guests come once."""
+def requests(scenario: Scenario, random: Random) -> Iterator[list[Request]]:
+    """The tickets of each request, for ever; bursts come from one tenant, guests come once."""
     tenants = scenario.tenants
     parts = [tenant.part for tenant in tenants]
     number = 0
@@ -90,7 +96,12 @@ def requests(scenario: Scenario, random: Random) -> Iterator[Request]:
         burst = random.randint(2, 40) if random.random() < _BURST_PART else 1
         for _ in range(burst):
             number += 1
-            yield _request(scenario, random, index, number)
+            first = _request(scenario, random, index, number)
+            more = random.randint(1, 63) if random.random() < _WHOLE_PART else 0
+            yield [
+                replace(first, followers=more),
+                *(replace(first, follows=True) for _ in range(more)),
+            ]
 
 
 def _request(scenario: Scenario, random: Random, index: int, number: int) -> Request:

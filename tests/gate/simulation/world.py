@@ -110,7 +110,10 @@ class World:
 
     def _arrive(self) -> None:
         self._accident()
-        self._offer(next(self._requests))
+        first, *rest = next(self._requests)
+        if self._offer(first):
+            for follower in rest:
+                self._offer(follower)
         self._left -= 1
         if self._left:
             self._at(self._now + self._random.expovariate(1 / self._gap), "arrive", None)
@@ -122,7 +125,7 @@ class World:
         if random.random() < scenario.jump_part:
             self._skew += random.choice((-1.0, 0.5 * scenario.patience, 3600.0))
 
-    def _offer(self, request: Request) -> None:
+    def _offer(self, request: Request) -> bool:
         clock = self._clock()
         ticket = Ticket(
             tenant=request.tenant,
@@ -132,13 +135,15 @@ class World:
             deadline=clock + request.patience,
             slots=request.slots,
             weight=request.weight,
+            followers=request.followers,
+            follows=request.follows,
         )
         entry = Entry(request, ticket)
         limit = self.scheduler.limit
         answer = self.scheduler.offer(ticket)
         if isinstance(answer, Refusal):
             self.books.refused(entry, answer.retry_after)
-            return
+            return False
         self.books.entries[ticket] = entry
         if answer is Placement.STARTED:
             self._start(entry, limit)
@@ -146,6 +151,7 @@ class World:
             self.books.queued(entry)
         if request.leaves is not None:
             self._at(self._now + request.leaves, "leave", entry)
+        return True
 
     def _start(self, entry: Entry, limit: int) -> None:
         self.books.started(entry, self._clock(), limit)
