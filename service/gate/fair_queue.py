@@ -40,11 +40,9 @@ class Backlog:
     share: float
     """The part of the service that the tenant gets beside those that wait, in (0, 1]."""
     due: float
-    """The part that it is due beside all who are here (`presence.py`), in (0, 1]."""
+    """The part that it is due beside all who are here, waiting or running, in (0, 1]."""
     others: int
     """Other tenants that wait."""
-    held: int
-    """Slots of the tenant's own tickets, waiting or running."""
 
 
 class _Tenant:
@@ -112,6 +110,16 @@ class FairQueue:
         """Whether a slot of `limit` is free that is not reserved."""
         return self.in_use < limit - self._reserved(limit)
 
+    def within_share(self, ticket: Ticket, limit: int) -> bool:
+        """Whether its tenant, with this ticket, holds no more slots than its share of `limit`.
+
+        Those of its tickets that wait count like those that run.
+        """
+        tenant = self._tenants.get(ticket.tenant)
+        held = tenant.held if tenant is not None else 0
+        share = self._presence.share(ticket.tenant, ticket.weight)
+        return held + ticket.slots <= share * limit
+
     def backlog(self, ticket: Ticket) -> Backlog:
         """What waits before this ticket, which is not pushed yet; its tenant counts as waiting."""
         tenant = self._tenants.get(ticket.tenant)
@@ -125,9 +133,8 @@ class FairQueue:
             all_tickets=self._waiting,
             all_cost=self._expected,
             share=ticket.weight / (max(waiting, 0.0) + ticket.weight),
-            due=self._presence.share(ticket.tenant, ticket.weight),
+            due=self._presence.active_share(ticket.tenant, ticket.weight),
             others=len(self._backlogged) - waits,
-            held=tenant.held if tenant is not None else 0,
         )
 
     def push(self, ticket: Ticket, expected_cost: float) -> None:

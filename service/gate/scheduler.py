@@ -120,8 +120,8 @@ class Scheduler:
         room = self._queue.room(self.limit)
         backlog = self._queue.backlog(ticket)
         forecast = self._admission.forecast(ticket, backlog)
-        within_share = backlog.held + ticket.slots <= backlog.due * self.limit
-        if not (room or within_share or ticket.follows):
+        owed = ticket.follows or self._queue.within_share(ticket, self.limit)
+        if not room and not owed:
             refusal = self._admission.refusal(ticket, backlog, forecast, now)
             if refusal is not None:
                 return refusal

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from service.classification.scorer import LabelScorer
+from service.context import current_context
 from service.engine.protocol import Prompt
-from service.errors import InvalidRequest, QueueFull, ServiceError
+from service.errors import DeadlineExceeded, InvalidRequest, ServiceError
 from tests.fake_engines import fake_engine
 from tests.staged_engine import StagedEngine
 
@@ -73,8 +74,9 @@ async def test_never_has_more_reads_at_the_gate_than_slots() -> None:
 
 
 async def test_a_read_that_fails_cancels_the_others_and_is_raised_as_it_is() -> None:
-    engine, gate = fake_engine(capacity=1, token_seconds=0.01, max_queued=1)
-    with pytest.raises(QueueFull):
+    engine, gate = fake_engine(capacity=1, token_seconds=0.01)
+    current_context().set_timeout(15)  # for two reads, of more than two
+    with pytest.raises(DeadlineExceeded):
         await _scorer(engine).score(engine, _prompt(engine))
     assert (gate.in_flight, gate.queued, engine.running) == (0, 0, 0)
 

@@ -12,7 +12,7 @@ from service.gate.ticket import Prices
 from tests.gate.tickets import ticket
 
 NOTHING = Backlog(
-    own_tickets=0, own_cost=0, all_tickets=0, all_cost=0, share=1, due=1, others=0, held=0
+    own_tickets=0, own_cost=0, all_tickets=0, all_cost=0, share=1, due=1, others=0
 )
 
 
@@ -36,16 +36,14 @@ def admission(*lengths: int, rates: Rates | None = None, max_waiting: int = 1000
 def backlog(own: float, others: float, share: float, waiting_tenants: int = 1) -> Backlog:
     """A ticket for each 10 units of cost; those who wait are all who are here."""
     total = own + others
-    tickets = round(own / 10)
     return Backlog(
-        own_tickets=tickets,
+        own_tickets=round(own / 10),
         own_cost=own,
         all_tickets=round(total / 10),
         all_cost=total,
         share=share,
         due=share,
         others=waiting_tenants if others else 0,
-        held=tickets,
     )
 
 

@@ -149,7 +149,7 @@ def test_backlog_is_what_waits_and_the_share_that_is_due() -> None:
     assert queue.backlog(ticket("a", weight=9.0)).share == pytest.approx(9 / 10)
 
 
-def test_who_runs_or_left_a_moment_ago_is_here_though_it_does_not_wait() -> None:
+def test_who_runs_is_here_though_it_does_not_wait() -> None:
     queue = FairQueue()
     fill(queue, ticket("runs", weight=3.0))
     runs = queue.pop(9)
@@ -157,12 +157,22 @@ def test_who_runs_or_left_a_moment_ago_is_here_though_it_does_not_wait() -> None
     fill(queue, ticket("waits"))
     seen = queue.backlog(ticket("waits"))
     assert (seen.share, seen.due) == (1.0, 0.25)
-    queue.tick(100.0)
     queue.finish(runs)
-    queue.tick(130.0)
-    assert queue.backlog(ticket("waits")).due == 0.25
-    queue.tick(130.1)
     assert queue.backlog(ticket("waits")).due == 1.0
+
+
+def test_a_share_is_kept_for_half_a_minute_after_the_last_ticket() -> None:
+    queue = FairQueue()
+    fill(queue, ticket("left", weight=3.0))
+    left = queue.pop(9)
+    assert left is not None
+    queue.tick(100.0)
+    queue.finish(left)
+    queue.tick(130.0)
+    assert not queue.within_share(ticket("here"), 3)
+    assert queue.within_share(ticket("here"), 4)
+    queue.tick(130.1)
+    assert queue.within_share(ticket("here"), 1)
 
 
 def test_one_slot_of_16_is_for_a_tenant_with_fewer_than_its_share() -> None:
@@ -185,16 +195,17 @@ def test_equal_tenants_leave_no_slot_reserved() -> None:
     assert len(order(queue, limit=32)) == 32
 
 
-def test_a_backlog_counts_the_slots_that_its_tenant_holds_and_the_others_that_wait() -> None:
+def test_slots_count_towards_a_share_waiting_and_running() -> None:
     queue = FairQueue()
     fill(queue, ticket("a", slots=3), ticket("b"))
     running = queue.pop(9)
     assert running is not None
     fill(queue, ticket("a", slots=2), ticket("c"))
-    assert queue.backlog(ticket("a")).held == 5
+    assert not queue.within_share(ticket("a"), 17)
+    assert queue.within_share(ticket("a"), 18)
     assert [queue.backlog(ticket(name)).others for name in "abd"] == [2, 2, 3]
     queue.finish(running)
-    assert queue.backlog(ticket("a")).held == 2
+    assert queue.within_share(ticket("a"), 9)
 
 
 def test_tenants_that_come_once_are_forgotten() -> None:
@@ -324,7 +335,11 @@ class FairQueueMachine(RuleBasedStateMachine):
         others = sum(self.weights[n] for n, line in self.model.waiting.items() if line and n != "a")
         assert math.isclose(seen.share, 1 / (1 + others))
         own = [*self.model.waiting.get("a", []), *self.model.running]
-        assert seen.held == sum(each.slots for each in own if each.tenant == "a")
+        held = 1 + sum(each.slots for each in own if each.tenant == "a")
+        assert self.queue.within_share(ticket("a"), 6 * held)
+        here = {name for name, line in self.model.waiting.items() if line}
+        here |= {each.tenant for each in self.model.running}
+        assert math.isclose(seen.due, 1 / (1 + sum(self.weights[n] for n in here - {"a"})))
 
 
 TestFairQueueAgainstThePaper = FairQueueMachine.TestCase
