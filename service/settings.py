@@ -118,7 +118,16 @@ class WatchdogSettings(Section):
     """When an engine that makes no step is taken for stalled."""
 
     stall_s: float = Field(
-        6.0, gt=0, description="Time without a step, with work to do, that makes it stalled."
+        6.0,
+        gt=0,
+        description="Time without a step, with work to do, that makes it stalled, unless its "
+        "processes use the CPU or a recent step took more than a quarter of it.",
+    )
+    longest_step_s: float = Field(
+        60.0,
+        gt=0,
+        description="Time without a step that makes it stalled whatever it does: on a machine "
+        "whose cores others use one step may take many seconds.",
     )
     probe_s: float = Field(
         3.0, gt=0, description="How often an idle engine is given a step to make."

@@ -10,6 +10,7 @@ from service.errors import EngineDead, EngineStalled, ServiceError
 from service.gate.gate import Gate
 from service.runtime import Status
 from service.settings import WatchdogSettings
+from service.silence import Silence
 
 _log = logging.getLogger(__name__)
 
@@ -21,8 +22,8 @@ class Watchdog:
     """Judges the engine by its steps, not by what it says of itself.
 
     An engine with work to do makes a step every few milliseconds, however full it is; an idle one
-    is given a step to make every `probe_s`. One without a step for `stall_s` is stalled: what
-    waits and runs ends with EngineStalled, and the service is not ready until the engine moves
+    is given a step to make every `probe_s`. One that is silent for too long (`Silence`) is stalled:
+    what waits and runs ends with EngineStalled, and the service is not ready until the engine moves
     again. One that has ended ends the service.
     """
 
@@ -37,6 +38,7 @@ class Watchdog:
         self._gate = gate
         self._status = status
         self._settings = settings
+        self._silence = Silence(settings.stall_s, settings.longest_step_s)
         self._probe: asyncio.Task[None] | None = None
         self._busy_since: float | None = None
         self._stalled_since: float | None = None
@@ -49,6 +51,7 @@ class Watchdog:
                 now = time.monotonic()
                 if now - ticked > _LATE_TICK_SECONDS and self._busy_since is not None:
                     self._busy_since = now  # this process stood still, and saw nothing
+                    self._silence.forget()
                 ticked = now
                 self._look(now)
                 await asyncio.sleep(_TICK_SECONDS)
@@ -83,18 +86,19 @@ class Watchdog:
     def _judge(self, now: float) -> None:
         if self._stalled_since is None:
             moved = max(self._engine.last_step, self._busy_since or now)
-            if now - moved >= self._settings.stall_s:
-                self._stall(now)
+            if self._silence.too_long(now, moved, self._engine.vitals):
+                self._stall(now, now - moved)
         elif self._engine.last_step > self._stalled_since:
             _log.warning("the engine moves again after %.1f s", now - self._stalled_since)
             self._stalled_since = self._busy_since = None
+            self._silence.forget()
             self._status.stalled, self._status.live = False, True
             self._gate.open()
         elif now - self._stalled_since >= self._settings.restart_s:
             self._status.live = False
 
-    def _stall(self, now: float) -> None:
-        _log.critical("the engine has not moved for %g s", self._settings.stall_s)
+    def _stall(self, now: float, seconds: float) -> None:
+        _log.critical("the engine has not moved for %.1f s", seconds)
         self._stalled_since = now
         self._status.stalled = True
         self._gate.close(_stalled)

@@ -26,6 +26,7 @@ from service.engine.protocol import (
     Prompt,
     Sampling,
     TokenLogprob,
+    Vitals,
 )
 from service.errors import (
     ConfigurationError,
@@ -182,6 +183,9 @@ class FakeEngine:
     @property
     def last_step(self) -> float:
         return self._last_step
+
+    def vitals(self) -> Vitals | None:
+        return None
 
     async def probe(self) -> None:
         await self.pause()

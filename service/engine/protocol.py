@@ -147,6 +147,18 @@ class Prompt:
     token_ids: list[int] = field(repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class Vitals:
+    """What the engine's processes do: the CPU time they used so far, in seconds.
+
+    `stopped` by a signal; `loading` an adapter, in which no step is made.
+    """
+
+    cpu_seconds: float
+    stopped: bool = False
+    loading: bool = False
+
+
 MAX_READ_IDS = 128
 """Token ids that one label read may ask for (vLLM's own limit)."""
 
@@ -213,6 +225,9 @@ class Engine(Protocol):
     @property
     def last_step(self) -> float:
         """When the engine last made a step, in seconds of `time.monotonic`."""
+
+    def vitals(self) -> Vitals | None:
+        """What its processes do; None where that cannot be told."""
 
     async def probe(self) -> None:
         """Make one step, past the gate; raises EngineDead if the engine ends meanwhile."""

@@ -1,6 +1,7 @@
 """The real engine: vLLM's AsyncLLM behind the service's protocol."""
 
 import gc
+import multiprocessing
 import uuid
 from argparse import Namespace
 from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -33,7 +34,9 @@ from service.engine.protocol import (
     Sampling,
     Structure,
     TokenLogprob,
+    Vitals,
 )
+from service.engine.process import read_vitals
 from service.engine.text_encoder import TextEncoder, text_encoder
 from service.errors import ConfigurationError, EngineDead, InvalidRequest
 from service.gate.gate import Gate
@@ -66,6 +69,8 @@ class VllmEngine:
         self._chat_frame = _chat_frame(tokenizer)
         self._start_token_ids = tuple(tokenizer.encode(""))
         self._vocab_size: int = llm.model_config.get_vocab_size()
+        self._pids = [child.pid for child in multiprocessing.active_children() if child.pid]
+        self._loading = 0
 
     @property
     def model(self) -> ModelInfo:
@@ -144,6 +149,7 @@ class VllmEngine:
         )
 
     async def load_adapter(self, adapter: Adapter) -> None:
+        self._loading += 1
         try:
             await self._llm.add_lora(lora_request(adapter))
         except EngineDeadError as error:
@@ -152,6 +158,8 @@ class VllmEngine:
             raise ConfigurationError(
                 f"adapter {adapter.name!r}: the engine refuses it: {error}"
             ) from error
+        finally:
+            self._loading -= 1
 
     async def unload_adapter(self, adapter: Adapter) -> None:
         try:
@@ -169,6 +177,9 @@ class VllmEngine:
     @property
     def last_step(self) -> float:
         return self._steps.last_step
+
+    def vitals(self) -> Vitals | None:
+        return read_vitals(self._pids, loading=self._loading > 0)
 
     async def probe(self) -> None:
         prompt, params = tokens_input([0]), _read_params((0,))

@@ -22,6 +22,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("service.adapters.fleet",),
     ("service.telemetry.adapters",),
     ("service.runtime",),
+    ("service.silence",),
     ("service.drain", "service.watchdog"),
     ("service.lifecycle",),
     ("service.api",),

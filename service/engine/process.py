@@ -1,0 +1,45 @@
+"""What the system says of the engine's processes (Linux's /proc)."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from service.engine.protocol import Vitals
+
+_STATE, _USER_TICKS, _SYSTEM_TICKS = 0, 11, 12
+"""Places in /proc/<pid>/stat after the command in brackets (proc_pid_stat(5))."""
+
+_TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+
+
+def read_vitals(pids: Iterable[int], *, loading: bool = False) -> Vitals | None:
+    """CPU time of these processes and their children together; None where nothing is told.
+
+    `stopped` if one of them is stopped by a signal.
+    """
+    seconds, stopped, told = 0.0, False, False
+    for pid in pids:
+        for each in (pid, *_children(pid)):
+            fields = _stat(each)
+            if fields is None:
+                continue
+            told = True
+            ticks = int(fields[_USER_TICKS]) + int(fields[_SYSTEM_TICKS])
+            seconds += ticks / _TICKS_PER_SECOND
+            stopped |= fields[_STATE] == "T"
+    return Vitals(seconds, stopped, loading) if told else None
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+
+
+def _stat(pid: int) -> list[str] | None:
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    return text.rpartition(")")[2].split()
