@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 from service.engine.protocol import Vitals
 
-_LOOK_AFTER_S = 1.0
+_LOOK_AFTER = 1 / 6
+"""The part of the floor in which nothing is read: most steps are shorter."""
 _SIGN_OF_LIFE_S = 0.05
 _STEPS = 4.0
 _MEMORY_S = 60.0
@@ -16,10 +17,10 @@ class Silence:
     """Tells an engine whose step takes long from one that makes none.
 
     An engine is stuck when it has shown no sign of life for `floor` seconds, or for four times its
-    longest step of the last minute if that is more, and when its step takes `ceiling` seconds
-    whatever else it shows (`floor` if that is more). Signs of life are its steps, the CPU time of its processes (50 ms more
-    of it: an engine that shares its cores with others still gets that much), and an adapter that
-    is being loaded. An engine that is stopped by a signal shows none and has `floor` seconds.
+    longest step of the last minute if that is more; and when its step takes `ceiling` seconds (or
+    `floor` if that is more) whatever it shows. Signs of life are its steps, CPU time of its
+    processes (50 ms more: that much it gets however many share its cores), and an adapter that is
+    being loaded. An engine that is stopped by a signal has `floor` seconds from its last sign.
     """
 
     def __init__(self, floor: float, ceiling: float) -> None:
@@ -33,12 +34,12 @@ class Silence:
     def too_long(self, now: float, moved: float, vitals: Callable[[], Vitals | None]) -> bool:
         """Whether an engine is stuck that last made a step, or was given work, at `moved`.
 
-        To be asked several times a second. `vitals` are read only after a second of silence.
+        To be asked several times a second. `vitals` are read only after a sixth of the floor.
         """
         if moved != self._moved:
             self._remember(now, moved - self._moved)
             self._moved, self._cpu_seconds, self._alive = moved, None, moved
-        if now - moved < min(_LOOK_AFTER_S, self._floor):
+        if now - moved < _LOOK_AFTER * self._floor:
             return False
         seen = vitals()
         if seen is not None and not seen.stopped:

@@ -4,19 +4,22 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 
 from service.engine.fake import FakeEngine
-from service.engine.protocol import Adapter, Chunk, LabelRead, Prompt, Sampling
+from service.engine.process import read_vitals
+from service.engine.protocol import Adapter, Chunk, LabelRead, Prompt, Sampling, Vitals
 
 
 class StagedEngine(FakeEngine):
     """FakeEngine that, after `spared` more tokens, waits while `frozen` and raises its `failure`.
 
-    `starts` counts the generations and label reads it was asked for, refused ones included.
+    `pids` are processes that stand for its own. `starts` counts the generations and label reads it
+    was asked for, refused ones included.
     """
 
     starts = 0
     frozen = False
     failure: Exception | None = None
     spared = 0
+    pids: Sequence[int] = ()
 
     def generate(
         self, prompt: Prompt, sampling: Sampling, adapter: Adapter | None
@@ -29,6 +32,9 @@ class StagedEngine(FakeEngine):
     ) -> LabelRead:
         self.starts += 1
         return await super().label_logprobs(prompt, token_ids, adapter)
+
+    def vitals(self) -> Vitals | None:
+        return read_vitals(self.pids)
 
     async def pause(self) -> None:
         if not self.spared:

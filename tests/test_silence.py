@@ -1,5 +1,7 @@
 """Slow and stuck, with a clock and signs of life set by hand."""
 
+from functools import partial
+
 import pytest
 
 from service.engine.protocol import Vitals
@@ -24,8 +26,8 @@ class Watched:
         for _ in range(round(seconds * 4)):
             self.now += 0.25
             self.cpu += cpu / 4
-            vitals = Vitals(self.cpu, **signs) if told else None
-            if self.silence.too_long(self.now, self.moved, lambda seen=vitals: seen):
+            seen = partial(Vitals, self.cpu, **signs) if told else lambda: None
+            if self.silence.too_long(self.now, self.moved, seen):
                 return self.now - self.moved
         return None
 

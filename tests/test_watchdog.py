@@ -1,6 +1,12 @@
 """An engine that stands still or has ended, as clients and probes see it."""
 
 import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import httpx
 
@@ -63,6 +69,34 @@ async def test_an_engine_that_is_slow_but_moves_is_not_stalled() -> None:
             asked = [client.post("/v1/generate", json=BODY | {"max_tokens": 4}) for _ in range(3)]
             answers = await asyncio.gather(*asked)
     assert [answer.status_code for answer in answers] == [200, 200, 200]
+
+
+async def test_an_engine_whose_process_computes_is_slow_until_it_is_stopped() -> None:
+    patient = WatchdogSettings(stall_s=2.0, probe_s=0.1)
+    with LiveService(watchdog=patient) as live, spinning() as pid:
+        live.engine.pids, live.engine.frozen = [pid], True
+        await asyncio.sleep(3 * patient.stall_s)
+        assert not live.status.stalled
+        os.kill(pid, signal.SIGSTOP)
+        await eventually(lambda: live.status.stalled)
+
+
+async def test_an_engine_that_computes_for_ever_is_stalled() -> None:
+    settings = WatchdogSettings(stall_s=0.5, probe_s=0.1, longest_step_s=2.0)
+    with LiveService(watchdog=settings) as live, spinning() as pid:
+        live.engine.pids, live.engine.frozen = [pid], True
+        await eventually(lambda: live.status.stalled)
+
+
+@contextmanager
+def spinning() -> Iterator[int]:
+    """A process that uses what it gets of a core."""
+    process = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        yield process.pid
+    finally:
+        process.kill()
+        process.wait()
 
 
 async def test_an_engine_that_has_ended_ends_the_requests_and_the_service() -> None:

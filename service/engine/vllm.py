@@ -20,6 +20,7 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 
 from service.engine.client import GatedClient, explain
+from service.engine.process import read_vitals
 from service.engine.progress import StepClock
 from service.engine.protocol import (
     Adapter,
@@ -36,7 +37,6 @@ from service.engine.protocol import (
     TokenLogprob,
     Vitals,
 )
-from service.engine.process import read_vitals
 from service.engine.text_encoder import TextEncoder, text_encoder
 from service.errors import ConfigurationError, EngineDead, InvalidRequest
 from service.gate.gate import Gate

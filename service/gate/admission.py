@@ -62,12 +62,12 @@ class Admission:
 
     The wait is that of a fluid fair queue: the tenant's own backlog at its share of the measured
     service rate, or the whole backlog at the whole rate, whichever ends first; then the next slot,
-    or as many as there are other tenants that wait, each of which may have a turn before (start-time
-    fair queueing: Goyal, Vin and Cheng, SIGCOMM 1996, theorem 4). It is stretched by how much longer
-    than forecast the tenant's own latest took. A ticket may wait as long as that costs it at most
-    5 % of its chance to be answered in time, by the lengths of its tenant's latest answers, and no
-    longer than its `max_wait`; one without a chance is refused. What has not been measured counts
-    as no time: only experience refuses.
+    or a slot for each other tenant that waits, as each may have a turn before (start-time fair
+    queueing: Goyal, Vin and Cheng, SIGCOMM 1996). It is stretched by how much longer than forecast
+    the tenant's own latest took (`Stretches`). A ticket may wait as long as that costs it at most
+    5 % of its chance to be answered in time, by the lengths of its tenant's latest answers and with
+    all that follows it, and no longer than its `max_wait`; one without a chance is refused. What
+    has not been measured counts as no time: only experience refuses.
 
     The queue's places follow the dynamic threshold of Choudhury and Hahne (IEEE/ACM Transactions on
     Networking 6(2), 1998): a tenant may have as many tickets waiting as eight times the places

@@ -82,8 +82,9 @@ class Gate:
     async def acquire(self, context: RequestContext, demand: Demand) -> Permit:
         """Wait for a place in the engine and take it.
 
-        The first of a request's parts is admitted or refused for all of them. Raises at once TooManyRequests or QueueFull where the scheduler refuses, or what the gate
-        is closed with; DeadlineExceeded when the deadline passes before the turn.
+        The first of a request's parts is admitted or refused for all of them. Raises at once
+        TooManyRequests or QueueFull where the scheduler refuses, or what the gate is closed with;
+        DeadlineExceeded when the deadline passes before the turn.
         """
         if self._closed:
             raise self._closed()

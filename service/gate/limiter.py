@@ -55,9 +55,10 @@ class Limiter:
 
     A cut is a trial. An engine that is crowded gets faster by it; one that is slow for another
     reason (others use its cores, a long prompt is computed) does not, and only does less. Once a
-    fifth fewer slots are in use, a cut that has not shortened the delay by a tenth, half its own
-    proportion, is taken back. The next one is made 30 windows later, twice as many after each that
-    fails, or when the delay has got half as long again. docs/decisions/adaptive-concurrency.md says why it is not a gradient.
+    fifth fewer slots are in use, a cut that has not shortened the delay by half its own proportion
+    is taken back. The next one is made 30 windows later, twice as many after each that fails, or
+    when the delay has got half as long again. Decision 9
+    (docs/decisions/0009-adaptive-concurrency.md) says why, and why it is not a gradient.
 
     A floor above the ceiling counts as the ceiling. Raises ValueError for one below 1.
     """

@@ -11,9 +11,7 @@ from service.gate.rates import Rates
 from service.gate.ticket import Prices
 from tests.gate.tickets import ticket
 
-NOTHING = Backlog(
-    own_tickets=0, own_cost=0, all_tickets=0, all_cost=0, share=1, due=1, others=0
-)
+NOTHING = Backlog(own_tickets=0, own_cost=0, all_tickets=0, all_cost=0, share=1, due=1, others=0)
 
 
 def measured() -> Rates:

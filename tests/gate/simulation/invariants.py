@@ -250,7 +250,7 @@ class Books:
 
     def _move(self, entry: Entry, before: str, after: str) -> None:
         hold(entry.state == before, "a ticket ends once", state=entry.state, after=after)
-        if before == "waiting" and after != "running" or before == "running":
+        if (before == "waiting" and after != "running") or before == "running":
             self.presence.left(entry)
         entry.state = after
         if after not in ("waiting", "running"):
