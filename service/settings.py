@@ -84,7 +84,12 @@ class GateSettings(Section):
         description="The engine is never given less at once, however slow it is; at most "
         "`max_in_flight`. A few clients with one request each at a time are never refused.",
     )
-    max_queued: int = Field(256, ge=0, description="Requests that may wait; more are refused.")
+    max_queued: int = Field(
+        256,
+        ge=0,
+        description="Requests that may wait; more are refused, but for those of a tenant within its "
+        "share and the later parts of a request that was admitted.",
+    )
     max_wait_ms: int = Field(
         1_500,
         ge=0,

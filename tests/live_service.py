@@ -26,6 +26,7 @@ from service.gate.ticket import Demand
 from service.runtime import Status
 from service.settings import ModelSettings, Settings
 from service.telemetry.metrics import Metrics
+from service.tenants.tenant import ANONYMOUS
 from tests.staged_engine import StagedEngine
 
 T = TypeVar("T")
@@ -97,8 +98,9 @@ class LiveService:
             yield client
 
     def hold_every_slot(self) -> Callable[[], None]:
-        """Take the whole gate, as if others ran; returns what gives it back."""
+        """Take the whole gate, as other requests without a key would; returns what gives it back."""
         context = internal_context("others", 30.0)
+        context.tenant = ANONYMOUS
         permit = self._on_its_loop(self.gate.acquire(context, Demand(1, 1, self.gate.capacity)))
 
         async def release() -> None:
