@@ -87,8 +87,8 @@ class GateSettings(Section):
     max_queued: int = Field(
         256,
         ge=0,
-        description="Requests that may wait; more are refused, but for those of a tenant within its "
-        "share and the later parts of a request that was admitted.",
+        description="Requests that may wait; more are refused, but for those of a tenant within "
+        "its share and the later parts of a request that was admitted.",
     )
     max_wait_ms: int = Field(
         1_500,

@@ -98,7 +98,7 @@ class LiveService:
             yield client
 
     def hold_every_slot(self) -> Callable[[], None]:
-        """Take the whole gate, as other requests without a key would; returns what gives it back."""
+        """Take the whole gate, as requests without a key would; returns what gives it back."""
         context = internal_context("others", 30.0)
         context.tenant = ANONYMOUS
         permit = self._on_its_loop(self.gate.acquire(context, Demand(1, 1, self.gate.capacity)))
