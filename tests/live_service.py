@@ -126,6 +126,11 @@ class LiveService:
             if sample.name == series and labels.items() <= sample.labels.items()
         )
 
+    @property
+    def connections(self) -> set[Any]:
+        """The connections that the public port holds."""
+        return self._public.server.server_state.connections
+
     def idle(self) -> bool:
         """Nothing runs and nothing waits: gate, gauges and engine agree."""
         gauges = ("inference_requests_in_flight", "inference_requests_queued")

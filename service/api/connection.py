@@ -4,32 +4,58 @@ import asyncio
 import uuid
 from typing import Any
 
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from pydantic_core import to_json
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 
-from service.errors import HeadersTooLarge, RequestTimeout, ServiceError, TooManyConnections
+from service.api.transport import EndingTransport
+from service.errors import (
+    HeadersTooLarge,
+    InvalidRequest,
+    MethodNotAllowed,
+    PayloadTooLarge,
+    RequestTimeout,
+    ServiceError,
+    TooManyConnections,
+)
 from service.tenants.tenant import ANONYMOUS
 
 MAX_HEAD_BYTES = 64 * 1024
+MAX_PIPELINED = 8
+"""Requests that may wait behind one whose answer is under way; browsers and SDKs send none."""
 _HEAD_SECONDS = 10.0
+_FRAMING_BYTES = 64 * 1024
+"""Bytes of a body's chunk sizes and trailers, beyond as many as the body itself has."""
+_UNREAD_BYTES = 1 << 20
+"""Body that is held for a request that does not read it, because others are answered first."""
 
 
 class BoundedConnection(HttpToolsProtocol):
     """uvicorn's HTTP/1.1, plus limits on what comes before a request is complete enough to run.
 
     The request line and headers must arrive within ten seconds and 64 KiB; a connection beyond
-    uvicorn's `limit_concurrency` is answered with 503 and closed. Each refusal is told to the app's
-    `state.refused`, with its code and the tenant, who is nobody yet. A request's `scope["abort"]`
-    drops its connection at once.
+    uvicorn's `limit_concurrency` is answered with 503 and closed. Few requests may be pipelined,
+    and trailers are dropped. `Upgrade` is ignored (RFC 9110, 7.8), so a request that carries it is
+    answered like any other. Each refusal is told to the app's `state.refused`, with its code and
+    the tenant, who is nobody yet; it aborts the connection where an answer is under way, which
+    would be taken for its end. A request's `scope["abort"]` drops its connection at once.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._head_bytes = 0
         self._head_timer: asyncio.TimerHandle | None = None
+        self._in_body = False
+        self._framing_left = 0
+        self._running: RequestResponseCycle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+        super().connection_made(EndingTransport(transport, self.loop))  # type: ignore[arg-type]
         if self.limit_concurrency is not None and len(self.connections) >= self.limit_concurrency:
             message = f"The server holds {self.limit_concurrency - 1} connections, its limit."
             self._refuse(TooManyConnections(message, retry_after=1))
@@ -38,14 +64,28 @@ class BoundedConnection(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._head_complete()
+        self.transport.lost()  # type: ignore[attr-defined]
         super().connection_lost(exc)
+        if self._running is not None:
+            # uvicorn tells the latest request only, which may wait behind this one.
+            self._running.disconnected = not self._running.response_complete
+            self._running.message_event.set()
 
     def data_received(self, data: bytes) -> None:
-        if self._head_timer is not None:
-            self._head_bytes += len(data)
-        super().data_received(data)
-        if self._head_timer is not None and self._head_bytes > MAX_HEAD_BYTES:
-            self._refuse(HeadersTooLarge(f"headers: at most {MAX_HEAD_BYTES} bytes, got more"))
+        self._unset_keepalive_if_required()
+        if self._head_timer is None and not self._in_body:
+            self._expect_head()  # empty lines before a request begin none
+        self._head_bytes += len(data)
+        self._framing_left -= len(data)
+        try:
+            self._feed(data)
+            self._check_bytes()
+        except ServiceError as error:
+            self._refuse(error)
+        except HttpParserError as error:
+            cause = error.__context__
+            invalid = InvalidRequest("The request is not valid HTTP/1.1.", code="invalid_http")
+            self._refuse(cause if isinstance(cause, ServiceError) else invalid)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -54,9 +94,69 @@ class BoundedConnection(HttpToolsProtocol):
         if self._head_timer is None:
             self._expect_head()
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._in_body:  # else it is a trailer, which no route reads
+            super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
+        if self.parser.should_upgrade():
+            if self.parser.get_method() == b"CONNECT":
+                raise MethodNotAllowed("CONNECT is not served")
+            return  # `_feed` has it parsed again
         self._head_complete()
+        self._in_body = True
+        self._framing_left = _FRAMING_BYTES
         super().on_headers_complete()
+        if len(self.pipeline) > MAX_PIPELINED:
+            message = f"pipelining: at most {MAX_PIPELINED} requests may wait, got more"
+            raise InvalidRequest(message, code="too_many_pipelined")
+
+    def on_body(self, body: bytes) -> None:
+        self._framing_left += 2 * len(body)
+        super().on_body(body)
+        if len(self.cycle.body) > _UNREAD_BYTES:
+            raise PayloadTooLarge(f"body: at most {_UNREAD_BYTES} bytes while it is not read")
+
+    def on_message_complete(self) -> None:
+        if self._in_body:
+            self._in_body = False
+            super().on_message_complete()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def _feed(self, data: bytes) -> None:
+        """Parse the bytes, a request that asks for an upgrade as if it did not.
+
+        At such a request httptools ends the message at the head, and would take its body for the
+        next request. It says where the head ends, so a new parser gets the head again without
+        `Upgrade`, then what followed.
+        """
+        while True:
+            try:
+                self.parser.feed_data(data)
+                return
+            except HttpParserUpgrade as upgrade:
+                data = self._head_without_upgrade() + data[upgrade.args[0] :]
+                self.parser = HttpRequestParser(self)
+                # As uvicorn: a request after `Connection: close` is no error, and not answered.
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+
+    def _head_without_upgrade(self) -> bytes:
+        version = self.parser.get_http_version().encode()
+        lines = [b"%s %s HTTP/%s" % (self.parser.get_method(), self.url, version)]
+        lines += [b"%s: %s" % header for header in self.headers if header[0] != b"upgrade"]
+        return b"\r\n".join([*lines, b"", b""])
+
+    def _check_bytes(self) -> None:
+        if self._head_timer is not None and self._head_bytes > MAX_HEAD_BYTES:
+            raise HeadersTooLarge(f"headers: at most {MAX_HEAD_BYTES} bytes, got more")
+        if self._in_body and self._framing_left < 0:
+            raise PayloadTooLarge(
+                f"body: at most {_FRAMING_BYTES} bytes of chunk sizes and trailers, beyond as many "
+                "as the body has, got more"
+            )
 
     def _expect_head(self) -> None:
         self._head_bytes = 0
@@ -68,10 +168,23 @@ class BoundedConnection(HttpToolsProtocol):
             self._head_timer = None
 
     def _head_is_late(self) -> None:
-        self._refuse(RequestTimeout(f"headers: not received within {_HEAD_SECONDS:g} s"))
+        if self._answering():  # a next request, whose time begins when this one is answered
+            self._head_timer = self.loop.call_later(_HEAD_SECONDS, self._head_is_late)
+        else:
+            self._refuse(RequestTimeout(f"headers: not received within {_HEAD_SECONDS:g} s"))
+
+    def _answering(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
 
     def _refuse(self, error: ServiceError) -> None:
         self._head_complete()
+        if self.transport.is_closing():
+            return
+        app: Any = self.config.app
+        app.state.refused(error.code, ANONYMOUS.name)
+        if self._answering():
+            self.transport.abort()
+            return
         request_id = uuid.uuid4().hex
         body = to_json(error.body(request_id))
         head = b"content-type: application/json\r\nconnection: close\r\n"
@@ -79,7 +192,5 @@ class BoundedConnection(HttpToolsProtocol):
         if error.retry_after is not None:
             head += b"retry-after: %d\r\n" % error.retry_after
         head += b"content-length: %d\r\n\r\n" % len(body)
-        app: Any = self.config.app
-        app.state.refused(error.code, ANONYMOUS.name)
         self.transport.write(STATUS_LINE[error.status] + head + body)
         self.transport.close()

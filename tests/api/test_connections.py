@@ -3,13 +3,15 @@
 import asyncio
 import json
 from collections.abc import AsyncGenerator
+from contextlib import suppress
 from typing import Any
 
 import pytest
-from starlette.responses import StreamingResponse
+from starlette.responses import Response, StreamingResponse
 
-from service.api import connection, middleware
+from service.api import connection, middleware, transport
 from service.settings import GateSettings, HttpSettings
+from tests.api.raw_http import answers, question
 from tests.live_service import LiveService, eventually
 
 HEAD = b"POST /v1/generate HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
@@ -108,3 +110,128 @@ async def test_a_client_that_never_reads_its_answer_gives_its_slot_back(
 async def _never_sent(send: object, part: bytes) -> None:
     """What sending does when the other side's window stays shut."""
     await asyncio.Event().wait()
+
+
+HEALTH = b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n"
+STREAM = b'{"model": "fake", "prompt": "Tell me more", "stream": true, "max_tokens": 12}'
+STREAMED = HEAD + b"Content-Length: %d\r\n\r\n" % len(STREAM) + STREAM
+DONE = b"data: [DONE]\n\n\r\n0\r\n\r\n"
+
+
+async def received(live: LiveService, *segments: bytes) -> bytes:
+    """All that comes back, to the end of the connection, for these segments."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", live.port)
+    parts: list[bytes] = []
+
+    async def read() -> None:
+        with suppress(ConnectionError):  # dropped with bytes unread
+            while part := await reader.read(65536):
+                parts.append(part)
+
+    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        group.create_task(read())
+        with suppress(ConnectionError):
+            for segment in segments:
+                writer.write(segment)
+                await writer.drain()
+                await asyncio.sleep(0.02)
+    writer.close()
+    return b"".join(parts)
+
+
+async def test_more_requests_than_may_wait_behind_another_end_the_connection() -> None:
+    with LiveService(token_seconds=0.05) as live:
+        torn = await received(live, STREAMED + HEALTH * (connection.MAX_PIPELINED + 1))
+        await eventually(live.idle)
+        refused = {"reason": "too_many_pipelined", "tenant": "anonymous"}
+        assert live.value("inference_refusals_total", **refused) == 1
+    assert DONE not in torn
+
+
+async def test_as_many_as_may_wait_are_answered(service: LiveService) -> None:
+    names = [f"{number}" for number in range(connection.MAX_PIPELINED)]
+    asked = b"".join(question(name, "x") for name in names)
+    got = await received(service, asked + question("last", "x", "Connection: close"))
+    assert [each.request_id for each in answers(got)] == [*names, "last"]
+
+
+async def test_a_client_that_leaves_with_a_request_waiting_frees_the_one_that_runs() -> None:
+    with LiveService(token_seconds=0.05) as live:
+        _, writer = await asyncio.open_connection("127.0.0.1", live.port)
+        writer.write(STREAMED.replace(b"12}", b"400}").replace(b"77", b"78") + HEALTH)
+        await eventually(lambda: live.gate.in_flight == 1)
+        writer.close()
+        await eventually(lambda: live.outcomes()["cancelled"] == 1, 5)
+        await eventually(live.idle, 5)
+
+
+async def test_a_trailer_is_no_header(service: LiveService) -> None:
+    asked = question("ours", "x", "Connection: close", chunks=1).removesuffix(b"\r\n")
+    got = await received(service, asked + b"X-Request-Id: theirs\r\nExpect: x\r\n\r\n")
+    assert [(each.status, each.request_id) for each in answers(got)] == [(200, "ours")]
+
+
+@pytest.mark.parametrize("flood", [b"x-t: y\r\n" * 4096, b"y" * 32768], ids=["fields", "value"])
+async def test_trailers_without_end_end_the_connection(service: LiveService, flood: bytes) -> None:
+    asked = question("q", "x", chunks=1).removesuffix(b"\r\n") + b"x-t: "
+    assert await received(service, asked, *[flood] * 8) == b""
+
+
+async def test_small_chunks_are_read_and_tiny_ones_without_end_are_not(
+    service: LiveService,
+) -> None:
+    small = question("small", "x" * 200_000, "Connection: close", chunks=30_000)
+    assert [each.request_id for each in answers(await received(service, small))] == ["small"]
+    tiny = question("tiny", "x" * 200_000, "Connection: close", chunks=200_000)
+    assert await received(service, tiny) == b""
+
+
+async def test_a_waiting_request_may_not_pile_up_its_body(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connection, "_UNREAD_BYTES", 1024)
+    with LiveService(token_seconds=0.05) as live:
+        waiting = HEAD + b"Content-Length: 5000\r\n\r\n" + b" " * 2000
+        assert DONE not in await received(live, STREAMED + waiting)
+
+
+@pytest.mark.parametrize("next_bytes", [b"G", b"\r\n"], ids=["half a head", "an empty line"])
+async def test_a_late_head_waits_for_the_answer_that_streams(
+    next_bytes: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "_HEAD_SECONDS", 0.05)
+    with LiveService(token_seconds=0.03) as live:
+        answer, _, after = (await received(live, STREAMED, next_bytes)).partition(DONE)
+    assert answer.count(b"HTTP/1.1") == 1
+    assert after.startswith(b"HTTP/1.1 408")
+
+
+async def test_bytes_that_are_no_request_do_not_write_into_the_answer_that_streams() -> None:
+    with LiveService(token_seconds=0.05) as live:
+        torn = await received(live, STREAMED, *[b""] * 10, b"}")
+    assert DONE not in torn
+    assert torn.count(b"HTTP/1.1") == 1
+
+
+async def test_empty_lines_do_not_hold_a_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "_HEAD_SECONDS", 0.2)
+    with LiveService() as live:
+        got = await received(live, HEALTH, *[b"\r\n"] * 20)
+    assert got.startswith(b"HTTP/1.1 200")
+
+
+async def test_a_connection_whose_last_bytes_are_not_read_is_dropped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(transport, "_LAST_BYTES_SECONDS", 0.1)
+    with LiveService() as live:
+
+        @live.app.get("/large")
+        async def large() -> Response:
+            return Response(b"x" * (16 << 20))
+
+        _, writer = await asyncio.open_connection("127.0.0.1", live.port, limit=1)
+        writer.write(b"GET /large HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        await eventually(lambda: live.outcomes()["ok"] == 1)
+        await eventually(lambda: not live.connections)
+        writer.close()

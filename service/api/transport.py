@@ -1,0 +1,34 @@
+"""A connection's transport, which ends although its peer does not read."""
+
+import asyncio
+from typing import Any
+
+_LAST_BYTES_SECONDS = 20.0
+"""Time that a peer has to take its last bytes; as long as one that takes nothing of an answer."""
+
+
+class EndingTransport:
+    """A transport that drops, 20 seconds after `close`, what its peer has not read by then.
+
+    An asyncio transport waits without limit for its last bytes to be read, and holds its place
+    among the connections meanwhile. Everything but `close` is the transport's own.
+    """
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._drop: asyncio.TimerHandle | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def close(self) -> None:
+        """Close once the peer has read what is on its way to it, or after 20 seconds."""
+        if not self._transport.is_closing():
+            self._transport.close()
+            self._drop = self._loop.call_later(_LAST_BYTES_SECONDS, self._transport.abort)
+
+    def lost(self) -> None:
+        """Forget the timer; the connection has ended."""
+        if self._drop is not None:
+            self._drop.cancel()

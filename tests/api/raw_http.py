@@ -1,0 +1,69 @@
+"""Bytes sent over a socket in segments of the test's choosing, and the answers that come back."""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tests.live_service import MODEL, LiveService
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One response: its status, its request id and its body."""
+
+    status: int
+    request_id: str
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        """The body as JSON."""
+        return json.loads(self.body)
+
+
+def question(name: str, prompt: str, *lines: str, chunks: int = 0) -> bytes:
+    """A tokenize request with this id, whose answer shows which body was read.
+
+    `chunks` above 0 sends the body in so many chunks; `lines` are further header lines.
+    """
+    body = json.dumps({"model": MODEL, "prompt": prompt}).encode()
+    head = ["POST /v1/tokenize HTTP/1.1", "Host: a", f"X-Request-Id: {name}", *lines]
+    head += ["Content-Type: application/json"]
+    if not chunks:
+        head += [f"Content-Length: {len(body)}"]
+    else:
+        head += ["Transfer-Encoding: chunked"]
+        size = -(-len(body) // chunks)
+        parts = [body[at : at + size] for at in range(0, len(body), size)]
+        body = b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in parts) + b"0\r\n\r\n"
+    return "\r\n".join([*head, "", ""]).encode() + body
+
+
+async def exchange(live: LiveService, segments: Sequence[bytes]) -> list[Answer]:
+    """The answers to what is sent segment by segment; the last request must close."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", live.port)
+    try:
+        for segment in segments:
+            writer.write(segment)
+            await writer.drain()
+            await asyncio.sleep(0.002)  # else the system joins them
+        async with asyncio.timeout(10):
+            return answers(await reader.read())
+    finally:
+        writer.close()
+
+
+def answers(received: bytes) -> list[Answer]:
+    """The responses in these bytes; fails where anything is left."""
+    found = []
+    while received:
+        head, _, received = received.partition(b"\r\n\r\n")
+        status, *lines = head.decode().split("\r\n")
+        headers = dict(line.lower().split(": ", 1) for line in lines)
+        assert status.startswith("HTTP/1.1 "), received
+        size = int(headers["content-length"])
+        found.append(Answer(int(status.split()[1]), headers["x-request-id"], received[:size]))
+        received = received[size:]
+    return found
