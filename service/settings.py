@@ -234,7 +234,8 @@ class QuotaSettings(Section):
         "`redis+sentinel://.../name`.",
     )
     on_failure: Literal["open", "closed"] = Field(
-        "open", description="Without the storage, let requests pass uncounted or answer 503."
+        "open",
+        description="While the storage is dead, let each replica count by itself or answer 503.",
     )
     timeout_ms: int = Field(
         100, ge=1, le=10_000, description="Longest wait for the storage, per engine request."

@@ -7,7 +7,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from service.errors import ServiceError
-from service.tenants.quota_store import QuotaStore, Window
+from service.tenants.local_counts import Window
+from service.tenants.quota_store import QuotaStore
 from service.tenants.tenant import ANONYMOUS, Tenant
 
 

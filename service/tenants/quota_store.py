@@ -4,7 +4,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import limits.errors
@@ -12,13 +11,18 @@ from limits.aio.storage import RedisStorage, Storage
 from limits.storage import storage_from_string
 
 from service.errors import ConfigurationError, InvalidRequest, TooManyRequests, Unavailable
+from service.tenants.local_counts import LocalCounts, Window
 from service.tenants.tenant import Counted, Quota, Tenant
 
 _log = logging.getLogger(__name__)
 
 _REST_SECONDS = 1.0
+_FAILURES = 3
+"""Failures in a row that make a store dead; one alone is a slow moment."""
 _AT_ONCE = 32
 """Operations under way at one time, and so half the connections to Redis."""
+_SLICES = 10
+"""Parts of the wait for the store: a loop that stands still uses up one of them."""
 
 _KEY_PREFIX = "llm-service"
 _PERIODS = {60: "minute", 86_400: "day"}
@@ -30,21 +34,15 @@ class QuotaObserver(Protocol):
     def quota_store_failed(self, reason: str) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
-    """One window of a tenant's quota; windows begin at whole minutes and days of UTC."""
-
-    quota: Quota
-    key: str
-    ends: float
-
-
 class QuotaStore:
     """Counts use by fixed windows and refuses what goes over.
 
-    A store that does not answer within `timeout_s` is left alone for a second, so that a dead one
-    costs one bounded wait now and then. What then follows is the policy: `fail_open` lets requests
-    pass uncounted, else they get a 503. `clock` is seconds since 1970, the same on every replica.
+    The store gets `timeout_s` in which the event loop is free; waiting for a turn does not count.
+    Without an answer the use is counted in this process, from the count that the store told last.
+    After three failures in a row the store is dead: it is left alone for a second at a time, so
+    that it costs one bounded wait now and then, and the policy follows: `fail_open` lets this
+    process count on by itself, else requests get a 503. `clock` is seconds since 1970, the same on
+    every replica.
     """
 
     def __init__(
@@ -56,21 +54,22 @@ class QuotaStore:
         observer: QuotaObserver,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._url = url
-        # Counting in memory waits for nobody: a timeout would only tell that the loop was late.
-        self._timeout_s = None if url.startswith("memory:") else timeout_s
+        self._url = None if url.startswith("memory:") else url
+        self._timeout_s = timeout_s
         self._fail_open = fail_open
         self._observer = observer
         self._clock = clock
         self._opened: Storage | None = None
         self._slots = asyncio.Semaphore(_AT_ONCE)
+        self._local = LocalCounts(clock)
         self._rests_until = 0.0
-        self._failing = False
+        self._failed_at = 0.0
+        self._failures = 0
 
     def check(self) -> None:
         """Raise ConfigurationError for an address that cannot be one; connects to nothing."""
-        if not self._url.startswith("memory:"):
-            self._opened = self._open()
+        if self._url is not None:
+            self._opened = self._open(self._url)
 
     async def take(self, tenant: Tenant, counted: Counted, amount: int) -> Sequence[Window]:
         """Count so much use at once, before it happens; returns the windows that count it.
@@ -88,8 +87,6 @@ class QuotaStore:
                 raise _too_much(window.quota, amount)
         counts = await self._add(dict.fromkeys(windows, amount))
         if counts is None:
-            if self._fail_open:
-                return ()
             raise Unavailable(
                 "Quotas cannot be checked now. Try again later.",
                 code="quota_store_unavailable",
@@ -112,46 +109,72 @@ class QuotaStore:
             await bridge.get_connection().aclose()
 
     async def _add(self, amounts: Mapping[Window, int]) -> list[int] | None:
-        """The counts after adding to each window; None if the store does not tell."""
+        """The counts after adding to each window; None if they are not known."""
         if not amounts:
             return []
-        if time.monotonic() < self._rests_until:
+        if self._url is None:
+            return self._add_here(amounts)
+        async with self._slots:
+            began = time.monotonic()
+            if began >= self._rests_until:
+                try:
+                    return await self._add_there(self._url, amounts)
+                except (TimeoutError, OSError, limits.errors.StorageError) as error:
+                    self._fail(error, began)
+        if self._failures >= _FAILURES and not self._fail_open:
             return None
-        try:
-            async with asyncio.timeout(self._timeout_s), self._slots:
-                self._opened = self._opened or self._open()
-                counts = await asyncio.gather(
-                    *(
-                        self._opened.incr(window.key, window.quota.seconds, amount)
-                        for window, amount in amounts.items()
-                    )
-                )
-        except (TimeoutError, OSError, limits.errors.StorageError) as error:
-            self._fail(error)
-            return None
-        if self._failing:
-            self._failing = False
-            _log.info("the quota store answers again")
-        return counts
+        # The store may have counted it, and only its answer is missing; then it counts twice there.
+        return self._add_here(amounts)
 
-    def _fail(self, error: Exception) -> None:
-        self._rests_until = time.monotonic() + _REST_SECONDS
+    def _add_here(self, amounts: Mapping[Window, int]) -> list[int]:
+        return [self._local.add(window, amount) for window, amount in amounts.items()]
+
+    async def _add_there(self, url: str, amounts: Mapping[Window, int]) -> list[int]:
+        self._opened = self._opened or self._open(url)
+        sent = {window: self._local.send(window) for window in amounts}
+        counting = asyncio.gather(
+            *(
+                self._opened.incr(window.key, window.quota.seconds, amount + sent[window])
+                for window, amount in amounts.items()
+            )
+        )
+        try:
+            counts = await _answer(counting, self._timeout_s)
+        except BaseException:
+            for window, amount in sent.items():
+                self._local.keep(window, amount)
+            raise
+        if self._failures >= _FAILURES:
+            _log.info("the quota store answers again")
+        self._failures = 0
+        return [
+            self._local.confirm(window, sent[window], count)
+            for window, count in zip(amounts, counts, strict=True)
+        ]
+
+    def _fail(self, error: Exception, began: float) -> None:
         self._observer.quota_store_failed("timeout" if isinstance(error, TimeoutError) else "error")
-        if not self._failing:
-            self._failing = True
-            policy = "pass uncounted" if self._fail_open else "get a 503"
+        if began < self._failed_at:
+            return  # those that were asked together fail together, and count as one
+        self._failed_at = time.monotonic()
+        self._failures += 1
+        if self._failures >= _FAILURES:
+            self._rests_until = time.monotonic() + _REST_SECONDS
+        if self._failures == _FAILURES:
+            policy = "are counted by each replica alone" if self._fail_open else "get a 503"
             # Its message may hold the store's address and password.
             _log.error("the quota store failed (%s): requests %s", type(error).__name__, policy)
 
-    def _open(self) -> Storage:
-        scheme, _, rest = self._url.partition("://")
+    def _open(self, url: str) -> Storage:
+        scheme, _, rest = url.partition("://")
         # Valkey speaks Redis's protocol.
         scheme = scheme.replace("valkeys", "rediss").replace("valkey", "redis")
-        options = {} if scheme == "memory" else {"implementation": "redispy"}
-        options |= {} if scheme == "memory" else {"key_prefix": _KEY_PREFIX}
         try:
             storage = storage_from_string(
-                f"async+{scheme}://{rest}", wrap_exceptions=True, **options
+                f"async+{scheme}://{rest}",
+                wrap_exceptions=True,
+                implementation="redispy",
+                key_prefix=_KEY_PREFIX,
             )
         except (ValueError, limits.errors.ConfigurationError) as error:
             raise ConfigurationError(
@@ -159,6 +182,23 @@ class QuotaStore:
             ) from None
         assert isinstance(storage, Storage)
         return storage
+
+
+async def _answer(counting: "asyncio.Future[list[int]]", seconds: float) -> list[int]:
+    """The counts, within so many seconds in which the loop is free; else TimeoutError.
+
+    One timer would run out while the loop stands still, before an answer that lies ready is read.
+    """
+    try:
+        for _ in range(_SLICES):
+            done, _ = await asyncio.wait([counting], timeout=seconds / _SLICES)
+            if done:
+                return counting.result()
+        raise TimeoutError
+    finally:
+        if not counting.done():
+            counting.cancel()
+            await asyncio.gather(counting, return_exceptions=True)
 
 
 def _window(tenant: Tenant, quota: Quota, now: float) -> Window:

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -161,32 +162,44 @@ async def test_a_dead_redis_follows_the_policy_after_a_bounded_wait(
         url = server.url.replace("//", "//:hunter2@") if death == "killed" else server.url
         server.kill() if death == "killed" else server.freeze()
         async with Stage(url, fail_open=fail_open, timeout_s=0.05) as stage:
+            outcomes = Counter[type]()
             for _ in range(1000):  # all of them waiting would take 50 s
-                if fail_open:
-                    assert await stage.store.take(TENANT, "tokens", 90) == ()
+                try:
+                    await stage.store.take(TENANT, "tokens", 1)
+                except (TooManyRequests, Unavailable) as refused:
+                    outcomes[type(refused)] += 1
                 else:
-                    with pytest.raises(Unavailable) as refused:
-                        await stage.store.take(TENANT, "tokens", 90)
-                    assert refused.value.code == "quota_store_unavailable"
-                    assert refused.value.retry_after
-        assert 1 <= len(stage.failures.reasons) <= 20
+                    outcomes[type(None)] += 1
+        assert 3 <= len(stage.failures.reasons) <= 23
         assert set(stage.failures.reasons) <= {"timeout", "error"}
+    # The first two of three failures are taken for slow moments, and counted here.
+    here, refusal = (100, TooManyRequests) if fail_open else (2, Unavailable)
+    assert outcomes == {type(None): here, refusal: 1000 - here}
     assert [record.levelname for record in caplog.records] == ["ERROR"]
     assert "hunter2" not in caplog.text
 
 
+async def test_what_was_used_before_the_store_failed_counts_without_it() -> None:
+    with RedisServer() as server:
+        async with Stage(server.url) as stage:
+            await stage.store.take(TENANT, "tokens", 90)
+            server.kill()
+            assert await stage.left(TENANT) == 10
+
+
 async def test_a_redis_that_comes_back_counts_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.tenants.quota_store._REST_SECONDS", 0.0)
     with RedisServer() as server:
         async with Stage(server.url, timeout_s=2.0) as stage:
-            await stage.store.take(TENANT, "tokens", 100)
+            await stage.store.take(TENANT, "tokens", 10)
             server.kill()
-            assert await stage.store.take(TENANT, "tokens", 100) == ()
+            for _ in range(5):
+                await stage.store.take(TENANT, "tokens", 10)
+            assert len(stage.failures.reasons) == 3
             server.start()
-            assert len(await stage.store.take(TENANT, "tokens", 100)) == 2
-            with pytest.raises(TooManyRequests):
-                await stage.store.take(TENANT, "tokens", 1)
-    assert stage.failures.reasons
+            monkeypatch.setattr(stage.store, "_rests_until", 0.0)
+            await stage.store.take(TENANT, "tokens", 1)
+            assert set(server.counts().values()) == {51}  # it began anew, and is told of the five
+            assert await stage.left(TENANT) == 49
 
 
 async def test_a_redis_that_thaws_is_not_misread(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,19 +208,55 @@ async def test_a_redis_that_thaws_is_not_misread(monkeypatch: pytest.MonkeyPatch
         async with Stage(server.url, timeout_s=0.05) as stage:
             await stage.store.take(TENANT, "tokens", 1)
             server.freeze()
-            assert await stage.store.take(REQUESTS, "requests", 1) == ()
+            await stage.store.take(REQUESTS, "requests", 1)
+            assert stage.failures.reasons == ["timeout"]
             server.thaw()
             # A late answer to the request before must not be taken for this one's.
             other = Tenant("other", quotas=TENANT.quotas)
-            await eventually_counted(stage, other)
+            await stage.store.take(other, "tokens", 60)
             assert await stage.left(other) == 40
 
 
-async def eventually_counted(stage: Stage, tenant: Tenant) -> None:
-    for _ in range(100):
-        if await stage.store.take(tenant, "tokens", 60):
-            return
-    raise AssertionError("the store did not come back")
+async def test_a_burst_of_one_tenant_does_not_switch_its_quota_off() -> None:
+    """More requests than the store answers in its time, were they all asked at once."""
+    with RedisServer() as server:
+        async with Stage(server.url, timeout_s=0.1) as stage:
+            takes = [stage.store.take(TENANT, "tokens", 1) for _ in range(5000)]
+            outcomes = await asyncio.gather(*takes, return_exceptions=True)
+    refused = [outcome for outcome in outcomes if isinstance(outcome, TooManyRequests)]
+    assert len(outcomes) - len(refused) <= 100
+
+
+async def test_failures_on_demand_give_a_tenant_no_more_than_its_quota(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("service.tenants.quota_store._REST_SECONDS", 0.0)
+    taken = 0
+    with RedisServer() as server:
+        async with Stage(server.url, timeout_s=0.02) as stage:
+            for _ in range(5):
+                for change in (server.freeze, server.thaw):
+                    change()
+                    takes = [stage.store.take(TENANT, "tokens", 1) for _ in range(40)]
+                    for outcome in await asyncio.gather(*takes, return_exceptions=True):
+                        taken += not isinstance(outcome, TooManyRequests)
+    assert stage.failures.reasons
+    assert taken <= 100
+
+
+@pytest.mark.parametrize("url", ["memory", "redis"])
+async def test_a_late_loop_is_no_failure_of_the_store(url: str, redis: RedisServer) -> None:
+    redis.kill()
+    redis.start()
+    address = redis.url if url == "redis" else "memory://"
+    async with Stage(address, timeout_s=0.05) as stage:
+        await stage.store.take(REQUESTS, "requests", 1)
+        for _ in range(5):
+            taken = asyncio.create_task(stage.store.take(TENANT, "tokens", 1))
+            await asyncio.sleep(0)  # it is under way now, and the loop stands still
+            asyncio.get_running_loop().call_soon(time.sleep, 0.1)
+            await taken
+        assert stage.failures.reasons == []
 
 
 @pytest.mark.parametrize("url", ["redis://host:port", "redis+sentinel://host:1", "ftp://host"])
@@ -220,15 +269,3 @@ def test_an_address_that_is_none_is_refused_at_the_start(url: str) -> None:
 def test_real_time_is_the_default() -> None:
     store = QuotaStore("memory://", timeout_s=1, fail_open=True, observer=Failures())
     assert store._clock is time.time
-
-
-async def test_a_late_loop_is_no_failure_of_counting_in_memory() -> None:
-    failures = Failures()
-    store = QuotaStore("memory://", timeout_s=0.01, fail_open=True, observer=failures)
-    await store.take(REQUESTS, "requests", 1)
-    taken = asyncio.create_task(store.take(REQUESTS, "requests", 1))
-    asyncio.get_running_loop().call_soon(time.sleep, 0.05)
-    await taken
-    with pytest.raises(TooManyRequests):
-        await store.take(REQUESTS, "requests", 1)
-    assert failures.reasons == []
