@@ -29,6 +29,7 @@ ENV_PREFIX = "LLM_SERVICE_"
 NESTING = "__"
 _MAX_LORA_RANK = 16  # vLLM's default
 _SECRET = re.compile(r"(^|_)(token|password|secret|(api_?|access_?|private_?|^)key)$", re.I)
+_LONGEST_NAME = 64
 _USER_INFO = re.compile(r"(://)[^/@]+@")
 
 ServedName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$")]
@@ -336,7 +337,9 @@ def _mask(value: Any, name: str = "") -> Any:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """`; did you mean 'x'?` for the closest known name, else nothing."""
+    """`; did you mean 'x'?` for the closest known name; nothing for none, or a name too long."""
+    if len(name) > _LONGEST_NAME:
+        return ""  # a megabyte would be compared with each of the others for a fifth of a second
     match = difflib.get_close_matches(name, list(known), n=1)
     return f"; did you mean {match[0]!r}?" if match else ""
 

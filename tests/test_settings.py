@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from service.errors import ConfigurationError
-from service.settings import ModelSettings, Settings, load_settings, shown
+from service.settings import ModelSettings, Settings, load_settings, nearest, shown
 
 LEAST = "model: {name: base, path: models/base}\n"
 
@@ -181,3 +181,8 @@ def test_a_password_in_an_address_is_never_shown() -> None:
     assert shown(Settings.model_validate(tree))["quotas"]["storage"] == (
         "redis://********@host:6379/0"
     )
+
+
+def test_a_name_too_long_to_be_a_slip_is_not_compared() -> None:
+    assert nearest("temprature", ["top_p", "temperature"]) == "; did you mean 'temperature'?"
+    assert nearest("a" * 65, ["a" * 66]) == ""

@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -10,7 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 
-from service.api.schemas.base import ErrorBody
+from service.api.schemas.base import UNKNOWN_FIELD, ErrorBody
 from service.context import current_context
 from service.errors import InvalidRequest, MethodNotAllowed, NotFound, ServiceError
 from service.limits.quote import quote, quote_name
@@ -54,9 +54,7 @@ async def _service_error(request: Request, error: Exception) -> Response:
 
 async def _validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    body = getattr(request.scope["route"], "body_field", None)
-    known = getattr(body.field_info.annotation, "model_fields", {}) if body else {}
-    return error_response(explain_validation(error.errors(), known))
+    return error_response(explain_validation(error.errors()))
 
 
 async def _http_exception(request: Request, error: Exception) -> Response:
@@ -72,22 +70,26 @@ async def _http_exception(request: Request, error: Exception) -> Response:
     return error_response(InvalidRequest(str(error.detail)[:200]))
 
 
-def explain_validation(problems: Sequence[Any], known: Iterable[str]) -> InvalidRequest:
+def explain_validation(problems: Sequence[Any]) -> InvalidRequest:
     """One message for pydantic's problems, each with its field, its limit and the value given."""
-    lines = [_problem(problem, known) for problem in problems[:_SHOWN_PROBLEMS]]
+    lines = [_problem(problem) for problem in problems[:_SHOWN_PROBLEMS]]
     if len(problems) > _SHOWN_PROBLEMS:
         lines.append(f"and {len(problems) - _SHOWN_PROBLEMS} more")
     return InvalidRequest("; ".join(lines), param=_field(problems[0]) or None)
 
 
 def _field(problem: Mapping[str, Any]) -> str:
-    return ".".join(quote_name(str(part)) for part in problem["loc"][1:])
+    parts = problem["loc"][1:]
+    if problem["type"] == UNKNOWN_FIELD:
+        parts = (*parts, problem["ctx"]["name"])
+    return ".".join(quote_name(str(part)) for part in parts)
 
 
-def _problem(problem: Mapping[str, Any], known: Iterable[str]) -> str:
+def _problem(problem: Mapping[str, Any]) -> str:
     field = _field(problem) or "body"
-    if problem["type"] == "extra_forbidden":
-        return f"{field}: unknown field{nearest(field, known)}"
+    if problem["type"] == UNKNOWN_FIELD:
+        context = problem["ctx"]
+        return f"{field}: unknown field{nearest(context['name'], context['known'])}"
     if problem["type"] == "missing":
         return f"{field}: required"
     message = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")

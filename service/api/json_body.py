@@ -1,8 +1,9 @@
 """JSON bodies, parsed strictly and once."""
 
+import asyncio
 import math
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
@@ -11,6 +12,12 @@ from pydantic_core import from_json
 from service.context import current_context
 from service.errors import InvalidRequest, UnsupportedMediaType
 from service.limits.depth import MAX_DEPTH
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_LARGE = 64 * 1024
+"""Bytes of a body that is parsed in a thread: below it the switch costs more than the parsing."""
 
 
 class JsonRoute(APIRoute):
@@ -28,7 +35,10 @@ class JsonRoute(APIRoute):
             if request.method != "POST":
                 return await handle(request)
             _check_content_type(request.headers.get("content-type", ""))
-            return await handle(_ParsedRequest(request, parse(await request.body())))
+            body = await request.body()
+            return await handle(
+                ParsedRequest(request, len(body), await by_size(len(body), parse, body))
+            )
 
         return parse_then_handle
 
@@ -57,11 +67,19 @@ def parse(body: bytes) -> Any:
     raise InvalidRequest(f"body: nested deeper than {MAX_DEPTH} levels", code="invalid_json")
 
 
-class _ParsedRequest(Request):
-    """A request whose JSON is known already."""
+async def by_size(size: int, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Do work that grows with a body of so many bytes, a large one's beside the event loop."""
+    if size <= _LARGE:
+        return work(*args, **kwargs)
+    return await asyncio.to_thread(work, *args, **kwargs)
 
-    def __init__(self, request: Request, value: Any) -> None:
+
+class ParsedRequest(Request):
+    """A request whose JSON is known already, and which had so many bytes."""
+
+    def __init__(self, request: Request, size: int, value: Any) -> None:
         super().__init__(request.scope, request.receive)
+        self.size = size
         self._body = b"parsed"
         self._json = value
 

@@ -4,9 +4,12 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from service.errors import InvalidRequest
+from service.errors import InvalidRequest, UnsupportedFeature
 from service.limits.depth import MAX_DEPTH, depth
 from service.limits.quote import quote
+
+_TEXT_PARTS = ("text", "refusal")
+_MAX_PARTS = 4096
 
 
 def check_messages(body: Mapping[str, Any]) -> None:
@@ -22,9 +25,30 @@ def check_messages(body: Mapping[str, Any]) -> None:
         raise InvalidRequest(f"messages: must be a list, got {quote(messages)}", param="messages")
     if not messages:
         raise InvalidRequest("messages: at least 1, got an empty list", param="messages")
+    _check_parts(messages)
     for where, arguments in _arguments(messages):
         if (problem := _problem(arguments)) is not None:
             raise InvalidRequest(f"{where}: {problem}", param="messages")
+
+
+def _check_parts(messages: list[Any]) -> None:
+    """Refuse parts that are no text: vLLM would fetch the address of an image, audio or video."""
+    count = 0
+    for number, message in enumerate(messages):
+        content = message.get("content") if isinstance(message, dict) else None
+        for index, part in enumerate(content if isinstance(content, list) else ()):
+            kind = part.get("type") if isinstance(part, dict) else None
+            if kind not in _TEXT_PARTS or not isinstance(part.get(kind), str):
+                raise UnsupportedFeature(
+                    f"messages[{number}].content[{index}]: must be a part of type "
+                    f"{' or '.join(_TEXT_PARTS)} that holds text, got {quote(kind or part)}",
+                    param="messages",
+                )
+            count += 1
+    if count > _MAX_PARTS:
+        raise InvalidRequest(
+            f"messages: at most {_MAX_PARTS} parts of content in all, got {count}", param="messages"
+        )
 
 
 def _problem(arguments: str) -> str | None:

@@ -1,5 +1,6 @@
 """What no route takes: refused with field, limit and value, before the engine sees it."""
 
+import asyncio
 import json
 import re
 from collections.abc import AsyncIterator
@@ -8,7 +9,9 @@ from typing import Any
 import httpx
 import pytest
 from pydantic import BaseModel, ValidationError
+from pydantic_core import from_json
 
+from service.api import json_body
 from service.api.schemas.classify import ClassifyRequest
 from service.api.schemas.generate import GenerateRequest
 from service.api.schemas.tokenize import DetokenizeRequest, TokenizeRequest
@@ -194,6 +197,43 @@ def test_a_list_of_bad_items_has_an_error_for_the_first(
     with pytest.raises(ValidationError) as refused:
         model.model_validate({"model": "fake"} | body)
     assert refused.value.error_count() <= 4  # a union's members have one each
+
+
+MANY = {f"field{number}": 0 for number in range(1000)}
+
+
+@pytest.mark.parametrize(
+    ("model", "body"),
+    [
+        (GenerateRequest, {"prompt": "a"} | MANY),
+        (GenerateRequest, {"messages": [{"role": "user", "content": "a"} | MANY]}),
+        (GenerateRequest, {"prompt": "a", "response_format": {"type": "text"} | MANY}),
+        (ClassifyRequest, {"input": "a"} | MANY),
+        (TokenizeRequest, {"prompt": "a"} | MANY),
+    ],
+)
+def test_of_many_unknown_fields_the_first_is_the_error(
+    model: type[BaseModel], body: dict[str, Any]
+) -> None:
+    with pytest.raises(ValidationError) as refused:
+        model.model_validate({"model": "fake"} | body)
+    assert refused.value.error_count() == 1
+    assert refused.value.errors()[0]["ctx"]["name"] == "field0"
+
+
+@pytest.mark.parametrize(("size", "beside"), [(1_000, False), (100_000, True)])
+async def test_a_large_body_is_parsed_beside_the_event_loop(
+    client: httpx.AsyncClient, size: int, beside: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parsed_in: list[bool] = []
+
+    def parse(body: bytes) -> Any:
+        parsed_in.append(asyncio._get_running_loop() is None)
+        return from_json(body)
+
+    monkeypatch.setattr(json_body, "parse", parse)
+    refusal(await client.post("/v1/generate", json={"model": "fake", "a": "x" * size}), 400)
+    assert parsed_in == [beside]
 
 
 @pytest.mark.parametrize("path", ["/v1/generate", "/v1/classify", "/v1/tokenize", "/v1/detokenize"])

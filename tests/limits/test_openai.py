@@ -19,11 +19,17 @@ def called(arguments: str) -> list[dict[str, Any]]:
     return [{"role": "user", "content": "Hi"}, {"role": "assistant", "tool_calls": [call]}]
 
 
+def said(*parts: Any) -> list[dict[str, Any]]:
+    """A conversation of one message in parts."""
+    return [{"role": "user", "content": list(parts)}]
+
+
 @pytest.mark.parametrize(
     "fields",
     [
         {"messages": called('{"a": [1, "b"]}')},
         {"messages": called("not JSON")},
+        {"messages": said({"type": "text", "text": "Hi"}, {"type": "refusal", "refusal": "No"})},
         {"messages": called("[" * 64 + "]" * 64)},
         {"messages": [{"role": "assistant", "tool_calls": [{"function": {"arguments": {}}}, 3]}]},
         {"messages": [{"role": "user", "content": "Hi"}] * 512, "n": 16, "top_logprobs": 20},
@@ -55,6 +61,10 @@ def test_what_is_within_the_caps_passes(fields: dict[str, Any]) -> None:
         ({"messages": None}, "messages: must be a list, got null"),
         ({"messages": 5}, "messages: must be a list, got 5"),
         ({"messages": []}, "messages: at least 1"),
+        ({"messages": said("Hi")}, r"messages\[0\].content\[0\]: must be a part of type text or"),
+        ({"messages": said({"type": "text", "text": 3})}, "that holds text, got 'text'"),
+        ({"messages": said({"text": "Hi"})}, "that holds text, got an object of 1 keys"),
+        ({"messages": said(*[{"type": "text", "text": ""}] * 4097)}, "at most 4096 parts.*4097"),
         ({"messages": called("[" * 3000)}, r"messages\[1\].tool_calls\[0\].*deeper than 64"),
         ({"messages": called("[" * 65 + "]" * 65)}, "arguments: nested deeper than 64"),
         ({"messages": called('{"a": "\\ud800"}')}, "arguments: must not hold lone surrogates"),
@@ -100,6 +110,18 @@ def test_what_is_over_a_cap_is_refused_with_field_limit_and_value(
     with pytest.raises(InvalidRequest, match=message) as refused:
         check_body({"model": "m", **fields}, CHAT_FIELDS, LIMITS)
     assert refused.value.param
+
+
+@pytest.mark.parametrize("kind", ["image_url", "input_audio", "video_url", "file"])
+def test_a_part_that_is_no_text_is_refused_before_its_address_is_fetched(kind: str) -> None:
+    part = {"type": kind, kind: {"url": "http://169.254.169.254/latest"}}
+    with pytest.raises(UnsupportedFeature, match=f"got '{kind}'") as refused:
+        check_body(
+            {"model": "m", "messages": said({"type": "text", "text": "?"}, part)},
+            CHAT_FIELDS,
+            LIMITS,
+        )
+    assert (refused.value.code, refused.value.param) == ("unsupported", "messages")
 
 
 @pytest.mark.parametrize("model", [None, 3, ["m"]])

@@ -7,7 +7,7 @@ from fastapi.responses import JSONResponse, Response
 
 from service.adapters.version import ServedVersion
 from service.api.dependencies import TheContext, TheRuntime, select_model
-from service.api.json_body import JsonRoute
+from service.api.json_body import JsonRoute, ParsedRequest, by_size
 from service.api.sse import event_stream
 from service.engine.openai import OpenAIAnswer, OpenAISurface
 from service.limits.logprobs import check_logprobs
@@ -27,7 +27,7 @@ async def chat_completions(
     body: OpenAIBody, request: Request, runtime: TheRuntime, context: TheContext
 ) -> Response:
     """Answer a conversation."""
-    _check(body, CHAT_FIELDS, runtime)
+    await _check(body, CHAT_FIELDS, request, runtime)
     select_model(body["model"], runtime, context)
     return await _response(await _surface(request).chat(body))
 
@@ -37,7 +37,7 @@ async def completions(
     body: OpenAIBody, request: Request, runtime: TheRuntime, context: TheContext
 ) -> Response:
     """Continue a prompt."""
-    _check(body, COMPLETION_FIELDS, runtime)
+    await _check(body, COMPLETION_FIELDS, request, runtime)
     select_model(body["model"], runtime, context)
     context.parts = count_prompts(body.get("prompt"))
     return await _response(await _surface(request).completion(body))
@@ -53,9 +53,12 @@ async def models(request: Request, runtime: TheRuntime, context: TheContext) -> 
     return {"object": "list", "data": await _surface(request).models(names, with_base=with_base)}
 
 
-def _check(body: dict[str, Any], fields: frozenset[str], runtime: Runtime) -> None:
+async def _check(
+    body: dict[str, Any], fields: frozenset[str], request: Request, runtime: Runtime
+) -> None:
     limits = runtime.settings.limits
-    check_body(body, fields, limits)
+    assert isinstance(request, ParsedRequest)
+    await by_size(request.size, check_body, body, fields, limits)
     check_logprobs(body, runtime.engine.model.max_model_len, limits)
 
 

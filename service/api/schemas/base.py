@@ -1,19 +1,34 @@
 """What all bodies share."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from service.engine.protocol import Message
 from service.errors import InvalidRequest
 from service.settings import LimitSettings
+
+UNKNOWN_FIELD: Literal["unknown_field"] = "unknown_field"
+"""Type of the problem; its context holds the `name` and the fields that are `known` there."""
 
 
 class RequestBody(BaseModel):
     """Strict: unknown fields, other types, NaN and infinities are refused."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_the_first_unknown(cls, value: Any) -> Any:
+        """Refuse the first unknown field; pydantic would make an error for each of 100,000."""
+        if isinstance(value, dict):
+            for name in value:
+                if name not in cls.model_fields:
+                    context = {"name": name, "known": list(cls.model_fields)}
+                    raise PydanticCustomError(UNKNOWN_FIELD, "unknown field", context)
+        return value
 
 
 Many: Any = Field(fail_fast=True)
