@@ -6,6 +6,7 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CollectorRegistry
 
+from service.api.caller import AllowedHosts
 from service.api.entrance import Entrance
 from service.api.errors import ERROR_RESPONSES, register_error_handlers
 from service.api.key_scheme import declare_keys
@@ -59,7 +60,7 @@ def create_app(
         gate=settings.gate,
         telemetry=telemetry,
         requests=requests,
-        entrance=Entrance(tenancy.keyring, tenancy.quotas),
+        entrance=Entrance(tenancy.keyring, tenancy.quotas, _hosts(settings)),
     )
     app.state.refused = metrics.gate.refused
     register_error_handlers(app)
@@ -72,3 +73,10 @@ def create_app(
 
         app.include_router(openai_routes.router, responses=ERROR_RESPONSES)
     return app
+
+
+def _hosts(settings: Settings) -> AllowedHosts | None:
+    """What pages of other sites may not pretend, where being on this machine is all that counts."""
+    if settings.tenants.keys is not None or settings.tenants.allow_anonymous:
+        return None
+    return AllowedHosts(settings.http.allowed_hosts)

@@ -7,6 +7,7 @@
     |  +- PayloadTooLarge            413 body over the limit, counted as read
     |  +- HeadersTooLarge            431 request line and headers over the limit
     +- Unauthenticated               401 no key, or not a live one
+    +- Forbidden                     403 a caller that may not ask this port for this
     +- NotFound                      404 unknown model or route, or not allowed: the same answer
     +- MethodNotAllowed              405
     +- Conflict                      409 it contradicts what is there or under way
@@ -104,6 +105,15 @@ class Unauthenticated(ServiceError):
     status = 401
     type = "authentication_error"
     code = "invalid_api_key"
+    outcome = "refused"
+
+
+class Forbidden(ServiceError):
+    """The caller, or the page that made the request, may not ask this of this port."""
+
+    status = 403
+    type = "permission_error"
+    code = "forbidden"
     outcome = "refused"
 
 

@@ -27,7 +27,7 @@ def run(settings: Settings, read_settings: Callable[[], Settings]) -> None:
     """
     status = Status()
     public = create_app(settings, status, REGISTRY, read_settings=read_settings)
-    ops = create_ops_app(status, REGISTRY)
+    ops = create_ops_app(status, REGISTRY, settings.http)
     logging.getLogger("uvicorn.error").addFilter(partial(_unexplained, status))
     started = serve(
         public,

@@ -2,13 +2,12 @@
 
 import difflib
 import os
-import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -17,6 +16,7 @@ from pydantic_settings import (
 )
 
 from service.errors import ConfigurationError
+from service.masking import hidden, masked
 from service.section import Section
 from service.telemetry_settings import (
     LogSettings,
@@ -28,9 +28,7 @@ from service.telemetry_settings import (
 ENV_PREFIX = "LLM_SERVICE_"
 NESTING = "__"
 _MAX_LORA_RANK = 16  # vLLM's default
-_SECRET = re.compile(r"(^|_)(token|password|secret|(api_?|access_?|private_?|^)key)$", re.I)
 _LONGEST_NAME = 64
-_USER_INFO = re.compile(r"(://)[^/@]+@")
 
 ServedName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$")]
 
@@ -67,6 +65,19 @@ class HttpSettings(Section):
     ops_host: str = Field("127.0.0.1", description="Address of the operations port.")
     ops_port: int = Field(
         8001, ge=0, le=65535, description="Port of probes and metrics; keep it private."
+    )
+    control_token: SecretStr | None = Field(
+        None,
+        min_length=16,
+        description="Bearer token for `POST /drain` and `POST /adapters/reload` on the operations "
+        "port, at least 16 characters; default none, and only callers on this machine may. Put it "
+        "into `LLM_SERVICE_HTTP__CONTROL_TOKEN`.",
+    )
+    allowed_hosts: tuple[str, ...] = Field(
+        (),
+        description="Names in `Host` that are served, besides addresses and names without a dot, "
+        "on the operations port and, where callers need no key, on a public port of the loopback; "
+        "`*.example.com` is every name below, `*` every name.",
     )
     max_body_bytes: int = Field(1 << 20, ge=1024, description="Largest body, counted as read.")
     max_connections: int = Field(4096, ge=1, description="Connections to the public port.")
@@ -315,25 +326,15 @@ def load_settings(file: Path) -> Settings:
         return Settings(**tree)
     except ValidationError as error:
         lines = "\n".join(f"  {line}" for line in _explain(error))
-        raise ConfigurationError(f"{file}: the configuration is not valid:\n{lines}") from error
+        raise ConfigurationError(f"{file}: the configuration is not valid:\n{lines}") from None
     except SettingsError as error:
         raise ConfigurationError(f"environment: {error}; it must be JSON") from error
 
 
 def shown(settings: Settings) -> dict[str, Any]:
     """The tree as it may be printed: what is named like a secret is masked."""
-    masked: dict[str, Any] = _mask(settings.model_dump(mode="json"))
-    return masked
-
-
-def _mask(value: Any, name: str = "") -> Any:
-    if isinstance(value, dict):
-        return {key: _mask(child, key) for key, child in value.items()}
-    if isinstance(value, list):
-        return [_mask(child, name) for child in value]
-    if value is not None and _SECRET.search(name):
-        return "********"
-    return _USER_INFO.sub(r"\1********@", value) if isinstance(value, str) else value
+    tree: dict[str, Any] = masked(settings.model_dump(mode="json"))
+    return tree
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -349,8 +350,11 @@ def _read_yaml(file: Path) -> dict[str, Any]:
         tree = yaml.safe_load(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigurationError(f"{file}: cannot be read: {error.strerror}") from error
+    except yaml.MarkedYAMLError as error:  # its own message shows the line, which may hold a secret
+        line = error.problem_mark.line + 1 if error.problem_mark else "?"
+        raise ConfigurationError(f"{file}:{line}: not valid YAML: {error.problem}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{file}: not valid YAML: {error}") from error
+        raise ConfigurationError(f"{file}: not valid YAML: {error}") from None
     if not isinstance(tree, dict):
         raise ConfigurationError(f"{file}: must hold a mapping, got {type(tree).__name__}")
     for key in tree:
@@ -396,7 +400,8 @@ def _explain(error: ValidationError) -> Iterable[str]:
         elif problem["type"] == "missing":
             yield f"{path}: required"
         else:
-            value = _mask(problem["input"], str(problem["loc"][-1]) if problem["loc"] else "")
+            value = masked(problem["input"], str(problem["loc"][-1]) if problem["loc"] else "")
+            value = hidden(value) if isinstance(value, str) else value
             yield f"{path}: {problem['msg']}, got {value!r:.80}"
 
 

@@ -17,7 +17,7 @@ import uvloop
 from prometheus_client import CollectorRegistry
 
 from service.api.ops import create_ops_app
-from service.api.server import public_config
+from service.api.server import ops_config, public_config
 from service.app import create_app
 from service.context import internal_context
 from service.engine.protocol import Engine, ModelInfo
@@ -64,8 +64,8 @@ class LiveService:
         )
         self._public = _Listener(public_config(self.app, self.settings.http))
         self.status.stop = self._public.stop
-        ops = create_ops_app(self.status, self.registry)
-        self._ops = _Listener(uvicorn.Config(ops, log_config=None, access_log=False))
+        ops = create_ops_app(self.status, self.registry, self.settings.http)
+        self._ops = _Listener(ops_config(ops))
         self.port, self.url, self.ops_url = self._public.port, self._public.url, self._ops.url
         self._thread = threading.Thread(target=self._run)
 

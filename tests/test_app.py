@@ -49,7 +49,7 @@ def run(configured: Settings, engine: StagedEngine | ConfigurationError) -> Stat
     try:
         assert not serve(
             app,
-            create_ops_app(status, registry),
+            create_ops_app(status, registry, configured.http),
             status,
             configured.http,
             on_started=lambda: None,

@@ -7,9 +7,25 @@ NOTE: a rollout adds {{ (include "llm-service.rollout" . | fromYaml).maxSurge }}
 WARNING: one replica on GPUs is away while it is replaced: set replicas to 2 for rollouts without a gap.
 {{- end }}
 {{- $keys := or (include "llm-service.tenantKeys" .) (dig "tenants" "keys" "" .Values.config) }}
-{{- $shared := not (hasPrefix "memory:" (dig "quotas" "storage" "memory://" .Values.config)) }}
+{{- $storage := dig "quotas" "storage" "memory://" .Values.config }}
+{{- $secret := false }}
 {{- range .Values.secretEnv }}
-{{- if eq .name "LLM_SERVICE_QUOTAS__STORAGE" }}{{ $shared = true }}{{ end }}
+{{- if eq .name "LLM_SERVICE_QUOTAS__STORAGE" }}{{ $secret = true }}{{ end }}
+{{- end }}
+{{- $shared := or $secret (not (hasPrefix "memory:" $storage)) }}
+{{- if and .Values.networkPolicy.enabled $keys $shared }}
+{{- $port := regexFind "[0-9]+$" (regexFind "^[^/?]*" (last (splitList "@" $storage | last | splitList "://"))) | default (hasPrefix "redis+sentinel:" $storage | ternary "26379" "6379") }}
+{{- $reached := and .Values.networkPolicy.https (eq $port "443") }}
+{{- range .Values.networkPolicy.egress }}
+{{- if or $secret (not .ports) }}{{ $reached = true }}{{ end }}
+{{- range .ports }}
+{{- $first := toString .port }}
+{{- if or (not (regexMatch "^[0-9]+$" $first)) (and (le (int $first) (int $port)) (ge (int (.endPort | default $first)) (int $port))) }}{{ $reached = true }}{{ end }}
+{{- end }}
+{{- end }}
+{{- if not $reached }}
+WARNING: networkPolicy.egress does not let the pods reach the store of quotas, so each replica counts by itself, or answers 503: add a rule, as {to: [{podSelector: {matchLabels: {app.kubernetes.io/name: valkey}}}], ports: [{port: {{ $secret | ternary "6379" $port }}, protocol: TCP}]}.
+{{- end }}
 {{- end }}
 {{- if and $keys (not $shared) (gt (include "llm-service.maxReplicas" . | int) 1) }}
 WARNING: up to {{ include "llm-service.maxReplicas" . }} replicas keep each tenant's quota in memory, so a tenant gets {{ include "llm-service.maxReplicas" . }} times its quota: set config.quotas.storage to a Valkey or Redis, or, with a password, list it under secretEnv, as {name: LLM_SERVICE_QUOTAS__STORAGE, secret: NAME, key: KEY}.

@@ -7,17 +7,20 @@ modules a configuration targets follows `peft.tuners.tuners_utils.check_target_m
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from service.adapters.base_model import EMBEDDING
 from service.adapters.manifest import CONFIG_FILE
-from service.adapters.pattern import PatternRefused, first_match, full_match
+from service.adapters.pattern import Matcher, PatternRefused
 from service.adapters.refusal import AdapterRefused
 
 MAX_CONFIG_BYTES = 1 << 20
 MAX_ALPHA = 1 << 14
 """Above what anyone trains with; scaled by it, weights of up to 4 are still finite in float16."""
+_MAX_PATTERNS = 64
+_MATCH_SECONDS = 5.0
+"""Time for every pattern on every module together; 100 modules take some thousandths of it."""
 
 # Read below.
 _READ = frozenset(
@@ -68,23 +71,24 @@ class PeftConfig:
     exclude_modules: tuple[str, ...] | str
     layers: tuple[int, ...]
     layers_pattern: tuple[str, ...]
+    matcher: Matcher = field(compare=False, repr=False)
 
     def rank_of(self, module: str) -> int:
         """Return the rank of one module; raises PatternRefused."""
         for pattern, rank in self.rank_pattern.items():
-            if full_match(rf"(.*\.)?({pattern})", module):
+            if self.matcher.full_match(rf"(.*\.)?({pattern})", module):
                 return rank
         return self.rank
 
     def targets(self, module: str) -> bool:
         """Whether PEFT puts a LoRA on this module; raises PatternRefused."""
-        if _names(self.exclude_modules, module) or not self._is_targeted(module):
+        if self._names(self.exclude_modules, module) or not self._is_targeted(module):
             return False
         if not self.layers or isinstance(self.target_modules, str) or module in self.target_modules:
             return True
         prefixes = [rf"(?:^|.*?\.){pattern}" for pattern in self.layers_pattern]
         for prefix in prefixes or [r".*?\.[^.]*"]:
-            found = first_match(rf"{prefix}\.(?P<index>\d+)\.", module)
+            found = self.matcher.first_match(rf"{prefix}\.(?P<index>\d+)\.", module)
             if found is not None:
                 index = found["index"]
                 if index is None or not index.isdecimal():
@@ -95,13 +99,12 @@ class PeftConfig:
     def _is_targeted(self, module: str) -> bool:
         if self.target_modules == "all-linear":
             return module.rpartition(".")[2] not in (EMBEDDING, "lm_head")
-        return _names(self.target_modules, module)
+        return self._names(self.target_modules, module)
 
-
-def _names(wanted: tuple[str, ...] | str, module: str) -> bool:
-    if isinstance(wanted, str):
-        return bool(wanted) and full_match(wanted, module)
-    return any(module == name or module.endswith(f".{name}") for name in wanted)
+    def _names(self, wanted: tuple[str, ...] | str, module: str) -> bool:
+        if isinstance(wanted, str):
+            return bool(wanted) and self.matcher.full_match(wanted, module)
+        return any(module == name or module.endswith(f".{name}") for name in wanted)
 
 
 def read_peft_config(adapter: str, folder: Path, max_rank: int) -> PeftConfig:
@@ -112,14 +115,13 @@ def read_peft_config(adapter: str, folder: Path, max_rank: int) -> PeftConfig:
         raise refuse("peft_type", "LORA", document.get("peft_type"))
     _refuse_unserved(refuse, document)
     rank = _rank(refuse, "r", document.get("r"), max_rank)
-    patterns = document.get("rank_pattern") or {}
-    if not isinstance(patterns, dict):
-        raise refuse("rank_pattern", "a map from patterns to ranks", patterns)
+    matcher = Matcher(_MATCH_SECONDS)
+    patterns = _patterns(refuse, document, "rank_pattern", "ranks")
     ranks = {
         pattern: _rank(refuse, f"rank_pattern {pattern}", value, max_rank)
         for pattern, value in patterns.items()
     }
-    _check_alphas(refuse, document)
+    _check_alphas(refuse, document, matcher)
     layers = document.get("layers_to_transform")
     layers = [layers] if type(layers) is int else layers or []
     if not isinstance(layers, list) or not all(type(layer) is int for layer in layers):
@@ -128,6 +130,8 @@ def read_peft_config(adapter: str, folder: Path, max_rank: int) -> PeftConfig:
     if not targets:
         raise refuse("target_modules", "module names or a pattern", document.get("target_modules"))
     layer_lists = _names_or_pattern(refuse, document, "layers_pattern")
+    if not isinstance(layer_lists, str) and len(layer_lists) > _MAX_PATTERNS:
+        raise refuse("layers_pattern", f"at most {_MAX_PATTERNS} patterns", len(layer_lists))
     return PeftConfig(
         rank=rank,
         rank_pattern=ranks,
@@ -135,6 +139,7 @@ def read_peft_config(adapter: str, folder: Path, max_rank: int) -> PeftConfig:
         exclude_modules=_names_or_pattern(refuse, document, "exclude_modules"),
         layers=tuple(layers),
         layers_pattern=(layer_lists,) if isinstance(layer_lists, str) else layer_lists,
+        matcher=matcher,
     )
 
 
@@ -192,10 +197,19 @@ def _rank(refuse: _Refusal, key: str, value: object, max_rank: int) -> int:
     return value
 
 
-def _check_alphas(refuse: _Refusal, document: Mapping[str, object]) -> None:
-    alphas = document.get("alpha_pattern") or {}
-    if not isinstance(alphas, dict):
-        raise refuse("alpha_pattern", "a map from patterns to numbers", alphas)
+def _patterns(
+    refuse: _Refusal, document: Mapping[str, object], key: str, values: str
+) -> dict[str, object]:
+    patterns = document.get(key) or {}
+    if not isinstance(patterns, dict):
+        raise refuse(key, f"a map from patterns to {values}", patterns)
+    if len(patterns) > _MAX_PATTERNS:
+        raise refuse(key, f"at most {_MAX_PATTERNS} patterns", len(patterns))
+    return patterns
+
+
+def _check_alphas(refuse: _Refusal, document: Mapping[str, object], matcher: Matcher) -> None:
+    alphas = _patterns(refuse, document, "alpha_pattern", "numbers")
     named = {f"alpha_pattern {pattern}": alpha for pattern, alpha in alphas.items()}
     for key, value in {"lora_alpha": document.get("lora_alpha"), **named}.items():
         if (
@@ -206,7 +220,7 @@ def _check_alphas(refuse: _Refusal, document: Mapping[str, object]) -> None:
             raise refuse(key, f"a number above 0 and up to {MAX_ALPHA}", value)
     for pattern in alphas:
         try:
-            full_match(pattern, "")
+            matcher.full_match(pattern, "")
         except PatternRefused as error:
             raise refuse(f"alpha_pattern {pattern}", "a regular expression", str(error)) from error
 

@@ -3,6 +3,7 @@
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
+from service.api.caller import AllowedHosts
 from service.context import RequestContext
 from service.errors import Unauthenticated
 from service.tenants.allowance import Allowance
@@ -27,19 +28,25 @@ OPEN_PATHS = frozenset(
 class Entrance:
     """Needs a live key for everything that is not in OPEN_PATHS, whether it exists or not.
 
-    Without a keyring everyone is the anonymous tenant. Decides on the path that is routed, never
+    Without a keyring everyone is the anonymous tenant; where `hosts` are given, but for what pages
+    of other sites make a browser on this machine send. Decides on the path that is routed, never
     on a URL built from the Host header, and before the body is read.
     """
 
-    def __init__(self, keyring: LiveKeyring | None, quotas: QuotaStore) -> None:
+    def __init__(
+        self, keyring: LiveKeyring | None, quotas: QuotaStore, hosts: AllowedHosts | None
+    ) -> None:
         self._keyring = keyring
+        self._hosts = hosts
         self._quotas = quotas
 
     async def admit(self, scope: Scope, headers: Headers, context: RequestContext) -> None:
         """Give the request its tenant and count it.
 
-        Raises Unauthenticated, and what `QuotaStore.take` raises.
+        Raises Unauthenticated, and what `AllowedHosts.check` and `QuotaStore.take` raise.
         """
+        if self._hosts is not None:
+            self._hosts.check(headers)
         if self._keyring is None or _is_open(scope):
             return
         context.tenant = _tenant(self._keyring, headers)

@@ -1,20 +1,32 @@
-"""The operations port: probes, metrics and reloads, never in the public Service."""
+"""The operations port: probes and metrics, and control for those who may."""
 
+import hmac
 import uuid
 
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from prometheus_client import CollectorRegistry
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.adapters.fleet import Change
-from service.errors import NotReady, ServiceError
+from service.api.caller import AllowedHosts, from_loopback
+from service.errors import Forbidden, NotReady, ServiceError
 from service.runtime import Phase, Status
+from service.settings import HttpSettings
 from service.telemetry.exposition import expose
 
 
-def create_ops_app(status: Status, registry: CollectorRegistry) -> FastAPI:
-    """The app of the operations port; it answers while the engine starts."""
+def create_ops_app(status: Status, registry: CollectorRegistry, http: HttpSettings) -> FastAPI:
+    """The app of the operations port; it answers while the engine starts.
+
+    Nothing is answered to pages of other sites. `POST /drain` and `POST /adapters/reload` want
+    `http.control_token`; where none is configured, a caller on this machine.
+    """
     app = FastAPI(title="llm-service operations", docs_url=None, redoc_url=None)
+    app.add_middleware(_NoOtherSites, hosts=AllowedHosts(http.allowed_hosts))
+    app.exception_handler(ServiceError)(_service_error)
+    may_control = [Depends(_Control(http))]
 
     @app.get("/livez")
     def livez() -> PlainTextResponse:
@@ -31,17 +43,20 @@ def create_ops_app(status: Status, registry: CollectorRegistry) -> FastAPI:
         """200 while the service takes requests."""
         return _probe(status, status.ready)
 
-    @app.post("/adapters/reload", response_model=Change)
-    async def reload() -> Change | Response:
-        """Read the configuration again; load and prove what is new, swap, drain what is old."""
-        try:
-            if status.reload is None:
-                raise NotReady(f"The service is {status.phase.value}.", retry_after=5)
-            return await status.reload()
-        except ServiceError as error:
-            return _refusal(error)
+    @app.get("/metrics")
+    def metrics(request: Request) -> Response:
+        """Every series, in the format that the scraper accepts."""
+        body, content_type = expose(registry, request.headers.get("accept", ""))
+        return Response(body, headers={"content-type": content_type})
 
-    @app.post("/drain", status_code=202)
+    @app.post("/adapters/reload", dependencies=may_control)
+    async def reload() -> Change:
+        """Read the configuration again; load and prove what is new, swap, drain what is old."""
+        if status.reload is None:
+            raise NotReady(f"The service is {status.phase.value}.", retry_after=5)
+        return await status.reload()
+
+    @app.post("/drain", status_code=202, dependencies=may_control)
     def drain() -> PlainTextResponse:
         """Leave rotation, finish what was accepted, and exit; answers at once."""
         if status.drain is None:
@@ -49,13 +64,52 @@ def create_ops_app(status: Status, registry: CollectorRegistry) -> FastAPI:
         status.drain(True)
         return PlainTextResponse("draining", 202)
 
-    @app.get("/metrics")
-    def metrics(request: Request) -> Response:
-        """Every series, in the format that the scraper accepts."""
-        body, content_type = expose(registry, request.headers.get("accept", ""))
-        return Response(body, headers={"content-type": content_type})
-
     return app
+
+
+class _NoOtherSites:
+    """Pure ASGI: refuses what pages of other sites make browsers send."""
+
+    def __init__(self, app: ASGIApp, hosts: AllowedHosts) -> None:
+        self._app = app
+        self._hosts = hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            if scope["type"] == "http":
+                self._hosts.check(Headers(scope=scope))
+        except ServiceError as error:
+            await _refusal(error)(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+
+class _Control:
+    """Lets through who has the token; without one configured, who is on this machine."""
+
+    def __init__(self, http: HttpSettings) -> None:
+        token = http.control_token
+        self._token = None if token is None else token.get_secret_value().encode()
+
+    def __call__(self, request: Request) -> None:
+        if self._token is None:
+            if not from_loopback(request.scope):
+                raise Forbidden(
+                    "Callers on other machines need http.control_token, and none is configured.",
+                    code="control_refused",
+                )
+            return
+        scheme, _, given = request.headers.get("authorization", "").partition(" ")
+        right = hmac.compare_digest(given.strip(" ").encode(), self._token)
+        if scheme.lower() != "bearer" or not right:
+            raise Forbidden(
+                "Authorization: must be `Bearer` and the control token", code="control_refused"
+            )
+
+
+async def _service_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ServiceError)
+    return _refusal(error)
 
 
 def _refusal(error: ServiceError) -> Response:

@@ -71,6 +71,18 @@ def public_config(app: FastAPI, http: HttpSettings) -> uvicorn.Config:
     )
 
 
+def ops_config(app: FastAPI) -> uvicorn.Config:
+    """How the operations app is served; a caller's address is that of its connection alone."""
+    return uvicorn.Config(
+        app,
+        ws="none",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+    )
+
+
 def serve(
     public: FastAPI,
     ops: FastAPI,
@@ -112,9 +124,7 @@ def _serve(
 
 @contextmanager
 def _operations(ops: FastAPI, ops_socket: socket.socket) -> Iterator[None]:
-    server = uvicorn.Server(
-        uvicorn.Config(ops, log_config=None, access_log=False, server_header=False)
-    )
+    server = uvicorn.Server(ops_config(ops))
     thread = threading.Thread(
         target=server.run, args=([ops_socket],), name="operations", daemon=True
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from service.adapters import peft_config
 from service.adapters.base_model import BaseModel
 from service.adapters.refusal import AdapterRefused
 from service.adapters.verify import verify
@@ -261,6 +262,12 @@ CASES = [
          _config(rank_pattern={"q_proj": 64})),
     Case("rank pattern is no pattern", CONFIG, ("a pattern cannot be used",),
          _config(rank_pattern={"(": 4})),
+    Case("too many rank patterns", CONFIG, ("rank_pattern", "at most 64 patterns, found 65"),
+         _config(rank_pattern={f"q{n}": 4 for n in range(65)})),
+    Case("too many alpha patterns", CONFIG, ("alpha_pattern", "at most 64 patterns, found 65"),
+         _config(alpha_pattern={f"q{n}": 4 for n in range(65)})),
+    Case("too many layer patterns", CONFIG, ("layers_pattern", "at most 64 patterns, found 65"),
+         _config(layers_to_transform=[0], layers_pattern=["layers"] * 65)),
     Case("alpha pattern is no pattern", CONFIG, ("alpha_pattern (", "a regular expression"),
          _config(alpha_pattern={"(": 4})),
     Case("layers pattern without a number", CONFIG, ("layers_pattern", "no layer's number"),
@@ -361,6 +368,16 @@ def test_a_broken_adapter_is_refused_by_name(
         assert fragment in message
     assert str(adapter.path) not in message
     assert "\n" not in message
+
+
+def test_all_patterns_share_one_time(
+    adapter: AdapterFolder, base: BaseModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peft_config, "_MATCH_SECONDS", 0.2)
+    slow = r"(.*?)" * 5 + r"(?=.*\3)[!-,]"  # a third of a second on each module
+    _config(rank_pattern={slow: 4})(adapter)
+    with pytest.raises(AdapterRefused, match=r"over 0\.2 s, all matches together"):
+        verify(adapter.path, base)
 
 
 def test_each_case_has_its_own_name_and_words() -> None:

@@ -215,7 +215,7 @@ def test_a_pattern_that_takes_too_long_ends_the_scoring(monkeypatch: pytest.Monk
     slow = GenerationExample(prompt="p", pattern=SLOW)
     monkeypatch.setattr(pattern, "_SECONDS", 0.05)
 
-    with pytest.raises(PatternRefused, match=r"^line 2: over 0\.05 s on one text"):
+    with pytest.raises(PatternRefused, match=r"^line 2: over 0\.05 s, all matches together"):
         score_generation([fine, slow, slow], [ANSWER] * 3, golden("regex"))
 
 

@@ -6,11 +6,12 @@ from prometheus_client import CollectorRegistry
 
 from service.api.ops import create_ops_app
 from service.runtime import Phase, Status
+from service.settings import HttpSettings
 from tests.live_service import LiveService
 
 
 def probing(status: Status) -> httpx.AsyncClient:
-    transport = httpx.ASGITransport(create_ops_app(status, CollectorRegistry()))
+    transport = httpx.ASGITransport(create_ops_app(status, CollectorRegistry(), HttpSettings()))
     return httpx.AsyncClient(transport=transport, base_url="http://ops")
 
 

@@ -53,10 +53,48 @@ def test_nothing_is_said_of_quotas_that_are_shared_or_absent(name: str) -> None:
     assert "quota" not in notes(ci_values(name))
 
 
-@pytest.mark.parametrize("storage", ["valkey://valkey:6379", "rediss://redis:6380"])
-def test_nothing_is_said_of_quotas_in_a_store_that_needs_no_password(storage: str) -> None:
-    values = merged(KEYS, {"replicas": 3, "config": {"quotas": {"storage": storage}}})
-    assert "quota" not in notes(values)
+def quotas_in(storage: str, ports: list[dict[str, Any]] | None) -> dict[str, Any]:
+    """Values of replicas that count in this store, with an egress rule for these ports."""
+    egress: list[dict[str, Any]] = [] if ports is None else [{"ports": ports} if ports else {}]
+    shared = {"replicas": 3, "config": {"quotas": {"storage": storage}}}
+    return merged(KEYS, shared, {"networkPolicy": {"egress": egress}})
+
+
+@pytest.mark.parametrize(
+    ("storage", "ports"),
+    [
+        ("valkey://valkey:6379", [{"port": 6379, "protocol": "TCP"}]),
+        ("rediss://redis:6380/0", [{"port": 53}, {"port": 6000, "endPort": 7000}]),
+        ("redis://redis", [{"port": 6379}]),
+        ("redis://redis?protocol=3", [{"port": "redis"}]),
+        ("redis+sentinel://a:26379,b/name", [{"port": 26379}]),
+        ("redis://redis:443", None),
+        ("redis://redis", []),
+    ],
+)
+def test_nothing_is_said_of_quotas_in_a_store_that_can_be_reached(
+    storage: str, ports: list[dict[str, Any]] | None
+) -> None:
+    assert "quota" not in notes(quotas_in(storage, ports))
+
+
+@pytest.mark.parametrize(
+    ("storage", "ports"),
+    [
+        ("valkey://valkey:6379", None),
+        ("valkey://valkey:6380", [{"port": 6379}]),
+        ("redis://redis", [{"port": 6000, "endPort": 6100}]),
+    ],
+)
+def test_a_store_that_the_policy_blocks_is_said(
+    storage: str, ports: list[dict[str, Any]] | None
+) -> None:
+    assert "does not let the pods reach the store of quotas" in notes(quotas_in(storage, ports))
+
+
+def test_a_store_in_a_secret_needs_some_rule() -> None:
+    blocked = merged(ci_values("multi-tenant"), {"networkPolicy": {"egress": []}})
+    assert "does not let the pods reach the store of quotas" in notes(blocked)
 
 
 @pytest.mark.parametrize("client", ["gcsfs", "adlfs"])

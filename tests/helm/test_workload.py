@@ -144,11 +144,22 @@ def test_offline_lets_no_https_out() -> None:
     assert ports == [53, 53]
 
 
-def test_the_operations_port_is_for_prometheus_only() -> None:
-    policy = one(manifests({}), "NetworkPolicy")
-    (rule,) = [r for r in policy["spec"]["ingress"] if r.get("ports", [{}])[0].get("port") == 8001]
+def ops_rules(values: dict[str, Any]) -> list[Any]:
+    """The ingress rules of the operations port."""
+    policy = one(manifests(values), "NetworkPolicy")
+    rules: list[Any] = policy["spec"]["ingress"]
+    return [rule for rule in rules if rule.get("ports", [{}])[0].get("port") == 8001]
+
+
+def test_the_operations_port_is_for_prometheus_of_one_namespace_only() -> None:
+    (rule,) = ops_rules({})
     (peer,) = rule["from"]
     assert peer["podSelector"]["matchLabels"] == {"app.kubernetes.io/name": "prometheus"}
+    assert peer["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": "monitoring"}
+
+
+def test_without_callers_nobody_reaches_the_operations_port() -> None:
+    assert ops_rules({"networkPolicy": {"opsFrom": []}}) == []
 
 
 def test_a_pool_gets_what_its_picker_can_read_and_the_service_the_rest() -> None:

@@ -1,0 +1,67 @@
+"""Where a request comes from: the name it was sent to, the page that made it, its address."""
+
+import ipaddress
+from collections.abc import Iterable
+
+from starlette.datastructures import Headers
+from starlette.types import Scope
+
+from service.errors import Forbidden
+from service.limits.quote import quote
+
+
+class AllowedHosts:
+    """Refuses what a web page on another site can make a browser send here.
+
+    A page can have its own name resolve to this machine, and then read the answers (DNS rebinding).
+    So the `Host` must be an address, a name without a dot, which no page has, or one of `names`,
+    in which `*.` stands for any name below and `*` for every name.
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._names = tuple(name.lower() for name in names)
+
+    def check(self, headers: Headers) -> None:
+        """Raise Forbidden for a name that is not allowed and for a request of another site."""
+        host = headers.get("host", "").lower()
+        name = _name(host)
+        if not (_is_address(name) or "." not in name or self._lists(name)):
+            raise Forbidden(
+                f"Host: must be an address or listed in http.allowed_hosts, got {quote(name)}",
+                code="host_not_allowed",
+            )
+        origin = headers.get("origin")
+        foreign = origin is not None and origin.lower().partition("://")[2] != host
+        if foreign or headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
+            raise Forbidden("Requests made by pages of other sites are refused.", code="cross_site")
+
+    def _lists(self, name: str) -> bool:
+        return any(
+            listed in ("*", name) or (listed.startswith("*.") and name.endswith(listed[1:]))
+            for listed in self._names
+        )
+
+
+def from_loopback(scope: Scope) -> bool:
+    """Whether the peer of the connection is on this machine."""
+    client = scope.get("client")
+    if client is None or not _is_address(client[0]):
+        return False
+    address = ipaddress.ip_address(client[0])
+    # A socket for both versions shows the older one's addresses so.
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
+
+
+def _name(host: str) -> str:
+    """The host without its port, brackets and last dot."""
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    return host.partition(":")[0].removesuffix(".")
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
