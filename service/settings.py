@@ -80,6 +80,9 @@ class HttpSettings(Section):
         "`*.example.com` is every name below, `*` every name.",
     )
     max_body_bytes: int = Field(1 << 20, ge=1024, description="Largest body, counted as read.")
+    tenant_body_bytes: int = Field(
+        64 << 20, ge=1024, description="Bytes of one tenant's bodies that are not complete yet."
+    )
     max_connections: int = Field(4096, ge=1, description="Connections to the public port.")
     body_timeout_ms: int = Field(10_000, ge=100, description="Time a client has to send its body.")
 

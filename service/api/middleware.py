@@ -10,6 +10,7 @@ from contextlib import suppress
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.api.body import BodyReader, ClientGone
 from service.api.connection import MAX_HEAD_BYTES
 from service.api.entrance import Entrance
 from service.api.errors import error_response
@@ -18,7 +19,6 @@ from service.errors import (
     DeadlineExceeded,
     HeadersTooLarge,
     InvalidRequest,
-    PayloadTooLarge,
     RequestTimeout,
     ServiceError,
 )
@@ -62,7 +62,7 @@ class RequestScope:
     ) -> None:
         self._app = app
         self._requests = requests
-        self._http = http
+        self._bodies = BodyReader(http)
         self._gate = gate
         self._telemetry = telemetry
         self._entrance = entrance
@@ -96,7 +96,7 @@ class RequestScope:
         try:
             await self._serve(scope, headers, context, receive, answer)
             outcome = context.failure.outcome if context.failure else answer.outcome()
-        except _ClientGone:
+        except ClientGone:
             context.failure = None  # nobody was told of it
             if "abort" in scope:
                 scope["abort"]()
@@ -127,14 +127,15 @@ class RequestScope:
             await self._entrance.admit(scope, headers, context)
             if (timeout := headers.get(_TIMEOUT_HEADER)) is not None:
                 context.set_timeout(_timeout_ms(timeout))
-            body = await self._read_body(headers, receive)
+            body = await self._bodies.read(headers, receive, context.tenant.name)
         except ServiceError as error:
             answer.close_connection = True
-            await _refuse(error, scope, receive, answer)
+            # Its traceback holds what was read of the body.
+            await _refuse(error.with_traceback(None), scope, receive, answer)
             return
         try:
             await _until_ended(self._app, scope, body, receive, answer, context)
-        except _ClientGone:
+        except ClientGone:
             raise
         except DeadlineExceeded as error:
             await error_response(error)(scope, receive, answer.send)
@@ -143,34 +144,6 @@ class RequestScope:
             context.failure = ServiceError()
             if not answer.started:
                 await error_response(context.failure)(scope, receive, answer.send)
-
-    async def _read_body(self, headers: Headers, receive: Receive) -> bytes:
-        limit = self._http.max_body_bytes
-        declared = headers.get("content-length", "0")
-        if declared.isdigit() and int(declared) > limit:
-            raise PayloadTooLarge(f"body: at most {limit} bytes, got {declared}")
-        parts: list[bytes] = []
-        size, more = 0, True
-        try:
-            async with asyncio.timeout(self._http.body_timeout_ms / 1000):
-                while more:
-                    message = await receive()
-                    if message["type"] == "http.disconnect":
-                        raise _ClientGone
-                    parts.append(message.get("body", b""))
-                    size += len(parts[-1])
-                    more = message.get("more_body", False)
-                    if size > limit:
-                        raise PayloadTooLarge(f"body: at most {limit} bytes, got {size} and more")
-        except TimeoutError:
-            raise RequestTimeout(
-                f"body: not received within {self._http.body_timeout_ms} ms"
-            ) from None
-        return b"".join(parts)
-
-
-class _ClientGone(Exception):
-    """The client closed the connection before its answer was complete."""
 
 
 class _Answer:
@@ -239,7 +212,7 @@ async def _until_ended(
 ) -> None:
     """Run the app on a body that was read, until the client goes away or its time is over.
 
-    Raises _ClientGone, also for a client that takes nothing of its answer for many seconds, or has
+    Raises ClientGone, also for a client that takes nothing of its answer for many seconds, or has
     not read it some seconds after the deadline; DeadlineExceeded where there is no answer yet.
     """
     task = asyncio.current_task()
@@ -255,7 +228,7 @@ async def _until_ended(
                 async with asyncio.timeout(min(left, _LOOK_AGAIN_SECONDS)):
                     present = (await receive())["type"] != "http.disconnect"
         if not answer.complete:
-            end = _late(context) if present and not answer.started else _ClientGone()
+            end = _late(context) if present and not answer.started else ClientGone()
             task.cancel()
 
     async def send(message: Message) -> None:

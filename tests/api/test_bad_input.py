@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -18,6 +19,7 @@ from service.api.schemas.tokenize import DetokenizeRequest, TokenizeRequest
 from service.settings import HttpSettings
 from tests.answers import refusal
 from tests.live_service import LiveService, eventually
+from tests.tenants.keys import bearer, entry, write_keys
 
 GENERATE = {"model": "fake", "prompt": "Hi"}
 CLASSIFY = {"model": "fake", "input": "Hi", "candidate_labels": ["a", "b"], "calibrate": False}
@@ -295,6 +297,37 @@ async def test_a_body_at_the_limit_is_read() -> None:
         async with live.client() as client:
             response = await client.post("/v1/generate", content=body, headers=JSON)
     assert response.status_code == 200
+
+
+async def test_the_unfinished_bodies_of_one_tenant_hold_so_much_together(tmp_path: Path) -> None:
+    keys = write_keys(tmp_path / "keys", entry("many"), entry("other"))
+    half = b'{"model": "fake", "prompt": "' + b"x" * 3000
+    http = HttpSettings(max_body_bytes=4096, tenant_body_bytes=4096)
+    with LiveService(http=http, tenants={"keys": keys}) as live:
+        ends = asyncio.Event()
+
+        async def stalling() -> AsyncIterator[bytes]:
+            yield half
+            await ends.wait()
+            yield b'"}'
+
+        async def send(tenant: str, content: bytes | AsyncIterator[bytes]) -> httpx.Response:
+            headers = JSON | bearer(tenant)
+            return await client.post("/v1/generate", content=content, headers=headers)
+
+        whole = half + b'"}'
+        async with live.client() as client, asyncio.timeout(30):
+            first = asyncio.create_task(send("many", stalling()))
+            while (refused := await send("many", whole)).status_code != 429:
+                pass  # the first is not there yet
+            other = await send("other", whole)
+            ends.set()
+            answers = [await first, other, await send("many", whole)]
+    # Too long a prompt for the model: the body was read.
+    assert [answer.status_code for answer in answers] == [400, 400, 400]
+    error = refusal(refused, 429)
+    assert error["code"] == "too_many_body_bytes"
+    assert "at most 4096 bytes together" in error["message"]
 
 
 async def test_a_body_that_does_not_come_is_refused() -> None:
