@@ -23,10 +23,12 @@ COPY pyproject.toml README.md LICENSE NOTICE THIRD_PARTY.md ./
 COPY service service
 RUN /build/bin/python -m pip wheel --quiet --no-cache-dir --no-deps --no-build-isolation --wheel-dir /wheels .
 
-# ---- What the CPU build needs, pinned by hash.
+# ---- What the CPU build needs, pinned by hash; those of torch are its index's own, so give them.
 FROM ${BASE_IMAGE} AS cpu-packages
 WORKDIR /src
 ARG TORCH_INDEX=
+ARG TORCH_SHA256=
+ARG TORCHVISION_SHA256=
 ENV PIP_NO_CACHE_DIR=1 VIRTUAL_ENV=/opt/llm-service PATH=/opt/llm-service/bin:$PATH
 COPY requirements requirements
 RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf,required=false \

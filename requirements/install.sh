@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Install a pinned list of this folder for the CPU: install.sh PYTHON LIST [HASHED]
 # HASHED is the same list with hashes and without torch; images install from it.
-# TORCH_INDEX, where set, is the one index that torch and torchvision are taken from.
+# TORCH_INDEX, where set, is the one index that torch and torchvision are taken from; TORCH_SHA256 and
+# TORCHVISION_SHA256 are the hashes that their wheels must have, which differ from index to index.
 set -euo pipefail
 python=$1 list=$2 rest=${3:-$2}
 install() {
@@ -33,9 +34,13 @@ told() {
 
 # torch first: an unfit build is told before all else is downloaded. --upgrade, because pip takes an
 # installed CUDA build of the same version for good enough.
-mapfile -t torch < <(grep -E '^torch(vision)?==' "$list")
-total=${#torch[@]}
-install --upgrade ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} "${torch[@]}"
+torch=$(mktemp)
+trap 'rm -f "$torch"' EXIT
+grep -E '^torch(vision)?==' "$list" \
+    | sed -e "/^torch==/s/\$/${TORCH_SHA256:+ --hash=sha256:$TORCH_SHA256}/" \
+        -e "/^torchvision==/s/\$/${TORCHVISION_SHA256:+ --hash=sha256:$TORCHVISION_SHA256}/" > "$torch"
+total=$(wc -l < "$torch")
+install --upgrade ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} -r "$torch"
 "$python" - <<'PYTHON'
 import importlib.util
 import runpy

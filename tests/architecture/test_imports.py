@@ -7,7 +7,7 @@ import pytest
 from tests.architecture.source import imports, modules
 
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("service.errors", "service.section"),
+    ("service.errors", "service.section", "service.masking"),
     ("service.telemetry_settings",),
     ("service.settings", "service.engine.protocol", "service.limits.quote"),
     ("service.tenants",),
@@ -42,6 +42,7 @@ OWNERS = {
     "fastapi_offline": ("service.app",),
     "starlette": ("service.api", "service.app", "service.engine.openai"),
     "uvicorn": ("service.api",),
+    "httptools": ("service.api",),
     "typer": (
         "service.adapter_commands",
         "service.cli",
