@@ -42,8 +42,9 @@ class BoundedConnection(HttpToolsProtocol):
     uvicorn's `limit_concurrency` is answered with 503 and closed. Few requests may be pipelined,
     and trailers are dropped. `Upgrade` is ignored (RFC 9110, 7.8), so a request that carries it is
     answered like any other. Each refusal is told to the app's `state.refused`, with its code and
-    the tenant, who is nobody yet; it aborts the connection where an answer is under way, which
-    would be taken for its end. A request's `scope["abort"]` drops its connection at once.
+    the tenant, who is nobody yet. One that comes while another request is answered would be taken
+    for that answer: nothing is written then, nothing more is read, and the connection closes after
+    the answers that are due. A request's `scope["abort"]` drops its connection at once.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -53,6 +54,7 @@ class BoundedConnection(HttpToolsProtocol):
         self._in_body = False
         self._framing_left = 0
         self._running: RequestResponseCycle | None = None
+        self._reads = True
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(EndingTransport(transport, self.loop))  # type: ignore[arg-type]
@@ -72,6 +74,8 @@ class BoundedConnection(HttpToolsProtocol):
             self._running.message_event.set()
 
     def data_received(self, data: bytes) -> None:
+        if not self._reads:
+            return
         self._unset_keepalive_if_required()
         if self._head_timer is None and not self._in_body:
             self._expect_head()  # empty lines before a request begin none
@@ -176,14 +180,30 @@ class BoundedConnection(HttpToolsProtocol):
     def _answering(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
 
+    def _drop_refused(self) -> bool:
+        """Drop the request whose body is refused, if it is one; whether no other is answered."""
+        if not self._in_body:
+            return False
+        if self.cycle is not self._running:
+            self.pipeline.popleft()
+            self.cycle = self.pipeline[0][0] if self.pipeline else self._running  # type: ignore[assignment]
+            return False
+        if self.cycle.response_started:
+            return False
+        self.cycle.disconnected = True
+        self.cycle.message_event.set()
+        self.scope["abort"] = self.transport.close  # type: ignore[typeddict-unknown-key]
+        return True
+
     def _refuse(self, error: ServiceError) -> None:
         self._head_complete()
         if self.transport.is_closing():
             return
         app: Any = self.config.app
         app.state.refused(error.code, ANONYMOUS.name)
-        if self._answering():
-            self.transport.abort()
+        self._reads = False
+        if self._answering() and not self._drop_refused():
+            self.cycle.keep_alive = False
             return
         request_id = uuid.uuid4().hex
         body = to_json(error.body(request_id))

@@ -139,13 +139,15 @@ async def received(live: LiveService, *segments: bytes) -> bytes:
     return b"".join(parts)
 
 
-async def test_more_requests_than_may_wait_behind_another_end_the_connection() -> None:
+async def test_of_more_requests_than_may_wait_behind_another_the_rest_is_not_answered() -> None:
     with LiveService(token_seconds=0.05) as live:
-        torn = await received(live, STREAMED + HEALTH * (connection.MAX_PIPELINED + 1))
+        got = await received(live, STREAMED + HEALTH * 1000)
         await eventually(live.idle)
         refused = {"reason": "too_many_pipelined", "tenant": "anonymous"}
         assert live.value("inference_refusals_total", **refused) == 1
-    assert DONE not in torn
+    streamed, _, others = got.partition(DONE)
+    assert (streamed.count(b"HTTP/1.1"), others.count(b"HTTP/1.1 200")) == (1, 8)
+    assert others.lower().count(b"connection: close") == 1
 
 
 async def test_as_many_as_may_wait_are_answered(service: LiveService) -> None:
@@ -174,7 +176,7 @@ async def test_a_trailer_is_no_header(service: LiveService) -> None:
 @pytest.mark.parametrize("flood", [b"x-t: y\r\n" * 4096, b"y" * 32768], ids=["fields", "value"])
 async def test_trailers_without_end_end_the_connection(service: LiveService, flood: bytes) -> None:
     asked = question("q", "x", chunks=1).removesuffix(b"\r\n") + b"x-t: "
-    assert await received(service, asked, *[flood] * 8) == b""
+    assert b"HTTP/1.1 200" not in await received(service, asked, *[flood] * 8)
 
 
 async def test_small_chunks_are_read_and_tiny_ones_without_end_are_not(
@@ -183,7 +185,7 @@ async def test_small_chunks_are_read_and_tiny_ones_without_end_are_not(
     small = question("small", "x" * 200_000, "Connection: close", chunks=30_000)
     assert [each.request_id for each in answers(await received(service, small))] == ["small"]
     tiny = question("tiny", "x" * 200_000, "Connection: close", chunks=200_000)
-    assert await received(service, tiny) == b""
+    assert b"HTTP/1.1 200" not in await received(service, tiny)
 
 
 async def test_a_waiting_request_may_not_pile_up_its_body(
@@ -192,7 +194,9 @@ async def test_a_waiting_request_may_not_pile_up_its_body(
     monkeypatch.setattr(connection, "_UNREAD_BYTES", 1024)
     with LiveService(token_seconds=0.05) as live:
         waiting = HEAD + b"Content-Length: 5000\r\n\r\n" + b" " * 2000
-        assert DONE not in await received(live, STREAMED + waiting)
+        got = await received(live, STREAMED + waiting)
+    assert got.endswith(DONE)
+    assert got.count(b"HTTP/1.1") == 1
 
 
 @pytest.mark.parametrize("next_bytes", [b"G", b"\r\n"], ids=["half a head", "an empty line"])
@@ -208,9 +212,25 @@ async def test_a_late_head_waits_for_the_answer_that_streams(
 
 async def test_bytes_that_are_no_request_do_not_write_into_the_answer_that_streams() -> None:
     with LiveService(token_seconds=0.05) as live:
-        torn = await received(live, STREAMED, *[b""] * 10, b"}")
-    assert DONE not in torn
-    assert torn.count(b"HTTP/1.1") == 1
+        got = await received(live, STREAMED, *[b""] * 10, b"}")
+    assert got.endswith(DONE)
+    assert got.count(b"HTTP/1.1") == 1
+
+
+@pytest.mark.parametrize(
+    "framing",
+    [
+        b"Transfer-Encoding: xchunked\r\n\r\n",
+        b"Transfer-Encoding: chunked\r\n\r\n5\r\nhelloX",
+        b"Transfer-Encoding: chunked\r\n\r\n-1\r\n",
+        b"Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+    ],
+)
+async def test_a_body_of_wrong_framing_is_refused_in_its_own_answer(
+    service: LiveService, framing: bytes
+) -> None:
+    status, error = await ask(service, HEAD + framing)
+    assert (status, error["code"]) == (b"HTTP/1.1 400 Bad Request", "invalid_http")
 
 
 async def test_empty_lines_do_not_hold_a_connection(monkeypatch: pytest.MonkeyPatch) -> None:
