@@ -67,7 +67,12 @@ def main() -> int:
                 "enforce_eager": True,
             },
             # Other work on the machine slows the engine; a refusal for waiting is no finding here.
-            "gate": {"max_queued": 1024, "max_wait_ms": 60_000},
+            "gate": {
+                "max_queued": 1024,
+                "max_wait_ms": 600_000,
+                "default_timeout_ms": 600_000,
+                "max_timeout_ms": 600_000,
+            },
         }
         with running_server(Path(folder), config) as server:
             return asyncio.run(fuzz(server, options))

@@ -94,11 +94,16 @@ def statuses(raw: bytes) -> list[int]:
 
 
 def _one_answer(parser: h11.Connection, found: list[int]) -> bytes:
-    """Read one answer; what stands behind it. A body that a closed connection cuts is let be."""
+    """Read one answer and return the bytes behind it.
+
+    A body that a closed connection cuts is let be, as is a `100 Continue` whose body never came.
+    """
+    begun = False
     while True:
         event = parser.next_event()
+        begun = begun or isinstance(event, h11.InformationalResponse | h11.Response)
         if event is h11.NEED_DATA:
-            assert found, "bytes that are no answer"
+            assert begun, "bytes that are no answer"
             return b""
         if isinstance(event, h11.Response):
             found.append(event.status_code)
@@ -117,7 +122,7 @@ async def _exchange(host: str, port: int, segments: list[bytes]) -> list[str]:
                 await writer.drain()
                 await asyncio.sleep(0)
             writer.write_eof()
-        except ConnectionError:
+        except OSError:
             pass  # refused and closed before all was sent
         raw = await _all(reader)
     finally:
