@@ -26,8 +26,9 @@ from service.adapters.refusal import AdapterRefused
 from service.adapters.verify import VerifiedAdapter
 from service.adapters.verify import verify as verify_folder
 from service.command_errors import one_message
+from service.configuration import load_settings
 from service.errors import ConfigurationError
-from service.settings import Settings, load_settings
+from service.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, help=__doc__)
 

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from service.configuration import load_settings, shown
 from service.errors import ConfigurationError
-from service.settings import ModelSettings, Settings, load_settings, nearest, shown
+from service.settings import ModelSettings, Settings, nearest
 
 LEAST = "model: {name: base, path: models/base}\n"
 

@@ -10,7 +10,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("service.errors", "service.section", "service.masking"),
     ("service.telemetry_settings",),
     ("service.settings", "service.engine.protocol", "service.limits.quote"),
-    ("service.tenants",),
+    ("service.configuration", "service.tenants"),
     ("service.context", "service.limits", "service.model", "service.open_requests"),
     ("service.gate", "service.telemetry"),
     ("service.confidence", "service.adapters"),

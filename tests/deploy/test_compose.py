@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from service.settings import load_settings
+from service.configuration import load_settings
 from tests.deploy.test_rules import ROOT
 from tools.programs import run
 

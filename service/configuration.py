@@ -1,0 +1,111 @@
+"""The configuration file and the environment, read into the settings; and the settings, printed."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+from pydantic_settings import SettingsError
+
+from service.errors import ConfigurationError
+from service.masking import hidden, masked
+from service.section import Section
+from service.settings import ENV_PREFIX, NESTING, AdapterSettings, Settings, nearest
+
+
+def load_settings(file: Path) -> Settings:
+    """Read and check the configuration of a file and the environment.
+
+    Raises ConfigurationError with one line per problem, each naming the key, the value given and,
+    for an unknown key, the nearest valid one.
+    """
+    tree = _read_yaml(file)
+    _refuse_unknown_variables()
+    try:
+        return Settings(**tree)
+    except ValidationError as error:
+        lines = "\n".join(f"  {line}" for line in _explain(error))
+        raise ConfigurationError(f"{file}: the configuration is not valid:\n{lines}") from None
+    except SettingsError as error:
+        raise ConfigurationError(f"environment: {error}; it must be JSON") from error
+
+
+def shown(settings: Settings) -> dict[str, Any]:
+    """The tree as it may be printed: what is named like a secret is masked."""
+    tree: dict[str, Any] = masked(settings.model_dump(mode="json"))
+    return tree
+
+
+def _read_yaml(file: Path) -> dict[str, Any]:
+    try:
+        tree = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigurationError(f"{file}: cannot be read: {error.strerror}") from error
+    except yaml.MarkedYAMLError as error:  # its own message shows the line, which may hold a secret
+        line = error.problem_mark.line + 1 if error.problem_mark else "?"
+        raise ConfigurationError(f"{file}:{line}: not valid YAML: {error.problem}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{file}: not valid YAML: {error}") from None
+    if not isinstance(tree, dict):
+        raise ConfigurationError(f"{file}: must hold a mapping, got {type(tree).__name__}")
+    for key in tree:
+        # The constructor would take these for its own options.
+        if not isinstance(key, str) or key.startswith("_"):
+            raise ConfigurationError(f"{file}: {key}: unknown key")
+    _anchor_paths(tree, file.resolve().parent)
+    return tree
+
+
+def _anchor_paths(tree: dict[str, Any], folder: Path) -> None:
+    """Make the file's own paths relative to the file, wherever the service is started."""
+    adapters = tree.get("adapters")
+    holders = [(tree.get("model"), "path"), (tree.get("adapter_cache"), "path")]
+    holders += [(tree.get("tenants"), "keys")]
+    holders += [(entry, "source") for entry in (adapters if isinstance(adapters, list) else [])]
+    for holder, key in holders:
+        path = holder.get(key) if isinstance(holder, dict) else None
+        if isinstance(holder, dict) and isinstance(path, str) and "://" not in path:
+            holder[key] = os.path.normpath(folder / Path(path).expanduser())
+
+
+def _refuse_unknown_variables() -> None:
+    for variable in os.environ:
+        if not variable.startswith(ENV_PREFIX):
+            continue
+        section, _, key = variable.removeprefix(ENV_PREFIX).lower().partition(NESTING)
+        known: list[str] = list(Settings.model_fields)
+        if section in known and (annotation := Settings.model_fields[section].annotation):
+            if not key or not (isinstance(annotation, type) and issubclass(annotation, Section)):
+                continue
+            section, known = key.partition(NESTING)[0], list(annotation.model_fields)
+        if section not in known:
+            hint = nearest(section, known)
+            raise ConfigurationError(f"environment variable {variable}: unknown key{hint}")
+
+
+def _explain(error: ValidationError) -> Iterable[str]:
+    for problem in error.errors(include_url=False):
+        path = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            yield f"{path}: unknown key{nearest(str(problem['loc'][-1]), _keys_at(problem['loc']))}"
+        elif problem["type"] == "missing":
+            yield f"{path}: required"
+        else:
+            value = masked(problem["input"], str(problem["loc"][-1]) if problem["loc"] else "")
+            value = hidden(value) if isinstance(value, str) else value
+            yield f"{path}: {problem['msg']}, got {value!r:.80}"
+
+
+def _keys_at(loc: tuple[int | str, ...]) -> list[str]:
+    if len(loc) == 1:
+        return list(Settings.model_fields)
+    if loc[0] == "adapters":
+        return list(AdapterSettings.model_fields)
+    section = Settings.model_fields[str(loc[0])].annotation
+    return (
+        list(section.model_fields)
+        if isinstance(section, type) and issubclass(section, Section)
+        else []
+    )
