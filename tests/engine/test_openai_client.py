@@ -82,7 +82,8 @@ def test_completions_take_several_prompts_n_stop_and_seed(tiny: Server) -> None:
         return [choice.text for choice in answer.choices]
 
     first = ask(seed=7)
-    assert len(set(first)) == 4
+    assert len(first) == 4
+    assert len(set(first)) > 1
     assert first == ask(seed=7)
     assert first != ask(seed=8)
     stop = first[0][4:8]
