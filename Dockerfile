@@ -55,7 +55,8 @@ ENV PIP_NO_CACHE_DIR=1 VIRTUAL_ENV=/opt/llm-service PATH=/opt/llm-service/bin:$P
 COPY requirements/hashed-loadtest.txt requirements/
 RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf,required=false \
     python3 -m venv /opt/llm-service \
-    && python -m pip install --quiet --no-deps --require-hashes -r requirements/hashed-loadtest.txt
+    && python -m pip install --quiet --no-deps --require-hashes -r requirements/hashed-loadtest.txt \
+    && python -m pip check
 
 FROM ${BASE_IMAGE} AS loadtest
 COPY --from=loadtest-packages /opt/llm-service /opt/llm-service

@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import tomllib
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
@@ -30,8 +31,8 @@ def main() -> None:
         write(name, pins, "--no-deps")
     constraint = ["--constraint", str(FOLDER / "dev.txt")]
     write("build", ["hatchling"])
-    loadtest = ["httpx", "locust", "numpy", "psutil", "pydantic", "pyyaml", "rich", "typer"]
-    write("loadtest", loadtest, *constraint)
+    project = tomllib.loads((FOLDER.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    write("loadtest", project["optional-dependencies"]["loadtest"], *constraint)
 
 
 def write(name: str, requirements: list[str], *options: str) -> None:

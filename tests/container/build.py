@@ -17,6 +17,8 @@ BUILD += "--ulimit nofile=20000:20000 --ulimit nproc=20000:20000".split()
 def build(target: str, image: str) -> None:
     """Build a target as an image of that name, on BASE_IMAGE or on the stand-in.
 
+    TORCH_INDEX, where set, is where torch comes from, as for `make setup`.
+
     pip's configuration of this machine goes in as a secret, the folders that it names as mounts;
     neither stays in the image.
     """
@@ -26,6 +28,8 @@ def build(target: str, image: str) -> None:
         secret.write("[global]\n" + "".join(f"{key} = {v}\n" for key, v in settings.items()))
         secret.flush()
         command = [*BUILD, "--pull=missing", "--build-arg", f"BASE_IMAGE={base}"]
+        if index := os.environ.get("TORCH_INDEX"):
+            command += ["--build-arg", f"TORCH_INDEX={index}"]
         command += ["--secret", f"id=pip.conf,src={secret.name}"]
         for folder in (CERTIFICATES, *folders(settings.get("find-links", ""))):
             command += ["--volume", f"{folder}:{folder}:ro"]

@@ -1,17 +1,16 @@
-"""Build the CPU image and run it as a cluster would: `make image-test`.
+"""Build the CPU image and the load tests', and run both as a cluster would: `make image-test`.
 
     python -m tests.container.image
 
-IMAGE names one that is there, to be run instead; BASE_IMAGE another base to build on.
-It runs read-only, without capabilities and as its own user, answers a completion and a
-classification, and ends with 0 on SIGTERM under load, every request that it had begun answered.
-Needs root, buildah, podman, runc, netavark and, without a registry, mmdebstrap.
+IMAGE names an image of the service that is there, to be run instead; BASE_IMAGE another base to
+build on. The service runs read-only, without capabilities and as its own user, answers a
+completion, a classification and a load scenario of the other image, and ends with 0 on SIGTERM
+under load, every request that it had begun answered.
 """
 
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -19,31 +18,29 @@ import time
 import urllib.request
 from collections import Counter
 from pathlib import Path
-from typing import NoReturn
 
 from tests.container.build import build
 from tests.container.load import Load
+from tests.container.needs import MODEL, ROOT, WEIGHTS, building, require
+from tests.container.podman import CONFINED, attempt, fail, logs, podman, say
+from tests.container.scenario import run_scenario
+from tests.engine.server import START_SECONDS, free_port
 from tests.helm.chart import manifests, one
 
-ROOT = Path(__file__).parents[2]
 IMAGE = "localhost/llm-service:test"
-MODEL = "smollm2-135m-instruct"
-WEIGHTS = ROOT / ".cache" / "models" / MODEL
-PODMAN = ["podman", "--runtime", "runc", "--cgroup-manager", "cgroupfs"]
-START_SECONDS = 180
+LOAD_TESTS = "localhost/llm-service:loadtest"
 
 
 def main() -> None:
     """Build, start, ask, stop under load; exits with a sentence at what is wrong first."""
-    os.environ["PODMAN_IGNORE_CGROUPSV1_WARNING"] = "1"
-    for tool in ("buildah", "podman", "runc", "mmdebstrap"):
-        if shutil.which(tool) is None:
-            fail(f"{tool} was not found: install buildah podman runc netavark mmdebstrap")
+    require("image-test", building())
     image = os.environ.get("IMAGE") or IMAGE
     if image == IMAGE:
         build("cpu", image)
-    size = int(podman("image", "inspect", "--format", "{{.Size}}", image))
-    say(f"image: {image}, {size / 2**30:.2f} GiB")
+    build("loadtest", LOAD_TESTS)
+    for name in (image, LOAD_TESTS):
+        size = int(podman("image", "inspect", "--format", "{{.Size}}", name))
+        say(f"image: {name}, {size / 2**30:.2f} GiB")
     public, ops = free_port(), free_port()
     with tempfile.TemporaryDirectory() as folder:
         prepare(Path(folder))
@@ -52,9 +49,10 @@ def main() -> None:
             wait_until_ready(container, ops)
             check_confinement(container)
             check_answers(public)
+            run_scenario(LOAD_TESTS, container)
             check_end_under_load(container, public)
         finally:
-            subprocess.run([*PODMAN, "rm", "--force", container], check=False, capture_output=True)
+            attempt("rm", "--force", container)
     say("image-test: passed")
 
 
@@ -67,8 +65,7 @@ def prepare(folder: Path) -> None:
 
 def start(image: str, folder: Path, public: int, ops: int) -> str:
     """Run the image; its id."""
-    options = "--detach --read-only --tmpfs /tmp --cap-drop ALL --shm-size 1g".split()
-    options += ["--security-opt", "no-new-privileges"]
+    options = ["--detach", *CONFINED, "--shm-size", "1g"]
     options += ["--publish", f"127.0.0.1:{public}:8000", "--publish", f"127.0.0.1:{ops}:8001"]
     options += ["--volume", f"{folder}/config.yaml:/etc/llm-service/config.yaml:ro"]
     options += ["--volume", f"{folder}/model:/models/base:ro"]
@@ -97,13 +94,11 @@ def check_confinement(container: str) -> None:
     if fields["Uid"].split()[0] != "10001" or int(fields["CapEff"], 16) != 0:
         fail(f"process 1 runs as {fields['Uid']} with capabilities {fields['CapEff']}")
     for folder, writable in (("/", False), ("/opt", False), ("/tmp", True), ("/adapters", True)):
-        touch = [*PODMAN, "exec", container, "touch", f"{folder}/probe"]
-        code = subprocess.run(touch, check=False, capture_output=True).returncode
+        code = attempt("exec", container, "touch", f"{folder}/probe").returncode
         if (code == 0) != writable:
             fail(f"{folder} is {'not ' if writable else ''}writable")
     for tool in ("gcc", "cc", "g++"):
-        find = [*PODMAN, "exec", container, "sh", "-c", f"command -v {tool}"]
-        if subprocess.run(find, check=False, capture_output=True).returncode == 0:
+        if attempt("exec", container, "sh", "-c", f"command -v {tool}").returncode == 0:
             fail(f"{tool} is in the image")
     podman("healthcheck", "run", container)
     say("confined: user 10001, no capability, read-only root, no compiler; healthy")
@@ -135,39 +130,6 @@ def check_end_under_load(container: str, public: int) -> None:
         fail(f"{len(lost)} requests that had begun were lost: {[load.outcome(r) for r in lost]}")
     if code != "0":
         fail(f"the exit code is {code}:\n{logs(container)}")
-
-
-def podman(*arguments: str) -> str:
-    """Run podman; what it printed."""
-    run = subprocess.run([*PODMAN, *arguments], check=False, capture_output=True, text=True)
-    if run.returncode:
-        fail(f"podman {' '.join(arguments)}: {run.stderr}")
-    return run.stdout.strip()
-
-
-def logs(container: str) -> str:
-    """The end of what the container said."""
-    command = [*PODMAN, "logs", "--tail", "30", container]
-    run = subprocess.run(command, check=False, capture_output=True, text=True)
-    return run.stdout + run.stderr
-
-
-def free_port() -> int:
-    """A port of the loopback that nobody has."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
-def say(text: str) -> None:
-    """Print a line at once."""
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
-
-
-def fail(sentence: str) -> NoReturn:
-    """End with a sentence."""
-    raise SystemExit(f"image-test: {sentence}")
 
 
 if __name__ == "__main__":

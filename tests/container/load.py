@@ -46,13 +46,16 @@ class Load:
             thread.join()
 
     def wait_for_answers(self, count: int) -> None:
-        """Return when so many more requests were answered; TimeoutError after two minutes."""
-        wanted = self.outcomes()["answered"] + count
-        deadline = time.monotonic() + 120
-        while self.outcomes()["answered"] < wanted:
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"no {count} answers in two minutes: {self.outcomes()}")
+        """Return when so many more were answered; TimeoutError after two minutes without one."""
+        answered = self.outcomes()["answered"]
+        wanted, since = answered + count, time.monotonic()
+        while answered < wanted:
+            if time.monotonic() > since + 120:
+                raise TimeoutError(f"no answer in two minutes: {self.outcomes()}")
             time.sleep(0.05)
+            before, answered = answered, self.outcomes()["answered"]
+            if answered > before:
+                since = time.monotonic()
 
     def running(self) -> list[int]:
         """The requests that are sent and not answered."""

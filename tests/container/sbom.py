@@ -12,7 +12,9 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from tests.container.image import IMAGE, ROOT, podman
+from tests.container.image import IMAGE
+from tests.container.needs import ROOT
+from tests.container.podman import podman
 from tests.helm.binaries import syft
 
 TARGET = ROOT / "dist" / "sbom-cpu.spdx.json"

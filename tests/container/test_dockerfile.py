@@ -5,13 +5,17 @@ import re
 import subprocess
 import sys
 import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
 import vllm.envs
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from tests.helm.binaries import checkov
-from tests.test_requirements import pins
+from tests.loadtests.test_structure import imported
+from tests.test_requirements import PROJECT, pins
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = ROOT / "Dockerfile"
@@ -55,8 +59,29 @@ def test_cpu_image_holds_every_pin_but_torch() -> None:
     assert hashed("cpu") == expected, "run: python requirements/hash.py"
 
 
-def test_load_test_image_holds_the_versions_that_were_tested() -> None:
-    assert hashed("loadtest").items() <= pins("dev").items(), "run: python requirements/hash.py"
+def test_load_test_image_holds_the_versions_that_were_tested_and_all_it_imports() -> None:
+    listed = hashed("loadtest")
+    assert listed.items() <= pins("dev").items(), "run: python requirements/hash.py"
+    extra = map(Requirement, PROJECT["optional-dependencies"]["loadtest"])
+    asked = {canonicalize_name(requirement.name) for requirement in extra}
+    assert asked == third_party(load_test_sources())
+    assert asked <= listed.keys(), "run: python requirements/hash.py"
+
+
+def load_test_sources() -> list[Path]:
+    """The modules that the builder is given of loadtests/."""
+    rules = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    (left_out,) = [rule for rule in rules if re.fullmatch(r"loadtests/.+\.py", rule)]
+    folder = ROOT / "loadtests"
+    return [path for path in folder.rglob("*.py") if not path.relative_to(ROOT).match(left_out)]
+
+
+def third_party(sources: list[Path]) -> set[str]:
+    """The distributions that modules import from, by normalized name."""
+    names = {name for source in sources for name in imported(source)}
+    distributions = packages_distributions()
+    foreign = names - sys.stdlib_module_names - {"loadtests"}
+    return {canonicalize_name(distributions[name][0]) for name in foreign}
 
 
 def test_every_stage_that_is_run_names_a_user_and_a_health_check() -> None:

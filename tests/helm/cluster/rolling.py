@@ -8,8 +8,9 @@ from types import TracebackType
 from typing import Any
 
 from tests.container.build import build
-from tests.container.image import IMAGE, MODEL, WEIGHTS
+from tests.container.image import IMAGE
 from tests.container.load import Load
+from tests.container.needs import MODEL, WEIGHTS
 from tests.helm.chart import CHART
 from tests.helm.cluster.control_plane import ControlPlane, eventually
 from tests.helm.cluster.real_node import real_node
