@@ -1,6 +1,7 @@
 """The options that commands share, gathered into one Launch."""
 
 import inspect
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
@@ -62,8 +63,9 @@ _DEFAULTS = {
 def takes_launch(*, server: bool, scenario: str | None = None) -> Callable[[Command], Command]:
     """Replace a command's first parameter, a Launch, by the options that make one.
 
-    Those of a single server only if asked for; `scenario` is the default one. A scenario, field or
-    capacity that cannot be used ends the command with exit code 2, before anything is started.
+    Those of a single server only if asked for; `scenario` is the default one. A scenario, field,
+    capacity or folder that cannot be used ends the command with exit code 2, before anything is
+    started.
     """
     options = _PLAN | (_SERVER if server else {})
     defaults = _DEFAULTS | ({"scenario": scenario} if scenario else {})
@@ -104,8 +106,13 @@ def _launch(*, capacity: str, overrides: list[str] | None, host: str = "", **fie
     launch = Launch(host=host, overrides=(*rate, *(overrides or ())), **fields)
     try:
         load_scenario(launch.scenario, launch.overrides)
+        launch.out.mkdir(parents=True, exist_ok=True)
     except ScenarioError as error:
         fail(str(error))
+    except OSError as error:
+        fail(f"--out must be a folder that can be made, got {launch.out}: {error.strerror}")
+    if not os.access(launch.out, os.W_OK | os.X_OK):
+        fail(f"--out must be a folder that user {os.getuid()} can write to, got {launch.out}")
     return launch
 
 

@@ -347,6 +347,7 @@ class LoadTest(Part):
     image: str
     scenario: Annotated[str, Field(min_length=1)]
     args: list[str]
+    resultsClaim: Name
     timeoutSeconds: Positive
 
 

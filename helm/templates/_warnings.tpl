@@ -35,6 +35,9 @@ WARNING: there are no keys, so whoever reaches the public port is served: set te
 {{- else if and .Values.smokeTest.enabled (not .Values.smokeTest.apiKeySecret) }}
 WARNING: the service asks for keys and smokeTest.apiKeySecret is empty, so helm test will be refused: set it to a Secret with a key.
 {{- end }}
+{{- if and .Values.loadTest.enabled (not .Values.loadTest.resultsClaim) }}
+WARNING: the load test's results end with its pod and its log alone stays: name a claim in loadTest.resultsClaim.
+{{- end }}
 {{- if not .Values.image.digest }}
 WARNING: the image is named by tag, and a tag can be moved: set image.digest.
 {{- end }}

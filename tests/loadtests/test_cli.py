@@ -90,6 +90,13 @@ def test_a_mistaken_scenario_is_named_and_not_run(override: str, message: str) -
     assert message in output
 
 
+def test_a_folder_that_cannot_be_made_is_named_and_nothing_run(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    code, output = invoke("run", "-s", "smoke", "--host", "http://x", "--out", str(file / "out"))
+    assert (code, "--out must be a folder that can be made" in output) == (2, True)
+
+
 def test_overrides_reach_into_lists() -> None:
     scenario = load_scenario(
         "smoke", ("workloads.1.weight=7", "load.arrivals={process: constant, rate: 3}")
@@ -104,9 +111,9 @@ def test_an_unknown_scenario_names_those_there_are() -> None:
         load_scenario("smok")
 
 
-def test_a_search_needs_an_slo_and_open_load() -> None:
+def test_a_search_needs_an_slo_and_open_load(tmp_path: Path) -> None:
     code, output = invoke(
-        "search", "-s", "smoke", "--host", "http://x", "--out", "o", "--set", "slo=null"
+        "search", "-s", "smoke", "--host", "http://x", "--out", str(tmp_path), "--set", "slo=null"
     )
     assert code == 2
     assert "needs a scenario with open load and an SLO" in output
