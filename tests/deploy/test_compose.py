@@ -1,34 +1,41 @@
 """What of the compose file can be held without Docker."""
 
+import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from deploy.alertmanager.receiver import PORT
+from loadtests.load.scenario import load_scenario
 from service.configuration import load_settings
 from tests.deploy.test_rules import ROOT
 from tools.programs import run
 
 DEPLOY = ROOT / "deploy"
+ADAPTERS = DEPLOY / "local/adapters"
 COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text(encoding="utf-8"))
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 OURS = ("service", "service-gpu")
+RESULTS = "../loadtests/out"
 
 
 def test_it_has_the_service_and_all_that_watches_it() -> None:
     assert SERVICES.keys() == {
-        *OURS, "valkey", "prometheus", "alertmanager", "grafana", "otel-collector", "locust",
+        *OURS, "valkey", "prometheus", "alertmanager", "alerts", "grafana", "otel-collector",
+        "locust",
     }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_what_it_mounts_is_there_and_read_only(name: str) -> None:
+def test_what_it_mounts_is_there_and_read_only_but_results(name: str) -> None:
     for mount in SERVICES[name].get("volumes", ()):
         source, _, mode = mount.partition(":")[0], mount, mount.rpartition(":")[2]
         if source in COMPOSE["volumes"]:
             continue
-        assert mode == "ro"
+        assert (mode == "ro") != (source == RESULTS)
         made = source == "../.cache/models"  # by `make setup`
         assert made or (DEPLOY / source).exists(), mount
 
@@ -67,6 +74,47 @@ def test_the_service_has_time_to_drain_and_a_configuration_that_is_valid(
     assert settings.tracing.endpoint == "http://otel-collector:4317"
 
 
+def test_every_demo_adapter_is_served_and_has_room() -> None:
+    settings = load_settings(DEPLOY / "compose/config.yaml")
+    folders = {on_this_machine(SERVICES["service"], a.source) for a in settings.adapters}
+    assert folders == set(ADAPTERS.iterdir())
+    for folder in folders:
+        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+        assert config["r"] <= settings.max_lora_rank
+
+
+def test_the_load_is_over_served_adapters_and_its_results_stay() -> None:
+    locust = SERVICES["locust"]
+    options = dict(word.removeprefix("--").split("=") for word in locust["command"][1:])
+    scenario = load_scenario(str(on_this_machine(locust, options["scenario"])))
+    assert scenario.adapters
+    assert set(scenario.adapters.names) <= {folder.name for folder in ADAPTERS.iterdir()}
+    assert {workload.kind for workload in scenario.workloads} == {"chat", "classify"}
+    assert on_this_machine(locust, options["out"]) == DEPLOY / RESULTS / "compose"
+    assert (DEPLOY / RESULTS / ".gitkeep").is_file(), "Docker would make it, as root's"
+
+
+def on_this_machine(service: dict[str, Any], path: str) -> Path:
+    """The file or folder that a path in a container is mounted from."""
+    for mount in service["volumes"]:
+        source, target = mount.split(":")[:2]
+        if Path(path).is_relative_to(target):
+            return DEPLOY / source / Path(path).relative_to(target)
+    raise AssertionError(f"{path} is in no mount")
+
+
+def test_alerts_are_delivered_to_a_container_that_prints_them() -> None:
+    text = (DEPLOY / "alertmanager/alertmanager.yml").read_text(encoding="utf-8")
+    urls = [
+        hook["url"]
+        for receiver in yaml.safe_load(text)["receivers"]
+        for hook in receiver["webhook_configs"]
+    ]
+    assert urls == [f"http://alerts:{PORT}/{name}" for name in ("pages", "tickets")]
+    script = on_this_machine(SERVICES["alerts"], SERVICES["alerts"]["command"][-1])
+    assert script == DEPLOY / "alertmanager/receiver.py"
+
+
 def test_prometheus_scrapes_the_operations_port_and_loads_every_rule() -> None:
     config = yaml.safe_load((DEPLOY / "prometheus/prometheus.yml").read_text(encoding="utf-8"))
     targets = [t for job in config["scrape_configs"] for t in job["static_configs"][0]["targets"]]
@@ -77,5 +125,8 @@ def test_prometheus_scrapes_the_operations_port_and_loads_every_rule() -> None:
 
 
 def test_grafana_is_given_every_dashboard() -> None:
-    mounted = str(SERVICES["grafana"]["volumes"])
+    grafana = SERVICES["grafana"]
+    mounted = str(grafana["volumes"])
     assert all(f"/dashboards/{f.name}" in mounted for f in (DEPLOY / "grafana").glob("*.json"))
+    first = grafana["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
+    assert on_this_machine(grafana, first).is_file()
