@@ -97,7 +97,7 @@ def test_the_load_is_over_served_adapters_and_its_results_stay() -> None:
 def on_this_machine(service: dict[str, Any], path: str) -> Path:
     """The file or folder that a path in a container is mounted from."""
     for mount in service["volumes"]:
-        source, target = mount.split(":")[:2]
+        source, target, *_ = map(str, mount.split(":"))
         if Path(path).is_relative_to(target):
             return DEPLOY / source / Path(path).relative_to(target)
     raise AssertionError(f"{path} is in no mount")

@@ -12,11 +12,13 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from tests.container.needs import require
 from tests.helm.chart import CHART, ci_values, merged
 from tests.helm.cluster.binaries import COMMANDS, binary
 from tests.helm.cluster.control_plane import ControlPlane, eventually
+from tests.helm.cluster.needs import needed
 from tests.helm.cluster.nodes import Kubelets, add_node
-from tests.helm.cluster.real_node import missing
+from tests.helm.cluster.real_node import possible
 from tests.helm.cluster.release import NAMESPACE, OBJECT, Refusal, Release, previous_chart
 from tests.helm.cluster.rolling import rolling_restart
 
@@ -32,6 +34,9 @@ WAIT = ("--wait", "--timeout", "120s")
 
 def main() -> None:
     """Run every part in one cluster."""
+    require("cluster-test", needed())
+    if not possible():
+        say("no real node here: it needs cgroups of version 1; the rolling restart is left out")
     for name in COMMANDS:
         binary(name)
     with tempfile.TemporaryDirectory() as folder, ControlPlane(Path(folder)) as plane:
@@ -44,15 +49,13 @@ def main() -> None:
                 for major in (3, 4):
                     life_of_a_release(plane, major, Path(folder) / f"helm-{major}")
                 gpu_scheduling(plane)
-            if lacking := missing():
-                say(f"no real node here: {', '.join(lacking)}")
-            else:
+            if possible():
                 real = Path(folder) / "real"
                 real.mkdir()
                 say(rolling_restart(plane, real))
         except (Refusal, RuntimeError, AssertionError) as error:
             raise SystemExit(f"cluster-test: {error}") from error
-    say("cluster-test: passed")
+    say("cluster-test: passed" if possible() else "cluster-test: passed, without a node")
 
 
 def dry_run(plane: ControlPlane) -> None:

@@ -11,25 +11,33 @@ from pathlib import Path
 
 CACHE = Path(__file__).parents[3] / ".cache" / "cluster"
 COMMANDS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet")
-PACKAGES = (
-    "golang-go dpkg-dev etcd-server golang-github-modern-go-reflect2-dev "
-    "golang-github-json-iterator-go-dev"
-)
 _VERSION = "v1.20.2"
 _SUITE = "bookworm"
 _REPLACED = ("modern-go/reflect2", "json-iterator/go")
 _GOCODE = Path("/usr/share/gocode/src/github.com")
+_BUILD_PACKAGES = {
+    "golang-go": "go",
+    "dpkg-dev": "dpkg-source",
+    "golang-github-modern-go-reflect2-dev": str(_GOCODE / "modern-go/reflect2"),
+    "golang-github-json-iterator-go-dev": str(_GOCODE / "json-iterator/go"),
+}
+
+
+def packages() -> dict[str, str]:
+    """Debian's packages for the build, each with a program or file of it; none once it is done."""
+    return {} if all(_place(name).is_file() for name in COMMANDS) else _BUILD_PACKAGES
 
 
 def binary(name: str) -> Path:
-    """One of COMMANDS, built when it is not there yet; SystemExit names what is not installed."""
-    path = CACHE / "bin" / name
+    """One of COMMANDS, built when it is not there yet."""
+    path = _place(name)
     if not path.is_file():
-        for tool in ("go", "dpkg-source", "etcd"):
-            if shutil.which(tool) is None:
-                raise SystemExit(f"{tool} was not found: apt-get install {PACKAGES}")
         _build(name, _tree(), path)
     return path
+
+
+def _place(name: str) -> Path:
+    return CACHE / "bin" / name
 
 
 def _tree() -> Path:

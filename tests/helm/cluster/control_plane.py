@@ -15,6 +15,8 @@ from typing import Any
 from tests.helm.binaries import kubectl
 from tests.helm.cluster.binaries import binary
 
+PACKAGES = {"etcd-server": "etcd", "openssl": "openssl"}
+
 
 class ControlPlane:
     """etcd, API server, controllers and scheduler; `folder` takes their data and logs."""

@@ -1,7 +1,6 @@
 """One real node on this machine: containerd and a kubelet, for as long as a block lasts."""
 
 import json
-import os
 import shutil
 import subprocess
 import tempfile
@@ -16,23 +15,20 @@ from tests.helm.cluster.release import NAMESPACE
 
 NAME = "real-node"
 _PAUSE = "localhost/llm-service-pause:test"
-_NEEDED = ("containerd", "ctr", "runc", "podman", "buildah", "mmdebstrap")
 _BRIDGE = "llmtest0"
 _CNI = Path("/usr/lib/cni")
+PACKAGES = {
+    "containerd": "containerd",
+    "containernetworking-plugins": str(_CNI / "bridge"),
+    "iproute2": "ip",
+}
 # A kubelet sets these for its node; here they are put back.
 _SYSCTLS = ("vm/overcommit_memory", "kernel/panic", "kernel/panic_on_oops")
 
 
-def missing() -> list[str]:
-    """What a node needs and this machine lacks; empty where a node can run."""
-    absent = [tool for tool in _NEEDED if shutil.which(tool) is None]
-    if not (_CNI / "bridge").is_file():
-        absent.append("containernetworking-plugins")
-    if os.geteuid() != 0:
-        absent.append("root")
-    if not Path("/sys/fs/cgroup/memory").is_dir():
-        absent.append("cgroups of version 1, which this kubelet knows")
-    return absent
+def possible() -> bool:
+    """Whether this machine has cgroups of version 1, the only ones that this kubelet knows."""
+    return Path("/sys/fs/cgroup/memory").is_dir()
 
 
 @contextmanager

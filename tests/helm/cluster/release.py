@@ -16,6 +16,7 @@ from tests.helm.cluster.control_plane import ControlPlane, environment
 NAME = "llm"
 NAMESPACE = "inference"
 OBJECT = "llm-llm-service"
+PACKAGES = {"git": "git"}
 
 
 class Refusal(Exception):
