@@ -14,7 +14,6 @@ from typing import Any
 
 from tests.container.needs import require
 from tests.helm.chart import CHART, ci_values, merged
-from tests.helm.cluster.binaries import COMMANDS, binary
 from tests.helm.cluster.control_plane import ControlPlane, eventually
 from tests.helm.cluster.needs import needed
 from tests.helm.cluster.nodes import Kubelets, add_node
@@ -37,8 +36,6 @@ def main() -> None:
     require("cluster-test", needed())
     if not possible():
         say("no real node here: it needs cgroups of version 1; the rolling restart is left out")
-    for name in COMMANDS:
-        binary(name)
     with tempfile.TemporaryDirectory() as folder, ControlPlane(Path(folder)) as plane:
         say(f"API server {json.loads(plane.kubectl('get', '--raw', '/version'))['gitVersion']}")
         plane.kubectl("create", "namespace", NAMESPACE)
@@ -99,7 +96,7 @@ def life_of_a_release(plane: ControlPlane, major: int, folder: Path) -> None:
     back = workload(plane)
     assert back["spec"]["template"] == installed["spec"]["template"], "rollback differs"
     say(f"helm {major}: {', '.join(' '.join(map(str, entry)) for entry in release.history())}")
-    release.uninstall()
+    uninstall(plane, release)
     kinds = "deployments,services,configmaps,serviceaccounts,networkpolicies,jobs"
     selector = "app.kubernetes.io/instance=llm"
     left = plane.get(kinds, "--namespace", NAMESPACE, "--selector", selector)["items"]
@@ -134,7 +131,17 @@ def gpu_scheduling(plane: ControlPlane) -> None:
         for condition in pod["status"]["conditions"]
     ]
     say(f"GPUs: the third replica waits: {message}")
+    uninstall(plane, release)
+
+
+def uninstall(plane: ControlPlane, release: Release) -> None:
+    """Take the release away, pods included: Helm itself does not wait for those.
+
+    What plays their kubelets must not end before, or they would be leaving for ever.
+    """
     release.uninstall()
+    everything = ("pods", "--namespace", NAMESPACE)
+    eventually("the release's pods are gone", lambda: not plane.get(*everything)["items"])
 
 
 def add_volume(plane: ControlPlane, name: str) -> None:

@@ -29,10 +29,10 @@ def packages() -> dict[str, str]:
 
 
 def binary(name: str) -> Path:
-    """One of COMMANDS, built when it is not there yet."""
+    """One of COMMANDS; all are built when it is not there yet."""
     path = _place(name)
     if not path.is_file():
-        _build(name, _tree(), path)
+        _build(_tree())
     return path
 
 
@@ -129,16 +129,19 @@ def _package(folder: Path) -> str | None:
     return None
 
 
-def _build(name: str, tree: Path, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+def _build(tree: Path) -> None:
     # Debian's source does not say which version it is, and Helm asks the server.
     places = ("client-go/pkg/version", "component-base/version")
     versions = " ".join(
         f"-X k8s.io/kubernetes/vendor/k8s.io/{place}.gitVersion={_VERSION}" for place in places
     )
-    partial = path.with_suffix(".partial")
-    _go(tree, ["build", "-ldflags", f"-s -w {versions}", "-o", str(partial), f"./cmd/{name}"])
-    partial.rename(path)
+    partial = CACHE / "built"
+    for folder in (partial, CACHE / "bin"):
+        folder.mkdir(parents=True, exist_ok=True)
+    commands = [f"./cmd/{name}" for name in COMMANDS]
+    _go(tree, ["build", "-ldflags", f"-s -w {versions}", "-o", f"{partial}/", *commands])
+    for name in COMMANDS:
+        (partial / name).rename(_place(name))
 
 
 def _go(tree: Path, arguments: list[str]) -> None:
