@@ -11,6 +11,7 @@ from tests.container.build import build
 from tests.container.image import IMAGE
 from tests.container.load import Load
 from tests.container.needs import MODEL, WEIGHTS
+from tests.engine.server import START_SECONDS
 from tests.helm.chart import CHART
 from tests.helm.cluster.control_plane import ControlPlane, eventually
 from tests.helm.cluster.real_node import real_node
@@ -72,6 +73,9 @@ def rolling_restart(plane: ControlPlane, folder: Path) -> str:
         path.chmod(0o755 if path.is_dir() else 0o644)
     with real_node(plane, folder, image) as node:
         install(plane, node, image, model)
+        pod = plane.get("deployment", OBJECT, "--namespace", NAMESPACE)["spec"]["template"]["spec"]
+        # What a pod may take to end, and as long again as the kubelet has for everything else.
+        patience = pod["terminationGracePeriodSeconds"] + 120
         with Endpoints(plane) as endpoints:
             eventually("the Service has an address", endpoints.known)
             first = endpoints.url()
@@ -80,13 +84,14 @@ def rolling_restart(plane: ControlPlane, folder: Path) -> str:
                 restart = ["rollout", "restart", f"deployment/{OBJECT}", "--namespace", NAMESPACE]
                 plane.kubectl(*restart)
                 status = ["rollout", "status", f"deployment/{OBJECT}", "--namespace", NAMESPACE]
-                plane.kubectl(*status, "--timeout", "900s")
-                eventually("the old pod has ended", lambda: len(running(plane)) == 1, 120)
+                # The second pod starts while the first one serves, on the same cores.
+                plane.kubectl(*status, "--timeout", f"{2 * START_SECONDS}s")
+                eventually("the old pod has ended", lambda: left(plane, 1), patience)
                 load.wait_for_answers(8)
                 assert endpoints.url() != first, "the old pod answers still"
         outcomes = load.outcomes()
         Release(plane, 4).uninstall()
-        eventually("the last pod has ended", lambda: not running(plane), 120)
+        eventually("the last pod has ended", lambda: left(plane, 0), patience)
     assert set(outcomes) == {"answered"}, f"requests failed: {dict(outcomes)}"
     return f"rolling restart under load: {outcomes['answered']} requests, all answered"
 
@@ -110,21 +115,24 @@ def install(plane: ControlPlane, node: str, image: str, model: Path) -> None:
             "extraVolumeMounts": [{"name": "weights", "mountPath": "/weights", "readOnly": True}],
             "nodeSelector": {"kubernetes.io/hostname": node},
             "resources": {"requests": {"cpu": "500m", "memory": "1Gi", "ephemeral-storage": "1Mi"}},
-            "probes": {"startup": {"baseSeconds": 400}},
+            "probes": {"startup": {"baseSeconds": START_SECONDS}},
         },
         "--wait",
         "--timeout",
-        "400s",
+        f"{START_SECONDS}s",
     )
 
 
-def running(plane: ControlPlane) -> list[str]:
-    """The names of the release's pods that serve or start, those that are leaving too.
+def left(plane: ControlPlane, count: int) -> bool:
+    """Whether so many of the release's pods are left; ValueError names them while there are more.
 
-    An object may outlive its pod for minutes: kubelets of that age lose track of containers.
+    One whose containers have ended is not: kubelets of that age may keep its object for minutes.
     """
     items = plane.get("pods", "--namespace", NAMESPACE)["items"]
-    return [item["metadata"]["name"] for item in items if not _ended(item["status"])]
+    names = [item["metadata"]["name"] for item in items if not _ended(item["status"])]
+    if len(names) > count:
+        raise ValueError(f"there are still {', '.join(names)}")
+    return len(names) == count
 
 
 def _ended(status: dict[str, Any]) -> bool:
