@@ -31,8 +31,9 @@ def main() -> None:
         write(name, pins, "--no-deps")
     constraint = ["--constraint", str(FOLDER / "dev.txt")]
     write("build", ["hatchling"])
-    project = tomllib.loads((FOLDER.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    write("loadtest", project["optional-dependencies"]["loadtest"], *constraint)
+    text = (FOLDER.parent / "pyproject.toml").read_text(encoding="utf-8")
+    extras = tomllib.loads(text)["project"]["optional-dependencies"]
+    write("loadtest", extras["loadtest"], *constraint)
 
 
 def write(name: str, requirements: list[str], *options: str) -> None:
