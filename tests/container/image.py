@@ -22,6 +22,7 @@ from pathlib import Path
 from tests.container.build import build
 from tests.container.load import Load
 from tests.container.needs import MODEL, ROOT, WEIGHTS, building, require
+from tests.container.patience import PATIENT
 from tests.container.podman import CONFINED, attempt, fail, logs, podman, say
 from tests.container.scenario import run_scenario
 from tests.engine.server import START_SECONDS, free_port
@@ -58,7 +59,8 @@ def main() -> None:
 
 def prepare(folder: Path) -> None:
     """Put the chart's configuration and the weights there, as `make setup` leaves them."""
-    (folder / "config.yaml").write_text(one(manifests({}), "ConfigMap")["data"]["config.yaml"])
+    config = one(manifests(PATIENT), "ConfigMap")["data"]["config.yaml"]
+    (folder / "config.yaml").write_text(config, encoding="utf-8")
     shutil.copytree(WEIGHTS, folder / "model")
     folder.chmod(0o755)
 

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from types import TracebackType
 from urllib.parse import urlsplit
 
+from tests.container.patience import SECONDS
+
 
 class Load:
     """Clients in threads of their own, each one request after the other until the block ends.
@@ -46,12 +48,12 @@ class Load:
             thread.join()
 
     def wait_for_answers(self, count: int) -> None:
-        """Return when so many more were answered; TimeoutError after two minutes without one."""
+        """Return when so many more were answered; TimeoutError after ten minutes without one."""
         answered = self.outcomes()["answered"]
         wanted, since = answered + count, time.monotonic()
         while answered < wanted:
-            if time.monotonic() > since + 120:
-                raise TimeoutError(f"no answer in two minutes: {self.outcomes()}")
+            if time.monotonic() > since + SECONDS:
+                raise TimeoutError(f"no answer within {SECONDS} s: {dict(self.outcomes())}")
             time.sleep(0.05)
             before, answered = answered, self.outcomes()["answered"]
             if answered > before:
@@ -79,7 +81,8 @@ class Load:
 
     def _ask(self, number: int) -> str:
         address = urlsplit(self._url())
-        connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=120)
+        host, port = address.hostname or "", address.port
+        connection = http.client.HTTPConnection(host, port, timeout=SECONDS)
         try:
             connection.connect()
         except OSError:

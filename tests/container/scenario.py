@@ -6,6 +6,7 @@ from pathlib import Path
 
 from loadtests.analysis.result import Exit
 from loadtests.outputs import PAGE, REQUESTS, read_result
+from tests.container.patience import SECONDS
 from tests.container.podman import CONFINED, attempt, fail, say
 
 # No user of the image: results belong to whoever runs it.
@@ -27,6 +28,7 @@ def run_scenario(image: str, service: str) -> None:
             *("--network", f"container:{service}", "--volume", f"{folder}:/out", image),
             *("run", "--scenario", "smoke", "--out", "/out/smoke"),
             *("--set", "load={kind: closed, users: [1], step_s: 15}"),
+            *("--set", f"timeout_s={SECONDS}", "--set", f"drain_s={SECONDS}"),
             *("--host", "http://127.0.0.1:8000"),
             *("--metrics-url", "http://127.0.0.1:8001/metrics"),
         )

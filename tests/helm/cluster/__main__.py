@@ -50,7 +50,7 @@ def main() -> None:
                 real = Path(folder) / "real"
                 real.mkdir()
                 say(rolling_restart(plane, real))
-        except (Refusal, RuntimeError, AssertionError) as error:
+        except (Refusal, RuntimeError, AssertionError, TimeoutError) as error:
             raise SystemExit(f"cluster-test: {error}") from error
     say("cluster-test: passed" if possible() else "cluster-test: passed, without a node")
 

@@ -11,8 +11,9 @@ from tests.container.build import build
 from tests.container.image import IMAGE
 from tests.container.load import Load
 from tests.container.needs import MODEL, WEIGHTS
+from tests.container.patience import PATIENT
 from tests.engine.server import START_SECONDS
-from tests.helm.chart import CHART
+from tests.helm.chart import CHART, merged
 from tests.helm.cluster.control_plane import ControlPlane, eventually
 from tests.helm.cluster.real_node import real_node
 from tests.helm.cluster.release import NAMESPACE, OBJECT, Release
@@ -99,28 +100,26 @@ def rolling_restart(plane: ControlPlane, folder: Path) -> str:
 def install(plane: ControlPlane, node: str, image: str, model: Path) -> None:
     """One replica of the image on the node, the weights from a folder of it."""
     repository, _, tag = image.rpartition(":")
-    Release(plane, 4).install(
-        CHART,
+    # Two pods on the same cores: bound to them, the one that starts would starve.
+    config = {"model": {"path": "/weights"}, "cpu": {"cores": "nobind"}}
+    values = merged(
+        PATIENT,
         {
             "image": {"repository": repository, "tag": tag, "pullPolicy": "Never"},
             "model": {"source": "baked"},
-            "config": {
-                "model": {"path": "/weights"},
-                # Two pods on the same cores: bound to them, the one that starts would starve.
-                "cpu": {"cores": "nobind"},
-                # And the one that serves gets slow, which its clients here rather wait for.
-                "gate": {"max_wait_ms": 60_000},
-            },
+            "config": config,
             "extraVolumes": [{"name": "weights", "hostPath": {"path": str(model)}}],
             "extraVolumeMounts": [{"name": "weights", "mountPath": "/weights", "readOnly": True}],
             "nodeSelector": {"kubernetes.io/hostname": node},
             "resources": {"requests": {"cpu": "500m", "memory": "1Gi", "ephemeral-storage": "1Mi"}},
-            "probes": {"startup": {"baseSeconds": START_SECONDS}},
+            "probes": {
+                "startup": {"baseSeconds": START_SECONDS},
+                "liveness": {"timeoutSeconds": 60},
+                "readiness": {"timeoutSeconds": 60},
+            },
         },
-        "--wait",
-        "--timeout",
-        f"{START_SECONDS}s",
     )
+    Release(plane, 4).install(CHART, values, "--wait", "--timeout", f"{START_SECONDS}s")
 
 
 def left(plane: ControlPlane, count: int) -> bool:
