@@ -100,11 +100,11 @@ neighbours: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Compare 10,000 answers alone wi
 	@$(PY) -m tools.neighbours --model tiny --requests 6000
 	@$(PY) -m tools.neighbours --model smollm2 --requests 1000
 
-image-test: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Build the images and run them confined (root; it names what it needs)
+image-test: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Build the images and run them confined (root; names its needs)
 	@echo "==> building and running the CPU image; the first time takes minutes"
 	@$(PY) -m tests.container.image
 
-cluster-test: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Install, upgrade and roll back the chart on Kubernetes 1.20 (root; it names what it needs)
+cluster-test: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Install, upgrade and roll back the chart on Kubernetes 1.20 (root; names its needs)
 	@echo "==> the chart on an API server of Kubernetes 1.20; the first time builds one, which takes minutes"
 	@$(PY) -m tests.helm.cluster
 
