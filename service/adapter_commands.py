@@ -20,7 +20,9 @@ from rich.table import Table
 from service.adapters.base_model import BaseModel, read_base_model
 from service.adapters.listing import ListedAdapter, list_adapters
 from service.adapters.manifest import Manifest
+from service.adapters.pack import check_draft
 from service.adapters.pack import pack as pack_folder
+from service.adapters.pack_proven import pack_proven
 from service.adapters.push import push as push_folder
 from service.adapters.refusal import AdapterRefused
 from service.adapters.verify import VerifiedAdapter
@@ -46,10 +48,17 @@ _DEFAULT_RANK = 16  # vLLM's
 @app.command()
 def pack(
     folder: Folder,
-    base: Base,
     draft: Annotated[
-        Path, typer.Option(help="YAML: the manifest without schema, base_model and files.")
+        Path,
+        typer.Option(help="YAML: the manifest without schema, base_model, files and fingerprint."),
     ],
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", "-c", help="The service's YAML file: prove it on that engine."),
+    ] = None,
+    base: Annotated[
+        Path | None, typer.Option("--base", help="Folder of the base model: leave it unproven.")
+    ] = None,
     base_name: BaseName = None,
     max_rank: MaxRank = _DEFAULT_RANK,
     overwrite: Annotated[bool, typer.Option(help="Replace an adapter.yaml.")] = False,
@@ -57,12 +66,24 @@ def pack(
 ) -> None:
     """Write adapter.yaml into a plain PEFT folder: digests and base filled in, all checked.
 
-    Example: llm-service adapters pack out/sentiment --base models/smollm2 --draft sentiment.yaml
+    With --config the engine starts, takes the adapter's fingerprint and proves it. With --base
+    there is no engine, and an adapter that is never proven.
+
+    Example: llm-service adapters pack out/sentiment --config config.yaml --draft sentiment.yaml
     """
     with one_message(), _refusal(as_json):
-        described = _describe(base, base_name, max_rank)
-        manifest = _read_draft(draft)
-        _report(pack_folder(folder, described, manifest, overwrite=overwrite), as_json)
+        if (config is None) == (base is None):
+            raise ConfigurationError("pack: needs either --config (proven) or --base (unproven)")
+        written = _read_draft(draft)
+        if config is not None:
+            _quiet_engine()
+            settings = load_settings(config)
+            packed = asyncio.run(_pack_proven(settings, folder, written, overwrite))
+        elif base is not None:
+            described = _describe(base, base_name, max_rank)
+            packed = pack_folder(folder, described, written, overwrite=overwrite)
+            typer.echo("warning: unproven, as it has no fingerprint; see --config", err=True)
+        _report(packed, as_json)
 
 
 @app.command()
@@ -121,21 +142,43 @@ def prove(
     config: Annotated[Path, typer.Option("--config", "-c", help="The service's YAML file.")],
     as_json: AsJson = False,
 ) -> None:
-    """Start the engine, load the configured adapters and run their golden examples; no ports.
+    """Start the engine, load the configured adapters and prove them; no ports.
 
-    An adapter that has none is not proven.
+    An adapter without golden examples or without a fingerprint is not proven.
     Example: llm-service adapters prove --config deploy/local/config.yaml
     """
     with one_message():
         # A row of each adapter, whatever becomes of the others.
         lenient = {"adapters_on_failure": "quarantine"}
         settings = load_settings(config).model_copy(update=lenient)
-        # What vLLM logs must not stand between the rows.
-        os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")
+        _quiet_engine()
         rows = asyncio.run(_prove(settings))
-        columns = ("name", "version", "state", "passed", "total", "accuracy", "seconds", "reason")
+        columns = (
+            "name",
+            "version",
+            "state",
+            "passed",
+            "base_passed",
+            "total",
+            "seconds",
+            "reason",
+        )
         _show(rows, columns, as_json)
-        _end(any("passed" not in row for row in rows))
+        _end(any(row["state"] != "serving" for row in rows))
+
+
+async def _pack_proven(
+    settings: Settings, folder: Path, draft: dict[str, object], overwrite: bool
+) -> VerifiedAdapter:
+    from service.engine.start import running_vllm
+
+    described = _describe(settings.model.path, settings.model.name, settings.max_lora_rank)
+    check_draft(folder, described, draft, overwrite=overwrite)  # before the engine's start
+    async with running_vllm(settings) as engine:
+        packed, _ = await pack_proven(
+            engine, folder, described, draft, settings.golden_timeout_s, overwrite=overwrite
+        )
+    return packed
 
 
 async def _prove(settings: Settings) -> list[dict[str, Any]]:
@@ -157,9 +200,12 @@ async def _prove(settings: Settings) -> list[dict[str, Any]]:
 
 
 def _proven(proof: dict[str, Any] | None, **row: Any) -> dict[str, Any]:
-    if proof is not None:
-        return row | proof
-    return row | {"reason": row["reason"] or "has no golden examples"}
+    return row | (proof or {})
+
+
+def _quiet_engine() -> None:
+    # What vLLM logs must not stand between the rows.
+    os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")
 
 
 def _read_draft(draft: Path) -> dict[str, object]:

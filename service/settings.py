@@ -284,7 +284,12 @@ class Settings(BaseSettings):
         "503 for that one.",
     )
     golden_timeout_s: float = Field(
-        60.0, gt=0, description="Time that an adapter's golden examples may take."
+        60.0, gt=0, description="Time that an adapter's proof may take."
+    )
+    require_proof: bool = Field(
+        False,
+        description="Refuse an adapter that could not be called proven: one without golden "
+        "examples or without a fingerprint.",
     )
     log: LogSettings = LogSettings()
     metrics: MetricsSettings = MetricsSettings()

@@ -36,7 +36,7 @@ LABELS = {
     "`failed`, of keys `accepted` and `refused`",
     "reason": "the error's code, of at most 32; of the quota store `timeout` and `error`",
     "route": "a route's template, `unmatched`, or `internal` for the service's own requests",
-    "state": "`serving`, `quarantined`",
+    "state": "`serving`, `unproven`, `quarantined`",
     "tenant": "a tenant's name, of the first `metrics.max_tenants`, else `other`",
     "version": "of the service, or of an adapter",
 }

@@ -16,7 +16,7 @@ from service.adapters.cache import AdapterCache
 from service.adapters.manifest import MANIFEST_FILE
 from service.adapters.refusal import AdapterRefused
 from service.adapters.sources import parse_source
-from service.adapters.verify import VerifiedAdapter, verify
+from service.adapters.verify import VerifiedAdapter, require_provable, verify
 from service.classification.together import together
 from service.errors import ConfigurationError
 from service.settings import AdapterSettings, Settings
@@ -152,6 +152,8 @@ async def _fetch(
                 offline=settings.adapter_cache.offline,
             )
             name = wanted.name or cached.manifest.name
+            if settings.require_proof:
+                require_provable(cached.manifest)
             if held.get(name) == cached.manifest.digest:
                 return Unchanged(name)
             verified = await asyncio.to_thread(verify, cached.folder, base)

@@ -19,6 +19,7 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from service.adapters.manifest import (
+    MANIFEST_FILE,
     ClassificationManifest,
     GenerationGolden,
     GenerationManifest,
@@ -118,12 +119,20 @@ def load_generation_golden(
 
 
 def check_golden(folder: Path, manifest: Manifest) -> None:
-    """Refuse a golden file that could not be run; raises AdapterRefused."""
+    """Refuse golden examples, and a fingerprint of them, that could not be run.
+
+    Raises AdapterRefused.
+    """
     match manifest:
         case ClassificationManifest():
-            load_classification_golden(folder, manifest)
+            count = len(load_classification_golden(folder, manifest))
         case GenerationManifest():
-            load_generation_golden(folder, manifest)
+            count = len(load_generation_golden(folder, manifest))
+    for read in manifest.fingerprint or ():
+        if read.line > count:
+            raise AdapterRefused(
+                manifest.name, MANIFEST_FILE, "fingerprint", f"a line of 1..{count}", read.line
+            )
 
 
 class _Refusal:

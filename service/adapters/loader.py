@@ -15,14 +15,13 @@ from service.adapters.fetch import (
     Unchanged,
     fetch_all,
 )
-from service.adapters.manifest import ClassificationManifest, Manifest
+from service.adapters.manifest import ClassificationManifest
 from service.adapters.proof import prove
-from service.adapters.refusal import AdapterRefused
+from service.adapters.questions import classifier_of
 from service.adapters.version import ServedVersion
-from service.classification.adapter_classifier import AdapterClassifier
 from service.classification.together import together
 from service.engine.protocol import Adapter, Engine
-from service.errors import ConfigurationError, InvalidRequest
+from service.errors import ConfigurationError
 from service.settings import ModelSettings, Settings
 
 _log = logging.getLogger(__name__)
@@ -109,37 +108,29 @@ class AdapterLoader:
         try:
             await self._engine.load_adapter(adapter)
             loaded = fetched.seconds + time.monotonic() - started
-            classifier = self._classifier(adapter, manifest)
-            timeout = settings.golden_timeout_s
-            proof = await prove(self._engine, adapter, manifest, classifier, timeout)
+            classifier = None
+            if isinstance(manifest, ClassificationManifest):
+                classifier = classifier_of(self._engine, adapter, manifest)
+            proof = await prove(self._engine, adapter, manifest, settings.golden_timeout_s)
         except BaseException:
             await self._engine.unload_adapter(adapter)
             raise
         version = ServedVersion(adapter, manifest, classifier, proof, loaded)
-        _log.info("adapter %s %s: %s", version.names[1], adapter.digest, _told(version))
+        level = logging.INFO if version.unproven is None else logging.WARNING
+        _log.log(level, "adapter %s %s: %s", version.names[1], adapter.digest, _told(version))
         return version
-
-    def _classifier(self, adapter: Adapter, manifest: Manifest) -> AdapterClassifier | None:
-        if not isinstance(manifest, ClassificationManifest):
-            return None
-        try:
-            return AdapterClassifier(self._engine, adapter, manifest)
-        except InvalidRequest as error:
-            raise AdapterRefused(
-                manifest.name,
-                "adapter.yaml",
-                "classification",
-                "labels that can be read after the template",
-                error.message,
-            ) from error
 
 
 def _told(version: ServedVersion) -> str:
-    loaded = f"loaded in {version.load_seconds:.2f} s"
-    if version.proof is None:
-        return f"{loaded}, has no golden examples and is served unproven"
-    result = version.proof.result
+    loaded, proof = f"loaded in {version.load_seconds:.2f} s", version.proof
+    if version.unproven is not None:
+        loaded += f", served unproven: {version.unproven}"
+    if proof is None:
+        return loaded
+    match = proof.fingerprint
+    shown = "" if match is None else f"; fingerprint {match.distance:.2f} nats from the packed one"
     return (
-        f"{loaded}, proven in {version.proof.seconds:.2f} s: {result.passed} of {result.total} "
-        f"right ({result.accuracy:.3f}, at least {version.proof.min_accuracy:g})"
+        f"{loaded}, golden examples in {proof.seconds:.2f} s: {proof.result.passed} of "
+        f"{proof.result.total} right (at least {proof.min_accuracy:g}; the base "
+        f"{proof.base.passed}){shown}"
     )

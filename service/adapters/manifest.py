@@ -31,6 +31,8 @@ MANIFEST_FILE = "adapter.yaml"
 INPUT = "{input}"
 MAX_FILES = 64
 MAX_LABELS = 256
+MAX_READS = 64
+MAX_READ_TOKENS = 16
 _MAX_SUFFIX = 256
 _MAX_TEMPLATE = 16_384
 
@@ -49,6 +51,9 @@ Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 FILE_NAME = r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$"
 FileName = Annotated[str, Field(pattern=FILE_NAME)]
 Share = Annotated[float, Field(gt=0, le=1)]
+# An SPDX expression where there is one, else a sentence.
+License = Annotated[str, Field(min_length=1, max_length=512)]
+TokenIds = tuple[Annotated[int, Field(ge=0)], ...]
 
 
 class _Strict(BaseModel):
@@ -161,13 +166,42 @@ class GenerationGolden(_Strict):
     min_token_f1: Share = 0.8
 
 
+class FingerprintRead(_Strict):
+    """One read of a packed adapter: next-token log-probabilities (nats) after a golden prompt.
+
+    The prompt is the golden example's at `line` (from 1), followed by the answer's tokens `after`;
+    under multi_label it is the question of the example's first label. `adapter` and `base` hold
+    one value for each of `tokens`, as the adapter and the bare base gave them at packing.
+    """
+
+    line: Annotated[int, Field(ge=1)]
+    after: Annotated[TokenIds, Field(max_length=64)] = ()
+    tokens: Annotated[TokenIds, Field(min_length=1, max_length=MAX_READ_TOKENS)]
+    adapter: tuple[float, ...]
+    base: tuple[float, ...]
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        for field in ("adapter", "base"):
+            found = len(getattr(self, field))
+            if found != len(self.tokens):
+                raise _broken(field, f"{len(self.tokens)} values, one a token", f"{found}")
+        return self
+
+
+Fingerprint = Annotated[tuple[FingerprintRead, ...], Field(min_length=1, max_length=MAX_READS)]
+
+
 class _Manifest(_Strict):
     schema_version: Annotated[Literal[1], Field(alias="schema")]
     name: Name
     version: Version
     base_model: BaseReference
     files: Annotated[Mapping[FileName, Digest], Field(min_length=2, max_length=MAX_FILES)]
+    license: License | None = None
+    base_license: License | None = None
     evaluation: Mapping[str, JsonValue] = Field(default_factory=dict)
+    fingerprint: Fingerprint | None = None
 
     @field_validator("files")
     @classmethod
@@ -207,7 +241,7 @@ class ClassificationManifest(_Manifest):
 
     @model_validator(mode="after")
     def _lists_golden(self) -> Self:
-        _require_listed(self.golden, self.files)
+        _check_golden(self.golden, self)
         return self
 
 
@@ -220,7 +254,7 @@ class GenerationManifest(_Manifest):
 
     @model_validator(mode="after")
     def _lists_golden(self) -> Self:
-        _require_listed(self.golden, self.files)
+        _check_golden(self.golden, self)
         return self
 
 
@@ -238,11 +272,13 @@ def manifest_json_schema() -> dict[str, object]:
     }
 
 
-def _require_listed(
-    golden: ClassificationGolden | GenerationGolden | None, files: Mapping[str, str]
+def _check_golden(
+    golden: ClassificationGolden | GenerationGolden | None, manifest: _Manifest
 ) -> None:
-    if golden is not None and golden.file not in files:
+    if golden is not None and golden.file not in manifest.files:
         raise _broken("golden.file", "a file listed in files", golden.file)
+    if golden is None and manifest.fingerprint is not None:
+        raise _broken("fingerprint", "golden examples, whose prompts it reads", "none")
 
 
 def _broken(field: str, expected: str, found: str) -> PydanticCustomError:

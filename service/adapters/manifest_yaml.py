@@ -8,7 +8,7 @@ import difflib
 import json
 import re
 import stat
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,14 @@ class _Loader(yaml.SafeLoader):
 
 class _Dumper(yaml.SafeDumper):
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - PyYAML's own protocol
+
+    def represent_sequence(
+        self, tag: str, sequence: Iterable[Any], flow_style: bool | None = None
+    ) -> yaml.SequenceNode:
+        """Numbers stand in one line: a fingerprint is hundreds of them."""
+        items = list(sequence)
+        numbers = all(isinstance(item, int | float) for item in items)
+        return super().represent_sequence(tag, items, flow_style=numbers or flow_style)
 
 
 for _tag, _pattern, _first in _CORE_SCALARS:
@@ -140,10 +148,11 @@ def build_manifest(document: object, *, source: str) -> Manifest:
 def dump_manifest(manifest: Manifest) -> str:
     """Return the YAML text that parse_manifest reads back as an equal manifest."""
     document = manifest.model_dump(mode="json", by_alias=True, exclude_defaults=True)
-    order = ["schema", "name", "version", "base_model", "task", "files", "prompt"]
-    first = {key: document.pop(key) for key in order if key in document}
+    order = ["schema", "name", "version", "license", "base_model", "base_license", "task", "files"]
+    first = {key: document.pop(key) for key in [*order, "prompt"] if key in document}
+    last = {key: document.pop(key) for key in ["fingerprint"] if key in document}
     return yaml.dump(
-        first | document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100
+        first | document | last, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100
     )
 
 

@@ -7,22 +7,34 @@ from service.adapters.atomic_write import write_atomically
 from service.adapters.base_model import BaseModel
 from service.adapters.digest import file_digest
 from service.adapters.folder import list_files
-from service.adapters.manifest import MANIFEST_FILE
+from service.adapters.manifest import MANIFEST_FILE, Manifest
 from service.adapters.manifest_yaml import build_manifest, dump_manifest
 from service.adapters.refusal import AdapterRefused
 from service.adapters.verify import VerifiedAdapter, verify_manifest
 
-_FILLED = ("schema", "base_model", "files")
+_FILLED = ("schema", "base_model", "files", "fingerprint")
 
 
 def pack(
     folder: Path, base: BaseModel, draft: Mapping[str, object], *, overwrite: bool = False
 ) -> VerifiedAdapter:
-    """Write `adapter.yaml` into a folder of PEFT files and return what it became.
+    """Write `adapter.yaml` into a folder of PEFT files, without an engine and so unproven.
 
-    `draft` is the manifest without schema, base_model and files, which are filled in: every file
-    in the folder is listed. The adapter is verified first; if it is refused, nothing is written.
-    The write is atomic. Raises AdapterRefused; an existing manifest is refused unless `overwrite`.
+    See `check_draft`, which comes first, and `service.adapters.pack_proven`. The write is atomic.
+    """
+    checked = check_draft(folder, base, draft, overwrite=overwrite)
+    write_manifest(folder, checked.manifest)
+    return checked
+
+
+def check_draft(
+    folder: Path, base: BaseModel, draft: Mapping[str, object], *, overwrite: bool = False
+) -> VerifiedAdapter:
+    """The adapter that a folder of PEFT files and a draft make, verified; nothing is written.
+
+    `draft` is the manifest without schema, base_model, files and fingerprint, which are filled in:
+    every file in the folder is listed. Raises AdapterRefused; an existing manifest is refused
+    unless `overwrite`.
     """
     adapter = str(draft.get("name", folder.name))
     for key in _FILLED:
@@ -43,6 +55,9 @@ def pack(
         "files": files,
     }
     manifest = build_manifest({**draft, **filled}, source=folder.name)
-    verified = verify_manifest(folder, manifest, base)
+    return verify_manifest(folder, manifest, base)
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write `adapter.yaml`, whole or not at all."""
     write_atomically(folder / MANIFEST_FILE, dump_manifest(manifest).encode())
-    return verified

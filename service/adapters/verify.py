@@ -49,6 +49,19 @@ def verify_manifest(folder: Path, manifest: Manifest, base: BaseModel) -> Verifi
     return VerifiedAdapter(folder, manifest, weights)
 
 
+def require_provable(manifest: Manifest) -> None:
+    """Raise AdapterRefused for an adapter that could not be called proven."""
+    for field, held in (("golden", manifest.golden), ("fingerprint", manifest.fingerprint)):
+        if held is None:
+            raise AdapterRefused(
+                manifest.name,
+                MANIFEST_FILE,
+                f"field {field}",
+                "it, as require_proof is set (see `llm-service adapters pack --config`)",
+                "nothing",
+            )
+
+
 def _check_base(manifest: Manifest, base: BaseModel) -> None:
     wanted = manifest.base_model
     for field, expected, found in (

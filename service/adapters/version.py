@@ -1,6 +1,7 @@
 """Versions of adapters: one that is served, and one that is not and why."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from service.adapters.manifest import Manifest
 from service.adapters.proof import Proof
@@ -10,7 +11,7 @@ from service.engine.protocol import Adapter
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ServedVersion:
-    """An adapter that was verified, loaded and, if it has golden examples, proven.
+    """An adapter that was verified, loaded and, if its manifest allows for it, proven.
 
     `classifier` is there for a classification adapter; `load_seconds` is the time that
     fetching, verifying and loading took, waits for other adapters left out.
@@ -21,6 +22,18 @@ class ServedVersion:
     classifier: AdapterClassifier | None
     proof: Proof | None
     load_seconds: float
+
+    @property
+    def unproven(self) -> str | None:
+        """The part of a proof that its manifest lacks; None for a proven adapter."""
+        if self.proof is None:
+            return "it has no golden examples"
+        return "it has no fingerprint" if self.proof.fingerprint is None else None
+
+    @property
+    def state(self) -> Literal["serving", "unproven"]:
+        """Its state while it is served."""
+        return "serving" if self.unproven is None else "unproven"
 
     @property
     def names(self) -> tuple[str, str]:

@@ -21,10 +21,13 @@ class AdapterClassifier:
     """A classification adapter, ready to score inputs; implements `classifier.Classifier`.
 
     It asks what its `AdapterFrame` holds; the labels of a multi_label input share its prompt's
-    cached blocks. Raises InvalidRequest for labels that cannot be read after the template.
+    cached blocks. Without an adapter the base is asked the same. Raises InvalidRequest for labels
+    that cannot be read after the template.
     """
 
-    def __init__(self, engine: Engine, adapter: Adapter, manifest: ClassificationManifest) -> None:
+    def __init__(
+        self, engine: Engine, adapter: Adapter | None, manifest: ClassificationManifest
+    ) -> None:
         self._engine = engine
         self._adapter = adapter
         task = manifest.classification

@@ -1,16 +1,38 @@
 """Starting vLLM behind the gate."""
 
 import gc
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from prometheus_client import CollectorRegistry
 
 from service.adapters.digest import base_model_digest
 from service.engine.arguments import parse_engine_arguments
 from service.engine.openai import OpenAISurface
 from service.engine.progress import StepClock
-from service.engine.protocol import ModelInfo
+from service.engine.protocol import Engine, ModelInfo
 from service.engine.vllm import VllmEngine, start_llm
 from service.gate.gate import Gate
 from service.gate.stream import StreamObserver
 from service.settings import Settings
+from service.telemetry.metrics import Metrics
+
+
+@asynccontextmanager
+async def running_vllm(settings: Settings) -> AsyncIterator[Engine]:
+    """Run the engine without HTTP, with room for one adapter at a time, and stop it.
+
+    Raises ConfigurationError if it cannot start.
+    """
+    # A slot for each adapter that is configured would be memory for nothing.
+    engine = {"max_loras": 1, **settings.engine, "enable_lora": True}
+    settings = settings.model_copy(update={"engine": engine, "adapters": ()})
+    metrics = Metrics(CollectorRegistry())
+    started, _ = await start_vllm(settings, Gate(settings.gate, metrics), metrics)
+    try:
+        yield started
+    finally:
+        await started.stop()
 
 
 async def start_vllm(

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from service.adapters.manifest import Name, Prompt, Version
+from service.adapters.manifest import License, Name, Prompt, Version
 from service.adapters.peft_config import MAX_ALPHA
 from service.errors import ConfigurationError
 from service.section import Section
@@ -132,6 +132,8 @@ class FinetuneSettings(Section):
     version: Version
     summary: str = Field(min_length=1, description="A sentence for the model card.")
     limits: str | None = Field(None, description="What it is not good for, for the model card.")
+    license: License | None = Field(None, description="Of the adapter, for its manifest.")
+    base_license: License | None = Field(None, description="Of the base, for the manifest.")
     task: Task
     base: ModelSettings
     data: DataSettings

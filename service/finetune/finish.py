@@ -4,18 +4,16 @@ import itertools
 import json
 import math
 import shutil
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from service.adapters.base_model import read_base_model
+from service.adapters.base_model import BaseModel, read_base_model
 from service.adapters.manifest import CONFIG_FILE, WEIGHTS_FILE, ClassificationManifest
 from service.adapters.manifest_yaml import load_manifest
 from service.adapters.pack import pack
-from service.adapters.proof import prove
-from service.classification.adapter_classifier import AdapterClassifier
-from service.engine.protocol import Adapter, Engine
+from service.adapters.pack_proven import loaded, pack_proven
+from service.engine.protocol import Adapter
 from service.finetune.assembly import beside
 from service.finetune.card import TrainingReport, evaluation_block, write_card
 from service.finetune.config import FinetuneSettings
@@ -41,16 +39,17 @@ async def measure_and_pack(
     """
     if settings.task == "pretraining":
         with beside(settings.output) as folder:
-            _fill(folder, settings, prepared, peft, report, None)
+            pack(folder, _base(settings), _fill(folder, settings, prepared, peft, report, None))
         return None
     async with engine_of(settings) as engine:
         ids = itertools.count(1)
         trained = Adapter(settings.name, next(ids), str(peft), "sha256:" + "0" * 64)
-        async with _loaded(engine, trained):
+        async with loaded(engine, trained):
             evaluation = await evaluate(engine, trained, settings, prepared)
         with beside(settings.output) as folder:
-            _fill(folder, settings, prepared, peft, report, evaluation)
-            await _prove(engine, folder, next(ids))
+            draft = _fill(folder, settings, prepared, peft, report, evaluation)
+            base, packing = _base(settings), next(ids)
+            await pack_proven(engine, folder, base, draft, _PROOF_SECONDS, engine_id=packing)
     return evaluation
 
 
@@ -61,27 +60,8 @@ async def measure_packed(settings: FinetuneSettings, prepared: Prepared) -> Eval
     if isinstance(manifest, ClassificationManifest):
         packed = manifest.classification.calibration
     adapter = Adapter(manifest.name, 1, str(settings.output), manifest.digest)
-    async with engine_of(settings) as engine, _loaded(engine, adapter):
+    async with engine_of(settings) as engine, loaded(engine, adapter):
         return await evaluate(engine, adapter, settings, prepared, packed)
-
-
-async def _prove(engine: Engine, folder: Path, engine_id: int) -> None:
-    manifest = load_manifest(folder)
-    adapter = Adapter(manifest.name, engine_id, str(folder), manifest.digest)
-    async with _loaded(engine, adapter):
-        classifier = None
-        if isinstance(manifest, ClassificationManifest):
-            classifier = AdapterClassifier(engine, adapter, manifest)
-        await prove(engine, adapter, manifest, classifier, _PROOF_SECONDS)
-
-
-@asynccontextmanager
-async def _loaded(engine: Engine, adapter: Adapter) -> AsyncIterator[None]:
-    await engine.load_adapter(adapter)
-    try:
-        yield
-    finally:
-        await engine.unload_adapter(adapter)
 
 
 def _fill(
@@ -91,7 +71,8 @@ def _fill(
     peft: Path,
     report: TrainingReport,
     evaluation: Evaluation | None,
-) -> None:
+) -> dict[str, Any]:
+    """Write all files but the manifest, whose draft is returned."""
     for name in (CONFIG_FILE, WEIGHTS_FILE):
         shutil.copyfile(peft / name, folder / name)
     plot_training(folder / "training.png", report.state)
@@ -99,6 +80,8 @@ def _fill(
         "name": settings.name,
         "version": settings.version,
         "task": "classification" if settings.task == "classification" else "generation",
+        "license": settings.license,
+        "base_license": settings.base_license,
     }
     if settings.prompt is not None:
         draft["prompt"] = settings.prompt.model_dump()
@@ -116,10 +99,11 @@ def _fill(
     draft["evaluation"] = evaluation_block(settings, report, measured)
     card = write_card(settings, report, measured, told)
     (folder / "README.md").write_text(card, encoding="utf-8")
-    described = read_base_model(
-        settings.base.path, name=settings.base.name, max_rank=settings.lora.rank
-    )
-    pack(folder, described, draft)
+    return draft
+
+
+def _base(settings: FinetuneSettings) -> BaseModel:
+    return read_base_model(settings.base.path, name=settings.base.name, max_rank=settings.lora.rank)
 
 
 def _write_golden(

@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import numpy as np
-from prometheus_client import CollectorRegistry
 from tqdm import tqdm
 
 from service.classification.adapter_frame import AdapterFrame
@@ -16,10 +15,8 @@ from service.context import internal_request
 from service.engine.protocol import Adapter, Engine, Message, Sampling
 from service.finetune.config import FinetuneSettings
 from service.finetune.lines import CompletedLine
-from service.gate.gate import Gate
 from service.generation import GenerationRequest, collect
 from service.settings import GateSettings, Settings
-from service.telemetry.metrics import Metrics
 
 _RANKS = (8, 16, 32, 64, 128, 256)
 """vLLM's choices of `max_lora_rank` up to this service's largest."""
@@ -31,11 +28,7 @@ Answer = TypeVar("Answer")
 
 def engine_settings(settings: FinetuneSettings) -> Settings:
     """The service's settings under which an adapter of this run is measured."""
-    lora = {
-        "enable_lora": True,
-        "max_loras": 1,
-        "max_lora_rank": next(rank for rank in _RANKS if rank >= settings.lora.rank),
-    }
+    lora = {"max_lora_rank": next(rank for rank in _RANKS if rank >= settings.lora.rank)}
     # Batch work: nobody waits for a first token, so nothing is refused and nothing slowed down.
     gate = GateSettings(max_wait_ms=int(_SECONDS * 1000), target_token_ms=None)
     return Settings(model=settings.base, engine=lora | settings.evaluation.engine, gate=gate)
@@ -44,15 +37,10 @@ def engine_settings(settings: FinetuneSettings) -> Settings:
 @asynccontextmanager
 async def engine_of(settings: FinetuneSettings) -> AsyncIterator[Engine]:
     """Start vLLM for the run's base and stop it; ConfigurationError if it cannot start."""
-    from service.engine.start import start_vllm
+    from service.engine.start import running_vllm
 
-    served = engine_settings(settings)
-    metrics = Metrics(CollectorRegistry())
-    engine, _ = await start_vllm(served, Gate(served.gate, metrics), metrics)
-    try:
+    async with running_vllm(engine_settings(settings)) as engine:
         yield engine
-    finally:
-        await engine.stop()
 
 
 async def label_scores(

@@ -18,7 +18,10 @@ class AdapterMetrics:
         self._state = gauge("state", "1 for the state an adapter is in.", "state")
         self._info = gauge("info", "The version and digest that is served.", "version", "digest")
         self._accuracy = gauge("proof_accuracy", "Share of its golden examples answered rightly.")
-        self._proof = gauge("proof_seconds", "Time that its golden examples took.")
+        self._proof = gauge("proof_seconds", "Time that its proof took.")
+        self._distance = gauge(
+            "fingerprint_distance", "Distance of its fingerprint from the packed one, in nats."
+        )
         self._load = gauge("load_seconds", "Time that fetching, verifying and loading took.")
         self._resident = gauge("resident", "1 while the engine holds its weights in memory.")
 
@@ -36,13 +39,13 @@ class AdapterMetrics:
 
     def adapters_changed(self, entries: Mapping[str, Entry]) -> None:
         """Show these adapters and no others."""
-        gauges = (self._state, self._info, self._accuracy, self._proof, self._load, self._resident)
-        for gauge in gauges:
+        proofs = (self._accuracy, self._proof, self._distance)
+        for gauge in (self._state, self._info, *proofs, self._load, self._resident):
             gauge.clear()
         for name, entry in entries.items():
-            served = isinstance(entry, ServedVersion)
-            self._state.labels(name, "serving").set(served)
-            self._state.labels(name, "quarantined").set(not served)
+            found = entry.state if isinstance(entry, ServedVersion) else "quarantined"
+            for state in ("serving", "unproven", "quarantined"):
+                self._state.labels(name, state).set(state == found)
             if isinstance(entry, ServedVersion):
                 self._show(name, entry)
 
@@ -64,6 +67,8 @@ class AdapterMetrics:
     def _show(self, name: str, version: ServedVersion) -> None:
         self._info.labels(name, version.manifest.version, version.adapter.digest).set(1)
         self._load.labels(name).set(version.load_seconds)
-        if version.proof:
-            self._accuracy.labels(name).set(version.proof.result.accuracy)
-            self._proof.labels(name).set(version.proof.seconds)
+        if proof := version.proof:
+            self._accuracy.labels(name).set(proof.result.accuracy)
+            self._proof.labels(name).set(proof.seconds)
+            if proof.fingerprint:
+                self._distance.labels(name).set(proof.fingerprint.distance)

@@ -1,11 +1,13 @@
-"""Adapters whose golden examples are what the fake engine answers with their weights."""
+"""Adapters that are proven on the fake engine: what it answers with their weights and no others."""
 
+import itertools
 import json
 from pathlib import Path
 
 from service.adapters.base_model import BaseModel, read_base_model
 from service.adapters.manifest import ClassificationManifest
 from service.adapters.manifest_yaml import load_manifest
+from service.adapters.proof import fingerprint_of
 from service.classification.adapter_classifier import AdapterClassifier
 from service.engine.protocol import Adapter
 from tests.adapters.samples import AdapterFolder
@@ -13,6 +15,8 @@ from tests.fake_engines import fake_engine
 from tests.live_service import MODEL
 
 INPUTS = ("good", "bad", "so so", "fine")
+ASKED = 2 * len(INPUTS)
+"""Requests of an adapter that its proof takes: its golden examples and its fingerprint's reads."""
 
 
 def served_base(folder: Path) -> BaseModel:
@@ -27,21 +31,36 @@ async def proven(
     adapter = AdapterFolder(folder, base, seed=seed)
     adapter.manifest |= {"name": name, "version": version}
     adapter.save()
-    answers = [await best_label(folder, text) for text in INPUTS]
-    adapter.golden = [
-        {"input": text, "label": label} for text, label in zip(INPUTS, answers, strict=True)
-    ]
-    return adapter.save()
+    adapter.golden = []
+    for text in itertools.chain(INPUTS, map(str, itertools.count())):
+        label = await best_label(folder, text)
+        if label != await best_label(folder, text, of_base=True):
+            adapter.golden.append({"input": text, "label": label})
+        if len(adapter.golden) == len(INPUTS):
+            return await fingerprinted(adapter.save())
+    raise AssertionError("unreachable")
 
 
-async def best_label(folder: Path, text: str) -> str:
-    """What the fake engine says of a text with the folder's weights."""
+async def fingerprinted(adapter: AdapterFolder) -> AdapterFolder:
+    """Give a saved adapter the fingerprint that it shows on the fake engine."""
+    engine, _ = fake_engine()
+    manifest = load_manifest(adapter.path)
+    loaded = Adapter(manifest.name, 1, str(adapter.path), manifest.digest)
+    await engine.load_adapter(loaded)
+    found = await fingerprint_of(engine, loaded, manifest, 30)
+    adapter.manifest["fingerprint"] = [read.model_dump(mode="json") for read in found]
+    return adapter.write_manifest()
+
+
+async def best_label(folder: Path, text: str, *, of_base: bool = False) -> str:
+    """What the fake engine says of a text with the folder's weights, or with none."""
     engine, _ = fake_engine()
     manifest = load_manifest(folder)
     assert isinstance(manifest, ClassificationManifest)
     adapter = Adapter(manifest.name, 1, str(folder), manifest.digest)
     await engine.load_adapter(adapter)
-    return (await AdapterClassifier(engine, adapter, manifest).classify(text)).scores[0].label
+    classifier = AdapterClassifier(engine, None if of_base else adapter, manifest)
+    return (await classifier.classify(text)).scores[0].label
 
 
 def failing(adapter: AdapterFolder) -> AdapterFolder:

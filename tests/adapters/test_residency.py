@@ -13,7 +13,7 @@ from service.adapters.version import ServedVersion
 from service.engine.protocol import Adapter, AdapterUsage, Sampling
 from service.settings import ModelSettings, Settings
 from service.telemetry.adapters import AdapterMetrics
-from tests.adapters.proven import INPUTS, proven, served_base, sources
+from tests.adapters.proven import ASKED, proven, served_base, sources
 from tests.engine.contract import answers
 from tests.fake_engines import fake_engine
 from tests.live_service import MODEL
@@ -64,15 +64,15 @@ async def _ask(served: Served) -> None:
 
 
 async def test_its_own_proof_hits_what_was_loaded_for_it(served: Served) -> None:
-    assert await served.look() == (len(INPUTS), 0)
+    assert await served.look() == (ASKED, 0)
     assert served.value("resident") == 1
-    assert await served.look() == (len(INPUTS), 0)
+    assert await served.look() == (ASKED, 0)
 
 
 async def test_a_request_for_an_evicted_adapter_is_a_miss_and_the_next_one_a_hit(
     served: Served,
 ) -> None:
-    hits = len(INPUTS)
+    hits = ASKED
     await served.look()
     served.engine.evict_adapter(served.adapter)
     await served.look()
@@ -89,7 +89,7 @@ async def test_requests_for_the_base_are_neither(served: Served) -> None:
     await served.look()
     prompt = await served.engine.render("Hello")
     await answers(served.engine, prompt, Sampling(max_tokens=2))
-    assert await served.look() == (len(INPUTS), 0)
+    assert await served.look() == (ASKED, 0)
 
 
 async def test_a_new_version_counts_on_under_its_name(
@@ -101,7 +101,7 @@ async def test_a_new_version_counts_on_under_its_name(
     cache = {"path": tmp_path / "cache"}
     settings = Settings(model=model, adapters=sources(tmp_path / "b"), adapter_cache=cache)
     await served.fleet.apply(settings)
-    assert await served.look() == (2 * len(INPUTS), 0)
+    assert await served.look() == (2 * ASKED, 0)
 
 
 async def test_a_read_that_is_seen_before_its_request_is_not_counted_twice(

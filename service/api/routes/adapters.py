@@ -2,11 +2,13 @@
 
 from fastapi import APIRouter
 
+from service.adapters.fingerprint import TOLERANCE
 from service.adapters.manifest import ClassificationManifest
+from service.adapters.proof import Proof
 from service.adapters.registry import Entry
 from service.adapters.version import ServedVersion
 from service.api.dependencies import TheContext, TheRuntime
-from service.api.schemas.adapters import AdapterBody, AdapterList, ProofBody
+from service.api.schemas.adapters import AdapterBody, AdapterList, FingerprintBody, ProofBody
 
 router = APIRouter(tags=["models"])
 
@@ -26,18 +28,33 @@ def _body(name: str, entry: Entry) -> AdapterBody:
     labels = manifest.classification.labels if isinstance(manifest, ClassificationManifest) else ()
     return AdapterBody(
         name=name,
-        state="serving",
+        state=entry.state,
         version=manifest.version,
         digest=entry.adapter.digest,
+        license=manifest.license,
+        base_license=manifest.base_license,
         task=manifest.task,
         labels=list(labels) or None,
         load_seconds=round(entry.load_seconds, 3),
-        proof=proof
-        and ProofBody(
-            passed=proof.result.passed,
-            total=proof.result.total,
-            accuracy=proof.result.accuracy,
-            min_accuracy=proof.min_accuracy,
-            seconds=round(proof.seconds, 3),
+        proof=proof and _proof(proof),
+        reason=entry.unproven,
+    )
+
+
+def _proof(proof: Proof) -> ProofBody:
+    match = proof.fingerprint
+    return ProofBody(
+        passed=proof.result.passed,
+        total=proof.result.total,
+        accuracy=proof.result.accuracy,
+        min_accuracy=proof.min_accuracy,
+        base_passed=proof.base.passed,
+        fingerprint=match
+        and FingerprintBody(
+            reads=match.reads,
+            distance=round(match.distance, 3),
+            base_distance=round(match.base_distance, 3),
+            tolerance=TOLERANCE,
         ),
+        seconds=round(proof.seconds, 3),
     )

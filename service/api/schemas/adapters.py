@@ -5,26 +5,46 @@ from typing import Literal
 from service.api.schemas.base import AnswerBody
 
 
+class FingerprintBody(AnswerBody):
+    """Log-probabilities compared with those packed: root mean squares in nats.
+
+    `distance` is from the packed values, `base_distance` from the base's on this engine.
+    """
+
+    reads: int
+    distance: float
+    base_distance: float
+    tolerance: float
+
+
 class ProofBody(AnswerBody):
-    """What an adapter's golden examples showed on this engine before it served."""
+    """Results of an adapter's golden examples on this engine before it served.
+
+    `base_passed` counts those that the base passes too; `fingerprint` is null without one.
+    """
 
     passed: int
     total: int
     accuracy: float
     min_accuracy: float
+    base_passed: int
+    fingerprint: FingerprintBody | None = None
     seconds: float
 
 
 class AdapterBody(AnswerBody):
     """One adapter. It answers as `name` and as `name@version`.
 
-    Quarantined, it has a `reason` and nothing else; `proof` is null when it has no golden examples.
+    `unproven` it is served without a whole proof and `reason` says what is missing; `proof` is null
+    when it has no golden examples. `quarantined` it has a `reason` and nothing else.
     """
 
     name: str
-    state: Literal["serving", "quarantined"]
+    state: Literal["serving", "unproven", "quarantined"]
     version: str | None = None
     digest: str | None = None
+    license: str | None = None
+    base_license: str | None = None
     task: Literal["classification", "generation"] | None = None
     labels: list[str] | None = None
     load_seconds: float | None = None

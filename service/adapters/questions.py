@@ -1,0 +1,217 @@
+"""Golden examples as questions to the engine: of the adapter, and the same ones of its base."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from service.adapters.golden import (
+    ClassificationExample,
+    GenerationExample,
+    load_classification_golden,
+    load_generation_golden,
+)
+from service.adapters.golden_score import (
+    GoldenResult,
+    may_match,
+    score_classification,
+    score_generation,
+)
+from service.adapters.manifest import (
+    MAX_READ_TOKENS,
+    ClassificationManifest,
+    GenerationGolden,
+    GenerationManifest,
+    Manifest,
+)
+from service.adapters.refusal import AdapterRefused
+from service.classification.adapter_classifier import AdapterClassifier
+from service.classification.adapter_frame import AdapterFrame
+from service.classification.together import together
+from service.context import current_context
+from service.engine.protocol import Adapter, Engine, Message, Prompt, Sampling
+from service.errors import InvalidRequest, QueueFull
+from service.generation import GenerationRequest, TextDelta, stream
+
+_FULL_PAUSE_SECONDS = 0.1
+_SPARE_TOKENS = 8
+"""Room for a base that says the expected answer in other words."""
+
+Place = tuple[int, tuple[int, ...], tuple[int, ...]]
+"""A line of the golden file (from 1), the answer's tokens before, and the tokens to read."""
+
+_Item = TypeVar("_Item")
+_Answer = TypeVar("_Answer")
+
+
+class Questions(Protocol):
+    """The golden examples of one adapter; None in an adapter's place asks the base."""
+
+    async def result(self, adapter: Adapter | None) -> GoldenResult:
+        """Ask every example and compare the answers.
+
+        Raises PatternRefused and TimeoutError like `score_generation`, and what the engine raises.
+        """
+
+    async def prompt(self, line: int) -> Prompt:
+        """The prompt of the example at `line`, from 1."""
+
+    async def places(self, adapter: Adapter) -> Sequence[Place]:
+        """Places in this adapter's answers at which a fingerprint reads, the first examples'."""
+
+
+async def ask_golden(engine: Engine, folder: Path, manifest: Manifest) -> Questions | None:
+    """The golden examples of a folder as questions; None if its manifest names none.
+
+    Raises AdapterRefused for a golden file that cannot be used and for labels that cannot be read.
+    """
+    if manifest.golden is None:
+        return None
+    if isinstance(manifest, GenerationManifest):
+        asked = await asyncio.to_thread(load_generation_golden, folder, manifest)
+        return _Generation(engine, manifest, manifest.golden, asked)
+    examples = await asyncio.to_thread(load_classification_golden, folder, manifest)
+    return _Classification(engine, manifest, examples)
+
+
+def classifier_of(
+    engine: Engine, adapter: Adapter | None, manifest: ClassificationManifest
+) -> AdapterClassifier:
+    """The classifier of a manifest; AdapterRefused for labels that cannot be read."""
+    try:
+        return AdapterClassifier(engine, adapter, manifest)
+    except InvalidRequest as error:
+        raise AdapterRefused(
+            manifest.name,
+            "adapter.yaml",
+            "classification",
+            "labels that can be read after the template",
+            error.message,
+        ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Classification:
+    engine: Engine
+    manifest: ClassificationManifest
+    examples: Sequence[ClassificationExample]
+
+    async def result(self, adapter: Adapter | None) -> GoldenResult:
+        scorer = classifier_of(self.engine, adapter, self.manifest)
+
+        async def classify(example: ClassificationExample) -> frozenset[str]:
+            answer = await scorer.classify(example.input)
+            if scorer.multi_label:
+                return frozenset(answer.label_set or ())
+            return frozenset((answer.scores[0].label,))
+
+        answers = await patiently(self.engine, self.examples, classify)
+        return await asyncio.to_thread(score_classification, self.examples, answers)
+
+    async def prompt(self, line: int) -> Prompt:
+        frame = self._frame()
+        return frame.prompt(self.examples[line - 1].input, frame.questions[0])
+
+    async def places(self, adapter: Adapter) -> Sequence[Place]:
+        read = self._frame().questions[0].scorer.trie.reads[0]
+        tokens = read.token_ids[:MAX_READ_TOKENS]
+        return [(line, read.prefix, tokens) for line in range(1, len(self.examples) + 1)]
+
+    def _frame(self) -> AdapterFrame:
+        return AdapterFrame(self.engine, self.manifest.prompt, self.manifest.classification)
+
+
+@dataclass(frozen=True, slots=True)
+class _Generation:
+    engine: Engine
+    manifest: GenerationManifest
+    golden: GenerationGolden
+    examples: Sequence[GenerationExample]
+
+    async def result(self, adapter: Adapter | None) -> GoldenResult:
+        async def answer(example: GenerationExample) -> str:
+            return await self._answer(example, adapter)
+
+        texts = await patiently(self.engine, self.examples, answer)
+        left = current_context().remaining()
+        return await asyncio.to_thread(score_generation, self.examples, texts, self.golden, left)
+
+    async def prompt(self, line: int) -> Prompt:
+        asked = self._request(self.examples[line - 1], None, 1)
+        if asked.messages is not None:
+            return await self.engine.render_chat(asked.messages)
+        return await self.engine.render(asked.prompt or "")
+
+    async def places(self, adapter: Adapter) -> Sequence[Place]:
+        async def answer(example: GenerationExample) -> str:
+            return await self._answer(example, adapter)
+
+        found: list[Place] = []
+        for line, text in enumerate(await patiently(self.engine, self.examples, answer), 1):
+            answered = tuple(self.engine.encode(text)[:MAX_READ_TOKENS])
+            tokens = tuple(dict.fromkeys(answered))
+            found += [(line, answered[:before], tokens) for before in range(len(answered))]
+        return found
+
+    async def _answer(self, example: GenerationExample, adapter: Adapter | None) -> str:
+        """The greedy answer; the base's as far as it can still be right."""
+        limit = self.golden.max_tokens
+        if adapter is None:
+            limit = min(limit, self._enough(example))
+        text = ""
+        async with aclosing(stream(self.engine, self._request(example, adapter, limit))) as events:
+            async for event in events:
+                if isinstance(event, TextDelta):
+                    text += event.text
+                if adapter is None and not may_match(example, text, self.golden):
+                    break
+        return text
+
+    def _enough(self, example: GenerationExample) -> int:
+        """Tokens in which the base has given the expected answer or will not."""
+        if example.pattern is not None:
+            return self.golden.max_tokens
+        expect = example.expect
+        text = expect if isinstance(expect, str) else json.dumps(expect)
+        return 2 * len(self.engine.encode(text)) + _SPARE_TOKENS
+
+    def _request(
+        self, example: GenerationExample, adapter: Adapter | None, max_tokens: int
+    ) -> GenerationRequest:
+        prompt = example.prompt
+        if example.input is not None and self.manifest.prompt is not None:
+            prompt = self.manifest.prompt.render(example.input)
+        messages = [Message(each.role, each.content) for each in example.messages or ()]
+        return GenerationRequest(
+            prompt=prompt,
+            messages=messages or None,
+            max_tokens=max_tokens,
+            sampling=Sampling(max_tokens=max_tokens, temperature=0.0),
+            adapter=adapter,
+            confidence=False,
+        )
+
+
+async def patiently(
+    engine: Engine, items: Sequence[_Item], ask: Callable[[_Item], Awaitable[_Answer]]
+) -> list[_Answer]:
+    """Ask for every item, as many at once as the engine runs; a full queue is waited for.
+
+    At a reload on a busy server users come first, until the current request's deadline.
+    """
+    slots = asyncio.Semaphore(engine.model.max_num_seqs)
+
+    async def one(item: _Item) -> _Answer:
+        async with slots:
+            while True:
+                try:
+                    return await ask(item)
+                except QueueFull:
+                    if current_context().remaining() <= _FULL_PAUSE_SECONDS:
+                        raise
+                    await asyncio.sleep(_FULL_PAUSE_SECONDS)
+
+    return await together([one(item) for item in items])
