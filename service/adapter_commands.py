@@ -78,7 +78,7 @@ def pack(
         if config is not None:
             _quiet_engine()
             settings = load_settings(config)
-            packed = asyncio.run(_pack_proven(settings, folder, written, overwrite))
+            packed = asyncio.run(_pack_proven(settings, folder.resolve(), written, overwrite))
         elif base is not None:
             described = _describe(base, base_name, max_rank)
             packed = pack_folder(folder, described, written, overwrite=overwrite)

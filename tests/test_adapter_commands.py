@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -9,12 +11,13 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from service.adapters.base_model import BaseModel
+from service.adapters.manifest_yaml import load_manifest
 from service.cli import app
 from service.engine.protocol import Engine
 from service.gate.gate import Gate
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
-from tests.adapters.proven import proven, served_base, sources
+from tests.adapters.proven import failing, proven, served_base, sources
 from tests.adapters.samples import AdapterFolder, describe, write_base
 from tests.fake_engines import fake_engine
 from tests.live_service import MODEL
@@ -48,6 +51,7 @@ def test_a_packed_folder_verifies_and_is_listed(
     (tmp_path / "draft.yaml").write_text(yaml.safe_dump(draft))
     packed = run("pack", adapter.path, *base_options, "--draft", tmp_path / "draft.yaml", "--json")
     assert packed.exit_code == 0, packed.output
+    assert "warning: unproven" in packed.stderr
     facts = json.loads(packed.stdout)
     assert facts["ok"] is True
     assert (facts["name"], facts["version"], facts["rank"]) == ("sentiment", "1.2.0", 4)
@@ -106,7 +110,34 @@ def test_only_what_golden_examples_showed_is_proven(
     shown = prove(good.path, plain.path)
     assert shown.exit_code == 1
     rows = {row["name"]: row["reason"] for row in json.loads(shown.stdout)}
-    assert rows == {"good": None, "sentiment": "has no golden examples"}
+    assert rows == {"good": None, "sentiment": "it has no golden examples"}
+
+
+def test_packing_by_the_service_s_configuration_proves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @asynccontextmanager
+    async def running(settings: Settings) -> AsyncIterator[Engine]:
+        yield fake_engine()[0]
+
+    monkeypatch.setattr("service.engine.start.running_vllm", running)
+    base = served_base(write_base(tmp_path / "base"))
+    adapter = asyncio.run(proven(tmp_path / "good", base, name="good"))
+    known = load_manifest(adapter.path)
+    filled = ("schema", "base_model", "files", "fingerprint")
+    draft = {key: value for key, value in adapter.manifest.items() if key not in filled}
+    (tmp_path / "draft.yaml").write_text(yaml.safe_dump(draft))
+    model = {"name": MODEL, "path": str(tmp_path / "base")}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"model": model}))
+    options = ("--config", tmp_path / "config.yaml", "--draft", tmp_path / "draft.yaml")
+
+    packed = run("pack", adapter.path, *options, "--overwrite", "--json")
+    assert packed.exit_code == 0, packed.output
+    assert load_manifest(adapter.path) == known
+    failing(adapter)
+    refused = run("pack", adapter.path, *options, "--overwrite")
+    assert refused.exit_code == 1
+    assert "0 of 4 right" in refused.stderr
 
 
 def test_a_manifest_that_cannot_be_read_is_listed_and_ends_with_1(adapter: AdapterFolder) -> None:
@@ -125,6 +156,7 @@ def test_what_cannot_be_used_ends_with_2_and_one_message(
         ("list", tmp_path / "nowhere"),
         ("prove", "--config", tmp_path / "nowhere.yaml"),
         ("pack", adapter.path, *base_options, "--draft", tmp_path / "nowhere.yaml"),
+        ("pack", adapter.path, "--draft", tmp_path / "nowhere.yaml"),
     ):
         ended = run(*command)
         assert ended.exit_code == 2, ended.output

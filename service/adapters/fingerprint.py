@@ -19,7 +19,7 @@ from service.adapters.refusal import AdapterRefused
 from service.classification.together import together
 from service.engine.protocol import Adapter, Engine, Prompt
 
-TOLERANCE = 0.5
+TOLERANCE = 0.4
 """Distance that other processors and dtypes stay within (docs/decisions, adapter proof)."""
 SEPARATION = 4 * TOLERANCE
 """Least distance of a packed adapter from its base."""
@@ -40,20 +40,22 @@ class FingerprintMatch:
 async def take_fingerprint(
     engine: Engine, adapter: Adapter, name: str, questions: Questions
 ) -> Fingerprint:
-    """The fingerprint of a loaded adapter and its base, spread over its golden examples.
+    """The fingerprint of a loaded adapter and its base: of all places the most telling ones.
 
     Raises AdapterRefused if the adapter cannot be told from its base.
     """
-    places = _spread(await questions.places(adapter))
+    places = await questions.places(adapter)
     of_adapter, of_base = await together(
         [_measure(engine, questions, places, whose) for whose in (adapter, None)]
     )
-    fingerprint = tuple(
+    reads = [
         FingerprintRead(
             line=line, after=after, tokens=tokens, adapter=_rounded(one), base=_rounded(other)
         )
         for (line, after, tokens), one, other in zip(places, of_adapter, of_base, strict=True)
-    )
+    ]
+    reads.sort(key=lambda read: -distance([read.adapter], [read.base]))
+    fingerprint = tuple(reads[:MAX_READS])
     _check_separate(name, fingerprint)
     return fingerprint
 
@@ -98,12 +100,6 @@ def distance(one: Values, other: Values) -> float:
         for left, right in zip(lefts, rights, strict=True)
     ]
     return math.sqrt(math.fsum(squares) / len(squares))
-
-
-def _spread(places: Sequence[Place]) -> list[Place]:
-    """At most MAX_READS of the places, evenly over all of them."""
-    count = min(len(places), MAX_READS)
-    return [places[index * len(places) // count] for index in range(count)]
 
 
 async def _measure(

@@ -30,7 +30,7 @@ async def pack_proven(
     """
     checked = await asyncio.to_thread(check_draft, folder, base, draft, overwrite=overwrite)
     manifest = checked.manifest
-    adapter = Adapter(manifest.name, engine_id, str(folder.resolve()), manifest.digest)
+    adapter = Adapter(manifest.name, engine_id, str(folder), manifest.digest)
     async with loaded(engine, adapter):
         fingerprint = await fingerprint_of(engine, adapter, manifest, timeout_s)
         manifest = manifest.model_copy(update={"fingerprint": fingerprint})

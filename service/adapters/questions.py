@@ -40,6 +40,9 @@ _FULL_PAUSE_SECONDS = 0.1
 _SPARE_TOKENS = 8
 """Room for a base that says the expected answer in other words."""
 
+_PLACED_EXAMPLES = 16
+"""Examples in which places for a fingerprint are looked for."""
+
 Place = tuple[int, tuple[int, ...], tuple[int, ...]]
 """A line of the golden file (from 1), the answer's tokens before, and the tokens to read."""
 
@@ -118,7 +121,8 @@ class _Classification:
     async def places(self, adapter: Adapter) -> Sequence[Place]:
         read = self._frame().questions[0].scorer.trie.reads[0]
         tokens = read.token_ids[:MAX_READ_TOKENS]
-        return [(line, read.prefix, tokens) for line in range(1, len(self.examples) + 1)]
+        count = min(len(self.examples), _PLACED_EXAMPLES)
+        return [(line, read.prefix, tokens) for line in range(1, count + 1)]
 
     def _frame(self) -> AdapterFrame:
         return AdapterFrame(self.engine, self.manifest.prompt, self.manifest.classification)
@@ -149,8 +153,8 @@ class _Generation:
         async def answer(example: GenerationExample) -> str:
             return await self._answer(example, adapter)
 
-        found: list[Place] = []
-        for line, text in enumerate(await patiently(self.engine, self.examples, answer), 1):
+        first, found = self.examples[:_PLACED_EXAMPLES], list[Place]()
+        for line, text in enumerate(await patiently(self.engine, first, answer), 1):
             answered = tuple(self.engine.encode(text)[:MAX_READ_TOKENS])
             tokens = tuple(dict.fromkeys(answered))
             found += [(line, answered[:before], tokens) for before in range(len(answered))]

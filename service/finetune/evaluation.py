@@ -30,6 +30,7 @@ from service.finetune.golden_choice import Candidate
 from service.finetune.lines import CompletedLine, LabelledLine, Line, MultiLabelledLine
 from service.finetune.run import Prepared
 from service.finetune.served import label_scores, written_answers
+from service.generation import Output
 
 GOLDEN_FILE = "golden.jsonl"
 _SHOWN_COVERAGE = 0.9
@@ -197,7 +198,7 @@ async def _generation(
     test, golden_lines = _completed(prepared.split.test[:limit]), _completed(prepared.golden)
     golden = generation_golden(settings)
 
-    async def asked(lines: Sequence[CompletedLine]) -> tuple[list[str], list[str]]:
+    async def asked(lines: Sequence[CompletedLine]) -> tuple[list[Output], list[Output]]:
         longest = golden.max_tokens
         answers = await written_answers(engine, lines, longest, adapter)
         return answers, await written_answers(engine, lines, longest, None)
@@ -209,9 +210,10 @@ async def _generation(
     examples = [_example(line, golden.match) for line in test]
     expected = [line.completion for line in test]
 
-    def figures(of: Sequence[str]) -> GenerationFigures:
-        exact = [matches(e, a, exactly) for e, a in zip(examples, of, strict=True)]
-        return generation_figures(expected, of, exact, to_be_json)
+    def figures(of: Sequence[Output]) -> GenerationFigures:
+        texts = [each.text for each in of]
+        exact = [matches(e, a, exactly) for e, a in zip(examples, texts, strict=True)]
+        return generation_figures(expected, texts, exact, to_be_json)
 
     measured = Evaluation(figures(answers), figures(base_answers), ())
     if prepared.golden is not prepared.split.test:
@@ -232,15 +234,16 @@ def _completed(lines: Sequence[Line]) -> list[CompletedLine]:
 
 def _written(
     example: GenerationExample,
-    answer: str,
-    base_answer: str,
+    answer: Output,
+    base_answer: Output,
     golden: adapter_manifest.GenerationGolden,
 ) -> Candidate:
     return Candidate(
         example.model_dump(exclude_unset=True, mode="json"),
         "",
-        matches(example, answer, golden),
-        matches(example, base_answer, golden),
+        matches(example, answer.text, golden),
+        matches(example, base_answer.text, golden),
+        answer.confidence.min_token_probability if answer.confidence else 0.0,
     )
 
 

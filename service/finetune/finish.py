@@ -13,6 +13,7 @@ from service.adapters.manifest import CONFIG_FILE, WEIGHTS_FILE, ClassificationM
 from service.adapters.manifest_yaml import load_manifest
 from service.adapters.pack import pack
 from service.adapters.pack_proven import loaded, pack_proven
+from service.adapters.refusal import AdapterRefused
 from service.engine.protocol import Adapter
 from service.finetune.assembly import beside
 from service.finetune.card import TrainingReport, evaluation_block, write_card
@@ -111,13 +112,21 @@ def _write_golden(
 ) -> tuple[str, dict[str, Any]]:
     wanted = settings.evaluation
     chosen = choose_golden(evaluation.candidates, wanted.golden, settings.training.seed)
+    if not chosen:
+        raise AdapterRefused(
+            settings.name,
+            GOLDEN_FILE,
+            "cannot be filled",
+            "lines that the adapter answers rightly and the base does not",
+            f"none of {len(evaluation.candidates)}",
+        )
     lines = [json.dumps(each.line, ensure_ascii=False) + "\n" for each in chosen]
     (folder / GOLDEN_FILE).write_text("".join(lines), encoding="utf-8")
     kind = "held-out lines" if wanted.golden_file is None else "lines written for this"
     told = (
-        f"Its {len(chosen)} golden examples are {kind} that it answers rightly, of which "
-        f"the base answers {sum(each.base_right for each in chosen)}; at least "
-        f"{math.ceil(wanted.golden_accuracy * len(chosen))} must pass before it serves."
+        f"Its {len(chosen)} golden examples are {kind} that it answers rightly and the base does "
+        f"not; at least {math.ceil(wanted.golden_accuracy * len(chosen))} must pass before it "
+        "serves."
     )
     if settings.task == "classification":
         return told, {"file": GOLDEN_FILE, "min_accuracy": wanted.golden_accuracy}

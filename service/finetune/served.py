@@ -15,7 +15,7 @@ from service.context import internal_request
 from service.engine.protocol import Adapter, Engine, Message, Sampling
 from service.finetune.config import FinetuneSettings
 from service.finetune.lines import CompletedLine
-from service.generation import GenerationRequest, collect
+from service.generation import GenerationRequest, Output, collect
 from service.settings import GateSettings, Settings
 
 _RANKS = (8, 16, 32, 64, 128, 256)
@@ -62,10 +62,10 @@ async def label_scores(
 
 async def written_answers(
     engine: Engine, lines: Sequence[CompletedLine], max_tokens: int, adapter: Adapter | None
-) -> list[str]:
-    """The greedy answer to each line."""
+) -> list[Output]:
+    """The greedy answer to each line, with its confidence."""
 
-    async def ask(line: CompletedLine) -> str:
+    async def ask(line: CompletedLine) -> Output:
         messages = [Message(each.role, each.content) for each in line.messages or ()]
         request = GenerationRequest(
             prompt=line.prompt,
@@ -73,10 +73,10 @@ async def written_answers(
             max_tokens=max_tokens,
             sampling=Sampling(max_tokens=max_tokens, temperature=0.0),
             adapter=adapter,
-            confidence=False,
+            confidence=True,
         )
         outputs, _ = await collect(engine, request)
-        return outputs[0].text
+        return outputs[0]
 
     return await _all(engine, lines, ask, _whose(adapter))
 

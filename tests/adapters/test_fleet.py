@@ -77,6 +77,25 @@ async def test_a_proven_adapter_is_served_with_its_proof(
     assert fleet.gate.in_flight == 0
 
 
+async def test_an_adapter_without_a_fingerprint_is_served_unproven_or_refused(
+    tmp_path: Path, served: BaseModel, configure: Configure, caplog: pytest.LogCaptureFixture
+) -> None:
+    adapter = await proven(tmp_path / "a", served)
+    del adapter.manifest["fingerprint"]
+    adapter.write_manifest()
+    fleet = Fleet()
+    await fleet.apply(configure(tmp_path / "a"))
+    version = fleet.registry.acquire("sentiment")
+    assert version is not None
+    assert (version.state, version.unproven) == ("unproven", "it has no fingerprint")
+    assert fleet.value("state", adapter="sentiment", state="unproven") == 1
+    assert fleet.value("state", adapter="sentiment", state="serving") == 0
+    (warning,) = [each for each in caplog.records if each.levelname == "WARNING"]
+    assert "served unproven: it has no fingerprint" in warning.getMessage()
+    with pytest.raises(ConfigurationError, match=r"adapter sentiment: .*require_proof"):
+        await fleet.apply(configure(tmp_path / "a", require_proof=True))
+
+
 async def test_the_configured_name_and_digest_count(
     tmp_path: Path, served: BaseModel, configure: Configure
 ) -> None:

@@ -12,7 +12,12 @@ from service.adapters.golden import (
     load_classification_golden,
     load_generation_golden,
 )
-from service.adapters.golden_score import score_classification, score_generation, token_f1
+from service.adapters.golden_score import (
+    may_match,
+    score_classification,
+    score_generation,
+    token_f1,
+)
 from service.adapters.manifest import (
     ClassificationManifest,
     GenerationGolden,
@@ -238,3 +243,23 @@ def test_token_f1_is_symmetric_and_a_share(answer: str, expected: str) -> None:
     assert 0 <= f1 <= 1
     assert f1 == token_f1(expected, answer)
     assert token_f1(answer, answer) == bool(answer.split())
+
+
+@pytest.mark.parametrize(
+    ("match", "expect", "begun", "can"),
+    [
+        ("exact", "one two", " one t", True),
+        ("exact", "one two", "one two three", False),
+        ("exact", "one two", "One", False),
+        ("json", {"a": 1}, ' {"b"', True),
+        ("json", {"a": 1}, "Sure", False),
+        ("json", 10, "1e1", True),
+        ("json", {"a": 1}, " ", True),
+        ("token", "one two", "three", True),
+    ],
+)
+def test_a_beginning_tells_whether_the_answer_can_still_pass(
+    match: Match, expect: Any, begun: str, can: bool
+) -> None:
+    example = GenerationExample(prompt="x", expect=expect)
+    assert may_match(example, begun, golden(match)) is can

@@ -1,4 +1,4 @@
-"""Golden examples: balanced, right, and wrong for the base where there are such."""
+"""Golden examples: balanced, right, and wrong for the base."""
 
 from collections import Counter
 
@@ -20,15 +20,19 @@ def test_wrong_answers_are_never_chosen() -> None:
     assert [each.line for each in choose_golden(given, 8, seed=0)] == [{"input": "3"}]
 
 
-def test_what_the_base_gets_wrong_comes_first() -> None:
-    given = [candidate(n, "a", base=n % 4 > 0) for n in range(40)]
-    chosen = choose_golden(given, 5, seed=0)
-    assert not any(each.base_right for each in chosen)
+def test_what_the_base_gets_right_too_is_never_chosen() -> None:
+    given = [candidate(n, "a", base=n != 3) for n in range(20)]
+    assert [each.line for each in choose_golden(given, 8, seed=0)] == [{"input": "3"}]
 
 
-def test_the_unsure_half_is_left_out() -> None:
+def test_the_unsure_are_left_out() -> None:
+    given = [candidate(n, "a") for n in range(100)]
+    assert min(each.confidence for each in choose_golden(given, 20, seed=0)) >= 0.75
+
+
+def test_without_sure_ones_the_unsure_half_is_left_out() -> None:
     given = [candidate(n, "a") for n in range(40)]
-    assert min(each.confidence for each in choose_golden(given, 20, seed=0)) >= 0.2
+    assert min(each.confidence for each in choose_golden(given, 40, seed=0)) >= 0.2
 
 
 def test_the_seed_decides() -> None:

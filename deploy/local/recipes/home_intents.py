@@ -1,4 +1,7 @@
-"""Sentences to a smart home, drawn from the templates of home-assistant-intents (Apache-2.0).
+"""Sentences to a smart home, drawn from the templates of home-assistant-intents.
+
+The grammar is CC BY 4.0 by its repository (https://github.com/OHF-Voice/intents, the Home Assistant
+authors) and Apache-2.0 by its wheel's metadata; sentences are drawn from it and names filled in.
 
 A template is one sentence of the package's grammar, such as
 `<turn> on [<the>] {area} <light>`; hassil, which parses it, is Apache-2.0 too. Names of areas,
