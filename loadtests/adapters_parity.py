@@ -9,7 +9,6 @@ compared with the base's in that round, and the medians are printed as Markdown.
 
 import argparse
 import asyncio
-import json
 import tempfile
 import time
 from collections.abc import Iterator
@@ -67,16 +66,8 @@ def make_adapters(model: Path, folder: Path) -> list[Path]:
     tuned.save_pretrained(folder)
     base = read_base_model(model, name=MODEL, max_rank=RANK)
     for name in ADAPTERS:
-        # Random weights may say anything.
-        golden = {"prompt": "Hello", "pattern": "(?s).*"}
-        (folder / name / "golden.jsonl").write_text(json.dumps(golden) + "\n")
-        draft = {
-            "name": name,
-            "version": "1.0.0",
-            "task": "generation",
-            "golden": {"file": "golden.jsonl", "match": "regex", "max_tokens": 1},
-        }
-        pack(folder / name, base, draft)
+        # Random weights may say anything: there is nothing to prove.
+        pack(folder / name, base, {"name": name, "version": "1.0.0", "task": "generation"})
     return [folder / name for name in ADAPTERS]
 
 

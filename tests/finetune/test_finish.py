@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from service.adapters.base_model import read_base_model
+from service.adapters.golden import GenerationExample
 from service.adapters.manifest import ClassificationManifest, GenerationManifest
 from service.adapters.refusal import AdapterRefused
 from service.adapters.verify import verify
@@ -17,6 +18,7 @@ from service.finetune import finish
 from service.finetune.config import FinetuneSettings
 from service.finetune.evaluation import Evaluation
 from service.finetune.figures import ClassificationFigures, GenerationFigures
+from service.finetune.golden_choice import Candidate
 from service.finetune.run import prepare, train
 from tests.fake_engines import fake_engine
 from tests.finetune.conftest import films
@@ -52,6 +54,8 @@ async def test_a_classifier_is_measured_packed_and_verified(
     verified = verify(wanted.output, base)
     manifest = verified.manifest
     assert isinstance(manifest, ClassificationManifest)
+    assert manifest.fingerprint is not None
+    assert (manifest.license, manifest.base_license) == (None, None)
     assert list(manifest.classification.labels) == ["negative", "positive"]
     assert manifest.classification.calibration.conformal is not None
     assert sorted(manifest.files) == [
@@ -89,17 +93,31 @@ async def test_several_labels_are_measured_one_by_one(settings: Settings) -> Non
     assert evaluation.figures.conformal == ()
 
 
-async def test_a_generator_is_measured_and_packed(
+async def test_a_generator_that_fails_its_proof_takes_no_place(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # What the fake engine says cannot be learnt: a looser match finds golden examples.
-    monkeypatch.setattr("service.finetune.evaluation.matches", lambda *_: True)
+    # What the fake engine says cannot be learnt: its answers are called right all the same.
+    def right(example: GenerationExample, *_: object) -> Candidate:
+        return Candidate(example.model_dump(exclude_unset=True), "", True, False, 1.0)
+
+    monkeypatch.setattr("service.finetune.evaluation._written", right)
     lines = [{"prompt": f"say {n}", "completion": f"answer {n}"} for n in range(60)]
     wanted = settings(lines, **GENERATION, evaluation={"golden_accuracy": 0.01, "max_tokens": 4})
-    with pytest.raises(AdapterRefused, match="proof"):
+    with pytest.raises(AdapterRefused, match="proof: expected an accuracy"):
         await made(wanted)
-    assert not wanted.output.exists(), "an adapter that fails its proof takes no place"
+    assert not wanted.output.exists()
     assert list(wanted.output.parent.iterdir()) == []
+
+
+async def test_lines_that_the_base_answers_as_well_cannot_become_golden(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.finetune.evaluation.matches", lambda *_: True)
+    lines = [{"prompt": f"say {n}", "completion": f"answer {n}"} for n in range(60)]
+    wanted = settings(lines, **GENERATION, evaluation={"max_tokens": 4})
+    with pytest.raises(AdapterRefused, match=r"cannot be filled: .* and the base does not"):
+        await made(wanted)
+    assert not wanted.output.exists()
 
 
 async def test_pretraining_is_packed_without_answers_to_compare(settings: Settings) -> None:
