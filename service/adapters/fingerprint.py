@@ -1,6 +1,9 @@
 """The numeric fingerprint of an adapter: log-probabilities that tell its weights from any others.
 
-Distances are root mean squares over all values of a fingerprint, in nats.
+A distance is a root mean square over all values of a fingerprint, in nats. An effect is the part of
+the packed difference between adapter and base that a measured difference holds (its projection):
+1 for the packed weights, 0 for the base, and between them for weights of which a part is missing.
+Rounding moves each value by a tenth of a nat, and the effect, which averages over them, hardly.
 """
 
 import math
@@ -19,9 +22,11 @@ from service.adapters.refusal import AdapterRefused
 from service.classification.together import together
 from service.engine.protocol import Adapter, Engine, Prompt
 
-TOLERANCE = 0.4
+TOLERANCE = 0.5
 """Distance that other processors and dtypes stay within (docs/decisions, adapter proof)."""
-SEPARATION = 4 * TOLERANCE
+EFFECT_TOLERANCE = 0.05
+"""The same for the effect, on both sides of 1."""
+SEPARATION = 2 * TOLERANCE
 """Least distance of a packed adapter from its base."""
 _DECIMALS = 3
 
@@ -30,11 +35,16 @@ Values = Sequence[Sequence[float]]
 
 @dataclass(frozen=True, slots=True)
 class FingerprintMatch:
-    """Distances on this machine: of the adapter from what was packed, and from the base."""
+    """The adapter on this machine against what was packed."""
 
     reads: int
     distance: float
-    base_distance: float
+    effect: float
+
+    @property
+    def holds(self) -> bool:
+        """Whether these can be the packed weights."""
+        return self.distance <= TOLERANCE and abs(self.effect - 1) <= EFFECT_TOLERANCE
 
 
 async def take_fingerprint(
@@ -65,8 +75,8 @@ async def compare_fingerprint(
 ) -> FingerprintMatch | None:
     """Measure a loaded adapter and its base where it was packed; None without a fingerprint.
 
-    Raises AdapterRefused when the adapter's values are farther than TOLERANCE from those packed,
-    when the base's are, and for a fingerprint that cannot tell the two apart.
+    Raises AdapterRefused when the adapter's values are farther than TOLERANCE from those packed or
+    its effect differs, when the base's are, and for a fingerprint that cannot tell the two apart.
     """
     packed = manifest.fingerprint
     if packed is None:
@@ -76,30 +86,54 @@ async def compare_fingerprint(
     of_adapter, of_base = await together(
         [_measure(engine, questions, places, whose) for whose in (adapter, None)]
     )
+    packed_adapter = [read.adapter for read in packed]
+    packed_base = [read.base for read in packed]
+    base_moved = distance(of_base, packed_base)
+    if base_moved > TOLERANCE:
+        raise AdapterRefused(
+            manifest.name,
+            MANIFEST_FILE,
+            "fingerprint of the base",
+            f"log-probabilities within {TOLERANCE:g} nats of those packed",
+            f"{base_moved:.2f} nats: the engine computes the base otherwise",
+        )
     match = FingerprintMatch(
         reads=len(packed),
-        distance=distance(of_adapter, [read.adapter for read in packed]),
-        base_distance=distance(of_adapter, of_base),
+        distance=distance(of_adapter, packed_adapter),
+        effect=effect(of_adapter, of_base, packed_adapter, packed_base),
     )
-    wanted = f"log-probabilities within {TOLERANCE:g} nats of those packed"
-    base_moved = distance(of_base, [read.base for read in packed])
-    if base_moved > TOLERANCE:
-        found = f"{base_moved:.2f} nats: the engine computes the base otherwise"
-        raise AdapterRefused(manifest.name, MANIFEST_FILE, "fingerprint of the base", wanted, found)
-    if match.distance > TOLERANCE:
-        found = f"{match.distance:.2f} nats, and {match.base_distance:.2f} from the base"
-        raise AdapterRefused(manifest.name, MANIFEST_FILE, "fingerprint", wanted, found)
+    if not match.holds:
+        raise AdapterRefused(
+            manifest.name,
+            MANIFEST_FILE,
+            "fingerprint",
+            f"log-probabilities within {TOLERANCE:g} nats of those packed and an effect within "
+            f"{EFFECT_TOLERANCE:g} of 1",
+            f"{match.distance:.2f} nats and an effect of {match.effect:.2f}",
+        )
     return match
 
 
 def distance(one: Values, other: Values) -> float:
     """Root mean square difference of two measurements of the same reads, in nats."""
-    squares = [
-        (left - right) ** 2
+    differences = _differences(one, other)
+    return math.sqrt(math.fsum(each**2 for each in differences) / len(differences))
+
+
+def effect(adapter: Values, base: Values, packed: Values, packed_base: Values) -> float:
+    """Measured difference of adapter and base in units of the packed one: 1 if it is the same."""
+    packed_differences = _differences(packed, packed_base)
+    pairs = zip(_differences(adapter, base), packed_differences, strict=True)
+    whole = math.fsum(each**2 for each in packed_differences)
+    return math.fsum(found * wanted for found, wanted in pairs) / whole
+
+
+def _differences(one: Values, other: Values) -> list[float]:
+    return [
+        left - right
         for lefts, rights in zip(one, other, strict=True)
         for left, right in zip(lefts, rights, strict=True)
     ]
-    return math.sqrt(math.fsum(squares) / len(squares))
 
 
 async def _measure(

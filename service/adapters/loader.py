@@ -128,7 +128,7 @@ def _told(version: ServedVersion) -> str:
     if proof is None:
         return loaded
     match = proof.fingerprint
-    shown = "" if match is None else f"; fingerprint {match.distance:.2f} nats from the packed one"
+    shown = "" if match is None else f"; fingerprint off by {match.distance:.2f} nats"
     return (
         f"{loaded}, golden examples in {proof.seconds:.2f} s: {proof.result.passed} of "
         f"{proof.result.total} right (at least {proof.min_accuracy:g}; the base "

@@ -22,6 +22,9 @@ class AdapterMetrics:
         self._distance = gauge(
             "fingerprint_distance", "Distance of its fingerprint from the packed one, in nats."
         )
+        self._effect = gauge(
+            "fingerprint_effect", "Effect of its weights in units of the packed one: 1 if whole."
+        )
         self._load = gauge("load_seconds", "Time that fetching, verifying and loading took.")
         self._resident = gauge("resident", "1 while the engine holds its weights in memory.")
 
@@ -39,7 +42,7 @@ class AdapterMetrics:
 
     def adapters_changed(self, entries: Mapping[str, Entry]) -> None:
         """Show these adapters and no others."""
-        proofs = (self._accuracy, self._proof, self._distance)
+        proofs = (self._accuracy, self._proof, self._distance, self._effect)
         for gauge in (self._state, self._info, *proofs, self._load, self._resident):
             gauge.clear()
         for name, entry in entries.items():
@@ -72,3 +75,4 @@ class AdapterMetrics:
             self._proof.labels(name).set(proof.seconds)
             if proof.fingerprint:
                 self._distance.labels(name).set(proof.fingerprint.distance)
+                self._effect.labels(name).set(proof.fingerprint.effect)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from service.adapters.base_model import BaseModel
-from service.adapters.fingerprint import TOLERANCE, distance
+from service.adapters.fingerprint import TOLERANCE, FingerprintMatch, distance, effect
 from service.adapters.manifest import Manifest
 from service.adapters.manifest_yaml import load_manifest
 from service.adapters.pack_proven import loaded, pack_proven
@@ -41,7 +41,7 @@ async def test_the_packed_weights_are_proven(tmp_path: Path, served: BaseModel) 
     assert (proof.result.passed, proof.base.passed) == (len(INPUTS), 0)
     assert proof.fingerprint is not None
     assert proof.fingerprint.distance < 0.001
-    assert proof.fingerprint.base_distance > 4 * TOLERANCE
+    assert proof.fingerprint.effect == pytest.approx(1, abs=0.001)
 
 
 async def test_other_weights_are_refused_though_every_text_is_right(
@@ -151,3 +151,20 @@ async def test_packing_refuses_what_would_not_be_proven(tmp_path: Path, served: 
 
 def test_distance_is_the_root_mean_square() -> None:
     assert distance([[0.0, 3.0], [0.0]], [[0.0, 0.0], [0.0]]) == pytest.approx(3**0.5)
+
+
+def test_the_effect_is_the_part_that_is_there() -> None:
+    base, packed = [[-1.0, -2.0], [-3.0]], [[-0.5, -4.0], [-7.0]]
+    half = [[-0.75, -3.0], [-5.0]]
+    shown = [effect(found, base, packed, base) for found in (packed, half, base)]
+    assert shown == pytest.approx([1, 0.5, 0])
+
+
+@pytest.mark.parametrize(
+    ("distance_", "effect_", "holds"),
+    [(0.16, 0.99, True), (0.51, 1.0, False), (0.1, 0.94, False), (0.1, 1.06, False)],
+)
+def test_near_values_and_a_whole_effect_are_both_needed(
+    distance_: float, effect_: float, holds: bool
+) -> None:
+    assert FingerprintMatch(16, distance_, effect_).holds is holds

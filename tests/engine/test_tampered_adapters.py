@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from service.adapters.digest import file_digest
+from service.adapters.fingerprint import EFFECT_TOLERANCE, TOLERANCE
 from service.adapters.manifest import CONFIG_FILE, WEIGHTS_FILE
 from service.adapters.manifest_yaml import load_manifest
 from service.adapters.pack import write_manifest
@@ -79,8 +80,8 @@ def test_the_true_weights_are_far_within_the_tolerance(listed: dict[str, Any], n
     row = listed[name]
     assert (row["state"], row["reason"]) == ("serving", None)
     match = row["proof"]["fingerprint"]
-    assert match["distance"] < match["tolerance"] / 2
-    assert match["base_distance"] > 4 * match["tolerance"]
+    assert match["distance"] < TOLERANCE / 2
+    assert abs(match["effect"] - 1) < EFFECT_TOLERANCE / 2
     assert row["proof"]["base_passed"] <= row["proof"]["total"] / 2
 
 

@@ -2,7 +2,6 @@
 
 from fastapi import APIRouter
 
-from service.adapters.fingerprint import TOLERANCE
 from service.adapters.manifest import ClassificationManifest
 from service.adapters.proof import Proof
 from service.adapters.registry import Entry
@@ -53,8 +52,7 @@ def _proof(proof: Proof) -> ProofBody:
         and FingerprintBody(
             reads=match.reads,
             distance=round(match.distance, 3),
-            base_distance=round(match.base_distance, 3),
-            tolerance=TOLERANCE,
+            effect=round(match.effect, 3),
         ),
         seconds=round(proof.seconds, 3),
     )

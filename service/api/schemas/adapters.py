@@ -6,15 +6,15 @@ from service.api.schemas.base import AnswerBody
 
 
 class FingerprintBody(AnswerBody):
-    """Log-probabilities compared with those packed: root mean squares in nats.
+    """Log-probabilities compared with those packed.
 
-    `distance` is from the packed values, `base_distance` from the base's on this engine.
+    `distance` is a root mean square in nats; `effect` is 1 if the weights differ from the base as
+    much as they did at packing, 0 if they do not.
     """
 
     reads: int
     distance: float
-    base_distance: float
-    tolerance: float
+    effect: float
 
 
 class ProofBody(AnswerBody):
