@@ -7,6 +7,7 @@ SHELL := bash
 PYTHON ?= python3.11
 CONFIG ?= deploy/local/config.yaml
 HOST ?= http://127.0.0.1:8000
+MUTANTS ?=
 export TORCH_INDEX ?=
 
 VENV := .venv
@@ -29,6 +30,7 @@ help: ## List the targets and variables
 	@echo 'PYTHON=python3.11  the interpreter that makes $(VENV)'
 	@echo 'CONFIG=FILE        what `make run` serves; default deploy/local/config.yaml'
 	@echo 'HOST=URL           what `make load-NAME` loads; default http://127.0.0.1:8000'
+	@echo 'MUTANTS=GLOB       what `make mutants` tries, such as "service.gate.fair_queue*"; default all'
 	@echo 'TORCH_INDEX=URL    the index for torch and torchvision, where pip offers no +cpu build of them'
 
 setup: $(CPU_INSTALLED) $(MODEL_FETCHED) ## Make .venv, install the pinned CPU list, fetch the model
@@ -79,6 +81,17 @@ test-isa: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Run what answers in words under A
 	@$(PY) -m tools.instruction_sets $(PY) -m pytest $(addprefix tests/engine/test_, \
 		readme.py service.py openai_client.py classification.py base_beside_adapters.py vllm.py)
 
+coverage: $(DEV_INSTALLED) ## Run the fast tests under coverage, and hold each package to its floor
+	@echo "==> fast tests under coverage"
+	@$(PY) -m pytest tests --ignore tests/engine -m "not timing" -n 2 --dist loadgroup -q \
+		--cov --cov-report json:.cache/coverage.json
+	@$(PY) -m tools.coverage_floors .cache/coverage.json
+
+mutants: $(DEV_INSTALLED) ## Mutate gate, limits, tenants and the label trie, and count what the tests miss (hours)
+	@echo "==> mutating the core; a run goes on where it stopped, and 'mutmut browse' shows what survived"
+	@$(VENV)/bin/mutmut run $(MUTANTS)
+	@$(VENV)/bin/mutmut results
+
 simulate: $(DEV_INSTALLED) ## Simulate the gate's core over a million requests
 	@echo "==> simulating the gate"
 	@$(PY) -m tests.gate.simulation --requests 1000000
@@ -123,7 +136,7 @@ generate: $(DEV_INSTALLED) ## Write what is generated from the code: tables, sch
 
 clean: ## Remove the environment, the fetched model and the tools' caches
 	@echo "==> removing $(VENV), $(MODEL) and caches"
-	@rm -rf $(VENV) $(MODEL) $(MODEL).lock .cache/programs .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	@rm -rf $(VENV) $(MODEL) $(MODEL).lock .cache/programs .mypy_cache .ruff_cache .pytest_cache .hypothesis .cache/coverage.json mutants build dist
 
 $(VENV_MADE):
 	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) was not found; pass PYTHON=<a Python 3.11>" >&2; exit 1; }
