@@ -59,8 +59,9 @@ class RequestContext:
     `failure` is the one that the answer says or ends with: a batch may do without some of its
     streams. `adapter` is the version that the request began with, kept for it until `at_end` runs.
     `decode_seconds` and `decode_tokens` add up what came after the first tokens of its streams.
-    `trace` is there while the request is traced. `parts` says how many engine requests it is made
-    of; the gate admits or refuses them as a whole, and `gate_refusal` is then what it refused.
+    `trace` is there while the request is traced. `body_bytes` is the size of its body. `parts` says
+    how many engine requests it is made of; the gate admits or refuses them as a whole, and
+    `gate_refusal` is then what it refused.
     """
 
     request_id: str
@@ -70,6 +71,7 @@ class RequestContext:
     tenant: Tenant = ANONYMOUS
     model: str = "none"
     route: str = "internal"
+    body_bytes: int = 0
     queue_seconds: float = 0.0
     first_token_seconds: float | None = None
     prompt_tokens: int = 0

@@ -2,10 +2,11 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from fastapi import FastAPI
 
@@ -72,7 +73,8 @@ class Lifecycle:
             async with (
                 self.tenancy.followed(),
                 _adapters_followed(fleet, status, self.read_settings),
-                _watched(Watchdog(engine, gate, status, settings.watchdog)),
+                _running(Watchdog(engine, gate, status, settings.watchdog).run()),
+                _running(self.metrics.loop_lag.run()),
                 _drainable(drain, status),
             ):
                 self.metrics.follow(engine, lambda: status.stalled)
@@ -111,14 +113,14 @@ async def _adapters_followed(
 
 
 @asynccontextmanager
-async def _watched(watchdog: Watchdog) -> AsyncIterator[None]:
-    """Watch the engine while the service is ready."""
-    watch = asyncio.create_task(watchdog.run())
+async def _running(watch: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Run a watch of the engine or the loop while the service is ready."""
+    task = asyncio.create_task(watch)
     try:
         yield
     finally:
-        watch.cancel()
-        await asyncio.wait([watch])
+        task.cancel()
+        await asyncio.wait([task])
 
 
 @asynccontextmanager

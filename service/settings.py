@@ -12,6 +12,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from service.preparation_settings import PreparationSettings
 from service.section import Section
 from service.telemetry_settings import (
     LogSettings,
@@ -164,12 +165,18 @@ class LimitSettings(Section):
     bad_words: int = Field(64, ge=0, description="Words that must not be generated.")
     logprobs: int = Field(20, ge=0, description="Top log-probabilities per token.")
     answer_logprobs: int = Field(
-        32_768, ge=1, description="Log-probabilities in one OpenAI answer that is not streamed."
+        16_384, ge=1, description="Log-probabilities in one OpenAI answer that is not streamed."
+    )
+    echo_logprobs: int = Field(
+        4096, ge=1, description="Log-probabilities of a request's echoed prompts, streamed or not."
     )
     logit_bias: int = Field(300, ge=0, description="Entries in `logit_bias`.")
     allowed_token_ids: int = Field(1024, ge=0, description="Entries in `allowed_token_ids`.")
     choices: int = Field(256, ge=1, description="Entries in a structured `choice`.")
     choice_bytes: int = Field(1024, ge=1, description="Length of one `choice` entry, in bytes.")
+    choices_bytes: int = Field(
+        32 * 1024, ge=1, description="Length of all entries of a `choice` together, in bytes."
+    )
     schema_bytes: int = Field(16 * 1024, ge=2, description="Size of a JSON schema, in bytes.")
     schema_depth: int = Field(16, ge=1, description="Nesting of a JSON schema.")
     regex_bytes: int = Field(1024, ge=1, description="Length of a regex or grammar, in bytes.")
@@ -271,6 +278,7 @@ class Settings(BaseSettings):
     cpu: CpuSettings = CpuSettings()
     http: HttpSettings = HttpSettings()
     gate: GateSettings = GateSettings()
+    preparation: PreparationSettings = PreparationSettings()
     drain: DrainSettings = DrainSettings()
     watchdog: WatchdogSettings = WatchdogSettings()
     limits: LimitSettings = LimitSettings()

@@ -149,7 +149,13 @@ class LiveService:
         )
         self.gate = gate
         self.gate.capacity = settings.gate.max_in_flight or CAPACITY
-        self.engine = StagedEngine(model, gate, metrics, token_seconds=self._token_seconds)
+        self.engine = StagedEngine(
+            model,
+            gate,
+            metrics,
+            token_seconds=self._token_seconds,
+            preparation=settings.preparation,
+        )
         return self.engine
 
     def _on_its_loop(self, call: Coroutine[Any, Any, T]) -> T:

@@ -128,6 +128,7 @@ class RequestScope:
             if (timeout := headers.get(_TIMEOUT_HEADER)) is not None:
                 context.set_timeout(_timeout_ms(timeout))
             body = await self._bodies.read(headers, receive, context.tenant.name)
+            context.body_bytes = len(body)
         except ServiceError as error:
             answer.close_connection = True
             # Its traceback holds what was read of the body.

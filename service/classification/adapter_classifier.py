@@ -66,11 +66,11 @@ class AdapterClassifier:
     async def _ask(self, text: str, question: AdapterQuestion, slots: asyncio.Semaphore) -> Score:
         write = partial(self._frame.prompt, question=question)
         if not self.multi_label:
-            prompt = await written(text, write)
+            prompt = await written(self._engine, text, write)
             return await question.scorer.score(self._engine, prompt, self._adapter, slots)
         # The slot comes first: tokenising hundreds of prompts at once would hold up all others.
         async with slots:
-            prompt = await written(text, write)
+            prompt = await written(self._engine, text, write)
             return await question.scorer.score(self._engine, prompt, self._adapter)
 
 

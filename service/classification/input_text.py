@@ -1,11 +1,13 @@
-"""An input on its way into a prompt: never long enough to hold up the event loop."""
+"""An input on its way into a prompt: read in the tenant's fair turns, off the event loop."""
 
-import asyncio
 from collections.abc import Callable
 
 from service.engine.protocol import Engine, Prompt
-from service.engine.text_encoder import LONG
+from service.engine.text_size import size_of
 from service.errors import InvalidRequest
+
+_COUNTED = 4096
+"""Bytes from which on an input is counted by itself before its prompts are written."""
 
 
 async def check_length(text: str, engine: Engine) -> None:
@@ -18,17 +20,16 @@ async def check_length(text: str, engine: Engine) -> None:
     most = limit * engine.model.max_token_chars
     if len(text) > most:
         raise _too_long(f"{len(text)} characters", f"{limit} tokens, which hold at most {most}")
-    if len(text) >= LONG:
-        tokens = len(await asyncio.to_thread(engine.encode, text))
+    size = size_of(text)
+    if size >= _COUNTED:
+        tokens = await engine.prepare(size, lambda: len(engine.encode(text)))
         if tokens > limit:
             raise _too_long(f"{tokens} tokens", f"{limit}")
 
 
-async def written(text: str, write: Callable[[str], Prompt]) -> Prompt:
-    """The prompt that `write` makes of a text; a long one is written in a thread."""
-    if len(text) < LONG:
-        return write(text)
-    return await asyncio.to_thread(write, text)
+async def written(engine: Engine, text: str, write: Callable[[str], Prompt]) -> Prompt:
+    """The prompt that `write` makes of a text."""
+    return await engine.prepare(size_of(text), lambda: write(text))
 
 
 def _too_long(size: str, limit: str) -> InvalidRequest:

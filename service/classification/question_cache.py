@@ -3,20 +3,26 @@
 import asyncio
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from functools import partial
 
 from service.classification.zero_shot import Question, ZeroShotClassifier
 from service.context import current_context
 from service.engine.protocol import Engine
 from service.errors import DeadlineExceeded
 
-_CAPACITY = 256
+_CAPACITY = 1 << 20
+_LEAST_WEIGHT = 4096
 
 
 @dataclass(slots=True)
 class _Entry:
-    plain: ZeroShotClassifier
+    weight: int
+    plain: ZeroShotClassifier | None = None
     calibrated: ZeroShotClassifier | None = None
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+_Own = OrderedDict[Question, _Entry]
 
 
 class QuestionCache:
@@ -24,47 +30,58 @@ class QuestionCache:
 
     Tokenising a label set and measuring its prior happen once per question, however many requests
     ask it at the same time. Tenants share nothing: how long an answer takes would tell one what
-    another has asked. When all places are taken, the tenant that holds most of them gives one up,
-    so that nobody can drive out the questions of others.
+    another has asked. A question weighs the bytes of its text, at least 4 KiB, which take up to 64
+    times as much memory when they are tokenised. Above `capacity` the tenant that holds most gives
+    up its oldest, so that nobody can drive out the questions of others.
     """
 
     def __init__(self, engine: Engine, capacity: int = _CAPACITY) -> None:
         self._engine = engine
         self._capacity = capacity
-        self._held: dict[str, OrderedDict[Question, _Entry]] = {}
+        self._held: dict[str, _Own] = {}
 
     async def classifier(self, question: Question, *, calibrate: bool) -> ZeroShotClassifier:
         """The classifier of a question.
 
         Raises InvalidRequest for labels that cannot be read or a question too long for the
-        model's context, DeadlineExceeded, and what the engine raises while the prior is measured:
-        the next request then measures it anew.
+        model's context, DeadlineExceeded, and what `Engine.prepare` and the measuring of the prior
+        raise: the next request then measures it anew.
         """
-        entry = self._entry(question)
-        if not calibrate:
-            return entry.plain
-        if entry.calibrated is None:
-            await self._calibrate(entry)
-        return entry.calibrated or entry.plain
-
-    def _entry(self, question: Question) -> _Entry:
         own = self._held.setdefault(current_context().tenant.cache_domain, OrderedDict())
-        if entry := own.get(question):
-            own.move_to_end(question)
-            return entry
-        entry = own[question] = _Entry(ZeroShotClassifier.build(self._engine, question))
-        if sum(map(len, self._held.values())) > self._capacity:
-            max(self._held.values(), key=len).popitem(last=False)
-        return entry
-
-    async def _calibrate(self, entry: _Entry) -> None:
+        entry = self._entry(own, question)
+        classifier = entry.calibrated if calibrate else entry.plain
+        if classifier is not None:
+            return classifier
         # A lock and not a shared task: the reads run as part of the request that makes them, and
         # when it is cancelled or refused the next in line makes them as part of its own.
         try:
             async with asyncio.timeout(current_context().remaining()), entry.lock:
-                if entry.calibrated is None:
-                    entry.calibrated = await entry.plain.calibrated()
+                plain = entry.plain = entry.plain or await self._build(question)
+                if not calibrate:
+                    return plain
+                entry.calibrated = entry.calibrated or await plain.calibrated()
+                return entry.calibrated
         except TimeoutError:
             raise DeadlineExceeded(
-                "The deadline passed while the labels were being calibrated."
+                "The deadline passed while the labels were being prepared."
             ) from None
+        finally:
+            if entry.plain is None and own.get(question) is entry:
+                del own[question]
+
+    def _entry(self, own: _Own, question: Question) -> _Entry:
+        if entry := own.get(question):
+            own.move_to_end(question)
+            return entry
+        entry = own[question] = _Entry(max(question.size, _LEAST_WEIGHT))
+        while sum(map(_weight, self._held.values())) > self._capacity:
+            max(self._held.values(), key=_weight).popitem(last=False)
+        return entry
+
+    async def _build(self, question: Question) -> ZeroShotClassifier:
+        build = partial(ZeroShotClassifier.build, self._engine, question)
+        return await self._engine.prepare(question.work, build)
+
+
+def _weight(held: _Own) -> int:
+    return sum(entry.weight for entry in held.values())

@@ -16,6 +16,7 @@ from service.classification.scorer import LabelScorer, Score, read_slots
 from service.classification.seam import spell
 from service.classification.together import together
 from service.engine.protocol import Engine
+from service.engine.text_size import size_of
 
 DEFAULT_INSTRUCTION = "Classify the text."
 
@@ -23,6 +24,9 @@ CONTENT_FREE = ("N/A", "", "[MASK]")
 """The inputs of contextual calibration (Zhao et al. 2021, section 5)."""
 
 _ANSWERS = ("yes", "no")
+_TAIL_BYTES = 64
+"""Of a chat template after the input, about."""
+
 _UNCALIBRATED = Calibration()
 
 
@@ -47,6 +51,18 @@ class Question:
     def cue(self) -> str:
         """What begins the answer."""
         return "Answer:" if self.multi_label else "Label:"
+
+    @property
+    def size(self) -> int:
+        """Bytes of what it says; tokenised, each takes at most some 64 bytes of memory."""
+        around = self.template or ()
+        return sum(map(size_of, (self.instruction, *self.labels, *self.labels, *around)))
+
+    @property
+    def work(self) -> int:
+        """Bytes that building its classifier reads: each label is read after the template's end."""
+        tail = size_of(self.template[1]) if self.template else 0
+        return 3 * self.size + len(self.labels) * (_TAIL_BYTES + tail)
 
     @property
     def queries(self) -> tuple[str, ...]:
@@ -118,7 +134,7 @@ class ZeroShotClassifier:
 
     async def _ask(self, text: str, slots: asyncio.Semaphore) -> Sequence[Score]:
         if not self.multi_label:
-            prompt = await written(text, self.frame.prompt)
+            prompt = await written(self.engine, text, self.frame.prompt)
             # Inputs that come together are all tokenised before the first is sent: their messages
             # leave in one burst and wake the engine once.
             await asyncio.sleep(0)
@@ -129,7 +145,7 @@ class ZeroShotClassifier:
     async def _ask_one(self, text: str, query: str, slots: asyncio.Semaphore) -> Score:
         # The slot comes first: tokenising hundreds of prompts at once would hold up all others.
         async with slots:
-            prompt = await written(text, partial(self.frame.prompt, query=query))
+            prompt = await written(self.engine, text, partial(self.frame.prompt, query=query))
             return await self.scorer.score(self.engine, prompt)
 
 

@@ -42,6 +42,10 @@ _OURS = {
 
 _MAX_SLOTS = 8
 
+BACKEND = "xgrammar"
+"""The only compiler of structures: vLLM's others stall its own process for seconds, and the engine
+keeps to the first that it used, whatever a later request was accepted for."""
+
 _KEEP_MEMORY = {
     "MALLOC_MMAP_THRESHOLD_": str(1 << 32),
     "MALLOC_TRIM_THRESHOLD_": str(1 << 33),
@@ -76,11 +80,16 @@ def parse_engine_arguments(settings: Settings) -> Namespace:
 
     parser = make_arg_parser(Parser())
     arguments = {key.replace("-", "_"): value for key, value in settings.engine.items()}
+    _check_structures(arguments.get("structured_outputs_config", {}))
     _check_keys(arguments, {action.dest for action in parser._actions} - {"help"})
     adapters = _adapter_defaults(len(settings.adapters))
     chosen = {**_DEFAULTS, **adapters, **arguments, "model": str(settings.model.path)}
     chosen["served_model_name"] = [settings.model.name]
     chosen["otlp_traces_endpoint"] = settings.tracing.endpoint
+    chosen["structured_outputs_config"] = {
+        **arguments.get("structured_outputs_config", {}),
+        "backend": BACKEND,
+    }
     parsed: Namespace = parser.parse_args(
         [word for item in chosen.items() for word in _words(*item)]
     )
@@ -123,6 +132,14 @@ def _check_keys(arguments: Mapping[str, Any], known: set[str]) -> None:
             raise ConfigurationError(f"engine.{key}: not accepted here; {_OURS[key]}")
         if key not in known:
             raise ConfigurationError(f"engine.{key}: unknown vLLM argument{nearest(key, known)}")
+
+
+def _check_structures(config: Any) -> None:
+    if not isinstance(config, Mapping) or config.get("backend", BACKEND) != BACKEND:
+        raise ConfigurationError(
+            f"engine.structured_outputs_config: must be a mapping, its backend {BACKEND!r}, got "
+            f"{config!r:.80}; it is the one compiler whose time is bounded"
+        )
 
 
 def _words(key: str, value: Any) -> list[str]:

@@ -12,8 +12,12 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
 from service.context import current_context
+from service.engine.renderer import StagedRenderer
+from service.engine.structured_outputs import tried
+from service.engine.structures import StructureTrials
 from service.errors import EngineDead, InvalidRequest, ServiceError
 from service.gate.gate import Gate
+from service.gate.preparation import Preparation
 from service.gate.stream import Progress, StreamObserver, gated
 from service.gate.ticket import Demand
 from service.tenants.salt import CacheSalts
@@ -29,14 +33,24 @@ _UNSAMPLED = {"traceparent": f"00-{1:032x}-{1:016x}-00"}
 class GatedClient:
     """Stands in for AsyncLLM, vLLM's own OpenAI handlers included.
 
-    `generate` and `check_admission` go through the gate; all else is the engine's. What a client
+    `generate` and `check_admission` go through the gate, structures are tried before it, and the
+    `renderer` takes fair turns; all else is the engine's. What a client
     could set to go round the gate (priority, request id, rank, session) is overwritten, and so is
     the salt of the prefix cache: it is the tenant's.
     """
 
     def __init__(
-        self, engine: AsyncLLM, gate: Gate, observer: StreamObserver, *, traced: bool = False
+        self,
+        engine: AsyncLLM,
+        gate: Gate,
+        observer: StreamObserver,
+        preparation: Preparation,
+        trials: StructureTrials,
+        *,
+        traced: bool = False,
     ) -> None:
+        self.renderer = StagedRenderer(engine.renderer, preparation)
+        self._trials = trials
         self._engine = engine
         self._gate = gate
         self._observer = observer
@@ -78,6 +92,8 @@ class GatedClient:
             self._engine, prompt, sampling_params, own_id, options, self.adapter_requests
         )
         stream = gated(self._gate, self._observer, request)
+        if (structure := sampling_params.structured_outputs) is not None:
+            stream = tried(self._trials, structure, stream)
         return _fold(stream) if folded else stream
 
     def encode(self, *_: Any, **__: Any) -> AsyncGenerator[Any, None]:

@@ -8,7 +8,7 @@ import random
 import re
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from pathlib import Path
 
 from service.adapters.digest import file_digest
@@ -24,10 +24,12 @@ from service.engine.protocol import (
     Message,
     ModelInfo,
     Prompt,
+    Result,
     Sampling,
     TokenLogprob,
     Vitals,
 )
+from service.engine.text_size import size_of, size_of_chat
 from service.errors import (
     ConfigurationError,
     EngineDead,
@@ -36,9 +38,11 @@ from service.errors import (
     UnsupportedFeature,
 )
 from service.gate.gate import Gate
+from service.gate.preparation import Preparation
 from service.gate.stream import Progress, StreamObserver, gated
 from service.gate.ticket import Demand
 from service.limits.quote import quote
+from service.preparation_settings import PreparationSettings
 
 _WORDS = "the a one of and to in is it for on with as at by from this that be are was".split()
 _VOCAB_SIZE = 256 + 3
@@ -62,10 +66,12 @@ class FakeEngine:
         observer: StreamObserver,
         *,
         token_seconds: float = 0.0,
+        preparation: PreparationSettings | None = None,
     ) -> None:
         self._model = model
         self._gate = gate
         self._observer = observer
+        self._preparation = Preparation(gate, preparation or PreparationSettings())
         self._token_seconds = token_seconds
         self._adapters: dict[int, Adapter] = {}
         self._weights: dict[int, str] = {}
@@ -91,12 +97,18 @@ class FakeEngine:
     def end_token_ids(self) -> tuple[int, ...]:
         return (_END,)
 
+    async def prepare(self, size: int, work: Callable[[], Result]) -> Result:
+        return await self._preparation.run(size, work)
+
     async def render(self, text: str) -> Prompt:
-        return self._fitting([256, *self.encode(text)])
+        return await self.prepare(size_of(text), lambda: self._fitting([256, *self.encode(text)]))
 
     async def render_chat(self, messages: Sequence[Message]) -> Prompt:
-        turns = [[257, *self.encode(f"{m.role}\n{m.content}"), _END] for m in messages]
-        return self._fitting([256, *(token for turn in turns for token in turn), 257])
+        def render() -> Prompt:
+            turns = [[257, *self.encode(f"{m.role}\n{m.content}"), _END] for m in messages]
+            return self._fitting([256, *(token for turn in turns for token in turn), 257])
+
+        return await self.prepare(size_of_chat(messages), render)
 
     def encode(self, text: str) -> list[int]:
         return list(text.encode())
@@ -179,6 +191,7 @@ class FakeEngine:
 
     async def stop(self) -> None:
         self.dead = True
+        self._preparation.stop()
 
     @property
     def last_step(self) -> float:

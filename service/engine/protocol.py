@@ -1,8 +1,10 @@
 """What the service asks of an engine, and the values that cross that line."""
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeVar
+
+Result = TypeVar("Result")
 
 FinishReason = Literal["stop", "length"]
 
@@ -167,7 +169,8 @@ class Engine(Protocol):
     """A language model that runs requests; each takes a permit at the gate.
 
     Every method that runs a request raises QueueFull, DeadlineExceeded or EngineDead; `render` and
-    `render_chat` raise InvalidRequest for a prompt longer than the model's context, with counts.
+    `render_chat` raise InvalidRequest for a prompt longer than the model's context, with counts,
+    and what `prepare` raises, through which they go.
     """
 
     @property
@@ -189,6 +192,12 @@ class Engine(Protocol):
 
     async def render_chat(self, messages: Sequence[Message]) -> Prompt:
         """Apply the model's chat template and tokenise, ready for the assistant's answer."""
+
+    async def prepare(self, size: int, work: Callable[[], Result]) -> Result:
+        """Do work that reads `size` bytes of text (`encode`, `decode`), in the tenant's fair turn.
+
+        Raises what the work raises, TooManyRequests, QueueFull or DeadlineExceeded.
+        """
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text, without special tokens; text never becomes a special token."""

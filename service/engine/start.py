@@ -11,6 +11,8 @@ from service.engine.arguments import parse_engine_arguments
 from service.engine.openai import OpenAISurface
 from service.engine.progress import StepClock
 from service.engine.protocol import Engine, ModelInfo
+from service.engine.structured_outputs import open_trials
+from service.engine.structures import StructureTrials
 from service.engine.vllm import VllmEngine, start_llm
 from service.gate.gate import Gate
 from service.gate.stream import StreamObserver
@@ -42,7 +44,14 @@ async def start_vllm(
     arguments = parse_engine_arguments(settings)
     digest = base_model_digest(settings.model.path)
     steps = StepClock()
-    llm = start_llm(arguments, steps)
+    trials = StructureTrials(gate, settings.preparation)
+    trials.begin()
+    try:
+        llm = start_llm(arguments, steps)
+        await open_trials(trials, llm)
+    except BaseException:
+        trials.stop()
+        raise
     max_num_seqs = llm.vllm_config.scheduler_config.max_num_seqs
     await llm.collective_rpc("keep_rows_apart")
     lora = llm.vllm_config.lora_config
@@ -57,7 +66,7 @@ async def start_vllm(
         max_token_chars=llm.renderer.get_tokenizer().max_chars_per_token,
     )
     gate.capacity = settings.gate.max_in_flight or max_num_seqs
-    engine = VllmEngine(llm, steps, model, gate, observer)
+    engine = VllmEngine(llm, steps, model, gate, observer, settings.preparation, trials)
     surface = await OpenAISurface.create(engine.client, arguments)
     # vLLM and torch leave 700,000 objects that live as long as the process. Frozen, they are not
     # walked by every full collection: three quarters of a second in which no request moves.

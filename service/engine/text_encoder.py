@@ -1,6 +1,6 @@
-"""Text to token ids, quickly and on the caller's own thread."""
+"""Text to token ids and back, quickly and on the caller's own thread."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -8,8 +8,10 @@ from tokenizers import Tokenizer
 
 TextEncoder = Callable[[str], list[int]]
 
-LONG = 16_384
-"""Characters whose encoding takes longer than waking a thread: some eight milliseconds."""
+TextDecoder = Callable[[Sequence[int]], str]
+
+LONG = 4_096
+"""Characters or tokens that are worth a pool of threads: some milliseconds."""
 
 
 def text_encoder(tokenizer: Any, *, special_is_text: bool) -> TextEncoder:
@@ -32,6 +34,22 @@ def text_encoder(tokenizer: Any, *, special_is_text: bool) -> TextEncoder:
     return lambda text: list(
         slow.encode(text, add_special_tokens=False, split_special_tokens=special_is_text)
     )
+
+
+def text_decoder(tokenizer: Any) -> TextDecoder:
+    """A decoder that shows special tokens; LONG sequences let Python's other threads run."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if not isinstance(backend, Tokenizer) or tokenizer.clean_up_tokenization_spaces:
+        return lambda ids: str(tokenizer.decode(list(ids)))
+    fast = deepcopy(backend)
+    return lambda ids: _text(fast, list(ids))
+
+
+def _text(fast: Tokenizer, ids: list[int]) -> str:
+    if len(ids) < LONG:
+        return fast.decode(ids, skip_special_tokens=False)
+    (text,) = fast.decode_batch([ids], skip_special_tokens=False)
+    return text
 
 
 def _ids(fast: Tokenizer, text: str) -> list[int]:

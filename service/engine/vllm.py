@@ -4,7 +4,7 @@ import gc
 import multiprocessing
 import uuid
 from argparse import Namespace
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from functools import lru_cache
 from typing import Any
@@ -32,16 +32,22 @@ from service.engine.protocol import (
     Message,
     ModelInfo,
     Prompt,
+    Result,
     Sampling,
     Structure,
     TokenLogprob,
     Vitals,
 )
-from service.engine.text_encoder import TextEncoder, text_encoder
-from service.errors import ConfigurationError, EngineDead, InvalidRequest
+from service.engine.structured_outputs import leave_validation_to_us
+from service.engine.structures import StructureTrials
+from service.engine.text_encoder import TextEncoder, text_decoder, text_encoder
+from service.engine.text_size import size_of, size_of_chat
+from service.errors import ConfigurationError, EngineDead, InvalidRequest, ServiceError
 from service.gate.gate import Gate
+from service.gate.preparation import Preparation
 from service.gate.stream import StreamObserver
 from service.limits.quote import quote
+from service.preparation_settings import PreparationSettings
 
 _PLACEHOLDER = "\N{OBJECT REPLACEMENT CHARACTER}"
 
@@ -56,16 +62,22 @@ class VllmEngine:
         model: ModelInfo,
         gate: Gate,
         observer: StreamObserver,
+        settings: PreparationSettings,
+        trials: StructureTrials,
     ) -> None:
         self._llm = llm
         self._steps = steps
         self._model = model
         traced = llm.vllm_config.observability_config.otlp_traces_endpoint is not None
-        self.client = GatedClient(llm, gate, observer, traced=traced)
+        self._preparation = Preparation(gate, settings)
+        self._trials = trials
+        self.client = GatedClient(llm, gate, observer, self._preparation, trials, traced=traced)
+        leave_validation_to_us(llm)
         tokenizer = llm.renderer.get_tokenizer()
         self._tokenizer = tokenizer
         self.encode: TextEncoder = text_encoder(tokenizer, special_is_text=True)
         self.encode_template: TextEncoder = text_encoder(tokenizer, special_is_text=False)
+        self._text = text_decoder(tokenizer)
         self._chat_frame = _chat_frame(tokenizer)
         self._start_token_ids = tuple(tokenizer.encode(""))
         self._vocab_size: int = llm.model_config.get_vocab_size()
@@ -90,21 +102,33 @@ class VllmEngine:
         end: int | None = self._tokenizer.eos_token_id
         return () if end is None else (end,)
 
+    async def prepare(self, size: int, work: Callable[[], Result]) -> Result:
+        return await self._preparation.run(size, work)
+
     async def render(self, text: str) -> Prompt:
-        try:
-            (rendered,) = await self._llm.renderer.render_cmpl_async([{"prompt": text}])
-        except Exception as error:
-            raise explain(error) or error from error
-        return Prompt(rendered["prompt_token_ids"])
+        def render() -> Prompt:
+            (rendered,) = self._llm.renderer.render_cmpl([{"prompt": text}])
+            return Prompt(rendered["prompt_token_ids"])
+
+        return await self._rendered(size_of(text), render)
 
     async def render_chat(self, messages: Sequence[Message]) -> Prompt:
         conversation = [{"role": m.role, "content": m.content} for m in messages]
         params = ChatParams(chat_template_kwargs={"add_generation_prompt": True})
+
+        def render() -> Prompt:
+            _, (rendered,) = self._llm.renderer.render_chat([conversation], params)
+            return Prompt(rendered["prompt_token_ids"])
+
+        return await self._rendered(size_of_chat(messages), render)
+
+    async def _rendered(self, size: int, render: Callable[[], Prompt]) -> Prompt:
         try:
-            _, (rendered,) = await self._llm.renderer.render_chat_async([conversation], params)
+            return await self.prepare(size, render)
+        except ServiceError:
+            raise
         except Exception as error:
             raise explain(error) or error from error
-        return Prompt(rendered["prompt_token_ids"])
 
     def decode(self, token_ids: Sequence[int]) -> str:
         for token_id in token_ids:
@@ -113,8 +137,7 @@ class VllmEngine:
                     f"tokens: ids are 0..{self._vocab_size - 1}, got {quote(token_id)}",
                     param="tokens",
                 )
-        text: str = self._tokenizer.decode(list(token_ids))
-        return text
+        return self._text(token_ids)
 
     async def generate(
         self, prompt: Prompt, sampling: Sampling, adapter: Adapter | None
@@ -205,6 +228,8 @@ class VllmEngine:
 
     async def stop(self) -> None:
         self._llm.shutdown()
+        self._preparation.stop()
+        self._trials.stop()
         # What the start froze may be collected again.
         gc.unfreeze()
 

@@ -19,6 +19,7 @@ it holds fewer than its share: a tenant that asks for little finds a slot free, 
 until a request of those that ask for much ends.
 """
 
+import math
 from collections import OrderedDict
 from dataclasses import dataclass
 
@@ -74,11 +75,13 @@ class _Account:
 class FairQueue:
     """Tickets that wait and tickets that run; each operation is O(log tenants) amortised.
 
-    A `pop` while only reserved slots are free looks at every tenant that waits.
+    A `pop` while only reserved slots are free looks at every tenant that waits. A tenant of which
+    `most_each` tickets run is passed over until one of them ends.
     """
 
-    def __init__(self, prices: Prices | None = None) -> None:
+    def __init__(self, prices: Prices | None = None, most_each: float = math.inf) -> None:
         self.prices = prices or Prices()
+        self._most_each = most_each
         self.in_use = 0
         """Slots of the running tickets."""
         self._tenants: dict[str, _Tenant] = {}
@@ -156,7 +159,9 @@ class FairQueue:
         self._waiting += 1
 
     def pop(self, limit: int) -> Ticket | None:
-        """Start the next ticket and charge its prompt; None if no slot of `limit` is free for it.
+        """Start the next ticket and charge its prompt; None if none may start.
+
+        None may while no slot of `limit` is free for it.
 
         After it `in_use` is below `limit` plus the ticket's slots.
         """
@@ -166,6 +171,8 @@ class FairQueue:
         ticket = next(iter(tenant.waiting))
         self._leave(tenant, ticket)
         tenant.running += 1
+        if tenant.running >= self._most_each:
+            self._backlogged.discard(tenant)
         tenant.in_use += ticket.slots
         self.in_use += ticket.slots
         self._running[ticket] = _Account(tenant, ticket.prompt_tokens)
@@ -203,9 +210,12 @@ class FairQueue:
         """End a running ticket, give its slots back; raises KeyError unless it runs."""
         account = self._running.pop(ticket)
         self.in_use -= ticket.slots
-        account.tenant.running -= 1
-        account.tenant.in_use -= ticket.slots
-        self._end(account.tenant, ticket)
+        tenant = account.tenant
+        tenant.running -= 1
+        tenant.in_use -= ticket.slots
+        if tenant.waiting and tenant not in self._backlogged:
+            self._backlogged.set(tenant, tenant.counter)
+        self._end(tenant, ticket)
         return Usage(account.prompt, account.cached, account.output)
 
     def cancel(self, ticket: Ticket) -> bool:
@@ -216,6 +226,20 @@ class FairQueue:
         self._leave(tenant, ticket)
         self._end(tenant, ticket)
         return True
+
+    def debit(self, name: str, weight: float, cost: float) -> None:
+        """Charge a tenant for work outside of its tickets; free while nothing waits or runs."""
+        if not self._waiting and not self._running:
+            return
+        tenant = self._tenants.get(name)
+        if tenant is None:
+            tenant = self._tenants[name] = _Tenant(name)
+            tenant.weight = weight
+        if not tenant.waiting:
+            self._lift(tenant)
+        self._pay(tenant, cost)
+        if not tenant.waiting and not tenant.running:
+            self._resting.set(tenant, tenant.counter)
 
     def _reserved(self, limit: int) -> int:
         return limit // _SLOTS_PER_RESERVED if self._presence.tenants > 1 else 0
@@ -234,14 +258,19 @@ class FairQueue:
         return tenant.in_use < self._presence.share(tenant.name, tenant.weight) * limit
 
     def _wake(self, tenant: _Tenant) -> None:
+        self._lift(tenant)
+        self._waiting_weight += tenant.weight
+        if tenant.running < self._most_each:
+            self._backlogged.set(tenant, tenant.counter)
+
+    def _lift(self, tenant: _Tenant) -> None:
+        """Bring a tenant that does not wait level with those that do."""
         self._resting.discard(tenant)
         behind = self._next() or self._last
         if behind is not None and behind.counter > self._floor:
             self._floor = behind.counter
             self._forget()
         tenant.counter = max(tenant.counter, self._floor)
-        self._waiting_weight += tenant.weight
-        self._backlogged.set(tenant, tenant.counter)
 
     def _next(self) -> _Tenant | None:
         while (top := self._backlogged.peek()) is not None:
@@ -268,7 +297,7 @@ class FairQueue:
 
     def _pay(self, tenant: _Tenant, cost: float) -> None:
         tenant.counter += cost / tenant.weight
-        if cost < 0 and tenant.waiting:
+        if cost < 0 and tenant in self._backlogged:
             self._backlogged.set(tenant, tenant.counter)
 
     def _end(self, tenant: _Tenant, ticket: Ticket) -> None:

@@ -14,7 +14,7 @@ from service.gate.permit import Permit
 from service.gate.scheduler import Placement, Scheduler
 from service.gate.ticket import Demand, Ticket
 from service.settings import GateSettings
-from service.tenants.tenant import SERVICE
+from service.tenants.tenant import SERVICE, Tenant
 
 _LOOK_AGAIN_SECONDS = 1.0
 """How often the queue is looked at when nothing happens: a limit that grew is to be used."""
@@ -104,6 +104,10 @@ class Gate:
         permit = await self._wait(ticket)
         context.queue_seconds = max(context.queue_seconds, permit.queue_seconds)
         return permit
+
+    def debit(self, tenant: Tenant, tokens: float) -> None:
+        """Charge a tenant for work before the gate, worth so many prompt tokens."""
+        self._scheduler.debit(tenant.name, tenant.weight, tokens)
 
     def close(self, error: Callable[[], ServiceError]) -> None:
         """End what waits and what runs, each with such an error, and refuse what comes with it."""

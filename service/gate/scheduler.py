@@ -197,6 +197,10 @@ class Scheduler:
             self._deadlines.discard(ticket)
         return dropped
 
+    def debit(self, tenant: str, weight: float, tokens: float) -> None:
+        """Charge a tenant for work before the gate, worth so many prompt tokens."""
+        self._queue.debit(tenant, weight, self._queue.prices.prompt * tokens)
+
     def expire(self) -> list[Ticket]:
         """The tickets whose deadline has passed since the last call, each named once.
 

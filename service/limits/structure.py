@@ -1,6 +1,6 @@
-"""Caps on structured output: vLLM compiles grammars on the event loop, and a large one stalls all.
+"""Caps on structured output, counted before anything is compiled; docs/gate.md says what follows.
 
-Its cost was measured with xgrammar 0.2: a `regex` takes microseconds a symbol, a `pattern` in a
+The cost was measured with xgrammar 0.2: a `regex` takes microseconds a symbol, a `pattern` in a
 schema grows with the square of its symbols, and a number's bounds cost as much as some of them.
 """
 
@@ -17,6 +17,7 @@ from jsonschema_rs import Draft202012Validator, ValidationError
 
 from service.errors import InvalidRequest
 from service.limits.depth import depth
+from service.limits.enforced import check_enforced
 from service.limits.quote import quote
 from service.settings import LimitSettings
 
@@ -37,8 +38,9 @@ _REPETITION_KEYS = frozenset(
 
 
 def check_schema(schema: Any, limits: LimitSettings, param: str) -> None:
-    """Refuse a JSON schema that is not one, or is too large, too deep or expands too far."""
+    """Refuse a JSON schema that is not one, is too large, expands too far, or is not enforced."""
     check_schemas({param: schema}, limits.schema_bytes, limits, param)
+    check_enforced(schema, param)
 
 
 def check_schemas(
@@ -112,7 +114,7 @@ def _checked_expansion(pattern: Any, limits: LimitSettings, param: str) -> int:
 
 
 def check_choice(choice: Any, limits: LimitSettings, param: str) -> None:
-    """Refuse a list of choices that is empty, too long or holds anything but short strings."""
+    """Refuse a list of choices that is empty, too long, or holds anything but short strings."""
     if not isinstance(choice, Sequence) or isinstance(choice, str) or not choice:
         raise InvalidRequest(f"{param}: must be a non-empty list, got {quote(choice)}", param=param)
     if len(choice) > limits.choices:
@@ -125,6 +127,7 @@ def check_choice(choice: Any, limits: LimitSettings, param: str) -> None:
                 f"{param}[{index}]: must be a non-empty string, got {quote(entry)}", param=param
             )
         _check_bytes(entry, limits.choice_bytes, f"{param}[{index}]")
+    _check_bytes("".join(choice), limits.choices_bytes, param)
 
 
 def _check_bytes(text: str, limit: int, param: str) -> None:

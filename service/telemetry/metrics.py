@@ -11,6 +11,7 @@ from service.telemetry.engine import EngineMetrics
 from service.telemetry.gate import GateMetrics
 from service.telemetry.labels import RequestLabels
 from service.telemetry.lifecycle import LifecycleMetrics
+from service.telemetry.loop_lag import LoopLag
 from service.telemetry.objectives import AVAILABILITY, Objectives
 from service.telemetry.series import KEY, LATENCY, TOKEN_LATENCY, SeriesFactory
 from service.telemetry_settings import MetricsSettings, SloSettings
@@ -41,6 +42,7 @@ class Metrics:
         self.gate = GateMetrics(registry, self._labels)
         self.engine = EngineMetrics(registry)
         self.lifecycle = LifecycleMetrics(registry)
+        self.loop_lag = LoopLag(registry)
         text = "Requests by how they ended."
         self._requests = make.counter("requests_total", text, *KEY, "outcome")
         text = "Tokens by kind: prompt (cached ones included), cached, completion."

@@ -31,7 +31,7 @@ class Children(dict[tuple[str, ...], Child]):
         self._metric: Child = metric
 
     def __missing__(self, values: tuple[str, ...]) -> Child:
-        child: Child = self._metric.labels(*values)
+        child: Child = self._metric.labels(*values) if values else self._metric
         self[values] = child
         return child
 

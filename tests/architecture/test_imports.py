@@ -8,7 +8,7 @@ from tests.architecture.source import imports, modules
 
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("service.errors", "service.section", "service.masking"),
-    ("service.telemetry_settings",),
+    ("service.preparation_settings", "service.telemetry_settings"),
     ("service.settings", "service.engine.protocol", "service.limits.quote"),
     ("service.configuration", "service.tenants"),
     ("service.context", "service.limits", "service.model", "service.open_requests"),

@@ -37,13 +37,14 @@ async def test_it_is_refused_before_it_is_tokenised(monkeypatch: pytest.MonkeyPa
 
 
 async def test_a_long_text_is_written_in_a_thread_and_a_short_one_is_not() -> None:
+    engine = fake_engine()[0]
     threads: list[threading.Thread] = []
 
     def write(text: str) -> Prompt:
         threads.append(threading.current_thread())
         return Prompt([len(text)])
 
-    assert await written("x" * 100, write) == Prompt([100])
-    assert await written("x" * 100_000, write) == Prompt([100_000])
+    assert await written(engine, "x" * 100, write) == Prompt([100])
+    assert await written(engine, "x" * 100_000, write) == Prompt([100_000])
     assert threads[0] is threading.current_thread()
     assert threads[1] is not threading.current_thread()

@@ -44,7 +44,7 @@ async def test_a_question_is_another_with_other_labels_mode_or_order() -> None:
 
 async def test_forgets_what_was_not_asked_for_longest() -> None:
     engine, _ = fake_engine()
-    cache = QuestionCache(engine, capacity=2)
+    cache = QuestionCache(engine, capacity=2 * 4096)
     kept = await cache.classifier(_question("a", "b"), calibrate=False)
     lost = await cache.classifier(_question("c", "d"), calibrate=False)
     assert await cache.classifier(_question("a", "b"), calibrate=False) is kept
@@ -55,7 +55,7 @@ async def test_forgets_what_was_not_asked_for_longest() -> None:
 
 async def test_a_tenant_that_asks_much_forgets_its_own_questions_and_not_others() -> None:
     engine, _ = fake_engine()
-    cache = QuestionCache(engine, capacity=4)
+    cache = QuestionCache(engine, capacity=4 * 4096)
     mine = await cache.classifier(_question("a", "b"), calibrate=False)
     here = current_context()
     enter_context(replace(here, tenant=Tenant("other")))
@@ -67,7 +67,7 @@ async def test_a_tenant_that_asks_much_forgets_its_own_questions_and_not_others(
 
 async def test_a_question_is_served_when_the_place_it_took_is_the_one_given_up() -> None:
     engine, _ = fake_engine()
-    cache = QuestionCache(engine, capacity=1)
+    cache = QuestionCache(engine, capacity=4096)
     here = current_context()
     there = replace(here, tenant=Tenant("other"))
     for context in (here, there, here, there):
@@ -109,7 +109,7 @@ async def test_who_waits_for_another_keeps_its_own_deadline() -> None:
         enter_context(internal_context("hurried", 0.01))
         await cache.classifier(_question("a", "b"), calibrate=True)
 
-    with pytest.raises(DeadlineExceeded, match="while the labels were being calibrated"):
+    with pytest.raises(DeadlineExceeded, match="while the labels were being prepared"):
         await asyncio.create_task(hurried())
     engine.frozen = False
     await slow

@@ -13,7 +13,10 @@ from vllm.sampling_params import SamplingParams
 
 from service.context import enter_context, internal_context
 from service.engine.client import GatedClient
+from service.engine.structures import StructureTrials
 from service.gate.gate import Gate
+from service.gate.preparation import Preparation
+from service.preparation_settings import PreparationSettings
 from service.settings import GateSettings
 from service.telemetry.metrics import Metrics
 from service.tenants.tenant import Tenant
@@ -167,6 +170,7 @@ class PromptsSeen:
 
     def __init__(self) -> None:
         self.salts: list[str] = []
+        self.renderer = None
 
     async def generate(self, prompt: Any, *_: Any, **__: Any) -> AsyncGenerator[Any, None]:
         self.salts.append(prompt["cache_salt"])
@@ -177,7 +181,9 @@ class PromptsSeen:
 async def test_a_salt_that_comes_with_a_prompt_is_overwritten() -> None:
     seen = PromptsSeen()
     metrics = Metrics(CollectorRegistry())
-    client = GatedClient(seen, Gate(GateSettings(), metrics, 4), metrics)
+    gate, settings = Gate(GateSettings(), metrics, 4), PreparationSettings()
+    preparation, trials = Preparation(gate, settings), StructureTrials(gate, settings)
+    client = GatedClient(seen, gate, metrics, preparation, trials)
     for name in ("a", "a", "b"):
         context = internal_context("test", 5.0)
         context.tenant = Tenant(name)

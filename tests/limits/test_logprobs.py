@@ -46,7 +46,6 @@ def test_what_is_within_the_cap_or_streamed_passes(body: dict[str, Any]) -> None
         ({"logprobs": True, "top_logprobs": 20, "max_tokens": 10**9}, "x 2048 tokens x 21"),
         ({"logprobs": 1, "prompt": ["a", "b"], "n": 4, "max_tokens": 2000}, "8 x 2000 tokens x 2"),
         ({"logprobs": 4, "prompt": [[1], [2]], "max_tokens": 1001}, "2 x 1001 tokens x 5"),
-        ({"logprobs": 4, "prompt": "a", "max_tokens": 1, "echo": True}, "1 x 2048 tokens x 5"),
         ({"logprobs": True, "top_logprobs": 4, "stream": False}, "may hold 10000 log-probab"),
     ],
 )
@@ -54,3 +53,40 @@ def test_what_would_hold_more_is_refused(body: dict[str, Any], said: str) -> Non
     with pytest.raises(InvalidRequest, match=said) as refused:
         check_logprobs(body, CONTEXT, LIMITS)
     assert refused.value.param == "logprobs"
+
+
+ECHO = {"logprobs": 4, "max_tokens": 1, "echo": True}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("body", "tokens"),
+    [
+        ({"prompt": "a" * 819}, 820),
+        ({"prompt": "é" * 410}, 821),
+        ({"prompt": [7] * 819}, 820),
+        ({"prompt": ["a"] * 64, "n": 7}, 896),
+        ({"prompt": ["a" * 819]}, 820),
+        ({"prompt": "a" * 10**6}, CONTEXT),
+        ({"prompt": [[7] * 500, [8] * 500]}, 1002),
+    ],
+)
+def test_echoed_prompts_are_capped_streamed_or_not(
+    body: dict[str, Any], tokens: int, stream: bool
+) -> None:
+    with pytest.raises(InvalidRequest, match=f"up to {tokens} tokens x 5 are {5 * tokens}"):
+        check_logprobs(ECHO | body | {"stream": stream}, CONTEXT, LIMITS)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"prompt": "a" * 818},
+        {"prompt": ["a"] * 64, "n": 6},
+        {"prompt": "a" * 2000, "logprobs": 1},
+        {"prompt": "a" * 10**6, "logprobs": None},
+        {"prompt": "a" * 10**6, "echo": False},
+    ],
+)
+def test_short_echoes_pass(body: dict[str, Any]) -> None:
+    check_logprobs(ECHO | {"stream": True} | body, CONTEXT, LIMITS)

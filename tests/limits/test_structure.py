@@ -17,7 +17,7 @@ def nested(depth: int) -> dict[str, Any]:
     """A schema of that many levels."""
     schema: dict[str, Any] = {"type": "string"}
     for _ in range(depth - 1):
-        schema = {"not": schema}
+        schema = {"items": schema}
     return schema
 
 
@@ -117,7 +117,7 @@ def test_a_regex_beyond_a_cap_is_refused_with_the_limit_and_the_value(
     assert refused.value.message.startswith("f: ")
 
 
-@pytest.mark.parametrize("choice", [["a"], ["a", "a b"], ["x" * 1024] * 256, ("a", "b")])
+@pytest.mark.parametrize("choice", [["a"], ["a", "a b"], ["x" * 1024] * 32, ("a", "b")])
 def test_a_choice_within_the_caps_passes(choice: Any) -> None:
     check_choice(choice, LIMITS, "f")
 

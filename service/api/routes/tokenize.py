@@ -12,6 +12,9 @@ from service.api.schemas.tokenize import (
     TokenizeRequest,
 )
 
+_TOKEN_BYTES = 4
+"""Bytes that a token stands for, about."""
+
 router = APIRouter(route_class=JsonRoute, tags=["tokenization"])
 
 
@@ -39,4 +42,6 @@ async def detokenize(
 ) -> DetokenizeAnswer:
     """The text of token ids."""
     select_model(body.model, runtime, context)
-    return DetokenizeAnswer(text=runtime.engine.decode(body.tokens))
+    engine = runtime.engine
+    size = _TOKEN_BYTES * len(body.tokens)
+    return DetokenizeAnswer(text=await engine.prepare(size, lambda: engine.decode(body.tokens)))

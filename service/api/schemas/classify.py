@@ -10,6 +10,9 @@ from service.errors import InvalidRequest
 from service.limits.quote import quote
 from service.settings import LimitSettings
 
+_MOST_TAIL = 256
+"""Characters of a template after the input: they are read again with every label."""
+
 
 class ClassifyRequest(RequestBody):
     """What to classify, and among which labels."""
@@ -29,7 +32,7 @@ class ClassifyRequest(RequestBody):
         None,
         max_length=4096,
         description="Plain text around `{input}`, up to the label, instead of the chat template "
-        "and the instruction; the base model only.",
+        "and the instruction; at most 256 characters of it after the input. The base model only.",
         examples=["Review: {input}\nSentiment:"],
     )
     multi_label: bool = Field(False, description="Ask of every label by itself whether it applies.")
@@ -82,6 +85,11 @@ class ClassifyRequest(RequestBody):
         if len(after) != 1:
             raise InvalidRequest(
                 f"template: needs {{input}} exactly once, got it {len(after)} times",
+                param="template",
+            )
+        if len(after[0]) > _MOST_TAIL:
+            raise InvalidRequest(
+                f"template: at most {_MOST_TAIL} characters after {{input}}, got {len(after[0])}",
                 param="template",
             )
         return before, after[0]

@@ -1,0 +1,65 @@
+"""vLLM's structured outputs, tried before the gate."""
+
+import json
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any
+
+from vllm.outputs import RequestOutput
+from vllm.sampling_params import StructuredOutputsParams
+from vllm.v1.structured_output.request import get_structured_output_key
+from vllm.v1.structured_output.utils import choice_as_grammar
+from xgrammar import TokenizerInfo
+
+from service.context import current_context
+from service.engine.arguments import BACKEND
+from service.engine.structures import Compilation, StructureTrials
+from service.errors import ServiceError
+from service.limits.enforced import check_enforced
+
+
+async def tried(
+    trials: StructureTrials,
+    structure: StructuredOutputsParams,
+    stream: AsyncGenerator[RequestOutput, None],
+) -> AsyncGenerator[RequestOutput, None]:
+    """The stream of a request, once its structure is known to compile.
+
+    Raises what `StructureTrials.check` raises.
+    """
+    async with aclosing(stream):
+        try:
+            await _try(trials, structure)
+        except ServiceError as error:
+            current_context().stream_failure = error
+            raise
+        async for output in stream:
+            yield output
+
+
+async def _try(trials: StructureTrials, structure: StructuredOutputsParams) -> None:
+    """Do what vLLM's own validation does on the event loop, where that is turned off."""
+    if structure.choice is not None:
+        structure.grammar, structure.choice = choice_as_grammar(structure.choice), None
+    structure._backend = BACKEND
+    if structure.json_object:
+        return
+    kind, text = get_structured_output_key(structure)
+    if structure.json is not None:
+        # Of a response format this was said before; a tool's parameters become one only now.
+        check_enforced(json.loads(text), "tools")
+    await trials.check(Compilation(kind.name.lower(), text))
+
+
+async def open_trials(trials: StructureTrials, llm: Any) -> None:
+    """Give the trials the tokens of the engine's model, as vLLM's own backend reads them."""
+    tokens = TokenizerInfo.from_huggingface(
+        llm.renderer.get_tokenizer(), vocab_size=llm.model_config.get_vocab_size()
+    )
+    compact = llm.vllm_config.structured_outputs_config.disable_any_whitespace
+    await trials.open(tokens.serialize_json(), any_whitespace=not compact)
+
+
+def leave_validation_to_us(llm: Any) -> None:
+    """Keep vLLM from converting structures on the event loop again, which takes seconds."""
+    llm.input_processor.structured_outputs_config = None

@@ -1,0 +1,184 @@
+"""Structures are tried before the gate: compiled once in a process with limits, or refused."""
+
+import asyncio
+import hashlib
+import json
+import logging
+import os
+import socket
+import subprocess
+import sys
+from asyncio import StreamReader, StreamWriter
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+
+from service.context import current_context
+from service.engine import trial
+from service.errors import (
+    ConfigurationError,
+    InvalidRequest,
+    ServiceError,
+    Unavailable,
+    UnsupportedFeature,
+)
+from service.gate.gate import Gate
+from service.gate.stage import Stage, Turn
+from service.preparation_settings import PreparationSettings
+
+_log = logging.getLogger(__name__)
+
+_REMEMBERED = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Compilation:
+    """A structure as the engine's compiler takes it.
+
+    `kind` is json, regex, grammar (EBNF) or structural_tag.
+    """
+
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Lane:
+    reader: StreamReader
+    writer: StreamWriter
+
+
+class StructureTrials:
+    """Compiles structures in the processes of trial.py, in fair turns of a stage.
+
+    A verdict is remembered for its tenant (or salt group), so a structure costs its tenant once.
+    `begin` starts the program, which loads for seconds; `open` gives it the tokens.
+    """
+
+    def __init__(self, gate: Gate, settings: PreparationSettings) -> None:
+        self._settings = settings
+        self._stage = Stage(gate, settings.compilers, settings.max_waiting)
+        self._terms = b""
+        self._free: list[_Lane] = []
+        self._program: subprocess.Popen[bytes] | None = None
+        self._sockets: list[socket.socket] = []
+        self._starting = asyncio.Lock()
+        self._verdicts: OrderedDict[tuple[str, bytes], ServiceError | None] = OrderedDict()
+
+    def begin(self) -> None:
+        """Start the program; it waits for the tokens when it has loaded."""
+        pairs = [socket.socketpair() for _ in range(self._settings.compilers)]
+        theirs = [there.fileno() for _, there in pairs]
+        # -P: the folder of the script holds modules named as libraries are.
+        command = [sys.executable, "-P", str(Path(trial.__file__)), *map(str, theirs)]
+        self._program = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            pass_fds=theirs,
+            start_new_session=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"},
+        )
+        for _, there in pairs:
+            there.close()
+        self._sockets = [here for here, _ in pairs]
+
+    async def open(self, tokens: str, *, any_whitespace: bool) -> None:
+        """Give the program the serialised `xgrammar.TokenizerInfo`, and wait until it is ready."""
+        terms = {
+            "tokens": tokens,
+            "any_whitespace": any_whitespace,
+            "seconds": self._settings.structure_ms / 1000,
+            "memory": self._settings.structure_mib << 20,
+        }
+        self._terms = json.dumps(terms).encode() + b"\n"
+        try:
+            await self._connect()
+        except OSError as error:
+            raise ConfigurationError(
+                "structured output: the process that compiles structures has not started; its own "
+                "message above says why"
+            ) from error
+
+    async def check(self, structure: Compilation) -> None:
+        """Return once the structure is known to compile within its limits.
+
+        Raises InvalidRequest for one that does not, UnsupportedFeature for one that would be
+        enforced in part, and what `Stage.run` raises. The tenant is the current request's.
+        """
+        text = structure.text.encode(errors="surrogatepass")
+        digest = hashlib.blake2b(text, key=structure.kind.encode()).digest()
+        known = (current_context().tenant.cache_domain, digest)
+        if known not in self._verdicts:
+            verdict = await self._stage.run(len(text), lambda turn: self._try(structure, turn))
+            self._verdicts[known] = verdict
+            if len(self._verdicts) > _REMEMBERED:
+                self._verdicts.popitem(last=False)
+        self._verdicts.move_to_end(known)
+        if (error := self._verdicts[known]) is not None:
+            raise error
+
+    def stop(self) -> None:
+        """End the program and what it runs."""
+        for lane in self._free:
+            lane.writer.close()
+        self._free.clear()
+        if self._program is not None:
+            self._program.terminate()
+            self._program.wait()
+
+    async def _connect(self) -> None:
+        assert self._program is not None
+        await asyncio.to_thread(_send, self._program, self._terms)
+        for here in self._sockets:
+            reader, writer = await asyncio.open_connection(sock=here)
+            if not await reader.readline():
+                raise ConnectionResetError
+            self._free.append(_Lane(reader, writer))
+
+    async def _lane(self) -> _Lane:
+        """A lane to use; the stage lets in no more than there are, unless one has broken."""
+        async with self._starting:
+            if not self._free:
+                _log.error("the process that compiles structures has ended, and is started again")
+                self.stop()
+                self.begin()
+                await self._connect()
+            return self._free.pop()
+
+    async def _try(self, structure: Compilation, turn: Turn) -> ServiceError | None:
+        request = {"kind": structure.kind, "text": structure.text}
+        try:
+            lane = await self._lane()
+            lane.writer.write(json.dumps(request).encode() + b"\n")
+            line = await lane.reader.readline()
+        except OSError:
+            line = b""
+        if not line:
+            self._free = [lane for lane in self._free if not lane.reader.at_eof()]
+            raise Unavailable("The process that compiles structures has ended.", retry_after=5)
+        self._free.append(lane)
+        answer = json.loads(line)
+        turn.seconds = answer["seconds"]
+        return self._verdict(answer)
+
+    def _verdict(self, answer: dict[str, object]) -> ServiceError | None:
+        if "limit" in answer:
+            most = {
+                "time": f"{self._settings.structure_ms} ms",
+                "memory": f"{self._settings.structure_mib} MiB",
+            }[str(answer["limit"])]
+            return InvalidRequest(
+                f"structured output: compiling it takes more than {most}; long maxLength, counted "
+                "repetitions and many optional properties cost most",
+                code="structure_too_large",
+            )
+        if "refused" not in answer:
+            return None
+        kind = UnsupportedFeature if answer.get("unsupported") else InvalidRequest
+        return kind(f"structured output: {answer['refused']}")
+
+
+def _send(program: "subprocess.Popen[bytes]", terms: bytes) -> None:
+    assert program.stdin is not None
+    with program.stdin as stdin:
+        stdin.write(terms)

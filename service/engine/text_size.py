@@ -1,0 +1,18 @@
+"""The size of what is read for a request, in bytes of UTF-8."""
+
+from collections.abc import Sequence
+
+from service.engine.protocol import Message
+
+_MESSAGE_BYTES = 32
+"""Of a message beside its content: its role, and what a template puts around it."""
+
+
+def size_of(text: str) -> int:
+    """Bytes of a text."""
+    return len(text.encode(errors="surrogatepass"))
+
+
+def size_of_chat(messages: Sequence[Message]) -> int:
+    """Bytes of a conversation."""
+    return sum(_MESSAGE_BYTES + size_of(message.content) for message in messages)

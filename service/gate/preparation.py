@@ -1,0 +1,50 @@
+"""The stage's threads: text is read off the event loop, one fair turn at a time."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from service.gate.gate import Gate
+from service.gate.stage import Stage, Turn
+from service.preparation_settings import PreparationSettings
+
+Result = TypeVar("Result")
+
+SHORT = 1024
+"""Bytes whose reading takes less than a millisecond: waking a thread would cost as much."""
+
+
+class Preparation:
+    """Reads text in turns of a `Stage`: a long one in a thread, a short one where it is asked."""
+
+    def __init__(self, gate: Gate, settings: PreparationSettings) -> None:
+        self._stage = Stage(gate, settings.threads, settings.max_waiting)
+        self._threads = ThreadPoolExecutor(settings.threads, thread_name_prefix="preparation")
+
+    async def run(self, size: int, work: Callable[[], Result]) -> Result:
+        """The work's result; it reads so many bytes. Raises what it and `Stage.run` raise."""
+        return await self._stage.run(size, lambda turn: self._start(turn, work))
+
+    def stop(self) -> None:
+        """Wait for no work that has not begun."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _start(self, turn: Turn, work: Callable[[], Result]) -> "asyncio.Future[Result]":
+        def timed() -> Result:
+            started = time.perf_counter()
+            try:
+                return work()
+            finally:
+                turn.seconds = time.perf_counter() - started
+
+        loop = asyncio.get_running_loop()
+        if turn.size >= SHORT:
+            return loop.run_in_executor(self._threads, timed)
+        future: asyncio.Future[Result] = loop.create_future()
+        try:
+            future.set_result(timed())
+        except Exception as error:
+            future.set_exception(error)
+        return future

@@ -1,0 +1,169 @@
+"""Fair turns for the work before the gate: tokenising, rendering, building, compiling."""
+
+import asyncio
+import time
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from service.context import current_context
+from service.errors import DeadlineExceeded, QueueFull, TooManyRequests
+from service.gate.fair_queue import FairQueue
+from service.gate.gate import Gate
+from service.gate.ticket import Prices, Ticket
+from service.tenants.tenant import SERVICE, Tenant
+
+Result = TypeVar("Result")
+
+BYTES_PER_SECOND = 1_000_000
+"""Bytes that a second of a core stands for: a tokeniser reads two to three times as many."""
+
+_BYTES_PER_TOKEN = 256
+"""Bytes that cost as much as a prompt token at the gate. Tokenising 256 bytes takes about a tenth
+of a millisecond of one core, and so does a prompt token on a fast accelerator, of the engine."""
+
+_NEWCOMERS_PART = 8
+
+
+@dataclass(slots=True, eq=False)
+class Turn:
+    """One piece of work: its tenant, its size in bytes, and the seconds of a core that it took."""
+
+    tenant: Tenant
+    size: int
+    seconds: float = 0.0
+
+    @property
+    def cost(self) -> float:
+        """Its size, or what its seconds stand for if that is more, in bytes."""
+        return max(self.size, self.seconds * BYTES_PER_SECOND)
+
+
+class Stage:
+    """A bounded number of lanes, which tenants take in the order of what they have used.
+
+    The order is that of `FairQueue`, in bytes. A tenant holds at most all lanes but one, so that
+    one tenant's longest work never keeps all others waiting. At most `max_waiting` pieces wait, by
+    the gate's rule for newcomers. All that is done is charged to the tenant's counter at the gate
+    too, whatever becomes of its request. Belongs to one event loop.
+    """
+
+    def __init__(self, gate: Gate, lanes: int, max_waiting: int) -> None:
+        self.lanes = lanes
+        self._gate = gate
+        self._max_waiting = max_waiting
+        self._queue = FairQueue(Prices(cached_discount=0.0))
+        self._entered: Counter[str] = Counter()
+        """Tickets in the queue or in a lane; the others of their tenants are held back."""
+        self._held: dict[str, deque[Ticket]] = {}
+        self._waiting: dict[Ticket, asyncio.Future[None]] = {}
+
+    @property
+    def waiting(self) -> int:
+        """Pieces of work that wait for a lane."""
+        return len(self._waiting)
+
+    async def run(self, size: int, work: Callable[[Turn], Awaitable[Result]]) -> Result:
+        """Do a piece of work of so many bytes when its turn comes; raises what it raises.
+
+        The lane is held until the work has ended, also when its caller has left by then. Raises
+        TooManyRequests or QueueFull at once when too much waits, DeadlineExceeded when the
+        request's deadline passes before the turn.
+        """
+        turn = Turn(current_context().tenant, size)
+        ticket = await self._enter(turn)
+        try:
+            future = asyncio.ensure_future(work(turn))
+        except BaseException:
+            self._leave(ticket, turn)
+            raise
+        future.add_done_callback(lambda done: self._end(done, ticket, turn))
+        return await asyncio.shield(future)
+
+    def _end(self, done: "asyncio.Future[Result]", ticket: Ticket, turn: Turn) -> None:
+        if not done.cancelled():
+            done.exception()  # seen, though nobody may wait for it any more
+        self._leave(ticket, turn)
+
+    async def _enter(self, turn: Turn) -> Ticket:
+        name, weight = turn.tenant.name, turn.tenant.weight
+        ticket = Ticket(name, turn.size, 0, arrival=time.monotonic(), weight=weight)
+        if self._may_enter(name) and not self._waiting and self._queue.in_use < self.lanes:
+            self._push(ticket)
+            self._queue.pop(self.lanes)
+            return ticket
+        self._check_room(turn)
+        future = self._waiting[ticket] = asyncio.get_running_loop().create_future()
+        if self._may_enter(name):
+            self._push(ticket)
+        else:
+            self._held.setdefault(name, deque()).append(ticket)
+        self._advance()
+        try:
+            async with asyncio.timeout(current_context().remaining()):
+                await future
+        except BaseException as error:
+            self._give_up(ticket, turn)
+            if isinstance(error, TimeoutError):
+                raise DeadlineExceeded(
+                    "The deadline passed while the request waited to be read."
+                ) from None
+            raise
+        return ticket
+
+    def _check_room(self, turn: Turn) -> None:
+        if turn.tenant is SERVICE:
+            return
+        own = sum(ticket.tenant == turn.tenant.name for ticket in self._waiting)
+        if own < _NEWCOMERS_PART * (self._max_waiting - self.waiting):
+            return
+        self._gate.debit(turn.tenant, turn.size / _BYTES_PER_TOKEN)
+        message = (
+            f"Too much waits to be read: {self.waiting} requests, {own} of them yours; the limit "
+            f"is {self._max_waiting}."
+        )
+        if 2 * own > self.waiting:
+            raise TooManyRequests(message, code="over_share", retry_after=1)
+        raise QueueFull(message, retry_after=1)
+
+    def _may_enter(self, tenant: str) -> bool:
+        return self._entered[tenant] < max(1, self.lanes - 1)
+
+    def _push(self, ticket: Ticket) -> None:
+        self._entered[ticket.tenant] += 1
+        self._queue.push(ticket, ticket.prompt_tokens)
+
+    def _leave(self, ticket: Ticket, turn: Turn) -> None:
+        """Work has ended: charge it, and let in who is next."""
+        self._queue.charge(ticket, prompt=round(turn.cost))
+        self._gate.debit(turn.tenant, turn.cost / _BYTES_PER_TOKEN)
+        self._depart(ticket.tenant)
+        self._queue.finish(ticket)
+        self._advance()
+
+    def _give_up(self, ticket: Ticket, turn: Turn) -> None:
+        """Its caller waits no longer."""
+        if ticket not in self._waiting:  # its turn had come
+            self._leave(ticket, Turn(turn.tenant, 0))
+            return
+        del self._waiting[ticket]
+        if self._queue.cancel(ticket):
+            self._depart(ticket.tenant)
+            self._advance()
+        else:
+            self._held[ticket.tenant].remove(ticket)
+
+    def _depart(self, tenant: str) -> None:
+        """One ticket fewer of a tenant's is in the queue: the next that was held back enters."""
+        self._entered[tenant] -= 1
+        if held := self._held.get(tenant):
+            self._push(held.popleft())
+            return
+        self._held.pop(tenant, None)
+        if not self._entered[tenant]:
+            del self._entered[tenant]
+
+    def _advance(self) -> None:
+        while (ticket := self._queue.pop(self.lanes)) is not None:
+            self._waiting.pop(ticket).set_result(None)

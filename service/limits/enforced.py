@@ -1,0 +1,166 @@
+"""What of a JSON schema the grammar compiler enforces; all else would be promised and not kept.
+
+Found by trying xgrammar 0.2 (tests/engine/test_enforced.py compares it with a validator): a node is
+read as one of `$ref`, `const`, `enum`, `allOf` of one, `anyOf`, `oneOf`, or by its type, in this
+order, and what stands beside the first of them is ignored. Annotations may stand anywhere.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from service.errors import UnsupportedFeature
+from service.limits.quote import quote
+
+_BY_TYPE: Mapping[str, frozenset[str]] = {
+    "string": frozenset("minLength maxLength pattern format".split()),
+    "number": frozenset("minimum maximum exclusiveMinimum exclusiveMaximum".split()),
+    "array": frozenset("items prefixItems minItems maxItems unevaluatedItems".split()),
+    "object": frozenset(
+        """properties required additionalProperties patternProperties propertyNames minProperties
+        maxProperties unevaluatedProperties""".split()
+    ),
+}
+_NEVER = frozenset(
+    """multipleOf uniqueItems contains minContains maxContains not if then else additionalItems
+    dependentRequired dependentSchemas dependencies $dynamicRef $recursiveRef""".split()
+)
+_FORMATS = frozenset(
+    """email date time date-time duration ipv4 ipv6 hostname uuid uri uri-reference uri-template
+    json-pointer relative-json-pointer""".split()
+)
+_WHOLE = ("$ref", "const", "enum", "allOf", "anyOf", "oneOf")
+_ASSERTIONS = frozenset(_WHOLE) | {"type"} | _NEVER.union(*_BY_TYPE.values())
+_MEANT = {
+    "object": frozenset("properties additionalProperties patternProperties".split()),
+    "array": frozenset("items prefixItems".split()),
+}
+"""Keywords that make a node without a type one of this type."""
+
+_BRANCHES = ("allOf", "anyOf", "oneOf", "prefixItems")
+_CHILDREN = ("items", "additionalProperties")
+_MAPS = ("properties", "patternProperties", "$defs", "definitions")
+
+
+def check_enforced(schema: Any, param: str) -> None:
+    """Raise UnsupportedFeature naming the first part of a schema that would not be enforced.
+
+    The schema is valid by its metaschema.
+    """
+    nodes = [("", schema)]
+    while nodes:
+        where, node = nodes.pop()
+        if not isinstance(node, dict):
+            continue
+        if (problem := _problem(node)) is not None:
+            raise UnsupportedFeature(
+                f"{param}: structured output cannot enforce {problem}, at {where or 'its root'}",
+                param=param,
+            )
+        nodes.extend((f"{where}/{step}", child) for step, child in _children(node))
+
+
+def _children(node: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for key in _CHILDREN:
+        if key in node:
+            yield key, node[key]
+    if isinstance(names := node.get("propertyNames"), dict):
+        yield "propertyNames", {"type": "string"} | names
+    for key in _BRANCHES:
+        for index, child in enumerate(node.get(key, ())):
+            yield f"{key}/{index}", child
+    for key in _MAPS:
+        if isinstance(children := node.get(key), dict):
+            for name, child in children.items():
+                yield f"{key}/{name[:40]}", child
+
+
+def _problem(node: Mapping[str, Any]) -> str | None:
+    asserted = node.keys() & _ASSERTIONS
+    if node.get("uniqueItems") is False:
+        asserted -= {"uniqueItems"}
+    if never := asserted & _NEVER:
+        return f"{min(never)}"
+    whole = next((key for key in _WHOLE if key in node), None)
+    if whole is not None:
+        return _beside(node, whole, asserted - {whole})
+    types = _types(node)
+    kinds = {"number" if name == "integer" else name for name in types}
+    allowed = frozenset({"type"}).union(*(_BY_TYPE.get(kind, ()) for kind in kinds))
+    if beyond := asserted - allowed:
+        return f"{min(beyond)} without a type that it is about"
+    return _string(node) or _object(node)
+
+
+def _types(node: Mapping[str, Any]) -> set[str]:
+    """The types that a node of its own names, or means by its keywords."""
+    named = node.get("type")
+    if named is not None:
+        return set(named) if isinstance(named, list) else {named}
+    return {kind for kind, keys in _MEANT.items() if node.keys() & keys}
+
+
+def _beside(node: Mapping[str, Any], whole: str, others: set[str] | frozenset[str]) -> str | None:
+    """Why what stands beside such a keyword matters; None where it says nothing more."""
+    if whole == "$ref" and not str(node["$ref"]).startswith("#"):
+        return f"$ref to {quote(node['$ref'])}"
+    if whole == "allOf" and len(node["allOf"]) != 1:
+        return f"allOf of {len(node['allOf'])}"
+    if "type" in others and _implied(node, whole):
+        others = others - {"type"}
+    return f"{min(others)} beside {whole}" if others else None
+
+
+def _implied(node: Mapping[str, Any], whole: str) -> bool:
+    """Whether a type beside such a keyword excludes nothing."""
+    types = _types({"type": node["type"]})
+    if whole in ("anyOf", "oneOf", "allOf"):
+        branches = [_types(branch) if isinstance(branch, dict) else set() for branch in node[whole]]
+        return all(each and each <= types for each in branches)
+    if whole == "$ref":
+        return False
+    values = node["enum"] if whole == "enum" else [node["const"]]
+    return all(_type_of(value) & types for value in values)
+
+
+def _type_of(value: Any) -> set[str]:
+    match value:
+        case bool():
+            return {"boolean"}
+        case int():
+            return {"integer", "number"}
+        case float():
+            return {"number"}
+        case str():
+            return {"string"}
+        case list():
+            return {"array"}
+        case dict():
+            return {"object"}
+    return {"null"}
+
+
+def _string(node: Mapping[str, Any]) -> str | None:
+    if "format" in node and node["format"] not in _FORMATS:
+        return f"format {quote(node['format'])}"
+    lengths = node.keys() & {"minLength", "maxLength"}
+    shape = [key for key in ("pattern", "format") if key in node]
+    if lengths and shape:
+        return f"{min(lengths)} beside {shape[0]}"
+    return "format beside pattern" if len(shape) == 2 else None
+
+
+def _object(node: Mapping[str, Any]) -> str | None:
+    properties = node.get("properties", {})
+    for name in node.get("required", ()):
+        if name not in properties:
+            return f"required: {quote(name)} is not among the properties"
+    patterns = node.get("patternProperties")
+    if patterns is not None and ("properties" in node or len(patterns) > 1):
+        return "patternProperties beside others"
+    others = {"properties", "patternProperties", "unevaluatedProperties"}
+    if "propertyNames" in node and node.keys() & others:
+        return "propertyNames beside others"
+    for key in ("unevaluatedProperties", "unevaluatedItems"):
+        if isinstance(node.get(key), dict):
+            return key
+    return None
