@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections import Counter, deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -53,10 +52,7 @@ class Stage:
         self.lanes = lanes
         self._gate = gate
         self._max_waiting = max_waiting
-        self._queue = FairQueue(Prices(cached_discount=0.0))
-        self._entered: Counter[str] = Counter()
-        """Tickets in the queue or in a lane; the others of their tenants are held back."""
-        self._held: dict[str, deque[Ticket]] = {}
+        self._queue = FairQueue(Prices(cached_discount=0.0), most_each=max(1, lanes - 1))
         self._waiting: dict[Ticket, asyncio.Future[None]] = {}
 
     @property
@@ -89,17 +85,13 @@ class Stage:
     async def _enter(self, turn: Turn) -> Ticket:
         name, weight = turn.tenant.name, turn.tenant.weight
         ticket = Ticket(name, turn.size, 0, arrival=time.monotonic(), weight=weight)
-        if self._may_enter(name) and not self._waiting and self._queue.in_use < self.lanes:
-            self._push(ticket)
-            self._queue.pop(self.lanes)
-            return ticket
-        self._check_room(turn)
+        if self._waiting:
+            self._check_room(turn)
+        self._queue.push(ticket, turn.size)
         future = self._waiting[ticket] = asyncio.get_running_loop().create_future()
-        if self._may_enter(name):
-            self._push(ticket)
-        else:
-            self._held.setdefault(name, deque()).append(ticket)
         self._advance()
+        if future.done():
+            return ticket
         try:
             async with asyncio.timeout(current_context().remaining()):
                 await future
@@ -127,18 +119,10 @@ class Stage:
             raise TooManyRequests(message, code="over_share", retry_after=1)
         raise QueueFull(message, retry_after=1)
 
-    def _may_enter(self, tenant: str) -> bool:
-        return self._entered[tenant] < max(1, self.lanes - 1)
-
-    def _push(self, ticket: Ticket) -> None:
-        self._entered[ticket.tenant] += 1
-        self._queue.push(ticket, ticket.prompt_tokens)
-
     def _leave(self, ticket: Ticket, turn: Turn) -> None:
         """Work has ended: charge it, and let in who is next."""
         self._queue.charge(ticket, prompt=round(turn.cost))
         self._gate.debit(turn.tenant, turn.cost / _BYTES_PER_TOKEN)
-        self._depart(ticket.tenant)
         self._queue.finish(ticket)
         self._advance()
 
@@ -148,21 +132,7 @@ class Stage:
             self._leave(ticket, Turn(turn.tenant, 0))
             return
         del self._waiting[ticket]
-        if self._queue.cancel(ticket):
-            self._depart(ticket.tenant)
-            self._advance()
-        else:
-            self._held[ticket.tenant].remove(ticket)
-
-    def _depart(self, tenant: str) -> None:
-        """One ticket fewer of a tenant's is in the queue: the next that was held back enters."""
-        self._entered[tenant] -= 1
-        if held := self._held.get(tenant):
-            self._push(held.popleft())
-            return
-        self._held.pop(tenant, None)
-        if not self._entered[tenant]:
-            del self._entered[tenant]
+        self._queue.cancel(ticket)
 
     def _advance(self) -> None:
         while (ticket := self._queue.pop(self.lanes)) is not None:

@@ -56,6 +56,32 @@ def test_output_is_charged_as_it_is_produced() -> None:
     assert order(queue) == ["b", "b", "a", "a"]
 
 
+def test_a_debit_puts_a_tenant_behind_and_is_remembered_while_others_wait() -> None:
+    queue = FairQueue()
+    fill(queue, ticket("a"), ticket("a"), ticket("b"), ticket("b"))
+    queue.debit("a", 1.0, 15)
+    queue.debit("away", 1.0, 15)
+    fill(queue, ticket("away"))
+    assert order(queue) == ["b", "b", "a", "away", "a"]
+
+
+def test_a_debit_weighs_by_the_tenants_weight() -> None:
+    queue = FairQueue()
+    fill(queue, ticket("b"), ticket("b"), ticket("b"))
+    queue.debit("heavy", 10.0, 50)
+    queue.debit("light", 1.0, 50)
+    fill(queue, ticket("heavy"), ticket("light"))
+    assert order(queue) == ["b", "heavy", "b", "b", "light"]
+
+
+def test_a_debit_is_free_and_forgotten_while_nothing_waits_or_runs() -> None:
+    queue = FairQueue()
+    queue.debit("a", 1.0, 1000)
+    assert queue.tenants == 0
+    fill(queue, ticket("a"), ticket("b"))
+    assert order(queue) == ["a", "b"]
+
+
 def test_a_cached_prompt_is_given_back() -> None:
     queue = FairQueue(Prices(cached_discount=1.0))
     fill(queue, *(ticket("a", prompt=100) for _ in range(3)), *(ticket("b") for _ in range(3)))
