@@ -58,6 +58,7 @@ async def classify_batch(
     try:
         held: list[Failed] | None = []
         for _ in inputs:
+            await asyncio.sleep(0)  # let others in between two outcomes
             outcome = await finished.get()
             if held is None:
                 yield outcome

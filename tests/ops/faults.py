@@ -88,6 +88,12 @@ class Faults:
                 self._traffic.end_flood,
             ),
             Fault(
+                "a service that stands still for moments",
+                ("InferenceEventLoopStalls",),
+                self._stand_still,
+                _nothing,
+            ),
+            Fault(
                 "an engine that is stopped",
                 ("InferenceEngineStalled",),
                 self._stop_the_engine,
@@ -143,6 +149,13 @@ class Faults:
         for _ in range(FLOODING_CLIENTS):
             self._traffic.add_flood()
             await asyncio.sleep(0.15)
+
+    async def _stand_still(self) -> None:
+        for _ in range(8):
+            self._server.process.send_signal(19)
+            await asyncio.sleep(0.5)
+            self._server.process.send_signal(18)
+            await asyncio.sleep(0.3)
 
     async def _stop_the_engine(self) -> None:
         self._server.engine().suspend()
