@@ -47,6 +47,14 @@ class _Lane:
     reader: StreamReader
     writer: StreamWriter
 
+    async def ask(self, request: dict[str, str]) -> bytes:
+        """The line that answers a request; empty when the lane has ended."""
+        self.writer.write(json.dumps(request).encode() + b"\n")
+        try:
+            return await self.reader.readline()
+        except ConnectionError:
+            return b""
+
 
 class StructureTrials:
     """Compiles structures in the processes of trial.py, in fair turns of a stage.
@@ -145,16 +153,17 @@ class StructureTrials:
                 await self._connect()
             return self._free.pop()
 
+    def _drop_broken(self) -> None:
+        for lane in [lane for lane in self._free if lane.reader.at_eof()]:
+            lane.writer.close()
+            self._free.remove(lane)
+
     async def _try(self, structure: Compilation, turn: Turn) -> ServiceError | None:
-        request = {"kind": structure.kind, "text": structure.text}
-        try:
-            lane = await self._lane()
-            lane.writer.write(json.dumps(request).encode() + b"\n")
-            line = await lane.reader.readline()
-        except OSError:
-            line = b""
+        lane = await self._lane()
+        line = await lane.ask({"kind": structure.kind, "text": structure.text})
         if not line:
-            self._free = [lane for lane in self._free if not lane.reader.at_eof()]
+            lane.writer.close()
+            self._drop_broken()
             raise Unavailable("The process that compiles structures has ended.", retry_after=5)
         self._free.append(lane)
         answer = json.loads(line)
