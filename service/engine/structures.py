@@ -29,6 +29,7 @@ from service.preparation_settings import PreparationSettings
 _log = logging.getLogger(__name__)
 
 _REMEMBERED = 4096
+_ENDED = "The process that compiles structures has ended."
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +151,10 @@ class StructureTrials:
                 _log.error("the process that compiles structures has ended, and is started again")
                 self.stop()
                 self.begin()
-                await self._connect()
+                try:
+                    await self._connect()
+                except OSError as error:
+                    raise Unavailable(_ENDED, retry_after=5) from error
             return self._free.pop()
 
     def _drop_broken(self) -> None:
@@ -164,7 +168,7 @@ class StructureTrials:
         if not line:
             lane.writer.close()
             self._drop_broken()
-            raise Unavailable("The process that compiles structures has ended.", retry_after=5)
+            raise Unavailable(_ENDED, retry_after=5)
         self._free.append(lane)
         answer = json.loads(line)
         turn.seconds = answer["seconds"]
