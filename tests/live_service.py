@@ -108,6 +108,11 @@ class LiveService:
 
         return lambda: self._on_its_loop(release())
 
+    @property
+    def thread_name(self) -> str:
+        """The thread of its event loop."""
+        return self._thread.name
+
     def outcomes(self) -> Counter[str]:
         """Answered requests by outcome."""
         counts: Counter[str] = Counter()

@@ -36,6 +36,10 @@ _MEANT = {
 }
 """Keywords that make a node without a type one of this type."""
 
+_BESIDE_PATTERNS = frozenset("properties minProperties maxProperties".split())
+_BESIDE_NAMES = _BESIDE_PATTERNS | frozenset(
+    "patternProperties additionalProperties unevaluatedProperties".split()
+)
 _BRANCHES = ("allOf", "anyOf", "oneOf", "prefixItems")
 _CHILDREN = ("items", "additionalProperties")
 _MAPS = ("properties", "patternProperties", "$defs", "definitions")
@@ -155,10 +159,9 @@ def _object(node: Mapping[str, Any]) -> str | None:
         if name not in properties:
             return f"required: {quote(name)} is not among the properties"
     patterns = node.get("patternProperties")
-    if patterns is not None and ("properties" in node or len(patterns) > 1):
+    if patterns is not None and (len(patterns) != 1 or node.keys() & _BESIDE_PATTERNS):
         return "patternProperties beside others"
-    others = {"properties", "patternProperties", "unevaluatedProperties"}
-    if "propertyNames" in node and node.keys() & others:
+    if "propertyNames" in node and node.keys() & _BESIDE_NAMES:
         return "propertyNames beside others"
     for key in ("unevaluatedProperties", "unevaluatedItems"):
         if isinstance(node.get(key), dict):
