@@ -136,4 +136,6 @@ class Stage:
 
     def _advance(self) -> None:
         while (ticket := self._queue.pop(self.lanes)) is not None:
-            self._waiting.pop(ticket).set_result(None)
+            future = self._waiting.pop(ticket)
+            if not future.done():  # else cancelled; its task has yet to run and leave
+                future.set_result(None)

@@ -71,7 +71,7 @@ def _nodes(child: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
     ).flatmap(lambda keys: st.fixed_dictionaries({key: (KEYWORDS | nested)[key] for key in keys}))
 
 
-SCHEMAS = st.recursive(st.just({}), _nodes, max_leaves=6)
+SCHEMAS: st.SearchStrategy[dict[str, Any]] = st.recursive(st.just({}), _nodes, max_leaves=6)
 
 
 def accepts(schema: dict[str, Any], value: Any) -> bool:

@@ -130,6 +130,19 @@ async def test_who_leaves_while_waiting_is_not_served(tenant: str) -> None:
     assert [await first, await last] == ["first", "last"]
 
 
+async def test_whose_turn_comes_while_it_leaves_gives_it_to_the_next() -> None:
+    work, stage, _ = work_of(lanes=1)
+    tasks = [work.ask(name, "a") for name in ("first", "second", "third", "last")]
+    await tick()
+    for leaving in tasks[:3]:
+        leaving.cancel()
+    await work.end("first")
+    assert work.begun == ["first", "last"]
+    await work.end("last")
+    assert await tasks[3] == "last"
+    assert stage.waiting == 0
+
+
 async def test_a_deadline_ends_the_wait() -> None:
     work, stage, _ = work_of(lanes=1)
     first = work.ask("first", "a")
