@@ -121,3 +121,38 @@ async def test_labels_that_cannot_be_read_are_refused_and_not_kept() -> None:
     for _ in range(2):
         with pytest.raises(InvalidRequest, match="special token"):
             await cache.classifier(_question("a", "<end>"), calibrate=True)
+
+
+async def test_long_questions_take_the_places_of_many() -> None:
+    engine, _ = fake_engine()
+    cache = QuestionCache(engine, capacity=8 * 4096)
+    kept = await cache.classifier(_question("a", "b"), calibrate=False)
+    long = "x" * (3 * 4096)
+    for number in range(2):
+        await cache.classifier(Question(f"{long}{number}", ("a", "b")), calibrate=False)
+    assert await cache.classifier(_question("a", "b"), calibrate=False) is kept
+    await cache.classifier(Question(f"{long}2", ("a", "b")), calibrate=False)
+    assert await cache.classifier(_question("a", "b"), calibrate=False) is kept
+    first = await cache.classifier(Question(f"{long}0", ("a", "b")), calibrate=False)
+    again = await cache.classifier(Question(f"{long}0", ("a", "b")), calibrate=False)
+    assert first is again
+
+
+async def test_a_question_is_built_once_however_many_ask_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    engine, _ = fake_engine()
+    cache = QuestionCache(engine)
+    encode, texts = engine.encode, list[str]()
+
+    def noted(text: str) -> list[int]:
+        texts.append(text)
+        return encode(text)
+
+    monkeypatch.setattr(engine, "encode", noted)
+    await QuestionCache(engine).classifier(_question("once", "b"), calibrate=False)
+    once = len(texts)
+    asked = [cache.classifier(_question("once", "b"), calibrate=False) for _ in range(5)]
+    first, *others = await asyncio.gather(*asked)
+    assert all(other is first for other in others)
+    assert len(texts) == 2 * once
