@@ -56,6 +56,8 @@ def _tried(line: bytes, tokens: Any, terms: dict[str, Any]) -> dict[str, Any]:
             answer = _compiled(json.loads(line), tokens, terms)
         except MemoryError:
             answer = {"limit": "memory"}
+        except Exception as error:
+            answer = {"refused": f"it cannot be compiled ({type(error).__name__})"}
         os.write(writing, json.dumps(answer)[:4096].encode())
         os._exit(0)
     os.close(writing)

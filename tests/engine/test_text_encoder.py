@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from service.engine.text_encoder import LONG, text_encoder
+from service.engine.text_encoder import LONG, text_decoder, text_encoder
 from tests.classification.bpe import tokenizer
 
 TEXTS = ["", "the film", "a<|im_end|>b", "<|im_start|>user\nNew York 😀 \x00", " \n" * 9]
@@ -51,3 +51,11 @@ def test_truncation_and_padding_of_the_original_do_not_count() -> None:
         assert len(text_encoder(fast, special_is_text=True)("New York, New Zealand")) > 2
     finally:
         backend.no_truncation()
+
+
+@pytest.mark.parametrize("count", [0, 1, LONG - 1, LONG])
+def test_decodes_as_transformers_does(count: int) -> None:
+    fast: Any = PreTrainedTokenizerFast(tokenizer_object=tokenizer("gpt2"))
+    fast.clean_up_tokenization_spaces = False
+    ids = (fast.encode("the <|im_end|> film 😀 ") * count)[:count]
+    assert text_decoder(fast)(ids) == fast.decode(ids)
