@@ -84,7 +84,9 @@ class Stage:
 
     async def _enter(self, turn: Turn) -> Ticket:
         name, weight = turn.tenant.name, turn.tenant.weight
-        ticket = Ticket(name, turn.size, 0, arrival=time.monotonic(), weight=weight)
+        now = time.monotonic()
+        ticket = Ticket(name, turn.size, 0, arrival=now, weight=weight)
+        self._queue.tick(now)
         if self._waiting:
             self._check_room(turn)
         self._queue.push(ticket, turn.size)
