@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.engine.server import Server
+from tools.programs import environment
 
 BLOCKS = re.findall(r"```(sh|python)\n(.*?)```", Path("README.md").read_text(), re.DOTALL)
 EXPECTED = {
@@ -29,7 +30,12 @@ def test_an_example_runs(smollm2: Server, number: int) -> None:
     text = text.replace("127.0.0.1:8001", smollm2.ops.removeprefix("http://"))
     command = ["bash", "-euo", "pipefail", "-c"] if language == "sh" else [sys.executable, "-c"]
     done = subprocess.run(
-        [*command, text], capture_output=True, text=True, timeout=600, check=False
+        [*command, text],
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+        env=environment(),
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
