@@ -41,7 +41,7 @@ run: setup ## Set up what is missing and serve CONFIG
 
 test: lint typecheck $(MODEL_FETCHED) programs ## Run lint, typecheck and every test, those on the real engine too
 	@echo "==> tests, on two workers"
-	@$(PY) -m pytest tests -m "not timing" -n 2 --dist loadgroup --durations 25
+	@$(PY) -m pytest tests -m "not timing" -n 2 --dist loadfile --durations 25
 
 programs: $(DEV_INSTALLED)
 	@$(PY) -m tools.programs $(PROGRAMS)
@@ -83,7 +83,7 @@ test-isa: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Run what answers in words under A
 
 coverage: $(DEV_INSTALLED) ## Run the fast tests under coverage, and hold each package to its floor
 	@echo "==> fast tests under coverage"
-	@$(PY) -m pytest tests --ignore tests/engine -m "not timing" -n 2 --dist loadgroup -q \
+	@$(PY) -m pytest tests --ignore tests/engine -m "not timing" -n 2 --dist loadfile -q \
 		--cov --cov-report json:.cache/coverage.json
 	@$(PY) -m tools.coverage_floors .cache/coverage.json
 

@@ -17,18 +17,13 @@ from tests.live_service import LiveService  # noqa: E402 - rewritten modules com
 hypothesis.settings.register_profile("llm-service", deadline=None)
 hypothesis.settings.load_profile("llm-service")
 
-
 _ENGINE_SECONDS = 900
 """Room for the start of an engine on a machine that others use."""
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep together, on one worker of pytest-xdist, the tests that share a server or a file."""
+    """Give the tests on the real engine the time that its start may take."""
     for item in items:
-        fixtures = getattr(item, "fixturenames", ())
-        shared = next((name for name in ("smollm2", "tiny") if name in fixtures), str(item.path))
-        item.add_marker(pytest.mark.xdist_group(shared))
         if "engine" in item.path.parts:
             item.add_marker(pytest.mark.timeout(_ENGINE_SECONDS))
 
