@@ -124,9 +124,9 @@ def _write_golden(
     (folder / GOLDEN_FILE).write_text("".join(lines), encoding="utf-8")
     kind = "held-out lines" if wanted.golden_file is None else "lines written for this"
     told = (
-        f"Its {len(chosen)} golden examples are {kind} that it answers rightly and the base does "
-        f"not; at least {math.ceil(wanted.golden_accuracy * len(chosen))} must pass before it "
-        "serves."
+        f"Its {len(chosen)} golden examples are {kind} that it answers rightly, of which "
+        f"the base answers {sum(each.base_right for each in chosen)}; at least "
+        f"{math.ceil(wanted.golden_accuracy * len(chosen))} must pass before it serves."
     )
     if settings.task == "classification":
         return told, {"file": GOLDEN_FILE, "min_accuracy": wanted.golden_accuracy}
