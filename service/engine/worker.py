@@ -37,6 +37,7 @@ def _mend_cpu(runner: Any) -> None:
 
     keep_unsampled_seeds(runner)
     if runner.lora_config:
-        (operators,) = runner.lora_manager._adapter_manager.punica_wrapper_mapping.values()
+        # The language model's come first; a model that also sees or hears has others.
+        operators, *_ = runner.lora_manager._adapter_manager.punica_wrapper_mapping.values()
         if isinstance(operators, GroupedPunicaWrapper):
             keep_prompt_adapters(runner, operators)
