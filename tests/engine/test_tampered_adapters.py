@@ -32,13 +32,6 @@ def _first_layers(tensors: Tensors) -> Tensors:
     return _kept(tensors, lambda name: _layer(name) in kept)
 
 
-def _last_layers(tensors: Tensors) -> Tensors:
-    """Only the last half of the adapted layers is there."""
-    layers = sorted({_layer(name) for name in tensors})
-    kept = layers[len(layers) // 2 :]
-    return _kept(tensors, lambda name: _layer(name) in kept)
-
-
 def _no_attention(tensors: Tensors) -> Tensors:
     """Only the feed-forward modules are there."""
     return _kept(tensors, lambda name: "self_attn" not in name)
@@ -47,7 +40,6 @@ def _no_attention(tensors: Tensors) -> Tensors:
 CHANGES: dict[str, Callable[[Tensors], Tensors]] = {
     "zeroed": _zeroed,
     "first-layers": _first_layers,
-    "last-layers": _last_layers,
     "no-attention": _no_attention,
 }
 KINDS = ["swapped", *CHANGES]
