@@ -169,9 +169,9 @@ class GenerationGolden(_Strict):
 class FingerprintRead(_Strict):
     """One read of a packed adapter: next-token log-probabilities (nats) after a golden prompt.
 
-    The prompt is the golden example's at `line` (from 1), followed by the answer's tokens `after`;
-    under multi_label it is the question of the example's first label. `adapter` and `base` hold
-    one value for each of `tokens`, as the adapter and the bare base gave them at packing.
+    The prompt is the golden example's at `line` (from 1), under multi_label with the first label's
+    question, followed by the answer's tokens `after`. `adapter` and `base` hold one value for each
+    of `tokens`, as the adapter and the bare base gave them at packing.
     """
 
     line: Annotated[int, Field(ge=1)]
