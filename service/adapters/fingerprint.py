@@ -43,7 +43,7 @@ class FingerprintMatch:
 
     @property
     def holds(self) -> bool:
-        """Whether these can be the packed weights."""
+        """True where these can be the packed weights."""
         return self.distance <= TOLERANCE and abs(self.effect - 1) <= EFFECT_TOLERANCE
 
 

@@ -92,7 +92,7 @@ def matches(example: GenerationExample, answer: str, golden: GenerationGolden) -
 
 
 def may_match(example: GenerationExample, begun: str, golden: GenerationGolden) -> bool:
-    """Whether an answer that begins like this may still pass; True where that cannot be told."""
+    """True where an answer that begins like this may still pass, or where that cannot be told."""
     said = begun.strip()
     match golden.match:
         case "exact":

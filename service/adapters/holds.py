@@ -46,7 +46,7 @@ class Holds:
 
     @contextmanager
     def unheld(self, digest: str, seconds: float) -> Iterator[bool]:
-        """Whether no process has held it for so long; nobody can take it within the block.
+        """Yield True where no process has held an entry for so long; nobody can take it meanwhile.
 
         Raises OSError where this process may not write the lock file.
         """

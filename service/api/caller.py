@@ -1,4 +1,4 @@
-"""Where a request comes from: the name it was sent to, the page that made it, its address."""
+"""Origin of a request: the name in `Host`, the page that sent it, the address of its client."""
 
 import ipaddress
 from collections.abc import Iterable
@@ -43,7 +43,7 @@ class AllowedHosts:
 
 
 def from_loopback(scope: Scope) -> bool:
-    """Whether the peer of the connection is on this machine."""
+    """True where the peer of the connection is on this machine."""
     client = scope.get("client")
     if client is None or not _is_address(client[0]):
         return False

@@ -72,7 +72,7 @@ def public_config(app: FastAPI, http: HttpSettings) -> uvicorn.Config:
 
 
 def ops_config(app: FastAPI) -> uvicorn.Config:
-    """How the operations app is served; a caller's address is that of its connection alone."""
+    """Configuration of the operations port; the address of a caller is that of its connection."""
     return uvicorn.Config(
         app,
         ws="none",
