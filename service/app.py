@@ -76,7 +76,7 @@ def create_app(
 
 
 def _hosts(settings: Settings) -> AllowedHosts | None:
-    """What pages of other sites may not pretend, where being on this machine is all that counts."""
+    """Refusal of pages of other sites, where being on this machine is all that counts."""
     if settings.tenants.keys is not None or settings.tenants.allow_anonymous:
         return None
     return AllowedHosts(settings.http.allowed_hosts)

@@ -23,7 +23,7 @@ class Matcher:
         self._left = seconds
 
     def full_match(self, pattern: str, text: str) -> bool:
-        """Whether the whole text matches; raises PatternRefused."""
+        """True where the whole text matches; raises PatternRefused."""
         return self.first_match(rf"(?:{pattern})\Z", text) is not None
 
     def first_match(self, pattern: str, text: str) -> dict[str, str | None] | None:
@@ -48,5 +48,5 @@ class Matcher:
 
 
 def full_match(pattern: str, text: str) -> bool:
-    """Whether the whole text matches, within a second; raises PatternRefused."""
+    """True where the whole text matches, within a second; raises PatternRefused."""
     return Matcher(_SECONDS).full_match(pattern, text)

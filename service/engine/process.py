@@ -1,4 +1,4 @@
-"""What the system says of the engine's processes (Linux's /proc)."""
+"""Readings of the engine's processes (from /proc on Linux)."""
 
 import os
 from collections.abc import Iterable

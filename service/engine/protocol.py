@@ -151,7 +151,7 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Vitals:
-    """What the engine's processes do: the CPU time they used so far, in seconds.
+    """Activity of the engine's processes: the CPU time they used so far, in seconds.
 
     `stopped` by a signal; `loading` an adapter, in which no step is made.
     """
@@ -236,7 +236,7 @@ class Engine(Protocol):
         """When the engine last made a step, in seconds of `time.monotonic`."""
 
     def vitals(self) -> Vitals | None:
-        """What its processes do; None where that cannot be told."""
+        """Activity of its processes; None where that cannot be told."""
 
     async def probe(self) -> None:
         """Make one step, past the gate; raises EngineDead if the engine ends meanwhile."""

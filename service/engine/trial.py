@@ -46,7 +46,7 @@ def _serve(lane: socket.socket, tokens: Any, terms: dict[str, Any]) -> None:
 
 
 def _tried(line: bytes, tokens: Any, terms: dict[str, Any]) -> dict[str, Any]:
-    """What became of one structure: `seconds` of a core, and `ok`, `refused` or `limit`."""
+    """Outcome of one structure: `seconds` of a core, and `ok`, `refused` or `limit`."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:

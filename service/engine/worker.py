@@ -1,4 +1,4 @@
-"""What this service adds to vLLM's worker, called through `collective_rpc`."""
+"""Additions of this service to vLLM's worker, called through `collective_rpc`."""
 
 from typing import Any
 
