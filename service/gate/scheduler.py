@@ -52,6 +52,7 @@ class _Run:
     charged: _Instant
     unserved: float
     seen: float
+    full_part: float = 0.0
     cached: int = 0
     output: int = 0
 
@@ -179,7 +180,7 @@ class Scheduler:
         now = self._tick()
         run = self._runs.pop(ticket)
         self._serve(run, 0.0)
-        self.rates.released(ticket.slots * self._full_part(run.started))
+        self.rates.released(ticket.slots * run.full_part)
         if ticket.max_output_tokens == 0:
             took = max(0.0, now - run.started.at)
             self.rates.prefilled(ticket.prompt_tokens - run.cached, took)
@@ -256,9 +257,13 @@ class Scheduler:
         """Count service: of what was done since the last charge, the part that a full engine did.
 
         Sequences of one batch are charged and end together, one after the other. By whether the
-        engine is full at that instant, only the first of them would count.
+        engine is full at that instant, only the first of them would count. And by the part of its
+        whole life, a slot given back soon after the engine became full would count for little, as
+        if it took minutes to get the next.
         """
-        self.rates.served((added + run.unserved) * self._full_part(run.charged))
+        if self._seen.at > run.charged.at or not run.full_part:
+            run.full_part = self._full_part(run.charged)
+        self.rates.served((added + run.unserved) * run.full_part)
         run.unserved = 0.0
         run.charged = self._seen
 

@@ -147,6 +147,32 @@ def test_a_batch_that_ends_together_counts_whole(clock: Clock, most: int) -> Non
     assert core.rates.service == pytest.approx(320 * (100 + 2 * most), rel=0.05)
 
 
+def test_an_engine_that_has_just_become_full_gives_slots_back_as_before(clock: Clock) -> None:
+    core = scheduler(clock, slots=9)
+    done = {ticket(most=80): 10 * index for index in range(8)}
+    for each in done:
+        core.offer(each)
+
+    def offer() -> None:
+        if core.offer(new := ticket(most=80)) is Placement.STARTED:
+            done[new] = 0
+
+    for step in range(230):  # one ends each second, and another comes
+        clock.now += 0.1
+        if step == 200:
+            for _ in range(5):
+                offer()
+        for each in list(done):
+            done[each] += 1
+            core.charge(each, output=done[each])
+            if done[each] == 80:
+                core.finish(each)
+                del done[each]
+                offer()
+                done |= dict.fromkeys(core.next_dispatches(), 0)
+    assert core.rates.releases == pytest.approx(1, rel=0.4)
+
+
 def test_prompts_of_those_that_waited_are_part_of_the_service(clock: Clock) -> None:
     core = scheduler(clock, slots=1)
     line = [ticket(prompt=50, most=0) for _ in range(5)]
