@@ -9,6 +9,8 @@ CONFIG ?= deploy/local/config.yaml
 HOST ?= http://127.0.0.1:8000
 MUTANTS ?=
 export TORCH_INDEX ?=
+# Where tools/programs.py unpacks the libraries that the system lacks.
+export LD_LIBRARY_PATH := $(if $(LD_LIBRARY_PATH),$(LD_LIBRARY_PATH):)$(CURDIR)/.cache/programs/usr/lib/x86_64-linux-gnu
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -21,6 +23,8 @@ DEV_INSTALLED := $(VENV)/.installed-dev
 MODEL_FETCHED := $(MODEL)/config.json
 # Programs that tests run beside Python's packages: those on the PATH, or else Debian's.
 PROGRAMS := promtool amtool docker-registry curl
+# vLLM's CPU kernels bind their threads through this one.
+LIBRARIES := libnuma.so.1
 
 .PHONY: $(shell sed -nE 's/^([a-z-]+):.*\#\# .*/\1/p' $(firstword $(MAKEFILE_LIST))) programs
 
@@ -37,6 +41,7 @@ setup: $(CPU_INSTALLED) $(MODEL_FETCHED) ## Make .venv, install the pinned CPU l
 
 run: setup ## Set up what is missing and serve CONFIG
 	@echo "==> serving $(CONFIG): the engine starts, the adapters are proven, then the service listens; Ctrl-C stops"
+	@$(PY) -m tools.programs $(LIBRARIES)
 	@exec $(PY) -m service.cli serve --config $(CONFIG)
 
 test: lint typecheck $(MODEL_FETCHED) programs ## Run lint, typecheck and every test, those on the real engine too
@@ -44,7 +49,7 @@ test: lint typecheck $(MODEL_FETCHED) programs ## Run lint, typecheck and every 
 	@$(PY) -m pytest tests -m "not timing" -n 2 --dist loadfile --durations 25
 
 programs: $(DEV_INSTALLED)
-	@$(PY) -m tools.programs $(PROGRAMS)
+	@$(PY) -m tools.programs $(PROGRAMS) $(LIBRARIES)
 
 lint: $(DEV_INSTALLED) ## Check style and formatting with ruff
 	@echo "==> ruff"

@@ -4,7 +4,8 @@
 #
 #   tools/fresh_machine.sh FOLDER [SUITE]
 #
-# FOLDER is made, and kept to be looked at; SUITE is bookworm, whose python3 is 3.11, if not given.
+# FOLDER is made, and kept to be looked at; SUITE is bookworm, whose python3 is 3.11, if not given. In
+# a suite of another Python, this machine's python3.11 is copied, without what was installed for it.
 # Needs root and mmdebstrap. apt's mirror and pip's settings (index, certificates, folders of wheels) are
 # this machine's. Ends with 0 when `make run` has answered and `make test` is green.
 set -euo pipefail
@@ -19,6 +20,13 @@ if [ ! -d "$root" ]; then
     echo "==> making a plain $suite in $root"
     mmdebstrap --quiet --variant=minbase --skip=cleanup/apt \
         --include=ca-certificates,git,make,python3,python3-pip,python3-venv "$suite" "$root" "$mirror"
+fi
+if [ ! -e "$root/usr/bin/python3.11" ]; then
+    echo "==> copying this machine's python3.11"
+    base=$(python3.11 -c 'import sys; print(sys.base_prefix)')
+    mkdir -p "$root$base"
+    tar -C "$base" --exclude site-packages -c . | tar -C "$root$base" -x
+    ln -sf "$base/bin/python3.11" "$root/usr/local/bin/python3.11"
 fi
 echo "==> cloning $(git rev-parse --short HEAD)"
 rm -rf "$root/llm-service"
@@ -39,9 +47,9 @@ inside() {
     unshare --mount --pid --fork --kill-child bash -euo pipefail -c '
         root=$1; shift
         mount --make-rprivate /
-        mount -t proc proc "$root/proc"; mount --rbind /dev "$root/dev"
+        mount -t proc proc "$root/proc"; mount --rbind /sys "$root/sys"; mount --rbind /dev "$root/dev"
         mount -t tmpfs tmpfs "$root/dev/shm"
-        exec chroot "$root" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 "$@"
+        exec chroot "$root" /usr/bin/env -i PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 "$@"
     ' inside "$root" "${kept[@]}" bash -euo pipefail -c "cd /llm-service; $1"
 }
 

@@ -1,11 +1,12 @@
-"""Debian's programs that tests and harnesses run: from the PATH, else fetched without installing.
+"""Debian's programs and libraries that are needed: the system's, else fetched without installing.
 
-    python -m tools.programs promtool amtool docker-registry curl
+    python -m tools.programs promtool amtool docker-registry curl libnuma.so.1
 
-fetches the packages of those that are not there into .cache/programs; `make test` does it. Needs
-apt-get and dpkg, and root only where apt has no package lists yet.
+fetches the packages of those that are not there into .cache/programs; `make run` and `make test`
+do it. Needs apt-get and dpkg, and root only where apt has no package lists yet.
 """
 
+import ctypes
 import os
 import shutil
 import subprocess
@@ -18,19 +19,21 @@ PACKAGES = {
     "amtool": ("prometheus-alertmanager",),
     "curl": ("curl", "libcurl4", "libcurl4t64"),
     "docker-registry": ("docker-registry",),
+    "libnuma.so.1": ("libnuma1",),
     "prometheus": ("prometheus",),
     "prometheus-alertmanager": ("prometheus-alertmanager",),
     "promtool": ("promtool", "prometheus"),
     "valkey-server": ("valkey-server",),
 }
-"""Debian's packages that hold each program; those that a release of Debian lacks are left out."""
+"""Debian's packages that hold each of them; those that a release of Debian lacks are left out."""
 
 FETCHED = Path(__file__).parents[1] / ".cache" / "programs"
+_PROGRAMS, _LIBRARIES = FETCHED / "usr" / "bin", FETCHED / "usr" / "lib" / "x86_64-linux-gnu"
 _APT = ("apt-get", "-qq", "-o", "APT::Sandbox::User=root")
 
 
 def program(name: str) -> str:
-    """The path of a program; AssertionError with its package where it is missing."""
+    """The path of a program, or a library's name; AssertionError with the package to install."""
     path = _found(name)
     assert path, f"{name} was not found: install Debian's package {PACKAGES[name][0]}"
     return path
@@ -43,8 +46,7 @@ def missing(names: Sequence[str]) -> list[str]:
 
 def environment() -> dict[str, str]:
     """The environment of this process, in which fetched programs and their libraries are found."""
-    libraries = str(FETCHED / "usr" / "lib" / "x86_64-linux-gnu")
-    extended = {"PATH": str(FETCHED / "usr" / "bin"), "LD_LIBRARY_PATH": libraries}
+    extended = {"PATH": str(_PROGRAMS), "LD_LIBRARY_PATH": str(_LIBRARIES)}
     added = {name: f"{os.environ.get(name, '')}:{folder}" for name, folder in extended.items()}
     return os.environ | {name: value.strip(":") for name, value in added.items()}
 
@@ -78,8 +80,7 @@ def main(names: Sequence[str]) -> str | None:
     if not packages:
         return None
     if not (shutil.which("apt-get") and shutil.which("dpkg")):
-        programs = ", ".join(names)
-        return f"error: no apt-get to fetch {programs} with: put them on the PATH"
+        return f"error: no apt-get to fetch {', '.join(packages)} with: install what they hold"
     print(f"==> fetching Debian's {', '.join(packages)} into .cache/programs", file=sys.stderr)
     for name in names:
         if not _found(name):
@@ -91,7 +92,15 @@ def main(names: Sequence[str]) -> str | None:
 
 
 def _found(name: str) -> str | None:
-    return shutil.which(name) or shutil.which(name, path=str(FETCHED / "usr" / "bin"))
+    if ".so" not in name:
+        return shutil.which(name) or shutil.which(name, path=str(_PROGRAMS))
+    for library in (name, str(_LIBRARIES / name)):
+        try:
+            ctypes.CDLL(library)
+        except OSError:
+            continue
+        return library
+    return None
 
 
 if __name__ == "__main__":

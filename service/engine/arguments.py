@@ -1,5 +1,6 @@
 """vLLM's engine arguments from the settings, through vLLM's own parser."""
 
+import ctypes
 import json
 import os
 from argparse import Namespace
@@ -71,8 +72,10 @@ def parse_engine_arguments(settings: Settings) -> Namespace:
     from vllm.platforms import current_platform
     from vllm.utils.argparse_utils import FlexibleArgumentParser
 
-    if settings.adapters and settings.cpu.grouped_adapters and current_platform.is_cpu():
-        require_installed()
+    if current_platform.is_cpu():
+        _require_library("libnuma.so.1", package="libnuma1")
+        if settings.adapters and settings.cpu.grouped_adapters:
+            require_installed()
 
     class Parser(FlexibleArgumentParser):  # type: ignore[misc]
         def error(self, message: str) -> NoReturn:
@@ -94,6 +97,19 @@ def parse_engine_arguments(settings: Settings) -> Namespace:
         [word for item in chosen.items() for word in _words(*item)]
     )
     return parsed
+
+
+def _require_library(name: str, package: str) -> None:
+    """Raise ConfigurationError where a library of vLLM's CPU kernels is missing.
+
+    vLLM itself only warns, and fails later on what it could not load.
+    """
+    try:
+        ctypes.CDLL(name)
+    except OSError as error:
+        raise ConfigurationError(
+            f"engine: vLLM's CPU kernels need {name}, Debian's package {package}: {error}"
+        ) from error
 
 
 def _adapter_defaults(count: int) -> dict[str, Any]:

@@ -55,6 +55,15 @@ def test_the_package_declares_the_plugin() -> None:
     assert resolve_obj_by_qualname(plugin.WRAPPER) is GroupedPunicaWrapper
 
 
+def test_a_missing_library_is_named_with_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(name: str) -> None:
+        raise OSError(f"{name}: cannot open shared object file")
+
+    monkeypatch.setattr("service.engine.arguments.ctypes.CDLL", absent)
+    with pytest.raises(ConfigurationError, match=r"libnuma\.so\.1, Debian's package libnuma1"):
+        parse_engine_arguments(settings(grouped=False))
+
+
 def test_vllm_makes_our_wrapper_once_installed() -> None:
     os.environ[plugin.GROUPED_ADAPTERS] = "1"
 
