@@ -11,12 +11,13 @@ divided by its weight, differs by at most 2 U / (smallest weight), where
 U = max(w_in * L_input, w_out * M), L_input is the longest prompt and M the most tokens, prompts and
 outputs, of the tickets in the engine at once (theorem 4.4; it asks for w_in <= w_out).
 
-Three points go beyond the paper. A ticket of several sequences starts as soon as one slot is free:
+Four points go beyond the paper. A ticket of several sequences starts as soon as one slot is free:
 it may borrow up to `slots - 1` beyond the limit, so no slot idles while it gathers them and it
 cannot starve. A prompt is paid in full at the start and its cached part given back once the engine
 has reported it. While several tenants are here, one of 16 slots is reserved for the next one if
 it holds fewer than its share: a tenant that asks for little finds a slot free, instead of waiting
-until a request of those that ask for much ends.
+until a request of those that ask for much ends. For the same reason such a tenant starts above a
+limit that was just lowered, up to what the engine can run: what is too much there is the others'.
 """
 
 import math
@@ -75,8 +76,8 @@ class _Account:
 class FairQueue:
     """Tickets that wait and tickets that run; each operation is O(log tenants) amortised.
 
-    A `pop` while only reserved slots are free looks at every tenant that waits. A tenant of which
-    `most_each` tickets run is passed over until one of them ends.
+    A `pop` while only slots for those below their share are free looks at every tenant that waits.
+    A tenant of which `most_each` tickets run is passed over until one of them ends.
     """
 
     def __init__(self, prices: Prices | None = None, most_each: float = math.inf) -> None:
@@ -158,14 +159,14 @@ class FairQueue:
         self._expected += expected_cost
         self._waiting += 1
 
-    def pop(self, limit: int) -> Ticket | None:
+    def pop(self, limit: int, ceiling: int = 0) -> Ticket | None:
         """Start the next ticket and charge its prompt; None if none may start.
 
-        None may while no slot of `limit` is free for it.
-
-        After it `in_use` is below `limit` plus the ticket's slots.
+        None may while no slot of `limit` is free for it; of a tenant below its share of `limit`,
+        none of the larger of `limit` and `ceiling`. After it `in_use` is below that number plus
+        the ticket's slots.
         """
-        tenant = self._next_to_start(limit)
+        tenant = self._next_to_start(limit, max(limit, ceiling))
         if tenant is None:
             return None
         ticket = next(iter(tenant.waiting))
@@ -244,13 +245,14 @@ class FairQueue:
     def _reserved(self, limit: int) -> int:
         return limit // _SLOTS_PER_RESERVED if self._presence.tenants > 1 else 0
 
-    def _next_to_start(self, limit: int) -> _Tenant | None:
+    def _next_to_start(self, limit: int, ceiling: int) -> _Tenant | None:
         first = self._next()
         if first is None or self.room(limit):
             return first
-        if self.in_use >= limit:
+        if self.in_use >= ceiling:
             return None
-        # Only the reserved slots are free. A tenant that has just come is level with the first.
+        # Only slots for those below their share are free. A tenant that has just come is level with
+        # the first.
         level = (tenant for tenant in self._backlogged if tenant.counter <= first.counter)
         return next((tenant for tenant in level if self._below_share(tenant, limit)), None)
 

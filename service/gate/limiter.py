@@ -138,7 +138,7 @@ class Limiter:
             self._trial, self._hold, self._held_until = None, _HOLD_WINDOWS[0], now
             self._grow(delay)
         elif self._in_use > self._floor and self._may_cut(now, delay):
-            self._cut(delay)
+            self._cut(used, delay)
         self._limit = min(max(self._limit, self._floor), self._ceiling)
 
     def _may_cut(self, now: float, delay: float) -> bool:
@@ -158,11 +158,12 @@ class Limiter:
         fast = self._limit * _FAST_GROWTH if delay < _FAR_BELOW else 0.0
         self._limit = max(self._limit + step, fast)
 
-    def _cut(self, delay: float) -> None:
+    def _cut(self, used: float, delay: float) -> None:
         if self._trial is None:
             self._trial = _Trial(self._limit, self._in_use, delay)
         kept = max(1 - (delay - 1) / 2, _MOST_CUT)
-        self._limit = min(self._limit, self._in_use * kept)
+        # The samples are of all that ran in the window, of whom some have ended.
+        self._limit = min(self._limit, used * kept)
 
     @staticmethod
     def _delay(samples: deque[float], target: float) -> float:

@@ -111,9 +111,10 @@ class Scheduler:
         """Start a ticket if a slot is free and nobody waits for it, else queue or refuse it.
 
         With a slot free it is never refused, however its deadline looks; nor while its tenant
-        holds no more slots with it, waiting or running, than its share of them: others hold more
-        than theirs then, and the next slot that they give back is the tenant's. Nor is a ticket
-        refused that follows the first of its request: it would be for what that one waits for.
+        holds no more slots with it, waiting or running, than its share of those that there are or
+        that are taken: others hold more than theirs then, and the next slot that they give back is
+        the tenant's. Nor is a ticket refused that follows the first of its request: it would be
+        for what that one waits for.
         """
         now = self._tick()
         if not self.in_use:
@@ -121,7 +122,8 @@ class Scheduler:
         room = self._queue.room(self.limit)
         backlog = self._queue.backlog(ticket)
         forecast = self._admission.forecast(ticket, backlog)
-        owed = ticket.follows or self._queue.within_share(ticket, self.limit)
+        held = max(self.limit, self.in_use)
+        owed = ticket.follows or self._queue.within_share(ticket, held)
         if not room and not owed:
             refusal = self._admission.refusal(ticket, backlog, forecast, now)
             if refusal is not None:
@@ -218,7 +220,7 @@ class Scheduler:
         return top[0] if top is not None else None
 
     def _start(self, now: float) -> Ticket | None:
-        ticket = self._queue.pop(self.limit)
+        ticket = self._queue.pop(self.limit, self._limiter.ceiling)
         if ticket is not None:
             prompt = self._queue.prices.cost(ticket.prompt_tokens)
             self._runs[ticket] = _Run(self._seen, self._seen, unserved=prompt, seen=now)

@@ -215,6 +215,20 @@ def test_one_slot_of_16_is_for_a_tenant_with_fewer_than_its_share() -> None:
     assert queue.in_use == 31
 
 
+def test_a_tenant_below_its_share_does_not_wait_until_others_are_below_a_lowered_limit() -> None:
+    queue = FairQueue()
+    heavy = [ticket("heavy") for _ in range(40)]
+    fill(queue, *heavy)
+    assert len(order(queue, limit=32)) == 32
+    fill(queue, *(ticket("light", prompt=1) for _ in range(9)))
+    assert queue.pop(16, ceiling=32) is None
+    started = []
+    for output in range(1, 20):
+        queue.charge(heavy[0], output=output)
+        started.append(queue.pop(16, ceiling=48))
+    assert [each.tenant for each in started if each is not None] == ["light"] * 8
+
+
 def test_equal_tenants_leave_no_slot_reserved() -> None:
     queue = FairQueue()
     fill(queue, *(ticket(name) for _ in range(40) for name in "ab"))

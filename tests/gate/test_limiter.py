@@ -39,8 +39,8 @@ def test_it_is_not_lowered_twice_for_what_still_runs_above_it() -> None:
     limiter = Limiter(ceiling=64, targets=TARGETS)
     windows(limiter, 5, token=0.2, in_use=64)
     assert limiter.limit == 32
-    windows(limiter, 1, token=0.2, in_use=32, start=10.0)
-    assert limiter.limit == 16
+    windows(limiter, 3, token=0.14, in_use=32, start=10.0)
+    assert 16 < limiter.limit < 32
 
 
 def test_near_its_target_it_grows_by_a_step_and_far_below_by_half() -> None:
@@ -130,7 +130,7 @@ def test_it_decides_once_a_window_and_survives_a_clock_that_steps_back() -> None
     limiter.update(50.0, 16)
     assert limiter.limit == 16
     limiter.update(51.0, 16)
-    assert limiter.limit == 8
+    assert limiter.limit < 16
 
 
 def test_bounds_and_targets_are_checked() -> None:

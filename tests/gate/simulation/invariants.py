@@ -1,5 +1,6 @@
 """What must hold after every event, kept in books of its own beside the scheduler's."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -180,6 +181,7 @@ class Books:
         self.presence = Presence(clock)
         self.entries: dict[Ticket, Entry] = {}
         self.running = 0
+        self._runs: Counter[str] = Counter()
         self.waiting = 0
         self.ended: dict[str, int] = {}
 
@@ -211,7 +213,10 @@ class Books:
             self.presence.entered(entry)
         self._move(entry, entry.state, "running")
         self.running += entry.ticket.slots
-        borrowed = self.running - limit
+        name = entry.request.tenant
+        below = self._runs[name] < self.presence.share(entry) * limit
+        borrowed = self.running - (max(self._limits) if below else limit)
+        self._runs[name] += entry.ticket.slots
         hold(borrowed < entry.ticket.slots, "borrows less than its slots", borrowed=borrowed)
         self.fairness.engine(entry, 1)
         self.paid(entry)
@@ -231,6 +236,7 @@ class Books:
     def finished(self, entry: Entry, how: str, usage: Usage) -> None:
         """A running ticket ends; its usage must be what the engine did, each token once."""
         self.running -= entry.ticket.slots
+        self._runs[entry.request.tenant] -= entry.ticket.slots
         self.fairness.engine(entry, -1)
         done = Usage(entry.request.prompt, entry.cached, entry.output)
         hold(usage == done, "usage charged once", usage=usage, done=done)
