@@ -12,6 +12,7 @@ _FAR_BELOW = 0.5
 _FAST_GROWTH = 1.5
 _TELLING_CUT = 0.2
 _TELLING_GAIN = 0.5
+_LEAST_RATE = 0.7
 _HOLD_WINDOWS = (30, 480)
 _WORSE = 1.5
 
@@ -39,7 +40,7 @@ class _Trial:
     """The limit, the slots in use and the delay before a cut that has yet to prove itself."""
 
     limit: float
-    used: int
+    used: float
     delay: float
 
 
@@ -55,8 +56,9 @@ class Limiter:
 
     A cut is a trial. An engine that is crowded gets faster by it; one that is slow for another
     reason (others use its cores, a long prompt is computed) does not, and only does less. Once a
-    fifth fewer slots are in use, a cut that has not shortened the delay by half its own proportion
-    is taken back. The next one is made 30 windows later, twice as many after each that fails, or
+    fifth fewer slots are in use, a cut is taken back that has not shortened the delay by half its
+    own proportion, or that leaves less than 0.7 of the most work done since the delay has been
+    above its target. The next one is made 30 windows later, twice as many after each that fails, or
     when the delay has got half as long again. Decision 9
     (docs/decisions/0009-adaptive-concurrency.md) says why, and why it is not a gradient.
 
@@ -77,6 +79,7 @@ class Limiter:
         self._in_use = 0
         self._used_seconds = 0.0
         self._trial: _Trial | None = None
+        self._most_work = 0.0
         self._hold = _HOLD_WINDOWS[0]
         self._held_until = 0.0
         self._held_delay = 0.0
@@ -117,7 +120,7 @@ class Limiter:
         if passed < self._targets.window:
             return
         if in_use == 0:
-            self._limit, self._trial = float(self._ceiling), None
+            self._limit, self._trial, self._most_work = float(self._ceiling), None, 0.0
         elif len(self._tokens) + len(self._waits) >= _ENOUGH:
             self._decide(now, self._used_seconds / passed)
         else:
@@ -131,9 +134,9 @@ class Limiter:
             self._delay(self._tokens, self._targets.token),
             self._delay(self._waits, self._targets.engine_wait),
         )
+        self._most_work = max(self._most_work, used / delay) if delay > 1 else 0.0
         if self._trial is not None and used <= (1 - _TELLING_CUT) * self._trial.used:
-            self._judge(self._trial, now, used, delay)
-            self._trial = None
+            self._trial = self._judge(self._trial, now, used, delay)
         if delay <= 1:
             self._trial, self._hold, self._held_until = None, _HOLD_WINDOWS[0], now
             self._grow(delay)
@@ -146,12 +149,18 @@ class Limiter:
         settled = self._trial is None or self._in_use <= self._limit
         return settled and (now >= self._held_until or delay > _WORSE * self._held_delay)
 
-    def _judge(self, trial: _Trial, now: float, used: float, delay: float) -> None:
-        cut = 1 - used / trial.used
-        if 1 - delay / trial.delay < _TELLING_GAIN * cut:
-            self._limit = trial.limit
-            self._held_until, self._held_delay = now + self._hold * self._targets.window, delay
-            self._hold = min(2 * self._hold, _HOLD_WINDOWS[1])
+    def _judge(self, trial: _Trial, now: float, used: float, delay: float) -> _Trial | None:
+        """The trial that the next cut continues; None once the last cut was taken back.
+
+        Work is slots in use over the delay.
+        """
+        gain, cut = 1 - delay / trial.delay, 1 - used / trial.used
+        if gain >= _TELLING_GAIN * cut and used / delay >= _LEAST_RATE * self._most_work:
+            return _Trial(self._limit, used, delay)
+        self._limit = trial.limit
+        self._held_until, self._held_delay = now + self._hold * self._targets.window, delay
+        self._hold = min(2 * self._hold, _HOLD_WINDOWS[1])
+        return None
 
     def _grow(self, delay: float) -> None:
         step = max(1.0, self._ceiling / _STEPS)
@@ -160,7 +169,7 @@ class Limiter:
 
     def _cut(self, used: float, delay: float) -> None:
         if self._trial is None:
-            self._trial = _Trial(self._limit, self._in_use, delay)
+            self._trial = _Trial(self._limit, used, delay)
         kept = max(1 - (delay - 1) / 2, _MOST_CUT)
         # The samples are of all that ran in the window, of whom some have ended.
         self._limit = min(self._limit, used * kept)

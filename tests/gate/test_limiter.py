@@ -39,8 +39,20 @@ def test_it_is_not_lowered_twice_for_what_still_runs_above_it() -> None:
     limiter = Limiter(ceiling=64, targets=TARGETS)
     windows(limiter, 5, token=0.2, in_use=64)
     assert limiter.limit == 32
-    windows(limiter, 3, token=0.14, in_use=32, start=10.0)
+    windows(limiter, 1, token=0.2, in_use=32, start=10.0)
+    windows(limiter, 2, token=0.13, in_use=32, start=11.0)
     assert 16 < limiter.limit < 32
+
+
+def test_tokens_that_are_slow_whatever_runs_do_not_bring_it_to_its_floor_for_long() -> None:
+    limiter = Limiter(ceiling=32, floor=4, targets=TARGETS)
+    limits = []
+    for second in range(600):
+        # Others have the cores: some steps are half as long, whatever is cut.
+        token = 0.7 if second % 3 else 0.35
+        windows(limiter, 1, token=token, in_use=limiter.limit, start=float(second))
+        limits.append(limiter.limit)
+    assert sorted(limits)[60] >= 16
 
 
 def test_near_its_target_it_grows_by_a_step_and_far_below_by_half() -> None:
