@@ -76,7 +76,7 @@ request = urllib.request.Request(
 answer = json.load(urllib.request.urlopen(request, timeout=60))
 print("    answered:", answer["data"][0]["label"], answer["data"][0]["score"])
 PYTHON
-    kill -INT $server; wait $server || true
+    kill -TERM $server; wait $server || true
 '
 echo "==> make test"
 inside 'started=$SECONDS; make test </dev/null; echo "    green after $((SECONDS - started)) s"'

@@ -58,7 +58,8 @@ class Limiter:
     reason (others use its cores, a long prompt is computed) does not, and only does less. Once a
     fifth fewer slots are in use, a cut is taken back that has not shortened the delay by half its
     own proportion, or that leaves less than 0.7 of the most work done since the delay has been
-    above its target. The next one is made 30 windows later, twice as many after each that fails, or
+    above its target. So are all of them where even the floor does not bring the delay to its target.
+    The next one is made 30 windows later, twice as many after each that fails, or
     when the delay has got half as long again. Decision 9
     (docs/decisions/0009-adaptive-concurrency.md) says why, and why it is not a gradient.
 
@@ -140,8 +141,11 @@ class Limiter:
         if delay <= 1:
             self._trial, self._hold, self._held_until = None, _HOLD_WINDOWS[0], now
             self._grow(delay)
-        elif self._in_use > self._floor and self._may_cut(now, delay):
-            self._cut(used, delay)
+        elif self._in_use > self._floor:
+            if self._may_cut(now, delay):
+                self._cut(used, delay)
+        elif self._limit <= self._floor and now >= self._held_until:
+            self._take_back(self._ceiling, now, delay)
         self._limit = min(max(self._limit, self._floor), self._ceiling)
 
     def _may_cut(self, now: float, delay: float) -> bool:
@@ -157,10 +161,13 @@ class Limiter:
         gain, cut = 1 - delay / trial.delay, 1 - used / trial.used
         if gain >= _TELLING_GAIN * cut and used / delay >= _LEAST_RATE * self._most_work:
             return _Trial(self._limit, used, delay)
-        self._limit = trial.limit
+        self._take_back(trial.limit, now, delay)
+        return None
+
+    def _take_back(self, limit: float, now: float, delay: float) -> None:
+        self._limit, self._trial = limit, None
         self._held_until, self._held_delay = now + self._hold * self._targets.window, delay
         self._hold = min(2 * self._hold, _HOLD_WINDOWS[1])
-        return None
 
     def _grow(self, delay: float) -> None:
         step = max(1.0, self._ceiling / _STEPS)

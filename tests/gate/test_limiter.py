@@ -1,3 +1,5 @@
+from random import Random
+
 import pytest
 
 from service.gate.limiter import Limiter, Targets
@@ -44,15 +46,16 @@ def test_it_is_not_lowered_twice_for_what_still_runs_above_it() -> None:
     assert 16 < limiter.limit < 32
 
 
-def test_tokens_that_are_slow_whatever_runs_do_not_bring_it_to_its_floor_for_long() -> None:
-    limiter = Limiter(ceiling=32, floor=4, targets=TARGETS)
+@pytest.mark.parametrize("demand", [6, 32])
+def test_tokens_that_are_slow_whatever_runs_do_not_keep_it_at_its_floor(demand: int) -> None:
+    limiter, random = Limiter(ceiling=32, floor=4, targets=TARGETS), Random(1)
     limits = []
     for second in range(600):
-        # Others have the cores: some steps are half as long, whatever is cut.
-        token = 0.7 if second % 3 else 0.35
-        windows(limiter, 1, token=token, in_use=limiter.limit, start=float(second))
+        # Others have the cores: a step takes as long whatever is cut, and now and then a third.
+        token = random.uniform(0.35, 1.05)
+        windows(limiter, 1, token=token, in_use=min(demand, limiter.limit), start=float(second))
         limits.append(limiter.limit)
-    assert sorted(limits)[60] >= 16
+    assert sorted(limits)[120] >= min(demand, 16)
 
 
 def test_near_its_target_it_grows_by_a_step_and_far_below_by_half() -> None:
