@@ -40,7 +40,8 @@ async def classify_batch(
     """One outcome per input, in the order in which they finish.
 
     At most `width` reads of the batch are at the gate or in the engine at one time, so that a
-    batch never fills the queue by itself. Closing the stream cancels what has not finished.
+    batch never fills the queue by itself; and only as many inputs are begun as keep so many reads
+    busy. Closing the stream cancels what has not finished.
 
     A failure is the failure of its input alone, once any input has been answered: until then
     failures are held back. A batch without an answer raises the error of its first input; a
@@ -54,7 +55,9 @@ async def classify_batch(
         for index, text in waiting:
             finished.put_nowait(await _classify(classifier, index, text, options, slots))
 
-    workers = [asyncio.create_task(work()) for _ in range(min(width, len(inputs)))]
+    # One input more, so that the next one's reads are there when the last of another's run.
+    begun = -(-width // classifier.reads) + 1
+    workers = [asyncio.create_task(work()) for _ in range(min(begun, len(inputs)))]
     try:
         held: list[Failed] | None = []
         for _ in inputs:

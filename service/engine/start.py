@@ -1,6 +1,5 @@
 """Starting vLLM behind the gate."""
 
-import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -68,8 +67,4 @@ async def start_vllm(
     gate.capacity = settings.gate.max_in_flight or max_num_seqs
     engine = VllmEngine(llm, steps, model, gate, observer, settings.preparation, trials)
     surface = await OpenAISurface.create(engine.client, arguments)
-    # vLLM and torch leave 700,000 objects that live as long as the process. Frozen, they are not
-    # walked by every full collection: three quarters of a second in which no request moves.
-    gc.collect()
-    gc.freeze()
     return engine, surface

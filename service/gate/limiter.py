@@ -58,10 +58,10 @@ class Limiter:
     reason (others use its cores, a long prompt is computed) does not, and only does less. Once a
     fifth fewer slots are in use, a cut is taken back that has not shortened the delay by half its
     own proportion, or that leaves less than 0.7 of the most work done since the delay has been
-    above its target. So are all of them where even the floor does not bring the delay to its target.
-    The next one is made 30 windows later, twice as many after each that fails, or
-    when the delay has got half as long again. Decision 9
-    (docs/decisions/0009-adaptive-concurrency.md) says why, and why it is not a gradient.
+    above its target. All of them are taken back where even the floor does not bring the delay to
+    its target. The next cut is made 30 windows later, twice as many after each that fails, or when
+    the delay has got half as long again. Decision 9 (docs/decisions/0009-adaptive-concurrency.md)
+    says why, and why it is not a gradient.
 
     A floor above the ceiling counts as the ceiling. Raises ValueError for one below 1.
     """
