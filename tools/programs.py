@@ -20,6 +20,7 @@ PACKAGES = {
     "curl": ("curl", "libcurl4", "libcurl4t64"),
     "docker-registry": ("docker-registry",),
     "libnuma.so.1": ("libnuma1",),
+    "nginx": ("nginx",),
     "prometheus": ("prometheus",),
     "prometheus-alertmanager": ("prometheus-alertmanager",),
     "promtool": ("promtool", "prometheus"),
@@ -28,7 +29,8 @@ PACKAGES = {
 """Debian's packages that hold each of them; those that a release of Debian lacks are left out."""
 
 FETCHED = Path(__file__).parents[1] / ".cache" / "programs"
-_PROGRAMS, _LIBRARIES = FETCHED / "usr" / "bin", FETCHED / "usr" / "lib" / "x86_64-linux-gnu"
+_PROGRAMS = os.pathsep.join(str(FETCHED / "usr" / folder) for folder in ("bin", "sbin"))
+_LIBRARIES = FETCHED / "usr" / "lib" / "x86_64-linux-gnu"
 _APT = ("apt-get", "-qq", "-o", "APT::Sandbox::User=root")
 
 
@@ -46,7 +48,7 @@ def missing(names: Sequence[str]) -> list[str]:
 
 def environment() -> dict[str, str]:
     """The environment of this process, in which fetched programs and their libraries are found."""
-    extended = {"PATH": str(_PROGRAMS), "LD_LIBRARY_PATH": str(_LIBRARIES)}
+    extended = {"PATH": _PROGRAMS, "LD_LIBRARY_PATH": str(_LIBRARIES)}
     added = {name: f"{os.environ.get(name, '')}:{folder}" for name, folder in extended.items()}
     return os.environ | {name: value.strip(":") for name, value in added.items()}
 
@@ -93,7 +95,7 @@ def main(names: Sequence[str]) -> str | None:
 
 def _found(name: str) -> str | None:
     if ".so" not in name:
-        return shutil.which(name) or shutil.which(name, path=str(_PROGRAMS))
+        return shutil.which(name) or shutil.which(name, path=_PROGRAMS)
     for library in (name, str(_LIBRARIES / name)):
         try:
             ctypes.CDLL(library)
