@@ -84,7 +84,7 @@ test-timing: $(DEV_INSTALLED) ## Run the tests that a busy machine would fail
 test-isa: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Run what answers in words under AVX2, AVX-512 and AMX, as far as the machine has them
 	@echo "==> the examples and the expected answers under every instruction set"
 	@$(PY) -m tools.instruction_sets $(PY) -m pytest $(addprefix tests/engine/test_, \
-		readme.py service.py openai_client.py classification.py base_beside_adapters.py vllm.py)
+		examples.py service.py openai_client.py classification.py base_beside_adapters.py vllm.py)
 
 coverage: $(DEV_INSTALLED) ## Run the fast tests under coverage, and hold each package to its floor
 	@echo "==> fast tests under coverage"

@@ -22,7 +22,7 @@ Run a command under every instruction set that this processor has: avx2, avx512,
 amx, or those named by --sets. The exit code is 1 if the command fails under one, or if the
 processor has fewer than two of them.
 
-  python -m tools.instruction_sets python -m pytest tests/engine/test_readme.py
+  python -m tools.instruction_sets python -m pytest tests/engine/test_examples.py
   python -m tools.instruction_sets --sets avx2 python -m service.cli serve --config my.yaml
 """
 

@@ -1,4 +1,4 @@
-"""The README's examples, run as they stand against the real service."""
+"""Examples of the README and of docs/, run as they stand against the real service."""
 
 import re
 import subprocess
@@ -10,7 +10,12 @@ import pytest
 from tests.engine.server import Server
 from tools.programs import environment
 
-BLOCKS = re.findall(r"```(sh|python)\n(.*?)```", Path("README.md").read_text(), re.DOTALL)
+PAGES = ("README.md", "docs/api.md", "docs/tutorial.md")
+BLOCKS: list[tuple[str, str]] = [
+    block
+    for page in PAGES
+    for block in re.findall(r"```(sh|python)\n(.*?)```", Path(page).read_text(), re.DOTALL)
+]
 EXPECTED = {
     "capital city of Japan": "Tokyo",
     "terrible film": '"index":0,"label":"negative"',
@@ -20,7 +25,7 @@ EXPECTED = {
     '"translate-en-fr"': "fichier",
     "When is the library closed": "closed on Sundays",
 }
-"""What the answer must hold, by what the example holds; test_margins keeps them clear."""
+"""Part of an answer, by a part of its example; test_margins keeps the answers clear."""
 
 
 @pytest.mark.parametrize("number", range(len(BLOCKS)))

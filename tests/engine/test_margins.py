@@ -1,4 +1,4 @@
-"""What the README states and the tests expect is no close call: `tools.margins` measures it."""
+"""Answers that pages state and tests expect lead by a nat, as `tools.margins` measures."""
 
 import json
 import re
@@ -13,7 +13,7 @@ from service.adapters.manifest import ClassificationManifest
 from service.adapters.manifest_yaml import load_manifest
 from tests.engine.asked import CAPITAL, TOKYO
 from tests.engine.conftest import ADAPTERS
-from tests.engine.test_readme import BLOCKS, EXPECTED
+from tests.engine.test_examples import BLOCKS, EXPECTED
 from tools.margins import LEAST, Reference, Step
 
 EXAMPLES: list[dict[str, Any]] = [
@@ -43,7 +43,7 @@ def steps_of(example: dict[str, Any], reference: Reference) -> list[Step]:
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example["model"])
-def test_an_answer_of_the_readme_leads_at_every_token(
+def test_an_answer_of_a_page_leads_at_every_token(
     smollm2_folder: Path, base: Reference, example: dict[str, Any]
 ) -> None:
     adapter = ADAPTERS / example["model"]
@@ -57,7 +57,7 @@ def test_the_question_of_the_tests_leads_at_every_token(base: Reference) -> None
     assert min(step.least for step in steps) >= LEAST, steps
 
 
-def test_every_model_of_the_readme_is_measured() -> None:
+def test_every_model_of_the_pages_is_measured() -> None:
     asked = {example["model"] for example in EXAMPLES}
     assert asked == {"smollm2-135m-instruct", *(each.name for each in ADAPTERS.iterdir())}
 
