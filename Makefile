@@ -21,8 +21,9 @@ VENV_MADE := $(VENV)/pyvenv.cfg
 CPU_INSTALLED := $(VENV)/.installed-cpu
 DEV_INSTALLED := $(VENV)/.installed-dev
 MODEL_FETCHED := $(MODEL)/config.json
+MERMAID := .cache/site/mermaid.min.js
 # Programs that tests run beside Python's packages: those on the PATH, or else Debian's.
-PROGRAMS := promtool amtool docker-registry curl
+PROGRAMS := promtool amtool docker-registry curl nginx
 # vLLM's CPU kernels bind their threads through this one.
 LIBRARIES := libnuma.so.1
 
@@ -59,6 +60,11 @@ lint: $(DEV_INSTALLED) ## Check style and formatting with ruff
 typecheck: $(DEV_INSTALLED) ## Check types with mypy, strict
 	@echo "==> mypy"
 	@$(PY) -m mypy
+
+docs: $(DEV_INSTALLED) $(MERMAID) ## Build the documentation site into dist/site; a broken link ends it
+	@echo "==> the documentation site, in dist/site"
+	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build # --quiet would silence what is strict
+	@echo "    to look at it: $(PY) -m http.server --directory dist/site --bind 127.0.0.1 8080"
 
 bench: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Measure this service beside vLLM's own server
 	@echo "==> this service and vLLM's own server, in turns"
@@ -141,7 +147,7 @@ generate: $(DEV_INSTALLED) ## Write what is generated from the code: tables, sch
 
 clean: ## Remove the environment, the fetched model and the tools' caches
 	@echo "==> removing $(VENV), $(MODEL) and caches"
-	@rm -rf $(VENV) $(MODEL) $(MODEL).lock .cache/programs .mypy_cache .ruff_cache .pytest_cache .hypothesis .cache/coverage.json mutants build dist
+	@rm -rf $(VENV) $(MODEL) $(MODEL).lock .cache/programs .cache/site .mypy_cache .ruff_cache .pytest_cache .hypothesis .cache/coverage.json mutants build dist
 
 $(VENV_MADE):
 	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) was not found; pass PYTHON=<a Python 3.11>" >&2; exit 1; }
@@ -163,3 +169,8 @@ $(DEV_INSTALLED): requirements/dev.txt requirements/install.sh $(CPU_INSTALLED)
 $(MODEL_FETCHED): | $(CPU_INSTALLED)
 	@echo "==> fetching and converting the default model into $(MODEL)"
 	@$(PY) -m service.cli model fetch $(MODEL)
+
+# The script that draws the diagrams; afterwards the site is built without a network.
+$(MERMAID): tools/mermaid.py | $(DEV_INSTALLED)
+	@echo "==> fetching Mermaid with npm into $@"
+	@$(PY) -m tools.mermaid $@

@@ -1,20 +1,14 @@
 """Every link of a page to another file or heading of the repository leads there."""
 
 import re
-import subprocess
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-LINK = re.compile(r"\]\(([^)\s]+)\)")
+from tests.docs.pages import ROOT, pages
+from tools.markdown_links import targets
+
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
-
-
-def pages() -> list[Path]:
-    listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "*.md"]
-    names = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    return [ROOT / name for name in names.splitlines() if (ROOT / name).is_file()]
 
 
 def anchors(page: Path) -> set[str]:
@@ -25,9 +19,8 @@ def anchors(page: Path) -> set[str]:
 
 @pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page: Path) -> None:
-    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
     broken = []
-    for link in LINK.findall(re.sub(r"`[^`\n]*`", "", text)):
+    for link in targets(page.read_text(encoding="utf-8")):
         name, _, anchor = link.partition("#")
         if ":" in name:
             continue

@@ -1,0 +1,31 @@
+"""Links and images of a Markdown text, outside its code."""
+
+import re
+from collections.abc import Callable, Iterator
+
+_CODE = re.compile(r"^( *)(```|~~~~).*?^\1\2[^\n]*$|`[^`\n]*`", re.DOTALL | re.MULTILINE)
+_LINK = re.compile(r"\[((?:[^\[\]]|\[[^\[\]]*\])*)\]\(([^)\s]+)\)")
+
+
+def targets(text: str) -> Iterator[str]:
+    """The targets of all links and images, in their order."""
+    for link in _links(text):
+        yield link[2]
+
+
+def rewritten(text: str, change: Callable[[str, str], str]) -> str:
+    """The text with each link or image `[label](target)` replaced by `change(label, target)`.
+
+    The `!` of an image stays before the replacement.
+    """
+    parts: list[str] = []
+    at = 0
+    for link in _links(text):
+        parts += [text[at : link.start()], change(text[link.start(1) : link.end(1)], link[2])]
+        at = link.end()
+    return "".join([*parts, text[at:]])
+
+
+def _links(text: str) -> Iterator[re.Match[str]]:
+    """Matches in the text whose code is blotted out: a label may hold code, code holds no link."""
+    return _LINK.finditer(_CODE.sub(lambda code: "-" * len(code[0]), text))
