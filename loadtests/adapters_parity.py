@@ -37,7 +37,7 @@ REVIEW = (
 
 @dataclass(frozen=True)
 class Round:
-    """What one server did: generated tokens per second, one-token reads per second."""
+    """Speed of one server: generated tokens per second, one-token reads per second."""
 
     tokens: float
     reads: float

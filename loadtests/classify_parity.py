@@ -69,7 +69,7 @@ class Way:
 
 @dataclass(frozen=True)
 class Round:
-    """What one way took for all inputs of a round."""
+    """Time that one way took for all inputs of a round."""
 
     inputs_per_second: float
     api_cpu_us: float
@@ -86,7 +86,7 @@ class Prompts:
         self.framed = [head.removesuffix(" "), tail + "Label:"]
 
     def question(self, text: str) -> str:
-        """What the user's turn holds."""
+        """Text of the user's turn."""
         return f"{INSTRUCTION}\nLabels: {', '.join(LABELS)}\nText: {text}\nLabel:"
 
     def plain_text(self, text: str) -> str:
@@ -102,7 +102,7 @@ class Prompts:
         return rendered
 
     def tokens(self, text: str) -> int:
-        """How many tokens a text has."""
+        """Number of tokens of a text."""
         return len(self._tokenizer.encode(text))
 
 

@@ -34,7 +34,7 @@ class Knee:
         return good
 
     def bracketed(self, precision: float) -> bool:
-        """Whether the two rates are within the wanted ratio."""
+        """True if the two rates are within the wanted ratio."""
         if self.passed is None or self.failed is None:
             return False
         return self.failed / self.passed <= 1 + precision

@@ -1,4 +1,4 @@
-"""How a command ends whose configuration cannot be used."""
+"""End of a command whose configuration cannot be used."""
 
 import logging
 import sys

@@ -1,4 +1,4 @@
-"""How sure the model was of an answer, from the log-probabilities of its tokens."""
+"""Confidence of the model in an answer, from the log-probabilities of its tokens."""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What is known of the request that the current task serves."""
+"""Context of the request that the current task serves."""
 
 import asyncio
 import time
@@ -40,7 +40,7 @@ class RequestTrace(Protocol):
     """W3C Trace Context for the engine stream that starts now."""
 
     response_header: str
-    """What the answer says of it (W3C Trace Context Level 2, `traceresponse`)."""
+    """Header of the answer that names the trace (W3C Trace Context Level 2, `traceresponse`)."""
 
     def stream(self) -> StreamTrace | None:
         """An engine stream begins to wait for its permit; None if there have been too many."""

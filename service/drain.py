@@ -14,11 +14,11 @@ from service.settings import DrainSettings
 _log = logging.getLogger(__name__)
 
 _LAST_WORDS_SECONDS = 5.0
-"""What aborted requests get to send their error."""
+"""Time for aborted requests to send their error."""
 
 
 class DrainObserver(Protocol):
-    """Who is told how a drain goes; `budget` is in seconds."""
+    """Receives how a drain goes; `budget` is in seconds."""
 
     def drain_started(self, budget: float) -> None: ...
 

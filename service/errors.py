@@ -118,7 +118,7 @@ class Forbidden(ServiceError):
 
 
 class NotFound(ServiceError):
-    """What was asked for does not exist, or the caller may not use it."""
+    """Model, adapter or path that does not exist, or that the caller may not use."""
 
     status = 404
     type = "not_found_error"

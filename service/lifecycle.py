@@ -38,7 +38,7 @@ EngineStart = Callable[[Settings, Gate, Metrics], Awaitable[Engine]]
 
 @dataclass(frozen=True, slots=True)
 class Lifecycle:
-    """What one service is made of; `lifespan` makes it run.
+    """Parts of one service; `lifespan` makes it run.
 
     Without `start_engine` the engine is vLLM.
     """

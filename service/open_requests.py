@@ -18,7 +18,7 @@ class OpenRequests:
 
     @property
     def closing(self) -> bool:
-        """Whether new requests are refused."""
+        """True while new requests are refused."""
         return self._refusal is not None
 
     def check(self) -> None:

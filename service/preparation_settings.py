@@ -6,7 +6,7 @@ from service.section import Section
 
 
 class PreparationSettings(Section):
-    """What tokenises, renders and compiles for requests, fairly, before the gate."""
+    """Settings of the work before the gate: tokenising, rendering and compiling, in fair turns."""
 
     threads: int = Field(
         2,

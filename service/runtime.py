@@ -45,7 +45,7 @@ class Reload:
 
 
 class Status:
-    """How the service is, shared with the operations port, which lives in a thread of its own.
+    """State of the service, shared with the operations port, which has a thread of its own.
 
     `reload` and `drain` are there while the service runs; `drain` may be called from any thread
     and takes whether to wait for load balancers first. `stop` ends the public server; called on
@@ -63,7 +63,7 @@ class Status:
 
     @property
     def ready(self) -> bool:
-        """Whether requests should be sent here."""
+        """True if requests should be sent here."""
         return self.phase is Phase.READY and not self.stalled and self.failure is None
 
     def __str__(self) -> str:
@@ -83,7 +83,7 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """What a route needs; it exists once the engine is up and the adapters are loaded."""
+    """Parts that a route needs; they exist once the engine is up and the adapters are loaded."""
 
     settings: Settings
     status: Status

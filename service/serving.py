@@ -69,7 +69,7 @@ def _tell_what_to_try(settings: Settings) -> None:
 
 
 def _unexplained(status: Status, record: logging.LogRecord) -> bool:
-    """Whether to log this: uvicorn shows the stack of a start that ends with one message."""
+    """True for a record to log: uvicorn shows the stack of a start that ends with one message."""
     return record.levelno < logging.ERROR or not isinstance(status.failure, ConfigurationError)
 
 

@@ -37,7 +37,7 @@ class ModelSettings(Section):
 
 
 class CpuSettings(Section):
-    """How the CPU build of the engine uses this machine; a CUDA build ignores it."""
+    """Use of this machine by the engine's CPU build; a CUDA build ignores it."""
 
     cores: str = Field(
         "all",
@@ -118,7 +118,7 @@ class GateSettings(Section):
 
 
 class DrainSettings(Section):
-    """How the service stops on SIGTERM or `POST /drain`."""
+    """Times of a drain, which SIGTERM or `POST /drain` begins."""
 
     lame_duck_s: float = Field(
         5.0,
@@ -227,7 +227,7 @@ class AdapterCacheSettings(Section):
 
 
 class TenantSettings(Section):
-    """Who may use the service; what each may do stands in the keys file."""
+    """Callers of the service; the keys file says what each may do."""
 
     keys: Path | None = Field(
         None,
@@ -241,7 +241,7 @@ class TenantSettings(Section):
 
 
 class QuotaSettings(Section):
-    """How the use of the tenants' quotas is counted."""
+    """Counting of the tenants' quotas."""
 
     storage: str = Field(
         "memory://",

@@ -32,7 +32,7 @@ class Silence:
         self._alive = 0.0
 
     def too_long(self, now: float, moved: float, vitals: Callable[[], Vitals | None]) -> bool:
-        """Whether an engine is stuck that last made a step, or was given work, at `moved`.
+        """True if an engine is stuck that last made a step, or was given work, at `moved`.
 
         To be asked several times a second. `vitals` are read only after a sixth of the floor.
         """

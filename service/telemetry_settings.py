@@ -1,4 +1,4 @@
-"""What the service tells of itself: settings of logs, series, traces and objectives."""
+"""Settings of telemetry: logs, series, traces and objectives."""
 
 from typing import Literal
 
@@ -8,7 +8,7 @@ from service.section import Section
 
 
 class LogSettings(Section):
-    """What is logged; never a prompt, a completion or a key."""
+    """Settings of the log, which never holds a prompt, a completion or a key."""
 
     level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level.")
     format: Literal["auto", "json", "console"] = Field(
@@ -19,7 +19,7 @@ class LogSettings(Section):
 
 
 class MetricsSettings(Section):
-    """How many series the service may make of what clients send."""
+    """Limits on the number of series that the requests of clients may make."""
 
     max_tenants: int = Field(
         64, ge=1, description="Tenants with series of their own; later ones count as `other`."
@@ -52,7 +52,7 @@ class TracingSettings(Section):
 
 
 class ObjectiveSettings(Section):
-    """What a request must keep to count as good; None asks for nothing."""
+    """Objectives that a request must keep to count as good; None asks for nothing."""
 
     ttft_ms: float | None = Field(None, gt=0, description="Time to the first token, at most.")
     tpot_ms: float | None = Field(

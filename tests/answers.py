@@ -1,4 +1,4 @@
-"""What an answer of the service must look like, whatever the route."""
+"""Form that every answer of the service must have, whatever the route."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""What the end of a request closes and gives back."""
+"""Streams and quotas that the end of a request closes and gives back."""
 
 import asyncio
 from collections.abc import AsyncGenerator

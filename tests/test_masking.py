@@ -1,4 +1,4 @@
-"""What may be printed of settings: no secret, by its name or within an address."""
+"""Settings as they may be printed: no secret, by its name or within an address."""
 
 from typing import Any
 

@@ -64,7 +64,7 @@ class ModelImage(Part):
 
 
 class Prefetch(Part):
-    """How weights are fetched."""
+    """Fetching of weights."""
 
     job: bool
     timeoutSeconds: Positive
@@ -155,7 +155,7 @@ class Volumes(Part):
 
 
 class Rollout(Part):
-    """How pods are replaced."""
+    """Replacement of pods."""
 
     maxSurge: Share | Literal["auto"]
     maxUnavailable: Share | Literal["auto"]
@@ -164,7 +164,7 @@ class Rollout(Part):
 
 
 class StartupProbe(Part):
-    """How long a start may take."""
+    """Time that a start may take."""
 
     periodSeconds: Positive
     baseSeconds: Positive
@@ -215,14 +215,14 @@ class Autoscaling(Part):
 
 
 class Wake(Part):
-    """What wakes the first replica."""
+    """Query that wakes the first replica."""
 
     query: str
     target: Number
 
 
 class Fallback(Part):
-    """What holds while Prometheus is silent."""
+    """Replicas while Prometheus is silent."""
 
     failures: Positive
     replicas: Count
@@ -269,7 +269,7 @@ class ServiceAccount(Part):
 
 
 class NetworkPolicy(Part):
-    """Who may talk to whom."""
+    """Traffic that is let in and out."""
 
     enabled: bool
     from_: Annotated[list[Object], Field(alias="from")]
@@ -300,7 +300,7 @@ class PrometheusRule(Labelled):
 
 
 class Monitoring(Part):
-    """What the Prometheus operator and Grafana take."""
+    """Objects for the Prometheus operator and Grafana."""
 
     serviceMonitor: ServiceMonitor
     prometheusRule: PrometheusRule

@@ -48,7 +48,7 @@ GENERATED: Mapping[Path, Callable[[], str]] = {
     ROOT / "loadtests/result.schema.json": lambda: as_json(Result.model_json_schema(), 1),
     **{ROOT / f"deploy/grafana/{page.uid}.json": partial(rendered, page) for page in PAGES},
 }
-"""What each file should hold."""
+"""Generated files, each with the function that makes its text."""
 
 
 def out_of_date() -> dict[Path, str]:

@@ -1,4 +1,4 @@
-"""What a dashboard shows: panels, each of a few expressions in one unit."""
+"""Panels of a dashboard, each of a few expressions in one unit."""
 
 from dataclasses import dataclass
 from enum import StrEnum

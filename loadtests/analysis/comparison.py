@@ -132,7 +132,7 @@ def _same_requests(first: Side, second: Side) -> bool:
 
 
 def _met(first: Side, second: Side, objectives: Objectives, paired: bool) -> tuple[Values, Values]:
-    """Whether each request that was offered met the objectives.
+    """Success of each offered request: true where it met the objectives.
 
     Paired, a turn that only one side came to was missed by the other, whose session had failed.
     """

@@ -16,7 +16,7 @@ _WORDS = {
 
 @dataclass(frozen=True, slots=True)
 class Counters:
-    """What a server counted, and in whose words: `inference` (this service) or `vllm`.
+    """Counts of a server, and the naming of its series: `inference` (this service) or `vllm`.
 
     vLLM counts each prompt of a batch as a request, and only those that ended.
     """
@@ -44,7 +44,7 @@ def read_counters(text: str) -> list[Counters]:
 
 
 def counted(start: str, end: str) -> Counters | None:
-    """What was counted between two readings of a metrics page; None if it has no such counter."""
+    """Count between two readings of a metrics page; None if the page has no such counter."""
     before = {counters.words: counters for counters in read_counters(start)}
     for after in read_counters(end):
         base = before.get(after.words, Counters(after.words))

@@ -11,7 +11,7 @@ _ROUNDING = 1e-9
 
 
 class TenantShare(BaseModel):
-    """What a tenant asked for, got, and would get from a fair server, in output tokens."""
+    """Output tokens that a tenant asked for, got, and would get from a fair server."""
 
     model_config = ConfigDict(extra="forbid")
 

@@ -36,7 +36,7 @@ NAMES = (
 
 
 def lag(record: Record) -> float:
-    """How long after its due instant the request was sent; zero if never."""
+    """Time from the due instant to the send; zero for a request that was never sent."""
     return 0.0 if record.sent is None else record.sent - record.due
 
 

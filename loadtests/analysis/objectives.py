@@ -33,7 +33,7 @@ class Objectives(BaseModel):
     limits: Limits
 
     def met(self, record: Record) -> bool:
-        """Whether the request succeeded within every limit."""
+        """True if the request succeeded within every limit."""
         if not record.ok or record.e2e is None:
             return False
         late = lag(record)

@@ -24,7 +24,7 @@ SCHEMA_VERSION: Final = 3
 
 
 class Exit(IntEnum):
-    """What the process answers its caller."""
+    """Exit code of the process."""
 
     OK = 0
     FAILURES = 1
@@ -122,7 +122,7 @@ def _end(run: Run) -> float:
 
 
 def _stages(run: Run) -> dict[str, float]:
-    """How long each measured stage lasts, in order."""
+    """Durations of the measured stages, in order."""
     starts = {name: at for name, at in _stage_starts(run.scenario).items() if name != WARMUP}
     edges = [*list(starts.values())[1:], run.scenario.duration_s]
     return {name: end - at for (name, at), end in zip(starts.items(), edges, strict=True)}

@@ -1,4 +1,4 @@
-"""What a run leaves behind: its records and what was seen of the load generator meanwhile."""
+"""Results of a run: its records, and measurements of the load generator meanwhile."""
 
 from dataclasses import dataclass, field
 
@@ -28,7 +28,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What was measured, and how it was called."""
+    """Server that is measured: its address, its API and its model."""
 
     host: str
     api: str

@@ -20,7 +20,7 @@ class Probe(BaseModel):
 
 
 class Searched(BaseModel):
-    """What a search found; `stopped` says why it ended early, if it did.
+    """Findings of a search; `stopped` is the reason why it ended early, if it did.
 
     A search whose first probe was of no use knows neither its machine nor its date.
     """

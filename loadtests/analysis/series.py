@@ -1,4 +1,4 @@
-"""What the report draws: distributions and the course of the run."""
+"""Data of the report's plots: distributions and the course of the run."""
 
 import math
 from collections.abc import Sequence

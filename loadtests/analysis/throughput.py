@@ -1,4 +1,4 @@
-"""What a server gave by the second, counted at the instants at which it came."""
+"""Throughput of a server: answers and tokens counted at the instants at which they came."""
 
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
@@ -50,7 +50,7 @@ def windows(
 
 
 class Throughput(BaseModel):
-    """What came within a window, by the second, whenever its requests were sent.
+    """Answers and tokens that came within a window, by the second, whenever asked for.
 
     Only whole answers count: a token where it came, a prompt at the first token, an answer and
     its classified texts at its end. What came after the window counts in none.

@@ -61,7 +61,7 @@ def _send_lag_tail(run: Run) -> Check:
 
 
 def _send_lag(run: Run, percent: int, limit: float) -> Check:
-    """How late requests left; absolute, because a user's clock does not scale with the server."""
+    """Lateness of requests; absolute, because a user's clock does not scale with the server."""
     name = f"send_lag_p{percent}_ms"
     lags = [lag(record) * 1000 for record in run.records if record.sent is not None]
     if isinstance(run.scenario.load, ClosedLoad) or not lags:

@@ -59,7 +59,7 @@ class Controller:
             self._finished.add(worker)
 
     def over(self) -> bool:
-        """Whether the run has ended; does meanwhile what is due at this instant."""
+        """True once the run has ended; meanwhile starts the disturbance when it is due."""
         scenario = self.options.scenario
         self._disturb()
         if len(self._finished) >= self.workers:
@@ -75,7 +75,7 @@ class Controller:
         return False
 
     def doomed(self) -> bool:
-        """Whether the objectives are missed even if every request from now on meets them.
+        """True if the objectives are missed even if every request from now on meets them.
 
         Never said where nobody knows how many will come: in a closed loop, and of sessions, whose
         turns follow each other.

@@ -71,7 +71,7 @@ class Driver:
         return self._options
 
     def over(self) -> bool:
-        """Whether the run has ended, as the process that started it sees it."""
+        """True once the run has ended, as the process that started it sees it."""
         if self.controller is None:
             return False
         self._collect()
@@ -174,7 +174,7 @@ class Driver:
 
 
 def _part(sender: Sender) -> dict[str, Any]:
-    """What a sender has gathered since it was last asked; `done` is true with the last part."""
+    """Records that a sender has gathered since the last call; `done` is true with the last part."""
     done = sender.done
     records, sender.records = sender.records, []
     samples, sender.samples = sender.samples, []

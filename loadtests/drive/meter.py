@@ -1,4 +1,4 @@
-"""How busy this process is: requests in flight and share of a core, sampled."""
+"""Load of this process: requests in flight and share of a core, sampled."""
 
 from time import perf_counter, process_time
 

@@ -1,1 +1,1 @@
-"""What is sent and when, as a pure function of a scenario and its seed."""
+"""Requests and their instants, as a pure function of a scenario and its seed."""

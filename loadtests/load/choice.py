@@ -1,4 +1,4 @@
-"""Which adapter and which tenant a request gets."""
+"""Choice of an adapter and a tenant for each request."""
 
 from typing import Annotated, Literal, Self
 

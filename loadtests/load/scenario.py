@@ -83,7 +83,7 @@ class ValidityLimits(_Model):
 
 
 class Scenario(_Model):
-    """What is sent, when, and how the run is judged."""
+    """Description of a run: its traffic, its duration and its objectives."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
     description: str = ""
@@ -124,7 +124,7 @@ class Scenario(_Model):
 
     @property
     def duration_s(self) -> float:
-        """How long requests are sent, in seconds."""
+        """Time during which requests are sent, in seconds."""
         match self.load:
             case OpenLoad(steps=steps, step_s=step_s, warmup_s=warmup_s):
                 return warmup_s + len(steps) * step_s

@@ -1,4 +1,4 @@
-"""What a request asks: the families of traffic an LLM service sees."""
+"""Bodies of requests: the families of traffic that an LLM service sees."""
 
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -86,7 +86,7 @@ class Session(Conversation):
     think_s: NonNegativeFloat = 1.0
 
     def next_words(self, seed: int, index: int, turn: int, rng: Rng) -> Segment:
-        """What the user says at a later turn."""
+        """Words of the user at a later turn."""
         return Segment((seed, _UNIQUE, index, turn), self.input.sample(rng))
 
 

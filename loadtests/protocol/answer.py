@@ -1,4 +1,4 @@
-"""What a server answered, whichever API it speaks."""
+"""Answer of a server, whichever API it speaks."""
 
 import json
 from collections.abc import Iterable, Iterator

@@ -31,7 +31,7 @@ _DEADLINE = 504
 
 @dataclass(slots=True)
 class Exchange:
-    """What went over the wire: instants are seconds from the send, which is from the start."""
+    """Events on the wire: instants are seconds from the send, which is from the start."""
 
     sent: float
     ended: float = 0.0

@@ -1,4 +1,4 @@
-"""How numbers are written."""
+"""Numbers and names as text."""
 
 from loadtests.analysis.statistics import Distribution
 from loadtests.analysis.summary import Summary
@@ -45,7 +45,7 @@ def percent(ratio: float | None) -> str:
 
 
 def pairing(paired: bool) -> str:
-    """Which requests a comparison is on."""
+    """Words for the requests of a comparison: the same ones, or not."""
     if paired:
         return "on the same requests, paired, latencies on those that both answered"
     return "on requests of their own, not paired"

@@ -1,4 +1,4 @@
-"""What an adapter must know of the base model it was trained on."""
+"""Facts of the base model that its adapters are checked against."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -61,7 +61,7 @@ Outcome = FetchedAdapter | Unchanged | Failure
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """What was fetched before the engine ran, and the base that it was verified against."""
+    """Adapters fetched before the engine ran, and the base that they were verified against."""
 
     base: BaseModel
     outcomes: Sequence[Outcome]

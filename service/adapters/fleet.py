@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 
 
 class AdapterObserver(ResidencyObserver, Protocol):
-    """Who is told what is served, how it is used, and how reloads end."""
+    """Receives which adapters are served, how they are used, and how reloads end."""
 
     def adapters_changed(self, entries: Mapping[str, Entry]) -> None: ...
 
@@ -35,7 +35,7 @@ class AdapterObserver(ResidencyObserver, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What applying a configuration did, each a list of `name@version`, or of quarantined names."""
+    """Changes made by a configuration, each a list of `name@version` or of quarantined names."""
 
     loaded: tuple[str, ...]
     unchanged: tuple[str, ...]
@@ -147,7 +147,7 @@ def _served(entries: Mapping[str, Entry]) -> dict[str, ServedVersion]:
 
 
 def _quarantined(failure: Failure) -> QuarantinedAdapter:
-    """What is kept of a failure. A refusal is free of paths; other messages may not be."""
+    """Message kept of a failure. A refusal is free of paths; other messages may not be."""
     shown = (
         str(failure.error)
         if isinstance(failure.error, AdapterRefused)

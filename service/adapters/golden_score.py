@@ -1,4 +1,4 @@
-"""Whether answers to golden examples are right; pure, and without an engine."""
+"""Judgement of answers to golden examples; pure, and without an engine."""
 
 import json
 import math
@@ -25,7 +25,7 @@ class GoldenFailure:
 
 @dataclass(frozen=True, slots=True)
 class GoldenResult:
-    """How many examples passed, and the first few that did not."""
+    """Number of examples that passed, and the first few that did not."""
 
     total: int
     passed: int
@@ -76,7 +76,7 @@ def score_generation(
 
 
 def matches(example: GenerationExample, answer: str, golden: GenerationGolden) -> bool:
-    """Whether one answer passes, see score_generation; raises PatternRefused."""
+    """True if one answer passes, see score_generation; raises PatternRefused."""
     match golden.match:
         case "exact":
             return answer.strip() == str(example.expect).strip()

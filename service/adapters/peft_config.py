@@ -81,7 +81,7 @@ class PeftConfig:
         return self.rank
 
     def targets(self, module: str) -> bool:
-        """Whether PEFT puts a LoRA on this module; raises PatternRefused."""
+        """True if PEFT puts a LoRA on this module; raises PatternRefused."""
         if self._names(self.exclude_modules, module) or not self._is_targeted(module):
             return False
         if not self.layers or isinstance(self.target_modules, str) or module in self.target_modules:

@@ -23,7 +23,7 @@ class Reference:
 
     @property
     def is_digest(self) -> bool:
-        """Whether the version names bytes; a tag holds no colon."""
+        """True if the version names bytes; a tag holds no colon."""
         return ":" in self.version
 
     @property

@@ -1,4 +1,4 @@
-"""Which adapter a requested model name stands for; never the base by mistake."""
+"""Registry from requested model names to adapters; never to the base by mistake."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -71,7 +71,7 @@ class AdapterRegistry:
 
     @property
     def entries(self) -> Mapping[str, Entry]:
-        """What stands under each configured name now."""
+        """Adapters by configured name, as they are served now."""
         return self._snapshot.entries
 
     def in_use(self) -> set[ServedVersion]:

@@ -1,4 +1,4 @@
-"""Which adapters' weights the engine holds, and how often requests found them there."""
+"""Residency of adapters: whose weights the engine holds, and how often requests found them."""
 
 from collections.abc import Mapping
 from typing import Protocol
@@ -8,7 +8,7 @@ from service.engine.protocol import AdapterUsage, Engine
 
 
 class ResidencyObserver(Protocol):
-    """Who is told."""
+    """Receives what `Residency.look` finds."""
 
     def adapters_resident(self, names: Mapping[str, bool]) -> None: ...
 

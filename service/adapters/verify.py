@@ -1,4 +1,4 @@
-"""Whether an adapter's folder may be given to the engine."""
+"""Verification of an adapter's folder before the engine may read it."""
 
 from dataclasses import dataclass
 from pathlib import Path

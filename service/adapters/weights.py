@@ -39,7 +39,7 @@ _CHUNK_BYTES = 4 << 20
 
 @dataclass(frozen=True, slots=True)
 class WeightsSummary:
-    """What a verified adapter holds: its largest rank, its modules and its parameters."""
+    """Contents of a verified adapter: its largest rank, its modules and its parameters."""
 
     rank: int
     modules: int

@@ -1,4 +1,4 @@
-"""Who may come in: the one place that turns a request's key into a tenant."""
+"""Entrance: the one place that turns a request's key into a tenant."""
 
 from starlette.datastructures import Headers
 from starlette.types import Scope
@@ -22,7 +22,7 @@ OPEN_PATHS = frozenset(
         f"{_ASSETS}/swagger-ui-bundle.js",
     }
 )
-"""What needs no key: health and documentation, by their exact paths, to GET and HEAD."""
+"""Paths that need no key: health and documentation, exactly these, by GET and HEAD."""
 
 
 class Entrance:

@@ -24,7 +24,7 @@ ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
     "4XX": {"model": ErrorBody, "description": "The request is refused; the message says why."},
     "5XX": {"model": ErrorBody, "description": "The server is full, not ready, or failed."},
 }
-"""What the schema says of every route's errors."""
+"""Description of every route's errors in the schema."""
 
 
 def register_error_handlers(app: FastAPI) -> None:

@@ -1,4 +1,4 @@
-"""What the schema says of keys, so that the documentation page can send one."""
+"""Description of keys in the schema, so that the documentation page can send one."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What every request passes: identity, bounded body, deadline, disconnects, bookkeeping."""
+"""Stages that every request passes: identity, bounded body, deadline, disconnects, bookkeeping."""
 
 import asyncio
 import logging

@@ -57,7 +57,7 @@ class PublicServer(uvicorn.Server):
 
 
 def public_config(app: FastAPI, http: HttpSettings) -> uvicorn.Config:
-    """How the public app is served."""
+    """Configuration of uvicorn for the public app."""
     return uvicorn.Config(
         app,
         http=BoundedConnection,

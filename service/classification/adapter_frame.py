@@ -1,4 +1,4 @@
-"""What a classification adapter is asked: the one definition that serving and training share."""
+"""Prompts of a classification adapter: the one definition that serving and training share."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from service.classification.scorer import LabelScorer
 from service.engine.protocol import Prompt
 
 YES_NO = (("yes", " yes"), ("no", " no"))
-"""What a multi_label adapter says of each label."""
+"""Words with which a multi_label adapter answers for each label."""
 
 
 class AdapterTokeniser(Protocol):

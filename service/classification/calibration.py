@@ -1,4 +1,4 @@
-"""What turns a model's label distribution into one whose probabilities can be believed."""
+"""Calibration: a model's label distribution turned into probabilities that can be believed."""
 
 import math
 from dataclasses import dataclass

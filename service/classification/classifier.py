@@ -1,4 +1,4 @@
-"""What a route classifies with: the base model and a question, or an adapter and its labels."""
+"""Classifier of a route: the base model with a question, or an adapter with its labels."""
 
 import asyncio
 from typing import Protocol

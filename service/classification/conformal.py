@@ -38,5 +38,5 @@ def conformal_threshold(true_probs: Array, coverage: float) -> float:
 
 
 def label_sets(probs: Array, threshold: float) -> npt.NDArray[np.bool_]:
-    """Which labels belong to the set, in the shape of `probs`; a set may be empty."""
+    """Membership of each label in the set, in the shape of `probs`; a set may be empty."""
     return probs >= threshold

@@ -60,7 +60,7 @@ def read_labels(
 
 
 def shared_tokens(first: Sequence[int], second: Sequence[int]) -> int:
-    """How many tokens the two sequences have in common before they first differ."""
+    """Number of tokens that two sequences have in common before they first differ."""
     pairs = zip(first, second, strict=False)
     differing = (at for at, (one, other) in enumerate(pairs) if one != other)
     return next(differing, min(len(first), len(second)))

@@ -1,4 +1,4 @@
-"""How far confidence is from accuracy: the reliability diagram and its summary.
+"""Distance of confidence from accuracy: the reliability diagram and its summary.
 
 Source: Guo et al. 2017, "On Calibration of Modern Neural Networks", section 2: M bins of equal
 width, bin m holding the confidences in ((m - 1) / M, m / M].

@@ -14,7 +14,7 @@ MULTI_LABEL_THRESHOLD = 0.5
 
 @dataclass(frozen=True, slots=True)
 class ResultOptions:
-    """What the caller and the adapter want made of the probabilities.
+    """Options of the result, set by the caller and by the adapter.
 
     `multi_label`: the probabilities are of independent yes/no questions, not of one distribution.
     `top_k`: list at most that many scores, the best. `threshold`: the least score with which a

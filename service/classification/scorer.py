@@ -20,7 +20,7 @@ _LEAST_SLOTS = 4
 
 
 def read_slots(engine: Engine, inputs: int) -> int:
-    """How many reads a request of so many inputs may have at the gate at one time.
+    """Number of reads that a request of so many inputs may have at the gate at one time.
 
     One for each input, so that the gate's queue, which is bounded in reads, holds about as many
     inputs of many reads as of one; a few for a single input; never more than the engine runs.
@@ -30,7 +30,7 @@ def read_slots(engine: Engine, inputs: int) -> int:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Score:
-    """What one prompt's reads say.
+    """Result of one prompt's reads.
 
     `log_probs` holds log P(label) of every label, in their order. The tokens are those of all
     `reads`, as the engine was asked for them: several reads of one prompt count it several times,
@@ -101,7 +101,7 @@ class LabelScorer:
         )
 
     def tokens(self, prompt: Prompt) -> int:
-        """What the longest read of a prompt takes of the model's context."""
+        """Tokens that the longest read of a prompt takes of the model's context."""
         return len(prompt.token_ids) + self._deepest + 1
 
     def _check(self, prompt: Prompt, limit: int) -> None:

@@ -22,7 +22,7 @@ from service.classification.label import Encode, shared_tokens, shown
 from service.errors import InvalidRequest
 
 _ENDINGS = ("a", "1", ".", "'", '"', "-", ")", " ", "\n", "\t", "é", "中", "😀")
-"""What an input may end with: one of every kind that tokenizers' splitting rules tell apart."""
+"""Endings of inputs: one of every kind that tokenizers' splitting rules tell apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Seam:
         return cls(_ENDINGS[0] + tail, whole[0][-size:])
 
     def joins(self, prompt_token_ids: Sequence[int]) -> bool:
-        """Whether labels read at this seam may be appended to this prompt."""
+        """True if labels read at this seam may be appended to this prompt."""
         return tuple(prompt_token_ids[-len(self.token_ids) :]) == self.token_ids
 
 

@@ -43,7 +43,7 @@ class Read:
 
 @dataclass(frozen=True, slots=True)
 class Alternative:
-    """What may be said at a branch, and the labels that remain when it is."""
+    """Token that may follow at a branch, and the labels that remain if it does."""
 
     token_ids: tuple[int, ...]  # one child, or all the end tokens
     labels: tuple[int, ...]  # indices of the labels that remain when it is said

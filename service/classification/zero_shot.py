@@ -32,7 +32,7 @@ _UNCALIBRATED = Calibration()
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What the base model is asked; equal questions have equal classifiers."""
+    """Question to the base model; equal questions have equal classifiers."""
 
     instruction: str
     labels: tuple[str, ...]
@@ -49,7 +49,7 @@ class Question:
 
     @property
     def cue(self) -> str:
-        """What begins the answer."""
+        """Beginning of the answer."""
         return "Answer:" if self.multi_label else "Label:"
 
     @property
@@ -66,7 +66,7 @@ class Question:
 
     @property
     def queries(self) -> tuple[str, ...]:
-        """What is asked after the input: of several labels each its own yes or no.
+        """Questions after the input: of several labels each its own yes or no.
 
         They stand after the input and not before it so that an input's labels share its blocks.
         """

@@ -1,4 +1,4 @@
-"""How often requests waited for an adapter's weights, counted in vLLM's worker, where it happens.
+"""Counts of the reads of adapters' weights, taken in vLLM's worker, where they happen.
 
 vLLM reports which adapters are in memory, and neither when one leaves nor when it comes back.
 """

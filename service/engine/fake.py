@@ -177,7 +177,7 @@ class FakeEngine:
             self._adapter_requests[adapter.engine_id] += 1
 
     def weights(self, adapter: Adapter | None) -> str:
-        """What stands for an adapter's weights, loaded when a request needs them."""
+        """Stand-in for an adapter's weights, loaded when a request needs them."""
         if adapter is None:
             return ""
         if adapter.engine_id not in self._weights:

@@ -28,7 +28,7 @@ class PackedWeights:
             _move(b, self.up[:, slice(*rank), slice(*out)].transpose(1, 2).unsqueeze(1))
 
     def holds(self, down: torch.Tensor, up: torch.Tensor) -> bool:
-        """Whether a layer's first tensors are still views of this memory."""
+        """True if a layer's first tensors are still views of this memory."""
         return (
             self._first[0] is down
             and self._first[1] is up

@@ -1,4 +1,4 @@
-"""What this service adds to vLLM, through vLLM's own entry point `vllm.general_plugins`.
+"""Plugin: the service's additions to vLLM, through its entry point `vllm.general_plugins`.
 
 vLLM calls it in each of its processes, before a worker is made.
 """

@@ -1,4 +1,4 @@
-"""What the service asks of an engine, and the values that cross that line."""
+"""Contract of an engine, and the values that pass between it and the service."""
 
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -46,7 +46,7 @@ class Adapter:
 
 @dataclass(frozen=True, slots=True)
 class AdapterUsage:
-    """What the engine did with an adapter since it was loaded.
+    """Work of the engine with an adapter since it was loaded.
 
     `requests` have got their first token; for them its weights were read again `reads` times, in
     `read_seconds` together. One read serves all requests that wait for it.
@@ -68,7 +68,7 @@ class Structure:
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How to sample; the names are vLLM's. `logprobs` is the number of top ones per token."""
+    """Sampling parameters by vLLM's names; `logprobs` is the number of top ones per token."""
 
     max_tokens: int
     n: int = 1
@@ -95,7 +95,7 @@ class TokenLogprob:
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """What one sequence gained: text, number of tokens and, when asked for, log-probabilities."""
+    """Gain of one sequence: text, number of tokens and, when asked for, log-probabilities."""
 
     index: int
     text: str
@@ -132,7 +132,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class ChatFrame:
-    """What the chat template puts around the one message of a user, up to the answer's start.
+    """Text of the chat template around the one message of a user, up to the answer's start.
 
     Special tokens stand in it as text (`Engine.encode_template` reads them). For a model without
     a chat template `before` is what begins every prompt and `after` is empty.
@@ -242,7 +242,7 @@ class Engine(Protocol):
         """Make one step, past the gate; raises EngineDead if the engine ends meanwhile."""
 
     async def adapter_usage(self) -> Mapping[int, AdapterUsage]:
-        """What was done with every loaded adapter, resident or not, by `engine_id`."""
+        """Work with every loaded adapter, resident or not, by `engine_id`."""
 
     async def check(self) -> None:
         """Raise EngineDead if the engine has ended."""

@@ -24,7 +24,7 @@ class TokenGroups:
     rows: int
     """Rows of all groups, padding included; 0 when no token has an adapter."""
     base: bool
-    """Whether a token has no adapter."""
+    """True for each token that has no adapter."""
     spans: tuple[tuple[int, int, int], ...]
     """Slot, first row and end row of each group."""
     padded: tuple[int, int, int] | None

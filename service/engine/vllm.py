@@ -257,7 +257,7 @@ def start_llm(arguments: Namespace, steps: StepClock) -> AsyncLLM:
 
 
 def lora_request(adapter: Adapter | None) -> LoRARequest | None:
-    """What vLLM calls an adapter.
+    """Name of an adapter within vLLM.
 
     It takes two requests of one name for equal and hashes name and path into every cached block,
     so the name is the version's own.

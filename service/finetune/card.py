@@ -13,7 +13,7 @@ _CONFUSIONS = 8
 
 @dataclass(frozen=True, slots=True)
 class TrainingReport:
-    """What the training was: its state at the end, its lines, and its versions."""
+    """Facts of a training: its state at the end, its lines, and its versions."""
 
     state: TrainingState
     split: Split

@@ -39,7 +39,7 @@ class TrainingState:
 
 
 def fingerprint(settings: FinetuneSettings) -> str:
-    """What a checkpoint belongs to: the settings that are learnt under, the data, the base."""
+    """Identity of a checkpoint's run: the settings of the training, the data, the base."""
     parts = [
         settings.model_dump_json(exclude=_FREE | {"base", "data"}),
         settings.data.model_dump_json(include={"max_tokens", "over_long"}),

@@ -74,7 +74,7 @@ class LoraSettings(Section):
 
 
 class TrainingSettings(Section):
-    """How long and how fast."""
+    """Length and speed of the training."""
 
     epochs: float = Field(2.0, gt=0, le=100, description="Passes over the training lines.")
     batch_tokens: int = Field(1024, ge=8, description="Tokens in a batch, padding included.")
@@ -97,7 +97,7 @@ class TrainingSettings(Section):
 
 
 class EvaluationSettings(Section):
-    """What is measured on the served engine, and what the golden examples promise."""
+    """Measurements on the served engine, and the choice of golden examples."""
 
     engine: dict[str, Any] = Field(
         default_factory=dict, description="vLLM's engine arguments, as in the service's own file."

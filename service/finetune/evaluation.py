@@ -39,7 +39,7 @@ _SHOWN_COVERAGE = 0.9
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What was measured; `calibration` and the diagrams' data are there for a classification."""
+    """Measurements; `calibration` and the diagrams' data are there for a classification."""
 
     figures: ClassificationFigures | GenerationFigures
     base: ClassificationFigures | GenerationFigures
@@ -111,7 +111,7 @@ class Answers:
 
     @property
     def right(self) -> npt.NDArray[np.bool_]:
-        """Which questions got the true answer: (lines, questions)."""
+        """True for each question that got the true answer: (lines, questions)."""
         found: npt.NDArray[np.bool_] = self.log_probs.argmax(axis=2) == self.truth
         return found
 
@@ -130,7 +130,7 @@ def true_answers(task: adapter_manifest.Classification | None, lines: Sequence[L
 def _promises(
     tempered: adapter_manifest.Calibration, held: Answers, coverage: float
 ) -> list[adapter_manifest.Calibration]:
-    """What the adapter serves with, and beside it the coverage that every card tells."""
+    """Coverage that the adapter serves with, and beside it the one that every card tells."""
     of = held.rows, held.truth.reshape(-1)
     served = tempered if tempered.conformal else promise(tempered, *of, coverage)
     assert served.conformal is not None
@@ -248,7 +248,7 @@ def _written(
 
 
 def generation_golden(settings: FinetuneSettings) -> adapter_manifest.GenerationGolden:
-    """How the golden answers of a generation adapter are compared."""
+    """Golden section of a generation adapter's manifest."""
     evaluation = settings.evaluation
     return adapter_manifest.GenerationGolden(
         file=GOLDEN_FILE,

@@ -91,7 +91,7 @@ class ExampleEncoder:
 
     @property
     def questions(self) -> Sequence[AdapterQuestion]:
-        """What is asked of every text; only for a classification."""
+        """Question asked of every text; only for a classification."""
         assert self._frame is not None
         return self._frame.questions
 

@@ -1,4 +1,4 @@
-"""What is measured of an adapter; pure, from the engine's answers and the truth."""
+"""Figures of an adapter; pure, from the engine's answers and the truth."""
 
 import json
 import math

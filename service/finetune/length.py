@@ -95,7 +95,7 @@ def check_context(
 
 
 def _context(settings: FinetuneSettings) -> float:
-    """What the engine will be started with, else what its base was made for."""
+    """Context length that the engine will be started with, else that of its base."""
     given = settings.evaluation.engine.get("max_model_len")
     if isinstance(given, int) and given > 0:
         return given

@@ -56,7 +56,7 @@ class Line(BaseModel):
 
     @property
     def dealt_as(self) -> str:
-        """What a split gives every part its share of: the labels, or the stratum."""
+        """Group of which every part of a split gets its share: the labels, or the stratum."""
         return "+".join(self.labelled)
 
 

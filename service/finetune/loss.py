@@ -1,4 +1,4 @@
-"""What training minimises: -log of what the served adapter would be asked for."""
+"""Loss: -log of the probability that the served adapter would be asked for."""
 
 from collections import defaultdict
 from collections.abc import Sequence

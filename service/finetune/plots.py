@@ -47,7 +47,7 @@ def plot_reliability(file: Path, bins: Sequence[ReliabilityBin]) -> None:
 
 
 def plot_confusion(file: Path, names: Sequence[str], counts: Array) -> None:
-    """How often each label (rows) was called which (columns), as shares of the row."""
+    """Confusion matrix: the shares of each label (rows) that were called each label (columns)."""
     size = max(4.0, 0.22 * len(names))
     figure, axes = _axes("said", "true", size)
     shares = counts / counts.sum(axis=1, keepdims=True).clip(1)

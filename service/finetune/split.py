@@ -1,4 +1,4 @@
-"""Which lines are trained on and which are held out."""
+"""Split of lines into those that are trained on and those that are held out."""
 
 import random
 from collections import Counter, defaultdict

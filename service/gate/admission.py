@@ -1,4 +1,4 @@
-"""Whether a request that has to wait would still be answered in time."""
+"""Forecast of whether a request that has to wait would still be answered in time."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -82,7 +82,7 @@ class Admission:
         self._stretches = Stretches()
 
     def expected_cost(self, ticket: Ticket) -> float:
-        """What the ticket will cost if it is like its tenant's latest and nothing is cached."""
+        """Cost of the ticket if it is like its tenant's latest and nothing is cached."""
         output = ticket.slots * self.lengths.expected(ticket)
         return self._prices.cost(ticket.prompt_tokens, output=output)
 

@@ -33,7 +33,7 @@ _SLOTS_PER_RESERVED = 16
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """What waits before a ticket; costs are those that `push` was told to expect."""
+    """Tickets that wait before a ticket; costs are those that `push` was told to expect."""
 
     own_tickets: int
     own_cost: float
@@ -111,11 +111,11 @@ class FairQueue:
         self._presence.tick(now)
 
     def room(self, limit: int) -> bool:
-        """Whether a slot of `limit` is free that is not reserved."""
+        """True if a slot of `limit` is free that is not reserved."""
         return self.in_use < limit - self._reserved(limit)
 
     def within_share(self, ticket: Ticket, limit: int) -> bool:
-        """Whether its tenant, with this ticket, holds no more slots than its share of `limit`.
+        """True if the tenant, with this ticket, holds no more slots than its share of `limit`.
 
         Those of its tickets that wait count like those that run.
         """
@@ -125,7 +125,7 @@ class FairQueue:
         return held + ticket.slots <= share * limit
 
     def backlog(self, ticket: Ticket) -> Backlog:
-        """What waits before this ticket, which is not pushed yet; its tenant counts as waiting."""
+        """Tickets before this one, which is not pushed yet; its tenant counts as waiting."""
         tenant = self._tenants.get(ticket.tenant)
         waits = tenant is not None and len(tenant.waiting) > 0
         waiting = self._waiting_weight

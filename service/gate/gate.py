@@ -17,11 +17,11 @@ from service.settings import GateSettings
 from service.tenants.tenant import SERVICE, Tenant
 
 _LOOK_AGAIN_SECONDS = 1.0
-"""How often the queue is looked at when nothing happens: a limit that grew is to be used."""
+"""Interval at which the queue is looked at when nothing happens: a limit may have grown."""
 
 
 class GateObserver(Protocol):
-    """Who is told how full the gate is, and for whom.
+    """Receives how full the gate is, and for whom.
 
     `limit` is how many sequences may be in flight now, `change` how many more requests wait.
     """
@@ -71,7 +71,7 @@ class Gate:
 
     @property
     def engine_wanted(self) -> bool:
-        """Whether anyone with a permit waits for the engine, rather than for its own client."""
+        """True if a holder of a permit waits for the engine, rather than for its own client."""
         return any(permit.waiting for permit in self._running.values())
 
     @property
@@ -226,7 +226,7 @@ class Gate:
 
 
 def _targets(settings: GateSettings) -> Targets:
-    """What the limiter holds the engine to; without it, nothing ever counts as slow."""
+    """Targets of the limiter; without `target_token_ms` nothing counts as slow."""
     if settings.target_token_ms is None:
         return Targets(token=math.inf, engine_wait=math.inf)
     return Targets(token=settings.target_token_ms / 1000)

@@ -20,7 +20,7 @@ class Interruption:
 
     @property
     def waiting(self) -> bool:
-        """Whether a wait is under way."""
+        """True while a wait is under way."""
         return self._waiting is not None
 
     async def wait(self, step: Callable[[], Awaitable[Result]]) -> Result:

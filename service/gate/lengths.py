@@ -1,4 +1,4 @@
-"""How long answers turn out to be, tenant by tenant."""
+"""Lengths of answers, measured tenant by tenant."""
 
 import math
 from collections import OrderedDict, deque

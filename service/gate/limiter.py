@@ -1,4 +1,4 @@
-"""How many sequences the engine is given at once."""
+"""Limiter: the number of sequences that the engine is given at once."""
 
 from collections import deque
 from dataclasses import dataclass

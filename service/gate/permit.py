@@ -30,7 +30,7 @@ class Permit:
 
     @property
     def waiting(self) -> bool:
-        """Whether a step is under way."""
+        """True while a step is under way."""
         return self._interruption.waiting
 
     async def wait(self, step: Callable[[], Awaitable[Result]]) -> Result:

@@ -1,4 +1,4 @@
-"""How fast the engine works, as measured."""
+"""Rates of the engine, as measured."""
 
 import math
 

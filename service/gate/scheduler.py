@@ -26,7 +26,7 @@ from service.gate.ticket import Prices, Ticket, Usage
 
 
 class Placement(Enum):
-    """What became of an accepted ticket."""
+    """Outcome of an accepted ticket."""
 
     STARTED = auto()
     QUEUED = auto()

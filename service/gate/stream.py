@@ -18,7 +18,7 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What a stream knows after an item: its prompt's tokens and the item's new tokens.
+    """Progress of a stream after an item: its prompt's tokens and the item's new tokens.
 
     `engine_wait` is how long the engine held the request before its first step, in seconds, where
     it says so.
@@ -44,7 +44,7 @@ class EngineRequest(Protocol[Item]):
 
 
 class StreamObserver(Protocol):
-    """Who is told what a stream did; times in seconds."""
+    """Receives the events of a stream; times in seconds."""
 
     def queued_for(self, context: RequestContext, seconds: float) -> None: ...
 

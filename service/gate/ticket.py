@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """What an engine request asks for: tokens of its prompt, at most so many of each sequence."""
+    """Demand of an engine request: tokens of its prompt, at most so many of each sequence."""
 
     prompt_tokens: int
     max_output_tokens: int
@@ -14,7 +14,7 @@ class Demand:
 
     @property
     def most_tokens(self) -> int:
-        """What it may use at most, prompt and answers together."""
+        """Largest possible number of tokens, prompt and answers together."""
         return self.prompt_tokens + self.slots * self.max_output_tokens
 
 
@@ -64,7 +64,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """What a token costs: the service function of VTC (arXiv 2401.00588, section 3.1).
+    """Cost of a token: the service function of VTC (arXiv 2401.00588, section 3.1).
 
     The paper's weights, input 1 and output 2, are the defaults. A cached prompt token costs
     `prompt * (1 - cached_discount)`. Raises ValueError for a price that is not positive or a

@@ -1,4 +1,4 @@
-"""How deep a value of JSON is nested."""
+"""Depth to which a value of JSON is nested."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What of a JSON schema the grammar compiler enforces; all else would be promised and not kept.
+"""Keywords of a JSON schema that the grammar compiler enforces; others would not be kept.
 
 Found by trying xgrammar 0.2 (tests/engine/test_enforced.py compares it with a validator): a node is
 read as one of `$ref`, `const`, `enum`, `allOf` of one, `anyOf`, `oneOf`, or by its type, in this
@@ -115,7 +115,7 @@ def _beside(node: Mapping[str, Any], whole: str, others: set[str] | frozenset[st
 
 
 def _implied(node: Mapping[str, Any], whole: str) -> bool:
-    """Whether a type beside such a keyword excludes nothing."""
+    """True if a type beside such a keyword excludes nothing."""
     types = _types({"type": node["type"]})
     if whole in ("anyOf", "oneOf", "allOf"):
         branches = [_types(branch) if isinstance(branch, dict) else set() for branch in node[whole]]

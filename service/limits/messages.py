@@ -1,4 +1,4 @@
-"""What the messages of OpenAI's chat must be before vLLM reads them."""
+"""Check of the messages of OpenAI's chat before vLLM reads them."""
 
 import json
 from collections.abc import Iterator, Mapping

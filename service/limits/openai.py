@@ -1,4 +1,4 @@
-"""Which fields of OpenAI's request bodies are served, and their caps.
+"""Fields of OpenAI's request bodies that are served, and their caps.
 
 Default deny: a field that is not listed is refused by name, so that no engine parameter reaches the
 engine unexamined. Values are checked for size here and for meaning by vLLM's own models.

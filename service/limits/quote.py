@@ -1,4 +1,4 @@
-"""How a given value or name is shown in a message: short, on one line, never a whole prompt."""
+"""Values and names as messages show them: short, on one line, never a whole prompt."""
 
 _MAX_CHARS = 40
 

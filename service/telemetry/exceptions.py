@@ -1,4 +1,4 @@
-"""What a log says of an exception."""
+"""Exceptions as a log shows them."""
 
 import traceback
 from collections.abc import Iterator

@@ -5,7 +5,7 @@ from typing import NamedTuple
 from service.context import RequestContext
 
 OTHER = "other"
-"""What a name counts as when there are too many."""
+"""Name that stands for every name beyond the limit."""
 
 
 class BoundedNames:
@@ -25,7 +25,7 @@ class BoundedNames:
 
 
 class Key(NamedTuple):
-    """Whose request it is, in the words of the series' labels."""
+    """Labels of a request's series: route, model and tenant."""
 
     route: str
     model: str

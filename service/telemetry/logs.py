@@ -65,7 +65,7 @@ def renderer(settings: LogSettings) -> Renderer:
 
 
 def rendering(form: Renderer) -> Processor:
-    """What turns an event into its line."""
+    """Processor that turns an event into its line."""
     if form == "console":
         return structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     return structlog.processors.JSONRenderer(serializer=_json)

@@ -133,5 +133,5 @@ class Metrics:
 
 
 def _exemplar(context: RequestContext) -> dict[str, str] | None:
-    """What leads from a sample to its trace, in OpenMetrics."""
+    """Exemplar that leads from a sample to its trace, in OpenMetrics."""
     return {"trace_id": context.trace.trace_id} if context.trace else None

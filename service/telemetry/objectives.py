@@ -1,4 +1,4 @@
-"""Whether a request was as good as promised."""
+"""Judgement of a request against its objectives."""
 
 from typing import NamedTuple
 
@@ -30,7 +30,7 @@ class Objectives:
         self._known: dict[tuple[str, str], Limits] = {}
 
     def of(self, route: str, model: str) -> Limits:
-        """What a request of this route and model must keep."""
+        """Objectives of a request of this route and model."""
         limits = self._known.get((route, model))
         if limits is None:
             limits = self._known[route, model] = self._find(route, model)

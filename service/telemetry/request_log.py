@@ -10,7 +10,7 @@ from service.telemetry.logs import renderer, rendering
 from service.telemetry_settings import LogSettings
 
 _QUIET_ROUTES = ("/health",)
-"""What balancers ask for every second; told at the level of debugging."""
+"""Paths that balancers ask for every second; logged at the level of debugging."""
 
 
 class RequestLog:

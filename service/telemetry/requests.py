@@ -1,4 +1,4 @@
-"""What is told of a request, at its arrival and at its end."""
+"""Telemetry of a request, at its arrival and at its end."""
 
 import sys
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ class RequestTelemetry:
 
     @classmethod
     def of(cls, settings: Settings, metrics: Metrics) -> "RequestTelemetry":
-        """What these settings ask for; lines go to the standard error."""
+        """Telemetry that these settings ask for; lines go to the standard error."""
         log = RequestLog(settings.log, sys.stderr)
         if settings.tracing.endpoint is None:
             return cls(metrics, log, None)

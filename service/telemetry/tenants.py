@@ -1,4 +1,4 @@
-"""What is counted of keys and quotas."""
+"""Series of keys and quotas."""
 
 import time
 

@@ -1,1 +1,1 @@
-"""Who may use what, how much of it, and how it is kept apart from others."""
+"""Tenants: their keys, rights, quotas and separate caches."""

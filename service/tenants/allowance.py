@@ -1,4 +1,4 @@
-"""What one HTTP request may take of its tenant's quotas."""
+"""Allowance of one HTTP request out of its tenant's quotas."""
 
 import asyncio
 from collections import Counter

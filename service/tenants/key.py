@@ -19,5 +19,5 @@ def key_digest(key: str) -> bytes | None:
 
 
 def key_id(sha256: str) -> str:
-    """What a key is called where it must not be shown: the first digits of its hash."""
+    """Name of a key where it must not be shown: the first digits of its hash."""
     return sha256[:12]

@@ -1,4 +1,4 @@
-"""Which tenant a key belongs to."""
+"""Keyring: the tenant that a key belongs to."""
 
 import hmac
 import time
@@ -52,7 +52,7 @@ class Keyring:
         return sum(len(entries) for entries in self._entries.values())
 
     def tenant_of(self, key: str, now: float) -> Tenant | None:
-        """Whose live key this is at `now`, in seconds since 1970; None if it is nobody's.
+        """Tenant of a key that is live at `now`, in seconds since 1970; None if there is none.
 
         The first bytes of the hash, which nobody can choose, find the candidates; whether one is
         the key is decided in constant time.

@@ -52,16 +52,16 @@ class KeyRecord(_Part):
 
     @property
     def id(self) -> str:
-        """What the key is called."""
+        """Name of the key: the first digits of its hash."""
         return key_id(self.sha256)
 
     def live(self, now: float) -> bool:
-        """Whether the key is good at `now`, in seconds since 1970."""
+        """True if the key is good at `now`, in seconds since 1970."""
         return self.expires is None or now < self.expires.timestamp()
 
 
 class QuotaRecord(_Part):
-    """What a tenant may take of the service in a minute and in a day (UTC)."""
+    """Quotas of a tenant, for a minute and for a day (UTC)."""
 
     requests_per_minute: Amount = None
     requests_per_day: Amount = None
@@ -91,7 +91,7 @@ class TenantRecord(_Part):
     keys: list[KeyRecord]
 
     def tenant(self) -> Tenant:
-        """Who a request with one of the keys comes from."""
+        """Tenant that a request with one of the keys comes from."""
         return Tenant(
             name=self.name,
             weight=self.weight,

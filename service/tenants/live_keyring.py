@@ -17,7 +17,7 @@ _LOOK_SECONDS = 1.0
 
 
 class KeysObserver(Protocol):
-    """Who is told how reading the keys again went."""
+    """Receives the outcome of each reading of the keys."""
 
     def keys_read(self, accepted: bool) -> None: ...
 
@@ -38,11 +38,11 @@ class LiveKeyring:
         self._complaint = ""
 
     def tenant_of(self, key: str) -> Tenant | None:
-        """Whose live key this is, if anybody's."""
+        """Tenant of a live key; None if there is none."""
         return self._ring.tenant_of(key, time.time())
 
     def describe(self) -> str:
-        """How much there is, for a log."""
+        """Numbers of tenants and keys, for a log."""
         return f"{len(self._ring)} keys of {len(self._ring.tenants)} tenants in {self._path}"
 
     async def follow(self) -> None:

@@ -29,7 +29,7 @@ _PERIODS = {60: "minute", 86_400: "day"}
 
 
 class QuotaObserver(Protocol):
-    """Who is told when use could not be counted; `reason` is timeout or error."""
+    """Receives each failure to count; `reason` is timeout or error."""
 
     def quota_store_failed(self, reason: str) -> None: ...
 

@@ -15,7 +15,7 @@ _log = logging.getLogger(__name__)
 
 
 class TenancyObserver(KeysObserver, QuotaObserver, Protocol):
-    """Who is told of both."""
+    """Receives the events of keys and of quotas."""
 
 
 class Tenancy:

@@ -32,16 +32,16 @@ class Tenant:
     salt_group: str | None = None
 
     def may_use_base(self, name: str) -> bool:
-        """Whether the base model of this name exists for the tenant."""
+        """True if the base model of this name exists for the tenant."""
         return self.models is None or name in self.models
 
     def may_use_adapter(self, name: str) -> bool:
-        """Whether the adapter exists for the tenant; `name@version` is as `name`."""
+        """True if the adapter exists for the tenant; `name@version` is as `name`."""
         return self.adapters is None or name.partition("@")[0] in self.adapters
 
     @property
     def cache_domain(self) -> str:
-        """What the tenant's caches are shared within; no other tenant's, but for its group's."""
+        """Group within which the tenant's caches are shared; by default the tenant alone."""
         kind, name = (
             ("tenant", self.name) if self.salt_group is None else ("group", self.salt_group)
         )

@@ -53,7 +53,7 @@ async def fingerprinted(adapter: AdapterFolder) -> AdapterFolder:
 
 
 async def best_label(folder: Path, text: str, *, of_base: bool = False) -> str:
-    """What the fake engine says of a text with the folder's weights, or with none."""
+    """Answer of the fake engine to a text with the folder's weights, or with none."""
     engine, _ = fake_engine()
     manifest = load_manifest(folder)
     assert isinstance(manifest, ClassificationManifest)

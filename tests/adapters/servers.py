@@ -22,7 +22,7 @@ from cryptography.x509.oid import NameOID
 
 @dataclass
 class FileServer:
-    """What a running server serves and saw.
+    """Contents of a running server, and the requests that it saw.
 
     `fetched` holds (file name, first byte) of each GET answered with content. A GET at or past
     `broken_from` of a file is cut off after its headers while that is set. `chunked` answers come

@@ -100,7 +100,7 @@ def test_another_precision_is_told_apart(folder: Path) -> None:
 
 
 def test_weights_are_not_read_whole(tmp_path: Path) -> None:
-    """What lies past a tensor's first 4096 bytes is not bound, as the docstring says."""
+    """Bytes past a tensor's first 4096 are not bound, as the docstring says."""
     folder = write_base(tmp_path / "tiny")
     before = base_model_digest(folder)
     tensors = load_file(folder / SINGLE_FILE)

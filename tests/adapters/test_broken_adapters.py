@@ -22,7 +22,7 @@ Break = Callable[[AdapterFolder], object]
 
 @dataclass(frozen=True)
 class Case:
-    """How to break a good adapter, and what the refusal must say about which file."""
+    """Ways to break a good adapter, and the file and words that each refusal must name."""
 
     name: str
     file: str

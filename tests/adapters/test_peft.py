@@ -1,4 +1,4 @@
-"""What PEFT writes is what we accept: its own adapters, and its own rule for targets."""
+"""Agreement with PEFT: its own adapters are accepted, by its own rule for targets."""
 
 from pathlib import Path
 from typing import Any

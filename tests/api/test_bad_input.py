@@ -1,4 +1,4 @@
-"""What no route takes: refused with field, limit and value, before the engine sees it."""
+"""Bodies that no route takes: refused with field, limit and value, before the engine."""
 
 import asyncio
 import json

@@ -108,7 +108,7 @@ async def test_a_client_that_never_reads_its_answer_gives_its_slot_back(
 
 
 async def _never_sent(send: object, part: bytes) -> None:
-    """What sending does when the other side's window stays shut."""
+    """Sending while the other side's window stays shut."""
     await asyncio.Event().wait()
 
 

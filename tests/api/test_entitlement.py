@@ -1,4 +1,4 @@
-"""What a tenant may not use does not exist for it, on every route."""
+"""Models that a tenant may not use do not exist for it, on every route."""
 
 import asyncio
 from collections.abc import Iterator

@@ -40,7 +40,7 @@ def client(guarded: LiveService) -> Iterator[httpx.Client]:
 
 
 async def raw(live: LiveService, head: str, body: bytes = b"") -> bytes:
-    """What the service answers to these bytes, which no client would tidy up."""
+    """Answer of the service to these bytes, which no client would tidy up."""
     reader, writer = await asyncio.open_connection("127.0.0.1", live.port)
     writer.write(head.replace("\n", "\r\n").encode("latin-1") + b"\r\n\r\n" + body)
     await writer.drain()

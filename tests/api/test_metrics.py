@@ -1,4 +1,4 @@
-"""What the series say after known requests."""
+"""Series after known requests."""
 
 import asyncio
 

@@ -18,7 +18,7 @@ CLASSIFY = {"model": "fake", "candidate_labels": ["a", "b"], "calibrate": False}
 
 
 class Reader:
-    """What an engine's tokeniser was called from; it holds when told to."""
+    """Record of the threads that an engine's tokeniser was called from; it holds when told to."""
 
     def __init__(self, engine: StagedEngine, patch: pytest.MonkeyPatch) -> None:
         self.threads: set[str] = set()

@@ -1,4 +1,4 @@
-"""Which part of the service may import which: the arrows of the design, read from the source."""
+"""Imports of each part of the service: the arrows of the design, read from the source."""
 
 import graphlib
 

@@ -21,7 +21,7 @@ def next_log_probs(prefix: tuple[int, ...]) -> tuple[float, ...]:
 
 
 def answers(trie: LabelTrie) -> list[list[float]]:
-    """What an engine with this model answers to the trie's reads."""
+    """Answers of an engine with this model to the trie's reads."""
     return [[next_log_probs(read.prefix)[i] for i in read.token_ids] for read in trie.reads]
 
 
@@ -46,7 +46,7 @@ def constrained_decoding(labels: Sequence[Label], ends: Sequence[int]) -> list[f
 
 
 def alternatives(labels: Sequence[Label], ends: Sequence[int]) -> dict[tuple[int, ...], int]:
-    """How many tokens each place allows where constrained decoding can still decide a label."""
+    """Numbers of tokens allowed where constrained decoding can still decide a label."""
     ids = [label.token_ids for label in labels]
     counts = {}
     for said in {path[:at] for path in ids for at in range(len(path) + 1)}:

@@ -1,4 +1,4 @@
-"""How many inputs of a batch are begun at once."""
+"""Limit on the inputs of a batch that are begun at once."""
 
 import asyncio
 

@@ -64,7 +64,7 @@ class Load:
         return [number for number, outcome in list(self._outcomes.items()) if outcome == "running"]
 
     def outcome(self, number: int) -> str:
-        """What became of a request."""
+        """Outcome of a request."""
         return self._outcomes[number]
 
     def outcomes(self) -> Counter[str]:

@@ -1,1 +1,1 @@
-"""What is deployed beside the service."""
+"""Tests of the files that are deployed beside the service."""

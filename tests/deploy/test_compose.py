@@ -1,4 +1,4 @@
-"""What of the compose file can be held without Docker."""
+"""Checks of the compose file that need no Docker."""
 
 import json
 import re

@@ -47,7 +47,7 @@ def test_units_are_those_of_the_series(page: Page, panel: Panel) -> None:
 
 
 def unit_of(expr: str) -> Unit:
-    """What an expression of ours measures, read from its series' names and its arithmetic."""
+    """Unit of an expression of ours, read from its series' names and its arithmetic."""
     counted = (r" / 0\.0", r"\^ 2", "_reads_", r"increase\(", "ALERTS")
     if any(re.search(pattern, expr) for pattern in counted):
         return Unit.COUNT

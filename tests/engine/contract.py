@@ -1,4 +1,4 @@
-"""What every `Engine` promises the service, checked on whichever one is given.
+"""Contract of every `Engine`, checked on the one that is given.
 
 Each check is a plain coroutine over an engine and its gate; `uphold` runs one as a request of its
 own. The fake and the real engine run the same checks, so that the fake cannot drift.

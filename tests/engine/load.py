@@ -16,7 +16,7 @@ from tests.engine.server import Server
 
 @dataclass
 class Load:
-    """What the clients saw.
+    """Outcomes that the clients saw.
 
     `outcomes` counts `ok` (a stream with its `[DONE]`), `refused` (an error in the one shape, as
     status or as last event), `unreachable` (no answer began) and `cut` (an answer that ended with

@@ -1,4 +1,4 @@
-"""What OpenAI's routes refuse, and that the engine never sees it."""
+"""Bodies that OpenAI's routes refuse and the engine never sees."""
 
 from typing import Any
 

@@ -92,7 +92,7 @@ def cases(draw: st.DrawFn) -> Case:
 def run(
     operator: str, case: Case, kind: type, *, buffers: bool = False, spare: int = 0
 ) -> torch.Tensor:
-    """What an operator makes of the base's outputs; `spare` slots of zeros after the loaded."""
+    """Outputs of an operator over the base's; `spare` slots of zeros follow the loaded ones."""
     y, x, down, up = case.tensors()
     down, up = ([w[: case.max_loras + spare] for w in weights] for weights in (down, up))
     wrapper = case.wrapper(kind)

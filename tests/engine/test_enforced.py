@@ -1,4 +1,4 @@
-"""What `check_enforced` lets pass, xgrammar enforces: whatever it accepts, a validator accepts."""
+"""Agreement of `check_enforced` with xgrammar: an answer that a passed schema allows is valid."""
 
 import json
 from typing import Any
@@ -75,7 +75,7 @@ SCHEMAS: st.SearchStrategy[dict[str, Any]] = st.recursive(st.just({}), _nodes, m
 
 
 def accepts(schema: dict[str, Any], value: Any) -> bool:
-    """Whether the compiler's grammar lets an answer be this value."""
+    """True if the compiler's grammar lets an answer be this value."""
     matcher = xgrammar.GrammarMatcher(COMPILER.compile_json_schema(json.dumps(schema)))
     return bool(matcher.accept_string(json.dumps(value)) and matcher.is_completed())
 

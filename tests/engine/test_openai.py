@@ -1,4 +1,4 @@
-"""What the OpenAI surface does with vLLM's streams."""
+"""Streams of vLLM through the OpenAI routes."""
 
 from collections.abc import AsyncGenerator
 from types import SimpleNamespace

@@ -1,4 +1,4 @@
-"""How our operators get into vLLM's processes."""
+"""Installation of our operators in vLLM's processes."""
 
 import os
 import tomllib

@@ -1,4 +1,4 @@
-"""What /proc tells of real processes."""
+"""Figures of /proc for real processes."""
 
 import os
 import signal

@@ -36,7 +36,7 @@ def _eager() -> Any:
 
 
 def metadata(batch: list[Row]) -> SamplingMetadata:
-    """What vLLM's InputBatch says of greedy requests with these wishes."""
+    """State of vLLM's InputBatch for greedy requests with these wishes."""
     counts = [row for row in batch if isinstance(row, int)]
     labels = {index: list(row) for index, row in enumerate(batch) if isinstance(row, tuple)}
     nothing = torch.zeros(len(batch))

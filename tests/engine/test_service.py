@@ -1,4 +1,4 @@
-"""What the README promises of the service, on the real model."""
+"""Promises of the README, kept on the real model."""
 
 import json
 from pathlib import Path

@@ -31,7 +31,7 @@ class Source:
 
 @dataclass(slots=True)
 class Report:
-    """What came out, by tenant: cost served, seconds to the first token, refusals, good answers."""
+    """Results by tenant: cost served, seconds to the first token, refusals, good answers."""
 
     served: Counter[str] = field(default_factory=Counter)
     first_token: defaultdict[str, list[float]] = field(default_factory=lambda: defaultdict(list))

@@ -1,4 +1,4 @@
-"""What the gate costs a request and a token, metrics included: `python -m tests.gate.cost`.
+"""Cost of the gate for a request and a token, metrics included: `python -m tests.gate.cost`.
 
 Streams of an engine that takes no time, with the gate around them and without, in turns.
 """

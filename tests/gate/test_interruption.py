@@ -9,7 +9,7 @@ from service.gate.interruption import Interruption
 
 
 class Ended(Exception):
-    """What the interruption says."""
+    """Error that the interruption raises."""
 
 
 async def test_waits_return_while_nothing_is_triggered() -> None:

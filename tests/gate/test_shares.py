@@ -1,4 +1,4 @@
-"""What the policy gives to tenants and clients, in a model of the engine: seeded, in model time."""
+"""Shares that the policy gives to tenants and clients, in a model of the engine, in model time."""
 
 import pytest
 

@@ -66,7 +66,7 @@ def manifests(values: dict[str, Any]) -> list[Manifest]:
 
 
 def notes(values: dict[str, Any]) -> str:
-    """What Helm prints after an install."""
+    """Notes that Helm prints after an install."""
     return rendered(values)["NOTES.txt"]
 
 

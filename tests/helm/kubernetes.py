@@ -1,4 +1,4 @@
-"""Whether an object is what Kubernetes, KEDA and the Prometheus operator take."""
+"""Check of an object against the schemas of Kubernetes, KEDA and the Prometheus operator."""
 
 import kubernetes_validate
 from cloudcoil.models.keda.v1alpha1 import ScaledObject

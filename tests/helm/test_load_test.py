@@ -29,6 +29,6 @@ def test_without_a_claim_results_end_with_the_pod() -> None:
 
 
 def volume(spec: Manifest, name: str) -> Manifest:
-    """What a volume of a pod is, without its name."""
+    """Definition of a pod's volume, without its name."""
     (found,) = [v for v in spec["volumes"] if v["name"] == name]
     return {key: value for key, value in found.items() if key != "name"}

@@ -120,7 +120,7 @@ def test_the_start_may_take_as_long_as_the_weights_need(
 
 
 def check_restricted(template: Manifest) -> None:
-    """What the `restricted` Pod Security Standard asks, and a little more."""
+    """Requirements of the `restricted` Pod Security Standard, and a little more."""
     spec = template["spec"]
     assert spec["automountServiceAccountToken"] is False
     assert spec["securityContext"]["runAsNonRoot"] is True

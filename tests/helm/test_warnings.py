@@ -1,4 +1,4 @@
-"""What renders and is probably not meant is said after the install."""
+"""Warnings after an install about values that render and are probably not meant."""
 
 import re
 from typing import Any

@@ -1,4 +1,4 @@
-"""What the pods are given: the rollout, the selectors, the volumes, several nodes."""
+"""Workload: the rollout, the selectors, the volumes, several nodes."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""How many log-probabilities a whole answer may hold."""
+"""Limits on the log-probabilities of a whole answer."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""How given values are shown in messages."""
+"""Values as messages show them."""
 
 from typing import Any
 

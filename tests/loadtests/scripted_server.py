@@ -32,7 +32,7 @@ class Served:
 
 
 class Connection:
-    """What a script writes with."""
+    """Connection that a script writes to."""
 
     def __init__(self, writer: asyncio.StreamWriter, served: Served) -> None:
         self._writer = writer

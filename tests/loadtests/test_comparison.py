@@ -131,7 +131,7 @@ def test_a_planned_hang_up_counts_on_neither_side() -> None:
 
 
 def test_users_who_wait_ask_more_of_a_fast_server() -> None:
-    """What the slow one was not asked, it did not miss: goodput is compared unpaired."""
+    """Requests that the slow server was not asked do not count as missed: goodput is unpaired."""
     slow = [record(i) for i in range(50)]
     slow[0].outcome = slow[1].outcome = "refused"
     found = goodput([record(i) for i in range(80)], slow)

@@ -1,4 +1,4 @@
-"""What servers say, and what we understand."""
+"""Answers of servers, and their reading."""
 
 import json
 from typing import Any

@@ -50,7 +50,7 @@ RELAXED = {
 
 @dataclass
 class Ran:
-    """What a run left, and what the server saw of it."""
+    """Results of a run, and the requests that the server saw."""
 
     code: int
     out: Path

@@ -1,4 +1,4 @@
-"""What may import what, and the small parts of drive/ that need no Locust."""
+"""Imports within the load tests, and the small parts of drive/ that need no Locust."""
 
 import ast
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What came is counted where it came."""
+"""Tokens and answers are counted at the instants at which they came."""
 
 from itertools import pairwise
 

@@ -1,4 +1,4 @@
-"""What can happen on a real socket, one exchange at a time."""
+"""Events on a real socket, one exchange at a time."""
 
 import asyncio
 import json

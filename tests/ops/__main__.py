@@ -131,7 +131,7 @@ def main() -> None:
 
 
 async def holds(condition: Callable[[], bool], seconds: float) -> bool:
-    """Whether the condition comes to hold within the seconds."""
+    """True if the condition comes to hold within the seconds."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:

@@ -6,7 +6,7 @@ from service.telemetry.requests import RequestTelemetry
 
 
 def _nothing(*_: object, **__: object) -> None:
-    """What is called in place of all that is told."""
+    """Stand-in for every method of an observer."""
 
 
 def strip() -> None:

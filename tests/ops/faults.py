@@ -19,7 +19,7 @@ FLOODING_CLIENTS = 60
 
 @dataclass(frozen=True)
 class Fault:
-    """What is done, which alerts must come of it, and what is done to end them."""
+    """Fault: how it is made, the alerts that must fire, and how it is ended."""
 
     what: str
     alerts: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""What series and request lines cost: the service with all of them beside one with none, in turns.
+"""Cost of series and request lines: the service with all of them beside one with none, in turns.
 
     python -m tests.ops.overhead [--rounds 8 --seconds 4]
 

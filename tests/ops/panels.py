@@ -19,7 +19,7 @@ _COLUMNS = 3
 async def lines_of(
     http: httpx.AsyncClient, prometheus: str, panel: Panel, start: float, end: float
 ) -> Lines:
-    """What a panel shows from `start` to `end`, in seconds since 1970, without what is NaN."""
+    """Points of a panel from `start` to `end`, in seconds since 1970, without NaN."""
     lines: dict[str, tuple[list[float], list[float]]] = {}
     for query in panel.queries:
         parameters = {

@@ -94,6 +94,6 @@ def key_of(tenant: str) -> str:
 
 
 def series_of(server: Server) -> int:
-    """How many series the service shows."""
+    """Number of series that the service shows."""
     text = httpx.get(f"{server.ops}/metrics", timeout=10).text
     return sum(1 for line in text.splitlines() if line and not line.startswith("#"))

@@ -1,1 +1,1 @@
-"""What the service tells of itself."""
+"""Telemetry: series, request lines and traces."""

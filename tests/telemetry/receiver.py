@@ -28,7 +28,7 @@ class ReceivedSpan:
 
 
 class Receiver(services.TraceServiceServicer):
-    """What arrived so far, in the order in which it did."""
+    """Spans that arrived so far, in their order."""
 
     def __init__(self) -> None:
         self.endpoint = ""

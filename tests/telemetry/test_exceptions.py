@@ -1,4 +1,4 @@
-"""What a log says of an exception, and what it keeps to itself."""
+"""Exceptions in a log, and the parts that it leaves out."""
 
 from service.telemetry.exceptions import format_exception
 

@@ -1,4 +1,4 @@
-"""What a scraper is given, and what the scrape costs the others."""
+"""Pages that a scraper is given, and the cost of a scrape to the requests."""
 
 import sys
 import threading

@@ -1,4 +1,4 @@
-"""What runs, what waits, what is refused, and whether the engine moves."""
+"""Series of running, waiting and refused requests, and of the engine's steps."""
 
 import httpx
 import pytest

@@ -1,4 +1,4 @@
-"""Which requests keep what was promised, which do not, and which were promised nothing."""
+"""Objectives: requests that keep them, that miss them, and that have none."""
 
 import time
 

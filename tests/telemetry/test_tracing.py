@@ -21,7 +21,7 @@ SERVER = 2
 async def traced(
     path: str, body: object, headers: dict[str, str] | None = None, **settings: float
 ) -> tuple[Receiver, httpx.Response]:
-    """What one request sends to a receiver, and its answer."""
+    """Spans that one request sends to a receiver, and its answer."""
     with otlp_receiver() as receiver:
         tracing = TracingSettings(endpoint=receiver.endpoint, **settings)
         with LiveService(tracing=tracing) as live:

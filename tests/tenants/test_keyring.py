@@ -1,4 +1,4 @@
-"""Which tenant a key belongs to, and rings that are refused."""
+"""Tenants by key, and keyrings that are refused."""
 
 import hmac
 import os

@@ -56,7 +56,7 @@ class Stage:
         await self.store.close()
 
     async def left(self, tenant: Tenant) -> int:
-        """How many more tokens the tenant gets now, found by asking for one at a time."""
+        """Number of tokens that the tenant gets now, found by asking for one at a time."""
         count = 0
         while True:
             try:

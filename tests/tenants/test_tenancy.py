@@ -1,4 +1,4 @@
-"""Who is served where: the loopback without keys, anywhere with them."""
+"""Addresses that are served: the loopback without keys, anywhere with them."""
 
 import logging
 from pathlib import Path

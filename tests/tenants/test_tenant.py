@@ -1,4 +1,4 @@
-"""What a tenant may use, and with whom it shares caches."""
+"""Rights of a tenant, and the tenants that it shares caches with."""
 
 from service.tenants.salt import CacheSalts
 from service.tenants.tenant import ANONYMOUS, SERVICE, Tenant

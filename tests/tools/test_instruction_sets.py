@@ -1,4 +1,4 @@
-"""What a command sees of the processor under an instruction set; no engine runs."""
+"""Processor as a command sees it under an instruction set; no engine runs."""
 
 import subprocess
 import sys

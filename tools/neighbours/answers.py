@@ -1,4 +1,4 @@
-"""What a response says, and whether two responses to one request say the same."""
+"""Content of a response, and the comparison of two responses to one request."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

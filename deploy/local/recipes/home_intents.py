@@ -200,7 +200,7 @@ class _Sampler:
         raise ValueError(f"a template holds an unknown part: {part!r}")
 
     def _value(self, name: str, order: random.Random) -> tuple[str, str | int | float]:
-        """What is said for a list, and what it means."""
+        """Words for a value of a list, and their meaning."""
         own = {"area": AREAS, "floor": FLOORS, "name": self._names} | WILDCARDS
         if name in own:
             said = order.choice(own[name])

@@ -146,7 +146,7 @@ class _Answer:
         return given if self.own_labels else [OTHER_LABEL for _ in given]
 
     def totals(self) -> dict[str, Any]:
-        """What both forms of the answer say of the whole request."""
+        """Facts of the whole request, which both forms of the answer hold."""
         prompt_tokens = sum(score.prompt_tokens for score in self.scores)
         return {
             "id": self.context.request_id,

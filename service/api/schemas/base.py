@@ -1,4 +1,4 @@
-"""What all bodies share."""
+"""Base classes of all bodies."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -66,7 +66,7 @@ class TimingBody(AnswerBody):
 
 
 class ErrorDetail(AnswerBody):
-    """What went wrong; `param` names the field at fault."""
+    """Error of a request; `param` names the field at fault."""
 
     message: str
     type: str

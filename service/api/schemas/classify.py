@@ -15,7 +15,7 @@ _MOST_TAIL = 256
 
 
 class ClassifyRequest(RequestBody):
-    """What to classify, and among which labels."""
+    """Texts to classify, and the labels to choose among."""
 
     model: str = Field(description="The base model, or an adapter with labels of its own.")
     input: str | Annotated[list[str], Many] = Field(description="One text or a list of them.")
@@ -57,7 +57,7 @@ class ClassifyRequest(RequestBody):
         return inputs
 
     def question(self, limits: LimitSettings) -> Question:
-        """What to ask the base model; InvalidRequest for labels that cannot be chosen from."""
+        """Question to the base model; InvalidRequest for labels that cannot be chosen from."""
         instruction = DEFAULT_INSTRUCTION if self.instruction is None else self.instruction.strip()
         if not instruction:
             raise InvalidRequest("instruction: must not be blank", param="instruction")
@@ -167,7 +167,7 @@ class ClassifyUsage(AnswerBody):
 
 
 class ClassifySummary(AnswerBody):
-    """What a streamed answer ends with."""
+    """Last line of a streamed answer."""
 
     id: str
     object: Literal["summary"] = "summary"

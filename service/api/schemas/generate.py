@@ -55,7 +55,7 @@ ResponseFormat = Annotated[
 
 
 class GenerateRequest(RequestBody):
-    """What to generate; exactly one of `prompt` and `messages`."""
+    """Request for a text; exactly one of `prompt` and `messages` is set."""
 
     model: str = Field(description="The base model or an adapter.")
     prompt: str | None = Field(None, min_length=1)

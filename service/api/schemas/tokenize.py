@@ -8,7 +8,7 @@ from service.api.schemas.base import AnswerBody, ChatMessage, Many, RequestBody
 
 
 class TokenizeRequest(RequestBody):
-    """What to tokenise; exactly one of `prompt` and `messages`."""
+    """Text to tokenise; exactly one of `prompt` and `messages` is set."""
 
     model: str
     prompt: str | None = None

@@ -1,4 +1,4 @@
-"""What must hold after every event, kept in books of its own beside the scheduler's."""
+"""Invariants that must hold after every event, kept in books apart from the scheduler's."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -243,7 +243,7 @@ class Books:
         self._move(entry, "running", how)
 
     def check(self) -> None:
-        """What holds between events."""
+        """Invariants between events."""
         core = self._scheduler
         hold(core.in_use == self.running, "permits conserved", core=core.in_use, own=self.running)
         hold(core.waiting == self.waiting, "tickets conserved", core=core.waiting, own=self.waiting)

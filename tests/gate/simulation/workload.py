@@ -1,4 +1,4 @@
-"""What arrives: tenants, their requests and the world's accidents, all drawn from one seed."""
+"""Arrivals: tenants, their requests and the world's accidents, all drawn from one seed."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace

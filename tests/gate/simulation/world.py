@@ -19,7 +19,7 @@ _REPEATED_PART = 0.2
 
 @dataclass(slots=True)
 class Outcome:
-    """How a scenario went: requests by how they ended, and the largest lead over its bound."""
+    """Outcome of a scenario: requests by how they ended, and the largest lead over its bound."""
 
     events: int = 0
     ended: dict[str, int] = field(default_factory=dict)

@@ -27,7 +27,7 @@ _SYSCTLS = ("vm/overcommit_memory", "kernel/panic", "kernel/panic_on_oops")
 
 
 def possible() -> bool:
-    """Whether this machine has cgroups of version 1, the only ones that this kubelet knows."""
+    """True if this machine has cgroups of version 1, the only ones that this kubelet knows."""
     return Path("/sys/fs/cgroup/memory").is_dir()
 
 
@@ -147,7 +147,7 @@ def _kubelet(plane: ControlPlane, folder: Path, socket: Path) -> list[str]:
 
 
 def _pause_image() -> None:
-    """What holds a pod's network: any process that waits."""
+    """Build the image that holds a pod's network: any process that waits."""
     with tempfile.TemporaryDirectory() as folder:
         text = f'FROM {base_image()}\nENTRYPOINT ["/bin/sleep", "infinity"]\n'
         (Path(folder) / "Dockerfile").write_text(text, encoding="utf-8")

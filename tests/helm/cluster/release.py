@@ -20,7 +20,7 @@ PACKAGES = {"git": "git"}
 
 
 class Refusal(Exception):
-    """What Helm said when it did not do what it was asked."""
+    """Failure of a Helm command, with its output."""
 
 
 class Release:

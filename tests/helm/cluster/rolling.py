@@ -52,7 +52,7 @@ class Endpoints:
         return urls[self._next % len(urls)]
 
     def known(self) -> bool:
-        """Whether there is one."""
+        """True if an address is known."""
         return bool(self._urls)
 
     def _follow(self) -> None:
@@ -123,7 +123,7 @@ def install(plane: ControlPlane, node: str, image: str, model: Path) -> None:
 
 
 def left(plane: ControlPlane, count: int) -> bool:
-    """Whether so many of the release's pods are left; ValueError names them while there are more.
+    """True once so many of the release's pods are left; ValueError names them while there are more.
 
     One whose containers have ended is not: kubelets of that age may keep its object for minutes.
     """
