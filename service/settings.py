@@ -80,6 +80,13 @@ class HttpSettings(Section):
         64 << 20, ge=1024, description="Bytes of one tenant's bodies that are not complete yet."
     )
     max_connections: int = Field(4096, ge=1, description="Connections to the public port.")
+    keep_alive_s: int = Field(
+        75,
+        ge=1,
+        description="Time that an idle connection stays open. A load balancer in front must give "
+        "idle connections up earlier, or it meets one that closes: AWS's does after 60 s, "
+        "Google's after 600.",
+    )
     body_timeout_ms: int = Field(10_000, ge=100, description="Time a client has to send its body.")
 
 

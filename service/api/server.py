@@ -17,7 +17,6 @@ from service.api.listening import bind
 from service.runtime import Status
 from service.settings import HttpSettings
 
-_KEEP_ALIVE_SECONDS = 30
 _LAST_CONNECTIONS_SECONDS = 5
 
 
@@ -65,7 +64,7 @@ def public_config(app: FastAPI, http: HttpSettings) -> uvicorn.Config:
         limit_concurrency=http.max_connections + 1,
         log_config=None,
         access_log=False,
-        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        timeout_keep_alive=http.keep_alive_s,
         timeout_graceful_shutdown=_LAST_CONNECTIONS_SECONDS,
         server_header=False,
     )

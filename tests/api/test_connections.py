@@ -71,6 +71,20 @@ async def test_one_connection_too_many_is_refused_and_the_others_are_served() ->
         assert live.value("inference_refusals_total", **refused) == 1
 
 
+async def test_an_idle_connection_stays_open_for_as_long_as_is_set() -> None:
+    with LiveService(http=HttpSettings(keep_alive_s=1)) as live:
+        reader, writer = await asyncio.open_connection("127.0.0.1", live.port)
+        for _ in range(2):
+            writer.write(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n")
+            async with asyncio.timeout(5):
+                head = await reader.readuntil(b"\r\n\r\n")
+                await reader.readexactly(int(head.lower().split(b"content-length: ")[1].split()[0]))
+            await asyncio.sleep(0.3)
+        async with asyncio.timeout(10):
+            assert await reader.read() == b""
+        writer.close()
+
+
 async def test_a_client_that_takes_nothing_is_gone_long_before_its_deadline(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
