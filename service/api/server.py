@@ -18,6 +18,7 @@ from service.runtime import Status
 from service.settings import HttpSettings
 
 _LAST_CONNECTIONS_SECONDS = 5
+_OPS_CONNECTIONS = 64
 
 
 class PublicServer(uvicorn.Server):
@@ -74,7 +75,9 @@ def ops_config(app: FastAPI) -> uvicorn.Config:
     """Configuration of the operations port; the address of a caller is that of its connection."""
     return uvicorn.Config(
         app,
+        http=BoundedConnection,
         ws="none",
+        limit_concurrency=_OPS_CONNECTIONS + 1,
         log_config=None,
         access_log=False,
         proxy_headers=False,

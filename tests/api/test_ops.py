@@ -1,9 +1,12 @@
 """The operations port through a service's life."""
 
+import asyncio
+
 import httpx
 import pytest
 from prometheus_client import CollectorRegistry
 
+from service.api import connection
 from service.api.ops import create_ops_app
 from service.runtime import Phase, Status
 from service.settings import HttpSettings
@@ -54,6 +57,21 @@ async def test_metrics_come_in_the_format_that_was_asked_for(accept: str, kind: 
         response = await client.get("/metrics", headers={"Accept": accept})
     assert response.status_code == 200
     assert response.headers["content-type"].startswith(kind)
+
+
+async def test_its_connections_are_bounded_in_number_and_in_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connection, "_HEAD_SECONDS", 0.3)
+    with LiveService() as live:
+        port = int(live.ops_url.rsplit(":", 1)[1])
+        held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(65)]
+        async with asyncio.timeout(10):
+            answers = [await reader.readline() for reader, _ in held]
+        for _, writer in held:
+            writer.close()
+    assert sorted(answers)[:64] == [b"HTTP/1.1 408 Request Timeout\r\n"] * 64
+    assert answers[-1] == b"HTTP/1.1 503 Service Unavailable\r\n"
 
 
 async def test_the_public_port_serves_nothing_of_it(client: httpx.AsyncClient) -> None:
