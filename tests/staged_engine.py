@@ -3,9 +3,9 @@
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 
-from service.engine.fake import FakeEngine
 from service.engine.process import read_vitals
 from service.engine.protocol import Adapter, Chunk, LabelRead, Prompt, Sampling, Vitals
+from tests.fake_engine import FakeEngine
 
 
 class StagedEngine(FakeEngine):
