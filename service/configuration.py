@@ -11,8 +11,9 @@ from pydantic_settings import SettingsError
 
 from service.errors import ConfigurationError
 from service.masking import hidden, masked
+from service.quoting import nearest
 from service.section import Section
-from service.settings import ENV_PREFIX, NESTING, AdapterSettings, Settings, nearest
+from service.settings import ENV_PREFIX, NESTING, AdapterSettings, Settings
 
 
 def load_settings(file: Path) -> Settings:

@@ -21,9 +21,9 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
-from service.adapters.atomic_write import write_atomically
 from service.command_errors import one_message
 from service.errors import ConfigurationError
+from service.files import write_atomically
 from service.tenants.key import key_digest, new_key
 from service.tenants.keyring import Keyring, build_keyring, read_keys
 from service.tenants.keys_document import ALL, TenantRecord

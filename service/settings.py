@@ -1,7 +1,5 @@
 """The one typed tree of settings; LLM_SERVICE_* variables override what it is made from."""
 
-import difflib
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -24,7 +22,6 @@ from service.telemetry_settings import (
 ENV_PREFIX = "LLM_SERVICE_"
 NESTING = "__"
 _MAX_LORA_RANK = 16  # vLLM's default
-_LONGEST_NAME = 64
 
 ServedName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$")]
 
@@ -330,11 +327,3 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return (env_settings, init_settings)
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """`; did you mean 'x'?` for the closest known name; nothing for none, or a name too long."""
-    if len(name) > _LONGEST_NAME:
-        return ""  # a megabyte would be compared with each of the others for a fifth of a second
-    match = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean {match[0]!r}?" if match else ""

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from pathlib import Path
 
-from service.adapters.digest import file_digest
 from service.adapters.manifest import WEIGHTS_FILE
 from service.engine.protocol import (
     Adapter,
@@ -37,12 +36,13 @@ from service.errors import (
     ServiceError,
     UnsupportedFeature,
 )
+from service.files import file_digest
 from service.gate.gate import Gate
 from service.gate.preparation import Preparation
 from service.gate.stream import Progress, StreamObserver, gated
 from service.gate.ticket import Demand
-from service.limits.quote import quote
 from service.preparation_settings import PreparationSettings
+from service.quoting import quote
 
 _WORDS = "the a one of and to in is it for on with as at by from this that be are was".split()
 _VOCAB_SIZE = 256 + 3

@@ -7,7 +7,8 @@ from pydantic import ValidationError
 
 from service.configuration import load_settings, shown
 from service.errors import ConfigurationError
-from service.settings import ModelSettings, Settings, nearest
+from service.quoting import nearest
+from service.settings import ModelSettings, Settings
 
 LEAST = "model: {name: base, path: models/base}\n"
 

@@ -23,8 +23,6 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from service.adapters.atomic_write import write_atomically
-from service.adapters.digest import file_digest
 from service.adapters.download import PART, Download, read_bounded
 from service.adapters.folder import MAX_FOLDER_BYTES, check_listing
 from service.adapters.holds import Holds
@@ -38,6 +36,7 @@ from service.adapters.manifest_yaml import (
 from service.adapters.refusal import AdapterRefused
 from service.adapters.sources import Source, SourceUnreachable, parse_source
 from service.errors import ConfigurationError
+from service.files import file_digest, write_atomically
 
 _LOG = logging.getLogger(__name__)
 _BLOCK_BYTES = 8 << 20

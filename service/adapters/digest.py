@@ -1,4 +1,4 @@
-"""Digests: of one file, and of a base model."""
+"""The digest of a base model on disk."""
 
 import hashlib
 import json
@@ -22,12 +22,6 @@ _TOKENIZER_FILES = (
 # Who saved the files and from where; they change with no change of the model.
 _BOOKKEEPING = frozenset({"_name_or_path", "name_or_path", "transformers_version"})
 _SAMPLE_BYTES = 4096
-
-
-def file_digest(path: Path) -> str:
-    """Return `sha256:<hex>` of a file's bytes, read in a stream."""
-    with path.open("rb") as file:
-        return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def base_model_digest(folder: Path) -> str:

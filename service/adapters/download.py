@@ -7,10 +7,10 @@ from typing import BinaryIO
 
 from tqdm import tqdm
 
-from service.adapters.digest import file_digest
 from service.adapters.refusal import AdapterRefused
 from service.adapters.sources import Source
 from service.errors import ConfigurationError
+from service.files import file_digest
 
 PART = ".part"
 

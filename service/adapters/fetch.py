@@ -17,9 +17,9 @@ from service.adapters.manifest import MANIFEST_FILE
 from service.adapters.refusal import AdapterRefused
 from service.adapters.sources import parse_source
 from service.adapters.verify import VerifiedAdapter, require_provable, verify
-from service.classification.together import together
 from service.errors import ConfigurationError
 from service.settings import AdapterSettings, Settings
+from service.together import together
 
 _log = logging.getLogger(__name__)
 _FETCHES = 4

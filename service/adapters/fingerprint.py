@@ -19,8 +19,8 @@ from service.adapters.manifest import (
 )
 from service.adapters.questions import Place, Questions, patiently
 from service.adapters.refusal import AdapterRefused
-from service.classification.together import together
 from service.engine.protocol import Adapter, Engine, Prompt
+from service.together import together
 
 TOLERANCE = 0.5
 """Distance that other processors and dtypes stay within (docs/decisions, adapter proof)."""

@@ -4,9 +4,9 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from service.adapters.digest import file_digest
 from service.adapters.manifest import MANIFEST_FILE
 from service.adapters.refusal import AdapterRefused
+from service.files import file_digest
 
 MAX_FOLDER_BYTES = 4 << 30
 # Formats that run code when they are read.

@@ -19,10 +19,10 @@ from service.adapters.manifest import ClassificationManifest
 from service.adapters.proof import prove
 from service.adapters.questions import classifier_of
 from service.adapters.version import ServedVersion
-from service.classification.together import together
 from service.engine.protocol import Adapter, Engine
 from service.errors import ConfigurationError
 from service.settings import ModelSettings, Settings
+from service.together import together
 
 _log = logging.getLogger(__name__)
 

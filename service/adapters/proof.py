@@ -24,10 +24,10 @@ from service.adapters.manifest import (
 from service.adapters.pattern import PatternRefused
 from service.adapters.questions import ask_golden
 from service.adapters.refusal import AdapterRefused
-from service.classification.together import together
 from service.context import internal_request
 from service.engine.protocol import Adapter, Engine
 from service.errors import DeadlineExceeded, EngineDead, ServiceError
+from service.together import together
 
 Golden = ClassificationGolden | GenerationGolden
 

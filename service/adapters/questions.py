@@ -30,11 +30,11 @@ from service.adapters.manifest import (
 from service.adapters.refusal import AdapterRefused
 from service.classification.adapter_classifier import AdapterClassifier
 from service.classification.adapter_frame import AdapterFrame
-from service.classification.together import together
 from service.context import current_context
 from service.engine.protocol import Adapter, Engine, Message, Prompt, Sampling
 from service.errors import InvalidRequest, QueueFull
 from service.generation import GenerationRequest, TextDelta, stream
+from service.together import together
 
 _FULL_PAUSE_SECONDS = 0.1
 _SPARE_TOKENS = 8

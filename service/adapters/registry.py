@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 from service.adapters.version import QuarantinedAdapter, ServedVersion
 from service.errors import AdapterQuarantined, ConfigurationError, NotFound
-from service.limits.quote import quote
+from service.quoting import quote
 
 Entry = ServedVersion | QuarantinedAdapter
 

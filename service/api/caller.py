@@ -7,7 +7,7 @@ from starlette.datastructures import Headers
 from starlette.types import Scope
 
 from service.errors import Forbidden
-from service.limits.quote import quote
+from service.quoting import quote
 
 
 class AllowedHosts:

@@ -13,8 +13,7 @@ from starlette.exceptions import HTTPException
 from service.api.schemas.base import UNKNOWN_FIELD, ErrorBody
 from service.context import current_context
 from service.errors import InvalidRequest, MethodNotAllowed, NotFound, ServiceError
-from service.limits.quote import quote, quote_name
-from service.settings import nearest
+from service.quoting import nearest, quote, quote_name
 
 _log = logging.getLogger(__name__)
 

@@ -13,8 +13,8 @@ from service.classification.distribution import Array
 from service.classification.input_text import check_length, written
 from service.classification.result import Classification, ResultOptions, assemble
 from service.classification.scorer import Score
-from service.classification.together import together
 from service.engine.protocol import Adapter, Engine
+from service.together import together
 
 
 class AdapterClassifier:

@@ -9,7 +9,7 @@ from service.classification.classifier import Classifier
 from service.classification.result import Classification, ResultOptions, assemble
 from service.classification.scorer import Score
 from service.errors import InvalidRequest, ServiceError
-from service.limits.quote import quote
+from service.quoting import quote
 
 _log = logging.getLogger(__name__)
 

@@ -9,10 +9,10 @@ import numpy as np
 from service.classification.distribution import Array
 from service.classification.label import Encode, read_labels
 from service.classification.seam import Seam
-from service.classification.together import together
 from service.classification.trie import LabelTrie, Read
 from service.engine.protocol import Adapter, Engine, LabelRead, Prompt
 from service.errors import InvalidRequest, ServiceError
+from service.together import together
 
 MAX_LABEL_TOKENS = 64
 

@@ -14,9 +14,9 @@ from service.classification.input_text import check_length, written
 from service.classification.label import refused, shown
 from service.classification.scorer import LabelScorer, Score, read_slots
 from service.classification.seam import spell
-from service.classification.together import together
 from service.engine.protocol import Engine
 from service.engine.text_size import size_of
+from service.together import together
 
 DEFAULT_INSTRUCTION = "Classify the text."
 

@@ -10,7 +10,8 @@ from typing import Any, NoReturn
 from service.engine.plugin import GROUPED_ADAPTERS, require_installed
 from service.engine.worker import WORKER_EXTENSION
 from service.errors import ConfigurationError
-from service.settings import Settings, nearest
+from service.quoting import nearest
+from service.settings import Settings
 
 _OURS = {
     "model": "set `model.path`",

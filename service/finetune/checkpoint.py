@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from service.adapters.atomic_write import write_atomically
-from service.adapters.digest import base_model_digest, file_digest
+from service.adapters.digest import base_model_digest
 from service.errors import ConfigurationError
+from service.files import file_digest, write_atomically
 from service.finetune.config import FinetuneSettings
 
 FILE = "checkpoint.pt"

@@ -10,13 +10,13 @@ from tqdm import tqdm
 
 from service.classification.adapter_frame import AdapterFrame
 from service.classification.distribution import Array
-from service.classification.together import together
 from service.context import internal_request
 from service.engine.protocol import Adapter, Engine, Message, Sampling
 from service.finetune.config import FinetuneSettings
 from service.finetune.lines import CompletedLine
 from service.generation import GenerationRequest, Output, collect
 from service.settings import GateSettings, Settings
+from service.together import together
 
 _RANKS = (8, 16, 32, 64, 128, 256)
 """vLLM's choices of `max_lora_rank` up to this service's largest."""

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from service.errors import UnsupportedFeature
-from service.limits.quote import quote
+from service.quoting import quote
 
 _BY_TYPE: Mapping[str, frozenset[str]] = {
     "string": frozenset("minLength maxLength pattern format".split()),

@@ -6,7 +6,7 @@ from typing import Any
 
 from service.errors import InvalidRequest, UnsupportedFeature
 from service.limits.depth import MAX_DEPTH, depth
-from service.limits.quote import quote
+from service.quoting import quote
 
 _TEXT_PARTS = ("text", "refusal")
 _MAX_PARTS = 4096

@@ -18,7 +18,7 @@ from jsonschema_rs import Draft202012Validator, ValidationError
 from service.errors import InvalidRequest
 from service.limits.depth import depth
 from service.limits.enforced import check_enforced
-from service.limits.quote import quote
+from service.quoting import quote
 from service.settings import LimitSettings
 
 _MAX_EXPANSION = 4096

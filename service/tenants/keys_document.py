@@ -17,8 +17,8 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from service.errors import ConfigurationError
-from service.limits.quote import quote
-from service.settings import ServedName, nearest
+from service.quoting import nearest, quote
+from service.settings import ServedName
 from service.tenants.key import PREFIX, key_id
 from service.tenants.tenant import Counted, Quota, Tenant
 

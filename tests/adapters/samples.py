@@ -9,7 +9,7 @@ import yaml
 from safetensors.numpy import save_file
 
 from service.adapters.base_model import BaseModel, read_base_model
-from service.adapters.digest import file_digest
+from service.files import file_digest
 
 HIDDEN, INTER, KV, VOCAB = 64, 128, 32, 96
 LAYER = "model.layers.0"

@@ -7,9 +7,16 @@ import pytest
 from tests.architecture.source import imports, modules
 
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("service.errors", "service.section", "service.masking"),
+    (
+        "service.errors",
+        "service.files",
+        "service.quoting",
+        "service.together",
+        "service.section",
+        "service.masking",
+    ),
     ("service.preparation_settings", "service.telemetry_settings"),
-    ("service.settings", "service.engine.protocol", "service.limits.quote"),
+    ("service.settings", "service.engine.protocol"),
     ("service.configuration", "service.tenants"),
     ("service.context", "service.limits", "service.model", "service.open_requests"),
     ("service.gate", "service.telemetry"),

@@ -30,7 +30,7 @@ from service.classification.result import Classification, ResultOptions
 from service.classification.scorer import Score, read_slots
 from service.context import RequestContext
 from service.errors import InvalidRequest, UnsupportedFeature
-from service.limits.quote import quote
+from service.quoting import quote
 from service.runtime import Runtime
 from service.telemetry.classification import OTHER_LABEL
 

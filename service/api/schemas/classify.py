@@ -7,7 +7,7 @@ from pydantic import Field
 from service.api.schemas.base import AnswerBody, ErrorDetail, Many, RequestBody, TimingBody
 from service.classification.zero_shot import DEFAULT_INSTRUCTION, Question
 from service.errors import InvalidRequest
-from service.limits.quote import quote
+from service.quoting import quote
 from service.settings import LimitSettings
 
 _MOST_TAIL = 256

@@ -15,8 +15,8 @@ from service.api.schemas.base import (
 from service.engine.protocol import Adapter, Sampling, Structure
 from service.errors import InvalidRequest
 from service.generation import GenerationRequest
-from service.limits.quote import quote
 from service.limits.structure import check_choice, check_regex, check_schema
+from service.quoting import quote
 from service.settings import LimitSettings
 
 _INT64 = (1 << 63) - 1

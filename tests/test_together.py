@@ -6,11 +6,11 @@ import pytest
 
 from service.classification.batch import classify_batch
 from service.classification.result import ResultOptions
-from service.classification.together import together
 from service.classification.zero_shot import Question, ZeroShotClassifier
 from service.context import enter_context, internal_context
 from service.errors import QueueFull, ServiceError
 from service.gate.ticket import Demand
+from service.together import together
 from tests.fake_engines import fake_engine
 
 

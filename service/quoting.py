@@ -1,6 +1,10 @@
-"""Values and names as messages show them: short, on one line, never a whole prompt."""
+"""Values and names as a message shows them: short, on one line, never a whole prompt."""
+
+import difflib
+from collections.abc import Iterable
 
 _MAX_CHARS = 40
+_LONGEST_NAME = 64
 
 
 def quote(value: object) -> str:
@@ -24,3 +28,11 @@ def quote_name(name: str) -> str:
     """A field's name as the caller gave it, without quotes; cut when it is long."""
     shown = repr(name[:_MAX_CHARS])[1:-1]
     return shown if len(name) <= _MAX_CHARS else f"{shown}..."
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`; did you mean 'x'?` for the closest known name; nothing for none, or a name too long."""
+    if len(name) > _LONGEST_NAME:
+        return ""  # a megabyte would be compared with each of the others for a fifth of a second
+    match = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {match[0]!r}?" if match else ""

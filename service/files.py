@@ -1,8 +1,15 @@
-"""Files that are whole or absent."""
+"""Files: their digest, and writing them whole or not at all."""
 
+import hashlib
 import os
 import tempfile
 from pathlib import Path
+
+
+def file_digest(path: Path) -> str:
+    """Return `sha256:<hex>` of a file's bytes, read in a stream."""
+    with path.open("rb") as file:
+        return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_atomically(

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from service.limits.quote import quote, quote_name
+from service.quoting import quote, quote_name
 
 
 @pytest.mark.parametrize(
