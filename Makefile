@@ -43,7 +43,7 @@ setup: $(CPU_INSTALLED) $(MODEL_FETCHED) ## Make .venv, install the pinned CPU l
 run: setup ## Set up what is missing and serve CONFIG
 	@echo "==> serving $(CONFIG): the engine starts, the adapters are proven, then the service listens; Ctrl-C stops"
 	@$(PY) -m tools.programs $(LIBRARIES)
-	@exec $(PY) -m service.cli serve --config $(CONFIG)
+	@exec $(PY) -m service.commands.cli serve --config $(CONFIG)
 
 test: lint typecheck $(MODEL_FETCHED) programs ## Run lint, typecheck and every test, those on the real engine too
 	@echo "==> tests, on two workers"
@@ -81,7 +81,7 @@ ops-test: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Fire every alert and fill every p
 adapter-%: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Build a demo adapter (sentiment, intent, ...) from its recipe: data, training, figures
 	@echo "==> building the adapter $*; on two cores this takes half an hour"
 	@$(PY) deploy/local/recipes/$(subst -,_,$*)_data.py .cache/finetune/$*.jsonl
-	@$(PY) -m service.cli finetune deploy/local/recipes/$*.yaml
+	@$(PY) -m service.commands.cli finetune deploy/local/recipes/$*.yaml
 
 test-timing: $(DEV_INSTALLED) ## Run the tests that a busy machine would fail
 	@echo "==> tests that need a quiet machine"
@@ -168,7 +168,7 @@ $(DEV_INSTALLED): requirements/dev.txt requirements/install.sh $(CPU_INSTALLED)
 
 $(MODEL_FETCHED): | $(CPU_INSTALLED)
 	@echo "==> fetching and converting the default model into $(MODEL)"
-	@$(PY) -m service.cli model fetch $(MODEL)
+	@$(PY) -m service.commands.cli model fetch $(MODEL)
 
 # The script that draws the diagrams; afterwards the site is built without a network.
 $(MERMAID): tools/mermaid.py | $(DEV_INSTALLED)

@@ -54,7 +54,7 @@ def ours(model: Path, **sections: Any) -> Iterator[Server]:
     with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
         json.dump(config, file)
         file.flush()
-        command = [sys.executable, "-m", "service.cli", "serve", "--config", file.name]
+        command = [sys.executable, "-m", "service.commands.cli", "serve", "--config", file.name]
         operations = f"http://127.0.0.1:{ops}"
         with _running(command, port, f"{operations}/readyz", f"{operations}/metrics") as server:
             yield server

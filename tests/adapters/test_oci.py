@@ -17,7 +17,7 @@ from service.adapters.push import push
 from service.adapters.refusal import AdapterRefused
 from service.adapters.sources import SourceMissing, SourceUnreachable, parse_source
 from service.adapters.verify import verify
-from service.cli import app
+from service.commands.cli import app
 from service.errors import ConfigurationError
 from tests.adapters.registries import (
     Registry,

@@ -13,7 +13,7 @@ from starlette.routing import Mount
 from typer.testing import CliRunner
 
 from service.api.entrance import OPEN_PATHS
-from service.cli import app as command_line
+from service.commands.cli import app as command_line
 from tests.answers import refusal
 from tests.live_service import LiveService, eventually
 from tests.tenants.keys import bearer, entry, key_of, sha256_of, write_keys

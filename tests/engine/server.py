@@ -69,7 +69,7 @@ def running_server(folder: Path, config: dict[str, Any]) -> Iterator[Server]:
 
 @contextmanager
 def started_server(
-    folder: Path, config: dict[str, Any], module: str = "service.cli"
+    folder: Path, config: dict[str, Any], module: str = "service.commands.cli"
 ) -> Iterator[Server]:
     """Start `llm-service serve` on free ports, wait until ready; nothing of it is left after."""
     port, ops = free_port(), free_port()

@@ -27,7 +27,7 @@ def test_lines_become_an_adapter_that_the_engine_proves(tiny_folder: Path, tmp_p
     }
     file = tmp_path / "run.yaml"
     file.write_text(yaml.safe_dump(configuration))
-    command = [sys.executable, "-m", "service.cli", "finetune", str(file), "--json"]
+    command = [sys.executable, "-m", "service.commands.cli", "finetune", str(file), "--json"]
     environment = os.environ | {"VLLM_CPU_KVCACHE_SPACE": "1"}
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=300, check=False, env=environment

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from service.cli import app
+from service.commands.cli import app
 from service.engine.protocol import Engine
 from service.finetune import finish
 from service.finetune.config import FinetuneSettings

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from service.adapters.refusal import AdapterRefused
-from service.command_errors import one_message
+from service.commands.errors import one_message
 from service.errors import ConfigurationError
 
 if TYPE_CHECKING:

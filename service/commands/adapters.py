@@ -27,7 +27,7 @@ from service.adapters.push import push as push_folder
 from service.adapters.refusal import AdapterRefused
 from service.adapters.verify import VerifiedAdapter
 from service.adapters.verify import verify as verify_folder
-from service.command_errors import one_message
+from service.commands.errors import one_message
 from service.configuration import load_settings
 from service.errors import ConfigurationError
 from service.settings import Settings

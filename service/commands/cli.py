@@ -6,10 +6,10 @@ from typing import Annotated
 import typer
 import yaml
 
-from service.adapter_commands import app as adapters_app
-from service.command_errors import one_message
-from service.finetune_commands import evaluate, finetune
-from service.key_commands import app as keys_app
+from service.commands.adapters import app as adapters_app
+from service.commands.errors import one_message
+from service.commands.finetune import evaluate, finetune
+from service.commands.keys import app as keys_app
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 model_app = typer.Typer(no_args_is_help=True, help="Base models on disk.")

@@ -9,7 +9,7 @@ import yaml
 from typer.testing import CliRunner
 
 from service.adapters.base_model import read_base_model
-from service.cli import app
+from service.commands.cli import app
 from tests.adapters.samples import AdapterFolder, write_base
 
 
@@ -40,7 +40,7 @@ def test_a_required_adapter_that_is_broken_ends_the_process_with_one_message(
         "adapter_cache": {"path": "cache"},
     }
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
-    command = [sys.executable, "-m", "service.cli", "serve", "--config"]
+    command = [sys.executable, "-m", "service.commands.cli", "serve", "--config"]
     ended = subprocess.run(
         [*command, str(tmp_path / "config.yaml")], capture_output=True, text=True, check=False
     )

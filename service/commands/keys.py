@@ -21,7 +21,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
-from service.command_errors import one_message
+from service.commands.errors import one_message
 from service.errors import ConfigurationError
 from service.files import write_atomically
 from service.tenants.key import key_digest, new_key

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from service.cli import app
+from service.commands.cli import app
 from service.tenants.keyring import Keyring, build_keyring, read_keys
 from tests.tenants.keys import sha256_of
 
@@ -260,6 +260,6 @@ def test_commands_at_the_same_time_lose_no_key(tmp_path: Path) -> None:
 
 
 def _create_in_process(path: Path, tenant: str) -> None:
-    from service.key_commands import create
+    from service.commands.keys import create
 
     create(tenant, path)

@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 
 from service.adapters.base_model import BaseModel
 from service.adapters.manifest_yaml import load_manifest
-from service.cli import app
+from service.commands.cli import app
 from service.engine.protocol import Engine
 from service.gate.gate import Gate
 from service.settings import Settings
