@@ -11,13 +11,13 @@ from typing import Any
 from fastapi import FastAPI
 
 from service.adapters.fetch import fetch_before_start
-from service.adapters.fleet import AdapterFleet
 from service.classification.question_cache import QuestionCache
-from service.confidence import TOP_LOGPROBS
 from service.context import internal_request
 from service.drain import Drain
 from service.engine.protocol import Engine, Sampling, Structure
+from service.fleet.fleet import AdapterFleet
 from service.gate.gate import Gate
+from service.generation.confidence import TOP_LOGPROBS
 from service.open_requests import OpenRequests
 from service.runtime import Phase, Reload, Runtime, Status
 from service.settings import Settings

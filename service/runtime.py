@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from service.adapters.fleet import Change
-from service.adapters.registry import AdapterRegistry
 from service.classification.question_cache import QuestionCache
 from service.engine.protocol import Engine
+from service.fleet.fleet import Change
+from service.fleet.registry import AdapterRegistry
 from service.gate.gate import Gate
 from service.settings import Settings
 from service.telemetry.metrics import Metrics

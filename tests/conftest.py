@@ -1,13 +1,16 @@
-"""Hardly any fixtures: a clean environment and one running service per module."""
+"""Few fixtures: a clean environment, one running service per module, an adapter on disk."""
 
 import os
 from collections.abc import AsyncGenerator, Generator
+from pathlib import Path
 
 import httpx
 import hypothesis
 import pytest
 
+from service.adapters.base_model import BaseModel
 from service.settings import ENV_PREFIX
+from tests.adapters.samples import AdapterFolder, describe, write_base
 
 pytest.register_assert_rewrite("tests.answers", "tests.engine.contract")
 
@@ -48,3 +51,18 @@ async def client(service: LiveService) -> AsyncGenerator[httpx.AsyncClient, None
     """A client of that service."""
     async with service.client() as connected:
         yield connected
+
+
+@pytest.fixture(scope="session")
+def base_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_base(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def base(base_folder: Path) -> BaseModel:
+    return describe(base_folder)
+
+
+@pytest.fixture
+def adapter(tmp_path: Path, base: BaseModel) -> AdapterFolder:
+    return AdapterFolder(tmp_path / "sentiment-folder", base)

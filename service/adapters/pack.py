@@ -19,7 +19,7 @@ def pack(
 ) -> VerifiedAdapter:
     """Write `adapter.yaml` into a folder of PEFT files, without an engine and so unproven.
 
-    See `check_draft`, which comes first, and `service.adapters.pack_proven`. The write is atomic.
+    See `check_draft`, which comes first, and `service.proving.pack_proven`. The write is atomic.
     """
     checked = check_draft(folder, base, draft, overwrite=overwrite)
     write_manifest(folder, checked.manifest)

@@ -4,11 +4,11 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from service.adapters.registry import unknown_model
-from service.adapters.version import ServedVersion
 from service.context import RequestContext, current_context
 from service.engine.protocol import Adapter
 from service.errors import NotReady
+from service.fleet.registry import unknown_model
+from service.fleet.version import ServedVersion
 from service.runtime import Runtime
 
 

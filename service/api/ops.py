@@ -9,9 +9,9 @@ from prometheus_client import CollectorRegistry
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.adapters.fleet import Change
 from service.api.caller import AllowedHosts, from_loopback
 from service.errors import Forbidden, NotReady, ServiceError
+from service.fleet.fleet import Change
 from service.runtime import Phase, Status
 from service.settings import HttpSettings
 from service.telemetry.exposition import expose

@@ -22,7 +22,6 @@ from service.adapters.listing import ListedAdapter, list_adapters
 from service.adapters.manifest import Manifest
 from service.adapters.pack import check_draft
 from service.adapters.pack import pack as pack_folder
-from service.adapters.pack_proven import pack_proven
 from service.adapters.push import push as push_folder
 from service.adapters.refusal import AdapterRefused
 from service.adapters.verify import VerifiedAdapter
@@ -30,6 +29,7 @@ from service.adapters.verify import verify as verify_folder
 from service.commands.errors import one_message
 from service.configuration import load_settings
 from service.errors import ConfigurationError
+from service.proving.pack_proven import pack_proven
 from service.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, help=__doc__)

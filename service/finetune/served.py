@@ -14,7 +14,7 @@ from service.context import internal_request
 from service.engine.protocol import Adapter, Engine, Message, Sampling
 from service.finetune.config import FinetuneSettings
 from service.finetune.lines import CompletedLine
-from service.generation import GenerationRequest, Output, collect
+from service.generation.stream import GenerationRequest, Output, collect
 from service.settings import GateSettings, Settings
 from service.together import together
 

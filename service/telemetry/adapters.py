@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from service.adapters.registry import Entry
-from service.adapters.version import ServedVersion
+from service.fleet.registry import Entry
+from service.fleet.version import ServedVersion
 
 
 class AdapterMetrics:

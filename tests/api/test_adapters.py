@@ -16,11 +16,11 @@ from service.gate.gate import Gate
 from service.runtime import Phase, Status
 from service.settings import ModelSettings, Settings
 from service.telemetry.metrics import Metrics
-from tests.adapters.proven import failing, proven, served_base, sources
 from tests.adapters.samples import write_base
 from tests.answers import events_of, refusal
 from tests.fake_engines import fake_engine
 from tests.live_service import MODEL, LiveService, eventually
+from tests.proving.proven import failing, proven, served_base, sources
 
 BODIES: dict[str, dict[str, Any]] = {
     "/v1/generate": {"prompt": "Hello", "max_tokens": 8},

@@ -17,10 +17,10 @@ from service.engine.protocol import Engine
 from service.gate.gate import Gate
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
-from tests.adapters.proven import failing, proven, served_base, sources
 from tests.adapters.samples import AdapterFolder, describe, write_base
 from tests.fake_engines import fake_engine
 from tests.live_service import MODEL
+from tests.proving.proven import failing, proven, served_base, sources
 
 
 def run(*arguments: object) -> Result:

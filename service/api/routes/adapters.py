@@ -3,11 +3,11 @@
 from fastapi import APIRouter
 
 from service.adapters.manifest import ClassificationManifest
-from service.adapters.proof import Proof
-from service.adapters.registry import Entry
-from service.adapters.version import ServedVersion
 from service.api.dependencies import TheContext, TheRuntime
 from service.api.schemas.adapters import AdapterBody, AdapterList, FingerprintBody, ProofBody
+from service.fleet.registry import Entry
+from service.fleet.version import ServedVersion
+from service.proving.proof import Proof
 
 router = APIRouter(tags=["models"])
 

@@ -9,7 +9,6 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from pydantic_core import to_json
 
-from service.adapters.version import ServedVersion
 from service.api.dependencies import TheContext, TheRuntime, select_adapter
 from service.api.json_body import JsonRoute
 from service.api.ndjson import MEDIA_TYPE, line, line_stream
@@ -30,6 +29,7 @@ from service.classification.result import Classification, ResultOptions
 from service.classification.scorer import Score, read_slots
 from service.context import RequestContext
 from service.errors import InvalidRequest, UnsupportedFeature
+from service.fleet.version import ServedVersion
 from service.quoting import quote
 from service.runtime import Runtime
 from service.telemetry.classification import OTHER_LABEL

@@ -8,7 +8,6 @@ from typing import Any
 
 from fastapi import APIRouter, Response
 
-from service import generation
 from service.api.dependencies import TheContext, TheRuntime, select_model
 from service.api.json_body import JsonRoute
 from service.api.schemas.generate import (
@@ -20,9 +19,9 @@ from service.api.schemas.generate import (
 )
 from service.api.sse import DONE, EventStream, event, event_stream
 from service.api.timing import timing
-from service.confidence import Confidence
 from service.context import RequestContext
-from service.generation import GenerationRequest, Output, Summary
+from service.generation.confidence import Confidence
+from service.generation.stream import GenerationRequest, Output, Summary, collect, stream
 from service.runtime import Runtime
 
 router = APIRouter(route_class=JsonRoute, tags=["generation"])
@@ -43,7 +42,7 @@ async def generate(
         context.set_timeout(body.timeout_ms)
     if body.stream:
         return await event_stream(_events(runtime, task, context))
-    outputs, usage = await generation.collect(runtime.engine, task)
+    outputs, usage = await collect(runtime.engine, task)
     return GenerateAnswer(
         id=context.request_id,
         model=body.model,
@@ -57,7 +56,7 @@ async def generate(
 async def _events(
     runtime: Runtime, task: GenerationRequest, context: RequestContext
 ) -> AsyncGenerator[bytes, None]:
-    async with aclosing(generation.stream(runtime.engine, task)) as items:
+    async with aclosing(stream(runtime.engine, task)) as items:
         async for item in items:
             if isinstance(item, Summary):
                 yield event(_summary(item, context))

@@ -14,7 +14,7 @@ from service.api.schemas.base import (
 )
 from service.engine.protocol import Adapter, Sampling, Structure
 from service.errors import InvalidRequest
-from service.generation import GenerationRequest
+from service.generation.stream import GenerationRequest
 from service.limits.structure import check_choice, check_regex, check_schema
 from service.quoting import quote
 from service.settings import LimitSettings

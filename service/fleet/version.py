@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from service.adapters.manifest import Manifest
-from service.adapters.proof import Proof
 from service.classification.adapter_classifier import AdapterClassifier
 from service.engine.protocol import Adapter
+from service.proving.proof import Proof
 
 
 @dataclass(frozen=True, slots=True, eq=False)

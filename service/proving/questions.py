@@ -33,7 +33,7 @@ from service.classification.adapter_frame import AdapterFrame
 from service.context import current_context
 from service.engine.protocol import Adapter, Engine, Message, Prompt, Sampling
 from service.errors import InvalidRequest, QueueFull
-from service.generation import GenerationRequest, TextDelta, stream
+from service.generation.stream import GenerationRequest, TextDelta, stream
 from service.together import together
 
 _FULL_PAUSE_SECONDS = 0.1

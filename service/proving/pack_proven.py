@@ -8,9 +8,9 @@ from pathlib import Path
 
 from service.adapters.base_model import BaseModel
 from service.adapters.pack import check_draft, write_manifest
-from service.adapters.proof import Proof, fingerprint_of, prove
 from service.adapters.verify import VerifiedAdapter
 from service.engine.protocol import Adapter, Engine
+from service.proving.proof import Proof, fingerprint_of, prove
 
 
 async def pack_proven(

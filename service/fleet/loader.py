@@ -16,11 +16,11 @@ from service.adapters.fetch import (
     fetch_all,
 )
 from service.adapters.manifest import ClassificationManifest
-from service.adapters.proof import prove
-from service.adapters.questions import classifier_of
-from service.adapters.version import ServedVersion
 from service.engine.protocol import Adapter, Engine
 from service.errors import ConfigurationError
+from service.fleet.version import ServedVersion
+from service.proving.proof import prove
+from service.proving.questions import classifier_of
 from service.settings import ModelSettings, Settings
 from service.together import together
 

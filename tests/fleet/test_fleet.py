@@ -12,18 +12,18 @@ from prometheus_client import CollectorRegistry
 
 from service.adapters import fetch, golden_score
 from service.adapters.base_model import BaseModel
-from service.adapters.fleet import AdapterFleet, Change
 from service.adapters.manifest_yaml import load_manifest
 from service.adapters.pattern import PatternRefused
 from service.adapters.verify import VerifiedAdapter, verify
-from service.adapters.version import QuarantinedAdapter, ServedVersion
 from service.errors import ConfigurationError, Conflict, InvalidRequest
+from service.fleet.fleet import AdapterFleet, Change
+from service.fleet.version import QuarantinedAdapter, ServedVersion
 from service.settings import ModelSettings, Settings
 from service.telemetry.adapters import AdapterMetrics
-from tests.adapters.proven import INPUTS, best_label, failing, proven, served_base, sources
 from tests.adapters.samples import AdapterFolder, write_base
 from tests.fake_engines import fake_engine
 from tests.live_service import MODEL, eventually
+from tests.proving.proven import INPUTS, best_label, failing, proven, served_base, sources
 from tests.staged_engine import StagedEngine
 
 Configure = Callable[..., Settings]

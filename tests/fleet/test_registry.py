@@ -4,10 +4,10 @@ import pytest
 
 from service.adapters.manifest import ClassificationManifest, Manifest
 from service.adapters.manifest_yaml import load_manifest
-from service.adapters.registry import AdapterRegistry
-from service.adapters.version import QuarantinedAdapter, ServedVersion
 from service.engine.protocol import Adapter
 from service.errors import AdapterQuarantined, ConfigurationError, NotFound
+from service.fleet.registry import AdapterRegistry
+from service.fleet.version import QuarantinedAdapter, ServedVersion
 from tests.adapters.samples import AdapterFolder
 
 

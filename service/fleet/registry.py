@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from service.adapters.version import QuarantinedAdapter, ServedVersion
 from service.errors import AdapterQuarantined, ConfigurationError, NotFound
+from service.fleet.version import QuarantinedAdapter, ServedVersion
 from service.quoting import quote
 
 Entry = ServedVersion | QuarantinedAdapter

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Protocol
 
-from service.adapters.version import ServedVersion
 from service.engine.protocol import AdapterUsage, Engine
+from service.fleet.version import ServedVersion
 
 
 class ResidencyObserver(Protocol):

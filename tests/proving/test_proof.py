@@ -7,17 +7,17 @@ import numpy as np
 import pytest
 
 from service.adapters.base_model import BaseModel
-from service.adapters.fingerprint import TOLERANCE, FingerprintMatch, distance, effect
 from service.adapters.manifest import Manifest
 from service.adapters.manifest_yaml import load_manifest
-from service.adapters.pack_proven import loaded, pack_proven
-from service.adapters.proof import Proof, prove
 from service.adapters.refusal import AdapterRefused
 from service.adapters.verify import require_provable, verify
 from service.engine.protocol import Adapter
-from tests.adapters.proven import INPUTS, best_label, failing, proven, served_base
+from service.proving.fingerprint import TOLERANCE, FingerprintMatch, distance, effect
+from service.proving.pack_proven import loaded, pack_proven
+from service.proving.proof import Proof, prove
 from tests.adapters.samples import AdapterFolder
 from tests.fake_engines import fake_engine
+from tests.proving.proven import INPUTS, best_label, failing, proven, served_base
 
 
 @pytest.fixture

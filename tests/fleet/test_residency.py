@@ -7,16 +7,16 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from service.adapters.base_model import BaseModel
-from service.adapters.fleet import AdapterFleet
-from service.adapters.residency import Residency
-from service.adapters.version import ServedVersion
 from service.engine.protocol import Adapter, AdapterUsage, Sampling
+from service.fleet.fleet import AdapterFleet
+from service.fleet.residency import Residency
+from service.fleet.version import ServedVersion
 from service.settings import ModelSettings, Settings
 from service.telemetry.adapters import AdapterMetrics
-from tests.adapters.proven import ASKED, proven, served_base, sources
 from tests.engine.contract import answers
 from tests.fake_engines import fake_engine
 from tests.live_service import MODEL
+from tests.proving.proven import ASKED, proven, served_base, sources
 
 
 class Served:

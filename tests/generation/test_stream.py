@@ -7,7 +7,7 @@ import pytest
 
 from service.engine.protocol import Message, Sampling
 from service.errors import InvalidRequest
-from service.generation import (
+from service.generation.stream import (
     DEFAULT_MAX_TOKENS,
     GenerationRequest,
     Output,

@@ -7,11 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from service.adapters.fetch import Failure, Fetched, adapter_cache, refuse_fatal
-from service.adapters.loader import AdapterLoader
 from service.adapters.refusal import AdapterRefused
-from service.adapters.registry import AdapterRegistry, Entry
-from service.adapters.residency import Residency, ResidencyObserver
-from service.adapters.version import QuarantinedAdapter, ServedVersion
 from service.engine.protocol import Engine
 from service.errors import (
     ConfigurationError,
@@ -20,6 +16,10 @@ from service.errors import (
     InvalidRequest,
     ServiceError,
 )
+from service.fleet.loader import AdapterLoader
+from service.fleet.registry import AdapterRegistry, Entry
+from service.fleet.residency import Residency, ResidencyObserver
+from service.fleet.version import QuarantinedAdapter, ServedVersion
 from service.settings import Settings
 
 _log = logging.getLogger(__name__)

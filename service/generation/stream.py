@@ -4,9 +4,9 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
-from service.confidence import TOP_LOGPROBS, Confidence, ConfidenceMeter
 from service.engine.protocol import Adapter, Engine, FinishReason, Message, Prompt, Sampling
 from service.errors import InvalidRequest
+from service.generation.confidence import TOP_LOGPROBS, Confidence, ConfidenceMeter
 
 DEFAULT_MAX_TOKENS = 256
 

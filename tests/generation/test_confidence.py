@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from service.confidence import ConfidenceMeter, entropy
 from service.engine.protocol import TokenLogprob
+from service.generation.confidence import ConfidenceMeter, entropy
 
 
 def token(probability: float, *top: float) -> TokenLogprob:

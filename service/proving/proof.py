@@ -9,11 +9,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from service.adapters.fingerprint import (
-    FingerprintMatch,
-    compare_fingerprint,
-    take_fingerprint,
-)
 from service.adapters.golden_score import GoldenResult
 from service.adapters.manifest import (
     ClassificationGolden,
@@ -22,11 +17,12 @@ from service.adapters.manifest import (
     Manifest,
 )
 from service.adapters.pattern import PatternRefused
-from service.adapters.questions import ask_golden
 from service.adapters.refusal import AdapterRefused
 from service.context import internal_request
 from service.engine.protocol import Adapter, Engine
 from service.errors import DeadlineExceeded, EngineDead, ServiceError
+from service.proving.fingerprint import FingerprintMatch, compare_fingerprint, take_fingerprint
+from service.proving.questions import ask_golden
 from service.together import together
 
 Golden = ClassificationGolden | GenerationGolden

@@ -17,9 +17,9 @@ from service.adapters.manifest import (
     FingerprintRead,
     Manifest,
 )
-from service.adapters.questions import Place, Questions, patiently
 from service.adapters.refusal import AdapterRefused
 from service.engine.protocol import Adapter, Engine, Prompt
+from service.proving.questions import Place, Questions, patiently
 from service.together import together
 
 TOLERANCE = 0.5

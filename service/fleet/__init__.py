@@ -1,0 +1,1 @@
+"""The adapters that are served: loaded, named, replaced and watched."""

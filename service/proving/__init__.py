@@ -1,0 +1,1 @@
+"""Proof that an adapter answers on an engine as its manifest says."""
