@@ -23,8 +23,8 @@ import httpx
 from loadtests.peers import MODEL, MODEL_FOLDER, Server, ours
 from loadtests.report.markdown import table
 from loadtests.turns import median, median_ratio, take_turns
-from service.adapters.base_model import read_base_model
 from service.adapters.pack import pack
+from service.model.base_model import read_base_model
 
 ADAPTERS = ("first", "second", "third", "fourth")
 RANK = 8

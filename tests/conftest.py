@@ -8,7 +8,7 @@ import httpx
 import hypothesis
 import pytest
 
-from service.adapters.base_model import BaseModel
+from service.model.base_model import BaseModel
 from service.settings import ENV_PREFIX
 from tests.adapters.samples import AdapterFolder, describe, write_base
 

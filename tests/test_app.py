@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from service.adapters.base_model import read_base_model
 from service.api.ops import create_ops_app
 from service.api.server import serve
 from service.app import create_app
 from service.engine.protocol import Engine
 from service.errors import ConfigurationError
 from service.gate.gate import Gate
+from service.model.base_model import read_base_model
 from service.runtime import Phase, Status
 from service.settings import (
     AdapterCacheSettings,

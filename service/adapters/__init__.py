@@ -1,1 +1,1 @@
-"""Adapters before the engine sees them: manifest, sources, verification, golden examples."""
+"""An adapter on disk: from its address to a verified folder, and back into a registry."""

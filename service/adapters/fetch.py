@@ -11,13 +11,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 
-from service.adapters.base_model import BaseModel, read_base_model
 from service.adapters.cache import AdapterCache
 from service.adapters.manifest import MANIFEST_FILE
 from service.adapters.refusal import AdapterRefused
 from service.adapters.sources import parse_source
 from service.adapters.verify import VerifiedAdapter, require_provable, verify
 from service.errors import ConfigurationError
+from service.model.base_model import BaseModel, read_base_model
 from service.settings import AdapterSettings, Settings
 from service.together import together
 

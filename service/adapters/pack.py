@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from service.adapters.base_model import BaseModel
 from service.adapters.folder import list_files
 from service.adapters.manifest import MANIFEST_FILE, Manifest
 from service.adapters.manifest_yaml import build_manifest, dump_manifest
 from service.adapters.refusal import AdapterRefused
 from service.adapters.verify import VerifiedAdapter, verify_manifest
 from service.files import file_digest, write_atomically
+from service.model.base_model import BaseModel
 
 _FILLED = ("schema", "base_model", "files", "fingerprint")
 

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from service.adapters.base_model import EMBEDDING
 from service.adapters.manifest import CONFIG_FILE
 from service.adapters.pattern import Matcher, PatternRefused
 from service.adapters.refusal import AdapterRefused
+from service.model.base_model import EMBEDDING
 
 MAX_CONFIG_BYTES = 1 << 20
 MAX_ALPHA = 1 << 14

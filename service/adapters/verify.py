@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from service.adapters.base_model import BaseModel
 from service.adapters.folder import check_digests, check_listing
 from service.adapters.golden import check_golden
 from service.adapters.manifest import MANIFEST_FILE, Manifest
@@ -11,6 +10,7 @@ from service.adapters.manifest_yaml import load_manifest
 from service.adapters.peft_config import read_peft_config
 from service.adapters.refusal import AdapterRefused
 from service.adapters.weights import WeightsSummary, check_weights
+from service.model.base_model import BaseModel
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
-from service.adapters.base_model import EMBEDDING, BaseModel
 from service.adapters.manifest import CONFIG_FILE, WEIGHTS_FILE
 from service.adapters.pattern import PatternRefused
 from service.adapters.peft_config import PeftConfig
 from service.adapters.refusal import AdapterRefused
-from service.adapters.safetensors_header import (
+from service.model.base_model import EMBEDDING, BaseModel
+from service.model.safetensors_header import (
     ADAPTER_HEADER_LIMIT,
     MalformedSafetensors,
     TensorInfo,

@@ -17,7 +17,6 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from service.adapters.base_model import BaseModel, read_base_model
 from service.adapters.listing import ListedAdapter, list_adapters
 from service.adapters.manifest import Manifest
 from service.adapters.pack import check_draft
@@ -29,6 +28,7 @@ from service.adapters.verify import verify as verify_folder
 from service.commands.errors import one_message
 from service.configuration import load_settings
 from service.errors import ConfigurationError
+from service.model.base_model import BaseModel, read_base_model
 from service.proving.pack_proven import pack_proven
 from service.settings import Settings
 

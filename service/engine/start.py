@@ -5,7 +5,6 @@ from contextlib import asynccontextmanager
 
 from prometheus_client import CollectorRegistry
 
-from service.adapters.digest import base_model_digest
 from service.engine.arguments import parse_engine_arguments
 from service.engine.openai import OpenAISurface
 from service.engine.progress import StepClock
@@ -15,6 +14,7 @@ from service.engine.structures import StructureTrials
 from service.engine.vllm import VllmEngine, start_llm
 from service.gate.gate import Gate
 from service.gate.stream import StreamObserver
+from service.model.digest import base_model_digest
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
-from service.adapters.digest import base_model_digest
 from service.errors import ConfigurationError
 from service.files import file_digest, write_atomically
 from service.finetune.config import FinetuneSettings
+from service.model.digest import base_model_digest
 
 FILE = "checkpoint.pt"
 # These change nothing in what is learnt.

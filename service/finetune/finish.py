@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from service.adapters.base_model import BaseModel, read_base_model
 from service.adapters.manifest import CONFIG_FILE, WEIGHTS_FILE, ClassificationManifest
 from service.adapters.manifest_yaml import load_manifest
 from service.adapters.pack import pack
@@ -22,6 +21,7 @@ from service.finetune.golden_choice import choose_golden
 from service.finetune.plots import plot_confusion, plot_reliability, plot_training
 from service.finetune.run import Prepared
 from service.finetune.served import engine_of
+from service.model.base_model import BaseModel, read_base_model
 from service.proving.pack_proven import loaded, pack_proven
 
 _PROOF_SECONDS = 300.0

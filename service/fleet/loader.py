@@ -6,7 +6,6 @@ import logging
 import time
 from collections.abc import Iterable, Sequence
 
-from service.adapters.base_model import BaseModel, read_base_model
 from service.adapters.fetch import (
     Failure,
     Fetched,
@@ -19,6 +18,7 @@ from service.adapters.manifest import ClassificationManifest
 from service.engine.protocol import Adapter, Engine
 from service.errors import ConfigurationError
 from service.fleet.version import ServedVersion
+from service.model.base_model import BaseModel, read_base_model
 from service.proving.proof import prove
 from service.proving.questions import classifier_of
 from service.settings import ModelSettings, Settings

@@ -6,10 +6,10 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from service.adapters.base_model import BaseModel
 from service.adapters.pack import check_draft, write_manifest
 from service.adapters.verify import VerifiedAdapter
 from service.engine.protocol import Adapter, Engine
+from service.model.base_model import BaseModel
 from service.proving.proof import Proof, fingerprint_of, prove
 
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from service.adapters import peft_config
-from service.adapters.base_model import BaseModel
 from service.adapters.refusal import AdapterRefused
 from service.adapters.verify import verify
+from service.model.base_model import BaseModel
 from tests.adapters.samples import HIDDEN, KV, AdapterFolder, Q, V, raw_safetensors
 
 WEIGHTS, CONFIG, MANIFEST = "adapter_model.safetensors", "adapter_config.json", "adapter.yaml"

@@ -16,13 +16,13 @@ import pytest
 from filelock import FileLock
 from moto.server import ThreadedMotoServer
 
-from service.adapters.base_model import BaseModel
 from service.adapters.cache import AdapterCache, CachedAdapter
 from service.adapters.manifest_yaml import load_manifest
 from service.adapters.refusal import AdapterRefused
 from service.adapters.sources import SourceMissing, SourceUnreachable
 from service.adapters.verify import verify
 from service.errors import ConfigurationError
+from service.model.base_model import BaseModel
 from tests.adapters.samples import AdapterFolder
 from tests.adapters.servers import FileServer, serve_https, serve_hub, write_certificate
 

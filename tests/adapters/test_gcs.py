@@ -7,11 +7,11 @@ import pytest
 import requests
 from gcp_storage_emulator.server import create_server
 
-from service.adapters.base_model import BaseModel
 from service.adapters.cache import AdapterCache
 from service.adapters.refusal import AdapterRefused
 from service.adapters.sources import SourceMissing
 from service.adapters.verify import verify
+from service.model.base_model import BaseModel
 from tests.adapters.samples import AdapterFolder
 
 WEIGHTS = "adapter_model.safetensors"

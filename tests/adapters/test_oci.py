@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from service.adapters.base_model import BaseModel
 from service.adapters.cache import AdapterCache
 from service.adapters.push import push
 from service.adapters.refusal import AdapterRefused
@@ -19,6 +18,7 @@ from service.adapters.sources import SourceMissing, SourceUnreachable, parse_sou
 from service.adapters.verify import verify
 from service.commands.cli import app
 from service.errors import ConfigurationError
+from service.model.base_model import BaseModel
 from tests.adapters.registries import (
     Registry,
     ScriptedRegistry,

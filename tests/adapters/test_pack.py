@@ -3,13 +3,13 @@ from typing import Any
 
 import pytest
 
-from service.adapters.base_model import BaseModel
 from service.adapters.listing import list_adapters
 from service.adapters.manifest_yaml import load_manifest
 from service.adapters.pack import pack
 from service.adapters.refusal import AdapterRefused
 from service.adapters.verify import verify
 from service.files import write_atomically
+from service.model.base_model import BaseModel
 from tests.adapters.samples import AdapterFolder
 
 

@@ -10,11 +10,11 @@ import pytest
 import yaml
 from typer.testing import CliRunner, Result
 
-from service.adapters.base_model import BaseModel
 from service.adapters.manifest_yaml import load_manifest
 from service.commands.cli import app
 from service.engine.protocol import Engine
 from service.gate.gate import Gate
+from service.model.base_model import BaseModel
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
 from tests.adapters.samples import AdapterFolder, describe, write_base

@@ -8,8 +8,8 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from service.adapters.base_model import read_base_model
 from service.commands.cli import app
+from service.model.base_model import read_base_model
 from tests.adapters.samples import AdapterFolder, write_base
 
 

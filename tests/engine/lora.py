@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from service.adapters.base_model import BaseModel, read_base_model
 from service.adapters.pack import pack
 from service.adapters.verify import VerifiedAdapter
+from service.model.base_model import BaseModel, read_base_model
 
 RANK = 8
 _MARGIN = 0.001

@@ -16,10 +16,10 @@ import httpx
 import pytest
 import yaml
 
-from service.adapters.base_model import read_base_model
 from service.adapters.manifest import ClassificationManifest, GenerationManifest, Manifest
 from service.adapters.manifest_yaml import load_manifest
 from service.adapters.verify import verify
+from service.model.base_model import read_base_model
 from tests.engine.server import free_port, wait_for
 
 ROOT = Path("deploy/local/adapters")

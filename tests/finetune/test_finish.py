@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import yaml
 
-from service.adapters.base_model import read_base_model
 from service.adapters.golden import GenerationExample
 from service.adapters.manifest import ClassificationManifest, GenerationManifest
 from service.adapters.refusal import AdapterRefused
@@ -20,6 +19,7 @@ from service.finetune.evaluation import Evaluation
 from service.finetune.figures import ClassificationFigures, GenerationFigures
 from service.finetune.golden_choice import Candidate
 from service.finetune.run import prepare, train
+from service.model.base_model import read_base_model
 from tests.fake_engines import fake_engine
 from tests.finetune.conftest import films
 

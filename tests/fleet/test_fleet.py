@@ -11,13 +11,13 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from service.adapters import fetch, golden_score
-from service.adapters.base_model import BaseModel
 from service.adapters.manifest_yaml import load_manifest
 from service.adapters.pattern import PatternRefused
 from service.adapters.verify import VerifiedAdapter, verify
 from service.errors import ConfigurationError, Conflict, InvalidRequest
 from service.fleet.fleet import AdapterFleet, Change
 from service.fleet.version import QuarantinedAdapter, ServedVersion
+from service.model.base_model import BaseModel
 from service.settings import ModelSettings, Settings
 from service.telemetry.adapters import AdapterMetrics
 from tests.adapters.samples import AdapterFolder, write_base

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from service.adapters.base_model import BaseModel
 from service.engine.protocol import Adapter, AdapterUsage, Sampling
 from service.fleet.fleet import AdapterFleet
 from service.fleet.residency import Residency
 from service.fleet.version import ServedVersion
+from service.model.base_model import BaseModel
 from service.settings import ModelSettings, Settings
 from service.telemetry.adapters import AdapterMetrics
 from tests.engine.contract import answers

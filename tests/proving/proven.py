@@ -4,11 +4,11 @@ import itertools
 import json
 from pathlib import Path
 
-from service.adapters.base_model import BaseModel, read_base_model
 from service.adapters.manifest import ClassificationManifest
 from service.adapters.manifest_yaml import load_manifest
 from service.classification.adapter_classifier import AdapterClassifier
 from service.engine.protocol import Adapter
+from service.model.base_model import BaseModel, read_base_model
 from service.proving.proof import fingerprint_of
 from tests.adapters.samples import AdapterFolder
 from tests.fake_engines import fake_engine

@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.adapters.base_model import BaseModel
 from service.adapters.manifest import Manifest
 from service.adapters.manifest_yaml import load_manifest
 from service.adapters.refusal import AdapterRefused
 from service.adapters.verify import require_provable, verify
 from service.engine.protocol import Adapter
+from service.model.base_model import BaseModel
 from service.proving.fingerprint import TOLERANCE, FingerprintMatch, distance, effect
 from service.proving.pack_proven import loaded, pack_proven
 from service.proving.proof import Proof, prove

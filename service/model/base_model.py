@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from service.adapters.checkpoint import read_checkpoint
-from service.adapters.digest import base_model_digest
+from service.model.checkpoint import read_checkpoint
+from service.model.digest import base_model_digest
 
 EMBEDDING = "embed_tokens"
 

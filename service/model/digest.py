@@ -5,8 +5,8 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from service.adapters.checkpoint import read_checkpoint
 from service.errors import ConfigurationError
+from service.model.checkpoint import read_checkpoint
 
 # Any of these alone makes a tokenizer; the others of _TOKENIZER_FILES refine it.
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "tekken.json")

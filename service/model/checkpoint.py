@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from service.adapters.safetensors_header import MalformedSafetensors, TensorInfo, read_header
 from service.errors import ConfigurationError
+from service.model.safetensors_header import MalformedSafetensors, TensorInfo, read_header
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
