@@ -13,8 +13,8 @@ from service.api.key_scheme import declare_keys
 from service.api.middleware import RequestScope
 from service.api.routes import adapters, classify, generate, health, tokenize
 from service.lifecycle import EngineStart, Lifecycle
-from service.open_requests import OpenRequests
-from service.runtime import Status
+from service.runtime.open_requests import OpenRequests
+from service.runtime.status import Status
 from service.settings import Settings
 from service.telemetry.adapters import AdapterMetrics
 from service.telemetry.metrics import Metrics

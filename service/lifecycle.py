@@ -13,19 +13,20 @@ from fastapi import FastAPI
 from service.adapters.fetch import fetch_before_start
 from service.classification.question_cache import QuestionCache
 from service.context import internal_request
-from service.drain import Drain
 from service.engine.protocol import Engine, Sampling, Structure
 from service.fleet.fleet import AdapterFleet
 from service.gate.gate import Gate
 from service.generation.confidence import TOP_LOGPROBS
-from service.open_requests import OpenRequests
-from service.runtime import Phase, Reload, Runtime, Status
+from service.runtime.drain import Drain
+from service.runtime.open_requests import OpenRequests
+from service.runtime.parts import Runtime
+from service.runtime.status import Phase, Reload, Status
+from service.runtime.watchdog import Watchdog
 from service.settings import Settings
 from service.telemetry.adapters import AdapterMetrics
 from service.telemetry.metrics import Metrics
 from service.telemetry.requests import RequestTelemetry
 from service.tenants.tenancy import Tenancy
-from service.watchdog import Watchdog
 
 _log = logging.getLogger(__name__)
 

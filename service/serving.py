@@ -13,7 +13,7 @@ from service.api.ops import create_ops_app
 from service.api.server import serve
 from service.app import create_app
 from service.errors import ConfigurationError
-from service.runtime import Status
+from service.runtime.status import Status
 from service.settings import Settings
 from service.telemetry.logs import renderer
 

@@ -23,7 +23,7 @@ from service.context import internal_context
 from service.engine.protocol import Engine, ModelInfo
 from service.gate.gate import Gate
 from service.gate.ticket import Demand
-from service.runtime import Status
+from service.runtime.status import Status
 from service.settings import ModelSettings, Settings
 from service.telemetry.metrics import Metrics
 from service.tenants.tenant import ANONYMOUS

@@ -14,7 +14,7 @@ from service.engine.protocol import Engine
 from service.errors import ConfigurationError
 from service.gate.gate import Gate
 from service.model.base_model import read_base_model
-from service.runtime import Phase, Status
+from service.runtime.status import Phase, Status
 from service.settings import (
     AdapterCacheSettings,
     AdapterSettings,

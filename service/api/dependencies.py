@@ -9,7 +9,7 @@ from service.engine.protocol import Adapter
 from service.errors import NotReady
 from service.fleet.registry import unknown_model
 from service.fleet.version import ServedVersion
-from service.runtime import Runtime
+from service.runtime.parts import Runtime
 
 
 # Coroutines, though they wait for nothing: FastAPI runs plain functions in a thread, which costs a

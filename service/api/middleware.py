@@ -22,8 +22,8 @@ from service.errors import (
     RequestTimeout,
     ServiceError,
 )
-from service.open_requests import OpenRequests
 from service.quoting import quote
+from service.runtime.open_requests import OpenRequests
 from service.settings import GateSettings, HttpSettings
 from service.telemetry.objectives import INFERENCE_ROUTES
 from service.telemetry.requests import RequestTelemetry

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from service.api.caller import AllowedHosts, from_loopback
 from service.errors import Forbidden, NotReady, ServiceError
 from service.fleet.fleet import Change
-from service.runtime import Phase, Status
+from service.runtime.status import Phase, Status
 from service.settings import HttpSettings
 from service.telemetry.exposition import expose
 

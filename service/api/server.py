@@ -14,7 +14,7 @@ from fastapi import FastAPI
 
 from service.api.connection import BoundedConnection
 from service.api.listening import bind
-from service.runtime import Status
+from service.runtime.status import Status
 from service.settings import HttpSettings
 
 _LAST_CONNECTIONS_SECONDS = 5

@@ -185,7 +185,7 @@ async def _prove(settings: Settings) -> list[dict[str, Any]]:
     from prometheus_client import CollectorRegistry
 
     from service.app import create_app
-    from service.runtime import Status
+    from service.runtime.status import Status
 
     status = Status()
     app = create_app(settings, status, CollectorRegistry())

@@ -13,7 +13,7 @@ from service.app import create_app
 from service.engine.protocol import Engine
 from service.errors import ConfigurationError
 from service.gate.gate import Gate
-from service.runtime import Phase, Status
+from service.runtime.status import Phase, Status
 from service.settings import ModelSettings, Settings
 from service.telemetry.metrics import Metrics
 from tests.adapters.samples import write_base

@@ -10,7 +10,7 @@ from starlette.datastructures import Headers
 from service.api.caller import AllowedHosts, from_loopback
 from service.api.ops import create_ops_app
 from service.errors import Forbidden
-from service.runtime import Phase, Status
+from service.runtime.status import Phase, Status
 from service.settings import HttpSettings
 from tests.answers import error_of, refusal
 from tests.live_service import LiveService, eventually

@@ -4,7 +4,7 @@ import httpx
 from prometheus_client import CollectorRegistry
 
 from service.app import create_app
-from service.runtime import Status
+from service.runtime.status import Status
 from tests.answers import refusal
 from tests.live_service import LiveService
 

@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry
 
 from service.api import connection
 from service.api.ops import create_ops_app
-from service.runtime import Phase, Status
+from service.runtime.status import Phase, Status
 from service.settings import HttpSettings
 from tests.live_service import LiveService
 

@@ -31,7 +31,7 @@ from service.context import RequestContext
 from service.errors import InvalidRequest, UnsupportedFeature
 from service.fleet.version import ServedVersion
 from service.quoting import quote
-from service.runtime import Runtime
+from service.runtime.parts import Runtime
 from service.telemetry.classification import OTHER_LABEL
 
 router = APIRouter(route_class=JsonRoute, tags=["classification"])

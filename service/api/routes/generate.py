@@ -22,7 +22,7 @@ from service.api.timing import timing
 from service.context import RequestContext
 from service.generation.confidence import Confidence
 from service.generation.stream import GenerationRequest, Output, Summary, collect, stream
-from service.runtime import Runtime
+from service.runtime.parts import Runtime
 
 router = APIRouter(route_class=JsonRoute, tags=["generation"])
 

@@ -13,7 +13,7 @@ from service.fleet.version import ServedVersion
 from service.limits.logprobs import check_logprobs
 from service.limits.openai import CHAT_FIELDS, COMPLETION_FIELDS, check_body
 from service.limits.prompts import count_prompts
-from service.runtime import Runtime
+from service.runtime.parts import Runtime
 
 router = APIRouter(route_class=JsonRoute, tags=["openai"])
 

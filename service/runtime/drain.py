@@ -7,8 +7,8 @@ from typing import Protocol
 
 from service.errors import NotReady
 from service.gate.gate import Gate
-from service.open_requests import OpenRequests
-from service.runtime import Phase, Status
+from service.runtime.open_requests import OpenRequests
+from service.runtime.status import Phase, Status
 from service.settings import DrainSettings
 
 _log = logging.getLogger(__name__)

@@ -1,20 +1,13 @@
-"""The parts of one running service, as the composition root put them together."""
+"""The status of one running service: its phase, its health, and what may be asked of it."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from service.classification.question_cache import QuestionCache
-from service.engine.protocol import Engine
 from service.fleet.fleet import Change
-from service.fleet.registry import AdapterRegistry
-from service.gate.gate import Gate
-from service.settings import Settings
-from service.telemetry.metrics import Metrics
 
 
 class Phase(Enum):
@@ -79,16 +72,3 @@ class Status:
         except Exception as error:
             self.failure = error
             raise
-
-
-@dataclass(frozen=True, slots=True)
-class Runtime:
-    """Parts that a route needs; they exist once the engine is up and the adapters are loaded."""
-
-    settings: Settings
-    status: Status
-    metrics: Metrics
-    gate: Gate
-    engine: Engine
-    adapters: AdapterRegistry
-    questions: QuestionCache

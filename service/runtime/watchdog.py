@@ -8,9 +8,9 @@ from contextlib import suppress
 from service.engine.protocol import Engine
 from service.errors import EngineDead, EngineStalled, ServiceError
 from service.gate.gate import Gate
-from service.runtime import Status
+from service.runtime.silence import Silence
+from service.runtime.status import Status
 from service.settings import WatchdogSettings
-from service.silence import Silence
 
 _log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import httpx
 
-from service.runtime import Phase
+from service.runtime.status import Phase
 from service.settings import WatchdogSettings
 from tests.answers import error_of, events_of, refusal
 from tests.live_service import LiveService, eventually

@@ -5,7 +5,7 @@ from functools import partial
 import pytest
 
 from service.engine.protocol import Vitals
-from service.silence import Silence
+from service.runtime.silence import Silence
 
 BUSY = 0.5
 """CPU seconds a second: half a core of what others leave."""

@@ -1,0 +1,1 @@
+"""A running service: its parts, its status, its drain and its watchdog."""

@@ -1,0 +1,24 @@
+"""The parts of one running service, as the composition root put them together."""
+
+from dataclasses import dataclass
+
+from service.classification.question_cache import QuestionCache
+from service.engine.protocol import Engine
+from service.fleet.registry import AdapterRegistry
+from service.gate.gate import Gate
+from service.runtime.status import Status
+from service.settings import Settings
+from service.telemetry.metrics import Metrics
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """Parts that a route needs; they exist once the engine is up and the adapters are loaded."""
+
+    settings: Settings
+    status: Status
+    metrics: Metrics
+    gate: Gate
+    engine: Engine
+    adapters: AdapterRegistry
+    questions: QuestionCache
