@@ -15,7 +15,7 @@ from service.api.routes import adapters, classify, generate, health, tokenize
 from service.lifecycle import EngineStart, Lifecycle
 from service.runtime.open_requests import OpenRequests
 from service.runtime.status import Status
-from service.settings import Settings
+from service.settings.tree import Settings
 from service.telemetry.adapters import AdapterMetrics
 from service.telemetry.metrics import Metrics
 from service.telemetry.requests import RequestTelemetry

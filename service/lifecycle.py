@@ -22,7 +22,7 @@ from service.runtime.open_requests import OpenRequests
 from service.runtime.parts import Runtime
 from service.runtime.status import Phase, Reload, Status
 from service.runtime.watchdog import Watchdog
-from service.settings import Settings
+from service.settings.tree import Settings
 from service.telemetry.adapters import AdapterMetrics
 from service.telemetry.metrics import Metrics
 from service.telemetry.requests import RequestTelemetry

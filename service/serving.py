@@ -14,7 +14,7 @@ from service.api.server import serve
 from service.app import create_app
 from service.errors import ConfigurationError
 from service.runtime.status import Status
-from service.settings import Settings
+from service.settings.tree import Settings
 from service.telemetry.logs import renderer
 
 _log = logging.getLogger(__name__)

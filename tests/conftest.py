@@ -9,7 +9,7 @@ import hypothesis
 import pytest
 
 from service.model.base_model import BaseModel
-from service.settings import ENV_PREFIX
+from service.settings.tree import ENV_PREFIX
 from tests.adapters.samples import AdapterFolder, describe, write_base
 
 pytest.register_assert_rewrite("tests.answers", "tests.engine.contract")

@@ -41,8 +41,8 @@ from service.gate.gate import Gate
 from service.gate.preparation import Preparation
 from service.gate.stream import Progress, StreamObserver, gated
 from service.gate.ticket import Demand
-from service.preparation_settings import PreparationSettings
 from service.quoting import quote
+from service.settings.preparation import PreparationSettings
 
 _WORDS = "the a one of and to in is it for on with as at by from this that be are was".split()
 _VOCAB_SIZE = 256 + 3

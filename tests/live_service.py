@@ -24,7 +24,7 @@ from service.engine.protocol import Engine, ModelInfo
 from service.gate.gate import Gate
 from service.gate.ticket import Demand
 from service.runtime.status import Status
-from service.settings import ModelSettings, Settings
+from service.settings.tree import ModelSettings, Settings
 from service.telemetry.metrics import Metrics
 from service.tenants.tenant import ANONYMOUS
 from tests.staged_engine import StagedEngine

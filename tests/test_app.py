@@ -15,7 +15,7 @@ from service.errors import ConfigurationError
 from service.gate.gate import Gate
 from service.model.base_model import read_base_model
 from service.runtime.status import Phase, Status
-from service.settings import (
+from service.settings.tree import (
     AdapterCacheSettings,
     AdapterSettings,
     HttpSettings,

@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry
 
+from service.settings.telemetry import MetricsSettings
 from service.telemetry.adapters import AdapterMetrics
 from service.telemetry.metrics import Metrics
 from service.telemetry.tenants import TenantMetrics
-from service.telemetry_settings import MetricsSettings
 
 PAGE = Path(__file__).parents[1] / "docs/metrics.md"
 

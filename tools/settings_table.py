@@ -8,8 +8,8 @@ from typing import Any, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from service.section import Section
-from service.settings import Settings
+from service.settings.section import Section
+from service.settings.tree import Settings
 from tools.marked import page_with
 
 PAGE = Path(__file__).parents[1] / "docs" / "settings.md"

@@ -18,7 +18,7 @@ from service.adapters.sources import parse_source
 from service.adapters.verify import VerifiedAdapter, require_provable, verify
 from service.errors import ConfigurationError
 from service.model.base_model import BaseModel, read_base_model
-from service.settings import AdapterSettings, Settings
+from service.settings.tree import AdapterSettings, Settings
 from service.together import together
 
 _log = logging.getLogger(__name__)

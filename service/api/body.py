@@ -7,7 +7,7 @@ from starlette.datastructures import Headers
 from starlette.types import Receive
 
 from service.errors import PayloadTooLarge, RequestTimeout, TooManyRequests
-from service.settings import HttpSettings
+from service.settings.tree import HttpSettings
 
 
 class ClientGone(Exception):

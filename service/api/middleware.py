@@ -24,7 +24,7 @@ from service.errors import (
 )
 from service.quoting import quote
 from service.runtime.open_requests import OpenRequests
-from service.settings import GateSettings, HttpSettings
+from service.settings.tree import GateSettings, HttpSettings
 from service.telemetry.objectives import INFERENCE_ROUTES
 from service.telemetry.requests import RequestTelemetry
 

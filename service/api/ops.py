@@ -13,7 +13,7 @@ from service.api.caller import AllowedHosts, from_loopback
 from service.errors import Forbidden, NotReady, ServiceError
 from service.fleet.fleet import Change
 from service.runtime.status import Phase, Status
-from service.settings import HttpSettings
+from service.settings.tree import HttpSettings
 from service.telemetry.exposition import expose
 
 

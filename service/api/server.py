@@ -15,7 +15,7 @@ from fastapi import FastAPI
 from service.api.connection import BoundedConnection
 from service.api.listening import bind
 from service.runtime.status import Status
-from service.settings import HttpSettings
+from service.settings.tree import HttpSettings
 
 _LAST_CONNECTIONS_SECONDS = 5
 _OPS_CONNECTIONS = 64

@@ -26,11 +26,11 @@ from service.adapters.refusal import AdapterRefused
 from service.adapters.verify import VerifiedAdapter
 from service.adapters.verify import verify as verify_folder
 from service.commands.errors import one_message
-from service.configuration import load_settings
 from service.errors import ConfigurationError
 from service.model.base_model import BaseModel, read_base_model
 from service.proving.pack_proven import pack_proven
-from service.settings import Settings
+from service.settings.load import load_settings
+from service.settings.tree import Settings
 
 app = typer.Typer(no_args_is_help=True, help=__doc__)
 

@@ -37,7 +37,7 @@ def serve(
 
     Example: llm-service serve --config deploy/local/config.yaml
     """
-    from service.configuration import load_settings, shown
+    from service.settings.load import load_settings, shown
     from service.telemetry.logs import configure_logging
 
     with one_message():

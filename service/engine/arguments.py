@@ -11,7 +11,7 @@ from service.engine.plugin import GROUPED_ADAPTERS, require_installed
 from service.engine.worker import WORKER_EXTENSION
 from service.errors import ConfigurationError
 from service.quoting import nearest
-from service.settings import Settings
+from service.settings.tree import Settings
 
 _OURS = {
     "model": "set `model.path`",

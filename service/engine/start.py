@@ -15,7 +15,7 @@ from service.engine.vllm import VllmEngine, start_llm
 from service.gate.gate import Gate
 from service.gate.stream import StreamObserver
 from service.model.digest import base_model_digest
-from service.settings import Settings
+from service.settings.tree import Settings
 from service.telemetry.metrics import Metrics
 
 

@@ -24,7 +24,7 @@ from service.errors import (
 )
 from service.gate.gate import Gate
 from service.gate.stage import Stage, Turn
-from service.preparation_settings import PreparationSettings
+from service.settings.preparation import PreparationSettings
 
 _log = logging.getLogger(__name__)
 

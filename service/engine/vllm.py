@@ -46,8 +46,8 @@ from service.errors import ConfigurationError, EngineDead, InvalidRequest, Servi
 from service.gate.gate import Gate
 from service.gate.preparation import Preparation
 from service.gate.stream import StreamObserver
-from service.preparation_settings import PreparationSettings
 from service.quoting import quote
+from service.settings.preparation import PreparationSettings
 
 _PLACEHOLDER = "\N{OBJECT REPLACEMENT CHARACTER}"
 

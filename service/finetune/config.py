@@ -10,8 +10,8 @@ from pydantic import Field, ValidationError, model_validator
 from service.adapters.manifest import License, Name, Prompt, Version
 from service.adapters.peft_config import MAX_ALPHA
 from service.errors import ConfigurationError
-from service.section import Section
-from service.settings import ModelSettings
+from service.settings.section import Section
+from service.settings.tree import ModelSettings
 
 Task = Literal["classification", "generation", "pretraining"]
 

@@ -15,7 +15,7 @@ from service.engine.protocol import Adapter, Engine, Message, Sampling
 from service.finetune.config import FinetuneSettings
 from service.finetune.lines import CompletedLine
 from service.generation.stream import GenerationRequest, Output, collect
-from service.settings import GateSettings, Settings
+from service.settings.tree import GateSettings, Settings
 from service.together import together
 
 _RANKS = (8, 16, 32, 64, 128, 256)

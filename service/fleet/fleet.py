@@ -20,7 +20,7 @@ from service.fleet.loader import AdapterLoader
 from service.fleet.registry import AdapterRegistry, Entry
 from service.fleet.residency import Residency, ResidencyObserver
 from service.fleet.version import QuarantinedAdapter, ServedVersion
-from service.settings import Settings
+from service.settings.tree import Settings
 
 _log = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from service.fleet.version import ServedVersion
 from service.model.base_model import BaseModel, read_base_model
 from service.proving.proof import prove
 from service.proving.questions import classifier_of
-from service.settings import ModelSettings, Settings
+from service.settings.tree import ModelSettings, Settings
 from service.together import together
 
 _log = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from service.gate.limiter import Limiter, Targets
 from service.gate.permit import Permit
 from service.gate.scheduler import Placement, Scheduler
 from service.gate.ticket import Demand, Ticket
-from service.settings import GateSettings
+from service.settings.tree import GateSettings
 from service.tenants.tenant import SERVICE, Tenant
 
 _LOOK_AGAIN_SECONDS = 1.0

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from service.gate.gate import Gate
 from service.gate.stage import Stage, Turn
-from service.preparation_settings import PreparationSettings
+from service.settings.preparation import PreparationSettings
 
 Result = TypeVar("Result")
 

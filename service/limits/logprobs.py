@@ -5,7 +5,7 @@ from typing import Any
 
 from service.errors import InvalidRequest
 from service.limits.prompts import each_prompt
-from service.settings import LimitSettings
+from service.settings.tree import LimitSettings
 
 _COMPLETION_TOKENS = 16
 """The longest completion where its body names none, as in OpenAI's API."""

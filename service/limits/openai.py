@@ -12,7 +12,7 @@ from service.limits.messages import check_messages
 from service.limits.prompts import count_prompts
 from service.limits.structure import check_choice, check_regex, check_schema, check_schemas
 from service.quoting import nearest, quote, quote_name
-from service.settings import LimitSettings
+from service.settings.tree import LimitSettings
 
 _SAMPLING = frozenset(
     """model max_tokens n temperature top_p top_k min_p seed stop stop_token_ids presence_penalty

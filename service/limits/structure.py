@@ -19,7 +19,7 @@ from service.errors import InvalidRequest
 from service.limits.depth import depth
 from service.limits.enforced import check_enforced
 from service.quoting import quote
-from service.settings import LimitSettings
+from service.settings.tree import LimitSettings
 
 _MAX_EXPANSION = 4096
 """Symbols that one regex, or one repetition of a schema, may expand to when compiled."""

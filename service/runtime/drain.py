@@ -9,7 +9,7 @@ from service.errors import NotReady
 from service.gate.gate import Gate
 from service.runtime.open_requests import OpenRequests
 from service.runtime.status import Phase, Status
-from service.settings import DrainSettings
+from service.settings.tree import DrainSettings
 
 _log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from service.engine.protocol import Engine
 from service.fleet.registry import AdapterRegistry
 from service.gate.gate import Gate
 from service.runtime.status import Status
-from service.settings import Settings
+from service.settings.tree import Settings
 from service.telemetry.metrics import Metrics
 
 

@@ -10,7 +10,7 @@ from service.errors import EngineDead, EngineStalled, ServiceError
 from service.gate.gate import Gate
 from service.runtime.silence import Silence
 from service.runtime.status import Status
-from service.settings import WatchdogSettings
+from service.settings.tree import WatchdogSettings
 
 _log = logging.getLogger(__name__)
 

@@ -17,8 +17,8 @@ from structlog.stdlib import ProcessorFormatter
 from structlog.typing import EventDict, Processor
 
 from service.context import RequestContext, current_context
+from service.settings.telemetry import LogSettings
 from service.telemetry.exceptions import format_exception
-from service.telemetry_settings import LogSettings
 from service.tenants.tenant import SERVICE
 
 Renderer = Literal["json", "console"]

@@ -6,6 +6,7 @@ from prometheus_client import CollectorRegistry
 
 from service.context import RequestContext
 from service.engine.protocol import Engine
+from service.settings.telemetry import MetricsSettings, SloSettings
 from service.telemetry.classification import ClassificationMetrics
 from service.telemetry.engine import EngineMetrics
 from service.telemetry.gate import GateMetrics
@@ -14,7 +15,6 @@ from service.telemetry.lifecycle import LifecycleMetrics
 from service.telemetry.loop_lag import LoopLag
 from service.telemetry.objectives import AVAILABILITY, Objectives
 from service.telemetry.series import KEY, LATENCY, TOKEN_LATENCY, SeriesFactory
-from service.telemetry_settings import MetricsSettings, SloSettings
 
 _REFUSED_STATUS = (429, 503)
 

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from service.context import RequestContext
-from service.telemetry_settings import ObjectiveSettings, SloSettings
+from service.settings.telemetry import ObjectiveSettings, SloSettings
 
 AVAILABILITY = "availability"
 

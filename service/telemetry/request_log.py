@@ -6,8 +6,8 @@ from typing import TextIO
 import structlog
 
 from service.context import RequestContext
+from service.settings.telemetry import LogSettings
 from service.telemetry.logs import renderer, rendering
-from service.telemetry_settings import LogSettings
 
 _QUIET_ROUTES = ("/health",)
 """Paths that balancers ask for every second; logged at the level of debugging."""

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from service.context import RequestContext
-from service.settings import Settings
+from service.settings.tree import Settings
 from service.telemetry.metrics import Metrics
 from service.telemetry.request_log import RequestLog
 

@@ -27,8 +27,8 @@ from opentelemetry.trace import (
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from service.context import RequestContext
+from service.settings.telemetry import TracingSettings
 from service.telemetry.lifecycle import package_version
-from service.telemetry_settings import TracingSettings
 
 _OPERATIONS = {
     "/v1/chat/completions": "chat",

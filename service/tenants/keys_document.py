@@ -18,7 +18,7 @@ from pydantic_core import ErrorDetails
 
 from service.errors import ConfigurationError
 from service.quoting import nearest, quote
-from service.settings import ServedName
+from service.settings.tree import ServedName
 from service.tenants.key import PREFIX, key_id
 from service.tenants.tenant import Counted, Quota, Tenant
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Protocol
 
-from service.settings import Settings
+from service.settings.tree import Settings
 from service.tenants.anonymity import check_anonymous
 from service.tenants.live_keyring import KeysObserver, LiveKeyring
 from service.tenants.quota_store import QuotaObserver, QuotaStore

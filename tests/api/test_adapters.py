@@ -14,7 +14,7 @@ from service.engine.protocol import Engine
 from service.errors import ConfigurationError
 from service.gate.gate import Gate
 from service.runtime.status import Phase, Status
-from service.settings import ModelSettings, Settings
+from service.settings.tree import ModelSettings, Settings
 from service.telemetry.metrics import Metrics
 from tests.adapters.samples import write_base
 from tests.answers import events_of, refusal

@@ -16,7 +16,7 @@ from service.api import json_body
 from service.api.schemas.classify import ClassifyRequest
 from service.api.schemas.generate import GenerateRequest
 from service.api.schemas.tokenize import DetokenizeRequest, TokenizeRequest
-from service.settings import HttpSettings
+from service.settings.tree import HttpSettings
 from tests.answers import refusal
 from tests.live_service import LiveService, eventually
 from tests.tenants.keys import bearer, entry, write_keys

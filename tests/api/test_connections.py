@@ -10,7 +10,7 @@ import pytest
 from starlette.responses import Response, StreamingResponse
 
 from service.api import connection, middleware, transport
-from service.settings import GateSettings, HttpSettings
+from service.settings.tree import GateSettings, HttpSettings
 from tests.api.raw_http import answers, question
 from tests.live_service import LiveService, eventually
 

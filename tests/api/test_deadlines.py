@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from service.settings import GateSettings
+from service.settings.tree import GateSettings
 from tests.answers import error_of, events_of, refusal
 from tests.live_service import LiveService, eventually
 

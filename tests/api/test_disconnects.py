@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from service.errors import InvalidRequest
-from service.settings import GateSettings
+from service.settings.tree import GateSettings
 from tests.live_service import LiveService, eventually
 
 CLIENTS = 200

@@ -4,7 +4,7 @@ import asyncio
 
 import httpx
 
-from service.settings import GateSettings
+from service.settings.tree import GateSettings
 from tests.live_service import LiveService, eventually
 
 PROMPT = {"model": "fake", "prompt": "Tell me", "temperature": 0.0}

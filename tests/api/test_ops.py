@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry
 from service.api import connection
 from service.api.ops import create_ops_app
 from service.runtime.status import Phase, Status
-from service.settings import HttpSettings
+from service.settings.tree import HttpSettings
 from tests.live_service import LiveService
 
 

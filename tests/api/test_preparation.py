@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from service.preparation_settings import PreparationSettings
+from service.settings.preparation import PreparationSettings
 from tests.answers import refusal
 from tests.live_service import LiveService, eventually
 from tests.staged_engine import StagedEngine

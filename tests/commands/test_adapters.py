@@ -15,7 +15,7 @@ from service.commands.cli import app
 from service.engine.protocol import Engine
 from service.gate.gate import Gate
 from service.model.base_model import BaseModel
-from service.settings import Settings
+from service.settings.tree import Settings
 from service.telemetry.metrics import Metrics
 from tests.adapters.samples import AdapterFolder, describe, write_base
 from tests.fake_engines import fake_engine

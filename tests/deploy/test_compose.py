@@ -10,7 +10,7 @@ import yaml
 
 from deploy.alertmanager.receiver import PORT
 from loadtests.load.scenario import load_scenario
-from service.configuration import load_settings
+from service.settings.load import load_settings
 from tests.deploy.test_rules import ROOT
 from tools.programs import run
 

@@ -17,8 +17,8 @@ from loadtests.cli import app as loadtests
 from loadtests.load.scenario import load_scenario
 from service.adapters.golden import check_golden
 from service.adapters.manifest_yaml import build_manifest
-from service.configuration import load_settings
 from service.finetune.config import load_finetune_settings
+from service.settings.load import load_settings
 from service.tenants.keys_document import parse_keys
 from tests.docs.pages import DOCS, ROOT, Block, blocks
 from tests.helm.chart import manifests

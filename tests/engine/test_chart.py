@@ -14,7 +14,7 @@ _CHECK = """
 import json, sys
 from pathlib import Path
 from service.engine.arguments import parse_engine_arguments
-from service.configuration import load_settings
+from service.settings.load import load_settings
 
 for file in sorted(Path(sys.argv[1]).glob("*.yaml")):
     parsed = parse_engine_arguments(load_settings(file))

@@ -15,7 +15,7 @@ from service.engine import plugin
 from service.engine.arguments import apply_environment, parse_engine_arguments
 from service.engine.cpu_adapters import GroupedPunicaWrapper
 from service.errors import ConfigurationError
-from service.settings import AdapterSettings, CpuSettings, ModelSettings, Settings
+from service.settings.tree import AdapterSettings, CpuSettings, ModelSettings, Settings
 
 OURS = EntryPoint(plugin.NAME, "service.engine.plugin:install", plugin.GROUP)
 THEIRS = "vllm.lora.punica_wrapper.punica_cpu.PunicaWrapperCPU"

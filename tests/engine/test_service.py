@@ -6,7 +6,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.configuration import load_settings
+from service.settings.load import load_settings
 from tests.engine.asked import CAPITAL, CLEAR, NEGATIVE, SENTIMENT, TOKYO
 from tests.engine.server import Server
 

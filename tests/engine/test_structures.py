@@ -16,7 +16,7 @@ from service.context import current_context, enter_context, internal_context
 from service.engine.structured_outputs import tried
 from service.engine.structures import Compilation, StructureTrials
 from service.errors import InvalidRequest, ServiceError, Unavailable, UnsupportedFeature
-from service.preparation_settings import PreparationSettings
+from service.settings.preparation import PreparationSettings
 from service.tenants.tenant import Tenant
 from tests.gate.test_gate import gate_of
 

@@ -16,8 +16,8 @@ from service.engine.client import GatedClient
 from service.engine.structures import StructureTrials
 from service.gate.gate import Gate
 from service.gate.preparation import Preparation
-from service.preparation_settings import PreparationSettings
-from service.settings import GateSettings
+from service.settings.preparation import PreparationSettings
+from service.settings.tree import GateSettings
 from service.telemetry.metrics import Metrics
 from service.tenants.tenant import Tenant
 from tests.answers import refusal

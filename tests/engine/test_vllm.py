@@ -16,7 +16,7 @@ from service.context import enter_context, internal_context
 from service.engine.start import start_vllm
 from service.engine.vllm import VllmEngine
 from service.gate.gate import Gate
-from service.settings import GateSettings, ModelSettings, Settings
+from service.settings.tree import GateSettings, ModelSettings, Settings
 from service.telemetry.metrics import Metrics
 from tests.engine.conftest import ENGINE
 from tests.engine.contract import CONTRACT, uphold

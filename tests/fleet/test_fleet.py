@@ -18,7 +18,7 @@ from service.errors import ConfigurationError, Conflict, InvalidRequest
 from service.fleet.fleet import AdapterFleet, Change
 from service.fleet.version import QuarantinedAdapter, ServedVersion
 from service.model.base_model import BaseModel
-from service.settings import ModelSettings, Settings
+from service.settings.tree import ModelSettings, Settings
 from service.telemetry.adapters import AdapterMetrics
 from tests.adapters.samples import AdapterFolder, write_base
 from tests.fake_engines import fake_engine

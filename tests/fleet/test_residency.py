@@ -11,7 +11,7 @@ from service.fleet.fleet import AdapterFleet
 from service.fleet.residency import Residency
 from service.fleet.version import ServedVersion
 from service.model.base_model import BaseModel
-from service.settings import ModelSettings, Settings
+from service.settings.tree import ModelSettings, Settings
 from service.telemetry.adapters import AdapterMetrics
 from tests.engine.contract import answers
 from tests.fake_engines import fake_engine

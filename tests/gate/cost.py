@@ -15,7 +15,7 @@ from service.errors import ServiceError
 from service.gate.gate import Gate
 from service.gate.stream import Progress, gated
 from service.gate.ticket import Demand
-from service.settings import GateSettings
+from service.settings.tree import GateSettings
 from service.telemetry.metrics import Metrics
 
 REQUESTS = 2000

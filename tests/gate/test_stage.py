@@ -13,7 +13,7 @@ from service.gate.gate import Gate
 from service.gate.preparation import Preparation
 from service.gate.stage import BYTES_PER_SECOND, Stage, Turn
 from service.gate.ticket import Demand
-from service.preparation_settings import PreparationSettings
+from service.settings.preparation import PreparationSettings
 from service.tenants.tenant import SERVICE
 from tests.gate.test_gate import context_of, gate_of, tick
 

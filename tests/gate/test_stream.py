@@ -11,7 +11,7 @@ from service.errors import DeadlineExceeded, InvalidRequest, QueueFull, ServiceE
 from service.gate.gate import Gate
 from service.gate.stream import Progress, gated
 from service.gate.ticket import Demand
-from service.settings import GateSettings
+from service.settings.tree import GateSettings
 from tests.gate.occupation import Occupation
 from tests.live_service import eventually
 

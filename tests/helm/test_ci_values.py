@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from service.configuration import load_settings
+from service.settings.load import load_settings
 from tests.helm.binaries import helm
 from tests.helm.chart import APIS, CHART, CI, KUBE_VERSIONS, ci_values, one
 from tests.helm.golden import KEPT, golden_file, golden_text, template

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from service.settings import DrainSettings
+from service.settings.tree import DrainSettings
 from tests.helm.chart import (
     Manifest,
     Refused,

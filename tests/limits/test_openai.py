@@ -7,7 +7,7 @@ import pytest
 
 from service.errors import InvalidRequest, UnsupportedFeature
 from service.limits.openai import CHAT_FIELDS, COMPLETION_FIELDS, check_body
-from service.settings import LimitSettings
+from service.settings.tree import LimitSettings
 
 LIMITS = LimitSettings()
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}

@@ -5,7 +5,7 @@ import asyncio
 import httpx
 
 from service.runtime.status import Phase
-from service.settings import DrainSettings
+from service.settings.tree import DrainSettings
 from tests.answers import error_of, events_of, refusal
 from tests.live_service import LiveService, eventually
 

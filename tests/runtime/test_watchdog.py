@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import httpx
 
 from service.runtime.status import Phase
-from service.settings import WatchdogSettings
+from service.settings.tree import WatchdogSettings
 from tests.answers import error_of, events_of, refusal
 from tests.live_service import LiveService, eventually
 

@@ -5,7 +5,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from service.errors import DeadlineExceeded, QueueFull, ServiceError, TooManyRequests
-from service.settings import GateSettings
+from service.settings.tree import GateSettings
 from service.telemetry.metrics import Metrics
 from tests.live_service import LiveService, eventually
 from tests.telemetry.contexts import ended_request

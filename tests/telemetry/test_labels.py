@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
 from service.engine.protocol import Adapter
+from service.settings.telemetry import MetricsSettings
 from service.telemetry.labels import OTHER, BoundedNames, Key, RequestLabels
 from service.telemetry.metrics import Metrics
-from service.telemetry_settings import MetricsSettings
 from tests.live_service import LiveService
 from tests.telemetry.contexts import ended_request
 

@@ -11,7 +11,7 @@ import pytest
 
 WRITES = """
 import logging, warnings
-from service.telemetry_settings import LogSettings
+from service.settings.telemetry import LogSettings
 from service.telemetry.logs import configure_logging
 from service.context import enter_context, internal_context
 from service.tenants.tenant import ANONYMOUS

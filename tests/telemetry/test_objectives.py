@@ -11,8 +11,8 @@ from service.errors import (
     ServiceError,
     TooManyRequests,
 )
+from service.settings.telemetry import ObjectiveSettings, SloSettings
 from service.telemetry.objectives import Limits, Objectives
-from service.telemetry_settings import ObjectiveSettings, SloSettings
 from tests.telemetry.contexts import ended_request
 
 SLO = SloSettings(

@@ -10,8 +10,8 @@ import pytest
 from service.context import RequestContext, internal_context
 from service.engine.protocol import Adapter
 from service.errors import QueueFull
+from service.settings.telemetry import LogSettings
 from service.telemetry.request_log import RequestLog
-from service.telemetry_settings import LogSettings
 from service.tenants.tenant import Tenant
 from tests.live_service import LiveService, eventually
 

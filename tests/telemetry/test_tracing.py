@@ -7,8 +7,8 @@ import sys
 import httpx
 import pytest
 
-from service.settings import GateSettings
-from service.telemetry_settings import TracingSettings
+from service.settings.telemetry import TracingSettings
+from service.settings.tree import GateSettings
 from tests.live_service import LiveService, eventually
 from tests.telemetry.receiver import ReceivedSpan, Receiver, otlp_receiver
 

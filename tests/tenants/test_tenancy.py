@@ -7,7 +7,13 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from service.errors import ConfigurationError
-from service.settings import HttpSettings, ModelSettings, QuotaSettings, Settings, TenantSettings
+from service.settings.tree import (
+    HttpSettings,
+    ModelSettings,
+    QuotaSettings,
+    Settings,
+    TenantSettings,
+)
 from service.telemetry.tenants import TenantMetrics
 from service.tenants.tenancy import Tenancy
 from tests.tenants.keys import entry, key_of, write_keys

@@ -8,7 +8,7 @@ from pydantic_core import PydanticCustomError
 
 from service.engine.protocol import Message
 from service.errors import InvalidRequest
-from service.settings import LimitSettings
+from service.settings.tree import LimitSettings
 
 UNKNOWN_FIELD: Literal["unknown_field"] = "unknown_field"
 """Type of the problem; its context holds the `name` and the fields that are `known` there."""

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from service.section import Section
+from service.settings.section import Section
 
 
 class PreparationSettings(Section):

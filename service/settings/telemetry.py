@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from service.section import Section
+from service.settings.section import Section
 
 
 class LogSettings(Section):

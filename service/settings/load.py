@@ -10,10 +10,10 @@ from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
 from service.errors import ConfigurationError
-from service.masking import hidden, masked
 from service.quoting import nearest
-from service.section import Section
-from service.settings import ENV_PREFIX, NESTING, AdapterSettings, Settings
+from service.settings.masking import hidden, masked
+from service.settings.section import Section
+from service.settings.tree import ENV_PREFIX, NESTING, AdapterSettings, Settings
 
 
 def load_settings(file: Path) -> Settings:

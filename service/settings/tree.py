@@ -10,14 +10,9 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from service.preparation_settings import PreparationSettings
-from service.section import Section
-from service.telemetry_settings import (
-    LogSettings,
-    MetricsSettings,
-    SloSettings,
-    TracingSettings,
-)
+from service.settings.preparation import PreparationSettings
+from service.settings.section import Section
+from service.settings.telemetry import LogSettings, MetricsSettings, SloSettings, TracingSettings
 
 ENV_PREFIX = "LLM_SERVICE_"
 NESTING = "__"

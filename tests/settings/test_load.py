@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from service.configuration import load_settings, shown
 from service.errors import ConfigurationError
 from service.quoting import nearest
-from service.settings import ModelSettings, Settings
+from service.settings.load import load_settings, shown
+from service.settings.tree import ModelSettings, Settings
 
 LEAST = "model: {name: base, path: models/base}\n"
 
