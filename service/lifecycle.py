@@ -90,7 +90,7 @@ class Lifecycle:
 
 def _start_vllm(app: FastAPI) -> EngineStart:
     async def start(settings: Settings, gate: Gate, metrics: Metrics) -> Engine:
-        from service.engine.start import start_vllm
+        from service.vllm_engine.start import start_vllm
 
         engine, app.state.openai = await start_vllm(settings, gate, metrics)
         return engine

@@ -170,7 +170,7 @@ def prove(
 async def _pack_proven(
     settings: Settings, folder: Path, draft: dict[str, object], overwrite: bool
 ) -> VerifiedAdapter:
-    from service.engine.start import running_vllm
+    from service.vllm_engine.start import running_vllm
 
     described = _describe(settings.model.path, settings.model.name, settings.max_lora_rank)
     check_draft(folder, described, draft, overwrite=overwrite)  # before the engine's start

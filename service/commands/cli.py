@@ -43,7 +43,7 @@ def serve(
     with one_message():
         settings = load_settings(config)
         configure_logging(settings.log)
-        from service.engine.arguments import parse_engine_arguments
+        from service.vllm_engine.arguments import parse_engine_arguments
 
         if check:
             from prometheus_client import CollectorRegistry

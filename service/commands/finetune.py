@@ -78,7 +78,7 @@ def evaluate(config: Config, as_json: AsJson = False) -> None:
 @contextmanager
 def _measuring() -> Iterator[None]:
     # Before any frame holds an engine: vLLM keeps the frames from which it is first imported.
-    importlib.import_module("service.engine.start")
+    importlib.import_module("service.vllm_engine.start")
     try:
         yield
     except AdapterRefused as error:

@@ -1,1 +1,1 @@
-"""Engines behind one protocol; the only package that imports vLLM."""
+"""The contract that every engine keeps, and the text arithmetic that goes with it."""

@@ -37,7 +37,7 @@ def engine_settings(settings: FinetuneSettings) -> Settings:
 @asynccontextmanager
 async def engine_of(settings: FinetuneSettings) -> AsyncIterator[Engine]:
     """Start vLLM for the run's base and stop it; ConfigurationError if it cannot start."""
-    from service.engine.start import running_vllm
+    from service.vllm_engine.start import running_vllm
 
     async with running_vllm(engine_settings(settings)) as engine:
         yield engine

@@ -120,7 +120,7 @@ def test_packing_by_the_service_s_configuration_proves(
     async def running(settings: Settings) -> AsyncIterator[Engine]:
         yield fake_engine()[0]
 
-    monkeypatch.setattr("service.engine.start.running_vllm", running)
+    monkeypatch.setattr("service.vllm_engine.start.running_vllm", running)
     base = served_base(write_base(tmp_path / "base"))
     adapter = asyncio.run(proven(tmp_path / "good", base, name="good"))
     known = load_manifest(adapter.path)

@@ -13,7 +13,7 @@ from tests.helm.chart import CI, Manifest, ci_values, manifests, merged, one
 _CHECK = """
 import json, sys
 from pathlib import Path
-from service.engine.arguments import parse_engine_arguments
+from service.vllm_engine.arguments import parse_engine_arguments
 from service.settings.load import load_settings
 
 for file in sorted(Path(sys.argv[1]).glob("*.yaml")):

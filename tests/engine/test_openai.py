@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from service.context import current_context, enter_context, internal_context
-from service.engine.openai import OpenAISurface
 from service.errors import DeadlineExceeded
+from service.vllm_engine.openai import OpenAISurface
 
 CHAT = {"model": "tiny", "messages": [{"role": "user", "content": "Hello"}], "stream": True}
 

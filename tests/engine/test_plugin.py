@@ -11,13 +11,13 @@ from vllm.lora.punica_wrapper.punica_selector import get_punica_wrapper
 from vllm.platforms import current_platform
 from vllm.utils.import_utils import resolve_obj_by_qualname
 
-from service.engine import plugin
-from service.engine.arguments import apply_environment, parse_engine_arguments
-from service.engine.cpu_adapters import GroupedPunicaWrapper
 from service.errors import ConfigurationError
 from service.settings.tree import AdapterSettings, CpuSettings, ModelSettings, Settings
+from service.vllm_engine import plugin
+from service.vllm_engine.arguments import apply_environment, parse_engine_arguments
+from service.vllm_engine.cpu.adapter_operators import GroupedPunicaWrapper
 
-OURS = EntryPoint(plugin.NAME, "service.engine.plugin:install", plugin.GROUP)
+OURS = EntryPoint(plugin.NAME, "service.vllm_engine.plugin:install", plugin.GROUP)
 THEIRS = "vllm.lora.punica_wrapper.punica_cpu.PunicaWrapperCPU"
 
 

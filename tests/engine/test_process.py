@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from service.engine.process import read_vitals
+from service.vllm_engine.process import read_vitals
 
 
 @contextmanager

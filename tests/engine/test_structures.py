@@ -13,11 +13,11 @@ from vllm.sampling_params import StructuredOutputsParams
 from xgrammar import TokenizerInfo
 
 from service.context import current_context, enter_context, internal_context
-from service.engine.structured_outputs import tried
-from service.engine.structures import Compilation, StructureTrials
 from service.errors import InvalidRequest, ServiceError, Unavailable, UnsupportedFeature
 from service.settings.preparation import PreparationSettings
 from service.tenants.tenant import Tenant
+from service.vllm_engine.structured_outputs import tried
+from service.vllm_engine.structures import Compilation, StructureTrials
 from tests.gate.test_gate import gate_of
 
 TOKENS = TokenizerInfo(

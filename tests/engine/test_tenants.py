@@ -12,14 +12,14 @@ from prometheus_client import CollectorRegistry
 from vllm.sampling_params import SamplingParams
 
 from service.context import enter_context, internal_context
-from service.engine.client import GatedClient
-from service.engine.structures import StructureTrials
 from service.gate.gate import Gate
 from service.gate.preparation import Preparation
 from service.settings.preparation import PreparationSettings
 from service.settings.tree import GateSettings
 from service.telemetry.metrics import Metrics
 from service.tenants.tenant import Tenant
+from service.vllm_engine.client import GatedClient
+from service.vllm_engine.structures import StructureTrials
 from tests.answers import refusal
 from tests.engine.lora import LoraMaker
 from tests.engine.server import PATIENT, Server, running_server, wait_for

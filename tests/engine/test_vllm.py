@@ -13,11 +13,11 @@ from vllm.outputs import CompletionOutput, RequestOutput
 from vllm.sampling_params import RequestOutputKind, SamplingParams
 
 from service.context import enter_context, internal_context
-from service.engine.start import start_vllm
-from service.engine.vllm import VllmEngine
 from service.gate.gate import Gate
 from service.settings.tree import GateSettings, ModelSettings, Settings
 from service.telemetry.metrics import Metrics
+from service.vllm_engine.engine import VllmEngine
+from service.vllm_engine.start import start_vllm
 from tests.engine.conftest import ENGINE
 from tests.engine.contract import CONTRACT, uphold
 from tests.engine.server import PATIENT

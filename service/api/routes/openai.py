@@ -8,12 +8,12 @@ from fastapi.responses import JSONResponse, Response
 from service.api.dependencies import TheContext, TheRuntime, select_model
 from service.api.json_body import JsonRoute, ParsedRequest, by_size
 from service.api.sse import event_stream
-from service.engine.openai import OpenAIAnswer, OpenAISurface
 from service.fleet.version import ServedVersion
 from service.limits.logprobs import check_logprobs
 from service.limits.openai import CHAT_FIELDS, COMPLETION_FIELDS, check_body
 from service.limits.prompts import count_prompts
 from service.runtime.parts import Runtime
+from service.vllm_engine.openai import OpenAIAnswer, OpenAISurface
 
 router = APIRouter(route_class=JsonRoute, tags=["openai"])
 

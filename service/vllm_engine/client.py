@@ -12,15 +12,15 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
 from service.context import current_context
-from service.engine.renderer import StagedRenderer
-from service.engine.structured_outputs import tried
-from service.engine.structures import StructureTrials
 from service.errors import EngineDead, InvalidRequest, ServiceError
 from service.gate.gate import Gate
 from service.gate.preparation import Preparation
 from service.gate.stream import Progress, StreamObserver, gated
 from service.gate.ticket import Demand
 from service.tenants.salt import CacheSalts
+from service.vllm_engine.renderer import StagedRenderer
+from service.vllm_engine.structured_outputs import tried
+from service.vllm_engine.structures import StructureTrials
 
 _FOLDED_TOKENS = 8
 """Tokens in a delta of an answer that is sent whole; each delta costs some fifteen microseconds."""

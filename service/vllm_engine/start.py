@@ -5,18 +5,18 @@ from contextlib import asynccontextmanager
 
 from prometheus_client import CollectorRegistry
 
-from service.engine.arguments import parse_engine_arguments
-from service.engine.openai import OpenAISurface
-from service.engine.progress import StepClock
 from service.engine.protocol import Engine, ModelInfo
-from service.engine.structured_outputs import open_trials
-from service.engine.structures import StructureTrials
-from service.engine.vllm import VllmEngine, start_llm
 from service.gate.gate import Gate
 from service.gate.stream import StreamObserver
 from service.model.digest import base_model_digest
 from service.settings.tree import Settings
 from service.telemetry.metrics import Metrics
+from service.vllm_engine.arguments import parse_engine_arguments
+from service.vllm_engine.engine import VllmEngine, start_llm
+from service.vllm_engine.openai import OpenAISurface
+from service.vllm_engine.step_clock import StepClock
+from service.vllm_engine.structured_outputs import open_trials
+from service.vllm_engine.structures import StructureTrials
 
 
 @asynccontextmanager

@@ -7,11 +7,11 @@ from argparse import Namespace
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
-from service.engine.plugin import GROUPED_ADAPTERS, require_installed
-from service.engine.worker import WORKER_EXTENSION
 from service.errors import ConfigurationError
 from service.quoting import nearest
 from service.settings.tree import Settings
+from service.vllm_engine.plugin import GROUPED_ADAPTERS, require_installed
+from service.vllm_engine.worker import WORKER_EXTENSION
 
 _OURS = {
     "model": "set `model.path`",

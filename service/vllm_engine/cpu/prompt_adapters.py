@@ -7,7 +7,7 @@ concerns models whose output layer is no copy of the embedding, with any adapter
 
 from typing import Any
 
-from service.engine.cpu_adapters import GroupedPunicaWrapper
+from service.vllm_engine.cpu.adapter_operators import GroupedPunicaWrapper
 
 
 def keep_prompt_adapters(runner: Any, wrapper: GroupedPunicaWrapper) -> None:

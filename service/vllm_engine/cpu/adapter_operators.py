@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from vllm.lora.punica_wrapper.punica_cpu import PunicaWrapperCPU
 
-from service.engine.packed_weights import PackedLayers
-from service.engine.token_groups import TokenGroups
+from service.vllm_engine.cpu.packed_weights import PackedLayers
+from service.vllm_engine.cpu.token_groups import TokenGroups
 
 
 class GroupedPunicaWrapper(PunicaWrapperCPU):  # type: ignore[misc]

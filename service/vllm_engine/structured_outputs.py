@@ -12,10 +12,10 @@ from vllm.v1.structured_output.utils import choice_as_grammar
 from xgrammar import TokenizerInfo
 
 from service.context import current_context
-from service.engine.arguments import BACKEND
-from service.engine.structures import Compilation, StructureTrials
 from service.errors import ServiceError
 from service.limits.enforced import check_enforced
+from service.vllm_engine.arguments import BACKEND
+from service.vllm_engine.structures import Compilation, StructureTrials
 
 
 async def tried(

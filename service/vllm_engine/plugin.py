@@ -12,7 +12,7 @@ GROUP = "vllm.general_plugins"
 NAME = "llm_service"
 GROUPED_ADAPTERS = "GROUPED_CPU_ADAPTERS"
 """Variable that carries `cpu.grouped_adapters` to the worker: `1` or `0`."""
-WRAPPER = "service.engine.cpu_adapters.GroupedPunicaWrapper"
+WRAPPER = "service.vllm_engine.cpu.adapter_operators.GroupedPunicaWrapper"
 
 
 def install() -> None:

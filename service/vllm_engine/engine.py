@@ -19,9 +19,6 @@ from vllm.usage.usage_lib import UsageContext
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 
-from service.engine.client import GatedClient, explain
-from service.engine.process import read_vitals
-from service.engine.progress import StepClock
 from service.engine.protocol import (
     Adapter,
     AdapterUsage,
@@ -38,8 +35,6 @@ from service.engine.protocol import (
     TokenLogprob,
     Vitals,
 )
-from service.engine.structured_outputs import leave_validation_to_us
-from service.engine.structures import StructureTrials
 from service.engine.text_encoder import TextEncoder, text_decoder, text_encoder
 from service.engine.text_size import size_of, size_of_chat
 from service.errors import ConfigurationError, EngineDead, InvalidRequest, ServiceError
@@ -48,6 +43,11 @@ from service.gate.preparation import Preparation
 from service.gate.stream import StreamObserver
 from service.quoting import quote
 from service.settings.preparation import PreparationSettings
+from service.vllm_engine.client import GatedClient, explain
+from service.vllm_engine.process import read_vitals
+from service.vllm_engine.step_clock import StepClock
+from service.vllm_engine.structured_outputs import leave_validation_to_us
+from service.vllm_engine.structures import StructureTrials
 
 _PLACEHOLDER = "\N{OBJECT REPLACEMENT CHARACTER}"
 

@@ -15,9 +15,9 @@ from vllm.entrypoints.serve.engine.protocol import ErrorResponse
 from vllm.lora.request import LoRARequest
 
 from service.context import RequestContext, current_context
-from service.engine.client import GatedClient, explain
-from service.engine.vllm import lora_request
 from service.errors import InvalidRequest, NotFound, ServiceError
+from service.vllm_engine.client import GatedClient, explain
+from service.vllm_engine.engine import lora_request
 
 OpenAIAnswer = dict[str, Any] | AsyncGenerator[bytes, None]
 

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from service.context import current_context
-from service.engine import trial
 from service.errors import (
     ConfigurationError,
     InvalidRequest,
@@ -25,6 +24,7 @@ from service.errors import (
 from service.gate.gate import Gate
 from service.gate.stage import Stage, Turn
 from service.settings.preparation import PreparationSettings
+from service.vllm_engine import trial
 
 _log = logging.getLogger(__name__)
 

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from service.engine.adapter_reads import AdapterReads
+from service.vllm_engine.adapter_reads import AdapterReads
 
-WORKER_EXTENSION = "service.engine.worker.WorkerExtension"
+WORKER_EXTENSION = "service.vllm_engine.worker.WorkerExtension"
 
 
 class WorkerExtension(AdapterReads):
@@ -20,7 +20,7 @@ class WorkerExtension(AdapterReads):
         from vllm.platforms import current_platform
         from vllm.v1.sample.sampler import Sampler
 
-        from service.engine.row_sampler import RowSampler
+        from service.vllm_engine.row_sampler import RowSampler
 
         runner = self.model_runner
         if not isinstance(runner.sampler, Sampler):
@@ -31,9 +31,9 @@ class WorkerExtension(AdapterReads):
 
 
 def _mend_cpu(runner: Any) -> None:
-    from service.engine.cpu_adapters import GroupedPunicaWrapper
-    from service.engine.prompt_adapters import keep_prompt_adapters
-    from service.engine.unsampled_seeds import keep_unsampled_seeds
+    from service.vllm_engine.cpu.adapter_operators import GroupedPunicaWrapper
+    from service.vllm_engine.cpu.prompt_adapters import keep_prompt_adapters
+    from service.vllm_engine.cpu.unsampled_seeds import keep_unsampled_seeds
 
     keep_unsampled_seeds(runner)
     if runner.lora_config:

@@ -1,0 +1,1 @@
+"""The engine on vLLM; the only package that imports vLLM."""

@@ -1,0 +1,1 @@
+"""Repairs of vLLM's CPU build: adapter operators, prompts, seeds."""
