@@ -1,4 +1,4 @@
-"""The composition root: puts the parts of the service together."""
+"""The public app, put together: routes, middleware, metrics and lifespan."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Context of the request that the current task serves."""
+"""The request that the current task serves: its id, tenant, deadline, counts and outcome."""
 
 import asyncio
 import time

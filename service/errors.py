@@ -1,4 +1,4 @@
-"""Every error a caller can see, in one tree; this module imports nothing.
+"""Errors that a caller can see, in one tree; this module imports nothing.
 
     ServiceError                     500 internal
     +- InvalidRequest                400 invalid_value: names field, limit and the value given

@@ -1,4 +1,4 @@
-"""The life of a service: engine, adapters, proof, ready; then all of it backwards."""
+"""The start of the parts in order (adapters, engine, proof, ready), and their stop in reverse."""
 
 import asyncio
 import logging

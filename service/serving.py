@@ -1,4 +1,4 @@
-"""One process: settings in, two ports out, an exit code that says how it ended."""
+"""The process: it takes the settings, serves two ports and ends with an exit code."""
 
 import gc
 import json

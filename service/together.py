@@ -1,4 +1,4 @@
-"""Several things at once, of which all are needed."""
+"""Coroutines that run at once, of which every result is needed."""
 
 import asyncio
 from collections.abc import Coroutine, Iterable

@@ -1,1 +1,1 @@
-"""The HTTP surface; the only package that imports FastAPI, with the composition root."""
+"""The HTTP surface: schemas, routes, middleware, server-sent events, errors, both servers."""

@@ -1,4 +1,4 @@
-"""Exact label probabilities over any label strings, and what is made of them.
+"""Classification: exact, calibrated probabilities of labels from next-token log-probabilities.
 
 The mathematics is pure: no engine, no I/O, no clock. Whoever classifies tokenises a label set once
 (`Seam`, `read_labels`), builds its `LabelTrie` once, runs the trie's reads for every input, folds

@@ -1,1 +1,1 @@
-"""From labelled lines to a packed, calibrated, proven adapter (extra `finetune`)."""
+"""Training, measuring and packing of adapters (extra `finetune`); no part of a running service."""

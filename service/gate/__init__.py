@@ -1,1 +1,1 @@
-"""The gate in front of the engine: every engine request takes a permit here."""
+"""The gate before the engine: it bounds what runs and waits, and is the only way in."""

@@ -1,1 +1,1 @@
-"""Settings: their tree, how a file and the environment become one, and how it is printed."""
+"""Settings: one frozen tree, its reading from a file and the environment, its printing."""

@@ -1,1 +1,1 @@
-"""Telemetry: series, request lines and traces."""
+"""Telemetry: Prometheus series, a log line for each request, traces (docs/observability.md)."""

@@ -1,1 +1,1 @@
-"""Tenants: their keys, rights, quotas and separate caches."""
+"""Tenants: the keys file, what each tenant may use, its quotas and its cache salts."""

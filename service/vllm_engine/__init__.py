@@ -1,1 +1,1 @@
-"""The engine on vLLM; the only package that imports vLLM."""
+"""The engine on vLLM, which no other package imports: start, client, OpenAI handlers, repairs."""

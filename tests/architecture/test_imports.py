@@ -5,34 +5,7 @@ import graphlib
 import pytest
 
 from tests.architecture.source import imports, modules
-
-LAYERS: tuple[tuple[str, ...], ...] = (
-    (
-        "service.errors",
-        "service.files",
-        "service.quoting",
-        "service.together",
-    ),
-    ("service.engine", "service.settings"),
-    ("service.tenants",),
-    ("service.context", "service.limits", "service.model"),
-    ("service.gate", "service.telemetry"),
-    ("service.adapters",),
-    ("service.vllm_engine",),
-    ("service.classification", "service.generation"),
-    ("service.proving",),
-    ("service.fleet",),
-    ("service.telemetry.adapters",),
-    ("service.runtime",),
-    ("service.lifecycle",),
-    ("service.api",),
-    ("service.app",),
-    ("service.serving",),
-    ("service.finetune",),
-    ("service.commands",),
-)
-"""Lowest first. A module belongs to its longest prefix here and imports from lower layers, or from
-its own entry. An entry of a layer never imports its neighbours in that layer."""
+from tools.layers import ALLOWED
 
 OWNERS = {
     "vllm": ("service.vllm_engine",),
@@ -54,30 +27,36 @@ IMPORTS = {
     name: {found for found in imports(path) if found in MODULES} - {name, "service"}
     for name, path in MODULES.items()
 }
-ENTRIES = {entry: rank for rank, layer in enumerate(LAYERS) for entry in layer}
 
 
 def within(name: str, package: str) -> bool:
     return name == package or name.startswith(f"{package}.")
 
 
-def entry_of(name: str) -> str:
-    return max((entry for entry in ENTRIES if within(name, entry)), key=len, default="")
+def package_of(name: str) -> str:
+    return name.split(".")[1]
 
 
-def test_every_module_has_a_layer() -> None:
-    assert [name for name in MODULES if name != "service" and not entry_of(name)] == []
-    assert {entry_of(name) for name in MODULES if name != "service"} == ENTRIES.keys()
+def imported_packages() -> dict[str, set[str]]:
+    """Packages of the service with the packages that their modules import."""
+    found: dict[str, set[str]] = {}
+    for name in MODULES.keys() - {"service"}:
+        packages = {package_of(other) for other in IMPORTS[name]}
+        found.setdefault(package_of(name), set()).update(packages - {package_of(name)})
+    return found
 
 
-def test_imports_point_downwards() -> None:
+def test_each_package_imports_what_the_table_lists_and_all_of_it() -> None:
+    assert imported_packages() == {name: set(listed.split()) for name, listed in ALLOWED.items()}
+
+
+def test_the_table_points_downwards() -> None:
+    order = list(ALLOWED)
     upward = [
         f"{name} -> {other}"
-        for name in sorted(MODULES.keys() - {"service"})
-        for other in sorted(IMPORTS[name])
-        if (target := entry_of(other)) != (entry := entry_of(name))
-        and ENTRIES[target] >= ENTRIES[entry]
-        and not within(entry, other)  # a package on the way to a module of it
+        for name, listed in ALLOWED.items()
+        for other in listed.split()
+        if order.index(other) >= order.index(name)
     ]
     assert upward == []
 

@@ -59,7 +59,7 @@ def test_a_missing_library_is_named_with_its_package(monkeypatch: pytest.MonkeyP
     def absent(name: str) -> None:
         raise OSError(f"{name}: cannot open shared object file")
 
-    monkeypatch.setattr("service.engine.arguments.ctypes.CDLL", absent)
+    monkeypatch.setattr("service.vllm_engine.arguments.ctypes.CDLL", absent)
     with pytest.raises(ConfigurationError, match=r"libnuma\.so\.1, Debian's package libnuma1"):
         parse_engine_arguments(settings(grouped=False))
 

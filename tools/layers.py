@@ -1,0 +1,88 @@
+"""The packages of the service, what each may import, and the page that shows them.
+
+A module that stands alone in `service/` counts as a package here.
+"""
+
+import ast
+from functools import cache
+from pathlib import Path
+
+from tools.marked import page_with
+
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "structures.md"
+
+ALLOWED: dict[str, str] = {
+    "engine": "",
+    "errors": "",
+    "files": "",
+    "quoting": "",
+    "together": "",
+    "generation": "engine errors",
+    "model": "errors",
+    "settings": "errors quoting",
+    "adapters": "errors files model settings together",
+    "limits": "errors quoting settings",
+    "tenants": "errors quoting settings",
+    "context": "engine errors tenants",
+    "classification": "adapters context engine errors quoting together",
+    "gate": "context errors settings tenants",
+    "proving": "adapters classification context engine errors generation model together",
+    "fleet": "adapters classification engine errors model proving quoting settings together",
+    "telemetry": "context engine fleet settings tenants",
+    "runtime": "classification engine errors fleet gate settings telemetry",
+    "vllm_engine": "context engine errors gate limits model quoting settings telemetry tenants",
+    "api": (
+        "adapters classification context engine errors fleet generation limits proving "
+        "quoting runtime settings telemetry tenants vllm_engine"
+    ),
+    "finetune": (
+        "adapters classification context engine errors files generation model proving "
+        "settings together vllm_engine"
+    ),
+    "lifecycle": (
+        "adapters classification context engine fleet gate generation runtime settings "
+        "telemetry tenants vllm_engine"
+    ),
+    "app": "api lifecycle runtime settings telemetry tenants",
+    "serving": "api app errors runtime settings telemetry",
+    "commands": (
+        "adapters api app context errors files finetune model proving runtime serving "
+        "settings telemetry tenants vllm_engine"
+    ),
+}
+"""Imports of each package from the others, lowest first: nothing points at a later row."""
+
+
+@cache
+def floor(package: str) -> int:
+    """The number of packages that stand one on another below this one, plus one."""
+    return 1 + max((floor(other) for other in ALLOWED[package].split()), default=0)
+
+
+def described(package: str) -> str:
+    """The first sentence of a package's docstring."""
+    folder = ROOT / "service" / package
+    file = folder / "__init__.py" if folder.is_dir() else folder.with_suffix(".py")
+    text = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
+    return text.partition("\n")[0]
+
+
+def layers() -> str:
+    """A Markdown table of the packages from the bottom to the top."""
+    lines = [
+        "Imports point one way: a package imports only from floors below its own, and there",
+        "only what [tools/layers.py](../tools/layers.py) lists; `tests/architecture` holds it.",
+        "",
+        "| floor | package | what it is |",
+        "| --- | --- | --- |",
+    ]
+    for package in sorted(ALLOWED, key=floor):
+        shown = f"{package}/" if (ROOT / "service" / package).is_dir() else f"{package}.py"
+        lines.append(f"| {floor(package)} | `{shown}` | {described(package)} |")
+    return "\n".join(lines)
+
+
+def page() -> str:
+    """docs/structures.md with the current table."""
+    return page_with(PAGE, "layers", layers())
