@@ -1,4 +1,4 @@
-"""Errors that a caller can see, in one tree; this module imports nothing.
+"""Errors that a caller can see, in one tree; this module imports none of the service.
 
     ServiceError                     500 internal
     +- InvalidRequest                400 invalid_value: names field, limit and the value given
@@ -25,6 +25,7 @@
 Below it stands ConfigurationError, which no caller sees: it ends the start with one message.
 """
 
+import math
 from typing import ClassVar
 
 
@@ -49,6 +50,12 @@ class ServiceError(Exception):
         self.code = code or type(self).code
         self.param = param
         self.retry_after = retry_after
+
+    def headers(self) -> dict[str, str]:
+        """Headers of the answer: `retry-after` in whole seconds, at least one, if it may help."""
+        if self.retry_after is None:
+            return {}
+        return {"retry-after": str(max(1, math.ceil(self.retry_after)))}
 
     def body(self, request_id: str) -> dict[str, object]:
         """The one error shape of the HTTP contract."""
@@ -106,6 +113,9 @@ class Unauthenticated(ServiceError):
     type = "authentication_error"
     code = "invalid_api_key"
     outcome = "refused"
+
+    def headers(self) -> dict[str, str]:
+        return {**super().headers(), "www-authenticate": "Bearer"}
 
 
 class Forbidden(ServiceError):

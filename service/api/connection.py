@@ -207,10 +207,13 @@ class BoundedConnection(HttpToolsProtocol):
             return
         request_id = uuid.uuid4().hex
         body = to_json(error.body(request_id))
-        head = b"content-type: application/json\r\nconnection: close\r\n"
-        head += f"x-request-id: {request_id}\r\n".encode()
-        if error.retry_after is not None:
-            head += b"retry-after: %d\r\n" % error.retry_after
-        head += b"content-length: %d\r\n\r\n" % len(body)
-        self.transport.write(STATUS_LINE[error.status] + head + body)
+        headers = {
+            "content-type": "application/json",
+            "connection": "close",
+            "x-request-id": request_id,
+            **error.headers(),
+            "content-length": str(len(body)),
+        }
+        head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        self.transport.write(STATUS_LINE[error.status] + head.encode() + b"\r\n" + body)
         self.transport.close()

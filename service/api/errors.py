@@ -1,7 +1,6 @@
 """Turns every exception of a route into the one error shape."""
 
 import logging
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -37,13 +36,8 @@ def error_response(error: ServiceError) -> Response:
     """The answer for an error; remembers it as what ended the request."""
     context = current_context()
     context.failure = error
-    headers = {}
-    if error.retry_after is not None:
-        headers["retry-after"] = str(max(1, math.ceil(error.retry_after)))
-    if error.status == 401:
-        headers["www-authenticate"] = "Bearer"
     body = to_json(error.body(context.request_id))
-    return Response(body, error.status, headers, media_type="application/json")
+    return Response(body, error.status, error.headers(), media_type="application/json")
 
 
 async def _service_error(request: Request, error: Exception) -> Response:

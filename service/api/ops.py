@@ -115,8 +115,7 @@ async def _service_error(request: Request, error: Exception) -> Response:
 
 
 def _refusal(error: ServiceError) -> Response:
-    headers = {} if error.retry_after is None else {"retry-after": f"{error.retry_after:.0f}"}
-    return JSONResponse(error.body(uuid.uuid4().hex), error.status, headers)
+    return JSONResponse(error.body(uuid.uuid4().hex), error.status, error.headers())
 
 
 def _probe(status: Status, passed: bool) -> PlainTextResponse:

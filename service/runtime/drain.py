@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import math
 from typing import Protocol
 
 from service.errors import NotReady
@@ -81,5 +80,5 @@ class Drain:
         return NotReady(
             f"This server is stopping {when}. Another one may answer.",
             code="draining",
-            retry_after=max(1, math.ceil(seconds)),
+            retry_after=seconds,
         )
