@@ -1,8 +1,17 @@
 """Values and names as a message shows them: short, on one line, never a whole prompt."""
 
 import difflib
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
+from pydantic import BaseModel
+
+UNKNOWN_FIELD = "unknown_field"
+"""Type of a problem whose context holds the `name` of a field and those that are `known` there."""
+
+Place = tuple[int | str, ...]
 _MAX_CHARS = 40
 _LONGEST_NAME = 64
 
@@ -36,3 +45,73 @@ def nearest(name: str, known: Iterable[str]) -> str:
         return ""  # a megabyte would be compared with each of the others for a fifth of a second
     match = difflib.get_close_matches(name, list(known), n=1)
     return f"; did you mean {match[0]!r}?" if match else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A value that a model refuses: its place, what is wrong, and whether the value tells more."""
+
+    place: Place
+    reason: str
+    value: object
+    telling: bool
+
+    @property
+    def field(self) -> str:
+        """The place with dots; empty for the whole document."""
+        return ".".join(quote_name(str(part)) for part in self.place)
+
+    @property
+    def given(self) -> str:
+        """`, got VALUE`, or nothing."""
+        return f", got {quote(self.value)}" if self.telling else ""
+
+    def __str__(self) -> str:
+        return f"{f'{self.field}: ' if self.place else ''}{self.reason}{self.given}"
+
+
+def problems(
+    errors: Iterable[Mapping[str, Any]], model: type[BaseModel] | None = None, *, root: int = 0
+) -> Iterator[Problem]:
+    """The problems of pydantic's `errors()`, in the one wording that messages have for them.
+
+    `model` is the one that was validated, for the nearest name of an unknown key. `root` parts are
+    left out at the beginning of each place.
+    """
+    for error in errors:
+        place: Place = tuple(error["loc"][root:])
+        value = error.get("input")
+        match error["type"]:
+            case kind if kind == UNKNOWN_FIELD:
+                found = error["ctx"]
+                reason = f"unknown field{nearest(found['name'], found['known'])}"
+                yield Problem((*place, found["name"]), reason, value, telling=False)
+            case "extra_forbidden":
+                known = keys_at(model, place[:-1]) if model else []
+                reason = f"unknown key{nearest(str(place[-1]), known)}"
+                yield Problem(place, reason, value, telling=False)
+            case "missing":
+                yield Problem(place, "required", value, telling=False)
+            case kind:
+                reason = error["msg"].removeprefix("Value error, ")
+                reason = re.sub(r"^[A-Z]\w* should ", "must ", reason)
+                told = kind == "value_error" and (", got " in reason or isinstance(value, dict))
+                yield Problem(place, reason, value, telling=not told)
+
+
+def keys_at(model: type[BaseModel], place: Sequence[int | str]) -> list[str]:
+    """The keys that a model knows at a place; none where no model stands."""
+    for part in place:
+        fields = {field.alias or name: field for name, field in model.model_fields.items()}
+        if part in fields:
+            found = _model_in(fields[str(part)].annotation)
+            if found is None:
+                return []
+            model = found
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next(filter(None, map(_model_in, getattr(annotation, "__args__", ()))), None)

@@ -1,10 +1,11 @@
-"""Values as messages show them."""
+"""Values and problems as messages show them."""
 
 from typing import Any
 
 import pytest
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from service.quoting import quote, quote_name
+from service.quoting import problems, quote, quote_name
 
 
 @pytest.mark.parametrize(
@@ -38,3 +39,32 @@ def test_no_value_makes_a_message_long(value: Any) -> None:
 )
 def test_a_name_is_shown_as_given_and_cut_when_long(name: str, shown: str) -> None:
     assert quote_name(name) == shown
+
+
+class _Inner(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    rank: int = Field(ge=1)
+
+
+class _Outer(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    name: str
+    parts: tuple[_Inner, ...] = ()
+
+
+@pytest.mark.parametrize(
+    ("document", "message"),
+    [
+        ({}, "name: required"),
+        ({"name": 3}, "name: must be a valid string, got 3"),
+        ({"name": "a", "nam": 1}, "nam: unknown key; did you mean 'name'?"),
+        ({"name": "a", "parts": [{"rank": 0}]}, "parts.0.rank: must be greater than or equal to 1"),
+        ({"name": "a", "parts": [{"rank": 1, "rnk": 2}]}, "parts.0.rnk: unknown key; did you mean"),
+        ([], "must be a valid dictionary or instance of _Outer, got a list of 0"),
+    ],
+)
+def test_a_problem_names_field_rule_and_value(document: object, message: str) -> None:
+    with pytest.raises(ValidationError) as refused:
+        _Outer.model_validate(document)
+    (problem,) = problems(refused.value.errors(), _Outer)
+    assert str(problem).startswith(message)

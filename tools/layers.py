@@ -21,7 +21,7 @@ ALLOWED: dict[str, str] = {
     "generation": "engine errors",
     "model": "errors",
     "settings": "errors quoting",
-    "adapters": "errors files model settings together",
+    "adapters": "errors files model quoting settings together",
     "limits": "errors quoting settings",
     "tenants": "errors quoting settings",
     "context": "engine errors tenants",
@@ -38,7 +38,7 @@ ALLOWED: dict[str, str] = {
     ),
     "finetune": (
         "adapters classification context engine errors files generation model proving "
-        "settings together vllm_engine"
+        "quoting settings together vllm_engine"
     ),
     "lifecycle": (
         "adapters classification context engine fleet gate generation runtime settings "

@@ -22,6 +22,7 @@ from requests.adapters import HTTPAdapter
 from service.adapters.manifest import FILE_NAME, Digest
 from service.adapters.reference import Reference
 from service.adapters.refusal import AdapterRefused
+from service.quoting import problems
 
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 TITLE = "org.opencontainers.image.title"
@@ -98,8 +99,8 @@ class Artifact:
     def _malformed(self, error: Exception) -> AdapterRefused:
         where, what = "JSON", str(error)
         if isinstance(error, ValidationError):
-            first = error.errors(include_url=False)[0]
-            where, what = ".".join(str(part) for part in first["loc"]), first["msg"]
+            problem = next(problems(error.errors(include_url=False)))
+            where, what = problem.field, problem.reason
         return self.refused("manifest", "is malformed", "an OCI image manifest", f"{where}: {what}")
 
     def _titled(self, manifest: _Manifest) -> dict[str, _Layer]:

@@ -27,6 +27,7 @@ from service.adapters.manifest import (
 )
 from service.adapters.pattern import PatternRefused, full_match
 from service.adapters.refusal import AdapterRefused
+from service.quoting import problems, quote
 
 MAX_GOLDEN_BYTES = 16 << 20
 MAX_EXAMPLES = 10_000
@@ -162,9 +163,9 @@ def _parse(refuse: _Refusal, folder: Path, kind: type[_Example]) -> tuple[_Examp
         try:
             examples.append(kind.model_validate_json(line))
         except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            field = ".".join(map(str, first["loc"])) or "the line"
-            raise refuse(number, f"{field}: {first['msg']}", repr(first["input"])) from error
+            problem = next(problems(error.errors(include_url=False), kind))
+            field = problem.field or "the line"
+            raise refuse(number, f"{field}: {problem.reason}", quote(problem.value)) from error
     return tuple(examples)
 
 

@@ -24,6 +24,7 @@ from service.adapters.manifest import (
     Manifest,
 )
 from service.adapters.refusal import AdapterRefused
+from service.quoting import keys_at, problems, quote
 
 MAX_MANIFEST_BYTES = 64 << 10
 _MAX_DEPTH = 16
@@ -181,7 +182,7 @@ def _refusal(adapter: str, document: dict[str, object], error: ValidationError) 
     path = first["loc"][1:] if first["loc"] and first["loc"][0] in _TASKS else first["loc"]
     field, expected, found = _explain(first, ".".join(str(p) for p in path if p != "[key]"))
     if first["type"] == "extra_forbidden":
-        keys = _valid_keys(_TASKS[str(document["task"])], path[:-1])
+        keys = keys_at(_TASKS[str(document["task"])], path[:-1])
         nearest = difflib.get_close_matches(str(path[-1]), keys, n=1, cutoff=0.5)
         expected = f"{nearest[0]} (did you mean it?)" if nearest else "one of " + ", ".join(keys)
     others = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
@@ -203,22 +204,5 @@ def _explain(detail: ErrorDetails, field: str) -> tuple[str, str, str]:
             field = ".".join(part for part in (field, rule["field"]) if part)
             return field, rule["expected"], rule["found"]
         case _:
-            return field, detail["msg"].removeprefix("Input should be "), _short(detail["input"])
-
-
-def _short(value: object) -> str:
-    return f"a {type(value).__name__}" if isinstance(value, dict) else repr(value)
-
-
-def _valid_keys(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
-    for part in path:
-        fields = {field.alias or name: field for name, field in model.model_fields.items()}
-        model = _model_in(fields[str(part)].annotation)
-    return [field.alias or name for name, field in model.model_fields.items()]
-
-
-def _model_in(annotation: Any) -> type[BaseModel]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    candidates = [arg for arg in annotation.__args__ if arg is not type(None)]
-    return _model_in(candidates[0])
+            reason = next(problems([detail])).reason
+            return field, reason.removeprefix("must be "), quote(detail["input"])

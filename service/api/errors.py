@@ -1,7 +1,7 @@
 """Turns every exception of a route into the one error shape."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -9,10 +9,10 @@ from fastapi.exceptions import RequestValidationError
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 
-from service.api.schemas.base import UNKNOWN_FIELD, ErrorBody
+from service.api.schemas.base import ErrorBody
 from service.context import current_context
 from service.errors import InvalidRequest, MethodNotAllowed, NotFound, ServiceError
-from service.quoting import nearest, quote, quote_name
+from service.quoting import problems, quote, quote_name
 
 _log = logging.getLogger(__name__)
 
@@ -63,29 +63,10 @@ async def _http_exception(request: Request, error: Exception) -> Response:
     return error_response(InvalidRequest(str(error.detail)[:200]))
 
 
-def explain_validation(problems: Sequence[Any]) -> InvalidRequest:
+def explain_validation(errors: Sequence[Any]) -> InvalidRequest:
     """One message for pydantic's problems, each with its field, its limit and the value given."""
-    lines = [_problem(problem) for problem in problems[:_SHOWN_PROBLEMS]]
-    if len(problems) > _SHOWN_PROBLEMS:
-        lines.append(f"and {len(problems) - _SHOWN_PROBLEMS} more")
-    return InvalidRequest("; ".join(lines), param=_field(problems[0]) or None)
-
-
-def _field(problem: Mapping[str, Any]) -> str:
-    parts = problem["loc"][1:]
-    if problem["type"] == UNKNOWN_FIELD:
-        parts = (*parts, problem["ctx"]["name"])
-    return ".".join(quote_name(str(part)) for part in parts)
-
-
-def _problem(problem: Mapping[str, Any]) -> str:
-    field = _field(problem) or "body"
-    if problem["type"] == UNKNOWN_FIELD:
-        context = problem["ctx"]
-        return f"{field}: unknown field{nearest(context['name'], context['known'])}"
-    if problem["type"] == "missing":
-        return f"{field}: required"
-    message = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-    if problem["type"] == "value_error":
-        return f"{field}: {message}"
-    return f"{field}: must be {message}, got {quote(problem.get('input'))}"
+    found = list(problems(errors[:_SHOWN_PROBLEMS], root=1))
+    lines = [str(problem) if problem.place else f"body: {problem}" for problem in found]
+    if len(errors) > _SHOWN_PROBLEMS:
+        lines.append(f"and {len(errors) - _SHOWN_PROBLEMS} more")
+    return InvalidRequest("; ".join(lines), param=found[0].field or None)

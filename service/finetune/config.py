@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError, model_validator
 from service.adapters.manifest import License, Name, Prompt, Version
 from service.adapters.peft_config import MAX_ALPHA
 from service.errors import ConfigurationError
+from service.quoting import problems
 from service.settings.section import Section
 from service.settings.tree import ModelSettings
 
@@ -184,20 +185,11 @@ def load_finetune_settings(file: Path) -> FinetuneSettings:
         raise ConfigurationError(f"{file}: must hold a mapping, got {type(tree).__name__}")
     _anchor(tree, file.resolve().parent)
     try:
-        return FinetuneSettings(**tree)
-    except (ValidationError, TypeError) as error:
-        raise ConfigurationError(f"{file}: not valid:\n{_lines(error)}") from error
-
-
-def _lines(error: ValidationError | TypeError) -> str:
-    if isinstance(error, TypeError):
-        return f"  {error}"
-    problems = error.errors(include_url=False)
-    return "\n".join(
-        f"  {'.'.join(map(str, each['loc'])) or 'the file'}: {each['msg']}, "
-        f"got {each['input']!r:.80}"
-        for each in problems
-    )
+        return FinetuneSettings.model_validate(tree)
+    except ValidationError as error:
+        found = problems(error.errors(include_url=False), FinetuneSettings)
+        lines = "\n".join(f"  {problem}" for problem in found)
+        raise ConfigurationError(f"{file}: not valid:\n{lines}") from error
 
 
 def _anchor(tree: dict[str, Any], folder: Path) -> None:

@@ -13,13 +13,14 @@ completed may have a "stratum": every part has its share of each, as it has of e
 import json
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
 from service.adapters.golden import Message
 from service.errors import ConfigurationError
 from service.finetune.config import FinetuneSettings
+from service.quoting import problems
 
 MAX_LINE_BYTES = 1 << 20
 _Text = Annotated[str, Field(min_length=1, pattern=r"\S")]
@@ -149,7 +150,8 @@ def read_file(settings: FinetuneSettings, file: Path, labels: Collection[str] | 
         try:
             line = kind.read(raw, place)
         except ValidationError as error:
-            raise ConfigurationError(f"{place}: {_reason(error)}") from error
+            problem = next(problems(error.errors(include_url=False)))
+            raise ConfigurationError(f"{place}: {problem}") from error
         if labels is not None:
             _check_labels(line, labels)
         if to_be_json and isinstance(line, CompletedLine):
@@ -194,12 +196,6 @@ def _numbered(file: Path) -> Iterator[tuple[int, bytes]]:
             yield from enumerate(lines, 1)
     except OSError as error:
         raise ConfigurationError(f"{file}: cannot be read: {error.strerror}") from error
-
-
-def _reason(error: ValidationError) -> str:
-    first: Any = error.errors(include_url=False)[0]
-    field = ".".join(map(str, first["loc"]))
-    return f"{f'{field}: ' if field else ''}{first['msg']}, got {first['input']!r:.80}"
 
 
 def label_names(lines: Sequence[Line]) -> tuple[str, ...]:

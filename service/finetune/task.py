@@ -9,6 +9,7 @@ from service.classification.seam import spell
 from service.errors import ConfigurationError
 from service.finetune.config import FinetuneSettings
 from service.finetune.lines import Line, label_names
+from service.quoting import problems
 
 
 def classification_task(settings: FinetuneSettings, lines: Sequence[Line]) -> Classification | None:
@@ -32,4 +33,5 @@ def classification_task(settings: FinetuneSettings, lines: Sequence[Line]) -> Cl
     try:
         return Classification(labels=words, multi_label=settings.multi_label)
     except ValidationError as error:
-        raise ConfigurationError(f"labels: {error.errors(include_url=False)[0]['msg']}") from error
+        problem = next(problems(error.errors(include_url=False)))
+        raise ConfigurationError(f"labels: {problem.reason}") from error

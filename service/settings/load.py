@@ -1,7 +1,8 @@
 """The configuration file and the environment, read into the settings; and the settings, printed."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,10 @@ from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
 from service.errors import ConfigurationError
-from service.quoting import nearest
+from service.quoting import nearest, problems
 from service.settings.masking import hidden, masked
 from service.settings.section import Section
-from service.settings.tree import ENV_PREFIX, NESTING, AdapterSettings, Settings
+from service.settings.tree import ENV_PREFIX, NESTING, Settings
 
 
 def load_settings(file: Path) -> Settings:
@@ -86,27 +87,7 @@ def _refuse_unknown_variables() -> None:
             raise ConfigurationError(f"environment variable {variable}: unknown key{hint}")
 
 
-def _explain(error: ValidationError) -> Iterable[str]:
-    for problem in error.errors(include_url=False):
-        path = ".".join(str(part) for part in problem["loc"])
-        if problem["type"] == "extra_forbidden":
-            yield f"{path}: unknown key{nearest(str(problem['loc'][-1]), _keys_at(problem['loc']))}"
-        elif problem["type"] == "missing":
-            yield f"{path}: required"
-        else:
-            value = masked(problem["input"], str(problem["loc"][-1]) if problem["loc"] else "")
-            value = hidden(value) if isinstance(value, str) else value
-            yield f"{path}: {problem['msg']}, got {value!r:.80}"
-
-
-def _keys_at(loc: tuple[int | str, ...]) -> list[str]:
-    if len(loc) == 1:
-        return list(Settings.model_fields)
-    if loc[0] == "adapters":
-        return list(AdapterSettings.model_fields)
-    section = Settings.model_fields[str(loc[0])].annotation
-    return (
-        list(section.model_fields)
-        if isinstance(section, type) and issubclass(section, Section)
-        else []
-    )
+def _explain(error: ValidationError) -> Iterator[str]:
+    for problem in problems(error.errors(include_url=False), Settings):
+        value = masked(problem.value, str(problem.place[-1]) if problem.place else "")
+        yield str(replace(problem, value=hidden(value) if isinstance(value, str) else value))

@@ -14,10 +14,9 @@ from pydantic import (
     Field,
     ValidationError,
 )
-from pydantic_core import ErrorDetails
 
 from service.errors import ConfigurationError
-from service.quoting import nearest, quote
+from service.quoting import Problem, problems
 from service.settings.tree import ServedName
 from service.tenants.key import PREFIX, key_id
 from service.tenants.tenant import Counted, Quota, Tenant
@@ -134,8 +133,8 @@ def parse_keys(source: str, text: bytes) -> list[ListedTenant]:
     try:
         tenants = _Document.model_validate(document).tenants
     except ValidationError as error:
-        problems = error.errors(include_url=False)
-        lines = [f"{source}:{_line(tree, p['loc'])}: {_explain(p)}" for p in problems]
+        found = problems(error.errors(include_url=False), _Document)
+        lines = [f"{source}:{_line(tree, each.place)}: {_explain(each)}" for each in found]
         raise ConfigurationError("\n".join(lines)) from None
     return [
         ListedTenant(
@@ -188,29 +187,8 @@ def _line(node: yaml.Node | None, loc: Sequence[str | int]) -> int:
     return line
 
 
-def _explain(problem: ErrorDetails) -> str:
-    loc = problem["loc"]
-    field = ".".join(str(part) for part in loc)
-    if problem["type"] == "extra_forbidden":
-        return f"{_shown(field)}: unknown key{nearest(str(loc[-1]), _known(loc))}"
-    if problem["type"] == "missing":
-        return f"{field}: required"
-    message = problem["msg"].removeprefix("Value error, ")
-    value = quote(problem["input"])
+def _explain(problem: Problem) -> str:
+    field = re.sub(rf"{PREFIX}[^.]*", f"{PREFIX}...", problem.field)
     # A plain key that stands in the wrong place must not end up in a log.
-    given = "" if "keys" in loc or PREFIX in value else f", got {value}"
-    return f"{_shown(field)}: {message}{given}"
-
-
-def _shown(field: str) -> str:
-    return re.sub(rf"{PREFIX}[^.]*", f"{PREFIX}...", field)
-
-
-def _known(loc: Sequence[str | int]) -> list[str]:
-    models: dict[int, type[BaseModel]] = {
-        1: _Document,
-        3: TenantRecord,
-        4: QuotaRecord,
-        5: KeyRecord,
-    }
-    return list(models[len(loc)].model_fields)
+    secret = "keys" in problem.place or PREFIX in problem.given
+    return f"{field}: {problem.reason}{'' if secret else problem.given}"

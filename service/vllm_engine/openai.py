@@ -16,6 +16,7 @@ from vllm.lora.request import LoRARequest
 
 from service.context import RequestContext, current_context
 from service.errors import InvalidRequest, NotFound, ServiceError
+from service.quoting import problems
 from service.vllm_engine.client import GatedClient, explain
 from service.vllm_engine.engine import lora_request
 
@@ -99,10 +100,10 @@ def _parse(kind: type[BaseModel], body: dict[str, Any]) -> BaseModel:
     try:
         return kind.model_validate(body | {"request_id": current_context().request_id})
     except ValidationError as error:
-        problem = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        where = ".".join(str(part) for part in problem["loc"])
-        message = problem["msg"].removeprefix("Value error, ")
-        raise InvalidRequest(f"{where or 'body'}: {message}"[:400], param=where or None) from None
+        problem = next(problems(error.errors(include_url=False)))
+        field = problem.field
+        message = f"{field or 'body'}: {problem.reason}"
+        raise InvalidRequest(message[:400], param=field or None) from None
     except (AttributeError, KeyError, TypeError) as error:
         # Of a validator that took for granted what it was to find out.
         raise InvalidRequest(f"body: cannot be read: {error}"[:400]) from None

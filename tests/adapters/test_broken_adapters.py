@@ -346,7 +346,7 @@ CASES = [
          _golden({"input": "a", "label": "positive"}, {"input": "b", "label": "so-so"})),
     Case("golden line is not JSON", "golden.jsonl", ("line 1",), _golden("{")),
     Case("golden without an answer", "golden.jsonl", ("line 1", "label"), _golden({"input": "a"})),
-    Case("golden of another task", "golden.jsonl", ("line 1", "prompt"),
+    Case("golden of another task", "golden.jsonl", ("line 1", "input"),
          _golden({"prompt": "a", "expect": "b"})),
 ]  # fmt: skip
 

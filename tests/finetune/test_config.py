@@ -15,12 +15,12 @@ Run = Callable[..., Path]
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"flavour": 1}, "flavour: Extra inputs"),
-        ({"name": "Not A Name"}, "name: String should match"),
-        ({"training": {"epochs": 0}}, "training.epochs: Input should be greater than 0, got 0"),
+        ({"flavour": 1}, "flavour: unknown key"),
+        ({"name": "Not A Name"}, "name: must match"),
+        ({"training": {"epochs": 0}}, "training.epochs: must be greater than 0, got 0"),
         ({"lora": {"rank": 16}, "evaluation": {"engine": {"max_lora_rank": 8}}},
          "lora.rank: 16 is more than evaluation.engine.max_lora_rank 8"),
-        ({"lora": {"rank": 0}}, "lora.rank: Input should be greater"),
+        ({"lora": {"rank": 0}}, "lora.rank: must be greater"),
         ({"split": {"test": 0.9}}, "the held-out shares are at most 0.9 together, got 1.2"),
         ({"prompt": None}, "prompt: a classification needs its template"),
         ({"prompt": {"template": "no input"}}, "exactly once"),

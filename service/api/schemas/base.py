@@ -1,17 +1,15 @@
 """Base classes of all bodies."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from service.engine.protocol import Message
 from service.errors import InvalidRequest
+from service.quoting import UNKNOWN_FIELD
 from service.settings.tree import LimitSettings
-
-UNKNOWN_FIELD: Literal["unknown_field"] = "unknown_field"
-"""Type of the problem; its context holds the `name` and the fields that are `known` there."""
 
 
 class RequestBody(BaseModel):
