@@ -20,10 +20,11 @@ ALLOWED: dict[str, str] = {
     "together": "",
     "generation": "engine errors",
     "model": "errors",
-    "settings": "errors quoting",
-    "adapters": "errors files model quoting settings together",
+    "plain_yaml": "errors",
+    "settings": "errors plain_yaml quoting",
+    "adapters": "errors files model plain_yaml quoting settings together",
     "limits": "errors quoting settings",
-    "tenants": "errors quoting settings",
+    "tenants": "errors plain_yaml quoting settings",
     "context": "engine errors tenants",
     "classification": "adapters context engine errors quoting together",
     "gate": "context errors settings tenants",
@@ -37,8 +38,8 @@ ALLOWED: dict[str, str] = {
         "quoting runtime settings telemetry tenants vllm_engine"
     ),
     "finetune": (
-        "adapters classification context engine errors files generation model proving "
-        "quoting settings together vllm_engine"
+        "adapters classification context engine errors files generation model plain_yaml "
+        "proving quoting settings together vllm_engine"
     ),
     "lifecycle": (
         "adapters classification context engine fleet gate generation runtime settings "
@@ -47,8 +48,8 @@ ALLOWED: dict[str, str] = {
     "app": "api lifecycle runtime settings telemetry tenants",
     "serving": "api app errors runtime settings telemetry",
     "commands": (
-        "adapters api app context errors files finetune model proving runtime serving "
-        "settings telemetry tenants vllm_engine"
+        "adapters api app context errors files finetune model plain_yaml proving runtime "
+        "serving settings telemetry tenants vllm_engine"
     ),
 }
 """Imports of each package from the others, lowest first: nothing points at a later row."""

@@ -6,9 +6,8 @@ date is text, `1e-3` is a number. Aliases and repeated keys are refused.
 
 import difflib
 import json
-import re
 import stat
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from service.adapters.manifest import (
     Manifest,
 )
 from service.adapters.refusal import AdapterRefused
+from service.plain_yaml import PlainDumper, PlainLoader
 from service.quoting import keys_at, problems, quote
 
 MAX_MANIFEST_BYTES = 64 << 10
@@ -32,40 +32,9 @@ _TASKS: Mapping[str, type[BaseModel]] = {
     "classification": ClassificationManifest,
     "generation": GenerationManifest,
 }
-_CORE_SCALARS = (
-    ("tag:yaml.org,2002:bool", r"^(?:true|True|TRUE|false|False|FALSE)$", "tTfF"),
-    ("tag:yaml.org,2002:null", r"^(?:~|null|Null|NULL|)$", ["~", "n", "N", ""]),
-    ("tag:yaml.org,2002:int", r"^[-+]?[0-9]+$", "-+0123456789"),
-    (
-        "tag:yaml.org,2002:float",
-        r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$",
-        "-+.0123456789",
-    ),
-)
 
 
-class _Loader(yaml.SafeLoader):
-    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - PyYAML's own protocol
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        mapping: dict[Hashable, Any] = {}
-        for key_node, value_node in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if not isinstance(key, str):
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key!r} is not text: quote it", key_node.start_mark
-                )
-            if key in mapping:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key!r} stands twice", key_node.start_mark
-                )
-            mapping[key] = self.construct_object(value_node, deep=deep)
-        return mapping
-
-
-class _Dumper(yaml.SafeDumper):
-    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - PyYAML's own protocol
-
+class _Dumper(PlainDumper):
     def represent_sequence(
         self, tag: str, sequence: Iterable[Any], flow_style: bool | None = None
     ) -> yaml.SequenceNode:
@@ -73,13 +42,6 @@ class _Dumper(yaml.SafeDumper):
         items = list(sequence)
         numbers = all(isinstance(item, int | float) for item in items)
         return super().represent_sequence(tag, items, flow_style=numbers or flow_style)
-
-
-for _tag, _pattern, _first in _CORE_SCALARS:
-    _Loader.add_implicit_resolver(_tag, re.compile(_pattern), list(_first))
-    _Dumper.add_implicit_resolver(_tag, re.compile(_pattern), list(_first))
-# Not SafeLoader's, for which 010 is eight.
-_Loader.add_constructor("tag:yaml.org,2002:int", lambda _, node: int(node.value))
 
 
 def load_manifest(folder: Path) -> Manifest:
@@ -118,7 +80,7 @@ def parse_manifest(raw: bytes, *, source: str) -> Manifest:
         )
     try:
         _check_events(raw)
-        document = yaml.load(raw, Loader=_Loader)  # a subclass of SafeLoader
+        document = yaml.load(raw, Loader=PlainLoader)  # a subclass of SafeLoader
     except (yaml.YAMLError, ValueError) as error:
         found = " ".join(str(error).split()) or type(error).__name__
         raise AdapterRefused(
@@ -164,7 +126,7 @@ def _check_events(raw: bytes) -> None:
     tags choose constructors; no manifest needs them.
     """
     depth = 0
-    for event in yaml.parse(raw, Loader=_Loader):
+    for event in yaml.parse(raw, Loader=PlainLoader):
         if isinstance(event, yaml.AliasEvent):
             raise yaml.YAMLError(f"an alias is not allowed: {event.start_mark}")
         if getattr(event, "tag", None) is not None:

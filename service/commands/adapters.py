@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import yaml
 from rich.console import Console
 from rich.table import Table
 
@@ -28,6 +27,7 @@ from service.adapters.verify import verify as verify_folder
 from service.commands.errors import one_message
 from service.errors import ConfigurationError
 from service.model.base_model import BaseModel, read_base_model
+from service.plain_yaml import read_mapping
 from service.proving.pack_proven import pack_proven
 from service.settings.load import load_settings
 from service.settings.tree import Settings
@@ -74,7 +74,7 @@ def pack(
     with one_message(), _refusal(as_json):
         if (config is None) == (base is None):
             raise ConfigurationError("pack: needs either --config (proven) or --base (unproven)")
-        written = _read_draft(draft)
+        written = read_mapping(draft)
         if config is not None:
             _quiet_engine()
             settings = load_settings(config)
@@ -206,16 +206,6 @@ def _proven(proof: dict[str, Any] | None, **row: Any) -> dict[str, Any]:
 def _quiet_engine() -> None:
     # What vLLM logs must not stand between the rows.
     os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")
-
-
-def _read_draft(draft: Path) -> dict[str, object]:
-    try:
-        written = yaml.safe_load(draft.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{draft}: cannot be read: {error}") from error
-    if not isinstance(written, dict):
-        raise ConfigurationError(f"{draft}: must hold a mapping, got {type(written).__name__}")
-    return written
 
 
 def _describe(base: Path, name: str | None, max_rank: int) -> BaseModel:

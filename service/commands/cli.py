@@ -10,6 +10,7 @@ from service.commands.adapters import app as adapters_app
 from service.commands.errors import one_message
 from service.commands.finetune import evaluate, finetune
 from service.commands.keys import app as keys_app
+from service.plain_yaml import PlainDumper
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 model_app = typer.Typer(no_args_is_help=True, help="Base models on disk.")
@@ -53,7 +54,7 @@ def serve(
 
             parse_engine_arguments(settings)
             Tenancy(settings, TenantMetrics(CollectorRegistry()))
-            typer.echo(yaml.safe_dump(shown(settings), sort_keys=False), nl=False)
+            typer.echo(yaml.dump(shown(settings), Dumper=PlainDumper, sort_keys=False), nl=False)
             return
         from service.serving import run
 

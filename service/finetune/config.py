@@ -4,12 +4,12 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from service.adapters.manifest import License, Name, Prompt, Version
 from service.adapters.peft_config import MAX_ALPHA
 from service.errors import ConfigurationError
+from service.plain_yaml import read_mapping
 from service.quoting import problems
 from service.settings.section import Section
 from service.settings.tree import ModelSettings
@@ -177,12 +177,7 @@ class FinetuneSettings(Section):
 
 def load_finetune_settings(file: Path) -> FinetuneSettings:
     """Read a run's file; ConfigurationError with one line per problem, each naming its key."""
-    try:
-        tree = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{file}: cannot be read: {error}") from error
-    if not isinstance(tree, dict):
-        raise ConfigurationError(f"{file}: must hold a mapping, got {type(tree).__name__}")
+    tree = read_mapping(file)
     _anchor(tree, file.resolve().parent)
     try:
         return FinetuneSettings.model_validate(tree)

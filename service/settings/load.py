@@ -6,11 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
 from service.errors import ConfigurationError
+from service.plain_yaml import read_mapping
 from service.quoting import nearest, problems
 from service.settings.masking import hidden, masked
 from service.settings.section import Section
@@ -23,7 +23,7 @@ def load_settings(file: Path) -> Settings:
     Raises ConfigurationError with one line per problem, each naming the key, the value given and,
     for an unknown key, the nearest valid one.
     """
-    tree = _read_yaml(file)
+    tree = _read_tree(file)
     _refuse_unknown_variables()
     try:
         return Settings(**tree)
@@ -40,21 +40,10 @@ def shown(settings: Settings) -> dict[str, Any]:
     return tree
 
 
-def _read_yaml(file: Path) -> dict[str, Any]:
-    try:
-        tree = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigurationError(f"{file}: cannot be read: {error.strerror}") from error
-    except yaml.MarkedYAMLError as error:  # its own message shows the line, which may hold a secret
-        line = error.problem_mark.line + 1 if error.problem_mark else "?"
-        raise ConfigurationError(f"{file}:{line}: not valid YAML: {error.problem}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{file}: not valid YAML: {error}") from None
-    if not isinstance(tree, dict):
-        raise ConfigurationError(f"{file}: must hold a mapping, got {type(tree).__name__}")
+def _read_tree(file: Path) -> dict[str, Any]:
+    tree = read_mapping(file)
     for key in tree:
-        # The constructor would take these for its own options.
-        if not isinstance(key, str) or key.startswith("_"):
+        if key.startswith("_"):  # the constructor would take it for an option of its own
             raise ConfigurationError(f"{file}: {key}: unknown key")
     _anchor_paths(tree, file.resolve().parent)
     return tree

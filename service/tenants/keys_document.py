@@ -1,9 +1,9 @@
 """A keys file: who the tenants are, what each may use, and the hashes of their keys."""
 
 import re
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 import yaml
 from pydantic import (
@@ -16,13 +16,13 @@ from pydantic import (
 )
 
 from service.errors import ConfigurationError
+from service.plain_yaml import parse
 from service.quoting import Problem, problems
 from service.settings.tree import ServedName
 from service.tenants.key import PREFIX, key_id
 from service.tenants.tenant import Counted, Quota, Tenant
 
 ALL = "*"
-_BaseLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class _Part(BaseModel):
@@ -120,14 +120,7 @@ def parse_keys(source: str, text: bytes) -> list[ListedTenant]:
     Raises ConfigurationError with one line per problem, each naming file, line and field. Nothing
     that could be a key is shown.
     """
-    try:
-        document, tree = _compose(text)
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise ConfigurationError(f"{source}:{line}: not valid YAML: {error.problem}") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        kind = type(error).__name__
-        raise ConfigurationError(f"{source}: not valid YAML: {kind}") from None
+    document, tree = parse(source, text)
     if not isinstance(document, dict):
         raise ConfigurationError(f"{source}:1: must hold a mapping with `tenants`")
     try:
@@ -147,28 +140,6 @@ def parse_keys(source: str, text: bytes) -> list[ListedTenant]:
         )
         for index, record in enumerate(tenants)
     ]
-
-
-class _Loader(_BaseLoader):  # type: ignore[misc]
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"{str(key.value)[:40]!r} stands twice", key.start_mark
-                )
-            seen.add(key.value)
-        mapping: dict[Hashable, Any] = super().construct_mapping(node, deep)
-        return mapping
-
-
-def _compose(text: bytes) -> tuple[Any, yaml.Node]:
-    loader = _Loader(text)
-    try:
-        tree = loader.get_single_node()
-        return (None if tree is None else loader.construct_document(tree)), tree
-    finally:
-        loader.dispose()
 
 
 def _line(node: yaml.Node | None, loc: Sequence[str | int]) -> int:

@@ -82,7 +82,7 @@ def test_settings_are_frozen(file: Path) -> None:
         ("adapters: [{source: b, name: 'a@1'}]", "adapters.0.name: .*got 'a@1'"),
         ("adapters_on_failure: ignore", "adapters_on_failure: .*'quarantine'.*got 'ignore'"),
         ("zzz: 1", "zzz: unknown key"),
-        ("1: 2", "1: unknown key"),
+        ("1: 2", "key 1 is not text"),
         ("_env_file: x", "_env_file: unknown key"),
         ("http: {port: 70000}", "http.port: .*65535, got 70000"),
         ("http: {port: many}", "http.port: .*integer.*, got 'many'"),
