@@ -16,6 +16,7 @@ ALLOWED: dict[str, str] = {
     "engine": "",
     "errors": "",
     "files": "",
+    "operations": "",
     "quoting": "",
     "together": "",
     "generation": "engine errors",
@@ -30,12 +31,12 @@ ALLOWED: dict[str, str] = {
     "gate": "context errors settings tenants",
     "proving": "adapters classification context engine errors generation model together",
     "fleet": "adapters classification engine errors model proving quoting settings together",
-    "telemetry": "context engine fleet settings tenants",
+    "telemetry": "context engine fleet operations settings tenants",
     "runtime": "classification engine errors fleet gate settings telemetry",
     "vllm_engine": "context engine errors gate limits model quoting settings telemetry tenants",
     "api": (
-        "adapters classification context engine errors fleet generation limits proving "
-        "quoting runtime settings telemetry tenants vllm_engine"
+        "adapters classification context engine errors fleet generation limits operations "
+        "proving quoting runtime settings telemetry tenants vllm_engine"
     ),
     "finetune": (
         "adapters classification context engine errors files generation model plain_yaml "

@@ -22,10 +22,10 @@ from service.errors import (
     RequestTimeout,
     ServiceError,
 )
+from service.operations import OPERATIONS
 from service.quoting import quote
 from service.runtime.open_requests import OpenRequests
 from service.settings.tree import GateSettings, HttpSettings
-from service.telemetry.objectives import INFERENCE_ROUTES
 from service.telemetry.requests import RequestTelemetry
 
 _log = logging.getLogger(__name__)
@@ -282,7 +282,7 @@ def _route(scope: Scope) -> str:
     """The template; of a request that was refused before it was routed, what it asked for."""
     if "route" in scope:
         return str(scope["route"].path)
-    return str(scope["path"]) if scope["path"] in INFERENCE_ROUTES else "unmatched"
+    return str(scope["path"]) if scope["path"] in OPERATIONS else "unmatched"
 
 
 def _check_head(headers: Headers) -> None:

@@ -3,12 +3,10 @@
 from typing import NamedTuple
 
 from service.context import RequestContext
+from service.operations import OPERATIONS
 from service.settings.telemetry import ObjectiveSettings, SloSettings
 
 AVAILABILITY = "availability"
-
-INFERENCE_ROUTES = ("/v1/generate", "/v1/classify", "/v1/chat/completions", "/v1/completions")
-"""The routes whose requests are promised anything."""
 
 _SERVICE_FAULTS = ("error", "deadline")
 _TENANTS_OWN = (401, 403, 409, 429)
@@ -56,7 +54,7 @@ class Objectives:
         left counts only if it had missed an objective by then: who gave up on a slow answer must
         not make the service look better.
         """
-        if outcome == "invalid" or context.route not in INFERENCE_ROUTES:
+        if outcome == "invalid" or not OPERATIONS.get(context.route):
             return None
         if outcome == "refused":
             own = context.failure is not None and context.failure.status in _TENANTS_OWN

@@ -27,15 +27,10 @@ from opentelemetry.trace import (
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from service.context import RequestContext
+from service.operations import OPERATIONS
 from service.settings.telemetry import TracingSettings
 from service.telemetry.lifecycle import package_version
 
-_OPERATIONS = {
-    "/v1/chat/completions": "chat",
-    "/v1/completions": "text_completion",
-    "/v1/generate": "text_completion",
-    "/v1/classify": "classify",
-}
 _PROVIDER = "vllm"
 _MAX_STREAMS = 32
 """Streams of one request with spans of their own: a batch would fill the exporter's queue."""
@@ -108,7 +103,7 @@ class RequestSpan:
     def ended(self, context: RequestContext, outcome: str, status: int | None) -> None:
         span = self._span
         span.update_name(f"{self._method} {context.route}")
-        operation = _OPERATIONS.get(context.route)
+        operation = OPERATIONS.get(context.route)
         facts: dict[str, str | int | float | None] = {
             "http.request.method": self._method,
             "http.route": context.route,

@@ -1,0 +1,21 @@
+"""The table of operations, against the routes in the source."""
+
+import ast
+
+from service.operations import OPERATIONS
+from tests.architecture.source import modules
+
+
+def posted() -> set[str]:
+    """Paths of every `@router.post(...)` of the public app."""
+    return {
+        ast.literal_eval(call.args[0])
+        for name, file in modules().items()
+        if name.startswith("service.api.routes.")
+        for call in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(call, ast.Call) and ast.unparse(call.func) == "router.post"
+    }
+
+
+def test_every_post_route_has_an_operation_and_every_operation_a_route() -> None:
+    assert posted() == OPERATIONS.keys()
