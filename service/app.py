@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CollectorRegistry
 
@@ -12,8 +12,9 @@ from service.api.errors import ERROR_RESPONSES, register_error_handlers
 from service.api.key_scheme import declare_keys
 from service.api.middleware import RequestScope
 from service.api.routes import adapters, classify, generate, health, tokenize
-from service.lifecycle import EngineStart, Lifecycle
+from service.lifecycle import Lifecycle
 from service.runtime.open_requests import OpenRequests
+from service.runtime.running import EngineStart
 from service.runtime.status import Status
 from service.settings.tree import Settings
 from service.telemetry.adapters import AdapterMetrics
@@ -33,23 +34,27 @@ def create_app(
     """The public app, which runs the service as its lifespan.
 
     Raises ConfigurationError for keys or an address that cannot be served. Without `start_engine`
-    the engine is vLLM, and OpenAI's routes are served too.
-    `read_settings` reads the configuration again when the adapters are reloaded.
+    the engine is vLLM, with OpenAI's routes. `read_settings` reads the settings for a reload.
     """
     metrics = Metrics(registry, settings.metrics, settings.slo)
     telemetry = RequestTelemetry.of(settings, metrics)
     tenancy = Tenancy(settings, TenantMetrics(registry))
     requests = OpenRequests()
+    routers = _routers(with_openai=start_engine is None)
+    if start_engine is None:
+        from service.vllm_engine.start import start_vllm
+
+        start_engine = start_vllm
     lifecycle = Lifecycle(
-        settings,
-        status,
-        tenancy,
-        requests,
-        metrics,
-        AdapterMetrics(registry),
-        telemetry,
-        start_engine,
-        read_settings or (lambda: settings),
+        settings=settings,
+        status=status,
+        tenancy=tenancy,
+        requests=requests,
+        metrics=metrics,
+        adapter_metrics=AdapterMetrics(registry),
+        telemetry=telemetry,
+        start_engine=start_engine,
+        read_settings=read_settings or (lambda: settings),
     )
     app: FastAPI = FastAPIOffline(
         title="llm-service", lifespan=lifecycle.lifespan, redoc_url=None, redirect_slashes=False
@@ -64,15 +69,20 @@ def create_app(
     )
     app.state.refused = metrics.gate.refused
     register_error_handlers(app)
-    for module in (generate, classify, tokenize, adapters, health):
-        app.include_router(module.router, responses=ERROR_RESPONSES)
+    for router in routers:
+        app.include_router(router, responses=ERROR_RESPONSES)
     if tenancy.keyring is not None:
         declare_keys(app)
-    if start_engine is None:
-        from service.api.routes import openai as openai_routes
-
-        app.include_router(openai_routes.router, responses=ERROR_RESPONSES)
     return app
+
+
+def _routers(*, with_openai: bool) -> list[APIRouter]:
+    routers = [module.router for module in (generate, classify, tokenize, adapters, health)]
+    if with_openai:
+        from service.api.routes import openai
+
+        routers.append(openai.router)
+    return routers
 
 
 def _hosts(settings: Settings) -> AllowedHosts | None:

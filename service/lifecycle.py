@@ -2,24 +2,20 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from fastapi import FastAPI
 
-from service.adapters.fetch import fetch_before_start
 from service.classification.question_cache import QuestionCache
-from service.context import internal_request
-from service.engine.protocol import Engine, Sampling, Structure
 from service.fleet.fleet import AdapterFleet
-from service.gate.gate import Gate
-from service.generation.confidence import TOP_LOGPROBS
 from service.runtime.drain import Drain
 from service.runtime.open_requests import OpenRequests
 from service.runtime.parts import Runtime
+from service.runtime.running import EngineStart, Running, running
 from service.runtime.status import Phase, Reload, Status
 from service.runtime.watchdog import Watchdog
 from service.settings.tree import Settings
@@ -30,19 +26,12 @@ from service.tenants.tenancy import Tenancy
 
 _log = logging.getLogger(__name__)
 
-_WARM_UP_SECONDS = 120.0
 _RESIDENCY_SECONDS = 10.0
-
-EngineStart = Callable[[Settings, Gate, Metrics], Awaitable[Engine]]
-"""Starts an engine behind a gate; sets the gate's capacity to what the engine can run."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lifecycle:
-    """Parts of one service; `lifespan` makes it run.
-
-    Without `start_engine` the engine is vLLM.
-    """
+    """The parts of one service before it runs; `lifespan` makes it run."""
 
     settings: Settings
     status: Status
@@ -51,51 +40,51 @@ class Lifecycle:
     metrics: Metrics
     adapter_metrics: AdapterMetrics
     telemetry: RequestTelemetry
-    start_engine: EngineStart | None
+    start_engine: EngineStart
     read_settings: Callable[[], Settings]
 
     @asynccontextmanager
     async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
-        """Verify the adapters, start the engine, warm it up, prove the adapters, be ready."""
-        settings, status = self.settings, self.status
-        gate = Gate(settings.gate, self.metrics)
-        with status.remembered():
-            fetched = await fetch_before_start(settings)
-            engine = await (self.start_engine or _start_vllm(app))(settings, gate, self.metrics)
+        """Run the engine and its adapters, and be ready; the phase of a start that fails stays."""
+        status = self.status
         try:
-            with status.remembered():
-                await _warm_up(engine)
-                fleet = AdapterFleet(engine, settings.model.name, self.adapter_metrics)
-                await fleet.apply(settings, fetched)
-            app.state.runtime = Runtime(
-                settings, status, self.metrics, gate, engine, fleet.registry, QuestionCache(engine)
-            )
-            drain = Drain(status, self.requests, gate, settings.drain, self.metrics.lifecycle)
-            async with (
-                self.tenancy.followed(),
-                _adapters_followed(fleet, status, self.read_settings),
-                _running(Watchdog(engine, gate, status, settings.watchdog).run()),
-                _running(self.metrics.loop_lag.run()),
-                _drainable(drain, status),
-            ):
-                self.metrics.follow(engine, lambda: status.stalled)
-                status.phase = Phase.READY
-                _log.info("ready: %s, digest %s", engine.model.name, engine.model.digest)
-                yield
+            async with AsyncExitStack() as stack:
+                starting = running(
+                    self.settings, self.start_engine, self.metrics, self.adapter_metrics
+                )
+                with status.remembered():
+                    parts = await stack.enter_async_context(starting)
+                try:
+                    async with self._ready(app, parts):
+                        yield
+                finally:
+                    status.phase = Phase.STOPPING
         finally:
-            status.phase = Phase.STOPPING
-            await engine.stop()
             await asyncio.to_thread(self.telemetry.close)
 
-
-def _start_vllm(app: FastAPI) -> EngineStart:
-    async def start(settings: Settings, gate: Gate, metrics: Metrics) -> Engine:
-        from service.vllm_engine.start import start_vllm
-
-        engine, app.state.openai = await start_vllm(settings, gate, metrics)
-        return engine
-
-    return start
+    @asynccontextmanager
+    async def _ready(self, app: FastAPI, parts: Running) -> AsyncIterator[None]:
+        settings, status, engine, gate = self.settings, self.status, parts.engine, parts.gate
+        app.state.runtime = Runtime(
+            settings=settings,
+            status=status,
+            metrics=self.metrics,
+            engine=engine,
+            adapters=parts.fleet.registry,
+            questions=QuestionCache(engine),
+        )
+        drain = Drain(status, self.requests, gate, settings.drain, self.metrics.lifecycle)
+        async with (
+            self.tenancy.followed(),
+            _adapters_followed(parts.fleet, status, self.read_settings),
+            _watching(Watchdog(engine, gate, status, settings.watchdog).run()),
+            _watching(self.metrics.loop_lag.run()),
+            _drainable(drain, status),
+        ):
+            self.metrics.follow(engine, lambda: status.stalled)
+            status.phase = Phase.READY
+            _log.info("ready: %s, digest %s", engine.model.name, engine.model.digest)
+            yield
 
 
 @asynccontextmanager
@@ -114,7 +103,7 @@ async def _adapters_followed(
 
 
 @asynccontextmanager
-async def _running(watch: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+async def _watching(watch: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     """Run a watch of the engine or the loop while the service is ready."""
     task = asyncio.create_task(watch)
     try:
@@ -137,14 +126,3 @@ async def _drainable(drain: Drain, status: Status) -> AsyncIterator[None]:
         yield
     finally:
         status.drain = None
-
-
-async def _warm_up(engine: Engine) -> None:
-    """Take each path through the engine once, so that no user pays for what is loaded lazily."""
-    async with internal_request("warm-up", _WARM_UP_SECONDS):
-        prompt = await engine.render("Hello")
-        structure = Structure(choice=["yes", "no"])
-        for sampling in (Sampling(2, logprobs=TOP_LOGPROBS), Sampling(2, structure=structure)):
-            async for _ in engine.generate(prompt, sampling, None):
-                pass
-        await engine.label_logprobs(prompt, [0, 1], None)

@@ -91,7 +91,7 @@ def test_an_adapter_that_the_engine_refuses_ends_the_start_and_the_engine(tmp_pa
     status = run(settings(model=model, adapters=adapters, adapter_cache=cache), engine)
     assert isinstance(status.failure, ConfigurationError)
     assert "without room for them" in str(status.failure)
-    assert status.phase is Phase.STOPPING
+    assert status.phase is Phase.STARTING
     assert engine.dead
 
 

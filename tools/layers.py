@@ -30,27 +30,26 @@ ALLOWED: dict[str, str] = {
     "classification": "adapters context engine errors quoting together",
     "gate": "context errors settings tenants",
     "proving": "adapters classification context engine errors generation model together",
+    "vllm_engine": "context engine errors gate limits model quoting settings tenants",
     "fleet": "adapters classification engine errors model proving quoting settings together",
     "telemetry": "context engine fleet operations settings tenants",
-    "runtime": "classification engine errors fleet gate settings telemetry",
-    "vllm_engine": "context engine errors gate limits model quoting settings telemetry tenants",
+    "runtime": (
+        "adapters classification context engine errors fleet gate generation settings telemetry"
+    ),
     "api": (
         "adapters classification context engine errors fleet generation limits operations "
         "proving quoting runtime settings telemetry tenants vllm_engine"
     ),
     "finetune": (
         "adapters classification context engine errors files generation model plain_yaml "
-        "proving quoting settings together vllm_engine"
+        "proving quoting runtime settings together vllm_engine"
     ),
-    "lifecycle": (
-        "adapters classification context engine fleet gate generation runtime settings "
-        "telemetry tenants vllm_engine"
-    ),
-    "app": "api lifecycle runtime settings telemetry tenants",
+    "lifecycle": "classification fleet runtime settings telemetry tenants",
+    "app": "api lifecycle runtime settings telemetry tenants vllm_engine",
     "serving": "api app errors runtime settings telemetry",
     "commands": (
-        "adapters api app context errors files finetune model plain_yaml proving runtime "
-        "serving settings telemetry tenants vllm_engine"
+        "adapters api errors files finetune model plain_yaml proving runtime serving settings "
+        "telemetry tenants vllm_engine"
     ),
 }
 """Imports of each package from the others, lowest first: nothing points at a later row."""

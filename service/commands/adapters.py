@@ -170,33 +170,26 @@ def prove(
 async def _pack_proven(
     settings: Settings, folder: Path, draft: dict[str, object], overwrite: bool
 ) -> VerifiedAdapter:
-    from service.vllm_engine.start import running_vllm
+    from service.runtime.running import running
+    from service.vllm_engine.start import for_one_adapter, start_vllm
 
     described = _describe(settings.model.path, settings.model.name, settings.max_lora_rank)
     check_draft(folder, described, draft, overwrite=overwrite)  # before the engine's start
-    async with running_vllm(settings) as engine:
+    async with running(for_one_adapter(settings), start_vllm) as parts:
         packed, _ = await pack_proven(
-            engine, folder, described, draft, settings.golden_timeout_s, overwrite=overwrite
+            parts.engine, folder, described, draft, settings.golden_timeout_s, overwrite=overwrite
         )
     return packed
 
 
 async def _prove(settings: Settings) -> list[dict[str, Any]]:
-    from prometheus_client import CollectorRegistry
+    from service.api.routes.adapters import adapter_body
+    from service.runtime.running import running
+    from service.vllm_engine.start import start_vllm
 
-    from service.app import create_app
-    from service.runtime.status import Status
-
-    status = Status()
-    app = create_app(settings, status, CollectorRegistry())
-    async with app.router.lifespan_context(app):
-        from service.api.routes.adapters import adapters
-        from service.context import internal_context
-
-        listed = (await adapters(app.state.runtime, internal_context("prove", 1.0))).model_dump()[
-            "data"
-        ]
-    return [_proven(**row) for row in listed]
+    async with running(settings, start_vllm) as parts:
+        entries = sorted(parts.fleet.registry.entries.items())
+    return [_proven(**adapter_body(*entry).model_dump()) for entry in entries]
 
 
 def _proven(proof: dict[str, Any] | None, **row: Any) -> dict[str, Any]:

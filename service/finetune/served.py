@@ -37,10 +37,11 @@ def engine_settings(settings: FinetuneSettings) -> Settings:
 @asynccontextmanager
 async def engine_of(settings: FinetuneSettings) -> AsyncIterator[Engine]:
     """Start vLLM for the run's base and stop it; ConfigurationError if it cannot start."""
-    from service.vllm_engine.start import running_vllm
+    from service.runtime.running import running
+    from service.vllm_engine.start import for_one_adapter, start_vllm
 
-    async with running_vllm(engine_settings(settings)) as engine:
-        yield engine
+    async with running(for_one_adapter(engine_settings(settings)), start_vllm) as parts:
+        yield parts.engine
 
 
 async def label_scores(

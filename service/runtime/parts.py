@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from service.classification.question_cache import QuestionCache
 from service.engine.protocol import Engine
 from service.fleet.registry import AdapterRegistry
-from service.gate.gate import Gate
 from service.runtime.status import Status
 from service.settings.tree import Settings
 from service.telemetry.metrics import Metrics
@@ -18,7 +17,6 @@ class Runtime:
     settings: Settings
     status: Status
     metrics: Metrics
-    gate: Gate
     engine: Engine
     adapters: AdapterRegistry
     questions: QuestionCache

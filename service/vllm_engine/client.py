@@ -6,12 +6,14 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 from vllm.exceptions import VLLMClientError, VLLMValidationError
+from vllm.lora.request import LoRARequest
 from vllm.outputs import RequestOutput
 from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
 from service.context import current_context
+from service.engine.protocol import Adapter
 from service.errors import EngineDead, InvalidRequest, ServiceError
 from service.gate.gate import Gate
 from service.gate.preparation import Preparation
@@ -171,3 +173,16 @@ def explain(error: Exception) -> ServiceError | None:
     if isinstance(error, VLLMClientError | ValueError):
         return InvalidRequest(str(error))
     return None
+
+
+def lora_request(adapter: Adapter | None) -> LoRARequest | None:
+    """Name of an adapter within vLLM.
+
+    It takes two requests of one name for equal and hashes name and path into every cached block,
+    so the name is the version's own.
+    """
+    if adapter is None:
+        return None
+    return LoRARequest(
+        lora_name=adapter.engine_name, lora_int_id=adapter.engine_id, lora_path=adapter.path
+    )

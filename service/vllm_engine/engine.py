@@ -11,7 +11,6 @@ from typing import Any
 
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.inputs import tokens_input
-from vllm.lora.request import LoRARequest
 from vllm.outputs import CompletionOutput, RequestOutput
 from vllm.renderers import ChatParams
 from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams
@@ -43,7 +42,8 @@ from service.gate.preparation import Preparation
 from service.gate.stream import StreamObserver
 from service.quoting import quote
 from service.settings.preparation import PreparationSettings
-from service.vllm_engine.client import GatedClient, explain
+from service.vllm_engine.client import GatedClient, explain, lora_request
+from service.vllm_engine.openai import OpenAISurface
 from service.vllm_engine.process import read_vitals
 from service.vllm_engine.step_clock import StepClock
 from service.vllm_engine.structured_outputs import leave_validation_to_us
@@ -83,6 +83,7 @@ class VllmEngine:
         self._vocab_size: int = llm.model_config.get_vocab_size()
         self._pids = [child.pid for child in multiprocessing.active_children() if child.pid]
         self._loading = 0
+        self.openai: OpenAISurface | None = None
 
     @property
     def model(self) -> ModelInfo:
@@ -254,19 +255,6 @@ def start_llm(arguments: Namespace, steps: StepClock) -> AsyncLLM:
         raise ConfigurationError(
             f"engine: could not start: {error}; its own log above says why"
         ) from error
-
-
-def lora_request(adapter: Adapter | None) -> LoRARequest | None:
-    """Name of an adapter within vLLM.
-
-    It takes two requests of one name for equal and hashes name and path into every cached block,
-    so the name is the version's own.
-    """
-    if adapter is None:
-        return None
-    return LoRARequest(
-        lora_name=adapter.engine_name, lora_int_id=adapter.engine_id, lora_path=adapter.path
-    )
 
 
 def _chat_frame(tokenizer: Any) -> ChatFrame:

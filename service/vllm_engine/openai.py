@@ -17,8 +17,7 @@ from vllm.lora.request import LoRARequest
 from service.context import RequestContext, current_context
 from service.errors import InvalidRequest, NotFound, ServiceError
 from service.quoting import problems
-from service.vllm_engine.client import GatedClient, explain
-from service.vllm_engine.engine import lora_request
+from service.vllm_engine.client import GatedClient, explain, lora_request
 
 OpenAIAnswer = dict[str, Any] | AsyncGenerator[bytes, None]
 

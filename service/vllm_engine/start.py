@@ -1,16 +1,10 @@
 """Starting vLLM behind the gate."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-
-from prometheus_client import CollectorRegistry
-
-from service.engine.protocol import Engine, ModelInfo
+from service.engine.protocol import ModelInfo
 from service.gate.gate import Gate
 from service.gate.stream import StreamObserver
 from service.model.digest import base_model_digest
 from service.settings.tree import Settings
-from service.telemetry.metrics import Metrics
 from service.vllm_engine.arguments import parse_engine_arguments
 from service.vllm_engine.engine import VllmEngine, start_llm
 from service.vllm_engine.openai import OpenAISurface
@@ -19,26 +13,16 @@ from service.vllm_engine.structured_outputs import open_trials
 from service.vllm_engine.structures import StructureTrials
 
 
-@asynccontextmanager
-async def running_vllm(settings: Settings) -> AsyncIterator[Engine]:
-    """Run the engine without HTTP, with room for one adapter at a time, and stop it.
+def for_one_adapter(settings: Settings) -> Settings:
+    """The settings with room for one adapter at a time, and none that is served.
 
-    Raises ConfigurationError if it cannot start.
+    A slot for each adapter that is configured would be memory for nothing.
     """
-    # A slot for each adapter that is configured would be memory for nothing.
     engine = {"max_loras": 1, **settings.engine, "enable_lora": True}
-    settings = settings.model_copy(update={"engine": engine, "adapters": ()})
-    metrics = Metrics(CollectorRegistry())
-    started, _ = await start_vllm(settings, Gate(settings.gate, metrics), metrics)
-    try:
-        yield started
-    finally:
-        await started.stop()
+    return settings.model_copy(update={"engine": engine, "adapters": ()})
 
 
-async def start_vllm(
-    settings: Settings, gate: Gate, observer: StreamObserver
-) -> tuple[VllmEngine, OpenAISurface]:
+async def start_vllm(settings: Settings, gate: Gate, observer: StreamObserver) -> VllmEngine:
     """Start the engine and its OpenAI handlers; ConfigurationError if it cannot start."""
     arguments = parse_engine_arguments(settings)
     digest = base_model_digest(settings.model.path)
@@ -66,5 +50,5 @@ async def start_vllm(
     )
     gate.capacity = settings.gate.max_in_flight or max_num_seqs
     engine = VllmEngine(llm, steps, model, gate, observer, settings.preparation, trials)
-    surface = await OpenAISurface.create(engine.client, arguments)
-    return engine, surface
+    engine.openai = await OpenAISurface.create(engine.client, arguments)
+    return engine

@@ -190,7 +190,7 @@ async def test_a_failing_adapter_ends_the_start_with_its_reason(tmp_path: Path) 
         async with app.router.lifespan_context(app):
             pass
     assert isinstance(status.failure, ConfigurationError)
-    assert status.phase is Phase.STOPPING
+    assert status.phase is Phase.STARTING
     assert engine.dead
 
 

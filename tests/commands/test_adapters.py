@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -86,7 +84,7 @@ def test_only_what_golden_examples_showed_is_proven(
     async def start(settings: Settings, gate: Gate, metrics: Metrics) -> Engine:
         return fake_engine()[0]
 
-    monkeypatch.setattr("service.lifecycle._start_vllm", lambda app: start)
+    monkeypatch.setattr("service.vllm_engine.start.start_vllm", start)
     base = served_base(write_base(tmp_path / "base"))
     good = asyncio.run(proven(tmp_path / "good", base, name="good"))
     plain = AdapterFolder(tmp_path / "plain", base)
@@ -116,11 +114,10 @@ def test_only_what_golden_examples_showed_is_proven(
 def test_packing_by_the_service_s_configuration_proves(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    @asynccontextmanager
-    async def running(settings: Settings) -> AsyncIterator[Engine]:
-        yield fake_engine()[0]
+    async def start(settings: Settings, gate: Gate, metrics: Metrics) -> Engine:
+        return fake_engine()[0]
 
-    monkeypatch.setattr("service.vllm_engine.start.running_vllm", running)
+    monkeypatch.setattr("service.vllm_engine.start.start_vllm", start)
     base = served_base(write_base(tmp_path / "base"))
     adapter = asyncio.run(proven(tmp_path / "good", base, name="good"))
     known = load_manifest(adapter.path)

@@ -37,7 +37,7 @@ def running(tiny_folder: Path) -> Iterator[Running]:
     metrics = Metrics(CollectorRegistry())
     gate = Gate(GateSettings(**PATIENT["gate"]), metrics)
     with asyncio.Runner() as runner:
-        engine, _ = runner.run(start_vllm(settings, gate, metrics))
+        engine = runner.run(start_vllm(settings, gate, metrics))
         yield runner, engine, gate
         runner.run(engine.stop())
 

@@ -17,10 +17,11 @@ async def adapters(runtime: TheRuntime, context: TheContext) -> AdapterList:
     """The caller's adapters: what each is, what its golden examples showed, if it is served."""
     entries = runtime.adapters.entries
     names = sorted(filter(context.tenant.may_use_adapter, entries))
-    return AdapterList(data=[_body(name, entries[name]) for name in names])
+    return AdapterList(data=[adapter_body(name, entries[name]) for name in names])
 
 
-def _body(name: str, entry: Entry) -> AdapterBody:
+def adapter_body(name: str, entry: Entry) -> AdapterBody:
+    """An adapter as it is shown: of a quarantined one only why."""
     if not isinstance(entry, ServedVersion):
         return AdapterBody(name=name, state="quarantined", reason=entry.shown)
     manifest, proof = entry.manifest, entry.proof

@@ -13,6 +13,7 @@ from service.limits.logprobs import check_logprobs
 from service.limits.openai import CHAT_FIELDS, COMPLETION_FIELDS, check_body
 from service.limits.prompts import count_prompts
 from service.runtime.parts import Runtime
+from service.vllm_engine.engine import VllmEngine
 from service.vllm_engine.openai import OpenAIAnswer, OpenAISurface
 
 router = APIRouter(route_class=JsonRoute, tags=["openai"])
@@ -29,7 +30,7 @@ async def chat_completions(
     """Answer a conversation."""
     await _check(body, CHAT_FIELDS, request, runtime)
     select_model(body["model"], runtime, context)
-    return await _response(await _surface(request).chat(body))
+    return await _response(await _surface(runtime).chat(body))
 
 
 @router.post("/v1/completions")
@@ -40,17 +41,17 @@ async def completions(
     await _check(body, COMPLETION_FIELDS, request, runtime)
     select_model(body["model"], runtime, context)
     context.parts = count_prompts(body.get("prompt"))
-    return await _response(await _surface(request).completion(body))
+    return await _response(await _surface(runtime).completion(body))
 
 
 @router.get("/v1/models")
-async def models(request: Request, runtime: TheRuntime, context: TheContext) -> dict[str, Any]:
+async def models(runtime: TheRuntime, context: TheContext) -> dict[str, Any]:
     """The base model and the adapters that the caller may use."""
     entries = runtime.adapters.entries
     served = [name for name, entry in entries.items() if isinstance(entry, ServedVersion)]
     names = filter(context.tenant.may_use_adapter, served)
     with_base = context.tenant.may_use_base(runtime.engine.model.name)
-    return {"object": "list", "data": await _surface(request).models(names, with_base=with_base)}
+    return {"object": "list", "data": await _surface(runtime).models(names, with_base=with_base)}
 
 
 async def _check(
@@ -68,6 +69,8 @@ async def _response(answer: OpenAIAnswer) -> Response:
     return await event_stream(answer)
 
 
-def _surface(request: Request) -> OpenAISurface:
-    surface: OpenAISurface = request.app.state.openai
-    return surface
+def _surface(runtime: Runtime) -> OpenAISurface:
+    engine = runtime.engine
+    assert isinstance(engine, VllmEngine)
+    assert engine.openai is not None
+    return engine.openai

@@ -1,0 +1,68 @@
+"""An engine behind its gate with the configured adapters, without HTTP."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry
+
+from service.adapters.fetch import fetch_before_start
+from service.context import internal_request
+from service.engine.protocol import Engine, Sampling, Structure
+from service.fleet.fleet import AdapterFleet, AdapterObserver
+from service.gate.gate import Gate
+from service.generation.confidence import TOP_LOGPROBS
+from service.settings.tree import Settings
+from service.telemetry.adapters import AdapterMetrics
+from service.telemetry.metrics import Metrics
+
+_WARM_UP_SECONDS = 120.0
+
+EngineStart = Callable[[Settings, Gate, Metrics], Awaitable[Engine]]
+"""Starts an engine behind a gate; sets the gate's capacity to what the engine can run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """An engine that is warm, the gate before it, and its adapters, proven."""
+
+    engine: Engine
+    gate: Gate
+    fleet: AdapterFleet
+
+
+@asynccontextmanager
+async def running(
+    settings: Settings,
+    start_engine: EngineStart,
+    metrics: Metrics | None = None,
+    observer: AdapterObserver | None = None,
+) -> AsyncIterator[Running]:
+    """Verify the adapters, start the engine, warm it up, prove the adapters; stop it at the end.
+
+    Raises ConfigurationError where one of them fails. Without `metrics` and `observer` the series
+    are nobody's.
+    """
+    metrics = metrics or Metrics(CollectorRegistry())
+    observer = observer or AdapterMetrics(CollectorRegistry())
+    gate = Gate(settings.gate, metrics)
+    fetched = await fetch_before_start(settings)
+    engine = await start_engine(settings, gate, metrics)
+    try:
+        await _warm_up(engine)
+        fleet = AdapterFleet(engine, settings.model.name, observer)
+        await fleet.apply(settings, fetched)
+        yield Running(engine, gate, fleet)
+    finally:
+        await engine.stop()
+
+
+async def _warm_up(engine: Engine) -> None:
+    """Take each path through the engine once, so that no user pays for what is loaded lazily."""
+    async with internal_request("warm-up", _WARM_UP_SECONDS):
+        prompt = await engine.render("Hello")
+        structure = Structure(choice=["yes", "no"])
+        for sampling in (Sampling(2, logprobs=TOP_LOGPROBS), Sampling(2, structure=structure)):
+            async for _ in engine.generate(prompt, sampling, None):
+                pass
+        await engine.label_logprobs(prompt, [0, 1], None)
