@@ -10,8 +10,8 @@ from service.api.caller import AllowedHosts
 from service.api.entrance import Entrance
 from service.api.errors import ERROR_RESPONSES, register_error_handlers
 from service.api.key_scheme import declare_keys
-from service.api.middleware import RequestScope
 from service.api.routes import adapters, classify, generate, health, tokenize
+from service.api.scope import RequestScope
 from service.lifecycle import Lifecycle
 from service.runtime.open_requests import OpenRequests
 from service.runtime.running import EngineStart

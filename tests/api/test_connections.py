@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from starlette.responses import Response, StreamingResponse
 
-from service.api import connection, middleware, transport
+from service.api import connection, transport, watch
 from service.settings.tree import GateSettings, HttpSettings
 from tests.api.raw_http import answers, question
 from tests.live_service import LiveService, eventually
@@ -88,8 +88,8 @@ async def test_an_idle_connection_stays_open_for_as_long_as_is_set() -> None:
 async def test_a_client_that_takes_nothing_is_gone_long_before_its_deadline(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(middleware, "_BLOCKED_SECONDS", 0.2)
-    monkeypatch.setattr(middleware, "_LOOK_AGAIN_SECONDS", 0.1)
+    monkeypatch.setattr(watch, "_BLOCKED_SECONDS", 0.2)
+    monkeypatch.setattr(watch, "_LOOK_AGAIN_SECONDS", 0.1)
     with LiveService() as live:
 
         @live.app.get("/flood")
@@ -110,7 +110,7 @@ async def more_than_buffers_take() -> AsyncGenerator[bytes, None]:
 async def test_a_client_that_never_reads_its_answer_gives_its_slot_back(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(middleware, "_UNREAD_SECONDS", 0.2)
+    monkeypatch.setattr(watch, "_UNREAD_SECONDS", 0.2)
     monkeypatch.setattr("service.api.sse._send_part", _never_sent)
     with LiveService(gate=GateSettings(max_in_flight=1)) as live:
         _, writer = await asyncio.open_connection("127.0.0.1", live.port)

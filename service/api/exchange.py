@@ -1,0 +1,76 @@
+"""One request and its answer, as the ASGI server hands them over."""
+
+import time
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import Message, Receive, Scope, Send
+
+from service.api.errors import error_response
+from service.context import RequestContext
+from service.errors import ServiceError
+from service.operations import OPERATIONS
+
+ID_HEADER = "x-request-id"
+_TRACE_HEADER = "traceresponse"
+
+
+class Exchange:
+    """Parts of a request, how far its answer is, and the headers that every answer has.
+
+    `status` is None until the answer has started; `blocked_since` is the time from which the client
+    has taken nothing of it, None while nothing waits to be taken.
+    """
+
+    def __init__(
+        self, scope: Scope, headers: Headers, receive: Receive, send: Send, context: RequestContext
+    ) -> None:
+        self.scope = scope
+        self.headers = headers
+        self.receive = receive
+        self.context = context
+        self.status: int | None = None
+        self.complete = False
+        self.close_connection = False
+        self.blocked_since: float | None = None
+        self._send = send
+
+    @property
+    def started(self) -> bool:
+        """True once the client has been sent a status."""
+        return self.status is not None
+
+    @property
+    def outcome(self) -> str:
+        """Outcome of the request, once it has ended."""
+        if self.context.failure is not None:
+            return self.context.failure.outcome
+        return "ok" if self.status is not None and self.status < 400 else "invalid"
+
+    @property
+    def route(self) -> str:
+        """The template; of a request that was refused before it was routed, what it asked for."""
+        if "route" in self.scope:
+            return str(self.scope["route"].path)
+        return str(self.scope["path"]) if self.scope["path"] in OPERATIONS else "unmatched"
+
+    async def send(self, message: Message) -> None:
+        """Send a part of the answer."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            headers = MutableHeaders(scope=message)
+            headers[ID_HEADER] = self.context.request_id
+            if self.context.trace:
+                headers[_TRACE_HEADER] = self.context.trace.response_header
+            if self.close_connection:
+                headers["connection"] = "close"
+        elif message["type"] == "http.response.body":
+            self.complete = not message.get("more_body", False)
+        self.blocked_since = time.monotonic()
+        try:
+            await self._send(message)
+        finally:
+            self.blocked_since = None
+
+    async def answer(self, error: ServiceError, send: Send | None = None) -> None:
+        """Answer with an error, by way of `send` where that is given."""
+        await error_response(error)(self.scope, self.receive, send or self.send)

@@ -1,0 +1,169 @@
+"""The scope of a request: identity, admission, body, and the one report at its end."""
+
+import asyncio
+import logging
+import re
+import time
+import uuid
+from contextlib import suppress
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.api.body import BodyReader, ClientGone
+from service.api.connection import MAX_HEAD_BYTES
+from service.api.entrance import Entrance
+from service.api.exchange import ID_HEADER, Exchange
+from service.api.watch import run_watched
+from service.context import RequestContext, enter_context
+from service.errors import (
+    DeadlineExceeded,
+    HeadersTooLarge,
+    InvalidRequest,
+    RequestTimeout,
+    ServiceError,
+)
+from service.quoting import quote
+from service.runtime.open_requests import OpenRequests
+from service.settings.tree import GateSettings, HttpSettings
+from service.telemetry.requests import RequestTelemetry
+
+_log = logging.getLogger(__name__)
+
+_SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_TIMEOUT_HEADER = "x-request-timeout-ms"
+_LINGER_SECONDS = 2.0
+
+
+class RequestScope:
+    """Pure ASGI: owns a request from its first byte to its last.
+
+    Lets in whom the entrance knows; reads the body whole, within its limits, before the route runs;
+    cancels the route when the client disconnects, streamed or not, also while it waits at the gate;
+    closes the engine streams that the route left open; tells `telemetry` of the request once. Ends,
+    a little after its deadline, what has no answer yet outside of the gate, and what does not read
+    its answer. While the service drains, refuses and asks connections to close.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        http: HttpSettings,
+        gate: GateSettings,
+        telemetry: RequestTelemetry,
+        requests: OpenRequests,
+        entrance: Entrance,
+    ) -> None:
+        self._app = app
+        self._requests = requests
+        self._bodies = BodyReader(http)
+        self._gate = gate
+        self._telemetry = telemetry
+        self._entrance = entrance
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        if scope["type"] != "http":
+            # Nothing is served over WebSocket, so nothing needs a key to be refused.
+            await send({"type": "websocket.close", "code": 1008, "reason": ""})
+            return
+        headers = Headers(scope=scope)
+        context = self._context(headers)
+        enter_context(context)
+        self._telemetry.arrived(context, scope["method"], headers)
+        exchange = Exchange(scope, headers, receive, send, context)
+        exchange.close_connection = self._requests.closing
+        with self._requests.one():
+            await self._answer(exchange)
+
+    async def _answer(self, exchange: Exchange) -> None:
+        context, outcome = exchange.context, "cancelled"
+        try:
+            await self._serve(exchange)
+            outcome = exchange.outcome
+        except ClientGone:
+            context.failure = None  # nobody was told of it
+            if "abort" in exchange.scope:
+                exchange.scope["abort"]()
+                await asyncio.sleep(0)  # until uvicorn knows
+        finally:
+            await context.close()
+            context.route = exchange.route
+            self._telemetry.answered(context, outcome, exchange.status)
+
+    def _context(self, headers: Headers) -> RequestContext:
+        given = headers.get(ID_HEADER, "")
+        request_id = given if _SANE_ID.fullmatch(given) else uuid.uuid4().hex
+        now = time.monotonic()
+        deadline = now + self._gate.default_timeout_ms / 1000
+        return RequestContext(request_id, now, deadline, self._gate.max_timeout_ms)
+
+    async def _serve(self, exchange: Exchange) -> None:
+        context = exchange.context
+        try:
+            body = await self._admit(exchange)
+        except ServiceError as error:
+            exchange.close_connection = True
+            # Its traceback holds what was read of the body.
+            await _refuse(exchange, error.with_traceback(None))
+            return
+        try:
+            await run_watched(self._app, exchange, body)
+        except ClientGone:
+            raise
+        except DeadlineExceeded as error:
+            await exchange.answer(error)
+        except Exception:
+            _log.exception("request %s failed", context.request_id)
+            context.failure = ServiceError()
+            if not exchange.started:
+                await exchange.answer(context.failure)
+
+    async def _admit(self, exchange: Exchange) -> bytes:
+        """The whole body of a request that may be served; raises ServiceError for any other."""
+        headers, context = exchange.headers, exchange.context
+        self._requests.check()
+        _check_head(headers)
+        await self._entrance.admit(exchange.scope, headers, context)
+        if (timeout := headers.get(_TIMEOUT_HEADER)) is not None:
+            context.set_timeout(_timeout_ms(timeout))
+        body = await self._bodies.read(headers, exchange.receive, context.tenant.name)
+        context.body_bytes = len(body)
+        return body
+
+
+async def _refuse(exchange: Exchange, error: ServiceError) -> None:
+    """Answer before the body was read, and go on reading it until the client has seen the answer.
+
+    A connection that is closed with bytes unread is reset, which can take the answer with it
+    (RFC 9112, 9.6).
+    """
+
+    async def send(message: Message) -> None:
+        if message["type"] == "http.response.body" and not isinstance(error, RequestTimeout):
+            await exchange.send({**message, "more_body": True})
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LINGER_SECONDS):
+                    while (await exchange.receive()).get("more_body", False):
+                        pass
+            message = {"type": "http.response.body", "body": b""}
+        await exchange.send(message)
+
+    await exchange.answer(error, send)
+
+
+def _check_head(headers: Headers) -> None:
+    size = sum(len(name) + len(value) for name, value in headers.raw)
+    if size > MAX_HEAD_BYTES:
+        raise HeadersTooLarge(f"headers: at most {MAX_HEAD_BYTES} bytes, got {size}")
+
+
+def _timeout_ms(value: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,15}", value) or int(value) < 1:
+        raise InvalidRequest(
+            f"X-Request-Timeout-Ms: must be a positive number of milliseconds, got {quote(value)}",
+            param="X-Request-Timeout-Ms",
+        )
+    return int(value)
