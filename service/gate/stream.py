@@ -44,11 +44,12 @@ class EngineRequest(Protocol[Item]):
 
 
 class StreamObserver(Protocol):
-    """Receives the events of a stream; times in seconds."""
+    """Reads what streams did, which stands in the request's context already; times in seconds."""
 
     def queued_for(self, context: RequestContext, seconds: float) -> None: ...
 
-    def first_token(self, context: RequestContext, seconds: float) -> None: ...
+    def first_token(self, context: RequestContext, seconds: float) -> None:
+        """The first item of a request came, so long after the request; told once a request."""
 
     def tokens_after(self, context: RequestContext, seconds: float, tokens: int) -> None: ...
 
@@ -126,7 +127,7 @@ async def _made(stream: AsyncGenerator[Item, None]) -> Item | None:
 
 
 class _Meter:
-    """Counts one engine stream; charges its permit, tells the observer and its trace."""
+    """Counts one engine stream: for its permit, the request, the observer and the trace."""
 
     def __init__(
         self,
@@ -151,19 +152,26 @@ class _Meter:
             self._prompt, self._cached, self._completion, step.engine_wait if first else None
         )
         if self._last is None:
-            self._observer.first_token(self._context, now - self._context.arrival)
+            if self._context.first_token_seconds is None:
+                self._context.first_token_seconds = now - self._context.arrival
+                self._observer.first_token(self._context, self._context.first_token_seconds)
             if self._trace:
                 self._trace.first_item()
         elif step.new_tokens:
+            self._context.decode_seconds += now - self._last
+            self._context.decode_tokens += step.new_tokens
             self._observer.tokens_after(self._context, now - self._last, step.new_tokens)
         self._last = now
 
     def read(self, prompt_tokens: int) -> None:
-        """Count the prompt of who left or was late: it was read, an item or none."""
+        """Charge the prompt of a cancelled or late request even if no item came: it was read."""
         self._prompt = self._prompt or prompt_tokens
 
     def close(self) -> int:
         """Report what was used; returns its tokens."""
+        self._context.prompt_tokens += self._prompt
+        self._context.cached_tokens += self._cached
+        self._context.completion_tokens += self._completion
         self._observer.used(self._context, self._prompt, self._cached, self._completion)
         if self._trace:
             self._trace.used(self._prompt, self._cached, self._completion)

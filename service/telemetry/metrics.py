@@ -85,24 +85,17 @@ class Metrics:
         self._waited[self._labels.of(context)].observe(seconds)
 
     def first_token(self, context: RequestContext, seconds: float) -> None:
-        """An engine stream brought its first item; the request counts its first one only."""
-        if context.first_token_seconds is None:
-            context.first_token_seconds = seconds
-            self._first[self._labels.of(context)].observe(seconds, _exemplar(context))
+        """The first item of a request came, so long after the request."""
+        self._first[self._labels.of(context)].observe(seconds, _exemplar(context))
 
     def tokens_after(self, context: RequestContext, seconds: float, tokens: int) -> None:
         """`tokens` came `seconds` after the ones before."""
-        context.decode_seconds += seconds
-        context.decode_tokens += tokens
         latency = self._between[self._labels.of(context)]
         for _ in range(tokens):
             latency.observe(seconds / tokens)
 
     def used(self, context: RequestContext, prompt: int, cached: int, completion: int) -> None:
         """An engine stream ended, having used these tokens."""
-        context.prompt_tokens += prompt
-        context.cached_tokens += cached
-        context.completion_tokens += completion
         key = self._labels.of(context)
         self._tokens[*key, "prompt"].inc(prompt)
         self._tokens[*key, "cached"].inc(cached)

@@ -45,7 +45,7 @@ def test_versions_of_an_adapter_share_their_series() -> None:
 
 
 def observe_everything(metrics: Metrics, tenant: str, reason: str) -> None:
-    context = ended_request(tenant=tenant)
+    context = ended_request(tenant=tenant, decode_seconds=0.1, decode_tokens=2)
     metrics.queue_changed(tenant, 1)
     metrics.queued_for(context, 0.1)
     metrics.queue_changed(tenant, -1)

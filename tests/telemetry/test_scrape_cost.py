@@ -24,7 +24,13 @@ def full_registry() -> CollectorRegistry:
     for route in ROUTES:
         for model in "abcd":
             for tenant in range(64):
-                context = ended_request(route=route, model=model, tenant=f"t{tenant}")
+                context = ended_request(
+                    route=route,
+                    model=model,
+                    tenant=f"t{tenant}",
+                    decode_seconds=0.1,
+                    decode_tokens=2,
+                )
                 metrics.queued_for(context, 0.1)
                 metrics.first_token(context, 0.1)
                 metrics.tokens_after(context, 0.1, 2)
