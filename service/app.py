@@ -12,12 +12,12 @@ from service.api.errors import ERROR_RESPONSES, register_error_handlers
 from service.api.key_scheme import declare_keys
 from service.api.routes import adapters, classify, generate, health, tokenize
 from service.api.scope import RequestScope
+from service.fleet.metrics import AdapterMetrics
 from service.lifecycle import Lifecycle
 from service.runtime.open_requests import OpenRequests
 from service.runtime.running import EngineStart
 from service.runtime.status import Status
 from service.settings.tree import Settings
-from service.telemetry.adapters import AdapterMetrics
 from service.telemetry.metrics import Metrics
 from service.telemetry.requests import RequestTelemetry
 from service.telemetry.tenants import TenantMetrics

@@ -12,6 +12,7 @@ from fastapi import FastAPI
 
 from service.classification.question_cache import QuestionCache
 from service.fleet.fleet import AdapterFleet
+from service.fleet.metrics import AdapterMetrics
 from service.runtime.drain import Drain
 from service.runtime.open_requests import OpenRequests
 from service.runtime.parts import Runtime
@@ -19,7 +20,6 @@ from service.runtime.running import EngineStart, Running, running
 from service.runtime.status import Phase, Reload, Status
 from service.runtime.watchdog import Watchdog
 from service.settings.tree import Settings
-from service.telemetry.adapters import AdapterMetrics
 from service.telemetry.metrics import Metrics
 from service.telemetry.requests import RequestTelemetry
 from service.tenants.tenancy import Tenancy

@@ -29,10 +29,12 @@ ALLOWED: dict[str, str] = {
     "context": "engine errors tenants",
     "classification": "adapters context engine errors quoting together",
     "gate": "context errors settings tenants",
+    "telemetry": "context engine operations settings tenants",
     "proving": "adapters classification context engine errors generation model together",
     "vllm_engine": "context engine errors gate limits model quoting settings tenants",
-    "fleet": "adapters classification engine errors model proving quoting settings together",
-    "telemetry": "context engine fleet operations settings tenants",
+    "fleet": (
+        "adapters classification engine errors model proving quoting settings telemetry together"
+    ),
     "runtime": (
         "adapters classification context engine errors fleet gate generation settings telemetry"
     ),
@@ -45,7 +47,7 @@ ALLOWED: dict[str, str] = {
         "proving quoting runtime settings together vllm_engine"
     ),
     "lifecycle": "classification fleet runtime settings telemetry tenants",
-    "app": "api lifecycle runtime settings telemetry tenants vllm_engine",
+    "app": "api fleet lifecycle runtime settings telemetry tenants vllm_engine",
     "serving": "api app errors runtime settings telemetry",
     "commands": (
         "adapters api errors files finetune model plain_yaml proving runtime serving settings "

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry
 
+from service.fleet.metrics import AdapterMetrics
 from service.settings.telemetry import MetricsSettings
-from service.telemetry.adapters import AdapterMetrics
 from service.telemetry.metrics import Metrics
 from service.telemetry.tenants import TenantMetrics
 

@@ -4,7 +4,6 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from service.adapters.fetch import Failure, Fetched, adapter_cache, refuse_fatal
 from service.adapters.refusal import AdapterRefused
@@ -17,20 +16,13 @@ from service.errors import (
     ServiceError,
 )
 from service.fleet.loader import AdapterLoader
+from service.fleet.metrics import AdapterMetrics
 from service.fleet.registry import AdapterRegistry, Entry
-from service.fleet.residency import Residency, ResidencyObserver
+from service.fleet.residency import Residency
 from service.fleet.version import QuarantinedAdapter, ServedVersion
 from service.settings.tree import Settings
 
 _log = logging.getLogger(__name__)
-
-
-class AdapterObserver(ResidencyObserver, Protocol):
-    """Receives which adapters are served, how they are used, and how reloads end."""
-
-    def adapters_changed(self, entries: Mapping[str, Entry]) -> None: ...
-
-    def adapters_reloaded(self, outcome: str) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +38,10 @@ class Change:
 class AdapterFleet:
     """Owns the registry and everything that changes it."""
 
-    def __init__(self, engine: Engine, base_name: str, observer: AdapterObserver) -> None:
+    def __init__(self, engine: Engine, base_name: str, metrics: AdapterMetrics) -> None:
         self._loader = AdapterLoader(engine)
-        self._residency = Residency(engine, observer)
-        self._observer = observer
+        self._residency = Residency(engine, metrics)
+        self._metrics = metrics
         self._reloading = asyncio.Lock()
         self._unloads: set[asyncio.Task[None]] = set()
         self._addresses: dict[str, str] = {}
@@ -84,7 +76,7 @@ class AdapterFleet:
         }
         for failure in failures:
             _log.error("adapter %s: quarantined: %s", failure.name, failure.error)
-        self._observer.adapters_changed(self.registry.entries)
+        self._metrics.adapters_changed(self.registry.entries)
         digests = {version.adapter.digest for version in self.registry.in_use()}
         kept = settings.adapter_cache
         prune = adapter_cache(kept.path).prune
@@ -103,10 +95,10 @@ class AdapterFleet:
             try:
                 change = await self._reload(read_settings)
             except Exception as error:
-                self._observer.adapters_reloaded("failed")
+                self._metrics.adapters_reloaded("failed")
                 _log.error("adapters not reloaded, the old ones are served on: %s", error)
                 raise
-        self._observer.adapters_reloaded("ok")
+        self._metrics.adapters_reloaded("ok")
         _log.info("adapters reloaded: %s", change)
         return change
 

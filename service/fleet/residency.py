@@ -1,19 +1,10 @@
 """Residency of adapters: whose weights the engine holds, and how often requests found them."""
 
 from collections.abc import Mapping
-from typing import Protocol
 
 from service.engine.protocol import AdapterUsage, Engine
+from service.fleet.metrics import AdapterMetrics
 from service.fleet.version import ServedVersion
-
-
-class ResidencyObserver(Protocol):
-    """Receives what `Residency.look` finds."""
-
-    def adapters_resident(self, names: Mapping[str, bool]) -> None: ...
-
-    def adapter_used(self, name: str, hits: int, misses: int, miss_seconds: float) -> None:
-        """So many more requests found the weights in memory, or waited for them to be read."""
 
 
 class Residency:
@@ -24,9 +15,9 @@ class Residency:
     the engine end with the last look at it.
     """
 
-    def __init__(self, engine: Engine, observer: ResidencyObserver) -> None:
+    def __init__(self, engine: Engine, metrics: AdapterMetrics) -> None:
         self._engine = engine
-        self._observer = observer
+        self._metrics = metrics
         self._seen: dict[int, AdapterUsage] = {}
 
     async def look(self, served: Mapping[str, ServedVersion]) -> None:
@@ -37,7 +28,7 @@ class Residency:
         resident = await self._engine.resident_adapters()
         usage = await self._engine.adapter_usage()
         ids = {name: version.adapter.engine_id for name, version in served.items()}
-        self._observer.adapters_resident({name: key in resident for name, key in ids.items()})
+        self._metrics.adapters_resident({name: key in resident for name, key in ids.items()})
         self._seen = {
             key: self._told(name, self._seen.get(key, AdapterUsage(0, 0, 0.0)), usage[key])
             for name, key in ids.items()
@@ -49,5 +40,5 @@ class Residency:
         misses = now.reads - before.reads
         # A read is seen before the request that waited for it: that one must not become a hit.
         hits = max(0, now.requests - before.requests - misses)
-        self._observer.adapter_used(name, hits, misses, now.read_seconds - before.read_seconds)
+        self._metrics.adapter_used(name, hits, misses, now.read_seconds - before.read_seconds)
         return AdapterUsage(before.requests + hits + misses, now.reads, now.read_seconds)

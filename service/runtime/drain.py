@@ -2,26 +2,18 @@
 
 import asyncio
 import logging
-from typing import Protocol
 
 from service.errors import NotReady
 from service.gate.gate import Gate
 from service.runtime.open_requests import OpenRequests
 from service.runtime.status import Phase, Status
 from service.settings.tree import DrainSettings
+from service.telemetry.lifecycle import LifecycleMetrics
 
 _log = logging.getLogger(__name__)
 
 _LAST_WORDS_SECONDS = 5.0
 """Time for aborted requests to send their error."""
-
-
-class DrainObserver(Protocol):
-    """Receives how a drain goes; `budget` is in seconds."""
-
-    def drain_started(self, budget: float) -> None: ...
-
-    def drain_ended(self) -> None: ...
 
 
 class Drain:
@@ -38,13 +30,13 @@ class Drain:
         requests: OpenRequests,
         gate: Gate,
         settings: DrainSettings,
-        observer: DrainObserver,
+        metrics: LifecycleMetrics,
     ) -> None:
         self._status = status
         self._requests = requests
         self._gate = gate
         self._settings = settings
-        self._observer = observer
+        self._metrics = metrics
         self._task: asyncio.Task[None] | None = None
 
     def start(self, *, lame_duck: bool = True) -> None:
@@ -52,7 +44,7 @@ class Drain:
         if self._task is None:
             seconds = self._settings.lame_duck_s if lame_duck else 0.0
             self._status.phase = Phase.DRAINING
-            self._observer.drain_started(seconds + self._settings.budget_s)
+            self._metrics.drain_started(seconds + self._settings.budget_s)
             self._task = asyncio.get_running_loop().create_task(self._run(seconds))
 
     async def _run(self, lame_duck_s: float) -> None:
@@ -65,7 +57,7 @@ class Drain:
             self._gate.close(lambda: self._refusal(budget, "before this answer was complete"))
             await self._emptied_within(_LAST_WORDS_SECONDS)
         _log.info("drained; %d requests are left", self._requests.count)
-        self._observer.drain_ended()
+        self._metrics.drain_ended()
         self._status.stop()
 
     async def _emptied_within(self, seconds: float) -> bool:

@@ -9,11 +9,11 @@ from prometheus_client import CollectorRegistry
 from service.adapters.fetch import fetch_before_start
 from service.context import internal_request
 from service.engine.protocol import Engine, Sampling, Structure
-from service.fleet.fleet import AdapterFleet, AdapterObserver
+from service.fleet.fleet import AdapterFleet
+from service.fleet.metrics import AdapterMetrics
 from service.gate.gate import Gate
 from service.generation.confidence import TOP_LOGPROBS
 from service.settings.tree import Settings
-from service.telemetry.adapters import AdapterMetrics
 from service.telemetry.metrics import Metrics
 
 _WARM_UP_SECONDS = 120.0
@@ -36,21 +36,21 @@ async def running(
     settings: Settings,
     start_engine: EngineStart,
     metrics: Metrics | None = None,
-    observer: AdapterObserver | None = None,
+    adapter_metrics: AdapterMetrics | None = None,
 ) -> AsyncIterator[Running]:
     """Verify the adapters, start the engine, warm it up, prove the adapters; stop it at the end.
 
-    Raises ConfigurationError where one of them fails. Without `metrics` and `observer` the series
-    are nobody's.
+    Raises ConfigurationError where one of them fails. Without `metrics` and
+    `adapter_metrics` the series are nobody's.
     """
     metrics = metrics or Metrics(CollectorRegistry())
-    observer = observer or AdapterMetrics(CollectorRegistry())
+    adapter_metrics = adapter_metrics or AdapterMetrics(CollectorRegistry())
     gate = Gate(settings.gate, metrics)
     fetched = await fetch_before_start(settings)
     engine = await start_engine(settings, gate, metrics)
     try:
         await _warm_up(engine)
-        fleet = AdapterFleet(engine, settings.model.name, observer)
+        fleet = AdapterFleet(engine, settings.model.name, adapter_metrics)
         await fleet.apply(settings, fetched)
         yield Running(engine, gate, fleet)
     finally:

@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry
 
 from service.context import RequestContext
+from service.telemetry.series import SeriesFactory
 
 OTHER_LABEL = "other"
 
@@ -16,32 +17,15 @@ class ClassificationMetrics:
     """Counts what inputs were given; `label` is one of an adapter's own, or `OTHER_LABEL`."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._classifications = Counter(
-            "inference_classifications_total",
-            "Labels given to inputs: an adapter's by name, a request's own as `other`.",
-            ["model", "label"],
-            registry=registry,
-        )
-        self._abstentions = Counter(
-            "inference_classification_abstentions_total",
-            "Inputs that were given no label.",
-            ["model"],
-            registry=registry,
-        )
-        self._score = Histogram(
-            "inference_classification_score",
-            "Probability of an input's best label, whether it was given or not.",
-            ["model"],
-            buckets=_SCORE,
-            registry=registry,
-        )
-        self._reads = Histogram(
-            "inference_classification_reads",
-            "Engine reads that an input took.",
-            ["model"],
-            buckets=_READS,
-            registry=registry,
-        )
+        make = SeriesFactory(registry)
+        text = "Labels given to inputs: an adapter's by name, a request's own as `other`."
+        self._classifications = make.counter("classifications_total", text, "model", "label")
+        text = "Inputs that were given no label."
+        self._abstentions = make.counter("classification_abstentions_total", text, "model")
+        text = "Probability of an input's best label, whether it was given or not."
+        self._score = make.histogram("classification_score", text, _SCORE, "model")
+        text = "Engine reads that an input took."
+        self._reads = make.histogram("classification_reads", text, _READS, "model")
 
     def classified(
         self, context: RequestContext, labels: Sequence[str], score: float, reads: int
@@ -49,8 +33,8 @@ class ClassificationMetrics:
         """An input was given these labels, none when the answer abstained."""
         model = context.adapter.name if context.adapter else context.model
         for label in labels:
-            self._classifications.labels(model, label).inc()
+            self._classifications[model, label].inc()
         # From the first input on, so that a share can be told of a model that never abstains.
-        self._abstentions.labels(model).inc(not labels)
-        self._score.labels(model).observe(score)
-        self._reads.labels(model).observe(reads)
+        self._abstentions[model,].inc(not labels)
+        self._score[model,].observe(score)
+        self._reads[model,].observe(reads)

@@ -50,7 +50,13 @@ class SeriesFactory:
         """A gauge."""
         return Gauge(f"inference_{name}", text, labels, registry=self._registry)
 
+    def histogram(
+        self, name: str, text: str, buckets: Buckets, *labels: str
+    ) -> Children[Histogram]:
+        """A histogram."""
+        name = f"inference_{name}"
+        return Children(Histogram(name, text, labels, buckets=buckets, registry=self._registry))
+
     def seconds(self, name: str, text: str, buckets: Buckets, *labels: str) -> Children[Histogram]:
         """A histogram of times."""
-        name = f"inference_{name}_seconds"
-        return Children(Histogram(name, text, labels, buckets=buckets, registry=self._registry))
+        return self.histogram(f"{name}_seconds", text, buckets, *labels)

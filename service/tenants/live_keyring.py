@@ -5,21 +5,15 @@ import logging
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
 
 from service.errors import ConfigurationError
 from service.tenants.keyring import Keyring, build_keyring, read_keys
+from service.tenants.observer import TenancyObserver
 from service.tenants.tenant import Tenant
 
 _log = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 1.0
-
-
-class KeysObserver(Protocol):
-    """Receives the outcome of each reading of the keys."""
-
-    def keys_read(self, accepted: bool) -> None: ...
 
 
 class LiveKeyring:
@@ -29,7 +23,7 @@ class LiveKeyring:
     logged, once, and the keys before it stay.
     """
 
-    def __init__(self, path: Path, observer: KeysObserver) -> None:
+    def __init__(self, path: Path, observer: TenancyObserver) -> None:
         self._path = path
         self._observer = observer
         sources = read_keys(path)

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import limits.errors
 from limits.aio.storage import RedisStorage, Storage
@@ -12,6 +12,7 @@ from limits.storage import storage_from_string
 
 from service.errors import ConfigurationError, InvalidRequest, TooManyRequests, Unavailable
 from service.tenants.local_counts import LocalCounts, Window
+from service.tenants.observer import TenancyObserver
 from service.tenants.tenant import Counted, Quota, Tenant
 
 _log = logging.getLogger(__name__)
@@ -26,12 +27,6 @@ _SLICES = 10
 
 _KEY_PREFIX = "llm-service"
 _PERIODS = {60: "minute", 86_400: "day"}
-
-
-class QuotaObserver(Protocol):
-    """Receives each failure to count; `reason` is timeout or error."""
-
-    def quota_store_failed(self, reason: str) -> None: ...
 
 
 class QuotaStore:
@@ -51,7 +46,7 @@ class QuotaStore:
         *,
         timeout_s: float,
         fail_open: bool,
-        observer: QuotaObserver,
+        observer: TenancyObserver,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._url = None if url.startswith("memory:") else url

@@ -4,18 +4,14 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Protocol
 
 from service.settings.tree import Settings
 from service.tenants.anonymity import check_anonymous
-from service.tenants.live_keyring import KeysObserver, LiveKeyring
-from service.tenants.quota_store import QuotaObserver, QuotaStore
+from service.tenants.live_keyring import LiveKeyring
+from service.tenants.observer import TenancyObserver
+from service.tenants.quota_store import QuotaStore
 
 _log = logging.getLogger(__name__)
-
-
-class TenancyObserver(KeysObserver, QuotaObserver, Protocol):
-    """Receives the events of keys and of quotas."""
 
 
 class Tenancy:

@@ -16,10 +16,10 @@ from service.adapters.pattern import PatternRefused
 from service.adapters.verify import VerifiedAdapter, verify
 from service.errors import ConfigurationError, Conflict, InvalidRequest
 from service.fleet.fleet import AdapterFleet, Change
+from service.fleet.metrics import AdapterMetrics
 from service.fleet.version import QuarantinedAdapter, ServedVersion
 from service.model.base_model import BaseModel
 from service.settings.tree import ModelSettings, Settings
-from service.telemetry.adapters import AdapterMetrics
 from tests.adapters.samples import AdapterFolder, write_base
 from tests.fake_engines import fake_engine
 from tests.live_service import MODEL, eventually

@@ -8,11 +8,11 @@ from prometheus_client import CollectorRegistry
 
 from service.engine.protocol import Adapter, AdapterUsage, Sampling
 from service.fleet.fleet import AdapterFleet
+from service.fleet.metrics import AdapterMetrics
 from service.fleet.residency import Residency
 from service.fleet.version import ServedVersion
 from service.model.base_model import BaseModel
 from service.settings.tree import ModelSettings, Settings
-from service.telemetry.adapters import AdapterMetrics
 from tests.engine.contract import answers
 from tests.fake_engines import fake_engine
 from tests.live_service import MODEL

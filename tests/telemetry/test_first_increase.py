@@ -2,7 +2,7 @@
 
 from prometheus_client import CollectorRegistry
 
-from service.telemetry.adapters import AdapterMetrics
+from service.fleet.metrics import AdapterMetrics
 from service.telemetry.metrics import Metrics
 from service.telemetry.tenants import TenantMetrics
 from tests.telemetry.contexts import ended_request

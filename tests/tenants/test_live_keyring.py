@@ -19,13 +19,16 @@ LOOK_SECONDS = live_keyring._LOOK_SECONDS
 
 
 class Readings:
-    """Remembers how each reading went."""
+    """Implements `tenants.TenancyObserver`; remembers how each reading went."""
 
     def __init__(self) -> None:
         self.accepted: list[bool] = []
 
     def keys_read(self, accepted: bool) -> None:
         self.accepted.append(accepted)
+
+    def quota_store_failed(self, reason: str) -> None:
+        raise AssertionError(reason)
 
 
 @asynccontextmanager

@@ -18,13 +18,16 @@ REQUESTS = Tenant("r", quotas=(Quota("requests", 2, 60),))
 
 
 class Failures:
-    """Remembers how often, and why, the store did not answer."""
+    """Implements `tenants.TenancyObserver`; remembers why the store did not answer, each time."""
 
     def __init__(self) -> None:
         self.reasons: list[str] = []
 
     def quota_store_failed(self, reason: str) -> None:
         self.reasons.append(reason)
+
+    def keys_read(self, accepted: bool) -> None:
+        raise AssertionError(accepted)
 
 
 class Clock:

@@ -2,43 +2,59 @@
 
 from collections.abc import Mapping
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import CollectorRegistry
 
 from service.fleet.registry import Entry
 from service.fleet.version import ServedVersion
+from service.telemetry.series import SeriesFactory
 
 
 class AdapterMetrics:
-    """Implements `fleet.AdapterObserver`."""
+    """Follows what is served, how it is used, and how reloads end."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        def gauge(name: str, text: str, *labels: str) -> Gauge:
-            return Gauge(f"inference_adapter_{name}", text, ["adapter", *labels], registry=registry)
-
-        self._state = gauge("state", "1 for the state an adapter is in.", "state")
-        self._info = gauge("info", "The version and digest that is served.", "version", "digest")
-        self._accuracy = gauge("proof_accuracy", "Share of its golden examples answered rightly.")
-        self._proof = gauge("proof_seconds", "Time that its proof took.")
-        self._distance = gauge(
-            "fingerprint_distance", "Distance of its fingerprint from the packed one, in nats."
+        make = SeriesFactory(registry)
+        self._state = make.gauge(
+            "adapter_state", "1 for the state an adapter is in.", "adapter", "state"
         )
-        self._effect = gauge(
-            "fingerprint_effect", "Effect of its weights in units of the packed one: 1 if whole."
+        self._info = make.gauge(
+            "adapter_info", "The version and digest that is served.", "adapter", "version", "digest"
         )
-        self._load = gauge("load_seconds", "Time that fetching, verifying and loading took.")
-        self._resident = gauge("resident", "1 while the engine holds its weights in memory.")
+        self._accuracy = make.gauge(
+            "adapter_proof_accuracy", "Share of its golden examples answered rightly.", "adapter"
+        )
+        self._proof = make.gauge("adapter_proof_seconds", "Time that its proof took.", "adapter")
+        self._distance = make.gauge(
+            "adapter_fingerprint_distance",
+            "Distance of its fingerprint from the packed one, in nats.",
+            "adapter",
+        )
+        self._effect = make.gauge(
+            "adapter_fingerprint_effect",
+            "Effect of its weights in units of the packed one: 1 if whole.",
+            "adapter",
+        )
+        self._load = make.gauge(
+            "adapter_load_seconds", "Time that fetching, verifying and loading took.", "adapter"
+        )
+        self._resident = make.gauge(
+            "adapter_resident", "1 while the engine holds its weights in memory.", "adapter"
+        )
 
-        def counter(name: str, text: str, label: str) -> Counter:
-            return Counter(f"inference_adapter_{name}_total", text, [label], registry=registry)
-
-        self._hits = counter("hits", "Requests that found its weights in memory.", "adapter")
-        self._misses = counter("misses", "Times that a request waited for its weights.", "adapter")
+        self._hits = make.counter(
+            "adapter_hits_total", "Requests that found its weights in memory.", "adapter"
+        )
+        self._misses = make.counter(
+            "adapter_misses_total", "Times that a request waited for its weights.", "adapter"
+        )
         text = "Time that reading its weights for requests took."
-        self._miss_seconds = counter("miss_seconds", text, "adapter")
-        self._reloads = counter("reloads", "Reloads by outcome (ok, failed).", "outcome")
+        self._miss_seconds = make.counter("adapter_miss_seconds_total", text, "adapter")
+        self._reloads = make.counter(
+            "adapter_reloads_total", "Reloads by outcome (ok, failed).", "outcome"
+        )
         # From the start on: to Prometheus the first of a series that was not there is no increase.
         for outcome in ("ok", "failed"):
-            self._reloads.labels(outcome)
+            self._reloads[outcome,].inc(0)
 
     def adapters_changed(self, entries: Mapping[str, Entry]) -> None:
         """Show these adapters and no others."""
@@ -59,13 +75,13 @@ class AdapterMetrics:
 
     def adapter_used(self, name: str, hits: int, misses: int, miss_seconds: float) -> None:
         """So many more requests found its weights in memory, or waited for them."""
-        self._hits.labels(name).inc(hits)
-        self._misses.labels(name).inc(misses)
-        self._miss_seconds.labels(name).inc(miss_seconds)
+        self._hits[name,].inc(hits)
+        self._misses[name,].inc(misses)
+        self._miss_seconds[name,].inc(miss_seconds)
 
     def adapters_reloaded(self, outcome: str) -> None:
         """A reload ended."""
-        self._reloads.labels(outcome).inc()
+        self._reloads[outcome,].inc()
 
     def _show(self, name: str, version: ServedVersion) -> None:
         self._info.labels(name, version.manifest.version, version.adapter.digest).set(1)
