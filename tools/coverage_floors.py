@@ -16,19 +16,19 @@ FLOORS = {
     "service.api": 90,
     "service.classification": 95,
     "service.commands": 80,
-    "service.engine": 90,
+    "service.engine": 85,
     "service.finetune": 80,
     "service.fleet": 90,
     "service.gate": 95,
     "service.generation": 95,
-    "service.limits": 95,
-    "service.model": 80,
+    "service.limits": 85,  # what xgrammar enforces is tried on the real engine
+    "service.model": 70,
     "service.proving": 90,
     "service.runtime": 90,
     "service.settings": 95,
     "service.telemetry": 90,
     "service.tenants": 95,
-    "service.vllm_engine": 35,  # it runs in the tests on the real engine
+    "service.vllm_engine": 20,  # it runs in the tests on the real engine
 }
 """Percent."""
 
