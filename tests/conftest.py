@@ -8,7 +8,7 @@ import httpx
 import hypothesis
 import pytest
 
-from service.model.base_model import BaseModel
+from service.model.base_model import ServedBase
 from service.settings.tree import ENV_PREFIX
 from tests.adapters.samples import AdapterFolder, describe, write_base
 
@@ -59,10 +59,10 @@ def base_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def base(base_folder: Path) -> BaseModel:
+def base(base_folder: Path) -> ServedBase:
     return describe(base_folder)
 
 
 @pytest.fixture
-def adapter(tmp_path: Path, base: BaseModel) -> AdapterFolder:
+def adapter(tmp_path: Path, base: ServedBase) -> AdapterFolder:
     return AdapterFolder(tmp_path / "sentiment-folder", base)

@@ -17,7 +17,7 @@ from service.adapters.refusal import AdapterRefused
 from service.adapters.sources import parse_source
 from service.adapters.verify import VerifiedAdapter, require_provable, verify
 from service.errors import ConfigurationError
-from service.model.base_model import BaseModel, read_base_model
+from service.model.base_model import ServedBase, read_base_model
 from service.settings.tree import AdapterSettings, Settings
 from service.together import together
 
@@ -63,7 +63,7 @@ Outcome = FetchedAdapter | Unchanged | Failure
 class Fetched:
     """Adapters fetched before the engine ran, and the base that they were verified against."""
 
-    base: BaseModel
+    base: ServedBase
     outcomes: Sequence[Outcome]
 
 
@@ -92,7 +92,7 @@ async def fetch_before_start(settings: Settings) -> Fetched | None:
     return Fetched(base, outcomes)
 
 
-async def fetch_all(settings: Settings, base: BaseModel, held: Mapping[str, str]) -> list[Outcome]:
+async def fetch_all(settings: Settings, base: ServedBase, held: Mapping[str, str]) -> list[Outcome]:
     """Fetch and verify what is configured, side by side and in its order.
 
     `held` are the digests that are served now, by name: equal bytes are not verified again.
@@ -136,7 +136,7 @@ def refuse_fatal(
 async def _fetch(
     wanted: AdapterSettings,
     settings: Settings,
-    base: BaseModel,
+    base: ServedBase,
     held: Mapping[str, str],
     slots: asyncio.Semaphore,
 ) -> Outcome:

@@ -41,7 +41,7 @@ class _Strict(BaseModel):
 _Example = TypeVar("_Example", bound=_Strict)
 
 
-class Message(_Strict):
+class GoldenMessage(_Strict):
     """One chat turn."""
 
     role: Literal["system", "user", "assistant"]
@@ -66,7 +66,7 @@ class GenerationExample(_Strict):
 
     input: _Text | None = None
     prompt: _Text | None = None
-    messages: Annotated[tuple[Message, ...], Field(min_length=1, max_length=64)] | None = None
+    messages: Annotated[tuple[GoldenMessage, ...], Field(min_length=1, max_length=64)] | None = None
     expect: JsonValue = None
     pattern: _Text | None = None
 

@@ -69,7 +69,7 @@ class BaseReference(_Strict):
     digest: Digest
 
 
-class Prompt(_Strict):
+class PromptTemplate(_Strict):
     """The text around an input. Only `{input}` is replaced; other braces stay as they are.
 
     `{input}` stands once and near the end: the text before it is the same for all requests, so
@@ -108,7 +108,7 @@ class Conformal(_Strict):
     threshold: Annotated[float, Field(ge=0, le=1)]
 
 
-class Calibration(_Strict):
+class CalibrationRecord(_Strict):
     """Divide by the content-free prior (one value a label, in the labels' order), then temper."""
 
     temperature: Annotated[float, Field(gt=0, le=100)] = 1.0
@@ -116,7 +116,7 @@ class Calibration(_Strict):
     conformal: Conformal | None = None
 
 
-class Classification(_Strict):
+class LabelSet(_Strict):
     """The closed label set: public name -> the words the model says, and how it is calibrated."""
 
     labels: Annotated[
@@ -127,7 +127,7 @@ class Classification(_Strict):
         Field(min_length=1, max_length=MAX_LABELS),
     ]
     multi_label: bool = False
-    calibration: Calibration = Calibration()
+    calibration: CalibrationRecord = CalibrationRecord()
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:
@@ -235,8 +235,8 @@ class ClassificationManifest(_Manifest):
     """An adapter that chooses among labels."""
 
     task: Literal["classification"]
-    prompt: Prompt
-    classification: Classification
+    prompt: PromptTemplate
+    classification: LabelSet
     golden: ClassificationGolden | None = None
 
     @model_validator(mode="after")
@@ -249,7 +249,7 @@ class GenerationManifest(_Manifest):
     """An adapter that writes text; without a prompt the caller's own is used as it is."""
 
     task: Literal["generation"]
-    prompt: Prompt | None = None
+    prompt: PromptTemplate | None = None
     golden: GenerationGolden | None = None
 
     @model_validator(mode="after")

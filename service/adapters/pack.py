@@ -9,13 +9,13 @@ from service.adapters.manifest_yaml import build_manifest, dump_manifest
 from service.adapters.refusal import AdapterRefused
 from service.adapters.verify import VerifiedAdapter, verify_manifest
 from service.files import file_digest, write_atomically
-from service.model.base_model import BaseModel
+from service.model.base_model import ServedBase
 
 _FILLED = ("schema", "base_model", "files", "fingerprint")
 
 
 def pack(
-    folder: Path, base: BaseModel, draft: Mapping[str, object], *, overwrite: bool = False
+    folder: Path, base: ServedBase, draft: Mapping[str, object], *, overwrite: bool = False
 ) -> VerifiedAdapter:
     """Write `adapter.yaml` into a folder of PEFT files, without an engine and so unproven.
 
@@ -27,7 +27,7 @@ def pack(
 
 
 def check_draft(
-    folder: Path, base: BaseModel, draft: Mapping[str, object], *, overwrite: bool = False
+    folder: Path, base: ServedBase, draft: Mapping[str, object], *, overwrite: bool = False
 ) -> VerifiedAdapter:
     """The adapter that a folder of PEFT files and a draft make, verified; nothing is written.
 

@@ -10,7 +10,7 @@ from service.adapters.manifest_yaml import load_manifest
 from service.adapters.peft_config import read_peft_config
 from service.adapters.refusal import AdapterRefused
 from service.adapters.weights import WeightsSummary, check_weights
-from service.model.base_model import BaseModel
+from service.model.base_model import ServedBase
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class VerifiedAdapter:
         return self.manifest.digest
 
 
-def verify(folder: Path, base: BaseModel) -> VerifiedAdapter:
+def verify(folder: Path, base: ServedBase) -> VerifiedAdapter:
     """Verify an adapter's folder against its manifest and the base it will be served on.
 
     Reads every byte once for its digest and the weights once more for their values; loads
@@ -37,7 +37,7 @@ def verify(folder: Path, base: BaseModel) -> VerifiedAdapter:
     return verify_manifest(folder, load_manifest(folder), base)
 
 
-def verify_manifest(folder: Path, manifest: Manifest, base: BaseModel) -> VerifiedAdapter:
+def verify_manifest(folder: Path, manifest: Manifest, base: ServedBase) -> VerifiedAdapter:
     """Verify a folder against a manifest that need not lie in it; otherwise like verify."""
     adapter = manifest.name
     check_listing(adapter, folder, manifest.files)
@@ -62,7 +62,7 @@ def require_provable(manifest: Manifest) -> None:
             )
 
 
-def _check_base(manifest: Manifest, base: BaseModel) -> None:
+def _check_base(manifest: Manifest, base: ServedBase) -> None:
     wanted = manifest.base_model
     for field, expected, found in (
         ("name", base.name, wanted.name),

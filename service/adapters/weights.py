@@ -16,7 +16,7 @@ from service.adapters.manifest import CONFIG_FILE, WEIGHTS_FILE
 from service.adapters.pattern import PatternRefused
 from service.adapters.peft_config import PeftConfig
 from service.adapters.refusal import AdapterRefused
-from service.model.base_model import EMBEDDING, BaseModel
+from service.model.base_model import EMBEDDING, ServedBase
 from service.model.safetensors_header import (
     ADAPTER_HEADER_LIMIT,
     MalformedSafetensors,
@@ -47,7 +47,7 @@ class WeightsSummary:
 
 
 def check_weights(
-    adapter: str, folder: Path, config: PeftConfig, base: BaseModel
+    adapter: str, folder: Path, config: PeftConfig, base: ServedBase
 ) -> WeightsSummary:
     """Check names, pairs, ranks, shapes and values of every tensor; raises AdapterRefused."""
     path = folder / WEIGHTS_FILE
@@ -73,7 +73,7 @@ def check_weights(
 
 
 def _group(
-    adapter: str, header: Mapping[str, TensorInfo], base: BaseModel
+    adapter: str, header: Mapping[str, TensorInfo], base: ServedBase
 ) -> dict[str, dict[str, TensorInfo]]:
     """Tensors by module and side, every module in the base and with both sides."""
     modules: dict[str, dict[str, TensorInfo]] = {}
@@ -120,7 +120,7 @@ def _kind(name: str) -> str:
 
 
 def _check_targets(
-    adapter: str, present: Collection[str], config: PeftConfig, base: BaseModel
+    adapter: str, present: Collection[str], config: PeftConfig, base: ServedBase
 ) -> None:
     """The tensors must be exactly those the configuration asks for."""
     if isinstance(config.target_modules, tuple):

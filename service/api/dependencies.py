@@ -5,7 +5,6 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from service.context import RequestContext, current_context
-from service.engine.protocol import Adapter
 from service.errors import NotReady
 from service.fleet.registry import unknown_model
 from service.fleet.version import ServedVersion
@@ -29,8 +28,8 @@ TheRuntime = Annotated[Runtime, Depends(_runtime)]
 TheContext = Annotated[RequestContext, Depends(_context)]
 
 
-def select_adapter(model: str, runtime: Runtime, context: RequestContext) -> ServedVersion | None:
-    """The version that a request begins with and keeps to its end; None for the base model.
+def begin_with(model: str, runtime: Runtime, context: RequestContext) -> ServedVersion | None:
+    """Give a request its model, which it keeps to its end; the version, None for the base model.
 
     Raises NotFound for a name that is not served or not for this tenant, AdapterQuarantined for one
     that failed.
@@ -44,9 +43,3 @@ def select_adapter(model: str, runtime: Runtime, context: RequestContext) -> Ser
         context.adapter = version.adapter
         context.at_end.callback(runtime.adapters.release, version)
     return version
-
-
-def select_model(model: str, runtime: Runtime, context: RequestContext) -> Adapter | None:
-    """Like select_adapter, for routes that need what the engine calls the adapter only."""
-    version = select_adapter(model, runtime, context)
-    return None if version is None else version.adapter

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from service.adapters.manifest import INPUT, Classification
-from service.adapters.manifest import Prompt as PromptTemplate
+from service.adapters.manifest import INPUT, LabelSet, PromptTemplate
 from service.classification.scorer import LabelScorer
 from service.engine.protocol import Prompt
 
@@ -47,7 +46,7 @@ class AdapterFrame:
     """
 
     def __init__(
-        self, tokeniser: AdapterTokeniser, template: PromptTemplate, task: Classification
+        self, tokeniser: AdapterTokeniser, template: PromptTemplate, task: LabelSet
     ) -> None:
         self._tokeniser = tokeniser
         self._prefix, suffix = template.template.split(INPUT)

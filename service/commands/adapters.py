@@ -26,7 +26,7 @@ from service.adapters.verify import VerifiedAdapter
 from service.adapters.verify import verify as verify_folder
 from service.commands.errors import one_message
 from service.errors import ConfigurationError
-from service.model.base_model import BaseModel, read_base_model
+from service.model.base_model import ServedBase, read_base_model
 from service.plain_yaml import read_mapping
 from service.proving.pack_proven import pack_proven
 from service.settings.load import load_settings
@@ -201,7 +201,7 @@ def _quiet_engine() -> None:
     os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")
 
 
-def _describe(base: Path, name: str | None, max_rank: int) -> BaseModel:
+def _describe(base: Path, name: str | None, max_rank: int) -> ServedBase:
     return read_base_model(base, name=name or base.resolve().name, max_rank=max_rank)
 
 

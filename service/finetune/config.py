@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from service.adapters.manifest import License, Name, Prompt, Version
+from service.adapters.manifest import License, Name, PromptTemplate, Version
 from service.adapters.peft_config import MAX_ALPHA
 from service.errors import ConfigurationError
 from service.plain_yaml import read_mapping
@@ -138,7 +138,7 @@ class FinetuneSettings(Section):
     task: Task
     base: ModelSettings
     data: DataSettings
-    prompt: Prompt | None = Field(None, description="Needed for classification.")
+    prompt: PromptTemplate | None = Field(None, description="Needed for classification.")
     labels: dict[str, str] | None = Field(
         None, description="Public name -> words; default the labels of the data, spelled."
     )

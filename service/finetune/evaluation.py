@@ -44,7 +44,7 @@ class Evaluation:
     figures: ClassificationFigures | GenerationFigures
     base: ClassificationFigures | GenerationFigures
     candidates: Sequence[Candidate]
-    calibration: adapter_manifest.Calibration | None = None
+    calibration: adapter_manifest.CalibrationRecord | None = None
     reliability: Sequence[ReliabilityBin] = ()
     confusion: Array | None = None
 
@@ -54,7 +54,7 @@ async def evaluate(
     adapter: Adapter,
     settings: FinetuneSettings,
     prepared: Prepared,
-    packed: adapter_manifest.Calibration | None = None,
+    packed: adapter_manifest.CalibrationRecord | None = None,
 ) -> Evaluation:
     """Measure a loaded adapter on the test lines, under the calibration that it was packed with.
 
@@ -116,7 +116,7 @@ class Answers:
         return found
 
 
-def true_answers(task: adapter_manifest.Classification | None, lines: Sequence[Line]) -> Truth:
+def true_answers(task: adapter_manifest.LabelSet | None, lines: Sequence[Line]) -> Truth:
     """The index of every true answer: of the label, or under multi_label 0 for yes, 1 for no."""
     assert task is not None
     names = tuple(task.labels)
@@ -128,8 +128,8 @@ def true_answers(task: adapter_manifest.Classification | None, lines: Sequence[L
 
 
 def _promises(
-    tempered: adapter_manifest.Calibration, held: Answers, coverage: float
-) -> list[adapter_manifest.Calibration]:
+    tempered: adapter_manifest.CalibrationRecord, held: Answers, coverage: float
+) -> list[adapter_manifest.CalibrationRecord]:
     """Coverage that the adapter serves with, and beside it the one that every card tells."""
     of = held.rows, held.truth.reshape(-1)
     served = tempered if tempered.conformal else promise(tempered, *of, coverage)
@@ -140,8 +140,8 @@ def _promises(
 
 
 def _classification(
-    task: adapter_manifest.Classification,
-    calibrations: Sequence[adapter_manifest.Calibration],
+    task: adapter_manifest.LabelSet,
+    calibrations: Sequence[adapter_manifest.CalibrationRecord],
     tested: Answers,
     base: Answers,
     candidates: Sequence[Candidate],

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from service.adapters.manifest import Classification
+from service.adapters.manifest import LabelSet
 from service.classification.adapter_frame import AdapterFrame, AdapterQuestion
 from service.classification.trie import Branch
 from service.engine.protocol import Message
@@ -43,7 +43,7 @@ class Example:
 class ExampleEncoder:
     """Makes examples of lines, under the prompts that serving uses."""
 
-    def __init__(self, settings: FinetuneSettings, task: Classification | None) -> None:
+    def __init__(self, settings: FinetuneSettings, task: LabelSet | None) -> None:
         """ConfigurationError for a base without tokenizer and labels that cannot be read."""
         self.tokeniser = BaseTokeniser(settings.base.path)
         self._piece = settings.data.max_tokens

@@ -63,14 +63,14 @@ class GenerationFigures:
     bleu: float
 
 
-def temper(log_probs: Array, truth: Truth) -> adapter.Calibration:
+def temper(log_probs: Array, truth: Truth) -> adapter.CalibrationRecord:
     """The manifest's calibration with a temperature alone: (lines, labels), each line's label."""
-    return adapter.Calibration(temperature=fit_temperature(log_probs, truth))
+    return adapter.CalibrationRecord(temperature=fit_temperature(log_probs, truth))
 
 
 def promise(
-    tempered: adapter.Calibration, log_probs: Array, truth: Truth, coverage: float
-) -> adapter.Calibration:
+    tempered: adapter.CalibrationRecord, log_probs: Array, truth: Truth, coverage: float
+) -> adapter.CalibrationRecord:
     """The calibration with a conformal threshold, from lines that did not fit its temperature."""
     probs = np.exp(Calibration(tempered.temperature).apply(log_probs))
     least = conformal_threshold(_of(probs, truth), coverage)
@@ -78,7 +78,7 @@ def promise(
     if 1 - threshold > least:
         # Rounded the wrong way: the label that sets the threshold belongs to its set.
         threshold = math.nextafter(threshold, 1)
-    return adapter.Calibration(
+    return adapter.CalibrationRecord(
         temperature=tempered.temperature,
         conformal=adapter.Conformal(coverage=coverage, threshold=threshold),
     )
@@ -88,7 +88,7 @@ def classification_figures(
     names: Sequence[str],
     log_probs: Array,
     truth: Truth,
-    calibrations: Sequence[adapter.Calibration],
+    calibrations: Sequence[adapter.CalibrationRecord],
 ) -> ClassificationFigures:
     """Figures of single-label test lines; each calibration gives its conformal figures, the
     first also the calibrated confidence."""
@@ -110,7 +110,7 @@ def classification_figures(
 
 
 def multi_label_figures(
-    names: Sequence[str], log_probs: Array, truth: Truth, calibration: adapter.Calibration
+    names: Sequence[str], log_probs: Array, truth: Truth, calibration: adapter.CalibrationRecord
 ) -> ClassificationFigures:
     """Figures of multi-label test lines: `log_probs` (lines, labels, yes and no), `truth` 0 for
     yes and 1 for no (lines, labels)."""
@@ -148,7 +148,9 @@ def generation_figures(
     )
 
 
-def _conformal(probs: Array, truth: Truth, calibration: adapter.Calibration) -> ConformalFigures:
+def _conformal(
+    probs: Array, truth: Truth, calibration: adapter.CalibrationRecord
+) -> ConformalFigures:
     assert calibration.conformal is not None
     sets = label_sets(probs, 1 - calibration.conformal.threshold)
     sizes = sets.sum(axis=1)

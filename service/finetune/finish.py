@@ -21,7 +21,7 @@ from service.finetune.golden_choice import choose_golden
 from service.finetune.plots import plot_confusion, plot_reliability, plot_training
 from service.finetune.run import Prepared
 from service.finetune.served import engine_of
-from service.model.base_model import BaseModel, read_base_model
+from service.model.base_model import ServedBase, read_base_model
 from service.proving.pack_proven import loaded, pack_proven
 
 _PROOF_SECONDS = 300.0
@@ -103,7 +103,7 @@ def _fill(
     return draft
 
 
-def _base(settings: FinetuneSettings) -> BaseModel:
+def _base(settings: FinetuneSettings) -> ServedBase:
     return read_base_model(settings.base.path, name=settings.base.name, max_rank=settings.lora.rank)
 
 

@@ -17,7 +17,7 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
-from service.adapters.golden import Message
+from service.adapters.golden import GoldenMessage
 from service.errors import ConfigurationError
 from service.finetune.config import FinetuneSettings
 from service.quoting import problems
@@ -96,7 +96,7 @@ class CompletedLine(Line):
 
     # Any may become a golden example: their limits.
     prompt: Annotated[_Text, Field(max_length=32_768)] | None = None
-    messages: Annotated[tuple[Message, ...], Field(min_length=1, max_length=64)] | None = None
+    messages: Annotated[tuple[GoldenMessage, ...], Field(min_length=1, max_length=64)] | None = None
     completion: _Text
     stratum: _Text | None = None
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from service.adapters.manifest import Classification
+from service.adapters.manifest import LabelSet
 from service.finetune.batches import padding
 from service.finetune.card import TrainingReport
 from service.finetune.checkpoint import fingerprint
@@ -35,7 +35,7 @@ class Prepared:
 
     split: Split
     golden: Sequence[Line]
-    task: Classification | None
+    task: LabelSet | None
     fitted: Fitted
     encoder: ExampleEncoder
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from pydantic import ValidationError
 
-from service.adapters.manifest import INPUT, Classification
+from service.adapters.manifest import INPUT, LabelSet
 from service.classification.seam import spell
 from service.errors import ConfigurationError
 from service.finetune.config import FinetuneSettings
@@ -12,7 +12,7 @@ from service.finetune.lines import Line, label_names
 from service.quoting import problems
 
 
-def classification_task(settings: FinetuneSettings, lines: Sequence[Line]) -> Classification | None:
+def classification_task(settings: FinetuneSettings, lines: Sequence[Line]) -> LabelSet | None:
     """The labels and their words, or None for a run that does not classify.
 
     Without `labels` they are those of the lines, in alphabetical order, each spelled as a word
@@ -31,7 +31,7 @@ def classification_task(settings: FinetuneSettings, lines: Sequence[Line]) -> Cl
     tail = settings.prompt.template.split(INPUT)[1]
     words = settings.labels or {name: spell(name, tail) for name in found}
     try:
-        return Classification(labels=words, multi_label=settings.multi_label)
+        return LabelSet(labels=words, multi_label=settings.multi_label)
     except ValidationError as error:
         problem = next(problems(error.errors(include_url=False)))
         raise ConfigurationError(f"labels: {problem.reason}") from error

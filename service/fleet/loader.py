@@ -18,7 +18,7 @@ from service.adapters.manifest import ClassificationManifest
 from service.engine.protocol import Adapter, Engine
 from service.errors import ConfigurationError
 from service.fleet.version import ServedVersion
-from service.model.base_model import BaseModel, read_base_model
+from service.model.base_model import ServedBase, read_base_model
 from service.proving.proof import prove
 from service.proving.questions import classifier_of
 from service.settings.tree import ModelSettings, Settings
@@ -39,7 +39,7 @@ class AdapterLoader:
         self._ids = itertools.count(1)
         self._in_engine = asyncio.Lock()
         self._model: ModelSettings | None = None
-        self._base: BaseModel | None = None
+        self._base: ServedBase | None = None
 
     async def load_all(
         self,
@@ -76,7 +76,7 @@ class AdapterLoader:
         await self._engine.unload_adapter(version.adapter)
         _log.info("adapter %s: unloaded", version.adapter.engine_name)
 
-    async def _read_base(self, model: ModelSettings) -> BaseModel:
+    async def _read_base(self, model: ModelSettings) -> ServedBase:
         if self._base is None:
             self._base = await asyncio.to_thread(
                 read_base_model,

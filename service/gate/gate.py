@@ -72,7 +72,7 @@ class Gate:
     @property
     def engine_wanted(self) -> bool:
         """True if a holder of a permit waits for the engine, rather than for its own client."""
-        return any(permit.waiting for permit in self._running.values())
+        return any(permit.stepping for permit in self._running.values())
 
     @property
     def queued(self) -> int:

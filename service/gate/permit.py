@@ -29,7 +29,7 @@ class Permit:
         self._held = True
 
     @property
-    def waiting(self) -> bool:
+    def stepping(self) -> bool:
         """True while a step is under way."""
         return self._interruption.waiting
 

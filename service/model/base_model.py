@@ -11,7 +11,7 @@ EMBEDDING = "embed_tokens"
 
 
 @dataclass(frozen=True, slots=True)
-class BaseModel:
+class ServedBase:
     """The base as the engine serves it.
 
     `modules` maps a module's full name to its weight's stored shape: (out, in) of a linear layer,
@@ -24,7 +24,7 @@ class BaseModel:
     max_rank: int
 
 
-def read_base_model(folder: Path, *, name: str, max_rank: int) -> BaseModel:
+def read_base_model(folder: Path, *, name: str, max_rank: int) -> ServedBase:
     """Describe the base model in `folder` from its headers; no weights are loaded.
 
     Modules are those with a two-dimensional `weight`; a quantised checkpoint that stores packed
@@ -37,4 +37,4 @@ def read_base_model(folder: Path, *, name: str, max_rank: int) -> BaseModel:
         match tensor.info.shape:
             case (rows, columns) if leaf == "weight":
                 modules[module] = (rows, columns)
-    return BaseModel(name, base_model_digest(folder), modules, max_rank)
+    return ServedBase(name, base_model_digest(folder), modules, max_rank)

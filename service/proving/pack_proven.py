@@ -9,14 +9,14 @@ from pathlib import Path
 from service.adapters.pack import check_draft, write_manifest
 from service.adapters.verify import VerifiedAdapter
 from service.engine.protocol import Adapter, Engine
-from service.model.base_model import BaseModel
+from service.model.base_model import ServedBase
 from service.proving.proof import Proof, fingerprint_of, prove
 
 
 async def pack_proven(
     engine: Engine,
     folder: Path,
-    base: BaseModel,
+    base: ServedBase,
     draft: Mapping[str, object],
     timeout_s: float,
     *,

@@ -9,7 +9,7 @@ import yaml
 from safetensors.numpy import save_file
 
 from service.files import file_digest
-from service.model.base_model import BaseModel, read_base_model
+from service.model.base_model import ServedBase, read_base_model
 
 HIDDEN, INTER, KV, VOCAB = 64, 128, 32, 96
 LAYER = "model.layers.0"
@@ -43,7 +43,7 @@ def write_base(folder: Path, *, seed: int = 0) -> Path:
     return folder
 
 
-def describe(folder: Path) -> BaseModel:
+def describe(folder: Path) -> ServedBase:
     """The base as an engine with max_lora_rank 8 serves it."""
     return read_base_model(folder, name="tiny", max_rank=8)
 
@@ -51,7 +51,7 @@ def describe(folder: Path) -> BaseModel:
 class AdapterFolder:
     """A good classification adapter; a test breaks a part, then calls `save` or `seal`."""
 
-    def __init__(self, path: Path, base: BaseModel, *, seed: int = 0) -> None:
+    def __init__(self, path: Path, base: ServedBase, *, seed: int = 0) -> None:
         self.path = path
         random = np.random.default_rng(seed)
 

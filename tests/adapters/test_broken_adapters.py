@@ -13,7 +13,7 @@ import pytest
 from service.adapters import peft_config
 from service.adapters.refusal import AdapterRefused
 from service.adapters.verify import verify
-from service.model.base_model import BaseModel
+from service.model.base_model import ServedBase
 from tests.adapters.samples import HIDDEN, KV, AdapterFolder, Q, V, raw_safetensors
 
 WEIGHTS, CONFIG, MANIFEST = "adapter_model.safetensors", "adapter_config.json", "adapter.yaml"
@@ -353,7 +353,7 @@ CASES = [
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_a_broken_adapter_is_refused_by_name(
-    case: Case, adapter: AdapterFolder, base: BaseModel
+    case: Case, adapter: AdapterFolder, base: ServedBase
 ) -> None:
     case.breaks(adapter)
 
@@ -371,7 +371,7 @@ def test_a_broken_adapter_is_refused_by_name(
 
 
 def test_all_patterns_share_one_time(
-    adapter: AdapterFolder, base: BaseModel, monkeypatch: pytest.MonkeyPatch
+    adapter: AdapterFolder, base: ServedBase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(peft_config, "_MATCH_SECONDS", 0.2)
     slow = r"(.*?)" * 5 + r"(?=.*\3)[!-,]"  # a third of a second on each module
@@ -385,7 +385,7 @@ def test_each_case_has_its_own_name_and_words() -> None:
     assert len({(case.file, case.says) for case in CASES}) == len(CASES)
 
 
-def test_the_unbroken_adapter_is_accepted(adapter: AdapterFolder, base: BaseModel) -> None:
+def test_the_unbroken_adapter_is_accepted(adapter: AdapterFolder, base: ServedBase) -> None:
     verified = verify(adapter.save().path, base)
 
     assert verified.folder == adapter.path
@@ -396,7 +396,7 @@ def test_the_unbroken_adapter_is_accepted(adapter: AdapterFolder, base: BaseMode
 
 
 def test_the_limits_are_the_engines_not_the_adapters(
-    adapter: AdapterFolder, base: BaseModel
+    adapter: AdapterFolder, base: ServedBase
 ) -> None:
     adapter.save()
 
@@ -405,6 +405,6 @@ def test_the_limits_are_the_engines_not_the_adapters(
         verify(adapter.path, replace(base, max_rank=3))
 
 
-def test_a_folder_that_is_not_there_is_refused(tmp_path: Path, base: BaseModel) -> None:
+def test_a_folder_that_is_not_there_is_refused(tmp_path: Path, base: ServedBase) -> None:
     with pytest.raises(AdapterRefused, match=r"adapter gone: adapter\.yaml: cannot be read"):
         verify(tmp_path / "gone", base)

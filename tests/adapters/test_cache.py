@@ -22,7 +22,7 @@ from service.adapters.refusal import AdapterRefused
 from service.adapters.sources import SourceMissing, SourceUnreachable
 from service.adapters.verify import verify
 from service.errors import ConfigurationError
-from service.model.base_model import BaseModel
+from service.model.base_model import ServedBase
 from tests.adapters.samples import AdapterFolder
 from tests.adapters.servers import FileServer, serve_https, serve_hub, write_certificate
 
@@ -81,7 +81,7 @@ def partials(cache: Path) -> list[Path]:
 
 
 def test_a_local_folder_is_copied_so_that_later_edits_do_not_reach_the_engine(
-    adapter: AdapterFolder, base: BaseModel, cache: AdapterCache
+    adapter: AdapterFolder, base: ServedBase, cache: AdapterCache
 ) -> None:
     first = cache.resolve(str(adapter.save().path))
     (adapter.path / WEIGHTS).write_bytes(b"edited")
@@ -118,7 +118,7 @@ def test_a_new_version_gets_a_new_entry_beside_the_old(
     assert cache.entries() == sorted([old.folder, new.folder])
 
 
-def test_s3(bucket: str, base: BaseModel, cache: AdapterCache) -> None:
+def test_s3(bucket: str, base: ServedBase, cache: AdapterCache) -> None:
     found = cache.resolve(bucket)
 
     assert verify(found.folder, base).manifest.name == "sentiment"
@@ -130,14 +130,14 @@ def test_s3_without_the_adapter(bucket: str, cache: AdapterCache) -> None:
         cache.resolve("s3://models/none")
 
 
-def test_https(web: FileServer, base: BaseModel, cache: AdapterCache) -> None:
+def test_https(web: FileServer, base: ServedBase, cache: AdapterCache) -> None:
     found = cache.resolve(web.url)
 
     assert verify(found.folder, base).manifest.name == "sentiment"
 
 
 def test_https_with_a_server_that_has_no_ranges(
-    web: FileServer, base: BaseModel, cache: AdapterCache, tmp_path: Path
+    web: FileServer, base: ServedBase, cache: AdapterCache, tmp_path: Path
 ) -> None:
     web.ranges = False
     web.broken_from[WEIGHTS] = 0
@@ -151,7 +151,7 @@ def test_https_with_a_server_that_has_no_ranges(
 
 
 def test_https_with_a_server_that_does_not_say_how_long_its_files_are(
-    web: FileServer, adapter: AdapterFolder, base: BaseModel, cache: AdapterCache
+    web: FileServer, adapter: AdapterFolder, base: ServedBase, cache: AdapterCache
 ) -> None:
     web.ranges, web.chunked = False, True
     cached = cache.resolve(web.url)
@@ -159,7 +159,9 @@ def test_https_with_a_server_that_does_not_say_how_long_its_files_are(
     verify(cached.folder, base)
 
 
-def test_the_hub_by_tag_and_commit(adapter: AdapterFolder, base: BaseModel, tmp_path: Path) -> None:
+def test_the_hub_by_tag_and_commit(
+    adapter: AdapterFolder, base: ServedBase, tmp_path: Path
+) -> None:
     script = (
         "import sys; from pathlib import Path; from service.adapters.cache import AdapterCache;"
         "print(AdapterCache(Path(sys.argv[1])).resolve(sys.argv[2]).folder)"
@@ -189,7 +191,7 @@ def test_the_hub_by_tag_and_commit(adapter: AdapterFolder, base: BaseModel, tmp_
 
 
 def test_an_interrupted_fetch_goes_on_where_it_stopped(
-    web: FileServer, base: BaseModel, cache: AdapterCache, tmp_path: Path
+    web: FileServer, base: ServedBase, cache: AdapterCache, tmp_path: Path
 ) -> None:
     size = (web.folder / WEIGHTS).stat().st_size
     web.broken_from[WEIGHTS] = size // 2
@@ -213,7 +215,7 @@ def test_an_interrupted_fetch_goes_on_where_it_stopped(
 
 
 def test_a_stale_part_is_thrown_away(
-    web: FileServer, base: BaseModel, cache: AdapterCache, tmp_path: Path
+    web: FileServer, base: ServedBase, cache: AdapterCache, tmp_path: Path
 ) -> None:
     digest = load_manifest(web.folder).digest.removeprefix("sha256:")
     partial = tmp_path / "cache" / "partial" / digest
@@ -298,7 +300,7 @@ def test_a_digest_is_never_a_path(adapter: AdapterFolder, cache: AdapterCache, d
 
 
 def test_a_damaged_entry_is_fetched_again(
-    web: FileServer, base: BaseModel, cache: AdapterCache
+    web: FileServer, base: ServedBase, cache: AdapterCache
 ) -> None:
     entry = cache.resolve(web.url).folder
     (entry / WEIGHTS).write_bytes(b"rot")
@@ -310,7 +312,7 @@ def test_a_damaged_entry_is_fetched_again(
 
 
 def test_what_a_killed_fetch_left_beside_the_files_does_not_become_part_of_the_entry(
-    web: FileServer, base: BaseModel, cache: AdapterCache, tmp_path: Path
+    web: FileServer, base: ServedBase, cache: AdapterCache, tmp_path: Path
 ) -> None:
     cached = cache.resolve(web.url)
     partial = tmp_path / "cache" / "partial" / cached.folder.name
@@ -321,7 +323,7 @@ def test_what_a_killed_fetch_left_beside_the_files_does_not_become_part_of_the_e
     verify(cache.resolve(web.url).folder, base)
 
 
-def test_two_processes_share_one_fetch(base: BaseModel, web: FileServer, tmp_path: Path) -> None:
+def test_two_processes_share_one_fetch(base: ServedBase, web: FileServer, tmp_path: Path) -> None:
     script = (
         "import sys; from pathlib import Path; from service.adapters.cache import AdapterCache;"
         "print('ready', flush=True); sys.stdin.readline();"
@@ -387,7 +389,7 @@ def two_versions(
 
 
 def test_an_entry_that_is_given_up_is_removed_and_fetched_again_when_needed(
-    adapter: AdapterFolder, base: BaseModel, cache: AdapterCache
+    adapter: AdapterFolder, base: ServedBase, cache: AdapterCache
 ) -> None:
     old, new = two_versions(cache, adapter)
 

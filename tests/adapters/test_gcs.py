@@ -11,7 +11,7 @@ from service.adapters.cache import AdapterCache
 from service.adapters.refusal import AdapterRefused
 from service.adapters.sources import SourceMissing
 from service.adapters.verify import verify
-from service.model.base_model import BaseModel
+from service.model.base_model import ServedBase
 from tests.adapters.samples import AdapterFolder
 
 WEIGHTS = "adapter_model.safetensors"
@@ -50,7 +50,7 @@ def cache(tmp_path: Path) -> AdapterCache:
 
 
 def test_an_adapter_is_fetched_and_a_new_version_seen(
-    bucket: Bucket, adapter: AdapterFolder, base: BaseModel, cache: AdapterCache
+    bucket: Bucket, adapter: AdapterFolder, base: ServedBase, cache: AdapterCache
 ) -> None:
     assert verify(cache.resolve(bucket.uri).folder, base).manifest.name == "sentiment"
     adapter.manifest["version"] = "1.3.0"
@@ -59,7 +59,7 @@ def test_an_adapter_is_fetched_and_a_new_version_seen(
 
 
 def test_a_part_is_continued(
-    bucket: Bucket, adapter: AdapterFolder, base: BaseModel, cache: AdapterCache, tmp_path: Path
+    bucket: Bucket, adapter: AdapterFolder, base: ServedBase, cache: AdapterCache, tmp_path: Path
 ) -> None:
     digest = cache.resolve(bucket.uri).folder.name
     weights = (adapter.path / WEIGHTS).read_bytes()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from service.adapters.manifest import (
     ClassificationManifest,
     GenerationManifest,
-    Prompt,
+    PromptTemplate,
 )
 from service.adapters.manifest_yaml import (
     build_manifest,
@@ -166,7 +166,7 @@ def test_names_cannot_be_mistaken_for_paths_or_versions(name: str) -> None:
 
 
 def test_only_the_input_is_replaced_in_a_template() -> None:
-    prompt = Prompt(template='{"a": {x}} {input} {}')
+    prompt = PromptTemplate(template='{"a": {x}} {input} {}')
 
     assert prompt.render("{input} $1 \\1") == '{"a": {x}} {input} $1 \\1 {}'
 

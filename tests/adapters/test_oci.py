@@ -18,7 +18,7 @@ from service.adapters.sources import SourceMissing, SourceUnreachable, parse_sou
 from service.adapters.verify import verify
 from service.commands.cli import app
 from service.errors import ConfigurationError
-from service.model.base_model import BaseModel
+from service.model.base_model import ServedBase
 from tests.adapters.registries import (
     Registry,
     ScriptedRegistry,
@@ -60,7 +60,7 @@ def _files(adapter: AdapterFolder) -> dict[str, bytes]:
 
 
 def test_what_is_pushed_is_served_by_tag_and_by_digest(
-    registry: Registry, adapter: AdapterFolder, base: BaseModel, cache: AdapterCache
+    registry: Registry, adapter: AdapterFolder, base: ServedBase, cache: AdapterCache
 ) -> None:
     address = f"oci://{registry.host}/acme/tone"
     pinned = push(adapter.save().path, f"{address}:1.2.0")
@@ -90,7 +90,11 @@ def test_an_artifact_without_an_adapter_is_missing(
 
 
 def test_an_interrupted_fetch_goes_on_where_it_stopped(
-    registry: Registry, adapter: AdapterFolder, base: BaseModel, cache: AdapterCache, tmp_path: Path
+    registry: Registry,
+    adapter: AdapterFolder,
+    base: ServedBase,
+    cache: AdapterCache,
+    tmp_path: Path,
 ) -> None:
     pinned = push(adapter.save().path, f"oci://{registry.host}/acme/resumed:1")
     weights = (adapter.path / WEIGHTS).read_bytes()
@@ -145,7 +149,7 @@ def test_a_token_that_expires_between_two_files_is_renewed(
 
 
 def test_a_registry_without_ranges_sends_the_whole_again(
-    scripted: ScriptedRegistry, base: BaseModel, cache: AdapterCache, tmp_path: Path
+    scripted: ScriptedRegistry, base: ServedBase, cache: AdapterCache, tmp_path: Path
 ) -> None:
     digest = cache.resolve(f"oci://{scripted.host}/tone:1").folder.name
     part = tmp_path / "again" / "partial" / digest / f"{WEIGHTS}.part"

@@ -9,7 +9,7 @@ from service.adapters.pack import pack
 from service.adapters.refusal import AdapterRefused
 from service.adapters.verify import verify
 from service.files import write_atomically
-from service.model.base_model import BaseModel
+from service.model.base_model import ServedBase
 from tests.adapters.samples import AdapterFolder
 
 
@@ -26,7 +26,7 @@ def plain(adapter: AdapterFolder) -> AdapterFolder:
     return adapter
 
 
-def test_a_packed_folder_verifies(plain: AdapterFolder, base: BaseModel) -> None:
+def test_a_packed_folder_verifies(plain: AdapterFolder, base: ServedBase) -> None:
     packed = pack(plain.path, base, draft(plain))
 
     assert verify(plain.path, base) == packed
@@ -36,14 +36,14 @@ def test_a_packed_folder_verifies(plain: AdapterFolder, base: BaseModel) -> None
     }
 
 
-def test_packing_again_gives_the_same_digest(plain: AdapterFolder, base: BaseModel) -> None:
+def test_packing_again_gives_the_same_digest(plain: AdapterFolder, base: ServedBase) -> None:
     first = pack(plain.path, base, draft(plain))
     again = pack(plain.path, base, draft(plain), overwrite=True)
 
     assert first.digest == again.digest
 
 
-def test_an_existing_manifest_is_kept(adapter: AdapterFolder, base: BaseModel) -> None:
+def test_an_existing_manifest_is_kept(adapter: AdapterFolder, base: ServedBase) -> None:
     before = (adapter.save().path / "adapter.yaml").read_bytes()
 
     with pytest.raises(AdapterRefused, match=r"adapter\.yaml: exists"):
@@ -53,14 +53,14 @@ def test_an_existing_manifest_is_kept(adapter: AdapterFolder, base: BaseModel) -
 
 @pytest.mark.parametrize("field", ["schema", "base_model", "files"])
 def test_a_draft_cannot_claim_what_packing_measures(
-    plain: AdapterFolder, base: BaseModel, field: str
+    plain: AdapterFolder, base: ServedBase, field: str
 ) -> None:
     with pytest.raises(AdapterRefused, match=f"field {field}: expected it left out"):
         pack(plain.path, base, draft(plain) | {field: "x"})
 
 
 def test_a_refused_adapter_leaves_the_folder_as_it_was(
-    plain: AdapterFolder, base: BaseModel
+    plain: AdapterFolder, base: ServedBase
 ) -> None:
     (plain.path / "training_args.bin").write_bytes(b"pickle")
     before = sorted(plain.path.iterdir())
@@ -93,7 +93,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_other(
 
 
 def test_listing_shows_the_readable_and_why_the_others_are_not(
-    tmp_path: Path, base: BaseModel
+    tmp_path: Path, base: ServedBase
 ) -> None:
     good = AdapterFolder(tmp_path / "all" / "a", base).save()
     AdapterFolder(tmp_path / "all" / "b", base).save()

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from service.adapters.pack import pack
 from service.adapters.peft_config import read_peft_config
 from service.adapters.verify import verify
-from service.model.base_model import BaseModel, read_base_model
+from service.model.base_model import ServedBase, read_base_model
 from tests.adapters.samples import MODULES, AdapterFolder
 
 DRAFT = {"name": "tone", "version": "0.1.0", "task": "generation"}
@@ -87,7 +87,7 @@ OPTIONS: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_targets_agree_with_pefts_own_rule(
-    adapter: AdapterFolder, base: BaseModel, options: dict[str, Any]
+    adapter: AdapterFolder, base: ServedBase, options: dict[str, Any]
 ) -> None:
     adapter.config |= options
     adapter.write_plain()

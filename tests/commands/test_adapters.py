@@ -12,7 +12,7 @@ from service.adapters.manifest_yaml import load_manifest
 from service.commands.cli import app
 from service.engine.protocol import Engine
 from service.gate.gate import Gate
-from service.model.base_model import BaseModel
+from service.model.base_model import ServedBase
 from service.settings.tree import Settings
 from service.telemetry.metrics import Metrics
 from tests.adapters.samples import AdapterFolder, describe, write_base
@@ -26,12 +26,12 @@ def run(*arguments: object) -> Result:
 
 
 @pytest.fixture
-def base(tmp_path: Path) -> BaseModel:
+def base(tmp_path: Path) -> ServedBase:
     return describe(write_base(tmp_path / "tiny"))
 
 
 @pytest.fixture
-def adapter(tmp_path: Path, base: BaseModel) -> AdapterFolder:
+def adapter(tmp_path: Path, base: ServedBase) -> AdapterFolder:
     return AdapterFolder(tmp_path / "adapters" / "sentiment", base)
 
 

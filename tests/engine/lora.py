@@ -10,7 +10,7 @@ from typing import Any
 
 from service.adapters.pack import pack
 from service.adapters.verify import VerifiedAdapter
-from service.model.base_model import BaseModel, read_base_model
+from service.model.base_model import ServedBase, read_base_model
 
 RANK = 8
 _MARGIN = 0.001
@@ -28,7 +28,7 @@ class LoraMaker:
         # Matrices this small gain nothing from a second thread and lose much to a busy machine.
         torch.set_num_threads(1)
         self._torch = torch
-        self.base: BaseModel = read_base_model(base_folder, name=name, max_rank=RANK)
+        self.base: ServedBase = read_base_model(base_folder, name=name, max_rank=RANK)
         self._tokenizer = AutoTokenizer.from_pretrained(base_folder)
         model = AutoModelForCausalLM.from_pretrained(base_folder, dtype=torch.float32)
         config = LoraConfig(

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from service.adapters.manifest import Calibration, Conformal
+from service.adapters.manifest import CalibrationRecord, Conformal
 from service.classification import calibration as calibration_of_serving
 from service.finetune.figures import (
     classification_figures,
@@ -13,7 +13,7 @@ from service.finetune.figures import (
     temper,
 )
 
-PLAIN = Calibration(conformal=Conformal(coverage=0.5, threshold=0.4))
+PLAIN = CalibrationRecord(conformal=Conformal(coverage=0.5, threshold=0.4))
 
 
 def test_single_label_figures_by_hand() -> None:
@@ -32,7 +32,7 @@ def test_multi_label_figures_by_hand() -> None:
     yes = np.array([[0.9, 0.2], [0.4, 0.3]])
     truth = np.array([[0, 1], [0, 1]])
     figures = multi_label_figures(
-        ("a", "b"), np.log(np.stack([yes, 1 - yes], -1)), truth, Calibration()
+        ("a", "b"), np.log(np.stack([yes, 1 - yes], -1)), truth, CalibrationRecord()
     )
     assert figures.accuracy == 0.5
     assert figures.tested_labels == 1
@@ -75,7 +75,7 @@ def test_the_label_that_sets_the_threshold_belongs_to_its_set() -> None:
     for _ in range(200):
         probs = draw.dirichlet([1, 1], size=40)
         truth = np.zeros(40, dtype=np.intp)
-        calibration = promise(Calibration(), np.log(probs), truth, 0.9)
+        calibration = promise(CalibrationRecord(), np.log(probs), truth, 0.9)
         assert calibration.conformal is not None
         same = np.exp(calibration_of_serving.Calibration().apply(np.log(probs)))
         kept = same[:, 0] >= 1 - calibration.conformal.threshold

@@ -18,7 +18,7 @@ from service.errors import ConfigurationError, Conflict, InvalidRequest
 from service.fleet.fleet import AdapterFleet, Change
 from service.fleet.metrics import AdapterMetrics
 from service.fleet.version import QuarantinedAdapter, ServedVersion
-from service.model.base_model import BaseModel
+from service.model.base_model import ServedBase
 from service.settings.tree import ModelSettings, Settings
 from tests.adapters.samples import AdapterFolder, write_base
 from tests.fake_engines import fake_engine
@@ -30,7 +30,7 @@ Configure = Callable[..., Settings]
 
 
 @pytest.fixture
-def served(base_folder: Path) -> BaseModel:
+def served(base_folder: Path) -> ServedBase:
     return served_base(base_folder)
 
 
@@ -61,7 +61,7 @@ async def resident(engine: StagedEngine) -> int:
 
 
 async def test_a_proven_adapter_is_served_with_its_proof(
-    tmp_path: Path, served: BaseModel, configure: Configure
+    tmp_path: Path, served: ServedBase, configure: Configure
 ) -> None:
     await proven(tmp_path / "a", served)
     fleet = Fleet()
@@ -78,7 +78,7 @@ async def test_a_proven_adapter_is_served_with_its_proof(
 
 
 async def test_an_adapter_without_a_fingerprint_is_served_unproven_or_refused(
-    tmp_path: Path, served: BaseModel, configure: Configure, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, served: ServedBase, configure: Configure, caplog: pytest.LogCaptureFixture
 ) -> None:
     adapter = await proven(tmp_path / "a", served)
     del adapter.manifest["fingerprint"]
@@ -97,7 +97,7 @@ async def test_an_adapter_without_a_fingerprint_is_served_unproven_or_refused(
 
 
 async def test_the_configured_name_and_digest_count(
-    tmp_path: Path, served: BaseModel, configure: Configure
+    tmp_path: Path, served: ServedBase, configure: Configure
 ) -> None:
     adapter = await proven(tmp_path / "a", served)
     fleet = Fleet()
@@ -130,7 +130,7 @@ BROKEN: list[tuple[str, Callable[[AdapterFolder], object], str]] = [
 @pytest.mark.parametrize(("breaks", "message"), [c[1:] for c in BROKEN], ids=[c[0] for c in BROKEN])
 async def test_a_broken_adapter_ends_the_start_and_leaves_nothing_loaded(
     tmp_path: Path,
-    served: BaseModel,
+    served: ServedBase,
     configure: Configure,
     breaks: Callable[[AdapterFolder], object],
     message: str,
@@ -148,7 +148,7 @@ async def test_a_broken_adapter_ends_the_start_and_leaves_nothing_loaded(
 @pytest.mark.parametrize("policy", ["quarantine", "not required"])
 async def test_a_broken_adapter_is_quarantined_and_the_rest_serves(
     tmp_path: Path,
-    served: BaseModel,
+    served: ServedBase,
     configure: Configure,
     policy: str,
     breaks: Callable[[AdapterFolder], object],
@@ -173,7 +173,7 @@ async def test_a_broken_adapter_is_quarantined_and_the_rest_serves(
 
 async def test_an_error_that_nobody_foresaw_is_one_adapters_alone(
     tmp_path: Path,
-    served: BaseModel,
+    served: ServedBase,
     configure: Configure,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -181,7 +181,7 @@ async def test_an_error_that_nobody_foresaw_is_one_adapters_alone(
     await proven(tmp_path / "good", served, name="good")
     await proven(tmp_path / "bad", served, name="bad", seed=1)
 
-    def checked(folder: Path, base: BaseModel) -> VerifiedAdapter:
+    def checked(folder: Path, base: ServedBase) -> VerifiedAdapter:
         if load_manifest(folder).name == "bad":
             raise OverflowError("int too large")
         return verify(folder, base)
@@ -196,7 +196,7 @@ async def test_an_error_that_nobody_foresaw_is_one_adapters_alone(
 
 
 async def test_every_failure_is_named_at_once(
-    tmp_path: Path, served: BaseModel, configure: Configure
+    tmp_path: Path, served: ServedBase, configure: Configure
 ) -> None:
     for name in ("one", "two"):
         failing(await proven(tmp_path / name, served, name=name))
@@ -205,7 +205,7 @@ async def test_every_failure_is_named_at_once(
 
 
 async def test_a_proof_that_takes_too_long_is_a_failure(
-    tmp_path: Path, served: BaseModel, configure: Configure
+    tmp_path: Path, served: ServedBase, configure: Configure
 ) -> None:
     await proven(tmp_path / "a", served)
     fleet = Fleet()
@@ -217,7 +217,7 @@ async def test_a_proof_that_takes_too_long_is_a_failure(
 
 
 async def test_slow_patterns_leave_the_event_loop_free_and_refuse_the_adapter(
-    tmp_path: Path, served: BaseModel, configure: Configure, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, served: ServedBase, configure: Configure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     adapter = AdapterFolder(tmp_path / "a", served)
     del adapter.manifest["classification"]
@@ -248,7 +248,7 @@ async def test_an_engine_without_room_for_adapters_says_so(
 
 
 async def test_a_reload_loads_only_what_changed_and_drops_what_is_gone(
-    tmp_path: Path, served: BaseModel, configure: Configure
+    tmp_path: Path, served: ServedBase, configure: Configure
 ) -> None:
     for index, name in enumerate(("stays", "changes", "goes")):
         await proven(tmp_path / name, served, name=name, seed=index)
@@ -272,7 +272,7 @@ async def test_a_reload_loads_only_what_changed_and_drops_what_is_gone(
 
 
 async def test_a_reload_verifies_against_the_base_that_is_served(
-    tmp_path: Path, served: BaseModel, configure: Configure
+    tmp_path: Path, served: ServedBase, configure: Configure
 ) -> None:
     await proven(tmp_path / "a", served)
     other = served_base(write_base(tmp_path / "other", seed=1))
@@ -288,7 +288,7 @@ async def test_a_reload_verifies_against_the_base_that_is_served(
 
 
 async def test_the_cache_keeps_what_is_served_and_what_requests_still_run_with(
-    tmp_path: Path, served: BaseModel, configure: Configure
+    tmp_path: Path, served: ServedBase, configure: Configure
 ) -> None:
     fleet = Fleet()
 
@@ -311,7 +311,7 @@ async def test_the_cache_keeps_what_is_served_and_what_requests_still_run_with(
 @pytest.mark.parametrize(("breaks", "message"), [c[1:] for c in BROKEN], ids=[c[0] for c in BROKEN])
 async def test_a_failed_reload_keeps_the_old_and_says_why(
     tmp_path: Path,
-    served: BaseModel,
+    served: ServedBase,
     configure: Configure,
     breaks: Callable[[AdapterFolder], object],
     message: str,
@@ -344,7 +344,7 @@ def _moved(folder: Path) -> Path:
 @pytest.mark.parametrize("breaks", [_no_yaml, _moved])
 async def test_a_failure_of_unknown_name_takes_no_served_name_away(
     tmp_path: Path,
-    served: BaseModel,
+    served: ServedBase,
     configure: Configure,
     breaks: Callable[[Path], Path],
     policy: dict[str, bool],
@@ -362,7 +362,7 @@ async def test_a_failure_of_unknown_name_takes_no_served_name_away(
 
 
 async def test_a_renamed_adapter_that_fails_takes_no_served_name_away(
-    tmp_path: Path, served: BaseModel, configure: Configure
+    tmp_path: Path, served: ServedBase, configure: Configure
 ) -> None:
     adapter = await proven(tmp_path / "tone", served, name="sentiment")
     fleet = Fleet()
@@ -377,7 +377,7 @@ async def test_a_renamed_adapter_that_fails_takes_no_served_name_away(
 
 
 async def test_an_adapter_that_fails_at_a_new_address_may_replace_one_that_is_gone(
-    tmp_path: Path, served: BaseModel, configure: Configure
+    tmp_path: Path, served: ServedBase, configure: Configure
 ) -> None:
     fleet = Fleet()
     await fleet.apply(configure((await proven(tmp_path / "a", served, name="sentiment")).path))
@@ -388,7 +388,7 @@ async def test_an_adapter_that_fails_at_a_new_address_may_replace_one_that_is_go
 
 
 async def test_a_failure_of_unknown_name_beside_all_that_is_served_is_quarantined(
-    tmp_path: Path, served: BaseModel, configure: Configure
+    tmp_path: Path, served: ServedBase, configure: Configure
 ) -> None:
     folder = (await proven(tmp_path / "tone-v2", served, name="sentiment")).path
     fleet = Fleet()
@@ -400,7 +400,7 @@ async def test_a_failure_of_unknown_name_beside_all_that_is_served_is_quarantine
 
 
 async def test_an_adapter_that_cannot_be_read_is_called_what_its_address_held_last(
-    tmp_path: Path, served: BaseModel, configure: Configure
+    tmp_path: Path, served: ServedBase, configure: Configure
 ) -> None:
     folder = (await proven(tmp_path / "tone-v2", served, name="sentiment")).path
     await Fleet().apply(configure(folder))
@@ -410,7 +410,7 @@ async def test_an_adapter_that_cannot_be_read_is_called_what_its_address_held_la
 
 
 async def test_a_reload_with_a_broken_configuration_changes_nothing(
-    tmp_path: Path, served: BaseModel, configure: Configure
+    tmp_path: Path, served: ServedBase, configure: Configure
 ) -> None:
     await proven(tmp_path / "a", served)
     fleet = Fleet()
@@ -425,7 +425,7 @@ async def test_a_reload_with_a_broken_configuration_changes_nothing(
     assert fleet.registry.acquire("sentiment") is not None
 
 
-async def test_two_versions_give_different_answers(tmp_path: Path, served: BaseModel) -> None:
+async def test_two_versions_give_different_answers(tmp_path: Path, served: ServedBase) -> None:
     for seed in range(4):
         await proven(tmp_path / f"{seed}", served, seed=seed)
     said = {

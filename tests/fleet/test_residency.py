@@ -11,7 +11,7 @@ from service.fleet.fleet import AdapterFleet
 from service.fleet.metrics import AdapterMetrics
 from service.fleet.residency import Residency
 from service.fleet.version import ServedVersion
-from service.model.base_model import BaseModel
+from service.model.base_model import ServedBase
 from service.settings.tree import ModelSettings, Settings
 from tests.engine.contract import answers
 from tests.fake_engines import fake_engine
@@ -48,7 +48,7 @@ class Served:
 
 @pytest.fixture
 async def served(tmp_path: Path, base_folder: Path) -> Served:
-    base: BaseModel = served_base(base_folder)
+    base: ServedBase = served_base(base_folder)
     await proven(tmp_path / "a", base)
     found = Served()
     model = ModelSettings(name=MODEL, path=base_folder)

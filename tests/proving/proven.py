@@ -8,7 +8,7 @@ from service.adapters.manifest import ClassificationManifest
 from service.adapters.manifest_yaml import load_manifest
 from service.classification.adapter_classifier import AdapterClassifier
 from service.engine.protocol import Adapter
-from service.model.base_model import BaseModel, read_base_model
+from service.model.base_model import ServedBase, read_base_model
 from service.proving.proof import fingerprint_of
 from tests.adapters.samples import AdapterFolder
 from tests.fake_engines import fake_engine
@@ -19,13 +19,18 @@ ASKED = 2 * len(INPUTS)
 """Requests of an adapter that its proof takes: its golden examples and its fingerprint's reads."""
 
 
-def served_base(folder: Path) -> BaseModel:
+def served_base(folder: Path) -> ServedBase:
     """The base as the live service serves it."""
     return read_base_model(folder, name=MODEL, max_rank=8)
 
 
 async def proven(
-    folder: Path, base: BaseModel, *, name: str = "sentiment", version: str = "1.0.0", seed: int = 0
+    folder: Path,
+    base: ServedBase,
+    *,
+    name: str = "sentiment",
+    version: str = "1.0.0",
+    seed: int = 0,
 ) -> AdapterFolder:
     """A classification adapter that proves itself on the fake engine; `seed` makes its weights."""
     adapter = AdapterFolder(folder, base, seed=seed)

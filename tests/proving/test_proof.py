@@ -11,7 +11,7 @@ from service.adapters.manifest_yaml import load_manifest
 from service.adapters.refusal import AdapterRefused
 from service.adapters.verify import require_provable, verify
 from service.engine.protocol import Adapter
-from service.model.base_model import BaseModel
+from service.model.base_model import ServedBase
 from service.proving.fingerprint import TOLERANCE, FingerprintMatch, distance, effect
 from service.proving.pack_proven import loaded, pack_proven
 from service.proving.proof import Proof, prove
@@ -21,7 +21,7 @@ from tests.proving.proven import INPUTS, best_label, failing, proven, served_bas
 
 
 @pytest.fixture
-def served(base_folder: Path) -> BaseModel:
+def served(base_folder: Path) -> ServedBase:
     return served_base(base_folder)
 
 
@@ -34,7 +34,7 @@ async def shown(folder: Path) -> Proof | None:
         return await prove(engine, adapter, manifest, 30)
 
 
-async def test_the_packed_weights_are_proven(tmp_path: Path, served: BaseModel) -> None:
+async def test_the_packed_weights_are_proven(tmp_path: Path, served: ServedBase) -> None:
     adapter = await proven(tmp_path / "a", served)
     proof = await shown(adapter.path)
     assert proof is not None
@@ -45,7 +45,7 @@ async def test_the_packed_weights_are_proven(tmp_path: Path, served: BaseModel) 
 
 
 async def test_other_weights_are_refused_though_every_text_is_right(
-    tmp_path: Path, served: BaseModel
+    tmp_path: Path, served: ServedBase
 ) -> None:
     adapter = await proven(tmp_path / "a", served)
     adapter.tensors = {name: each * np.float32(0.5) for name, each in adapter.tensors.items()}
@@ -59,7 +59,7 @@ async def test_other_weights_are_refused_though_every_text_is_right(
         await shown(adapter.path)
 
 
-async def test_a_base_that_moved_is_named(tmp_path: Path, served: BaseModel) -> None:
+async def test_a_base_that_moved_is_named(tmp_path: Path, served: ServedBase) -> None:
     adapter = await proven(tmp_path / "a", served)
     for read in adapter.manifest["fingerprint"]:
         read["base"] = [value - 2 * TOLERANCE for value in read["base"]]
@@ -69,7 +69,7 @@ async def test_a_base_that_moved_is_named(tmp_path: Path, served: BaseModel) -> 
 
 
 async def test_a_fingerprint_that_is_the_base_s_own_is_refused(
-    tmp_path: Path, served: BaseModel
+    tmp_path: Path, served: ServedBase
 ) -> None:
     adapter = await proven(tmp_path / "a", served)
     for read in adapter.manifest["fingerprint"]:
@@ -80,7 +80,7 @@ async def test_a_fingerprint_that_is_the_base_s_own_is_refused(
 
 
 async def test_examples_that_the_base_passes_as_well_prove_nothing(
-    tmp_path: Path, served: BaseModel
+    tmp_path: Path, served: ServedBase
 ) -> None:
     adapter = await proven(tmp_path / "a", served)
     adapter.golden = []
@@ -99,7 +99,7 @@ async def test_examples_that_the_base_passes_as_well_prove_nothing(
 
 @pytest.mark.parametrize("field", ["golden", "fingerprint"])
 async def test_a_manifest_that_lacks_a_part_cannot_be_proven(
-    tmp_path: Path, served: BaseModel, field: str
+    tmp_path: Path, served: ServedBase, field: str
 ) -> None:
     adapter = await proven(tmp_path / "a", served)
     require_provable(load_manifest(adapter.path))
@@ -118,7 +118,7 @@ def plain(adapter: AdapterFolder) -> dict[str, Any]:
     return {key: value for key, value in adapter.manifest.items() if key not in filled}
 
 
-async def packed(adapter: AdapterFolder, base: BaseModel, draft: dict[str, Any]) -> Manifest:
+async def packed(adapter: AdapterFolder, base: ServedBase, draft: dict[str, Any]) -> Manifest:
     engine, _ = fake_engine()
     verified, _ = await pack_proven(engine, adapter.path, base, draft, 30)
     assert await engine.resident_adapters() == frozenset()
@@ -126,7 +126,7 @@ async def packed(adapter: AdapterFolder, base: BaseModel, draft: dict[str, Any])
 
 
 async def test_packing_on_an_engine_takes_the_fingerprint(
-    tmp_path: Path, served: BaseModel
+    tmp_path: Path, served: ServedBase
 ) -> None:
     adapter = await proven(tmp_path / "a", served)
     before = load_manifest(adapter.path)
@@ -136,7 +136,7 @@ async def test_packing_on_an_engine_takes_the_fingerprint(
     assert await shown(adapter.path) is not None
 
 
-async def test_packing_refuses_what_would_not_be_proven(tmp_path: Path, served: BaseModel) -> None:
+async def test_packing_refuses_what_would_not_be_proven(tmp_path: Path, served: ServedBase) -> None:
     adapter = await proven(tmp_path / "a", served)
     draft = plain(adapter)
     failing(adapter)

@@ -9,7 +9,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from pydantic_core import to_json
 
-from service.api.dependencies import TheContext, TheRuntime, select_adapter
+from service.api.dependencies import TheContext, TheRuntime, begin_with
 from service.api.json_body import JsonRoute
 from service.api.ndjson import MEDIA_TYPE, line, line_stream
 from service.api.schemas.base import ErrorBody
@@ -44,7 +44,7 @@ async def classify(
     body: ClassifyRequest, request: Request, runtime: TheRuntime, context: TheContext
 ) -> Response:
     """Classify texts among labels, with exact probabilities; whole, or as lines of NDJSON."""
-    version = select_adapter(body.model, runtime, context)
+    version = begin_with(body.model, runtime, context)
     inputs = body.inputs(runtime.settings.limits)
     if body.timeout_ms is not None:
         context.set_timeout(body.timeout_ms)

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Request
 from fastapi.responses import JSONResponse, Response
 
-from service.api.dependencies import TheContext, TheRuntime, select_model
+from service.api.dependencies import TheContext, TheRuntime, begin_with
 from service.api.json_body import JsonRoute, ParsedRequest, by_size
 from service.api.sse import event_stream
 from service.fleet.version import ServedVersion
@@ -29,7 +29,7 @@ async def chat_completions(
 ) -> Response:
     """Answer a conversation."""
     await _check(body, CHAT_FIELDS, request, runtime)
-    select_model(body["model"], runtime, context)
+    begin_with(body["model"], runtime, context)
     return await _response(await _surface(runtime).chat(body))
 
 
@@ -39,7 +39,7 @@ async def completions(
 ) -> Response:
     """Continue a prompt."""
     await _check(body, COMPLETION_FIELDS, request, runtime)
-    select_model(body["model"], runtime, context)
+    begin_with(body["model"], runtime, context)
     context.parts = count_prompts(body.get("prompt"))
     return await _response(await _surface(runtime).completion(body))
 
