@@ -6,7 +6,7 @@ import pytest
 
 from service.classification.batch import classify_batch
 from service.classification.result import ResultOptions
-from service.classification.zero_shot import Question, ZeroShotClassifier
+from service.classification.zero_shot import Question, zero_shot
 from service.context import enter_context, internal_context
 from service.errors import QueueFull, ServiceError
 from service.gate.ticket import Demand
@@ -70,7 +70,7 @@ async def test_a_cancellation_is_obeyed_while_one_of_them_fails() -> None:
 async def test_a_refused_batch_of_many_reads_asks_for_no_more() -> None:
     engine, gate = fake_engine(capacity=64, max_queued=8)
     question = Question("What?", ("alpha", "beta", "gamma", "delta"), True)
-    classifier = ZeroShotClassifier.build(engine, question)
+    classifier = zero_shot(engine, question)
     held = await gate.acquire(internal_context("others", 30.0), Demand(1, 1, 64))
     enter_context(internal_context("test", 30.0))
     inputs, options = [f"text {number}" for number in range(256)], ResultOptions(multi_label=True)

@@ -33,12 +33,10 @@ ALLOWED: dict[str, str] = {
     "proving": "adapters classification context engine errors generation model together",
     "vllm_engine": "context engine errors gate limits model quoting settings tenants",
     "fleet": (
-        "adapters classification engine errors model proving quoting settings telemetry "
-        "together"
+        "adapters classification engine errors model proving quoting settings telemetry together"
     ),
     "runtime": (
-        "adapters classification context engine errors fleet gate generation settings "
-        "telemetry"
+        "adapters classification context engine errors fleet gate generation settings telemetry"
     ),
     "api": (
         "adapters classification context engine errors fleet generation limits operations "

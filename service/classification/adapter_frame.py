@@ -1,10 +1,10 @@
 """Prompts of a classification adapter: the one definition that serving and training share."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from service.adapters.manifest import INPUT, LabelSet, PromptTemplate
+from service.classification.classifier import Asked
 from service.classification.scorer import LabelScorer
 from service.engine.protocol import Prompt
 
@@ -26,14 +26,6 @@ class AdapterTokeniser(Protocol):
     def encode_template(self, text: str) -> list[int]: ...
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class AdapterQuestion:
-    """One thing asked of every input: what stands after it, and the labels read after that."""
-
-    after: str
-    scorer: LabelScorer
-
-
 class AdapterFrame:
     """The prompts and label tries of an adapter's template and labels.
 
@@ -52,11 +44,11 @@ class AdapterFrame:
         self._prefix, suffix = template.template.split(INPUT)
         asked = [f"{words}?" for words in task.labels.values()] if task.multi_label else [""]
         words = YES_NO if task.multi_label else tuple(task.labels.items())
-        self.questions: Sequence[AdapterQuestion] = [
-            AdapterQuestion(suffix + ask, self._scorer(suffix + ask, words)) for ask in asked
+        self.questions: Sequence[Asked] = [
+            Asked(suffix + ask, self._scorer(suffix + ask, words)) for ask in asked
         ]
 
-    def prompt(self, text: str, question: AdapterQuestion) -> Prompt:
+    def prompt(self, text: str, question: Asked) -> Prompt:
         """The prompt after which the question's labels are read."""
         encode, encode_template = self._tokeniser.encode, self._tokeniser.encode_template
         start = self._tokeniser.start_token_ids

@@ -1,31 +1,67 @@
-"""Classifier of a route: the base model with a question, or an adapter with its labels."""
+"""Classifier: a label set ready to score inputs, of the base model or of an adapter."""
 
 import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol
 
-from service.classification.scorer import Score
+import numpy as np
+
+from service.classification.calibration import Calibration
+from service.classification.distribution import Array
+from service.classification.input_text import check_length, written
+from service.classification.result import Classification, ResultOptions, assemble
+from service.classification.scorer import LabelScorer, Score
+from service.engine.protocol import Adapter, Engine, Prompt
+from service.together import together
+
+_UNCALIBRATED = Calibration()
 
 
-class Classifier(Protocol):
-    """A label set ready to score inputs.
+@dataclass(frozen=True, slots=True, eq=False)
+class Asked:
+    """One thing asked of every input: what stands after it, and the labels read after that."""
+
+    after: str
+    scorer: LabelScorer
+
+
+class Frame(Protocol):
+    """Prompts of a label set: one question, or with several labels each its own yes or no."""
+
+    @property
+    def questions(self) -> Sequence[Asked]: ...
+
+    def prompt(self, text: str, question: Asked) -> Prompt:
+        """The prompt after which the question's labels are read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Classifier:
+    """A label set ready to score inputs; without an adapter the base model is asked.
 
     `names` are the labels in the order of a score's log-probabilities. `multi_label`: these are
     log P(yes) of independent questions, not one distribution. `conformal_threshold`: see
-    `ResultOptions`.
+    `ResultOptions`. The questions of a multi_label input share its prompt's cached blocks.
     """
 
-    @property
-    def names(self) -> tuple[str, ...]: ...
+    engine: Engine
+    frame: Frame
+    names: tuple[str, ...]
+    multi_label: bool
+    adapter: Adapter | None = None
+    calibration: Calibration = _UNCALIBRATED
+    conformal_threshold: float | None = None
 
     @property
     def reads(self) -> int:
         """Engine requests that one input takes."""
+        return sum(len(question.scorer.trie.reads) for question in self.frame.questions)
 
-    @property
-    def multi_label(self) -> bool: ...
-
-    @property
-    def conformal_threshold(self) -> float | None: ...
+    def with_calibration(self, calibration: Calibration) -> "Classifier":
+        """This classifier with another calibration."""
+        return replace(self, calibration=calibration)
 
     async def score(self, text: str, slots: asyncio.Semaphore) -> Score:
         """The calibrated log-probabilities of one input.
@@ -33,3 +69,46 @@ class Classifier(Protocol):
         `slots` bounds the reads that one request has at the gate. Raises InvalidRequest for an
         input too long, and what `Engine.label_logprobs` raises.
         """
+        await check_length(text, self.engine)
+        answers = await self.ask(text, slots)
+        rows = self.calibration.apply(distributions(answers))
+        return Score(
+            # Of yes and no the yes; of one question its labels.
+            log_probs=rows[:, 0] if self.multi_label else rows[0],
+            prompt_tokens=sum(answer.prompt_tokens for answer in answers),
+            cached_tokens=sum(answer.cached_tokens for answer in answers),
+            reads=sum(answer.reads for answer in answers),
+        )
+
+    async def classify(self, text: str) -> Classification:
+        """The whole answer for one input, as `/v1/classify` gives it without further options."""
+        score = await self.score(text, asyncio.Semaphore(self.engine.model.max_num_seqs))
+        options = ResultOptions(
+            multi_label=self.multi_label, conformal_threshold=self.conformal_threshold
+        )
+        return assemble(self.names, score.log_probs, options)
+
+    async def ask(self, text: str, slots: asyncio.Semaphore) -> Sequence[Score]:
+        """The uncalibrated answer to each question."""
+        if self.multi_label:
+            return await together(self._ask_one(text, each, slots) for each in self.frame.questions)
+        (question,) = self.frame.questions
+        prompt = await self._prompt(text, question)
+        # Inputs that come together are all tokenised before the first is sent: their messages
+        # leave in one burst and wake the engine once.
+        await asyncio.sleep(0)
+        return [await question.scorer.score(self.engine, prompt, self.adapter, slots)]
+
+    async def _ask_one(self, text: str, question: Asked, slots: asyncio.Semaphore) -> Score:
+        # The slot comes first: tokenising hundreds of prompts at once would hold up all others.
+        async with slots:
+            prompt = await self._prompt(text, question)
+            return await question.scorer.score(self.engine, prompt, self.adapter)
+
+    async def _prompt(self, text: str, question: Asked) -> Prompt:
+        return await written(self.engine, text, partial(self.frame.prompt, question=question))
+
+
+def distributions(answers: Sequence[Score]) -> Array:
+    """One row of log-probabilities for each question."""
+    return np.stack([answer.log_probs for answer in answers])

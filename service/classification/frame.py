@@ -22,15 +22,6 @@ class Tokeniser(Protocol):
     def encode_template(self, text: str) -> list[int]: ...
 
 
-class Frame(Protocol):
-    """Prompts that end alike; `tail` is their text after the input, as `Seam.find` wants it."""
-
-    @property
-    def tail(self) -> str: ...
-
-    def prompt(self, text: str, query: str = "") -> Prompt: ...
-
-
 class PlainFrame:
     """A plain text around the input, no chat template; input and text are data alike."""
 

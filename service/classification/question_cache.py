@@ -5,7 +5,8 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from functools import partial
 
-from service.classification.zero_shot import Question, ZeroShotClassifier
+from service.classification.classifier import Classifier
+from service.classification.zero_shot import Question, calibrated, zero_shot
 from service.context import current_context
 from service.engine.protocol import Engine
 from service.errors import DeadlineExceeded
@@ -17,8 +18,8 @@ _LEAST_WEIGHT = 4096
 @dataclass(slots=True)
 class _Entry:
     weight: int
-    plain: ZeroShotClassifier | None = None
-    calibrated: ZeroShotClassifier | None = None
+    plain: Classifier | None = None
+    calibrated: Classifier | None = None
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
@@ -40,7 +41,7 @@ class QuestionCache:
         self._capacity = capacity
         self._held: dict[str, _Own] = {}
 
-    async def classifier(self, question: Question, *, calibrate: bool) -> ZeroShotClassifier:
+    async def classifier(self, question: Question, *, calibrate: bool) -> Classifier:
         """The classifier of a question.
 
         Raises InvalidRequest for labels that cannot be read or a question too long for the
@@ -59,7 +60,7 @@ class QuestionCache:
                 plain = entry.plain = entry.plain or await self._build(question)
                 if not calibrate:
                     return plain
-                entry.calibrated = entry.calibrated or await plain.calibrated()
+                entry.calibrated = entry.calibrated or await calibrated(plain)
                 return entry.calibrated
         except TimeoutError:
             raise DeadlineExceeded(
@@ -78,8 +79,8 @@ class QuestionCache:
             max(self._held.values(), key=_weight).popitem(last=False)
         return entry
 
-    async def _build(self, question: Question) -> ZeroShotClassifier:
-        build = partial(ZeroShotClassifier.build, self._engine, question)
+    async def _build(self, question: Question) -> Classifier:
+        build = partial(zero_shot, self._engine, question)
         return await self._engine.prepare(question.work, build)
 
 

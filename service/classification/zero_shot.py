@@ -1,20 +1,17 @@
 """Zero-shot classification: the base model is asked about labels that the request names."""
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 
 import numpy as np
 
 from service.classification.calibration import Calibration, content_free_log_prior
-from service.classification.distribution import Array
-from service.classification.frame import Frame, PlainFrame, PromptFrame
-from service.classification.input_text import check_length, written
+from service.classification.classifier import Asked, Classifier, distributions
+from service.classification.frame import PlainFrame, PromptFrame
 from service.classification.label import refused, shown
-from service.classification.scorer import LabelScorer, Score, read_slots
+from service.classification.scorer import LabelScorer, read_slots
 from service.classification.seam import spell
-from service.engine.protocol import Engine
+from service.engine.protocol import Engine, Prompt
 from service.engine.text_size import size_of
 from service.together import together
 
@@ -26,8 +23,6 @@ CONTENT_FREE = ("N/A", "", "[MASK]")
 _ANSWERS = ("yes", "no")
 _TAIL_BYTES = 64
 """Of a chat template after the input, about."""
-
-_UNCALIBRATED = Calibration()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,85 +71,45 @@ class Question:
         return tuple(ask.format(label) for label in self.labels)
 
 
-@dataclass(frozen=True, slots=True)
-class ZeroShotClassifier:
-    """The base model with a question; implements `classifier.Classifier`."""
+class ZeroShotFrame:
+    """The prompts and label tries of a question; implements `classifier.Frame`.
 
-    engine: Engine
-    question: Question
-    frame: Frame
-    scorer: LabelScorer
-    calibration: Calibration = _UNCALIBRATED
-    conformal_threshold: None = None
+    Tokenises the question once; raises InvalidRequest for labels that cannot be read.
+    """
 
-    @classmethod
-    def build(cls, engine: Engine, question: Question) -> "ZeroShotClassifier":
-        """Tokenise the question once; InvalidRequest for labels that cannot be read."""
+    def __init__(self, engine: Engine, question: Question) -> None:
         for label in question.labels:
             if engine.encode(label) != engine.encode_template(label):
                 raise refused(f"label {shown(label)} holds a special token of the model")
-        frame = _frame(engine, question)
+        self._frame = _frame(engine, question)
+        tail = self._frame.tail
         said = _ANSWERS if question.multi_label else question.labels
-        words = [(name, spell(name, frame.tail)) for name in said]
+        words = [(name, spell(name, tail)) for name in said]
         # A template is the request's own text, in which nothing is special.
         encode = engine.encode if question.template else engine.encode_template
-        scorer = LabelScorer.build(encode, frame.tail, words, engine.end_token_ids)
-        return cls(engine, question, frame, scorer)
+        scorer = LabelScorer.build(encode, tail, words, engine.end_token_ids)
+        self.questions = [Asked(query, scorer) for query in question.queries]
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        return self.question.labels
-
-    @property
-    def reads(self) -> int:
-        return len(self.question.queries) * len(self.scorer.trie.reads)
-
-    @property
-    def multi_label(self) -> bool:
-        return self.question.multi_label
-
-    async def calibrated(self) -> "ZeroShotClassifier":
-        """This classifier, its prior measured on content-free inputs."""
-        slots = asyncio.Semaphore(read_slots(self.engine, len(CONTENT_FREE)))
-        answers = await together([self._ask(text, slots) for text in CONTENT_FREE])
-        rows = np.stack([_distributions(answer) for answer in answers])
-        return replace(self, calibration=Calibration(log_prior=content_free_log_prior(rows)))
-
-    async def score(self, text: str, slots: asyncio.Semaphore) -> Score:
-        await check_length(text, self.engine)
-        answers = await self._ask(text, slots)
-        calibrated = self.calibration.apply(_distributions(answers))
-        return Score(
-            # Of yes and no the yes; of one question its labels.
-            log_probs=calibrated[:, 0] if self.multi_label else calibrated[0],
-            prompt_tokens=sum(answer.prompt_tokens for answer in answers),
-            cached_tokens=sum(answer.cached_tokens for answer in answers),
-            reads=sum(answer.reads for answer in answers),
-        )
-
-    async def _ask(self, text: str, slots: asyncio.Semaphore) -> Sequence[Score]:
-        if not self.multi_label:
-            prompt = await written(self.engine, text, self.frame.prompt)
-            # Inputs that come together are all tokenised before the first is sent: their messages
-            # leave in one burst and wake the engine once.
-            await asyncio.sleep(0)
-            return [await self.scorer.score(self.engine, prompt, None, slots)]
-        queries = self.question.queries
-        return await together([self._ask_one(text, query, slots) for query in queries])
-
-    async def _ask_one(self, text: str, query: str, slots: asyncio.Semaphore) -> Score:
-        # The slot comes first: tokenising hundreds of prompts at once would hold up all others.
-        async with slots:
-            prompt = await written(self.engine, text, partial(self.frame.prompt, query=query))
-            return await self.scorer.score(self.engine, prompt)
+    def prompt(self, text: str, question: Asked) -> Prompt:
+        """The prompt after which the question's labels are read."""
+        return self._frame.prompt(text, question.after)
 
 
-def _frame(engine: Engine, question: Question) -> Frame:
+def zero_shot(engine: Engine, question: Question) -> Classifier:
+    """The classifier of a question to the base model; InvalidRequest as `ZeroShotFrame`."""
+    frame = ZeroShotFrame(engine, question)
+    return Classifier(engine, frame, question.labels, question.multi_label)
+
+
+async def calibrated(classifier: Classifier) -> Classifier:
+    """The classifier, its prior measured on content-free inputs."""
+    slots = asyncio.Semaphore(read_slots(classifier.engine, len(CONTENT_FREE)))
+    answers = await together([classifier.ask(text, slots) for text in CONTENT_FREE])
+    rows = np.stack([distributions(answer) for answer in answers])
+    return classifier.with_calibration(Calibration(log_prior=content_free_log_prior(rows)))
+
+
+def _frame(engine: Engine, question: Question) -> PlainFrame | PromptFrame:
     if question.template is None:
         return PromptFrame(engine, question.text, question.cue)
     return PlainFrame(engine, *question.template)
-
-
-def _distributions(answers: Sequence[Score]) -> Array:
-    """One row per query of the question."""
-    return np.stack([answer.log_probs for answer in answers])

@@ -5,7 +5,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from service.adapters.manifest import LabelSet
-from service.classification.adapter_frame import AdapterFrame, AdapterQuestion
+from service.classification.adapter_frame import AdapterFrame
+from service.classification.classifier import Asked
 from service.classification.trie import Branch
 from service.engine.protocol import Message
 from service.errors import ConfigurationError, InvalidRequest
@@ -90,12 +91,12 @@ class ExampleEncoder:
                 yield from self._pieces(line.text)
 
     @property
-    def questions(self) -> Sequence[AdapterQuestion]:
+    def questions(self) -> Sequence[Asked]:
         """Question asked of every text; only for a classification."""
         assert self._frame is not None
         return self._frame.questions
 
-    def _choice(self, text: str, question: AdapterQuestion, said: str, label: str) -> Example:
+    def _choice(self, text: str, question: Asked, said: str, label: str) -> Example:
         """The places on the label's path where others part from it, and no token beyond them."""
         assert self._frame is not None
         prompt = tuple(self._frame.prompt(text, question).token_ids)
@@ -110,7 +111,7 @@ class ExampleEncoder:
                     choices.append(Choice(position, branch, number))
         return Example(prompt + path, tuple(choices), label=label)
 
-    def _read_tokens(self, text: str, question: AdapterQuestion) -> int:
+    def _read_tokens(self, text: str, question: Asked) -> int:
         assert self._frame is not None
         return question.scorer.tokens(self._frame.prompt(text, question))
 

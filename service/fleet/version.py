@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from service.adapters.manifest import Manifest
-from service.classification.adapter_classifier import AdapterClassifier
+from service.classification.classifier import Classifier
 from service.engine.protocol import Adapter
 from service.proving.proof import Proof
 
@@ -19,7 +19,7 @@ class ServedVersion:
 
     adapter: Adapter
     manifest: Manifest
-    classifier: AdapterClassifier | None
+    classifier: Classifier | None
     proof: Proof | None
     load_seconds: float
 

@@ -28,8 +28,9 @@ from service.adapters.manifest import (
     Manifest,
 )
 from service.adapters.refusal import AdapterRefused
-from service.classification.adapter_classifier import AdapterClassifier
+from service.classification.adapter_classifier import adapter_classifier
 from service.classification.adapter_frame import AdapterFrame
+from service.classification.classifier import Classifier
 from service.context import current_context
 from service.engine.protocol import Adapter, Engine, Message, Prompt, Sampling
 from service.errors import InvalidRequest, QueueFull
@@ -82,10 +83,10 @@ async def ask_golden(engine: Engine, folder: Path, manifest: Manifest) -> Questi
 
 def classifier_of(
     engine: Engine, adapter: Adapter | None, manifest: ClassificationManifest
-) -> AdapterClassifier:
+) -> Classifier:
     """The classifier of a manifest; AdapterRefused for labels that cannot be read."""
     try:
-        return AdapterClassifier(engine, adapter, manifest)
+        return adapter_classifier(engine, adapter, manifest)
     except InvalidRequest as error:
         raise AdapterRefused(
             manifest.name,

@@ -10,7 +10,8 @@ import pytest
 
 from service.adapters.manifest import ClassificationManifest
 from service.adapters.manifest_yaml import load_manifest
-from service.classification.adapter_classifier import AdapterClassifier
+from service.classification.adapter_classifier import adapter_classifier
+from service.classification.classifier import Classifier
 from service.classification.scorer import LabelScorer
 from service.engine.protocol import Adapter, Prompt
 from service.errors import InvalidRequest
@@ -18,7 +19,7 @@ from tests.adapters.samples import AdapterFolder, describe, write_base
 from tests.fake_engines import fake_engine
 from tests.staged_engine import StagedEngine
 
-Build = Callable[..., AdapterClassifier]
+Build = Callable[..., Classifier]
 
 
 @pytest.fixture
@@ -30,7 +31,7 @@ def engine() -> StagedEngine:
 def build(tmp_path: Path, engine: StagedEngine) -> Build:
     folder = AdapterFolder(tmp_path / "adapter", describe(write_base(tmp_path / "base")))
 
-    def classifier(template: str | None = None, **task: Any) -> AdapterClassifier:
+    def classifier(template: str | None = None, **task: Any) -> Classifier:
         folder.manifest["classification"] |= task
         if task.get("multi_label"):
             folder.golden = [{"input": "x", "labels": []}]  # type: ignore[dict-item]
@@ -38,14 +39,14 @@ def build(tmp_path: Path, engine: StagedEngine) -> Build:
             folder.manifest["prompt"] = {"template": template}
         manifest = load_manifest(folder.save().path)
         assert isinstance(manifest, ClassificationManifest)
-        return AdapterClassifier(
+        return adapter_classifier(
             engine, Adapter("sentiment", 1, str(folder.path), manifest.digest), manifest
         )
 
     return classifier
 
 
-async def probs(classifier: AdapterClassifier, text: str = "nice") -> np.ndarray[Any, Any]:
+async def probs(classifier: Classifier, text: str = "nice") -> np.ndarray[Any, Any]:
     score = await classifier.score(text, asyncio.Semaphore(4))
     return np.exp(score.log_probs)
 
@@ -61,7 +62,7 @@ async def test_the_words_after_the_template_are_scored_with_the_adapters_weights
         engine.end_token_ids,
     )
     prompt = await engine.render("Review: nice\nSentiment:")
-    adapter = classifier._adapter
+    adapter = classifier.adapter
     expected = np.exp((await scorer.score(engine, prompt, adapter)).log_probs)
     assert await probs(classifier) == pytest.approx(expected)
     base = np.exp((await scorer.score(engine, prompt, None)).log_probs)
@@ -95,7 +96,7 @@ async def test_several_labels_are_asked_for_one_by_one(build: Build, engine: Sta
             engine.end_token_ids,
         )
         prompt = await engine.render(f"Review: nice\nSentiment:{word}?")
-        yes = np.exp((await scorer.score(engine, prompt, classifier._adapter)).log_probs[0])
+        yes = np.exp((await scorer.score(engine, prompt, classifier.adapter)).log_probs[0])
         assert (await probs(classifier))[index] == pytest.approx(yes)
     answer = await classifier.classify("nice")
     applies = {score.label for score in answer.scores if score.score >= 0.5}

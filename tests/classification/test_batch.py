@@ -5,41 +5,44 @@ import asyncio
 import pytest
 
 from service.classification.batch import Classified, classify_batch
+from service.classification.classifier import Classifier
 from service.classification.result import ResultOptions
 from service.classification.scorer import Score
-from service.classification.zero_shot import Question, ZeroShotClassifier
+from service.classification.zero_shot import Question, zero_shot
 from service.context import enter_context, internal_context
 from tests.fake_engines import fake_engine
 
 
-class Watched:
-    """A classifier that counts the inputs it works on."""
+class Watch:
+    """Counts the inputs that classifiers work on."""
 
-    conformal_threshold = None
-
-    def __init__(self, inner: ZeroShotClassifier) -> None:
-        self._inner = inner
-        self.names, self.reads, self.multi_label = inner.names, inner.reads, inner.multi_label
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.begun = self.most_begun = 0
+        unwatched = Classifier.score
 
-    async def score(self, text: str, slots: asyncio.Semaphore) -> Score:
-        self.begun += 1
-        self.most_begun = max(self.most_begun, self.begun)
-        try:
-            return await self._inner.score(text, slots)
-        finally:
-            self.begun -= 1
+        async def score(classifier: Classifier, text: str, slots: asyncio.Semaphore) -> Score:
+            self.begun += 1
+            self.most_begun = max(self.most_begun, self.begun)
+            try:
+                return await unwatched(classifier, text, slots)
+            finally:
+                self.begun -= 1
+
+        monkeypatch.setattr(Classifier, "score", score)
 
 
 @pytest.mark.parametrize(("multi_label", "most"), [(False, 9), (True, 3)])
-async def test_no_more_are_begun_than_keep_the_reads_busy(multi_label: bool, most: int) -> None:
+async def test_no_more_are_begun_than_keep_the_reads_busy(
+    multi_label: bool, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch = Watch(monkeypatch)
     engine, _ = fake_engine(capacity=8)
     question = Question("What?", ("alpha", "beta", "gamma", "delta"), multi_label)
-    classifier = Watched(ZeroShotClassifier.build(engine, question))
+    classifier = zero_shot(engine, question)
     assert classifier.reads == (4 if multi_label else 1)
     enter_context(internal_context("test", 30.0))
     inputs, options = [f"text {n}" for n in range(40)], ResultOptions(multi_label=multi_label)
     outcomes = [outcome async for outcome in classify_batch(classifier, inputs, options, 8)]
     assert all(isinstance(outcome, Classified) for outcome in outcomes)
     assert len(outcomes) == 40
-    assert 1 < classifier.most_begun <= most
+    assert 1 < watch.most_begun <= most

@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from service.classification.input_text import check_length, written
-from service.classification.zero_shot import Question, ZeroShotClassifier
+from service.classification.zero_shot import Question, zero_shot
 from service.engine.protocol import Prompt
 from service.errors import InvalidRequest
 from tests.fake_engines import fake_engine
@@ -30,7 +30,7 @@ async def test_a_long_text_is_refused_by_its_tokens() -> None:
 async def test_it_is_refused_before_it_is_tokenised(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = fake_engine(max_model_len=512)[0]
     question = Question("Which?", ("a", "b"), multi_label=True)
-    classifier = ZeroShotClassifier.build(engine, question)
+    classifier = zero_shot(engine, question)
     monkeypatch.setattr(engine, "encode", lambda _: pytest.fail("it was tokenised"))
     with pytest.raises(InvalidRequest, match="input: 1000000 characters"):
         await classifier.score("x" * 1_000_000, asyncio.Semaphore(4))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from service.adapters.manifest import ClassificationManifest
 from service.adapters.manifest_yaml import load_manifest
-from service.classification.adapter_classifier import AdapterClassifier
+from service.classification.adapter_classifier import adapter_classifier
 from service.engine.protocol import Adapter
 from service.model.base_model import ServedBase, read_base_model
 from service.proving.proof import fingerprint_of
@@ -64,7 +64,7 @@ async def best_label(folder: Path, text: str, *, of_base: bool = False) -> str:
     assert isinstance(manifest, ClassificationManifest)
     adapter = Adapter(manifest.name, 1, str(folder), manifest.digest)
     await engine.load_adapter(adapter)
-    classifier = AdapterClassifier(engine, None if of_base else adapter, manifest)
+    classifier = adapter_classifier(engine, None if of_base else adapter, manifest)
     return (await classifier.classify(text)).scores[0].label
 
 
