@@ -47,7 +47,8 @@ run: setup ## Set up what is missing and serve CONFIG
 
 test: lint typecheck $(MODEL_FETCHED) programs ## Run lint, typecheck and every test, those on the real engine too
 	@echo "==> tests, on two workers"
-	@$(PY) -m pytest tests -m "not timing" -n 2 --dist loadfile --durations 25
+	@$(PY) -m pytest tests -m "not timing" -n 2 --dist loadfile --no-loadscope-reorder \
+		--durations 25
 
 programs: $(DEV_INSTALLED)
 	@$(PY) -m tools.programs $(PROGRAMS) $(LIBRARIES)

@@ -1,6 +1,7 @@
 """Few fixtures: a clean environment, one running service per module, an adapter on disk."""
 
 import os
+from collections import defaultdict
 from collections.abc import AsyncGenerator, Generator
 from pathlib import Path
 
@@ -24,8 +25,29 @@ _ENGINE_SECONDS = 900
 """Room for the start of an engine on a machine that others use."""
 
 
+_SERVERS = ({"smollm2"}, {"smollm2", "tiny"}, {"tiny"}, set[str]())
+"""Servers that a file's tests share, in an order in which one follows the other."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give the tests on the real engine the time that its start may take."""
+    """Put the tests on the real engine first, those on one server together; give them time.
+
+    They take the longest, so that what is short fills the end on both workers.
+    """
+
+    def servers(item: pytest.Item) -> set[str]:
+        return {"smollm2", "tiny"} & {*getattr(item, "fixturenames", ())}
+
+    of_file: dict[Path, set[str]] = defaultdict(set)
+    for item in items:
+        of_file[item.path] |= servers(item)
+
+    def order(item: pytest.Item) -> tuple[bool, int, str, int]:
+        engine = "engine" in item.path.parts
+        file, own = _SERVERS.index(of_file[item.path]), _SERVERS.index(servers(item))
+        return not engine, file, str(item.path), own
+
+    items[:] = sorted(items, key=order)
     for item in items:
         if "engine" in item.path.parts:
             item.add_marker(pytest.mark.timeout(_ENGINE_SECONDS))

@@ -1,7 +1,9 @@
-"""One server of each model a session."""
+"""One server at a time that tests share."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,27 +35,70 @@ def tiny_folder(smollm2_folder: Path, tmp_path_factory: pytest.TempPathFactory) 
     return folder
 
 
+class SharedServer:
+    """The one server that tests of several files share: one for another model ends it.
+
+    A server takes about 3 GB.
+    """
+
+    def __init__(self, folders: pytest.TempPathFactory) -> None:
+        self._folders = folders
+        self._running = ExitStack()
+        self._server: Server | None = None
+
+    def of(self, config: dict[str, Any]) -> Server:
+        """The server with this configuration, started unless it runs."""
+        name = config["model"]["name"]
+        if self._server is None or self._server.model != name:
+            self.stop()
+            started = running_server(self._folders.mktemp(name), config)
+            self._server = self._running.enter_context(started)
+        return self._server
+
+    def stop(self) -> None:
+        """End the server, if one runs."""
+        self._server = None
+        self._running.close()
+
+
 @pytest.fixture(scope="session")
-def smollm2(smollm2_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedServer]:
+    shared = SharedServer(tmp_path_factory)
+    yield shared
+    shared.stop()
+
+
+@pytest.fixture(autouse=True)
+def _no_idle_server(request: pytest.FixtureRequest, shared_server: SharedServer) -> None:
+    if not {"smollm2", "tiny"} & set(request.fixturenames):
+        shared_server.stop()
+
+
+@pytest.fixture
+def smollm2(smollm2_folder: Path, shared_server: SharedServer) -> Server:
     """The embedded default with the adapters that `make run` serves."""
-    config = PATIENT | {
-        "model": {"name": "smollm2-135m-instruct", "path": str(smollm2_folder)},
-        "engine": ENGINE | {"max_lora_rank": 8},
-        "adapters": [{"source": str(each.resolve())} for each in sorted(ADAPTERS.iterdir())],
-    }
-    with running_server(tmp_path_factory.mktemp("smollm2"), config) as server:
-        yield server
+    return shared_server.of(
+        PATIENT
+        | {
+            "model": {"name": "smollm2-135m-instruct", "path": str(smollm2_folder)},
+            "engine": ENGINE | {"max_lora_rank": 8},
+            "adapters": [{"source": str(each.resolve())} for each in sorted(ADAPTERS.iterdir())],
+        }
+    )
 
 
-@pytest.fixture(scope="session")
-def tiny(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    config = PATIENT | {
-        "model": {"name": "tiny", "path": str(tiny_folder)},
-        # Prompts of more tokens than a step has are read in several.
-        "engine": ENGINE | {"dtype": "float32", "max_num_seqs": 16, "max_num_batched_tokens": 1024},
-        "gate": PATIENT["gate"] | {"max_queued": 64},
-        "watchdog": PATIENT["watchdog"]
-        | {"probe_s": 3600},  # some tests look at what the engine counts
-    }
-    with running_server(tmp_path_factory.mktemp("tiny-server"), config) as server:
-        yield server
+@pytest.fixture
+def tiny(tiny_folder: Path, shared_server: SharedServer) -> Server:
+    """One layer of it, for what the words of an answer do not matter to."""
+    # Prompts of more tokens than a step has are read in several.
+    engine = {"dtype": "float32", "max_num_seqs": 16, "max_num_batched_tokens": 1024}
+    return shared_server.of(
+        PATIENT
+        | {
+            "model": {"name": "tiny", "path": str(tiny_folder)},
+            "engine": ENGINE | engine,
+            "gate": PATIENT["gate"] | {"max_queued": 64},
+            # Some tests look at what the engine counts.
+            "watchdog": PATIENT["watchdog"] | {"probe_s": 3600},
+        }
+    )
