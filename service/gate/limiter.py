@@ -159,7 +159,7 @@ class Limiter:
         Work is slots in use over the delay.
         """
         gain, cut = 1 - delay / trial.delay, 1 - used / trial.used
-        if gain >= _TELLING_GAIN * cut and used / delay >= _LEAST_RATE * self._most_work:
+        if gain >= _TELLING_GAIN * cut and used >= _LEAST_RATE * self._most_work * delay:
             return _Trial(self._limit, used, delay)
         self._take_back(trial.limit, now, delay)
         return None

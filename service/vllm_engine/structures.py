@@ -10,6 +10,7 @@ import subprocess
 import sys
 from asyncio import StreamReader, StreamWriter
 from collections import OrderedDict
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from service.vllm_engine import trial
 _log = logging.getLogger(__name__)
 
 _REMEMBERED = 4096
+_END_SECONDS = 1.0
 _ENDED = "The process that compiles structures has ended."
 
 
@@ -157,8 +159,14 @@ class StructureTrials:
                     raise Unavailable(_ENDED, retry_after=5) from error
             return self._free.pop()
 
-    def _drop_broken(self) -> None:
-        for lane in [lane for lane in self._free if lane.reader.at_eof()]:
+    async def _drop_broken(self) -> None:
+        """Drop the lanes that have ended: all of them if the program has."""
+        assert self._program is not None
+        with suppress(subprocess.TimeoutExpired):
+            # A lane may end just before its program, and the others say so just after it.
+            await asyncio.to_thread(self._program.wait, _END_SECONDS)
+        ended = self._program.poll() is not None
+        for lane in [lane for lane in self._free if ended or lane.reader.at_eof()]:
             lane.writer.close()
             self._free.remove(lane)
 
@@ -167,7 +175,7 @@ class StructureTrials:
         line = await lane.ask({"kind": structure.kind, "text": structure.text})
         if not line:
             lane.writer.close()
-            self._drop_broken()
+            await self._drop_broken()
             raise Unavailable(_ENDED, retry_after=5)
         self._free.append(lane)
         answer = json.loads(line)

@@ -61,7 +61,8 @@ def _command(name: str, requirement: str) -> Path:
     TOOLS.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{environment}.lock"):
         if not command.is_file():
-            subprocess.run([sys.executable, "-m", "venv", str(environment)], check=True)
+            # What an interrupted installation left would count as installed.
+            subprocess.run([sys.executable, "-m", "venv", "--clear", str(environment)], check=True)
             pip = [str(environment / "bin" / "python"), "-m", "pip", "install", "--quiet"]
             subprocess.run([*pip, requirement], check=True)
     return command
