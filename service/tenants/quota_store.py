@@ -119,6 +119,8 @@ class QuotaStore:
         if self._failures >= _FAILURES and not self._fail_open:
             return None
         # The store may have counted it, and only its answer is missing; then it counts twice there.
+        # So does what is given back, and the tenant gets that much more: the other way, a stall of
+        # the store would use up its day by requests that were refused.
         return self._add_here(amounts)
 
     def _add_here(self, amounts: Mapping[Window, int]) -> list[int]:
