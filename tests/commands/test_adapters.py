@@ -36,6 +36,17 @@ def adapter(tmp_path: Path, base: ServedBase) -> AdapterFolder:
 
 
 @pytest.fixture
+def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ServedBase:
+    """The base in `tmp_path / "base"`, which commands that start an engine find served."""
+
+    async def start(settings: Settings, gate: Gate, metrics: Metrics) -> Engine:
+        return fake_engine()[0]
+
+    monkeypatch.setattr("service.vllm_engine.start.start_vllm", start)
+    return served_base(write_base(tmp_path / "base"))
+
+
+@pytest.fixture
 def base_options(tmp_path: Path) -> tuple[object, ...]:
     return ("--base", tmp_path / "tiny")
 
@@ -78,16 +89,9 @@ def test_a_refused_adapter_is_explained_and_ends_with_1(
         assert json.loads(as_json.stdout)["ok"] is False
 
 
-def test_only_what_golden_examples_showed_is_proven(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def start(settings: Settings, gate: Gate, metrics: Metrics) -> Engine:
-        return fake_engine()[0]
-
-    monkeypatch.setattr("service.vllm_engine.start.start_vllm", start)
-    base = served_base(write_base(tmp_path / "base"))
-    good = asyncio.run(proven(tmp_path / "good", base, name="good"))
-    plain = AdapterFolder(tmp_path / "plain", base)
+def test_only_what_golden_examples_showed_is_proven(tmp_path: Path, served: ServedBase) -> None:
+    good = asyncio.run(proven(tmp_path / "good", served, name="good"))
+    plain = AdapterFolder(tmp_path / "plain", served)
     del plain.manifest["golden"]
     plain.write_plain()
     plain.seal()
@@ -111,15 +115,8 @@ def test_only_what_golden_examples_showed_is_proven(
     assert rows == {"good": None, "sentiment": "it has no golden examples"}
 
 
-def test_packing_by_the_service_s_configuration_proves(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def start(settings: Settings, gate: Gate, metrics: Metrics) -> Engine:
-        return fake_engine()[0]
-
-    monkeypatch.setattr("service.vllm_engine.start.start_vllm", start)
-    base = served_base(write_base(tmp_path / "base"))
-    adapter = asyncio.run(proven(tmp_path / "good", base, name="good"))
+def test_packing_by_the_service_s_configuration_proves(tmp_path: Path, served: ServedBase) -> None:
+    adapter = asyncio.run(proven(tmp_path / "good", served, name="good"))
     known = load_manifest(adapter.path)
     filled = ("schema", "base_model", "files", "fingerprint")
     draft = {key: value for key, value in adapter.manifest.items() if key not in filled}
