@@ -1,6 +1,5 @@
 """The process: it takes the settings, serves two ports and ends with an exit code."""
 
-import gc
 import json
 import logging
 import sys
@@ -35,23 +34,13 @@ def run(settings: Settings, read_settings: Callable[[], Settings]) -> None:
         ops,
         status,
         settings.http,
-        on_started=partial(_settle, settings),
+        on_started=partial(_tell_what_to_try, settings),
         on_hangup=partial(_hangup, status),
     )
     if isinstance(status.failure, ConfigurationError):
         raise status.failure
     if status.failure or not started:
         sys.exit(3)
-
-
-def _settle(settings: Settings) -> None:
-    """End the start: nothing of it is looked at again, and whoever watches is told what to try."""
-    # vLLM, torch, the adapters and the routes leave a million objects that live as long as the
-    # process. Frozen, they are not walked by every full collection of garbage: three quarters of a
-    # second in which no request moves.
-    gc.collect()
-    gc.freeze()
-    _tell_what_to_try(settings)
 
 
 def _tell_what_to_try(settings: Settings) -> None:
