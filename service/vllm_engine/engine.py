@@ -125,7 +125,7 @@ class VllmEngine:
 
     async def _rendered(self, size: int, render: Callable[[], Prompt]) -> Prompt:
         try:
-            return await self.prepare(size, render)
+            return await self._preparation.run_prompt(size, render)
         except ServiceError:
             raise
         except Exception as error:
