@@ -81,7 +81,7 @@ class Lifecycle:
             _watching(self.metrics.loop_lag.run()),
             _drainable(drain, status),
         ):
-            self.metrics.follow(engine, lambda: status.stalled)
+            self.metrics.follow(engine, engine.model, lambda: status.stalled)
             status.phase = Phase.READY
             _log.info("ready: %s, digest %s", engine.model.name, engine.model.digest)
             yield

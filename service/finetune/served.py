@@ -11,7 +11,15 @@ from tqdm import tqdm
 from service.classification.adapter_frame import AdapterFrame
 from service.classification.distribution import Array
 from service.context import internal_request
-from service.engine.protocol import Adapter, Engine, Message, Sampling
+from service.engine.protocol import (
+    Adapter,
+    Engine,
+    HasModel,
+    Message,
+    Reader,
+    Sampling,
+    TextEngine,
+)
 from service.finetune.config import FinetuneSettings
 from service.finetune.lines import CompletedLine
 from service.generation.stream import GenerationRequest, Output, collect
@@ -45,7 +53,7 @@ async def engine_of(settings: FinetuneSettings) -> AsyncIterator[Engine]:
 
 
 async def label_scores(
-    engine: Engine, frame: AdapterFrame, texts: Sequence[str], adapter: Adapter | None
+    engine: Reader, frame: AdapterFrame, texts: Sequence[str], adapter: Adapter | None
 ) -> Array:
     """Log P of every alternative of every question, uncalibrated: (texts, questions, labels)."""
     # One read after another for each text: as many texts at once as the engine runs.
@@ -62,7 +70,7 @@ async def label_scores(
 
 
 async def written_answers(
-    engine: Engine, lines: Sequence[CompletedLine], max_tokens: int, adapter: Adapter | None
+    engine: TextEngine, lines: Sequence[CompletedLine], max_tokens: int, adapter: Adapter | None
 ) -> list[Output]:
     """The greedy answer to each line, with its confidence."""
 
@@ -83,7 +91,7 @@ async def written_answers(
 
 
 async def _all(
-    engine: Engine,
+    engine: HasModel,
     items: Sequence[Item],
     ask: Callable[[Item], Awaitable[Answer]],
     whose: str,

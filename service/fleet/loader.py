@@ -15,7 +15,7 @@ from service.adapters.fetch import (
     fetch_all,
 )
 from service.adapters.manifest import ClassificationManifest
-from service.engine.protocol import Adapter, Engine
+from service.engine.protocol import AdaptedDecoder, Adapter
 from service.errors import ConfigurationError
 from service.fleet.version import ServedVersion
 from service.model.base_model import ServedBase, read_base_model
@@ -34,7 +34,7 @@ class AdapterLoader:
     a batch of one adapter is the fastest there is, and every example of it runs at once.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: AdaptedDecoder) -> None:
         self._engine = engine
         self._ids = itertools.count(1)
         self._in_engine = asyncio.Lock()

@@ -4,7 +4,16 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
-from service.engine.protocol import Adapter, Engine, FinishReason, Message, Prompt, Sampling
+from service.engine.protocol import (
+    Adapter,
+    FinishReason,
+    HasModel,
+    Message,
+    Prompt,
+    Sampling,
+    TextEngine,
+    Tokeniser,
+)
 from service.errors import InvalidRequest
 from service.generation.confidence import TOP_LOGPROBS, Confidence, ConfidenceMeter
 
@@ -63,7 +72,7 @@ class Output:
 
 
 async def stream(
-    engine: Engine, request: GenerationRequest
+    engine: TextEngine, request: GenerationRequest
 ) -> AsyncGenerator[TextDelta | Summary, None]:
     """Generate: any number of deltas, then one summary.
 
@@ -91,7 +100,7 @@ async def stream(
     )
 
 
-async def collect(engine: Engine, request: GenerationRequest) -> tuple[list[Output], Usage]:
+async def collect(engine: TextEngine, request: GenerationRequest) -> tuple[list[Output], Usage]:
     """The whole answers, folded from the stream."""
     count = request.sampling.n
     texts: list[list[str]] = [[] for _ in range(count)]
@@ -112,13 +121,13 @@ async def collect(engine: Engine, request: GenerationRequest) -> tuple[list[Outp
     return outputs, summary.usage
 
 
-async def _render(engine: Engine, request: GenerationRequest) -> Prompt:
+async def _render(engine: Tokeniser, request: GenerationRequest) -> Prompt:
     if request.messages is not None:
         return await engine.render_chat(request.messages)
     return await engine.render(request.prompt or "")
 
 
-def _max_tokens(engine: Engine, prompt: Prompt, asked: int | None) -> int:
+def _max_tokens(engine: HasModel, prompt: Prompt, asked: int | None) -> int:
     limit = engine.model.max_model_len
     used = len(prompt.token_ids)
     room = limit - used

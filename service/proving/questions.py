@@ -32,7 +32,16 @@ from service.classification.adapter_classifier import adapter_classifier
 from service.classification.adapter_frame import AdapterFrame
 from service.classification.classifier import Classifier
 from service.context import current_context
-from service.engine.protocol import Adapter, Engine, Message, Prompt, Sampling
+from service.engine.protocol import (
+    Adapter,
+    Decoder,
+    HasModel,
+    LabelEngine,
+    Message,
+    Prompt,
+    Sampling,
+    TextEngine,
+)
 from service.errors import InvalidRequest, QueueFull
 from service.generation.stream import GenerationRequest, TextDelta, stream
 from service.together import together
@@ -67,7 +76,7 @@ class Questions(Protocol):
         """Places in this adapter's answers at which a fingerprint reads, the first examples'."""
 
 
-async def ask_golden(engine: Engine, folder: Path, manifest: Manifest) -> Questions | None:
+async def ask_golden(engine: Decoder, folder: Path, manifest: Manifest) -> Questions | None:
     """The golden examples of a folder as questions; None if its manifest names none.
 
     Raises AdapterRefused for a golden file that cannot be used and for labels that cannot be read.
@@ -82,7 +91,7 @@ async def ask_golden(engine: Engine, folder: Path, manifest: Manifest) -> Questi
 
 
 def classifier_of(
-    engine: Engine, adapter: Adapter | None, manifest: ClassificationManifest
+    engine: LabelEngine, adapter: Adapter | None, manifest: ClassificationManifest
 ) -> Classifier:
     """The classifier of a manifest; AdapterRefused for labels that cannot be read."""
     try:
@@ -99,7 +108,7 @@ def classifier_of(
 
 @dataclass(frozen=True, slots=True)
 class _Classification:
-    engine: Engine
+    engine: LabelEngine
     manifest: ClassificationManifest
     examples: Sequence[ClassificationExample]
 
@@ -131,7 +140,7 @@ class _Classification:
 
 @dataclass(frozen=True, slots=True)
 class _Generation:
-    engine: Engine
+    engine: TextEngine
     manifest: GenerationManifest
     golden: GenerationGolden
     examples: Sequence[GenerationExample]
@@ -201,7 +210,7 @@ class _Generation:
 
 
 async def patiently(
-    engine: Engine, items: Sequence[_Item], ask: Callable[[_Item], Awaitable[_Answer]]
+    engine: HasModel, items: Sequence[_Item], ask: Callable[[_Item], Awaitable[_Answer]]
 ) -> list[_Answer]:
     """Ask for every item, as many at once as the engine runs; a full queue is waited for.
 

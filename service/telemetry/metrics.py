@@ -5,7 +5,7 @@ from collections.abc import Callable
 from prometheus_client import CollectorRegistry
 
 from service.context import RequestContext
-from service.engine.protocol import Engine
+from service.engine.protocol import ModelInfo, Pulse
 from service.settings.telemetry import MetricsSettings, SloSettings
 from service.telemetry.classification import ClassificationMetrics
 from service.telemetry.engine import EngineMetrics
@@ -66,10 +66,10 @@ class Metrics:
         text = "Time an engine request waited for its permit."
         self._waited = make.seconds("queue_time", text, (0.001, *LATENCY), *KEY)
 
-    def follow(self, engine: Engine, stalled: Callable[[], bool]) -> None:
-        """The service is up, with this engine and what the watchdog says of it."""
-        self.engine.follow(lambda: engine.last_step, stalled)
-        self.lifecycle.built(engine.model)
+    def follow(self, pulse: Pulse, model: ModelInfo, stalled: Callable[[], bool]) -> None:
+        """The service is up, with this engine, its model and what the watchdog says of it."""
+        self.engine.follow(lambda: pulse.last_step, stalled)
+        self.lifecycle.built(model)
 
     def gate_changed(self, in_flight: int, limit: int) -> None:
         """Follow the gate's occupation."""

@@ -53,7 +53,7 @@ _PLACEHOLDER = "\N{OBJECT REPLACEMENT CHARACTER}"
 
 
 class VllmEngine:
-    """AsyncLLM with the gate in front; implements `engine.protocol.Engine`."""
+    """AsyncLLM with the gate in front; has every role of `engine.protocol`."""
 
     def __init__(
         self,
