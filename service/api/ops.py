@@ -26,8 +26,6 @@ def create_ops_app(status: Status, registry: CollectorRegistry, http: HttpSettin
     app = FastAPI(title="llm-service operations", docs_url=None, redoc_url=None)
     app.add_middleware(_NoOtherSites, hosts=AllowedHosts(http.allowed_hosts))
     app.exception_handler(ServiceError)(_service_error)
-    # Refused connections of the public port are counted; nobody's requests come to this one.
-    app.state.refused = lambda code, tenant: None
     may_control = [Depends(_Control(http))]
 
     @app.get("/livez")

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from service.classification.question_cache import QuestionCache
 from service.engine.protocol import Engine
-from service.fleet.registry import AdapterRegistry
+from service.fleet.models import Models
 from service.runtime.status import Status
 from service.settings.tree import Settings
 from service.telemetry.metrics import Metrics
@@ -18,5 +18,5 @@ class Runtime:
     status: Status
     metrics: Metrics
     engine: Engine
-    adapters: AdapterRegistry
+    models: Models
     questions: QuestionCache

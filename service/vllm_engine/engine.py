@@ -143,10 +143,9 @@ class VllmEngine:
     async def generate(
         self, prompt: Prompt, sampling: Sampling, adapter: Adapter | None
     ) -> AsyncGenerator[Chunk, None]:
-        stream = self.client.generate(
+        stream = self.client.stream(
             tokens_input(prompt.token_ids),
             _sampling_params(sampling),
-            "",
             lora_request=lora_request(adapter),
         )
         async with aclosing(stream):
@@ -156,10 +155,9 @@ class VllmEngine:
     async def label_logprobs(
         self, prompt: Prompt, token_ids: Sequence[int], adapter: Adapter | None
     ) -> LabelRead:
-        stream = self.client.generate(
+        stream = self.client.stream(
             tokens_input(prompt.token_ids),
             _read_params(tuple(token_ids)),
-            "",
             lora_request=lora_request(adapter),
         )
         outputs = [output async for output in stream]  # to its end, which frees the permit

@@ -8,7 +8,7 @@ from typing import Any
 
 from fastapi import APIRouter, Response
 
-from service.api.dependencies import TheContext, TheRuntime, begin_with
+from service.api.dependencies import TheContext, TheRuntime
 from service.api.json_body import JsonRoute
 from service.api.schemas.generate import (
     ConfidenceBody,
@@ -36,8 +36,8 @@ async def generate(
     body: GenerateRequest, runtime: TheRuntime, context: TheContext
 ) -> GenerateAnswer | EventStream | Response:
     """Generate text from a prompt or a conversation, whole or as server-sent events."""
-    begin_with(body.model, runtime, context)
-    task = body.task(context.adapter, runtime.settings.limits)
+    model = runtime.models.choose(body.model, context)
+    task = body.task(model.adapter, runtime.settings.limits)
     if body.timeout_ms is not None:
         context.set_timeout(body.timeout_ms)
     if body.stream:
