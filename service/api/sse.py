@@ -1,7 +1,7 @@
 """Server-sent events whose first event decides the status."""
 
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
 from pydantic_core import to_json
@@ -33,23 +33,26 @@ async def event_stream(events: AsyncGenerator[bytes, None]) -> "EventStream":
 class EventStream(Response):
     """Sends events as they come and closes their source, whatever ends the answer.
 
-    An error after the first event is sent as an event of the one error shape, without `[DONE]`,
+    An error after the first event is sent as a `part` of the one error shape, without `[DONE]`,
     and raised once the answer is complete.
     """
 
-    media_type = "text/event-stream"
-
-    def __init__(self, first: bytes, events: AsyncGenerator[bytes, None]) -> None:
+    def __init__(
+        self,
+        first: bytes,
+        events: AsyncGenerator[bytes, None],
+        part: Callable[[object], bytes] = event,
+        media_type: str = "text/event-stream",
+    ) -> None:
         self.status_code = 200
+        self.media_type = media_type
         self.background = None
         self.body = b""
         self.init_headers({"cache-control": "no-cache", "x-accel-buffering": "no"})
         del self.headers["content-length"]
         self._first = first
         self._events = events
-
-    def _part(self, value: object) -> bytes:
-        return event(value)
+        self._part = part
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})

@@ -81,7 +81,11 @@ class ZeroShotFrame:
         for label in question.labels:
             if engine.encode(label) != engine.encode_template(label):
                 raise refused(f"label {shown(label)} holds a special token of the model")
-        self._frame = _frame(engine, question)
+        self._frame = (
+            PromptFrame(engine, engine.chat_frame, question.text, question.cue)
+            if question.template is None
+            else PlainFrame(engine, *question.template)
+        )
         tail = self._frame.tail
         said = _ANSWERS if question.multi_label else question.labels
         words = [(name, spell(name, tail)) for name in said]
@@ -107,9 +111,3 @@ async def calibrated(classifier: Classifier) -> Classifier:
     answers = await together([classifier.ask(text, slots) for text in CONTENT_FREE])
     rows = np.stack([distributions(answer) for answer in answers])
     return classifier.with_calibration(Calibration(log_prior=content_free_log_prior(rows)))
-
-
-def _frame(engine: Tokeniser, question: Question) -> PlainFrame | PromptFrame:
-    if question.template is None:
-        return PromptFrame(engine, engine.chat_frame, question.text, question.cue)
-    return PlainFrame(engine, *question.template)

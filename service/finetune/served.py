@@ -11,18 +11,11 @@ from tqdm import tqdm
 from service.classification.adapter_frame import AdapterFrame
 from service.classification.distribution import Array
 from service.context import internal_request
-from service.engine.protocol import (
-    Adapter,
-    Engine,
-    HasModel,
-    Message,
-    Reader,
-    Sampling,
-    TextEngine,
-)
+from service.engine.protocol import Adapter, Engine, HasModel, Reader, TextEngine
 from service.finetune.config import FinetuneSettings
 from service.finetune.lines import CompletedLine
-from service.generation.stream import GenerationRequest, Output, collect
+from service.generation.stream import Output, collect
+from service.proving.questions import greedy, patiently
 from service.settings.tree import GateSettings, Settings
 from service.together import together
 
@@ -75,15 +68,7 @@ async def written_answers(
     """The greedy answer to each line, with its confidence."""
 
     async def ask(line: CompletedLine) -> Output:
-        messages = [Message(each.role, each.content) for each in line.messages or ()]
-        request = GenerationRequest(
-            prompt=line.prompt,
-            messages=messages or None,
-            max_tokens=max_tokens,
-            sampling=Sampling(max_tokens=max_tokens, temperature=0.0),
-            adapter=adapter,
-            confidence=True,
-        )
+        request = greedy(line.prompt, line.messages, max_tokens, adapter, confidence=True)
         outputs, _ = await collect(engine, request)
         return outputs[0]
 
@@ -96,18 +81,16 @@ async def _all(
     ask: Callable[[Item], Awaitable[Answer]],
     whose: str,
 ) -> list[Answer]:
-    width = asyncio.Semaphore(engine.model.max_num_seqs)
     bar: tqdm[Any] = tqdm(total=len(items), desc=f"evaluating {whose}", unit="line")
 
     async def one(item: Item) -> Answer:
-        async with width:
-            answer = await ask(item)
+        answer = await ask(item)
         bar.update()
         return answer
 
     with bar:
         async with internal_request("evaluation", _SECONDS):
-            return await together(one(item) for item in items)
+            return await patiently(engine, items, one)
 
 
 def _whose(adapter: Adapter | None) -> str:

@@ -10,7 +10,7 @@ from service.adapters.fetch import (
     Failure,
     Fetched,
     FetchedAdapter,
-    Outcome,
+    FetchOutcome,
     Unchanged,
     fetch_all,
 )
@@ -64,7 +64,7 @@ class AdapterLoader:
         held = {each.names[0]: each for each in current}
         if fetched is None:
             digests = {name: each.adapter.digest for name, each in held.items()}
-            outcomes: Sequence[Outcome] = await fetch_all(
+            outcomes: Sequence[FetchOutcome] = await fetch_all(
                 settings, await self._read_base(self._model), digests
             )
         else:
@@ -87,7 +87,7 @@ class AdapterLoader:
         return self._base
 
     async def _load(
-        self, fetched: Outcome, settings: Settings, held: dict[str, ServedVersion]
+        self, fetched: FetchOutcome, settings: Settings, held: dict[str, ServedVersion]
     ) -> ServedVersion | Failure:
         if isinstance(fetched, Failure):
             return fetched

@@ -23,7 +23,7 @@ class ChosenModel:
     @property
     def adapter(self) -> Adapter | None:
         """The adapter of its version."""
-        return self.version and self.version.adapter
+        return None if self.version is None else self.version.adapter
 
     def own_classifier(self) -> Classifier:
         """Classifier of an adapter's own labels; UnsupportedFeature for an adapter without any."""

@@ -34,6 +34,12 @@ class GenerationRequest:
     adapter: Adapter | None
     confidence: bool
 
+    async def render(self, engine: Tokeniser) -> Prompt:
+        """Its prompt, tokenised."""
+        if self.messages is not None:
+            return await engine.render_chat(self.messages)
+        return await engine.render(self.prompt or "")
+
 
 @dataclass(frozen=True, slots=True)
 class TextDelta:
@@ -45,7 +51,7 @@ class TextDelta:
 
 
 @dataclass(frozen=True, slots=True)
-class Usage:
+class TokenCounts:
     """Tokens used by a request; cached prompt tokens are part of the prompt's."""
 
     prompt_tokens: int
@@ -57,7 +63,7 @@ class Usage:
 class Summary:
     """The end of a generation; `confidence` by sequence, empty when not asked for."""
 
-    usage: Usage
+    usage: TokenCounts
     confidence: Sequence[Confidence | None] = ()
 
 
@@ -78,7 +84,7 @@ async def stream(
 
     Raises InvalidRequest before the engine sees a prompt that does not fit with its answer.
     """
-    prompt = await _render(engine, request)
+    prompt = await request.render(engine)
     sampling = replace(
         request.sampling,
         max_tokens=_max_tokens(engine, prompt, request.max_tokens),
@@ -95,17 +101,19 @@ async def stream(
                 if delta.text or delta.finish_reason:
                     yield TextDelta(delta.index, delta.text, delta.finish_reason)
     yield Summary(
-        Usage(len(prompt.token_ids), completion, cached),
+        TokenCounts(len(prompt.token_ids), completion, cached),
         [meter.result() for meter in meters] if request.confidence else (),
     )
 
 
-async def collect(engine: TextEngine, request: GenerationRequest) -> tuple[list[Output], Usage]:
+async def collect(
+    engine: TextEngine, request: GenerationRequest
+) -> tuple[list[Output], TokenCounts]:
     """The whole answers, folded from the stream."""
     count = request.sampling.n
     texts: list[list[str]] = [[] for _ in range(count)]
     reasons: list[FinishReason | None] = [None] * count
-    summary = Summary(Usage(0, 0, 0))
+    summary = Summary(TokenCounts(0, 0, 0))
     async with aclosing(stream(engine, request)) as events:
         async for event in events:
             if isinstance(event, Summary):
@@ -119,12 +127,6 @@ async def collect(engine: TextEngine, request: GenerationRequest) -> tuple[list[
         for index in range(count)
     ]
     return outputs, summary.usage
-
-
-async def _render(engine: Tokeniser, request: GenerationRequest) -> Prompt:
-    if request.messages is not None:
-        return await engine.render_chat(request.messages)
-    return await engine.render(request.prompt or "")
 
 
 def _max_tokens(engine: HasModel, prompt: Prompt, asked: int | None) -> int:

@@ -11,6 +11,7 @@ from typing import Protocol, TypeVar
 from service.adapters.golden import (
     ClassificationExample,
     GenerationExample,
+    GoldenMessage,
     load_classification_golden,
     load_generation_golden,
 )
@@ -155,9 +156,7 @@ class _Generation:
 
     async def prompt(self, line: int) -> Prompt:
         asked = self._request(self.examples[line - 1], None, 1)
-        if asked.messages is not None:
-            return await self.engine.render_chat(asked.messages)
-        return await self.engine.render(asked.prompt or "")
+        return await asked.render(self.engine)
 
     async def places(self, adapter: Adapter) -> Sequence[Place]:
         async def answer(example: GenerationExample) -> str:
@@ -198,15 +197,21 @@ class _Generation:
         prompt = example.prompt
         if example.input is not None and self.manifest.prompt is not None:
             prompt = self.manifest.prompt.render(example.input)
-        messages = [Message(each.role, each.content) for each in example.messages or ()]
-        return GenerationRequest(
-            prompt=prompt,
-            messages=messages or None,
-            max_tokens=max_tokens,
-            sampling=Sampling(max_tokens=max_tokens, temperature=0.0),
-            adapter=adapter,
-            confidence=False,
-        )
+        return greedy(prompt, example.messages, max_tokens, adapter)
+
+
+def greedy(
+    prompt: str | None,
+    messages: Sequence[GoldenMessage] | None,
+    max_tokens: int,
+    adapter: Adapter | None,
+    *,
+    confidence: bool = False,
+) -> GenerationRequest:
+    """The request for the greedy answer to an example."""
+    said = [Message(each.role, each.content) for each in messages or ()] or None
+    sampling = Sampling(max_tokens=max_tokens, temperature=0.0)
+    return GenerationRequest(prompt, said, max_tokens, sampling, adapter, confidence)
 
 
 async def patiently(

@@ -30,7 +30,7 @@ class Traced:
     def stream(self) -> StreamTrace | None:
         return None
 
-    def ended(self, context: object, outcome: str, status: int | None) -> None:
+    def ended(self, context: object, ending: Ending) -> None:
         pass
 
 

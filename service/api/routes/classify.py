@@ -12,7 +12,7 @@ from pydantic_core import to_json
 from service.api.dependencies import TheContext, TheRuntime
 from service.api.json_body import JsonRoute
 from service.api.ndjson import MEDIA_TYPE, line, line_stream
-from service.api.schemas.base import ErrorBody
+from service.api.schemas.base import ErrorBody, TimingBody
 from service.api.schemas.classify import (
     ClassificationBody,
     ClassifyAnswer,
@@ -22,7 +22,6 @@ from service.api.schemas.classify import (
     FailureBody,
     LabelScoreBody,
 )
-from service.api.timing import timing
 from service.classification.batch import Classified, Outcome, classify_batch
 from service.classification.classifier import Classifier
 from service.classification.result import Classification, ResultOptions
@@ -147,5 +146,5 @@ class _Answer:
                 total_tokens=prompt_tokens,
                 cached_tokens=sum(score.cached_tokens for score in self.scores),
             ),
-            "timing": timing(self.context),
+            "timing": TimingBody.of(self.context),
         }

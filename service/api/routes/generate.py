@@ -10,6 +10,7 @@ from fastapi import APIRouter, Response
 
 from service.api.dependencies import TheContext, TheRuntime
 from service.api.json_body import JsonRoute
+from service.api.schemas.base import TimingBody
 from service.api.schemas.generate import (
     ConfidenceBody,
     GenerateAnswer,
@@ -18,7 +19,6 @@ from service.api.schemas.generate import (
     UsageBody,
 )
 from service.api.sse import DONE, EventStream, event, event_stream
-from service.api.timing import timing
 from service.context import RequestContext
 from service.generation.confidence import Confidence
 from service.generation.stream import GenerationRequest, Output, Summary, collect, stream
@@ -49,7 +49,7 @@ async def generate(
         created=int(time.time()),
         outputs=[_output(output) for output in outputs],
         usage=UsageBody(**asdict(usage)),
-        timing=timing(context),
+        timing=TimingBody.of(context),
     )
 
 
@@ -77,7 +77,7 @@ def _summary(summary: Summary, context: RequestContext) -> dict[str, Any]:
         "id": context.request_id,
         "model": context.model,
         "usage": asdict(summary.usage),
-        "timing": timing(context),
+        "timing": TimingBody.of(context),
     }
     if summary.confidence:
         body["confidence"] = [_confidence(measures) for measures in summary.confidence]
