@@ -1,6 +1,7 @@
 """The public app, put together: routes, middleware, metrics and lifespan."""
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 from fastapi import APIRouter, FastAPI
 from fastapi_offline import FastAPIOffline
@@ -13,8 +14,8 @@ from service.api.key_scheme import declare_keys
 from service.api.routes import adapters, classify, generate, health, tokenize
 from service.api.scope import RequestScope
 from service.fleet.metrics import AdapterMetrics
-from service.lifecycle import Lifecycle
 from service.runtime.open_requests import OpenRequests
+from service.runtime.ready import ready
 from service.runtime.running import EngineStart
 from service.runtime.status import Status
 from service.settings.tree import Settings
@@ -37,27 +38,28 @@ def create_app(
     the engine is vLLM, with OpenAI's routes. `read_settings` reads the settings for a reload.
     """
     metrics = Metrics(registry, settings.metrics, settings.slo)
+    adapter_metrics = AdapterMetrics(registry)
     telemetry = RequestTelemetry.of(settings, metrics)
     tenancy = Tenancy(settings, TenantMetrics(registry))
     requests = OpenRequests()
-    routers = _routers(with_openai=start_engine is None)
-    if start_engine is None:
-        from service.vllm_engine.start import start_vllm
 
-        start_engine = start_vllm
-    lifecycle = Lifecycle(
-        settings=settings,
-        status=status,
-        tenancy=tenancy,
-        requests=requests,
-        metrics=metrics,
-        adapter_metrics=AdapterMetrics(registry),
-        telemetry=telemetry,
-        start_engine=start_engine,
-        read_settings=read_settings or (lambda: settings),
-    )
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with ready(
+            settings,
+            status,
+            tenancy=tenancy,
+            requests=requests,
+            metrics=metrics,
+            adapter_metrics=adapter_metrics,
+            telemetry=telemetry,
+            start_engine=start_engine or _vllm(),
+            read_settings=read_settings or (lambda: settings),
+        ) as app.state.runtime:
+            yield
+
     app: FastAPI = FastAPIOffline(
-        title="llm-service", lifespan=lifecycle.lifespan, redoc_url=None, redirect_slashes=False
+        title="llm-service", lifespan=lifespan, redoc_url=None, redirect_slashes=False
     )
     app.add_middleware(
         RequestScope,
@@ -67,13 +69,18 @@ def create_app(
         requests=requests,
         entrance=Entrance(tenancy.keyring, tenancy.quotas, _hosts(settings)),
     )
-    app.state.refused = metrics.gate.refused
     register_error_handlers(app)
-    for router in routers:
+    for router in _routers(with_openai=start_engine is None):
         app.include_router(router, responses=ERROR_RESPONSES)
     if tenancy.keyring is not None:
         declare_keys(app)
     return app
+
+
+def _vllm() -> EngineStart:
+    from service.vllm_engine.start import start_vllm
+
+    return start_vllm
 
 
 def _routers(*, with_openai: bool) -> list[APIRouter]:

@@ -1,4 +1,4 @@
-"""The request that the current task serves: its id, tenant, deadline, counts and outcome."""
+"""The request that the current task serves: its id, tenant, deadline and counts; and its end."""
 
 import asyncio
 import time
@@ -45,8 +45,21 @@ class RequestTrace(Protocol):
     def stream(self) -> StreamTrace | None:
         """An engine stream begins to wait for its permit; None if there have been too many."""
 
-    def ended(self, context: "RequestContext", outcome: str, status: int | None) -> None:
-        """The request ended; `status` None if nothing of an answer was sent."""
+    def ended(self, context: "RequestContext", ending: "Ending") -> None:
+        """The request ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """The end of a request, which its scope makes and telemetry reads.
+
+    `status` is None if nothing of an answer was sent; `error` is the one that the answer says or
+    ends with: a batch may do without some of its streams.
+    """
+
+    outcome: str
+    status: int | None
+    error: ServiceError | None = None
 
 
 @dataclass(slots=True)
@@ -55,13 +68,13 @@ class RequestContext:
 
     Times are seconds of `time.monotonic`. `streams` are the engine streams opened on the request's
     behalf: its scope closes them, so that no permit outlives the request. `stream_failure` is the
-    error that ended one of them, kept because vLLM's own handlers turn exceptions into text;
-    `failure` is the one that the answer says or ends with: a batch may do without some of its
-    streams. `adapter` is the version that the request began with, kept for it until `at_end` runs.
-    `decode_seconds` and `decode_tokens` add up what came after the first tokens of its streams.
-    `trace` is there while the request is traced. `body_bytes` is the size of its body. `parts` says
-    how many engine requests it is made of; the gate admits or refuses them as a whole, and
-    `gate_refusal` is then what it refused.
+    error that ended one of them under vLLM's own handlers, which turn exceptions into text: the
+    engine client keeps it for the OpenAI surface, and nobody else reads it. `adapter` is the
+    version that the request began with, kept for it until `at_end` runs. `decode_seconds` and
+    `decode_tokens` add up what came after the first tokens of its streams. `trace` is there while
+    the request is traced. `body_bytes` is the size of its body. `parts` says how many engine
+    requests it is made of; the gate admits or refuses them as a whole, and `gate_refusal` is then
+    what it refused.
     """
 
     request_id: str
@@ -79,7 +92,6 @@ class RequestContext:
     completion_tokens: int = 0
     decode_seconds: float = 0.0
     decode_tokens: int = 0
-    failure: ServiceError | None = None
     stream_failure: ServiceError | None = None
     streams: list[AsyncGenerator[Any, None]] = field(default_factory=list)
     adapter: Adapter | None = None

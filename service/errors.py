@@ -137,12 +137,16 @@ class NotFound(ServiceError):
 
 
 class MethodNotAllowed(ServiceError):
-    """The route exists, with another method."""
+    """The route exists, with the methods `allow`."""
 
     status = 405
     type = "invalid_request_error"
     code = "method_not_allowed"
     outcome = "invalid"
+    allow: str | None = None
+
+    def headers(self) -> dict[str, str]:
+        return super().headers() | ({"allow": self.allow} if self.allow else {})
 
 
 class Conflict(ServiceError):

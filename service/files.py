@@ -12,6 +12,15 @@ def file_digest(path: Path) -> str:
         return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def sync(path: Path) -> None:
+    """Have a file or a folder's entries on disk; a rename survives a power cut only then."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def write_atomically(
     path: Path, content: bytes, *, mode: int = 0o644, owner: tuple[int, int] | None = None
 ) -> None:

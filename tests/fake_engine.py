@@ -54,7 +54,7 @@ _FRAME = ChatFrame(before="<s><turn>user\n", after="<end><turn>")
 class FakeEngine:
     """Tokens are UTF-8 bytes; answers are words drawn from a hash of the whole request.
 
-    Implements `engine.protocol.Engine`. An adapter changes every answer, by the bytes of its
+    Has every role of `engine.protocol`. An adapter changes every answer, by the bytes of its
     weights file alone, so two versions of one adapter never agree. `token_seconds` paces
     the answers. JSON schemas and regular expressions need a real grammar engine and are refused.
     """

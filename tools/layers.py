@@ -33,10 +33,12 @@ ALLOWED: dict[str, str] = {
     "proving": "adapters classification context engine errors generation model together",
     "vllm_engine": "context engine errors gate limits model quoting settings tenants",
     "fleet": (
-        "adapters classification engine errors model proving quoting settings telemetry together"
+        "adapters classification context engine errors model proving quoting settings telemetry "
+        "tenants together"
     ),
     "runtime": (
-        "adapters classification context engine errors fleet gate generation settings telemetry"
+        "adapters classification context engine errors fleet gate generation settings telemetry "
+        "tenants"
     ),
     "api": (
         "adapters classification context engine errors fleet generation limits operations "
@@ -46,8 +48,7 @@ ALLOWED: dict[str, str] = {
         "adapters classification context engine errors files generation model plain_yaml "
         "proving quoting runtime settings together vllm_engine"
     ),
-    "lifecycle": "classification fleet runtime settings telemetry tenants",
-    "app": "api fleet lifecycle runtime settings telemetry tenants vllm_engine",
+    "app": "api fleet runtime settings telemetry tenants vllm_engine",
     "serving": "api app errors runtime settings telemetry",
     "commands": (
         "adapters api errors files finetune model plain_yaml proving runtime serving settings "

@@ -14,7 +14,6 @@ eviction, and must then find the bytes that were verified.
 import hashlib
 import json
 import logging
-import os
 import re
 import shutil
 from collections.abc import Collection
@@ -36,7 +35,7 @@ from service.adapters.manifest_yaml import (
 from service.adapters.refusal import AdapterRefused
 from service.adapters.sources import Source, SourceUnreachable, parse_source
 from service.errors import ConfigurationError
-from service.files import file_digest, write_atomically
+from service.files import file_digest, sync, write_atomically
 
 _LOG = logging.getLogger(__name__)
 _BLOCK_BYTES = 8 << 20
@@ -171,7 +170,7 @@ class AdapterCache:
                     # What is there is damaged: an entry is only ever renamed into place whole.
                     shutil.rmtree(entry, ignore_errors=True)
                     partial.rename(entry)
-                    _sync(entry.parent)
+                    sync(entry.parent)
         except Timeout as error:
             raise ConfigurationError(
                 f"adapter {manifest.name}: another process has been fetching it for "
@@ -192,7 +191,7 @@ class AdapterCache:
         for name, expected in manifest.files.items():
             left -= fetch.file(name, expected, left)
         write_atomically(partial / MANIFEST_FILE, raw)
-        _sync(partial)
+        sync(partial)
 
     def _ref(self, source: Source) -> Path:
         key = f"{source.protocol} {source.root}"
@@ -219,12 +218,3 @@ def _read_manifest(source: Source) -> bytes:
     if source.local_folder is not None:
         return read_manifest(source.local_folder)
     return read_bounded(source, MANIFEST_FILE, MAX_MANIFEST_BYTES)
-
-
-def _sync(folder: Path) -> None:
-    # A rename survives a power cut only once its folder is on disk.
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

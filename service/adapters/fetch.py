@@ -56,7 +56,7 @@ class Unchanged:
     name: str
 
 
-Outcome = FetchedAdapter | Unchanged | Failure
+FetchOutcome = FetchedAdapter | Unchanged | Failure
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class Fetched:
     """Adapters fetched before the engine ran, and the base that they were verified against."""
 
     base: ServedBase
-    outcomes: Sequence[Outcome]
+    outcomes: Sequence[FetchOutcome]
 
 
 @functools.cache
@@ -92,7 +92,9 @@ async def fetch_before_start(settings: Settings) -> Fetched | None:
     return Fetched(base, outcomes)
 
 
-async def fetch_all(settings: Settings, base: ServedBase, held: Mapping[str, str]) -> list[Outcome]:
+async def fetch_all(
+    settings: Settings, base: ServedBase, held: Mapping[str, str]
+) -> list[FetchOutcome]:
     """Fetch and verify what is configured, side by side and in its order.
 
     `held` are the digests that are served now, by name: equal bytes are not verified again.
@@ -139,7 +141,7 @@ async def _fetch(
     base: ServedBase,
     held: Mapping[str, str],
     slots: asyncio.Semaphore,
-) -> Outcome:
+) -> FetchOutcome:
     cache = adapter_cache(settings.adapter_cache.path)
     name = wanted.name
     try:
@@ -189,7 +191,7 @@ def _guess(uri: str, error: ConfigurationError, cache: AdapterCache) -> str:
     return cache.last_name(uri) or shown
 
 
-def _told_apart(outcomes: Sequence[Outcome], base_name: str) -> list[Outcome]:
+def _told_apart(outcomes: Sequence[FetchOutcome], base_name: str) -> list[FetchOutcome]:
     """The outcomes, a guessed name that another has too with its place in the configuration."""
     taken = Counter([base_name, *(each.name for each in outcomes)])
     return [

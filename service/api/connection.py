@@ -41,10 +41,9 @@ class BoundedConnection(HttpToolsProtocol):
     The request line and headers must arrive within ten seconds and 64 KiB; a connection beyond
     uvicorn's `limit_concurrency` is answered with 503 and closed. Few requests may be pipelined,
     and trailers are dropped. `Upgrade` is ignored (RFC 9110, 7.8), so a request that carries it is
-    answered like any other. Each refusal is told to the app's `state.refused`, with its code and
-    the tenant, who is nobody yet. One that comes while another request is answered would be taken
-    for that answer: nothing is written then, nothing more is read, and the connection closes after
-    the answers that are due. A request's `scope["abort"]` drops its connection at once.
+    answered like any other. A refusal while another request is answered would be taken for that
+    answer: nothing is written then, nothing more is read, and the connection closes after the
+    answers that are due. A request's `scope["abort"]` drops its connection at once.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -195,12 +194,14 @@ class BoundedConnection(HttpToolsProtocol):
         self.scope["abort"] = self.transport.close  # type: ignore[typeddict-unknown-key]
         return True
 
+    def _tell(self, error: ServiceError) -> None:
+        """Count a refusal; nobody does at the operations port."""
+
     def _refuse(self, error: ServiceError) -> None:
         self._head_complete()
         if self.transport.is_closing():
             return
-        app: Any = self.config.app
-        app.state.refused(error.code, ANONYMOUS.name)
+        self._tell(error)
         self._reads = False
         if self._answering() and not self._drop_refused():
             self.cycle.keep_alive = False
@@ -217,3 +218,11 @@ class BoundedConnection(HttpToolsProtocol):
         head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         self.transport.write(STATUS_LINE[error.status] + head.encode() + b"\r\n" + body)
         self.transport.close()
+
+
+class PublicConnection(BoundedConnection):
+    """A connection of the public port; a refusal counts for the tenant, who is nobody yet."""
+
+    def _tell(self, error: ServiceError) -> None:
+        app: Any = self.config.app
+        app.state.runtime.metrics.gate.refused(error.code, ANONYMOUS.name)

@@ -1,20 +1,15 @@
-"""Turns every exception of a route into the one error shape."""
+"""Turns FastAPI's exceptions into the service's, which end a request in its scope."""
 
-import logging
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 
 from service.api.schemas.base import ErrorBody
-from service.context import current_context
-from service.errors import InvalidRequest, MethodNotAllowed, NotFound, ServiceError
+from service.errors import InvalidRequest, MethodNotAllowed, NotFound
 from service.quoting import problems, quote, quote_name
-
-_log = logging.getLogger(__name__)
 
 _SHOWN_PROBLEMS = 3
 
@@ -26,41 +21,27 @@ ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
 
 
 def register_error_handlers(app: FastAPI) -> None:
-    """Route errors first, framework errors next, all else last."""
-    app.exception_handler(ServiceError)(_service_error)
+    """Have FastAPI raise ServiceErrors where it would answer in a shape of its own."""
     app.exception_handler(RequestValidationError)(_validation_error)
     app.exception_handler(HTTPException)(_http_exception)
 
 
-def error_response(error: ServiceError) -> Response:
-    """The answer for an error; remembers it as what ended the request."""
-    context = current_context()
-    context.failure = error
-    body = to_json(error.body(context.request_id))
-    return Response(body, error.status, error.headers(), media_type="application/json")
-
-
-async def _service_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, ServiceError)
-    return error_response(error)
-
-
-async def _validation_error(request: Request, error: Exception) -> Response:
+async def _validation_error(request: Request, error: Exception) -> NoReturn:
     assert isinstance(error, RequestValidationError)
-    return error_response(explain_validation(error.errors()))
+    raise explain_validation(error.errors())
 
 
-async def _http_exception(request: Request, error: Exception) -> Response:
+async def _http_exception(request: Request, error: Exception) -> NoReturn:
     assert isinstance(error, HTTPException)
     path = quote(request.scope["path"])
     if error.status_code == 405:
         method = quote_name(request.method)
-        response = error_response(MethodNotAllowed(f"{method} is not served at {path}"))
-        response.headers.update(error.headers or {})
-        return response
+        refused = MethodNotAllowed(f"{method} is not served at {path}")
+        refused.allow = (error.headers or {}).get("Allow")
+        raise refused
     if error.status_code == 404:
-        return error_response(NotFound(f"There is nothing at {path}"))
-    return error_response(InvalidRequest(str(error.detail)[:200]))
+        raise NotFound(f"There is nothing at {path}")
+    raise InvalidRequest(str(error.detail)[:200])
 
 
 def explain_validation(errors: Sequence[Any]) -> InvalidRequest:

@@ -2,11 +2,12 @@
 
 import time
 
+from pydantic_core import to_json
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
-from service.api.errors import error_response
-from service.context import RequestContext
+from service.context import Ending, RequestContext
 from service.errors import ServiceError
 from service.operations import OPERATIONS
 
@@ -15,7 +16,7 @@ _TRACE_HEADER = "traceresponse"
 
 
 class Exchange:
-    """Parts of a request, how far its answer is, and the headers that every answer has.
+    """Parts of a request, how far its answer is, how it ends, and the headers of every answer.
 
     `status` is None until the answer has started; `blocked_since` is the time from which the client
     has taken nothing of it, None while nothing waits to be taken.
@@ -32,6 +33,7 @@ class Exchange:
         self.complete = False
         self.close_connection = False
         self.blocked_since: float | None = None
+        self._error: ServiceError | None = None
         self._send = send
 
     @property
@@ -39,12 +41,13 @@ class Exchange:
         """True once the client has been sent a status."""
         return self.status is not None
 
-    @property
-    def outcome(self) -> str:
-        """Outcome of the request, once it has ended."""
-        if self.context.failure is not None:
-            return self.context.failure.outcome
-        return "ok" if self.status is not None and self.status < 400 else "invalid"
+    def ending(self, *, cancelled: bool) -> Ending:
+        """The end of the request; `cancelled` if nobody was told of it."""
+        if cancelled:
+            return Ending("cancelled", self.status)
+        if self._error is not None:
+            return Ending(self._error.outcome, self.status, self._error)
+        return Ending("ok" if (self.status or 500) < 400 else "invalid", self.status)
 
     @property
     def route(self) -> str:
@@ -71,6 +74,10 @@ class Exchange:
         finally:
             self.blocked_since = None
 
-    async def answer(self, error: ServiceError, send: Send | None = None) -> None:
-        """Answer with an error, by way of `send` where that is given."""
-        await error_response(error)(self.scope, self.receive, send or self.send)
+    async def fail(self, error: ServiceError, send: Send | None = None) -> None:
+        """End the request with an error: it is the answer unless one has begun, sent by `send`."""
+        self._error = error
+        if not self.started:
+            body = to_json(error.body(self.context.request_id))
+            answer = Response(body, error.status, error.headers(), media_type="application/json")
+            await answer(self.scope, self.receive, send or self.send)

@@ -14,15 +14,6 @@ def line(value: object) -> bytes:
     return to_json(value) + b"\n"
 
 
-async def line_stream(lines: AsyncGenerator[bytes, None]) -> "LineStream":
+async def line_stream(lines: AsyncGenerator[bytes, None]) -> EventStream:
     """An answer that streams these lines; waits for the first, whose refusal keeps its status."""
-    return LineStream(await anext(lines), lines)
-
-
-class LineStream(EventStream):
-    """Sends lines as they come; an error after the first is a line of the one error shape."""
-
-    media_type = MEDIA_TYPE
-
-    def _part(self, value: object) -> bytes:
-        return line(value)
+    return EventStream(await anext(lines), lines, line, MEDIA_TYPE)

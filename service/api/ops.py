@@ -24,10 +24,7 @@ def create_ops_app(status: Status, registry: CollectorRegistry, http: HttpSettin
     `http.control_token`; where none is configured, a caller on this machine.
     """
     app = FastAPI(title="llm-service operations", docs_url=None, redoc_url=None)
-    app.add_middleware(_NoOtherSites, hosts=AllowedHosts(http.allowed_hosts))
-    app.exception_handler(ServiceError)(_service_error)
-    # Refused connections of the public port are counted; nobody's requests come to this one.
-    app.state.refused = lambda code, tenant: None
+    app.add_middleware(_Refusals, hosts=AllowedHosts(http.allowed_hosts))
     may_control = [Depends(_Control(http))]
 
     @app.get("/livez")
@@ -69,8 +66,8 @@ def create_ops_app(status: Status, registry: CollectorRegistry, http: HttpSettin
     return app
 
 
-class _NoOtherSites:
-    """Pure ASGI: refuses what pages of other sites make browsers send."""
+class _Refusals:
+    """Pure ASGI: answers errors, and refuses what pages of other sites make browsers send."""
 
     def __init__(self, app: ASGIApp, hosts: AllowedHosts) -> None:
         self._app = app
@@ -80,10 +77,10 @@ class _NoOtherSites:
         try:
             if scope["type"] == "http":
                 self._hosts.check(Headers(scope=scope))
-        except ServiceError as error:
-            await _refusal(error)(scope, receive, send)
-        else:
             await self._app(scope, receive, send)
+        except ServiceError as error:
+            answer = JSONResponse(error.body(uuid.uuid4().hex), error.status, error.headers())
+            await answer(scope, receive, send)
 
 
 class _Control:
@@ -107,15 +104,6 @@ class _Control:
             raise Forbidden(
                 "Authorization: must be `Bearer` and the control token", code="control_refused"
             )
-
-
-async def _service_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, ServiceError)
-    return _refusal(error)
-
-
-def _refusal(error: ServiceError) -> Response:
-    return JSONResponse(error.body(uuid.uuid4().hex), error.status, error.headers())
 
 
 def _probe(status: Status, passed: bool) -> PlainTextResponse:

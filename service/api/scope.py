@@ -36,7 +36,7 @@ _LINGER_SECONDS = 2.0
 
 
 class RequestScope:
-    """Pure ASGI: owns a request from its first byte to its last.
+    """Pure ASGI: owns a request from its first byte to its last, and says what it ended with.
 
     Lets in whom the entrance knows; reads the body whole, within its limits, before the route runs;
     cancels the route when the client disconnects, streamed or not, also while it waits at the gate;
@@ -79,19 +79,18 @@ class RequestScope:
             await self._answer(exchange)
 
     async def _answer(self, exchange: Exchange) -> None:
-        context, outcome = exchange.context, "cancelled"
+        context, cancelled = exchange.context, True
         try:
             await self._serve(exchange)
-            outcome = exchange.outcome
+            cancelled = False
         except ClientGone:
-            context.failure = None  # nobody was told of it
             if "abort" in exchange.scope:
                 exchange.scope["abort"]()
                 await asyncio.sleep(0)  # until uvicorn knows
         finally:
             await context.close()
             context.route = exchange.route
-            self._telemetry.answered(context, outcome, exchange.status)
+            self._telemetry.answered(context, exchange.ending(cancelled=cancelled))
 
     def _context(self, headers: Headers) -> RequestContext:
         given = headers.get(ID_HEADER, "")
@@ -101,7 +100,6 @@ class RequestScope:
         return RequestContext(request_id, now, deadline, self._gate.max_timeout_ms)
 
     async def _serve(self, exchange: Exchange) -> None:
-        context = exchange.context
         try:
             body = await self._admit(exchange)
         except ServiceError as error:
@@ -109,17 +107,20 @@ class RequestScope:
             # Its traceback holds what was read of the body.
             await _refuse(exchange, error.with_traceback(None))
             return
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            try:
+                await self._app(scope, receive, send)
+            except ServiceError as error:
+                await exchange.fail(error, send)
+            except Exception:
+                _log.exception("request %s failed", exchange.context.request_id)
+                await exchange.fail(ServiceError(), send)
+
         try:
-            await run_watched(self._app, exchange, body)
-        except ClientGone:
-            raise
+            await run_watched(app, exchange, body)
         except DeadlineExceeded as error:
-            await exchange.answer(error)
-        except Exception:
-            _log.exception("request %s failed", context.request_id)
-            context.failure = ServiceError()
-            if not exchange.started:
-                await exchange.answer(context.failure)
+            await exchange.fail(error)
 
     async def _admit(self, exchange: Exchange) -> bytes:
         """The whole body of a request that may be served; raises ServiceError for any other."""
@@ -151,7 +152,7 @@ async def _refuse(exchange: Exchange, error: ServiceError) -> None:
             message = {"type": "http.response.body", "body": b""}
         await exchange.send(message)
 
-    await exchange.answer(error, send)
+    await exchange.fail(error, send)
 
 
 def _check_head(headers: Headers) -> None:

@@ -12,7 +12,7 @@ import uvicorn
 import uvloop
 from fastapi import FastAPI
 
-from service.api.connection import BoundedConnection
+from service.api.connection import BoundedConnection, PublicConnection
 from service.api.listening import bind
 from service.runtime.status import Status
 from service.settings.tree import HttpSettings
@@ -60,7 +60,7 @@ def public_config(app: FastAPI, http: HttpSettings) -> uvicorn.Config:
     """Configuration of uvicorn for the public app."""
     return uvicorn.Config(
         app,
-        http=BoundedConnection,
+        http=PublicConnection,
         ws="none",
         limit_concurrency=http.max_connections + 1,
         log_config=None,

@@ -1,7 +1,7 @@
 """Server-sent events whose first event decides the status."""
 
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
 from pydantic_core import to_json
@@ -33,39 +33,45 @@ async def event_stream(events: AsyncGenerator[bytes, None]) -> "EventStream":
 class EventStream(Response):
     """Sends events as they come and closes their source, whatever ends the answer.
 
-    An error after the first event is sent as an event of the one error shape, without `[DONE]`.
+    An error after the first event is sent as a `part` of the one error shape, without `[DONE]`,
+    and raised once the answer is complete.
     """
 
-    media_type = "text/event-stream"
-
-    def __init__(self, first: bytes, events: AsyncGenerator[bytes, None]) -> None:
+    def __init__(
+        self,
+        first: bytes,
+        events: AsyncGenerator[bytes, None],
+        part: Callable[[object], bytes] = event,
+        media_type: str = "text/event-stream",
+    ) -> None:
         self.status_code = 200
+        self.media_type = media_type
         self.background = None
         self.body = b""
         self.init_headers({"cache-control": "no-cache", "x-accel-buffering": "no"})
         del self.headers["content-length"]
         self._first = first
         self._events = events
-
-    def _part(self, value: object) -> bytes:
-        return event(value)
+        self._part = part
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        failure: ServiceError | None = None
         async with aclosing(self._events):
             await _send_part(send, self._first)
             try:
                 async for part in self._events:
                     await _send_part(send, part)
             except ServiceError as error:
-                current_context().failure = error
-                await _send_part(send, self._part(error.body(current_context().request_id)))
-            except Exception as error:
+                failure = error
+            except Exception:
                 _log.exception("a stream failed")
-                failure = ServiceError().body(current_context().request_id)
-                await _send_part(send, self._part(failure))
-                current_context().failure = ServiceError(str(type(error)))
+                failure = ServiceError()
+            if failure is not None:
+                await _send_part(send, self._part(failure.body(current_context().request_id)))
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+        if failure is not None:
+            raise failure
 
 
 async def _send_part(send: Send, part: bytes) -> None:

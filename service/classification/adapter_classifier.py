@@ -9,11 +9,11 @@ from service.classification.adapter_frame import AdapterFrame
 from service.classification.calibration import Calibration
 from service.classification.classifier import Classifier
 from service.classification.distribution import Array
-from service.engine.protocol import Adapter, Engine
+from service.engine.protocol import Adapter, LabelEngine
 
 
 def adapter_classifier(
-    engine: Engine, adapter: Adapter | None, manifest: ClassificationManifest
+    engine: LabelEngine, adapter: Adapter | None, manifest: ClassificationManifest
 ) -> Classifier:
     """The classifier of an adapter; without one the base is asked the same.
 

@@ -1,29 +1,14 @@
 """Prompts of a classification adapter: the one definition that serving and training share."""
 
 from collections.abc import Sequence
-from typing import Protocol
 
 from service.adapters.manifest import INPUT, LabelSet, PromptTemplate
 from service.classification.classifier import Asked
 from service.classification.scorer import LabelScorer
-from service.engine.protocol import Prompt
+from service.engine.protocol import Encoder, Prompt
 
 YES_NO = (("yes", " yes"), ("no", " no"))
 """Words with which a multi_label adapter answers for each label."""
-
-
-class AdapterTokeniser(Protocol):
-    """The part of an engine that writes an adapter's prompts."""
-
-    @property
-    def start_token_ids(self) -> tuple[int, ...]: ...
-
-    @property
-    def end_token_ids(self) -> tuple[int, ...]: ...
-
-    def encode(self, text: str) -> list[int]: ...
-
-    def encode_template(self, text: str) -> list[int]: ...
 
 
 class AdapterFrame:
@@ -37,10 +22,8 @@ class AdapterFrame:
     like one stays text. Raises InvalidRequest for labels that cannot be read after the template.
     """
 
-    def __init__(
-        self, tokeniser: AdapterTokeniser, template: PromptTemplate, task: LabelSet
-    ) -> None:
-        self._tokeniser = tokeniser
+    def __init__(self, encoder: Encoder, template: PromptTemplate, task: LabelSet) -> None:
+        self._encoder = encoder
         self._prefix, suffix = template.template.split(INPUT)
         asked = [f"{words}?" for words in task.labels.values()] if task.multi_label else [""]
         words = YES_NO if task.multi_label else tuple(task.labels.items())
@@ -50,8 +33,8 @@ class AdapterFrame:
 
     def prompt(self, text: str, question: Asked) -> Prompt:
         """The prompt after which the question's labels are read."""
-        encode, encode_template = self._tokeniser.encode, self._tokeniser.encode_template
-        start = self._tokeniser.start_token_ids
+        encode, encode_template = self._encoder.encode, self._encoder.encode_template
+        start = self._encoder.start_token_ids
         if encode(text) == encode_template(text):
             # As one text: tokens may merge across the template's edges.
             return Prompt([*start, *encode_template(f"{self._prefix}{text}{question.after}")])
@@ -59,5 +42,5 @@ class AdapterFrame:
         return Prompt([*before, *encode(text), *encode_template(question.after)])
 
     def _scorer(self, tail: str, words: Sequence[tuple[str, str]]) -> LabelScorer:
-        tokeniser = self._tokeniser
-        return LabelScorer.build(tokeniser.encode_template, tail, words, tokeniser.end_token_ids)
+        encoder = self._encoder
+        return LabelScorer.build(encoder.encode_template, tail, words, encoder.end_token_ids)

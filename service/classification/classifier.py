@@ -13,7 +13,7 @@ from service.classification.distribution import Array
 from service.classification.input_text import check_length, written
 from service.classification.result import Classification, ResultOptions, assemble
 from service.classification.scorer import LabelScorer, Score
-from service.engine.protocol import Adapter, Engine, Prompt
+from service.engine.protocol import Adapter, LabelEngine, Prompt
 from service.together import together
 
 _UNCALIBRATED = Calibration()
@@ -46,7 +46,7 @@ class Classifier:
     `ResultOptions`. The questions of a multi_label input share its prompt's cached blocks.
     """
 
-    engine: Engine
+    engine: LabelEngine
     frame: Frame
     names: tuple[str, ...]
     multi_label: bool
@@ -67,7 +67,7 @@ class Classifier:
         """The calibrated log-probabilities of one input.
 
         `slots` bounds the reads that one request has at the gate. Raises InvalidRequest for an
-        input too long, and what `Engine.label_logprobs` raises.
+        input too long, and what `Reader.label_logprobs` raises.
         """
         await check_length(text, self.engine)
         answers = await self.ask(text, slots)

@@ -1,35 +1,19 @@
 """Prompts of one question: the instruction first, the input last, then the cue of the answer."""
 
-from typing import Protocol
-
-from service.engine.protocol import ChatFrame, Prompt
+from service.engine.protocol import ChatFrame, Encoder, Prompt
 
 LEAD = "Text:"
 """Stands before every input; the end of what all inputs share."""
 
 
-class Tokeniser(Protocol):
-    """The part of an engine that writes prompts."""
-
-    @property
-    def chat_frame(self) -> ChatFrame: ...
-
-    @property
-    def start_token_ids(self) -> tuple[int, ...]: ...
-
-    def encode(self, text: str) -> list[int]: ...
-
-    def encode_template(self, text: str) -> list[int]: ...
-
-
 class PlainFrame:
     """A plain text around the input, no chat template; input and text are data alike."""
 
-    def __init__(self, tokeniser: Tokeniser, before: str, after: str) -> None:
+    def __init__(self, encoder: Encoder, before: str, after: str) -> None:
         self.tail = after
-        self._encode = tokeniser.encode
+        self._encode = encoder.encode
         self._before = before
-        self._start = tokeniser.start_token_ids
+        self._start = encoder.start_token_ids
 
     def prompt(self, text: str, query: str = "") -> Prompt:
         """The prompt of one input; a `query` would come after it."""
@@ -45,24 +29,23 @@ class PromptFrame:
     (It can still claim things, as any text can.)
     """
 
-    def __init__(self, tokeniser: Tokeniser, question: str, cue: str) -> None:
-        frame = tokeniser.chat_frame
+    def __init__(self, encoder: Encoder, frame: ChatFrame, question: str, cue: str) -> None:
         opening = frame.after and frame.after + cue
         self.tail = f"\n{cue}{opening}"
         """The prompt's text after the input, as `Seam.find` wants it."""
-        self._encode = tokeniser.encode
-        self._before = tokeniser.encode_template(frame.before)
+        self._encode = encoder.encode
+        self._before = encoder.encode_template(frame.before)
         self._head = f"{question}\n{LEAD}"
-        self._lead = tokeniser.encode(LEAD)
-        self._shared = [*self._before, *tokeniser.encode(self._head)]
-        if self._shared[len(self._before) :] == tokeniser.encode_template(self._head):
+        self._lead = encoder.encode(LEAD)
+        self._shared = [*self._before, *encoder.encode(self._head)]
+        if self._shared[len(self._before) :] == encoder.encode_template(self._head):
             # Nothing in the question looks special: take the tokens of the text in one piece.
-            self._shared = tokeniser.encode_template(frame.before + self._head)
-        if tokeniser.encode(self.tail) == tokeniser.encode_template(self.tail):
+            self._shared = encoder.encode_template(frame.before + self._head)
+        if encoder.encode(self.tail) == encoder.encode_template(self.tail):
             self._closing, self._after = self.tail, list[int]()
         else:
             # A special token sets the answer off from the input; nothing merges across it.
-            self._closing, self._after = f"\n{cue}", tokeniser.encode_template(opening)
+            self._closing, self._after = f"\n{cue}", encoder.encode_template(opening)
 
     def prompt(self, text: str, query: str = "") -> Prompt:
         """The prompt of one input, with a `query` about it after it."""

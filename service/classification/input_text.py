@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from service.engine.protocol import Engine, Prompt
+from service.engine.protocol import Prompt, Tokeniser
 from service.engine.text_size import size_of
 from service.errors import InvalidRequest
 
@@ -10,7 +10,7 @@ _COUNTED = 4096
 """Bytes from which on an input is counted by itself before its prompts are written."""
 
 
-async def check_length(text: str, engine: Engine) -> None:
+async def check_length(text: str, engine: Tokeniser) -> None:
     """Raise InvalidRequest for a text that by itself is longer than the model's context.
 
     By its characters where no tokenisation could fit, else, for a long one, by its tokens: so the
@@ -27,7 +27,7 @@ async def check_length(text: str, engine: Engine) -> None:
             raise _too_long(f"{tokens} tokens", f"{limit}")
 
 
-async def written(engine: Engine, text: str, write: Callable[[str], Prompt]) -> Prompt:
+async def written(engine: Tokeniser, text: str, write: Callable[[str], Prompt]) -> Prompt:
     """The prompt that `write` makes of a text."""
     return await engine.prepare(size_of(text), lambda: write(text))
 

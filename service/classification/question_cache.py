@@ -8,7 +8,7 @@ from functools import partial
 from service.classification.classifier import Classifier
 from service.classification.zero_shot import Question, calibrated, zero_shot
 from service.context import current_context
-from service.engine.protocol import Engine
+from service.engine.protocol import LabelEngine
 from service.errors import DeadlineExceeded
 
 _CAPACITY = 1 << 20
@@ -36,7 +36,7 @@ class QuestionCache:
     up its oldest, so that nobody can drive out the questions of others.
     """
 
-    def __init__(self, engine: Engine, capacity: int = _CAPACITY) -> None:
+    def __init__(self, engine: LabelEngine, capacity: int = _CAPACITY) -> None:
         self._engine = engine
         self._capacity = capacity
         self._held: dict[str, _Own] = {}
@@ -45,8 +45,8 @@ class QuestionCache:
         """The classifier of a question.
 
         Raises InvalidRequest for labels that cannot be read or a question too long for the
-        model's context, DeadlineExceeded, and what `Engine.prepare` and the measuring of the prior
-        raise: the next request then measures it anew.
+        model's context, DeadlineExceeded, and what `Tokeniser.prepare` and the measuring of the
+        prior raise: the next request then measures it anew.
         """
         own = self._held.setdefault(current_context().tenant.cache_domain, OrderedDict())
         entry = self._entry(own, question)

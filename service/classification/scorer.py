@@ -10,7 +10,7 @@ from service.classification.distribution import Array
 from service.classification.label import Encode, read_labels
 from service.classification.seam import Seam
 from service.classification.trie import LabelTrie, Read
-from service.engine.protocol import Adapter, Engine, LabelRead, Prompt
+from service.engine.protocol import Adapter, HasModel, LabelRead, Prompt, Reader
 from service.errors import InvalidRequest, ServiceError
 from service.together import together
 
@@ -19,7 +19,7 @@ MAX_LABEL_TOKENS = 64
 _LEAST_SLOTS = 4
 
 
-def read_slots(engine: Engine, inputs: int) -> int:
+def read_slots(engine: HasModel, inputs: int) -> int:
     """Number of reads that a request of so many inputs may have at the gate at one time.
 
     One for each input, so that the gate's queue, which is bounded in reads, holds about as many
@@ -72,7 +72,7 @@ class LabelScorer:
 
     async def score(
         self,
-        engine: Engine,
+        engine: Reader,
         prompt: Prompt,
         adapter: Adapter | None = None,
         slots: asyncio.Semaphore | None = None,
@@ -117,7 +117,7 @@ class LabelScorer:
 
 
 async def _read(
-    engine: Engine,
+    engine: Reader,
     prompt: Prompt,
     read: Read,
     adapter: Adapter | None,

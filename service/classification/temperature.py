@@ -17,11 +17,6 @@ MAX_TEMPERATURE = 20.0
 _STEPS = 60  # halve the bracket in log T down to float precision
 
 
-def negative_log_likelihood(log_probs: Array, truth: npt.NDArray[np.intp]) -> float:
-    """The mean of -log P(true label), in nats; `truth` holds a label index per row."""
-    return float(-np.mean(_of_truth(log_probs, truth)))
-
-
 def fit_temperature(log_probs: Array, truth: npt.NDArray[np.intp]) -> float:
     """The temperature of least negative log-likelihood, within [MIN_, MAX_TEMPERATURE].
 
@@ -35,7 +30,7 @@ def fit_temperature(log_probs: Array, truth: npt.NDArray[np.intp]) -> float:
     """
     if not len(log_probs) or not np.isfinite(log_probs).all():
         raise ValueError("fitting needs at least one example and finite log-probabilities")
-    true = np.mean(_of_truth(log_probs, truth))
+    true = np.mean(np.take_along_axis(log_probs, truth[:, None], axis=-1))
     low, high = math.log(MIN_TEMPERATURE), math.log(MAX_TEMPERATURE)
     for _ in range(_STEPS):
         middle = (low + high) / 2
@@ -43,7 +38,3 @@ def fit_temperature(log_probs: Array, truth: npt.NDArray[np.intp]) -> float:
         expected = np.mean(np.sum(softened * log_probs, axis=-1))
         low, high = (low, middle) if expected < true else (middle, high)
     return math.exp((low + high) / 2)
-
-
-def _of_truth(log_probs: Array, truth: npt.NDArray[np.intp]) -> Array:
-    return np.take_along_axis(log_probs, truth[:, None], axis=-1)[:, 0]

@@ -11,7 +11,7 @@ from service.classification.frame import PlainFrame, PromptFrame
 from service.classification.label import refused, shown
 from service.classification.scorer import LabelScorer, read_slots
 from service.classification.seam import spell
-from service.engine.protocol import Engine, Prompt
+from service.engine.protocol import LabelEngine, Prompt, Tokeniser
 from service.engine.text_size import size_of
 from service.together import together
 
@@ -77,11 +77,15 @@ class ZeroShotFrame:
     Tokenises the question once; raises InvalidRequest for labels that cannot be read.
     """
 
-    def __init__(self, engine: Engine, question: Question) -> None:
+    def __init__(self, engine: Tokeniser, question: Question) -> None:
         for label in question.labels:
             if engine.encode(label) != engine.encode_template(label):
                 raise refused(f"label {shown(label)} holds a special token of the model")
-        self._frame = _frame(engine, question)
+        self._frame = (
+            PromptFrame(engine, engine.chat_frame, question.text, question.cue)
+            if question.template is None
+            else PlainFrame(engine, *question.template)
+        )
         tail = self._frame.tail
         said = _ANSWERS if question.multi_label else question.labels
         words = [(name, spell(name, tail)) for name in said]
@@ -95,7 +99,7 @@ class ZeroShotFrame:
         return self._frame.prompt(text, question.after)
 
 
-def zero_shot(engine: Engine, question: Question) -> Classifier:
+def zero_shot(engine: LabelEngine, question: Question) -> Classifier:
     """The classifier of a question to the base model; InvalidRequest as `ZeroShotFrame`."""
     frame = ZeroShotFrame(engine, question)
     return Classifier(engine, frame, question.labels, question.multi_label)
@@ -107,9 +111,3 @@ async def calibrated(classifier: Classifier) -> Classifier:
     answers = await together([classifier.ask(text, slots) for text in CONTENT_FREE])
     rows = np.stack([distributions(answer) for answer in answers])
     return classifier.with_calibration(Calibration(log_prior=content_free_log_prior(rows)))
-
-
-def _frame(engine: Engine, question: Question) -> PlainFrame | PromptFrame:
-    if question.template is None:
-        return PromptFrame(engine, question.text, question.cue)
-    return PlainFrame(engine, *question.template)

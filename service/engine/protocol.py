@@ -1,4 +1,4 @@
-"""Contract of an engine, and the values that pass between it and the service."""
+"""Roles of an engine, and the values that pass between them and the service."""
 
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -134,7 +134,7 @@ class Message:
 class ChatFrame:
     """Text of the chat template around the one message of a user, up to the answer's start.
 
-    Special tokens stand in it as text (`Engine.encode_template` reads them). For a model without
+    Special tokens stand in it as text (`Encoder.encode_template` reads them). For a model without
     a chat template `before` is what begins every prompt and `after` is empty.
     """
 
@@ -165,19 +165,15 @@ MAX_READ_IDS = 128
 """Token ids that one label read may ask for (vLLM's own limit)."""
 
 
-class Engine(Protocol):
-    """A language model that runs requests; each takes a permit at the gate.
-
-    Every method that runs a request raises QueueFull, DeadlineExceeded or EngineDead; `render` and
-    `render_chat` raise InvalidRequest for a prompt longer than the model's context, with counts,
-    and what `prepare` raises, through which they go.
-    """
+class HasModel(Protocol):
+    """Something that serves one base model; every role is of one but Encoder and Pulse."""
 
     @property
     def model(self) -> ModelInfo: ...
 
-    @property
-    def chat_frame(self) -> ChatFrame: ...
+
+class Encoder(Protocol):
+    """Text to token ids, at once and on the caller's own thread."""
 
     @property
     def start_token_ids(self) -> tuple[int, ...]:
@@ -186,6 +182,23 @@ class Engine(Protocol):
     @property
     def end_token_ids(self) -> tuple[int, ...]:
         """The tokens with which constrained decoding lets an answer end."""
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text, without special tokens; text never becomes a special token."""
+
+    def encode_template(self, text: str) -> list[int]:
+        """Token ids of the service's own text: special tokens in it count; none is added."""
+
+
+class Tokeniser(HasModel, Encoder, Protocol):
+    """Prompts and texts of the model, read in the tenant's fair turns.
+
+    `render` and `render_chat` raise InvalidRequest for a prompt longer than the model's context,
+    with counts, and what `prepare` raises, through which they go.
+    """
+
+    @property
+    def chat_frame(self) -> ChatFrame: ...
 
     async def render(self, text: str) -> Prompt:
         """Tokenise a plain prompt."""
@@ -199,24 +212,30 @@ class Engine(Protocol):
         Raises what the work raises, TooManyRequests, QueueFull or DeadlineExceeded.
         """
 
-    def encode(self, text: str) -> list[int]:
-        """Token ids of a text, without special tokens; text never becomes a special token."""
-
-    def encode_template(self, text: str) -> list[int]:
-        """Token ids of the service's own text: special tokens in it count; none is added."""
-
     def decode(self, token_ids: Sequence[int]) -> str:
         """The text of token ids, special tokens included; InvalidRequest for an unknown id."""
+
+
+class Generator(HasModel, Protocol):
+    """Answers; each takes a permit at the gate: QueueFull, DeadlineExceeded or EngineDead."""
 
     def generate(
         self, prompt: Prompt, sampling: Sampling, adapter: Adapter | None
     ) -> AsyncGenerator[Chunk, None]:
         """Stream an answer; the last delta of each sequence carries its finish_reason."""
 
+
+class Reader(HasModel, Protocol):
+    """Label reads; each takes a permit at the gate and raises what a Generator's answer does."""
+
     async def label_logprobs(
         self, prompt: Prompt, token_ids: Sequence[int], adapter: Adapter | None
     ) -> LabelRead:
         """Log-probabilities of at most MAX_READ_IDS tokens as the next one."""
+
+
+class AdapterHost(HasModel, Protocol):
+    """Room for adapters beside the base model."""
 
     async def load_adapter(self, adapter: Adapter) -> None:
         """Load an adapter's weights; ConfigurationError if the engine refuses them.
@@ -231,6 +250,13 @@ class Engine(Protocol):
     async def resident_adapters(self) -> frozenset[int]:
         """The `engine_id` of every adapter whose weights are in the engine's memory."""
 
+    async def adapter_usage(self) -> Mapping[int, AdapterUsage]:
+        """Work with every loaded adapter, resident or not, by `engine_id`."""
+
+
+class Pulse(Protocol):
+    """Signs of life of an engine."""
+
     @property
     def last_step(self) -> float:
         """When the engine last made a step, in seconds of `time.monotonic`."""
@@ -241,11 +267,28 @@ class Engine(Protocol):
     async def probe(self) -> None:
         """Make one step, past the gate; raises EngineDead if the engine ends meanwhile."""
 
-    async def adapter_usage(self) -> Mapping[int, AdapterUsage]:
-        """Work with every loaded adapter, resident or not, by `engine_id`."""
-
     async def check(self) -> None:
         """Raise EngineDead if the engine has ended."""
+
+
+class TextEngine(Tokeniser, Generator, Protocol):
+    """Roles that generation needs."""
+
+
+class LabelEngine(Tokeniser, Reader, Protocol):
+    """Roles that classification needs."""
+
+
+class Decoder(TextEngine, LabelEngine, Protocol):
+    """Roles that both tasks need, and so the proof of an adapter."""
+
+
+class AdaptedDecoder(Decoder, AdapterHost, Protocol):
+    """Roles that loading and proving adapters needs."""
+
+
+class Engine(AdaptedDecoder, Pulse, Protocol):
+    """Every role, of one language model, which the service starts and stops."""
 
     async def stop(self) -> None:
         """End the engine and free what it holds."""

@@ -1,6 +1,5 @@
 """A finished adapter put in its place: whole or not at all."""
 
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -9,6 +8,7 @@ from pathlib import Path
 
 from service.adapters.folder import list_files
 from service.errors import ConfigurationError
+from service.files import sync
 
 
 @contextmanager
@@ -24,7 +24,8 @@ def beside(output: Path) -> Iterator[Path]:
     try:
         yield partial
         partial.chmod(0o755)
-        _sync(partial)
+        for name in list_files(partial.name, partial):
+            sync(partial / name)
         replaced = partial.with_name(f"{partial.name}.replaced")
         if output.exists():
             output.rename(replaced)
@@ -34,12 +35,3 @@ def beside(output: Path) -> Iterator[Path]:
         raise ConfigurationError(f"output: {output.name} cannot be written: {error}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-
-
-def _sync(folder: Path) -> None:
-    for name in list_files(folder.name, folder):
-        descriptor = os.open(folder / name, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

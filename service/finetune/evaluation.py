@@ -14,7 +14,7 @@ from service.classification.adapter_frame import AdapterFrame
 from service.classification.calibration import Calibration
 from service.classification.distribution import Array
 from service.classification.reliability import ReliabilityBin, reliability_bins
-from service.engine.protocol import Adapter, Engine
+from service.engine.protocol import Adapter, Decoder, TextEngine
 from service.finetune.config import FinetuneSettings
 from service.finetune.figures import (
     ClassificationFigures,
@@ -50,7 +50,7 @@ class Evaluation:
 
 
 async def evaluate(
-    engine: Engine,
+    engine: Decoder,
     adapter: Adapter,
     settings: FinetuneSettings,
     prepared: Prepared,
@@ -192,7 +192,7 @@ def _truth(line: Line) -> dict[str, object]:
 
 
 async def _generation(
-    engine: Engine, adapter: Adapter, settings: FinetuneSettings, prepared: Prepared
+    engine: TextEngine, adapter: Adapter, settings: FinetuneSettings, prepared: Prepared
 ) -> Evaluation:
     limit = settings.evaluation.lines
     test, golden_lines = _completed(prepared.split.test[:limit]), _completed(prepared.golden)

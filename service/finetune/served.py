@@ -11,10 +11,11 @@ from tqdm import tqdm
 from service.classification.adapter_frame import AdapterFrame
 from service.classification.distribution import Array
 from service.context import internal_request
-from service.engine.protocol import Adapter, Engine, Message, Sampling
+from service.engine.protocol import Adapter, Engine, HasModel, Reader, TextEngine
 from service.finetune.config import FinetuneSettings
 from service.finetune.lines import CompletedLine
-from service.generation.stream import GenerationRequest, Output, collect
+from service.generation.stream import Output, collect
+from service.proving.questions import greedy, patiently
 from service.settings.tree import GateSettings, Settings
 from service.together import together
 
@@ -45,7 +46,7 @@ async def engine_of(settings: FinetuneSettings) -> AsyncIterator[Engine]:
 
 
 async def label_scores(
-    engine: Engine, frame: AdapterFrame, texts: Sequence[str], adapter: Adapter | None
+    engine: Reader, frame: AdapterFrame, texts: Sequence[str], adapter: Adapter | None
 ) -> Array:
     """Log P of every alternative of every question, uncalibrated: (texts, questions, labels)."""
     # One read after another for each text: as many texts at once as the engine runs.
@@ -62,20 +63,12 @@ async def label_scores(
 
 
 async def written_answers(
-    engine: Engine, lines: Sequence[CompletedLine], max_tokens: int, adapter: Adapter | None
+    engine: TextEngine, lines: Sequence[CompletedLine], max_tokens: int, adapter: Adapter | None
 ) -> list[Output]:
     """The greedy answer to each line, with its confidence."""
 
     async def ask(line: CompletedLine) -> Output:
-        messages = [Message(each.role, each.content) for each in line.messages or ()]
-        request = GenerationRequest(
-            prompt=line.prompt,
-            messages=messages or None,
-            max_tokens=max_tokens,
-            sampling=Sampling(max_tokens=max_tokens, temperature=0.0),
-            adapter=adapter,
-            confidence=True,
-        )
+        request = greedy(line.prompt, line.messages, max_tokens, adapter, confidence=True)
         outputs, _ = await collect(engine, request)
         return outputs[0]
 
@@ -83,23 +76,21 @@ async def written_answers(
 
 
 async def _all(
-    engine: Engine,
+    engine: HasModel,
     items: Sequence[Item],
     ask: Callable[[Item], Awaitable[Answer]],
     whose: str,
 ) -> list[Answer]:
-    width = asyncio.Semaphore(engine.model.max_num_seqs)
     bar: tqdm[Any] = tqdm(total=len(items), desc=f"evaluating {whose}", unit="line")
 
     async def one(item: Item) -> Answer:
-        async with width:
-            answer = await ask(item)
+        answer = await ask(item)
         bar.update()
         return answer
 
     with bar:
         async with internal_request("evaluation", _SECONDS):
-            return await together(one(item) for item in items)
+            return await patiently(engine, items, one)
 
 
 def _whose(adapter: Adapter | None) -> str:

@@ -1,4 +1,4 @@
-"""The base's tokeniser without an engine: the part of `engine.protocol.Engine` training needs."""
+"""The base's tokeniser without an engine."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ from service.errors import ConfigurationError
 
 
 class BaseTokeniser:
-    """Writes the tokens that the engine would; implements `AdapterTokeniser`."""
+    """Writes the tokens that the engine would; implements `engine.protocol.Encoder`."""
 
     def __init__(self, folder: Path) -> None:
         try:

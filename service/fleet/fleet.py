@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from service.adapters.fetch import Failure, Fetched, adapter_cache, refuse_fatal
 from service.adapters.refusal import AdapterRefused
-from service.engine.protocol import Engine
+from service.engine.protocol import AdaptedDecoder
 from service.errors import (
     ConfigurationError,
     Conflict,
@@ -38,7 +38,7 @@ class Change:
 class AdapterFleet:
     """Owns the registry and everything that changes it."""
 
-    def __init__(self, engine: Engine, base_name: str, metrics: AdapterMetrics) -> None:
+    def __init__(self, engine: AdaptedDecoder, base_name: str, metrics: AdapterMetrics) -> None:
         self._loader = AdapterLoader(engine)
         self._residency = Residency(engine, metrics)
         self._metrics = metrics

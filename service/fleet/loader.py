@@ -10,12 +10,12 @@ from service.adapters.fetch import (
     Failure,
     Fetched,
     FetchedAdapter,
-    Outcome,
+    FetchOutcome,
     Unchanged,
     fetch_all,
 )
 from service.adapters.manifest import ClassificationManifest
-from service.engine.protocol import Adapter, Engine
+from service.engine.protocol import AdaptedDecoder, Adapter
 from service.errors import ConfigurationError
 from service.fleet.version import ServedVersion
 from service.model.base_model import ServedBase, read_base_model
@@ -34,7 +34,7 @@ class AdapterLoader:
     a batch of one adapter is the fastest there is, and every example of it runs at once.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: AdaptedDecoder) -> None:
         self._engine = engine
         self._ids = itertools.count(1)
         self._in_engine = asyncio.Lock()
@@ -64,7 +64,7 @@ class AdapterLoader:
         held = {each.names[0]: each for each in current}
         if fetched is None:
             digests = {name: each.adapter.digest for name, each in held.items()}
-            outcomes: Sequence[Outcome] = await fetch_all(
+            outcomes: Sequence[FetchOutcome] = await fetch_all(
                 settings, await self._read_base(self._model), digests
             )
         else:
@@ -87,7 +87,7 @@ class AdapterLoader:
         return self._base
 
     async def _load(
-        self, fetched: Outcome, settings: Settings, held: dict[str, ServedVersion]
+        self, fetched: FetchOutcome, settings: Settings, held: dict[str, ServedVersion]
     ) -> ServedVersion | Failure:
         if isinstance(fetched, Failure):
             return fetched

@@ -64,7 +64,7 @@ class AdapterRegistry:
     """
 
     def __init__(self, base_name: str, on_unused: Callable[[ServedVersion], None]) -> None:
-        self._base_name = base_name
+        self.base_name = base_name
         self._on_unused = on_unused
         self._snapshot = Snapshot.of(base_name, ())
         self._users: Counter[ServedVersion] = Counter()
@@ -84,7 +84,7 @@ class AdapterRegistry:
 
         Raises NotFound for a name that is not served, AdapterQuarantined for one that failed.
         """
-        if model == self._base_name:
+        if model == self.base_name:
             return None
         version = self._snapshot.find(model)
         self._users[version] += 1
@@ -100,7 +100,7 @@ class AdapterRegistry:
 
     def swap(self, entries: Iterable[Entry]) -> None:
         """Serve these from the next request on; ConfigurationError for a name taken twice."""
-        before, self._snapshot = self._snapshot, Snapshot.of(self._base_name, entries)
+        before, self._snapshot = self._snapshot, Snapshot.of(self.base_name, entries)
         kept = set(self._snapshot.entries.values())
         for entry in before.entries.values():
             if isinstance(entry, ServedVersion) and entry not in kept and entry not in self._users:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from service.engine.protocol import AdapterUsage, Engine
+from service.engine.protocol import AdapterHost, AdapterUsage
 from service.fleet.metrics import AdapterMetrics
 from service.fleet.version import ServedVersion
 
@@ -15,7 +15,7 @@ class Residency:
     the engine end with the last look at it.
     """
 
-    def __init__(self, engine: Engine, metrics: AdapterMetrics) -> None:
+    def __init__(self, engine: AdapterHost, metrics: AdapterMetrics) -> None:
         self._engine = engine
         self._metrics = metrics
         self._seen: dict[int, AdapterUsage] = {}

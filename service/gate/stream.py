@@ -40,7 +40,7 @@ class EngineRequest(Protocol[Item]):
     def progress(self, item: Item) -> Progress: ...
 
     def explain(self, error: Exception) -> ServiceError | None:
-        """The service's error for one of the engine's, None for one that it does not know."""
+        """The service's error for one of the engine's, None for any other."""
 
 
 class StreamObserver(Protocol):
@@ -103,12 +103,8 @@ async def _run(
         finally:
             reservation.used = meter.close()
             permit.release()
-    except ServiceError as error:
-        context.stream_failure = error
-        raise
     except Exception as error:
         if known := request.explain(error):
-            context.stream_failure = known
             raise known from error
         raise
     finally:

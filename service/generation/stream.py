@@ -4,7 +4,16 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
-from service.engine.protocol import Adapter, Engine, FinishReason, Message, Prompt, Sampling
+from service.engine.protocol import (
+    Adapter,
+    FinishReason,
+    HasModel,
+    Message,
+    Prompt,
+    Sampling,
+    TextEngine,
+    Tokeniser,
+)
 from service.errors import InvalidRequest
 from service.generation.confidence import TOP_LOGPROBS, Confidence, ConfidenceMeter
 
@@ -25,6 +34,12 @@ class GenerationRequest:
     adapter: Adapter | None
     confidence: bool
 
+    async def render(self, engine: Tokeniser) -> Prompt:
+        """Its prompt, tokenised."""
+        if self.messages is not None:
+            return await engine.render_chat(self.messages)
+        return await engine.render(self.prompt or "")
+
 
 @dataclass(frozen=True, slots=True)
 class TextDelta:
@@ -36,7 +51,7 @@ class TextDelta:
 
 
 @dataclass(frozen=True, slots=True)
-class Usage:
+class TokenCounts:
     """Tokens used by a request; cached prompt tokens are part of the prompt's."""
 
     prompt_tokens: int
@@ -48,7 +63,7 @@ class Usage:
 class Summary:
     """The end of a generation; `confidence` by sequence, empty when not asked for."""
 
-    usage: Usage
+    usage: TokenCounts
     confidence: Sequence[Confidence | None] = ()
 
 
@@ -63,13 +78,13 @@ class Output:
 
 
 async def stream(
-    engine: Engine, request: GenerationRequest
+    engine: TextEngine, request: GenerationRequest
 ) -> AsyncGenerator[TextDelta | Summary, None]:
     """Generate: any number of deltas, then one summary.
 
     Raises InvalidRequest before the engine sees a prompt that does not fit with its answer.
     """
-    prompt = await _render(engine, request)
+    prompt = await request.render(engine)
     sampling = replace(
         request.sampling,
         max_tokens=_max_tokens(engine, prompt, request.max_tokens),
@@ -86,17 +101,19 @@ async def stream(
                 if delta.text or delta.finish_reason:
                     yield TextDelta(delta.index, delta.text, delta.finish_reason)
     yield Summary(
-        Usage(len(prompt.token_ids), completion, cached),
+        TokenCounts(len(prompt.token_ids), completion, cached),
         [meter.result() for meter in meters] if request.confidence else (),
     )
 
 
-async def collect(engine: Engine, request: GenerationRequest) -> tuple[list[Output], Usage]:
+async def collect(
+    engine: TextEngine, request: GenerationRequest
+) -> tuple[list[Output], TokenCounts]:
     """The whole answers, folded from the stream."""
     count = request.sampling.n
     texts: list[list[str]] = [[] for _ in range(count)]
     reasons: list[FinishReason | None] = [None] * count
-    summary = Summary(Usage(0, 0, 0))
+    summary = Summary(TokenCounts(0, 0, 0))
     async with aclosing(stream(engine, request)) as events:
         async for event in events:
             if isinstance(event, Summary):
@@ -112,13 +129,7 @@ async def collect(engine: Engine, request: GenerationRequest) -> tuple[list[Outp
     return outputs, summary.usage
 
 
-async def _render(engine: Engine, request: GenerationRequest) -> Prompt:
-    if request.messages is not None:
-        return await engine.render_chat(request.messages)
-    return await engine.render(request.prompt or "")
-
-
-def _max_tokens(engine: Engine, prompt: Prompt, asked: int | None) -> int:
+def _max_tokens(engine: HasModel, prompt: Prompt, asked: int | None) -> int:
     limit = engine.model.max_model_len
     used = len(prompt.token_ids)
     room = limit - used

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from service.model.checkpoint import read_checkpoint
 from service.model.digest import base_model_digest
+from service.model.tensors import read_tensors
 
 EMBEDDING = "embed_tokens"
 
@@ -32,7 +32,7 @@ def read_base_model(folder: Path, *, name: str, max_rank: int) -> ServedBase:
     layer is not stored and cannot be targeted. Raises ConfigurationError like base_model_digest.
     """
     modules: dict[str, tuple[int, int]] = {}
-    for tensor_name, tensor in read_checkpoint(folder).items():
+    for tensor_name, tensor in read_tensors(folder).items():
         module, _, leaf = tensor_name.rpartition(".")
         match tensor.info.shape:
             case (rows, columns) if leaf == "weight":

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from service.errors import ConfigurationError
-from service.model.checkpoint import read_checkpoint
+from service.model.tensors import read_tensors
 
 # Any of these alone makes a tokenizer; the others of _TOKENIZER_FILES refine it.
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "tekken.json")
@@ -55,7 +55,7 @@ def _parts(folder: Path) -> Iterator[bytes]:
         if (folder / name).is_file():
             yield name.encode()
             yield _content(folder / name)
-    for name, tensor in sorted(read_checkpoint(folder).items()):
+    for name, tensor in sorted(read_tensors(folder).items()):
         info = tensor.info
         yield json.dumps([name, info.dtype, list(info.shape)]).encode()
         with tensor.file.open("rb") as file:

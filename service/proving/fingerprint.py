@@ -18,7 +18,7 @@ from service.adapters.manifest import (
     Manifest,
 )
 from service.adapters.refusal import AdapterRefused
-from service.engine.protocol import Adapter, Engine, Prompt
+from service.engine.protocol import Adapter, Prompt, Reader
 from service.proving.questions import Place, Questions, patiently
 from service.together import together
 
@@ -48,7 +48,7 @@ class FingerprintMatch:
 
 
 async def take_fingerprint(
-    engine: Engine, adapter: Adapter, name: str, questions: Questions
+    engine: Reader, adapter: Adapter, name: str, questions: Questions
 ) -> Fingerprint:
     """The fingerprint of a loaded adapter and its base: of all places the most telling ones.
 
@@ -71,7 +71,7 @@ async def take_fingerprint(
 
 
 async def compare_fingerprint(
-    engine: Engine, adapter: Adapter, manifest: Manifest, questions: Questions
+    engine: Reader, adapter: Adapter, manifest: Manifest, questions: Questions
 ) -> FingerprintMatch | None:
     """Measure a loaded adapter and its base where it was packed; None without a fingerprint.
 
@@ -137,7 +137,7 @@ def _differences(one: Values, other: Values) -> list[float]:
 
 
 async def _measure(
-    engine: Engine, questions: Questions, places: Sequence[Place], whose: Adapter | None
+    engine: Reader, questions: Questions, places: Sequence[Place], whose: Adapter | None
 ) -> list[list[float]]:
     async def read(place: Place) -> list[float]:
         line, after, tokens = place

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from service.adapters.pack import check_draft, write_manifest
 from service.adapters.verify import VerifiedAdapter
-from service.engine.protocol import Adapter, Engine
+from service.engine.protocol import AdaptedDecoder, Adapter, AdapterHost
 from service.model.base_model import ServedBase
 from service.proving.proof import Proof, fingerprint_of, prove
 
 
 async def pack_proven(
-    engine: Engine,
+    engine: AdaptedDecoder,
     folder: Path,
     base: ServedBase,
     draft: Mapping[str, object],
@@ -41,7 +41,7 @@ async def pack_proven(
 
 
 @asynccontextmanager
-async def loaded(engine: Engine, adapter: Adapter) -> AsyncIterator[None]:
+async def loaded(engine: AdapterHost, adapter: Adapter) -> AsyncIterator[None]:
     """Load an adapter for the time of a block."""
     await engine.load_adapter(adapter)
     try:

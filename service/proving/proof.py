@@ -19,7 +19,7 @@ from service.adapters.manifest import (
 from service.adapters.pattern import PatternRefused
 from service.adapters.refusal import AdapterRefused
 from service.context import internal_request
-from service.engine.protocol import Adapter, Engine
+from service.engine.protocol import Adapter, Decoder
 from service.errors import DeadlineExceeded, EngineDead, ServiceError
 from service.proving.fingerprint import FingerprintMatch, compare_fingerprint, take_fingerprint
 from service.proving.questions import ask_golden
@@ -43,7 +43,7 @@ class Proof:
 
 
 async def prove(
-    engine: Engine, adapter: Adapter, manifest: Manifest, timeout_s: float
+    engine: Decoder, adapter: Adapter, manifest: Manifest, timeout_s: float
 ) -> Proof | None:
     """Run the golden examples of a loaded adapter and of its base; None if it has none.
 
@@ -67,7 +67,7 @@ async def prove(
 
 
 async def fingerprint_of(
-    engine: Engine, adapter: Adapter, manifest: Manifest, timeout_s: float
+    engine: Decoder, adapter: Adapter, manifest: Manifest, timeout_s: float
 ) -> Fingerprint:
     """The fingerprint of a loaded adapter that has golden examples.
 

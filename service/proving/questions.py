@@ -11,6 +11,7 @@ from typing import Protocol, TypeVar
 from service.adapters.golden import (
     ClassificationExample,
     GenerationExample,
+    GoldenMessage,
     load_classification_golden,
     load_generation_golden,
 )
@@ -32,7 +33,16 @@ from service.classification.adapter_classifier import adapter_classifier
 from service.classification.adapter_frame import AdapterFrame
 from service.classification.classifier import Classifier
 from service.context import current_context
-from service.engine.protocol import Adapter, Engine, Message, Prompt, Sampling
+from service.engine.protocol import (
+    Adapter,
+    Decoder,
+    HasModel,
+    LabelEngine,
+    Message,
+    Prompt,
+    Sampling,
+    TextEngine,
+)
 from service.errors import InvalidRequest, QueueFull
 from service.generation.stream import GenerationRequest, TextDelta, stream
 from service.together import together
@@ -67,7 +77,7 @@ class Questions(Protocol):
         """Places in this adapter's answers at which a fingerprint reads, the first examples'."""
 
 
-async def ask_golden(engine: Engine, folder: Path, manifest: Manifest) -> Questions | None:
+async def ask_golden(engine: Decoder, folder: Path, manifest: Manifest) -> Questions | None:
     """The golden examples of a folder as questions; None if its manifest names none.
 
     Raises AdapterRefused for a golden file that cannot be used and for labels that cannot be read.
@@ -82,7 +92,7 @@ async def ask_golden(engine: Engine, folder: Path, manifest: Manifest) -> Questi
 
 
 def classifier_of(
-    engine: Engine, adapter: Adapter | None, manifest: ClassificationManifest
+    engine: LabelEngine, adapter: Adapter | None, manifest: ClassificationManifest
 ) -> Classifier:
     """The classifier of a manifest; AdapterRefused for labels that cannot be read."""
     try:
@@ -99,7 +109,7 @@ def classifier_of(
 
 @dataclass(frozen=True, slots=True)
 class _Classification:
-    engine: Engine
+    engine: LabelEngine
     manifest: ClassificationManifest
     examples: Sequence[ClassificationExample]
 
@@ -131,7 +141,7 @@ class _Classification:
 
 @dataclass(frozen=True, slots=True)
 class _Generation:
-    engine: Engine
+    engine: TextEngine
     manifest: GenerationManifest
     golden: GenerationGolden
     examples: Sequence[GenerationExample]
@@ -146,9 +156,7 @@ class _Generation:
 
     async def prompt(self, line: int) -> Prompt:
         asked = self._request(self.examples[line - 1], None, 1)
-        if asked.messages is not None:
-            return await self.engine.render_chat(asked.messages)
-        return await self.engine.render(asked.prompt or "")
+        return await asked.render(self.engine)
 
     async def places(self, adapter: Adapter) -> Sequence[Place]:
         async def answer(example: GenerationExample) -> str:
@@ -189,19 +197,25 @@ class _Generation:
         prompt = example.prompt
         if example.input is not None and self.manifest.prompt is not None:
             prompt = self.manifest.prompt.render(example.input)
-        messages = [Message(each.role, each.content) for each in example.messages or ()]
-        return GenerationRequest(
-            prompt=prompt,
-            messages=messages or None,
-            max_tokens=max_tokens,
-            sampling=Sampling(max_tokens=max_tokens, temperature=0.0),
-            adapter=adapter,
-            confidence=False,
-        )
+        return greedy(prompt, example.messages, max_tokens, adapter)
+
+
+def greedy(
+    prompt: str | None,
+    messages: Sequence[GoldenMessage] | None,
+    max_tokens: int,
+    adapter: Adapter | None,
+    *,
+    confidence: bool = False,
+) -> GenerationRequest:
+    """The request for the greedy answer to an example."""
+    said = [Message(each.role, each.content) for each in messages or ()] or None
+    sampling = Sampling(max_tokens=max_tokens, temperature=0.0)
+    return GenerationRequest(prompt, said, max_tokens, sampling, adapter, confidence)
 
 
 async def patiently(
-    engine: Engine, items: Sequence[_Item], ask: Callable[[_Item], Awaitable[_Answer]]
+    engine: HasModel, items: Sequence[_Item], ask: Callable[[_Item], Awaitable[_Answer]]
 ) -> list[_Answer]:
     """Ask for every item, as many at once as the engine runs; a full queue is waited for.
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from service.classification.question_cache import QuestionCache
 from service.engine.protocol import Engine
-from service.fleet.registry import AdapterRegistry
+from service.fleet.models import Models
 from service.runtime.status import Status
 from service.settings.tree import Settings
 from service.telemetry.metrics import Metrics
@@ -12,11 +12,11 @@ from service.telemetry.metrics import Metrics
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """Parts that a route needs; they exist once the engine is up and the adapters are loaded."""
+    """Parts that a route needs; they exist before the public port opens."""
 
     settings: Settings
     status: Status
     metrics: Metrics
     engine: Engine
-    adapters: AdapterRegistry
+    models: Models
     questions: QuestionCache

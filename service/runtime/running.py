@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry
 
 from service.adapters.fetch import fetch_before_start
 from service.context import internal_request
-from service.engine.protocol import Engine, Sampling, Structure
+from service.engine.protocol import Decoder, Engine, Sampling, Structure
 from service.fleet.fleet import AdapterFleet
 from service.fleet.metrics import AdapterMetrics
 from service.gate.gate import Gate
@@ -57,7 +57,7 @@ async def running(
         await engine.stop()
 
 
-async def _warm_up(engine: Engine) -> None:
+async def _warm_up(engine: Decoder) -> None:
     """Take each path through the engine once, so that no user pays for what is loaded lazily."""
     async with internal_request("warm-up", _WARM_UP_SECONDS):
         prompt = await engine.render("Hello")

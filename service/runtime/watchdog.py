@@ -5,7 +5,7 @@ import logging
 import time
 from contextlib import suppress
 
-from service.engine.protocol import Engine
+from service.engine.protocol import Pulse
 from service.errors import EngineDead, EngineStalled, ServiceError
 from service.gate.gate import Gate
 from service.runtime.silence import Silence
@@ -29,7 +29,7 @@ class Watchdog:
 
     def __init__(
         self,
-        engine: Engine,
+        engine: Pulse,
         gate: Gate,
         status: Status,
         settings: WatchdogSettings,

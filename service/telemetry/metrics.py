@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry
 
-from service.context import RequestContext
-from service.engine.protocol import Engine
+from service.context import Ending, RequestContext
+from service.engine.protocol import ModelInfo, Pulse
 from service.settings.telemetry import MetricsSettings, SloSettings
 from service.telemetry.classification import ClassificationMetrics
 from service.telemetry.engine import EngineMetrics
@@ -66,10 +66,10 @@ class Metrics:
         text = "Time an engine request waited for its permit."
         self._waited = make.seconds("queue_time", text, (0.001, *LATENCY), *KEY)
 
-    def follow(self, engine: Engine, stalled: Callable[[], bool]) -> None:
-        """The service is up, with this engine and what the watchdog says of it."""
-        self.engine.follow(lambda: engine.last_step, stalled)
-        self.lifecycle.built(engine.model)
+    def follow(self, pulse: Pulse, model: ModelInfo, stalled: Callable[[], bool]) -> None:
+        """The service is up, with this engine, its model and what the watchdog says of it."""
+        self.engine.follow(lambda: pulse.last_step, stalled)
+        self.lifecycle.built(model)
 
     def gate_changed(self, in_flight: int, limit: int) -> None:
         """Follow the gate's occupation."""
@@ -101,20 +101,19 @@ class Metrics:
         self._tokens[*key, "cached"].inc(cached)
         self._tokens[*key, "completion"].inc(completion)
 
-    def answered(self, context: RequestContext, outcome: str) -> None:
+    def answered(self, context: RequestContext, ending: Ending) -> None:
         """A request ended."""
         key = self._labels.of(context)
         exemplar = _exemplar(context)
-        self._requests[*key, outcome].inc(1, exemplar)
+        self._requests[*key, ending.outcome].inc(1, exemplar)
         self._duration[key].observe(context.elapsed(), exemplar)
         if (seconds := context.token_seconds()) is not None:
             self._per_token[key].observe(seconds, exemplar)
-        failure = context.failure
-        if failure is not None and failure.status in _REFUSED_STATUS:
-            self.gate.refused(failure.code, context.tenant.name)
-        if outcome == "deadline":
+        if ending.error is not None and ending.error.status in _REFUSED_STATUS:
+            self.gate.refused(ending.error.code, context.tenant.name)
+        if ending.outcome == "deadline":
             self._late[key].inc(1, exemplar)
-        missed = self._objectives.missed(context, key.model, outcome)
+        missed = self._objectives.missed(context, key.model, ending)
         if missed is None:
             return
         # Every series from the first request on: a share needs both its parts.

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from service.context import RequestContext
+from service.context import Ending, RequestContext
 from service.operations import OPERATIONS
 from service.settings.telemetry import ObjectiveSettings, SloSettings
 
@@ -46,7 +46,7 @@ class Objectives:
             next((level.e2e_ms for level in levels if level.e2e_ms is not None), None),
         )
 
-    def missed(self, context: RequestContext, model: str, outcome: str) -> list[str] | None:
+    def missed(self, context: RequestContext, model: str, ending: Ending) -> list[str] | None:
         """The objectives that an ended request missed; None for one that promises nothing.
 
         Nothing is promised for requests that are invalid or over the tenant's own share. Refused
@@ -54,15 +54,15 @@ class Objectives:
         left counts only if it had missed an objective by then: who gave up on a slow answer must
         not make the service look better.
         """
-        if outcome == "invalid" or not OPERATIONS.get(context.route):
+        if ending.outcome == "invalid" or not OPERATIONS.get(context.route):
             return None
-        if outcome == "refused":
-            own = context.failure is not None and context.failure.status in _TENANTS_OWN
+        if ending.outcome == "refused":
+            own = ending.error is not None and ending.error.status in _TENANTS_OWN
             return None if own else [AVAILABILITY]
-        if outcome in _SERVICE_FAULTS:
+        if ending.outcome in _SERVICE_FAULTS:
             return [AVAILABILITY]
         missed = self._late(context, model)
-        return missed or None if outcome == "cancelled" else missed
+        return missed or None if ending.outcome == "cancelled" else missed
 
     def _late(self, context: RequestContext, model: str) -> list[str]:
         elapsed, token = context.elapsed(), context.token_seconds()

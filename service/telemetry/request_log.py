@@ -5,7 +5,7 @@ from typing import TextIO
 
 import structlog
 
-from service.context import RequestContext
+from service.context import Ending, RequestContext
 from service.settings.telemetry import LogSettings
 from service.telemetry.logs import renderer, rendering
 
@@ -34,11 +34,11 @@ class RequestLog:
         )
         self._log = logger.bind(logger="service.request")
 
-    def answered(self, context: RequestContext, outcome: str, status: int | None) -> None:
-        """A request ended; `status` None if nothing of an answer was sent."""
+    def answered(self, context: RequestContext, ending: Ending) -> None:
+        """A request ended."""
         if context.route in _QUIET_ROUTES:
             write = self._log.debug
-        elif outcome == "error":
+        elif ending.outcome == "error":
             write = self._log.error
         else:
             write = self._log.info
@@ -49,9 +49,9 @@ class RequestLog:
             "route": context.route,
             "model": context.model,
             "adapter_digest": context.adapter.digest if context.adapter else None,
-            "outcome": outcome,
-            "status": status,
-            "code": context.failure.code if context.failure else None,
+            "outcome": ending.outcome,
+            "status": ending.status,
+            "code": ending.error.code if ending.error else None,
             "prompt_tokens": context.prompt_tokens or None,
             "cached_tokens": context.cached_tokens or None,
             "completion_tokens": context.completion_tokens or None,

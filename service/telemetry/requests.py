@@ -4,7 +4,7 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from service.context import RequestContext
+from service.context import Ending, RequestContext
 from service.settings.tree import Settings
 from service.telemetry.metrics import Metrics
 from service.telemetry.request_log import RequestLog
@@ -37,12 +37,12 @@ class RequestTelemetry:
         if self._tracing is not None:
             context.trace = self._tracing.begin(context, method, headers)
 
-    def answered(self, context: RequestContext, outcome: str, status: int | None) -> None:
-        """A request ended; `status` None if nothing of an answer was sent."""
-        self._metrics.answered(context, outcome)
-        self._log.answered(context, outcome, status)
+    def answered(self, context: RequestContext, ending: Ending) -> None:
+        """A request ended."""
+        self._metrics.answered(context, ending)
+        self._log.answered(context, ending)
         if context.trace is not None:
-            context.trace.ended(context, outcome, status)
+            context.trace.ended(context, ending)
 
     def close(self) -> None:
         """Send what is left of the traces; blocks while it does."""

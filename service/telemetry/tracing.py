@@ -26,7 +26,7 @@ from opentelemetry.trace import (
 )
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from service.context import RequestContext
+from service.context import Ending, RequestContext
 from service.operations import OPERATIONS
 from service.settings.telemetry import TracingSettings
 from service.telemetry.lifecycle import package_version
@@ -100,19 +100,19 @@ class RequestSpan:
             return None
         return StreamSpan(self, self._tracer, self._below)
 
-    def ended(self, context: RequestContext, outcome: str, status: int | None) -> None:
+    def ended(self, context: RequestContext, ending: Ending) -> None:
         span = self._span
         span.update_name(f"{self._method} {context.route}")
         operation = OPERATIONS.get(context.route)
         facts: dict[str, str | int | float | None] = {
             "http.request.method": self._method,
             "http.route": context.route,
-            "http.response.status_code": status,
+            "http.response.status_code": ending.status,
             "inference.request.id": context.request_id,
             "inference.tenant": context.tenant.name,
-            "inference.outcome": outcome,
+            "inference.outcome": ending.outcome,
             "inference.streams": self._streams,
-            "error.type": context.failure.code if context.failure else None,
+            "error.type": ending.error.code if ending.error else None,
         }
         if operation is not None:
             facts |= {
@@ -128,7 +128,7 @@ class RequestSpan:
                 "inference.adapter.digest": context.adapter.digest if context.adapter else None,
             }
         span.set_attributes({key: value for key, value in facts.items() if value is not None})
-        if outcome == "error" or (status is not None and status >= 500):
+        if ending.outcome == "error" or (ending.status or 0) >= 500:
             span.set_status(Status(StatusCode.ERROR))
         span.end()
 

@@ -3,6 +3,7 @@
 import itertools
 from collections import Counter
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Any
 
 from vllm.exceptions import VLLMClientError, VLLMValidationError
@@ -33,9 +34,9 @@ _UNSAMPLED = {"traceparent": f"00-{1:032x}-{1:016x}-00"}
 
 
 class GatedClient:
-    """Stands in for AsyncLLM, vLLM's own OpenAI handlers included.
+    """Stands in for AsyncLLM, to vLLM's own OpenAI handlers too, which call `generate`.
 
-    `generate` and `check_admission` go through the gate, structures are tried before it, and the
+    Streams and `check_admission` go through the gate, structures are tried before it, and the
     `renderer` takes fair turns; all else is the engine's. What a client
     could set to go round the gate (priority, request id, rank, session) is overwritten, and so is
     the salt of the prefix cache: it is the tenant's.
@@ -72,6 +73,12 @@ class GatedClient:
     def generate(
         self, prompt: Any, sampling_params: Any, request_id: str, **options: Any
     ) -> AsyncGenerator[RequestOutput, None]:
+        """A `stream` for vLLM's handlers, which turn its error into text: the request keeps it."""
+        return _kept(self.stream(prompt, sampling_params, **options))
+
+    def stream(
+        self, prompt: Any, sampling_params: Any, **options: Any
+    ) -> AsyncGenerator[RequestOutput, None]:
         """Stream a generation under a permit of the current request.
 
         A final output alone is put together from deltas, so that the gate sees tokens as they come.
@@ -101,6 +108,17 @@ class GatedClient:
     def encode(self, *_: Any, **__: Any) -> AsyncGenerator[Any, None]:
         """Pooling is not served by this engine."""
         raise InvalidRequest("This model is served for generation and classification only.")
+
+
+async def _kept(stream: AsyncGenerator[RequestOutput, None]) -> AsyncGenerator[RequestOutput, None]:
+    context = current_context()
+    async with aclosing(stream):
+        try:
+            async for output in stream:
+                yield output
+        except ServiceError as error:
+            context.stream_failure = error
+            raise
 
 
 async def _fold(deltas: AsyncGenerator[RequestOutput, None]) -> AsyncGenerator[RequestOutput, None]:

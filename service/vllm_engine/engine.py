@@ -6,6 +6,7 @@ import uuid
 from argparse import Namespace
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import fields
 from functools import lru_cache
 from typing import Any
 
@@ -29,7 +30,6 @@ from service.engine.protocol import (
     Message,
     ModelInfo,
     Prompt,
-    Result,
     Sampling,
     Structure,
     TokenLogprob,
@@ -50,11 +50,13 @@ from service.vllm_engine.step_clock import StepClock
 from service.vllm_engine.structured_outputs import leave_validation_to_us
 from service.vllm_engine.structures import StructureTrials
 
+_SAME = {field.name for field in fields(Sampling)} - {"stop", "structure"}
+"""Sampling parameters that vLLM takes as they are."""
 _PLACEHOLDER = "\N{OBJECT REPLACEMENT CHARACTER}"
 
 
 class VllmEngine:
-    """AsyncLLM with the gate in front; implements `engine.protocol.Engine`."""
+    """AsyncLLM with the gate in front; has every role of `engine.protocol`."""
 
     def __init__(
         self,
@@ -68,44 +70,26 @@ class VllmEngine:
     ) -> None:
         self._llm = llm
         self._steps = steps
-        self._model = model
+        self.model = model
         traced = llm.vllm_config.observability_config.otlp_traces_endpoint is not None
         self._preparation = Preparation(gate, settings)
+        self.prepare = self._preparation.run
         self._trials = trials
         self.client = GatedClient(llm, gate, observer, self._preparation, trials, traced=traced)
         leave_validation_to_us(llm)
         tokenizer = llm.renderer.get_tokenizer()
-        self._tokenizer = tokenizer
         self.encode: TextEncoder = text_encoder(tokenizer, special_is_text=True)
         self.encode_template: TextEncoder = text_encoder(tokenizer, special_is_text=False)
         self._text = text_decoder(tokenizer)
-        self._chat_frame = _chat_frame(tokenizer)
-        self._start_token_ids = tuple(tokenizer.encode(""))
+        self.chat_frame = _chat_frame(tokenizer)
+        self.start_token_ids: tuple[int, ...] = tuple(tokenizer.encode(""))
+        # vLLM's grammars end an answer with the tokenizer's one end token.
+        end: int | None = tokenizer.eos_token_id
+        self.end_token_ids = () if end is None else (end,)
         self._vocab_size: int = llm.model_config.get_vocab_size()
         self._pids = [child.pid for child in multiprocessing.active_children() if child.pid]
         self._loading = 0
         self.openai: OpenAISurface | None = None
-
-    @property
-    def model(self) -> ModelInfo:
-        return self._model
-
-    @property
-    def chat_frame(self) -> ChatFrame:
-        return self._chat_frame
-
-    @property
-    def start_token_ids(self) -> tuple[int, ...]:
-        return self._start_token_ids
-
-    @property
-    def end_token_ids(self) -> tuple[int, ...]:
-        # vLLM's grammars end an answer with the tokenizer's one end token.
-        end: int | None = self._tokenizer.eos_token_id
-        return () if end is None else (end,)
-
-    async def prepare(self, size: int, work: Callable[[], Result]) -> Result:
-        return await self._preparation.run(size, work)
 
     async def render(self, text: str) -> Prompt:
         def render() -> Prompt:
@@ -144,10 +128,9 @@ class VllmEngine:
     async def generate(
         self, prompt: Prompt, sampling: Sampling, adapter: Adapter | None
     ) -> AsyncGenerator[Chunk, None]:
-        stream = self.client.generate(
+        stream = self.client.stream(
             tokens_input(prompt.token_ids),
             _sampling_params(sampling),
-            "",
             lora_request=lora_request(adapter),
         )
         async with aclosing(stream):
@@ -157,10 +140,9 @@ class VllmEngine:
     async def label_logprobs(
         self, prompt: Prompt, token_ids: Sequence[int], adapter: Adapter | None
     ) -> LabelRead:
-        stream = self.client.generate(
+        stream = self.client.stream(
             tokens_input(prompt.token_ids),
             _read_params(tuple(token_ids)),
-            "",
             lora_request=lora_request(adapter),
         )
         outputs = [output async for output in stream]  # to its end, which frees the permit
@@ -285,18 +267,8 @@ def _read_params(token_ids: tuple[int, ...]) -> SamplingParams:
 def _sampling_params(sampling: Sampling) -> SamplingParams:
     try:
         return SamplingParams(
-            n=sampling.n,
-            max_tokens=sampling.max_tokens,
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            top_k=sampling.top_k,
-            min_p=sampling.min_p,
-            seed=sampling.seed,
+            **{name: getattr(sampling, name) for name in _SAME},
             stop=list(sampling.stop),
-            presence_penalty=sampling.presence_penalty,
-            frequency_penalty=sampling.frequency_penalty,
-            repetition_penalty=sampling.repetition_penalty,
-            logprobs=sampling.logprobs,
             structured_outputs=_structured_outputs(sampling.structure),
             output_kind=RequestOutputKind.DELTA,
         )

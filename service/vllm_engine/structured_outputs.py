@@ -11,8 +11,6 @@ from vllm.v1.structured_output.request import get_structured_output_key
 from vllm.v1.structured_output.utils import choice_as_grammar
 from xgrammar import TokenizerInfo
 
-from service.context import current_context
-from service.errors import ServiceError
 from service.limits.enforced import check_enforced
 from service.vllm_engine.arguments import BACKEND
 from service.vllm_engine.structures import Compilation, StructureTrials
@@ -28,11 +26,7 @@ async def tried(
     Raises what `StructureTrials.check` raises.
     """
     async with aclosing(stream):
-        try:
-            await _try(trials, structure)
-        except ServiceError as error:
-            current_context().stream_failure = error
-            raise
+        await _try(trials, structure)
         async for output in stream:
             yield output
 

@@ -9,7 +9,7 @@ from tools.layers import ALLOWED
 
 OWNERS = {
     "vllm": ("service.vllm_engine",),
-    "fastapi": ("service.api", "service.app", "service.lifecycle"),
+    "fastapi": ("service.api", "service.app"),
     "fastapi_offline": ("service.app",),
     "starlette": ("service.api", "service.app", "service.vllm_engine.openai"),
     "uvicorn": ("service.api",),

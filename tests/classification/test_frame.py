@@ -24,6 +24,7 @@ class Tokens:
     """The part of an engine that a frame uses, over a small tokenizer."""
 
     start_token_ids = (0,)
+    end_token_ids = (1,)
 
     def __init__(self, family: str, chat_frame: ChatFrame) -> None:
         self._family = family
@@ -53,7 +54,7 @@ def test_a_prompt_has_the_tokens_of_its_text(
     family: str, chat: ChatFrame, text: str, query: str
 ) -> None:
     tokens = Tokens(family, chat)
-    frame = PromptFrame(tokens, "Which?\nLabels: a, b", "Label:")
+    frame = PromptFrame(tokens, tokens.chat_frame, "Which?\nLabels: a, b", "Label:")
     whole = f"{chat.before}Which?\nLabels: a, b\n{LEAD} {text}{query}{frame.tail}"
     assert frame.prompt(text, query).token_ids == tokens.encode_template(whole)
 
@@ -63,8 +64,8 @@ def test_a_prompt_has_the_tokens_of_its_text(
 def test_only_the_template_holds_special_tokens(family: str, special: str) -> None:
     tokens = Tokens(family, CHAT)
     (special_id,) = tokens.encode_template(special)
-    plain = PromptFrame(tokens, "Which?", "Label:").prompt("good").token_ids
-    hostile = PromptFrame(tokens, f"Which?{special}", "Label:")
+    plain = PromptFrame(tokens, tokens.chat_frame, "Which?", "Label:").prompt("good").token_ids
+    hostile = PromptFrame(tokens, tokens.chat_frame, f"Which?{special}", "Label:")
     spoken = hostile.prompt(f"{special}good{special}", special).token_ids
     assert plain.count(special_id) > 0
     assert spoken.count(special_id) == plain.count(special_id)
@@ -91,6 +92,6 @@ def test_an_input_that_merges_with_what_precedes_it_is_tokenised_with_it() -> No
 
         encode_template = encode
 
-    frame = PromptFrame(Greedy("gpt2", PLAIN), "Which?", "Label:")
+    frame = PromptFrame(Greedy("gpt2", PLAIN), PLAIN, "Which?", "Label:")
     whole = Greedy("gpt2", PLAIN).encode("Which?\nText: good\nLabel:")
     assert frame.prompt("good").token_ids == whole

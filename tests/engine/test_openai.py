@@ -5,10 +5,19 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
+from vllm import SamplingParams
 
 from service.context import current_context, enter_context, internal_context
-from service.errors import DeadlineExceeded
+from service.errors import DeadlineExceeded, QueueFull
+from service.gate.gate import Gate
+from service.gate.preparation import Preparation
+from service.settings.preparation import PreparationSettings
+from service.settings.tree import GateSettings
+from service.telemetry.metrics import Metrics
+from service.vllm_engine.client import GatedClient
 from service.vllm_engine.openai import OpenAISurface
+from service.vllm_engine.structures import StructureTrials
 
 CHAT = {"model": "tiny", "messages": [{"role": "user", "content": "Hello"}], "stream": True}
 
@@ -47,3 +56,23 @@ async def test_an_answer_that_ends_early_closes_what_vllm_streams(fails: bool) -
     else:
         await answer.aclose()
     assert closed
+
+
+async def test_what_the_gate_ends_a_stream_with_is_kept_for_vllms_handlers_alone() -> None:
+    gate = Gate(GateSettings(), Metrics(CollectorRegistry()))
+    engine: Any = SimpleNamespace(
+        renderer=None, model_config=SimpleNamespace(max_model_len=8), generate=None
+    )
+    settings = PreparationSettings()
+    preparation, trials = Preparation(gate, settings), StructureTrials(gate, settings)
+    client = GatedClient(engine, gate, Metrics(CollectorRegistry()), preparation, trials)
+    prompt, params = {"prompt_token_ids": [1]}, SamplingParams(max_tokens=1)
+    refusal = QueueFull("full")
+    gate.close(lambda: refusal)
+    enter_context(internal_context("test", 5.0))
+    with pytest.raises(QueueFull):
+        await anext(client.stream(prompt, params))
+    assert current_context().stream_failure is None
+    with pytest.raises(QueueFull):
+        await anext(client.generate(prompt, params, ""))
+    assert current_context().stream_failure is refusal

@@ -139,9 +139,8 @@ async def test_a_request_is_refused_before_the_engine_sees_it(trials: StructureT
         StructuredOutputsParams(regex="(a"),
     ):
         stream = _stream()
-        with pytest.raises(ServiceError) as refused:
+        with pytest.raises(ServiceError):
             await anext(tried(trials, structure, stream))
-        assert current_context().stream_failure is refused.value
         with pytest.raises(StopAsyncIteration):  # it was closed before its first item
             await anext(stream)
 

@@ -8,8 +8,8 @@ from safetensors.numpy import load_file, save_file
 from service.errors import ConfigurationError
 from service.files import file_digest
 from service.model.base_model import read_base_model
-from service.model.checkpoint import INDEX_FILE, SINGLE_FILE
 from service.model.digest import base_model_digest
+from service.model.tensors import INDEX_FILE, SINGLE_FILE
 from tests.adapters.samples import MODULES, describe, write_base
 
 

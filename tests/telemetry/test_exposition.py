@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, Gauge, Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
-from service.context import RequestTrace, StreamTrace
+from service.context import Ending, RequestTrace, StreamTrace
 from service.telemetry.exposition import expose
 from service.telemetry.metrics import Metrics
 from tests.telemetry.contexts import ended_request
@@ -30,7 +30,7 @@ class Traced:
     def stream(self) -> StreamTrace | None:
         return None
 
-    def ended(self, context: object, outcome: str, status: int | None) -> None:
+    def ended(self, context: object, ending: Ending) -> None:
         pass
 
 
@@ -39,7 +39,7 @@ def scraped(trace: RequestTrace | None, accept: str) -> tuple[str, str]:
     metrics = Metrics(registry)
     context = ended_request(trace=trace)
     metrics.first_token(context, 0.2)
-    metrics.answered(context, "ok")
+    metrics.answered(context, Ending("ok", 200))
     body, content_type = expose(registry, accept)
     return body.decode(), content_type
 

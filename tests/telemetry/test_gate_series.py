@@ -4,6 +4,7 @@ import httpx
 import pytest
 from prometheus_client import CollectorRegistry
 
+from service.context import Ending
 from service.errors import DeadlineExceeded, QueueFull, ServiceError, TooManyRequests
 from service.settings.tree import GateSettings
 from service.telemetry.metrics import Metrics
@@ -47,7 +48,7 @@ def test_an_empty_queue_is_told_before_anybody_waits() -> None:
 )
 def test_refusals_are_counted_by_the_errors_code(failure: ServiceError, reason: str | None) -> None:
     watched = Watched()
-    watched.metrics.answered(ended_request(failure=failure), failure.outcome)
+    watched.metrics.answered(ended_request(), Ending(failure.outcome, failure.status, failure))
     if reason:
         assert watched.value("refusals_total", reason=reason, tenant="acme") == 1
     else:

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
+from service.context import Ending
 from service.engine.protocol import Adapter
 from service.settings.telemetry import MetricsSettings
 from service.telemetry.labels import OTHER, BoundedNames, Key, RequestLabels
@@ -52,7 +53,7 @@ def observe_everything(metrics: Metrics, tenant: str, reason: str) -> None:
     metrics.first_token(context, 0.1)
     metrics.tokens_after(context, 0.1, 2)
     metrics.used(context, 1, 0, 3)
-    metrics.answered(context, "ok")
+    metrics.answered(context, Ending("ok", 200))
     metrics.gate.refused(reason, tenant)
 
 

@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+from service.context import Ending
 from service.errors import (
     DeadlineExceeded,
     InvalidRequest,
@@ -54,14 +55,14 @@ def test_an_answer_is_held_against_its_limits(
     first: float, tokens: int, took: float, missed: list[str]
 ) -> None:
     context = ended_request(first_token_seconds=first, decode_tokens=tokens, decode_seconds=took)
-    assert Objectives(SLO).missed(context, "m", "ok") == missed
+    assert Objectives(SLO).missed(context, "m", Ending("ok", 200)) == missed
 
 
 def test_the_whole_answer_has_its_limit() -> None:
     context = ended_request(route="/v1/classify", first_token_seconds=0.01)
-    assert Objectives(SLO).missed(context, "m", "ok") == []
+    assert Objectives(SLO).missed(context, "m", Ending("ok", 200)) == []
     context.arrival = time.monotonic() - 1.5
-    assert Objectives(SLO).missed(context, "m", "ok") == ["e2e"]
+    assert Objectives(SLO).missed(context, "m", Ending("ok", 200)) == ["e2e"]
 
 
 @pytest.mark.parametrize(
@@ -77,16 +78,16 @@ def test_the_whole_answer_has_its_limit() -> None:
 def test_only_the_services_own_faults_are_misses(
     failure: ServiceError, missed: list[str] | None
 ) -> None:
-    context = ended_request(failure=failure)
-    assert Objectives(SLO).missed(context, "m", failure.outcome) == missed
+    ending = Ending(failure.outcome, failure.status, failure)
+    assert Objectives(SLO).missed(ended_request(), "m", ending) == missed
 
 
 def test_who_left_early_counts_only_when_it_was_late_already() -> None:
     context = ended_request()
-    assert Objectives(SLO).missed(context, "m", "cancelled") is None
+    assert Objectives(SLO).missed(context, "m", Ending("cancelled", None)) is None
     context.arrival = time.monotonic() - 0.6
-    assert Objectives(SLO).missed(context, "m", "cancelled") == ["ttft"]
+    assert Objectives(SLO).missed(context, "m", Ending("cancelled", None)) == ["ttft"]
 
 
 def test_routes_without_inference_promise_nothing() -> None:
-    assert Objectives(SLO).missed(ended_request(route="/health"), "none", "ok") is None
+    assert Objectives(SLO).missed(ended_request(route="/health"), "none", Ending("ok", 200)) is None

@@ -7,9 +7,9 @@ from typing import Any
 import httpx
 import pytest
 
-from service.context import RequestContext, internal_context
+from service.context import Ending, RequestContext, internal_context
 from service.engine.protocol import Adapter
-from service.errors import QueueFull
+from service.errors import QueueFull, ServiceError
 from service.settings.telemetry import LogSettings
 from service.telemetry.request_log import RequestLog
 from service.tenants.tenant import Tenant
@@ -28,10 +28,12 @@ def context(route: str = "/v1/generate") -> RequestContext:
     return made
 
 
-def told(made: RequestContext, outcome: str, **settings: Any) -> list[dict[str, Any]]:
+def told(
+    made: RequestContext, outcome: str, error: ServiceError | None = None, **settings: Any
+) -> list[dict[str, Any]]:
     stream = io.StringIO()
     log = RequestLog(LogSettings(format="json", **settings), stream)
-    log.answered(made, outcome, 200)
+    log.answered(made, Ending(outcome, 200, error))
     return lines(stream.getvalue())
 
 
@@ -41,8 +43,7 @@ def test_a_line_says_who_what_how_much_and_how_it_ended() -> None:
     made.prompt_tokens, made.cached_tokens, made.completion_tokens = 40, 32, 11
     made.queue_seconds, made.first_token_seconds = 0.25, 0.5
     made.decode_seconds, made.decode_tokens = 0.4, 10
-    made.failure = QueueFull("x")
-    (line,) = told(made, "refused")
+    (line,) = told(made, "refused", QueueFull("x"))
     assert line.pop("total_ms") > 0
     assert line.pop("timestamp").endswith("Z")
     assert line == {
@@ -82,7 +83,7 @@ def test_levels_follow_route_and_outcome(route: str, outcome: str, level: str) -
 
 def test_the_console_form_names_the_same_facts() -> None:
     stream = io.StringIO()
-    RequestLog(LogSettings(format="console"), stream).answered(context(), "ok", 200)
+    RequestLog(LogSettings(format="console"), stream).answered(context(), Ending("ok", 200))
     assert "tenant=acme" in stream.getvalue()
 
 

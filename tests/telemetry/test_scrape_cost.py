@@ -8,6 +8,7 @@ import time
 import pytest
 from prometheus_client import CollectorRegistry
 
+from service.context import Ending
 from service.telemetry.exposition import expose
 from service.telemetry.metrics import Metrics
 from tests.telemetry.contexts import ended_request
@@ -35,7 +36,7 @@ def full_registry() -> CollectorRegistry:
                 metrics.first_token(context, 0.1)
                 metrics.tokens_after(context, 0.1, 2)
                 metrics.used(context, 1, 0, 3)
-                metrics.answered(context, "ok")
+                metrics.answered(context, Ending("ok", 200))
     return registry
 
 

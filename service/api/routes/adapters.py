@@ -15,9 +15,8 @@ router = APIRouter(tags=["models"])
 @router.get("/v1/adapters")
 async def adapters(runtime: TheRuntime, context: TheContext) -> AdapterList:
     """The caller's adapters: what each is, what its golden examples showed, if it is served."""
-    entries = runtime.adapters.entries
-    names = sorted(filter(context.tenant.may_use_adapter, entries))
-    return AdapterList(data=[adapter_body(name, entries[name]) for name in names])
+    adapters = runtime.models.adapters(context.tenant)
+    return AdapterList(data=[adapter_body(name, adapters[name]) for name in sorted(adapters)])
 
 
 def adapter_body(name: str, entry: Entry) -> AdapterBody:

@@ -9,10 +9,10 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from pydantic_core import to_json
 
-from service.api.dependencies import TheContext, TheRuntime, begin_with
+from service.api.dependencies import TheContext, TheRuntime
 from service.api.json_body import JsonRoute
 from service.api.ndjson import MEDIA_TYPE, line, line_stream
-from service.api.schemas.base import ErrorBody
+from service.api.schemas.base import ErrorBody, TimingBody
 from service.api.schemas.classify import (
     ClassificationBody,
     ClassifyAnswer,
@@ -22,15 +22,12 @@ from service.api.schemas.classify import (
     FailureBody,
     LabelScoreBody,
 )
-from service.api.timing import timing
 from service.classification.batch import Classified, Outcome, classify_batch
 from service.classification.classifier import Classifier
 from service.classification.result import Classification, ResultOptions
 from service.classification.scorer import Score, read_slots
 from service.context import RequestContext
-from service.errors import InvalidRequest, UnsupportedFeature
-from service.fleet.version import ServedVersion
-from service.quoting import quote
+from service.errors import InvalidRequest
 from service.runtime.parts import Runtime
 from service.telemetry.classification import OTHER_LABEL
 
@@ -44,35 +41,26 @@ async def classify(
     body: ClassifyRequest, request: Request, runtime: TheRuntime, context: TheContext
 ) -> Response:
     """Classify texts among labels, with exact probabilities; whole, or as lines of NDJSON."""
-    version = begin_with(body.model, runtime, context)
+    model = runtime.models.choose(body.model, context)
     inputs = body.inputs(runtime.settings.limits)
+    question = body.question(runtime.settings.limits, of_base=model.version is None)
     if body.timeout_ms is not None:
         context.set_timeout(body.timeout_ms)
     context.parts = len(inputs)
-    classifier = await _classifier(body, version, runtime)
+    classifier = (
+        model.own_classifier()
+        if question is None
+        else await runtime.questions.classifier(question, calibrate=body.calibrate is not False)
+    )
     context.parts = len(inputs) * classifier.reads
     width = read_slots(runtime.engine, len(inputs))
     outcomes = classify_batch(classifier, inputs, _options(body, classifier), width)
-    answer = _Answer(runtime, context, classifier.multi_label, own_labels=version is not None)
+    answer = _Answer(runtime, context, classifier.multi_label, own_labels=question is None)
     if MEDIA_TYPE in request.headers.get("accept", ""):
         return await line_stream(_lines(outcomes, answer))
     async with aclosing(outcomes):
         results = {outcome.index: to_json(answer.add(outcome)) async for outcome in outcomes}
     return Response(_whole(results, answer), media_type="application/json")
-
-
-async def _classifier(
-    body: ClassifyRequest, version: ServedVersion | None, runtime: Runtime
-) -> Classifier:
-    if version is None:
-        question = body.question(runtime.settings.limits)
-        return await runtime.questions.classifier(question, calibrate=body.calibrate is not False)
-    body.refuse_for_adapter()
-    if version.classifier is None:
-        raise UnsupportedFeature(
-            f"model: {quote(body.model)} is an adapter for generation", param="model"
-        )
-    return version.classifier
 
 
 def _options(body: ClassifyRequest, classifier: Classifier) -> ResultOptions:
@@ -158,5 +146,5 @@ class _Answer:
                 total_tokens=prompt_tokens,
                 cached_tokens=sum(score.cached_tokens for score in self.scores),
             ),
-            "timing": timing(self.context),
+            "timing": TimingBody.of(self.context),
         }

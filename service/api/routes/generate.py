@@ -8,8 +8,9 @@ from typing import Any
 
 from fastapi import APIRouter, Response
 
-from service.api.dependencies import TheContext, TheRuntime, begin_with
+from service.api.dependencies import TheContext, TheRuntime
 from service.api.json_body import JsonRoute
+from service.api.schemas.base import TimingBody
 from service.api.schemas.generate import (
     ConfidenceBody,
     GenerateAnswer,
@@ -18,7 +19,6 @@ from service.api.schemas.generate import (
     UsageBody,
 )
 from service.api.sse import DONE, EventStream, event, event_stream
-from service.api.timing import timing
 from service.context import RequestContext
 from service.generation.confidence import Confidence
 from service.generation.stream import GenerationRequest, Output, Summary, collect, stream
@@ -36,8 +36,8 @@ async def generate(
     body: GenerateRequest, runtime: TheRuntime, context: TheContext
 ) -> GenerateAnswer | EventStream | Response:
     """Generate text from a prompt or a conversation, whole or as server-sent events."""
-    begin_with(body.model, runtime, context)
-    task = body.task(context.adapter, runtime.settings.limits)
+    model = runtime.models.choose(body.model, context)
+    task = body.task(model.adapter, runtime.settings.limits)
     if body.timeout_ms is not None:
         context.set_timeout(body.timeout_ms)
     if body.stream:
@@ -49,7 +49,7 @@ async def generate(
         created=int(time.time()),
         outputs=[_output(output) for output in outputs],
         usage=UsageBody(**asdict(usage)),
-        timing=timing(context),
+        timing=TimingBody.of(context),
     )
 
 
@@ -77,7 +77,7 @@ def _summary(summary: Summary, context: RequestContext) -> dict[str, Any]:
         "id": context.request_id,
         "model": context.model,
         "usage": asdict(summary.usage),
-        "timing": timing(context),
+        "timing": TimingBody.of(context),
     }
     if summary.confidence:
         body["confidence"] = [_confidence(measures) for measures in summary.confidence]

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Request
 from fastapi.responses import JSONResponse, Response
 
-from service.api.dependencies import TheContext, TheRuntime, begin_with
+from service.api.dependencies import TheContext, TheRuntime
 from service.api.json_body import JsonRoute, ParsedRequest, by_size
 from service.api.sse import event_stream
 from service.fleet.version import ServedVersion
@@ -29,7 +29,7 @@ async def chat_completions(
 ) -> Response:
     """Answer a conversation."""
     await _check(body, CHAT_FIELDS, request, runtime)
-    begin_with(body["model"], runtime, context)
+    runtime.models.choose(body["model"], context)
     return await _response(await _surface(runtime).chat(body))
 
 
@@ -39,7 +39,7 @@ async def completions(
 ) -> Response:
     """Continue a prompt."""
     await _check(body, COMPLETION_FIELDS, request, runtime)
-    begin_with(body["model"], runtime, context)
+    runtime.models.choose(body["model"], context)
     context.parts = count_prompts(body.get("prompt"))
     return await _response(await _surface(runtime).completion(body))
 
@@ -47,10 +47,9 @@ async def completions(
 @router.get("/v1/models")
 async def models(runtime: TheRuntime, context: TheContext) -> dict[str, Any]:
     """The base model and the adapters that the caller may use."""
-    entries = runtime.adapters.entries
-    served = [name for name, entry in entries.items() if isinstance(entry, ServedVersion)]
-    names = filter(context.tenant.may_use_adapter, served)
-    with_base = context.tenant.may_use_base(runtime.engine.model.name)
+    adapters = runtime.models.adapters(context.tenant)
+    names = [name for name, entry in adapters.items() if isinstance(entry, ServedVersion)]
+    with_base = runtime.models.has_base(context.tenant)
     return {"object": "list", "data": await _surface(runtime).models(names, with_base=with_base)}
 
 

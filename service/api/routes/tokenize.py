@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter
 
-from service.api.dependencies import TheContext, TheRuntime, begin_with
+from service.api.dependencies import TheContext, TheRuntime
 from service.api.json_body import JsonRoute
 from service.api.schemas.base import conversation
 from service.api.schemas.tokenize import (
@@ -23,7 +23,7 @@ async def tokenize(
     body: TokenizeRequest, runtime: TheRuntime, context: TheContext
 ) -> TokenizeAnswer:
     """The token ids that the model would read for a prompt or a conversation."""
-    begin_with(body.model, runtime, context)
+    runtime.models.choose(body.model, context)
     if body.messages is not None:
         messages = conversation(body.messages, runtime.settings.limits)
         prompt = await runtime.engine.render_chat(messages)
@@ -41,7 +41,7 @@ async def detokenize(
     body: DetokenizeRequest, runtime: TheRuntime, context: TheContext
 ) -> DetokenizeAnswer:
     """The text of token ids."""
-    begin_with(body.model, runtime, context)
+    runtime.models.choose(body.model, context)
     engine = runtime.engine
     size = _TOKEN_BYTES * len(body.tokens)
     return DetokenizeAnswer(text=await engine.prepare(size, lambda: engine.decode(body.tokens)))

@@ -1,11 +1,12 @@
 """Base classes of all bodies."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from service.context import RequestContext
 from service.engine.protocol import Message
 from service.errors import InvalidRequest
 from service.quoting import UNKNOWN_FIELD
@@ -61,6 +62,16 @@ class TimingBody(AnswerBody):
     queue_ms: float
     ttft_ms: float | None
     total_ms: float
+
+    @classmethod
+    def of(cls, context: RequestContext) -> Self:
+        """The request's times so far."""
+        first = context.first_token_seconds
+        return cls(
+            queue_ms=round(context.queue_seconds * 1000, 3),
+            ttft_ms=None if first is None else round(first * 1000, 3),
+            total_ms=round(context.elapsed() * 1000, 3),
+        )
 
 
 class ErrorDetail(AnswerBody):

@@ -56,16 +56,21 @@ class ClassifyRequest(RequestBody):
             )
         return inputs
 
-    def question(self, limits: LimitSettings) -> Question:
-        """Question to the base model; InvalidRequest for labels that cannot be chosen from."""
+    def question(self, limits: LimitSettings, *, of_base: bool) -> Question | None:
+        """Question to the base model, None where an adapter brings its own.
+
+        Raises InvalidRequest for labels that cannot be chosen from, and for what an adapter brings.
+        """
+        if not of_base:
+            self._refuse_for_adapter()
+            return None
         instruction = DEFAULT_INSTRUCTION if self.instruction is None else self.instruction.strip()
         if not instruction:
             raise InvalidRequest("instruction: must not be blank", param="instruction")
         labels = tuple(self._labels(limits))
         return Question(instruction, labels, self.multi_label, self._template())
 
-    def refuse_for_adapter(self) -> None:
-        """InvalidRequest for fields that would contradict the adapter's own labels."""
+    def _refuse_for_adapter(self) -> None:
         for name in ("candidate_labels", "instruction", "template", "calibrate"):
             if (value := getattr(self, name)) is not None:
                 raise InvalidRequest(

@@ -21,7 +21,7 @@ class StoredTensor:
     info: TensorInfo
 
 
-def read_checkpoint(folder: Path) -> dict[str, StoredTensor]:
+def read_tensors(folder: Path) -> dict[str, StoredTensor]:
     """Return every tensor of the base model by name; weights are not read.
 
     Follows Hugging Face's layout: `model.safetensors`, or `model.safetensors.index.json` and its

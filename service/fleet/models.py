@@ -1,0 +1,65 @@
+"""Models as tenants may use them: a request's is decided once, before its work."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from service.classification.classifier import Classifier
+from service.context import RequestContext
+from service.engine.protocol import Adapter
+from service.errors import UnsupportedFeature
+from service.fleet.registry import AdapterRegistry, Entry, unknown_model
+from service.fleet.version import ServedVersion
+from service.quoting import quote
+from service.tenants.tenant import Tenant
+
+
+@dataclass(frozen=True, slots=True)
+class ChosenModel:
+    """The model of one request, which may use it; `version` None is the base model."""
+
+    name: str
+    version: ServedVersion | None
+
+    @property
+    def adapter(self) -> Adapter | None:
+        """The adapter of its version."""
+        return None if self.version is None else self.version.adapter
+
+    def own_classifier(self) -> Classifier:
+        """Classifier of an adapter's own labels; UnsupportedFeature for an adapter without any."""
+        if self.version is None or self.version.classifier is None:
+            raise UnsupportedFeature(
+                f"model: {quote(self.name)} is an adapter for generation", param="model"
+            )
+        return self.version.classifier
+
+
+class Models:
+    """The base model and the adapters of a registry; the only place that asks a tenant's rights."""
+
+    def __init__(self, registry: AdapterRegistry) -> None:
+        self._registry = registry
+
+    def choose(self, name: str, context: RequestContext) -> ChosenModel:
+        """Give a request the model that it asks for, which it keeps to its end.
+
+        Raises NotFound for a name that is not served or not for this tenant, AdapterQuarantined for
+        one that failed.
+        """
+        base = name == self._registry.base_name
+        if not (self.has_base(context.tenant) if base else context.tenant.may_use_adapter(name)):
+            raise unknown_model(name)
+        chosen = ChosenModel(name, self._registry.acquire(name))
+        context.model, context.adapter = name, chosen.adapter
+        if chosen.version is not None:
+            context.at_end.callback(self._registry.release, chosen.version)
+        return chosen
+
+    def has_base(self, tenant: Tenant) -> bool:
+        """True if the base model exists for the tenant."""
+        return tenant.may_use_base(self._registry.base_name)
+
+    def adapters(self, tenant: Tenant) -> Mapping[str, Entry]:
+        """The adapters that exist for the tenant, by configured name."""
+        entries = self._registry.entries
+        return {name: entries[name] for name in entries if tenant.may_use_adapter(name)}

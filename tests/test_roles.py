@@ -1,0 +1,101 @@
+"""Consumers of a role of the engine run with an object that has only this role."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from service.adapters.manifest import LabelSet, PromptTemplate
+from service.classification.adapter_frame import AdapterFrame
+from service.classification.batch import Classified, classify_batch
+from service.classification.question_cache import QuestionCache
+from service.classification.result import ResultOptions
+from service.classification.scorer import read_slots
+from service.classification.zero_shot import Question
+from service.engine.protocol import (
+    AdapterHost,
+    Encoder,
+    Engine,
+    Generator,
+    Pulse,
+    Reader,
+    Sampling,
+    Tokeniser,
+)
+from service.errors import EngineDead
+from service.fleet.metrics import AdapterMetrics
+from service.fleet.residency import Residency
+from service.generation.stream import GenerationRequest, collect
+from service.runtime.status import Status
+from service.runtime.watchdog import Watchdog
+from service.settings.tree import WatchdogSettings
+from tests.fake_engines import fake_engine
+
+ROLES = (Encoder, Tokeniser, Generator, Reader, AdapterHost, Pulse)
+
+
+def members(*roles: type) -> set[str]:
+    return {name for role in roles for name in dir(role) if not name.startswith("_")}
+
+
+class Only:
+    """An engine of which nothing but some roles is to be seen."""
+
+    def __init__(self, engine: object, *roles: type) -> None:
+        self._engine = engine
+        self._members = members(*roles)
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in self._members:
+            raise AttributeError(f"{name} is of another role")
+        return getattr(self._engine, name)
+
+
+def test_an_engine_is_its_roles_and_its_end() -> None:
+    assert members(Engine) == members(*ROLES) | {"stop"}
+    assert members(Engine) <= set(dir(fake_engine()[0]))
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+async def test_classification_needs_a_tokeniser_and_a_reader(multi_label: bool) -> None:
+    engine: Any = Only(fake_engine()[0], Tokeniser, Reader)
+    question = Question("What is it?", ("good", "bad"), multi_label)
+    classifier = await QuestionCache(engine).classifier(question, calibrate=True)
+    options, width = ResultOptions(multi_label=multi_label), read_slots(engine, 2)
+    outcomes = [each async for each in classify_batch(classifier, ["one", "two"], options, width)]
+    assert all(isinstance(outcome, Classified) for outcome in outcomes)
+    assert len(outcomes) == 2
+
+
+async def test_generation_needs_a_tokeniser_and_a_generator() -> None:
+    engine: Any = Only(fake_engine()[0], Tokeniser, Generator)
+    request = GenerationRequest("Hello", None, 4, Sampling(4), None, confidence=True)
+    (output,), usage = await collect(engine, request)
+    assert output.text
+    assert usage.completion_tokens > 0
+
+
+def test_the_prompts_of_an_adapter_need_an_encoder() -> None:
+    encoder: Any = Only(fake_engine()[0], Encoder)
+    template = PromptTemplate(template="Review: {input}\nSentiment:")
+    labels = LabelSet(labels={"good": " good", "bad": " bad"})
+    frame = AdapterFrame(encoder, template, labels)
+    assert frame.prompt("fine", frame.questions[0]).token_ids
+
+
+async def test_residency_needs_a_host_of_adapters() -> None:
+    host: Any = Only(fake_engine()[0], AdapterHost)
+    await Residency(host, AdapterMetrics(CollectorRegistry())).look({})
+
+
+async def test_the_watchdog_needs_a_pulse() -> None:
+    engine, gate = fake_engine()
+    status = Status()
+    pulse: Any = Only(engine, Pulse)
+    watchdog = Watchdog(pulse, gate, status, WatchdogSettings())
+    running = asyncio.create_task(watchdog.run())
+    await asyncio.sleep(0)
+    engine.dead = True
+    await running
+    assert isinstance(status.failure, EngineDead)
