@@ -71,6 +71,8 @@ def check_body(body: Mapping[str, Any], fields: frozenset[str], limits: LimitSet
         _check_type(body.get("logprobs"), int, "logprobs", "an integer")
     for name, cap in _LENGTHS.items():
         _check_length(body.get(name), getattr(limits, cap), name)
+    for name in fields - {"prompt"}:
+        _check_integers(body.get(name), name)
     for name in ("stop", "bad_words"):
         entries = body.get(name)
         for entry in entries if isinstance(entries, list) else [entries]:
@@ -97,6 +99,15 @@ def _check_type(value: Any, kind: type, name: str, wanted: str) -> None:
 def _check_length(value: Any, limit: int, name: str) -> None:
     if isinstance(value, list | dict) and len(value) > limit:
         raise InvalidRequest(f"{name}: at most {limit} entries, got {len(value)}", param=name)
+
+
+def _check_integers(value: Any, name: str) -> None:
+    """Raise for an integer that the message to the engine cannot hold (msgpack: 64 bits)."""
+    for entry in value if isinstance(value, list) else [value]:
+        if isinstance(entry, int) and entry.bit_length() > 63:
+            raise InvalidRequest(
+                f"{name}: an integer must fit into 64 bits, got {quote(entry)}", param=name
+            )
 
 
 def _check_text(value: Any, limit: int, name: str) -> None:

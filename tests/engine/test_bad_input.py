@@ -42,6 +42,8 @@ TABLE = [
     ("temperature", {"temperature": -1}, "temperature"),
     ("temperature type", {"temperature": "hot"}, "temperature"),
     ("top_p", {"top_p": 0}, "top_p"),
+    ("top_k is huge", {"top_k": 2**70}, "top_k: an integer must fit into 64 bits, got 118059"),
+    ("stop_token_ids", {"stop_token_ids": [2**64]}, "stop_token_ids: an integer must fit"),
     ("max_tokens", {"max_tokens": -3}, "max_tokens"),
     ("messages", {"messages": []}, "messages"),
     ("messages type", {"messages": "hi"}, "messages"),
