@@ -101,14 +101,16 @@ class FakeEngine:
         return await self._preparation.run(size, work)
 
     async def render(self, text: str) -> Prompt:
-        return await self.prepare(size_of(text), lambda: self._fitting([256, *self.encode(text)]))
+        return await self._preparation.run_prompt(
+            size_of(text), lambda: self._fitting([256, *self.encode(text)])
+        )
 
     async def render_chat(self, messages: Sequence[Message]) -> Prompt:
         def render() -> Prompt:
             turns = [[257, *self.encode(f"{m.role}\n{m.content}"), _END] for m in messages]
             return self._fitting([256, *(token for turn in turns for token in turn), 257])
 
-        return await self.prepare(size_of_chat(messages), render)
+        return await self._preparation.run_prompt(size_of_chat(messages), render)
 
     def encode(self, text: str) -> list[int]:
         return list(text.encode())

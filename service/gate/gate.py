@@ -16,6 +16,8 @@ from service.gate.ticket import Demand, Ticket
 from service.settings.tree import GateSettings
 from service.tenants.tenant import SERVICE, Tenant
 
+_SMALLEST = Demand(prompt_tokens=0, max_output_tokens=1)
+
 _LOOK_AGAIN_SECONDS = 1.0
 """Interval at which the queue is looked at when nothing happens: a limit may have grown."""
 
@@ -104,6 +106,20 @@ class Gate:
         permit = await self._wait(ticket)
         context.queue_seconds = max(context.queue_seconds, permit.queue_seconds)
         return permit
+
+    def look_ahead(self, context: RequestContext) -> None:
+        """Refuse what has no chance, before anything is spent on its prompt.
+
+        Raises as `acquire` where the smallest request would be refused now.
+        """
+        if self._closed:
+            raise self._closed()
+        if context.admitted or context.gate_refusal:
+            return
+        refusal = self._scheduler.refusal(self._ticket(context, _SMALLEST))
+        if refusal is not None:
+            context.gate_refusal = refusal.error()
+            raise context.gate_refusal
 
     def debit(self, tenant: Tenant, tokens: float) -> None:
         """Charge a tenant for work before the gate, worth so many prompt tokens."""

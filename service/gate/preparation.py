@@ -6,6 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from service.context import current_context
 from service.gate.gate import Gate
 from service.gate.stage import Stage, Turn
 from service.settings.preparation import PreparationSettings
@@ -20,12 +21,18 @@ class Preparation:
     """Reads text in turns of a `Stage`: a long one in a thread, a short one where it is asked."""
 
     def __init__(self, gate: Gate, settings: PreparationSettings) -> None:
+        self._gate = gate
         self._stage = Stage(gate, settings.threads, settings.max_waiting)
         self._threads = ThreadPoolExecutor(settings.threads, thread_name_prefix="preparation")
 
     async def run(self, size: int, work: Callable[[], Result]) -> Result:
         """The work's result; it reads so many bytes. Raises what it and `Stage.run` raise."""
         return await self._stage.run(size, lambda turn: self._start(turn, work))
+
+    async def run_prompt(self, size: int, work: Callable[[], Result]) -> Result:
+        """As `run`, for a prompt of the current request; raises at once what the gate foresees."""
+        self._gate.look_ahead(current_context())
+        return await self.run(size, work)
 
     def stop(self) -> None:
         """Wait for no work that has not begun."""

@@ -119,17 +119,12 @@ class Scheduler:
         now = self._tick()
         if not self.in_use:
             self._limiter.update(now, 0)
-        room = self._queue.room(self.limit)
-        backlog = self._queue.backlog(ticket)
-        forecast = self._admission.forecast(ticket, backlog)
-        held = max(self.limit, self.in_use)
-        owed = ticket.follows or self._queue.within_share(ticket, held)
-        if not room and not owed:
-            refusal = self._admission.refusal(ticket, backlog, forecast, now)
-            if refusal is not None:
-                return refusal
+        forecast, refusal = self._look(ticket, now)
+        if refusal is not None:
+            return refusal
         # Whoever waits while there is room is about to be dispatched, and comes first; a ticket
         # that is late already is for `expire` to name.
+        room = self._queue.room(self.limit)
         at_once = room and not self.waiting and ticket.deadline > now
         self._queue.push(ticket, self._admission.expected_cost(ticket))
         if ticket.deadline < math.inf:
@@ -139,6 +134,10 @@ class Scheduler:
             return Placement.STARTED
         self._waits[ticket] = _Wait(now, forecast)
         return Placement.QUEUED
+
+    def refusal(self, ticket: Ticket) -> Refusal | None:
+        """Why `offer` would refuse such a ticket now; None if it would start or wait."""
+        return self._look(ticket, self._tick())[1]
 
     def next_dispatches(self) -> list[Ticket]:
         """Start what waits while a slot is free; the shell runs these tickets now."""
@@ -218,6 +217,15 @@ class Scheduler:
         """When the next ticket is late, on the scheduler's clock."""
         top = self._deadlines.peek()
         return top[0] if top is not None else None
+
+    def _look(self, ticket: Ticket, now: float) -> tuple[Forecast, Refusal | None]:
+        backlog = self._queue.backlog(ticket)
+        forecast = self._admission.forecast(ticket, backlog)
+        held = max(self.limit, self.in_use)
+        owed = ticket.follows or self._queue.within_share(ticket, held)
+        if owed or self._queue.room(self.limit):
+            return forecast, None
+        return forecast, self._admission.refusal(ticket, backlog, forecast, now)
 
     def _start(self, now: float) -> Ticket | None:
         ticket = self._queue.pop(self.limit, self._limiter.ceiling)

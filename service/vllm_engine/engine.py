@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Any
 
 from vllm.engine.arg_utils import AsyncEngineArgs
+from vllm.exceptions import VLLMClientError
 from vllm.inputs import tokens_input
 from vllm.outputs import CompletionOutput, RequestOutput
 from vllm.renderers import ChatParams
@@ -109,7 +110,7 @@ class VllmEngine:
 
     async def _rendered(self, size: int, render: Callable[[], Prompt]) -> Prompt:
         try:
-            return await self.prepare(size, render)
+            return await self._preparation.run_prompt(size, render)
         except ServiceError:
             raise
         except Exception as error:
@@ -264,12 +265,15 @@ def _read_params(token_ids: tuple[int, ...]) -> SamplingParams:
 
 
 def _sampling_params(sampling: Sampling) -> SamplingParams:
-    return SamplingParams(
-        **{name: getattr(sampling, name) for name in _SAME},
-        stop=list(sampling.stop),
-        structured_outputs=_structured_outputs(sampling.structure),
-        output_kind=RequestOutputKind.DELTA,
-    )
+    try:
+        return SamplingParams(
+            **{name: getattr(sampling, name) for name in _SAME},
+            stop=list(sampling.stop),
+            structured_outputs=_structured_outputs(sampling.structure),
+            output_kind=RequestOutputKind.DELTA,
+        )
+    except (VLLMClientError, ValueError) as error:
+        raise explain(error) or error from error
 
 
 def _structured_outputs(structure: Structure | None) -> StructuredOutputsParams | None:

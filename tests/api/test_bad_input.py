@@ -63,6 +63,7 @@ GENERATE_TABLE: list[tuple[dict[str, Any], str]] = [
     ({"max_tokens": 10**4000}, "max_tokens: .*got an integer of 13288 bits"),
     ({"temperature": -0.1}, "temperature: must be greater than or equal to 0, got -0.1"),
     ({"temperature": 2.1}, "temperature: must be less than or equal to 2, got 2.1"),
+    ({"temperature": 0, "n": 3}, "n: greedy answers .temperature 0. are all the same, got 3"),
     ({"temperature": "hot"}, "temperature: must be a valid number, got 'hot'"),
     ({"top_p": 0}, "top_p: must be greater than 0, got 0"),
     ({"top_p": 1.1}, "top_p: must be less than or equal to 1, got 1.1"),

@@ -13,6 +13,8 @@ from vllm.outputs import CompletionOutput, RequestOutput
 from vllm.sampling_params import RequestOutputKind, SamplingParams
 
 from service.context import enter_context, internal_context
+from service.engine.protocol import Prompt, Sampling
+from service.errors import InvalidRequest
 from service.gate.gate import Gate
 from service.settings.tree import GateSettings, ModelSettings, Settings
 from service.telemetry.metrics import Metrics
@@ -132,3 +134,16 @@ def test_a_whole_answer_that_ends_early_has_used_its_tokens(running: Running) ->
     assert gate.in_flight == 0
     assert context.prompt_tokens == 300
     assert 0 < context.completion_tokens < 200
+
+
+def test_sampling_that_vllm_refuses_is_an_invalid_request(running: Running) -> None:
+    runner, engine, _ = running
+
+    async def ask() -> None:
+        enter_context(internal_context("greedy", 600.0))
+        sampling = Sampling(max_tokens=1, n=2, temperature=0.0)
+        async for _ in engine.generate(Prompt([1, 2]), sampling, None):
+            pass
+
+    with pytest.raises(InvalidRequest, match="greedy"):
+        runner.run(ask())

@@ -90,6 +90,9 @@ class GenerateRequest(RequestBody):
         _check_stop(stop, limits)
         if self.n > limits.n:
             raise InvalidRequest(f"n: at most {limits.n}, got {quote(self.n)}", param="n")
+        if self.n > 1 and self.temperature == 0:
+            message = f"n: greedy answers (temperature 0) are all the same, got {self.n}"
+            raise InvalidRequest(message, param="n")
         return GenerationRequest(
             prompt=self.prompt,
             messages=conversation(self.messages, limits) if self.messages else None,

@@ -1,6 +1,6 @@
 """One scenario played to its end: arrivals, a model of the engine, accidents, checks."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from heapq import heappop, heappush
 from random import Random
 
@@ -140,7 +140,11 @@ class World:
         )
         entry = Entry(request, ticket)
         limit = self.scheduler.limit
+        smallest = replace(ticket, prompt_tokens=0, max_output_tokens=1, slots=1)
+        foreseen = self.scheduler.refusal(smallest)
         answer = self.scheduler.offer(ticket)
+        if foreseen is not None:
+            hold(isinstance(answer, Refusal), "what is refused unread is refused read", of=ticket)
         if isinstance(answer, Refusal):
             self.books.refused(entry, answer.retry_after)
             return False
