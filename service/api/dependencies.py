@@ -5,13 +5,16 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from service.context import RequestContext, current_context
+from service.errors import NotReady
 from service.runtime.parts import Runtime
 
 
 # Coroutines, though they wait for nothing: FastAPI runs plain functions in a thread, which costs a
 # request more than all else that happens here.
 async def _runtime(request: Request) -> Runtime:
-    runtime: Runtime = request.app.state.runtime
+    runtime: Runtime | None = getattr(request.app.state, "runtime", None)
+    if runtime is None:
+        raise NotReady("The server is starting.", retry_after=5)
     return runtime
 
 

@@ -12,7 +12,7 @@ from service.telemetry.metrics import Metrics
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """Parts that a route needs; they exist before the public port opens."""
+    """Parts that a route needs; they exist once the engine is up and the adapters are loaded."""
 
     settings: Settings
     status: Status

@@ -136,9 +136,7 @@ async def _events(
 
 
 def _error(error: dict[str, Any]) -> ServiceError:
-    kind = {404: NotFound}.get(
-        error["code"], InvalidRequest if error["code"] < 500 else ServiceError
-    )
-    if kind is ServiceError:
+    if error["code"] >= 500:
         return ServiceError()
+    kind = NotFound if error["code"] == 404 else InvalidRequest
     return kind(error["message"], param=error.get("param"))

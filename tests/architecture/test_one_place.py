@@ -1,0 +1,35 @@
+"""Decisions that one module makes for every request, so that no other comes to make them too."""
+
+import re
+
+from tests.architecture.source import modules
+
+
+def users(pattern: str) -> set[str]:
+    """Modules whose text holds the pattern."""
+    return {
+        name
+        for name, file in modules().items()
+        if re.search(pattern, file.read_text(encoding="utf-8"))
+    }
+
+
+def test_one_module_asks_what_a_tenant_may_use() -> None:
+    assert users(r"\.may_use_\w+\(") == {"service.fleet.models"}
+
+
+def test_one_module_gives_a_request_its_model() -> None:
+    assert users(r"context\.(model|adapter)\b[^=\n]* = ") == {"service.fleet.models"}
+
+
+def test_one_module_makes_the_ending_of_a_request() -> None:
+    assert users(r"\bEnding\(") == {"service.api.exchange"}
+
+
+def test_the_failure_of_a_stream_is_kept_by_the_client_of_vllm_alone() -> None:
+    assert users(r"\.stream_failure = ") == {"service.vllm_engine.client"}
+    assert users(r"\bstream_failure\b") == {
+        "service.context",
+        "service.vllm_engine.client",
+        "service.vllm_engine.openai",
+    }
