@@ -38,8 +38,9 @@ from service.errors import (
 )
 from service.files import file_digest
 from service.gate.gate import Gate
+from service.gate.meter import Progress, StreamObserver
 from service.gate.preparation import Preparation
-from service.gate.stream import Progress, StreamObserver, gated
+from service.gate.stream import gated
 from service.gate.ticket import Demand
 from service.quoting import quote
 from service.settings.preparation import PreparationSettings

@@ -94,6 +94,7 @@ class BoundedConnection(HttpToolsProtocol):
         super().on_message_begin()
         # Closing waits until the peer has read what is on its way to it, which it may never do.
         self.scope["abort"] = self.transport.abort  # type: ignore[typeddict-unknown-key]
+        self.scope["blocked"] = self._blocked  # type: ignore[typeddict-unknown-key]
         if self._head_timer is None:
             self._expect_head()
 
@@ -175,6 +176,9 @@ class BoundedConnection(HttpToolsProtocol):
             self._head_timer = self.loop.call_later(_HEAD_SECONDS, self._head_is_late)
         else:
             self._refuse(RequestTimeout(f"headers: not received within {_HEAD_SECONDS:g} s"))
+
+    def _blocked(self) -> bool:
+        return self.flow.write_paused
 
     def _answering(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete

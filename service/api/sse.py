@@ -30,7 +30,19 @@ async def event_stream(events: AsyncGenerator[bytes, None]) -> "EventStream":
     return EventStream(await anext(events), events)
 
 
-class EventStream(Response):
+class EventResponse(Response):
+    """Status and headers of an answer that streams."""
+
+    def __init__(self, media_type: str) -> None:
+        self.status_code = 200
+        self.media_type = media_type
+        self.background = None
+        self.body = b""
+        self.init_headers({"cache-control": "no-cache", "x-accel-buffering": "no"})
+        del self.headers["content-length"]
+
+
+class EventStream(EventResponse):
     """Sends events as they come and closes their source, whatever ends the answer.
 
     An error after the first event is sent as a `part` of the one error shape, without `[DONE]`,
@@ -44,12 +56,7 @@ class EventStream(Response):
         part: Callable[[object], bytes] = event,
         media_type: str = "text/event-stream",
     ) -> None:
-        self.status_code = 200
-        self.media_type = media_type
-        self.background = None
-        self.body = b""
-        self.init_headers({"cache-control": "no-cache", "x-accel-buffering": "no"})
-        del self.headers["content-length"]
+        super().__init__(media_type)
         self._first = first
         self._events = events
         self._part = part

@@ -292,3 +292,21 @@ class Engine(AdaptedDecoder, Pulse, Protocol):
 
     async def stop(self) -> None:
         """End the engine and free what it holds."""
+
+
+class Writer(Protocol):
+    """Takes the parts of a streamed answer, in order.
+
+    While it is `busy` the client takes nothing; what comes then may be put together until `on_free`
+    is called.
+    """
+
+    on_free: Callable[[], None]
+
+    @property
+    def busy(self) -> bool: ...
+
+    def write(self, part: bytes) -> None: ...
+
+    async def flush(self) -> None:
+        """Wait until the client has taken all."""

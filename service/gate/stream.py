@@ -2,32 +2,18 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
 from typing import Protocol, TypeVar
 
-from service.context import RequestContext, StreamTrace, current_context
+from service.context import RequestContext, current_context
 from service.errors import DeadlineExceeded, ServiceError
 from service.gate.gate import Gate
+from service.gate.meter import Meter, Progress, StreamObserver
 from service.gate.permit import Permit
 from service.gate.ticket import Demand
 
 Item = TypeVar("Item")
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """Progress of a stream after an item: its prompt's tokens and the item's new tokens.
-
-    `engine_wait` is how long the engine held the request before its first step, in seconds, where
-    it says so.
-    """
-
-    prompt_tokens: int
-    cached_tokens: int
-    new_tokens: int
-    engine_wait: float | None = None
 
 
 class EngineRequest(Protocol[Item]):
@@ -43,17 +29,11 @@ class EngineRequest(Protocol[Item]):
         """The service's error for one of the engine's, None for any other."""
 
 
-class StreamObserver(Protocol):
-    """Reads what streams did, which stands in the request's context already; times in seconds."""
+class PushedRequest(EngineRequest[Item], Protocol[Item]):
+    """One that can hand its items on itself."""
 
-    def queued_for(self, context: RequestContext, seconds: float) -> None: ...
-
-    def first_token(self, context: RequestContext, seconds: float) -> None:
-        """The first item of a request came, so long after the request; told once a request."""
-
-    def tokens_after(self, context: RequestContext, seconds: float, tokens: int) -> None: ...
-
-    def used(self, context: RequestContext, prompt: int, cached: int, completion: int) -> None: ...
+    async def push(self, take: Callable[[Item], None]) -> None:
+        """Make the request; `take` gets each item as it comes. Ends with the last one."""
 
 
 def gated(
@@ -74,6 +54,47 @@ def gated(
 async def _run(
     gate: Gate, observer: StreamObserver, request: EngineRequest[Item], context: RequestContext
 ) -> AsyncGenerator[Item, None]:
+    async with _under_permit(gate, observer, request, context) as (permit, meter):
+        async with aclosing(request.start()) as engine_stream:
+            try:
+                while True:
+                    try:
+                        item = await permit.wait(engine_stream.__anext__)
+                    except StopAsyncIteration:
+                        return
+                    meter.add(request.progress(item))
+                    yield item
+            except (GeneratorExit, DeadlineExceeded):
+                if (made := await _made(engine_stream)) is not None:
+                    meter.add(request.progress(made))
+                raise
+
+
+async def pushed(
+    gate: Gate,
+    observer: StreamObserver,
+    request: PushedRequest[Item],
+    take: Callable[[Item], None],
+) -> None:
+    """Run an engine request under a permit, and hand on each item in the engine's own step.
+
+    No task is woken for an item. The permit goes back once the stream has ended; when `take` raises
+    or this is cancelled, the engine's request is aborted first. Raises as a `gated` stream, and
+    what `take` raises.
+    """
+
+    def count_and_take(item: Item) -> None:
+        meter.add(request.progress(item))
+        take(item)
+
+    async with _under_permit(gate, observer, request, current_context()) as (permit, meter):
+        await permit.wait(lambda: request.push(count_and_take))
+
+
+@asynccontextmanager
+async def _under_permit(
+    gate: Gate, observer: StreamObserver, request: EngineRequest[Item], context: RequestContext
+) -> AsyncIterator[tuple[Permit, Meter]]:
     asked = time.monotonic()
     trace = context.trace.stream() if context.trace else None
     context.stream_began()
@@ -81,22 +102,11 @@ async def _run(
         reservation = await context.allowance.reserve(request.demand.most_tokens)
         permit = await gate.acquire(context, request.demand)
         observer.queued_for(context, time.monotonic() - asked)
-        meter = _Meter(context, observer, permit, trace)
+        meter = Meter(context, observer, permit, trace)
         try:
             if trace:
                 trace.granted()
-            async with aclosing(request.start()) as engine_stream:
-                try:
-                    while True:
-                        item = await permit.wait(engine_stream.__anext__)
-                        meter.add(request.progress(item))
-                        yield item
-                except (GeneratorExit, DeadlineExceeded):
-                    if (made := await _made(engine_stream)) is not None:
-                        meter.add(request.progress(made))
-                    raise
-        except StopAsyncIteration:
-            return
+            yield permit, meter
         except (asyncio.CancelledError, DeadlineExceeded):
             meter.read(request.demand.prompt_tokens)
             raise
@@ -120,55 +130,3 @@ async def _made(stream: AsyncGenerator[Item, None]) -> Item | None:
             return await anext(stream)
     except Exception:  # it waits for the next step, has ended or fails: nothing to charge
         return None
-
-
-class _Meter:
-    """Counts one engine stream: for its permit, the request, the observer and the trace."""
-
-    def __init__(
-        self,
-        context: RequestContext,
-        observer: StreamObserver,
-        permit: Permit,
-        trace: StreamTrace | None,
-    ) -> None:
-        self._context = context
-        self._observer = observer
-        self._permit = permit
-        self._trace = trace
-        self._prompt = self._cached = self._completion = 0
-        self._last: float | None = None
-
-    def add(self, step: Progress) -> None:
-        now = time.monotonic()
-        self._prompt, self._cached = step.prompt_tokens, step.cached_tokens
-        self._completion += step.new_tokens
-        first = self._last is None
-        self._permit.charge(
-            self._prompt, self._cached, self._completion, step.engine_wait if first else None
-        )
-        if self._last is None:
-            if self._context.first_token_seconds is None:
-                self._context.first_token_seconds = now - self._context.arrival
-                self._observer.first_token(self._context, self._context.first_token_seconds)
-            if self._trace:
-                self._trace.first_item()
-        elif step.new_tokens:
-            self._context.decode_seconds += now - self._last
-            self._context.decode_tokens += step.new_tokens
-            self._observer.tokens_after(self._context, now - self._last, step.new_tokens)
-        self._last = now
-
-    def read(self, prompt_tokens: int) -> None:
-        """Charge the prompt of a cancelled or late request even if no item came: it was read."""
-        self._prompt = self._prompt or prompt_tokens
-
-    def close(self) -> int:
-        """Report what was used; returns its tokens."""
-        self._context.prompt_tokens += self._prompt
-        self._context.cached_tokens += self._cached
-        self._context.completion_tokens += self._completion
-        self._observer.used(self._context, self._prompt, self._cached, self._completion)
-        if self._trace:
-            self._trace.used(self._prompt, self._cached, self._completion)
-        return self._prompt + self._completion

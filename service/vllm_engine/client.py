@@ -1,15 +1,17 @@
 """vLLM's engine client with the gate in front of it."""
 
+import asyncio
 import itertools
 from collections import Counter
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing, contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from vllm.exceptions import VLLMClientError, VLLMValidationError
 from vllm.lora.request import LoRARequest
 from vllm.outputs import RequestOutput
-from vllm.sampling_params import RequestOutputKind
+from vllm.sampling_params import RequestOutputKind, SamplingParams
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
@@ -17,8 +19,9 @@ from service.context import current_context
 from service.engine.protocol import Adapter
 from service.errors import EngineDead, InvalidRequest, ServiceError
 from service.gate.gate import Gate
+from service.gate.meter import Progress, StreamObserver
 from service.gate.preparation import Preparation
-from service.gate.stream import Progress, StreamObserver, gated
+from service.gate.stream import gated, pushed
 from service.gate.ticket import Demand
 from service.tenants.salt import CacheSalts
 from service.vllm_engine.renderer import StagedRenderer
@@ -31,6 +34,24 @@ _FOLDED_TOKENS = 8
 
 _UNSAMPLED = {"traceparent": f"00-{1:032x}-{1:016x}-00"}
 """Of a request that is not traced: without it vLLM would begin a trace of its own."""
+
+
+_noted: ContextVar[list["Generation"]] = ContextVar("noted_generations")
+
+
+@contextmanager
+def noted_generations() -> Iterator[None]:
+    """Note the requests that vLLM's handlers make of the client within this block."""
+    token = _noted.set([])
+    try:
+        yield
+    finally:
+        _noted.reset(token)
+
+
+def noted() -> list["Generation"]:
+    """The requests that were noted in the block so far."""
+    return _noted.get()
 
 
 class GatedClient:
@@ -73,8 +94,14 @@ class GatedClient:
     def generate(
         self, prompt: Any, sampling_params: Any, request_id: str, **options: Any
     ) -> AsyncGenerator[RequestOutput, None]:
-        """A `stream` for vLLM's handlers, which turn its error into text: the request keeps it."""
-        return _kept(self.stream(prompt, sampling_params, **options))
+        """A `stream` for vLLM's handlers, which turn its error into text: the request keeps it.
+
+        Within `noted_generations` the request is noted, so that it can be pushed instead.
+        """
+        request = self._request(prompt, sampling_params, options)
+        if (requests := _noted.get(None)) is not None:
+            requests.append(request)
+        return _kept(self._stream(request))
 
     def stream(
         self, prompt: Any, sampling_params: Any, **options: Any
@@ -83,6 +110,15 @@ class GatedClient:
 
         A final output alone is put together from deltas, so that the gate sees tokens as they come.
         """
+        return self._stream(self._request(prompt, sampling_params, options))
+
+    async def push(self, request: "Generation", take: Callable[[RequestOutput], None]) -> None:
+        """Run a request as its `stream`; `take` gets each output in the engine's own step."""
+        await pushed(self._gate, self._observer, request, take)
+
+    def _request(
+        self, prompt: Any, params: SamplingParams, options: dict[str, Any]
+    ) -> "Generation":
         options |= {"priority": 0, "data_parallel_rank": None, "session_id": None}
         options["trace_headers"] = self.untraced
         context = current_context()
@@ -91,17 +127,12 @@ class GatedClient:
         # The adapter's name in the engine holds its digest.
         salt = self._salts.salt(context.tenant, lora.lora_name if lora else "")
         prompt = {**prompt, "cache_salt": salt}
-        final_only = sampling_params.output_kind is RequestOutputKind.FINAL_ONLY
-        folded = final_only and sampling_params.max_tokens != 1
-        if folded:
-            sampling_params = sampling_params.clone()
-            sampling_params.output_kind = RequestOutputKind.DELTA
-            sampling_params.stream_interval = _FOLDED_TOKENS
-        request = _Generation(
-            self._engine, prompt, sampling_params, own_id, options, self.adapter_requests
-        )
+        return Generation(self._engine, prompt, params, own_id, options, self.adapter_requests)
+
+    def _stream(self, request: "Generation") -> AsyncGenerator[RequestOutput, None]:
+        folded = request.fold()
         stream = gated(self._gate, self._observer, request)
-        if (structure := sampling_params.structured_outputs) is not None:
+        if (structure := request.params.structured_outputs) is not None:
             stream = tried(self._trials, structure, stream)
         return _fold(stream) if folded else stream
 
@@ -134,20 +165,22 @@ async def _fold(deltas: AsyncGenerator[RequestOutput, None]) -> AsyncGenerator[R
         yield whole
 
 
-class _Generation:
+class Generation:
     """One generation request to vLLM."""
 
     def __init__(
         self,
         engine: AsyncLLM,
         prompt: Any,
-        params: Any,
+        params: SamplingParams,
         request_id: str,
         options: dict[str, Any],
         adapter_requests: Counter[int],
     ) -> None:
+        self.params = params
         self._engine = engine
-        self._arguments = (prompt, params, request_id)
+        self._prompt = prompt
+        self._id = request_id
         self._options = options
         tokens = len(prompt["prompt_token_ids"])
         room = engine.model_config.max_model_len - tokens
@@ -155,14 +188,60 @@ class _Generation:
         self._adapter = options.get("lora_request")
         self._adapter_requests = adapter_requests
 
+    @property
+    def pushable(self) -> bool:
+        """True for a stream of one answer that needs no trial before the gate."""
+        deltas = self.params.output_kind is RequestOutputKind.DELTA
+        return deltas and self.params.n == 1 and self.params.structured_outputs is None
+
+    def fold(self) -> bool:
+        """Have an answer of many tokens that is wanted whole made in deltas; whether it is one."""
+        final_only = self.params.output_kind is RequestOutputKind.FINAL_ONLY
+        if not final_only or self.params.max_tokens == 1:
+            return False
+        self.params = self.params.clone()
+        self.params.output_kind = RequestOutputKind.DELTA
+        self.params.stream_interval = _FOLDED_TOKENS
+        return True
+
     def start(self) -> AsyncGenerator[RequestOutput, None]:
-        # A stream has headers of its own, once it starts.
-        trace = current_context().trace
-        headers = {"trace_headers": trace.headers} if trace else {}
         stream: AsyncGenerator[RequestOutput, None] = self._engine.generate(
-            *self._arguments, **self._options | headers
+            self._prompt, self.params, self._id, **self._traced_options()
         )
         return stream
+
+    async def push(self, take: Callable[[RequestOutput], None]) -> None:
+        options = self._traced_options()
+        queue = await self._engine.add_request(self._id, self._prompt, self.params, **options)
+        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def put(output: Any) -> None:
+            if ended.done():
+                return
+            try:
+                if isinstance(output, Exception):
+                    raise output
+                take(output)
+            except Exception as error:
+                ended.set_exception(error)
+                return
+            if output.finished:
+                ended.set_result(None)
+
+        # vLLM's output handler calls this for every step that has something for the request.
+        queue.put = put
+        if (early := queue.get_nowait()) is not None:
+            put(early)
+        try:
+            await ended
+        except BaseException:
+            await self._engine.abort(queue.request_id, internal=True)
+            raise
+
+    def _traced_options(self) -> dict[str, Any]:
+        # A stream has headers of its own, once it starts.
+        trace = current_context().trace
+        return self._options | ({"trace_headers": trace.headers} if trace else {})
 
     def progress(self, item: RequestOutput) -> Progress:
         if self._adapter is not None:

@@ -39,8 +39,8 @@ from service.engine.text_encoder import TextEncoder, text_decoder, text_encoder
 from service.engine.text_size import size_of, size_of_chat
 from service.errors import ConfigurationError, EngineDead, InvalidRequest, ServiceError
 from service.gate.gate import Gate
+from service.gate.meter import StreamObserver
 from service.gate.preparation import Preparation
-from service.gate.stream import StreamObserver
 from service.quoting import quote
 from service.settings.preparation import PreparationSettings
 from service.vllm_engine.client import GatedClient, explain, lora_request

@@ -17,20 +17,31 @@ from vllm.lora.request import LoRARequest
 from service.context import RequestContext, current_context
 from service.errors import InvalidRequest, NotFound, ServiceError
 from service.quoting import problems
-from service.vllm_engine.client import GatedClient, explain, lora_request
+from service.vllm_engine.client import (
+    GatedClient,
+    explain,
+    lora_request,
+    noted,
+    noted_generations,
+)
+from service.vllm_engine.plain_stream import Outputs, PlainStream, is_plain
 
-OpenAIAnswer = dict[str, Any] | AsyncGenerator[bytes, None]
+OpenAIAnswer = dict[str, Any] | AsyncGenerator[bytes, None] | PlainStream
 
 
 class OpenAISurface:
     """Chat completions, completions and models as vLLM serves them.
 
-    A streamed answer is an iterator of SSE events; it and the unary calls raise ServiceError where
-    vLLM would put an error into the body.
+    A streamed answer is an iterator of SSE events, or writes them itself where it is plain; it and
+    the unary calls raise ServiceError where vLLM would put an error into the body.
     """
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: State, client: GatedClient) -> None:
         self._state = state
+        chat, completion = state.openai_serving_chat, state.openai_serving_completion
+        if chat.parser_cls is None:
+            _push_plain(chat, "chat_completion_stream_generator", 0, client)
+        _push_plain(completion, "completion_stream_generator", 1, client)
         self._models = state.openai_serving_models
         self._models.lora_requests = _RequestsAdapter()
         self._models.model_name = _requests_model
@@ -40,7 +51,7 @@ class OpenAISurface:
         """Build vLLM's serving objects on the gated client."""
         state = State()
         await init_app_state(client, state, arguments, await client.get_supported_tasks())
-        return cls(state)
+        return cls(state, client)
 
     async def chat(self, body: dict[str, Any]) -> OpenAIAnswer:
         """Answer a chat completion request."""
@@ -113,13 +124,16 @@ def _parse(kind: type[BaseModel], body: dict[str, Any]) -> BaseModel:
 async def _answer(call: Any) -> OpenAIAnswer:
     context = current_context()
     try:
-        answer = await call
+        with noted_generations():
+            answer = await call
     except Exception as error:
         raise context.stream_failure or explain(error) or error from error
     if isinstance(answer, ErrorResponse):
         raise context.stream_failure or _error(answer.error.model_dump())
     if isinstance(answer, BaseModel):
         return answer.model_dump()
+    if isinstance(answer, PlainStream):
+        return answer
     return _events(answer, context)
 
 
@@ -133,6 +147,26 @@ async def _events(
             if event.startswith('data: {"error"'):
                 raise _error(json.loads(event.removeprefix("data: "))["error"])
             yield event.encode()
+
+
+def _push_plain(handler: Any, name: str, place: int, client: GatedClient) -> None:
+    """Have a handler of vLLM's answer with a `PlainStream` where the stream is one.
+
+    `name` is its method that makes the events, whose argument number `place`, after the request, is
+    the source of the outputs.
+    """
+    events = getattr(handler, name)
+
+    def make(request: Any, *arguments: Any, **options: Any) -> Any:
+        (made, *more) = noted()
+        if more or not made.pushable or not is_plain(request):
+            return events(request, *arguments, **options)
+        outputs = Outputs(numbered=place == 1)
+        arguments = (*arguments[:place], outputs, *arguments[place + 1 :])
+        generator = events(request, *arguments, **options)
+        return PlainStream(generator, outputs, client, made, _error)
+
+    setattr(handler, name, make)
 
 
 def _error(error: dict[str, Any]) -> ServiceError:

@@ -4,7 +4,7 @@ import gc
 
 from service.engine.protocol import ModelInfo
 from service.gate.gate import Gate
-from service.gate.stream import StreamObserver
+from service.gate.meter import StreamObserver
 from service.model.digest import base_model_digest
 from service.settings.tree import Settings
 from service.vllm_engine.arguments import parse_engine_arguments

@@ -1,7 +1,9 @@
 """The contract of engines, held by vLLM in this process with the one-layer model."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator
+import json
+import re
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,9 @@ from service.errors import InvalidRequest
 from service.gate.gate import Gate
 from service.settings.tree import GateSettings, ModelSettings, Settings
 from service.telemetry.metrics import Metrics
+from service.vllm_engine import openai
 from service.vllm_engine.engine import VllmEngine
+from service.vllm_engine.plain_stream import PlainStream
 from service.vllm_engine.start import start_vllm
 from tests.engine.conftest import ENGINE
 from tests.engine.contract import CONTRACT, uphold
@@ -147,3 +151,103 @@ def test_sampling_that_vllm_refuses_is_an_invalid_request(running: Running) -> N
 
     with pytest.raises(InvalidRequest, match="greedy"):
         runner.run(ask())
+
+
+class Recorder:
+    """A writer whose client takes nothing for so many parts at a time."""
+
+    def __init__(self, held: int = 0) -> None:
+        self.parts: list[bytes] = []
+        self.on_free: Callable[[], None] = lambda: None
+        self.free = asyncio.Event()
+        self.free.set()
+        self._held = held
+
+    @property
+    def busy(self) -> bool:
+        return not self.free.is_set()
+
+    def write(self, part: bytes) -> None:
+        self.parts.append(part)
+        if self._held:
+            self.free.clear()
+            asyncio.get_running_loop().call_later(0.05, self._free)
+
+    async def flush(self) -> None:
+        while self.busy:
+            await self.free.wait()
+
+    def _free(self) -> None:
+        self.free.set()
+        self.on_free()
+
+
+CHAT: dict[str, Any] = {"messages": [{"role": "user", "content": "Zähle: \u00e9, \U0001f600"}]}
+PLAIN: dict[str, dict[str, Any]] = {
+    "chat": CHAT,
+    "usage": CHAT | {"stream_options": {"include_usage": True}},
+    "one token": CHAT | {"max_tokens": 1},
+    "hot": CHAT | {"temperature": 2.0, "seed": 5, "max_tokens": 200},
+    "completion": {"prompt": "Once upon"},
+    "completion with usage": {"prompt": [1, 2, 3], "stream_options": {"include_usage": True}},
+    "hot completion": {"prompt": "a", "temperature": 2.0, "seed": 7, "max_tokens": 200},
+}
+
+
+async def streamed(
+    engine: VllmEngine, body: dict[str, Any], writer: Recorder, *, pushed: bool = True
+) -> bytes:
+    """The events of a streamed request; the time of its creation is left out."""
+    context = internal_context("plain", 600.0)
+    context.model = "tiny"
+    enter_context(context)
+    body = {"model": "tiny", "stream": True, "max_tokens": 40, "temperature": 0.0} | body
+    assert engine.openai is not None
+    ask = engine.openai.chat if "messages" in body else engine.openai.completion
+    answer = await ask(body)
+    assert isinstance(answer, PlainStream if pushed else AsyncGenerator)
+    if isinstance(answer, PlainStream):
+        await answer.write_to(writer)
+        events = b"".join(writer.parts)
+    elif isinstance(answer, AsyncGenerator):
+        events = b"".join([event async for event in answer])
+    return re.sub(rb'"created":\d+', b'"created":0', events)
+
+
+TEXT = re.compile(rb'"(?:content|text)":"((?:[^"\\]|\\.)*)"')
+
+
+def frames(events: bytes) -> list[bytes]:
+    """The events without their texts, one of several in a row that are the same."""
+    bare = TEXT.sub(b"", events).split(b"\n\n")
+    return [event for event, before in zip(bare, [b"", *bare], strict=False) if event != before]
+
+
+@pytest.mark.parametrize("body", PLAIN.values(), ids=PLAIN)
+def test_a_pushed_stream_has_the_bytes_of_vllms_own(
+    running: Running, body: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner, engine, gate = running
+    pushed = runner.run(streamed(engine, body, Recorder()))
+    monkeypatch.setattr(openai, "is_plain", lambda request: False)
+    # vLLM puts the texts of steps together where its reader is late.
+    pulled = runner.run(streamed(engine, body, Recorder(), pushed=False))
+    assert frames(pushed) == frames(pulled)
+    assert b"".join(TEXT.findall(pushed)) == b"".join(TEXT.findall(pulled))
+    assert gate.in_flight == 0
+
+
+def test_what_a_slow_client_does_not_take_is_put_together(running: Running) -> None:
+    runner, engine, _ = running
+    body = CHAT | {"stream_options": {"include_usage": True}}
+    quick, slow = Recorder(), Recorder(held=1)
+    runner.run(streamed(engine, body, quick))
+    runner.run(streamed(engine, body, slow))
+
+    def told(parts: list[bytes]) -> tuple[str, Any]:
+        events = [json.loads(line[6:]) for line in b"".join(parts).split(b"\n\n")[:-2]]
+        texts = [choice["delta"]["content"] for e in events for choice in e["choices"]]
+        return "".join(texts), events[-1]["usage"]
+
+    assert len(slow.parts) < len(quick.parts)
+    assert told(slow.parts) == told(quick.parts)

@@ -13,7 +13,8 @@ from prometheus_client import CollectorRegistry
 from service.context import internal_request
 from service.errors import ServiceError
 from service.gate.gate import Gate
-from service.gate.stream import Progress, gated
+from service.gate.meter import Progress
+from service.gate.stream import gated
 from service.gate.ticket import Demand
 from service.settings.tree import GateSettings
 from service.telemetry.metrics import Metrics

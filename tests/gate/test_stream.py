@@ -9,7 +9,8 @@ import pytest
 from service.context import RequestContext, enter_context, internal_context
 from service.errors import DeadlineExceeded, InvalidRequest, QueueFull, ServiceError
 from service.gate.gate import Gate
-from service.gate.stream import Progress, gated
+from service.gate.meter import Progress
+from service.gate.stream import gated
 from service.gate.ticket import Demand
 from service.settings.tree import GateSettings
 from tests.gate.occupation import Occupation

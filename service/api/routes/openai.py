@@ -7,6 +7,7 @@ from fastapi.responses import JSONResponse, Response
 
 from service.api.dependencies import TheContext, TheRuntime
 from service.api.json_body import JsonRoute, ParsedRequest, by_size
+from service.api.pushed_stream import PushedStream
 from service.api.sse import event_stream
 from service.fleet.version import ServedVersion
 from service.limits.logprobs import check_logprobs
@@ -15,6 +16,7 @@ from service.limits.prompts import count_prompts
 from service.runtime.parts import Runtime
 from service.vllm_engine.engine import VllmEngine
 from service.vllm_engine.openai import OpenAIAnswer, OpenAISurface
+from service.vllm_engine.plain_stream import PlainStream
 
 router = APIRouter(route_class=JsonRoute, tags=["openai"])
 
@@ -65,6 +67,8 @@ async def _check(
 async def _response(answer: OpenAIAnswer) -> Response:
     if isinstance(answer, dict):
         return JSONResponse(answer)
+    if isinstance(answer, PlainStream):
+        return PushedStream(answer.write_to)
     return await event_stream(answer)
 
 

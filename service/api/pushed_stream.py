@@ -1,0 +1,110 @@
+"""Server-sent events that are written where these are made, without a task that waits for each."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+
+from starlette.types import Message, Receive, Scope, Send
+
+from service.api.sse import EventResponse, event
+from service.context import current_context
+from service.engine.protocol import Writer
+from service.errors import ServiceError
+
+_log = logging.getLogger(__name__)
+
+
+class PushedStream(EventResponse):
+    """An answer whose events `write_to` writes; the first event decides the status.
+
+    What is raised before it gets its own status; after it, an event of the one error shape, without
+    `[DONE]`, and is raised once the answer is complete.
+    """
+
+    def __init__(self, write_to: Callable[[Writer], Awaitable[None]]) -> None:
+        super().__init__("text/event-stream")
+        self._write_to = write_to
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
+        writer = _AnswerWriter(start, send, scope.get("blocked", _always))
+        failure: ServiceError | None = None
+        try:
+            await self._write_to(writer)
+        except ServiceError as error:
+            if not writer.started:
+                raise
+            failure = error
+        except Exception:
+            if not writer.started:
+                raise
+            _log.exception("a stream failed")
+            failure = ServiceError()
+        finally:
+            writer.stop()
+        if failure is not None:
+            part = event(failure.body(current_context().request_id))
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        if failure is not None:
+            raise failure
+
+
+class _AnswerWriter:
+    """Writes parts at once while the connection takes them, else in a task that waits for it."""
+
+    def __init__(self, start: Message, send: Send, blocked: Callable[[], bool]) -> None:
+        self.on_free: Callable[[], None] = _nothing
+        self.started = False
+        self._start = start
+        self._send = send
+        self._blocked = blocked
+        self._waiting: asyncio.Task[None] | None = None
+
+    @property
+    def busy(self) -> bool:
+        return self._waiting is not None
+
+    def write(self, part: bytes) -> None:
+        messages = [] if self.started else [self._start]
+        self.started = True
+        messages.append({"type": "http.response.body", "body": part, "more_body": True})
+        if self._blocked():
+            self._waiting = asyncio.get_running_loop().create_task(self._write_later(messages))
+            return
+        for message in messages:
+            _run_at_once(self._send(message))
+
+    async def flush(self) -> None:
+        while self._waiting is not None:
+            await self._waiting
+
+    def stop(self) -> None:
+        """Write no more."""
+        self.on_free = _nothing
+        if self._waiting is not None:
+            self._waiting.cancel()
+
+    async def _write_later(self, messages: list[Message]) -> None:
+        for message in messages:
+            await self._send(message)
+        self._waiting = None
+        self.on_free()
+
+
+def _run_at_once(call: Awaitable[None]) -> None:
+    """Run a call that has nothing to wait for."""
+    assert isinstance(call, Coroutine)
+    try:
+        call.send(None)
+    except StopIteration:
+        return
+    call.close()
+    raise RuntimeError("a part was to be written to a connection that takes nothing")
+
+
+def _always() -> bool:
+    return True
+
+
+def _nothing() -> None: ...

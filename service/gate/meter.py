@@ -1,0 +1,87 @@
+"""Tokens and times of one engine stream, told to all that count them."""
+
+import time
+from dataclasses import dataclass
+from typing import Protocol
+
+from service.context import RequestContext, StreamTrace
+from service.gate.permit import Permit
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Progress of a stream after an item: its prompt's tokens and the item's new tokens.
+
+    `engine_wait` is how long the engine held the request before its first step, in seconds, where
+    it says so.
+    """
+
+    prompt_tokens: int
+    cached_tokens: int
+    new_tokens: int
+    engine_wait: float | None = None
+
+
+class StreamObserver(Protocol):
+    """Reads what streams did, which stands in the request's context already; times in seconds."""
+
+    def queued_for(self, context: RequestContext, seconds: float) -> None: ...
+
+    def first_token(self, context: RequestContext, seconds: float) -> None:
+        """The first item of a request came, so long after the request; told once a request."""
+
+    def tokens_after(self, context: RequestContext, seconds: float, tokens: int) -> None: ...
+
+    def used(self, context: RequestContext, prompt: int, cached: int, completion: int) -> None: ...
+
+
+class Meter:
+    """Counts one engine stream: for its permit, the request, the observer and the trace."""
+
+    def __init__(
+        self,
+        context: RequestContext,
+        observer: StreamObserver,
+        permit: Permit,
+        trace: StreamTrace | None,
+    ) -> None:
+        self._context = context
+        self._observer = observer
+        self._permit = permit
+        self._trace = trace
+        self._prompt = self._cached = self._completion = 0
+        self._last: float | None = None
+
+    def add(self, step: Progress) -> None:
+        now = time.monotonic()
+        self._prompt, self._cached = step.prompt_tokens, step.cached_tokens
+        self._completion += step.new_tokens
+        first = self._last is None
+        self._permit.charge(
+            self._prompt, self._cached, self._completion, step.engine_wait if first else None
+        )
+        if self._last is None:
+            if self._context.first_token_seconds is None:
+                self._context.first_token_seconds = now - self._context.arrival
+                self._observer.first_token(self._context, self._context.first_token_seconds)
+            if self._trace:
+                self._trace.first_item()
+        elif step.new_tokens:
+            self._context.decode_seconds += now - self._last
+            self._context.decode_tokens += step.new_tokens
+            self._observer.tokens_after(self._context, now - self._last, step.new_tokens)
+        self._last = now
+
+    def read(self, prompt_tokens: int) -> None:
+        """Charge the prompt of a cancelled or late request even if no item came: it was read."""
+        self._prompt = self._prompt or prompt_tokens
+
+    def close(self) -> int:
+        """Report what was used; returns its tokens."""
+        self._context.prompt_tokens += self._prompt
+        self._context.cached_tokens += self._cached
+        self._context.completion_tokens += self._completion
+        self._observer.used(self._context, self._prompt, self._cached, self._completion)
+        if self._trace:
+            self._trace.used(self._prompt, self._cached, self._completion)
+        return self._prompt + self._completion

@@ -1,0 +1,170 @@
+"""Streamed answers of vLLM's handlers whose chunks differ in their text only."""
+
+import copy
+import json
+from collections.abc import AsyncGenerator, Callable, Generator
+from dataclasses import replace
+from typing import Any, Protocol
+
+from pydantic_core import to_json
+from vllm.outputs import RequestOutput
+
+from service.engine.protocol import Writer
+from service.vllm_engine.client import GatedClient, Generation
+
+_PROBE = "\ue000probe\ue001"
+"""A text that stands for any other, of private characters that JSON does not escape."""
+
+
+class StreamRequest(Protocol):
+    """The fields of vLLM's two requests that decide what a chunk holds."""
+
+    n: int | None
+    echo: bool
+    return_token_ids: bool | None
+    stream_options: Any
+    logprobs: Any
+
+
+def is_plain(request: StreamRequest) -> bool:
+    """True where each chunk but the first and the last is the same but for its text."""
+    options = request.stream_options
+    return not (
+        (request.n or 1) > 1
+        or request.echo
+        or request.return_token_ids
+        or request.logprobs not in (None, False)
+        or (options is not None and options.continuous_usage_stats)
+    )
+
+
+class _Pause:
+    """Suspends vLLM's generator until there is another output."""
+
+    def __await__(self) -> Generator[None, None, None]:
+        yield
+
+
+class Outputs:
+    """Source of a handler's generator: gives it one output at a time, then waits.
+
+    A completion's handler wants each with the number of its prompt.
+    """
+
+    def __init__(self, *, numbered: bool) -> None:
+        self.next: RequestOutput | None = None
+        self.ended = False
+        self._numbered = numbered
+
+    def __aiter__(self) -> "Outputs":
+        return self
+
+    async def __anext__(self) -> Any:
+        while (output := self.next) is None:
+            if self.ended:
+                raise StopAsyncIteration
+            await _Pause()
+        self.next = None
+        return (0, output) if self._numbered else output
+
+
+class PlainStream:
+    """The events of a plain answer, written in the engine's own steps.
+
+    The first and the last event are what vLLM's generator makes of the first and last output. A
+    probe, an output with a text that stands for any other, tells what it would write around every
+    text between; only the text is put in then. What it counts of outputs that it does not see are
+    their tokens, for the usage: the last output has as many more.
+    """
+
+    def __init__(
+        self,
+        generator: AsyncGenerator[str, None],
+        outputs: Outputs,
+        client: GatedClient,
+        request: Generation,
+        refuse: Callable[[dict[str, Any]], Exception],
+    ) -> None:
+        self._generator = generator
+        self._outputs = outputs
+        self._client = client
+        self._request = request
+        self._refuse = refuse
+        self._step: Any = None
+        self._frame: tuple[bytes, bytes] | None = None
+        self._probed = False
+        self._unseen = 0
+        self._held: RequestOutput | None = None
+        self._writer: Writer | None = None
+
+    async def write_to(self, writer: Writer) -> None:
+        """Run the request and write its events; raises as `GatedClient.push`."""
+        self._writer = writer
+        writer.on_free = self._write_held
+        try:
+            await self._client.push(self._request, self._take)
+            await writer.flush()
+        finally:
+            if self._step is not None:
+                self._step.close()
+
+    def _take(self, output: RequestOutput) -> None:
+        assert self._writer is not None
+        if not self._writer.busy:
+            self._write(output)
+        elif self._held is None:
+            self._held = output
+        else:
+            self._held.add(output, aggregate=True)
+
+    def _write_held(self) -> None:
+        held, self._held = self._held, None
+        if held is not None:
+            self._write(held)
+
+    def _write(self, output: RequestOutput) -> None:
+        assert self._writer is not None
+        (answer,) = output.outputs
+        if self._frame is None or answer.finish_reason is not None:
+            self._writer.write(self._by_generator(output))
+        else:
+            before, after = self._frame
+            self._unseen += len(answer.token_ids)
+            self._writer.write(before + to_json(answer.text) + after)
+
+    def _by_generator(self, output: RequestOutput) -> bytes:
+        (answer,) = output.outputs
+        answer.token_ids = [0] * self._unseen + list(answer.token_ids)
+        self._unseen = 0
+        self._outputs.ended = output.finished
+        events = self._feed(output)
+        if not self._probed and events and not output.finished:
+            self._probed = True
+            self._frame = self._probe(output)
+        return "".join(events).encode()
+
+    def _probe(self, output: RequestOutput) -> tuple[bytes, bytes] | None:
+        probe = copy.copy(output)
+        probe.outputs = [replace(output.outputs[0], text=_PROBE, token_ids=[])]
+        parts = "".join(self._feed(probe)).encode().split(to_json(_PROBE))
+        return (parts[0], parts[1]) if len(parts) == 2 else None
+
+    def _feed(self, output: RequestOutput) -> list[str]:
+        """The events that the generator makes of an output, until it waits for the next."""
+        self._outputs.next = output
+        events: list[str] = []
+        while True:
+            step = self._step or self._generator.__anext__()
+            self._step = None
+            try:
+                step.send(None)
+            except StopIteration as event:
+                if event.value.startswith('data: {"error"'):
+                    body = json.loads(event.value.removeprefix("data: "))
+                    raise self._refuse(body["error"]) from None
+                events.append(event.value)
+            except StopAsyncIteration:
+                return events
+            else:
+                self._step = step
+                return events
