@@ -1,4 +1,4 @@
-"""adapter.yaml as text: read without surprises, refused with a helpful message, written.
+"""adapter.yaml as text: strict reading with precise refusals, and writing.
 
 Scalars follow YAML 1.2's core schema, not PyYAML's 1.1: a label called `no` or `on` is text, a
 date is text, `1e-3` is a number. Aliases and repeated keys are refused.
@@ -120,7 +120,7 @@ def dump_manifest(manifest: Manifest) -> str:
 
 
 def _check_events(raw: bytes) -> None:
-    """Refuse what could cost more than the text's length, before anything is built from it.
+    """Refuse YAML that could cost more than its length, before any object is built.
 
     Aliases can grow a small file without bound, nesting costs PyYAML the square of its depth, and
     tags choose constructors; no manifest needs them.

@@ -1,4 +1,4 @@
-"""The one way into the engine: a stream that holds a permit and keeps a deadline."""
+"""The stream of every engine request, which holds a permit and keeps a deadline."""
 
 import asyncio
 import time
@@ -20,8 +20,8 @@ Item = TypeVar("Item")
 class Progress:
     """Progress of a stream after an item: its prompt's tokens and the item's new tokens.
 
-    `engine_wait` is how long the engine held the request before its first step, in seconds, where
-    it says so.
+    `engine_wait` is the time in seconds that the engine held the request before its first step, if
+    it reports one.
     """
 
     prompt_tokens: int
@@ -44,7 +44,7 @@ class EngineRequest(Protocol[Item]):
 
 
 class StreamObserver(Protocol):
-    """Reads what streams did, which stands in the request's context already; times in seconds."""
+    """Observes streams, whose figures are in the request's context already; times in seconds."""
 
     def queued_for(self, context: RequestContext, seconds: float) -> None: ...
 
@@ -62,8 +62,8 @@ def gated(
     """Run an engine request under a permit, as part of the current HTTP request.
 
     The permit goes back when the stream ends, fails, is closed or cancelled, after the engine's
-    stream was closed (which aborts the engine's request). The stream raises what the gate refuses
-    it or ends it with, waiting or running. The context's scope closes what its user leaves open.
+    stream was closed (which aborts the engine's request). The stream raises the gate's error that
+    refuses or ends it, waiting or running. The context's scope closes a stream that is left open.
     """
     context = current_context()
     stream = _run(gate, observer, request, context)
@@ -118,7 +118,7 @@ async def _run(
 
 
 async def _made(stream: AsyncGenerator[Item, None]) -> Item | None:
-    """The item that the engine made while its client took nothing, if any; the stream is over."""
+    """The item that the engine made while the client did not read, if any; the stream is over."""
     try:
         async with asyncio.timeout(0):
             return await anext(stream)
@@ -164,11 +164,11 @@ class _Meter:
         self._last = now
 
     def read(self, prompt_tokens: int) -> None:
-        """Charge the prompt of a cancelled or late request even if no item came: it was read."""
+        """Charge a prompt that the engine has read, of a cancelled or late request, once."""
         self._prompt = self._prompt or prompt_tokens
 
     def close(self) -> int:
-        """Report what was used; returns its tokens."""
+        """Report the tokens used; returns their number."""
         self._context.prompt_tokens += self._prompt
         self._context.cached_tokens += self._cached
         self._context.completion_tokens += self._completion

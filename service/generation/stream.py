@@ -1,4 +1,4 @@
-"""Text generation: one stream; the unary answer is its fold."""
+"""Text generation: one stream; a whole answer is collected from it."""
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
@@ -28,7 +28,7 @@ class GenerationRequest:
 
 @dataclass(frozen=True, slots=True)
 class TextDelta:
-    """Text that sequence `index` gained; the last of a sequence carries its finish_reason."""
+    """New text of sequence `index`; the last delta of a sequence has its finish_reason."""
 
     index: int
     text: str
@@ -92,7 +92,7 @@ async def stream(
 
 
 async def collect(engine: Engine, request: GenerationRequest) -> tuple[list[Output], Usage]:
-    """The whole answers, folded from the stream."""
+    """The whole answers, collected from the stream."""
     count = request.sampling.n
     texts: list[list[str]] = [[] for _ in range(count)]
     reasons: list[FinishReason | None] = [None] * count

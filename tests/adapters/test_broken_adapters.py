@@ -231,7 +231,7 @@ CASES = [
          _config(r=2)),
     Case("three-dimensional", WEIGHTS, ("q_proj lora_A", "[1, 4, 64]"),
          _tensor(f"{Q}.lora_A.weight", np.ones((1, 4, HIDDEN), np.float32))),
-    Case("B missing", WEIGHTS, ("v_proj is half there", "found A"),
+    Case("B missing", WEIGHTS, ("v_proj is incomplete", "found A"),
          _tensor(f"{V}.lora_B.weight", None)),
     Case("module of another base", WEIGHTS, ("a module of the base", "layers.7"),
          _extra_tensor("base_model.model.model.layers.7.self_attn.q_proj.lora_A.weight", 4, 64)),

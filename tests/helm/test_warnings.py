@@ -17,7 +17,7 @@ KEYS = {"tenantKeys": {"existingSecret": "keys"}}
         (merged(KEYS, {"replicas": 3}), "up to 3 replicas keep each tenant's quota in memory"),
         ({}, "the image is named by tag"),
         ({"loadTest": {"enabled": True}}, "the load test.s results end with its pod"),
-        ({}, "there are no keys, so whoever reaches the public port is served"),
+        ({}, "there are no keys, so every client that reaches the public port is served"),
         (KEYS, "the service asks for keys and smokeTest.apiKeySecret is empty"),
         ({"service": {"type": "NodePort"}}, "service.type is NodePort, but networkPolicy.from is"),
         (
