@@ -9,14 +9,14 @@ CONFIG ?= deploy/local/config.yaml
 HOST ?= http://127.0.0.1:8000
 MUTANTS ?=
 export TORCH_INDEX ?=
-# Where tools/programs.py unpacks the libraries that the system lacks.
+# Folder into which tools/programs.py unpacks libraries that the system lacks.
 export LD_LIBRARY_PATH := $(if $(LD_LIBRARY_PATH),$(LD_LIBRARY_PATH):)$(CURDIR)/.cache/programs/usr/lib/x86_64-linux-gnu
 
 VENV := .venv
 PY := $(VENV)/bin/python
 MODEL := .cache/models/smollm2-135m-instruct
 
-# What is done already: make compares these files' times with the lists they come from.
+# Stamps of finished steps: make compares their times with the lists that they depend on.
 VENV_MADE := $(VENV)/pyvenv.cfg
 CPU_INSTALLED := $(VENV)/.installed-cpu
 DEV_INSTALLED := $(VENV)/.installed-dev
@@ -155,7 +155,7 @@ $(VENV_MADE):
 	@echo "==> making $(VENV) with $(PYTHON)"
 	@$(PYTHON) -m venv $(VENV)
 
-# The service is installed where it stands, so that vLLM's processes find its plugin.
+# The service is installed in editable mode, so that vLLM's processes find its plugin.
 $(CPU_INSTALLED): requirements/cpu.txt requirements/install.sh pyproject.toml | $(VENV_MADE)
 	@echo "==> installing the $$(wc -l < $<) pinned packages of $<; the first time this takes minutes"
 	@requirements/install.sh $(PY) $<

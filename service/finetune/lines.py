@@ -185,8 +185,8 @@ def _check_json(line: CompletedLine) -> None:
         json.loads(line.completion)
     except (ValueError, RecursionError) as error:
         raise ConfigurationError(
-            f"{line.place}: completion: not JSON, as evaluation.match is json, "
-            f"got {line.completion!r:.80}"
+            f"{line.place}: completion: must be JSON, because evaluation.match is json, got "
+            f"{line.completion!r:.80}"
         ) from error
 
 

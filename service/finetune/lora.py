@@ -19,7 +19,7 @@ _DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 def pick_device(wanted: str) -> torch.device:
     """The device to train on; ConfigurationError for CUDA where there is none."""
     if wanted == "cuda" and not torch.cuda.is_available():
-        raise ConfigurationError("training.device: cuda was asked for, and torch finds none")
+        raise ConfigurationError("training.device: cuda, but torch finds no CUDA device")
     return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
 
 

@@ -25,8 +25,8 @@ def classification_task(settings: FinetuneSettings, lines: Sequence[Line]) -> La
     least = 1 if settings.multi_label else 2
     if len(found) < least:
         raise ConfigurationError(
-            f"data: the lines have {len(found)} labels ({', '.join(found) or 'none'}); "
-            f"at least {least} are needed to tell apart"
+            f"data: the lines have {len(found)} labels ({', '.join(found) or 'none'}); a "
+            f"classifier needs at least {least}"
         )
     tail = settings.prompt.template.split(INPUT)[1]
     words = settings.labels or {name: spell(name, tail) for name in found}

@@ -157,7 +157,7 @@ def _f32(begin: int, end: int, *shape: int, dtype: str = "F32") -> dict[str, obj
 DIGEST = "sha256:" + "0" * 64
 LABELS = {"positive": " positive", "negative": " negative"}
 CASES = [
-    # Bytes that are not those of the manifest.
+    # Bytes that differ from the manifest's digests.
     Case("flipped byte", WEIGHTS, ("digest differs", "sha256:"),
          _bytes(lambda raw: raw[:-1] + bytes([raw[-1] ^ 1]))),
     Case("flipped byte in the config", CONFIG, ("digest differs",),
@@ -169,7 +169,7 @@ CASES = [
          _manifest(base_model={"name": "tiny", "digest": DIGEST})),
     Case("wrong name of the base", MANIFEST, ("base_model.name", "expected tiny", "found huge"),
          _manifest(base_model={"name": "huge", "digest": DIGEST})),
-    # What lies in the folder.
+    # Content of the folder.
     Case("unlisted file", "notes.txt", ("is not listed",), _file("notes.txt", b"x")),
     Case("pickle beside the weights", "adapter_model.bin", ("may hold a pickle", ".bin"),
          _file("adapter_model.bin", pickle.dumps({}))),

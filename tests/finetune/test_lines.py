@@ -1,4 +1,4 @@
-"""Lines of data: whatever is wrong with one is said with its file and number."""
+"""Lines of data: an error names the line's file and number."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""Fair turns before the gate: their bounds, their order, what they cost and what leaving does."""
+"""Fair turns before the gate: their bounds, order and cost, and cancelled callers."""
 
 import asyncio
 import threading

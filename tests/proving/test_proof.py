@@ -1,4 +1,4 @@
-"""The proof on the fake engine: the fingerprint, and the base beside the adapter."""
+"""The proof on the fake engine: the fingerprint, and the comparison with the base."""
 
 from pathlib import Path
 from typing import Any
