@@ -71,8 +71,8 @@ def read_manifest(folder: Path) -> bytes:
 def parse_manifest(raw: bytes, *, source: str) -> Manifest:
     """Parse the bytes of an adapter.yaml.
 
-    `source` names the adapter in messages as long as its own name is unknown. Raises
-    AdapterRefused naming the field, what was expected and found, and the nearest valid key.
+    `source` names the adapter in messages as long as its own name is unknown. Raises AdapterRefused
+    naming the field, the expected and the found value, and the nearest valid key.
     """
     if len(raw) > MAX_MANIFEST_BYTES:
         raise AdapterRefused(

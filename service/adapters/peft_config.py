@@ -1,4 +1,4 @@
-"""adapter_config.json: what PEFT wrote, reduced to what vLLM 0.32 serves.
+"""adapter_config.json as PEFT writes it, reduced to the features that vLLM 0.32 serves.
 
 Fails closed: a feature vLLM does not serve is refused by name, and so is a key this module does
 not know, unless it is empty. Served features follow `vllm.lora.peft_helper.PEFTHelper`; which

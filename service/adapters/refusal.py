@@ -6,7 +6,7 @@ _SHOWN = 200
 
 
 class AdapterRefused(ConfigurationError):
-    """An adapter's file breaks a rule; names adapter, file, rule, what was expected and found.
+    """An adapter's file breaks a rule; names adapter, file, rule, expected and found value.
 
     `adapter` is the manifest's name, or the folder's while no manifest could be read; `file` is
     relative to the adapter's folder, so the message shows no path of the machine.

@@ -67,7 +67,7 @@ class Classifier:
         """The calibrated log-probabilities of one input.
 
         `slots` bounds the reads that one request has at the gate. Raises InvalidRequest for an
-        input too long, and what `Engine.label_logprobs` raises.
+        input that is too long, and as `Engine.label_logprobs`.
         """
         await check_length(text, self.engine)
         answers = await self.ask(text, slots)

@@ -30,9 +30,9 @@ class QuestionCache:
     """The base model's classifiers by question; the least recently used ones are dropped.
 
     Tokenising a label set and measuring its prior happen once per question, however many requests
-    ask it at the same time. Tenants share no entries, because the time of an answer would tell one
-    what another has asked. A question weighs the bytes of its text, at least 4 KiB, which take up
-    to 64 times as much memory once tokenised. Above `capacity` the tenant that holds most loses its
+    ask it at the same time. Tenants share no entries, because the time of an answer would reveal
+    another's questions. A question weighs the bytes of its text, at least 4 KiB, which take up to
+    64 times as much memory once tokenised. Above `capacity` the tenant that holds most loses its
     oldest, so that no tenant can displace others' questions.
     """
 
@@ -44,9 +44,9 @@ class QuestionCache:
     async def classifier(self, question: Question, *, calibrate: bool) -> Classifier:
         """The classifier of a question.
 
-        Raises InvalidRequest for labels that cannot be read or a question too long for the
-        model's context, DeadlineExceeded, and what `Engine.prepare` and the measuring of the prior
-        raise: the next request then measures it anew.
+        Raises InvalidRequest for labels that cannot be read or a question too long for the model's
+        context, DeadlineExceeded, and the errors of `Engine.prepare` and of measuring the prior:
+        the next request then measures it anew.
         """
         own = self._held.setdefault(current_context().tenant.cache_domain, OrderedDict())
         entry = self._entry(own, question)

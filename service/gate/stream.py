@@ -49,7 +49,7 @@ class StreamObserver(Protocol):
     def queued_for(self, context: RequestContext, seconds: float) -> None: ...
 
     def first_token(self, context: RequestContext, seconds: float) -> None:
-        """The first item of a request came, so long after the request; told once a request."""
+        """Record the time from a request to its first item, once for each request."""
 
     def tokens_after(self, context: RequestContext, seconds: float, tokens: int) -> None: ...
 

@@ -136,7 +136,7 @@ def _check_bytes(text: str, limit: int, param: str) -> None:
 
 
 def _symbols(node: Any, limits: LimitSettings, param: str) -> int:
-    """Symbols that the patterns and bounds below a node expand to; refuses what is too large."""
+    """Symbols to which the patterns and bounds below a node expand; refuses too large ones."""
     if isinstance(node, float) and not math.isfinite(node):
         raise InvalidRequest(f"{param}: numbers must be finite, got {node}", param=param)
     if isinstance(node, list):

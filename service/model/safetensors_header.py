@@ -34,7 +34,7 @@ class MalformedSafetensors(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class TensorInfo:
-    """Where one tensor lies: `start` and `end` are byte offsets from the start of the file."""
+    """Place of one tensor: `start` and `end` are byte offsets from the start of the file."""
 
     dtype: str
     shape: tuple[int, ...]

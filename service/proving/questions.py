@@ -57,7 +57,7 @@ class Questions(Protocol):
     async def result(self, adapter: Adapter | None) -> GoldenResult:
         """Ask every example and compare the answers.
 
-        Raises PatternRefused and TimeoutError like `score_generation`, and what the engine raises.
+        Raises PatternRefused and TimeoutError like `score_generation`, and the engine's errors.
         """
 
     async def prompt(self, line: int) -> Prompt:

@@ -22,11 +22,11 @@ class StagedRenderer:
         return getattr(self._renderer, name)
 
     async def render_cmpl_async(self, *prompts: Any, **options: Any) -> Any:
-        """Tokenise the prompts of a completion; raises what `Preparation.run` raises."""
+        """Tokenise the prompts of a completion; raises as `Preparation.run`."""
         return await self._run(partial(self._renderer.render_cmpl, *prompts, **options))
 
     async def render_chat_async(self, *conversations: Any, **options: Any) -> Any:
-        """Apply the chat template and tokenise; raises what `Preparation.run` raises."""
+        """Apply the chat template and tokenise; raises as `Preparation.run`."""
         return await self._run(partial(self._renderer.render_chat, *conversations, **options))
 
     async def _run(self, render: partial[Any]) -> Any:

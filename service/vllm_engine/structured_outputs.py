@@ -25,7 +25,7 @@ async def tried(
 ) -> AsyncGenerator[RequestOutput, None]:
     """The stream of a request, once its structure is known to compile.
 
-    Raises what `StructureTrials.check` raises.
+    Raises as `StructureTrials.check`.
     """
     async with aclosing(stream):
         try:

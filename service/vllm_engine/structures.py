@@ -114,7 +114,7 @@ class StructureTrials:
         """Return once the structure is known to compile within its limits.
 
         Raises InvalidRequest for one that does not, UnsupportedFeature for one that would be
-        enforced in part, and what `Stage.run` raises. The tenant is the current request's.
+        enforced only in part, and as `Stage.run`. The tenant is the current request's.
         """
         text = structure.text.encode(errors="surrogatepass")
         digest = hashlib.blake2b(text, key=structure.kind.encode()).digest()
