@@ -162,8 +162,8 @@ async def _fetch(
         return await asyncio.to_thread(_failure, wanted, name, error, cache)
     except Exception as error:  # one adapter's files must not end the service of the others
         shown = name or wanted.source
-        _log.exception("adapter %s: not checked to the end", shown)
-        told = f"adapter {shown}: not checked to the end: {type(error).__name__}: {error}"
+        _log.exception("adapter %s: its check failed", shown)
+        told = f"adapter {shown}: its check failed: {type(error).__name__}: {error}"
         return await asyncio.to_thread(_failure, wanted, name, ConfigurationError(told), cache)
 
 

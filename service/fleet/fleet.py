@@ -95,7 +95,7 @@ class AdapterFleet:
                 change = await self._reload(read_settings)
             except Exception as error:
                 self._metrics.adapters_reloaded("failed")
-                _log.error("adapters not reloaded, the old ones are served on: %s", error)
+                _log.error("adapters not reloaded, the old ones stay in service: %s", error)
                 raise
         self._metrics.adapters_reloaded("ok")
         _log.info("adapters reloaded: %s", change)

@@ -101,7 +101,7 @@ class Stage:
             self._give_up(ticket, turn)
             if isinstance(error, TimeoutError):
                 raise DeadlineExceeded(
-                    "The deadline passed while the request waited to be read."
+                    "The deadline passed while the request waited for its text to be read."
                 ) from None
             raise
         return ticket

@@ -51,7 +51,7 @@ class LiveKeyring:
             except Exception:
                 # The next check must come after any error.
                 self._observer.keys_read(accepted=False)
-                _log.exception("keys not read again, the ones before stay")
+                _log.exception("changed keys refused, the previous keys stay")
                 continue
             if ring is not None:
                 self._ring = ring
@@ -76,4 +76,4 @@ class LiveKeyring:
         if complaint != self._complaint:
             self._complaint = complaint
             self._observer.keys_read(accepted=False)
-            _log.error("keys not read again, the ones before stay: %s", complaint)
+            _log.error("changed keys refused, the previous keys stay: %s", complaint)

@@ -37,7 +37,7 @@ class Tenancy:
             _log.warning("no keys: all callers that reach %s are served, as one tenant", host)
         else:
             check_anonymous(host)
-            _log.warning("no keys: everyone on this machine is served, as one tenant")
+            _log.warning("no keys: all callers on this machine are served, as one tenant")
 
     @asynccontextmanager
     async def followed(self) -> AsyncIterator[None]:

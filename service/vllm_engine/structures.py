@@ -150,7 +150,7 @@ class StructureTrials:
         """A free lane; the stage admits no more work than lanes, unless one has broken."""
         async with self._starting:
             if not self._free:
-                _log.error("the process that compiles structures has ended, and is started again")
+                _log.error("the process that compiles structures has ended; starting it again")
                 self.stop()
                 self.begin()
                 try:
