@@ -60,7 +60,7 @@ def test_a_line_of_over_a_mebibyte_is_refused(settings: Settings) -> None:
 
 def test_one_class_only_is_refused(settings: Settings) -> None:
     wanted = settings(GOOD * 3)
-    with pytest.raises(ConfigurationError, match=r"1 labels \(positive\); a classifier needs at least 2"):
+    with pytest.raises(ConfigurationError, match=r"1 labels \(positive\); a classifier needs"):
         classification_task(wanted, read_lines(wanted))
 
 

@@ -26,7 +26,7 @@ KEYS = {"tenantKeys": {"existingSecret": "keys"}}
         ),
         (
             {"model": {"source": "objectStore", "objectStore": {"uri": "gs://bucket/model"}}},
-            "gs://bucket/model needs a client that the Dockerfile's images do not contain: add gcsfs",
+            "gs://bucket/model needs a client that the Dockerfile's images do not contain: add",
         ),
         (
             {"config": {"adapters": [{"source": "az://container/sentiment"}]}},
