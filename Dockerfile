@@ -4,11 +4,11 @@
 #   docker build --target cuda -t llm-service:0.1.0-cuda .
 #
 # checkov:skip=CKV_DOCKER_7: the default of BASE_IMAGE carries a tag
-# BASE_IMAGE must have a Python 3.11, with venv, as `python3`. A secret named pip.conf, where given, is
-# the packages' configuration while they are installed; it stays in no layer.
+# BASE_IMAGE must have Python 3.11, with venv, as `python3`. A build secret named pip.conf, if given,
+# configures pip while packages are installed; no layer keeps it.
 ARG BASE_IMAGE=python:3.11-slim-trixie
-# The CUDA runtime comes with torch's own pinned wheels and the driver from the node; a base that brings
-# a CUDA runtime may stand here.
+# The CUDA runtime comes with torch's own pinned wheels and the driver from the node; a base image with
+# a CUDA runtime works too.
 ARG CUDA_BASE_IMAGE=${BASE_IMAGE}
 
 # ---- The service as a wheel; the build backend stays here.
@@ -23,7 +23,7 @@ COPY pyproject.toml README.md LICENSE NOTICE THIRD_PARTY.md ./
 COPY service service
 RUN /build/bin/python -m pip wheel --quiet --no-cache-dir --no-deps --no-build-isolation --wheel-dir /wheels .
 
-# ---- What the CPU build needs, pinned by hash; those of torch are its index's own, so give them.
+# ---- Packages of the CPU build, pinned by hash; torch's hashes differ by index, so pass them as arguments.
 FROM ${BASE_IMAGE} AS cpu-packages
 WORKDIR /src
 ARG TORCH_INDEX=
@@ -37,7 +37,7 @@ RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf,required=false \
 COPY --from=wheel /wheels /wheels
 RUN python -m pip install --quiet --no-deps --no-index /wheels/*.whl
 
-# ---- What the CUDA build needs, pinned by hash.
+# ---- Packages of the CUDA build, pinned by hash.
 FROM ${CUDA_BASE_IMAGE} AS cuda-packages
 WORKDIR /src
 ENV PIP_NO_CACHE_DIR=1 VIRTUAL_ENV=/opt/llm-service PATH=/opt/llm-service/bin:$PATH
@@ -66,22 +66,22 @@ WORKDIR /opt/loadtests
 ENV PATH=/opt/llm-service/bin:$PATH HOME=/tmp PYTHONDONTWRITEBYTECODE=1
 LABEL org.opencontainers.image.title="llm-service load tests" \
       org.opencontainers.image.licenses="Apache-2.0"
-# It ends by itself and opens no port.
+# The load tests end by themselves and open no port.
 HEALTHCHECK NONE
 USER 10001:10001
 ENTRYPOINT ["python", "-m", "loadtests"]
 CMD ["--help"]
 
-# ---- What both services share.
+# ---- Base of both services.
 # vLLM binds its threads through libnuma.
 FROM ${BASE_IMAGE} AS cpu-base
-# The version is the base image's to decide.
+# The base image decides the version.
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends libnuma1 \
     && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/*
 
-# Triton compiles its launchers with a C compiler when it first runs a kernel: here alone one remains.
+# Triton compiles its launchers with a C compiler when it first runs a kernel, so only this image has one.
 FROM ${CUDA_BASE_IMAGE} AS cuda-base
 # hadolint ignore=DL3008
 RUN apt-get update \
@@ -105,19 +105,19 @@ COPY --chmod=755 ${BAKED} /opt/baked/
 COPY LICENSE NOTICE THIRD_PARTY.md /usr/share/doc/llm-service/
 ENV PATH=/opt/llm-service/bin:$PATH HOME=/tmp XDG_CACHE_HOME=/tmp/cache VLLM_CACHE_ROOT=/tmp/cache/vllm \
     PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
-# FlashInfer compiles its sampler by nvcc in the engine's first step, and there is none here: vLLM's own
-# sampler runs instead.
+# FlashInfer compiles its sampler with nvcc in the engine's first step, and this image has no nvcc: use
+# vLLM's own sampler.
 ENV VLLM_USE_FLASHINFER_SAMPLER=0
-# All that is written to; everything else may be read-only.
+# The only folders that the service writes to; all else may be read-only.
 VOLUME ["/tmp", "/adapters"]
 EXPOSE 8000 8001
 USER 10001:10001
 WORKDIR /tmp
-# The engine's start may take as long as its weights are large; only what hangs later is unhealthy.
+# The engine's start takes longer with larger weights, so only a service that hangs later is unhealthy.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30m --retries=6 \
     CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8001/livez', timeout=4)"]
 STOPSIGNAL SIGTERM
-# The service itself is process 1: SIGTERM reaches it, and it drains.
+# The service itself is process 1, so SIGTERM reaches it and it drains.
 ENTRYPOINT ["llm-service"]
 CMD ["serve", "--config", "/etc/llm-service/config.yaml"]
 

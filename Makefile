@@ -9,14 +9,14 @@ CONFIG ?= deploy/local/config.yaml
 HOST ?= http://127.0.0.1:8000
 MUTANTS ?=
 export TORCH_INDEX ?=
-# Where tools/programs.py unpacks the libraries that the system lacks.
+# Folder into which tools/programs.py unpacks libraries that the system lacks.
 export LD_LIBRARY_PATH := $(if $(LD_LIBRARY_PATH),$(LD_LIBRARY_PATH):)$(CURDIR)/.cache/programs/usr/lib/x86_64-linux-gnu
 
 VENV := .venv
 PY := $(VENV)/bin/python
 MODEL := .cache/models/smollm2-135m-instruct
 
-# What is done already: make compares these files' times with the lists they come from.
+# Stamps of finished steps: make compares their times with the lists that they depend on.
 VENV_MADE := $(VENV)/pyvenv.cfg
 CPU_INSTALLED := $(VENV)/.installed-cpu
 DEV_INSTALLED := $(VENV)/.installed-dev
@@ -40,12 +40,12 @@ help: ## List the targets and variables
 
 setup: $(CPU_INSTALLED) $(MODEL_FETCHED) ## Make .venv, install the pinned CPU list, fetch the model
 
-run: setup ## Set up what is missing and serve CONFIG
+run: setup ## Set up missing parts and serve CONFIG
 	@echo "==> serving $(CONFIG): the engine starts, the adapters are proven, then the service listens; Ctrl-C stops"
 	@$(PY) -m tools.programs $(LIBRARIES)
 	@exec $(PY) -m service.commands.cli serve --config $(CONFIG)
 
-test: lint typecheck $(MODEL_FETCHED) programs ## Run lint, typecheck and every test, those on the real engine too
+test: lint typecheck $(MODEL_FETCHED) programs ## Run lint, typecheck and every test, also those on the real engine
 	@echo "==> tests, on two workers"
 	@$(PY) -m pytest tests -m "not timing" -n 2 --dist loadfile --no-loadscope-reorder \
 		--durations 25
@@ -62,7 +62,7 @@ typecheck: $(DEV_INSTALLED) ## Check types with mypy, strict
 	@echo "==> mypy"
 	@$(PY) -m mypy
 
-docs: $(DEV_INSTALLED) $(MERMAID) ## Build the documentation site into dist/site; a broken link ends it
+docs: $(DEV_INSTALLED) $(MERMAID) ## Build the documentation site into dist/site; a broken link fails it
 	@echo "==> the documentation site, in dist/site"
 	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build # --quiet would silence what is strict
 	@echo "    to look at it: $(PY) -m http.server --directory dist/site --bind 127.0.0.1 8080"
@@ -84,16 +84,16 @@ adapter-%: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Build a demo adapter (sentiment,
 	@$(PY) deploy/local/recipes/$(subst -,_,$*)_data.py .cache/finetune/$*.jsonl
 	@$(PY) -m service.commands.cli finetune deploy/local/recipes/$*.yaml
 
-test-timing: $(DEV_INSTALLED) ## Run the tests that a busy machine would fail
+test-timing: $(DEV_INSTALLED) ## Run the timing tests, which need a quiet machine
 	@echo "==> tests that need a quiet machine"
 	@$(PY) -m pytest tests -m timing
 
-test-isa: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Run what answers in words under AVX2, AVX-512 and AMX, as far as the machine has them
+test-isa: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Run the examples and tests that expect words under AVX2, AVX-512 and AMX, where available
 	@echo "==> the examples and the expected answers under every instruction set"
 	@$(PY) -m tools.instruction_sets $(PY) -m pytest $(addprefix tests/engine/test_, \
 		examples.py service.py openai_client.py classification.py base_beside_adapters.py vllm.py)
 
-coverage: $(DEV_INSTALLED) ## Run the fast tests under coverage, and hold each package to its floor
+coverage: $(DEV_INSTALLED) ## Run the fast tests under coverage and check each package's floor
 	@echo "==> fast tests under coverage"
 	@$(PY) -m pytest tests --ignore tests/engine -m "not timing" -n 2 --dist loadfile -q \
 		--cov --cov-report json:.cache/coverage.json
@@ -108,11 +108,11 @@ simulate: $(DEV_INSTALLED) ## Simulate the gate's core over a million requests
 	@echo "==> simulating the gate"
 	@$(PY) -m tests.gate.simulation --requests 1000000
 
-test-faults: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Kill the engine 50 times, stop it 20, SIGTERM 100, lose 2,000 clients
+test-faults: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Kill the engine 50 times, stop it 20 times, SIGTERM 100 times, disconnect 2,000 clients
 	@echo "==> faults under load; this takes over an hour"
 	@$(PY) -m tests.engine.faults
 
-soak: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Two hours of mixed load, and the slope of the memory
+soak: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Run two hours of mixed load and measure the growth of memory
 	@echo "==> two hours of mixed load"
 	@$(PY) -m tests.engine.soak
 
@@ -120,16 +120,16 @@ fuzz: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Send 20,000 random requests and 2,000
 	@echo "==> fuzzing every route"
 	@$(PY) -m tools.fuzz
 
-neighbours: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Compare 10,000 answers alone with the same among others, half an hour
+neighbours: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Compare the answers to 10,000 requests alone and in batches (half an hour)
 	@echo "==> each request alone, then all at once, on two models"
 	@$(PY) -m tools.neighbours --model tiny --requests 6000
 	@$(PY) -m tools.neighbours --model smollm2 --requests 1000
 
-image-test: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Build the images and run them confined (root; names its needs)
+image-test: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Build the images and run them confined (needs root; names missing packages)
 	@echo "==> building and running the CPU image; the first time takes minutes"
 	@$(PY) -m tests.container.image
 
-cluster-test: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Install, upgrade and roll back the chart on Kubernetes 1.20 (root; names its needs)
+cluster-test: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Install, upgrade and roll back the chart on Kubernetes 1.20 (needs root; names missing packages)
 	@echo "==> the chart on an API server of Kubernetes 1.20; the first time builds one, which takes minutes"
 	@$(PY) -m tests.helm.cluster
 
@@ -141,7 +141,7 @@ lock: ## Resolve pyproject.toml into requirements/*.txt (needs uv)
 	@echo "==> resolving pyproject.toml"
 	@requirements/lock.sh
 
-generate: $(DEV_INSTALLED) ## Write what is generated from the code: tables, schemas, dashboards, golden files
+generate: $(DEV_INSTALLED) ## Write the generated files: tables, schemas, dashboards, golden files
 	@echo "==> writing the generated files"
 	@$(PY) -m tools.generate
 	@$(PY) -m tests.helm.golden
@@ -155,7 +155,7 @@ $(VENV_MADE):
 	@echo "==> making $(VENV) with $(PYTHON)"
 	@$(PYTHON) -m venv $(VENV)
 
-# The service is installed where it stands, so that vLLM's processes find its plugin.
+# The service is installed in editable mode, so that vLLM's processes find its plugin.
 $(CPU_INSTALLED): requirements/cpu.txt requirements/install.sh pyproject.toml | $(VENV_MADE)
 	@echo "==> installing the $$(wc -l < $<) pinned packages of $<; the first time this takes minutes"
 	@requirements/install.sh $(PY) $<

@@ -2,15 +2,15 @@
 
     ServiceError                     500 internal
     +- InvalidRequest                400 invalid_value: names field, limit and the value given
-    |  +- UnsupportedFeature         400 unsupported: named, not silently ignored
+    |  +- UnsupportedFeature         400 unsupported: a known field or value that is not served
     |  +- UnsupportedMediaType       415 wrong Content-Type
     |  +- PayloadTooLarge            413 body over the limit, counted as read
     |  +- HeadersTooLarge            431 request line and headers over the limit
-    +- Unauthenticated               401 no key, or not a live one
-    +- Forbidden                     403 a caller that may not ask this port for this
-    +- NotFound                      404 unknown model or route, or not allowed: the same answer
+    +- Unauthenticated               401 no key, or an unknown, expired or revoked one
+    +- Forbidden                     403 a caller or web page that may not use this port
+    +- NotFound                      404 unknown model or route, or one that is not allowed
     +- MethodNotAllowed              405
-    +- Conflict                      409 it contradicts what is there or under way
+    +- Conflict                      409 the request conflicts with the service's present state
     +- RequestTimeout                408 the client was too slow to send its body
     +- TooManyRequests               429 the tenant's own quota or share
     +- Unavailable                   503 the server cannot take this request now
@@ -22,7 +22,7 @@
     |  +- EngineStalled              503 engine_stalled
     +- DeadlineExceeded              504 the request's own deadline passed
 
-Below it stands ConfigurationError, which no caller sees: it ends the start with one message.
+ConfigurationError is outside the tree: no caller sees it; it ends the start with one message.
 """
 
 import math
@@ -52,13 +52,13 @@ class ServiceError(Exception):
         self.retry_after = retry_after
 
     def headers(self) -> dict[str, str]:
-        """Headers of the answer: `retry-after` in whole seconds, at least one, if it may help."""
+        """Headers of the answer: `retry-after` in whole seconds, at least 1, if retrying helps."""
         if self.retry_after is None:
             return {}
         return {"retry-after": str(max(1, math.ceil(self.retry_after)))}
 
     def body(self, request_id: str) -> dict[str, object]:
-        """The one error shape of the HTTP contract."""
+        """The body that every HTTP error has."""
         return {
             "error": {
                 "message": self.message,
@@ -71,7 +71,7 @@ class ServiceError(Exception):
 
 
 class InvalidRequest(ServiceError):
-    """The request breaks the contract; the message names field, limit and value given."""
+    """The request is not valid; the message names the field, the limit and the value given."""
 
     status = 400
     type = "invalid_request_error"
@@ -107,7 +107,7 @@ class HeadersTooLarge(InvalidRequest):
 
 
 class Unauthenticated(ServiceError):
-    """No key, or not a live one."""
+    """The request has no key, or an unknown, expired or revoked one."""
 
     status = 401
     type = "authentication_error"
@@ -119,7 +119,7 @@ class Unauthenticated(ServiceError):
 
 
 class Forbidden(ServiceError):
-    """The caller, or the page that made the request, may not ask this of this port."""
+    """The caller, or the web page that made the request, may not use this port in this way."""
 
     status = 403
     type = "permission_error"
@@ -150,7 +150,7 @@ class MethodNotAllowed(ServiceError):
 
 
 class Conflict(ServiceError):
-    """The request contradicts what is there or under way, and changed nothing."""
+    """The request conflicts with the service's present state, and changed nothing."""
 
     status = 409
     type = "conflict_error"
@@ -192,7 +192,7 @@ class QueueFull(Unavailable):
 
 
 class TooManyConnections(Unavailable):
-    """The server holds as many connections as it may."""
+    """The server has its maximum number of connections."""
 
     code = "too_many_connections"
 
@@ -217,7 +217,7 @@ class EngineDead(Unavailable):
 
 
 class EngineStalled(Unavailable):
-    """The engine does not move; it may move again."""
+    """The engine makes no steps; it may recover."""
 
     code = "engine_stalled"
     outcome = "error"

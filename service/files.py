@@ -1,4 +1,4 @@
-"""Files: their digest, and writing them whole or not at all."""
+"""Files: their digest, and atomic writing."""
 
 import hashlib
 import os
@@ -24,10 +24,10 @@ def sync(path: Path) -> None:
 def write_atomically(
     path: Path, content: bytes, *, mode: int = 0o644, owner: tuple[int, int] | None = None
 ) -> None:
-    """Replace a file so that a reader or a crash sees the old bytes or the new, nothing else.
+    """Replace a file atomically: a reader, or a crash, sees either the old or the new bytes.
 
-    `owner` is the user's and the group's id, by default this process's. Raises OSError, the old
-    file as it was; PermissionError for an owner that this process may not give.
+    `owner` is the user's and the group's id, by default this process's. Raises OSError and keeps
+    the old file; PermissionError for an owner that this process may not set.
     """
     with tempfile.NamedTemporaryFile(
         dir=path.parent, prefix=f".{path.name}.", delete=False

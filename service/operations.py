@@ -1,4 +1,4 @@
-"""Operations that requests ask for, by path, as the conventions for generative AI name them."""
+"""Operations of requests by path, with the names of the conventions for generative AI."""
 
 from collections.abc import Mapping
 
@@ -10,7 +10,7 @@ OPERATIONS: Mapping[str, str | None] = {
     "/v1/generate": "text_completion",
     "/v1/tokenize": None,
 }
-"""Every route that takes a body; None for one that asks the engine for nothing.
+"""Every route that takes a body; None for a route without engine work.
 
-Objectives are promised, and spans say what was asked and used, for the others only.
+Only the others have objectives, and spans with the request's and the usage's attributes.
 """

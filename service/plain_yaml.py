@@ -1,7 +1,6 @@
-"""YAML read without surprises: 1.2's core schema, keys that are text, and no key twice.
+"""YAML read by 1.2's core schema; keys must be text, and none may appear twice.
 
-Of PyYAML's 1.1 nothing is left: `no` and `on` are text, a date is text, `010` is ten and `1e-3` a
-number.
+Unlike in PyYAML's YAML 1.1, `no`, `on` and dates are text, `010` is ten and `1e-3` a number.
 """
 
 import re
@@ -24,7 +23,7 @@ _CORE_SCALARS = (
         "-+.0123456789",
     ),
 )
-# In C where PyYAML was built with it: a file of ten thousand keys is read while requests wait.
+# In C if PyYAML was built with it, because requests wait while a long file is read.
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -54,7 +53,7 @@ class PlainDumper(yaml.SafeDumper):
 for _tag, _pattern, _first in _CORE_SCALARS:
     PlainLoader.add_implicit_resolver(_tag, re.compile(_pattern), list(_first))
     PlainDumper.add_implicit_resolver(_tag, re.compile(_pattern), list(_first))
-# Not SafeLoader's, for which 010 is eight.
+# Not SafeLoader's resolver, which reads 010 as eight.
 PlainLoader.add_constructor("tag:yaml.org,2002:int", lambda _, node: int(node.value))
 
 

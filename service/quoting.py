@@ -1,4 +1,4 @@
-"""Values and names as a message shows them: short, on one line, never a whole prompt."""
+"""Values and names shortened for messages: on one line, never a whole prompt."""
 
 import difflib
 import re
@@ -17,7 +17,7 @@ _LONGEST_NAME = 64
 
 
 def quote(value: object) -> str:
-    """A short form of any JSON value: scalars as they are, longer ones by kind and size."""
+    """A short form of any JSON value: scalars unchanged, longer values by kind and size."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -42,14 +42,14 @@ def quote_name(name: str) -> str:
 def nearest(name: str, known: Iterable[str]) -> str:
     """`; did you mean 'x'?` for the closest known name; nothing for none, or a name too long."""
     if len(name) > _LONGEST_NAME:
-        return ""  # a megabyte would be compared with each of the others for a fifth of a second
+        return ""  # comparing a megabyte with every known name would take a fifth of a second
     match = difflib.get_close_matches(name, list(known), n=1)
     return f"; did you mean {match[0]!r}?" if match else ""
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A value that a model refuses: its place, what is wrong, and whether the value tells more."""
+    """A value that a model refuses: its place, the problem, and whether to show the value."""
 
     place: Place
     reason: str
@@ -73,10 +73,10 @@ class Problem:
 def problems(
     errors: Iterable[Mapping[str, Any]], model: type[BaseModel] | None = None, *, root: int = 0
 ) -> Iterator[Problem]:
-    """The problems of pydantic's `errors()`, in the one wording that messages have for them.
+    """The problems of pydantic's `errors()`, in the wording of all messages.
 
-    `model` is the one that was validated, for the nearest name of an unknown key. `root` parts are
-    left out at the beginning of each place.
+    `model` is the validated model, for the nearest name of an unknown key. The first `root` parts
+    of each place are left out.
     """
     for error in errors:
         place: Place = tuple(error["loc"][root:])
@@ -100,7 +100,7 @@ def problems(
 
 
 def keys_at(model: type[BaseModel], place: Sequence[int | str]) -> list[str]:
-    """The keys that a model knows at a place; none where no model stands."""
+    """The keys that a model knows at a place; none if the place has no model."""
     for part in place:
         fields = {field.alias or name: field for name, field in model.model_fields.items()}
         if part in fields:

@@ -1,4 +1,4 @@
-"""Coroutines that run at once, of which every result is needed."""
+"""Coroutines that run concurrently, where every result is needed."""
 
 import asyncio
 from collections.abc import Coroutine, Iterable
@@ -8,10 +8,10 @@ Value = TypeVar("Value")
 
 
 async def together(coroutines: Iterable[Coroutine[Any, Any, Value]]) -> list[Value]:
-    """Their results, in order; the first that fails cancels the others and is raised as it is.
+    """The coroutines' results, in order; the first failure cancels the others and is raised.
 
-    Whoever cancels this is obeyed, also while one of them fails: `asyncio.TaskGroup` and
-    `asyncio.gather` raise the failure then, and their caller goes on as if nobody had cancelled it.
+    A cancellation is raised even if a coroutine fails at the same time: `asyncio.TaskGroup` and
+    `asyncio.gather` then raise the failure, and the cancelled caller continues.
     """
     tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
     if not tasks:
@@ -31,6 +31,6 @@ async def together(coroutines: Iterable[Coroutine[Any, Any, Value]]) -> list[Val
 
 
 def _seen(task: asyncio.Task[Any]) -> None:
-    """Where another failure or a cancellation is raised, asyncio shall not log this one as lost."""
+    """Another failure or a cancellation is raised, so asyncio must not log this one as lost."""
     if not task.cancelled():
         task.exception()

@@ -1,4 +1,4 @@
-"""Form that every answer of the service must have, whatever the route."""
+"""Checks of the form that every answer of the service must have, on every route."""
 
 import json
 from typing import Any
@@ -7,7 +7,7 @@ import httpx
 
 
 def refusal(response: httpx.Response, status: int) -> dict[str, Any]:
-    """The error of a refused request, after checking that it has the one shape."""
+    """The error of a refused request, after a check of its shape."""
     assert response.status_code == status, response.text
     assert response.headers["content-type"] == "application/json"
     error = error_of(response.json())
@@ -16,7 +16,7 @@ def refusal(response: httpx.Response, status: int) -> dict[str, Any]:
 
 
 def error_of(body: Any) -> dict[str, Any]:
-    """The error of a body or of an event's data, after checking that it has the one shape."""
+    """The error of a body or of an event's data, after a check of its shape."""
     assert body.keys() == {"error"}
     error: dict[str, Any] = body["error"]
     assert error.keys() == {"message", "type", "code", "param", "request_id"}

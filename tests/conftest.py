@@ -1,4 +1,4 @@
-"""Few fixtures: a clean environment, one running service per module, an adapter on disk."""
+"""Fixtures: a clean environment, one running service per module, an adapter on disk."""
 
 import os
 from collections import defaultdict
@@ -26,13 +26,13 @@ _ENGINE_SECONDS = 900
 
 
 _SERVERS = ({"smollm2"}, {"smollm2", "tiny"}, {"tiny"}, set[str]())
-"""Servers that a file's tests share, in an order in which one follows the other."""
+"""Servers that a file's tests share, in the order in which they run."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the tests on the real engine first, those on one server together; give them time.
 
-    They take the longest, so that what is short fills the end on both workers.
+    These tests take the longest; short tests afterwards keep both workers busy to the end.
     """
 
     def servers(item: pytest.Item) -> set[str]:

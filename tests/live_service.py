@@ -39,9 +39,9 @@ CAPACITY = 4
 class LiveService:
     """Both ports of the service on the loopback, in a thread with a loop of its own.
 
-    `sections` are sections of the settings by name; a reload reads what `settings` holds by then.
-    An ASGI transport would buffer the bodies and
-    could not disconnect, so every test talks over a socket.
+    `sections` are sections of the settings by name; a reload reads the present value of `settings`.
+    Every test uses a socket, because an ASGI transport would buffer bodies and could not
+    disconnect.
     """
 
     engine: StagedEngine
@@ -98,7 +98,9 @@ class LiveService:
             yield client
 
     def hold_every_slot(self) -> Callable[[], None]:
-        """Take the whole gate, as requests without a key would; returns what gives it back."""
+        """Take all slots of the gate, as requests without a key would; returns the release
+        function.
+        """
         context = internal_context("others", 30.0)
         context.tenant = ANONYMOUS
         permit = self._on_its_loop(self.gate.acquire(context, Demand(1, 1, self.gate.capacity)))
@@ -123,7 +125,7 @@ class LiveService:
         return counts
 
     def value(self, series: str, **labels: str) -> float:
-        """The sum of the series that have these labels among theirs, 0 where there is none."""
+        """The sum of the series that have these labels, 0 if there is none."""
         return sum(
             sample.value
             for family in self.registry.collect()
@@ -137,7 +139,7 @@ class LiveService:
         return self._public.server.server_state.connections
 
     def idle(self) -> bool:
-        """Nothing runs and nothing waits: gate, gauges and engine agree."""
+        """Wait until no request runs or waits, by gate, gauges and engine."""
         gauges = ("inference_requests_in_flight", "inference_requests_queued")
         counts = [self.gate.in_flight, self.gate.queued, self.engine.running]
         return not any([*counts, *(self.value(gauge) for gauge in gauges)])
@@ -176,7 +178,7 @@ class LiveService:
 
 
 class _PromptServer(uvicorn.Server):
-    """Looks often whether it should stop; a tenth of a second a test adds up."""
+    """Checks often whether it should stop, because uvicorn's 0.1 s for each test adds up."""
 
     async def main_loop(self) -> None:
         while not await self.on_tick(0):  # noqa: ASYNC110 - as uvicorn does

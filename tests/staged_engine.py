@@ -1,4 +1,4 @@
-"""A fake engine that a test can hold still, break, and ask how often it was asked."""
+"""A fake engine that a test can freeze and break, and that counts its requests."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
@@ -11,8 +11,8 @@ from tests.fake_engine import FakeEngine
 class StagedEngine(FakeEngine):
     """FakeEngine that, after `spared` more tokens, waits while `frozen` and raises its `failure`.
 
-    `pids` are processes that stand for its own. `starts` counts the generations and label reads it
-    was asked for, refused ones included.
+    `pids` are processes that stand for the engine's own. `starts` counts requested generations and
+    label reads, refused ones included.
     """
 
     starts = 0

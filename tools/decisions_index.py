@@ -8,8 +8,8 @@ PAGE = FOLDER / "README.md"
 _HEAD = """\
 # Decisions
 
-Each is one page: context, decision, consequences. A page stays when its decision is replaced, and
-its status says by which. `make generate` writes this list from the titles.
+Each decision has one page: context, decision, consequences. When a later decision replaces it, the
+page stays and its status names the later one. `make generate` writes this list from the titles.
 
 """
 _TITLE = re.compile(r"# (\d+)\. (.+)\n\nStatus: (\w+)")

@@ -16,12 +16,12 @@ PAGE = Path(__file__).parents[1] / "docs/metrics.md"
 _HEAD = """\
 # Metrics
 
-Generated from the code by `make generate`; a test holds it current.
+`make generate` writes this page from the code; a test checks that it is current.
 
-`GET /metrics` on the operations port serves these series beside vLLM's own `vllm:*`, which are
-left as they are, because gateways and autoscalers read them. It answers in Prometheus' text format
-or in OpenMetrics, as asked; in OpenMetrics the series of requests carry exemplars with the trace's
-id while tracing is on.
+`GET /metrics` on the operations port serves these series beside vLLM's own `vllm:*`, which stay
+unchanged because gateways and autoscalers read them. The answer is in Prometheus' text format or in
+OpenMetrics, as the request accepts; in OpenMetrics, while tracing is on, the series of requests
+carry exemplars with the trace's id.
 
 """
 

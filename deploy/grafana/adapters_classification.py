@@ -1,4 +1,4 @@
-"""The dashboard of the adapters: what is served, how well it was proven, what it decides."""
+"""The dashboard of the adapters: states, proofs, traffic and classifications."""
 
 from deploy.grafana.panel import Page, Panel, Query, Row, Unit, quantiles, rate
 
@@ -11,7 +11,7 @@ ADAPTERS = Row(
     (
         Panel(
             "State",
-            "Replicas on which an adapter is served, or quarantined.",
+            "Replicas by the adapter's state.",
             Unit.COUNT,
             (
                 Query(
@@ -39,13 +39,13 @@ ADAPTERS = Row(
         ),
         Panel(
             "Proof",
-            "Share of its golden examples that an adapter answered rightly.",
+            "Share of an adapter's golden examples that it answered correctly.",
             Unit.SHARE,
             (Query(f"min by (adapter) (inference_adapter_proof_accuracy{_JOB})", "{{adapter}}"),),
         ),
         Panel(
             "Load and proof",
-            "What each took.",
+            "Time of each.",
             Unit.SECONDS,
             (
                 Query(
@@ -75,7 +75,7 @@ USE = Row(
     (
         Panel(
             "Requests",
-            "By model; an adapter is one.",
+            "By model or adapter.",
             Unit.REQUESTS_PER_SECOND,
             (Query(rate("inference_requests_total", "model"), "{{model}}"),),
         ),
@@ -92,7 +92,7 @@ USE = Row(
         ),
         Panel(
             "Prompt tokens from the cache",
-            "Share of the prompts' tokens, by model.",
+            "Share of all prompt tokens, by model.",
             Unit.SHARE,
             (
                 Query(
@@ -122,7 +122,7 @@ CLASSIFICATION = Row(
         ),
         Panel(
             "Labels given",
-            "An adapter's by name, a request's own as `other`.",
+            "An adapter's labels by name, labels from requests as `other`.",
             Unit.REQUESTS_PER_SECOND,
             (
                 Query(
@@ -132,7 +132,7 @@ CLASSIFICATION = Row(
         ),
         Panel(
             "Abstentions",
-            "Share of the inputs that were given no label.",
+            "Share of the inputs that got no label.",
             Unit.SHARE,
             (
                 Query(
@@ -144,7 +144,8 @@ CLASSIFICATION = Row(
         ),
         Panel(
             "Drift of the abstentions",
-            "The last half hour's share less the day's; an alert fires beyond 15 points.",
+            "The share of the last half hour minus that of the day; an alert fires above 15 "
+            "points.",
             Unit.SHARE,
             (
                 Query(
@@ -157,13 +158,13 @@ CLASSIFICATION = Row(
         ),
         Panel(
             "Score of the best label",
-            "A probability; quantiles over the inputs.",
+            "Probability of an input's best label; quantiles over the inputs.",
             Unit.SHARE,
             quantiles("inference_classification_score", "model", 0.1, 0.5, 0.9),
         ),
         Panel(
             "Reads an input",
-            "Engine requests that an input took, on average.",
+            "Engine requests for an input, on average.",
             Unit.COUNT,
             (
                 Query(

@@ -1,4 +1,4 @@
-"""The dashboard of the service: are objectives kept, and what stands in their way."""
+"""The dashboard of the service: objectives met, and the causes of misses."""
 
 from deploy.grafana.panel import Page, Panel, Query, Row, Unit, quantiles, rate
 
@@ -9,13 +9,13 @@ OBJECTIVES = Row(
     (
         Panel(
             "Good requests",
-            "Share of the requests promised anything that kept all objectives; the goal is 95 %.",
+            "Share of the requests with objectives that met all of them; the goal is 95 %.",
             Unit.SHARE,
             (Query(f"1 - job_model:inference_goodput_misses:ratio_rate5m{_JOB}", "{{model}}"),),
         ),
         Panel(
             "Burn of the budgets",
-            "How many times faster than sustainable the month's budgets are used up, over 1 h.",
+            "Use of the month's budgets over 1 h, as a multiple of the sustainable rate.",
             Unit.COUNT,
             (
                 Query(
@@ -30,7 +30,7 @@ OBJECTIVES = Row(
         ),
         Panel(
             "Objectives missed",
-            "Which objective it is; a request may miss several.",
+            "By objective; a request may miss several.",
             Unit.REQUESTS_PER_SECOND,
             (Query(rate("inference_slo_misses_total", "objective"), "{{objective}}"),),
         ),
@@ -42,7 +42,7 @@ OBJECTIVES = Row(
         ),
         Panel(
             "Refusals by reason",
-            "Why requests were turned away.",
+            "By reason of the refusal.",
             Unit.REQUESTS_PER_SECOND,
             (Query(rate("inference_refusals_total", "reason"), "{{reason}}"),),
         ),
@@ -71,13 +71,13 @@ LATENCY = Row(
         ),
         Panel(
             "Time per output token",
-            "After the first, over a whole request.",
+            "Per token after the first, over a whole request.",
             Unit.SECONDS,
             quantiles("inference_time_per_output_token_seconds", "model", 0.5, 0.95),
         ),
         Panel(
             "Between two tokens",
-            "Of a stream: what its reader sees.",
+            "Time between two tokens of a stream, as its reader sees it.",
             Unit.SECONDS,
             quantiles("inference_inter_token_latency_seconds", "model", 0.5, 0.99),
         ),
@@ -89,7 +89,7 @@ LATENCY = Row(
         ),
         Panel(
             "Wait at the gate",
-            "Of engine requests, before their permit.",
+            "Wait of engine requests for their permit.",
             Unit.SECONDS,
             quantiles("inference_queue_time_seconds", "model", 0.5, 0.95),
         ),
@@ -101,7 +101,7 @@ ENGINE = Row(
     (
         Panel(
             "Running",
-            "Sequences in the engine, and as many as the gate lets in.",
+            "Sequences in the engine, and the gate's limit.",
             Unit.COUNT,
             (
                 Query(f"inference_requests_in_flight{_JOB}", "running {{instance}}"),
@@ -116,7 +116,7 @@ ENGINE = Row(
         ),
         Panel(
             "Tokens",
-            "Cached tokens are part of the prompts'.",
+            "Prompt tokens include the cached ones.",
             Unit.TOKENS_PER_SECOND,
             (Query(rate("inference_tokens_total", "kind"), "{{kind}}"),),
         ),
@@ -133,8 +133,8 @@ ENGINE = Row(
             (Query(f"inference_engine_progress_age_seconds{_JOB}", "{{instance}}"),),
         ),
         Panel(
-            "Replicas stalled or leaving",
-            "By the watchdog's word, and by the drain.",
+            "Replicas stalled or draining",
+            "Stalled by the watchdog; draining after a signal or `POST /drain`.",
             Unit.COUNT,
             (
                 Query(f"sum by (job) (inference_engine_stalled{_JOB})", "stalled"),
@@ -143,7 +143,7 @@ ENGINE = Row(
         ),
         Panel(
             "Drains",
-            "How long a replica has been leaving, and how long it may.",
+            "Time that a replica has been draining, and its limit.",
             Unit.SECONDS,
             (
                 Query(f"inference_drain_seconds{_JOB}", "took {{instance}}"),

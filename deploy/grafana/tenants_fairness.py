@@ -1,4 +1,4 @@
-"""The dashboard of the tenants: who asks for what, who waits, and whether shares are fair."""
+"""The dashboard of the tenants: requests, waits and the fairness of shares."""
 
 from deploy.grafana.panel import Page, Panel, Query, Row, Unit, quantiles, rate
 
@@ -22,13 +22,13 @@ USE = Row(
         ),
         Panel(
             "Prompt tokens",
-            "By tenant, cached ones included.",
+            "By tenant, cached tokens included.",
             Unit.TOKENS_PER_SECOND,
             (Query(rate("inference_tokens_total", "tenant", 'kind="prompt"'), "{{tenant}}"),),
         ),
         Panel(
             "Share of the completion tokens",
-            "What each tenant gets of the engine.",
+            "Each tenant's part of the engine's output.",
             Unit.SHARE,
             (Query(f"{_TOKENS} / ignoring (tenant) group_left () sum({_TOKENS})", "{{tenant}}"),),
         ),
@@ -51,7 +51,7 @@ FAIRNESS = Row(
         ),
         Panel(
             "Wait at the gate",
-            "Of engine requests, before their permit.",
+            "Wait of engine requests for their permit.",
             Unit.SECONDS,
             quantiles("inference_queue_time_seconds", "tenant", 0.5, 0.95),
         ),
@@ -93,7 +93,7 @@ LIMITS = Row(
         ),
         Panel(
             "Good requests",
-            "Share of the requests promised anything that kept all objectives.",
+            "Share of the requests with objectives that met all of them.",
             Unit.SHARE,
             (
                 Query(
@@ -104,7 +104,7 @@ LIMITS = Row(
         ),
         Panel(
             "Quota store errors",
-            "Times that the store did not answer, over five minutes.",
+            "Failures of the quota store over five minutes.",
             Unit.COUNT,
             (
                 Query(
@@ -116,7 +116,7 @@ LIMITS = Row(
         ),
         Panel(
             "Key files read",
-            "Times that changed keys were read, over an hour.",
+            "Reads of changed keys files over an hour.",
             Unit.COUNT,
             (
                 Query(

@@ -37,7 +37,7 @@
 {{- end -}}
 {{- $rollout := include "llm-service.rollout" . | fromYaml -}}
 {{- if and (regexMatch "^0+%?$" (toString $rollout.maxSurge)) (regexMatch "^0+%?$" (toString $rollout.maxUnavailable)) -}}
-{{- fail "rollout.maxSurge and rollout.maxUnavailable are both 0, so no pod could ever be replaced: set one of them to 1" -}}
+{{- fail "rollout.maxSurge and rollout.maxUnavailable are both 0, so no pod could be replaced: set one of them to 1" -}}
 {{- end -}}
 {{- with .Values.service -}}
 {{- if and (ne .type "LoadBalancer") (or .loadBalancerClass .loadBalancerSourceRanges) -}}
@@ -145,7 +145,7 @@
 {{- define "llm-service.checkSecrets" -}}
 {{- range $entry := .Values.env -}}
 {{- if and (hasKey $entry "value") $entry.value (regexMatch "(?i)(key|token|password|secret)$" $entry.name) -}}
-{{- fail (printf "env: %s stands in plain text: put it in a Secret and list it under secretEnv, as {name: %s, secret: NAME, key: KEY}" $entry.name $entry.name) -}}
+{{- fail (printf "env: %s is in plain text: put it in a Secret and list it under secretEnv, as {name: %s, secret: NAME, key: KEY}" $entry.name $entry.name) -}}
 {{- end -}}
 {{- include "llm-service.checkPlain" (list (printf "env: %s" $entry.name) $entry.value) -}}
 {{- end -}}
@@ -173,7 +173,7 @@
 {{- if kindIs "map" $value -}}
 {{- range $key, $child := $value -}}
 {{- if and $child (kindIs "string" $child) (regexMatch "(?i)^((api_?|access_?|private_?)?key|(.*_)?(token|password|secret))$" $key) (not (regexMatch "^(sha256|sha512|scrypt|pbkdf2|argon2(id)?|blake2b)[:$]|^\\$" $child)) -}}
-{{- fail (printf "%s.%s stands in plain text: write its hash, or put it in a Secret and name that in tenantKeys.existingSecret or secretEnv" $path $key) -}}
+{{- fail (printf "%s.%s is in plain text: write its hash, or put it in a Secret and name that in tenantKeys.existingSecret or secretEnv" $path $key) -}}
 {{- end -}}
 {{- include "llm-service.checkPlain" (list (printf "%s.%s" $path $key) $child) -}}
 {{- end -}}
@@ -183,7 +183,7 @@
 {{- end -}}
 {{- else if kindIs "string" $value -}}
 {{- if regexMatch "^sk-[A-Za-z0-9_-]{16,}" $value -}}
-{{- fail (printf "%s stands in plain text: write its hash as sha256 (`llm-service keys create` does), or put it in a Secret" $path) -}}
+{{- fail (printf "%s is in plain text: write its hash as sha256 (`llm-service keys create` does), or put it in a Secret" $path) -}}
 {{- end -}}
 {{- if regexMatch "://[^/@\\s]*:[^/@\\s]+@" $value -}}
 {{- fail (printf "%s holds an address with a password: put the address in a Secret and list it under secretEnv, as {name: LLM_SERVICE_SECTION__KEY, secret: NAME, key: KEY}" $path) -}}

@@ -31,31 +31,31 @@ WARNING: networkPolicy.egress does not let the pods reach the store of quotas, s
 WARNING: up to {{ include "llm-service.maxReplicas" . }} replicas keep each tenant's quota in memory, so a tenant gets {{ include "llm-service.maxReplicas" . }} times its quota: set config.quotas.storage to a Valkey or Redis, or, with a password, list it under secretEnv, as {name: LLM_SERVICE_QUOTAS__STORAGE, secret: NAME, key: KEY}.
 {{- end }}
 {{- if not $keys }}
-WARNING: there are no keys, so whoever reaches the public port is served: set tenantKeys.existingSecret to a Secret of keys files.
+WARNING: there are no keys, so every client that reaches the public port is served: set tenantKeys.existingSecret to a Secret of keys files.
 {{- else if and .Values.smokeTest.enabled (not .Values.smokeTest.apiKeySecret) }}
 WARNING: the service asks for keys and smokeTest.apiKeySecret is empty, so helm test will be refused: set it to a Secret with a key.
 {{- end }}
 {{- if and .Values.loadTest.enabled (not .Values.loadTest.resultsClaim) }}
-WARNING: the load test's results end with its pod and its log alone stays: name a claim in loadTest.resultsClaim.
+WARNING: the load test's results are lost with its pod and only its log stays: name a claim in loadTest.resultsClaim.
 {{- end }}
 {{- if not .Values.image.digest }}
-WARNING: the image is named by tag, and a tag can be moved: set image.digest.
+WARNING: the image is named by a tag, which can move to another image: set image.digest.
 {{- end }}
 {{- if not .Values.networkPolicy.enabled }}
-WARNING: networkPolicy.enabled is false: whoever reaches a pod reaches its operations port.
+WARNING: networkPolicy.enabled is false: every client that reaches a pod reaches its operations port.
 {{- end }}
 {{- $sources := list .Values.model.objectStore.uri }}
 {{- range .Values.config.adapters }}{{ $sources = append $sources .source }}{{ end }}
 {{- range $sources }}
 {{- if regexMatch "^(gs|az)://" (toString .) }}
-WARNING: {{ . }} needs a client that the Dockerfile's images do not hold: add gcsfs for gs:// or adlfs for az:// to the image, or use s3://, oci://, hf:// or https://.
+WARNING: {{ . }} needs a client that the Dockerfile's images do not contain: add gcsfs for gs:// or adlfs for az:// to the image, or use s3://, oci://, hf:// or https://.
 {{- end }}
 {{- end }}
 {{- $outside := list }}
 {{- if .Values.httpRoute.enabled }}{{ $outside = append $outside "httpRoute.enabled is true" }}{{ end }}
 {{- if ne .Values.service.type "ClusterIP" }}{{ $outside = append $outside (printf "service.type is %s" .Values.service.type) }}{{ end }}
 {{- if and .Values.networkPolicy.enabled $outside (not .Values.networkPolicy.from) }}
-WARNING: {{ join " and " $outside }}, but networkPolicy.from is empty, so the public port is open to pods of {{ .Release.Namespace }} only and all others' requests time out: name who may come, as [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: gateways}}}].
+WARNING: {{ join " and " $outside }}, but networkPolicy.from is empty, so the public port is open to pods of {{ .Release.Namespace }} only and all others' requests time out: name the allowed clients, as [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: gateways}}}].
 {{- end }}
 {{- if and (eq .Values.model.source "hub") (not (regexMatch "^[0-9a-f]{40}$" .Values.model.hub.revision)) }}
 WARNING: model.hub.revision {{ .Values.model.hub.revision }} is no commit, and a branch or tag can be moved: write the commit.

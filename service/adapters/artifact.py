@@ -30,7 +30,7 @@ _FILE_TYPE = "application/octet-stream"
 _UNPACK = "io.deis.oras.content.unpack"
 _MAX_MANIFEST_BYTES = 1 << 20
 _TIMEOUT_SECONDS = (5.0, 30.0)
-"""To connect and between two packets."""
+"""Seconds to connect, and between two packets."""
 _LOOPBACK = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d+)?")
 
 
@@ -47,10 +47,10 @@ class _Manifest(BaseModel):
 
 
 class Artifact:
-    """The files of one artifact: those of the manifest that was there when this was made.
+    """The files of one artifact, listed by its manifest at the time of construction.
 
-    Making it raises AdapterRefused for a manifest that is no plain list of files or not the one of
-    its digest; OSError, requests' exceptions and ValueError when the registry does not answer.
+    The constructor raises AdapterRefused if the manifest is not a plain list of files or does not
+    match its digest; OSError, requests' exceptions or ValueError if the registry does not answer.
     """
 
     def __init__(self, reference: Reference) -> None:
@@ -120,7 +120,7 @@ class Artifact:
 def push(folder: Path, reference: Reference, files: Iterable[str]) -> str:
     """Push files of a folder as an artifact under a tag; returns its manifest's digest.
 
-    Raises OSError, requests' exceptions or ValueError when the registry does not take them.
+    Raises OSError, requests' exceptions or ValueError when the registry refuses the files.
     """
     client = _Client(reference.host)
     target = Container("any", registry=reference.host)
@@ -147,7 +147,7 @@ class Blob:
 
     @property
     def size(self) -> int:
-        """Its bytes, as the artifact says."""
+        """Size in bytes, as the artifact states it."""
         return self._layer.size
 
     def __enter__(self) -> "Blob":
@@ -158,7 +158,7 @@ class Blob:
             self._response.close()
 
     def seek(self, offset: int) -> int:
-        """Begin there instead of at the start; OSError if the registry cannot."""
+        """Begin at a later offset; OSError if the registry does not support it."""
         if offset >= self.size:
             raise OSError("nothing stands there")
         response = self._artifact.fetch(self._path, Range=f"bytes={offset}-")
@@ -171,7 +171,7 @@ class Blob:
     def read(self, size: int) -> bytes:
         """Return at most so many bytes, b"" at the end.
 
-        Raises AdapterRefused if all of them come at once and are not those of the digest.
+        Raises AdapterRefused if all bytes come at once and do not match the digest.
         """
         if self._response is None:
             self._response = self._artifact.fetch(self._path)
@@ -198,7 +198,7 @@ def _sha256(content: bytes) -> str:
 
 
 class _Client(Registry):  # type: ignore[misc]
-    """oras' client, trying once and not for two minutes."""
+    """oras' client, which tries once instead of for two minutes."""
 
     def __init__(self, host: str) -> None:
         plain = _LOOPBACK.fullmatch(host) is not None  # as docker and oras do

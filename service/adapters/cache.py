@@ -44,7 +44,7 @@ _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 @dataclass(frozen=True, slots=True)
 class CachedAdapter:
-    """An entry of the cache; `stale` if its source could not be asked whether it changed."""
+    """An entry of the cache; `stale` if its source did not answer whether it changed."""
 
     folder: Path
     manifest: Manifest
@@ -77,14 +77,13 @@ class AdapterCache:
     ) -> CachedAdapter:
         """Return the adapter at an address as a folder on this machine, fetching what is missing.
 
-        With `digest`, an entry of that digest is taken without asking the source, and a source
-        that now holds another is refused. The source is not asked either when `offline`, or when
-        a Hub commit names bytes that cannot change; if it cannot be reached, what the address
-        held last is used and marked stale. Raises ConfigurationError: AdapterRefused,
-        SourceMissing, SourceUnreachable, when another process holds the lock for too long, or
-        when the cache cannot be written.
-        Blocking; the entry's digests are checked, nothing else: verification follows. The entry
-        stays, whoever prunes, until this process gives it up.
+        With `digest`, an entry of that digest is taken without contacting the source, and a source
+        that now holds another digest is refused. The source is not contacted either when `offline`,
+        or when a Hub commit names bytes that cannot change; if it does not answer, the version that
+        the address held last is used and marked stale. Raises ConfigurationError: AdapterRefused,
+        SourceMissing, SourceUnreachable, when another process holds the lock for too long, or when
+        the cache cannot be written. Blocking; only the entry's digests are checked: verification
+        follows. No process prunes the entry until this process gives it up.
         """
         source = parse_source(uri)
         if digest and not _DIGEST.fullmatch(digest):
@@ -116,7 +115,7 @@ class AdapterCache:
         return CachedAdapter(folder, manifest, stale=False)
 
     def last_name(self, uri: str) -> str | None:
-        """Return the name of the adapter that an address held last, if that is known here."""
+        """Return the name of the adapter that an address held last, if known."""
         try:
             digest = self._last_digest(parse_source(uri))
             return load_manifest(self._path("entries", digest)).name if digest else None
@@ -128,7 +127,7 @@ class AdapterCache:
         return sorted(self._root.glob("entries/*/"))
 
     def prune(self, keep: Collection[str], unused_s: float) -> None:
-        """Give up what is not kept, by digest; remove what nobody has held for so many seconds."""
+        """Give up all digests but `keep`; remove entries that no process has held for so long."""
         self._holds.keep(keep)
         for kind in ("entries", "partial"):
             for folder in self._root.glob(f"{kind}/*/"):
@@ -144,7 +143,7 @@ class AdapterCache:
         return self._root / kind / digest.removeprefix("sha256:")
 
     def _entry(self, digest: str) -> Path | None:
-        """The entry of a digest, if every byte of it is still right and nothing else is there."""
+        """The entry of a digest, if it holds exactly its files and every byte is right."""
         self._holds.take(digest)
         folder = self._path("entries", digest)
         try:
@@ -167,7 +166,7 @@ class AdapterCache:
             with FileLock(lock, timeout=self._lock_timeout):
                 if self._entry(digest) is None:
                     self._fill(source, manifest, raw, partial)
-                    # What is there is damaged: an entry is only ever renamed into place whole.
+                    # The present entry is damaged: only complete ones are renamed into place.
                     shutil.rmtree(entry, ignore_errors=True)
                     partial.rename(entry)
                     sync(entry.parent)
@@ -185,7 +184,7 @@ class AdapterCache:
         wanted = {each + end for each in manifest.files for end in ("", PART)}
         for stray in partial.iterdir():
             if stray.name not in wanted:
-                stray.unlink()  # of a write that a kill cut off
+                stray.unlink()  # left by a write that a kill interrupted
         fetch = Download(source, manifest.name, partial, self._block_bytes)
         left = self._max_bytes
         for name, expected in manifest.files.items():

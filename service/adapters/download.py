@@ -23,7 +23,7 @@ def read_bounded(source: Source, name: str, max_bytes: int) -> bytes:
     read = bytearray()
     try:
         with source.open(name, max_bytes + 1) as stream:
-            # A stream of unknown length gives what has arrived, which may be less than asked for.
+            # A stream of unknown length gives the bytes that have arrived, perhaps too few.
             while len(read) <= max_bytes and (part := stream.read(max_bytes + 1 - len(read))):
                 read += part
         return bytes(read)
@@ -43,10 +43,10 @@ class Download:
     def file(self, name: str, expected: str, max_bytes: int) -> int:
         """Fetch one file unless it is there, and return its size in bytes.
 
-        A part left by an earlier try is continued; if the whole then has the wrong digest, the
-        part was stale and the file is fetched once more from its start. Raises AdapterRefused
-        for a wrong digest or more than `max_bytes`; SourceMissing or SourceUnreachable when the
-        source fails, and keeps the part for the next try.
+        A part left by an earlier try is continued; if the complete file then has the wrong digest,
+        the part was stale and the file is fetched again from its start. Raises AdapterRefused for a
+        wrong digest or more than `max_bytes`; SourceMissing or SourceUnreachable when the source
+        fails, and keeps the part for the next try.
         """
         target, part = self.folder / name, self.folder / (name + PART)
         if not target.exists():
@@ -102,7 +102,7 @@ class Download:
 
 
 def _skip_held(stream: BinaryIO, out: BinaryIO) -> int:
-    """Move past what `out` already holds, or empty it if the source cannot skip."""
+    """Skip the bytes that `out` already holds, or empty it if the source cannot skip."""
     held = out.tell()
     if not held:
         return 0

@@ -1,4 +1,4 @@
-"""Configured adapters from their sources into the cache, verified: all that needs no engine."""
+"""Fetching and verifying of configured adapters: the steps that need no engine."""
 
 import asyncio
 import functools
@@ -41,7 +41,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class FetchedAdapter:
-    """A configured adapter whose bytes are on this machine and right, and how long that took."""
+    """A configured adapter that is on this machine and verified, and the time that this took."""
 
     wanted: AdapterSettings
     name: str
@@ -51,7 +51,7 @@ class FetchedAdapter:
 
 @dataclass(frozen=True, slots=True)
 class Unchanged:
-    """A configured adapter whose bytes are those that are served under its name already."""
+    """A configured adapter whose bytes are already served under its name."""
 
     name: str
 
@@ -69,15 +69,15 @@ class Fetched:
 
 @functools.cache
 def adapter_cache(path: Path) -> AdapterCache:
-    """The one cache of this process in a folder, which holds what is served."""
+    """The process's only cache in a folder; it holds the served adapters."""
     return AdapterCache(path)
 
 
 async def fetch_before_start(settings: Settings) -> Fetched | None:
-    """Fetch and verify what is configured, if anything, while there is no engine yet.
+    """Fetch and verify the configured adapters, if any, before the engine starts.
 
-    An adapter that must not fail is then refused within seconds, not after the engine's start.
-    Raises ConfigurationError with a line for each of those.
+    So a required adapter that fails is refused within seconds, not after the engine's start. Raises
+    ConfigurationError with a line for each of these.
     """
     if not settings.adapters:
         return None
@@ -115,10 +115,10 @@ def refuse_fatal(
 ) -> None:
     """Raise ConfigurationError, a line each, for failures that must not be quarantined.
 
-    Those are of required adapters, unless `adapters_on_failure` is `quarantine`, and of names
-    that are `served` now. A failure whose name is guessed may be that of any served name that
-    would be `gone`; that of an address is of the name it serves now, by `addresses`, whatever its
-    manifest says.
+    These are failures of required adapters, unless `adapters_on_failure` is `quarantine`, and of
+    names that are `served` now. A failure with a guessed name may belong to any served name that
+    would be `gone`; a failure at an address belongs to the name that the address serves now
+    (`addresses`), whatever its manifest says.
     """
     lenient = settings.adapters_on_failure == "quarantine"
     lines = [
@@ -162,17 +162,17 @@ async def _fetch(
             return FetchedAdapter(wanted, name, verified, time.monotonic() - started)
     except ConfigurationError as error:
         return await asyncio.to_thread(_failure, wanted, name, error, cache)
-    except Exception as error:  # one adapter's files must not end what serves the others
+    except Exception as error:  # one adapter's files must not end the service of the others
         shown = name or wanted.source
-        _log.exception("adapter %s: not checked to the end", shown)
-        told = f"adapter {shown}: not checked to the end: {type(error).__name__}: {error}"
+        _log.exception("adapter %s: its check failed", shown)
+        told = f"adapter {shown}: its check failed: {type(error).__name__}: {error}"
         return await asyncio.to_thread(_failure, wanted, name, ConfigurationError(told), cache)
 
 
 def _failure(
     wanted: AdapterSettings, name: str | None, error: ConfigurationError, cache: AdapterCache
 ) -> Failure:
-    """The failure, under the name that is known or else the likeliest."""
+    """The failure, under the known name, else the likeliest one."""
     if name is not None:
         return Failure(wanted, name, error)
     if isinstance(error, AdapterRefused) and error.file != MANIFEST_FILE:
@@ -184,7 +184,7 @@ def _guess(uri: str, error: ConfigurationError, cache: AdapterCache) -> str:
     try:
         shown = parse_source(uri).name
     except ConfigurationError:
-        # What follows these may be a secret.
+        # The text after these may be a secret.
         shown = re.split("[:@?#]", PurePosixPath(uri.rstrip("/")).name)[0] or "adapter"
     if isinstance(error, AdapterRefused) and error.adapter != shown:
         return error.adapter

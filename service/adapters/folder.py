@@ -1,4 +1,4 @@
-"""The rules for what may lie in an adapter's folder."""
+"""Rules for the content of an adapter's folder."""
 
 import os
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ def list_files(adapter: str, folder: Path) -> dict[str, int]:
     """Return the size of every file beside the manifest.
 
     Raises AdapterRefused for a symlink, a folder or special file, and for a pickle by its name.
-    Symlinks are refused wherever they point: what they point to can change after this look.
+    Symlinks are refused wherever they point, because their target can change after this check.
     """
     sizes: dict[str, int] = {}
     try:

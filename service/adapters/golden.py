@@ -1,4 +1,4 @@
-"""Golden examples: what an adapter must answer rightly before it serves.
+"""Golden examples, which an adapter must answer correctly before it serves.
 
 A golden file is JSON Lines, one example a line, all of one task:
 
@@ -62,7 +62,7 @@ class ClassificationExample(_Strict):
 
 
 class GenerationExample(_Strict):
-    """One way to ask, and one thing to find in the answer."""
+    """One form of prompt, and one expectation of the answer."""
 
     input: _Text | None = None
     prompt: _Text | None = None

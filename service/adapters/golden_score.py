@@ -1,4 +1,4 @@
-"""Judgement of answers to golden examples; pure, and without an engine."""
+"""Comparison of answers with golden examples, without an engine."""
 
 import json
 import math
@@ -92,7 +92,7 @@ def matches(example: GenerationExample, answer: str, golden: GenerationGolden) -
 
 
 def may_match(example: GenerationExample, begun: str, golden: GenerationGolden) -> bool:
-    """True where an answer that begins like this may still pass, or where that cannot be told."""
+    """True if an answer that begins like this may still pass, or if this cannot be known."""
     said = begun.strip()
     match golden.match:
         case "exact":

@@ -1,4 +1,4 @@
-"""Shared locks on the cache's entries, so that none is removed that a running service may read."""
+"""Shared locks on cache entries, so that no entry is removed while a service may read it."""
 
 import fcntl
 import os
@@ -12,8 +12,8 @@ from pathlib import Path
 class Holds:
     """The entries that this process may read, each by a lock on a file of its own.
 
-    A lock lasts until `keep` leaves it out, or the process and those it forked have ended. The
-    file's time says when an entry was last taken or given up.
+    A lock lasts until `keep` omits it, or the process and its forks have ended. The file's time is
+    when an entry was last taken or given up.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -24,7 +24,7 @@ class Holds:
     def take(self, digest: str) -> None:
         """Hold an entry from now on, there or not; waits while another process removes it.
 
-        Does nothing where no lock file can be made: such a cache is pruned by nobody.
+        Does nothing where no lock file can be made: no process prunes such a cache.
         """
         with self._guard, suppress(OSError):
             if digest not in self._held:
@@ -46,7 +46,7 @@ class Holds:
 
     @contextmanager
     def unheld(self, digest: str, seconds: float) -> Iterator[bool]:
-        """Yield True where no process has held an entry for so long; nobody can take it meanwhile.
+        """Yield True if no process has held an entry for so long; none can take it meanwhile.
 
         Raises OSError where this process may not write the lock file.
         """

@@ -10,7 +10,7 @@ from service.adapters.refusal import AdapterRefused
 
 @dataclass(frozen=True, slots=True)
 class ListedAdapter:
-    """One folder: its manifest, or why that could not be read."""
+    """One folder: its manifest, or the error of reading it."""
 
     folder: Path
     manifest: Manifest | None

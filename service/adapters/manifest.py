@@ -1,4 +1,4 @@
-"""The schema of adapter.yaml: what an adapter is, on which base, and what it promises.
+"""The schema of adapter.yaml: an adapter's base, prompt, labels, golden examples and files.
 
     Manifest
     +- ClassificationManifest    task: classification; needs prompt and classification
@@ -72,9 +72,9 @@ class BaseReference(_Strict):
 class PromptTemplate(_Strict):
     """The text around an input. Only `{input}` is replaced; other braces stay as they are.
 
-    `{input}` stands once and near the end: the text before it is the same for all requests, so
-    its cached blocks are shared; the text after it is computed anew for each, and may be at most
-    256 characters (the cue for the answer, the end of a chat turn).
+    `{input}` appears once and near the end: all requests share the text before it and its cached
+    blocks; the text after it (the cue for the answer, the end of a chat turn) is computed anew for
+    each and has at most 256 characters.
     """
 
     template: Annotated[str, Field(max_length=_MAX_TEMPLATE)]
@@ -117,7 +117,7 @@ class CalibrationRecord(_Strict):
 
 
 class LabelSet(_Strict):
-    """The closed label set: public name -> the words the model says, and how it is calibrated."""
+    """The closed label set: public name -> the words of the answer, and their calibration."""
 
     labels: Annotated[
         Mapping[
@@ -215,7 +215,7 @@ class _Manifest(_Strict):
 
     @property
     def digest(self) -> str:
-        """`sha256:<hex>` of the manifest's meaning, and through `files` of every other byte.
+        """`sha256:<hex>` of the manifest's content and, through `files`, of every other file.
 
         The hash is taken over canonical JSON (sorted keys, no spaces, ASCII, fields equal to
         their default left out, labels as a list because their order pairs them with the prior),
@@ -282,7 +282,7 @@ def _check_golden(
 
 
 def _broken(field: str, expected: str, found: str) -> PydanticCustomError:
-    # A rule of our own; `field` is relative to where pydantic reports it.
+    # A rule of this schema; `field` is relative to the place that pydantic reports.
     return PydanticCustomError(
         "rule",
         "{field}: expected {expected}, found {found}",

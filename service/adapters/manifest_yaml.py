@@ -1,4 +1,4 @@
-"""adapter.yaml as text: read without surprises, refused with a helpful message, written.
+"""adapter.yaml as text: strict reading with precise refusals, and writing.
 
 Scalars follow YAML 1.2's core schema, not PyYAML's 1.1: a label called `no` or `on` is text, a
 date is text, `1e-3` is a number. Aliases and repeated keys are refused.
@@ -71,8 +71,8 @@ def read_manifest(folder: Path) -> bytes:
 def parse_manifest(raw: bytes, *, source: str) -> Manifest:
     """Parse the bytes of an adapter.yaml.
 
-    `source` names the adapter in messages as long as its own name is unknown. Raises
-    AdapterRefused naming the field, what was expected and found, and the nearest valid key.
+    `source` names the adapter in messages as long as its own name is unknown. Raises AdapterRefused
+    naming the field, the expected and the found value, and the nearest valid key.
     """
     if len(raw) > MAX_MANIFEST_BYTES:
         raise AdapterRefused(
@@ -120,7 +120,7 @@ def dump_manifest(manifest: Manifest) -> str:
 
 
 def _check_events(raw: bytes) -> None:
-    """Refuse what could cost more than the text's length, before anything is built from it.
+    """Refuse YAML that could cost more than its length, before any object is built.
 
     Aliases can grow a small file without bound, nesting costs PyYAML the square of its depth, and
     tags choose constructors; no manifest needs them.

@@ -1,4 +1,4 @@
-"""From a plain PEFT folder to an adapter: the manifest is filled in, checked and written."""
+"""Packing of a PEFT folder as an adapter: the manifest is filled in, checked and written."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -42,11 +42,11 @@ def check_draft(
                 adapter,
                 MANIFEST_FILE,
                 f"field {key}",
-                "it left out, packing fills it in",
+                "no such field, because packing fills it in",
                 "a value",
             )
     if (folder / MANIFEST_FILE).exists() and not overwrite:
-        raise AdapterRefused(adapter, MANIFEST_FILE, "exists", "none, or overwrite", "a file")
+        raise AdapterRefused(adapter, MANIFEST_FILE, "exists", "no file, or --overwrite", "a file")
     files = {name: file_digest(folder / name) for name in sorted(list_files(adapter, folder))}
     filled = {
         "schema": 1,

@@ -1,4 +1,4 @@
-"""adapter_config.json: what PEFT wrote, reduced to what vLLM 0.32 serves.
+"""adapter_config.json as PEFT writes it, reduced to the features that vLLM 0.32 serves.
 
 Fails closed: a feature vLLM does not serve is refused by name, and so is a key this module does
 not know, unless it is empty. Served features follow `vllm.lora.peft_helper.PEFTHelper`; which
@@ -17,7 +17,7 @@ from service.model.base_model import EMBEDDING
 
 MAX_CONFIG_BYTES = 1 << 20
 MAX_ALPHA = 1 << 14
-"""Above what anyone trains with; scaled by it, weights of up to 4 are still finite in float16."""
+"""Above any scale used in training; weights of up to 4 times this are finite in float16."""
 _MAX_PATTERNS = 64
 _MATCH_SECONDS = 5.0
 """Time for every pattern on every module together; 100 modules take some thousandths of it."""
@@ -28,7 +28,7 @@ _READ = frozenset(
      "alpha_pattern", "use_rslora", "layers_to_transform", "layers_pattern", "bias",
      "init_lora_weights"}
 )  # fmt: skip
-# Without effect on a trained adapter: they name things, or acted only in training.
+# Without effect on a trained adapter: names, or options for training only.
 _WITHOUT_EFFECT = frozenset(
     {"auto_mapping", "base_model_name_or_path", "corda_config", "ensure_weight_tying",
      "eva_config", "inference_mode", "loftq_config", "lora_dropout", "lora_ga_config",
@@ -52,8 +52,8 @@ _NOT_SERVED: Mapping[str, str] = {
     "monteclora_config": "Monte Carlo LoRA",
     "megatron_config": "Megatron layers",
 }
-# These leave the base's weights alone; the others (PiSSA, OLoRA, CorDA, LoftQ, LoRA-GA) change
-# them, so that what was trained fits another base than the one that is served.
+# These do not change the base's weights; the others (PiSSA, OLoRA, CorDA, LoftQ, LoRA-GA) do, so
+# the trained adapter fits another base than the served one.
 _SERVED_INITS = frozenset({"gaussian", "eva", "orthogonal", "mica"})
 
 

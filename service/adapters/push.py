@@ -1,4 +1,4 @@
-"""A packed adapter to where servers fetch it from."""
+"""Publishing of a packed adapter to an OCI registry."""
 
 from pathlib import Path
 
@@ -12,8 +12,8 @@ from service.errors import ConfigurationError
 def push(folder: Path, address: str) -> str:
     """Push a folder's files to an oci:// tag; returns the address by digest.
 
-    Raises AdapterRefused if the folder is not what its manifest says, ConfigurationError for an
-    address that is none or by digest, and when the registry does not take it.
+    Raises AdapterRefused if the folder differs from its manifest, ConfigurationError for an invalid
+    address or one by digest, and when the registry refuses the files.
     """
     reference = parse_reference(address)
     if reference.is_digest:

@@ -1,4 +1,4 @@
-"""The one way an adapter is turned away."""
+"""The error with which every adapter is refused."""
 
 from service.errors import ConfigurationError
 
@@ -6,7 +6,7 @@ _SHOWN = 200
 
 
 class AdapterRefused(ConfigurationError):
-    """An adapter's file breaks a rule; names adapter, file, rule, what was expected and found.
+    """An adapter's file breaks a rule; names adapter, file, rule, expected and found value.
 
     `adapter` is the manifest's name, or the folder's while no manifest could be read; `file` is
     relative to the adapter's folder, so the message shows no path of the machine.
@@ -24,6 +24,6 @@ class AdapterRefused(ConfigurationError):
 
 
 def _shown(value: object) -> str:
-    # What is shown may come from a hostile file: bounded, and printable on one line.
+    # The shown values may come from a hostile file, so they are cut and made printable.
     text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(value)[: _SHOWN + 1])
     return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."

@@ -1,4 +1,4 @@
-"""Where adapters come from: one address, one folder of files, read through fsspec or oras.
+"""Sources of adapters: an address names a folder of files, read through fsspec or oras.
 
     /models/sentiment, file:///models/sentiment    a local folder
     hf://org/name@revision[/folder]                the Hugging Face Hub; the revision is required
@@ -31,7 +31,7 @@ PROTOCOLS = ("file", "hf", "s3", "gs", "az", "https", "oci")
 _HUB = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)@(?P<revision>[^/@]+)(?P<folder>(?:/[^/@]+)*)/?")
 _QUERY = re.compile(r"\?[^\s'\"]*=[^\s'\"]*")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-# A store that cannot be reached must not hold up the start for the clients' default of minutes.
+# An unreachable store must not delay the start for the clients' default of minutes.
 _OPTIONS: dict[str, dict[str, Any]] = {
     "s3": {
         "config_kwargs": {
@@ -76,7 +76,7 @@ class Source:
         return last.partition("@")[0] if self.protocol == "hf" else last
 
     def open(self, name: str, block_bytes: int) -> AbstractContextManager[BinaryIO]:
-        """Open one file for reading; what it raises is for `explain` to translate."""
+        """Open one file for reading; `explain` translates its errors."""
         if self.protocol == "oci":
             return cast(AbstractContextManager[BinaryIO], self._artifact.open(name))
         file = self._filesystem.open(f"{self.root}/{name}", "rb", block_size=block_bytes)
@@ -92,7 +92,7 @@ class Source:
     def _filesystem(self) -> Any:
         if self.protocol == "file":
             return LocalFileSystem()
-        # Without the instance and listing caches: a reload must see what is there now.
+        # Without the instance and listing caches, so that a reload sees the present files.
         return fsspec.filesystem(
             self.protocol,
             skip_instance_cache=True,
@@ -101,9 +101,9 @@ class Source:
         )
 
     def explain(self, name: str, error: Exception) -> ConfigurationError:
-        """Return what an error of a client means: SourceMissing or SourceUnreachable.
+        """Translate an error of a client into SourceMissing or SourceUnreachable.
 
-        A refusal is what it is.
+        A refusal stays a refusal.
         """
         if isinstance(error, ConfigurationError):
             return error
@@ -111,7 +111,7 @@ class Source:
             return SourceMissing(f"{self.uri}: expected {name}, found none that may be read")
         if isinstance(error, ImportError):
             return SourceUnreachable(f"{self.uri}: {error}")
-        # A store's address may be signed: whoever has its query has the file.
+        # A store's address may be signed, and its query gives access to the file.
         told = _QUERY.sub("?...", str(error))
         return SourceUnreachable(f"{self.uri}: {name}: {type(error).__name__}: {told}")
 
@@ -132,7 +132,7 @@ def parse_source(uri: str) -> Source:
         return _local(Path(parts.path), uri)
     has_user = "@" in parts.netloc and parts.scheme != "hf"
     if parts.query or parts.fragment or has_user:
-        # Not shown: what stands there may be a secret.
+        # Not shown, because it may be a secret.
         raise ConfigurationError(
             f"adapter source {parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}: "
             "expected no user, query or fragment; credentials come from the environment"
@@ -167,7 +167,7 @@ def _hub(uri: str) -> Source:
 
 
 def _is_absent(error: Exception) -> bool:
-    # fsspec's HTTP client says "not found" whatever went wrong; its cause knows better.
+    # fsspec's HTTP client says "not found" for every failure; the cause has the real error.
     status = _status(error) or _status(error.__cause__)
     if status is not None:
         return status in (401, 403, 404, 410)

@@ -23,7 +23,7 @@ class VerifiedAdapter:
 
     @property
     def digest(self) -> str:
-        """The manifest's digest, through its file list that of every byte in the folder."""
+        """The manifest's digest, which covers every file in the folder through the file list."""
         return self.manifest.digest
 
 
@@ -38,7 +38,7 @@ def verify(folder: Path, base: ServedBase) -> VerifiedAdapter:
 
 
 def verify_manifest(folder: Path, manifest: Manifest, base: ServedBase) -> VerifiedAdapter:
-    """Verify a folder against a manifest that need not lie in it; otherwise like verify."""
+    """Verify a folder against a manifest that may be elsewhere; otherwise like verify."""
     adapter = manifest.name
     check_listing(adapter, folder, manifest.files)
     _check_base(manifest, base)
@@ -50,14 +50,14 @@ def verify_manifest(folder: Path, manifest: Manifest, base: ServedBase) -> Verif
 
 
 def require_provable(manifest: Manifest) -> None:
-    """Raise AdapterRefused for an adapter that could not be called proven."""
+    """Raise AdapterRefused for an adapter that could not be proven."""
     for field, held in (("golden", manifest.golden), ("fingerprint", manifest.fingerprint)):
         if held is None:
             raise AdapterRefused(
                 manifest.name,
                 MANIFEST_FILE,
                 f"field {field}",
-                "it, as require_proof is set (see `llm-service adapters pack --config`)",
+                "it, because require_proof is set (see `llm-service adapters pack --config`)",
                 "nothing",
             )
 

@@ -104,7 +104,7 @@ def _group(
     for module, pair in modules.items():
         if len(pair) != 2:
             raise AdapterRefused(
-                adapter, WEIGHTS_FILE, f"module {module} is half there", "A and B", *pair
+                adapter, WEIGHTS_FILE, f"module {module} is incomplete", "A and B", *pair
             )
     return modules
 

@@ -15,7 +15,7 @@ from service.engine.protocol import Adapter, LabelEngine
 def adapter_classifier(
     engine: LabelEngine, adapter: Adapter | None, manifest: ClassificationManifest
 ) -> Classifier:
-    """The classifier of an adapter; without one the base is asked the same.
+    """The classifier of an adapter; without an adapter the base is asked the same.
 
     Raises InvalidRequest for labels that cannot be read after the template.
     """
@@ -40,6 +40,6 @@ def _log_prior(prior: Sequence[float] | None, multi_label: bool) -> Array | None
     if not multi_label:
         log_prior: Array = np.log(yes)
         return log_prior
-    # A prior of 1 would leave nothing to divide the no by.
+    # With a prior of 1 the probability of "no" would be divided by zero.
     columns: Array = np.log(np.stack([yes, np.maximum(1 - yes, 1e-6)], axis=1))
     return columns

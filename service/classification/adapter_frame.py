@@ -14,12 +14,12 @@ YES_NO = (("yes", " yes"), ("no", " no"))
 class AdapterFrame:
     """The prompts and label tries of an adapter's template and labels.
 
-    One label of a set: the labels' words are read right after the template, one question.
-    `multi_label`: of each label by itself, after the template, the label's words and a question
-    mark, " yes" or " no" is read; one question a label, in the labels' order.
+    Without `multi_label` there is one question: the labels' words are read right after the
+    template. With it each label has a question, in the labels' order: " yes" or " no" is read after
+    the template, the label's words and a question mark.
 
-    The template may hold special tokens of the model; an input never does: text in it that looks
-    like one stays text. Raises InvalidRequest for labels that cannot be read after the template.
+    The template may hold special tokens of the model; in an input, text that looks like one stays
+    text. Raises InvalidRequest for labels that cannot be read after the template.
     """
 
     def __init__(self, encoder: Encoder, template: PromptTemplate, task: LabelSet) -> None:
@@ -36,7 +36,7 @@ class AdapterFrame:
         encode, encode_template = self._encoder.encode, self._encoder.encode_template
         start = self._encoder.start_token_ids
         if encode(text) == encode_template(text):
-            # As one text: tokens may merge across the template's edges.
+            # Tokenised as one text, because tokens may merge across the template's edges.
             return Prompt([*start, *encode_template(f"{self._prefix}{text}{question.after}")])
         before = [*start, *encode_template(self._prefix)]
         return Prompt([*before, *encode(text), *encode_template(question.after)])

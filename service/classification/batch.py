@@ -1,4 +1,4 @@
-"""Many inputs of one request: classified side by side, each failing for itself."""
+"""Many inputs of one request, classified concurrently; each fails alone."""
 
 import asyncio
 import logging
@@ -16,7 +16,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Classified:
-    """The answer for input `index`, and what it took."""
+    """The answer for input `index`, and its cost."""
 
     index: int
     result: Classification
@@ -25,7 +25,7 @@ class Classified:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """Why input `index` has no answer."""
+    """The error of input `index`, which has no answer."""
 
     index: int
     error: ServiceError
@@ -39,13 +39,13 @@ async def classify_batch(
 ) -> AsyncGenerator[Outcome, None]:
     """One outcome per input, in the order in which they finish.
 
-    At most `width` reads of the batch are at the gate or in the engine at one time, so that a
-    batch never fills the queue by itself; and only as many inputs are begun as keep so many reads
-    busy. Closing the stream cancels what has not finished.
+    At most `width` reads of the batch are at the gate or in the engine at one time, so that a batch
+    never fills the queue alone; only as many inputs are begun as these reads need. Closing the
+    stream cancels unfinished inputs.
 
-    A failure is the failure of its input alone, once any input has been answered: until then
-    failures are held back. A batch without an answer raises the error of its first input; a
-    server that refuses the first reads (full, draining, deadline) refuses the batch at once.
+    Once any input has been answered, a failure concerns its input alone; until then failures are
+    held back. A batch without an answer raises the error of its first input; a server that refuses
+    the first reads (full, draining, deadline) refuses the batch at once.
     """
     slots = asyncio.Semaphore(width)
     finished: asyncio.Queue[Outcome] = asyncio.Queue()
@@ -55,7 +55,7 @@ async def classify_batch(
         for index, text in waiting:
             finished.put_nowait(await _classify(classifier, index, text, options, slots))
 
-    # One input more, so that the next one's reads are there when the last of another's run.
+    # One input more, so that its reads are ready while another input's last reads run.
     begun = -(-width // classifier.reads) + 1
     workers = [asyncio.create_task(work()) for _ in range(min(begun, len(inputs)))]
     try:

@@ -1,4 +1,4 @@
-"""Calibration: a model's label distribution turned into probabilities that can be believed."""
+"""Calibration: a model's label distribution corrected for its bias and its confidence."""
 
 import math
 from dataclasses import dataclass
@@ -12,9 +12,9 @@ from service.classification.distribution import Array, log_sum_exp, normalise
 class Calibration:
     """Divide by the content-free prior, then soften by the temperature, then renormalise.
 
-    The prior (`content_free_log_prior`) removes what the model favours before it has read
-    anything and may reorder the labels; the temperature (`temperature.fit_temperature`, fitted on
-    top of it) makes confidence match accuracy and never reorders them.
+    Dividing by the prior (`content_free_log_prior`) removes the model's preference before it has
+    read any text, and may reorder the labels; the temperature (`temperature.fit_temperature`,
+    fitted after it) makes confidence match accuracy and never reorders the labels.
 
     `log_prior` holds one log-probability per label, or for independent yes/no distributions one
     row per label. Raises ValueError for a temperature that is not finite and positive or a prior

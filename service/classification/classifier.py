@@ -21,14 +21,14 @@ _UNCALIBRATED = Calibration()
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Asked:
-    """One thing asked of every input: what stands after it, and the labels read after that."""
+    """One question about every input: the text after the input, and the labels read after that."""
 
     after: str
     scorer: LabelScorer
 
 
 class Frame(Protocol):
-    """Prompts of a label set: one question, or with several labels each its own yes or no."""
+    """Prompts of a label set: one question, or a yes-or-no question for each label."""
 
     @property
     def questions(self) -> Sequence[Asked]: ...
@@ -73,7 +73,7 @@ class Classifier:
         answers = await self.ask(text, slots)
         rows = self.calibration.apply(distributions(answers))
         return Score(
-            # Of yes and no the yes; of one question its labels.
+            # The "yes" of each yes-or-no question; of a single question all labels.
             log_probs=rows[:, 0] if self.multi_label else rows[0],
             prompt_tokens=sum(answer.prompt_tokens for answer in answers),
             cached_tokens=sum(answer.cached_tokens for answer in answers),
@@ -94,13 +94,13 @@ class Classifier:
             return await together(self._ask_one(text, each, slots) for each in self.frame.questions)
         (question,) = self.frame.questions
         prompt = await self._prompt(text, question)
-        # Inputs that come together are all tokenised before the first is sent: their messages
-        # leave in one burst and wake the engine once.
+        # Inputs that come together are all tokenised before the first is sent, so that their
+        # messages leave in one burst and wake the engine once.
         await asyncio.sleep(0)
         return [await question.scorer.score(self.engine, prompt, self.adapter, slots)]
 
     async def _ask_one(self, text: str, question: Asked, slots: asyncio.Semaphore) -> Score:
-        # The slot comes first: tokenising hundreds of prompts at once would hold up all others.
+        # Take the slot first: tokenising hundreds of prompts at once would delay all others.
         async with slots:
             prompt = await self._prompt(text, question)
             return await question.scorer.score(self.engine, prompt, self.adapter)

@@ -18,10 +18,10 @@ from service.classification.distribution import Array
 def conformal_threshold(true_probs: Array, coverage: float) -> float:
     """The least probability with which a label belongs to the set.
 
-    `true_probs` are the calibrated probabilities of the true labels of n held-out examples, none
-    of them used to fit the calibration. The threshold is 1 minus the ceil((n + 1) coverage)-th
+    `true_probs` are the calibrated probabilities of the true labels of n held-out examples, none of
+    them used to fit the calibration. The threshold is 1 minus the ceil((n + 1) coverage)-th
     smallest score, that is, that many-th largest probability; 0 (every label) when n is too small
-    to promise the coverage at all. Store it unrounded: a label that ties with it belongs.
+    to guarantee the coverage. Store it unrounded: a label that equals it belongs.
 
     Raises ValueError for a coverage outside (0, 1), no examples, or values that are no
     probabilities.
@@ -30,7 +30,7 @@ def conformal_threshold(true_probs: Array, coverage: float) -> float:
         raise ValueError(f"coverage must be between 0 and 1, got {coverage}")
     if not len(true_probs) or not ((true_probs >= 0) & (true_probs <= 1)).all():
         raise ValueError("true_probs must be probabilities of at least one example")
-    # As a fraction of the written number: 100 * 0.55 is above 55 in floats and would give 56.
+    # Exact fraction of the decimal number: in floats 100 * 0.55 is above 55 and would give 56.
     rank = math.ceil((len(true_probs) + 1) * Fraction(str(float(coverage))))
     if rank > len(true_probs):
         return 0.0

@@ -3,11 +3,11 @@
 from service.engine.protocol import ChatFrame, Encoder, Prompt
 
 LEAD = "Text:"
-"""Stands before every input; the end of what all inputs share."""
+"""Text before every input; the end of the shared part."""
 
 
 class PlainFrame:
-    """A plain text around the input, no chat template; input and text are data alike."""
+    """A plain text around the input, without a chat template; both are data."""
 
     def __init__(self, encoder: Encoder, before: str, after: str) -> None:
         self.tail = after
@@ -16,17 +16,17 @@ class PlainFrame:
         self._start = encoder.start_token_ids
 
     def prompt(self, text: str, query: str = "") -> Prompt:
-        """The prompt of one input; a `query` would come after it."""
+        """The prompt of one input, with the `query`, if any, after it."""
         return Prompt([*self._start, *self._encode(f"{self._before}{text}{query}{self.tail}")])
 
 
 class PromptFrame:
     """The chat template around a question, tokenised once; `prompt` adds an input to it.
 
-    The `cue` ("Label:") ends the user's turn and begins the model's answer; what it says is read
-    right after it. Only the template may hold special tokens: question and input are data, and
-    text in them that looks like a special token stays text, so that no input ends its own turn.
-    (It can still claim things, as any text can.)
+    The `cue` ("Label:") ends the user's turn and begins the model's answer, whose label is read
+    right after it. Only the template may hold special tokens: in question and input, text that
+    looks like a special token stays text, so that no input ends its own turn. (An input can still
+    make false claims, as any text can.)
     """
 
     def __init__(self, encoder: Encoder, frame: ChatFrame, question: str, cue: str) -> None:
@@ -53,5 +53,5 @@ class PromptFrame:
         ids = self._encode(LEAD + rest)
         if ids[: len(self._lead)] == self._lead:
             return Prompt([*self._shared, *ids[len(self._lead) :], *self._after])
-        # The input's beginning merges with the lead: nothing can be shared.
+        # The input's beginning merges with the lead, so no tokens can be shared.
         return Prompt([*self._before, *self._encode(self._head + rest), *self._after])

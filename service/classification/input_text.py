@@ -1,4 +1,4 @@
-"""An input on its way into a prompt: read in the tenant's fair turns, off the event loop."""
+"""Inputs written into prompts, in the tenant's fair turns and off the event loop."""
 
 from collections.abc import Callable
 
@@ -7,14 +7,14 @@ from service.engine.text_size import size_of
 from service.errors import InvalidRequest
 
 _COUNTED = 4096
-"""Bytes from which on an input is counted by itself before its prompts are written."""
+"""Size in bytes from which an input's tokens are counted before its prompts are written."""
 
 
 async def check_length(text: str, engine: Tokeniser) -> None:
     """Raise InvalidRequest for a text that by itself is longer than the model's context.
 
-    By its characters where no tokenisation could fit, else, for a long one, by its tokens: so the
-    prompts of many labels are not all written before the first of them is found too long.
+    Its characters decide where no tokenisation could fit, else, for a long text, its tokens: so the
+    prompts of many labels are not all written before the first is found too long.
     """
     limit = engine.model.max_model_len
     most = limit * engine.model.max_token_chars

@@ -1,4 +1,4 @@
-"""Labels as the model says them."""
+"""Labels as token ids."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class Label:
 def read_labels(
     encode: Encode, prompt: str, words: Sequence[tuple[str, str]], *, max_tokens: int
 ) -> tuple[Label, ...]:
-    """Tokenise every label where it will stand: directly after `prompt`.
+    """Tokenise every label at its place: directly after `prompt`.
 
     `words` pairs each public name with the text the model says. A label's ids are what
     `encode(prompt + text)` adds to `encode(prompt)`; the text is never tokenised alone, because
@@ -72,5 +72,5 @@ def refused(reason: str) -> InvalidRequest:
 
 
 def shown(text: str) -> str:
-    """`text` quoted for a message, cut to a length that a log line bears."""
+    """`text` quoted for a message and cut to a length that fits into a log line."""
     return repr(text if len(text) <= _SHOWN else text[:_SHOWN] + "…")

@@ -1,4 +1,4 @@
-"""Zero-shot classifiers that were asked for lately, each prepared once."""
+"""Cache of the latest zero-shot classifiers, each prepared once."""
 
 import asyncio
 from collections import OrderedDict
@@ -27,13 +27,13 @@ _Own = OrderedDict[Question, _Entry]
 
 
 class QuestionCache:
-    """The base model's classifiers by question, the least recently used forgotten.
+    """The base model's classifiers by question; the least recently used ones are dropped.
 
     Tokenising a label set and measuring its prior happen once per question, however many requests
-    ask it at the same time. Tenants share nothing: how long an answer takes would tell one what
-    another has asked. A question weighs the bytes of its text, at least 4 KiB, which take up to 64
-    times as much memory when they are tokenised. Above `capacity` the tenant that holds most gives
-    up its oldest, so that nobody can drive out the questions of others.
+    ask it at the same time. Tenants share no entries, because the time of an answer would reveal
+    another's questions. A question weighs the bytes of its text, at least 4 KiB, which take up to
+    64 times as much memory once tokenised. Above `capacity` the tenant that holds most loses its
+    oldest, so that no tenant can displace others' questions.
     """
 
     def __init__(self, engine: LabelEngine, capacity: int = _CAPACITY) -> None:
@@ -53,8 +53,8 @@ class QuestionCache:
         classifier = entry.calibrated if calibrate else entry.plain
         if classifier is not None:
             return classifier
-        # A lock and not a shared task: the reads run as part of the request that makes them, and
-        # when it is cancelled or refused the next in line makes them as part of its own.
+        # A lock, not a shared task: the reads run as part of one request, and if that is cancelled
+        # or refused, the next request in line makes them as part of its own.
         try:
             async with asyncio.timeout(current_context().remaining()), entry.lock:
                 plain = entry.plain = entry.plain or await self._build(question)

@@ -17,11 +17,11 @@ class ResultOptions:
     """Options of the result, set by the caller and by the adapter.
 
     `multi_label`: the probabilities are of independent yes/no questions, not of one distribution.
-    `top_k`: list at most that many scores, the best. `threshold`: the least score with which a
+    `top_k`: list at most this many scores, the best. `threshold`: the lowest score with which a
     label is given as the answer. `conformal_threshold`: from `conformal.conformal_threshold`.
 
     Raises InvalidRequest for a `top_k` below 1 or a `threshold` outside 0..1, ValueError for a
-    conformal threshold on multi-label probabilities: its promise is about one true label.
+    conformal threshold on multi-label probabilities, because it assumes one true label.
     """
 
     multi_label: bool = False

@@ -33,8 +33,7 @@ class Score:
     """Result of one prompt's reads.
 
     `log_probs` holds log P(label) of every label, in their order. The tokens are those of all
-    `reads`, as the engine was asked for them: several reads of one prompt count it several times,
-    most of it as cached.
+    `reads`: several reads of one prompt count it several times, mostly as cached.
     """
 
     log_probs: Array
@@ -87,7 +86,7 @@ class LabelScorer:
         """
         self._check(prompt, engine.model.max_model_len)
         if len(self.trie.reads) == 1:
-            # The common case, a task saved per input.
+            # The common case, which saves a task per input.
             answers = [await _read(engine, prompt, self.trie.reads[0], adapter, slots)]
         else:
             answers = await together(

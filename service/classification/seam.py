@@ -1,10 +1,10 @@
-"""The seam between a prompt and the label the model says after it.
+"""The seam between a prompt and the label after it.
 
-Token ids of prompt and label are joined, so the join must be the tokens of the joined text. That
-is checked once per template and label set, not once per input, because only the template's last
-words decide it: a tokenizer that splits text into words before it merges (byte-level BPE,
-WordPiece, SentencePiece with whitespace splitting) lets a label change at most the tokens of the
-word it is attached to. So if
+Token ids of prompt and label are joined, and must equal the tokens of the joined text. This is
+checked once per template and label set, not per input, because only the template's last words
+decide it: a tokenizer that splits text into words before it merges (byte-level BPE, WordPiece,
+SentencePiece with whitespace splitting) lets a label change at most the tokens of the word it is
+attached to. So if
 
 1. the template's last word has the same tokens whatever text precedes the template's tail (its
    text after the input), and
@@ -22,7 +22,7 @@ from service.classification.label import Encode, shared_tokens, shown
 from service.errors import InvalidRequest
 
 _ENDINGS = ("a", "1", ".", "'", '"', "-", ")", " ", "\n", "\t", "é", "中", "😀")
-"""Endings of inputs: one of every kind that tokenizers' splitting rules tell apart."""
+"""Endings of inputs: one of every kind that tokenizers' splitting rules distinguish."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +39,8 @@ class Seam:
     def find(cls, encode: Encode, tail: str) -> "Seam":
         """The seam of the template whose text after the input is `tail`.
 
-        Raises InvalidRequest when the tail holds no word, or when its last word's tokens depend
-        on how the input ends: then what a label means would too.
+        Raises InvalidRequest when the tail holds no word, or when its last word's tokens depend on
+        how the input ends, because then the labels' tokens would too.
         """
         last = re.search(r"\S+\s*\Z", tail)
         if last is None:
@@ -59,11 +59,11 @@ class Seam:
 
 
 def spell(name: str, tail: str) -> str:
-    """The text the model says for a label known only by its name, after a prompt ending in `tail`.
+    """The text of a label known only by its name, after a prompt ending in `tail`.
 
-    A word that follows a word is set off by one space, as text is written and as tokenizers
-    expect it (" positive" is one token where "positive" may be three); after white space, as in a
-    chat template that ends in a newline, or where the name brings its own, it stands as it is.
+    One space separates the name from a word before it, as in written text and as tokenizers expect
+    (" positive" is one token where "positive" may be three). After white space, as in a chat
+    template that ends in a newline, or if it begins with some, the name is used unchanged.
     """
     separated = not tail or tail[-1].isspace() or name[:1].isspace()
     return name if separated else f" {name}"

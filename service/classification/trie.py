@@ -1,4 +1,4 @@
-"""The label trie: which next-token reads decide a label, and what they add up to.
+"""The label trie: the next-token reads that decide a label, and the probabilities they give.
 
 Constrained decoding over a label set walks the trie of the labels' token sequences: at every node
 it may only say a token that continues some label, so it samples from the model's next-token
@@ -51,7 +51,7 @@ class Alternative:
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """A place where labels part: after `prefix` one of the `alternatives` is said."""
+    """A place where labels differ: one of the `alternatives` follows `prefix`."""
 
     prefix: tuple[int, ...]
     alternatives: tuple[Alternative, ...]
@@ -145,7 +145,7 @@ def _branches(labels: Sequence[Label], ends: tuple[int, ...]) -> list[Branch]:
         group = groups.popleft()
         if len(group) == 1:
             continue
-        # In sorted order the first and the last path differ where the whole group first does.
+        # In sorted order, the first and the last path differ where the group first does.
         depth = shared_tokens(paths[group[0]], paths[group[-1]])
         prefix = paths[group[0]][:depth]
         ended = [index for index in group if len(paths[index]) == depth]

@@ -22,7 +22,7 @@ CONTENT_FREE = ("N/A", "", "[MASK]")
 
 _ANSWERS = ("yes", "no")
 _TAIL_BYTES = 64
-"""Of a chat template after the input, about."""
+"""Bytes of a chat template after the input, about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Question:
 
     @property
     def text(self) -> str:
-        """The question as it stands before the input."""
+        """The question's text before the input."""
         if self.multi_label:
             return self.instruction
         return f"{self.instruction}\nLabels: {', '.join(self.labels)}"
@@ -49,7 +49,7 @@ class Question:
 
     @property
     def size(self) -> int:
-        """Bytes of what it says; tokenised, each takes at most some 64 bytes of memory."""
+        """Bytes of its text; tokenised, each takes at most about 64 bytes of memory."""
         around = self.template or ()
         return sum(map(size_of, (self.instruction, *self.labels, *self.labels, *around)))
 
@@ -61,9 +61,9 @@ class Question:
 
     @property
     def queries(self) -> tuple[str, ...]:
-        """Questions after the input: of several labels each its own yes or no.
+        """Questions after the input; with several labels a yes-or-no question for each.
 
-        They stand after the input and not before it so that an input's labels share its blocks.
+        They come after the input, not before it, so that an input's labels share its blocks.
         """
         if not self.multi_label:
             return ("",)
@@ -89,7 +89,7 @@ class ZeroShotFrame:
         tail = self._frame.tail
         said = _ANSWERS if question.multi_label else question.labels
         words = [(name, spell(name, tail)) for name in said]
-        # A template is the request's own text, in which nothing is special.
+        # A template is the request's own text and holds no special tokens.
         encode = engine.encode if question.template else engine.encode_template
         scorer = LabelScorer.build(encode, tail, words, engine.end_token_ids)
         self.questions = [Asked(query, scorer) for query in question.queries]

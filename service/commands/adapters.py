@@ -1,6 +1,6 @@
 """`llm-service adapters`: pack, verify, push, list and prove adapters.
 
-Exit codes: 0 all is well, 1 an adapter is refused or not proven, 2 the command or its configuration
+Exit codes: 0 success, 1 an adapter is refused or not proven, 2 the command or its configuration
 cannot be used.
 """
 
@@ -37,7 +37,7 @@ app = typer.Typer(no_args_is_help=True, help=__doc__)
 Folder = Annotated[Path, typer.Argument(help="Folder of the adapter.")]
 Base = Annotated[Path, typer.Option("--base", help="Folder of the base model.")]
 BaseName = Annotated[
-    str | None, typer.Option(help="Name the base is served under; default its folder's.")
+    str | None, typer.Option(help="Name under which the base is served; default its folder's name.")
 ]
 MaxRank = Annotated[int, typer.Option(min=1, help="The engine's `max_lora_rank`.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
@@ -54,26 +54,26 @@ def pack(
     ],
     config: Annotated[
         Path | None,
-        typer.Option("--config", "-c", help="The service's YAML file: prove it on that engine."),
+        typer.Option("--config", "-c", help="The service's YAML file; its engine proves."),
     ] = None,
     base: Annotated[
-        Path | None, typer.Option("--base", help="Folder of the base model: leave it unproven.")
+        Path | None, typer.Option("--base", help="Folder of the base model; proves nothing.")
     ] = None,
     base_name: BaseName = None,
     max_rank: MaxRank = _DEFAULT_RANK,
-    overwrite: Annotated[bool, typer.Option(help="Replace an adapter.yaml.")] = False,
+    overwrite: Annotated[bool, typer.Option(help="Replace an existing adapter.yaml.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write adapter.yaml into a plain PEFT folder: digests and base filled in, all checked.
+    """Write adapter.yaml into a PEFT folder: fill in digests and base, and check every file.
 
-    With --config the engine starts, takes the adapter's fingerprint and proves it. With --base
-    there is no engine, and an adapter that is never proven.
+    With --config the engine starts, takes the adapter's fingerprint and proves the adapter. With
+    --base no engine starts and the adapter stays unproven.
 
     Example: llm-service adapters pack out/sentiment --config config.yaml --draft sentiment.yaml
     """
     with one_message(), _refusal(as_json):
         if (config is None) == (base is None):
-            raise ConfigurationError("pack: needs either --config (proven) or --base (unproven)")
+            raise ConfigurationError("pack: give either --config (proven) or --base (unproven)")
         written = read_mapping(draft)
         if config is not None:
             _quiet_engine()
@@ -82,7 +82,7 @@ def pack(
         elif base is not None:
             described = _describe(base, base_name, max_rank)
             packed = pack_folder(folder, described, written, overwrite=overwrite)
-            typer.echo("warning: unproven, as it has no fingerprint; see --config", err=True)
+            typer.echo("warning: unproven without a fingerprint; pack with --config", err=True)
         _report(packed, as_json)
 
 
@@ -109,9 +109,9 @@ def push(
     address: Annotated[str, typer.Argument(help="oci://host/repository:tag")],
     as_json: AsJson = False,
 ) -> None:
-    """Push a packed adapter to an OCI registry; prints the address that pins these bytes.
+    """Push a packed adapter to an OCI registry and print its address by digest.
 
-    Credentials are docker's: `docker login`, `oras login` or DOCKER_CONFIG.
+    Credentials come from `docker login`, `oras login` or DOCKER_CONFIG.
 
     Example: llm-service adapters push adapters/sentiment oci://registry.example/tone:1.2.0
     """
@@ -122,10 +122,10 @@ def push(
 
 @app.command("list")
 def list_(
-    root: Annotated[Path, typer.Argument(help="Folder whose folders are adapters.")],
+    root: Annotated[Path, typer.Argument(help="Folder that contains adapter folders.")],
     as_json: AsJson = False,
 ) -> None:
-    """List the adapters in a folder by their manifests, without verifying them.
+    """List the adapters in a folder from their manifests, without verifying them.
 
     Example: llm-service adapters list deploy/local/adapters
     """
@@ -142,13 +142,13 @@ def prove(
     config: Annotated[Path, typer.Option("--config", "-c", help="The service's YAML file.")],
     as_json: AsJson = False,
 ) -> None:
-    """Start the engine, load the configured adapters and prove them; no ports.
+    """Start the engine without opening a port, load the configured adapters and prove them.
 
-    An adapter without golden examples or without a fingerprint is not proven.
+    An adapter without golden examples or without a fingerprint cannot be proven.
     Example: llm-service adapters prove --config deploy/local/config.yaml
     """
     with one_message():
-        # A row of each adapter, whatever becomes of the others.
+        # Show a row for each adapter, even if another one fails.
         lenient = {"adapters_on_failure": "quarantine"}
         settings = load_settings(config).model_copy(update=lenient)
         _quiet_engine()
@@ -197,7 +197,7 @@ def _proven(proof: dict[str, Any] | None, **row: Any) -> dict[str, Any]:
 
 
 def _quiet_engine() -> None:
-    # What vLLM logs must not stand between the rows.
+    # Keep vLLM's log lines out of the printed rows.
     os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")
 
 
@@ -207,7 +207,7 @@ def _describe(base: Path, name: str | None, max_rank: int) -> ServedBase:
 
 @contextmanager
 def _refusal(as_json: bool) -> Iterator[None]:
-    """End the command with what was refused and code 1."""
+    """End the command with the refusal's message and exit code 1."""
     try:
         yield
     except AdapterRefused as error:

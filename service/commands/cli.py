@@ -63,13 +63,13 @@ def serve(
 
 @model_app.command()
 def fetch(
-    folder: Annotated[Path, typer.Argument(help="Where the model goes.")] = Path(
+    folder: Annotated[Path, typer.Argument(help="Folder to write the model to.")] = Path(
         ".cache/models/smollm2-135m-instruct"
     ),
 ) -> None:
     """Fetch the default model (SmolLM2-135M-Instruct, Apache-2.0) and convert it for the engine.
 
-    Does nothing when the folder already holds it.
+    Does nothing if the folder already holds the model.
     """
     from service.model.smollm2 import fetch_smollm2
 

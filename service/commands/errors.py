@@ -12,7 +12,7 @@ from service.errors import ConfigurationError
 
 @contextmanager
 def one_message() -> Iterator[None]:
-    """End the command with a configuration problem's message, and nothing else, and code 2."""
+    """End the command with only a configuration error's message and exit code 2."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     try:
         yield

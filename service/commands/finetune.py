@@ -1,7 +1,7 @@
 """`llm-service finetune` and `llm-service evaluate`: make an adapter, measure one again.
 
-Exit codes: 0 all is well, 1 the adapter is refused or fails its proof, 2 the command, its
-configuration or its data cannot be used.
+Exit codes: 0 success, 1 the adapter is refused or fails its proof, 2 the command, its configuration
+or its data cannot be used.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ _EXTRA = ("peft", "sklearn", "sacrebleu", "matplotlib", "torch")
 def finetune(
     config: Config,
     restart: Annotated[
-        bool, typer.Option("--restart", help="Train anew, whatever the checkpoint holds.")
+        bool, typer.Option("--restart", help="Ignore the checkpoint and train from the beginning.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:

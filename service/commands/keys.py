@@ -1,7 +1,7 @@
 """`llm-service keys`: create, list and revoke the keys of tenants.
 
-They edit the keys file that a service reads, or one file a tenant in a folder, and leave comments
-where they are. A running service follows within seconds.
+The commands edit a service's keys file, or a folder with one file for each tenant, and keep
+comments. A running service applies a change within seconds.
 """
 
 import fcntl
@@ -31,10 +31,10 @@ from service.tenants.keys_document import ALL, TenantRecord
 app = typer.Typer(no_args_is_help=True, help=__doc__)
 
 Keys = Annotated[
-    Path, typer.Option("--keys", "-k", help="Keys file, or folder with one file a tenant.")
+    Path, typer.Option("--keys", "-k", help="Keys file, or folder with one file per tenant.")
 ]
 TenantName = Annotated[str, typer.Argument(metavar="TENANT", help="Name of the tenant.")]
-NewOnly = "For a tenant that is new; "
+NewOnly = "For a new tenant: "
 
 
 @app.command()
@@ -44,12 +44,12 @@ def create(
     expires_days: Annotated[
         int | None, typer.Option(min=1, max=36_500, help="Days until the key expires.")
     ] = None,
-    weight: Annotated[float, typer.Option(help=f"{NewOnly}its share relative to others.")] = 1.0,
+    weight: Annotated[float, typer.Option(help=f"{NewOnly}share relative to others.")] = 1.0,
     model: Annotated[
-        list[str] | None, typer.Option(help=f"{NewOnly}a base model it may use; default all.")
+        list[str] | None, typer.Option(help=f"{NewOnly}a base model it may use (default all).")
     ] = None,
     adapter: Annotated[
-        list[str] | None, typer.Option(help=f"{NewOnly}an adapter it may use; default all.")
+        list[str] | None, typer.Option(help=f"{NewOnly}an adapter it may use (default all).")
     ] = None,
 ) -> None:
     """Make a key, print it once, and store its hash.
@@ -124,7 +124,7 @@ def revoke(
                     _save(keys, file, name, document)
                     typer.echo(f"revoked {key} of {listed.record.name}")
                     return
-        raise ConfigurationError(f"{keys}: no key is called {key[:12]!r}")
+        raise ConfigurationError(f"{keys}: no key has the name {key[:12]!r}")
 
 
 def _rows(record: TenantRecord, now: float) -> Iterator[dict[str, Any]]:
@@ -142,13 +142,13 @@ def _rows(record: TenantRecord, now: float) -> Iterator[dict[str, Any]]:
 
 @contextmanager
 def _locked(keys: Path) -> Iterator[None]:
-    """One command at a time: two that read the same file would lose a key."""
+    """Allow one command at a time, because two that read the same file would lose a key."""
     target = keys.resolve()
     folder = target if target.is_dir() else target.parent
     if not folder.is_dir():
         raise ConfigurationError(f"{keys}: cannot be written: {folder} is not a folder")
     try:
-        # The folder itself is locked: a lock file would belong to the user that ran first.
+        # Lock the folder itself, because a lock file would belong to the first user.
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -166,7 +166,7 @@ def _ring(keys: Path) -> Keyring:
 
 
 def _file_of(keys: Path, tenant: str, ring: Keyring) -> tuple[Path, str]:
-    """The file that holds a tenant or is to hold it, and its name among the sources."""
+    """The file that holds a tenant, or will hold it, and its name among the sources."""
     if not keys.is_dir():
         return keys, keys.name
     listed = ring.tenants.get(tenant)
@@ -197,7 +197,7 @@ def _entry(document: Any, tenant: str) -> Any:
 
 
 def _save(keys: Path, file: Path, name: str, document: Any) -> None:
-    """Write the file if the service would read it; raises ConfigurationError, nothing written."""
+    """Write the file if the service can read it; else raise ConfigurationError without writing."""
     text = StringIO()
     _yaml().dump(document, text)
     content = text.getvalue().encode()
@@ -207,7 +207,7 @@ def _save(keys: Path, file: Path, name: str, document: Any) -> None:
     if not target.exists():
         write_atomically(target, content, mode=0o600)
         return
-    # What a service under another user reads stays readable to it.
+    # The file stays readable to a service that runs as another user.
     old = target.stat()
     owner = (old.st_uid, old.st_gid)
     try:

@@ -1,4 +1,4 @@
-"""A finished adapter put in its place: whole or not at all."""
+"""A finished adapter moved to its place: completely or not at all."""
 
 import shutil
 import tempfile
@@ -13,10 +13,10 @@ from service.files import sync
 
 @contextmanager
 def beside(output: Path) -> Iterator[Path]:
-    """A folder next to `output` that takes its place when the block ends well.
+    """A folder next to `output` that replaces it when the block succeeds.
 
-    When the block fails the folder is removed and `output` is as it was. Between two renames, and
-    only there, a crash leaves no `output`; never a part of one. A full disk is reported as
+    If the block fails the folder is removed and `output` is unchanged. Only a crash between two
+    renames leaves no `output`; none leaves a part of one. A full disk is reported as
     ConfigurationError.
     """
     output.parent.mkdir(parents=True, exist_ok=True)

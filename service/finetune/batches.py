@@ -1,4 +1,4 @@
-"""Batches of examples of about one length, so that little of them is padding."""
+"""Batches of examples of similar length, with little padding."""
 
 import random
 from collections.abc import Sequence
@@ -8,12 +8,12 @@ from service.errors import ConfigurationError
 from service.finetune.example import Example
 
 _POOL = 64
-"""Batches whose examples are sorted together: longer pools pad less, shorter ones mix more."""
+"""Number of batches whose examples are sorted together: larger pools pad less, smaller mix more."""
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Indices of examples, the tokens they hold and the places they take."""
+    """Indices of examples, their number of tokens and the places with padding."""
 
     indices: tuple[int, ...]
     tokens: int
@@ -25,8 +25,8 @@ def plan_batches(
 ) -> list[Batch]:
     """The batches of the whole training, in order; the same for the same seed.
 
-    Every epoch shuffles anew, sorts pools of neighbours by length, cuts them into batches of at
-    most `batch_tokens` places and shuffles those. The last epoch may be a part of one. Raises
+    Every epoch shuffles anew, sorts pools of neighbours by length, cuts these into batches of at
+    most `batch_tokens` places and shuffles the batches. The last epoch may be partial. Raises
     ConfigurationError for a batch_tokens below the longest example.
     """
     longest = max(len(example.token_ids) for example in examples)
@@ -45,7 +45,7 @@ def plan_batches(
 
 
 def in_order(examples: Sequence[Example], batch_tokens: int) -> list[Batch]:
-    """Batches for looking at examples once, the shortest first."""
+    """Batches for one pass over the examples, the shortest first."""
     by_length = sorted(range(len(examples)), key=lambda index: len(examples[index].token_ids))
     return _cut(examples, by_length, batch_tokens)
 

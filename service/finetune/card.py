@@ -53,7 +53,7 @@ def evaluation_block(
 
 
 def plain(figures: Figures) -> dict[str, object]:
-    """Figures as plain values for a manifest or JSON; of the confusions the most frequent."""
+    """Figures as plain values for a manifest or JSON, with the most frequent confusions only."""
     match figures:
         case ClassificationFigures():
             return _short(figures) | {

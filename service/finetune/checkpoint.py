@@ -1,4 +1,4 @@
-"""Where a training stands, on disk: whole or absent, and only for the run that wrote it."""
+"""State of a training on disk: complete or absent, and only for the run that wrote it."""
 
 import hashlib
 import io
@@ -14,13 +14,13 @@ from service.finetune.config import FinetuneSettings
 from service.model.digest import base_model_digest
 
 FILE = "checkpoint.pt"
-# These change nothing in what is learnt.
+# These settings do not change the trained weights.
 _FREE = {"evaluation", "output", "work", "summary", "limits", "version"}
 
 
 @dataclass(slots=True)
 class TrainingState:
-    """Everything that the next step depends on, and the curve so far.
+    """The state on which the next step depends, and the curve so far.
 
     `curve` holds (step, training loss per step), `looks` (step, validation loss); `best` are the
     adapter's weights at the lowest validation loss.
@@ -71,7 +71,7 @@ def load_checkpoint(folder: Path, belongs_to: str) -> TrainingState | None:
     if not file.is_file():
         return None
     try:
-        # Tensors and plain values only; nothing in it can run.
+        # Tensors and plain values only, so loading runs no code.
         stored = torch.load(file, weights_only=True)
         state = TrainingState(**stored["state"])
     except Exception as error:

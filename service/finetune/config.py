@@ -18,7 +18,7 @@ Task = Literal["classification", "generation", "pretraining"]
 
 
 class DataSettings(Section):
-    """Where the lines are and what is done with those that cannot be used as they are."""
+    """Files of the lines, and the policy for lines that are too long."""
 
     files: Annotated[tuple[Path, ...], Field(min_length=1)] = Field(
         description="JSON Lines, relative to this file."
@@ -34,7 +34,7 @@ class DataSettings(Section):
 
 
 class SplitSettings(Section):
-    """Shares of the held-out parts; what is left is trained on. A group is never split."""
+    """Shares of the held-out parts; the rest is for training. A group is never split."""
 
     validation: float = Field(
         0.05, gt=0, lt=1, description="For early stopping and the temperature."
@@ -127,7 +127,7 @@ class EvaluationSettings(Section):
 
 
 class FinetuneSettings(Section):
-    """One adapter: its data, its shape, its training and where it goes."""
+    """One adapter: its data, shape, training and output folder."""
 
     name: Name
     version: Version

@@ -1,4 +1,4 @@
-"""An adapter measured on held-out lines, on the served engine, beside its base."""
+"""Measurement of an adapter and its base on held-out lines, through the served engine."""
 
 import json
 from collections.abc import Sequence
@@ -34,12 +34,12 @@ from service.generation.stream import Output
 
 GOLDEN_FILE = "golden.jsonl"
 _SHOWN_COVERAGE = 0.9
-"""A coverage that every card tells, whatever the adapter serves with."""
+"""Coverage that every card reports, whatever the adapter's own is."""
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Measurements; `calibration` and the diagrams' data are there for a classification."""
+    """Measurements; only a classification has `calibration` and the diagrams' data."""
 
     figures: ClassificationFigures | GenerationFigures
     base: ClassificationFigures | GenerationFigures
@@ -59,7 +59,7 @@ async def evaluate(
     """Measure a loaded adapter on the test lines, under the calibration that it was packed with.
 
     Without one it is fitted: the temperature on the validation lines, the conformal threshold on
-    the calibration lines, since its promise needs lines that fitted nothing.
+    the calibration lines, because its coverage holds only for lines that fitted nothing else.
     """
     if prepared.task is None or settings.prompt is None:
         return await _generation(engine, adapter, settings, prepared)
@@ -130,7 +130,7 @@ def true_answers(task: adapter_manifest.LabelSet | None, lines: Sequence[Line]) 
 def _promises(
     tempered: adapter_manifest.CalibrationRecord, held: Answers, coverage: float
 ) -> list[adapter_manifest.CalibrationRecord]:
-    """Coverage that the adapter serves with, and beside it the one that every card tells."""
+    """Coverage that the adapter serves with, and the one that every card reports."""
     of = held.rows, held.truth.reshape(-1)
     served = tempered if tempered.conformal else promise(tempered, *of, coverage)
     assert served.conformal is not None
@@ -204,7 +204,7 @@ async def _generation(
         return answers, await written_answers(engine, lines, longest, None)
 
     answers, base_answers = await asked(test)
-    # An exact match of JSON is one of its value, whatever the order of its keys.
+    # JSON matches exactly if its value is equal, in any order of keys.
     to_be_json = golden.match == "json"
     exactly = golden.model_copy(update={"match": "json" if to_be_json else "exact"})
     examples = [_example(line, golden.match) for line in test]

@@ -1,4 +1,4 @@
-"""Lines as the model is trained on them: tokens, and what it must say where."""
+"""Training examples of lines: tokens, and the places at which answers are learnt."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -23,7 +23,7 @@ from service.finetune.tokeniser import BaseTokeniser
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """After the token at `position`, alternative `chosen` of `branch` must be said."""
+    """A place to learn: after the token at `position`, `branch`'s alternative `chosen` is right."""
 
     position: int
     branch: Branch
@@ -42,7 +42,7 @@ class Example:
 
 
 class ExampleEncoder:
-    """Makes examples of lines, under the prompts that serving uses."""
+    """Makes examples from lines, with the prompts that serving uses."""
 
     def __init__(self, settings: FinetuneSettings, task: LabelSet | None) -> None:
         """ConfigurationError for a base without tokenizer and labels that cannot be read."""
@@ -62,11 +62,11 @@ class ExampleEncoder:
         return [example for line in lines for example in self._examples(line)]
 
     def tokens(self, line: Line) -> int:
-        """Those of the line's longest example, prompt and answer together."""
+        """Tokens of the line's longest example, prompt and answer together."""
         return max(len(example.token_ids) for example in self._examples(line))
 
     def asked_tokens(self, line: Line) -> int:
-        """Of the engine's context, what it takes to measure the line: prompt and longest answer."""
+        """Tokens of context that measuring the line takes: prompt and longest answer."""
         match line:
             case LabelledLine() | MultiLabelledLine():
                 return max(self._read_tokens(line.text, question) for question in self.questions)
@@ -97,7 +97,7 @@ class ExampleEncoder:
         return self._frame.questions
 
     def _choice(self, text: str, question: Asked, said: str, label: str) -> Example:
-        """The places on the label's path where others part from it, and no token beyond them."""
+        """The places where other labels leave the label's path, and the tokens up to the last."""
         assert self._frame is not None
         prompt = tuple(self._frame.prompt(text, question).token_ids)
         wanted = question.scorer.names.index(said)
@@ -116,7 +116,7 @@ class ExampleEncoder:
         return question.scorer.tokens(self._frame.prompt(text, question))
 
     def _completion(self, line: CompletedLine) -> Example:
-        """Prompt and answer are tokenised apart, as the engine goes on from a prompt's tokens."""
+        """Prompt and answer, tokenised separately: the engine continues a prompt's tokens."""
         prompt = self._prompt(line)
         answer = [*self.tokeniser.encode(line.completion), self.tokeniser.end_token_id]
         return Example((*prompt, *answer), answer_at=len(prompt))

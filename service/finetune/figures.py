@@ -76,7 +76,7 @@ def promise(
     least = conformal_threshold(_of(probs, truth), coverage)
     threshold = 1 - least
     if 1 - threshold > least:
-        # Rounded the wrong way: the label that sets the threshold belongs to its set.
+        # Round so that the label that sets the threshold stays in its set.
         threshold = math.nextafter(threshold, 1)
     return adapter.CalibrationRecord(
         temperature=tempered.temperature,

@@ -1,4 +1,4 @@
-"""After the training: measured on the served engine, packed, proven, put in its place."""
+"""Steps after the training: measure on the served engine, pack, prove, move to `output`."""
 
 import itertools
 import json
@@ -33,10 +33,10 @@ async def measure_and_pack(
     peft: Path,
     report: TrainingReport,
 ) -> Evaluation | None:
-    """Measure the adapter on the served engine, pack it, prove it there, put it in its place.
+    """Measure the adapter on the served engine, pack and prove it, move it to its place.
 
-    A pre-trained one has no answers to compare and is packed without. Raises AdapterRefused when
-    the packed adapter fails a check or its proof; the output folder is then as it was.
+    After pretraining there are no answers to compare, so no proof. Raises AdapterRefused when the
+    packed adapter fails a check or its proof; the output folder is then unchanged.
     """
     if settings.task == "pretraining":
         with beside(settings.output) as folder:

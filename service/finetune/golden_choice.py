@@ -1,4 +1,4 @@
-"""Golden examples out of held-out lines: balanced, answered rightly, and telling."""
+"""Choice of golden examples from held-out lines."""
 
 import random
 from collections import defaultdict
@@ -8,7 +8,7 @@ from itertools import zip_longest
 from typing import Any
 
 _SURE = 0.75
-"""Probability of an answer that is more than a nat ahead of any other: rounding cannot turn it."""
+"""Probability of an answer with a lead of more than one nat, which rounding cannot reverse."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +27,12 @@ class Candidate:
 
 
 def choose_golden(candidates: Sequence[Candidate], count: int, seed: int) -> list[Candidate]:
-    """At most `count` examples, as many of one label as of another as far as they go round.
+    """At most `count` examples, as evenly over the labels as the lines allow.
 
-    Only those that the adapter answered rightly, since they must prove on every machine that its
-    weights are the ones measured. Those that the base got wrong come first. A label that has too
-    few of them is filled up, so that no constant answer passes, but no more than half of all are
-    such that the base passes too; none if it passes every one.
+    Only examples that the adapter answered correctly, because they must prove on every machine that
+    the weights are the measured ones. Those that the base got wrong come first. Labels with too few
+    of these are filled up, so that no constant answer passes, but the base passes at most half of
+    all; without any that the base fails, the result is empty.
     """
     by_label: dict[str, list[Candidate]] = defaultdict(list)
     for candidate in candidates:

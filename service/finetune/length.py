@@ -1,4 +1,4 @@
-"""Lines that are too long: for a training by the run's policy, for the engine refused."""
+"""Lines that are too long: the run's policy decides for training; for the engine, refused."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -14,7 +14,7 @@ from service.finetune.lines import LabelledLine, Line, MultiLabelledLine
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """Lines within data.max_tokens, and how many were over-long and what became of them."""
+    """Lines within data.max_tokens, and the number of lines that were dropped or cut."""
 
     lines: Sequence[Line]
     dropped: int
@@ -22,7 +22,7 @@ class Fitted:
 
 
 def fit(lines: Sequence[Line], encoder: ExampleEncoder, settings: FinetuneSettings) -> Fitted:
-    """The lines of which none is over-long any more, by the policy of `data.over_long`.
+    """The lines, with over-long ones dropped or cut by the policy of `data.over_long`.
 
     ConfigurationError for over-long lines under `refuse`, and when no line is left.
     """
@@ -59,7 +59,7 @@ def fit(lines: Sequence[Line], encoder: ExampleEncoder, settings: FinetuneSettin
 
 
 def _shortened(line: Line, tokens: int, limit: int, encoder: ExampleEncoder) -> Line:
-    """A line whose text lost its end, until its longest example fits."""
+    """A line with its text cut at the end so that its longest example fits."""
     assert isinstance(line, LabelledLine | MultiLabelledLine)
     ids = encoder.tokeniser.encode(line.text)
     keep = len(ids) - (tokens - limit)
@@ -76,7 +76,7 @@ def _shortened(line: Line, tokens: int, limit: int, encoder: ExampleEncoder) -> 
 def check_context(
     lines: Iterable[Line], encoder: ExampleEncoder, settings: FinetuneSettings
 ) -> None:
-    """ConfigurationError for a line that the engine could not be asked when it is measured."""
+    """Raise ConfigurationError for a line that is too long for the engine at measuring."""
     limit = _context(settings)
     answer = settings.evaluation.max_tokens
     for line in lines:
@@ -95,7 +95,7 @@ def check_context(
 
 
 def _context(settings: FinetuneSettings) -> float:
-    """Context length that the engine will be started with, else that of its base."""
+    """Context length with which the engine will be started, else that of its base."""
     given = settings.evaluation.engine.get("max_model_len")
     if isinstance(given, int) and given > 0:
         return given

@@ -6,8 +6,8 @@
     {"messages": [{"role", "content"}], "completion"} generation, in the base's chat template
     {"text"}                                          pretraining
 
-Any line may have a "group": lines of one group are never on both sides of a split. One to be
-completed may have a "stratum": every part has its share of each, as it has of each label.
+Any line may have a "group": lines of one group are all in one part of the split. A line with a
+completion may have a "stratum": every part has its share of each, as of each label.
 """
 
 import json
@@ -27,7 +27,7 @@ _Text = Annotated[str, Field(min_length=1, pattern=r"\S")]
 
 
 class Line(BaseModel):
-    """One line; `key` is what makes it a duplicate of another, `place` names it in messages."""
+    """One line; lines with equal `key` are duplicates, `place` names the line in messages."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -36,7 +36,7 @@ class Line(BaseModel):
 
     @classmethod
     def read(cls, raw: bytes, place: str) -> Self:
-        """The line that `place` holds; ValidationError if it is none of this kind."""
+        """The line at `place`; ValidationError if it is not of this kind."""
         line = cls.model_validate_json(raw)
         line._place = place
         return line
@@ -57,7 +57,7 @@ class Line(BaseModel):
 
     @property
     def dealt_as(self) -> str:
-        """Group of which every part of a split gets its share: the labels, or the stratum."""
+        """The labels or the stratum, of which every part of a split gets its share."""
         return "+".join(self.labelled)
 
 
@@ -94,7 +94,7 @@ class MultiLabelledLine(Line):
 class CompletedLine(Line):
     """A prompt or a conversation, and its answer."""
 
-    # Any may become a golden example: their limits.
+    # Limits of golden examples, because any line may become one.
     prompt: Annotated[_Text, Field(max_length=32_768)] | None = None
     messages: Annotated[tuple[GoldenMessage, ...], Field(min_length=1, max_length=64)] | None = None
     completion: _Text
@@ -116,7 +116,7 @@ class CompletedLine(Line):
 
 
 class PlainLine(Line):
-    """A text to go on being trained on."""
+    """A text for pretraining."""
 
     text: _Text
 
@@ -185,8 +185,8 @@ def _check_json(line: CompletedLine) -> None:
         json.loads(line.completion)
     except (ValueError, RecursionError) as error:
         raise ConfigurationError(
-            f"{line.place}: completion: not JSON, as evaluation.match is json, "
-            f"got {line.completion!r:.80}"
+            f"{line.place}: completion: must be JSON, because evaluation.match is json, got "
+            f"{line.completion!r:.80}"
         ) from error
 
 

@@ -19,7 +19,7 @@ _DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 def pick_device(wanted: str) -> torch.device:
     """The device to train on; ConfigurationError for CUDA where there is none."""
     if wanted == "cuda" and not torch.cuda.is_available():
-        raise ConfigurationError("training.device: cuda was asked for, and torch finds none")
+        raise ConfigurationError("training.device: cuda, but torch finds no CUDA device")
     return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
 
 
@@ -30,7 +30,7 @@ class LoraModel:
         training = settings.training
         self.device = pick_device(training.device)
         self._dtype = _DTYPES[training.dtype]
-        # In this module's short batches plain attention is the faster one on a CPU.
+        # For these short batches plain attention is faster on a CPU.
         attention = "sdpa" if self.device.type == "cuda" else "eager"
         try:
             base = AutoModelForCausalLM.from_pretrained(
@@ -84,8 +84,8 @@ class LoraModel:
     def save(self, folder: Path) -> None:
         """Write PEFT's two files in bfloat16: `adapter_config.json`, `adapter_model.safetensors`.
 
-        The configuration names the base by its served name, not by where it lay. PEFT keeps the
-        modules as a set; they are written in order, so that equal adapters have equal digests.
+        The configuration has the base's served name, not its path. PEFT keeps the modules as a set;
+        they are written in order, so that equal adapters have equal digests.
         """
         for parameter in self.parameters.values():
             parameter.data = parameter.data.to(torch.bfloat16)

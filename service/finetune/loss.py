@@ -1,4 +1,4 @@
-"""Loss: -log of the probability that the served adapter would be asked for."""
+"""Loss: -log of the probability that the served adapter would give."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -14,8 +14,8 @@ def batch_loss(model: LoraModel, examples: Sequence[Example]) -> tuple[torch.Ten
     """The sum of the examples' weighted losses, in nats, and the sum of their weights.
 
     A label's loss is -log P(label) of its trie: at each branch on its path, over the branch's
-    alternatives alone (`LabelTrie.fold`). An answer's loss is the sum over its tokens, and counts
-    as so many.
+    alternatives alone (`LabelTrie.fold`). An answer's loss is the sum over its tokens, and its
+    weight counts once per token.
     """
     length = max(len(example.token_ids) for example in examples)
     token_ids = torch.zeros(len(examples), length, dtype=torch.long)

@@ -28,9 +28,9 @@ _LIBRARIES = ("torch", "transformers", "peft")
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """The lines of a run, split; those that may become golden; its label set if it classifies.
+    """The lines of a run, split; candidates for golden examples; the label set, if it classifies.
 
-    `fitted` are the data's lines before the split, `encoder` makes examples of any.
+    `fitted` are the data's lines before the split; `encoder` makes examples of lines.
     """
 
     split: Split
@@ -41,10 +41,9 @@ class Prepared:
 
 
 def prepare(settings: FinetuneSettings) -> Prepared:
-    """Read, fit and split the lines; ConfigurationError for whatever cannot be used.
+    """Read, fit and split the lines; ConfigurationError for lines that cannot be used.
 
-    What could only fail when the adapter is measured is looked for here, since a training lies
-    between.
+    Faults that would appear only at measuring, after the training, are checked here too.
     """
     lines = read_lines(settings)
     task = classification_task(settings, lines)
@@ -72,7 +71,7 @@ def prepare(settings: FinetuneSettings) -> Prepared:
 
 
 def train(settings: FinetuneSettings, prepared: Prepared) -> tuple[Path, TrainingReport]:
-    """Train, or go on from the work folder's checkpoint; the folder of PEFT's files, the report."""
+    """Train, or continue from the work folder's checkpoint; return PEFT's folder and a report."""
     training = settings.training
     if training.threads is not None:
         torch.set_num_threads(training.threads)

@@ -1,4 +1,4 @@
-"""An adapter's answers by way of the served engine: vLLM behind the gate, as any request."""
+"""An adapter's answers from the served engine, vLLM behind the gate, to ordinary requests."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -30,7 +30,7 @@ Answer = TypeVar("Answer")
 def engine_settings(settings: FinetuneSettings) -> Settings:
     """The service's settings under which an adapter of this run is measured."""
     lora = {"max_lora_rank": next(rank for rank in _RANKS if rank >= settings.lora.rank)}
-    # Batch work: nobody waits for a first token, so nothing is refused and nothing slowed down.
+    # Batch work: no user waits for a first token, so refuse no request and keep the limit up.
     gate = GateSettings(max_wait_ms=int(_SECONDS * 1000), target_token_ms=None)
     return Settings(model=settings.base, engine=lora | settings.evaluation.engine, gate=gate)
 
@@ -49,7 +49,7 @@ async def label_scores(
     engine: Reader, frame: AdapterFrame, texts: Sequence[str], adapter: Adapter | None
 ) -> Array:
     """Log P of every alternative of every question, uncalibrated: (texts, questions, labels)."""
-    # One read after another for each text: as many texts at once as the engine runs.
+    # Each text makes its reads one by one, so ask as many texts at once as the engine runs.
     slots = asyncio.Semaphore(engine.model.max_num_seqs)
 
     async def ask(text: str) -> Array:

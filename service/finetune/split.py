@@ -1,4 +1,4 @@
-"""Split of lines into those that are trained on and those that are held out."""
+"""Split of lines into a training part and held-out parts."""
 
 import random
 from collections import Counter, defaultdict
@@ -14,7 +14,7 @@ PARTS = ("train", "validation", "calibration", "test")
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """The parts, and how many lines were left out because another part or line has their text."""
+    """The parts, and the number of lines removed because another line has their text."""
 
     train: Sequence[Line]
     validation: Sequence[Line]
@@ -29,13 +29,13 @@ class Split:
 
 
 def split_lines(lines: Sequence[Line], shares: SplitSettings, seed: int) -> Split:
-    """Deal the groups into the parts, label by label, so that each part has its share of each.
+    """Divide the groups among the parts so that each part has its share of every label.
 
-    A line without a group is its own. Of lines of one text only the first stays, so no part sees
-    another's. Groups are counted under their most frequent label (or stratum), whose groups are
+    A line without a group is its own group. Of lines with one text only the first stays, so no part
+    has another's. Groups count under their most frequent label (or stratum). A label's groups are
     shuffled; each goes to the part that lacks most of its share of the label's lines, the first to
-    the training: a label of very few groups is only trained on. With `calibration_from_test` the
-    lines of the test's groups are dealt out to calibration and test one by one. Raises
+    training, so a label of very few groups is only trained on. With `calibration_from_test` the
+    lines of the test's groups are divided between calibration and test line by line. Raises
     ConfigurationError for a part that is empty.
     """
     kept = list({line.key: line for line in reversed(lines)}.values())[::-1]
@@ -79,7 +79,7 @@ def _deal(
 ) -> None:
     lacking = {part: share * sum(map(len, groups)) for part, share in shares.items()}
     for number, members in enumerate(groups):
-        # What is never seen cannot be learnt.
+        # A label that training never sees cannot be learnt.
         part = "train" if number == 0 else max(lacking, key=lambda each: lacking[each])
         parts[part].extend(members)
         lacking[part] -= len(members)

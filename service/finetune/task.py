@@ -1,4 +1,4 @@
-"""The label set of a run: what the manifest will say, known before training."""
+"""The label set of a run, as the manifest will have it, known before training."""
 
 from collections.abc import Sequence
 
@@ -17,7 +17,7 @@ def classification_task(settings: FinetuneSettings, lines: Sequence[Line]) -> La
 
     Without `labels` they are those of the lines, in alphabetical order, each spelled as a word
     after the template. Raises ConfigurationError for lines of fewer than two labels (with
-    multi_label: of none), which teach nothing, and for labels that a manifest could not hold.
+    multi_label: of none), which teach nothing, and for labels that are invalid in a manifest.
     """
     if settings.prompt is None or settings.task != "classification":
         return None
@@ -25,8 +25,8 @@ def classification_task(settings: FinetuneSettings, lines: Sequence[Line]) -> La
     least = 1 if settings.multi_label else 2
     if len(found) < least:
         raise ConfigurationError(
-            f"data: the lines have {len(found)} labels ({', '.join(found) or 'none'}); "
-            f"at least {least} are needed to tell apart"
+            f"data: the lines have {len(found)} labels ({', '.join(found) or 'none'}); a "
+            f"classifier needs at least {least}"
         )
     tail = settings.prompt.template.split(INPUT)[1]
     words = settings.labels or {name: spell(name, tail) for name in found}

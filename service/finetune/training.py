@@ -1,4 +1,4 @@
-"""The training loop: seeded, resumable to the step, stopped when it no longer gets better."""
+"""The training loop: seeded, resumable at any step, stopped when it no longer improves."""
 
 import math
 import time
@@ -20,14 +20,14 @@ from service.finetune.loss import batch_loss
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The batches of a training and after which steps it looks at the validation loss."""
+    """The batches of a training, and the steps after which it measures the validation loss."""
 
     batches: Sequence[Batch]
     looks: frozenset[int]
 
     @classmethod
     def of(cls, examples: Sequence[Example], settings: TrainingSettings) -> "Plan":
-        """Looks are spread evenly; the last is after the last step."""
+        """Measurements are spread evenly; the last is after the last step."""
         batches = plan_batches(examples, settings.batch_tokens, settings.seed, settings.epochs)
         count = min(len(batches), max(1, round(settings.epochs * settings.evaluations)))
         return cls(
@@ -36,7 +36,7 @@ class Plan:
 
 
 class Training:
-    """Trains a LoRA on examples, from where its work folder's checkpoint stands.
+    """Trains a LoRA on examples, from the checkpoint of its work folder if there is one.
 
     A run that is killed and started again passes through the same states as one that is not: the
     order is planned from the seed, and a checkpoint holds the optimiser and the random state.
@@ -126,7 +126,7 @@ class Training:
         return totals / weights
 
     def _rate(self, step: int) -> float:
-        """Up in a straight line for the warm-up, then down along half a cosine."""
+        """Learning rate factor: linear up to 1 in the warm-up, then down along half a cosine."""
         steps, settings = len(self.plan.batches), self._settings
         rise = max(1, round(settings.warmup * steps))
         if step < rise:

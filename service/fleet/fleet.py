@@ -1,4 +1,4 @@
-"""All adapters of a service: what is configured becomes what is served, as a whole or not."""
+"""All adapters of a service: the configured ones are served, all or none."""
 
 import asyncio
 import logging
@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Changes made by a configuration, each a list of `name@version` or of quarantined names."""
+    """Changes by a reload, each a list of `name@version` or of quarantined names."""
 
     loaded: tuple[str, ...]
     unchanged: tuple[str, ...]
@@ -36,7 +36,7 @@ class Change:
 
 
 class AdapterFleet:
-    """Owns the registry and everything that changes it."""
+    """Owns the registry and all changes of it."""
 
     def __init__(self, engine: AdaptedDecoder, base_name: str, metrics: AdapterMetrics) -> None:
         self._loader = AdapterLoader(engine)
@@ -50,12 +50,11 @@ class AdapterFleet:
     async def apply(self, settings: Settings, fetched: Fetched | None = None) -> Change:
         """Serve the adapters that are configured; at the start and at every reload.
 
-        New versions are loaded and proven beside the old ones, then all are swapped at once; the
-        old ones leave the engine when their last request has ended. An adapter that fails is
-        quarantined if it is not `required` or `adapters_on_failure` is `quarantine`, and nothing
-        that is served now would be lost. Any other failure raises ConfigurationError with a line
-        for each, and leaves everything as it was. `fetched` is what was fetched before the engine
-        ran.
+        New versions are loaded and proven while the old ones serve, then all are swapped at once;
+        the old ones leave the engine when their last request has ended. An adapter that fails is
+        quarantined if it is not `required` or `adapters_on_failure` is `quarantine`, and no served
+        adapter would be lost. Any other failure raises ConfigurationError with a line for each, and
+        changes nothing. `fetched` are adapters fetched before the engine started.
         """
         before = _served(self.registry.entries)
         outcomes = await self._loader.load_all(settings, before.values(), fetched)
@@ -84,10 +83,10 @@ class AdapterFleet:
         return _change(before, added, self.registry.entries)
 
     async def reload(self, read_settings: Callable[[], Settings]) -> Change:
-        """Read the configuration again and apply its adapters; nothing else of it takes effect.
+        """Read the configuration again and apply only its adapters.
 
         Raises InvalidRequest for a configuration that is not valid, and Conflict when another
-        reload runs or an adapter fails, in which case the old ones are served on.
+        reload runs or an adapter fails; then the old adapters stay in service.
         """
         if self._reloading.locked():
             raise Conflict("Another reload is under way.", code="reload_in_progress")
@@ -96,14 +95,14 @@ class AdapterFleet:
                 change = await self._reload(read_settings)
             except Exception as error:
                 self._metrics.adapters_reloaded("failed")
-                _log.error("adapters not reloaded, the old ones are served on: %s", error)
+                _log.error("adapters not reloaded, the old ones stay in service: %s", error)
                 raise
         self._metrics.adapters_reloaded("ok")
         _log.info("adapters reloaded: %s", change)
         return change
 
     async def watch_residency(self, seconds: float) -> None:
-        """Look, every so often, at what the engine holds and uses; ends with the engine."""
+        """Check at intervals which adapters the engine holds and uses; ends with the engine."""
         while True:
             if served := _served(self.registry.entries):
                 try:
@@ -139,7 +138,7 @@ def _served(entries: Mapping[str, Entry]) -> dict[str, ServedVersion]:
 
 
 def _quarantined(failure: Failure) -> QuarantinedAdapter:
-    """Message kept of a failure. A refusal is free of paths; other messages may not be."""
+    """Stored message of a failure. A refusal contains no paths; other messages may."""
     shown = (
         str(failure.error)
         if isinstance(failure.error, AdapterRefused)

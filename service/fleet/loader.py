@@ -1,4 +1,4 @@
-"""Verified adapters on their way into the engine: load, prove."""
+"""Loading and proving of verified adapters."""
 
 import asyncio
 import itertools
@@ -30,8 +30,8 @@ _log = logging.getLogger(__name__)
 class AdapterLoader:
     """Brings adapters into one engine; no two of them ever get the same engine id.
 
-    Fetching and verifying run side by side. Loading and proving run one adapter after the other:
-    a batch of one adapter is the fastest there is, and every example of it runs at once.
+    Adapters are fetched and verified concurrently, but loaded and proven one after the other: a
+    batch of one adapter is the fastest, and all its examples run at once.
     """
 
     def __init__(self, engine: AdaptedDecoder) -> None:
@@ -47,11 +47,11 @@ class AdapterLoader:
         current: Iterable[ServedVersion],
         fetched: Fetched | None = None,
     ) -> list[ServedVersion | Failure]:
-        """Load what is configured, in its order; a current version with equal bytes is kept.
+        """Load the configured adapters in order; a current version with equal bytes is kept.
 
-        `fetched` is what `fetch_before_start` found of it; without, it is fetched now. The base
-        is that of the first call, which the engine was started with: a model that is configured
-        later is not served before a restart.
+        `fetched` is the result of `fetch_before_start`; without it adapters are fetched now. The
+        base is that of the first call, with which the engine was started: a model that is
+        configured later is served only after a restart.
         """
         self._model = self._model or settings.model
         if not settings.adapters:
@@ -72,7 +72,7 @@ class AdapterLoader:
         return await together([self._load(each, settings, held) for each in outcomes])
 
     async def unload(self, version: ServedVersion) -> None:
-        """Take a version that nobody uses any longer out of the engine."""
+        """Remove a version that is no longer used from the engine."""
         await self._engine.unload_adapter(version.adapter)
         _log.info("adapter %s: unloaded", version.adapter.engine_name)
 
@@ -100,7 +100,7 @@ class AdapterLoader:
             return Failure(fetched.wanted, fetched.name, error)
 
     async def _into_engine(self, fetched: FetchedAdapter, settings: Settings) -> ServedVersion:
-        """Load and prove; whatever fails, nothing of it stays in the engine."""
+        """Load and prove an adapter; after a failure it does not stay in the engine."""
         verified = fetched.verified
         manifest = verified.manifest
         adapter = Adapter(fetched.name, next(self._ids), str(verified.folder), verified.digest)

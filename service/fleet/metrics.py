@@ -10,54 +10,54 @@ from service.telemetry.series import SeriesFactory
 
 
 class AdapterMetrics:
-    """Follows what is served, how it is used, and how reloads end."""
+    """Shows the served adapters, their use and the outcomes of reloads."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         make = SeriesFactory(registry)
         self._state = make.gauge(
-            "adapter_state", "1 for the state an adapter is in.", "adapter", "state"
+            "adapter_state", "1 for the adapter's present state, else 0.", "adapter", "state"
         )
         self._info = make.gauge(
-            "adapter_info", "The version and digest that is served.", "adapter", "version", "digest"
+            "adapter_info", "Version and digest served.", "adapter", "version", "digest"
         )
         self._accuracy = make.gauge(
-            "adapter_proof_accuracy", "Share of its golden examples answered rightly.", "adapter"
+            "adapter_proof_accuracy", "Share of golden examples answered correctly.", "adapter"
         )
-        self._proof = make.gauge("adapter_proof_seconds", "Time that its proof took.", "adapter")
+        self._proof = make.gauge("adapter_proof_seconds", "Time that the proof took.", "adapter")
         self._distance = make.gauge(
             "adapter_fingerprint_distance",
-            "Distance of its fingerprint from the packed one, in nats.",
+            "Distance of the adapter's fingerprint from the packed one, in nats.",
             "adapter",
         )
         self._effect = make.gauge(
             "adapter_fingerprint_effect",
-            "Effect of its weights in units of the packed one: 1 if whole.",
+            "Part of the packed effect that the loaded weights have: 1 if complete.",
             "adapter",
         )
         self._load = make.gauge(
             "adapter_load_seconds", "Time that fetching, verifying and loading took.", "adapter"
         )
         self._resident = make.gauge(
-            "adapter_resident", "1 while the engine holds its weights in memory.", "adapter"
+            "adapter_resident", "1 while the engine holds the weights in memory.", "adapter"
         )
 
         self._hits = make.counter(
-            "adapter_hits_total", "Requests that found its weights in memory.", "adapter"
+            "adapter_hits_total", "Requests that found the adapter's weights in memory.", "adapter"
         )
         self._misses = make.counter(
-            "adapter_misses_total", "Times that a request waited for its weights.", "adapter"
+            "adapter_misses_total", "Reads of evicted weights that a request waited for.", "adapter"
         )
-        text = "Time that reading its weights for requests took."
+        text = "Time spent reading the adapter's weights for requests."
         self._miss_seconds = make.counter("adapter_miss_seconds_total", text, "adapter")
         self._reloads = make.counter(
             "adapter_reloads_total", "Reloads by outcome (ok, failed).", "outcome"
         )
-        # From the start on: to Prometheus the first of a series that was not there is no increase.
+        # Create the series at the start: Prometheus sees no increase in a series' first sample.
         for outcome in ("ok", "failed"):
             self._reloads[outcome,].inc(0)
 
     def adapters_changed(self, entries: Mapping[str, Entry]) -> None:
-        """Show these adapters and no others."""
+        """Show exactly these adapters."""
         proofs = (self._accuracy, self._proof, self._distance, self._effect)
         for gauge in (self._state, self._info, *proofs, self._load, self._resident):
             gauge.clear()
@@ -74,13 +74,13 @@ class AdapterMetrics:
             self._resident.labels(name).set(resident)
 
     def adapter_used(self, name: str, hits: int, misses: int, miss_seconds: float) -> None:
-        """So many more requests found its weights in memory, or waited for them."""
+        """Count requests that found the adapter's weights in memory, or waited for them."""
         self._hits[name,].inc(hits)
         self._misses[name,].inc(misses)
         self._miss_seconds[name,].inc(miss_seconds)
 
     def adapters_reloaded(self, outcome: str) -> None:
-        """A reload ended."""
+        """Count a reload that ended."""
         self._reloads[outcome,].inc()
 
     def _show(self, name: str, version: ServedVersion) -> None:

@@ -1,4 +1,4 @@
-"""Registry from requested model names to adapters; never to the base by mistake."""
+"""Registry from requested model names to adapters."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -13,7 +13,7 @@ Entry = ServedVersion | QuarantinedAdapter
 
 
 def unknown_model(model: str) -> NotFound:
-    """The one answer for a name that is not served, and for one that is served to others."""
+    """The answer for a name that is not served, or that is served only to other tenants."""
     return NotFound(
         f"model: {quote(model)} is not served here", code="model_not_found", param="model"
     )
@@ -21,14 +21,14 @@ def unknown_model(model: str) -> NotFound:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The adapters at one moment, by the name they are configured under."""
+    """The adapters at one moment, by configured name."""
 
     entries: Mapping[str, Entry]
     _served: Mapping[str, ServedVersion]
 
     @classmethod
     def of(cls, base_name: str, entries: Iterable[Entry]) -> "Snapshot":
-        """The snapshot of these; ConfigurationError for a name that is taken already."""
+        """The snapshot of these adapters; ConfigurationError for a name that is taken already."""
         by_name: dict[str, Entry] = {}
         served: dict[str, ServedVersion] = {}
         for entry in entries:
@@ -41,7 +41,7 @@ class Snapshot:
         return cls(MappingProxyType(by_name), MappingProxyType(served))
 
     def find(self, model: str) -> ServedVersion:
-        """The version that answers to this name, which must match to the letter.
+        """The version with exactly this name.
 
         Raises AdapterQuarantined for a name whose adapter failed, with or without a version, and
         NotFound for any other.
@@ -59,8 +59,8 @@ class Snapshot:
 class AdapterRegistry:
     """The base model's name and the adapters', replaced as a whole.
 
-    A request acquires a version once and keeps it to its end, whatever is swapped meanwhile.
-    `on_unused` is told, once, of each version that no snapshot and no request holds any longer.
+    A request acquires a version once and keeps it to its end, also when names are swapped.
+    `on_unused` is called once for each version that no snapshot and no request holds any longer.
     """
 
     def __init__(self, base_name: str, on_unused: Callable[[ServedVersion], None]) -> None:
@@ -71,16 +71,16 @@ class AdapterRegistry:
 
     @property
     def entries(self) -> Mapping[str, Entry]:
-        """Adapters by configured name, as they are served now."""
+        """Served adapters by configured name."""
         return self._snapshot.entries
 
     def in_use(self) -> set[ServedVersion]:
-        """The versions that are served, and those that requests still run with."""
+        """The versions that are served, and those that running requests still use."""
         served = {each for each in self.entries.values() if isinstance(each, ServedVersion)}
         return served | self._users.keys()
 
     def acquire(self, model: str) -> ServedVersion | None:
-        """The version that a request begins with, None for the base model; release it after.
+        """The version for a new request, None for the base model; release it at the request's end.
 
         Raises NotFound for a name that is not served, AdapterQuarantined for one that failed.
         """
@@ -91,7 +91,7 @@ class AdapterRegistry:
         return version
 
     def release(self, version: ServedVersion) -> None:
-        """A request that acquired the version has ended."""
+        """Give back the version of a request that has ended."""
         self._users[version] -= 1
         if not self._users[version]:
             del self._users[version]

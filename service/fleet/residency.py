@@ -1,4 +1,4 @@
-"""Residency of adapters: whose weights the engine holds, and how often requests found them."""
+"""Residency of adapters: which weights the engine holds, and how often requests found them."""
 
 from collections.abc import Mapping
 
@@ -8,11 +8,11 @@ from service.fleet.version import ServedVersion
 
 
 class Residency:
-    """Follows one engine by looking at it now and then.
+    """Follows one engine by regular checks.
 
-    A request whose adapter had been evicted is a miss if the weights were read for it; those
-    that waited for the same read, and all others, are hits. The counts of a version that leaves
-    the engine end with the last look at it.
+    A request whose adapter had been evicted is a miss if the weights were read for it; requests
+    that waited for the same read, and all others, are hits. The counts of a version that leaves the
+    engine end with the last check.
     """
 
     def __init__(self, engine: AdapterHost, metrics: AdapterMetrics) -> None:
@@ -21,7 +21,7 @@ class Residency:
         self._seen: dict[int, AdapterUsage] = {}
 
     async def look(self, served: Mapping[str, ServedVersion]) -> None:
-        """Tell the observer what is resident, and what was used since the last look.
+        """Report resident adapters, and their use since the last check, to the observer.
 
         Raises EngineDead.
         """
@@ -36,9 +36,9 @@ class Residency:
         }
 
     def _told(self, name: str, before: AdapterUsage, now: AdapterUsage) -> AdapterUsage:
-        """Tell of one adapter; returns what has been told of it now."""
+        """Report one adapter; returns the totals reported so far."""
         misses = now.reads - before.reads
-        # A read is seen before the request that waited for it: that one must not become a hit.
+        # A read is seen before the request that waited for it, which must not count as a hit.
         hits = max(0, now.requests - before.requests - misses)
         self._metrics.adapter_used(name, hits, misses, now.read_seconds - before.read_seconds)
         return AdapterUsage(before.requests + hits + misses, now.reads, now.read_seconds)

@@ -1,4 +1,4 @@
-"""Versions of adapters: one that is served, and one that is not and why."""
+"""Versions of adapters: served ones, and quarantined ones with their reason."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -13,8 +13,8 @@ from service.proving.proof import Proof
 class ServedVersion:
     """An adapter that was verified, loaded and, if its manifest allows for it, proven.
 
-    `classifier` is there for a classification adapter; `load_seconds` is the time that
-    fetching, verifying and loading took, waits for other adapters left out.
+    `classifier` is set for a classification adapter; `load_seconds` is the time of fetching,
+    verifying and loading, without waits for other adapters.
     """
 
     adapter: Adapter
@@ -25,19 +25,19 @@ class ServedVersion:
 
     @property
     def unproven(self) -> str | None:
-        """The part of a proof that its manifest lacks; None for a proven adapter."""
+        """The part of a proof that the manifest lacks; None for a proven adapter."""
         if self.proof is None:
             return "it has no golden examples"
         return "it has no fingerprint" if self.proof.fingerprint is None else None
 
     @property
     def state(self) -> Literal["serving", "unproven"]:
-        """Its state while it is served."""
+        """The adapter's state while it is served."""
         return "serving" if self.unproven is None else "unproven"
 
     @property
     def names(self) -> tuple[str, str]:
-        """The names it answers to."""
+        """The names under which it is served."""
         return self.adapter.name, f"{self.adapter.name}@{self.manifest.version}"
 
 

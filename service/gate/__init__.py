@@ -1,1 +1,1 @@
-"""The gate before the engine: it bounds what runs and waits, and is the only way in."""
+"""The gate before the engine: every engine request passes it; it bounds how many run and wait."""

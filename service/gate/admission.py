@@ -1,4 +1,4 @@
-"""Forecast of whether a request that has to wait would still be answered in time."""
+"""Forecast whether a request that must wait would still be answered in time."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -15,7 +15,7 @@ _RETRY_S = (1.0, 60.0)
 
 
 class Cause(StrEnum):
-    """Why a request is refused."""
+    """Reason of a refusal."""
 
     OWN_EXCESS = "own_excess"
     SERVER_FULL = "server_full"
@@ -25,7 +25,7 @@ class Cause(StrEnum):
 class Refusal:
     """A request that is not accepted.
 
-    `retry_after` is when what waits now will have been served, in seconds, within [1, 60].
+    `retry_after` is the time until the present queue is served, in seconds, within [1, 60].
     """
 
     cause: Cause
@@ -43,7 +43,7 @@ class Refusal:
 class Forecast:
     """Seconds that a request is expected to wait, then to its first token, then to its last.
 
-    `followers` are the seconds that the tickets behind it in its request need beside that.
+    `followers` are the further seconds that the later tickets of its request need.
     """
 
     wait: float
@@ -58,20 +58,20 @@ class Forecast:
 
 
 class Admission:
-    """Refuses at once what would wait too long for its deadline or does not fit into the queue.
+    """Refuses at once tickets that would wait too long or do not fit into the queue.
 
     The wait is that of a fluid fair queue: the tenant's own backlog at its share of the measured
     service rate, or the whole backlog at the whole rate, whichever ends first; then the next slot,
-    or a slot for each other tenant that waits, as each may have a turn before (start-time fair
-    queueing: Goyal, Vin and Cheng, SIGCOMM 1996). It is stretched by how much longer than forecast
-    the tenant's own latest took (`Stretches`). A ticket may wait as long as that costs it at most
-    5 % of its chance to be answered in time, by the lengths of its tenant's latest answers and with
-    all that follows it, and no longer than its `max_wait`; one without a chance is refused. What
-    has not been measured counts as no time: only experience refuses.
+    or a slot for each other waiting tenant, since each may have a turn before (start-time fair
+    queueing: Goyal, Vin and Cheng, SIGCOMM 1996). The result is multiplied by how much longer than
+    forecast the tenant's latest waits were (`Stretches`). A ticket may wait no longer than its
+    `max_wait`, and only while this costs at most 5 % of its chance to be answered in time, by the
+    lengths of its tenant's latest answers and with its followers; one without a chance is refused.
+    Times not yet measured count as zero, so nothing is refused before there are measurements.
 
     The queue's places follow the dynamic threshold of Choudhury and Hahne (IEEE/ACM Transactions on
-    Networking 6(2), 1998): a tenant may have as many tickets waiting as eight times the places
-    that are free, so one tenant alone can take eight ninths of them and a newcomer finds a place.
+    Networking 6(2), 1998): a tenant may have at most eight times as many tickets waiting as places
+    are free, so one tenant alone can take eight ninths of the places and a new tenant finds one.
     """
 
     def __init__(self, rates: Rates, prices: Prices, max_waiting: int) -> None:
@@ -87,7 +87,7 @@ class Admission:
         return self._prices.cost(ticket.prompt_tokens, output=output)
 
     def forecast(self, ticket: Ticket, backlog: Backlog) -> Forecast:
-        """When a ticket that has to wait behind this backlog would be answered."""
+        """Forecast for a ticket that has to wait behind this backlog."""
         wait = followers = 0.0
         if self._rates.service:
             wait += min(backlog.own_cost / backlog.share, backlog.all_cost) / self._rates.service
@@ -105,7 +105,7 @@ class Admission:
     def waited(self, ticket: Ticket, forecast: Forecast, seconds: float, now: float) -> None:
         """Learn how long a ticket with this forecast has waited.
 
-        A wait that could not be forecast, nothing being measured, teaches nothing.
+        A wait without a forecast, because nothing was measured yet, is ignored.
         """
         if forecast.wait > 0:
             stretch = (forecast.total - forecast.wait + seconds) / forecast.total
@@ -114,7 +114,7 @@ class Admission:
     def refusal(
         self, ticket: Ticket, backlog: Backlog, forecast: Forecast, now: float
     ) -> Refusal | None:
-        """Why a ticket that has to wait is not accepted; None accepts it."""
+        """Reason to refuse a ticket that has to wait; None accepts it."""
         wait = self._stretched(ticket, forecast, now)
         free = self._max_waiting - backlog.all_tickets
         if backlog.own_tickets >= _NEWCOMERS_PART * free:
@@ -145,7 +145,7 @@ class Admission:
         return left - token_seconds * self.lengths.needed(ticket, left / token_seconds)
 
     def _refuse(self, backlog: Backlog, wait: float, message: str) -> Refusal:
-        # The tolerance is for sums of floats: a tenant that is here alone is never over its due.
+        # The tolerance is for sums of floats: the only active tenant is never over its due.
         excess = backlog.own_cost > backlog.due * backlog.all_cost * (1 + 1e-6)
         least, most = _RETRY_S
         return Refusal(

@@ -1,4 +1,4 @@
-"""Weighted virtual token counters: who is served next.
+"""Weighted virtual token counters: they decide which tenant is served next.
 
 Follows "Fairness in Serving Large Language Models" (Sheng et al., arXiv 2401.00588), algorithm 2
 with the weights of its section 4.3. Every tenant has a counter of the service that it got, divided
@@ -13,11 +13,11 @@ outputs, of the tickets in the engine at once (theorem 4.4; it asks for w_in <= 
 
 Four points go beyond the paper. A ticket of several sequences starts as soon as one slot is free:
 it may borrow up to `slots - 1` beyond the limit, so no slot idles while it gathers them and it
-cannot starve. A prompt is paid in full at the start and its cached part given back once the engine
-has reported it. While several tenants are here, one of 16 slots is reserved for the next one if
-it holds fewer than its share: a tenant that asks for little finds a slot free, instead of waiting
-until a request of those that ask for much ends. For the same reason such a tenant starts above a
-limit that was just lowered, up to what the engine can run: what is too much there is the others'.
+cannot starve. A prompt is charged in full at the start, and its cached part is given back once the
+engine has reported it. While several tenants are active, one of 16 slots is reserved for the next
+tenant if it holds fewer than its share, so a tenant with few requests finds a free slot instead of
+waiting for another's request to end. For the same reason such a tenant may start above a limit that
+was just lowered, up to the engine's maximum: other tenants hold the slots that are too many.
 """
 
 import math
@@ -33,16 +33,16 @@ _SLOTS_PER_RESERVED = 16
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """Tickets that wait before a ticket; costs are those that `push` was told to expect."""
+    """Tickets that wait before a ticket, with the expected costs given to `push`."""
 
     own_tickets: int
     own_cost: float
     all_tickets: int
     all_cost: float
     share: float
-    """The part of the service that the tenant gets beside those that wait, in (0, 1]."""
+    """The tenant's part of the service among the tenants that wait, in (0, 1]."""
     due: float
-    """The part that it is due beside all who are here, waiting or running, in (0, 1]."""
+    """The tenant's part among all active tenants, waiting or running, in (0, 1]."""
     others: int
     """Other tenants that wait."""
 
@@ -58,8 +58,8 @@ class _Tenant:
         self.in_use = 0
         self.held = 0
         self.expected = 0.0
-        # Expected costs in order of arrival. A plain dict would scan over the places of those that
-        # left at every look at the first.
+        # Expected costs in order of arrival. A plain dict would scan the places of removed tickets
+        # each time the first one is read.
         self.waiting: OrderedDict[Ticket, float] = OrderedDict()
 
 
@@ -76,8 +76,8 @@ class _Account:
 class FairQueue:
     """Tickets that wait and tickets that run; each operation is O(log tenants) amortised.
 
-    A `pop` while only slots for those below their share are free looks at every tenant that waits.
-    A tenant of which `most_each` tickets run is passed over until one of them ends.
+    A `pop` looks at every waiting tenant while only slots for tenants below their share are free. A
+    tenant with `most_each` running tickets is skipped until one of these ends.
     """
 
     def __init__(self, prices: Prices | None = None, most_each: float = math.inf) -> None:
@@ -107,7 +107,7 @@ class FairQueue:
         return len(self._tenants)
 
     def tick(self, now: float) -> None:
-        """Let time pass, in seconds: who has been away for long has no share."""
+        """Let time pass, in seconds; tenants that have been away for long lose their share."""
         self._presence.tick(now)
 
     def room(self, limit: int) -> bool:
@@ -117,7 +117,7 @@ class FairQueue:
     def within_share(self, ticket: Ticket, limit: int) -> bool:
         """True if the tenant, with this ticket, holds no more slots than its share of `limit`.
 
-        Those of its tickets that wait count like those that run.
+        The tenant's waiting tickets count like its running ones.
         """
         tenant = self._tenants.get(ticket.tenant)
         held = tenant.held if tenant is not None else 0
@@ -162,9 +162,9 @@ class FairQueue:
     def pop(self, limit: int, ceiling: int = 0) -> Ticket | None:
         """Start the next ticket and charge its prompt; None if none may start.
 
-        None may while no slot of `limit` is free for it; of a tenant below its share of `limit`,
-        none of the larger of `limit` and `ceiling`. After it `in_use` is below that number plus
-        the ticket's slots.
+        A ticket may start while a slot of `limit` is free for it; for a tenant below its share of
+        `limit`, a slot of the larger of `limit` and `ceiling`. Afterwards `in_use` is below that
+        number plus the ticket's slots.
         """
         tenant = self._next_to_start(limit, max(limit, ceiling))
         if tenant is None:
@@ -188,11 +188,11 @@ class FairQueue:
         cached: int | None = None,
         output: int | None = None,
     ) -> float:
-        """Account a running ticket's tokens so far; returns what this added to its cost.
+        """Account a running ticket's tokens so far; returns the cost that this added.
 
-        The numbers are totals, so that a repeated report charges nothing; what is not given stays
-        as it was, and `output` never falls. Raises KeyError unless the ticket runs, ValueError
-        when more tokens are cached than the prompt has.
+        The numbers are totals, so a repeated report charges nothing; a number that is not given
+        stays as it was, and `output` never falls. Raises KeyError unless the ticket runs,
+        ValueError when more tokens are cached than the prompt has.
         """
         account = self._running[ticket]
         before = account.prompt, account.cached, account.output
@@ -251,8 +251,8 @@ class FairQueue:
             return first
         if self.in_use >= ceiling:
             return None
-        # Only slots for those below their share are free. A tenant that has just come is level with
-        # the first.
+        # Only slots for tenants below their share are free. A tenant that has just come is level
+        # with the first.
         level = (tenant for tenant in self._backlogged if tenant.counter <= first.counter)
         return next((tenant for tenant in level if self._below_share(tenant, limit)), None)
 
@@ -279,7 +279,7 @@ class FairQueue:
             key, tenant = top
             if tenant.counter <= key:
                 return tenant
-            # Counters grow at every token: a waiting tenant is moved only once it surfaces.
+            # Counters grow at every token: move a waiting tenant only when it reaches the top.
             self._backlogged.set(tenant, tenant.counter)
         return None
 
@@ -294,7 +294,7 @@ class FairQueue:
             self._backlogged.discard(tenant)
             self._last = tenant
         if not self._waiting:
-            # Sums of floats drift; an empty queue is where they are known.
+            # Sums of floats drift; in an empty queue they are exactly zero.
             self._expected = self._waiting_weight = 0.0
 
     def _pay(self, tenant: _Tenant, cost: float) -> None:
@@ -309,7 +309,7 @@ class FairQueue:
             return
         self._resting.set(tenant, tenant.counter)
         if not self._waiting and not self._running:
-            # Nobody is owed anything any more: the next to come all start level.
+            # No tenant is owed service any more: the next tenants all start level.
             self._floor = max(self._floor, *(other.counter for other in self._tenants.values()))
             self._last = None
         self._forget()

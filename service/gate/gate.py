@@ -19,13 +19,13 @@ from service.tenants.tenant import SERVICE, Tenant
 _SMALLEST = Demand(prompt_tokens=0, max_output_tokens=1)
 
 _LOOK_AGAIN_SECONDS = 1.0
-"""Interval at which the queue is looked at when nothing happens: a limit may have grown."""
+"""Interval at which the queue is checked without an event, because a limit may have grown."""
 
 
 class GateObserver(Protocol):
-    """Receives how full the gate is, and for whom.
+    """Receives how full the gate is, by tenant.
 
-    `limit` is how many sequences may be in flight now, `change` how many more requests wait.
+    `limit` sequences may be in flight now; `change` more requests wait than before.
     """
 
     def gate_changed(self, in_flight: int, limit: int) -> None: ...
@@ -36,10 +36,10 @@ class GateObserver(Protocol):
 class Gate:
     """Admits, orders and ends engine requests.
 
-    `capacity` is the most sequences that the engine may run at once; the limiter may allow fewer.
-    A request of several sequences (n > 1) takes as many slots, at most the whole capacity. Who
-    waits, who is next and who is refused is the scheduler's; deadlines are kept here for the
-    waiting and the running alike, with one timer.
+    `capacity` is the most sequences that the engine may run at once; the limiter may allow fewer. A
+    request of several sequences (n > 1) takes as many slots, at most the whole capacity. The
+    scheduler decides which tickets wait, are next or are refused; the gate keeps the deadlines of
+    waiting and running tickets, with one timer.
     """
 
     def __init__(self, settings: GateSettings, observer: GateObserver, capacity: int = 1) -> None:
@@ -63,7 +63,7 @@ class Gate:
 
     @property
     def limit(self) -> int:
-        """The sequences that the engine is given at once now, at most the capacity."""
+        """The number of sequences that the engine may get at once now, at most the capacity."""
         return self._limiter.limit
 
     @property
@@ -73,7 +73,7 @@ class Gate:
 
     @property
     def engine_wanted(self) -> bool:
-        """True if a holder of a permit waits for the engine, rather than for its own client."""
+        """True if a permit's holder waits for the engine, not for its own client."""
         return any(permit.stepping for permit in self._running.values())
 
     @property
@@ -85,7 +85,7 @@ class Gate:
         """Wait for a place in the engine and take it.
 
         The first of a request's parts is admitted or refused for all of them. Raises at once
-        TooManyRequests or QueueFull where the scheduler refuses, or what the gate is closed with;
+        TooManyRequests or QueueFull if the scheduler refuses, or the error that closed the gate;
         DeadlineExceeded when the deadline passes before the turn.
         """
         if self._closed:
@@ -126,7 +126,7 @@ class Gate:
         self._scheduler.debit(tenant.name, tenant.weight, tokens)
 
     def close(self, error: Callable[[], ServiceError]) -> None:
-        """End what waits and what runs, each with such an error, and refuse what comes with it."""
+        """End waiting and running requests, each with such an error, and refuse new ones so."""
         self._closed = error
         for ticket, future in list(self._waiting.items()):
             self._scheduler.cancel(ticket)
@@ -182,7 +182,7 @@ class Gate:
         self._advance()
 
     def _advance(self) -> None:
-        """Let in whoever may start, and end whatever is late."""
+        """Start the tickets that may start, and end those that are late."""
         while started := self._scheduler.next_dispatches():
             for ticket in started:
                 permit = self._start(ticket)
@@ -207,18 +207,18 @@ class Gate:
 
     def _refuse(self, ticket: Ticket, future: asyncio.Future[Permit], error: ServiceError) -> None:
         self._leave(ticket)
-        if not future.done():  # else cancelled; its task has yet to run and leave
+        if not future.done():  # else its task was cancelled and has yet to run
             future.set_exception(error)
 
     def _leave(self, ticket: Ticket) -> asyncio.Future[Permit]:
-        """A ticket waits no longer, for whatever reason."""
+        """Note that a ticket waits no longer, for any reason."""
         self._observer.queue_changed(ticket.tenant, -1)
         return self._waiting.pop(ticket)
 
     def _set_timer(self) -> None:
         """Have `_advance` called when the next deadline passes, and now and then while some wait.
 
-        A timer that is set for earlier is left to fire in vain: cheaper than one per request.
+        An earlier timer fires without effect, which costs less than a timer for each request.
         """
         loop = asyncio.get_running_loop()
         deadline = self._scheduler.next_deadline()

@@ -1,4 +1,4 @@
-"""Ending, from outside, whatever one task waits for."""
+"""Interruption, from outside, of the waits of one task."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -24,8 +24,8 @@ class Interruption:
         return self._waiting is not None
 
     async def wait(self, step: Callable[[], Awaitable[Result]]) -> Result:
-        """Take a step and await it; raises the error triggered with, before it or meanwhile."""
-        # A cancel would not do: a step that does not suspend would return, and the next await end.
+        """Take a step and await it; raises the error of `trigger`, called before or meanwhile."""
+        # Not by cancelling: a step that does not suspend would return, the next await end.
         if self._error:
             raise self._error
         task = asyncio.current_task()

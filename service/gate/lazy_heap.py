@@ -12,8 +12,8 @@ _SLACK = 64
 class LazyHeap(Generic[Item]):
     """Distinct items by their key, smallest first; equal keys in the order they were set.
 
-    Moved and removed items leave a dead entry behind, dropped when it surfaces or when the dead
-    outnumber the living: every operation is O(log n) amortised, memory is linear in live items.
+    Moved and removed items leave a dead entry, dropped when it reaches the top or dead entries
+    outnumber live ones: every operation is O(log n) amortised, memory is linear in live items.
     """
 
     def __init__(self) -> None:
@@ -54,7 +54,7 @@ class LazyHeap(Generic[Item]):
         return None
 
     def pop(self) -> tuple[float, Item] | None:
-        """Remove and return what `peek` shows."""
+        """Remove and return the entry that `peek` shows."""
         top = self.peek()
         if top is not None:
             heappop(self._heap)

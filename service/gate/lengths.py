@@ -13,11 +13,11 @@ _Sample = tuple[float, bool]
 
 
 class Lengths:
-    """The latest outputs of each tenant, in tokens per sequence; of all for one not seen yet.
+    """The latest outputs of each tenant, in tokens per sequence; for a new tenant those of all.
 
-    The allowance of a request says little about its answer: many clients leave it at the model's
-    maximum. What the same tenant's latest requests used says more. Tickets that may produce one
-    token or none need no guess and leave no sample. The 1,024 latest tenants are kept.
+    A request's `max_tokens` says little about its answer, because many clients leave it at the
+    model's maximum; the tenant's latest answers say more. Tickets that may produce at most one
+    token need no guess and leave no sample. The 1,024 latest tenants are kept.
     """
 
     def __init__(self) -> None:
@@ -46,7 +46,7 @@ class Lengths:
         return sum(min(output, most) for output, _ in samples) / max(1, len(samples))
 
     def needed(self, ticket: Ticket, possible: float) -> float:
-        """The fewest tokens that complete 95 % of the answers that `possible` tokens complete.
+        """95th percentile of answer length among the tenant's answers of at most `possible` tokens.
 
         Infinite when `possible` has not been enough for any answer, 0 while nothing is known.
         """
@@ -56,7 +56,7 @@ class Lengths:
         samples = self._of(ticket)
         if not samples:
             return 0.0
-        # A late answer needed more than there was time for, but never more than it may have.
+        # A late answer needed more tokens than it had time for, but at most as many as it may have.
         lengths = (most if late else min(output, most) for output, late in samples)
         complete = sorted(length for length in lengths if length <= possible)
         if not complete:

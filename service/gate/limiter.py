@@ -19,7 +19,7 @@ _WORSE = 1.5
 
 @dataclass(frozen=True, slots=True)
 class Targets:
-    """The seconds that a healthy engine stays under, and how often to look.
+    """Target times, in seconds, that a healthy engine stays below, and the time between decisions.
 
     `token` is the time per output token of one sequence, `engine_wait` the time that the engine
     itself holds a request before its first step, `window` the time between two decisions. Raises
@@ -37,7 +37,7 @@ class Targets:
 
 @dataclass(frozen=True, slots=True)
 class _Trial:
-    """The limit, the slots in use and the delay before a cut that has yet to prove itself."""
+    """The limit, the slots in use and the delay before a cut that is on trial."""
 
     limit: float
     used: float
@@ -50,18 +50,18 @@ class Limiter:
     The rule is Breakwater's (Cho et al., OSDI 2020): above the target the limit shrinks in
     proportion to the excess, at most by half; below it the limit grows by a step, or by half where
     the delay is far below. The delay is the worse of two, each as a multiple of its target. The
-    limit starts at the ceiling, which is what the engine was configured to run, and is back there
-    as soon as the engine is idle. Medians over a window keep a few slow readers or one long stall
-    from deciding for everybody.
+    limit starts at the ceiling, the engine's configured maximum, and returns there as soon as the
+    engine is idle. Medians over a window keep a few slow readers or one long stall from changing
+    the limit for all.
 
-    A cut is a trial. An engine that is crowded gets faster by it; one that is slow for another
-    reason (others use its cores, a long prompt is computed) does not, and only does less. Once a
-    fifth fewer slots are in use, a cut is taken back that has not shortened the delay by half its
-    own proportion, or that leaves less than 0.7 of the most work done since the delay has been
-    above its target. All of them are taken back where even the floor does not bring the delay to
-    its target. The next cut is made 30 windows later, twice as many after each that fails, or when
-    the delay has got half as long again. Decision 9 (docs/decisions/0009-adaptive-concurrency.md)
-    says why, and why it is not a gradient.
+    A cut is a trial. A crowded engine gets faster by a cut; an engine that is slow for another
+    reason (others use its cores, a long prompt is computed) only does less work. Once a fifth fewer
+    slots are in use, a cut is taken back if it has not shortened the delay by half its own
+    proportion, or if less than 0.7 of the most work is done since the delay has been above its
+    target. All cuts are taken back if even the floor does not bring the delay to its target. The
+    next cut comes 30 windows later (this number doubles after each failed cut) or when the delay
+    has grown by half. Decision 9 (docs/decisions/0009-adaptive-concurrency.md) gives the reasons,
+    also against a gradient limiter.
 
     A floor above the ceiling counts as the ceiling. Raises ValueError for one below 1.
     """
@@ -87,7 +87,7 @@ class Limiter:
 
     @property
     def ceiling(self) -> int:
-        """The most that the limit can be; setting it starts there."""
+        """The largest possible limit; setting it moves the limit there."""
         return self._ceiling
 
     @ceiling.setter
@@ -111,7 +111,7 @@ class Limiter:
     def update(self, now: float, in_use: int) -> None:
         """Decide once a window, given the slots taken.
 
-        A window with fewer than eight samples goes on: no news is no decision.
+        A window with fewer than eight samples continues without a decision.
         """
         if self._since is None or now < self._looked:
             self._since = self._looked = now
@@ -149,7 +149,7 @@ class Limiter:
         self._limit = min(max(self._limit, self._floor), self._ceiling)
 
     def _may_cut(self, now: float, delay: float) -> bool:
-        # Of what still runs above a lowered limit nothing is known yet.
+        # Sequences still run above a lowered limit, so the cut's effect is not known yet.
         settled = self._trial is None or self._in_use <= self._limit
         return settled and (now >= self._held_until or delay > _WORSE * self._held_delay)
 
@@ -178,7 +178,7 @@ class Limiter:
         if self._trial is None:
             self._trial = _Trial(self._limit, used, delay)
         kept = max(1 - (delay - 1) / 2, _MOST_CUT)
-        # The samples are of all that ran in the window, of whom some have ended.
+        # The samples are of all sequences that ran in the window, also of those that have ended.
         self._limit = min(self._limit, used * kept)
 
     @staticmethod

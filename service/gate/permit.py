@@ -1,4 +1,4 @@
-"""The right to occupy the engine, which travels with a stream until it ends."""
+"""The right to run in the engine, which a stream holds until it ends."""
 
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -34,7 +34,7 @@ class Permit:
         return self._interruption.waiting
 
     async def wait(self, step: Callable[[], Awaitable[Result]]) -> Result:
-        """Take a step of the engine; raises what the gate ends this permit with."""
+        """Take a step of the engine; raises the error with which the gate ends this permit."""
         return await self._interruption.wait(step)
 
     def charge(self, prompt: int, cached: int, output: int, engine_wait: float | None) -> None:

@@ -1,4 +1,4 @@
-"""The stage's threads: text is read off the event loop, one fair turn at a time."""
+"""The stage's threads, which tokenise text off the event loop in fair turns."""
 
 import asyncio
 import time
@@ -14,11 +14,11 @@ from service.settings.preparation import PreparationSettings
 Result = TypeVar("Result")
 
 SHORT = 1024
-"""Bytes whose reading takes less than a millisecond: waking a thread would cost as much."""
+"""Bytes that are tokenised in less than a millisecond; waking a thread would cost as much."""
 
 
 class Preparation:
-    """Reads text in turns of a `Stage`: a long one in a thread, a short one where it is asked."""
+    """Tokenises text in turns of a `Stage`: long text in a thread, short text on the event loop."""
 
     def __init__(self, gate: Gate, settings: PreparationSettings) -> None:
         self._gate = gate
@@ -26,7 +26,7 @@ class Preparation:
         self._threads = ThreadPoolExecutor(settings.threads, thread_name_prefix="preparation")
 
     async def run(self, size: int, work: Callable[[], Result]) -> Result:
-        """The work's result; it reads so many bytes. Raises what it and `Stage.run` raise."""
+        """The result of work on so many bytes. Raises as the work and `Stage.run` do."""
         return await self._stage.run(size, lambda turn: self._start(turn, work))
 
     async def run_prompt(self, size: int, work: Callable[[], Result]) -> Result:
@@ -35,7 +35,7 @@ class Preparation:
         return await self.run(size, work)
 
     def stop(self) -> None:
-        """Wait for no work that has not begun."""
+        """Drop the work that has not begun."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _start(self, turn: Turn, work: Callable[[], Result]) -> "asyncio.Future[Result]":

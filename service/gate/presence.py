@@ -15,8 +15,8 @@ class _Present:
 class Presence:
     """Tenants with tickets, and those whose last ticket ended within the last 30 seconds.
 
-    A tenant that asks every few seconds has a share in between, too. Times are seconds of one
-    clock; every operation is O(1) amortised.
+    So a tenant with a request every few seconds keeps its share in between. Times are seconds of
+    one clock; every operation is O(1) amortised.
     """
 
     def __init__(self) -> None:
@@ -28,11 +28,11 @@ class Presence:
 
     @property
     def tenants(self) -> int:
-        """Tenants that are here."""
+        """Number of active tenants."""
         return len(self._here)
 
     def tick(self, now: float) -> None:
-        """Let time pass; those that left too long ago are gone."""
+        """Let time pass; drop the tenants that have been away for too long."""
         self._now = now
         while self._left and next(iter(self._left.values())) < now - _LINGER_S:
             tenant, _ = self._left.popitem(last=False)
@@ -50,7 +50,7 @@ class Presence:
         self._left.pop(tenant, None)
 
     def leave(self, tenant: str) -> None:
-        """A ticket of the tenant has ended."""
+        """Note that a ticket of the tenant has ended."""
         present = self._here[tenant]
         present.tickets -= 1
         if not present.tickets:
@@ -64,7 +64,7 @@ class Presence:
         return weight / (max(others, 0.0) + weight)
 
     def active_share(self, tenant: str, weight: float) -> float:
-        """Its part beside those with tickets, in (0, 1]."""
+        """The tenant's part among the tenants with tickets, in (0, 1]."""
         present = self._here.get(tenant)
         active = present is not None and present.tickets > 0
         others = self._active_weight - (present.weight if present and active else 0.0)

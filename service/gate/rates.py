@@ -7,7 +7,7 @@ _SPAN_SAMPLES = 64.0
 
 
 class DecayedRatio:
-    """A ratio of two sums whose past fades: what lies `span` back weighs 1/e.
+    """A ratio of two sums with fading weights: a value `span` in the past weighs 1/e.
 
     A quotient of exponentially weighted sums has no start-up bias, unlike an average that starts
     from zero or from its first sample.
@@ -33,7 +33,7 @@ class DecayedRatio:
 class Rates:
     """The engine's rates: those per second count only time in which every slot was taken.
 
-    An engine with free slots serves what it is offered, which says nothing about what it could.
+    With free slots the served rate shows only the demand, not what the engine could serve.
     """
 
     def __init__(self) -> None:
@@ -45,8 +45,8 @@ class Rates:
     def elapsed(self, seconds: float) -> None:
         """Let time pass with every slot taken.
 
-        A gap longer than the span counts as one span: a machine that slept does not look slow
-        for ever.
+        A gap longer than the span counts as one span, so a machine that slept does not look slow
+        for long.
         """
         seconds = min(seconds, _SPAN_S)
         self._service.add(0.0, seconds, seconds)

@@ -1,15 +1,15 @@
-"""The gate's core: what runs, what waits, what is refused. No I/O, no asyncio, one injected clock.
+"""The gate's core: it decides which tickets run, wait or are refused. No I/O, one injected clock.
 
-A ticket's life: `offer` starts it, lets it wait or refuses it. `next_dispatches` starts those that
-waited; call it whenever one may start: after `finish`, `cancel` and `expire`, and now and then (a
-timer) so that a limit that grew is used. `charge` reports a running ticket's tokens, `finish` ends
-it. `expire` names the tickets whose deadline has passed; `next_deadline` says when to ask again.
+A ticket's life: `offer` starts it, lets it wait or refuses it. `next_dispatches` starts waiting
+tickets; call it after `finish`, `cancel` and `expire`, and on a timer, so that a limit that grew is
+used. `charge` reports a running ticket's tokens, `finish` ends it. `expire` names the tickets whose
+deadline has passed; `next_deadline` says when to ask again.
 
-Invariants, held against a simulator in tests/gate/simulation: after `next_dispatches` nothing waits
-while a slot is free for it; `in_use` is the slots of the tickets started and not finished; nothing
-is refused while a slot is free for it, nor what its tenant may hold within its share of the slots;
-a ticket ends once, is never started after its deadline, and pays for each of its tokens once;
-tenants share as fair_queue.py promises.
+Invariants, checked by the simulator in tests/gate/simulation: after `next_dispatches` no ticket
+waits while a slot is free for it; `in_use` is the slots of the tickets started and not finished; no
+ticket is refused while a slot is free for it, or while its tenant stays within its share of the
+slots; a ticket ends once, is never started after its deadline, and pays for each of its tokens
+once; tenants share as fair_queue.py promises.
 """
 
 import math
@@ -40,7 +40,7 @@ class _Wait:
 
 @dataclass(frozen=True, slots=True)
 class _Instant:
-    """A point in time, and for how long until then every slot was taken, in seconds."""
+    """A point in time, and the total time before it in which every slot was taken, in seconds."""
 
     at: float
     full: float
@@ -60,8 +60,8 @@ class _Run:
 class Scheduler:
     """One engine's tickets.
 
-    `clock` returns seconds and may jump forward; a step back counts as no time. `limiter` says how
-    many slots there are, `max_waiting` bounds the tickets that wait.
+    `clock` returns seconds and may jump forward; a step back counts as no time. `limiter` sets the
+    number of slots, `max_waiting` bounds the waiting tickets.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Scheduler:
 
     @property
     def limit(self) -> int:
-        """Slots that there are now."""
+        """The present number of slots."""
         return self._limiter.limit
 
     @property
@@ -108,13 +108,13 @@ class Scheduler:
         return self.in_use >= self.limit or self.waiting > 0
 
     def offer(self, ticket: Ticket) -> Placement | Refusal:
-        """Start a ticket if a slot is free and nobody waits for it, else queue or refuse it.
+        """Start a ticket if a slot is free and no ticket waits for it, else queue or refuse it.
 
-        With a slot free it is never refused, however its deadline looks; nor while its tenant
-        holds no more slots with it, waiting or running, than its share of those that there are or
-        that are taken: others hold more than theirs then, and the next slot that they give back is
-        the tenant's. Nor is a ticket refused that follows the first of its request: it would be
-        for what that one waits for.
+        A ticket is never refused while a slot is free, whatever its deadline; nor while, with it,
+        its tenant holds no more slots, waiting or running, than its share (of all slots, or of the
+        taken ones if more): then others hold more than their shares, and the next slot that they
+        give back is the tenant's. Nor is a follower refused, because it would only wait behind its
+        own request's first ticket.
         """
         now = self._tick()
         if not self.in_use:
@@ -140,7 +140,7 @@ class Scheduler:
         return self._look(ticket, self._tick())[1]
 
     def next_dispatches(self) -> list[Ticket]:
-        """Start what waits while a slot is free; the shell runs these tickets now."""
+        """Start waiting tickets while a slot is free; the caller runs these now."""
         now = self._tick()
         self._collect_late(now)
         started = self._start_waiting(now)
@@ -158,9 +158,9 @@ class Scheduler:
     ) -> None:
         """Report a running ticket's tokens so far, as totals over its sequences.
 
-        `prompt` corrects the ticket's own count. `engine_wait` is how long, in seconds, the engine
-        held the request before its first step, where it says so (vLLM: `scheduled_ts - queued_ts`);
-        give it once. Raises as `FairQueue.charge`.
+        `prompt` corrects the ticket's own count. `engine_wait` is the time, in seconds, that the
+        engine held the request before its first step, if it reports one (vLLM: `scheduled_ts -
+        queued_ts`); give it once. Raises as `FairQueue.charge`.
         """
         now = self._tick()
         added = self._queue.charge(ticket, prompt=prompt, cached=cached, output=output)
@@ -174,7 +174,7 @@ class Scheduler:
             self._time_tokens(ticket, run, output, now)
 
     def finish(self, ticket: Ticket) -> Usage:
-        """End a running ticket, however it ended; returns what it used, to settle quotas with.
+        """End a running ticket, whatever the reason; returns its usage, to settle quotas with.
 
         Raises KeyError unless it runs.
         """
@@ -206,15 +206,15 @@ class Scheduler:
     def expire(self) -> list[Ticket]:
         """The tickets whose deadline has passed since the last call, each named once.
 
-        Those that waited are dropped; those that run keep their slots until `finish`, which the
-        shell calls once it has aborted them.
+        Waiting ones are dropped; running ones keep their slots until `finish`, which the caller
+        calls once it has aborted them.
         """
         self._collect_late(self._tick())
         late, self._late = self._late, []
         return late
 
     def next_deadline(self) -> float | None:
-        """When the next ticket is late, on the scheduler's clock."""
+        """Time at which the next ticket is late, on the scheduler's clock."""
         top = self._deadlines.peek()
         return top[0] if top is not None else None
 
@@ -264,12 +264,12 @@ class Scheduler:
         return now
 
     def _serve(self, run: _Run, added: float) -> None:
-        """Count service: of what was done since the last charge, the part that a full engine did.
+        """Count the part of the service since the last charge that a full engine gave.
 
-        Sequences of one batch are charged and end together, one after the other. By whether the
-        engine is full at that instant, only the first of them would count. And by the part of its
-        whole life, a slot given back soon after the engine became full would count for little, as
-        if it took minutes to get the next.
+        Sequences of one batch are charged and end one directly after the other. If only a full
+        engine at that instant counted, only the first of these would count. If the part of a
+        ticket's whole life counted, a slot given back soon after the engine became full would count
+        for little, as if the next took minutes.
         """
         if self._seen.at > run.charged.at or not run.full_part:
             run.full_part = self._full_part(run.charged)

@@ -16,11 +16,11 @@ from service.tenants.tenant import SERVICE, Tenant
 Result = TypeVar("Result")
 
 BYTES_PER_SECOND = 1_000_000
-"""Bytes that a second of a core stands for: a tokeniser reads two to three times as many."""
+"""Bytes that a second of a core counts as; a tokeniser reads two to three times as many."""
 
 _BYTES_PER_TOKEN = 256
-"""Bytes that cost as much as a prompt token at the gate. Tokenising 256 bytes takes about a tenth
-of a millisecond of one core, and so does a prompt token on a fast accelerator, of the engine."""
+"""Bytes that cost as much as a prompt token at the gate: tokenising them takes 0.1 ms of one core,
+about as long as a fast accelerator takes for a prompt token."""
 
 _NEWCOMERS_PART = 8
 
@@ -35,17 +35,17 @@ class Turn:
 
     @property
     def cost(self) -> float:
-        """Its size, or what its seconds stand for if that is more, in bytes."""
+        """The size in bytes, or the bytes that its seconds count as if these are more."""
         return max(self.size, self.seconds * BYTES_PER_SECOND)
 
 
 class Stage:
-    """A bounded number of lanes, which tenants take in the order of what they have used.
+    """A bounded number of lanes, given first to the tenant that has used least.
 
     The order is that of `FairQueue`, in bytes. A tenant holds at most all lanes but one, so that
     one tenant's longest work never keeps all others waiting. At most `max_waiting` pieces wait, by
-    the gate's rule for newcomers. All that is done is charged to the tenant's counter at the gate
-    too, whatever becomes of its request. Belongs to one event loop.
+    the gate's rule for new tenants. All work is charged to the tenant's counter at the gate too,
+    also if its request fails later. Belongs to one event loop.
     """
 
     def __init__(self, gate: Gate, lanes: int, max_waiting: int) -> None:
@@ -61,9 +61,9 @@ class Stage:
         return len(self._waiting)
 
     async def run(self, size: int, work: Callable[[Turn], Awaitable[Result]]) -> Result:
-        """Do a piece of work of so many bytes when its turn comes; raises what it raises.
+        """Do a piece of work of so many bytes in its turn; raises the work's errors.
 
-        The lane is held until the work has ended, also when its caller has left by then. Raises
+        The lane is held until the work has ended, even if its caller is cancelled before. Raises
         TooManyRequests or QueueFull at once when too much waits, DeadlineExceeded when the
         request's deadline passes before the turn.
         """
@@ -79,7 +79,7 @@ class Stage:
 
     def _end(self, done: "asyncio.Future[Result]", ticket: Ticket, turn: Turn) -> None:
         if not done.cancelled():
-            done.exception()  # seen, though nobody may wait for it any more
+            done.exception()  # retrieved, although no caller may wait for it any more
         self._leave(ticket, turn)
 
     async def _enter(self, turn: Turn) -> Ticket:
@@ -101,7 +101,7 @@ class Stage:
             self._give_up(ticket, turn)
             if isinstance(error, TimeoutError):
                 raise DeadlineExceeded(
-                    "The deadline passed while the request waited to be read."
+                    "The deadline passed while the request waited for its text to be read."
                 ) from None
             raise
         return ticket
@@ -122,14 +122,14 @@ class Stage:
         raise QueueFull(message, retry_after=1)
 
     def _leave(self, ticket: Ticket, turn: Turn) -> None:
-        """Work has ended: charge it, and let in who is next."""
+        """Charge finished work, and start the next."""
         self._queue.charge(ticket, prompt=round(turn.cost))
         self._gate.debit(turn.tenant, turn.cost / _BYTES_PER_TOKEN)
         self._queue.finish(ticket)
         self._advance()
 
     def _give_up(self, ticket: Ticket, turn: Turn) -> None:
-        """Its caller waits no longer."""
+        """Drop the turn of a caller that waits no longer."""
         if ticket not in self._waiting:  # its turn had come
             self._leave(ticket, Turn(turn.tenant, 0))
             return

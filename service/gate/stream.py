@@ -1,4 +1,4 @@
-"""The one way into the engine: a stream that holds a permit and keeps a deadline."""
+"""The stream of every engine request, which holds a permit and keeps a deadline."""
 
 import asyncio
 import time
@@ -42,8 +42,8 @@ def gated(
     """Run an engine request under a permit, as part of the current HTTP request.
 
     The permit goes back when the stream ends, fails, is closed or cancelled, after the engine's
-    stream was closed (which aborts the engine's request). The stream raises what the gate refuses
-    it or ends it with, waiting or running. The context's scope closes what its user leaves open.
+    stream was closed (which aborts the engine's request). The stream raises the gate's error that
+    refuses or ends it, waiting or running. The context's scope closes a stream that is left open.
     """
     context = current_context()
     stream = _run(gate, observer, request, context)
@@ -124,7 +124,7 @@ async def _under_permit(
 
 
 async def _made(stream: AsyncGenerator[Item, None]) -> Item | None:
-    """The item that the engine made while its client took nothing, if any; the stream is over."""
+    """The item that the engine made while the client did not read, if any; the stream is over."""
     try:
         async with asyncio.timeout(0):
             return await anext(stream)

@@ -1,4 +1,4 @@
-"""By how much waits turn out longer than forecast, tenant by tenant."""
+"""Ratios of real waits to forecast waits, tenant by tenant."""
 
 from collections import OrderedDict, deque
 
@@ -11,16 +11,16 @@ _PART = 0.9
 class Stretches:
     """The latest ratios of the time that a tenant's requests took to the time forecast for them.
 
-    Kept per tenant: how long the requests of a tenant over its share wait says nothing about
-    those of another. Ratios older than ten seconds say nothing, or a stall would be held against
-    requests that, being refused, could not show its end. The 1,024 latest tenants are kept.
+    Kept per tenant, because the waits of a tenant over its share say nothing about another's.
+    Ratios older than ten seconds are ignored: after a stall, refused requests could never show that
+    it has ended. The 1,024 latest tenants are kept.
     """
 
     def __init__(self) -> None:
         self._tenants: OrderedDict[str, deque[tuple[float, float]]] = OrderedDict()
 
     def add(self, tenant: str, stretch: float, now: float) -> None:
-        """Record how a forecast for the tenant turned out, at `now` in seconds."""
+        """Record the real wait for a forecast of the tenant, at `now` in seconds."""
         if tenant not in self._tenants:
             self._tenants[tenant] = deque(maxlen=_SAMPLES)
             if len(self._tenants) > _TENANTS:

@@ -1,4 +1,4 @@
-"""A request as the gate's core sees it, what it used, and what its tokens cost."""
+"""A request as the gate's core sees it, its usage, and the prices of tokens."""
 
 import math
 from dataclasses import dataclass
@@ -25,8 +25,8 @@ class Ticket:
     `arrival` and `deadline` are seconds of the scheduler's clock (`math.inf` waits for ever),
     `max_wait` the seconds that it may be expected to wait, whatever its deadline, `slots` the
     sequences it occupies in the engine, `max_output_tokens` the most that each of them may produce,
-    `weight` the tenant's share relative to others. Of a request of several tickets the first one is
-    admitted for all: `followers` says how many more there are, `follows` marks those. Raises
+    `weight` the tenant's share relative to others. Of a request of several tickets the first is
+    admitted for all: `followers` is the number of the others, which have `follows` set. Raises
     ValueError for values out of range.
     """
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from service.engine.protocol import TokenLogprob
 
 TOP_LOGPROBS = 5
-"""Most likely tokens per place that confidence is computed from."""
+"""Number of most likely tokens at each place from which confidence is computed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Text generation: one stream; the unary answer is its fold."""
+"""Text generation: one stream; a whole answer is collected from it."""
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
@@ -43,7 +43,7 @@ class GenerationRequest:
 
 @dataclass(frozen=True, slots=True)
 class TextDelta:
-    """Text that sequence `index` gained; the last of a sequence carries its finish_reason."""
+    """New text of sequence `index`; the last delta of a sequence has its finish_reason."""
 
     index: int
     text: str

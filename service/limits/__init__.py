@@ -1,1 +1,1 @@
-"""Caps on what a request may ask for, checked before the engine sees the request."""
+"""Caps on a request's fields, checked before the engine sees the request."""

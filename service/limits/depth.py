@@ -1,13 +1,13 @@
-"""Depth to which a value of JSON is nested."""
+"""Nesting depth of a JSON value."""
 
 from typing import Any
 
 MAX_DEPTH = 64
-"""The deepest that a request's JSON may be."""
+"""Largest nesting depth of a request's JSON."""
 
 
 def depth(node: Any) -> int:
-    """The levels of lists and objects in it; 0 for a plain value."""
+    """The levels of lists and objects in a value; 0 for a plain one."""
     level, levels = [node] if isinstance(node, dict | list) else [], 0
     while level:
         levels += 1

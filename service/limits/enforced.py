@@ -1,8 +1,8 @@
-"""Keywords of a JSON schema that the grammar compiler enforces; others would not be kept.
+"""Keywords of a JSON schema that the grammar compiler enforces; it would ignore others.
 
-Found by trying xgrammar 0.2 (tests/engine/test_enforced.py compares it with a validator): a node is
-read as one of `$ref`, `const`, `enum`, `allOf` of one, `anyOf`, `oneOf`, or by its type, in this
-order, and what stands beside the first of them is ignored. Annotations may stand anywhere.
+Found by experiments with xgrammar 0.2 (tests/engine/test_enforced.py compares it with a validator):
+a node is read as one of `$ref`, `const`, `enum`, `allOf` of one, `anyOf`, `oneOf`, or by its type,
+in this order, and keywords beside the first of these are ignored. Annotations may be anywhere.
 """
 
 from collections.abc import Iterator, Mapping
@@ -96,7 +96,7 @@ def _problem(node: Mapping[str, Any]) -> str | None:
 
 
 def _types(node: Mapping[str, Any]) -> set[str]:
-    """The types that a node of its own names, or means by its keywords."""
+    """The types that a node names, or implies by its keywords."""
     named = node.get("type")
     if named is not None:
         return set(named) if isinstance(named, list) else {named}
@@ -104,7 +104,7 @@ def _types(node: Mapping[str, Any]) -> set[str]:
 
 
 def _beside(node: Mapping[str, Any], whole: str, others: set[str] | frozenset[str]) -> str | None:
-    """Why what stands beside such a keyword matters; None where it says nothing more."""
+    """The constraint that keywords beside such a keyword add; None if they add none."""
     if whole == "$ref" and not str(node["$ref"]).startswith("#"):
         return f"$ref to {quote(node['$ref'])}"
     if whole == "allOf" and len(node["allOf"]) != 1:

@@ -1,4 +1,4 @@
-"""Caps on the log-probabilities that are built in one stretch, in which nobody else is served."""
+"""Caps on log-probabilities, which are built in one go while no other request is served."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,16 +8,16 @@ from service.limits.prompts import each_prompt
 from service.settings.tree import LimitSettings
 
 _COMPLETION_TOKENS = 16
-"""The longest completion where its body names none, as in OpenAI's API."""
+"""Longest completion if the body sets no maximum, as in OpenAI's API."""
 
 
 def check_logprobs(body: Mapping[str, Any], context: int, limits: LimitSettings) -> None:
-    """Raise InvalidRequest for a body that passed `check_body` and may be answered with too many.
+    """Raise InvalidRequest for a body that may be answered with too many log-probabilities.
 
-    vLLM builds a whole answer in one stretch, some three microseconds for each of them; a stream's
-    come token by token and are not capped. Those of an echoed prompt it reads in one stretch and
-    builds in another, some twelve microseconds for each, streamed or not. `context` is the model's,
-    in tokens: the longest answer to a chat that names none, and the longest prompt.
+    The body passed `check_body`. vLLM builds a whole answer in one go, about 3 us for each of them;
+    a stream's come token by token and are not capped. Those of an echoed prompt are also read and
+    built in one go, about 12 us each, streamed or not. `context` is the model's, in tokens: the
+    longest prompt, and the longest answer to a chat without a maximum.
     """
     asked = body.get("logprobs")
     if asked is None or asked is False:
@@ -26,13 +26,13 @@ def check_logprobs(body: Mapping[str, Any], context: int, limits: LimitSettings)
     prompts = each_prompt(body.get("prompt"))
     choices = body.get("n") or 1
     if body.get("echo"):
-        # No token is shorter than a byte; one may begin every prompt.
+        # No token is shorter than a byte, and each prompt may have one token more at its start.
         echoed = choices * sum(min(_size(prompt) + 1, context) for prompt in prompts)
         if echoed * per_token > limits.echo_logprobs:
             raise InvalidRequest(
-                f"logprobs: echoed prompts may hold {limits.echo_logprobs} log-probabilities, and "
-                f"up to {echoed} tokens x {per_token} are {echoed * per_token}: send shorter or "
-                "fewer prompts, or ask for fewer alternatives",
+                f"logprobs: at most {limits.echo_logprobs} for echoed prompts, got up to {echoed} "
+                f"tokens x {per_token} = {echoed * per_token}: send shorter or fewer prompts, or "
+                "ask for fewer alternatives",
                 param="logprobs",
             )
     if body.get("stream") is True:
@@ -41,8 +41,8 @@ def check_logprobs(body: Mapping[str, Any], context: int, limits: LimitSettings)
     most = answers * tokens * per_token
     if most > limits.answer_logprobs:
         raise InvalidRequest(
-            f"logprobs: a whole answer may hold {limits.answer_logprobs} log-probabilities, and "
-            f"{answers} x {tokens} tokens x {per_token} are {most}: ask for a shorter answer, for "
+            f"logprobs: at most {limits.answer_logprobs} in an answer that is not streamed, got up "
+            f"to {answers} x {tokens} tokens x {per_token} = {most}: ask for a shorter answer, for "
             "fewer alternatives, or for a stream",
             param="logprobs",
         )

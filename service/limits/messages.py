@@ -13,10 +13,10 @@ _MAX_PARTS = 4096
 
 
 def check_messages(body: Mapping[str, Any]) -> None:
-    """Raise InvalidRequest for messages that vLLM would fail on, rather than refuse.
+    """Raise InvalidRequest for messages on which vLLM would fail instead of refusing.
 
-    The arguments of a past tool call are JSON in a string, which vLLM reads again: what the body
-    itself may not hold, they may not either. Text that is no JSON stays text.
+    The arguments of a past tool call are JSON in a string, which vLLM parses: the same limits hold
+    for these as for the body. Text that is not JSON stays text.
     """
     if "messages" not in body:
         return
@@ -32,7 +32,7 @@ def check_messages(body: Mapping[str, Any]) -> None:
 
 
 def _check_parts(messages: list[Any]) -> None:
-    """Refuse parts that are no text: vLLM would fetch the address of an image, audio or video."""
+    """Refuse parts other than text: vLLM would fetch the address of an image, audio or video."""
     count = 0
     for number, message in enumerate(messages):
         content = message.get("content") if isinstance(message, dict) else None

@@ -21,7 +21,7 @@ _SAMPLING = frozenset(
     bad_words allowed_token_ids user return_token_ids""".split()
 )
 _IGNORED = frozenset("metadata store service_tier safety_identifier prompt_cache_key".split())
-"""Fields of OpenAI's that ask for nothing this server would do; accepted without effect."""
+"""OpenAI fields that have no meaning for this server; accepted without effect."""
 
 CHAT_FIELDS = _SAMPLING | frozenset(
     """messages logprobs top_logprobs max_completion_tokens tools tool_choice parallel_tool_calls
@@ -34,7 +34,7 @@ _COUNTS = {
     "logprobs": (0, "logprobs"),
     "top_logprobs": (0, "logprobs"),
 }
-"""The least value of a field and the limit that caps it."""
+"""The smallest value of a field, and the setting that caps it."""
 _TOKENS = ("max_tokens", "max_completion_tokens")
 _LENGTHS = {
     "stop": "stop",

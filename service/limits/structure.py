@@ -1,4 +1,4 @@
-"""Caps on structured output, counted before anything is compiled; docs/gate.md says what follows.
+"""Caps on structured output, checked before it is compiled (docs/gate.md).
 
 The cost was measured with xgrammar 0.2: a `regex` takes microseconds a symbol, a `pattern` in a
 schema grows with the square of its symbols, and a number's bounds cost as much as some of them.
@@ -38,7 +38,7 @@ _REPETITION_KEYS = frozenset(
 
 
 def check_schema(schema: Any, limits: LimitSettings, param: str) -> None:
-    """Refuse a JSON schema that is not one, is too large, expands too far, or is not enforced."""
+    """Refuse a JSON schema that is invalid, too large, expands too far or cannot be enforced."""
     check_schemas({param: schema}, limits.schema_bytes, limits, param)
     check_enforced(schema, param)
 
@@ -46,9 +46,9 @@ def check_schema(schema: Any, limits: LimitSettings, param: str) -> None:
 def check_schemas(
     schemas: Mapping[str, Any], most_bytes: int, limits: LimitSettings, param: str
 ) -> None:
-    """`check_schema` for schemas, by where they stand, that become one grammar.
+    """Check schemas, by their place in the request, that become one grammar; see `check_schema`.
 
-    `most_bytes` and the expansion are those of all of them together, and named `param`.
+    `most_bytes` and the expansion count all of these together, under the name `param`.
     """
     size = symbols = 0
     for where, schema in schemas.items():
@@ -98,7 +98,7 @@ def _checked_expansion(pattern: Any, limits: LimitSettings, param: str) -> int:
     _check_bytes(pattern, limits.regex_bytes, param)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about the caller's pattern, not about our code
+            warnings.simplefilter("ignore")  # about the caller's pattern, not our code
             expansion = _expansion(regex_parser.parse(pattern))
     except (re.error, OverflowError) as error:
         raise InvalidRequest(
@@ -136,7 +136,7 @@ def _check_bytes(text: str, limit: int, param: str) -> None:
 
 
 def _symbols(node: Any, limits: LimitSettings, param: str) -> int:
-    """Symbols that the patterns and bounds below a node expand to; refuses what is too large."""
+    """Symbols to which the patterns and bounds below a node expand; refuses too large ones."""
     if isinstance(node, float) and not math.isfinite(node):
         raise InvalidRequest(f"{param}: numbers must be finite, got {node}", param=param)
     if isinstance(node, list):

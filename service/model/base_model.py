@@ -27,9 +27,9 @@ class ServedBase:
 def read_base_model(folder: Path, *, name: str, max_rank: int) -> ServedBase:
     """Describe the base model in `folder` from its headers; no weights are loaded.
 
-    Modules are those with a two-dimensional `weight`; a quantised checkpoint that stores packed
-    weights under other names has none that an adapter can be checked against. A tied output
-    layer is not stored and cannot be targeted. Raises ConfigurationError like base_model_digest.
+    Modules are those with a two-dimensional `weight`; a quantised checkpoint with packed weights
+    under other names has none, so no adapter can be checked against it. A tied output layer is not
+    stored and cannot be targeted. Raises ConfigurationError like base_model_digest.
     """
     modules: dict[str, tuple[int, int]] = {}
     for tensor_name, tensor in read_tensors(folder).items():

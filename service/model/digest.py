@@ -8,7 +8,7 @@ from pathlib import Path
 from service.errors import ConfigurationError
 from service.model.tensors import read_tensors
 
-# Any of these alone makes a tokenizer; the others of _TOKENIZER_FILES refine it.
+# Any of these alone is a tokenizer; the others of _TOKENIZER_FILES modify it.
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "tekken.json")
 _TOKENIZER_FILES = (
     *_TOKENIZERS,
@@ -19,7 +19,7 @@ _TOKENIZER_FILES = (
     "chat_template.jinja",
     "chat_template.json",
 )
-# Who saved the files and from where; they change with no change of the model.
+# The saving library's version and path, which change without a change of the model.
 _BOOKKEEPING = frozenset({"_name_or_path", "name_or_path", "transformers_version"})
 _SAMPLE_BYTES = 4096
 
@@ -27,12 +27,12 @@ _SAMPLE_BYTES = 4096
 def base_model_digest(folder: Path) -> str:
     """Return `sha256:<hex>` of a base model in a fraction of a second, whatever its size.
 
-    Binds: config.json and the tokenizer's files (JSON by content, without the library's version
-    and the path it was saved from; others by bytes), and of every tensor its name, dtype, shape
-    and first 4096 bytes. Does not bind: the rest of the weights, how tensors are spread over
-    files, generation_config.json. So it tells apart another architecture, vocabulary, chat
-    template, precision and any retraining (which moves every tensor), survives re-sharding, and
-    is no proof against someone who alters single weights on purpose.
+    Binds: config.json and the tokenizer's files (JSON by content, without the library's version and
+    the path it was saved from; others by bytes), and of every tensor its name, dtype, shape and
+    first 4096 bytes. Does not bind: the rest of the weights, how tensors are spread over files,
+    generation_config.json. So the digest changes with the architecture, vocabulary, chat template,
+    precision and any retraining (which changes every tensor), but not with re-sharding; it does not
+    detect single weights changed on purpose.
 
     Raises ConfigurationError when config, tokenizer or weights are missing or malformed.
     """

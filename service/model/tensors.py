@@ -25,8 +25,8 @@ def read_tensors(folder: Path) -> dict[str, StoredTensor]:
     """Return every tensor of the base model by name; weights are not read.
 
     Follows Hugging Face's layout: `model.safetensors`, or `model.safetensors.index.json` and its
-    shards. Raises ConfigurationError when neither is there, a header is malformed, or the index
-    and the shards disagree about which tensor lies where.
+    shards. Raises ConfigurationError when neither is there, a header is malformed, or the index and
+    the shards disagree about the file of a tensor.
     """
     if (folder / INDEX_FILE).is_file():
         return _read_shards(folder, _read_index(folder / INDEX_FILE))

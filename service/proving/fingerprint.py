@@ -1,9 +1,9 @@
-"""The numeric fingerprint of an adapter: log-probabilities that tell its weights from any others.
+"""The numeric fingerprint of an adapter: log-probabilities that identify its weights.
 
 A distance is a root mean square over all values of a fingerprint, in nats. An effect is the part of
-the packed difference between adapter and base that a measured difference holds (its projection):
-1 for the packed weights, 0 for the base, and between them for weights of which a part is missing.
-Rounding moves each value by a tenth of a nat, and the effect, which averages over them, hardly.
+the packed difference between adapter and base that a measured difference has (its projection): 1
+for the packed weights, 0 for the base, and in between for incomplete weights. Rounding changes each
+value by a tenth of a nat, but hardly the effect, which averages over all values.
 """
 
 import math
@@ -25,7 +25,7 @@ from service.together import together
 TOLERANCE = 0.5
 """Distance that other processors and dtypes stay within (docs/decisions, adapter proof)."""
 EFFECT_TOLERANCE = 0.05
-"""The same for the effect, on both sides of 1."""
+"""The same for the effect: 1 plus or minus this."""
 SEPARATION = 2 * TOLERANCE
 """Least distance of a packed adapter from its base."""
 _DECIMALS = 3
@@ -35,7 +35,7 @@ Values = Sequence[Sequence[float]]
 
 @dataclass(frozen=True, slots=True)
 class FingerprintMatch:
-    """The adapter on this machine against what was packed."""
+    """Comparison of the adapter on this machine with its packed fingerprint."""
 
     reads: int
     distance: float
@@ -50,9 +50,9 @@ class FingerprintMatch:
 async def take_fingerprint(
     engine: Reader, adapter: Adapter, name: str, questions: Questions
 ) -> Fingerprint:
-    """The fingerprint of a loaded adapter and its base: of all places the most telling ones.
+    """The fingerprint of a loaded adapter and its base, at the places where they differ most.
 
-    Raises AdapterRefused if the adapter cannot be told from its base.
+    Raises AdapterRefused if the adapter differs too little from its base.
     """
     places = await questions.places(adapter)
     of_adapter, of_base = await together(
@@ -73,10 +73,10 @@ async def take_fingerprint(
 async def compare_fingerprint(
     engine: Reader, adapter: Adapter, manifest: Manifest, questions: Questions
 ) -> FingerprintMatch | None:
-    """Measure a loaded adapter and its base where it was packed; None without a fingerprint.
+    """Measure a loaded adapter and its base at the packed places; None without a fingerprint.
 
-    Raises AdapterRefused when the adapter's values are farther than TOLERANCE from those packed or
-    its effect differs, when the base's are, and for a fingerprint that cannot tell the two apart.
+    Raises AdapterRefused when the adapter's or the base's values are farther than TOLERANCE from
+    the packed ones, when the adapter's effect differs, and when the packed two differ too little.
     """
     packed = manifest.fingerprint
     if packed is None:
@@ -121,7 +121,7 @@ def distance(one: Values, other: Values) -> float:
 
 
 def effect(adapter: Values, base: Values, packed: Values, packed_base: Values) -> float:
-    """Measured difference of adapter and base in units of the packed one: 1 if it is the same."""
+    """Part of the packed difference from the base that the measured one has; 1 if the same."""
     packed_differences = _differences(packed, packed_base)
     pairs = zip(_differences(adapter, base), packed_differences, strict=True)
     whole = math.fsum(each**2 for each in packed_differences)

@@ -23,10 +23,10 @@ async def pack_proven(
     engine_id: int = 1,
     overwrite: bool = False,
 ) -> tuple[VerifiedAdapter, Proof]:
-    """Write `adapter.yaml` with the fingerprint that the adapter shows on this engine.
+    """Write `adapter.yaml` with the fingerprint taken on this engine.
 
-    Like `check_draft`; then fingerprint and proof may take `timeout_s` each. Nothing is written
-    if any of it is refused. Raises AdapterRefused, and EngineDead when the engine ends.
+    Checks the draft as `check_draft` does; then fingerprint and proof may take `timeout_s` each.
+    Raises AdapterRefused before it writes, and EngineDead when the engine ends.
     """
     checked = await asyncio.to_thread(check_draft, folder, base, draft, overwrite=overwrite)
     manifest = checked.manifest

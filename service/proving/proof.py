@@ -1,6 +1,6 @@
-"""Proof of an adapter: its golden examples and its fingerprint, on the engine, beside its base.
+"""Proof of an adapter and comparison with its base on the engine: golden examples, fingerprint.
 
-Everything runs through the path of every request.
+All engine requests pass through the gate, like users' requests.
 """
 
 import time
@@ -32,7 +32,7 @@ Golden = ClassificationGolden | GenerationGolden
 class Proof:
     """Result of the golden examples and of the fingerprint, if there is one, in `seconds`.
 
-    `base` is the result of the base, asked the same examples.
+    `base` is the base's result for the same examples.
     """
 
     result: GoldenResult
@@ -71,7 +71,7 @@ async def fingerprint_of(
 ) -> Fingerprint:
     """The fingerprint of a loaded adapter that has golden examples.
 
-    Raises AdapterRefused if it has none, if it cannot be told from its base, and like `prove`.
+    Raises AdapterRefused if it has none or differs too little from its base, and like `prove`.
     """
     golden = manifest.golden
     if golden is None:
@@ -87,7 +87,7 @@ async def fingerprint_of(
 
 @contextmanager
 def _refused(name: str, golden: Golden, timeout_s: float) -> Iterator[None]:
-    """Turn what keeps golden examples from being answered into refusals."""
+    """Turn errors that prevent answers to golden examples into refusals."""
 
     def refusal(expected: str, found: object) -> AdapterRefused:
         return AdapterRefused(name, golden.file, "proof", expected, found)

@@ -1,4 +1,4 @@
-"""Golden examples as questions to the engine: of the adapter, and the same ones of its base."""
+"""Golden examples as questions to the engine, for the adapter and for its base."""
 
 import asyncio
 import json
@@ -52,7 +52,7 @@ _SPARE_TOKENS = 8
 """Room for a base that says the expected answer in other words."""
 
 _PLACED_EXAMPLES = 16
-"""Examples in which places for a fingerprint are looked for."""
+"""Number of examples that are searched for a fingerprint's places."""
 
 Place = tuple[int, tuple[int, ...], tuple[int, ...]]
 """A line of the golden file (from 1), the answer's tokens before, and the tokens to read."""
@@ -67,14 +67,14 @@ class Questions(Protocol):
     async def result(self, adapter: Adapter | None) -> GoldenResult:
         """Ask every example and compare the answers.
 
-        Raises PatternRefused and TimeoutError like `score_generation`, and what the engine raises.
+        Raises PatternRefused and TimeoutError like `score_generation`, and the engine's errors.
         """
 
     async def prompt(self, line: int) -> Prompt:
         """The prompt of the example at `line`, from 1."""
 
     async def places(self, adapter: Adapter) -> Sequence[Place]:
-        """Places in this adapter's answers at which a fingerprint reads, the first examples'."""
+        """Places in the adapter's answers to the first examples at which a fingerprint may read."""
 
 
 async def ask_golden(engine: Decoder, folder: Path, manifest: Manifest) -> Questions | None:
@@ -170,7 +170,7 @@ class _Generation:
         return found
 
     async def _answer(self, example: GenerationExample, adapter: Adapter | None) -> str:
-        """The greedy answer; the base's as far as it can still be right."""
+        """The greedy answer; the base's ends once it can no longer be right."""
         limit = self.golden.max_tokens
         if adapter is None:
             limit = min(limit, self._enough(example))
@@ -184,7 +184,7 @@ class _Generation:
         return text
 
     def _enough(self, example: GenerationExample) -> int:
-        """Tokens in which the base has given the expected answer or will not."""
+        """Number of tokens after which the base has given the expected answer or never will."""
         if example.pattern is not None:
             return self.golden.max_tokens
         expect = example.expect
@@ -217,9 +217,9 @@ def greedy(
 async def patiently(
     engine: HasModel, items: Sequence[_Item], ask: Callable[[_Item], Awaitable[_Answer]]
 ) -> list[_Answer]:
-    """Ask for every item, as many at once as the engine runs; a full queue is waited for.
+    """Ask for every item, as many at once as the engine runs, and wait while the queue is full.
 
-    At a reload on a busy server users come first, until the current request's deadline.
+    At a reload on a busy server users have precedence, until the current request's deadline.
     """
     slots = asyncio.Semaphore(engine.model.max_num_seqs)
 

@@ -35,7 +35,7 @@ def load_settings(file: Path) -> Settings:
 
 
 def shown(settings: Settings) -> dict[str, Any]:
-    """The tree as it may be printed: what is named like a secret is masked."""
+    """The tree as it may be printed, with secrets masked."""
     tree: dict[str, Any] = masked(settings.model_dump(mode="json"))
     return tree
 
@@ -43,7 +43,7 @@ def shown(settings: Settings) -> dict[str, Any]:
 def _read_tree(file: Path) -> dict[str, Any]:
     tree = read_mapping(file)
     for key in tree:
-        if key.startswith("_"):  # the constructor would take it for an option of its own
+        if key.startswith("_"):  # the constructor would take it for its own option
             raise ConfigurationError(f"{file}: {key}: unknown key")
     _anchor_paths(tree, file.resolve().parent)
     return tree

@@ -1,4 +1,4 @@
-"""Settings as they may be printed: without their secrets, wherever in a value they stand."""
+"""Settings as they may be printed: with all secrets masked, also those inside a value."""
 
 import json
 import re
@@ -15,9 +15,9 @@ _PORT = re.compile(r"[^@:]+(:[0-9]*)?|\[[^]]*\](:[0-9]*)?")
 
 
 def masked(value: Any, name: str = "") -> Any:
-    """The value of a setting of this name: secrets by their name, and those within addresses.
+    """The value of a setting, masked if its name says secret, and with secrets in addresses masked.
 
-    Of a store's address, `storage`, only the scheme is left.
+    For `storage`, the address of the quota store, only the scheme is kept.
     """
     if isinstance(value, dict):
         return {key: masked(child, str(key)) for key, child in value.items()}
@@ -33,7 +33,7 @@ def masked(value: Any, name: str = "") -> Any:
 
 
 def hidden(value: str) -> str:
-    """An address by its scheme alone; for one that is wrong, and so cannot be taken apart."""
+    """An address reduced to its scheme; used for invalid addresses, whose parts cannot be found."""
     match = _ADDRESS.fullmatch(value)
     if match is not None and match["rest"]:
         return f"{match['scheme']}{MASK}"
@@ -41,10 +41,10 @@ def hidden(value: str) -> str:
 
 
 def _masked_address(value: str) -> str:
-    """Without user, password and query.
+    """An address without user, password and query.
 
-    A password may hold any character, so it ends at the last `@`; what looks like a host and a port
-    is none, because a path may hold an `@` too.
+    A password may contain any character, so it ends at the last `@`. If the text before the first
+    slash looks like a host and a port, there is no password, because a path may contain an `@` too.
     """
     match = _ADDRESS.fullmatch(value)
     if match is None:

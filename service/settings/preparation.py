@@ -11,23 +11,23 @@ class PreparationSettings(Section):
     threads: int = Field(
         2,
         ge=1,
-        description="Threads that read text. One tenant uses at most all but one, so that another "
-        "never waits for its longest text.",
+        description="Threads that tokenise text. One tenant uses at most all but one, so that no "
+        "other tenant waits for its longest text.",
     )
     max_waiting: int = Field(
-        256, ge=1, description="Pieces of such work that may wait; more are refused."
+        256, ge=1, description="Texts and structures that may wait; more are refused."
     )
     compilers: int = Field(
         2,
         ge=1,
-        description="Structures (schemas, regexes, choices) that are compiled at once, each in a "
-        "process of its own; one tenant uses at most all but one.",
+        description="Structures (schemas, regexes, choices) that are compiled at once, each in its "
+        "own process. One tenant uses at most all but one.",
     )
     structure_ms: int = Field(
         2_500,
         ge=10,
-        description="Time of one core that compiling a structure may take. A `maxLength` of 200 or "
-        "more takes 1,700 on a slow core, most schemas less than 20.",
+        description="Time of one core that compiling a structure may take, in ms. A `maxLength` of "
+        "200 or more takes 1,700 on a slow core, most schemas take less than 20.",
     )
     structure_mib: int = Field(
         512, ge=16, description="Memory that compiling a structure may take, in MiB."

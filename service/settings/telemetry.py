@@ -10,25 +10,27 @@ from service.settings.section import Section
 class LogSettings(Section):
     """Settings of the log, which never holds a prompt, a completion or a key."""
 
-    level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level.")
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Lowest level logged."
+    )
     format: Literal["auto", "json", "console"] = Field(
         "auto",
-        description="One line of `json` an event, or text for a `console`; `auto` asks "
-        "whether the standard error is a terminal.",
+        description="`json` (one line for each event), `console` (text), or `auto`: `console` if "
+        "the standard error is a terminal, else `json`.",
     )
 
 
 class MetricsSettings(Section):
-    """Limits on the number of series that the requests of clients may make."""
+    """Limits on the number of series that clients' requests can create."""
 
     max_tenants: int = Field(
-        64, ge=1, description="Tenants with series of their own; later ones count as `other`."
+        64, ge=1, description="Tenants with their own series; later ones count as `other`."
     )
     max_combinations: int = Field(
         256,
         ge=1,
-        description="Combinations of route, model and tenant with series of their own; in later "
-        "ones the tenant counts as `other`.",
+        description="Combinations of route, model and tenant with their own series; in later "
+        "combinations the tenant counts as `other`.",
     )
 
 
@@ -45,14 +47,14 @@ class TracingSettings(Section):
         1.0,
         ge=0,
         le=1,
-        description="Share of the traces that begin here that are kept; one that a caller began "
-        "follows the caller's choice.",
+        description="Share of the traces begun by this service that is kept; a trace begun by a "
+        "caller follows the caller's choice.",
     )
     service_name: str = Field("llm-service", min_length=1, description="`service.name` of spans.")
 
 
 class ObjectiveSettings(Section):
-    """Objectives that a request must keep to count as good; None asks for nothing."""
+    """Objectives that a request must meet to count as good; None sets no objective."""
 
     ttft_ms: float | None = Field(None, gt=0, description="Time to the first token, at most.")
     tpot_ms: float | None = Field(
@@ -62,7 +64,7 @@ class ObjectiveSettings(Section):
 
 
 class SloSettings(ObjectiveSettings):
-    """Objectives of goodput; a model's go before its route's, and those before the general."""
+    """Objectives of goodput: a model's win over its route's, and these over the general ones."""
 
     ttft_ms: float | None = Field(2000, gt=0, description="Time to the first token, at most.")
     tpot_ms: float | None = Field(

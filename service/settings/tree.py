@@ -1,4 +1,4 @@
-"""The one typed tree of settings; LLM_SERVICE_* variables override what it is made from."""
+"""The typed tree of all settings; LLM_SERVICE_* variables override the file."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -34,19 +34,19 @@ class CpuSettings(Section):
     cores: str = Field(
         "all",
         pattern=r"^(all|auto|nobind|\d+(-\d+)?(,\d+(-\d+)?)*)$",
-        description="`all` cores of this process, vLLM's `auto` (keeps one back), `nobind`, "
-        "or a list such as `0-3,8`.",
+        description="Cores of the engine: `all` cores of this process, vLLM's `auto` (leaves one "
+        "free), `nobind` (no binding), or a list such as `0-3,8`.",
     )
     kv_cache_gib: int = Field(1, ge=1, description="Memory for the KV cache, in GiB.")
     grouped_adapters: bool = Field(
         True,
-        description="Multiply each adapter once per batch; vLLM's own operators are slower, and "
-        "wrong for the base beside adapters once the last of `max_loras` slots is in use.",
+        description="Multiply each adapter once per batch. vLLM's own operators are slower, and "
+        "answer the base wrongly beside adapters once all `max_loras` slots are in use.",
     )
 
 
 class HttpSettings(Section):
-    """Where the service listens and what it accepts."""
+    """Ports of the service, and limits on connections and bodies."""
 
     host: str = Field("127.0.0.1", description="Address of the public port.")
     port: int = Field(8000, ge=0, le=65535, description="Public port.")
@@ -58,28 +58,28 @@ class HttpSettings(Section):
         None,
         min_length=16,
         description="Bearer token for `POST /drain` and `POST /adapters/reload` on the operations "
-        "port, at least 16 characters; default none, and only callers on this machine may. Put it "
-        "into `LLM_SERVICE_HTTP__CONTROL_TOKEN`.",
+        "port, at least 16 characters. Without a token only callers on this machine may use these. "
+        "Put it into `LLM_SERVICE_HTTP__CONTROL_TOKEN`.",
     )
     allowed_hosts: tuple[str, ...] = Field(
         (),
-        description="Names in `Host` that are served, besides addresses and names without a dot, "
-        "on the operations port and, where callers need no key, on a public port of the loopback; "
-        "`*.example.com` is every name below, `*` every name.",
+        description="Names with a dot that are accepted in `Host` on the operations port and, "
+        "where callers need no key, on a public port of the loopback. `*.example.com` allows every "
+        "name below, `*` every name. Addresses and names without a dot are always accepted.",
     )
-    max_body_bytes: int = Field(1 << 20, ge=1024, description="Largest body, counted as read.")
+    max_body_bytes: int = Field(1 << 20, ge=1024, description="Largest body, in bytes.")
     tenant_body_bytes: int = Field(
-        64 << 20, ge=1024, description="Bytes of one tenant's bodies that are not complete yet."
+        64 << 20, ge=1024, description="Bytes that one tenant's incomplete bodies may hold."
     )
-    max_connections: int = Field(4096, ge=1, description="Connections to the public port.")
+    max_connections: int = Field(4096, ge=1, description="Connections to the public port at once.")
     keep_alive_s: int = Field(
         75,
         ge=1,
-        description="Time that an idle connection stays open. A load balancer in front must give "
-        "idle connections up earlier, or it meets one that closes: AWS's does after 60 s, "
-        "Google's after 600.",
+        description="Time after which an idle connection is closed. A load balancer in front must "
+        "close its idle connections earlier, or it may send a request on one that is just closing: "
+        "AWS's closes after 60 s, Google's after 600.",
     )
-    body_timeout_ms: int = Field(10_000, ge=100, description="Time a client has to send its body.")
+    body_timeout_ms: int = Field(10_000, ge=100, description="Time for a client to send its body.")
 
 
 class GateSettings(Section):
@@ -91,28 +91,28 @@ class GateSettings(Section):
     min_in_flight: int = Field(
         4,
         ge=1,
-        description="The engine is never given less at once, however slow it is; at most "
-        "`max_in_flight`. A few clients with one request each at a time are never refused.",
+        description="Lowest limit on the sequences in the engine, however slow it is; at most "
+        "`max_in_flight`. This many clients with one request each are never refused.",
     )
     max_queued: int = Field(
         256,
         ge=0,
-        description="Requests that may wait; more are refused, but for those of a tenant within "
-        "its share and the later parts of a request that was admitted.",
+        description="Requests that may wait; more are refused, except those of a tenant within its "
+        "share and the later parts of an admitted request.",
     )
     max_wait_ms: int = Field(
         1_500,
         ge=0,
-        description="Refuse at once what is expected to wait longer, whatever its deadline. "
-        "It and the prefill make up the time to first token; raise it for batch work.",
+        description="Refuse at once a request that would wait longer, whatever its deadline. The "
+        "wait and the prefill make up the time to first token; raise this for batch work.",
     )
     target_token_ms: int | None = Field(
         250,
         ge=1,
-        description="Give the engine less at once while a token takes longer than this; "
+        description="Give the engine fewer sequences at once while a token takes longer than this; "
         "null never does.",
     )
-    default_timeout_ms: int = Field(60_000, ge=1, description="Deadline when none is asked for.")
+    default_timeout_ms: int = Field(60_000, ge=1, description="Deadline of requests that set none.")
     max_timeout_ms: int = Field(600_000, ge=1, description="Longest deadline a client may ask for.")
 
 
@@ -120,35 +120,33 @@ class DrainSettings(Section):
     """Times of a drain, which SIGTERM or `POST /drain` begins."""
 
     lame_duck_s: float = Field(
-        5.0,
-        ge=0,
-        description="Time that it is not ready and still serves, while load balancers take notice.",
+        5.0, ge=0, description="Time not ready but still serving, in which load balancers notice."
     )
     budget_s: float = Field(
-        30.0, ge=0, description="Time after that for accepted requests to finish."
+        30.0, ge=0, description="Time after `lame_duck_s` in which accepted requests may finish."
     )
 
 
 class WatchdogSettings(Section):
-    """When an engine that makes no step is taken for stalled."""
+    """Times after which an engine that makes no step counts as stalled."""
 
     stall_s: float = Field(
         6.0,
         gt=0,
-        description="Time without a step, with work to do, that makes it stalled, unless its "
-        "processes use the CPU or a recent step took more than a quarter of it.",
+        description="Time with work but no step after which the engine counts as stalled, unless "
+        "its processes use the CPU or a step of the last minute took over a quarter of this.",
     )
     longest_step_s: float = Field(
         60.0,
         gt=0,
-        description="Time without a step that makes it stalled whatever it does: on a machine "
-        "whose cores others use one step may take many seconds.",
+        description="Time without a step after which the engine counts as stalled even if it uses "
+        "the CPU. On cores that others use too, one step may take many seconds.",
     )
     probe_s: float = Field(
-        3.0, gt=0, description="How often an idle engine is given a step to make."
+        3.0, gt=0, description="Time after which an idle engine gets one token to compute."
     )
     restart_s: float = Field(
-        60.0, gt=0, description="Time stalled after which `/livez` asks for a restart."
+        60.0, gt=0, description="Time stalled after which `/livez` asks for a restart with 503."
     )
 
 
@@ -202,26 +200,26 @@ class AdapterSettings(Section):
     digest: str | None = Field(
         None,
         pattern=r"^sha256:[0-9a-f]{64}$",
-        description="The manifest's digest; anything else at the source is refused.",
+        description="Digest of the manifest; an adapter with another one is refused.",
     )
     required: bool = Field(
-        True, description="Whether its failure ends the start; else it is quarantined."
+        True, description="If it fails: true follows `adapters_on_failure`, false quarantines it."
     )
 
 
 class AdapterCacheSettings(Section):
-    """Where fetched adapters are kept."""
+    """Folder of fetched adapters."""
 
     path: Path = Field(
         Path(".cache/adapters"),
-        description="Folder of the cache, relative to this file; the default to where it starts.",
+        description="Folder of the cache, relative to this file; the default, to where it starts.",
     )
-    offline: bool = Field(False, description="Never ask a source; serve what the cache holds.")
+    offline: bool = Field(False, description="Contact no source; serve from the cache only.")
     unused_days: float = Field(
         7.0,
         ge=0,
-        description="Time after which an entry that no running service uses is removed, at a start "
-        "or reload.",
+        description="Days after which a start or reload removes an entry that no running service "
+        "uses.",
     )
 
 
@@ -235,7 +233,7 @@ class TenantSettings(Section):
     )
     allow_anonymous: bool = Field(
         False,
-        description="Without `keys`, serve whoever reaches an address other than the loopback.",
+        description="Without `keys`, serve all callers also on an address other than the loopback.",
     )
 
 
@@ -245,13 +243,13 @@ class QuotaSettings(Section):
     storage: str = Field(
         "memory://",
         pattern=r"^(memory://$|(rediss?|valkeys?|redis\+cluster|redis\+sentinel)://.)",
-        description="Where counts are kept: `memory://`, or for all replicas together "
-        "`redis://host:6379`, `valkey://...`, `rediss://...`, `redis+cluster://...`, "
-        "`redis+sentinel://.../name`.",
+        description="Store of the counts: `memory://` (each replica counts alone), or for all "
+        "replicas together `redis://host:6379`, `valkey://...`, `rediss://...`, "
+        "`redis+cluster://...`, `redis+sentinel://.../name`.",
     )
     on_failure: Literal["open", "closed"] = Field(
         "open",
-        description="While the storage is dead, let each replica count by itself or answer 503.",
+        description="While the storage is down, count in each replica (`open`) or answer 503.",
     )
     timeout_ms: int = Field(
         100, ge=1, le=10_000, description="Longest wait for the storage, per engine request."
@@ -287,16 +285,16 @@ class Settings(BaseSettings):
     adapter_cache: AdapterCacheSettings = AdapterCacheSettings()
     adapters_on_failure: Literal["refuse_start", "quarantine"] = Field(
         "refuse_start",
-        description="When a required adapter fails: end the start, or serve the rest and answer "
-        "503 for that one.",
+        description="If a required adapter fails: end the start, or serve the others and answer "
+        "requests for this one with 503.",
     )
     golden_timeout_s: float = Field(
         60.0, gt=0, description="Time that an adapter's proof may take."
     )
     require_proof: bool = Field(
         False,
-        description="Refuse an adapter that could not be called proven: one without golden "
-        "examples or without a fingerprint.",
+        description="Refuse adapters that cannot be proven: those without golden examples or "
+        "without a fingerprint.",
     )
     log: LogSettings = LogSettings()
     metrics: MetricsSettings = MetricsSettings()
@@ -305,9 +303,9 @@ class Settings(BaseSettings):
 
     @property
     def max_lora_rank(self) -> int:
-        """The engine's `max_lora_rank`: what is configured, else vLLM's default."""
+        """The engine's `max_lora_rank`: the configured value, else vLLM's default."""
         for key in ("max_lora_rank", "max-lora-rank"):
-            # What is no number at all is for vLLM's own parser to refuse.
+            # vLLM's own parser refuses a value that is not a number.
             if str(self.engine.get(key, "")).isdecimal():
                 return int(self.engine[key])
         return _MAX_LORA_RANK

@@ -1,4 +1,4 @@
-"""Prometheus series of classification, by which a drift of inputs or labels is seen."""
+"""Prometheus series of classification, which show a drift of inputs or labels."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ _READS = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
 class ClassificationMetrics:
-    """Counts what inputs were given; `label` is one of an adapter's own, or `OTHER_LABEL`."""
+    """Counts the labels given to inputs; `label` is an adapter's own, or `OTHER_LABEL`."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         make = SeriesFactory(registry)
@@ -22,7 +22,7 @@ class ClassificationMetrics:
         self._classifications = make.counter("classifications_total", text, "model", "label")
         text = "Inputs that were given no label."
         self._abstentions = make.counter("classification_abstentions_total", text, "model")
-        text = "Probability of an input's best label, whether it was given or not."
+        text = "Probability of an input's best label, also if the answer abstained."
         self._score = make.histogram("classification_score", text, _SCORE, "model")
         text = "Engine reads that an input took."
         self._reads = make.histogram("classification_reads", text, _READS, "model")
@@ -30,11 +30,11 @@ class ClassificationMetrics:
     def classified(
         self, context: RequestContext, labels: Sequence[str], score: float, reads: int
     ) -> None:
-        """An input was given these labels, none when the answer abstained."""
+        """Count an input with these labels, none when the answer abstained."""
         model = context.adapter.name if context.adapter else context.model
         for label in labels:
             self._classifications[model, label].inc()
-        # From the first input on, so that a share can be told of a model that never abstains.
+        # From the first input on, so that a model that never abstains has a share too.
         self._abstentions[model,].inc(not labels)
         self._score[model,].observe(score)
         self._reads[model,].observe(reads)

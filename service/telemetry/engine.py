@@ -9,25 +9,25 @@ from service.telemetry.series import SeriesFactory
 
 
 class EngineMetrics:
-    """Follows whether the engine moves; asked when scraped, so that a loop that hangs is seen."""
+    """Shows the engine's progress, computed at each scrape, so that a hanging loop is seen."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         make = SeriesFactory(registry)
         text = "Seconds since the engine's last step, while something runs in it; else 0."
         self._age = make.gauge("engine_progress_age_seconds", text)
-        text = "1 while the watchdog holds the engine for stalled."
+        text = "1 while the watchdog finds the engine stalled."
         self._stalled = make.gauge("engine_stalled", text)
         self._running = 0
         self._busy_since = 0.0
 
     def gate_changed(self, in_flight: int) -> None:
-        """So many sequences are in the engine."""
+        """Set the number of sequences in the engine."""
         if in_flight and not self._running:
             self._busy_since = time.monotonic()
         self._running = in_flight
 
     def follow(self, last_step: Callable[[], float], stalled: Callable[[], bool]) -> None:
-        """From now on show this engine; its steps are in seconds of `time.monotonic`."""
+        """Show this engine from now on; its steps are in seconds of `time.monotonic`."""
 
         def age() -> float:
             if not self._running:

@@ -1,4 +1,4 @@
-"""Exceptions as a log shows them."""
+"""Exceptions as text for a log."""
 
 import traceback
 from collections.abc import Iterator
@@ -6,10 +6,10 @@ from types import TracebackType
 
 
 def format_exception(error: BaseException, *, withhold: bool) -> str:
-    """The traceback of an exception and of what caused it, the cause first.
+    """The traceback of an exception and of its causes, the first cause first.
 
-    With `withhold` no message is shown, only its type and length: while a request is served, a
-    message of a library may quote a prompt.
+    With `withhold` only a message's type and length are shown, because a library's message may
+    quote a prompt while a request is served.
     """
     parts = []
     for link in _chain(error):
@@ -18,7 +18,7 @@ def format_exception(error: BaseException, *, withhold: bool) -> str:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """The exception after all that led to it; each once, since causes can form a circle."""
+    """The exception after all its causes; each once, since causes can form a circle."""
     seen: list[BaseException] = []
     link: BaseException | None = error
     while link is not None and link not in seen:

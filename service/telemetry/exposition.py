@@ -1,4 +1,4 @@
-"""The registry as a scraper reads it."""
+"""The registry in a scraper's format."""
 
 import sys
 import threading
@@ -33,9 +33,9 @@ def expose(registry: CollectorRegistry, accept: str) -> tuple[bytes, str]:
 def _considerate() -> Iterator[None]:
     """Let other threads have the interpreter ten times as often as usual.
 
-    With Python's 5 ms, a loop that asks for the interpreter back several times in a step waits as
-    often: 50 ms beside a scrape of 30,000 series, against 4 to 6. One scrape after the other: of
-    two that overlap, the second would take the first's interval for the usual one and leave it.
+    With Python's 5 ms, an event loop waits that long each time it needs the interpreter back: 50 ms
+    in all beside a scrape of 30,000 series, instead of 4 to 6. Scrapes run one after the other: of
+    two that overlap, the second would keep the first's interval as the usual one.
     """
     with _ONE_SCRAPE:
         before = sys.getswitchinterval()

@@ -1,4 +1,4 @@
-"""Prometheus series of the gate and of those who stand before it."""
+"""Prometheus series of the gate and of the requests that wait there."""
 
 from prometheus_client import CollectorRegistry
 
@@ -9,7 +9,7 @@ _MAX_REASONS = 32
 
 
 class GateMetrics:
-    """Follows what runs, what waits and what is refused; implements `gate.GateObserver`."""
+    """Shows running, waiting and refused requests; implements `gate.GateObserver`."""
 
     def __init__(self, registry: CollectorRegistry, labels: RequestLabels) -> None:
         make = SeriesFactory(registry)
@@ -19,7 +19,7 @@ class GateMetrics:
         self._in_flight = make.gauge("requests_in_flight", text)
         text = "Requests that wait for a permit."
         self._queued = make.gauge("requests_queued", text, "tenant")
-        # An autoscaler takes no sample for not knowing: 0 must be there before anybody waits.
+        # An autoscaler treats a missing sample as unknown, so set 0 before any request waits.
         self._queued.labels(OTHER).set(0)
         text = "Sequences that the gate lets into the engine at once."
         self._limit = make.gauge("gate_limit", text)
@@ -27,14 +27,14 @@ class GateMetrics:
         self._refusals = make.counter("refusals_total", text, "reason", "tenant")
 
     def gate_changed(self, in_flight: int, limit: int) -> None:
-        """So many sequences hold a permit, and so many may."""
+        """Set how many sequences hold a permit, and how many may."""
         self._in_flight.set(in_flight)
         self._limit.set(limit)
 
     def queue_changed(self, tenant: str, change: int) -> None:
-        """So many more (or fewer) of the tenant's requests wait."""
+        """Count so many more (or fewer) waiting requests of the tenant."""
         self._queued.labels(self._labels.tenant(tenant)).inc(change)
 
     def refused(self, reason: str, tenant: str) -> None:
-        """A request was refused; the reasons are the errors' codes."""
+        """Count a refused request; the reasons are the errors' codes."""
         self._refusals[self._reasons(reason), self._labels.tenant(tenant)].inc()

@@ -1,15 +1,15 @@
-"""Label values that stay few, whatever clients send."""
+"""Label values whose number is bounded, whatever clients send."""
 
 from typing import NamedTuple
 
 from service.context import RequestContext
 
 OTHER = "other"
-"""Name that stands for every name beyond the limit."""
+"""Label for all names beyond the limit."""
 
 
 class BoundedNames:
-    """The first `limit` names stand for themselves, every later one for `OTHER`."""
+    """Names as labels: the first `limit` names unchanged, every later one as `OTHER`."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -35,9 +35,9 @@ class Key(NamedTuple):
 class RequestLabels:
     """The keys of requests: at most `max_tenants` tenants, at most `max_combinations` keys.
 
-    Where either is used up the tenant counts as `OTHER`, so there are at most `max_combinations`
-    keys and one more for each route and model. Routes are the service's own. An adapter goes by
-    its name without its version, so models are those that are served.
+    Beyond either limit the tenant counts as `OTHER`, so there are at most `max_combinations` keys
+    and one more for each route and model. Routes are the service's own. Models are served names,
+    adapters without their versions.
     """
 
     def __init__(self, max_tenants: int, max_combinations: int) -> None:
@@ -50,7 +50,7 @@ class RequestLabels:
         return self._tenants(name)
 
     def of(self, context: RequestContext) -> Key:
-        """The key of a request, as far as it is known by now."""
+        """The key of a request, from the fields known so far."""
         adapter = context.adapter
         model = context.model if adapter is None else adapter.name
         name = (context.route, model, context.tenant.name)

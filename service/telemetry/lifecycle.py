@@ -1,4 +1,4 @@
-"""Prometheus series of the process: what it is, and how it ends."""
+"""Prometheus series of the process: its build and its drain."""
 
 import time
 from importlib.metadata import PackageNotFoundError, version
@@ -12,33 +12,33 @@ _PACKAGE = "llm-service"
 
 
 class LifecycleMetrics:
-    """Follows the drain, and says what was built."""
+    """Shows the drain and the build."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         make = SeriesFactory(registry)
         text = "The service's version, and the name and digest of its base model; always 1."
         self._build = make.gauge("build_info", text, "version", "model", "digest")
-        text = "1 while the service leaves: not ready, and then without new requests."
+        text = "1 while the service drains."
         self._draining = make.gauge("draining", text)
         text = "Seconds that the drain has taken so far, or took; 0 before it."
         make.gauge("drain_seconds", text).set_function(self.drain_seconds)
-        text = "Seconds that the drain may take before what is left is ended."
+        text = "Seconds after which the drain ends the remaining requests."
         self._budget = make.gauge("drain_budget_seconds", text)
         self._began: float | None = None
         self._took: float | None = None
 
     def built(self, model: ModelInfo) -> None:
-        """The service serves this base model."""
+        """Show the base model that is served."""
         self._build.labels(package_version(), model.name, model.digest).set(1)
 
     def drain_started(self, budget: float) -> None:
-        """The service leaves; it has so many seconds."""
+        """Note that the drain begins and may take so many seconds."""
         self._budget.set(budget)
         self._began = self._began or time.monotonic()
         self._draining.set(1)
 
     def drain_ended(self) -> None:
-        """The last request has ended."""
+        """Note that the last request has ended."""
         self._took = self.drain_seconds()
         self._draining.set(0)
 

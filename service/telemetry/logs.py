@@ -1,4 +1,4 @@
-"""Log lines of one form, whoever writes them: the service, uvicorn, vLLM and its processes."""
+"""Log lines of the service, uvicorn and vLLM's processes, all in one format."""
 
 import atexit
 import json
@@ -45,10 +45,10 @@ _QUIET = (
 
 
 def configure_logging(settings: LogSettings) -> None:
-    """Give every logger of this process, and of those that vLLM starts, the one form on stderr.
+    """Give every logger of this process, and of vLLM's processes, one format on stderr.
 
-    vLLM sets its loggers up by itself, in each of its processes, from a file that a variable
-    names; a variable that is set already wins.
+    vLLM configures its loggers itself, in each of its processes, from a file that a variable names;
+    a variable that is set already wins.
     """
     config = _config(settings)
     logging.config.dictConfig(config)
@@ -58,7 +58,7 @@ def configure_logging(settings: LogSettings) -> None:
 
 
 def renderer(settings: LogSettings) -> Renderer:
-    """The form that the settings ask for on this standard error."""
+    """The format that the settings give for this standard error."""
     if settings.format == "auto":
         return "console" if sys.stderr.isatty() else "json"
     return settings.format
@@ -100,7 +100,7 @@ def _config(settings: LogSettings) -> dict[str, Any]:
         "handlers": {"stderr": handler},
         "root": {"handlers": ["stderr"], "level": settings.level.upper()},
         "loggers": {
-            # vLLM's own handler would say everything twice.
+            # vLLM's own handler would log every line twice.
             "vllm": {"handlers": [], "level": "NOTSET", "propagate": True},
             **{name: {"level": "WARNING"} for name in _QUIET},
         },
@@ -108,7 +108,7 @@ def _config(settings: LogSettings) -> dict[str, Any]:
 
 
 def _written(config: dict[str, Any]) -> str:
-    """The configuration as a file that lives as long as this process."""
+    """The configuration as a file that is removed when this process ends."""
     with tempfile.NamedTemporaryFile("w", prefix="logging-", suffix=".json", delete=False) as file:
         json.dump(config, file)
     atexit.register(Path(file.name).unlink, missing_ok=True)

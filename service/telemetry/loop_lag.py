@@ -1,4 +1,4 @@
-"""Prometheus series of how late the event loop runs what is due."""
+"""Prometheus series of the event loop's delay."""
 
 import asyncio
 import time
@@ -14,12 +14,12 @@ _LAG: Buckets = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 class LoopLag:
     """Measures the lag of the loop that it runs on, twenty times a second.
 
-    A histogram and no gauge of the worst: it counts every stall between two scrapes, by its length,
-    whoever scrapes and however often. A look is a bare callback, of some ten microseconds.
+    A histogram, not a gauge of the maximum: it counts every stall between two scrapes by its
+    length, for any number of scrapers. A measurement is one callback of about ten microseconds.
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        text = "Time that the event loop was late to run what was due; nobody is answered in it."
+        text = "Delay of the event loop's callbacks, in which no request is answered."
         self._lag = SeriesFactory(registry).seconds("event_loop_lag", text, _LAG)[()]
         self._timer: asyncio.TimerHandle | None = None
 

@@ -24,8 +24,8 @@ class Metrics:
 
     Label values are bounded: `model` is the served name of the base model or of an adapter, or
     `none` where none was asked for; `route` is a route's template, `unmatched`, or `internal` for
-    the service's own requests; `tenant` is one of so many, or `other`; `outcome` is ok, invalid,
-    refused, deadline, cancelled or error.
+    the service's own requests; `tenant` is one of a limited number, or `other`; `outcome` is ok,
+    invalid, refused, deadline, cancelled or error.
     """
 
     def __init__(
@@ -43,15 +43,15 @@ class Metrics:
         self.engine = EngineMetrics(registry)
         self.lifecycle = LifecycleMetrics(registry)
         self.loop_lag = LoopLag(registry)
-        text = "Requests by how they ended."
+        text = "Requests by outcome."
         self._requests = make.counter("requests_total", text, *KEY, "outcome")
         text = "Tokens by kind: prompt (cached ones included), cached, completion."
         self._tokens = make.counter("tokens_total", text, *KEY, "kind")
         text = "Requests whose own deadline passed before their answer was complete."
         self._late = make.counter("deadline_misses_total", text, *KEY)
-        text = "Requests that were promised the configured objectives."
+        text = "Requests to which objectives apply."
         self._promised = make.counter("slo_requests_total", text, *KEY)
-        text = "Requests that kept all their objectives."
+        text = "Requests that met all their objectives."
         self._good = make.counter("goodput_total", text, *KEY)
         text = "Objectives missed: availability, ttft, tpot, e2e; a request may miss several."
         self._missed = make.counter("slo_misses_total", text, *KEY, "objective")
@@ -63,7 +63,7 @@ class Metrics:
         self._per_token = make.seconds("time_per_output_token", text, TOKEN_LATENCY, *KEY)
         text = "Time between two tokens of a stream; a chunk of k tokens counts k times."
         self._between = make.seconds("inter_token_latency", text, TOKEN_LATENCY, *KEY)
-        text = "Time an engine request waited for its permit."
+        text = "Time that an engine request waited for its permit."
         self._waited = make.seconds("queue_time", text, (0.001, *LATENCY), *KEY)
 
     def follow(self, pulse: Pulse, model: ModelInfo, stalled: Callable[[], bool]) -> None:
@@ -77,25 +77,25 @@ class Metrics:
         self.engine.gate_changed(in_flight)
 
     def queue_changed(self, tenant: str, change: int) -> None:
-        """Follow who waits at the gate."""
+        """Follow the tenant's waiting requests."""
         self.gate.queue_changed(tenant, change)
 
     def queued_for(self, context: RequestContext, seconds: float) -> None:
-        """An engine request got its permit."""
+        """Record that an engine request got its permit."""
         self._waited[self._labels.of(context)].observe(seconds)
 
     def first_token(self, context: RequestContext, seconds: float) -> None:
-        """The first item of a request came, so long after the request."""
+        """Record the time from a request to its first item."""
         self._first[self._labels.of(context)].observe(seconds, _exemplar(context))
 
     def tokens_after(self, context: RequestContext, seconds: float, tokens: int) -> None:
-        """`tokens` came `seconds` after the ones before."""
+        """Record `tokens` that came `seconds` after the previous ones."""
         latency = self._between[self._labels.of(context)]
         for _ in range(tokens):
             latency.observe(seconds / tokens)
 
     def used(self, context: RequestContext, prompt: int, cached: int, completion: int) -> None:
-        """An engine stream ended, having used these tokens."""
+        """Count the tokens of an engine stream that ended."""
         key = self._labels.of(context)
         self._tokens[*key, "prompt"].inc(prompt)
         self._tokens[*key, "cached"].inc(cached)
@@ -116,7 +116,7 @@ class Metrics:
         missed = self._objectives.missed(context, key.model, ending)
         if missed is None:
             return
-        # Every series from the first request on: a share needs both its parts.
+        # Create both series at the first request: a share needs both its parts.
         self._promised[key].inc()
         self._good[key].inc(not missed)
         self._missed[*key, AVAILABILITY].inc(0)

@@ -13,7 +13,7 @@ _TENANTS_OWN = (401, 403, 409, 429)
 
 
 class Limits(NamedTuple):
-    """Most milliseconds to the first token, per later token, and in all; None is no limit."""
+    """Largest milliseconds to the first token, per later token, and in all; None is no limit."""
 
     ttft_ms: float | None
     tpot_ms: float | None
@@ -49,10 +49,10 @@ class Objectives:
     def missed(self, context: RequestContext, model: str, ending: Ending) -> list[str] | None:
         """The objectives that an ended request missed; None for one that promises nothing.
 
-        Nothing is promised for requests that are invalid or over the tenant's own share. Refused
-        by a full server, failed or too late, a request misses `availability`. One whose client
-        left counts only if it had missed an objective by then: who gave up on a slow answer must
-        not make the service look better.
+        Invalid requests, and those over the tenant's own share, have none. A request that a full
+        server refused, that failed or was late misses `availability`. One whose client disconnected
+        counts only if it had missed an objective before: a client that gives up on a slow answer
+        must not make the service look better.
         """
         if ending.outcome == "invalid" or not OPERATIONS.get(context.route):
             return None

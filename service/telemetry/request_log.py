@@ -1,4 +1,4 @@
-"""One line a request."""
+"""Log line of each request."""
 
 import logging
 from typing import TextIO
@@ -10,15 +10,15 @@ from service.settings.telemetry import LogSettings
 from service.telemetry.logs import renderer, rendering
 
 _QUIET_ROUTES = ("/health",)
-"""Paths that balancers ask for every second; logged at the level of debugging."""
+"""Paths that balancers request every second; logged at the level `debug`."""
 
 
 class RequestLog:
-    """Writes, when a request has ended, who asked for what, what it took and how it ended.
+    """Writes a line for each ended request: its tenant, route, model, usage, times and outcome.
 
-    It holds no word of a prompt, an answer, a message or a key. Times are in milliseconds; what a
-    request did not come to is left out. It goes past the standard library's loggers, which would
-    cost a request more than all its counters.
+    The line holds no text of a prompt, an answer, a message or a key. Times are in milliseconds;
+    steps that a request did not reach are omitted. Bypasses the standard library's loggers, which
+    would cost a request more than all its counters.
     """
 
     def __init__(self, settings: LogSettings, stream: TextIO) -> None:

@@ -18,11 +18,11 @@ class RequestTelemetry:
 
     @classmethod
     def of(cls, settings: Settings, metrics: Metrics) -> "RequestTelemetry":
-        """Telemetry that these settings ask for; lines go to the standard error."""
+        """Telemetry by these settings; lines go to the standard error."""
         log = RequestLog(settings.log, sys.stderr)
         if settings.tracing.endpoint is None:
             return cls(metrics, log, None)
-        # OpenTelemetry and gRPC are paid for by who traces.
+        # Import OpenTelemetry and gRPC only if tracing is on.
         from service.telemetry.tracing import Tracing
 
         return cls(metrics, log, Tracing(settings.tracing, settings.tracing.endpoint))
@@ -33,7 +33,7 @@ class RequestTelemetry:
         self._tracing = tracing
 
     def arrived(self, context: RequestContext, method: str, headers: Mapping[str, str]) -> None:
-        """A request came; with its headers, whose names are in lower case."""
+        """Record a request's arrival; the names of its headers are in lower case."""
         if self._tracing is not None:
             context.trace = self._tracing.begin(context, method, headers)
 
@@ -45,6 +45,6 @@ class RequestTelemetry:
             context.trace.ended(context, ending)
 
     def close(self) -> None:
-        """Send what is left of the traces; blocks while it does."""
+        """Send the remaining traces; blocks meanwhile."""
         if self._tracing is not None:
             self._tracing.close()

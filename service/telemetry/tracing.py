@@ -1,8 +1,8 @@
 """OpenTelemetry traces, by the conventions for HTTP servers and for generative AI.
 
 A request is a span of kind SERVER that carries the `gen_ai.*` attributes. Each of its engine
-streams is a span below it, with its wait, prefill and decode; vLLM's own `llm_request` is below the
-stream's. No span holds a prompt, an answer or a message.
+streams is a child span, with children for wait, prefill and decode; vLLM's own `llm_request` is a
+child of the stream's span. No span holds a prompt, an answer or a message.
 """
 
 import threading
@@ -33,7 +33,7 @@ from service.telemetry.lifecycle import package_version
 
 _PROVIDER = "vllm"
 _MAX_STREAMS = 32
-"""Streams of one request with spans of their own: a batch would fill the exporter's queue."""
+"""Streams of one request that get spans; a whole batch would fill the exporter's queue."""
 _CLOSE_SECONDS = 3.0
 
 _W3C = TraceContextTextMapPropagator()
@@ -42,7 +42,7 @@ _W3C = TraceContextTextMapPropagator()
 class Tracing:
     """Sends traces to an OTLP receiver over gRPC, in a thread of its own, in batches.
 
-    A receiver that is slow or away costs spans, never a request.
+    If the receiver is slow or absent, spans are lost but requests are not affected.
     """
 
     def __init__(self, settings: TracingSettings, endpoint: str) -> None:
@@ -59,14 +59,14 @@ class Tracing:
     def begin(
         self, context: RequestContext, method: str, headers: Mapping[str, str]
     ) -> "RequestSpan | None":
-        """The span of a request that came now; None for one that is not sampled."""
+        """The span of a request that arrives now; None if it is not sampled."""
         span = self._tracer.start_span(method, _W3C.extract(headers), SpanKind.SERVER)
         return RequestSpan(self._tracer, span, method) if span.is_recording() else None
 
     def close(self) -> None:
-        """Send what is left, of vLLM's spans in this process too, for some seconds at most.
+        """Send the remaining spans, vLLM's in this process too, for at most some seconds.
 
-        The SDK would try for half a minute where the receiver is away.
+        The SDK alone would try for half a minute if the receiver is absent.
         """
         providers = [self._provider, get_tracer_provider()]
         closing = [

@@ -1,1 +1,1 @@
-"""Tenants: the keys file, what each tenant may use, its quotas and its cache salts."""
+"""Tenants: the keys file, and each tenant's rights, quotas and cache salts."""

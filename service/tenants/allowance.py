@@ -14,7 +14,7 @@ from service.tenants.tenant import ANONYMOUS, Tenant
 
 @dataclass(slots=True)
 class Reservation:
-    """Tokens set aside for one engine request; its runner writes down how many it `used`."""
+    """Tokens reserved for one engine request, whose runner sets `used`."""
 
     tokens: int
     used: int = 0
@@ -34,17 +34,17 @@ class Allowance:
             await self.store.take(self.tenant, "requests", 1)
 
     async def reserve(self, tokens: int) -> Reservation:
-        """Set aside what an engine request may use at most; raises as `QuotaStore.take`."""
+        """Reserve the most that an engine request may use; raises as `QuotaStore.take`."""
         reservation = Reservation(tokens)
         if self.store is not None and self._counts("tokens"):
             taking = asyncio.create_task(self.store.take(self.tenant, "tokens", tokens))
             self._taken.append((reservation, taking))
-            # A request that is cancelled meanwhile settles what was taken all the same.
+            # A request that is cancelled meanwhile still settles the tokens taken.
             await asyncio.shield(taking)
         return reservation
 
     async def settle(self) -> None:
-        """Give back what was reserved and not used; the request has ended."""
+        """Give back reserved tokens that were not used; the request has ended."""
         unused: Counter[Window] = Counter()
         for reservation, taking in self._taken:
             with suppress(ServiceError):

@@ -1,4 +1,4 @@
-"""Where a service without keys may listen."""
+"""Rule for the addresses on which a service without keys may listen."""
 
 import ipaddress
 import socket
@@ -9,7 +9,7 @@ from service.errors import ConfigurationError
 def check_anonymous(host: str) -> None:
     """Refuse to serve everyone on an address that others can reach.
 
-    Raises ConfigurationError. A host that cannot be resolved is for whoever binds it to name.
+    Raises ConfigurationError. Binding the port reports a host that cannot be resolved.
     """
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -19,5 +19,5 @@ def check_anonymous(host: str) -> None:
     if not all(ipaddress.ip_address(address).is_loopback for address in addresses):
         raise ConfigurationError(
             f"http.host: without keys the service listens on the loopback only, got {host!r}: set "
-            "tenants.keys, or tenants.allow_anonymous to serve whoever reaches it"
+            "tenants.keys, or tenants.allow_anonymous to serve every caller"
         )

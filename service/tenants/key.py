@@ -9,15 +9,15 @@ _MAX_CHARS = 128
 
 
 def new_key() -> str:
-    """A key that nobody has; 256 random bits need no salt and no slow hash."""
+    """A new random key; its 256 bits need no salt and no slow hash."""
     return PREFIX + secrets.token_urlsafe(_RANDOM_BYTES)
 
 
 def key_digest(key: str) -> bytes | None:
-    """The sha256 of a key as it came, None for what is too long to be one."""
+    """The sha256 of a key as received; None for text too long to be a key."""
     return hashlib.sha256(key.encode()).digest() if len(key) <= _MAX_CHARS else None
 
 
 def key_id(sha256: str) -> str:
-    """Name of a key where it must not be shown: the first digits of its hash."""
+    """Name of a key that must not be shown: the first digits of its hash."""
     return sha256[:12]

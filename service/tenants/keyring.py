@@ -29,7 +29,7 @@ class _Entry:
 class Keyring:
     """The keys of every tenant, never changed.
 
-    Raises ConfigurationError, naming file and line, for a name or a key that stands twice, a
+    Raises ConfigurationError, naming file and line, for a name or key that appears twice, a
     reserved name, and more than MAX_LIVE_KEYS live keys of one tenant.
     """
 
@@ -43,7 +43,7 @@ class Keyring:
             tenant = listed.record.tenant()
             for record, place in zip(listed.record.keys, listed.key_places, strict=True):
                 if other := places.get(record.sha256):
-                    raise ConfigurationError(f"{place}: the key {record.id} stands at {other} too")
+                    raise ConfigurationError(f"{place}: the key {record.id} is also at {other}")
                 places[record.sha256] = place
                 digest = bytes.fromhex(record.sha256)
                 self._entries[digest[:_PREFIX_BYTES]].append(_Entry(digest, record, tenant))
@@ -54,8 +54,8 @@ class Keyring:
     def tenant_of(self, key: str, now: float) -> Tenant | None:
         """Tenant of a key that is live at `now`, in seconds since 1970; None if there is none.
 
-        The first bytes of the hash, which nobody can choose, find the candidates; whether one is
-        the key is decided in constant time.
+        The first bytes of the hash, which no caller can choose, find the candidates; these are
+        compared with the key in constant time.
         """
         digest = key_digest(key)
         if digest is None:
@@ -71,7 +71,7 @@ class Keyring:
             raise ConfigurationError(f"{listed.place}: the name {name!r} is the service's own")
         if other := self.tenants.get(name):
             raise ConfigurationError(
-                f"{listed.place}: the tenant {name!r} stands at {other.place} too"
+                f"{listed.place}: the tenant {name!r} is also at {other.place}"
             )
         live = [record for record in listed.record.keys if record.live(now)]
         if len(live) > MAX_LIVE_KEYS:
@@ -86,7 +86,7 @@ def read_keys(path: Path) -> dict[str, bytes]:
 
     Files whose name begins with a dot are not keys files. Of a mounted Secret all files are read
     from one version, while Kubernetes swaps `..data` for the next. Raises ConfigurationError for
-    what cannot be read or is larger than MAX_BYTES together.
+    files that cannot be read or have over MAX_BYTES together.
     """
     sources: dict[str, bytes] = {}
     size = 0

@@ -1,4 +1,4 @@
-"""A keys file: who the tenants are, what each may use, and the hashes of their keys."""
+"""A keys file: the tenants, their rights and quotas, and the hashes of their keys."""
 
 import re
 from collections.abc import Sequence
@@ -68,7 +68,7 @@ class QuotaRecord(_Part):
     tokens_per_day: Amount = None
 
     def quotas(self) -> tuple[Quota, ...]:
-        """Those that are set."""
+        """The quotas that are set."""
         each: list[tuple[Counted, int | None, int]] = [
             ("requests", self.requests_per_minute, 60),
             ("requests", self.requests_per_day, 86_400),
@@ -117,8 +117,8 @@ class ListedTenant:
 def parse_keys(source: str, text: bytes) -> list[ListedTenant]:
     """The tenants of a keys file.
 
-    Raises ConfigurationError with one line per problem, each naming file, line and field. Nothing
-    that could be a key is shown.
+    Raises ConfigurationError with one line per problem, each naming file, line and field. Text that
+    could be a key is not shown.
     """
     document, tree = parse(source, text)
     if not isinstance(document, dict):
@@ -143,7 +143,7 @@ def parse_keys(source: str, text: bytes) -> list[ListedTenant]:
 
 
 def _line(node: yaml.Node | None, loc: Sequence[str | int]) -> int:
-    """The line of what stands at `loc`, or of the closest that stands around it."""
+    """The line of the node at `loc`, or of the closest node around it."""
     line = 1 if node is None else node.start_mark.line + 1
     for part in loc:
         if isinstance(node, yaml.MappingNode):
@@ -160,6 +160,6 @@ def _line(node: yaml.Node | None, loc: Sequence[str | int]) -> int:
 
 def _explain(problem: Problem) -> str:
     field = re.sub(rf"{PREFIX}[^.]*", f"{PREFIX}...", problem.field)
-    # A plain key that stands in the wrong place must not end up in a log.
+    # A plain key in the wrong place must not appear in a log.
     secret = "keys" in problem.place or PREFIX in problem.given
     return f"{field}: {problem.reason}{'' if secret else problem.given}"

@@ -17,10 +17,10 @@ _LOOK_SECONDS = 1.0
 
 
 class LiveKeyring:
-    """The keys of a file or folder as they stand there now, at most a few seconds late.
+    """The present keys of a file or folder, at most a few seconds late.
 
-    Raises ConfigurationError if they cannot be used at the start. Later, what cannot be used is
-    logged, once, and the keys before it stay.
+    Raises ConfigurationError if these cannot be used at the start. Later, a file that cannot be
+    used is logged once, and the previous keys stay.
     """
 
     def __init__(self, path: Path, observer: TenancyObserver) -> None:
@@ -42,16 +42,16 @@ class LiveKeyring:
     async def follow(self) -> None:
         """Read the files again whenever they change; never returns.
 
-        By content and not by time: a copied file may keep its time, and a swapped link has none.
+        Compares content, not times: a copied file may keep its time, and a swapped link has none.
         """
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
             try:
                 ring = await asyncio.to_thread(self._changed)
             except Exception:
-                # Whatever it is, the next look must come.
+                # The next check must come after any error.
                 self._observer.keys_read(accepted=False)
-                _log.exception("keys not read again, the ones before stay")
+                _log.exception("changed keys refused, the previous keys stay")
                 continue
             if ring is not None:
                 self._ring = ring
@@ -60,7 +60,7 @@ class LiveKeyring:
 
     def _changed(self) -> Keyring | None:
         try:
-            # After a failure to read them, the same files count as changed once they are back.
+            # After a failed read, the same files count as changed once they can be read.
             before, self._tried = self._tried, None
             self._tried = read_keys(self._path)
             if self._tried == before:
@@ -76,4 +76,4 @@ class LiveKeyring:
         if complaint != self._complaint:
             self._complaint = complaint
             self._observer.keys_read(accepted=False)
-            _log.error("keys not read again, the ones before stay: %s", complaint)
+            _log.error("changed keys refused, the previous keys stay: %s", complaint)

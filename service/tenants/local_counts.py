@@ -19,7 +19,7 @@ class Window:
 
 
 class LocalCounts:
-    """Counts by window: what a shared store told last, and the use that it has not been told of.
+    """Counts by window: the shared store's last count, and the use not yet sent to the store.
 
     Without a store all use is counted here. Windows are forgotten some time after their end; the
     `clock` is seconds since 1970.
@@ -43,18 +43,18 @@ class LocalCounts:
         return self._owed[window] + self._sent[window]
 
     def send(self, window: Window) -> int:
-        """Use that the store is to be told of now; `confirm` or `keep` says how that went."""
+        """Use to send to the store now; then call `confirm` or `keep` with the outcome."""
         amount = self._owed.pop(window, 0)
         self._sent[window] += amount
         return amount
 
     def keep(self, window: Window, sent: int) -> None:
-        """Remember what was sent and has no answer."""
+        """Remember use that was sent and got no answer."""
         self._sent[window] -= sent
         self._owed[window] += sent
 
     def confirm(self, window: Window, sent: int, count: int) -> int:
-        """Go on from the count that the store told; returns it with what was not sent."""
+        """Continue from the store's count; returns it plus the use not sent."""
         self._sweep()
         self._sent[window] -= sent
         self._told[window] = count

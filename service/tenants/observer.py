@@ -4,10 +4,10 @@ from typing import Protocol
 
 
 class TenancyObserver(Protocol):
-    """Counts what becomes of keys and quotas; it keeps Prometheus out of this package."""
+    """Counts reloads of keys and failures of quotas, without Prometheus in this package."""
 
     def keys_read(self, accepted: bool) -> None:
-        """Changed keys were read, and accepted or refused."""
+        """Count changed keys that were read, accepted or refused."""
 
     def quota_store_failed(self, reason: str) -> None:
-        """Use could not be counted; `reason` is timeout or error."""
+        """Count a failure of the store; `reason` is timeout or error."""

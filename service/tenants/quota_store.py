@@ -1,4 +1,4 @@
-"""Where the use of quotas is counted: in this process or in Redis, for every replica."""
+"""Counter of quota use: in this process, or in Redis for all replicas."""
 
 import asyncio
 import logging
@@ -19,25 +19,24 @@ _log = logging.getLogger(__name__)
 
 _REST_SECONDS = 1.0
 _FAILURES = 3
-"""Failures in a row that make a store dead; one alone is a slow moment."""
+"""Failures in a row after which the store counts as down; one alone may be a slow moment."""
 _AT_ONCE = 32
-"""Operations under way at one time, and so half the connections to Redis."""
+"""Operations at one time, half the number of connections to Redis."""
 _SLICES = 10
-"""Parts of the wait for the store: a loop that stands still uses up one of them."""
+"""Parts of the wait for the store; a blocked event loop uses up only one of them."""
 
 _KEY_PREFIX = "llm-service"
 _PERIODS = {60: "minute", 86_400: "day"}
 
 
 class QuotaStore:
-    """Counts use by fixed windows and refuses what goes over.
+    """Counts use by fixed windows and refuses use over the limit.
 
-    The store gets `timeout_s` in which the event loop is free; waiting for a turn does not count.
-    Without an answer the use is counted in this process, from the count that the store told last.
-    After three failures in a row the store is dead: it is left alone for a second at a time, so
-    that it costs one bounded wait now and then, and the policy follows: `fail_open` lets this
-    process count on by itself, else requests get a 503. `clock` is seconds since 1970, the same on
-    every replica.
+    The store has `timeout_s` of free event-loop time to answer; waiting for a turn does not count.
+    Without an answer the use is counted in this process, from the store's last count. After three
+    failures in a row the store counts as down and is asked once a second, so that it costs one
+    bounded wait now and then. Meanwhile, with `fail_open` this process counts alone; else requests
+    get a 503. `clock` is seconds since 1970, the same on every replica.
     """
 
     def __init__(
@@ -62,7 +61,7 @@ class QuotaStore:
         self._failures = 0
 
     def check(self) -> None:
-        """Raise ConfigurationError for an address that cannot be one; connects to nothing."""
+        """Raise ConfigurationError for an invalid address, without connecting."""
         if self._url is not None:
             self._opened = self._open(self._url)
 
@@ -70,8 +69,8 @@ class QuotaStore:
         """Count so much use at once, before it happens; returns the windows that count it.
 
         Raises TooManyRequests with the seconds to the end of the window that is full, and counts
-        nothing then; InvalidRequest for more than a whole window holds; Unavailable as the policy
-        says. While a refused amount is taken back, others may be refused for it.
+        nothing then; InvalidRequest for more than a whole window holds; Unavailable by the policy.
+        Until a refused amount is taken back, it may cause others to be refused.
         """
         now = self._clock()
         windows = [
@@ -94,7 +93,7 @@ class QuotaStore:
         return windows
 
     async def give_back(self, amounts: Mapping[Window, int]) -> None:
-        """Take back what was counted and not used; a window that has ended does not matter."""
+        """Give back use that was counted but not used; windows that have ended are ignored."""
         await self._add({window: -amount for window, amount in amounts.items() if amount})
 
     async def close(self) -> None:
@@ -118,9 +117,9 @@ class QuotaStore:
                     self._fail(error, began)
         if self._failures >= _FAILURES and not self._fail_open:
             return None
-        # The store may have counted it, and only its answer is missing; then it counts twice there.
-        # So does what is given back, and the tenant gets that much more: the other way, a stall of
-        # the store would use up its day by requests that were refused.
+        # The store may have counted the use although its answer is missing; then it counts twice.
+        # So does use that is given back, which gives the tenant that much more: otherwise refused
+        # requests during a stall of the store would use up the tenant's day.
         return self._add_here(amounts)
 
     def _add_here(self, amounts: Mapping[Window, int]) -> list[int]:
@@ -152,7 +151,7 @@ class QuotaStore:
     def _fail(self, error: Exception, began: float) -> None:
         self._observer.quota_store_failed("timeout" if isinstance(error, TimeoutError) else "error")
         if began < self._failed_at:
-            return  # those that were asked together fail together, and count as one
+            return  # operations sent together fail together, and count as one failure
         self._failed_at = time.monotonic()
         self._failures += 1
         if self._failures >= _FAILURES:
@@ -182,9 +181,9 @@ class QuotaStore:
 
 
 async def _answer(counting: "asyncio.Future[list[int]]", seconds: float) -> list[int]:
-    """The counts, within so many seconds in which the loop is free; else TimeoutError.
+    """The counts, within so many seconds of free event-loop time; else TimeoutError.
 
-    One timer would run out while the loop stands still, before an answer that lies ready is read.
+    A single timer would expire while the loop is blocked, before a waiting answer is read.
     """
     try:
         for _ in range(_SLICES):

@@ -11,8 +11,8 @@ _SECRET_BYTES = 32
 class CacheSalts:
     """One salt for each pair of a tenant (or its salt group) and the weights that it uses.
 
-    The secret lives as long as the process, as the cache does: nobody can predict a salt, and
-    there is no secret to keep.
+    The secret lives as long as the process and its cache: no caller can predict a salt, and no
+    secret must be stored.
     """
 
     def __init__(self) -> None:

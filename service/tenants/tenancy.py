@@ -15,7 +15,7 @@ _log = logging.getLogger(__name__)
 
 
 class Tenancy:
-    """Reads the keys and says who is served; `keyring` is None where everyone is one tenant.
+    """Reads the keys and finds tenants; `keyring` is None where all callers are one tenant.
 
     Raises ConfigurationError for keys that cannot be used, and for an address that must not be
     served without keys.
@@ -34,10 +34,10 @@ class Tenancy:
         if self.keyring is not None:
             _log.info("callers need a key: %s", self.keyring.describe())
         elif settings.tenants.allow_anonymous:
-            _log.warning("no keys: whoever reaches %s is served, as one tenant", host)
+            _log.warning("no keys: all callers that reach %s are served, as one tenant", host)
         else:
             check_anonymous(host)
-            _log.warning("no keys: everyone on this machine is served, as one tenant")
+            _log.warning("no keys: all callers on this machine are served, as one tenant")
 
     @asynccontextmanager
     async def followed(self) -> AsyncIterator[None]:

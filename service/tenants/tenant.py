@@ -1,4 +1,4 @@
-"""A tenant: whose requests these are, what they may use, and the share that they get."""
+"""A tenant: its rights, quotas, weight and salt group."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -17,7 +17,7 @@ class Quota:
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
-    """Whoever shares one set of rights and one place in the queue.
+    """Owner of a set of rights, quotas and one turn in the queue.
 
     `weight` is the tenant's share of the engine relative to others, positive and finite. `models`
     and `adapters` are the names that it may use of base models and adapters; None is every name.

@@ -1,6 +1,6 @@
-"""Counts of the reads of adapters' weights, taken in vLLM's worker, where they happen.
+"""Counts of the reads of adapters' weights, taken in vLLM's worker, which makes these reads.
 
-vLLM reports which adapters are in memory, and neither when one leaves nor when it comes back.
+vLLM reports which adapters are in memory, but not when one is evicted or read again.
 """
 
 import time
@@ -17,7 +17,7 @@ class AdapterReads:
         self._adapter_reads = count_reads(self.model_runner.lora_manager)
 
     def adapter_reads(self) -> list[tuple[int, int, float]]:
-        """Of each loaded adapter: its id, reads for requests, and the seconds they took."""
+        """For each loaded adapter its id, the number of reads for requests, and their seconds."""
         return [(key, int(reads), seconds) for key, (reads, seconds) in self._adapter_reads.items()]
 
 

@@ -40,21 +40,21 @@ _OURS = {
     "root_path": "only `/` is served",
     "allowed_origins": "the service has no CORS",
 }
-"""Arguments that would go round the service, and what to write instead."""
+"""Arguments that would bypass the service, each with the key to set instead."""
 
 _MAX_SLOTS = 8
 
 BACKEND = "xgrammar"
 """The only compiler of structures: vLLM's others stall its own process for seconds, and the engine
-keeps to the first that it used, whatever a later request was accepted for."""
+keeps the one it used first, even if a later request was accepted for another."""
 
 _KEEP_MEMORY = {
     "MALLOC_MMAP_THRESHOLD_": str(1 << 32),
     "MALLOC_TRIM_THRESHOLD_": str(1 << 33),
     "MALLOC_TOP_PAD_": str(1 << 28),
 }
-"""glibc's malloc gives each step's tensors back to the system and takes page faults to get them
-again (about 45 a token on the CPU build); read by the engine's processes when they start."""
+"""Settings of glibc's malloc, which the engine's processes read at their start; without these it
+returns each step's tensors to the system, for about 45 page faults a token (CPU build)."""
 
 _DEFAULTS: dict[str, Any] = {
     "enable_prompt_tokens_details": True,
@@ -65,8 +65,8 @@ _DEFAULTS: dict[str, Any] = {
 def parse_engine_arguments(settings: Settings) -> Namespace:
     """vLLM's argument namespace for these settings.
 
-    Raises ConfigurationError naming an unknown key with the nearest valid one, a key that the
-    service itself decides, or a bad value in vLLM's own words.
+    Raises ConfigurationError that names an unknown key with the nearest valid one, a key that the
+    service itself sets, or a bad value with vLLM's own message.
     """
     apply_environment(settings)
     from vllm.entrypoints.launchers.cli_args import make_arg_parser
@@ -103,7 +103,7 @@ def parse_engine_arguments(settings: Settings) -> Namespace:
 def _require_library(name: str, package: str) -> None:
     """Raise ConfigurationError where a library of vLLM's CPU kernels is missing.
 
-    vLLM itself only warns, and fails later on what it could not load.
+    vLLM itself only warns, and fails later when it uses the library.
     """
     try:
         ctypes.CDLL(name)
@@ -114,15 +114,15 @@ def _require_library(name: str, package: str) -> None:
 
 
 def _adapter_defaults(count: int) -> dict[str, Any]:
-    """vLLM's own default of one slot would run the adapters of a batch one after the other."""
+    """Set the slots for adapters: with vLLM's default of one, a batch's adapters run one by one."""
     if not count:
         return {}
-    # One more than there are, so that a reload finds room for the new version beside the old.
+    # One more than configured, so that a reload has room for a new version beside the old.
     return {"enable_lora": True, "max_loras": min(count + 1, _MAX_SLOTS)}
 
 
 def apply_environment(settings: Settings) -> None:
-    """Set the variables that vLLM, torch and our plugin read; those of vLLM already set win."""
+    """Set the variables that vLLM, torch and our plugin read; vLLM's variables already set win."""
     cores = settings.cpu.cores
     if cores == "all":
         cores = ",".join(str(core) for core in sorted(os.sched_getaffinity(0)))
@@ -135,8 +135,8 @@ def apply_environment(settings: Settings) -> None:
         **_KEEP_MEMORY,
     }
     if str(settings.engine.get("enforce_eager")).lower() == "true":
-        # Eager means no compiler at all: vLLM compiles its log-probability ranks even then, which
-        # holds the first request up for 12 s and needs a C++ compiler where the service runs.
+        # Switch the compiler off: even in eager mode vLLM compiles its log-probability ranks, which
+        # delays the first request by 12 s and needs a C++ compiler where the service runs.
         variables["TORCHDYNAMO_DISABLE"] = "1"
     for name, value in variables.items():
         os.environ.setdefault(name, value)

@@ -29,11 +29,11 @@ from service.vllm_engine.structured_outputs import tried
 from service.vllm_engine.structures import StructureTrials
 
 _FOLDED_TOKENS = 8
-"""Tokens in a delta of an answer that is sent whole; each delta costs some fifteen microseconds."""
+"""Tokens in a delta of an answer that is sent whole; each delta costs about 15 microseconds."""
 
 
 _UNSAMPLED = {"traceparent": f"00-{1:032x}-{1:016x}-00"}
-"""Of a request that is not traced: without it vLLM would begin a trace of its own."""
+"""Header for requests that are not traced: without it vLLM would begin its own trace."""
 
 
 _noted: ContextVar[list["Generation"]] = ContextVar("noted_generations")
@@ -80,7 +80,7 @@ class GatedClient:
         self._observer = observer
         self._serial = itertools.count()
         self.untraced = _UNSAMPLED if traced else None
-        """The trace headers of a request that has no trace; vLLM wants none where it sends none."""
+        """Headers for untraced requests: unsampled while vLLM exports spans, else None."""
         self._salts = CacheSalts()
         self.adapter_requests: Counter[int] = Counter()
         """Requests that got their first token, by the adapter's engine id."""
@@ -89,7 +89,7 @@ class GatedClient:
         return getattr(self._engine, name)
 
     def check_admission(self, n: int = 1, request_id: str | None = None) -> None:
-        """Nothing to refuse yet: the gate does, before the first token, knowing the prompt."""
+        """Accept every request: the gate decides later, once it knows the prompt."""
 
     def generate(
         self, prompt: Any, sampling_params: Any, request_id: str, **options: Any
@@ -108,7 +108,7 @@ class GatedClient:
     ) -> AsyncGenerator[RequestOutput, None]:
         """Stream a generation under a permit of the current request.
 
-        A final output alone is put together from deltas, so that the gate sees tokens as they come.
+        A final output is joined from deltas, so that the gate sees tokens as they come.
         """
         return self._stream(self._request(prompt, sampling_params, options))
 
@@ -124,7 +124,7 @@ class GatedClient:
         context = current_context()
         own_id = f"{context.request_id}-{next(self._serial)}"
         lora = options.get("lora_request")
-        # The adapter's name in the engine holds its digest.
+        # The adapter's name in the engine contains its digest.
         salt = self._salts.salt(context.tenant, lora.lora_name if lora else "")
         prompt = {**prompt, "cache_salt": salt}
         return Generation(self._engine, prompt, params, own_id, options, self.adapter_requests)
@@ -275,8 +275,8 @@ def explain(error: Exception) -> ServiceError | None:
 def lora_request(adapter: Adapter | None) -> LoRARequest | None:
     """Name of an adapter within vLLM.
 
-    It takes two requests of one name for equal and hashes name and path into every cached block,
-    so the name is the version's own.
+    vLLM treats two requests with one adapter name as equal and hashes name and path into every
+    cached block, so each version has its own name.
     """
     if adapter is None:
         return None

@@ -214,15 +214,15 @@ class VllmEngine:
         self._llm.shutdown()
         self._preparation.stop()
         self._trials.stop()
-        # What the start froze may be collected again.
+        # Objects frozen at the start may be collected again.
         gc.unfreeze()
 
 
 def start_llm(arguments: Namespace, steps: StepClock) -> AsyncLLM:
     """Start vLLM's engine process and wait until it can serve; blocks for its whole start-up.
 
-    `steps` is told of every step that it makes. Raises ConfigurationError with vLLM's reason if the
-    arguments do not fit the model or machine.
+    `steps` is called after every step of the engine. Raises ConfigurationError with vLLM's reason
+    if the arguments do not fit the model or machine.
     """
     try:
         config = AsyncEngineArgs.from_cli_args(arguments).create_engine_config(
@@ -253,7 +253,7 @@ def _chat_frame(tokenizer: Any) -> ChatFrame:
 
 @lru_cache(maxsize=4096)
 def _read_params(token_ids: tuple[int, ...]) -> SamplingParams:
-    """The parameters of a label read; shared by all that read the same tokens, never changed."""
+    """The parameters of a label read, never changed; all reads of the same tokens share them."""
     return SamplingParams(
         max_tokens=1,
         temperature=0.0,

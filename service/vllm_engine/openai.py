@@ -64,9 +64,9 @@ class OpenAISurface:
         return await _answer(self._state.openai_serving_completion.create_completion(request))
 
     async def models(self, adapters: Iterable[str], *, with_base: bool) -> list[dict[str, Any]]:
-        """The cards of the base model, unless it is not to be known, and of these adapters.
+        """The cards of these adapters and, if the caller may know it, of the base model.
 
-        Their `root` is the name itself, where vLLM shows a folder of the server.
+        Their `root` is the name itself, because vLLM would show a folder of the server.
         """
         (base,) = (await self._models.registry.show_available_models()).data
         parent = base.id if with_base else None
@@ -80,10 +80,10 @@ class OpenAISurface:
 
 
 class _RequestsAdapter(Mapping[str, LoRARequest]):
-    """Where vLLM's handlers look adapters up: it holds the one of the current request.
+    """The mapping in which vLLM's handlers look adapters up, with the current request's only.
 
-    The registry has resolved the name by then, so there is one place that knows names, and the
-    request keeps the version it began with.
+    The registry has already resolved the name, so only one place knows names, and the request keeps
+    the version that it began with.
     """
 
     def __getitem__(self, name: str) -> LoRARequest:
@@ -102,7 +102,7 @@ class _RequestsAdapter(Mapping[str, LoRARequest]):
 
 
 def _requests_model(adapter: LoRARequest | None = None) -> str:
-    """The name that the request asked for, where vLLM would answer the engine's own."""
+    """The name that the request asked for; vLLM would answer with its name in the engine."""
     return current_context().model
 
 
@@ -115,7 +115,7 @@ def _parse(kind: type[BaseModel], body: dict[str, Any]) -> BaseModel:
         message = f"{field or 'body'}: {problem.reason}"
         raise InvalidRequest(message[:400], param=field or None) from None
     except (AttributeError, KeyError, TypeError) as error:
-        # Of a validator that took for granted what it was to find out.
+        # Raised by a validator of vLLM's that relied on a field it should have checked.
         raise InvalidRequest(f"body: cannot be read: {error}"[:400]) from None
     except Exception as error:
         raise explain(error) or error from None

@@ -1,6 +1,6 @@
 """Plugin: the service's additions to vLLM, through its entry point `vllm.general_plugins`.
 
-vLLM calls it in each of its processes, before a worker is made.
+vLLM calls the entry point in each of its processes, before it makes a worker.
 """
 
 import os
@@ -29,8 +29,8 @@ def install() -> None:
 def require_installed() -> None:
     """Raise ConfigurationError where vLLM's processes would not find the plugin.
 
-    A service that only believes in its operators would be slow, and wrong for requests of the
-    base beside requests of adapters.
+    Without the plugin vLLM's own operators would run unnoticed: slower, and wrong for base requests
+    batched with adapters.
     """
     allowed = os.environ.get("VLLM_PLUGINS")
     if allowed is not None and NAME not in allowed.split(","):

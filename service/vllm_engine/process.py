@@ -13,7 +13,7 @@ _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
 def read_vitals(pids: Iterable[int], *, loading: bool = False) -> Vitals | None:
-    """CPU time of these processes and their children together; None where nothing is told.
+    """CPU time of these processes and their children together; None if the system has none.
 
     `stopped` if one of them is stopped by a signal.
     """

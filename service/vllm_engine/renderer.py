@@ -11,7 +11,7 @@ class StagedRenderer:
     """Stands in for vLLM's renderer, for its OpenAI handlers.
 
     Templates and tokenisers run in a thread of the stage, at the cost of the request's whole body;
-    all else is the renderer's. vLLM's own threads are first come, first served.
+    other calls go to vLLM's renderer, whose own threads are first come, first served.
     """
 
     def __init__(self, renderer: Any, preparation: Preparation) -> None:

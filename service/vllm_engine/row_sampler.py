@@ -1,8 +1,8 @@
-"""vLLM's V1 sampler, with the log-probabilities of each row as if it were alone.
+"""vLLM's V1 sampler, with each row's log-probabilities as if the row were alone.
 
-vLLM 0.32 answers a batch that holds a label read with the labels' log-probabilities only, and which
-of equally likely tokens a row gets depends on the widest row. The ADR
-docs/decisions/0017-answers-that-no-neighbour-changes.md says when this goes.
+vLLM 0.32 answers a batch that holds a label read with the labels' log-probabilities only, and the
+choice among equally likely tokens depends on the widest row. The ADR
+docs/decisions/0017-answers-that-no-neighbour-changes.md says when to remove this module.
 """
 
 from dataclasses import replace
@@ -19,9 +19,9 @@ class RowSampler(Sampler):  # type: ignore[misc]
     """Sampler that gives label reads their labels and every other row its most likely tokens."""
 
     def __init__(self, sampler: Sampler, most: int) -> None:
-        """Sample as `sampler` does; `most` is vLLM's `max_logprobs`, a request's most alternatives.
+        """Sample as `sampler` does; `most` is vLLM's `max_logprobs`, the alternatives per request.
 
-        With -1, no maximum, ties are broken as vLLM breaks them.
+        With -1, no maximum, ties are decided as in vLLM.
         """
         super().__init__(sampler.logprobs_mode, sampler.use_fp64_gumbel)
         self._most = most
@@ -63,7 +63,7 @@ class RowSampler(Sampler):  # type: ignore[misc]
 def _merge(top: LogprobsTensors, labels: LogprobsTensors, rows: list[int]) -> LogprobsTensors:
     """`top`, with these rows taken from `labels`; the narrower one is padded on the right.
 
-    vLLM reads as many columns of a row as its request asked for, and so never the padding.
+    vLLM reads only as many columns of a row as its request asked for, never the padding.
     """
     width = max(top.logprobs.shape[1], labels.logprobs.shape[1])
     is_read = torch.zeros(len(top.logprobs), 1, dtype=torch.bool)

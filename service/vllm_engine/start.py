@@ -18,7 +18,7 @@ from service.vllm_engine.structures import StructureTrials
 def for_one_adapter(settings: Settings) -> Settings:
     """The settings with room for one adapter at a time, and none that is served.
 
-    A slot for each adapter that is configured would be memory for nothing.
+    A slot for each configured adapter would waste memory.
     """
     engine = {"max_loras": 1, **settings.engine, "enable_lora": True}
     return settings.model_copy(update={"engine": engine, "adapters": ()})
@@ -53,8 +53,8 @@ async def start_vllm(settings: Settings, gate: Gate, observer: StreamObserver) -
     gate.capacity = settings.gate.max_in_flight or max_num_seqs
     engine = VllmEngine(llm, steps, model, gate, observer, settings.preparation, trials)
     engine.openai = await OpenAISurface.create(engine.client, arguments)
-    # vLLM and torch leave 700,000 objects that live as long as the process. Frozen, they are not
-    # walked by every full collection: three quarters of a second in which no request moves.
+    # vLLM and torch leave 700,000 objects that live as long as the process. Freeze them, or each
+    # full collection scans them and stops all requests for three quarters of a second.
     gc.collect()
     gc.freeze()
     return engine

@@ -1,4 +1,4 @@
-"""When vLLM's engine last made a step."""
+"""Time of the last step of vLLM's engine."""
 
 import time
 from typing import Any
@@ -27,4 +27,4 @@ class _StepLogger(StatLoggerBase):  # type: ignore[misc] # vLLM is not followed 
         self._clock.last_step = time.monotonic()
 
     def log_engine_initialized(self) -> None:
-        """Nothing to say."""
+        """Log no line."""

@@ -1,4 +1,4 @@
-"""vLLM's structured outputs, tried before the gate."""
+"""vLLM's structured outputs, compiled as a trial before the gate."""
 
 import json
 from collections.abc import AsyncGenerator
@@ -23,7 +23,7 @@ async def tried(
 ) -> AsyncGenerator[RequestOutput, None]:
     """The stream of a request, once its structure is known to compile.
 
-    Raises what `StructureTrials.check` raises.
+    Raises as `StructureTrials.check`.
     """
     async with aclosing(stream):
         await _try(trials, structure)
@@ -32,7 +32,7 @@ async def tried(
 
 
 async def _try(trials: StructureTrials, structure: StructuredOutputsParams) -> None:
-    """Do what vLLM's own validation does on the event loop, where that is turned off."""
+    """Validate as vLLM's own validation, which is turned off, would do on the event loop."""
     if structure.choice is not None:
         structure.grammar, structure.choice = choice_as_grammar(structure.choice), None
     structure._backend = BACKEND
@@ -40,7 +40,7 @@ async def _try(trials: StructureTrials, structure: StructuredOutputsParams) -> N
         return
     kind, text = get_structured_output_key(structure)
     if structure.json is not None:
-        # Of a response format this was said before; a tool's parameters become one only now.
+        # A response format was checked before; a tool's parameters become a structure only now.
         check_enforced(json.loads(text), "tools")
     await trials.check(Compilation(kind.name.lower(), text))
 

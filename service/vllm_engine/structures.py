@@ -1,4 +1,4 @@
-"""Structures are tried before the gate: compiled once in a process with limits, or refused."""
+"""Trials of structures before the gate: each is compiled in a process with limits, or refused."""
 
 import asyncio
 import hashlib
@@ -62,8 +62,8 @@ class _Lane:
 class StructureTrials:
     """Compiles structures in the processes of trial.py, in fair turns of a stage.
 
-    A verdict is remembered for its tenant (or salt group), so a structure costs its tenant once.
-    `begin` starts the program, which loads for seconds; `open` gives it the tokens.
+    A result is remembered for its tenant (or salt group), so a structure costs its tenant once.
+    `begin` starts the program, which takes seconds to load; `open` gives it the tokens.
     """
 
     def __init__(self, gate: Gate, settings: PreparationSettings) -> None:
@@ -80,7 +80,7 @@ class StructureTrials:
         """Start the program; it waits for the tokens when it has loaded."""
         pairs = [socket.socketpair() for _ in range(self._settings.compilers)]
         theirs = [there.fileno() for _, there in pairs]
-        # -P: the folder of the script holds modules named as libraries are.
+        # -P, because the script's folder holds modules with the names of libraries.
         command = [sys.executable, "-P", str(Path(trial.__file__)), *map(str, theirs)]
         self._program = subprocess.Popen(
             command,
@@ -114,7 +114,7 @@ class StructureTrials:
         """Return once the structure is known to compile within its limits.
 
         Raises InvalidRequest for one that does not, UnsupportedFeature for one that would be
-        enforced in part, and what `Stage.run` raises. The tenant is the current request's.
+        enforced only in part, and as `Stage.run`. The tenant is the current request's.
         """
         text = structure.text.encode(errors="surrogatepass")
         digest = hashlib.blake2b(text, key=structure.kind.encode()).digest()
@@ -129,7 +129,7 @@ class StructureTrials:
             raise error
 
     def stop(self) -> None:
-        """End the program and what it runs."""
+        """End the program and its processes."""
         for lane in self._free:
             lane.writer.close()
         self._free.clear()
@@ -147,10 +147,10 @@ class StructureTrials:
             self._free.append(_Lane(reader, writer))
 
     async def _lane(self) -> _Lane:
-        """A lane to use; the stage lets in no more than there are, unless one has broken."""
+        """A free lane; the stage admits no more work than lanes, unless one has broken."""
         async with self._starting:
             if not self._free:
-                _log.error("the process that compiles structures has ended, and is started again")
+                _log.error("the process that compiles structures has ended; starting it again")
                 self.stop()
                 self.begin()
                 try:
@@ -163,7 +163,7 @@ class StructureTrials:
         """Drop the lanes that have ended: all of them if the program has."""
         assert self._program is not None
         with suppress(subprocess.TimeoutExpired):
-            # A lane may end just before its program, and the others say so just after it.
+            # A lane may end just before its program, and the other lanes just after.
             await asyncio.to_thread(self._program.wait, _END_SECONDS)
         ended = self._program.poll() is not None
         for lane in [lane for lane in self._free if ended or lane.reader.at_eof()]:

@@ -1,9 +1,9 @@
-"""A program that compiles structures for the service, each in a process with limits of its own.
+"""A program that compiles structures for the service, each in a process with its own limits.
 
-It is run as a script, imports nothing of the service and reads its `Terms` from standard input. It
-loads xgrammar once and forks a lane for each socket that it is given; a lane forks a process for
-each structure, which shares what is loaded, and dies of its limits without harm to anything else.
-A request and its answer are one line of JSON.
+The program runs as a script, imports no module of the service and reads its `Terms` from standard
+input. It loads xgrammar once and forks a lane for each socket; a lane forks a process for each
+structure, which shares the loaded memory; at a limit only this process ends. A request and its
+answer are one line of JSON.
 """
 
 import json
@@ -17,10 +17,10 @@ import time
 from typing import Any
 
 _MASK_SECONDS = 0.05
-"""Time of one core that the allowed next tokens may take to find, before every token."""
+"""Time of one core in which the allowed next tokens must be found, before every token."""
 _WALL_PART = 8
 _WHERE = re.compile(r"^\[[^]]*\] \S+: ")
-"""The time and the line of its own source that xgrammar puts before what it says."""
+"""The time and source line that xgrammar writes before its messages."""
 
 
 def main(sockets: list[int]) -> None:
@@ -77,7 +77,7 @@ def _limit(terms: dict[str, Any]) -> None:
         held = int(statm.read().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (held + memory, held + memory))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    # Without a handler, both end the process wherever it is.
+    # Without a handler, both signals end the process at any point.
     signal.setitimer(signal.ITIMER_PROF, seconds)
     signal.setitimer(signal.ITIMER_REAL, _WALL_PART * seconds)
 
@@ -106,7 +106,7 @@ def _compiled(request: dict[str, Any], tokens: Any, terms: dict[str, Any]) -> di
 
 
 def _compile(compiler: Any, kind: str, text: str, terms: dict[str, Any]) -> Any:
-    """As the engine will: vllm.v1.structured_output.backend_xgrammar.XgrammarBackend."""
+    """Compile as the engine will: vllm.v1.structured_output.backend_xgrammar.XgrammarBackend."""
     match kind:
         case "json":
             options = {"any_whitespace": terms["any_whitespace"]}

@@ -13,9 +13,9 @@ class WorkerExtension(AdapterReads):
     model_runner: Any
 
     def keep_rows_apart(self) -> None:
-        """Mend what lets the rows of a batch change each other's answers; call it once.
+        """Repair the faults by which rows of a batch change each other's answers; call it once.
 
-        Model runner V2 has a sampler of its own, which is right.
+        Model runner V2 has its own sampler, which is correct.
         """
         from vllm.platforms import current_platform
         from vllm.v1.sample.sampler import Sampler
@@ -37,7 +37,7 @@ def _mend_cpu(runner: Any) -> None:
 
     keep_unsampled_seeds(runner)
     if runner.lora_config:
-        # The language model's come first; a model that also sees or hears has others.
+        # The language model's manager comes first; multimodal models have more.
         operators, *_ = runner.lora_manager._adapter_manager.punica_wrapper_mapping.values()
         if isinstance(operators, GroupedPunicaWrapper):
             keep_prompt_adapters(runner, operators)

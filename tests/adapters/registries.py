@@ -81,10 +81,10 @@ def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
 
 @dataclass
 class ScriptedRegistry:
-    """A registry of one repository, `tone`, that may lie.
+    """A registry of one repository, `tone`, that can serve wrong content.
 
-    `blobs` are served under their names in a path, `fetched` holds (digest, first byte) of each
-    that was; with `tokens` each request needs the next of them, and a token serves twice.
+    `blobs` are served under their names in a path; `fetched` holds (digest, first byte) of each
+    blob that was fetched; with `tokens` each request needs the next token, which is valid twice.
     """
 
     host: str = ""

@@ -157,7 +157,7 @@ def _f32(begin: int, end: int, *shape: int, dtype: str = "F32") -> dict[str, obj
 DIGEST = "sha256:" + "0" * 64
 LABELS = {"positive": " positive", "negative": " negative"}
 CASES = [
-    # Bytes that are not those of the manifest.
+    # Bytes that differ from the manifest's digests.
     Case("flipped byte", WEIGHTS, ("digest differs", "sha256:"),
          _bytes(lambda raw: raw[:-1] + bytes([raw[-1] ^ 1]))),
     Case("flipped byte in the config", CONFIG, ("digest differs",),
@@ -169,7 +169,7 @@ CASES = [
          _manifest(base_model={"name": "tiny", "digest": DIGEST})),
     Case("wrong name of the base", MANIFEST, ("base_model.name", "expected tiny", "found huge"),
          _manifest(base_model={"name": "huge", "digest": DIGEST})),
-    # What lies in the folder.
+    # Content of the folder.
     Case("unlisted file", "notes.txt", ("is not listed",), _file("notes.txt", b"x")),
     Case("pickle beside the weights", "adapter_model.bin", ("may hold a pickle", ".bin"),
          _file("adapter_model.bin", pickle.dumps({}))),
@@ -231,7 +231,7 @@ CASES = [
          _config(r=2)),
     Case("three-dimensional", WEIGHTS, ("q_proj lora_A", "[1, 4, 64]"),
          _tensor(f"{Q}.lora_A.weight", np.ones((1, 4, HIDDEN), np.float32))),
-    Case("B missing", WEIGHTS, ("v_proj is half there", "found A"),
+    Case("B missing", WEIGHTS, ("v_proj is incomplete", "found A"),
          _tensor(f"{V}.lora_B.weight", None)),
     Case("module of another base", WEIGHTS, ("a module of the base", "layers.7"),
          _extra_tensor("base_model.model.model.layers.7.self_attn.q_proj.lora_A.weight", 4, 64)),

@@ -1,4 +1,4 @@
-"""Adapters from OCI registries: a real one for what works, a scripted one for what must not."""
+"""Adapters from OCI registries: a real one for success, a scripted one for refusals."""
 
 import base64
 import json

@@ -55,7 +55,7 @@ def test_an_existing_manifest_is_kept(adapter: AdapterFolder, base: ServedBase) 
 def test_a_draft_cannot_claim_what_packing_measures(
     plain: AdapterFolder, base: ServedBase, field: str
 ) -> None:
-    with pytest.raises(AdapterRefused, match=f"field {field}: expected it left out"):
+    with pytest.raises(AdapterRefused, match=f"field {field}: expected no such field, because"):
         pack(plain.path, base, draft(plain) | {field: "x"})
 
 

@@ -130,7 +130,7 @@ def test_rights_of_a_tenant_that_is_there_are_not_changed_by_the_way(path: Path)
         (("create", "service"), "the service's own"),
         (("create", "x", "--weight", "0"), "tenants.0.weight"),
         (("create", "x", "--adapter", "no/../*"), "tenants.0.adapters"),
-        (("revoke", "abc"), "no key is called 'abc'"),
+        (("revoke", "abc"), "no key has the name 'abc'"),
         (("list",), "tenants.0.wieght: unknown key"),
     ],
 )

@@ -17,7 +17,7 @@ BUILD += "--ulimit nofile=20000:20000 --ulimit nproc=20000:20000".split()
 def build(target: str, image: str) -> None:
     """Build a target as an image of that name, on BASE_IMAGE or on the stand-in.
 
-    TORCH_INDEX, where set, is where torch comes from, as for `make setup`.
+    TORCH_INDEX, if set, is the index of torch, as for `make setup`.
 
     pip's configuration of this machine goes in as a secret, the folders that it names as mounts;
     neither stays in the image.

@@ -2,10 +2,10 @@
 
     python -m tests.container.image
 
-IMAGE names an image of the service that is there, to be run instead; BASE_IMAGE another base to
-build on. The service runs read-only, without capabilities and as its own user, answers a
-completion, a classification and a load scenario of the other image, and ends with 0 on SIGTERM
-under load, every request that it had begun answered.
+IMAGE names an existing image of the service to run instead; BASE_IMAGE another base to build on.
+The service runs read-only, without capabilities and as its own user, answers a completion, a
+classification and a load scenario of the other image, and ends with 0 on SIGTERM under load after
+it has answered every request that it had begun.
 """
 
 import json
@@ -33,7 +33,7 @@ LOAD_TESTS = "localhost/llm-service:loadtest"
 
 
 def main() -> None:
-    """Build, start, ask, stop under load; exits with a sentence at what is wrong first."""
+    """Build, start, send requests, stop under load; exits with a message at the first fault."""
     require("image-test", building())
     image = os.environ.get("IMAGE") or IMAGE
     if image == IMAGE:
@@ -90,7 +90,7 @@ def wait_until_ready(container: str, ops: int) -> None:
 
 
 def check_confinement(container: str) -> None:
-    """Its own user, no capability, nothing to write to but /tmp and /adapters, health told."""
+    """Check the user, the capabilities, that only /tmp and /adapters are writable, and health."""
     status = podman("exec", container, "cat", "/proc/1/status")
     fields = dict(line.split(":\t") for line in status.splitlines() if ":\t" in line)
     if fields["Uid"].split()[0] != "10001" or int(fields["CapEff"], 16) != 0:

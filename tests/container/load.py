@@ -1,4 +1,4 @@
-"""A few clients that ask without a pause, and remember what became of every request."""
+"""A few clients that send requests without a pause and remember every outcome."""
 
 import http.client
 import itertools
@@ -16,7 +16,7 @@ from tests.container.patience import SECONDS
 class Load:
     """Clients in threads of their own, each one request after the other until the block ends.
 
-    `url` says where the next request goes.
+    `url` returns the address for the next request.
 
     An outcome is `answered` for a whole answer of status 200, the error's code for another one,
     `refused` where no connection was made, and `lost` where one broke before the answer was whole.

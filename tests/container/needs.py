@@ -1,4 +1,4 @@
-"""The things of this machine that a check needs, told all at once before it begins."""
+"""Requirements of a check on this machine, reported together before it begins."""
 
 import os
 import shutil
@@ -24,7 +24,7 @@ def building() -> dict[str, str]:
 
 
 def require(check: str, packages: Mapping[str, str]) -> None:
-    """Exit with one sentence that names all that is lacking of packages, weights and root.
+    """Exit with one message that names all missing packages, weights and root rights.
 
     `packages` are Debian's, each with a program on the path or a file that it brings.
     """

@@ -1,13 +1,13 @@
-"""Values of the chart under which a busy machine's slowness refuses and ends nothing.
+"""Values of the chart with which no request is refused or ended because the machine is slow.
 
-By its own limits the service refuses what would wait too long and ends what stalls. The long checks
-ask another question: whether a restart loses anything.
+With default limits the service refuses requests that would wait too long and ends those of a
+stalled engine. The long checks test something else: that a restart loses no request.
 """
 
 from typing import Any
 
 SECONDS = 600
-"""Time without any progress that the long checks take for a hang."""
+"""Time without progress after which the long checks report a hang."""
 
 PATIENT: dict[str, Any] = {
     "config": {

@@ -17,9 +17,9 @@ LEFT = {"result.json", REQUESTS, "junit.xml", PAGE}
 def run_scenario(image: str, service: str) -> None:
     """Run `smoke` by one user, in the network of the container `service`; exits where it fails.
 
-    Its results must lie in a mounted folder afterwards, and every request must be answered: one
-    user waits for each, however slow the machine. Where it is too busy for a valid run, or for the
-    objectives, nothing fails: that is told.
+    Afterwards its results must be in a mounted folder, and every request must be answered, however
+    slow the machine is, because one user waits for each. A run that is not valid or misses the
+    objectives on a busy machine does not fail; it is only reported.
     """
     with tempfile.TemporaryDirectory() as folder:
         os.chown(folder, USER, USER)

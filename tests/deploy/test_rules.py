@@ -1,4 +1,4 @@
-"""Every alert fires when it should, is quiet when it should be, and leads to its runbook."""
+"""Every alert fires when it should, stays quiet when it should, and names its runbook."""
 
 import re
 from pathlib import Path

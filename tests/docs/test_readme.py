@@ -1,4 +1,4 @@
-"""The README is a front door: short, and every claim about another server has its source."""
+"""The README is short, and every claim about another server has its source."""
 
 import re
 

@@ -32,7 +32,7 @@ LABELLED = {"text", "label"}
 
 
 def is_draft(block: Block, folder: Path) -> None:
-    """With its golden examples, those of the page's block of the same ending, it is a manifest."""
+    """A draft is a valid manifest together with the page's golden examples for its task."""
     ending = block.title.removeprefix("draft").removesuffix(".yaml")
     golden = next(
         each.text
@@ -81,7 +81,7 @@ def is_ingress(block: Block, _: Path) -> None:
 
 
 def is_objects(block: Block, _: Path) -> None:
-    """Objects of other projects, whose schemas are in no package: their heads are looked at."""
+    """Objects of other projects, for which no package has schemas: only their heads are checked."""
     for each in yaml.safe_load_all(block.text):
         assert {"apiVersion", "kind", "metadata", "spec"} == each.keys()
 

@@ -1,4 +1,4 @@
-"""The configuration of a run: what is wrong is named, and nothing is started."""
+"""The configuration of a run: an error names the wrong key, and no training starts."""
 
 from collections.abc import Callable
 from pathlib import Path

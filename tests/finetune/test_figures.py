@@ -1,4 +1,4 @@
-"""Figures: by hand on a few lines, and what calibration promises on many."""
+"""Figures: computed by hand on a few lines, and calibration's promises on many."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Lines of data: whatever is wrong with one is said with its file and number."""
+"""Lines of data: an error names the line's file and number."""
 
 from collections.abc import Callable
 from typing import Any
@@ -60,7 +60,7 @@ def test_a_line_of_over_a_mebibyte_is_refused(settings: Settings) -> None:
 
 def test_one_class_only_is_refused(settings: Settings) -> None:
     wanted = settings(GOOD * 3)
-    with pytest.raises(ConfigurationError, match=r"1 labels \(positive\); at least 2 are needed"):
+    with pytest.raises(ConfigurationError, match=r"1 labels \(positive\); a classifier needs"):
         classification_task(wanted, read_lines(wanted))
 
 

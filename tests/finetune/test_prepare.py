@@ -130,7 +130,7 @@ def test_an_answer_that_is_to_be_json_is_checked(settings: Settings, tmp_path: P
     own = golden(tmp_path, {"prompt": "say", "completion": "{a: 1}"})
     wanted = settings(lines, **GENERATION, evaluation=own | {"match": "json"})
     with pytest.raises(
-        ConfigurationError, match=r"^golden\.jsonl: line 1: completion: not JSON.*'\{a: 1\}'"
+        ConfigurationError, match=r"^golden\.jsonl: line 1: completion: must be JSON.*'\{a: 1\}'"
     ):
         prepare(wanted)
 

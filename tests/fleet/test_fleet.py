@@ -1,4 +1,4 @@
-"""The fleet on the fake engine: proof, quarantine, reload, and nothing half done."""
+"""The fleet on the fake engine: proof, quarantine and reload, complete or not at all."""
 
 import asyncio
 import re

@@ -1,4 +1,4 @@
-"""Hits and misses: what the engine did, and when it is told."""
+"""Hits and misses of adapters' weights, and when they are counted."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -44,9 +44,9 @@ class Report:
 class BatchEngine:
     """Runs sources for a while; every step gives each running sequence one token.
 
-    Beyond `knee` sequences its memory is full: each one more makes every step a quarter longer, as
-    preempted sequences are computed again. `slowness` multiplies the steps by the time: what others
-    on the machine, or a long prompt, do to them.
+    Beyond `knee` sequences the engine's memory is full: each further one makes every step a quarter
+    longer, because preempted sequences are computed again. `slowness` multiplies the steps' time,
+    as other programs or a long prompt do.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class BatchEngine:
         return self.report
 
     def pause(self) -> None:
-        """Let nobody send any more."""
+        """Stop all sources."""
         self._next = [math.inf for _ in self._next]
 
     def _step_seconds(self) -> float:

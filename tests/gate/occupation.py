@@ -1,8 +1,8 @@
-"""A gate's occupation, as its observer was told of it."""
+"""A gate's occupation, as reported to its observer."""
 
 
 class Occupation:
-    """Implements `gate.GateObserver`; holds what it was told last, and the most it ever was."""
+    """Implements `gate.GateObserver`; holds the last and the largest reported values."""
 
     def __init__(self) -> None:
         self.in_flight = self.queued = 0

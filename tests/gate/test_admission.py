@@ -32,7 +32,7 @@ def admission(*lengths: int, rates: Rates | None = None, max_waiting: int = 1000
 
 
 def backlog(own: float, others: float, share: float, waiting_tenants: int = 1) -> Backlog:
-    """A ticket for each 10 units of cost; those who wait are all who are here."""
+    """A ticket for each 10 units of cost; only waiting tenants are active."""
     total = own + others
     return Backlog(
         own_tickets=round(own / 10),

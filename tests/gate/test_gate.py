@@ -1,4 +1,4 @@
-"""The gate on a loop: its bounds, its order, its deadlines, and what cancellation leaves behind."""
+"""The gate on an event loop: its bounds, order, deadlines and cancellations."""
 
 import asyncio
 import random

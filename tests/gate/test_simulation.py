@@ -1,4 +1,4 @@
-"""A short run of the simulator, and proof that it sees the faults it is there for."""
+"""A short run of the simulator, and tests that it finds the faults that it should find."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""A gated stream: its permit, its deadline, what it reports, and how it ends."""
+"""A gated stream: its permit, deadline, reports and ends."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -169,7 +169,7 @@ async def test_a_stream_left_open_is_known_to_its_context() -> None:
 
 
 async def test_what_a_cancelled_reader_used_is_known_before_its_request_settles() -> None:
-    """As vLLM leaves the prompts of a completion: their tasks cancelled, and nobody waits."""
+    """The way vLLM leaves the prompts of a completion: tasks cancelled, and none awaited."""
     stage, request = Stage(), Counting()
     request.hold.clear()
     settled: list[tuple[int, int, int]] = []

@@ -1,4 +1,4 @@
-"""Values that contradict each other are refused with a sentence that says what to write instead."""
+"""Contradictory values are refused with a message that says what to write instead."""
 
 from typing import Any
 
@@ -141,7 +141,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "password in the environment": (
         {"env": [{"name": "HF_TOKEN", "value": "abc"}]},
-        "env: HF_TOKEN stands in plain text: put it in a Secret and list it under secretEnv",
+        "env: HF_TOKEN is in plain text: put it in a Secret and list it under secretEnv",
     ),
     "address with a password": (
         {"config": {"adapters": [{"source": "https://me:pass@host/a"}]}},
@@ -149,15 +149,15 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "key in plain text": (
         {"tenantKeys": {"files": {"keys.yaml": "acme:\n  key: letmein\n"}}},
-        "tenantKeys.files.keys.yaml.acme.key stands in plain text: write its hash",
+        "tenantKeys.files.keys.yaml.acme.key is in plain text: write its hash",
     ),
     "key in a list": (
         {"tenantKeys": {"files": {"keys.yaml": "- name: acme\n  api_key: letmein\n"}}},
-        r"keys.yaml.records\[0\].api_key stands in plain text",
+        r"keys.yaml.records\[0\].api_key is in plain text",
     ),
     "key in a list of hashes": (
         {"tenantKeys": {"files": {"a.yaml": "tenants: [{name: a, keys: [sk-aaaabbbbccccdddd]}]"}}},
-        r"tenantKeys.files.a.yaml.tenants\[0\].keys\[0\] stands in plain text: write its hash",
+        r"tenantKeys.files.a.yaml.tenants\[0\].keys\[0\] is in plain text: write its hash",
     ),
     "nobody may come": (
         {"config": {"tenants": {"allow_anonymous": False}}},

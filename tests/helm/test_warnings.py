@@ -15,9 +15,9 @@ KEYS = {"tenantKeys": {"existingSecret": "keys"}}
     ("values", "sentence"),
     [
         (merged(KEYS, {"replicas": 3}), "up to 3 replicas keep each tenant's quota in memory"),
-        ({}, "the image is named by tag"),
-        ({"loadTest": {"enabled": True}}, "the load test.s results end with its pod"),
-        ({}, "there are no keys, so whoever reaches the public port is served"),
+        ({}, "the image is named by a tag"),
+        ({"loadTest": {"enabled": True}}, "the load test.s results are lost with its pod"),
+        ({}, "there are no keys, so every client that reaches the public port is served"),
         (KEYS, "the service asks for keys and smokeTest.apiKeySecret is empty"),
         ({"service": {"type": "NodePort"}}, "service.type is NodePort, but networkPolicy.from is"),
         (
@@ -26,7 +26,7 @@ KEYS = {"tenantKeys": {"existingSecret": "keys"}}
         ),
         (
             {"model": {"source": "objectStore", "objectStore": {"uri": "gs://bucket/model"}}},
-            "gs://bucket/model needs a client that the Dockerfile's images do not hold: add gcsfs",
+            "gs://bucket/model needs a client that the Dockerfile's images do not contain: add",
         ),
         (
             {"config": {"adapters": [{"source": "az://container/sentiment"}]}},

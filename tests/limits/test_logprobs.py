@@ -37,16 +37,16 @@ def test_what_is_within_the_cap_or_streamed_passes(body: dict[str, Any]) -> None
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        ({"logprobs": True, "top_logprobs": 4}, "1 x 2048 tokens x 5 are 10240"),
-        ({"logprobs": True, "n": 16, "max_tokens": 1000}, "16 x 1000 tokens x 1 are 16000"),
+        ({"logprobs": True, "top_logprobs": 4}, "1 x 2048 tokens x 5 = 10240"),
+        ({"logprobs": True, "n": 16, "max_tokens": 1000}, "16 x 1000 tokens x 1 = 16000"),
         (
             {"logprobs": True, "n": 16, "max_tokens": 1, "max_completion_tokens": 1000},
-            "16 x 1000 tokens x 1 are 16000",
+            "16 x 1000 tokens x 1 = 16000",
         ),
         ({"logprobs": True, "top_logprobs": 20, "max_tokens": 10**9}, "x 2048 tokens x 21"),
         ({"logprobs": 1, "prompt": ["a", "b"], "n": 4, "max_tokens": 2000}, "8 x 2000 tokens x 2"),
         ({"logprobs": 4, "prompt": [[1], [2]], "max_tokens": 1001}, "2 x 1001 tokens x 5"),
-        ({"logprobs": True, "top_logprobs": 4, "stream": False}, "may hold 10000 log-probab"),
+        ({"logprobs": True, "top_logprobs": 4, "stream": False}, "at most 10000 in an answer"),
     ],
 )
 def test_what_would_hold_more_is_refused(body: dict[str, Any], said: str) -> None:
@@ -74,7 +74,7 @@ ECHO = {"logprobs": 4, "max_tokens": 1, "echo": True}
 def test_echoed_prompts_are_capped_streamed_or_not(
     body: dict[str, Any], tokens: int, stream: bool
 ) -> None:
-    with pytest.raises(InvalidRequest, match=f"up to {tokens} tokens x 5 are {5 * tokens}"):
+    with pytest.raises(InvalidRequest, match=f"up to {tokens} tokens x 5 = {5 * tokens}"):
         check_logprobs(ECHO | body | {"stream": stream}, CONTEXT, LIMITS)
 
 

@@ -1,7 +1,7 @@
 """The rules of deploy/prometheus in minutes instead of days: the same expressions, shorter windows.
 
-Thresholds stay as they are, and so do names; only durations change, each to the same other one
-wherever it stands.
+Thresholds and names stay the same; only durations change, each to the same other duration
+everywhere.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""One fault for each alert: what brings it about, and what ends it."""
+"""One fault for each alert: how to cause it, and how to end it."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -37,7 +37,7 @@ class Faults:
         self._traffic = traffic
 
     def all(self) -> list[Fault]:
-        """Those after which the service goes on, then the one that it leaves by."""
+        """Faults that the service survives, then the one that ends it."""
         return [
             Fault(
                 "an adapter whose file is not the one that was packed",
@@ -102,7 +102,7 @@ class Faults:
         ]
 
     def leaving(self) -> Fault:
-        """A drain that an engine which does not move holds up; the service ends with it."""
+        """A drain that a stopped engine delays; the service ends with it."""
         return Fault(
             "a drain that waits for an engine which is stopped",
             ("InferenceDrainSlow", DOWN),

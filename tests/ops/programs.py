@@ -44,7 +44,7 @@ def alertmanager(folder: Path, webhook: str) -> Iterator[Program]:
             hook["url"] = f"{webhook}/{receiver['name']}"
     for route in (config["route"], *config["route"]["routes"]):
         route |= {"group_wait": "0s", "group_interval": "1s"}
-    # What inhibits would hide some alerts' delivery; deploy's tests hold that the file is valid.
+    # Inhibition would hide the delivery of some alerts; deploy's tests check the file itself.
     config["inhibit_rules"] = []
     file, port = folder / "alertmanager.yml", free_port()
     file.write_text(yaml.safe_dump(config))
@@ -84,7 +84,8 @@ def prometheus(folder: Path, ops_port: int, alerts_to: str) -> Iterator[Program]
         f"--storage.tsdb.path={folder / 'tsdb'}",
         f"--web.listen-address=127.0.0.1:{port}",
         "--enable-feature=exemplar-storage",
-        # Of what alerts say again; the default of a minute would hold a cleared one back.
+        # Interval at which alerts are sent again; the default of a minute would delay a cleared
+        # one.
         "--rules.alert.resend-delay=2s",
     ]
     with _running([program("prometheus"), *options], folder / "prometheus.log") as process:

@@ -66,7 +66,8 @@ class Site:
                 {"source": str(self.folder / name), "required": required} for name in adapters
             ],
             "adapter_cache": {"path": str(self.folder / "cache")},
-            # Nobody answers within a microsecond: requests for the adapter miss their objective.
+            # No answer comes within a microsecond, so requests for the adapter miss their
+            # objective.
             "slo": {"ttft_ms": 5000, "tpot_ms": 1000, "models": {ADAPTER: {"ttft_ms": 0.001}}},
             "drain": {"lame_duck_s": 1.0, "budget_s": 4.0},
         }

@@ -16,11 +16,11 @@ Client = Callable[[], Coroutine[Any, Any, None]]
 
 
 class Traffic:
-    """Asks on and on; the switches below say for what.
+    """Sends requests until stopped; the switches below choose the kinds.
 
-    `late` sends requests whose deadline cannot be kept, `impatient` requests to the adapter, whose
-    objective cannot be; `doubtful` asks the classifier for more than it can be sure of; `flood` is
-    how many clients send long prompts for long answers.
+    `late` sends requests whose deadline cannot be met, `impatient` requests to the adapter, whose
+    objective cannot be met; `doubtful` sends the classifier inputs on which it abstains; `flood` is
+    the number of clients that send long prompts for long answers.
     """
 
     def __init__(self, http: httpx.AsyncClient) -> None:
@@ -41,11 +41,11 @@ class Traffic:
         self.flood.append(asyncio.create_task(self._on(self._long)))
 
     async def end_flood(self) -> None:
-        """Send those clients home."""
+        """Stop those clients."""
         await _cancelled(self.flood)
 
     async def stop(self) -> None:
-        """Ask no more."""
+        """Stop all requests."""
         await self.end_flood()
         await _cancelled(self._tasks)
 

@@ -1,4 +1,4 @@
-"""Where Alertmanager delivers."""
+"""Webhook to which Alertmanager delivers."""
 
 import json
 import threading
@@ -9,7 +9,7 @@ from typing import Any
 
 
 class Deliveries:
-    """The last word on each alert: what came, `firing` or `resolved`, to which receiver."""
+    """The last delivery of each alert: `firing` or `resolved`, and the receiver."""
 
     def __init__(self) -> None:
         self.url = ""
@@ -42,7 +42,7 @@ def webhook() -> Iterator[Deliveries]:
             self.end_headers()
 
         def log_message(self, format: str, *args: Any) -> None:
-            """Nothing: the deliveries are what is told."""
+            """Log no line; the deliveries are recorded instead."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     deliveries.url = f"http://127.0.0.1:{server.server_address[1]}"

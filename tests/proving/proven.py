@@ -1,4 +1,4 @@
-"""Adapters that are proven on the fake engine: what it answers with their weights and no others."""
+"""Adapters that pass their proof on the fake engine, whose answers depend on the weights."""
 
 import itertools
 import json
@@ -69,7 +69,7 @@ async def best_label(folder: Path, text: str, *, of_base: bool = False) -> str:
 
 
 def failing(adapter: AdapterFolder) -> AdapterFolder:
-    """Turn every golden answer round: the adapter verifies and cannot be proven."""
+    """Replace every golden answer by the wrong one: the adapter verifies but fails its proof."""
     other = {"positive": "negative", "negative": "positive"}
     for example in adapter.golden:
         example["label"] = other[str(example["label"])]

@@ -1,4 +1,4 @@
-"""The proof on the fake engine: the fingerprint, and the base beside the adapter."""
+"""The proof on the fake engine: the fingerprint, and the comparison with the base."""
 
 from pathlib import Path
 from typing import Any
@@ -107,7 +107,7 @@ async def test_a_manifest_that_lacks_a_part_cannot_be_proven(
     if field == "golden":
         del adapter.manifest["golden"]
     adapter.write_manifest()
-    with pytest.raises(AdapterRefused, match=f"field {field}: expected it, as require_proof"):
+    with pytest.raises(AdapterRefused, match=f"field {field}: expected it, because require_proof"):
         require_provable(load_manifest(adapter.path))
 
 

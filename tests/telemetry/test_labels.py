@@ -1,4 +1,4 @@
-"""Label values stay few, whatever is sent."""
+"""The number of label values stays bounded, whatever clients send."""
 
 import random
 

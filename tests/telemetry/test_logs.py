@@ -1,4 +1,4 @@
-"""One form for all lines, in every process that vLLM starts."""
+"""One format for all lines, in every process that vLLM starts."""
 
 import json
 import os

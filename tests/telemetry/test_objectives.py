@@ -1,4 +1,4 @@
-"""Objectives: requests that keep them, that miss them, and that have none."""
+"""Objectives: requests that meet them, miss them, or have none."""
 
 import time
 

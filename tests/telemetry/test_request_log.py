@@ -1,4 +1,4 @@
-"""One line a request, and nothing of what was said."""
+"""One line for each request, without any text of prompts or answers."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""A scrape of all the series that there may be holds the serving loop up for less than 20 ms."""
+"""A scrape of the largest number of series delays the serving loop by less than 20 ms."""
 
 import asyncio
 import gc

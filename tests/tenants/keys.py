@@ -14,7 +14,7 @@ def key_of(tenant: str) -> str:
 
 
 def sha256_of(key: str) -> str:
-    """The hash of a key, as it stands in a keys file."""
+    """The hash of a key, as a keys file has it."""
     return hashlib.sha256(key.encode()).hexdigest()
 
 
@@ -24,7 +24,7 @@ def entry(name: str, **fields: Any) -> dict[str, Any]:
 
 
 def write_keys(path: Path, *tenants: dict[str, Any]) -> Path:
-    """A keys file of these tenants; a file that is there is replaced in place."""
+    """A keys file of these tenants; an existing file is overwritten in place."""
     path.write_text(json.dumps({"tenants": list(tenants)}))
     return path
 

@@ -44,7 +44,7 @@ class RedisServer:
             time.sleep(0.01)
 
     def freeze(self) -> None:
-        """Let it accept connections and answer nothing."""
+        """Let the server accept connections and answer none."""
         assert self._process
         self._process.send_signal(signal.SIGSTOP)
 

@@ -70,8 +70,8 @@ def test_a_third_live_key_is_refused_and_expired_ones_do_not_count(tmp_path: Pat
 @pytest.mark.parametrize(
     ("tenants", "message"),
     [
-        ([entry("a"), entry("b"), entry("a", keys=[])], r"k:1: the tenant 'a' stands at k:1 too"),
-        ([entry("a"), entry("b", keys=entry("a")["keys"])], r"the key .{12} stands at k:1 too"),
+        ([entry("a"), entry("b"), entry("a", keys=[])], r"k:1: the tenant 'a' is also at k:1"),
+        ([entry("a"), entry("b", keys=entry("a")["keys"])], r"the key .{12} is also at k:1"),
         ([entry("service")], r"'service' is the service's own"),
         ([entry("anonymous")], r"'anonymous' is the service's own"),
     ],
@@ -91,7 +91,7 @@ def test_a_folder_is_the_sum_of_its_files(tmp_path: Path) -> None:
     ring = ring_of(tmp_path)
     assert list(ring.tenants) == ["a", "b"]
     write_keys(tmp_path / "c.yaml", entry("a", keys=[]))
-    with pytest.raises(ConfigurationError, match=r"c.yaml:1: the tenant 'a' stands at a.yaml:1"):
+    with pytest.raises(ConfigurationError, match=r"c.yaml:1: the tenant 'a' is also at a.yaml:1"):
         ring_of(tmp_path)
 
 

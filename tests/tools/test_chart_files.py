@@ -21,7 +21,7 @@ def test_every_type_has_a_default_and_every_default_a_type() -> None:
 
 
 def test_row_names_the_default() -> None:
-    assert "| `service.port` | `80` | Its port. |" in values_table().splitlines()
+    assert "| `service.port` | `80` | Port of the public Service. |" in values_table().splitlines()
 
 
 def _defaults() -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """vLLM's adapter operators for its CPU build, with one product per adapter.
 
-vLLM's own gather a copy of the adapter for each token, and give a token without an adapter (slot
--1) the weights in the last slot. docs/decisions/0008-cpu-adapter-operators.md says when these go.
+vLLM's own gather a copy of the adapter for each token, and use the last slot's weights for a token
+without one (slot -1). docs/decisions/0008-cpu-adapter-operators.md says when to remove these.
 """
 
 from collections.abc import Iterator
@@ -37,7 +37,7 @@ class GroupedPunicaWrapper(PunicaWrapperCPU):  # type: ignore[misc]
 
     @contextmanager
     def logits_of(self, token: int) -> Iterator[None]:
-        """Within the block, logits are of the request that this token of the batch belongs to."""
+        """Within the block, compute logits for the request that has this token of the batch."""
         self._prompt = self.token_lora_indices[token : token + 1]
         try:
             yield

@@ -20,7 +20,7 @@ class PackedWeights:
         slots, _, _, width = down[0].shape
         ranks = [0, *accumulate(weights.size(2) for weights in down)]
         outs = [0, *accumulate(weights.size(2) for weights in up)]
-        # Both lie as the products read them fastest.
+        # Both are laid out as the products read them fastest.
         self.down = down[0].new_zeros(slots, ranks[-1], width).transpose(1, 2)
         self.up = up[0].new_zeros(slots, ranks[-1], outs[-1])
         for a, b, rank, out in zip(down, up, pairwise(ranks), pairwise(outs), strict=True):

@@ -1,8 +1,8 @@
 """The output layer's adapters for the log-probabilities of prompts (`echo` with `logprobs`).
 
-vLLM 0.32 computes them request by request, and with the adapters of the rows that the step samples:
-another request's adapter, or an error that ends the engine where the numbers of rows differ. It
-concerns models whose output layer is no copy of the embedding, with any adapter.
+vLLM 0.32 computes these request by request, but with the adapters of the rows that the step
+samples: another request's adapter, or an error that ends the engine where the numbers of rows
+differ. This concerns models whose output layer is not a copy of the embedding, with any adapter.
 """
 
 from typing import Any
@@ -21,7 +21,7 @@ def keep_prompt_adapters(runner: Any, wrapper: GroupedPunicaWrapper) -> None:
             if request not in scheduled:
                 continue
             row = runner.input_batch.req_id_to_index[request]
-            # vLLM takes a request out once its prompt is read.
+            # vLLM removes a request once its prompt is read.
             runner.num_prompt_logprobs = {request: count}
             with wrapper.logits_of(int(runner.query_start_loc.np[row])):
                 found |= logprobs_of(hidden_states, scheduled)

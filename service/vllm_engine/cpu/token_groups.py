@@ -5,15 +5,15 @@ from dataclasses import dataclass
 import torch
 
 _PADDED_ROWS = 256
-"""Up to here the cost of a product is its call, and padding is free."""
+"""Rows up to which a product costs only its call, so that padding is free."""
 
 
 @dataclass(frozen=True)
 class TokenGroups:
     """A batch in group order: the rows of an adapter adjacent, no row for a token without one.
 
-    Where the groups are about equally long they are padded to one length and multiplied by one
-    batched product over the slots' own memory; else one product per group. No weight is copied.
+    Groups of similar length are padded to one length and multiplied by one batched product over the
+    slots' own memory; otherwise each group has its own product. No weight is copied.
     """
 
     tokens: int
@@ -52,7 +52,7 @@ class TokenGroups:
         position = torch.full_like(slots, rows).index_copy_(0, order, row)
         if torch.equal(position, torch.arange(rows)):
             return cls(tokens, None, position, rows, base, spans, padded)
-        # A row of padding repeats token 0; what becomes of it is never read.
+        # A row of padding repeats token 0; its result is never read.
         gather = order.new_zeros(rows).index_copy_(0, row, order)
         return cls(tokens, gather, position, rows, base, spans, padded)
 

@@ -1,8 +1,8 @@
 """Seeds on the CPU build for prompts that are read in several steps.
 
-vLLM 0.32 samples a token for every row of a step and drops those of unfinished prompts. It then
-rewinds their generators by an offset, which torch's CPU generators do not have: the engine ends.
-The ADR docs/decisions/0017-answers-that-no-neighbour-changes.md says when this goes.
+vLLM 0.32 samples a token for every row of a step and drops those of unfinished prompts. Then it
+rewinds their generators by an offset, which torch's CPU generators do not have, so the engine ends.
+The ADR docs/decisions/0017-answers-that-no-neighbour-changes.md says when to remove this.
 """
 
 from typing import Any
@@ -13,8 +13,8 @@ import numpy as np
 def keep_unsampled_seeds(runner: Any) -> None:
     """Have a CPUModelRunner hide, while it samples, the generators of prompts not yet read.
 
-    Their rows draw nothing that counts, so that a seed's answer is the same however its prompt was
-    cut into steps.
+    The tokens of their rows are dropped, so a seed's answer is the same however its prompt was
+    split into steps.
     """
     sample_tokens = runner.sample_tokens
 

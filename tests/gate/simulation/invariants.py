@@ -1,4 +1,4 @@
-"""Invariants that must hold after every event, kept in books apart from the scheduler's."""
+"""Invariants that must hold after every event, checked on counts kept apart from the scheduler."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -35,7 +35,7 @@ class Entry:
 
 
 class Fairness:
-    """Service per weight of every tenant, and how far any got ahead of one that waited.
+    """Service per weight of every tenant, and the largest lead over a tenant that waited.
 
     While i waits, j gets ahead of it by at most 2 U / (smallest weight) if j waits too over the
     same interval (theorem 4.4 of arXiv 2401.00588), at most twice that whatever j does (theorem
@@ -156,7 +156,7 @@ class Presence:
         return self.slots.get(entry.request.tenant, 0) + entry.ticket.slots
 
     def share(self, entry: Entry) -> float:
-        """The part that is due to the ticket's tenant, beside all who are here."""
+        """The part that is due to the ticket's tenant among all active tenants."""
         for name in [name for name, at in self._left.items() if at < self._clock() - 30]:
             del self._left[name], self.slots[name]
         own = entry.request.weight

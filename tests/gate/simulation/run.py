@@ -27,7 +27,7 @@ class Totals:
 
     @property
     def requests(self) -> int:
-        """Requests that have ended, one way or another."""
+        """Requests that have ended, with any outcome."""
         return self.ended.total()
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""Arrivals: tenants, their requests and the world's accidents, all drawn from one seed."""
+"""Arrivals: tenants, their requests and random faults, all drawn from one seed."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -23,7 +23,7 @@ class Tenant:
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """One world: who comes, how often, to what engine. Times in seconds."""
+    """One scenario: the tenants, their rates and the engine. Times in seconds."""
 
     seed: str
     tenants: tuple[Tenant, ...]
@@ -67,7 +67,7 @@ class Scenario:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One ticket and its fate, which the gate does not know; times in seconds from its arrival.
+    """One ticket and its future, which the gate does not know; times in seconds from its arrival.
 
     `followers` more tickets of the same request come with it; those have `follows`.
     """

@@ -29,8 +29,8 @@ class Outcome:
 class World:
     """Plays `count` requests of a scenario; raises Violation where an invariant breaks.
 
-    The engine's step grows with what runs, as on a real one: token time = a + b * slots. Its clock
-    is the world's, the scheduler's runs beside it and jumps.
+    The engine's step grows with the running slots, as on a real one: token time = a + b * slots.
+    The engine uses the simulation's clock; the scheduler's clock differs from it and jumps.
     """
 
     def __init__(self, scenario: Scenario, count: int) -> None:

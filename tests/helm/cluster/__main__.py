@@ -137,7 +137,7 @@ def gpu_scheduling(plane: ControlPlane) -> None:
 def uninstall(plane: ControlPlane, release: Release) -> None:
     """Take the release away, pods included: Helm itself does not wait for those.
 
-    What plays their kubelets must not end before, or they would be leaving for ever.
+    The thread that acts as their kubelets must not end before, or the pods would never end.
     """
     release.uninstall()
     everything = ("pods", "--namespace", NAMESPACE)

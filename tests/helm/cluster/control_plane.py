@@ -1,4 +1,4 @@
-"""A control plane of one's own on the loopback, for as long as a block lasts."""
+"""A private control plane on the loopback, for the time of a block."""
 
 import json
 import os
@@ -138,7 +138,7 @@ class ControlPlane:
                 "--service-account-private-key-file",
                 key,
                 "--use-service-account-credentials",
-                # It would take nodes without a kubelet for dead.
+                # This controller would treat nodes without a kubelet as dead.
                 "--controllers",
                 "*,-nodelifecycle",
                 "--leader-elect=false",
@@ -194,7 +194,7 @@ class ControlPlane:
 
 
 def eventually(what: str, holds: Callable[[], bool], seconds: float = 120) -> None:
-    """Return when something holds; RuntimeError names it when it does not in time."""
+    """Return when a condition holds; RuntimeError names it if it does not hold in time."""
     until = time.monotonic() + seconds
     last = ""
     while time.monotonic() < until:

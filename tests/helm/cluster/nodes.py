@@ -60,7 +60,7 @@ class Kubelets:
 
     def _run(self) -> None:
         while not self._stop.wait(0.3):
-            # An object may go between the look and the deed.
+            # An object may disappear between the check and the change.
             with suppress(RuntimeError):
                 play(self._plane, self._namespace)
 
