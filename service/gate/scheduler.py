@@ -5,7 +5,7 @@ waited; call it whenever one may start: after `finish`, `cancel` and `expire`, a
 timer) so that a limit that grew is used. `charge` reports a running ticket's tokens, `finish` ends
 it. `expire` names the tickets whose deadline has passed; `next_deadline` says when to ask again.
 
-Invariants, held against a simulator in tests/gate/simulation: after `next_dispatches` nothing waits
+Invariants, held against a simulator in tools/simulation: after `next_dispatches` nothing waits
 while a slot is free for it; `in_use` is the slots of the tickets started and not finished; nothing
 is refused while a slot is free for it, nor what its tenant may hold within its share of the slots;
 a ticket ends once, is never started after its deadline, and pays for each of its tokens once;

@@ -9,8 +9,8 @@ import httpx
 import pytest
 
 from tests.deploy.test_rules import ROOT
-from tests.engine.server import free_port, wait_for
-from tests.ops.programs import alertmanager
+from tools.ops.programs import alertmanager
+from tools.served.server import free_port, wait_for
 
 RECEIVER = ROOT / "deploy/alertmanager/receiver.py"
 

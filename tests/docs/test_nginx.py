@@ -15,9 +15,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.docs.pages import DOCS, blocks
-from tests.engine.server import free_port, wait_for
 from tests.live_service import MODEL, LiveService
 from tools.programs import environment, program
+from tools.served.server import free_port, wait_for
 
 NAME = "llm.example.com"
 CONFIGURATION = next(

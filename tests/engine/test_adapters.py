@@ -11,8 +11,8 @@ import httpx
 import pytest
 
 from service.adapters.pack import pack
-from tests.engine.lora import LoraMaker
-from tests.engine.server import PATIENT, Server, running_server, wait_for
+from tools.served.lora import LoraMaker
+from tools.served.server import PATIENT, Server, running_server, wait_for
 
 COUNT = 64
 TOKENS = 8

@@ -20,7 +20,7 @@ from service.adapters.manifest import ClassificationManifest, GenerationManifest
 from service.adapters.manifest_yaml import load_manifest
 from service.adapters.verify import verify
 from service.model.base_model import read_base_model
-from tests.engine.server import free_port, wait_for
+from tools.served.server import free_port, wait_for
 
 ROOT = Path("deploy/local/adapters")
 FOLDERS = sorted(file.parent for file in ROOT.glob("*/adapter.yaml"))

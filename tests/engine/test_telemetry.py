@@ -9,9 +9,9 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.engine.conftest import ENGINE
-from tests.engine.server import PATIENT, Server, running_server, wait_for
 from tests.telemetry.receiver import Receiver, otlp_receiver
+from tools.served.configuration import ENGINE
+from tools.served.server import PATIENT, Server, running_server, wait_for
 
 CANARY = "canary-c41d09"
 TRACE_ID, CALLER = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"

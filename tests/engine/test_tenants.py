@@ -21,9 +21,9 @@ from service.tenants.tenant import Tenant
 from service.vllm_engine.client import GatedClient
 from service.vllm_engine.structures import StructureTrials
 from tests.answers import refusal
-from tests.engine.lora import LoraMaker
-from tests.engine.server import PATIENT, Server, running_server, wait_for
 from tests.tenants.keys import bearer, entry, key_of, write_keys
+from tools.served.lora import LoraMaker
+from tools.served.server import PATIENT, Server, running_server, wait_for
 
 # Longer than two blocks of the CPU build's cache; what is shorter than a block is never cached.
 LONG = "The history of the sea, told by those who crossed it in small boats. " * 24

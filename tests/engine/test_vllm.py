@@ -18,9 +18,9 @@ from service.settings.tree import GateSettings, ModelSettings, Settings
 from service.telemetry.metrics import Metrics
 from service.vllm_engine.engine import VllmEngine
 from service.vllm_engine.start import start_vllm
-from tests.engine.conftest import ENGINE
 from tests.engine.contract import CONTRACT, uphold
-from tests.engine.server import PATIENT
+from tools.served.configuration import ENGINE
+from tools.served.server import PATIENT
 
 Running = tuple[asyncio.Runner, VllmEngine, Gate]
 
