@@ -3,12 +3,11 @@
 import asyncio
 import gzip
 import json
-import subprocess
 import urllib.request
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
-from time import perf_counter, sleep
+from time import perf_counter
 from typing import Any
 from xml.etree import ElementTree
 
@@ -20,10 +19,11 @@ from typer.testing import CliRunner
 from loadtests.analysis.duel import judge
 from loadtests.analysis.result import Exit, Result
 from loadtests.cli import app
-from loadtests.launch import Launch, free_port
+from loadtests.launch import Launch
 from loadtests.load.plan import Plan
 from loadtests.load.scenario import load_scenario
 from loadtests.outputs import read_records, read_result
+from loadtests.processes import free_port, running, served, wait_until
 from loadtests.protocol.record import Record
 from loadtests.rounds import fight, probe_rates
 from tests.loadtests.scenarios import CHAT
@@ -362,31 +362,21 @@ def test_the_web_ui_has_a_tab_of_ours(tmp_path: Path) -> None:
             word for word in launch.arguments() if word not in {"--headless", "--only-summary"}
         ]
         words += ["--autostart", "--autoquit", "2", "--web-host", "127.0.0.1"]
-        locust = subprocess.Popen([*words, "--web-port", str(port)], stdout=subprocess.DEVNULL)
-        try:
+        with running([*words, "--web-port", str(port)]):
             home = fetch(f"http://127.0.0.1:{port}/")
             rows: list[dict[str, Any]] = []
             while not rows or rows[0]["answered"] == 0:
                 tree = json.loads(fetch(f"http://127.0.0.1:{port}/stats/requests"))
                 rows = tree["extended_stats"][0]["data"]
-        finally:
-            locust.terminate()
-            locust.wait(30)
     assert "extended_tabs" in home
     assert [row["group"] for row in rows] == ["all", "stage x1"]
 
 
-def fetch(url: str, patience_s: float = 30) -> str:
+def fetch(url: str) -> str:
     """The page of a server that may still be starting."""
-    end = perf_counter() + patience_s
-    while True:
-        try:
-            with urllib.request.urlopen(url, timeout=5) as response:
-                return str(response.read().decode())
-        except OSError:
-            if perf_counter() > end:
-                raise
-            sleep(0.1)
+    wait_until(lambda: served(url), 30, url)
+    with urllib.request.urlopen(url, timeout=5) as response:
+        return str(response.read().decode())
 
 
 def slo_file(folder: Path, **limits: float) -> Path:

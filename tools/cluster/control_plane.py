@@ -3,15 +3,14 @@
 import json
 import os
 import secrets
-import socket
 import subprocess
-import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from loadtests.processes import end, free_port, wait_until
 from tools.cluster.binaries import binary
 from tools.helm.binaries import kubectl
 
@@ -70,8 +69,8 @@ class ControlPlane:
         """Run a program until the block ends or what is returned is called; its log is kept."""
         log = self._stack.enter_context((self._folder / f"{name}.log").open("wb"))
         process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self._folder)
-        self._stack.callback(_end, process)
-        return lambda: _end(process)
+        self._stack.callback(end, process, 15)
+        return lambda: end(process, 15)
 
     def _start(self) -> None:
         etcd = f"http://127.0.0.1:{free_port()}"
@@ -194,35 +193,9 @@ class ControlPlane:
 
 
 def eventually(what: str, holds: Callable[[], bool], seconds: float = 120) -> None:
-    """Return when something holds; RuntimeError names it when it does not in time."""
-    until = time.monotonic() + seconds
-    last = ""
-    while time.monotonic() < until:
-        try:
-            if holds():
-                return
-        except (RuntimeError, KeyError, IndexError, ValueError) as error:
-            last = str(error)
-        time.sleep(0.5)
-    raise RuntimeError(f"not within {seconds:.0f} s: {what}; {last}")
-
-
-def free_port() -> int:
-    """A port of the loopback that nobody has."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
-def _end(process: "subprocess.Popen[bytes]") -> None:
-    if process.poll() is not None:
-        return
-    process.terminate()
-    try:
-        process.wait(timeout=15)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+    """Return when something holds of the cluster; TimeoutError names it when it does not."""
+    absent = (RuntimeError, KeyError, IndexError, ValueError)
+    wait_until(holds, seconds, what, every=0.5, forgiven=absent)
 
 
 def environment(plane: ControlPlane) -> dict[str, str]:

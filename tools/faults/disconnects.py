@@ -3,10 +3,12 @@
 import asyncio
 import random
 import time
+from functools import partial
 
 import httpx
 
-from tools.served.server import Server, wait_for
+from loadtests.processes import wait_until
+from tools.served.server import Server
 
 CLIENTS = 200
 _IDLE_SECONDS = 120
@@ -50,4 +52,8 @@ async def _leave(client: httpx.AsyncClient, model: str, dice: random.Random) -> 
 def wait_until_idle(server: Server) -> None:
     """Nothing runs and nothing waits, in the gate and in the engine."""
     for series in _IDLE:
-        wait_for(lambda name=series: server.metric(name) == 0, _IDLE_SECONDS, f"{series} of 0")
+        wait_until(partial(_is_zero, server, series), _IDLE_SECONDS, f"{series} of 0")
+
+
+def _is_zero(server: Server, series: str) -> bool:
+    return server.metric(series) == 0

@@ -10,11 +10,10 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-import httpx
-
+from loadtests.processes import eventually, served, wait_until
 from tools.faults.disconnects import wait_until_idle
 from tools.faults.load import load_on
-from tools.served.server import Server, wait_for
+from tools.served.server import Server
 
 CLIENTS = 12
 STUCK_SECONDS = 120.0
@@ -25,11 +24,11 @@ Fault = Callable[[Server], Coroutine[Any, Any, float]]
 async def kill_the_engine(server: Server) -> float:
     """SIGKILL to the engine: what runs and waits gets an error, the process exits with 3."""
     async with load_on(server, CLIENTS) as load:
-        await _until(lambda: load.outcomes["ok"] > CLIENTS)
+        await eventually(lambda: load.outcomes["ok"] > CLIENTS, STUCK_SECONDS)
         before = time.monotonic()
         server.engine().kill()
         load.stopping = True
-        await _until(lambda: load.open == 0)
+        await eventually(lambda: load.open == 0, STUCK_SECONDS)
     assert not load.outcomes["cut"], load
     assert await asyncio.to_thread(server.process.wait, STUCK_SECONDS) == 3
     return max(load.ended) - before
@@ -39,16 +38,17 @@ async def stop_the_engine(server: Server) -> float:
     """SIGSTOP to the engine: not ready, all answered; after SIGCONT ready and empty again."""
     engine = server.engine()
     async with load_on(server, CLIENTS) as load:
-        await _until(lambda: load.outcomes["ok"] > CLIENTS)
+        await eventually(lambda: load.outcomes["ok"] > CLIENTS, STUCK_SECONDS)
         before = time.monotonic()
         engine.suspend()
-        await _until(lambda: load.codes["engine_stalled"] > 0)
+        await eventually(lambda: load.codes["engine_stalled"] > 0, STUCK_SECONDS)
         took = time.monotonic() - before
         load.stopping = True
-        await _until(lambda: load.open == 0)
+        await eventually(lambda: load.open == 0, STUCK_SECONDS)
     assert server.metric("inference_requests_in_flight") == 0
     engine.resume()
-    await asyncio.to_thread(wait_for, lambda: _ready(server), STUCK_SECONDS, "readiness")
+    ready = f"{server.ops}/readyz"
+    await asyncio.to_thread(wait_until, lambda: served(ready), STUCK_SECONDS, "readiness")
     assert not load.outcomes["cut"], load
     assert not load.outcomes["unreachable"], load
     await asyncio.to_thread(wait_until_idle, server)
@@ -58,7 +58,7 @@ async def stop_the_engine(server: Server) -> float:
 async def terminate(server: Server) -> float:
     """SIGTERM under load: what was accepted is answered whole, and the process exits with 0."""
     async with load_on(server, CLIENTS) as load:
-        await _until(lambda: load.outcomes["ok"] > CLIENTS)
+        await eventually(lambda: load.outcomes["ok"] > CLIENTS, STUCK_SECONDS)
         assert not load.outcomes["refused"] + load.outcomes["unreachable"], load
         before = time.monotonic()
         server.process.send_signal(signal.SIGTERM)
@@ -68,13 +68,3 @@ async def terminate(server: Server) -> float:
     assert not load.outcomes["cut"], load
     assert set(load.codes) <= {"draining"}, load
     return took
-
-
-def _ready(server: Server) -> bool:
-    return httpx.get(f"{server.ops}/readyz", timeout=5).status_code == 200
-
-
-async def _until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(STUCK_SECONDS):
-        while not condition():  # noqa: ASYNC110 - what it looks at is changed by other tasks
-            await asyncio.sleep(0.01)

@@ -15,10 +15,10 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from collections import Counter
 from pathlib import Path
 
+from loadtests.processes import free_port, served, wait_until
 from tools.helm.chart import manifests, one
 from tools.image.build import IMAGE, build
 from tools.image.load import Load
@@ -26,7 +26,7 @@ from tools.image.needs import MODEL, ROOT, WEIGHTS, building, require
 from tools.image.patience import PATIENT
 from tools.image.podman import CONFINED, attempt, fail, logs, podman, say
 from tools.image.scenario import run_scenario
-from tools.served.server import START_SECONDS, free_port
+from tools.served.server import START_SECONDS
 
 LOAD_TESTS = "localhost/llm-service:loadtest"
 
@@ -75,17 +75,15 @@ def start(image: str, folder: Path, public: int, ops: int) -> str:
 
 def wait_until_ready(container: str, ops: int) -> None:
     """Return when the service says that it is ready."""
+
+    def ready() -> bool:
+        if podman("inspect", "--format", "{{.State.Running}}", container) != "true":
+            fail(f"the service did not start:\n{logs(container)}")
+        return served(f"http://127.0.0.1:{ops}/readyz")
+
     started = time.monotonic()
-    while time.monotonic() - started < START_SECONDS:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{ops}/readyz", timeout=5):
-                say(f"ready: after {time.monotonic() - started:.0f} s")
-                return
-        except OSError:
-            if podman("inspect", "--format", "{{.State.Running}}", container) != "true":
-                break
-            time.sleep(1)
-    fail(f"the service did not start:\n{logs(container)}")
+    wait_until(ready, START_SECONDS, "readiness", every=1)
+    say(f"ready: after {time.monotonic() - started:.0f} s")
 
 
 def check_confinement(container: str) -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 import httpx
 
 from deploy.grafana.dashboard import PAGES
+from loadtests.processes import eventually
 from tools.ops.faults import Fault, Faults
 from tools.ops.panels import Lines, lines_of, plot
 from tools.ops.programs import PROGRAMS, Program, alertmanager, prometheus, valkey
@@ -132,11 +133,10 @@ def main() -> None:
 
 async def holds(condition: Callable[[], bool], seconds: float) -> bool:
     """True if the condition comes to hold within the seconds."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        await asyncio.sleep(0.1)
+    try:
+        await eventually(condition, seconds)
+    except TimeoutError:
+        return False
     return True
 
 

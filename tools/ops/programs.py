@@ -1,18 +1,17 @@
 """Debian's Prometheus, Alertmanager and Valkey, each in a folder of its own on the loopback."""
 
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
 import yaml
 
+from loadtests.processes import free_port, running, served, wait_until
 from tools.ops.compression import compressed
 from tools.programs import program
-from tools.served.server import free_port, wait_for
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 PROGRAMS = ("prometheus", "prometheus-alertmanager", "valkey-server")
@@ -31,7 +30,7 @@ def valkey(folder: Path) -> Iterator[Program]:
     """A store that keeps nothing."""
     port = free_port()
     options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
-    with _running([program("valkey-server"), *options], folder / "valkey.log") as process:
+    with running([program("valkey-server"), *options], folder / "valkey.log") as process:
         yield Program(f"redis://127.0.0.1:{port}", process)
 
 
@@ -55,7 +54,7 @@ def alertmanager(folder: Path, webhook: str) -> Iterator[Program]:
         "--cluster.listen-address=",
     ]
     log = folder / "alertmanager.log"
-    with _running([program("prometheus-alertmanager"), *options], log) as process:
+    with running([program("prometheus-alertmanager"), *options], log) as process:
         yield _ready(f"http://127.0.0.1:{port}", process)
 
 
@@ -87,27 +86,10 @@ def prometheus(folder: Path, ops_port: int, alerts_to: str) -> Iterator[Program]
         # Of what alerts say again; the default of a minute would hold a cleared one back.
         "--rules.alert.resend-delay=2s",
     ]
-    with _running([program("prometheus"), *options], folder / "prometheus.log") as process:
+    with running([program("prometheus"), *options], folder / "prometheus.log") as process:
         yield _ready(f"http://127.0.0.1:{port}", process)
 
 
-@contextmanager
-def _running(command: Sequence[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output)
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-
-
 def _ready(url: str, process: subprocess.Popen[bytes]) -> Program:
-    def answers() -> bool:
-        try:
-            return httpx.get(f"{url}/-/ready", timeout=2).status_code == 200
-        except httpx.HTTPError:
-            return False
-
-    wait_for(answers, 30, url)
+    wait_until(lambda: served(f"{url}/-/ready", process), 30, url)
     return Program(url, process)

@@ -3,10 +3,8 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -15,6 +13,8 @@ from typing import Any
 
 import httpx
 import psutil
+
+from loadtests.processes import free_port, served, wait_until
 
 START_SECONDS = 600
 _ASK_SECONDS = 600
@@ -89,7 +89,8 @@ def started_server(
         log,
     )
     try:
-        _wait_until_ready(server)
+        url = f"{server.ops}/readyz"
+        wait_until(lambda: served(url, process, log), START_SECONDS, "readiness")
         yield server
     finally:
         family = [psutil.Process(process.pid), *server.family()] if process.poll() is None else []
@@ -97,33 +98,6 @@ def started_server(
             with suppress(psutil.NoSuchProcess):
                 member.kill()
         process.wait(60)
-
-
-def free_port() -> int:
-    """A loopback port that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
-
-
-def wait_for(condition: Any, seconds: float, what: str) -> None:
-    """Wait until the condition holds; fail naming what never came."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"{what} did not come within {seconds} s"
-        time.sleep(0.05)
-
-
-def _wait_until_ready(server: Server) -> None:
-    def ready() -> bool:
-        assert server.process.poll() is None, server.log.read_text()[-4000:]
-        try:
-            return httpx.get(f"{server.ops}/readyz", timeout=5).status_code == 200
-        except httpx.HTTPError:
-            return False
-
-    wait_for(ready, START_SECONDS, "readiness")
 
 
 def _is_series(line: str, name: str) -> bool:
