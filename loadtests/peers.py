@@ -35,9 +35,11 @@ class Server:
     metrics_url: str
     process: subprocess.Popen[bytes]
 
-    def api_process_mb(self) -> float:
-        """Resident memory of the API process alone, in MB."""
-        return float(psutil.Process(self.process.pid).memory_info().rss) / 1e6
+    def api_process(self) -> str:
+        """Memory and time of the API process alone, in words."""
+        process = psutil.Process(self.process.pid)
+        seconds = sum(process.cpu_times()[:2])
+        return f"API process: {process.memory_info().rss / 1e6:.0f} MB, {seconds:.1f} s of a core"
 
 
 @contextmanager

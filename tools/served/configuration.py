@@ -3,14 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-SMOLLM2 = Path(".cache/models/smollm2-135m-instruct")
-ENGINE = {
-    "dtype": "bfloat16",
-    "max_model_len": 2048,
-    "max_num_seqs": 32,
-    "gpu_memory_utilization": 0.2,
-    "enforce_eager": True,
-}
+from loadtests import peers
+
+SMOLLM2 = peers.MODEL_FOLDER
+ENGINE = peers.ENGINE
 
 
 def tiny_config(model: Path) -> dict[str, Any]:
