@@ -77,7 +77,7 @@ load-%: $(DEV_INSTALLED) ## Run a load scenario (smoke, baseline, ...) against H
 
 ops-test: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Fire every alert and fill every panel under a real Prometheus
 	@echo "==> the service under Prometheus and Alertmanager, with faults; this takes minutes"
-	@$(PY) -m tests.ops
+	@$(PY) -m tools.ops
 
 adapter-%: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Build a demo adapter (sentiment, intent, ...) from its recipe: data, training, figures
 	@echo "==> building the adapter $*; on two cores this takes half an hour"
@@ -106,15 +106,15 @@ mutants: $(DEV_INSTALLED) ## Mutate gate, limits, tenants and the label trie, an
 
 simulate: $(DEV_INSTALLED) ## Simulate the gate's core over a million requests
 	@echo "==> simulating the gate"
-	@$(PY) -m tests.gate.simulation --requests 1000000
+	@$(PY) -m tools.simulation --requests 1000000
 
 test-faults: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Kill the engine 50 times, stop it 20 times, SIGTERM 100 times, disconnect 2,000 clients
 	@echo "==> faults under load; this takes over an hour"
-	@$(PY) -m tests.engine.faults
+	@$(PY) -m tools.faults
 
 soak: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Run two hours of mixed load and measure the growth of memory
 	@echo "==> two hours of mixed load"
-	@$(PY) -m tests.engine.soak
+	@$(PY) -m tools.soak
 
 fuzz: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Send 20,000 random requests and 2,000 random byte sequences to the one-layer model
 	@echo "==> fuzzing every route"
@@ -127,15 +127,15 @@ neighbours: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Compare the answers to 10,000 r
 
 image-test: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Build the images and run them confined (needs root; names missing packages)
 	@echo "==> building and running the CPU image; the first time takes minutes"
-	@$(PY) -m tests.container.image
+	@$(PY) -m tools.image
 
 cluster-test: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Install, upgrade and roll back the chart on Kubernetes 1.20 (needs root; names missing packages)
 	@echo "==> the chart on an API server of Kubernetes 1.20; the first time builds one, which takes minutes"
-	@$(PY) -m tests.helm.cluster
+	@$(PY) -m tools.cluster
 
 sbom: $(DEV_INSTALLED) ## Write the packages of the CPU image as SPDX into dist/ (after image-test)
 	@echo "==> listing the packages of the CPU image"
-	@$(PY) -m tests.container.sbom
+	@$(PY) -m tools.image.sbom
 
 lock: ## Resolve pyproject.toml into requirements/*.txt (needs uv)
 	@echo "==> resolving pyproject.toml"
@@ -144,7 +144,7 @@ lock: ## Resolve pyproject.toml into requirements/*.txt (needs uv)
 generate: $(DEV_INSTALLED) ## Write the generated files: tables, schemas, dashboards, golden files
 	@echo "==> writing the generated files"
 	@$(PY) -m tools.generate
-	@$(PY) -m tests.helm.golden
+	@$(PY) -m tools.helm.golden
 
 clean: ## Remove the environment, the fetched model and the tools' caches
 	@echo "==> removing $(VENV), $(MODEL) and caches"

@@ -4,9 +4,10 @@ Exit codes: 0 ok, 1 requests failed, 2 usage, 3 SLO missed (or a regression), 4 
 """
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -14,13 +15,15 @@ from loadtests.analysis.duel import Round, judge
 from loadtests.analysis.objectives import Objectives, load_objectives
 from loadtests.analysis.result import Exit, Result
 from loadtests.launch import Launch, said
-from loadtests.launch_options import USAGE, ApiOption, fail, takes_launch
-from loadtests.load.scenario import ScenarioError, load_scenario, scenario_names
+from loadtests.launch_options import USAGE, fail, takes_launch
+from loadtests.load.scenario import Scenario, ScenarioError, load_scenario, scenario_names
 from loadtests.outputs import write_duel, write_reports, write_search
-from loadtests.peers import MODEL, MODEL_FOLDER, ours, theirs
+from loadtests.peers import MODEL_FOLDER
+from loadtests.protocol.api import ApiName
 from loadtests.report.console import show_duel
-from loadtests.rounds import fight, finished_round, probe_rates
+from loadtests.rounds import fight, finished_round, probe_rates, sweep_rates
 from loadtests.search import RunFailed
+from loadtests.variants import VARIANTS, started
 
 app = typer.Typer(
     help=__doc__,
@@ -29,8 +32,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+VariantName = Literal["vllm", "adapters", "classify"]
 NameArg = Annotated[str, typer.Option(help="What to call it in the comparison.")]
-ApiArg = Annotated[ApiOption, typer.Option(help="What this one speaks.")]
+ApiArg = Annotated[ApiName, typer.Option(help="What this one speaks.")]
 ModelArg = Annotated[str, typer.Option(help="Its base model; by default its first.")]
 MetricsArg = Annotated[str, typer.Option(help="Its Prometheus page.")]
 RoundsArg = Annotated[int, typer.Option(min=1, help="Runs of each server.")]
@@ -40,18 +44,10 @@ RegressArg = Annotated[
 
 
 @app.command()
-@takes_launch(server=True)
-def run(
-    launch: Launch,
-    disturb: Annotated[
-        str, typer.Option(help="Command run at the scenario's disturb_at_s, as a SIGTERM.")
-    ] = "",
-    stop_when_doomed: Annotated[
-        bool, typer.Option(help="End as soon as the SLO is out of reach.")
-    ] = False,
-) -> None:
+@takes_launch(server=True, single=True)
+def run(launch: Launch) -> None:
     """Run a scenario, judge it, and write result.json, requests, JUnit and the report."""
-    code = replace(launch, disturb=disturb, stop_when_doomed=stop_when_doomed).run()
+    code = launch.run()
     if code != USAGE and (launch.out / "report.html").is_file():
         typer.echo(f"report: {launch.out / 'report.html'}", err=True)
     raise typer.Exit(code)
@@ -68,9 +64,9 @@ def search(
 
     A probe that is invalid ends it with exit code 4; search.json holds what was found until then.
     """
-    scenario = load_scenario(launch.scenario, launch.overrides)
-    if not (launch.slo or scenario.slo) or scenario.load.kind != "open":
-        fail("a search needs a scenario with open load and an SLO (--slo)")
+    scenario = _of_open_load(launch)
+    if not (launch.slo or scenario.slo):
+        fail("a search needs an SLO: the scenario's own, or --slo")
     knee, results = probe_rates(launch, start, precision, _tell)
     write_search(launch.out, knee, results)
     found = "none" if knee.passed is None else f"{knee.passed:.3g} requests/s"
@@ -79,6 +75,27 @@ def search(
     if knee.stopped is not None:
         fail(knee.stopped, Exit.INVALID)
     raise typer.Exit(Exit.OK if knee.passed is not None else Exit.SLO_MISSED)
+
+
+@app.command()
+@takes_launch(server=True)
+def sweep(
+    launch: Launch,
+    rate: Annotated[list[float], typer.Option(min=0.001, help="Requests/s; once for each rate.")],
+) -> None:
+    """Run a scenario at each of several rates, and plot throughput against latency.
+
+    The page has a row and a point for each rate; search.json serves as --capacity, too. Ends with
+    the worst exit code but for a missed SLO, which the higher rates of a sweep are meant to miss.
+    """
+    _of_open_load(launch)
+    try:
+        knee, results = sweep_rates(launch, rate, _tell)
+    except RunFailed as error:
+        fail(str(error), Exit.INVALID)
+    write_search(launch.out, knee, results)
+    codes = {result.verdict.exit_code for result in results} - {Exit.SLO_MISSED}
+    raise typer.Exit(max(codes, default=Exit.OK))
 
 
 @app.command()
@@ -109,27 +126,39 @@ def compare(
         launch, host=second, api=second_api, model=second_model, metrics_url=second_metrics_url
     )
     names = (first_name, second_name)
-    raise typer.Exit(_judge(one, other, names, 0 if offline else rounds, max_regress))
+    found = _fought([one, other], 0 if offline else rounds)
+    raise typer.Exit(_judged(launch, found, names, max_regress))
 
 
 @app.command()
-@takes_launch(server=False, scenario="baseline")
+@takes_launch(server=False, scenario={name: each.scenario for name, each in VARIANTS.items()})
 def bench(
     launch: Launch,
+    variant: Annotated[VariantName, typer.Option(help="Servers to compare.")] = "vllm",
     rounds: RoundsArg = 3,
     max_regress: RegressArg = None,
-    folder: Annotated[Path, typer.Option(help="Folder of the model both serve.")] = MODEL_FOLDER,
+    model_folder: Annotated[
+        Path, typer.Option("--folder", help="Of the model that all serve.")
+    ] = MODEL_FOLDER,
 ) -> None:
-    """Start this service and vLLM's own server with the same model and arguments; compare them."""
-    with ours(folder) as mine, theirs(folder) as peer:
-        one = replace(launch, host=mine.url, model=MODEL, metrics_url=mine.metrics_url)
-        other = replace(
-            launch, host=peer.url, api="openai-chat", model=MODEL, metrics_url=peer.metrics_url
-        )
-        code = _judge(one, other, ("this service", "vllm serve"), rounds, max_regress)
-        memory = mine.api_process_mb(), peer.api_process_mb()
-    typer.echo(f"API process: {memory[0]:.0f} MB, vllm serve {memory[1]:.0f} MB", err=True)
-    raise typer.Exit(code)
+    """Start servers with the same model and arguments, and compare each with the first.
+
+    vllm: this service and vLLM's own server. adapters: the base alone, four random adapters, and
+    the same with vLLM's operators. classify: this service's reads and three ways of vLLM's to the
+    same answer. A variant has a scenario of its own, which --scenario replaces.
+    """
+    chosen = VARIANTS[variant]
+    with started(chosen, launch, model_folder) as sides:
+        found = _fought([each for _, each in sides], rounds)
+        names = [side.name for side in chosen.sides]
+        for name, (server, _) in zip(names, sides, strict=True):
+            typer.echo(f"{name}: {server.api_process()}", err=True)
+    codes = []
+    for name, other in zip(names[1:], found[1:], strict=True):
+        folder = re.sub(r"\W+", "-", name.lower()) if len(found) > 2 else ""
+        own = replace(launch, out=launch.out / folder)
+        codes.append(_judged(own, [found[0], other], (names[0], name), max_regress))
+    raise typer.Exit(max(codes))
 
 
 @app.command()
@@ -141,10 +170,14 @@ def report(
         Path | None,
         typer.Option(help="Write their figures between the markers of a Markdown document."),
     ] = None,
+    csv: Annotated[
+        Path | None,
+        typer.Option(help="Write a row of numbers for each run, stage, tenant and so on."),
+    ] = None,
 ) -> None:
     """Write the pages of results anew, and one document of all of them."""
     try:
-        write_reports(folders, markdown)
+        write_reports(folders, markdown, csv)
     except (OSError, ValueError) as error:
         fail(f"no result can be read: {error}")
 
@@ -162,28 +195,33 @@ def scenarios() -> None:
         typer.echo(f"{name:12} {load_scenario(name).description}")
 
 
-def _judge(
-    one: Launch,
-    other: Launch,
-    names: tuple[str, str],
-    rounds: int,
-    max_regress: float | None,
+def _of_open_load(launch: Launch) -> Scenario:
+    scenario = load_scenario(launch.scenario, launch.overrides)
+    if scenario.load.kind != "open":
+        fail(
+            "the scenario must have open load, whose rate can be set: load.kind is "
+            f"{scenario.load.kind}"
+        )
+    return scenario
+
+
+def _judged(
+    launch: Launch, sides: list[list[Round]], names: tuple[str, str], max_regress: float | None
 ) -> Exit:
-    """Compare, write and show; without rounds the results in two folders."""
-    objectives = _objectives(one.slo)
-    ones, others = _both(one, other, rounds)
-    duel = judge(ones, others, objectives or ones[0][0].objectives, names, said())
-    write_duel(one.out, duel)
+    """Judge, write and show the rounds of two servers."""
+    objectives = _objectives(launch.slo) or sides[0][0][0].objectives
+    duel = judge(sides[0], sides[1], objectives, names, said())
+    write_duel(launch.out, duel)
     show_duel(duel)
     return duel.exit_code(max_regress)
 
 
-def _both(one: Launch, other: Launch, rounds: int) -> tuple[list[Round], list[Round]]:
-    """The rounds of two servers, or without rounds the results in two folders."""
+def _fought(launches: list[Launch], rounds: int) -> list[list[Round]]:
+    """The rounds of servers, or without rounds the results in folders."""
     try:
         if rounds:
-            return fight(one, other, rounds, seed=0, tell=_tell)
-        return [finished_round(Path(one.host))], [finished_round(Path(other.host))]
+            return fight(launches, rounds, seed=0, tell=_tell)
+        return [[finished_round(Path(each.host))] for each in launches]
     except RunFailed as error:
         fail(str(error), Exit.INVALID)
 

@@ -2,87 +2,56 @@
 
 import inspect
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
-from loadtests.launch import Launch
+from loadtests.launch import Declared, Launch, declared, required
 from loadtests.load.scenario import ScenarioError, load_scenario
 from loadtests.outputs import read_search
+from loadtests.target import extra_headers
 
 USAGE = 2
 
-ApiOption = Literal["native", "openai-chat", "openai-completions"]
-
 Command = Callable[..., None]
 
-_PLAN = {
-    "scenario": Annotated[
-        str, typer.Option("--scenario", "-s", help="A shipped scenario's name, or a YAML file.")
-    ],
-    "out": Annotated[Path, typer.Option(help="Folder for the results.")],
-    "slo": Annotated[
-        str, typer.Option(help="An SLO profile's name, or a YAML file; else the scenario's own.")
-    ],
-    "capacity": Annotated[
-        str,
-        typer.Option(
-            help="What the scenario's steps are multiples of: requests/s, or the folder of a "
-            "search, for the highest rate it found."
-        ),
-    ],
-    "overrides": Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Override a field, as load.arrivals.rate=4. May be repeated."),
-    ],
-    "workers": Annotated[
-        int, typer.Option(min=1, help="Processes that send; 8,000 events/s each.")
-    ],
-}
-_SERVER = {
-    "host": Annotated[str, typer.Option(help="URL of the server, as http://127.0.0.1:8000.")],
-    "api": Annotated[ApiOption, typer.Option(help="What the server speaks.")],
-    "model": Annotated[str, typer.Option(help="The base model; by default the server's first.")],
-    "metrics_url": Annotated[
-        str, typer.Option(help="The server's Prometheus page, to reconcile the counts.")
-    ],
-}
-_DEFAULTS = {
-    "slo": "",
-    "capacity": "",
-    "overrides": None,
-    "workers": 1,
-    "api": "native",
-    "model": "",
-    "metrics_url": "",
-}
+_SERVER = ("host", "api", "model", "metrics_url")
+_RUN = ("disturb", "stop_when_doomed")
+_OWN = ("progress", "said")
+_CAPACITY = Annotated[
+    str,
+    typer.Option(
+        help="What the scenario's steps are multiples of: requests/s, or the folder of a "
+        "search, for the highest rate it found."
+    ),
+]
 
 
-def takes_launch(*, server: bool, scenario: str | None = None) -> Callable[[Command], Command]:
+def takes_launch(
+    *, server: bool, scenario: str | Mapping[str, str] | None = None, single: bool = False
+) -> Callable[[Command], Command]:
     """Replace a command's first parameter, a Launch, by the options that make one.
 
-    Those of a single server only if asked for; `scenario` is the default one. A scenario, field,
-    capacity or folder that cannot be used ends the command with exit code 2, before anything is
-    started.
+    Those of one server only if asked for, those of one run only if `single`; `scenario` is the
+    default one, or that of each of the command's variants. A scenario, field, header, capacity or
+    folder that cannot be used ends the command with exit code 2, before anything is started.
     """
-    options = _PLAN | (_SERVER if server else {})
-    defaults = _DEFAULTS | ({"scenario": scenario} if scenario else {})
+    left_out = _OWN + (() if server else _SERVER) + (() if single else _RUN)
+    shared = [_parameter(each, scenario) for each in declared() if each.name not in left_out]
+    capacity = inspect.Parameter(
+        "capacity", inspect.Parameter.KEYWORD_ONLY, default="", annotation=_CAPACITY
+    )
+    shared.append(capacity)
+    options = [each.name for each in shared]
 
     def decorate(command: Command) -> Command:
         own = list(inspect.signature(command).parameters.values())[1:]
-        shared = [
-            inspect.Parameter(
-                name,
-                inspect.Parameter.KEYWORD_ONLY,
-                default=defaults.get(name, inspect.Parameter.empty),
-                annotation=annotation,
-            )
-            for name, annotation in options.items()
-        ]
 
         def parsed(**given: Any) -> None:
+            if isinstance(scenario, Mapping):
+                given["scenario"] = given["scenario"] or scenario[given["variant"]]
             launch = _launch(**{name: given.pop(name) for name in options})
             command(launch, **given)
 
@@ -101,10 +70,34 @@ def fail(message: str, code: int = USAGE) -> NoReturn:
     raise typer.Exit(code)
 
 
-def _launch(*, capacity: str, overrides: list[str] | None, host: str = "", **fields: Any) -> Launch:
+def _parameter(option: Declared, scenario: str | Mapping[str, str] | None) -> inspect.Parameter:
+    default = inspect.Parameter.empty if required(option) else option.default
+    kind = option.kind
+    if option.name == "scenario" and scenario:
+        default = scenario if isinstance(scenario, str) else ""
+    if isinstance(default, tuple):
+        kind, default = list[str] | None, None
+    return inspect.Parameter(
+        option.name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=default,
+        annotation=Annotated[kind, option.info],
+    )
+
+
+def _launch(
+    *,
+    capacity: str,
+    overrides: list[str] | None,
+    headers: list[str] | None,
+    host: str = "",
+    **fields: Any,
+) -> Launch:
     rate = [f"load.arrivals.rate={_rate(capacity):.6g}"] if capacity else []
-    launch = Launch(host=host, overrides=(*rate, *(overrides or ())), **fields)
+    changed = (*rate, *(overrides or ()))
+    launch = Launch(host=host, overrides=changed, headers=tuple(headers or ()), **fields)
     try:
+        extra_headers(launch.headers)
         load_scenario(launch.scenario, launch.overrides)
         launch.out.mkdir(parents=True, exist_ok=True)
     except ScenarioError as error:

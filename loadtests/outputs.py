@@ -7,9 +7,10 @@ compare  comparison.json, report.html, and a folder for each round and server
 
 import gzip
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from loadtests.analysis.breakdown import Breakdown
 from loadtests.analysis.duel import Duel, Round
 from loadtests.analysis.objectives import Objectives
 from loadtests.analysis.result import SCHEMA_VERSION, Result, conclude
@@ -17,6 +18,7 @@ from loadtests.analysis.run import Run
 from loadtests.analysis.searched import Searched, searched
 from loadtests.protocol.record import Record
 from loadtests.report.console import show
+from loadtests.report.csv_text import csv_text
 from loadtests.report.duel_page import duel_page
 from loadtests.report.junit import junit
 from loadtests.report.markdown import merged, sections
@@ -67,8 +69,8 @@ def write_duel(out: Path, duel: Duel) -> None:
     (out / PAGE).write_text(duel_page(duel), encoding="utf-8")
 
 
-def write_reports(folders: Sequence[Path], document: Path | None) -> None:
-    """The pages of finished results anew, and one Markdown document of all of them.
+def write_reports(folders: Sequence[Path], document: Path | None, csv: Path | None = None) -> None:
+    """The pages of finished results anew, one Markdown document and one CSV of all of them.
 
     A document that is there keeps what stands outside its markers. Raises OSError for a folder
     without a result, ValueError for another's and for a document with broken markers.
@@ -81,9 +83,27 @@ def write_reports(folders: Sequence[Path], document: Path | None) -> None:
                 (folder / PAGE).write_text(page(result), encoding="utf-8")
             case Duel() as duel:
                 (folder / PAGE).write_text(duel_page(duel), encoding="utf-8")
+    if csv is not None:
+        csv.write_text(csv_text(list(_parts(folders, found))), encoding="utf-8")
     if document is not None:
         before = document.read_text(encoding="utf-8") if document.exists() else None
         document.write_text(merged(before, sections(found)), encoding="utf-8")
+
+
+def _parts(
+    folders: Sequence[Path], found: Sequence[Result | Duel | Searched]
+) -> Iterator[tuple[str, Breakdown]]:
+    """Runs, the probes of searches, the sides of comparisons, each with its name."""
+    for folder, result in zip(folders, found, strict=True):
+        match result:
+            case Result():
+                yield str(folder), result
+            case Duel(first=first, second=second):
+                yield f"{folder}: {first.name}", first
+                yield f"{folder}: {second.name}", second
+            case Searched():
+                for probe in sorted(folder.glob("probe-*")):
+                    yield str(probe), read_result(probe)
 
 
 def read_search(folder: Path) -> Searched:

@@ -5,17 +5,15 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
 import psutil
 
-from loadtests.launch import free_port
+from loadtests.processes import free_port, running, served, wait_until
 
 MODEL = "smollm2-135m-instruct"
 MODEL_FOLDER = Path(".cache/models") / MODEL
@@ -37,9 +35,11 @@ class Server:
     metrics_url: str
     process: subprocess.Popen[bytes]
 
-    def api_process_mb(self) -> float:
-        """Resident memory of the API process alone, in MB."""
-        return float(psutil.Process(self.process.pid).memory_info().rss) / 1e6
+    def api_process(self) -> str:
+        """Memory and time of the API process alone, in words."""
+        process = psutil.Process(self.process.pid)
+        seconds = sum(process.cpu_times()[:2])
+        return f"API process: {process.memory_info().rss / 1e6:.0f} MB, {seconds:.1f} s of a core"
 
 
 @contextmanager
@@ -86,24 +86,8 @@ def _running(command: list[str], port: int, ready: str, metrics_url: str) -> Ite
         "HF_HUB_OFFLINE": "1",
         "TORCHDYNAMO_DISABLE": "1",
     }
-    with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-        try:
-            _wait(process, ready)
+    with tempfile.NamedTemporaryFile() as file:
+        log = Path(file.name)
+        with running(command, log, env=environment) as process:
+            wait_until(lambda: served(ready, process, log), _START_SECONDS, ready, every=0.5)
             yield Server(f"http://127.0.0.1:{port}", metrics_url, process)
-        finally:
-            process.terminate()
-            process.wait(60)
-
-
-def _wait(process: subprocess.Popen[bytes], url: str) -> None:
-    for _ in range(_START_SECONDS):
-        if process.poll() is not None:
-            raise SystemExit(f"a server ended with {process.returncode} before it was ready")
-        try:
-            if httpx.get(url, timeout=2).status_code == 200:
-                return
-        except httpx.HTTPError:
-            pass
-        time.sleep(1)
-    raise SystemExit(f"a server was not ready within {_START_SECONDS} s")

@@ -1,9 +1,10 @@
 """Several runs in a row: the probes of a search, the rounds of a comparison."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from random import Random
+from string import ascii_lowercase
 
 from loadtests.analysis.duel import Round
 from loadtests.analysis.result import Exit, Result
@@ -23,14 +24,7 @@ def probe_rates(
     results: list[Result] = []
 
     def passes(rate: float) -> bool:
-        overrides = (*launch.overrides, f"load.arrivals.rate={rate:.6g}", "load.steps=[1.0]")
-        probe = replace(
-            launch,
-            out=launch.out / f"probe-{len(results):02}",
-            overrides=overrides,
-            stop_when_doomed=True,
-        )
-        result = _run(probe)
+        result = _run(_at(replace(launch, stop_when_doomed=True), rate, len(results)))
         verdict = result.verdict
         tell(f"{rate:.3g} requests/s: {verdict.status} {'; '.join(verdict.reasons)}")
         if verdict.exit_code == Exit.INVALID:
@@ -41,18 +35,34 @@ def probe_rates(
     return find_knee(passes, start, precision), results
 
 
+def sweep_rates(
+    launch: Launch, rates: Sequence[float], tell: Callable[[str], None]
+) -> tuple[Knee, list[Result]]:
+    """Run every rate to its end, whatever came of the others; raises RunFailed."""
+    knee = Knee()
+    results: list[Result] = []
+    for rate in rates:
+        result = _run(_at(launch, rate, len(results)))
+        tell(f"{rate:.3g} requests/s: {result.verdict.status} {'; '.join(result.verdict.reasons)}")
+        results.append(result)
+        knee.note(rate, result.verdict.exit_code == Exit.OK)
+    return knee, results
+
+
+def _at(launch: Launch, rate: float, number: int) -> Launch:
+    overrides = (*launch.overrides, f"load.arrivals.rate={rate:.6g}", "load.steps=[1.0]")
+    return replace(launch, out=launch.out / f"probe-{number:02}", overrides=overrides)
+
+
 def fight(
-    first: Launch, second: Launch, rounds: int, seed: int, tell: Callable[[str], None]
-) -> tuple[list[Round], list[Round]]:
-    """Run each round's plan against both servers in random order; raises RunFailed."""
+    launches: Sequence[Launch], rounds: int, seed: int, tell: Callable[[str], None]
+) -> list[list[Round]]:
+    """Run each round's plan against every server in random order; raises RunFailed."""
     order = Random(seed)
-    found: tuple[list[Round], list[Round]] = ([], [])
+    found: list[list[Round]] = [[] for _ in launches]
     for number in range(rounds):
-        sides = [0, 1]
-        order.shuffle(sides)
-        for position in sides:
-            launch = (first, second)[position]
-            name = "ab"[position]
+        for position in order.sample(range(len(launches)), len(launches)):
+            launch, name = launches[position], ascii_lowercase[position]
             tell(f"round {number + 1}/{rounds}: {name} {launch.host}")
             out = launch.out / f"round-{number:02}-{name}"
             overrides = (*launch.overrides, f"seed={seed + number}")

@@ -2,12 +2,15 @@
 
 import json
 import os
+import re
 import urllib.error
 import urllib.request
+from collections.abc import Mapping, Sequence
 
 from loadtests.load.scenario import Scenario, ScenarioError
 
 _TIMEOUT_S = 10.0
+_HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 
 def tenant_keys(scenario: Scenario) -> dict[str, str | None]:
@@ -22,11 +25,22 @@ def tenant_keys(scenario: Scenario) -> dict[str, str | None]:
     return keys
 
 
-def ask_model(host: str, scenario: Scenario) -> str:
+def extra_headers(lines: Sequence[str]) -> dict[str, str]:
+    """Headers from lines as `Name: value`; raises ScenarioError for a line that is none."""
+    headers: dict[str, str] = {}
+    for line in lines:
+        name, colon, value = line.partition(":")
+        if not colon or not _HEADER.fullmatch(name) or not value.strip():
+            raise ScenarioError(f"--header must be 'Name: value', got {line!r}")
+        headers[name] = value.strip()
+    return headers
+
+
+def ask_model(host: str, scenario: Scenario, more: Mapping[str, str]) -> str:
     """The first model a server lists, asked with the first tenant's key; raises ScenarioError."""
     key = next(iter(tenant_keys(scenario).values()))
     url = f"{host.rstrip('/')}/v1/models"
-    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    headers = {**more, **({"Authorization": f"Bearer {key}"} if key else {})}
     try:
         request = urllib.request.Request(url, headers=headers)
         with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:

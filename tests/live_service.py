@@ -199,10 +199,3 @@ class _Listener:
 
     async def serve(self) -> None:
         await self.server.serve(sockets=[self._socket])
-
-
-async def eventually(condition: Callable[[], bool], seconds: float = 30.0) -> None:
-    """Wait until the condition holds; TimeoutError if it does not within the seconds."""
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - what it looks at lives in another thread
-            await asyncio.sleep(0.002)

@@ -1,1 +1,1 @@
-"""Generators of files that are kept here, and programs that tests run; no part of the service."""
+"""Generators of files that are kept here, and long programs around the service; no part of it."""

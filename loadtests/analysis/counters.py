@@ -14,6 +14,16 @@ _WORDS = {
 }
 
 
+# Series that a run follows: the names of their gauges, and the words for them.
+GAUGES = {
+    "inference_requests_in_flight": "in the gate",
+    "inference_requests_queued": "waiting for the gate",
+    "vllm:num_requests_running": "running in the engine",
+    "vllm:num_requests_waiting": "waiting in the engine",
+    "vllm:kv_cache_usage_perc": "KV cache used",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Counters:
     """Counts of a server, and the naming of its series: `inference` (this service) or `vllm`.
@@ -40,6 +50,15 @@ def read_counters(text: str) -> list[Counters]:
         Counters(words, sums.get(requests, 0.0), sums.get(tokens, 0.0))
         for words, (requests, tokens) in _WORDS.items()
         if requests.removesuffix("_total") in known
+    ]
+
+
+def read_gauges(text: str) -> list[tuple[str, float]]:
+    """The followed series that a metrics page has, each summed over its labels."""
+    return [
+        (family.name, sum(sample.value for sample in family.samples))
+        for family in text_string_to_metric_families(text)
+        if family.name in GAUGES
     ]
 
 

@@ -9,7 +9,7 @@ from loadtests.analysis.objectives import Objectives
 from loadtests.protocol.record import Record
 
 # Of a long run only the latest requests are looked at.
-_LATEST = 2000
+LATEST = 2000
 
 # The columns: a row's key and what stands above it. Latencies in milliseconds.
 COLUMNS = {
@@ -26,7 +26,7 @@ COLUMNS = {
 
 def live_rows(records: Sequence[Record], objectives: Objectives | None) -> list[dict[str, object]]:
     """A row for everything, then for each stage, tenant and model, over the latest requests."""
-    latest = records[-_LATEST:]
+    latest = records[-LATEST:]
     rows = [_row("all", latest, objectives)]
     for kind in ("stage", "tenant", "model"):
         names = sorted({getattr(record, kind) for record in latest})

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from enum import IntEnum
 from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from loadtests.analysis.breakdown import Breakdown, break_down
 from loadtests.analysis.compat import Block, compat
@@ -59,6 +59,7 @@ class Result(Breakdown):
     stage_starts: dict[str, float]
     disturbed_at: float | None
     errors: dict[str, int]
+    gauges: dict[str, list[tuple[float, float]]] = Field(default_factory=dict)
 
 
 def conclude(run: Run, objectives: Objectives | None) -> Result:
@@ -101,6 +102,7 @@ def conclude(run: Run, objectives: Objectives | None) -> Result:
         stage_starts=starts,
         disturbed_at=run.disturbed_at,
         errors=_errors(records),
+        gauges=run.gauges,
         **dict(parts),
     )
 

@@ -40,7 +40,8 @@ class Run:
     """`offered` are the planned arrivals by stage, empty in closed loop, where nothing is planned.
 
     `stopped` says why the run ended before its plan did, if it did; `doomed` that the objectives
-    were out of reach by then. `server` is what the server counted, and `unread` why it is unknown.
+    were out of reach by then. `server` is what the server counted, and `unread` why it is unknown;
+    `gauges` are its series by name, each point with its seconds from the start.
     """
 
     scenario: Scenario
@@ -55,3 +56,4 @@ class Run:
     stopped: str | None = None
     doomed: bool = False
     disturbed_at: float | None = None
+    gauges: dict[str, list[tuple[float, float]]] = field(default_factory=dict)

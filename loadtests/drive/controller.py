@@ -1,14 +1,17 @@
 """The process that starts a run, gathers its parts and ends it."""
 
+import math
 import shlex
 import subprocess
 from datetime import UTC, datetime
 from time import time
 from typing import Any
 
-from loadtests.analysis.counters import counted
+from loadtests.analysis.counters import counted, read_gauges
+from loadtests.analysis.live import LATEST
 from loadtests.analysis.run import Run, Sample
 from loadtests.drive.options import Options
+from loadtests.drive.spool import Spool
 from loadtests.load.plan import WARMUP, Plan
 from loadtests.load.scenario import ClosedLoad
 from loadtests.load.workloads import Session
@@ -18,9 +21,15 @@ from loadtests.target import read_metrics
 # Beyond the planned end, before workers that never report are given up.
 _GRACE_S = 15.0
 
+# Of the server's series: seconds between two points at least, and points of a run at most.
+_LOOK_S, _LOOKS = 1.0, 240
+
 
 class Controller:
-    """A run as its master sees it; `epoch` is its first instant by the wall clock."""
+    """A run as its master sees it; `epoch` is its first instant by the wall clock.
+
+    While it goes on, `run.records` are the latest only; all stand in a file until the end.
+    """
 
     def __init__(self, options: Options, epoch: float, workers: int) -> None:
         self.options = options
@@ -32,11 +41,13 @@ class Controller:
             target=options.target,
             offered=self.plan.offered(),
             started_at=datetime.fromtimestamp(epoch, UTC).isoformat(timespec="seconds"),
-            command=options.said,
+            command=options.launch.said,
         )
-        self._metrics, self._unread = read_metrics(options.metrics_url)
+        self._metrics, self._unread = read_metrics(options.launch.metrics_url)
         self._finished: set[str] = set()
-        self._bad = 0
+        self._bad = self._answered = self._ok = 0
+        self._spool = Spool()
+        self._looked = -math.inf
         self._disturbance: subprocess.Popen[bytes] | None = None
 
     def now(self) -> float:
@@ -46,7 +57,10 @@ class Controller:
     def absorb(self, worker: str, part: dict[str, Any]) -> None:
         """Take a worker's report: `records`, `samples` and whether it is `done`."""
         records = [Record.from_row(row) for row in part["records"]]
-        self.run.records += records
+        self._spool.add(part["records"])
+        self._answered += len(records)
+        self._ok += sum(record.ok for record in records)
+        self.run.records = (self.run.records + records)[-LATEST:]
         self.run.samples += [Sample.from_row(row) for row in part["samples"]]
         objectives = self.options.objectives
         if objectives is not None:
@@ -64,7 +78,7 @@ class Controller:
         self._disturb()
         if len(self._finished) >= self.workers:
             return True
-        if self.options.stop_when_doomed and self.doomed():
+        if self.options.launch.stop_when_doomed and self.doomed():
             self.run.doomed = True
             self.run.stopped = f"the SLO was lost after {self._bad} requests"
             return True
@@ -93,28 +107,35 @@ class Controller:
             self.run.stopped = "the run was stopped by hand"
         if self._disturbance is not None:
             self._disturbance.poll()
+        self.run.records = self._spool.close()
         self.run.records.sort(key=lambda record: (record.due, record.index, record.turn))
-        page, unread = read_metrics(self.options.metrics_url)
+        page, unread = read_metrics(self.options.launch.metrics_url)
         self.run.unread = self._unread or unread
         if not self.run.unread:
             self.run.server = counted(self._metrics, page)
             if self.run.server is None:
-                self.run.unread = f"{self.options.metrics_url} has no counter we know"
+                self.run.unread = f"{self.options.launch.metrics_url} has no counter we know"
         return self.run
+
+    def look(self) -> None:
+        """Take a point of the server's series, if one is due."""
+        every = max(_LOOK_S, self.options.scenario.duration_s / _LOOKS)
+        if self.options.launch.metrics_url and self.now() - self._looked >= every:
+            self._looked = self.now()
+            for name, value in read_gauges(read_metrics(self.options.launch.metrics_url)[0]):
+                self.run.gauges.setdefault(name, []).append((round(self._looked, 2), value))
 
     def progress(self) -> str:
         """One line on where the run is."""
-        records = self.run.records
-        ok = sum(record.ok for record in records)
         whole = self.options.scenario.duration_s
         return (
             f"{self.options.scenario.name}: {min(max(self.now(), 0.0), whole):.0f}/{whole:.0f} s, "
-            f"{len(records)} answered, {ok} ok, {len(records) - ok} other"
+            f"{self._answered} answered, {self._ok} ok, {self._answered - self._ok} other"
         )
 
     def _disturb(self) -> None:
         at = self.options.scenario.disturb_at_s
-        if self.options.disturb and at is not None and self._disturbance is None:
+        if self.options.launch.disturb and at is not None and self._disturbance is None:
             if self.now() >= at:
                 self.run.disturbed_at = self.now()
-                self._disturbance = subprocess.Popen(shlex.split(self.options.disturb))
+                self._disturbance = subprocess.Popen(shlex.split(self.options.launch.disturb))

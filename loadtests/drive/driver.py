@@ -3,7 +3,7 @@
 import logging
 import sys
 from time import perf_counter, time
-from typing import Any
+from typing import Any, NoReturn
 
 import gevent
 from locust.env import Environment
@@ -21,6 +21,7 @@ from loadtests.outputs import write_outputs
 from loadtests.protocol.api import Request
 from loadtests.protocol.apis import open_api
 from loadtests.protocol.record import Exchange, Record
+from loadtests.target import extra_headers
 
 _LOG = logging.getLogger(__name__)
 
@@ -65,9 +66,7 @@ class Driver:
             try:
                 self._options = read_options(self.environment.parsed_options, self.environment.host)
             except ScenarioError as error:
-                sys.stderr.write(f"Error: {error}\n")
-                sys.stderr.flush()
-                sys.exit(2)
+                end_with(error)
         return self._options
 
     def over(self) -> bool:
@@ -88,7 +87,8 @@ class Driver:
             parsed.model = self.options().target.model
             self.controller = Controller(self.options(), epoch, len(shares))
             self.watched, self.objectives = self.controller.run, self.options().objectives
-            if self.options().progress:
+            gevent.spawn(self._look, self.controller)
+            if self.options().launch.progress:
                 gevent.spawn(self._tell, self.controller)
         if not isinstance(self.environment.runner, MasterRunner):
             self._begin_sending(getattr(parsed, _EPOCH), getattr(parsed, _SHARES))
@@ -101,8 +101,9 @@ class Driver:
         worker = shares[self.environment.runner.client_id]
         self.sender = Sender(
             plan=Plan(scenario, options.target.model),
-            api=open_api(options.api, scenario),
+            api=open_api(options.launch.api, scenario),
             wire=Wire(options.target.host, scenario.timeout_s, scenario.max_in_flight),
+            headers=extra_headers(options.launch.headers),
             share=(worker, len(shares)),
             start=start,
             heard=self._heard,
@@ -162,6 +163,11 @@ class Driver:
         result = write_outputs(controller.conclude(), options.objectives, options.out)
         self.environment.process_exit_code = result.verdict.exit_code
 
+    def _look(self, controller: Controller) -> None:
+        while self.controller is controller:
+            controller.look()
+            gevent.sleep(0.5)
+
     def _tell(self, controller: Controller) -> None:
         """A progress line each second on a terminal, each ten in a log."""
         terminal = sys.stderr.isatty()
@@ -171,6 +177,13 @@ class Driver:
                 start, end = ("\r", "   ") if terminal else ("", "\n")
                 sys.stderr.write(f"{start}{controller.progress()}{end}")
                 sys.stderr.flush()
+
+
+def end_with(error: ScenarioError) -> NoReturn:
+    """End the process as for a mistake on the command line."""
+    sys.stderr.write(f"Error: {error}\n")
+    sys.stderr.flush()
+    sys.exit(2)
 
 
 def _part(sender: Sender) -> dict[str, Any]:

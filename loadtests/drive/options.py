@@ -3,72 +3,86 @@
 import shlex
 import sys
 from argparse import Namespace
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, get_args
 
 from loadtests.analysis.objectives import Objectives, load_objectives
 from loadtests.analysis.run import Target
+from loadtests.launch import NOWHERE, Launch, declared
 from loadtests.load.scenario import Scenario, ScenarioError, load_scenario
-from loadtests.protocol.api import ApiName
 from loadtests.protocol.apis import open_api
-from loadtests.target import ask_model, tenant_keys
+from loadtests.target import ask_model, extra_headers, tenant_keys
 
-APIS = ("native", "openai-chat", "openai-completions")
+# Locust has its own of these.
+_LOCUSTS = ("host", "workers")
+_REFUSED = {"num_users": "-u", "spawn_rate": "-r", "run_time": "-t"}
 
 
 def add_options(parser: Any) -> None:
     """Declare the options; `python -m loadtests run` passes the same."""
     group = parser.add_argument_group("Load tests of LLM services")
-    group.add_argument("--scenario", default="smoke", help="A shipped scenario's name, or a file")
-    group.add_argument("--slo", default="", help="An SLO profile's name, or a file")
-    group.add_argument("--out", default="", help="Folder for the results; none without it")
-    group.add_argument("--api", default="native", choices=APIS, help="What the server speaks")
-    group.add_argument("--model", default="", help="The base model; by default the server's first")
-    group.add_argument("--metrics-url", default="", help="The server's Prometheus page")
-    group.add_argument("--set", action="append", default=[], help="Override: dotted.path=value")
-    group.add_argument("--disturb", default="", help="Command run at the scenario's disturb_at_s")
-    group.add_argument("--stop-when-doomed", action="store_true", help="End once the SLO is lost")
-    group.add_argument("--progress", action="store_true", help="A progress line on stderr")
-    group.add_argument("--said", default="", help="The command to name in the results")
+    for option in declared():
+        if option.name in _LOCUSTS:
+            continue
+        words: dict[str, Any] = {"dest": option.name, "help": option.info.help}
+        if option.kind is bool:
+            words |= {"action": "store_true"}
+        elif isinstance(option.default, tuple):
+            words |= {"action": "append", "default": []}
+        else:
+            default = "smoke" if option.default is MISSING else str(option.default)
+            words |= {"default": default, "choices": get_args(option.kind) or None}
+        group.add_argument(option.flag, **words)
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
     """The options, read and checked."""
 
+    launch: Launch
     scenario: Scenario
     objectives: Objectives | None
     target: Target
-    out: Path | None
-    metrics_url: str
-    disturb: str
-    stop_when_doomed: bool
-    progress: bool
-    said: str
 
     @property
-    def api(self) -> ApiName:
-        return cast(ApiName, self.target.api)
+    def out(self) -> Path | None:
+        """Folder for the results, if they are wanted."""
+        return None if self.launch.out == NOWHERE else self.launch.out
+
+
+def refuse_counts(parsed: Namespace) -> None:
+    """Raise ScenarioError for options of Locust that a scenario takes the place of."""
+    for name, flag in _REFUSED.items():
+        if getattr(parsed, name, None):
+            raise ScenarioError(
+                f"{flag} is not used here, the scenario says how many come and for how long: "
+                "give --set load.arrivals.rate=4, load.users=[8] or load.step_s=60 instead"
+            )
 
 
 def read_options(parsed: Namespace, host: str | None) -> Options:
     """Check what Locust parsed; raises ScenarioError."""
     if not host:
         raise ScenarioError("--host must be the URL of the server")
-    scenario = load_scenario(parsed.scenario, tuple(parsed.set or ()))
-    slo = parsed.slo or scenario.slo
+    given = {each.name: getattr(parsed, each.name) for each in declared() if each.name != "workers"}
+    given |= {"host": host, "out": Path(given["out"]), "said": given["said"] or _said()}
+    given |= {name: tuple(given[name] or ()) for name in ("overrides", "headers")}
+    launch = Launch(**given)
+    scenario = load_scenario(launch.scenario, launch.overrides)
+    slo = launch.slo or scenario.slo
     # A mistake in these would otherwise show only once the run has begun.
     tenant_keys(scenario)
-    open_api(parsed.api, scenario)
+    headers = extra_headers(launch.headers)
+    open_api(launch.api, scenario)
+    model = launch.model or ask_model(host, scenario, headers)
     return Options(
+        launch=launch,
         scenario=scenario,
         objectives=load_objectives(slo) if slo else None,
-        target=Target(host, parsed.api, parsed.model or ask_model(host, scenario)),
-        out=Path(parsed.out) if parsed.out else None,
-        metrics_url=parsed.metrics_url,
-        disturb=parsed.disturb,
-        stop_when_doomed=parsed.stop_when_doomed,
-        progress=parsed.progress,
-        said=parsed.said or shlex.join(["locust", *sys.argv[1:]]),
+        target=Target(host, launch.api, model),
     )
+
+
+def _said() -> str:
+    return shlex.join(["locust", *sys.argv[1:]])

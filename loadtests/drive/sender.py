@@ -1,6 +1,6 @@
 """One process's part of a run: sends its share of the plan and keeps what came back."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from time import perf_counter
 
 import gevent
@@ -30,6 +30,7 @@ class Sender:
         plan: Plan,
         api: Api,
         wire: Wire,
+        headers: Mapping[str, str],
         share: tuple[int, int],
         start: float,
         heard: Callable[[Request, Record, Exchange], None],
@@ -43,6 +44,7 @@ class Sender:
         self.done = False
         self._api = api
         self._wire = wire
+        self._extra = headers
         self._heard = heard
         self._finished = finished
         self._keys = tenant_keys(plan.scenario)
@@ -127,6 +129,7 @@ class Sender:
     def _headers(self, call: Call) -> dict[str, str]:
         """The request's id is its place in the plan, so that a server's log can be set beside."""
         headers = {
+            **self._extra,
             "Content-Type": "application/json",
             "X-Request-Id": f"load-{call.index}-{call.turn}",
         }

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from loadtests.load.choice import pick_tenant
+from loadtests.load.exact import Exact
 from loadtests.load.scenario import ClosedLoad, OpenLoad, ReplayLoad, Scenario
-from loadtests.load.text import Segment
+from loadtests.load.text import Message, Segment
 from loadtests.load.traces import MOONCAKE_BLOCK, TraceRow, read_trace
 from loadtests.load.workloads import Classify, Content, Session, Workload, replayed
 
@@ -32,14 +33,6 @@ class Arrival:
     at: float
     stage: str
     row: TraceRow | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One message of a conversation."""
-
-    role: str
-    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +64,7 @@ class Plan:
         self.scenario = scenario
         self.base_model = base_model
         self.arrivals = _arrivals(scenario)
+        self._exact = Exact(scenario.tokenizer) if scenario.tokenizer else None
 
     def share(self, worker: int, workers: int) -> list[Arrival]:
         """The arrivals of one of `workers` processes, in order."""
@@ -110,9 +104,9 @@ class Plan:
             workload=workload.label,
             tenant=tenant.name,
             model=model,
-            messages=_messages(content),
+            messages=self._messages(content),
             max_tokens=content.max_tokens,
-            inputs=tuple(segment.text() for segment in content.inputs),
+            inputs=tuple(self._text((segment,)) for segment in content.inputs),
             labels=classify.labels if classify else (),
             instruction=classify.instruction if classify else "",
             cancel_after=cancel_after,
@@ -143,7 +137,7 @@ class Plan:
         if turn >= turns:
             return None
         rng = np.random.default_rng((seed, _TURN, call.index, turn))
-        words = workload.next_words(seed, call.index, turn, rng).text()
+        words = self._text((workload.next_words(seed, call.index, turn, rng),))
         return replace(
             call,
             turn=turn,
@@ -151,6 +145,17 @@ class Plan:
             messages=(*call.messages, Message("assistant", answer), Message("user", words)),
             max_tokens=workload.output.sample(rng),
         )
+
+    def _messages(self, content: Content) -> tuple[Message, ...]:
+        pairs = (("system", content.system), ("user", content.user))
+        made = tuple(Message(role, self._text(segments)) for role, segments in pairs if segments)
+        return made + content.messages
+
+    def _text(self, segments: tuple[Segment, ...]) -> str:
+        text = "\n".join(segment.text() for segment in segments)
+        if self._exact is None:
+            return text
+        return self._exact.fit(text, sum(segment.tokens for segment in segments))
 
     def _workload(self, rng: np.random.Generator) -> Workload:
         workloads = self.scenario.workloads
@@ -186,16 +191,3 @@ def _open_arrivals(load: OpenLoad, seed: int) -> list[Arrival]:
         arrivals += [Arrival(first + i, start + float(t), stage) for i, t in enumerate(times)]
         start += duration
     return arrivals
-
-
-def _messages(content: Content) -> tuple[Message, ...]:
-    messages = []
-    if content.system:
-        messages.append(Message("system", _text(content.system)))
-    if content.user:
-        messages.append(Message("user", _text(content.user)))
-    return tuple(messages)
-
-
-def _text(segments: tuple[Segment, ...]) -> str:
-    return "\n".join(segment.text() for segment in segments)

@@ -13,6 +13,7 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     ValidationError,
+    field_validator,
     model_validator,
 )
 
@@ -93,6 +94,9 @@ class Scenario(_Model):
     adapters: Adapters | None = Field(default=None, description="Without it, the base model")
     tenants: tuple[Tenant, ...] = Field(default=(Tenant(name="default"),), min_length=1)
     template: Literal["chat", "raw"] = "chat"
+    tokenizer: Path | None = Field(
+        default=None, description="Folder of a tokenizer.json, by which prompts' lengths are exact"
+    )
     temperature: NonNegativeFloat = 0.0
     timeout_s: PositiveFloat = 120.0
     drain_s: PositiveFloat = 30.0
@@ -104,6 +108,13 @@ class Scenario(_Model):
         default=None, description="When `--disturb COMMAND` is run, seconds from the start"
     )
     validity: ValidityLimits = ValidityLimits()
+
+    @field_validator("tokenizer")
+    @classmethod
+    def _found(cls, folder: Path | None) -> Path | None:
+        if folder is not None and not (folder / "tokenizer.json").is_file():
+            raise ValueError(f"tokenizer must be a folder with a tokenizer.json, got {folder}")
+        return folder
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:

@@ -33,6 +33,14 @@ WORDS = tuple(
 
 
 @dataclass(frozen=True, slots=True)
+class Message:
+    """One message of a conversation."""
+
+    role: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Segment:
     """A piece of a prompt: `tokens` words drawn from `key`, the part that prompts may share."""
 

@@ -1,13 +1,23 @@
 """Bodies of requests: the families of traffic that an LLM service sees."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+)
 
 from loadtests.load.lengths import Fixed, Lengths
-from loadtests.load.text import Segment
+from loadtests.load.prompts import read_prompts
+from loadtests.load.text import Message, Segment
 
 Rng = np.random.Generator
 
@@ -17,11 +27,12 @@ _UNIQUE, _SYSTEM, _TREE, _DOCUMENT, _INPUT = range(5)
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """A prompt in segments (system first, the user's own words last), or texts to classify."""
+    """A prompt in segments (system first, the user's last), messages, or texts to classify."""
 
     system: tuple[Segment, ...] = ()
     user: tuple[Segment, ...] = ()
     inputs: tuple[Segment, ...] = ()
+    messages: tuple[Message, ...] = ()
     max_tokens: int = 0
 
     @property
@@ -174,8 +185,28 @@ class Classify(Workload):
         )
 
 
+class Prompts(Workload):
+    """Prompts of a file, each drawn alike: JSON lines, or ShareGPT's (see load/prompts.py)."""
+
+    kind: Literal["prompts"] = "prompts"
+    path: Path
+    output: Lengths
+
+    @field_validator("path")
+    @classmethod
+    def _readable(cls, path: Path) -> Path:
+        read_prompts(path)
+        return path
+
+    def content(self, seed: int, index: int, rng: Rng) -> Content:
+        found = read_prompts(self.path)
+        messages = found[int(rng.integers(len(found)))]
+        return Content(messages=messages, max_tokens=self.output.sample(rng))
+
+
 AnyWorkload = Annotated[
-    Chat | Session | PrefixTree | LongContext | Retrieval | Classify, Field(discriminator="kind")
+    Prompts | Chat | Session | PrefixTree | LongContext | Retrieval | Classify,
+    Field(discriminator="kind"),
 ]
 
 

@@ -8,7 +8,7 @@ from loadtests.load.plan import Call
 from loadtests.protocol.answer import Answer
 from loadtests.protocol.sse import Line
 
-ApiName = Literal["native", "openai-chat", "openai-completions"]
+ApiName = Literal["native", "openai-chat", "openai-completions", "vllm-scoring", "vllm-logprobs"]
 
 
 @dataclass(frozen=True, slots=True)

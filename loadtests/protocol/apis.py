@@ -5,6 +5,7 @@ from loadtests.load.workloads import Classify
 from loadtests.protocol.api import Api, ApiName
 from loadtests.protocol.native import Native
 from loadtests.protocol.openai import OpenAI
+from loadtests.protocol.vllm import Logprobs, Scoring
 
 
 def open_api(name: ApiName, scenario: Scenario) -> Api:
@@ -17,4 +18,10 @@ def open_api(name: ApiName, scenario: Scenario) -> Api:
                 f"workload {workload.label!r} must have labels over {name}: "
                 "such a server knows no label set of its own"
             )
-    return OpenAI(chat=name == "openai-chat")
+    match name:
+        case "vllm-scoring":
+            return Scoring(chat=True)
+        case "vllm-logprobs":
+            return Logprobs(chat=True)
+        case _:
+            return OpenAI(chat=name == "openai-chat")

@@ -63,5 +63,8 @@ def _closing(tree: dict[str, Any], answer: Answer) -> None:
 def _classify_body(call: Call) -> dict[str, Any]:
     body: dict[str, Any] = {"model": call.model, "input": list(call.inputs)}
     if call.labels:
-        body |= {"candidate_labels": list(call.labels), "instruction": call.instruction}
+        body |= {"candidate_labels": list(call.labels)}
+        # A template is all of the prompt: the service takes no instruction beside one.
+        if "template" not in (call.extra or {}):
+            body["instruction"] = call.instruction
     return body | (call.extra or {})

@@ -25,7 +25,7 @@ class OpenAI:
 
     def request(self, call: Call) -> Request:
         if call.inputs:
-            return Request("/v1/completions", _classify_body(call), stream=False)
+            return Request("/v1/completions", classify_body(call), stream=False)
         body: dict[str, Any] = {
             "model": call.model,
             "max_tokens": call.max_tokens,
@@ -89,13 +89,16 @@ def _content(tree: dict[str, Any], answer: Answer) -> str:
     return "".join(str((call.get("function") or {}).get("arguments") or "") for call in calls)
 
 
-def _classify_body(call: Call) -> dict[str, Any]:
-    labels = ", ".join(call.labels)
+def classify_body(call: Call) -> dict[str, Any]:
+    """A prompt for each text: the template of the workload's `extra`, else an instruction."""
+    extra = dict(call.extra or {})
+    default = f"{call.instruction} ({', '.join(call.labels)})\n{{input}}\nLabel: "
+    template = str(extra.pop("template", default))
     body: dict[str, Any] = {
         "model": call.model,
-        "prompt": [f"{call.instruction} ({labels})\n{text}\nLabel: " for text in call.inputs],
+        "prompt": [template.replace("{input}", text) for text in call.inputs],
         "max_tokens": _LABEL_TOKENS,
         "temperature": 0.0,
         "structured_outputs": {"choice": list(call.labels)},
     }
-    return body | (call.extra or {})
+    return body | extra

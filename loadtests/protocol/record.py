@@ -101,6 +101,7 @@ class Record:
 
 
 _FIELDS = tuple(item.name for item in fields(Record))
+_ANSWERED = {each.name for each in fields(Answer)} & set(_FIELDS) - {"error"}
 
 
 def unsent(call: Call, worker: int) -> Record:
@@ -119,15 +120,8 @@ def record_of(call: Call, exchange: Exchange, api: Api, worker: int) -> tuple[Re
     record.status = exchange.status
     record.error = error
     record.e2e = exchange.ended
-    record.chunks = answer.chunks
-    record.chunk_tokens = answer.chunk_tokens
-    record.first_event = answer.first_event
-    record.finish_reason = answer.finish_reason
-    record.prompt_tokens = answer.prompt_tokens
-    record.cached_tokens = answer.cached_tokens
-    record.completion_tokens = answer.completion_tokens
-    record.items = answer.items
-    record.queue_s = answer.queue_s
+    for name in _ANSWERED:
+        setattr(record, name, getattr(answer, name))
     record.retry_after = exchange.retry_after
     return record, answer.text
 

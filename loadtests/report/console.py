@@ -1,13 +1,16 @@
 """The summary on the terminal."""
 
+from collections.abc import Iterable, Sequence
+
 from rich.console import Console
 from rich.table import Table
 
 from loadtests.analysis.duel import Duel
 from loadtests.analysis.result import Exit, Result
 from loadtests.analysis.validity import invalid
-from loadtests.report.duel_page import delta_header, delta_row
-from loadtests.report.wording import LATENCIES, goodput, milliseconds, outcomes
+from loadtests.report.duel_page import delta_table
+from loadtests.report.groups import group_table
+from loadtests.report.wording import goodput, latency_rows, outcomes
 
 _COLOURS = {Exit.OK: "green", Exit.FAILURES: "red", Exit.SLO_MISSED: "yellow"}
 
@@ -31,9 +34,11 @@ def show(result: Result) -> None:
         f"{came.completion_tokens_per_s:.1f} output tokens/s, "
         f"{came.prompt_tokens_per_s:.1f} prompt tokens/s, {came.items_per_s:.1f} classified texts/s"
     )
-    console.print(_latencies(result))
+    statistics = ("mean", "p50", "p90", "p95", "p99", "max")
+    latencies = (row for row, _ in latency_rows(overall, statistics))
+    console.print(_table(("ms", "samples", *statistics), latencies))
     if len(result.stages) > 1:
-        console.print(_stages(result))
+        console.print(_table(*group_table(result.stages)))
     if result.objectives is not None:
         console.print(
             f"goodput {goodput(overall)} within {result.objectives.name} "
@@ -54,37 +59,15 @@ def show(result: Result) -> None:
 def show_duel(duel: Duel) -> None:
     """Print the deltas of a comparison, and what makes it doubtful."""
     console = Console(highlight=False)
-    deltas = Table(*delta_header(duel), box=None)
-    for delta in duel.deltas:
-        deltas.add_row(*delta_row(delta))
-    console.print(deltas)
+    console.print(_table(*delta_table(duel)))
     if not duel.paired:
         console.print("not paired: the two sides had other requests")
     for reason in duel.doubts + duel.failures:
         console.print(f"doubt: {reason}", markup=False)
 
 
-def _latencies(result: Result) -> Table:
-    table = Table("ms", "samples", "mean", "p50", "p90", "p95", "p99", "max", box=None)
-    for name, title in LATENCIES.items():
-        if name in result.overall.latency:
-            d = result.overall.latency[name]
-            cells = (d.mean, d.p50, d.p90, d.p95, d.p99, d.max)
-            table.add_row(title, str(d.samples), *map(milliseconds, cells))
-    return table
-
-
-def _stages(result: Result) -> Table:
-    header = ("stage", "offered/s", "answers/s", "tokens/s", "TTFT from due p50", "goodput")
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
     table = Table(*header, box=None)
-    for stage in result.stages:
-        first = stage.latency.get("ttft_due")
-        table.add_row(
-            stage.name,
-            f"{stage.offered_per_s:.2f}",
-            f"{stage.throughput.answers_per_s:.2f}",
-            f"{stage.throughput.completion_tokens_per_s:.1f}",
-            milliseconds(first.p50) if first else "-",
-            goodput(stage),
-        )
+    for row in rows:
+        table.add_row(*row)
     return table

@@ -1,52 +1,31 @@
 """The page of a comparison: deltas, both sides' curves and stages."""
 
 from collections.abc import Sequence
-from html import escape
 
 from loadtests.analysis.comparison import Delta
 from loadtests.analysis.duel import Contender, Duel
-from loadtests.report.page import document, groups, table
+from loadtests.report.groups import Table
 from loadtests.report.svg import Curve, chart
-from loadtests.report.wording import DELTAS, LATENCIES, milliseconds, pairing, percent
+from loadtests.report.templates import render
+from loadtests.report.wording import DELTAS, LATENCIES, milliseconds, percent
 
 _CURVES = ("ttft_due", "itl", "tpot", "e2e_due", "classify_due")
 
 
 def duel_page(duel: Duel) -> str:
     """One self-contained HTML page."""
-    first, second = duel.first, duel.second
-    titles = f"{escape(first.name)} against {escape(second.name)}"
-    machine = ", ".join(f"{key} {value}" for key, value in duel.machine.items())
-    head = (
-        f"<h1>{titles}</h1><p>Scenario {escape(duel.scenario)}, {duel.rounds} rounds "
-        f"{pairing(duel.paired)}; intervals by {duel.draws} block bootstrap draws.</p>"
-        + "".join(f"<p>Doubt: {escape(doubt)}</p>" for doubt in duel.doubts)
-        + "".join(f"<p>Failures: {escape(failure)}</p>" for failure in duel.failures)
-        + f'<p class="dim">{escape(duel.started_at)} | {escape(machine)}<br>'
-        f"<code>{escape(duel.command)}</code></p>"
-    )
     drawn = [_curve(name, duel) for name in _CURVES] + [_knee(duel), _goodput(duel)]
-    return document(
-        f"Comparison: {titles}",
-        [
-            head,
-            table("Deltas", delta_header(duel), [delta_row(delta) for delta in duel.deltas]),
-            groups("Both", [first.overall, second.overall]),
-            f'<h2>Figures</h2><div class="figures">{"".join(drawn)}</div>',
-            groups(f"Stages of {first.name}", first.stages),
-            groups(f"Stages of {second.name}", second.stages),
-        ],
-    )
+    return render("duel.html", duel=duel, drawn=drawn, deltas=delta_table(duel))
 
 
-def delta_header(duel: Duel) -> Sequence[str]:
-    """The columns of `delta_row`."""
+def delta_table(duel: Duel) -> Table:
+    """Header and a row of text for each delta."""
     names = (duel.first.name, duel.second.name)
-    return ("ms (goodput: share)", "", *names, "change", "95% interval", duel.second.name + " is")
+    header = ("ms (goodput: share)", "", *names, "change", "95% interval", f"{names[1]} is")
+    return header, [_delta_row(delta) for delta in duel.deltas]
 
 
-def delta_row(delta: Delta) -> Sequence[str]:
-    """A delta as text."""
+def _delta_row(delta: Delta) -> Sequence[str]:
     share = delta.metric == "goodput"
     write, unit = (percent, " points") if share else (milliseconds, "%")
     low, high = delta.interval

@@ -2,10 +2,13 @@
 
 from collections.abc import Sequence
 
+from loadtests.analysis.counters import GAUGES
 from loadtests.analysis.result import Result
 from loadtests.analysis.summary import Summary
 from loadtests.report.svg import Curve, Mark, chart
 from loadtests.report.wording import LATENCIES
+
+_CACHE = "vllm:kv_cache_usage_perc"
 
 
 def figures(result: Result) -> list[str]:
@@ -16,6 +19,7 @@ def figures(result: Result) -> list[str]:
         _distribution(result, "Whole requests", ("e2e", "classify")),
         _rate_latency(result.stages),
         _goodput(result.stages),
+        _pareto(result.stages),
         *_timeline(result),
     ]
     return [figure for figure in drawn if figure]
@@ -63,6 +67,28 @@ def _goodput(stages: Sequence[Summary]) -> str:
     return chart("Goodput against offered rate", "offered requests/s", "requests/s", curves)
 
 
+def _pareto(stages: Sequence[Summary]) -> str:
+    """Throughput against latency, a point for each stage; the front has no better on both."""
+    points = []
+    for stage in sorted(stages, key=lambda stage: stage.offered_per_s):
+        found = stage.latency.get("e2e_due") or stage.latency.get("classify_due")
+        if found is not None and found.p95 is not None:
+            points.append((stage.throughput.answers_per_s, found.p95 * 1000))
+    if len(points) < 2:
+        return ""
+    front = [
+        (rate, late)
+        for rate, late in points
+        if not any(other > rate and sooner <= late for other, sooner in points)
+    ]
+    curves = [
+        Curve("each rate", points, dots=True),
+        Curve("not bettered by another rate", sorted(front), dots=True),
+    ]
+    title = "Throughput against latency, p95 from due"
+    return chart(title, "answers/s", "ms", curves)
+
+
 def _timeline(result: Result) -> list[str]:
     buckets = result.timeline
     width = buckets[1].at - buckets[0].at if len(buckets) > 1 else 1.0
@@ -77,10 +103,15 @@ def _timeline(result: Result) -> list[str]:
     first = [Curve("TTFT, median", [(b.at, b.ttft * 1000) for b in buckets if b.ttft is not None])]
     tokens = [Curve("output tokens/s", [(b.at, b.tokens_per_s) for b in buckets])]
     flying = [Curve("in flight", [(b.at, b.in_flight) for b in buckets])]
+    own = {name: Curve(GAUGES[name], points) for name, points in result.gauges.items()}
+    cache = [own.pop(_CACHE)] if _CACHE in own else []
+    counts = list(own.values())
     seconds = "seconds from the start"
     return [
         chart("Requests over time", seconds, "requests/s", requests, marks=marks),
         chart("First token over time", seconds, "ms", first, marks=marks),
         chart("Output over time", seconds, "tokens/s", tokens, marks=marks),
         chart("In flight over time", seconds, "requests", flying, marks=marks),
+        chart("The server's own counts over time", seconds, "requests", counts, marks=marks),
+        chart("KV cache over time", seconds, "share", cache, marks=marks),
     ]

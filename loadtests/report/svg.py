@@ -1,9 +1,14 @@
-"""Line charts as SVG text: axes, curves, points and marks; no script, no font, no network."""
+"""Line charts as SVG text: axes, curves, points and marks; no script, no font, no network.
+
+A plotting library brings one of these into a page, or is larger than all of the load tests: pygal
+writes a script and its address, matplotlib 30 kB of paths for a chart and a library of 30 MB.
+"""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
+
+from loadtests.report.templates import render
 
 _WIDTH, _HEIGHT = 560, 280
 _LEFT, _RIGHT, _TOP, _BOTTOM = 62, 24, 14, 46
@@ -42,24 +47,37 @@ def chart(
         return ""
     x = _axis([p[0] for p in points] + [mark.x for mark in marks], log=log_x)
     y = _axis([0.0, *(p[1] for p in points)], log=False)
-    parts = [_frame(x, y, x_label, y_label, log_x)]
-    for mark in marks:
-        at = _scale(mark.x, x, _LEFT, _WIDTH - _RIGHT, log_x)
-        parts.append(
-            f'<line class="mark" x1="{at:.1f}" x2="{at:.1f}" y1="{_TOP}" '
-            f'y2="{_HEIGHT - _BOTTOM}"/><text class="mark" x="{at + 3:.1f}" y="{_TOP + 10}">'
-            f"{escape(mark.name)}</text>"
+    edges, floor = (_LEFT, _WIDTH - _RIGHT), _HEIGHT - _BOTTOM
+
+    def across(value: float) -> float:
+        return _scale(value, x, *edges, log_x)
+
+    def up(value: float) -> float:
+        return _scale(value, y, floor, _TOP, False)
+
+    drawn = [
+        (
+            curve,
+            COLOURS[number % len(COLOURS)],
+            [(across(px), up(py)) for px, py in curve.points if not log_x or px > 0],
         )
-    for number, curve in enumerate(curves):
-        parts.append(_curve(curve, COLOURS[number % len(COLOURS)], x, y, log_x))
-    legend = "".join(
-        f'<span><i style="background:{COLOURS[n % len(COLOURS)]}"></i>{escape(c.name)}</span>'
-        for n, c in enumerate(curves)
-    )
-    return (
-        f"<figure><figcaption>{escape(title)}</figcaption>"
-        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(title)}">'
-        f'{"".join(parts)}</svg><div class="legend">{legend}</div></figure>'
+        for number, curve in enumerate(curves)
+    ]
+    return render(
+        "chart.svg",
+        title=title,
+        x_label=x_label,
+        y_label=y_label,
+        width=_WIDTH,
+        height=_HEIGHT,
+        left=edges[0],
+        right=edges[1],
+        top=_TOP,
+        floor=floor,
+        x_ticks=[(across(value), f"{value:,g}") for value in x],
+        y_ticks=[(up(value), f"{value:,g}") for value in y],
+        marks=[(across(mark.x), mark.name) for mark in marks],
+        curves=drawn,
     )
 
 
@@ -95,44 +113,4 @@ def _scale(value: float, axis: list[float], start: float, end: float, log: bool)
     low, high = axis[0], axis[-1]
     if log:
         value, low, high = math.log10(value), math.log10(low), math.log10(high)
-    return start + (end - start) * (value - low) / (high - low)
-
-
-def _frame(x: list[float], y: list[float], x_label: str, y_label: str, log_x: bool) -> str:
-    floor, edge = _HEIGHT - _BOTTOM, _WIDTH - _RIGHT
-    parts = []
-    for value in y:
-        at = _scale(value, y, floor, _TOP, False)
-        parts.append(
-            f'<line class="grid" x1="{_LEFT}" x2="{edge}" y1="{at:.1f}" y2="{at:.1f}"/>'
-            f'<text x="{_LEFT - 6}" y="{at + 4:.1f}" text-anchor="end">{value:,g}</text>'
-        )
-    for value in x:
-        at = _scale(value, x, _LEFT, edge, log_x)
-        parts.append(f'<text x="{at:.1f}" y="{floor + 16}" text-anchor="middle">{value:,g}</text>')
-    middle = (_LEFT + edge) / 2
-    parts.append(
-        f'<line class="axis" x1="{_LEFT}" x2="{edge}" y1="{floor}" y2="{floor}"/>'
-        f'<text x="{middle}" y="{_HEIGHT - 8}" text-anchor="middle">{escape(x_label)}</text>'
-        f'<text transform="translate(14 {(_TOP + floor) / 2}) rotate(-90)" text-anchor="middle">'
-        f"{escape(y_label)}</text>"
-    )
-    return "".join(parts)
-
-
-def _curve(curve: Curve, colour: str, x: list[float], y: list[float], log_x: bool) -> str:
-    places = [
-        (
-            _scale(px, x, _LEFT, _WIDTH - _RIGHT, log_x),
-            _scale(py, y, _HEIGHT - _BOTTOM, _TOP, False),
-        )
-        for px, py in curve.points
-        if not log_x or px > 0
-    ]
-    path = " ".join(f"{px:.1f},{py:.1f}" for px, py in places)
-    drawn = f'<polyline fill="none" stroke="{colour}" stroke-width="1.8" points="{path}"/>'
-    if curve.dots:
-        drawn += "".join(
-            f'<circle cx="{px:.1f}" cy="{py:.1f}" r="3" fill="{colour}"/>' for px, py in places
-        )
-    return drawn
+    return round(start + (end - start) * (value - low) / (high - low), 1)

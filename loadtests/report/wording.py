@@ -1,5 +1,7 @@
 """Numbers and names as text."""
 
+from collections.abc import Sequence
+
 from loadtests.analysis.statistics import Distribution
 from loadtests.analysis.summary import Summary
 
@@ -30,6 +32,17 @@ def milliseconds(seconds: float | None) -> str:
     if value >= 100:
         return f"{value:,.0f}"
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def latency_rows(
+    summary: Summary, statistics: Sequence[str]
+) -> list[tuple[tuple[str, ...], Distribution]]:
+    """A row of text for each latency there is, and its distribution: name, samples, numbers."""
+    return [
+        ((title, str(d.samples), *(milliseconds(getattr(d, each)) for each in statistics)), d)
+        for name, title in LATENCIES.items()
+        if (d := summary.latency.get(name)) is not None
+    ]
 
 
 def interval(distribution: Distribution, name: str) -> str:

@@ -5,7 +5,7 @@ tickets; call it after `finish`, `cancel` and `expire`, and on a timer, so that 
 used. `charge` reports a running ticket's tokens, `finish` ends it. `expire` names the tickets whose
 deadline has passed; `next_deadline` says when to ask again.
 
-Invariants, checked by the simulator in tests/gate/simulation: after `next_dispatches` no ticket
+Invariants, checked by the simulator in tools/simulation: after `next_dispatches` no ticket
 waits while a slot is free for it; `in_use` is the slots of the tickets started and not finished; no
 ticket is refused while a slot is free for it, or while its tenant stays within its share of the
 slots; a ticket ends once, is never started after its deadline, and pays for each of its tokens

@@ -3,10 +3,7 @@
 import hashlib
 import json
 import re
-import socket
-import subprocess
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,9 +11,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import requests
 import yaml
 
+from loadtests.processes import free_port, running, served, wait_until
 from service.adapters.artifact import MANIFEST_TYPE, TITLE
 from tools.programs import program
 
@@ -40,8 +37,7 @@ class Registry:
 @contextmanager
 def docker_registry(folder: Path, *, with_password: bool = False) -> Iterator[Registry]:
     """Run a registry over an empty folder; with a password, for the user `tester`."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        host = f"127.0.0.1:{probe.getsockname()[1]}"
+    host = f"127.0.0.1:{free_port()}"
     storage = folder / "storage"
     config: dict[str, Any] = {
         "version": 0.1,
@@ -53,30 +49,11 @@ def docker_registry(folder: Path, *, with_password: bool = False) -> Iterator[Re
         (folder / "htpasswd").write_text(HTPASSWD)
         config["auth"] = {"htpasswd": {"realm": "tests", "path": str(folder / "htpasswd")}}
     (folder / "registry.yml").write_text(yaml.safe_dump(config))
-    with (folder / "registry.log").open("wb") as log:
-        process = subprocess.Popen(
-            [program("docker-registry"), "serve", str(folder / "registry.yml")],
-            stdout=log,
-            stderr=log,
-        )
-    try:
-        _wait_for(f"http://{host}/v2/", process, folder / "registry.log")
+    log, url = folder / "registry.log", f"http://{host}/v2/"
+    command = [program("docker-registry"), "serve", str(folder / "registry.yml")]
+    with running(command, log) as process:
+        wait_until(lambda: served(url, process, log), 30, url, every=0.02)
         yield Registry(host, storage / "docker/registry/v2/blobs")
-    finally:
-        process.terminate()
-        process.wait(10)
-
-
-def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 30
-    while True:
-        try:
-            requests.get(url, timeout=5)
-            return
-        except requests.ConnectionError:
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.02)
 
 
 @dataclass

@@ -9,6 +9,7 @@ import httpx
 import pytest
 from prometheus_client import CollectorRegistry
 
+from loadtests.processes import eventually
 from service.app import create_app
 from service.engine.protocol import Engine
 from service.errors import ConfigurationError
@@ -19,7 +20,7 @@ from service.telemetry.metrics import Metrics
 from tests.adapters.samples import write_base
 from tests.answers import events_of, refusal
 from tests.fake_engines import fake_engine
-from tests.live_service import MODEL, LiveService, eventually
+from tests.live_service import MODEL, LiveService
 from tests.proving.proven import failing, proven, served_base, sources
 
 BODIES: dict[str, dict[str, Any]] = {

@@ -12,13 +12,14 @@ import pytest
 from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 
+from loadtests.processes import eventually
 from service.api import json_body
 from service.api.schemas.classify import ClassifyRequest
 from service.api.schemas.generate import GenerateRequest
 from service.api.schemas.tokenize import DetokenizeRequest, TokenizeRequest
 from service.settings.tree import HttpSettings
 from tests.answers import refusal
-from tests.live_service import LiveService, eventually
+from tests.live_service import LiveService
 from tests.tenants.keys import bearer, entry, write_keys
 
 GENERATE = {"model": "fake", "prompt": "Hi"}

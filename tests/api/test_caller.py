@@ -7,13 +7,14 @@ import pytest
 from prometheus_client import CollectorRegistry
 from starlette.datastructures import Headers
 
+from loadtests.processes import eventually
 from service.api.caller import AllowedHosts, from_loopback
 from service.api.ops import create_ops_app
 from service.errors import Forbidden
 from service.runtime.status import Phase, Status
 from service.settings.tree import HttpSettings
 from tests.answers import error_of, refusal
-from tests.live_service import LiveService, eventually
+from tests.live_service import LiveService
 from tests.tenants.keys import bearer, entry, write_keys
 
 FOREIGN: list[dict[str, str]] = [

@@ -8,9 +8,10 @@ from typing import Any
 import httpx
 import pytest
 
+from loadtests.processes import eventually
 from service.errors import EngineDead
 from tests.answers import error_of, refusal
-from tests.live_service import CAPACITY, LiveService, eventually
+from tests.live_service import CAPACITY, LiveService
 
 NDJSON = {"accept": "application/x-ndjson"}
 LABELS = ["good", "bad", "good news"]

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 from starlette.responses import Response, StreamingResponse
 
+from loadtests.processes import eventually
 from service.api import connection, transport, watch
 from service.settings.tree import GateSettings, HttpSettings
 from tests.api.raw_http import answers, question
-from tests.live_service import LiveService, eventually
+from tests.live_service import LiveService
 
 HEAD = b"POST /v1/generate HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
 BODY = b'{"model": "fake", "prompt": "Tell me", "stream": true, "timeout_ms": 300}'

@@ -6,9 +6,10 @@ from typing import Any
 import httpx
 import pytest
 
+from loadtests.processes import eventually
 from service.settings.tree import GateSettings
 from tests.answers import error_of, events_of, refusal
-from tests.live_service import LiveService, eventually
+from tests.live_service import LiveService
 
 ROUTES: dict[str, dict[str, Any]] = {
     "/v1/generate": {"model": "fake", "prompt": "Tell me"},

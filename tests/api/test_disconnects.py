@@ -8,9 +8,10 @@ from typing import Any
 import httpx
 import pytest
 
+from loadtests.processes import eventually
 from service.errors import InvalidRequest
 from service.settings.tree import GateSettings
-from tests.live_service import LiveService, eventually
+from tests.live_service import LiveService
 
 CLIENTS = 200
 

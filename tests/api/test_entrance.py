@@ -12,10 +12,11 @@ import pytest
 from starlette.routing import Mount
 from typer.testing import CliRunner
 
+from loadtests.processes import eventually
 from service.api.entrance import OPEN_PATHS
 from service.commands.cli import app as command_line
 from tests.answers import refusal
-from tests.live_service import LiveService, eventually
+from tests.live_service import LiveService
 from tests.tenants.keys import bearer, entry, key_of, sha256_of, write_keys
 
 OPENAI_PATHS = ("/v1/models", "/v1/chat/completions", "/v1/completions")

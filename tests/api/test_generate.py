@@ -6,9 +6,10 @@ from typing import Any
 import httpx
 import pytest
 
+from loadtests.processes import eventually
 from service.errors import EngineDead
 from tests.answers import error_of, events_of, refusal
-from tests.live_service import LiveService, eventually
+from tests.live_service import LiveService
 
 PATH = "/v1/generate"
 

@@ -4,8 +4,9 @@ import asyncio
 
 import httpx
 
+from loadtests.processes import eventually
 from service.settings.tree import GateSettings
-from tests.live_service import LiveService, eventually
+from tests.live_service import LiveService
 
 PROMPT = {"model": "fake", "prompt": "Tell me", "temperature": 0.0}
 CLASSIFY = {"model": "fake", "input": ["a", "b"], "candidate_labels": ["x", "y"]}

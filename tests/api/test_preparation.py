@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from loadtests.processes import eventually
 from service.settings.preparation import PreparationSettings
 from tests.answers import refusal
-from tests.live_service import LiveService, eventually
+from tests.live_service import LiveService
 from tests.staged_engine import StagedEngine
 from tests.tenants.keys import bearer, entry, write_keys
 

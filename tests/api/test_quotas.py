@@ -10,8 +10,9 @@ from typing import Any
 import httpx
 import pytest
 
+from loadtests.processes import eventually
 from tests.answers import events_of, refusal
-from tests.live_service import MODEL, LiveService, eventually
+from tests.live_service import MODEL, LiveService
 from tests.tenants.keys import bearer, entry, write_keys
 from tests.tenants.redis_server import RedisServer
 

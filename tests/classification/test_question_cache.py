@@ -3,13 +3,13 @@ from dataclasses import replace
 
 import pytest
 
+from loadtests.processes import eventually
 from service.classification.question_cache import QuestionCache
 from service.classification.zero_shot import CONTENT_FREE, Question
 from service.context import current_context, enter_context, internal_context
 from service.errors import DeadlineExceeded, EngineDead, InvalidRequest
 from service.tenants.tenant import Tenant
 from tests.fake_engines import fake_engine
-from tests.live_service import eventually
 
 
 def _question(*labels: str) -> Question:

@@ -13,9 +13,9 @@ import vllm.envs
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tests.helm.binaries import checkov
 from tests.loadtests.test_structure import imported
 from tests.test_requirements import PROJECT, pins
+from tools.helm.binaries import checkov
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = ROOT / "Dockerfile"

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.container.needs import ROOT, building
-from tests.helm.cluster.needs import needed
+from tools.cluster.needs import needed
+from tools.image.needs import ROOT, building
 
 
 @pytest.mark.parametrize(
     ("module", "packages"),
-    [("tests.container.image", building()), ("tests.helm.cluster", needed())],
+    [("tools.image", building()), ("tools.cluster", needed())],
 )
 def test_a_machine_without_programs_is_told_them_all(
     module: str, packages: dict[str, str], tmp_path: Path

@@ -9,9 +9,9 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from deploy.grafana.dashboard import PAGES, rendered
 from deploy.grafana.panel import Page, Panel, Unit
-from tests.deploy.promql import bound
 from tests.deploy.test_rules import RECORDED, ROOT, SUFFIXES
 from tools.metrics_catalogue import catalogue
+from tools.ops.promql import bound
 
 FOLDER = ROOT / "deploy/grafana"
 PANELS = [(page, panel) for page in PAGES for panel in page.panels]

@@ -1,6 +1,5 @@
 """The receiver of compose prints what a real Alertmanager delivers."""
 
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,9 +7,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from loadtests.processes import free_port, running, wait_until
 from tests.deploy.test_rules import ROOT
-from tests.engine.server import free_port, wait_for
-from tests.ops.programs import alertmanager
+from tools.ops.programs import alertmanager
 
 RECEIVER = ROOT / "deploy/alertmanager/receiver.py"
 
@@ -19,14 +18,9 @@ RECEIVER = ROOT / "deploy/alertmanager/receiver.py"
 def receiver(tmp_path: Path) -> Iterator[tuple[str, Path]]:
     """The receiver's address, and the file that has what it printed."""
     port, printed = free_port(), tmp_path / "printed"
-    with printed.open("wb") as output:
-        process = subprocess.Popen([sys.executable, str(RECEIVER), str(port)], stdout=output)
-    try:
-        wait_for(lambda: status(f"http://127.0.0.1:{port}", b"") == 400, 60, "the receiver")
+    with running([sys.executable, RECEIVER, str(port)], printed):
+        wait_until(lambda: status(f"http://127.0.0.1:{port}", b"") == 400, 60, "the receiver")
         yield f"http://127.0.0.1:{port}", printed
-    finally:
-        process.terminate()
-        process.wait()
 
 
 def test_an_alert_is_printed_with_its_receiver_labels_and_summary(
@@ -37,7 +31,7 @@ def test_an_alert_is_printed_with_its_receiver_labels_and_summary(
     with alertmanager(tmp_path, url) as manager:
         alert = {"labels": labels, "annotations": {"summary": "a replica is silent"}}
         httpx.post(f"{manager.url}/api/v2/alerts", json=[alert]).raise_for_status()
-        wait_for(lambda: bool(printed.read_text(encoding="utf-8")), 60, "a line")
+        wait_until(lambda: bool(printed.read_text(encoding="utf-8")), 60, "a line")
     _, _, said = printed.read_text(encoding="utf-8").strip().partition(" ")
     expected = "job=inference severity=page: a replica is silent"
     assert said == f"pages firing InferenceDown {expected}"

@@ -2,28 +2,21 @@
 
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
 from tools.metrics_catalogue import catalogue
+from tools.ops.rules import ALERTS, PROMETHEUS, rules
 from tools.programs import run
 
 ROOT = Path(__file__).parents[2]
-PROMETHEUS = ROOT / "deploy/prometheus"
 RUNBOOKS = ROOT / "deploy/runbooks"
 TESTS = sorted((Path(__file__).parent / "rules").glob("*.yaml"))
 SECTIONS = ("What it means", "What it does to users", "Where to look", "What to do")
 SUFFIXES = re.compile("_(bucket|count|sum)$")
 
 
-def rules(file: str) -> list[dict[str, Any]]:
-    groups = yaml.safe_load((PROMETHEUS / file).read_text(encoding="utf-8"))["groups"]
-    return [rule for group in groups for rule in group["rules"]]
-
-
-ALERTS = {rule["alert"]: rule for rule in rules("alerts.yaml")}
 RECORDED = {rule["record"] for rule in rules("recording.yaml")}
 
 

@@ -1,7 +1,6 @@
 """The nginx configuration of docs/howto/proxies.md, in a real nginx before the service."""
 
 import ssl
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,8 +13,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from loadtests.processes import free_port, running, wait_until
 from tests.docs.pages import DOCS, blocks
-from tests.engine.server import free_port, wait_for
 from tests.live_service import MODEL, LiveService
 from tools.programs import environment, program
 
@@ -65,12 +64,8 @@ def nginx(folder: Path, upstream: int) -> Iterator[int]:
         f"http {{\naccess_log off;\nproxy_ignore_headers X-Accel-Buffering;\n{temporary}{text}}}\n"
     )
     command = [program("nginx"), "-p", str(folder), "-c", str(folder / "nginx.conf")]
-    process = subprocess.Popen([*command, "-e", "errors.log"], env=environment())
-    try:
+    with running([*command, "-e", "errors.log"], env=environment()):
         yield port
-    finally:
-        process.terminate()
-        process.wait(30)
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +81,7 @@ def through(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
             base_url=f"https://127.0.0.1:{port}", verify=trusted, headers={"Host": NAME}, timeout=60
         ) as client,
     ):
-        wait_for(lambda: answers(client), 30, "nginx")
+        wait_until(lambda: answers(client), 30, "nginx")
         yield client
 
 

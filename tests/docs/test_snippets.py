@@ -21,8 +21,8 @@ from service.finetune.config import load_finetune_settings
 from service.settings.load import load_settings
 from service.tenants.keys_document import parse_keys
 from tests.docs.pages import DOCS, ROOT, Block, blocks
-from tests.helm.chart import manifests
 from tests.helm.kubernetes import check
+from tools.helm.chart import manifests
 
 PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md")), *sorted((DOCS / "howto").glob("*.md"))]
 BLOCKS = [block for page in PAGES for block in blocks(page)]

@@ -8,18 +8,11 @@ from typing import Any
 import pytest
 
 from service.model.smollm2 import fetch_smollm2
-from tests.engine.server import PATIENT, Server, running_server
-from tests.engine.tiny import build_tiny_model
+from tools.served.configuration import ENGINE, SMOLLM2
+from tools.served.server import PATIENT, Server, running_server
+from tools.served.tiny import build_tiny_model
 
-SMOLLM2 = Path(".cache/models/smollm2-135m-instruct")
 ADAPTERS = Path("deploy/local/adapters")
-ENGINE = {
-    "dtype": "bfloat16",
-    "max_model_len": 2048,
-    "max_num_seqs": 32,
-    "gpu_memory_utilization": 0.2,
-    "enforce_eager": True,
-}
 
 
 @pytest.fixture(scope="session")

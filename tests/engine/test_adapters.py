@@ -10,9 +10,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+from loadtests.processes import wait_until
 from service.adapters.pack import pack
-from tests.engine.lora import LoraMaker
-from tests.engine.server import PATIENT, Server, running_server, wait_for
+from tools.served.lora import LoraMaker
+from tools.served.server import PATIENT, Server, running_server
 
 COUNT = 64
 TOKENS = 8
@@ -110,14 +111,14 @@ async def test_64_adapters_at_once_answer_rightly_through_8_slots(deployment: De
 def test_each_request_is_a_hit_or_a_miss(deployment: Deployment) -> None:
     server = deployment.server
     # Their proofs, and what earlier tests asked; all but 16 of 64 were evicted meanwhile.
-    wait_for(lambda: _hits_and_misses(server) == _asked(server), 300, "the look at the engine")
+    wait_until(lambda: _hits_and_misses(server) == _asked(server), 300, "the look at the engine")
     misses = server.metric("inference_adapter_misses_total")
     assert misses >= COUNT - 16
     assert server.metric("inference_adapter_miss_seconds_total") > 0
     assert server.metric("inference_adapter_resident") <= 16
     for _ in range(3):
         server.post("/v1/generate", _body("a07", "Again")).raise_for_status()
-    wait_for(lambda: _hits_and_misses(server) == _asked(server), 300, "the next look")
+    wait_until(lambda: _hits_and_misses(server) == _asked(server), 300, "the next look")
     assert server.metric("inference_adapter_misses_total") <= misses + 1
 
 
@@ -208,7 +209,7 @@ def test_sighup_reloads_and_a_failure_keeps_the_old(deployment: Deployment) -> N
     assert server.post("/v1/generate", _body("a01@1.0.0", "x")).status_code == 200
     deployment.write("a01", "3.1.0", 2000)
     server.process.send_signal(signal.SIGHUP)
-    wait_for(
+    wait_until(
         lambda: server.post("/v1/generate", _body("a01@3.1.0", "x")).status_code == 200,
         300,
         "the new version",

@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.engine.server import Server
+from tools.served.server import Server
 
 CHAT = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}
 DEEP: dict[str, Any] = {}

@@ -7,8 +7,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.engine.lora import LoraMaker
-from tests.engine.server import PATIENT, Server, running_server
+from tools.served.lora import LoraMaker
+from tools.served.server import PATIENT, Server, running_server
 
 PROMPTS = tuple(f"The {thing} says" for thing in ("lake", "clock", "baker", "wind"))
 TOKENS = 6

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from tests.helm.chart import CI, Manifest, ci_values, manifests, merged, one
+from tools.helm.chart import CI, Manifest, ci_values, manifests, merged, one
 
 # One process for all of them: importing vLLM is what takes time.
 _CHECK = """

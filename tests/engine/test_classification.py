@@ -10,7 +10,7 @@ from transformers import AutoTokenizer
 
 from service.classification.zero_shot import DEFAULT_INSTRUCTION
 from tests.engine.asked import CLEAR, NEGATIVE, POSITIVE, SENTIMENT
-from tests.engine.server import Server
+from tools.served.server import Server
 
 LABEL_SETS = {
     "one token each": ["positive", "negative", "neutral"],

@@ -6,7 +6,6 @@
 import json
 import math
 import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,11 +15,11 @@ import httpx
 import pytest
 import yaml
 
+from loadtests.processes import free_port, running, served, wait_until
 from service.adapters.manifest import ClassificationManifest, GenerationManifest, Manifest
 from service.adapters.manifest_yaml import load_manifest
 from service.adapters.verify import verify
 from service.model.base_model import read_base_model
-from tests.engine.server import free_port, wait_for
 
 ROOT = Path("deploy/local/adapters")
 FOLDERS = sorted(file.parent for file in ROOT.glob("*/adapter.yaml"))
@@ -100,22 +99,9 @@ def vllm_url(smollm2_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     }  # fmt: skip
     log = tmp_path_factory.mktemp("vllm") / "log"
     url = f"http://127.0.0.1:{port}"
-    with log.open("wb") as file:
-        process = subprocess.Popen(command, stdout=file, stderr=file, env=environment)
-    try:
-        wait_for(lambda: _ready(url, process, log), 300, "vLLM")
+    with running(command, log, env=environment) as process:
+        wait_until(lambda: served(f"{url}/health", process, log), 300, "vLLM")
         yield url
-    finally:
-        process.terminate()
-        process.wait(60)
-
-
-def _ready(url: str, process: "subprocess.Popen[bytes]", log: Path) -> bool:
-    assert process.poll() is None, log.read_text()[-2000:]
-    try:
-        return httpx.get(f"{url}/health", timeout=5).is_success
-    except httpx.TransportError:
-        return False
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=NAMES)

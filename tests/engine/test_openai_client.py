@@ -9,7 +9,7 @@ from openai.types.chat import ChatCompletionMessageParam
 
 from tests.engine.asked import CAPITAL, TOKYO
 from tests.engine.conftest import ADAPTERS
-from tests.engine.server import Server
+from tools.served.server import Server
 
 SCHEMA = {
     "type": "object",

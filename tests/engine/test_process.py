@@ -2,30 +2,15 @@
 
 import os
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
+from loadtests.processes import running, wait_until
 from service.vllm_engine.process import read_vitals
 
 
-@contextmanager
-def running(code: str) -> Iterator[int]:
-    process = subprocess.Popen([sys.executable, "-c", code])
-    try:
-        yield process.pid
-    finally:
-        process.kill()
-        process.wait()
-
-
-def eventually(condition: Callable[[], bool]) -> None:
-    give_up = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < give_up
-        time.sleep(0.01)
+def python(code: str) -> list[str]:
+    return [sys.executable, "-c", code]
 
 
 def seconds(pid: int) -> float:
@@ -35,11 +20,12 @@ def seconds(pid: int) -> float:
 
 
 def test_a_process_that_computes_uses_time_and_one_that_is_stopped_says_so() -> None:
-    with running("while True: pass") as pid:
+    with running(python("while True: pass")) as process:
+        pid = process.pid
         began = seconds(pid)
-        eventually(lambda: seconds(pid) > began + 0.05)
+        wait_until(lambda: seconds(pid) > began + 0.05, 30, "this")
         os.kill(pid, signal.SIGSTOP)
-        eventually(lambda: bool((seen := read_vitals([pid])) and seen.stopped))
+        wait_until(lambda: bool((seen := read_vitals([pid])) and seen.stopped), 30, "this")
         still = seconds(pid)
         time.sleep(0.1)
         assert seconds(pid) == still
@@ -47,16 +33,17 @@ def test_a_process_that_computes_uses_time_and_one_that_is_stopped_says_so() -> 
 
 def test_children_count() -> None:
     code = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'while True: pass'])"
-    with running(f"{code}") as pid:
+    with running(python(code)) as process:
+        pid = process.pid
         began = seconds(pid)
-        eventually(lambda: seconds(pid) > began + 0.5)
+        wait_until(lambda: seconds(pid) > began + 0.5, 30, "this")
         for child in _children(pid):
             os.kill(child, signal.SIGKILL)
 
 
 def test_of_a_process_that_is_not_there_nothing_is_told() -> None:
-    with running("") as pid:
-        pass
+    with running(python("")) as process:
+        pid = process.pid
     assert read_vitals([pid]) is None
     assert read_vitals([]) is None
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import jsonschema
 
-from tests.engine.server import Server
+from tools.served.server import Server
 
 SCHEMA = Path(__file__).parents[2] / "loadtests" / "result.schema.json"
 

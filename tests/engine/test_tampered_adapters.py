@@ -13,8 +13,9 @@ from service.adapters.manifest_yaml import load_manifest
 from service.adapters.pack import write_manifest
 from service.files import file_digest
 from service.proving.fingerprint import EFFECT_TOLERANCE, TOLERANCE
-from tests.engine.conftest import ADAPTERS, ENGINE
-from tests.engine.server import running_server
+from tests.engine.conftest import ADAPTERS
+from tools.served.configuration import ENGINE
+from tools.served.server import running_server
 
 NAMES = [each.name for each in sorted(ADAPTERS.iterdir())]
 Tensors = dict[str, Any]

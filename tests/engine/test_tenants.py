@@ -11,6 +11,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 from vllm.sampling_params import SamplingParams
 
+from loadtests.processes import wait_until
 from service.context import enter_context, internal_context
 from service.gate.gate import Gate
 from service.gate.preparation import Preparation
@@ -21,9 +22,9 @@ from service.tenants.tenant import Tenant
 from service.vllm_engine.client import GatedClient
 from service.vllm_engine.structures import StructureTrials
 from tests.answers import refusal
-from tests.engine.lora import LoraMaker
-from tests.engine.server import PATIENT, Server, running_server, wait_for
 from tests.tenants.keys import bearer, entry, key_of, write_keys
+from tools.served.lora import LoraMaker
+from tools.served.server import PATIENT, Server, running_server
 
 # Longer than two blocks of the CPU build's cache; what is shorter than a block is never cached.
 LONG = "The history of the sea, told by those who crossed it in small boats. " * 24
@@ -244,7 +245,7 @@ def test_what_a_client_got_before_it_left_is_charged_whichever_of_its_prompts_it
         lines = answer.iter_lines()
         for _ in range(200):
             next(lines)
-    wait_for(lambda: server.metric("inference_requests_in_flight") == 0, 300, "the end")
+    wait_until(lambda: server.metric("inference_requests_in_flight") == 0, 300, "the end")
     spent = used(server) - before
     assert spent > 100
     each = int(LEAVERS_QUOTA - spent) // 2

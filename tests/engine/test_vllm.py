@@ -24,9 +24,9 @@ from service.vllm_engine import openai
 from service.vllm_engine.engine import VllmEngine
 from service.vllm_engine.plain_stream import PlainStream
 from service.vllm_engine.start import start_vllm
-from tests.engine.conftest import ENGINE
 from tests.engine.contract import CONTRACT, uphold
-from tests.engine.server import PATIENT
+from tools.served.configuration import ENGINE
+from tools.served.server import PATIENT
 
 Running = tuple[asyncio.Runner, VllmEngine, Gate]
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
+from loadtests.processes import eventually
 from service.adapters import fetch, golden_score
 from service.adapters.manifest_yaml import load_manifest
 from service.adapters.pattern import PatternRefused
@@ -22,7 +23,7 @@ from service.model.base_model import ServedBase
 from service.settings.tree import ModelSettings, Settings
 from tests.adapters.samples import AdapterFolder, write_base
 from tests.fake_engines import fake_engine
-from tests.live_service import MODEL, eventually
+from tests.live_service import MODEL
 from tests.proving.proven import INPUTS, best_label, failing, proven, served_base, sources
 from tests.staged_engine import StagedEngine
 

@@ -5,8 +5,8 @@ import pytest
 from service.gate.fair_queue import FairQueue
 from service.gate.scheduler import Scheduler
 from service.gate.ticket import Ticket, Usage
-from tests.gate.simulation.invariants import Violation
-from tests.gate.simulation.run import Totals, play
+from tools.simulation.invariants import Violation
+from tools.simulation.run import Totals, play
 
 SEED = "short"
 

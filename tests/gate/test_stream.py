@@ -6,6 +6,7 @@ from contextlib import aclosing
 
 import pytest
 
+from loadtests.processes import eventually
 from service.context import RequestContext, enter_context, internal_context
 from service.errors import DeadlineExceeded, InvalidRequest, QueueFull, ServiceError
 from service.gate.gate import Gate
@@ -14,7 +15,6 @@ from service.gate.stream import gated
 from service.gate.ticket import Demand
 from service.settings.tree import GateSettings
 from tests.gate.occupation import Occupation
-from tests.live_service import eventually
 
 
 class Recorder:

@@ -5,7 +5,7 @@ from cloudcoil.models.keda.v1alpha1 import ScaledObject
 from cloudcoil.models.prometheus_operator.v1 import PrometheusRule, ServiceMonitor
 from pydantic import BaseModel
 
-from tests.helm.chart import Manifest
+from tools.helm.chart import Manifest
 
 _MODELS: dict[str, type[BaseModel]] = {
     "ScaledObject": ScaledObject,

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.helm.binaries import checkov
-from tests.helm.chart import CI
-from tests.helm.golden import template
+from tools.helm.binaries import checkov
+from tools.helm.chart import CI
+from tools.helm.golden import template
 
 SKIPPED = {
     "CKV_K8S_11": "a CPU limit throttles the engine's threads in the middle of a step",

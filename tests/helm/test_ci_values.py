@@ -8,10 +8,10 @@ import pytest
 import yaml
 
 from service.settings.load import load_settings
-from tests.helm.binaries import helm
-from tests.helm.chart import APIS, CHART, CI, KUBE_VERSIONS, ci_values, one
-from tests.helm.golden import KEPT, golden_file, golden_text, template
 from tests.helm.kubernetes import check
+from tools.helm.binaries import helm
+from tools.helm.chart import APIS, CHART, CI, KUBE_VERSIONS, ci_values, one
+from tools.helm.golden import KEPT, golden_file, golden_text, template
 
 pytestmark = pytest.mark.timeout(900)  # the first run fetches the binaries
 
@@ -57,7 +57,7 @@ def test_both_helms_render_the_same(file: Path) -> None:
 def test_rendering_is_the_golden_one(file: Path) -> None:
     expected = golden_file(file).read_text(encoding="utf-8")
     current = golden_text(template(4, file))
-    assert current == expected, "read the difference, then run: python -m tests.helm.golden"
+    assert current == expected, "read the difference, then run: python -m tools.helm.golden"
 
 
 @each_file

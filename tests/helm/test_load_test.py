@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tests.helm.chart import Manifest, manifests, merged
+from tools.helm.chart import Manifest, manifests, merged
 
 
 def pod(load_test: dict[str, Any]) -> Manifest:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.helm.chart import CHART, manifests, merged, one
+from tools.helm.chart import CHART, manifests, merged, one
 
 DEPLOY = CHART.parent / "deploy"
 ON = {"monitoring": {name: {"enabled": True} for name in ("prometheusRule", "dashboards")}}

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.helm.chart import (
+from tests.helm.kubernetes import check
+from tools.helm.chart import (
     Manifest,
     Refused,
     ci_values,
@@ -16,7 +17,6 @@ from tests.helm.chart import (
     pod_templates,
     server,
 )
-from tests.helm.kubernetes import check
 
 few = settings(
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True

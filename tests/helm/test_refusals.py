@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from service.tenants.keys_document import parse_keys
-from tests.helm.chart import Refused, ci_values, manifests, merged, one, rendered
+from tools.helm.chart import Refused, ci_values, manifests, merged, one, rendered
 
 HASH = "sha256:" + "a" * 64
 KEYS = f"tenants: [{{name: acme, models: '*', adapters: [], keys: [{{sha256: '{'a' * 64}'}}]}}]\n"

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.helm.chart import CHART
 from tests.live_service import MODEL, LiveService
+from tools.helm.chart import CHART
 
 PREFETCH = CHART / "files" / "prefetch.py"
 SMOKE = CHART / "files" / "smoke.py"

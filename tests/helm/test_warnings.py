@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from tests.helm.chart import ci_values, merged, notes
 from tests.test_requirements import pins
+from tools.helm.chart import ci_values, merged, notes
 
 KEYS = {"tenantKeys": {"existingSecret": "keys"}}
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from service.settings.tree import DrainSettings
-from tests.helm.chart import (
+from tools.helm.chart import (
     Manifest,
     Refused,
     ci_values,

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from loadtests.analysis.objectives import load_objectives
 from loadtests.cli import app
-from loadtests.launch import Launch
+from loadtests.launch import Launch, said
 from loadtests.launch_options import takes_launch
 from loadtests.load.plan import Plan
 from loadtests.load.scenario import ScenarioError, load_scenario, scenario_names
@@ -32,6 +32,7 @@ SHIPPED = {
     "rollout",
     "shares",
     "streams",
+    "reads",
 }
 
 
@@ -64,7 +65,7 @@ def test_smoke_lasts_a_minute() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["run", "search", "compare", "bench", "report", "scenarios", "schema"]
+    "command", ["run", "search", "sweep", "compare", "bench", "report", "scenarios", "schema"]
 )
 def test_every_command_explains_itself(command: str) -> None:
     code, output = invoke(command, "--help")
@@ -97,6 +98,20 @@ def test_a_folder_that_cannot_be_made_is_named_and_nothing_run(tmp_path: Path) -
     assert (code, "--out must be a folder that can be made" in output) == (2, True)
 
 
+@pytest.mark.parametrize("line", ["X-Team", "X Team: a", "X-Team: "])
+def test_a_header_that_is_none_is_named(tmp_path: Path, line: str) -> None:
+    words = ("-s", "smoke", "--host", "http://x", "--out", str(tmp_path), "--header", line)
+    code, output = invoke("run", *words)
+    assert (code, f"--header must be 'Name: value', got {line!r}" in output) == (2, True)
+
+
+def test_the_command_that_is_named_holds_no_headers_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["x", "run", "--header", "Api-Key: secret", "--header=Other: hidden", "-s", "smoke"]
+    monkeypatch.setattr("sys.argv", words)
+    assert "-s smoke" in said()
+    assert not {"secret", "hidden"} & set(said().replace("'", " ").split())
+
+
 def test_overrides_reach_into_lists() -> None:
     scenario = load_scenario(
         "smoke", ("workloads.1.weight=7", "load.arrivals={process: constant, rate: 3}")
@@ -116,7 +131,7 @@ def test_a_search_needs_an_slo_and_open_load(tmp_path: Path) -> None:
         "search", "-s", "smoke", "--host", "http://x", "--out", str(tmp_path), "--set", "slo=null"
     )
     assert code == 2
-    assert "needs a scenario with open load and an SLO" in output
+    assert "a search needs an SLO" in output
 
 
 def test_a_capacity_is_the_rate_that_steps_multiply(tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from loadtests.load.plan import WARMUP, Arrival, Message, Plan
-from loadtests.load.text import shared_tokens
+from loadtests.load.plan import WARMUP, Arrival, Plan
+from loadtests.load.text import Message, shared_tokens
 from tests.loadtests.scenarios import CHAT, scenario
 
 FIXED = {"kind": "fixed", "tokens": 8}

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from loadtests.load.plan import Call, Message
+from loadtests.load.plan import Call
 from loadtests.load.scenario import ScenarioError
+from loadtests.load.text import Message
 from loadtests.protocol.api import Api
 from loadtests.protocol.apis import open_api
 from loadtests.protocol.native import Native

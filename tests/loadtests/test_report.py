@@ -1,6 +1,9 @@
 """The page, JUnit, Markdown and the schema of a result."""
 
+import csv
+import io
 import json
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
@@ -15,7 +18,9 @@ from loadtests.analysis.objectives import Objectives, load_objectives
 from loadtests.analysis.result import Exit, Result, conclude
 from loadtests.outputs import read_search, write_outputs, write_search
 from loadtests.protocol.record import Record
+from loadtests.report.csv_text import csv_text
 from loadtests.report.duel_page import duel_page
+from loadtests.report.figures import _pareto
 from loadtests.report.junit import junit
 from loadtests.report.markdown import BEGIN, END, merged, sections
 from loadtests.report.page import page
@@ -281,3 +286,35 @@ def test_live_rows_have_every_column() -> None:
     ]
     assert rows[0]["ttft"] == 100.0
     assert live_rows([], None)[0]["goodput"] == ""
+
+
+def test_the_front_holds_the_rates_that_no_other_betters() -> None:
+    """Of three rates the middle one answers most and the last one answers later and less."""
+    rows: list[Record] = []
+    for stage, (rate, seconds) in {"x1": (20, 0.1), "x2": (60, 0.2), "x3": (40, 0.4)}.items():
+        first = int(stage[1]) * 5 - 5
+        chunks = {"chunks": [seconds / 2], "e2e": seconds, "stage": stage}
+        rows += [
+            record(len(rows) + i, due=first + i / rate, sent=first + i / rate, **chunks)
+            for i in range(rate * 4)
+        ]
+    load = {
+        "kind": "open",
+        "arrivals": {"process": "poisson", "rate": 6},
+        "steps": [1, 2, 3],
+        "step_s": 5,
+    }
+    drawn = _pareto(conclude(run(rows, of=scenario(load=load), offered={}), SLO).stages)
+    lines = re.findall(r'points="([^"]*)"', drawn)
+    assert [len(line.split()) for line in lines] == [3, 2]
+
+
+def test_a_csv_has_a_row_for_each_group_and_a_column_for_each_number() -> None:
+    rows = list(csv.DictReader(io.StringIO(csv_text([("one", result()), ("two", result())]))))
+    assert [row["result"] for row in rows] == ["one"] * (len(rows) // 2) + ["two"] * (
+        len(rows) // 2
+    )
+    tenants = [row["name"] for row in rows if (row["result"], row["kind"]) == ("one", "tenants")]
+    assert tenants == ["a", "b"]
+    assert rows[0]["outcomes.stream_error"] == "1"
+    assert float(rows[0]["latency.ttft.p50"]) == 0.1

@@ -1,14 +1,18 @@
 """Whole runs through Locust against the scripted server."""
 
 import asyncio
+import csv
 import gzip
 import json
+import os
 import subprocess
+import sys
 import urllib.request
 from collections import Counter
+from collections.abc import Awaitable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from time import perf_counter, sleep
+from time import perf_counter
 from typing import Any
 from xml.etree import ElementTree
 
@@ -20,10 +24,12 @@ from typer.testing import CliRunner
 from loadtests.analysis.duel import judge
 from loadtests.analysis.result import Exit, Result
 from loadtests.cli import app
-from loadtests.launch import Launch, free_port
+from loadtests.launch import Launch
 from loadtests.load.plan import Plan
 from loadtests.load.scenario import load_scenario
-from loadtests.outputs import read_records, read_result
+from loadtests.outputs import read_records, read_result, read_search
+from loadtests.processes import free_port, running, served, wait_until
+from loadtests.protocol.api import ApiName
 from loadtests.protocol.record import Record
 from loadtests.rounds import fight, probe_rates
 from tests.loadtests.scenarios import CHAT
@@ -71,7 +77,7 @@ def go(
     *,
     workers: int = 1,
     metrics: str = "",
-    api: str = "native",
+    api: ApiName = "native",
     disturb: str = "",
     **fields: Any,
 ) -> Ran:
@@ -344,7 +350,7 @@ def test_a_duel_meets_both_servers_with_the_same_requests(tmp_path: Path) -> Non
     ):
         first = launch_of(tmp_path, quick, "m", load=open_load(20, 1))
         second = replace(first, host=slow.url)
-        ones, others = fight(first, second, rounds=1, seed=5, tell=lambda line: None)
+        ones, others = fight([first, second], rounds=1, seed=5, tell=lambda line: None)
     duel = judge(ones, others, None, ("quick", "slow"), "a test")
     assert duel.paired
     assert {served.body["messages"][0]["content"] for served in quick.served} == {
@@ -362,31 +368,21 @@ def test_the_web_ui_has_a_tab_of_ours(tmp_path: Path) -> None:
             word for word in launch.arguments() if word not in {"--headless", "--only-summary"}
         ]
         words += ["--autostart", "--autoquit", "2", "--web-host", "127.0.0.1"]
-        locust = subprocess.Popen([*words, "--web-port", str(port)], stdout=subprocess.DEVNULL)
-        try:
+        with running([*words, "--web-port", str(port)]):
             home = fetch(f"http://127.0.0.1:{port}/")
             rows: list[dict[str, Any]] = []
             while not rows or rows[0]["answered"] == 0:
                 tree = json.loads(fetch(f"http://127.0.0.1:{port}/stats/requests"))
                 rows = tree["extended_stats"][0]["data"]
-        finally:
-            locust.terminate()
-            locust.wait(30)
     assert "extended_tabs" in home
     assert [row["group"] for row in rows] == ["all", "stage x1"]
 
 
-def fetch(url: str, patience_s: float = 30) -> str:
+def fetch(url: str) -> str:
     """The page of a server that may still be starting."""
-    end = perf_counter() + patience_s
-    while True:
-        try:
-            with urllib.request.urlopen(url, timeout=5) as response:
-                return str(response.read().decode())
-        except OSError:
-            if perf_counter() > end:
-                raise
-            sleep(0.1)
+    wait_until(lambda: served(url), 30, url)
+    with urllib.request.urlopen(url, timeout=5) as response:
+        return str(response.read().decode())
 
 
 def slo_file(folder: Path, **limits: float) -> Path:
@@ -406,3 +402,91 @@ def test_hanging_up_closes_the_connection(tmp_path: Path) -> None:
     assert ran.code == Exit.OK
     assert set(ran.result.overall.outcomes) == {"cancelled"}
     assert all(len(served.sent) < 90 for served in ran.served.values())
+
+
+@pytest.mark.parametrize("words", [("-u", "5"), ("-r", "1"), ("-t", "10s")])
+def test_locusts_own_counts_are_refused_with_what_to_use_instead(
+    tmp_path: Path, words: tuple[str, str]
+) -> None:
+    with ScriptedServer({"m": steady(0.02, 0.01, 4)}) as server:
+        command = [*launch_of(tmp_path, server, "m").arguments(), *words]
+        run = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    (sentence,) = [line for line in run.stderr.splitlines() if line.startswith("Error:")]
+    assert run.returncode == 2
+    assert sentence.startswith(f"Error: {words[0]} is not used here")
+    assert "load.step_s=60 instead" in sentence
+    assert server.served == []
+
+
+def test_more_headers_go_with_every_request_and_their_values_into_no_result(
+    tmp_path: Path,
+) -> None:
+    with ScriptedServer({"m": steady(0.02, 0.01, 4)}) as server:
+        launch = launch_of(tmp_path, server, "m", load=open_load(20, 1))
+        assert replace(launch, headers=("X-Team: search", "X-Word: a: b")).run(quiet=True) == 0
+        sent = [served.headers for served in server.by_id().values()]
+    assert sent
+    assert {(each["x-team"], each["x-word"]) for each in sent} == {("search", "a: b")}
+
+
+def gauges(connection: Connection) -> Awaitable[None]:
+    page = (
+        b"# TYPE inference_requests_in_flight gauge\n"
+        b'inference_requests_in_flight{model="a"} 2\n'
+        b'inference_requests_in_flight{model="b"} 3\n'
+        b"# TYPE vllm:kv_cache_usage_perc gauge\n"
+        b"vllm:kv_cache_usage_perc 0.25\n"
+    )
+    head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(page)}\r\n\r\n"
+    return connection.raw(head.encode() + page)
+
+
+def test_the_servers_own_series_are_followed_through_the_run(tmp_path: Path) -> None:
+    scripts: dict[str, Script] = {"m": steady(0.02, 0.01, 4), "": gauges}
+    ran = go(tmp_path, scripts, metrics="/metrics", load=open_load(20, 4))
+    points = ran.result.gauges["inference_requests_in_flight"]
+    assert [value for _, value in points] == [5.0] * len(points)
+    assert len(points) >= 3
+    assert [at for at, _ in points] == sorted({at for at, _ in points})
+    html = (tmp_path / "report.html").read_text()
+    assert "The server&#39;s own counts over time" in html
+    assert "KV cache over time" in html
+
+
+def test_a_sweep_runs_every_rate_and_plots_throughput_against_latency(tmp_path: Path) -> None:
+    with ScriptedServer({"m": steady(0.02, 0.01, 4)}) as server:
+        launch = launch_of(tmp_path, server, "m", load=open_load(1, 2, steps=[1, 2]))
+        words = ["sweep", "-s", launch.scenario, "--host", server.url, "--model", "m"]
+        words += ["--out", str(tmp_path / "sweep"), "--rate", "40", "--rate", "80"]
+        done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    probes = read_search(tmp_path / "sweep").probes
+    assert [(probe.rate, probe.passed) for probe in probes] == [(40, True), (80, True)]
+    assert (
+        "Throughput against latency, p95 from due"
+        in (tmp_path / "sweep" / "report.html").read_text()
+    )
+    table = tmp_path / "numbers.csv"
+    words = ["report", str(tmp_path / "sweep"), "--csv", str(table)]
+    assert CliRunner().invoke(app, words).exit_code == 0
+    with table.open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["kind"] == "all"]
+    assert [Path(row["result"]).name for row in rows] == ["probe-00", "probe-01"]
+    assert [float(row["offered_per_s"]) for row in rows] == pytest.approx([40, 80], rel=0.5)
+    assert all(0.04 < float(row["latency.e2e.p50"]) < 2 for row in rows)
+
+
+def test_the_example_users_numbers_are_in_locusts_table(tmp_path: Path) -> None:
+    with ScriptedServer({"m": steady(0.02, 0.01, 4)}) as server:
+        command = [sys.executable, "-m", "locust", "-f", "loadtests/example_user.py", "--headless"]
+        command += ["-u", "2", "-r", "2", "-t", "3s", "--host", server.url, "--json"]
+        environment = os.environ | {"MODEL": "m"}
+        run = subprocess.run(
+            command, capture_output=True, text=True, timeout=60, check=False, env=environment
+        )
+        asked = len(server.served)
+    assert run.returncode == 0, run.stderr
+    rows = {row["name"]: row for row in json.loads(run.stdout)}
+    assert asked - 2 <= rows["answer"]["num_requests"] == rows["first token"]["num_requests"]
+    assert rows["answer"]["num_failures"] == 0
+    assert 20 <= rows["first token"]["min_response_time"] < rows["answer"]["min_response_time"]

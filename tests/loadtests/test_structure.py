@@ -9,10 +9,12 @@ import pytest
 
 from loadtests.analysis.objectives import Limits, Objectives
 from loadtests.analysis.run import Target
+from loadtests.drive import controller as controller_module
 from loadtests.drive import meter as meter_module
 from loadtests.drive.controller import Controller
 from loadtests.drive.meter import Meter
 from loadtests.drive.options import Options
+from loadtests.launch import Launch
 from loadtests.load.scenario import ScenarioError, load_scenario
 from loadtests.target import read_metrics, tenant_keys
 from tests.loadtests.records import record
@@ -35,7 +37,7 @@ def imported(path: Path) -> set[str]:
 
 def test_only_the_drive_imports_gevent() -> None:
     for path in PACKAGE.rglob("*.py"):
-        inside = path.parent.name == "drive" or path.name == "locustfile.py"
+        inside = path.parent.name == "drive" or path.name in {"locustfile.py", "example_user.py"}
         assert inside or not imported(path) & GREEN, path
 
 
@@ -79,15 +81,10 @@ def controller(
     epoch: float, workers: int = 2, objectives: Objectives | None = None, **fields: Any
 ) -> Controller:
     options = Options(
+        launch=Launch("test", "http://x"),
         scenario=scenario(**fields),
         objectives=objectives,
         target=Target("http://x", "native", "base"),
-        out=None,
-        metrics_url="",
-        disturb="",
-        stop_when_doomed=False,
-        progress=False,
-        said="",
     )
     return Controller(options, epoch, workers)
 
@@ -118,6 +115,7 @@ def test_a_run_is_doomed_where_it_is_known_how_many_requests_come(kind: str, doo
     failed = [record(i, outcome="refused").row() for i in range(20)]
     master.absorb("w1", {"records": failed, "samples": [], "done": False})
     assert master.doomed() is doomed
+    master.conclude()
 
 
 def test_a_worker_that_never_reports_is_given_up() -> None:
@@ -148,3 +146,13 @@ def test_unread_metrics_say_why() -> None:
     page, reason = read_metrics("http://127.0.0.1:9/metrics")
     assert page == ""
     assert "http://127.0.0.1:9/metrics could not be read" in reason
+
+
+def test_a_long_run_does_not_grow_the_master(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(controller_module, "LATEST", 50)
+    master = controller(time(), workers=1)
+    for begin in range(0, 1000, 20):
+        master.absorb("w1", part(*range(begin, begin + 20), done=begin == 980))
+        assert len(master.run.records) <= 50
+    assert "1000 answered, 1000 ok" in master.progress()
+    assert [r.index for r in master.conclude().records] == list(range(1000))

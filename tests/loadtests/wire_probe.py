@@ -8,7 +8,8 @@ import sys
 from time import perf_counter
 
 from loadtests.drive.wire import Wire, encode
-from loadtests.load.plan import Call, Message
+from loadtests.load.plan import Call
+from loadtests.load.text import Message
 from loadtests.protocol.native import Native
 from loadtests.protocol.openai import OpenAI
 from loadtests.protocol.record import record_of

@@ -4,10 +4,11 @@ import asyncio
 
 import httpx
 
+from loadtests.processes import eventually
 from service.runtime.status import Phase
 from service.settings.tree import DrainSettings
 from tests.answers import error_of, events_of, refusal
-from tests.live_service import LiveService, eventually
+from tests.live_service import LiveService
 
 BODY = {"model": "fake", "prompt": "Tell me"}
 

@@ -3,17 +3,17 @@
 import asyncio
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import httpx
 
+from loadtests.processes import eventually, running
 from service.runtime.status import Phase
 from service.settings.tree import WatchdogSettings
 from tests.answers import error_of, events_of, refusal
-from tests.live_service import LiveService, eventually
+from tests.live_service import LiveService
 
 BODY = {"model": "fake", "prompt": "Tell me"}
 HASTY = WatchdogSettings(stall_s=0.5, probe_s=0.1, restart_s=0.5)
@@ -91,12 +91,8 @@ async def test_an_engine_that_computes_for_ever_is_stalled() -> None:
 @contextmanager
 def spinning() -> Iterator[int]:
     """A process that uses what it gets of a core."""
-    process = subprocess.Popen([sys.executable, "-c", "while True: pass"])
-    try:
+    with running([sys.executable, "-c", "while True: pass"]) as process:
         yield process.pid
-    finally:
-        process.kill()
-        process.wait()
 
 
 async def test_an_engine_that_has_ended_ends_the_requests_and_the_service() -> None:

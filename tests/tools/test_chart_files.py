@@ -5,9 +5,9 @@ from typing import Any
 
 import yaml
 
-from tests.helm.chart import CHART
 from tools.chart_files import commented_values, values_table
 from tools.chart_values import Values
+from tools.helm.chart import CHART
 
 
 def test_every_value_is_explained() -> None:

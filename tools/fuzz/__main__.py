@@ -14,10 +14,10 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-from tests.engine.server import Server, running_server
-from tests.engine.tiny import build_tiny_model
 from tools.fuzz import requests, wire
 from tools.fuzz.watch import watched
+from tools.served.server import Server, running_server
+from tools.served.tiny import build_tiny_model
 
 _PARTS = 20
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import httpx
 import psutil
 
-from tests.engine.server import Server
+from tools.served.server import Server
 
 _LAG_BUCKET = re.compile(r'^inference_event_loop_lag_seconds_bucket\{.*le="([^"]+)".*\} (\S+)$')
 _EVERY_SECONDS = 0.02

@@ -13,17 +13,17 @@ from typing import Any
 import httpx
 
 from service.model.smollm2 import fetch_smollm2
-from tests.engine.lora import LoraMaker
-from tests.engine.server import Server, running_server
-from tests.engine.tiny import build_tiny_model
 from tools.neighbours.answers import Answer, Changed, Comparison, answers
 from tools.neighbours.requests import Request, RequestMaker
+from tools.served.configuration import SMOLLM2
+from tools.served.lora import LoraMaker
+from tools.served.server import Server, running_server
+from tools.served.tiny import build_tiny_model
 
 AT_ONCE = 24
 """Requests in flight; with their reads and sequences more than the engine's batch holds."""
 STEP_TOKENS = 512
 """Tokens of a step: long prompts are cut where their neighbours leave no room."""
-SMOLLM2 = Path(".cache/models/smollm2-135m-instruct")
 ADAPTERS = Path("deploy/local/adapters")
 
 

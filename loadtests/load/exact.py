@@ -1,0 +1,37 @@
+"""Texts of exactly so many tokens, by a model's own tokenizer."""
+
+from pathlib import Path
+
+from tokenizers import Tokenizer
+
+_TRIES = 64
+
+
+class Exact:
+    """Fits texts to lengths; `folder` holds the model's tokenizer.json.
+
+    Counted are the tokens of a message's text, not those of the chat template around it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+
+    def count(self, text: str) -> int:
+        """Tokens of a text, without special ones."""
+        return len(self._tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def fit(self, text: str, tokens: int) -> str:
+        """The text with words taken off its end, or put there, until it has so many tokens.
+
+        Raises ValueError for a vocabulary by which no end of plain words gets there.
+        """
+        words = text.split(" ")
+        for attempt in range(_TRIES):
+            over = self.count(" ".join(words)) - tokens
+            if over == 0:
+                return " ".join(words)
+            if over > 0:
+                del words[-max(1, over // 3) :]
+            else:
+                words += ["the" if attempt % 2 else "a"] * max(1, -over // 2)
+        raise ValueError(f"no text of exactly {tokens} tokens was found by this tokenizer")

@@ -1,0 +1,91 @@
+"""Processes of this machine: free ports, starting, waiting until something holds, ending."""
+
+import asyncio
+import signal
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+def free_port() -> int:
+    """A port of the loopback on which nothing listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_until(
+    holds: Callable[[], object],
+    seconds: float,
+    what: str,
+    *,
+    every: float = 0.05,
+    forgiven: tuple[type[Exception], ...] = (),
+) -> None:
+    """Return once a condition holds; TimeoutError names what did not come within the seconds.
+
+    An exception of a kind that is `forgiven` counts as not yet; the message ends with the last.
+    """
+    deadline, last = time.monotonic() + seconds, ""
+    while True:
+        try:
+            if holds():
+                return
+        except forgiven as error:
+            last = f": {error}"
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{what} did not come within {seconds:g} s{last}")
+        time.sleep(every)
+
+
+async def eventually(holds: Callable[[], object], seconds: float = 30.0) -> None:
+    """Wait in an event loop until a condition holds; TimeoutError if it does not in time."""
+    async with asyncio.timeout(seconds):
+        while not holds():  # noqa: ASYNC110 - what it looks at lives in other tasks and threads
+            await asyncio.sleep(0.002)
+
+
+def served(
+    url: str, process: "subprocess.Popen[bytes] | None" = None, log: Path | None = None
+) -> bool:
+    """True once a URL answers below 500; RuntimeError, with the log's end, if its process ended."""
+    if process is not None and process.poll() is not None:
+        told = log.read_text(errors="replace")[-4000:] if log else ""
+        raise RuntimeError(f"the process of {url} ended with {process.returncode}\n{told}".rstrip())
+    try:
+        with urllib.request.urlopen(url, timeout=5):
+            return True
+    except urllib.error.HTTPError as error:
+        return error.code < 500
+    except OSError:
+        return False
+
+
+@contextmanager
+def running(
+    command: Sequence[str | Path], log: Path | None = None, **options: Any
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """Run a program while the block runs, its output in a log or dropped."""
+    with log.open("wb") if log else open("/dev/null", "wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output, **options)
+    try:
+        yield process
+    finally:
+        end(process)
+
+
+def end(process: "subprocess.Popen[Any]", seconds: float = 60) -> None:
+    """Terminate a process, a stopped one too, and kill it if it is not gone within the seconds."""
+    process.terminate()
+    process.send_signal(signal.SIGCONT)
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

@@ -1,0 +1,41 @@
+"""Classification by vLLM's own routes: one read of each prompt, without a constrained decoder."""
+
+from typing import Any
+
+from loadtests.load.plan import Call
+from loadtests.protocol.answer import Answer
+from loadtests.protocol.api import Request
+from loadtests.protocol.native import Native
+from loadtests.protocol.openai import OpenAI, classify_body
+
+
+class Logprobs(OpenAI):
+    """Completions of one token with its log-probabilities."""
+
+    def request(self, call: Call) -> Request:
+        if not call.inputs:
+            return super().request(call)
+        body = classify_body(call)
+        del body["structured_outputs"]
+        body |= {"max_tokens": 1, "logprobs": 5, "add_special_tokens": False}
+        return Request("/v1/completions", body, stream=False)
+
+
+class Scoring(OpenAI):
+    """POST /generative_scoring; a workload's `extra` holds `template` and `label_token_ids`."""
+
+    def request(self, call: Call) -> Request:
+        if not call.inputs:
+            return super().request(call)
+        extra = dict(call.extra or {})
+        head, _, tail = str(extra.pop("template", "{input}")).partition("{input}")
+        body: dict[str, Any] = {
+            "model": call.model,
+            "query": head,
+            "items": [text + tail for text in call.inputs],
+            "add_special_tokens": False,
+        }
+        return Request("/generative_scoring", body | extra, stream=False)
+
+    def read_body(self, body: bytes) -> Answer:
+        return Native().read_body(body)

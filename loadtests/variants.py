@@ -1,0 +1,127 @@
+"""Variants of `bench`: the servers of each, what they are asked, and how they are started."""
+
+import json
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from loadtests.launch import Launch
+from loadtests.peers import MODEL, Server, ours, theirs
+from loadtests.protocol.api import ApiName
+
+ADAPTERS = ("first", "second", "third", "fourth")
+_RANK = 8
+
+
+@dataclass(frozen=True)
+class Side:
+    """One server of a variant: its name in results, its settings beside the engine's, its API.
+
+    `adapters` gives it the four random ones, in turn the models of its requests; sides of the
+    same server and settings share a process.
+    """
+
+    name: str
+    server: Literal["service", "vllm"] = "service"
+    api: ApiName = "native"
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    adapters: bool = False
+    label_ids: bool = False
+
+
+@dataclass(frozen=True)
+class Variant:
+    """Servers that are compared with the first of them, on a scenario."""
+
+    scenario: str
+    sides: tuple[Side, ...]
+    overrides: tuple[str, ...] = ()
+
+
+VARIANTS: dict[str, Variant] = {
+    "vllm": Variant(
+        "baseline", (Side("this service"), Side("vllm serve", "vllm", api="openai-chat"))
+    ),
+    "adapters": Variant(
+        "streams",
+        (
+            Side("base alone"),
+            Side("4 adapters", adapters=True),
+            Side(
+                "4 adapters, vLLM's operators",
+                settings={"cpu": {"grouped_adapters": False}},
+                adapters=True,
+            ),
+        ),
+    ),
+    "classify": Variant(
+        "reads",
+        (
+            Side("this service"),
+            Side("vLLM scoring", "vllm", api="vllm-scoring", label_ids=True),
+            Side("vLLM logprobs", "vllm", api="vllm-logprobs"),
+            Side("vLLM choice", "vllm", api="openai-completions"),
+        ),
+    ),
+}
+
+
+@contextmanager
+def started(variant: Variant, launch: Launch, model: Path) -> Iterator[list[tuple[Server, Launch]]]:
+    """Start a variant's servers; each side's, and the run that loads it."""
+    running: dict[str, Server] = {}
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        if any(side.adapters for side in variant.sides):
+            _write_adapters(model, folder)
+        found = []
+        for side in variant.sides:
+            settings = dict(side.settings) | (_serving(folder) if side.adapters else {})
+            key = json.dumps([side.server, settings])
+            if key not in running:
+                server = ours(model, **settings) if side.server == "service" else theirs(model)
+                running[key] = stack.enter_context(server)
+            found.append((running[key], _launch(launch, variant, side, running[key], model)))
+        yield found
+
+
+def _launch(launch: Launch, variant: Variant, side: Side, server: Server, model: Path) -> Launch:
+    overrides = list(variant.overrides)
+    if any(each.adapters for each in variant.sides):
+        names = list(ADAPTERS) if side.adapters else [MODEL] * len(ADAPTERS)
+        overrides.append(f"adapters={json.dumps({'choice': 'uniform', 'names': names})}")
+    if side.label_ids:
+        overrides.append(f"workloads.0.extra.label_token_ids={_label_ids(model)}")
+    return replace(
+        launch,
+        host=server.url,
+        api=side.api,
+        model=MODEL,
+        metrics_url=server.metrics_url,
+        overrides=(*overrides, *launch.overrides),
+    )
+
+
+def _write_adapters(model: Path, folder: Path) -> None:
+    from loadtests.random_adapters import write
+
+    write(ADAPTERS, _RANK, model, folder)
+
+
+def _label_ids(model: Path) -> list[int]:
+    """First tokens of the labels of `reads` as they follow its template."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(model / "tokenizer.json"))
+    return [tokenizer.encode(label).ids[0] for label in (" positive", " negative")]
+
+
+def _serving(folder: Path) -> dict[str, Any]:
+    return {
+        "engine": {"max_loras": len(ADAPTERS), "max_lora_rank": _RANK},
+        "adapters": [{"source": str(folder / name)} for name in ADAPTERS],
+        "adapter_cache": {"path": str(folder / "cache")},
+    }

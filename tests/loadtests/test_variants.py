@@ -1,0 +1,95 @@
+"""Variants of `bench`, with scripted servers in the place of engines."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loadtests import variants
+from loadtests.launch import Launch
+from loadtests.load.plan import Plan
+from loadtests.load.scenario import load_scenario
+from loadtests.peers import MODEL, Server
+from loadtests.protocol.apis import open_api
+from loadtests.variants import ADAPTERS, VARIANTS, started
+
+LABEL_IDS = [7, 9]
+
+
+@pytest.fixture
+def servers(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]:
+    """Servers that were started, each with its settings; none is."""
+    begun: list[tuple[str, dict[str, Any]]] = []
+
+    def stand_in(kind: str) -> Any:
+        @contextmanager
+        def start(model: Path, **settings: Any) -> Iterator[Server]:
+            begun.append((kind, settings))
+            yield Server(f"http://{kind}-{len(begun)}", "", None)  # type: ignore[arg-type]
+
+        return start
+
+    monkeypatch.setattr(variants, "ours", stand_in("service"))
+    monkeypatch.setattr(variants, "theirs", stand_in("vllm"))
+    monkeypatch.setattr(variants, "_label_ids", lambda model: LABEL_IDS)
+    monkeypatch.setattr(variants, "_write_adapters", lambda model, folder: None)
+    return begun
+
+
+def launches(name: str) -> list[Launch]:
+    variant = VARIANTS[name]
+    with started(variant, Launch(variant.scenario, ""), Path("model")) as sides:
+        return [launch for _, launch in sides]
+
+
+def test_sides_with_the_same_settings_share_a_server(
+    servers: list[tuple[str, dict[str, Any]]],
+) -> None:
+    hosts = [launch.host for launch in launches("classify")]
+    assert [kind for kind, _ in servers] == ["service", "vllm"]
+    assert hosts == ["http://service-1", *["http://vllm-2"] * 3]
+
+
+def test_adapters_are_beside_the_base_alone_and_the_same_requests(
+    servers: list[tuple[str, dict[str, Any]]],
+) -> None:
+    plans = [
+        Plan(load_scenario(each.scenario, each.overrides), MODEL) for each in launches("adapters")
+    ]
+    assert [settings.get("cpu") for _, settings in servers] == [
+        None,
+        None,
+        {"grouped_adapters": False},
+    ]
+    assert [len(settings.get("adapters", ())) for _, settings in servers] == [0, 4, 4]
+    calls = [[plan.call(plan.closed_arrival(u, 0, 0.0)) for u in range(32)] for plan in plans]
+    models = [{call.model for call in called} for called in calls]
+    assert models == [{MODEL}, set(ADAPTERS), set(ADAPTERS)]
+    assert len({tuple(call.messages for call in called) for called in calls}) == 1
+
+
+def test_every_way_to_classify_is_given_the_same_prompts(
+    servers: list[tuple[str, dict[str, Any]]],
+) -> None:
+    prompts = []
+    for launch in launches("classify"):
+        scenario = load_scenario(launch.scenario, launch.overrides)
+        plan = Plan(scenario, MODEL)
+        call = plan.call(plan.closed_arrival(0, 0, 0.0))
+        body = open_api(launch.api, scenario).request(call).body
+        match launch.api:
+            case "native":
+                assert "instruction" not in body
+                prompts.append(body["template"].replace("{input}", body["input"][0]))
+            case "vllm-scoring":
+                assert body["label_token_ids"] == LABEL_IDS
+                prompts.append(body["query"] + body["items"][0])
+            case _:
+                assert ("structured_outputs" in body) == (launch.api == "openai-completions")
+                prompts += body["prompt"]
+    assert len(prompts) == 4
+    assert len(set(prompts)) == 1
+    assert prompts[0].startswith("Review: ")
+    assert prompts[0].endswith("\nSentiment:")

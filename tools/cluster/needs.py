@@ -1,0 +1,10 @@
+"""All that the cluster's check needs of this machine."""
+
+from tools.cluster import binaries, control_plane, real_node, release
+from tools.image.needs import building
+
+
+def needed() -> dict[str, str]:
+    """Debian's packages for every part that can run here, each with a program or file of it."""
+    plane = binaries.packages() | control_plane.PACKAGES | release.PACKAGES
+    return plane | real_node.PACKAGES | building() if real_node.possible() else plane

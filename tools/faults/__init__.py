@@ -1,0 +1,1 @@
+"""Faults done to a real server under load, many times: `make test-faults`."""

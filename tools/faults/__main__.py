@@ -1,0 +1,64 @@
+"""Faults done to a real server under load, many times: `make test-faults`.
+
+    python -m tools.faults [--kills 50 --stops 20 --terms 100 --disconnects 2000]
+
+Ends with a traceback where a client was wronged; prints a line for each fault and for each kind.
+"""
+
+import argparse
+import asyncio
+import statistics
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from tools.faults.disconnects import CLIENTS as LEAVERS
+from tools.faults.disconnects import disconnect
+from tools.faults.engine import Fault, kill_the_engine, stop_the_engine, terminate
+from tools.served.configuration import SMOLLM2, tiny_config
+from tools.served.server import started_server
+from tools.served.tiny import build_tiny_model
+
+
+def repeat(fault: Fault, times: int, config: dict[str, Any], *, restart: bool) -> list[float]:
+    """Do a fault so many times, each to a new server or all to one; the seconds of each."""
+    took: list[float] = []
+    while len(took) < times:
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            started_server(Path(folder), config) as server,
+        ):
+            for _ in range(1 if restart else times):
+                took.append(asyncio.run(fault(server)))
+                print(f"{fault.__name__} {len(took)}/{times}: {took[-1]:.2f} s", flush=True)
+    return took
+
+
+def main() -> None:
+    """Run the faults and print a line for each kind."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--stops", type=int, default=20)
+    parser.add_argument("--terms", type=int, default=100)
+    parser.add_argument("--disconnects", type=int, default=2000, help="clients, 200 at a time")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        model = Path(folder) / "model"
+        build_tiny_model(SMOLLM2, model)
+        config = tiny_config(model)
+        for fault, times, restart in (
+            (disconnect, -(-arguments.disconnects // LEAVERS), False),
+            (stop_the_engine, arguments.stops, False),
+            (kill_the_engine, arguments.kills, True),
+            (terminate, arguments.terms, True),
+        ):
+            if took := repeat(fault, times, config, restart=restart):
+                median, most = statistics.median(took), max(took)
+                print(
+                    f"{fault.__name__}: {times} times, no client stuck or cut; seconds "
+                    f"until all was over: median {median:.2f}, most {most:.2f}"
+                )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""Clients that go away at a random instant, streamed or not."""
+
+import asyncio
+import random
+import time
+from functools import partial
+
+import httpx
+
+from loadtests.processes import wait_until
+from tools.served.server import Server
+
+CLIENTS = 200
+_IDLE_SECONDS = 120
+_IDLE = (
+    "inference_requests_in_flight",
+    "inference_requests_queued",
+    "vllm:num_requests_running",
+    "vllm:num_requests_waiting",
+)
+_PROMPTS: dict[str, dict[str, object]] = {
+    "/v1/generate": {"prompt": "a"},
+    "/v1/completions": {"prompt": "a", "ignore_eos": True},
+    "/v1/chat/completions": {"messages": [{"role": "user", "content": "a"}]},
+}
+
+
+async def disconnect(server: Server, seed: int | None = None) -> float:
+    """200 clients leave within two seconds; the seconds until nothing of theirs is left."""
+    dice = random.Random(seed)
+    limits = httpx.Limits(max_connections=CLIENTS)
+    async with httpx.AsyncClient(base_url=server.url, timeout=60, limits=limits) as client:
+        await asyncio.gather(*(_leave(client, server.model, dice) for _ in range(CLIENTS)))
+    before = time.monotonic()
+    await asyncio.to_thread(wait_until_idle, server)
+    return time.monotonic() - before
+
+
+async def _leave(client: httpx.AsyncClient, model: str, dice: random.Random) -> None:
+    stream = dice.random() < 0.5
+    path = dice.choice(list(_PROMPTS))
+    body = {"model": model, "max_tokens": 1500, "stream": stream, "n": 2} | _PROMPTS[path]
+    try:
+        async with asyncio.timeout(dice.uniform(0.01, 2)):
+            async with client.stream("POST", path, json=body) as answer:
+                async for _ in answer.aiter_raw():
+                    pass
+    except (TimeoutError, httpx.HTTPError):
+        pass
+
+
+def wait_until_idle(server: Server) -> None:
+    """Nothing runs and nothing waits, in the gate and in the engine."""
+    for series in _IDLE:
+        wait_until(partial(_is_zero, server, series), _IDLE_SECONDS, f"{series} of 0")
+
+
+def _is_zero(server: Server, series: str) -> bool:
+    return server.metric(series) == 0

@@ -1,0 +1,1 @@
+"""The chart as Helm renders it, and the renderings that are kept to be read in a review."""

@@ -1,0 +1,1 @@
+"""The images, built and run without a container daemon: `make image-test`."""

@@ -1,0 +1,100 @@
+"""The service that is watched: the one-layer model, an adapter, tenants with quotas."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tools.served.configuration import ENGINE, SMOLLM2
+from tools.served.lora import LoraMaker
+from tools.served.server import Server
+from tools.served.tiny import build_tiny_model
+
+MODEL, ADAPTER, BROKEN = "tiny", "demo", "broken"
+TENANTS = {"gold": 4.0, "silver": 1.0, "small": 1.0}
+_ANYTHING = {"models": "*", "adapters": "*"}
+
+
+@dataclass
+class Site:
+    """Files of one service; `write` makes a configuration of some adapters current."""
+
+    folder: Path
+    quota_store: str
+
+    @property
+    def keys(self) -> Path:
+        """The file of the tenants' keys."""
+        return self.folder / "keys.yaml"
+
+    @classmethod
+    def build(cls, folder: Path, quota_store: str) -> "Site":
+        """Make the model, an adapter that passes its proof and one whose bytes are not its own."""
+        site = cls(folder, quota_store)
+        build_tiny_model(SMOLLM2, folder / "model")
+        maker = LoraMaker(folder / "model", MODEL)
+        for name in (ADAPTER, BROKEN):
+            prompts = ("Hello there", "What now?")
+            maker.write(
+                folder / name, name=name, version="1.0.0", seed=1, prompts=prompts, tokens=4
+            )
+        golden = folder / BROKEN / "golden.jsonl"
+        golden.write_text(golden.read_text() + "\n")
+        site.write_keys(list(TENANTS))
+        site.write([ADAPTER, BROKEN])
+        return site
+
+    def write(self, adapters: list[str], *, required: bool = False) -> dict[str, Any]:
+        """The configuration, in which these adapters are served."""
+        config = {
+            "model": {"name": MODEL, "path": str(self.folder / "model")},
+            "engine": ENGINE
+            | {
+                "dtype": "float32",
+                "max_model_len": 512,
+                "max_num_seqs": 16,
+                "block_size": 32,
+                "num_gpu_blocks_override": 120,
+            },
+            "gate": {"max_wait_ms": 60_000, "max_queued": 2048},
+            "tenants": {"keys": str(self.keys)},
+            "quotas": {"storage": self.quota_store},
+            "adapters": [
+                {"source": str(self.folder / name), "required": required} for name in adapters
+            ],
+            "adapter_cache": {"path": str(self.folder / "cache")},
+            # No answer comes within a microsecond, so requests for the adapter miss their
+            # objective.
+            "slo": {"ttft_ms": 5000, "tpot_ms": 1000, "models": {ADAPTER: {"ttft_ms": 0.001}}},
+            "drain": {"lame_duck_s": 1.0, "budget_s": 4.0},
+        }
+        (self.folder / "config.yaml").write_text(json.dumps(config))
+        return config
+
+    def write_keys(self, names: list[str]) -> None:
+        """The tenants' keys; `small` may ask for little."""
+        tenants = [
+            {
+                "name": name,
+                "weight": TENANTS.get(name, 1.0),
+                **_ANYTHING,
+                "quotas": {"requests_per_minute": 30} if name == "small" else {},
+                "keys": [{"sha256": hashlib.sha256(key_of(name).encode()).hexdigest()}],
+            }
+            for name in names
+        ]
+        self.keys.write_text(json.dumps({"tenants": tenants}))
+
+
+def key_of(tenant: str) -> str:
+    """The tenant's key in this test."""
+    return f"sk-{tenant}-of-the-operations-test"
+
+
+def series_of(server: Server) -> int:
+    """Number of series that the service shows."""
+    text = httpx.get(f"{server.ops}/metrics", timeout=10).text
+    return sum(1 for line in text.splitlines() if line and not line.startswith("#"))

@@ -1,0 +1,266 @@
+"""Invariants that must hold after every event, checked on counts kept apart from the scheduler."""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from service.gate.scheduler import Scheduler
+from service.gate.ticket import Prices, Ticket, Usage
+from tools.simulation.workload import Request
+
+
+class Violation(AssertionError):
+    """An invariant does not hold."""
+
+
+def hold(condition: bool, claim: str, **values: object) -> None:
+    """Raise Violation with the claim and what was seen unless the condition is true."""
+    if not condition:
+        seen = ", ".join(f"{name}={value}" for name, value in values.items())
+        raise Violation(f"{claim} ({seen})")
+
+
+@dataclass(slots=True)
+class Entry:
+    """One request in the books."""
+
+    request: Request
+    ticket: Ticket
+    state: str = "new"
+    output: int = 0
+    cached: int = 0
+    paid: float = 0.0
+    due: float = 0.0
+    """When its first token is due, in seconds of the world."""
+
+
+class Fairness:
+    """Service per weight of every tenant, and the largest lead over a tenant that waited.
+
+    While i waits, j gets ahead of it by at most 2 U / (smallest weight) if j waits too over the
+    same interval (theorem 4.4 of arXiv 2401.00588), at most twice that whatever j does (theorem
+    4.9: no starvation).
+    """
+
+    def __init__(self, prices: Prices) -> None:
+        self._prices = prices
+        self._served: dict[str, float] = {}
+        self._waiting: dict[str, int] = {}
+        self._any: dict[str, dict[str, float]] = {}
+        self._both: dict[str, dict[str, float]] = {}
+        self._least_weight = 1.0
+        self._longest_prompt = 0
+        self._in_engine = 0
+        self._most_in_engine = 0
+        self.closest = 0.0
+        """The largest lead seen, as a part of its bound."""
+
+    def entered(self, entry: Entry) -> None:
+        """A ticket started to wait."""
+        name = entry.request.tenant
+        self._least_weight = min(self._least_weight, entry.request.weight)
+        self._longest_prompt = max(self._longest_prompt, entry.request.prompt)
+        count = self._waiting.get(name, 0)
+        self._waiting[name] = count + 1
+        if count:
+            return
+        own = self._served.setdefault(name, 0.0)
+        self._any[name] = {other: served - own for other, served in self._served.items()}
+        self._both[name] = {}
+        for other in self._waiting:
+            if other != name:
+                gap = self._served[other] - own
+                self._both[name][other] = gap
+                self._both[other][name] = -gap
+
+    def left(self, entry: Entry) -> None:
+        """A ticket stopped to wait."""
+        name = entry.request.tenant
+        self._waiting[name] -= 1
+        if not self._waiting[name]:
+            del self._waiting[name], self._any[name], self._both[name]
+            for other in self._waiting:
+                self._both[other].pop(name, None)
+
+    def engine(self, entry: Entry, sign: int) -> None:
+        """A ticket came into the engine or left it."""
+        self._in_engine += sign * (entry.request.prompt + entry.request.output)
+        self._most_in_engine = max(self._most_in_engine, self._in_engine)
+
+    def bound(self) -> float:
+        """2 U / (smallest weight), of what was seen so far."""
+        prompt = self._prices.prompt * self._longest_prompt
+        most = max(prompt, self._prices.output * self._most_in_engine)
+        return 2 * most / self._least_weight
+
+    def paid(self, entry: Entry, cost: float) -> None:
+        """A ticket was charged; checks the leads that this changes."""
+        name = entry.request.tenant
+        served = self._served[name] = self._served.get(name, 0.0) + cost / entry.request.weight
+        bound = self.bound() * (1 + 1e-9)
+        for waiter, lows in self._any.items():
+            if waiter == name:
+                continue
+            gap = served - self._served[waiter]
+            low = lows.setdefault(name, min(gap, -self._served[waiter]))
+            self._check(gap, low, 2 * bound, "no starvation", name, waiter)
+            lows[name] = min(low, gap)
+            both = self._both[waiter]
+            if name in both:
+                self._check(gap, both[name], bound, "VTC bound", name, waiter)
+                both[name] = min(both[name], gap)
+        if name in self._waiting:
+            for lows in (self._any[name], self._both[name]):
+                for other in lows:
+                    lows[other] = min(lows[other], self._served[other] - served)
+
+    def forget_guest(self, name: str) -> None:
+        """A tenant that came once is gone."""
+        if name not in self._waiting:
+            self._served.pop(name, None)
+            for lows in self._any.values():
+                lows.pop(name, None)
+
+    def _check(
+        self, gap: float, low: float, bound: float, claim: str, ahead: str, behind: str
+    ) -> None:
+        self.closest = max(self.closest, (gap - low) / bound)
+        hold(gap - low <= bound, claim, ahead=ahead, behind=behind, lead=gap - low, bound=bound)
+
+
+class Presence:
+    """The slots that each tenant holds, waiting or running, 0 for half a minute after the last."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._weights: dict[str, float] = {}
+        self._left: dict[str, float] = {}
+        self.slots: dict[str, int] = {}
+
+    def entered(self, entry: Entry) -> None:
+        """A ticket came, and was not refused."""
+        name = entry.request.tenant
+        self.slots[name] = self.slots.get(name, 0) + entry.ticket.slots
+        self._weights[name] = entry.request.weight
+        self._left.pop(name, None)
+
+    def left(self, entry: Entry) -> None:
+        """A ticket ended."""
+        name = entry.request.tenant
+        self.slots[name] -= entry.ticket.slots
+        if not self.slots[name]:
+            self._left[name] = self._clock()
+
+    def held(self, entry: Entry) -> int:
+        """Slots of the ticket's tenant, the ticket's own included."""
+        return self.slots.get(entry.request.tenant, 0) + entry.ticket.slots
+
+    def share(self, entry: Entry) -> float:
+        """The part that is due to the ticket's tenant among all active tenants."""
+        for name in [name for name, at in self._left.items() if at < self._clock() - 30]:
+            del self._left[name], self.slots[name]
+        own = entry.request.weight
+        others = (self._weights[name] for name in self.slots if name != entry.request.tenant)
+        return own / (own + sum(others))
+
+
+class Books:
+    """Every request's state and every slot, counted independently of the scheduler."""
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        prices: Prices,
+        limits: range,
+        clock: Callable[[], float],
+    ) -> None:
+        self._limits = limits
+        self._scheduler = scheduler
+        self._prices = prices
+        self.fairness = Fairness(prices)
+        self.presence = Presence(clock)
+        self.entries: dict[Ticket, Entry] = {}
+        self.running = 0
+        self._runs: Counter[str] = Counter()
+        self.waiting = 0
+        self.ended: dict[str, int] = {}
+
+    def refused(self, entry: Entry, retry_after: float) -> None:
+        """A ticket was refused: only with every slot taken, and with a time to come back."""
+        limit = self._scheduler.limit
+        full = self._scheduler.in_use >= limit - self._reserved(limit)
+        hold(full, "nobody refused while there is room", limit=limit)
+        hold(not entry.ticket.follows, "admitted as a whole", tenant=entry.request.tenant)
+        held, share = self.presence.held(entry), self.presence.share(entry)
+        hold(held > share * limit, "served within its share", held=held, share=share, limit=limit)
+        hold(1 <= retry_after <= 60, "retry_after in [1, 60]", retry_after=retry_after)
+        self._move(entry, "new", "refused")
+
+    def queued(self, entry: Entry) -> None:
+        """A ticket waits."""
+        self._move(entry, "new", "waiting")
+        self.waiting += 1
+        self.presence.entered(entry)
+        self.fairness.entered(entry)
+
+    def started(self, entry: Entry, now: float, limit: int) -> None:
+        """A ticket starts under a limit, directly or after waiting."""
+        hold(now < entry.ticket.deadline, "never started late", now=now, late=entry.ticket.deadline)
+        if entry.state == "waiting":
+            self.waiting -= 1
+            self.fairness.left(entry)
+        else:
+            self.presence.entered(entry)
+        self._move(entry, entry.state, "running")
+        self.running += entry.ticket.slots
+        name = entry.request.tenant
+        below = self._runs[name] < self.presence.share(entry) * limit
+        borrowed = self.running - (max(self._limits) if below else limit)
+        self._runs[name] += entry.ticket.slots
+        hold(borrowed < entry.ticket.slots, "borrows less than its slots", borrowed=borrowed)
+        self.fairness.engine(entry, 1)
+        self.paid(entry)
+
+    def paid(self, entry: Entry) -> None:
+        """The ticket's tokens so far have been reported."""
+        cost = self._prices.cost(entry.request.prompt, entry.cached, entry.output)
+        self.fairness.paid(entry, cost - entry.paid)
+        entry.paid = cost
+
+    def dropped(self, entry: Entry, how: str) -> None:
+        """A waiting ticket ends without having run."""
+        self.waiting -= 1
+        self.fairness.left(entry)
+        self._move(entry, "waiting", how)
+
+    def finished(self, entry: Entry, how: str, usage: Usage) -> None:
+        """A running ticket ends; its usage must be what the engine did, each token once."""
+        self.running -= entry.ticket.slots
+        self._runs[entry.request.tenant] -= entry.ticket.slots
+        self.fairness.engine(entry, -1)
+        done = Usage(entry.request.prompt, entry.cached, entry.output)
+        hold(usage == done, "usage charged once", usage=usage, done=done)
+        self._move(entry, "running", how)
+
+    def check(self) -> None:
+        """Invariants between events."""
+        core = self._scheduler
+        hold(core.in_use == self.running, "permits conserved", core=core.in_use, own=self.running)
+        hold(core.waiting == self.waiting, "tickets conserved", core=core.waiting, own=self.waiting)
+        idle = core.waiting and core.in_use < core.limit - self._reserved(core.limit)
+        hold(core.limit in self._limits, "limit within its bounds", limit=core.limit)
+        hold(not idle, "work conserving", waiting=core.waiting, in_use=core.in_use)
+
+    def _reserved(self, limit: int) -> int:
+        return limit // 16 if len(self.presence.slots) > 1 else 0
+
+    def _move(self, entry: Entry, before: str, after: str) -> None:
+        hold(entry.state == before, "a ticket ends once", state=entry.state, after=after)
+        if (before == "waiting" and after != "running") or before == "running":
+            self.presence.left(entry)
+        entry.state = after
+        if after not in ("waiting", "running"):
+            self.ended[after] = self.ended.get(after, 0) + 1
+            self.entries.pop(entry.ticket, None)
+            if entry.request.tenant.startswith("guest"):
+                self.fairness.forget_guest(entry.request.tenant)
