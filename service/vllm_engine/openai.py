@@ -36,22 +36,25 @@ class OpenAISurface:
     the unary calls raise ServiceError where vLLM would put an error into the body.
     """
 
-    def __init__(self, state: State, client: GatedClient) -> None:
+    def __init__(self, state: State) -> None:
         self._state = state
-        chat, completion = state.openai_serving_chat, state.openai_serving_completion
-        if chat.parser_cls is None:
-            _push_plain(chat, "chat_completion_stream_generator", 0, client)
-        _push_plain(completion, "completion_stream_generator", 1, client)
         self._models = state.openai_serving_models
         self._models.lora_requests = _RequestsAdapter()
         self._models.model_name = _requests_model
 
     @classmethod
-    async def create(cls, client: GatedClient, arguments: Namespace) -> "OpenAISurface":
-        """Build vLLM's serving objects on the gated client."""
+    async def create(
+        cls, client: GatedClient, arguments: Namespace, *, push: bool
+    ) -> "OpenAISurface":
+        """Build vLLM's serving objects on the gated client; `push` has plain streams pushed."""
         state = State()
         await init_app_state(client, state, arguments, await client.get_supported_tasks())
-        return cls(state, client)
+        chat, completion = state.openai_serving_chat, state.openai_serving_completion
+        if push and chat.parser_cls is None:
+            _push_plain(chat, "chat_completion_stream_generator", 0, client)
+        if push:
+            _push_plain(completion, "completion_stream_generator", 1, client)
+        return cls(state)
 
     async def chat(self, body: dict[str, Any]) -> OpenAIAnswer:
         """Answer a chat completion request."""

@@ -52,7 +52,9 @@ async def start_vllm(settings: Settings, gate: Gate, observer: StreamObserver) -
     )
     gate.capacity = settings.gate.max_in_flight or max_num_seqs
     engine = VllmEngine(llm, steps, model, gate, observer, settings.preparation, trials)
-    engine.openai = await OpenAISurface.create(engine.client, arguments)
+    engine.openai = await OpenAISurface.create(
+        engine.client, arguments, push=settings.http.push_streams
+    )
     # vLLM and torch leave 700,000 objects that live as long as the process. Freeze them, or each
     # full collection scans them and stops all requests for three quarters of a second.
     gc.collect()
