@@ -49,7 +49,9 @@ async def test_tokens_and_latencies_follow_the_answers() -> None:
         }
         assert warm["prompt"] > 0
         async with live.client() as client:
-            whole = (await client.post("/v1/generate", json=PROMPT | {"n": 2})).json()
+            whole = (
+                await client.post("/v1/generate", json=PROMPT | {"n": 2, "temperature": 1.0})
+            ).json()
             await client.post("/v1/classify", json=CLASSIFY | {"calibrate": False})
         usage = whole["usage"]
         completion = usage["completion_tokens"]
@@ -71,7 +73,9 @@ async def test_gauges_follow_the_gate() -> None:
     with LiveService(gate=GateSettings(max_in_flight=3)) as live:
         live.engine.frozen = True
         async with live.client() as client, asyncio.TaskGroup() as group:
-            group.create_task(client.post("/v1/generate", json=PROMPT | {"n": 3}))
+            group.create_task(
+                client.post("/v1/generate", json=PROMPT | {"n": 3, "temperature": 1.0})
+            )
             await eventually(lambda: live.value("inference_requests_in_flight") == 3)
             group.create_task(client.post("/v1/generate", json=PROMPT))
             await eventually(lambda: live.value("inference_requests_queued") == 1)
