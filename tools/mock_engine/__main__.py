@@ -18,11 +18,14 @@ def main(arguments: list[str]) -> None:
     )
     parser.add_argument(
         "--rate",
-        type=float,
-        metavar="N",
-        help="tokens/s of each stream; default: one step after the other",
+        default="",
+        metavar="N|FILE",
+        help="tokens/s of each stream, or a file that holds them and is read again when it "
+        "changes; default, and of an empty file: one step after the other",
     )
-    parser.add_argument("--engine-cpus", type=_cpus, default=(), help="cores of the engine: 1 or 1,2")
+    parser.add_argument(
+        "--engine-cpus", type=_cpus, default=(), help="cores of the engine: 1 or 1,2"
+    )
     parser.add_argument("--api-cpus", type=_cpus, default=(), help="cores of the server, likewise")
     parser.add_argument("module", help="a module to run, such as service.commands.cli")
     parser.add_argument("rest", nargs=argparse.REMAINDER, help="the module's own arguments")

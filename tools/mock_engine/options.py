@@ -12,8 +12,9 @@ _VARIABLE = "MOCK_ENGINE"
 class Options:
     """What the engine is told, beside vLLM's own arguments."""
 
-    rate: float | None = None
-    """Tokens per second of each stream; None for one step after the other."""
+    rate: str = ""
+    """File that holds the tokens per second of each stream, or that number; empty, in the file or
+    here, for one step after the other. The file is read again when it changes."""
 
     cpus: Sequence[int] = ()
     """Cores to keep to; none for those that were inherited."""

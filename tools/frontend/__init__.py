@@ -1,0 +1,10 @@
+"""What a token and a request cost a server's API process, with an engine that costs nothing.
+
+    python -m tools.frontend --rounds 5 --out loadtests/out/frontend
+
+starts this service, with keys, and `vllm serve` on the mock engine, keeps the API process to the
+first core and everything else to the others, and gives both the same load in turns. Figures are
+medians of the rounds, ratios those of the rounds' own ratios, ours over theirs: below 1 is better,
+but for tokens/s. CPU is that of all threads of the API process alone. Where streams have a rate,
+TTFT counts from the write of a request, and ITL is the time between reads that brought events.
+"""

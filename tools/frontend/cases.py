@@ -1,0 +1,109 @@
+"""The kinds of load that both servers are given."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from loadtests.classify_parity import LABELS, TEMPLATE, TEXT
+from loadtests.peers import MODEL
+
+BATCH = 32
+_AT_ONCE = 32
+_SATURATING = 256
+_PROMPT = TEXT.format("one")
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A route and a body for it."""
+
+    path: str
+    body: dict[str, Any]
+
+    def request(self, key: str) -> bytes:
+        """The bytes of the HTTP request."""
+        body = json.dumps(self.body).encode()
+        head = (
+            f"POST {self.path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {key}\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        return head.encode() + body
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One kind of load: what this service is asked, and what vLLM's server for the same."""
+
+    name: str
+    ours: Ask
+    theirs: Ask
+    tokens: int
+    """Tokens that the engine makes for a request."""
+
+    streams: int
+    requests: int
+    """Requests of each stream."""
+
+    rate: float | None
+    """Tokens per second of each stream; None for an engine that never waits."""
+
+    streamed: bool = True
+
+    def short(self) -> "Case":
+        """The same of fewer streams, to warm up with."""
+        return replace(self, streams=min(self.streams, 8), requests=1)
+
+
+KINDS = ("chat", "completion", "generate", "whole completion", "one token", "read", "read batch")
+_REQUESTS = {"whole completion": 8, "one token": 32, "read": 24, "read batch": 3}
+"""Requests of each connection, for about a second of the API process."""
+
+
+def cases(levels: Sequence[int], rate: float, tokens: int, kinds: Sequence[str]) -> Iterator[Case]:
+    """The cases of these kinds, the streamed ones at each number of streams and at saturation."""
+    asks = _asks(tokens)
+    for name in kinds:
+        ours, theirs, made = asks[name]
+        if name in _REQUESTS:
+            yield Case(name, ours, theirs, made, _AT_ONCE, _REQUESTS[name], None, streamed=False)
+            continue
+        for streams in levels:
+            requests = 2 if streams < _SATURATING else 1
+            yield Case(name, ours, theirs, made, streams, requests, rate)
+        yield Case(f"{name}, saturated", ours, theirs, made, _SATURATING, 3, None)
+
+
+def _asks(tokens: int) -> dict[str, tuple[Ask, Ask, int]]:
+    common = {"model": MODEL, "max_tokens": tokens, "stream": True}
+    chat = Ask(
+        "/v1/chat/completions", common | {"messages": [{"role": "user", "content": _PROMPT}]}
+    )
+    completion = Ask("/v1/completions", common | {"prompt": _PROMPT})
+    generate = Ask("/v1/generate", common | {"prompt": _PROMPT})
+    whole = Ask("/v1/completions", completion.body | {"stream": False})
+    one = Ask("/v1/completions", whole.body | {"max_tokens": 1})
+    texts = [TEXT.format(number) for number in range(BATCH)]
+    return {
+        "chat": (chat, chat, tokens),
+        "completion": (completion, completion, tokens),
+        "generate": (generate, completion, tokens),
+        "whole completion": (whole, whole, tokens),
+        "one token": (one, one, 1),
+        "read": (_classify(texts[:1]), _logprobs(texts[:1]), 1),
+        "read batch": (_classify(texts), _logprobs(texts), BATCH),
+    }
+
+
+def _classify(texts: Sequence[str]) -> Ask:
+    return Ask(
+        "/v1/classify",
+        {"model": MODEL, "input": texts, "candidate_labels": LABELS, "template": TEMPLATE},
+    )
+
+
+def _logprobs(texts: Sequence[str]) -> Ask:
+    prompts = [TEMPLATE.replace("{input}", text) for text in texts]
+    return Ask(
+        "/v1/completions", {"model": MODEL, "prompt": prompts, "max_tokens": 1, "logprobs": 5}
+    )
