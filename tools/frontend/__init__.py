@@ -1,4 +1,4 @@
-"""What a token and a request cost a server's API process, with an engine that costs nothing.
+"""Costs of a token and a request to a server's API process, on an engine that costs it nothing.
 
     python -m tools.frontend --rounds 5 --out loadtests/out/frontend
 

@@ -11,6 +11,7 @@ from loadtests.peers import MODEL_FOLDER
 from tools.frontend import __doc__ as description
 from tools.frontend.cases import KINDS, Case, cases
 from tools.frontend.measure import Figures, Side, measure
+from tools.frontend.profile import profile
 from tools.frontend.report import Rounds, as_json, markdown
 from tools.frontend.servers import rust_front_end, servers
 
@@ -23,6 +24,9 @@ def main() -> None:
     chosen = list(cases(options.levels, options.rate, options.tokens, options.kinds))
     with servers(options.model) as sides:
         results = _rounds(chosen, sides, options.rounds)
+        if options.profile:
+            for case in chosen:
+                profile(case, sides, options.out)
     facts = {
         "python": platform.python_version(),
         "cores": os.cpu_count(),
@@ -74,6 +78,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS, help="default: all")
     parser.add_argument("--out", type=Path, default=Path("loadtests/out/frontend"), help="folder")
+    parser.add_argument(
+        "--profile", action="store_true", help="afterwards record a py-spy profile of every case"
+    )
     return parser
 
 

@@ -6,6 +6,7 @@ import time
 from array import array
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any, cast
 
 import uvloop
 
@@ -34,7 +35,7 @@ class Load:
 
 @dataclass(slots=True)
 class Tally:
-    """What came back."""
+    """Events and times that came back."""
 
     events: int = 0
     seconds: float = 0.0
@@ -59,10 +60,19 @@ async def _run(load: Load) -> Tally:
             lambda: kind(load, tally), "127.0.0.1", load.port
         )
         connections.append(connection)
+
+    def fail(loop: asyncio.AbstractEventLoop, problem: dict[str, Any]) -> None:
+        error = problem.get("exception") or RuntimeError(problem["message"])
+        for connection in connections:
+            if not connection.done.done():
+                connection.done.set_exception(error)
+
+    loop.set_exception_handler(fail)
     started = time.perf_counter()
     for number, connection in enumerate(connections):
         loop.call_later(number / load.streams * load.spread, connection.send)
-    await asyncio.gather(*(connection.done for connection in connections))
+    for connection in connections:
+        await connection.done
     tally.seconds = time.perf_counter() - started
     return tally
 
@@ -79,8 +89,9 @@ class _Connection(asyncio.Protocol):
         self._tail = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport, self._write = transport, transport.write
+        # uvloop's are none of asyncio's classes.
+        self._transport = cast(asyncio.Transport, transport)
+        self._write = self._transport.write
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self.done.done():
@@ -102,8 +113,7 @@ class _Connection(asyncio.Protocol):
 
     def _check(self, head: bytes) -> None:
         if not head.startswith(b"HTTP/1.1 200"):
-            self.done.set_exception(RuntimeError(f"not a 200: {head[:2000]!r}"))
-            self._transport.abort()
+            raise RuntimeError(f"not a 200: {head[:2000]!r}")
 
 
 class _Streamed(_Connection):

@@ -36,7 +36,7 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What one round of a case showed of one server."""
+    """Figures of one server in one round of a case."""
 
     cpu_us_per_token: float
     cpu_us_per_request: float

@@ -88,7 +88,7 @@ class _MockEngine(EngineCore):  # type: ignore[misc] # vLLM is not followed by m
     # What a front end calls by its name.
 
     def get_supported_tasks(self) -> tuple[str, ...]:
-        """What vLLM's front ends open their routes for."""
+        """Tasks that vLLM's front ends open their routes for."""
         return ("generate",)
 
     def get_kv_cache_group_metadata(self) -> list[dict[str, Any]]:
@@ -123,7 +123,7 @@ class _MockEngine(EngineCore):  # type: ignore[misc] # vLLM is not followed by m
         return True
 
     def remove_lora(self, lora_id: int) -> bool:
-        """Forget an adapter; whether it was there."""
+        """Forget an adapter; true if it was there."""
         there = lora_id in self._adapters
         self._adapters.discard(lora_id)
         return there
@@ -133,7 +133,7 @@ class _MockEngine(EngineCore):  # type: ignore[misc] # vLLM is not followed by m
         return self._adapters
 
     def pin_lora(self, lora_id: int) -> bool:
-        """Whether an adapter is there; none is ever evicted."""
+        """True if an adapter is there; none is ever evicted."""
         return lora_id in self._adapters
 
 

@@ -10,7 +10,7 @@ _VARIABLE = "MOCK_ENGINE"
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the engine is told, beside vLLM's own arguments."""
+    """Options of the engine, beside vLLM's own arguments."""
 
     rate: str = ""
     """File that holds the tokens per second of each stream, or that number; empty, in the file or

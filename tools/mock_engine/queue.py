@@ -1,4 +1,4 @@
-"""What runs and what waits in the mock engine; stands in for vLLM's scheduler."""
+"""Streams that run and wait in the mock engine, in the place of vLLM's scheduler."""
 
 from collections import deque
 from collections.abc import Iterable
@@ -35,14 +35,14 @@ class StreamQueue:
         del self._running[stream.id]
 
     def stats(self) -> SchedulerStats:
-        """What vLLM's scheduler reports of a step."""
+        """Counts that vLLM's scheduler reports of a step."""
         running = len(self._running)
         return SchedulerStats(running, len(self._waiting), kv_cache_usage=running / self._most)
 
     # What vLLM's engine process asks of its scheduler.
 
     def has_requests(self) -> bool:
-        """Whether there is a step to make."""
+        """True if there is a step to make."""
         return bool(self._running or self._waiting)
 
     def get_num_unfinished_requests(self) -> int:

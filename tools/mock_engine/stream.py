@@ -55,7 +55,7 @@ class Stream:
 
     @property
     def ended(self) -> bool:
-        """Whether the last token was made."""
+        """True once the last token was made."""
         return self._left == 0
 
     def scheduled(self) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 _MOST = 997
 _STARTS = ("\N{LATIN CAPITAL LETTER G WITH DOT ABOVE}", "\N{LOWER ONE EIGHTH BLOCK}")
-"""What a space before a word is to byte-level and to SentencePiece tokenizers."""
+"""Spaces before words, of byte-level and of SentencePiece tokenizers."""
 
 
 def word_ids(vocabulary: Mapping[str, int]) -> list[int]:
