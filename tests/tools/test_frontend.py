@@ -11,7 +11,7 @@ import pytest
 
 from tools.frontend.cases import Ask, Case, cases
 from tools.frontend.client import Load, Tally, run
-from tools.frontend.measure import Figures, figures
+from tools.frontend.measure import Figures, figures, highest
 from tools.frontend.profile import most
 from tools.frontend.report import markdown, medians, ratios
 
@@ -111,14 +111,24 @@ def test_a_ratio_is_the_median_of_the_rounds_own() -> None:
     assert row.endswith("|  |  |")  # nothing was read in parts
 
 
+@pytest.mark.parametrize("most", [40, 60, 100])
+def test_the_search_finds_the_highest_rate_with_an_event_a_token(most: float) -> None:
+    def probe(rate: float) -> Figures:
+        events = 200 if rate <= most else 150
+        return figures(case(), Tally(events, 200 / rate, array("d", [0.1])), 1.0)
+
+    found = highest(probe, rate=60).tokens_per_second
+    assert most / 1.15 < found <= most * 1.0001
+
+
 def test_every_kind_is_measured_at_its_levels() -> None:
     found = list(cases([8, 1024], rate=30, tokens=100, kinds=["chat", "read batch"]))
 
     assert [(each.name, each.streams, each.rate) for each in found] == [
         ("chat", 8, 30),
         ("chat", 1024, 30),
-        ("chat, saturated", 256, None),
-        ("read batch", 32, None),
+        ("chat, saturated", 64, 60),
+        ("read batch", 4, None),
     ]
     assert b"\r\nContent-Length: " in found[0].ours.request("sk-x")
 

@@ -9,8 +9,10 @@ from loadtests.classify_parity import LABELS, TEMPLATE, TEXT
 from loadtests.peers import MODEL
 
 BATCH = 32
-_AT_ONCE = 32
-_SATURATING = 256
+_MANY = 256
+_SATURATING = 64
+_FIRST_RATE = 60
+"""Tokens/s of a stream, where the search for the highest begins."""
 _PROMPT = TEXT.format("one")
 
 
@@ -49,15 +51,23 @@ class Case:
     """Tokens per second of each stream; None for an engine that never waits."""
 
     streamed: bool = True
+    search: bool = False
+    """The rate is the first of a search for the highest with an event for nearly every token."""
 
     def short(self) -> "Case":
         """The same of fewer streams, to warm up with."""
-        return replace(self, streams=min(self.streams, 8), requests=1)
+        return replace(self, streams=min(self.streams, 8), requests=1, search=False)
 
 
 KINDS = ("chat", "completion", "generate", "whole completion", "one token", "read", "read batch")
-_REQUESTS = {"whole completion": 8, "one token": 32, "read": 24, "read batch": 3}
-"""Requests of each connection, for about a second of the API process."""
+_WHOLE = {
+    "whole completion": (32, 8),
+    "one token": (32, 32),
+    "read": (32, 24),
+    "read batch": (4, 12),
+}
+"""Kinds of answers that come at once: connections, and requests of each, which are about a second
+of the API process."""
 
 
 def cases(levels: Sequence[int], rate: float, tokens: int, kinds: Sequence[str]) -> Iterator[Case]:
@@ -65,13 +75,14 @@ def cases(levels: Sequence[int], rate: float, tokens: int, kinds: Sequence[str])
     asks = _asks(tokens)
     for name in kinds:
         ours, theirs, made = asks[name]
-        if name in _REQUESTS:
-            yield Case(name, ours, theirs, made, _AT_ONCE, _REQUESTS[name], None, streamed=False)
+        if name in _WHOLE:
+            yield Case(name, ours, theirs, made, *_WHOLE[name], None, streamed=False)
             continue
         for streams in levels:
-            requests = 2 if streams < _SATURATING else 1
+            requests = 2 if streams < _MANY else 1
             yield Case(name, ours, theirs, made, streams, requests, rate)
-        yield Case(f"{name}, saturated", ours, theirs, made, _SATURATING, 3, None)
+        most = f"{name}, saturated"
+        yield Case(most, ours, theirs, made, _SATURATING, 3, _FIRST_RATE, search=True)
 
 
 def _asks(tokens: int) -> dict[str, tuple[Ask, Ask, int]]:

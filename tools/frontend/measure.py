@@ -1,8 +1,8 @@
 """One measurement of one server, and the figures of several."""
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +10,9 @@ import numpy as np
 from loadtests.peers import Server
 from tools.frontend.cases import Ask, Case
 from tools.frontend.client import Load, Tally, run
+
+_STEP = 1.15
+_EVENTS_PER_TOKEN = 0.95
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +55,35 @@ class Figures:
 
 
 def measure(side: Side, case: Case, ask: Ask) -> Figures:
-    """Give the server the load of a case."""
+    """Give the server the load of a case; of a search, the figures at the highest rate."""
+    if not case.search:
+        return _measure(side, case, ask)
+    return highest(lambda rate: _measure(side, replace(case, rate=rate), ask), case.rate or 1.0)
+
+
+def highest(probe: Callable[[float], Figures], rate: float) -> Figures:
+    """The figures at the highest rate that a server keeps up with, to within a step.
+
+    vLLM's engine waits for no front end. One that falls behind finds several tokens of a stream
+    at once and makes one event of them, so that its tokens/s say nothing of its events.
+    """
+    best = probe(rate)
+    step = _STEP if _keeps_up(best) else 1 / _STEP
+    while True:
+        rate *= step
+        found = probe(rate)
+        if step < 1 and _keeps_up(found):
+            return found
+        if step > 1 and not _keeps_up(found):
+            return best
+        best = found
+
+
+def _keeps_up(found: Figures) -> bool:
+    return found.events_per_token >= _EVENTS_PER_TOKEN
+
+
+def _measure(side: Side, case: Case, ask: Ask) -> Figures:
     side.rate_file.write_text("" if case.rate is None else str(case.rate))
     load = Load(
         side.port,

@@ -38,7 +38,8 @@ def servers(model: Path) -> Iterator[tuple[Side, Side]]:
         tenant = {"name": "load", "models": "*", "adapters": "*", "keys": [{"sha256": digest}]}
         keys.write_text(json.dumps({"tenants": [tenant]}))
         mine, peer = [_mock(file, api, others) for file in files]
-        sections = {"engine": _ENGINE, "gate": _GATE, "tenants": {"keys": str(keys)}}
+        sections = {"engine": _ENGINE, "gate": _GATE, "preparation": {"max_waiting": 4096}}
+        sections["tenants"] = {"keys": str(keys)}
         with (
             ours(model, through=mine, **sections) as first,
             theirs(model, through=peer, engine=_ENGINE) as second,
