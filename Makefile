@@ -8,6 +8,7 @@ PYTHON ?= python3.11
 CONFIG ?= deploy/local/config.yaml
 HOST ?= http://127.0.0.1:8000
 MUTANTS ?=
+BENCH ?=
 export TORCH_INDEX ?=
 # Folder into which tools/programs.py unpacks libraries that the system lacks.
 export LD_LIBRARY_PATH := $(if $(LD_LIBRARY_PATH),$(LD_LIBRARY_PATH):)$(CURDIR)/.cache/programs/usr/lib/x86_64-linux-gnu
@@ -36,6 +37,7 @@ help: ## List the targets and variables
 	@echo 'CONFIG=FILE        what `make run` serves; default deploy/local/config.yaml'
 	@echo 'HOST=URL           what `make load-NAME` loads; default http://127.0.0.1:8000'
 	@echo 'MUTANTS=GLOB       what `make mutants` tries, such as "service.gate.fair_queue*"; default all'
+	@echo 'BENCH=OPTIONS      of `make bench-frontend`, such as "--rounds 1 --levels 32"; BENCH=--help lists them'
 	@echo 'TORCH_INDEX=URL    the index for torch and torchvision, where pip offers no +cpu build of them'
 
 setup: $(CPU_INSTALLED) $(MODEL_FETCHED) ## Make .venv, install the pinned CPU list, fetch the model
@@ -70,6 +72,11 @@ docs: $(DEV_INSTALLED) $(MERMAID) ## Build the documentation site into dist/site
 bench: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Measure this service beside vLLM's own server
 	@echo "==> this service and vLLM's own server, in turns"
 	@$(PY) -m loadtests bench --scenario streams --out loadtests/out/bench
+
+bench-frontend: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Measure the API processes of both on an engine without a model
+	@echo "==> both front ends on the mock engine, in turns; about half an hour"
+	@$(PY) -m tools.programs $(LIBRARIES)
+	@$(PY) -m tools.frontend $(BENCH)
 
 load-%: $(DEV_INSTALLED) ## Run a load scenario (smoke, baseline, ...) against HOST, default 127.0.0.1:8000
 	@echo "==> load scenario $* against $(HOST)"

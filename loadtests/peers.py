@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,8 +43,11 @@ class Server:
 
 
 @contextmanager
-def ours(model: Path, **sections: Any) -> Iterator[Server]:
-    """This service; `sections` are added to its configuration, those of `engine` merged."""
+def ours(model: Path, *, through: Sequence[str] = (), **sections: Any) -> Iterator[Server]:
+    """This service; `sections` are added to its configuration, those of `engine` merged.
+
+    `through` is a module that runs the server's and its arguments before that.
+    """
     port, ops = free_port(), free_port()
     config = sections | {
         "model": {"name": MODEL, "path": str(model.resolve())},
@@ -54,21 +57,24 @@ def ours(model: Path, **sections: Any) -> Iterator[Server]:
     with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
         json.dump(config, file)
         file.flush()
-        command = [sys.executable, "-m", "service.commands.cli", "serve", "--config", file.name]
+        command = [sys.executable, "-m", *through, "service.commands.cli", "serve"]
+        command += ["--config", file.name]
         operations = f"http://127.0.0.1:{ops}"
         with _running(command, port, f"{operations}/readyz", f"{operations}/metrics") as server:
             yield server
 
 
 @contextmanager
-def theirs(model: Path) -> Iterator[Server]:
-    """vLLM's own server."""
+def theirs(
+    model: Path, *, through: Sequence[str] = (), engine: Mapping[str, Any] | None = None
+) -> Iterator[Server]:
+    """vLLM's own server; `through` and `engine` as for this service."""
     port = free_port()
     flags = [
         f"--{key.replace('_', '-')}" + ("" if value is True else f"={value}")
-        for key, value in ENGINE.items()
+        for key, value in (ENGINE | dict(engine or {})).items()
     ]
-    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *flags]
+    command = [sys.executable, "-m", *through, "vllm.entrypoints.openai.api_server", *flags]
     command += [f"--model={model}", f"--served-model-name={MODEL}", f"--port={port}"]
     command += ["--host=127.0.0.1", "--disable-uvicorn-access-log"]
     url = f"http://127.0.0.1:{port}"

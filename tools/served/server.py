@@ -68,16 +68,18 @@ def running_server(folder: Path, config: dict[str, Any]) -> Iterator[Server]:
 
 
 @contextmanager
-def started_server(
-    folder: Path, config: dict[str, Any], module: str = "service.commands.cli"
-) -> Iterator[Server]:
-    """Start `llm-service serve` on free ports, wait until ready; nothing of it is left after."""
+def started_server(folder: Path, config: dict[str, Any], *program: str) -> Iterator[Server]:
+    """Start `llm-service serve` on free ports, wait until ready; nothing of it is left after.
+
+    `program` is another module to start, and its arguments before `serve`.
+    """
     port, ops = free_port(), free_port()
     config = config | {"http": {"port": port, "ops_port": ops}}
     config.setdefault("drain", {"lame_duck_s": 0})
     file, log = folder / "config.yaml", folder / "server.log"
     file.write_text(json.dumps(config))
-    command = [sys.executable, "-m", module, "serve", "--config", str(file)]
+    module = program or ("service.commands.cli",)
+    command = [sys.executable, "-m", *module, "serve", "--config", str(file)]
     environment = {k: v for k, v in os.environ.items() if not k.startswith("LLM_SERVICE_")}
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, env=environment)

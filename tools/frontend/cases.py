@@ -1,0 +1,125 @@
+"""The kinds of load that both servers are given."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from loadtests.peers import MODEL
+
+LABELS = ["positive", "negative"]
+TEMPLATE = "Review:{input}\nSentiment:"
+TEXT = (
+    " The lighthouse keeper of part {} said that the new lamp was brighter, the boat late again "
+    "and the soup his neighbour brought good."
+)
+BATCH = 32
+_MANY = 256
+_SATURATING = 64
+_FIRST_RATE = 60
+"""Tokens/s of a stream, where the search for the highest begins."""
+_PROMPT = TEXT.format("one")
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A route and a body for it."""
+
+    path: str
+    body: dict[str, Any]
+
+    def request(self, key: str) -> bytes:
+        """The bytes of the HTTP request."""
+        body = json.dumps(self.body).encode()
+        head = (
+            f"POST {self.path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {key}\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        return head.encode() + body
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One kind of load: what this service is asked, and what vLLM's server for the same."""
+
+    name: str
+    ours: Ask
+    theirs: Ask
+    tokens: int
+    """Tokens that the engine makes for a request."""
+
+    streams: int
+    requests: int
+    """Requests of each stream."""
+
+    rate: float | None
+    """Tokens per second of each stream; None for an engine that never waits."""
+
+    streamed: bool = True
+    search: bool = False
+    """The rate is the first of a search for the highest with an event for nearly every token."""
+
+    def short(self) -> "Case":
+        """The same of fewer streams, to warm up with."""
+        return replace(self, streams=min(self.streams, 8), requests=1, search=False)
+
+
+KINDS = ("chat", "completion", "generate", "whole completion", "one token", "read", "read batch")
+_WHOLE = {
+    "whole completion": (32, 8),
+    "one token": (32, 32),
+    "read": (32, 24),
+    "read batch": (4, 12),
+}
+"""Kinds of answers that come at once: connections, and requests of each, which are about a second
+of the API process."""
+
+
+def cases(levels: Sequence[int], rate: float, tokens: int, kinds: Sequence[str]) -> Iterator[Case]:
+    """The cases of these kinds, the streamed ones at each number of streams and at saturation."""
+    asks = _asks(tokens)
+    for name in kinds:
+        ours, theirs, made = asks[name]
+        if name in _WHOLE:
+            yield Case(name, ours, theirs, made, *_WHOLE[name], None, streamed=False)
+            continue
+        for streams in levels:
+            requests = 2 if streams < _MANY else 1
+            yield Case(name, ours, theirs, made, streams, requests, rate)
+        most = f"{name}, saturated"
+        yield Case(most, ours, theirs, made, _SATURATING, 3, _FIRST_RATE, search=True)
+
+
+def _asks(tokens: int) -> dict[str, tuple[Ask, Ask, int]]:
+    common = {"model": MODEL, "max_tokens": tokens, "stream": True}
+    chat = Ask(
+        "/v1/chat/completions", common | {"messages": [{"role": "user", "content": _PROMPT}]}
+    )
+    completion = Ask("/v1/completions", common | {"prompt": _PROMPT})
+    generate = Ask("/v1/generate", common | {"prompt": _PROMPT})
+    whole = Ask("/v1/completions", completion.body | {"stream": False})
+    one = Ask("/v1/completions", whole.body | {"max_tokens": 1})
+    texts = [TEXT.format(number) for number in range(BATCH)]
+    return {
+        "chat": (chat, chat, tokens),
+        "completion": (completion, completion, tokens),
+        "generate": (generate, completion, tokens),
+        "whole completion": (whole, whole, tokens),
+        "one token": (one, one, 1),
+        "read": (_classify(texts[:1]), _logprobs(texts[:1]), 1),
+        "read batch": (_classify(texts), _logprobs(texts), BATCH),
+    }
+
+
+def _classify(texts: Sequence[str]) -> Ask:
+    return Ask(
+        "/v1/classify",
+        {"model": MODEL, "input": texts, "candidate_labels": LABELS, "template": TEMPLATE},
+    )
+
+
+def _logprobs(texts: Sequence[str]) -> Ask:
+    prompts = [TEMPLATE.replace("{input}", text) for text in texts]
+    return Ask(
+        "/v1/completions", {"model": MODEL, "prompt": prompts, "max_tokens": 1, "logprobs": 5}
+    )

@@ -1,0 +1,157 @@
+"""A load client that costs little: it writes bytes, counts events and parses nothing."""
+
+import asyncio
+import re
+import time
+from array import array
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import uvloop
+
+_EVENT = b"data: "
+_END = b"0\r\n\r\n"
+_LENGTH = re.compile(rb"(?i)\r\ncontent-length: *(\d+)\r\n")
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Requests of one kind, to one server."""
+
+    port: int
+    request: bytes
+    streams: int
+    """Connections, each with one request at a time."""
+
+    requests: int
+    """Requests of each connection, one after the other."""
+
+    spread: float = 0.0
+    """Seconds within which the connections begin, one by one."""
+
+    streamed: bool = True
+
+
+@dataclass(slots=True)
+class Tally:
+    """Events and times that came back."""
+
+    events: int = 0
+    seconds: float = 0.0
+    first: "array[float]" = field(default_factory=lambda: array("d"))
+    """Seconds from each request's write to its first event, or to a whole answer."""
+
+    gaps: "array[float]" = field(default_factory=lambda: array("d"))
+    """Seconds between reads of a stream that brought events, its end left out."""
+
+
+def run(load: Load) -> Tally:
+    """Send everything and read every answer; RuntimeError for one that is no 200."""
+    tally: Tally = uvloop.run(_run(load))
+    return tally
+
+
+async def _run(load: Load) -> Tally:
+    loop, tally = asyncio.get_running_loop(), Tally()
+    kind = _Streamed if load.streamed else _Whole
+    connections = []
+    for _ in range(load.streams):
+        _, connection = await loop.create_connection(
+            lambda: kind(load, tally), "127.0.0.1", load.port
+        )
+        connections.append(connection)
+
+    def fail(loop: asyncio.AbstractEventLoop, problem: dict[str, Any]) -> None:
+        error = problem.get("exception") or RuntimeError(problem["message"])
+        for connection in connections:
+            if not connection.done.done():
+                connection.done.set_exception(error)
+
+    loop.set_exception_handler(fail)
+    started = time.perf_counter()
+    for number, connection in enumerate(connections):
+        loop.call_later(number / load.streams * load.spread, connection.send)
+    for connection in connections:
+        await connection.done
+    tally.seconds = time.perf_counter() - started
+    return tally
+
+
+class _Connection(asyncio.Protocol):
+    """One connection; `done` is set once it had all its answers."""
+
+    def __init__(self, load: Load, tally: Tally) -> None:
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._load, self._tally = load, tally
+        self._left = load.requests
+        self._write: Callable[[bytes], None]
+        self._sent = self._last = 0.0
+        self._tail = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's are none of asyncio's classes.
+        self._transport = cast(asyncio.Transport, transport)
+        self._write = self._transport.write
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self.done.done():
+            self.done.set_exception(RuntimeError(f"the server closed a connection: {exc}"))
+
+    def send(self) -> None:
+        """Write the next request."""
+        self._left -= 1
+        self._last, self._tail = 0.0, b""
+        self._sent = time.perf_counter()
+        self._write(self._load.request)
+
+    def _answered(self) -> None:
+        if self._left:
+            self.send()
+        else:
+            self.done.set_result(None)
+            self._transport.close()
+
+    def _check(self, head: bytes) -> None:
+        if not head.startswith(b"HTTP/1.1 200"):
+            raise RuntimeError(f"not a 200: {head[:2000]!r}")
+
+
+class _Streamed(_Connection):
+    """Answers of server-sent events, in chunked transfer."""
+
+    def data_received(self, data: bytes) -> None:
+        now = time.perf_counter()
+        if not self._tail:
+            self._check(data)
+        # The tail is shorter than an event's mark, so that none counts twice.
+        data = self._tail + data
+        self._tail = data[1 - len(_EVENT) :]
+        events = data.count(_EVENT)
+        if events:
+            self._tally.events += events
+            if not self._last:
+                self._tally.first.append(now - self._sent)
+            elif b"[DONE]" not in data:
+                self._tally.gaps.append(now - self._last)
+            self._last = now
+        if data.endswith(_END):
+            self._answered()
+
+
+class _Whole(_Connection):
+    """Answers with a length."""
+
+    def data_received(self, data: bytes) -> None:
+        if not self._tail:
+            self._check(data)
+        self._tail += data
+        head, end, body = self._tail.partition(b"\r\n\r\n")
+        if not end:
+            return
+        length = _LENGTH.search(head + b"\r\n")
+        if length is None:
+            raise RuntimeError(f"an answer without a length: {head!r}")
+        if len(body) == int(length[1]):
+            self._tally.first.append(time.perf_counter() - self._sent)
+            self._answered()

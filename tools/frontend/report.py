@@ -1,0 +1,82 @@
+"""The figures as Markdown and JSON."""
+
+import json
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from tools.frontend.cases import Case
+from tools.frontend.measure import Figures
+
+Rounds = Mapping[str, Sequence[Figures]]
+"""The rounds of a case, by the name of the server: ours first, theirs second."""
+
+_COLUMNS = (
+    ("CPU us a token", "cpu_us_per_token", 1),
+    ("CPU us a request", "cpu_us_per_request", 0),
+    ("tokens/s", "tokens_per_second", 0),
+    ("TTFT p50 ms", "ttft_p50_ms", 1),
+    ("TTFT p99 ms", "ttft_p99_ms", 1),
+    ("ITL p50 ms", "itl_p50_ms", 1),
+    ("ITL p99 ms", "itl_p99_ms", 1),
+)
+
+
+def medians(rounds: Sequence[Figures]) -> dict[str, float]:
+    """The median of each figure."""
+    each = [asdict(figures) for figures in rounds]
+    return {name: statistics.median(found[name] for found in each) for name in each[0]}
+
+
+def ratios(first: Sequence[Figures], second: Sequence[Figures]) -> dict[str, float]:
+    """The median of the rounds' own ratios, first over second; NaN for what was not measured."""
+    pairs = [(asdict(one), asdict(other)) for one, other in zip(first, second, strict=True)]
+    return {
+        name: statistics.median(
+            one[name] / other[name] if other[name] else math.nan for one, other in pairs
+        )
+        for name in pairs[0][0]
+    }
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table of plain cells."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
+def markdown(results: Sequence[tuple[Case, Rounds]]) -> str:
+    """A row for each case: ours, theirs and the ratio in every column."""
+    rows = [
+        (case.name, str(case.streams), *(_cell(rounds, *column[1:]) for column in _COLUMNS))
+        for case, rounds in results
+    ]
+    return table(("", "streams", *(title for title, *_ in _COLUMNS)), rows)
+
+
+def _cell(rounds: Rounds, figure: str, digits: int) -> str:
+    ours, theirs = rounds.values()
+    one, other = medians(ours)[figure], medians(theirs)[figure]
+    if math.isnan(one):
+        return ""
+    return f"{one:,.{digits}f} : {other:,.{digits}f} = {ratios(ours, theirs)[figure]:.2f}"
+
+
+def as_json(results: Sequence[tuple[Case, Rounds]], facts: Mapping[str, Any]) -> str:
+    """Everything that was measured, with medians and ratios."""
+    found = [
+        {
+            "case": case.name,
+            "streams": case.streams,
+            "rate": case.rate,
+            "tokens": case.tokens,
+            "requests": case.streams * case.requests,
+            "medians": {name: medians(each) for name, each in rounds.items()},
+            "ratios": ratios(*rounds.values()),
+            "rounds": {name: [asdict(one) for one in each] for name, each in rounds.items()},
+        }
+        for case, rounds in results
+    ]
+    return json.dumps({**facts, "cases": found}, indent=1)

@@ -1,0 +1,72 @@
+"""Both servers on mock engines of their own."""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from loadtests.peers import ours, theirs
+from tools.frontend.measure import Side
+
+_ENGINE = {"max_num_seqs": 1024}
+_GATE = {
+    "max_queued": 4096,
+    "max_wait_ms": 600_000,
+    "default_timeout_ms": 600_000,
+    "target_token_ms": 600_000,
+}
+"""The gate at work, and nothing refused, however long an answer takes of a server at its end."""
+
+_KEY = "sk-of-the-measurement"
+
+
+@contextmanager
+def servers(model: Path) -> Iterator[tuple[Side, Side]]:
+    """This service and vLLM's server, ready and idle."""
+    api, *others = sorted(os.sched_getaffinity(0))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        files = folder / "our_rate", folder / "their_rate"
+        for file in files:
+            file.touch()
+        keys = folder / "keys.yaml"
+        digest = hashlib.sha256(_KEY.encode()).hexdigest()
+        tenant = {"name": "load", "models": "*", "adapters": "*", "keys": [{"sha256": digest}]}
+        keys.write_text(json.dumps({"tenants": [tenant]}))
+        mine, peer = [_mock(file, api, others) for file in files]
+        sections: dict[str, Any] = {
+            "engine": _ENGINE,
+            "gate": _GATE,
+            "preparation": {"max_waiting": 4096},
+        }
+        sections["tenants"] = {"keys": str(keys)}
+        with (
+            ours(model, through=mine, **sections) as first,
+            theirs(model, through=peer, engine=_ENGINE) as second,
+        ):
+            if others:
+                os.sched_setaffinity(0, others)
+            yield (
+                Side("this service", first, files[0], _KEY),
+                Side("vllm serve", second, files[1]),
+            )
+
+
+def rust_front_end() -> Path | None:
+    """vLLM's front end in Rust, where the installed wheel has it."""
+    spec = find_spec("vllm")
+    assert spec is not None
+    assert spec.origin is not None
+    program = Path(spec.origin).with_name("vllm-rs")
+    return program if program.is_file() else None
+
+
+def _mock(rate: Path, api: int, others: list[int]) -> list[str]:
+    """The command's words that put a server on the mock engine, each on its cores."""
+    engine = ",".join(str(core) for core in others or [api])
+    return ["tools.mock_engine", f"--rate={rate}", f"--engine-cpus={engine}", f"--api-cpus={api}"]
