@@ -1,6 +1,7 @@
 """Profiles of the API processes under load, by py-spy."""
 
 import re
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -28,7 +29,7 @@ def profile(case: Case, sides: tuple[Side, Side], folder: Path) -> None:
         stacks = folder / f"{name}.folded"
         sampler = subprocess.Popen(
             [
-                str(Path(sys.executable).with_name("py-spy")),
+                _program(),
                 *("record", "--format", "raw", "--rate", str(_SAMPLES_PER_SECOND)),
                 *("--duration", "3600", "--output", str(stacks)),
                 *("--pid", str(side.server.process.pid)),
@@ -42,6 +43,15 @@ def profile(case: Case, sides: tuple[Side, Side], folder: Path) -> None:
             sampler.wait(60)
         (folder / f"{name}.md").write_text(most(stacks.read_text().splitlines()) + "\n")
         print(f"profile: {stacks}", file=sys.stderr)
+
+
+def _program() -> str:
+    """py-spy of this environment, or else of the PATH."""
+    beside = Path(sys.executable).with_name("py-spy")
+    found = str(beside) if beside.is_file() else shutil.which("py-spy")
+    if found is None:
+        raise SystemExit("py-spy is not installed; it is in requirements/dev.txt")
+    return found
 
 
 def most(stacks: Iterable[str]) -> str:
