@@ -31,6 +31,7 @@ def profile(case: Case, sides: tuple[Side, Side], folder: Path) -> None:
             [
                 _program(),
                 *("record", "--format", "raw", "--rate", str(_SAMPLES_PER_SECOND)),
+                "--gil",  # threads that wait for work look busy otherwise
                 *("--duration", "3600", "--output", str(stacks)),
                 *("--pid", str(side.server.process.pid)),
             ],
@@ -69,7 +70,7 @@ def most(stacks: Iterable[str]) -> str:
             within[name] += int(count)
     whole = own.total() or 1
     rows = [
-        (name.replace("|", "\\|"), f"{own[name] / whole:.1%}", f"{count / whole:.1%}")
-        for name, count in sorted(within.items(), key=lambda item: -max(own[item[0]], item[1] / 4))
+        (name.replace("|", "\\|"), f"{count / whole:.1%}", f"{within[name] / whole:.1%}")
+        for name, count in own.most_common(_MOST_ROWS)
     ]
-    return table(("function", "itself", "with what it calls"), rows[:_MOST_ROWS])
+    return table(("function", "itself", "with what it calls"), rows)
