@@ -136,5 +136,6 @@ def test_every_kind_is_measured_at_its_levels() -> None:
 def test_a_profile_is_a_share_of_the_samples() -> None:
     table = most(["main (a.py:1);send (b.py:2) 3", "main (a.py:9) 1"])
 
+    assert table.index("send") < table.index("main")
     assert "| main (a.py) | 25.0% | 100.0% |" in table
     assert "| send (b.py) | 75.0% | 75.0% |" in table

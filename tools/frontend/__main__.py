@@ -22,7 +22,7 @@ def main() -> None:
     """Parse the command line, measure, print and write."""
     options = _parser().parse_args()
     chosen = list(cases(options.levels, options.rate, options.tokens, options.kinds))
-    with servers(options.model) as sides:
+    with servers(options.model, pinned=not options.unpinned) as sides:
         results = _rounds(chosen, sides, options.rounds)
         if options.profile:
             for case in chosen:
@@ -32,6 +32,7 @@ def main() -> None:
         "cores": os.cpu_count(),
         "rounds": options.rounds,
         "rate": options.rate,
+        "pinned": not options.unpinned,
         "vllm_rust_front_end": str(rust_front_end() or "not in this wheel"),
     }
     print(markdown(results))
@@ -78,6 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS, help="default: all")
     parser.add_argument("--out", type=Path, default=Path("loadtests/out/frontend"), help="folder")
+    parser.add_argument("--unpinned", action="store_true", help="let every process have every core")
     parser.add_argument(
         "--profile", action="store_true", help="afterwards record a py-spy profile of every case"
     )

@@ -1,6 +1,7 @@
 """Profiles of the API processes under load, by py-spy."""
 
 import re
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -28,8 +29,9 @@ def profile(case: Case, sides: tuple[Side, Side], folder: Path) -> None:
         stacks = folder / f"{name}.folded"
         sampler = subprocess.Popen(
             [
-                str(Path(sys.executable).with_name("py-spy")),
+                _program(),
                 *("record", "--format", "raw", "--rate", str(_SAMPLES_PER_SECOND)),
+                "--gil",  # threads that wait for work look busy otherwise
                 *("--duration", "3600", "--output", str(stacks)),
                 *("--pid", str(side.server.process.pid)),
             ],
@@ -42,6 +44,15 @@ def profile(case: Case, sides: tuple[Side, Side], folder: Path) -> None:
             sampler.wait(60)
         (folder / f"{name}.md").write_text(most(stacks.read_text().splitlines()) + "\n")
         print(f"profile: {stacks}", file=sys.stderr)
+
+
+def _program() -> str:
+    """py-spy of this environment, or else of the PATH."""
+    beside = Path(sys.executable).with_name("py-spy")
+    found = str(beside) if beside.is_file() else shutil.which("py-spy")
+    if found is None:
+        raise SystemExit("py-spy is not installed; it is in requirements/dev.txt")
+    return found
 
 
 def most(stacks: Iterable[str]) -> str:
@@ -59,7 +70,7 @@ def most(stacks: Iterable[str]) -> str:
             within[name] += int(count)
     whole = own.total() or 1
     rows = [
-        (name.replace("|", "\\|"), f"{own[name] / whole:.1%}", f"{count / whole:.1%}")
-        for name, count in sorted(within.items(), key=lambda item: -max(own[item[0]], item[1] / 4))
+        (name.replace("|", "\\|"), f"{count / whole:.1%}", f"{within[name] / whole:.1%}")
+        for name, count in own.most_common(_MOST_ROWS)
     ]
-    return table(("function", "itself", "with what it calls"), rows[:_MOST_ROWS])
+    return table(("function", "itself", "with what it calls"), rows)

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,9 +26,13 @@ _KEY = "sk-of-the-measurement"
 
 
 @contextmanager
-def servers(model: Path) -> Iterator[tuple[Side, Side]]:
-    """This service and vLLM's server, ready and idle."""
-    api, *others = sorted(os.sched_getaffinity(0))
+def servers(model: Path, *, pinned: bool = True) -> Iterator[tuple[Side, Side]]:
+    """This service and vLLM's server, ready and idle.
+
+    `pinned` gives the API processes the first core, and the others to all else, this process too.
+    """
+    cores = sorted(os.sched_getaffinity(0)) if pinned else []
+    api, others = (cores[0], cores[1:]) if cores else (None, [])
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         files = folder / "our_rate", folder / "their_rate"
@@ -66,7 +70,10 @@ def rust_front_end() -> Path | None:
     return program if program.is_file() else None
 
 
-def _mock(rate: Path, api: int, others: list[int]) -> list[str]:
+def _mock(rate: Path, api: int | None, others: Sequence[int]) -> list[str]:
     """The command's words that put a server on the mock engine, each on its cores."""
-    engine = ",".join(str(core) for core in others or [api])
-    return ["tools.mock_engine", f"--rate={rate}", f"--engine-cpus={engine}", f"--api-cpus={api}"]
+    words = ["tools.mock_engine", f"--rate={rate}"]
+    if api is not None:
+        engine = ",".join(str(core) for core in others or [api])
+        words += [f"--engine-cpus={engine}", f"--api-cpus={api}"]
+    return words
