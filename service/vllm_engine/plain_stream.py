@@ -33,7 +33,7 @@ def is_plain(request: StreamRequest) -> bool:
         (request.n or 1) > 1
         or request.echo
         or request.return_token_ids
-        or request.logprobs not in (None, False)
+        or (request.logprobs is not None and request.logprobs is not False)
         or (options is not None and options.continuous_usage_stats)
     )
 

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 from vllm import SamplingParams
+from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
+from vllm.entrypoints.openai.completion.protocol import CompletionRequest
 
 from service.context import current_context, enter_context, internal_context
 from service.errors import DeadlineExceeded, QueueFull
@@ -17,6 +19,7 @@ from service.settings.tree import GateSettings
 from service.telemetry.metrics import Metrics
 from service.vllm_engine.client import GatedClient
 from service.vllm_engine.openai import OpenAISurface
+from service.vllm_engine.plain_stream import is_plain
 from service.vllm_engine.structures import StructureTrials
 
 CHAT = {"model": "tiny", "messages": [{"role": "user", "content": "Hello"}], "stream": True}
@@ -76,3 +79,24 @@ async def test_what_the_gate_ends_a_stream_with_is_kept_for_vllms_handlers_alone
     with pytest.raises(QueueFull):
         await anext(client.generate(prompt, params, ""))
     assert current_context().stream_failure is refusal
+
+
+CHUNKS_THAT_DIFFER: list[dict[str, Any]] = [
+    {"n": 2},
+    {"echo": True},
+    {"return_token_ids": True},
+    {"stream_options": {"include_usage": True, "continuous_usage_stats": True}},
+]
+
+
+@pytest.mark.parametrize("more", [*CHUNKS_THAT_DIFFER, {"logprobs": 0}, {"logprobs": 1}])
+def test_a_completion_is_plain_unless_its_chunks_hold_more_than_text(more: dict[str, Any]) -> None:
+    body: dict[str, Any] = {"model": "tiny", "prompt": "a", "stream": True}
+    assert is_plain(CompletionRequest.model_validate(body))
+    assert not is_plain(CompletionRequest.model_validate(body | more))
+
+
+@pytest.mark.parametrize("more", [*CHUNKS_THAT_DIFFER, {"logprobs": True, "top_logprobs": 0}])
+def test_a_chat_is_plain_unless_its_chunks_hold_more_than_text(more: dict[str, Any]) -> None:
+    assert is_plain(ChatCompletionRequest.model_validate(CHAT | {"logprobs": False}))
+    assert not is_plain(ChatCompletionRequest.model_validate(CHAT | more))
