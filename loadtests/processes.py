@@ -4,6 +4,7 @@ import asyncio
 import signal
 import socket
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -78,6 +79,11 @@ def running(
         yield process
     finally:
         end(process)
+
+
+def unwind_on_sigterm() -> None:
+    """Have SIGTERM raise SystemExit in this program, so that it ends what it has started."""
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
 
 
 def end(process: "subprocess.Popen[Any]", seconds: float = 60) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 
+from loadtests.processes import end, unwind_on_sigterm
 from tools.served.configuration import ENGINE, SMOLLM2
 from tools.served.server import Server, running_server
 
@@ -32,6 +33,7 @@ def main() -> int:
     parser.add_argument("--slope", type=float, default=1.0, help="most growth, in MB an hour")
     parser.add_argument("--out", default="loadtests/out/soak")
     arguments = parser.parse_args()
+    unwind_on_sigterm()
     config = {
         "model": {"name": "smollm2-135m-instruct", "path": str(SMOLLM2.resolve())},
         "engine": ENGINE,
@@ -44,8 +46,11 @@ def main() -> int:
             "--set", f"load.arrivals.rate={arguments.rate}", "--out", arguments.out,
         ]  # fmt: skip
         load = subprocess.Popen(command)
-        samples = _watch(server, load)
-        slots = _slots(server)
+        try:
+            samples = _watch(server, load)
+            slots = _slots(server)
+        finally:
+            end(load)
     api, engine = _slopes(samples)
     print(
         f"memory over the second half: API {api:+.2f} MB/h, engine {engine:+.2f} MB/h; "

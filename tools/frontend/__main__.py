@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from loadtests.peers import MODEL_FOLDER
+from loadtests.processes import unwind_on_sigterm
 from tools.frontend import __doc__ as description
 from tools.frontend.cases import KINDS, Case, cases
 from tools.frontend.measure import Figures, Side, measure
@@ -21,6 +22,7 @@ _LEVELS = "8,32,256,1024"
 def main() -> None:
     """Parse the command line, measure, print and write."""
     options = _parser().parse_args()
+    unwind_on_sigterm()
     chosen = list(cases(options.levels, options.rate, options.tokens, options.kinds))
     with servers(options.model, pinned=not options.unpinned) as sides:
         results = _rounds(chosen, sides, options.rounds)

@@ -14,6 +14,7 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
+from loadtests.processes import unwind_on_sigterm
 from tools.fuzz import requests, wire
 from tools.fuzz.watch import watched
 from tools.served.server import Server, running_server
@@ -54,6 +55,7 @@ def main() -> int:
         "--model", type=Path, default=Path(".cache/models/smollm2-135m-instruct"), help="tokenizer"
     )
     options = parser.parse_args()
+    unwind_on_sigterm()
     with tempfile.TemporaryDirectory() as folder:
         model = Path(folder) / "model"
         build_tiny_model(options.model, model)

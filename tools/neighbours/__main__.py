@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 
+from loadtests.processes import unwind_on_sigterm
 from service.model.smollm2 import fetch_smollm2
 from tools.neighbours.answers import Answer, Changed, Comparison, answers
 from tools.neighbours.requests import Request, RequestMaker
@@ -128,6 +129,7 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=2_000)
     parser.add_argument("--first", type=int, default=0, help="number of the first request")
     options = parser.parse_args()
+    unwind_on_sigterm()
     numbers = range(options.first, options.first + options.requests)
     with served(options.model) as (server, maker, comparison):
         requests = [maker.request(number) for number in numbers]

@@ -1,0 +1,28 @@
+"""Ends of programs that have started others."""
+
+import signal
+import subprocess
+import sys
+
+import psutil
+
+from loadtests.processes import wait_until
+
+PROGRAM = """
+import time
+from loadtests.processes import running, unwind_on_sigterm
+unwind_on_sigterm()
+with running(["sleep", "600"]) as started:
+    print(started.pid, flush=True)
+    time.sleep(600)
+"""
+
+
+def test_a_program_that_is_terminated_ends_what_it_has_started() -> None:
+    command = [sys.executable, "-c", PROGRAM]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as program:
+        assert program.stdout is not None
+        started = int(program.stdout.readline())
+        program.send_signal(signal.SIGTERM)
+        assert program.wait(30) == 128 + signal.SIGTERM
+    wait_until(lambda: not psutil.pid_exists(started), 10, "the end of what was started")
