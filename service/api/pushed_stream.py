@@ -60,6 +60,7 @@ class _AnswerWriter:
         self._send = send
         self._blocked = blocked
         self._waiting: asyncio.Task[None] | None = None
+        self._failure: Exception | None = None
 
     @property
     def busy(self) -> bool:
@@ -78,6 +79,8 @@ class _AnswerWriter:
     async def flush(self) -> None:
         while self._waiting is not None:
             await self._waiting
+        if self._failure is not None:
+            raise self._failure
 
     def stop(self) -> None:
         """Write no more."""
@@ -89,7 +92,10 @@ class _AnswerWriter:
         for message in messages:
             await self._send(message)
         self._waiting = None
-        self.on_free()
+        try:
+            self.on_free()
+        except Exception as error:  # of the next part: told where the whole is waited for
+            self._failure = error
 
 
 def _run_at_once(call: Awaitable[None]) -> None:
