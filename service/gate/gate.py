@@ -88,10 +88,7 @@ class Gate:
         TooManyRequests or QueueFull if the scheduler refuses, or the error that closed the gate;
         DeadlineExceeded when the deadline passes before the turn.
         """
-        if self._closed:
-            raise self._closed()
-        if context.gate_refusal:
-            raise context.gate_refusal
+        self._check_open(context)
         ticket = self._ticket(context, demand)
         placement = self._scheduler.offer(ticket)
         if isinstance(placement, Refusal):
@@ -112,9 +109,8 @@ class Gate:
 
         Raises as `acquire` where the smallest request would be refused now.
         """
-        if self._closed:
-            raise self._closed()
-        if context.admitted or context.gate_refusal:
+        self._check_open(context)
+        if context.admitted:
             return
         refusal = self._scheduler.refusal(self._ticket(context, _SMALLEST))
         if refusal is not None:
@@ -138,6 +134,13 @@ class Gate:
     def open(self) -> None:
         """Admit again."""
         self._closed = None
+
+    def _check_open(self, context: RequestContext) -> None:
+        """Raise what the gate is closed with, or what a part of the request was refused with."""
+        if self._closed:
+            raise self._closed()
+        if context.gate_refusal:
+            raise context.gate_refusal
 
     def _ticket(self, context: RequestContext, demand: Demand) -> Ticket:
         return Ticket(
