@@ -71,8 +71,9 @@ def check_body(body: Mapping[str, Any], fields: frozenset[str], limits: LimitSet
         _check_type(body.get("logprobs"), int, "logprobs", "an integer")
     for name, cap in _LENGTHS.items():
         _check_length(body.get(name), getattr(limits, cap), name)
-    for name in fields - {"prompt"}:
-        _check_integers(body.get(name), name)
+    for name, value in body.items():
+        if name != "prompt":  # its tokens are checked against the vocabulary
+            _check_integers(value, name)
     for name in ("stop", "bad_words"):
         entries = body.get(name)
         for entry in entries if isinstance(entries, list) else [entries]:
