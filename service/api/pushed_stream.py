@@ -1,53 +1,33 @@
 """Server-sent events that are written where these are made, without a task that waits for each."""
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Coroutine
 
 from starlette.types import Message, Receive, Scope, Send
 
-from service.api.sse import EventResponse, event
-from service.context import current_context
+from service.api.sse import EventResponse
 from service.engine.protocol import Writer
-from service.errors import ServiceError
-
-_log = logging.getLogger(__name__)
 
 
 class PushedStream(EventResponse):
-    """An answer whose events `write_to` writes; the first event decides the status.
-
-    What is raised before it gets its own status; after it, an event of the one error shape, without
-    `[DONE]`, and is raised once the answer is complete.
-    """
+    """An answer whose events `write_to` writes; an error before the first gets its own status."""
 
     def __init__(self, write_to: Callable[[Writer], Awaitable[None]]) -> None:
-        super().__init__("text/event-stream")
+        super().__init__()
         self._write_to = write_to
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
-        writer = _AnswerWriter(start, send, scope.get("blocked", _always))
-        failure: ServiceError | None = None
+        writer = _AnswerWriter(self.start, send, scope.get("blocked", _always))
+        failure: Exception | None = None
         try:
             await self._write_to(writer)
-        except ServiceError as error:
+        except Exception as error:
             if not writer.started:
                 raise
             failure = error
-        except Exception:
-            if not writer.started:
-                raise
-            _log.exception("a stream failed")
-            failure = ServiceError()
         finally:
             writer.stop()
-        if failure is not None:
-            part = event(failure.body(current_context().request_id))
-            await send({"type": "http.response.body", "body": part, "more_body": True})
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
-        if failure is not None:
-            raise failure
+        await self.end(send, failure)
 
 
 class _AnswerWriter:

@@ -31,23 +31,44 @@ async def event_stream(events: AsyncGenerator[bytes, None]) -> "EventStream":
 
 
 class EventResponse(Response):
-    """Status and headers of an answer that streams."""
+    """Status, headers and end of an answer that streams.
 
-    def __init__(self, media_type: str) -> None:
+    An error after the first event is sent as a `part` of the one error shape, without `[DONE]`,
+    and raised once the answer is complete.
+    """
+
+    def __init__(
+        self,
+        part: Callable[[object], bytes] = event,
+        media_type: str = "text/event-stream",
+    ) -> None:
         self.status_code = 200
         self.media_type = media_type
         self.background = None
         self.body = b""
         self.init_headers({"cache-control": "no-cache", "x-accel-buffering": "no"})
         del self.headers["content-length"]
+        self.start = {
+            "type": "http.response.start",
+            "status": self.status_code,
+            "headers": self.raw_headers,
+        }
+        self._part = part
+
+    async def end(self, send: Send, error: Exception | None) -> None:
+        """Complete the answer; what it ends with is told and raised."""
+        failure = error if isinstance(error, ServiceError | None) else ServiceError()
+        if failure is not error:
+            _log.error("a stream failed", exc_info=error)
+        if failure is not None:
+            await _send_part(send, self._part(failure.body(current_context().request_id)))
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        if failure is not None:
+            raise failure
 
 
 class EventStream(EventResponse):
-    """Sends events as they come and closes their source, whatever ends the answer.
-
-    An error after the first event is sent as a `part` of the one error shape, without `[DONE]`,
-    and raised once the answer is complete.
-    """
+    """Sends events as they come and closes their source, whatever ends the answer."""
 
     def __init__(
         self,
@@ -56,29 +77,21 @@ class EventStream(EventResponse):
         part: Callable[[object], bytes] = event,
         media_type: str = "text/event-stream",
     ) -> None:
-        super().__init__(media_type)
+        super().__init__(part, media_type)
         self._first = first
         self._events = events
-        self._part = part
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-        failure: ServiceError | None = None
+        await send(self.start)
+        failure: Exception | None = None
         async with aclosing(self._events):
             await _send_part(send, self._first)
             try:
                 async for part in self._events:
                     await _send_part(send, part)
-            except ServiceError as error:
+            except Exception as error:
                 failure = error
-            except Exception:
-                _log.exception("a stream failed")
-                failure = ServiceError()
-            if failure is not None:
-                await _send_part(send, self._part(failure.body(current_context().request_id)))
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
-        if failure is not None:
-            raise failure
+        await self.end(send, failure)
 
 
 async def _send_part(send: Send, part: bytes) -> None:
