@@ -1,16 +1,18 @@
 """Every way we know to break an adapter, each refused with its own message."""
 
+import itertools
 import json
 import os
 import pickle
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from service.adapters import peft_config
+from service.adapters import pattern
 from service.adapters.refusal import AdapterRefused
 from service.adapters.verify import verify
 from service.model.base_model import ServedBase
@@ -373,10 +375,10 @@ def test_a_broken_adapter_is_refused_by_name(
 def test_all_patterns_share_one_time(
     adapter: AdapterFolder, base: ServedBase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(peft_config, "_MATCH_SECONDS", 0.2)
-    slow = r"(.*?)" * 5 + r"(?=.*\3)[!-,]"  # a third of a second on each module
-    _config(rank_pattern={slow: 4})(adapter)
-    with pytest.raises(AdapterRefused, match=r"over 0\.2 s, all matches together"):
+    # Each reading of the clock is 1 s after the last, so a match takes a second of the 5 allowed.
+    monkeypatch.setattr(pattern, "time", SimpleNamespace(monotonic=itertools.count().__next__))
+    _config(rank_pattern={f"layer{n}": 4 for n in range(6)})(adapter)
+    with pytest.raises(AdapterRefused, match=r"over 5 s, all matches together"):
         verify(adapter.path, base)
 
 
