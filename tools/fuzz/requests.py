@@ -14,6 +14,8 @@ from tools.fuzz.pieces import broken, text
 
 AT_ONCE = 4
 """Each request has up to max_num_seqs (16) reads at the gate, which lets 64 wait."""
+_TIMEOUT = 900.0
+"""Seconds; the service that is fuzzed answers within its own deadline of 600."""
 
 _CLASSIFY, _TOKENIZE, _DETOKENIZE = "/v1/classify", "/v1/tokenize", "/v1/detokenize"
 _GENERATION = (generation.NATIVE, generation.CHAT, generation.COMPLETION)
@@ -86,7 +88,7 @@ async def fuzz(url: str, requests: int, seed: int, *, every: int = 0) -> Counter
             if every and outcomes.total() % every == 0:
                 print(f"    {outcomes.total()} of {requests} requests", flush=True)
 
-    async with httpx.AsyncClient(base_url=url, timeout=120, trust_env=False) as client:
+    async with httpx.AsyncClient(base_url=url, timeout=_TIMEOUT, trust_env=False) as client:
         async with asyncio.TaskGroup() as group:
             for _ in range(AT_ONCE):
                 group.create_task(work(client))
