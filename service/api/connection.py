@@ -2,6 +2,7 @@
 
 import asyncio
 import uuid
+from functools import partial
 from typing import Any
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
@@ -43,7 +44,9 @@ class BoundedConnection(HttpToolsProtocol):
     and trailers are dropped. `Upgrade` is ignored (RFC 9110, 7.8), so a request that carries it is
     answered like any other. A refusal while another request is answered would be taken for that
     answer: nothing is written then, nothing more is read, and the connection closes after the
-    answers that are due. A request's `scope["abort"]` drops its connection at once.
+    answers that are due. A request's `scope["abort"]` drops its connection at once,
+    `scope["blocked"]` says whether the client takes nothing, and `scope["write"]` writes a part of
+    a body that has begun, past all layers of `send`.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -128,6 +131,7 @@ class BoundedConnection(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._running = cycle
+        cycle.scope["write"] = partial(_write, cycle)  # type: ignore[typeddict-unknown-key]
         super()._start_asgi_task(cycle, app)
 
     def _feed(self, data: bytes) -> None:
@@ -222,6 +226,12 @@ class BoundedConnection(HttpToolsProtocol):
         head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         self.transport.write(STATUS_LINE[error.status] + head.encode() + b"\r\n" + body)
         self.transport.close()
+
+
+def _write(cycle: RequestResponseCycle, part: bytes) -> None:
+    """Write a part of an answer without a length, as `cycle.send` does when nothing blocks it."""
+    if not cycle.disconnected:
+        cycle.transport.write(b"%x\r\n%b\r\n" % (len(part), part))
 
 
 class PublicConnection(BoundedConnection):

@@ -17,7 +17,7 @@ class PushedStream(EventResponse):
         self._write_to = write_to
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        writer = _AnswerWriter(self.start, send, scope.get("blocked", _always))
+        writer = _AnswerWriter(self.start, scope, send)
         failure: Exception | None = None
         try:
             await self._write_to(writer)
@@ -31,14 +31,15 @@ class PushedStream(EventResponse):
 
 
 class _AnswerWriter:
-    """Writes parts at once while the connection takes them, else in a task that waits for it."""
+    """Writes parts to the connection while it takes them, else in a task that waits for it."""
 
-    def __init__(self, start: Message, send: Send, blocked: Callable[[], bool]) -> None:
+    def __init__(self, start: Message, scope: Scope, send: Send) -> None:
         self.on_free: Callable[[], None] = _nothing
         self.started = False
         self._start = start
         self._send = send
-        self._blocked = blocked
+        self._write: Callable[[bytes], None] = scope.get("write", _nothing)
+        self._blocked: Callable[[], bool] = scope.get("blocked", _always)
         self._waiting: asyncio.Task[None] | None = None
         self._failure: Exception | None = None
 
@@ -47,14 +48,14 @@ class _AnswerWriter:
         return self._waiting is not None
 
     def write(self, part: bytes) -> None:
-        messages = [] if self.started else [self._start]
-        self.started = True
-        messages.append({"type": "http.response.body", "body": part, "more_body": True})
         if self._blocked():
-            self._waiting = asyncio.get_running_loop().create_task(self._write_later(messages))
+            call = self._write_later(part)
+            self._waiting = asyncio.get_running_loop().create_task(call)
             return
-        for message in messages:
-            _run_at_once(self._send(message))
+        if not self.started:
+            self.started = True
+            _run_at_once(self._send(self._start))
+        self._write(part)
 
     async def flush(self) -> None:
         while self._waiting is not None:
@@ -68,9 +69,11 @@ class _AnswerWriter:
         if self._waiting is not None:
             self._waiting.cancel()
 
-    async def _write_later(self, messages: list[Message]) -> None:
-        for message in messages:
-            await self._send(message)
+    async def _write_later(self, part: bytes) -> None:
+        if not self.started:
+            self.started = True
+            await self._send(self._start)
+        await self._send({"type": "http.response.body", "body": part, "more_body": True})
         self._waiting = None
         try:
             self.on_free()
@@ -93,4 +96,4 @@ def _always() -> bool:
     return True
 
 
-def _nothing() -> None: ...
+def _nothing(*_: object) -> None: ...

@@ -207,6 +207,14 @@ class FairQueue:
         self._pay(account.tenant, added)
         return added
 
+    def add_output(self, ticket: Ticket, tokens: int) -> float:
+        """Account so many new output tokens of a running ticket; returns their cost."""
+        account = self._running[ticket]
+        account.output += tokens
+        added = self.prices.output * tokens
+        account.tenant.counter += added / account.tenant.weight
+        return added
+
     def finish(self, ticket: Ticket) -> Usage:
         """End a running ticket, give its slots back; raises KeyError unless it runs."""
         account = self._running.pop(ticket)

@@ -3,7 +3,7 @@
 import asyncio
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from service.context import RequestContext
@@ -116,6 +116,10 @@ class Gate:
         if refusal is not None:
             context.gate_refusal = refusal.error()
             raise context.gate_refusal
+
+    def charge_step(self, tokens: Iterable[tuple[Ticket, int]]) -> None:
+        """Report the new output tokens of running streams, as `Scheduler.charge_step`."""
+        self._scheduler.charge_step(tokens)
 
     def debit(self, tenant: Tenant, tokens: float) -> None:
         """Charge a tenant for work before the gate, worth so many prompt tokens."""

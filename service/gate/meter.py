@@ -6,6 +6,7 @@ from typing import Protocol
 
 from service.context import RequestContext, StreamTrace
 from service.gate.permit import Permit
+from service.gate.ticket import Ticket
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,25 +53,41 @@ class Meter:
         self._prompt = self._cached = self._completion = 0
         self._last: float | None = None
 
-    def add(self, step: Progress) -> None:
+    @property
+    def ticket(self) -> Ticket:
+        """The ticket that the stream runs under."""
+        return self._permit.ticket
+
+    def add(self, item: Progress) -> None:
+        """Count an item, at the gate too."""
         now = time.monotonic()
-        self._prompt, self._cached = step.prompt_tokens, step.cached_tokens
-        self._completion += step.new_tokens
-        first = self._last is None
-        self._permit.charge(
-            self._prompt, self._cached, self._completion, step.engine_wait if first else None
-        )
+        self._prompt, self._cached = item.prompt_tokens, item.cached_tokens
+        engine_wait = None
         if self._last is None:
-            if self._context.first_token_seconds is None:
-                self._context.first_token_seconds = now - self._context.arrival
-                self._observer.first_token(self._context, self._context.first_token_seconds)
-            if self._trace:
-                self._trace.first_item()
-        elif step.new_tokens:
-            self._context.decode_seconds += now - self._last
-            self._context.decode_tokens += step.new_tokens
-            self._observer.tokens_after(self._context, now - self._last, step.new_tokens)
+            self._begin(item.new_tokens, now)
+            engine_wait = item.engine_wait
+        else:
+            self.count(item.new_tokens, now)
+        self._permit.charge(self._prompt, self._cached, self._completion, engine_wait)
+
+    def count(self, tokens: int, now: float) -> None:
+        """Count tokens after the first item, but not at the gate (`Gate.charge_step`)."""
+        assert self._last is not None
+        if tokens:
+            self._completion += tokens
+            seconds = now - self._last
+            self._context.decode_seconds += seconds
+            self._context.decode_tokens += tokens
+            self._observer.tokens_after(self._context, seconds, tokens)
         self._last = now
+
+    def _begin(self, tokens: int, now: float) -> None:
+        self._completion, self._last = tokens, now
+        if self._context.first_token_seconds is None:
+            self._context.first_token_seconds = now - self._context.arrival
+            self._observer.first_token(self._context, self._context.first_token_seconds)
+        if self._trace:
+            self._trace.first_item()
 
     def read(self, prompt_tokens: int) -> None:
         """Charge the prompt of a cancelled or late request even if no item came: it was read."""

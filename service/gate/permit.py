@@ -43,6 +43,11 @@ class Permit:
             self._ticket, prompt=prompt, cached=cached, output=output, engine_wait=engine_wait
         )
 
+    @property
+    def ticket(self) -> Ticket:
+        """Its ticket, by which `Gate.charge_step` knows it."""
+        return self._ticket
+
     def interrupt(self, error: ServiceError) -> None:
         """End the stream with this error at its next wait, or the one under way."""
         self._interruption.trigger(error)

@@ -2,8 +2,8 @@
 
 A ticket's life: `offer` starts it, lets it wait or refuses it. `next_dispatches` starts waiting
 tickets; call it after `finish`, `cancel` and `expire`, and on a timer, so that a limit that grew is
-used. `charge` reports a running ticket's tokens, `finish` ends it. `expire` names the tickets whose
-deadline has passed; `next_deadline` says when to ask again.
+used. `charge` reports a running ticket's tokens, `charge_step` those of many, `finish` ends it.
+`expire` names the tickets whose deadline has passed; `next_deadline` says when to ask again.
 
 Invariants, checked by the simulator in tools/simulation: after `next_dispatches` no ticket
 waits while a slot is free for it; `in_use` is the slots of the tickets started and not finished; no
@@ -13,7 +13,7 @@ once; tenants share as fair_queue.py promises.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum, auto
 
@@ -172,6 +172,14 @@ class Scheduler:
             run.cached = cached
         if output is not None and output > run.output:
             self._time_tokens(ticket, run, output, now)
+
+    def charge_step(self, tokens: Iterable[tuple[Ticket, int]]) -> None:
+        """Report the new output tokens of running tickets that one step of the engine made."""
+        now = self._tick()
+        for ticket, added in tokens:
+            run = self._runs[ticket]
+            self._serve(run, self._queue.add_output(ticket, added))
+            self._time_tokens(ticket, run, run.output + added, now)
 
     def finish(self, ticket: Ticket) -> Usage:
         """End a running ticket, whatever the reason; returns its usage, to settle quotas with.

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from typing import Protocol, TypeVar
 
@@ -32,8 +32,8 @@ class EngineRequest(Protocol[Item]):
 class PushedRequest(EngineRequest[Item], Protocol[Item]):
     """One that can hand its items on itself."""
 
-    async def push(self, take: Callable[[Item], None]) -> None:
-        """Make the request; `take` gets each item as it comes. Ends with the last one."""
+    async def push(self, meter: Meter) -> None:
+        """Make the request, count what comes and hand it on. Ends with the last item."""
 
 
 def gated(
@@ -70,25 +70,15 @@ async def _run(
                 raise
 
 
-async def pushed(
-    gate: Gate,
-    observer: StreamObserver,
-    request: PushedRequest[Item],
-    take: Callable[[Item], None],
-) -> None:
-    """Run an engine request under a permit, and hand on each item in the engine's own step.
+async def pushed(gate: Gate, observer: StreamObserver, request: PushedRequest[Item]) -> None:
+    """Run an engine request under a permit; it hands its items on in the engine's own steps.
 
-    No task is woken for an item. The permit goes back once the stream has ended; when `take` raises
-    or this is cancelled, the engine's request is aborted first. Raises as a `gated` stream, and
-    what `take` raises.
+    No task is woken for an item. The permit goes back once the stream has ended; the engine's
+    request is aborted first where the stream fails or this is cancelled. Raises as a `gated`
+    stream, and what handing on raises.
     """
-
-    def count_and_take(item: Item) -> None:
-        meter.add(request.progress(item))
-        take(item)
-
     async with _under_permit(gate, observer, request, current_context()) as (permit, meter):
-        await permit.wait(lambda: request.push(count_and_take))
+        await permit.wait(lambda: request.push(meter))
 
 
 @asynccontextmanager

@@ -62,7 +62,7 @@ class Metrics:
         text = "Time per output token after the first, of a whole request."
         self._per_token = make.seconds("time_per_output_token", text, TOKEN_LATENCY, *KEY)
         text = "Time between two tokens of a stream; a chunk of k tokens counts k times."
-        self._between = make.seconds("inter_token_latency", text, TOKEN_LATENCY, *KEY)
+        self._between = make.tally("inter_token_latency", text, TOKEN_LATENCY, *KEY)
         text = "Time that an engine request waited for its permit."
         self._waited = make.seconds("queue_time", text, (0.001, *LATENCY), *KEY)
 
@@ -90,9 +90,7 @@ class Metrics:
 
     def tokens_after(self, context: RequestContext, seconds: float, tokens: int) -> None:
         """Record `tokens` that came `seconds` after the previous ones."""
-        latency = self._between[self._labels.of(context)]
-        for _ in range(tokens):
-            latency.observe(seconds / tokens)
+        self._between[self._labels.of(context)].observe_many(seconds / tokens, tokens)
 
     def used(self, context: RequestContext, prompt: int, cached: int, completion: int) -> None:
         """Count the tokens of an engine stream that ended."""

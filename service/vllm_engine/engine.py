@@ -43,7 +43,8 @@ from service.gate.meter import StreamObserver
 from service.gate.preparation import Preparation
 from service.quoting import quote
 from service.settings.preparation import PreparationSettings
-from service.vllm_engine.client import GatedClient, explain, lora_request
+from service.vllm_engine.client import GatedClient
+from service.vllm_engine.generation import explain, lora_request
 from service.vllm_engine.openai import OpenAISurface
 from service.vllm_engine.process import read_vitals
 from service.vllm_engine.step_clock import StepClock

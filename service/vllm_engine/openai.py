@@ -17,13 +17,8 @@ from vllm.lora.request import LoRARequest
 from service.context import RequestContext, current_context
 from service.errors import InvalidRequest, NotFound, ServiceError
 from service.quoting import problems
-from service.vllm_engine.client import (
-    GatedClient,
-    explain,
-    lora_request,
-    noted,
-    noted_generations,
-)
+from service.vllm_engine.client import GatedClient, noted, noted_generations
+from service.vllm_engine.generation import explain, lora_request
 from service.vllm_engine.plain_stream import Outputs, PlainStream, is_plain
 
 OpenAIAnswer = dict[str, Any] | AsyncGenerator[bytes, None] | PlainStream

@@ -10,7 +10,8 @@ from pydantic_core import to_json
 from vllm.outputs import RequestOutput
 
 from service.engine.protocol import Writer
-from service.vllm_engine.client import GatedClient, Generation
+from service.vllm_engine.client import GatedClient
+from service.vllm_engine.generation import Generation
 
 _PROBE = "\ue000probe\ue001"
 """A text that stands for any other, of private characters that JSON does not escape."""
@@ -74,7 +75,8 @@ class PlainStream:
     The first and the last event are what vLLM's generator makes of the first and last output. A
     probe, an output with a text that stands for any other, tells what it would write around every
     text between; only the text is put in then. What it counts of outputs that it does not see are
-    their tokens, for the usage: the last output has as many more.
+    their tokens, for the usage: the next output that it sees has as many more. What comes while
+    the client takes nothing becomes one event.
     """
 
     def __init__(
@@ -95,6 +97,7 @@ class PlainStream:
         self._probed = False
         self._unseen = 0
         self._held: RequestOutput | None = None
+        self._held_text = ""
         self._writer: Writer | None = None
 
     async def write_to(self, writer: Writer) -> None:
@@ -102,25 +105,61 @@ class PlainStream:
         self._writer = writer
         writer.on_free = self._write_held
         try:
-            await self._client.push(self._request, self._take)
+            await self._client.push(self._request, self)
             await writer.flush()
         finally:
             if self._step is not None:
                 self._step.close()
 
-    def _take(self, output: RequestOutput) -> None:
+    @property
+    def follows(self) -> bool:
+        """True once the frame around every text is known."""
+        return self._frame is not None
+
+    def take(self, output: RequestOutput) -> None:
+        """Write an output, with the text that waits."""
         assert self._writer is not None
-        if not self._writer.busy:
-            self._write(output)
-        elif self._held is None:
+        if self._held is not None:
+            self._held.add(output, aggregate=True)
+            return
+        output.outputs[0].text = self._held_text + output.outputs[0].text
+        self._held_text = ""
+        if self._writer.busy:
             self._held = output
         else:
-            self._held.add(output, aggregate=True)
+            self._write(output)
+
+    def add(self, text: str, tokens: int, *, late: bool) -> None:
+        """Write an output that is a text of so many tokens."""
+        assert self._writer is not None
+        self._unseen += tokens
+        if self._held is not None:
+            self._held.outputs[0].text += text
+        elif late or self._writer.busy:
+            self._held_text += text
+        else:
+            self._write_text(text)
+
+    def release(self) -> None:
+        """Write the text that waits, unless the client takes nothing."""
+        assert self._writer is not None
+        if self._held_text and not self._writer.busy:
+            self._write_text("")
 
     def _write_held(self) -> None:
         held, self._held = self._held, None
         if held is not None:
             self._write(held)
+        elif self._held_text:
+            self._write_text("")
+
+    def _write_text(self, text: str) -> None:
+        """Write the text that waits, and this one."""
+        assert self._writer is not None
+        assert self._frame is not None
+        before, after = self._frame
+        text, self._held_text = self._held_text + text, ""
+        self._writer.write(before + to_json(text) + after)
 
     def _write(self, output: RequestOutput) -> None:
         assert self._writer is not None
@@ -128,9 +167,8 @@ class PlainStream:
         if self._frame is None or answer.finish_reason is not None:
             self._writer.write(self._by_generator(output))
         else:
-            before, after = self._frame
             self._unseen += len(answer.token_ids)
-            self._writer.write(before + to_json(answer.text) + after)
+            self._write_text(answer.text)
 
     def _by_generator(self, output: RequestOutput) -> bytes:
         (answer,) = output.outputs

@@ -26,7 +26,11 @@ class Connection:
 
     async def answer(self, write_to: Callable[[Writer], Awaitable[None]]) -> None:
         enter_context(internal_context("test", 5.0))
-        scope = {"type": "http", "blocked": lambda: not self.open.is_set()}
+        scope = {
+            "type": "http",
+            "blocked": lambda: not self.open.is_set(),
+            "write": self.sent.append,
+        }
         await PushedStream(write_to)(scope, _nothing, self.send)
 
 

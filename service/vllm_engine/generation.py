@@ -1,0 +1,128 @@
+"""One generation request to vLLM, and vLLM's errors in the service's words."""
+
+from collections import Counter
+from collections.abc import AsyncGenerator
+from typing import Any
+
+from vllm.exceptions import VLLMClientError, VLLMValidationError
+from vllm.lora.request import LoRARequest
+from vllm.outputs import RequestOutput
+from vllm.sampling_params import RequestOutputKind, SamplingParams
+from vllm.v1.engine.async_llm import AsyncLLM
+from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
+from vllm.v1.engine.output_processor import RequestOutputCollector
+
+from service.context import current_context
+from service.engine.protocol import Adapter
+from service.errors import EngineDead, InvalidRequest, ServiceError
+from service.gate.meter import Progress
+from service.gate.ticket import Demand
+
+_FOLDED_TOKENS = 8
+"""Tokens in a delta of an answer that is sent whole; each delta costs about 15 microseconds."""
+
+
+class Generation:
+    """One generation request to vLLM."""
+
+    def __init__(
+        self,
+        engine: AsyncLLM,
+        prompt: Any,
+        params: SamplingParams,
+        request_id: str,
+        options: dict[str, Any],
+        adapter_requests: Counter[int],
+    ) -> None:
+        self.params = params
+        self._engine = engine
+        self._prompt = prompt
+        self._id = request_id
+        self._options = options
+        tokens = len(prompt["prompt_token_ids"])
+        room = engine.model_config.max_model_len - tokens
+        self.demand = Demand(tokens, params.max_tokens or max(0, room), params.n)
+        self._adapter = options.get("lora_request")
+        self._adapter_requests = adapter_requests
+
+    @property
+    def pushable(self) -> bool:
+        """True for a stream of one answer that needs no trial before the gate."""
+        deltas = self.params.output_kind is RequestOutputKind.DELTA
+        return deltas and self.params.n == 1 and self.params.structured_outputs is None
+
+    @property
+    def steady(self) -> bool:
+        """True for a stream whose every step gives its text, which no stop string cuts."""
+        return not self.params.stop and (self.params.stream_interval or 1) == 1
+
+    def fold(self) -> bool:
+        """Have an answer of many tokens that is wanted whole made in deltas; whether it is one."""
+        final_only = self.params.output_kind is RequestOutputKind.FINAL_ONLY
+        if not final_only or self.params.max_tokens == 1:
+            return False
+        self.params = self.params.clone()
+        self.params.output_kind = RequestOutputKind.DELTA
+        self.params.stream_interval = _FOLDED_TOKENS
+        return True
+
+    def start(self) -> AsyncGenerator[RequestOutput, None]:
+        stream: AsyncGenerator[RequestOutput, None] = self._engine.generate(
+            self._prompt, self.params, self._id, **self._traced_options()
+        )
+        return stream
+
+    async def add(self) -> RequestOutputCollector:
+        """Make the request; its outputs come to the collector."""
+        options = self._traced_options()
+        return await self._engine.add_request(self._id, self._prompt, self.params, **options)
+
+    async def abort(self, internal_id: str) -> None:
+        """End a request that was added, by the engine's own id."""
+        await self._engine.abort(internal_id, internal=True)
+
+    def _traced_options(self) -> dict[str, Any]:
+        # A stream has headers of its own, once it starts.
+        trace = current_context().trace
+        return self._options | ({"trace_headers": trace.headers} if trace else {})
+
+    def progress(self, item: RequestOutput) -> Progress:
+        if self._adapter is not None:
+            self._adapter_requests[self._adapter.lora_int_id] += 1
+            self._adapter = None  # counted
+        times = item.metrics
+        return Progress(
+            prompt_tokens=len(item.prompt_token_ids or ()),
+            cached_tokens=item.num_cached_tokens or 0,
+            new_tokens=sum(len(output.token_ids) for output in item.outputs),
+            engine_wait=max(0.0, times.scheduled_ts - times.queued_ts) if times else None,
+        )
+
+    def explain(self, error: Exception) -> ServiceError | None:
+        return explain(error)
+
+
+def explain(error: Exception) -> ServiceError | None:
+    """The service's error for one that vLLM raised, None for one that it does not know."""
+    if isinstance(error, EngineDeadError):
+        return EngineDead("The engine ended before the answer was complete.", retry_after=5)
+    if isinstance(error, VLLMValidationError):
+        return InvalidRequest(str(error.args[0]), param=error.parameter)
+    if isinstance(error, EngineGenerateError) and isinstance(error.__cause__, ValueError):
+        return InvalidRequest(str(error.__cause__))
+    if isinstance(error, VLLMClientError | ValueError):
+        return InvalidRequest(str(error))
+    return None
+
+
+def lora_request(adapter: Adapter | None) -> LoRARequest | None:
+    """Name of an adapter within vLLM.
+
+    vLLM treats two requests with one adapter name as equal and hashes name and path into every
+    cached block, so each version has its own name.
+    """
+    if adapter is None:
+        return None
+    return LoRARequest(
+        lora_name=adapter.engine_name, lora_int_id=adapter.engine_id, lora_path=adapter.path
+    )

@@ -1,0 +1,145 @@
+"""Steps of vLLM's engine, which hand the tokens of plain streams on in one pass."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from vllm.v1.engine import EngineCoreOutput
+from vllm.v1.engine.output_processor import OutputProcessor, OutputProcessorOutput, RequestState
+from vllm.v1.metrics.stats import IterationStats
+
+from service.gate.gate import Gate
+from service.gate.meter import Meter
+from service.gate.ticket import Ticket
+
+_LATE_SECONDS = 0.05
+"""Age of a step, when it is handed on, from which the loop is said to lag."""
+
+
+class TextSink(Protocol):
+    """Takes the text of a stream, step by step.
+
+    Text that is `late` may wait until `release`, to be put together with what follows.
+    """
+
+    def add(self, text: str, tokens: int, *, late: bool) -> None: ...
+
+    def release(self) -> None: ...
+
+    def fail(self, error: Exception) -> None:
+        """End the stream with an error of its text or of the methods above."""
+
+
+@dataclass(slots=True)
+class _Stream:
+    state: RequestState
+    meter: Meter
+    sink: TextSink
+
+
+class Steps:
+    """Stands before vLLM's output processor, and takes from each step what streams follow here.
+
+    Only an output that is nothing but tokens is taken: its text comes from the request's own
+    detokenizer, vLLM's counts are kept, and the gate is charged once for the whole step. Any other
+    output (a last one, one with an event) is the processor's, which finds the request as if it had
+    seen all before. While the loop lags and further steps wait to be handed on (`waiting` of
+    them), the texts of several steps become one event.
+    """
+
+    def __init__(self, processor: OutputProcessor, gate: Gate, waiting: Callable[[], int]) -> None:
+        self._states: dict[str, RequestState] = processor.request_states
+        self._process = processor.process_outputs
+        self._gate = gate
+        self._waiting = waiting
+        self._streams: dict[str, _Stream] = {}
+        self._late: set[str] = set()
+        processor.process_outputs = self._take
+
+    def follow(self, request_id: str, meter: Meter, sink: TextSink) -> None:
+        """Hand the stream's text to `sink` from its next step on."""
+        if request_id not in self._streams and (state := self._states.get(request_id)) is not None:
+            self._streams[request_id] = _Stream(state, meter, sink)
+
+    def forget(self, request_id: str) -> None:
+        """Hand it no more."""
+        self._streams.pop(request_id, None)
+        self._late.discard(request_id)
+
+    def _take(
+        self,
+        outputs: list[EngineCoreOutput],
+        timestamp: float | None = None,
+        stats: IterationStats | None = None,
+        weight_version: str | None = None,
+    ) -> OutputProcessorOutput:
+        rest = outputs
+        if self._streams and timestamp is not None and weight_version is None:
+            rest = self._hand_on(outputs, timestamp, stats)
+        return self._process(rest, timestamp, stats, weight_version)
+
+    def _hand_on(
+        self, outputs: list[EngineCoreOutput], timestamp: float, stats: IterationStats | None
+    ) -> list[EngineCoreOutput]:
+        """Hand on what the streams here get; returns the rest."""
+        now = time.monotonic()
+        late = now - timestamp > _LATE_SECONDS and self._waiting() > 0
+        made: list[tuple[Ticket, int]] = []
+        rest: list[EngineCoreOutput] = []
+        for output in outputs:
+            stream = self._streams.get(output.request_id)
+            if stream is None or not _only_tokens(output):
+                rest.append(output)
+                continue
+            tokens = len(output.new_token_ids)
+            if stats is not None:
+                _count(stats, stream.state.stats, tokens, timestamp)
+            made.append((stream.meter.ticket, tokens))
+            stream.meter.count(tokens, now)
+            try:
+                text = _text(stream.state, output.new_token_ids)
+                stream.sink.add(text, tokens, late=late)
+            except Exception as error:
+                stream.sink.fail(error)
+            if late:
+                self._late.add(output.request_id)
+        self._gate.charge_step(made)
+        if not late and self._late:
+            self._release()
+        return rest
+
+    def _release(self) -> None:
+        late, self._late = self._late, set()
+        for request_id in late:
+            sink = self._streams[request_id].sink
+            try:
+                sink.release()
+            except Exception as error:
+                sink.fail(error)
+
+
+def _only_tokens(output: EngineCoreOutput) -> bool:
+    return (
+        output.finish_reason is None
+        and output.events is None
+        and output.prefill_stats is None
+        and output.new_logprobs is None
+        and output.new_sampling_mask is None
+        and output.routed_experts is None
+        and not output.num_nans_in_logits
+    )
+
+
+def _text(state: RequestState, token_ids: list[int]) -> str:
+    state.detokenizer.update(token_ids, False)
+    text: str = state.detokenizer.get_next_output_text(False, True)
+    return text
+
+
+def _count(stats: IterationStats, request: Any, tokens: int, timestamp: float) -> None:
+    """Count as `IterationStats.update_from_output`, for an output of tokens after the first."""
+    stats.num_generation_tokens += tokens
+    request.num_generation_tokens += tokens
+    stats.inter_token_latencies_iter.append(timestamp - request.last_token_ts)
+    request.last_token_ts = timestamp
