@@ -98,6 +98,7 @@ class PlainStream:
         self._unseen = 0
         self._held: RequestOutput | None = None
         self._held_text = ""
+        self._texts_held = False
         self._writer: Writer | None = None
 
     async def write_to(self, writer: Writer) -> None:
@@ -123,42 +124,40 @@ class PlainStream:
             self._held.add(output, aggregate=True)
             return
         output.outputs[0].text = self._held_text + output.outputs[0].text
-        self._held_text = ""
+        self._held_text, self._texts_held = "", False
         if self._writer.busy:
             self._held = output
         else:
             self._write(output)
 
-    def add(self, text: str, tokens: int, *, late: bool) -> None:
-        """Write an output that is a text of so many tokens."""
-        assert self._writer is not None
+    def add(self, text: str, tokens: int) -> None:
+        """Let a text of so many tokens wait for `release`."""
         self._unseen += tokens
         if self._held is not None:
             self._held.outputs[0].text += text
-        elif late or self._writer.busy:
-            self._held_text += text
         else:
-            self._write_text(text)
+            self._held_text += text
+            self._texts_held = True
 
     def release(self) -> None:
         """Write the text that waits, unless the client takes nothing."""
         assert self._writer is not None
-        if self._held_text and not self._writer.busy:
-            self._write_text("")
+        if self._texts_held and not self._writer.busy:
+            self._write_text()
 
     def _write_held(self) -> None:
         held, self._held = self._held, None
         if held is not None:
             self._write(held)
-        elif self._held_text:
-            self._write_text("")
+        elif self._texts_held:
+            self._write_text()
 
-    def _write_text(self, text: str) -> None:
-        """Write the text that waits, and this one."""
+    def _write_text(self) -> None:
         assert self._writer is not None
         assert self._frame is not None
         before, after = self._frame
-        text, self._held_text = self._held_text + text, ""
+        text, self._held_text = self._held_text, ""
+        self._texts_held = False
         self._writer.write(before + to_json(text) + after)
 
     def _write(self, output: RequestOutput) -> None:
@@ -167,8 +166,8 @@ class PlainStream:
         if self._frame is None or answer.finish_reason is not None:
             self._writer.write(self._by_generator(output))
         else:
-            self._unseen += len(answer.token_ids)
-            self._write_text(answer.text)
+            self.add(answer.text, len(answer.token_ids))
+            self._write_text()
 
     def _by_generator(self, output: RequestOutput) -> bytes:
         (answer,) = output.outputs

@@ -14,7 +14,7 @@ from service.vllm_engine.steps import Steps
 class Sink(Protocol):
     """Takes the outputs of one stream, or the text alone of those that are nothing else.
 
-    Text that is `late` may wait until `release`, to be put together with what follows.
+    Text waits for `release`.
     """
 
     @property
@@ -23,7 +23,7 @@ class Sink(Protocol):
 
     def take(self, output: RequestOutput) -> None: ...
 
-    def add(self, text: str, tokens: int, *, late: bool) -> None: ...
+    def add(self, text: str, tokens: int) -> None: ...
 
     def release(self) -> None: ...
 
@@ -75,9 +75,9 @@ class Push:
         finally:
             self._steps.forget(internal_id)
 
-    def add(self, text: str, tokens: int, *, late: bool) -> None:
+    def add(self, text: str, tokens: int) -> None:
         if not self._ended.done():
-            self._sink.add(text, tokens, late=late)
+            self._sink.add(text, tokens)
 
     def release(self) -> None:
         if not self._ended.done():

@@ -18,12 +18,9 @@ _LATE_SECONDS = 0.05
 
 
 class TextSink(Protocol):
-    """Takes the text of a stream, step by step.
+    """Takes the text of a stream, which waits for `release`."""
 
-    Text that is `late` may wait until `release`, to be put together with what follows.
-    """
-
-    def add(self, text: str, tokens: int, *, late: bool) -> None: ...
+    def add(self, text: str, tokens: int) -> None: ...
 
     def release(self) -> None: ...
 
@@ -45,7 +42,8 @@ class Steps:
     detokenizer, vLLM's counts are kept, and the gate is charged once for the whole step. Any other
     output (a last one, one with an event) is the processor's, which finds the request as if it had
     seen all before. While the loop lags and further steps wait to be handed on (`waiting` of
-    them), the texts of several steps become one event.
+    them), the texts of several steps become one event. All texts of a step are written one directly
+    after the other: a reader on this machine that falls asleep between two costs more than both.
     """
 
     def __init__(self, processor: OutputProcessor, gate: Gate, waiting: Callable[[], int]) -> None:
@@ -54,7 +52,7 @@ class Steps:
         self._gate = gate
         self._waiting = waiting
         self._streams: dict[str, _Stream] = {}
-        self._late: set[str] = set()
+        self._unreleased: dict[str, TextSink] = {}
         processor.process_outputs = self._take
 
     def follow(self, request_id: str, meter: Meter, sink: TextSink) -> None:
@@ -65,7 +63,7 @@ class Steps:
     def forget(self, request_id: str) -> None:
         """Hand it no more."""
         self._streams.pop(request_id, None)
-        self._late.discard(request_id)
+        self._unreleased.pop(request_id, None)
 
     def _take(
         self,
@@ -84,7 +82,6 @@ class Steps:
     ) -> list[EngineCoreOutput]:
         """Hand on what the streams here get; returns the rest."""
         now = time.monotonic()
-        late = now - timestamp > _LATE_SECONDS and self._waiting() > 0
         made: list[tuple[Ticket, int]] = []
         rest: list[EngineCoreOutput] = []
         for output in outputs:
@@ -98,21 +95,18 @@ class Steps:
             made.append((stream.meter.ticket, tokens))
             stream.meter.count(tokens, now)
             try:
-                text = _text(stream.state, output.new_token_ids)
-                stream.sink.add(text, tokens, late=late)
+                stream.sink.add(_text(stream.state, output.new_token_ids), tokens)
             except Exception as error:
                 stream.sink.fail(error)
-            if late:
-                self._late.add(output.request_id)
+            self._unreleased[output.request_id] = stream.sink
         self._gate.charge_step(made)
-        if not late and self._late:
+        if now - timestamp < _LATE_SECONDS or not self._waiting():
             self._release()
         return rest
 
     def _release(self) -> None:
-        late, self._late = self._late, set()
-        for request_id in late:
-            sink = self._streams[request_id].sink
+        unreleased, self._unreleased = self._unreleased, {}
+        for sink in unreleased.values():
             try:
                 sink.release()
             except Exception as error:
