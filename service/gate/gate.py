@@ -51,6 +51,7 @@ class Gate:
         self._running: dict[Ticket, Permit] = {}
         self._closed: Callable[[], ServiceError] | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_due = math.inf
 
     @property
     def capacity(self) -> int:
@@ -227,21 +228,20 @@ class Gate:
 
         An earlier timer fires without effect, which costs less than a timer for each request.
         """
-        loop = asyncio.get_running_loop()
-        deadline = self._scheduler.next_deadline()
-        wait = math.inf if deadline is None else max(0.001, deadline - time.monotonic())
+        now = time.monotonic()
+        due = self._scheduler.next_deadline() or math.inf
         if self._waiting:
-            wait = min(wait, _LOOK_AGAIN_SECONDS)
-        if wait == math.inf:
+            due = min(due, now + _LOOK_AGAIN_SECONDS)
+        if due == math.inf or due >= self._timer_due:
             return
         if self._timer is not None:
-            if self._timer.when() <= loop.time() + wait and not self._timer.cancelled():
-                return
             self._timer.cancel()
-        self._timer = loop.call_later(wait, self._on_timer)
+        self._timer_due = due
+        wait = max(0.001, due - now)
+        self._timer = asyncio.get_running_loop().call_later(wait, self._on_timer)
 
     def _on_timer(self) -> None:
-        self._timer = None
+        self._timer, self._timer_due = None, math.inf
         self._advance()
 
     def _tell(self) -> None:

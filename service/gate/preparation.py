@@ -27,6 +27,8 @@ class Preparation:
 
     async def run(self, size: int, work: Callable[[], Result]) -> Result:
         """The result of work on so many bytes. Raises as the work and `Stage.run` do."""
+        if size < SHORT and not self._stage.waiting:
+            return self._stage.do(size, work)
         return await self._stage.run(size, lambda turn: self._start(turn, work))
 
     async def run_prompt(self, size: int, work: Callable[[], Result]) -> Result:

@@ -60,6 +60,17 @@ class Stage:
         """Pieces of work that wait for a lane."""
         return len(self._waiting)
 
+    def do(self, size: int, work: Callable[[], Result]) -> Result:
+        """Do a moment's work on so many bytes at once, without a lane; raises the work's errors."""
+        turn = Turn(current_context().tenant, size)
+        started = time.perf_counter()
+        try:
+            return work()
+        finally:
+            turn.seconds = time.perf_counter() - started
+            self._queue.debit(turn.tenant.name, turn.tenant.weight, turn.cost)
+            self._gate.debit(turn.tenant, turn.cost / _BYTES_PER_TOKEN)
+
     async def run(self, size: int, work: Callable[[Turn], Awaitable[Result]]) -> Result:
         """Do a piece of work of so many bytes in its turn; raises the work's errors.
 

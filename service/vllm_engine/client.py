@@ -19,7 +19,7 @@ from service.gate.preparation import Preparation
 from service.gate.stream import gated, pushed
 from service.tenants.salt import CacheSalts
 from service.vllm_engine.generation import Generation
-from service.vllm_engine.push import Push, Sink
+from service.vllm_engine.push import Last, Push, Sink
 from service.vllm_engine.renderer import StagedRenderer
 from service.vllm_engine.steps import Steps
 from service.vllm_engine.structured_outputs import tried
@@ -122,11 +122,21 @@ class GatedClient:
         return Generation(self._engine, prompt, params, own_id, options, self.adapter_requests)
 
     def _stream(self, request: Generation) -> AsyncGenerator[RequestOutput, None]:
-        folded = request.fold()
-        stream = gated(self._gate, self._observer, request)
+        folded = False
+        if request.single:
+            stream = self._single(request)
+        else:
+            folded = request.fold()
+            stream = gated(self._gate, self._observer, request)
         if (structure := request.params.structured_outputs) is not None:
             stream = tried(self._trials, structure, stream)
         return _fold(stream) if folded else stream
+
+    async def _single(self, request: Generation) -> AsyncGenerator[RequestOutput, None]:
+        last = Last()
+        await self.push(request, last)
+        if last.output is not None:
+            yield last.output
 
     def encode(self, *_: Any, **__: Any) -> AsyncGenerator[Any, None]:
         """Pooling is not served by this engine."""

@@ -52,14 +52,19 @@ class Generation:
         return deltas and self.params.n == 1 and self.params.structured_outputs is None
 
     @property
+    def single(self) -> bool:
+        """True for an answer that the engine gives in one output."""
+        final_only = self.params.output_kind is RequestOutputKind.FINAL_ONLY
+        return final_only and self.params.max_tokens == 1
+
+    @property
     def steady(self) -> bool:
         """True for a stream whose every step gives its text, which no stop string cuts."""
         return not self.params.stop and (self.params.stream_interval or 1) == 1
 
     def fold(self) -> bool:
         """Have an answer of many tokens that is wanted whole made in deltas; whether it is one."""
-        final_only = self.params.output_kind is RequestOutputKind.FINAL_ONLY
-        if not final_only or self.params.max_tokens == 1:
+        if self.params.output_kind is not RequestOutputKind.FINAL_ONLY:
             return False
         self.params = self.params.clone()
         self.params.output_kind = RequestOutputKind.DELTA

@@ -12,6 +12,7 @@ from vllm.outputs import RequestOutput
 from service.engine.protocol import Writer
 from service.vllm_engine.client import GatedClient
 from service.vllm_engine.generation import Generation
+from service.vllm_engine.steps import TextSink
 
 _PROBE = "\ue000probe\ue001"
 """A text that stands for any other, of private characters that JSON does not escape."""
@@ -112,23 +113,25 @@ class PlainStream:
             if self._step is not None:
                 self._step.close()
 
-    @property
-    def follows(self) -> bool:
-        """True once the frame around every text is known."""
-        return self._frame is not None
+    def take(self, output: RequestOutput) -> TextSink | None:
+        """Write an output, with the text that waits.
 
-    def take(self, output: RequestOutput) -> None:
-        """Write an output, with the text that waits."""
+        Once the frame around every text is known, text alone will do.
+        """
         assert self._writer is not None
         if self._held is not None:
             self._held.add(output, aggregate=True)
-            return
+            return self._text_sink()
         output.outputs[0].text = self._held_text + output.outputs[0].text
         self._held_text, self._texts_held = "", False
         if self._writer.busy:
             self._held = output
         else:
             self._write(output)
+        return self._text_sink()
+
+    def _text_sink(self) -> TextSink | None:
+        return None if self._frame is None else self
 
     def add(self, text: str, tokens: int) -> None:
         """Let a text of so many tokens wait for `release`."""

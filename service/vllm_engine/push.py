@@ -8,24 +8,25 @@ from vllm.outputs import RequestOutput
 from service.errors import ServiceError
 from service.gate.meter import Meter
 from service.vllm_engine.generation import Generation
-from service.vllm_engine.steps import Steps
+from service.vllm_engine.steps import Steps, TextSink
 
 
 class Sink(Protocol):
-    """Takes the outputs of one stream, or the text alone of those that are nothing else.
+    """Takes the outputs of one stream."""
 
-    Text waits for `release`.
-    """
+    def take(self, output: RequestOutput) -> TextSink | None:
+        """Take an output; returns what takes from now on the outputs that are text alone."""
 
-    @property
-    def follows(self) -> bool:
-        """True once text alone will do."""
 
-    def take(self, output: RequestOutput) -> None: ...
+class Last:
+    """Keeps the last output."""
 
-    def add(self, text: str, tokens: int) -> None: ...
+    def __init__(self) -> None:
+        self.output: RequestOutput | None = None
 
-    def release(self) -> None: ...
+    def take(self, output: RequestOutput) -> TextSink | None:
+        self.output = output
+        return None
 
 
 class Push:
@@ -38,7 +39,6 @@ class Push:
         self._request = request
         self._sink = sink
         self._steps = steps
-        self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def explain(self, error: Exception) -> ServiceError | None:
         return self._request.explain(error)
@@ -46,43 +46,37 @@ class Push:
     async def push(self, meter: Meter) -> None:
         queue = await self._request.add()
         internal_id = queue.request_id
+        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def fail(error: Exception) -> None:
+            self._steps.forget(internal_id)
+            if not ended.done():
+                ended.set_exception(error)
 
         def put(output: Any) -> None:
-            if self._ended.done():
+            if ended.done():
                 return
             try:
                 if isinstance(output, Exception):
                     raise output
                 meter.add(self.progress(output))
-                self._sink.take(output)
+                text = self._sink.take(output)
             except Exception as error:
-                self.fail(error)
+                fail(error)
                 return
             if output.finished:
-                self._ended.set_result(None)
-            elif self._sink.follows and self._request.steady:
-                self._steps.follow(internal_id, meter, self)
+                ended.set_result(None)
+            elif text is not None and self._request.steady:
+                self._steps.follow(internal_id, meter, text, fail)
 
         # vLLM's output processor calls this for every step that has something for the request.
         queue.put = put
         if (early := queue.get_nowait()) is not None:
             put(early)
         try:
-            await self._ended
+            await ended
         except BaseException:
             await self._request.abort(internal_id)
             raise
         finally:
             self._steps.forget(internal_id)
-
-    def add(self, text: str, tokens: int) -> None:
-        if not self._ended.done():
-            self._sink.add(text, tokens)
-
-    def release(self) -> None:
-        if not self._ended.done():
-            self._sink.release()
-
-    def fail(self, error: Exception) -> None:
-        if not self._ended.done():
-            self._ended.set_exception(error)

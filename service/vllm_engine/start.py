@@ -1,6 +1,7 @@
 """Starting vLLM behind the gate."""
 
 import gc
+from typing import Any
 
 from service.engine.protocol import ModelInfo
 from service.gate.gate import Gate
@@ -50,6 +51,7 @@ async def start_vllm(settings: Settings, gate: Gate, observer: StreamObserver) -
         max_lora_rank=lora.max_lora_rank if lora else 0,
         max_token_chars=llm.renderer.get_tokenizer().max_chars_per_token,
     )
+    _know_end_token(llm.renderer)
     gate.capacity = settings.gate.max_in_flight or max_num_seqs
     engine = VllmEngine(llm, steps, model, gate, observer, settings.preparation, trials)
     engine.openai = await OpenAISurface.create(
@@ -60,3 +62,9 @@ async def start_vllm(settings: Settings, gate: Gate, observer: StreamObserver) -
     gc.collect()
     gc.freeze()
     return engine
+
+
+def _know_end_token(renderer: Any) -> None:
+    """Have the end token at hand, which vLLM looks up in the tokenizer for every request."""
+    end = renderer.get_eos_token_id()
+    renderer.get_eos_token_id = lambda: end

@@ -24,15 +24,13 @@ class TextSink(Protocol):
 
     def release(self) -> None: ...
 
-    def fail(self, error: Exception) -> None:
-        """End the stream with an error of its text or of the methods above."""
-
 
 @dataclass(slots=True)
 class _Stream:
     state: RequestState
     meter: Meter
     sink: TextSink
+    fail: Callable[[Exception], None]
 
 
 class Steps:
@@ -52,13 +50,15 @@ class Steps:
         self._gate = gate
         self._waiting = waiting
         self._streams: dict[str, _Stream] = {}
-        self._unreleased: dict[str, TextSink] = {}
+        self._unreleased: dict[str, _Stream] = {}
         processor.process_outputs = self._take
 
-    def follow(self, request_id: str, meter: Meter, sink: TextSink) -> None:
-        """Hand the stream's text to `sink` from its next step on."""
+    def follow(
+        self, request_id: str, meter: Meter, sink: TextSink, fail: Callable[[Exception], None]
+    ) -> None:
+        """Hand the stream's text to `sink` from its next step on, and its errors to `fail`."""
         if request_id not in self._streams and (state := self._states.get(request_id)) is not None:
-            self._streams[request_id] = _Stream(state, meter, sink)
+            self._streams[request_id] = _Stream(state, meter, sink, fail)
 
     def forget(self, request_id: str) -> None:
         """Hand it no more."""
@@ -97,8 +97,9 @@ class Steps:
             try:
                 stream.sink.add(_text(stream.state, output.new_token_ids), tokens)
             except Exception as error:
-                stream.sink.fail(error)
-            self._unreleased[output.request_id] = stream.sink
+                stream.fail(error)
+                continue
+            self._unreleased[output.request_id] = stream
         self._gate.charge_step(made)
         if now - timestamp < _LATE_SECONDS or not self._waiting():
             self._release()
@@ -106,11 +107,11 @@ class Steps:
 
     def _release(self) -> None:
         unreleased, self._unreleased = self._unreleased, {}
-        for sink in unreleased.values():
+        for stream in unreleased.values():
             try:
-                sink.release()
+                stream.sink.release()
             except Exception as error:
-                sink.fail(error)
+                stream.fail(error)
 
 
 def _only_tokens(output: EngineCoreOutput) -> bool:
