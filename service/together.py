@@ -1,4 +1,4 @@
-"""Coroutines that run concurrently, where every result is needed."""
+"""Coroutines that run concurrently: as one where every result is needed, or side by side."""
 
 import asyncio
 from collections.abc import Coroutine, Iterable
@@ -28,6 +28,15 @@ async def together(coroutines: Iterable[Coroutine[Any, Any, Value]]) -> list[Val
         if task in first and not task.cancelled() and (error := task.exception()) is not None:
             raise error
     return [task.result() for task in tasks]
+
+
+async def abreast() -> None:
+    """Let requests that came together go through their stages together.
+
+    Between two calls every request does the same few things, so that the processor's caches hold
+    their code; one request from end to end after the other costs half as much again.
+    """
+    await asyncio.sleep(0)
 
 
 def _seen(task: asyncio.Task[Any]) -> None:

@@ -14,6 +14,7 @@ from pydantic_core import from_json
 from service.context import current_context
 from service.errors import InvalidRequest, UnsupportedMediaType
 from service.limits.depth import MAX_DEPTH
+from service.together import abreast
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -40,9 +41,9 @@ class JsonRoute(APIRoute):
                 return await handle(request)
             _check_content_type(request.headers.get("content-type", ""))
             body = await request.body()
-            return await handle(
-                ParsedRequest(request, len(body), await by_size(len(body), parse, body))
-            )
+            parsed = ParsedRequest(request, len(body), await by_size(len(body), parse, body))
+            await abreast()
+            return await handle(parsed)
 
         return parse_then_handle
 

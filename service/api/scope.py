@@ -27,6 +27,7 @@ from service.quoting import quote
 from service.runtime.open_requests import OpenRequests
 from service.settings.tree import GateSettings, HttpSettings
 from service.telemetry.requests import RequestTelemetry
+from service.together import abreast
 
 _log = logging.getLogger(__name__)
 
@@ -107,6 +108,8 @@ class RequestScope:
             # Its traceback holds what was read of the body.
             await _refuse(exchange, error.with_traceback(None))
             return
+
+        await abreast()
 
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
             try:

@@ -10,6 +10,7 @@ from service.context import current_context
 from service.gate.gate import Gate
 from service.gate.stage import Stage, Turn
 from service.settings.preparation import PreparationSettings
+from service.together import abreast
 
 Result = TypeVar("Result")
 
@@ -28,6 +29,7 @@ class Preparation:
     async def run(self, size: int, work: Callable[[], Result]) -> Result:
         """The result of work on so many bytes. Raises as the work and `Stage.run` do."""
         if size < SHORT and not self._stage.waiting:
+            await abreast()
             return self._stage.do(size, work)
         return await self._stage.run(size, lambda turn: self._start(turn, work))
 

@@ -7,6 +7,7 @@ from vllm.outputs import RequestOutput
 
 from service.errors import ServiceError
 from service.gate.meter import Meter
+from service.together import abreast
 from service.vllm_engine.generation import Generation
 from service.vllm_engine.steps import Steps, TextSink
 
@@ -44,6 +45,7 @@ class Push:
         return self._request.explain(error)
 
     async def push(self, meter: Meter) -> None:
+        await abreast()
         queue = await self._request.add()
         internal_id = queue.request_id
         ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
