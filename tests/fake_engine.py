@@ -9,6 +9,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing
 from pathlib import Path
 
 from service.adapters.manifest import WEIGHTS_FILE
@@ -17,6 +18,7 @@ from service.engine.protocol import (
     AdapterUsage,
     ChatFrame,
     Chunk,
+    ChunkSink,
     Delta,
     FinishReason,
     LabelRead,
@@ -135,6 +137,13 @@ class FakeEngine:
         if sampling.structure and sampling.structure.choice is None:
             raise UnsupportedFeature("response_format: this engine serves text and choice only")
         return gated(self._gate, self._observer, _FakeGeneration(self, prompt, sampling, adapter))
+
+    async def push(
+        self, prompt: Prompt, sampling: Sampling, adapter: Adapter | None, sink: ChunkSink
+    ) -> None:
+        async with aclosing(self.generate(prompt, sampling, adapter)) as chunks:
+            async for chunk in chunks:
+                sink.take(chunk)
 
     async def label_logprobs(
         self, prompt: Prompt, token_ids: Sequence[int], adapter: Adapter | None

@@ -28,10 +28,10 @@ ALLOWED: dict[str, str] = {
     "tenants": "errors plain_yaml quoting settings",
     "context": "engine errors tenants",
     "classification": "adapters context engine errors quoting together",
-    "gate": "context errors settings tenants",
+    "gate": "context errors settings tenants together",
     "telemetry": "context engine operations settings tenants",
     "proving": "adapters classification context engine errors generation model together",
-    "vllm_engine": "context engine errors gate limits model quoting settings tenants",
+    "vllm_engine": "context engine errors gate limits model quoting settings tenants together",
     "fleet": (
         "adapters classification context engine errors model proving quoting settings telemetry "
         "tenants together"
@@ -42,7 +42,7 @@ ALLOWED: dict[str, str] = {
     ),
     "api": (
         "adapters classification context engine errors fleet generation limits operations "
-        "proving quoting runtime settings telemetry tenants vllm_engine"
+        "proving quoting runtime settings telemetry tenants together vllm_engine"
     ),
     "finetune": (
         "adapters classification context engine errors files generation model plain_yaml "

@@ -161,6 +161,23 @@ class Vitals:
     loading: bool = False
 
 
+class TextSink(Protocol):
+    """Takes a stream's steps that are text alone."""
+
+    def add(self, text: str, tokens: int) -> None:
+        """Let a text of so many tokens wait for `release`."""
+
+    def release(self) -> None:
+        """Hand on what waits."""
+
+
+class ChunkSink(Protocol):
+    """Takes the chunks of a generation."""
+
+    def take(self, chunk: Chunk) -> TextSink | None:
+        """Take a chunk; returns what takes from now on the steps that are text alone."""
+
+
 MAX_READ_IDS = 128
 """Token ids that one label read may ask for (vLLM's own limit)."""
 
@@ -223,6 +240,15 @@ class Generator(HasModel, Protocol):
         self, prompt: Prompt, sampling: Sampling, adapter: Adapter | None
     ) -> AsyncGenerator[Chunk, None]:
         """Stream an answer; the last delta of each sequence carries its finish_reason."""
+
+    async def push(
+        self, prompt: Prompt, sampling: Sampling, adapter: Adapter | None, sink: ChunkSink
+    ) -> None:
+        """Hand an answer on in the engine's own steps, without a task that waits for each.
+
+        The answer is one sequence without a structure. Ends with the last chunk; raises what
+        `generate` does, and what `sink` raises.
+        """
 
 
 class Reader(HasModel, Protocol):

@@ -34,6 +34,18 @@ class GenerationRequest:
     adapter: Adapter | None
     confidence: bool
 
+    @property
+    def plain(self) -> bool:
+        """True for one answer of free text alone, which the engine can push."""
+        return self.sampling.n == 1 and not self.confidence and self.sampling.structure is None
+
+    async def prepare(self, engine: Tokeniser) -> tuple[Prompt, Sampling]:
+        """Its prompt, tokenised, and the sampling that fits; InvalidRequest if none does."""
+        prompt = await self.render(engine)
+        max_tokens = _max_tokens(engine, prompt, self.max_tokens)
+        logprobs = TOP_LOGPROBS if self.confidence else None
+        return prompt, replace(self.sampling, max_tokens=max_tokens, logprobs=logprobs)
+
     async def render(self, engine: Tokeniser) -> Prompt:
         """Its prompt, tokenised."""
         if self.messages is not None:
@@ -84,12 +96,7 @@ async def stream(
 
     Raises InvalidRequest before the engine sees a prompt that does not fit with its answer.
     """
-    prompt = await request.render(engine)
-    sampling = replace(
-        request.sampling,
-        max_tokens=_max_tokens(engine, prompt, request.max_tokens),
-        logprobs=TOP_LOGPROBS if request.confidence else None,
-    )
+    prompt, sampling = await request.prepare(engine)
     meters = [ConfidenceMeter() for _ in range(sampling.n)]
     cached = completion = 0
     async with aclosing(engine.generate(prompt, sampling, request.adapter)) as chunks:

@@ -71,7 +71,7 @@ class GatedClient:
         self._engine = engine
         self._gate = gate
         self._observer = observer
-        self._steps = Steps(engine.output_processor, gate, engine.engine_core.outputs_queue.qsize)
+        self._steps = Steps(engine.output_processor, gate)
         self._serial = itertools.count()
         self.untraced = _UNSAMPLED if traced else None
         """Headers for untraced requests: unsampled while vLLM exports spans, else None."""
@@ -92,7 +92,7 @@ class GatedClient:
 
         Within `noted_generations` the request is noted, so that it can be pushed instead.
         """
-        request = self._request(prompt, sampling_params, options)
+        request = self.request(prompt, sampling_params, **options)
         if (requests := _noted.get(None)) is not None:
             requests.append(request)
         return _kept(self._stream(request))
@@ -104,13 +104,14 @@ class GatedClient:
 
         A final output is joined from deltas, so that the gate sees tokens as they come.
         """
-        return self._stream(self._request(prompt, sampling_params, options))
+        return self._stream(self.request(prompt, sampling_params, **options))
 
     async def push(self, request: Generation, sink: Sink) -> None:
         """Run a request as its `stream`; `sink` takes what comes in the engine's own steps."""
         await pushed(self._gate, self._observer, Push(request, sink, self._steps))
 
-    def _request(self, prompt: Any, params: SamplingParams, options: dict[str, Any]) -> Generation:
+    def request(self, prompt: Any, params: SamplingParams, **options: Any) -> Generation:
+        """One generation as a part of the current request, not yet made."""
         options |= {"priority": 0, "data_parallel_rank": None, "session_id": None}
         options["trace_headers"] = self.untraced
         context = current_context()

@@ -25,6 +25,7 @@ from service.engine.protocol import (
     AdapterUsage,
     ChatFrame,
     Chunk,
+    ChunkSink,
     Delta,
     LabelRead,
     Message,
@@ -32,6 +33,7 @@ from service.engine.protocol import (
     Prompt,
     Sampling,
     Structure,
+    TextSink,
     TokenLogprob,
     Vitals,
 )
@@ -138,6 +140,16 @@ class VllmEngine:
             async for output in stream:
                 yield _chunk(output)
 
+    async def push(
+        self, prompt: Prompt, sampling: Sampling, adapter: Adapter | None, sink: ChunkSink
+    ) -> None:
+        request = self.client.request(
+            tokens_input(prompt.token_ids),
+            _sampling_params(sampling),
+            lora_request=lora_request(adapter),
+        )
+        await self.client.push(request, _Chunks(sink))
+
     async def label_logprobs(
         self, prompt: Prompt, token_ids: Sequence[int], adapter: Adapter | None
     ) -> LabelRead:
@@ -217,6 +229,16 @@ class VllmEngine:
         self._trials.stop()
         # Objects frozen at the start may be collected again.
         gc.unfreeze()
+
+
+class _Chunks:
+    """Takes vLLM's outputs and hands them on as chunks."""
+
+    def __init__(self, sink: ChunkSink) -> None:
+        self._sink = sink
+
+    def take(self, output: RequestOutput) -> TextSink | None:
+        return self._sink.take(_chunk(output))
 
 
 def start_llm(arguments: Namespace, steps: StepClock) -> AsyncLLM:

@@ -9,10 +9,9 @@ from typing import Any, Protocol
 from pydantic_core import to_json
 from vllm.outputs import RequestOutput
 
-from service.engine.protocol import Writer
+from service.engine.protocol import TextSink, Writer
 from service.vllm_engine.client import GatedClient
 from service.vllm_engine.generation import Generation
-from service.vllm_engine.steps import TextSink
 
 _PROBE = "\ue000probe\ue001"
 """A text that stands for any other, of private characters that JSON does not escape."""

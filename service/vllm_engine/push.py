@@ -5,11 +5,12 @@ from typing import Any, Protocol
 
 from vllm.outputs import RequestOutput
 
+from service.engine.protocol import TextSink
 from service.errors import ServiceError
 from service.gate.meter import Meter
 from service.together import abreast
 from service.vllm_engine.generation import Generation
-from service.vllm_engine.steps import Steps, TextSink
+from service.vllm_engine.steps import Steps
 
 
 class Sink(Protocol):

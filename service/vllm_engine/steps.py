@@ -1,28 +1,24 @@
 """Steps of vLLM's engine, which hand the tokens of plain streams on in one pass."""
 
+import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from vllm.v1.engine import EngineCoreOutput
 from vllm.v1.engine.output_processor import OutputProcessor, OutputProcessorOutput, RequestState
 from vllm.v1.metrics.stats import IterationStats
 
+from service.engine.protocol import TextSink
 from service.gate.gate import Gate
 from service.gate.meter import Meter
 from service.gate.ticket import Ticket
 
 _LATE_SECONDS = 0.05
 """Age of a step, when it is handed on, from which the loop is said to lag."""
-
-
-class TextSink(Protocol):
-    """Takes the text of a stream, which waits for `release`."""
-
-    def add(self, text: str, tokens: int) -> None: ...
-
-    def release(self) -> None: ...
+_GATHER_SECONDS = 0.02
+"""Time for which texts wait for those of the next steps while the loop lags."""
 
 
 @dataclass(slots=True)
@@ -39,18 +35,18 @@ class Steps:
     Only an output that is nothing but tokens is taken: its text comes from the request's own
     detokenizer, vLLM's counts are kept, and the gate is charged once for the whole step. Any other
     output (a last one, one with an event) is the processor's, which finds the request as if it had
-    seen all before. While the loop lags and further steps wait to be handed on (`waiting` of
-    them), the texts of several steps become one event. All texts of a step are written one directly
-    after the other: a reader on this machine that falls asleep between two costs more than both.
+    seen all before. All texts of a step are written one directly after the other: a reader on this
+    machine that falls asleep between two costs more than both. While the loop lags, the texts of
+    several steps become one event.
     """
 
-    def __init__(self, processor: OutputProcessor, gate: Gate, waiting: Callable[[], int]) -> None:
+    def __init__(self, processor: OutputProcessor, gate: Gate) -> None:
         self._states: dict[str, RequestState] = processor.request_states
         self._process = processor.process_outputs
         self._gate = gate
-        self._waiting = waiting
         self._streams: dict[str, _Stream] = {}
         self._unreleased: dict[str, _Stream] = {}
+        self._timer: asyncio.TimerHandle | None = None
         processor.process_outputs = self._take
 
     def follow(
@@ -101,11 +97,17 @@ class Steps:
                 continue
             self._unreleased[output.request_id] = stream
         self._gate.charge_step(made)
-        if now - timestamp < _LATE_SECONDS or not self._waiting():
+        if now - timestamp < _LATE_SECONDS:
             self._release()
+        elif self._timer is None:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(_GATHER_SECONDS, self._release)
         return rest
 
     def _release(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         unreleased, self._unreleased = self._unreleased, {}
         for stream in unreleased.values():
             try:

@@ -10,7 +10,7 @@ import pytest
 from starlette.responses import Response, StreamingResponse
 
 from loadtests.processes import eventually
-from service.api import connection, transport, watch
+from service.api import connection, pushed_stream, transport, watch
 from service.settings.tree import GateSettings, HttpSettings
 from tests.api.raw_http import answers, question
 from tests.live_service import LiveService
@@ -108,12 +108,16 @@ async def more_than_buffers_take() -> AsyncGenerator[bytes, None]:
         yield b"x" * (1 << 20)
 
 
+@pytest.mark.parametrize("push", [False, True], ids=["pulled", "pushed"])
 async def test_a_client_that_never_reads_its_answer_gives_its_slot_back(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, push: bool
 ) -> None:
     monkeypatch.setattr(watch, "_UNREAD_SECONDS", 0.2)
     monkeypatch.setattr("service.api.sse._send_part", _never_sent)
-    with LiveService(gate=GateSettings(max_in_flight=1)) as live:
+    monkeypatch.setattr(pushed_stream._AnswerWriter, "_write_later", _never_sent)
+    monkeypatch.setattr(connection.BoundedConnection, "_blocked", lambda self: True)
+    http = HttpSettings(push_streams=push)
+    with LiveService(gate=GateSettings(max_in_flight=1), http=http) as live:
         _, writer = await asyncio.open_connection("127.0.0.1", live.port)
         writer.write(HEAD + b"Content-Length: %d\r\n\r\n" % len(BODY) + BODY)
         await eventually(lambda: live.gate.in_flight == 1)

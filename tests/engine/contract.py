@@ -23,6 +23,7 @@ from service.engine.protocol import (
     Prompt,
     Sampling,
     Structure,
+    TextSink,
     TokenLogprob,
 )
 from service.errors import DeadlineExceeded, InvalidRequest
@@ -207,6 +208,60 @@ async def a_choice_is_one_of_the_given(engine: Engine, gate: Gate) -> None:
         assert sequence.finish_reason == "stop"
 
 
+class Pushed:
+    """Puts a pushed answer together."""
+
+    def __init__(self) -> None:
+        self.answer = Answer()
+        self._waits = ""
+
+    def take(self, chunk: Chunk) -> TextSink | None:
+        (delta,) = chunk.deltas
+        self.add(delta.text, delta.tokens)
+        self.release()
+        self.answer.finish_reason = delta.finish_reason
+        return self
+
+    def add(self, text: str, tokens: int) -> None:
+        assert self.answer.finish_reason is None
+        self._waits += text
+        self.answer.tokens += tokens
+
+    def release(self) -> None:
+        self.answer.text += self._waits
+        self._waits = ""
+
+
+async def a_pushed_answer_is_the_generated_one(engine: Engine, gate: Gate) -> None:
+    prompt = await engine.render(STORY)
+    for sampling in (
+        GREEDY,
+        Sampling(max_tokens=1, temperature=0.0),
+        Sampling(max_tokens=200, temperature=2.0, seed=3),
+        Sampling(max_tokens=200, temperature=2.0, seed=3, stop=["e"]),
+    ):
+        sink = Pushed()
+        await engine.push(prompt, sampling, None, sink)
+        assert [sink.answer] == await answers(engine, prompt, sampling)
+
+
+async def a_pushed_answer_ends_with_its_reader_or_its_sink(engine: Engine, gate: Gate) -> None:
+    class Broken(Pushed):
+        def take(self, chunk: Chunk) -> TextSink | None:
+            raise ValueError("of the sink")
+
+    prompt = await engine.render(STORY)
+    with pytest.raises((ValueError, InvalidRequest), match="of the sink"):
+        await engine.push(prompt, GREEDY, None, Broken())
+    long = Sampling(max_tokens=200, temperature=2.0, seed=3)
+    reader = asyncio.create_task(engine.push(prompt, long, None, Pushed()))
+    for _ in range(20):  # steps of its task, of which one takes the permit
+        await asyncio.sleep(0)
+    reader.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reader
+
+
 async def label_reads_are_log_probabilities_in_the_order_asked(engine: Engine, gate: Gate) -> None:
     prompt = await engine.render(STORY)
     token_ids = list(range(MAX_READ_IDS))
@@ -282,6 +337,8 @@ CONTRACT: tuple[Check, ...] = (
     n_answers_take_n_slots_and_differ,
     each_token_has_log_probabilities_when_asked_for,
     a_choice_is_one_of_the_given,
+    a_pushed_answer_is_the_generated_one,
+    a_pushed_answer_ends_with_its_reader_or_its_sink,
     label_reads_are_log_probabilities_in_the_order_asked,
     more_reads_than_slots_take_turns,
     closing_a_stream_leaves_nothing_running,

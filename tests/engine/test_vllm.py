@@ -3,13 +3,14 @@
 import asyncio
 import json
 import re
+import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from prometheus_client import CollectorRegistry
+from prometheus_client import REGISTRY, CollectorRegistry
 from vllm.inputs import tokens_input
 from vllm.outputs import CompletionOutput, RequestOutput
 from vllm.sampling_params import RequestOutputKind, SamplingParams
@@ -237,17 +238,55 @@ def test_a_pushed_stream_has_the_bytes_of_vllms_own(
     assert gate.in_flight == 0
 
 
+def told(parts: list[bytes]) -> tuple[str, Any]:
+    """The text of a chat's events, and the usage in the last one."""
+    events = [json.loads(line[6:]) for line in b"".join(parts).split(b"\n\n")[:-2]]
+    texts = [choice["delta"]["content"] for e in events for choice in e["choices"]]
+    return "".join(texts), events[-1]["usage"]
+
+
 def test_what_a_slow_client_does_not_take_is_put_together(running: Running) -> None:
     runner, engine, _ = running
     body = CHAT | {"stream_options": {"include_usage": True}}
     quick, slow = Recorder(), Recorder(held=1)
     runner.run(streamed(engine, body, quick))
     runner.run(streamed(engine, body, slow))
-
-    def told(parts: list[bytes]) -> tuple[str, Any]:
-        events = [json.loads(line[6:]) for line in b"".join(parts).split(b"\n\n")[:-2]]
-        texts = [choice["delta"]["content"] for e in events for choice in e["choices"]]
-        return "".join(texts), events[-1]["usage"]
-
     assert len(slow.parts) < len(quick.parts)
     assert told(slow.parts) == told(quick.parts)
+
+
+class Lagging(Recorder):
+    """A writer at whose third part the event loop stands still."""
+
+    def write(self, part: bytes) -> None:
+        super().write(part)
+        if len(self.parts) == 3:
+            time.sleep(0.5)
+
+
+def test_steps_that_come_while_the_loop_lags_are_put_together(running: Running) -> None:
+    runner, engine, _ = running
+    body = CHAT | {"max_tokens": 300, "ignore_eos": True}
+    body |= {"stream_options": {"include_usage": True}}
+    prompt, lagging = Recorder(), Lagging()
+    runner.run(streamed(engine, body, prompt))
+    runner.run(streamed(engine, body, lagging))
+    assert len(lagging.parts) < len(prompt.parts)
+    assert told(lagging.parts) == told(prompt.parts)
+
+
+def test_vllm_counts_what_its_processor_does_not_see(running: Running) -> None:
+    runner, engine, _ = running
+
+    def counted(name: str) -> float:
+        return sum(
+            sample.value
+            for family in REGISTRY.collect()
+            for sample in family.samples
+            if sample.name == f"vllm:{name}"
+        )
+
+    names = ("generation_tokens_total", "inter_token_latency_seconds_count")
+    before = [counted(name) for name in names]
+    runner.run(streamed(engine, CHAT | {"max_tokens": 50, "ignore_eos": True}, Recorder()))
+    assert [counted(name) - was for name, was in zip(names, before, strict=True)] == [50, 49]

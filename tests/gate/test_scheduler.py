@@ -233,3 +233,28 @@ def test_a_slow_engine_gets_fewer_sequences_and_then_more_again(clock: Clock) ->
             core.charge(each, output=1 + 3 * step)
     assert core.next_dispatches() == [line[8]]
     assert core.limit == 5
+
+
+def test_a_step_charged_at_once_is_charged_as_its_tickets_one_by_one(clock: Clock) -> None:
+    steps, singly = scheduler(clock, slots=3), scheduler(clock, slots=3)
+    tickets = [ticket(name, weight=weight) for name, weight in (("a", 1.0), ("b", 3.0), ("a", 1.0))]
+    for core in (steps, singly):
+        assert [core.offer(each) for each in tickets] == [Placement.STARTED] * 3
+        for each in tickets:
+            core.charge(each, cached=2, output=1)
+        waits = [core.offer(ticket(name)) for name in "ba"]
+        assert waits == [Placement.QUEUED] * 2
+    totals = [1, 1, 1]
+    for made in ([1, 1, 1], [2, 0, 5], [0, 4, 1]):
+        clock.now += 0.1
+        totals = [total + new for total, new in zip(totals, made, strict=True)]
+        steps.charge_step((each, new) for each, new in zip(tickets, made, strict=True) if new)
+        for each, new, total in zip(tickets, made, totals, strict=True):
+            if new:
+                singly.charge(each, output=total)
+    clock.now += 0.1
+    assert [steps.finish(each) for each in tickets] == [singly.finish(each) for each in tickets]
+    for name in ("service", "releases", "token_seconds", "prefill_seconds"):
+        assert getattr(steps.rates, name) == pytest.approx(getattr(singly.rates, name))
+    assert [each.tenant for each in steps.next_dispatches()] == ["b", "a"]
+    assert [each.tenant for each in singly.next_dispatches()] == ["b", "a"]

@@ -4,12 +4,14 @@ import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Response
 
 from service.api.dependencies import TheContext, TheRuntime
 from service.api.json_body import JsonRoute
+from service.api.pushed_stream import PushedStream
 from service.api.schemas.base import TimingBody
 from service.api.schemas.generate import (
     ConfidenceBody,
@@ -18,10 +20,19 @@ from service.api.schemas.generate import (
     OutputBody,
     UsageBody,
 )
-from service.api.sse import DONE, EventStream, event, event_stream
+from service.api.sse import DONE, event, event_stream
 from service.context import RequestContext
+from service.engine.protocol import Writer
 from service.generation.confidence import Confidence
-from service.generation.stream import GenerationRequest, Output, Summary, collect, stream
+from service.generation.push import push
+from service.generation.stream import (
+    GenerationRequest,
+    Output,
+    Summary,
+    TextDelta,
+    collect,
+    stream,
+)
 from service.runtime.parts import Runtime
 
 router = APIRouter(route_class=JsonRoute, tags=["generation"])
@@ -34,14 +45,14 @@ router = APIRouter(route_class=JsonRoute, tags=["generation"])
 )
 async def generate(
     body: GenerateRequest, runtime: TheRuntime, context: TheContext
-) -> GenerateAnswer | EventStream | Response:
+) -> GenerateAnswer | Response:
     """Generate text from a prompt or a conversation, whole or as server-sent events."""
     model = runtime.models.choose(body.model, context)
     task = body.task(model.adapter, runtime.settings.limits)
     if body.timeout_ms is not None:
         context.set_timeout(body.timeout_ms)
     if body.stream:
-        return await event_stream(_events(runtime, task, context))
+        return await _stream(runtime, task, context)
     outputs, usage = await collect(runtime.engine, task)
     return GenerateAnswer(
         id=context.request_id,
@@ -53,6 +64,18 @@ async def generate(
     )
 
 
+async def _stream(runtime: Runtime, task: GenerationRequest, context: RequestContext) -> Response:
+    if not (task.plain and runtime.settings.http.push_streams):
+        return await event_stream(_events(runtime, task, context))
+
+    async def write_to(writer: Writer) -> None:
+        summary = await push(runtime.engine, task, writer, partial(_delta, context))
+        writer.write(event(_summary(summary, context)) + DONE)
+        await writer.flush()
+
+    return PushedStream(write_to)
+
+
 async def _events(
     runtime: Runtime, task: GenerationRequest, context: RequestContext
 ) -> AsyncGenerator[bytes, None]:
@@ -61,15 +84,19 @@ async def _events(
             if isinstance(item, Summary):
                 yield event(_summary(item, context))
             else:
-                yield event(
-                    {
-                        "id": context.request_id,
-                        "index": item.index,
-                        "text": item.text,
-                        "finish_reason": item.finish_reason,
-                    }
-                )
+                yield _delta(context, item)
     yield DONE
+
+
+def _delta(context: RequestContext, delta: TextDelta) -> bytes:
+    return event(
+        {
+            "id": context.request_id,
+            "index": delta.index,
+            "text": delta.text,
+            "finish_reason": delta.finish_reason,
+        }
+    )
 
 
 def _summary(summary: Summary, context: RequestContext) -> dict[str, Any]:
