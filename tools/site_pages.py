@@ -7,6 +7,7 @@ as a block of code. So the site holds all that it links to and needs no network.
 
 import logging
 import posixpath
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,9 @@ SCRIPT = ROOT / ".cache" / "site" / "mermaid.min.js"
 
 _PREFIX = "repository"
 _IMAGES = {".png", ".svg"}
+_DIAGRAM = re.compile(r'<pre class="mermaid">.*?</pre>', re.DOTALL)
+_CELL = re.compile(r"<td.*?</td>", re.DOTALL)
+_CODE = re.compile(r"(?<=<code>)[^<]+(?=</code>)")
 _LANGUAGES = {".py": "python", ".yaml": "yaml", ".yml": "yaml", ".sh": "bash", ".json": "json"}
 
 
@@ -55,6 +59,17 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         return f"[{label}]({posixpath.relpath(place, posixpath.dirname(here))}{mark}{anchor})"
 
     return rewritten(markdown, change)
+
+
+def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """The page with diagrams that can scroll and with names in tables that can break."""
+    html = _DIAGRAM.sub(r'<div class="diagram">\g<0></div>', html)
+    return _CELL.sub(lambda cell: _CODE.sub(_breakable, cell[0]), html)
+
+
+def _breakable(code: re.Match[str]) -> str:
+    """A name that may break after `.`, `_` and `/` and before a capital letter."""
+    return re.sub(r"(?<=\w)[._/]+(?=\w)|(?<=[a-z])(?=[A-Z])", r"\g<0><wbr>", code[0])
 
 
 def navigation(entries: list[Any]) -> Iterator[str]:
