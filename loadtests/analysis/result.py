@@ -1,4 +1,4 @@
-"""The result of a run: everything a reader, a pipeline or the report needs, in one file."""
+"""The result of a run: all data for readers, pipelines and the report, in one file."""
 
 import os
 import platform
@@ -149,7 +149,7 @@ def _verdict(
     doubts = [f"{check.name}: {check.message}" for check in invalid(checks)]
     harmless = {"ok", "cancelled", *run.scenario.tolerate}
     if run.doomed:
-        # They were cut off because the run was lost, not by the server.
+        # These were cut off because the run ended early, not by the server.
         harmless.add("unfinished")
     failed = sum(count for name, count in overall.outcomes.items() if name not in harmless)
     if doubts:
@@ -170,7 +170,7 @@ def _verdict(
 
 
 def _refused_within_share(parts: Breakdown) -> list[str]:
-    """Refusals that no scenario tolerates: of tenants that asked for less than their share."""
+    """Refusals that no scenario tolerates: of tenants that asked for no more than their share."""
     within = parts.fairness.within_share()
     return [
         f"tenant {tenant.name} asked for no more than its share, and "
