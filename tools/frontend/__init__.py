@@ -1,4 +1,4 @@
-"""Costs of a token and a request to a server's API process, on an engine that costs it nothing.
+"""Costs of a token and a request to the API process, on a mock engine with cores of its own.
 
     python -m tools.frontend --rounds 5 --out loadtests/out/frontend
 
