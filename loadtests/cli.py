@@ -86,7 +86,7 @@ def sweep(
     """Run a scenario at each of several rates, and plot throughput against latency.
 
     The page has a row and a point for each rate; search.json serves as --capacity, too. Ends with
-    the worst exit code but for a missed SLO, which the higher rates of a sweep are meant to miss.
+    the worst exit code, not counting a missed SLO, which higher rates of a sweep are meant to miss.
     """
     _of_open_load(launch)
     try:

@@ -71,7 +71,7 @@ class Prefetch(Part):
 
 
 class Model(Part):
-    """Where the weights come from."""
+    """The source of the weights."""
 
     source: Literal["package", "hub", "objectStore", "volume", "image", "baked"]
     weightsGiB: Annotated[float, Field(gt=0, le=10_000)]

@@ -131,7 +131,7 @@ def _stages(run: Run) -> dict[str, float]:
 
 
 def _stage_starts(scenario: Scenario) -> dict[str, float]:
-    """When each stage begins, by name, in order."""
+    """The start of each stage, by name, in order."""
     match scenario.load:
         case OpenLoad(steps=steps, step_s=step_s, warmup_s=warmup_s):
             warm = {WARMUP: 0.0} if warmup_s else {}
@@ -157,8 +157,8 @@ def _verdict(
     if failed > run.scenario.max_failure_ratio * max(overall.offered, 1):
         reason = f"{failed} of {overall.offered} requests failed"
         return Verdict(exit_code=Exit.FAILURES, status="failures", reasons=[reason])
-    if wronged := _refused_within_share(parts):
-        return Verdict(exit_code=Exit.FAILURES, status="failures", reasons=wronged)
+    if refused := _refused_within_share(parts):
+        return Verdict(exit_code=Exit.FAILURES, status="failures", reasons=refused)
     good = overall.goodput
     if objectives is not None and good is not None and good.ratio < objectives.goodput:
         reason = (

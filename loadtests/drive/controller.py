@@ -91,8 +91,8 @@ class Controller:
     def doomed(self) -> bool:
         """True if the objectives are missed even when every further request meets them.
 
-        Never said where nobody knows how many will come: in a closed loop, and of sessions, whose
-        turns follow each other.
+        False if the number of requests is not known before: in a closed loop, and with sessions,
+        in which a turn depends on the one before.
         """
         objectives, scenario = self.options.objectives, self.options.scenario
         sessions = any(isinstance(workload, Session) for workload in scenario.workloads)

@@ -150,7 +150,7 @@ class Driver:
             self.controller.absorb(client_id, data["loadtests"])
 
     def _collect(self) -> None:
-        """Where one process is both master and worker, hand the records over directly."""
+        """Hand the records over directly, in a process that is both master and worker."""
         if self.sender is not None and self.controller is not None:
             self.controller.absorb("local", _part(self.sender))
 

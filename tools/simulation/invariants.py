@@ -31,7 +31,7 @@ class Entry:
     cached: int = 0
     paid: float = 0.0
     due: float = 0.0
-    """When its first token is due, in seconds of the world."""
+    """Instant at which its first token is due, in seconds of the world."""
 
 
 class Fairness:
