@@ -25,7 +25,9 @@ SCRIPT = ROOT / ".cache" / "site" / "mermaid.min.js"
 
 _PREFIX = "repository"
 _IMAGES = {".png", ".svg"}
-_DIAGRAM = re.compile(r'<pre class="mermaid">.*?</pre>', re.DOTALL)
+_WIDE = re.compile(
+    r'<pre class="mermaid"><code>(?:sequenceDiagram|flowchart LR).*?</pre>', re.DOTALL
+)
 _CELL = re.compile(r"<td.*?</td>", re.DOTALL)
 _CODE = re.compile(r"(?<=<code>)[^<]+(?=</code>)")
 _LANGUAGES = {".py": "python", ".yaml": "yaml", ".yml": "yaml", ".sh": "bash", ".json": "json"}
@@ -62,8 +64,8 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 
 def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """The page with diagrams that can scroll and with names in tables that can break."""
-    html = _DIAGRAM.sub(r'<div class="diagram">\g<0></div>', html)
+    """The page with wide diagrams that can scroll and with names in tables that can break."""
+    html = _WIDE.sub(r'<div class="wide">\g<0></div>', html)
     return _CELL.sub(lambda cell: _CODE.sub(_breakable, cell[0]), html)
 
 
