@@ -1,4 +1,4 @@
-"""A benchmark for LLM services on Locust: measured, judged, and refused when it is not valid.
+"""A benchmark for LLM services on Locust, which judges a run and rejects one that is not valid.
 
     load/      what is sent and when: arrivals, lengths, workloads, one seeded schedule (pure)
     protocol/  the words of each API: request bodies, SSE, answers (pure)
@@ -6,5 +6,5 @@
     drive/     Locust: the only package that imports locust or gevent
     report/    the self-contained page, JUnit, console, Markdown
 
-Nothing outside drive/ imports gevent, because importing Locust patches the whole process.
+No module outside drive/ imports gevent, because importing Locust patches the whole process.
 """

@@ -33,8 +33,8 @@ app = typer.Typer(
 )
 
 VariantName = Literal["vllm", "adapters", "classify"]
-NameArg = Annotated[str, typer.Option(help="What to call it in the comparison.")]
-ApiArg = Annotated[ApiName, typer.Option(help="What this one speaks.")]
+NameArg = Annotated[str, typer.Option(help="Its name in the comparison.")]
+ApiArg = Annotated[ApiName, typer.Option(help="The API that it speaks.")]
 ModelArg = Annotated[str, typer.Option(help="Its base model; by default its first.")]
 MetricsArg = Annotated[str, typer.Option(help="Its Prometheus page.")]
 RoundsArg = Annotated[int, typer.Option(min=1, help="Runs of each server.")]
@@ -62,7 +62,7 @@ def search(
 ) -> None:
     """Find the highest rate within the SLO: double until it fails, then bisect.
 
-    A probe that is invalid ends it with exit code 4; search.json holds what was found until then.
+    An invalid probe ends the search with exit code 4; search.json holds the results until then.
     """
     scenario = _of_open_load(launch)
     if not (launch.slo or scenario.slo):
@@ -86,7 +86,7 @@ def sweep(
     """Run a scenario at each of several rates, and plot throughput against latency.
 
     The page has a row and a point for each rate; search.json serves as --capacity, too. Ends with
-    the worst exit code but for a missed SLO, which the higher rates of a sweep are meant to miss.
+    the worst exit code, not counting a missed SLO, which higher rates of a sweep are meant to miss.
     """
     _of_open_load(launch)
     try:

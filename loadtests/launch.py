@@ -16,7 +16,7 @@ from loadtests.processes import free_port
 from loadtests.protocol.api import ApiName
 
 NOWHERE = Path(os.devnull)
-"""Folder of results that nobody wants."""
+"""Folder for results that are not kept."""
 
 _LOCUSTFILE = Path(__file__).with_name("locustfile.py")
 
@@ -37,7 +37,7 @@ class Launch:
     slo: Annotated[
         str, _option(help="An SLO profile's name, or a YAML file; else the scenario's own.")
     ] = ""
-    api: Annotated[ApiName, _option(help="What the server speaks.")] = "native"
+    api: Annotated[ApiName, _option(help="The API that the server speaks.")] = "native"
     model: Annotated[str, _option(help="The base model; by default the server's first.")] = ""
     metrics_url: Annotated[
         str,
@@ -78,7 +78,7 @@ class Launch:
                 case _ if value and option.name != "workers":
                     arguments.append(f"{option.flag}={value}")
         if self.workers > 1:
-            # A port of its own, so that two runs on one machine do not meet.
+            # A port of its own, so that two runs on one machine do not collide.
             port = str(free_port())
             arguments += ["--processes", str(self.workers), "--master-bind-host", "127.0.0.1"]
             arguments += ["--master-bind-port", port, "--master-port", port]
@@ -98,7 +98,7 @@ class Launch:
         try:
             return process.wait()
         except KeyboardInterrupt:
-            # The terminal told Locust as well, and it writes what it has.
+            # The terminal interrupted Locust too, which now writes its results.
             return process.wait()
 
 

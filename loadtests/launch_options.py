@@ -65,7 +65,7 @@ def takes_launch(
 
 
 def fail(message: str, code: int = USAGE) -> NoReturn:
-    """End the command with one line."""
+    """End the command with a one-line error."""
     typer.echo(f"Error: {message}", err=True)
     raise typer.Exit(code)
 

@@ -38,7 +38,7 @@ def probe_rates(
 def sweep_rates(
     launch: Launch, rates: Sequence[float], tell: Callable[[str], None]
 ) -> tuple[Knee, list[Result]]:
-    """Run every rate to its end, whatever came of the others; raises RunFailed."""
+    """Run every rate to its end, regardless of the other results; raises RunFailed."""
     knee = Knee()
     results: list[Result] = []
     for rate in rates:

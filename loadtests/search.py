@@ -1,9 +1,9 @@
-"""The highest rate at which a server still keeps to its objectives."""
+"""The highest rate at which a server meets its objectives."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-# A rate this many times below the first guess is no answer any more.
+# Below the first guess divided by this, the search gives up.
 _HALVINGS = 8
 _DOUBLINGS = 16
 
@@ -25,7 +25,7 @@ class Knee:
     stopped: str | None = None
 
     def note(self, rate: float, good: bool) -> bool:
-        """Take a probe's answer and return it."""
+        """Note the answer of a probe and return it."""
         self.probes.append((rate, good))
         if good:
             self.passed = max(rate, self.passed or 0.0)

@@ -1,4 +1,4 @@
-"""Questions to the server beside the load: its model and its counters."""
+"""Requests to the server besides the load: for its model and its counters."""
 
 import json
 import os
@@ -26,7 +26,7 @@ def tenant_keys(scenario: Scenario) -> dict[str, str | None]:
 
 
 def extra_headers(lines: Sequence[str]) -> dict[str, str]:
-    """Headers from lines as `Name: value`; raises ScenarioError for a line that is none."""
+    """Headers from lines as `Name: value`; raises ScenarioError for any other line."""
     headers: dict[str, str] = {}
     for line in lines:
         name, colon, value = line.partition(":")

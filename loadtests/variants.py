@@ -1,4 +1,4 @@
-"""Variants of `bench`: the servers of each, what they are asked, and how they are started."""
+"""Variants of `bench`: the servers of each, their scenario and their start."""
 
 import json
 import tempfile

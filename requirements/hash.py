@@ -43,7 +43,7 @@ def write(name: str, requirements: list[str], *options: str) -> None:
         wanted.write_text("\n".join(requirements), encoding="utf-8")
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed"]
         pip += ["--only-binary", ":all:", "--report", str(report), "--requirement", str(wanted)]
-        # What lies in a folder of this machine is nobody else's: look into an empty one.
+        # Packages in a folder of this machine exist nowhere else: let pip look into an empty one.
         environment = {**os.environ, "PIP_FIND_LINKS": folder}
         subprocess.run([*pip, *options], check=True, env=environment)
         found = json.loads(report.read_text(encoding="utf-8"))["install"]

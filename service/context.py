@@ -18,16 +18,16 @@ class StreamTrace(Protocol):
     """Spans of one engine stream."""
 
     def granted(self) -> None:
-        """It got its permit and starts now: the trace's `headers` are this stream's."""
+        """The stream got its permit and starts now, under the trace's `headers`."""
 
     def first_item(self) -> None:
         """The engine answered."""
 
     def used(self, prompt: int, cached: int, completion: int) -> None:
-        """It used these tokens of the engine."""
+        """The stream used these tokens of the engine."""
 
     def ended(self) -> None:
-        """It ended, in the engine or waiting."""
+        """The stream ended, in the engine or waiting."""
 
 
 class RequestTrace(Protocol):
@@ -69,7 +69,7 @@ class RequestContext:
     Times are seconds of `time.monotonic`. `streams` are the engine streams opened on the request's
     behalf: its scope closes them, so that no permit outlives the request. `stream_failure` is the
     error that ended one of them under vLLM's own handlers, which turn exceptions into text: the
-    engine client keeps it for the OpenAI surface, and nobody else reads it. `adapter` is the
+    engine client keeps it, and only the OpenAI surface reads it. `adapter` is the
     version that the request began with, kept for it until `at_end` runs. `decode_seconds` and
     `decode_tokens` add up what came after the first tokens of its streams. `trace` is there while
     the request is traced. `body_bytes` is the size of its body. `parts` says how many engine

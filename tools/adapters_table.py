@@ -1,4 +1,4 @@
-"""The table of the demo adapters in docs/finetuning.md, from what their manifests say of them."""
+"""The table of the demo adapters in docs/finetuning.md, from the figures in their manifests."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Requests that crashed, hung or emptied a vLLM server once, by the number of their advisory.
+"""Requests that once crashed, blocked or exploited a vLLM server, by the number of the advisory.
 
     python -m tools.advisories
 
@@ -34,7 +34,7 @@ _TOOL = {
 
 @dataclass(frozen=True)
 class Replay:
-    """A request and what the refusal must say; 400 unless another status is given."""
+    """A request, a part of the refusal's message and its status, 400 unless given."""
 
     advisory: str
     what: str
@@ -45,7 +45,7 @@ class Replay:
     status: int = 400
 
     def send(self, server: Server) -> httpx.Response:
-        """Send it; the answer."""
+        """Send the request; returns the answer."""
         prompt = {"messages": _MESSAGES} if self.path == CHAT else {"prompt": "hi"}
         body = {"model": server.model, "max_tokens": 1} | prompt | self.change
         return server.post(self.path, body, headers=self.headers)
@@ -67,19 +67,19 @@ REPLAYS = [
     ),
     Replay(
         "CVE-2025-48942",
-        "a JSON schema that is none",
+        "an invalid JSON schema",
         CHAT,
         {"response_format": _SCHEMA_OF_NO_TYPE},
         "not a valid JSON schema",
     ),
     Replay(
         "CVE-2025-48943",
-        "a regular expression that is none",
+        "an invalid regular expression",
         CHAT,
         {"structured_outputs": {"regex": "foo**["}},
         "not a valid regular expression",
     ),
-    Replay("CVE-2025-48944", "a tool of a type that is none", CHAT, {"tools": [_TOOL]}, "tools[0]"),
+    Replay("CVE-2025-48944", "a tool of an unknown type", CHAT, {"tools": [_TOOL]}, "tools[0]"),
     Replay(
         "CVE-2025-48956",
         "a header of megabytes",
@@ -91,7 +91,7 @@ REPLAYS = [
     ),
     Replay(
         "CVE-2025-61620",
-        "a chat template of one's own",
+        "a chat template from the client",
         CHAT,
         {"chat_template": "{% for i in range(10**9) %}{% endfor %}"},
         "chat_template: not a field",

@@ -66,7 +66,7 @@ def readme_text() -> str:
 
 
 def _stripped(schema: Any) -> Any:
-    """Without what pydantic adds for people: titles, defaults and the paths' own format."""
+    """The schema without pydantic's titles, defaults and format of paths."""
     if isinstance(schema, list):
         return [_stripped(child) for child in schema]
     if not isinstance(schema, dict):

@@ -1,6 +1,6 @@
 """The chart's values as types; values.schema.json is written from them.
 
-What Kubernetes itself defines is left to it: those fields are plain objects here, and the tests
+Fields that Kubernetes itself defines are plain objects here, and the tests
 check the rendered manifests against Kubernetes' own schemas.
 """
 
@@ -26,7 +26,7 @@ Share = Annotated[int, Field(ge=0)] | Annotated[str, Field(pattern=r"^\d{1,3}%$"
 
 
 class Part(BaseModel):
-    """Values that know every key of theirs."""
+    """Values of which every key is known."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -71,7 +71,7 @@ class Prefetch(Part):
 
 
 class Model(Part):
-    """Where the weights come from."""
+    """The source of the weights."""
 
     source: Literal["package", "hub", "objectStore", "volume", "image", "baked"]
     weightsGiB: Annotated[float, Field(gt=0, le=10_000)]
@@ -287,7 +287,7 @@ class ServiceMonitor(Part):
 
 
 class Labelled(Part):
-    """Something to make, with labels."""
+    """An object to create, with labels."""
 
     enabled: bool
     labels: Labels
@@ -331,7 +331,7 @@ class InferencePool(Part):
 
 
 class SmokeTest(Part):
-    """The test that asks."""
+    """The test that sends a few requests."""
 
     enabled: bool
     apiKeySecret: Name
@@ -341,7 +341,7 @@ class SmokeTest(Part):
 
 
 class LoadTest(Part):
-    """The test that loads."""
+    """The test that runs a load scenario."""
 
     enabled: bool
     image: str

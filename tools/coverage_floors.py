@@ -1,4 +1,4 @@
-"""The share of lines and branches that the fast tests run, by package, held to a floor.
+"""The share of lines and branches that the fast tests run, by package, and its floor.
 
     python -m tools.coverage_floors coverage.json
 
@@ -47,7 +47,7 @@ def covered(report: Path) -> dict[str, float]:
 
 
 def main(report: Path) -> int:
-    """Print each package beside its floor; 1 where one is below, or has none."""
+    """Print each package with its floor; returns 1 if one is below its floor or has none."""
     failed = 0
     for name, percent in covered(report).items():
         floor = FLOORS.get(name, 0 if name == "service" else 100)

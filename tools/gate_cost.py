@@ -1,6 +1,6 @@
 """Cost of the gate for a request and a token, metrics included: `python -m tools.gate_cost`.
 
-Streams of an engine that takes no time, with the gate around them and without, in turns.
+Measures streams of an engine that takes no time, with and without the gate, in turns.
 """
 
 import asyncio

@@ -3,7 +3,7 @@
     python -m tools.generate            # `make generate`, which writes tests/helm/golden too
     python -m tools.generate --check
 
-The second writes nothing, and ends with 1 after the names of files that differ.
+The second command writes nothing; it prints the names of files that differ and ends with 1.
 """
 
 import argparse
@@ -54,7 +54,7 @@ GENERATED: Mapping[Path, Callable[[], str]] = {
 
 
 def out_of_date() -> dict[Path, str]:
-    """The files that are not as they should be, each with the text that it should hold."""
+    """The files that are out of date, each with its new text."""
     texts = {file: text() for file, text in GENERATED.items()}
     return {file: text for file, text in texts.items() if _held(file) != text}
 

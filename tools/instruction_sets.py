@@ -70,7 +70,7 @@ SETS = (
 
 
 def hide() -> None:
-    """Take the hidden capabilities out of what torch says of the processor.
+    """Remove the hidden capabilities from those that torch reports.
 
     An entry point of torch's group `torch.backends`, called at the end of its import.
     """

@@ -1,4 +1,4 @@
-"""The packages of the service, what each may import, and the page that shows them.
+"""The packages of the service, their allowed imports, and the page that shows them.
 
 A module that stands alone in `service/` counts as a package here.
 """
@@ -55,7 +55,7 @@ ALLOWED: dict[str, str] = {
         "telemetry tenants vllm_engine"
     ),
 }
-"""Imports of each package from the others, lowest first: nothing points at a later row."""
+"""Imports of each package, the lowest packages first: no package imports a later one."""
 
 
 @cache

@@ -64,7 +64,7 @@ class Reference:
         return self.complete(text, max_tokens)
 
     def complete(self, prompt: str, max_tokens: int = 64) -> list[Step]:
-        """The continuation of a text; the token that ends it is its last step."""
+        """The continuation of a text; the end token is its last step."""
         ids = self._tokenizer(prompt, return_tensors="pt")
         with self._torch.inference_mode():
             whole = self._float32.generate(**ids, max_new_tokens=max_tokens, do_sample=False)
@@ -74,7 +74,7 @@ class Reference:
         return [Step(*step) for step in zip(tokens, *leads, strict=True)]
 
     def choose(self, prompt: str, words: Sequence[str]) -> Step:
-        """The word that comes next if it must be one of these; ValueError if one is no token."""
+        """The most likely next word of these; ValueError if one is not a single token."""
         ids = self._tokenizer(prompt, return_tensors="pt")
         tokens = [self._tokenizer.encode(word, add_special_tokens=False) for word in words]
         for word, token in zip(words, tokens, strict=True):
@@ -152,7 +152,7 @@ def _steps(options: argparse.Namespace) -> list[Step]:
 
 
 def main() -> int:
-    """Print the table of one answer; 1 where its least margin is too small."""
+    """Print the table of one answer; returns 1 if its least margin is too small."""
     options = _options()
     steps = _steps(options)
     rows = [(repr(step.token), step.float32, step.bfloat16) for step in steps]

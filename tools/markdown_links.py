@@ -27,5 +27,5 @@ def rewritten(text: str, change: Callable[[str, str], str]) -> str:
 
 
 def _links(text: str) -> Iterator[re.Match[str]]:
-    """Matches in the text whose code is blotted out: a label may hold code, code holds no link."""
+    """Links outside of code; a label may hold code."""
     return _LINK.finditer(_CODE.sub(lambda code: "-" * len(code[0]), text))

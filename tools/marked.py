@@ -1,10 +1,10 @@
-"""Pages of which a part is generated."""
+"""Pages with a generated part."""
 
 from pathlib import Path
 
 
 def page_with(file: Path, name: str, generated: str) -> str:
-    """The text of a page with this one between its markers; ValueError without them."""
+    """The page with a new text between its markers; ValueError without them."""
     return replaced(file.read_text(encoding="utf-8"), name, generated)
 
 

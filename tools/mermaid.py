@@ -2,8 +2,8 @@
 
     python -m tools.mermaid .cache/site/mermaid.min.js
 
-Nothing of it is kept in the repository. The site would otherwise load it from another host each
-time that a page is read. A file of another digest than the pinned one is refused.
+The repository does not hold the script. The site would otherwise load it from another host each
+time that a page is read. A file with another digest than the pinned one is refused.
 """
 
 import hashlib

@@ -61,7 +61,7 @@ def catalogue() -> list[Series]:
 
 
 def page() -> str:
-    """The page as it should be."""
+    """The text of the page."""
     series = catalogue()
     used = sorted({label for each in series for label in each.labels})
     bounds = MetricsSettings()

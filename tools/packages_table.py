@@ -1,4 +1,4 @@
-"""The Python packages of the images in THIRD_PARTY.md, with what their metadata say of licences."""
+"""The Python packages of the images in THIRD_PARTY.md, with the licences in their metadata."""
 
 import re
 from collections.abc import Iterator

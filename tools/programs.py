@@ -1,4 +1,4 @@
-"""Debian's programs and libraries that are needed: the system's, else fetched without installing.
+"""Debian's programs and libraries, from the system or else fetched without installing.
 
     python -m tools.programs promtool amtool docker-registry curl libnuma.so.1
 
@@ -42,7 +42,7 @@ def program(name: str) -> str:
 
 
 def missing(names: Sequence[str]) -> list[str]:
-    """The packages of the programs that are not there, each once."""
+    """The packages of the missing programs, each once."""
     return sorted({PACKAGES[name][0] for name in names if not _found(name)})
 
 
@@ -61,7 +61,7 @@ def run(name: str, *arguments: str) -> str:
 
 
 def fetch(name: str) -> None:
-    """Download the packages of a program and unpack them; AssertionError where that gives none.
+    """Download the packages of a program and unpack them; AssertionError if that fails.
 
     apt's lists are updated where there are none.
     """

@@ -2,11 +2,12 @@
 
 A page links to such a file as it does on a forge, by a relative path, and the navigation names it
 below `repository/`. The site gets a page for each: Markdown as it is, images as they are, all else
-as a block of code. So the site holds all that it links to and needs no network.
+as a block of code. So the site holds all files that it links to and needs no network.
 """
 
 import logging
 import posixpath
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,15 @@ from tools.markdown_links import rewritten, targets
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 SCRIPT = ROOT / ".cache" / "site" / "mermaid.min.js"
-"""Mermaid as `tools.mermaid` fetches it; without it the diagrams of a site stay text."""
+"""Mermaid as `tools.mermaid` fetches it; without this file the diagrams stay text."""
 
 _PREFIX = "repository"
 _IMAGES = {".png", ".svg"}
+_WIDE = re.compile(
+    r'<pre class="mermaid"><code>(?:sequenceDiagram|flowchart LR).*?</pre>', re.DOTALL
+)
+_CELL = re.compile(r"<td.*?</td>", re.DOTALL)
+_CODE = re.compile(r"(?<=<code>)[^<]+(?=</code>)")
 _LANGUAGES = {".py": "python", ".yaml": "yaml", ".yml": "yaml", ".sh": "bash", ".json": "json"}
 
 
@@ -42,7 +48,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """The text of a page with its links leading to pages of the site."""
+    """The text of a page with links to pages of the site."""
     here = page.file.src_uri
 
     def change(label: str, target: str) -> str:
@@ -55,6 +61,17 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         return f"[{label}]({posixpath.relpath(place, posixpath.dirname(here))}{mark}{anchor})"
 
     return rewritten(markdown, change)
+
+
+def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """The page with wide diagrams that can scroll and with names in tables that can break."""
+    html = _WIDE.sub(r'<div class="wide">\g<0></div>', html)
+    return _CELL.sub(lambda cell: _CODE.sub(_breakable, cell[0]), html)
+
+
+def _breakable(code: re.Match[str]) -> str:
+    """A name that may break after `.`, `_` and `/` and before a capital letter."""
+    return re.sub(r"(?<=\w)[._/]+(?=\w)|(?<=[a-z])(?=[A-Z])", r"\g<0><wbr>", code[0])
 
 
 def navigation(entries: list[Any]) -> Iterator[str]:
@@ -86,14 +103,14 @@ def _linked_from(pages: list[Path]) -> Iterator[Path]:
 
 
 def _resolved(page: Path, name: str) -> Path:
-    """The file that a link of a page leads to; of a folder its README.md, if there is one."""
+    """The file that a link of a page leads to; for a folder its README.md, if there is one."""
     file = (page.parent / name).resolve()
     readme = file / "README.md"
     return readme if readme.is_file() else file
 
 
 def _place(file: Path) -> str | None:
-    """Path of a file within the site's sources; None of a folder, for which there is no page."""
+    """Path of a file within the sources of the site; None for a folder, which has no page."""
     if not file.is_file():
         return None
     if file.is_relative_to(DOCS):

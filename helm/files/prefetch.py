@@ -22,7 +22,7 @@ class Refused(Exception):
 
 
 def held(folder: Path) -> str | None:
-    """What the folder holds, or None when it is not there; Refused when nothing says what."""
+    """Source in the folder, None for a missing folder; Refused when no mark names the source."""
     if not folder.exists():
         return None
     try:
@@ -35,7 +35,7 @@ def held(folder: Path) -> str | None:
 
 
 def ready(source: str, folder: Path) -> bool:
-    """Whether the folder holds this source; Refused when it holds another."""
+    """True if the folder holds this source; Refused when it holds another."""
     found = held(folder)
     if found not in (None, source):
         raise Refused(

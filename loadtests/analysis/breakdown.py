@@ -35,7 +35,7 @@ def break_down(
     tenants: Sequence[Tenant],
     missing: Mapping[str, int],
 ) -> Breakdown:
-    """The numbers of the measured among all records; the others' answers count as throughput.
+    """The numbers of the measured records; answers to the other ones count as throughput only.
 
     `missing` are the requests of each stage that were planned and left no record.
     """

@@ -1,4 +1,4 @@
-"""Two servers (or two versions) on the same requests: what differs, and whether it is noise."""
+"""Two servers (or two versions) on the same requests: differences, and their certainty."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from loadtests.protocol.record import Record
 DRAWS = 2000
 _BATCH = 200_000
 _LEVEL = 0.95
-# Requests next to each other met the same queue: they are drawn in blocks of this share of a run.
+# Neighbouring requests meet the same queue, so they are drawn in blocks of this share of a run.
 _BLOCK = 0.02
 
 # The place of a request in the plans of the rounds.
@@ -63,8 +63,8 @@ def side(name: str, rounds: Sequence[Sequence[Record]]) -> Side:
     return Side(name, records)
 
 
-# Lower is better for latency, higher for goodput. A wait counts from the due instant: from the
-# send, what a slow server kept from being sent would look fast (coordinated omission).
+# Lower is better for latency, higher for goodput. A wait counts from the due instant, because
+# requests that a slow server delayed would look fast from the send (coordinated omission).
 _LATENCIES: dict[str, Callable[[Record], float | None]] = {
     "ttft_due": lambda r: r.chunks[0] + lag(r) if r.chunks else None,
     "itl": lambda r: float(np.mean(token_gaps(r))) if len(r.chunks) > 1 else None,
@@ -78,7 +78,7 @@ _STATISTICS = ("mean", "p50", "p90", "p99")
 def compare(
     first: Side, second: Side, objectives: Objectives | None, *, paired: bool, seed: int = 0
 ) -> list[Delta]:
-    """Every delta there are enough requests for.
+    """Every delta that has enough requests.
 
     Paired, both sides are drawn by the same blocks of requests, so that what a request asks for
     cancels out; unpaired (other plans), each by its own. ITL is a request's mean. Goodput is
@@ -100,7 +100,7 @@ def compare(
 
 
 def regressions(deltas: Sequence[Delta], limit: float) -> list[Delta]:
-    """The deltas that are surely worse, and by more than `limit` (0.05 is 5%, or 5 points)."""
+    """The deltas that are significantly worse, by more than `limit` (0.05 is 5%, or 5 points)."""
     return [d for d in deltas if d.verdict == "worse" and abs(d.change) > limit]
 
 
@@ -126,7 +126,7 @@ def _values(
 
 
 def _same_requests(first: Side, second: Side) -> bool:
-    """False in a closed loop, which asks more of a faster server, and where a run was cut short."""
+    """False in a closed loop, which sends more to a faster server, and after an early end."""
     lone = first.records.keys() ^ second.records.keys()
     return not any(turn == 0 for _, _, turn in lone)
 

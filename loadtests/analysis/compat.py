@@ -1,4 +1,4 @@
-"""The same run in the words of other tools, so that published numbers can be set beside it.
+"""The numbers of a run by the definitions of other tools, to compare with published numbers.
 
 vllm       `vllm bench serve`: rates are over the time from the first send to the last end, the
            drain after the load too; the first chunk counts even if it only names the role; ITL

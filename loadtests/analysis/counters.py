@@ -4,17 +4,17 @@ from dataclasses import dataclass
 
 from prometheus_client.parser import text_string_to_metric_families
 
-# Requests at these routes are ours; probes and lists of models are not.
+# Routes of the load's requests; probes and lists of models are not counted.
 _ROUTES = ("/v1/generate", "/v1/classify", "/v1/chat/completions", "/v1/completions")
 
-# This service's words first: it may show the engine's beside its own.
+# This service's names first, because it also shows the engine's series.
 _WORDS = {
     "inference": ("inference_requests_total", "inference_tokens_total:completion"),
     "vllm": ("vllm:request_success_total", "vllm:generation_tokens_total"),
 }
 
 
-# Series that a run follows: the names of their gauges, and the words for them.
+# Series that a run follows: the names of the gauges, and their names in the report.
 GAUGES = {
     "inference_requests_in_flight": "in the gate",
     "inference_requests_queued": "waiting for the gate",
@@ -37,7 +37,7 @@ class Counters:
 
 
 def read_counters(text: str) -> list[Counters]:
-    """The counters of a metrics page in each of the words it knows."""
+    """The counters of a metrics page under each naming that it has."""
     sums: dict[str, float] = {}
     known: set[str] = set()
     for family in text_string_to_metric_families(text):

@@ -25,7 +25,7 @@ class Contender(Breakdown):
 
 
 class Duel(BaseModel):
-    """Both sides, what differs, and what makes the comparison doubtful."""
+    """Both sides, their differences, and doubts about the comparison."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -89,7 +89,7 @@ def judge(
 
 
 def _plan(result: Result) -> tuple[object, ...]:
-    """Whatever decides the requests: of adapters their number and not their names, and of what is
+    """Fields that decide the requests: of adapters their number and not their names, and of what is
     added to a body nothing, which may differ from API to API."""
     scenario = result.scenario
     workloads = [{**each, "extra": None} for each in scenario["workloads"]]

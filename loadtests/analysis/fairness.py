@@ -11,7 +11,7 @@ _ROUNDING = 1e-9
 
 
 class TenantShare(BaseModel):
-    """Output tokens that a tenant asked for, got, and would get from a fair server."""
+    """Output tokens that a tenant asked for, received, and would receive from a fair server."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -46,13 +46,13 @@ class Fairness(BaseModel):
 
 
 def jain(values: Sequence[float]) -> float | None:
-    """(sum x)^2 / (n * sum x^2): Jain, Chiu and Hawe (1984). None when nobody got anything."""
+    """(sum x)^2 / (n * sum x^2): Jain, Chiu and Hawe (1984). None when no tenant got any."""
     squares = sum(value * value for value in values)
     return None if squares == 0 else sum(values) ** 2 / (len(values) * squares)
 
 
 def max_min(capacity: float, demands: Sequence[float], weights: Sequence[float]) -> list[float]:
-    """Weighted max-min shares of a capacity: nobody gets more than asked, the rest is shared."""
+    """Weighted max-min shares of a capacity: no tenant gets more than asked, the rest is shared."""
     shares = [0.0] * len(demands)
     hungry = {i for i, demand in enumerate(demands) if demand > 0}
     while hungry and capacity > 1e-9:
@@ -67,7 +67,7 @@ def max_min(capacity: float, demands: Sequence[float], weights: Sequence[float])
 
 
 def fairness(records: Sequence[Record], tenants: Sequence[Tenant]) -> Fairness:
-    """Served, asked and entitled tokens; an unserved request asks for a served one's mean."""
+    """Served, asked and entitled tokens; an unserved request counts as the mean of served ones."""
     served = {tenant.name: 0.0 for tenant in tenants}
     asked = dict.fromkeys(served, 0)
     answered = dict.fromkeys(served, 0)

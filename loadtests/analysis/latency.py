@@ -79,7 +79,7 @@ def samples(records: Sequence[Record]) -> dict[str, tuple[list[float], list[int]
 
 
 def distributions(records: Sequence[Record]) -> dict[str, Distribution]:
-    """The distribution of every metric that has samples."""
+    """The distribution of each metric that has samples."""
     found = {}
     for name, (values, members) in samples(records).items():
         if values:

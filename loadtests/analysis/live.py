@@ -1,4 +1,4 @@
-"""Numbers of a run that is still going on, cheap enough to be asked for every two seconds."""
+"""Numbers of a run in progress, cheap enough to compute every two seconds."""
 
 from collections.abc import Sequence
 
@@ -8,10 +8,10 @@ from loadtests.analysis.latency import samples
 from loadtests.analysis.objectives import Objectives
 from loadtests.protocol.record import Record
 
-# Of a long run only the latest requests are looked at.
+# In a long run only the latest requests are used.
 LATEST = 2000
 
-# The columns: a row's key and what stands above it. Latencies in milliseconds.
+# The columns: a row's key and its title. Latencies in milliseconds.
 COLUMNS = {
     "group": "Group",
     "answered": "# Answered",

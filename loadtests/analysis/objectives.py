@@ -1,4 +1,4 @@
-"""Service level objectives: what a request must keep to, and how many must."""
+"""Service level objectives: limits of a request, and the share of requests within them."""
 
 from importlib.resources import files
 from pathlib import Path
@@ -23,7 +23,7 @@ class Limits(BaseModel):
 
 
 class Objectives(BaseModel):
-    """At least `goodput` of the offered requests keep to every limit."""
+    """Limits that at least the share `goodput` of the offered requests must keep."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -1,4 +1,4 @@
-"""The result of a run: everything a reader, a pipeline or the report needs, in one file."""
+"""The result of a run: all data for readers, pipelines and the report, in one file."""
 
 import os
 import platform
@@ -131,7 +131,7 @@ def _stages(run: Run) -> dict[str, float]:
 
 
 def _stage_starts(scenario: Scenario) -> dict[str, float]:
-    """When each stage begins, by name, in order."""
+    """The start of each stage, by name, in order."""
     match scenario.load:
         case OpenLoad(steps=steps, step_s=step_s, warmup_s=warmup_s):
             warm = {WARMUP: 0.0} if warmup_s else {}
@@ -149,7 +149,7 @@ def _verdict(
     doubts = [f"{check.name}: {check.message}" for check in invalid(checks)]
     harmless = {"ok", "cancelled", *run.scenario.tolerate}
     if run.doomed:
-        # They were cut off because the run was lost, not by the server.
+        # These were cut off because the run ended early, not by the server.
         harmless.add("unfinished")
     failed = sum(count for name, count in overall.outcomes.items() if name not in harmless)
     if doubts:
@@ -157,8 +157,8 @@ def _verdict(
     if failed > run.scenario.max_failure_ratio * max(overall.offered, 1):
         reason = f"{failed} of {overall.offered} requests failed"
         return Verdict(exit_code=Exit.FAILURES, status="failures", reasons=[reason])
-    if wronged := _refused_within_share(parts):
-        return Verdict(exit_code=Exit.FAILURES, status="failures", reasons=wronged)
+    if refused := _refused_within_share(parts):
+        return Verdict(exit_code=Exit.FAILURES, status="failures", reasons=refused)
     good = overall.goodput
     if objectives is not None and good is not None and good.ratio < objectives.goodput:
         reason = (
@@ -170,7 +170,7 @@ def _verdict(
 
 
 def _refused_within_share(parts: Breakdown) -> list[str]:
-    """Refusals that no scenario tolerates: of tenants that asked for less than their share."""
+    """Refusals that no scenario tolerates: of tenants that asked for no more than their share."""
     within = parts.fairness.within_share()
     return [
         f"tenant {tenant.name} asked for no more than its share, and "

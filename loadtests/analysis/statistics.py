@@ -1,4 +1,4 @@
-"""Quantiles that know when they may be stated, and intervals."""
+"""Quantiles, which are stated only with enough samples, and intervals."""
 
 import math
 from statistics import NormalDist

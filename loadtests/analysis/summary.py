@@ -31,7 +31,7 @@ class Goodput(BaseModel):
 
 
 class Refusals(BaseModel):
-    """Requests answered 429 or 503: how soon, from the send, and the share with Retry-After."""
+    """Requests answered 429 or 503: seconds from the send, and the share with Retry-After."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -64,7 +64,7 @@ class Summary(BaseModel):
 
 
 def measured(records: Sequence[Record]) -> list[Record]:
-    """Those that did not warm up."""
+    """The requests after the warm-up."""
     return [record for record in records if record.stage != WARMUP]
 
 
@@ -105,7 +105,7 @@ def grouped(
     window: Window,
     objectives: Objectives | None,
 ) -> list[Summary]:
-    """A summary of each group by name, but of one that only warmed up."""
+    """A summary of each group by name, except for groups with warm-up requests only."""
     groups: dict[str, list[Record]] = {}
     for record in records:
         groups.setdefault(key(record), []).append(record)

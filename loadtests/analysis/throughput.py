@@ -1,4 +1,4 @@
-"""Throughput of a server: answers and tokens counted at the instants at which they came."""
+"""Throughput of a server: answers and tokens, counted when they arrive."""
 
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
@@ -87,7 +87,7 @@ def throughput(records: Sequence[Record], window: Window) -> Throughput:
 
 
 def _tokens(record: Record, sent: float, window: Window) -> float:
-    """The tokens of an answer that came within; evenly spread over chunks that are not counted."""
+    """Tokens of an answer within the window; evenly spread over chunks without counts."""
     instants = record.chunks or [record.e2e or 0.0]
     low, high = (bisect_left(instants, edge - sent) for edge in (window.start, window.end))
     if record.chunk_tokens is None or not any(record.chunk_tokens):

@@ -1,4 +1,4 @@
-"""The validity gate: whether the numbers tell of the server or of the load generator."""
+"""The validity gate: checks that the numbers describe the server, not the load generator."""
 
 from collections.abc import Callable
 
@@ -10,14 +10,14 @@ from loadtests.analysis.run import Run
 from loadtests.load.scenario import ClosedLoad
 from loadtests.protocol.record import Record
 
-# Outcomes after which only the server knows whether it finished the request.
+# Outcomes after which only the server knows if the request was finished.
 _UNKNOWN = {"cancelled", "reset", "timeout", "truncated", "unreachable", "unfinished"}
 
 _CLOSED = "a closed loop sends when it can"
 
 
 class Check(BaseModel):
-    """One reason to distrust a run; `passed` is null where it could not be looked at."""
+    """One reason to distrust a run; `passed` is null if it could not be checked."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -29,7 +29,7 @@ class Check(BaseModel):
 
 
 def validity(run: Run) -> list[Check]:
-    """Every check, in the order in which a reader should doubt."""
+    """Every check, the most important first."""
     checks: list[Callable[[Run], Check]] = [
         _complete,
         _send_lag_median,
@@ -129,7 +129,7 @@ def _server_requests(run: Run) -> Check:
     def low(record: Record) -> int:
         if by_prompt:
             return max(1, record.items) if record.ok else 0
-        # Of a request that is cut off at the end of the run the server may not know yet.
+        # The server may not have noticed yet a request that was cut off at the end of the run.
         return int(record.status is not None and record.outcome != "unfinished")
 
     def high(record: Record) -> int:
@@ -144,8 +144,8 @@ def _server_tokens(run: Run) -> Check:
         return record.completion_tokens or 0
 
     def high(record: Record) -> float:
-        # What a client that did not wait was still sent, nobody else knows; nor how many tokens a
-        # classification read: its answer has none, the server's counter one for each read.
+        # Unknown are the tokens that were sent to a client after it left, and those of a
+        # classification: the server counts one for each read, and the answer has no count.
         unsaid = record.ok and (record.completion_tokens is None or record.task == "classify")
         return np.inf if unsaid or record.outcome in _UNKNOWN | {"stream_error"} else low(record)
 
@@ -160,7 +160,7 @@ def _reconcile(
     low: Callable[[Record], float],
     high: Callable[[Record], float],
 ) -> Check:
-    """The server's count must lie between what we surely and what we possibly caused."""
+    """Check that the server's count lies between the least and the most that we can have caused."""
     limit = run.scenario.validity.counter_error
     if server is None:
         return Check(name=name, passed=None, limit=limit, message=f"not compared: {run.unread}")

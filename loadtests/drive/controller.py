@@ -18,15 +18,15 @@ from loadtests.load.workloads import Session
 from loadtests.protocol.record import Record
 from loadtests.target import read_metrics
 
-# Beyond the planned end, before workers that never report are given up.
+# Seconds after the planned end at which silent workers are given up.
 _GRACE_S = 15.0
 
-# Of the server's series: seconds between two points at least, and points of a run at most.
+# Least seconds between two points of the server's series, and most points of a run.
 _LOOK_S, _LOOKS = 1.0, 240
 
 
 class Controller:
-    """A run as its master sees it; `epoch` is its first instant by the wall clock.
+    """A run from the view of its master; `epoch` is its first instant by the wall clock.
 
     While it goes on, `run.records` are the latest only; all stand in a file until the end.
     """
@@ -89,10 +89,10 @@ class Controller:
         return False
 
     def doomed(self) -> bool:
-        """True if the objectives are missed even if every request from now on meets them.
+        """True if the objectives are missed even when every further request meets them.
 
-        Never said where nobody knows how many will come: in a closed loop, and of sessions, whose
-        turns follow each other.
+        False if the number of requests is not known before: in a closed loop, and with sessions,
+        in which a turn depends on the one before.
         """
         objectives, scenario = self.options.objectives, self.options.scenario
         sessions = any(isinstance(workload, Session) for workload in scenario.workloads)
@@ -126,7 +126,7 @@ class Controller:
                 self.run.gauges.setdefault(name, []).append((round(self._looked, 2), value))
 
     def progress(self) -> str:
-        """One line on where the run is."""
+        """One line on the progress of the run."""
         whole = self.options.scenario.duration_s
         return (
             f"{self.options.scenario.name}: {min(max(self.now(), 0.0), whole):.0f}/{whole:.0f} s, "

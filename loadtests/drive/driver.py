@@ -1,4 +1,4 @@
-"""The run in Locust's hands: events in, records and an exit code out."""
+"""The run in Locust: takes Locust's events, returns records and an exit code."""
 
 import logging
 import sys
@@ -29,7 +29,7 @@ _LOG = logging.getLogger(__name__)
 _LEAD_LOCAL_S = 0.5
 _LEAD_DISTRIBUTED_S = 2.0
 
-# What the master adds to the options that Locust sends to its workers.
+# Options that the master adds to those that Locust sends to its workers.
 _EPOCH = "loadtests_epoch"
 _SHARES = "loadtests_shares"
 
@@ -61,7 +61,7 @@ class Driver:
             environment.runner.register_message(_DONE, self._taken_over)
 
     def options(self) -> Options:
-        """The options of the run that is about to start; a mistake in them ends the process."""
+        """Options of the run that is about to start; an invalid one ends the process."""
         if self._options is None:
             try:
                 self._options = read_options(self.environment.parsed_options, self.environment.host)
@@ -120,7 +120,7 @@ class Driver:
         return {runner.client_id: 0}
 
     def _heard(self, request: Request, record: Record, exchange: Exchange) -> None:
-        """One entry in Locust's own table for each HTTP request, never another."""
+        """Add one entry to Locust's own table for each HTTP request, and no other."""
         failure = None if record.outcome in {"ok", "cancelled"} else record.error or record.outcome
         self.environment.events.request.fire(
             request_type="POST",
@@ -150,7 +150,7 @@ class Driver:
             self.controller.absorb(client_id, data["loadtests"])
 
     def _collect(self) -> None:
-        """Where one process is both master and worker, hand the records over directly."""
+        """Hand the records over directly, in a process that is both master and worker."""
         if self.sender is not None and self.controller is not None:
             self.controller.absorb("local", _part(self.sender))
 

@@ -14,7 +14,7 @@ from loadtests.load.scenario import Scenario, ScenarioError, load_scenario
 from loadtests.protocol.apis import open_api
 from loadtests.target import ask_model, extra_headers, tenant_keys
 
-# Locust has its own of these.
+# Locust declares these options itself.
 _LOCUSTS = ("host", "workers")
 _REFUSED = {"num_users": "-u", "spawn_rate": "-r", "run_time": "-t"}
 
@@ -52,7 +52,7 @@ class Options:
 
 
 def refuse_counts(parsed: Namespace) -> None:
-    """Raise ScenarioError for options of Locust that a scenario takes the place of."""
+    """Raise ScenarioError for options of Locust that a scenario replaces."""
     for name, flag in _REFUSED.items():
         if getattr(parsed, name, None):
             raise ScenarioError(
@@ -71,7 +71,7 @@ def read_options(parsed: Namespace, host: str | None) -> Options:
     launch = Launch(**given)
     scenario = load_scenario(launch.scenario, launch.overrides)
     slo = launch.slo or scenario.slo
-    # A mistake in these would otherwise show only once the run has begun.
+    # An invalid value would otherwise be found only after the run has begun.
     tenant_keys(scenario)
     headers = extra_headers(launch.headers)
     open_api(launch.api, scenario)

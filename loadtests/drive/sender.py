@@ -1,4 +1,4 @@
-"""One process's part of a run: sends its share of the plan and keeps what came back."""
+"""One process's part of a run: sends its share of the plan and records the answers."""
 
 from collections.abc import Callable, Mapping
 from time import perf_counter
@@ -57,7 +57,7 @@ class Sender:
         return perf_counter() - self.start
 
     def open_loop(self) -> None:
-        """Send each arrival at its instant, whatever came of the ones before."""
+        """Send each arrival at its instant, regardless of earlier answers."""
         scenario = self.plan.scenario
         pool = Pool(scenario.max_in_flight)
         try:
@@ -77,7 +77,7 @@ class Sender:
             self._finish()
 
     def closed_loop(self) -> None:
-        """Be one user: ask, wait for the answer, think, ask again, while the step has room."""
+        """Act as one user: ask, wait for the answer, pause, ask again until the step ends."""
         scenario = self.plan.scenario
         load = scenario.load
         assert isinstance(load, ClosedLoad)

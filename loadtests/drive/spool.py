@@ -1,4 +1,4 @@
-"""Requests of a run on disk, so that a process that only gathers them does not grow."""
+"""Requests of a run on disk, so that the memory of the collecting process does not grow."""
 
 import gzip
 import json
@@ -10,7 +10,7 @@ from loadtests.protocol.record import Record
 
 
 class Spool:
-    """Rows of records in a file that is gone with the process."""
+    """Rows of records in a temporary file that ends with the process."""
 
     def __init__(self) -> None:
         self._file = tempfile.TemporaryFile()
@@ -22,7 +22,7 @@ class Spool:
             self._rows.write(json.dumps(row, separators=(",", ":")) + "\n")
 
     def close(self) -> list[Record]:
-        """All records; nothing can be added afterwards."""
+        """Return all records; none can be added afterwards."""
         self._rows.close()
         self._file.seek(0)
         with self._file, gzip.open(self._file, "rt", encoding="utf-8") as lines:

@@ -1,4 +1,4 @@
-"""A tab of ours in Locust's web UI: live latencies of tokens, by stage, tenant and model."""
+"""Our tab in Locust's web UI: live latencies of tokens, by stage, tenant and model."""
 
 import json
 

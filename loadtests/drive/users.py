@@ -1,4 +1,4 @@
-"""The users Locust spawns and the shape that tells it how many."""
+"""The users that Locust spawns, and the shape that sets their number."""
 
 from typing import ClassVar
 
@@ -41,7 +41,7 @@ class ClosedLoop(User):  # type: ignore[misc]
 
 
 class Shape(LoadTestShape):  # type: ignore[misc]
-    """As many users as the scenario wants, until the driver says that the run is over."""
+    """The number of users of the scenario, until the driver ends the run."""
 
     driver: ClassVar[Driver]
 

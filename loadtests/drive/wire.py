@@ -54,7 +54,7 @@ class Wire:
     ) -> Exchange:
         """Send and read to the end; `start` is the run's first instant by `perf_counter`.
 
-        Nothing is raised: whatever breaks the exchange is noted in it. With `hang_up` the
+        Raises no error: a failure is noted in the exchange. With `hang_up` the
         connection is closed after that many events.
         """
         began = perf_counter()
@@ -88,7 +88,7 @@ class Wire:
         try:
             addresses = pool._resolve()
         except OSError:
-            return  # Each request will say that the host is unreachable.
+            return  # Each request will report that the host is unreachable.
         pool._resolve = lambda: addresses  # type: ignore[method-assign]
 
 

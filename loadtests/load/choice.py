@@ -30,7 +30,7 @@ class One(AdapterChoice):
 
 
 class UniformChoice(AdapterChoice):
-    """Every name alike."""
+    """Every name with the same probability."""
 
     choice: Literal["uniform"] = "uniform"
 

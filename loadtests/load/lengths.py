@@ -1,4 +1,4 @@
-"""Length distributions: how many tokens a prompt or an answer has."""
+"""Distributions of the number of tokens of a prompt or an answer."""
 
 from statistics import NormalDist
 from typing import Annotated, Literal
@@ -20,7 +20,7 @@ class Distribution(BaseModel):
 
 
 class Fixed(Distribution):
-    """Always the same."""
+    """Always the same length."""
 
     kind: Literal["fixed"] = "fixed"
     tokens: PositiveInt

@@ -18,7 +18,7 @@ from loadtests.load.workloads import Classify, Content, Session, Workload, repla
 
 WARMUP = "warmup"
 
-# Separate streams of random numbers, so that a new draw in one leaves the others as they were.
+# Separate streams of random numbers, so that a new draw in one leaves the others unchanged.
 _ARRIVALS, _CONTENT, _TURN = range(3)
 
 # A closed-loop user's k-th request has the index user * _PER_USER + k.
@@ -37,7 +37,7 @@ class Arrival:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request, complete but for the words of the API it goes to."""
+    """One request, independent of the API that it is sent to."""
 
     index: int
     turn: int
@@ -58,7 +58,7 @@ class Call:
 
 
 class Plan:
-    """The arrivals of a scenario and what each sends; `base_model` is used without adapters."""
+    """The arrivals of a scenario and their requests; `base_model` is used without adapters."""
 
     def __init__(self, scenario: Scenario, base_model: str) -> None:
         self.scenario = scenario

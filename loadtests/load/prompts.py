@@ -1,4 +1,4 @@
-"""Prompts of one's own, and those of ShareGPT.
+"""Prompts from a file of the user, or of ShareGPT.
 
 A file has one JSON object a line, with `prompt` (text) or `messages` (a list of `role` and
 `content`); or it has ShareGPT's: objects with `conversations`, a line each or in one array. Of a

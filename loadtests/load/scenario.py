@@ -1,4 +1,4 @@
-"""A scenario: one YAML file that says what is sent, when, and how the run is judged."""
+"""A scenario: one YAML file with the traffic, its timing and the objectives of a run."""
 
 from importlib.resources import files
 from pathlib import Path
@@ -32,10 +32,10 @@ class _Model(BaseModel):
 
 
 class OpenLoad(_Model):
-    """Requests come when they come, however slow the server is.
+    """Requests arrive at planned instants, however slow the server is.
 
     Each of `steps` is a stage of `step_s` seconds at that multiple of the arrivals' rate. Requests
-    of the first `warmup_s` seconds, sent at the first step's rate, count nowhere but in the log.
+    of the first `warmup_s` seconds, sent at the first step's rate, count only in the log.
     """
 
     kind: Literal["open"] = "open"
@@ -68,12 +68,12 @@ class ReplayLoad(_Model):
 
 Load = Annotated[OpenLoad | ClosedLoad | ReplayLoad, Field(discriminator="kind")]
 
-# Outcomes a scenario may expect: they miss the objectives but are no failures.
+# Outcomes that a scenario may tolerate: they miss the objectives but are not failures.
 Tolerable = Literal["refused", "unreachable", "deadline"]
 
 
 class ValidityLimits(_Model):
-    """Beyond these the numbers say more about the load generator than about the server."""
+    """Limits beyond which the numbers describe the load generator more than the server."""
 
     send_lag_p50_ms: PositiveFloat = 5.0
     send_lag_p99_ms: PositiveFloat = 50.0

@@ -53,7 +53,7 @@ class Segment:
 
 
 def shared_tokens(prompts: list[tuple[Segment, ...]]) -> tuple[int, int]:
-    """Tokens a boundless prefix cache would serve over a sequence of prompts, and all tokens."""
+    """Tokens of these prompts that an unlimited prefix cache would serve, and all tokens."""
     seen: set[tuple[Segment, ...]] = set()
     shared = total = 0
     for prompt in prompts:

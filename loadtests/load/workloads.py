@@ -1,4 +1,4 @@
-"""Bodies of requests: the families of traffic that an LLM service sees."""
+"""Bodies of requests: the kinds of traffic to an LLM service."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ from loadtests.load.text import Message, Segment
 
 Rng = np.random.Generator
 
-# The first number of a segment's key keeps the families' texts apart.
+# The first number of a segment's key gives each family different texts.
 _UNIQUE, _SYSTEM, _TREE, _DOCUMENT, _INPUT = range(5)
 
 
@@ -61,7 +61,7 @@ class Workload(BaseModel):
 
     @property
     def label(self) -> str:
-        """The name it has in results."""
+        """Name in the results."""
         return self.name or str(getattr(self, "kind", ""))
 
     def content(self, seed: int, index: int, rng: Rng) -> Content:
@@ -69,7 +69,7 @@ class Workload(BaseModel):
 
 
 class Conversation(Workload):
-    """A system prompt that all share, and words of one's own."""
+    """A shared system prompt, and words of each request's own."""
 
     system_tokens: int = Field(default=0, ge=0)
     input: Lengths
@@ -129,7 +129,7 @@ class PrefixTree(Workload):
 
 
 class LongContext(Workload):
-    """A long document that nobody else has, and a short question about it."""
+    """A long document that no other request has, and a short question about it."""
 
     kind: Literal["long_context"] = "long_context"
     document: Lengths
@@ -211,7 +211,7 @@ AnyWorkload = Annotated[
 
 
 def replayed(seed: int, index: int, tokens: int, blocks: tuple[int, ...], block: int) -> Content:
-    """A traced prompt of `tokens`: its known blocks are shared by hash, the rest is its own."""
+    """A traced prompt of `tokens`: known blocks are shared by hash, the rest is unique."""
     known = tuple(Segment((seed, _TREE, hash_id), block) for hash_id in blocks)
     known = known[: tokens // block]
     own = tokens - len(known) * block

@@ -1,1 +1,1 @@
-"""The words of each API: what a call looks like on the wire and what an answer means."""
+"""The formats of each API: requests on the wire, and the meaning of answers."""

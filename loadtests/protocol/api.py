@@ -1,4 +1,4 @@
-"""The seam between a call and the wire."""
+"""The interface between a call and its form on the wire."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class Request:
 
 
 class Api(Protocol):
-    """One server's language; both readers raise MalformedAnswer."""
+    """The format of one API; both readers raise MalformedAnswer."""
 
     def request(self, call: Call) -> Request:
         """The call on the wire."""

@@ -73,7 +73,7 @@ class OpenAI:
 
 
 def _content(tree: dict[str, Any], answer: Answer) -> str:
-    """The text of a chunk, thoughts and tool calls included; notes the finish reason."""
+    """The text of a chunk, with reasoning and tool calls; notes the finish reason."""
     choices = tree.get("choices")
     if not choices:
         return ""

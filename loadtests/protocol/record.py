@@ -1,4 +1,4 @@
-"""One row for each request: when it was due and sent, what came back and when."""
+"""One row for each request: due and send instants, the answer and its instants."""
 
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, Self

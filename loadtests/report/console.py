@@ -16,7 +16,7 @@ _COLOURS = {Exit.OK: "green", Exit.FAILURES: "red", Exit.SLO_MISSED: "yellow"}
 
 
 def show(result: Result) -> None:
-    """Print what a person at a terminal wants to know of a result."""
+    """Print a summary of a result for a person at a terminal."""
     console = Console(highlight=False)
     overall = result.overall
     came = overall.throughput
@@ -57,7 +57,7 @@ def show(result: Result) -> None:
 
 
 def show_duel(duel: Duel) -> None:
-    """Print the deltas of a comparison, and what makes it doubtful."""
+    """Print the deltas of a comparison, and doubts about it."""
     console = Console(highlight=False)
     console.print(_table(*delta_table(duel)))
     if not duel.paired:

@@ -68,7 +68,7 @@ def _goodput(stages: Sequence[Summary]) -> str:
 
 
 def _pareto(stages: Sequence[Summary]) -> str:
-    """Throughput against latency, a point for each stage; the front has no better on both."""
+    """Throughput against latency, a point for each stage; no stage beats the front on both."""
     points = []
     for stage in sorted(stages, key=lambda stage: stage.offered_per_s):
         found = stage.latency.get("e2e_due") or stage.latency.get("classify_due")
@@ -83,7 +83,7 @@ def _pareto(stages: Sequence[Summary]) -> str:
     ]
     curves = [
         Curve("each rate", points, dots=True),
-        Curve("not bettered by another rate", sorted(front), dots=True),
+        Curve("no other rate is better", sorted(front), dots=True),
     ]
     title = "Throughput against latency, p95 from due"
     return chart(title, "answers/s", "ms", curves)

@@ -1,4 +1,4 @@
-"""JUnit XML, which every pipeline shows."""
+"""JUnit XML for pipelines."""
 
 from loadtests.analysis.result import Result
 from loadtests.report.templates import render

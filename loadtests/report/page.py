@@ -1,4 +1,4 @@
-"""One self-contained HTML page: opens anywhere, asks nothing of a network."""
+"""One self-contained HTML page, which needs no network."""
 
 from loadtests.analysis.result import Result
 from loadtests.report.figures import figures

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from loadtests.analysis.statistics import Distribution
 from loadtests.analysis.summary import Summary
 
-# What a table of latencies shows, and the scale that each is read in.
+# Rows of a table of latencies, with their titles.
 LATENCIES = {
     "ttft": "TTFT",
     "ttft_due": "TTFT from due",

@@ -15,7 +15,7 @@ _ADDRESS = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """Where an artifact is; `version` is a tag, or a digest whose bytes cannot change."""
+    """The place of an artifact; `version` is a tag, or a digest whose bytes cannot change."""
 
     host: str
     repository: str

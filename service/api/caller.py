@@ -11,7 +11,7 @@ from service.quoting import quote
 
 
 class AllowedHosts:
-    """Refuses what a web page on another site can make a browser send here.
+    """Refuses requests that a web page of another site can make a browser send here.
 
     A page can have its own name resolve to this machine, and then read the answers (DNS rebinding).
     So the `Host` must be an address, a name without a dot, which no page has, or one of `names`,
@@ -48,7 +48,7 @@ def from_loopback(scope: Scope) -> bool:
     if client is None or not _is_address(client[0]):
         return False
     address = ipaddress.ip_address(client[0])
-    # A socket for both versions shows the older one's addresses so.
+    # A socket for IPv4 and IPv6 shows IPv4 addresses so.
     return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 

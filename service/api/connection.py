@@ -33,7 +33,7 @@ _HEAD_SECONDS = 10.0
 _FRAMING_BYTES = 64 * 1024
 """Bytes of a body's chunk sizes and trailers, beyond as many as the body itself has."""
 _UNREAD_BYTES = 1 << 20
-"""Body that is held for a request that does not read it, because others are answered first."""
+"""Bytes of a body that are held while earlier requests of the connection are answered."""
 
 
 class BoundedConnection(HttpToolsProtocol):
@@ -71,7 +71,7 @@ class BoundedConnection(HttpToolsProtocol):
         self.transport.lost()  # type: ignore[attr-defined]
         super().connection_lost(exc)
         if self._running is not None:
-            # uvicorn tells the latest request only, which may wait behind this one.
+            # uvicorn notifies the latest request only, which may wait behind this one.
             self._running.disconnected = not self._running.response_complete
             self._running.message_event.set()
 
@@ -80,7 +80,7 @@ class BoundedConnection(HttpToolsProtocol):
             return
         self._unset_keepalive_if_required()
         if self._head_timer is None and not self._in_body:
-            self._expect_head()  # empty lines before a request begin none
+            self._expect_head()  # empty lines do not begin a request
         self._head_bytes += len(data)
         self._framing_left -= len(data)
         try:
@@ -102,7 +102,7 @@ class BoundedConnection(HttpToolsProtocol):
             self._expect_head()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if not self._in_body:  # else it is a trailer, which no route reads
+        if not self._in_body:  # other headers are trailers, which no route reads
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
@@ -135,7 +135,7 @@ class BoundedConnection(HttpToolsProtocol):
         super()._start_asgi_task(cycle, app)
 
     def _feed(self, data: bytes) -> None:
-        """Parse the bytes, a request that asks for an upgrade as if it did not.
+        """Parse the bytes; a request that asks for an upgrade is parsed like any other.
 
         At such a request httptools ends the message at the head, and would take its body for the
         next request. It says where the head ends, so a new parser gets the head again without
@@ -148,7 +148,7 @@ class BoundedConnection(HttpToolsProtocol):
             except HttpParserUpgrade as upgrade:
                 data = self._head_without_upgrade() + data[upgrade.args[0] :]
                 self.parser = HttpRequestParser(self)
-                # As uvicorn: a request after `Connection: close` is no error, and not answered.
+                # As in uvicorn, a request after `Connection: close` is ignored without an error.
                 self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
 
     def _head_without_upgrade(self) -> bytes:
@@ -176,7 +176,7 @@ class BoundedConnection(HttpToolsProtocol):
             self._head_timer = None
 
     def _head_is_late(self) -> None:
-        if self._answering():  # a next request, whose time begins when this one is answered
+        if self._answering():  # the time of the next request begins when this one is answered
             self._head_timer = self.loop.call_later(_HEAD_SECONDS, self._head_is_late)
         else:
             self._refuse(RequestTimeout(f"headers: not received within {_HEAD_SECONDS:g} s"))
@@ -188,7 +188,7 @@ class BoundedConnection(HttpToolsProtocol):
         return self.cycle is not None and not self.cycle.response_complete
 
     def _drop_refused(self) -> bool:
-        """Drop the request whose body is refused, if it is one; whether no other is answered."""
+        """Drop the request with the refused body; True if no other request is being answered."""
         if not self._in_body:
             return False
         if self.cycle is not self._running:
@@ -203,7 +203,7 @@ class BoundedConnection(HttpToolsProtocol):
         return True
 
     def _tell(self, error: ServiceError) -> None:
-        """Count a refusal; nobody does at the operations port."""
+        """Count a refusal; the operations port counts none."""
 
     def _refuse(self, error: ServiceError) -> None:
         self._head_complete()
@@ -235,7 +235,7 @@ def _write(cycle: RequestResponseCycle, part: bytes) -> None:
 
 
 class PublicConnection(BoundedConnection):
-    """A connection of the public port; a refusal counts for the tenant, who is nobody yet."""
+    """A connection of the public port; its refusals are counted without a tenant, still unknown."""
 
     def _tell(self, error: ServiceError) -> None:
         app: Any = self.config.app

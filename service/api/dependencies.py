@@ -9,8 +9,8 @@ from service.errors import NotReady
 from service.runtime.parts import Runtime
 
 
-# Coroutines, though they wait for nothing: FastAPI runs plain functions in a thread, which costs a
-# request more than all else that happens here.
+# Coroutines, though they await nothing: FastAPI runs plain functions in a thread, which would cost
+# a request more than the rest of this module.
 async def _runtime(request: Request) -> Runtime:
     runtime: Runtime | None = getattr(request.app.state, "runtime", None)
     if runtime is None:

@@ -1,4 +1,4 @@
-"""Entrance: the one place that turns a request's key into a tenant."""
+"""Entrance: the only place that turns a request's key into a tenant."""
 
 from starlette.datastructures import Headers
 from starlette.types import Scope
@@ -26,11 +26,11 @@ OPEN_PATHS = frozenset(
 
 
 class Entrance:
-    """Needs a live key for everything that is not in OPEN_PATHS, whether it exists or not.
+    """Requires a live key for every path that is not in OPEN_PATHS, even for paths without a route.
 
-    Without a keyring everyone is the anonymous tenant; where `hosts` are given, but for what pages
-    of other sites make a browser on this machine send. Decides on the path that is routed, never
-    on a URL built from the Host header, and before the body is read.
+    Without a keyring every caller is the anonymous tenant; if `hosts` are given, requests that
+    pages of other sites cause are refused. Decides before the body is read, on the path that is
+    routed and never on a URL built from the Host header.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""One request and its answer, as the ASGI server hands them over."""
+"""One request and its answer, as the ASGI server passes them."""
 
 import time
 
@@ -42,7 +42,7 @@ class Exchange:
         return self.status is not None
 
     def ending(self, *, cancelled: bool) -> Ending:
-        """The end of the request; `cancelled` if nobody was told of it."""
+        """The end of the request; `cancelled` if it was stopped before its answer was complete."""
         if cancelled:
             return Ending("cancelled", self.status)
         if self._error is not None:
@@ -51,7 +51,7 @@ class Exchange:
 
     @property
     def route(self) -> str:
-        """The template; of a request that was refused before it was routed, what it asked for."""
+        """The template of the route; before routing, a known path or `unmatched`."""
         if "route" in self.scope:
             return str(self.scope["route"].path)
         return str(self.scope["path"]) if self.scope["path"] in OPERATIONS else "unmatched"

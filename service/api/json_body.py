@@ -49,7 +49,7 @@ class JsonRoute(APIRoute):
 
 
 def parse(body: bytes) -> Any:
-    """The value of a JSON document; InvalidRequest saying where it is broken."""
+    """The value of a JSON document; raises InvalidRequest with the place of an error."""
     try:
         value = from_json(body, allow_inf_nan=False)
     except ValueError as error:
@@ -73,7 +73,7 @@ def parse(body: bytes) -> Any:
 
 
 async def by_size(size: int, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Do work that grows with a body of so many bytes, a large one's beside the event loop.
+    """Do work on a body of so many bytes, in a thread if the body is large.
 
     One large body at a time: parsing 1 MiB of short fields holds the interpreter for some 45 ms,
     and the event loop waits for each that is parsed then.
@@ -85,7 +85,7 @@ async def by_size(size: int, work: Callable[P, T], *args: P.args, **kwargs: P.kw
 
 
 class ParsedRequest(Request):
-    """A request whose JSON is known already, and which had so many bytes."""
+    """A request with parsed JSON and the number of bytes of its body."""
 
     def __init__(self, request: Request, size: int, value: Any) -> None:
         super().__init__(request.scope, request.receive)

@@ -8,7 +8,7 @@ from service.errors import ConfigurationError
 def bind(key: str, host: str, port: int) -> socket.socket:
     """A socket bound to the address, not yet listening: clients are refused until a server runs.
 
-    Raises ConfigurationError naming the settings key and the address that cannot be had.
+    Raises ConfigurationError with the settings key and the address that cannot be bound.
     """
     try:
         family, _, _, _, address = socket.getaddrinfo(

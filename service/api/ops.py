@@ -1,4 +1,4 @@
-"""The operations port: probes and metrics, and control for those who may."""
+"""The operations port: probes, metrics, and control for authorised callers."""
 
 import hmac
 import uuid
@@ -20,7 +20,7 @@ from service.telemetry.exposition import expose
 def create_ops_app(status: Status, registry: CollectorRegistry, http: HttpSettings) -> FastAPI:
     """The app of the operations port; it answers while the engine starts.
 
-    Nothing is answered to pages of other sites. `POST /drain` and `POST /adapters/reload` want
+    Requests from pages of other sites are refused. `POST /drain` and `POST /adapters/reload` want
     `http.control_token`; where none is configured, a caller on this machine.
     """
     app = FastAPI(title="llm-service operations", docs_url=None, redoc_url=None)
@@ -44,7 +44,7 @@ def create_ops_app(status: Status, registry: CollectorRegistry, http: HttpSettin
 
     @app.get("/metrics")
     def metrics(request: Request) -> Response:
-        """Every series, in the format that the scraper accepts."""
+        """Every series, in a format that the scraper accepts."""
         body, content_type = expose(registry, request.headers.get("accept", ""))
         return Response(body, headers={"content-type": content_type})
 
@@ -57,7 +57,7 @@ def create_ops_app(status: Status, registry: CollectorRegistry, http: HttpSettin
 
     @app.post("/drain", status_code=202, dependencies=may_control)
     def drain() -> PlainTextResponse:
-        """Leave rotation, finish what was accepted, and exit; answers at once."""
+        """Become not ready, finish accepted requests, and exit; answers at once."""
         if status.drain is None:
             return PlainTextResponse(str(status), 503)
         status.drain(True)
@@ -67,7 +67,7 @@ def create_ops_app(status: Status, registry: CollectorRegistry, http: HttpSettin
 
 
 class _Refusals:
-    """Pure ASGI: answers errors, and refuses what pages of other sites make browsers send."""
+    """Pure ASGI: answers errors, and refuses requests that pages of other sites cause."""
 
     def __init__(self, app: ASGIApp, hosts: AllowedHosts) -> None:
         self._app = app

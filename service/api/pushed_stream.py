@@ -1,4 +1,4 @@
-"""Server-sent events that are written where these are made, without a task that waits for each."""
+"""Server-sent events that are written where they are made, without a task for each."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
@@ -31,7 +31,7 @@ class PushedStream(EventResponse):
 
 
 class _AnswerWriter:
-    """Writes parts to the connection while it takes them, else in a task that waits for it."""
+    """Writes parts to the connection while it takes them, else in a task that waits."""
 
     def __init__(self, start: Message, scope: Scope, send: Send) -> None:
         self.on_free: Callable[[], None] = _nothing

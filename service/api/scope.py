@@ -1,4 +1,4 @@
-"""The scope of a request: identity, admission, body, and the one report at its end."""
+"""The scope of a request: identity, admission, body, and one report at its end."""
 
 import asyncio
 import logging
@@ -37,7 +37,7 @@ _LINGER_SECONDS = 2.0
 
 
 class RequestScope:
-    """Pure ASGI: owns a request from its first byte to its last, and says what it ended with.
+    """Pure ASGI: owns a request from its first byte to its last, and reports its outcome.
 
     Lets in whom the entrance knows; reads the body whole, within its limits, before the route runs;
     cancels the route when the client disconnects, streamed or not, also while it waits at the gate;
@@ -67,7 +67,7 @@ class RequestScope:
             await self._app(scope, receive, send)
             return
         if scope["type"] != "http":
-            # Nothing is served over WebSocket, so nothing needs a key to be refused.
+            # No route serves WebSocket: refuse it without asking for a key.
             await send({"type": "websocket.close", "code": 1008, "reason": ""})
             return
         headers = Headers(scope=scope)
@@ -87,7 +87,7 @@ class RequestScope:
         except ClientGone:
             if "abort" in exchange.scope:
                 exchange.scope["abort"]()
-                await asyncio.sleep(0)  # until uvicorn knows
+                await asyncio.sleep(0)  # uvicorn notices it now
         finally:
             await context.close()
             context.route = exchange.route
@@ -105,7 +105,7 @@ class RequestScope:
             body = await self._admit(exchange)
         except ServiceError as error:
             exchange.close_connection = True
-            # Its traceback holds what was read of the body.
+            # The traceback of the error holds the part of the body that was read.
             await _refuse(exchange, error.with_traceback(None))
             return
 

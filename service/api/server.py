@@ -24,8 +24,8 @@ _OPS_CONNECTIONS = 64
 class PublicServer(uvicorn.Server):
     """uvicorn that drains on the first SIGTERM or SIGINT and stops on the second.
 
-    SIGINT, a person at a terminal, does not wait for load balancers to take notice. `on_started` is
-    called once connections are taken.
+    SIGINT comes from a terminal, so it skips the time for load balancers (`lame_duck_s`).
+    `on_started` is called once connections are accepted.
     """
 
     def __init__(
@@ -38,13 +38,13 @@ class PublicServer(uvicorn.Server):
         status.stop = self.stop
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start the app and take connections."""
+        """Start the app and accept connections."""
         await super().startup(sockets)
         if self.started:
             self._on_started()
 
     def stop(self) -> None:
-        """Take no more connections and end those that are open, soon."""
+        """Accept no more connections, and end the open ones soon."""
         self.should_exit = True
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -116,9 +116,9 @@ def _serve(
     server: PublicServer, public_socket: socket.socket, on_hangup: Callable[[], None]
 ) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
-        # uvicorn raises again what made it stop, for whoever comes after it: nobody here does.
+        # After its end uvicorn raises the signal again for handlers of its caller: ignore that.
         signal.signal(number, _already_stopping)
-    # uvicorn exits where the app does not start; the caller knows why.
+    # uvicorn exits if the app does not start; the caller reports the reason.
     with suppress(SystemExit), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.get_loop().add_signal_handler(signal.SIGHUP, on_hangup)
         runner.run(server.serve([public_socket]))
@@ -139,4 +139,4 @@ def _operations(ops: FastAPI, ops_socket: socket.socket) -> Iterator[None]:
 
 
 def _already_stopping(number: int, frame: FrameType | None) -> None:
-    """The servers have stopped for this signal already."""
+    """Do nothing: the servers have already stopped for this signal."""

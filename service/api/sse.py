@@ -56,7 +56,7 @@ class EventResponse(Response):
         self._part = part
 
     async def end(self, send: Send, error: Exception | None) -> None:
-        """Complete the answer; what it ends with is told and raised."""
+        """Complete the answer; an error at its end is sent and raised."""
         failure = error if isinstance(error, ServiceError | None) else ServiceError()
         if failure is not error:
             _log.error("a stream failed", exc_info=error)
@@ -68,7 +68,7 @@ class EventResponse(Response):
 
 
 class EventStream(EventResponse):
-    """Sends events as they come and closes their source, whatever ends the answer."""
+    """Sends events as they come and closes their source when the answer ends in any way."""
 
     def __init__(
         self,

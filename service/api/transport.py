@@ -1,10 +1,10 @@
-"""A connection's transport, which ends although its peer does not read."""
+"""A connection's transport that ends even if its peer does not read."""
 
 import asyncio
 from typing import Any
 
 _LAST_BYTES_SECONDS = 20.0
-"""Time that a peer has to take its last bytes; as long as one that takes nothing of an answer."""
+"""Seconds for a peer to take its last bytes, the same as for one that reads no answer."""
 
 
 class EndingTransport:

@@ -1,4 +1,4 @@
-"""A running request, watched: it ends with its client, and soon after its deadline."""
+"""Watch over a running request, which ends with its client and soon after its deadline."""
 
 import asyncio
 import time
@@ -72,7 +72,7 @@ def _replay(body: bytes) -> Receive:
 
 
 def _seconds_left(exchange: Exchange) -> float:
-    """Until the request is ended here; the gate ends those that are with it at their deadline."""
+    """Seconds until the request is ended here; at the gate requests end at their deadline."""
     grace = _UNREAD_SECONDS if exchange.started else _UNANSWERED_SECONDS
     end = exchange.context.deadline + grace
     if exchange.blocked_since is not None:

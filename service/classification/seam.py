@@ -27,7 +27,7 @@ _ENDINGS = ("a", "1", ".", "'", '"', "-", ")", " ", "\n", "\t", "é", "中", "�
 
 @dataclass(frozen=True, slots=True)
 class Seam:
-    """Where labels begin, for every prompt of one template."""
+    """The place where labels begin, for every prompt of one template."""
 
     context: str
     """A short text that ends as every prompt does; the `prompt` to give to `read_labels`."""

@@ -285,7 +285,7 @@ class Pulse(Protocol):
 
     @property
     def last_step(self) -> float:
-        """When the engine last made a step, in seconds of `time.monotonic`."""
+        """Time of the engine's last step, in seconds of `time.monotonic`."""
 
     def vitals(self) -> Vitals | None:
         """Activity of its processes; None where that cannot be told."""

@@ -101,7 +101,7 @@ def write_card(
     parts = [
         f"# {settings.name} {settings.version}\n\n{settings.summary}",
         f"A LoRA of rank {settings.lora.rank} on {settings.base.name}, "
-        f"for {settings.task}. Files, digests and calibration: `adapter.yaml`.",
+        f"for {settings.task}. Digests and calibration are in `adapter.yaml`.",
         _asked(settings),
         settings.limits or "",
     ]
@@ -114,7 +114,7 @@ def write_card(
 def _asked(settings: FinetuneSettings) -> str:
     if settings.prompt is None:
         return ""
-    return f"It is asked:\n\n```\n{settings.prompt.template}\n```"
+    return f"Its prompt:\n\n```\n{settings.prompt.template}\n```"
 
 
 def _measured(figures: Figures, base: Figures) -> str:
@@ -143,9 +143,9 @@ def _measured_labels(figures: ClassificationFigures, base: ClassificationFigures
     ]
     for each in figures.conformal:
         rows.append((f"label sets of {each.coverage:.0%}: coverage", f"{each.measured:.3f}", ""))
-        rows.append(("... mean size; empty", f"{each.mean_size:.2f}; {each.empty:.3f}", ""))
+        rows.append(("... mean size; share empty", f"{each.mean_size:.2f}; {each.empty:.3f}", ""))
     text = _table(figures.lines, rows)
-    text += f"\n\nThe test lines have {figures.tested_labels} of the labels."
+    text += f"\n\nThe test lines have {figures.tested_labels} different labels."
     if figures.confusions:
         shown = [f"{t} taken for {s} ({n})" for t, s, n in figures.confusions[:_CONFUSIONS]]
         text += f" Most frequent mistakes: {', '.join(shown)}."
@@ -158,7 +158,7 @@ def _measured_labels(figures: ClassificationFigures, base: ClassificationFigures
 def _table(lines: int, rows: Sequence[tuple[str, str, str]]) -> str:
     head = (
         f"Measured on {lines} held-out lines through the served engine:\n\n"
-        "| | adapter | base, asked the same |\n| --- | --- | --- |\n"
+        "| | adapter | base, same prompts |\n| --- | --- | --- |\n"
     )
     return head + "\n".join(f"| {name} | {one} | {other} |" for name, one, other in rows)
 
@@ -169,11 +169,11 @@ def _trained(settings: FinetuneSettings, report: TrainingReport) -> str:
     layers = f"the last {settings.lora.last_layers} layers" if settings.lora.last_layers else "all"
     return (
         f"## Training\n\nData: {settings.data.name}. Licence: {settings.data.licence}. "
-        f"Lines: {parts}; {report.split.duplicates} duplicates removed, {report.dropped} over-long "
-        f"dropped, {report.truncated} cut.\n\n"
+        f"Lines: {parts}; {report.split.duplicates} duplicates removed, {report.dropped} too long "
+        f"and dropped, {report.truncated} cut.\n\n"
         f"{report.tokens} tokens in {state.step} steps ({report.padding:.1%} padding), "
-        f"{state.seconds:.0f} s, on {layers}; AdamW, {training.learning_rate:g} at its peak, "
-        f"seed {training.seed}; kept: step {state.best_step}, validation loss "
+        f"{state.seconds:.0f} s, on {layers}; AdamW, learning rate {training.learning_rate:g} "
+        f"at its peak, seed {training.seed}; kept: step {state.best_step}, validation loss "
         f"{min(loss for _, loss in state.looks):.4f} ([curve](training.png)). "
         f"With {', '.join(f'{name} {version}' for name, version in report.trained_with.items())}."
     )

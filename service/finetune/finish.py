@@ -117,15 +117,15 @@ def _write_golden(
             settings.name,
             GOLDEN_FILE,
             "cannot be filled",
-            "lines that the adapter answers rightly and the base does not",
+            "lines that the adapter answers correctly and the base does not",
             f"none of {len(evaluation.candidates)}",
         )
     lines = [json.dumps(each.line, ensure_ascii=False) + "\n" for each in chosen]
     (folder / GOLDEN_FILE).write_text("".join(lines), encoding="utf-8")
-    kind = "held-out lines" if wanted.golden_file is None else "lines written for this"
+    kind = "held-out lines" if wanted.golden_file is None else "lines written as examples"
     told = (
-        f"Its {len(chosen)} golden examples are {kind} that it answers rightly, of which "
-        f"the base answers {sum(each.base_right for each in chosen)}; at least "
+        f"Its {len(chosen)} golden examples are {kind} that it answers correctly; the base answers "
+        f"{sum(each.base_right for each in chosen)} of them correctly. At least "
         f"{math.ceil(wanted.golden_accuracy * len(chosen))} must pass before it serves."
     )
     if settings.task == "classification":

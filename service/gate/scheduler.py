@@ -122,8 +122,8 @@ class Scheduler:
         forecast, refusal = self._look(ticket, now)
         if refusal is not None:
             return refusal
-        # Whoever waits while there is room is about to be dispatched, and comes first; a ticket
-        # that is late already is for `expire` to name.
+        # A ticket that waits while there is room is about to be dispatched and comes first; a
+        # ticket that is late already is left to `expire`.
         room = self._queue.room(self.limit)
         at_once = room and not self.waiting and ticket.deadline > now
         self._queue.push(ticket, self._admission.expected_cost(ticket))

@@ -41,7 +41,7 @@ async def running(
     """Verify the adapters, start the engine, warm it up, prove the adapters; stop it at the end.
 
     Raises ConfigurationError where one of them fails. Without `metrics` and
-    `adapter_metrics` the series are nobody's.
+    `adapter_metrics` the series are not shown.
     """
     metrics = metrics or Metrics(CollectorRegistry())
     adapter_metrics = adapter_metrics or AdapterMetrics(CollectorRegistry())

@@ -11,7 +11,7 @@ from service.fleet.fleet import Change
 
 
 class Phase(Enum):
-    """Where a service is in its life; it only moves forward."""
+    """The stage of a service's life; a service only moves forward."""
 
     STARTING = "starting"
     READY = "ready"

@@ -1,4 +1,4 @@
-"""vLLM's engine client with the gate in front of it."""
+"""vLLM's engine client behind the gate."""
 
 import itertools
 from collections import Counter
@@ -156,7 +156,7 @@ async def _kept(stream: AsyncGenerator[RequestOutput, None]) -> AsyncGenerator[R
 
 
 async def _fold(deltas: AsyncGenerator[RequestOutput, None]) -> AsyncGenerator[RequestOutput, None]:
-    """The one output that the engine would have given for FINAL_ONLY."""
+    """The single output that the engine would give for FINAL_ONLY."""
     whole: RequestOutput | None = None
     async for delta in deltas:
         if whole is None:

@@ -54,7 +54,7 @@ from service.vllm_engine.structured_outputs import leave_validation_to_us
 from service.vllm_engine.structures import StructureTrials
 
 _SAME = {field.name for field in fields(Sampling)} - {"stop", "structure"}
-"""Sampling parameters that vLLM takes as they are."""
+"""Sampling parameters that are passed to vLLM unchanged."""
 _PLACEHOLDER = "\N{OBJECT REPLACEMENT CHARACTER}"
 
 
@@ -86,7 +86,7 @@ class VllmEngine:
         self._text = text_decoder(tokenizer)
         self.chat_frame = _chat_frame(tokenizer)
         self.start_token_ids: tuple[int, ...] = tuple(tokenizer.encode(""))
-        # vLLM's grammars end an answer with the tokenizer's one end token.
+        # vLLM's grammars end an answer with the end token of the tokenizer only.
         end: int | None = tokenizer.eos_token_id
         self.end_token_ids = () if end is None else (end,)
         self._vocab_size: int = llm.model_config.get_vocab_size()

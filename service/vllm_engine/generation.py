@@ -63,7 +63,7 @@ class Generation:
         return not self.params.stop and (self.params.stream_interval or 1) == 1
 
     def fold(self) -> bool:
-        """Have an answer of many tokens that is wanted whole made in deltas; whether it is one."""
+        """Have an unstreamed answer made in deltas; True if it is one."""
         if self.params.output_kind is not RequestOutputKind.FINAL_ONLY:
             return False
         self.params = self.params.clone()
@@ -87,7 +87,7 @@ class Generation:
         await self._engine.abort(internal_id, internal=True)
 
     def _traced_options(self) -> dict[str, Any]:
-        # A stream has headers of its own, once it starts.
+        # A stream gets its own trace headers when it starts.
         trace = current_context().trace
         return self._options | ({"trace_headers": trace.headers} if trace else {})
 
@@ -108,7 +108,7 @@ class Generation:
 
 
 def explain(error: Exception) -> ServiceError | None:
-    """The service's error for one that vLLM raised, None for one that it does not know."""
+    """The service's error for an error that vLLM raised; None for an unknown one."""
     if isinstance(error, EngineDeadError):
         return EngineDead("The engine ended before the answer was complete.", retry_after=5)
     if isinstance(error, VLLMValidationError):

@@ -100,7 +100,7 @@ class _RequestsAdapter(Mapping[str, LoRARequest]):
 
 
 def _requests_model(adapter: LoRARequest | None = None) -> str:
-    """The name that the request asked for; vLLM would answer with its name in the engine."""
+    """The model name in the request; vLLM would answer with the name in the engine."""
     return current_context().model
 
 

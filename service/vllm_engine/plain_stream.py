@@ -14,7 +14,7 @@ from service.vllm_engine.client import GatedClient
 from service.vllm_engine.generation import Generation
 
 _PROBE = "\ue000probe\ue001"
-"""A text that stands for any other, of private characters that JSON does not escape."""
+"""A text in the place of any other, of private characters that JSON does not escape."""
 
 
 class StreamRequest(Protocol):
@@ -28,7 +28,7 @@ class StreamRequest(Protocol):
 
 
 def is_plain(request: StreamRequest) -> bool:
-    """True where each chunk but the first and the last is the same but for its text."""
+    """True if all chunks but the first and the last differ in their text only."""
     options = request.stream_options
     return not (
         (request.n or 1) > 1
@@ -47,7 +47,7 @@ class _Pause:
 
 
 class Outputs:
-    """Source of a handler's generator: gives it one output at a time, then waits.
+    """Source of outputs for a handler's generator: gives one output at a time, then waits.
 
     A completion's handler wants each with the number of its prompt.
     """

@@ -61,7 +61,7 @@ class RowSampler(Sampler):  # type: ignore[misc]
 
 
 def _merge(top: LogprobsTensors, labels: LogprobsTensors, rows: list[int]) -> LogprobsTensors:
-    """`top`, with these rows taken from `labels`; the narrower one is padded on the right.
+    """`top` with these rows from `labels`; the narrower of both is padded on the right.
 
     vLLM reads only as many columns of a row as its request asked for, never the padding.
     """

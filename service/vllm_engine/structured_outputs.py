@@ -55,5 +55,5 @@ async def open_trials(trials: StructureTrials, llm: Any) -> None:
 
 
 def leave_validation_to_us(llm: Any) -> None:
-    """Keep vLLM from converting structures on the event loop again, which takes seconds."""
+    """Keep vLLM from converting structures on the event loop again, which would take seconds."""
     llm.input_processor.structured_outputs_config = None

@@ -1,4 +1,4 @@
-"""Bytes sent over a socket in segments of the test's choosing, and the answers that come back."""
+"""Bytes sent over a socket in segments that the test chooses, and the answers to them."""
 
 import asyncio
 import json
@@ -56,7 +56,7 @@ async def exchange(live: LiveService, segments: Sequence[bytes]) -> list[Answer]
 
 
 def answers(received: bytes) -> list[Answer]:
-    """The responses in these bytes; fails where anything is left."""
+    """The responses in these bytes; fails if any bytes are left."""
     found = []
     while received:
         head, _, received = received.partition(b"\r\n\r\n")

@@ -1,4 +1,4 @@
-"""Bodies that no route takes: refused with field, limit and value, before the engine."""
+"""Bodies that no route accepts: refused with field, limit and value, before the engine."""
 
 import asyncio
 import json

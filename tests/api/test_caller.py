@@ -1,4 +1,4 @@
-"""Callers that no port serves: pages of other sites, names that they own, machines far away."""
+"""Callers that are refused: pages of other sites, host names not allowed, other machines."""
 
 from typing import Any
 

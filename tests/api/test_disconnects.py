@@ -1,4 +1,4 @@
-"""Clients that go away: whatever they left is stopped, also while it waits."""
+"""Clients that disconnect: their requests are stopped, also while they wait."""
 
 import asyncio
 import random
@@ -26,7 +26,7 @@ BODIES: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 async def leave_when(client: httpx.AsyncClient, kind: str, gone: asyncio.Event) -> None:
-    """Send a request and drop its connection once told to."""
+    """Send a request and drop its connection when the event is set."""
     path, body = BODIES[kind]
     asking = asyncio.create_task(client.post(path, json=body))
     await gone.wait()
@@ -86,7 +86,7 @@ async def test_two_hundred_clients_that_leave_at_random_moments_leave_nothing() 
                     await client.post(path, json=body)
 
         async with live.client() as client:
-            # Where the machine stalls, all of them may have left before they were connected.
+            # On a machine that stalls, all clients may have left before they were connected.
             while live.outcomes()["cancelled"] < 50:
                 await asyncio.gather(*(come_and_go(client) for _ in range(CLIENTS)))
             await eventually(live.idle)

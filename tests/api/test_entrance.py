@@ -41,7 +41,7 @@ def client(guarded: LiveService) -> Iterator[httpx.Client]:
 
 
 async def raw(live: LiveService, head: str, body: bytes = b"") -> bytes:
-    """Answer of the service to these bytes, which no client would tidy up."""
+    """Answer of the service to these bytes, which go out unchanged, as from no HTTP client."""
     reader, writer = await asyncio.open_connection("127.0.0.1", live.port)
     writer.write(head.replace("\n", "\r\n").encode("latin-1") + b"\r\n\r\n" + body)
     await writer.drain()
@@ -143,7 +143,7 @@ async def test_no_spelling_of_path_or_host_gets_past(
     guarded: LiveService, target: str, host: str
 ) -> None:
     answer = await raw(guarded, f"GET {target} HTTP/1.1\nHost: {host}\nConnection: close")
-    assert status(answer) in (400, 401)  # 400 is the HTTP parser's, for what is no request
+    assert status(answer) in (400, 401)  # 400 is the HTTP parser's, for no valid request
     if host == "127.0.0.1":
         assert status(answer) == 401
 
@@ -234,7 +234,7 @@ async def test_refusals_are_counted(tmp_path: Path) -> None:
         async with live.client() as client:
             for _ in range(3):
                 assert (await client.get(HIDDEN)).status_code == 401
-        # A request is counted when its answer is out, which the client may see first.
+        # The client may have the answer before the request is counted.
         await eventually(lambda: live.outcomes() == {"refused": 3})
 
 

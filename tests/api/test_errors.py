@@ -1,4 +1,4 @@
-"""The one error shape, whatever refuses: framework, middleware or route."""
+"""One shape for all errors, from the framework, the middleware and the routes."""
 
 import httpx
 import pytest

@@ -1,4 +1,4 @@
-"""The work before the gate, seen from outside: off the loop, fair, and paid on every route."""
+"""The work before the gate over HTTP: off the event loop, fair, and paid on every route."""
 
 import asyncio
 import threading
@@ -19,7 +19,7 @@ CLASSIFY = {"model": "fake", "candidate_labels": ["a", "b"], "calibrate": False}
 
 
 class Reader:
-    """Record of the threads that an engine's tokeniser was called from; it holds when told to."""
+    """Record of the threads that an engine's tokeniser was called from; they wait for `go_on`."""
 
     def __init__(self, engine: StagedEngine, patch: pytest.MonkeyPatch) -> None:
         self.threads: set[str] = set()

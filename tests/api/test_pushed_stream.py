@@ -1,4 +1,4 @@
-"""Events that are written where they are made, to a client that takes them or not."""
+"""Events that are written where they are made, to clients that read them and that do not."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -13,7 +13,7 @@ from service.errors import DeadlineExceeded
 
 
 class Connection:
-    """A connection that takes bytes while it is open."""
+    """A connection that accepts bytes while it is open."""
 
     def __init__(self) -> None:
         self.sent: list[bytes] = []

@@ -1,4 +1,4 @@
-"""Quotas over HTTP: refusals say when to come back, and what is not used is given back."""
+"""Quotas over HTTP: refusals say when to retry, and unused tokens are given back."""
 
 import asyncio
 import random
@@ -29,7 +29,7 @@ def redis() -> Iterator[RedisServer]:
 
 
 def service(tmp_path: Path, **sections: Any) -> LiveService:
-    """A service whose tenants have days to spend, so that no window ends within a test."""
+    """A service with quotas by the day, so that no window ends within a test."""
     keys = write_keys(
         tmp_path / "keys",
         entry("free"),
@@ -45,7 +45,7 @@ async def generate(client: httpx.AsyncClient, tenant: str, **fields: Any) -> htt
 
 
 def charged_in(redis: RedisServer) -> float:
-    """Tokens in the store of a tenant with a quota a day and one a minute, which may be two's."""
+    """Tokens charged in the store to tenants with two quotas, each of which counts them."""
     return sum(redis.counts().values()) / 2
 
 
@@ -61,7 +61,7 @@ async def test_requests_over_the_quota_get_429_and_others_do_not_mind(tmp_path: 
             answer = await generate(client, "three")
             error = refusal(answer, 429)
             assert 1 <= int(answer.headers["retry-after"]) <= 86_400
-            # Whatever the route; a wrong model counts as well, and what needs no key does not.
+            # Every route counts, a wrong model too, but not a route that needs no key.
             refusal(await client.get("/v1/adapters", headers=bearer("three")), 429)
             assert (await client.get("/health", headers=bearer("three"))).status_code == 200
             assert (await generate(client, "free")).status_code == 200
@@ -153,7 +153,7 @@ async def test_clients_that_leave_at_random_moments_leave_nothing_reserved(
             )
 
         async with live.client() as client:
-            # Where the machine stalls, all of them may have left before they were connected.
+            # On a machine that stalls, all clients may have left before they were connected.
             while live.outcomes()["cancelled"] <= 10 or not tokens():
                 await asyncio.gather(*(leave(client) for _ in range(CLIENTS)))
         await eventually(lambda: live.idle() and charged_in(redis) == tokens())
@@ -171,7 +171,7 @@ async def test_a_dead_store_follows_the_policy_and_shows_in_the_metrics(
                 assert (await generate(client, "three")).status_code == 200
                 server.kill()
                 answers = [await generate(client, "three") for _ in range(20)]
-                # Who has no quota does not depend on it.
+                # Tenants without a quota do not depend on the store.
                 assert (await generate(client, "free")).status_code == 200
             kinds = ("timeout", "error")
             name = "inference_quota_store_errors_total"

@@ -37,7 +37,7 @@ FITTING: dict[str, dict[str, Any]] = {
     "/v1/tokenize": {"prompt": None, "messages": [{"role": "user", "content": "Hi"}]},
     "/v1/detokenize": {"tokens": [72, 105]},
 }
-"""Values for what a JSON schema does not say: which fields go together, and the model's size."""
+"""Values that a JSON schema cannot require: fields that go together, and the size of the model."""
 
 
 def send_generated(service: LiveService, path: str, mode: GenerationMode) -> Counter[int]:

@@ -1,4 +1,4 @@
-"""Requests that ask for another protocol are answered as if they did not, body and all."""
+"""Requests that ask for another protocol: answered like others, with their bodies read."""
 
 import asyncio
 import random

@@ -7,8 +7,8 @@ import pytest
 
 from tests.architecture.source import ROOT
 
-FOLDERS = ("service", "loadtests", "tools", "tests", "deploy")
-QUESTIONS = {"What", "Who", "Whose", "How", "Whether", "Which"}
+FOLDERS = ("service", "loadtests", "tools", "tests", "deploy", "helm")
+QUESTIONS = {"What", "Who", "Whose", "How", "When", "Whether", "Where", "Which"}
 
 
 def docstrings(text: str) -> Iterator[tuple[int, str]]:

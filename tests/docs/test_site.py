@@ -57,6 +57,20 @@ def test_diagrams_are_left_to_mermaid_which_the_site_brings(site: Path) -> None:
         assert "javascripts/mermaid.min.js" in text
 
 
+def test_a_sidebar_names_every_page_of_its_part(site: Path) -> None:
+    text = (site / "settings/index.html").read_text(encoding="utf-8")
+    sidebar = text.partition('data-md-type="navigation"')[2]
+    assert all(name in sidebar for name in ("Chart values", "Runbooks", "Glossary"))
+
+
+def test_names_in_tables_can_break_and_wide_diagrams_scroll_on_a_phone(site: Path) -> None:
+    text = (site / "metrics/index.html").read_text(encoding="utf-8")
+    assert "<td><code>inference_<wbr>build_<wbr>info</code></td>" in text
+    assert "stylesheets/site.css" in text
+    gate = (site / "gate/index.html").read_text(encoding="utf-8")
+    assert '<div class="wide"><pre class="mermaid">' in gate
+
+
 def test_a_source_that_a_page_links_to_is_a_page(site: Path) -> None:
     text = (site / "repository/service/gate/scheduler.py/index.html").read_text(encoding="utf-8")
     assert "service/gate/scheduler.py" in text

@@ -1,4 +1,4 @@
-"""Questions to the default model whose answers are the same on every processor.
+"""Questions to the default model that have the same answers on every processor.
 
 Each token of an answer, and each label, leads the next best by a nat; `tools.margins` finds such.
 """

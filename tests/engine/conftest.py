@@ -82,8 +82,8 @@ def smollm2(smollm2_folder: Path, shared_server: SharedServer) -> Server:
 
 @pytest.fixture
 def tiny(tiny_folder: Path, shared_server: SharedServer) -> Server:
-    """One layer of it, for what the words of an answer do not matter to."""
-    # Prompts of more tokens than a step has are read in several.
+    """A one-layer model, for tests that do not depend on the words of an answer."""
+    # Prompts with more tokens than a step are read in several steps.
     engine = {"dtype": "float32", "max_num_seqs": 16, "max_num_batched_tokens": 1024}
     return shared_server.of(
         PATIENT

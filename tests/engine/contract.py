@@ -56,7 +56,7 @@ class Answer:
 async def answers(
     engine: Engine, prompt: Prompt, sampling: Sampling, adapter: Adapter | None = None
 ) -> list[Answer]:
-    """The sequences of a generation, after checking what holds of every delta."""
+    """The sequences of a generation, after a check of every delta."""
     sequences = [Answer() for _ in range(sampling.n)]
     async with aclosing(engine.generate(prompt, sampling, adapter)) as chunks:
         async for chunk in chunks:

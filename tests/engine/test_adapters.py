@@ -36,7 +36,7 @@ ROUTES: dict[str, dict[str, object]] = {
 
 @dataclass
 class Deployment:
-    """A server with 64 good adapters, one broken, and what each good one answers."""
+    """A server with 64 good adapters and a broken one, and the answer of each good one."""
 
     server: Server
     maker: LoraMaker
@@ -44,7 +44,7 @@ class Deployment:
     answers: dict[str, list[str]] = field(default_factory=dict)
 
     def write(self, name: str, version: str, seed: int) -> list[str]:
-        """Write a version of an adapter where the server's configuration points to."""
+        """Write a version of an adapter into the folder that the configuration names."""
         return self.maker.write(
             self.root / name, name=name, version=version, seed=seed, prompts=PROMPTS, tokens=TOKENS
         )
@@ -110,7 +110,7 @@ async def test_64_adapters_at_once_answer_rightly_through_8_slots(deployment: De
 
 def test_each_request_is_a_hit_or_a_miss(deployment: Deployment) -> None:
     server = deployment.server
-    # Their proofs, and what earlier tests asked; all but 16 of 64 were evicted meanwhile.
+    # Proofs and requests of earlier tests; 48 of the 64 adapters were evicted meanwhile.
     wait_until(lambda: _hits_and_misses(server) == _asked(server), 300, "the look at the engine")
     misses = server.metric("inference_adapter_misses_total")
     assert misses >= COUNT - 16

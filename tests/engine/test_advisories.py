@@ -1,4 +1,4 @@
-"""Requests that harmed vLLM are refused, name what is wrong, and harm nothing here."""
+"""Requests that harmed vLLM are refused, with a message that names the fault, and do no harm."""
 
 import httpx
 import pytest

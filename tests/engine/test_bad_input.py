@@ -1,4 +1,4 @@
-"""Bodies that OpenAI's routes refuse and the engine never sees."""
+"""Bodies that the OpenAI routes refuse, so that the engine never gets them."""
 
 from typing import Any
 

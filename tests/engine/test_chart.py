@@ -9,7 +9,7 @@ import yaml
 
 from tools.helm.chart import CI, Manifest, ci_values, manifests, merged, one
 
-# One process for all of them: importing vLLM is what takes time.
+# One process for all files, because importing vLLM takes most of the time.
 _CHECK = """
 import json, sys
 from pathlib import Path
@@ -49,7 +49,7 @@ def test_the_engine_takes_every_rendered_configuration(tmp_path: Path) -> None:
         text = one(objects, "ConfigMap", "llm-service")["data"]["config.yaml"]
         (tmp_path / f"{file.name.removesuffix('-values.yaml')}.yaml").write_text(text)
     words = [word.replace("$(NODE_RANK)", "1") for word in worker()["args"]]
-    # The first word is the command of vLLM's that takes the others.
+    # The first word is the vLLM command that takes the other arguments.
     leader = tmp_path / "group" / "config.yaml"
     leader.parent.mkdir()
     leader.write_text(one(manifests(GROUP), "ConfigMap", "llm-service")["data"]["config.yaml"])
@@ -61,7 +61,7 @@ def test_the_engine_takes_every_rendered_configuration(tmp_path: Path) -> None:
     assert ["two-nodes", "/models/llama-3.1-405b-instruct", "8", "2"] in lines
     assert ["worker", "/models/llama-3.1-405b-instruct", "8", "2", "True"] in lines
     assert len([line for line in lines if len(line) == 4]) == len(CI)
-    # All else must be equal: the nodes run one model with the same adapters.
+    # All other arguments must be equal: the nodes run one model with the same adapters.
     own = {"model", "served_model_name", "node_rank", "master_addr"}
     (differ,) = [set(line[1:]) for line in lines if line[0] == "differ"]
     assert differ <= own

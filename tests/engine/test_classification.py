@@ -1,4 +1,4 @@
-"""Classification on the real engine: exact, and deaf to what inputs say about the prompt."""
+"""Classification on the real engine: exact, and special tokens in inputs are plain text."""
 
 import math
 from pathlib import Path

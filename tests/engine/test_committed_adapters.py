@@ -1,4 +1,4 @@
-"""The adapters of deploy/local: loaded unchanged by plain PEFT and by plain vLLM, they agree.
+"""The adapters of deploy/local: plain PEFT and plain vLLM load them unchanged and agree.
 
 "Plain vLLM" is vLLM's own server and its own adapter operators: none of this service runs in it.
 """
@@ -52,7 +52,7 @@ def test_each_is_whole_small_and_for_the_default_base(folder: Path, smollm2_fold
 
 
 class Plain:
-    """One adapter in transformers and PEFT: what it says next, and what it writes."""
+    """One adapter in transformers and PEFT: its next-token probabilities and its greedy answer."""
 
     def __init__(self, base: Path, folder: Path) -> None:
         import torch

@@ -33,7 +33,7 @@ class Case:
     scale: float = 1.0
 
     def wrapper(self, kind: type) -> Any:
-        """A wrapper that knows the batch, told as vLLM tells it."""
+        """A wrapper that has the batch, set as vLLM sets it."""
         wrapper = kind(max(len(self.slots), 1), max_batches=len(self.slots), device="cpu")
         # An adapter's id is not its slot: slot s holds the adapter 100 + s.
         ids = tuple(100 + slot if slot >= 0 else 0 for slot in self.slots)

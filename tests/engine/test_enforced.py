@@ -13,7 +13,7 @@ from service.errors import UnsupportedFeature
 from service.limits.enforced import check_enforced
 
 TOKENS = xgrammar.TokenizerInfo([chr(number) for number in range(32, 127)])
-# Without a cache, so that it warns every time.
+# Without a cache, so that the compiler warns every time.
 COMPILER = xgrammar.GrammarCompiler(TOKENS, max_threads=1, cache_enabled=False)
 
 VALUES = st.sampled_from(
@@ -96,7 +96,7 @@ def test_what_passes_is_enforced(
         accepted = accepts(schema, value)
     except RuntimeError:  # refused by the trial
         assume(False)
-    assume("Warning" not in capfd.readouterr().err)  # so is this
+    assume("Warning" not in capfd.readouterr().err)  # refused by the trial, too
     assert is_valid(schema, value) or not accepted
 
 

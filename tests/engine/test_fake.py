@@ -1,4 +1,4 @@
-"""The fake engine upholds the contract of engines, and does what a fake alone does."""
+"""The fake engine: the contract of engines, and the features that only the fake has."""
 
 from pathlib import Path
 

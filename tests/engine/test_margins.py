@@ -1,4 +1,4 @@
-"""Answers that pages state and tests expect lead by a nat, as `tools.margins` measures."""
+"""Margins of the answers that pages state and tests expect: a nat or more, by `tools.margins`."""
 
 import json
 import re
@@ -21,7 +21,7 @@ EXAMPLES: list[dict[str, Any]] = [
     for language, text in BLOCKS
     if any(part in text for part in EXPECTED)
     and (found := re.search(r"-d '(.*?)'$", text, re.DOTALL | re.MULTILINE))
-    # test_classification looks at the scores of labels that a request brings.
+    # test_classification checks the scores of candidate labels.
     and "candidate_labels" not in found[1]
 ]
 

@@ -1,4 +1,4 @@
-"""The service on the mock engine, which is everything of it but the model."""
+"""The service on the mock engine: every part of the service without a model."""
 
 import json
 from collections.abc import Iterator
@@ -67,7 +67,7 @@ def test_an_abort_frees_the_slot(mocked: Server) -> None:
     ) as stream:
         assert next(stream.iter_lines()).startswith("data: ")
         assert mocked.metric("vllm:num_requests_running") == 1
-    # There is one slot, and the answer would have kept it for 38 s.
+    # There is one slot, and the abandoned answer would have held it for 38 s.
     answer = mocked.post("/v1/generate", body | {"max_tokens": 2, "timeout_ms": 10_000})
 
     assert answer.status_code == 200, answer.text

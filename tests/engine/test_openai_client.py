@@ -71,7 +71,7 @@ async def test_the_async_client_streams_and_collects(
 
 
 def test_completions_take_several_prompts_n_stop_and_seed(tiny: Server) -> None:
-    # In float32: in bfloat16 the sums of a batch of another size may draw another token.
+    # In float32: in bfloat16 another batch size rounds differently, and may draw another token.
     options: dict[str, Any] = {"model": tiny.model, "max_tokens": 8, "temperature": 1, "n": 2}
 
     def ask(seed: int, stop: str | None = None) -> list[str]:

@@ -23,7 +23,7 @@ THEIRS = "vllm.lora.punica_wrapper.punica_cpu.PunicaWrapperCPU"
 
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    # The services under test write to it.
+    # The tested services write to this log.
     with monkeypatch.context() as patch:
         patch.setattr(os, "environ", os.environ.copy())
         patch.setattr(type(current_platform), "get_punica_wrapper", classmethod(lambda cls: THEIRS))

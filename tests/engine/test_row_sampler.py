@@ -36,7 +36,7 @@ def _eager() -> Any:
 
 
 def metadata(batch: list[Row]) -> SamplingMetadata:
-    """State of vLLM's InputBatch for greedy requests with these wishes."""
+    """State of vLLM's InputBatch for greedy requests that ask for these log-probabilities."""
     counts = [row for row in batch if isinstance(row, int)]
     labels = {index: list(row) for index, row in enumerate(batch) if isinstance(row, tuple)}
     nothing = torch.zeros(len(batch))
@@ -63,7 +63,7 @@ def metadata(batch: list[Row]) -> SamplingMetadata:
 
 @dataclass(frozen=True)
 class Answer:
-    """A row as vLLM's LogprobsProcessor reads it: the first columns, as many as were asked for."""
+    """A row as vLLM's LogprobsProcessor reads it: only as many columns as the request asked for."""
 
     token: int
     rank: int | None
@@ -110,7 +110,7 @@ def test_a_row_gets_what_it_gets_alone(batch: list[Row]) -> None:
 
 @given(rows)
 def test_ties_are_broken_as_in_a_batch_of_one(batch: list[Row]) -> None:
-    # 997 logits of bfloat16 in three or four binades: hardly one without an equal.
+    # 997 logits of bfloat16 in a narrow range: nearly all have an equal one.
     logits = logits_of(len(batch), torch.bfloat16)
 
     together = sample(row_sampler(), logits, batch)

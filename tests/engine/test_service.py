@@ -1,4 +1,4 @@
-"""Promises of the README, kept on the real model."""
+"""Promises of the README, checked on the real model."""
 
 import json
 from pathlib import Path

@@ -16,7 +16,7 @@ def test_smoke_passes_and_agrees_with_the_servers_counters(tiny: Server, tmp_pat
     command = [sys.executable, "-m", "loadtests", "run", "--scenario", "smoke"]
     command += ["--host", tiny.url, "--metrics-url", f"{tiny.ops}/metrics", "--out", str(tmp_path)]
     command += ["--set", "load.warmup_s=2", "--set", "load.step_s=10"]
-    # What a machine that runs other tests takes longer for says nothing about the service.
+    # A machine that runs other tests is slower, which says nothing about the service.
     command += ["--set", "validity.send_lag_p50_ms=1000", "--set", "validity.send_lag_p99_ms=5000"]
     command += ["--set", "validity.worker_cpu=1", "--set", "slo=null"]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -126,7 +126,7 @@ async def _stream() -> AsyncGenerator[str, None]:
 async def test_a_request_goes_on_when_its_structure_compiles(trials: StructureTrials) -> None:
     structure = StructuredOutputsParams(choice=["yes", 'no "thanks"'])
     assert [item async for item in tried(trials, structure, _stream())] == ["output"]
-    # As vLLM's own validation leaves it.
+    # The form in which vLLM's own validation leaves the request.
     assert structure.choice is None
     assert structure.grammar == 'root ::= "yes" | "no \\"thanks\\""'
     assert structure._backend == "xgrammar"

@@ -1,4 +1,4 @@
-"""The adapters of deploy/local with other weights under right digests: the proof refuses each."""
+"""The adapters of deploy/local with wrong weights and matching digests: the proof refuses each."""
 
 import shutil
 from collections.abc import Callable
@@ -75,7 +75,7 @@ def test_the_true_weights_are_far_within_the_tolerance(listed: dict[str, Any], n
     match = row["proof"]["fingerprint"]
     assert match["distance"] < TOLERANCE / 2
     assert abs(match["effect"] - 1) < EFFECT_TOLERANCE / 2
-    # Half at packing; some of its answers are close calls.
+    # The base passed half at packing; some of its answers are close.
     assert row["proof"]["base_passed"] < 0.75 * row["proof"]["total"]
 
 

@@ -1,4 +1,4 @@
-"""Traces, logs and series of the whole service, into vLLM's own processes."""
+"""Traces, logs and series of the whole service, including vLLM's own processes."""
 
 import json
 import time
@@ -32,7 +32,7 @@ def receiver() -> Iterator[Receiver]:
 def traced(
     receiver: Receiver, tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
-    """A service that tells all it can: traced, and logging at the level of debugging."""
+    """A service with tracing on and all log lines, those of the level `debug` too."""
     config = PATIENT | {
         "model": {"name": "tiny", "path": str(tiny_folder)},
         "engine": ENGINE | {"dtype": "float32", "max_num_seqs": 16},

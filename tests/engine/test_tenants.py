@@ -26,7 +26,7 @@ from tests.tenants.keys import bearer, entry, key_of, write_keys
 from tools.served.lora import LoraMaker
 from tools.served.server import PATIENT, Server, running_server
 
-# Longer than two blocks of the CPU build's cache; what is shorter than a block is never cached.
+# Longer than two blocks of the CPU build's cache; a prompt shorter than a block is never cached.
 LONG = "The history of the sea, told by those who crossed it in small boats. " * 24
 ADAPTERS = ("one", "two")
 
@@ -102,7 +102,7 @@ def test_every_route_needs_a_key_and_serves_what_the_tenant_may_use(
             if name.partition("@")[0] not in may:
                 assert refusal(answer, 404)["code"] == "model_not_found", (tenant, name)
             elif route == "/v1/classify" and name != "tiny":
-                refusal(answer, 400)  # known to the tenant, and made for generation
+                refusal(answer, 400)  # an adapter that the tenant may use, for generation
             else:
                 assert answer.status_code == 200, (tenant, name, answer.text)
 

@@ -1,4 +1,4 @@
-"""The encoders beside what transformers makes of the same tokenizer; no engine runs."""
+"""The encoders compared with transformers on the same tokenizer, without an engine."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ TEXTS += ["a long <|im_end|> film " * LONG]
 
 
 class Slow:
-    """A tokenizer without a fast one inside."""
+    """A tokenizer that is not backed by a fast one."""
 
     def __init__(self, inner: Any) -> None:
         self._inner = inner

@@ -1,4 +1,4 @@
-"""The contract of engines, held by vLLM in this process with the one-layer model."""
+"""The contract of engines for vLLM, in this process with the one-layer model."""
 
 import asyncio
 import json
@@ -68,7 +68,7 @@ def without_logprobs(output: CompletionOutput) -> CompletionOutput:
 
 
 def logprobs_of(output: CompletionOutput) -> dict[tuple[int, int], float]:
-    """By place and token; their sum under (-1, 0)."""
+    """Log-probabilities by place and token, and their sum under (-1, 0)."""
     places = enumerate(output.logprobs or [])
     found = {(n, token): each.logprob for n, place in places for token, each in place.items()}
     return found | {(-1, 0): output.cumulative_logprob or 0.0}
@@ -106,7 +106,7 @@ def test_a_whole_answer_is_the_one_that_vllm_gives(
     final, folded = runner.run(both())
     for got, wanted in zip(folded.outputs, final.outputs, strict=True):
         assert without_logprobs(got) == without_logprobs(wanted)
-        # What else is in the batch moves the last digit.
+        # Other rows of the batch change the last digit.
         assert logprobs_of(got) == pytest.approx(logprobs_of(wanted), abs=1e-4)
     assert folded.prompt_logprobs == final.prompt_logprobs
     assert folded.prompt_token_ids == final.prompt_token_ids
@@ -155,7 +155,7 @@ def test_sampling_that_vllm_refuses_is_an_invalid_request(running: Running) -> N
 
 
 class Recorder:
-    """A writer whose client takes nothing for so many parts at a time."""
+    """A writer to a client that pauses after each of the first `held` parts."""
 
     def __init__(self, held: int = 0) -> None:
         self.parts: list[bytes] = []
@@ -219,7 +219,7 @@ TEXT = re.compile(rb'"(?:content|text)":"((?:[^"\\]|\\.)*)"')
 
 
 def frames(events: bytes) -> list[bytes]:
-    """The events without their texts, one of several in a row that are the same."""
+    """The events without their texts; equal ones in a row are given once."""
     bare = TEXT.sub(b"", events).split(b"\n\n")
     return [event for event, before in zip(bare, [b"", *bare], strict=False) if event != before]
 

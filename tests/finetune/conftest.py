@@ -59,7 +59,7 @@ def films(count: int = 60) -> list[dict[str, Any]]:
 
 
 def films_run(base: Path) -> dict[str, Any]:
-    """The configuration of a run on lines.jsonl, but for how it trains."""
+    """The configuration of a run on lines.jsonl, without its training section."""
     return {
         "name": "films",
         "version": "1.0.0",

@@ -81,7 +81,7 @@ async def test_golden_examples_may_come_from_lines_of_their_own(
     await made(wanted)
     golden = (wanted.output / "golden.jsonl").read_text()
     assert golden.count('"own ') == 4
-    assert "lines written for this" in (wanted.output / "README.md").read_text()
+    assert "lines written as examples" in (wanted.output / "README.md").read_text()
 
 
 async def test_several_labels_are_measured_one_by_one(settings: Settings) -> None:

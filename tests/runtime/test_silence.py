@@ -1,4 +1,4 @@
-"""Slow and stuck, with a clock and signs of life set by hand."""
+"""Slow engines and stuck ones, with a clock and vitals set by hand."""
 
 from functools import partial
 
@@ -8,11 +8,11 @@ from service.engine.protocol import Vitals
 from service.runtime.silence import Silence
 
 BUSY = 0.5
-"""CPU seconds a second: half a core of what others leave."""
+"""CPU seconds a second: half a core, on a machine that others use."""
 
 
 class Watched:
-    """An engine that is looked at four times a second; `silent` tells when it was found stuck."""
+    """An engine that is examined four times a second until it is found stuck."""
 
     def __init__(self, floor: float = 6.0, ceiling: float = 60.0) -> None:
         self.silence = Silence(floor, ceiling)
@@ -22,7 +22,7 @@ class Watched:
     def silent(
         self, seconds: float, cpu: float = 0.0, *, told: bool = True, **signs: bool
     ) -> float | None:
-        """Seconds until it is found stuck; None if it is not."""
+        """Seconds until the engine is found stuck; None if it is not."""
         for _ in range(round(seconds * 4)):
             self.now += 0.25
             self.cpu += cpu / 4

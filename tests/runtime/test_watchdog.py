@@ -90,7 +90,7 @@ async def test_an_engine_that_computes_for_ever_is_stalled() -> None:
 
 @contextmanager
 def spinning() -> Iterator[int]:
-    """A process that uses what it gets of a core."""
+    """A process that keeps one core busy."""
     with running([sys.executable, "-c", "while True: pass"]) as process:
         yield process.pid
 

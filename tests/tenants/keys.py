@@ -19,7 +19,7 @@ def sha256_of(key: str) -> str:
 
 
 def entry(name: str, **fields: Any) -> dict[str, Any]:
-    """A tenant that has `key_of(name)` and may use everything, but for the fields given."""
+    """A tenant that has `key_of(name)` and may use everything, with these fields instead."""
     return {"name": name, "keys": [{"sha256": sha256_of(key_of(name))}], **ALL, **fields}
 
 

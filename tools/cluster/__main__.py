@@ -56,7 +56,7 @@ def main() -> None:
 
 
 def dry_run(plane: ControlPlane) -> None:
-    """The server takes the manifests, or the chart says what the cluster lacks."""
+    """Check that the server takes the manifests, or that the chart names the missing API."""
     off = {"httpRoute": {"enabled": False}, "inferencePool": {"enabled": False}}
     for name in ("cpu-minimal", "multi-tenant", "tp4"):
         for major in (3, 4):
@@ -79,7 +79,7 @@ def dry_run(plane: ControlPlane) -> None:
 
 
 def life_of_a_release(plane: ControlPlane, major: int, folder: Path) -> None:
-    """Install the previous version, upgrade, roll back, uninstall; the workload stays one."""
+    """Install the previous version, upgrade, roll back, uninstall; all in one Deployment."""
     release = Release(plane, major)
     old = previous_chart(folder)
     values = merged(BAKED, KEPT)
@@ -90,7 +90,7 @@ def life_of_a_release(plane: ControlPlane, major: int, folder: Path) -> None:
     release.upgrade(CHART, values, *WAIT)
     upgraded = workload(plane)
     eventually("the old pods are gone", lambda: not first & pod_names(plane))
-    assert upgraded["metadata"]["uid"] == installed["metadata"]["uid"], "it was made anew"
+    assert upgraded["metadata"]["uid"] == installed["metadata"]["uid"], "it was created again"
     assert upgraded["spec"]["selector"] == installed["spec"]["selector"], "its selector changed"
     release.rollback(1)
     back = workload(plane)
@@ -110,7 +110,7 @@ def life_of_a_release(plane: ControlPlane, major: int, folder: Path) -> None:
 
 
 def gpu_scheduling(plane: ControlPlane) -> None:
-    """Two replicas of four GPUs fill a node of eight; a rollout needs no ninth."""
+    """Fill a node of eight GPUs with two replicas of four, and roll out without a ninth GPU."""
     add_node(plane, "gpu-node", gpus=8)
     release = Release(plane, 4)
     engine = {"engine": {"tensor_parallel_size": 4}}
@@ -135,7 +135,7 @@ def gpu_scheduling(plane: ControlPlane) -> None:
 
 
 def uninstall(plane: ControlPlane, release: Release) -> None:
-    """Take the release away, pods included: Helm itself does not wait for those.
+    """Remove the release and wait for the end of its pods, which Helm does not.
 
     The thread that acts as their kubelets must not end before, or the pods would never end.
     """
@@ -164,13 +164,13 @@ def workload(plane: ControlPlane) -> dict[str, Any]:
 
 
 def pods(plane: ControlPlane) -> list[dict[str, Any]]:
-    """The pods that are not on their way out."""
+    """The pods that are not being deleted."""
     items: list[dict[str, Any]] = plane.get("pods", "--namespace", NAMESPACE)["items"]
     return [item for item in items if not item["metadata"].get("deletionTimestamp")]
 
 
 def pod_names(plane: ControlPlane) -> set[str]:
-    """Their names."""
+    """Names of these pods."""
     return {pod["metadata"]["name"] for pod in pods(plane)}
 
 

@@ -24,12 +24,12 @@ _BUILD_PACKAGES = {
 
 
 def packages() -> dict[str, str]:
-    """Debian's packages for the build, each with a program or file of it; none once it is done."""
+    """Debian's packages for the build, each with a program or file of it; none after the build."""
     return {} if all(_place(name).is_file() for name in COMMANDS) else _BUILD_PACKAGES
 
 
 def binary(name: str) -> Path:
-    """One of COMMANDS; all are built when it is not there yet."""
+    """Path of one of COMMANDS; all are built if it is missing."""
     path = _place(name)
     if not path.is_file():
         _build(_tree())
@@ -120,7 +120,7 @@ def _generate_openapi(tree: Path) -> None:
 
 
 def _package(folder: Path) -> str | None:
-    """The import path of a folder whose types the API server serves, else None."""
+    """The import path of a folder if the API server serves its types, else None."""
     parts = folder.parts
     if parts[:2] == ("staging", "src"):
         return "/".join(("k8s.io", "kubernetes", "vendor", *parts[2:]))

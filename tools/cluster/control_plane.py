@@ -1,4 +1,4 @@
-"""A private control plane on the loopback, for the time of a block."""
+"""A private control plane on the loopback, which ends with the block that uses it."""
 
 import json
 import os
@@ -43,7 +43,7 @@ class ControlPlane:
         self._stack.close()
 
     def kubectl(self, *arguments: str, given: str | None = None) -> str:
-        """Run kubectl; what it printed. CalledProcessError when it failed."""
+        """Run kubectl; returns what it printed, raises CalledProcessError when it fails."""
         command = [str(kubectl()), "--kubeconfig", str(self.kubeconfig), *arguments]
         run = subprocess.run(command, input=given, capture_output=True, text=True, check=False)
         if run.returncode:
@@ -51,7 +51,7 @@ class ControlPlane:
         return run.stdout
 
     def get(self, *arguments: str) -> dict[str, Any]:
-        """An object, or a list of them, as JSON says it."""
+        """An object, or a list of objects, from kubectl's JSON."""
         found: dict[str, Any] = json.loads(self.kubectl("get", *arguments, "--output", "json"))
         return found
 
@@ -66,7 +66,7 @@ class ControlPlane:
             self.kubectl("apply", "--validate=false", "--filename", "-", given=json.dumps(manifest))
 
     def run(self, name: str, command: list[str]) -> Callable[[], None]:
-        """Run a program until the block ends or what is returned is called; its log is kept."""
+        """Run a program until the block ends or the returned function is called; keeps its log."""
         log = self._stack.enter_context((self._folder / f"{name}.log").open("wb"))
         process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self._folder)
         self._stack.callback(end, process, 15)
@@ -193,7 +193,7 @@ class ControlPlane:
 
 
 def eventually(what: str, holds: Callable[[], bool], seconds: float = 120) -> None:
-    """Return when something holds of the cluster; TimeoutError names it when it does not."""
+    """Return when a condition holds in the cluster; else raise TimeoutError with its name."""
     absent = (RuntimeError, KeyError, IndexError, ValueError)
     wait_until(holds, seconds, what, every=0.5, forgiven=absent)
 

@@ -1,4 +1,4 @@
-"""All that the cluster's check needs of this machine."""
+"""Packages that the cluster check needs on this machine."""
 
 from tools.cluster import binaries, control_plane, real_node, release
 from tools.image.needs import building

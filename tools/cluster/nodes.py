@@ -12,7 +12,7 @@ GPU = "nvidia.com/gpu"
 
 
 def add_node(plane: ControlPlane, name: str, gpus: int, cpus: int = 32) -> None:
-    """Add a node that says it is ready and has so many GPUs."""
+    """Add a node that reports that it is ready and has so many GPUs."""
     labels = {"kubernetes.io/hostname": name, "topology.kubernetes.io/zone": "a"}
     plane.apply({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}})
     resources = {
@@ -33,7 +33,7 @@ def add_node(plane: ControlPlane, name: str, gpus: int, cpus: int = 32) -> None:
     }
     status = {"capacity": resources, "allocatable": resources, "conditions": [condition]}
     patch_status(plane, "node", name, status)
-    # Put on every new node; the controller that would take it away waits for a real kubelet.
+    # Set on every new node; the controller that removes it waits for a real kubelet.
     plane.kubectl("taint", "node", name, "node.kubernetes.io/not-ready-")
 
 
@@ -66,7 +66,7 @@ class Kubelets:
 
 
 def play(plane: ControlPlane, namespace: str) -> None:
-    """Do once what a kubelet does: start what is scheduled, delete what is to end."""
+    """Do a kubelet's work once: start scheduled pods, delete terminated ones."""
     for pod in plane.get("pods", "--namespace", namespace)["items"]:
         name = pod["metadata"]["name"]
         if pod["metadata"].get("deletionTimestamp"):
@@ -80,7 +80,7 @@ def play(plane: ControlPlane, namespace: str) -> None:
 def patch_status(
     plane: ControlPlane, kind: str, name: str, status: dict[str, Any], namespace: str = "default"
 ) -> None:
-    """Write an object's status, as whoever runs it would."""
+    """Write an object's status, as its kubelet or controller would."""
     patch = ["patch", kind, name, "--namespace", namespace, "--subresource", "status"]
     plane.kubectl(*patch, "--type", "merge", "--patch", json.dumps({"status": status}))
 

@@ -22,7 +22,7 @@ PACKAGES = {
     "containernetworking-plugins": str(_CNI / "bridge"),
     "iproute2": "ip",
 }
-# A kubelet sets these for its node; here they are put back.
+# A kubelet changes these settings of its node; they are restored at the end.
 _SYSCTLS = ("vm/overcommit_memory", "kernel/panic", "kernel/panic_on_oops")
 
 
@@ -33,7 +33,7 @@ def possible() -> bool:
 
 @contextmanager
 def real_node(plane: ControlPlane, folder: Path, image: str) -> Iterator[str]:
-    """A node that runs pods of an image from podman's storage; its name.
+    """A node that runs pods of an image from podman's storage; yields its name.
 
     Whatever still runs on it is killed at the end, and what it mounted and set is undone.
     """
@@ -59,12 +59,12 @@ def real_node(plane: ControlPlane, folder: Path, image: str) -> Iterator[str]:
 def _kill_all(socket: Path) -> None:
     for kind, how in (("tasks", ["--force"]), ("containers", [])):
         for name in _ctr(socket, kind, "list", "--quiet").split():
-            with suppress(RuntimeError):  # it may have gone with another meanwhile
+            with suppress(RuntimeError):  # it may have ended with another one meanwhile
                 _ctr(socket, kind, "delete", *how, name)
 
 
 def _unmount(folder: Path) -> None:
-    """The kubelet leaves what it mounted, the deepest of it last."""
+    """Unmount what the kubelet leaves mounted, the deepest first."""
     lines = Path("/proc/mounts").read_text(encoding="utf-8").splitlines()
     places = [line.split()[1] for line in lines]
     for place in reversed([place for place in places if place.startswith(f"{folder}/")]):

@@ -30,7 +30,7 @@ class Release:
         self._plane, self._major = plane, major
 
     def install(self, chart: Path, values: dict[str, Any], *options: str) -> str:
-        """Install a chart; what Helm printed."""
+        """Install a chart; returns what Helm printed."""
         return self._helm("install", NAME, str(chart), *options, values=values)
 
     def upgrade(self, chart: Path, values: dict[str, Any], *options: str) -> str:
@@ -42,7 +42,7 @@ class Release:
         return self._helm("rollback", NAME, str(revision), "--wait", "--timeout", "120s")
 
     def uninstall(self) -> str:
-        """Take the release away."""
+        """Remove the release."""
         return self._helm("uninstall", NAME, "--wait")
 
     def history(self) -> list[tuple[int, str, str]]:
@@ -81,7 +81,7 @@ def previous_chart(folder: Path) -> Path:
     for commit in log:
         text = _git(root, "show", f"{commit}:helm/Chart.yaml")
         if yaml.safe_load(text)["version"] != current:
-            # With deploy, which its links to rules and dashboards point into.
+            # With deploy/, because links of the chart to rules and dashboards lead there.
             packed = _git(root, "archive", commit, "helm", "deploy")
             with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
                 archive.extractall(folder, filter="data")

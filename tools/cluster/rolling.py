@@ -19,7 +19,7 @@ from tools.served.server import START_SECONDS
 
 
 class Endpoints:
-    """The addresses that a Service sends to, as a proxy of the cluster would follow them."""
+    """The addresses behind a Service, kept up to date as by a proxy of the cluster."""
 
     def __init__(self, plane: ControlPlane) -> None:
         self._watch = plane.watch(
@@ -45,7 +45,7 @@ class Endpoints:
         self._thread.join()
 
     def url(self) -> str:
-        """The next one, in turn."""
+        """URL of the next address in turn."""
         urls = self._urls
         self._next += 1
         return urls[self._next % len(urls)]
@@ -60,7 +60,7 @@ class Endpoints:
 
 
 def rolling_restart(plane: ControlPlane, folder: Path) -> str:
-    """Restart the Deployment while clients ask; a sentence of what became of their requests.
+    """Restart the Deployment while clients ask; returns a sentence on their requests.
 
     Raises AssertionError when one of them failed.
     """
@@ -74,7 +74,7 @@ def rolling_restart(plane: ControlPlane, folder: Path) -> str:
     with real_node(plane, folder, image) as node:
         install(plane, node, image, model)
         pod = plane.get("deployment", OBJECT, "--namespace", NAMESPACE)["spec"]["template"]["spec"]
-        # What a pod may take to end, and as long again as the kubelet has for everything else.
+        # The time in which a pod must end, and as much again for the rest of the kubelet's work.
         patience = pod["terminationGracePeriodSeconds"] + 120
         with Endpoints(plane) as endpoints:
             eventually("the Service has an address", endpoints.known)
@@ -88,7 +88,7 @@ def rolling_restart(plane: ControlPlane, folder: Path) -> str:
                 plane.kubectl(*status, "--timeout", f"{2 * START_SECONDS}s")
                 eventually("the old pod has ended", lambda: left(plane, 1), patience)
                 load.wait_for_answers(8)
-                assert endpoints.url() != first, "the old pod answers still"
+                assert endpoints.url() != first, "the old pod still answers"
         outcomes = load.outcomes()
         Release(plane, 4).uninstall()
         eventually("the last pod has ended", lambda: left(plane, 0), patience)
@@ -99,7 +99,7 @@ def rolling_restart(plane: ControlPlane, folder: Path) -> str:
 def install(plane: ControlPlane, node: str, image: str, model: Path) -> None:
     """One replica of the image on the node, the weights from a folder of it."""
     repository, _, tag = image.rpartition(":")
-    # Two pods on the same cores: bound to them, the one that starts would starve.
+    # Two pods share the cores: if bound to them, the one that starts would get hardly any time.
     config = {"model": {"path": "/weights"}, "cpu": {"cores": "nobind"}}
     values = merged(
         PATIENT,

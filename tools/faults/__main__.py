@@ -2,7 +2,8 @@
 
     python -m tools.faults [--kills 50 --stops 20 --terms 100 --disconnects 2000]
 
-Ends with a traceback where a client was wronged; prints a line for each fault and for each kind.
+Prints a line for each fault and each kind. Ends with a traceback if a client hangs or gets a cut
+answer.
 """
 
 import argparse
@@ -21,7 +22,7 @@ from tools.served.tiny import build_tiny_model
 
 
 def repeat(fault: Fault, times: int, config: dict[str, Any], *, restart: bool) -> list[float]:
-    """Do a fault so many times, each to a new server or all to one; the seconds of each."""
+    """Cause a fault so many times, each in a new server or all in one; the seconds of each."""
     took: list[float] = []
     while len(took) < times:
         with (

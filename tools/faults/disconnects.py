@@ -1,4 +1,4 @@
-"""Clients that go away at a random instant, streamed or not."""
+"""Clients that disconnect at a random instant, with streamed and other answers."""
 
 import asyncio
 import random
@@ -26,7 +26,7 @@ _PROMPTS: dict[str, dict[str, object]] = {
 
 
 async def disconnect(server: Server, seed: int | None = None) -> float:
-    """200 clients leave within two seconds; the seconds until nothing of theirs is left."""
+    """Have 200 clients disconnect within two seconds; seconds until all their requests ended."""
     dice = random.Random(seed)
     limits = httpx.Limits(max_connections=CLIENTS)
     async with httpx.AsyncClient(base_url=server.url, timeout=60, limits=limits) as client:
@@ -50,7 +50,7 @@ async def _leave(client: httpx.AsyncClient, model: str, dice: random.Random) -> 
 
 
 def wait_until_idle(server: Server) -> None:
-    """Nothing runs and nothing waits, in the gate and in the engine."""
+    """Return when no request runs or waits, in the gate or in the engine."""
     for series in _IDLE:
         wait_until(partial(_is_zero, server, series), _IDLE_SECONDS, f"{series} of 0")
 

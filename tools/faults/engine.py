@@ -1,7 +1,7 @@
 """Faults of the engine and of the server's process, under load.
 
-Each function does one fault to a server of its own and raises AssertionError where a client would
-have been wronged; it returns the seconds that it took until no client waited for an answer.
+Each function causes one fault in a server of its own and returns the seconds until no client waited
+for an answer. It raises AssertionError if a client hangs or gets a cut answer.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ Fault = Callable[[Server], Coroutine[Any, Any, float]]
 
 
 async def kill_the_engine(server: Server) -> float:
-    """SIGKILL to the engine: what runs and waits gets an error, the process exits with 3."""
+    """Send SIGKILL to the engine: every request gets an error, the process exits with 3."""
     async with load_on(server, CLIENTS) as load:
         await eventually(lambda: load.outcomes["ok"] > CLIENTS, STUCK_SECONDS)
         before = time.monotonic()
@@ -35,7 +35,7 @@ async def kill_the_engine(server: Server) -> float:
 
 
 async def stop_the_engine(server: Server) -> float:
-    """SIGSTOP to the engine: not ready, all answered; after SIGCONT ready and empty again."""
+    """Send SIGSTOP to the engine: not ready, all answered; after SIGCONT ready and empty again."""
     engine = server.engine()
     async with load_on(server, CLIENTS) as load:
         await eventually(lambda: load.outcomes["ok"] > CLIENTS, STUCK_SECONDS)
@@ -56,7 +56,7 @@ async def stop_the_engine(server: Server) -> float:
 
 
 async def terminate(server: Server) -> float:
-    """SIGTERM under load: what was accepted is answered whole, and the process exits with 0."""
+    """Send SIGTERM under load: accepted requests are answered whole, the process exits with 0."""
     async with load_on(server, CLIENTS) as load:
         await eventually(lambda: load.outcomes["ok"] > CLIENTS, STUCK_SECONDS)
         assert not load.outcomes["refused"] + load.outcomes["unreachable"], load

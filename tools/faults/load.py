@@ -1,4 +1,4 @@
-"""Streaming clients that never let up, and how each of their requests ended."""
+"""Clients that stream without a pause, and the outcome of each of their requests."""
 
 import asyncio
 import json
@@ -33,7 +33,7 @@ class Load:
 
 @asynccontextmanager
 async def load_on(server: Server, clients: int, seed: int = 0) -> AsyncIterator[Load]:
-    """Keep so many clients asking while the block runs; then wait for what is open to end."""
+    """Keep so many clients asking while the block runs; then wait for their open requests."""
     load = Load()
     limits = httpx.Limits(max_connections=None)
     async with httpx.AsyncClient(

@@ -1,4 +1,4 @@
-"""The kinds of load that both servers are given."""
+"""The kinds of load for both servers."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -40,7 +40,7 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One kind of load: what this service is asked, and what vLLM's server for the same."""
+    """One kind of load: the requests to this service and the equal ones to vLLM's server."""
 
     name: str
     ours: Ask
@@ -57,10 +57,10 @@ class Case:
 
     streamed: bool = True
     search: bool = False
-    """The rate is the first of a search for the highest with an event for nearly every token."""
+    """True if `rate` starts a search for the highest rate with an event for nearly every token."""
 
     def short(self) -> "Case":
-        """The same of fewer streams, to warm up with."""
+        """The same case with fewer streams, for warming up."""
         return replace(self, streams=min(self.streams, 8), requests=1, search=False)
 
 
@@ -76,7 +76,7 @@ of the API process."""
 
 
 def cases(levels: Sequence[int], rate: float, tokens: int, kinds: Sequence[str]) -> Iterator[Case]:
-    """The cases of these kinds, the streamed ones at each number of streams and at saturation."""
+    """The cases of these kinds; streamed ones at each number of streams and at saturation."""
     asks = _asks(tokens)
     for name in kinds:
         ours, theirs, made = asks[name]

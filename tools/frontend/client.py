@@ -40,14 +40,14 @@ class Tally:
     events: int = 0
     seconds: float = 0.0
     first: "array[float]" = field(default_factory=lambda: array("d"))
-    """Seconds from each request's write to its first event, or to a whole answer."""
+    """Seconds from the write of each request to its first event, or to its whole answer."""
 
     gaps: "array[float]" = field(default_factory=lambda: array("d"))
-    """Seconds between reads of a stream that brought events, its end left out."""
+    """Seconds between the reads that brought events of a stream, without its end."""
 
 
 def run(load: Load) -> Tally:
-    """Send everything and read every answer; RuntimeError for one that is no 200."""
+    """Send everything and read every answer; RuntimeError unless each has status 200."""
     tally: Tally = uvloop.run(_run(load))
     return tally
 
@@ -79,7 +79,7 @@ async def _run(load: Load) -> Tally:
 
 
 class _Connection(asyncio.Protocol):
-    """One connection; `done` is set once it had all its answers."""
+    """One connection; `done` is set when it has received all answers."""
 
     def __init__(self, load: Load, tally: Tally) -> None:
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -90,7 +90,7 @@ class _Connection(asyncio.Protocol):
         self._tail = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # uvloop's are none of asyncio's classes.
+        # The transports of uvloop do not derive from asyncio's.
         self._transport = cast(asyncio.Transport, transport)
         self._write = self._transport.write
 
@@ -124,7 +124,7 @@ class _Streamed(_Connection):
         now = time.perf_counter()
         if not self._tail:
             self._check(data)
-        # The tail is shorter than an event's mark, so that none counts twice.
+        # The tail is shorter than the mark of an event, so that no event counts twice.
         data = self._tail + data
         self._tail = data[1 - len(_EVENT) :]
         events = data.count(_EVENT)

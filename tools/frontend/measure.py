@@ -17,7 +17,7 @@ _EVENTS_PER_TOKEN = 0.95
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """A server on the mock engine, and what to tell both."""
+    """A server on the mock engine, its processes and the file that sets the engine's rate."""
 
     name: str
     server: Server
@@ -55,7 +55,7 @@ class Figures:
 
 
 def measure(side: Side, case: Case, ask: Ask) -> Figures:
-    """Give the server the load of a case; of a search, the figures at the highest rate."""
+    """Apply the load of a case to the server; for a search, the figures at the highest rate."""
     if not case.search:
         return _measure(side, case, ask)
     return highest(lambda rate: _measure(side, replace(case, rate=rate), ask), case.rate or 1.0)
@@ -69,7 +69,7 @@ def highest(probe: Callable[[float], Figures], rate: float) -> Figures:
     """
 
     def again(rate: float) -> Figures:
-        # A moment in which others have the core is no limit of the server.
+        # A moment in which another program has the core says nothing about the server.
         found = probe(rate)
         return found if _keeps_up(found) else probe(rate)
 
@@ -96,7 +96,7 @@ def _measure(side: Side, case: Case, ask: Ask) -> Figures:
         ask.request(side.key),
         case.streams,
         case.requests,
-        # As long as a request lasts, so that the streams are not in step with each other.
+        # Spread over the length of a request, so that the streams are not in step.
         spread=case.tokens / case.rate if case.rate else 0.0,
         streamed=case.streamed,
     )
@@ -124,7 +124,7 @@ def figures(case: Case, tally: Tally, cpu_seconds: float) -> Figures:
 
 
 def _quantiles(seconds: Sequence[float]) -> tuple[float, float]:
-    """Median and 99th percentile in ms; NaN of nothing."""
+    """Median and 99th percentile in ms; NaN for an empty list."""
     if not seconds:
         return float("nan"), float("nan")
     p50, p99 = np.quantile(np.asarray(seconds) * 1e3, (0.5, 0.99))

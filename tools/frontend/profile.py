@@ -40,7 +40,7 @@ def profile(case: Case, sides: tuple[Side, Side], folder: Path) -> None:
         try:
             measure(side, case, case.ours if side is sides[0] else case.theirs)
         finally:
-            sampler.send_signal(2)  # as Ctrl-C, upon which it writes what it has
+            sampler.send_signal(2)  # as Ctrl-C, at which py-spy writes its samples
             sampler.wait(60)
         (folder / f"{name}.md").write_text(most(stacks.read_text().splitlines()) + "\n")
         print(f"profile: {stacks}", file=sys.stderr)

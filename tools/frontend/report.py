@@ -31,7 +31,7 @@ def medians(rounds: Sequence[Figures]) -> dict[str, float]:
 
 
 def ratios(first: Sequence[Figures], second: Sequence[Figures]) -> dict[str, float]:
-    """The median of the rounds' own ratios, first over second; NaN for what was not measured."""
+    """The median of the rounds' own ratios, first over second; NaN if not measured."""
     pairs = [(asdict(one), asdict(other)) for one, other in zip(first, second, strict=True)]
     return {
         name: statistics.median(

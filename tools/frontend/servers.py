@@ -20,7 +20,7 @@ _GATE = {
     "default_timeout_ms": 600_000,
     "target_token_ms": 600_000,
 }
-"""The gate at work, and nothing refused, however long an answer takes of a server at its end."""
+"""Limits of the gate at which a saturated server refuses nothing, however long answers take."""
 
 _KEY = "sk-of-the-measurement"
 
@@ -71,7 +71,7 @@ def rust_front_end() -> Path | None:
 
 
 def _mock(rate: Path, api: int | None, others: Sequence[int]) -> list[str]:
-    """The command's words that put a server on the mock engine, each on its cores."""
+    """The start of a command that runs a server on the mock engine, both on their cores."""
     words = ["tools.mock_engine", f"--rate={rate}"]
     if api is not None:
         engine = ",".join(str(core) for core in others or [api])

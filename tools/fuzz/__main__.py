@@ -24,7 +24,7 @@ _PARTS = 20
 
 
 async def fuzz(server: Server, options: argparse.Namespace) -> int:
-    """Send both kinds and print the findings; the exit code."""
+    """Send both kinds and print the findings; returns the exit code."""
     host, port = server.url.removeprefix("http://").split(":")
     async with watched(server) as watch:
         every = max(1, options.requests // _PARTS)
@@ -68,7 +68,7 @@ def main() -> int:
                 "gpu_memory_utilization": 0.2,
                 "enforce_eager": True,
             },
-            # Other work on the machine slows the engine; a refusal for waiting is no finding here.
+            # Other work on the machine slows the engine, so long waits are allowed here.
             "gate": {
                 "max_queued": 1024,
                 "max_wait_ms": 600_000,

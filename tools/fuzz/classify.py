@@ -9,7 +9,7 @@ import httpx
 
 from tools.fuzz.pieces import PIECES, broken, text
 
-# Not timeout_ms: a deadline that passes is an honest 504.
+# Without timeout_ms, because a passed deadline is rightly answered with 504.
 _FIELDS = [
     *("model", "input", "candidate_labels", "instruction", "multi_label", "calibrate"),
     *("top_k", "threshold", "template"),
@@ -59,7 +59,7 @@ def _well_formed(dice: random.Random) -> dict[str, Any]:
         "calibrate": dice.random() < 0.1,
     }
     if len(body["candidate_labels"]) >= 60:
-        # Hundreds of labels for each of many inputs would be most of all reads.
+        # Hundreds of labels for each of many inputs would take most of the reads.
         body["input"] = body["input"][:1]
     if dice.random() < 0.3:
         body["input"] = body["input"][0]

@@ -28,7 +28,7 @@ def body(dice: random.Random, path: str) -> dict[str, Any]:
 
 
 def check(response: httpx.Response, path: str, sent: dict[str, Any]) -> None:
-    """Raise AssertionError for a 200 that is not whole: a cut stream, or too few answers."""
+    """Raise AssertionError for an incomplete 200: a cut stream, or too few answers."""
     if response.headers["content-type"].startswith("text/event-stream"):
         _check_stream(response.text)
         return

@@ -47,7 +47,7 @@ def request(seed: int, number: int) -> Request:
 
 
 def check(sent: Request, response: httpx.Response) -> str:
-    """The outcome of a request; AssertionError for one that must never come."""
+    """The outcome of a request; AssertionError for an outcome that must never happen."""
     if response.status_code != 200:
         allowed = _REFUSALS | ({405} if sent.path in _READ else set())
         assert response.status_code in allowed, f"{response.status_code} {response.text[:300]}"
@@ -65,7 +65,7 @@ def check(sent: Request, response: httpx.Response) -> str:
 
 
 async def fuzz(url: str, requests: int, seed: int, *, every: int = 0) -> Counter[str]:
-    """Send them, check every answer, count the outcomes; a line for each `every` of them.
+    """Send the requests, check every answer, count the outcomes; a line for each `every` of them.
 
     A failed check carries the request's number and seed as a note.
     """
@@ -75,7 +75,7 @@ async def fuzz(url: str, requests: int, seed: int, *, every: int = 0) -> Counter
     async def work(client: httpx.AsyncClient) -> None:
         for number in numbers:
             sent = request(seed, number)
-            # Lone surrogates and all: what a client can send, not what it should.
+            # Lone surrogates too, which a client can send but should not.
             content = None if sent.body is None else json.dumps(sent.body)
             try:
                 response = await client.request(

@@ -1,4 +1,4 @@
-"""Witnesses of a running service: its loop's lag, its memory, a client that asks for /health."""
+"""Observation of a running service: the lag of its loop, its memory, the latency of /health."""
 
 import asyncio
 import re

@@ -54,7 +54,7 @@ def sequence(seed: int, number: int) -> list[bytes]:
 
 
 async def fuzz(host: str, port: int, sequences: int, seed: int, *, every: int = 0) -> Counter[str]:
-    """Send them, read the answers, count their statuses; a line for each `every` of them.
+    """Send the sequences, read the answers, count their statuses; a line for each `every`.
 
     Raises AssertionError, with the number and seed as a note, for an answer that is no HTTP and for
     a 5xx.
@@ -82,7 +82,7 @@ async def fuzz(host: str, port: int, sequences: int, seed: int, *, every: int = 
 
 
 def statuses(raw: bytes) -> list[int]:
-    """The statuses of the answers in what a server sent; AssertionError where it is no HTTP."""
+    """The statuses of the answers in these bytes; AssertionError if they are not HTTP."""
     found: list[int] = []
     while raw:
         parser = h11.Connection(h11.CLIENT, max_incomplete_event_size=1 << 20)
@@ -96,7 +96,7 @@ def statuses(raw: bytes) -> list[int]:
 def _one_answer(parser: h11.Connection, found: list[int]) -> bytes:
     """Read one answer and return the bytes behind it.
 
-    A body that a closed connection cuts is let be, as is a `100 Continue` whose body never came.
+    A body that a closed connection cuts is accepted, and so is a `100 Continue` alone.
     """
     begun = False
     while True:

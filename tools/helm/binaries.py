@@ -46,7 +46,7 @@ def kubectl() -> Path:
 
 
 def checkov() -> Path:
-    """The checkov command, in an environment of its own: it pins what the service needs newer."""
+    """The checkov command, in an environment of its own: it pins older packages than we need."""
     return _command("checkov", "checkov==3.3.30")
 
 
@@ -61,7 +61,7 @@ def _command(name: str, requirement: str) -> Path:
     TOOLS.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{environment}.lock"):
         if not command.is_file():
-            # What an interrupted installation left would count as installed.
+            # The rest of an interrupted installation would count as installed.
             subprocess.run([sys.executable, "-m", "venv", "--clear", str(environment)], check=True)
             pip = [str(environment / "bin" / "python"), "-m", "pip", "install", "--quiet"]
             subprocess.run([*pip, requirement], check=True)

@@ -23,7 +23,7 @@ Manifest = dict[str, Any]
 
 
 class Refused(Exception):
-    """The chart did not render: the sentence of its schema or of its checks."""
+    """The chart did not render; the message is that of its schema or checks."""
 
 
 def ci_values(name: str) -> dict[str, Any]:
@@ -45,7 +45,7 @@ def merged(*trees: dict[str, Any]) -> dict[str, Any]:
 
 
 def rendered(values: dict[str, Any]) -> dict[str, str]:
-    """The chart's files by name, every optional API there; Refused with the sentence."""
+    """The chart's files by name, with every optional API available; raises Refused."""
     values = merged({"assumeApis": list(APIS)}, values)
     try:
         files = _loaded().render(values, name=RELEASE, namespace=NAMESPACE)
@@ -55,7 +55,7 @@ def rendered(values: dict[str, Any]) -> dict[str, str]:
 
 
 def manifests(values: dict[str, Any]) -> list[Manifest]:
-    """Every object that the chart makes of these values; Refused with the sentence."""
+    """Every object that the chart makes of these values; raises Refused."""
     files = rendered(values)
     return [
         document
@@ -97,7 +97,7 @@ def pod_templates(objects: list[Manifest]) -> list[Manifest]:
 
 
 def server(objects: list[Manifest]) -> Manifest:
-    """The container that serves."""
+    """The container that runs the service."""
     (found,) = [
         container
         for template in pod_templates(objects)

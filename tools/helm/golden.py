@@ -28,7 +28,7 @@ def template(major: int, file: Path, version: str = VERSION) -> list[Manifest]:
 
 
 def golden_text(objects: list[Manifest]) -> str:
-    """The objects as YAML, in one order and without what other files hold."""
+    """The objects as YAML, sorted, without texts that other files hold."""
     for manifest in objects:
         data = manifest.get("data", {})
         for name, content in data.items():
@@ -41,7 +41,7 @@ def golden_text(objects: list[Manifest]) -> str:
 
 
 def golden_file(file: Path) -> Path:
-    """Where the rendering of a values file is kept."""
+    """File in which the rendering of a values file is kept."""
     return FOLDER / file.name.replace("-values.yaml", ".yaml")
 
 

@@ -1,4 +1,4 @@
-"""A stand-in for the base image, where no image registry can be reached.
+"""A stand-in for the base image, for machines that reach no image registry.
 
 Debian, from the mirror that this machine's apt uses, with the Python that runs this in /usr/local,
 which is what the official image holds.
@@ -13,7 +13,7 @@ from pathlib import Path
 CACHE = Path(__file__).parents[2] / ".cache" / "image"
 NAME = "localhost/llm-service-base:trixie"
 SUITE = "trixie"
-# What the extension modules of Python link to.
+# Libraries that the extension modules of Python link to.
 LIBRARIES = (
     "ca-certificates,libbz2-1.0,libexpat1,libffi8,liblzma5,libncursesw6,libreadline8t64,"
     "libsqlite3-0,libssl3t64,libuuid1,libzstd1,zlib1g"
@@ -43,7 +43,7 @@ def make(archive: Path) -> None:
 
 
 def mirror() -> str:
-    """The Debian mirror of this machine's apt, as it is when this runs."""
+    """The Debian mirror that apt uses on this machine."""
     command = ["apt-get", "indextargets", "--format", "$(SITE) $(RELEASE) $(IDENTIFIER)"]
     run = subprocess.run(command, check=True, capture_output=True, text=True)
     for line in run.stdout.splitlines():

@@ -39,7 +39,7 @@ def build(target: str, image: str) -> None:
 
 
 def pip_settings() -> dict[str, str]:
-    """Configuration of pip here, of the keys that say where packages come from."""
+    """Configuration of pip on this machine: the keys that say where packages come from."""
     run = subprocess.run(
         ["python3", "-m", "pip", "config", "list"], check=True, capture_output=True, text=True
     )

@@ -6,14 +6,14 @@ import sys
 from typing import NoReturn
 
 PODMAN = ["podman", "--runtime", "runc", "--cgroup-manager", "cgroupfs"]
-# A read-only root, no capabilities, no way to get any: what compose and a cluster ask for.
+# A read-only root, no capabilities and no way to get any, as compose and the chart set.
 CONFINED = "--read-only --tmpfs /tmp --cap-drop ALL --security-opt no-new-privileges".split()
 
 os.environ["PODMAN_IGNORE_CGROUPSV1_WARNING"] = "1"
 
 
 def podman(*arguments: str) -> str:
-    """Run podman; what it printed. Exits with its message where it fails."""
+    """Run podman; returns what it printed. Exits with its message where it fails."""
     run = attempt(*arguments)
     if run.returncode:
         fail(f"podman {' '.join(arguments)}: {run.stderr}")
@@ -38,5 +38,5 @@ def say(text: str) -> None:
 
 
 def fail(sentence: str) -> NoReturn:
-    """End with a sentence."""
+    """End the program with a message."""
     raise SystemExit(f"image-test: {sentence}")

@@ -9,7 +9,7 @@ from loadtests.outputs import PAGE, REQUESTS, read_result
 from tools.image.patience import SECONDS
 from tools.image.podman import CONFINED, attempt, fail, say
 
-# No user of the image: results belong to whoever runs it.
+# Not a user of the image, because the results belong to the user who runs it.
 USER = 12345
 LEFT = {"result.json", REQUESTS, "junit.xml", PAGE}
 

@@ -1,4 +1,4 @@
-"""An engine without a model, which costs next to nothing, under vLLM's own front ends.
+"""An engine without a model, which takes hardly any time, for vLLM's own front ends.
 
     python -m tools.mock_engine --rate 40 vllm.entrypoints.openai.api_server --model FOLDER
 

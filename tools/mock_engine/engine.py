@@ -1,4 +1,4 @@
-"""vLLM's engine process without its engine: its sockets and threads around made-up tokens."""
+"""vLLM's engine process with its sockets and threads, but with made-up tokens for an engine."""
 
 import gc
 import os
@@ -23,12 +23,12 @@ _BLOCKS = 100_000
 
 
 def take_over() -> None:
-    """Have vLLM start `MockEngineProc` where it would start its engine's process."""
+    """Make vLLM start `MockEngineProc` instead of its engine process."""
     vllm_core.EngineCoreProc = MockEngineProc
 
 
 class _MockEngine(EngineCore):  # type: ignore[misc] # vLLM is not followed by mypy
-    """The engine that `EngineCoreProc` is told to be: what `EngineCore` has, without a model."""
+    """The methods that `EngineCoreProc` has from `EngineCore`, without a model."""
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class _MockEngine(EngineCore):  # type: ignore[misc] # vLLM is not followed by m
         gc.freeze()
 
     def step(self) -> tuple[dict[int, EngineCoreOutputs], bool]:
-        """One token of every stream, in a message for each front end."""
+        """Make one token of every stream, in a message for each front end."""
         self._pace.wait()
         self._process_aborts_queue()
         outputs: defaultdict[int, list[EngineCoreOutput]] = defaultdict(list)
@@ -75,17 +75,17 @@ class _MockEngine(EngineCore):  # type: ignore[misc] # vLLM is not followed by m
         """Nothing follows a step."""
 
     def preprocess_add_request(self, request: EngineCoreRequest) -> tuple[EngineCoreRequest, int]:
-        """The request as it is, and its wave."""
+        """The unchanged request, and its wave."""
         return request, request.current_wave
 
     def add_request(self, request: EngineCoreRequest, request_wave: int = 0) -> None:
-        """Let a request wait for its first step."""
+        """Queue a request for its first step."""
         self.scheduler.add(Stream(request, self._words, self._max_len))
 
     def shutdown(self) -> None:
         """Nothing to give back."""
 
-    # What a front end calls by its name.
+    # Methods that a front end calls by name.
 
     def get_supported_tasks(self) -> tuple[str, ...]:
         """Tasks that vLLM's front ends open their routes for."""
@@ -98,7 +98,7 @@ class _MockEngine(EngineCore):  # type: ignore[misc] # vLLM is not followed by m
     def collective_rpc(
         self, method: str, timeout: float | None = None, args: Any = (), kwargs: Any = None
     ) -> list[Any]:
-        """The answers of one worker that has nothing to tell."""
+        """The empty answers of one worker."""
         return [[]]
 
     def reset_prefix_cache(
@@ -114,11 +114,11 @@ class _MockEngine(EngineCore):  # type: ignore[misc] # vLLM is not followed by m
         """Nothing is cached."""
 
     def is_sleeping(self) -> bool:
-        """It never sleeps."""
+        """False: the engine never sleeps."""
         return False
 
     def add_lora(self, lora_request: LoRARequest) -> bool:
-        """Note an adapter, of which nothing is read."""
+        """Note an adapter; its files are not read."""
         self._adapters.add(lora_request.lora_int_id)
         return True
 
@@ -138,12 +138,12 @@ class _MockEngine(EngineCore):  # type: ignore[misc] # vLLM is not followed by m
 
 
 class MockEngineProc(EngineCoreProc, _MockEngine):  # type: ignore[misc] # as above
-    """vLLM's engine process on `_MockEngine`, which its own base class is looked for behind."""
+    """vLLM's engine process; its calls of its base class reach `_MockEngine` first."""
 
     @staticmethod
     def run_engine_core(*args: Any, **options: Any) -> None:
-        """Be the engine's process until it is told to stop; arguments are vLLM's."""
+        """Run as the engine's process until told to stop; the arguments are vLLM's."""
         if cpus := Options.inherited().cpus:
             os.sched_setaffinity(0, cpus)
-        take_over()  # again, in a process that is no fork
+        take_over()  # again, because a spawned process starts anew
         EngineCoreProc.run_engine_core(*args, **options)

@@ -1,4 +1,4 @@
-"""Options of the mock engine, which reach its process in an environment variable."""
+"""Options of the mock engine, passed to its process in an environment variable."""
 
 import json
 import os
@@ -17,7 +17,7 @@ class Options:
     here, for one step after the other. The file is read again when it changes."""
 
     cpus: Sequence[int] = ()
-    """Cores to keep to; none for those that were inherited."""
+    """Cores to run on; empty for those of the parent process."""
 
     def export(self) -> None:
         """Set the variable, for the processes that are started from now on."""

@@ -6,9 +6,9 @@ from pathlib import Path
 
 
 class Pace:
-    """Steps at a rate per second, or one after the other without.
+    """Steps at a rate per second, or without a pause if there is no rate.
 
-    A step that comes late, after a pause or of a busy machine, does not make the next ones hurry.
+    A step that is late by more than an interval delays all later ones: no time is caught up.
     """
 
     def __init__(self, rate: str) -> None:

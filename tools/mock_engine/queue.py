@@ -1,4 +1,4 @@
-"""Streams that run and wait in the mock engine, in the place of vLLM's scheduler."""
+"""Running and waiting streams of the mock engine, instead of vLLM's scheduler."""
 
 from collections import deque
 from collections.abc import Iterable
@@ -19,7 +19,7 @@ class StreamQueue:
         self._paused: Any = None
 
     def add(self, stream: Stream) -> None:
-        """Let a stream wait for its first step."""
+        """Queue a stream for its first step."""
         self._waiting.append(stream)
 
     def next(self) -> list[Stream]:
@@ -39,7 +39,7 @@ class StreamQueue:
         running = len(self._running)
         return SchedulerStats(running, len(self._waiting), kv_cache_usage=running / self._most)
 
-    # What vLLM's engine process asks of its scheduler.
+    # Methods that vLLM's engine process calls on its scheduler.
 
     def has_requests(self) -> bool:
         """True if there is a step to make."""

@@ -20,7 +20,7 @@ _serial = itertools.count()
 
 
 class Stream:
-    """A request that is answered a word a step, until it has as many tokens as it may have."""
+    """A request that is answered with a word a step, up to its limit of tokens."""
 
     __slots__ = ("_beside", "_events", "_left", "_next", "_prompt", "_words", "client", "id")
 
@@ -55,17 +55,17 @@ class Stream:
 
     @property
     def ended(self) -> bool:
-        """True once the last token was made."""
+        """True after the last token."""
         return self._left == 0
 
     def scheduled(self) -> None:
-        """Note that the engine begins with it."""
+        """Note that the engine begins with this request."""
         if self._events is not None:
             self._events.append(EngineCoreEvent.new_event(EngineCoreEventType.SCHEDULED))
 
 
 def _beside(params: Any, words: Sequence[int]) -> Sequence[int] | None:
-    """The tokens whose log-probabilities are wanted beside that of the one that was taken."""
+    """The tokens for which log-probabilities are wanted, without the chosen token."""
     if params.logprob_token_ids:
         ids: Sequence[int] = params.logprob_token_ids
         return ids

@@ -24,14 +24,14 @@ from tools.served.tiny import build_tiny_model
 AT_ONCE = 24
 """Requests in flight; with their reads and sequences more than the engine's batch holds."""
 STEP_TOKENS = 512
-"""Tokens of a step: long prompts are cut where their neighbours leave no room."""
+"""Tokens of a step: long prompts are split where their neighbours leave no room."""
 ADAPTERS = Path("deploy/local/adapters")
 
 
 def tiny(folder: Path) -> tuple[dict[str, Any], RequestMaker, Comparison]:
     """A one-layer random model in 32-bit floats with two random adapters.
 
-    Its output layer is a module of its own, as large models have it.
+    Its output layer is not tied to the embedding, as in large models.
     """
     model = folder / "model"
     build_tiny_model(SMOLLM2, model, tied=False)
@@ -65,7 +65,7 @@ def smollm2(folder: Path) -> tuple[dict[str, Any], RequestMaker, Comparison]:
 
 @contextmanager
 def served(model: str) -> Iterator[tuple[Server, RequestMaker, Comparison]]:
-    """A server of one of the models, in steps so short that long prompts are cut."""
+    """A server of one of the models, with steps so short that long prompts are split."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         config, maker, comparison = {"tiny": tiny, "smollm2": smollm2}[model](folder)
@@ -82,14 +82,14 @@ def served(model: str) -> Iterator[tuple[Server, RequestMaker, Comparison]]:
 
 
 async def ask(client: httpx.AsyncClient, request: Request) -> list[Answer]:
-    """Send it; AssertionError unless it is answered."""
+    """Send a request; AssertionError unless its status is 200."""
     response = await client.post(request.path, json=request.body)
     assert response.status_code == 200, f"{request}: {response.status_code} {response.text[:500]}"
     return answers(response.json())
 
 
 async def ask_all(server: Server, requests: Sequence[Request], at_once: int) -> list[list[Answer]]:
-    """Send them, so many in flight at any time, in an order of chance if several."""
+    """Send the requests with so many in flight, in random order if that is more than one."""
     found: dict[int, list[Answer]] = {}
     order = list(range(len(requests)))
     if at_once > 1:

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 IMPOSSIBLE = -9999.0
-"""vLLM's log-probability of a token that a structure or list forbids; which of them is listed
-means nothing."""
+"""vLLM's log-probability of a token that a structure or list forbids; the choice of the
+listed ones means nothing."""
 _PER_TOKEN = ("mean_token_logprob", "min_token_probability", "mean_entropy")
 """Measures of confidence that do not grow with the answer's length."""
 

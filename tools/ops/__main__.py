@@ -35,7 +35,7 @@ _STEADY_SECONDS = 70.0
 
 
 class Run:
-    """One run: what it found so far."""
+    """The findings of a run so far."""
 
     def __init__(self, deliveries: Deliveries, watcher: Program, images: Path | None) -> None:
         self._deliveries = deliveries
@@ -45,7 +45,7 @@ class Run:
         self.failures: list[str] = []
 
     async def provoke(self, fault: Fault) -> None:
-        """Do a fault; its alerts must be delivered, and again when it has ended."""
+        """Cause a fault; its alerts must be delivered, and be resolved when it has ended."""
         await fault.begin()
         await self._all(fault.alerts, "firing", _FIRE_SECONDS)
         await fault.end()
@@ -53,7 +53,7 @@ class Run:
         await self._all(fired, "resolved", _CLEAR_SECONDS)
 
     async def look_at_panels(self) -> None:
-        """Ask for every panel since the run began; none may be empty."""
+        """Query every panel from the start of the run; none may be empty."""
         async with httpx.AsyncClient(timeout=30, trust_env=False) as http:
             for page in PAGES:
                 shown: dict[str, Lines] = {}
@@ -132,7 +132,7 @@ def main() -> None:
 
 
 async def holds(condition: Callable[[], bool], seconds: float) -> bool:
-    """True if the condition comes to hold within the seconds."""
+    """True if the condition holds before the seconds are over."""
     try:
         await eventually(condition, seconds)
     except TimeoutError:
@@ -141,7 +141,7 @@ async def holds(condition: Callable[[], bool], seconds: float) -> bool:
 
 
 def tell(line: str) -> None:
-    """Say how the run goes."""
+    """Print a line on the run."""
     print(f"ops: {line}", flush=True)
 
 

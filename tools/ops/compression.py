@@ -23,7 +23,7 @@ SECONDS = {"3600": "20", "21600": "25", "86400": "60", "259200": "60"}
 
 
 def compressed(rules: str) -> str:
-    """The rules with every duration replaced; KeyError for one that has no shorter one."""
+    """The rules with every duration replaced; KeyError for a duration without a replacement."""
     rules = re.sub(r"(\[|offset )(\w+)", lambda found: found[1] + WINDOWS[found[2]], rules)
     rules = re.sub(r"(\n +for: )(\w+)", lambda found: found[1] + HOLDS[found[2]], rules)
     rules = re.sub(r"(:rate\w+ \* )(\d+)", lambda found: found[1] + SECONDS[found[2]], rules)

@@ -19,7 +19,7 @@ FLOODING_CLIENTS = 60
 
 @dataclass(frozen=True)
 class Fault:
-    """Fault: how it is made, the alerts that must fire, and how it is ended."""
+    """A fault: its cause, the alerts that must fire, and its end."""
 
     what: str
     alerts: tuple[str, ...]
@@ -28,7 +28,7 @@ class Fault:
 
 
 class Faults:
-    """The faults that can be done to one site, in an order in which none hides another."""
+    """The faults of one site, in an order in which none hides another."""
 
     def __init__(self, site: Site, server: Server, store: Program, traffic: Traffic) -> None:
         self._site = site
@@ -37,7 +37,7 @@ class Faults:
         self._traffic = traffic
 
     def all(self) -> list[Fault]:
-        """Faults that the service survives, then the one that ends it."""
+        """Faults that the service survives, then the fault that ends it."""
         return [
             Fault(
                 "an adapter whose file is not the one that was packed",
@@ -113,7 +113,7 @@ class Faults:
     async def _serve_the_good_one(self) -> None:
         self._write([ADAPTER])
         assert await self._reload() == 200
-        # A changed file of keys is read too, which a panel shows.
+        # A changed keys file is read too; a panel shows that.
         self._site.write_keys([*TENANTS, "new"])
 
     async def _require_the_broken_one(self) -> None:
@@ -175,4 +175,4 @@ class Faults:
 
 
 async def _nothing() -> None:
-    """The state of the site is the fault, or ends it."""
+    """Do nothing, because the state of the site is the fault or its end."""

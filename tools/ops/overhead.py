@@ -1,4 +1,4 @@
-"""Cost of series and request lines: the service with all of them beside one with none, in turns.
+"""Cost of series and request lines: the service with all of them and with none, in turns.
 
     python -m tools.ops.overhead [--rounds 8 --seconds 4]
 

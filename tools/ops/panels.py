@@ -1,4 +1,4 @@
-"""The dashboards' panels against a real Prometheus, and what they look like."""
+"""The panels of the dashboards, queried from a real Prometheus and drawn."""
 
 from collections.abc import Mapping
 from pathlib import Path

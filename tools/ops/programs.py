@@ -27,7 +27,7 @@ class Program:
 
 @contextmanager
 def valkey(folder: Path) -> Iterator[Program]:
-    """A store that keeps nothing."""
+    """A Valkey store that writes nothing to disk."""
     port = free_port()
     options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
     with running([program("valkey-server"), *options], folder / "valkey.log") as process:
@@ -36,7 +36,7 @@ def valkey(folder: Path) -> Iterator[Program]:
 
 @contextmanager
 def alertmanager(folder: Path, webhook: str) -> Iterator[Program]:
-    """deploy/alertmanager with its webhooks here, and without its waits."""
+    """deploy/alertmanager with its webhooks on this machine, and without its waits."""
     config = yaml.safe_load((DEPLOY / "alertmanager/alertmanager.yml").read_text(encoding="utf-8"))
     for receiver in config["receivers"]:
         for hook in receiver["webhook_configs"]:

@@ -1,4 +1,4 @@
-"""Expressions of the dashboards as Prometheus itself can run them."""
+"""Expressions of the dashboards in a form that Prometheus can run."""
 
 
 def bound(expr: str, *, job: str = ".*", window: str = "5m") -> str:

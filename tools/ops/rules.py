@@ -1,4 +1,4 @@
-"""The rules of deploy/prometheus, read."""
+"""Reading of the rules of deploy/prometheus."""
 
 from pathlib import Path
 from typing import Any

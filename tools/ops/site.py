@@ -1,4 +1,4 @@
-"""The service that is watched: the one-layer model, an adapter, tenants with quotas."""
+"""The service under observation: the one-layer model, an adapter, tenants with quotas."""
 
 import hashlib
 import json
@@ -32,7 +32,7 @@ class Site:
 
     @classmethod
     def build(cls, folder: Path, quota_store: str) -> "Site":
-        """Make the model, an adapter that passes its proof and one whose bytes are not its own."""
+        """Make the model, an adapter that passes its proof and one with changed bytes."""
         site = cls(folder, quota_store)
         build_tiny_model(SMOLLM2, folder / "model")
         maker = LoraMaker(folder / "model", MODEL)
@@ -48,7 +48,7 @@ class Site:
         return site
 
     def write(self, adapters: list[str], *, required: bool = False) -> dict[str, Any]:
-        """The configuration, in which these adapters are served."""
+        """Write the configuration that serves these adapters."""
         config = {
             "model": {"name": MODEL, "path": str(self.folder / "model")},
             "engine": ENGINE
@@ -75,7 +75,7 @@ class Site:
         return config
 
     def write_keys(self, names: list[str]) -> None:
-        """The tenants' keys; `small` may ask for little."""
+        """Write the tenants' keys; `small` has a small quota."""
         tenants = [
             {
                 "name": name,

@@ -1,4 +1,4 @@
-"""Clients of several tenants, of which each can be told to misbehave."""
+"""Clients of several tenants that can be told to misbehave."""
 
 import asyncio
 import random
@@ -32,12 +32,12 @@ class Traffic:
         self.flood: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
-        """Begin to ask."""
+        """Begin to send requests."""
         clients = (self._chat, self._generate, self._classify, self._small, self._switched)
         self._tasks = [asyncio.create_task(self._on(client)) for client in clients]
 
     def add_flood(self) -> None:
-        """One more client with a long prompt and a long answer."""
+        """Add a client with a long prompt and a long answer."""
         self.flood.append(asyncio.create_task(self._on(self._long)))
 
     async def end_flood(self) -> None:

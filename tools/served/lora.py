@@ -1,4 +1,4 @@
-"""Random LoRA adapters of the one-layer model, and what each must answer.
+"""Random LoRA adapters of the one-layer model, and their expected answers.
 
 The truth comes from transformers and peft, not from the engine under test.
 """
@@ -64,11 +64,11 @@ class LoraMaker:
         return answers
 
     def _decided(self, seed: int, prompts: Sequence[str], tokens: int) -> list[str]:
-        """Draw weights whose answers are no close call: rounding differs between two engines."""
+        """Draw weights with clear answers, because two engines round differently."""
         for attempt in range(100):
             self._draw(seed + 100_000 * attempt)
             answers = [self._answer(prompt, tokens) for prompt in prompts]
-            # Half a character at the end: the engine waits for its other half.
+            # An answer that ends within a character: the engine waits for the rest of it.
             whole = all("\N{REPLACEMENT CHARACTER}" not in text for text, _ in answers)
             if whole and min(margin for _, margin in answers) > _MARGIN:
                 return [text for text, _ in answers]

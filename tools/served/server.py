@@ -60,7 +60,7 @@ class Server:
 
 @contextmanager
 def running_server(folder: Path, config: dict[str, Any]) -> Iterator[Server]:
-    """A server that is ended by SIGTERM, and has to end well."""
+    """A server that is stopped by SIGTERM and must exit with 0."""
     with started_server(folder, config) as server:
         yield server
         server.process.send_signal(signal.SIGTERM)
@@ -69,7 +69,7 @@ def running_server(folder: Path, config: dict[str, Any]) -> Iterator[Server]:
 
 @contextmanager
 def started_server(folder: Path, config: dict[str, Any], *program: str) -> Iterator[Server]:
-    """Start `llm-service serve` on free ports, wait until ready; nothing of it is left after.
+    """Start `llm-service serve` on free ports, wait until ready; no process is left afterwards.
 
     `program` is another module to start, and its arguments before `serve`.
     """

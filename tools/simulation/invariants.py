@@ -1,4 +1,4 @@
-"""Invariants that must hold after every event, checked on counts kept apart from the scheduler."""
+"""Invariants that hold after every event, checked on counts of the simulation's own."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -31,7 +31,7 @@ class Entry:
     cached: int = 0
     paid: float = 0.0
     due: float = 0.0
-    """When its first token is due, in seconds of the world."""
+    """Instant at which its first token is due, in seconds of the world."""
 
 
 class Fairness:
@@ -56,7 +56,7 @@ class Fairness:
         """The largest lead seen, as a part of its bound."""
 
     def entered(self, entry: Entry) -> None:
-        """A ticket started to wait."""
+        """Note that a ticket started to wait."""
         name = entry.request.tenant
         self._least_weight = min(self._least_weight, entry.request.weight)
         self._longest_prompt = max(self._longest_prompt, entry.request.prompt)
@@ -74,7 +74,7 @@ class Fairness:
                 self._both[other][name] = -gap
 
     def left(self, entry: Entry) -> None:
-        """A ticket stopped to wait."""
+        """Note that a ticket stopped waiting."""
         name = entry.request.tenant
         self._waiting[name] -= 1
         if not self._waiting[name]:
@@ -115,7 +115,7 @@ class Fairness:
                     lows[other] = min(lows[other], self._served[other] - served)
 
     def forget_guest(self, name: str) -> None:
-        """A tenant that came once is gone."""
+        """Forget a tenant that came only once."""
         if name not in self._waiting:
             self._served.pop(name, None)
             for lows in self._any.values():

@@ -10,7 +10,7 @@ SCENARIO_REQUESTS = 2_000
 
 
 class Totals:
-    """Observations of a run so far."""
+    """Totals of a run so far."""
 
     def __init__(self) -> None:
         self.scenarios = 0

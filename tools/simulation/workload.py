@@ -11,7 +11,7 @@ _WHOLE_PART = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
-    """One tenant's habits; `part` is its part of the arrivals."""
+    """The traffic of one tenant; `part` is its part of the arrivals."""
 
     name: str
     weight: float

@@ -14,13 +14,13 @@ router = APIRouter(tags=["models"])
 
 @router.get("/v1/adapters")
 async def adapters(runtime: TheRuntime, context: TheContext) -> AdapterList:
-    """The caller's adapters: what each is, what its golden examples showed, if it is served."""
+    """The caller's adapters: their tasks, proofs and states."""
     adapters = runtime.models.adapters(context.tenant)
     return AdapterList(data=[adapter_body(name, adapters[name]) for name in sorted(adapters)])
 
 
 def adapter_body(name: str, entry: Entry) -> AdapterBody:
-    """An adapter as it is shown: of a quarantined one only why."""
+    """An adapter in the answer; a quarantined one with the reason only."""
     if not isinstance(entry, ServedVersion):
         return AdapterBody(name=name, state="quarantined", reason=entry.shown)
     manifest, proof = entry.manifest, entry.proof

@@ -79,7 +79,7 @@ def _options(body: ClassifyRequest, classifier: Classifier) -> ResultOptions:
 def _whole(results: dict[int, bytes], answer: "_Answer") -> bytes:
     """The JSON of an answer whose results are rendered already, one by one as they came.
 
-    All of them in one stretch would hold up the event loop for a second.
+    Rendering all of them at once would block the event loop for a second.
     """
     data = b",".join(results[index] for index in sorted(results))
     empty = to_json(ClassifyAnswer(data=[], **answer.totals()))
@@ -98,7 +98,7 @@ async def _lines(
 
 @dataclass(slots=True)
 class _Answer:
-    """Renders outcomes, counts them and adds up what they took."""
+    """Renders outcomes, counts them and adds up their tokens."""
 
     runtime: Runtime
     context: RequestContext

@@ -85,6 +85,6 @@ class ErrorDetail(AnswerBody):
 
 
 class ErrorBody(AnswerBody):
-    """The one shape of every error."""
+    """The shape of every error."""
 
     error: ErrorDetail

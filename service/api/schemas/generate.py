@@ -85,7 +85,7 @@ class GenerateRequest(RequestBody):
         return self
 
     def task(self, adapter: Adapter | None, limits: LimitSettings) -> GenerationRequest:
-        """The request for the generation task; InvalidRequest for what is over a cap."""
+        """The request for the generation task; InvalidRequest for a value over its cap."""
         stop = [self.stop] if isinstance(self.stop, str) else self.stop or []
         _check_stop(stop, limits)
         if self.n > limits.n:
