@@ -68,6 +68,7 @@ class Push:
                 fail(error)
                 return
             if output.finished:
+                self._steps.forget(internal_id)
                 ended.set_result(None)
             elif text is not None and self._request.steady:
                 self._steps.follow(internal_id, meter, text, fail)
@@ -79,7 +80,6 @@ class Push:
         try:
             await ended
         except BaseException:
+            self._steps.forget(internal_id)
             await self._request.abort(internal_id)
             raise
-        finally:
-            self._steps.forget(internal_id)

@@ -69,12 +69,16 @@ class Steps:
         weight_version: str | None = None,
     ) -> OutputProcessorOutput:
         rest = outputs
-        if self._streams and timestamp is not None and weight_version is None:
-            rest = self._hand_on(outputs, timestamp, stats)
+        if self._streams and timestamp is not None:
+            rest = self._hand_on(outputs, timestamp, stats, weight_version)
         return self._process(rest, timestamp, stats, weight_version)
 
     def _hand_on(
-        self, outputs: list[EngineCoreOutput], timestamp: float, stats: IterationStats | None
+        self,
+        outputs: list[EngineCoreOutput],
+        timestamp: float,
+        stats: IterationStats | None,
+        weight_version: str | None,
     ) -> list[EngineCoreOutput]:
         """Hand on what the streams here get; returns the rest."""
         now = time.monotonic()
@@ -91,7 +95,8 @@ class Steps:
             made.append((stream.meter.ticket, tokens))
             stream.meter.count(tokens, now)
             try:
-                stream.sink.add(_text(stream.state, output.new_token_ids), tokens)
+                text = _text(stream.state, output.new_token_ids, weight_version)
+                stream.sink.add(text, tokens)
             except Exception as error:
                 stream.fail(error)
                 continue
@@ -128,7 +133,9 @@ def _only_tokens(output: EngineCoreOutput) -> bool:
     )
 
 
-def _text(state: RequestState, token_ids: list[int]) -> str:
+def _text(state: RequestState, token_ids: list[int], weight_version: str | None) -> str:
+    if weight_version is not None:
+        state.track_weight_version(weight_version)
     state.detokenizer.update(token_ids, False)
     text: str = state.detokenizer.get_next_output_text(False, True)
     return text

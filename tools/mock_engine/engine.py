@@ -67,6 +67,7 @@ class _MockEngine(EngineCore):  # type: ignore[misc] # vLLM is not followed by m
             if stream.ended:
                 self.scheduler.end(stream)
         messages = {client: EngineCoreOutputs(outputs=each) for client, each in outputs.items()}
+        self._attach_weight_version(messages)
         if messages and self.log_stats:
             next(iter(messages.values())).scheduler_stats = self.scheduler.stats()
         return messages, True
