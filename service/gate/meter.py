@@ -58,6 +58,16 @@ class Meter:
         """The ticket that the stream runs under."""
         return self._permit.ticket
 
+    @property
+    def begun(self) -> bool:
+        """True once the first item was counted."""
+        return self._last is not None
+
+    @property
+    def tokens(self) -> int:
+        """Output tokens counted so far."""
+        return self._completion
+
     def add(self, item: Progress) -> None:
         """Count an item, at the gate too."""
         now = time.monotonic()

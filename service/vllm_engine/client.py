@@ -102,7 +102,7 @@ class GatedClient:
     ) -> AsyncGenerator[RequestOutput, None]:
         """Stream a generation under a permit of the current request.
 
-        A final output is joined from deltas, so that the gate sees tokens as they come.
+        The tokens of an answer that is wanted whole are charged as they come, too.
         """
         return self._stream(self.request(prompt, sampling_params, **options))
 
@@ -123,17 +123,15 @@ class GatedClient:
         return Generation(self._engine, prompt, params, own_id, options, self.adapter_requests)
 
     def _stream(self, request: Generation) -> AsyncGenerator[RequestOutput, None]:
-        folded = False
-        if request.single:
-            stream = self._single(request)
+        if request.whole:
+            stream = self._whole(request)
         else:
-            folded = request.fold()
             stream = gated(self._gate, self._observer, request)
         if (structure := request.params.structured_outputs) is not None:
             stream = tried(self._trials, structure, stream)
-        return _fold(stream) if folded else stream
+        return stream
 
-    async def _single(self, request: Generation) -> AsyncGenerator[RequestOutput, None]:
+    async def _whole(self, request: Generation) -> AsyncGenerator[RequestOutput, None]:
         last = Last()
         await self.push(request, last)
         if last.output is not None:
@@ -153,16 +151,3 @@ async def _kept(stream: AsyncGenerator[RequestOutput, None]) -> AsyncGenerator[R
         except ServiceError as error:
             context.stream_failure = error
             raise
-
-
-async def _fold(deltas: AsyncGenerator[RequestOutput, None]) -> AsyncGenerator[RequestOutput, None]:
-    """The single output that the engine would give for FINAL_ONLY."""
-    whole: RequestOutput | None = None
-    async for delta in deltas:
-        if whole is None:
-            whole = delta
-        else:
-            whole.add(delta, aggregate=True)
-    if whole is not None:
-        whole.outputs.sort(key=lambda output: output.index)
-        yield whole

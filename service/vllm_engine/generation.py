@@ -18,9 +18,6 @@ from service.errors import EngineDead, InvalidRequest, ServiceError
 from service.gate.meter import Progress
 from service.gate.ticket import Demand
 
-_FOLDED_TOKENS = 8
-"""Tokens in a delta of an answer that is sent whole; each delta costs about 15 microseconds."""
-
 
 class Generation:
     """One generation request to vLLM."""
@@ -52,24 +49,14 @@ class Generation:
         return deltas and self.params.n == 1 and self.params.structured_outputs is None
 
     @property
-    def single(self) -> bool:
+    def whole(self) -> bool:
         """True for an answer that the engine gives in one output."""
-        final_only = self.params.output_kind is RequestOutputKind.FINAL_ONLY
-        return final_only and self.params.max_tokens == 1
+        return self.params.output_kind is RequestOutputKind.FINAL_ONLY
 
     @property
     def steady(self) -> bool:
         """True for a stream whose every step gives its text, which no stop string cuts."""
         return not self.params.stop and (self.params.stream_interval or 1) == 1
-
-    def fold(self) -> bool:
-        """Have an unstreamed answer made in deltas; True if it is one."""
-        if self.params.output_kind is not RequestOutputKind.FINAL_ONLY:
-            return False
-        self.params = self.params.clone()
-        self.params.output_kind = RequestOutputKind.DELTA
-        self.params.stream_interval = _FOLDED_TOKENS
-        return True
 
     def start(self) -> AsyncGenerator[RequestOutput, None]:
         stream: AsyncGenerator[RequestOutput, None] = self._engine.generate(

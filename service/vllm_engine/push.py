@@ -1,13 +1,14 @@
 """Generations whose outputs are handed on in the engine's own steps."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any, Protocol
 
 from vllm.outputs import RequestOutput
 
 from service.engine.protocol import TextSink
 from service.errors import ServiceError
-from service.gate.meter import Meter
+from service.gate.meter import Meter, Progress
 from service.together import abreast
 from service.vllm_engine.generation import Generation
 from service.vllm_engine.steps import Steps
@@ -49,10 +50,11 @@ class Push:
         await abreast()
         queue = await self._request.add()
         internal_id = queue.request_id
+        followed = self._steps.count(internal_id, meter) if self._request.whole else [internal_id]
         ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
         def fail(error: Exception) -> None:
-            self._steps.forget(internal_id)
+            self._steps.forget(*followed)
             if not ended.done():
                 ended.set_exception(error)
 
@@ -62,13 +64,13 @@ class Push:
             try:
                 if isinstance(output, Exception):
                     raise output
-                meter.add(self.progress(output))
+                meter.add(self._new(output, meter))
                 text = self._sink.take(output)
             except Exception as error:
                 fail(error)
                 return
             if output.finished:
-                self._steps.forget(internal_id)
+                self._steps.forget(*followed)
                 ended.set_result(None)
             elif text is not None and self._request.steady:
                 self._steps.follow(internal_id, meter, text, fail)
@@ -80,6 +82,13 @@ class Push:
         try:
             await ended
         except BaseException:
-            self._steps.forget(internal_id)
+            self._steps.forget(*followed)
             await self._request.abort(internal_id)
             raise
+
+    def _new(self, output: RequestOutput, meter: Meter) -> Progress:
+        """The progress that an output makes; in a whole answer the steps are counted already."""
+        progress = self.progress(output)
+        if self._request.whole:
+            return replace(progress, new_tokens=progress.new_tokens - meter.tokens)
+        return progress

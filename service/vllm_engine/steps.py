@@ -1,9 +1,9 @@
-"""Steps of vLLM's engine, which hand the tokens of plain streams on in one pass."""
+"""Steps of vLLM's engine: their tokens are counted, and plain streams handed on, in one pass."""
 
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from vllm.v1.engine import EngineCoreOutput
@@ -12,7 +12,7 @@ from vllm.v1.metrics.stats import IterationStats
 
 from service.engine.protocol import TextSink
 from service.gate.gate import Gate
-from service.gate.meter import Meter
+from service.gate.meter import Meter, Progress
 from service.gate.ticket import Ticket
 
 _LATE_SECONDS = 0.05
@@ -29,22 +29,48 @@ class _Stream:
     fail: Callable[[Exception], None]
 
 
-class Steps:
-    """Stands before vLLM's output processor, and takes from each step what streams follow here.
+@dataclass(slots=True)
+class _Whole:
+    state: RequestState
+    meter: Meter
 
-    Only an output that is nothing but tokens is taken: its text comes from the request's own
-    detokenizer, vLLM's counts are kept, and the gate is charged once for the whole step. Any other
-    output (a last one, one with an event) is the processor's, which finds the request as if it had
-    seen all before. All texts of a step are written one directly after the other: a reader on this
-    machine that falls asleep between two costs more than both. While the loop lags, the texts of
-    several steps become one event.
+
+@dataclass(slots=True)
+class _Step:
+    timestamp: float
+    stats: IterationStats | None
+    weight_version: str | None
+    now: float = field(default_factory=time.monotonic)
+    made: list[tuple[Ticket, int]] = field(default_factory=list)
+    rest: list[EngineCoreOutput] = field(default_factory=list)
+    whole: list[tuple[_Whole, int]] = field(default_factory=list)
+
+    def count(self, meter: Meter, tokens: int) -> None:
+        meter.count(tokens, self.now)
+        self.made.append((meter.ticket, tokens))
+
+
+class Steps:
+    """Stands before vLLM's output processor, counts each step's tokens and hands on plain texts.
+
+    A stream that is followed here gets the text of an output that is nothing but tokens. The text
+    comes from the request's own detokenizer, and vLLM's counts are kept, so the processor finds
+    the request as if it had seen all. Any other output (a last one, one with an event) is the
+    processor's. Of an answer that is wanted whole the tokens are counted, since the processor says
+    nothing until its end. The gate is charged once for a step.
+
+    All texts of a step are written one directly after the other: a reader on this machine that
+    falls asleep between two costs more than both. While the loop lags, the texts of several steps
+    become one event.
     """
 
     def __init__(self, processor: OutputProcessor, gate: Gate) -> None:
         self._states: dict[str, RequestState] = processor.request_states
+        self._parents: dict[str, Any] = processor.parent_requests
         self._process = processor.process_outputs
         self._gate = gate
         self._streams: dict[str, _Stream] = {}
+        self._wholes: dict[str, _Whole] = {}
         self._unreleased: dict[str, _Stream] = {}
         self._timer: asyncio.TimerHandle | None = None
         processor.process_outputs = self._take
@@ -56,10 +82,21 @@ class Steps:
         if request_id not in self._streams and (state := self._states.get(request_id)) is not None:
             self._streams[request_id] = _Stream(state, meter, sink, fail)
 
-    def forget(self, request_id: str) -> None:
-        """Hand it no more."""
-        self._streams.pop(request_id, None)
-        self._unreleased.pop(request_id, None)
+    def count(self, request_id: str, meter: Meter) -> list[str]:
+        """Count the tokens of an answer, but not a sequence's last output; the ids to forget."""
+        parent = self._parents.get(request_id)
+        ids = [request_id] if parent is None else list(parent.child_requests)
+        for each in ids:
+            if (state := self._states.get(each)) is not None:
+                self._wholes[each] = _Whole(state, meter)
+        return ids
+
+    def forget(self, *request_ids: str) -> None:
+        """Hand on and count no more of these."""
+        for request_id in request_ids:
+            self._streams.pop(request_id, None)
+            self._wholes.pop(request_id, None)
+            self._unreleased.pop(request_id, None)
 
     def _take(
         self,
@@ -68,46 +105,43 @@ class Steps:
         stats: IterationStats | None = None,
         weight_version: str | None = None,
     ) -> OutputProcessorOutput:
-        rest = outputs
-        if self._streams and timestamp is not None:
-            rest = self._hand_on(outputs, timestamp, stats, weight_version)
-        return self._process(rest, timestamp, stats, weight_version)
-
-    def _hand_on(
-        self,
-        outputs: list[EngineCoreOutput],
-        timestamp: float,
-        stats: IterationStats | None,
-        weight_version: str | None,
-    ) -> list[EngineCoreOutput]:
-        """Hand on what the streams here get; returns the rest."""
-        now = time.monotonic()
-        made: list[tuple[Ticket, int]] = []
-        rest: list[EngineCoreOutput] = []
+        if timestamp is None or not (self._streams or self._wholes):
+            return self._process(outputs, timestamp, stats, weight_version)
+        step = _Step(timestamp, stats, weight_version)
         for output in outputs:
-            stream = self._streams.get(output.request_id)
-            if stream is None or not _only_tokens(output):
-                rest.append(output)
-                continue
-            tokens = len(output.new_token_ids)
-            if stats is not None:
-                _count(stats, stream.state.stats, tokens, timestamp)
-            made.append((stream.meter.ticket, tokens))
-            stream.meter.count(tokens, now)
-            try:
-                text = _text(stream.state, output.new_token_ids, weight_version)
-                stream.sink.add(text, tokens)
-            except Exception as error:
-                stream.fail(error)
-                continue
-            self._unreleased[output.request_id] = stream
-        self._gate.charge_step(made)
-        if now - timestamp < _LATE_SECONDS:
+            self._sort(step, output)
+        processed = self._process(step.rest, timestamp, stats, weight_version)
+        for whole, tokens in step.whole:
+            _count_whole(step, whole, tokens)
+        self._gate.charge_step(step.made)
+        if step.now - timestamp < _LATE_SECONDS:
             self._release()
         elif self._timer is None:
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(_GATHER_SECONDS, self._release)
-        return rest
+        return processed
+
+    def _sort(self, step: _Step, output: EngineCoreOutput) -> None:
+        stream = self._streams.get(output.request_id)
+        if stream is not None and _only_tokens(output):
+            self._hand_on(step, stream, output)
+            return
+        step.rest.append(output)
+        whole = self._wholes.get(output.request_id)
+        if whole is not None and output.finish_reason is None:
+            step.whole.append((whole, len(output.new_token_ids)))
+
+    def _hand_on(self, step: _Step, stream: _Stream, output: EngineCoreOutput) -> None:
+        tokens = len(output.new_token_ids)
+        _count(step, stream.state.stats, tokens)
+        step.count(stream.meter, tokens)
+        try:
+            text = _text(stream.state, output.new_token_ids, step.weight_version)
+            stream.sink.add(text, tokens)
+        except Exception as error:
+            stream.fail(error)
+        else:
+            self._unreleased[output.request_id] = stream
 
     def _release(self) -> None:
         if self._timer is not None:
@@ -141,9 +175,25 @@ def _text(state: RequestState, token_ids: list[int], weight_version: str | None)
     return text
 
 
-def _count(stats: IterationStats, request: Any, tokens: int, timestamp: float) -> None:
+def _count(step: _Step, request: Any, tokens: int) -> None:
     """Count as `IterationStats.update_from_output`, for an output of tokens after the first."""
-    stats.num_generation_tokens += tokens
-    request.num_generation_tokens += tokens
-    stats.inter_token_latencies_iter.append(timestamp - request.last_token_ts)
-    request.last_token_ts = timestamp
+    if step.stats is not None:
+        step.stats.num_generation_tokens += tokens
+        request.num_generation_tokens += tokens
+        step.stats.inter_token_latencies_iter.append(step.timestamp - request.last_token_ts)
+        request.last_token_ts = step.timestamp
+
+
+def _count_whole(step: _Step, whole: _Whole, tokens: int) -> None:
+    if whole.meter.begun:
+        step.count(whole.meter, tokens)
+        return
+    times = whole.state.stats
+    whole.meter.add(
+        Progress(
+            prompt_tokens=whole.state.prompt_len,
+            cached_tokens=whole.state.num_cached_tokens,
+            new_tokens=tokens,
+            engine_wait=max(0.0, times.scheduled_ts - times.queued_ts) if times else None,
+        )
+    )
