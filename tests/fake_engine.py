@@ -13,6 +13,7 @@ from contextlib import aclosing
 from pathlib import Path
 
 from service.adapters.manifest import WEIGHTS_FILE
+from service.context import internal_request
 from service.engine.protocol import (
     Adapter,
     AdapterUsage,
@@ -196,6 +197,12 @@ class FakeEngine:
             self._weights[adapter.engine_id] = file_digest(Path(adapter.path) / WEIGHTS_FILE)
             self._reads[adapter.engine_id] += 1
         return self._weights[adapter.engine_id]
+
+    async def warm_up(self) -> None:
+        async with internal_request("warm-up", 60.0):
+            prompt = await self.render("Hello")
+            async for _ in self.generate(prompt, Sampling(2), None):
+                pass
 
     async def check(self) -> None:
         if self.dead:

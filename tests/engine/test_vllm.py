@@ -19,12 +19,14 @@ from service.context import enter_context, internal_context
 from service.engine.protocol import Prompt, Sampling
 from service.errors import InvalidRequest
 from service.gate.gate import Gate
+from service.settings import platform
 from service.settings.tree import GateSettings, ModelSettings, Settings
 from service.telemetry.metrics import Metrics
 from service.vllm_engine import openai
 from service.vllm_engine.engine import VllmEngine
 from service.vllm_engine.plain_stream import PlainStream
 from service.vllm_engine.start import start_vllm
+from service.vllm_engine.warm_up import paths
 from tests.engine.contract import CONTRACT, uphold
 from tools.served.configuration import ENGINE
 from tools.served.server import PATIENT
@@ -55,6 +57,30 @@ def test_vllm_upholds(
 ) -> None:
     runner, engine, gate = running
     runner.run(uphold(check, engine, gate))
+
+
+def test_vllm_takes_every_path_of_warm_up_that_its_slots_allow(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner, engine, gate = running
+    monkeypatch.setattr(platform, "installed", lambda: platform.CUDA)
+    answered: list[SamplingParams] = []
+    stream = engine.client.stream
+
+    async def noting(prompt: Any, params: SamplingParams) -> AsyncGenerator[RequestOutput, None]:
+        outputs = [output async for output in stream(prompt, params)]
+        assert outputs[-1].finished
+        assert {each.index for output in outputs for each in output.outputs} == set(range(params.n))
+        answered.append(params)
+        for output in outputs:
+            yield output
+
+    monkeypatch.setattr(engine.client, "stream", noting)
+    runner.run(engine.warm_up())
+    fitting = [params for _, params in paths(platform.CUDA) if params.n <= 8]
+    assert [params.n for params in answered] == [params.n for params in fitting]
+    assert len(answered) > 30
+    assert (gate.in_flight, gate.queued) == (0, 0)
 
 
 def whole_answer(**options: Any) -> SamplingParams:
