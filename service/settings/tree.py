@@ -27,6 +27,12 @@ class ModelSettings(Section):
 
     name: ServedName = Field(description="Name that requests use in `model`.")
     path: Path = Field(description="Folder of the model, relative to this file.")
+    digest: str | None = Field(
+        None,
+        pattern=r"^sha256:[0-9a-f]{64}$",
+        description="Digest of the model, as the log of a start names it; a folder that holds "
+        "another model is refused.",
+    )
     chat_template_kwargs: dict[str, Any] = Field(
         default_factory=dict,
         description="Variables of the model's chat template, for conversations and "
