@@ -7,9 +7,10 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
+import yaml
 
 from loadtests.analysis.duel import Round, judge
 from loadtests.analysis.objectives import Objectives, load_objectives
@@ -140,6 +141,13 @@ def bench(
     model_folder: Annotated[
         Path, typer.Option("--folder", help="Of the model that all serve.")
     ] = MODEL_FOLDER,
+    engine: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="An argument of the engine of all, as `max_num_seqs=256`; on a GPU begin with "
+            "`enforce_eager=false` and `gpu_memory_utilization=0.9`."
+        ),
+    ] = None,
 ) -> None:
     """Start servers with the same model and arguments, and compare each with the first.
 
@@ -148,7 +156,7 @@ def bench(
     same answer. A variant has a scenario of its own, which --scenario replaces.
     """
     chosen = VARIANTS[variant]
-    with started(chosen, launch, model_folder) as sides:
+    with started(chosen, launch, model_folder, _engine_arguments(engine or [])) as sides:
         found = _fought([each for _, each in sides], rounds)
         names = [side.name for side in chosen.sides]
         for name, (server, _) in zip(names, sides, strict=True):
@@ -203,6 +211,16 @@ def _of_open_load(launch: Launch) -> Scenario:
             f"{scenario.load.kind}"
         )
     return scenario
+
+
+def _engine_arguments(given: list[str]) -> dict[str, Any]:
+    arguments: dict[str, Any] = {}
+    for each in given:
+        key, equals, value = each.partition("=")
+        if not (key and equals):
+            fail(f"--engine: expected KEY=VALUE, got {each!r}")
+        arguments[key.replace("-", "_")] = yaml.safe_load(value)
+    return arguments
 
 
 def _judged(
