@@ -105,7 +105,7 @@ class AdapterImage(Part):
 class ModelStorage(Storage):
     """The same for models, whose size may follow from the weights'."""
 
-    size: Quantity | Auto  # type: ignore[assignment]
+    size: Quantity | Auto
 
 
 class Storages(Part):

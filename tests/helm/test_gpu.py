@@ -1,4 +1,4 @@
-"""What `gpu.count` decides: the engine's arguments, resources, volumes, the start, taints."""
+"""Consequences of `gpu.count`: the engine's arguments, resources, volumes, the start, taints."""
 
 from typing import Any
 
