@@ -7,10 +7,9 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
-import yaml
 
 from loadtests.analysis.duel import Round, judge
 from loadtests.analysis.objectives import Objectives, load_objectives
@@ -19,7 +18,7 @@ from loadtests.launch import Launch, said
 from loadtests.launch_options import USAGE, fail, takes_launch
 from loadtests.load.scenario import Scenario, ScenarioError, load_scenario, scenario_names
 from loadtests.outputs import write_duel, write_reports, write_search
-from loadtests.peers import MODEL_FOLDER
+from loadtests.peers import MODEL_FOLDER, engine_arguments
 from loadtests.protocol.api import ApiName
 from loadtests.report.console import show_duel
 from loadtests.rounds import fight, finished_round, probe_rates, sweep_rates
@@ -156,7 +155,11 @@ def bench(
     same answer. A variant has a scenario of its own, which --scenario replaces.
     """
     chosen = VARIANTS[variant]
-    with started(chosen, launch, model_folder, _engine_arguments(engine or [])) as sides:
+    try:
+        arguments = engine_arguments(engine or [])
+    except ValueError as error:
+        fail(str(error))
+    with started(chosen, launch, model_folder, arguments) as sides:
         found = _fought([each for _, each in sides], rounds)
         names = [side.name for side in chosen.sides]
         for name, (server, _) in zip(names, sides, strict=True):
@@ -211,16 +214,6 @@ def _of_open_load(launch: Launch) -> Scenario:
             f"{scenario.load.kind}"
         )
     return scenario
-
-
-def _engine_arguments(given: list[str]) -> dict[str, Any]:
-    arguments: dict[str, Any] = {}
-    for each in given:
-        key, equals, value = each.partition("=")
-        if not (key and equals):
-            fail(f"--engine: expected KEY=VALUE, got {each!r}")
-        arguments[key.replace("-", "_")] = yaml.safe_load(value)
-    return arguments
 
 
 def _judged(

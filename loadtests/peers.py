@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import yaml
 
 from loadtests.processes import free_port, running, served, wait_until
 
@@ -80,6 +81,20 @@ def theirs(
     url = f"http://127.0.0.1:{port}"
     with _running(command, port, f"{url}/health", f"{url}/metrics", engine) as server:
         yield server
+
+
+def engine_arguments(given: Sequence[str]) -> dict[str, Any]:
+    """Arguments of the engine from words such as `max_num_seqs=256`; ValueError for another form.
+
+    Values are read as YAML.
+    """
+    arguments: dict[str, Any] = {}
+    for each in given:
+        key, equals, value = each.partition("=")
+        if not (key and equals):
+            raise ValueError(f"--engine: expected KEY=VALUE, got {each!r}")
+        arguments[key.replace("-", "_")] = yaml.safe_load(value)
+    return arguments
 
 
 def flag(key: str, value: Any) -> str:

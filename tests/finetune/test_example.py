@@ -1,10 +1,12 @@
 """Examples: the prompts of serving, and over-long lines by the policy that was chosen."""
 
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
+from service.engine.protocol import Message
 from service.errors import ConfigurationError
 from service.finetune.config import FinetuneSettings
 from service.finetune.example import Example, ExampleEncoder, balanced
@@ -126,6 +128,19 @@ def test_an_answer_is_learnt_with_its_end(settings: Settings, base_folder: Path)
     )
     assert tokeniser.decode(chat.token_ids[chat.answer_at :]) == "yes<|im_end|>"
     assert tokeniser.decode(plain.token_ids[plain.answer_at :]) == " no<|im_end|>"
+
+
+def test_a_chat_is_learnt_with_the_templates_variables_of_serving(
+    base_folder: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "base"
+    shutil.copytree(base_folder, folder)
+    template = folder / "chat_template.jinja"
+    template.write_text(template.read_text() + "{% if not think %}<no think>{% endif %}")
+    conversation = [Message("user", "hi")]
+    for variables, end in (({}, "<no think>"), ({"think": True}, "assistant\n")):
+        tokeniser = BaseTokeniser(base(folder, **variables))
+        assert tokeniser.decode(tokeniser.encode_chat(conversation)).endswith(end)
 
 
 def test_a_long_text_is_trained_on_in_pieces(settings: Settings, base_folder: Path) -> None:
