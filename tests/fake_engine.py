@@ -13,7 +13,6 @@ from contextlib import aclosing
 from pathlib import Path
 
 from service.adapters.manifest import WEIGHTS_FILE
-from service.context import internal_request
 from service.engine.protocol import (
     Adapter,
     AdapterUsage,
@@ -83,6 +82,7 @@ class FakeEngine:
         self._reads: Counter[int] = Counter()
         self._adapter_requests: Counter[int] = Counter()
         self.running = 0
+        self.warm_ups = 0
         self.dead = False
 
     @property
@@ -199,10 +199,8 @@ class FakeEngine:
         return self._weights[adapter.engine_id]
 
     async def warm_up(self) -> None:
-        async with internal_request("warm-up", 60.0):
-            prompt = await self.render("Hello")
-            async for _ in self.generate(prompt, Sampling(2), None):
-                pass
+        self.warm_ups += 1
+        await self.pause()
 
     async def check(self) -> None:
         if self.dead:

@@ -111,7 +111,7 @@ def test_a_signal_ends_a_start_that_waits_for_the_engine(number: signal.Signals)
     engine.frozen = True
 
     def ask() -> None:
-        wait_until(lambda: engine.starts, 30, "a request of warm-up")
+        wait_until(lambda: engine.warm_ups, 30, "a request of warm-up")
         os.kill(os.getpid(), number)
 
     asking = threading.Thread(target=ask)
@@ -128,7 +128,7 @@ def test_a_signal_ends_a_start_that_waits_for_the_engine(number: signal.Signals)
 def test_the_engine_is_warm_before_ready() -> None:
     with LiveService() as live:
         assert live.status.phase is Phase.READY
-        assert live.value("inference_queue_time_seconds_count", model="none") == 1
+        assert live.engine.warm_ups == 1
 
 
 @pytest.mark.parametrize("key", ["port", "ops_port"])

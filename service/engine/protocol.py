@@ -319,7 +319,8 @@ class Engine(AdaptedDecoder, Pulse, Protocol):
     async def warm_up(self) -> None:
         """Take each path once, so that no user pays for what is loaded or compiled at first use.
 
-        The requests pass the gate. Raises what they raise; DeadlineExceeded if all take too long.
+        The requests go past the gate. Raises EngineDead if the engine ends, ConfigurationError if
+        all of them together take too long.
         """
 
     async def stop(self) -> None:

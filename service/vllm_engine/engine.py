@@ -20,7 +20,6 @@ from vllm.usage.usage_lib import UsageContext
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 
-from service.context import internal_request
 from service.engine.protocol import (
     Adapter,
     AdapterUsage,
@@ -45,7 +44,6 @@ from service.gate.gate import Gate
 from service.gate.meter import StreamObserver
 from service.gate.preparation import Preparation
 from service.quoting import quote
-from service.settings import platform
 from service.settings.preparation import PreparationSettings
 from service.vllm_engine.client import GatedClient
 from service.vllm_engine.generation import explain, lora_request
@@ -226,10 +224,10 @@ class VllmEngine:
         return {key: AdapterUsage(requests[key], reads, s) for key, reads, s in counts}
 
     async def warm_up(self) -> None:
-        async with internal_request("warm-up", platform.installed().warm_up_s):
-            prompt = tokens_input((await self.render("Hello")).token_ids)
-            most = self._llm.model_config.max_logprobs
-            await warm_up(self.client.stream, prompt, self.model.max_num_seqs, most)
+        try:
+            await warm_up(self._llm, self.client.untraced)
+        except EngineDeadError as error:
+            raise explain(error) or error from error
 
     async def check(self) -> None:
         if self._llm.errored:

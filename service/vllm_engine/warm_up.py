@@ -1,16 +1,20 @@
 """The engine's first requests, one for each path through it, before any user's."""
 
+import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams
+from vllm.v1.structured_output.utils import choice_as_grammar
 
 from service.engine.protocol import MAX_READ_IDS
+from service.errors import ConfigurationError
 from service.generation.confidence import TOP_LOGPROBS
 from service.settings import platform
 from service.settings.platform import Platform
+from service.vllm_engine.arguments import BACKEND
 
 _log = logging.getLogger(__name__)
 
@@ -20,22 +24,36 @@ _ROWS = (1, 2, 4, 8, 16, 32, 64, 65, 80)
 """Sizes of batches: up to 64 rows a row is split over a power of two of programs, beyond it is not;
 Triton compiles multiples of 16 apart."""
 
-Stream = Callable[[Any, SamplingParams], AsyncGenerator[Any, None]]
-"""Streams the answer to a prompt under a permit, as `GatedClient.stream` does."""
 
+async def warm_up(llm: Any, headers: Mapping[str, str] | None = None) -> None:
+    """Take each path of the platform that the engine has room for, one after the other.
 
-async def warm_up(stream: Stream, prompt: Any, sequences: int, max_logprobs: int) -> None:
-    """Take each path of the platform, one after the other, as part of the current request.
-
-    `sequences` is the most that run at once, `max_logprobs` the most that vLLM returns, -1 for all.
-    Raises what a stream raises.
+    The requests go past the gate, which would take the time of compiling for the engine's speed.
+    `headers` are those of untraced requests. Raises ConfigurationError if all together take longer
+    than the platform's `warm_up_s`, and what vLLM raises.
     """
-    most = max_logprobs if max_logprobs >= 0 else MAX_READ_IDS
-    for name, params in paths(platform.installed()):
-        if params.n > sequences or (params.logprobs or 0) > most:
+    here = platform.installed()
+    try:
+        async with asyncio.timeout(here.warm_up_s):
+            await _take(llm, paths(here), headers)
+    except TimeoutError as error:
+        raise ConfigurationError(
+            f"engine: its first requests took more than {here.warm_up_s:g} s; its log says which"
+        ) from error
+
+
+async def _take(
+    llm: Any, wanted: Iterable[tuple[str, SamplingParams]], headers: Mapping[str, str] | None
+) -> None:
+    (prompt,) = llm.renderer.render_cmpl([{"prompt": "Hello"}])
+    sequences: int = llm.vllm_config.scheduler_config.max_num_seqs
+    logprobs: int = llm.model_config.max_logprobs
+    for name, params in wanted:
+        if params.n > sequences or 0 <= logprobs < (params.logprobs or 0):
             continue
         started = time.monotonic()
-        async for _ in stream(prompt, params):
+        outputs = llm.generate(prompt, params, f"warm-up {name}", trace_headers=headers)
+        async for _ in outputs:
             pass
         if (seconds := time.monotonic() - started) > _SLOW_SECONDS:
             _log.info("warm-up: %s took %.1f s", name, seconds)
@@ -49,7 +67,7 @@ def paths(here: Platform) -> Iterator[tuple[str, SamplingParams]]:
     of the batch (vllm.v1.sample.ops.topk_topp_triton).
     """
     yield "log-probabilities", _params(logprobs=TOP_LOGPROBS)
-    yield "choice", _params(structured_outputs=StructuredOutputsParams(choice=["yes", "no"]))
+    yield "choice", _params(structured_outputs=_choice())
     yield "label read of 2", _read(2)
     if here is platform.CUDA:
         yield from _cuts()
@@ -82,6 +100,13 @@ def _cuda_paths() -> Iterator[tuple[str, SamplingParams]]:
         yield f"{count} log-probabilities", _params(logprobs=count)
     for count in (1, 4, 8, 16, 32, 64, MAX_READ_IDS):
         yield f"label read of {count}", _read(count)
+
+
+def _choice() -> StructuredOutputsParams:
+    """A choice as the engine takes it after a trial."""
+    structure = StructuredOutputsParams(grammar=choice_as_grammar(["yes", "no"]))
+    structure._backend = BACKEND
+    return structure
 
 
 def _params(*, max_tokens: int = 2, **options: Any) -> SamplingParams:

@@ -17,7 +17,7 @@ from vllm.sampling_params import RequestOutputKind, SamplingParams
 
 from service.context import enter_context, internal_context
 from service.engine.protocol import Prompt, Sampling
-from service.errors import InvalidRequest
+from service.errors import ConfigurationError, InvalidRequest
 from service.gate.gate import Gate
 from service.settings import platform
 from service.settings.tree import GateSettings, ModelSettings, Settings
@@ -65,22 +65,35 @@ def test_vllm_takes_every_path_of_warm_up_that_its_slots_allow(
     runner, engine, gate = running
     monkeypatch.setattr(platform, "installed", lambda: platform.CUDA)
     answered: list[SamplingParams] = []
-    stream = engine.client.stream
+    generate = engine._llm.generate
 
-    async def noting(prompt: Any, params: SamplingParams) -> AsyncGenerator[RequestOutput, None]:
-        outputs = [output async for output in stream(prompt, params)]
-        assert outputs[-1].finished
-        assert {each.index for output in outputs for each in output.outputs} == set(range(params.n))
-        answered.append(params)
-        for output in outputs:
+    async def noting(
+        prompt: Any, params: SamplingParams, *arguments: Any, **options: Any
+    ) -> AsyncGenerator[RequestOutput, None]:
+        indices: set[int] = set()
+        async for output in generate(prompt, params, *arguments, **options):
+            indices.update(each.index for each in output.outputs)
             yield output
+        assert output.finished
+        assert indices == set(range(params.n))
+        answered.append(params)
 
-    monkeypatch.setattr(engine.client, "stream", noting)
+    monkeypatch.setattr(engine._llm, "generate", noting)
+    monkeypatch.setattr(gate, "acquire", None)  # which would take compiling for slowness
     runner.run(engine.warm_up())
     fitting = [params for _, params in paths(platform.CUDA) if params.n <= 8]
     assert [params.n for params in answered] == [params.n for params in fitting]
     assert len(answered) > 30
-    assert (gate.in_flight, gate.queued) == (0, 0)
+
+
+def test_a_warm_up_that_takes_too_long_is_refused(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner, engine, _ = running
+    hasty = replace(platform.CPU, warm_up_s=0.0)
+    monkeypatch.setattr(platform, "installed", lambda: hasty)
+    with pytest.raises(ConfigurationError, match="first requests took more than 0 s"):
+        runner.run(engine.warm_up())
 
 
 def whole_answer(**options: Any) -> SamplingParams:
