@@ -136,7 +136,7 @@ fuzz: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Send 20,000 random requests and 2,000
 
 gpu-check: $(GPU_INSTALLED) ## Make .venv-gpu and check the service on this machine's GPU, step by step
 	@$(GPU_PY) -m service.commands.cli model fetch $(MODEL)
-	@echo "==> the first ten minutes on a GPU; stops at the first step that fails"
+	@echo "==> the service on this GPU, step by step; the first step that fails ends it"
 	@$(GPU_PY) -m tools.gpu_check $(CHECK)
 
 neighbours: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Compare the answers to 10,000 requests alone and in batches (half an hour)

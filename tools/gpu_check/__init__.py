@@ -1,1 +1,1 @@
-"""The first check of this service on a GPU, in about ten minutes: `make gpu-check`."""
+"""The first check of this service on a GPU: `make gpu-check`."""

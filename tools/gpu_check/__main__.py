@@ -1,4 +1,4 @@
-"""The service's first ten minutes on a GPU, step by step: `make gpu-check`.
+"""The service's first check on a GPU, step by step: `make gpu-check`.
 
     python -m tools.gpu_check --model models/mine --engine max_model_len=8192
 
