@@ -87,7 +87,8 @@ FROM ${CUDA_BASE_IMAGE} AS cuda-base
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends libnuma1 gcc libc6-dev \
     && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/*
-ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
+# CUDA 13.0 needs driver 580.65.06; NVIDIA's runtime refuses to start a container on an older one.
+ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility NVIDIA_REQUIRE_CUDA="cuda>=13.0"
 
 FROM cuda-base AS cuda
 ARG VERSION=0.1.0
@@ -103,11 +104,13 @@ RUN useradd --uid 10001 --user-group --no-create-home --home-dir /tmp --shell /u
 COPY --from=cuda-packages /opt/llm-service /opt/llm-service
 COPY --chmod=755 ${BAKED} /opt/baked/
 COPY LICENSE NOTICE THIRD_PARTY.md /usr/share/doc/llm-service/
-ENV PATH=/opt/llm-service/bin:$PATH HOME=/tmp XDG_CACHE_HOME=/tmp/cache VLLM_CACHE_ROOT=/tmp/cache/vllm \
+# The driver lies in /usr/local/nvidia where a device plugin mounts it (GKE); kernels that NVRTC compiles
+# load its libraries from the wheels. A user without a name (OpenShift's) has no folder of its own for
+# what torch compiles.
+ENV PATH=/opt/llm-service/bin:$PATH HOME=/tmp USER=llm XDG_CACHE_HOME=/tmp/cache VLLM_CACHE_ROOT=/tmp/cache/vllm \
+    TRITON_CACHE_DIR=/tmp/cache/triton TORCHINDUCTOR_CACHE_DIR=/tmp/cache/inductor \
+    LD_LIBRARY_PATH=/usr/local/nvidia/lib64:/opt/llm-service/lib/python3.11/site-packages/nvidia/cu13/lib \
     PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
-# FlashInfer compiles its sampler with nvcc in the engine's first step, and this image has no nvcc: use
-# vLLM's own sampler.
-ENV VLLM_USE_FLASHINFER_SAMPLER=0
 # The only folders that the service writes to; all else may be read-only.
 VOLUME ["/tmp", "/adapters"]
 EXPOSE 8000 8001

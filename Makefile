@@ -9,6 +9,7 @@ CONFIG ?= deploy/local/config.yaml
 HOST ?= http://127.0.0.1:8000
 MUTANTS ?=
 BENCH ?=
+CHECK ?=
 export TORCH_INDEX ?=
 # Folder into which tools/programs.py unpacks libraries that the system lacks.
 export LD_LIBRARY_PATH := $(if $(LD_LIBRARY_PATH),$(LD_LIBRARY_PATH):)$(CURDIR)/.cache/programs/usr/lib/x86_64-linux-gnu
@@ -17,10 +18,15 @@ VENV := .venv
 PY := $(VENV)/bin/python
 MODEL := .cache/models/smollm2-135m-instruct
 
+# The same with vLLM's CUDA build.
+GPU_VENV := .venv-gpu
+GPU_PY := $(GPU_VENV)/bin/python
+
 # Stamps of finished steps: make compares their times with the lists that they depend on.
 VENV_MADE := $(VENV)/pyvenv.cfg
 CPU_INSTALLED := $(VENV)/.installed-cpu
 DEV_INSTALLED := $(VENV)/.installed-dev
+GPU_INSTALLED := $(GPU_VENV)/.installed
 MODEL_FETCHED := $(MODEL)/config.json
 MERMAID := .cache/site/mermaid.min.js
 # Programs that tests run beside Python's packages: those on the PATH, or else Debian's.
@@ -38,6 +44,7 @@ help: ## List the targets and variables
 	@echo 'HOST=URL           what `make load-NAME` loads; default http://127.0.0.1:8000'
 	@echo 'MUTANTS=GLOB       what `make mutants` tries, such as "service.gate.fair_queue*"; default all'
 	@echo 'BENCH=OPTIONS      of `make bench-frontend`, such as "--rounds 1 --levels 32"; BENCH=--help lists them'
+	@echo 'CHECK=OPTIONS      of `make gpu-check`, such as "--model models/mine --engine max_model_len=8192"'
 	@echo 'TORCH_INDEX=URL    the index for torch and torchvision, where pip offers no +cpu build of them'
 
 setup: $(CPU_INSTALLED) $(MODEL_FETCHED) ## Make .venv, install the pinned CPU list, fetch the model
@@ -127,6 +134,11 @@ fuzz: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Send 20,000 random requests and 2,000
 	@echo "==> fuzzing every route"
 	@$(PY) -m tools.fuzz
 
+gpu-check: $(GPU_INSTALLED) ## Make .venv-gpu and check the service on this machine's GPU, step by step
+	@$(GPU_PY) -m service.commands.cli model fetch $(MODEL)
+	@echo "==> the service on this GPU, step by step; the first step that fails ends it"
+	@$(GPU_PY) -m tools.gpu_check $(CHECK)
+
 neighbours: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Compare the answers to 10,000 requests alone and in batches (half an hour)
 	@echo "==> each request alone, then all at once, on two models"
 	@$(PY) -m tools.neighbours --model tiny --requests 6000
@@ -155,7 +167,7 @@ generate: $(DEV_INSTALLED) ## Write the generated files: tables, schemas, dashbo
 
 clean: ## Remove the environment, the fetched model and the tools' caches
 	@echo "==> removing $(VENV), $(MODEL) and caches"
-	@rm -rf $(VENV) $(MODEL) $(MODEL).lock .cache/programs .cache/site .mypy_cache .ruff_cache .pytest_cache .hypothesis .cache/coverage.json mutants build dist
+	@rm -rf $(VENV) $(GPU_VENV) $(MODEL) $(MODEL).lock .cache/programs .cache/site .mypy_cache .ruff_cache .pytest_cache .hypothesis .cache/coverage.json mutants build dist
 
 $(VENV_MADE):
 	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) was not found; pass PYTHON=<a Python 3.11>" >&2; exit 1; }
@@ -172,6 +184,17 @@ $(CPU_INSTALLED): requirements/cpu.txt requirements/install.sh pyproject.toml | 
 $(DEV_INSTALLED): requirements/dev.txt requirements/install.sh $(CPU_INSTALLED)
 	@echo "==> installing the $$(wc -l < $<) pinned packages of $<, most of them there already"
 	@requirements/install.sh $(PY) $<
+	@touch $@
+
+# Developers' packages are those of dev.txt that belong to no build of vLLM.
+$(GPU_INSTALLED): requirements/cuda.txt requirements/dev.txt pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) was not found; pass PYTHON=<a Python 3.11>" >&2; exit 1; }
+	@echo "==> installing requirements/cuda.txt into $(GPU_VENV); the first time this takes minutes and 9 GB"
+	@$(PYTHON) -m venv $(GPU_VENV)
+	@$(GPU_PY) -m pip install --quiet --no-deps -r requirements/cuda.txt
+	@awk -F'==' 'FILENAME != "requirements/dev.txt" {seen[$$1]=1; next} !($$1 in seen)' \
+		requirements/cuda.txt requirements/cpu.txt requirements/dev.txt > $(GPU_VENV)/dev.txt
+	@$(GPU_PY) -m pip install --quiet --no-deps -r $(GPU_VENV)/dev.txt --editable .
 	@touch $@
 
 $(MODEL_FETCHED): | $(CPU_INSTALLED)

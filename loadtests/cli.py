@@ -18,7 +18,7 @@ from loadtests.launch import Launch, said
 from loadtests.launch_options import USAGE, fail, takes_launch
 from loadtests.load.scenario import Scenario, ScenarioError, load_scenario, scenario_names
 from loadtests.outputs import write_duel, write_reports, write_search
-from loadtests.peers import MODEL_FOLDER
+from loadtests.peers import MODEL_FOLDER, engine_arguments
 from loadtests.protocol.api import ApiName
 from loadtests.report.console import show_duel
 from loadtests.rounds import fight, finished_round, probe_rates, sweep_rates
@@ -140,6 +140,13 @@ def bench(
     model_folder: Annotated[
         Path, typer.Option("--folder", help="Of the model that all serve.")
     ] = MODEL_FOLDER,
+    engine: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="An argument of the engine of all, as `max_num_seqs=256`; on a GPU begin with "
+            "`enforce_eager=false` and `gpu_memory_utilization=0.9`."
+        ),
+    ] = None,
 ) -> None:
     """Start servers with the same model and arguments, and compare each with the first.
 
@@ -148,7 +155,11 @@ def bench(
     same answer. A variant has a scenario of its own, which --scenario replaces.
     """
     chosen = VARIANTS[variant]
-    with started(chosen, launch, model_folder) as sides:
+    try:
+        arguments = engine_arguments(engine or [])
+    except ValueError as error:
+        fail(str(error))
+    with started(chosen, launch, model_folder, arguments) as sides:
         found = _fought([each for _, each in sides], rounds)
         names = [side.name for side in chosen.sides]
         for name, (server, _) in zip(names, sides, strict=True):

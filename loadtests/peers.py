@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import yaml
 
 from loadtests.processes import free_port, running, served, wait_until
 
@@ -49,9 +50,10 @@ def ours(model: Path, *, through: Sequence[str] = (), **sections: Any) -> Iterat
     `through` is a module that runs the server's and its arguments before that.
     """
     port, ops = free_port(), free_port()
+    engine = ENGINE | sections.get("engine", {})
     config = sections | {
         "model": {"name": MODEL, "path": str(model.resolve())},
-        "engine": ENGINE | sections.get("engine", {}),
+        "engine": engine,
         "http": {"port": port, "ops_port": ops},
     }
     with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
@@ -60,7 +62,8 @@ def ours(model: Path, *, through: Sequence[str] = (), **sections: Any) -> Iterat
         command = [sys.executable, "-m", *through, "service.commands.cli", "serve"]
         command += ["--config", file.name]
         operations = f"http://127.0.0.1:{ops}"
-        with _running(command, port, f"{operations}/readyz", f"{operations}/metrics") as server:
+        ready, metrics = f"{operations}/readyz", f"{operations}/metrics"
+        with _running(command, port, ready, metrics, engine) as server:
             yield server
 
 
@@ -70,28 +73,51 @@ def theirs(
 ) -> Iterator[Server]:
     """vLLM's own server; `through` and `engine` as for this service."""
     port = free_port()
-    flags = [
-        f"--{key.replace('_', '-')}" + ("" if value is True else f"={value}")
-        for key, value in (ENGINE | dict(engine or {})).items()
-    ]
+    engine = ENGINE | dict(engine or {})
+    flags = [flag(key, value) for key, value in engine.items()]
     command = [sys.executable, "-m", *through, "vllm.entrypoints.openai.api_server", *flags]
     command += [f"--model={model}", f"--served-model-name={MODEL}", f"--port={port}"]
     command += ["--host=127.0.0.1", "--disable-uvicorn-access-log"]
     url = f"http://127.0.0.1:{port}"
-    with _running(command, port, f"{url}/health", f"{url}/metrics") as server:
+    with _running(command, port, f"{url}/health", f"{url}/metrics", engine) as server:
         yield server
 
 
+def engine_arguments(given: Sequence[str]) -> dict[str, Any]:
+    """Arguments of the engine from words such as `max_num_seqs=256`; ValueError for another form.
+
+    Values are read as YAML.
+    """
+    arguments: dict[str, Any] = {}
+    for each in given:
+        key, equals, value = each.partition("=")
+        if not (key and equals):
+            raise ValueError(f"--engine: expected KEY=VALUE, got {each!r}")
+        arguments[key.replace("-", "_")] = yaml.safe_load(value)
+    return arguments
+
+
+def flag(key: str, value: Any) -> str:
+    """An engine argument as a word of vLLM's command line."""
+    name = key.replace("_", "-")
+    if isinstance(value, bool):
+        return f"--{name}" if value else f"--no-{name}"
+    return f"--{name}={value}"
+
+
 @contextmanager
-def _running(command: list[str], port: int, ready: str, metrics_url: str) -> Iterator[Server]:
+def _running(
+    command: list[str], port: int, ready: str, metrics_url: str, engine: Mapping[str, Any]
+) -> Iterator[Server]:
     cores = ",".join(str(core) for core in sorted(os.sched_getaffinity(0)))
     environment = os.environ | {
         "VLLM_CPU_OMP_THREADS_BIND": cores,
         "VLLM_CPU_KVCACHE_SPACE": "1",
         "VLLM_NO_USAGE_STATS": "1",
         "HF_HUB_OFFLINE": "1",
-        "TORCHDYNAMO_DISABLE": "1",
     }
+    if engine.get("enforce_eager"):
+        environment["TORCHDYNAMO_DISABLE"] = "1"
     with tempfile.NamedTemporaryFile() as file:
         log = Path(file.name)
         with running(command, log, env=environment) as process:

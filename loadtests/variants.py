@@ -70,8 +70,14 @@ VARIANTS: dict[str, Variant] = {
 
 
 @contextmanager
-def started(variant: Variant, launch: Launch, model: Path) -> Iterator[list[tuple[Server, Launch]]]:
-    """Start a variant's servers; each side's, and the run that loads it."""
+def started(
+    variant: Variant, launch: Launch, model: Path, engine: Mapping[str, Any] | None = None
+) -> Iterator[list[tuple[Server, Launch]]]:
+    """Start a variant's servers; each side's, and the run that loads it.
+
+    `engine` are arguments of vLLM's engine for all of them, over those of `peers.ENGINE`.
+    """
+    engine = engine or {}
     running: dict[str, Server] = {}
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -80,10 +86,14 @@ def started(variant: Variant, launch: Launch, model: Path) -> Iterator[list[tupl
         found = []
         for side in variant.sides:
             settings = dict(side.settings) | (_serving(folder) if side.adapters else {})
+            settings["engine"] = {**settings.get("engine", {}), **engine}
             key = json.dumps([side.server, settings])
             if key not in running:
-                server = ours(model, **settings) if side.server == "service" else theirs(model)
-                running[key] = stack.enter_context(server)
+                running[key] = stack.enter_context(
+                    ours(model, **settings)
+                    if side.server == "service"
+                    else theirs(model, engine=engine)
+                )
             found.append((running[key], _launch(launch, variant, side, running[key], model)))
         yield found
 

@@ -234,3 +234,11 @@ class DeadlineExceeded(ServiceError):
 
 class ConfigurationError(Exception):
     """The configuration or a model, adapter or key file cannot be used; ends the start."""
+
+
+class Interrupted(ConfigurationError):
+    """A signal asked a start to end; `number` is the signal's."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"the start was ended by signal {number}")
+        self.number = number

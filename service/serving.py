@@ -11,7 +11,7 @@ from prometheus_client import REGISTRY
 from service.api.ops import create_ops_app
 from service.api.server import serve
 from service.app import create_app
-from service.errors import ConfigurationError
+from service.errors import ConfigurationError, Interrupted
 from service.runtime.status import Status
 from service.settings.tree import Settings
 from service.telemetry.logs import renderer
@@ -22,7 +22,8 @@ _log = logging.getLogger(__name__)
 def run(settings: Settings, read_settings: Callable[[], Settings]) -> None:
     """Serve until asked to stop; raises ConfigurationError if the service could not start.
 
-    Exits with 3 when the start failed otherwise, or the engine ended while it served.
+    Exits with 3 when the start failed otherwise, or the engine ended while it served, and with 128
+    and the signal's number when a signal ended the start.
     `read_settings` reads the configuration again, for SIGHUP and `POST /adapters/reload`.
     """
     status = Status()
@@ -37,6 +38,9 @@ def run(settings: Settings, read_settings: Callable[[], Settings]) -> None:
         on_started=partial(_tell_what_to_try, settings),
         on_hangup=partial(_hangup, status),
     )
+    if isinstance(status.failure, Interrupted):
+        _log.info("%s", status.failure)
+        sys.exit(128 + status.failure.number)
     if isinstance(status.failure, ConfigurationError):
         raise status.failure
     if status.failure or not started:

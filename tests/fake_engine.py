@@ -82,6 +82,7 @@ class FakeEngine:
         self._reads: Counter[int] = Counter()
         self._adapter_requests: Counter[int] = Counter()
         self.running = 0
+        self.warm_ups = 0
         self.dead = False
 
     @property
@@ -196,6 +197,10 @@ class FakeEngine:
             self._weights[adapter.engine_id] = file_digest(Path(adapter.path) / WEIGHTS_FILE)
             self._reads[adapter.engine_id] += 1
         return self._weights[adapter.engine_id]
+
+    async def warm_up(self) -> None:
+        self.warm_ups += 1
+        await self.pause()
 
     async def check(self) -> None:
         if self.dead:

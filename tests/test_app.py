@@ -1,17 +1,20 @@
 """The composition root: what starts, in which order, and what a failure leaves."""
 
+import os
 import signal
 import socket
+import threading
 from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry
 
+from loadtests.processes import wait_until
 from service.api.ops import create_ops_app
 from service.api.server import serve
 from service.app import create_app
 from service.engine.protocol import Engine
-from service.errors import ConfigurationError
+from service.errors import ConfigurationError, Interrupted
 from service.gate.gate import Gate
 from service.model.base_model import read_base_model
 from service.runtime.status import Phase, Status
@@ -102,10 +105,30 @@ def test_a_warm_up_that_fails_ends_the_start_and_the_engine() -> None:
     assert engine.dead
 
 
-def test_each_path_through_the_engine_is_warm_before_ready() -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_a_start_that_waits_for_the_engine(number: signal.Signals) -> None:
+    engine, _ = fake_engine()
+    engine.frozen = True
+
+    def ask() -> None:
+        wait_until(lambda: engine.warm_ups, 30, "a request of warm-up")
+        os.kill(os.getpid(), number)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    status = run(settings(), engine)
+    asking.join()
+    assert isinstance(status.failure, Interrupted)
+    assert status.failure.number == number
+    assert status.phase is Phase.STARTING
+    assert status.interrupt is None
+    assert engine.dead
+
+
+def test_the_engine_is_warm_before_ready() -> None:
     with LiveService() as live:
         assert live.status.phase is Phase.READY
-        assert live.value("inference_queue_time_seconds_count", model="none") == 3
+        assert live.engine.warm_ups == 1
 
 
 @pytest.mark.parametrize("key", ["port", "ops_port"])

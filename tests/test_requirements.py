@@ -40,3 +40,26 @@ def test_a_list_holds_nothing_but_pins_that_meet_the_project(name: str) -> None:
 
 def test_developers_run_the_versions_that_are_served() -> None:
     assert pins("cpu").items() <= pins("dev").items()
+
+
+CUDA_RELEASE = "13.0"
+"""The release of torch's runtime (`cuda-toolkit`), whose parts have one version number."""
+COMPILER = ("nvidia-cuda-nvcc", "nvidia-cuda-crt", "nvidia-nvvm", "nvidia-cuda-cccl")
+
+
+def test_the_compiler_for_gpus_is_of_the_release_of_the_runtime_beside_it() -> None:
+    pinned = pins("cuda")
+    runtime = ("cuda-toolkit", "nvidia-cuda-runtime", "nvidia-cuda-nvrtc")
+    releases = {
+        name: pinned[name].rsplit(".", 2 if name == runtime[0] else 1)[0] for name in runtime
+    }
+    assert set(releases.values()) == {CUDA_RELEASE}
+    assert {name: pinned[name].rsplit(".", 1)[0] for name in COMPILER} == dict.fromkeys(
+        COMPILER, CUDA_RELEASE
+    )
+
+
+def test_cudas_packages_for_python_are_of_one_release() -> None:
+    pinned = pins("cuda")
+    assert pinned["cuda-python"] == pinned["cuda-bindings"]
+    assert pinned["cuda-python"].split(".")[0] == CUDA_RELEASE.split(".")[0]

@@ -52,8 +52,8 @@ class Only:
         return getattr(self._engine, name)
 
 
-def test_an_engine_is_its_roles_and_its_end() -> None:
-    assert members(Engine) == members(*ROLES) | {"stop"}
+def test_an_engine_is_its_roles_and_its_start_and_end() -> None:
+    assert members(Engine) == members(*ROLES) | {"warm_up", "stop"}
     assert members(Engine) <= set(dir(fake_engine()[0]))
 
 

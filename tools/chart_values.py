@@ -22,6 +22,7 @@ Digest = Annotated[str, Field(pattern=r"^(sha256:[0-9a-f]{64})?$")]
 Positive = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]
 Port = Annotated[int, Field(ge=1, le=65535)]
+Auto = Literal["auto"]
 Share = Annotated[int, Field(ge=0)] | Annotated[str, Field(pattern=r"^\d{1,3}%$")]
 
 
@@ -48,6 +49,7 @@ class Hub(Part):
     revision: Annotated[str, Field(pattern=r"^[\w./-]*$")]
     tokenSecret: Name
     tokenKey: str
+    ignore: list[Annotated[str, Field(min_length=1)]]
 
 
 class ObjectStore(Part):
@@ -74,7 +76,7 @@ class Model(Part):
     """The source of the weights."""
 
     source: Literal["package", "hub", "objectStore", "volume", "image", "baked"]
-    weightsGiB: Annotated[float, Field(gt=0, le=10_000)]
+    weightsGiB: Annotated[float, Field(gt=0, le=10_000)] | Auto
     hub: Hub
     objectStore: ObjectStore
     image: ModelImage
@@ -100,10 +102,16 @@ class AdapterImage(Part):
     pullPolicy: PullPolicy = "IfNotPresent"
 
 
+class ModelStorage(Storage):
+    """The same for models, whose size may follow from the weights'."""
+
+    size: Quantity | Auto
+
+
 class Storages(Part):
     """The pods' folders for models and adapters."""
 
-    models: Storage
+    models: ModelStorage
     adapters: Storage
     adapterImages: list[AdapterImage]
 
@@ -150,15 +158,15 @@ class Resources(Part):
 class Volumes(Part):
     """Limits of the writable folders."""
 
-    shmSize: Quantity
-    tmpSize: Quantity
+    shmSize: Quantity | Auto
+    tmpSize: Quantity | Auto
 
 
 class Rollout(Part):
     """Replacement of pods."""
 
-    maxSurge: Share | Literal["auto"]
-    maxUnavailable: Share | Literal["auto"]
+    maxSurge: Share | Auto
+    maxUnavailable: Share | Auto
     minReadySeconds: Count
     history: Count
 
@@ -167,7 +175,7 @@ class StartupProbe(Part):
     """Time that a start may take."""
 
     periodSeconds: Positive
-    baseSeconds: Positive
+    baseSeconds: Positive | Auto
     secondsPerGiB: Count
 
 

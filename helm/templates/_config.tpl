@@ -2,11 +2,12 @@
 find each other; where the leader listens comes from its environment. */}}
 {{- define "llm-service.config" -}}
 {{- $config := deepCopy .Values.config -}}
+{{- $_ := set $config "engine" (include "llm-service.engine" . | fromYaml) -}}
 {{- if and (include "llm-service.tenantKeys" .) (not (dig "tenants" "keys" "" $config)) -}}
 {{- $_ := set $config "tenants" (dict "keys" .Values.tenantKeys.mountPath) -}}
 {{- end -}}
 {{- if include "llm-service.multiNode" . -}}
-{{- $_ := set $config "engine" (merge (dict "nnodes" (int .Values.multiNode.nodes) "node_rank" 0 "master_port" (int .Values.multiNode.port) "distributed_executor_backend" "mp") (default dict $config.engine)) -}}
+{{- $_ := set $config "engine" (merge (dict "nnodes" (int .Values.multiNode.nodes) "node_rank" 0 "master_port" (int .Values.multiNode.port) "distributed_executor_backend" "mp") $config.engine) -}}
 {{- end -}}
 {{- toYaml $config -}}
 {{- end -}}
@@ -14,7 +15,7 @@ find each other; where the leader listens comes from its environment. */}}
 {{/* vLLM's own arguments for a node that only computes, a YAML list: the leader's engine, without its head. What the
 service gives the leader by default (service/vllm_engine/arguments.py) is given here too. */}}
 {{- define "llm-service.workerArguments" -}}
-{{- $engine := merge (dict "nnodes" (int .Values.multiNode.nodes) "master_port" (int .Values.multiNode.port) "distributed_executor_backend" "mp") (deepCopy (default dict .Values.config.engine)) -}}
+{{- $engine := merge (dict "nnodes" (int .Values.multiNode.nodes) "master_port" (int .Values.multiNode.port) "distributed_executor_backend" "mp") (include "llm-service.engine" . | fromYaml) -}}
 {{- $_ := set $engine "structured_outputs_config" (merge (dict "backend" "xgrammar") (default dict $engine.structured_outputs_config)) -}}
 {{- $arguments := list "serve" .Values.config.model.path "--headless" "--node-rank=$(NODE_RANK)" "--master-addr=$(LWS_LEADER_ADDRESS)" "--worker-extension-cls=service.vllm_engine.worker.WorkerExtension" -}}
 {{- range $key, $value := $engine -}}
@@ -39,6 +40,11 @@ service gives the leader by default (service/vllm_engine/arguments.py) is given 
 {{- end -}}
 {{- if not (hasKey $engine "max_loras") -}}
 {{- $arguments = append $arguments (printf "--max-loras=%d" $slots) -}}
+{{- else -}}
+{{- $slots = int $engine.max_loras -}}
+{{- end -}}
+{{- if not (hasKey $engine "max_cpu_loras") -}}
+{{- $arguments = append $arguments (printf "--max-cpu-loras=%d" (max $slots (add1 (len .Values.config.adapters)))) -}}
 {{- end -}}
 {{- end -}}
 {{- toYaml $arguments -}}

@@ -134,7 +134,8 @@ hf://{{ .Values.model.hub.repository }}@{{ .Values.model.hub.revision }}
 
 {{/* Seconds that a start may take: what the probe allows. */}}
 {{- define "llm-service.startSeconds" -}}
-{{- ceil (addf .Values.probes.startup.baseSeconds (mulf .Values.probes.startup.secondsPerGiB .Values.model.weightsGiB)) | int -}}
+{{- $base := include "llm-service.orDefault" (list . "startSeconds" .Values.probes.startup.baseSeconds) | float64 -}}
+{{- ceil (addf $base (mulf .Values.probes.startup.secondsPerGiB (include "llm-service.weightsGiB" . | float64))) | int -}}
 {{- end -}}
 
 {{/* Seconds from SIGTERM until the service has ended by itself: its two times, six to stop the engine, and three to send its last spans. */}}

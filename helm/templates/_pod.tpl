@@ -99,7 +99,11 @@ runtimeClassName: {{ . }}
 nodeSelector:
   {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- with .Values.tolerations }}
+{{- $tolerations := .Values.tolerations }}
+{{- if gt (int .Values.gpu.count) 0 }}
+{{- $tolerations = append $tolerations (dict "key" .Values.gpu.resource "operator" "Exists" "effect" "NoSchedule") | uniq }}
+{{- end }}
+{{- with $tolerations }}
 tolerations:
   {{- toYaml . | nindent 2 }}
 {{- end }}
@@ -153,6 +157,14 @@ topologySpreadConstraints:
 {{- include "llm-service.givenEnv" $root }}
 {{- end -}}
 
+{{/* The image asks NVIDIA's runtime for all GPUs of a node; containers that need none must not get them. */}}
+{{- define "llm-service.withoutGpus" -}}
+{{- if gt (int .Values.gpu.count) 0 }}
+- name: NVIDIA_VISIBLE_DEVICES
+  value: void
+{{- end }}
+{{- end -}}
+
 {{/* The environment that the values give, for the server and for what fetches. */}}
 {{- define "llm-service.givenEnv" -}}
 {{- if and (eq .Values.model.source "hub") .Values.model.hub.tokenSecret }}
@@ -199,15 +211,4 @@ lifecycle:
     exec: {command: [sleep, {{ .Values.preStopSeconds | quote }}]}
     {{- end }}
 {{- end }}
-{{- end -}}
-
-{{/* The resources with the GPUs added; quantities of extended resources are strings. */}}
-{{- define "llm-service.resources" -}}
-{{- $resources := deepCopy .Values.resources -}}
-{{- if gt (int .Values.gpu.count) 0 -}}
-{{- range $kind := list "requests" "limits" -}}
-{{- $_ := set $resources $kind (merge (dict $.Values.gpu.resource ($.Values.gpu.count | toString)) (default dict (get $resources $kind))) -}}
-{{- end -}}
-{{- end -}}
-{{- toYaml $resources -}}
 {{- end -}}

@@ -42,9 +42,9 @@
 {{- end }}
 {{- end }}
 - name: tmp
-  emptyDir: {sizeLimit: {{ .Values.volumes.tmpSize }}}
+  emptyDir: {sizeLimit: {{ include "llm-service.orDefault" (list . "tmpSize" .Values.volumes.tmpSize) }}}
 - name: shm
-  emptyDir: {medium: Memory, sizeLimit: {{ .Values.volumes.shmSize }}}
+  emptyDir: {medium: Memory, sizeLimit: {{ include "llm-service.orDefault" (list . "shmSize" .Values.volumes.shmSize) }}}
 {{- with .Values.extraVolumes }}
 {{ toYaml . }}
 {{- end }}
@@ -57,7 +57,7 @@
   {{- with include "llm-service.claim" . }}
   persistentVolumeClaim: {claimName: {{ . }}}
   {{- else }}
-  emptyDir: {sizeLimit: {{ (index $root.Values.storage (index . 1)).size }}}
+  emptyDir: {sizeLimit: {{ eq (index . 1) "models" | ternary (include "llm-service.modelsSize" $root) (index $root.Values.storage (index . 1)).size }}}
   {{- end }}
 {{- end -}}
 
@@ -76,8 +76,8 @@
   securityContext:
     {{- toYaml $root.Values.securityContext | nindent 4 }}
   command: [python, /etc/llm-service/scripts/prefetch.py]
-  args: [{{ .command }}, {{ include "llm-service.modelSource" $root | quote }}, {{ $root.Values.config.model.path | quote }}, {{ $root.Values.model.prefetch.timeoutSeconds | quote }}]
-  {{- with include "llm-service.givenEnv" $root }}
+  args: [{{ .command }}, {{ include "llm-service.modelSource" $root | quote }}, {{ $root.Values.config.model.path | quote }}, {{ $root.Values.model.prefetch.timeoutSeconds | quote }}{{ range $root.Values.model.hub.ignore }}, {{ . | quote }}{{ end }}]
+  {{- with printf "%s%s" (include "llm-service.withoutGpus" $root) (include "llm-service.givenEnv" $root) | trim }}
   env:
     {{- . | nindent 4 }}
   {{- end }}

@@ -14,6 +14,7 @@ from fastapi import FastAPI
 
 from service.api.connection import BoundedConnection, PublicConnection
 from service.api.listening import bind
+from service.api.open_files import allow_connections
 from service.runtime.status import Status
 from service.settings.tree import HttpSettings
 
@@ -22,7 +23,7 @@ _OPS_CONNECTIONS = 64
 
 
 class PublicServer(uvicorn.Server):
-    """uvicorn that drains on the first SIGTERM or SIGINT and stops on the second.
+    """uvicorn that drains on the first SIGTERM or SIGINT and stops on the second, or in its start.
 
     SIGINT comes from a terminal, so it skips the time for load balancers (`lame_duck_s`).
     `on_started` is called once connections are accepted.
@@ -49,6 +50,8 @@ class PublicServer(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Called by uvicorn's signal handler."""
+        if self._status.interrupt is not None:
+            self._status.interrupt(sig)
         if self._asked or self._status.drain is None:
             super().handle_exit(sig, frame)
         else:
@@ -102,6 +105,7 @@ def serve(
     The operations app has a thread and a loop of its own, so that it answers while the engine
     starts and a scrape does not hold up a token.
     """
+    allow_connections(http.max_connections)
     with (
         bind("http.port", http.host, http.port) as public_socket,
         bind("http.ops_port", http.ops_host, http.ops_port) as ops_socket,

@@ -66,15 +66,30 @@ def fetch(
     folder: Annotated[Path, typer.Argument(help="Folder to write the model to.")] = Path(
         ".cache/models/smollm2-135m-instruct"
     ),
+    source: Annotated[
+        str | None,
+        typer.Option(help="hf://ORG/NAME@REVISION; default SmolLM2-135M-Instruct (Apache-2.0)."),
+    ] = None,
+    ignore: Annotated[
+        list[str] | None,
+        typer.Option(help="Pattern of files to leave out, instead of those that vLLM never reads."),
+    ] = None,
 ) -> None:
-    """Fetch the default model (SmolLM2-135M-Instruct, Apache-2.0) and convert it for the engine.
+    """Fetch a base model, the default one unless --source names another, and print its digest.
 
-    Does nothing if the folder already holds the model.
+    Does nothing if the folder already holds a model.
+    Example: llm-service model fetch models/mine --source hf://ORG/NAME@COMMIT
     """
+    from service.model.digest import base_model_digest
+    from service.model.hub import IGNORED, fetch_model
     from service.model.smollm2 import fetch_smollm2
 
     with one_message():
-        fetch_smollm2(folder)
+        if source is None:
+            fetch_smollm2(folder)
+        else:
+            fetch_model(source, folder, ignore or IGNORED)
+        typer.echo(base_model_digest(folder))
 
 
 if __name__ == "__main__":

@@ -45,6 +45,7 @@ def finetune(
         from service.finetune.checkpoint import FILE
         from service.finetune.config import load_finetune_settings
         from service.finetune.finish import measure_and_pack
+        from service.finetune.lora import give_back_memory
         from service.finetune.run import prepare, train
 
         settings = load_finetune_settings(config)
@@ -52,6 +53,7 @@ def finetune(
             (settings.work / FILE).unlink(missing_ok=True)
         prepared = prepare(settings)
         peft, report = train(settings, prepared)
+        give_back_memory()  # the engine takes its share of what is free
         with _measuring():
             evaluation = asyncio.run(measure_and_pack(settings, prepared, peft, report))
         _show(evaluation, as_json)
@@ -100,8 +102,6 @@ def _ready() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # What vLLM logs must not stand between the figures.
     os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")
-    # The engine's processes must not inherit the threads of the training.
-    os.environ.setdefault("VLLM_WORKER_MULTIPROCESSING_METHOD", "spawn")
 
 
 def _show(evaluation: "Evaluation | None", as_json: bool) -> None:

@@ -314,7 +314,14 @@ class AdaptedDecoder(Decoder, AdapterHost, Protocol):
 
 
 class Engine(AdaptedDecoder, Pulse, Protocol):
-    """Every role, of one language model, which the service starts and stops."""
+    """Every role, of one language model, which the service starts, warms up and stops."""
+
+    async def warm_up(self) -> None:
+        """Take each path once, so that no user pays for what is loaded or compiled at first use.
+
+        The requests go past the gate. Raises EngineDead if the engine ends, ConfigurationError if
+        all of them together take too long.
+        """
 
     async def stop(self) -> None:
         """End the engine and free what it holds."""

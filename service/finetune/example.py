@@ -46,7 +46,7 @@ class ExampleEncoder:
 
     def __init__(self, settings: FinetuneSettings, task: LabelSet | None) -> None:
         """ConfigurationError for a base without tokenizer and labels that cannot be read."""
-        self.tokeniser = BaseTokeniser(settings.base.path)
+        self.tokeniser = BaseTokeniser(settings.base)
         self._piece = settings.data.max_tokens
         self._answer = settings.evaluation.max_tokens
         self._task = task

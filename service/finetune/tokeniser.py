@@ -1,7 +1,6 @@
 """The base's tokeniser without an engine."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from transformers import AutoTokenizer
@@ -9,12 +8,15 @@ from transformers import AutoTokenizer
 from service.engine.protocol import Message
 from service.engine.text_encoder import text_encoder
 from service.errors import ConfigurationError
+from service.settings.tree import ModelSettings
 
 
 class BaseTokeniser:
     """Writes the tokens that the engine would; implements `engine.protocol.Encoder`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, base: ModelSettings) -> None:
+        folder = base.path
+        self._chat = {**base.chat_template_kwargs, "add_generation_prompt": True}
         try:
             self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         except (OSError, ValueError) as error:
@@ -36,7 +38,7 @@ class BaseTokeniser:
         """A conversation in the base's chat template, ready for the answer."""
         conversation = [{"role": each.role, "content": each.content} for each in messages]
         text: str = self._tokenizer.apply_chat_template(
-            conversation, add_generation_prompt=True, tokenize=False
+            conversation, **{**self._chat, "tokenize": False}
         )
         return self.encode_template(text)
 

@@ -78,6 +78,7 @@ def check_body(body: Mapping[str, Any], fields: frozenset[str], limits: LimitSet
         entries = body.get(name)
         for entry in entries if isinstance(entries, list) else [entries]:
             _check_text(entry, limits.stop_bytes, name)
+    _check_bad_words(body.get("bad_words"), limits.bad_words_bytes)
     _check_prompts(body, limits)
     _check_response_format(body.get("response_format"), limits)
     _check_structured_outputs(body.get("structured_outputs"), limits)
@@ -109,6 +110,19 @@ def _check_integers(value: Any, name: str) -> None:
             raise InvalidRequest(
                 f"{name}: an integer must fit into 64 bits, got {quote(entry)}", param=name
             )
+
+
+def _check_bad_words(words: Any, limit: int) -> None:
+    """Raise for words whose tokens vLLM's worker might have no room for, which would end it."""
+    size = sum(
+        len(word.encode(errors="surrogatepass"))
+        for word in (words if isinstance(words, list) else ())
+        if isinstance(word, str)
+    )
+    if size > limit:
+        raise InvalidRequest(
+            f"bad_words: at most {limit} bytes together, got {size}", param="bad_words"
+        )
 
 
 def _check_text(value: Any, limit: int, name: str) -> None:

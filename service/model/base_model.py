@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from service.model.digest import base_model_digest
+from service.model.quantised import packed_bits, unpacked_shape
 from service.model.tensors import read_tensors
 
 EMBEDDING = "embed_tokens"
@@ -27,14 +28,19 @@ class ServedBase:
 def read_base_model(folder: Path, *, name: str, max_rank: int) -> ServedBase:
     """Describe the base model in `folder` from its headers; no weights are loaded.
 
-    Modules are those with a two-dimensional `weight`; a quantised checkpoint with packed weights
-    under other names has none, so no adapter can be checked against it. A tied output layer is not
-    stored and cannot be targeted. Raises ConfigurationError like base_model_digest.
+    Modules are those with a two-dimensional `weight`, or with the `qweight` of AWQ and GPTQ; other
+    quantised checkpoints with packed weights have none, so no adapter can be checked against them.
+    A tied output layer is not stored and cannot be targeted. Raises ConfigurationError like
+    base_model_digest.
     """
+    digest = base_model_digest(folder)
+    packing = packed_bits(folder)
     modules: dict[str, tuple[int, int]] = {}
     for tensor_name, tensor in read_tensors(folder).items():
         module, _, leaf = tensor_name.rpartition(".")
         match tensor.info.shape:
             case (rows, columns) if leaf == "weight":
                 modules[module] = (rows, columns)
-    return ServedBase(name, base_model_digest(folder), modules, max_rank)
+            case (rows, columns) if leaf == "qweight" and packing is not None:
+                modules[module] = unpacked_shape(*packing, (rows, columns))
+    return ServedBase(name, digest, modules, max_rank)

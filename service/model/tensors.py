@@ -11,6 +11,7 @@ from service.model.safetensors_header import MalformedSafetensors, TensorInfo, r
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
 _INDEX_LIMIT = 64 << 20
+_OTHER_KINDS = ("*.gguf", "*.bin", "*.pth")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +33,11 @@ def read_tensors(folder: Path) -> dict[str, StoredTensor]:
         return _read_shards(folder, _read_index(folder / INDEX_FILE))
     if (folder / SINGLE_FILE).is_file():
         return _read_file(folder / SINGLE_FILE)
+    other = next((path for kind in _OTHER_KINDS for path in sorted(folder.glob(kind))), None)
+    found = "neither" if other is None else f"{other.name}, a format that is not served"
     raise ConfigurationError(
-        f"base model {folder.name}: expected {SINGLE_FILE} or {INDEX_FILE}, found neither"
+        f"base model {folder.name}: expected {SINGLE_FILE} or {INDEX_FILE}, found {found}; "
+        "transformers writes them with save_pretrained"
     )
 
 

@@ -43,7 +43,7 @@ async def ready(
     """Run the engine and its adapters, and be ready; the phase of a start that fails stays."""
     async with AsyncExitStack() as stack:
         stack.push_async_callback(asyncio.to_thread, telemetry.close)
-        with status.remembered():
+        with status.starting():
             parts = await stack.enter_async_context(
                 running(settings, start_engine, metrics, adapter_metrics)
             )

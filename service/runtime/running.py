@@ -7,16 +7,12 @@ from dataclasses import dataclass
 from prometheus_client import CollectorRegistry
 
 from service.adapters.fetch import fetch_before_start
-from service.context import internal_request
-from service.engine.protocol import Decoder, Engine, Sampling, Structure
+from service.engine.protocol import Engine
 from service.fleet.fleet import AdapterFleet
 from service.fleet.metrics import AdapterMetrics
 from service.gate.gate import Gate
-from service.generation.confidence import TOP_LOGPROBS
 from service.settings.tree import Settings
 from service.telemetry.metrics import Metrics
-
-_WARM_UP_SECONDS = 120.0
 
 EngineStart = Callable[[Settings, Gate, Metrics], Awaitable[Engine]]
 """Starts an engine behind a gate; sets the gate's capacity to what the engine can run."""
@@ -49,20 +45,9 @@ async def running(
     fetched = await fetch_before_start(settings)
     engine = await start_engine(settings, gate, metrics)
     try:
-        await _warm_up(engine)
+        await engine.warm_up()
         fleet = AdapterFleet(engine, settings.model.name, adapter_metrics)
         await fleet.apply(settings, fetched)
         yield Running(engine, gate, fleet)
     finally:
         await engine.stop()
-
-
-async def _warm_up(engine: Decoder) -> None:
-    """Take each path through the engine once, so that no user pays for what is loaded lazily."""
-    async with internal_request("warm-up", _WARM_UP_SECONDS):
-        prompt = await engine.render("Hello")
-        structure = Structure(choice=["yes", "no"])
-        for sampling in (Sampling(2, logprobs=TOP_LOGPROBS), Sampling(2, structure=structure)):
-            async for _ in engine.generate(prompt, sampling, None):
-                pass
-        await engine.label_logprobs(prompt, [0, 1], None)

@@ -11,6 +11,7 @@ _LOOK_AFTER = 1 / 6
 _SIGN_OF_LIFE_S = 0.05
 _STEPS = 4.0
 _MEMORY_S = 60.0
+_LONGEST_LOAD_S = 600.0
 
 
 class Silence:
@@ -20,7 +21,9 @@ class Silence:
     longest step of the last minute if that is more; and when its step takes `ceiling` seconds (or
     `floor` if that is more) whatever it shows. Signs of life are its steps, CPU time of its
     processes (50 ms more: that much it gets however many share its cores), and an adapter that is
-    being loaded. An engine that is stopped by a signal has `floor` seconds from its last sign.
+    being loaded: the engine makes no step meanwhile, so the ceiling counts from the load's end, for
+    at most ten minutes. An engine that is stopped by a signal has `floor` seconds from its last
+    sign.
     """
 
     def __init__(self, floor: float, ceiling: float) -> None:
@@ -30,6 +33,7 @@ class Silence:
         self._steps: deque[tuple[float, float]] = deque()
         self._cpu_seconds: float | None = None
         self._alive = 0.0
+        self._loading = -math.inf
 
     def too_long(self, now: float, moved: float, vitals: Callable[[], Vitals | None]) -> bool:
         """True if an engine is stuck that last made a step, or was given work, at `moved`.
@@ -45,7 +49,9 @@ class Silence:
         if seen is not None and not seen.stopped:
             self._notice(now, seen)
         allowed = self._floor if seen is not None and seen.stopped else self._allowed(now)
-        return now - self._alive >= allowed or now - moved >= self._ceiling
+        if now - self._alive >= allowed or now - moved >= max(self._ceiling, _LONGEST_LOAD_S):
+            return True
+        return now - max(moved, self._loading) >= self._ceiling
 
     def forget(self) -> None:
         """Start anew: the time until the next step is no step's."""
@@ -60,6 +66,8 @@ class Silence:
     def _notice(self, now: float, seen: Vitals) -> None:
         if self._cpu_seconds is None:
             self._cpu_seconds = seen.cpu_seconds
+        if seen.loading:
+            self._loading = now
         if seen.loading or seen.cpu_seconds - self._cpu_seconds >= _SIGN_OF_LIFE_S:
             self._alive, self._cpu_seconds = now, seen.cpu_seconds
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from enum import Enum
 from typing import Any
 
+from service.errors import Interrupted
 from service.fleet.fleet import Change
 
 
@@ -40,8 +41,9 @@ class Reload:
 class Status:
     """State of the service, shared with the operations port, which has a thread of its own.
 
-    `reload` and `drain` are there while the service runs; `drain` may be called from any thread
-    and takes whether to wait for load balancers first. `stop` ends the public server; called on
+    `interrupt` is there while the service starts and takes the signal that asks for it; `reload`
+    and `drain` are there while it runs; `drain` may be called from any thread and takes whether to
+    wait for load balancers first. `stop` ends the public server; called on
     its loop. `live` is false when only a restart helps.
     """
 
@@ -50,6 +52,7 @@ class Status:
         self.stalled = False
         self.live = True
         self.failure: Exception | None = None
+        self.interrupt: Callable[[int], None] | None = None
         self.reload: Reload | None = None
         self.drain: Callable[[bool], None] | None = None
         self.stop: Callable[[], None] = lambda: None
@@ -65,10 +68,28 @@ class Status:
         return "stalled" if self.stalled else self.phase.value
 
     @contextmanager
-    def remembered(self) -> Iterator[None]:
-        """Keep what goes wrong here: the server would only log it."""
+    def starting(self) -> Iterator[None]:
+        """Keep what goes wrong in a start: the server would only log it.
+
+        Meanwhile `interrupt` ends the start from any thread or signal handler: it raises
+        Interrupted.
+        """
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        assert task is not None
+
+        def interrupt(number: int) -> None:
+            self.failure = Interrupted(number)
+            loop.call_soon_threadsafe(task.cancel)
+
+        self.interrupt = interrupt
         try:
             yield
+        except asyncio.CancelledError:
+            if isinstance(self.failure, Interrupted):
+                raise self.failure from None
+            raise
         except Exception as error:
             self.failure = error
             raise
+        finally:
+            self.interrupt = None

@@ -10,6 +10,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from service.settings import platform
 from service.settings.preparation import PreparationSettings
 from service.settings.section import Section
 from service.settings.telemetry import LogSettings, MetricsSettings, SloSettings, TracingSettings
@@ -26,6 +27,18 @@ class ModelSettings(Section):
 
     name: ServedName = Field(description="Name that requests use in `model`.")
     path: Path = Field(description="Folder of the model, relative to this file.")
+    digest: str | None = Field(
+        None,
+        pattern=r"^sha256:[0-9a-f]{64}$",
+        description="Digest of the model, as the log of a start names it; a folder that holds "
+        "another model is refused.",
+    )
+    chat_template_kwargs: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Variables of the model's chat template, for conversations and "
+        "classification alike. A thinking model such as Qwen3 needs `enable_thinking: false` "
+        "to classify.",
+    )
 
 
 class CpuSettings(Section):
@@ -136,10 +149,12 @@ class WatchdogSettings(Section):
     """Times after which an engine that makes no step counts as stalled."""
 
     stall_s: float = Field(
-        6.0,
+        default_factory=lambda: platform.installed().stall_s,
         gt=0,
         description="Time with work but no step after which the engine counts as stalled, unless "
-        "its processes use the CPU or a step of the last minute took over a quarter of this.",
+        "its processes use the CPU or a step of the last minute took over a quarter of this. "
+        "Default 6 with vLLM's CPU build, 30 with its CUDA build, which compiles kernels at first "
+        "use.",
     )
     longest_step_s: float = Field(
         60.0,
@@ -163,8 +178,16 @@ class LimitSettings(Section):
     messages: int = Field(512, ge=1, description="Messages in one conversation.")
     stop: int = Field(8, ge=0, description="Stop strings.")
     stop_bytes: int = Field(256, ge=1, description="Length of one stop string, in bytes.")
-    stop_token_ids: int = Field(64, ge=0, description="Stop token ids.")
-    bad_words: int = Field(64, ge=0, description="Words that must not be generated.")
+    stop_token_ids: int = Field(
+        64,
+        ge=0,
+        le=120,
+        description="Stop token ids; vLLM's worker has room for 128, the model's own included.",
+    )
+    bad_words: int = Field(64, ge=0, le=64, description="Words that must not be generated.")
+    bad_words_bytes: int = Field(
+        512, ge=1, le=512, description="Length of all `bad_words` together, in bytes."
+    )
     logprobs: int = Field(20, ge=0, description="Top log-probabilities per token.")
     answer_logprobs: int = Field(
         16_384, ge=1, description="Log-probabilities in one OpenAI answer that is not streamed."
@@ -172,8 +195,10 @@ class LimitSettings(Section):
     echo_logprobs: int = Field(
         4096, ge=1, description="Log-probabilities of a request's echoed prompts, streamed or not."
     )
-    logit_bias: int = Field(300, ge=0, description="Entries in `logit_bias`.")
-    allowed_token_ids: int = Field(1024, ge=0, description="Entries in `allowed_token_ids`.")
+    logit_bias: int = Field(300, ge=0, le=1024, description="Entries in `logit_bias`.")
+    allowed_token_ids: int = Field(
+        1024, ge=0, le=1024, description="Entries in `allowed_token_ids`."
+    )
     choices: int = Field(256, ge=1, description="Entries in a structured `choice`.")
     choice_bytes: int = Field(1024, ge=1, description="Length of one `choice` entry, in bytes.")
     choices_bytes: int = Field(

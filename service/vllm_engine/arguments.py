@@ -2,59 +2,25 @@
 
 import ctypes
 import json
-import os
 from argparse import Namespace
 from collections.abc import Mapping
+from dataclasses import fields
+from itertools import chain
+from pathlib import Path
 from typing import Any, NoReturn
 
 from service.errors import ConfigurationError
-from service.quoting import nearest
 from service.settings.tree import Settings
-from service.vllm_engine.plugin import GROUPED_ADAPTERS, require_installed
+from service.vllm_engine.argument_names import check_names
+from service.vllm_engine.environment import apply_environment
+from service.vllm_engine.plugin import require_installed
 from service.vllm_engine.worker import WORKER_EXTENSION
-
-_OURS = {
-    "model": "set `model.path`",
-    "model_tag": "set `model.path`",
-    "served_model_name": "set `model.name`",
-    "lora_modules": "list them under `adapters`",
-    "otlp_traces_endpoint": "set `tracing.endpoint`",
-    "log_level": "set `log.level`",
-    "host": "set `http.host`",
-    "port": "set `http.port`",
-    "uds": "set `http.host` and `http.port`",
-    "api_key": "keys belong to the gate",
-    "trust_remote_code": "code from a model folder is never run",
-    "trust_request_chat_template": "templates from requests are never run",
-    "enable_log_requests": "prompts are never logged",
-    "enable_log_outputs": "completions are never logged",
-    "max_num_queued_reqs": "set `gate.max_queued`",
-    "max_num_queued_tokens": "set `gate.max_queued`",
-    "api_server_count": "one process serves one replica",
-    "headless": "one process serves one replica",
-    "config": "write the arguments under `engine`",
-    "grpc": "only HTTP is served",
-    "grpc_port": "only HTTP is served",
-    "middleware": "the service has its own",
-    "worker_extension_cls": "the service has its own",
-    "root_path": "only `/` is served",
-    "allowed_origins": "the service has no CORS",
-}
-"""Arguments that would bypass the service, each with the key to set instead."""
 
 _MAX_SLOTS = 8
 
 BACKEND = "xgrammar"
 """The only compiler of structures: vLLM's others stall its own process for seconds, and the engine
 keeps the one it used first, even if a later request was accepted for another."""
-
-_KEEP_MEMORY = {
-    "MALLOC_MMAP_THRESHOLD_": str(1 << 32),
-    "MALLOC_TRIM_THRESHOLD_": str(1 << 33),
-    "MALLOC_TOP_PAD_": str(1 << 28),
-}
-"""Settings of glibc's malloc, which the engine's processes read at their start; without these it
-returns each step's tensors to the system, for about 45 page faults a token (CPU build)."""
 
 _DEFAULTS: dict[str, Any] = {
     "enable_prompt_tokens_details": True,
@@ -69,7 +35,9 @@ def parse_engine_arguments(settings: Settings) -> Namespace:
     service itself sets, or a bad value with vLLM's own message.
     """
     apply_environment(settings)
-    from vllm.entrypoints.launchers.cli_args import make_arg_parser
+    from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
+    from vllm.exceptions import VLLMClientError
     from vllm.platforms import current_platform
     from vllm.utils.argparse_utils import FlexibleArgumentParser
 
@@ -85,10 +53,17 @@ def parse_engine_arguments(settings: Settings) -> Namespace:
     parser = make_arg_parser(Parser())
     arguments = {key.replace("-", "_"): value for key, value in settings.engine.items()}
     _check_structures(arguments.get("structured_outputs_config", {}))
-    _check_keys(arguments, {action.dest for action in parser._actions} - {"help"})
-    adapters = _adapter_defaults(len(settings.adapters))
-    chosen = {**_DEFAULTS, **adapters, **arguments, "model": str(settings.model.path)}
+    known = {action.dest for action in parser._actions} - {"help"}
+    check_names(arguments, known, {field.name for field in fields(AsyncEngineArgs)})
+    chosen = {
+        **_DEFAULTS,
+        **_adapter_defaults(len(settings.adapters), arguments),
+        **arguments,
+        "model": str(settings.model.path),
+        "tokenizer_mode": _tokenizer_mode(settings.model.path, arguments),
+    }
     chosen["served_model_name"] = [settings.model.name]
+    chosen["default_chat_template_kwargs"] = settings.model.chat_template_kwargs or None
     chosen["otlp_traces_endpoint"] = settings.tracing.endpoint
     chosen["structured_outputs_config"] = {
         **arguments.get("structured_outputs_config", {}),
@@ -97,6 +72,10 @@ def parse_engine_arguments(settings: Settings) -> Namespace:
     parsed: Namespace = parser.parse_args(
         [word for item in chosen.items() for word in _words(*item)]
     )
+    try:
+        validate_parsed_serve_args(parsed)
+    except (TypeError, ValueError, OSError, VLLMClientError) as error:
+        raise ConfigurationError(f"engine: {error}") from error
     return parsed
 
 
@@ -113,42 +92,36 @@ def _require_library(name: str, package: str) -> None:
         ) from error
 
 
-def _adapter_defaults(count: int) -> dict[str, Any]:
-    """Set the slots for adapters: with vLLM's default of one, a batch's adapters run one by one."""
+def _adapter_defaults(count: int, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments for so many adapters, where the configuration sets others.
+
+    With vLLM's default of one slot, a batch's adapters run one by one. It keeps no more adapters in
+    the host's memory than there are slots, so every miss would read the disk.
+    """
     if not count:
         return {}
     # One more than configured, so that a reload has room for a new version beside the old.
-    return {"enable_lora": True, "max_loras": min(count + 1, _MAX_SLOTS)}
+    slots = arguments.get("max_loras") or min(count + 1, _MAX_SLOTS)
+    kept = max(count + 1, int(slots)) if str(slots).isdecimal() else None
+    return {"enable_lora": True, "max_loras": slots, "max_cpu_loras": kept}
 
 
-def apply_environment(settings: Settings) -> None:
-    """Set the variables that vLLM, torch and our plugin read; vLLM's variables already set win."""
-    cores = settings.cpu.cores
-    if cores == "all":
-        cores = ",".join(str(core) for core in sorted(os.sched_getaffinity(0)))
-    variables = {
-        "VLLM_CPU_OMP_THREADS_BIND": cores,
-        "VLLM_CPU_KVCACHE_SPACE": str(settings.cpu.kv_cache_gib),
-        "VLLM_NO_USAGE_STATS": "1",
-        "HF_HUB_OFFLINE": "1",
-        "OTEL_SERVICE_NAME": settings.tracing.service_name,
-        **_KEEP_MEMORY,
-    }
-    if str(settings.engine.get("enforce_eager")).lower() == "true":
-        # Switch the compiler off: even in eager mode vLLM compiles its log-probability ranks, which
-        # delays the first request by 12 s and needs a C++ compiler where the service runs.
-        variables["TORCHDYNAMO_DISABLE"] = "1"
-    for name, value in variables.items():
-        os.environ.setdefault(name, value)
-    os.environ[GROUPED_ADAPTERS] = "1" if settings.cpu.grouped_adapters else "0"
+def _tokenizer_mode(folder: Path, arguments: Mapping[str, Any]) -> str:
+    """The tokenizer's kind, where vLLM would choose Mistral's own: transformers' one.
 
-
-def _check_keys(arguments: Mapping[str, Any], known: set[str]) -> None:
-    for key in arguments:
-        if key in _OURS:
-            raise ConfigurationError(f"engine.{key}: not accepted here; {_OURS[key]}")
-        if key not in known:
-            raise ConfigurationError(f"engine.{key}: unknown vLLM argument{nearest(key, known)}")
+    Raises ConfigurationError where only Mistral's own is there or asked for: it has no chat
+    template to read and does not tell special tokens from text.
+    """
+    mode = str(arguments.get("tokenizer_mode") or "auto").lower()
+    own = next(chain(folder.glob("tekken.json"), folder.glob("tokenizer.model.v*")), None)
+    if mode == "auto" and own is not None and (folder / "tokenizer.json").is_file():
+        return "hf"
+    if mode == "mistral" or (mode == "auto" and own is not None):
+        raise ConfigurationError(
+            "engine.tokenizer_mode: Mistral's own tokenizer is not served; put the model's "
+            f"tokenizer.json into {folder} and set the mode to 'hf' or leave it out"
+        )
+    return mode
 
 
 def _check_structures(config: Any) -> None:

@@ -52,6 +52,7 @@ from service.vllm_engine.process import read_vitals
 from service.vllm_engine.step_clock import StepClock
 from service.vllm_engine.structured_outputs import leave_validation_to_us
 from service.vllm_engine.structures import StructureTrials
+from service.vllm_engine.warm_up import warm_up
 
 _SAME = {field.name for field in fields(Sampling)} - {"stop", "structure"}
 """Sampling parameters that are passed to vLLM unchanged."""
@@ -70,6 +71,7 @@ class VllmEngine:
         observer: StreamObserver,
         settings: PreparationSettings,
         trials: StructureTrials,
+        chat_template_kwargs: Mapping[str, Any],
     ) -> None:
         self._llm = llm
         self._steps = steps
@@ -84,7 +86,10 @@ class VllmEngine:
         self.encode: TextEncoder = text_encoder(tokenizer, special_is_text=True)
         self.encode_template: TextEncoder = text_encoder(tokenizer, special_is_text=False)
         self._text = text_decoder(tokenizer)
-        self.chat_frame = _chat_frame(tokenizer)
+        self.chat_frame = _chat_frame(tokenizer, chat_template_kwargs)
+        self._chat = ChatParams(
+            chat_template_kwargs={**chat_template_kwargs, "add_generation_prompt": True}
+        )
         self.start_token_ids: tuple[int, ...] = tuple(tokenizer.encode(""))
         # vLLM's grammars end an answer with the end token of the tokenizer only.
         end: int | None = tokenizer.eos_token_id
@@ -103,10 +108,9 @@ class VllmEngine:
 
     async def render_chat(self, messages: Sequence[Message]) -> Prompt:
         conversation = [{"role": m.role, "content": m.content} for m in messages]
-        params = ChatParams(chat_template_kwargs={"add_generation_prompt": True})
 
         def render() -> Prompt:
-            _, (rendered,) = self._llm.renderer.render_chat([conversation], params)
+            _, (rendered,) = self._llm.renderer.render_chat([conversation], self._chat)
             return Prompt(rendered["prompt_token_ids"])
 
         return await self._rendered(size_of_chat(messages), render)
@@ -219,6 +223,12 @@ class VllmEngine:
         requests = self.client.adapter_requests
         return {key: AdapterUsage(requests[key], reads, s) for key, reads, s in counts}
 
+    async def warm_up(self) -> None:
+        try:
+            await warm_up(self._llm, self.client.untraced)
+        except EngineDeadError as error:
+            raise explain(error) or error from error
+
     async def check(self) -> None:
         if self._llm.errored:
             raise EngineDead("The engine has ended.", retry_after=5)
@@ -263,12 +273,12 @@ def start_llm(arguments: Namespace, steps: StepClock) -> AsyncLLM:
         ) from error
 
 
-def _chat_frame(tokenizer: Any) -> ChatFrame:
-    if tokenizer.chat_template is None:
+def _chat_frame(tokenizer: Any, variables: Mapping[str, Any]) -> ChatFrame:
+    if getattr(tokenizer, "chat_template", None) is None:
         return ChatFrame(before=tokenizer.decode(tokenizer.encode("")), after="")
     conversation = [{"role": "user", "content": _PLACEHOLDER}]
     rendered: str = tokenizer.apply_chat_template(
-        conversation, tokenize=False, add_generation_prompt=True
+        conversation, **{**variables, "tokenize": False, "add_generation_prompt": True}
     )
     before, _, after = rendered.partition(_PLACEHOLDER)
     return ChatFrame(before, after)

@@ -7,20 +7,22 @@ import os
 from importlib.metadata import entry_points
 
 from service.errors import ConfigurationError
+from service.vllm_engine.environment import GROUPED_ADAPTERS, apply_platform_environment
 
 GROUP = "vllm.general_plugins"
 NAME = "llm_service"
-GROUPED_ADAPTERS = "GROUPED_CPU_ADAPTERS"
-"""Variable that carries `cpu.grouped_adapters` to the worker: `1` or `0`."""
 WRAPPER = "service.vllm_engine.cpu.adapter_operators.GroupedPunicaWrapper"
 
 
 def install() -> None:
-    """Give the CPU platform our adapter operators, where the settings ask for them.
+    """Set the platform's variables, and give the CPU platform our operators where asked for.
 
-    Does nothing on other platforms or without the variable; calling it again changes nothing.
+    Without the variable, or on other platforms, vLLM's operators stay. Calling it again changes
+    nothing.
     """
     from vllm.platforms import current_platform
+
+    apply_platform_environment()
 
     if os.environ.get(GROUPED_ADAPTERS) == "1" and current_platform.is_cpu():
         type(current_platform).get_punica_wrapper = classmethod(lambda cls: WRAPPER)

@@ -1,6 +1,7 @@
 """Real servers to fetch adapters from: S3 (moto), HTTPS with byte ranges, and the Hub's routes."""
 
 import datetime
+import hashlib
 import ipaddress
 import json
 import re
@@ -113,7 +114,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 class _HubHandler(_Handler):
-    """The routes of the Hub that a read through HfFileSystem needs, for one repository."""
+    """The routes of the Hub that reads and snapshots need, for one repository."""
 
     REVISIONS = ("v1", "c" * 40)
 
@@ -125,11 +126,18 @@ class _HubHandler(_Handler):
         if route in (f"/tree/{revision}" for revision in self.REVISIONS):
             self._json(200, [self._entry(path) for path in self.state.folder.iterdir()])
         elif route in ("", *(f"/revision/{revision}" for revision in self.REVISIONS)):
-            self._json(200, {"id": "acme/tone", "_id": "1", "sha": "c" * 40, "siblings": []})
+            files = [{"rfilename": path.name} for path in self.state.folder.iterdir()]
+            self._json(200, {"id": "acme/tone", "_id": "1", "sha": "c" * 40, "siblings": files})
         elif self.path.startswith("/api/"):
             self._json(404, {"error": "Repository not found"})
         else:
             super().do_GET()
+
+    def end_headers(self) -> None:
+        name = self._path().name
+        self.send_header("X-Repo-Commit", "c" * 40)
+        self.send_header("ETag", f'"{hashlib.sha1(name.encode()).hexdigest()}"')
+        super().end_headers()
 
     def _entry(self, path: Path) -> dict[str, object]:
         return {"type": "file", "path": path.name, "size": path.stat().st_size, "oid": "0" * 40}

@@ -43,11 +43,6 @@ async def test_requests_are_counted_once_by_route_model_and_outcome() -> None:
 
 async def test_tokens_and_latencies_follow_the_answers() -> None:
     with LiveService() as live:
-        warm = {
-            kind: live.value("inference_tokens_total", model="none", kind=kind)
-            for kind in ("prompt", "completion")
-        }
-        assert warm["prompt"] > 0
         async with live.client() as client:
             whole = (
                 await client.post("/v1/generate", json=PROMPT | {"n": 2, "temperature": 1.0})

@@ -9,7 +9,6 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
-import vllm.envs
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -102,12 +101,51 @@ def test_the_wheel_holds_the_licence_and_all_that_is_named_beside_it() -> None:
     assert f"COPY pyproject.toml README.md {' '.join(LICENCES)} ./\n" in wheel
 
 
-def test_the_cuda_image_samples_without_a_compiler_for_gpus() -> None:
+def cuda_stages() -> str:
+    """The stages of the image for GPUs, without the builders."""
     text = DOCKERFILE.read_text(encoding="utf-8")
+    stages = re.split(r"^(?=FROM )", text, flags=re.MULTILINE)
+    return "".join(stage for stage in stages if re.match(r"FROM \S+ AS cuda(-base)?\n", stage))
+
+
+def cuda_environment() -> dict[str, str]:
+    """Variables that the image for GPUs sets."""
+    text = cuda_stages().replace("\\\n", " ")
+    words = " ".join(re.findall(r"^ENV (.+)$", text, re.MULTILINE)).split()
+    return dict(word.replace('"', "").split("=", 1) for word in words)
+
+
+def test_the_cuda_image_has_no_compiler_for_gpus_and_no_kernel_that_needs_one() -> None:
+    # With one of g++, CUDA_HOME or nvcc on the path the service would let vLLM compile kernels.
+    installed = re.findall(r"apt-get install (?:--\S+ )*(.+?) \\", cuda_stages())
+    assert {name for line in installed for name in line.split()} == {
+        "libnuma1",
+        "gcc",
+        "libc6-dev",
+    }
+    assert not cuda_environment().keys() & {"CUDA_HOME", "CUDA_PATH"}
     assert not hashed("cuda").keys() & {"flashinfer-cubin", "flashinfer-jit-cache"}
-    variable = re.search(r"AS cuda\n(?:(?!\nFROM ).)*?\nENV (VLLM_\w+SAMPLER)=0\n", text, re.DOTALL)
-    assert variable
-    assert variable[1] in vllm.envs.environment_variables
+
+
+def test_the_cuda_image_finds_the_driver_and_the_libraries_of_the_wheels() -> None:
+    driver, wheels = cuda_environment()["LD_LIBRARY_PATH"].split(":")
+    assert driver == "/usr/local/nvidia/lib64"
+    assert wheels == "/opt/llm-service/lib/python3.11/site-packages/nvidia/cu13/lib"
+    assert hashed("cuda")["nvidia-cuda-nvrtc"].startswith("13.")
+    assert "python:3.11-" in DOCKERFILE.read_text(encoding="utf-8").split("FROM")[0]
+
+
+def test_the_cuda_image_asks_for_a_driver_of_its_cuda() -> None:
+    release = ".".join(hashed("cuda")["cuda-toolkit"].split(".")[:2])
+    assert cuda_environment()["NVIDIA_REQUIRE_CUDA"] == f"cuda>={release}"
+
+
+def test_a_user_without_a_name_has_folders_for_what_is_compiled() -> None:
+    environment = cuda_environment()
+    assert environment["USER"] == "llm"
+    folders = ("HOME", "XDG_CACHE_HOME", "VLLM_CACHE_ROOT", "TRITON_CACHE_DIR")
+    for name in (*folders, "TORCHINDUCTOR_CACHE_DIR"):
+        assert f"{environment[name]}/".startswith("/tmp/"), name
 
 
 def test_the_builder_gets_no_more_than_the_images_need() -> None:

@@ -14,8 +14,9 @@ from vllm.utils.import_utils import resolve_obj_by_qualname
 from service.errors import ConfigurationError
 from service.settings.tree import AdapterSettings, CpuSettings, ModelSettings, Settings
 from service.vllm_engine import plugin
-from service.vllm_engine.arguments import apply_environment, parse_engine_arguments
+from service.vllm_engine.arguments import parse_engine_arguments
 from service.vllm_engine.cpu.adapter_operators import GroupedPunicaWrapper
+from service.vllm_engine.environment import GROUPED_ADAPTERS, apply_environment
 
 OURS = EntryPoint(plugin.NAME, "service.vllm_engine.plugin:install", plugin.GROUP)
 THEIRS = "vllm.lora.punica_wrapper.punica_cpu.PunicaWrapperCPU"
@@ -28,7 +29,7 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         patch.setattr(os, "environ", os.environ.copy())
         patch.setattr(type(current_platform), "get_punica_wrapper", classmethod(lambda cls: THEIRS))
         os.environ.pop("VLLM_PLUGINS", None)
-        os.environ.pop(plugin.GROUPED_ADAPTERS, None)
+        os.environ.pop(GROUPED_ADAPTERS, None)
         yield
 
 
@@ -65,7 +66,7 @@ def test_a_missing_library_is_named_with_its_package(monkeypatch: pytest.MonkeyP
 
 
 def test_vllm_makes_our_wrapper_once_installed() -> None:
-    os.environ[plugin.GROUPED_ADAPTERS] = "1"
+    os.environ[GROUPED_ADAPTERS] = "1"
 
     plugin.install()
     plugin.install()
@@ -77,7 +78,7 @@ def test_vllm_makes_our_wrapper_once_installed() -> None:
 @pytest.mark.parametrize("value", [None, "0"])
 def test_vllm_keeps_its_own_where_the_setting_is_off(value: str | None) -> None:
     if value is not None:
-        os.environ[plugin.GROUPED_ADAPTERS] = value
+        os.environ[GROUPED_ADAPTERS] = value
 
     plugin.install()
 
@@ -85,7 +86,7 @@ def test_vllm_keeps_its_own_where_the_setting_is_off(value: str | None) -> None:
 
 
 def test_other_platforms_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    os.environ[plugin.GROUPED_ADAPTERS] = "1"
+    os.environ[GROUPED_ADAPTERS] = "1"
     monkeypatch.setattr(type(current_platform), "is_cpu", lambda self: False)
 
     plugin.install()
@@ -95,11 +96,11 @@ def test_other_platforms_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.parametrize(("grouped", "value"), [(True, "1"), (False, "0")])
 def test_the_setting_reaches_the_workers_and_wins(grouped: bool, value: str) -> None:
-    os.environ[plugin.GROUPED_ADAPTERS] = "0" if grouped else "1"
+    os.environ[GROUPED_ADAPTERS] = "0" if grouped else "1"
 
     apply_environment(settings(grouped=grouped))
 
-    assert os.environ[plugin.GROUPED_ADAPTERS] == value
+    assert os.environ[GROUPED_ADAPTERS] == value
 
 
 def test_a_start_without_the_plugin_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,14 +17,16 @@ from vllm.sampling_params import RequestOutputKind, SamplingParams
 
 from service.context import enter_context, internal_context
 from service.engine.protocol import Prompt, Sampling
-from service.errors import InvalidRequest
+from service.errors import ConfigurationError, InvalidRequest
 from service.gate.gate import Gate
+from service.settings import platform
 from service.settings.tree import GateSettings, ModelSettings, Settings
 from service.telemetry.metrics import Metrics
 from service.vllm_engine import openai
 from service.vllm_engine.engine import VllmEngine
 from service.vllm_engine.plain_stream import PlainStream
 from service.vllm_engine.start import start_vllm
+from service.vllm_engine.warm_up import paths
 from tests.engine.contract import CONTRACT, uphold
 from tools.served.configuration import ENGINE
 from tools.served.server import PATIENT
@@ -55,6 +57,43 @@ def test_vllm_upholds(
 ) -> None:
     runner, engine, gate = running
     runner.run(uphold(check, engine, gate))
+
+
+def test_vllm_takes_every_path_of_warm_up_that_its_slots_allow(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner, engine, gate = running
+    monkeypatch.setattr(platform, "installed", lambda: platform.CUDA)
+    answered: list[SamplingParams] = []
+    generate = engine._llm.generate
+
+    async def noting(
+        prompt: Any, params: SamplingParams, *arguments: Any, **options: Any
+    ) -> AsyncGenerator[RequestOutput, None]:
+        indices: set[int] = set()
+        async for output in generate(prompt, params, *arguments, **options):
+            indices.update(each.index for each in output.outputs)
+            yield output
+        assert output.finished
+        assert indices == set(range(params.n))
+        answered.append(params)
+
+    monkeypatch.setattr(engine._llm, "generate", noting)
+    monkeypatch.setattr(gate, "acquire", None)  # which would take compiling for slowness
+    runner.run(engine.warm_up())
+    fitting = [params for _, params in paths(platform.CUDA) if params.n <= 8]
+    assert [params.n for params in answered] == [params.n for params in fitting]
+    assert len(answered) > 30
+
+
+def test_a_warm_up_that_takes_too_long_is_refused(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner, engine, _ = running
+    hasty = replace(platform.CPU, warm_up_s=0.0)
+    monkeypatch.setattr(platform, "installed", lambda: hasty)
+    with pytest.raises(ConfigurationError, match="first requests took more than 0 s"):
+        runner.run(engine.warm_up())
 
 
 def whole_answer(**options: Any) -> SamplingParams:

@@ -1,5 +1,6 @@
 """`llm-service finetune` and `evaluate`: exit codes, messages and output."""
 
+import gc
 import importlib.util
 import json
 from collections.abc import AsyncIterator, Callable
@@ -14,6 +15,7 @@ from service.commands.cli import app
 from service.engine.protocol import Engine
 from service.finetune import finish
 from service.finetune.config import FinetuneSettings
+from service.finetune.lora import LoraModel
 from tests.fake_engines import fake_engine
 from tests.finetune.conftest import films
 
@@ -24,6 +26,8 @@ Run = Callable[..., Path]
 def _fake(monkeypatch: pytest.MonkeyPatch) -> None:
     @asynccontextmanager
     async def engine(settings: FinetuneSettings) -> AsyncIterator[Engine]:
+        # An engine takes its share of the memory that is free.
+        assert not [each for each in gc.get_objects() if type(each) is LoraModel]
         yield fake_engine()[0]
 
     monkeypatch.setattr(finish, "engine_of", engine)

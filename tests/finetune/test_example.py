@@ -1,10 +1,12 @@
 """Examples: the prompts of serving, and over-long lines by the policy that was chosen."""
 
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
+from service.engine.protocol import Message
 from service.errors import ConfigurationError
 from service.finetune.config import FinetuneSettings
 from service.finetune.example import Example, ExampleEncoder, balanced
@@ -12,12 +14,17 @@ from service.finetune.length import Fitted, fit
 from service.finetune.lines import read_lines
 from service.finetune.task import classification_task
 from service.finetune.tokeniser import BaseTokeniser
+from service.settings.tree import ModelSettings
 
 Settings = Callable[..., FinetuneSettings]
 LONG = [
     {"text": "fine", "label": "positive"},
     {"text": "bad " * 60, "label": "negative"},
 ]
+
+
+def base(folder: Path, **variables: object) -> ModelSettings:
+    return ModelSettings(name="base", path=folder, chat_template_kwargs=variables)
 
 
 def encoded(settings: FinetuneSettings) -> tuple[Sequence[Example], Fitted]:
@@ -34,7 +41,7 @@ def encode(settings: FinetuneSettings) -> Sequence[Example]:
 def test_a_label_is_learnt_after_the_prompt_of_serving(
     settings: Settings, base_folder: Path
 ) -> None:
-    tokeniser = BaseTokeniser(base_folder)
+    tokeniser = BaseTokeniser(base(base_folder))
     (example, _) = encode(
         settings([{"text": "a film", "label": "good"}, {"text": "x", "label": "bad"}])
     )
@@ -72,7 +79,7 @@ def test_several_labels_are_asked_one_by_one(settings: Settings, base_folder: Pa
         "a: no",
         "b: yes",
     ]
-    decode = BaseTokeniser(base_folder).decode
+    decode = BaseTokeniser(base(base_folder)).decode
     choice = examples[1].choices[0]
     asked = decode(examples[1].token_ids[: choice.position + 1])
     assert asked.startswith("Text: x\nIs it about b?")
@@ -97,7 +104,7 @@ def test_over_long_lines_may_be_cut_and_are_counted(settings: Settings, base_fol
     assert (len(examples), fitted.dropped, fitted.truncated) == (2, 0, 1)
     cut = examples[1]
     assert 60 <= len(cut.token_ids) <= 64
-    text = BaseTokeniser(base_folder).decode(cut.token_ids)
+    text = BaseTokeniser(base(base_folder)).decode(cut.token_ids)
     assert text.startswith("Review: bad bad")
     assert text.endswith("\nSentiment:")
 
@@ -115,12 +122,25 @@ def test_an_answer_is_learnt_with_its_end(settings: Settings, base_folder: Path)
         {"prompt": "Say:", "completion": " no"},
     ]
     chat, plain = encode(settings(lines, task="generation", prompt=None, split={"calibration": 0}))
-    tokeniser = BaseTokeniser(base_folder)
+    tokeniser = BaseTokeniser(base(base_folder))
     assert tokeniser.decode(chat.token_ids) == (
         "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\nyes<|im_end|>"
     )
     assert tokeniser.decode(chat.token_ids[chat.answer_at :]) == "yes<|im_end|>"
     assert tokeniser.decode(plain.token_ids[plain.answer_at :]) == " no<|im_end|>"
+
+
+def test_a_chat_is_learnt_with_the_templates_variables_of_serving(
+    base_folder: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "base"
+    shutil.copytree(base_folder, folder)
+    template = folder / "chat_template.jinja"
+    template.write_text(template.read_text() + "{% if not think %}<no think>{% endif %}")
+    conversation = [Message("user", "hi")]
+    for variables, end in (({}, "<no think>"), ({"think": True}, "assistant\n")):
+        tokeniser = BaseTokeniser(base(folder, **variables))
+        assert tokeniser.decode(tokeniser.encode_chat(conversation)).endswith(end)
 
 
 def test_a_long_text_is_trained_on_in_pieces(settings: Settings, base_folder: Path) -> None:
@@ -130,7 +150,7 @@ def test_a_long_text_is_trained_on_in_pieces(settings: Settings, base_folder: Pa
         data={"max_tokens": 32},
     )  # fmt: skip
     examples = encode(wanted)
-    tokeniser = BaseTokeniser(base_folder)
+    tokeniser = BaseTokeniser(base(base_folder))
     pieces = [tokeniser.decode(each.token_ids[each.answer_at :]) for each in examples]
     assert "".join(pieces) == text + "<|im_end|>"
     assert len(pieces) > 2

@@ -53,11 +53,14 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         "service.type is ClusterIP.*: set it to LoadBalancer, or leave",
     ),
     "weights above the volume": (
-        {"model": {"weightsGiB": 15}},
+        {"model": {"weightsGiB": 15}, "storage": {"models": {"size": "4Gi"}}},
         "storage.models.size is 4Gi and the weights .* have 15 GiB",
     ),
     "weights above the pod's own disk": (
-        {"model": {"weightsGiB": 15}, "storage": {"models": {"size": "20Gi"}}},
+        {
+            "model": {"weightsGiB": 15},
+            "resources": {"limits": {"ephemeral-storage": "8Gi"}},
+        },
         "ephemeral-storage is 8Gi .* 15 GiB .*: set it to more, or name a claim",
     ),
     "a password in a variable's address": (

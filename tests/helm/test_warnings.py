@@ -25,7 +25,13 @@ KEYS = {"tenantKeys": {"existingSecret": "keys"}}
             "httpRoute.enabled is true, but networkPolicy.from is empty, .* of inference only",
         ),
         (
-            {"model": {"source": "objectStore", "objectStore": {"uri": "gs://bucket/model"}}},
+            {
+                "model": {
+                    "source": "objectStore",
+                    "weightsGiB": 1,
+                    "objectStore": {"uri": "gs://bucket/model"},
+                }
+            },
             "gs://bucket/model needs a client that the Dockerfile's images do not contain: add",
         ),
         (
@@ -35,7 +41,13 @@ KEYS = {"tenantKeys": {"existingSecret": "keys"}}
         ({"networkPolicy": {"enabled": False}}, "networkPolicy.enabled is false"),
         ({"gpu": {"count": 1}}, "one replica on GPUs is away while it is replaced"),
         (
-            {"model": {"source": "hub", "hub": {"repository": "a/b", "revision": "main"}}},
+            {
+                "model": {
+                    "source": "hub",
+                    "weightsGiB": 1,
+                    "hub": {"repository": "a/b", "revision": "main"},
+                }
+            },
             "model.hub.revision main is no commit",
         ),
     ],

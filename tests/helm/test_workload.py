@@ -48,13 +48,6 @@ def test_a_rollout_can_be_chosen() -> None:
     assert rollout(merged(ci_values("one-gpu"), chosen)) == {"maxSurge": "50%", "maxUnavailable": 0}
 
 
-def test_gpus_are_added_to_the_resources_and_nothing_else_changes() -> None:
-    values = ci_values("one-gpu")
-    resources = server(manifests(values))["resources"]
-    for kind in ("requests", "limits"):
-        assert resources[kind] == {**values["resources"][kind], "nvidia.com/gpu": "1"}
-
-
 def test_a_change_of_the_configuration_replaces_the_pods() -> None:
     assert checksums({}) != checksums({"config": {"gate": {"max_queued": 7}}})
     assert checksums({}) != checksums({"config": {"adapters": [{"source": "s3://bucket/a"}]}})
@@ -68,7 +61,8 @@ def test_the_weights_are_read_only_where_they_are_served() -> None:
 
 
 def test_a_baked_model_needs_no_volume() -> None:
-    objects = manifests({"model": {"source": "baked"}, "config": {"model": {"path": "/opt/model"}}})
+    baked = {"source": "baked", "weightsGiB": 0.3}
+    objects = manifests({"model": baked, "config": {"model": {"path": "/opt/model"}}})
     assert not any("initContainers" in template["spec"] for template in pod_templates(objects))
     assert "models" not in {mount["name"] for mount in server(objects)["volumeMounts"]}
 

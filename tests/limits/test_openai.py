@@ -74,6 +74,7 @@ def test_what_is_within_the_caps_passes(fields: dict[str, Any]) -> None:
         ({"stop": ["é" * 129]}, "stop: at most 256 bytes, got 258"),
         ({"bad_words": ["x"] * 65}, "bad_words: at most 64 entries, got 65"),
         ({"bad_words": ["x" * 257]}, "bad_words: at most 256 bytes, got 257"),
+        ({"bad_words": ["9" * 250] * 5}, "bad_words: at most 512 bytes together, got 1250"),
         ({"stop_token_ids": [1] * 65}, "stop_token_ids: at most 64 entries, got 65"),
         ({"allowed_token_ids": [1] * 1025}, "allowed_token_ids: at most 1024 entries, got 1025"),
         ({"logit_bias": {str(t): 1 for t in range(301)}}, "logit_bias: at most 300.*got 301"),

@@ -228,3 +228,8 @@ def test_requests_are_saved_a_line_each(tmp_path: Path) -> None:
     with gzip.open(tmp_path / "requests.jsonl.gz", "rt") as file:
         rows = [json.loads(line) for line in file]
     assert [Record.from_row(row) for row in rows] == [record(i) for i in range(10)]
+
+
+def test_an_argument_of_the_engine_is_a_key_and_a_value() -> None:
+    code, output = invoke("bench", "--out", "out", "--engine", "max_num_seqs")
+    assert (code, "--engine: expected KEY=VALUE, got 'max_num_seqs'" in output) == (2, True)

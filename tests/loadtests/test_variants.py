@@ -11,7 +11,7 @@ from loadtests import variants
 from loadtests.launch import Launch
 from loadtests.load.plan import Plan
 from loadtests.load.scenario import load_scenario
-from loadtests.peers import MODEL, Server
+from loadtests.peers import MODEL, Server, flag
 from loadtests.protocol.apis import open_api
 from loadtests.variants import ADAPTERS, VARIANTS, started
 
@@ -50,6 +50,18 @@ def test_sides_with_the_same_settings_share_a_server(
     hosts = [launch.host for launch in launches("classify")]
     assert [kind for kind, _ in servers] == ["service", "vllm"]
     assert hosts == ["http://service-1", *["http://vllm-2"] * 3]
+
+
+def test_all_servers_get_the_arguments_of_the_engine_that_are_given(
+    servers: list[tuple[str, dict[str, Any]]],
+) -> None:
+    engine = {"enforce_eager": False, "max_num_seqs": 256}
+    for name in ("vllm", "adapters"):
+        with started(VARIANTS[name], Launch("streams", ""), Path("model"), engine):
+            pass
+    given = [settings["engine"] for _, settings in servers]
+    assert [engine.items() <= each.items() for each in given] == [True] * 5
+    assert [flag(*item) for item in engine.items()] == ["--no-enforce-eager", "--max-num-seqs=256"]
 
 
 def test_adapters_are_beside_the_base_alone_and_the_same_requests(

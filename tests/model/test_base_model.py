@@ -1,4 +1,5 @@
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,40 @@ def test_modules_are_the_two_dimensional_weights(folder: Path) -> None:
     assert base.name == "tiny"
     assert base.max_rank == 8
     assert base.digest == base_model_digest(folder)
+
+
+@pytest.mark.parametrize(
+    ("method", "bits", "packed"),
+    [
+        ("gptq", {"bits": 4}, lambda out, into: (into // 8, out)),
+        ("gptq", {"bits": 8}, lambda out, into: (into // 4, out)),
+        ("awq", {"bits": 4}, lambda out, into: (into, out // 8)),
+        ("awq", {"w_bit": 4}, lambda out, into: (into, out // 8)),
+    ],
+)
+def test_layers_that_awq_and_gptq_pack_have_the_shapes_of_their_weights(
+    folder: Path,
+    method: str,
+    bits: dict[str, int],
+    packed: Callable[[int, int], tuple[int, int]],
+) -> None:
+    tensors = load_file(folder / SINGLE_FILE)
+    layers = [name for name in MODULES if "layers" in name]
+    for layer in layers:
+        shape = packed(*tensors.pop(f"{layer}.weight").shape)
+        tensors[f"{layer}.qweight"] = np.zeros(shape, np.int32)
+        tensors[f"{layer}.qzeros"] = np.zeros((1, 4), np.int32)
+    save_file(tensors, folder / SINGLE_FILE)
+    quantised = {"quantization_config": {"quant_method": method, **bits}}
+    (folder / "config.json").write_text(json.dumps({"model_type": "llama"} | quantised))
+    assert describe(folder).modules == MODULES
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.Q4_1.gguf", "consolidated.00.pth"])
+def test_another_format_is_named_with_what_to_do(folder: Path, name: str) -> None:
+    (folder / SINGLE_FILE).rename(folder / name)
+    with pytest.raises(ConfigurationError, match=rf"found {name}, a format .*save_pretrained"):
+        describe(folder)
 
 
 def test_sharding_changes_nothing(folder: Path) -> None:

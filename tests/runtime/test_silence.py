@@ -80,10 +80,16 @@ def test_long_steps_are_forgotten_after_a_minute() -> None:
     assert engine.silent(20) == 6
 
 
-def test_loading_an_adapter_is_no_stall_until_the_ceiling() -> None:
-    assert Watched().silent(50, loading=True) is None
-    assert Watched().silent(100, loading=True) == 60
+def test_loading_an_adapter_is_no_stall_for_ten_minutes() -> None:
+    assert Watched().silent(590, loading=True) is None
+    assert Watched().silent(700, loading=True) == 600
     assert Watched().silent(100, loading=True, stopped=True) == 6
+
+
+def test_after_a_load_a_step_may_take_as_long_as_ever() -> None:
+    engine = Watched()
+    assert engine.silent(100, loading=True) is None
+    assert engine.silent(100, BUSY) == pytest.approx(160, abs=0.5)
 
 
 def test_the_time_of_a_stall_is_no_step() -> None:

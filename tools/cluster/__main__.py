@@ -23,7 +23,7 @@ from tools.image.needs import require
 
 BAKED: dict[str, Any] = {
     "replicas": 3,
-    "model": {"source": "baked"},
+    "model": {"source": "baked", "weightsGiB": 0.3},
     "config": {"model": {"path": "/opt/baked/model"}},
     "terminationGracePeriodSeconds": 90,
 }

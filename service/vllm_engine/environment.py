@@ -1,0 +1,90 @@
+"""Environment variables of the engine's processes, by platform."""
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from service.settings import platform
+from service.settings.tree import CpuSettings, Settings
+
+GROUPED_ADAPTERS = "GROUPED_CPU_ADAPTERS"
+"""Variable that carries `cpu.grouped_adapters` to the worker: `1` or `0`."""
+
+BAD_WORDS_TOKENS = 16_384
+"""Room for the tokens of a request's `bad_words` on the device, beyond which vLLM's worker ends.
+
+The default caps allow 512 bytes; a tokeniser that normalises (NFKC) makes up to 11 bytes of one, no
+token is shorter than a byte, and vLLM keeps each word with and without a space before it.
+"""
+
+_KEEP_MEMORY = {
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 32),
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 33),
+    "MALLOC_TOP_PAD_": str(1 << 28),
+}
+"""Settings of glibc's malloc, which the engine's processes read at their start; without these it
+returns each step's tensors to the system, for about 45 page faults a token (CPU build)."""
+
+_NOTHING_COMPILED = {
+    "VLLM_USE_FLASHINFER_SAMPLER": "0",
+    "VLLM_USE_DEEP_GEMM": "0",
+    "VLLM_MOE_USE_DEEP_GEMM": "0",
+}
+"""Switches of the kernels that are compiled by nvcc when they are first used."""
+
+
+def apply_environment(settings: Settings) -> None:
+    """Set the variables that vLLM, torch and our plugin read; vLLM's variables already set win."""
+    apply_platform_environment()
+    variables = {
+        "VLLM_NO_USAGE_STATS": "1",
+        "HF_HUB_OFFLINE": "1",
+        "OTEL_SERVICE_NAME": settings.tracing.service_name,
+    }
+    if platform.installed() is platform.CPU:
+        variables |= _of_cpu(settings.cpu)
+    if str(settings.engine.get("enforce_eager")).lower() == "true":
+        # Switch the compiler off: even in eager mode vLLM compiles its log-probability ranks, which
+        # delays the first request by 12 s and needs a C++ compiler where the service runs.
+        variables["TORCHDYNAMO_DISABLE"] = "1"
+    _set(variables)
+    os.environ[GROUPED_ADAPTERS] = "1" if settings.cpu.grouped_adapters else "0"
+
+
+def apply_platform_environment() -> None:
+    """Set what the platform alone decides, also in nodes that only compute (by the plugin)."""
+    variables = {
+        # vLLM would fork a process that has threads and, after finetuning, a context on the GPU.
+        "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
+        "VLLM_MAX_BAD_WORDS_TOTAL_TOKENS": str(BAD_WORDS_TOKENS),
+    }
+    if platform.installed() is platform.CPU:
+        variables |= _KEEP_MEMORY
+    elif not compiles_kernels():
+        variables |= _NOTHING_COMPILED
+    _set(variables)
+
+
+def compiles_kernels() -> bool:
+    """True where CUDA kernels can be compiled: nvcc where FlashInfer seeks it, g++ and ninja."""
+    home = os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH")
+    if not home:
+        nvcc = shutil.which("nvcc")
+        home = str(Path(nvcc).parents[1]) if nvcc else "/usr/local/cuda"
+    return all(shutil.which(tool) for tool in (f"{home}/bin/nvcc", "g++", "ninja"))
+
+
+def _of_cpu(settings: CpuSettings) -> dict[str, str]:
+    cores = settings.cores
+    if cores == "all":
+        cores = ",".join(str(core) for core in sorted(os.sched_getaffinity(0)))
+    return {
+        "VLLM_CPU_OMP_THREADS_BIND": cores,
+        "VLLM_CPU_KVCACHE_SPACE": str(settings.kv_cache_gib),
+    }
+
+
+def _set(variables: Mapping[str, str]) -> None:
+    for name, value in variables.items():
+        os.environ.setdefault(name, value)

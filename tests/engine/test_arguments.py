@@ -1,0 +1,167 @@
+"""Arguments of vLLM's that a configuration may set, and those that the service adds."""
+
+import dataclasses
+import inspect
+import os
+import re
+from argparse import Namespace
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import PreTrainedTokenizerFast
+from vllm.engine.arg_utils import AsyncEngineArgs
+from vllm.entrypoints.generate import api_router
+from vllm.entrypoints.launchers.api_server import app_state
+from vllm.entrypoints.launchers.cli_args import make_arg_parser
+from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+from service.errors import ConfigurationError
+from service.settings.tree import AdapterSettings, ModelSettings, Settings
+from service.vllm_engine.argument_names import HANDLERS, REFUSED
+from service.vllm_engine.arguments import parse_engine_arguments
+from service.vllm_engine.engine import _chat_frame
+
+SERVER = {action.dest for action in make_arg_parser(FlexibleArgumentParser())._actions} - {"help"}
+ENGINE = {field.name for field in dataclasses.fields(AsyncEngineArgs)}
+
+
+@pytest.fixture(autouse=True)
+def _own_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "environ", os.environ.copy())
+        yield
+
+
+def parsed(folder: Path = Path("/models/base"), adapters: int = 0, **engine: Any) -> Namespace:
+    sources = (AdapterSettings(source=f"/adapters/{number}") for number in range(adapters))
+    return parse_engine_arguments(
+        Settings(
+            model=ModelSettings(name="base", path=folder),
+            engine=engine,
+            adapters=tuple(sources),
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("data_parallel_size", 2, "one engine serves one replica"),
+        ("data-parallel-size", 2, "one engine serves one replica"),
+        ("speculative_config", {"method": "ngram"}, "classification reads log-probabilities"),
+        ("spec_model", "x", "classification reads log-probabilities"),
+        ("disable_log_stats", True, "the watchdog counts"),
+        ("default_chat_template_kwargs", {}, "set `model.chat_template_kwargs`"),
+        ("ssl_certfile", "x", "only vLLM's own server reads it"),
+        ("uvicorn_log_level", "x", "only vLLM's own server reads it"),
+        ("tool_parser_plugin", "x", "only vLLM's own server reads it"),
+        ("disable_fastapi_docs", True, "only vLLM's own server reads it"),
+    ],
+)
+def test_an_argument_without_effect_is_refused_by_name(name: str, value: Any, reason: str) -> None:
+    with pytest.raises(ConfigurationError, match=rf"engine\.{name.replace('-', '_')}: .*{reason}"):
+        parsed(**{name: value})
+
+
+def test_every_name_is_one_of_vllms() -> None:
+    assert REFUSED.keys() - SERVER == set()
+    assert HANDLERS - (SERVER - ENGINE) == set()
+    assert not HANDLERS & REFUSED.keys()
+
+
+def test_the_arguments_of_handlers_are_those_that_vllms_handlers_read() -> None:
+    source = inspect.getsource(app_state) + inspect.getsource(api_router)
+    read = set(re.findall(r"""\bargs(?:\.|, ")(\w+)""", source))
+    assert read >= HANDLERS
+    # They belong to routes that are not served, or to a log of requests, which is not written.
+    unserved = {
+        "anthropic_disabled_thinking_effort",
+        "cohere_is_reasoning_model",
+        "enable_log_deltas",
+        "enable_server_load_tracking",
+        "max_log_len",
+        "sse_keep_alive_interval",
+    }
+    assert (read & SERVER) - ENGINE - HANDLERS - REFUSED.keys() - unserved == set()
+
+
+def test_arguments_that_contradict_each_other_are_refused_before_the_start() -> None:
+    with pytest.raises(ConfigurationError, match="enable-auto-tool-choice requires"):
+        parsed(enable_auto_tool_choice=True)
+    with pytest.raises(ConfigurationError, match=r"engine: .*chat template"):
+        parsed(chat_template="/no/such/file.jinja")
+
+
+@pytest.mark.parametrize(
+    ("adapters", "engine", "expected"),
+    [
+        (0, {}, (1, None)),
+        (3, {}, (4, 4)),
+        (64, {}, (8, 65)),
+        (3, {"max_loras": 16}, (16, 16)),
+        (64, {"max_loras": 2}, (2, 65)),
+        (64, {"max_cpu_loras": 10}, (8, 10)),
+    ],
+)
+def test_all_adapters_stay_in_the_hosts_memory(
+    adapters: int, engine: dict[str, Any], expected: tuple[int, int | None]
+) -> None:
+    arguments = parsed(adapters=adapters, **engine)
+    assert (arguments.max_loras, arguments.max_cpu_loras) == expected
+
+
+@pytest.mark.parametrize(
+    ("files", "engine", "mode"),
+    [
+        ([], {}, "auto"),
+        (["tokenizer.json"], {}, "auto"),
+        (["tokenizer.json", "tekken.json"], {}, "hf"),
+        (["tokenizer.json", "tokenizer.model.v3"], {"tokenizer_mode": "AUTO"}, "hf"),
+        (["tekken.json"], {"tokenizer_mode": "hf"}, "hf"),
+        (["tekken.json"], {}, None),
+        (["tokenizer.json"], {"tokenizer_mode": "mistral"}, None),
+    ],
+)
+def test_mistrals_own_tokenizer_is_not_chosen(
+    tmp_path: Path, files: list[str], engine: dict[str, Any], mode: str | None
+) -> None:
+    for name in files:
+        (tmp_path / name).touch()
+    if mode is not None:
+        assert parsed(tmp_path, **engine).tokenizer_mode == mode
+        return
+    with pytest.raises(ConfigurationError, match=r"engine\.tokenizer_mode: Mistral's own"):
+        parsed(tmp_path, **engine)
+
+
+THINKING = (
+    "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}<assistant>"
+    "{% if enable_thinking is defined and not enable_thinking %}<think></think>{% endif %}"
+)
+
+
+@pytest.mark.parametrize(
+    ("variables", "after"),
+    [({}, "<assistant>"), ({"enable_thinking": False}, "<assistant><think></think>")],
+)
+def test_the_templates_variables_reach_chats_and_classification(
+    variables: dict[str, Any], after: str
+) -> None:
+    model = ModelSettings(name="b", path=Path("/models/b"), chat_template_kwargs=variables)
+    arguments = parse_engine_arguments(Settings(model=model))
+    assert (arguments.default_chat_template_kwargs or {}) == variables
+    tokenizer = _tokenizer(THINKING)
+    assert _chat_frame(tokenizer, variables).after == after
+
+
+def test_a_model_without_a_template_has_a_frame() -> None:
+    assert _chat_frame(_tokenizer(None), {}).after == ""
+
+
+def _tokenizer(template: str | None) -> Any:
+    from tokenizers import Tokenizer, models
+
+    words = Tokenizer(models.WordLevel({"x": 0}, unk_token="x"))
+    return PreTrainedTokenizerFast(tokenizer_object=words, chat_template=template)

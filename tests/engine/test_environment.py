@@ -1,0 +1,124 @@
+"""Variables of the engine's processes, on a faked platform, with compilers and without."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import vllm.envs
+from vllm.platforms import current_platform
+from vllm.utils.flashinfer import _flashinfer_nvcc_path
+
+from service.settings import platform
+from service.settings.platform import CPU, CUDA
+from service.settings.tree import ModelSettings, Settings
+from service.vllm_engine import plugin
+from service.vllm_engine.environment import apply_environment, compiles_kernels
+
+SETTINGS = Settings(model=ModelSettings(name="base", path=Path("/models/base")))
+COMPILED = {"VLLM_USE_FLASHINFER_SAMPLER", "VLLM_USE_DEEP_GEMM", "VLLM_MOE_USE_DEEP_GEMM"}
+TOOLS = ("cuda/bin/nvcc", "bin/g++", "bin/ninja")
+
+Install = Callable[..., None]
+
+
+@pytest.fixture(autouse=True)
+def _own_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    kept = {name: os.environ[name] for name in ("HOME", "LANG") if name in os.environ}
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "environ", kept)
+        yield
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
+    """Puts programs on a path that holds no other, below CUDA's and the system's folder."""
+
+    def install(*tools: str, variable: str = "CUDA_HOME") -> None:
+        for tool in tools:
+            (tmp_path / tool).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / tool).touch(mode=0o755)
+        os.environ["PATH"] = str(tmp_path / "bin")
+        if variable == "PATH":
+            os.environ["PATH"] += f":{tmp_path}/cuda/bin"
+        else:
+            os.environ[variable] = str(tmp_path / "cuda")
+
+    return install
+
+
+def variables(monkeypatch: pytest.MonkeyPatch, here: platform.Platform) -> dict[str, str]:
+    """Variables that are set on this platform."""
+    monkeypatch.setattr(platform, "installed", lambda: here)
+    before = dict(os.environ)
+    apply_environment(SETTINGS)
+    return {name: value for name, value in os.environ.items() if before.get(name) != value}
+
+
+@pytest.mark.parametrize("missing", TOOLS)
+def test_without_a_compiler_for_gpus_no_kernel_is_compiled_at_first_use(
+    monkeypatch: pytest.MonkeyPatch, install: Install, missing: str
+) -> None:
+    install(*(tool for tool in TOOLS if tool != missing))
+    found = variables(monkeypatch, CUDA)
+    assert {name: found.get(name) for name in COMPILED} == dict.fromkeys(COMPILED, "0")
+    assert vllm.envs.environment_variables.keys() >= COMPILED
+    assert vllm.envs.VLLM_USE_FLASHINFER_SAMPLER is False
+    assert vllm.envs.VLLM_USE_DEEP_GEMM is False
+    assert vllm.envs.VLLM_MOE_USE_DEEP_GEMM is False
+
+
+@pytest.mark.parametrize("variable", ["CUDA_HOME", "CUDA_PATH", "PATH"])
+def test_with_a_compiler_the_choice_is_vllms(
+    monkeypatch: pytest.MonkeyPatch, install: Install, variable: str
+) -> None:
+    install(*TOOLS, variable=variable)
+    assert compiles_kernels()
+    assert not COMPILED & variables(monkeypatch, CUDA).keys()
+    assert _flashinfer_nvcc_path() is not None
+
+
+def test_a_compiler_is_sought_where_flashinfer_seeks_it(install: Install) -> None:
+    install("bin/g++", "bin/ninja")
+    assert not compiles_kernels()
+    assert _flashinfer_nvcc_path() is None
+
+
+def test_a_choice_that_was_made_stays(monkeypatch: pytest.MonkeyPatch, install: Install) -> None:
+    install("bin/g++")
+    os.environ["VLLM_USE_DEEP_GEMM"] = "1"
+    assert "VLLM_USE_DEEP_GEMM" not in variables(monkeypatch, CUDA)
+
+
+@pytest.mark.parametrize("here", [CPU, CUDA])
+def test_the_engine_is_spawned_everywhere(
+    monkeypatch: pytest.MonkeyPatch, here: platform.Platform
+) -> None:
+    assert variables(monkeypatch, here)["VLLM_WORKER_MULTIPROC_METHOD"] == "spawn"
+    assert vllm.envs.VLLM_WORKER_MULTIPROC_METHOD == "spawn"
+
+
+def test_what_is_only_for_cpus_stays_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    only = {
+        "VLLM_CPU_OMP_THREADS_BIND",
+        "VLLM_CPU_KVCACHE_SPACE",
+        "MALLOC_MMAP_THRESHOLD_",
+        "MALLOC_TRIM_THRESHOLD_",
+        "MALLOC_TOP_PAD_",
+    }
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "environ", dict(os.environ))
+        assert variables(patch, CPU).keys() >= only
+    assert not only & variables(monkeypatch, CUDA).keys()
+
+
+def test_a_node_that_only_computes_gets_the_platforms_variables(
+    monkeypatch: pytest.MonkeyPatch, install: Install
+) -> None:
+    install()
+    monkeypatch.setattr(platform, "installed", lambda: CUDA)
+    monkeypatch.setattr(type(current_platform), "is_cpu", lambda self: False)
+    plugin.install()
+    assert os.environ["VLLM_MAX_BAD_WORDS_TOTAL_TOKENS"] == "16384"
+    assert os.environ["VLLM_USE_DEEP_GEMM"] == "0"
+    assert os.environ["VLLM_WORKER_MULTIPROC_METHOD"] == "spawn"

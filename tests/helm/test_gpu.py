@@ -1,0 +1,169 @@
+"""Consequences of `gpu.count`: the engine's arguments, resources, volumes, the start, taints."""
+
+from typing import Any
+
+import pytest
+import yaml
+
+from tools.helm.chart import (
+    Manifest,
+    Refused,
+    ci_values,
+    manifests,
+    merged,
+    one,
+    pod_templates,
+    server,
+)
+
+EIGHT_B: dict[str, Any] = {
+    "gpu": {"count": 1},
+    "model": {
+        "source": "hub",
+        "weightsGiB": 15,
+        "hub": {"repository": "example/model", "revision": "0" * 40},
+    },
+}
+"""The fewest values that serve a model on a GPU."""
+TOLERATION = {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
+
+
+def engine(values: dict[str, Any]) -> dict[str, Any]:
+    """The engine's arguments in the configuration file."""
+    text = one(manifests(values), "ConfigMap", "llm-service")["data"]["config.yaml"]
+    found: dict[str, Any] = yaml.safe_load(text)["engine"]
+    return found
+
+
+def volume(values: dict[str, Any], name: str) -> str:
+    """The size of a volume of the serving pod."""
+    volumes = one(manifests(values), "Deployment")["spec"]["template"]["spec"]["volumes"]
+    (found,) = [each["emptyDir"]["sizeLimit"] for each in volumes if each["name"] == name]
+    return str(found)
+
+
+def start_seconds(values: dict[str, Any]) -> int:
+    """Seconds that the start-up probe waits."""
+    probe = server(manifests(values))["startupProbe"]
+    return int(probe["periodSeconds"] * probe["failureThreshold"])
+
+
+def test_on_cpus_the_engine_is_small_and_eager() -> None:
+    assert engine({}) == {
+        "dtype": "bfloat16",
+        "max_model_len": 2048,
+        "max_num_seqs": 32,
+        "gpu_memory_utilization": 0.3,
+        "enforce_eager": True,
+    }
+    assert server(manifests({}))["resources"] == {
+        "requests": {"cpu": "2", "memory": "4Gi", "ephemeral-storage": "1Gi"},
+        "limits": {"memory": "6Gi", "ephemeral-storage": "8Gi"},
+    }
+    assert (volume({}, "tmp"), volume({}, "shm"), volume({}, "models")) == ("2Gi", "1Gi", "4Gi")
+    assert start_seconds({}) == 125
+
+
+def test_on_a_gpu_nothing_of_the_cpus_defaults_is_left() -> None:
+    assert engine(EIGHT_B) == {"max_num_seqs": 256, "gpu_memory_utilization": 0.9}
+    assert server(manifests(EIGHT_B))["resources"] == {
+        "requests": {
+            "cpu": "4",
+            "memory": "16Gi",
+            "ephemeral-storage": "19Gi",
+            "nvidia.com/gpu": "1",
+        },
+        "limits": {"memory": "32Gi", "ephemeral-storage": "31Gi", "nvidia.com/gpu": "1"},
+    }
+    assert [volume(EIGHT_B, name) for name in ("tmp", "shm", "models")] == ["8Gi", "1Gi", "19Gi"]
+    assert start_seconds(EIGHT_B) == 900 + 15 * 15
+
+
+def test_more_gpus_take_more_of_the_node() -> None:
+    resources = server(manifests(ci_values("tp4") | {"resources": {}}))["resources"]
+    assert resources["requests"] == {
+        "cpu": "16",
+        "memory": "64Gi",
+        "ephemeral-storage": "136Gi",
+        "nvidia.com/gpu": "4",
+    }
+    assert resources["limits"]["memory"] == "128Gi"
+    assert volume(ci_values("tp4") | {"volumes": {}}, "shm") == "8Gi"
+
+
+def test_each_value_of_ones_own_wins() -> None:
+    own = merged(
+        EIGHT_B,
+        {
+            "config": {"engine": {"max_num_seqs": 64, "enforce_eager": True}},
+            "resources": {"requests": {"cpu": "9"}, "limits": {"memory": "99Gi"}},
+            "volumes": {"shmSize": "3Gi", "tmpSize": "5Gi"},
+            "storage": {"models": {"size": "50Gi"}},
+            "probes": {"startup": {"baseSeconds": 60, "secondsPerGiB": 0}},
+        },
+    )
+    assert engine(own) == {
+        "max_num_seqs": 64,
+        "gpu_memory_utilization": 0.9,
+        "enforce_eager": True,
+    }
+    resources = server(manifests(own))["resources"]
+    assert (resources["requests"]["cpu"], resources["requests"]["memory"]) == ("9", "16Gi")
+    assert (resources["limits"]["memory"], resources["limits"]["nvidia.com/gpu"]) == ("99Gi", "1")
+    assert [volume(own, name) for name in ("tmp", "shm", "models")] == ["5Gi", "3Gi", "50Gi"]
+    assert start_seconds(own) == 60
+
+
+@pytest.mark.parametrize("source", ["hub", "objectStore", "volume", "image", "baked"])
+def test_weights_of_unknown_size_are_refused(source: str) -> None:
+    values: dict[str, Any] = {
+        "assumeImageVolumes": True,
+        "model": {
+            "source": source,
+            "hub": {"repository": "a/b", "revision": "0" * 40},
+            "objectStore": {"uri": "s3://a/b"},
+            "image": {"reference": "a@sha256:0"},
+        },
+        "storage": {"models": {"existingClaim": "weights"}},
+    }
+    with pytest.raises(Refused, match=rf"model.weightsGiB is auto and model.source {source}: set"):
+        manifests(values)
+    assert manifests(merged(values, {"model": {"weightsGiB": 15}}))
+
+
+def test_pods_on_gpus_tolerate_the_taint_of_their_nodes_once() -> None:
+    pod = one(manifests(EIGHT_B), "Deployment")["spec"]["template"]["spec"]
+    assert pod["tolerations"] == [TOLERATION]
+    own = {"key": "team", "operator": "Equal", "value": "a", "effect": "NoExecute"}
+    values = merged(EIGHT_B, {"tolerations": [own, TOLERATION]})
+    pod = one(manifests(values), "Deployment")["spec"]["template"]["spec"]
+    assert pod["tolerations"] == [own, TOLERATION]
+    assert "tolerations" not in one(manifests({}), "Deployment")["spec"]["template"]["spec"]
+
+
+def variables(container: Manifest) -> dict[str, str]:
+    return {each["name"]: each.get("value", "") for each in container.get("env", [])}
+
+
+@pytest.mark.parametrize("name", ["one-gpu", "tp4", "two-nodes"])
+def test_only_the_pods_that_compute_see_gpus(name: str) -> None:
+    for template in pod_templates(manifests(ci_values(name))):
+        spec = template["spec"]
+        for container in [*spec.get("initContainers", []), *spec["containers"]]:
+            computes = container["name"] in ("server", "worker")
+            hidden = variables(container).get("NVIDIA_VISIBLE_DEVICES") == "void"
+            assert hidden is not computes, container["name"]
+            assert ("nvidia.com/gpu" in container["resources"].get("limits", {})) is computes
+
+
+def test_the_example_for_four_gpus_asks_for_a_card_by_its_name() -> None:
+    # The name that NVIDIA's feature discovery gives the nodes.
+    selector = one(manifests(ci_values("tp4")), "Deployment")["spec"]["template"]["spec"]
+    assert selector["nodeSelector"] == {"nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3"}
+
+
+def test_patterns_of_files_to_leave_out_reach_the_fetch() -> None:
+    chosen = merged(EIGHT_B, {"model": {"hub": {"ignore": ["*.gguf", "onnx/*"]}}})
+    for values, ignored in ((EIGHT_B, []), (chosen, ["*.gguf", "onnx/*"])):
+        pod = one(manifests(values), "Deployment")["spec"]["template"]["spec"]
+        assert pod["initContainers"][0]["args"][4:] == ignored

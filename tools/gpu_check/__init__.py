@@ -1,0 +1,1 @@
+"""The first check of this service on a GPU: `make gpu-check`."""
