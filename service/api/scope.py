@@ -27,7 +27,6 @@ from service.quoting import quote
 from service.runtime.open_requests import OpenRequests
 from service.settings.tree import GateSettings, HttpSettings
 from service.telemetry.requests import RequestTelemetry
-from service.together import abreast
 
 _log = logging.getLogger(__name__)
 
@@ -108,8 +107,6 @@ class RequestScope:
             # The traceback of the error holds the part of the body that was read.
             await _refuse(exchange, error.with_traceback(None))
             return
-
-        await abreast()
 
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
             try:
