@@ -74,7 +74,8 @@ class RequestContext:
     `decode_tokens` add up what came after the first tokens of its streams. `trace` is there while
     the request is traced. `body_bytes` is the size of its body. `parts` says how many engine
     requests it is made of; the gate admits or refuses them as a whole, and `gate_refusal` is then
-    what it refused.
+    what it refused. `ignored_fields` are the places of unknown fields in its body that it is
+    answered without.
     """
 
     request_id: str
@@ -99,6 +100,7 @@ class RequestContext:
     at_end: AsyncExitStack = field(default_factory=AsyncExitStack)
     trace: RequestTrace | None = None
     parts: int = 1
+    ignored_fields: tuple[str, ...] = ()
     admitted: bool = False
     gate_refusal: ServiceError | None = None
     _running: int = 0

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -19,6 +19,21 @@ NESTING = "__"
 _MAX_LORA_RANK = 16  # vLLM's default
 
 ServedName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$")]
+
+_FRAME = frozenset(
+    """chat_template tokenize messages conversation tools documents add_generation_prompt
+    continue_final_message return_dict return_tensors padding truncation max_length""".split()
+)
+"""Parameters of a chat template that requests set otherwise, or not at all."""
+
+
+def _free(name: str) -> str:
+    if name in _FRAME:
+        raise ValueError(f"{name} is no variable that a request may set here")
+    return name
+
+
+TemplateKwarg = Annotated[str, Field(pattern=r"^[A-Za-z_]\w{0,63}$"), AfterValidator(_free)]
 
 
 class ModelSettings(Section):
@@ -161,7 +176,8 @@ class LimitSettings(Section):
     n: int = Field(16, ge=1, description="Sequences per prompt.")
     prompts: int = Field(64, ge=1, description="Prompts in one OpenAI completion request.")
     messages: int = Field(512, ge=1, description="Messages in one conversation.")
-    stop: int = Field(8, ge=0, description="Stop strings.")
+    documents: int = Field(64, ge=0, description="Documents of one chat request.")
+    stop: int = Field(32, ge=0, description="Stop strings.")
     stop_bytes: int = Field(256, ge=1, description="Length of one stop string, in bytes.")
     stop_token_ids: int = Field(64, ge=0, description="Stop token ids.")
     bad_words: int = Field(64, ge=0, description="Words that must not be generated.")
@@ -170,7 +186,10 @@ class LimitSettings(Section):
         16_384, ge=1, description="Log-probabilities in one OpenAI answer that is not streamed."
     )
     echo_logprobs: int = Field(
-        4096, ge=1, description="Log-probabilities of a request's echoed prompts, streamed or not."
+        4096,
+        ge=1,
+        description="Log-probabilities of the prompts of an OpenAI request (`prompt_logprobs`, or "
+        "`echo` with `logprobs`), streamed or not.",
     )
     logit_bias: int = Field(300, ge=0, description="Entries in `logit_bias`.")
     allowed_token_ids: int = Field(1024, ge=0, description="Entries in `allowed_token_ids`.")
@@ -189,6 +208,20 @@ class LimitSettings(Section):
     classify_inputs: int = Field(256, ge=1, description="Inputs in one classification request.")
     candidate_labels: int = Field(256, ge=2, description="Labels in one classification request.")
     label_bytes: int = Field(256, ge=1, description="Length of one label, in bytes.")
+    unknown_fields: Literal["refuse", "ignore"] = Field(
+        "refuse",
+        description="Unknown fields of OpenAI bodies: refuse the request, or answer it without "
+        "these and name them in the header `X-Ignored-Fields`. Known fields that are not served "
+        "are always refused.",
+    )
+    chat_template_kwargs: tuple[TemplateKwarg, ...] = Field(
+        (
+            *("enable_thinking", "thinking", "reasoning_effort"),
+            *("preserve_thinking", "clear_thinking"),
+        ),
+        description="Keys of `chat_template_kwargs` that a chat may set: variables of the model's "
+        "template. Values are texts, numbers, true or false.",
+    )
 
 
 class AdapterSettings(Section):

@@ -44,7 +44,7 @@ from service.gate.gate import Gate
 from service.gate.meter import StreamObserver
 from service.gate.preparation import Preparation
 from service.quoting import quote
-from service.settings.preparation import PreparationSettings
+from service.settings.tree import Settings
 from service.vllm_engine.client import GatedClient
 from service.vllm_engine.generation import explain, lora_request
 from service.vllm_engine.openai import OpenAISurface
@@ -68,17 +68,19 @@ class VllmEngine:
         model: ModelInfo,
         gate: Gate,
         observer: StreamObserver,
-        settings: PreparationSettings,
+        settings: Settings,
         trials: StructureTrials,
     ) -> None:
         self._llm = llm
         self._steps = steps
         self.model = model
         traced = llm.vllm_config.observability_config.otlp_traces_endpoint is not None
-        self._preparation = Preparation(gate, settings)
+        self._preparation = Preparation(gate, settings.preparation)
         self.prepare = self._preparation.run
         self._trials = trials
-        self.client = GatedClient(llm, gate, observer, self._preparation, trials, traced=traced)
+        self.client = GatedClient(
+            llm, gate, observer, self._preparation, trials, limits=settings.limits, traced=traced
+        )
         leave_validation_to_us(llm)
         tokenizer = llm.renderer.get_tokenizer()
         self.encode: TextEncoder = text_encoder(tokenizer, special_is_text=True)

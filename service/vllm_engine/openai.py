@@ -15,7 +15,7 @@ from vllm.entrypoints.serve.engine.protocol import ErrorResponse
 from vllm.lora.request import LoRARequest
 
 from service.context import RequestContext, current_context
-from service.errors import InvalidRequest, NotFound, ServiceError
+from service.errors import InvalidRequest, NotFound, ServiceError, UnsupportedFeature
 from service.quoting import problems
 from service.vllm_engine.client import GatedClient, noted, noted_generations
 from service.vllm_engine.generation import explain, lora_request
@@ -53,6 +53,11 @@ class OpenAISurface:
 
     async def chat(self, body: dict[str, Any]) -> OpenAIAnswer:
         """Answer a chat completion request."""
+        if body.get("documents") and "documents" not in self._template():
+            raise UnsupportedFeature(
+                "documents: this model's chat template reads none; write them into a message",
+                param="documents",
+            )
         request = _parse(ChatCompletionRequest, body)
         return await _answer(self._state.openai_serving_chat.create_chat_completion(request))
 
@@ -60,6 +65,10 @@ class OpenAISurface:
         """Answer a completion request."""
         request = _parse(CompletionRequest, body)
         return await _answer(self._state.openai_serving_completion.create_completion(request))
+
+    def _template(self) -> str:
+        chat = self._state.openai_serving_chat
+        return str(chat.chat_template or chat.renderer.tokenizer.chat_template)
 
     async def models(self, adapters: Iterable[str], *, with_base: bool) -> list[dict[str, Any]]:
         """The cards of these adapters and, if the caller may know it, of the base model.
@@ -104,9 +113,13 @@ def _requests_model(adapter: LoRARequest | None = None) -> str:
     return current_context().model
 
 
-def _parse(kind: type[BaseModel], body: dict[str, Any]) -> BaseModel:
+def _parse(
+    kind: type[ChatCompletionRequest | CompletionRequest], body: dict[str, Any]
+) -> ChatCompletionRequest | CompletionRequest:
+    shown = {**body, "request_id": current_context().request_id}
+    stop = shown.pop("stop", [])  # checked already; vLLM's model takes no more than 4
     try:
-        return kind.model_validate(body | {"request_id": current_context().request_id})
+        request = kind.model_validate(shown)
     except ValidationError as error:
         problem = next(problems(error.errors(include_url=False)))
         field = problem.field
@@ -117,6 +130,8 @@ def _parse(kind: type[BaseModel], body: dict[str, Any]) -> BaseModel:
         raise InvalidRequest(f"body: cannot be read: {error}"[:400]) from None
     except Exception as error:
         raise explain(error) or error from None
+    request.stop = stop
+    return request
 
 
 async def _answer(call: Any) -> OpenAIAnswer:
