@@ -2,7 +2,7 @@
 
 import json
 from argparse import Namespace
-from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import aclosing
 from typing import Any
 
@@ -70,19 +70,22 @@ class OpenAISurface:
         chat = self._state.openai_serving_chat
         return str(chat.chat_template or chat.renderer.tokenizer.chat_template)
 
-    async def models(self, adapters: Iterable[str], *, with_base: bool) -> list[dict[str, Any]]:
-        """The cards of these adapters and, if the caller may know it, of the base model.
+    async def models(self, adapters: Mapping[str, str], *, with_base: bool) -> list[dict[str, Any]]:
+        """The cards of adapters, by name with their task, and of the base if it may be known.
 
-        Their `root` is the name itself, because vLLM would show a folder of the server.
+        Their `root` is the name itself, because vLLM would show a folder of the server. `tools` is
+        true where a chat may call tools.
         """
         (base,) = (await self._models.registry.show_available_models()).data
         parent = base.id if with_base else None
-        names = [(base.id, None)] if with_base else []
-        names += [(name, parent) for name in adapters]
+        tools: bool = self._state.openai_serving_chat.enable_auto_tools
+        cards = [(base.id, None, "generation")] if with_base else []
+        cards += [(name, parent, task) for name, task in adapters.items()]
         return [
             base.model_dump()
             | {"id": name, "root": name, "parent": parent, "owned_by": "llm-service"}
-            for name, parent in names
+            | {"task": task, "tools": tools and task == "generation"}
+            for name, parent, task in cards
         ]
 
 

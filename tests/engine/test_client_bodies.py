@@ -148,3 +148,12 @@ def test_log_probabilities_of_a_prompt_are_those_of_its_echo(tiny: Server, asked
     )
     chat = ask(tiny, prompt_logprobs=asked)
     assert len(chat["prompt_logprobs"]) == chat["usage"]["prompt_tokens"]
+
+
+@pytest.mark.parametrize("special", [True, False])
+def test_vllms_tokenize_tells_what_generation_reads(tiny: Server, special: bool) -> None:
+    fields = {"prompt": "One <|im_end|> two", "add_special_tokens": special}
+    told = ask(tiny, "/tokenize", **fields)
+    read = ask(tiny, COMPLETION, **fields, max_tokens=1, return_token_ids=True)
+    assert told["tokens"] == read["choices"][0]["prompt_token_ids"]
+    assert ask(tiny, "/detokenize", tokens=told["tokens"]) == {"prompt": fields["prompt"]}

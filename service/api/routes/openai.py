@@ -1,5 +1,6 @@
 """OpenAI's chat completions, completions and models, by vLLM's own handlers."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Request
@@ -9,7 +10,7 @@ from service.api.dependencies import TheContext, TheRuntime
 from service.api.json_body import JsonRoute, ParsedRequest, by_size
 from service.api.pushed_stream import PushedStream
 from service.api.sse import event_stream
-from service.context import current_context
+from service.context import RequestContext, current_context
 from service.fleet.version import ServedVersion
 from service.limits.logprobs import check_logprobs
 from service.limits.openai import accept
@@ -34,7 +35,7 @@ async def chat_completions(
 ) -> Response:
     """Answer a conversation."""
     read = await _accept(body, CHAT, request, runtime)
-    runtime.models.choose(read["model"], context)
+    runtime.models.choose(read["model"], context).check_converses()
     return await _response(await _surface(runtime).chat(read))
 
 
@@ -53,9 +54,24 @@ async def completions(
 async def models(runtime: TheRuntime, context: TheContext) -> dict[str, Any]:
     """The base model and the adapters that the caller may use."""
     adapters = runtime.models.adapters(context.tenant)
-    names = [name for name, entry in adapters.items() if isinstance(entry, ServedVersion)]
+    served = {name: each for name, each in adapters.items() if isinstance(each, ServedVersion)}
+    return {"object": "list", "data": await _cards(served, runtime, context)}
+
+
+@router.get("/v1/models/{name:path}")
+async def model(name: str, runtime: TheRuntime, context: TheContext) -> dict[str, Any]:
+    """One of these models."""
+    version = runtime.models.choose(name, context).version
+    cards = await _cards({} if version is None else {name: version}, runtime, context)
+    return next(card for card in cards if card["id"] == name)
+
+
+async def _cards(
+    versions: Mapping[str, ServedVersion], runtime: Runtime, context: RequestContext
+) -> list[dict[str, Any]]:
+    tasks = {name: version.manifest.task for name, version in versions.items()}
     with_base = runtime.models.has_base(context.tenant)
-    return {"object": "list", "data": await _surface(runtime).models(names, with_base=with_base)}
+    return await _surface(runtime).models(tasks, with_base=with_base)
 
 
 async def _accept(
