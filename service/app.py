@@ -8,6 +8,7 @@ from fastapi_offline import FastAPIOffline
 from prometheus_client import CollectorRegistry
 
 from service.api.caller import AllowedHosts
+from service.api.cors import Cors
 from service.api.entrance import Entrance
 from service.api.errors import ERROR_RESPONSES, register_error_handlers
 from service.api.head import HeadAsGet
@@ -93,6 +94,8 @@ def _add_middleware(
         entrance=Entrance(tenancy.keyring, tenancy.quotas, _hosts(settings)),
     )
     app.add_middleware(HeadAsGet)
+    if settings.http.cors_origins:
+        app.add_middleware(Cors, settings.http.cors_origins)
 
 
 def _add_routes(app: FastAPI, *, with_openai: bool) -> None:
@@ -110,4 +113,4 @@ def _hosts(settings: Settings) -> AllowedHosts | None:
     """Refusal of pages of other sites, where being on this machine is all that counts."""
     if settings.tenants.keys is not None or settings.tenants.allow_anonymous:
         return None
-    return AllowedHosts(settings.http.allowed_hosts)
+    return AllowedHosts(settings.http.allowed_hosts, settings.http.cors_origins)

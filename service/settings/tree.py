@@ -20,6 +20,8 @@ _MAX_LORA_RANK = 16  # vLLM's default
 
 ServedName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$")]
 
+Origin = Annotated[str, Field(pattern=r"^(\*|[a-z][a-z0-9+.-]*://[^/\s*]+)$")]
+
 _FRAME = frozenset(
     """chat_template tokenize messages conversation tools documents add_generation_prompt
     continue_final_message return_dict return_tensors padding truncation max_length""".split()
@@ -82,7 +84,15 @@ class HttpSettings(Section):
         "where callers need no key, on a public port of the loopback. `*.example.com` allows every "
         "name below, `*` every name. Addresses and names without a dot are always accepted.",
     )
-    max_body_bytes: int = Field(1 << 20, ge=1024, description="Largest body, in bytes.")
+    cors_origins: tuple[Origin, ...] = Field(
+        (),
+        description="Origins whose pages may call the service from a browser, such as "
+        "`https://chat.example.com`; `*` is every origin. Where callers need no key, pages of "
+        "origins that are not listed by name are refused.",
+    )
+    max_body_bytes: int = Field(
+        1 << 20, ge=1024, description="Largest body, in bytes, inflated if it is in gzip."
+    )
     tenant_body_bytes: int = Field(
         64 << 20, ge=1024, description="Bytes that one tenant's incomplete bodies may hold."
     )

@@ -38,7 +38,7 @@ _OURS = {
     "middleware": "the service has its own",
     "worker_extension_cls": "the service has its own",
     "root_path": "only `/` is served",
-    "allowed_origins": "the service has no CORS",
+    "allowed_origins": "set `http.cors_origins`",
 }
 """Arguments that would bypass the service, each with the key to set instead."""
 
