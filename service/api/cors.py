@@ -5,7 +5,10 @@ from collections.abc import Iterable
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
-_EXPOSED = ("x-request-id", "x-ignored-fields", "retry-after", "retry-after-ms", "traceresponse")
+_EXPOSED = (
+    *("x-request-id", "x-ignored-fields", "traceresponse"),
+    *("retry-after", "retry-after-ms", "x-should-retry"),
+)
 _PREFLIGHT_SECONDS = 600
 
 

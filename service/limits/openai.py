@@ -73,6 +73,8 @@ def accept(body: Mapping[str, Any], shape: Shape, limits: LimitSettings, context
         raise UnsupportedFeature(message, param=place)
     read = pruned(asked, shape)
     check_body(read, shape, limits)
+    if "messages" in shape and limits.default_max_tokens and not read.keys() & {*_TOKENS}:
+        read["max_tokens"] = limits.default_max_tokens
     _settle(read, context)
     ignored = sorted({re.sub(r"\[\d+\]", "[]", place) for place, _ in unknown})
     return Accepted(read, tuple(ignored))

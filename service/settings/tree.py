@@ -133,8 +133,14 @@ class GateSettings(Section):
     max_wait_ms: int = Field(
         1_500,
         ge=0,
-        description="Refuse at once a request that would wait longer, whatever its deadline. The "
-        "wait and the prefill make up the time to first token; raise this for batch work.",
+        description="Refuse at once a request that would wait longer and states no deadline. The "
+        "wait and the prefill make up the time to first token.",
+    )
+    max_patience_ms: int = Field(
+        60_000,
+        ge=0,
+        description="The same for a request that states a deadline, as the SDKs of OpenAI and "
+        "Anthropic do with their timeout; `max_wait_ms` where that is longer.",
     )
     target_token_ms: int | None = Field(
         250,
@@ -142,7 +148,9 @@ class GateSettings(Section):
         description="Give the engine fewer sequences at once while a token takes longer than this; "
         "null never does.",
     )
-    default_timeout_ms: int = Field(60_000, ge=1, description="Deadline of requests that set none.")
+    default_timeout_ms: int = Field(
+        60_000, ge=1, description="Deadline of requests that state none."
+    )
     max_timeout_ms: int = Field(600_000, ge=1, description="Longest deadline a client may ask for.")
 
 
@@ -218,6 +226,12 @@ class LimitSettings(Section):
     classify_inputs: int = Field(256, ge=1, description="Inputs in one classification request.")
     candidate_labels: int = Field(256, ge=2, description="Labels in one classification request.")
     label_bytes: int = Field(256, ge=1, description="Length of one label, in bytes.")
+    default_max_tokens: int | None = Field(
+        None,
+        ge=1,
+        description="Longest answer of an OpenAI chat that sets no maximum, in tokens; null is as "
+        "many as the context leaves.",
+    )
     unknown_fields: Literal["refuse", "ignore"] = Field(
         "refuse",
         description="Unknown fields of OpenAI bodies: refuse the request, or answer it without "

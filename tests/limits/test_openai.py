@@ -308,3 +308,15 @@ def test_a_value_of_a_wrong_kind_is_refused_or_left_to_the_engines_models(
 ) -> None:
     with suppress(InvalidRequest):  # any other error would be the server's fault
         chat(**{name: value})
+
+
+def test_a_chat_without_a_maximum_gets_that_of_the_settings() -> None:
+    capped = LimitSettings(default_max_tokens=99)
+    assert chat(capped).body == {"model": "m", "max_tokens": 99}
+    assert chat(capped, max_completion_tokens=7).body["max_completion_tokens"] == 7
+    assert chat(capped, max_tokens=500).body == {"model": "m", "max_tokens": 500}
+    assert chat(LimitSettings(default_max_tokens=10**6)).body["max_tokens"] == CONTEXT
+    assert accept({"model": "m", "prompt": "a"}, COMPLETION, capped, CONTEXT).body.keys() == {
+        "model",
+        "prompt",
+    }
