@@ -40,7 +40,6 @@ TABLE = [
     ("beam search", {"use_beam_search": True}, "use_beam_search: not served, beam search"),
     ("prompt_logprobs", {"prompt_logprobs": 21}, "prompt_logprobs: must be 0..20, got 21"),
     ("prompt's", {"prompt_logprobs": 20, "messages": LONG}, "for the prompts of a request, got"),
-    ("documents", {"documents": [{"text": "a"}]}, "documents: this model's chat template reads"),
     ("documents type", {"documents": 5}, "documents"),
     ("nested typo", {"stream_options": {"include_usag": True}}, "mean 'include_usage'?"),
     ("truncation", {"truncate_prompt_tokens": -2}, "truncate_prompt_tokens"),

@@ -107,6 +107,11 @@ def test_thinking_is_switched_off_by_either_field(tiny: Server) -> None:
     assert prompt_tokens(tiny, chat_template_kwargs={"enable_thinking": True}) == plain
 
 
+def test_documents_reach_a_template_that_reads_them(tiny: Server) -> None:
+    documents = [{"title": "Sea", "text": "The sea is blue."}]
+    assert prompt_tokens(tiny, documents=documents) > prompt_tokens(tiny)
+
+
 def test_a_message_is_continued(tiny: Server) -> None:
     messages = [*HI["messages"], {"role": "assistant", "content": "Hel"}]  # type: ignore[misc]
     closed = prompt_tokens(tiny, messages=messages)

@@ -159,6 +159,13 @@ def test_a_classification_adapter_holds_no_conversation(
     assert client.completions.create(model="sentiment", prompt="Good.", max_tokens=1).choices
 
 
+def test_documents_that_the_template_would_drop_are_refused(smollm2: Server) -> None:
+    body = {"model": smollm2.model, "messages": CAPITAL, "documents": [{"text": "The sea."}]}
+    error = smollm2.post("/v1/chat/completions", body).json()["error"]
+    assert (error["code"], error["param"]) == ("unsupported", "documents")
+    assert "this model's chat template reads none" in error["message"]
+
+
 def test_an_unknown_model_is_not_the_base(client: openai.OpenAI) -> None:
     with pytest.raises(openai.NotFoundError) as caught:
         client.chat.completions.create(model="SmolLM2-135m-instruct", messages=JAPAN)
