@@ -3,15 +3,17 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from fastapi import APIRouter, FastAPI
+from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CollectorRegistry
 
 from service.api.caller import AllowedHosts
+from service.api.cors import Cors
 from service.api.entrance import Entrance
 from service.api.errors import ERROR_RESPONSES, register_error_handlers
+from service.api.head import HeadAsGet
 from service.api.key_scheme import declare_keys
-from service.api.routes import adapters, classify, generate, health, tokenize
+from service.api.routes import adapters, classify, generate, health, tokenize, version
 from service.api.scope import RequestScope
 from service.fleet.metrics import AdapterMetrics
 from service.runtime.open_requests import OpenRequests
@@ -61,17 +63,9 @@ def create_app(
     app: FastAPI = FastAPIOffline(
         title="llm-service", lifespan=lifespan, redoc_url=None, redirect_slashes=False
     )
-    app.add_middleware(
-        RequestScope,
-        http=settings.http,
-        gate=settings.gate,
-        telemetry=telemetry,
-        requests=requests,
-        entrance=Entrance(tenancy.keyring, tenancy.quotas, _hosts(settings)),
-    )
+    _add_middleware(app, settings, telemetry, requests, tenancy)
     register_error_handlers(app)
-    for router in _routers(with_openai=start_engine is None):
-        app.include_router(router, responses=ERROR_RESPONSES)
+    _add_routes(app, with_openai=start_engine is None)
     if tenancy.keyring is not None:
         declare_keys(app)
     return app
@@ -83,17 +77,40 @@ def _vllm() -> EngineStart:
     return start_vllm
 
 
-def _routers(*, with_openai: bool) -> list[APIRouter]:
-    routers = [module.router for module in (generate, classify, tokenize, adapters, health)]
+def _add_middleware(
+    app: FastAPI,
+    settings: Settings,
+    telemetry: RequestTelemetry,
+    requests: OpenRequests,
+    tenancy: Tenancy,
+) -> None:
+    """Add what runs before the routes, the innermost first."""
+    app.add_middleware(
+        RequestScope,
+        http=settings.http,
+        gate=settings.gate,
+        telemetry=telemetry,
+        requests=requests,
+        entrance=Entrance(tenancy.keyring, tenancy.quotas, _hosts(settings)),
+    )
+    app.add_middleware(HeadAsGet)
+    if settings.http.cors_origins:
+        app.add_middleware(Cors, settings.http.cors_origins)
+
+
+def _add_routes(app: FastAPI, *, with_openai: bool) -> None:
+    modules = (generate, classify, tokenize, adapters, health, version)
+    routers = [module.router for module in modules]
     if with_openai:
         from service.api.routes import openai
 
         routers.append(openai.router)
-    return routers
+    for router in routers:
+        app.include_router(router, responses=ERROR_RESPONSES)
 
 
 def _hosts(settings: Settings) -> AllowedHosts | None:
     """Refusal of pages of other sites, where being on this machine is all that counts."""
     if settings.tenants.keys is not None or settings.tenants.allow_anonymous:
         return None
-    return AllowedHosts(settings.http.allowed_hosts)
+    return AllowedHosts(settings.http.allowed_hosts, settings.http.cors_origins)

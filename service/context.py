@@ -74,7 +74,9 @@ class RequestContext:
     `decode_tokens` add up what came after the first tokens of its streams. `trace` is there while
     the request is traced. `body_bytes` is the size of its body. `parts` says how many engine
     requests it is made of; the gate admits or refuses them as a whole, and `gate_refusal` is then
-    what it refused.
+    what it refused. `ignored_fields` are the places of unknown fields in its body that it is
+    answered without. `states_deadline` is true once it has asked for a deadline of its own, and
+    `client_timeout_ms` is what its client's library will wait for, if that is known.
     """
 
     request_id: str
@@ -99,6 +101,9 @@ class RequestContext:
     at_end: AsyncExitStack = field(default_factory=AsyncExitStack)
     trace: RequestTrace | None = None
     parts: int = 1
+    ignored_fields: tuple[str, ...] = ()
+    states_deadline: bool = False
+    client_timeout_ms: int | None = None
     admitted: bool = False
     gate_refusal: ServiceError | None = None
     _running: int = 0
@@ -116,9 +121,21 @@ class RequestContext:
         """Seconds per output token after the first; None for an answer of one token."""
         return self.decode_seconds / self.decode_tokens if self.decode_tokens else None
 
-    def set_timeout(self, timeout_ms: int) -> None:
+    def set_timeout(self, timeout_ms: float) -> None:
         """Move the deadline to `timeout_ms` after the arrival, at most the configured longest."""
         self.deadline = self.arrival + min(timeout_ms, self.max_timeout_ms) / 1000
+        self.states_deadline = True
+
+    def follow_client(self, *, streams: bool) -> None:
+        """Make the time that the client's library waits for an answer the deadline.
+
+        Of a stream it waits so long for each part, so the deadline only moves back. A deadline that
+        was stated otherwise stays.
+        """
+        if self.client_timeout_ms is None or self.states_deadline:
+            return
+        least = 1000 * (self.deadline - self.arrival) if streams else 0
+        self.set_timeout(max(self.client_timeout_ms, least))
 
     def stream_began(self) -> None:
         """One of its streams is read; `close` waits until it has ended."""

@@ -26,7 +26,10 @@ ConfigurationError is outside the tree: no caller sees it; it ends the start wit
 """
 
 import math
+import random
 from typing import ClassVar
+
+_LONGEST_RETRY_S = 60.0
 
 
 class ServiceError(Exception):
@@ -52,10 +55,18 @@ class ServiceError(Exception):
         self.retry_after = retry_after
 
     def headers(self) -> dict[str, str]:
-        """Headers of the answer: `retry-after` in whole seconds, at least 1, if retrying helps."""
+        """Headers of the answer that say when to try again, if retrying helps.
+
+        `retry-after` is in whole seconds, at least 1. OpenAI's and Anthropic's SDKs prefer
+        `retry-after-ms`, which is up to half as long again, so that clients that were refused
+        together do not come back together; these SDKs disregard more than a minute.
+        """
         if self.retry_after is None:
             return {}
-        return {"retry-after": str(max(1, math.ceil(self.retry_after)))}
+        seconds = max(1, math.ceil(self.retry_after))
+        spread = min(random.uniform(1, 1.5) * self.retry_after, _LONGEST_RETRY_S)
+        milliseconds = math.ceil(1000 * max(spread, self.retry_after))
+        return {"retry-after": str(seconds), "retry-after-ms": str(milliseconds)}
 
     def body(self, request_id: str) -> dict[str, object]:
         """The body that every HTTP error has."""
@@ -230,6 +241,10 @@ class DeadlineExceeded(ServiceError):
     type = "timeout_error"
     code = "deadline_exceeded"
     outcome = "deadline"
+
+    def headers(self) -> dict[str, str]:
+        # SDKs would send it again, for as long, while its caller has stopped waiting.
+        return super().headers() | {"x-should-retry": "false"}
 
 
 class ConfigurationError(Exception):

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 
 OPERATIONS: Mapping[str, str | None] = {
+    "/detokenize": None,
+    "/tokenize": None,
     "/v1/chat/completions": "chat",
     "/v1/classify": "classify",
     "/v1/completions": "text_completion",

@@ -28,6 +28,7 @@ carry exemplars with the trace's id.
 LABELS = {
     "adapter": "an adapter's configured name",
     "digest": "of the base model's files, or of an adapter's manifest",
+    "field": "an unknown field's place in a body, of the first 64, else `other`",
     "kind": "`prompt` (cached ones included), `cached`, `completion`",
     "label": "one of an adapter's own labels, else `other`",
     "model": "the served name of the base model or of an adapter, else `none`",

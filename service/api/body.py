@@ -6,6 +6,8 @@ from collections import Counter
 from starlette.datastructures import Headers
 from starlette.types import Receive
 
+from service.api.encoding import inflated, is_gzip
+from service.api.json_body import by_size
 from service.errors import PayloadTooLarge, RequestTimeout, TooManyRequests
 from service.settings.tree import HttpSettings
 
@@ -26,12 +28,12 @@ class BodyReader:
         self._held: Counter[str] = Counter()
 
     async def read(self, headers: Headers, receive: Receive, tenant: str) -> bytes:
-        """The whole body.
+        """The whole body, inflated if it is in gzip.
 
         Raises PayloadTooLarge, RequestTimeout, TooManyRequests where the tenant's unfinished bodies
-        hold too much, and ClientGone.
+        hold too much, as `is_gzip` and `inflated`, and ClientGone.
         """
-        limit = self._http.max_body_bytes
+        limit, packed = self._http.max_body_bytes, is_gzip(headers)
         declared = headers.get("content-length", "0")
         if declared.isdigit() and int(declared) > limit:
             raise PayloadTooLarge(f"body: at most {limit} bytes, got {declared}")
@@ -56,7 +58,9 @@ class BodyReader:
             self._held[tenant] -= size
             if not self._held[tenant]:
                 del self._held[tenant]
-        return b"".join(parts)
+        body = b"".join(parts)
+        # A small body may become as large as the limit.
+        return await by_size(limit, inflated, body, limit) if packed else body
 
     def _check(self, size: int, tenant: str) -> None:
         if size > self._http.max_body_bytes:

@@ -15,11 +15,12 @@ class AllowedHosts:
 
     A page can have its own name resolve to this machine, and then read the answers (DNS rebinding).
     So the `Host` must be an address, a name without a dot, which no page has, or one of `names`,
-    in which `*.` stands for any name below and `*` for every name.
+    in which `*.` stands for any name below and `*` for every name. Pages of `origins` may call.
     """
 
-    def __init__(self, names: Iterable[str]) -> None:
+    def __init__(self, names: Iterable[str], origins: Iterable[str] = ()) -> None:
         self._names = tuple(name.lower() for name in names)
+        self._origins = frozenset(origin.lower() for origin in origins)
 
     def check(self, headers: Headers) -> None:
         """Raise Forbidden for a name that is not allowed and for a request of another site."""
@@ -30,8 +31,10 @@ class AllowedHosts:
                 f"Host: must be an address or listed in http.allowed_hosts, got {quote(name)}",
                 code="host_not_allowed",
             )
-        origin = headers.get("origin")
-        foreign = origin is not None and origin.lower().partition("://")[2] != host
+        origin = headers.get("origin", "").lower()
+        if origin in self._origins:
+            return
+        foreign = origin != "" and origin.partition("://")[2] != host
         if foreign or headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
             raise Forbidden("Requests made by pages of other sites are refused.", code="cross_site")
 

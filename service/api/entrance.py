@@ -15,6 +15,7 @@ _ASSETS = "/static-offline-docs"
 OPEN_PATHS = frozenset(
     {
         "/health",
+        "/ping",
         "/docs",
         "/openapi.json",
         f"{_ASSETS}/favicon.png",

@@ -9,7 +9,7 @@ from starlette.exceptions import HTTPException
 
 from service.api.schemas.base import ErrorBody
 from service.errors import InvalidRequest, MethodNotAllowed, NotFound
-from service.quoting import problems, quote, quote_name
+from service.quoting import problems, quote_name
 
 _SHOWN_PROBLEMS = 3
 
@@ -33,11 +33,12 @@ async def _validation_error(request: Request, error: Exception) -> NoReturn:
 
 async def _http_exception(request: Request, error: Exception) -> NoReturn:
     assert isinstance(error, HTTPException)
-    path = quote(request.scope["path"])
+    path = f"'{quote_name(request.scope['path'])}'"
     if error.status_code == 405:
         method = quote_name(request.method)
         refused = MethodNotAllowed(f"{method} is not served at {path}")
-        refused.allow = (error.headers or {}).get("Allow")
+        allowed = (error.headers or {}).get("Allow")
+        refused.allow = "GET, HEAD" if allowed == "GET" else allowed
         raise refused
     if error.status_code == 404:
         raise NotFound(f"There is nothing at {path}")

@@ -1,6 +1,8 @@
 """One request and its answer, as the ASGI server passes them."""
 
+import re
 import time
+from collections.abc import Sequence
 
 from pydantic_core import to_json
 from starlette.datastructures import Headers, MutableHeaders
@@ -13,6 +15,9 @@ from service.operations import OPERATIONS
 
 ID_HEADER = "x-request-id"
 _TRACE_HEADER = "traceresponse"
+_IGNORED_HEADER = "x-ignored-fields"
+_IGNORED_SHOWN = 16
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_.\[\]-]{1,64}")
 
 
 class Exchange:
@@ -64,6 +69,8 @@ class Exchange:
             headers[ID_HEADER] = self.context.request_id
             if self.context.trace:
                 headers[_TRACE_HEADER] = self.context.trace.response_header
+            if self.context.ignored_fields:
+                headers[_IGNORED_HEADER] = _names(self.context.ignored_fields)
             if self.close_connection:
                 headers["connection"] = "close"
         elif message["type"] == "http.response.body":
@@ -81,3 +88,10 @@ class Exchange:
             body = to_json(error.body(self.context.request_id))
             answer = Response(body, error.status, error.headers(), media_type="application/json")
             await answer(self.scope, self.receive, send or self.send)
+
+
+def _names(fields: Sequence[str]) -> str:
+    """Names for a header; `?` for one that a header cannot hold."""
+    shown = [name if _PLAIN_NAME.fullmatch(name) else "?" for name in fields[:_IGNORED_SHOWN]]
+    more = ["..."] if len(fields) > _IGNORED_SHOWN else []
+    return ", ".join(shown + more)

@@ -41,9 +41,11 @@ class JsonRoute(APIRoute):
                 return await handle(request)
             _check_content_type(request.headers.get("content-type", ""))
             body = await request.body()
-            parsed = ParsedRequest(request, len(body), await by_size(len(body), parse, body))
+            value = await by_size(len(body), parse, body)
+            streams = isinstance(value, dict) and value.get("stream") is True
+            current_context().follow_client(streams=streams)
             await abreast()
-            return await handle(parsed)
+            return await handle(ParsedRequest(request, len(body), value))
 
         return parse_then_handle
 

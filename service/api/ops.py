@@ -10,6 +10,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api.caller import AllowedHosts, from_loopback
+from service.api.head import HeadAsGet
 from service.errors import Forbidden, NotReady, ServiceError
 from service.fleet.fleet import Change
 from service.runtime.status import Phase, Status
@@ -25,6 +26,7 @@ def create_ops_app(status: Status, registry: CollectorRegistry, http: HttpSettin
     """
     app = FastAPI(title="llm-service operations", docs_url=None, redoc_url=None)
     app.add_middleware(_Refusals, hosts=AllowedHosts(http.allowed_hosts))
+    app.add_middleware(HeadAsGet)
     may_control = [Depends(_Control(http))]
 
     @app.get("/livez")

@@ -32,6 +32,8 @@ _log = logging.getLogger(__name__)
 
 _SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _TIMEOUT_HEADER = "x-request-timeout-ms"
+_SDK_TIMEOUTS = ("x-stainless-read-timeout", "x-stainless-timeout")
+_SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 _LINGER_SECONDS = 2.0
 
 
@@ -130,6 +132,7 @@ class RequestScope:
         await self._entrance.admit(exchange.scope, headers, context)
         if (timeout := headers.get(_TIMEOUT_HEADER)) is not None:
             context.set_timeout(_timeout_ms(timeout))
+        context.client_timeout_ms = _sdk_timeout_ms(headers)
         body = await self._bodies.read(headers, exchange.receive, context.tenant.name)
         context.body_bytes = len(body)
         return body
@@ -159,6 +162,12 @@ def _check_head(headers: Headers) -> None:
     size = sum(len(name) + len(value) for name, value in headers.raw)
     if size > MAX_HEAD_BYTES:
         raise HeadersTooLarge(f"headers: at most {MAX_HEAD_BYTES} bytes, got {size}")
+
+
+def _sdk_timeout_ms(headers: Headers) -> int | None:
+    """The timeout that an SDK of OpenAI or Anthropic says it was given; None if it says none."""
+    given = next((headers[name] for name in _SDK_TIMEOUTS if name in headers), "")
+    return round(1000 * float(given)) or None if _SECONDS.fullmatch(given) else None
 
 
 def _timeout_ms(value: str) -> int:

@@ -33,6 +33,15 @@ class ChosenModel:
             )
         return self.version.classifier
 
+    def check_converses(self) -> None:
+        """Raise UnsupportedFeature for an adapter that was trained to classify."""
+        if self.version is not None and self.version.classifier is not None:
+            raise UnsupportedFeature(
+                f"model: {quote(self.name)} is an adapter for classification and holds no "
+                "conversation: call /v1/classify with the text as `input`",
+                param="model",
+            )
+
 
 class Models:
     """The base model and the adapters of a registry; the only place that asks a tenant's rights."""

@@ -46,6 +46,7 @@ class Gate:
         self._limiter = Limiter(capacity, settings.min_in_flight, _targets(settings))
         self._scheduler = Scheduler(time.monotonic, self._limiter, max_waiting=settings.max_queued)
         self._max_wait = settings.max_wait_ms / 1000
+        self._max_patience = max(settings.max_wait_ms, settings.max_patience_ms) / 1000
         self._observer = observer
         self._waiting: dict[Ticket, asyncio.Future[Permit]] = {}
         self._running: dict[Ticket, Permit] = {}
@@ -148,13 +149,14 @@ class Gate:
             raise context.gate_refusal
 
     def _ticket(self, context: RequestContext, demand: Demand) -> Ticket:
+        max_wait = self._max_patience if context.states_deadline else self._max_wait
         return Ticket(
             context.tenant.name,
             demand.prompt_tokens,
             demand.max_output_tokens,
             arrival=time.monotonic(),
             deadline=context.deadline,
-            max_wait=math.inf if context.tenant is SERVICE else self._max_wait,
+            max_wait=math.inf if context.tenant is SERVICE else max_wait,
             slots=min(demand.slots, self.capacity),
             weight=context.tenant.weight,
             followers=0 if context.admitted else context.parts - 1,

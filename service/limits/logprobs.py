@@ -15,9 +15,8 @@ def check_logprobs(body: Mapping[str, Any], context: int, limits: LimitSettings)
     """Raise InvalidRequest for a body that may be answered with too many log-probabilities.
 
     The body passed `check_body`. vLLM builds a whole answer in one go, about 3 us for each of them;
-    a stream's come token by token and are not capped. Those of an echoed prompt are also read and
-    built in one go, about 12 us each, streamed or not. `context` is the model's, in tokens: the
-    longest prompt, and the longest answer to a chat without a maximum.
+    a stream's come token by token and are not capped. `context` is the model's, in tokens: the
+    longest answer to a chat without a maximum.
     """
     asked = body.get("logprobs")
     if asked is None or asked is False:
@@ -25,16 +24,6 @@ def check_logprobs(body: Mapping[str, Any], context: int, limits: LimitSettings)
     per_token = 1 + (asked if asked is not True else body.get("top_logprobs") or 0)
     prompts = each_prompt(body.get("prompt"))
     choices = body.get("n") or 1
-    if body.get("echo"):
-        # No token is shorter than a byte, and each prompt may have one token more at its start.
-        echoed = choices * sum(min(_size(prompt) + 1, context) for prompt in prompts)
-        if echoed * per_token > limits.echo_logprobs:
-            raise InvalidRequest(
-                f"logprobs: at most {limits.echo_logprobs} for echoed prompts, got up to {echoed} "
-                f"tokens x {per_token} = {echoed * per_token}: send shorter or fewer prompts, or "
-                "ask for fewer alternatives",
-                param="logprobs",
-            )
     if body.get("stream") is True:
         return
     answers, tokens = len(prompts) * choices, min(_longest(body, context), context)
@@ -58,8 +47,14 @@ def _longest(body: Mapping[str, Any], context: int) -> int:
     return int(longest)
 
 
-def _size(prompt: Any) -> int:
-    """Bytes of a text, or token ids."""
-    if isinstance(prompt, str):
-        return len(prompt.encode(errors="surrogatepass"))
-    return len(prompt) if isinstance(prompt, list) else 0
+def check_prompt_logprobs(total: int, limits: LimitSettings) -> None:
+    """Raise InvalidRequest for too many log-probabilities of a request's prompts.
+
+    vLLM reads and builds them in one go, about 12 us for each, streamed or not.
+    """
+    if total > limits.echo_logprobs:
+        raise InvalidRequest(
+            f"logprobs: at most {limits.echo_logprobs} for the prompts of a request, got {total}: "
+            "send shorter or fewer prompts, or ask for fewer alternatives",
+            param="logprobs",
+        )

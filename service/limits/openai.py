@@ -1,38 +1,29 @@
-"""Fields of OpenAI's request bodies that are served, and their caps.
+"""OpenAI's request bodies as vLLM's own models get them: known fields, within their caps.
 
 Default deny: a field that is not listed is refused by name, so that no engine parameter reaches the
 engine unexamined. Values are checked for size here and for meaning by vLLM's own models.
 """
 
+import json
+import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from service.errors import InvalidRequest, UnsupportedFeature
 from service.limits.messages import check_messages
+from service.limits.openai_fields import HINTS, NO_OPS, REFUSED
 from service.limits.prompts import count_prompts
+from service.limits.shape import Shape, pruned, unread
 from service.limits.structure import check_choice, check_regex, check_schema, check_schemas
-from service.quoting import nearest, quote, quote_name
+from service.quoting import nearest, quote
 from service.settings.tree import LimitSettings
-
-_SAMPLING = frozenset(
-    """model max_tokens n temperature top_p top_k min_p seed stop stop_token_ids presence_penalty
-    frequency_penalty repetition_penalty logit_bias stream stream_options response_format
-    structured_outputs min_tokens ignore_eos skip_special_tokens include_stop_str_in_output
-    bad_words allowed_token_ids user return_token_ids""".split()
-)
-_IGNORED = frozenset("metadata store service_tier safety_identifier prompt_cache_key".split())
-"""OpenAI fields that have no meaning for this server; accepted without effect."""
-
-CHAT_FIELDS = _SAMPLING | frozenset(
-    """messages logprobs top_logprobs max_completion_tokens tools tool_choice parallel_tool_calls
-    reasoning_effort""".split()
-)
-COMPLETION_FIELDS = _SAMPLING | frozenset("prompt echo logprobs suffix".split())
 
 _COUNTS = {
     "n": (1, "n"),
     "logprobs": (0, "logprobs"),
     "top_logprobs": (0, "logprobs"),
+    "prompt_logprobs": (0, "logprobs"),
 }
 """The smallest value of a field, and the setting that caps it."""
 _TOKENS = ("max_tokens", "max_completion_tokens")
@@ -43,19 +34,79 @@ _LENGTHS = {
     "logit_bias": "logit_bias",
     "allowed_token_ids": "allowed_token_ids",
     "messages": "messages",
+    "documents": "documents",
     "tools": "tools",
 }
 _STRUCTURES = {"json", "regex", "choice", "json_object"}
+_FORMATS: Mapping[str, frozenset[str]] = {
+    "text": frozenset({"type"}),
+    "json_object": frozenset({"type", "schema", "value"}),
+    "json_schema": frozenset({"type", "json_schema"}),
+}
+"""The keys that a response format of each type reads."""
+_TEMPLATE_TEXT_BYTES = 256
 
 
-def check_body(body: Mapping[str, Any], fields: frozenset[str], limits: LimitSettings) -> None:
-    """Raise InvalidRequest for the first field that is unknown, missing or over its cap."""
-    known = fields | _IGNORED
-    if (name := next((each for each in body if each not in known), None)) is not None:
-        raise UnsupportedFeature(
-            f"{quote_name(name)}: not a field of this route{nearest(name, fields)}",
-            param=quote_name(name),
-        )
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A body for vLLM's models, and the places of unknown fields that it was sent with."""
+
+    body: dict[str, Any]
+    ignored: tuple[str, ...]
+
+
+def accept(body: Mapping[str, Any], shape: Shape, limits: LimitSettings, context: int) -> Accepted:
+    """Take over the fields of a body that a route reads, by its shape, once they are checked.
+
+    Nulls, hints and values that change nothing are left out, unknown fields too if the settings say
+    so; `max_tokens` above the model's context, in tokens, becomes the context. Raises
+    InvalidRequest for the first field that is unknown, not served, missing or over its cap.
+    """
+    if "chat_template_kwargs" in shape:
+        shape = {**shape, "chat_template_kwargs": dict.fromkeys(limits.chat_template_kwargs)}
+    asked = {name: value for name, value in body.items() if not _asks_nothing(name, value, shape)}
+    unknown = list(unread(asked, shape, HINTS))
+    if unknown and limits.unknown_fields == "refuse":
+        place, known = unknown[0]
+        name = place.rpartition(".")[2]
+        message = f"{place}: not a field of this route{nearest(name, known)}"
+        raise UnsupportedFeature(message, param=place)
+    read = pruned(asked, shape)
+    check_body(read, shape, limits)
+    if "messages" in shape and limits.default_max_tokens and not read.keys() & {*_TOKENS}:
+        read["max_tokens"] = limits.default_max_tokens
+    _settle(read, context)
+    ignored = sorted({re.sub(r"\[\d+\]", "[]", place) for place, _ in unknown})
+    return Accepted(read, tuple(ignored))
+
+
+def _asks_nothing(name: str, value: Any, shape: Shape) -> bool:
+    """True for a top-level field to leave out; raises for a known one that is not served."""
+    if value is None or name in HINTS:
+        return True
+    no_op = NO_OPS.get(name, ())
+    if value in no_op and (name not in shape or value == []):
+        return True
+    if name not in shape and (reason := REFUSED.get(name)) is not None:
+        only = f"; the only value is {json.dumps(no_op[0])}, got {quote(value)}" if no_op else ""
+        raise UnsupportedFeature(f"{name}: not served, {reason}{only}", param=name)
+    return False
+
+
+def _settle(read: dict[str, Any], context: int) -> None:
+    """Write what a checked body asks for as vLLM's models take it."""
+    for name in _TOKENS:
+        if name in read:
+            read[name] = min(read[name], context)
+    chosen = read.get("response_format", {})
+    for key in ("schema", "value"):
+        if key in chosen:  # llama.cpp and others, and huggingface_hub, write a schema so
+            named = {"name": "answer", "schema": chosen[key]}
+            read["response_format"] = {"type": "json_schema", "json_schema": named}
+
+
+def check_body(body: Mapping[str, Any], shape: Shape, limits: LimitSettings) -> None:
+    """Raise InvalidRequest for the first field that is missing or over its cap."""
     if not isinstance(body.get("model"), str):
         raise InvalidRequest(
             f"model: required, a string, got {quote(body.get('model'))}", param="model"
@@ -64,7 +115,7 @@ def check_body(body: Mapping[str, Any], fields: frozenset[str], limits: LimitSet
         _check_count(body.get(name), least, getattr(limits, cap), name)
     for name in _TOKENS:
         _check_type(body.get(name), int, name, "an integer")
-    if "messages" in fields:
+    if "messages" in shape:
         _check_type(body.get("logprobs"), bool, "logprobs", "true or false")
         check_messages(body)
     else:
@@ -79,6 +130,8 @@ def check_body(body: Mapping[str, Any], fields: frozenset[str], limits: LimitSet
         for entry in entries if isinstance(entries, list) else [entries]:
             _check_text(entry, limits.stop_bytes, name)
     _check_bad_words(body.get("bad_words"), limits.bad_words_bytes)
+    _check_stop(body.get("stop"))
+    _check_template_kwargs(body.get("chat_template_kwargs"))
     _check_prompts(body, limits)
     _check_response_format(body.get("response_format"), limits)
     _check_structured_outputs(body.get("structured_outputs"), limits)
@@ -130,6 +183,30 @@ def _check_text(value: Any, limit: int, name: str) -> None:
         raise InvalidRequest(f"{name}: at most {limit} bytes, got {size}", param=name)
 
 
+def _check_stop(stop: Any) -> None:
+    """Raise for stops of a wrong kind, which vLLM's model is not shown: it takes no more than 4."""
+    texts = stop if isinstance(stop, list) else [] if stop is None else [stop]
+    if wrong := [each for each in texts if not isinstance(each, str) or not each]:
+        raise InvalidRequest(
+            f"stop: must be a text or a list of texts, none empty, got {quote(wrong[0])}",
+            param="stop",
+        )
+
+
+def _check_template_kwargs(kwargs: Any) -> None:
+    """Raise for values that a template could spend time on: it gets switches and short texts."""
+    name = "chat_template_kwargs"
+    if kwargs is not None and not isinstance(kwargs, dict):
+        raise InvalidRequest(f"{name}: must be an object, got {quote(kwargs)}", param=name)
+    for key, value in (kwargs or {}).items():
+        where = f"{name}.{key}"
+        if not isinstance(value, bool | int | float | str):
+            message = f"{where}: must be a text, a number, true or false, got {quote(value)}"
+            raise InvalidRequest(message, param=where)
+        _check_integers(value, where)
+        _check_text(value, _TEMPLATE_TEXT_BYTES, where)
+
+
 def _check_prompts(body: Mapping[str, Any], limits: LimitSettings) -> None:
     prompt = body.get("prompt")
     if prompt in ("", []):
@@ -145,15 +222,25 @@ def _check_response_format(value: Any, limits: LimitSettings) -> None:
     if value is None:
         return
     kind = value.get("type") if isinstance(value, dict) else None
-    if kind not in ("text", "json_object", "json_schema"):
+    if not isinstance(kind, str) or kind not in _FORMATS:
         raise UnsupportedFeature(
             f"response_format.type: must be text, json_object or json_schema, got {quote(kind)}",
             param="response_format",
         )
+    if beyond := value.keys() - _FORMATS[kind]:
+        name = f"response_format.{min(beyond)}"
+        raise UnsupportedFeature(f"{name}: not read with type {kind}", param=name)
     if kind == "json_schema":
         named = value.get("json_schema")
         schema = named.get("schema") if isinstance(named, dict) else named
         check_schema(schema, limits, "response_format.json_schema.schema")
+    schemas = [key for key in ("schema", "value") if key in value]
+    if len(schemas) > 1:
+        raise InvalidRequest(
+            "response_format: must hold one of schema and value, got both", param="response_format"
+        )
+    for key in schemas:
+        check_schema(value[key], limits, f"response_format.{key}")
 
 
 def _check_structured_outputs(value: Any, limits: LimitSettings) -> None:

@@ -15,9 +15,10 @@ from typing import Any
 
 from jsonschema_rs import Draft202012Validator, ValidationError
 
-from service.errors import InvalidRequest
+from service.errors import InvalidRequest, UnsupportedFeature
 from service.limits.depth import depth
 from service.limits.enforced import check_enforced
+from service.limits.repetition import is_ambiguous
 from service.quoting import quote
 from service.settings.tree import LimitSettings
 
@@ -99,13 +100,20 @@ def _checked_expansion(pattern: Any, limits: LimitSettings, param: str) -> int:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about the caller's pattern, not our code
-            expansion = _expansion(regex_parser.parse(pattern))
+            tree = regex_parser.parse(pattern)
+            expansion, ambiguous = _expansion(tree), is_ambiguous(tree)
     except (re.error, OverflowError) as error:
         raise InvalidRequest(
             f"{param}: not a valid regular expression: {error}", param=param
         ) from None
     except RecursionError:
         raise InvalidRequest(f"{param}: nested too deeply", param=param) from None
+    if ambiguous:
+        raise UnsupportedFeature(
+            f"{param}: a repetition of something of varying length needs a character that ends "
+            f"each round, such as the comma of (\\w+,)*, got {quote(pattern)}",
+            param=param,
+        )
     if expansion > _MAX_EXPANSION:
         raise InvalidRequest(
             f"{param}: may expand to at most {_MAX_EXPANSION} symbols, got {expansion}", param=param

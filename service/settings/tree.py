@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -20,6 +20,23 @@ NESTING = "__"
 _MAX_LORA_RANK = 16  # vLLM's default
 
 ServedName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$")]
+
+Origin = Annotated[str, Field(pattern=r"^(\*|[a-z][a-z0-9+.-]*://[^/\s*]+)$")]
+
+_FRAME = frozenset(
+    """chat_template tokenize messages conversation tools documents add_generation_prompt
+    continue_final_message return_dict return_tensors padding truncation max_length""".split()
+)
+"""Parameters of a chat template that requests set otherwise, or not at all."""
+
+
+def _free(name: str) -> str:
+    if name in _FRAME:
+        raise ValueError(f"{name} is no variable that a request may set here")
+    return name
+
+
+TemplateKwarg = Annotated[str, Field(pattern=r"^[A-Za-z_]\w{0,63}$"), AfterValidator(_free)]
 
 
 class ModelSettings(Section):
@@ -80,7 +97,15 @@ class HttpSettings(Section):
         "where callers need no key, on a public port of the loopback. `*.example.com` allows every "
         "name below, `*` every name. Addresses and names without a dot are always accepted.",
     )
-    max_body_bytes: int = Field(1 << 20, ge=1024, description="Largest body, in bytes.")
+    cors_origins: tuple[Origin, ...] = Field(
+        (),
+        description="Origins whose pages may call the service from a browser, such as "
+        "`https://chat.example.com`; `*` is every origin. Where callers need no key, pages of "
+        "origins that are not listed by name are refused.",
+    )
+    max_body_bytes: int = Field(
+        1 << 20, ge=1024, description="Largest body, in bytes, inflated if it is in gzip."
+    )
     tenant_body_bytes: int = Field(
         64 << 20, ge=1024, description="Bytes that one tenant's incomplete bodies may hold."
     )
@@ -121,8 +146,14 @@ class GateSettings(Section):
     max_wait_ms: int = Field(
         1_500,
         ge=0,
-        description="Refuse at once a request that would wait longer, whatever its deadline. The "
-        "wait and the prefill make up the time to first token; raise this for batch work.",
+        description="Refuse at once a request that would wait longer and states no deadline. The "
+        "wait and the prefill make up the time to first token.",
+    )
+    max_patience_ms: int = Field(
+        60_000,
+        ge=0,
+        description="The same for a request that states a deadline, as the SDKs of OpenAI and "
+        "Anthropic do with their timeout; `max_wait_ms` where that is longer.",
     )
     target_token_ms: int | None = Field(
         250,
@@ -130,7 +161,9 @@ class GateSettings(Section):
         description="Give the engine fewer sequences at once while a token takes longer than this; "
         "null never does.",
     )
-    default_timeout_ms: int = Field(60_000, ge=1, description="Deadline of requests that set none.")
+    default_timeout_ms: int = Field(
+        60_000, ge=1, description="Deadline of requests that state none."
+    )
     max_timeout_ms: int = Field(600_000, ge=1, description="Longest deadline a client may ask for.")
 
 
@@ -176,7 +209,8 @@ class LimitSettings(Section):
     n: int = Field(16, ge=1, description="Sequences per prompt.")
     prompts: int = Field(64, ge=1, description="Prompts in one OpenAI completion request.")
     messages: int = Field(512, ge=1, description="Messages in one conversation.")
-    stop: int = Field(8, ge=0, description="Stop strings.")
+    documents: int = Field(64, ge=0, description="Documents of one chat request.")
+    stop: int = Field(32, ge=0, description="Stop strings.")
     stop_bytes: int = Field(256, ge=1, description="Length of one stop string, in bytes.")
     stop_token_ids: int = Field(
         64,
@@ -193,7 +227,10 @@ class LimitSettings(Section):
         16_384, ge=1, description="Log-probabilities in one OpenAI answer that is not streamed."
     )
     echo_logprobs: int = Field(
-        4096, ge=1, description="Log-probabilities of a request's echoed prompts, streamed or not."
+        4096,
+        ge=1,
+        description="Log-probabilities of the prompts of an OpenAI request (`prompt_logprobs`, or "
+        "`echo` with `logprobs`), streamed or not.",
     )
     logit_bias: int = Field(300, ge=0, le=1024, description="Entries in `logit_bias`.")
     allowed_token_ids: int = Field(
@@ -214,6 +251,26 @@ class LimitSettings(Section):
     classify_inputs: int = Field(256, ge=1, description="Inputs in one classification request.")
     candidate_labels: int = Field(256, ge=2, description="Labels in one classification request.")
     label_bytes: int = Field(256, ge=1, description="Length of one label, in bytes.")
+    default_max_tokens: int | None = Field(
+        None,
+        ge=1,
+        description="Longest answer of an OpenAI chat that sets no maximum, in tokens; null is as "
+        "many as the context leaves.",
+    )
+    unknown_fields: Literal["refuse", "ignore"] = Field(
+        "refuse",
+        description="Unknown fields of OpenAI bodies: refuse the request, or answer it without "
+        "these and name them in the header `X-Ignored-Fields`. Known fields that are not served "
+        "are always refused.",
+    )
+    chat_template_kwargs: tuple[TemplateKwarg, ...] = Field(
+        (
+            *("enable_thinking", "thinking", "reasoning_effort"),
+            *("preserve_thinking", "clear_thinking"),
+        ),
+        description="Keys of `chat_template_kwargs` that a chat may set: variables of the model's "
+        "template. Values are texts, numbers, true or false.",
+    )
 
 
 class AdapterSettings(Section):

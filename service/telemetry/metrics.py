@@ -10,13 +10,14 @@ from service.settings.telemetry import MetricsSettings, SloSettings
 from service.telemetry.classification import ClassificationMetrics
 from service.telemetry.engine import EngineMetrics
 from service.telemetry.gate import GateMetrics
-from service.telemetry.labels import RequestLabels
+from service.telemetry.labels import BoundedNames, RequestLabels
 from service.telemetry.lifecycle import LifecycleMetrics
 from service.telemetry.loop_lag import LoopLag
 from service.telemetry.objectives import AVAILABILITY, Objectives
 from service.telemetry.series import KEY, LATENCY, TOKEN_LATENCY, SeriesFactory
 
 _REFUSED_STATUS = (429, 503)
+_MAX_FIELDS = 64
 
 
 class Metrics:
@@ -25,7 +26,8 @@ class Metrics:
     Label values are bounded: `model` is the served name of the base model or of an adapter, or
     `none` where none was asked for; `route` is a route's template, `unmatched`, or `internal` for
     the service's own requests; `tenant` is one of a limited number, or `other`; `outcome` is ok,
-    invalid, refused, deadline, cancelled or error.
+    invalid, refused, deadline, cancelled or error; `field` is one of a limited number of names, or
+    `other`.
     """
 
     def __init__(
@@ -53,6 +55,9 @@ class Metrics:
         self._promised = make.counter("slo_requests_total", text, *KEY)
         text = "Requests that met all their objectives."
         self._good = make.counter("goodput_total", text, *KEY)
+        self._fields = BoundedNames(_MAX_FIELDS)
+        text = "Unknown fields of OpenAI bodies that requests were answered without."
+        self._ignored = make.counter("ignored_fields_total", text, "field")
         text = "Objectives missed: availability, ttft, tpot, e2e; a request may miss several."
         self._missed = make.counter("slo_misses_total", text, *KEY, "objective")
         text = "Time from a request's arrival to the end of its answer."
@@ -109,6 +114,8 @@ class Metrics:
             self._per_token[key].observe(seconds, exemplar)
         if ending.error is not None and ending.error.status in _REFUSED_STATUS:
             self.gate.refused(ending.error.code, context.tenant.name)
+        for field in context.ignored_fields:
+            self._ignored[(self._fields(field),)].inc()
         if ending.outcome == "deadline":
             self._late[key].inc(1, exemplar)
         missed = self._objectives.missed(context, key.model, ending)

@@ -9,7 +9,7 @@ from service.context import Ending, RequestContext
 from service.settings.telemetry import LogSettings
 from service.telemetry.logs import renderer, rendering
 
-_QUIET_ROUTES = ("/health",)
+_QUIET_ROUTES = ("/health", "/ping")
 """Paths that balancers request every second; logged at the level `debug`."""
 
 

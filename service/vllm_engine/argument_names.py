@@ -32,7 +32,7 @@ REFUSED = {
     "middleware": "the service has its own",
     "worker_extension_cls": "the service has its own",
     "root_path": "only `/` is served",
-    "allowed_origins": "the service has no CORS",
+    "allowed_origins": "set `http.cors_origins`",
     "default_chat_template_kwargs": "set `model.chat_template_kwargs`",
     "disable_log_stats": "the watchdog counts the engine's steps by them",
     "trust_request_mm_kwargs": "requests are text",

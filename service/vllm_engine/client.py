@@ -17,6 +17,8 @@ from service.gate.gate import Gate
 from service.gate.meter import StreamObserver
 from service.gate.preparation import Preparation
 from service.gate.stream import gated, pushed
+from service.limits.logprobs import check_prompt_logprobs
+from service.settings.tree import LimitSettings
 from service.tenants.salt import CacheSalts
 from service.vllm_engine.generation import Generation
 from service.vllm_engine.push import Last, Push, Sink
@@ -64,8 +66,10 @@ class GatedClient:
         preparation: Preparation,
         trials: StructureTrials,
         *,
+        limits: LimitSettings,
         traced: bool = False,
     ) -> None:
+        self._limits = limits
         self.renderer = StagedRenderer(engine.renderer, preparation)
         self._trials = trials
         self._engine = engine
@@ -90,11 +94,13 @@ class GatedClient:
     ) -> AsyncGenerator[RequestOutput, None]:
         """A `stream` for vLLM's handlers, which turn its error into text: the request keeps it.
 
-        Within `noted_generations` the request is noted, so that it can be pushed instead.
+        Within `noted_generations` the request is noted, so that it can be pushed instead. Raises
+        as `check_prompt_logprobs` for what is noted there.
         """
         request = self.request(prompt, sampling_params, **options)
         if (requests := _noted.get(None)) is not None:
             requests.append(request)
+            check_prompt_logprobs(sum(each.prompt_logprobs for each in requests), self._limits)
         return _kept(self._stream(request))
 
     def stream(

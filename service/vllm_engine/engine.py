@@ -44,7 +44,7 @@ from service.gate.gate import Gate
 from service.gate.meter import StreamObserver
 from service.gate.preparation import Preparation
 from service.quoting import quote
-from service.settings.preparation import PreparationSettings
+from service.settings.tree import Settings
 from service.vllm_engine.client import GatedClient
 from service.vllm_engine.generation import explain, lora_request
 from service.vllm_engine.openai import OpenAISurface
@@ -69,27 +69,27 @@ class VllmEngine:
         model: ModelInfo,
         gate: Gate,
         observer: StreamObserver,
-        settings: PreparationSettings,
+        settings: Settings,
         trials: StructureTrials,
-        chat_template_kwargs: Mapping[str, Any],
     ) -> None:
         self._llm = llm
         self._steps = steps
         self.model = model
         traced = llm.vllm_config.observability_config.otlp_traces_endpoint is not None
-        self._preparation = Preparation(gate, settings)
+        self._preparation = Preparation(gate, settings.preparation)
         self.prepare = self._preparation.run
         self._trials = trials
-        self.client = GatedClient(llm, gate, observer, self._preparation, trials, traced=traced)
+        self.client = GatedClient(
+            llm, gate, observer, self._preparation, trials, limits=settings.limits, traced=traced
+        )
         leave_validation_to_us(llm)
         tokenizer = llm.renderer.get_tokenizer()
         self.encode: TextEncoder = text_encoder(tokenizer, special_is_text=True)
         self.encode_template: TextEncoder = text_encoder(tokenizer, special_is_text=False)
         self._text = text_decoder(tokenizer)
-        self.chat_frame = _chat_frame(tokenizer, chat_template_kwargs)
-        self._chat = ChatParams(
-            chat_template_kwargs={**chat_template_kwargs, "add_generation_prompt": True}
-        )
+        variables = settings.model.chat_template_kwargs
+        self.chat_frame = _chat_frame(tokenizer, variables)
+        self._chat = ChatParams(chat_template_kwargs={**variables, "add_generation_prompt": True})
         self.start_token_ids: tuple[int, ...] = tuple(tokenizer.encode(""))
         # vLLM's grammars end an answer with the end token of the tokenizer only.
         end: int | None = tokenizer.eos_token_id

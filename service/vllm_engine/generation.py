@@ -49,6 +49,13 @@ class Generation:
         return deltas and self.params.n == 1 and self.params.structured_outputs is None
 
     @property
+    def prompt_logprobs(self) -> int:
+        """Log-probabilities that vLLM builds of its prompt, for each of its answers."""
+        alternatives: int | None = self.params.prompt_logprobs
+        each = 0 if alternatives is None else 1 + alternatives
+        return self.demand.slots * self.demand.prompt_tokens * each
+
+    @property
     def whole(self) -> bool:
         """True for an answer that the engine gives in one output."""
         return self.params.output_kind is RequestOutputKind.FINAL_ONLY

@@ -2,7 +2,7 @@
 
 import json
 from argparse import Namespace
-from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import aclosing
 from typing import Any
 
@@ -15,7 +15,7 @@ from vllm.entrypoints.serve.engine.protocol import ErrorResponse
 from vllm.lora.request import LoRARequest
 
 from service.context import RequestContext, current_context
-from service.errors import InvalidRequest, NotFound, ServiceError
+from service.errors import InvalidRequest, NotFound, ServiceError, UnsupportedFeature
 from service.quoting import problems
 from service.vllm_engine.client import GatedClient, noted, noted_generations
 from service.vllm_engine.generation import explain, lora_request
@@ -53,6 +53,11 @@ class OpenAISurface:
 
     async def chat(self, body: dict[str, Any]) -> OpenAIAnswer:
         """Answer a chat completion request."""
+        if body.get("documents") and "documents" not in self._template():
+            raise UnsupportedFeature(
+                "documents: this model's chat template reads none; write them into a message",
+                param="documents",
+            )
         request = _parse(ChatCompletionRequest, body)
         return await _answer(self._state.openai_serving_chat.create_chat_completion(request))
 
@@ -61,19 +66,26 @@ class OpenAISurface:
         request = _parse(CompletionRequest, body)
         return await _answer(self._state.openai_serving_completion.create_completion(request))
 
-    async def models(self, adapters: Iterable[str], *, with_base: bool) -> list[dict[str, Any]]:
-        """The cards of these adapters and, if the caller may know it, of the base model.
+    def _template(self) -> str:
+        chat = self._state.openai_serving_chat
+        return str(chat.chat_template or chat.renderer.tokenizer.chat_template)
 
-        Their `root` is the name itself, because vLLM would show a folder of the server.
+    async def models(self, adapters: Mapping[str, str], *, with_base: bool) -> list[dict[str, Any]]:
+        """The cards of adapters, by name with their task, and of the base if it may be known.
+
+        Their `root` is the name itself, because vLLM would show a folder of the server. `tools` is
+        true where a chat may call tools.
         """
         (base,) = (await self._models.registry.show_available_models()).data
         parent = base.id if with_base else None
-        names = [(base.id, None)] if with_base else []
-        names += [(name, parent) for name in adapters]
+        tools: bool = self._state.openai_serving_chat.enable_auto_tools
+        cards = [(base.id, None, "generation")] if with_base else []
+        cards += [(name, parent, task) for name, task in adapters.items()]
         return [
             base.model_dump()
             | {"id": name, "root": name, "parent": parent, "owned_by": "llm-service"}
-            for name, parent in names
+            | {"task": task, "tools": tools and task == "generation"}
+            for name, parent, task in cards
         ]
 
 
@@ -104,9 +116,13 @@ def _requests_model(adapter: LoRARequest | None = None) -> str:
     return current_context().model
 
 
-def _parse(kind: type[BaseModel], body: dict[str, Any]) -> BaseModel:
+def _parse(
+    kind: type[ChatCompletionRequest | CompletionRequest], body: dict[str, Any]
+) -> ChatCompletionRequest | CompletionRequest:
+    shown = {**body, "request_id": current_context().request_id}
+    stop = shown.pop("stop", [])  # checked already; vLLM's model takes no more than 4
     try:
-        return kind.model_validate(body | {"request_id": current_context().request_id})
+        request = kind.model_validate(shown)
     except ValidationError as error:
         problem = next(problems(error.errors(include_url=False)))
         field = problem.field
@@ -117,6 +133,8 @@ def _parse(kind: type[BaseModel], body: dict[str, Any]) -> BaseModel:
         raise InvalidRequest(f"body: cannot be read: {error}"[:400]) from None
     except Exception as error:
         raise explain(error) or error from None
+    request.stop = stop
+    return request
 
 
 async def _answer(call: Any) -> OpenAIAnswer:

@@ -66,16 +66,7 @@ async def start_vllm(settings: Settings, gate: Gate, observer: StreamObserver) -
     )
     _know_end_token(llm.renderer)
     gate.capacity = settings.gate.max_in_flight or max_num_seqs
-    engine = VllmEngine(
-        llm,
-        steps,
-        model,
-        gate,
-        observer,
-        settings.preparation,
-        trials,
-        settings.model.chat_template_kwargs,
-    )
+    engine = VllmEngine(llm, steps, model, gate, observer, settings, trials)
     engine.openai = await OpenAISurface.create(
         engine.client, arguments, push=settings.http.push_streams
     )

@@ -74,7 +74,7 @@ GENERATE_TABLE: list[tuple[dict[str, Any], str]] = [
     ({"n": 0}, "n: must be greater than or equal to 1, got 0"),
     ({"n": 17}, "n: at most 16, got 17"),
     ({"n": 10**4000}, "n: at most 16, got an integer of 13288 bits"),
-    ({"stop": ["x"] * 9}, "stop: at most 8 strings, got 9"),
+    ({"stop": ["x"] * 33}, "stop: at most 32 strings, got 33"),
     ({"stop": ""}, r"stop: each must be 1\.\.256 bytes, got 0"),
     ({"stop": ["é" * 129]}, r"stop: each must be 1\.\.256 bytes, got 258"),
     ({"stop": [3]}, "stop.*: must be a valid string, got 3"),

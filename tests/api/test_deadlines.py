@@ -124,3 +124,46 @@ async def test_a_full_queue_refuses_with_a_time_to_come_back(path: str, stream: 
     assert error["code"] == "queue_full"
     assert "limit is 1" in error["message"]
     assert response.headers["retry-after"] == "1"
+
+
+READ_TIMEOUT = "x-stainless-read-timeout"
+
+
+@pytest.mark.parametrize("header", [READ_TIMEOUT, "x-stainless-timeout"])
+async def test_the_timeout_that_an_sdk_states_is_the_deadline_of_a_whole_answer(
+    header: str,
+) -> None:
+    with LiveService() as live:
+        live.engine.frozen = True
+        async with live.client() as client:
+            body = ROUTES["/v1/generate"]
+            response = await client.post("/v1/generate", json=body, headers={header: "0.05"})
+    assert refusal(response, 504)["code"] == "deadline_exceeded"
+    assert response.headers["x-should-retry"] == "false"
+
+
+async def test_it_ends_no_stream_whose_parts_it_is_about() -> None:
+    with LiveService(token_seconds=0.02) as live:
+        async with live.client() as client:
+            body = ROUTES["/v1/generate"] | {"stream": True, "max_tokens": 12}
+            response = await client.post("/v1/generate", json=body, headers={READ_TIMEOUT: "0.05"})
+    assert response.text.endswith("data: [DONE]\n\n")
+
+
+@pytest.mark.parametrize("given", ["0", "-1", "None", "1e9", "", "600; 5", "0.0001"])
+async def test_what_is_no_time_of_an_sdk_is_passed_over(service: LiveService, given: str) -> None:
+    async with service.client() as client:
+        body = ROUTES["/v1/generate"]
+        response = await client.post("/v1/generate", json=body, headers={READ_TIMEOUT: given})
+    assert response.status_code == 200
+
+
+@pytest.mark.parametrize("by_header", [True, False])
+async def test_what_the_request_itself_states_goes_before_it(by_header: bool) -> None:
+    with LiveService() as live:
+        live.engine.frozen = True
+        async with live.client() as client:
+            body = ROUTES["/v1/generate"] | ({} if by_header else {"timeout_ms": 50})
+            headers = {READ_TIMEOUT: "600"} | ({"X-Request-Timeout-Ms": "50"} if by_header else {})
+            response = await client.post("/v1/generate", json=body, headers=headers)
+    assert response.status_code == 504

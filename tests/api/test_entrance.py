@@ -71,7 +71,7 @@ def test_every_route_but_health_and_documentation_needs_a_key(
         else:
             refusal(client.request(method if method != "HEAD" else "GET", path), 401)
     assert reached == {(m, p) for m, p in walk if p in OPEN_PATHS and m in ("GET", "HEAD")}
-    assert {path for _, path in reached} == {"/health", "/docs", "/openapi.json"}
+    assert {path for _, path in reached} == {"/health", "/ping", "/docs", "/openapi.json"}
     assert guarded.engine.starts == 0
 
 
@@ -91,7 +91,7 @@ def test_the_schema_says_what_needs_a_key(client: httpx.Client) -> None:
         for path, operations in schema["paths"].items()
         for operation in operations.values()
     }
-    assert needs.pop("/health") == []
+    assert needs.pop("/health") == needs.pop("/ping") == []
     assert needs
     assert all(need == [{"key": []}] for need in needs.values())
 

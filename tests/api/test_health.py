@@ -1,5 +1,7 @@
 """GET /health over a running service and before one runs."""
 
+from importlib.metadata import version
+
 import httpx
 from prometheus_client import CollectorRegistry
 
@@ -12,6 +14,15 @@ from tests.live_service import LiveService
 async def test_a_ready_service_is_healthy(client: httpx.AsyncClient) -> None:
     response = await client.get("/health")
     assert (response.status_code, response.json()) == (200, {"status": "ok"})
+
+
+async def test_sagemakers_ping_is_the_same(client: httpx.AsyncClient) -> None:
+    assert (await client.get("/ping")).json() == (await client.get("/health")).json()
+
+
+async def test_the_version_is_told(client: httpx.AsyncClient) -> None:
+    told = (await client.get("/version")).json()
+    assert told == {"version": version("llm-service")}
 
 
 async def test_a_service_whose_engine_died_is_not() -> None:

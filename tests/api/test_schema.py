@@ -35,7 +35,9 @@ FITTING: dict[str, dict[str, Any]] = {
         "threshold": None,
     },
     "/v1/tokenize": {"prompt": None, "messages": [{"role": "user", "content": "Hi"}]},
+    "/tokenize": {"prompt": "Hi", "messages": None},
     "/v1/detokenize": {"tokens": [72, 105]},
+    "/detokenize": {"tokens": [72, 105]},
 }
 """Values that a JSON schema cannot require: fields that go together, and the size of the model."""
 

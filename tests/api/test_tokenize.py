@@ -51,3 +51,24 @@ async def test_an_unknown_token_is_refused_with_the_range(
 async def test_an_unknown_model_is_not_found(client: httpx.AsyncClient, path: str) -> None:
     body = {"model": "other", "tokens": []} if "de" in path else {"model": "other", "prompt": "x"}
     assert refusal(await client.post(path, json=body), 404)["code"] == "model_not_found"
+
+
+async def test_the_paths_of_vllms_server_answer_in_its_shapes(client: httpx.AsyncClient) -> None:
+    ours = (await client.post("/v1/tokenize", json={"model": "fake", "prompt": "Hi"})).json()
+    sent = {"prompt": "Hi", "add_special_tokens": True, "return_token_strs": False}
+    assert (await client.post("/tokenize", json=sent)).json() == ours
+    bare = await client.post("/tokenize", json=sent | {"add_special_tokens": False})
+    assert bare.json()["tokens"] == ours["tokens"][1:]
+    back = await client.post("/detokenize", json={"tokens": bare.json()["tokens"]})
+    assert back.json() == {"prompt": "Hi"}
+
+
+async def test_without_special_tokens_the_limit_is_the_same(client: httpx.AsyncClient) -> None:
+    sent = {"prompt": "x" * 513, "add_special_tokens": False}
+    error = refusal(await client.post("/tokenize", json=sent), 400)
+    assert error["message"] == "prompt: at most 512 tokens, got 513"
+
+
+async def test_strings_of_tokens_are_not_told(client: httpx.AsyncClient) -> None:
+    response = await client.post("/tokenize", json={"prompt": "Hi", "return_token_strs": True})
+    assert refusal(response, 400)["param"] == "return_token_strs"

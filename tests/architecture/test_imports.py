@@ -89,6 +89,7 @@ def test_a_library_is_imported_by_its_owners_only(library: str) -> None:
 def test_errors_import_none_of_the_service() -> None:
     assert {name.partition(".")[0] for name in imports(MODULES["service.errors"])} == {
         "math",
+        "random",
         "typing",
     }
 

@@ -8,6 +8,7 @@ import pytest
 from tools.served.server import Server
 
 CHAT = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}
+LONG = [{"role": "user", "content": "a " * 300}]
 DEEP: dict[str, Any] = {}
 for _ in range(20):
     DEEP = {"properties": {"a": DEEP}}
@@ -16,7 +17,7 @@ TABLE = [
     ("n", {"n": 17}, "n: must be 1..16, got 17"),
     ("no n", {"n": 0}, "n: must be 1..16, got 0"),
     ("n is huge", {"n": 10**30}, "n: must be 1..16"),
-    ("stop", {"stop": ["x"] * 9}, "stop: at most 8 entries, got 9"),
+    ("stop", {"stop": ["x"] * 33}, "stop: at most 32 entries, got 33"),
     ("long stop", {"stop": "x" * 300}, "stop: at most 256 bytes, got 300"),
     ("top_logprobs", {"logprobs": True, "top_logprobs": 21}, "top_logprobs: must be 0..20"),
     ("logit_bias", {"logit_bias": {str(i): 1 for i in range(301)}}, "logit_bias: at most 300"),
@@ -32,12 +33,18 @@ TABLE = [
         {"response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": DEEP}}},
         "at most 16 levels deep",
     ),
-    ("priority", {"priority": -5}, "priority: not a field of this route"),
-    ("cache_salt", {"cache_salt": "x"}, "cache_salt: not a field of this route"),
-    ("template", {"chat_template": "{{ 1 }}"}, "chat_template: not a field of this route"),
-    ("kwargs", {"chat_template_kwargs": {"a": 1}}, "chat_template_kwargs: not a field"),
-    ("beam search", {"use_beam_search": True}, "use_beam_search: not a field"),
-    ("prompt_logprobs", {"prompt_logprobs": 5}, "prompt_logprobs: not a field"),
+    ("priority", {"priority": -5}, "priority: not served, it is the tenant's"),
+    ("cache_salt", {"cache_salt": "x"}, "cache_salt: not served, each tenant has its own"),
+    ("template", {"chat_template": "{{ 1 }}"}, "chat_template: not served, templates from"),
+    ("kwargs", {"chat_template_kwargs": {"a": 1}}, "chat_template_kwargs.a: not a field"),
+    ("beam search", {"use_beam_search": True}, "use_beam_search: not served, beam search"),
+    ("prompt_logprobs", {"prompt_logprobs": 21}, "prompt_logprobs: must be 0..20, got 21"),
+    ("prompt's", {"prompt_logprobs": 20, "messages": LONG}, "for the prompts of a request, got"),
+    ("documents type", {"documents": 5}, "documents"),
+    ("nested typo", {"stream_options": {"include_usag": True}}, "mean 'include_usage'?"),
+    ("truncation", {"truncate_prompt_tokens": -2}, "truncate_prompt_tokens"),
+    ("no prompt is left", {"truncate_prompt_tokens": 0}, ""),
+    ("both", {"continue_final_message": True, "add_generation_prompt": True}, "Cannot set both"),
     ("typo", {"temprature": 1}, "did you mean 'temperature'?"),
     ("temperature", {"temperature": -1}, "temperature"),
     ("temperature type", {"temperature": "hot"}, "temperature"),
@@ -74,8 +81,10 @@ def test_chat_refuses(tiny: Server, change: dict[str, Any], message: str) -> Non
     [
         ({"prompt": ["a"] * 65}, "prompt: at most 64 prompts, got 65"),
         ({"prompt": "a " * 5000}, "maximum context length is 2048"),
-        ({"prompt_embeds": "AAAA"}, "prompt_embeds: not a field"),
-        ({"prompt": "a", "best_of": 100}, "best_of: not a field"),
+        ({"prompt_embeds": "AAAA"}, "prompt_embeds: not served"),
+        ({"prompt": ["a " * 300] * 2, "prompt_logprobs": 6}, "at most 4096 for the prompts of a"),
+        ({"prompt": "a " * 600, "echo": True, "logprobs": 6}, "at most 4096 for the prompts of a"),
+        ({"prompt": "a", "best_of": 100}, "best_of: not served, answers are not ranked; set n"),
         ({"prompt": "a", "logprobs": 21}, "logprobs: must be 0..20"),
         ({"prompt": [10**9]}, ""),
         ({}, "prompt"),

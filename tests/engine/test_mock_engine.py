@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -19,6 +20,7 @@ def mocked(smollm2_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> It
     config = PATIENT | {
         "model": {"name": "smollm2", "path": str(smollm2_folder)},
         "engine": ENGINE | {"max_num_seqs": 1},
+        "limits": {"unknown_fields": "ignore"},
     }
     program = ("tools.mock_engine", f"--rate={RATE}", "service.commands.cli")
     with started_server(tmp_path_factory.mktemp("mocked"), config, *program) as server:
@@ -73,3 +75,28 @@ def test_an_abort_frees_the_slot(mocked: Server) -> None:
     assert answer.status_code == 200, answer.text
     assert answer.json()["usage"]["completion_tokens"] == 2
     wait_until(lambda: mocked.metric("vllm:num_requests_running") == 0, 10, "an idle engine")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_unknown_fields_that_are_ignored_are_named_and_counted(
+    mocked: Server, stream: bool
+) -> None:
+    before = mocked.metric('inference_ignored_fields_total{field="num_ctx"}')
+    odd: dict[str, Any] = {"num_ctx": 4096, "é\n": 1, "think": None}
+    body = {"model": "smollm2", "prompt": "Hello", "max_tokens": 2, "stream": stream}
+    answer = mocked.post("/v1/completions", body | odd)
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["x-ignored-fields"] == "num_ctx, ?"
+    wait_until(
+        lambda: mocked.metric('inference_ignored_fields_total{field="num_ctx"}') == before + 1,
+        10,
+        "the count",
+    )
+    assert "x-ignored-fields" not in mocked.post("/v1/completions", body).headers
+
+
+def test_a_known_field_that_is_not_served_is_refused_all_the_same(mocked: Server) -> None:
+    body = {"model": "smollm2", "prompt": "Hello", "max_tokens": 2, "best_of": 4, "num_ctx": 1}
+    answer = mocked.post("/v1/completions", body)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == "best_of"

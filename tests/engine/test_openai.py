@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
+from pydantic import BaseModel
 from vllm import SamplingParams
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 from vllm.entrypoints.openai.completion.protocol import CompletionRequest
@@ -14,15 +15,18 @@ from service.context import current_context, enter_context, internal_context
 from service.errors import DeadlineExceeded, QueueFull
 from service.gate.gate import Gate
 from service.gate.preparation import Preparation
+from service.limits.openai_fields import CHAT, COMPLETION, HINTS, REFUSED
+from service.limits.shape import Shape
 from service.settings.preparation import PreparationSettings
-from service.settings.tree import GateSettings
+from service.settings.tree import GateSettings, LimitSettings
 from service.telemetry.metrics import Metrics
 from service.vllm_engine.client import GatedClient
-from service.vllm_engine.openai import OpenAISurface
+from service.vllm_engine.openai import OpenAISurface, _parse
 from service.vllm_engine.plain_stream import is_plain
 from service.vllm_engine.structures import StructureTrials
 
-CHAT = {"model": "tiny", "messages": [{"role": "user", "content": "Hello"}], "stream": True}
+CHAT_BODY = {"model": "tiny", "messages": [{"role": "user", "content": "Hello"}], "stream": True}
+PROMPT_BODY = {"model": "tiny", "prompt": "a", "stream": True}
 
 
 def surface_over(stream: AsyncGenerator[str, None]) -> OpenAISurface:
@@ -49,7 +53,7 @@ async def test_an_answer_that_ends_early_closes_what_vllm_streams(fails: bool) -
 
     enter_context(internal_context("test", 5.0))
     stream = events()
-    answer = await surface_over(stream).chat(CHAT)
+    answer = await surface_over(stream).chat(CHAT_BODY)
     assert isinstance(answer, AsyncGenerator)
     await anext(answer)
     if fails:
@@ -68,7 +72,8 @@ async def test_what_the_gate_ends_a_stream_with_is_kept_for_vllms_handlers_alone
     )
     settings = PreparationSettings()
     preparation, trials = Preparation(gate, settings), StructureTrials(gate, settings)
-    client = GatedClient(engine, gate, Metrics(CollectorRegistry()), preparation, trials)
+    metrics, limits = Metrics(CollectorRegistry()), LimitSettings()
+    client = GatedClient(engine, gate, metrics, preparation, trials, limits=limits)
     prompt, params = {"prompt_token_ids": [1]}, SamplingParams(max_tokens=1)
     refusal = QueueFull("full")
     gate.close(lambda: refusal)
@@ -91,12 +96,28 @@ CHUNKS_THAT_DIFFER: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("more", [*CHUNKS_THAT_DIFFER, {"logprobs": 0}, {"logprobs": 1}])
 def test_a_completion_is_plain_unless_its_chunks_hold_more_than_text(more: dict[str, Any]) -> None:
-    body: dict[str, Any] = {"model": "tiny", "prompt": "a", "stream": True}
-    assert is_plain(CompletionRequest.model_validate(body))
-    assert not is_plain(CompletionRequest.model_validate(body | more))
+    assert is_plain(CompletionRequest.model_validate(PROMPT_BODY))
+    assert not is_plain(CompletionRequest.model_validate(PROMPT_BODY | more))
 
 
 @pytest.mark.parametrize("more", [*CHUNKS_THAT_DIFFER, {"logprobs": True, "top_logprobs": 0}])
 def test_a_chat_is_plain_unless_its_chunks_hold_more_than_text(more: dict[str, Any]) -> None:
-    assert is_plain(ChatCompletionRequest.model_validate(CHAT | {"logprobs": False}))
-    assert not is_plain(ChatCompletionRequest.model_validate(CHAT | more))
+    assert is_plain(ChatCompletionRequest.model_validate(CHAT_BODY | {"logprobs": False}))
+    assert not is_plain(ChatCompletionRequest.model_validate(CHAT_BODY | more))
+
+
+@pytest.mark.parametrize(
+    ("model", "shape"), [(ChatCompletionRequest, CHAT), (CompletionRequest, COMPLETION)]
+)
+def test_every_field_of_vllms_models_is_served_or_refused_for_a_reason(
+    model: type[BaseModel], shape: Shape
+) -> None:
+    assert model.model_fields.keys() <= shape.keys() | HINTS | REFUSED.keys()
+    assert shape.keys() <= model.model_fields.keys()
+
+
+def test_more_stops_than_vllm_takes_reach_the_engine() -> None:
+    stop = [str(number) for number in range(12)]
+    enter_context(internal_context("test", 5.0))
+    for kind, body in ((ChatCompletionRequest, CHAT_BODY), (CompletionRequest, PROMPT_BODY)):
+        assert _parse(kind, body | {"stop": stop}).to_sampling_params(4, {}).stop == stop

@@ -3,6 +3,7 @@
 import json
 from typing import Any, cast
 
+import httpx
 import openai
 import pytest
 from openai.types.chat import ChatCompletionMessageParam
@@ -121,6 +122,48 @@ def test_models_show_names_and_no_folders(client: openai.OpenAI, smollm2: Server
     assert base.id == smollm2.model
     assert {model.id for model in adapters} == {each.name for each in ADAPTERS.iterdir()}
     assert not any("/" in model.model_dump_json() for model in (base, *adapters))
+
+
+def test_a_model_says_what_it_can(client: openai.OpenAI, smollm2: Server) -> None:
+    listed = {model.id: model.model_dump(exclude={"created"}) for model in client.models.list()}
+    tasks = {name: model["task"] for name, model in listed.items()}
+    assert tasks[smollm2.model] == tasks["commands"] == "generation"
+    assert tasks["sentiment"] == tasks["intent"] == "classification"
+    assert {model["tools"] for model in listed.values()} == {False}
+    for name in (smollm2.model, "sentiment"):
+        model = client.models.retrieve(name).model_dump(exclude={"created"})
+        assert model["max_model_len"] > 0
+        assert _without_serials(model) == _without_serials(listed[name])
+    version = next(each for each in _adapters(smollm2) if each["name"] == "sentiment")["version"]
+    assert client.models.retrieve(f"sentiment@{version}").id == f"sentiment@{version}"
+    with pytest.raises(openai.NotFoundError):
+        client.models.retrieve("nothing/here")
+
+
+def _without_serials(model: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in model.items() if key != "permission"}
+
+
+def _adapters(server: Server) -> list[dict[str, Any]]:
+    data: list[dict[str, Any]] = httpx.get(f"{server.url}/v1/adapters").json()["data"]
+    return data
+
+
+def test_a_classification_adapter_holds_no_conversation(
+    client: openai.OpenAI, smollm2: Server
+) -> None:
+    with pytest.raises(openai.BadRequestError, match="call /v1/classify"):
+        client.chat.completions.create(model="sentiment", messages=JAPAN)
+    native = smollm2.post("/v1/generate", {"model": "intent", "messages": CAPITAL})
+    assert (native.status_code, native.json()["error"]["code"]) == (400, "unsupported")
+    assert client.completions.create(model="sentiment", prompt="Good.", max_tokens=1).choices
+
+
+def test_documents_that_the_template_would_drop_are_refused(smollm2: Server) -> None:
+    body = {"model": smollm2.model, "messages": CAPITAL, "documents": [{"text": "The sea."}]}
+    error = smollm2.post("/v1/chat/completions", body).json()["error"]
+    assert (error["code"], error["param"]) == ("unsupported", "documents")
+    assert "this model's chat template reads none" in error["message"]
 
 
 def test_an_unknown_model_is_not_the_base(client: openai.OpenAI) -> None:

@@ -16,7 +16,7 @@ from service.context import enter_context, internal_context
 from service.gate.gate import Gate
 from service.gate.preparation import Preparation
 from service.settings.preparation import PreparationSettings
-from service.settings.tree import GateSettings
+from service.settings.tree import GateSettings, LimitSettings
 from service.telemetry.metrics import Metrics
 from service.tenants.tenant import Tenant
 from service.vllm_engine.client import GatedClient
@@ -184,7 +184,7 @@ async def test_a_salt_that_comes_with_a_prompt_is_overwritten() -> None:
     metrics = Metrics(CollectorRegistry())
     gate, settings = Gate(GateSettings(), metrics, 4), PreparationSettings()
     preparation, trials = Preparation(gate, settings), StructureTrials(gate, settings)
-    client = GatedClient(seen, gate, metrics, preparation, trials)
+    client = GatedClient(seen, gate, metrics, preparation, trials, limits=LimitSettings())
     for name in ("a", "a", "b"):
         context = internal_context("test", 5.0)
         context.tenant = Tenant(name)

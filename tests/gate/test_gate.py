@@ -335,3 +335,36 @@ async def test_no_slot_is_lost_or_lent_twice_under_random_cancels(seed: int) -> 
     assert (gate.in_flight, gate.queued) == (occupation.in_flight, occupation.queued) == (0, 0)
     assert occupation.most_in_flight <= 3 + 2  # the last to start may borrow slots - 1
     assert occupation.most_queued <= 8
+
+
+@pytest.mark.parametrize(
+    ("stated", "bounds", "waits"),
+    [
+        (False, {"max_wait_ms": 1, "max_patience_ms": 60_000}, False),
+        (True, {"max_wait_ms": 1, "max_patience_ms": 60_000}, True),
+        (True, {"max_wait_ms": 1, "max_patience_ms": 1}, False),
+        (True, {"max_wait_ms": 60_000, "max_patience_ms": 1}, True),
+    ],
+)
+async def test_who_states_a_deadline_may_wait_longer_within_one_bound(
+    stated: bool, bounds: dict[str, int], waits: bool
+) -> None:
+    gate, _ = gate_of(1, **bounds)
+    held = await ask(gate)
+    waiting = asyncio.create_task(ask(gate))  # nothing is known yet
+    await asyncio.sleep(0.05)
+    held.charge(10, 0, 10, None)
+    held.release()
+    second = await waiting
+    context = context_of("a")
+    if stated:
+        context.set_timeout(2000)
+    third = asyncio.create_task(gate.acquire(context, Demand(10, 10)))
+    await tick()
+    assert gate.queued == waits
+    second.release()
+    if waits:
+        (await third).release()
+    else:
+        with pytest.raises(QueueFull, match=r"would wait \d\.\d s"):
+            await third

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from service.errors import InvalidRequest
-from service.limits.logprobs import check_logprobs
+from service.limits.logprobs import check_logprobs, check_prompt_logprobs
 from service.settings.tree import LimitSettings
 
 CONTEXT = 2048
@@ -55,38 +55,10 @@ def test_what_would_hold_more_is_refused(body: dict[str, Any], said: str) -> Non
     assert refused.value.param == "logprobs"
 
 
-ECHO = {"logprobs": 4, "max_tokens": 1, "echo": True}
-
-
-@pytest.mark.parametrize("stream", [False, True])
-@pytest.mark.parametrize(
-    ("body", "tokens"),
-    [
-        ({"prompt": "a" * 819}, 820),
-        ({"prompt": "é" * 410}, 821),
-        ({"prompt": [7] * 819}, 820),
-        ({"prompt": ["a"] * 64, "n": 7}, 896),
-        ({"prompt": ["a" * 819]}, 820),
-        ({"prompt": "a" * 10**6}, CONTEXT),
-        ({"prompt": [[7] * 500, [8] * 500]}, 1002),
-    ],
-)
-def test_echoed_prompts_are_capped_streamed_or_not(
-    body: dict[str, Any], tokens: int, stream: bool
-) -> None:
-    with pytest.raises(InvalidRequest, match=f"up to {tokens} tokens x 5 = {5 * tokens}"):
-        check_logprobs(ECHO | body | {"stream": stream}, CONTEXT, LIMITS)
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        {"prompt": "a" * 818},
-        {"prompt": ["a"] * 64, "n": 6},
-        {"prompt": "a" * 2000, "logprobs": 1},
-        {"prompt": "a" * 10**6, "logprobs": None},
-        {"prompt": "a" * 10**6, "echo": False},
-    ],
-)
-def test_short_echoes_pass(body: dict[str, Any]) -> None:
-    check_logprobs(ECHO | {"stream": True} | body, CONTEXT, LIMITS)
+@pytest.mark.parametrize(("total", "passes"), [(0, True), (4096, True), (4097, False)])
+def test_those_of_prompts_are_capped(total: int, passes: bool) -> None:
+    if passes:
+        check_prompt_logprobs(total, LIMITS)
+        return
+    with pytest.raises(InvalidRequest, match="at most 4096 for the prompts of a request, got 4097"):
+        check_prompt_logprobs(total, LIMITS)

@@ -6,11 +6,24 @@ from typing import Any
 import pytest
 
 from service.errors import InvalidRequest, UnsupportedFeature
-from service.limits.openai import CHAT_FIELDS, COMPLETION_FIELDS, check_body
+from service.limits.openai import Accepted, accept
+from service.limits.openai_fields import CHAT, COMPLETION, NO_OPS, REFUSED
 from service.settings.tree import LimitSettings
 
 LIMITS = LimitSettings()
+IGNORING = LimitSettings(unknown_fields="ignore")
+CONTEXT = 2048
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+
+
+def chat(limits: LimitSettings = LIMITS, **fields: Any) -> Accepted:
+    """A chat's body as vLLM gets it."""
+    return accept({"model": "m", **fields}, CHAT, limits, CONTEXT)
+
+
+def completion(**fields: Any) -> Accepted:
+    """A completion's body as vLLM gets it."""
+    return accept({"model": "m", **fields}, COMPLETION, LIMITS, CONTEXT)
 
 
 def called(arguments: str) -> list[dict[str, Any]]:
@@ -33,7 +46,7 @@ def said(*parts: Any) -> list[dict[str, Any]]:
         {"messages": called("[" * 64 + "]" * 64)},
         {"messages": [{"role": "assistant", "tool_calls": [{"function": {"arguments": {}}}, 3]}]},
         {"messages": [{"role": "user", "content": "Hi"}] * 512, "n": 16, "top_logprobs": 20},
-        {"logprobs": True, "stop": ["x" * 256] * 8, "bad_words": ["y"] * 64},
+        {"logprobs": True, "stop": ["x" * 256] * 32, "bad_words": ["y"] * 64},
         {"stop": None, "bad_words": None, "tools": None, "n": None, "response_format": None},
         {"logit_bias": {str(token): 1 for token in range(300)}, "stop_token_ids": [1] * 64},
         {"tools": [TOOL] * 64, "metadata": {}, "store": False},
@@ -44,7 +57,7 @@ def said(*parts: Any) -> list[dict[str, Any]]:
     ],
 )
 def test_what_is_within_the_caps_passes(fields: dict[str, Any]) -> None:
-    check_body({"model": "m", **fields}, CHAT_FIELDS, LIMITS)
+    chat(**fields)
 
 
 @pytest.mark.parametrize(
@@ -58,7 +71,6 @@ def test_what_is_within_the_caps_passes(fields: dict[str, Any]) -> None:
         ({"max_tokens": "16"}, "max_tokens: must be an integer, got '16'"),
         ({"max_completion_tokens": 16.0}, "max_completion_tokens: must be an integer, got 16.0"),
         ({"logprobs": 1}, "logprobs: must be true or false, got 1"),
-        ({"messages": None}, "messages: must be a list, got null"),
         ({"messages": 5}, "messages: must be a list, got 5"),
         ({"messages": []}, "messages: at least 1"),
         ({"messages": said("Hi")}, r"messages\[0\].content\[0\]: must be a part of type text or"),
@@ -69,7 +81,26 @@ def test_what_is_within_the_caps_passes(fields: dict[str, Any]) -> None:
         ({"messages": called("[" * 65 + "]" * 65)}, "arguments: nested deeper than 64"),
         ({"messages": called('{"a": "\\ud800"}')}, "arguments: must not hold lone surrogates"),
         ({"messages": called("9" * 5000)}, "arguments: must not hold integers of thousands"),
-        ({"stop": ["x"] * 9}, "stop: at most 8 entries, got 9"),
+        ({"stop": ["x"] * 33}, "stop: at most 32 entries, got 33"),
+        ({"stop": 5}, "stop: must be a text or a list of texts, none empty, got 5"),
+        ({"stop": ["a", ""]}, "stop: must be a text or a list of texts, none empty, got ''"),
+        ({"stop": [["a"]]}, "stop: .* got a list of 1"),
+        ({"documents": [{"text": "a"}] * 65}, "documents: at most 64 entries, got 65"),
+        ({"prompt_logprobs": 21}, r"prompt_logprobs: must be 0\.\.20, got 21"),
+        ({"prompt_logprobs": -1}, r"prompt_logprobs: must be 0\.\.20, got -1"),
+        ({"chat_template_kwargs": []}, "chat_template_kwargs: must be an object, got a list of 0"),
+        (
+            {"chat_template_kwargs": {"thinking": [1]}},
+            "chat_template_kwargs.thinking: must be a text, a number, true or false, got a list",
+        ),
+        (
+            {"chat_template_kwargs": {"reasoning_effort": "x" * 257}},
+            "chat_template_kwargs.reasoning_effort: at most 256 bytes, got 257",
+        ),
+        (
+            {"chat_template_kwargs": {"thinking": 2**70}},
+            "chat_template_kwargs.thinking: an integer must fit into 64 bits",
+        ),
         ({"stop": "x" * 257}, "stop: at most 256 bytes, got 257"),
         ({"stop": ["é" * 129]}, "stop: at most 256 bytes, got 258"),
         ({"bad_words": ["x"] * 65}, "bad_words: at most 64 entries, got 65"),
@@ -98,7 +129,15 @@ def test_what_is_within_the_caps_passes(fields: dict[str, Any]) -> None:
             {"response_format": {"type": "json_schema", "json_schema": {}}},
             "response_format.json_schema.schema: must be a JSON schema object, got null",
         ),
-        ({"structured_outputs": {"grammar": "x"}}, "structured_outputs: must hold one of"),
+        ({"structured_outputs": {}}, "structured_outputs: must hold one of"),
+        (
+            {"response_format": {"type": "json_object", "value": {"type": "strin"}}},
+            "response_format.value: not a valid JSON schema",
+        ),
+        (
+            {"response_format": {"type": "json_object", "value": {}, "schema": {}}},
+            "response_format: must hold one of schema and value, got both",
+        ),
         ({"structured_outputs": {"regex": "a", "choice": ["b"]}}, "must hold one of"),
         ({"structured_outputs": {"choice": ["a"] * 50_000}}, "at most 256 entries, got 50000"),
         ({"structured_outputs": {"regex": "(a{999}){999}"}}, "at most 4096 symbols"),
@@ -109,7 +148,7 @@ def test_what_is_over_a_cap_is_refused_with_field_limit_and_value(
     fields: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(InvalidRequest, match=message) as refused:
-        check_body({"model": "m", **fields}, CHAT_FIELDS, LIMITS)
+        chat(**fields)
     assert refused.value.param
 
 
@@ -117,35 +156,132 @@ def test_what_is_over_a_cap_is_refused_with_field_limit_and_value(
 def test_a_part_that_is_no_text_is_refused_before_its_address_is_fetched(kind: str) -> None:
     part = {"type": kind, kind: {"url": "http://169.254.169.254/latest"}}
     with pytest.raises(UnsupportedFeature, match=f"got '{kind}'") as refused:
-        check_body(
-            {"model": "m", "messages": said({"type": "text", "text": "?"}, part)},
-            CHAT_FIELDS,
-            LIMITS,
-        )
+        chat(messages=said({"type": "text", "text": "?"}, part))
     assert (refused.value.code, refused.value.param) == ("unsupported", "messages")
 
 
 @pytest.mark.parametrize("model", [None, 3, ["m"]])
 def test_the_model_is_required(model: Any) -> None:
     with pytest.raises(InvalidRequest, match="model: required, a string"):
-        check_body({"model": model}, CHAT_FIELDS, LIMITS)
+        chat(model=model)
 
 
 @pytest.mark.parametrize(
-    ("name", "message"),
+    ("fields", "message"),
     [
-        ("temprature", "temprature: .*did you mean 'temperature'"),
-        ("priority", "priority: not a field"),
-        ("cache_salt", "cache_salt: not a field"),
-        ("vllm_xargs", "vllm_xargs: not a field"),
-        ("prompt", "prompt: not a field"),
-        ("x" * 100_000, "xxx[.]{3}: not a field"),
+        ({"temprature": 1}, "temprature: not a field .*did you mean 'temperature'"),
+        ({"prompt": "a"}, "prompt: not a field"),
+        ({"num_ctx": 4096}, "num_ctx: not a field"),
+        ({"x" * 100_000: 1}, "xxx[.]{3}: not a field"),
+        ({"messages": [{"role": "user", "contents": "a"}]}, r"messages\[0\].contents: not a field"),
+        ({"stream_options": {"usage": True}}, "stream_options.usage: not a field"),
+        (
+            {"tools": [{"function": {"name": "f", "parameter": {}}}]},
+            r"tools\[0\].function.parameter: .*did you mean 'parameters'",
+        ),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"shema": {}}}},
+            "response_format.json_schema.shema: .*did you mean 'schema'",
+        ),
+        ({"structured_outputs": {"grammar": "x"}}, "structured_outputs.grammar: not a field"),
+        (
+            {"chat_template_kwargs": {"enable_thnking": True}},
+            "chat_template_kwargs.enable_thnking: .*did you mean 'enable_thinking'",
+        ),
+        ({"chat_template_kwargs": {"chat_template": "{{ 1 }}"}}, "not a field"),
+        ({"response_format": {"type": "text", "schema": {}}}, "schema: not read with type text"),
+        (
+            {"response_format": {"type": "json_object", "json_schema": {"schema": {}}}},
+            "response_format.json_schema: not read with type json_object",
+        ),
     ],
 )
-def test_a_field_that_is_not_listed_is_refused_by_name(name: str, message: str) -> None:
+def test_a_field_that_is_not_listed_is_refused_by_name_at_every_level(
+    fields: dict[str, Any], message: str
+) -> None:
     with pytest.raises(UnsupportedFeature, match=message) as refused:
-        check_body({"model": "m", name: 1}, CHAT_FIELDS, LIMITS)
-    assert len(refused.value.param or "") < 50
+        chat(**fields)
+    assert len(refused.value.param or "") < 60
+
+
+@pytest.mark.parametrize("name", sorted(REFUSED))
+def test_a_known_field_that_is_not_served_is_refused_for_a_reason_always(name: str) -> None:
+    for limits in (LIMITS, IGNORING):
+        with pytest.raises(UnsupportedFeature, match=f"^{name}: not served, \\w") as refused:
+            chat(limits, **dict[str, Any]({name: 3}))
+        assert refused.value.param == name
+
+
+@pytest.mark.parametrize("name", sorted(REFUSED.keys() | NO_OPS.keys()))
+def test_a_null_and_a_value_that_changes_nothing_are_left_out(name: str) -> None:
+    for value in (None, *NO_OPS.get(name, ())):
+        assert chat(**{name: value}).body == {"model": "m"}
+
+
+def test_the_only_value_that_is_served_is_told() -> None:
+    with pytest.raises(UnsupportedFeature, match="the only value is 0, got -5"):
+        chat(priority=-5)
+    with pytest.raises(UnsupportedFeature, match="the only value is false, got true"):
+        chat(use_beam_search=True)
+
+
+def test_nulls_and_hints_reach_the_engine_at_no_level() -> None:
+    asked: dict[str, Any] = {
+        "temperature": None,
+        "verbosity": "low",
+        "metadata": {"a": 1},
+        "num_ctx": None,
+        "messages": [
+            {"role": "user", "content": "Hi", "name": None, "cache_control": {"type": "ephemeral"}},
+            {"role": "assistant", "content": None, "refusal": None, "annotations": []},
+        ],
+        "stream_options": {"include_usage": True, "include_obfuscation": False},
+        "structured_outputs": {"json": None, "regex": "a", "grammar": None},
+        "tools": [{"type": "function", "function": {"name": "f", "strict": None}}],
+    }
+    assert chat(**asked).body == {
+        "model": "m",
+        "messages": [{"role": "user", "content": "Hi"}, {"role": "assistant"}],
+        "stream_options": {"include_usage": True},
+        "structured_outputs": {"regex": "a"},
+        "tools": [{"type": "function", "function": {"name": "f"}}],
+    }
+
+
+def test_unknown_fields_are_left_out_and_named_where_the_settings_say_so() -> None:
+    messages = [{"role": "user", "content": "a", "id": number} for number in range(3)]
+    accepted = chat(IGNORING, num_ctx=4096, messages=messages, think=None, keep_alive="5m")
+    assert accepted.ignored == ("keep_alive", "messages[].id", "num_ctx")
+    assert accepted.body == {"model": "m", "messages": [{"role": "user", "content": "a"}] * 3}
+
+
+@pytest.mark.parametrize("key", ["value", "schema"])
+def test_a_schema_beside_json_object_is_honoured(key: str) -> None:
+    accepted = chat(response_format={"type": "json_object", key: {"type": "object"}})
+    assert accepted.body["response_format"] == {
+        "type": "json_schema",
+        "json_schema": {"name": "answer", "schema": {"type": "object"}},
+    }
+
+
+@pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
+@pytest.mark.parametrize(("asked", "given"), [(CONTEXT + 1, CONTEXT), (2**62, CONTEXT), (7, 7)])
+def test_an_answer_longer_than_the_context_is_asked_for_as_long_as_that(
+    name: str, asked: int, given: int
+) -> None:
+    fields: dict[str, Any] = {name: asked}
+    assert chat(**fields).body[name] == given
+
+
+def test_the_settings_say_what_a_template_is_given() -> None:
+    asked: dict[str, Any] = {
+        "chat_template_kwargs": {"enable_thinking": False, "reasoning_effort": "low"}
+    }
+    assert chat(**asked).body == {"model": "m"} | asked
+    with pytest.raises(UnsupportedFeature, match="enable_thinking: not a field"):
+        chat(LimitSettings(chat_template_kwargs=()), **asked)
+    with pytest.raises(ValueError, match="chat_template is no variable"):
+        LimitSettings(chat_template_kwargs=("chat_template",))
 
 
 @pytest.mark.parametrize(
@@ -159,18 +295,29 @@ def test_a_field_that_is_not_listed_is_refused_by_name(name: str, message: str) 
     ],
 )
 def test_prompts_are_counted_and_token_ids_are_not(prompt: Any, passes: bool) -> None:
-    body = {"model": "m", "prompt": prompt}
     if passes:
-        check_body(body, COMPLETION_FIELDS, LIMITS)
+        completion(prompt=prompt)
         return
     with pytest.raises(InvalidRequest, match="prompt: at most 64 prompts, got 65"):
-        check_body(body, COMPLETION_FIELDS, LIMITS)
+        completion(prompt=prompt)
 
 
-@pytest.mark.parametrize("name", sorted(CHAT_FIELDS - {"model", "n"}))
+@pytest.mark.parametrize("name", sorted(CHAT.keys() - {"model", "n"}))
 @pytest.mark.parametrize("value", [3, "x", [3], {"a": 3}, True])
 def test_a_value_of_a_wrong_kind_is_refused_or_left_to_the_engines_models(
     name: str, value: Any
 ) -> None:
     with suppress(InvalidRequest):  # any other error would be the server's fault
-        check_body({"model": "m", name: value}, CHAT_FIELDS, LIMITS)
+        chat(**{name: value})
+
+
+def test_a_chat_without_a_maximum_gets_that_of_the_settings() -> None:
+    capped = LimitSettings(default_max_tokens=99)
+    assert chat(capped).body == {"model": "m", "max_tokens": 99}
+    assert chat(capped, max_completion_tokens=7).body["max_completion_tokens"] == 7
+    assert chat(capped, max_tokens=500).body == {"model": "m", "max_tokens": 500}
+    assert chat(LimitSettings(default_max_tokens=10**6)).body["max_tokens"] == CONTEXT
+    assert accept({"model": "m", "prompt": "a"}, COMPLETION, capped, CONTEXT).body.keys() == {
+        "model",
+        "prompt",
+    }

@@ -3,7 +3,13 @@
 import shutil
 from pathlib import Path
 
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+_TEMPLATE = "chat_template.jinja"
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", _TEMPLATE)
+_VARIABLES = (
+    "{% if enable_thinking is false %}{{ '<think></think>' }}{% endif %}"
+    "{% for document in documents or [] %}{{ document['text'] }}{% endfor %}"
+)
+"""Addition to the template: what requests may set of models that think or read documents."""
 
 
 def build_tiny_model(
@@ -11,7 +17,8 @@ def build_tiny_model(
 ) -> None:
     """Save a Llama of one layer and hidden size 64 with random weights and `source`'s tokenizer.
 
-    Its output layer is its embedding if `tied`.
+    Its output layer is its embedding if `tied`. Its chat template reads
+    `enable_thinking` and `documents`.
     """
     import torch
     from transformers import AutoConfig, LlamaForCausalLM
@@ -28,3 +35,5 @@ def build_tiny_model(
     LlamaForCausalLM(config).to(getattr(torch, dtype)).save_pretrained(target)
     for name in _TOKENIZER_FILES:
         shutil.copy(source / name, target / name)
+    with (target / _TEMPLATE).open("a", encoding="utf-8") as template:
+        template.write(_VARIABLES)

@@ -48,6 +48,8 @@ async def generate(
 ) -> GenerateAnswer | Response:
     """Generate text from a prompt or a conversation, whole or as server-sent events."""
     model = runtime.models.choose(body.model, context)
+    if body.messages is not None:
+        model.check_converses()
     task = body.task(model.adapter, runtime.settings.limits)
     if body.timeout_ms is not None:
         context.set_timeout(body.timeout_ms)

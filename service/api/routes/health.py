@@ -1,4 +1,4 @@
-"""GET /health."""
+"""GET /health and /ping."""
 
 from typing import Literal
 
@@ -18,8 +18,9 @@ class Health(AnswerBody):
 
 
 @router.get("/health")
+@router.get("/ping")
 async def health(runtime: TheRuntime) -> Health:
-    """200 when the service is ready for requests."""
+    """200 when the service is ready for requests; SageMaker asks at `/ping`."""
     if not runtime.status.ready:
         raise NotReady(f"The server is {runtime.status}.", retry_after=5)
     await runtime.engine.check()

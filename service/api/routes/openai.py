@@ -1,5 +1,6 @@
 """OpenAI's chat completions, completions and models, by vLLM's own handlers."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Request
@@ -9,10 +10,13 @@ from service.api.dependencies import TheContext, TheRuntime
 from service.api.json_body import JsonRoute, ParsedRequest, by_size
 from service.api.pushed_stream import PushedStream
 from service.api.sse import event_stream
+from service.context import RequestContext, current_context
 from service.fleet.version import ServedVersion
 from service.limits.logprobs import check_logprobs
-from service.limits.openai import CHAT_FIELDS, COMPLETION_FIELDS, check_body
+from service.limits.openai import accept
+from service.limits.openai_fields import CHAT, COMPLETION
 from service.limits.prompts import count_prompts
+from service.limits.shape import Shape
 from service.runtime.parts import Runtime
 from service.vllm_engine.engine import VllmEngine
 from service.vllm_engine.openai import OpenAIAnswer, OpenAISurface
@@ -30,9 +34,9 @@ async def chat_completions(
     body: OpenAIBody, request: Request, runtime: TheRuntime, context: TheContext
 ) -> Response:
     """Answer a conversation."""
-    await _check(body, CHAT_FIELDS, request, runtime)
-    runtime.models.choose(body["model"], context)
-    return await _response(await _surface(runtime).chat(body))
+    read = await _accept(body, CHAT, request, runtime)
+    runtime.models.choose(read["model"], context).check_converses()
+    return await _response(await _surface(runtime).chat(read))
 
 
 @router.post("/v1/completions")
@@ -40,28 +44,45 @@ async def completions(
     body: OpenAIBody, request: Request, runtime: TheRuntime, context: TheContext
 ) -> Response:
     """Continue a prompt."""
-    await _check(body, COMPLETION_FIELDS, request, runtime)
-    runtime.models.choose(body["model"], context)
-    context.parts = count_prompts(body.get("prompt"))
-    return await _response(await _surface(runtime).completion(body))
+    read = await _accept(body, COMPLETION, request, runtime)
+    runtime.models.choose(read["model"], context)
+    context.parts = count_prompts(read.get("prompt"))
+    return await _response(await _surface(runtime).completion(read))
 
 
 @router.get("/v1/models")
 async def models(runtime: TheRuntime, context: TheContext) -> dict[str, Any]:
     """The base model and the adapters that the caller may use."""
     adapters = runtime.models.adapters(context.tenant)
-    names = [name for name, entry in adapters.items() if isinstance(entry, ServedVersion)]
+    served = {name: each for name, each in adapters.items() if isinstance(each, ServedVersion)}
+    return {"object": "list", "data": await _cards(served, runtime, context)}
+
+
+@router.get("/v1/models/{name:path}")
+async def model(name: str, runtime: TheRuntime, context: TheContext) -> dict[str, Any]:
+    """One of these models."""
+    version = runtime.models.choose(name, context).version
+    cards = await _cards({} if version is None else {name: version}, runtime, context)
+    return next(card for card in cards if card["id"] == name)
+
+
+async def _cards(
+    versions: Mapping[str, ServedVersion], runtime: Runtime, context: RequestContext
+) -> list[dict[str, Any]]:
+    tasks = {name: version.manifest.task for name, version in versions.items()}
     with_base = runtime.models.has_base(context.tenant)
-    return {"object": "list", "data": await _surface(runtime).models(names, with_base=with_base)}
+    return await _surface(runtime).models(tasks, with_base=with_base)
 
 
-async def _check(
-    body: dict[str, Any], fields: frozenset[str], request: Request, runtime: Runtime
-) -> None:
-    limits = runtime.settings.limits
+async def _accept(
+    body: dict[str, Any], shape: Shape, request: Request, runtime: Runtime
+) -> dict[str, Any]:
+    limits, most = runtime.settings.limits, runtime.engine.model.max_model_len
     assert isinstance(request, ParsedRequest)
-    await by_size(request.size, check_body, body, fields, limits)
-    check_logprobs(body, runtime.engine.model.max_model_len, limits)
+    accepted = await by_size(request.size, accept, body, shape, limits, most)
+    current_context().ignored_fields = accepted.ignored
+    check_logprobs(accepted.body, most, limits)
+    return accepted.body
 
 
 async def _response(answer: OpenAIAnswer) -> Response:

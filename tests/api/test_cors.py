@@ -1,0 +1,97 @@
+"""Browsers: pages of listed origins may call, others may not, and nobody by default."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from pydantic import ValidationError
+
+from service.settings.tree import HttpSettings
+from tests.answers import refusal
+from tests.live_service import LiveService
+from tests.tenants.keys import bearer, entry, write_keys
+
+PAGE = "https://chat.example.com"
+BODY = {"model": "fake", "prompt": "Hi", "max_tokens": 2}
+ASKED = {
+    "access-control-request-method": "POST",
+    "access-control-request-headers": "authorization,content-type,x-stainless-lang",
+}
+
+
+@pytest.fixture(scope="module")
+def open_to_page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveService]:
+    keys = write_keys(tmp_path_factory.mktemp("keys") / "keys.yaml", entry("a"))
+    with LiveService(tenants={"keys": keys}, http=HttpSettings(cors_origins=(PAGE,))) as live:
+        yield live
+
+
+def preflight(live: LiveService, origin: str) -> httpx.Response:
+    return httpx.options(live.url + "/v1/generate", headers={"origin": origin, **ASKED})
+
+
+def post(live: LiveService, origin: str, **headers: str) -> httpx.Response:
+    return httpx.post(live.url + "/v1/generate", json=BODY, headers={"origin": origin, **headers})
+
+
+def test_a_preflight_of_a_listed_page_needs_no_key(open_to_page: LiveService) -> None:
+    answer = preflight(open_to_page, PAGE)
+    assert answer.status_code == 200
+    assert answer.headers["access-control-allow-origin"] == PAGE
+    assert "POST" in answer.headers["access-control-allow-methods"]
+    assert "x-stainless-lang" in answer.headers["access-control-allow-headers"]
+    assert "access-control-allow-credentials" not in answer.headers
+
+
+def test_a_listed_page_reads_answers_refusals_and_their_headers(open_to_page: LiveService) -> None:
+    for status, headers in ((200, bearer("a")), (401, {})):
+        answer = post(open_to_page, PAGE, **headers)
+        assert answer.status_code == status
+        assert answer.headers["access-control-allow-origin"] == PAGE
+        assert "retry-after" in answer.headers["access-control-expose-headers"]
+
+
+def test_a_listed_page_reads_a_stream(open_to_page: LiveService) -> None:
+    answer = httpx.post(
+        open_to_page.url + "/v1/generate",
+        json=BODY | {"stream": True},
+        headers={"origin": PAGE, **bearer("a")},
+    )
+    assert answer.headers["access-control-allow-origin"] == PAGE
+    assert answer.text.endswith("data: [DONE]\n\n")
+
+
+@pytest.mark.parametrize("origin", ["https://evil.example", PAGE + ".evil.example", "null"])
+def test_another_page_reads_nothing(open_to_page: LiveService, origin: str) -> None:
+    assert preflight(open_to_page, origin).status_code == 400
+    assert "access-control-allow-origin" not in post(open_to_page, origin, **bearer("a")).headers
+
+
+def test_by_default_no_page_may_call(service: LiveService) -> None:
+    answer = preflight(service, PAGE)
+    assert refusal(answer, 403)["code"] == "cross_site"
+    assert "access-control-allow-origin" not in answer.headers
+
+
+@pytest.mark.parametrize(("origins", "status"), [((PAGE,), 200), (("*",), 403), ((), 403)])
+def test_where_callers_need_no_key_a_page_must_be_listed_by_name(
+    origins: tuple[str, ...], status: int
+) -> None:
+    with LiveService(http=HttpSettings(cors_origins=origins)) as live:
+        answer = post(live, PAGE, **{"sec-fetch-site": "cross-site"})
+        assert answer.status_code == status
+        assert post(live, "https://evil.example").status_code == 403
+
+
+def test_with_keys_every_page_may_call_if_the_settings_say_so(tmp_path: Path) -> None:
+    keys = write_keys(tmp_path / "keys.yaml", entry("a"))
+    with LiveService(tenants={"keys": keys}, http=HttpSettings(cors_origins=("*",))) as live:
+        assert preflight(live, PAGE).headers["access-control-allow-origin"] == "*"
+        assert post(live, PAGE, **bearer("a")).headers["access-control-allow-origin"] == "*"
+
+
+@pytest.mark.parametrize("origin", ["chat.example.com", "https://a/b", "https://*.a", ""])
+def test_what_is_no_origin_is_refused_at_the_start(origin: str) -> None:
+    with pytest.raises(ValidationError):
+        HttpSettings(cors_origins=(origin,))
