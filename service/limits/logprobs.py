@@ -5,7 +5,7 @@ from typing import Any
 
 from service.errors import InvalidRequest
 from service.limits.prompts import each_prompt
-from service.settings.tree import LimitSettings
+from service.settings.limits import LimitSettings
 
 _COMPLETION_TOKENS = 16
 """Longest completion if the body sets no maximum, as in OpenAI's API."""

@@ -17,7 +17,7 @@ from service.limits.prompts import count_prompts
 from service.limits.shape import Shape, pruned, unread
 from service.limits.structure import check_choice, check_regex, check_schema, check_schemas
 from service.quoting import nearest, quote
-from service.settings.tree import LimitSettings
+from service.settings.limits import LimitSettings
 
 _COUNTS = {
     "n": (1, "n"),

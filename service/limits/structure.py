@@ -20,7 +20,7 @@ from service.limits.depth import depth
 from service.limits.enforced import check_enforced
 from service.limits.repetition import is_ambiguous
 from service.quoting import quote
-from service.settings.tree import LimitSettings
+from service.settings.limits import LimitSettings
 
 _MAX_EXPANSION = 4096
 """Symbols that one regex, or one repetition of a schema, may expand to when compiled."""

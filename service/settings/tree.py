@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, SecretStr
+from pydantic import Field, SecretStr
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -11,6 +11,7 @@ from pydantic_settings import (
 )
 
 from service.settings import platform
+from service.settings.limits import LimitSettings
 from service.settings.preparation import PreparationSettings
 from service.settings.section import Section
 from service.settings.telemetry import LogSettings, MetricsSettings, SloSettings, TracingSettings
@@ -22,21 +23,6 @@ _MAX_LORA_RANK = 16  # vLLM's default
 ServedName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$")]
 
 Origin = Annotated[str, Field(pattern=r"^(\*|[a-z][a-z0-9+.-]*://[^/\s*]+)$")]
-
-_FRAME = frozenset(
-    """chat_template tokenize messages conversation tools documents add_generation_prompt
-    continue_final_message return_dict return_tensors padding truncation max_length""".split()
-)
-"""Parameters of a chat template that requests set otherwise, or not at all."""
-
-
-def _free(name: str) -> str:
-    if name in _FRAME:
-        raise ValueError(f"{name} is no variable that a request may set here")
-    return name
-
-
-TemplateKwarg = Annotated[str, Field(pattern=r"^[A-Za-z_]\w{0,63}$"), AfterValidator(_free)]
 
 
 class ModelSettings(Section):
@@ -200,76 +186,6 @@ class WatchdogSettings(Section):
     )
     restart_s: float = Field(
         60.0, gt=0, description="Time stalled after which `/livez` asks for a restart with 503."
-    )
-
-
-class LimitSettings(Section):
-    """Caps on every request, checked before the engine sees it."""
-
-    n: int = Field(16, ge=1, description="Sequences per prompt.")
-    prompts: int = Field(64, ge=1, description="Prompts in one OpenAI completion request.")
-    messages: int = Field(512, ge=1, description="Messages in one conversation.")
-    documents: int = Field(64, ge=0, description="Documents of one chat request.")
-    stop: int = Field(32, ge=0, description="Stop strings.")
-    stop_bytes: int = Field(256, ge=1, description="Length of one stop string, in bytes.")
-    stop_token_ids: int = Field(
-        64,
-        ge=0,
-        le=120,
-        description="Stop token ids; vLLM's worker has room for 128, the model's own included.",
-    )
-    bad_words: int = Field(64, ge=0, le=64, description="Words that must not be generated.")
-    bad_words_bytes: int = Field(
-        512, ge=1, le=512, description="Length of all `bad_words` together, in bytes."
-    )
-    logprobs: int = Field(20, ge=0, description="Top log-probabilities per token.")
-    answer_logprobs: int = Field(
-        16_384, ge=1, description="Log-probabilities in one OpenAI answer that is not streamed."
-    )
-    echo_logprobs: int = Field(
-        4096,
-        ge=1,
-        description="Log-probabilities of the prompts of an OpenAI request (`prompt_logprobs`, or "
-        "`echo` with `logprobs`), streamed or not.",
-    )
-    logit_bias: int = Field(300, ge=0, le=1024, description="Entries in `logit_bias`.")
-    allowed_token_ids: int = Field(
-        1024, ge=0, le=1024, description="Entries in `allowed_token_ids`."
-    )
-    choices: int = Field(256, ge=1, description="Entries in a structured `choice`.")
-    choice_bytes: int = Field(1024, ge=1, description="Length of one `choice` entry, in bytes.")
-    choices_bytes: int = Field(
-        32 * 1024, ge=1, description="Length of all entries of a `choice` together, in bytes."
-    )
-    schema_bytes: int = Field(16 * 1024, ge=2, description="Size of a JSON schema, in bytes.")
-    schema_depth: int = Field(16, ge=1, description="Nesting of a JSON schema.")
-    regex_bytes: int = Field(1024, ge=1, description="Length of a regex or grammar, in bytes.")
-    tools: int = Field(64, ge=0, description="Tools in one chat request.")
-    tools_bytes: int = Field(
-        64 * 1024, ge=2, description="Size of the schemas of a request's tools together, in bytes."
-    )
-    classify_inputs: int = Field(256, ge=1, description="Inputs in one classification request.")
-    candidate_labels: int = Field(256, ge=2, description="Labels in one classification request.")
-    label_bytes: int = Field(256, ge=1, description="Length of one label, in bytes.")
-    default_max_tokens: int | None = Field(
-        None,
-        ge=1,
-        description="Longest answer of an OpenAI chat that sets no maximum, in tokens; null is as "
-        "many as the context leaves.",
-    )
-    unknown_fields: Literal["refuse", "ignore"] = Field(
-        "refuse",
-        description="Unknown fields of OpenAI bodies: refuse the request, or answer it without "
-        "these and name them in the header `X-Ignored-Fields`. Known fields that are not served "
-        "are always refused.",
-    )
-    chat_template_kwargs: tuple[TemplateKwarg, ...] = Field(
-        (
-            *("enable_thinking", "thinking", "reasoning_effort"),
-            *("preserve_thinking", "clear_thinking"),
-        ),
-        description="Keys of `chat_template_kwargs` that a chat may set: variables of the model's "
-        "template. Values are texts, numbers, true or false.",
     )
 
 

@@ -18,7 +18,7 @@ from service.gate.meter import StreamObserver
 from service.gate.preparation import Preparation
 from service.gate.stream import gated, pushed
 from service.limits.logprobs import check_prompt_logprobs
-from service.settings.tree import LimitSettings
+from service.settings.limits import LimitSettings
 from service.tenants.salt import CacheSalts
 from service.vllm_engine.generation import Generation
 from service.vllm_engine.push import Last, Push, Sink

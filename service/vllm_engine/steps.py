@@ -161,6 +161,7 @@ def _only_tokens(output: EngineCoreOutput) -> bool:
         and output.events is None
         and output.prefill_stats is None
         and output.new_logprobs is None
+        and output.new_prompt_logprobs_tensors is None
         and output.new_sampling_mask is None
         and output.routed_experts is None
         and not output.num_nans_in_logits

@@ -52,6 +52,7 @@ async def test_another_coding_is_refused_by_name(client: httpx.AsyncClient, codi
         (gzip.compress(asking("Hello")) * 2, "one whole gzip member"),
         (b"", "one whole gzip member"),
     ],
+    ids=["plain", "cut", "more", "two", "empty"],
 )
 async def test_what_is_not_one_whole_member_is_refused(
     client: httpx.AsyncClient, body: bytes, said: str

@@ -17,8 +17,9 @@ from service.gate.gate import Gate
 from service.gate.preparation import Preparation
 from service.limits.openai_fields import CHAT, COMPLETION, HINTS, REFUSED
 from service.limits.shape import Shape
+from service.settings.limits import LimitSettings
 from service.settings.preparation import PreparationSettings
-from service.settings.tree import GateSettings, LimitSettings
+from service.settings.tree import GateSettings
 from service.telemetry.metrics import Metrics
 from service.vllm_engine.client import GatedClient
 from service.vllm_engine.openai import OpenAISurface, _parse
@@ -68,7 +69,11 @@ async def test_an_answer_that_ends_early_closes_what_vllm_streams(fails: bool) -
 async def test_what_the_gate_ends_a_stream_with_is_kept_for_vllms_handlers_alone() -> None:
     gate = Gate(GateSettings(), Metrics(CollectorRegistry()))
     engine: Any = SimpleNamespace(
-        renderer=None, model_config=SimpleNamespace(max_model_len=8), generate=None
+        renderer=None,
+        model_config=SimpleNamespace(max_model_len=8),
+        output_processor=SimpleNamespace(
+            request_states={}, parent_requests={}, process_outputs=None
+        ),
     )
     settings = PreparationSettings()
     preparation, trials = Preparation(gate, settings), StructureTrials(gate, settings)

@@ -9,14 +9,15 @@ import httpx
 import openai
 import pytest
 from prometheus_client import CollectorRegistry
-from vllm.sampling_params import SamplingParams
+from vllm.sampling_params import RequestOutputKind, SamplingParams
 
 from loadtests.processes import wait_until
 from service.context import enter_context, internal_context
 from service.gate.gate import Gate
 from service.gate.preparation import Preparation
+from service.settings.limits import LimitSettings
 from service.settings.preparation import PreparationSettings
-from service.settings.tree import GateSettings, LimitSettings
+from service.settings.tree import GateSettings
 from service.telemetry.metrics import Metrics
 from service.tenants.tenant import Tenant
 from service.vllm_engine.client import GatedClient
@@ -168,6 +169,7 @@ class PromptsSeen:
     """Stands in for AsyncLLM and keeps the prompts that it is given."""
 
     model_config = SimpleNamespace(max_model_len=2048)
+    output_processor = SimpleNamespace(request_states={}, parent_requests={}, process_outputs=None)
 
     def __init__(self) -> None:
         self.salts: list[str] = []
@@ -190,7 +192,8 @@ async def test_a_salt_that_comes_with_a_prompt_is_overwritten() -> None:
         context.tenant = Tenant(name)
         enter_context(context)
         prompt = {"prompt_token_ids": [1], "cache_salt": "the client's"}
-        async for _ in client.generate(prompt, SamplingParams(max_tokens=1), ""):
+        params = SamplingParams(max_tokens=1, output_kind=RequestOutputKind.DELTA)
+        async for _ in client.generate(prompt, params, ""):
             pass
         assert prompt["cache_salt"] == "the client's"
     first, again, other = seen.salts

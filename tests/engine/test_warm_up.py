@@ -7,8 +7,8 @@ from vllm.sampling_params import SamplingParams
 from vllm.v1.sample.ops.topk_topp_triton import _SPLIT_MAX_BATCH, _topp_split_count
 
 from service.engine.protocol import MAX_READ_IDS
+from service.settings.limits import LimitSettings
 from service.settings.platform import CPU, CUDA
-from service.settings.tree import LimitSettings
 from service.vllm_engine.warm_up import paths
 
 ON_GPUS = dict(paths(CUDA))

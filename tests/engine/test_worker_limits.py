@@ -14,7 +14,7 @@ from vllm.v1.worker.gpu.sample.logit_bias import (
 )
 
 from service.engine.protocol import MAX_READ_IDS
-from service.settings.tree import LimitSettings
+from service.settings.limits import LimitSettings
 from service.vllm_engine.environment import BAD_WORDS_TOKENS
 
 OWN_STOP_TOKENS = 8

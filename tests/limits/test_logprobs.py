@@ -6,7 +6,7 @@ import pytest
 
 from service.errors import InvalidRequest
 from service.limits.logprobs import check_logprobs, check_prompt_logprobs
-from service.settings.tree import LimitSettings
+from service.settings.limits import LimitSettings
 
 CONTEXT = 2048
 LIMITS = LimitSettings(answer_logprobs=10_000)

@@ -8,7 +8,7 @@ import pytest
 from service.errors import InvalidRequest, UnsupportedFeature
 from service.limits.openai import Accepted, accept
 from service.limits.openai_fields import CHAT, COMPLETION, NO_OPS, REFUSED
-from service.settings.tree import LimitSettings
+from service.settings.limits import LimitSettings
 
 LIMITS = LimitSettings()
 IGNORING = LimitSettings(unknown_fields="ignore")

@@ -8,7 +8,7 @@ import pytest
 
 from service.errors import InvalidRequest
 from service.limits.structure import check_choice, check_regex, check_schema
-from service.settings.tree import LimitSettings
+from service.settings.limits import LimitSettings
 
 LIMITS = LimitSettings()
 

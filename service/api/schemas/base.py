@@ -10,7 +10,7 @@ from service.context import RequestContext
 from service.engine.protocol import Message
 from service.errors import InvalidRequest
 from service.quoting import UNKNOWN_FIELD
-from service.settings.tree import LimitSettings
+from service.settings.limits import LimitSettings
 
 
 class RequestBody(BaseModel):

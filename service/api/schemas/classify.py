@@ -8,7 +8,7 @@ from service.api.schemas.base import AnswerBody, ErrorDetail, Many, RequestBody,
 from service.classification.zero_shot import DEFAULT_INSTRUCTION, Question
 from service.errors import InvalidRequest
 from service.quoting import quote
-from service.settings.tree import LimitSettings
+from service.settings.limits import LimitSettings
 
 _MOST_TAIL = 256
 """Characters of a template after the input: they are read again with every label."""

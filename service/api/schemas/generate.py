@@ -17,7 +17,7 @@ from service.errors import InvalidRequest
 from service.generation.stream import GenerationRequest
 from service.limits.structure import check_choice, check_regex, check_schema
 from service.quoting import quote
-from service.settings.tree import LimitSettings
+from service.settings.limits import LimitSettings
 
 _INT64 = (1 << 63) - 1
 
