@@ -128,8 +128,10 @@ def test_every_kind_is_measured_at_its_levels() -> None:
         ("chat", 8, 30),
         ("chat", 1024, 30),
         ("chat, saturated", 64, 60),
-        ("read batch", 4, None),
+        ("read batch", 4, 100),
     ]
+    fewer = cases([8], rate=30, tokens=100, kinds=["chat"], saturated=False)
+    assert [each.name for each in fewer] == ["chat"]
     assert b"\r\nContent-Length: " in found[0].ours.request("sk-x")
 
 

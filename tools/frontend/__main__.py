@@ -23,7 +23,10 @@ def main() -> None:
     """Parse the command line, measure, print and write."""
     options = _parser().parse_args()
     unwind_on_sigterm()
-    chosen = list(cases(options.levels, options.rate, options.tokens, options.kinds))
+    saturated = not options.without_saturation
+    chosen = list(
+        cases(options.levels, options.rate, options.tokens, options.kinds, saturated=saturated)
+    )
     with servers(options.model, pinned=not options.unpinned) as sides:
         results = _rounds(chosen, sides, options.rounds)
         if options.profile:
@@ -80,6 +83,9 @@ def _parser() -> argparse.ArgumentParser:
         help=f"numbers of streams, default {_LEVELS}",
     )
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS, help="default: all")
+    parser.add_argument(
+        "--without-saturation", action="store_true", help="search no highest rate, which is slow"
+    )
     parser.add_argument("--out", type=Path, default=Path("loadtests/out/frontend"), help="folder")
     parser.add_argument("--unpinned", action="store_true", help="let every process have every core")
     parser.add_argument(

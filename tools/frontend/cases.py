@@ -18,6 +18,9 @@ _MANY = 256
 _SATURATING = 64
 _FIRST_RATE = 60
 """Tokens/s of a stream, where the search for the highest begins."""
+_STEPS = 100
+"""Steps/s of the engine for answers that come at once. An engine without a pause would answer each
+request in a step of its own, as none with a model does."""
 _PROMPT = TEXT.format("one")
 
 
@@ -75,19 +78,22 @@ _WHOLE = {
 of the API process."""
 
 
-def cases(levels: Sequence[int], rate: float, tokens: int, kinds: Sequence[str]) -> Iterator[Case]:
-    """The cases of these kinds; streamed ones at each number of streams and at saturation."""
+def cases(
+    levels: Sequence[int], rate: float, tokens: int, kinds: Sequence[str], *, saturated: bool = True
+) -> Iterator[Case]:
+    """The cases of these kinds; streamed ones at each number of streams, and at saturation."""
     asks = _asks(tokens)
     for name in kinds:
         ours, theirs, made = asks[name]
         if name in _WHOLE:
-            yield Case(name, ours, theirs, made, *_WHOLE[name], None, streamed=False)
+            yield Case(name, ours, theirs, made, *_WHOLE[name], _STEPS, streamed=False)
             continue
         for streams in levels:
             requests = 2 if streams < _MANY else 1
             yield Case(name, ours, theirs, made, streams, requests, rate)
-        most = f"{name}, saturated"
-        yield Case(most, ours, theirs, made, _SATURATING, 3, _FIRST_RATE, search=True)
+        if saturated:
+            most = f"{name}, saturated"
+            yield Case(most, ours, theirs, made, _SATURATING, 3, _FIRST_RATE, search=True)
 
 
 def _asks(tokens: int) -> dict[str, tuple[Ask, Ask, int]]:
