@@ -26,7 +26,8 @@ from service.engine.protocol import (
 from service.errors import EngineDead
 from service.fleet.metrics import AdapterMetrics
 from service.fleet.residency import Residency
-from service.generation.stream import GenerationRequest, collect
+from service.generation.stream import GenerationRequest
+from service.generation.whole import collect
 from service.runtime.status import Status
 from service.runtime.watchdog import Watchdog
 from service.settings.tree import WatchdogSettings

@@ -246,8 +246,8 @@ class Generator(HasModel, Protocol):
     ) -> None:
         """Hand an answer on in the engine's own steps, without a task that waits for each.
 
-        The answer is one sequence without a structure. Ends with the last chunk; raises what
-        `generate` does, and what `sink` raises.
+        Text alone is handed on for one sequence without `logprobs`. Ends with the last chunk;
+        raises what `generate` does, and what `sink` raises.
         """
 
 

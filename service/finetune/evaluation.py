@@ -30,7 +30,7 @@ from service.finetune.golden_choice import Candidate
 from service.finetune.lines import CompletedLine, LabelledLine, Line, MultiLabelledLine
 from service.finetune.run import Prepared
 from service.finetune.served import label_scores, written_answers
-from service.generation.stream import Output
+from service.generation.whole import Output
 
 GOLDEN_FILE = "golden.jsonl"
 _SHOWN_COVERAGE = 0.9

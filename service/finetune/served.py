@@ -14,7 +14,7 @@ from service.context import internal_request
 from service.engine.protocol import Adapter, Engine, HasModel, Reader, TextEngine
 from service.finetune.config import FinetuneSettings
 from service.finetune.lines import CompletedLine
-from service.generation.stream import Output, collect
+from service.generation.whole import Output, collect
 from service.proving.questions import greedy, patiently
 from service.settings.tree import GateSettings, Settings
 from service.together import together

@@ -1,4 +1,4 @@
-"""Text generation: one stream; a whole answer is collected from it."""
+"""Text generation: a request, and its stream of deltas."""
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
@@ -36,8 +36,8 @@ class GenerationRequest:
 
     @property
     def plain(self) -> bool:
-        """True for one answer of free text alone, which the engine can push."""
-        return self.sampling.n == 1 and not self.confidence and self.sampling.structure is None
+        """True for one answer of text alone."""
+        return self.sampling.n == 1 and not self.confidence
 
     async def prepare(self, engine: Tokeniser) -> tuple[Prompt, Sampling]:
         """Its prompt, tokenised, and the sampling that fits; InvalidRequest if none does."""
@@ -79,16 +79,6 @@ class Summary:
     confidence: Sequence[Confidence | None] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Output:
-    """One whole answer."""
-
-    index: int
-    text: str
-    finish_reason: FinishReason | None
-    confidence: Confidence | None
-
-
 async def stream(
     engine: TextEngine, request: GenerationRequest
 ) -> AsyncGenerator[TextDelta | Summary, None]:
@@ -111,29 +101,6 @@ async def stream(
         TokenCounts(len(prompt.token_ids), completion, cached),
         [meter.result() for meter in meters] if request.confidence else (),
     )
-
-
-async def collect(
-    engine: TextEngine, request: GenerationRequest
-) -> tuple[list[Output], TokenCounts]:
-    """The whole answers, folded from the stream."""
-    count = request.sampling.n
-    texts: list[list[str]] = [[] for _ in range(count)]
-    reasons: list[FinishReason | None] = [None] * count
-    summary = Summary(TokenCounts(0, 0, 0))
-    async with aclosing(stream(engine, request)) as events:
-        async for event in events:
-            if isinstance(event, Summary):
-                summary = event
-            else:
-                texts[event.index].append(event.text)
-                reasons[event.index] = event.finish_reason or reasons[event.index]
-    confidence = summary.confidence or [None] * count
-    outputs = [
-        Output(index, "".join(texts[index]), reasons[index], confidence[index])
-        for index in range(count)
-    ]
-    return outputs, summary.usage
 
 
 def _max_tokens(engine: HasModel, prompt: Prompt, asked: int | None) -> int:

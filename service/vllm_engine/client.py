@@ -24,7 +24,7 @@ from service.vllm_engine.generation import Generation
 from service.vllm_engine.push import Last, Push, Sink
 from service.vllm_engine.renderer import StagedRenderer
 from service.vllm_engine.steps import Steps
-from service.vllm_engine.structured_outputs import tried
+from service.vllm_engine.structured_outputs import tried, try_structure
 from service.vllm_engine.structures import StructureTrials
 
 _UNSAMPLED = {"traceparent": f"00-{1:032x}-{1:016x}-00"}
@@ -114,6 +114,8 @@ class GatedClient:
 
     async def push(self, request: Generation, sink: Sink) -> None:
         """Run a request as its `stream`; `sink` takes what comes in the engine's own steps."""
+        if (structure := request.params.structured_outputs) is not None:
+            await try_structure(self._trials, structure)
         await pushed(self._gate, self._observer, Push(request, sink, self._steps))
 
     def request(self, prompt: Any, params: SamplingParams, **options: Any) -> Generation:
@@ -130,9 +132,9 @@ class GatedClient:
 
     def _stream(self, request: Generation) -> AsyncGenerator[RequestOutput, None]:
         if request.whole:
-            stream = self._whole(request)
-        else:
-            stream = gated(self._gate, self._observer, request)
+            return self._whole(request)
+        stream: AsyncGenerator[RequestOutput, None]
+        stream = gated(self._gate, self._observer, request)
         if (structure := request.params.structured_outputs) is not None:
             stream = tried(self._trials, structure, stream)
         return stream

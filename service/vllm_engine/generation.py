@@ -44,9 +44,8 @@ class Generation:
 
     @property
     def pushable(self) -> bool:
-        """True for a stream of one answer that needs no trial before the gate."""
-        deltas = self.params.output_kind is RequestOutputKind.DELTA
-        return deltas and self.params.n == 1 and self.params.structured_outputs is None
+        """True for a stream of one answer."""
+        return self.params.output_kind is RequestOutputKind.DELTA and self.params.n == 1
 
     @property
     def prompt_logprobs(self) -> int:

@@ -26,13 +26,16 @@ async def tried(
     Raises as `StructureTrials.check`.
     """
     async with aclosing(stream):
-        await _try(trials, structure)
+        await try_structure(trials, structure)
         async for output in stream:
             yield output
 
 
-async def _try(trials: StructureTrials, structure: StructuredOutputsParams) -> None:
-    """Validate as vLLM's own validation, which is turned off, would do on the event loop."""
+async def try_structure(trials: StructureTrials, structure: StructuredOutputsParams) -> None:
+    """Validate as vLLM's own validation, which is turned off, would do on the event loop.
+
+    Raises as `StructureTrials.check`.
+    """
     if structure.choice is not None:
         structure.grammar, structure.choice = choice_as_grammar(structure.choice), None
     structure._backend = BACKEND

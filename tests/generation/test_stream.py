@@ -10,12 +10,11 @@ from service.errors import InvalidRequest
 from service.generation.stream import (
     DEFAULT_MAX_TOKENS,
     GenerationRequest,
-    Output,
     Summary,
     TextDelta,
-    collect,
     stream,
 )
+from service.generation.whole import Output, collect
 from tests.fake_engines import fake_engine
 
 PROMPT_TOKENS = len("Tell me") + 1

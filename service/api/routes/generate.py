@@ -27,12 +27,11 @@ from service.generation.confidence import Confidence
 from service.generation.push import push
 from service.generation.stream import (
     GenerationRequest,
-    Output,
     Summary,
     TextDelta,
-    collect,
     stream,
 )
+from service.generation.whole import Output, collect
 from service.runtime.parts import Runtime
 
 router = APIRouter(route_class=JsonRoute, tags=["generation"])

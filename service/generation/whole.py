@@ -1,0 +1,68 @@
+"""Whole answers, put together in the engine's own steps."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from service.engine.protocol import Chunk, FinishReason, Sampling, TextEngine, TextSink
+from service.generation.confidence import Confidence, ConfidenceMeter
+from service.generation.stream import GenerationRequest, TokenCounts
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """One whole answer."""
+
+    index: int
+    text: str
+    finish_reason: FinishReason | None
+    confidence: Confidence | None
+
+
+async def collect(
+    engine: TextEngine, request: GenerationRequest
+) -> tuple[Sequence[Output], TokenCounts]:
+    """The whole answers; raises as `stream`."""
+    prompt, sampling = await request.prepare(engine)
+    answers = _Answers(sampling)
+    await engine.push(prompt, sampling, request.adapter, answers)
+    outputs = [answer.output(index) for index, answer in enumerate(answers.parts)]
+    return outputs, TokenCounts(len(prompt.token_ids), answers.tokens, answers.cached)
+
+
+class _Answer:
+    def __init__(self, confidence: ConfidenceMeter | None) -> None:
+        self.texts: list[str] = []
+        self.reason: FinishReason | None = None
+        self.meter = confidence
+
+    def output(self, index: int) -> Output:
+        confidence = self.meter.result() if self.meter else None
+        return Output(index, "".join(self.texts), self.reason, confidence)
+
+
+class _Answers:
+    """Adds up the chunks of a generation."""
+
+    def __init__(self, sampling: Sampling) -> None:
+        measured = sampling.logprobs is not None
+        self.parts = [_Answer(ConfidenceMeter() if measured else None) for _ in range(sampling.n)]
+        self.tokens = 0
+        self.cached = 0
+        self._text_alone = sampling.n == 1 and not measured
+
+    def take(self, chunk: Chunk) -> TextSink | None:
+        self.cached = chunk.cached_tokens
+        for delta in chunk.deltas:
+            answer = self.parts[delta.index]
+            answer.texts.append(delta.text)
+            answer.reason = delta.finish_reason or answer.reason
+            if answer.meter:
+                answer.meter.add(delta.logprobs)
+            self.tokens += delta.tokens
+        return self if self._text_alone else None
+
+    def add(self, text: str, tokens: int) -> None:
+        self.parts[0].texts.append(text)
+        self.tokens += tokens
+
+    def release(self) -> None: ...
