@@ -31,7 +31,13 @@ def fetch(
     command = [sys.executable, "-m", "service.commands.cli", "model", "fetch", str(folder)]
     return subprocess.run(
         [*command, "--source", source, *options],
-        env={**os.environ, "HF_ENDPOINT": endpoint, "HF_HOME": str(folder.parent / "hub")},
+        # An engine that another test has started has switched the Hub off for this process.
+        env={
+            **os.environ,
+            "HF_ENDPOINT": endpoint,
+            "HF_HOME": str(folder.parent / "hub"),
+            "HF_HUB_OFFLINE": "0",
+        },
         capture_output=True,
         text=True,
         check=False,

@@ -133,6 +133,7 @@ def on(monkeypatch: pytest.MonkeyPatch, here: Platform, **answers: list[str]) ->
     """Have this platform, on which nvidia-smi answers so."""
     monkeypatch.setattr(machine, "installed", lambda: here)
     monkeypatch.setattr(machine, "nvidia_smi", lambda kind, fields: answers[kind.replace("-", "_")])
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
 
 
 @pytest.mark.parametrize("driver", ["580.65.06", "610.10.01"])

@@ -14,6 +14,7 @@ from tools.ops.compression import compressed
 from tools.programs import program
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
+_TEMPLATES = b"/usr/share/prometheus/alertmanager"
 PROGRAMS = ("prometheus", "prometheus-alertmanager", "valkey-server")
 
 
@@ -54,7 +55,7 @@ def alertmanager(folder: Path, webhook: str) -> Iterator[Program]:
         "--cluster.listen-address=",
     ]
     log = folder / "alertmanager.log"
-    with running([program("prometheus-alertmanager"), *options], log) as process:
+    with running([*_alertmanager(folder), *options], log) as process:
         yield _ready(f"http://127.0.0.1:{port}", process)
 
 
@@ -89,6 +90,22 @@ def prometheus(folder: Path, ops_port: int, alerts_to: str) -> Iterator[Program]
     ]
     with running([program("prometheus"), *options], folder / "prometheus.log") as process:
         yield _ready(f"http://127.0.0.1:{port}", process)
+
+
+def _alertmanager(folder: Path) -> list[str]:
+    """The command of Debian's Alertmanager, also of a package that is only unpacked.
+
+    The program reads its templates from an absolute path, where only an installed package has
+    these. An unpacked one is copied, with `././...` in the place of that path, and run in the
+    folder of its templates.
+    """
+    binary = Path(program("prometheus-alertmanager"))
+    if Path(_TEMPLATES.decode()).is_dir():
+        return [str(binary)]
+    here = folder / "prometheus-alertmanager"
+    here.write_bytes(binary.read_bytes().replace(_TEMPLATES, b"./" * (len(_TEMPLATES) // 2)))
+    here.chmod(0o755)
+    return ["env", f"--chdir={binary.parents[1]}/share/prometheus/alertmanager", str(here)]
 
 
 def _ready(url: str, process: subprocess.Popen[bytes]) -> Program:
