@@ -50,7 +50,7 @@ class Push:
         await abreast()
         queue = await self._request.add()
         internal_id = queue.request_id
-        followed = self._steps.count(internal_id, meter) if self._request.whole else [internal_id]
+        followed = [internal_id]
         ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
         def fail(error: Exception) -> None:
@@ -75,6 +75,8 @@ class Push:
             elif text is not None and self._request.steady:
                 self._steps.follow(internal_id, meter, text, fail)
 
+        if self._request.whole:
+            followed = self._steps.count(internal_id, meter, fail)
         # vLLM's output processor calls this for every step that has something for the request.
         queue.put = put
         if (early := queue.get_nowait()) is not None:

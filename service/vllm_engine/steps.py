@@ -33,6 +33,7 @@ class _Stream:
 class _Whole:
     state: RequestState
     meter: Meter
+    fail: Callable[[Exception], None]
 
 
 @dataclass(slots=True)
@@ -82,13 +83,13 @@ class Steps:
         if request_id not in self._streams and (state := self._states.get(request_id)) is not None:
             self._streams[request_id] = _Stream(state, meter, sink, fail)
 
-    def count(self, request_id: str, meter: Meter) -> list[str]:
+    def count(self, request_id: str, meter: Meter, fail: Callable[[Exception], None]) -> list[str]:
         """Count the tokens of an answer, but not a sequence's last output; the ids to forget."""
         parent = self._parents.get(request_id)
         ids = [request_id] if parent is None else list(parent.child_requests)
         for each in ids:
             if (state := self._states.get(each)) is not None:
-                self._wholes[each] = _Whole(state, meter)
+                self._wholes[each] = _Whole(state, meter, fail)
         return ids
 
     def forget(self, *request_ids: str) -> None:
@@ -112,7 +113,10 @@ class Steps:
             self._sort(step, output)
         processed = self._process(step.rest, timestamp, stats, weight_version)
         for whole, tokens in step.whole:
-            _count_whole(step, whole, tokens)
+            try:
+                _count_whole(step, whole, tokens)
+            except Exception as error:
+                whole.fail(error)
         self._gate.charge_step(step.made)
         if step.now - timestamp < _LATE_SECONDS:
             self._release()

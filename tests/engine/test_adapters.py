@@ -19,7 +19,6 @@ COUNT = 64
 TOKENS = 8
 STREAMS = 32
 RELOADS = 20
-WARM_UP = 3  # requests to the base before the first adapter is loaded
 # Longer than two blocks of the CPU build's cache, so that versions have blocks to confuse.
 LONG = "The history of the sea, told by those who crossed it in small boats. " * 24
 PROMPTS = ["Tell me about the sea.", LONG]
@@ -225,7 +224,7 @@ def _asked(server: Server) -> float:
 
     A proof asks the base what it asks the adapter.
     """
-    of_base = WARM_UP + COUNT * len(PROMPTS)
+    of_base = COUNT * len(PROMPTS)
     return server.metric("inference_queue_time_seconds_count") - of_base
 
 

@@ -138,22 +138,22 @@ def test_a_whole_answer_is_the_one_that_vllm_gives(
             options["stop"] = [stop.format(third=third) for stop in options["stop"]]
         params = whole_answer(**options)
         (final,) = [each async for each in engine._llm.generate(PROMPT, params, "final")]
-        (folded,) = [each async for each in engine.client.generate(PROMPT, params, "")]
+        (given,) = [each async for each in engine.client.generate(PROMPT, params, "")]
         assert params.output_kind is RequestOutputKind.FINAL_ONLY
-        return final, folded
+        return final, given
 
-    final, folded = runner.run(both())
-    for got, wanted in zip(folded.outputs, final.outputs, strict=True):
+    final, given = runner.run(both())
+    for got, wanted in zip(given.outputs, final.outputs, strict=True):
         assert without_logprobs(got) == without_logprobs(wanted)
         # Other rows of the batch change the last digit.
         assert logprobs_of(got) == pytest.approx(logprobs_of(wanted), abs=1e-4)
-    assert folded.prompt_logprobs == final.prompt_logprobs
-    assert folded.prompt_token_ids == final.prompt_token_ids
-    assert folded.finished
-    assert folded.num_cached_tokens is not None
-    assert folded.metrics is not None
+    assert given.prompt_logprobs == final.prompt_logprobs
+    assert given.prompt_token_ids == final.prompt_token_ids
+    assert given.finished
+    assert given.num_cached_tokens is not None
+    assert given.metrics is not None
     if "stop" in options:
-        assert folded.outputs[0].stop_reason == options["stop"][0]
+        assert given.outputs[0].stop_reason == options["stop"][0]
 
 
 def test_a_whole_answer_that_ends_early_has_used_its_tokens(running: Running) -> None:
