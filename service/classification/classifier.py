@@ -94,9 +94,6 @@ class Classifier:
             return await together(self._ask_one(text, each, slots) for each in self.frame.questions)
         (question,) = self.frame.questions
         prompt = await self._prompt(text, question)
-        # Inputs that come together are all tokenised before the first is sent, so that their
-        # messages leave in one burst and wake the engine once.
-        await asyncio.sleep(0)
         return [await question.scorer.score(self.engine, prompt, self.adapter, slots)]
 
     async def _ask_one(self, text: str, question: Asked, slots: asyncio.Semaphore) -> Score:

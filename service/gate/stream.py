@@ -16,21 +16,25 @@ from service.gate.ticket import Demand
 Item = TypeVar("Item")
 
 
-class EngineRequest(Protocol[Item]):
+class Permitted(Protocol):
     """One request to an engine, not yet made."""
 
     demand: Demand
-
-    def start(self) -> AsyncGenerator[Item, None]: ...
-
-    def progress(self, item: Item) -> Progress: ...
 
     def explain(self, error: Exception) -> ServiceError | None:
         """The service's error for one of the engine's, None for any other."""
 
 
-class PushedRequest(EngineRequest[Item], Protocol[Item]):
-    """One that can hand its items on itself."""
+class EngineRequest(Permitted, Protocol[Item]):
+    """One that is a stream of items."""
+
+    def start(self) -> AsyncGenerator[Item, None]: ...
+
+    def progress(self, item: Item) -> Progress: ...
+
+
+class PushedRequest(Permitted, Protocol):
+    """One that hands its items on itself."""
 
     async def push(self, meter: Meter) -> None:
         """Make the request, count what comes and hand it on. Ends with the last item."""
@@ -70,7 +74,7 @@ async def _run(
                 raise
 
 
-async def pushed(gate: Gate, observer: StreamObserver, request: PushedRequest[Item]) -> None:
+async def pushed(gate: Gate, observer: StreamObserver, request: PushedRequest) -> None:
     """Run an engine request under a permit; it hands its items on in the engine's own steps.
 
     No task is woken for an item. The permit goes back once the stream has ended; the engine's
@@ -83,7 +87,7 @@ async def pushed(gate: Gate, observer: StreamObserver, request: PushedRequest[It
 
 @asynccontextmanager
 async def _under_permit(
-    gate: Gate, observer: StreamObserver, request: EngineRequest[Item], context: RequestContext
+    gate: Gate, observer: StreamObserver, request: Permitted, context: RequestContext
 ) -> AsyncIterator[tuple[Permit, Meter]]:
     asked = time.monotonic()
     trace = context.trace.stream() if context.trace else None

@@ -88,16 +88,20 @@ class Generation:
         if self._adapter is not None:
             self._adapter_requests[self._adapter.lora_int_id] += 1
             self._adapter = None  # counted
-        times = item.metrics
         return Progress(
             prompt_tokens=len(item.prompt_token_ids or ()),
             cached_tokens=item.num_cached_tokens or 0,
             new_tokens=sum(len(output.token_ids) for output in item.outputs),
-            engine_wait=max(0.0, times.scheduled_ts - times.queued_ts) if times else None,
+            engine_wait=engine_wait(item.metrics),
         )
 
     def explain(self, error: Exception) -> ServiceError | None:
         return explain(error)
+
+
+def engine_wait(stats: Any) -> float | None:
+    """Seconds that the engine held a request before its first step, by vLLM's statistics."""
+    return max(0.0, stats.scheduled_ts - stats.queued_ts) if stats else None
 
 
 def explain(error: Exception) -> ServiceError | None:

@@ -97,14 +97,13 @@ class PlainStream:
         self._probed = False
         self._unseen = 0
         self._held: RequestOutput | None = None
-        self._held_text = ""
-        self._texts_held = False
+        self._held_text: str | None = None
         self._writer: Writer | None = None
 
     async def write_to(self, writer: Writer) -> None:
         """Run the request and write its events; raises as `GatedClient.push`."""
         self._writer = writer
-        writer.on_free = self._write_held
+        writer.on_free = self.release
         try:
             await self._client.push(self._request, self)
             await writer.flush()
@@ -121,8 +120,8 @@ class PlainStream:
         if self._held is not None:
             self._held.add(output, aggregate=True)
             return self._text_sink()
-        output.outputs[0].text = self._held_text + output.outputs[0].text
-        self._held_text, self._texts_held = "", False
+        output.outputs[0].text = (self._held_text or "") + output.outputs[0].text
+        self._held_text = None
         if self._writer.busy:
             self._held = output
         else:
@@ -138,28 +137,24 @@ class PlainStream:
         if self._held is not None:
             self._held.outputs[0].text += text
         else:
-            self._held_text += text
-            self._texts_held = True
+            self._held_text = (self._held_text or "") + text
 
     def release(self) -> None:
-        """Write the text that waits, unless the client takes nothing."""
+        """Write what waits, unless the client takes nothing."""
         assert self._writer is not None
-        if self._texts_held and not self._writer.busy:
-            self._write_text()
-
-    def _write_held(self) -> None:
+        if self._writer.busy:
+            return
         held, self._held = self._held, None
         if held is not None:
             self._write(held)
-        elif self._texts_held:
+        elif self._held_text is not None:
             self._write_text()
 
     def _write_text(self) -> None:
         assert self._writer is not None
         assert self._frame is not None
         before, after = self._frame
-        text, self._held_text = self._held_text, ""
-        self._texts_held = False
+        text, self._held_text = self._held_text, None
         self._writer.write(before + to_json(text) + after)
 
     def _write(self, output: RequestOutput) -> None:

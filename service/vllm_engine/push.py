@@ -37,8 +37,6 @@ class Push:
 
     def __init__(self, request: Generation, sink: Sink, steps: Steps) -> None:
         self.demand = request.demand
-        self.start = request.start
-        self.progress = request.progress
         self._request = request
         self._sink = sink
         self._steps = steps
@@ -90,7 +88,7 @@ class Push:
 
     def _new(self, output: RequestOutput, meter: Meter) -> Progress:
         """The progress that an output makes; in a whole answer the steps are counted already."""
-        progress = self.progress(output)
+        progress = self._request.progress(output)
         if self._request.whole:
             return replace(progress, new_tokens=progress.new_tokens - meter.tokens)
         return progress

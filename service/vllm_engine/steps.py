@@ -14,6 +14,7 @@ from service.engine.protocol import TextSink
 from service.gate.gate import Gate
 from service.gate.meter import Meter, Progress
 from service.gate.ticket import Ticket
+from service.vllm_engine.generation import engine_wait
 
 _LATE_SECONDS = 0.05
 """Age of a step, when it is handed on, from which the loop is said to lag."""
@@ -193,12 +194,11 @@ def _count_whole(step: _Step, whole: _Whole, tokens: int) -> None:
     if whole.meter.begun:
         step.count(whole.meter, tokens)
         return
-    times = whole.state.stats
     whole.meter.add(
         Progress(
             prompt_tokens=whole.state.prompt_len,
             cached_tokens=whole.state.num_cached_tokens,
             new_tokens=tokens,
-            engine_wait=max(0.0, times.scheduled_ts - times.queued_ts) if times else None,
+            engine_wait=engine_wait(whole.state.stats),
         )
     )

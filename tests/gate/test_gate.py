@@ -186,14 +186,19 @@ async def test_without_a_queue_a_request_is_refused_unless_a_slot_is_free() -> N
     assert occupation.most_queued == 0
 
 
-async def test_what_would_wait_too_long_by_experience_is_refused_at_once() -> None:
-    gate, _ = gate_of(1, max_wait_ms=1)
+async def experienced(gate: Gate) -> Permit:
+    """The permit that the only slot's second ticket got, after a wait that the gate has seen."""
     held = await ask(gate)
     waiting = asyncio.create_task(ask(gate))  # nothing is known yet
     await asyncio.sleep(0.05)
     held.charge(10, 0, 10, None)
     held.release()
-    second = await waiting
+    return await waiting
+
+
+async def test_what_would_wait_too_long_by_experience_is_refused_at_once() -> None:
+    gate, _ = gate_of(1, max_wait_ms=1)
+    second = await experienced(gate)
     with pytest.raises(QueueFull, match=r"would wait \d\.\d s"):
         await ask(gate)
     own = asyncio.create_task(gate.acquire(internal_context("proof", 2.0), Demand(10, 10)))
@@ -350,12 +355,7 @@ async def test_who_states_a_deadline_may_wait_longer_within_one_bound(
     stated: bool, bounds: dict[str, int], waits: bool
 ) -> None:
     gate, _ = gate_of(1, **bounds)
-    held = await ask(gate)
-    waiting = asyncio.create_task(ask(gate))  # nothing is known yet
-    await asyncio.sleep(0.05)
-    held.charge(10, 0, 10, None)
-    held.release()
-    second = await waiting
+    second = await experienced(gate)
     context = context_of("a")
     if stated:
         context.set_timeout(2000)
