@@ -24,10 +24,11 @@ class PreparationSettings(Section):
         "own process. One tenant uses at most all but one.",
     )
     structure_ms: int = Field(
-        2_500,
+        5_000,
         ge=10,
         description="Time of one core that compiling a structure may take, in ms. A `maxLength` of "
-        "200 or more takes 1,700 on a slow core, most schemas take less than 20.",
+        "200 or more takes 1,700 on a slow core and 3,500 beside other work, most schemas take "
+        "less than 20.",
     )
     structure_mib: int = Field(
         512, ge=16, description="Memory that compiling a structure may take, in MiB."

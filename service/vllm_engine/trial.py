@@ -21,6 +21,10 @@ _MASK_SECONDS = 0.05
 _WALL_PART = 8
 _WHERE = re.compile(r"^\[[^]]*\] \S+: ")
 """The time and source line that xgrammar writes before its messages."""
+_BROKEN = (
+    "the compiler (xgrammar) fails on it; a pattern that repeats something more than 128 times is "
+    "one such case: use maxLength, or shorter repetitions one after the other"
+)
 
 
 def main(sockets: list[int]) -> None:
@@ -87,12 +91,15 @@ def _compiled(request: dict[str, Any], tokens: Any, terms: dict[str, Any]) -> di
     os.dup2(warnings, 2)
     import xgrammar
 
-    compiler = xgrammar.GrammarCompiler(tokens, max_threads=1, cache_enabled=False)
+    # With a cache, as the engine's compiler has: some structures compile only without one.
+    compiler = xgrammar.GrammarCompiler(tokens, max_threads=1, cache_enabled=True)
     try:
         grammar = _compile(compiler, request["kind"], request["text"], terms)
     except RuntimeError as error:
         if "bad_alloc" in str(error):
             raise MemoryError from error
+        if "Check failed" in str(error):
+            return {"refused": _BROKEN, "unsupported": True}
         return {"refused": _WHERE.sub("", str(error).strip())[:400]}
     said = os.pread(warnings, 4096, 0).decode(errors="replace").partition("Warning: ")[2]
     if said:

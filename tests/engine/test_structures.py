@@ -86,6 +86,10 @@ async def test_what_is_refused_is_said_in_the_compilers_words(trials: StructureT
         with pytest.raises(InvalidRequest, match=said) as refused:
             await trials.check(Compilation(kind, text))
         assert "/project" not in refused.value.message
+    counted = Compilation("json", '{"type": "string", "pattern": "a{129}"}')
+    with pytest.raises(UnsupportedFeature, match="more than 128 times") as broken:
+        await trials.check(counted)
+    assert "Check failed" not in broken.value.message
     overlapping = '{"oneOf": [{"type": "integer"}, {"type": "number"}]}'
     with pytest.raises(UnsupportedFeature, match="oneOf with overlapping"):
         await trials.check(Compilation("json", overlapping))
