@@ -8,6 +8,7 @@ from importlib.metadata import entry_points
 
 from service.errors import ConfigurationError
 from service.vllm_engine.environment import GROUPED_ADAPTERS, apply_platform_environment
+from service.vllm_engine.lifeline import end_with_parent
 
 GROUP = "vllm.general_plugins"
 NAME = "llm_service"
@@ -17,11 +18,12 @@ WRAPPER = "service.vllm_engine.cpu.adapter_operators.GroupedPunicaWrapper"
 def install() -> None:
     """Set the platform's variables, and give the CPU platform our operators where asked for.
 
-    Without the variable, or on other platforms, vLLM's operators stay. Calling it again changes
-    nothing.
+    A process that vLLM has started ends with the one that started it. Without the variable, or on
+    other platforms, vLLM's operators stay. Calling it again changes nothing.
     """
     from vllm.platforms import current_platform
 
+    end_with_parent()
     apply_platform_environment()
 
     if os.environ.get(GROUPED_ADAPTERS) == "1" and current_platform.is_cpu():

@@ -12,6 +12,7 @@ import pytest
 from loadtests.processes import free_port, wait_until
 from service.model.digest import base_model_digest
 from tools.served.configuration import tiny_config
+from tools.served.server import started_server
 
 SECONDS = 300
 
@@ -48,6 +49,14 @@ def test_a_signal_ends_a_start_and_all_that_it_has_begun(
     assert "ready: tiny" not in log.read_text()
     assert "Traceback" not in log.read_text()
     assert psutil.wait_procs(family, SECONDS)[1] == []
+
+
+def test_a_killed_service_leaves_no_process(tiny_folder: Path, tmp_path: Path) -> None:
+    with started_server(tmp_path, tiny_config(tiny_folder)) as server:
+        family = server.family()
+        assert any("Worker" in " ".join(each.cmdline()) for each in family)
+        server.process.kill()
+        assert psutil.wait_procs(family, SECONDS)[1] == []
 
 
 def test_a_model_of_another_digest_is_refused(tiny_folder: Path, tmp_path: Path) -> None:
