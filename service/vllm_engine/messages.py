@@ -118,7 +118,7 @@ def _is_object(text: str) -> bool:
 
 
 def _streams(convert: Convert) -> Convert:
-    """Make events of a chat's chunks; raises the chat's error, of which vLLM makes one of its own."""
+    """Make events of a chat's chunks; raises its error, which vLLM's events would not tell."""
 
     async def events(chunks: AsyncGenerator[str, None]) -> AsyncGenerator[str, None]:
         failed: list[ServiceError] = []
