@@ -1,7 +1,7 @@
 """Bodies of OpenAI's Responses as vLLM's own model gets them: known fields, within their caps."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 from service.errors import InvalidRequest
 from service.limits.fields import Accepted, Fields, take
@@ -28,6 +28,14 @@ _LOGPROBS = "message.output_text.logprobs"
 _METADATA = 16
 _INCLUDED = 16
 _PARTS = ("content", "output", "summary")
+_ROLES = ("user", "system", "developer", "assistant")
+_NEEDED: Mapping[str, tuple[tuple[str, ...], str | None]] = {
+    "message": (("role",), "content"),
+    "function_call": (("call_id", "name", "arguments"), None),
+    "function_call_output": (("call_id",), "output"),
+    "reasoning": ((), None),
+}
+"""By the type of an item: keys that hold text, and the key that holds text or parts."""
 
 
 def accept_response(body: Mapping[str, Any], limits: LimitSettings, context: int) -> Accepted:
@@ -91,13 +99,33 @@ def _check_input(value: Any, limits: LimitSettings) -> None:
         raise InvalidRequest(f"input: required, a text or a list, got {given}", param="input")
     check_entries(value, limits.messages, "input", _PARTS)
     for index, item in enumerate(value):
-        check_arguments(item.get("arguments"), f"input[{index}].arguments", "input")
-        for key in _PARTS:
-            parts = item.get(key)
-            for number, part in enumerate(parts if isinstance(parts, list) else ()):
-                if not isinstance(part, dict) or not isinstance(_text(part), str):
-                    message = f"input[{index}].{key}[{number}]: must hold text, got {quote(part)}"
-                    raise InvalidRequest(message, param="input")
+        _check_item(item, f"input[{index}]")
+
+
+def _check_item(item: Mapping[str, Any], where: str) -> None:
+    """Raise for an item that vLLM would not read: its own check tries thirty types for each."""
+    needed, held = _NEEDED[item.get("type", "message")]
+    for key in (*needed, "id", "status", "encrypted_content"):
+        if (key in needed or key in item) and not isinstance(item.get(key), str):
+            _refuse(item, where, key, "must be a text")
+    if "role" in needed and item["role"] not in _ROLES:
+        _refuse(item, where, "role", f"must be {' or '.join(_ROLES)}")
+    if held is not None and not isinstance(item.get(held), str | list):
+        _refuse(item, where, held, "must be a text or a list")
+    check_arguments(item.get("arguments"), f"{where}.arguments", "input")
+    for key in _PARTS:
+        parts = item.get(key, [])
+        if key != held and not isinstance(parts, list):
+            _refuse(item, where, key, "must be a list")
+        for number, part in enumerate(parts if isinstance(parts, list) else ()):
+            if not isinstance(part, dict) or not isinstance(_text(part), str):
+                message = f"{where}.{key}[{number}]: must hold text, got {quote(part)}"
+                raise InvalidRequest(message, param="input")
+
+
+def _refuse(item: Mapping[str, Any], where: str, key: str, wanted: str) -> NoReturn:
+    message = f"{where}.{key}: {wanted}, got {quote(item.get(key))}"
+    raise InvalidRequest(message, param="input")
 
 
 def _whole(item: dict[str, Any]) -> dict[str, Any]:

@@ -26,7 +26,10 @@ def parse(kind: type[Request], body: dict[str, Any], *, stops: str | None = "sto
     try:
         request = kind.model_validate(shown)
     except ValidationError as error:
-        raise _refusal(error) from None
+        problem = next(problems(error.errors(include_url=False)))
+        field = problem.field
+        message = f"{field or 'body'}: {problem.reason}"
+        raise InvalidRequest(message[:400], param=field or None) from None
     except (AttributeError, KeyError, TypeError) as error:
         # Raised by a validator of vLLM's that relied on a field it should have checked.
         raise InvalidRequest(f"body: cannot be read: {error}"[:400]) from None
@@ -35,20 +38,6 @@ def parse(kind: type[Request], body: dict[str, Any], *, stops: str | None = "sto
     if stops is not None:
         setattr(request, stops, body.get(stops, []))
     return request
-
-
-def _refusal(error: ValidationError) -> InvalidRequest:
-    """The first problem; of an item of an `input`, which pydantic tries as each type, its place."""
-    found = problems(error.errors(include_url=False, include_context=False))
-    problem = next(found)
-    if problem.place[:2] == ("input", "str"):
-        index = next((part for each in found for part in each.place if isinstance(part, int)), None)
-        message = "input: must be a text or a list of items"
-        if index is not None:
-            message = f"input[{index}]: not a valid item of its type"
-        return InvalidRequest(message, param="input")
-    message = f"{problem.field or 'body'}: {problem.reason}"
-    return InvalidRequest(message[:400], param=problem.field or None)
 
 
 async def answered(call: Awaitable[Any]) -> Any:

@@ -36,6 +36,9 @@ HI: Any = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 4}
 JAPAN: Any = {"messages": CAPITAL, "max_tokens": 32, "temperature": 0}
 
 
+LONG = [{"role": "user", "content": "a " * 3000}]
+
+
 @pytest.fixture
 def client(smollm2: Server) -> anthropic.Anthropic:
     return anthropic.Anthropic(base_url=smollm2.url, api_key="none", max_retries=0)

@@ -14,6 +14,7 @@ from service.settings.limits import LimitSettings
 LIMITS = LimitSettings()
 CONTEXT = 2048
 SCHEMA = {"type": "object", "properties": {"a": {"type": "string", "maxLength": 4}}}
+CALLED = {"call_id": "1", "name": "f"}
 TOOL = {"type": "function", "name": "f", "parameters": SCHEMA}
 
 
@@ -40,7 +41,7 @@ def text(value: Any, kind: str = "input_text") -> dict[str, Any]:
         {"text": {"format": {"type": "text"}, "verbosity": "low"}},
         {"reasoning": {"effort": "low", "summary": "auto"}, "metadata": {"a": "b"}},
         {"input": [{"role": "user", "content": "Hi"}] * 512},
-        {"input": [{"type": "function_call", "call_id": "1", "name": "f", "arguments": "no JSON"}]},
+        {"input": [{"type": "function_call", **CALLED, "arguments": "no JSON"}]},
         {"input": [{"type": "function_call_output", "call_id": "1", "output": [text("a")]}]},
         {"stop": ["x" * 256] * 32, "logit_bias": {str(token): 1 for token in range(300)}},
         {"include": ["reasoning.encrypted_content"], "top_logprobs": 20},
@@ -61,12 +62,25 @@ def test_what_is_within_the_caps_passes(fields: dict[str, Any]) -> None:
         ({"input": 5}, "input: required, a text or a list, got 5"),
         ({"input": []}, r"input: must hold 1\.\.512 entries, got 0"),
         ({"input": [{"role": "user"}] * 513}, r"input: must hold 1\.\.512 entries, got 513"),
+        ({"input": [{"content": "a"}]}, r"input\[0\].role: must be a text, got null"),
+        ({"input": [said("nobody")]}, r"input\[0\].role: must be user or .* got 'nobody'"),
+        ({"input": [{"role": "user"}]}, r"input\[0\].content: must be a text or a list, got null"),
+        ({"input": [said("user") | {"id": 3}]}, r"input\[0\].id: must be a text, got 3"),
+        ({"input": [{"type": "function_call"}]}, r"input\[0\].call_id: must be a text, got null"),
+        (
+            {"input": [{"type": "function_call_output", "call_id": "1"}]},
+            r"input\[0\].output: must be a text or a list, got null",
+        ),
+        (
+            {"input": [{"type": "reasoning", "summary": "a"}]},
+            r"input\[0\].summary: must be a list, got 'a'",
+        ),
         ({"input": ["Hi"]}, r"input\[0\]: must be an object, got 'Hi'"),
         ({"input": [said("user", "Hi")]}, r"input\[0\].content\[0\]: must hold text, got 'Hi'"),
         ({"input": [said("user", text(3))]}, r"input\[0\].content\[0\]: must hold text"),
         ({"input": [said("user", *[text("")] * 4097)]}, "input: at most 4096 parts.*4097"),
         (
-            {"input": [{"type": "function_call", "arguments": "[" * 65 + "]" * 65}]},
+            {"input": [{"type": "function_call", **CALLED, "arguments": "[" * 65 + "]" * 65}]},
             r"input\[0\].arguments: nested deeper than 64",
         ),
         ({"max_output_tokens": "16"}, "max_output_tokens: must be an integer, got '16'"),
@@ -144,13 +158,14 @@ def test_what_is_not_served_is_refused_by_name(
 
 
 def test_what_asks_for_nothing_is_left_out() -> None:
-    nulls = dict.fromkeys({*RESPONSE, *REFUSED} - {"model", "input"})
+    nulls: dict[str, Any] = dict.fromkeys({*RESPONSE, *REFUSED} - {"model", "input"})
     hints = {
         **{"service_tier": "auto", "prompt_cache_key": "a", "safety_identifier": "b"},
         **{"stream_options": {"include_obfuscation": False}, "client_metadata": {"a": "b"}},
         **{"max_tool_calls": 5, "text": {"verbosity": "low"}},
     }
-    no_ops = {name: values[0] for name, values in NO_OPS.items()} | {"truncation": "auto"}
+    no_ops: dict[str, Any] = {name: values[0] for name, values in NO_OPS.items()}
+    no_ops["truncation"] = "auto"
     accepted = response(**nulls | no_ops | hints)
     assert accepted.body == {"model": "m", "input": "Hi", "text": {}, "store": False}
 
