@@ -20,7 +20,7 @@ HandlersBody = Annotated[
 async def taken_over(
     accept: Callable[..., Accepted], body: dict[str, Any], request: Request, runtime: Runtime
 ) -> dict[str, Any]:
-    """What `accept` takes over of a body; the context is told of what it ignores."""
+    """The fields that `accept` takes over of a body; the context is told of those it ignores."""
     assert isinstance(request, ParsedRequest)
     limits, most = runtime.settings.limits, runtime.engine.model.max_model_len
     accepted = await by_size(request.size, accept, body, limits=limits, context=most)

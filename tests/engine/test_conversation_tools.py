@@ -12,7 +12,7 @@ import anthropic
 import openai
 import pytest
 
-from tests.engine.test_responses import events_of
+from tests.engine.named_events import events_of
 from tools.served.configuration import ENGINE
 from tools.served.server import PATIENT, Server, running_server
 

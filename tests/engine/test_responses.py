@@ -3,28 +3,17 @@
 import json
 from typing import Any
 
-import httpx
 import openai
 import pytest
 from openai.types.responses.response_create_params import ResponseCreateParamsBase
 from vllm.entrypoints.openai.responses.protocol import ResponsesRequest
 
 from service.limits.responses_fields import HINTS, NO_OPS, REFUSED, RESPONSE
-from tests.answers import refusal
 from tests.engine.asked import CAPITAL, TOKYO
 from tests.engine.test_openai_client import SCHEMA
 from tools.served.server import Server
 
 ROUTE = "/v1/responses"
-TOOL: dict[str, Any] = {
-    **{"type": "function", "name": "shell", "description": "Runs a command.", "strict": False},
-    "parameters": {
-        "type": "object",
-        "properties": {"command": {"type": "array", "items": {"type": "string"}}},
-        "required": ["command"],
-        "additionalProperties": False,
-    },
-}
 JAPAN: Any = {"input": CAPITAL, "temperature": 0}
 
 
@@ -115,111 +104,6 @@ def test_log_probabilities(client: openai.OpenAI, smollm2: Server) -> None:
     assert [len(token.top_logprobs) for token in part.content[0].logprobs] == [3, 3]
 
 
-CODEX: dict[str, Any] = {
-    "instructions": "You are a coding agent running in a terminal.",
-    "input": [
-        {
-            **{"type": "message", "role": "developer"},
-            "content": [{"type": "input_text", "text": "Filesystem sandboxing: read-only."}],
-        },
-        {
-            **{"type": "message", "role": "user"},
-            "content": [{"type": "input_text", "text": "<cwd>/work</cwd>"}],
-        },
-        {
-            **{"type": "message", "role": "user"},
-            "content": [{"type": "input_text", "text": "List the files."}],
-        },
-    ],
-    "tools": [TOOL],
-    "tool_choice": "auto",
-    "parallel_tool_calls": False,
-    "reasoning": None,
-    "store": False,
-    "stream": True,
-    "include": [],
-    "prompt_cache_key": "0199f5c4",
-    "client_metadata": {"installation": "a"},
-    "service_tier": None,
-    "text": None,
-}
-"""A turn of Codex CLI, which sends no maximum."""
-WORKED = [
-    {"type": "reasoning", "summary": [], "content": None, "encrypted_content": None},
-    {
-        **{"type": "function_call", "id": "fc_1", "call_id": "call_1", "name": "shell"},
-        **{"arguments": '{"command": ["ls"]}', "status": "completed"},
-    },
-    {"type": "function_call_output", "call_id": "call_1", "output": "README.md"},
-    {
-        **{"type": "message", "role": "assistant", "id": "msg_1", "status": "completed"},
-        "content": [{"type": "output_text", "text": "README.md", "annotations": []}],
-    },
-    {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "And?"}]},
-]
-
-
-def events_of(answer: httpx.Response) -> list[dict[str, Any]]:
-    """The data of a stream of named events."""
-    assert answer.status_code == 200, answer.text
-    blocks = [block.split("\n") for block in answer.text.removesuffix("\n\n").split("\n\n")]
-    data = [json.loads(line.removeprefix("data: ")) for _, line in blocks]
-    assert [f"event: {each['type']}" for each in data] == [name for name, _ in blocks]
-    return data
-
-
-@pytest.mark.parametrize("history", [[], WORKED], ids=["first", "later"])
-def test_a_turn_of_codex_is_answered(tiny: Server, history: list[Any]) -> None:
-    body = CODEX | {"model": "tiny", "input": CODEX["input"] + history, "max_output_tokens": 8}
-    events = events_of(tiny.post(ROUTE, body, headers={"accept": "text/event-stream"}))
-    assert events[0]["type"] == "response.created"
-    assert events[-1]["response"]["usage"]["output_tokens"] == 8
-    assert events[-1]["response"]["tools"][0]["name"] == "shell"
-
-
-def test_what_was_said_is_read_to_its_end(tiny: Server) -> None:
-    def tokens(*parts: str) -> int:
-        said = [{"type": "output_text", "text": part} for part in parts]
-        items = [{"role": "assistant", "content": said}, {"role": "user", "content": "a"}]
-        body = {"model": "tiny", "input": items, "max_output_tokens": 1}
-        return int(tiny.post(ROUTE, body).json()["usage"]["input_tokens"])
-
-    assert tokens("one two", " three four") == tokens("one two three four") > tokens("one two")
-
-
-def test_thinking_is_switched_off_as_in_a_chat(tiny: Server) -> None:
-    def tokens(**fields: Any) -> int:
-        body = {"model": "tiny", "input": "hi", "max_output_tokens": 1} | fields
-        return int(tiny.post(ROUTE, body).json()["usage"]["input_tokens"])
-
-    off = tokens(chat_template_kwargs={"enable_thinking": False})
-    assert tokens(reasoning={"effort": "none"}) == off > tokens()
-    assert tokens(reasoning={"effort": "low", "summary": "auto"}) == tokens()
-
-
-@pytest.mark.parametrize("stream", [False, True])
-@pytest.mark.parametrize(
-    ("fields", "param"),
-    [
-        ({"previous_response_id": "resp_1"}, "previous_response_id"),
-        ({"store": True}, "store"),
-        ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
-        ({"tools": [TOOL], "tool_choice": "required"}, "tool_choice"),
-        ({"input": [{"role": "nobody", "content": "a"}]}, "input"),
-        ({"input": [{"role": "user", "content": "a"}, {"type": "function_call"}]}, "input"),
-        ({"text": {"format": {"type": "json_schema", "schema": {}}}}, None),
-        ({"include": ["everything"]}, None),
-        ({"input": "a " * 3000}, None),
-    ],
-)
-def test_what_is_not_served_is_refused_before_a_stream_begins(
-    tiny: Server, fields: dict[str, Any], param: str | None, stream: bool
-) -> None:
-    answer = tiny.post(ROUTE, {"model": "tiny", "input": "Hi", "stream": stream} | fields)
-    error = refusal(answer, 400)
-    assert param in (None, error["param"])
-
-
 def test_no_response_is_kept(client: openai.OpenAI, smollm2: Server) -> None:
     answer = client.responses.create(model=smollm2.model, max_output_tokens=1, **JAPAN)
     assert answer.model_dump()["store"] is False
@@ -242,13 +126,3 @@ def test_an_adapter_gives_a_response(client: openai.OpenAI, smollm2: Server) -> 
     chat = client.chat.completions.create(model="commands", messages=timer, temperature=0)  # type: ignore[arg-type]
     assert answer.output_text == chat.choices[0].message.content
     assert answer.model == "commands"
-
-
-def test_a_response_is_counted_under_its_route(tiny: Server) -> None:
-    tiny.post(ROUTE, {"model": "tiny", "input": "Hi", "max_output_tokens": 1})
-    metrics = httpx.get(f"{tiny.ops}/metrics").text
-    assert any(
-        f'route="{ROUTE}"' in line and 'outcome="ok"' in line
-        for line in metrics.splitlines()
-        if line.startswith("inference_requests_total")
-    )
