@@ -53,6 +53,7 @@ class OpenAISurface:
         if push:
             _push_plain(completion, "completion_stream_generator", 1, client)
         surface = cls(state)
+        surface.responses.begin()
         await surface.messages.begin()
         return surface
 
