@@ -23,7 +23,9 @@ WEATHER = {
     "additionalProperties": False,
 }
 FUNCTION: Any = {"type": "function", "name": "weather", "parameters": WEATHER, "strict": True}
-TOOL: Any = {"name": "weather", "description": "The weather now.", "input_schema": WEATHER}
+TOOL: Any = {"name": "weather", "input_schema": WEATHER, "strict": True}
+# A trained model ends here; this one would go on to another call.
+END = ["</tool_call>"]
 ASK: Any = {"messages": [{"role": "user", "content": "How is the weather?"}], "max_tokens": 256}
 
 
@@ -49,7 +51,12 @@ def is_weather(arguments: dict[str, Any]) -> bool:
 def test_a_response_calls_a_function(server: Server, choice: Any, stream: bool) -> None:
     options: Any = {
         **{"model": "tiny", "input": "How is the weather?", "tools": [FUNCTION]},
-        **{"tool_choice": choice, "parallel_tool_calls": False, "max_output_tokens": 256},
+        **{
+            "tool_choice": choice,
+            "parallel_tool_calls": False,
+            "max_output_tokens": 256,
+            "extra_body": {"stop": END},
+        },
     }
     with openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as client:
         if stream:
@@ -71,6 +78,7 @@ def test_a_response_calls_a_function(server: Server, choice: Any, stream: bool) 
 def test_a_message_uses_a_tool(server: Server, choice: Any, stream: bool) -> None:
     options: Any = ASK | {"model": "tiny", "tools": [TOOL]}
     options["tool_choice"] = choice | {"disable_parallel_tool_use": True}
+    options["stop_sequences"] = END
     with anthropic.Anthropic(base_url=server.url, api_key="none", max_retries=0) as client:
         if stream:
             with client.messages.stream(**options) as events:
@@ -84,7 +92,8 @@ def test_a_message_uses_a_tool(server: Server, choice: Any, stream: bool) -> Non
 
 
 def test_a_tool_streams_in_a_block_of_its_own(server: Server) -> None:
-    body = ASK | {"model": "tiny", "tools": [TOOL], "tool_choice": {"type": "any"}, "stream": True}
+    body = ASK | {"model": "tiny", "tools": [TOOL], "stop_sequences": END, "stream": True}
+    body["tool_choice"] = {"type": "any"}
     events = events_of(server.post("/v1/messages", body))
     start = next(e for e in events if e.get("content_block", {}).get("type") == "tool_use")
     assert start["content_block"]["input"] == {}
