@@ -102,9 +102,9 @@ def _add_routes(app: FastAPI, *, with_openai: bool) -> None:
     modules = (generate, classify, tokenize, adapters, health, version)
     routers = [module.router for module in modules]
     if with_openai:
-        from service.api.routes import openai
+        from service.api.routes import messages, openai, responses
 
-        routers.append(openai.router)
+        routers += [module.router for module in (openai, responses, messages)]
     for router in routers:
         app.include_router(router, responses=ERROR_RESPONSES)
 

@@ -10,6 +10,9 @@ OPERATIONS: Mapping[str, str | None] = {
     "/v1/completions": "text_completion",
     "/v1/detokenize": None,
     "/v1/generate": "text_completion",
+    "/v1/messages": "chat",
+    "/v1/messages/count_tokens": None,
+    "/v1/responses": "chat",
     "/v1/tokenize": None,
 }
 """Every route that takes a body; None for a route without engine work.

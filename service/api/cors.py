@@ -6,7 +6,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 _EXPOSED = (
-    *("x-request-id", "x-ignored-fields", "traceresponse"),
+    *("x-request-id", "request-id", "x-ignored-fields", "traceresponse"),
     *("retry-after", "retry-after-ms", "x-should-retry"),
 )
 _PREFLIGHT_SECONDS = 600

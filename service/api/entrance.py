@@ -29,6 +29,7 @@ OPEN_PATHS = frozenset(
 class Entrance:
     """Requires a live key for every path that is not in OPEN_PATHS, even for paths without a route.
 
+    The key comes in `Authorization`, as OpenAI's clients send it, or `x-api-key`, as Anthropic's.
     Without a keyring every caller is the anonymous tenant; if `hosts` are given, requests that
     pages of other sites cause are refused. Decides before the body is read, on the path that is
     routed and never on a URL built from the Host header.
@@ -61,13 +62,18 @@ def _is_open(scope: Scope) -> bool:
 
 
 def _tenant(keyring: LiveKeyring, headers: Headers) -> Tenant:
-    given = headers.getlist("authorization")
-    if not given:
+    bearers, plain = headers.getlist("authorization"), headers.getlist("x-api-key")
+    if not bearers and not plain:
         raise Unauthenticated("Authorization: required, as `Bearer` and a key")
-    scheme, _, key = given[0].partition(" ")
+    keys = {*map(_bearers_key, bearers), *plain}
     tenant = None
-    if len(given) == 1 and scheme.lower() == "bearer":
-        tenant = keyring.tenant_of(key.strip(" "))
+    if len(bearers) < 2 and len(plain) < 2 and len(keys) == 1:  # where both are sent, they agree
+        tenant = keyring.tenant_of(keys.pop())
     if tenant is None:
         raise Unauthenticated("Authorization: must be `Bearer` and a live key")
     return tenant
+
+
+def _bearers_key(value: str) -> str:
+    scheme, _, key = value.partition(" ")
+    return key.strip(" ") if scheme.lower() == "bearer" else ""

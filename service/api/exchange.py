@@ -9,6 +9,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
+from service.api import anthropic
 from service.context import Ending, RequestContext
 from service.errors import ServiceError
 from service.operations import OPERATIONS
@@ -67,6 +68,8 @@ class Exchange:
             self.status = message["status"]
             headers = MutableHeaders(scope=message)
             headers[ID_HEADER] = self.context.request_id
+            if self.scope["path"] in anthropic.PATHS:
+                headers[anthropic.ID_HEADER] = self.context.request_id
             if self.context.trace:
                 headers[_TRACE_HEADER] = self.context.trace.response_header
             if self.context.ignored_fields:
@@ -85,8 +88,12 @@ class Exchange:
         """End the request with an error: it is the answer unless one has begun, sent by `send`."""
         self._error = error
         if not self.started:
-            body = to_json(error.body(self.context.request_id))
-            answer = Response(body, error.status, error.headers(), media_type="application/json")
+            body = error.body(self.context.request_id)
+            if self.scope["path"] in anthropic.PATHS:
+                body = anthropic.error_body(body)
+            answer = Response(
+                to_json(body), error.status, error.headers(), media_type="application/json"
+            )
             await answer(self.scope, self.receive, send or self.send)
 
 

@@ -6,7 +6,10 @@ from fastapi import FastAPI
 
 from service.api.entrance import OPEN_PATHS
 
-_NAME = "key"
+_SCHEMES = {
+    "key": {"type": "http", "scheme": "bearer"},
+    "x-api-key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+}
 
 
 def declare_keys(app: FastAPI) -> None:
@@ -15,12 +18,11 @@ def declare_keys(app: FastAPI) -> None:
 
     def openapi() -> dict[str, Any]:
         schema = build()
-        schema.setdefault("components", {})["securitySchemes"] = {
-            _NAME: {"type": "http", "scheme": "bearer"}
-        }
+        schema.setdefault("components", {})["securitySchemes"] = _SCHEMES
+        either: list[dict[str, list[str]]] = [{name: []} for name in _SCHEMES]
         for path, operations in schema["paths"].items():
             for operation in operations.values():
-                operation["security"] = [] if path in OPEN_PATHS else [{_NAME: []}]
+                operation["security"] = [] if path in OPEN_PATHS else either
         return schema
 
     app.openapi = openapi  # type: ignore[method-assign]

@@ -21,13 +21,20 @@ def event(value: object) -> bytes:
     return b"data: " + to_json(value) + b"\n\n"
 
 
-async def event_stream(events: AsyncGenerator[bytes, None]) -> "EventStream":
-    """An answer that streams these events.
+def named_event(name: str, value: object) -> bytes:
+    """One event with a name."""
+    return b"event: " + name.encode() + b"\n" + event(value)
+
+
+async def event_stream(
+    events: AsyncGenerator[bytes, None], part: Callable[[object], bytes] = event
+) -> "EventStream":
+    """An answer that streams these events; `part` makes one of the body of an error.
 
     Waits for the first one, so that whatever refuses the request before it raises here and gets
     its own status.
     """
-    return EventStream(await anext(events), events)
+    return EventStream(await anext(events), events, part)
 
 
 class EventResponse(Response):

@@ -1,7 +1,7 @@
-"""Check of the messages of OpenAI's chat before vLLM reads them."""
+"""Check of conversations before vLLM reads them."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from service.errors import InvalidRequest, UnsupportedFeature
@@ -27,8 +27,39 @@ def check_messages(body: Mapping[str, Any]) -> None:
         raise InvalidRequest("messages: at least 1, got an empty list", param="messages")
     _check_parts(messages)
     for where, arguments in _arguments(messages):
-        if (problem := _problem(arguments)) is not None:
-            raise InvalidRequest(f"{where}: {problem}", param="messages")
+        check_arguments(arguments, where, "messages")
+
+
+def check_entries(entries: Any, limit: int, name: str, parts: Iterable[str]) -> None:
+    """Raise InvalidRequest unless it is a list of 1..`limit` objects, with few parts in all.
+
+    `parts` are the keys under which an object may hold a list of parts.
+    """
+    if not isinstance(entries, list):
+        raise InvalidRequest(f"{name}: must be a list, got {quote(entries)}", param=name)
+    if not 1 <= len(entries) <= limit:
+        message = f"{name}: must hold 1..{limit} entries, got {len(entries)}"
+        raise InvalidRequest(message, param=name)
+    count = 0
+    for index, entry in enumerate(entries):
+        if not isinstance(entry, dict):
+            message = f"{name}[{index}]: must be an object, got {quote(entry)}"
+            raise InvalidRequest(message, param=name)
+        count += sum(len(held) for key in parts if isinstance(held := entry.get(key), list))
+    _check_count(count, name)
+
+
+def check_arguments(arguments: Any, where: str, param: str) -> None:
+    """Raise InvalidRequest for the arguments of a past call that vLLM could not parse."""
+    if isinstance(arguments, str) and (problem := _problem(arguments)) is not None:
+        raise InvalidRequest(f"{where}: {problem}", param=param)
+
+
+def _check_count(parts: int, name: str) -> None:
+    if parts > _MAX_PARTS:
+        raise InvalidRequest(
+            f"{name}: at most {_MAX_PARTS} parts of content in all, got {parts}", param=name
+        )
 
 
 def _check_parts(messages: list[Any]) -> None:
@@ -45,10 +76,7 @@ def _check_parts(messages: list[Any]) -> None:
                     param="messages",
                 )
             count += 1
-    if count > _MAX_PARTS:
-        raise InvalidRequest(
-            f"messages: at most {_MAX_PARTS} parts of content in all, got {count}", param="messages"
-        )
+    _check_count(count, "messages")
 
 
 def _problem(arguments: str) -> str | None:

@@ -6,26 +6,27 @@ from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import aclosing
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 from starlette.datastructures import State
 from vllm.entrypoints.launchers.api_server.app_state import init_app_state
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 from vllm.entrypoints.openai.completion.protocol import CompletionRequest
-from vllm.entrypoints.serve.engine.protocol import ErrorResponse
 from vllm.lora.request import LoRARequest
 
-from service.context import RequestContext, current_context
-from service.errors import InvalidRequest, NotFound, ServiceError, UnsupportedFeature
-from service.quoting import problems
-from service.vllm_engine.client import GatedClient, noted, noted_generations
-from service.vllm_engine.generation import explain, lora_request
+from service.context import current_context
+from service.errors import UnsupportedFeature
+from service.vllm_engine.answers import answered, error_of, parse, streamed
+from service.vllm_engine.client import GatedClient, noted
+from service.vllm_engine.generation import lora_request
+from service.vllm_engine.messages import Messages
 from service.vllm_engine.plain_stream import Outputs, PlainStream, is_plain
+from service.vllm_engine.responses import Responses
 
 OpenAIAnswer = dict[str, Any] | AsyncGenerator[bytes, None] | PlainStream
 
 
 class OpenAISurface:
-    """Chat completions, completions and models as vLLM serves them.
+    """Chat completions, completions and models as vLLM serves them, `responses` and `messages`.
 
     A streamed answer is an iterator of SSE events, or writes them itself where it is plain; it and
     the unary calls raise ServiceError where vLLM would put an error into the body.
@@ -36,6 +37,8 @@ class OpenAISurface:
         self._models = state.openai_serving_models
         self._models.lora_requests = _RequestsAdapter()
         self._models.model_name = _requests_model
+        self.responses = Responses(state.openai_serving_responses)
+        self.messages = Messages(state.anthropic_serving_messages)
 
     @classmethod
     async def create(
@@ -49,7 +52,10 @@ class OpenAISurface:
             _push_plain(chat, "chat_completion_stream_generator", 0, client)
         if push:
             _push_plain(completion, "completion_stream_generator", 1, client)
-        return cls(state)
+        surface = cls(state)
+        surface.responses.begin()
+        await surface.messages.begin()
+        return surface
 
     async def chat(self, body: dict[str, Any]) -> OpenAIAnswer:
         """Answer a chat completion request."""
@@ -58,12 +64,12 @@ class OpenAISurface:
                 "documents: this model's chat template reads none; write them into a message",
                 param="documents",
             )
-        request = _parse(ChatCompletionRequest, body)
+        request = parse(ChatCompletionRequest, body | _own_id())
         return await _answer(self._state.openai_serving_chat.create_chat_completion(request))
 
     async def completion(self, body: dict[str, Any]) -> OpenAIAnswer:
         """Answer a completion request."""
-        request = _parse(CompletionRequest, body)
+        request = parse(CompletionRequest, body | _own_id())
         return await _answer(self._state.openai_serving_completion.create_completion(request))
 
     def _template(self) -> str:
@@ -111,57 +117,27 @@ class _RequestsAdapter(Mapping[str, LoRARequest]):
         return len(list(iter(self)))
 
 
+def _own_id() -> dict[str, str]:
+    return {"request_id": current_context().request_id}
+
+
 def _requests_model(adapter: LoRARequest | None = None) -> str:
     """The model name in the request; vLLM would answer with the name in the engine."""
     return current_context().model
 
 
-def _parse(
-    kind: type[ChatCompletionRequest | CompletionRequest], body: dict[str, Any]
-) -> ChatCompletionRequest | CompletionRequest:
-    shown = {**body, "request_id": current_context().request_id}
-    stop = shown.pop("stop", [])  # checked already; vLLM's model takes no more than 4
-    try:
-        request = kind.model_validate(shown)
-    except ValidationError as error:
-        problem = next(problems(error.errors(include_url=False)))
-        field = problem.field
-        message = f"{field or 'body'}: {problem.reason}"
-        raise InvalidRequest(message[:400], param=field or None) from None
-    except (AttributeError, KeyError, TypeError) as error:
-        # Raised by a validator of vLLM's that relied on a field it should have checked.
-        raise InvalidRequest(f"body: cannot be read: {error}"[:400]) from None
-    except Exception as error:
-        raise explain(error) or error from None
-    request.stop = stop
-    return request
-
-
 async def _answer(call: Any) -> OpenAIAnswer:
-    context = current_context()
-    try:
-        with noted_generations():
-            answer = await call
-    except Exception as error:
-        raise context.stream_failure or explain(error) or error from error
-    if isinstance(answer, ErrorResponse):
-        raise context.stream_failure or _error(answer.error.model_dump())
+    answer = await answered(call)
     if isinstance(answer, BaseModel):
         return answer.model_dump()
-    if isinstance(answer, PlainStream):
-        return answer
-    return _events(answer, context)
+    return answer if isinstance(answer, PlainStream) else _events(answer)
 
 
-async def _events(
-    stream: AsyncGenerator[str, None], context: RequestContext
-) -> AsyncGenerator[bytes, None]:
-    async with aclosing(stream):
-        async for event in stream:
-            if context.stream_failure:
-                raise context.stream_failure
+async def _events(stream: AsyncGenerator[str, None]) -> AsyncGenerator[bytes, None]:
+    async with aclosing(streamed(stream)) as events:
+        async for event in events:
             if event.startswith('data: {"error"'):
-                raise _error(json.loads(event.removeprefix("data: "))["error"])
+                raise error_of(json.loads(event.removeprefix("data: "))["error"])
             yield event.encode()
 
 
@@ -180,13 +156,6 @@ def _push_plain(handler: Any, name: str, place: int, client: GatedClient) -> Non
         outputs = Outputs(numbered=place == 1)
         arguments = (*arguments[:place], outputs, *arguments[place + 1 :])
         generator = events(request, *arguments, **options)
-        return PlainStream(generator, outputs, client, made, _error)
+        return PlainStream(generator, outputs, client, made, error_of)
 
     setattr(handler, name, make)
-
-
-def _error(error: dict[str, Any]) -> ServiceError:
-    if error["code"] >= 500:
-        return ServiceError()
-    kind = NotFound if error["code"] == 404 else InvalidRequest
-    return kind(error["message"], param=error.get("param"))

@@ -85,7 +85,10 @@ def test_the_documentation_works_without_a_key(client: httpx.Client) -> None:
 
 def test_the_schema_says_what_needs_a_key(client: httpx.Client) -> None:
     schema = client.get("/openapi.json").json()
-    assert schema["components"]["securitySchemes"] == {"key": {"type": "http", "scheme": "bearer"}}
+    assert schema["components"]["securitySchemes"] == {
+        "key": {"type": "http", "scheme": "bearer"},
+        "x-api-key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+    }
     needs = {
         path: operation["security"]
         for path, operations in schema["paths"].items()
@@ -93,7 +96,7 @@ def test_the_schema_says_what_needs_a_key(client: httpx.Client) -> None:
     }
     assert needs.pop("/health") == needs.pop("/ping") == []
     assert needs
-    assert all(need == [{"key": []}] for need in needs.values())
+    assert all(need == [{"key": []}, {"x-api-key": []}] for need in needs.values())
 
 
 def test_open_paths_are_open_to_reading_only(client: httpx.Client) -> None:
@@ -158,7 +161,7 @@ async def test_no_spelling_of_path_or_host_gets_past(
         "X-Forwarded-For: 127.0.0.1",
         "X-HTTP-Method-Override: GET",
         "X-Tenant: a",
-        f"X-Api-Key: {key_of('a')}",
+        f"X-Auth-Token: {key_of('a')}",
         f"Cookie: authorization={key_of('a')}",
         "Upgrade: websocket\nSec-WebSocket-Version: 13\nSec-WebSocket-Key: AAAA",
     ],
@@ -216,6 +219,33 @@ async def test_a_live_key_lets_in_however_its_scheme_is_written(
     header = form.format(key_of("a"))
     answer = await raw(guarded, f"GET {HIDDEN} HTTP/1.1\nHost: any\nAuthorization: {header}")
     assert status(answer) == 200
+
+
+PLAIN, BEARER = f"x-api-key: {key_of('a')}", f"Authorization: Bearer {key_of('a')}"
+
+
+@pytest.mark.parametrize("lines", [[PLAIN], [PLAIN, BEARER]])
+async def test_anthropics_header_lets_in_too(guarded: LiveService, lines: list[str]) -> None:
+    answer = await raw(guarded, "\n".join([f"GET {HIDDEN} HTTP/1.1\nHost: any", *lines]))
+    assert status(answer) == 200
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["x-api-key: "],
+        [f"x-api-key: Bearer {key_of('a')}"],
+        ["x-api-key: sk-expired"],
+        [PLAIN, PLAIN],
+        [PLAIN, "Authorization: Bearer wrong"],
+        [PLAIN, f"Authorization: Basic {key_of('a')}"],
+        ["x-api-key: wrong", BEARER],
+        [f"x-api-key: {key_of('old')}", BEARER],
+    ],
+)
+async def test_two_keys_that_differ_are_none(guarded: LiveService, lines: list[str]) -> None:
+    answer = await raw(guarded, "\n".join([f"GET {HIDDEN} HTTP/1.1\nHost: any", *lines]))
+    assert status(answer) == 401
 
 
 async def test_who_has_no_key_is_refused_before_sending_a_body(guarded: LiveService) -> None:

@@ -31,5 +31,5 @@ def test_the_failure_of_a_stream_is_kept_by_the_client_of_vllm_alone() -> None:
     assert users(r"\bstream_failure\b") == {
         "service.context",
         "service.vllm_engine.client",
-        "service.vllm_engine.openai",
+        "service.vllm_engine.answers",
     }

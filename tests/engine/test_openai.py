@@ -21,8 +21,9 @@ from service.settings.limits import LimitSettings
 from service.settings.preparation import PreparationSettings
 from service.settings.tree import GateSettings
 from service.telemetry.metrics import Metrics
+from service.vllm_engine.answers import parse
 from service.vllm_engine.client import GatedClient
-from service.vllm_engine.openai import OpenAISurface, _parse
+from service.vllm_engine.openai import OpenAISurface
 from service.vllm_engine.plain_stream import is_plain
 from service.vllm_engine.structures import StructureTrials
 
@@ -37,7 +38,12 @@ def surface_over(stream: AsyncGenerator[str, None]) -> OpenAISurface:
         return stream
 
     chat = SimpleNamespace(create_chat_completion=create_chat_completion)
-    state: Any = SimpleNamespace(openai_serving_models=SimpleNamespace(), openai_serving_chat=chat)
+    state: Any = SimpleNamespace(
+        openai_serving_models=SimpleNamespace(),
+        openai_serving_chat=chat,
+        openai_serving_responses=None,
+        anthropic_serving_messages=None,
+    )
     return OpenAISurface(state)
 
 
@@ -125,4 +131,4 @@ def test_more_stops_than_vllm_takes_reach_the_engine() -> None:
     stop = [str(number) for number in range(12)]
     enter_context(internal_context("test", 5.0))
     for kind, body in ((ChatCompletionRequest, CHAT_BODY), (CompletionRequest, PROMPT_BODY)):
-        assert _parse(kind, body | {"stop": stop}).to_sampling_params(4, {}).stop == stop
+        assert parse(kind, body | {"stop": stop}).to_sampling_params(4, {}).stop == stop

@@ -5,6 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import anthropic
 import httpx
 import openai
 import pytest
@@ -35,6 +36,9 @@ ROUTES: dict[str, dict[str, Any]] = {
     "/v1/generate": {"prompt": "Hello", "max_tokens": 2},
     "/v1/completions": {"prompt": "Hello", "max_tokens": 2},
     "/v1/chat/completions": {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 2},
+    "/v1/responses": {"input": "Hi", "max_output_tokens": 2},
+    "/v1/messages": {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 2},
+    "/v1/messages/count_tokens": {"messages": [{"role": "user", "content": "Hi"}]},
     "/v1/classify": {"input": "Hello", "candidate_labels": ["a", "b"], "calibrate": False},
     "/v1/tokenize": {"prompt": "Hello"},
     "/v1/detokenize": {"tokens": [72]},
@@ -47,6 +51,8 @@ MAY: dict[str, set[str]] = {
     "nothing": set(),
 }
 QUOTA = 400
+CAUTIOUS = {"/v1/responses": "responder", "/v1/messages": "messenger"}
+"""Tenants with this quota, each for one route."""
 LEAVERS_QUOTA = 4000
 
 
@@ -82,9 +88,11 @@ def _keys(path: Path) -> Path:
         for name, may in MAY.items()
     ]
     grouped = [entry(name, salt_group="friends") for name in ("friend", "other-friend")]
-    cautious = entry("cautious", quotas={"tokens_per_day": QUOTA})
+    cautious = [
+        entry(name, quotas={"tokens_per_day": QUOTA}) for name in ("cautious", *CAUTIOUS.values())
+    ]
     leaver = entry("leaver", quotas={"tokens_per_day": LEAVERS_QUOTA})
-    return write_keys(path, *tenants, *grouped, entry("stranger"), cautious, leaver)
+    return write_keys(path, *tenants, *grouped, entry("stranger"), *cautious, leaver)
 
 
 def post(server: Server, tenant: str, route: str, body: dict[str, Any]) -> httpx.Response:
@@ -129,7 +137,15 @@ def cached(server: Server, tenant: str, kind: str, model: str, text: str) -> int
         body = ROUTES["/v1/classify"] | {"model": model, "input": text}
         usage = post(server, tenant, "/v1/classify", body).json()["usage"]
         return int(usage["cached_tokens"])
+    if kind == "response":
+        body = {"model": model, "input": text, "max_output_tokens": 1}
+        usage = post(server, tenant, "/v1/responses", body).json()["usage"]
+        return int(usage["input_tokens_details"]["cached_tokens"])
     body = {"model": model, "max_tokens": 1}
+    if kind == "message":
+        body["messages"] = [{"role": "user", "content": text}]
+        usage = post(server, tenant, "/v1/messages", body).json()["usage"]
+        return int(usage["cache_read_input_tokens"])
     if kind == "chat":
         body["messages"] = [{"role": "user", "content": text}]
         answer = post(server, tenant, "/v1/chat/completions", body)
@@ -147,6 +163,10 @@ def cached(server: Server, tenant: str, kind: str, model: str, text: str) -> int
         ("generate", "one"),
         ("chat", "tiny"),
         ("chat", "one"),
+        ("response", "tiny"),
+        ("response", "one"),
+        ("message", "tiny"),
+        ("message", "one@1.0.0"),
         ("completion", "tiny"),
         ("completion", "one@1.0.0"),
         ("classify", "tiny"),
@@ -232,6 +252,34 @@ def test_openais_client_understands_every_refusal(server: Server) -> None:
             cautious.completions.create(**prompt, max_tokens=100, stream=True)
 
 
+@pytest.mark.parametrize("route", CAUTIOUS)
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_quota_is_one_on_every_route(server: Server, route: str, stream: bool) -> None:
+    tenant, longest = CAUTIOUS[route], {"/v1/responses": "max_output_tokens"}.get(route)
+    body = {"model": "tiny", "stream": stream} | ROUTES[route] | {longest or "max_tokens": 100}
+    answers = [post(server, tenant, route, body) for _ in range(8)]
+    assert {answer.status_code for answer in answers} <= {200, 429}
+    error = refusal(answers[-1], 429)
+    assert (error["code"], error["type"]) == ("quota_exceeded", "rate_limit_error")
+    assert int(answers[-1].headers["retry-after"]) > 0
+
+
+def test_anthropics_client_understands_refusals_and_sends_its_own_header(server: Server) -> None:
+    hello: Any = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 2}
+
+    def client(key: str) -> anthropic.Anthropic:
+        return anthropic.Anthropic(base_url=server.url, api_key=key, max_retries=0)
+
+    with client("sk-wrong") as stranger, pytest.raises(anthropic.AuthenticationError) as refused:
+        stranger.messages.create(model="tiny", **hello)
+    assert refused.value.type == "authentication_error"
+    with client(key_of("first")) as first:
+        assert first.messages.create(model="one", **hello).model == "one"
+        with pytest.raises(anthropic.NotFoundError) as unknown:
+            first.messages.create(model="tiny", **hello)
+    assert unknown.value.request_id == unknown.value.response.headers["x-request-id"]
+
+
 def test_what_a_client_got_before_it_left_is_charged_whichever_of_its_prompts_it_was_of(
     server: Server,
 ) -> None:
@@ -265,5 +313,9 @@ def used(server: Server) -> float:
 def test_no_key_is_in_the_log(server: Server) -> None:
     log = server.log.read_text()
     assert "callers need a key" in log
-    assert not [tenant for tenant in (*MAY, "stranger", "cautious") if key_of(tenant) in log]
+    assert not [
+        tenant
+        for tenant in (*MAY, "stranger", "cautious", *CAUTIOUS.values())
+        if key_of(tenant) in log
+    ]
     assert "sk-wrong" not in log

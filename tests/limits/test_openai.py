@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from service.errors import InvalidRequest, UnsupportedFeature
-from service.limits.openai import Accepted, accept
+from service.limits.fields import Accepted
+from service.limits.openai import accept
 from service.limits.openai_fields import CHAT, COMPLETION, NO_OPS, REFUSED
 from service.settings.limits import LimitSettings
 

@@ -18,10 +18,13 @@ _IDLE = (
     "vllm:num_requests_running",
     "vllm:num_requests_waiting",
 )
-_PROMPTS: dict[str, dict[str, object]] = {
-    "/v1/generate": {"prompt": "a"},
-    "/v1/completions": {"prompt": "a", "ignore_eos": True},
-    "/v1/chat/completions": {"messages": [{"role": "user", "content": "a"}]},
+_TALK = [{"role": "user", "content": "a"}]
+_BODIES: dict[str, dict[str, object]] = {
+    "/v1/generate": {"prompt": "a", "max_tokens": 1500, "n": 2},
+    "/v1/completions": {"prompt": "a", "max_tokens": 1500, "n": 2, "ignore_eos": True},
+    "/v1/chat/completions": {"messages": _TALK, "max_tokens": 1500, "n": 2},
+    "/v1/responses": {"input": _TALK, "max_output_tokens": 1500},
+    "/v1/messages": {"messages": _TALK, "max_tokens": 1500},
 }
 
 
@@ -38,8 +41,8 @@ async def disconnect(server: Server, seed: int | None = None) -> float:
 
 async def _leave(client: httpx.AsyncClient, model: str, dice: random.Random) -> None:
     stream = dice.random() < 0.5
-    path = dice.choice(list(_PROMPTS))
-    body = {"model": model, "max_tokens": 1500, "stream": stream, "n": 2} | _PROMPTS[path]
+    path = dice.choice(list(_BODIES))
+    body = {"model": model, "stream": stream} | _BODIES[path]
     try:
         async with asyncio.timeout(dice.uniform(0.01, 2)):
             async with client.stream("POST", path, json=body) as answer:

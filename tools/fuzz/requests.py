@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 
-from tools.fuzz import classify, generation
+from tools.fuzz import classify, conversations, generation
 from tools.fuzz.pieces import broken, text
 
 AT_ONCE = 4
@@ -20,7 +20,7 @@ _TIMEOUT = 900.0
 _CLASSIFY, _TOKENIZE, _DETOKENIZE = "/v1/classify", "/v1/tokenize", "/v1/detokenize"
 _GENERATION = (generation.NATIVE, generation.CHAT, generation.COMPLETION)
 _READ = ("/v1/models", "/v1/adapters", "/health", "/openapi.json")
-_PATHS = [_CLASSIFY] * 4 + [*_GENERATION] * 2 + [_TOKENIZE, _DETOKENIZE]
+_PATHS = [_CLASSIFY] * 4 + [*_GENERATION, *conversations.PATHS] * 2 + [_TOKENIZE, _DETOKENIZE]
 _REFUSALS = {400, 404, 413, 415}
 
 
@@ -61,6 +61,8 @@ def check(sent: Request, response: httpx.Response) -> str:
         classify.check(response, sent.body)
     elif sent.path in _GENERATION:
         generation.check(response, sent.path, sent.body)
+    elif sent.path in conversations.PATHS:
+        conversations.check(response, sent.path)
     return "ok"
 
 
@@ -102,6 +104,8 @@ def _body(dice: random.Random, path: str) -> Any:
         return classify.body(dice)
     if path in _GENERATION:
         return generation.body(dice, path)
+    if path in conversations.PATHS:
+        return conversations.body(dice, path)
     made: dict[str, Any] = {"model": "tiny"}
     if path == _DETOKENIZE:
         made["tokens"] = [dice.randint(0, 60_000) for _ in range(dice.choice([0, 3, 3000]))]

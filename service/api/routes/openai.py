@@ -1,16 +1,18 @@
 """OpenAI's chat completions, completions and models, by vLLM's own handlers."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from functools import partial
+from typing import Any
 
-from fastapi import APIRouter, Body, Request
+from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
 from service.api.dependencies import TheContext, TheRuntime
-from service.api.json_body import JsonRoute, ParsedRequest, by_size
+from service.api.handlers import HandlersBody, surface, taken_over
+from service.api.json_body import JsonRoute
 from service.api.pushed_stream import PushedStream
 from service.api.sse import event_stream
-from service.context import RequestContext, current_context
+from service.context import RequestContext
 from service.fleet.version import ServedVersion
 from service.limits.logprobs import check_logprobs
 from service.limits.openai import accept
@@ -18,36 +20,31 @@ from service.limits.openai_fields import CHAT, COMPLETION
 from service.limits.prompts import count_prompts
 from service.limits.shape import Shape
 from service.runtime.parts import Runtime
-from service.vllm_engine.engine import VllmEngine
-from service.vllm_engine.openai import OpenAIAnswer, OpenAISurface
+from service.vllm_engine.openai import OpenAIAnswer
 from service.vllm_engine.plain_stream import PlainStream
 
 router = APIRouter(route_class=JsonRoute, tags=["openai"])
 
-OpenAIBody = Annotated[
-    dict[str, Any], Body(description="As in OpenAI's API reference; vLLM's handlers answer it.")
-]
-
 
 @router.post("/v1/chat/completions")
 async def chat_completions(
-    body: OpenAIBody, request: Request, runtime: TheRuntime, context: TheContext
+    body: HandlersBody, request: Request, runtime: TheRuntime, context: TheContext
 ) -> Response:
     """Answer a conversation."""
     read = await _accept(body, CHAT, request, runtime)
     runtime.models.choose(read["model"], context).check_converses()
-    return await _response(await _surface(runtime).chat(read))
+    return await _response(await surface(runtime).chat(read))
 
 
 @router.post("/v1/completions")
 async def completions(
-    body: OpenAIBody, request: Request, runtime: TheRuntime, context: TheContext
+    body: HandlersBody, request: Request, runtime: TheRuntime, context: TheContext
 ) -> Response:
     """Continue a prompt."""
     read = await _accept(body, COMPLETION, request, runtime)
     runtime.models.choose(read["model"], context)
     context.parts = count_prompts(read.get("prompt"))
-    return await _response(await _surface(runtime).completion(read))
+    return await _response(await surface(runtime).completion(read))
 
 
 @router.get("/v1/models")
@@ -71,18 +68,15 @@ async def _cards(
 ) -> list[dict[str, Any]]:
     tasks = {name: version.manifest.task for name, version in versions.items()}
     with_base = runtime.models.has_base(context.tenant)
-    return await _surface(runtime).models(tasks, with_base=with_base)
+    return await surface(runtime).models(tasks, with_base=with_base)
 
 
 async def _accept(
     body: dict[str, Any], shape: Shape, request: Request, runtime: Runtime
 ) -> dict[str, Any]:
-    limits, most = runtime.settings.limits, runtime.engine.model.max_model_len
-    assert isinstance(request, ParsedRequest)
-    accepted = await by_size(request.size, accept, body, shape, limits, most)
-    current_context().ignored_fields = accepted.ignored
-    check_logprobs(accepted.body, most, limits)
-    return accepted.body
+    read = await taken_over(partial(accept, shape=shape), body, request, runtime)
+    check_logprobs(read, runtime.engine.model.max_model_len, runtime.settings.limits)
+    return read
 
 
 async def _response(answer: OpenAIAnswer) -> Response:
@@ -91,10 +85,3 @@ async def _response(answer: OpenAIAnswer) -> Response:
     if isinstance(answer, PlainStream):
         return PushedStream(answer.write_to)
     return await event_stream(answer)
-
-
-def _surface(runtime: Runtime) -> OpenAISurface:
-    engine = runtime.engine
-    assert isinstance(engine, VllmEngine)
-    assert engine.openai is not None
-    return engine.openai

@@ -1,0 +1,138 @@
+"""Streams of vLLM's handlers that fail, as their routes tell it."""
+
+import json
+from collections.abc import AsyncGenerator, AsyncIterable
+from typing import Any
+
+import pytest
+from vllm.entrypoints.anthropic.serving import AnthropicServingMessages
+from vllm.entrypoints.openai.responses.protocol import (
+    ResponseCompletedEvent,
+    ResponseCreatedEvent,
+    ResponsesRequest,
+    ResponsesResponse,
+)
+from vllm.sampling_params import SamplingParams
+
+from service.api.routes.responses import _Numbered
+from service.context import current_context, enter_context, internal_context
+from service.errors import DeadlineExceeded, InvalidRequest, QueueFull, ServiceError
+from service.vllm_engine import messages, responses
+
+CHUNK = {
+    **{"id": "chatcmpl-test", "object": "chat.completion.chunk", "created": 1, "model": "m"},
+    "choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}],
+}
+ERROR = {"message": "stop: too odd", "type": "BadRequestError", "param": "stop", "code": 400}
+
+
+def chunks_then(*last: str) -> tuple[AsyncGenerator[str, None], list[bool]]:
+    """A chat's chunks, and whether they were closed."""
+    closed: list[bool] = []
+
+    async def chunks() -> AsyncGenerator[str, None]:
+        try:
+            for text in ("", "a", "b"):
+                CHUNK["choices"][0]["delta"]["content"] = text  # type: ignore[index]
+                yield f"data: {json.dumps(CHUNK)}\n\n"
+            for chunk in last:
+                yield chunk
+        finally:
+            closed.append(True)
+
+    return chunks(), closed
+
+
+def message_events(chunks: AsyncGenerator[str, None]) -> AsyncGenerator[bytes, None]:
+    async def convert(source: AsyncGenerator[str, None]) -> AsyncGenerator[str, None]:
+        made: Any = AnthropicServingMessages.message_stream_converter
+        async for event in made(None, source):
+            yield event
+
+    return messages._events(messages._streams(convert)(chunks))
+
+
+async def names(events: AsyncIterable[bytes], into: list[str]) -> None:
+    """Read events to their end, and put their names into a list as they come."""
+    async for event in events:
+        into.append(event.decode().partition("\n")[0].removeprefix("event: "))
+
+
+@pytest.mark.parametrize("kept", [None, DeadlineExceeded("too late")])
+async def test_the_error_of_a_chat_ends_its_message(kept: ServiceError | None) -> None:
+    enter_context(internal_context("test", 5.0))
+    chunks, closed = chunks_then(f"data: {json.dumps({'error': ERROR})}\n\n")
+    read: list[str] = []
+    current_context().stream_failure = None
+    events = message_events(chunks)
+    await anext(events)
+    current_context().stream_failure = kept
+    with pytest.raises(InvalidRequest if kept is None else DeadlineExceeded) as failed:
+        await names(events, read)
+    assert failed.value.message == ("stop: too odd" if kept is None else "too late")
+    assert "error" not in read
+    assert closed
+
+
+async def test_a_message_has_the_id_of_its_request_and_is_closed_with_its_reader() -> None:
+    enter_context(internal_context("test", 5.0))
+    chunks, closed = chunks_then()
+    events = message_events(chunks)
+    first = json.loads((await anext(events)).decode().splitlines()[1].removeprefix("data: "))
+    assert first["message"]["id"] == "msg_test"
+    await events.aclose()
+    assert closed
+
+
+def response(status: Any) -> ResponsesResponse:
+    request = ResponsesRequest(model="m", input="Hi")
+    return ResponsesResponse.from_request(
+        request, SamplingParams(), "m", 1, output=[], status=status
+    )
+
+
+async def response_events(*last: Any) -> AsyncGenerator[Any, None]:
+    for number in range(2):
+        yield ResponseCreatedEvent(
+            type="response.created", sequence_number=number, response=response("in_progress")
+        )
+    for event in last:
+        if isinstance(event, ServiceError):
+            raise event
+        yield event
+
+
+@pytest.mark.parametrize("status", ["completed", "incomplete"])
+async def test_the_last_event_of_a_response_has_its_status(status: str) -> None:
+    enter_context(internal_context("test", 5.0))
+    done = ResponseCompletedEvent(
+        type="response.completed", sequence_number=2, response=response(status)
+    )
+    events = [event async for event in responses._events(response_events(done))]
+    name, data = events[-1].decode().splitlines()[:2]
+    assert name == f"event: response.{status}"
+    assert json.loads(data.removeprefix("data: "))["type"] == f"response.{status}"
+
+
+async def test_a_response_that_is_refused_has_no_events() -> None:
+    enter_context(internal_context("test", 5.0))
+    with pytest.raises(QueueFull):
+        await anext(responses._events(response_events(QueueFull("full"))))
+
+
+async def test_an_error_within_a_response_has_the_next_number() -> None:
+    enter_context(internal_context("test", 5.0))
+    third = ResponseCreatedEvent(
+        type="response.created", sequence_number=2, response=response("in_progress")
+    )
+    late = DeadlineExceeded("too late")
+    numbered = _Numbered(responses._events(response_events(third, late)))
+    read: list[str] = []
+    with pytest.raises(DeadlineExceeded):
+        await names(numbered.events(), read)
+    assert len(read) == 3
+    name, data = numbered.error_event(late.body("id")).decode().splitlines()[:2]
+    told = json.loads(data.removeprefix("data: "))
+    assert (name, told["type"], told["sequence_number"]) == ("event: error", "error", 3)
+    assert told["error"] == late.body("id")["error"]
+    assert (told["code"], told["message"]) == ("deadline_exceeded", "too late")

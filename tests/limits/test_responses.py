@@ -1,0 +1,220 @@
+"""The fields of Responses' bodies: default deny, a cap on each, and items that are read whole."""
+
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from service.errors import InvalidRequest, UnsupportedFeature
+from service.limits.fields import Accepted
+from service.limits.responses import accept_response
+from service.limits.responses_fields import NO_OPS, REFUSED, RESPONSE
+from service.settings.limits import LimitSettings
+
+LIMITS = LimitSettings()
+CONTEXT = 2048
+SCHEMA = {"type": "object", "properties": {"a": {"type": "string", "maxLength": 4}}}
+CALLED = {"call_id": "1", "name": "f"}
+TOOL = {"type": "function", "name": "f", "parameters": SCHEMA}
+
+
+def response(limits: LimitSettings = LIMITS, **fields: Any) -> Accepted:
+    """A body as vLLM gets it."""
+    return accept_response({"model": "m", "input": "Hi", **fields}, limits, CONTEXT)
+
+
+def said(role: str, *parts: Any) -> dict[str, Any]:
+    """An item of one message in parts."""
+    return {"type": "message", "role": role, "content": list(parts)}
+
+
+def text(value: Any, kind: str = "input_text") -> dict[str, Any]:
+    return {"type": kind, "text": value}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"tools": [TOOL] * 64, "tool_choice": "required", "parallel_tool_calls": False},
+        {"tools": [TOOL], "tool_choice": {"type": "function", "name": "f"}},
+        {"text": {"format": {"type": "json_schema", "name": "a", "schema": SCHEMA}}},
+        {"text": {"format": {"type": "text"}, "verbosity": "low"}},
+        {"reasoning": {"effort": "low", "summary": "auto"}, "metadata": {"a": "b"}},
+        {"input": [{"role": "user", "content": "Hi"}] * 512},
+        {"input": [{"type": "function_call", **CALLED, "arguments": "no JSON"}]},
+        {"input": [{"type": "function_call_output", "call_id": "1", "output": [text("a")]}]},
+        {"stop": ["x" * 256] * 32, "logit_bias": {str(token): 1 for token in range(300)}},
+        {"include": ["reasoning.encrypted_content"], "top_logprobs": 20},
+        {"structured_outputs": {"regex": "a+"}},
+    ],
+)
+def test_what_is_within_the_caps_passes(fields: dict[str, Any]) -> None:
+    accepted = response(**fields)
+    assert accepted.body.keys() == {"model", "input", "store", *fields}
+    assert accepted.ignored == ()
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"model": 3}, "model: required, a string, got 3"),
+        ({"input": None}, "input: required, a text or a list, got null"),
+        ({"input": 5}, "input: required, a text or a list, got 5"),
+        ({"input": []}, r"input: must hold 1\.\.512 entries, got 0"),
+        ({"input": [{"role": "user"}] * 513}, r"input: must hold 1\.\.512 entries, got 513"),
+        ({"input": [{"content": "a"}]}, r"input\[0\].role: must be a text, got null"),
+        ({"input": [said("nobody")]}, r"input\[0\].role: must be user or .* got 'nobody'"),
+        ({"input": [{"role": "user"}]}, r"input\[0\].content: must be a text or a list, got null"),
+        ({"input": [said("user") | {"id": 3}]}, r"input\[0\].id: must be a text, got 3"),
+        ({"input": [{"type": "function_call"}]}, r"input\[0\].call_id: must be a text, got null"),
+        (
+            {"input": [{"type": "function_call_output", "call_id": "1"}]},
+            r"input\[0\].output: must be a text or a list, got null",
+        ),
+        (
+            {"input": [{"type": "reasoning", "summary": "a"}]},
+            r"input\[0\].summary: must be a list, got 'a'",
+        ),
+        ({"input": ["Hi"]}, r"input\[0\]: must be an object, got 'Hi'"),
+        ({"input": [said("user", "Hi")]}, r"input\[0\].content\[0\]: must hold text, got 'Hi'"),
+        ({"input": [said("user", text(3))]}, r"input\[0\].content\[0\]: must hold text"),
+        ({"input": [said("user", *[text("")] * 4097)]}, "input: at most 4096 parts.*4097"),
+        (
+            {"input": [{"type": "function_call", **CALLED, "arguments": "[" * 65 + "]" * 65}]},
+            r"input\[0\].arguments: nested deeper than 64",
+        ),
+        ({"max_output_tokens": "16"}, "max_output_tokens: must be an integer, got '16'"),
+        ({"top_logprobs": 21}, r"top_logprobs: must be 0\.\.20, got 21"),
+        ({"top_k": 2**70}, "top_k: an integer must fit into 64 bits"),
+        ({"stop": ["x"] * 33}, "stop: at most 32 entries, got 33"),
+        ({"stop": ["x" * 257]}, "stop: at most 256 bytes, got 257"),
+        ({"stop": [""]}, "stop: must be a text or a list of texts, none empty, got ''"),
+        ({"stop_token_ids": [1] * 65}, "stop_token_ids: at most 64 entries, got 65"),
+        ({"metadata": {str(n): "a" for n in range(17)}}, "metadata: at most 16 entries, got 17"),
+        ({"include": "a"}, "include: must be a list, got 'a'"),
+        ({"include": ["a"] * 17}, "include: at most 16 entries, got 17"),
+        ({"tools": [TOOL] * 65}, "tools: at most 64 entries, got 65"),
+        (
+            {"tools": [TOOL, {"type": "function", "parameters": {"type": "strin"}}]},
+            r"tools\[1\].parameters: not a valid JSON schema",
+        ),
+        (
+            {"text": {"format": {"type": "json_schema", "schema": {"multipleOf": 2}}}},
+            "text.format.schema",
+        ),
+        (
+            {"text": {"format": {"type": "json_schema"}}},
+            "text.format.schema: must be a JSON schema object, got null",
+        ),
+        ({"structured_outputs": {}}, "structured_outputs: must hold one of"),
+        (
+            {"include": ["message.output_text.logprobs"], "top_logprobs": 20, "stream": True},
+            "logprobs: at most 16384 in an answer",
+        ),
+    ],
+)
+def test_what_is_over_a_cap_or_of_a_wrong_kind_is_refused(
+    fields: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InvalidRequest, match=message):
+        response(**fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "param", "reason"),
+    [
+        ({"previous_response_id": "resp_1"}, "previous_response_id", "no response is kept"),
+        ({"conversation": "conv_1"}, "conversation", "no conversation is kept"),
+        ({"background": True}, "background", "no response is kept to be fetched later"),
+        ({"store": True}, "store", "no response is kept; the only value is false"),
+        ({"prompt": {"id": "pmpt_1"}}, "prompt", "no prompt is kept"),
+        ({"max_tokens": 5}, "max_tokens", "set max_output_tokens"),
+        ({"response_format": {"type": "text"}}, "response_format", "set text.format"),
+        ({"cache_salt": "a"}, "cache_salt", "each tenant has its own"),
+        ({"priority": 1}, "priority", "it is the tenant's"),
+        ({"tools": [{"type": "web_search"}]}, "tools[0].type", "runs no tools of its own"),
+        ({"tools": [TOOL, {"type": "mcp"}]}, "tools[1].type", "must be function, got 'mcp'"),
+        ({"tool_choice": {"type": "web_search"}}, "tool_choice.type", "must be function"),
+        (
+            {"input": [said("user", {"type": "input_image", "image_url": "http://a/b"})]},
+            "input[0].content[0].type",
+            "prompts and answers are text",
+        ),
+        ({"input": [{"type": "item_reference", "id": "1"}]}, "input[0].type", "no response is"),
+        ({"text": {"format": {"type": "grammar"}}}, "text.format.type", "must be text or"),
+        ({"inptu": 1}, "inptu", "did you mean 'input'?"),
+        ({"tools": [TOOL | {"schema": {}}]}, "tools[0].schema", "not a field of this route"),
+        ({"input": [said("user") | {"name": "a"}]}, "input[0].name", "not a field"),
+        ({"text": {"style": 1}}, "text.style", "not a field of this route"),
+    ],
+)
+def test_what_is_not_served_is_refused_by_name(
+    fields: dict[str, Any], param: str, reason: str
+) -> None:
+    with pytest.raises(UnsupportedFeature) as refused:
+        response(**fields)
+    assert refused.value.param == param
+    assert reason in refused.value.message
+
+
+def test_what_asks_for_nothing_is_left_out() -> None:
+    nulls: dict[str, Any] = dict.fromkeys({*RESPONSE, *REFUSED} - {"model", "input"})
+    hints = {
+        **{"service_tier": "auto", "prompt_cache_key": "a", "safety_identifier": "b"},
+        **{"stream_options": {"include_obfuscation": False}, "client_metadata": {"a": "b"}},
+        **{"max_tool_calls": 5, "text": {"verbosity": "low"}},
+    }
+    no_ops: dict[str, Any] = {name: values[0] for name, values in NO_OPS.items()}
+    no_ops["truncation"] = "auto"
+    accepted = response(**nulls | no_ops | hints)
+    assert accepted.body == {"model": "m", "input": "Hi", "text": {}, "store": False}
+
+
+def test_unknown_fields_are_left_out_and_named_where_the_settings_say_so() -> None:
+    item = {"type": "message", "role": "user", "content": "a", "colour": 1}
+    accepted = response(LimitSettings(unknown_fields="ignore"), input=[item, item], think=True)
+    assert accepted.ignored == ("input[].colour", "think")
+    assert accepted.body["input"] == [{"type": "message", "role": "user", "content": "a"}] * 2
+
+
+def test_parts_of_what_the_model_said_are_joined() -> None:
+    items = [
+        said("assistant", text("a", "output_text"), {"type": "refusal", "refusal": "b"}),
+        said("assistant"),
+        {"role": "assistant", "content": "c", "type": "message"},
+        {
+            **{"type": "reasoning", "id": "rs_1", "content": None, "encrypted_content": None},
+            "summary": [text("d", "summary_text"), text("e", "summary_text")],
+        },
+        said("user", text("f"), text("g")),
+    ]
+    read = response(input=items).body["input"]
+    assert [item["content"] for item in read] == [
+        [text("ab", "output_text")],
+        [text("", "output_text")],
+        "c",
+        [text("de", "reasoning_text")],
+        [text("f"), text("g")],
+    ]
+    assert read[3]["summary"] == []
+
+
+@pytest.mark.parametrize(("asked", "given"), [(CONTEXT + 1, CONTEXT), (2**62, CONTEXT), (7, 7)])
+def test_an_answer_longer_than_the_context_is_asked_for_as_long_as_that(
+    asked: int, given: int
+) -> None:
+    assert response(max_output_tokens=asked).body["max_output_tokens"] == given
+
+
+def test_a_response_without_a_maximum_gets_that_of_the_settings() -> None:
+    assert response(LimitSettings(default_max_tokens=99)).body["max_output_tokens"] == 99
+    assert "max_output_tokens" not in response().body
+
+
+@pytest.mark.parametrize("name", sorted(RESPONSE.keys() - {"model"}))
+@pytest.mark.parametrize("value", [3, "x", [3], [[3]], {"a": 3}, [{"type": 3}], {"type": []}, True])
+def test_a_value_of_a_wrong_kind_is_refused_or_left_to_the_engines_model(
+    name: str, value: Any
+) -> None:
+    with suppress(InvalidRequest):  # any other error would be the server's fault
+        response(**{name: value})
