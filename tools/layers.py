@@ -19,11 +19,12 @@ ALLOWED: dict[str, str] = {
     "operations": "",
     "quoting": "",
     "together": "",
+    "sources": "errors files quoting",
     "generation": "engine errors",
-    "model": "errors",
+    "model": "errors files quoting sources",
     "plain_yaml": "errors",
     "settings": "errors plain_yaml quoting",
-    "adapters": "errors files model plain_yaml quoting settings together",
+    "adapters": "errors files model plain_yaml quoting settings sources together",
     "limits": "errors quoting settings",
     "tenants": "errors plain_yaml quoting settings",
     "context": "engine errors tenants",
@@ -51,7 +52,7 @@ ALLOWED: dict[str, str] = {
     "serving": "api app errors runtime settings telemetry",
     "commands": (
         "adapters api errors files finetune model plain_yaml proving runtime serving settings "
-        "telemetry tenants vllm_engine"
+        "sources telemetry tenants vllm_engine"
     ),
 }
 """Imports of each package, the lowest packages first: no package imports a later one."""

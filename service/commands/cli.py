@@ -10,10 +10,10 @@ from service.commands.adapters import app as adapters_app
 from service.commands.errors import one_message
 from service.commands.finetune import evaluate, finetune
 from service.commands.keys import app as keys_app
+from service.commands.model import app as model_app
 from service.plain_yaml import PlainDumper
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
-model_app = typer.Typer(no_args_is_help=True, help="Base models on disk.")
 app.add_typer(model_app, name="model")
 app.add_typer(adapters_app, name="adapters")
 app.add_typer(keys_app, name="keys")
@@ -59,37 +59,6 @@ def serve(
         from service.serving import run
 
         run(settings, lambda: load_settings(config))
-
-
-@model_app.command()
-def fetch(
-    folder: Annotated[Path, typer.Argument(help="Folder to write the model to.")] = Path(
-        ".cache/models/smollm2-135m-instruct"
-    ),
-    source: Annotated[
-        str | None,
-        typer.Option(help="hf://ORG/NAME@REVISION; default SmolLM2-135M-Instruct (Apache-2.0)."),
-    ] = None,
-    ignore: Annotated[
-        list[str] | None,
-        typer.Option(help="Pattern of files to leave out, instead of those that vLLM never reads."),
-    ] = None,
-) -> None:
-    """Fetch a base model, the default one unless --source names another, and print its digest.
-
-    Does nothing if the folder already holds a model.
-    Example: llm-service model fetch models/mine --source hf://ORG/NAME@COMMIT
-    """
-    from service.model.digest import base_model_digest
-    from service.model.hub import IGNORED, fetch_model
-    from service.model.smollm2 import fetch_smollm2
-
-    with one_message():
-        if source is None:
-            fetch_smollm2(folder)
-        else:
-            fetch_model(source, folder, ignore or IGNORED)
-        typer.echo(base_model_digest(folder))
 
 
 if __name__ == "__main__":

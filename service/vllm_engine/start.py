@@ -4,11 +4,10 @@ import gc
 from typing import Any
 
 from service.engine.protocol import ModelInfo
-from service.errors import ConfigurationError
 from service.gate.gate import Gate
 from service.gate.meter import StreamObserver
-from service.model.digest import base_model_digest
-from service.settings.tree import ModelSettings, Settings
+from service.model.pin import checked_digest
+from service.settings.tree import Settings
 from service.vllm_engine.arguments import parse_engine_arguments
 from service.vllm_engine.engine import VllmEngine, start_llm
 from service.vllm_engine.interruptible import interruptible
@@ -27,20 +26,11 @@ def for_one_adapter(settings: Settings) -> Settings:
     return settings.model_copy(update={"engine": engine, "adapters": ()})
 
 
-def _checked_digest(model: ModelSettings) -> str:
-    """The digest of the base model; ConfigurationError where the settings ask for another."""
-    digest = base_model_digest(model.path)
-    if model.digest not in (None, digest):
-        raise ConfigurationError(
-            f"model.digest: must be that of {model.path}, {digest}, got {model.digest}"
-        )
-    return digest
-
-
 async def start_vllm(settings: Settings, gate: Gate, observer: StreamObserver) -> VllmEngine:
     """Start the engine and its OpenAI handlers; ConfigurationError if it cannot start."""
     arguments = parse_engine_arguments(settings)
-    digest = _checked_digest(settings.model)
+    with interruptible():
+        digest = checked_digest(settings.model.path, settings.model.digest)
     steps = StepClock()
     trials = StructureTrials(gate, settings.preparation)
     trials.begin()
