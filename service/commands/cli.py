@@ -1,4 +1,4 @@
-"""The command line: `llm-service serve`, `model`, `adapters`, `keys`, `finetune`, `evaluate`."""
+"""The command line: `serve`, `init`, `model`, `adapters`, `keys`, `finetune`, `evaluate`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,6 +9,7 @@ import yaml
 from service.commands.adapters import app as adapters_app
 from service.commands.errors import one_message
 from service.commands.finetune import evaluate, finetune
+from service.commands.init import init
 from service.commands.keys import app as keys_app
 from service.commands.model import app as model_app
 from service.plain_yaml import PlainDumper
@@ -17,6 +18,7 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__d
 app.add_typer(model_app, name="model")
 app.add_typer(adapters_app, name="adapters")
 app.add_typer(keys_app, name="keys")
+app.command()(init)
 app.command()(finetune)
 app.command()(evaluate)
 
@@ -31,10 +33,18 @@ ConfigOption = Annotated[
 def serve(
     config: ConfigOption = _DEFAULT_CONFIG,
     check: Annotated[
-        bool, typer.Option("--check", help="Validate, print the effective configuration, exit.")
+        bool,
+        typer.Option(
+            "--check",
+            help="Validate, estimate the memory, print the effective configuration, exit.",
+        ),
     ] = False,
 ) -> None:
     """Serve the configured model and adapters over HTTP.
+
+    Before the engine starts, and with --check, the memory of weights, adapters and KV cache is
+    estimated from config.json and the headers of the weights. What cannot fit is refused, with the
+    figures and the setting to change. --check prints the figures to stderr.
 
     Example: llm-service serve --config deploy/local/config.yaml
     """
@@ -51,9 +61,11 @@ def serve(
 
             from service.telemetry.tenants import TenantMetrics
             from service.tenants.tenancy import Tenancy
+            from service.vllm_engine.check import check_memory
 
-            parse_engine_arguments(settings)
+            arguments = parse_engine_arguments(settings)
             Tenancy(settings, TenantMetrics(CollectorRegistry()))
+            typer.echo(check_memory(settings, arguments), err=True)
             typer.echo(yaml.dump(shown(settings), Dumper=PlainDumper, sort_keys=False), nl=False)
             return
         from service.serving import run

@@ -8,9 +8,10 @@ from service.gate.gate import Gate
 from service.gate.meter import StreamObserver
 from service.model.pin import checked_digest
 from service.settings.tree import Settings
-from service.vllm_engine.arguments import parse_engine_arguments
+from service.vllm_engine.arguments import engine_config, parse_engine_arguments
 from service.vllm_engine.engine import VllmEngine, start_llm
 from service.vllm_engine.interruptible import interruptible
+from service.vllm_engine.memory import refuse_unfit
 from service.vllm_engine.openai import OpenAISurface
 from service.vllm_engine.step_clock import StepClock
 from service.vllm_engine.structured_outputs import open_trials
@@ -36,7 +37,9 @@ async def start_vllm(settings: Settings, gate: Gate, observer: StreamObserver) -
     trials.begin()
     try:
         with interruptible():
-            llm = start_llm(arguments, steps)
+            config = engine_config(arguments)
+            refuse_unfit(config, settings)
+            llm = start_llm(config, steps)
         await open_trials(trials, llm)
     except BaseException:
         trials.stop()
