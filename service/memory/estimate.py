@@ -164,8 +164,8 @@ class Estimate:
             return None
         if self.machine.on_cpu:
             wanted = -(-self.needs.sequence // GIB)
-            return self._shorter(f"cpu.kv_cache_gib, at least {wanted}, holds only", set_bytes)
-        return self._shorter("engine.kv_cache_memory_bytes holds only", set_bytes)
+            return self._shorter(f"cpu.kv_cache_gib, at least {wanted} for it, holds", set_bytes)
+        return self._shorter("engine.kv_cache_memory_bytes holds", set_bytes)
 
     def _shorter(self, holder: str, left: int) -> str:
         longest = self.needs.longest(left)

@@ -10,7 +10,7 @@ Row = tuple[str, str, str, str]
 
 def table(estimate: Estimate) -> str:
     """Lines with the part, how it was computed, its GiB and the settings that change it."""
-    rows: list[Row] = [("memory", "", "GiB", "set by"), *_rows(estimate)]
+    rows: list[Row] = [("memory", "how", "GiB", "set by"), *_rows(estimate)]
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     return "\n".join(
         f"{part:<{widths[0]}}  {how:<{widths[1]}}  {size:>{widths[2]}}  {setting}".rstrip()
@@ -27,7 +27,7 @@ def _rows(estimate: Estimate) -> Iterator[Row]:
         "weights",
         f"{_count(plan.parameters)}, {plan.dtype}{split}",
         _gib(needs.weights),
-        ("model.path, engine.tensor_parallel_size, engine.quantization"),
+        "model.path, engine.tensor_parallel_size",
     )
     if plan.adapter_slots:
         how = f"{plan.adapter_slots} places of rank {plan.adapter_rank}"
@@ -43,10 +43,10 @@ def _there(estimate: Estimate) -> Row:
     if estimate.total is None or estimate.budget is None:
         return "there is", "no GPU was found: nothing is compared", "?", ""
     if estimate.machine.on_cpu:
-        how = f"free of {_gib(estimate.total)}"
+        how = f"free of {_gib(estimate.total)} GiB"
         return "there is", how, _gib(estimate.budget), "the machine, or the container's limit"
     name = estimate.machine.devices[0].name
-    how = f"{name}, {estimate.plan.utilization:g} of {_gib(estimate.total)}"
+    how = f"{name}, {estimate.plan.utilization:g} of {_gib(estimate.total)} GiB"
     return "there is", how, _gib(estimate.budget), "engine.gpu_memory_utilization"
 
 

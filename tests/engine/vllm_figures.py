@@ -35,8 +35,9 @@ class Figures:
 def vllm_figures(config: VllmConfig, stage: int = 0) -> Figures:
     """The figures of vLLM's own model, LoRA manager and KV cache manager."""
     config.compilation_config.static_forward_context.clear()
-    with _ranks(config, stage), set_current_vllm_config(config), torch.device("meta"):
-        model = initialize_model(config)
+    with _ranks(config, stage), set_current_vllm_config(config):
+        with torch.device("meta"):
+            model = initialize_model(config)
         layers: dict[str, Any] = config.compilation_config.static_forward_context
         weights = _bytes(model.parameters())
         specs = {
@@ -58,7 +59,7 @@ def _adapter_bytes(config: VllmConfig, model: Any) -> int:
         config.scheduler_config.max_num_batched_tokens,
         config.model_config.get_vocab_size(),
         config.lora_config,
-        torch.device("meta"),
+        torch.device("cpu"),
         config,
     )
     held: dict[int, torch.Tensor] = {}
