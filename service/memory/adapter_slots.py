@@ -1,12 +1,10 @@
 """Bytes of the places that the engine keeps for adapters, one GPU's share of them."""
 
-import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from service.memory.split import Split
+from service.memory.split import Split, is_of_a_tower, layer_of
 
-_LAYER = re.compile(r"(?:^|\.)(?:layers|h)\.(\d+)\.")
 _SUMMED = frozenset({"o_proj", "down_proj", "out_proj", "dense_4h_to_h", "c_proj", "fc2", "w2"})
 """Layers whose input is split over GPUs; other layers' output is."""
 _WHOLE = frozenset("gate router shared_expert_gate q_a_proj kv_a_proj_with_mqa".split())
@@ -47,10 +45,11 @@ def slot_bytes(
     held = [0.0] * len(split.stages)
     for name, shape in modules.items():
         leaf = name.rpartition(".")[2]
-        if not _is_target(leaf, slots.targets):
+        if is_of_a_tower(name) or not _is_target(leaf, slots.targets):
             continue
         numbers = _numbers(leaf, shape, slots, split)
-        held[_stage(name, split)] += numbers
+        for stage in _stages(name, split):
+            held[stage] += numbers
         if tied and leaf in ("embed_tokens", "wte") and _is_target("lm_head", slots.targets):
             held[-1] += numbers
     return [int(each * slots.count * slots.dtype_bytes) for each in held]
@@ -81,9 +80,8 @@ def _numbers(leaf: str, shape: tuple[int, int], slots: Slots, split: Split) -> f
     return first * inputs + second * outputs
 
 
-def _stage(name: str, split: Split) -> int:
-    found = _LAYER.search(name)
-    if found is None:
-        return len(split.stages) - 1 if "lm_head" in name else 0
-    layer = int(found[1])
-    return next((n for n, stage in enumerate(split.stages) if layer in stage), 0)
+def _stages(name: str, split: Split) -> list[int]:
+    layer = layer_of(name)
+    if layer is not None:
+        return split.stages_of(layer)
+    return [len(split.stages) - 1 if "lm_head" in name else 0]

@@ -4,10 +4,9 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 
-from service.memory.split import Split
+from service.memory.split import Split, layer_of
 from service.model.safetensors_header import DTYPE_BITS, TensorInfo
 
-_LAYER = re.compile(r"(?:^|\.)(?:layers|h)\.(\d+)\.")
 _INPUT = re.compile(r"(?:^|\.)(?:embed_tokens|wte|word_embeddings|embed_in)\.")
 _OUTPUT = re.compile(
     r"(?:^|\.)(?:lm_head|embed_out|output_layer)\.|^(?:model\.)?(?:language_model\.)?(?:model\.)?norm\."
@@ -74,11 +73,10 @@ def _module(name: str) -> str:
 
 
 def _stages(name: str, split: Split, tied: bool) -> Iterator[int]:
-    """Pipeline stages that hold a tensor; none for layers beyond the model's, used for drafting."""
-    found = _LAYER.search(name)
-    if found is not None and "vision" not in name and "visual" not in name:
-        layer = int(found[1])
-        yield from (number for number, stage in enumerate(split.stages) if layer in stage)
+    """Pipeline stages that hold a tensor."""
+    layer = layer_of(name)
+    if layer is not None:
+        yield from split.stages_of(layer)
     elif _OUTPUT.search(name):
         yield len(split.stages) - 1
     else:

@@ -33,12 +33,13 @@ def refuse_unfit(config: VllmConfig, settings: Settings) -> Estimate | None:
     """
     try:
         estimate = estimate_memory(config, settings, find_machine())
+        refusals = estimate.refusals()
     except ConfigurationError:
         raise
     except Exception as error:  # an odd model must not be kept from trying
         _log.warning("memory: not estimated: %s: %s", type(error).__name__, error)
         return None
-    if refusals := estimate.refusals():
+    if refusals:
         told = "\n  ".join(["memory: this configuration cannot fit:", *refusals])
         raise ConfigurationError(f"{told}\n\n{table(estimate)}")
     for warning in estimate.warnings():

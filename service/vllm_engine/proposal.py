@@ -1,5 +1,6 @@
 """A proposal of engine arguments for a model and the machine it is on."""
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,13 +10,16 @@ from service.memory.estimate import Estimate
 from service.memory.machine import GIB, Machine
 from service.settings.tree import Settings
 from service.vllm_engine.arguments import engine_config, parse_engine_arguments
+from service.vllm_engine.environment import KV_CACHE_SPACE
 from service.vllm_engine.machine import find_machine
 from service.vllm_engine.memory import estimate_memory
 
 _RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """Ranks that vLLM has kernels for, from 8 on."""
-_AT_ONCE = 8
+_AT_ONCE = 4
 """Sequences of the full length that the KV cache should hold."""
+_ROOMY = 4096
+"""Tokens of context for which more GPUs are taken, where the fewest would leave less."""
 _USUAL_TOKENS = 1024
 """Assumed tokens of a request, prompt and answer."""
 _MOST_SEQUENCES = 256
@@ -114,6 +118,7 @@ class _Search:
         left = self._machine.host_free - needs.weights - needs.adapters - needs.workspace
         gib = max(1, min(16, left // 2 // GIB))
         self._cpu = self._cpu.model_copy(update={"kv_cache_gib": gib})
+        os.environ[KV_CACHE_SPACE] = str(gib)  # the first estimate has set it to the default
         self._reasons["kv_cache_gib"] = "half of what the weights leave, at most 16"
         self._assumed.append("the engine may use all cores and half of the free memory")
 
@@ -126,10 +131,11 @@ class _Search:
             except ConfigurationError as error:
                 refused = refused or error
                 continue
-            reason = "the fewest GPUs that hold the model"
-            self._set("tensor_parallel_size", count, reason)
-            return
-        raise refused or ConfigurationError("no GPU was found")
+            self._set("tensor_parallel_size", count, "the fewest GPUs that hold the model")
+            if self._engine["max_model_len"] >= min(most, _ROOMY):
+                return
+        if "tensor_parallel_size" not in self._engine:
+            raise refused or ConfigurationError("no GPU was found")
 
     def _counts(self) -> Iterator[int]:
         count = 1

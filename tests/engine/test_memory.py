@@ -202,12 +202,12 @@ def test_check_refuses_a_cache_that_is_too_small_for_one_sequence(
 ) -> None:
     refused = check(
         tmp_path,
-        f"model: {{name: base, path: {models / 'SmolLM2-135M'}}}\n"
-        "engine: {dtype: float32, max_model_len: 8192, max_num_seqs: 8, "
-        "kv_cache_memory_bytes: 1000000}\n",
+        f"model: {{name: base, path: {models / 'Llama-3.1-8B'}}}\n"
+        "engine: {dtype: bfloat16, max_model_len: 131072, max_num_seqs: 8}\n",
     )
     assert refused.exit_code == 2
-    assert "takes 0.4 GiB of KV cache" in refused.stderr, refused.stderr
+    told = "cpu.kv_cache_gib, at least 16 for it, holds 1.0 GiB: set at most 8192"
+    assert told in refused.stderr, refused.stderr
     assert refused.stdout == ""
 
 
