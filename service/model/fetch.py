@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import re
 import shutil
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ from service.model.digest import base_model_digest
 from service.model.file_list import (
     LIST_FILE,
     MAX_LIST_BYTES,
+    MODEL_FILE_NAME,
     FileList,
     digests_of,
     listed_files,
@@ -141,7 +143,12 @@ def _listing(source: Source) -> dict[str, Listed]:
 
 
 def _require(source: Source, names: Collection[str]) -> None:
-    """Refuse before anything large is fetched what cannot be a model."""
+    """Refuse before anything is fetched what cannot be a model, or written into its folder."""
+    for name in sorted(names):
+        if not re.fullmatch(MODEL_FILE_NAME, name):
+            raise ModelRefused(
+                source.name, name, "cannot be a file's name here", "letters, digits and . _ -", name
+            )
     if "config.json" not in names:
         raise ModelRefused(source.name, "config.json", "is missing", "a model's folder", "none")
     if not {INDEX_FILE, SINGLE_FILE} & set(names):

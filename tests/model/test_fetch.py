@@ -173,13 +173,18 @@ def test_s3(repository: Path, target: Path, monkeypatch: pytest.MonkeyPatch) -> 
     client.create_bucket(Bucket="models")
     for path in repository.iterdir():
         client.upload_file(str(path), "models", f"base/mine/{path.name}")
-    client.close()
     try:
         fetch_model("s3://models/base/mine", target)
         check(target, repository, "s3://models/base/mine")
+        client.put_object(Bucket="models", Key="base/mine//etc/outside.json", Body=b"{}")
+        with pytest.raises(
+            ModelRefused, match=r"mine: /etc/outside\.json: cannot be a file's name"
+        ):
+            fetch_model("s3://models/base/mine", target.with_name("odd"))
         with pytest.raises(SourceMissing, match="s3://models/none: expected a model's files"):
             fetch_model("s3://models/none", target.with_name("none"))
     finally:
+        client.close()
         server.stop()
 
 
