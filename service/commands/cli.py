@@ -12,6 +12,7 @@ from service.commands.finetune import evaluate, finetune
 from service.commands.init import init
 from service.commands.keys import app as keys_app
 from service.commands.model import app as model_app
+from service.commands.quiet import quiet_engine
 from service.plain_yaml import PlainDumper
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
@@ -54,6 +55,8 @@ def serve(
     with one_message():
         settings = load_settings(config)
         configure_logging(settings.log)
+        if check:
+            quiet_engine("WARNING")
         from service.vllm_engine.arguments import parse_engine_arguments
 
         if check:

@@ -10,6 +10,7 @@ from service.adapters.fetch import adapter_cache
 from service.adapters.verify import VerifiedAdapter, verify
 from service.commands.configuration_text import configuration_text
 from service.commands.errors import one_message
+from service.commands.quiet import quiet_engine
 from service.errors import ConfigurationError
 from service.files import write_atomically
 from service.memory.table import table
@@ -58,6 +59,7 @@ def init(
         )
         verified = _verified(settings)
         rank = max((each.weights.rank for each in verified), default=None)
+        quiet_engine("WARNING")
         from service.vllm_engine.proposal import propose
 
         proposal = propose(settings, rank)

@@ -154,15 +154,17 @@ class _Search:
         fitting: int | None = None
         for length in lengths:
             estimate = self._estimate(max_model_len=length, **changes)
-            if estimate.refusals():
+            sequences = estimate.sequences or 0
+            if estimate.refusals() or sequences < 1:
                 continue
             fitting = fitting or length
-            if (estimate.sequences or 0) >= _AT_ONCE:
+            if sequences >= _AT_ONCE:
                 reason = "the model's own" if length == most else f"{_AT_ONCE} such sequences fit"
                 self._set("max_model_len", length, reason)
                 return
         if fitting is None:
-            raise ConfigurationError("\n  ".join(["nothing fits:", *estimate.refusals()]))
+            told = estimate.refusals() or estimate.warnings()
+            raise ConfigurationError("\n  ".join(["nothing fits:", *told]))
         self._set("max_model_len", fitting, f"the longest that fits, fewer than {_AT_ONCE} at once")
 
     def _choose_sequences(self) -> Estimate:

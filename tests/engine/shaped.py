@@ -52,7 +52,7 @@ FIVE: Mapping[str, dict[str, Any]] = {
 
 MIXTURE = (
     LLAMA
-    | _sizes(2048, 6144, 48, 32, 4, 151936, 40960, False)
+    | _sizes(2048, 6144, 8, 32, 4, 151936, 40960, False)
     | {
         "architectures": ["Qwen3MoeForCausalLM"],
         "model_type": "qwen3_moe",
@@ -65,7 +65,7 @@ MIXTURE = (
         "norm_topk_prob": True,
     }
 )
-"""Qwen3-30B-A3B, a mixture of experts."""
+"""Eight of the 48 layers of Qwen3-30B-A3B, a mixture of experts."""
 
 SLIDING = (
     LLAMA

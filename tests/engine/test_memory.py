@@ -1,11 +1,14 @@
 """The estimate of memory beside vLLM's own figures, for models of real shapes on faked GPUs."""
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 from vllm.config import VllmConfig
 
@@ -190,9 +193,14 @@ def test_check_prints_the_figures_beside_the_configuration(models: Path, tmp_pat
         f"model: {{name: base, path: {models / 'SmolLM2-135M'}}}\n"
         "engine: {dtype: bfloat16, max_model_len: 2048, max_num_seqs: 8}\n"
     )
-    shown = check(tmp_path, text)
-    assert shown.exit_code == 0, shown.stderr
-    assert shown.stdout.startswith("model:\n  name: base\n")
+    (tmp_path / "config.yaml").write_text(text)
+    # A process of its own, whose output nobody but it writes.
+    command = [sys.executable, "-m", "service.commands.cli", "serve", "--check", "--config"]
+    shown = subprocess.run(
+        [*command, str(tmp_path / "config.yaml")], capture_output=True, text=True, check=False
+    )
+    assert shown.returncode == 0, shown.stderr
+    assert yaml.safe_load(shown.stdout)["model"]["name"] == "base"
     assert "weights" in shown.stderr
     assert "cpu.kv_cache_gib" in shown.stderr
 

@@ -18,7 +18,6 @@ from vllm.v1.core.kv_cache_utils import (
     get_kv_cache_groups,
     get_max_concurrency_for_kv_cache_config,
 )
-from vllm.v1.kv_cache_layout import KVCacheLayout
 
 _POOL = 1 << 40
 
@@ -46,7 +45,7 @@ def vllm_figures(config: VllmConfig, stage: int = 0) -> Figures:
             if isinstance(layer, AttentionLayerBase)
         }
         adapters = 0 if config.lora_config is None else _adapter_bytes(config, model)
-    config.cache_config.kv_cache_layout = KVCacheLayout.LBNHC
+    config.cache_config.kv_cache_layout = "LBNHC"
     groups = get_kv_cache_groups(config, specs)
     pool = get_kv_cache_config_from_groups(config, groups, _POOL)
     return Figures(weights, adapters, _POOL / get_max_concurrency_for_kv_cache_config(config, pool))
