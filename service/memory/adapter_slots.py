@@ -21,7 +21,7 @@ class Slots:
     """Room for adapters: `count` places for a rank of at most `rank`, in `dtype_bytes` a number.
 
     `targets` are the names of the only modules that adapters may change, as they are or as vLLM
-    packs them; None is every linear layer, and the embeddings where vLLM supports these.
+    packs them; None is every linear layer and, with `embeddings`, these too.
     `sharded` is `fully_sharded_loras`. On CPUs the grouped operators keep the second matrices of
     packed layers on the diagonal of one matrix (`diagonal`).
     """
@@ -30,6 +30,7 @@ class Slots:
     rank: int
     dtype_bytes: int
     targets: Collection[str] | None = None
+    embeddings: bool = True
     sharded: bool = False
     diagonal: bool = False
 
@@ -45,23 +46,23 @@ def slot_bytes(
     held = [0.0] * len(split.stages)
     for name, shape in modules.items():
         leaf = name.rpartition(".")[2]
-        if is_of_a_tower(name) or not _is_target(leaf, slots.targets):
+        if is_of_a_tower(name) or not _is_target(leaf, slots):
             continue
         numbers = _numbers(leaf, shape, slots, split)
         for stage in _stages(name, split):
             held[stage] += numbers
-        if tied and leaf in ("embed_tokens", "wte") and _is_target("lm_head", slots.targets):
+        if tied and leaf in ("embed_tokens", "wte") and _is_target("lm_head", slots):
             held[-1] += numbers
     return [int(each * slots.count * slots.dtype_bytes) for each in held]
 
 
-def _is_target(leaf: str, targets: Collection[str] | None) -> bool:
+def _is_target(leaf: str, slots: Slots) -> bool:
     """True for a target and for modules that vLLM packs into one with a target."""
-    if targets is None:
-        return True
+    if slots.targets is None:
+        return slots.embeddings or leaf not in _VOCABULARY
     packed = _PACKED.get(leaf)
     family = {leaf, packed, *(name for name, into in _PACKED.items() if into == packed)}
-    return not family.isdisjoint(targets)
+    return not family.isdisjoint(slots.targets)
 
 
 def _numbers(leaf: str, shape: tuple[int, int], slots: Slots, split: Split) -> float:

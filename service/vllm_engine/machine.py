@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import psutil
 from vllm.platforms import current_platform
 from vllm.utils.cpu_resource_utils import get_memory_node_info, get_visible_memory_node
 
@@ -12,11 +11,11 @@ from service.settings import platform
 
 def find_machine() -> Machine:
     """The GPUs that this process may use, without a context on any, and the host's memory."""
-    nodes = [get_memory_node_info(node) for node in get_visible_memory_node()]
-    total = max((node.total_memory for node in nodes), default=psutil.virtual_memory().total)
-    free = max((node.available_memory for node in nodes), default=psutil.virtual_memory().available)
+    # The engine's process is bound to one node of memory, by default the first that it may use.
+    host = get_memory_node_info(next(iter(get_visible_memory_node()), 0))
     on_cpu = platform.installed() is platform.CPU
-    return Machine(() if on_cpu else _devices(), total, free, on_cpu)
+    devices = () if on_cpu else _devices()
+    return Machine(devices, host.total_memory, host.available_memory, on_cpu)
 
 
 def _devices() -> tuple[Device, ...]:

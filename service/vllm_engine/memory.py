@@ -20,6 +20,7 @@ from service.model.tensors import read_tensors
 from service.settings.tree import Settings
 from service.vllm_engine.kv_cache import cache_shape
 from service.vllm_engine.machine import find_machine
+from service.vllm_engine.model_source import adapts_embeddings
 
 _log = logging.getLogger(__name__)
 _ONLINE_BITS = {"fp8": 8, "bitsandbytes": 4}
@@ -121,6 +122,7 @@ def _slots(config: VllmConfig, settings: Settings, machine: Machine) -> Slots:
         rank=lora.max_lora_rank,
         dtype_bytes=get_dtype_size(lora.lora_dtype),
         targets=lora.target_modules,
+        embeddings=adapts_embeddings(config.model_config.architecture),
         sharded=lora.fully_sharded_loras,
         diagonal=machine.on_cpu and settings.cpu.grouped_adapters,
     )

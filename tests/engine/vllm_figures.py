@@ -13,6 +13,7 @@ from vllm.distributed import parallel_state
 from vllm.lora.model_manager import LoRAModelManager
 from vllm.model_executor.layers.attention_layer_base import AttentionLayerBase
 from vllm.model_executor.model_loader.utils import initialize_model
+from vllm.utils.torch_utils import set_default_torch_dtype
 from vllm.v1.core.kv_cache_utils import (
     get_kv_cache_config_from_groups,
     get_kv_cache_groups,
@@ -35,7 +36,7 @@ def vllm_figures(config: VllmConfig, stage: int = 0) -> Figures:
     """The figures of vLLM's own model, LoRA manager and KV cache manager."""
     config.compilation_config.static_forward_context.clear()
     with _ranks(config, stage), set_current_vllm_config(config):
-        with torch.device("meta"):
+        with set_default_torch_dtype(config.model_config.dtype), torch.device("meta"):
             model = initialize_model(config)
         layers: dict[str, Any] = config.compilation_config.static_forward_context
         weights = _bytes(model.parameters())
