@@ -18,7 +18,8 @@ from service.vllm_engine import memory, proposal
 from service.vllm_engine.arguments import engine_config, parse_engine_arguments
 from service.vllm_engine.memory import estimate_memory
 from tests.adapters.samples import AdapterFolder
-from tests.engine.test_memory import FITS, FIVE, GPUS, _cuda, _own_environment, card, models
+from tests.engine.shaped import FIVE
+from tests.engine.test_memory import FITS, GPUS, _cuda, _own_environment, card, models
 
 __all__ = ["_cuda", "_own_environment", "models"]
 

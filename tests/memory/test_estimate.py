@@ -1,6 +1,7 @@
 """Sentences about what cannot fit, and the table; the figures are compared in tests/engine."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -120,7 +121,7 @@ def test_what_fits_is_not_refused() -> None:
     ids=["weights", "more", "adapters", "length", "devices", "free", "kv", "host", "cpu-kv"],
 )
 def test_what_cannot_fit_is_refused_with_the_setting_to_change(
-    machine: Machine, plan: dict[str, int], needs: dict[str, int], sentence: str
+    machine: Machine, plan: dict[str, Any], needs: dict[str, Any], sentence: str
 ) -> None:
     estimate = Estimate(replace(PLAN, **plan), replace(NEEDS, **needs), machine)
     assert any(sentence in each for each in estimate.refusals()), estimate.refusals()
