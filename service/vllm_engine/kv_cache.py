@@ -1,5 +1,6 @@
 """The KV cache that vLLM would make, by its own specifications of layers and groups."""
 
+from copy import copy
 from dataclasses import dataclass
 
 from vllm.config import VllmConfig
@@ -25,7 +26,7 @@ class CacheShape:
 
     def sequence_bytes(self) -> int:
         """Bytes of one sequence of the longest length, groups of layers padded as vLLM does."""
-        groups = get_kv_cache_groups(self.config, dict(self.specs))
+        groups = get_kv_cache_groups(_with_layout(self.config), dict(self.specs))
         block = pages = 0
         for group in groups:
             spec = group.kv_cache_spec
@@ -51,6 +52,16 @@ def cache_shape(config: VllmConfig, stage: range) -> CacheShape:
     if model.is_hybrid or model.is_attention_free or model.is_encoder_decoder:
         raise NotImplementedError(f"{model.architecture} keeps more than keys and values")
     return CacheShape(config, {f"layers.{layer}": _spec(config, layer) for layer in stage})
+
+
+def _with_layout(config: VllmConfig) -> VllmConfig:
+    """A copy with a layout of blocks, which the engine itself chooses only when it has started."""
+    if config.cache_config.kv_cache_layout is not None:
+        return config
+    config = copy(config)
+    config.cache_config = copy(config.cache_config)
+    config.cache_config.kv_cache_layout = "LBNHC"
+    return config
 
 
 def _spec(config: VllmConfig, layer: int) -> KVCacheSpec:

@@ -27,6 +27,8 @@ _MOST_ON_CPU = 32
 _UTILIZATION = 0.9
 _LEAST_UTILIZATION = 0.2
 _SHORTEST = 1024
+_FEWEST_SEQUENCES = 16
+"""Sequences at once with which the search asks whether a model fits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,7 @@ class _Search:
         return self._base.model_copy(update={"engine": engine, "cpu": self._cpu})
 
     def _estimate(self, **changes: Any) -> Estimate:
+        changes.setdefault("max_num_seqs", _FEWEST_SEQUENCES)
         settings = self._settings(**changes)
         config = engine_config(parse_engine_arguments(settings))
         return estimate_memory(config, settings, self._machine)
@@ -172,9 +175,13 @@ class _Search:
         tokens = (estimate.sequences or 0) * estimate.needs.length
         most = _MOST_ON_CPU if self._machine.on_cpu else _MOST_SEQUENCES
         count = max(4, min(most, int(tokens / _USUAL_TOKENS)))
+        chosen = self._estimate(max_num_seqs=count)
+        if (chosen.sequences or 0) < 1:  # their logits take what the KV cache needs
+            count = min(count, _FEWEST_SEQUENCES)
+            chosen = estimate
         reason = f"{_USUAL_TOKENS} tokens each on average, at most {most}"
         self._set("max_num_seqs", count, reason)
         self._assumed.append(
             f"requests have {_USUAL_TOKENS} tokens on average, prompt and answer together"
         )
-        return self._estimate()
+        return chosen

@@ -137,6 +137,7 @@ def test_adapters_decide_the_rank_and_are_pinned(
         for side, shape in sides.items()
     }
     adapter.config["r"] = 12
+    adapter.config["target_modules"] = [each.removeprefix("model.") for each in (q, v)]
     adapter.save()
     listed = pin_folder(folder, "here")
     written = tmp_path / "config.yaml"

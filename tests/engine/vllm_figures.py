@@ -90,7 +90,7 @@ def _ranks(config: VllmConfig, stage: int) -> Iterator[None]:
             local_rank=0,
             is_first_rank=rank == 0,
             is_last_rank=rank == size - 1,
-            device_group=None,
+            device_group=SimpleNamespace(size=lambda: size, rank=lambda: rank),
             cpu_group=None,
             unique_name="group",
             device_communicator=None,
