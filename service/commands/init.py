@@ -59,7 +59,7 @@ def init(
         )
         verified = _verified(settings)
         rank = max((each.weights.rank for each in verified), default=None)
-        quiet_engine("WARNING")
+        quiet_engine("ERROR")
         from service.vllm_engine.proposal import propose
 
         proposal = propose(settings, rank)
