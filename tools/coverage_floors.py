@@ -26,6 +26,7 @@ FLOORS = {
     "service.proving": 90,
     "service.runtime": 90,
     "service.settings": 95,
+    "service.sources": 85,
     "service.telemetry": 90,
     "service.tenants": 95,
     "service.vllm_engine": 20,  # it runs in the tests on the real engine

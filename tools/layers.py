@@ -19,11 +19,13 @@ ALLOWED: dict[str, str] = {
     "operations": "",
     "quoting": "",
     "together": "",
+    "sources": "errors files quoting",
     "generation": "engine errors",
-    "model": "errors",
+    "model": "errors files quoting sources",
     "plain_yaml": "errors",
     "settings": "errors plain_yaml quoting",
-    "adapters": "errors files model plain_yaml quoting settings together",
+    "memory": "model",
+    "adapters": "errors files model plain_yaml quoting settings sources together",
     "limits": "errors quoting settings",
     "tenants": "errors plain_yaml quoting settings",
     "context": "engine errors tenants",
@@ -32,7 +34,8 @@ ALLOWED: dict[str, str] = {
     "telemetry": "context engine operations settings tenants",
     "proving": "adapters classification context engine errors generation model together",
     "vllm_engine": (
-        "context engine errors gate generation limits model quoting settings tenants together"
+        "context engine errors gate generation limits memory model quoting settings tenants "
+        "together"
     ),
     "fleet": (
         "adapters classification context engine errors model proving quoting settings telemetry "
@@ -50,8 +53,8 @@ ALLOWED: dict[str, str] = {
     "app": "api fleet runtime settings telemetry tenants vllm_engine",
     "serving": "api app errors runtime settings telemetry",
     "commands": (
-        "adapters api errors files finetune model plain_yaml proving runtime serving settings "
-        "telemetry tenants vllm_engine"
+        "adapters api errors files finetune memory model plain_yaml proving runtime serving "
+        "settings sources telemetry tenants vllm_engine"
     ),
 }
 """Imports of each package, the lowest packages first: no package imports a later one."""

@@ -22,7 +22,6 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from service.adapters.download import PART, Download, read_bounded
 from service.adapters.folder import MAX_FOLDER_BYTES, check_listing
 from service.adapters.holds import Holds
 from service.adapters.manifest import MANIFEST_FILE, Manifest
@@ -33,9 +32,10 @@ from service.adapters.manifest_yaml import (
     read_manifest,
 )
 from service.adapters.refusal import AdapterRefused
-from service.adapters.sources import Source, SourceUnreachable, parse_source
 from service.errors import ConfigurationError
 from service.files import file_digest, sync, write_atomically
+from service.sources.download import PART, Download, read_bounded
+from service.sources.source import Source, SourceUnreachable, parse_source
 
 _LOG = logging.getLogger(__name__)
 _BLOCK_BYTES = 8 << 20
@@ -85,7 +85,7 @@ class AdapterCache:
         the cache cannot be written. Blocking; only the entry's digests are checked: verification
         follows. No process prunes the entry until this process gives it up.
         """
-        source = parse_source(uri)
+        source = parse_source(uri, AdapterRefused)
         if digest and not _DIGEST.fullmatch(digest):
             raise ConfigurationError(f"{uri}: expected digest sha256:<64 hex>, found {digest}")
         held = self._entry(digest) if digest else self._last(source)
@@ -117,7 +117,7 @@ class AdapterCache:
     def last_name(self, uri: str) -> str | None:
         """Return the name of the adapter that an address held last, if known."""
         try:
-            digest = self._last_digest(parse_source(uri))
+            digest = self._last_digest(parse_source(uri, AdapterRefused))
             return load_manifest(self._path("entries", digest)).name if digest else None
         except ConfigurationError:
             return None

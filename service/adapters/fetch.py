@@ -14,11 +14,11 @@ from types import MappingProxyType
 from service.adapters.cache import AdapterCache
 from service.adapters.manifest import MANIFEST_FILE
 from service.adapters.refusal import AdapterRefused
-from service.adapters.sources import parse_source
 from service.adapters.verify import VerifiedAdapter, require_provable, verify
 from service.errors import ConfigurationError
 from service.model.base_model import ServedBase, read_base_model
 from service.settings.tree import AdapterSettings, Settings
+from service.sources.source import parse_source
 from service.together import together
 
 _log = logging.getLogger(__name__)
@@ -176,18 +176,18 @@ def _failure(
     if name is not None:
         return Failure(wanted, name, error)
     if isinstance(error, AdapterRefused) and error.file != MANIFEST_FILE:
-        return Failure(wanted, error.adapter, error)  # its manifest was read before that file
+        return Failure(wanted, error.owner, error)  # its manifest was read before that file
     return Failure(wanted, _guess(wanted.source, error, cache), error, guessed=True)
 
 
 def _guess(uri: str, error: ConfigurationError, cache: AdapterCache) -> str:
     try:
-        shown = parse_source(uri).name
+        shown = parse_source(uri, AdapterRefused).name
     except ConfigurationError:
         # The text after these may be a secret.
         shown = re.split("[:@?#]", PurePosixPath(uri.rstrip("/")).name)[0] or "adapter"
-    if isinstance(error, AdapterRefused) and error.adapter != shown:
-        return error.adapter
+    if isinstance(error, AdapterRefused) and error.owner != shown:
+        return error.owner
     return cache.last_name(uri) or shown
 
 

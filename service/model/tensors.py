@@ -30,7 +30,7 @@ def read_tensors(folder: Path) -> dict[str, StoredTensor]:
     the shards disagree about the file of a tensor.
     """
     if (folder / INDEX_FILE).is_file():
-        return _read_shards(folder, _read_index(folder / INDEX_FILE))
+        return _read_shards(folder, read_index(folder / INDEX_FILE))
     if (folder / SINGLE_FILE).is_file():
         return _read_file(folder / SINGLE_FILE)
     other = next((path for kind in _OTHER_KINDS for path in sorted(folder.glob(kind))), None)
@@ -49,7 +49,8 @@ def _read_file(path: Path) -> dict[str, StoredTensor]:
     return {name: StoredTensor(path, info) for name, info in header.items()}
 
 
-def _read_index(path: Path) -> dict[str, str]:
+def read_index(path: Path) -> dict[str, str]:
+    """The file of each tensor, from an index; raises ConfigurationError if it is malformed."""
     size = path.stat().st_size
     if size > _INDEX_LIMIT:
         raise ConfigurationError(f"{path.name}: expected at most {_INDEX_LIMIT} bytes, is {size}")

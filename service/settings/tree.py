@@ -33,8 +33,9 @@ class ModelSettings(Section):
     digest: str | None = Field(
         None,
         pattern=r"^sha256:[0-9a-f]{64}$",
-        description="Digest of the model, as the log of a start names it; a folder that holds "
-        "another model is refused.",
+        description="Digest that `model fetch` or `model pin` printed: a start reads every file, "
+        "and one that was changed, added or removed refuses it. Or the base's own digest, as the "
+        "log of a start names it, which is compared without reading the weights.",
     )
     chat_template_kwargs: dict[str, Any] = Field(
         default_factory=dict,

@@ -79,6 +79,22 @@ def parse_engine_arguments(settings: Settings) -> Namespace:
     return parsed
 
 
+def engine_config(arguments: Namespace) -> Any:
+    """vLLM's configuration of the engine, which reads the model's own; no weights are loaded.
+
+    Raises ConfigurationError with vLLM's reason if the arguments do not fit the model or machine.
+    """
+    from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.usage.usage_lib import UsageContext
+
+    try:
+        return AsyncEngineArgs.from_cli_args(arguments).create_engine_config(
+            UsageContext.OPENAI_API_SERVER
+        )
+    except (ValueError, OSError) as error:
+        raise ConfigurationError(f"engine: {error}") from error
+
+
 def _require_library(name: str, package: str) -> None:
     """Raise ConfigurationError where a library of vLLM's CPU kernels is missing.
 

@@ -3,14 +3,13 @@
 import gc
 import multiprocessing
 import uuid
-from argparse import Namespace
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import fields
 from functools import lru_cache
 from typing import Any
 
-from vllm.engine.arg_utils import AsyncEngineArgs
+from vllm.config import VllmConfig
 from vllm.exceptions import VLLMClientError
 from vllm.inputs import tokens_input
 from vllm.outputs import CompletionOutput, RequestOutput
@@ -251,18 +250,11 @@ class _Chunks:
         return self._sink.take(_chunk(output))
 
 
-def start_llm(arguments: Namespace, steps: StepClock) -> AsyncLLM:
+def start_llm(config: VllmConfig, steps: StepClock) -> AsyncLLM:
     """Start vLLM's engine process and wait until it can serve; blocks for its whole start-up.
 
-    `steps` is called after every step of the engine. Raises ConfigurationError with vLLM's reason
-    if the arguments do not fit the model or machine.
+    `steps` is called after every step of the engine. Raises ConfigurationError if it cannot start.
     """
-    try:
-        config = AsyncEngineArgs.from_cli_args(arguments).create_engine_config(
-            UsageContext.OPENAI_API_SERVER
-        )
-    except (ValueError, OSError) as error:
-        raise ConfigurationError(f"engine: {error}") from error
     try:
         return AsyncLLM.from_vllm_config(
             config, usage_context=UsageContext.OPENAI_API_SERVER, stat_loggers=[steps]

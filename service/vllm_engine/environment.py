@@ -11,6 +11,9 @@ from service.settings.tree import CpuSettings, Settings
 GROUPED_ADAPTERS = "GROUPED_CPU_ADAPTERS"
 """Variable that carries `cpu.grouped_adapters` to the worker: `1` or `0`."""
 
+KV_CACHE_SPACE = "VLLM_CPU_KVCACHE_SPACE"
+"""Variable that carries `cpu.kv_cache_gib` to vLLM's CPU build."""
+
 BAD_WORDS_TOKENS = 16_384
 """Room for the tokens of a request's `bad_words` on the device, beyond which vLLM's worker ends.
 
@@ -81,7 +84,7 @@ def _of_cpu(settings: CpuSettings) -> dict[str, str]:
         cores = ",".join(str(core) for core in sorted(os.sched_getaffinity(0)))
     return {
         "VLLM_CPU_OMP_THREADS_BIND": cores,
-        "VLLM_CPU_KVCACHE_SPACE": str(settings.kv_cache_gib),
+        KV_CACHE_SPACE: str(settings.kv_cache_gib),
     }
 
 

@@ -4,14 +4,14 @@ import gc
 from typing import Any
 
 from service.engine.protocol import ModelInfo
-from service.errors import ConfigurationError
 from service.gate.gate import Gate
 from service.gate.meter import StreamObserver
-from service.model.digest import base_model_digest
-from service.settings.tree import ModelSettings, Settings
-from service.vllm_engine.arguments import parse_engine_arguments
+from service.model.pin import checked_digest
+from service.settings.tree import Settings
+from service.vllm_engine.arguments import engine_config, parse_engine_arguments
 from service.vllm_engine.engine import VllmEngine, start_llm
 from service.vllm_engine.interruptible import interruptible
+from service.vllm_engine.memory import refuse_unfit
 from service.vllm_engine.openai import OpenAISurface
 from service.vllm_engine.step_clock import StepClock
 from service.vllm_engine.structured_outputs import open_trials
@@ -27,26 +27,19 @@ def for_one_adapter(settings: Settings) -> Settings:
     return settings.model_copy(update={"engine": engine, "adapters": ()})
 
 
-def _checked_digest(model: ModelSettings) -> str:
-    """The digest of the base model; ConfigurationError where the settings ask for another."""
-    digest = base_model_digest(model.path)
-    if model.digest not in (None, digest):
-        raise ConfigurationError(
-            f"model.digest: must be that of {model.path}, {digest}, got {model.digest}"
-        )
-    return digest
-
-
 async def start_vllm(settings: Settings, gate: Gate, observer: StreamObserver) -> VllmEngine:
     """Start the engine and its OpenAI handlers; ConfigurationError if it cannot start."""
     arguments = parse_engine_arguments(settings)
-    digest = _checked_digest(settings.model)
+    with interruptible():
+        digest = checked_digest(settings.model.path, settings.model.digest)
     steps = StepClock()
     trials = StructureTrials(gate, settings.preparation)
     trials.begin()
     try:
         with interruptible():
-            llm = start_llm(arguments, steps)
+            config = engine_config(arguments)
+            refuse_unfit(config, settings)
+            llm = start_llm(config, steps)
         await open_trials(trials, llm)
     except BaseException:
         trials.stop()

@@ -363,9 +363,9 @@ def test_a_broken_adapter_is_refused_by_name(
         verify(adapter.path, base)
 
     error, message = refused.value, str(refused.value)
-    assert error.adapter in ("sentiment", adapter.path.name)
+    assert error.owner in ("sentiment", adapter.path.name)
     assert error.file == case.file
-    assert message.startswith(f"adapter {error.adapter}: {case.file}: ")
+    assert message.startswith(f"adapter {error.owner}: {case.file}: ")
     for fragment in case.says:
         assert fragment in message
     assert str(adapter.path) not in message

@@ -19,12 +19,12 @@ from moto.server import ThreadedMotoServer
 from service.adapters.cache import AdapterCache, CachedAdapter
 from service.adapters.manifest_yaml import load_manifest
 from service.adapters.refusal import AdapterRefused
-from service.adapters.sources import SourceMissing, SourceUnreachable
 from service.adapters.verify import verify
 from service.errors import ConfigurationError
 from service.model.base_model import ServedBase
+from service.sources.source import SourceMissing, SourceUnreachable
 from tests.adapters.samples import AdapterFolder
-from tests.adapters.servers import FileServer, serve_https, serve_hub, write_certificate
+from tests.sources.servers import FileServer, serve_https, serve_hub, write_certificate
 
 WEIGHTS = "adapter_model.safetensors"
 BLOCK = 256

@@ -9,9 +9,9 @@ from gcp_storage_emulator.server import create_server
 
 from service.adapters.cache import AdapterCache
 from service.adapters.refusal import AdapterRefused
-from service.adapters.sources import SourceMissing
 from service.adapters.verify import verify
 from service.model.base_model import ServedBase
+from service.sources.source import SourceMissing
 from tests.adapters.samples import AdapterFolder
 
 WEIGHTS = "adapter_model.safetensors"

@@ -14,18 +14,18 @@ from typer.testing import CliRunner
 from service.adapters.cache import AdapterCache
 from service.adapters.push import push
 from service.adapters.refusal import AdapterRefused
-from service.adapters.sources import SourceMissing, SourceUnreachable, parse_source
 from service.adapters.verify import verify
 from service.commands.cli import app
 from service.errors import ConfigurationError
 from service.model.base_model import ServedBase
-from tests.adapters.registries import (
+from service.sources.source import SourceMissing, SourceUnreachable, parse_source
+from tests.adapters.samples import AdapterFolder
+from tests.sources.registries import (
     Registry,
     ScriptedRegistry,
     docker_registry,
     scripted_registry,
 )
-from tests.adapters.samples import AdapterFolder
 
 WEIGHTS = "adapter_model.safetensors"
 BLOCK = 256
@@ -302,14 +302,14 @@ def test_a_registry_nobody_answers_for_is_unreachable_at_once(cache: AdapterCach
 )
 def test_addresses_that_are_none(uri: str) -> None:
     with pytest.raises(ConfigurationError, match="expected oci://host/repository:tag or") as error:
-        parse_source(uri)
+        parse_source(uri, AdapterRefused)
     assert uri in str(error.value)
 
 
 def test_addresses() -> None:
     by_digest = "oci://ghcr.example:5000/a-b/c_d/tone@sha256:" + "0" * 64
-    assert parse_source(by_digest).immutable
-    assert not parse_source("oci://localhost/tone:v1.2_3-x").immutable
+    assert parse_source(by_digest, AdapterRefused).immutable
+    assert not parse_source("oci://localhost/tone:v1.2_3-x", AdapterRefused).immutable
 
 
 def test_a_folder_that_is_not_its_manifest_s_is_not_pushed(

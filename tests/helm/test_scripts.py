@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from service.model.digest import base_model_digest
+from tests.adapters.samples import write_base
 from tests.live_service import MODEL, LiveService
 from tools.helm.chart import CHART
 
@@ -22,32 +24,35 @@ def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
     """A folder that stands for an object store."""
-    folder = tmp_path / "store"
-    (folder / "sub").mkdir(parents=True)
-    (folder / "config.json").write_text("{}")
-    (folder / "sub" / "weights").write_bytes(b"w" * 1000)
-    return folder
+    return write_base(tmp_path / "store")
 
 
 def test_fetch_brings_the_whole_folder(store: Path, tmp_path: Path) -> None:
     target = tmp_path / "models" / "base"
     first = run(PREFETCH, "fetch", store.as_uri(), target, "10")
     assert first.returncode == 0, first.stderr
-    assert (target / "sub" / "weights").read_bytes() == b"w" * 1000
+    assert base_model_digest(target) == base_model_digest(store)
     (store / "config.json").unlink()
     again = run(PREFETCH, "fetch", store.as_uri(), target, "10")
     assert again.returncode == 0, again.stderr
 
 
-def test_what_a_killed_fetch_left_is_cleared(store: Path, tmp_path: Path) -> None:
+def test_what_a_killed_fetch_of_another_source_left_is_cleared(store: Path, tmp_path: Path) -> None:
     target = tmp_path / "models" / "base"
-    left = target.parent / ".fetch-base" / "model"
+    left = target.parent / ".fetch-base-0123456789ab" / "base"
     left.mkdir(parents=True)
     (left / "half").write_bytes(b"h" * 1000)
     fetched = run(PREFETCH, "fetch", store.as_uri(), target, "10")
     assert fetched.returncode == 0, fetched.stderr
     assert sorted(path.name for path in target.parent.iterdir()) == ["base", "base.lock"]
     assert not (target / "half").exists()
+
+
+def test_a_folder_that_an_earlier_version_fetched_is_taken(store: Path, tmp_path: Path) -> None:
+    target = write_base(tmp_path / "base")
+    (target / ".source").write_text(f"{store.as_uri()}\n")
+    assert run(PREFETCH, "fetch", store.as_uri(), target, "10").returncode == 0
+    assert run(PREFETCH, "wait", store.as_uri(), target, "0").returncode == 0
 
 
 def test_wait_ends_when_it_is_there(store: Path, tmp_path: Path) -> None:
@@ -79,8 +84,8 @@ def test_a_folder_without_a_model_leaves_nothing(store: Path, tmp_path: Path) ->
     (store / "config.json").unlink()
     target = tmp_path / "models" / "base"
     refused = run(PREFETCH, "fetch", store.as_uri(), target, "10")
-    assert "expected a model's folder, found no config.json" in refused.stderr
-    assert [path.name for path in target.parent.iterdir()] == ["base.lock"]
+    assert "config.json: is missing: expected a model's folder, found none" in refused.stderr
+    assert not target.exists()
 
 
 def test_smoke_asks_for_a_completion_and_a_classification() -> None:

@@ -28,16 +28,16 @@ class Reference:
 
     @property
     def name(self) -> str:
-        """A name to show while the adapter's own is not known."""
+        """A name to show while its own is not known."""
         return self.repository.rpartition("/")[2]
 
 
-def parse_reference(uri: str) -> Reference:
-    """The artifact of an oci:// address; raises ConfigurationError."""
+def parse_reference(uri: str, kind: str) -> Reference:
+    """The artifact of an oci:// address, `kind` of thing; raises ConfigurationError."""
     found = _ADDRESS.fullmatch(uri)
     if found is None:
         raise ConfigurationError(
-            f"adapter source {uri}: expected oci://host/repository:tag or "
+            f"{kind} source {uri}: expected oci://host/repository:tag or "
             "oci://host/repository@sha256:<64 hex>"
         )
     return Reference(found["host"], found["repository"], found["tag"] or found["digest"])

@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from loadtests.processes import free_port, running, served, wait_until
-from service.adapters.artifact import MANIFEST_TYPE, TITLE
+from service.sources.artifact import MANIFEST_TYPE, TITLE
 from tools.programs import program
 
 # What `htpasswd -B` writes for the password "secret".

@@ -1,16 +1,15 @@
 """Files from a source to a folder: bounded, resumable, checked."""
 
+import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from tqdm import tqdm
-
-from service.adapters.refusal import AdapterRefused
-from service.adapters.sources import Source
 from service.errors import ConfigurationError
 from service.files import file_digest
+from service.sources.progress import Progress
+from service.sources.source import Source
 
 PART = ".part"
 
@@ -33,37 +32,47 @@ def read_bounded(source: Source, name: str, max_bytes: int) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Download:
-    """The fetch of one adapter's files into `folder`, reading `block_bytes` at once."""
+    """The fetch of an owner's files into `folder`, reading `block_bytes` at once.
+
+    `owner` names the adapter or model in messages.
+    """
 
     source: Source
-    adapter: str
+    owner: str
     folder: Path
     block_bytes: int
 
-    def file(self, name: str, expected: str, max_bytes: int) -> int:
+    def file(
+        self, name: str, expected: str | None, max_bytes: int, *, version: str | None = None
+    ) -> int:
         """Fetch one file unless it is there, and return its size in bytes.
 
         A part left by an earlier try is continued; if the complete file then has the wrong digest,
-        the part was stale and the file is fetched again from its start. Raises AdapterRefused for a
-        wrong digest or more than `max_bytes`; SourceMissing or SourceUnreachable when the source
-        fails, and keeps the part for the next try.
+        the part was stale and the file is fetched again from its start. Without an `expected`
+        digest nothing is compared, and only a part of the same `version` is continued. Raises the
+        source's refusal for a wrong digest or more than `max_bytes`; SourceMissing or
+        SourceUnreachable when the source fails, and keeps the part for the next try.
         """
-        target, part = self.folder / name, self.folder / (name + PART)
+        tag = "" if version is None else "." + hashlib.sha256(version.encode()).hexdigest()[:16]
+        target, part = self.folder / name, self.folder / f"{name}{tag}{PART}"
         if not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
             resumed = part.exists() and part.stat().st_size > 0
-            found = self._fetch(name, part, max_bytes)
+            self._fetch(name, part, max_bytes)
+            found = expected and file_digest(part)
             if found != expected and resumed:
                 part.unlink()
-                found = self._fetch(name, part, max_bytes)
+                self._fetch(name, part, max_bytes)
+                found = file_digest(part)
             if found != expected:
                 part.unlink()
-                raise AdapterRefused(
-                    self.adapter, name, "digest differs at its source", expected, found
+                raise self.source.refused(
+                    self.owner, name, "digest differs at its source", expected, found
                 )
             part.replace(target)
         return target.stat().st_size
 
-    def _fetch(self, name: str, part: Path, max_bytes: int) -> str:
+    def _fetch(self, name: str, part: Path, max_bytes: int) -> None:
         try:
             with self.source.open(name, self.block_bytes) as stream, part.open("ab") as out:
                 self._copy(name, stream, out, max_bytes)
@@ -73,32 +82,23 @@ class Download:
             raise
         except Exception as error:  # each client has exceptions of its own
             raise self.source.explain(name, error) from error
-        return file_digest(part)
 
     def _copy(self, name: str, stream: BinaryIO, out: BinaryIO, max_bytes: int) -> None:
         written = _skip_held(stream, out)
-        bar = tqdm(
-            desc=f"{self.adapter}: {name}",
-            total=getattr(stream, "size", None),
-            initial=written,
-            unit="B",
-            unit_scale=True,
-            leave=False,
-            disable=None,  # shown on a terminal only
-        )
-        with bar:
+        total: int | None = getattr(stream, "size", None)
+        with Progress(f"{self.owner}: {name}", written, total) as progress:
             while chunk := stream.read(self.block_bytes):
                 written += len(chunk)
                 if written > max_bytes:
-                    raise AdapterRefused(
-                        self.adapter,
+                    raise self.source.refused(
+                        self.owner,
                         name,
-                        "the adapter's files are too large together",
+                        f"the {self.source.refused.kind}'s files are too large together",
                         f"at most {max_bytes} bytes left for this one",
                         "more",
                     )
                 out.write(chunk)
-                bar.update(len(chunk))
+                progress.add(len(chunk))
 
 
 def _skip_held(stream: BinaryIO, out: BinaryIO) -> int:

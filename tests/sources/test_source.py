@@ -6,8 +6,8 @@ from fsspec.registry import _registry
 
 from service.adapters.cache import AdapterCache
 from service.adapters.refusal import AdapterRefused
-from service.adapters.sources import SourceUnreachable, parse_source
 from service.errors import ConfigurationError
+from service.sources.source import SourceUnreachable, parse_source
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,7 @@ from service.errors import ConfigurationError
     ],
 )
 def test_addresses(uri: str, protocol: str, root: str, immutable: bool) -> None:
-    source = parse_source(uri)
+    source = parse_source(uri, AdapterRefused)
 
     assert (source.protocol, source.root, source.immutable) == (protocol, root, immutable)
     assert source.local_folder == (Path(root) if protocol == "file" else None)
@@ -46,7 +46,7 @@ def test_addresses(uri: str, protocol: str, root: str, immutable: bool) -> None:
 )
 def test_addresses_that_are_refused(uri: str, says: str) -> None:
     with pytest.raises(ConfigurationError) as refused:
-        parse_source(uri)
+        parse_source(uri, AdapterRefused)
     assert uri in str(refused.value)
     assert says in str(refused.value)
 
@@ -57,7 +57,7 @@ def test_addresses_that_are_refused(uri: str, says: str) -> None:
 )
 def test_a_secret_in_an_address_is_refused_and_not_shown(uri: str) -> None:
     with pytest.raises(ConfigurationError, match="credentials come from the environment") as error:
-        parse_source(uri)
+        parse_source(uri, AdapterRefused)
     assert "hunter2" not in str(error.value)
 
 
@@ -71,7 +71,7 @@ def test_a_store_whose_client_is_not_installed_names_it(
     # Another test may have used it.
     for protocol in list(_registry):
         monkeypatch.delitem(_registry, protocol)
-    monkeypatch.delitem(sys.modules, "service.adapters.artifact", raising=False)
+    monkeypatch.delitem(sys.modules, "service.sources.artifact", raising=False)
 
     with pytest.raises(SourceUnreachable, match=client):
         AdapterCache(tmp_path).resolve(uri)
@@ -83,7 +83,7 @@ def test_a_store_nobody_answers_for_is_named(tmp_path: Path) -> None:
 
 
 def test_the_signature_of_an_address_that_failed_is_not_shown() -> None:
-    source = parse_source("oci://registry/acme/tone:1")
+    source = parse_source("oci://registry/acme/tone:1", AdapterRefused)
     error = OSError("503 for url: https://store/x?X-Amz-Credential=AKIA&X-Amz-Signature=hunter2")
     told = str(source.explain("adapter.yaml", error))
     assert "503 for url: https://store/x?..." in told
@@ -107,4 +107,4 @@ def test_a_local_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
     ],
 )
 def test_an_unread_adapter_is_named_without_its_version(uri: str, name: str) -> None:
-    assert parse_source(uri).name == name
+    assert parse_source(uri, AdapterRefused).name == name

@@ -1,4 +1,4 @@
-"""Sources of adapters: an address names a folder of files, read through fsspec or oras.
+"""Sources: an address names a folder of files, read through fsspec or oras.
 
     /models/sentiment, file:///models/sentiment    a local folder
     hf://org/name@revision[/folder]                the Hugging Face Hub; the revision is required
@@ -10,27 +10,31 @@ Credentials come from each client's own environment, never from the address.
 """
 
 import re
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 from urllib.parse import quote, urlsplit
 
 import aiohttp
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from service.adapters.reference import parse_reference
 from service.errors import ConfigurationError
+from service.sources.reference import parse_reference
+from service.sources.refusal import FileRefused
 
 if TYPE_CHECKING:
-    from service.adapters.artifact import Artifact
+    from service.sources.artifact import Artifact
 
 PROTOCOLS = ("file", "hf", "s3", "gs", "az", "https", "oci")
 _HUB = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)@(?P<revision>[^/@]+)(?P<folder>(?:/[^/@]+)*)/?")
 _QUERY = re.compile(r"\?[^\s'\"]*=[^\s'\"]*")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+_VERSIONS = ("blob_id", "ETag", "etag", "md5Hash", "content_md5", "Last-Modified", "mtime")
+"""Names under which the clients give a file's version."""
 # An unreachable store must not delay the start for the clients' default of minutes.
 _OPTIONS: dict[str, dict[str, Any]] = {
     "s3": {
@@ -53,14 +57,29 @@ class SourceUnreachable(ConfigurationError):
     """The source did not answer, or its client is not installed."""
 
 
+class Listed(NamedTuple):
+    """A file at a source: its size in bytes, and its digest where the source states one.
+
+    `version` is another text as soon as the bytes are others, where the source has one.
+    """
+
+    size: int | None
+    digest: str | None
+    version: str | None
+
+
 @dataclass(frozen=True)
 class Source:
-    """An adapter's folder somewhere. `immutable` means that its bytes cannot change."""
+    """A folder somewhere. `immutable` means that its bytes cannot change.
+
+    `refused` is the error of a file that breaks a rule; it says what kind of thing the files are.
+    """
 
     uri: str
     protocol: str
     root: str
     immutable: bool
+    refused: type[FileRefused]
 
     @property
     def local_folder(self) -> Path | None:
@@ -69,9 +88,9 @@ class Source:
 
     @property
     def name(self) -> str:
-        """A name to show while the adapter's own is not known: no tag, revision or digest."""
+        """A name to show while its own is not known: no tag, revision or digest."""
         if self.protocol == "oci":
-            return parse_reference(self.uri).name
+            return parse_reference(self.uri, self.refused.kind).name
         last = self.root.rpartition("/")[2]
         return last.partition("@")[0] if self.protocol == "hf" else last
 
@@ -82,11 +101,40 @@ class Source:
         file = self._filesystem.open(f"{self.root}/{name}", "rb", block_size=block_bytes)
         return cast(AbstractContextManager[BinaryIO], file)
 
+    def listing(self) -> dict[str, Listed] | None:
+        """Every file below the folder by relative path; None where the source cannot list.
+
+        `explain` translates its errors.
+        """
+        if self.protocol == "https":
+            return None
+        if self.protocol == "oci":
+            return {
+                name: Listed(size, digest, digest)
+                for name, (size, digest) in self._artifact.listing.items()
+            }
+        folder = self._filesystem._strip_protocol(self.root).rstrip("/")
+        return {
+            path.removeprefix(f"{folder}/"): _listed(entry)
+            for path, entry in self._filesystem.find(folder, detail=True).items()
+            if entry["type"] == "file"
+        }
+
+    def look(self, name: str) -> Listed | None:
+        """One file, or None if it is not there; raises SourceUnreachable."""
+        try:
+            return _listed(self._filesystem.info(f"{self.root}/{name}"))
+        except Exception as error:  # each client has exceptions of its own
+            explained = self.explain(name, error)
+            if isinstance(explained, SourceMissing):
+                return None
+            raise explained from error
+
     @cached_property
     def _artifact(self) -> "Artifact":
-        from service.adapters.artifact import Artifact
+        from service.sources.artifact import Artifact
 
-        return Artifact(parse_reference(self.uri))
+        return Artifact(parse_reference(self.uri, self.refused.kind), self.refused)
 
     @cached_property
     def _filesystem(self) -> Any:
@@ -116,45 +164,52 @@ class Source:
         return SourceUnreachable(f"{self.uri}: {name}: {type(error).__name__}: {told}")
 
 
-def parse_source(uri: str) -> Source:
-    """Parse an adapter's address; raises ConfigurationError naming the part that is wrong."""
+def parse_source(uri: str, refused: type[FileRefused]) -> Source:
+    """Parse an address; raises ConfigurationError naming the part that is wrong.
+
+    `refused` is the error with which files of this kind are refused.
+    """
+    kind = refused.kind
     if "://" not in uri:
-        return _local(Path(uri), uri)
+        return _local(Path(uri), uri, refused)
     parts = urlsplit(uri)
     if parts.scheme not in PROTOCOLS:
         raise ConfigurationError(
-            f"adapter source {uri}: expected a folder or one of "
+            f"{kind} source {uri}: expected a folder or one of "
             f"{', '.join(f'{p}://' for p in PROTOCOLS)}, found {parts.scheme}://"
         )
     if ".." in parts.path.split("/"):
-        raise ConfigurationError(f"adapter source {uri}: expected no '..' in the path")
+        raise ConfigurationError(f"{kind} source {uri}: expected no '..' in the path")
     if parts.scheme == "file":
-        return _local(Path(parts.path), uri)
+        return _local(Path(parts.path), uri, refused)
     has_user = "@" in parts.netloc and parts.scheme != "hf"
     if parts.query or parts.fragment or has_user:
         # Not shown, because it may be a secret.
         raise ConfigurationError(
-            f"adapter source {parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}: "
+            f"{kind} source {parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}: "
             "expected no user, query or fragment; credentials come from the environment"
         )
     if parts.scheme == "hf":
-        return _hub(uri)
+        return _hub(uri, refused)
     if parts.scheme == "oci":
-        return Source(uri, "oci", uri, immutable=parse_reference(uri).is_digest)
+        return Source(
+            uri, "oci", uri, immutable=parse_reference(uri, kind).is_digest, refused=refused
+        )
     if not parts.netloc:
-        raise ConfigurationError(f"adapter source {uri}: expected a bucket or host")
-    return Source(uri, parts.scheme, uri.rstrip("/"), immutable=False)
+        raise ConfigurationError(f"{kind} source {uri}: expected a bucket or host")
+    return Source(uri, parts.scheme, uri.rstrip("/"), immutable=False, refused=refused)
 
 
-def _local(folder: Path, uri: str) -> Source:
-    return Source(uri, "file", str(folder.expanduser().resolve()), immutable=False)
+def _local(folder: Path, uri: str, refused: type[FileRefused]) -> Source:
+    root = str(folder.expanduser().resolve())
+    return Source(uri, "file", root, immutable=False, refused=refused)
 
 
-def _hub(uri: str) -> Source:
+def _hub(uri: str, refused: type[FileRefused]) -> Source:
     found = _HUB.fullmatch(uri)
     if found is None:
         raise ConfigurationError(
-            f"adapter source {uri}: expected hf://org/name@revision, "
+            f"{refused.kind} source {uri}: expected hf://org/name@revision, "
             "the revision a commit, tag or branch"
         )
     revision = quote(found["revision"], safe="%")
@@ -163,6 +218,17 @@ def _hub(uri: str) -> Source:
         "hf",
         f"hf://{found['repo']}@{revision}{found['folder']}",
         immutable=_COMMIT.fullmatch(revision) is not None,
+        refused=refused,
+    )
+
+
+def _listed(entry: Mapping[str, Any]) -> Listed:
+    lfs = entry.get("lfs")  # of the Hub, whose other files are small
+    size, versions = entry.get("size"), [entry.get(name) for name in _VERSIONS]
+    return Listed(
+        None if size is None else int(size),
+        None if lfs is None else f"sha256:{lfs['sha256']}",
+        next((str(version) for version in versions if version), None),
     )
 
 

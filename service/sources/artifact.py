@@ -1,4 +1,4 @@
-"""An adapter as an artifact in an OCI registry: a manifest that names one blob for each file.
+"""Files as an artifact in an OCI registry: a manifest that names one blob for each file.
 
 Follows the OCI distribution and image specifications, 1.1. A file's name is its layer's title, as
 `oras push` writes it. Tokens and credentials are those of docker and oras: the client is oras-py.
@@ -19,10 +19,10 @@ from oras.provider import Registry
 from pydantic import BaseModel, Field, ValidationError
 from requests.adapters import HTTPAdapter
 
-from service.adapters.manifest import FILE_NAME, Digest
-from service.adapters.reference import Reference
-from service.adapters.refusal import AdapterRefused
+from service.files import FILE_NAME, Digest
 from service.quoting import problems
+from service.sources.reference import Reference
+from service.sources.refusal import FileRefused
 
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 TITLE = "org.opencontainers.image.title"
@@ -49,14 +49,20 @@ class _Manifest(BaseModel):
 class Artifact:
     """The files of one artifact, listed by its manifest at the time of construction.
 
-    The constructor raises AdapterRefused if the manifest is not a plain list of files or does not
-    match its digest; OSError, requests' exceptions or ValueError if the registry does not answer.
+    The constructor raises `refused` if the manifest is not a plain list of files or does not match
+    its digest; OSError, requests' exceptions or ValueError if the registry does not answer.
     """
 
-    def __init__(self, reference: Reference) -> None:
+    def __init__(self, reference: Reference, refused: type[FileRefused]) -> None:
         self._reference = reference
+        self._refused = refused
         self._registry = _Client(reference.host)
         self._files = self._read_manifest()
+
+    @property
+    def listing(self) -> dict[str, tuple[int, str]]:
+        """Size and digest of each file."""
+        return {name: (layer.size, layer.digest) for name, layer in self._files.items()}
 
     def open(self, name: str) -> "Blob":
         """Open one file; FileNotFoundError if the artifact does not hold it."""
@@ -74,9 +80,9 @@ class Artifact:
         response.raise_for_status()
         return response
 
-    def refused(self, file: str, reason: str, expected: object, found: object) -> AdapterRefused:
+    def refused(self, file: str, reason: str, expected: object, found: object) -> FileRefused:
         """The refusal of a file of this artifact."""
-        return AdapterRefused(self._reference.name, file, reason, expected, found)
+        return self._refused(self._reference.name, file, reason, expected, found)
 
     def _read_manifest(self) -> dict[str, _Layer]:
         version = self._reference.version
@@ -96,7 +102,7 @@ class Artifact:
             raise self._malformed(error) from error
         return self._titled(parsed)
 
-    def _malformed(self, error: Exception) -> AdapterRefused:
+    def _malformed(self, error: Exception) -> FileRefused:
         where, what = "JSON", str(error)
         if isinstance(error, ValidationError):
             problem = next(problems(error.errors(include_url=False)))
@@ -171,7 +177,7 @@ class Blob:
     def read(self, size: int) -> bytes:
         """Return at most so many bytes, b"" at the end.
 
-        Raises AdapterRefused if all bytes come at once and do not match the digest.
+        Raises FileRefused if all bytes come at once and do not match the digest.
         """
         if self._response is None:
             self._response = self._artifact.fetch(self._path)

@@ -1,0 +1,89 @@
+"""`llm-service model`: fetch and pin base models on disk.
+
+Exit codes: 0 success, 2 the model cannot be fetched or is refused.
+"""
+
+from pathlib import Path, PurePosixPath
+from typing import Annotated
+
+import typer
+
+from service.commands.errors import one_message
+from service.model.fetch import fetch_model
+from service.model.model_files import IGNORED
+from service.model.pin import pin_folder
+from service.model.refusal import ModelRefused
+from service.model.smollm2 import SMOLLM2
+from service.sources.source import parse_source
+
+app = typer.Typer(no_args_is_help=True, help=__doc__)
+
+_SMOLLM2_FOLDER = Path(".cache/models/smollm2-135m-instruct")
+
+
+@app.command()
+def fetch(
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="hf://OWNER/NAME@REVISION, s3://BUCKET/FOLDER, gs://..., az://..., "
+            "https://HOST/FOLDER, oci://HOST/REPOSITORY:TAG, a folder, or the default "
+            "SmolLM2-135M-Instruct (Apache-2.0)."
+        ),
+    ] = SMOLLM2,
+    folder: Annotated[
+        Path | None,
+        typer.Argument(help="Folder to write the model to; default models/NAME.", show_default=""),
+    ] = None,
+    ignore: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Pattern of files to leave out, instead of those that vLLM never reads. Pickles "
+            "(*.bin, *.pt, *.pth, ...) are always left out.",
+        ),
+    ] = None,
+) -> None:
+    """Fetch a base model and print the digest of its files, for `model.digest`.
+
+    Fetched are safetensors, the configuration and the tokenizer; the same weights in other formats
+    are left out. The folder appears when it is complete, and an interrupted fetch goes on where it
+    stopped. Its model-files.json lists a sha256 for each file. Does nothing if the folder holds
+    this source already. Credentials come from the environment, as each store's own client reads
+    them: HF_TOKEN or `hf auth login`, AWS_*, GOOGLE_APPLICATION_CREDENTIALS, AZURE_STORAGE_*,
+    `docker login`.
+
+    Examples:
+
+      llm-service model fetch hf://ORG/NAME@COMMIT
+
+      llm-service model fetch s3://BUCKET/NAME /srv/models/NAME
+
+      llm-service model fetch oci://registry.example/models/NAME:1.0
+
+    Then: llm-service init models/NAME
+    """
+    with one_message():
+        listed = fetch_model(source, folder or _folder_for(source), ignore or IGNORED)
+        typer.echo(listed.digest)
+
+
+@app.command()
+def pin(
+    folder: Annotated[Path, typer.Argument(help="Folder of the model.")],
+) -> None:
+    """Write model-files.json for a model that came otherwise, and print its digest.
+
+    With the digest in `model.digest`, a start reads every file and is refused if one was changed,
+    added or removed since. A list that is there already is kept.
+
+    Example: llm-service model pin models/mine
+    """
+    with one_message():
+        typer.echo(pin_folder(folder, str(folder)).digest)
+
+
+def _folder_for(source: str) -> Path:
+    if source == SMOLLM2:
+        return _SMOLLM2_FOLDER
+    name = parse_source(source, ModelRefused).name
+    return Path("models") / (PurePosixPath(name).name or "model")

@@ -1,0 +1,1 @@
+"""Sources of files, for adapters and models alike: addresses, reading, resumable downloads."""

@@ -1,0 +1,28 @@
+"""The check of memory without a start."""
+
+from argparse import Namespace
+
+from service.memory.table import table
+from service.settings import platform
+from service.settings.tree import Settings
+from service.vllm_engine.arguments import engine_config
+
+
+def check_memory(settings: Settings, arguments: Namespace) -> str:
+    """The estimate as a table, or a sentence on why there is none here.
+
+    A model or a GPU that is not on this machine is no error, so that a configuration for another
+    machine can be checked. Raises ConfigurationError if the engine cannot fit, or refuses its
+    arguments.
+    """
+    from vllm.platforms import current_platform
+
+    from service.vllm_engine.memory import refuse_unfit
+
+    folder = settings.model.path
+    if not folder.is_dir():
+        return f"memory: not estimated: {folder} is not on this machine"
+    if platform.installed() is platform.CUDA and current_platform.is_unspecified():
+        return "memory: not estimated: this machine has no GPU, which this build of vLLM needs"
+    estimate = refuse_unfit(engine_config(arguments), settings)
+    return "memory: not estimated" if estimate is None else table(estimate)
