@@ -26,8 +26,9 @@ class Ticket:
     `max_wait` the seconds that it may be expected to wait, whatever its deadline, `slots` the
     sequences it occupies in the engine, `max_output_tokens` the most that each of them may produce,
     `weight` the tenant's share relative to others. Of a request of several tickets the first is
-    admitted for all: `followers` is the number of the others, which have `follows` set. Raises
-    ValueError for values out of range.
+    admitted for all: `followers` is the number of the others, which have `follows` set.
+    `background` work takes only what interactive work leaves. Raises ValueError for values out of
+    range.
     """
 
     tenant: str
@@ -40,6 +41,7 @@ class Ticket:
     weight: float = 1.0
     followers: int = 0
     follows: bool = False
+    background: bool = False
 
     def __post_init__(self) -> None:
         if self.slots < 1:

@@ -16,6 +16,7 @@ def ticket(
     max_wait: float = math.inf,
     followers: int = 0,
     follows: bool = False,
+    background: bool = False,
 ) -> Ticket:
     """A ticket that arrives at 0 and, unless told otherwise, waits for ever."""
     return Ticket(
@@ -29,4 +30,5 @@ def ticket(
         weight=weight,
         followers=followers,
         follows=follows,
+        background=background,
     )

@@ -51,8 +51,10 @@ class World:
             Limiter(scenario.ceiling, floor),
             max_waiting=scenario.max_waiting,
             prices=prices,
+            background=scenario.background,
         )
-        self.books = Books(self.scheduler, prices, range(floor, scenario.ceiling + 1), self._clock)
+        limits = range(floor, scenario.ceiling + 1)
+        self.books = Books(self.scheduler, prices, limits, self._clock, scenario.background)
 
     def play(self) -> Outcome:
         """Play to the end and return what happened."""
@@ -72,7 +74,7 @@ class World:
         hold(not self.books.entries, "every ticket ends", left=len(self.books.entries))
         hold(self.scheduler.tenants == 0, "idle tenants forgotten", left=self.scheduler.tenants)
         outcome.ended = self.books.ended
-        outcome.closest = self.books.fairness.closest
+        outcome.closest = max(fairness.closest for fairness in self.books.fairness.values())
         return outcome
 
     def _clock(self) -> float:
@@ -137,6 +139,7 @@ class World:
             weight=request.weight,
             followers=request.followers,
             follows=request.follows,
+            background=request.background,
         )
         entry = Entry(request, ticket)
         limit = self.scheduler.limit
