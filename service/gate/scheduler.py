@@ -133,15 +133,14 @@ class Scheduler:
     def offer(self, ticket: Ticket) -> Placement | Refusal:
         """Start a ticket if a slot is free and no ticket waits for it, else queue or refuse it.
 
-        A ticket is never refused while a slot is free, whatever its deadline; nor while, with it,
+        A ticket is never refused while a slot is free, or would be without background work,
+        whatever its deadline; nor while, with it,
         its tenant holds no more slots, waiting or running, than its share (of all slots, or of the
         taken ones if more): then others hold more than their shares, and the next slot that they
         give back is the tenant's. Nor is a follower refused, because it would only wait behind its
         own request's first ticket.
         """
         now = self._tick()
-        if not self._queue.in_use:
-            self._limiter.update(now, 0)
         forecast, refusal = self._look(ticket, now)
         if refusal is not None:
             return refusal
@@ -170,6 +169,18 @@ class Scheduler:
         started = self._start_waiting(now)
         self._limiter.update(now, self._queue.in_use)
         return started + self._start_waiting(now)
+
+    def preempt(self) -> list[Ticket]:
+        """The running background tickets that the caller ends now, each named once.
+
+        Interactive tickets that wait get their slots. The caller finishes these, and offers them
+        again. Call it after `next_dispatches`.
+        """
+        wanted = min(self.waiting, self.limit - self._queue.in_use)
+        if wanted <= 0 or not self.background_in_use:
+            return []
+        made = {ticket: run.output for ticket, run in self._runs.items() if ticket.background}
+        return self._background.give_way(wanted, made)
 
     def charge(
         self,
@@ -257,6 +268,8 @@ class Scheduler:
         return self._background.queue if ticket.background else self._queue
 
     def _look(self, ticket: Ticket, now: float) -> tuple[Forecast | None, Refusal | None]:
+        if not self._queue.in_use:
+            self._limiter.update(now, 0)
         if ticket.background:
             room = self._room(ticket, now)
             return None, None if room else self._background.refusal(ticket)
@@ -264,7 +277,8 @@ class Scheduler:
         forecast = self._admission.forecast(ticket, backlog)
         held = max(self.limit, self.in_use)
         owed = ticket.follows or self._queue.within_share(ticket, held)
-        if owed or self._room(ticket, now):
+        alone = self._queue.in_use + self.waiting < self.limit
+        if owed or alone or self._room(ticket, now):
             return forecast, None
         return forecast, self._admission.refusal(ticket, backlog, forecast, now)
 
@@ -279,7 +293,7 @@ class Scheduler:
         if self.rates.token_seconds > self._limiter.targets.token:
             # The engine is slow, whatever the reason: this must not be background work's doing.
             limit = min(limit, self._limiter.floor)
-        return self._background.room(limit, self._limiter.ceiling, self._queue, now)
+        return self._background.room(limit, self._queue, now)
 
     def _push(self, ticket: Ticket, now: float) -> None:
         if not ticket.background:

@@ -179,10 +179,8 @@ class Presence:
 class BackgroundRoom:
     """The slots that background tickets may hold, counted apart from the scheduler."""
 
-    def __init__(self, rules: BackgroundRules, ceiling: int, clock: Callable[[], float]) -> None:
-        self._most_beside = (
-            max(1, ceiling // 2) if rules.max_in_flight is None else rules.max_in_flight
-        )
+    def __init__(self, rules: BackgroundRules, clock: Callable[[], float]) -> None:
+        self._most_beside = math.inf if rules.max_in_flight is None else rules.max_in_flight
         self._clock = clock
         self._seen = -math.inf
 
@@ -190,9 +188,9 @@ class BackgroundRoom:
         """An interactive ticket came or ended."""
         self._seen = self._clock()
 
-    def of(self, limit: int, interactive: int) -> int:
+    def of(self, limit: int, interactive: int) -> float:
         """Slots for background tickets while interactive ones hold so many and none waits."""
-        spare = 0 if limit == 1 else max(1, limit // 8)
+        spare = 0 if limit == 1 else max(1, limit // 16)
         room = limit - spare - interactive
         beside = interactive or self._clock() < self._seen + 10
         return min(room, self._most_beside) if beside else room
@@ -216,7 +214,7 @@ class Books:
         self._scheduler = scheduler
         self._prices = prices
         self._rules = background
-        self._room = BackgroundRoom(background, max(limits), clock)
+        self._room = BackgroundRoom(background, clock)
         self.fairness = {False: Fairness(prices), True: Fairness(prices)}
         self.presence = {False: Presence(clock), True: Presence(clock)}
         self.entries: dict[Ticket, Entry] = {}
@@ -239,6 +237,8 @@ class Books:
         limit = self._scheduler.limit
         full = self._scheduler.in_use >= limit - self._reserved(limit)
         hold(full, "nobody refused while there is room", limit=limit)
+        alone = self.running[False] + self.waiting[False]
+        hold(alone >= limit, "nobody refused for background work", alone=alone, limit=limit)
         presence = self.presence[False]
         held, share = presence.held(entry), presence.share(entry)
         hold(held > share * limit, "served within its share", held=held, share=share, limit=limit)
@@ -299,6 +299,13 @@ class Books:
         hold(usage == done, "usage charged once", usage=usage, done=done)
         self._move(entry, "running", how)
 
+    def preempted(self, entry: Entry, usage: Usage) -> None:
+        """A running background ticket is ended, to be offered again: an interactive one waits."""
+        ticket = entry.ticket
+        hold(ticket.background and ticket.restartable, "only what can start again gives way")
+        hold(self.waiting[False] > 0, "background gives way to tickets that wait")
+        self.finished(entry, "preempted", usage)
+
     def check(self) -> None:
         """Invariants between events."""
         core = self._scheduler
@@ -311,6 +318,13 @@ class Books:
         hold(core.limit in self._limits, "limit within its bounds", limit=core.limit)
         hold(not idle, "work conserving", waiting=core.waiting, in_use=core.in_use)
         hold(not (core.background_waiting and self._idle()), "background takes what is left")
+        if core.waiting and self.running[False] < core.limit - self._reserved(core.limit):
+            in_the_way = any(
+                ticket.restartable and entry.state == "running"
+                for ticket, entry in self.entries.items()
+                if ticket.background
+            )
+            hold(not in_the_way, "background gives way", waiting=core.waiting)
 
     def _entered(self, entry: Entry) -> None:
         self.presence[entry.ticket.background].entered(entry)
@@ -338,7 +352,7 @@ class Books:
         if self.waiting[False] or core.rates.token_seconds > Targets().token:
             return False
         room = self._room.of(core.limit, self.running[False])
-        reserved = room // 16 if len(self.presence[True].slots) > 1 else 0
+        reserved = max(room, 0) // 16 if len(self.presence[True].slots) > 1 else 0
         return self.running[True] < room - reserved
 
     def _reserved(self, limit: int) -> int:

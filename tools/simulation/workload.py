@@ -96,6 +96,7 @@ class Request:
     followers: int = 0
     follows: bool = False
     background: bool = False
+    restartable: bool = False
 
 
 def requests(scenario: Scenario, random: Random) -> Iterator[list[Request]]:
@@ -137,4 +138,5 @@ def _request(scenario: Scenario, random: Random, index: int, number: int) -> Req
         patience=patience * random.uniform(0.2, 1.0),
         leaves=random.uniform(0, patience) if leaves else None,
         background=background,
+        restartable=random.random() < 0.7,
     )
