@@ -172,7 +172,12 @@ class TextSink(Protocol):
 
 
 class ChunkSink(Protocol):
-    """Takes the chunks of a generation."""
+    """Takes the chunks of a generation; `whole` if it hands nothing on before the end."""
+
+    whole: bool
+
+    def restart(self) -> None:
+        """Forget all chunks, if it is whole: they come again from the first."""
 
     def take(self, chunk: Chunk) -> TextSink | None:
         """Take a chunk; returns what takes from now on the steps that are text alone."""

@@ -56,9 +56,9 @@ class Background:
 
     They have a `FairQueue` of their own, so background service earns or costs no turn among
     interactive tickets, and the other way round. A background ticket starts when no interactive
-    one waits and, after it, slots are left for interactive work to come. Where these do not suffice,
-    restartable tickets give way. A ticket is refused only if the queue is full: it waits for its
-    deadline, whatever the forecast.
+    one waits and, after it, slots are left for interactive work to come. Where these do not
+    suffice, restartable tickets give way. A ticket is refused only if the queue is full: it waits
+    for its deadline, whatever the forecast.
     """
 
     def __init__(self, rules: BackgroundRules, prices: Prices) -> None:

@@ -127,7 +127,7 @@ class Scheduler:
 
     @property
     def _slots(self) -> int:
-        """The slots that interactive tickets may take now: those that background holds come back."""
+        """Slots that interactive tickets may take now: all that background does not hold."""
         return self.limit - self.background_in_use
 
     def offer(self, ticket: Ticket) -> Placement | Refusal:

@@ -32,9 +32,9 @@ class Ticket:
     sequences it occupies in the engine, `max_output_tokens` the most that each of them may produce,
     `weight` the tenant's share relative to others. Of a request of several tickets the first is
     admitted for all: `followers` is the number of the others, which have `follows` set.
-    `background` work takes only what interactive work leaves; if it is `restartable` it may be ended
-    for an interactive ticket and offered `again`, as the first of its tenant. Raises ValueError for
-    values out of range.
+    `background` work takes only what interactive work leaves; if it is `restartable` it may be
+    ended for an interactive ticket and offered `again`, as the first of its tenant. Raises
+    ValueError for values out of range.
     """
 
     tenant: str

@@ -19,6 +19,7 @@ from service.errors import InvalidRequest, NotFound, ServiceError, UnsupportedFe
 from service.quoting import problems
 from service.vllm_engine.client import GatedClient, noted, noted_generations
 from service.vllm_engine.generation import explain, lora_request
+from service.vllm_engine.named_tier import named_tier, with_tier
 from service.vllm_engine.plain_stream import Outputs, PlainStream, is_plain
 
 OpenAIAnswer = dict[str, Any] | AsyncGenerator[bytes, None] | PlainStream
@@ -147,7 +148,7 @@ async def _answer(call: Any) -> OpenAIAnswer:
     if isinstance(answer, ErrorResponse):
         raise context.stream_failure or _error(answer.error.model_dump())
     if isinstance(answer, BaseModel):
-        return answer.model_dump()
+        return answer.model_dump() | {"service_tier": named_tier(context)}
     if isinstance(answer, PlainStream):
         return answer
     return _events(answer, context)
@@ -162,7 +163,7 @@ async def _events(
                 raise context.stream_failure
             if event.startswith('data: {"error"'):
                 raise _error(json.loads(event.removeprefix("data: "))["error"])
-            yield event.encode()
+            yield with_tier(event, context).encode()
 
 
 def _push_plain(handler: Any, name: str, place: int, client: GatedClient) -> None:

@@ -15,14 +15,21 @@ from service.vllm_engine.steps import Steps
 
 
 class Sink(Protocol):
-    """Takes the outputs of one stream."""
+    """Takes the outputs of one stream; `whole` if it hands nothing on before the end."""
+
+    whole: bool
 
     def take(self, output: RequestOutput) -> TextSink | None:
         """Take an output; returns what takes from now on the outputs that are text alone."""
 
+    def restart(self) -> None:
+        """Forget all outputs, if it is whole: they come again from the first."""
+
 
 class Last:
     """Keeps the last output."""
+
+    whole = True
 
     def __init__(self) -> None:
         self.output: RequestOutput | None = None
@@ -31,18 +38,25 @@ class Last:
         self.output = output
         return None
 
+    def restart(self) -> None:
+        self.output = None
+
 
 class Push:
     """Pushes one generation into a sink; ends with the error of either."""
 
     def __init__(self, request: Generation, sink: Sink, steps: Steps) -> None:
-        self.demand = request.demand
+        self.demand = replace(request.demand, restartable=sink.whole)
         self._request = request
         self._sink = sink
         self._steps = steps
 
     def explain(self, error: Exception) -> ServiceError | None:
         return self._request.explain(error)
+
+    def restart(self) -> None:
+        self._request.renew()
+        self._sink.restart()
 
     async def push(self, meter: Meter) -> None:
         await abreast()

@@ -211,7 +211,12 @@ async def a_choice_is_one_of_the_given(engine: Engine, gate: Gate) -> None:
 class Pushed:
     """Puts a pushed answer together."""
 
+    whole = True
+
     def __init__(self) -> None:
+        self.restart()
+
+    def restart(self) -> None:
         self.answer = Answer()
         self._waits = ""
 
