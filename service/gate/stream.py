@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Protocol, TypeVar
 
 from service.context import RequestContext, current_context
@@ -93,7 +94,7 @@ async def pushed(gate: Gate, observer: StreamObserver, request: PushedRequest) -
     for run in range(_MOST_RUNS):
         try:
             async with _under_permit(gate, observer, request, context, run) as (permit, meter):
-                await permit.wait(lambda meter=meter: request.push(meter))
+                await permit.wait(partial(request.push, meter))
                 return
         except Preempted:
             request.restart()

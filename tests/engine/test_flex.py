@@ -1,4 +1,4 @@
-"""Flex requests on the real engine: beside interactive ones, waiting, giving way, and at the end."""
+"""Flex requests on the real engine: beside interactive ones, waiting, giving way, at a drain."""
 
 import json
 import signal

@@ -3,7 +3,7 @@
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 
 from service.gate.admission import Refusal
@@ -41,6 +41,8 @@ class Report:
     good_tokens: int = 0
     good: int = 0
     late: int = 0
+    lost: int = 0
+    """Runs that gave way to interactive tickets."""
 
 
 class BatchEngine:
@@ -88,16 +90,36 @@ class BatchEngine:
         while self._now < end:
             self._now += self._step_seconds()
             self._arrive()
+            self._preempt()
             for ticket in list(self._done):
                 self._step(ticket)
             self._expire()
-            for ticket in self.scheduler.next_dispatches():
-                self._start(ticket)
+            self._dispatch()
+            self._preempt()
         return self.report
 
     def pause(self) -> None:
         """Stop all sources."""
         self._next = [math.inf for _ in self._next]
+
+    def _dispatch(self) -> None:
+        for ticket in self.scheduler.next_dispatches():
+            self._start(ticket)
+
+    def _preempt(self) -> None:
+        while named := self.scheduler.preempt():
+            for ticket in named:
+                self._begin_again(ticket)
+            self._dispatch()
+
+    def _begin_again(self, ticket: Ticket) -> None:
+        length = self._output[ticket]
+        self._finish(ticket)
+        again = replace(ticket, follows=True, again=True)
+        self._output[again] = length
+        self.report.lost += 1
+        if self.scheduler.offer(again) is Placement.STARTED:
+            self._start(again)
 
     def _step_seconds(self) -> float:
         running = len(self._done)
@@ -123,6 +145,7 @@ class BatchEngine:
             max_wait=self._max_wait,
             weight=source.weight,
             background=source.background,
+            restartable=source.background,
         )
         self._output[ticket] = self._random.randint(1, source.longest)
         answer = self.scheduler.offer(ticket)

@@ -11,7 +11,7 @@ from tests.gate.batch_engine import CEILING, STEP_PER_SLOT_S, STEP_S, BatchEngin
 from tests.gate.test_scheduler import Clock
 from tests.gate.tickets import ticket
 
-FLAT = 1e-4
+FLAT = 3e-5
 """Seconds that a sequence adds to a step of an accelerator whose memory is the bottleneck."""
 TWO_MINUTES = 120.0
 
@@ -37,7 +37,7 @@ def offer(core: Scheduler, *tickets: Ticket) -> list[Placement | Refusal]:
 STARTED, QUEUED = Placement.STARTED, Placement.QUEUED
 
 
-@pytest.mark.parametrize(("limit", "spare"), [(1, 0), (2, 1), (4, 1), (16, 2), (32, 4), (256, 32)])
+@pytest.mark.parametrize(("limit", "spare"), [(1, 0), (2, 1), (4, 1), (16, 1), (32, 2), (256, 16)])
 def test_some_slots_are_left_for_the_next_interactive_ticket(limit: int, spare: int) -> None:
     assert spare_slots(limit) == spare
     assert widest(limit) == max(1, spare)
@@ -67,17 +67,17 @@ def test_beside_interactive_work_it_holds_no_more_than_its_setting(clock: Clock)
 def test_a_slot_that_background_gives_back_goes_to_interactive_work(clock: Clock) -> None:
     core = core_of(clock)
     running = [flex() for _ in range(7)]
-    offer(core, *running, flex())
+    offer(core, *running, waits := flex())
     first, second, third = ticket(), ticket("b"), ticket("b")
     assert offer(core, first, second, third) == [STARTED, QUEUED, QUEUED]
     core.finish(running[0])
     assert core.next_dispatches() == [second]
     core.finish(running[1])
     assert core.next_dispatches() == [third]
-    for each in running[2:6]:
-        core.finish(each)
-        assert core.next_dispatches() == []  # half of the slots, the spare one, then one more
-    assert core.background_in_use == 1
+    core.finish(running[2])
+    assert core.next_dispatches() == []  # three are taken, and one is left for the next
+    core.finish(running[3])
+    assert core.next_dispatches() == [waits]
 
 
 def test_a_background_ticket_waits_where_an_interactive_one_is_refused(clock: Clock) -> None:
@@ -88,11 +88,8 @@ def test_a_background_ticket_waits_where_an_interactive_one_is_refused(clock: Cl
         clock.now = second
         core.charge(held, cached=0, output=second)
     core.offer(ticket("b"))
-    impatient = ticket(max_wait=1.0)
-    assert isinstance(core.offer(ticket(max_wait=0.0)), Refusal) or core.waiting
-    patient = flex(max_wait=0.0)
-    assert core.offer(patient) is QUEUED
-    assert isinstance(core.offer(impatient), Placement | Refusal)
+    assert isinstance(core.offer(ticket("b", max_wait=0.0)), Refusal)
+    assert core.offer(flex("b", max_wait=0.0)) is QUEUED
 
 
 def test_only_a_full_queue_refuses_background_work_and_leaves_places_to_others(
@@ -231,19 +228,15 @@ def test_where_each_sequence_costs_time_a_setting_trades_it_for_throughput() -> 
 
 
 def test_background_work_gets_what_is_left() -> None:
-    report = played(interactive(0.5), batch())
-    all_slots = BackgroundRules(max_in_flight=CEILING)
-    most = played(interactive(0.5), batch(), rules=all_slots)
+    report = played(interactive(0.6), batch())
     full = played(batch(load=3.0)).served["batch"]
-    left = full - most.served["people"]
-    assert most.served["batch"] >= 0.85 * left
-    assert report.served["batch"] >= 0.5 * left
+    assert report.served["batch"] >= 0.85 * (full - report.served["people"])
 
 
 def test_background_alone_is_as_fast_as_interactive_work_without_bounds() -> None:
     background = played(batch(load=3.0)).served["batch"]
     unbounded = BatchEngine(Source("a", 3 * capacity(FLAT), timeout=1e9), step_per_slot=FLAT)
-    assert background >= (1 - 1 / 8) * 0.97 * unbounded.run(TWO_MINUTES).served["a"]
+    assert background >= (1 - 1 / 16) * 0.97 * unbounded.run(TWO_MINUTES).served["a"]
 
 
 @pytest.mark.parametrize("weights", [(1.0, 1.0), (3.0, 1.0)])
@@ -261,12 +254,38 @@ def test_tenants_share_background_work_by_weight_whatever_else_they_ask(
     assert both["w0"] / (both["w1"] - people) == pytest.approx(weights[0] / weights[1], rel=0.15)
 
 
-def test_a_burst_of_interactive_work_gets_every_slot_within_an_answers_time() -> None:
+def test_a_burst_of_interactive_work_gets_every_slot_within_two_steps() -> None:
     engine = BatchEngine(batch(), step_per_slot=FLAT)
     engine.run(20.0)
     assert engine.scheduler.background_in_use == CEILING - spare_slots(CEILING)
     for _ in range(CEILING):
         engine.offer(Source("people", 1.0))
-    engine.run(60 * (STEP_S + FLAT * CEILING) + 0.1)
-    assert engine.scheduler.background_in_use == 0 or not engine.scheduler.waiting
+    engine.run(2 * (STEP_S + FLAT * CEILING))
     assert len(engine.report.first_token["people"]) == CEILING
+    assert engine.report.lost == CEILING - spare_slots(CEILING)
+
+
+def test_the_tickets_that_made_least_give_way_and_each_is_named_once(clock: Clock) -> None:
+    core = core_of(clock, slots=4)
+    young, old, stream = flex(restartable=True), flex(restartable=True), flex()
+    offer(core, young, old, stream)
+    core.charge(old, cached=0, output=5)
+    core.charge(young, cached=0, output=2)
+    assert core.preempt() == []
+    people = [ticket() for _ in range(4)]
+    assert offer(core, *people) == [STARTED] + [QUEUED] * 3
+    assert core.preempt() == [young, old]
+    assert core.preempt() == []
+    core.finish(young)
+    again = flex(restartable=True, follows=True, again=True)
+    assert core.offer(again) is QUEUED
+    assert core.next_dispatches() == [people[1]]
+    assert core.preempt() == []
+    core.finish(old)
+    assert core.next_dispatches() == [people[2]]
+    core.finish(people[0])
+    assert core.next_dispatches() == [people[3]]
+    core.offer(flex())
+    core.finish(people[1])
+    core.finish(people[2])
+    assert core.next_dispatches()[0] is again

@@ -17,6 +17,8 @@ def ticket(
     followers: int = 0,
     follows: bool = False,
     background: bool = False,
+    restartable: bool = False,
+    again: bool = False,
 ) -> Ticket:
     """A ticket that arrives at 0 and, unless told otherwise, waits for ever."""
     return Ticket(
@@ -31,4 +33,6 @@ def ticket(
         followers=followers,
         follows=follows,
         background=background,
+        restartable=restartable,
+        again=again,
     )
