@@ -125,8 +125,10 @@ class Admission:
         return _refuse(backlog, wait, message)
 
     def _stretched(self, ticket: Ticket, forecast: Forecast, now: float) -> float:
-        took = forecast.total * self._stretches.of(ticket.tenant, now)
-        return max(0.0, took - (forecast.total - forecast.wait))
+        stretch = self._stretches.of(ticket.tenant, now)
+        took = forecast.total * stretch
+        # Below 1 it shortens the wait alone: a longer answer must not seem to wait less.
+        return max(forecast.wait * stretch, took - (forecast.total - forecast.wait))
 
     def _longest_wait(self, ticket: Ticket, forecast: Forecast, left: float) -> float:
         token_seconds = self._rates.token_seconds
