@@ -172,12 +172,11 @@ class TextSink(Protocol):
 
 
 class ChunkSink(Protocol):
-    """Takes the chunks of a generation; `whole` if it hands nothing on before the end."""
+    """Takes the chunks of a generation."""
 
-    whole: bool
-
-    def restart(self) -> None:
-        """Forget all chunks, if it is whole: they come again from the first."""
+    @property
+    def restart(self) -> Callable[[], None] | None:
+        """Forgets all chunks, which come again from the first; None where some are handed on."""
 
     def take(self, chunk: Chunk) -> TextSink | None:
         """Take a chunk; returns what takes from now on the steps that are text alone."""

@@ -27,7 +27,7 @@ async def push(
 class _Deltas:
     """The deltas of one sequence, put together until the client takes them."""
 
-    whole = False
+    restart = None
 
     def __init__(self, writer: Writer, event: Callable[[TextDelta], bytes]) -> None:
         self.tokens = 0
@@ -36,9 +36,6 @@ class _Deltas:
         self._event = event
         self._text = ""
         self._reason: FinishReason | None = None
-
-    def restart(self) -> None:
-        raise NotImplementedError("a stream's deltas are sent already")
 
     def take(self, chunk: Chunk) -> TextSink | None:
         self.cached = chunk.cached_tokens

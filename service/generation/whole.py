@@ -43,8 +43,6 @@ class _Answer:
 class _Answers:
     """Adds up the chunks of a generation."""
 
-    whole = True
-
     def __init__(self, sampling: Sampling) -> None:
         self._count = sampling.n
         self._measured = sampling.logprobs is not None

@@ -245,7 +245,6 @@ class _Chunks:
     """Takes vLLM's outputs and hands them on as chunks."""
 
     def __init__(self, sink: ChunkSink) -> None:
-        self.whole = sink.whole
         self.restart = sink.restart
         self._sink = sink
 

@@ -81,7 +81,7 @@ class PlainStream:
     the client takes nothing becomes one event.
     """
 
-    whole = False
+    restart = None
 
     def __init__(
         self,
@@ -132,9 +132,6 @@ class PlainStream:
         else:
             self._write(output)
         return self._text_sink()
-
-    def restart(self) -> None:
-        raise NotImplementedError("a stream's events are sent already")
 
     def _text_sink(self) -> TextSink | None:
         return None if self._frame is None else self

@@ -1,6 +1,7 @@
 """Generations whose outputs are handed on in the engine's own steps."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -15,21 +16,18 @@ from service.vllm_engine.steps import Steps
 
 
 class Sink(Protocol):
-    """Takes the outputs of one stream; `whole` if it hands nothing on before the end."""
-
-    whole: bool
+    """Takes the outputs of one stream."""
 
     def take(self, output: RequestOutput) -> TextSink | None:
         """Take an output; returns what takes from now on the outputs that are text alone."""
 
-    def restart(self) -> None:
-        """Forget all outputs, if it is whole: they come again from the first."""
+    @property
+    def restart(self) -> Callable[[], None] | None:
+        """Forgets all outputs, which come again from the first; None where some are handed on."""
 
 
 class Last:
     """Keeps the last output."""
-
-    whole = True
 
     def __init__(self) -> None:
         self.output: RequestOutput | None = None
@@ -46,7 +44,7 @@ class Push:
     """Pushes one generation into a sink; ends with the error of either."""
 
     def __init__(self, request: Generation, sink: Sink, steps: Steps) -> None:
-        self.demand = replace(request.demand, restartable=sink.whole)
+        self.demand = replace(request.demand, restartable=sink.restart is not None)
         self._request = request
         self._sink = sink
         self._steps = steps
@@ -55,6 +53,7 @@ class Push:
         return self._request.explain(error)
 
     def restart(self) -> None:
+        assert self._sink.restart is not None
         self._request.renew()
         self._sink.restart()
 

@@ -211,8 +211,6 @@ async def a_choice_is_one_of_the_given(engine: Engine, gate: Gate) -> None:
 class Pushed:
     """Puts a pushed answer together."""
 
-    whole = True
-
     def __init__(self) -> None:
         self.restart()
 
