@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from service.engine.protocol import Adapter
 from service.errors import ServiceError
 from service.tenants.allowance import Allowance
-from service.tenants.tenant import ANONYMOUS, SERVICE, Tenant
+from service.tenants.tenant import ANONYMOUS, SERVICE, Tenant, Tier
 
 
 class StreamTrace(Protocol):
@@ -62,6 +62,14 @@ class Ending:
     error: ServiceError | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Deadline of requests that state none, and the longest that they may state, in ms."""
+
+    default_ms: int
+    max_ms: int
+
+
 @dataclass(slots=True)
 class RequestContext:
     """One request's identity, deadline and bookkeeping.
@@ -75,8 +83,10 @@ class RequestContext:
     the request is traced. `body_bytes` is the size of its body. `parts` says how many engine
     requests it is made of; the gate admits or refuses them as a whole, and `gate_refusal` is then
     what it refused. `ignored_fields` are the places of unknown fields in its body that it is
-    answered without. `states_deadline` is true once it has asked for a deadline of its own, and
-    `client_timeout_ms` is what its client's library will wait for, if that is known.
+    answered without. `stated_ms` is the deadline of its own that it has asked for, and
+    `client_timeout_ms` is what its client's library will wait for, if that is known. `tier` is the
+    class of work that it belongs to, and `asked_tier` what it asked for; `flex` are the deadlines
+    of the tier of this name.
     """
 
     request_id: str
@@ -102,8 +112,11 @@ class RequestContext:
     trace: RequestTrace | None = None
     parts: int = 1
     ignored_fields: tuple[str, ...] = ()
-    states_deadline: bool = False
     client_timeout_ms: int | None = None
+    tier: Tier = Tier.DEFAULT
+    asked_tier: str | None = None
+    flex: Timeouts | None = None
+    stated_ms: float | None = None
     admitted: bool = False
     gate_refusal: ServiceError | None = None
     _running: int = 0
@@ -112,6 +125,11 @@ class RequestContext:
     def remaining(self) -> float:
         """Seconds until the deadline, never negative."""
         return max(0.0, self.deadline - time.monotonic())
+
+    @property
+    def states_deadline(self) -> bool:
+        """True once it has asked for a deadline of its own."""
+        return self.stated_ms is not None
 
     def elapsed(self) -> float:
         """Seconds since the request arrived."""
@@ -124,7 +142,18 @@ class RequestContext:
     def set_timeout(self, timeout_ms: float) -> None:
         """Move the deadline to `timeout_ms` after the arrival, at most the configured longest."""
         self.deadline = self.arrival + min(timeout_ms, self.max_timeout_ms) / 1000
-        self.states_deadline = True
+        self.stated_ms = timeout_ms
+
+    def become_flex(self) -> None:
+        """Make it background work, with the deadlines of that tier."""
+        self.tier = Tier.FLEX
+        if self.flex is None:
+            return
+        self.max_timeout_ms = self.flex.max_ms
+        if self.stated_ms is not None:
+            self.set_timeout(self.stated_ms)
+        else:
+            self.deadline = self.arrival + self.flex.default_ms / 1000
 
     def follow_client(self, *, streams: bool) -> None:
         """Make the time that the client's library waits for an answer the deadline.

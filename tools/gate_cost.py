@@ -16,7 +16,7 @@ from service.gate.gate import Gate
 from service.gate.meter import Progress
 from service.gate.stream import gated
 from service.gate.ticket import Demand
-from service.settings.tree import GateSettings
+from service.settings.gate import GateSettings
 from service.telemetry.metrics import Metrics
 
 REQUESTS = 2000

@@ -38,6 +38,7 @@ LABELS = {
     "reason": "the error's code, of at most 32; of the quota store `timeout` and `error`",
     "route": "a route's template, `unmatched`, or `internal` for the service's own requests",
     "state": "`serving`, `unproven`, `quarantined`",
+    "service_tier": "`default` or `flex`",
     "tenant": "a tenant's name, of the first `metrics.max_tenants`, else `other`",
     "version": "of the service, or of an adapter",
 }
@@ -76,8 +77,8 @@ def page() -> str:
     lines += [
         "",
         "The number of series is bounded whatever clients send: by default at most "
-        f"{bounds.max_tenants} tenants and {bounds.max_combinations} combinations of route, model "
-        "and tenant have series of their own, and the rest counts as tenant `other` "
+        f"{bounds.max_tenants} tenants and {bounds.max_combinations} combinations of route, model, "
+        "tenant and tier have series of their own, and the rest counts as tenant `other` "
         "(`metrics.max_tenants`, `metrics.max_combinations`).",
     ]
     return _HEAD + "\n".join(lines) + "\n"

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+_PROMISED = 'service_tier!="flex"'
+
 
 class Unit(StrEnum):
     """Grafana's names of the units in use."""
@@ -70,7 +72,11 @@ def quantile(share: float, histogram: str, by: str, labels: str = "") -> str:
 
 
 def quantiles(histogram: str, by: str, *shares: float) -> tuple[Query, ...]:
-    """Some quantiles of a histogram, a line for each and for each value of `by`."""
+    """Some quantiles of a histogram, a line for each and for each value of `by`.
+
+    Without requests of the tier flex, which wait for minutes.
+    """
     return tuple(
-        Query(quantile(share, histogram, by), f"p{share * 100:g} {{{{{by}}}}}") for share in shares
+        Query(quantile(share, histogram, by, _PROMISED), f"p{share * 100:g} {{{{{by}}}}}")
+        for share in shares
     )

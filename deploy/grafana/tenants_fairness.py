@@ -47,6 +47,10 @@ FAIRNESS = Row(
                     'sum by (tenant) (inference_requests_queued{job=~"$job"})',
                     "{{tenant}}",
                 ),
+                Query(
+                    'sum by (tenant) (inference_flex_requests_queued{job=~"$job"})',
+                    "{{tenant}} flex",
+                ),
             ),
         ),
         Panel(

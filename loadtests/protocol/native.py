@@ -1,4 +1,4 @@
-"""This service's own routes: POST /v1/generate (streamed) and POST /v1/classify."""
+"""This service's own routes: POST /v1/generate, streamed or not, and POST /v1/classify."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -20,12 +20,12 @@ class Native:
             "max_tokens": call.max_tokens,
             "temperature": call.temperature,
             "stream": True,
-        }
+        } | (call.extra or {})
         if call.chat:
             body["messages"] = [{"role": m.role, "content": m.text} for m in call.messages]
         else:
             body["prompt"] = "\n\n".join(message.text for message in call.messages)
-        return Request("/v1/generate", body | (call.extra or {}), stream=True)
+        return Request("/v1/generate", body, stream=body["stream"])
 
     def read_stream(self, lines: Iterable[Line]) -> Answer:
         answer = Answer()
@@ -41,9 +41,9 @@ class Native:
 
     def read_body(self, body: bytes) -> Answer:
         tree = parse(body)
-        data = tree.get("data")
+        data = tree.get("data", tree.get("outputs"))
         if not isinstance(data, list):
-            raise MalformedAnswer(f"data must be a list: {body[:80]!r}")
+            raise MalformedAnswer(f"data or outputs must be a list: {body[:80]!r}")
         answer = Answer(items=len(data), done=True)
         failed = [row for row in data if "error" in row]
         if failed:

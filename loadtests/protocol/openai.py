@@ -31,13 +31,14 @@ class OpenAI:
             "max_tokens": call.max_tokens,
             "temperature": call.temperature,
             "stream": True,
-            "stream_options": {"include_usage": True},
-        }
+        } | (call.extra or {})
+        if body["stream"]:
+            body.setdefault("stream_options", {"include_usage": True})
         if self.chat:
             body["messages"] = [{"role": m.role, "content": m.text} for m in call.messages]
-            return Request("/v1/chat/completions", body | (call.extra or {}), stream=True)
+            return Request("/v1/chat/completions", body, stream=body["stream"])
         body["prompt"] = "\n\n".join(message.text for message in call.messages)
-        return Request("/v1/completions", body | (call.extra or {}), stream=True)
+        return Request("/v1/completions", body, stream=body["stream"])
 
     def read_stream(self, lines: Iterable[Line]) -> Answer:
         answer = Answer()

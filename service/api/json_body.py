@@ -11,6 +11,7 @@ from fastapi import Request, Response
 from fastapi.routing import APIRoute
 from pydantic_core import from_json
 
+from service.api.tier import FIELD, HEADER, choose_tier
 from service.context import current_context
 from service.errors import InvalidRequest, UnsupportedMediaType
 from service.limits.depth import MAX_DEPTH
@@ -42,8 +43,10 @@ class JsonRoute(APIRoute):
             _check_content_type(request.headers.get("content-type", ""))
             body = await request.body()
             value = await by_size(len(body), parse, body)
-            streams = isinstance(value, dict) and value.get("stream") is True
-            current_context().follow_client(streams=streams)
+            asked = value if isinstance(value, dict) else {}
+            context = current_context()
+            choose_tier(context, request.headers.get(HEADER), asked.get(FIELD))
+            context.follow_client(streams=asked.get("stream") is True)
             await abreast()
             return await handle(ParsedRequest(request, len(body), value))
 

@@ -15,7 +15,7 @@ from service.api.connection import MAX_HEAD_BYTES
 from service.api.entrance import Entrance
 from service.api.exchange import ID_HEADER, Exchange
 from service.api.watch import run_watched
-from service.context import RequestContext, enter_context
+from service.context import RequestContext, Timeouts, enter_context
 from service.errors import (
     DeadlineExceeded,
     HeadersTooLarge,
@@ -25,7 +25,8 @@ from service.errors import (
 )
 from service.quoting import quote
 from service.runtime.open_requests import OpenRequests
-from service.settings.tree import GateSettings, HttpSettings
+from service.settings.gate import GateSettings
+from service.settings.tree import HttpSettings
 from service.telemetry.requests import RequestTelemetry
 
 _log = logging.getLogger(__name__)
@@ -99,7 +100,10 @@ class RequestScope:
         request_id = given if _SANE_ID.fullmatch(given) else uuid.uuid4().hex
         now = time.monotonic()
         deadline = now + self._gate.default_timeout_ms / 1000
-        return RequestContext(request_id, now, deadline, self._gate.max_timeout_ms)
+        context = RequestContext(request_id, now, deadline, self._gate.max_timeout_ms)
+        background = self._gate.background
+        context.flex = Timeouts(background.default_timeout_ms, background.max_timeout_ms)
+        return context
 
     async def _serve(self, exchange: Exchange) -> None:
         try:

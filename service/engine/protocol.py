@@ -174,6 +174,10 @@ class TextSink(Protocol):
 class ChunkSink(Protocol):
     """Takes the chunks of a generation."""
 
+    @property
+    def restart(self) -> Callable[[], None] | None:
+        """Forgets all chunks, which come again from the first; None where some are handed on."""
+
     def take(self, chunk: Chunk) -> TextSink | None:
         """Take a chunk; returns what takes from now on the steps that are text alone."""
 

@@ -16,7 +16,8 @@ from service.finetune.config import FinetuneSettings
 from service.finetune.lines import CompletedLine
 from service.generation.whole import Output, collect
 from service.proving.questions import greedy, patiently
-from service.settings.tree import GateSettings, Settings
+from service.settings.gate import GateSettings
+from service.settings.tree import Settings
 from service.together import together
 
 _RANKS = (8, 16, 32, 64, 128, 256)

@@ -68,10 +68,6 @@ class Admission:
     `max_wait`, and only while this costs at most 5 % of its chance to be answered in time, by the
     lengths of its tenant's latest answers and with its followers; one without a chance is refused.
     Times not yet measured count as zero, so nothing is refused before there are measurements.
-
-    The queue's places follow the dynamic threshold of Choudhury and Hahne (IEEE/ACM Transactions on
-    Networking 6(2), 1998): a tenant may have at most eight times as many tickets waiting as places
-    are free, so one tenant alone can take eight ninths of the places and a new tenant finds one.
     """
 
     def __init__(self, rates: Rates, prices: Prices, max_waiting: int) -> None:
@@ -116,13 +112,8 @@ class Admission:
     ) -> Refusal | None:
         """Reason to refuse a ticket that has to wait; None accepts it."""
         wait = self._stretched(ticket, forecast, now)
-        free = self._max_waiting - backlog.all_tickets
-        if backlog.own_tickets >= _NEWCOMERS_PART * free:
-            message = (
-                f"The queue is full: {backlog.all_tickets} wait, {backlog.own_tickets} of"
-                f" them yours; the limit is {self._max_waiting}."
-            )
-            return self._refuse(backlog, wait, message)
+        if (full := refusal_of_full_queue(backlog, self._max_waiting, wait)) is not None:
+            return full
         left = ticket.deadline - now
         spare = min(self._longest_wait(ticket, forecast, left), ticket.max_wait)
         if wait <= spare:
@@ -131,11 +122,13 @@ class Admission:
             f"The request would wait {wait:.1f} s; with a deadline in {left:.1f} s it may wait"
             f" {max(spare, 0.0):.1f} s."
         )
-        return self._refuse(backlog, wait, message)
+        return _refuse(backlog, wait, message)
 
     def _stretched(self, ticket: Ticket, forecast: Forecast, now: float) -> float:
-        took = forecast.total * self._stretches.of(ticket.tenant, now)
-        return max(0.0, took - (forecast.total - forecast.wait))
+        stretch = self._stretches.of(ticket.tenant, now)
+        took = forecast.total * stretch
+        # Below 1 it shortens the wait alone: a longer answer must not seem to wait less.
+        return max(forecast.wait * stretch, took - (forecast.total - forecast.wait))
 
     def _longest_wait(self, ticket: Ticket, forecast: Forecast, left: float) -> float:
         token_seconds = self._rates.token_seconds
@@ -144,12 +137,30 @@ class Admission:
             return left
         return left - token_seconds * self.lengths.needed(ticket, left / token_seconds)
 
-    def _refuse(self, backlog: Backlog, wait: float, message: str) -> Refusal:
-        # The tolerance is for sums of floats: the only active tenant is never over its due.
-        excess = backlog.own_cost > backlog.due * backlog.all_cost * (1 + 1e-6)
-        least, most = _RETRY_S
-        return Refusal(
-            cause=Cause.OWN_EXCESS if excess else Cause.SERVER_FULL,
-            retry_after=min(max(wait, least), most),
-            message=message,
-        )
+
+def refusal_of_full_queue(backlog: Backlog, max_waiting: int, wait: float) -> Refusal | None:
+    """Refusal of a ticket for which the queue has no place; `wait` is its predicted wait.
+
+    The places follow the dynamic threshold of Choudhury and Hahne (IEEE/ACM Transactions on
+    Networking 6(2), 1998): a tenant may have at most eight times as many tickets waiting as places
+    are free, so one tenant alone can take eight ninths of the places and a new tenant finds one.
+    """
+    free = max_waiting - backlog.all_tickets
+    if backlog.own_tickets < _NEWCOMERS_PART * free:
+        return None
+    message = (
+        f"The queue is full: {backlog.all_tickets} wait, {backlog.own_tickets} of"
+        f" them yours; the limit is {max_waiting}."
+    )
+    return _refuse(backlog, wait, message)
+
+
+def _refuse(backlog: Backlog, wait: float, message: str) -> Refusal:
+    # The tolerance is for sums of floats: the only active tenant is never over its due.
+    excess = backlog.own_cost > backlog.due * backlog.all_cost * (1 + 1e-6)
+    least, most = _RETRY_S
+    return Refusal(
+        cause=Cause.OWN_EXCESS if excess else Cause.SERVER_FULL,
+        retry_after=min(max(wait, least), most),
+        message=message,
+    )

@@ -142,7 +142,10 @@ class FairQueue:
         )
 
     def push(self, ticket: Ticket, expected_cost: float) -> None:
-        """Let a ticket wait behind its tenant's others; the tenant takes the ticket's weight."""
+        """Let a ticket wait behind its tenant's others, or before them if it is offered again.
+
+        The tenant takes the ticket's weight.
+        """
         tenant = self._tenants.get(ticket.tenant)
         if tenant is None:
             tenant = self._tenants[ticket.tenant] = _Tenant(ticket.tenant)
@@ -155,6 +158,8 @@ class FairQueue:
         self._presence.enter(tenant.name, tenant.weight)
         tenant.held += ticket.slots
         tenant.waiting[ticket] = expected_cost
+        if ticket.again:
+            tenant.waiting.move_to_end(ticket, last=False)
         tenant.expected += expected_cost
         self._expected += expected_cost
         self._waiting += 1

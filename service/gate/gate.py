@@ -7,14 +7,15 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from service.context import RequestContext
-from service.errors import DeadlineExceeded, ServiceError
+from service.errors import DeadlineExceeded, InvalidRequest, ServiceError
 from service.gate.admission import Refusal
+from service.gate.background import BackgroundRules, widest
 from service.gate.limiter import Limiter, Targets
-from service.gate.permit import Permit
+from service.gate.permit import Permit, Preempted
 from service.gate.scheduler import Placement, Scheduler
 from service.gate.ticket import Demand, Ticket
-from service.settings.tree import GateSettings
-from service.tenants.tenant import SERVICE, Tenant
+from service.settings.gate import BackgroundSettings, GateSettings
+from service.tenants.tenant import SERVICE, Tenant, Tier
 
 _SMALLEST = Demand(prompt_tokens=0, max_output_tokens=1)
 
@@ -25,12 +26,16 @@ _LOOK_AGAIN_SECONDS = 1.0
 class GateObserver(Protocol):
     """Receives how full the gate is, by tenant.
 
-    `limit` sequences may be in flight now; `change` more requests wait than before.
+    `limit` sequences may be in flight now, of which `background` are; `change` more requests of a
+    tier wait than before.
     """
 
-    def gate_changed(self, in_flight: int, limit: int) -> None: ...
+    def gate_changed(self, in_flight: int, background: int, limit: int) -> None: ...
 
-    def queue_changed(self, tenant: str, change: int) -> None: ...
+    def queue_changed(self, tenant: str, tier: Tier, change: int) -> None: ...
+
+    def preempted(self) -> None:
+        """A flex request is ended for an interactive one, and will begin again."""
 
 
 class Gate:
@@ -44,7 +49,12 @@ class Gate:
 
     def __init__(self, settings: GateSettings, observer: GateObserver, capacity: int = 1) -> None:
         self._limiter = Limiter(capacity, settings.min_in_flight, _targets(settings))
-        self._scheduler = Scheduler(time.monotonic, self._limiter, max_waiting=settings.max_queued)
+        self._scheduler = Scheduler(
+            time.monotonic,
+            self._limiter,
+            max_waiting=settings.max_queued,
+            background=_background_rules(settings.background),
+        )
         self._max_wait = settings.max_wait_ms / 1000
         self._max_patience = max(settings.max_wait_ms, settings.max_patience_ms) / 1000
         self._observer = observer
@@ -80,18 +90,21 @@ class Gate:
 
     @property
     def queued(self) -> int:
-        """Requests that wait."""
-        return self._scheduler.waiting
+        """Requests that wait, of both tiers."""
+        return self._scheduler.waiting + self._scheduler.background_waiting
 
-    async def acquire(self, context: RequestContext, demand: Demand) -> Permit:
-        """Wait for a place in the engine and take it.
+    async def acquire(
+        self, context: RequestContext, demand: Demand, *, again: bool = False
+    ) -> Permit:
+        """Wait for a place in the engine and take it; `again` after it was preempted.
 
         The first of a request's parts is admitted or refused for all of them. Raises at once
-        TooManyRequests or QueueFull if the scheduler refuses, or the error that closed the gate;
-        DeadlineExceeded when the deadline passes before the turn.
+        TooManyRequests or QueueFull if the scheduler refuses, InvalidRequest for a flex request of
+        too many sequences, or the error that closed the gate; DeadlineExceeded when the deadline
+        passes before the turn.
         """
         self._check_open(context)
-        ticket = self._ticket(context, demand)
+        ticket = self._ticket(context, demand, again)
         placement = self._scheduler.offer(ticket)
         if isinstance(placement, Refusal):
             context.gate_refusal = placement.error()
@@ -114,7 +127,7 @@ class Gate:
         self._check_open(context)
         if context.admitted:
             return
-        refusal = self._scheduler.refusal(self._ticket(context, _SMALLEST))
+        refusal = self._scheduler.refusal(self._ticket(context, _SMALLEST, again=False))
         if refusal is not None:
             context.gate_refusal = refusal.error()
             raise context.gate_refusal
@@ -148,7 +161,11 @@ class Gate:
         if context.gate_refusal:
             raise context.gate_refusal
 
-    def _ticket(self, context: RequestContext, demand: Demand) -> Ticket:
+    def _ticket(self, context: RequestContext, demand: Demand, again: bool) -> Ticket:
+        background = context.tier is Tier.FLEX
+        if background and demand.slots > (most := widest(self.capacity)):
+            message = f"n: at most {most} with the service tier flex, got {demand.slots}"
+            raise InvalidRequest(message, param="n")
         max_wait = self._max_patience if context.states_deadline else self._max_wait
         return Ticket(
             context.tenant.name,
@@ -161,12 +178,15 @@ class Gate:
             weight=context.tenant.weight,
             followers=0 if context.admitted else context.parts - 1,
             follows=context.admitted,
+            background=background,
+            restartable=background and demand.restartable,
+            again=again,
         )
 
     async def _wait(self, ticket: Ticket) -> Permit:
         future: asyncio.Future[Permit] = asyncio.get_running_loop().create_future()
         self._waiting[ticket] = future
-        self._observer.queue_changed(ticket.tenant, 1)
+        self._observer.queue_changed(ticket.tenant, _tier(ticket), 1)
         self._advance()
         try:
             return await future
@@ -201,6 +221,9 @@ class Gate:
                     future.set_result(permit)
         for ticket in self._scheduler.expire():
             self._end_late(ticket)
+        for ticket in self._scheduler.preempt():
+            self._running[ticket].interrupt(Preempted())
+            self._observer.preempted()
         self._set_timer()
         self._tell()
 
@@ -222,7 +245,7 @@ class Gate:
 
     def _leave(self, ticket: Ticket) -> asyncio.Future[Permit]:
         """Note that a ticket waits no longer, for any reason."""
-        self._observer.queue_changed(ticket.tenant, -1)
+        self._observer.queue_changed(ticket.tenant, _tier(ticket), -1)
         return self._waiting.pop(ticket)
 
     def _set_timer(self) -> None:
@@ -247,7 +270,8 @@ class Gate:
         self._advance()
 
     def _tell(self) -> None:
-        self._observer.gate_changed(self.in_flight, self.limit)
+        background = self._scheduler.background_in_use
+        self._observer.gate_changed(self.in_flight, background, self.limit)
 
 
 def _targets(settings: GateSettings) -> Targets:
@@ -255,3 +279,11 @@ def _targets(settings: GateSettings) -> Targets:
     if settings.target_token_ms is None:
         return Targets(token=math.inf, engine_wait=math.inf)
     return Targets(token=settings.target_token_ms / 1000)
+
+
+def _background_rules(settings: BackgroundSettings) -> BackgroundRules:
+    return BackgroundRules(settings.max_in_flight, settings.max_queued, settings.discount)
+
+
+def _tier(ticket: Ticket) -> Tier:
+    return Tier.FLEX if ticket.background else Tier.DEFAULT

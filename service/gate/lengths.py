@@ -48,14 +48,15 @@ class Lengths:
     def needed(self, ticket: Ticket, possible: float) -> float:
         """95th percentile of answer length among the tenant's answers of at most `possible` tokens.
 
-        Infinite when `possible` has not been enough for any answer, 0 while nothing is known.
+        Infinite when `possible` has not been enough for any answer, one token while nothing is
+        known.
         """
         most = ticket.max_output_tokens
         if most <= 1:
             return most if most <= possible else math.inf
         samples = self._of(ticket)
         if not samples:
-            return 0.0
+            return 1.0 if possible >= 1 else math.inf
         # A late answer needed more tokens than it had time for, but at most as many as it may have.
         lengths = (most if late else min(output, most) for output, late in samples)
         complete = sorted(length for length in lengths if length <= possible)

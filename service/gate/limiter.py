@@ -69,9 +69,9 @@ class Limiter:
     def __init__(self, ceiling: int, floor: int = 1, targets: Targets | None = None) -> None:
         if min(floor, ceiling) < 1:
             raise ValueError(f"floor and ceiling must be at least 1, got {floor} and {ceiling}")
+        self.targets = targets or Targets()
         self._floor = floor
         self._ceiling = ceiling
-        self._targets = targets or Targets()
         self._limit = float(ceiling)
         self._since: float | None = None
         self._tokens: deque[float] = deque(maxlen=_SAMPLES)
@@ -84,6 +84,11 @@ class Limiter:
         self._hold = _HOLD_WINDOWS[0]
         self._held_until = 0.0
         self._held_delay = 0.0
+
+    @property
+    def floor(self) -> int:
+        """The smallest possible limit."""
+        return min(self._floor, self._ceiling)
 
     @property
     def ceiling(self) -> int:
@@ -118,7 +123,7 @@ class Limiter:
         self._used_seconds += self._in_use * (now - self._looked)
         self._looked, self._in_use = now, in_use
         passed = now - self._since
-        if passed < self._targets.window:
+        if passed < self.targets.window:
             return
         if in_use == 0:
             self._limit, self._trial, self._most_work = float(self._ceiling), None, 0.0
@@ -132,8 +137,8 @@ class Limiter:
 
     def _decide(self, now: float, used: float) -> None:
         delay = max(
-            self._delay(self._tokens, self._targets.token),
-            self._delay(self._waits, self._targets.engine_wait),
+            self._delay(self._tokens, self.targets.token),
+            self._delay(self._waits, self.targets.engine_wait),
         )
         self._most_work = max(self._most_work, used / delay) if delay > 1 else 0.0
         if self._trial is not None and used <= (1 - _TELLING_CUT) * self._trial.used:
@@ -166,7 +171,7 @@ class Limiter:
 
     def _take_back(self, limit: float, now: float, delay: float) -> None:
         self._limit, self._trial = limit, None
-        self._held_until, self._held_delay = now + self._hold * self._targets.window, delay
+        self._held_until, self._held_delay = now + self._hold * self.targets.window, delay
         self._hold = min(2 * self._hold, _HOLD_WINDOWS[1])
 
     def _grow(self, delay: float) -> None:

@@ -103,6 +103,10 @@ class Meter:
         """Charge the prompt of a cancelled or late request even if no item came: it was read."""
         self._prompt = self._prompt or prompt_tokens
 
+    def forget(self) -> None:
+        """Charge nothing to a request that was preempted: it will read its prompt again."""
+        self._prompt = self._cached = self._completion = 0
+
     def close(self) -> int:
         """Report what was used; returns its tokens."""
         self._context.prompt_tokens += self._prompt

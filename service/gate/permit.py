@@ -11,6 +11,10 @@ from service.gate.ticket import Ticket
 Result = TypeVar("Result")
 
 
+class Preempted(Exception):
+    """The stream's slots are wanted for interactive work; it is to begin again."""
+
+
 class Permit:
     """One started ticket; `queue_seconds` is how long it waited."""
 
@@ -48,7 +52,7 @@ class Permit:
         """Its ticket, by which `Gate.charge_step` knows it."""
         return self._ticket
 
-    def interrupt(self, error: ServiceError) -> None:
+    def interrupt(self, error: ServiceError | Preempted) -> None:
         """End the stream with this error at its next wait, or the one under way."""
         self._interruption.trigger(error)
 

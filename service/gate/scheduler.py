@@ -5,11 +5,15 @@ tickets; call it after `finish`, `cancel` and `expire`, and on a timer, so that 
 used. `charge` reports a running ticket's tokens, `charge_step` those of many, `finish` ends it.
 `expire` names the tickets whose deadline has passed; `next_deadline` says when to ask again.
 
+Background tickets have rules of their own (background.py). Interactive tickets see of them only
+the slots that they hold: these come back as they end, and no background ticket starts meanwhile.
+
 Invariants, checked by the simulator in tools/simulation: after `next_dispatches` no ticket
 waits while a slot is free for it; `in_use` is the slots of the tickets started and not finished; no
 ticket is refused while a slot is free for it, or while its tenant stays within its share of the
 slots; a ticket ends once, is never started after its deadline, and pays for each of its tokens
-once; tenants share as fair_queue.py promises.
+once; tenants share, within each class, as fair_queue.py promises; no background ticket starts while
+an interactive one waits.
 """
 
 import math
@@ -18,6 +22,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from service.gate.admission import Admission, Forecast, Refusal
+from service.gate.background import Background, BackgroundRules
 from service.gate.fair_queue import FairQueue
 from service.gate.lazy_heap import LazyHeap
 from service.gate.limiter import Limiter
@@ -61,7 +66,8 @@ class Scheduler:
     """One engine's tickets.
 
     `clock` returns seconds and may jump forward; a step back counts as no time. `limiter` sets the
-    number of slots, `max_waiting` bounds the waiting tickets.
+    number of slots, `max_waiting` bounds the waiting interactive tickets, `background` all that is
+    background work.
     """
 
     def __init__(
@@ -71,11 +77,13 @@ class Scheduler:
         *,
         max_waiting: int,
         prices: Prices | None = None,
+        background: BackgroundRules | None = None,
     ) -> None:
         self.rates = Rates()
         self._clock = clock
         self._limiter = limiter
         self._queue = FairQueue(prices)
+        self._background = Background(background or BackgroundRules(), self._queue.prices)
         self._admission = Admission(self.rates, self._queue.prices, max_waiting)
         self._deadlines: LazyHeap[Ticket] = LazyHeap()
         self._waits: dict[Ticket, _Wait] = {}
@@ -91,48 +99,63 @@ class Scheduler:
     @property
     def in_use(self) -> int:
         """Slots taken; a ticket of several may have borrowed up to its slots - 1 over the limit."""
-        return self._queue.in_use
+        return self._queue.in_use + self._background.queue.in_use
 
     @property
     def waiting(self) -> int:
-        """Tickets that wait."""
+        """Interactive tickets that wait."""
         return self._queue.waiting
 
     @property
+    def background_in_use(self) -> int:
+        """Slots that background tickets hold."""
+        return self._background.queue.in_use
+
+    @property
+    def background_waiting(self) -> int:
+        """Background tickets that wait."""
+        return self._background.queue.waiting
+
+    @property
     def tenants(self) -> int:
-        """Tenants remembered."""
-        return self._queue.tenants
+        """Tenants remembered, by either class."""
+        return self._queue.tenants + self._background.queue.tenants
 
     @property
     def _full(self) -> bool:
         return self.in_use >= self.limit or self.waiting > 0
 
+    @property
+    def _slots(self) -> int:
+        """Slots that interactive tickets may take now: all that background does not hold."""
+        return self.limit - self.background_in_use
+
     def offer(self, ticket: Ticket) -> Placement | Refusal:
         """Start a ticket if a slot is free and no ticket waits for it, else queue or refuse it.
 
-        A ticket is never refused while a slot is free, whatever its deadline; nor while, with it,
+        A ticket is never refused while a slot is free, or would be without background work,
+        whatever its deadline; nor while, with it,
         its tenant holds no more slots, waiting or running, than its share (of all slots, or of the
         taken ones if more): then others hold more than their shares, and the next slot that they
         give back is the tenant's. Nor is a follower refused, because it would only wait behind its
         own request's first ticket.
         """
         now = self._tick()
-        if not self.in_use:
-            self._limiter.update(now, 0)
         forecast, refusal = self._look(ticket, now)
         if refusal is not None:
             return refusal
         # A ticket that waits while there is room is about to be dispatched and comes first; a
         # ticket that is late already is left to `expire`.
-        room = self._queue.room(self.limit)
-        at_once = room and not self.waiting and ticket.deadline > now
-        self._queue.push(ticket, self._admission.expected_cost(ticket))
+        first = not self._queue_of(ticket).waiting and ticket.deadline > now
+        at_once = first and self._room(ticket, now)
+        self._push(ticket, now)
         if ticket.deadline < math.inf:
             self._deadlines.set(ticket, ticket.deadline)
         if at_once:
-            self._start(now)
+            self._start(ticket.background, now)
             return Placement.STARTED
-        self._waits[ticket] = _Wait(now, forecast)
+        if forecast is not None:
+            self._waits[ticket] = _Wait(now, forecast)
         return Placement.QUEUED
 
     def refusal(self, ticket: Ticket) -> Refusal | None:
@@ -144,8 +167,20 @@ class Scheduler:
         now = self._tick()
         self._collect_late(now)
         started = self._start_waiting(now)
-        self._limiter.update(now, self.in_use)
+        self._limiter.update(now, self._queue.in_use)
         return started + self._start_waiting(now)
+
+    def preempt(self) -> list[Ticket]:
+        """The running background tickets that the caller ends now, each named once.
+
+        Interactive tickets that wait get their slots. The caller finishes these, and offers them
+        again. Call it after `next_dispatches`.
+        """
+        wanted = min(self.waiting, self.limit - self._queue.in_use)
+        if wanted <= 0 or not self.background_in_use:
+            return []
+        made = {ticket: run.output for ticket, run in self._runs.items() if ticket.background}
+        return self._background.give_way(wanted, made)
 
     def charge(
         self,
@@ -163,10 +198,11 @@ class Scheduler:
         queued_ts`); give it once. Raises as `FairQueue.charge`.
         """
         now = self._tick()
-        added = self._queue.charge(ticket, prompt=prompt, cached=cached, output=output)
+        queue = self._queue_of(ticket)
+        added = queue.charge(ticket, prompt=prompt, cached=cached, output=output)
         run = self._runs[ticket]
-        self._serve(run, added)
-        if engine_wait is not None:
+        self._serve(ticket, run, added)
+        if engine_wait is not None and self._tells(engine_wait, self._limiter.targets.engine_wait):
             self._limiter.engine_waited(engine_wait)
         if cached is not None:
             run.cached = cached
@@ -178,7 +214,7 @@ class Scheduler:
         now = self._tick()
         for ticket, added in tokens:
             run = self._runs[ticket]
-            self._serve(run, self._queue.add_output(ticket, added))
+            self._serve(ticket, run, self._queue_of(ticket).add_output(ticket, added))
             self._time_tokens(ticket, run, run.output + added, now)
 
     def finish(self, ticket: Ticket) -> Usage:
@@ -188,22 +224,24 @@ class Scheduler:
         """
         now = self._tick()
         run = self._runs.pop(ticket)
-        self._serve(run, 0.0)
+        self._serve(ticket, run, 0.0)
         self.rates.released(ticket.slots * run.full_part)
         if ticket.max_output_tokens == 0:
             took = max(0.0, now - run.started.at)
             self.rates.prefilled(ticket.prompt_tokens - run.cached, took)
         late = ticket.deadline < math.inf and ticket not in self._deadlines
-        self._admission.lengths.add(ticket, run.output, late=late)
+        if not ticket.background:
+            self._admission.lengths.add(ticket, run.output, late=late)
+            self._background.interactive(now)
         self._deadlines.discard(ticket)
-        return self._queue.finish(ticket)
+        return self._queue_of(ticket).finish(ticket)
 
     def cancel(self, ticket: Ticket) -> bool:
         """Drop a waiting ticket; False if it does not wait (then it runs, or has ended)."""
         self._tick()
-        dropped = self._queue.cancel(ticket)
+        dropped = self._queue_of(ticket).cancel(ticket)
         if dropped:
-            del self._waits[ticket]
+            self._waits.pop(ticket, None)
             self._deadlines.discard(ticket)
         return dropped
 
@@ -226,17 +264,48 @@ class Scheduler:
         top = self._deadlines.peek()
         return top[0] if top is not None else None
 
-    def _look(self, ticket: Ticket, now: float) -> tuple[Forecast, Refusal | None]:
+    def _queue_of(self, ticket: Ticket) -> FairQueue:
+        return self._background.queue if ticket.background else self._queue
+
+    def _look(self, ticket: Ticket, now: float) -> tuple[Forecast | None, Refusal | None]:
+        if not self._queue.in_use:
+            self._limiter.update(now, 0)
+        if ticket.background:
+            room = self._room(ticket, now)
+            return None, None if room else self._background.refusal(ticket)
         backlog = self._queue.backlog(ticket)
         forecast = self._admission.forecast(ticket, backlog)
         held = max(self.limit, self.in_use)
         owed = ticket.follows or self._queue.within_share(ticket, held)
-        if owed or self._queue.room(self.limit):
+        alone = self._queue.in_use + self.waiting < self.limit
+        if owed or alone or self._room(ticket, now):
             return forecast, None
         return forecast, self._admission.refusal(ticket, backlog, forecast, now)
 
-    def _start(self, now: float) -> Ticket | None:
-        ticket = self._queue.pop(self.limit, self._limiter.ceiling)
+    def _room(self, ticket: Ticket, now: float) -> bool:
+        """True if a slot is free for a ticket of this class."""
+        if ticket.background:
+            return self._background.queue.room(self._background_room(now))
+        return self._queue.room(self._slots)
+
+    def _background_room(self, now: float) -> int:
+        limit = self.limit
+        if self.rates.token_seconds > self._limiter.targets.token:
+            # The engine is slow, whatever the reason: this must not be background work's doing.
+            limit = min(limit, self._limiter.floor)
+        return self._background.room(limit, self._queue, now)
+
+    def _push(self, ticket: Ticket, now: float) -> None:
+        if not ticket.background:
+            self._background.interactive(now)
+        self._queue_of(ticket).push(ticket, self._admission.expected_cost(ticket))
+
+    def _start(self, background: bool, now: float) -> Ticket | None:
+        if background:
+            ticket = self._background.queue.pop(self._background_room(now))
+        else:
+            ceiling = self._limiter.ceiling - self.background_in_use
+            ticket = self._queue.pop(self._slots, ceiling)
         if ticket is not None:
             prompt = self._queue.prices.cost(ticket.prompt_tokens)
             self._runs[ticket] = _Run(self._seen, self._seen, unserved=prompt, seen=now)
@@ -244,20 +313,22 @@ class Scheduler:
 
     def _start_waiting(self, now: float) -> list[Ticket]:
         started = []
-        while (ticket := self._start(now)) is not None:
-            self._end_wait(ticket, now)
-            started.append(ticket)
+        for background in (False, True):
+            while (ticket := self._start(background, now)) is not None:
+                self._end_wait(ticket, now)
+                started.append(ticket)
         return started
 
     def _end_wait(self, ticket: Ticket, now: float) -> None:
-        wait = self._waits.pop(ticket)
-        self._admission.waited(ticket, wait.forecast, max(0.0, now - wait.since), now)
+        wait = self._waits.pop(ticket, None)
+        if wait is not None:
+            self._admission.waited(ticket, wait.forecast, max(0.0, now - wait.since), now)
 
     def _collect_late(self, now: float) -> None:
         while (top := self._deadlines.peek()) is not None and top[0] <= now:
             self._deadlines.pop()
             ticket = top[1]
-            if self._queue.cancel(ticket):
+            if self._queue_of(ticket).cancel(ticket):
                 self._end_wait(ticket, now)
             self._late.append(ticket)
 
@@ -269,9 +340,10 @@ class Scheduler:
             full += now - self._seen.at
         self._seen = _Instant(now, full)
         self._queue.tick(now)
+        self._background.queue.tick(now)
         return now
 
-    def _serve(self, run: _Run, added: float) -> None:
+    def _serve(self, ticket: Ticket, run: _Run, added: float) -> None:
         """Count the part of the service since the last charge that a full engine gave.
 
         Sequences of one batch are charged and end one directly after the other. If only a full
@@ -284,6 +356,16 @@ class Scheduler:
         self.rates.served((added + run.unserved) * run.full_part)
         run.unserved = 0.0
         run.charged = self._seen
+        if ticket.background and self._queue.waiting and added > 0:
+            # What nobody waits for is free.
+            self._queue.debit(ticket.tenant, ticket.weight, self._background.price(added))
+
+    def _tells(self, seconds: float, target: float) -> bool:
+        """True if a time is evidence of how many interactive sequences the engine can run.
+
+        A slow one beside background work is not: background work gives way first.
+        """
+        return seconds <= target or not self.background_in_use
 
     def _full_part(self, since: _Instant) -> float:
         """The part of the time since then in which every slot was taken."""
@@ -297,6 +379,7 @@ class Scheduler:
         elif took > 0:
             tokens = (output - run.output) / ticket.slots
             self.rates.decoded(tokens, took)
-            self._limiter.token_took(took / tokens)
+            if self._tells(took / tokens, self._limiter.targets.token):
+                self._limiter.token_took(took / tokens)
         run.seen = now
         run.output = output

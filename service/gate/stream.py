@@ -4,16 +4,21 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
+from functools import partial
 from typing import Protocol, TypeVar
 
 from service.context import RequestContext, current_context
 from service.errors import DeadlineExceeded, ServiceError
 from service.gate.gate import Gate
 from service.gate.meter import Meter, Progress, StreamObserver
-from service.gate.permit import Permit
+from service.gate.permit import Permit, Preempted
 from service.gate.ticket import Demand
 
 Item = TypeVar("Item")
+
+_MOST_RUNS = 4
+"""Runs of one request that gives way: what the others made is lost."""
 
 
 class Permitted(Protocol):
@@ -38,6 +43,9 @@ class PushedRequest(Permitted, Protocol):
 
     async def push(self, meter: Meter) -> None:
         """Make the request, count what comes and hand it on. Ends with the last item."""
+
+    def restart(self) -> None:
+        """Forget what came, where the demand is restartable."""
 
 
 def gated(
@@ -79,22 +87,36 @@ async def pushed(gate: Gate, observer: StreamObserver, request: PushedRequest) -
 
     No task is woken for an item. The permit goes back once the stream has ended; the engine's
     request is aborted first where the stream fails or this is cancelled. Raises as a `gated`
-    stream, and what handing on raises.
+    stream, and what handing on raises. Where the gate preempts it, it begins again, at most
+    `_MOST_RUNS` times in all.
     """
-    async with _under_permit(gate, observer, request, current_context()) as (permit, meter):
-        await permit.wait(lambda: request.push(meter))
+    context = current_context()
+    for run in range(_MOST_RUNS):
+        try:
+            async with _under_permit(gate, observer, request, context, run) as (permit, meter):
+                await permit.wait(partial(request.push, meter))
+                return
+        except Preempted:
+            request.restart()
 
 
 @asynccontextmanager
 async def _under_permit(
-    gate: Gate, observer: StreamObserver, request: Permitted, context: RequestContext
+    gate: Gate,
+    observer: StreamObserver,
+    request: Permitted,
+    context: RequestContext,
+    runs_before: int = 0,
 ) -> AsyncIterator[tuple[Permit, Meter]]:
+    demand = request.demand
+    if runs_before == _MOST_RUNS - 1:
+        demand = replace(demand, restartable=False)
     asked = time.monotonic()
     trace = context.trace.stream() if context.trace else None
     context.stream_began()
     try:
-        reservation = await context.allowance.reserve(request.demand.most_tokens)
-        permit = await gate.acquire(context, request.demand)
+        reservation = await context.allowance.reserve(demand.most_tokens)
+        permit = await gate.acquire(context, demand, again=runs_before > 0)
         observer.queued_for(context, time.monotonic() - asked)
         meter = Meter(context, observer, permit, trace)
         try:
@@ -102,7 +124,10 @@ async def _under_permit(
                 trace.granted()
             yield permit, meter
         except (asyncio.CancelledError, DeadlineExceeded):
-            meter.read(request.demand.prompt_tokens)
+            meter.read(demand.prompt_tokens)
+            raise
+        except Preempted:
+            meter.forget()
             raise
         finally:
             reservation.used = meter.close()

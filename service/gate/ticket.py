@@ -6,11 +6,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """Demand of an engine request: tokens of its prompt, at most so many of each sequence."""
+    """Demand of an engine request: tokens of its prompt, at most so many of each sequence.
+
+    `restartable` if it may be ended and made again, because nothing of it is handed on before its
+    end.
+    """
 
     prompt_tokens: int
     max_output_tokens: int
     slots: int = 1
+    restartable: bool = False
 
     @property
     def most_tokens(self) -> int:
@@ -26,7 +31,9 @@ class Ticket:
     `max_wait` the seconds that it may be expected to wait, whatever its deadline, `slots` the
     sequences it occupies in the engine, `max_output_tokens` the most that each of them may produce,
     `weight` the tenant's share relative to others. Of a request of several tickets the first is
-    admitted for all: `followers` is the number of the others, which have `follows` set. Raises
+    admitted for all: `followers` is the number of the others, which have `follows` set.
+    `background` work takes only what interactive work leaves; if it is `restartable` it may be
+    ended for an interactive ticket and offered `again`, as the first of its tenant. Raises
     ValueError for values out of range.
     """
 
@@ -40,6 +47,9 @@ class Ticket:
     weight: float = 1.0
     followers: int = 0
     follows: bool = False
+    background: bool = False
+    restartable: bool = False
+    again: bool = False
 
     def __post_init__(self) -> None:
         if self.slots < 1:

@@ -27,6 +27,8 @@ async def push(
 class _Deltas:
     """The deltas of one sequence, put together until the client takes them."""
 
+    restart = None
+
     def __init__(self, writer: Writer, event: Callable[[TextDelta], bytes]) -> None:
         self.tokens = 0
         self.cached = 0

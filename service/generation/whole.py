@@ -44,11 +44,16 @@ class _Answers:
     """Adds up the chunks of a generation."""
 
     def __init__(self, sampling: Sampling) -> None:
-        measured = sampling.logprobs is not None
-        self.parts = [_Answer(ConfidenceMeter() if measured else None) for _ in range(sampling.n)]
+        self._count = sampling.n
+        self._measured = sampling.logprobs is not None
+        self._text_alone = sampling.n == 1 and not self._measured
+        self.restart()
+
+    def restart(self) -> None:
+        meters = (ConfidenceMeter() if self._measured else None for _ in range(self._count))
+        self.parts = [_Answer(meter) for meter in meters]
         self.tokens = 0
         self.cached = 0
-        self._text_alone = sampling.n == 1 and not measured
 
     def take(self, chunk: Chunk) -> TextSink | None:
         self.cached = chunk.cached_tokens

@@ -11,6 +11,7 @@ from pydantic_settings import (
 )
 
 from service.settings import platform
+from service.settings.gate import GateSettings
 from service.settings.limits import LimitSettings
 from service.settings.preparation import PreparationSettings
 from service.settings.section import Section
@@ -110,48 +111,6 @@ class HttpSettings(Section):
         description="Write the chunks of plain streams in the engine's own steps, which "
         "costs less. Off, for debugging, a task per request reads the engine and writes.",
     )
-
-
-class GateSettings(Section):
-    """The queue in front of the engine."""
-
-    max_in_flight: int | None = Field(
-        None, ge=1, description="Sequences in the engine at once; default its `max_num_seqs`."
-    )
-    min_in_flight: int = Field(
-        4,
-        ge=1,
-        description="Lowest limit on the sequences in the engine, however slow it is; at most "
-        "`max_in_flight`. This many clients with one request each are never refused.",
-    )
-    max_queued: int = Field(
-        256,
-        ge=0,
-        description="Requests that may wait; more are refused, except those of a tenant within its "
-        "share and the later parts of an admitted request.",
-    )
-    max_wait_ms: int = Field(
-        1_500,
-        ge=0,
-        description="Refuse at once a request that would wait longer and states no deadline. The "
-        "wait and the prefill make up the time to first token.",
-    )
-    max_patience_ms: int = Field(
-        60_000,
-        ge=0,
-        description="The same for a request that states a deadline, as the SDKs of OpenAI and "
-        "Anthropic do with their timeout; `max_wait_ms` where that is longer.",
-    )
-    target_token_ms: int | None = Field(
-        250,
-        ge=1,
-        description="Give the engine fewer sequences at once while a token takes longer than this; "
-        "null never does.",
-    )
-    default_timeout_ms: int = Field(
-        60_000, ge=1, description="Deadline of requests that state none."
-    )
-    max_timeout_ms: int = Field(600_000, ge=1, description="Longest deadline a client may ask for.")
 
 
 class DrainSettings(Section):

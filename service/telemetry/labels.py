@@ -25,25 +25,26 @@ class BoundedNames:
 
 
 class Key(NamedTuple):
-    """Labels of a request's series: route, model and tenant."""
+    """Labels of a request's series: route, model, tenant and service tier."""
 
     route: str
     model: str
     tenant: str
+    service_tier: str
 
 
 class RequestLabels:
     """The keys of requests: at most `max_tenants` tenants, at most `max_combinations` keys.
 
     Beyond either limit the tenant counts as `OTHER`, so there are at most `max_combinations` keys
-    and one more for each route and model. Routes are the service's own. Models are served names,
-    adapters without their versions.
+    and one more for each route, model and tier. Routes are the service's own. Models are served
+    names, adapters without their versions.
     """
 
     def __init__(self, max_tenants: int, max_combinations: int) -> None:
         self._tenants = BoundedNames(max_tenants)
         self._max_combinations = max_combinations
-        self._keys: dict[tuple[str, str, str], Key] = {}
+        self._keys: dict[tuple[str, str, str, str], Key] = {}
 
     def tenant(self, name: str) -> str:
         """A tenant's label."""
@@ -53,11 +54,11 @@ class RequestLabels:
         """The key of a request, from the fields known so far."""
         adapter = context.adapter
         model = context.model if adapter is None else adapter.name
-        name = (context.route, model, context.tenant.name)
+        name = (context.route, model, context.tenant.name, context.tier)
         key = self._keys.get(name)
         if key is not None:
             return key
-        key = Key(context.route, model, self._tenants(context.tenant.name))
+        key = Key(context.route, model, self._tenants(context.tenant.name), context.tier)
         if len(self._keys) < self._max_combinations and key.tenant != OTHER:
             self._keys[name] = key
             return key

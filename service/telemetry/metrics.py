@@ -15,6 +15,7 @@ from service.telemetry.lifecycle import LifecycleMetrics
 from service.telemetry.loop_lag import LoopLag
 from service.telemetry.objectives import AVAILABILITY, Objectives
 from service.telemetry.series import KEY, LATENCY, TOKEN_LATENCY, SeriesFactory
+from service.tenants.tenant import Tier
 
 _REFUSED_STATUS = (429, 503)
 _MAX_FIELDS = 64
@@ -25,9 +26,9 @@ class Metrics:
 
     Label values are bounded: `model` is the served name of the base model or of an adapter, or
     `none` where none was asked for; `route` is a route's template, `unmatched`, or `internal` for
-    the service's own requests; `tenant` is one of a limited number, or `other`; `outcome` is ok,
-    invalid, refused, deadline, cancelled or error; `field` is one of a limited number of names, or
-    `other`.
+    the service's own requests; `tenant` is one of a limited number, or `other`; `service_tier` is
+    default or flex; `outcome` is ok, invalid, refused, deadline, cancelled or error; `field` is one
+    of a limited number of names, or `other`.
     """
 
     def __init__(
@@ -76,14 +77,18 @@ class Metrics:
         self.engine.follow(lambda: pulse.last_step, stalled)
         self.lifecycle.built(model)
 
-    def gate_changed(self, in_flight: int, limit: int) -> None:
+    def gate_changed(self, in_flight: int, background: int, limit: int) -> None:
         """Follow the gate's occupation."""
-        self.gate.gate_changed(in_flight, limit)
+        self.gate.gate_changed(in_flight, background, limit)
         self.engine.gate_changed(in_flight)
 
-    def queue_changed(self, tenant: str, change: int) -> None:
+    def queue_changed(self, tenant: str, tier: Tier, change: int) -> None:
         """Follow the tenant's waiting requests."""
-        self.gate.queue_changed(tenant, change)
+        self.gate.queue_changed(tenant, tier, change)
+
+    def preempted(self) -> None:
+        """Count a flex request that gave way."""
+        self.gate.preempted()
 
     def queued_for(self, context: RequestContext, seconds: float) -> None:
         """Record that an engine request got its permit."""

@@ -5,6 +5,7 @@ from typing import NamedTuple
 from service.context import Ending, RequestContext
 from service.operations import OPERATIONS
 from service.settings.telemetry import ObjectiveSettings, SloSettings
+from service.tenants.tenant import Tier
 
 AVAILABILITY = "availability"
 
@@ -49,12 +50,13 @@ class Objectives:
     def missed(self, context: RequestContext, model: str, ending: Ending) -> list[str] | None:
         """The objectives that an ended request missed; None for one that promises nothing.
 
-        Invalid requests, and those over the tenant's own share, have none. A request that a full
-        server refused, that failed or was late misses `availability`. One whose client disconnected
-        counts only if it had missed an objective before: a client that gives up on a slow answer
-        must not make the service look better.
+        Invalid requests, flex requests and those over the tenant's own share have none. A request
+        that a full server refused, that failed or was late misses `availability`. One whose client
+        disconnected counts only if it had missed an objective before: a client that gives up on a
+        slow answer must not make the service look better.
         """
-        if ending.outcome == "invalid" or not OPERATIONS.get(context.route):
+        promised = context.tier is Tier.DEFAULT and OPERATIONS.get(context.route)
+        if ending.outcome == "invalid" or not promised:
             return None
         if ending.outcome == "refused":
             own = ending.error is not None and ending.error.status in _TENANTS_OWN

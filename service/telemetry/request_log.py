@@ -8,6 +8,7 @@ import structlog
 from service.context import Ending, RequestContext
 from service.settings.telemetry import LogSettings
 from service.telemetry.logs import renderer, rendering
+from service.tenants.tenant import Tier
 
 _QUIET_ROUTES = ("/health", "/ping")
 """Paths that balancers request every second; logged at the level `debug`."""
@@ -48,6 +49,7 @@ class RequestLog:
             "tenant": context.tenant.name,
             "route": context.route,
             "model": context.model,
+            "service_tier": None if context.tier is Tier.DEFAULT else str(context.tier),
             "adapter_digest": context.adapter.digest if context.adapter else None,
             "outcome": ending.outcome,
             "status": ending.status,

@@ -28,7 +28,7 @@ TOKEN_LATENCY: Buckets = (
 )
 """Seconds."""
 
-KEY = ("route", "model", "tenant")
+KEY = ("route", "model", "tenant", "service_tier")
 """The labels of `labels.Key`."""
 
 

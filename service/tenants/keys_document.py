@@ -7,6 +7,7 @@ from typing import Annotated
 
 import yaml
 from pydantic import (
+    AfterValidator,
     AwareDatetime,
     BaseModel,
     BeforeValidator,
@@ -20,7 +21,7 @@ from service.plain_yaml import parse
 from service.quoting import Problem, problems
 from service.settings.tree import ServedName
 from service.tenants.key import PREFIX, key_id
-from service.tenants.tenant import Counted, Quota, Tenant
+from service.tenants.tenant import Counted, Quota, Tenant, Tier
 
 ALL = "*"
 
@@ -35,6 +36,12 @@ def _names(value: object) -> object:
     if not isinstance(value, list):
         raise ValueError("must be '*' or a list of names")
     return value
+
+
+def _distinct(tiers: tuple[Tier, ...]) -> tuple[Tier, ...]:
+    if len(set(tiers)) < len(tiers):
+        raise ValueError("each tier at most once")
+    return tiers
 
 
 Names = Annotated[frozenset[ServedName] | None, BeforeValidator(_names)]
@@ -87,6 +94,10 @@ class TenantRecord(_Part):
     adapters: Names
     quotas: QuotaRecord = QuotaRecord()
     salt_group: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")
+    service_tiers: Annotated[tuple[Tier, ...], Field(min_length=1), AfterValidator(_distinct)] = (
+        Tier.DEFAULT,
+        Tier.FLEX,
+    )
     keys: list[KeyRecord]
 
     def tenant(self) -> Tenant:
@@ -98,6 +109,7 @@ class TenantRecord(_Part):
             adapters=self.adapters,
             quotas=self.quotas.quotas(),
             salt_group=self.salt_group,
+            tiers=self.service_tiers,
         )
 
 

@@ -1,9 +1,17 @@
 """A tenant: its rights, quotas, weight and salt group."""
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Literal
 
 Counted = Literal["requests", "tokens"]
+
+
+class Tier(StrEnum):
+    """Class of work, by OpenAI's names of service tiers: interactive, or in the background."""
+
+    DEFAULT = "default"
+    FLEX = "flex"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +29,8 @@ class Tenant:
 
     `weight` is the tenant's share of the engine relative to others, positive and finite. `models`
     and `adapters` are the names that it may use of base models and adapters; None is every name.
-    Tenants of one `salt_group` share cached prefixes.
+    Tenants of one `salt_group` share cached prefixes. `tiers` are those that it may use; a request
+    that chooses none gets the first.
     """
 
     name: str
@@ -30,6 +39,7 @@ class Tenant:
     adapters: frozenset[str] | None = None
     quotas: tuple[Quota, ...] = ()
     salt_group: str | None = None
+    tiers: tuple[Tier, ...] = (Tier.DEFAULT, Tier.FLEX)
 
     def may_use_base(self, name: str) -> bool:
         """True if the base model of this name exists for the tenant."""

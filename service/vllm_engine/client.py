@@ -20,6 +20,7 @@ from service.gate.stream import gated, pushed
 from service.limits.logprobs import check_prompt_logprobs
 from service.settings.limits import LimitSettings
 from service.tenants.salt import CacheSalts
+from service.tenants.tenant import Tier
 from service.vllm_engine.generation import Generation
 from service.vllm_engine.push import Last, Push, Sink
 from service.vllm_engine.renderer import StagedRenderer
@@ -120,9 +121,11 @@ class GatedClient:
 
     def request(self, prompt: Any, params: SamplingParams, **options: Any) -> Generation:
         """One generation as a part of the current request, not yet made."""
-        options |= {"priority": 0, "data_parallel_rank": None, "session_id": None}
-        options["trace_headers"] = self.untraced
         context = current_context()
+        # Of two that need the same memory vLLM preempts the one with the larger number.
+        options |= {"priority": int(context.tier is Tier.FLEX)}
+        options |= {"data_parallel_rank": None, "session_id": None}
+        options["trace_headers"] = self.untraced
         own_id = f"{context.request_id}-{next(self._serial)}"
         lora = options.get("lora_request")
         # The adapter's name in the engine contains its digest.

@@ -244,6 +244,7 @@ class _Chunks:
     """Takes vLLM's outputs and hands them on as chunks."""
 
     def __init__(self, sink: ChunkSink) -> None:
+        self.restart = sink.restart
         self._sink = sink
 
     def take(self, output: RequestOutput) -> TextSink | None:

@@ -34,13 +34,18 @@ class Generation:
         self.params = params
         self._engine = engine
         self._prompt = prompt
-        self._id = request_id
+        self._name = request_id
+        self._runs = 1
         self._options = options
         tokens = len(prompt["prompt_token_ids"])
         room = engine.model_config.max_model_len - tokens
         self.demand = Demand(tokens, params.max_tokens or max(0, room), params.n)
         self._adapter = options.get("lora_request")
         self._adapter_requests = adapter_requests
+
+    @property
+    def _id(self) -> str:
+        return self._name if self._runs == 1 else f"{self._name}-{self._runs}"
 
     @property
     def pushable(self) -> bool:
@@ -78,6 +83,10 @@ class Generation:
     async def abort(self, internal_id: str) -> None:
         """End a request that was added, by the engine's own id."""
         await self._engine.abort(internal_id, internal=True)
+
+    def renew(self) -> None:
+        """Take another name in the engine, which may still know the run before."""
+        self._runs += 1
 
     def _traced_options(self) -> dict[str, Any]:
         # A stream gets its own trace headers when it starts.

@@ -19,6 +19,7 @@ from service.vllm_engine.answers import answered, error_of, parse, streamed
 from service.vllm_engine.client import GatedClient, noted
 from service.vllm_engine.generation import lora_request
 from service.vllm_engine.messages import Messages
+from service.vllm_engine.named_tier import named_tier, with_tier
 from service.vllm_engine.plain_stream import Outputs, PlainStream, is_plain
 from service.vllm_engine.responses import Responses
 
@@ -129,16 +130,17 @@ def _requests_model(adapter: LoRARequest | None = None) -> str:
 async def _answer(call: Any) -> OpenAIAnswer:
     answer = await answered(call)
     if isinstance(answer, BaseModel):
-        return answer.model_dump()
+        return answer.model_dump() | {"service_tier": named_tier(current_context())}
     return answer if isinstance(answer, PlainStream) else _events(answer)
 
 
 async def _events(stream: AsyncGenerator[str, None]) -> AsyncGenerator[bytes, None]:
+    context = current_context()
     async with aclosing(streamed(stream)) as events:
         async for event in events:
             if event.startswith('data: {"error"'):
                 raise error_of(json.loads(event.removeprefix("data: "))["error"])
-            yield event.encode()
+            yield with_tier(event, context).encode()
 
 
 def _push_plain(handler: Any, name: str, place: int, client: GatedClient) -> None:

@@ -9,9 +9,11 @@ from typing import Any, Protocol
 from pydantic_core import to_json
 from vllm.outputs import RequestOutput
 
+from service.context import current_context
 from service.engine.protocol import TextSink, Writer
 from service.vllm_engine.client import GatedClient
 from service.vllm_engine.generation import Generation
+from service.vllm_engine.named_tier import with_tier
 
 _PROBE = "\ue000probe\ue001"
 """A text in the place of any other, of private characters that JSON does not escape."""
@@ -79,6 +81,8 @@ class PlainStream:
     the client takes nothing becomes one event.
     """
 
+    restart = None
+
     def __init__(
         self,
         generator: AsyncGenerator[str, None],
@@ -92,6 +96,7 @@ class PlainStream:
         self._client = client
         self._request = request
         self._refuse = refuse
+        self._context = current_context()
         self._step: Any = None
         self._frame: tuple[bytes, bytes] | None = None
         self._probed = False
@@ -196,7 +201,7 @@ class PlainStream:
                 if event.value.startswith('data: {"error"'):
                     body = json.loads(event.value.removeprefix("data: "))
                     raise self._refuse(body["error"]) from None
-                events.append(event.value)
+                events.append(with_tier(event.value, self._context))
             except StopAsyncIteration:
                 return events
             else:

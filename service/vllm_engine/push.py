@@ -1,6 +1,7 @@
 """Generations whose outputs are handed on in the engine's own steps."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -20,6 +21,10 @@ class Sink(Protocol):
     def take(self, output: RequestOutput) -> TextSink | None:
         """Take an output; returns what takes from now on the outputs that are text alone."""
 
+    @property
+    def restart(self) -> Callable[[], None] | None:
+        """Forgets all outputs, which come again from the first; None where some are handed on."""
+
 
 class Last:
     """Keeps the last output."""
@@ -31,18 +36,26 @@ class Last:
         self.output = output
         return None
 
+    def restart(self) -> None:
+        self.output = None
+
 
 class Push:
     """Pushes one generation into a sink; ends with the error of either."""
 
     def __init__(self, request: Generation, sink: Sink, steps: Steps) -> None:
-        self.demand = request.demand
+        self.demand = replace(request.demand, restartable=sink.restart is not None)
         self._request = request
         self._sink = sink
         self._steps = steps
 
     def explain(self, error: Exception) -> ServiceError | None:
         return self._request.explain(error)
+
+    def restart(self) -> None:
+        assert self._sink.restart is not None
+        self._request.renew()
+        self._sink.restart()
 
     async def push(self, meter: Meter) -> None:
         await abreast()

@@ -11,7 +11,8 @@ from starlette.responses import Response, StreamingResponse
 
 from loadtests.processes import eventually
 from service.api import connection, pushed_stream, transport, watch
-from service.settings.tree import GateSettings, HttpSettings
+from service.settings.gate import GateSettings
+from service.settings.tree import HttpSettings
 from tests.api.raw_http import answers, question
 from tests.live_service import LiveService
 

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from loadtests.processes import eventually
-from service.settings.tree import GateSettings
+from service.settings.gate import GateSettings
 from tests.answers import error_of, events_of, refusal
 from tests.live_service import LiveService
 

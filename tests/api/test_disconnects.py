@@ -10,7 +10,7 @@ import pytest
 
 from loadtests.processes import eventually
 from service.errors import InvalidRequest
-from service.settings.tree import GateSettings
+from service.settings.gate import GateSettings
 from tests.live_service import LiveService
 
 CLIENTS = 200

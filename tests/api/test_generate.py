@@ -39,7 +39,7 @@ async def test_a_whole_answer_has_every_part_of_the_contract(client: httpx.Async
         "completion_tokens": len(output["text"].split()),
         "cached_tokens": 0,
     }
-    assert result["timing"].keys() == {"queue_ms", "ttft_ms", "total_ms"}
+    assert result["timing"].keys() == {"service_tier", "queue_ms", "ttft_ms", "total_ms"}
     assert 0 <= result["timing"]["ttft_ms"] <= result["timing"]["total_ms"]
 
 

@@ -5,7 +5,7 @@ import asyncio
 import httpx
 
 from loadtests.processes import eventually
-from service.settings.tree import GateSettings
+from service.settings.gate import GateSettings
 from tests.live_service import LiveService
 
 PROMPT = {"model": "fake", "prompt": "Tell me", "temperature": 0.0}

@@ -212,6 +212,9 @@ class Pushed:
     """Puts a pushed answer together."""
 
     def __init__(self) -> None:
+        self.restart()
+
+    def restart(self) -> None:
         self.answer = Answer()
         self._waits = ""
 

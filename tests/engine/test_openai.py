@@ -17,9 +17,9 @@ from service.gate.gate import Gate
 from service.gate.preparation import Preparation
 from service.limits.openai_fields import CHAT, COMPLETION, HINTS, REFUSED
 from service.limits.shape import Shape
+from service.settings.gate import GateSettings
 from service.settings.limits import LimitSettings
 from service.settings.preparation import PreparationSettings
-from service.settings.tree import GateSettings
 from service.telemetry.metrics import Metrics
 from service.vllm_engine.answers import parse
 from service.vllm_engine.client import GatedClient

@@ -16,9 +16,9 @@ from loadtests.processes import wait_until
 from service.context import enter_context, internal_context
 from service.gate.gate import Gate
 from service.gate.preparation import Preparation
+from service.settings.gate import GateSettings
 from service.settings.limits import LimitSettings
 from service.settings.preparation import PreparationSettings
-from service.settings.tree import GateSettings
 from service.telemetry.metrics import Metrics
 from service.tenants.tenant import Tenant
 from service.vllm_engine.client import GatedClient

@@ -20,7 +20,8 @@ from service.engine.protocol import Prompt, Sampling
 from service.errors import ConfigurationError, InvalidRequest
 from service.gate.gate import Gate
 from service.settings import platform
-from service.settings.tree import GateSettings, ModelSettings, Settings
+from service.settings.gate import GateSettings
+from service.settings.tree import ModelSettings, Settings
 from service.telemetry.metrics import Metrics
 from service.vllm_engine import openai
 from service.vllm_engine.engine import VllmEngine

@@ -3,10 +3,11 @@
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 
 from service.gate.admission import Refusal
+from service.gate.background import BackgroundRules
 from service.gate.limiter import Limiter, Targets
 from service.gate.scheduler import Placement, Scheduler
 from service.gate.ticket import Prices, Ticket
@@ -27,6 +28,7 @@ class Source:
     prompt: int = 40
     longest: int = 60
     timeout: float = 20.0
+    background: bool = False
 
 
 @dataclass(slots=True)
@@ -39,6 +41,8 @@ class Report:
     good_tokens: int = 0
     good: int = 0
     late: int = 0
+    lost: int = 0
+    """Runs that gave way to interactive tickets."""
 
 
 class BatchEngine:
@@ -46,7 +50,7 @@ class BatchEngine:
 
     Beyond `knee` sequences the engine's memory is full: each further one makes every step a quarter
     longer, because preempted sequences are computed again. `slowness` multiplies the steps' time,
-    as other programs or a long prompt do.
+    as other programs or a long prompt do; `step_per_slot` is what each sequence adds to a step.
     """
 
     def __init__(
@@ -57,7 +61,10 @@ class BatchEngine:
         targets: Targets | None = None,
         floor: int = 1,
         slowness: Callable[[float], float] = lambda _: 1.0,
+        step_per_slot: float = STEP_PER_SLOT_S,
+        background: BackgroundRules | None = None,
     ) -> None:
+        self._step_per_slot = step_per_slot
         self._knee = knee
         self._slowness = slowness
         self._max_wait = max_wait
@@ -74,6 +81,7 @@ class BatchEngine:
             Limiter(CEILING, floor, targets),
             max_waiting=256,
             prices=self._prices,
+            background=background,
         )
 
     def run(self, seconds: float) -> Report:
@@ -82,30 +90,52 @@ class BatchEngine:
         while self._now < end:
             self._now += self._step_seconds()
             self._arrive()
+            self._preempt()
             for ticket in list(self._done):
                 self._step(ticket)
             self._expire()
-            for ticket in self.scheduler.next_dispatches():
-                self._start(ticket)
+            self._dispatch()
+            self._preempt()
         return self.report
 
     def pause(self) -> None:
         """Stop all sources."""
         self._next = [math.inf for _ in self._next]
 
+    def _dispatch(self) -> None:
+        for ticket in self.scheduler.next_dispatches():
+            self._start(ticket)
+
+    def _preempt(self) -> None:
+        while named := self.scheduler.preempt():
+            for ticket in named:
+                self._begin_again(ticket)
+            self._dispatch()
+
+    def _begin_again(self, ticket: Ticket) -> None:
+        length = self._output[ticket]
+        self._finish(ticket)
+        again = replace(ticket, follows=True, again=True)
+        self._output[again] = length
+        self.report.lost += 1
+        if self.scheduler.offer(again) is Placement.STARTED:
+            self._start(again)
+
     def _step_seconds(self) -> float:
         running = len(self._done)
-        seconds = STEP_S + STEP_PER_SLOT_S * running
+        seconds = STEP_S + self._step_per_slot * running
         seconds *= self._slowness(self._now)
         return seconds * (1 + max(0, running - self._knee) / 4)
 
     def _arrive(self) -> None:
         for index, source in enumerate(self._sources):
             while self._next[index] <= self._now:
-                self._offer(source, self._next[index])
+                self.offer(source, self._next[index])
                 self._next[index] += self._random.expovariate(source.per_second)
 
-    def _offer(self, source: Source, arrival: float) -> None:
+    def offer(self, source: Source, arrival: float | None = None) -> None:
+        """Let a request of the source come now, or at an arrival in the last step."""
+        arrival = self._now if arrival is None else arrival
         ticket = Ticket(
             tenant=source.tenant,
             prompt_tokens=source.prompt,
@@ -114,6 +144,8 @@ class BatchEngine:
             deadline=arrival + source.timeout,
             max_wait=self._max_wait,
             weight=source.weight,
+            background=source.background,
+            restartable=source.background,
         )
         self._output[ticket] = self._random.randint(1, source.longest)
         answer = self.scheduler.offer(ticket)

@@ -1,5 +1,7 @@
 """A gate's occupation, as reported to its observer."""
 
+from service.tenants.tenant import Tier
+
 
 class Occupation:
     """Implements `gate.GateObserver`; holds the last and the largest reported values."""
@@ -7,11 +9,15 @@ class Occupation:
     def __init__(self) -> None:
         self.in_flight = self.queued = 0
         self.most_in_flight = self.most_queued = 0
+        self.background = self.preemptions = 0
 
-    def gate_changed(self, in_flight: int, limit: int) -> None:
-        self.in_flight = in_flight
+    def gate_changed(self, in_flight: int, background: int, limit: int) -> None:
+        self.in_flight, self.background = in_flight, background
         self.most_in_flight = max(self.most_in_flight, in_flight)
 
-    def queue_changed(self, tenant: str, change: int) -> None:
+    def preempted(self) -> None:
+        self.preemptions += 1
+
+    def queue_changed(self, tenant: str, tier: Tier, change: int) -> None:
         self.queued += change
         self.most_queued = max(self.most_queued, self.queued)

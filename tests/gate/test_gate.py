@@ -10,7 +10,7 @@ from service.errors import DeadlineExceeded, EngineDead, QueueFull, TooManyReque
 from service.gate.gate import Gate
 from service.gate.permit import Permit
 from service.gate.ticket import Demand
-from service.settings.tree import GateSettings
+from service.settings.gate import GateSettings
 from service.tenants.tenant import Tenant
 from tests.gate.occupation import Occupation
 

@@ -14,7 +14,8 @@ def seen(*outputs: int, tenant: str = "a", most: int = 1000) -> Lengths:
 def test_nothing_is_expected_before_anything_was_seen() -> None:
     lengths = Lengths()
     assert lengths.expected(ticket(most=100)) == 0
-    assert lengths.needed(ticket(most=100), possible=5) == 0
+    assert lengths.needed(ticket(most=100), possible=5) == 1
+    assert lengths.needed(ticket(most=100), possible=0.5) == math.inf
 
 
 def test_a_tenant_is_judged_by_its_own_answers_a_new_one_by_all() -> None:

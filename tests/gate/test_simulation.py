@@ -2,6 +2,7 @@
 
 import pytest
 
+from service.gate.background import Background
 from service.gate.fair_queue import FairQueue
 from service.gate.scheduler import Scheduler
 from service.gate.ticket import Ticket, Usage
@@ -18,6 +19,7 @@ def test_every_invariant_holds() -> None:
     assert totals.requests >= 60 * 2_000
     # The run is worth something only if everything happened in it.
     endings = {"answered", "refused", "late running", "late waiting", "left running"}
+    endings |= {"refused background", "preempted"}
     assert endings <= set(totals.ended)
     assert totals.closest > 0.2
 
@@ -85,3 +87,32 @@ def test_it_sees_a_deadline_that_is_missed(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(Scheduler, "expire", lambda _: [])
     monkeypatch.setattr(Scheduler, "_collect_late", lambda *_: None)
     assert "deadlines kept" in first_violation()
+
+
+def test_it_sees_background_that_starts_too_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Background, "room", lambda _, limit, *__: limit)
+    assert "background" in first_violation()
+
+
+def test_it_sees_background_in_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Scheduler, "preempt", lambda _: [])
+    assert "background gives way" in first_violation()
+
+
+def test_it_sees_background_that_is_not_let_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Background, "room", lambda *_: 0)
+    assert "background" in first_violation()
+
+
+def test_it_sees_interactive_work_refused_for_background(monkeypatch: pytest.MonkeyPatch) -> None:
+    look = Scheduler._look
+
+    def blind(self: Scheduler, ticket: Ticket, now: float) -> object:
+        if ticket.background or self.background_in_use < 4:
+            return look(self, ticket, now)
+        forecast = self._admission.forecast(ticket, self._queue.backlog(ticket))
+        backlog = self._queue.backlog(ticket)
+        return forecast, self._admission.refusal(ticket, backlog, forecast, now)
+
+    monkeypatch.setattr(Scheduler, "_look", blind)
+    assert "refused" in first_violation()

@@ -13,7 +13,7 @@ from service.gate.gate import Gate
 from service.gate.meter import Progress
 from service.gate.stream import gated
 from service.gate.ticket import Demand
-from service.settings.tree import GateSettings
+from service.settings.gate import GateSettings
 from tests.gate.occupation import Occupation
 
 

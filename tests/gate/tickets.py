@@ -16,6 +16,9 @@ def ticket(
     max_wait: float = math.inf,
     followers: int = 0,
     follows: bool = False,
+    background: bool = False,
+    restartable: bool = False,
+    again: bool = False,
 ) -> Ticket:
     """A ticket that arrives at 0 and, unless told otherwise, waits for ever."""
     return Ticket(
@@ -29,4 +32,7 @@ def ticket(
         weight=weight,
         followers=followers,
         follows=follows,
+        background=background,
+        restartable=restartable,
+        again=again,
     )

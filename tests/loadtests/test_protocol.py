@@ -1,6 +1,7 @@
 """Answers of servers, and their reading."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -285,6 +286,19 @@ def test_requests_on_the_wire() -> None:
     assert chat.path == "/v1/chat/completions"
     assert chat.body["stream_options"] == {"include_usage": True}
     assert OpenAI(chat=False).request(CALL).body["prompt"] == "be brief\n\nwhy?"
+
+
+@pytest.mark.parametrize("api", [Native(), OpenAI(chat=True), OpenAI(chat=False)])
+def test_a_workload_may_ask_for_whole_answers(api: Native | OpenAI) -> None:
+    request = api.request(replace(CALL, extra={"stream": False, "service_tier": "flex"}))
+    assert not request.stream
+    assert request.body["stream"] is False
+    assert request.body["service_tier"] == "flex"
+    assert "stream_options" not in request.body
+    part = "outputs" if isinstance(api, Native) else "choices"
+    usage = {"prompt_tokens": 3, "completion_tokens": 5}
+    answer = api.read_body(json.dumps({part: [{"text": "why not"}], "usage": usage}).encode())
+    assert (answer.done, answer.items, answer.completion_tokens) == (True, 1, 5)
 
 
 def test_a_peer_needs_labels_to_classify() -> None:

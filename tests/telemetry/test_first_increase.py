@@ -24,7 +24,7 @@ def test_reloads_and_the_quota_store_are_shown_from_the_start() -> None:
 def test_a_model_that_never_missed_shows_that_it_did_not() -> None:
     registry = CollectorRegistry()
     Metrics(registry).answered(ended_request(first_token_seconds=0.1), Ending("ok", 200))
-    key = {"route": "/v1/generate", "model": "m", "tenant": "acme"}
+    key = {"route": "/v1/generate", "model": "m", "tenant": "acme", "service_tier": "default"}
     missed = key | {"objective": "availability"}
     assert registry.get_sample_value("inference_slo_misses_total", missed) == 0
     assert registry.get_sample_value("inference_goodput_total", key) == 1

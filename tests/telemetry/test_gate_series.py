@@ -7,8 +7,9 @@ from prometheus_client import CollectorRegistry
 from loadtests.processes import eventually
 from service.context import Ending
 from service.errors import DeadlineExceeded, QueueFull, ServiceError, TooManyRequests
-from service.settings.tree import GateSettings
+from service.settings.gate import GateSettings
 from service.telemetry.metrics import Metrics
+from service.tenants.tenant import Tier
 from tests.live_service import LiveService
 from tests.telemetry.contexts import ended_request
 
@@ -29,9 +30,11 @@ class Watched:
 def test_the_queue_is_told_by_tenant() -> None:
     watched = Watched()
     for tenant, change in (("a", 1), ("b", 1), ("a", 1), ("b", -1)):
-        watched.metrics.queue_changed(tenant, change)
+        watched.metrics.queue_changed(tenant, Tier.DEFAULT, change)
+    watched.metrics.queue_changed("a", Tier.FLEX, 5)
     assert watched.value("requests_queued", tenant="a") == 2
     assert watched.value("requests_queued", tenant="b") == 0
+    assert watched.value("flex_requests_queued", tenant="a") == 5
 
 
 def test_an_empty_queue_is_told_before_anybody_waits() -> None:
@@ -54,7 +57,8 @@ def test_refusals_are_counted_by_the_errors_code(failure: ServiceError, reason: 
         assert watched.value("refusals_total", reason=reason, tenant="acme") == 1
     else:
         assert watched.value("refusals_total", reason=failure.code, tenant="acme") is None
-    late = watched.value("deadline_misses_total", route="/v1/generate", model="m", tenant="acme")
+    key = {"route": "/v1/generate", "model": "m", "tenant": "acme", "service_tier": "default"}
+    late = watched.value("deadline_misses_total", **key)
     assert late == (1 if failure.outcome == "deadline" else None)
 
 
@@ -66,15 +70,15 @@ def test_the_engines_age_grows_only_while_something_runs(monkeypatch: pytest.Mon
     watched.metrics.engine.follow(lambda: last_step, lambda: False)
     now += 50
     assert watched.value("engine_progress_age_seconds") == 0
-    watched.metrics.gate_changed(1, 4)
+    watched.metrics.gate_changed(1, 0, 4)
     now += 3
     assert watched.value("engine_progress_age_seconds") == 3
-    watched.metrics.gate_changed(2, 4)
+    watched.metrics.gate_changed(2, 0, 4)
     assert watched.value("engine_progress_age_seconds") == 3
     last_step = now
     now += 1
     assert watched.value("engine_progress_age_seconds") == 1
-    watched.metrics.gate_changed(0, 4)
+    watched.metrics.gate_changed(0, 0, 4)
     assert watched.value("engine_progress_age_seconds") == 0
 
 
@@ -95,7 +99,7 @@ def test_a_drain_is_timed_and_its_time_kept(monkeypatch: pytest.MonkeyPatch) -> 
 def test_the_watchdogs_word_and_the_limit_are_shown() -> None:
     watched = Watched()
     watched.metrics.engine.follow(lambda: 0.0, lambda: True)
-    watched.metrics.gate_changed(0, 12)
+    watched.metrics.gate_changed(0, 0, 12)
     assert watched.value("engine_stalled") == 1
     assert watched.value("gate_limit") == 12
 

@@ -11,6 +11,7 @@ from service.engine.protocol import Adapter
 from service.settings.telemetry import MetricsSettings
 from service.telemetry.labels import OTHER, BoundedNames, Key, RequestLabels
 from service.telemetry.metrics import Metrics
+from service.tenants.tenant import Tier
 from tests.live_service import LiveService
 from tests.telemetry.contexts import ended_request
 
@@ -32,7 +33,7 @@ def test_keys_are_bounded_and_never_change(requests: list[tuple[str, str, int]])
     for route, model, tenant in requests:
         key = labels.of(ended_request(route=route, model=model, tenant=str(tenant)))
         assert keys.setdefault((route, model, tenant), key) == key
-        assert (key.route, key.model) == (route, model)
+        assert (key.route, key.model, key.service_tier) == (route, model, "default")
         assert key.tenant in (str(tenant), OTHER)
     found = set(keys.values())
     assert len({key.tenant for key in found} - {OTHER}) <= MAX_TENANTS
@@ -47,9 +48,9 @@ def test_versions_of_an_adapter_share_their_series() -> None:
 
 def observe_everything(metrics: Metrics, tenant: str, reason: str) -> None:
     context = ended_request(tenant=tenant, decode_seconds=0.1, decode_tokens=2)
-    metrics.queue_changed(tenant, 1)
+    metrics.queue_changed(tenant, Tier.DEFAULT, 1)
     metrics.queued_for(context, 0.1)
-    metrics.queue_changed(tenant, -1)
+    metrics.queue_changed(tenant, Tier.DEFAULT, -1)
     metrics.first_token(context, 0.1)
     metrics.tokens_after(context, 0.1, 2)
     metrics.used(context, 1, 0, 3)

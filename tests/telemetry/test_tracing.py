@@ -8,8 +8,8 @@ import httpx
 import pytest
 
 from loadtests.processes import eventually
+from service.settings.gate import GateSettings
 from service.settings.telemetry import TracingSettings
-from service.settings.tree import GateSettings
 from tests.live_service import LiveService
 from tests.telemetry.receiver import ReceivedSpan, Receiver, otlp_receiver
 

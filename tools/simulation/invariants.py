@@ -1,9 +1,12 @@
 """Invariants that hold after every event, checked on counts of the simulation's own."""
 
+import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from service.gate.background import BackgroundRules
+from service.gate.limiter import Targets
 from service.gate.scheduler import Scheduler
 from service.gate.ticket import Prices, Ticket, Usage
 from tools.simulation.workload import Request
@@ -93,6 +96,15 @@ class Fairness:
         most = max(prompt, self._prices.output * self._most_in_engine)
         return 2 * most / self._least_weight
 
+    @property
+    def waits(self) -> bool:
+        """True if a ticket waits."""
+        return bool(self._waiting)
+
+    def own(self, name: str) -> int:
+        """The tenant's tickets that wait."""
+        return self._waiting.get(name, 0)
+
     def paid(self, entry: Entry, cost: float) -> None:
         """A ticket was charged; checks the leads that this changes."""
         name = entry.request.tenant
@@ -164,8 +176,31 @@ class Presence:
         return own / (own + sum(others))
 
 
+class BackgroundRoom:
+    """The slots that background tickets may hold, counted apart from the scheduler."""
+
+    def __init__(self, rules: BackgroundRules, clock: Callable[[], float]) -> None:
+        self._most_beside = math.inf if rules.max_in_flight is None else rules.max_in_flight
+        self._clock = clock
+        self._seen = -math.inf
+
+    def interactive(self) -> None:
+        """An interactive ticket came or ended."""
+        self._seen = self._clock()
+
+    def of(self, limit: int, interactive: int) -> float:
+        """Slots for background tickets while interactive ones hold so many and none waits."""
+        spare = 0 if limit == 1 else max(1, limit // 16)
+        room = limit - spare - interactive
+        beside = interactive or self._clock() < self._seen + 10
+        return min(room, self._most_beside) if beside else room
+
+
 class Books:
-    """Every request's state and every slot, counted independently of the scheduler."""
+    """Every request's state and every slot, counted independently of the scheduler.
+
+    What is kept for each class of work stands under `background`, false or true.
+    """
 
     def __init__(
         self,
@@ -173,94 +208,164 @@ class Books:
         prices: Prices,
         limits: range,
         clock: Callable[[], float],
+        background: BackgroundRules,
     ) -> None:
         self._limits = limits
         self._scheduler = scheduler
         self._prices = prices
-        self.fairness = Fairness(prices)
-        self.presence = Presence(clock)
+        self._rules = background
+        self._room = BackgroundRoom(background, clock)
+        self.fairness = {False: Fairness(prices), True: Fairness(prices)}
+        self.presence = {False: Presence(clock), True: Presence(clock)}
         self.entries: dict[Ticket, Entry] = {}
-        self.running = 0
+        self.running = {False: 0, True: 0}
         self._runs: Counter[str] = Counter()
-        self.waiting = 0
+        self.waiting = {False: 0, True: 0}
         self.ended: dict[str, int] = {}
 
     def refused(self, entry: Entry, retry_after: float) -> None:
         """A ticket was refused: only with every slot taken, and with a time to come back."""
+        hold(not entry.ticket.follows, "admitted as a whole", tenant=entry.request.tenant)
+        hold(1 <= retry_after <= 60, "retry_after in [1, 60]", retry_after=retry_after)
+        if entry.ticket.background:
+            own, all_waiting = self.fairness[True].own(entry.request.tenant), self.waiting[True]
+            full = own >= 8 * (self._rules.max_waiting - all_waiting)
+            hold(full, "background waits for its deadline", own=own, waiting=all_waiting)
+            hold(not self._idle(), "no background refused while there is room")
+            self._move(entry, "new", "refused background")
+            return
         limit = self._scheduler.limit
         full = self._scheduler.in_use >= limit - self._reserved(limit)
         hold(full, "nobody refused while there is room", limit=limit)
-        hold(not entry.ticket.follows, "admitted as a whole", tenant=entry.request.tenant)
-        held, share = self.presence.held(entry), self.presence.share(entry)
+        alone = self.running[False] + self.waiting[False]
+        hold(alone >= limit, "nobody refused for background work", alone=alone, limit=limit)
+        presence = self.presence[False]
+        held, share = presence.held(entry), presence.share(entry)
         hold(held > share * limit, "served within its share", held=held, share=share, limit=limit)
-        hold(1 <= retry_after <= 60, "retry_after in [1, 60]", retry_after=retry_after)
         self._move(entry, "new", "refused")
 
     def queued(self, entry: Entry) -> None:
         """A ticket waits."""
         self._move(entry, "new", "waiting")
-        self.waiting += 1
-        self.presence.entered(entry)
-        self.fairness.entered(entry)
+        self.waiting[entry.ticket.background] += 1
+        self._entered(entry)
+        self.fairness[entry.ticket.background].entered(entry)
 
     def started(self, entry: Entry, now: float, limit: int) -> None:
         """A ticket starts under a limit, directly or after waiting."""
         hold(now < entry.ticket.deadline, "never started late", now=now, late=entry.ticket.deadline)
+        background = entry.ticket.background
         if entry.state == "waiting":
-            self.waiting -= 1
-            self.fairness.left(entry)
+            self.waiting[background] -= 1
+            self.fairness[background].left(entry)
         else:
-            self.presence.entered(entry)
+            self._entered(entry)
         self._move(entry, entry.state, "running")
-        self.running += entry.ticket.slots
-        name = entry.request.tenant
-        below = self._runs[name] < self.presence.share(entry) * limit
-        borrowed = self.running - (max(self._limits) if below else limit)
-        self._runs[name] += entry.ticket.slots
-        hold(borrowed < entry.ticket.slots, "borrows less than its slots", borrowed=borrowed)
-        self.fairness.engine(entry, 1)
+        if background:
+            self._check_background(entry, limit)
+        self.running[background] += entry.ticket.slots
+        if not background:
+            self._check_borrowed(entry, limit)
+        # Background tickets may be charged beside interactive ones, too.
+        for fairness in {self.fairness[False], self.fairness[background]}:
+            fairness.engine(entry, 1)
         self.paid(entry)
 
     def paid(self, entry: Entry) -> None:
         """The ticket's tokens so far have been reported."""
         cost = self._prices.cost(entry.request.prompt, entry.cached, entry.output)
-        self.fairness.paid(entry, cost - entry.paid)
+        added = cost - entry.paid
+        self.fairness[entry.ticket.background].paid(entry, added)
+        if entry.ticket.background and self.fairness[False].waits and added > 0:
+            self.fairness[False].paid(entry, (1 - self._rules.discount) * added)
         entry.paid = cost
 
     def dropped(self, entry: Entry, how: str) -> None:
         """A waiting ticket ends without having run."""
-        self.waiting -= 1
-        self.fairness.left(entry)
+        self.waiting[entry.ticket.background] -= 1
+        self.fairness[entry.ticket.background].left(entry)
         self._move(entry, "waiting", how)
 
     def finished(self, entry: Entry, how: str, usage: Usage) -> None:
         """A running ticket ends; its usage must be what the engine did, each token once."""
-        self.running -= entry.ticket.slots
-        self._runs[entry.request.tenant] -= entry.ticket.slots
-        self.fairness.engine(entry, -1)
+        background = entry.ticket.background
+        self.running[background] -= entry.ticket.slots
+        if not background:
+            self._runs[entry.request.tenant] -= entry.ticket.slots
+            self._room.interactive()
+        for fairness in {self.fairness[False], self.fairness[background]}:
+            fairness.engine(entry, -1)
         done = Usage(entry.request.prompt, entry.cached, entry.output)
         hold(usage == done, "usage charged once", usage=usage, done=done)
         self._move(entry, "running", how)
 
+    def preempted(self, entry: Entry, usage: Usage) -> None:
+        """A running background ticket is ended, to be offered again: an interactive one waits."""
+        ticket = entry.ticket
+        hold(ticket.background and ticket.restartable, "only what can start again gives way")
+        hold(self.waiting[False] > 0, "background gives way to tickets that wait")
+        self.finished(entry, "preempted", usage)
+
     def check(self) -> None:
         """Invariants between events."""
         core = self._scheduler
-        hold(core.in_use == self.running, "permits conserved", core=core.in_use, own=self.running)
-        hold(core.waiting == self.waiting, "tickets conserved", core=core.waiting, own=self.waiting)
+        held = (core.in_use, core.background_in_use)
+        own = (sum(self.running.values()), self.running[True])
+        hold(held == own, "permits conserved", core=held, own=own)
+        waiting = {False: core.waiting, True: core.background_waiting}
+        hold(waiting == self.waiting, "tickets conserved", core=waiting, own=self.waiting)
         idle = core.waiting and core.in_use < core.limit - self._reserved(core.limit)
         hold(core.limit in self._limits, "limit within its bounds", limit=core.limit)
         hold(not idle, "work conserving", waiting=core.waiting, in_use=core.in_use)
+        hold(not (core.background_waiting and self._idle()), "background takes what is left")
+        if core.waiting and self.running[False] < core.limit - self._reserved(core.limit):
+            in_the_way = any(
+                ticket.restartable and entry.state == "running"
+                for ticket, entry in self.entries.items()
+                if ticket.background
+            )
+            hold(not in_the_way, "background gives way", waiting=core.waiting)
+
+    def _entered(self, entry: Entry) -> None:
+        self.presence[entry.ticket.background].entered(entry)
+        if not entry.ticket.background:
+            self._room.interactive()
+
+    def _check_borrowed(self, entry: Entry, limit: int) -> None:
+        name = entry.request.tenant
+        below = self._runs[name] < self.presence[False].share(entry) * limit
+        borrowed = sum(self.running.values()) - (max(self._limits) if below else limit)
+        self._runs[name] += entry.ticket.slots
+        hold(borrowed < entry.ticket.slots, "borrows less than its slots", borrowed=borrowed)
+
+    def _check_background(self, entry: Entry, limit: int) -> None:
+        waiting, held = self.waiting[False], self.running[True]
+        hold(not waiting, "background starts behind interactive work", waiting=waiting)
+        room = self._room.of(limit, self.running[False])
+        hold(held < room, "background holds no more than it may", held=held, room=room)
+        most = sum(self.running.values()) + entry.ticket.slots
+        hold(most <= max(self._limits), "background alone never fills the engine", slots=most)
+
+    def _idle(self) -> bool:
+        """True if a slot is free that a background ticket should have."""
+        core = self._scheduler
+        if self.waiting[False] or core.rates.token_seconds > Targets().token:
+            return False
+        room = self._room.of(core.limit, self.running[False])
+        reserved = max(room, 0) // 16 if len(self.presence[True].slots) > 1 else 0
+        return self.running[True] < room - reserved
 
     def _reserved(self, limit: int) -> int:
-        return limit // 16 if len(self.presence.slots) > 1 else 0
+        return limit // 16 if len(self.presence[False].slots) > 1 else 0
 
     def _move(self, entry: Entry, before: str, after: str) -> None:
         hold(entry.state == before, "a ticket ends once", state=entry.state, after=after)
         if (before == "waiting" and after != "running") or before == "running":
-            self.presence.left(entry)
+            self.presence[entry.ticket.background].left(entry)
         entry.state = after
         if after not in ("waiting", "running"):
             self.ended[after] = self.ended.get(after, 0) + 1
             self.entries.pop(entry.ticket, None)
             if entry.request.tenant.startswith("guest"):
-                self.fairness.forget_guest(entry.request.tenant)
+                for fairness in self.fairness.values():
+                    fairness.forget_guest(entry.request.tenant)

@@ -4,9 +4,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from random import Random
 
+from service.gate.background import BackgroundRules, widest
+
 _GUEST_PART = 0.02
 _BURST_PART = 0.02
 _WHOLE_PART = 0.01
+_BACKGROUND_PATIENCE = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,8 @@ class Scenario:
     leaving_part: float
     stall_part: float
     jump_part: float
+    background: BackgroundRules
+    background_part: float
 
     @classmethod
     def draw(cls, seed: str) -> "Scenario":
@@ -62,6 +67,12 @@ class Scenario:
             leaving_part=random.choice((0.0, 0.1)),
             stall_part=random.choice((0.0, 0.0, 1e-3)),
             jump_part=random.choice((0.0, 0.0, 1e-3)),
+            background=BackgroundRules(
+                max_in_flight=random.choice((None, None, 1, 8)),
+                max_waiting=random.choice((0, 8, 512)),
+                discount=random.choice((0.0, 0.5, 0.5, 1.0)),
+            ),
+            background_part=random.choice((0.0, 0.2, 0.5, 0.9)),
         )
 
 
@@ -84,6 +95,8 @@ class Request:
     leaves: float | None
     followers: int = 0
     follows: bool = False
+    background: bool = False
+    restartable: bool = False
 
 
 def requests(scenario: Scenario, random: Random) -> Iterator[list[Request]]:
@@ -107,9 +120,12 @@ def requests(scenario: Scenario, random: Random) -> Iterator[list[Request]]:
 def _request(scenario: Scenario, random: Random, index: int, number: int) -> Request:
     tenant = scenario.tenants[index]
     prompt = random.randint(1, tenant.longest_prompt)
-    slots = random.randint(1, tenant.widest)
+    background = random.random() < scenario.background_part
+    most_slots = widest(scenario.ceiling) if background else tenant.widest
+    slots = random.randint(1, min(tenant.widest, most_slots))
     guest = random.random() < _GUEST_PART
     leaves = random.random() < scenario.leaving_part
+    patience = scenario.patience * (_BACKGROUND_PATIENCE if background else 1.0)
     return Request(
         tenant=f"guest-{number}" if guest else tenant.name,
         number=number,
@@ -119,6 +135,8 @@ def _request(scenario: Scenario, random: Random, index: int, number: int) -> Req
         slots=slots,
         most=tenant.longest_output,
         output=slots * random.randint(1, tenant.longest_output),
-        patience=scenario.patience * random.uniform(0.2, 1.0),
-        leaves=random.uniform(0, scenario.patience) if leaves else None,
+        patience=patience * random.uniform(0.2, 1.0),
+        leaves=random.uniform(0, patience) if leaves else None,
+        background=background,
+        restartable=random.random() < 0.7,
     )

@@ -51,8 +51,10 @@ class World:
             Limiter(scenario.ceiling, floor),
             max_waiting=scenario.max_waiting,
             prices=prices,
+            background=scenario.background,
         )
-        self.books = Books(self.scheduler, prices, range(floor, scenario.ceiling + 1), self._clock)
+        limits = range(floor, scenario.ceiling + 1)
+        self.books = Books(self.scheduler, prices, limits, self._clock, scenario.background)
 
     def play(self) -> Outcome:
         """Play to the end and return what happened."""
@@ -68,11 +70,13 @@ class World:
                 self._happen(kind, entry)
             self._expire()
             self._dispatch()
+            while self._preempt():
+                self._dispatch()
             self.books.check()
         hold(not self.books.entries, "every ticket ends", left=len(self.books.entries))
         hold(self.scheduler.tenants == 0, "idle tenants forgotten", left=self.scheduler.tenants)
         outcome.ended = self.books.ended
-        outcome.closest = self.books.fairness.closest
+        outcome.closest = max(fairness.closest for fairness in self.books.fairness.values())
         return outcome
 
     def _clock(self) -> float:
@@ -137,25 +141,42 @@ class World:
             weight=request.weight,
             followers=request.followers,
             follows=request.follows,
+            background=request.background,
+            restartable=request.restartable,
         )
-        entry = Entry(request, ticket)
-        limit = self.scheduler.limit
         smallest = replace(ticket, prompt_tokens=0, max_output_tokens=1, slots=1)
         foreseen = self.scheduler.refusal(smallest)
-        answer = self.scheduler.offer(ticket)
+        entry = self._place(Entry(request, ticket))
+        refused = entry.ticket not in self.books.entries
         if foreseen is not None:
-            hold(isinstance(answer, Refusal), "what is refused unread is refused read", of=ticket)
+            hold(refused, "what is refused unread is refused read", of=ticket)
+        if request.leaves is not None and not refused:
+            self._at(self._now + request.leaves, "leave", entry)
+        return not refused
+
+    def _place(self, entry: Entry) -> Entry:
+        limit = self.scheduler.limit
+        answer = self.scheduler.offer(entry.ticket)
         if isinstance(answer, Refusal):
             self.books.refused(entry, answer.retry_after)
-            return False
-        self.books.entries[ticket] = entry
+            return entry
+        self.books.entries[entry.ticket] = entry
         if answer is Placement.STARTED:
-            self._start(entry, limit)
+            self._start(entry, max(limit, self.scheduler.limit))
         else:
             self.books.queued(entry)
-        if request.leaves is not None:
-            self._at(self._now + request.leaves, "leave", entry)
-        return True
+        return entry
+
+    def _preempt(self) -> bool:
+        """End the background tickets that give way, offer them again; False if none does."""
+        named = self.scheduler.preempt()
+        for ticket in named:
+            entry = self.books.entries[ticket]
+            self.books.preempted(entry, self.scheduler.finish(ticket))
+            # The client has not left, and its next run has events of its own.
+            again = replace(ticket, follows=True, again=True)
+            self._place(Entry(entry.request, again))
+        return bool(named)
 
     def _start(self, entry: Entry, limit: int) -> None:
         self.books.started(entry, self._clock(), limit)

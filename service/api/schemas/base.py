@@ -1,7 +1,7 @@
 """Base classes of all bodies."""
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -11,6 +11,7 @@ from service.engine.protocol import Message
 from service.errors import InvalidRequest
 from service.quoting import UNKNOWN_FIELD
 from service.settings.limits import LimitSettings
+from service.tenants.tenant import Tier
 
 
 class RequestBody(BaseModel):
@@ -40,6 +41,12 @@ class AnswerBody(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
+ServiceTier = Annotated[
+    str | None,
+    Field(description="`flex` waits for room; `default` is interactive; default the tenant's."),
+]
+
+
 class ChatMessage(RequestBody):
     """One message of a conversation."""
 
@@ -57,8 +64,12 @@ def conversation(messages: Sequence[ChatMessage], limits: LimitSettings) -> list
 
 
 class TimingBody(AnswerBody):
-    """Milliseconds: waiting for a permit, from arrival to the first token, and in all."""
+    """Milliseconds: waiting for a permit, from arrival to the first token, and in all.
 
+    `service_tier` is the class of work that the request was.
+    """
+
+    service_tier: Tier
     queue_ms: float
     ttft_ms: float | None
     total_ms: float
@@ -68,6 +79,7 @@ class TimingBody(AnswerBody):
         """The request's times so far."""
         first = context.first_token_seconds
         return cls(
+            service_tier=context.tier,
             queue_ms=round(context.queue_seconds * 1000, 3),
             ttft_ms=None if first is None else round(first * 1000, 3),
             total_ms=round(context.elapsed() * 1000, 3),

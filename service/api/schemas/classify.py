@@ -4,7 +4,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from service.api.schemas.base import AnswerBody, ErrorDetail, Many, RequestBody, TimingBody
+from service.api.schemas.base import (
+    AnswerBody,
+    ErrorDetail,
+    Many,
+    RequestBody,
+    ServiceTier,
+    TimingBody,
+)
 from service.classification.zero_shot import DEFAULT_INSTRUCTION, Question
 from service.errors import InvalidRequest
 from service.quoting import quote
@@ -46,6 +53,7 @@ class ClassifyRequest(RequestBody):
         None, ge=0, le=1, description="Abstain when no label scores so much."
     )
     timeout_ms: int | None = Field(None, ge=1, description="Deadline, waiting included.")
+    service_tier: ServiceTier = None
 
     def inputs(self, limits: LimitSettings) -> list[str]:
         """The texts as a list; InvalidRequest for none or too many."""

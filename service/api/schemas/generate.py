@@ -9,6 +9,7 @@ from service.api.schemas.base import (
     ChatMessage,
     Many,
     RequestBody,
+    ServiceTier,
     TimingBody,
     conversation,
 )
@@ -77,6 +78,7 @@ class GenerateRequest(RequestBody):
     stream: bool = False
     confidence: bool = Field(False, description="Add measures of how sure the model was.")
     timeout_ms: int | None = Field(None, ge=1, description="Deadline, waiting included.")
+    service_tier: ServiceTier = None
 
     @model_validator(mode="after")
     def _one_prompt(self) -> "GenerateRequest":

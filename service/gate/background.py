@@ -1,0 +1,109 @@
+"""Background work: the slots that it may hold beside interactive work, and its own queue."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from service.gate.admission import Refusal, refusal_of_full_queue
+from service.gate.fair_queue import FairQueue
+from service.gate.ticket import Prices, Ticket
+
+_SLOTS_PER_SPARE = 16
+_RETRY_S = 30.0
+"""Time after which a refused client may come back: a full queue of background work is long."""
+_BESIDE_S = 10.0
+"""Time without an interactive ticket after which background work counts as alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class BackgroundRules:
+    """Bounds on background work.
+
+    `max_in_flight` are the sequences that it may have in the engine while interactive requests
+    come, None for all; `max_waiting` bounds the waiting tickets. While interactive
+    tickets wait, a tenant pays for its background tokens `1 - discount` of their price. Raises
+    ValueError for a discount outside [0, 1].
+    """
+
+    max_in_flight: int | None = None
+    max_waiting: int = 1024
+    discount: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.discount <= 1:
+            raise ValueError(f"discount must be in [0, 1], got {self.discount}")
+
+
+def spare_slots(limit: int) -> int:
+    """Slots that background work leaves free for the next interactive tickets.
+
+    One of 16, at least one; none if there is only one slot.
+    """
+    return min(max(1, limit // _SLOTS_PER_SPARE), limit - 1)
+
+
+def widest(capacity: int) -> int:
+    """The most slots of one background ticket in an engine of so many slots.
+
+    A ticket starts when one slot is free for it and borrows the others, at most the spare ones: so
+    background work alone never fills the engine.
+    """
+    return max(1, spare_slots(capacity))
+
+
+class Background:
+    """The background tickets of one engine.
+
+    They have a `FairQueue` of their own, so background service earns or costs no turn among
+    interactive tickets, and the other way round. A background ticket starts when no interactive
+    one waits and, after it, slots are left for interactive work to come. Where these do not
+    suffice, restartable tickets give way. A ticket is refused only if the queue is full: it waits
+    for its deadline, whatever the forecast.
+    """
+
+    def __init__(self, rules: BackgroundRules, prices: Prices) -> None:
+        self.queue = FairQueue(prices)
+        self._rules = rules
+        self._alone_from = -math.inf
+        self._leaving: set[Ticket] = set()
+
+    def price(self, cost: float) -> float:
+        """The part of a cost that counts among interactive work which has to wait."""
+        return (1 - self._rules.discount) * cost
+
+    def interactive(self, now: float) -> None:
+        """Note that an interactive ticket came or ended."""
+        self._alone_from = now + _BESIDE_S
+
+    def room(self, limit: int, interactive: FairQueue, now: float) -> int:
+        """Slots that background tickets may hold now, of `limit` slots."""
+        if interactive.waiting:
+            return 0
+        room = limit - spare_slots(limit) - interactive.in_use
+        if interactive.in_use or now < self._alone_from:
+            most = self._rules.max_in_flight
+            room = room if most is None else min(room, most)
+        return room
+
+    def give_way(self, slots: int, made: Mapping[Ticket, int]) -> list[Ticket]:
+        """The tickets to end so that, with those named before, so many slots come back.
+
+        `made` are the output tokens of the running ones; those that made least are named, since
+        what they made is lost.
+        """
+        self._leaving &= made.keys()
+        slots -= sum(ticket.slots for ticket in self._leaving)
+        named = []
+        for ticket in sorted(made, key=made.__getitem__):
+            if slots > 0 and ticket.restartable and ticket not in self._leaving:
+                named.append(ticket)
+                slots -= ticket.slots
+        self._leaving.update(named)
+        return named
+
+    def refusal(self, ticket: Ticket) -> Refusal | None:
+        """Reason to refuse a ticket; None lets it wait for its deadline."""
+        if ticket.follows:
+            return None
+        backlog = self.queue.backlog(ticket)
+        return refusal_of_full_queue(backlog, self._rules.max_waiting, _RETRY_S)

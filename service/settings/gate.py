@@ -1,0 +1,78 @@
+"""Settings of the gate."""
+
+from pydantic import Field
+
+from service.settings.section import Section
+
+
+class BackgroundSettings(Section):
+    """Requests of the service tier `flex`, which take what interactive ones leave."""
+
+    max_in_flight: int | None = Field(
+        None,
+        ge=1,
+        description="Sequences of flex requests in the engine while interactive requests come; "
+        "null is all but one slot of 16. Fewer keep the others' tokens quicker where each sequence "
+        "makes a step longer, as on CPUs.",
+    )
+    max_queued: int = Field(
+        1024, ge=0, description="Flex requests that may wait; only more are refused."
+    )
+    default_timeout_ms: int = Field(
+        600_000,
+        ge=1,
+        description="Deadline of flex requests that state none; the timeout of OpenAI's SDKs.",
+    )
+    max_timeout_ms: int = Field(
+        3_600_000, ge=1, description="Longest deadline a flex request may ask for."
+    )
+    discount: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="Part of a flex token's price that is not charged to its tenant's turn among "
+        "interactive requests; while none of these waits, nothing is charged.",
+    )
+
+
+class GateSettings(Section):
+    """The queue in front of the engine."""
+
+    max_in_flight: int | None = Field(
+        None, ge=1, description="Sequences in the engine at once; default its `max_num_seqs`."
+    )
+    min_in_flight: int = Field(
+        4,
+        ge=1,
+        description="Lowest limit on the sequences in the engine, however slow it is; at most "
+        "`max_in_flight`. This many clients with one request each are never refused.",
+    )
+    max_queued: int = Field(
+        256,
+        ge=0,
+        description="Requests that may wait; more are refused, except those of a tenant within its "
+        "share and the later parts of an admitted request.",
+    )
+    max_wait_ms: int = Field(
+        1_500,
+        ge=0,
+        description="Refuse at once a request that would wait longer and states no deadline. The "
+        "wait and the prefill make up the time to first token.",
+    )
+    max_patience_ms: int = Field(
+        60_000,
+        ge=0,
+        description="The same for a request that states a deadline, as the SDKs of OpenAI and "
+        "Anthropic do with their timeout; `max_wait_ms` where that is longer.",
+    )
+    target_token_ms: int | None = Field(
+        250,
+        ge=1,
+        description="Give the engine fewer sequences at once while a token takes longer than this; "
+        "null never does.",
+    )
+    default_timeout_ms: int = Field(
+        60_000, ge=1, description="Deadline of requests that state none."
+    )
+    max_timeout_ms: int = Field(600_000, ge=1, description="Longest deadline a client may ask for.")
+    background: BackgroundSettings = BackgroundSettings()

@@ -1,0 +1,291 @@
+"""Background work beside interactive work: in the core, and in a model of the engine."""
+
+import pytest
+
+from service.gate.admission import Cause, Refusal
+from service.gate.background import BackgroundRules, spare_slots, widest
+from service.gate.limiter import Limiter, Targets
+from service.gate.scheduler import Placement, Scheduler
+from service.gate.ticket import Ticket
+from tests.gate.batch_engine import CEILING, STEP_PER_SLOT_S, STEP_S, BatchEngine, Report, Source
+from tests.gate.test_scheduler import Clock
+from tests.gate.tickets import ticket
+
+FLAT = 3e-5
+"""Seconds that a sequence adds to a step of an accelerator whose memory is the bottleneck."""
+TWO_MINUTES = 120.0
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def core_of(clock: Clock, slots: int = 8, **rules: float) -> Scheduler:
+    given = BackgroundRules(**rules)  # type: ignore[arg-type]
+    return Scheduler(clock, Limiter(slots), max_waiting=100, background=given)
+
+
+def flex(tenant: str = "a", slots: int = 1, **more: float) -> Ticket:
+    return ticket(tenant, slots=slots, background=True, **more)  # type: ignore[arg-type]
+
+
+def offer(core: Scheduler, *tickets: Ticket) -> list[Placement | Refusal]:
+    return [core.offer(each) for each in tickets]
+
+
+STARTED, QUEUED = Placement.STARTED, Placement.QUEUED
+
+
+@pytest.mark.parametrize(("limit", "spare"), [(1, 0), (2, 1), (4, 1), (16, 1), (32, 2), (256, 16)])
+def test_some_slots_are_left_for_the_next_interactive_ticket(limit: int, spare: int) -> None:
+    assert spare_slots(limit) == spare
+    assert widest(limit) == max(1, spare)
+
+
+def test_background_work_alone_takes_all_but_the_spare_slots(clock: Clock) -> None:
+    core = core_of(clock)
+    assert offer(core, *(flex() for _ in range(9))) == [STARTED] * 7 + [QUEUED] * 2
+    assert (core.in_use, core.background_in_use) == (7, 7)
+    assert (core.waiting, core.background_waiting) == (0, 2)
+    assert core.offer(ticket()) is STARTED
+
+
+def test_beside_interactive_work_it_holds_no_more_than_its_setting(clock: Clock) -> None:
+    core = core_of(clock, max_in_flight=2)
+    interactive = ticket()
+    core.offer(interactive)
+    first, *rest = (flex() for _ in range(8))
+    assert offer(core, first, *rest) == [STARTED] * 2 + [QUEUED] * 6
+    core.finish(interactive)
+    clock.now = 9.9
+    assert core.next_dispatches() == []
+    clock.now = 10.1
+    assert core.next_dispatches() == rest[1:6]
+
+
+def test_a_slot_that_background_gives_back_goes_to_interactive_work(clock: Clock) -> None:
+    core = core_of(clock)
+    running = [flex() for _ in range(7)]
+    offer(core, *running, waits := flex())
+    first, second, third = ticket(), ticket("b"), ticket("b")
+    assert offer(core, first, second, third) == [STARTED, QUEUED, QUEUED]
+    core.finish(running[0])
+    assert core.next_dispatches() == [second]
+    core.finish(running[1])
+    assert core.next_dispatches() == [third]
+    core.finish(running[2])
+    assert core.next_dispatches() == []  # three are taken, and one is left for the next
+    core.finish(running[3])
+    assert core.next_dispatches() == [waits]
+
+
+def test_a_background_ticket_waits_where_an_interactive_one_is_refused(clock: Clock) -> None:
+    core = core_of(clock, slots=1)
+    held = ticket()
+    core.offer(held)
+    for second in range(1, 11):
+        clock.now = second
+        core.charge(held, cached=0, output=second)
+    core.offer(ticket("b"))
+    assert isinstance(core.offer(ticket("b", max_wait=0.0)), Refusal)
+    assert core.offer(flex("b", max_wait=0.0)) is QUEUED
+
+
+def test_only_a_full_queue_refuses_background_work_and_leaves_places_to_others(
+    clock: Clock,
+) -> None:
+    core = core_of(clock, slots=1, max_waiting=9)
+    held = ticket()
+    core.offer(held)
+    answers = offer(core, *(flex("heavy") for _ in range(9)))
+    assert answers[:8] == [QUEUED] * 8
+    refused = answers[8]
+    assert isinstance(refused, Refusal)
+    assert refused.message == "The queue is full: 8 wait, 8 of them yours; the limit is 9."
+    assert refused.retry_after == 30
+    assert refused.cause is Cause.SERVER_FULL
+    assert core.offer(flex("light")) is QUEUED
+    assert core.offer(flex("heavy", follows=True)) is QUEUED
+
+
+def test_a_waiting_background_ticket_ends_at_its_deadline(clock: Clock) -> None:
+    core = core_of(clock, slots=1)
+    held, late, patient = ticket(), flex(deadline=5.0), flex()
+    offer(core, held, late, patient)
+    clock.now = 5.0
+    core.finish(held)
+    core.next_dispatches()
+    assert core.expire() == [late]
+    assert core.background_in_use == 1
+
+
+def test_a_full_background_queue_takes_no_place_and_no_forecast_from_interactive_work(
+    clock: Clock,
+) -> None:
+    core = core_of(clock, slots=1)
+    held = ticket()
+    offer(core, held, *(flex() for _ in range(50)))
+    assert core.offer(ticket()) is QUEUED
+    assert core.refusal(ticket(max_wait=0.0)) is None  # nothing measured, nothing predicted
+
+
+@pytest.mark.parametrize(("discount", "first"), [(0.0, "b"), (1.0, "a")])
+def test_background_tokens_cost_a_turn_at_a_discount_while_others_wait(
+    clock: Clock, discount: float, first: str
+) -> None:
+    core = core_of(clock, slots=2, discount=discount)
+    background, interactive = flex("a", most=100), ticket("c")
+    offer(core, background, interactive)
+    waits = [ticket("a"), ticket("b")]
+    assert offer(core, *waits) == [QUEUED] * 2
+    core.charge(background, cached=0, output=50)
+    core.finish(interactive)
+    (started,) = core.next_dispatches()
+    assert started.tenant == first
+
+
+def test_background_tokens_are_free_while_nobody_waits(clock: Clock) -> None:
+    core = core_of(clock, slots=2, discount=0.0)
+    background, interactive = flex("a", most=100), ticket("c")
+    offer(core, background, interactive)
+    core.charge(background, cached=0, output=50)
+    offer(core, ticket("a"), ticket("b"))
+    core.finish(interactive)
+    (started,) = core.next_dispatches()
+    assert started.tenant == "a"
+
+
+def test_slow_tokens_beside_background_work_do_not_lower_the_limit(clock: Clock) -> None:
+    limiter = Limiter(8, floor=2, targets=Targets(token=0.1))
+    core = Scheduler(clock, limiter, max_waiting=100)
+    running = [ticket(most=1000) for _ in range(4)] + [flex(most=1000) for _ in range(3)]
+    offer(core, *running)
+    for step in range(1, 40):
+        clock.now += 0.2
+        for each in running:
+            core.charge(each, cached=0, output=step)
+        core.next_dispatches()
+    assert core.limit == 8
+    for each in running[4:]:  # background work gives way first
+        core.finish(each)
+    core.offer(flex())
+    assert core.next_dispatches() == []
+    assert core.background_in_use == 0
+    for step in range(40, 60):
+        clock.now += 0.2
+        for each in running[:4]:
+            core.charge(each, output=step)
+        core.next_dispatches()
+    assert core.limit < 8
+
+
+def percentile(values: list[float], part: float) -> float:
+    return sorted(values)[int(part * (len(values) - 1))]
+
+
+def capacity(step_per_slot: float) -> float:
+    """Requests a second of the full engine, whose answers have 30.5 tokens on average."""
+    return CEILING / (30.5 * (STEP_S + step_per_slot * CEILING))
+
+
+def played(*sources: Source, step: float = FLAT, rules: BackgroundRules | None = None) -> Report:
+    engine = BatchEngine(*sources, max_wait=1.5, step_per_slot=step, background=rules)
+    return engine.run(TWO_MINUTES)
+
+
+def interactive(load: float, step: float = FLAT) -> Source:
+    return Source("people", load * capacity(step))
+
+
+def batch(tenant: str = "batch", load: float = 2.0, step: float = FLAT, **more: float) -> Source:
+    each = Source(tenant, load * capacity(step), background=True, timeout=1e9)
+    return Source(**{**{name: getattr(each, name) for name in each.__slots__}, **more})
+
+
+@pytest.mark.parametrize("load", [0.2, 0.6])
+def test_the_first_token_comes_as_soon_as_without_background_work(load: float) -> None:
+    alone = played(interactive(load)).first_token["people"]
+    beside = played(interactive(load), batch())
+    assert not beside.refused["people"]
+    ratio = percentile(beside.first_token["people"], 0.95) / percentile(alone, 0.95)
+    assert ratio <= 1.10
+
+
+def test_where_each_sequence_costs_time_a_setting_trades_it_for_throughput() -> None:
+    step = STEP_PER_SLOT_S
+    people = interactive(0.6, step)
+    alone = played(people, step=step).first_token["people"]
+    ratios, served = [], []
+    for most in (1, 4, 16):
+        rules = BackgroundRules(max_in_flight=most)
+        report = played(people, batch(step=step), step=step, rules=rules)
+        ratios.append(percentile(report.first_token["people"], 0.95) / percentile(alone, 0.95))
+        served.append(report.served["batch"])
+    assert ratios[0] <= 1.10
+    assert ratios == sorted(ratios)
+    assert served == sorted(served)
+
+
+def test_background_work_gets_what_is_left() -> None:
+    report = played(interactive(0.6), batch())
+    full = played(batch(load=3.0)).served["batch"]
+    assert report.served["batch"] >= 0.85 * (full - report.served["people"])
+
+
+def test_background_alone_is_as_fast_as_interactive_work_without_bounds() -> None:
+    background = played(batch(load=3.0)).served["batch"]
+    unbounded = BatchEngine(Source("a", 3 * capacity(FLAT), timeout=1e9), step_per_slot=FLAT)
+    assert background >= (1 - 1 / 16) * 0.97 * unbounded.run(TWO_MINUTES).served["a"]
+
+
+@pytest.mark.parametrize("weights", [(1.0, 1.0), (3.0, 1.0)])
+def test_tenants_share_background_work_by_weight_whatever_else_they_ask(
+    weights: tuple[float, float],
+) -> None:
+    first, second = (
+        batch(f"w{index}", load=2.0, weight=weight) for index, weight in enumerate(weights)
+    )
+    own = Source("w1", 0.4 * capacity(FLAT), weight=weights[1])
+    without = played(first, second).served
+    assert without["w0"] / without["w1"] == pytest.approx(weights[0] / weights[1], rel=0.1)
+    people = played(own).served["w1"]
+    both = played(own, first, second).served
+    assert both["w0"] / (both["w1"] - people) == pytest.approx(weights[0] / weights[1], rel=0.15)
+
+
+def test_a_burst_of_interactive_work_gets_every_slot_within_two_steps() -> None:
+    engine = BatchEngine(batch(), step_per_slot=FLAT)
+    engine.run(20.0)
+    assert engine.scheduler.background_in_use == CEILING - spare_slots(CEILING)
+    for _ in range(CEILING):
+        engine.offer(Source("people", 1.0))
+    engine.run(2 * (STEP_S + FLAT * CEILING))
+    assert len(engine.report.first_token["people"]) == CEILING
+    assert engine.report.lost == CEILING - spare_slots(CEILING)
+
+
+def test_the_tickets_that_made_least_give_way_and_each_is_named_once(clock: Clock) -> None:
+    core = core_of(clock, slots=4)
+    young, old, stream = flex(restartable=True), flex(restartable=True), flex()
+    offer(core, young, old, stream)
+    core.charge(old, cached=0, output=5)
+    core.charge(young, cached=0, output=2)
+    assert core.preempt() == []
+    people = [ticket() for _ in range(4)]
+    assert offer(core, *people) == [STARTED] + [QUEUED] * 3
+    assert core.preempt() == [young, old]
+    assert core.preempt() == []
+    core.finish(young)
+    again = flex(restartable=True, follows=True, again=True)
+    assert core.offer(again) is QUEUED
+    assert core.next_dispatches() == [people[1]]
+    assert core.preempt() == []
+    core.finish(old)
+    assert core.next_dispatches() == [people[2]]
+    core.finish(people[0])
+    assert core.next_dispatches() == [people[3]]
+    core.offer(flex())
+    core.finish(people[1])
+    core.finish(people[2])
+    assert core.next_dispatches()[0] is again
