@@ -56,10 +56,15 @@ class Reference:
         self._float32 = self._load(folder, adapter, torch.float32)
         self._bfloat16 = self._load(folder, adapter, torch.bfloat16)
 
-    def chat(self, messages: Sequence[dict[str, str]], max_tokens: int = 64) -> list[Step]:
+    def chat(
+        self,
+        messages: Sequence[dict[str, str]],
+        max_tokens: int = 64,
+        tools: Sequence[dict[str, Any]] | None = None,
+    ) -> list[Step]:
         """The answer to a conversation, under the model's own chat template."""
         text: str = self._tokenizer.apply_chat_template(
-            list(messages), tokenize=False, add_generation_prompt=True
+            list(messages), tools=tools, tokenize=False, add_generation_prompt=True
         )
         return self.complete(text, max_tokens)
 

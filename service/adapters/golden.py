@@ -6,6 +6,7 @@ A golden file is JSON Lines, one example a line, all of one task:
     {"input": "...", "labels": ["a", "b"]}                 classification, multi_label
     {"prompt": "...", "expect": "..."}                     generation: exact, token
     {"messages": [{"role", "content"}], "expect": {...}}   generation: json (any JSON value)
+    {"messages": [...], "expect": "<tool_call>..."}        generation: tool_calls
     {"input": "...", "pattern": "..."}                     generation: regex
 
 A generation example has one of `input` (put into the manifest's template), `prompt` (sent as it
@@ -177,7 +178,7 @@ def _check_answer(
     if keys != {wanted}:
         found = ", ".join(sorted(keys)) or "none"
         raise refuse(line, f"{wanted}, as match is {golden.match}", found)
-    if golden.match in ("exact", "token") and not isinstance(example.expect, str):
+    if golden.match not in ("json", "regex") and not isinstance(example.expect, str):
         raise refuse(line, "expect: text", json.dumps(example.expect))
     if example.pattern is not None:
         try:

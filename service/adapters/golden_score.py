@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from service.adapters.call_blocks import read_calls
 from service.adapters.golden import ClassificationExample, GenerationExample
 from service.adapters.manifest import GenerationGolden
 from service.adapters.pattern import PatternRefused, full_match
@@ -57,7 +58,8 @@ def score_generation(
     """Compare each answer with its example.
 
     `exact`: equal but for space around it. `regex`: the pattern matches the whole answer, space
-    around it removed. `json`: the answer is JSON and equal as a value. `token`: the F1 over
+    around it removed. `json`: the answer is JSON and equal as a value. `tool_calls`: the calls
+    are equal as values, and so is the text around them. `token`: the F1 over
     space-separated tokens (Rajpurkar et al. 2016, arXiv:1606.05250, case kept) is at least
     `min_token_f1`. Raises PatternRefused, naming the line, for a pattern that takes too long, and
     TimeoutError when not all are compared `within_s`.
@@ -87,8 +89,26 @@ def matches(example: GenerationExample, answer: str, golden: GenerationGolden) -
                 return _same_json(json.loads(answer), example.expect)
             except (ValueError, RecursionError):
                 return False
+        case "tool_calls":
+            try:
+                return _same_json(read_calls(answer), read_calls(str(example.expect)))
+            except ValueError:
+                return False
         case "token":
             return token_f1(answer, str(example.expect)) >= golden.min_token_f1
+
+
+def is_well_formed(example: GenerationExample, answer: str, match: str) -> bool:
+    """True if an answer is JSON under `json`; under `tool_calls` if calls are there if expected,
+    and all are JSON."""
+    try:
+        if match == "json":
+            json.loads(answer)
+            return True
+        wanted, found = read_calls(str(example.expect))[1], read_calls(answer)[1]
+    except (ValueError, RecursionError):
+        return False
+    return bool(found) >= bool(wanted)
 
 
 def may_match(example: GenerationExample, begun: str, golden: GenerationGolden) -> bool:
@@ -119,7 +139,7 @@ def _same_json(found: object, expected: object) -> bool:
         return found.keys() == expected.keys() and all(
             _same_json(found[key], expected[key]) for key in found
         )
-    if isinstance(found, list) and isinstance(expected, list):
+    if isinstance(found, list | tuple) and isinstance(expected, list | tuple):
         return len(found) == len(expected) and all(map(_same_json, found, expected))
     return found == expected
 

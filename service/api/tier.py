@@ -12,7 +12,7 @@ FIELD = "service_tier"
 
 _AUTO = "auto"
 _AS_DEFAULT = ("priority", "scale", "standard_only")
-"""OpenAI's tiers above the default one, served in it as the answer says, and Anthropic's default."""
+"""OpenAI's tiers above the default one, which is served, and Anthropic's name of the default."""
 
 
 def choose_tier(context: RequestContext, header: str | None, field: Any) -> None:

@@ -117,7 +117,7 @@ class EvaluationSettings(Section):
     )
     golden: int = Field(16, ge=1, le=1000, description="Golden examples.")
     golden_accuracy: float = Field(0.9, gt=0, le=1, description="What they must reach.")
-    match: Literal["exact", "json", "token"] = Field(
+    match: Literal["exact", "json", "tool_calls", "token"] = Field(
         "exact", description="How a generation's golden answers are compared."
     )
     max_tokens: int = Field(128, ge=1, le=4096, description="Longest answer of a generation.")

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from service.adapters import manifest as adapter_manifest
 from service.adapters.golden import GenerationExample
-from service.adapters.golden_score import matches
+from service.adapters.golden_score import is_well_formed, matches
 from service.classification.adapter_frame import AdapterFrame
 from service.classification.calibration import Calibration
 from service.classification.distribution import Array
@@ -204,16 +204,18 @@ async def _generation(
         return answers, await written_answers(engine, lines, longest, None)
 
     answers, base_answers = await asked(test)
-    # JSON matches exactly if its value is equal, in any order of keys.
-    to_be_json = golden.match == "json"
-    exactly = golden.model_copy(update={"match": "json" if to_be_json else "exact"})
+    # JSON and calls match exactly if their values are equal, in any order of keys.
+    has_form = golden.match in ("json", "tool_calls")
+    exactly = golden if has_form else golden.model_copy(update={"match": "exact"})
     examples = [_example(line, golden.match) for line in test]
     expected = [line.completion for line in test]
 
     def figures(of: Sequence[Output]) -> GenerationFigures:
         texts = [each.text for each in of]
-        exact = [matches(e, a, exactly) for e, a in zip(examples, texts, strict=True)]
-        return generation_figures(expected, texts, exact, to_be_json)
+        asked = list(zip(examples, texts, strict=True))
+        exact = [matches(e, a, exactly) for e, a in asked]
+        valid = [is_well_formed(e, a, golden.match) for e, a in asked] if has_form else None
+        return generation_figures(expected, texts, exact, valid)
 
     measured = Evaluation(figures(answers), figures(base_answers), ())
     if prepared.golden is not prepared.split.test:

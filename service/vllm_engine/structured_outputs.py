@@ -1,7 +1,7 @@
 """vLLM's structured outputs, compiled as a trial before the gate."""
 
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 from typing import Any
 
@@ -38,6 +38,8 @@ async def try_structure(trials: StructureTrials, structure: StructuredOutputsPar
     """
     if structure.choice is not None:
         structure.grammar, structure.choice = choice_as_grammar(structure.choice), None
+    if structure.structural_tag is not None:
+        structure.structural_tag = _held(structure.structural_tag)
     structure._backend = BACKEND
     if structure.json_object:
         return
@@ -46,6 +48,27 @@ async def try_structure(trials: StructureTrials, structure: StructuredOutputsPar
         # A response format was checked before; a tool's parameters become a structure only now.
         check_enforced(json.loads(text), "tools")
     await trials.check(Compilation(kind.name.lower(), text))
+
+
+def _held(tag: str) -> str:
+    """The frame of tools' calls, in which arguments hold single spaces, where any number might be.
+
+    Raises UnsupportedFeature for a schema of arguments that cannot be enforced.
+    """
+    frame = json.loads(tag)
+    for part in _schemas(frame):
+        check_enforced(part["json_schema"], "tools")
+        if part.get("style", "json") == "json":
+            part["max_whitespace_cnt"] = 1
+    return json.dumps(frame)
+
+
+def _schemas(part: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(part, dict) and part.get("type") == "json_schema":
+        yield part
+    elif isinstance(part, dict | list):
+        for each in part.values() if isinstance(part, dict) else part:
+            yield from _schemas(each)
 
 
 async def open_trials(trials: StructureTrials, llm: Any) -> None:

@@ -13,6 +13,7 @@ from service.adapters.golden import (
     load_generation_golden,
 )
 from service.adapters.golden_score import (
+    is_well_formed,
     may_match,
     score_classification,
     score_generation,
@@ -29,7 +30,8 @@ from service.adapters.refusal import AdapterRefused
 from tests.adapters.samples import AdapterFolder
 
 SLOW, ANSWER = "(.|..|...|\\w)+[0-9]", "a" * 60 + "!"
-Match = Literal["exact", "regex", "json", "token"]
+Match = Literal["exact", "regex", "json", "tool_calls", "token"]
+CALL = '<tool_call>\n{"name": "f", "arguments": {"a": 1, "b": 2}}\n</tool_call>'
 
 
 def golden(match: Match, **options: Any) -> GenerationGolden:
@@ -185,6 +187,16 @@ def test_failures_are_bounded() -> None:
         ("json", None, "", False),
         ("json", {"a": 1}, 'Sure: {"a": 1}', False),
         ("json", [], "[" * 100_000, False),
+        ("tool_calls", CALL, CALL.replace("\n", " "), True),
+        ("tool_calls", CALL, CALL.replace('"a": 1, "b": 2', '"b": 2, "a": 1'), True),
+        ("tool_calls", CALL, CALL.replace("1", "true"), False),
+        ("tool_calls", CALL, CALL.replace("2", '"2"'), False),
+        ("tool_calls", CALL, CALL + CALL, False),
+        ("tool_calls", CALL, f"So: {CALL}", False),
+        ("tool_calls", CALL, CALL.removesuffix("</tool_call>"), False),
+        ("tool_calls", CALL, f"<tool_call>{'[' * 100_000}</tool_call>", False),
+        ("tool_calls", "I cannot.", " I cannot.\n", True),
+        ("tool_calls", "I cannot.", CALL, False),
         ("token", "turn the light on", "turn the light on", True),
         ("token", "turn the light on", "light the turn on", True),
         ("token", "turn the light on", "turn light on", True),
@@ -263,3 +275,18 @@ def test_a_beginning_tells_whether_the_answer_can_still_pass(
 ) -> None:
     example = GenerationExample(prompt="x", expect=expect)
     assert may_match(example, begun, golden(match)) is can
+
+
+@pytest.mark.parametrize(
+    ("match", "expect", "answer", "valid"),
+    [
+        ("json", {"a": 1}, "[2]", True),
+        ("json", {"a": 1}, "a", False),
+        ("tool_calls", CALL, CALL.replace("f", "g"), True),
+        ("tool_calls", CALL, CALL.replace("}}", "}"), False),
+        ("tool_calls", CALL, "I cannot.", False),
+        ("tool_calls", "I cannot.", "I can.", True),
+    ],
+)
+def test_the_form_of_an_answer(match: str, expect: Any, answer: str, valid: bool) -> None:
+    assert is_well_formed(GenerationExample(prompt="a", expect=expect), answer, match) is valid

@@ -31,6 +31,7 @@ ROUTES = {"/v1/generate": PROMPT, "/v1/classify": LABELS}
         ("auto", None, "default"),
         ("default", "flex", "default"),
         ("priority", None, "default"),
+        ("standard_only", None, "default"),
         ("flex", None, "flex"),
         (None, "flex", "flex"),
     ],

@@ -88,7 +88,7 @@ def test_the_arguments_of_handlers_are_those_that_vllms_handlers_read() -> None:
 
 
 def test_arguments_that_contradict_each_other_are_refused_before_the_start() -> None:
-    with pytest.raises(ConfigurationError, match="enable-auto-tool-choice requires"):
+    with pytest.raises(ConfigurationError, match=r"set engine\.tool_call_parser"):
         parsed(enable_auto_tool_choice=True)
     with pytest.raises(ConfigurationError, match=r"engine: .*chat template"):
         parsed(chat_template="/no/such/file.jinja")

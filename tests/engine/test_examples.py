@@ -22,6 +22,7 @@ EXPECTED = {
     '"sentiment"': '"index":0,"label":"negative"',
     '"intent",': "HassTurnOn",
     '"commands"': "HassStartTimer",
+    '"model": "tools"': '"name":"get_weather","arguments":"{\\"city\\": \\"Oslo\\"}"',
     '"translate-en-fr"': "fichier",
     "When is the library closed": "closed on Sundays",
 }

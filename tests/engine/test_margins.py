@@ -34,7 +34,7 @@ def base(smollm2_folder: Path) -> Reference:
 def steps_of(example: dict[str, Any], reference: Reference) -> list[Step]:
     """The answer to an example's body: its text, or the label of each of its inputs."""
     if "messages" in example:
-        return reference.chat(example["messages"])
+        return reference.chat(example["messages"], tools=example.get("tools"))
     manifest = load_manifest(ADAPTERS / example["model"])
     assert isinstance(manifest, ClassificationManifest)
     texts = [example["input"]] if isinstance(example["input"], str) else example["input"]

@@ -37,14 +37,14 @@ def surface_over(stream: AsyncGenerator[str, None]) -> OpenAISurface:
     async def create_chat_completion(_: Any) -> AsyncGenerator[str, None]:
         return stream
 
-    chat = SimpleNamespace(create_chat_completion=create_chat_completion)
+    chat = SimpleNamespace(create_chat_completion=create_chat_completion, enable_auto_tools=False)
     state: Any = SimpleNamespace(
         openai_serving_models=SimpleNamespace(),
         openai_serving_chat=chat,
         openai_serving_responses=None,
         anthropic_serving_messages=None,
     )
-    return OpenAISurface(state)
+    return OpenAISurface(state, plain_chat=chat)
 
 
 @pytest.mark.parametrize("fails", [False, True])

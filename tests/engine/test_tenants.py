@@ -1,6 +1,8 @@
 """Tenants on the real engine: keys, entitlement on every route, and caches kept apart."""
 
+import json
 from collections.abc import AsyncGenerator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -73,6 +75,7 @@ def server(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
             "gpu_memory_utilization": 0.2,
             "enforce_eager": True,
             "max_lora_rank": 8,
+            "tool_call_parser": "hermes",
         },
         "adapters": [{"source": str(root / name)} for name in ADAPTERS],
         "adapter_cache": {"path": str(root / "cache")},
@@ -97,6 +100,25 @@ def _keys(path: Path) -> Path:
 
 def post(server: Server, tenant: str, route: str, body: dict[str, Any]) -> httpx.Response:
     return server.post(route, body, headers=bearer(tenant))
+
+
+def test_every_tenants_calls_are_of_its_own_tools(server: Server) -> None:
+    def call(tenant: str) -> tuple[str, Any]:
+        properties = {"of": {"enum": [tenant]}}
+        schema = {"type": "object", "properties": properties, "required": ["of"]}
+        tool = {"type": "function", "function": {"name": f"{tenant}_tool", "parameters": schema}}
+        body = ROUTES["/v1/chat/completions"] | {"model": "tiny", "max_tokens": 128}
+        body |= {"tools": [tool], "tool_choice": "required", "parallel_tool_calls": False}
+        answer = post(server, tenant, "/v1/chat/completions", body).json()
+        (made,) = answer["choices"][0]["message"]["tool_calls"]
+        return made["function"]["name"], json.loads(made["function"]["arguments"])
+
+    tenants = ["all", "base"] * 4
+    with ThreadPoolExecutor(len(tenants)) as pool:
+        found = list(pool.map(call, tenants))
+    assert found == [(f"{tenant}_tool", {"of": tenant}) for tenant in tenants]
+    body = ROUTES["/v1/chat/completions"] | {"model": "one", "tools": [{"type": "function"}]}
+    refusal(post(server, "base", "/v1/chat/completions", body), 404)
 
 
 @pytest.mark.parametrize("route", ROUTES)

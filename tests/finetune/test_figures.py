@@ -41,11 +41,11 @@ def test_multi_label_figures_by_hand() -> None:
 
 def test_generation_figures_by_hand() -> None:
     expected, answers = ['{"a": 1}', "no json"], ['{"a": 1} ', "none"]
-    figures = generation_figures(expected, answers, [True, False], to_be_json=True)
+    figures = generation_figures(expected, answers, [True, False], [True, False])
     assert (figures.lines, figures.exact_match, figures.valid_json) == (2, 0.5, 0.5)
     assert 0 < figures.bleu <= 100
     sentence = ["le chat est sur la table"]
-    perfect = generation_figures(sentence, sentence, [True], to_be_json=False)
+    perfect = generation_figures(sentence, sentence, [True], None)
     assert perfect.valid_json is None
     assert [perfect.chrf, perfect.bleu] == pytest.approx([100, 100])
 

@@ -1,5 +1,6 @@
 """Lines of data: an error names the line's file and number."""
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -97,3 +98,14 @@ def test_prompts_and_conversations_may_be_mixed(settings: Settings) -> None:
     )
     assert [type(line) for line in lines] == [CompletedLine, CompletedLine]
     assert lines[0].key != lines[1].key
+
+
+def test_a_call_that_is_not_json_is_refused(settings: Settings) -> None:
+    def line(call: str) -> str:
+        return json.dumps({"prompt": "a", "completion": f"<tool_call>{call}</tool_call>"}) + "\n"
+
+    options = GENERATION | {"evaluation": {"match": "tool_calls"}}
+    fine = line('{"name": "f", "arguments": {}}')
+    assert len(read_lines(settings(fine, **options))) == 1
+    with pytest.raises(ConfigurationError, match="line 2: completion: must be JSON, because"):
+        read_lines(settings(fine + line("{"), **options))

@@ -1,0 +1,71 @@
+"""Tools that a chat offers, as far as calls of the model can be read."""
+
+import copy
+from argparse import Namespace
+from typing import Any
+
+from vllm.parser import Parser, ParserManager
+from vllm.parser.harmony import HarmonyParser
+from vllm.tool_parsers.tool_strict_level import ToolStrictLevel
+
+from service.context import current_context
+from service.errors import UnsupportedFeature
+
+_FIELDS = ("tools", "tool_choice", "parallel_tool_calls")
+
+
+def offered(body: dict[str, Any], *, readable: bool) -> dict[str, Any]:
+    """A body without tools that can have no effect; the request's context names what is ignored.
+
+    Where calls cannot be read, the model answers in text. Raises UnsupportedFeature for a
+    `tool_choice` that asks for a call then.
+    """
+    choice = body.get("tool_choice", "auto")
+    if readable and body.get("tools"):
+        return body
+    if body.get("tools"):
+        if choice not in ("auto", "none"):
+            raise UnsupportedFeature(
+                "tool_choice: calls of this model cannot be read, so it must be auto or none; the "
+                "operator can set engine.tool_call_parser",
+                param="tool_choice",
+            )
+        context = current_context()
+        context.ignored_fields = (*context.ignored_fields, "tools")
+    elif choice not in ("auto", "none"):
+        return body  # vLLM refuses it by name
+    return {name: value for name, value in body.items() if name not in _FIELDS}
+
+
+def offers(body: dict[str, Any]) -> bool:
+    """True if the answer may hold calls."""
+    return bool(body.get("tools")) and body.get("tool_choice") != "none"
+
+
+def without_tools(handler: Any, arguments: Namespace) -> Any:
+    """A chat handler of vLLM's for requests that offer no tools: it looks for no calls in answers.
+
+    Harmony's parser stays, because it reads the whole format of its models.
+    """
+    parser = handler.parser_cls
+    plain = copy.copy(handler)
+    if parser is not None and not issubclass(parser, HarmonyParser):
+        plain.parser_cls = ParserManager.get_parser(
+            reasoning_parser_name=arguments.structured_outputs_config.reasoning_parser,
+            tokenizer=handler.renderer.tokenizer,
+        )
+    return plain
+
+
+def held_to_schemas(parser: type[Parser] | None) -> type[Parser] | None:
+    """A parser under which a call that must come keeps to its schema, be its tool strict or not."""
+    if parser is None:
+        return None
+
+    class Held(parser):  # type: ignore[misc, valid-type]
+        def adjust_request(self, request: Any) -> Any:
+            if request.tool_choice not in ("auto", "none", None):
+                self.tool_strict_level = ToolStrictLevel.PARAMETER
+            return super().adjust_request(request)
+
+    return Held

@@ -1,0 +1,108 @@
+"""The parser that reads a model's calls of tools, chosen by the model's chat template."""
+
+import logging
+from argparse import Namespace
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from service.errors import ConfigurationError
+from service.model.chat_templates import tool_template
+from service.quoting import nearest
+
+_log = logging.getLogger(__name__)
+
+_DEEPSEEKS = "<\uff5ctool\u2581calls\u2581begin\uff5c>"
+
+PARSERS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("openai", ("<|channel|>", "commentary", "functions.")),
+    ("kimi_k2", ("<|tool_calls_section_begin|>", "<|tool_call_argument_begin|>")),
+    ("deepseek_v3", (_DEEPSEEKS, "```json")),
+    ("deepseek_v31", (_DEEPSEEKS,)),
+    ("minimax_m2", ("<minimax:tool_call>", "<invoke name=")),
+    ("seed_oss", ("<seed:tool_call>", "<function=")),
+    ("longcat", ("<longcat_tool_call>",)),
+    ("apertus", ("<|tools_prefix|>",)),
+    ("lfm2", ("<|tool_call_start|>[",)),
+    ("gemma4", ("<|tool_call>call:",)),
+    ("functiongemma", ("<start_function_call>",)),
+    ("glm45", ("[gMASK]", "<tool_call>", "<arg_key>", "<arg_value>")),
+    ("granite4", ("<|start_of_role|>", "<tool_call>", '"arguments"')),
+    ("granite", ("<|start_of_role|>", "<|tool_call|>")),
+    ("mistral", ("[AVAILABLE_TOOLS]", "[TOOL_CALLS]")),
+    ("llama4_pythonic", ("<|header_start|>", "[func_name1(")),
+    ("llama4_json", ("<|header_start|>", '"parameters": dictionary of argument name')),
+    ("llama3_json", ("<|start_header_id|>", '"parameters": dictionary of argument name')),
+    ("olmo3", ("<function_calls>", "<functions>")),
+    ("internlm", ("<|action_start|>", "<|plugin|>")),
+    ("qwen3_coder", ("<tool_call>", "<function=", "<parameter=")),
+    ("hermes", ("<tool_call>", '"name":', '"arguments":')),
+)
+"""Parsers by vLLM's names, each with texts that a template of its format holds together.
+
+The first one whose texts are all there is taken, so a more general format stands below a special
+one. In a folder of a model that has none of these, calls are read by `engine.tool_call_parser`.
+"""
+
+
+def recognised(template: str) -> str | None:
+    """The parser of the format in which a template writes calls; None where it is not known."""
+    # A template writes the quotes of JSON as they are, or escaped in a text of its own.
+    plain = template.replace('\\"', '"')
+    return next((name for name, texts in PARSERS if all(text in plain for text in texts)), None)
+
+
+def chosen_parser(folder: Path, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """vLLM's arguments about tools, for the engine arguments of a configuration.
+
+    Raises ConfigurationError for a parser that vLLM does not have, and where tools are asked for
+    and none is known.
+    """
+    from vllm.tool_parsers import ToolParserManager
+
+    wanted, name = arguments.get("enable_auto_tool_choice"), arguments.get("tool_call_parser")
+    if str(wanted).lower() == "false":
+        return {"enable_auto_tool_choice": False, "tool_call_parser": None}
+    known = ToolParserManager.list_registered()
+    if name is not None and name not in known:
+        raise ConfigurationError(
+            f"engine.tool_call_parser: must be one of {', '.join(known)}, got {name!r}"
+            f"{nearest(str(name), known)}"
+        )
+    name = name or recognised(_template(folder, arguments.get("chat_template")))
+    if name is None and wanted is not None:
+        raise ConfigurationError(
+            "engine.enable_auto_tool_choice: the model's chat template shows no known format of "
+            "calls; set engine.tool_call_parser"
+        )
+    return {"enable_auto_tool_choice": name is not None, "tool_call_parser": name}
+
+
+def check_parser(arguments: Namespace, tokenizer: Any, *, configured: bool) -> None:
+    """Turn tools off where the chosen parser cannot read this tokenizer's answers.
+
+    Raises ConfigurationError if the parser was not chosen but configured.
+    """
+    from vllm.parser import ParserManager
+
+    name = arguments.tool_call_parser
+    if name is None:
+        return
+    try:
+        ParserManager.get_parser(tool_parser_name=name, enable_auto_tools=True, tokenizer=tokenizer)
+    except TypeError as error:
+        reason = f"engine.tool_call_parser: {name} cannot read this model: {error.__cause__}"
+        if configured:
+            raise ConfigurationError(reason) from error
+        _log.warning("%s; chats answer without calling tools", reason)
+        arguments.enable_auto_tool_choice, arguments.tool_call_parser = False, None
+
+
+def _template(folder: Path, given: Any) -> str:
+    """The template of conversations with tools: the configured one, a file or a text, if any."""
+    if given is None:
+        return tool_template(folder)
+    try:
+        return Path(given).read_text(encoding="utf-8", errors="replace")
+    except (OSError, ValueError):
+        return str(given)
