@@ -9,7 +9,7 @@ from vllm.parser.harmony import HarmonyParser
 from vllm.tool_parsers.tool_strict_level import ToolStrictLevel
 
 from service.context import current_context
-from service.errors import UnsupportedFeature
+from service.vllm_engine.tool_choice import unreadable_calls
 
 _FIELDS = ("tools", "tool_choice", "parallel_tool_calls")
 
@@ -25,11 +25,7 @@ def offered(body: dict[str, Any], *, readable: bool) -> dict[str, Any]:
         return body
     if body.get("tools"):
         if choice not in ("auto", "none"):
-            raise UnsupportedFeature(
-                "tool_choice: calls of this model cannot be read, so it must be auto or none; the "
-                "operator can set engine.tool_call_parser",
-                param="tool_choice",
-            )
+            raise unreadable_calls()
         context = current_context()
         context.ignored_fields = (*context.ignored_fields, "tools")
     elif choice not in ("auto", "none"):

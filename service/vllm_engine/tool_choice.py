@@ -18,8 +18,13 @@ def check_tool_choice(handler: Any, choice: Any, free: Container[str]) -> None:
     Choices in `free` leave it to the model, which answers with text then.
     """
     if (not isinstance(choice, str) or choice not in free) and not parses_calls(handler):
-        raise UnsupportedFeature(
-            "tool_choice: the engine finds no tool calls; set engine.tool_call_parser and "
-            "engine.enable_auto_tool_choice",
-            param="tool_choice",
-        )
+        raise unreadable_calls()
+
+
+def unreadable_calls() -> UnsupportedFeature:
+    """The refusal of a call that is asked for and that no parser would find."""
+    return UnsupportedFeature(
+        "tool_choice: calls of this model cannot be read, so it must be auto or none; the operator "
+        "can set engine.tool_call_parser",
+        param="tool_choice",
+    )
