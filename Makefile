@@ -27,7 +27,8 @@ VENV_MADE := $(VENV)/pyvenv.cfg
 CPU_INSTALLED := $(VENV)/.installed-cpu
 DEV_INSTALLED := $(VENV)/.installed-dev
 GPU_INSTALLED := $(GPU_VENV)/.installed
-MODEL_FETCHED := $(MODEL)/config.json
+# What the fetch writes last into the folder.
+MODEL_FETCHED := $(MODEL)/additional_chat_templates/tool_use.jinja
 MERMAID := .cache/site/mermaid.min.js
 # Programs that tests run beside Python's packages: those on the PATH, or else Debian's.
 PROGRAMS := promtool amtool docker-registry curl nginx
