@@ -52,7 +52,7 @@ class Crowd:
         self, count: int, body: dict[str, Any], path: str = "/v1/generate"
     ) -> list["Future[httpx.Response]"]:
         post = self._server.post
-        return [self._threads.submit(post, path, body, timeout=None) for _ in range(count)]
+        return [self._threads.submit(post, path, body) for _ in range(count)]
 
     def until(self, metric: str, value: float) -> None:
         name = f"inference_{metric}"
