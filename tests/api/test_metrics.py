@@ -84,15 +84,15 @@ async def test_the_scrape_shows_what_the_registry_holds(service: LiveService) ->
         text = (await ops.get(f"{service.ops_url}/metrics")).text
     for series in (
         'inference_requests_total{model="fake",outcome="ok",route="/v1/generate",'
-        'tenant="anonymous"} 1.0',
+        'service_tier="default",tenant="anonymous"} 1.0',
         'inference_time_to_first_token_seconds_bucket{le="0.005",model="fake",'
-        'route="/v1/generate",tenant="anonymous"}',
+        'route="/v1/generate",service_tier="default",tenant="anonymous"}',
         "inference_inter_token_latency_seconds_sum",
         "inference_request_duration_seconds_bucket",
         "inference_queue_time_seconds_bucket",
         "inference_requests_in_flight 0.0",
         'inference_tokens_total{kind="completion",model="fake",route="/v1/generate",'
-        'tenant="anonymous"}',
+        'service_tier="default",tenant="anonymous"}',
         'inference_build_info{digest="sha256:fake",model="fake",version="',
     ):
         assert series in text

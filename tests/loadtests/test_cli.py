@@ -28,6 +28,7 @@ SHIPPED = {
     "fairness",
     "adapters",
     "classify",
+    "flex",
     "soak",
     "rollout",
     "shares",

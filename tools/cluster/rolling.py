@@ -105,7 +105,7 @@ def install(plane: ControlPlane, node: str, image: str, model: Path) -> None:
         PATIENT,
         {
             "image": {"repository": repository, "tag": tag, "pullPolicy": "Never"},
-            "model": {"source": "baked"},
+            "model": {"source": "baked", "weightsGiB": 0.3},
             "config": config,
             "extraVolumes": [{"name": "weights", "hostPath": {"path": str(model)}}],
             "extraVolumeMounts": [{"name": "weights", "mountPath": "/weights", "readOnly": True}],

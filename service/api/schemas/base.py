@@ -43,7 +43,10 @@ class AnswerBody(BaseModel):
 
 ServiceTier = Annotated[
     str | None,
-    Field(description="`flex` waits for room; `default` is interactive; default the tenant's."),
+    Field(
+        description="`flex` waits for room; `default` is interactive; default the tenant's.",
+        json_schema_extra={"enum": [*Tier, "auto", None]},
+    ),
 ]
 
 
