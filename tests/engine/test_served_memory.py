@@ -37,9 +37,8 @@ def test_a_running_engine_has_the_cache_that_was_estimated(
 
 
 def test_what_the_driver_reserves_is_no_memory_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        type(current_platform), "visible_device_id_to_physical_device_id", lambda number: number + 2
-    )
+    shifted = staticmethod(lambda number: number + 2)  # as CUDA_VISIBLE_DEVICES does
+    monkeypatch.setattr(type(current_platform), "visible_device_id_to_physical_device_id", shifted)
     memory = SimpleNamespace(total=80 * GIB, reserved=GIB, free=70 * GIB, used=9 * GIB)
     driver = SimpleNamespace(
         nvmlMemory_v2=2,
