@@ -20,6 +20,8 @@ from tools.served.server import Server
 
 ROUTE = "/v1/messages"
 JAPAN: Any = {"messages": CAPITAL, "max_tokens": 32, "temperature": 0}
+ASKED: Any = {"messages": CAPITAL, "max_tokens": 32, "extra_body": {"temperature": 0}}
+"""The same by Anthropic's client, which has no argument for the temperature any more."""
 
 
 @pytest.fixture
@@ -37,7 +39,7 @@ def test_every_field_of_vllms_models_and_the_sdk_is_served_or_refused_for_a_reas
 
 
 def test_a_message_answers(client: anthropic.Anthropic, smollm2: Server) -> None:
-    answer = client.messages.create(model=smollm2.model, **JAPAN)
+    answer = client.messages.create(model=smollm2.model, **ASKED)
     assert [block.to_dict() for block in answer.content] == [{"type": "text", "text": TOKYO}]
     assert (answer.stop_reason, answer.stop_sequence) == ("end_turn", None)
     assert (answer.role, answer.type, answer.model) == ("assistant", "message", smollm2.model)
@@ -51,7 +53,7 @@ def test_a_message_answers(client: anthropic.Anthropic, smollm2: Server) -> None
 
 
 def test_a_streamed_message_is_the_whole_one(client: anthropic.Anthropic, smollm2: Server) -> None:
-    with client.messages.stream(model=smollm2.model, **JAPAN) as stream:
+    with client.messages.stream(model=smollm2.model, **ASKED) as stream:
         assert "".join(stream.text_stream) == TOKYO
         final = stream.get_final_message()
     assert (final.stop_reason, final.usage.output_tokens) == ("end_turn", 9)
@@ -75,7 +77,7 @@ def test_events_come_in_anthropics_order(smollm2: Server) -> None:
 async def test_the_async_client_streams(smollm2: Server) -> None:
     async with (
         anthropic.AsyncAnthropic(base_url=smollm2.url, api_key="none") as client,
-        client.messages.stream(model=smollm2.model, **JAPAN) as stream,
+        client.messages.stream(model=smollm2.model, **ASKED) as stream,
     ):
         assert "".join([text async for text in stream.text_stream]) == TOKYO
 
@@ -96,13 +98,13 @@ def test_what_ended_a_message_is_told(smollm2: Server, stream: bool) -> None:
 
 def test_a_json_schema_is_kept(client: anthropic.Anthropic, smollm2: Server) -> None:
     form: Any = {"format": {"type": "json_schema", "schema": SCHEMA}}
-    options = JAPAN | {"max_tokens": 64}
+    options = ASKED | {"max_tokens": 64}
     answer: Any = client.messages.create(model=smollm2.model, output_config=form, **options)
     assert json.loads(answer.content[0].text).keys() == {"city"}
 
 
 def test_a_classification_adapter_holds_no_conversation(client: anthropic.Anthropic) -> None:
     with pytest.raises(anthropic.BadRequestError, match="call /v1/classify"):
-        client.messages.create(model="sentiment", **JAPAN)
+        client.messages.create(model="sentiment", **ASKED)
     with pytest.raises(anthropic.BadRequestError, match="call /v1/classify"):
         client.messages.count_tokens(model="sentiment", messages=JAPAN["messages"])
