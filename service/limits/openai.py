@@ -178,8 +178,14 @@ def check_structured_outputs(value: Any, limits: LimitSettings) -> None:
 
 def _check_tools(tools: Any, limits: LimitSettings) -> None:
     schemas: dict[str, Any] = {}
-    for index, tool in enumerate(tools if isinstance(tools, list) else ()):
-        function = tool.get("function") if isinstance(tool, dict) else None
+    # Where calls cannot be read, vLLM never sees the tools and would not refuse these.
+    if tools is not None and not isinstance(tools, list):
+        raise InvalidRequest(f"tools: must be a list, got {quote(tools)}", param="tools")
+    for index, tool in enumerate(tools or ()):
+        if not isinstance(tool, dict):
+            message = f"tools[{index}]: must be an object, got {quote(tool)}"
+            raise InvalidRequest(message, param="tools")
+        function = tool.get("function")
         parameters = function.get("parameters") if isinstance(function, dict) else None
         if parameters is not None:
             schemas[f"tools[{index}].function.parameters"] = parameters
