@@ -10,11 +10,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-import boto3  # type: ignore[import-untyped]
 import fsspec
 import pytest
 from filelock import FileLock
-from moto.server import ThreadedMotoServer
 
 from service.adapters.cache import AdapterCache, CachedAdapter
 from service.adapters.manifest_yaml import load_manifest
@@ -24,7 +22,13 @@ from service.errors import ConfigurationError
 from service.model.base_model import ServedBase
 from service.sources.source import SourceMissing, SourceUnreachable
 from tests.adapters.samples import AdapterFolder
-from tests.sources.servers import FileServer, serve_https, serve_hub, write_certificate
+from tests.sources.servers import (
+    FileServer,
+    s3_bucket,
+    serve_https,
+    serve_hub,
+    write_certificate,
+)
 
 WEIGHTS = "adapter_model.safetensors"
 BLOCK = 256
@@ -60,20 +64,8 @@ def test_a_cache_that_cannot_be_written_is_named(adapter: AdapterFolder, tmp_pat
 @pytest.fixture
 def bucket(adapter: AdapterFolder, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A bucket on a real S3 server that holds the adapter below adapters/tone."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    client = boto3.client("s3")
-    client.create_bucket(Bucket="models")
-    for path in adapter.save().path.iterdir():
-        client.upload_file(str(path), "models", f"adapters/tone/{path.name}")
-    client.close()
-    yield "s3://models/adapters/tone"
-    server.stop()
+    with s3_bucket(adapter.save().path, "adapters/tone", monkeypatch):
+        yield "s3://models/adapters/tone"
 
 
 def partials(cache: Path) -> list[Path]:

@@ -44,7 +44,7 @@ CODEX: dict[str, Any] = {
         },
         {
             **{"type": "message", "role": "user"},
-            "content": [{"type": "input_text", "text": "<cwd>/work</cwd>"}],
+            "content": [{"type": "input_text", "text": "<cwd>/srv/app</cwd>"}],
         },
         {
             **{"type": "message", "role": "user"},

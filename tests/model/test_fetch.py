@@ -10,12 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
-import boto3  # type: ignore[import-untyped]
 import fsspec
 import pytest
 import requests
 from gcp_storage_emulator.server import create_server
-from moto.server import ThreadedMotoServer
 from safetensors.numpy import load_file, save_file
 from typer.testing import CliRunner
 
@@ -33,7 +31,13 @@ from service.sources.reference import parse_reference
 from service.sources.source import SourceMissing, SourceUnreachable
 from tests.adapters.samples import write_base
 from tests.sources.registries import Registry, docker_registry
-from tests.sources.servers import FileServer, serve_https, serve_hub, write_certificate
+from tests.sources.servers import (
+    FileServer,
+    s3_bucket,
+    serve_https,
+    serve_hub,
+    write_certificate,
+)
 
 SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
 PICKLES = ("consolidated.00.pth", "pytorch_model.bin", "training_args.bin", "optimizer.pt")
@@ -162,18 +166,7 @@ def test_a_single_file_is_fetched_where_no_index_is(repository: Path, target: Pa
 
 
 def test_s3(repository: Path, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    client = boto3.client("s3")
-    client.create_bucket(Bucket="models")
-    for path in repository.iterdir():
-        client.upload_file(str(path), "models", f"base/mine/{path.name}")
-    try:
+    with s3_bucket(repository, "base/mine", monkeypatch) as client:
         fetch_model("s3://models/base/mine", target)
         check(target, repository, "s3://models/base/mine")
         client.put_object(Bucket="models", Key="base/mine//etc/outside.json", Body=b"{}")
@@ -183,9 +176,6 @@ def test_s3(repository: Path, target: Path, monkeypatch: pytest.MonkeyPatch) -> 
             fetch_model("s3://models/base/mine", target.with_name("odd"))
         with pytest.raises(SourceMissing, match="s3://models/none: expected a model's files"):
             fetch_model("s3://models/none", target.with_name("none"))
-    finally:
-        client.close()
-        server.stop()
 
 
 def test_gcs(repository: Path, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,11 +3,10 @@
 import hashlib
 import json
 import re
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import yaml
 
 from loadtests.processes import free_port, running, served, wait_until
 from service.sources.artifact import MANIFEST_TYPE, TITLE
+from tests.sources.servers import listening
 from tools.programs import program
 
 # What `htpasswd -B` writes for the password "secret".
@@ -155,13 +155,6 @@ class _Handler(BaseHTTPRequestHandler):
 def scripted_registry() -> Iterator[ScriptedRegistry]:
     """Run a scripted registry in a thread."""
     state = ScriptedRegistry()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"state": state}))
-    state.host = f"127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
+    with listening(_Handler, state) as host:
+        state.host = host
         yield state
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()

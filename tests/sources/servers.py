@@ -13,12 +13,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
+import boto3  # type: ignore[import-untyped]
+import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from moto.server import ThreadedMotoServer
 
 
 @dataclass
@@ -172,18 +176,48 @@ def _serve(
     folder: Path, handler: type[_Handler], scheme: str, context: ssl.SSLContext | None
 ) -> Iterator[FileServer]:
     state = FileServer(folder)
+    with listening(handler, state, context) as host:
+        state.url = f"{scheme}://{host}"
+        yield state
+
+
+@contextmanager
+def listening(
+    handler: type[BaseHTTPRequestHandler], state: Any, context: ssl.SSLContext | None = None
+) -> Iterator[str]:
+    """Run a server in a thread, whose handlers have this `state`; yields its host and port."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (handler,), {"state": state}))
     if context is not None:
         server.socket = context.wrap_socket(server.socket, server_side=True)
-    state.url = f"{scheme}://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:
-        yield state
+        yield f"127.0.0.1:{server.server_address[1]}"
     finally:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+@contextmanager
+def s3_bucket(folder: Path, place: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Run S3 with the files of a folder below s3://models/`place`; yields a client of it."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    client = boto3.client("s3")
+    client.create_bucket(Bucket="models")
+    for path in folder.iterdir():
+        client.upload_file(str(path), "models", f"{place}/{path.name}")
+    try:
+        yield client
+    finally:
+        client.close()
+        server.stop()
 
 
 def write_certificate(path: Path) -> Path:
