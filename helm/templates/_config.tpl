@@ -17,7 +17,7 @@ service gives the leader by default (service/vllm_engine/arguments.py) is given 
 {{- define "llm-service.workerArguments" -}}
 {{- $engine := merge (dict "nnodes" (int .Values.multiNode.nodes) "master_port" (int .Values.multiNode.port) "distributed_executor_backend" "mp") (include "llm-service.engine" . | fromYaml) -}}
 {{- $_ := set $engine "structured_outputs_config" (merge (dict "backend" "xgrammar") (default dict $engine.structured_outputs_config)) -}}
-{{- $arguments := list "serve" .Values.config.model.path "--headless" "--node-rank=$(NODE_RANK)" "--master-addr=$(LWS_LEADER_ADDRESS)" "--worker-extension-cls=service.vllm_engine.worker.WorkerExtension" -}}
+{{- $arguments := list "serve" .Values.config.model.path "--headless" "--node-rank=$(NODE_RANK)" "--master-addr=$(LWS_LEADER_ADDRESS)" "--worker-extension-cls=service.vllm_engine.worker.WorkerExtension" "--scheduling-policy=priority" -}}
 {{- range $key, $value := $engine -}}
 {{- $flag := $key | replace "_" "-" -}}
 {{- if kindIs "bool" $value -}}
