@@ -1,5 +1,6 @@
 """Fixtures: a clean environment, one running service per module, an adapter on disk."""
 
+import logging
 import os
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Generator
@@ -59,6 +60,15 @@ def _clean_environment() -> Generator[None, None, None]:
         for name in [name for name in os.environ if name.startswith(ENV_PREFIX)]:
             patch.delenv(name)
         yield
+
+
+@pytest.fixture(autouse=True)
+def _own_logging() -> Generator[None, None, None]:
+    """Undo what a command that ran in this process set: it logs to an output that is closed."""
+    handlers, level = [*logging.root.handlers], logging.root.level
+    yield
+    os.environ.pop("VLLM_LOGGING_CONFIG_PATH", None)
+    logging.root.handlers[:], logging.root.level = handlers, level
 
 
 @pytest.fixture(scope="module")

@@ -32,9 +32,11 @@ def base(smollm2_folder: Path) -> Reference:
 
 
 def steps_of(example: dict[str, Any], reference: Reference) -> list[Step]:
-    """The answer to an example's body: its text, or the label of each of its inputs."""
+    """The answer to an example's body: its text, or the label of each of an adapter's inputs."""
     if "messages" in example:
         return reference.chat(example["messages"], tools=example.get("tools"))
+    if not (ADAPTERS / example["model"]).is_dir():
+        return reference.chat([{"role": "user", "content": example["input"]}])
     manifest = load_manifest(ADAPTERS / example["model"])
     assert isinstance(manifest, ClassificationManifest)
     texts = [example["input"]] if isinstance(example["input"], str) else example["input"]
