@@ -61,6 +61,8 @@ class RequestScope:
         self._requests = requests
         self._bodies = BodyReader(http)
         self._gate = gate
+        background = gate.background
+        self._flex = Timeouts(background.default_timeout_ms, background.max_timeout_ms)
         self._telemetry = telemetry
         self._entrance = entrance
 
@@ -100,10 +102,8 @@ class RequestScope:
         request_id = given if _SANE_ID.fullmatch(given) else uuid.uuid4().hex
         now = time.monotonic()
         deadline = now + self._gate.default_timeout_ms / 1000
-        context = RequestContext(request_id, now, deadline, self._gate.max_timeout_ms)
-        background = self._gate.background
-        context.flex = Timeouts(background.default_timeout_ms, background.max_timeout_ms)
-        return context
+        longest = self._gate.max_timeout_ms
+        return RequestContext(request_id, now, deadline, longest, flex=self._flex)
 
     async def _serve(self, exchange: Exchange) -> None:
         try:

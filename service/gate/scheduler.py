@@ -134,11 +134,10 @@ class Scheduler:
         """Start a ticket if a slot is free and no ticket waits for it, else queue or refuse it.
 
         A ticket is never refused while a slot is free, or would be without background work,
-        whatever its deadline; nor while, with it,
-        its tenant holds no more slots, waiting or running, than its share (of all slots, or of the
-        taken ones if more): then others hold more than their shares, and the next slot that they
-        give back is the tenant's. Nor is a follower refused, because it would only wait behind its
-        own request's first ticket.
+        whatever its deadline; nor while, with it, its tenant holds no more slots, waiting or
+        running, than its share (of all slots, or of the taken ones if more): then others hold more
+        than their shares, and the next slot that they give back is the tenant's. Nor is a follower
+        refused, because it would only wait behind its own request's first ticket.
         """
         now = self._tick()
         forecast, refusal = self._look(ticket, now)

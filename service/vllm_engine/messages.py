@@ -64,8 +64,9 @@ class Messages:
         """The body, whose tools are read and not called where calls cannot be found."""
         choice = body.get("tool_choice", {"type": "auto"})
         kind = choice.get("type") if isinstance(choice, dict) else choice
-        check_tool_choice(self._handler, kind, ("auto", "none"))
-        if body.keys() & {"tools", "tool_choice"} and not parses_calls(self._handler):
+        readable = parses_calls(self._handler)
+        check_tool_choice(kind, readable=readable)
+        if body.keys() & {"tools", "tool_choice"} and not readable:
             return body | {"tool_choice": {"type": "none"}}
         return body
 

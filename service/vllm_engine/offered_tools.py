@@ -9,7 +9,7 @@ from vllm.parser.harmony import HarmonyParser
 from vllm.tool_parsers.tool_strict_level import ToolStrictLevel
 
 from service.context import current_context
-from service.vllm_engine.tool_choice import unreadable_calls
+from service.vllm_engine.tool_choice import FREE, check_tool_choice
 
 _FIELDS = ("tools", "tool_choice", "parallel_tool_calls")
 
@@ -21,14 +21,13 @@ def offered(body: dict[str, Any], *, readable: bool) -> dict[str, Any]:
     `tool_choice` that asks for a call then.
     """
     choice = body.get("tool_choice", "auto")
-    if readable and body.get("tools"):
-        return body
     if body.get("tools"):
-        if choice not in ("auto", "none"):
-            raise unreadable_calls()
+        if readable:
+            return body
+        check_tool_choice(choice, readable=False)
         context = current_context()
         context.ignored_fields = (*context.ignored_fields, "tools")
-    elif choice not in ("auto", "none"):
+    elif choice not in FREE:
         return body  # vLLM refuses it by name
     return {name: value for name, value in body.items() if name not in _FIELDS}
 

@@ -19,7 +19,7 @@ from vllm.entrypoints.openai.responses.protocol import (
 
 from service.context import current_context
 from service.vllm_engine.answers import answered, parse, streamed
-from service.vllm_engine.tool_choice import check_tool_choice
+from service.vllm_engine.tool_choice import check_tool_choice, parses_calls
 
 _OPENING = 3
 """Events up to the first that the engine has answered for: vLLM makes two before it asks."""
@@ -46,9 +46,11 @@ class Responses:
 
     async def create(self, body: dict[str, Any]) -> dict[str, Any] | AsyncGenerator[bytes, None]:
         """Answer a body that was accepted, whole or as server-sent events; raises ServiceError."""
-        check_tool_choice(self._handler, body.get("tool_choice", "auto"), ("auto", "none"))
-        own_id = f"resp_{current_context().request_id}"
-        request = parse(ResponsesRequest, body | {"request_id": own_id, "input": ""})
+        readable = parses_calls(self._handler)
+        check_tool_choice(body.get("tool_choice", "auto"), readable=readable)
+        context = current_context()
+        own = {"request_id": f"resp_{context.request_id}", "service_tier": context.tier}
+        request = parse(ResponsesRequest, body | own | {"input": ""})
         # The items were checked. vLLM's model would try each as thirty types, for 0.1 s in all.
         request.input = ResponsesRequest.input_item_parsing({"input": body["input"]})["input"]
         answer = await answered(self._handler.create_responses(request))

@@ -49,6 +49,15 @@ def test_a_response_answers(client: openai.OpenAI, smollm2: Server) -> None:
     assert instructed.incomplete_details.reason == "max_output_tokens"
 
 
+def test_the_tier_that_served_is_named(client: openai.OpenAI, smollm2: Server) -> None:
+    short: Any = {"model": smollm2.model, "max_output_tokens": 2, **JAPAN}
+    assert client.responses.create(**short).service_tier == "default"
+    assert client.responses.create(service_tier="flex", **short).service_tier == "flex"
+    with client.responses.stream(service_tier="flex", **short) as stream:
+        tiers = {e.response.service_tier for e in stream if e.type == "response.incomplete"}
+    assert tiers == {"flex"}
+
+
 def test_a_streamed_response_is_the_whole_one(client: openai.OpenAI, smollm2: Server) -> None:
     with client.responses.stream(model=smollm2.model, **JAPAN) as stream:
         events = list(stream)
