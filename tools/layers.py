@@ -17,6 +17,7 @@ ALLOWED: dict[str, str] = {
     "errors": "",
     "files": "",
     "operations": "",
+    "per_second": "",
     "quoting": "",
     "together": "",
     "sources": "errors files quoting",
@@ -31,7 +32,7 @@ ALLOWED: dict[str, str] = {
     "context": "engine errors tenants",
     "classification": "adapters context engine errors quoting together",
     "gate": "context errors settings tenants together",
-    "telemetry": "context engine operations settings tenants",
+    "telemetry": "context engine operations per_second settings tenants",
     "proving": "adapters classification context engine errors generation model together",
     "vllm_engine": (
         "context engine errors gate generation limits memory model quoting settings tenants "
@@ -44,7 +45,7 @@ ALLOWED: dict[str, str] = {
     "runtime": ("adapters classification engine errors fleet gate settings telemetry tenants"),
     "api": (
         "adapters classification context engine errors fleet generation limits operations "
-        "proving quoting runtime settings telemetry tenants together vllm_engine"
+        "per_second proving quoting runtime settings telemetry tenants together vllm_engine"
     ),
     "finetune": (
         "adapters classification context engine errors files generation model plain_yaml "

@@ -14,6 +14,7 @@ from uvicorn.protocols.http.httptools_impl import (
     RequestResponseCycle,
 )
 
+from service.api.late_refusals import Pause
 from service.api.transport import EndingTransport
 from service.errors import (
     HeadersTooLarge,
@@ -45,8 +46,9 @@ class BoundedConnection(HttpToolsProtocol):
     answered like any other. A refusal while another request is answered would be taken for that
     answer: nothing is written then, nothing more is read, and the connection closes after the
     answers that are due. A request's `scope["abort"]` drops its connection at once,
-    `scope["blocked"]` says whether the client takes nothing, and `scope["write"]` writes a part of
-    a body that has begun, past all layers of `send`.
+    `scope["blocked"]` says whether the client takes nothing, `scope["pause"]` until when it was
+    asked to wait, and `scope["write"]` writes a part of a body that has begun, past all layers of
+    `send`.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -57,6 +59,7 @@ class BoundedConnection(HttpToolsProtocol):
         self._framing_left = 0
         self._running: RequestResponseCycle | None = None
         self._reads = True
+        self._pause = Pause()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(EndingTransport(transport, self.loop))  # type: ignore[arg-type]
@@ -98,6 +101,7 @@ class BoundedConnection(HttpToolsProtocol):
         # Closing waits until the peer has read what is on its way to it, which it may never do.
         self.scope["abort"] = self.transport.abort  # type: ignore[typeddict-unknown-key]
         self.scope["blocked"] = self._blocked  # type: ignore[typeddict-unknown-key]
+        self.scope["pause"] = self._pause  # type: ignore[typeddict-unknown-key]
         if self._head_timer is None:
             self._expect_head()
 

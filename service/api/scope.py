@@ -14,6 +14,7 @@ from service.api.body import BodyReader, ClientGone
 from service.api.connection import MAX_HEAD_BYTES
 from service.api.entrance import Entrance
 from service.api.exchange import ID_HEADER, Exchange
+from service.api.late_refusals import LateRefusals
 from service.api.watch import run_watched
 from service.context import RequestContext, Timeouts, enter_context
 from service.errors import (
@@ -45,7 +46,8 @@ class RequestScope:
     cancels the route when the client disconnects, streamed or not, also while it waits at the gate;
     closes the engine streams that the route left open; tells `telemetry` of the request once. Ends,
     a little after its deadline, what has no answer yet outside of the gate, and what does not read
-    its answer. While the service drains, refuses and asks connections to close.
+    its answer. Sends refusals of the gate late to clients that come back too soon. While the
+    service drains, refuses and asks connections to close.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class RequestScope:
         self._gate = gate
         background = gate.background
         self._flex = Timeouts(background.default_timeout_ms, background.max_timeout_ms)
+        self._late = LateRefusals(gate.refusals_at_once_per_s)
         self._telemetry = telemetry
         self._entrance = entrance
 
@@ -118,6 +121,7 @@ class RequestScope:
             try:
                 await self._app(scope, receive, send)
             except ServiceError as error:
+                await self._late.hold(exchange)
                 await exchange.fail(error, send)
             except Exception:
                 _log.exception("request %s failed", exchange.context.request_id)

@@ -65,6 +65,13 @@ class GateSettings(Section):
         description="The same for a request that states a deadline, as the SDKs of OpenAI and "
         "Anthropic do with their timeout; `max_wait_ms` where that is longer.",
     )
+    refusals_at_once_per_s: int = Field(
+        50,
+        ge=0,
+        description="Refusals of a tenant that are sent at once in each second. A later one waits "
+        "until its connection's last refusal is a second old, so that clients that do not wait as "
+        "`Retry-After` asks cannot take the processor from requests that are served.",
+    )
     target_token_ms: int | None = Field(
         250,
         ge=1,

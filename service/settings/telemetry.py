@@ -18,6 +18,12 @@ class LogSettings(Section):
         description="`json` (one line for each event), `console` (text), or `auto`: `console` if "
         "the standard error is a terminal, else `json`.",
     )
+    refusals_per_s: int = Field(
+        10,
+        ge=0,
+        description="Lines about a tenant's refused requests in each second; `left_out` in its "
+        "next line counts the others.",
+    )
 
 
 class MetricsSettings(Section):

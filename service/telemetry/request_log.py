@@ -1,11 +1,13 @@
 """Log line of each request."""
 
 import logging
+from collections import Counter
 from typing import TextIO
 
 import structlog
 
 from service.context import Ending, RequestContext
+from service.per_second import PerSecond
 from service.settings.telemetry import LogSettings
 from service.telemetry.logs import renderer, rendering
 from service.tenants.tenant import Tier
@@ -18,8 +20,9 @@ class RequestLog:
     """Writes a line for each ended request: its tenant, route, model, usage, times and outcome.
 
     The line holds no text of a prompt, an answer, a message or a key. Times are in milliseconds;
-    steps that a request did not reach are omitted. Bypasses the standard library's loggers, which
-    would cost a request more than all its counters.
+    steps that a request did not reach are omitted. Of a tenant's refusals only the first ones of
+    each second have a line; `left_out` counts those since its last line that have none. Bypasses
+    the standard library's loggers, which would cost a request more than all its counters.
     """
 
     def __init__(self, settings: LogSettings, stream: TextIO) -> None:
@@ -34,9 +37,15 @@ class RequestLog:
             wrapper_class=structlog.make_filtering_bound_logger(level),
         )
         self._log = logger.bind(logger="service.request")
+        self._refusals = PerSecond(settings.refusals_per_s)
+        self._left_out: Counter[str] = Counter()
 
     def answered(self, context: RequestContext, ending: Ending) -> None:
         """A request ended."""
+        tenant = context.tenant.name
+        if ending.outcome == "refused" and not self._refusals.allows(tenant):
+            self._left_out[tenant] += 1
+            return
         if context.route in _QUIET_ROUTES:
             write = self._log.debug
         elif ending.outcome == "error":
@@ -46,7 +55,7 @@ class RequestLog:
         facts = {
             "request_id": context.request_id,
             "trace_id": context.trace.trace_id if context.trace else None,
-            "tenant": context.tenant.name,
+            "tenant": tenant,
             "route": context.route,
             "model": context.model,
             "service_tier": None if context.tier is Tier.DEFAULT else str(context.tier),
@@ -61,6 +70,7 @@ class RequestLog:
             "ttft_ms": _ms(context.first_token_seconds),
             "tpot_ms": _ms(context.token_seconds()),
             "total_ms": _ms(context.elapsed()),
+            "left_out": self._left_out.pop(tenant, None),
         }
         write("request", **{key: value for key, value in facts.items() if value is not None})
 

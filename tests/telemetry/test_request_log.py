@@ -11,6 +11,7 @@ from loadtests.processes import eventually
 from service.context import Ending, RequestContext, internal_context
 from service.engine.protocol import Adapter
 from service.errors import QueueFull, ServiceError
+from service.per_second import PerSecond
 from service.settings.telemetry import LogSettings
 from service.telemetry.request_log import RequestLog
 from service.tenants.tenant import Tenant
@@ -80,6 +81,26 @@ def test_levels_follow_route_and_outcome(route: str, outcome: str, level: str) -
     (line,) = told(context(route), outcome, level="debug")
     assert line["level"] == level
     assert bool(told(context(route), outcome, level="info")) == (level != "debug")
+
+
+def test_a_flood_of_refusals_has_few_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "service.telemetry.request_log.PerSecond", lambda most: PerSecond(most, now)
+    )
+    seconds = 7.0
+
+    def now() -> float:
+        return seconds
+
+    stream = io.StringIO()
+    log = RequestLog(LogSettings(format="json", refusals_per_s=2), stream)
+    for _ in range(5):
+        log.answered(context(), Ending("refused", 503, QueueFull("x")))
+    log.answered(context(), Ending("error", 500))
+    seconds = 8.0
+    log.answered(context(), Ending("refused", 503, QueueFull("x")))
+    told = [(line["outcome"], line.get("left_out")) for line in lines(stream.getvalue())]
+    assert told == [("refused", None), ("refused", None), ("error", 3), ("refused", None)]
 
 
 def test_the_console_form_names_the_same_facts() -> None:

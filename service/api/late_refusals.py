@@ -1,0 +1,51 @@
+"""Refusals that reach a client late, because it did not wait as long as it was asked to.
+
+A refused request costs about a thousandth of a second of the processor. Clients that ask again at
+once, each on its connection, would take the processor from the requests that are served.
+"""
+
+import asyncio
+import time
+from dataclasses import dataclass
+
+from service.api.exchange import Exchange
+from service.context import RequestContext
+from service.per_second import PerSecond
+
+_PAUSE_SECONDS = 1.0
+"""The least that `Retry-After` asks for."""
+_HELD_BYTES = 64 * 1024
+"""Largest body whose refusal waits: all that wait keep their bodies in memory."""
+
+
+@dataclass(slots=True)
+class Pause:
+    """Time until which a connection was asked to wait, in seconds of `time.monotonic`."""
+
+    until: float = 0.0
+
+
+class LateRefusals:
+    """Holds a tenant's refusals back, once it has had many in a second.
+
+    The first ones of each second are sent at once. A later one waits if its connection was refused
+    less than a second before, until that second is over.
+    """
+
+    def __init__(self, at_once: int) -> None:
+        self._at_once = PerSecond(at_once)
+
+    async def hold(self, exchange: Exchange) -> None:
+        """Wait until the gate's refusal of this request may be sent, at most to its deadline."""
+        pause: Pause | None = exchange.scope.get("pause")
+        context = exchange.context
+        if context.gate_refusal is None or pause is None:
+            return
+        prompt = self._at_once.allows(context.tenant.name)
+        if not prompt and context.body_bytes <= _HELD_BYTES:
+            await asyncio.sleep(_left(pause, context))
+        pause.until = time.monotonic() + _PAUSE_SECONDS
+
+
+def _left(pause: Pause, context: RequestContext) -> float:
+    return max(0.0, min(pause.until, context.deadline) - time.monotonic())
