@@ -57,7 +57,7 @@ run: setup ## Set up missing parts and serve CONFIG
 
 test: lint typecheck $(MODEL_FETCHED) programs ## Run lint, typecheck and every test, also those on the real engine
 	@echo "==> tests, on two workers"
-	@$(PY) -m pytest tests -m "not timing" -n 2 --dist loadfile --no-loadscope-reorder \
+	@$(PY) -m pytest tests -m "not timing and not families" -n 2 --dist loadfile --no-loadscope-reorder \
 		--durations 25
 
 programs: $(DEV_INSTALLED)
@@ -102,6 +102,10 @@ adapter-%: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Build a demo adapter (sentiment,
 test-timing: $(DEV_INSTALLED) ## Run the timing tests, which need a quiet machine
 	@echo "==> tests that need a quiet machine"
 	@$(PY) -m pytest tests -m timing
+
+test-families: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Serve a small random model of each family of architectures, with an adapter
+	@echo "==> families of models, a server each"
+	@$(PY) -m pytest tests/engine/test_families.py
 
 test-isa: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Run the examples and tests that expect words under AVX2, AVX-512 and AMX, where available
 	@echo "==> the examples and the expected answers under every instruction set"

@@ -88,14 +88,22 @@ def engine_config(arguments: Namespace) -> Any:
     Raises ConfigurationError with vLLM's reason if the arguments do not fit the model or machine.
     """
     from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.platforms import current_platform
     from vllm.usage.usage_lib import UsageContext
 
     try:
-        return AsyncEngineArgs.from_cli_args(arguments).create_engine_config(
+        config = AsyncEngineArgs.from_cli_args(arguments).create_engine_config(
             UsageContext.OPENAI_API_SERVER
         )
     except (ValueError, OSError) as error:
         raise ConfigurationError(f"engine: {error}") from error
+    if config.lora_config and config.model_config.is_moe and current_platform.is_cpu():
+        # The worker would fail in Triton after the weights are loaded.
+        raise ConfigurationError(
+            "adapters: vLLM's CPU build takes none on a model with experts; serve the model without"
+            " adapters, or on a GPU"
+        )
+    return config
 
 
 def _require_library(name: str, package: str) -> None:

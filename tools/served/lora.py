@@ -14,13 +14,13 @@ from service.model.base_model import ServedBase, read_base_model
 
 RANK = 8
 _MARGIN = 0.001
-_MODULES = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+_MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
 class LoraMaker:
     """Makes adapters of one base; `seed` decides their weights, large enough to change answers."""
 
-    def __init__(self, base_folder: Path, name: str) -> None:
+    def __init__(self, base_folder: Path, name: str, modules: Sequence[str] = _MODULES) -> None:
         import torch
         from peft import LoraConfig, get_peft_model
         from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -32,7 +32,7 @@ class LoraMaker:
         self._tokenizer = AutoTokenizer.from_pretrained(base_folder)
         model = AutoModelForCausalLM.from_pretrained(base_folder, dtype=torch.float32)
         config = LoraConfig(
-            r=RANK, lora_alpha=2 * RANK, target_modules=_MODULES, task_type="CAUSAL_LM"
+            r=RANK, lora_alpha=2 * RANK, target_modules=list(modules), task_type="CAUSAL_LM"
         )
         self._model = get_peft_model(model, config).eval()
 
@@ -62,6 +62,21 @@ class LoraMaker:
         packed: VerifiedAdapter = pack(folder, self.base, draft, overwrite=True)
         assert packed.manifest.version == version
         return answers
+
+    def base_answer(self, prompt: str, tokens: int) -> str:
+        """The greedy answer of the base without an adapter."""
+        with self._model.disable_adapter():
+            return self._answer(prompt, tokens)[0]
+
+    def base_choice(self, prompt: str, labels: Sequence[str]) -> list[float]:
+        """Probabilities of labels, of one token each, as the next one after the prompt."""
+        ids: Any = self._tokenizer(prompt, return_tensors="pt")
+        tokens = [self._tokenizer.encode(f" {label}") for label in labels]
+        assert all(len(token) == 1 for token in tokens)
+        with self._model.disable_adapter(), self._torch.inference_mode():
+            logits = self._model(**ids).logits[0, -1, [token[0] for token in tokens]]
+        probabilities: list[float] = logits.softmax(0).tolist()
+        return probabilities
 
     def _decided(self, seed: int, prompts: Sequence[str], tokens: int) -> list[str]:
         """Draw weights with clear answers, because two engines round differently."""

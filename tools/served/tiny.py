@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 _TEMPLATE = "chat_template.jinja"
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", _TEMPLATE)
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", _TEMPLATE)
 _VARIABLES = (
     "{% if enable_thinking is false %}{{ '<think></think>' }}{% endif %}"
     "{% for document in documents or [] %}{{ document['text'] }}{% endfor %}"
@@ -33,7 +33,7 @@ def build_tiny_model(
     config.tie_word_embeddings = tied
     torch.manual_seed(0)
     LlamaForCausalLM(config).to(getattr(torch, dtype)).save_pretrained(target)
-    for name in _TOKENIZER_FILES:
+    for name in TOKENIZER_FILES:
         shutil.copy(source / name, target / name)
     with (target / _TEMPLATE).open("a", encoding="utf-8") as template:
         template.write(_VARIABLES)
