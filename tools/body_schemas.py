@@ -1,0 +1,211 @@
+"""The bodies of OpenAI's and Anthropic's routes as JSON schemas, for the service's own description.
+
+The keys come from `service/limits`, which decides what is read; their types come from vLLM's
+request models, which check the values. The answers are vLLM's models, too. The service reads the
+file instead of these models: to make schemas of them takes half a second.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from service.limits.anthropic_fields import COUNT, MESSAGE
+from service.limits.openai_fields import CHAT, COMPLETION
+from service.limits.responses_fields import RESPONSE
+from service.limits.shape import Kinds, Shape
+
+FILE = Path(__file__).parents[1] / "service/api/schemas/handlers.json"
+
+Schema = dict[str, Any]
+
+_SCALARS = frozenset(
+    "type enum const minimum maximum exclusiveMinimum exclusiveMaximum minLength pattern".split()
+)
+_KEPT = _SCALARS | {"description", "required", "additionalProperties"}
+_ANSWERED: Shape = {
+    **{key: None for key in RESPONSE if key not in ("input", "tools", "tool_choice", "text")},
+    **dict.fromkeys("id object created_at status incomplete_details usage tools text".split()),
+    **dict.fromkeys("tool_choice error".split()),
+    "output": Kinds(
+        {
+            "message": {
+                **dict.fromkeys("type id role status".split()),
+                "content": Kinds({"output_text": dict.fromkeys(("type", "text", "logprobs"))}, ""),
+            },
+            "function_call": dict.fromkeys("type id call_id name arguments status".split()),
+            "reasoning": {
+                **dict.fromkeys("type id status".split()),
+                "content": dict.fromkeys(("type", "text")),
+                "summary": dict.fromkeys(("type", "text")),
+            },
+        },
+        "",
+    ),
+}
+"""Fields of a response; OpenAI's model of it knows the answers of forty tools."""
+
+
+def text() -> str:
+    """The file with the schemas of all bodies."""
+    from vllm.entrypoints.anthropic import protocol as anthropic
+    from vllm.entrypoints.openai.chat_completion import protocol as chat
+    from vllm.entrypoints.openai.completion import protocol as completion
+    from vllm.entrypoints.openai.responses import protocol as responses
+    from vllm.entrypoints.serve.engine.protocol import ModelList
+
+    asked = {
+        "ChatCompletionRequest": (chat.ChatCompletionRequest, CHAT, "model messages"),
+        "CompletionRequest": (completion.CompletionRequest, COMPLETION, "model prompt"),
+        "ResponseRequest": (responses.ResponsesRequest, RESPONSE, "model input"),
+        "MessageRequest": (
+            *(anthropic.AnthropicMessagesRequest, MESSAGE),
+            "model max_tokens messages",
+        ),
+        "CountTokensRequest": (anthropic.AnthropicCountTokensRequest, COUNT, "model messages"),
+    }
+    answered = {
+        "ChatCompletion": chat.ChatCompletionResponse,
+        "Completion": completion.CompletionResponse,
+        "Message": anthropic.AnthropicMessagesResponse,
+        "TokenCount": anthropic.AnthropicCountTokensResponse,
+        "ModelList": ModelList,
+    }
+    schemas = {
+        name: read(model.model_json_schema(), shape) | {"required": required.split()}
+        for name, (model, shape, required) in asked.items()
+    }
+    schemas["Response"] = read(responses.ResponsesResponse.model_json_schema(), _ANSWERED)
+    schemas |= {name: whole(model.model_json_schema()) for name, model in answered.items()}
+    card = schemas["ModelList"]["properties"]["data"]["items"]
+    card["properties"] |= {
+        "task": {"type": "string", "enum": ["generation", "classification"]},
+        "tools": {"type": "boolean", "description": "True where a chat may call tools."},
+    }
+    schemas["Model"] = card
+    named = {name: {"title": name, **schema} for name, schema in sorted(schemas.items())}
+    return json.dumps(named, indent=1) + "\n"
+
+
+def read(model: Schema, shape: Shape) -> Schema:
+    """The schema of the keys of a shape, with the types that a model's schema gives them."""
+    return _object([model], shape, model.get("$defs", {}))
+
+
+def whole(model: Schema) -> Schema:
+    """A model's schema without references, titles and defaults."""
+    schema: Schema = _whole(model, model.get("$defs", {}))
+    return schema
+
+
+def _variants(schemas: Iterable[Schema], defs: Mapping[str, Schema]) -> Iterator[Schema]:
+    """The alternatives of schemas, without references; nulls ask for nothing and are left out."""
+    for schema in schemas:
+        if "$ref" in schema:
+            yield from _variants([defs[schema["$ref"].rpartition("/")[2]]], defs)
+        elif inner := schema.get("anyOf", schema.get("oneOf", schema.get("allOf"))):
+            yield from _variants(inner, defs)
+        elif schema.get("type") != "null":
+            yield schema
+
+
+def _typed(
+    schemas: Iterable[Schema], inner: Shape | Kinds | None, defs: Mapping[str, Schema]
+) -> Schema:
+    """One schema for a key whose alternatives are these, as deep as the shape goes."""
+    variants = list(_variants(schemas, defs))
+    kinds: list[Schema] = [_scalar(each) for each in variants if _is_scalar(each)]
+    objects = [each for each in variants if each.get("type") == "object" or "properties" in each]
+    if isinstance(inner, Kinds):
+        kinds += (_kind(objects, inner, name, defs) for name in inner.shapes if objects)
+    elif objects:
+        free = _free(objects)
+        kinds.append(_object(objects, inner, defs) if inner else free)
+    lists = [each.get("items", {}) for each in variants if each.get("type") == "array"]
+    kinds += _lists(lists, inner, defs)
+    return _one_of(kinds)
+
+
+def _lists(
+    items: list[Schema], inner: Shape | Kinds | None, defs: Mapping[str, Schema]
+) -> list[Schema]:
+    if not items:
+        return []
+    return [{"type": "array", "items": _typed(items, inner, defs)}]
+
+
+def _object(objects: list[Schema], shape: Shape, defs: Mapping[str, Schema]) -> Schema:
+    properties = {}
+    for name, inner in shape.items():
+        found = [each["properties"][name] for each in objects if name in each.get("properties", {})]
+        properties[name] = _typed(found, inner, defs)
+        if about := next((each["description"] for each in found if "description" in each), None):
+            properties[name]["description"] = " ".join(about.split())
+    needed = [set(each.get("required", ())) for each in objects]
+    required = [name for name in shape if needed and all(name in each for each in needed)]
+    return {"type": "object", "properties": properties} | (
+        {"required": required} if required else {}
+    )
+
+
+def _kind(objects: list[Schema], kinds: Kinds, name: str, defs: Mapping[str, Schema]) -> Schema:
+    """The schema of objects of one type, from the models of this type where any names it."""
+    own = [each for each in objects if name in _names(each, defs)]
+    found = _object(own or objects, kinds.shapes[name], defs)
+    found["properties"]["type"] = {"type": "string", "enum": [name]}
+    required = [key for key in found.get("required", ()) if key != "type"]
+    if name != kinds.usual:
+        required.insert(0, "type")
+    return found | {"required": required} if required else found
+
+
+def _names(schema: Schema, defs: Mapping[str, Schema]) -> list[Any]:
+    kind = schema.get("properties", {}).get("type", {})
+    named = _typed([kind], None, defs)
+    return [named["const"]] if "const" in named else list(named.get("enum", ()))
+
+
+def _free(objects: list[Schema]) -> Schema:
+    values = [each.get("additionalProperties") for each in objects]
+    plain = len(values) == 1 and isinstance(values[0], dict) and _is_scalar(values[0])
+    return {"type": "object"} | ({"additionalProperties": _scalar(values[0])} if plain else {})  # type: ignore[arg-type]
+
+
+def _is_scalar(schema: Schema) -> bool:
+    return schema.get("type") in ("string", "integer", "number", "boolean") or "enum" in schema
+
+
+def _scalar(schema: Schema) -> Schema:
+    return {key: value for key, value in schema.items() if key in _SCALARS}
+
+
+def _one_of(kinds: list[Schema]) -> Schema:
+    """These alternatives as one schema, each once and all literals in one list."""
+    literals = [literal for each in kinds for literal in _literals(each)]
+    others = [each for each in kinds if not _literals(each)]
+    if literals and {"type": "string"} not in others:
+        others.insert(0, {"type": "string", "enum": list(dict.fromkeys(literals))})
+    distinct = list({json.dumps(each): each for each in others}.values())
+    return distinct[0] if len(distinct) == 1 else {"anyOf": distinct} if distinct else {}
+
+
+def _literals(schema: Schema) -> list[str]:
+    if schema.get("type") != "string":
+        return []
+    return [schema["const"]] if "const" in schema else list(schema.get("enum", ()))
+
+
+def _whole(schema: Any, defs: Mapping[str, Schema]) -> Any:
+    if "$ref" in schema:
+        return _whole(defs[schema["$ref"].rpartition("/")[2]], defs)
+    kept = {key: value for key, value in schema.items() if key in _KEPT}
+    for key in ("items", "additionalProperties"):
+        if isinstance(schema.get(key), dict):
+            kept[key] = _whole(schema[key], defs)
+    for key in ("anyOf", "oneOf", "allOf", "prefixItems"):
+        if key in schema:
+            kept[key] = [_whole(each, defs) for each in schema[key]]
+    if "properties" in schema:
+        inner = schema["properties"].items()
+        kept["properties"] = {name: _whole(each, defs) for name, each in inner}
+    return kept
