@@ -7,6 +7,7 @@ file instead of these models: to make schemas of them takes half a second.
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,13 @@ _SCALARS = frozenset(
 )
 _KEPT = _SCALARS | {"description", "required", "additionalProperties"}
 _ANSWERED: Shape = {
-    **{key: None for key in RESPONSE if key not in ("input", "tools", "tool_choice", "text")},
-    **dict.fromkeys("id object created_at status incomplete_details usage tools text".split()),
-    **dict.fromkeys("tool_choice error".split()),
+    **dict.fromkeys(
+        """id object created_at status incomplete_details model instructions max_output_tokens
+        metadata parallel_tool_calls temperature top_p top_logprobs presence_penalty
+        frequency_penalty reasoning service_tier store text tools tool_choice truncation
+        user""".split()
+    ),
+    "usage": dict.fromkeys("input_tokens output_tokens total_tokens".split()),
     "output": Kinds(
         {
             "message": {
@@ -75,7 +80,9 @@ def text() -> str:
         name: read(model.model_json_schema(), shape) | {"required": required.split()}
         for name, (model, shape, required) in asked.items()
     }
-    schemas["Response"] = read(responses.ResponsesResponse.model_json_schema(), _ANSWERED)
+    schemas["Response"] = read(
+        responses.ResponsesResponse.model_json_schema(), _ANSWERED, nulls=True
+    )
     schemas |= {name: whole(model.model_json_schema()) for name, model in answered.items()}
     card = schemas["ModelList"]["properties"]["data"]["items"]
     card["properties"] |= {
@@ -87,9 +94,12 @@ def text() -> str:
     return json.dumps(named, indent=1) + "\n"
 
 
-def read(model: Schema, shape: Shape) -> Schema:
-    """The schema of the keys of a shape, with the types that a model's schema gives them."""
-    return _object([model], shape, model.get("$defs", {}))
+def read(model: Schema, shape: Shape, *, nulls: bool = False) -> Schema:
+    """The schema of the keys of a shape, with the types that a model's schema gives them.
+
+    Without `nulls` these are left out: in a request a null asks for nothing.
+    """
+    return _Source(model.get("$defs", {}), nulls).keys([model], shape)
 
 
 def whole(model: Schema) -> Schema:
@@ -98,77 +108,77 @@ def whole(model: Schema) -> Schema:
     return schema
 
 
-def _variants(schemas: Iterable[Schema], defs: Mapping[str, Schema]) -> Iterator[Schema]:
-    """The alternatives of schemas, without references; nulls ask for nothing and are left out."""
-    for schema in schemas:
-        if "$ref" in schema:
-            yield from _variants([defs[schema["$ref"].rpartition("/")[2]]], defs)
-        elif inner := schema.get("anyOf", schema.get("oneOf", schema.get("allOf"))):
-            yield from _variants(inner, defs)
-        elif schema.get("type") != "null":
-            yield schema
+@dataclass(frozen=True)
+class _Source:
+    """Definitions to which a model's schema refers, and whether its nulls are kept."""
 
+    defs: Mapping[str, Schema]
+    nulls: bool
 
-def _typed(
-    schemas: Iterable[Schema], inner: Shape | Kinds | None, defs: Mapping[str, Schema]
-) -> Schema:
-    """One schema for a key whose alternatives are these, as deep as the shape goes."""
-    variants = list(_variants(schemas, defs))
-    kinds: list[Schema] = [_scalar(each) for each in variants if _is_scalar(each)]
-    objects = [each for each in variants if each.get("type") == "object" or "properties" in each]
-    if isinstance(inner, Kinds):
-        kinds += (_kind(objects, inner, name, defs) for name in inner.shapes if objects)
-    elif objects:
-        free = _free(objects)
-        kinds.append(_object(objects, inner, defs) if inner else free)
-    lists = [each.get("items", {}) for each in variants if each.get("type") == "array"]
-    kinds += _lists(lists, inner, defs)
-    return _one_of(kinds)
+    def keys(self, objects: list[Schema], shape: Shape) -> Schema:
+        """One schema for objects with the keys of a shape, whose alternatives are these."""
+        properties = {}
+        for name, inner in shape.items():
+            found = [
+                each["properties"][name] for each in objects if name in each.get("properties", {})
+            ]
+            properties[name] = self._typed(found, inner)
+            about = [each["description"] for each in found if "description" in each]
+            if about:
+                properties[name]["description"] = " ".join(about[0].split())
+        needed = [set(each.get("required", ())) for each in objects]
+        required = [name for name in shape if needed and all(name in each for each in needed)]
+        schema: Schema = {"type": "object", "properties": properties}
+        return schema | ({"required": required} if required else {})
 
+    def _variants(self, schemas: Iterable[Schema]) -> Iterator[Schema]:
+        """The alternatives of schemas, without references."""
+        for schema in schemas:
+            if "$ref" in schema:
+                yield from self._variants([_target(schema, self.defs)])
+            elif inner := schema.get("anyOf", schema.get("oneOf", schema.get("allOf"))):
+                yield from self._variants(inner)
+            else:
+                yield schema
 
-def _lists(
-    items: list[Schema], inner: Shape | Kinds | None, defs: Mapping[str, Schema]
-) -> list[Schema]:
-    if not items:
-        return []
-    return [{"type": "array", "items": _typed(items, inner, defs)}]
+    def _typed(self, schemas: Iterable[Schema], inner: Shape | Kinds | None) -> Schema:
+        """One schema for a value whose alternatives are these, as deep as the shape goes."""
+        variants = list(self._variants(schemas))
+        kinds = [_scalar(each) for each in variants if _is_scalar(each)]
+        objects = [each for each in variants if each.get("type") == "object"]
+        if isinstance(inner, Kinds):
+            kinds += (self._kind(objects, inner, name) for name in inner.shapes if objects)
+        elif objects:
+            kinds.append(self.keys(objects, inner) if inner else _free(objects))
+        items = [each.get("items", {}) for each in variants if each.get("type") == "array"]
+        if items:
+            kinds.append({"type": "array", "items": self._typed(items, inner)})
+        if self.nulls and {"type": "null"} in variants:
+            kinds.append({"type": "null"})
+        return _one_of(kinds)
 
+    def _kind(self, objects: list[Schema], kinds: Kinds, name: str) -> Schema:
+        """The schema of objects of one type, from the models of this type where any names it."""
+        own = [each for each in objects if name in self._names(each)]
+        found = self.keys(own or objects, kinds.shapes[name])
+        found["properties"]["type"] = {"type": "string", "enum": [name]}
+        required = [key for key in found.get("required", ()) if key != "type"]
+        if name != kinds.usual:
+            required.insert(0, "type")
+        return found | {"required": required} if required else found
 
-def _object(objects: list[Schema], shape: Shape, defs: Mapping[str, Schema]) -> Schema:
-    properties = {}
-    for name, inner in shape.items():
-        found = [each["properties"][name] for each in objects if name in each.get("properties", {})]
-        properties[name] = _typed(found, inner, defs)
-        if about := next((each["description"] for each in found if "description" in each), None):
-            properties[name]["description"] = " ".join(about.split())
-    needed = [set(each.get("required", ())) for each in objects]
-    required = [name for name in shape if needed and all(name in each for each in needed)]
-    return {"type": "object", "properties": properties} | (
-        {"required": required} if required else {}
-    )
-
-
-def _kind(objects: list[Schema], kinds: Kinds, name: str, defs: Mapping[str, Schema]) -> Schema:
-    """The schema of objects of one type, from the models of this type where any names it."""
-    own = [each for each in objects if name in _names(each, defs)]
-    found = _object(own or objects, kinds.shapes[name], defs)
-    found["properties"]["type"] = {"type": "string", "enum": [name]}
-    required = [key for key in found.get("required", ()) if key != "type"]
-    if name != kinds.usual:
-        required.insert(0, "type")
-    return found | {"required": required} if required else found
-
-
-def _names(schema: Schema, defs: Mapping[str, Schema]) -> list[Any]:
-    kind = schema.get("properties", {}).get("type", {})
-    named = _typed([kind], None, defs)
-    return [named["const"]] if "const" in named else list(named.get("enum", ()))
+    def _names(self, schema: Schema) -> list[str]:
+        """The types that objects of a schema may name."""
+        return _literals(self._typed([schema.get("properties", {}).get("type", {})], None))
 
 
 def _free(objects: list[Schema]) -> Schema:
+    """The schema of objects of which any key is read."""
     values = [each.get("additionalProperties") for each in objects]
-    plain = len(values) == 1 and isinstance(values[0], dict) and _is_scalar(values[0])
-    return {"type": "object"} | ({"additionalProperties": _scalar(values[0])} if plain else {})  # type: ignore[arg-type]
+    schema: Schema = {"type": "object"}
+    if len(values) == 1 and isinstance(values[0], dict) and _is_scalar(values[0]):
+        schema["additionalProperties"] = _scalar(values[0])
+    return schema
 
 
 def _is_scalar(schema: Schema) -> bool:
@@ -195,9 +205,13 @@ def _literals(schema: Schema) -> list[str]:
     return [schema["const"]] if "const" in schema else list(schema.get("enum", ()))
 
 
+def _target(schema: Schema, defs: Mapping[str, Schema]) -> Schema:
+    return defs[schema["$ref"].rpartition("/")[2]]
+
+
 def _whole(schema: Any, defs: Mapping[str, Schema]) -> Any:
     if "$ref" in schema:
-        return _whole(defs[schema["$ref"].rpartition("/")[2]], defs)
+        return _whole(_target(schema, defs), defs)
     kept = {key: value for key, value in schema.items() if key in _KEPT}
     for key in ("items", "additionalProperties"):
         if isinstance(schema.get(key), dict):

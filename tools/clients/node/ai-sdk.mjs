@@ -1,0 +1,54 @@
+// The AI SDK by Responses, which are its provider's default, and by an OpenAI-compatible provider.
+
+import { createOpenAI } from "@ai-sdk/openai";
+import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
+import { generateObject, generateText, stepCountIs, streamText, tool } from "ai";
+import { z } from "zod";
+import { expect, JAPAN, MODEL, OSLO, TOOLS, tried, URL } from "./tried.mjs";
+
+globalThis.AI_SDK_LOG_WARNINGS = false;
+const responses = createOpenAI({ baseURL: `${URL}/v1`, apiKey: "none" });
+const compatible = createOpenAICompatible({
+  name: "service",
+  baseURL: `${URL}/v1`,
+  supportsStructuredOutputs: true,
+});
+const tools = {
+  get_weather: tool({
+    description: "Weather in a city",
+    inputSchema: z.object({ city: z.string() }),
+    execute: async () => "12 degrees, light rain",
+  }),
+};
+const schema = z.object({ city: z.string().max(20), country: z.string().max(20) });
+
+for (const [name, provider] of [
+  ["@ai-sdk/openai", responses],
+  ["@ai-sdk/openai-compatible", compatible],
+]) {
+  await tried(`text (${name})`, async () => {
+    const answer = await generateText({ model: provider(MODEL), prompt: JAPAN, temperature: 0 });
+    expect(answer.text, "Tokyo");
+  });
+
+  await tried(`stream (${name})`, async () => {
+    const answer = streamText({ model: provider(MODEL), prompt: JAPAN, temperature: 0 });
+    expect(await answer.text, "Tokyo");
+  });
+
+  await tried(`object (${name})`, async () => {
+    const asked = { model: provider(MODEL), prompt: JAPAN, schema, temperature: 0 };
+    if (!(await generateObject(asked)).object.city) throw new Error("no city");
+  });
+
+  await tried(`tool that is run (${name})`, async () => {
+    const answer = await generateText({
+      model: provider(TOOLS),
+      prompt: OSLO,
+      tools,
+      stopWhen: stepCountIs(3),
+      temperature: 0,
+    });
+    expect(answer.text, "light rain");
+  });
+}
