@@ -90,6 +90,11 @@ load-%: $(DEV_INSTALLED) ## Run a load scenario (smoke, baseline, ...) against H
 	@echo "==> load scenario $* against $(HOST)"
 	@$(PY) -m loadtests run --scenario $* --host $(HOST) --out loadtests/out/$*
 
+clients: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Try pinned SDKs, frameworks and generated clients, and write docs/clients.md
+	@echo "==> clients in Python, Node and Java against the service; the first time installs them"
+	@$(PY) -m tools.programs $(LIBRARIES)
+	@$(PY) -m tools.clients --write
+
 ops-test: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Fire every alert and fill every panel under a real Prometheus
 	@echo "==> the service under Prometheus and Alertmanager, with faults; this takes minutes"
 	@$(PY) -m tools.ops

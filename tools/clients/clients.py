@@ -38,14 +38,14 @@ _SHOWN = 300
 
 @dataclass(frozen=True)
 class Trial:
-    """What a client tried, and the error that it met, if any."""
+    """A thing that a client tried, and the error that it met, if any."""
 
     what: str
     failure: str | None
 
 
 def trials(script: str, url: str) -> Iterator[Trial]:
-    """What a client's script tried against the service at this address."""
+    """Run a client's script against the service at this address; yields each thing it tried."""
     where = {"CLIENTS_URL": url, "CLIENTS_MODEL": MODEL, "CLIENTS_TOOLS": TOOLS}
     done = subprocess.run(
         [*_program(script), script.rpartition("/")[2]],

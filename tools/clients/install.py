@@ -45,7 +45,7 @@ def _unless_same(pins: Path, installed: Path, make: Callable[[], None]) -> None:
 def _install_python() -> None:
     folder = CACHE / "python"
     subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
-    pip = [folder / "bin/python", "-m", "pip", "install", "--quiet", "--no-deps"]
+    pip: list[str | Path] = [folder / "bin/python", "-m", "pip", "install", "--quiet", "--no-deps"]
     subprocess.run([*pip, "--requirement", _PYTHON], check=True)
 
 
