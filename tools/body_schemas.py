@@ -126,8 +126,7 @@ class _Source:
             about = [each["description"] for each in found if "description" in each]
             if about:
                 properties[name]["description"] = " ".join(about[0].split())
-        needed = [set(each.get("required", ())) for each in objects]
-        required = [name for name in shape if needed and all(name in each for each in needed)]
+        required = [name for name in shape if _required(name, objects)]
         schema: Schema = {"type": "object", "properties": properties}
         return schema | ({"required": required} if required else {})
 
@@ -172,13 +171,21 @@ class _Source:
         return _literals(self._typed([schema.get("properties", {}).get("type", {})], None))
 
 
+def _required(name: str, objects: list[Schema]) -> bool:
+    """True for a key that most alternatives know, if all of these require it.
+
+    vLLM reads a few messages in forms that are not OpenAI's, too.
+    """
+    known = [each for each in objects if name in each.get("properties", {})]
+    required = all(name in each.get("required", ()) for each in known)
+    return required and 2 * len(known) > len(objects)
+
+
 def _free(objects: list[Schema]) -> Schema:
-    """The schema of objects of which any key is read."""
+    """The schema of objects of which any key is read; generators take none for no keys at all."""
     values = [each.get("additionalProperties") for each in objects]
-    schema: Schema = {"type": "object"}
-    if len(values) == 1 and isinstance(values[0], dict) and _is_scalar(values[0]):
-        schema["additionalProperties"] = _scalar(values[0])
-    return schema
+    value = values[0] if len(values) == 1 and isinstance(values[0], dict) else {}
+    return {"type": "object", "additionalProperties": _scalar(value) or True}
 
 
 def _is_scalar(schema: Schema) -> bool:
@@ -219,6 +226,8 @@ def _whole(schema: Any, defs: Mapping[str, Schema]) -> Any:
     for key in ("anyOf", "oneOf", "allOf", "prefixItems"):
         if key in schema:
             kept[key] = [_whole(each, defs) for each in schema[key]]
+    if schema.get("type") == "object":
+        kept.setdefault("additionalProperties", True)
     if "properties" in schema:
         inner = schema["properties"].items()
         kept["properties"] = {name: _whole(each, defs) for name, each in inner}

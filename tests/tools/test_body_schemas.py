@@ -60,7 +60,10 @@ def test_it_has_the_keys_of_the_shape_alone_without_defaults_and_nulls() -> None
     assert schema["properties"].keys() == SHAPE.keys()
     assert schema["properties"]["depth"] == {"type": "integer"}
     assert schema["properties"]["choice"] == {
-        "anyOf": [{"type": "string", "enum": ["auto", "none"]}, {"type": "object"}]
+        "anyOf": [
+            {"type": "string", "enum": ["auto", "none"]},
+            {"type": "object", "additionalProperties": True},
+        ]
     }
 
 

@@ -5,9 +5,8 @@ import os
 import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
-from tools.clients.install import CACHE, FOLDER
+from tools.clients.install import CACHE, VENV
 
 CLIENTS: Mapping[str, str] = {
     "python/openai-sdk.py": "openai",
@@ -49,7 +48,7 @@ def trials(script: str, url: str) -> Iterator[Trial]:
     where = {"CLIENTS_URL": url, "CLIENTS_MODEL": MODEL, "CLIENTS_TOOLS": TOOLS}
     done = subprocess.run(
         [*_program(script), script.rpartition("/")[2]],
-        cwd=_folder(script),
+        cwd=CACHE / script.partition("/")[0],
         env=os.environ | where | {"PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
         text=True,
@@ -65,10 +64,4 @@ def trials(script: str, url: str) -> Iterator[Trial]:
 
 def _program(script: str) -> list[str]:
     kind = script.rpartition(".")[2]
-    return {"py": [str(CACHE / "python/bin/python")], "mjs": ["node"], "java": ["java"]}[kind]
-
-
-def _folder(script: str) -> Path:
-    """The folder of a script; Node looks for packages beside the script that imports them."""
-    folder = script.partition("/")[0]
-    return CACHE / folder if folder == "node" else FOLDER / folder
+    return {"py": [str(VENV / "bin/python")], "mjs": ["node"], "java": ["java"]}[kind]

@@ -10,18 +10,23 @@ from pathlib import Path
 
 FOLDER = Path(__file__).parent
 CACHE = Path(".cache/clients").absolute()
+"""The packages, and copies of the scripts, which Node needs beside its packages."""
+
+VENV = CACHE / "venv"
 
 _PYTHON, _NODE = FOLDER / "python/pins.txt", FOLDER / "node/package.json"
 
 
 def install() -> frozenset[str]:
-    """Install what is missing or differs; the folders of scripts that this machine can run."""
+    """Install what is missing or differs; returns the folders of scripts that can run here."""
     found = {"python": True, "node": shutil.which("npm"), "java": shutil.which("javac")}
-    _unless_same(_PYTHON, CACHE / "python/pins.txt", _install_python)
+    _unless_same(_PYTHON, VENV / "pins.txt", _install_python)
     if found["node"]:
         _unless_same(_NODE, CACHE / "node/.installed.json", _install_node)
-        shutil.copytree(FOLDER / "node", CACHE / "node", dirs_exist_ok=True)
-    return frozenset(name for name, there in found.items() if there)
+    there = frozenset(name for name, program in found.items() if program)
+    for folder in there:
+        shutil.copytree(FOLDER / folder, CACHE / folder, dirs_exist_ok=True)
+    return there
 
 
 def versions(folder: str) -> Mapping[str, str]:
@@ -43,9 +48,8 @@ def _unless_same(pins: Path, installed: Path, make: Callable[[], None]) -> None:
 
 
 def _install_python() -> None:
-    folder = CACHE / "python"
-    subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
-    pip: list[str | Path] = [folder / "bin/python", "-m", "pip", "install", "--quiet", "--no-deps"]
+    subprocess.run([sys.executable, "-m", "venv", "--clear", VENV], check=True)
+    pip: list[str | Path] = [VENV / "bin/python", "-m", "pip", "install", "--quiet", "--no-deps"]
     subprocess.run([*pip, "--requirement", _PYTHON], check=True)
 
 

@@ -13,7 +13,7 @@ await tried("generated and compiled", async () => {
   writeFileSync(
     `${folder}/call.ts`,
     `import createClient from "openapi-fetch";
-import type { paths } from "./service.js";
+import type { components, paths } from "./service.js";
 const client = createClient<paths>({ baseUrl: ${JSON.stringify(URL)} });
 const { data } = await client.POST("/v1/chat/completions", {
   body: {
@@ -22,7 +22,9 @@ const { data } = await client.POST("/v1/chat/completions", {
     temperature: 0,
   },
 });
-export const text: string | null | undefined = data?.choices[0]?.message.content;
+// Its other form is a stream.
+const chat = data as components["schemas"]["ChatCompletion"] | undefined;
+export const text: string | null | undefined = chat?.choices[0]?.message.content;
 `,
   );
   run(
