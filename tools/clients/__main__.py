@@ -3,8 +3,8 @@
     python -m tools.clients [--url http://127.0.0.1:8000] [--only ai-sdk] [--write]
 
 Installs the pinned packages into .cache/clients, starts the service unless an address is given,
-prints a line for each thing that a client tried, and ends with 1 if one failed. `--write` writes
-the table of docs/clients.md.
+prints a line for each thing that a client tried, and ends with 1 if one failed. Without npm or a
+JDK their clients are left out. `--write` writes the table of docs/clients.md if all clients ran.
 """
 
 import argparse
@@ -34,7 +34,7 @@ def main() -> None:
     scripts = [name for name in CLIENTS if options.only in name and name.partition("/")[0] in there]
     with _service(options.url) as url:
         found = {script: _tried(script, url) for script in scripts}
-    if options.write:
+    if options.write and found.keys() == CLIENTS.keys():
         write(found)
     sys.exit(any(trial.failure for trials in found.values() for trial in trials))
 

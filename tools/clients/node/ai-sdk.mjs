@@ -36,6 +36,16 @@ for (const [name, provider] of [
     expect(await answer.text, "Tokyo");
   });
 
+  await tried(`second turn (${name})`, async () => {
+    const providerOptions = { openai: { store: false } }; // by default it refers to kept answers
+    const model = provider(MODEL);
+    const messages = [{ role: "user", content: JAPAN }];
+    const first = await generateText({ model, messages, providerOptions, temperature: 0 });
+    messages.push(...first.response.messages, { role: "user", content: JAPAN });
+    const second = await generateText({ model, messages, providerOptions, temperature: 0 });
+    expect(second.text, "Tokyo");
+  });
+
   await tried(`object (${name})`, async () => {
     const asked = { model: provider(MODEL), prompt: JAPAN, schema, temperature: 0 };
     if (!(await generateObject(asked)).object.city) throw new Error("no city");
