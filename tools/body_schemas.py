@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from service.limits.anthropic_fields import COUNT, MESSAGE
-from service.limits.openai_fields import CHAT, COMPLETION
+from service.limits.messages import PARTS
+from service.limits.openai_fields import CHAT, CHAT_MESSAGE, COMPLETION
 from service.limits.responses_fields import RESPONSE
 from service.limits.shape import Kinds, Shape
 
@@ -24,6 +25,7 @@ _SCALARS = frozenset(
     "type enum const minimum maximum exclusiveMinimum exclusiveMaximum minLength pattern".split()
 )
 _KEPT = _SCALARS | {"description", "required", "additionalProperties"}
+_CHAT: Shape = {**CHAT, "messages": {**CHAT_MESSAGE, "content": PARTS}}
 _ANSWERED: Shape = {
     **dict.fromkeys(
         """id object created_at status incomplete_details model instructions max_output_tokens
@@ -60,7 +62,7 @@ def text() -> str:
     from vllm.entrypoints.serve.engine.protocol import ModelList
 
     asked = {
-        "ChatCompletionRequest": (chat.ChatCompletionRequest, CHAT, "model messages"),
+        "ChatCompletionRequest": (chat.ChatCompletionRequest, _CHAT, "model messages"),
         "CompletionRequest": (completion.CompletionRequest, COMPLETION, "model prompt"),
         "ResponseRequest": (responses.ResponsesRequest, RESPONSE, "model input"),
         "MessageRequest": (
@@ -149,7 +151,10 @@ class _Source:
             kinds += (self._kind(objects, inner, name) for name in inner.shapes if objects)
         elif objects:
             kinds.append(self.keys(objects, inner) if inner else _free(objects))
-        items = [each.get("items", {}) for each in variants if each.get("type") == "array"]
+        lists = [each.get("items", {}) for each in variants if each.get("type") == "array"]
+        items = list(self._variants(lists))
+        if isinstance(inner, Kinds):
+            items = [each for each in items if not _is_scalar(each)]
         if items:
             kinds.append({"type": "array", "items": self._typed(items, inner)})
         if self.nulls and {"type": "null"} in variants:
