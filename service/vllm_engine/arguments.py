@@ -29,10 +29,6 @@ _DEFAULTS: dict[str, Any] = {
     "worker_extension_cls": WORKER_EXTENSION,
 }
 
-_STRUCTURES = {"disable_any_whitespace": True}
-"""A small model that may write white space between the tokens of JSON often writes nothing else
-until its maximum (docs/api.md#structured-output has the figures)."""
-
 
 def parse_engine_arguments(settings: Settings) -> Namespace:
     """vLLM's argument namespace for these settings.
@@ -58,7 +54,7 @@ def parse_engine_arguments(settings: Settings) -> Namespace:
 
     parser = make_arg_parser(Parser())
     arguments = {key.replace("-", "_"): value for key, value in settings.engine.items()}
-    structures = _structures(arguments.get("structured_outputs_config", {}))
+    _check_structures(arguments.get("structured_outputs_config", {}))
     known = {action.dest for action in parser._actions} - {"help"}
     check_names(arguments, known, {field.name for field in fields(AsyncEngineArgs)})
     chosen = {
@@ -72,7 +68,10 @@ def parse_engine_arguments(settings: Settings) -> Namespace:
     chosen["served_model_name"] = [settings.model.name]
     chosen["default_chat_template_kwargs"] = settings.model.chat_template_kwargs or None
     chosen["otlp_traces_endpoint"] = settings.tracing.endpoint
-    chosen["structured_outputs_config"] = structures
+    chosen["structured_outputs_config"] = {
+        **arguments.get("structured_outputs_config", {}),
+        "backend": BACKEND,
+    }
     parsed: Namespace = parser.parse_args(
         [word for item in chosen.items() for word in _words(*item)]
     )
@@ -144,14 +143,12 @@ def _tokenizer_mode(folder: Path, arguments: Mapping[str, Any]) -> str:
     return mode
 
 
-def _structures(config: Any) -> dict[str, Any]:
-    """The configuration of structured outputs with its defaults; raises ConfigurationError."""
+def _check_structures(config: Any) -> None:
     if not isinstance(config, Mapping) or config.get("backend", BACKEND) != BACKEND:
         raise ConfigurationError(
             f"engine.structured_outputs_config: must be a mapping, its backend {BACKEND!r}, got "
             f"{config!r:.80}; it is the one compiler whose time is bounded"
         )
-    return {**_STRUCTURES, **config, "backend": BACKEND}
 
 
 def _words(key: str, value: Any) -> list[str]:

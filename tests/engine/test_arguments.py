@@ -20,7 +20,7 @@ from vllm.utils.argparse_utils import FlexibleArgumentParser
 from service.errors import ConfigurationError
 from service.settings.tree import AdapterSettings, ModelSettings, Settings
 from service.vllm_engine.argument_names import HANDLERS, REFUSED
-from service.vllm_engine.arguments import BACKEND, parse_engine_arguments
+from service.vllm_engine.arguments import parse_engine_arguments
 from service.vllm_engine.engine import _chat_frame
 
 SERVER = {action.dest for action in make_arg_parser(FlexibleArgumentParser())._actions} - {"help"}
@@ -92,16 +92,6 @@ def test_arguments_that_contradict_each_other_are_refused_before_the_start() -> 
         parsed(enable_auto_tool_choice=True)
     with pytest.raises(ConfigurationError, match=r"engine: .*chat template"):
         parsed(chat_template="/no/such/file.jinja")
-
-
-@pytest.mark.parametrize(
-    ("given", "compact"), [({}, True), ({"disable_any_whitespace": False}, False)]
-)
-def test_json_is_compact_unless_the_operator_says_otherwise(
-    given: dict[str, Any], compact: bool
-) -> None:
-    config = parsed(structured_outputs_config=given).structured_outputs_config
-    assert (config.backend, config.disable_any_whitespace) == (BACKEND, compact)
 
 
 @pytest.mark.parametrize(

@@ -164,19 +164,6 @@ def test_a_schema_is_kept_wherever_clients_write_it(tiny: Server, key: str) -> N
     assert answer["choices"][0]["message"]["content"] == '"x"'
 
 
-@pytest.mark.parametrize("path", [CHAT, "/v1/generate"])
-def test_json_has_no_white_space_between_its_tokens(tiny: Server, path: str) -> None:
-    schema = {"type": "object", "properties": {"a": {"enum": ["x"]}, "b": {"enum": [[1, 2]]}}}
-    schema["required"] = ["a", "b"]
-    named = {"name": "answer", "schema": schema} if path == CHAT else schema
-    form = {"type": "json_schema", "json_schema": named}
-    answer = ask(tiny, path, **HI | {"response_format": form, "max_tokens": 64})
-    text = (
-        answer["choices"][0]["message"]["content"] if path == CHAT else answer["outputs"][0]["text"]
-    )
-    assert text == '{"a":"x","b":[1,2]}'
-
-
 @pytest.mark.parametrize("asked", [0, 2])
 def test_log_probabilities_of_a_prompt_are_those_of_its_echo(tiny: Server, asked: int) -> None:
     fields: dict[str, Any] = {"prompt": "The sea is blue", "temperature": 0, "max_tokens": 1}

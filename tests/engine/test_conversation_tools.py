@@ -32,9 +32,11 @@ ASK: Any = {"messages": [{"role": "user", "content": "How is the weather?"}], "m
 @pytest.fixture(scope="module")
 def server(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     engine = {"dtype": "float32", "enable_auto_tool_choice": True, "tool_call_parser": "hermes"}
+    # White space between the tokens of JSON could go on to the longest answer.
+    structures = {"structured_outputs_config": {"disable_any_whitespace": True}}
     config = PATIENT | {
         "model": {"name": "tiny", "path": str(tiny_folder)},
-        "engine": ENGINE | engine,
+        "engine": ENGINE | engine | structures,
     }
     with running_server(tmp_path_factory.mktemp("tools"), config) as running:
         yield running
