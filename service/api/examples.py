@@ -85,6 +85,6 @@ EXAMPLES: Mapping[str, _Bodies] = {
             "messages": _ASKED,
         },
     },
-    "/v1/messages/count_tokens": {"A conversation": {"messages": _ASKED}},
+    "/v1/messages/count_tokens": {"A conversation": {"messages": _HELLO}},
 }
 """Bodies by path and title, to which the name of the base model is added."""
