@@ -1,7 +1,7 @@
 """The description of the public app, which `/docs` shows and from which clients are generated."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ _HANDLERS = Path(__file__).parent / "schemas" / "handlers.json"
 _REFERENCE = "#/components/schemas/{model}"
 _JSON = "application/json"
 
-_BODIES = {
+_BODIES: Mapping[str, tuple[str | None, str]] = {
     "/v1/chat/completions": ("ChatCompletionRequest", "ChatCompletion"),
     "/v1/completions": ("CompletionRequest", "Completion"),
     "/v1/responses": ("ResponseRequest", "Response"),
@@ -96,24 +96,23 @@ def describe(app: FastAPI, model: str, *, with_keys: bool) -> None:
 
 def _describe(operation: dict[str, Any], path: str, model: str) -> None:
     """Complete the bodies of one operation."""
-    answers = operation["responses"]
-    answers.pop("422", None)
-    content = answers["200"]["content"]
-    request, answer = _BODIES.get(path, (None, None))
-    if answer is not None:
-        content[_JSON] = {"schema": _reference(answer)}
-    for kind in content.keys() & _PARTS.keys():
-        answers["200"]["description"] = f"The whole answer, or {_PARTS[kind]}."
-    if "requestBody" in operation:
-        body = operation["requestBody"]["content"][_JSON]
+    operation["responses"].pop("422", None)
+    answer = operation["responses"].get("200", {})
+    content = answer.get("content", {})
+    if path in _BODIES:
+        request, answered = _BODIES[path]
+        content[_JSON] = {"schema": _reference(answered)}
         if request is not None:
-            body["schema"] = _reference(request)
-        body["examples"] = {
+            operation["requestBody"]["content"][_JSON]["schema"] = _reference(request)
+        for parameter in operation.get("parameters", ()):
+            parameter["example"] = model
+    for kind in content.keys() & _PARTS.keys():
+        answer["description"] = f"The whole answer, or {_PARTS[kind]}."
+    if path in EXAMPLES:
+        operation["requestBody"]["content"][_JSON]["examples"] = {
             title: {"value": {"model": model, **example}}
             for title, example in EXAMPLES[path].items()
         }
-    for parameter in operation.get("parameters", ()):
-        parameter["example"] = model
 
 
 def _errors(operation: dict[str, Any], with_keys: bool) -> list[type[ServiceError]]:

@@ -48,7 +48,7 @@ for (const [name, provider] of [
 
   await tried(`object (${name})`, async () => {
     const asked = { model: provider(MODEL), prompt: JAPAN, schema, temperature: 0 };
-    if (!(await generateObject(asked)).object.city) throw new Error("no city");
+    if (typeof (await generateObject(asked)).object.city !== "string") throw new Error("no city");
   });
 
   await tried(`tool that is run (${name})`, async () => {

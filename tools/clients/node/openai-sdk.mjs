@@ -31,7 +31,7 @@ await tried("parsed answer", async () => {
     ...chat,
     response_format: zodResponseFormat(Place, "place"),
   });
-  if (!answer.choices[0].message.parsed.city) throw new Error("no city");
+  if (typeof answer.choices[0].message.parsed.city !== "string") throw new Error("no city");
 });
 
 await tried("tool that is run", async () => {

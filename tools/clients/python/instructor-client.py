@@ -35,4 +35,4 @@ def partial():
         temperature=0,
     )
     *_, last = parts
-    assert last.city
+    assert isinstance(last.city, str)
