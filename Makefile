@@ -173,7 +173,7 @@ generate: $(DEV_INSTALLED) ## Write the generated files: tables, schemas, dashbo
 
 clean: ## Remove the environment, the fetched model and the tools' caches
 	@echo "==> removing $(VENV), $(MODEL) and caches"
-	@rm -rf $(VENV) $(GPU_VENV) $(MODEL) $(MODEL).lock .cache/programs .cache/site .mypy_cache .ruff_cache .pytest_cache .hypothesis .cache/coverage.json mutants build dist
+	@rm -rf $(VENV) $(GPU_VENV) $(MODEL) $(MODEL).lock .cache/clients .cache/programs .cache/site .mypy_cache .ruff_cache .pytest_cache .hypothesis .cache/coverage.json mutants build dist
 
 $(VENV_MADE):
 	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) was not found; pass PYTHON=<a Python 3.11>" >&2; exit 1; }
