@@ -90,6 +90,11 @@ load-%: $(DEV_INSTALLED) ## Run a load scenario (smoke, baseline, ...) against H
 	@echo "==> load scenario $* against $(HOST)"
 	@$(PY) -m loadtests run --scenario $* --host $(HOST) --out loadtests/out/$*
 
+clients: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Try pinned SDKs, frameworks and generated clients, and write docs/clients.md
+	@echo "==> clients in Python, Node and Java against the service; the first time installs them"
+	@$(PY) -m tools.programs $(LIBRARIES)
+	@$(PY) -m tools.clients --write
+
 ops-test: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Fire every alert and fill every panel under a real Prometheus
 	@echo "==> the service under Prometheus and Alertmanager, with faults; this takes minutes"
 	@$(PY) -m tools.ops
@@ -172,7 +177,7 @@ generate: $(DEV_INSTALLED) ## Write the generated files: tables, schemas, dashbo
 
 clean: ## Remove the environment, the fetched model and the tools' caches
 	@echo "==> removing $(VENV), $(MODEL) and caches"
-	@rm -rf $(VENV) $(GPU_VENV) $(MODEL) $(MODEL).lock .cache/programs .cache/site .mypy_cache .ruff_cache .pytest_cache .hypothesis .cache/coverage.json mutants build dist
+	@rm -rf $(VENV) $(GPU_VENV) $(MODEL) $(MODEL).lock .cache/clients .cache/programs .cache/site .mypy_cache .ruff_cache .pytest_cache .hypothesis .cache/coverage.json mutants build dist
 
 $(VENV_MADE):
 	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) was not found; pass PYTHON=<a Python 3.11>" >&2; exit 1; }

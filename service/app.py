@@ -9,10 +9,10 @@ from prometheus_client import CollectorRegistry
 
 from service.api.caller import AllowedHosts
 from service.api.cors import Cors
+from service.api.description import describe
 from service.api.entrance import Entrance
-from service.api.errors import ERROR_RESPONSES, register_error_handlers
+from service.api.errors import register_error_handlers
 from service.api.head import HeadAsGet
-from service.api.key_scheme import declare_keys
 from service.api.routes import adapters, classify, generate, health, tokenize, version
 from service.api.scope import RequestScope
 from service.fleet.metrics import AdapterMetrics
@@ -21,6 +21,7 @@ from service.runtime.ready import ready
 from service.runtime.running import EngineStart
 from service.runtime.status import Status
 from service.settings.tree import Settings
+from service.telemetry.lifecycle import package_version
 from service.telemetry.metrics import Metrics
 from service.telemetry.requests import RequestTelemetry
 from service.telemetry.tenants import TenantMetrics
@@ -61,13 +62,16 @@ def create_app(
             yield
 
     app: FastAPI = FastAPIOffline(
-        title="llm-service", lifespan=lifespan, redoc_url=None, redirect_slashes=False
+        title="llm-service",
+        version=package_version(),
+        lifespan=lifespan,
+        redoc_url=None,
+        redirect_slashes=False,
     )
     _add_middleware(app, settings, telemetry, requests, tenancy)
     register_error_handlers(app)
     _add_routes(app, with_openai=start_engine is None)
-    if tenancy.keyring is not None:
-        declare_keys(app)
+    describe(app, settings.model.name, with_keys=tenancy.keyring is not None)
     return app
 
 
@@ -106,7 +110,7 @@ def _add_routes(app: FastAPI, *, with_openai: bool) -> None:
 
         routers += [module.router for module in (openai, responses, messages)]
     for router in routers:
-        app.include_router(router, responses=ERROR_RESPONSES)
+        app.include_router(router)
 
 
 def _hosts(settings: Settings) -> AllowedHosts | None:

@@ -19,6 +19,7 @@ from loadtests.analysis.result import Result
 from service.adapters.manifest import manifest_json_schema
 from tools import (
     adapters_table,
+    body_schemas,
     chart_files,
     decisions_index,
     goodput_plot,
@@ -38,6 +39,7 @@ def as_json(schema: Mapping[str, Any], indent: int) -> str:
 
 GENERATED: Mapping[Path, Callable[[], str]] = {
     adapters_table.PAGE: adapters_table.page,
+    body_schemas.FILE: body_schemas.text,
     chart_files.README: chart_files.readme_text,
     chart_files.SCHEMA: chart_files.schema_text,
     decisions_index.PAGE: decisions_index.page,

@@ -7,17 +7,10 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from service.api.schemas.base import ErrorBody
 from service.errors import InvalidRequest, MethodNotAllowed, NotFound
 from service.quoting import problems, quote_name
 
 _SHOWN_PROBLEMS = 3
-
-ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
-    "4XX": {"model": ErrorBody, "description": "The request is refused; the message says why."},
-    "5XX": {"model": ErrorBody, "description": "The server is full, not ready, or failed."},
-}
-"""Description of every route's errors in the schema."""
 
 
 def register_error_handlers(app: FastAPI) -> None:

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from typing import Any
 
 from pydantic_core import to_json
 from starlette.responses import Response
@@ -12,6 +13,11 @@ from service.context import current_context
 from service.errors import ServiceError
 
 _log = logging.getLogger(__name__)
+
+MEDIA_TYPE = "text/event-stream"
+
+STREAMED: dict[int | str, dict[str, Any]] = {200: {"content": {MEDIA_TYPE: {}}}}
+"""Description of a route's answers that says that they may stream."""
 
 DONE = b"data: [DONE]\n\n"
 
@@ -47,7 +53,7 @@ class EventResponse(Response):
     def __init__(
         self,
         part: Callable[[object], bytes] = event,
-        media_type: str = "text/event-stream",
+        media_type: str = MEDIA_TYPE,
     ) -> None:
         self.status_code = 200
         self.media_type = media_type
@@ -82,7 +88,7 @@ class EventStream(EventResponse):
         first: bytes,
         events: AsyncGenerator[bytes, None],
         part: Callable[[object], bytes] = event,
-        media_type: str = "text/event-stream",
+        media_type: str = MEDIA_TYPE,
     ) -> None:
         super().__init__(part, media_type)
         self._first = first

@@ -6,9 +6,15 @@ from typing import Any
 
 from service.errors import InvalidRequest, UnsupportedFeature
 from service.limits.depth import MAX_DEPTH, depth
+from service.limits.shape import Kinds
 from service.quoting import quote
 
-_TEXT_PARTS = ("text", "refusal")
+PARTS = Kinds(
+    {"text": dict.fromkeys(("type", "text")), "refusal": dict.fromkeys(("type", "refusal"))},
+    "prompts and answers are text",
+)
+"""The parts of a chat's messages that are read."""
+
 _MAX_PARTS = 4096
 
 
@@ -69,10 +75,10 @@ def _check_parts(messages: list[Any]) -> None:
         content = message.get("content") if isinstance(message, dict) else None
         for index, part in enumerate(content if isinstance(content, list) else ()):
             kind = part.get("type") if isinstance(part, dict) else None
-            if kind not in _TEXT_PARTS or not isinstance(part.get(kind), str):
+            if kind not in PARTS.shapes or not isinstance(part.get(kind), str):
                 raise UnsupportedFeature(
                     f"messages[{number}].content[{index}]: must be a part of type "
-                    f"{' or '.join(_TEXT_PARTS)} that holds text, got {quote(kind or part)}",
+                    f"{' or '.join(PARTS.shapes)} that holds text, got {quote(kind or part)}",
                     param="messages",
                 )
             count += 1

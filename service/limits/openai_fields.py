@@ -28,7 +28,7 @@ _COMMON: Shape = {
     "structured_outputs": dict.fromkeys(("json", "regex", "choice", "json_object")),
 }
 _CALL: Shape = {"id": None, "type": None, "function": dict.fromkeys(("name", "arguments"))}
-_MESSAGE: Shape = {
+CHAT_MESSAGE: Shape = {
     **dict.fromkeys("role content name tool_call_id refusal reasoning reasoning_content".split()),
     "tool_calls": _CALL,
 }
@@ -43,7 +43,7 @@ CHAT: Shape = {
         """logprobs top_logprobs max_completion_tokens parallel_tool_calls reasoning_effort
         include_reasoning continue_final_message add_generation_prompt documents""".split()
     ),
-    "messages": _MESSAGE,
+    "messages": CHAT_MESSAGE,
     "tools": _TOOL,
     "tool_choice": {"type": None, "function": {"name": None}},
     "chat_template_kwargs": {},

@@ -34,3 +34,32 @@ async def test_the_schema_describes_every_native_route(client: httpx.AsyncClient
 
 async def test_the_page_of_another_viewer_is_not_served(client: httpx.AsyncClient) -> None:
     assert (await client.get("/redoc")).status_code == 404
+
+
+async def test_every_operation_lists_its_statuses_and_the_shape_of_errors(
+    client: httpx.AsyncClient,
+) -> None:
+    schema = (await client.get("/openapi.json")).json()
+    for operations in schema["paths"].values():
+        for method, operation in operations.items():
+            listed = {"200", "400", "403", "404", "429", "431", "500", "503", "504"}
+            listed |= {"408", "413", "415"} if method == "post" else set()
+            assert operation["responses"].keys() == listed
+            for status in listed - {"200"}:
+                content = operation["responses"][status]["content"]["application/json"]
+                assert content == {"schema": {"$ref": "#/components/schemas/ErrorBody"}}
+
+
+async def test_every_body_has_examples_with_the_name_of_the_base_model(
+    client: httpx.AsyncClient,
+) -> None:
+    schema = (await client.get("/openapi.json")).json()
+    bodies = [
+        operations["post"]["requestBody"]["content"]["application/json"]
+        for operations in schema["paths"].values()
+        if "post" in operations
+    ]
+    assert bodies
+    for body in bodies:
+        assert body["examples"]
+        assert all(each["value"]["model"] == "fake" for each in body["examples"].values())

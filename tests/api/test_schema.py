@@ -27,7 +27,10 @@ CHECKS = [
 EXAMPLES = 60
 
 FITTING: dict[str, dict[str, Any]] = {
-    "/v1/generate": {"prompt": "Hi", "messages": None, "max_tokens": 4, "n": 2, "stop": "x"},
+    "/v1/generate": {
+        **{"prompt": "Hi", "messages": None, "max_tokens": 4, "n": 2, "stop": "x"},
+        **{"temperature": 0.5, "response_format": None},
+    },
     "/v1/classify": {
         "input": ["Hi"],
         "candidate_labels": ["yes", "no"],

@@ -41,6 +41,31 @@ BODIES: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "Continue's autocomplete": (COMPLETION, {"stop": [f"<{n}>" for n in range(12)]}),
     "most stops": (CHAT, {"stop": [f"<{n}>" for n in range(32)]}),
+    "Open WebUI with native tools": (
+        CHAT,
+        {
+            "stream_options": {"include_usage": True},
+            "tools": [
+                {
+                    "type": "function",
+                    "function": {
+                        **{"name": "get_time", "description": "The time"},
+                        "parameters": {"type": "object", "properties": {}, "required": []},
+                    },
+                }
+            ],
+        },
+    ),
+    "Cline": (
+        CHAT,
+        {
+            "messages": [
+                {"role": "system", "content": "You are Cline."},
+                {"role": "user", "content": [{"type": "text", "text": "hi"}]},
+            ],
+            **{"temperature": 0, "parallel_tool_calls": False},
+        },
+    ),
     "vLLM's own benchmark": (COMPLETION, {"repetition_penalty": 1.0, "ignore_eos": True}),
     "vLLM's parameters": (
         CHAT,

@@ -20,7 +20,7 @@ from service.api.schemas.generate import (
     OutputBody,
     UsageBody,
 )
-from service.api.sse import DONE, event, event_stream
+from service.api.sse import DONE, STREAMED, event, event_stream
 from service.context import RequestContext
 from service.engine.protocol import Writer
 from service.generation.confidence import Confidence
@@ -37,11 +37,7 @@ from service.runtime.parts import Runtime
 router = APIRouter(route_class=JsonRoute, tags=["generation"])
 
 
-@router.post(
-    "/v1/generate",
-    response_model=GenerateAnswer,
-    responses={200: {"content": {"text/event-stream": {}}}},
-)
+@router.post("/v1/generate", response_model=GenerateAnswer, responses=STREAMED)
 async def generate(
     body: GenerateRequest, runtime: TheRuntime, context: TheContext
 ) -> GenerateAnswer | Response:

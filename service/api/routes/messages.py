@@ -10,14 +10,14 @@ from service.api.anthropic import error_event
 from service.api.dependencies import TheContext, TheRuntime
 from service.api.handlers import HandlersBody, surface, taken_over
 from service.api.json_body import JsonRoute
-from service.api.sse import event_stream
+from service.api.sse import STREAMED, event_stream
 from service.limits.anthropic import accept_messages
 from service.limits.anthropic_fields import COUNT, MESSAGE
 
 router = APIRouter(route_class=JsonRoute, tags=["anthropic"])
 
 
-@router.post("/v1/messages")
+@router.post("/v1/messages", responses=STREAMED)
 async def messages(
     body: HandlersBody, request: Request, runtime: TheRuntime, context: TheContext
 ) -> Response:

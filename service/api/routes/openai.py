@@ -11,7 +11,7 @@ from service.api.dependencies import TheContext, TheRuntime
 from service.api.handlers import HandlersBody, surface, taken_over
 from service.api.json_body import JsonRoute
 from service.api.pushed_stream import PushedStream
-from service.api.sse import event_stream
+from service.api.sse import STREAMED, event_stream
 from service.context import RequestContext
 from service.fleet.version import ServedVersion
 from service.limits.logprobs import check_logprobs
@@ -26,7 +26,7 @@ from service.vllm_engine.plain_stream import PlainStream
 router = APIRouter(route_class=JsonRoute, tags=["openai"])
 
 
-@router.post("/v1/chat/completions")
+@router.post("/v1/chat/completions", responses=STREAMED)
 async def chat_completions(
     body: HandlersBody, request: Request, runtime: TheRuntime, context: TheContext
 ) -> Response:
@@ -36,7 +36,7 @@ async def chat_completions(
     return await _response(await surface(runtime).chat(read))
 
 
-@router.post("/v1/completions")
+@router.post("/v1/completions", responses=STREAMED)
 async def completions(
     body: HandlersBody, request: Request, runtime: TheRuntime, context: TheContext
 ) -> Response:

@@ -10,13 +10,13 @@ from fastapi.responses import JSONResponse, Response
 from service.api.dependencies import TheContext, TheRuntime
 from service.api.handlers import HandlersBody, surface, taken_over
 from service.api.json_body import JsonRoute
-from service.api.sse import event_stream, named_event
+from service.api.sse import STREAMED, event_stream, named_event
 from service.limits.responses import accept_response
 
 router = APIRouter(route_class=JsonRoute, tags=["openai"])
 
 
-@router.post("/v1/responses")
+@router.post("/v1/responses", responses=STREAMED)
 async def responses(
     body: HandlersBody, request: Request, runtime: TheRuntime, context: TheContext
 ) -> Response:

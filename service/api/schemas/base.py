@@ -1,7 +1,7 @@
 """Base classes of all bodies."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -100,6 +100,14 @@ class ErrorDetail(AnswerBody):
 
 
 class ErrorBody(AnswerBody):
-    """The shape of every error."""
+    """The shape of every error, but on the paths of Anthropic's API."""
 
     error: ErrorDetail
+
+
+class AnthropicErrorBody(AnswerBody):
+    """The shape of errors on the paths of Anthropic's API."""
+
+    type: Literal["error"]
+    error: ErrorDetail
+    request_id: str

@@ -1,0 +1,138 @@
+"""The description of the public app, which `/docs` shows and from which clients are generated."""
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI
+
+from service.api import anthropic, ndjson, sse
+from service.api.entrance import OPEN_PATHS
+from service.api.examples import EXAMPLES
+from service.api.schemas.base import AnthropicErrorBody, ErrorBody
+from service.errors import (
+    DeadlineExceeded,
+    Forbidden,
+    HeadersTooLarge,
+    InvalidRequest,
+    NotFound,
+    PayloadTooLarge,
+    RequestTimeout,
+    ServiceError,
+    TooManyRequests,
+    Unauthenticated,
+    Unavailable,
+    UnsupportedMediaType,
+)
+
+_HANDLERS = Path(__file__).parent / "schemas" / "handlers.json"
+_REFERENCE = "#/components/schemas/{model}"
+_JSON = "application/json"
+
+_BODIES: Mapping[str, tuple[str | None, str]] = {
+    "/v1/chat/completions": ("ChatCompletionRequest", "ChatCompletion"),
+    "/v1/completions": ("CompletionRequest", "Completion"),
+    "/v1/responses": ("ResponseRequest", "Response"),
+    "/v1/messages": ("MessageRequest", "Message"),
+    "/v1/messages/count_tokens": ("CountTokensRequest", "TokenCount"),
+    "/v1/models": (None, "ModelList"),
+    "/v1/models/{name}": (None, "Model"),
+}
+"""The schemas in handlers.json of what vLLM's handlers read and answer, by path."""
+
+_SCHEMES = {
+    "key": {"type": "http", "scheme": "bearer"},
+    "x-api-key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+}
+_ANY: tuple[type[ServiceError], ...] = (
+    *(InvalidRequest, Forbidden, NotFound, HeadersTooLarge, TooManyRequests),
+    *(ServiceError, Unavailable, DeadlineExceeded),
+)
+_OF_BODIES: tuple[type[ServiceError], ...] = (RequestTimeout, PayloadTooLarge, UnsupportedMediaType)
+_PARTS = {
+    sse.MEDIA_TYPE: "its events as they come, if `stream` is true",
+    ndjson.MEDIA_TYPE: "its results as they come, a line each, if `Accept` asks for it",
+}
+"""Kinds of answers in parts. They have no schema: OpenAPI 3.1 has none for a single part."""
+
+_RETRY_AFTER = {
+    "Retry-After": {
+        "description": "Seconds to wait before the next try.",
+        "schema": {"type": "integer"},
+    }
+}
+_NOT_ANSWERED = ("HTTPValidationError", "ValidationError")
+"""FastAPI's own errors, in whose place the service's are sent."""
+
+
+def describe(app: FastAPI, model: str, *, with_keys: bool) -> None:
+    """Complete the schema that FastAPI makes of the app's routes and keeps.
+
+    Bodies of vLLM's handlers get their types, every body its examples with the name of the base
+    model, every route its errors, and all but the open ones the keys that they need.
+    """
+    document = app.openapi()
+    components = document.setdefault("components", {})
+    schemas = components.setdefault("schemas", {})
+    for name in _NOT_ANSWERED:
+        schemas.pop(name, None)
+    for shown in (ErrorBody, AnthropicErrorBody):
+        found = shown.model_json_schema(ref_template=_REFERENCE)
+        schemas |= {**found.pop("$defs", {}), shown.__name__: found}
+    if document["paths"].keys() & _BODIES.keys():
+        schemas |= json.loads(_HANDLERS.read_text(encoding="utf-8"))
+    if with_keys:
+        components["securitySchemes"] = _SCHEMES
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            _describe(operation, path, model)
+            errors = _errors(operation, with_keys)
+            operation["responses"] |= _error_answers(errors, path)
+            if with_keys:
+                either: list[dict[str, list[str]]] = [{name: []} for name in _SCHEMES]
+                operation["security"] = [] if path in OPEN_PATHS else either
+
+
+def _describe(operation: dict[str, Any], path: str, model: str) -> None:
+    """Complete the bodies of one operation."""
+    operation["responses"].pop("422", None)
+    answer = operation["responses"].get("200", {})
+    content = answer.get("content", {})
+    if path in _BODIES:
+        request, answered = _BODIES[path]
+        content[_JSON] = {"schema": _reference(answered)}
+        if request is not None:
+            operation["requestBody"]["content"][_JSON]["schema"] = _reference(request)
+        for parameter in operation.get("parameters", ()):
+            parameter["example"] = model
+    for kind in content.keys() & _PARTS.keys():
+        answer["description"] = f"The whole answer, or {_PARTS[kind]}."
+    if path in EXAMPLES:
+        operation["requestBody"]["content"][_JSON]["examples"] = {
+            title: {"value": {"model": model, **example}}
+            for title, example in EXAMPLES[path].items()
+        }
+
+
+def _errors(operation: dict[str, Any], with_keys: bool) -> list[type[ServiceError]]:
+    more = _OF_BODIES if "requestBody" in operation else ()
+    keys = (Unauthenticated,) if with_keys else ()
+    return sorted((*_ANY, *more, *keys), key=lambda error: error.status)
+
+
+def _error_answers(errors: Iterable[type[ServiceError]], path: str) -> dict[str, Any]:
+    shape = AnthropicErrorBody if path in anthropic.PATHS else ErrorBody
+    content = {_JSON: {"schema": _reference(shape.__name__)}}
+    return {
+        str(error.status): {
+            "description": (error.__doc__ or "").partition("\n")[0],
+            "content": content,
+            **({"headers": _RETRY_AFTER} if error in (TooManyRequests, Unavailable) else {}),
+        }
+        for error in errors
+    }
+
+
+def _reference(name: str) -> dict[str, str]:
+    return {"$ref": _REFERENCE.format(model=name)}

@@ -1,0 +1,30 @@
+"""The examples of `/docs` are those of docs/api.md."""
+
+import json
+import re
+from typing import Any
+
+import pytest
+
+from service.api.examples import EXAMPLES
+from tests.docs.pages import DOCS, ROOT
+
+SHOWN: list[tuple[str, dict[str, Any]]] = [
+    (path, {key: value for key, value in json.loads(body).items() if key != "model"})
+    for page in (DOCS / "api.md", DOCS / "tutorial.md", ROOT / "README.md")
+    for path, body in re.findall(
+        r"curl -sSN? http://127\.0\.0\.1:8000(/\S+)[^{]*-d '(\{.*?\n\})'",
+        page.read_text(encoding="utf-8"),
+        re.DOTALL,
+    )
+]
+
+
+@pytest.mark.parametrize(
+    ("path", "title"), [(path, title) for path in EXAMPLES for title in EXAMPLES[path]]
+)
+def test_an_example_is_shown_in_the_documentation(path: str, title: str) -> None:
+    bodies = [
+        body for shown, body in SHOWN if shown.removeprefix("/v1") == path.removeprefix("/v1")
+    ]
+    assert EXAMPLES[path][title] in bodies

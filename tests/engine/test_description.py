@@ -1,0 +1,72 @@
+"""`/openapi.json` of the real service: its examples are answered as it says."""
+
+from typing import Any
+
+import httpx
+import jsonschema
+import pytest
+
+from service.api.examples import EXAMPLES
+from tools.served.server import Server
+
+POSTED = [(path, title) for path in EXAMPLES for title in EXAMPLES[path]]
+GOT = [
+    "/v1/models",
+    "/v1/models/{name}",
+    "/v1/adapters",
+    "/version",
+    "/health",
+    "/ping",
+]
+
+
+@pytest.fixture
+def document(smollm2: Server) -> dict[str, Any]:
+    document: dict[str, Any] = httpx.get(f"{smollm2.url}/openapi.json").json()
+    return document
+
+
+def check(document: dict[str, Any], operation: dict[str, Any], answer: httpx.Response) -> None:
+    """Fail unless the answer is 200 and as the operation describes it."""
+    assert answer.status_code == 200, answer.text
+    kind = answer.headers["content-type"].partition(";")[0]
+    content = operation["responses"]["200"]["content"][kind]
+    if kind == "application/json":
+        jsonschema.validate(
+            answer.json(), {**content["schema"], "components": document["components"]}
+        )
+
+
+def test_every_operation_is_tried(document: dict[str, Any]) -> None:
+    posted = {path for path, operations in document["paths"].items() if "post" in operations}
+    assert posted == EXAMPLES.keys()
+    assert document["paths"].keys() - posted == {*GOT}
+
+
+@pytest.mark.parametrize(("path", "title"), POSTED)
+def test_an_example_is_answered_as_described(
+    smollm2: Server, document: dict[str, Any], path: str, title: str
+) -> None:
+    operation = document["paths"][path]["post"]
+    content = operation["requestBody"]["content"]["application/json"]
+    body = content["examples"][title]["value"]
+    jsonschema.validate(body, {**content["schema"], "components": document["components"]})
+    check(document, operation, smollm2.post(path, body))
+
+
+@pytest.mark.parametrize("path", GOT)
+def test_a_route_without_a_body_answers_as_described(
+    smollm2: Server, document: dict[str, Any], path: str
+) -> None:
+    operation = document["paths"][path]["get"]
+    names = {each["name"]: each["example"] for each in operation.get("parameters", ())}
+    check(document, operation, httpx.get(smollm2.url + path.format(**names)))
+
+
+@pytest.mark.parametrize("path", EXAMPLES)
+def test_a_refusal_is_as_described(smollm2: Server, document: dict[str, Any], path: str) -> None:
+    answer = smollm2.post(path, {"model": "smollm2-135m-instruct", "no_such_field": 1})
+    described = document["paths"][path]["post"]["responses"][str(answer.status_code)]
+    schema = described["content"]["application/json"]["schema"]
+    assert answer.status_code == 400
+    jsonschema.validate(answer.json(), {**schema, "components": document["components"]})

@@ -1,0 +1,36 @@
+"""The trials of clients, and their table in docs/clients.md."""
+
+import pytest
+
+from tools.clients.clients import CLIENTS, Trial
+from tools.clients.install import FOLDER, versions
+from tools.clients.table import PAGE, table
+
+LISTED = [name for name in CLIENTS if not name.startswith("java")]
+
+
+def test_every_script_is_a_client() -> None:
+    scripts = {
+        f"{file.parent.name}/{file.name}"
+        for folder in ("python", "node", "java")
+        for file in (FOLDER / folder).iterdir()
+        if file.suffix in (".py", ".mjs", ".java") and file.stem != "tried"
+    }
+    assert scripts == CLIENTS.keys()
+
+
+@pytest.mark.parametrize("script", LISTED)
+def test_a_client_is_pinned_and_the_page_shows_that_version(script: str) -> None:
+    package = CLIENTS[script]
+    version = versions(script.partition("/")[0])[package]
+    assert f"| {version} |" in next(
+        line
+        for line in PAGE.read_text(encoding="utf-8").splitlines()
+        if line.startswith(f"| {package} (") and version in line
+    )
+
+
+def test_the_table_says_what_works_and_what_fails() -> None:
+    found = {"python/openai-sdk.py": [Trial("chat", None), Trial("stream", "Error: no")]}
+    version = versions("python")["openai"]
+    assert table(found).splitlines()[-1] == f"| openai (Python) | {version} | chat | stream |"

@@ -1,0 +1,1 @@
+"""Real clients against the running service: SDKs, frameworks and generated clients."""

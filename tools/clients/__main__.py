@@ -1,0 +1,62 @@
+"""Every client of docs/clients.md against the service with its local configuration.
+
+    python -m tools.clients [--url http://127.0.0.1:8000] [--only ai-sdk] [--write]
+
+Installs the pinned packages into .cache/clients, starts the service unless an address is given,
+prints a line for each thing that a client tried, and ends with 1 if one failed. Without npm or a
+JDK their clients are left out. `--write` writes the table of docs/clients.md if all clients ran.
+"""
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from service.settings.load import load_settings
+from tools.clients.clients import CLIENTS, Trial, trials
+from tools.clients.install import install
+from tools.clients.table import write
+from tools.served.server import running_server
+
+_CONFIG = Path("deploy/local/config.yaml")
+
+
+def main() -> None:
+    """Try the clients, and say what failed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--url", help="The address of a service; without it one is started.")
+    parser.add_argument("--only", default="", help="A part of the names of scripts to run.")
+    parser.add_argument("--write", action="store_true", help="Write the table of docs/clients.md.")
+    options = parser.parse_args()
+    there = install()
+    scripts = [name for name in CLIENTS if options.only in name and name.partition("/")[0] in there]
+    with _service(options.url) as url:
+        found = {script: _tried(script, url) for script in scripts}
+    if options.write and found.keys() == CLIENTS.keys():
+        write(found)
+    sys.exit(any(trial.failure for trials in found.values() for trial in trials))
+
+
+@contextmanager
+def _service(url: str | None) -> Iterator[str]:
+    """The service at an address, or one that is started for the clients."""
+    if url is not None:
+        yield url
+        return
+    config = load_settings(_CONFIG).model_dump(mode="json", exclude_unset=True)
+    with tempfile.TemporaryDirectory() as folder, running_server(Path(folder), config) as server:
+        yield server.url
+
+
+def _tried(script: str, url: str) -> list[Trial]:
+    found = []
+    for trial in trials(script, url):
+        found.append(trial)
+        print(f"{script}: {trial.what}: {trial.failure or 'works'}", flush=True)
+    return found
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,67 @@
+"""The clients, and the trial of one: its script is run against the service."""
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from tools.clients.install import CACHE, VENV
+
+CLIENTS: Mapping[str, str] = {
+    "python/openai-sdk.py": "openai",
+    "python/anthropic-sdk.py": "anthropic",
+    "python/langgraph-agent.py": "langgraph",
+    "python/pydantic-ai.py": "pydantic-ai-slim",
+    "python/instructor-client.py": "instructor",
+    "python/openai-agents.py": "openai-agents",
+    "python/smolagents-agent.py": "smolagents",
+    "python/litellm-sdk.py": "litellm",
+    "python/haystack-generator.py": "haystack-ai",
+    "python/huggingface-hub.py": "huggingface-hub",
+    "python/openapi-python-client.py": "openapi-python-client",
+    "node/openai-sdk.mjs": "openai",
+    "node/anthropic-sdk.mjs": "@anthropic-ai/sdk",
+    "node/ai-sdk.mjs": "ai",
+    "node/openapi-typescript.mjs": "openapi-typescript",
+    "node/hey-api.mjs": "@hey-api/openapi-ts",
+    "java/HttpClientPost.java": "java.net.http",
+}
+"""The script of each client, and the package whose version the table shows."""
+
+MODEL, TOOLS = "smollm2-135m-instruct", "tools"
+
+_SECONDS = 600
+_SHOWN = 300
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A thing that a client tried, and the error that it met, if any."""
+
+    what: str
+    failure: str | None
+
+
+def trials(script: str, url: str) -> Iterator[Trial]:
+    """Run a client's script against the service at this address; yields each thing it tried."""
+    where = {"CLIENTS_URL": url, "CLIENTS_MODEL": MODEL, "CLIENTS_TOOLS": TOOLS}
+    done = subprocess.run(
+        [*_program(script), script.rpartition("/")[2]],
+        cwd=CACHE / script.partition("/")[0],
+        env=os.environ | where | {"PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=_SECONDS,
+        check=False,
+    )
+    for line in done.stdout.splitlines():
+        if line.startswith('{"what":'):
+            yield Trial(**json.loads(line))
+    if done.returncode:
+        yield Trial("the script itself", done.stderr[-_SHOWN:].strip())
+
+
+def _program(script: str) -> list[str]:
+    kind = script.rpartition(".")[2]
+    return {"py": [str(VENV / "bin/python")], "mjs": ["node"], "java": ["java"]}[kind]

@@ -1,0 +1,35 @@
+"""The service under trial, and the lines that say what a client could do with it."""
+
+import json
+import os
+from collections.abc import Callable
+from typing import Any
+
+URL, MODEL, TOOLS = (os.environ[f"CLIENTS_{name}"] for name in ("URL", "MODEL", "TOOLS"))
+"""Address of the service, its base model, and its adapter that calls functions."""
+
+JAPAN = "What is the name of the capital city of Japan?"
+OSLO = "Is it raining in Oslo?"
+
+Check = Callable[[], Any]
+
+
+def tried(what: str) -> Callable[[Check], Check]:
+    """Run the decorated check at once and print a line of JSON: what it tried, and its error."""
+
+    def run(check: Check) -> Check:
+        failure = None
+        try:
+            check()
+        except Exception as error:
+            failure = f"{type(error).__name__}: {error}"
+        print(json.dumps({"what": what, "failure": failure}), flush=True)
+        return check
+
+    return run
+
+
+def expect(found: Any, wanted: str) -> None:
+    """Raise AssertionError unless the text of something holds these words."""
+    if wanted not in str(found):
+        raise AssertionError(f"no {wanted!r} in {str(found)[:300]!r}")
