@@ -13,9 +13,19 @@ from service.api.entrance import Entrance
 from service.api.errors import ERROR_RESPONSES, register_error_handlers
 from service.api.head import HeadAsGet
 from service.api.key_scheme import declare_keys
-from service.api.routes import adapters, classify, generate, health, tokenize, version
+from service.api.routes import (
+    adapters,
+    classify,
+    embeddings,
+    generate,
+    health,
+    pairs,
+    tokenize,
+    version,
+)
 from service.api.scope import RequestScope
 from service.fleet.metrics import AdapterMetrics
+from service.runtime.encoders import EncoderStart
 from service.runtime.open_requests import OpenRequests
 from service.runtime.ready import ready
 from service.runtime.running import EngineStart
@@ -32,12 +42,14 @@ def create_app(
     status: Status,
     registry: CollectorRegistry,
     start_engine: EngineStart | None = None,
+    start_encoder: EncoderStart | None = None,
     read_settings: Callable[[], Settings] | None = None,
 ) -> FastAPI:
     """The public app, which runs the service as its lifespan.
 
     Raises ConfigurationError for keys or an address that cannot be served. Without `start_engine`
-    the engine is vLLM, with OpenAI's routes. `read_settings` reads the settings for a reload.
+    the engine is vLLM, with OpenAI's routes, and so are encoders without `start_encoder`.
+    `read_settings` reads the settings for a reload.
     """
     metrics = Metrics(registry, settings.metrics, settings.slo)
     adapter_metrics = AdapterMetrics(registry)
@@ -56,6 +68,7 @@ def create_app(
             adapter_metrics=adapter_metrics,
             telemetry=telemetry,
             start_engine=start_engine or _vllm(),
+            start_encoder=start_encoder or _vllm_encoder(),
             read_settings=read_settings or (lambda: settings),
         ) as app.state.runtime:
             yield
@@ -75,6 +88,12 @@ def _vllm() -> EngineStart:
     from service.vllm_engine.start import start_vllm
 
     return start_vllm
+
+
+def _vllm_encoder() -> EncoderStart:
+    from service.vllm_engine.encoder.start import start_encoder
+
+    return start_encoder
 
 
 def _add_middleware(
@@ -99,7 +118,7 @@ def _add_middleware(
 
 
 def _add_routes(app: FastAPI, *, with_openai: bool) -> None:
-    modules = (generate, classify, tokenize, adapters, health, version)
+    modules = (generate, classify, embeddings, pairs, tokenize, adapters, health, version)
     routers = [module.router for module in modules]
     if with_openai:
         from service.api.routes import messages, openai, responses
