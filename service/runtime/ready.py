@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from typing import Any
@@ -68,8 +68,7 @@ async def ready(
         ):
             await stack.enter_async_context(_watching(watch))
         stack.enter_context(_controllable(status, partial(fleet.reload, read_settings), drain))
-        for name, pulse, _ in watched:
-            _show(name, pulse, metrics, status)
+        _show(watched, metrics, status)
         metrics.lifecycle.built(engine.model)
         status.phase = Phase.READY
         _log.info("ready: %s, digest %s", engine.model.name, engine.model.digest)
@@ -84,9 +83,15 @@ async def ready(
         )
 
 
-def _show(name: str, pulse: Pulse, metrics: Metrics, status: Status) -> None:
-    """Show an engine's steps, and what its watchdog says, in its series."""
-    metrics.of_engine(name).follow(lambda: pulse.last_step, lambda: name in status.stalled)
+def _show(watched: Sequence[tuple[str, Pulse, Gate]], metrics: Metrics, status: Status) -> None:
+    """Show each engine's steps, and what its watchdog says, in its series."""
+
+    def follow(name: str, pulse: Pulse) -> None:
+        series = metrics.of_engine(name)
+        series.follow(lambda: pulse.last_step, lambda: name in status.stalled)
+
+    for name, pulse, _ in watched:
+        follow(name, pulse)
 
 
 @asynccontextmanager

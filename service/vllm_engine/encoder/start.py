@@ -1,6 +1,7 @@
 """Starting an encoder's engine behind its gate."""
 
 import gc
+from argparse import Namespace
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,8 +12,14 @@ from service.model.encoder import EncoderModel, read_encoder
 from service.model.pin import checked_digest
 from service.settings.encoders import EncoderSettings
 from service.settings.preparation import PreparationSettings
+from service.settings.tree import Settings
 from service.vllm_engine.arguments import engine_config
-from service.vllm_engine.encoder.arguments import environment_of, named, parse_encoder_arguments
+from service.vllm_engine.encoder.arguments import (
+    check_shares,
+    environment_of,
+    named,
+    parse_encoder_arguments,
+)
 from service.vllm_engine.encoder.engine import EncoderObserver, VllmEncoder
 from service.vllm_engine.encoder.step_logger import step_logger
 from service.vllm_engine.engine import start_llm
@@ -33,6 +40,18 @@ def check_encoder(encoder: EncoderSettings) -> tuple[str, EncoderModel]:
         digest = checked_digest(encoder.path, encoder.digest, "digest")
         stated = {key.replace("-", "_") for key in encoder.engine}
         return digest, read_encoder(encoder.path, pooling_stated="pooler_config" in stated)
+
+
+def check_encoders(settings: Settings, arguments: Namespace, *, here: bool = True) -> None:
+    """Refuse what is known before any engine runs: shares of memory, arguments and files.
+
+    `arguments` are the model's. Without `here` a folder that is not on this machine is no error.
+    Raises ConfigurationError; for files, only of encoders that are required.
+    """
+    check_shares(settings, arguments)
+    for encoder in settings.encoders:
+        if encoder.required and (here or encoder.path.is_dir()):
+            check_encoder(encoder)
 
 
 async def start_encoder(
