@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 
-from service.engine.pooling import EncoderInfo, Passage, Pooled
+from service.engine.pooling import EncoderInfo, EncoderTask, Passage, Pooled
 from service.engine.protocol import Vitals
 from service.engine.text_size import size_of
 from service.errors import ConfigurationError, EngineDead, InvalidRequest, ServiceError
@@ -143,4 +143,4 @@ async def start_fake_encoder(
     return FakeEncoder(info, gate, metrics, preparation)
 
 
-_WIDTHS = {"embed": WIDTH, "score": 1, "classify": len(LABELS)}
+_WIDTHS: dict[EncoderTask, int] = {"embed": WIDTH, "score": 1, "classify": len(LABELS)}

@@ -1,5 +1,7 @@
 """Start of the encoders: all that are required run, or none."""
 
+from typing import Any
+
 import pytest
 from prometheus_client import CollectorRegistry
 
@@ -10,12 +12,12 @@ from service.settings.tree import Settings
 from service.telemetry.metrics import Metrics
 from tests.fake_encoder import FakeEncoder, start_fake_encoder
 
-EMBED = {"name": "embed", "path": "unused", "max_in_flight": 2}
-BROKEN = {"name": "broken", "path": "unused"}
+EMBED: dict[str, Any] = {"name": "embed", "path": "unused", "max_in_flight": 2}
+BROKEN: dict[str, Any] = {"name": "broken", "path": "unused"}
 
 
-def settings(*encoders: dict[str, object]) -> Settings:
-    return Settings(model={"name": "fake", "path": "unused"}, encoders=encoders)  # type: ignore[arg-type]
+def settings(*encoders: dict[str, Any]) -> Settings:
+    return Settings(model={"name": "fake", "path": "unused"}, encoders=encoders)
 
 
 async def test_each_encoder_has_a_gate_of_its_own_capacity() -> None:
