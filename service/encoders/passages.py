@@ -7,7 +7,7 @@ from service.engine.pooling import Passage, Pooled, Pooler
 from service.errors import InvalidRequest
 from service.together import together
 
-Input = str | tuple[str, str] | Sequence[int]
+Input = str | tuple[str, str] | list[int]
 """A text, a pair of texts, or the caller's own tokens."""
 
 _LEAST_SLOTS = 4
@@ -53,7 +53,8 @@ async def read(pooler: Pooler, given: Input, place: str, *, truncate: bool = Fal
                 return await pooler.read(given, truncate=truncate)
             case (str(first), str(second)):
                 return await pooler.read(first, second, truncate=truncate)
-        return pooler.passage([int(token) for token in given], truncate=truncate)
+            case list():
+                return pooler.passage(given, truncate=truncate)
     except InvalidRequest as error:
         param = place.partition("[")[0]
         raise InvalidRequest(f"{place}: {error.message}", code=error.code, param=param) from error

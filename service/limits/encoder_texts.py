@@ -14,6 +14,16 @@ def check_text(text: str, place: str, limits: LimitSettings) -> None:
         )
 
 
+def check_values(count: int, width: int, field: str, limits: LimitSettings) -> None:
+    """Raise InvalidRequest for embeddings that hold more numbers than one request may ask for."""
+    if count * width > limits.embedding_values:
+        raise InvalidRequest(
+            f"{field}: at most {limits.embedding_values} numbers, got {count} texts of {width} "
+            "dimensions",
+            param=field,
+        )
+
+
 def check_count(count: int, most: int, field: str, what: str) -> None:
     """Raise InvalidRequest for no entries of a field, or more than `most`."""
     if not 1 <= count <= most:

@@ -75,8 +75,8 @@ class LimitSettings(Section):
     embedding_values: int = Field(
         1 << 20,
         ge=1,
-        description="Numbers in one embeddings answer, inputs times dimensions: as JSON these "
-        "take 20 MB, which the service holds whole.",
+        description="Numbers of one request's embeddings, inputs times dimensions, also where "
+        "only their cosines are asked for. As JSON they take 20 MB, which the service holds.",
     )
     pairs: int = Field(
         1000,

@@ -21,6 +21,7 @@ from service.context import RequestContext
 from service.encoders.pairs import Pair, PairReads
 from service.encoders.passages import pool_all
 from service.fleet.encoders import check_task
+from service.limits.encoder_texts import check_values
 from service.runtime.parts import Runtime
 
 router = APIRouter(route_class=JsonRoute, tags=["encoders"])
@@ -75,6 +76,7 @@ async def _scores(
     if body.timeout_ms is not None:
         context.set_timeout(body.timeout_ms)
     reads = PairReads.of(encoder.info.task, pairs)
+    check_values(len(reads.inputs), encoder.info.width, field, runtime.settings.limits)
     context.parts = len(reads.inputs)
     pooled = await pool_all(encoder, reads.inputs, lambda _: field, truncate=body.truncate)
     return reads.scores(pooled), EncoderUsage.of(pooled)

@@ -10,7 +10,7 @@ from service.api.schemas.base import AnswerBody, Many, RequestBody, ServiceTier
 from service.encoders.passages import Input
 from service.engine.pooling import EncoderInfo, Pooled
 from service.errors import InvalidRequest, UnsupportedFeature
-from service.limits.encoder_texts import check_count, check_text
+from service.limits.encoder_texts import check_count, check_text, check_values
 from service.settings.limits import LimitSettings
 
 Tokens = Annotated[list[int], Many]
@@ -38,13 +38,7 @@ class EmbeddingsRequest(RequestBody):
         """The inputs as a list; InvalidRequest for none, too many, and empty or too long ones."""
         given = self._listed
         check_count(len(given), limits.embedding_inputs, "input", "texts")
-        values = len(given) * (self.dimensions or info.width)
-        if values > limits.embedding_values:
-            raise InvalidRequest(
-                f"input: at most {limits.embedding_values} numbers in an answer, got {len(given)} "
-                f"texts of {values // len(given)} dimensions",
-                param="input",
-            )
+        check_values(len(given), self.dimensions or info.width, "input", limits)
         for index, each in enumerate(given):
             if isinstance(each, str):
                 check_text(each, self.place(index), limits)

@@ -88,14 +88,14 @@ class VllmEncoder:
         return self._counted(passage)
 
     def passage(self, token_ids: Sequence[int], *, truncate: bool = False) -> Passage:
-        for token_id in token_ids:
+        if not truncate:
+            self._check_length(token_ids)
+        kept = list(token_ids[: self.info.max_model_len])
+        for token_id in kept:
             if not 0 <= token_id < self._vocab_size:
                 raise InvalidRequest(
                     f"token ids are 0..{self._vocab_size - 1}, got {quote(token_id)}"
                 )
-        if not truncate:
-            self._check_length(token_ids)
-        kept = list(token_ids[: self.info.max_model_len])
         return self._counted(Passage(kept, cut=len(kept) < len(token_ids)))
 
     def _counted(self, passage: Passage) -> Passage:
