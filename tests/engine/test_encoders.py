@@ -2,6 +2,9 @@
 
 import asyncio
 import base64
+import json
+import re
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +29,7 @@ from tools.served.server import Server, running_server
 from tools.served.tiny_encoder import build_tiny_encoder
 
 MINILM = Path(".cache/models/all-minilm-l6-v2")
+EMBEDDER = "all-minilm-l6-v2"
 TOPICS = ("sports", "politics", "weather")
 TEXTS = [
     "The cat sits outside.",
@@ -33,6 +37,7 @@ TEXTS = [
     "Quarterly revenue rose by 4 %, the bank said.",
     "Is [SEP] a word? " + "long " * 80,
 ]
+EXAMPLES = re.findall(r"```sh\n(.*?)```", Path("docs/encoders.md").read_text(), re.DOTALL)
 CLOSE = 1e-3
 EAGER = {"dtype": "float32", "enforce_eager": True, "gpu_memory_utilization": 0.05}
 
@@ -43,7 +48,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("encoders")
     build_tiny_encoder(root / "cross", ["LABEL_0"])
     build_tiny_encoder(root / "topics", TOPICS)
-    return {"minilm": MINILM.resolve(), "cross": root / "cross", "topics": root / "topics"}
+    return {EMBEDDER: MINILM.resolve(), "cross": root / "cross", "topics": root / "topics"}
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +56,7 @@ def server(
     tiny_folder: Path, folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
     root = tmp_path_factory.mktemp("served")
-    more: dict[str, Any] = {"minilm": {"hf_overrides": {"is_matryoshka": True}, "max_num_seqs": 8}}
+    more: dict[str, Any] = {EMBEDDER: {"hf_overrides": {"is_matryoshka": True}, "max_num_seqs": 8}}
     config = tiny_config(tiny_folder)
     config["engine"] = config["engine"] | {"gpu_memory_utilization": 0.2}
     config |= {
@@ -97,7 +102,7 @@ class Reference:
 
 @pytest.fixture(scope="module")
 def minilm(folders: dict[str, Path]) -> Reference:
-    return Reference(folders["minilm"], AutoModel)
+    return Reference(folders[EMBEDDER], AutoModel)
 
 
 @pytest.mark.parametrize("encoding_format", [None, "float", "base64"])
@@ -106,7 +111,7 @@ def test_openais_client_gets_transformers_embeddings(
 ) -> None:
     client = openai.OpenAI(base_url=f"{server.url}/v1", api_key=key_of("light"), timeout=600)
     options = {} if encoding_format is None else {"encoding_format": encoding_format}
-    answer = client.embeddings.create(model="minilm", input=TEXTS, **options)
+    answer = client.embeddings.create(model=EMBEDDER, input=TEXTS, **options)
     assert answer.usage.prompt_tokens == answer.usage.total_tokens > 100
     for each, text in zip(answer.data, TEXTS, strict=True):
         found: Any = each.embedding
@@ -117,14 +122,14 @@ def test_openais_client_gets_transformers_embeddings(
 
 def test_tokens_and_shorter_vectors(server: Server, minilm: Reference) -> None:
     ids = minilm.tokenizer(TEXTS[0])["input_ids"]
-    body = {"model": "minilm", "input": [ids], "dimensions": 64}
+    body = {"model": EMBEDDER, "input": [ids], "dimensions": 64}
     (one,) = asked(server, "/v1/embeddings", body)["data"]
     whole = minilm.embedding(TEXTS[0])[:64]
     assert np.abs(np.array(one["embedding"]) - whole / np.linalg.norm(whole)).max() < CLOSE
 
 
 def test_a_longer_text_is_refused_or_cut(server: Server, minilm: Reference) -> None:
-    body = {"model": "minilm", "input": ["short", "word " * 400]}
+    body = {"model": EMBEDDER, "input": ["short", "word " * 400]}
     answer = server.post("/v1/embeddings", body, headers=bearer("light"))
     error = refusal(answer, 400)
     assert error["code"] == "context_length_exceeded"
@@ -148,7 +153,7 @@ def test_a_cross_encoder_scores_and_ranks(server: Server, folders: dict[str, Pat
 
 
 def test_an_embedding_model_ranks_by_cosine(server: Server, minilm: Reference) -> None:
-    body = {"model": "minilm", "query": TEXTS[0], "documents": TEXTS[1:3]}
+    body = {"model": EMBEDDER, "query": TEXTS[0], "documents": TEXTS[1:3]}
     results = asked(server, "/v1/rerank", body)["results"]
     assert [each["index"] for each in results] == [0, 1]
     for each in results:
@@ -168,18 +173,29 @@ def test_a_head_gives_transformers_probabilities(server: Server, folders: dict[s
         assert each["label"] == TOPICS[int(expected.argmax())]
 
 
+@pytest.mark.parametrize("number", range(len(EXAMPLES)))
+def test_an_example_of_the_page_runs(server: Server, number: int) -> None:
+    text = EXAMPLES[number].replace("http://127.0.0.1:8000", server.url)
+    text = text.replace("curl ", f"curl -H 'Authorization: Bearer {key_of('light')}' ")
+    done = subprocess.run(["bash", "-euc", text], capture_output=True, text=True, check=True)
+    answer = json.loads(done.stdout)
+    assert "error" not in answer, done.stdout
+    if "results" in answer:
+        assert [each["index"] for each in answer["results"]] == [1]
+
+
 def test_models_health_and_series_name_each_engine(server: Server) -> None:
     headers = bearer("light")
     cards = httpx.get(f"{server.url}/v1/models", headers=headers).json()["data"]
     tasks = {card["id"]: card["task"] for card in cards}
     assert tasks == {
-        "tiny": "generation", "minilm": "embed", "cross": "score", "topics": "classify",
+        "tiny": "generation", EMBEDDER: "embed", "cross": "score", "topics": "classify",
     }  # fmt: skip
     one = httpx.get(f"{server.url}/v1/models/topics", headers=headers).json()
     assert one["labels"] == list(TOPICS)
     assert httpx.get(f"{server.url}/health").status_code == 200
     metrics = httpx.get(f"{server.ops}/metrics").text
-    for name in ("tiny", "minilm", "cross", "topics"):
+    for name in ("tiny", EMBEDDER, "cross", "topics"):
         assert f'inference_gate_limit{{engine="{name}"}}' in metrics
     # vLLM's own series are the model's alone, and the encoders did not take them away.
     assert server.metric("vllm:num_requests_running") == 0
@@ -191,7 +207,7 @@ def test_one_tenants_flood_on_an_encoder_leaves_the_others_their_turns(server: S
     done: dict[str, list[float]] = {"flood": [], "light": []}
 
     async def ask(client: httpx.AsyncClient, tenant: str) -> None:
-        body = {"model": "minilm", "input": ["the river market rises " * 10] * 8}
+        body = {"model": EMBEDDER, "input": ["the river market rises " * 10] * 8}
         answer = await client.post("/v1/embeddings", json=body, headers=bearer(tenant))
         assert answer.status_code == 200, answer.text
         done[tenant].append(time.monotonic())
