@@ -7,8 +7,9 @@ import numpy as np
 
 from service.classification.distribution import Array, normalise
 from service.classification.scorer import Score
-from service.encoders.passages import read
+from service.encoders.passages import placed
 from service.engine.pooling import Pooler
+from service.errors import InvalidRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,10 @@ class HeadClassifier:
     async def score(self, text: str, slots: asyncio.Semaphore) -> Score:
         """The log-probabilities of one input's labels; raises what `Pooler` raises."""
         async with slots:
-            passage = await read(self.pooler, text, "input", truncate=self.truncate)
+            try:
+                passage = await self.pooler.read(text, truncate=self.truncate)
+            except InvalidRequest as error:
+                raise placed(error, "input") from error
             pooled = await self.pooler.pool(passage)
         logits = pooled.values.astype(np.float64)
         return Score(

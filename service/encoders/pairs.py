@@ -31,6 +31,21 @@ class PairReads:
         ends = [(places[first], places[second]) for first, second in pairs]
         return cls(list(places), ends)
 
+    def place(self, index: int, first: str, second: str) -> str:
+        """The place of an input in a body whose lists have these names.
+
+        Of a pair that is read as one it is the second text's.
+        """
+        if self.ends is None:
+            return f"{second}[{index}]"
+        number, (left, _) = next(
+            (number, ends) for number, ends in enumerate(self.ends) if index in ends
+        )
+        if index != left:
+            return f"{second}[{number}]"
+        only = all(each == left for each, _ in self.ends)
+        return first if only else f"{first}[{number}]"
+
     def scores(self, pooled: Sequence[Pooled]) -> list[float]:
         """The score of every pair, from the values of the inputs."""
         if self.ends is None:

@@ -39,22 +39,26 @@ async def pool_all(
 
     async def pool(index: int, given: Input) -> Pooled:
         async with slots:
-            passage = await read(pooler, given, place(index), truncate=truncate)
+            try:
+                passage = await _read(pooler, given, truncate)
+            except InvalidRequest as error:
+                raise placed(error, place(index)) from error
             return await pooler.pool(passage, dimensions)
 
     return await together(pool(index, given) for index, given in enumerate(inputs))
 
 
-async def read(pooler: Pooler, given: Input, place: str, *, truncate: bool = False) -> Passage:
-    """The passage of an input; its InvalidRequest begins with the input's place in the body."""
-    try:
-        match given:
-            case str():
-                return await pooler.read(given, truncate=truncate)
-            case (str(first), str(second)):
-                return await pooler.read(first, second, truncate=truncate)
-            case list():
-                return pooler.passage(given, truncate=truncate)
-    except InvalidRequest as error:
-        param = place.partition("[")[0]
-        raise InvalidRequest(f"{place}: {error.message}", code=error.code, param=param) from error
+async def _read(pooler: Pooler, given: Input, truncate: bool) -> Passage:
+    match given:
+        case str():
+            return await pooler.read(given, truncate=truncate)
+        case (str(first), str(second)):
+            return await pooler.read(first, second, truncate=truncate)
+        case list():
+            return pooler.passage(given, truncate=truncate)
+
+
+def placed(error: InvalidRequest, place: str) -> InvalidRequest:
+    """A pooler's error of an input, with the input's place in the body."""
+    param = place.partition("[")[0]
+    return InvalidRequest(f"{place}: {error.message}", code=error.code, param=param)

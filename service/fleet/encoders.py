@@ -24,7 +24,7 @@ class QuarantinedEncoder:
 Encoders = Mapping[str, EncoderEngine | QuarantinedEncoder]
 
 
-def running(encoder: EncoderEngine | QuarantinedEncoder) -> EncoderEngine:
+def engine_of(encoder: EncoderEngine | QuarantinedEncoder) -> EncoderEngine:
     """The encoder's engine; EncoderQuarantined for one that could not start."""
     if isinstance(encoder, QuarantinedEncoder):
         raise EncoderQuarantined(

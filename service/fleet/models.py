@@ -9,7 +9,7 @@ from service.context import RequestContext
 from service.engine.pooling import EncoderEngine, EncoderInfo
 from service.engine.protocol import Adapter
 from service.errors import UnsupportedFeature
-from service.fleet.encoders import ROUTES, Encoders, QuarantinedEncoder, running
+from service.fleet.encoders import ROUTES, Encoders, QuarantinedEncoder, engine_of
 from service.fleet.registry import AdapterRegistry, Entry, unknown_model
 from service.fleet.version import ServedVersion
 from service.quoting import quote
@@ -90,7 +90,7 @@ class Models:
         if not context.tenant.may_use_base(name):
             raise unknown_model(name)
         context.model = name
-        return running(self._encoders[name])
+        return engine_of(self._encoders[name])
 
     def is_encoder(self, name: str) -> bool:
         """True for the name of an encoder, whoever may use it."""

@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
 from service.engine.pooling import EncoderEngine
-from service.errors import ConfigurationError, Interrupted
+from service.errors import ConfigurationError, Interrupted, ServiceError
 from service.fleet.encoders import Encoders, QuarantinedEncoder
 from service.gate.gate import Gate
 from service.settings.encoders import EncoderSettings
@@ -50,22 +50,23 @@ async def running_encoders(
 ) -> AsyncIterator[RunningEncoders]:
     """Start the configured encoders one after the other; stop them at the end.
 
-    Raises ConfigurationError where a required one cannot start; another one is quarantined.
+    Raises ConfigurationError or EngineDead where a required one cannot start; another one is
+    quarantined.
     """
     async with AsyncExitStack() as stack:
         encoders = RunningEncoders()
         for encoder in settings.encoders:
             gate = Gate(settings.gate, metrics.of_engine(encoder.name))
             try:
-                engine = await start(encoder, gate, metrics, settings.preparation)
-                stack.push_async_callback(engine.stop)
-                await engine.warm_up()
-            except Interrupted:
-                raise
-            except ConfigurationError as error:
-                if encoder.required:
+                async with AsyncExitStack() as started:
+                    engine = await start(encoder, gate, metrics, settings.preparation)
+                    started.push_async_callback(engine.stop)
+                    await engine.warm_up()
+                    stack.push_async_exit(started.pop_all())
+            except (ConfigurationError, ServiceError) as error:
+                if encoder.required or isinstance(error, Interrupted):
                     raise
-                _log.error("%s; it is quarantined", error)
+                _log.error("encoder %s: quarantined: %s", encoder.name, error)
                 encoders.quarantined.append(QuarantinedEncoder(encoder.name))
                 continue
             info = engine.info

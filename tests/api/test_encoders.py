@@ -180,7 +180,9 @@ async def test_equal_texts_are_like_each_other(encoders: LiveService) -> None:
         ({"text_1": ["a", "b"], "text_2": ["a"]}, "text_1: one text, or as many as text_2"),
         ({"text_1": "a", "text_2": ["b", ""]}, "text_2[1]: 1.."),
         ({"queries": "a", "documents": []}, "documents: 1..1000 texts, got 0"),
-        ({"text_1": "a", "text_2": LONG}, "text_2: "),
+        ({"text_1": "a", "text_2": ["b", LONG]}, "text_2[1]: "),
+        ({"model": "embed", "queries": LONG, "documents": ["a", "b"]}, "queries: 67"),
+        ({"model": "embed", "queries": "a", "documents": ["a", LONG]}, "documents[1]: "),
     ],
 )
 async def test_pairs_that_cannot_be_made_are_named(

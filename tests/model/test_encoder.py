@@ -46,7 +46,7 @@ def refusal(folder: Path, **facts: Any) -> str:
 def test_the_head_decides_the_task(tmp_path: Path) -> None:
     labels = ("sports", "politics", "weather")
     assert read_encoder(written(tmp_path / "a", id2label=NAMES)) == EncoderModel("classify", labels)
-    several = {"id2label": NAMES, "problem_type": "multi_label_classification"}
+    several: dict[str, Any] = {"id2label": NAMES, "problem_type": "multi_label_classification"}
     assert read_encoder(written(tmp_path / "b", **several)).multi_label
     one = written(tmp_path / "c", rows=1, id2label={"0": "LABEL_0"})
     assert read_encoder(one) == EncoderModel("score")

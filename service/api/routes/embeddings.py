@@ -22,7 +22,7 @@ router = APIRouter(route_class=JsonRoute, tags=["encoders"])
 
 @router.post("/v1/embeddings", response_model=EmbeddingsAnswer)
 async def embeddings(body: EmbeddingsRequest, runtime: TheRuntime, context: TheContext) -> Response:
-    """Embed texts: a vector of length 1 for each, in OpenAI's form."""
+    """Embed texts, in OpenAI's form."""
     encoder = runtime.models.choose_encoder(body.model, context)
     check_task(encoder.info, "embed")
     body.check_dimensions(encoder.info)

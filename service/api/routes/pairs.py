@@ -35,7 +35,7 @@ async def rerank(body: RerankRequest, runtime: TheRuntime, context: TheContext) 
     `/v2/rerank` is the path of Cohere's second version.
     """
     pairs = body.pairs(runtime.settings.limits)
-    scores, usage = await _scores(body, pairs, "documents", runtime, context)
+    scores, usage = await _scores(body, pairs, ("query", "documents"), runtime, context)
     order = sorted(range(len(scores)), key=lambda index: -scores[index])[: body.top_n]
     shown = [DocumentBody(text=text) if body.return_documents else None for _, text in pairs]
     return RerankAnswer(
@@ -53,7 +53,7 @@ async def rerank(body: RerankRequest, runtime: TheRuntime, context: TheContext) 
 async def score(body: ScoreRequest, runtime: TheRuntime, context: TheContext) -> ScoreAnswer:
     """Score pairs of texts, in vLLM's form."""
     pairs = body.pairs(runtime.settings.limits)
-    scores, usage = await _scores(body, pairs, "text_2", runtime, context)
+    scores, usage = await _scores(body, pairs, body.form, runtime, context)
     return ScoreAnswer(
         id=context.request_id,
         created=int(time.time()),
@@ -66,17 +66,19 @@ async def score(body: ScoreRequest, runtime: TheRuntime, context: TheContext) ->
 async def _scores(
     body: RerankRequest | ScoreRequest,
     pairs: Sequence[Pair],
-    field: str,
+    fields: tuple[str, str],
     runtime: Runtime,
     context: RequestContext,
 ) -> tuple[list[float], EncoderUsage]:
-    """The scores of the pairs and what they cost; errors of an input name the `field`."""
+    """The scores of the pairs and what they cost; errors of an input name one of the `fields`."""
     encoder = runtime.models.choose_encoder(body.model, context)
     check_task(encoder.info, "score", "embed")
     if body.timeout_ms is not None:
         context.set_timeout(body.timeout_ms)
     reads = PairReads.of(encoder.info.task, pairs)
-    check_values(len(reads.inputs), encoder.info.width, field, runtime.settings.limits)
+    check_values(len(reads.inputs), encoder.info.width, fields[1], runtime.settings.limits)
     context.parts = len(reads.inputs)
-    pooled = await pool_all(encoder, reads.inputs, lambda _: field, truncate=body.truncate)
+    pooled = await pool_all(
+        encoder, reads.inputs, lambda index: reads.place(index, *fields), truncate=body.truncate
+    )
     return reads.scores(pooled), EncoderUsage.of(pooled)

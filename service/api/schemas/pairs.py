@@ -62,9 +62,14 @@ class ScoreRequest(RequestBody):
             raise ValueError("give text_1 and text_2, or queries and documents")
         return self
 
+    @property
+    def form(self) -> tuple[str, str]:
+        """The names of the fields that hold the first and the second texts."""
+        return _FORMS[0] if self.text_1 is not None else _FORMS[1]
+
     def pairs(self, limits: LimitSettings) -> list[Pair]:
         """The pairs; InvalidRequest for lists that cannot be paired and texts over a cap."""
-        form = _FORMS[0] if self.text_1 is not None else _FORMS[1]
+        form = self.form
         firsts, seconds = (_listed(getattr(self, name)) for name in form)
         for name, texts in zip(form, (firsts, seconds), strict=True):
             check_count(len(texts), limits.pairs, name, "texts")

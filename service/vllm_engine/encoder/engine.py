@@ -18,7 +18,7 @@ from service.engine.passage_reader import PassageReader
 from service.engine.pooling import EncoderInfo, EncoderTask, Passage, Pooled
 from service.engine.protocol import Vitals
 from service.engine.text_size import size_of
-from service.errors import ConfigurationError, EngineDead, InvalidRequest
+from service.errors import ConfigurationError, EngineDead, InvalidRequest, ServiceError
 from service.gate.gate import Gate
 from service.gate.meter import StreamObserver
 from service.gate.preparation import Preparation
@@ -170,10 +170,15 @@ class VllmEncoder:
 
 
 def _pooled(outputs: Sequence[Output]) -> Pooled:
-    """The values of a stream's only output; EngineDead if it ended without any."""
+    """The values of a stream's only output.
+
+    Raises EngineDead if it ended without any, ServiceError for values that are not finite.
+    """
     values = outputs[-1].outputs.data if outputs and outputs[-1].error is None else None
     if not isinstance(values, torch.Tensor) or not values.numel():
         raise EngineDead("The engine ended before the answer was complete.", retry_after=5)
+    if not torch.isfinite(values).all():
+        raise ServiceError("The encoder gave values that are not finite.")
     last = outputs[-1]
     return Pooled(
         values.detach().to(torch.float32).flatten().numpy(),
