@@ -25,8 +25,8 @@ class RerankRequest(RequestBody):
     """A query, and the documents to order by how relevant they are to it."""
 
     model: str = Field(description=_MODEL)
-    query: str
-    documents: Annotated[list[str | DocumentBody], Many]
+    query: str = Field(min_length=1)
+    documents: Annotated[list[str | DocumentBody], Many] = Field(min_length=1)
     top_n: int | None = Field(None, ge=1, description="List at most so many, the best.")
     return_documents: bool = Field(False, description="Repeat each document in its result.")
     truncate: bool = Field(False, description=TRUNCATE)
