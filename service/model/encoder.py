@@ -38,8 +38,8 @@ def read_encoder(folder: Path, *, pooling_stated: bool = False) -> EncoderModel:
     """The task of the encoder in `folder`, from its config.json and the headers of its weights.
 
     `pooling_stated` if the configuration says how tokens are pooled. Raises ConfigurationError for
-    a language model, another task, labels that are missing, placeholders or as many as the head has
-    not, and an embedding model that says nowhere how its tokens are pooled.
+    a language model, another task, labels that are missing, placeholders or not as many as the head
+    has, and an embedding model that says nowhere how its tokens are pooled.
     """
     config = _read(folder, "config.json", dict)
     architecture = _architecture(config)
@@ -72,7 +72,8 @@ def _check_pooling(folder: Path, architecture: str) -> None:
             f"{_STATE_IT}"
         )
     modules = _read(folder, "modules.json", list)
-    places = [each.get("path") for each in modules if str(each.get("type")).endswith(".Pooling")]
+    known = [each for each in modules if isinstance(each, dict)]
+    places = [each.get("path") for each in known if str(each.get("type")).endswith(".Pooling")]
     if len(places) != 1:
         raise ConfigurationError(
             f"modules.json: must name one Pooling module, names {len(places)}; {_STATE_IT}"
