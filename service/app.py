@@ -13,9 +13,19 @@ from service.api.description import describe
 from service.api.entrance import Entrance
 from service.api.errors import register_error_handlers
 from service.api.head import HeadAsGet
-from service.api.routes import adapters, classify, generate, health, tokenize, version
+from service.api.routes import (
+    adapters,
+    classify,
+    embeddings,
+    generate,
+    health,
+    pairs,
+    tokenize,
+    version,
+)
 from service.api.scope import RequestScope
 from service.fleet.metrics import AdapterMetrics
+from service.runtime.encoders import EncoderStart
 from service.runtime.open_requests import OpenRequests
 from service.runtime.ready import ready
 from service.runtime.running import EngineStart
@@ -33,12 +43,14 @@ def create_app(
     status: Status,
     registry: CollectorRegistry,
     start_engine: EngineStart | None = None,
+    start_encoder: EncoderStart | None = None,
     read_settings: Callable[[], Settings] | None = None,
 ) -> FastAPI:
     """The public app, which runs the service as its lifespan.
 
     Raises ConfigurationError for keys or an address that cannot be served. Without `start_engine`
-    the engine is vLLM, with OpenAI's routes. `read_settings` reads the settings for a reload.
+    the engine is vLLM, with OpenAI's routes, and so are encoders without `start_encoder`.
+    `read_settings` reads the settings for a reload.
     """
     metrics = Metrics(registry, settings.metrics, settings.slo)
     adapter_metrics = AdapterMetrics(registry)
@@ -57,6 +69,7 @@ def create_app(
             adapter_metrics=adapter_metrics,
             telemetry=telemetry,
             start_engine=start_engine or _vllm(),
+            start_encoder=start_encoder or _vllm_encoder(),
             read_settings=read_settings or (lambda: settings),
         ) as app.state.runtime:
             yield
@@ -70,8 +83,9 @@ def create_app(
     )
     _add_middleware(app, settings, telemetry, requests, tenancy)
     register_error_handlers(app)
-    _add_routes(app, with_openai=start_engine is None)
-    describe(app, settings.model.name, with_keys=tenancy.keyring is not None)
+    _add_routes(app, settings, with_openai=start_engine is None)
+    encoder = settings.encoders[0].name if settings.encoders else None
+    describe(app, settings.model.name, encoder, with_keys=tenancy.keyring is not None)
     return app
 
 
@@ -79,6 +93,12 @@ def _vllm() -> EngineStart:
     from service.vllm_engine.start import start_vllm
 
     return start_vllm
+
+
+def _vllm_encoder() -> EncoderStart:
+    from service.vllm_engine.encoder.start import start_encoder
+
+    return start_encoder
 
 
 def _add_middleware(
@@ -102,7 +122,9 @@ def _add_middleware(
         app.add_middleware(Cors, settings.http.cors_origins)
 
 
-def _add_routes(app: FastAPI, *, with_openai: bool) -> None:
+def _add_routes(app: FastAPI, settings: Settings, *, with_openai: bool) -> None:
+    for module in (embeddings, pairs):
+        app.include_router(module.router, include_in_schema=bool(settings.encoders))
     modules = (generate, classify, tokenize, adapters, health, version)
     routers = [module.router for module in modules]
     if with_openai:

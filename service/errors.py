@@ -18,6 +18,7 @@
     |  +- TooManyConnections         503 too_many_connections
     |  +- NotReady                   503 starting or draining
     |  +- AdapterQuarantined         503 adapter_quarantined
+    |  +- EncoderQuarantined         503 encoder_quarantined
     |  +- EngineDead                 503 engine_dead
     |  +- EngineStalled              503 engine_stalled
     +- DeadlineExceeded              504 the request's own deadline passed
@@ -218,6 +219,12 @@ class AdapterQuarantined(Unavailable):
     """The adapter failed verification or proof and is not served."""
 
     code = "adapter_quarantined"
+
+
+class EncoderQuarantined(Unavailable):
+    """The encoder could not start and is not served."""
+
+    code = "encoder_quarantined"
 
 
 class EngineDead(Unavailable):

@@ -9,11 +9,15 @@ OPERATIONS: Mapping[str, str | None] = {
     "/v1/classify": "classify",
     "/v1/completions": "text_completion",
     "/v1/detokenize": None,
+    "/v1/embeddings": "embeddings",
     "/v1/generate": "text_completion",
     "/v1/messages": "chat",
     "/v1/messages/count_tokens": None,
+    "/v1/rerank": "rerank",
     "/v1/responses": "chat",
+    "/v1/score": "score",
     "/v1/tokenize": None,
+    "/v2/rerank": "rerank",
 }
 """Every route that takes a body; None for a route without engine work.
 

@@ -20,7 +20,7 @@ def fake_engine(
 ) -> tuple[StagedEngine, Gate]:
     """A fake engine and its gate; the running task becomes a request with 30 s to spend."""
     metrics = Metrics(CollectorRegistry())
-    gate = Gate(GateSettings(max_queued=max_queued), metrics, capacity)
+    gate = Gate(GateSettings(max_queued=max_queued), metrics.of_engine("fake"), capacity)
     model = ModelInfo(
         "fake", "sha256:fake", max_model_len, capacity, max_lora_rank, max_token_chars=1
     )

@@ -20,13 +20,17 @@ from service.api.ops import create_ops_app
 from service.api.server import ops_config, public_config
 from service.app import create_app
 from service.context import internal_context
+from service.engine.pooling import EncoderEngine
 from service.engine.protocol import Engine, ModelInfo
 from service.gate.gate import Gate
 from service.gate.ticket import Demand
 from service.runtime.status import Status
+from service.settings.encoders import EncoderSettings
+from service.settings.preparation import PreparationSettings
 from service.settings.tree import ModelSettings, Settings
 from service.telemetry.metrics import Metrics
 from service.tenants.tenant import ANONYMOUS
+from tests.fake_encoder import FakeEncoder, start_fake_encoder
 from tests.staged_engine import StagedEngine
 
 T = TypeVar("T")
@@ -59,8 +63,14 @@ class LiveService:
         self.registry = CollectorRegistry()
         self.status = Status()
         self._token_seconds = token_seconds
+        self.encoders: dict[str, FakeEncoder] = {}
         self.app = create_app(
-            self.settings, self.status, self.registry, self.start_engine, lambda: self.settings
+            self.settings,
+            self.status,
+            self.registry,
+            self.start_engine,
+            self.start_encoder,
+            lambda: self.settings,
         )
         self._public = _Listener(public_config(self.app, self.settings.http))
         self.status.stop = self._public.stop
@@ -141,7 +151,9 @@ class LiveService:
     def idle(self) -> bool:
         """Wait until no request runs or waits, by gate, gauges and engine."""
         gauges = ("inference_requests_in_flight", "inference_requests_queued")
-        counts = [self.gate.in_flight, self.gate.queued, self.engine.running]
+        gates = [self.gate, *(each.gate for each in self.encoders.values())]
+        counts = [self.engine.running, *(each.running for each in self.encoders.values())]
+        counts += [count for gate in gates for count in (gate.in_flight, gate.queued)]
         return not any([*counts, *(self.value(gauge) for gauge in gauges)])
 
     async def start_engine(self, settings: Settings, gate: Gate, metrics: Metrics) -> Engine:
@@ -164,6 +176,18 @@ class LiveService:
             preparation=settings.preparation,
         )
         return self.engine
+
+    async def start_encoder(
+        self,
+        encoder: EncoderSettings,
+        gate: Gate,
+        metrics: Metrics,
+        preparation: PreparationSettings,
+    ) -> EncoderEngine:
+        """A fake encoder behind its gate, for the composition root."""
+        started = await start_fake_encoder(encoder, gate, metrics, preparation)
+        self.encoders[encoder.name] = started
+        return started
 
     def _on_its_loop(self, call: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(call, self._loop).result(timeout=5)

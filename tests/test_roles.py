@@ -11,8 +11,8 @@ from service.classification.adapter_frame import AdapterFrame
 from service.classification.batch import Classified, classify_batch
 from service.classification.question_cache import QuestionCache
 from service.classification.result import ResultOptions
-from service.classification.scorer import read_slots
 from service.classification.zero_shot import Question
+from service.encoders.passages import slots_for
 from service.engine.protocol import (
     AdapterHost,
     Encoder,
@@ -63,7 +63,7 @@ async def test_classification_needs_a_tokeniser_and_a_reader(multi_label: bool) 
     engine: Any = Only(fake_engine()[0], Tokeniser, Reader)
     question = Question("What is it?", ("good", "bad"), multi_label)
     classifier = await QuestionCache(engine).classifier(question, calibrate=True)
-    options, width = ResultOptions(multi_label=multi_label), read_slots(engine, 2)
+    options, width = ResultOptions(multi_label=multi_label), slots_for(engine.model.max_num_seqs, 2)
     outcomes = [each async for each in classify_batch(classifier, ["one", "two"], options, width)]
     assert all(isinstance(outcome, Classified) for outcome in outcomes)
     assert len(outcomes) == 2
@@ -94,7 +94,7 @@ async def test_the_watchdog_needs_a_pulse() -> None:
     engine, gate = fake_engine()
     status = Status()
     pulse: Any = Only(engine, Pulse)
-    watchdog = Watchdog(pulse, gate, status, WatchdogSettings())
+    watchdog = Watchdog("fake", pulse, gate, status, WatchdogSettings())
     running = asyncio.create_task(watchdog.run())
     await asyncio.sleep(0)
     engine.dead = True

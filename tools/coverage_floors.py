@@ -16,6 +16,7 @@ FLOORS = {
     "service.api": 90,
     "service.classification": 95,
     "service.commands": 80,
+    "service.encoders": 95,
     "service.engine": 85,
     "service.finetune": 80,
     "service.fleet": 90,

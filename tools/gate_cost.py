@@ -56,7 +56,7 @@ async def _microseconds(stream: Stream, tokens: int) -> float:
 async def _added(tokens: int) -> float:
     """Microseconds that the gate adds to a request of so many tokens, a median of rounds."""
     metrics = Metrics(CollectorRegistry())
-    gate = Gate(GateSettings(), metrics, capacity=32)
+    gate = Gate(GateSettings(), metrics.of_engine("fake"), capacity=32)
 
     def with_gate(count: int) -> AsyncGenerator[int, None]:
         return gated(gate, metrics, _Instant(count))

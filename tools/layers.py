@@ -22,7 +22,8 @@ ALLOWED: dict[str, str] = {
     "together": "",
     "sources": "errors files quoting",
     "generation": "engine errors",
-    "model": "errors files quoting sources",
+    "encoders": "engine errors together",
+    "model": "engine errors files quoting sources",
     "plain_yaml": "errors",
     "settings": "errors plain_yaml quoting",
     "memory": "model",
@@ -30,7 +31,7 @@ ALLOWED: dict[str, str] = {
     "limits": "errors quoting settings",
     "tenants": "errors plain_yaml quoting settings",
     "context": "engine errors tenants",
-    "classification": "adapters context engine errors quoting together",
+    "classification": "adapters context encoders engine errors quoting together",
     "gate": "context errors settings tenants together",
     "telemetry": "context engine operations per_second settings tenants",
     "proving": "adapters classification context engine errors generation model together",
@@ -44,7 +45,7 @@ ALLOWED: dict[str, str] = {
     ),
     "runtime": ("adapters classification engine errors fleet gate settings telemetry tenants"),
     "api": (
-        "adapters classification context engine errors fleet generation limits operations "
+        "adapters classification context encoders engine errors fleet generation limits operations "
         "per_second proving quoting runtime settings telemetry tenants together vllm_engine"
     ),
     "finetune": (

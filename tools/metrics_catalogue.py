@@ -27,11 +27,12 @@ carry exemplars with the trace's id.
 
 LABELS = {
     "adapter": "an adapter's configured name",
-    "digest": "of the base model's files, or of an adapter's manifest",
+    "digest": "of the files of the base model or an encoder, or of an adapter's manifest",
+    "engine": "the served name of an engine's model: the base model or an encoder",
     "field": "an unknown field's place in a body, of the first 64, else `other`",
     "kind": "`prompt` (cached ones included), `cached`, `completion`",
-    "label": "one of an adapter's own labels, else `other`",
-    "model": "the served name of the base model or of an adapter, else `none`",
+    "label": "one of an adapter's or an encoder's own labels, else `other`",
+    "model": "the served name of the base model, an adapter or an encoder, else `none`",
     "objective": "`availability`, `ttft`, `tpot`, `e2e`",
     "outcome": "`ok`, `invalid`, `refused`, `deadline`, `cancelled`, `error`; of reloads `ok` and "
     "`failed`, of keys `accepted` and `refused`",
@@ -39,6 +40,7 @@ LABELS = {
     "route": "a route's template, `unmatched`, or `internal` for the service's own requests",
     "state": "`serving`, `unproven`, `quarantined`",
     "service_tier": "`default` or `flex`",
+    "task": "`embed`, `score` or `classify`",
     "tenant": "a tenant's name, of the first `metrics.max_tenants`, else `other`",
     "version": "of the service, or of an adapter",
 }

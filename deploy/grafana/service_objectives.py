@@ -104,8 +104,14 @@ ENGINE = Row(
             "Sequences in the engine, and the gate's limit.",
             Unit.COUNT,
             (
-                Query(f"inference_requests_in_flight{_JOB}", "running {{instance}}"),
-                Query(f"inference_gate_limit{_JOB}", "limit {{instance}}"),
+                Query(
+                    f"sum by (engine, instance) (inference_requests_in_flight{_JOB})",
+                    "running {{engine}} {{instance}}",
+                ),
+                Query(
+                    f"sum by (engine, instance) (inference_gate_limit{_JOB})",
+                    "limit {{engine}} {{instance}}",
+                ),
             ),
         ),
         Panel(
@@ -130,7 +136,7 @@ ENGINE = Row(
             "Age of the engine's last step",
             "While something runs.",
             Unit.SECONDS,
-            (Query(f"inference_engine_progress_age_seconds{_JOB}", "{{instance}}"),),
+            (Query(f"inference_engine_progress_age_seconds{_JOB}", "{{engine}} {{instance}}"),),
         ),
         Panel(
             "Replicas stalled or draining",

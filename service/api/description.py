@@ -9,7 +9,7 @@ from fastapi import FastAPI
 
 from service.api import anthropic, ndjson, sse
 from service.api.entrance import OPEN_PATHS
-from service.api.examples import EXAMPLES
+from service.api.examples import ENCODER_EXAMPLES, EXAMPLES
 from service.api.schemas.base import AnthropicErrorBody, ErrorBody
 from service.errors import (
     DeadlineExceeded,
@@ -66,11 +66,12 @@ _NOT_ANSWERED = ("HTTPValidationError", "ValidationError")
 """FastAPI's own errors, in whose place the service's are sent."""
 
 
-def describe(app: FastAPI, model: str, *, with_keys: bool) -> None:
+def describe(app: FastAPI, model: str, encoder: str | None, *, with_keys: bool) -> None:
     """Complete the schema that FastAPI makes of the app's routes and keeps.
 
     Bodies of vLLM's handlers get their types, every body its examples with the name of the base
-    model, every route its errors, and all but the open ones the keys that they need.
+    model or of an encoder, every route its errors, and all but the open ones the keys that they
+    need.
     """
     document = app.openapi()
     components = document.setdefault("components", {})
@@ -87,6 +88,8 @@ def describe(app: FastAPI, model: str, *, with_keys: bool) -> None:
     for path, operations in document["paths"].items():
         for operation in operations.values():
             _describe(operation, path, model)
+            _add_examples(operation, EXAMPLES.get(path, {}), model)
+            _add_examples(operation, ENCODER_EXAMPLES.get(path, {}), encoder)
             errors = _errors(operation, with_keys)
             operation["responses"] |= _error_answers(errors, path)
             if with_keys:
@@ -108,10 +111,14 @@ def _describe(operation: dict[str, Any], path: str, model: str) -> None:
             parameter["example"] = model
     for kind in content.keys() & _PARTS.keys():
         answer["description"] = f"The whole answer, or {_PARTS[kind]}."
-    if path in EXAMPLES:
+
+
+def _add_examples(
+    operation: dict[str, Any], examples: Mapping[str, Any], model: str | None
+) -> None:
+    if examples:
         operation["requestBody"]["content"][_JSON]["examples"] = {
-            title: {"value": {"model": model, **example}}
-            for title, example in EXAMPLES[path].items()
+            title: {"value": {"model": model, **example}} for title, example in examples.items()
         }
 
 

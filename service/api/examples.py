@@ -1,4 +1,4 @@
-"""Example requests of each route, which `/docs` offers; docs/api.md shows the same."""
+"""Example requests of each route, which `/docs` offers; the pages show the same."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -88,3 +88,17 @@ EXAMPLES: Mapping[str, _Bodies] = {
     "/v1/messages/count_tokens": {"A conversation": {"messages": _HELLO}},
 }
 """Bodies by path and title, to which the name of the base model is added."""
+
+_QUERY = "What does a cat do?"
+_TEXTS = ["Quarterly revenue rose.", "The cat sits outside."]
+_RANKED: _Bodies = {"Documents": {"query": _QUERY, "documents": _TEXTS, "top_n": 1}}
+
+ENCODER_EXAMPLES: Mapping[str, _Bodies] = {
+    "/v1/embeddings": {
+        "Two texts": {"input": ["The cat sits outside.", "Quarterly revenue rose."]}
+    },
+    "/v1/rerank": _RANKED,
+    "/v2/rerank": _RANKED,
+    "/v1/score": {"One with each of a list": {"text_1": _QUERY, "text_2": _TEXTS}},
+}
+"""The same for encoders, whose first one's name is added."""

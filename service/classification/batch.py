@@ -4,8 +4,8 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
-from service.classification.classifier import Classifier
 from service.classification.result import Classification, ResultOptions, assemble
 from service.classification.scorer import Score
 from service.errors import InvalidRequest, ServiceError
@@ -34,8 +34,32 @@ class Failed:
 Outcome = Classified | Failed
 
 
+class TextClassifier(Protocol):
+    """A label set that scores texts, whatever model decides.
+
+    `names` are the labels in the order of a score's log-probabilities, `multi_label` if these are
+    of independent questions, `reads` the engine requests that an input takes.
+    """
+
+    @property
+    def names(self) -> tuple[str, ...]: ...
+
+    @property
+    def multi_label(self) -> bool: ...
+
+    @property
+    def reads(self) -> int: ...
+
+    @property
+    def conformal_threshold(self) -> float | None:
+        """As `ResultOptions` takes it."""
+
+    async def score(self, text: str, slots: asyncio.Semaphore) -> Score:
+        """The calibrated log-probabilities of one input; each engine request takes a slot."""
+
+
 async def classify_batch(
-    classifier: Classifier, inputs: Sequence[str], options: ResultOptions, width: int
+    classifier: TextClassifier, inputs: Sequence[str], options: ResultOptions, width: int
 ) -> AsyncGenerator[Outcome, None]:
     """One outcome per input, in the order in which they finish.
 
@@ -83,7 +107,7 @@ async def classify_batch(
 
 
 async def _classify(
-    classifier: Classifier,
+    classifier: TextClassifier,
     index: int,
     text: str,
     options: ResultOptions,

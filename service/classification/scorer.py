@@ -10,22 +10,11 @@ from service.classification.distribution import Array
 from service.classification.label import Encode, read_labels
 from service.classification.seam import Seam
 from service.classification.trie import LabelTrie, Read
-from service.engine.protocol import Adapter, HasModel, LabelRead, Prompt, Reader
+from service.engine.protocol import Adapter, LabelRead, Prompt, Reader
 from service.errors import InvalidRequest, ServiceError
 from service.together import together
 
 MAX_LABEL_TOKENS = 64
-
-_LEAST_SLOTS = 4
-
-
-def read_slots(engine: HasModel, inputs: int) -> int:
-    """Number of reads that a request of so many inputs may have at the gate at one time.
-
-    One for each input, so that the gate's queue, which is bounded in reads, holds about as many
-    inputs of many reads as of one; a few for a single input; never more than the engine runs.
-    """
-    return min(engine.model.max_num_seqs, max(_LEAST_SLOTS, inputs))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

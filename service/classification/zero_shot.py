@@ -9,8 +9,9 @@ from service.classification.calibration import Calibration, content_free_log_pri
 from service.classification.classifier import Asked, Classifier, distributions
 from service.classification.frame import PlainFrame, PromptFrame
 from service.classification.label import refused, shown
-from service.classification.scorer import LabelScorer, read_slots
+from service.classification.scorer import LabelScorer
 from service.classification.seam import spell
+from service.encoders.passages import slots_for
 from service.engine.protocol import LabelEngine, Prompt, Tokeniser
 from service.engine.text_size import size_of
 from service.together import together
@@ -107,7 +108,7 @@ def zero_shot(engine: LabelEngine, question: Question) -> Classifier:
 
 async def calibrated(classifier: Classifier) -> Classifier:
     """The classifier, its prior measured on content-free inputs."""
-    slots = asyncio.Semaphore(read_slots(classifier.engine, len(CONTENT_FREE)))
+    slots = asyncio.Semaphore(slots_for(classifier.engine.model.max_num_seqs, len(CONTENT_FREE)))
     answers = await together([classifier.ask(text, slots) for text in CONTENT_FREE])
     rows = np.stack([distributions(answer) for answer in answers])
     return classifier.with_calibration(Calibration(log_prior=content_free_log_prior(rows)))

@@ -65,8 +65,10 @@ def serve(
             from service.telemetry.tenants import TenantMetrics
             from service.tenants.tenancy import Tenancy
             from service.vllm_engine.check import check_memory
+            from service.vllm_engine.encoder.start import check_encoders
 
             arguments = parse_engine_arguments(settings)
+            check_encoders(settings, arguments, here=False)
             Tenancy(settings, TenantMetrics(CollectorRegistry()))
             typer.echo(check_memory(settings, arguments), err=True)
             typer.echo(yaml.dump(shown(settings), Dumper=PlainDumper, sort_keys=False), nl=False)

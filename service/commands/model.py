@@ -10,6 +10,7 @@ import typer
 
 from service.commands.errors import one_message
 from service.model.fetch import fetch_model
+from service.model.minilm import MINILM
 from service.model.model_files import IGNORED
 from service.model.pin import pin_folder
 from service.model.refusal import ModelRefused
@@ -18,7 +19,10 @@ from service.sources.source import parse_source
 
 app = typer.Typer(no_args_is_help=True, help=__doc__)
 
-_SMOLLM2_FOLDER = Path(".cache/models/smollm2-135m-instruct")
+_FOLDERS = {
+    SMOLLM2: Path(".cache/models/smollm2-135m-instruct"),
+    MINILM: Path(".cache/models/all-minilm-l6-v2"),
+}
 
 
 @app.command()
@@ -27,8 +31,8 @@ def fetch(
         str,
         typer.Argument(
             help="hf://OWNER/NAME@REVISION, s3://BUCKET/FOLDER, gs://..., az://..., "
-            "https://HOST/FOLDER, oci://HOST/REPOSITORY:TAG, a folder, or the default "
-            "SmolLM2-135M-Instruct (Apache-2.0)."
+            "https://HOST/FOLDER, oci://HOST/REPOSITORY:TAG, a folder, the default "
+            "SmolLM2-135M-Instruct, or package://all-minilm-l6-v2, an encoder (both Apache-2.0)."
         ),
     ] = SMOLLM2,
     folder: Annotated[
@@ -83,7 +87,7 @@ def pin(
 
 
 def _folder_for(source: str) -> Path:
-    if source == SMOLLM2:
-        return _SMOLLM2_FOLDER
+    if source in _FOLDERS:
+        return _FOLDERS[source]
     name = parse_source(source, ModelRefused).name
     return Path("models") / (PurePosixPath(name).name or "model")

@@ -38,14 +38,20 @@ class Change:
 class AdapterFleet:
     """Owns the registry and all changes of it."""
 
-    def __init__(self, engine: AdaptedDecoder, base_name: str, metrics: AdapterMetrics) -> None:
+    def __init__(
+        self,
+        engine: AdaptedDecoder,
+        base_name: str,
+        metrics: AdapterMetrics,
+        encoder_names: Sequence[str] = (),
+    ) -> None:
         self._loader = AdapterLoader(engine)
         self._residency = Residency(engine, metrics)
         self._metrics = metrics
         self._reloading = asyncio.Lock()
         self._unloads: set[asyncio.Task[None]] = set()
         self._addresses: dict[str, str] = {}
-        self.registry = AdapterRegistry(base_name, self._on_unused)
+        self.registry = AdapterRegistry(base_name, self._on_unused, encoder_names)
 
     async def apply(self, settings: Settings, fetched: Fetched | None = None) -> Change:
         """Serve the adapters that are configured; at the start and at every reload.

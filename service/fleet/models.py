@@ -2,11 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from service.classification.classifier import Classifier
 from service.context import RequestContext
+from service.engine.pooling import EncoderEngine, EncoderInfo
 from service.engine.protocol import Adapter
 from service.errors import UnsupportedFeature
+from service.fleet.encoders import ROUTES, Encoders, QuarantinedEncoder, engine_of
 from service.fleet.registry import AdapterRegistry, Entry, unknown_model
 from service.fleet.version import ServedVersion
 from service.quoting import quote
@@ -44,17 +47,25 @@ class ChosenModel:
 
 
 class Models:
-    """The base model and the adapters of a registry; the only place that asks a tenant's rights."""
+    """The base model, its adapters and the encoders; the only place that asks a tenant's rights."""
 
-    def __init__(self, registry: AdapterRegistry) -> None:
+    def __init__(
+        self, registry: AdapterRegistry, encoders: Encoders = MappingProxyType({})
+    ) -> None:
         self._registry = registry
+        self._encoders = encoders
 
     def choose(self, name: str, context: RequestContext) -> ChosenModel:
         """Give a request the model that it asks for, which it keeps to its end.
 
-        Raises NotFound for a name that is not served or not for this tenant, AdapterQuarantined for
-        one that failed.
+        Raises NotFound for a name that is not served or not for this tenant, UnsupportedFeature for
+        an encoder, AdapterQuarantined for an adapter that failed.
         """
+        if name in self._encoders:
+            info = self.choose_encoder(name, context).info
+            raise UnsupportedFeature(
+                f"model: {quote(name)} is an encoder for {ROUTES[info.task]}", param="model"
+            )
         base = name == self._registry.base_name
         if not (self.has_base(context.tenant) if base else context.tenant.may_use_adapter(name)):
             raise unknown_model(name)
@@ -63,6 +74,35 @@ class Models:
         if chosen.version is not None:
             context.at_end.callback(self._registry.release, chosen.version)
         return chosen
+
+    def choose_encoder(self, name: str, context: RequestContext) -> EncoderEngine:
+        """Give a request the encoder that it asks for.
+
+        Raises NotFound for a name that is not served or not for this tenant, UnsupportedFeature for
+        a language model, EncoderQuarantined for an encoder that could not start.
+        """
+        if name not in self._encoders:
+            self.choose(name, context)
+            raise UnsupportedFeature(
+                f"model: {quote(name)} is a language model; this route is for encoders",
+                param="model",
+            )
+        if not context.tenant.may_use_base(name):
+            raise unknown_model(name)
+        context.model = name
+        return engine_of(self._encoders[name])
+
+    def is_encoder(self, name: str) -> bool:
+        """True for the name of an encoder, whoever may use it."""
+        return name in self._encoders
+
+    def encoders(self, tenant: Tenant) -> list[EncoderInfo]:
+        """The encoders that exist for the tenant and run."""
+        return [
+            each.info
+            for name, each in self._encoders.items()
+            if tenant.may_use_base(name) and not isinstance(each, QuarantinedEncoder)
+        ]
 
     def has_base(self, tenant: Tenant) -> bool:
         """True if the base model exists for the tenant."""

@@ -1,7 +1,7 @@
 """Registry from requested model names to adapters."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -27,13 +27,13 @@ class Snapshot:
     _served: Mapping[str, ServedVersion]
 
     @classmethod
-    def of(cls, base_name: str, entries: Iterable[Entry]) -> "Snapshot":
+    def of(cls, taken: Collection[str], entries: Iterable[Entry]) -> "Snapshot":
         """The snapshot of these adapters; ConfigurationError for a name that is taken already."""
         by_name: dict[str, Entry] = {}
         served: dict[str, ServedVersion] = {}
         for entry in entries:
             name = entry.adapter.name if isinstance(entry, ServedVersion) else entry.name
-            if name == base_name or name in by_name:
+            if name in taken or name in by_name:
                 raise ConfigurationError(f"adapters: the name {name!r} is taken already")
             by_name[name] = entry
             if isinstance(entry, ServedVersion):
@@ -57,16 +57,24 @@ class Snapshot:
 
 
 class AdapterRegistry:
-    """The base model's name and the adapters', replaced as a whole.
+    """The base model's name and the adapters', which are replaced as a whole.
+
+    No adapter may have the base's name or an encoder's.
 
     A request acquires a version once and keeps it to its end, also when names are swapped.
     `on_unused` is called once for each version that no snapshot and no request holds any longer.
     """
 
-    def __init__(self, base_name: str, on_unused: Callable[[ServedVersion], None]) -> None:
+    def __init__(
+        self,
+        base_name: str,
+        on_unused: Callable[[ServedVersion], None],
+        encoder_names: Iterable[str] = (),
+    ) -> None:
         self.base_name = base_name
+        self._taken = frozenset([base_name, *encoder_names])
         self._on_unused = on_unused
-        self._snapshot = Snapshot.of(base_name, ())
+        self._snapshot = Snapshot.of(self._taken, ())
         self._users: Counter[ServedVersion] = Counter()
 
     @property
@@ -100,7 +108,7 @@ class AdapterRegistry:
 
     def swap(self, entries: Iterable[Entry]) -> None:
         """Serve these from the next request on; ConfigurationError for a name taken twice."""
-        before, self._snapshot = self._snapshot, Snapshot.of(self.base_name, entries)
+        before, self._snapshot = self._snapshot, Snapshot.of(self._taken, entries)
         kept = set(self._snapshot.entries.values())
         for entry in before.entries.values():
             if isinstance(entry, ServedVersion) and entry not in kept and entry not in self._users:

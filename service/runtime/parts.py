@@ -1,8 +1,10 @@
 """The parts of one running service, as the composition root put them together."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from service.classification.question_cache import QuestionCache
+from service.engine.pooling import EncoderEngine
 from service.engine.protocol import Engine
 from service.fleet.models import Models
 from service.runtime.status import Status
@@ -18,5 +20,6 @@ class Runtime:
     status: Status
     metrics: Metrics
     engine: Engine
+    encoders: Sequence[EncoderEngine]
     models: Models
     questions: QuestionCache

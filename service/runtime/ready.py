@@ -2,16 +2,19 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from typing import Any
 
 from service.classification.question_cache import QuestionCache
+from service.engine.protocol import Pulse
 from service.fleet.fleet import Change
 from service.fleet.metrics import AdapterMetrics
 from service.fleet.models import Models
+from service.gate.gate import Gate
 from service.runtime.drain import Drain
+from service.runtime.encoders import EncoderStart, running_encoders
 from service.runtime.open_requests import OpenRequests
 from service.runtime.parts import Runtime
 from service.runtime.running import EngineStart, running
@@ -38,6 +41,7 @@ async def ready(
     adapter_metrics: AdapterMetrics,
     telemetry: RequestTelemetry,
     start_engine: EngineStart,
+    start_encoder: EncoderStart,
     read_settings: Callable[[], Settings],
 ) -> AsyncIterator[Runtime]:
     """Run the engine and its adapters, and be ready; the phase of a start that fails stays."""
@@ -47,18 +51,25 @@ async def ready(
             parts = await stack.enter_async_context(
                 running(settings, start_engine, metrics, adapter_metrics)
             )
-        engine, gate, fleet = parts.engine, parts.gate, parts.fleet
-        drain = Drain(status, requests, gate, settings.drain, metrics.lifecycle)
+            encoders = await stack.enter_async_context(
+                running_encoders(settings, start_encoder, metrics)
+            )
+        engine, fleet = parts.engine, parts.fleet
+        gates = [parts.gate, *(each.gate for each in encoders.running)]
+        drain = Drain(status, requests, gates, settings.drain, metrics.lifecycle)
         stack.callback(setattr, status, "phase", Phase.STOPPING)
         await stack.enter_async_context(tenancy.followed())
+        watched: list[tuple[str, Pulse, Gate]] = [(engine.model.name, engine, parts.gate)]
+        watched += [(each.engine.info.name, each.engine, each.gate) for each in encoders.running]
         for watch in (
-            Watchdog(engine, gate, status, settings.watchdog).run(),
+            *(Watchdog(*each, status, settings.watchdog).run() for each in watched),
             fleet.watch_residency(_RESIDENCY_SECONDS),
             metrics.loop_lag.run(),
         ):
             await stack.enter_async_context(_watching(watch))
         stack.enter_context(_controllable(status, partial(fleet.reload, read_settings), drain))
-        metrics.follow(engine, engine.model, lambda: status.stalled)
+        _show(watched, metrics, status)
+        metrics.lifecycle.built(engine.model)
         status.phase = Phase.READY
         _log.info("ready: %s, digest %s", engine.model.name, engine.model.digest)
         yield Runtime(
@@ -66,9 +77,21 @@ async def ready(
             status=status,
             metrics=metrics,
             engine=engine,
-            models=Models(fleet.registry),
+            encoders=[each.engine for each in encoders.running],
+            models=Models(fleet.registry, encoders.by_name),
             questions=QuestionCache(engine),
         )
+
+
+def _show(watched: Sequence[tuple[str, Pulse, Gate]], metrics: Metrics, status: Status) -> None:
+    """Show each engine's steps, and what its watchdog says, in its series."""
+
+    def follow(name: str, pulse: Pulse) -> None:
+        series = metrics.of_engine(name)
+        series.follow(lambda: pulse.last_step, lambda: name in status.stalled)
+
+    for name, pulse, _ in watched:
+        follow(name, pulse)
 
 
 @asynccontextmanager

@@ -44,18 +44,24 @@ class Status:
     `interrupt` is there while the service starts and takes the signal that asks for it; `reload`
     and `drain` are there while it runs; `drain` may be called from any thread and takes whether to
     wait for load balancers first. `stop` ends the public server; called on
-    its loop. `live` is false when only a restart helps.
+    its loop. `stalled` are the names of engines that make no step, `lost` those that only a
+    restart may help.
     """
 
     def __init__(self) -> None:
         self.phase = Phase.STARTING
-        self.stalled = False
-        self.live = True
+        self.stalled: set[str] = set()
+        self.lost: set[str] = set()
         self.failure: Exception | None = None
         self.interrupt: Callable[[int], None] | None = None
         self.reload: Reload | None = None
         self.drain: Callable[[bool], None] | None = None
         self.stop: Callable[[], None] = lambda: None
+
+    @property
+    def live(self) -> bool:
+        """False when only a restart helps."""
+        return not self.lost
 
     @property
     def ready(self) -> bool:

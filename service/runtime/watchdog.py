@@ -29,11 +29,13 @@ class Watchdog:
 
     def __init__(
         self,
+        name: str,
         engine: Pulse,
         gate: Gate,
         status: Status,
         settings: WatchdogSettings,
     ) -> None:
+        self._name = name
         self._engine = engine
         self._gate = gate
         self._status = status
@@ -63,7 +65,7 @@ class Watchdog:
         try:
             await self._engine.check()
         except EngineDead as error:
-            _log.critical("the engine has ended; so does the service")
+            _log.critical("the engine of %s has ended; so does the service", self._name)
             self._status.failure = error
             self._gate.close(_dead)
             self._status.stop()
@@ -89,18 +91,20 @@ class Watchdog:
             if self._silence.too_long(now, moved, self._engine.vitals):
                 self._stall(now, now - moved)
         elif self._engine.last_step > self._stalled_since:
-            _log.warning("the engine moves again after %.1f s", now - self._stalled_since)
+            seconds = now - self._stalled_since
+            _log.warning("the engine of %s moves again after %.1f s", self._name, seconds)
             self._stalled_since = self._busy_since = None
             self._silence.forget()
-            self._status.stalled, self._status.live = False, True
+            self._status.stalled.discard(self._name)
+            self._status.lost.discard(self._name)
             self._gate.open()
         elif now - self._stalled_since >= self._settings.restart_s:
-            self._status.live = False
+            self._status.lost.add(self._name)
 
     def _stall(self, now: float, seconds: float) -> None:
-        _log.critical("the engine has not moved for %.1f s", seconds)
+        _log.critical("the engine of %s has not moved for %.1f s", self._name, seconds)
         self._stalled_since = now
-        self._status.stalled = True
+        self._status.stalled.add(self._name)
         self._gate.close(_stalled)
         if self._probe is None:
             self._probe = asyncio.create_task(self._take_a_step())

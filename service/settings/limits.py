@@ -69,6 +69,27 @@ class LimitSettings(Section):
     )
     classify_inputs: int = Field(256, ge=1, description="Inputs in one classification request.")
     candidate_labels: int = Field(256, ge=2, description="Labels in one classification request.")
+    embedding_inputs: int = Field(
+        2048, ge=1, description="Inputs in one embeddings request; OpenAI's own limit."
+    )
+    embedding_values: int = Field(
+        1 << 20,
+        ge=1,
+        description="Numbers of one request's embeddings, inputs times dimensions, also where "
+        "only their cosines are asked for. As JSON they take 20 MB, which the service holds.",
+    )
+    pairs: int = Field(
+        1000,
+        ge=1,
+        description="Documents in one rerank request (Cohere's own limit), or pairs in one score "
+        "request.",
+    )
+    encoder_input_bytes: int = Field(
+        256 * 1024,
+        ge=1,
+        description="Length of one text for an encoder, in bytes. A tokeniser reads 2 to 3 MB/s, "
+        "also what is cut afterwards.",
+    )
     label_bytes: int = Field(256, ge=1, description="Length of one label, in bytes.")
     default_max_tokens: int | None = Field(
         None,

@@ -51,10 +51,11 @@ def _read_tree(file: Path) -> dict[str, Any]:
 
 def _anchor_paths(tree: dict[str, Any], folder: Path) -> None:
     """Make the file's own paths relative to the file, wherever the service is started."""
-    adapters = tree.get("adapters")
     holders = [(tree.get("model"), "path"), (tree.get("adapter_cache"), "path")]
     holders += [(tree.get("tenants"), "keys")]
-    holders += [(entry, "source") for entry in (adapters if isinstance(adapters, list) else [])]
+    for section, key in (("adapters", "source"), ("encoders", "path")):
+        entries = tree.get(section)
+        holders += [(entry, key) for entry in (entries if isinstance(entries, list) else [])]
     for holder, key in holders:
         path = holder.get(key) if isinstance(holder, dict) else None
         if isinstance(holder, dict) and isinstance(path, str) and "://" not in path:

@@ -1,6 +1,10 @@
-"""A part of the settings."""
+"""A part of the settings, and the form of names in it."""
 
-from pydantic import BaseModel, ConfigDict
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+ServedName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$")]
 
 
 class Section(BaseModel):

@@ -1,9 +1,9 @@
 """The typed tree of all settings; LLM_SERVICE_* variables override the file."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -11,17 +11,16 @@ from pydantic_settings import (
 )
 
 from service.settings import platform
+from service.settings.encoders import EncoderSettings
 from service.settings.gate import GateSettings
 from service.settings.limits import LimitSettings
 from service.settings.preparation import PreparationSettings
-from service.settings.section import Section
+from service.settings.section import Section, ServedName
 from service.settings.telemetry import LogSettings, MetricsSettings, SloSettings, TracingSettings
 
 ENV_PREFIX = "LLM_SERVICE_"
 NESTING = "__"
 _MAX_LORA_RANK = 16  # vLLM's default
-
-ServedName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$")]
 
 Origin = Annotated[str, Field(pattern=r"^(\*|[a-z][a-z0-9+.-]*://[^/\s*]+)$")]
 
@@ -235,6 +234,7 @@ class Settings(BaseSettings):
         default_factory=dict,
         description="vLLM's own engine arguments by name, passed through its own parser.",
     )
+    encoders: tuple[EncoderSettings, ...] = ()
     cpu: CpuSettings = CpuSettings()
     http: HttpSettings = HttpSettings()
     gate: GateSettings = GateSettings()
@@ -263,6 +263,14 @@ class Settings(BaseSettings):
     metrics: MetricsSettings = MetricsSettings()
     tracing: TracingSettings = TracingSettings()
     slo: SloSettings = SloSettings()
+
+    @model_validator(mode="after")
+    def _distinct_names(self) -> Self:
+        names = [self.model.name, *(each.name for each in self.encoders)]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"encoders: the name {name!r} is taken already")
+        return self
 
     @property
     def max_lora_rank(self) -> int:

@@ -5,6 +5,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from prometheus_client import CollectorRegistry
 
+from service.engine.pooling import EncoderInfo
 from service.engine.protocol import ModelInfo
 from service.telemetry.series import SeriesFactory
 
@@ -18,6 +19,8 @@ class LifecycleMetrics:
         make = SeriesFactory(registry)
         text = "The service's version, and the name and digest of its base model; always 1."
         self._build = make.gauge("build_info", text, "version", "model", "digest")
+        text = "Task and digest of an encoder beside the base model; always 1."
+        self._encoder = make.gauge("encoder_info", text, "model", "task", "digest")
         text = "1 while the service drains."
         self._draining = make.gauge("draining", text)
         text = "Seconds that the drain has taken so far, or took; 0 before it."
@@ -30,6 +33,10 @@ class LifecycleMetrics:
     def built(self, model: ModelInfo) -> None:
         """Show the base model that is served."""
         self._build.labels(package_version(), model.name, model.digest).set(1)
+
+    def encoder_built(self, info: EncoderInfo) -> None:
+        """Show an encoder that is served."""
+        self._encoder.labels(info.name, info.task, info.digest).set(1)
 
     def drain_started(self, budget: float) -> None:
         """Note that the drain begins and may take so many seconds."""

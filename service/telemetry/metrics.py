@@ -1,34 +1,46 @@
 """The service's own Prometheus series, beside vLLM's `vllm:*` in the same registry."""
 
-from collections.abc import Callable
-
 from prometheus_client import CollectorRegistry
 
 from service.context import Ending, RequestContext
-from service.engine.protocol import ModelInfo, Pulse
 from service.settings.telemetry import MetricsSettings, SloSettings
 from service.telemetry.classification import ClassificationMetrics
-from service.telemetry.engine import EngineMetrics
-from service.telemetry.gate import GateMetrics
+from service.telemetry.engine import EngineMetrics, EngineProgress
+from service.telemetry.gate import GateMetrics, GateSeries
 from service.telemetry.labels import BoundedNames, RequestLabels
 from service.telemetry.lifecycle import LifecycleMetrics
 from service.telemetry.loop_lag import LoopLag
 from service.telemetry.objectives import AVAILABILITY, Objectives
 from service.telemetry.series import KEY, LATENCY, TOKEN_LATENCY, SeriesFactory
-from service.tenants.tenant import Tier
 
 _REFUSED_STATUS = (429, 503)
 _MAX_FIELDS = 64
 
 
-class Metrics:
-    """Observes the gate, its streams and the HTTP requests.
+class EngineSeries:
+    """Shows one engine and its gate; implements `gate.GateObserver`."""
 
-    Label values are bounded: `model` is the served name of the base model or of an adapter, or
-    `none` where none was asked for; `route` is a route's template, `unmatched`, or `internal` for
-    the service's own requests; `tenant` is one of a limited number, or `other`; `service_tier` is
-    default or flex; `outcome` is ok, invalid, refused, deadline, cancelled or error; `field` is one
-    of a limited number of names, or `other`.
+    def __init__(self, gate: GateSeries, progress: EngineProgress) -> None:
+        self._gate = gate
+        self._progress = progress
+        self.queue_changed = gate.queue_changed
+        self.preempted = gate.preempted
+        self.follow = progress.follow
+
+    def gate_changed(self, in_flight: int, background: int, limit: int) -> None:
+        """Follow the gate's occupation."""
+        self._gate.gate_changed(in_flight, background, limit)
+        self._progress.gate_changed(in_flight)
+
+
+class Metrics:
+    """Observes the engines' streams and the HTTP requests.
+
+    Label values are bounded: `model` is the served name of a model, an adapter or an encoder, or
+    `none` where none was asked for; `engine` is that of an engine's model; `route` is a route's
+    template, `unmatched`, or `internal` for the service's own requests; `tenant` is one of a
+    limited number, or `other`; `service_tier` is default or flex; `outcome` is ok, invalid,
+    refused, deadline, cancelled or error; `field` is one of a limited number of names, or `other`.
     """
 
     def __init__(
@@ -44,6 +56,7 @@ class Metrics:
         self.classification = ClassificationMetrics(registry)
         self.gate = GateMetrics(registry, self._labels)
         self.engine = EngineMetrics(registry)
+        self._engines: dict[str, EngineSeries] = {}
         self.lifecycle = LifecycleMetrics(registry)
         self.loop_lag = LoopLag(registry)
         text = "Requests by outcome."
@@ -56,6 +69,8 @@ class Metrics:
         self._promised = make.counter("slo_requests_total", text, *KEY)
         text = "Requests that met all their objectives."
         self._good = make.counter("goodput_total", text, *KEY)
+        text = "Texts that were cut to an encoder's context, because their request asked for it."
+        self._cut = make.counter("truncated_inputs_total", text, "model")
         self._fields = BoundedNames(_MAX_FIELDS)
         text = "Unknown fields of OpenAI bodies that requests were answered without."
         self._ignored = make.counter("ignored_fields_total", text, "field")
@@ -72,23 +87,15 @@ class Metrics:
         text = "Time that an engine request waited for its permit."
         self._waited = make.seconds("queue_time", text, (0.001, *LATENCY), *KEY)
 
-    def follow(self, pulse: Pulse, model: ModelInfo, stalled: Callable[[], bool]) -> None:
-        """The service is up, with this engine, its model and what the watchdog says of it."""
-        self.engine.follow(lambda: pulse.last_step, stalled)
-        self.lifecycle.built(model)
+    def of_engine(self, name: str) -> EngineSeries:
+        """The series of the engine that serves the model of this name."""
+        if name not in self._engines:
+            self._engines[name] = EngineSeries(self.gate.of(name), self.engine.of(name))
+        return self._engines[name]
 
-    def gate_changed(self, in_flight: int, background: int, limit: int) -> None:
-        """Follow the gate's occupation."""
-        self.gate.gate_changed(in_flight, background, limit)
-        self.engine.gate_changed(in_flight)
-
-    def queue_changed(self, tenant: str, tier: Tier, change: int) -> None:
-        """Follow the tenant's waiting requests."""
-        self.gate.queue_changed(tenant, tier, change)
-
-    def preempted(self) -> None:
-        """Count a flex request that gave way."""
-        self.gate.preempted()
+    def text_cut(self, model: str) -> None:
+        """Count a text that was longer than an encoder's context and cut."""
+        self._cut[model,].inc()
 
     def queued_for(self, context: RequestContext, seconds: float) -> None:
         """Record that an engine request got its permit."""

@@ -19,7 +19,7 @@ from pydantic import (
 from service.errors import ConfigurationError
 from service.plain_yaml import parse
 from service.quoting import Problem, problems
-from service.settings.tree import ServedName
+from service.settings.section import ServedName
 from service.tenants.key import PREFIX, key_id
 from service.tenants.tenant import Counted, Quota, Tenant, Tier
 

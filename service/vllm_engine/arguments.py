@@ -5,6 +5,7 @@ import json
 from argparse import Namespace
 from collections.abc import Mapping
 from dataclasses import fields
+from functools import cache
 from itertools import chain
 from pathlib import Path
 from typing import Any, NoReturn
@@ -37,26 +38,14 @@ def parse_engine_arguments(settings: Settings) -> Namespace:
     service itself sets, or a bad value with vLLM's own message.
     """
     apply_environment(settings)
-    from vllm.engine.arg_utils import AsyncEngineArgs
-    from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
-    from vllm.exceptions import VLLMClientError
     from vllm.platforms import current_platform
-    from vllm.utils.argparse_utils import FlexibleArgumentParser
 
     if current_platform.is_cpu():
         _require_library("libnuma.so.1", package="libnuma1")
         if settings.adapters and settings.cpu.grouped_adapters:
             require_installed()
-
-    class Parser(FlexibleArgumentParser):  # type: ignore[misc]
-        def error(self, message: str) -> NoReturn:
-            raise ConfigurationError(f"engine: {message}")
-
-    parser = make_arg_parser(Parser())
-    arguments = {key.replace("-", "_"): value for key, value in settings.engine.items()}
+    arguments = stated_arguments(settings.engine)
     _check_structures(arguments.get("structured_outputs_config", {}))
-    known = {action.dest for action in parser._actions} - {"help"}
-    check_names(arguments, known, {field.name for field in fields(AsyncEngineArgs)})
     chosen = {
         **_DEFAULTS,
         **_adapter_defaults(len(settings.adapters), arguments),
@@ -72,14 +61,43 @@ def parse_engine_arguments(settings: Settings) -> Namespace:
         **arguments.get("structured_outputs_config", {}),
         "backend": BACKEND,
     }
-    parsed: Namespace = parser.parse_args(
-        [word for item in chosen.items() for word in _words(*item)]
-    )
+    return parsed_arguments(chosen)
+
+
+def stated_arguments(engine: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of the settings by vLLM's own names; raises as `check_names`."""
+    from vllm.engine.arg_utils import AsyncEngineArgs
+
+    arguments = {key.replace("-", "_"): value for key, value in engine.items()}
+    known = {action.dest for action in _parser()._actions} - {"help"}
+    check_names(arguments, known, {field.name for field in fields(AsyncEngineArgs)})
+    return arguments
+
+
+def parsed_arguments(chosen: Mapping[str, Any]) -> Namespace:
+    """vLLM's namespace of these arguments; ConfigurationError with its own message."""
+    from vllm.entrypoints.launchers.cli_args import validate_parsed_serve_args
+    from vllm.exceptions import VLLMClientError
+
+    words = [word for item in chosen.items() for word in _words(*item)]
+    parsed: Namespace = _parser().parse_args(words)
     try:
         validate_parsed_serve_args(parsed)
     except (TypeError, ValueError, OSError, VLLMClientError) as error:
         raise ConfigurationError(f"engine: {error}") from error
     return parsed
+
+
+@cache
+def _parser() -> Any:
+    from vllm.entrypoints.launchers.cli_args import make_arg_parser
+    from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+    class Parser(FlexibleArgumentParser):  # type: ignore[misc]
+        def error(self, message: str) -> NoReturn:
+            raise ConfigurationError(f"engine: {message}")
+
+    return make_arg_parser(Parser())
 
 
 def engine_config(arguments: Namespace) -> Any:

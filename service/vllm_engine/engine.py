@@ -1,7 +1,6 @@
 """The real engine: vLLM's AsyncLLM behind the service's protocol."""
 
 import gc
-import multiprocessing
 import uuid
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
@@ -70,6 +69,7 @@ class VllmEngine:
         observer: StreamObserver,
         settings: Settings,
         trials: StructureTrials,
+        pids: Sequence[int],
     ) -> None:
         self._llm = llm
         self._steps = steps
@@ -94,7 +94,7 @@ class VllmEngine:
         end: int | None = tokenizer.eos_token_id
         self.end_token_ids = () if end is None else (end,)
         self._vocab_size: int = llm.model_config.get_vocab_size()
-        self._pids = [child.pid for child in multiprocessing.active_children() if child.pid]
+        self._pids = pids
         self._loading = 0
         self.openai: OpenAISurface | None = None
 
@@ -251,14 +251,15 @@ class _Chunks:
         return self._sink.take(_chunk(output))
 
 
-def start_llm(config: VllmConfig, steps: StepClock) -> AsyncLLM:
+def start_llm(config: VllmConfig, stat_logger: Any) -> AsyncLLM:
     """Start vLLM's engine process and wait until it can serve; blocks for its whole start-up.
 
-    `steps` is called after every step of the engine. Raises ConfigurationError if it cannot start.
+    `stat_logger`, a factory of vLLM's stat loggers, is told of every step of the engine. Raises
+    ConfigurationError if it cannot start.
     """
     try:
         return AsyncLLM.from_vllm_config(
-            config, usage_context=UsageContext.OPENAI_API_SERVER, stat_loggers=[steps]
+            config, usage_context=UsageContext.OPENAI_API_SERVER, stat_loggers=[stat_logger]
         )
     except RuntimeError as error:
         raise ConfigurationError(

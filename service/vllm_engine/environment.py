@@ -4,6 +4,7 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from service.settings import platform
 from service.settings.tree import CpuSettings, Settings
@@ -13,6 +14,10 @@ GROUPED_ADAPTERS = "GROUPED_CPU_ADAPTERS"
 
 KV_CACHE_SPACE = "VLLM_CPU_KVCACHE_SPACE"
 """Variable that carries `cpu.kv_cache_gib` to vLLM's CPU build."""
+
+COMPILER_OFF = "TORCHDYNAMO_DISABLE"
+"""Variable that switches the compiler off: even in eager mode vLLM compiles its log-probability
+ranks, which delays the first request by 12 s and needs a C++ compiler where the service runs."""
 
 BAD_WORDS_TOKENS = 16_384
 """Room for the tokens of a request's `bad_words` on the device, beyond which vLLM's worker ends.
@@ -47,10 +52,8 @@ def apply_environment(settings: Settings) -> None:
     }
     if platform.installed() is platform.CPU:
         variables |= _of_cpu(settings.cpu)
-    if str(settings.engine.get("enforce_eager")).lower() == "true":
-        # Switch the compiler off: even in eager mode vLLM compiles its log-probability ranks, which
-        # delays the first request by 12 s and needs a C++ compiler where the service runs.
-        variables["TORCHDYNAMO_DISABLE"] = "1"
+    if is_eager(settings.engine):
+        variables[COMPILER_OFF] = "1"
     _set(variables)
     os.environ[GROUPED_ADAPTERS] = "1" if settings.cpu.grouped_adapters else "0"
 
@@ -67,6 +70,11 @@ def apply_platform_environment() -> None:
     elif not compiles_kernels():
         variables |= _NOTHING_COMPILED
     _set(variables)
+
+
+def is_eager(engine: Mapping[str, Any]) -> bool:
+    """True if these arguments of vLLM's ask for eager mode."""
+    return str(engine.get("enforce_eager")).lower() == "true"
 
 
 def compiles_kernels() -> bool:

@@ -1,7 +1,9 @@
 """Readings of the engine's processes (from /proc on Linux)."""
 
+import multiprocessing
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from service.engine.protocol import Vitals
@@ -10,6 +12,19 @@ _STATE, _USER_TICKS, _SYSTEM_TICKS = 0, 11, 12
 """Places in /proc/<pid>/stat after the command in brackets (proc_pid_stat(5))."""
 
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+
+
+@contextmanager
+def new_children() -> Iterator[list[int]]:
+    """The processes that multiprocessing starts within the block, once it has ended."""
+    before = _started()
+    found: list[int] = []
+    yield found
+    found += sorted(_started() - before)
+
+
+def _started() -> set[int]:
+    return {child.pid for child in multiprocessing.active_children() if child.pid}
 
 
 def read_vitals(pids: Iterable[int], *, loading: bool = False) -> Vitals | None:

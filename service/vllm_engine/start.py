@@ -9,10 +9,12 @@ from service.gate.meter import StreamObserver
 from service.model.pin import checked_digest
 from service.settings.tree import Settings
 from service.vllm_engine.arguments import engine_config, parse_engine_arguments
+from service.vllm_engine.encoder.start import check_encoders
 from service.vllm_engine.engine import VllmEngine, start_llm
 from service.vllm_engine.interruptible import interruptible
 from service.vllm_engine.memory import refuse_unfit
 from service.vllm_engine.openai import OpenAISurface
+from service.vllm_engine.process import new_children
 from service.vllm_engine.step_clock import StepClock
 from service.vllm_engine.structured_outputs import open_trials
 from service.vllm_engine.structures import StructureTrials
@@ -31,6 +33,7 @@ def for_one_adapter(settings: Settings) -> Settings:
 async def start_vllm(settings: Settings, gate: Gate, observer: StreamObserver) -> VllmEngine:
     """Start the engine and its OpenAI handlers; ConfigurationError if it cannot start."""
     arguments = parse_engine_arguments(settings)
+    check_encoders(settings, arguments)
     with interruptible():
         digest = checked_digest(settings.model.path, settings.model.digest)
     steps = StepClock()
@@ -40,7 +43,8 @@ async def start_vllm(settings: Settings, gate: Gate, observer: StreamObserver) -
         with interruptible():
             config = engine_config(arguments)
             refuse_unfit(config, settings)
-            llm = start_llm(config, steps)
+            with new_children() as pids:
+                llm = start_llm(config, steps)
         await open_trials(trials, llm)
     except BaseException:
         trials.stop()
@@ -60,7 +64,7 @@ async def start_vllm(settings: Settings, gate: Gate, observer: StreamObserver) -
     )
     _know_end_token(llm.renderer)
     gate.capacity = settings.gate.max_in_flight or max_num_seqs
-    engine = VllmEngine(llm, steps, model, gate, observer, settings, trials)
+    engine = VllmEngine(llm, steps, model, gate, observer, settings, trials, pids)
     configured = {"tool_call_parser", "tool-call-parser"} & settings.engine.keys()
     check_parser(arguments, llm.renderer.get_tokenizer(), configured=bool(configured))
     engine.openai = await OpenAISurface.create(

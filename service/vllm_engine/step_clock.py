@@ -12,7 +12,13 @@ class StepClock:
     `last_step` is in seconds of `time.monotonic`.
     """
 
+    last_step: float
+
     def __init__(self) -> None:
+        self.step()
+
+    def step(self) -> None:
+        """Note a step that was made now."""
         self.last_step = time.monotonic()
 
     def __call__(self, vllm_config: Any, engine_index: int = 0) -> StatLoggerBase:
@@ -24,7 +30,7 @@ class _StepLogger(StatLoggerBase):  # type: ignore[misc] # vLLM is not followed 
         self._clock = clock
 
     def record(self, *_: Any, **__: Any) -> None:
-        self._clock.last_step = time.monotonic()
+        self._clock.step()
 
     def log_engine_initialized(self) -> None:
         """Log no line."""

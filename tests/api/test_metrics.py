@@ -90,7 +90,7 @@ async def test_the_scrape_shows_what_the_registry_holds(service: LiveService) ->
         "inference_inter_token_latency_seconds_sum",
         "inference_request_duration_seconds_bucket",
         "inference_queue_time_seconds_bucket",
-        "inference_requests_in_flight 0.0",
+        'inference_requests_in_flight{engine="fake"} 0.0',
         'inference_tokens_total{kind="completion",model="fake",route="/v1/generate",'
         'service_tier="default",tenant="anonymous"}',
         'inference_build_info{digest="sha256:fake",model="fake",version="',

@@ -1,6 +1,7 @@
 """The native routes against their own OpenAPI schema, with generated bodies, right and wrong."""
 
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 import hypothesis
@@ -36,6 +37,17 @@ FITTING: dict[str, dict[str, Any]] = {
         "candidate_labels": ["yes", "no"],
         "multi_label": False,
         "threshold": None,
+        "truncate": False,
+    },
+    "/v1/embeddings": {"model": "embed", "input": ["Hi", "you"], "dimensions": None},
+    "/v1/rerank": {"model": "score", "query": "Hi", "documents": ["a", {"text": "b"}]},
+    "/v2/rerank": {"model": "embed", "query": "Hi", "documents": ["a", "b"]},
+    "/v1/score": {
+        "model": "score",
+        "text_1": "Hi",
+        "text_2": ["a", "b"],
+        "queries": None,
+        "documents": None,
     },
     "/v1/tokenize": {"prompt": None, "messages": [{"role": "user", "content": "Hi"}]},
     "/tokenize": {"prompt": "Hi", "messages": None},
@@ -43,6 +55,14 @@ FITTING: dict[str, dict[str, Any]] = {
     "/detokenize": {"tokens": [72, 105]},
 }
 """Values that a JSON schema cannot require: fields that go together, and the size of the model."""
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[LiveService]:
+    """A service with encoders beside the model."""
+    encoders = [{"name": name, "path": "unused"} for name in ("embed", "score")]
+    with LiveService(encoders=encoders) as live:
+        yield live
 
 
 def send_generated(service: LiveService, path: str, mode: GenerationMode) -> Counter[int]:
@@ -62,6 +82,8 @@ def send_generated(service: LiveService, path: str, mode: GenerationMode) -> Cou
     )
     def send(case: schemathesis.Case[Any], fits: bool) -> None:
         if isinstance(case.body, dict):
+            if isinstance(case.body.get("model"), str):
+                case.body["model"] = FITTING[path].get("model", "fake")
             _aim(case.body, FITTING[path] if fits and mode is GenerationMode.POSITIVE else {})
         response = case.call(base_url=service.url, session=session)
         case.validate_response(response, checks=CHECKS)
@@ -74,9 +96,7 @@ def send_generated(service: LiveService, path: str, mode: GenerationMode) -> Cou
 
 
 def _aim(body: dict[str, Any], fitting: dict[str, Any]) -> None:
-    """Name the served model and leave time to answer, so that the other fields decide."""
-    if isinstance(body.get("model"), str):
-        body["model"] = "fake"
+    """Leave time to answer, and set what fits, so that the other fields decide."""
     if type(body.get("timeout_ms")) is int and body["timeout_ms"] > 0:
         body["timeout_ms"] = 60_000
     body.update(fitting)

@@ -1,4 +1,4 @@
-"""The examples of `/docs` are those of docs/api.md."""
+"""The examples of `/docs` are those of the pages."""
 
 import json
 import re
@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 
-from service.api.examples import EXAMPLES
+from service.api.examples import ENCODER_EXAMPLES, EXAMPLES
 from tests.docs.pages import DOCS, ROOT
 
+ALL = {**EXAMPLES, **ENCODER_EXAMPLES}
 SHOWN: list[tuple[str, dict[str, Any]]] = [
     (path, {key: value for key, value in json.loads(body).items() if key != "model"})
-    for page in (DOCS / "api.md", DOCS / "tutorial.md", ROOT / "README.md")
+    for page in (DOCS / "api.md", DOCS / "encoders.md", DOCS / "tutorial.md", ROOT / "README.md")
     for path, body in re.findall(
         r"curl -sSN? http://127\.0\.0\.1:8000(/\S+)[^{]*-d '(\{.*?\n\})'",
         page.read_text(encoding="utf-8"),
@@ -20,11 +21,11 @@ SHOWN: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("path", "title"), [(path, title) for path in EXAMPLES for title in EXAMPLES[path]]
-)
+@pytest.mark.parametrize(("path", "title"), [(path, title) for path in ALL for title in ALL[path]])
 def test_an_example_is_shown_in_the_documentation(path: str, title: str) -> None:
-    bodies = [
-        body for shown, body in SHOWN if shown.removeprefix("/v1") == path.removeprefix("/v1")
-    ]
-    assert EXAMPLES[path][title] in bodies
+    bodies = [body for shown, body in SHOWN if _unversioned(shown) == _unversioned(path)]
+    assert ALL[path][title] in bodies
+
+
+def _unversioned(path: str) -> str:
+    return re.sub(r"^/v\d", "", path)

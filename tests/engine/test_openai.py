@@ -73,7 +73,7 @@ async def test_an_answer_that_ends_early_closes_what_vllm_streams(fails: bool) -
 
 
 async def test_what_the_gate_ends_a_stream_with_is_kept_for_vllms_handlers_alone() -> None:
-    gate = Gate(GateSettings(), Metrics(CollectorRegistry()))
+    gate = Gate(GateSettings(), Metrics(CollectorRegistry()).of_engine("fake"))
     engine: Any = SimpleNamespace(
         renderer=None,
         model_config=SimpleNamespace(max_model_len=8),

@@ -226,7 +226,7 @@ class PromptsSeen:
 async def test_a_salt_that_comes_with_a_prompt_is_overwritten() -> None:
     seen = PromptsSeen()
     metrics = Metrics(CollectorRegistry())
-    gate, settings = Gate(GateSettings(), metrics, 4), PreparationSettings()
+    gate, settings = Gate(GateSettings(), metrics.of_engine("fake"), 4), PreparationSettings()
     preparation, trials = Preparation(gate, settings), StructureTrials(gate, settings)
     client = GatedClient(seen, gate, metrics, preparation, trials, limits=LimitSettings())
     for name in ("a", "a", "b"):

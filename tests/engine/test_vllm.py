@@ -45,7 +45,7 @@ def running(tiny_folder: Path) -> Iterator[Running]:
         engine=ENGINE | {"dtype": "float32", "max_num_seqs": 8, "max_model_len": 512},
     )
     metrics = Metrics(CollectorRegistry())
-    gate = Gate(GateSettings(**PATIENT["gate"]), metrics)
+    gate = Gate(GateSettings(**PATIENT["gate"]), metrics.of_engine("tiny"))
     with asyncio.Runner() as runner:
         engine = runner.run(start_vllm(settings, gate, metrics))
         yield runner, engine, gate

@@ -22,6 +22,7 @@ class Watched:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self.metrics = Metrics(self.registry)
+        self.engine = self.metrics.of_engine("m")
 
     def value(self, name: str, **labels: str) -> float | None:
         return self.registry.get_sample_value(f"inference_{name}", labels)
@@ -30,15 +31,15 @@ class Watched:
 def test_the_queue_is_told_by_tenant() -> None:
     watched = Watched()
     for tenant, change in (("a", 1), ("b", 1), ("a", 1), ("b", -1)):
-        watched.metrics.queue_changed(tenant, Tier.DEFAULT, change)
-    watched.metrics.queue_changed("a", Tier.FLEX, 5)
-    assert watched.value("requests_queued", tenant="a") == 2
-    assert watched.value("requests_queued", tenant="b") == 0
-    assert watched.value("flex_requests_queued", tenant="a") == 5
+        watched.engine.queue_changed(tenant, Tier.DEFAULT, change)
+    watched.engine.queue_changed("a", Tier.FLEX, 5)
+    assert watched.value("requests_queued", engine="m", tenant="a") == 2
+    assert watched.value("requests_queued", engine="m", tenant="b") == 0
+    assert watched.value("flex_requests_queued", engine="m", tenant="a") == 5
 
 
 def test_an_empty_queue_is_told_before_anybody_waits() -> None:
-    assert Watched().value("requests_queued", tenant="other") == 0
+    assert Watched().value("requests_queued", engine="m", tenant="other") == 0
 
 
 @pytest.mark.parametrize(
@@ -67,19 +68,19 @@ def test_the_engines_age_grows_only_while_something_runs(monkeypatch: pytest.Mon
     monkeypatch.setattr("service.telemetry.engine.time.monotonic", lambda: now)
     watched = Watched()
     last_step = now
-    watched.metrics.engine.follow(lambda: last_step, lambda: False)
+    watched.engine.follow(lambda: last_step, lambda: False)
     now += 50
-    assert watched.value("engine_progress_age_seconds") == 0
-    watched.metrics.gate_changed(1, 0, 4)
+    assert watched.value("engine_progress_age_seconds", engine="m") == 0
+    watched.engine.gate_changed(1, 0, 4)
     now += 3
-    assert watched.value("engine_progress_age_seconds") == 3
-    watched.metrics.gate_changed(2, 0, 4)
-    assert watched.value("engine_progress_age_seconds") == 3
+    assert watched.value("engine_progress_age_seconds", engine="m") == 3
+    watched.engine.gate_changed(2, 0, 4)
+    assert watched.value("engine_progress_age_seconds", engine="m") == 3
     last_step = now
     now += 1
-    assert watched.value("engine_progress_age_seconds") == 1
-    watched.metrics.gate_changed(0, 0, 4)
-    assert watched.value("engine_progress_age_seconds") == 0
+    assert watched.value("engine_progress_age_seconds", engine="m") == 1
+    watched.engine.gate_changed(0, 0, 4)
+    assert watched.value("engine_progress_age_seconds", engine="m") == 0
 
 
 def test_a_drain_is_timed_and_its_time_kept(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,10 +99,10 @@ def test_a_drain_is_timed_and_its_time_kept(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_the_watchdogs_word_and_the_limit_are_shown() -> None:
     watched = Watched()
-    watched.metrics.engine.follow(lambda: 0.0, lambda: True)
-    watched.metrics.gate_changed(0, 0, 12)
-    assert watched.value("engine_stalled") == 1
-    assert watched.value("gate_limit") == 12
+    watched.engine.follow(lambda: 0.0, lambda: True)
+    watched.engine.gate_changed(0, 0, 12)
+    assert watched.value("engine_stalled", engine="m") == 1
+    assert watched.value("gate_limit", engine="m") == 12
 
 
 async def test_a_full_server_is_seen_as_refusals_and_missed_availability() -> None:

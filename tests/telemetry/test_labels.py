@@ -48,9 +48,10 @@ def test_versions_of_an_adapter_share_their_series() -> None:
 
 def observe_everything(metrics: Metrics, tenant: str, reason: str) -> None:
     context = ended_request(tenant=tenant, decode_seconds=0.1, decode_tokens=2)
-    metrics.queue_changed(tenant, Tier.DEFAULT, 1)
+    engine = metrics.of_engine("m")
+    engine.queue_changed(tenant, Tier.DEFAULT, 1)
     metrics.queued_for(context, 0.1)
-    metrics.queue_changed(tenant, Tier.DEFAULT, -1)
+    engine.queue_changed(tenant, Tier.DEFAULT, -1)
     metrics.first_token(context, 0.1)
     metrics.tokens_after(context, 0.1, 2)
     metrics.used(context, 1, 0, 3)

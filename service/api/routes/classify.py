@@ -22,12 +22,16 @@ from service.api.schemas.classify import (
     FailureBody,
     LabelScoreBody,
 )
-from service.classification.batch import Classified, Outcome, classify_batch
-from service.classification.classifier import Classifier
+from service.api.whole_list import with_data
+from service.classification.batch import Classified, Outcome, TextClassifier, classify_batch
+from service.classification.head import HeadClassifier
 from service.classification.result import Classification, ResultOptions
-from service.classification.scorer import Score, read_slots
+from service.classification.scorer import Score
 from service.context import RequestContext
+from service.encoders.passages import slots_for
 from service.errors import InvalidRequest
+from service.fleet.encoders import check_task
+from service.limits.encoder_texts import check_text
 from service.runtime.parts import Runtime
 from service.telemetry.classification import OTHER_LABEL
 
@@ -41,6 +45,49 @@ async def classify(
     body: ClassifyRequest, request: Request, runtime: TheRuntime, context: TheContext
 ) -> Response:
     """Classify texts among labels, with exact probabilities; whole, or as lines of NDJSON."""
+    if runtime.models.is_encoder(body.model):
+        chosen = _of_encoder(body, runtime, context)
+    else:
+        chosen = await _of_language_model(body, runtime, context)
+    classifier, inputs = chosen.classifier, chosen.inputs
+    context.parts = len(inputs) * classifier.reads
+    width = slots_for(chosen.most, len(inputs))
+    outcomes = classify_batch(classifier, inputs, _options(body, classifier), width)
+    answer = _Answer(runtime, context, classifier.multi_label, chosen.own_labels)
+    if MEDIA_TYPE in request.headers.get("accept", ""):
+        return await line_stream(_lines(outcomes, answer))
+    async with aclosing(outcomes):
+        results = {outcome.index: to_json(answer.add(outcome)) async for outcome in outcomes}
+    return Response(_whole(results, answer), media_type="application/json")
+
+
+@dataclass(frozen=True, slots=True)
+class _Chosen:
+    """Classifier of a request and its inputs; `most` are the requests that its engine runs."""
+
+    classifier: TextClassifier
+    inputs: list[str]
+    most: int
+    own_labels: bool
+
+
+def _of_encoder(body: ClassifyRequest, runtime: Runtime, context: RequestContext) -> _Chosen:
+    encoder = runtime.models.choose_encoder(body.model, context)
+    check_task(encoder.info, "classify")
+    inputs = body.inputs(runtime.settings.limits)
+    body.refuse_question("encoder")
+    for index, text in enumerate(inputs):
+        if text:  # an empty one fails alone
+            check_text(text, f"input[{index}]", runtime.settings.limits)
+    if body.timeout_ms is not None:
+        context.set_timeout(body.timeout_ms)
+    classifier = HeadClassifier(encoder, truncate=body.truncate)
+    return _Chosen(classifier, inputs, encoder.info.max_num_seqs, own_labels=True)
+
+
+async def _of_language_model(
+    body: ClassifyRequest, runtime: Runtime, context: RequestContext
+) -> _Chosen:
     model = runtime.models.choose(body.model, context)
     inputs = body.inputs(runtime.settings.limits)
     question = body.question(runtime.settings.limits, of_base=model.version is None)
@@ -52,21 +99,15 @@ async def classify(
         if question is None
         else await runtime.questions.classifier(question, calibrate=body.calibrate is not False)
     )
-    context.parts = len(inputs) * classifier.reads
-    width = read_slots(runtime.engine, len(inputs))
-    outcomes = classify_batch(classifier, inputs, _options(body, classifier), width)
-    answer = _Answer(runtime, context, classifier.multi_label, own_labels=question is None)
-    if MEDIA_TYPE in request.headers.get("accept", ""):
-        return await line_stream(_lines(outcomes, answer))
-    async with aclosing(outcomes):
-        results = {outcome.index: to_json(answer.add(outcome)) async for outcome in outcomes}
-    return Response(_whole(results, answer), media_type="application/json")
+    most = runtime.engine.model.max_num_seqs
+    return _Chosen(classifier, inputs, most, own_labels=question is None)
 
 
-def _options(body: ClassifyRequest, classifier: Classifier) -> ResultOptions:
+def _options(body: ClassifyRequest, classifier: TextClassifier) -> ResultOptions:
     if body.multi_label and not classifier.multi_label:
         raise InvalidRequest(
-            "multi_label: the adapter's labels exclude each other, got true", param="multi_label"
+            "multi_label: the labels of this adapter or encoder exclude each other, got true",
+            param="multi_label",
         )
     return ResultOptions(
         multi_label=classifier.multi_label,
@@ -77,14 +118,9 @@ def _options(body: ClassifyRequest, classifier: Classifier) -> ResultOptions:
 
 
 def _whole(results: dict[int, bytes], answer: "_Answer") -> bytes:
-    """The JSON of an answer whose results are rendered already, one by one as they came.
-
-    Rendering all of them at once would block the event loop for a second.
-    """
-    data = b",".join(results[index] for index in sorted(results))
-    empty = to_json(ClassifyAnswer(data=[], **answer.totals()))
-    before, _, after = empty.partition(b'"data":[]')
-    return b"".join((before, b'"data":[', data, b"]", after))
+    """The JSON of an answer whose results are rendered already, one by one as they came."""
+    items = [results[index] for index in sorted(results)]
+    return with_data(ClassifyAnswer(data=[], **answer.totals()), items)
 
 
 async def _lines(

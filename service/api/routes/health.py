@@ -23,5 +23,6 @@ async def health(runtime: TheRuntime) -> Health:
     """200 when the service is ready for requests; SageMaker asks at `/ping`."""
     if not runtime.status.ready:
         raise NotReady(f"The server is {runtime.status}.", retry_after=5)
-    await runtime.engine.check()
+    for engine in (runtime.engine, *runtime.encoders):
+        await engine.check()
     return Health()

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
 from service.api.dependencies import TheContext, TheRuntime
+from service.api.encoder_card import encoder_card
 from service.api.handlers import HandlersBody, surface, taken_over
 from service.api.json_body import JsonRoute
 from service.api.pushed_stream import PushedStream
@@ -49,15 +50,19 @@ async def completions(
 
 @router.get("/v1/models")
 async def models(runtime: TheRuntime, context: TheContext) -> dict[str, Any]:
-    """The base model and the adapters that the caller may use."""
+    """The base model, the adapters and the encoders that the caller may use."""
     adapters = runtime.models.adapters(context.tenant)
     served = {name: each for name, each in adapters.items() if isinstance(each, ServedVersion)}
-    return {"object": "list", "data": await _cards(served, runtime, context)}
+    cards = await _cards(served, runtime, context)
+    encoders = [encoder_card(info) for info in runtime.models.encoders(context.tenant)]
+    return {"object": "list", "data": cards + encoders}
 
 
 @router.get("/v1/models/{name:path}")
 async def model(name: str, runtime: TheRuntime, context: TheContext) -> dict[str, Any]:
     """One of these models."""
+    if runtime.models.is_encoder(name):
+        return encoder_card(runtime.models.choose_encoder(name, context).info)
     version = runtime.models.choose(name, context).version
     cards = await _cards({} if version is None else {name: version}, runtime, context)
     return next(card for card in cards if card["id"] == name)

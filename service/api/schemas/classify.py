@@ -24,7 +24,9 @@ _MOST_TAIL = 256
 class ClassifyRequest(RequestBody):
     """Texts to classify, and the labels to choose among."""
 
-    model: str = Field(description="The base model, or an adapter with labels of its own.")
+    model: str = Field(
+        description="The base model, or an adapter or an encoder with labels of its own."
+    )
     input: str | Annotated[list[str], Many] = Field(description="One text or a list of them.")
     candidate_labels: Annotated[list[str], Many] | None = Field(
         None, description="Labels to choose from; the base model only."
@@ -52,6 +54,9 @@ class ClassifyRequest(RequestBody):
     threshold: float | None = Field(
         None, ge=0, le=1, description="Abstain when no label scores so much."
     )
+    truncate: bool = Field(
+        False, description="Cut a longer input to an encoder's context; encoders only."
+    )
     timeout_ms: int | None = Field(None, ge=1, description="Deadline, waiting included.")
     service_tier: ServiceTier = None
 
@@ -69,8 +74,10 @@ class ClassifyRequest(RequestBody):
 
         Raises InvalidRequest for labels that cannot be chosen from, and for what an adapter brings.
         """
+        if self.truncate:
+            raise InvalidRequest("truncate: only for encoders, got true", param="truncate")
         if not of_base:
-            self._refuse_for_adapter()
+            self.refuse_question("adapter")
             return None
         instruction = DEFAULT_INSTRUCTION if self.instruction is None else self.instruction.strip()
         if not instruction:
@@ -78,11 +85,12 @@ class ClassifyRequest(RequestBody):
         labels = tuple(self._labels(limits))
         return Question(instruction, labels, self.multi_label, self._template())
 
-    def _refuse_for_adapter(self) -> None:
+    def refuse_question(self, kind: str) -> None:
+        """Raise InvalidRequest for what a model of this kind, with labels of its own, brings."""
         for name in ("candidate_labels", "instruction", "template", "calibrate"):
             if (value := getattr(self, name)) is not None:
                 raise InvalidRequest(
-                    f"{name}: the adapter {quote(self.model)} brings its own, got {quote(value)}",
+                    f"{name}: the {kind} {quote(self.model)} brings its own, got {quote(value)}",
                     param=name,
                 )
 

@@ -1,0 +1,26 @@
+"""The card of an encoder among OpenAI's models."""
+
+import time
+from typing import Any
+
+from service.engine.pooling import EncoderInfo
+
+_STARTED = int(time.time())
+
+
+def encoder_card(info: EncoderInfo) -> dict[str, Any]:
+    """The encoder's task, and what its answers hold: dimensions or labels."""
+    card: dict[str, Any] = {
+        "id": info.name,
+        "object": "model",
+        "created": _STARTED,
+        "owned_by": "llm-service",
+        "root": info.name,
+        "parent": None,
+        "max_model_len": info.max_model_len,
+        "task": info.task,
+        "tools": False,
+    }
+    if info.task == "embed":
+        return card | {"dimensions": info.width, "matryoshka": info.dimensions is not None}
+    return card | ({"labels": list(info.labels)} if info.labels else {})

@@ -1,0 +1,41 @@
+"""POST /v1/embeddings."""
+
+import asyncio
+
+from fastapi import APIRouter, Response
+from pydantic_core import to_json
+
+from service.api.dependencies import TheContext, TheRuntime
+from service.api.json_body import JsonRoute
+from service.api.schemas.embeddings import (
+    EmbeddingBody,
+    EmbeddingsAnswer,
+    EmbeddingsRequest,
+    EncoderUsage,
+)
+from service.api.whole_list import with_data
+from service.encoders.passages import pool_all
+from service.fleet.encoders import check_task
+
+router = APIRouter(route_class=JsonRoute, tags=["encoders"])
+
+
+@router.post("/v1/embeddings", response_model=EmbeddingsAnswer)
+async def embeddings(body: EmbeddingsRequest, runtime: TheRuntime, context: TheContext) -> Response:
+    """Embed texts, in OpenAI's form."""
+    encoder = runtime.models.choose_encoder(body.model, context)
+    check_task(encoder.info, "embed")
+    body.check_dimensions(encoder.info)
+    inputs = body.inputs(encoder.info, runtime.settings.limits)
+    if body.timeout_ms is not None:
+        context.set_timeout(body.timeout_ms)
+    context.parts = len(inputs)
+    pooled = await pool_all(
+        encoder, inputs, body.place, truncate=body.truncate, dimensions=body.dimensions
+    )
+    items = []
+    for index, each in enumerate(pooled):
+        items.append(to_json(EmbeddingBody.of(index, each, body.encoding_format)))
+        await asyncio.sleep(0)  # let others in between two items
+    answer = EmbeddingsAnswer(model=body.model, data=[], usage=EncoderUsage.of(pooled))
+    return Response(with_data(answer, items), media_type="application/json")

@@ -1,0 +1,1 @@
+"""Tasks of encoders: embeddings of texts and scores of pairs, from the values of their passages."""

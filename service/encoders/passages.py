@@ -1,0 +1,64 @@
+"""The inputs of one request, read and pooled concurrently."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from service.engine.pooling import Passage, Pooled, Pooler
+from service.errors import InvalidRequest
+from service.together import together
+
+Input = str | tuple[str, str] | list[int]
+"""A text, a pair of texts, or the caller's own tokens."""
+
+_LEAST_SLOTS = 4
+
+
+def slots_for(most: int, inputs: int) -> int:
+    """Engine requests that a request of so many inputs may have at the gate at one time.
+
+    One for each input, so that the gate's queue holds about as many inputs of several reads as of
+    one; a few for a single input; never more than the engine runs, `most`.
+    """
+    return min(most, max(_LEAST_SLOTS, inputs))
+
+
+async def pool_all(
+    pooler: Pooler,
+    inputs: Sequence[Input],
+    place: Callable[[int], str],
+    *,
+    truncate: bool = False,
+    dimensions: int | None = None,
+) -> list[Pooled]:
+    """The values of every input, in their order; the first failure ends the others.
+
+    Each is tokenised only when it is about to be pooled. An InvalidRequest names the `place` of its
+    input in the body. Raises what `Pooler` raises.
+    """
+    slots = asyncio.Semaphore(slots_for(pooler.info.max_num_seqs, len(inputs)))
+
+    async def pool(index: int, given: Input) -> Pooled:
+        async with slots:
+            try:
+                passage = await _read(pooler, given, truncate)
+            except InvalidRequest as error:
+                raise placed(error, place(index)) from error
+            return await pooler.pool(passage, dimensions)
+
+    return await together(pool(index, given) for index, given in enumerate(inputs))
+
+
+async def _read(pooler: Pooler, given: Input, truncate: bool) -> Passage:
+    match given:
+        case str():
+            return await pooler.read(given, truncate=truncate)
+        case (str(first), str(second)):
+            return await pooler.read(first, second, truncate=truncate)
+        case list():
+            return pooler.passage(given, truncate=truncate)
+
+
+def placed(error: InvalidRequest, place: str) -> InvalidRequest:
+    """A pooler's error of an input, with the input's place in the body."""
+    param = place.partition("[")[0]
+    return InvalidRequest(f"{place}: {error.message}", code=error.code, param=param)

@@ -1,0 +1,76 @@
+"""Encoders in engines of their own, each behind a gate of its own."""
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+
+from service.engine.pooling import EncoderEngine
+from service.errors import ConfigurationError, Interrupted, ServiceError
+from service.fleet.encoders import Encoders, QuarantinedEncoder
+from service.gate.gate import Gate
+from service.settings.encoders import EncoderSettings
+from service.settings.preparation import PreparationSettings
+from service.settings.tree import Settings
+from service.telemetry.metrics import Metrics
+
+_log = logging.getLogger(__name__)
+
+EncoderStart = Callable[
+    [EncoderSettings, Gate, Metrics, PreparationSettings], Awaitable[EncoderEngine]
+]
+"""Starts an encoder behind a gate; sets the gate's capacity to what its engine can run."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunningEncoder:
+    """An encoder that is warm, and the gate before it."""
+
+    engine: EncoderEngine
+    gate: Gate
+
+
+@dataclass(frozen=True, slots=True)
+class RunningEncoders:
+    """The encoders of a service, and those that could not start."""
+
+    running: list[RunningEncoder] = field(default_factory=list)
+    quarantined: list[QuarantinedEncoder] = field(default_factory=list)
+
+    @property
+    def by_name(self) -> Encoders:
+        """All of them as they are asked for."""
+        running = {each.engine.info.name: each.engine for each in self.running}
+        return {**running, **{each.name: each for each in self.quarantined}}
+
+
+@asynccontextmanager
+async def running_encoders(
+    settings: Settings, start: EncoderStart, metrics: Metrics
+) -> AsyncIterator[RunningEncoders]:
+    """Start the configured encoders one after the other; stop them at the end.
+
+    Raises ConfigurationError or EngineDead where a required one cannot start; another one is
+    quarantined.
+    """
+    async with AsyncExitStack() as stack:
+        encoders = RunningEncoders()
+        for encoder in settings.encoders:
+            gate = Gate(settings.gate, metrics.of_engine(encoder.name))
+            try:
+                async with AsyncExitStack() as started:
+                    engine = await start(encoder, gate, metrics, settings.preparation)
+                    started.push_async_callback(engine.stop)
+                    await engine.warm_up()
+                    stack.push_async_exit(started.pop_all())
+            except (ConfigurationError, ServiceError) as error:
+                if encoder.required or isinstance(error, Interrupted):
+                    raise
+                _log.error("encoder %s: quarantined: %s", encoder.name, error)
+                encoders.quarantined.append(QuarantinedEncoder(encoder.name))
+                continue
+            info = engine.info
+            metrics.lifecycle.encoder_built(info)
+            _log.info("encoder %s: task %s, digest %s", info.name, info.task, info.digest)
+            encoders.running.append(RunningEncoder(engine, gate))
+        yield encoders

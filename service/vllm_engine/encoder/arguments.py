@@ -1,0 +1,86 @@
+"""vLLM's arguments of an encoder's engine."""
+
+import os
+from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from service.errors import ConfigurationError, Interrupted
+from service.settings.encoders import EncoderSettings
+from service.settings.tree import Settings
+from service.vllm_engine.arguments import parsed_arguments, stated_arguments
+from service.vllm_engine.environment import COMPILER_OFF, is_eager
+
+_REFUSED = {
+    "runner": "an encoder's runner is always `pooling`",
+    "convert": "the model's class decides",
+    "enable_lora": "encoders have no adapters",
+}
+_SHARE = "gpu_memory_utilization"
+_ROUNDING = 1e-6
+
+
+def parse_encoder_arguments(encoder: EncoderSettings) -> Namespace:
+    """vLLM's argument namespace of an encoder; raises as `parse_engine_arguments`."""
+    stated = stated_arguments(encoder.engine)
+    for name in _REFUSED.keys() & stated.keys():
+        raise ConfigurationError(f"engine.{name}: not accepted here; {_REFUSED[name]}")
+    return parsed_arguments(
+        {
+            **stated,
+            "model": str(encoder.path),
+            "served_model_name": [encoder.name],
+            "runner": "pooling",
+            "scheduling_policy": "priority",
+        }
+    )
+
+
+def check_shares(settings: Settings, arguments: Namespace) -> None:
+    """Raise ConfigurationError if all engines together want more than the whole memory.
+
+    `arguments` are the model's own; what a share is of, a GPU or the host, is vLLM's matter.
+    """
+    if not settings.encoders:
+        return
+    shares = {settings.model.name: float(getattr(arguments, _SHARE))}
+    for encoder in settings.encoders:
+        with named(encoder):
+            shares[encoder.name] = float(getattr(parse_encoder_arguments(encoder), _SHARE))
+    if sum(shares.values()) > 1 + _ROUNDING:
+        told = ", ".join(f"{name} {share:g}" for name, share in shares.items())
+        raise ConfigurationError(
+            f"engine.{_SHARE}: the shares of all engines must be at most 1 together, got {told}"
+        )
+
+
+@contextmanager
+def named(encoder: EncoderSettings) -> Iterator[None]:
+    """Name the encoder in a ConfigurationError of the block."""
+    try:
+        yield
+    except Interrupted:
+        raise
+    except ConfigurationError as error:
+        raise ConfigurationError(f"encoder {encoder.name}: {error}") from error
+
+
+@contextmanager
+def environment_of(encoder: EncoderSettings) -> Iterator[None]:
+    """Set what only this engine's processes read of the environment, while they are started."""
+    wanted: dict[str, Any] = {COMPILER_OFF: "1" if is_eager(encoder.engine) else None}
+    before = {name: os.environ.get(name) for name in wanted}
+    try:
+        _set(wanted)
+        yield
+    finally:
+        _set(before)
+
+
+def _set(variables: dict[str, Any]) -> None:
+    for name, value in variables.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value

@@ -1,0 +1,110 @@
+"""Starting an encoder's engine behind its gate."""
+
+import gc
+from argparse import Namespace
+from collections.abc import Sequence
+from typing import Any
+
+from service.engine.pooling import EncoderInfo, EncoderTask
+from service.errors import ConfigurationError
+from service.gate.gate import Gate
+from service.model.encoder import EncoderModel, read_encoder
+from service.model.pin import checked_digest
+from service.settings.encoders import EncoderSettings
+from service.settings.preparation import PreparationSettings
+from service.settings.tree import Settings
+from service.vllm_engine.arguments import engine_config
+from service.vllm_engine.encoder.arguments import (
+    check_shares,
+    environment_of,
+    named,
+    parse_encoder_arguments,
+)
+from service.vllm_engine.encoder.engine import EncoderObserver, VllmEncoder
+from service.vllm_engine.encoder.step_logger import step_logger
+from service.vllm_engine.engine import start_llm
+from service.vllm_engine.interruptible import interruptible
+from service.vllm_engine.process import new_children
+from service.vllm_engine.step_clock import StepClock
+
+_POOLING = {"embed": "embed", "score": "classify", "classify": "classify"}
+"""vLLM's name of each task."""
+
+
+def check_encoder(encoder: EncoderSettings) -> tuple[str, EncoderModel]:
+    """The digest and the task of an encoder, from its files alone.
+
+    Raises ConfigurationError, naming the encoder, for files that cannot be served.
+    """
+    with named(encoder):
+        digest = checked_digest(encoder.path, encoder.digest, "digest")
+        stated = {key.replace("-", "_") for key in encoder.engine}
+        return digest, read_encoder(encoder.path, pooling_stated="pooler_config" in stated)
+
+
+def check_encoders(settings: Settings, arguments: Namespace, *, here: bool = True) -> None:
+    """Refuse what is known before any engine runs: shares of memory, arguments and files.
+
+    `arguments` are the model's. Without `here` a folder that is not on this machine is no error.
+    Raises ConfigurationError; for files, only of encoders that are required.
+    """
+    check_shares(settings, arguments)
+    for encoder in settings.encoders:
+        if encoder.required and (here or encoder.path.is_dir()):
+            check_encoder(encoder)
+
+
+async def start_encoder(
+    encoder: EncoderSettings,
+    gate: Gate,
+    observer: EncoderObserver,
+    preparation: PreparationSettings,
+) -> VllmEncoder:
+    """Start the engine of an encoder; ConfigurationError, naming it, if it cannot start."""
+    digest, model = check_encoder(encoder)
+    with named(encoder):
+        arguments = parse_encoder_arguments(encoder)
+        steps = StepClock()
+        with interruptible():
+            config = engine_config(arguments)
+            with environment_of(encoder), new_children() as pids:
+                llm = start_llm(config, step_logger(steps))
+        try:
+            _check_task(model.task, await llm.get_supported_tasks())
+            info = _info(encoder, digest, model, llm)
+            gate.capacity = encoder.max_in_flight or info.max_num_seqs
+            engine = VllmEncoder(llm, steps, info, gate, observer, preparation, pids)
+        except BaseException:
+            llm.shutdown()
+            raise
+    # As after the model's start: each full collection would scan what stays for good.
+    gc.collect()
+    gc.freeze()
+    return engine
+
+
+def _check_task(task: EncoderTask, offered: Sequence[str]) -> None:
+    if _POOLING[task] not in offered:
+        raise ConfigurationError(
+            f"its pooling does not give what the task {task} needs; vLLM offers "
+            f"{', '.join(offered) or 'nothing'} for this model"
+        )
+
+
+def _info(encoder: EncoderSettings, digest: str, model: EncoderModel, llm: Any) -> EncoderInfo:
+    config = llm.model_config
+    width: int = config.embedding_size if model.task == "embed" else max(1, len(model.labels))
+    dimensions: Sequence[int] | None = None
+    if model.task == "embed" and config.is_matryoshka:
+        dimensions = tuple(config.matryoshka_dimensions or ()) or range(1, width + 1)
+    return EncoderInfo(
+        encoder.name,
+        digest,
+        model.task,
+        config.max_model_len,
+        llm.vllm_config.scheduler_config.max_num_seqs,
+        width,
+        labels=model.labels,
+        multi_label=model.multi_label,
+        dimensions=dimensions,
+    )

@@ -1,0 +1,146 @@
+"""A deterministic encoder without weights, for fast tests."""
+
+import asyncio
+import hashlib
+import time
+from collections.abc import AsyncGenerator, Sequence
+from functools import partial
+
+import numpy as np
+
+from service.engine.pooling import EncoderInfo, EncoderTask, Passage, Pooled
+from service.engine.protocol import Vitals
+from service.engine.text_size import size_of
+from service.errors import ConfigurationError, EngineDead, InvalidRequest, ServiceError
+from service.gate.gate import Gate
+from service.gate.meter import Progress
+from service.gate.preparation import Preparation
+from service.gate.stream import gated
+from service.gate.ticket import Demand
+from service.settings.encoders import EncoderSettings
+from service.settings.preparation import PreparationSettings
+from service.telemetry.metrics import Metrics
+
+CAPACITY = 4
+MAX_MODEL_LEN = 64
+WIDTH = 8
+LABELS = ("sports", "politics", "weather")
+_BEGIN, _END = 256, 257
+
+
+class FakeEncoder:
+    """Tokens are UTF-8 bytes between two special ones; values are drawn from a hash of them.
+
+    Has every role of `engine.pooling`. While `frozen` it pools nothing.
+    """
+
+    def __init__(
+        self, info: EncoderInfo, gate: Gate, metrics: Metrics, preparation: PreparationSettings
+    ) -> None:
+        self.info = info
+        self.gate = gate
+        self._metrics = metrics
+        self._preparation = Preparation(gate, preparation)
+        self.last_step = time.monotonic()
+        self.frozen = False
+        self.dead = False
+        self.running = 0
+
+    async def read(
+        self, text: str, second: str | None = None, *, truncate: bool = False
+    ) -> Passage:
+        size = size_of(text) + size_of(second or "")
+        work = partial(self._read, text, second, truncate)
+        return await self._preparation.run_prompt(size, work)
+
+    def _read(self, text: str, second: str | None, truncate: bool) -> Passage:
+        ids = [_BEGIN, *text.encode(), _END]
+        at = None if second is None else len(ids)
+        ids += [] if second is None else [*second.encode(), _END]
+        if len(ids) <= MAX_MODEL_LEN:
+            return Passage(ids, at)
+        if not truncate:
+            raise InvalidRequest(f"{len(ids)} tokens", code="context_length_exceeded")
+        self._metrics.text_cut(self.info.name)
+        return Passage(ids[:MAX_MODEL_LEN], at, cut=True)
+
+    def passage(self, token_ids: Sequence[int], *, truncate: bool = False) -> Passage:
+        if any(not 0 <= token <= _END for token in token_ids):
+            raise InvalidRequest(f"token ids are 0..{_END}")
+        return Passage(list(token_ids))
+
+    async def pool(self, passage: Passage, dimensions: int | None = None) -> Pooled:
+        pooled = [each async for each in gated(self.gate, self._metrics, _Request(self, passage))]
+        values = pooled[0].values[:dimensions]
+        if self.info.task == "embed":
+            values = values / np.linalg.norm(values)
+        return Pooled(values, len(passage.token_ids), 0)
+
+    def vitals(self) -> Vitals | None:
+        return None
+
+    async def probe(self) -> None:
+        while self.frozen:  # noqa: ASYNC110 - set from another thread
+            await asyncio.sleep(0.001)
+        self.last_step = time.monotonic()
+
+    async def check(self) -> None:
+        if self.dead:
+            raise EngineDead("The engine has ended.", retry_after=5)
+
+    async def warm_up(self) -> None:
+        await self.probe()
+
+    async def stop(self) -> None:
+        self._preparation.stop()
+
+
+class _Request:
+    def __init__(self, encoder: FakeEncoder, passage: Passage) -> None:
+        self._encoder = encoder
+        self._passage = passage
+        self.demand = Demand(len(passage.token_ids), 0)
+
+    async def start(self) -> AsyncGenerator[Pooled, None]:
+        self._encoder.running += 1
+        try:
+            await self._encoder.probe()
+            yield Pooled(self._values(), len(self._passage.token_ids), 0)
+        finally:
+            self._encoder.running -= 1
+
+    def _values(self) -> "np.typing.NDArray[np.float32]":
+        seed = hashlib.sha256(repr(self._passage.token_ids).encode())
+        generator = np.random.default_rng(int.from_bytes(seed.digest()[:8], "big"))
+        return generator.standard_normal(self._encoder.info.width).astype(np.float32)
+
+    def progress(self, item: Pooled) -> Progress:
+        return Progress(item.prompt_tokens, 0, 0)
+
+    def explain(self, error: Exception) -> ServiceError | None:
+        return None
+
+
+async def start_fake_encoder(
+    encoder: EncoderSettings, gate: Gate, metrics: Metrics, preparation: PreparationSettings
+) -> FakeEncoder:
+    """An encoder whose task is its name's beginning; one named `broken` cannot start."""
+    if encoder.name.startswith("broken"):
+        raise ConfigurationError(f"encoder {encoder.name}: it is broken")
+    task = next(task for task in _WIDTHS if encoder.name.startswith(task))
+    gate.capacity = encoder.max_in_flight or CAPACITY
+    info = EncoderInfo(
+        encoder.name,
+        "sha256:fake",
+        task,
+        MAX_MODEL_LEN,
+        CAPACITY,
+        _WIDTHS[task],
+        labels=LABELS if task == "classify" else (),
+        multi_label=encoder.name.endswith("-multi"),
+        dimensions=(2, 4) if encoder.name.endswith("-short") else None,
+    )
+    return FakeEncoder(info, gate, metrics, preparation)
+
+
+_WIDTHS: dict[EncoderTask, int] = {"embed": WIDTH, "score": 1, "classify": len(LABELS)}

@@ -1,0 +1,49 @@
+"""Start of the encoders: all that are required run, or none."""
+
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from service.errors import ConfigurationError
+from service.fleet.encoders import QuarantinedEncoder
+from service.runtime.encoders import running_encoders
+from service.settings.tree import Settings
+from service.telemetry.metrics import Metrics
+from tests.fake_encoder import FakeEncoder, start_fake_encoder
+
+EMBED: dict[str, Any] = {"name": "embed", "path": "unused", "max_in_flight": 2}
+BROKEN: dict[str, Any] = {"name": "broken", "path": "unused"}
+
+
+def settings(*encoders: dict[str, Any]) -> Settings:
+    return Settings(model={"name": "fake", "path": "unused"}, encoders=encoders)
+
+
+async def test_each_encoder_has_a_gate_of_its_own_capacity() -> None:
+    metrics = Metrics(CollectorRegistry())
+    wanted = settings(EMBED, EMBED | {"name": "embed-2", "max_in_flight": 3})
+    async with running_encoders(wanted, start_fake_encoder, metrics) as encoders:
+        assert [each.gate.capacity for each in encoders.running] == [2, 3]
+        assert all(isinstance(each, FakeEncoder) for each in encoders.by_name.values())
+
+
+async def test_a_required_encoder_that_fails_ends_the_start() -> None:
+    metrics = Metrics(CollectorRegistry())
+    with pytest.raises(ConfigurationError, match="encoder broken"):
+        async with running_encoders(settings(EMBED, BROKEN), start_fake_encoder, metrics):
+            pass
+
+
+async def test_another_one_is_quarantined() -> None:
+    metrics = Metrics(CollectorRegistry())
+    wanted = settings(BROKEN | {"required": False}, EMBED)
+    async with running_encoders(wanted, start_fake_encoder, metrics) as encoders:
+        assert encoders.by_name["broken"] == QuarantinedEncoder("broken")
+        assert list(encoders.by_name) == ["embed", "broken"]
+
+
+@pytest.mark.parametrize("name", ["fake", "embed"])
+def test_a_name_is_given_once(name: str) -> None:
+    with pytest.raises(ValueError, match="is taken already"):
+        settings(EMBED, EMBED | {"name": name})
