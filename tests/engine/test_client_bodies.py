@@ -44,7 +44,6 @@ BODIES: dict[str, tuple[str, dict[str, Any]]] = {
     "Open WebUI with native tools": (
         CHAT,
         {
-            "stream_options": {"include_usage": True},
             "tools": [
                 {
                     "type": "function",
