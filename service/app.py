@@ -13,14 +13,18 @@ from service.api.entrance import Entrance
 from service.api.errors import ERROR_RESPONSES, register_error_handlers
 from service.api.head import HeadAsGet
 from service.api.key_scheme import declare_keys
+from service.api.own_call import OwnCall
 from service.api.routes import adapters, classify, generate, health, tokenize, version
 from service.api.scope import RequestScope
+from service.api.upload import UploadReader
+from service.batches.batches import Batches
 from service.fleet.metrics import AdapterMetrics
 from service.runtime.open_requests import OpenRequests
 from service.runtime.ready import ready
 from service.runtime.running import EngineStart
 from service.runtime.status import Status
 from service.settings.tree import Settings
+from service.telemetry.batches import BatchMetrics
 from service.telemetry.metrics import Metrics
 from service.telemetry.requests import RequestTelemetry
 from service.telemetry.tenants import TenantMetrics
@@ -44,6 +48,7 @@ def create_app(
     telemetry = RequestTelemetry.of(settings, metrics)
     tenancy = Tenancy(settings, TenantMetrics(registry))
     requests = OpenRequests()
+    batches = _batches(settings, tenancy, registry)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -55,6 +60,8 @@ def create_app(
             metrics=metrics,
             adapter_metrics=adapter_metrics,
             telemetry=telemetry,
+            batches=batches,
+            call=OwnCall(app),
             start_engine=start_engine or _vllm(),
             read_settings=read_settings or (lambda: settings),
         ) as app.state.runtime:
@@ -63,9 +70,9 @@ def create_app(
     app: FastAPI = FastAPIOffline(
         title="llm-service", lifespan=lifespan, redoc_url=None, redirect_slashes=False
     )
-    _add_middleware(app, settings, telemetry, requests, tenancy)
+    _add_middleware(app, settings, telemetry, requests, tenancy, batches)
     register_error_handlers(app)
-    _add_routes(app, with_openai=start_engine is None)
+    _add_routes(app, with_openai=start_engine is None, with_batches=batches is not None)
     if tenancy.keyring is not None:
         declare_keys(app)
     return app
@@ -83,6 +90,7 @@ def _add_middleware(
     telemetry: RequestTelemetry,
     requests: OpenRequests,
     tenancy: Tenancy,
+    batches: Batches | None,
 ) -> None:
     """Add what runs before the routes, the innermost first."""
     app.add_middleware(
@@ -92,21 +100,43 @@ def _add_middleware(
         telemetry=telemetry,
         requests=requests,
         entrance=Entrance(tenancy.keyring, tenancy.quotas, _hosts(settings)),
+        uploads=_uploads(settings, batches),
     )
     app.add_middleware(HeadAsGet)
     if settings.http.cors_origins:
         app.add_middleware(Cors, settings.http.cors_origins)
 
 
-def _add_routes(app: FastAPI, *, with_openai: bool) -> None:
+def _add_routes(app: FastAPI, *, with_openai: bool, with_batches: bool) -> None:
     modules = (generate, classify, tokenize, adapters, health, version)
     routers = [module.router for module in modules]
     if with_openai:
         from service.api.routes import messages, openai, responses
 
         routers += [module.router for module in (openai, responses, messages)]
+    if with_batches:
+        from service.api.routes import batches, files
+
+        routers += [files.router, batches.router, batches.bodiless]
     for router in routers:
         app.include_router(router, responses=ERROR_RESPONSES)
+
+
+def _batches(settings: Settings, tenancy: Tenancy, registry: CollectorRegistry) -> Batches | None:
+    """Files and batches, if there is a folder for them."""
+    if settings.batches.path is None:
+        return None
+    return Batches(
+        settings.batches.path,
+        settings.batches,
+        BatchMetrics(registry),
+        tenancy.tenant_named,
+        settings.http.max_body_bytes,
+    )
+
+
+def _uploads(settings: Settings, batches: Batches | None) -> UploadReader | None:
+    return None if batches is None else UploadReader(batches, settings.http.body_timeout_ms)
 
 
 def _hosts(settings: Settings) -> AllowedHosts | None:

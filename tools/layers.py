@@ -19,6 +19,7 @@ ALLOWED: dict[str, str] = {
     "operations": "",
     "quoting": "",
     "together": "",
+    "database": "errors",
     "sources": "errors files quoting",
     "generation": "engine errors",
     "model": "errors files quoting sources",
@@ -31,7 +32,8 @@ ALLOWED: dict[str, str] = {
     "context": "engine errors tenants",
     "classification": "adapters context engine errors quoting together",
     "gate": "context errors settings tenants together",
-    "telemetry": "context engine operations settings tenants",
+    "batches": "database errors files quoting settings tenants",
+    "telemetry": "batches context engine operations settings tenants",
     "proving": "adapters classification context engine errors generation model together",
     "vllm_engine": (
         "context engine errors gate generation limits memory model quoting settings tenants "
@@ -41,16 +43,18 @@ ALLOWED: dict[str, str] = {
         "adapters classification context engine errors model proving quoting settings telemetry "
         "tenants together"
     ),
-    "runtime": ("adapters classification engine errors fleet gate settings telemetry tenants"),
+    "runtime": (
+        "adapters batches classification engine errors fleet gate settings telemetry tenants"
+    ),
     "api": (
-        "adapters classification context engine errors fleet generation limits operations "
+        "adapters batches classification context engine errors fleet generation limits operations "
         "proving quoting runtime settings telemetry tenants together vllm_engine"
     ),
     "finetune": (
         "adapters classification context engine errors files generation model plain_yaml "
         "proving quoting runtime settings together vllm_engine"
     ),
-    "app": "api fleet runtime settings telemetry tenants vllm_engine",
+    "app": "api batches fleet runtime settings telemetry tenants vllm_engine",
     "serving": "api app errors runtime settings telemetry",
     "commands": (
         "adapters api errors files finetune memory model plain_yaml proving runtime serving "

@@ -15,6 +15,7 @@ from service.errors import ServiceError
 from service.operations import OPERATIONS
 
 ID_HEADER = "x-request-id"
+TIMEOUT_HEADER = "x-request-timeout-ms"
 _TRACE_HEADER = "traceresponse"
 _IGNORED_HEADER = "x-ignored-fields"
 _IGNORED_SHOWN = 16

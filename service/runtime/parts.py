@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from service.batches.batches import Batches
 from service.classification.question_cache import QuestionCache
 from service.engine.protocol import Engine
 from service.fleet.models import Models
@@ -20,3 +21,4 @@ class Runtime:
     engine: Engine
     models: Models
     questions: QuestionCache
+    batches: Batches | None

@@ -7,6 +7,8 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from typing import Any
 
+from service.batches.batches import Batches
+from service.batches.line_call import Call
 from service.classification.question_cache import QuestionCache
 from service.fleet.fleet import Change
 from service.fleet.metrics import AdapterMetrics
@@ -37,6 +39,8 @@ async def ready(
     metrics: Metrics,
     adapter_metrics: AdapterMetrics,
     telemetry: RequestTelemetry,
+    batches: Batches | None,
+    call: Call,
     start_engine: EngineStart,
     read_settings: Callable[[], Settings],
 ) -> AsyncIterator[Runtime]:
@@ -57,6 +61,8 @@ async def ready(
             metrics.loop_lag.run(),
         ):
             await stack.enter_async_context(_watching(watch))
+        if batches is not None:
+            await stack.enter_async_context(batches.running(call, lambda: gate.flex_room))
         stack.enter_context(_controllable(status, partial(fleet.reload, read_settings), drain))
         metrics.follow(engine, engine.model, lambda: status.stalled)
         status.phase = Phase.READY
@@ -68,6 +74,7 @@ async def ready(
             engine=engine,
             models=Models(fleet.registry),
             questions=QuestionCache(engine),
+            batches=batches,
         )
 
 

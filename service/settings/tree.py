@@ -11,6 +11,7 @@ from pydantic_settings import (
 )
 
 from service.settings import platform
+from service.settings.batches import BatchSettings
 from service.settings.gate import GateSettings
 from service.settings.limits import LimitSettings
 from service.settings.preparation import PreparationSettings
@@ -244,6 +245,7 @@ class Settings(BaseSettings):
     limits: LimitSettings = LimitSettings()
     tenants: TenantSettings = TenantSettings()
     quotas: QuotaSettings = QuotaSettings()
+    batches: BatchSettings = BatchSettings()
     adapters: tuple[AdapterSettings, ...] = ()
     adapter_cache: AdapterCacheSettings = AdapterCacheSettings()
     adapters_on_failure: Literal["refuse_start", "quarantine"] = Field(

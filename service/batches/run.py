@@ -1,0 +1,278 @@
+"""One batch, from where it stands to its end."""
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Protocol
+
+from service.batches.folder import Folder
+from service.batches.journal import Answer, Journal
+from service.batches.line_call import Call, NotNow, ask
+from service.batches.lines import Line, NotALine, chunks, error_line, parse_line
+from service.batches.outcome import write_outcome
+from service.batches.records import Batch, Problem, Status
+from service.tenants.tenant import Tenant, Tier
+
+_log = logging.getLogger(__name__)
+
+_LOOK_SECONDS = 1.0
+_LONGEST_REST_SECONDS = 60.0
+_MOST_PROBLEMS = 100
+_AHEAD = 2
+"""Lines that wait at the gate beside those that it has room for, so that no room stays empty."""
+_VALIDATED = 1 << 62
+"""Bytes of a line that was validated: a limit that was lowered since refuses it as a request."""
+_GIVEN_UP_AT_ONCE = 500
+_UNANSWERED = {
+    Status.EXPIRED: ("batch_expired", "The batch expired before this request was answered."),
+    Status.CANCELLED: ("batch_cancelled", "The batch was cancelled before this request."),
+}
+
+
+class BatchObserver(Protocol):
+    """Counts lines that were answered, and batches that ended."""
+
+    def lines_answered(self, completed: int, failed: int) -> None: ...
+
+    def lines_unanswered(self, status: Status, lines: int) -> None: ...
+
+    def batch_ended(self, status: Status) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """Surroundings of the batches of one service.
+
+    `room` says how many lines the gate has room for now; `tenant_of` finds a tenant that has a
+    live key.
+    """
+
+    folder: Folder
+    journal: Journal
+    call: Call
+    tenant_of: Callable[[str], Tenant | None]
+    room: Callable[[], int]
+    observer: BatchObserver
+    max_lines: int
+    max_line_bytes: int
+
+
+class BatchRun:
+    """Runs a batch whose lease this process has.
+
+    Can be stopped at any moment, and begun anew by whoever has the lease then: the journal says
+    which lines are answered. `moved` is the time of `time.monotonic` at which it last came on.
+    """
+
+    def __init__(self, batch: Batch, around: Surroundings) -> None:
+        self._batch = batch
+        self._around = around
+        self._journal = around.journal
+        self._input = around.folder.content(batch.input_file_id)
+        self._rest_until = 0.0
+        self._keyless = False
+        self.moved = time.monotonic()
+
+    async def run(self) -> None:
+        """Bring the batch to its end."""
+        self._batch = await self._journal.read(self._batch.id)
+        if self._batch.status is Status.VALIDATING:
+            await self._validate()
+        if self._batch.status is Status.IN_PROGRESS:
+            await self._answer()
+        if (end := self._due()) is not None:
+            await self._end(end)
+        batch = self._batch
+        self._around.observer.batch_ended(batch.status)
+        _log.info("batch %s of %s: %s, %s", batch.id, batch.tenant, batch.status, _counts(batch))
+
+    def _due(self) -> Status | None:
+        """The status that the batch ends with now; None once it has failed."""
+        batch = self._batch
+        if batch.status is Status.FAILED:
+            return None
+        if batch.total and batch.completed + batch.failed == batch.total:
+            return Status.COMPLETED
+        if batch.status is Status.CANCELLING:
+            return Status.CANCELLED
+        if self._expired:
+            return Status.EXPIRED
+        raise RuntimeError(f"{batch.id}: lines of its input file are missing: {_counts(batch)}")
+
+    @property
+    def _expired(self) -> bool:
+        return self._journal.now >= self._batch.expires_at
+
+    async def _validate(self) -> None:
+        """Check that every line is a request for the endpoint, with a name of its own."""
+        total, names, problems = 0, set[bytes](), list[Problem]()
+        async with aclosing(self._parsed(self._around.max_line_bytes)) as parsed:
+            async for lines in parsed:
+                for line in lines:
+                    if isinstance(line, Problem):
+                        problems.append(line)
+                        continue
+                    total += 1
+                    name = blake2b(line.custom_id.encode(), digest_size=16).digest()
+                    if name in names:
+                        message = "custom_id must be another than that of an earlier line."
+                        problem = Problem("duplicate_custom_id", message, line.number, "custom_id")
+                        problems.append(problem)
+                    names.add(name)
+                if total > (most := self._around.max_lines):
+                    message = f"A batch may have at most {most} lines, and this one has more."
+                    problems.append(Problem("too_many_lines", message))
+                if len(problems) >= _MOST_PROBLEMS or total > most:
+                    break
+        if not total and not problems:
+            problems.append(Problem("empty_file", "The input file has no line."))
+        if problems:
+            shown = problems[:_MOST_PROBLEMS]
+            self._batch = await self._journal.refused(self._batch, shown)
+        else:
+            self._batch = await self._journal.validated(self._batch, total)
+        self.moved = time.monotonic()
+
+    async def _parsed(self, most: int) -> AsyncGenerator[list[Line | Problem], None]:
+        """The lines of the input file, a few at a time; of at most so many bytes each."""
+
+        def parse(chunk: Sequence[tuple[int, bytes]]) -> list[Line | Problem]:
+            parsed: list[Line | Problem] = []
+            for number, raw in chunk:
+                try:
+                    parsed.append(parse_line(number, raw, self._batch.endpoint, most))
+                except NotALine as error:
+                    parsed.append(error.problem)
+            return parsed
+
+        async with aclosing(chunks(self._input, most)) as read:
+            async for chunk in read:
+                yield await asyncio.to_thread(parse, chunk)
+
+    async def _left(self) -> AsyncGenerator[Line, None]:
+        """The lines that have no answer."""
+        answered = await self._journal.answered(self._batch)
+        async with aclosing(self._parsed(_VALIDATED)) as parsed:
+            async for lines in parsed:
+                for line in lines:
+                    if isinstance(line, Line) and line.number not in answered:
+                        yield line
+
+    async def _answer(self) -> None:
+        """Ask for answers until none is missing, or the batch is cancelled or expires."""
+        _log.info(
+            "batch %s of %s: answering, %s",
+            self._batch.id,
+            self._batch.tenant,
+            _counts(self._batch),
+        )
+        running = set[asyncio.Task[Answer | NotNow]]()
+        again = deque[Line]()
+        async with aclosing(self._left()) as left:
+            try:
+                while self._batch.status is Status.IN_PROGRESS and not self._expired:
+                    complete = await self._start(running, again, left)
+                    if complete and not running:
+                        return
+                    await self._gather(running, again)
+            finally:
+                for task in running:
+                    task.cancel()
+                await asyncio.gather(*running, return_exceptions=True)
+
+    async def _start(
+        self,
+        running: set["asyncio.Task[Answer | NotNow]"],
+        again: deque[Line],
+        left: AsyncGenerator[Line, None],
+    ) -> bool:
+        """Ask for as many lines as there is room for; True once each was asked for."""
+        tenant = self._tenant()
+        while tenant and time.monotonic() >= self._rest_until:
+            if len(running) >= self._around.room() + _AHEAD:
+                return False
+            line = again.popleft() if again else await anext(left, None)
+            if line is None:
+                return True
+            seconds = max(1.0, self._batch.expires_at - self._journal.now)
+            asked = ask(self._around.call, tenant, self._batch, line, seconds)
+            running.add(asyncio.create_task(asked))
+        return False
+
+    def _tenant(self) -> Tenant | None:
+        """The tenant, unless it has no live key or may not use the tier of batches."""
+        tenant = self._around.tenant_of(self._batch.tenant)
+        gone = tenant is None or Tier.FLEX not in tenant.tiers
+        if gone != self._keyless:
+            self._keyless = gone
+            what = "stopped: no live key, or no tier flex" if gone else "goes on"
+            _log.warning("batch %s of %s %s", self._batch.id, self._batch.tenant, what)
+        return None if gone else tenant
+
+    async def _gather(
+        self, running: set["asyncio.Task[Answer | NotNow]"], again: deque[Line]
+    ) -> None:
+        """Wait a moment for answers, and keep them."""
+        if running:
+            done, _ = await asyncio.wait(
+                running, timeout=_LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED
+            )
+        else:
+            await asyncio.sleep(_LOOK_SECONDS)
+            done = set()
+        running -= done
+        results = [task.result() for task in done]
+        answers = [each for each in results if isinstance(each, Answer)]
+        for refused in results:
+            if isinstance(refused, NotNow):
+                again.append(refused.line)
+                self._rest(refused)
+        self._batch = await self._journal.record(self._batch, answers)
+        if answers:
+            self.moved = time.monotonic()
+            failed = sum(answer.failed for answer in answers)
+            self._around.observer.lines_answered(len(answers) - failed, failed)
+
+    def _rest(self, refused: NotNow) -> None:
+        seconds = min(max(refused.seconds, _LOOK_SECONDS), _LONGEST_REST_SECONDS)
+        now = time.monotonic()
+        if now >= self._rest_until:
+            _log.info(
+                "batch %s waits %g s: refused with %d", self._batch.id, seconds, refused.status
+            )
+        self._rest_until = max(self._rest_until, now + seconds)
+
+    async def _end(self, status: Status) -> None:
+        """Answer what is left with an error if it ends early; write the files of its results."""
+        if status is Status.COMPLETED:
+            self._batch = await self._journal.finalizing(self._batch)
+        elif self._batch.total:
+            await self._give_up(status)
+        folder, now = self._around.folder, self._journal.now
+        output, errors = await asyncio.to_thread(write_outcome, folder, self._batch, now)
+        self._batch = await self._journal.finish(self._batch, status, output, errors)
+
+    async def _give_up(self, status: Status) -> None:
+        code, message = _UNANSWERED[status]
+        errors = list[Answer]()
+        async with aclosing(self._left()) as left:
+            async for line in left:
+                body = error_line(self._batch.id, line, code, message)
+                errors.append(Answer(line.number, failed=True, body=body))
+                if len(errors) == _GIVEN_UP_AT_ONCE:
+                    await self._keep_errors(status, errors)
+        await self._keep_errors(status, errors)
+
+    async def _keep_errors(self, status: Status, errors: list[Answer]) -> None:
+        self._batch = await self._journal.record(self._batch, errors)
+        self._around.observer.lines_unanswered(status, len(errors))
+        errors.clear()
+
+
+def _counts(batch: Batch) -> str:
+    return f"{batch.completed} of {batch.total} lines answered, {batch.failed} with an error"
