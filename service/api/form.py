@@ -6,7 +6,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.datastructures import Headers
 
-from service.errors import InvalidRequest, UnsupportedMediaType
+from service.errors import InvalidRequest, PayloadTooLarge, UnsupportedMediaType
 
 _FILE = "file"
 _MOST_FIELDS = 8
@@ -22,7 +22,7 @@ class Form:
     """
 
     def __init__(
-        self, boundary: bytes, file: BinaryIO, max_bytes: int, too_large: InvalidRequest
+        self, boundary: bytes, file: BinaryIO, max_bytes: int, too_large: PayloadTooLarge
     ) -> None:
         self.name: str | None = None
         self.size = 0

@@ -16,7 +16,6 @@ from service.api.form import Form, boundary_of
 from service.batches.batches import Batches
 from service.context import RequestContext
 from service.errors import (
-    PayloadTooLarge,
     RequestTimeout,
     TooManyRequests,
     Unavailable,
@@ -108,7 +107,7 @@ class UploadReader:
                 held += part
                 total += len(part)
                 if total > space + _FRAME_BYTES:
-                    raise PayloadTooLarge(f"body: at most {space + _FRAME_BYTES} bytes, got more")
+                    raise too_large
                 if len(held) >= _WRITE_BYTES or not more:
                     await asyncio.to_thread(form.feed, bytes(held))
                     held.clear()

@@ -42,15 +42,17 @@ class NotNow:
     status: int
 
 
-async def ask(call: Call, tenant: Tenant, batch: Batch, line: Line, left: float) -> Answer | NotNow:
-    """Ask for the answer to a line, which has `left` seconds until its batch expires."""
+async def ask(
+    call: Call, tenant: Tenant, batch: Batch, line: Line, timeout_s: float
+) -> Answer | NotNow:
+    """Ask for the answer to a line within its time, or within what requests may ask for."""
     name = request_name(batch.id, line.number)
     try:
         body = to_json(_flex(line))
     except InvalidRequest as error:
         reply = Reply(error.status, to_json(error.body(name)))
     else:
-        reply = await call(tenant, batch.endpoint, body, request_id=name, timeout_s=left)
+        reply = await call(tenant, batch.endpoint, body, request_id=name, timeout_s=timeout_s)
     if reply.retry_after is not None and reply.status in _PASSING:
         return NotNow(line, reply.retry_after, reply.status)
     rendered = answer_line(batch.id, line, reply.status, reply.body)

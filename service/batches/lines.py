@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from pydantic_core import from_json, to_json
 
@@ -38,22 +38,25 @@ async def chunks(path: Path, max_bytes: int) -> AsyncGenerator[list[tuple[int, b
 
     Of a line with more than `max_bytes` the first `max_bytes + 1` bytes come, and nothing after.
     """
-    with await asyncio.to_thread(path.open, "rb") as file:
-        number = 1
-        while chunk := await asyncio.to_thread(_read, file, number, max_bytes):
-            yield [(at, line) for at, line in chunk if line.strip()]
-            number = chunk[-1][0] + 1
-            if len(chunk[-1][1]) > max_bytes:
-                return
+    offset, number = 0, 1
+    while chunk := await asyncio.to_thread(_read, path, offset, max_bytes):
+        yield [(number + n, line) for n, line in enumerate(chunk) if line.strip()]
+        if len(chunk[-1]) > max_bytes:
+            return
+        offset += sum(map(len, chunk))
+        number += len(chunk)
 
 
-def _read(file: BinaryIO, number: int, max_bytes: int) -> list[tuple[int, bytes]]:
-    lines, size = list[tuple[int, bytes]](), 0
-    while size < _CHUNK_BYTES and (line := file.readline(max_bytes + 1)):
-        lines.append((number + len(lines), line))
-        size += len(line)
-        if len(line) > max_bytes:
-            break
+def _read(path: Path, offset: int, max_bytes: int) -> list[bytes]:
+    lines, size = list[bytes](), 0
+    # Opened for each chunk: a task that is cancelled leaves nothing open.
+    with path.open("rb") as file:
+        file.seek(offset)
+        while size < _CHUNK_BYTES and (line := file.readline(max_bytes + 1)):
+            lines.append(line)
+            size += len(line)
+            if len(line) > max_bytes:
+                break
     return lines
 
 

@@ -23,6 +23,8 @@ _log = logging.getLogger(__name__)
 _LOOK_SECONDS = 1.0
 _LONGEST_REST_SECONDS = 60.0
 _MOST_PROBLEMS = 100
+_AFTER_EXPIRY_SECONDS = 60.0
+"""Time from its batch's expiry to a line's deadline, so that the batch says that it is late."""
 _AHEAD = 2
 """Lines that wait at the gate beside those that it has room for, so that no room stays empty."""
 _VALIDATED = 1 << 62
@@ -199,8 +201,8 @@ class BatchRun:
             line = again.popleft() if again else await anext(left, None)
             if line is None:
                 return True
-            seconds = max(1.0, self._batch.expires_at - self._journal.now)
-            asked = ask(self._around.call, tenant, self._batch, line, seconds)
+            left_s = self._batch.expires_at - self._journal.now + _AFTER_EXPIRY_SECONDS
+            asked = ask(self._around.call, tenant, self._batch, line, left_s)
             running.add(asyncio.create_task(asked))
         return False
 

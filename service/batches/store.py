@@ -10,7 +10,7 @@ from typing import NoReturn, TypeVar
 from service.batches.records import UNFINISHED, Batch, Page, Purpose, Status, StoredFile
 from service.batches.tables import batches_where, files_where, put_batch, put_file
 from service.database import Database
-from service.errors import InvalidRequest, NotFound, ServiceError
+from service.errors import InvalidRequest, NotFound, PayloadTooLarge, ServiceError
 from service.quoting import quote
 from service.settings.batches import BatchSettings
 
@@ -51,7 +51,7 @@ class BatchStore:
 
         await self._database.run(add)
 
-    def too_large(self, space: int) -> InvalidRequest:
+    def too_large(self, space: int) -> PayloadTooLarge:
         """The error for a file that is larger than the space that its tenant has."""
         if space >= self._settings.max_file_bytes:
             message = f"file: at most {self._settings.max_file_bytes} bytes, got more"
@@ -60,7 +60,7 @@ class BatchStore:
                 f"file: your files may hold {self._settings.tenant_bytes} bytes together, and "
                 f"{max(0, space)} are left; delete files"
             )
-        return InvalidRequest(message, code="limit_reached", param="file")
+        return PayloadTooLarge(message, param="file")
 
     def _space(self, connection: Connection, tenant: str) -> int:
         count, held = connection.execute(
