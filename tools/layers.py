@@ -57,7 +57,7 @@ ALLOWED: dict[str, str] = {
     "app": "api batches fleet runtime settings telemetry tenants vllm_engine",
     "serving": "api app errors runtime settings telemetry",
     "commands": (
-        "adapters api errors files finetune memory model plain_yaml proving runtime serving "
+        "adapters api batches errors files finetune memory model plain_yaml proving runtime serving "
         "settings sources telemetry tenants vllm_engine"
     ),
 }

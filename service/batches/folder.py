@@ -23,10 +23,12 @@ class Folder:
     system: locks and the database's shared memory work on one machine only.
     """
 
+    DATABASE = "batches.sqlite3"
+
     def __init__(self, path: Path) -> None:
         self._files = path / "files"
         self._leases = path / "leases"
-        self.database = path / "batches.sqlite3"
+        self.database = path / self.DATABASE
         try:
             for folder in (self._files, self._leases):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)

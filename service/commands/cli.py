@@ -1,4 +1,4 @@
-"""The command line: `serve`, `init`, `model`, `adapters`, `keys`, `finetune`, `evaluate`."""
+"""The command line: serve, init, model, adapters, keys, batches, finetune, evaluate."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,6 +7,7 @@ import typer
 import yaml
 
 from service.commands.adapters import app as adapters_app
+from service.commands.batches import app as batches_app
 from service.commands.errors import one_message
 from service.commands.finetune import evaluate, finetune
 from service.commands.init import init
@@ -19,6 +20,7 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__d
 app.add_typer(model_app, name="model")
 app.add_typer(adapters_app, name="adapters")
 app.add_typer(keys_app, name="keys")
+app.add_typer(batches_app, name="batches")
 app.command()(init)
 app.command()(finetune)
 app.command()(evaluate)
