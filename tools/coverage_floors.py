@@ -14,6 +14,7 @@ from pathlib import Path
 FLOORS = {
     "service.adapters": 90,
     "service.api": 90,
+    "service.batches": 95,
     "service.classification": 95,
     "service.commands": 80,
     "service.engine": 85,

@@ -57,8 +57,8 @@ ALLOWED: dict[str, str] = {
     "app": "api batches fleet runtime settings telemetry tenants vllm_engine",
     "serving": "api app errors runtime settings telemetry",
     "commands": (
-        "adapters api batches errors files finetune memory model plain_yaml proving runtime serving "
-        "settings sources telemetry tenants vllm_engine"
+        "adapters api batches errors files finetune memory model plain_yaml proving runtime "
+        "serving settings sources telemetry tenants vllm_engine"
     ),
 }
 """Imports of each package, the lowest packages first: no package imports a later one."""
