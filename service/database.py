@@ -29,11 +29,13 @@ class Database:
     def __init__(self, path: Path, schema: str, version: int) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=path.stem)
         try:
+            # Answers are read by this user only, and so are the files that SQLite adds.
+            path.touch(mode=0o600)
             self._connection = sqlite3.connect(
                 path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
             )
             self._prepare(path, schema, version)
-        except sqlite3.Error as error:
+        except (OSError, sqlite3.Error) as error:
             raise ConfigurationError(f"{path}: cannot be used: {error}") from error
 
     def _prepare(self, path: Path, schema: str, version: int) -> None:

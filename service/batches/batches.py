@@ -53,6 +53,7 @@ class Batches:
             observer=self._observer,
             max_lines=self.settings.max_lines,
             max_line_bytes=self._max_line_bytes,
+            tenant_bytes=self.settings.tenant_bytes,
         )
         self._runner = Runner(
             around, self._observer, self.settings.max_running, self.settings.keep_days

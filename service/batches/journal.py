@@ -8,7 +8,7 @@ from sqlite3 import Connection
 
 from service.batches.records import UNFINISHED, Batch, Problem, Status, StoredFile
 from service.batches.store import batch_of, move
-from service.batches.tables import batches_where, files_where, put_file
+from service.batches.tables import batches_where, files_where, held, put_file
 from service.database import Database
 
 _UNFINISHED = ", ".join(f"'{status}'" for status in UNFINISHED)
@@ -76,22 +76,27 @@ class Journal:
         """Keep answers, the first one of each line, and count them; returns the batch as it is."""
 
         def record(connection: Connection) -> Batch:
-            counts = {False: 0, True: 0}
+            counts, size = {False: 0, True: 0}, 0
             for answer in answers:
                 added = connection.execute(
                     "INSERT OR IGNORE INTO answers (batch, line, failed, body) VALUES (?, ?, ?, ?)",
                     (batch.id, answer.line, answer.failed, answer.body),
-                )
-                counts[answer.failed] += added.rowcount
-            if any(counts.values()):
+                ).rowcount
+                counts[answer.failed] += added
+                size += added * len(answer.body)
+            if size:
                 connection.execute(
-                    "UPDATE batches SET completed = completed + ?, failed = failed + ? "
-                    "WHERE id = ?",
-                    (counts[False], counts[True], batch.id),
+                    "UPDATE batches SET completed = completed + ?, failed = failed + ?, "
+                    "answer_bytes = answer_bytes + ?, moved_at = ? WHERE id = ?",
+                    (counts[False], counts[True], size, self.now, batch.id),
                 )
             return batch_of(connection, batch.id)
 
         return await self._database.run(record)
+
+    async def held(self, tenant: str) -> int:
+        """Bytes of a tenant's files and answers."""
+        return await self._database.run(lambda connection: held(connection, tenant)[1])
 
     async def finalizing(self, batch: Batch) -> Batch:
         """Begin to write the files of a batch whose lines are all answered."""
@@ -108,7 +113,8 @@ class Journal:
             for file in filter(None, (output, errors)):
                 put_file(connection, file)
             connection.execute(
-                "UPDATE batches SET output_file_id = ?, error_file_id = ? WHERE id = ?",
+                "UPDATE batches SET output_file_id = ?, error_file_id = ?, answer_bytes = 0 "
+                "WHERE id = ?",
                 (output and output.id, errors and errors.id, batch.id),
             )
             connection.execute("DELETE FROM answers WHERE batch = ?", (batch.id,))

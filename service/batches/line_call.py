@@ -37,7 +37,6 @@ class Call(Protocol):
 class NotNow:
     """A line was refused for now: its batch asks for nothing for so many seconds."""
 
-    line: Line
     seconds: float
     status: int
 
@@ -54,7 +53,7 @@ async def ask(
     else:
         reply = await call(tenant, batch.endpoint, body, request_id=name, timeout_s=timeout_s)
     if reply.retry_after is not None and reply.status in _PASSING:
-        return NotNow(line, reply.retry_after, reply.status)
+        return NotNow(reply.retry_after, reply.status)
     rendered = answer_line(batch.id, line, reply.status, reply.body)
     return Answer(line.number, reply.status >= 400, rendered)
 

@@ -37,7 +37,13 @@ def _write(
         "SELECT body FROM answers WHERE batch = ? AND failed = ? ORDER BY line", (batch.id, failed)
     )
     upload = folder.new_upload()
-    if not (size := _copy(rows, upload)):
+    try:
+        size = _copy(rows, upload)
+    except BaseException:
+        # A disk that is full must not become fuller at each attempt.
+        upload.unlink(missing_ok=True)
+        raise
+    if not size:
         upload.unlink()
         return None
     file = StoredFile(

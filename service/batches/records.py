@@ -57,8 +57,9 @@ class Batch:
     """A batch of a tenant; times are seconds since 1970.
 
     `total` lines are requests, and each of them is answered once: `completed` with an answer,
-    `failed` with an error. `times` are those at which later statuses began. `keep_seconds` is how
-    long the files of its results are kept.
+    `failed` with an error. `times` are those at which later statuses began, and `moved_at` is that
+    at which a line was last answered or the status changed. `answer_bytes` is the size of the
+    answers that no file holds yet. `keep_seconds` is how long the files of its results are kept.
     """
 
     id: str
@@ -78,6 +79,8 @@ class Batch:
     output_file_id: str | None = None
     error_file_id: str | None = None
     times: Mapping[Status, int] = field(default_factory=dict)
+    moved_at: int = 0
+    answer_bytes: int = 0
 
     def time_of(self, status: Status) -> int | None:
         """The time at which a later status began; None for one that it has not had."""

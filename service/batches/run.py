@@ -2,8 +2,6 @@
 
 import asyncio
 import logging
-import time
-from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -21,6 +19,8 @@ from service.tenants.tenant import Tenant, Tier
 _log = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 1.0
+_LEAST_REST_SECONDS = 10.0
+"""Shortest rest: after it the input file is read from its start."""
 _LONGEST_REST_SECONDS = 60.0
 _MOST_PROBLEMS = 100
 _AFTER_EXPIRY_SECONDS = 60.0
@@ -51,7 +51,7 @@ class Surroundings:
     """Surroundings of the batches of one service.
 
     `room` says how many lines the gate has room for now; `tenant_of` finds a tenant that has a
-    live key.
+    live key; `tenant_bytes` is the most that files and answers of a tenant may hold.
     """
 
     folder: Folder
@@ -62,13 +62,19 @@ class Surroundings:
     observer: BatchObserver
     max_lines: int
     max_line_bytes: int
+    tenant_bytes: int
+
+    def tenant(self, name: str) -> Tenant | None:
+        """The tenant, unless it has no live key or may not use the tier of batches."""
+        tenant = self.tenant_of(name)
+        return tenant if tenant is not None and Tier.FLEX in tenant.tiers else None
 
 
 class BatchRun:
     """Runs a batch whose lease this process has.
 
     Can be stopped at any moment, and begun anew by whoever has the lease then: the journal says
-    which lines are answered. `moved` is the time of `time.monotonic` at which it last came on.
+    which lines are answered.
     """
 
     def __init__(self, batch: Batch, around: Surroundings) -> None:
@@ -76,22 +82,20 @@ class BatchRun:
         self._around = around
         self._journal = around.journal
         self._input = around.folder.content(batch.input_file_id)
-        self._rest_until = 0.0
-        self._keyless = False
-        self.moved = time.monotonic()
 
-    async def run(self) -> None:
-        """Bring the batch to its end."""
+    async def run(self) -> float:
+        """Bring the batch to its end; returns 0, or the seconds for which it must rest before."""
         self._batch = await self._journal.read(self._batch.id)
         if self._batch.status is Status.VALIDATING:
             await self._validate()
-        if self._batch.status is Status.IN_PROGRESS:
-            await self._answer()
+        if self._batch.status is Status.IN_PROGRESS and (rest := await self._answer()):
+            return rest
         if (end := self._due()) is not None:
             await self._end(end)
         batch = self._batch
         self._around.observer.batch_ended(batch.status)
         _log.info("batch %s of %s: %s, %s", batch.id, batch.tenant, batch.status, _counts(batch))
+        return 0.0
 
     def _due(self) -> Status | None:
         """The status that the batch ends with now; None once it has failed."""
@@ -138,7 +142,6 @@ class BatchRun:
             self._batch = await self._journal.refused(self._batch, shown)
         else:
             self._batch = await self._journal.validated(self._batch, total)
-        self.moved = time.monotonic()
 
     async def _parsed(self, most: int) -> AsyncGenerator[list[Line | Problem], None]:
         """The lines of the input file, a few at a time; of at most so many bytes each."""
@@ -165,89 +168,67 @@ class BatchRun:
                     if isinstance(line, Line) and line.number not in answered:
                         yield line
 
-    async def _answer(self) -> None:
-        """Ask for answers until none is missing, or the batch is cancelled or expires."""
-        _log.info(
-            "batch %s of %s: answering, %s",
-            self._batch.id,
-            self._batch.tenant,
-            _counts(self._batch),
-        )
+    async def _answer(self) -> float:
+        """Ask for answers until none is missing, or the batch is cancelled, expires or must rest.
+
+        Returns the seconds for which it must rest.
+        """
+        batch, rest = self._batch, 0.0
+        _log.info("batch %s of %s: answering, %s", batch.id, batch.tenant, _counts(batch))
         running = set[asyncio.Task[Answer | NotNow]]()
-        again = deque[Line]()
         async with aclosing(self._left()) as left:
             try:
                 while self._batch.status is Status.IN_PROGRESS and not self._expired:
-                    complete = await self._start(running, again, left)
-                    if complete and not running:
-                        return
-                    await self._gather(running, again)
+                    rest = rest or await self._start(running, left)
+                    if not running:
+                        return rest
+                    rest = max(rest, await self._gather(running))
             finally:
                 for task in running:
                     task.cancel()
                 await asyncio.gather(*running, return_exceptions=True)
+        return 0.0
 
     async def _start(
-        self,
-        running: set["asyncio.Task[Answer | NotNow]"],
-        again: deque[Line],
-        left: AsyncGenerator[Line, None],
-    ) -> bool:
-        """Ask for as many lines as there is room for; True once each was asked for."""
-        tenant = self._tenant()
-        while tenant and time.monotonic() >= self._rest_until:
-            if len(running) >= self._around.room() + _AHEAD:
-                return False
-            line = again.popleft() if again else await anext(left, None)
-            if line is None:
-                return True
-            left_s = self._batch.expires_at - self._journal.now + _AFTER_EXPIRY_SECONDS
-            asked = ask(self._around.call, tenant, self._batch, line, left_s)
-            running.add(asyncio.create_task(asked))
-        return False
-
-    def _tenant(self) -> Tenant | None:
-        """The tenant, unless it has no live key or may not use the tier of batches."""
-        tenant = self._around.tenant_of(self._batch.tenant)
-        gone = tenant is None or Tier.FLEX not in tenant.tiers
-        if gone != self._keyless:
-            self._keyless = gone
-            what = "stopped: no live key, or no tier flex" if gone else "goes on"
-            _log.warning("batch %s of %s %s", self._batch.id, self._batch.tenant, what)
-        return None if gone else tenant
-
-    async def _gather(
-        self, running: set["asyncio.Task[Answer | NotNow]"], again: deque[Line]
-    ) -> None:
-        """Wait a moment for answers, and keep them."""
-        if running:
-            done, _ = await asyncio.wait(
-                running, timeout=_LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED
+        self, running: set["asyncio.Task[Answer | NotNow]"], left: AsyncGenerator[Line, None]
+    ) -> float:
+        """Ask for as many lines as there is room for; returns the seconds of a rest."""
+        batch, around = self._batch, self._around
+        tenant = around.tenant(batch.tenant)
+        if tenant is None:
+            _log.warning("batch %s of %s stops: no live key, or not flex", batch.id, batch.tenant)
+            return _LEAST_REST_SECONDS
+        if await self._journal.held(batch.tenant) >= around.tenant_bytes:
+            _log.warning(
+                "batch %s of %s waits: its tenant must delete files", batch.id, tenant.name
             )
-        else:
-            await asyncio.sleep(_LOOK_SECONDS)
-            done = set()
+            return _LONGEST_REST_SECONDS
+        while len(running) < around.room() + _AHEAD:
+            if (line := await anext(left, None)) is None:
+                break
+            left_s = batch.expires_at - self._journal.now + _AFTER_EXPIRY_SECONDS
+            running.add(asyncio.create_task(ask(around.call, tenant, batch, line, left_s)))
+        return 0.0
+
+    async def _gather(self, running: set["asyncio.Task[Answer | NotNow]"]) -> float:
+        """Wait a moment for answers, and keep them; returns the seconds of a rest."""
+        done, _ = await asyncio.wait(
+            running, timeout=_LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED
+        )
         running -= done
         results = [task.result() for task in done]
         answers = [each for each in results if isinstance(each, Answer)]
-        for refused in results:
-            if isinstance(refused, NotNow):
-                again.append(refused.line)
-                self._rest(refused)
         self._batch = await self._journal.record(self._batch, answers)
         if answers:
-            self.moved = time.monotonic()
             failed = sum(answer.failed for answer in answers)
             self._around.observer.lines_answered(len(answers) - failed, failed)
-
-    def _rest(self, refused: NotNow) -> None:
-        seconds = min(max(refused.seconds, _LOOK_SECONDS), _LONGEST_REST_SECONDS)
-        now = time.monotonic()
-        if now >= self._rest_until:
-            _log.info(
-                "batch %s waits %g s: refused with %d", self._batch.id, seconds, refused.status
-            )
-        self._rest_until = max(self._rest_until, now + seconds)
+        refused = [each for each in results if isinstance(each, NotNow)]
+        if not refused:
+            return 0.0
+        longest = max(refused, key=lambda each: each.seconds)
+        rest = min(max(longest.seconds, _LEAST_REST_SECONDS), _LONGEST_REST_SECONDS)
+        _log.info("batch %s waits %g s: refused with %d", self._batch.id, rest, longest.status)
+        return rest
 
     async def _end(self, status: Status) -> None:
         """Answer what is left with an error if it ends early; write the files of its results."""

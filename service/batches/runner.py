@@ -23,11 +23,10 @@ _SWEEP_SECONDS = 600.0
 class RunnerObserver(BatchObserver, Protocol):
     """Follows the batches that have not ended."""
 
-    def unfinished(self, by_status: Mapping[Status, int], oldest_seconds: float) -> None:
-        """So many are not finished; the oldest was made so long ago, 0 for none."""
-
-    def idle(self, seconds: float) -> None:
-        """The batch that runs here and has not come on for longest; 0 if none runs."""
+    def unfinished(
+        self, by_status: Mapping[Status, int], oldest_seconds: int, idle_seconds: int
+    ) -> None:
+        """So many are not finished; the oldest was made, and one last moved, so long ago."""
 
 
 class Runner:
@@ -45,6 +44,7 @@ class Runner:
         self._keep_seconds = keep_days * 86_400
         self._runs: dict[str, BatchRun] = {}
         self._rests: dict[str, float] = {}
+        self._failed: dict[str, float] = {}
         self._wake = asyncio.Event()
         self._swept = -_SWEEP_SECONDS
 
@@ -76,11 +76,11 @@ class Runner:
             self._swept = now
             await self._sweep()
         batches = await self._around.journal.unfinished()
-        self._tell(batches, now)
+        self._tell(batches)
         for batch in batches:
             if len(self._runs) >= self._max_running:
                 break
-            if batch.tenant in self._runs or now < self._rests.get(batch.id, 0.0):
+            if batch.tenant in self._runs or self._waits(batch, now):
                 continue
             if (lease := Lease.take(self._around.folder.lease(batch.id))) is not None:
                 self._runs[batch.tenant] = run = BatchRun(batch, self._around)
@@ -92,22 +92,37 @@ class Runner:
 
     async def _run(self, batch: Batch, run: BatchRun) -> None:
         try:
-            await run.run()
-            self._rests.pop(batch.id, None)
+            rest = await run.run()
+            self._rests[batch.tenant] = time.monotonic() + rest
+            self._failed.pop(batch.id, None)
         except Exception:
-            self._rests[batch.id] = time.monotonic() + _AFTER_FAILURE_SECONDS
+            self._failed[batch.id] = time.monotonic() + _AFTER_FAILURE_SECONDS
             _log.exception("batch %s of %s failed; it is tried again", batch.id, batch.tenant)
+
+    def _waits(self, batch: Batch, now: float) -> bool:
+        """True for a batch that need not be looked at now; one that has only to end waits least."""
+        if now < self._failed.get(batch.id, 0.0):
+            return True
+        expired = self._around.journal.now >= batch.expires_at
+        if batch.status is not Status.IN_PROGRESS or expired:
+            return False
+        return now < self._rests.get(batch.tenant, 0.0) or not self._around.tenant(batch.tenant)
 
     def _ended(self, batch: Batch, lease: Lease, task: "asyncio.Task[None]") -> None:
         del self._runs[batch.tenant]
         lease.release()
         self._wake.set()
 
-    def _tell(self, batches: Sequence[Batch], now: float) -> None:
+    def _tell(self, batches: Sequence[Batch]) -> None:
+        """Show the unfinished batches; those of a tenant wait for its oldest, which must move."""
+        now = self._around.journal.now
         counts = Counter(batch.status for batch in batches)
-        age = self._around.journal.now - batches[0].created_at if batches else 0
-        self._observer.unfinished(counts, age)
-        self._observer.idle(max((now - run.moved for run in self._runs.values()), default=0.0))
+        first = {batch.tenant: batch for batch in reversed(batches)}.values()
+        self._observer.unfinished(
+            counts,
+            oldest_seconds=max((now - batch.created_at for batch in batches), default=0),
+            idle_seconds=max((now - batch.moved_at for batch in first), default=0),
+        )
 
     async def _sweep(self) -> None:
         removed, files, running = await self._around.journal.forget(self._keep_seconds)

@@ -8,7 +8,7 @@ from sqlite3 import Connection
 from typing import NoReturn, TypeVar
 
 from service.batches.records import UNFINISHED, Batch, Page, Purpose, Status, StoredFile
-from service.batches.tables import batches_where, files_where, put_batch, put_file
+from service.batches.tables import batches_where, files_where, held, put_batch, put_file
 from service.database import Database
 from service.errors import InvalidRequest, NotFound, PayloadTooLarge, ServiceError
 from service.quoting import quote
@@ -57,20 +57,18 @@ class BatchStore:
             message = f"file: at most {self._settings.max_file_bytes} bytes, got more"
         else:
             message = (
-                f"file: your files may hold {self._settings.tenant_bytes} bytes together, and "
-                f"{max(0, space)} are left; delete files"
+                f"file: your files and answers may hold {self._settings.tenant_bytes} bytes "
+                f"together, and {max(0, space)} are left; delete files"
             )
         return PayloadTooLarge(message, param="file")
 
     def _space(self, connection: Connection, tenant: str) -> int:
-        count, held = connection.execute(
-            "SELECT COUNT(*), COALESCE(SUM(bytes), 0) FROM files WHERE tenant = ?", (tenant,)
-        ).fetchone()
+        count, size = held(connection, tenant)
         most = self._settings.max_files
         if count >= most:
             message = f"file: at most {most} files, got one more; delete files"
             raise InvalidRequest(message, code="limit_reached", param="file")
-        return min(self._settings.max_file_bytes, self._settings.tenant_bytes - int(held))
+        return min(self._settings.max_file_bytes, self._settings.tenant_bytes - size)
 
     async def file(self, tenant: str, file_id: str) -> StoredFile:
         """One file."""
@@ -103,7 +101,8 @@ class BatchStore:
 
     async def create(self, batch: Batch) -> Batch:
         """Add a batch of an input file; it gets an id, and begins to be validated."""
-        batch = replace(batch, id=f"batch_{secrets.token_hex(16)}")
+        batch_id = f"batch_{secrets.token_hex(16)}"
+        batch = replace(batch, id=batch_id, moved_at=batch.created_at)
 
         def create(connection: Connection) -> None:
             try:
@@ -151,8 +150,8 @@ class BatchStore:
 def move(connection: Connection, batch: Batch, status: Status, now: int) -> Batch:
     """Give a batch a status."""
     connection.execute(
-        "UPDATE batches SET status = ?, times = json_set(times, ?, ?) WHERE id = ?",
-        (status, f"$.{status}", now, batch.id),
+        "UPDATE batches SET status = ?, times = json_set(times, ?, ?), moved_at = ? WHERE id = ?",
+        (status, f"$.{status}", now, now, batch.id),
     )
     return batch_of(connection, batch.id)
 

@@ -38,7 +38,9 @@ CREATE TABLE batches (
     problems TEXT NOT NULL,
     output_file_id TEXT,
     error_file_id TEXT,
-    times TEXT NOT NULL
+    times TEXT NOT NULL,
+    moved_at INTEGER NOT NULL,
+    answer_bytes INTEGER NOT NULL
 );
 CREATE INDEX batches_of_tenant ON batches (tenant, seq);
 CREATE INDEX batches_by_status ON batches (status, seq);
@@ -54,7 +56,8 @@ CREATE TABLE answers (
 _FILE = "id, tenant, name, purpose, bytes, created_at, expires_at"
 _BATCH = (
     "id, tenant, endpoint, input_file_id, completion_window, created_at, expires_at, keep_seconds, "
-    "metadata, status, total, completed, failed, problems, output_file_id, error_file_id, times"
+    "metadata, status, total, completed, failed, problems, output_file_id, error_file_id, times, "
+    "moved_at, answer_bytes"
 )
 _JSON = ("metadata", "problems", "times")
 
@@ -80,6 +83,17 @@ def batches_where(connection: sqlite3.Connection, rest: str, *values: Any) -> li
     """The batches for which a condition holds; `rest` follows WHERE."""
     rows = connection.execute(f"SELECT {_BATCH} FROM batches WHERE {rest}", values)
     return [_batch(dict(zip(_BATCH.split(", "), row, strict=True))) for row in rows]
+
+
+def held(connection: sqlite3.Connection, tenant: str) -> tuple[int, int]:
+    """The number of a tenant's files, and the bytes of these and of answers not in files yet."""
+    count, files = connection.execute(
+        "SELECT COUNT(*), COALESCE(SUM(bytes), 0) FROM files WHERE tenant = ?", (tenant,)
+    ).fetchone()
+    (answers,) = connection.execute(
+        "SELECT COALESCE(SUM(answer_bytes), 0) FROM batches WHERE tenant = ?", (tenant,)
+    ).fetchone()
+    return count, files + answers
 
 
 def _file(row: dict[str, Any]) -> StoredFile:

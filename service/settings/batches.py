@@ -34,8 +34,8 @@ class BatchSettings(Section):
     tenant_bytes: int = Field(
         1 << 30,
         ge=1024,
-        description="Bytes that one tenant's files may hold together. Answers of a batch that runs "
-        "may exceed it, and then count against the next upload.",
+        description="Bytes that one tenant's files and answers may hold together, on a disk that "
+        "all tenants share. A batch whose tenant has no room waits until files are deleted.",
     )
     max_batches: int = Field(
         16,

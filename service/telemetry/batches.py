@@ -21,9 +21,11 @@ class BatchMetrics:
         self._ended = make.counter("batches_ended_total", text, "status")
         text = "Lines of batches: answered, answered with an error, or given up with their batch."
         self._lines = make.counter("batch_lines_total", text, "outcome")
-        text = "Age of the oldest batch that has lines without an answer; 0 if there is none."
+        text = (
+            "Age of the oldest batch that has not ended, and so of its lines; 0 if there is none."
+        )
         self._oldest = make.gauge("batch_oldest_unfinished_seconds", text)
-        text = "Longest time since a batch that runs here has got an answer; 0 if none runs."
+        text = "Longest time since a line of a tenant's oldest batch was answered; 0 without one."
         self._idle = make.gauge("batch_idle_seconds", text)
         # Create the series at the start: Prometheus sees no increase in a series' first sample.
         for outcome in (_COMPLETED, _FAILED, Status.EXPIRED, Status.CANCELLED):
@@ -42,12 +44,11 @@ class BatchMetrics:
         """Count a batch that ended."""
         self._ended[status,].inc()
 
-    def unfinished(self, by_status: Mapping[Status, int], oldest_seconds: float) -> None:
-        """Show the batches that have not ended, and the age of the oldest."""
+    def unfinished(
+        self, by_status: Mapping[Status, int], oldest_seconds: int, idle_seconds: int
+    ) -> None:
+        """Show the batches that have not ended: their number, age and rest."""
         for status in UNFINISHED:
             self._unfinished.labels(status).set(by_status.get(status, 0))
         self._oldest.set(oldest_seconds)
-
-    def idle(self, seconds: float) -> None:
-        """Show for how long a batch that runs has got no answer."""
-        self._idle.set(seconds)
+        self._idle.set(idle_seconds)

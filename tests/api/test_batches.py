@@ -291,7 +291,10 @@ async def test_lines_have_the_rights_and_quotas_of_their_tenant(tmp_path: Path) 
                 await started(client, many(1))
 
 
-async def test_a_removed_key_stops_a_batch_and_a_new_one_goes_on(tmp_path: Path) -> None:
+async def test_a_removed_key_stops_a_batch_and_a_new_one_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.batches.run._LEAST_REST_SECONDS", 0.1)
     keys = tenants(tmp_path, entry("one"), entry("two"))
     assert keys.keys is not None
     with service(tmp_path, tenants=keys, token_seconds=0.02) as live:

@@ -35,7 +35,7 @@ class Observed:
     def __init__(self) -> None:
         self.lines: Counter[str] = Counter()
         self.ended: Counter[Status] = Counter()
-        self.oldest = self.longest_idle = 0.0
+        self.oldest = self.idle = 0
 
     def lines_answered(self, completed: int, failed: int) -> None:
         self.lines += Counter(completed=completed, failed=failed)
@@ -46,11 +46,10 @@ class Observed:
     def batch_ended(self, status: Status) -> None:
         self.ended[status] += 1
 
-    def unfinished(self, by_status: Mapping[Status, int], oldest_seconds: float) -> None:
-        self.oldest = oldest_seconds
-
-    def idle(self, seconds: float) -> None:
-        self.longest_idle = max(self.longest_idle, seconds)
+    def unfinished(
+        self, by_status: Mapping[Status, int], oldest_seconds: int, idle_seconds: int
+    ) -> None:
+        self.oldest, self.idle = oldest_seconds, idle_seconds
 
 
 class Site:
@@ -67,6 +66,7 @@ class Site:
         self.room = 3
         self.at_once = self.most_at_once = 0
         self.max_lines = 1000
+        self.tenant_bytes = 1 << 30
 
     async def answer(self, body: Any) -> Reply:
         await asyncio.sleep(0)
@@ -98,6 +98,7 @@ class Site:
             observer=self.observed,
             max_lines=self.max_lines,
             max_line_bytes=10_000,
+            tenant_bytes=self.tenant_bytes,
         )
         task = asyncio.create_task(Runner(around, self.observed, 8, keep_days=30).run())
         try:
@@ -133,6 +134,12 @@ class Site:
             [] if name is None else read(self.folder.content(name).read_bytes()) for name in ids
         )
         return output, errors
+
+
+@pytest.fixture(autouse=True)
+def _short_rests(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.batches.run._LEAST_REST_SECONDS", 0.1)
+    monkeypatch.setattr("service.batches.run._LONGEST_REST_SECONDS", 0.2)
 
 
 @pytest.fixture
@@ -377,6 +384,44 @@ async def test_a_batch_that_cannot_run_holds_up_no_other(site: Site) -> None:
     async with site.running():
         await site.has(later, Status.COMPLETED)
     assert (await site.store.batch("a", broken.id)).status is Status.VALIDATING
+
+
+async def test_a_batch_waits_while_its_tenant_has_no_room(site: Site) -> None:
+    site.tenant_bytes = len(many(60)) + 3000
+    batch, other = await site.batch(many(60)), await site.batch(many(3), "b")
+    async with site.running():
+        await site.has(other, Status.COMPLETED)
+        await asyncio.sleep(0.5)
+        stopped = await site.store.batch("a", batch.id)
+        assert 0 < stopped.completed < 60
+        # Lines that were being answered may come on top.
+        assert 3000 <= stopped.answer_bytes < 3000 + 5 * 300
+    site.tenant_bytes = 1 << 30
+    async with site.running():
+        ended = await site.has(batch, Status.COMPLETED)
+    assert len(site.results(ended)[0]) == 60
+    assert ended.answer_bytes == 0
+
+
+async def test_batches_that_wait_leave_their_places_to_others(site: Site) -> None:
+    site.tenants |= {f"t{n}": Tenant(f"t{n}") for n in range(10)}
+
+    async def answer(body: Any) -> Reply:
+        if body["prompt"] == "refused":
+            return Reply(429, b'{"error": {}}', retry_after=3600.0)
+        return Reply(200, b"{}")
+
+    site.answer = answer  # type: ignore[method-assign]
+    waiting = [await site.batch(many(3, prompt="refused"), f"t{n}") for n in range(9)]
+    last = await site.batch(many(3), "t9")
+    async with site.running():
+        await site.has(last, Status.COMPLETED)
+        site.now += 100
+        await eventually(lambda: site.observed.idle == 100)
+        for batch in waiting:
+            await site.store.cancel(batch.tenant, batch.id)
+            await site.has(batch, Status.CANCELLED)
+        await eventually(lambda: site.observed.idle == 0)
 
 
 async def test_what_is_too_old_is_removed(site: Site) -> None:
