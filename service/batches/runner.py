@@ -57,13 +57,15 @@ class Runner:
         tasks = set[asyncio.Task[None]]()
         try:
             while True:
+                self._wake.clear()
+                pause = _LOOK_SECONDS
                 try:
                     await self._look(tasks)
                 except Exception:
+                    pause = _AFTER_FAILURE_SECONDS
                     _log.exception("the batches cannot be looked at")
-                self._wake.clear()
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(_LOOK_SECONDS):
+                    async with asyncio.timeout(pause):
                         await self._wake.wait()
         finally:
             for task in tasks:

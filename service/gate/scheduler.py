@@ -116,14 +116,14 @@ class Scheduler:
         """Background tickets that wait."""
         return self._background.queue.waiting
 
-    def background_room(self) -> int:
-        """Slots that background tickets may hold now, those that they hold included."""
-        return self._background_room(self._clock())
-
     @property
     def tenants(self) -> int:
         """Tenants remembered, by either class."""
         return self._queue.tenants + self._background.queue.tenants
+
+    def background_room(self) -> int:
+        """Slots that background tickets may hold now, those that they hold included."""
+        return self._background_room(self._clock())
 
     @property
     def _full(self) -> bool:
