@@ -75,6 +75,7 @@ class Exchange:
                 headers[_TRACE_HEADER] = self.context.trace.response_header
             if self.context.ignored_fields:
                 headers[_IGNORED_HEADER] = _names(self.context.ignored_fields)
+            headers.update(self.context.allowance.headers())
             if self.close_connection:
                 headers["connection"] = "close"
         elif message["type"] == "http.response.body":
