@@ -14,7 +14,17 @@ from service.api.errors import ERROR_RESPONSES, register_error_handlers
 from service.api.head import HeadAsGet
 from service.api.key_scheme import declare_keys
 from service.api.own_call import OwnCall
-from service.api.routes import adapters, classify, generate, health, tokenize, version
+from service.api.routes import (
+    adapters,
+    batches,
+    classify,
+    files,
+    generate,
+    health,
+    tokenize,
+    usage,
+    version,
+)
 from service.api.scope import RequestScope
 from service.api.upload import UploadReader
 from service.batches.batches import Batches
@@ -29,6 +39,7 @@ from service.telemetry.metrics import Metrics
 from service.telemetry.requests import RequestTelemetry
 from service.telemetry.tenants import TenantMetrics
 from service.tenants.tenancy import Tenancy
+from service.usage.ledger import Ledger
 
 
 def create_app(
@@ -45,7 +56,8 @@ def create_app(
     """
     metrics = Metrics(registry, settings.metrics, settings.slo)
     adapter_metrics = AdapterMetrics(registry)
-    telemetry = RequestTelemetry.of(settings, metrics)
+    usage = _usage(settings)
+    telemetry = RequestTelemetry.of(settings, metrics, usage)
     tenancy = Tenancy(settings, TenantMetrics(registry))
     requests = OpenRequests()
     batches = _batches(settings, tenancy, registry)
@@ -61,6 +73,7 @@ def create_app(
             adapter_metrics=adapter_metrics,
             telemetry=telemetry,
             batches=batches,
+            usage=usage,
             call=OwnCall(app),
             start_engine=start_engine or _vllm(),
             read_settings=read_settings or (lambda: settings),
@@ -72,7 +85,7 @@ def create_app(
     )
     _add_middleware(app, settings, telemetry, requests, tenancy, batches)
     register_error_handlers(app)
-    _add_routes(app, with_openai=start_engine is None, with_batches=batches is not None)
+    _add_routes(app, settings, with_openai=start_engine is None)
     if tenancy.keyring is not None:
         declare_keys(app)
     return app
@@ -107,16 +120,16 @@ def _add_middleware(
         app.add_middleware(Cors, settings.http.cors_origins)
 
 
-def _add_routes(app: FastAPI, *, with_openai: bool, with_batches: bool) -> None:
+def _add_routes(app: FastAPI, settings: Settings, *, with_openai: bool) -> None:
     modules = (generate, classify, tokenize, adapters, health, version)
     routers = [module.router for module in modules]
     if with_openai:
         from service.api.routes import messages, openai, responses
 
         routers += [module.router for module in (openai, responses, messages)]
-    if with_batches:
-        from service.api.routes import batches, files
-
+    if settings.usage.path is not None:
+        routers.append(usage.router)
+    if settings.batches.path is not None:
         routers += [files.router, batches.router, batches.bodiless]
     for router in routers:
         app.include_router(router, responses=ERROR_RESPONSES)
@@ -133,6 +146,13 @@ def _batches(settings: Settings, tenancy: Tenancy, registry: CollectorRegistry) 
         tenancy.tenant_named,
         settings.http.max_body_bytes,
     )
+
+
+def _usage(settings: Settings) -> Ledger | None:
+    """Counts of usage, if there is a folder for them."""
+    if settings.usage.path is None:
+        return None
+    return Ledger(settings.usage.path, settings.usage.keep_days)
 
 
 def _uploads(settings: Settings, batches: Batches | None) -> UploadReader | None:

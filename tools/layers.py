@@ -20,6 +20,7 @@ ALLOWED: dict[str, str] = {
     "quoting": "",
     "together": "",
     "database": "errors",
+    "local_disk": "errors",
     "sources": "errors files quoting",
     "generation": "engine errors",
     "model": "errors files quoting sources",
@@ -32,8 +33,9 @@ ALLOWED: dict[str, str] = {
     "context": "engine errors tenants",
     "classification": "adapters context engine errors quoting together",
     "gate": "context errors settings tenants together",
-    "batches": "database errors files quoting settings tenants",
-    "telemetry": "batches context engine operations settings tenants",
+    "batches": "database errors files local_disk quoting settings tenants",
+    "usage": "context database errors local_disk operations",
+    "telemetry": "batches context engine operations settings tenants usage",
     "proving": "adapters classification context engine errors generation model together",
     "vllm_engine": (
         "context engine errors gate generation limits memory model quoting settings tenants "
@@ -44,21 +46,21 @@ ALLOWED: dict[str, str] = {
         "tenants together"
     ),
     "runtime": (
-        "adapters batches classification engine errors fleet gate settings telemetry tenants"
+        "adapters batches classification engine errors fleet gate settings telemetry tenants usage"
     ),
     "api": (
         "adapters batches classification context engine errors fleet generation limits operations "
-        "proving quoting runtime settings telemetry tenants together vllm_engine"
+        "proving quoting runtime settings telemetry tenants together usage vllm_engine"
     ),
     "finetune": (
         "adapters classification context engine errors files generation model plain_yaml "
         "proving quoting runtime settings together vllm_engine"
     ),
-    "app": "api batches fleet runtime settings telemetry tenants vllm_engine",
+    "app": "api batches fleet runtime settings telemetry tenants usage vllm_engine",
     "serving": "api app errors runtime settings telemetry",
     "commands": (
         "adapters api batches errors files finetune memory model plain_yaml proving runtime "
-        "serving settings sources telemetry tenants vllm_engine"
+        "serving settings sources telemetry tenants usage vllm_engine"
     ),
 }
 """Imports of each package, the lowest packages first: no package imports a later one."""

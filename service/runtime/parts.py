@@ -9,6 +9,7 @@ from service.fleet.models import Models
 from service.runtime.status import Status
 from service.settings.tree import Settings
 from service.telemetry.metrics import Metrics
+from service.usage.ledger import Ledger
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,3 +23,4 @@ class Runtime:
     models: Models
     questions: QuestionCache
     batches: Batches | None
+    usage: Ledger | None

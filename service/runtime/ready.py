@@ -23,6 +23,7 @@ from service.settings.tree import Settings
 from service.telemetry.metrics import Metrics
 from service.telemetry.requests import RequestTelemetry
 from service.tenants.tenancy import Tenancy
+from service.usage.ledger import Ledger
 
 _log = logging.getLogger(__name__)
 
@@ -40,6 +41,7 @@ async def ready(
     adapter_metrics: AdapterMetrics,
     telemetry: RequestTelemetry,
     batches: Batches | None,
+    usage: Ledger | None,
     call: Call,
     start_engine: EngineStart,
     read_settings: Callable[[], Settings],
@@ -47,6 +49,8 @@ async def ready(
     """Run the engine and its adapters, and be ready; the phase of a start that fails stays."""
     async with AsyncExitStack() as stack:
         stack.push_async_callback(asyncio.to_thread, telemetry.close)
+        if usage is not None:
+            await stack.enter_async_context(usage.kept())
         with status.starting():
             parts = await stack.enter_async_context(
                 running(settings, start_engine, metrics, adapter_metrics)
@@ -75,6 +79,7 @@ async def ready(
             models=Models(fleet.registry),
             questions=QuestionCache(engine),
             batches=batches,
+            usage=usage,
         )
 
 

@@ -54,6 +54,7 @@ def _anchor_paths(tree: dict[str, Any], folder: Path) -> None:
     adapters = tree.get("adapters")
     holders = [(tree.get("model"), "path"), (tree.get("adapter_cache"), "path")]
     holders += [(tree.get("tenants"), "keys"), (tree.get("batches"), "path")]
+    holders += [(tree.get("usage"), "path")]
     holders += [(entry, "source") for entry in (adapters if isinstance(adapters, list) else [])]
     for holder, key in holders:
         path = holder.get(key) if isinstance(holder, dict) else None

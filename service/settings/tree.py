@@ -17,6 +17,7 @@ from service.settings.limits import LimitSettings
 from service.settings.preparation import PreparationSettings
 from service.settings.section import Section
 from service.settings.telemetry import LogSettings, MetricsSettings, SloSettings, TracingSettings
+from service.settings.usage import UsageSettings
 
 ENV_PREFIX = "LLM_SERVICE_"
 NESTING = "__"
@@ -246,6 +247,7 @@ class Settings(BaseSettings):
     tenants: TenantSettings = TenantSettings()
     quotas: QuotaSettings = QuotaSettings()
     batches: BatchSettings = BatchSettings()
+    usage: UsageSettings = UsageSettings()
     adapters: tuple[AdapterSettings, ...] = ()
     adapter_cache: AdapterCacheSettings = AdapterCacheSettings()
     adapters_on_failure: Literal["refuse_start", "quarantine"] = Field(

@@ -10,7 +10,7 @@ from service.tenants.tenant import Counted, Quota
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What is left of a quota in its present window, which ends in so many seconds."""
+    """Amount left of a quota in its present window, which ends in so many seconds."""
 
     quota: Quota
     left: int

@@ -15,7 +15,7 @@ OWNERS = {
     "uvicorn": ("service.api",),
     "httptools": ("service.api",),
     "python_multipart": ("service.api",),
-    "sqlite3": ("service.database", "service.batches"),
+    "sqlite3": ("service.database", "service.batches", "service.usage"),
     "typer": ("service.commands",),
     "peft": ("service.finetune",),
     "sacrebleu": ("service.finetune",),
