@@ -139,6 +139,10 @@ test-faults: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Kill the engine 50 times, stop
 	@echo "==> faults under load; this takes over an hour"
 	@$(PY) -m tools.faults
 
+test-batches: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Kill the service ten times during one batch of 500 lines, each answered once
+	@echo "==> ten kills during one batch"
+	@$(PY) -m tools.batch_kills
+
 soak: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Run two hours of mixed load and measure the growth of memory
 	@echo "==> two hours of mixed load"
 	@$(PY) -m tools.soak

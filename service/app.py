@@ -13,29 +13,30 @@ from service.api.description import describe
 from service.api.entrance import Entrance
 from service.api.errors import register_error_handlers
 from service.api.head import HeadAsGet
+from service.api.own_call import OwnCall
 from service.api.routes import (
     adapters,
+    batches,
     classify,
     embeddings,
+    files,
     generate,
     health,
     pairs,
     tokenize,
+    usage,
     version,
 )
 from service.api.scope import RequestScope
-from service.fleet.metrics import AdapterMetrics
+from service.api.upload import UploadReader
+from service.batches.batches import Batches
 from service.runtime.encoders import EncoderStart
-from service.runtime.open_requests import OpenRequests
+from service.runtime.foundation import Foundation
 from service.runtime.ready import ready
 from service.runtime.running import EngineStart
 from service.runtime.status import Status
 from service.settings.tree import Settings
 from service.telemetry.lifecycle import package_version
-from service.telemetry.metrics import Metrics
-from service.telemetry.requests import RequestTelemetry
-from service.telemetry.tenants import TenantMetrics
-from service.tenants.tenancy import Tenancy
 
 
 def create_app(
@@ -52,22 +53,15 @@ def create_app(
     the engine is vLLM, with OpenAI's routes, and so are encoders without `start_encoder`.
     `read_settings` reads the settings for a reload.
     """
-    metrics = Metrics(registry, settings.metrics, settings.slo)
-    adapter_metrics = AdapterMetrics(registry)
-    telemetry = RequestTelemetry.of(settings, metrics)
-    tenancy = Tenancy(settings, TenantMetrics(registry))
-    requests = OpenRequests()
+    foundation = Foundation.of(settings, registry)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with ready(
             settings,
             status,
-            tenancy=tenancy,
-            requests=requests,
-            metrics=metrics,
-            adapter_metrics=adapter_metrics,
-            telemetry=telemetry,
+            foundation,
+            call=OwnCall(app),
             start_engine=start_engine or _vllm(),
             start_encoder=start_encoder or _vllm_encoder(),
             read_settings=read_settings or (lambda: settings),
@@ -81,11 +75,11 @@ def create_app(
         redoc_url=None,
         redirect_slashes=False,
     )
-    _add_middleware(app, settings, telemetry, requests, tenancy)
+    _add_middleware(app, settings, foundation)
     register_error_handlers(app)
     _add_routes(app, settings, with_openai=start_engine is None)
     encoder = settings.encoders[0].name if settings.encoders else None
-    describe(app, settings.model.name, encoder, with_keys=tenancy.keyring is not None)
+    describe(app, settings.model.name, encoder, with_keys=foundation.tenancy.keyring is not None)
     return app
 
 
@@ -101,21 +95,17 @@ def _vllm_encoder() -> EncoderStart:
     return start_encoder
 
 
-def _add_middleware(
-    app: FastAPI,
-    settings: Settings,
-    telemetry: RequestTelemetry,
-    requests: OpenRequests,
-    tenancy: Tenancy,
-) -> None:
+def _add_middleware(app: FastAPI, settings: Settings, foundation: Foundation) -> None:
     """Add what runs before the routes, the innermost first."""
+    tenancy = foundation.tenancy
     app.add_middleware(
         RequestScope,
         http=settings.http,
         gate=settings.gate,
-        telemetry=telemetry,
-        requests=requests,
+        telemetry=foundation.telemetry,
+        requests=foundation.requests,
         entrance=Entrance(tenancy.keyring, tenancy.quotas, _hosts(settings)),
+        uploads=_uploads(settings, foundation.batches),
     )
     app.add_middleware(HeadAsGet)
     if settings.http.cors_origins:
@@ -131,8 +121,16 @@ def _add_routes(app: FastAPI, settings: Settings, *, with_openai: bool) -> None:
         from service.api.routes import messages, openai, responses
 
         routers += [module.router for module in (openai, responses, messages)]
+    if settings.usage.path is not None:
+        routers.append(usage.router)
+    if settings.batches.path is not None:
+        routers += [files.router, batches.router, batches.bodiless]
     for router in routers:
         app.include_router(router)
+
+
+def _uploads(settings: Settings, batches: Batches | None) -> UploadReader | None:
+    return None if batches is None else UploadReader(batches, settings.http.body_timeout_ms)
 
 
 def _hosts(settings: Settings) -> AllowedHosts | None:

@@ -5,11 +5,13 @@ from collections.abc import Mapping
 OPERATIONS: Mapping[str, str | None] = {
     "/detokenize": None,
     "/tokenize": None,
+    "/v1/batches": None,
     "/v1/chat/completions": "chat",
     "/v1/classify": "classify",
     "/v1/completions": "text_completion",
     "/v1/detokenize": None,
     "/v1/embeddings": "embeddings",
+    "/v1/files": None,
     "/v1/generate": "text_completion",
     "/v1/messages": "chat",
     "/v1/messages/count_tokens": None,

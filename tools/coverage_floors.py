@@ -14,6 +14,7 @@ from pathlib import Path
 FLOORS = {
     "service.adapters": 90,
     "service.api": 90,
+    "service.batches": 95,
     "service.classification": 95,
     "service.commands": 80,
     "service.encoders": 95,
@@ -30,6 +31,7 @@ FLOORS = {
     "service.sources": 85,
     "service.telemetry": 90,
     "service.tenants": 95,
+    "service.usage": 90,
     "service.vllm_engine": 20,  # it runs in the tests on the real engine
 }
 """Percent."""

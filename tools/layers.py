@@ -20,6 +20,8 @@ ALLOWED: dict[str, str] = {
     "per_second": "",
     "quoting": "",
     "together": "",
+    "database": "errors",
+    "local_disk": "errors",
     "sources": "errors files quoting",
     "generation": "engine errors",
     "encoders": "engine errors together",
@@ -33,7 +35,9 @@ ALLOWED: dict[str, str] = {
     "context": "engine errors tenants",
     "classification": "adapters context encoders engine errors quoting together",
     "gate": "context errors settings tenants together",
-    "telemetry": "context engine operations per_second settings tenants",
+    "batches": "database errors files local_disk quoting settings tenants",
+    "usage": "context database errors local_disk operations",
+    "telemetry": "batches context engine operations per_second settings tenants usage",
     "proving": "adapters classification context engine errors generation model together",
     "vllm_engine": (
         "context engine errors gate generation limits memory model quoting settings tenants "
@@ -43,20 +47,23 @@ ALLOWED: dict[str, str] = {
         "adapters classification context engine errors model proving quoting settings telemetry "
         "tenants together"
     ),
-    "runtime": ("adapters classification engine errors fleet gate settings telemetry tenants"),
+    "runtime": (
+        "adapters batches classification engine errors fleet gate settings telemetry tenants usage"
+    ),
     "api": (
-        "adapters classification context encoders engine errors fleet generation limits operations "
-        "per_second proving quoting runtime settings telemetry tenants together vllm_engine"
+        "adapters batches classification context encoders engine errors fleet generation limits "
+        "operations per_second proving quoting runtime settings telemetry tenants together usage "
+        "vllm_engine"
     ),
     "finetune": (
         "adapters classification context engine errors files generation model plain_yaml "
         "proving quoting runtime settings together vllm_engine"
     ),
-    "app": "api fleet runtime settings telemetry tenants vllm_engine",
+    "app": "api batches runtime settings telemetry vllm_engine",
     "serving": "api app errors runtime settings telemetry",
     "commands": (
-        "adapters api errors files finetune memory model plain_yaml proving runtime serving "
-        "settings sources telemetry tenants vllm_engine"
+        "adapters api batches errors files finetune memory model plain_yaml proving runtime "
+        "serving settings sources telemetry tenants usage vllm_engine"
     ),
 }
 """Imports of each package, the lowest packages first: no package imports a later one."""

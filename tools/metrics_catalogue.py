@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry
 
 from service.fleet.metrics import AdapterMetrics
 from service.settings.telemetry import MetricsSettings
+from service.telemetry.batches import BatchMetrics
 from service.telemetry.metrics import Metrics
 from service.telemetry.tenants import TenantMetrics
 
@@ -35,12 +36,14 @@ LABELS = {
     "model": "the served name of the base model, an adapter or an encoder, else `none`",
     "objective": "`availability`, `ttft`, `tpot`, `e2e`",
     "outcome": "`ok`, `invalid`, `refused`, `deadline`, `cancelled`, `error`; of reloads `ok` and "
-    "`failed`, of keys `accepted` and `refused`",
+    "`failed`, of keys `accepted` and `refused`; of lines `completed`, `failed`, `expired` and "
+    "`cancelled`",
     "reason": "the error's code, of at most 32; of the quota store `timeout` and `error`",
     "route": "a route's template, `unmatched`, or `internal` for the service's own requests",
     "state": "`serving`, `unproven`, `quarantined`",
     "service_tier": "`default` or `flex`",
     "task": "`embed`, `score` or `classify`",
+    "status": "of a batch, as in OpenAI's API",
     "tenant": "a tenant's name, of the first `metrics.max_tenants`, else `other`",
     "version": "of the service, or of an adapter",
 }
@@ -61,6 +64,7 @@ def catalogue() -> list[Series]:
     Metrics(registry)
     AdapterMetrics(registry)
     TenantMetrics(registry)
+    BatchMetrics(registry)
     return sorted(_declared(registry))
 
 

@@ -7,6 +7,11 @@ from starlette.types import ASGIApp
 
 _EXPOSED = (
     *("x-request-id", "request-id", "x-ignored-fields", "traceresponse"),
+    *(
+        f"x-ratelimit-{what}-{kind}"
+        for what in ("limit", "remaining", "reset")
+        for kind in ("requests", "tokens")
+    ),
     *("retry-after", "retry-after-ms", "x-should-retry"),
 )
 _PREFLIGHT_SECONDS = 600

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from service.batches.batches import Batches
 from service.context import RequestContext, current_context
 from service.errors import NotReady
 from service.runtime.parts import Runtime
@@ -18,9 +19,18 @@ async def _runtime(request: Request) -> Runtime:
     return runtime
 
 
+TheRuntime = Annotated[Runtime, Depends(_runtime)]
+
+
+async def _batches(runtime: TheRuntime) -> Batches:
+    # Their routes are there only with a folder for them.
+    assert runtime.batches is not None
+    return runtime.batches
+
+
 async def _context() -> RequestContext:
     return current_context()
 
 
-TheRuntime = Annotated[Runtime, Depends(_runtime)]
+TheBatches = Annotated[Batches, Depends(_batches)]
 TheContext = Annotated[RequestContext, Depends(_context)]

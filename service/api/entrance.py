@@ -4,6 +4,7 @@ from starlette.datastructures import Headers
 from starlette.types import Scope
 
 from service.api.caller import AllowedHosts
+from service.api.own_call import own_tenant
 from service.context import RequestContext
 from service.errors import Unauthenticated
 from service.tenants.allowance import Allowance
@@ -31,8 +32,9 @@ class Entrance:
 
     The key comes in `Authorization`, as OpenAI's clients send it, or `x-api-key`, as Anthropic's.
     Without a keyring every caller is the anonymous tenant; if `hosts` are given, requests that
-    pages of other sites cause are refused. Decides before the body is read, on the path that is
-    routed and never on a URL built from the Host header.
+    pages of other sites cause are refused. A request that the service makes itself brings its
+    tenant. Decides before the body is read, on the path that is routed and never on a URL built
+    from the Host header.
     """
 
     def __init__(
@@ -47,11 +49,14 @@ class Entrance:
 
         Raises Unauthenticated, and what `AllowedHosts.check` and `QuotaStore.take` raise.
         """
-        if self._hosts is not None:
-            self._hosts.check(headers)
-        if self._keyring is None or _is_open(scope):
-            return
-        context.tenant = _tenant(self._keyring, headers)
+        tenant = own_tenant(scope)
+        if tenant is None:
+            if self._hosts is not None:
+                self._hosts.check(headers)
+            if self._keyring is None or _is_open(scope):
+                return
+            tenant = _tenant(self._keyring, headers)
+        context.tenant = tenant
         context.allowance = Allowance(self._quotas, context.tenant)
         context.at_end.push_async_callback(context.allowance.settle)
         await context.allowance.count_request()

@@ -15,6 +15,7 @@ from service.errors import ServiceError
 from service.operations import OPERATIONS
 
 ID_HEADER = "x-request-id"
+TIMEOUT_HEADER = "x-request-timeout-ms"
 _TRACE_HEADER = "traceresponse"
 _IGNORED_HEADER = "x-ignored-fields"
 _IGNORED_SHOWN = 16
@@ -74,6 +75,7 @@ class Exchange:
                 headers[_TRACE_HEADER] = self.context.trace.response_header
             if self.context.ignored_fields:
                 headers[_IGNORED_HEADER] = _names(self.context.ignored_fields)
+            headers.update(self.context.allowance.headers())
             if self.close_connection:
                 headers["connection"] = "close"
         elif message["type"] == "http.response.body":

@@ -13,8 +13,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.api.body import BodyReader, ClientGone
 from service.api.connection import MAX_HEAD_BYTES
 from service.api.entrance import Entrance
-from service.api.exchange import ID_HEADER, Exchange
+from service.api.exchange import ID_HEADER, TIMEOUT_HEADER, Exchange
 from service.api.late_refusals import LateRefusals
+from service.api.upload import UPLOAD, UploadReader, is_upload
 from service.api.watch import run_watched
 from service.context import RequestContext, Timeouts, enter_context
 from service.errors import (
@@ -33,7 +34,6 @@ from service.telemetry.requests import RequestTelemetry
 _log = logging.getLogger(__name__)
 
 _SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
-_TIMEOUT_HEADER = "x-request-timeout-ms"
 _SDK_TIMEOUTS = ("x-stainless-read-timeout", "x-stainless-timeout")
 _SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 _LINGER_SECONDS = 2.0
@@ -42,12 +42,13 @@ _LINGER_SECONDS = 2.0
 class RequestScope:
     """Pure ASGI: owns a request from its first byte to its last, and reports its outcome.
 
-    Lets in whom the entrance knows; reads the body whole, within its limits, before the route runs;
-    cancels the route when the client disconnects, streamed or not, also while it waits at the gate;
-    closes the engine streams that the route left open; tells `telemetry` of the request once. Ends,
-    a little after its deadline, what has no answer yet outside of the gate, and what does not read
-    its answer. Sends refusals of the gate late to clients that come back too soon. While the
-    service drains, refuses and asks connections to close.
+    Lets in whom the entrance knows; reads the body whole, within its limits, before the route runs,
+    that of a file onto the disk; cancels the route when the client disconnects, streamed or not,
+    also while it waits at the gate; closes the engine streams that the route left open; tells
+    `telemetry` of the request once. Ends, a little after its deadline, what has no answer yet
+    outside of the gate, and what does not read its answer. Sends refusals of the gate late to
+    clients that come back too soon. While the service drains, refuses and asks connections to
+    close.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class RequestScope:
         telemetry: RequestTelemetry,
         requests: OpenRequests,
         entrance: Entrance,
+        uploads: UploadReader | None = None,
     ) -> None:
         self._app = app
         self._requests = requests
@@ -68,6 +70,7 @@ class RequestScope:
         self._late = LateRefusals(gate.refusals_at_once_per_s)
         self._telemetry = telemetry
         self._entrance = entrance
+        self._uploads = uploads
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -138,9 +141,14 @@ class RequestScope:
         self._requests.check()
         _check_head(headers)
         await self._entrance.admit(exchange.scope, headers, context)
-        if (timeout := headers.get(_TIMEOUT_HEADER)) is not None:
+        if (timeout := headers.get(TIMEOUT_HEADER)) is not None:
             context.set_timeout(_timeout_ms(timeout))
         context.client_timeout_ms = _sdk_timeout_ms(headers)
+        if self._uploads is not None and is_upload(exchange.scope):
+            upload = await self._uploads.read(headers, exchange.receive, context)
+            exchange.scope[UPLOAD] = upload
+            context.body_bytes = upload.size
+            return b""
         body = await self._bodies.read(headers, exchange.receive, context.tenant.name)
         context.body_bytes = len(body)
         return body

@@ -47,7 +47,7 @@ async def run_watched(app: ASGIApp, exchange: Exchange, body: bytes) -> None:
 
     watcher = asyncio.create_task(watch())
     try:
-        await app(exchange.scope, _replay(body), send)
+        await app(exchange.scope, replay(body), send)
     except asyncio.CancelledError:
         if end is None:
             raise
@@ -58,7 +58,7 @@ async def run_watched(app: ASGIApp, exchange: Exchange, body: bytes) -> None:
         raise end
 
 
-def _replay(body: bytes) -> Receive:
+def replay(body: bytes) -> Receive:
     """Receives a body that was read, then nothing more."""
     messages = iter([{"type": "http.request", "body": body, "more_body": False}])
 

@@ -1,4 +1,4 @@
-"""The command line: `serve`, `init`, `model`, `adapters`, `keys`, `finetune`, `evaluate`."""
+"""The command line: serve, init, model, adapters, keys, batches, usage, finetune, evaluate."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,21 +7,25 @@ import typer
 import yaml
 
 from service.commands.adapters import app as adapters_app
+from service.commands.batches import app as batches_app
 from service.commands.errors import one_message
 from service.commands.finetune import evaluate, finetune
 from service.commands.init import init
 from service.commands.keys import app as keys_app
 from service.commands.model import app as model_app
 from service.commands.quiet import quiet_engine
+from service.commands.usage import usage
 from service.plain_yaml import PlainDumper
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 app.add_typer(model_app, name="model")
 app.add_typer(adapters_app, name="adapters")
 app.add_typer(keys_app, name="keys")
+app.add_typer(batches_app, name="batches")
 app.command()(init)
 app.command()(finetune)
 app.command()(evaluate)
+app.command()(usage)
 
 _DEFAULT_CONFIG = Path("deploy/local/config.yaml")
 

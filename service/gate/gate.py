@@ -93,6 +93,11 @@ class Gate:
         """Requests that wait, of both tiers."""
         return self._scheduler.waiting + self._scheduler.background_waiting
 
+    @property
+    def flex_room(self) -> int:
+        """Sequences that flex requests may have in flight now."""
+        return max(0, self._scheduler.background_room())
+
     async def acquire(
         self, context: RequestContext, demand: Demand, *, again: bool = False
     ) -> Permit:

@@ -121,6 +121,10 @@ class Scheduler:
         """Tenants remembered, by either class."""
         return self._queue.tenants + self._background.queue.tenants
 
+    def background_room(self) -> int:
+        """Slots that background tickets may hold now, those that they hold included."""
+        return self._background_room(self._clock())
+
     @property
     def _full(self) -> bool:
         return self.in_use >= self.limit or self.waiting > 0

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from service.batches.batches import Batches
 from service.classification.question_cache import QuestionCache
 from service.engine.pooling import EncoderEngine
 from service.engine.protocol import Engine
@@ -10,6 +11,7 @@ from service.fleet.models import Models
 from service.runtime.status import Status
 from service.settings.tree import Settings
 from service.telemetry.metrics import Metrics
+from service.usage.ledger import Ledger
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,3 +25,5 @@ class Runtime:
     encoders: Sequence[EncoderEngine]
     models: Models
     questions: QuestionCache
+    batches: Batches | None
+    usage: Ledger | None

@@ -5,73 +5,77 @@ import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
+from service.batches.line_call import Call
 from service.classification.question_cache import QuestionCache
-from service.engine.protocol import Pulse
+from service.engine.protocol import ModelInfo, Pulse
 from service.fleet.fleet import Change
-from service.fleet.metrics import AdapterMetrics
 from service.fleet.models import Models
 from service.gate.gate import Gate
 from service.runtime.drain import Drain
-from service.runtime.encoders import EncoderStart, running_encoders
-from service.runtime.open_requests import OpenRequests
+from service.runtime.encoders import EncoderStart, RunningEncoders, running_encoders
+from service.runtime.foundation import Foundation
 from service.runtime.parts import Runtime
-from service.runtime.running import EngineStart, running
+from service.runtime.running import EngineStart, Running, running
 from service.runtime.status import Phase, Reload, Status
 from service.runtime.watchdog import Watchdog
 from service.settings.tree import Settings
 from service.telemetry.metrics import Metrics
-from service.telemetry.requests import RequestTelemetry
-from service.tenants.tenancy import Tenancy
 
 _log = logging.getLogger(__name__)
 
 _RESIDENCY_SECONDS = 10.0
 
 
+class _Watched(NamedTuple):
+    """An engine, by the name of its model, with its gate."""
+
+    name: str
+    pulse: Pulse
+    gate: Gate
+
+
 @asynccontextmanager
 async def ready(
     settings: Settings,
     status: Status,
+    foundation: Foundation,
     *,
-    tenancy: Tenancy,
-    requests: OpenRequests,
-    metrics: Metrics,
-    adapter_metrics: AdapterMetrics,
-    telemetry: RequestTelemetry,
+    call: Call,
     start_engine: EngineStart,
     start_encoder: EncoderStart,
     read_settings: Callable[[], Settings],
 ) -> AsyncIterator[Runtime]:
     """Run the engine and its adapters, and be ready; the phase of a start that fails stays."""
+    metrics, batches, usage = foundation.metrics, foundation.batches, foundation.usage
     async with AsyncExitStack() as stack:
-        stack.push_async_callback(asyncio.to_thread, telemetry.close)
+        stack.push_async_callback(asyncio.to_thread, foundation.telemetry.close)
+        enter = stack.enter_async_context
+        if usage is not None:
+            await enter(usage.kept())
         with status.starting():
-            parts = await stack.enter_async_context(
-                running(settings, start_engine, metrics, adapter_metrics)
+            parts = await enter(
+                running(settings, start_engine, metrics, foundation.adapter_metrics)
             )
-            encoders = await stack.enter_async_context(
-                running_encoders(settings, start_encoder, metrics)
-            )
+            encoders = await enter(running_encoders(settings, start_encoder, metrics))
         engine, fleet = parts.engine, parts.fleet
-        gates = [parts.gate, *(each.gate for each in encoders.running)]
-        drain = Drain(status, requests, gates, settings.drain, metrics.lifecycle)
         stack.callback(setattr, status, "phase", Phase.STOPPING)
-        await stack.enter_async_context(tenancy.followed())
-        watched: list[tuple[str, Pulse, Gate]] = [(engine.model.name, engine, parts.gate)]
-        watched += [(each.engine.info.name, each.engine, each.gate) for each in encoders.running]
+        await enter(foundation.tenancy.followed())
+        watched = _watched(parts, encoders)
+        gates = [each.gate for each in watched]
+        drain = Drain(status, foundation.requests, gates, settings.drain, metrics.lifecycle)
         for watch in (
             *(Watchdog(*each, status, settings.watchdog).run() for each in watched),
             fleet.watch_residency(_RESIDENCY_SECONDS),
             metrics.loop_lag.run(),
         ):
-            await stack.enter_async_context(_watching(watch))
+            await enter(_watching(watch))
+        if batches is not None:
+            await enter(batches.running(call, lambda: parts.gate.flex_room))
         stack.enter_context(_controllable(status, partial(fleet.reload, read_settings), drain))
         _show(watched, metrics, status)
-        metrics.lifecycle.built(engine.model)
-        status.phase = Phase.READY
-        _log.info("ready: %s, digest %s", engine.model.name, engine.model.digest)
+        _announce(engine.model, metrics, status)
         yield Runtime(
             settings=settings,
             status=status,
@@ -80,18 +84,35 @@ async def ready(
             encoders=[each.engine for each in encoders.running],
             models=Models(fleet.registry, encoders.by_name),
             questions=QuestionCache(engine),
+            batches=batches,
+            usage=usage,
         )
 
 
-def _show(watched: Sequence[tuple[str, Pulse, Gate]], metrics: Metrics, status: Status) -> None:
+def _watched(parts: Running, encoders: RunningEncoders) -> list[_Watched]:
+    """The decoder's engine, then those of the encoders."""
+    found = [_Watched(parts.engine.model.name, parts.engine, parts.gate)]
+    for each in encoders.running:
+        found.append(_Watched(each.engine.info.name, each.engine, each.gate))
+    return found
+
+
+def _announce(model: ModelInfo, metrics: Metrics, status: Status) -> None:
+    """Say that the service is ready."""
+    metrics.lifecycle.built(model)
+    status.phase = Phase.READY
+    _log.info("ready: %s, digest %s", model.name, model.digest)
+
+
+def _show(watched: Sequence[_Watched], metrics: Metrics, status: Status) -> None:
     """Show each engine's steps, and what its watchdog says, in its series."""
 
     def follow(name: str, pulse: Pulse) -> None:
         series = metrics.of_engine(name)
         series.follow(lambda: pulse.last_step, lambda: name in status.stalled)
 
-    for name, pulse, _ in watched:
-        follow(name, pulse)
+    for each in watched:
+        follow(each.name, each.pulse)
 
 
 @asynccontextmanager

@@ -52,6 +52,7 @@ def _read_tree(file: Path) -> dict[str, Any]:
 def _anchor_paths(tree: dict[str, Any], folder: Path) -> None:
     """Make the file's own paths relative to the file, wherever the service is started."""
     holders = [(tree.get("model"), "path"), (tree.get("adapter_cache"), "path")]
+    holders += [(tree.get(section), "path") for section in ("batches", "usage")]
     holders += [(tree.get("tenants"), "keys")]
     for section, key in (("adapters", "source"), ("encoders", "path")):
         entries = tree.get(section)

@@ -11,12 +11,14 @@ from pydantic_settings import (
 )
 
 from service.settings import platform
+from service.settings.batches import BatchSettings
 from service.settings.encoders import EncoderSettings
 from service.settings.gate import GateSettings
 from service.settings.limits import LimitSettings
 from service.settings.preparation import PreparationSettings
 from service.settings.section import Section, ServedName
 from service.settings.telemetry import LogSettings, MetricsSettings, SloSettings, TracingSettings
+from service.settings.usage import UsageSettings
 
 ENV_PREFIX = "LLM_SERVICE_"
 NESTING = "__"
@@ -244,6 +246,8 @@ class Settings(BaseSettings):
     limits: LimitSettings = LimitSettings()
     tenants: TenantSettings = TenantSettings()
     quotas: QuotaSettings = QuotaSettings()
+    batches: BatchSettings = BatchSettings()
+    usage: UsageSettings = UsageSettings()
     adapters: tuple[AdapterSettings, ...] = ()
     adapter_cache: AdapterCacheSettings = AdapterCacheSettings()
     adapters_on_failure: Literal["refuse_start", "quarantine"] = Field(

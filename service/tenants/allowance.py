@@ -9,15 +9,21 @@ from dataclasses import dataclass, field
 from service.errors import ServiceError
 from service.tenants.local_counts import Window
 from service.tenants.quota_store import QuotaStore
+from service.tenants.standing import headers_of
 from service.tenants.tenant import ANONYMOUS, Tenant
 
 
 @dataclass(slots=True)
 class Reservation:
-    """Tokens reserved for one engine request, whose runner sets `used`."""
+    """Tokens reserved for one engine request, whose runner sets `used` at its end."""
 
     tokens: int
-    used: int = 0
+    used: int | None = None
+
+    @property
+    def unused(self) -> int:
+        """Tokens to give back once the request has ended."""
+        return self.tokens - (self.used or 0)
 
 
 @dataclass(slots=True)
@@ -49,9 +55,17 @@ class Allowance:
         for reservation, taking in self._taken:
             with suppress(ServiceError):
                 for window in await taking:
-                    unused[window] += reservation.tokens - reservation.used
+                    unused[window] += reservation.unused
         if self.store is not None:
             await self.store.give_back(unused)
+
+    def headers(self) -> dict[str, str]:
+        """Headers of the answer that say what is left of the tenant's quotas."""
+        if self.store is None or not self.tenant.quotas:
+            return {}
+        ended = (reservation for reservation, _ in self._taken if reservation.used is not None)
+        unspent = sum(reservation.unused for reservation in ended)
+        return headers_of(self.store.standings(self.tenant), unspent)
 
     def _counts(self, counted: str) -> bool:
         return any(quota.counted == counted for quota in self.tenant.quotas)

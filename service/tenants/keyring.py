@@ -65,6 +65,13 @@ class Keyring:
                 return entry.tenant
         return None
 
+    def tenant_named(self, name: str, now: float) -> Tenant | None:
+        """Tenant of this name; None if it has no key that is live at `now`."""
+        listed = self.tenants.get(name)
+        if listed is None or not any(record.live(now) for record in listed.record.keys):
+            return None
+        return listed.record.tenant()
+
     def _check(self, listed: ListedTenant, now: float) -> None:
         name = listed.record.name
         if name in RESERVED:

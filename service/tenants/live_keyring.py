@@ -35,6 +35,10 @@ class LiveKeyring:
         """Tenant of a live key; None if there is none."""
         return self._ring.tenant_of(key, time.time())
 
+    def tenant_named(self, name: str) -> Tenant | None:
+        """Tenant of this name; None if it has no live key."""
+        return self._ring.tenant_named(name, time.time())
+
     def describe(self) -> str:
         """Numbers of tenants and keys, for a log."""
         return f"{len(self._ring)} keys of {len(self._ring.tenants)} tenants in {self._path}"

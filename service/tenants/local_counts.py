@@ -36,6 +36,10 @@ class LocalCounts:
         """Count use that no store knows of; returns the count."""
         self._sweep()
         self._owed[window] += amount
+        return self.known(window)
+
+    def known(self, window: Window) -> int:
+        """The count as far as this process knows it."""
         return self._told[window] + self.untold(window)
 
     def untold(self, window: Window) -> int:

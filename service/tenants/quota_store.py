@@ -13,6 +13,7 @@ from limits.storage import storage_from_string
 from service.errors import ConfigurationError, InvalidRequest, TooManyRequests, Unavailable
 from service.tenants.local_counts import LocalCounts, Window
 from service.tenants.observer import TenancyObserver
+from service.tenants.standing import Standing
 from service.tenants.tenant import Counted, Quota, Tenant
 
 _log = logging.getLogger(__name__)
@@ -95,6 +96,19 @@ class QuotaStore:
     async def give_back(self, amounts: Mapping[Window, int]) -> None:
         """Give back use that was counted but not used; windows that have ended are ignored."""
         await self._add({window: -amount for window, amount in amounts.items() if amount})
+
+    def standings(self, tenant: Tenant) -> list[Standing]:
+        """Standings of the tenant's quotas, as far as this process knows them; asks no store."""
+        now = self._clock()
+        windows = [_window(tenant, quota, now) for quota in tenant.quotas]
+        return [
+            Standing(
+                window.quota,
+                left=window.quota.amount - self._local.known(window),
+                resets_s=window.ends - now,
+            )
+            for window in windows
+        ]
 
     async def close(self) -> None:
         """Close the connections."""

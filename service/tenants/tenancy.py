@@ -10,6 +10,7 @@ from service.tenants.anonymity import check_anonymous
 from service.tenants.live_keyring import LiveKeyring
 from service.tenants.observer import TenancyObserver
 from service.tenants.quota_store import QuotaStore
+from service.tenants.tenant import ANONYMOUS, Tenant
 
 _log = logging.getLogger(__name__)
 
@@ -38,6 +39,12 @@ class Tenancy:
         else:
             check_anonymous(host)
             _log.warning("no keys: all callers on this machine are served, as one tenant")
+
+    def tenant_named(self, name: str) -> Tenant | None:
+        """Tenant of this name, if it may be served now: it has a live key, or needs none."""
+        if self.keyring is not None:
+            return self.keyring.tenant_named(name)
+        return ANONYMOUS if name == ANONYMOUS.name else None
 
     @asynccontextmanager
     async def followed(self) -> AsyncIterator[None]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -68,6 +69,39 @@ async def test_requests_over_the_quota_get_429_and_others_do_not_mind(tmp_path: 
     assert first == [200, 200, 200]
     assert (error["code"], error["type"]) == ("quota_exceeded", "rate_limit_error")
     assert "3 requests a day" in error["message"]
+
+
+async def test_every_answer_says_how_the_quotas_stand(tmp_path: Path) -> None:
+    keys = write_keys(
+        tmp_path / "keys.yaml",
+        entry("free"),
+        entry("both", quotas={"requests_per_day": 3, "tokens_per_day": 1000,
+                              "tokens_per_minute": MANY}),
+    )  # fmt: skip
+    with LiveService(tenants={"keys": keys}) as live:
+        async with live.client() as client:
+            answers = [await generate(client, "both", stream=stream) for stream in (False, True)]
+            await eventually(live.idle)
+            answers.append(await client.get("/v1/adapters", headers=bearer("both")))
+            answers.append(await generate(client, "both"))
+            free = await generate(client, "free")
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
+    stands = [
+        {name.removeprefix("x-ratelimit-"): value for name, value in answer.headers.items()
+         if name.startswith("x-ratelimit-")}
+        for answer in (*answers, free)
+    ]  # fmt: skip
+    assert stands.pop() == {}
+    assert [stand["remaining-requests"] for stand in stands] == ["2", "1", "0", "0"]
+    for stand in stands:
+        assert (stand["limit-requests"], stand["limit-tokens"]) == ("3", "1000")
+        assert re.fullmatch(r"(\d+h)?(\d+m)?\d+s", stand["reset-tokens"])
+    first = used(answers[0])
+    reserved = len("\0Tell me") + BODY["max_tokens"]
+    streamed = events_of(answers[1])[-2]["usage"]
+    second = first + streamed["prompt_tokens"] + streamed["completion_tokens"]
+    left = [int(stand["remaining-tokens"]) for stand in stands]
+    assert left == [1000 - first, 1000 - first - reserved, 1000 - second, 1000 - second]
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -14,6 +14,8 @@ OWNERS = {
     "starlette": ("service.api", "service.app", "service.vllm_engine.openai"),
     "uvicorn": ("service.api",),
     "httptools": ("service.api",),
+    "python_multipart": ("service.api",),
+    "sqlite3": ("service.database", "service.batches", "service.usage"),
     "typer": ("service.commands",),
     "peft": ("service.finetune",),
     "sacrebleu": ("service.finetune",),

@@ -47,8 +47,10 @@ def test_background_work_alone_takes_all_but_the_spare_slots(clock: Clock) -> No
     core = core_of(clock)
     assert offer(core, *(flex() for _ in range(9))) == [STARTED] * 7 + [QUEUED] * 2
     assert (core.in_use, core.background_in_use) == (7, 7)
+    assert core.background_room() == 7
     assert (core.waiting, core.background_waiting) == (0, 2)
     assert core.offer(ticket()) is STARTED
+    assert core.background_room() == 6
 
 
 def test_beside_interactive_work_it_holds_no_more_than_its_setting(clock: Clock) -> None:

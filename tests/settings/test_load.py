@@ -44,7 +44,7 @@ def test_the_least_configuration_has_every_default(file: Path) -> None:
 def test_paths_are_relative_to_the_file(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file.write_text(
         f"{LEAST}adapters: [{{source: ../a}}, {{source: 's3://b/c'}}]\nadapter_cache: {{path: d}}\n"
-        "tenants: {keys: ../k}\n"
+        "tenants: {keys: ../k}\nbatches: {path: e}\n"
     )
     monkeypatch.chdir("/")
     settings = load_settings(file)
@@ -53,6 +53,7 @@ def test_paths_are_relative_to_the_file(file: Path, monkeypatch: pytest.MonkeyPa
     assert settings.adapters[1].source == "s3://b/c"
     assert settings.adapter_cache.path == file.parent / "d"
     assert settings.tenants.keys == file.parent.parent / "k"
+    assert settings.batches.path == file.parent / "e"
 
 
 def test_the_environment_overrides_the_file(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,6 +33,9 @@ def test_an_expired_key_belongs_to_nobody(tmp_path: Path) -> None:
     ring = ring_of(write_keys(tmp_path / "k", entry("a", keys=keys)))
     assert ring.tenant_of("old", NOW - 1)
     assert ring.tenant_of("old", NOW) is None
+    assert ring.tenant_named("a", NOW - 1) == ring.tenant_of("old", NOW - 1)
+    assert ring.tenant_named("a", NOW) is None
+    assert ring.tenant_named("b", NOW - 1) is None
 
 
 def test_the_comparison_takes_constant_time(

@@ -1,19 +1,22 @@
 """One fault for each alert: how to cause it, and how to end it."""
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Any
 
 import httpx
 
 from tools.ops.programs import Program
-from tools.ops.site import ADAPTER, BROKEN, TENANTS, Site
+from tools.ops.site import ADAPTER, BROKEN, MODEL, TENANTS, Site, key_of
 from tools.ops.traffic import Traffic
 from tools.served.server import Server
 
 Step = Callable[[], Awaitable[None]]
 
 DOWN = "InferenceDown"
+LEAVER = "leaver"
 FLOODING_CLIENTS = 60
 
 
@@ -35,6 +38,7 @@ class Faults:
         self._server = server
         self._store = store
         self._traffic = traffic
+        self._batch = ""
 
     def all(self) -> list[Fault]:
         """Faults that the service survives, then the fault that ends it."""
@@ -86,6 +90,12 @@ class Faults:
                 ("InferenceQueueGrowing", "InferenceKVCacheFull"),
                 self._flood,
                 self._traffic.end_flood,
+            ),
+            Fault(
+                "a batch whose tenant has no key any more",
+                ("InferenceBatchIdle",),
+                self._leave_a_batch,
+                self._come_back_to_it,
             ),
             Fault(
                 "a service that stands still for moments",
@@ -145,6 +155,30 @@ class Faults:
     async def _mend_the_keys(self) -> None:
         self._site.write_keys(list(TENANTS))
 
+    async def _leave_a_batch(self) -> None:
+        self._site.write_keys([*TENANTS, LEAVER])
+        body = {"model": MODEL, "prompt": "Hello", "max_tokens": 256, "ignore_eos": True}
+        line = {"custom_id": "", "method": "POST", "url": "/v1/completions", "body": body}
+        lines = "".join(json.dumps(line | {"custom_id": str(n)}) + "\n" for n in range(1000))
+        async with self._leaver() as http:
+            await _eventually_ok(lambda: http.get("/v1/batches"))
+            form: dict[str, Any] = {"files": {"file": lines}, "data": {"purpose": "batch"}}
+            file = (await http.post("/v1/files", **form)).raise_for_status().json()["id"]
+            asked = {"input_file_id": file, "endpoint": line["url"], "completion_window": "1h"}
+            made = (await http.post("/v1/batches", json=asked)).raise_for_status()
+            self._batch = str(made.json()["id"])
+        self._site.write_keys(list(TENANTS))
+
+    async def _come_back_to_it(self) -> None:
+        self._site.write_keys([*TENANTS, LEAVER])
+        async with self._leaver() as http:
+            await _eventually_ok(lambda: http.post(f"/v1/batches/{self._batch}/cancel"))
+
+    def _leaver(self) -> httpx.AsyncClient:
+        headers = {"authorization": f"Bearer {key_of(LEAVER)}"}
+        url = self._server.url
+        return httpx.AsyncClient(base_url=url, headers=headers, timeout=60, trust_env=False)
+
     async def _flood(self) -> None:
         for _ in range(FLOODING_CLIENTS):
             self._traffic.add_flood()
@@ -172,6 +206,15 @@ class Faults:
             (await http.post(f"{self._server.ops}/drain")).raise_for_status()
         await asyncio.sleep(4.8)
         engine.resume()
+
+
+async def _eventually_ok(ask: Callable[[], Awaitable[httpx.Response]]) -> None:
+    """Ask until the answer is no error, for at most 30 seconds."""
+    async with asyncio.timeout(30):
+        while True:
+            if (await ask()).is_success:
+                return
+            await asyncio.sleep(0.2)
 
 
 async def _nothing() -> None:

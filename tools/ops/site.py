@@ -62,6 +62,7 @@ class Site:
             "gate": {"max_wait_ms": 60_000, "max_queued": 2048},
             "tenants": {"keys": str(self.keys)},
             "quotas": {"storage": self.quota_store},
+            "batches": {"path": str(self.folder / "batches")},
             "adapters": [
                 {"source": str(self.folder / name), "required": required} for name in adapters
             ],

@@ -1,0 +1,137 @@
+"""OpenAI's files: what batches read, and what they wrote."""
+
+import asyncio
+import os
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import FileResponse, Response
+
+from service.api.dependencies import TheBatches, TheContext
+from service.api.schemas.files import FileBody, FileDeleted, FileList
+from service.api.upload import UPLOAD, Upload
+from service.batches.outcome import new_file_id
+from service.batches.records import Page, Purpose, StoredFile
+from service.errors import InvalidRequest, NotFound
+from service.quoting import quote
+
+router = APIRouter(tags=["batches"])
+
+_DAY = 86_400
+_LEAST_SECONDS = 3600
+_FIELDS = ("purpose", "expires_after[anchor]", "expires_after[seconds]")
+_UPLOAD_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file", "purpose"],
+                    "properties": {
+                        "file": {"type": "string", "format": "binary"},
+                        "purpose": {"type": "string", "enum": ["batch"]},
+                        "expires_after[anchor]": {"type": "string", "enum": ["created_at"]},
+                        "expires_after[seconds]": {"type": "integer"},
+                    },
+                }
+            }
+        },
+    }
+}
+
+
+@router.post("/v1/files", openapi_extra=_UPLOAD_BODY)
+async def create_file(request: Request, batches: TheBatches, context: TheContext) -> FileBody:
+    """Keep a file of requests, for a batch."""
+    upload: Upload = request.scope[UPLOAD]
+    for name in upload.fields:
+        if name not in _FIELDS:
+            known = ", ".join(_FIELDS)
+            raise InvalidRequest(
+                f"{quote(name)}: unknown field; known are {known}", param=name[:64]
+            )
+    if (purpose := upload.fields.get("purpose")) != Purpose.BATCH:
+        message = f"purpose: must be batch, got {quote(purpose)}"
+        raise InvalidRequest(message, param="purpose")
+    now = batches.store.now
+    keep = _keep_seconds(upload.fields, batches.settings.keep_days * _DAY)
+    file = StoredFile(
+        id=new_file_id(),
+        tenant=context.tenant.name,
+        name=upload.name,
+        purpose=Purpose.BATCH,
+        bytes=upload.size,
+        created_at=now,
+        expires_at=now + keep,
+    )
+    await asyncio.to_thread(batches.folder.keep, upload.path, file.id)
+    try:
+        await batches.store.add_file(file)
+    except BaseException:
+        await asyncio.to_thread(batches.folder.remove, file.id)
+        raise
+    return FileBody.of(file)
+
+
+@router.get("/v1/files")
+async def list_files(
+    batches: TheBatches,
+    context: TheContext,
+    after: Annotated[str | None, Query(max_length=256)] = None,
+    limit: Annotated[int, Query(ge=1, le=10_000)] = 10_000,
+    order: Literal["asc", "desc"] = "desc",
+    purpose: Annotated[str | None, Query(max_length=64)] = None,
+) -> FileList:
+    """The caller's files."""
+    page = Page(after, limit, newest_first=order == "desc")
+    return FileList.of(*await batches.store.files(context.tenant.name, page, purpose))
+
+
+@router.get("/v1/files/{file_id}")
+async def show_file(file_id: str, batches: TheBatches, context: TheContext) -> FileBody:
+    """One of these files."""
+    return FileBody.of(await batches.store.file(context.tenant.name, file_id))
+
+
+@router.get("/v1/files/{file_id}/content", response_class=Response)
+async def file_content(file_id: str, batches: TheBatches, context: TheContext) -> FileResponse:
+    """The content of one of these files."""
+    file = await batches.store.file(context.tenant.name, file_id)
+    # A large file takes its time on a slow line.
+    context.set_timeout(context.max_timeout_ms)
+    path = batches.folder.content(file.id)
+    try:
+        found = await asyncio.to_thread(os.stat, path)
+    except FileNotFoundError:
+        raise NotFound("file_id: the file has just been deleted", param="file_id") from None
+    media = "application/octet-stream"
+    return FileResponse(path, media_type=media, filename=file.name, stat_result=found)
+
+
+@router.delete("/v1/files/{file_id}")
+async def delete_file(file_id: str, batches: TheBatches, context: TheContext) -> FileDeleted:
+    """Delete one of these files; not while a batch reads it."""
+    await batches.store.delete_file(context.tenant.name, file_id)
+    await asyncio.to_thread(batches.folder.remove, file_id)
+    return FileDeleted(id=file_id)
+
+
+def _keep_seconds(fields: dict[str, str], most: int) -> int:
+    """Seconds for which the file is kept."""
+    anchor, seconds = (fields.get(f"expires_after[{name}]") for name in ("anchor", "seconds"))
+    if anchor is None and seconds is None:
+        return most
+    if anchor != "created_at":
+        message = f"expires_after[anchor]: must be created_at, got {quote(anchor)}"
+        raise InvalidRequest(message, param="expires_after")
+    if (
+        seconds is None
+        or not seconds.isdecimal()
+        or not _LEAST_SECONDS <= int(seconds[:12]) <= most
+    ):
+        message = (
+            f"expires_after[seconds]: must be {_LEAST_SECONDS} to {most}, got {quote(seconds)}"
+        )
+        raise InvalidRequest(message, param="expires_after")
+    return int(seconds)

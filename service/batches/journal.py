@@ -1,0 +1,153 @@
+"""Journal of the batches that run: their lines' answers and their ends, each in one transaction."""
+
+import json
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from sqlite3 import Connection
+
+from service.batches.records import UNFINISHED, Batch, Problem, Status, StoredFile
+from service.batches.store import batch_of, move
+from service.batches.tables import batches_where, files_where, held, put_file
+from service.database import Database
+
+_UNFINISHED = ", ".join(f"'{status}'" for status in UNFINISHED)
+_ENDED = ", ".join(f"'{status}'" for status in Status if status not in UNFINISHED)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The line of an output or error file that answers a line of an input file."""
+
+    line: int
+    failed: bool
+    body: bytes
+
+
+class Journal:
+    """Written by the process that has a batch's lease. `clock` is seconds since 1970."""
+
+    def __init__(self, database: Database, clock: Callable[[], float] = time.time) -> None:
+        self._database = database
+        self._clock = clock
+
+    @property
+    def now(self) -> int:
+        """Seconds since 1970."""
+        return int(self._clock())
+
+    async def unfinished(self) -> list[Batch]:
+        """All batches that have not ended, the oldest first."""
+        wanted = f"status IN ({_UNFINISHED}) ORDER BY seq"
+        return await self._database.run(lambda connection: batches_where(connection, wanted))
+
+    async def read(self, batch_id: str) -> Batch:
+        """A batch as it is now."""
+        return await self._database.run(lambda connection: batch_of(connection, batch_id))
+
+    async def validated(self, batch: Batch, total: int) -> Batch:
+        """Let the lines of a batch be answered, unless it was cancelled meanwhile."""
+
+        def validated(connection: Connection) -> Batch:
+            query = "UPDATE batches SET total = ? WHERE id = ?"
+            connection.execute(query, (total, batch.id))
+            return _move_from(connection, batch, Status.VALIDATING, Status.IN_PROGRESS, self.now)
+
+        return await self._database.run(validated)
+
+    async def refused(self, batch: Batch, problems: Sequence[Problem]) -> Batch:
+        """End a batch whose input file is none, unless it was cancelled meanwhile."""
+
+        def refused(connection: Connection) -> Batch:
+            query = "UPDATE batches SET problems = ? WHERE id = ?"
+            listed = json.dumps([asdict(problem) for problem in problems])
+            connection.execute(query, (listed, batch.id))
+            return _move_from(connection, batch, Status.VALIDATING, Status.FAILED, self.now)
+
+        return await self._database.run(refused)
+
+    async def answered(self, batch: Batch) -> set[int]:
+        """The lines that are answered."""
+        query = "SELECT line FROM answers WHERE batch = ?"
+        rows = await self._database.run(lambda c: c.execute(query, (batch.id,)).fetchall())
+        return {line for (line,) in rows}
+
+    async def record(self, batch: Batch, answers: Iterable[Answer]) -> Batch:
+        """Keep answers, the first one of each line, and count them; returns the batch as it is."""
+
+        def record(connection: Connection) -> Batch:
+            counts, size = {False: 0, True: 0}, 0
+            for answer in answers:
+                added = connection.execute(
+                    "INSERT OR IGNORE INTO answers (batch, line, failed, body) VALUES (?, ?, ?, ?)",
+                    (batch.id, answer.line, answer.failed, answer.body),
+                ).rowcount
+                counts[answer.failed] += added
+                size += added * len(answer.body)
+            if size:
+                connection.execute(
+                    "UPDATE batches SET completed = completed + ?, failed = failed + ?, "
+                    "answer_bytes = answer_bytes + ?, moved_at = ? WHERE id = ?",
+                    (counts[False], counts[True], size, self.now, batch.id),
+                )
+            return batch_of(connection, batch.id)
+
+        return await self._database.run(record)
+
+    async def held(self, tenant: str) -> int:
+        """Bytes of a tenant's files and answers."""
+        return await self._database.run(lambda connection: held(connection, tenant)[1])
+
+    async def finalizing(self, batch: Batch) -> Batch:
+        """Begin to write the files of a batch whose lines are all answered."""
+        return await self._database.run(
+            lambda c: _move_from(c, batch, Status.IN_PROGRESS, Status.FINALIZING, self.now)
+        )
+
+    async def finish(
+        self, batch: Batch, status: Status, output: StoredFile | None, errors: StoredFile | None
+    ) -> Batch:
+        """End a batch with the files of its results, whose contents are in their places."""
+
+        def finish(connection: Connection) -> Batch:
+            for file in filter(None, (output, errors)):
+                put_file(connection, file)
+            connection.execute(
+                "UPDATE batches SET output_file_id = ?, error_file_id = ?, answer_bytes = 0 "
+                "WHERE id = ?",
+                (output and output.id, errors and errors.id, batch.id),
+            )
+            connection.execute("DELETE FROM answers WHERE batch = ?", (batch.id,))
+            return move(connection, batch, status, self.now)
+
+        ended = await self._database.run(finish)
+        await self._database.shrink()
+        return ended
+
+    async def forget(self, keep_seconds: int) -> tuple[list[str], set[str], set[str]]:
+        """Delete files whose time is over, and batches that ended so long ago.
+
+        Returns the ids of the files deleted, of all that are left, and of the unfinished batches.
+        """
+
+        def forget(connection: Connection) -> tuple[list[str], set[str], set[str]]:
+            used = f"SELECT input_file_id FROM batches WHERE status IN ({_UNFINISHED})"
+            old = files_where(connection, f"expires_at <= ? AND id NOT IN ({used})", self.now)
+            connection.executemany("DELETE FROM files WHERE id = ?", [(file.id,) for file in old])
+            connection.execute(
+                f"DELETE FROM batches WHERE status IN ({_ENDED}) AND created_at <= ?",
+                (self.now - keep_seconds,),
+            )
+            left = {name for (name,) in connection.execute("SELECT id FROM files")}
+            running = batches_where(connection, f"status IN ({_UNFINISHED})")
+            return [file.id for file in old], left, {batch.id for batch in running}
+
+        return await self._database.run(forget)
+
+
+def _move_from(
+    connection: Connection, batch: Batch, before: Status, after: Status, now: int
+) -> Batch:
+    """Give a batch a status if it still has the one before; returns it as it is."""
+    present = batch_of(connection, batch.id)
+    return move(connection, present, after, now) if present.status is before else present

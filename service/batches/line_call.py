@@ -1,0 +1,69 @@
+"""One line of a batch, asked as the request that it describes."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from pydantic_core import to_json
+
+from service.batches.journal import Answer
+from service.batches.lines import Line, answer_line, request_name
+from service.batches.records import Batch
+from service.errors import InvalidRequest
+from service.quoting import quote
+from service.tenants.tenant import Tenant, Tier
+
+_PASSING = (429, 503, 504)
+"""Statuses of refusals that another try may not get, if they say when to try again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The answer to a request, whose body is JSON; `retry_after` in seconds, if it has one."""
+
+    status: int
+    body: bytes
+    retry_after: float | None = None
+
+
+class Call(Protocol):
+    """Makes a request of a tenant to the service itself, through all that requests pass."""
+
+    async def __call__(
+        self, tenant: Tenant, path: str, body: bytes, *, request_id: str, timeout_s: float
+    ) -> Reply: ...
+
+
+@dataclass(frozen=True, slots=True)
+class NotNow:
+    """A line was refused for now: its batch asks for nothing for so many seconds."""
+
+    seconds: float
+    status: int
+
+
+async def ask(
+    call: Call, tenant: Tenant, batch: Batch, line: Line, timeout_s: float
+) -> Answer | NotNow:
+    """Ask for the answer to a line within its time, or within what requests may ask for."""
+    name = request_name(batch.id, line.number)
+    try:
+        body = to_json(_flex(line))
+    except InvalidRequest as error:
+        reply = Reply(error.status, to_json(error.body(name)))
+    else:
+        reply = await call(tenant, batch.endpoint, body, request_id=name, timeout_s=timeout_s)
+    if reply.retry_after is not None and reply.status in _PASSING:
+        return NotNow(reply.retry_after, reply.status)
+    rendered = answer_line(batch.id, line, reply.status, reply.body)
+    return Answer(line.number, reply.status >= 400, rendered)
+
+
+def _flex(line: Line) -> dict[str, object]:
+    """The body, as a flex request that is answered whole; InvalidRequest if it asks otherwise."""
+    if line.body.get("stream"):
+        raise InvalidRequest("stream: the answers of a batch come whole, got true", param="stream")
+    tier = line.body.get("service_tier")
+    if tier not in (None, "auto", Tier.FLEX):
+        message = f"service_tier: the lines of a batch are flex, got {quote(tier)}"
+        raise InvalidRequest(message, param="service_tier")
+    return line.body | {"service_tier": str(Tier.FLEX)}

@@ -1,0 +1,112 @@
+"""Lines of an input file, each of which asks for one request."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic_core import from_json, to_json
+
+from service.batches.records import Problem
+from service.quoting import quote
+
+_CHUNK_BYTES = 64 * 1024
+_MOST_ID_BYTES = 512
+_METHOD = "POST"
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A request of an input file: its line, which begins at 1, its name and its body."""
+
+    number: int
+    custom_id: str
+    body: dict[str, Any]
+
+
+class NotALine(Exception):
+    """A line is no request for the endpoint of its batch."""
+
+    def __init__(self, code: str, message: str, line: int, param: str | None = None) -> None:
+        super().__init__(message)
+        self.problem = Problem(code, message, line, param)
+
+
+async def chunks(path: Path, max_bytes: int) -> AsyncGenerator[list[tuple[int, bytes]], None]:
+    """Numbered lines of a file without its empty ones, a few at a time, read in a thread.
+
+    Of a line with more than `max_bytes` the first `max_bytes + 1` bytes come, and nothing after.
+    """
+    offset, number = 0, 1
+    while chunk := await asyncio.to_thread(_read, path, offset, max_bytes):
+        yield [(number + n, line) for n, line in enumerate(chunk) if line.strip()]
+        if len(chunk[-1]) > max_bytes:
+            return
+        offset += sum(map(len, chunk))
+        number += len(chunk)
+
+
+def _read(path: Path, offset: int, max_bytes: int) -> list[bytes]:
+    lines, size = list[bytes](), 0
+    # Opened for each chunk: a task that is cancelled leaves nothing open.
+    with path.open("rb") as file:
+        file.seek(offset)
+        while size < _CHUNK_BYTES and (line := file.readline(max_bytes + 1)):
+            lines.append(line)
+            size += len(line)
+            if len(line) > max_bytes:
+                break
+    return lines
+
+
+def parse_line(number: int, raw: bytes, endpoint: str, max_bytes: int) -> Line:
+    """The request of a line; raises NotALine with the codes that OpenAI's batches have."""
+    if len(raw) > max_bytes:
+        message = f"A line may have at most {max_bytes} bytes, and this one has more."
+        raise NotALine("line_too_long", message, number)
+    try:
+        value = from_json(raw, allow_inf_nan=False)
+    except ValueError as error:
+        raise NotALine("invalid_json_line", f"This is not valid JSON: {error}", number) from None
+    if not isinstance(value, dict):
+        raise NotALine("invalid_json_line", "A line must be a JSON object.", number)
+    name, body = value.get("custom_id"), value.get("body")
+    if not isinstance(name, str) or not 1 <= len(name.encode()) <= _MOST_ID_BYTES:
+        message = f"custom_id must be a text of 1 to {_MOST_ID_BYTES} bytes, got {quote(name)}"
+        raise NotALine("invalid_custom_id", message, number, "custom_id")
+    if value.get("method") != _METHOD:
+        message = f"method must be {_METHOD}, got {quote(value.get('method'))}"
+        raise NotALine("invalid_method", message, number, "method")
+    if value.get("url") != endpoint:
+        message = f"url must be the batch's endpoint {endpoint}, got {quote(value.get('url'))}"
+        raise NotALine("mismatched_url", message, number, "url")
+    if not isinstance(body, dict):
+        raise NotALine("invalid_body", "body must be a JSON object.", number, "body")
+    return Line(number, name, body)
+
+
+def answer_line(batch_id: str, line: Line, status: int, body: bytes) -> bytes:
+    """The line of an output or error file with the answer to a request, whose body is JSON."""
+    name = request_name(batch_id, line.number)
+    # What is JSON already is not parsed to be written again, unless it has several lines.
+    body = to_json(from_json(body)) if b"\n" in body else body
+    head = to_json({"id": name, "custom_id": line.custom_id}).removesuffix(b"}")
+    response = b'{"status_code":%d,"request_id":%b,"body":%b}' % (status, to_json(name), body)
+    return head + b',"response":' + response + b',"error":null}\n'
+
+
+def error_line(batch_id: str, line: Line, code: str, message: str) -> bytes:
+    """The line of an error file for a request that was never answered."""
+    value = {
+        "id": request_name(batch_id, line.number),
+        "custom_id": line.custom_id,
+        "response": None,
+        "error": {"code": code, "message": message},
+    }
+    return to_json(value) + b"\n"
+
+
+def request_name(batch_id: str, number: int) -> str:
+    """The request id of a line, by which the log finds it."""
+    return f"batch_req_{batch_id.removeprefix('batch_')}_{number}"

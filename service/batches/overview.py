@@ -1,0 +1,42 @@
+"""Batches of all tenants, for the operator of a service, beside which it may be used."""
+
+from pathlib import Path
+
+from service.batches.folder import Folder
+from service.batches.records import Batch
+from service.batches.store import BatchStore
+from service.batches.tables import SCHEMA, VERSION, batches_where
+from service.database import Database
+from service.errors import ConfigurationError
+from service.settings.batches import BatchSettings
+
+
+class Overview:
+    """Reads and cancels batches below a folder; ConfigurationError if there are none."""
+
+    def __init__(self, path: Path) -> None:
+        if not (path / Folder.DATABASE).exists():
+            raise ConfigurationError(f"{path}: holds no batches: it has no {Folder.DATABASE}")
+        self._database = Database(path / Folder.DATABASE, SCHEMA, VERSION)
+        self._store = BatchStore(self._database, BatchSettings())
+
+    async def listed(self, limit: int) -> list[Batch]:
+        """So many batches, the newest first."""
+        query = "TRUE ORDER BY seq DESC LIMIT ?"
+        return await self._database.run(lambda c: batches_where(c, query, limit))
+
+    async def batch(self, batch_id: str) -> Batch:
+        """A batch of any tenant; ConfigurationError for none."""
+        found = await self._database.run(lambda c: batches_where(c, "id = ?", batch_id))
+        if not found:
+            raise ConfigurationError(f"there is no batch {batch_id[:64]!r}")
+        return found[0]
+
+    async def cancel(self, batch_id: str) -> Batch:
+        """Ask a batch to end; a service that runs notices within a second."""
+        batch = await self.batch(batch_id)
+        return await self._store.cancel(batch.tenant, batch.id)
+
+    def close(self) -> None:
+        """Close the database."""
+        self._database.close()

@@ -1,0 +1,261 @@
+"""One batch, from where it stands to its end."""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Protocol
+
+from service.batches.folder import Folder
+from service.batches.journal import Answer, Journal
+from service.batches.line_call import Call, NotNow, ask
+from service.batches.lines import Line, NotALine, chunks, error_line, parse_line
+from service.batches.outcome import write_outcome
+from service.batches.records import Batch, Problem, Status
+from service.tenants.tenant import Tenant, Tier
+
+_log = logging.getLogger(__name__)
+
+_LOOK_SECONDS = 1.0
+_LEAST_REST_SECONDS = 10.0
+"""Shortest rest: after it the input file is read from its start."""
+_LONGEST_REST_SECONDS = 60.0
+_MOST_PROBLEMS = 100
+_AFTER_EXPIRY_SECONDS = 60.0
+"""Time from its batch's expiry to a line's deadline, so that the batch says that it is late."""
+_AHEAD = 2
+"""Lines that wait at the gate beside those that it has room for, so that no room stays empty."""
+_VALIDATED = 1 << 62
+"""Bytes of a line that was validated: a limit that was lowered since refuses it as a request."""
+_GIVEN_UP_AT_ONCE = 500
+_UNANSWERED = {
+    Status.EXPIRED: ("batch_expired", "The batch expired before this request was answered."),
+    Status.CANCELLED: ("batch_cancelled", "The batch was cancelled before this request."),
+}
+
+
+class BatchObserver(Protocol):
+    """Counts lines that were answered, and batches that ended."""
+
+    def lines_answered(self, completed: int, failed: int) -> None: ...
+
+    def lines_unanswered(self, status: Status, lines: int) -> None: ...
+
+    def batch_ended(self, status: Status) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """Surroundings of the batches of one service.
+
+    `room` says how many lines the gate has room for now; `tenant_of` finds a tenant that has a
+    live key; `tenant_bytes` is the most that files and answers of a tenant may hold.
+    """
+
+    folder: Folder
+    journal: Journal
+    call: Call
+    tenant_of: Callable[[str], Tenant | None]
+    room: Callable[[], int]
+    observer: BatchObserver
+    max_lines: int
+    max_line_bytes: int
+    tenant_bytes: int
+
+    def tenant(self, name: str) -> Tenant | None:
+        """The tenant, unless it has no live key or may not use the tier of batches."""
+        tenant = self.tenant_of(name)
+        return tenant if tenant is not None and Tier.FLEX in tenant.tiers else None
+
+
+class BatchRun:
+    """Runs a batch whose lease this process has.
+
+    Can be stopped at any moment, and begun anew by whoever has the lease then: the journal says
+    which lines are answered.
+    """
+
+    def __init__(self, batch: Batch, around: Surroundings) -> None:
+        self._batch = batch
+        self._around = around
+        self._journal = around.journal
+        self._input = around.folder.content(batch.input_file_id)
+
+    async def run(self) -> float:
+        """Bring the batch to its end; returns 0, or the seconds for which it must rest before."""
+        self._batch = await self._journal.read(self._batch.id)
+        if self._batch.status is Status.VALIDATING:
+            await self._validate()
+        if self._batch.status is Status.IN_PROGRESS and (rest := await self._answer()):
+            return rest
+        if (end := self._due()) is not None:
+            await self._end(end)
+        batch = self._batch
+        self._around.observer.batch_ended(batch.status)
+        _log.info("batch %s of %s: %s, %s", batch.id, batch.tenant, batch.status, _counts(batch))
+        return 0.0
+
+    def _due(self) -> Status | None:
+        """The status that the batch ends with now; None once it has failed."""
+        batch = self._batch
+        if batch.status is Status.FAILED:
+            return None
+        if batch.total and batch.completed + batch.failed == batch.total:
+            return Status.COMPLETED
+        if batch.status is Status.CANCELLING:
+            return Status.CANCELLED
+        if self._expired:
+            return Status.EXPIRED
+        raise RuntimeError(f"{batch.id}: lines of its input file are missing: {_counts(batch)}")
+
+    @property
+    def _expired(self) -> bool:
+        return self._journal.now >= self._batch.expires_at
+
+    async def _validate(self) -> None:
+        """Check that every line is a request for the endpoint, with a name of its own."""
+        total, names, problems = 0, set[bytes](), list[Problem]()
+        async with aclosing(self._parsed(self._around.max_line_bytes)) as parsed:
+            async for lines in parsed:
+                for line in lines:
+                    if isinstance(line, Problem):
+                        problems.append(line)
+                        continue
+                    total += 1
+                    name = blake2b(line.custom_id.encode(), digest_size=16).digest()
+                    if name in names:
+                        message = "custom_id must be another than that of an earlier line."
+                        problem = Problem("duplicate_custom_id", message, line.number, "custom_id")
+                        problems.append(problem)
+                    names.add(name)
+                if total > (most := self._around.max_lines):
+                    message = f"A batch may have at most {most} lines, and this one has more."
+                    problems.append(Problem("too_many_lines", message))
+                if len(problems) >= _MOST_PROBLEMS or total > most:
+                    break
+        if not total and not problems:
+            problems.append(Problem("empty_file", "The input file has no line."))
+        if problems:
+            shown = problems[:_MOST_PROBLEMS]
+            self._batch = await self._journal.refused(self._batch, shown)
+        else:
+            self._batch = await self._journal.validated(self._batch, total)
+
+    async def _parsed(self, most: int) -> AsyncGenerator[list[Line | Problem], None]:
+        """The lines of the input file, a few at a time; of at most so many bytes each."""
+
+        def parse(chunk: Sequence[tuple[int, bytes]]) -> list[Line | Problem]:
+            parsed: list[Line | Problem] = []
+            for number, raw in chunk:
+                try:
+                    parsed.append(parse_line(number, raw, self._batch.endpoint, most))
+                except NotALine as error:
+                    parsed.append(error.problem)
+            return parsed
+
+        async with aclosing(chunks(self._input, most)) as read:
+            async for chunk in read:
+                yield await asyncio.to_thread(parse, chunk)
+
+    async def _left(self) -> AsyncGenerator[Line, None]:
+        """The lines that have no answer."""
+        answered = await self._journal.answered(self._batch)
+        async with aclosing(self._parsed(_VALIDATED)) as parsed:
+            async for lines in parsed:
+                for line in lines:
+                    if isinstance(line, Line) and line.number not in answered:
+                        yield line
+
+    async def _answer(self) -> float:
+        """Ask for answers until none is missing, or the batch is cancelled, expires or must rest.
+
+        Returns the seconds for which it must rest.
+        """
+        batch, rest = self._batch, 0.0
+        _log.info("batch %s of %s: answering, %s", batch.id, batch.tenant, _counts(batch))
+        running = set[asyncio.Task[Answer | NotNow]]()
+        async with aclosing(self._left()) as left:
+            try:
+                while self._batch.status is Status.IN_PROGRESS and not self._expired:
+                    rest = rest or await self._start(running, left)
+                    if not running:
+                        return rest
+                    rest = max(rest, await self._gather(running))
+            finally:
+                for task in running:
+                    task.cancel()
+                await asyncio.gather(*running, return_exceptions=True)
+        return 0.0
+
+    async def _start(
+        self, running: set["asyncio.Task[Answer | NotNow]"], left: AsyncGenerator[Line, None]
+    ) -> float:
+        """Ask for as many lines as there is room for; returns the seconds of a rest."""
+        batch, around = self._batch, self._around
+        tenant = around.tenant(batch.tenant)
+        if tenant is None:
+            _log.warning("batch %s of %s stops: no live key, or not flex", batch.id, batch.tenant)
+            return _LEAST_REST_SECONDS
+        if await self._journal.held(batch.tenant) >= around.tenant_bytes:
+            _log.warning(
+                "batch %s of %s waits: its tenant must delete files", batch.id, tenant.name
+            )
+            return _LONGEST_REST_SECONDS
+        while len(running) < around.room() + _AHEAD:
+            if (line := await anext(left, None)) is None:
+                break
+            left_s = batch.expires_at - self._journal.now + _AFTER_EXPIRY_SECONDS
+            running.add(asyncio.create_task(ask(around.call, tenant, batch, line, left_s)))
+        return 0.0
+
+    async def _gather(self, running: set["asyncio.Task[Answer | NotNow]"]) -> float:
+        """Wait a moment for answers, and keep them; returns the seconds of a rest."""
+        done, _ = await asyncio.wait(
+            running, timeout=_LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED
+        )
+        running -= done
+        results = [task.result() for task in done]
+        answers = [each for each in results if isinstance(each, Answer)]
+        self._batch = await self._journal.record(self._batch, answers)
+        if answers:
+            failed = sum(answer.failed for answer in answers)
+            self._around.observer.lines_answered(len(answers) - failed, failed)
+        refused = [each for each in results if isinstance(each, NotNow)]
+        if not refused:
+            return 0.0
+        longest = max(refused, key=lambda each: each.seconds)
+        rest = min(max(longest.seconds, _LEAST_REST_SECONDS), _LONGEST_REST_SECONDS)
+        _log.info("batch %s waits %g s: refused with %d", self._batch.id, rest, longest.status)
+        return rest
+
+    async def _end(self, status: Status) -> None:
+        """Answer what is left with an error if it ends early; write the files of its results."""
+        if status is Status.COMPLETED:
+            self._batch = await self._journal.finalizing(self._batch)
+        elif self._batch.total:
+            await self._give_up(status)
+        folder, now = self._around.folder, self._journal.now
+        output, errors = await asyncio.to_thread(write_outcome, folder, self._batch, now)
+        self._batch = await self._journal.finish(self._batch, status, output, errors)
+
+    async def _give_up(self, status: Status) -> None:
+        code, message = _UNANSWERED[status]
+        errors = list[Answer]()
+        async with aclosing(self._left()) as left:
+            async for line in left:
+                body = error_line(self._batch.id, line, code, message)
+                errors.append(Answer(line.number, failed=True, body=body))
+                if len(errors) == _GIVEN_UP_AT_ONCE:
+                    await self._keep_errors(status, errors)
+        await self._keep_errors(status, errors)
+
+    async def _keep_errors(self, status: Status, errors: list[Answer]) -> None:
+        self._batch = await self._journal.record(self._batch, errors)
+        self._around.observer.lines_unanswered(status, len(errors))
+        errors.clear()
+
+
+def _counts(batch: Batch) -> str:
+    return f"{batch.completed} of {batch.total} lines answered, {batch.failed} with an error"

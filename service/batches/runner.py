@@ -1,0 +1,134 @@
+"""Runner of all batches: one of each tenant at a time, each under its lease."""
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Protocol
+
+from service.batches.lease import Lease
+from service.batches.records import Batch, Status
+from service.batches.run import BatchObserver, BatchRun, Surroundings
+
+_log = logging.getLogger(__name__)
+
+_LOOK_SECONDS = 1.0
+_AFTER_FAILURE_SECONDS = 30.0
+_SWEEP_SECONDS = 600.0
+
+
+class RunnerObserver(BatchObserver, Protocol):
+    """Follows the batches that have not ended."""
+
+    def unfinished(
+        self, by_status: Mapping[Status, int], oldest_seconds: int, idle_seconds: int
+    ) -> None:
+        """So many are not finished; the oldest was made, and one last moved, so long ago."""
+
+
+class Runner:
+    """Runs batches, the oldest of each tenant first, and removes what is too old.
+
+    Processes that share a folder each run one batch of a tenant; the lease of a batch says which.
+    """
+
+    def __init__(
+        self, around: Surroundings, observer: RunnerObserver, max_running: int, keep_days: int
+    ) -> None:
+        self._around = around
+        self._observer = observer
+        self._max_running = max_running
+        self._keep_seconds = keep_days * 86_400
+        self._runs: dict[str, BatchRun] = {}
+        self._rests: dict[str, float] = {}
+        self._failed: dict[str, float] = {}
+        self._wake = asyncio.Event()
+        self._swept = -_SWEEP_SECONDS
+
+    def wake(self) -> None:
+        """Look for batches now."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Run batches; never returns. When it is cancelled, batches stop where they are."""
+        tasks = set[asyncio.Task[None]]()
+        try:
+            while True:
+                self._wake.clear()
+                pause = _LOOK_SECONDS
+                try:
+                    await self._look(tasks)
+                except Exception:
+                    pause = _AFTER_FAILURE_SECONDS
+                    _log.exception("the batches cannot be looked at")
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(pause):
+                        await self._wake.wait()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _look(self, tasks: set["asyncio.Task[None]"]) -> None:
+        now = time.monotonic()
+        if now >= self._swept + _SWEEP_SECONDS:
+            self._swept = now
+            await self._sweep()
+        batches = await self._around.journal.unfinished()
+        self._tell(batches)
+        for batch in batches:
+            if len(self._runs) >= self._max_running:
+                break
+            if batch.tenant in self._runs or self._waits(batch, now):
+                continue
+            if (lease := Lease.take(self._around.folder.lease(batch.id))) is not None:
+                self._runs[batch.tenant] = run = BatchRun(batch, self._around)
+                task = asyncio.create_task(self._run(batch, run))
+                tasks.add(task)
+                task.add_done_callback(tasks.discard)
+                # Not the task's own `finally`, which is not reached if it never begins.
+                task.add_done_callback(partial(self._ended, batch, lease))
+
+    async def _run(self, batch: Batch, run: BatchRun) -> None:
+        try:
+            rest = await run.run()
+            self._rests[batch.tenant] = time.monotonic() + rest
+            self._failed.pop(batch.id, None)
+        except Exception:
+            self._failed[batch.id] = time.monotonic() + _AFTER_FAILURE_SECONDS
+            _log.exception("batch %s of %s failed; it is tried again", batch.id, batch.tenant)
+
+    def _waits(self, batch: Batch, now: float) -> bool:
+        """True for a batch that need not be looked at now; one that has only to end waits least."""
+        if now < self._failed.get(batch.id, 0.0):
+            return True
+        expired = self._around.journal.now >= batch.expires_at
+        if batch.status is not Status.IN_PROGRESS or expired:
+            return False
+        return now < self._rests.get(batch.tenant, 0.0) or not self._around.tenant(batch.tenant)
+
+    def _ended(self, batch: Batch, lease: Lease, task: "asyncio.Task[None]") -> None:
+        del self._runs[batch.tenant]
+        lease.release()
+        self._wake.set()
+
+    def _tell(self, batches: Sequence[Batch]) -> None:
+        """Show the unfinished batches; those of a tenant wait for its oldest, which must move."""
+        now = self._around.journal.now
+        counts = Counter(batch.status for batch in batches)
+        first = {batch.tenant: batch for batch in reversed(batches)}.values()
+        self._observer.unfinished(
+            counts,
+            oldest_seconds=max((now - batch.created_at for batch in batches), default=0),
+            idle_seconds=max((now - batch.moved_at for batch in first), default=0),
+        )
+
+    async def _sweep(self) -> None:
+        removed, files, running = await self._around.journal.forget(self._keep_seconds)
+        folder = self._around.folder
+        for file_id in removed:
+            await asyncio.to_thread(folder.remove, file_id)
+        await asyncio.to_thread(folder.sweep, files, running)

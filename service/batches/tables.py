@@ -1,0 +1,112 @@
+"""Tables of files and batches, and records made of their rows."""
+
+import json
+import sqlite3
+from dataclasses import asdict
+from typing import Any
+
+from service.batches.records import Batch, Problem, Purpose, Status, StoredFile
+
+VERSION = 1
+SCHEMA = """
+CREATE TABLE files (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    tenant TEXT NOT NULL,
+    name TEXT NOT NULL,
+    purpose TEXT NOT NULL,
+    bytes INTEGER NOT NULL,
+    created_at INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL
+);
+CREATE INDEX files_of_tenant ON files (tenant, seq);
+CREATE TABLE batches (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    tenant TEXT NOT NULL,
+    endpoint TEXT NOT NULL,
+    input_file_id TEXT NOT NULL,
+    completion_window TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL,
+    keep_seconds INTEGER NOT NULL,
+    metadata TEXT NOT NULL,
+    status TEXT NOT NULL,
+    total INTEGER NOT NULL,
+    completed INTEGER NOT NULL,
+    failed INTEGER NOT NULL,
+    problems TEXT NOT NULL,
+    output_file_id TEXT,
+    error_file_id TEXT,
+    times TEXT NOT NULL,
+    moved_at INTEGER NOT NULL,
+    answer_bytes INTEGER NOT NULL
+);
+CREATE INDEX batches_of_tenant ON batches (tenant, seq);
+CREATE INDEX batches_by_status ON batches (status, seq);
+CREATE TABLE answers (
+    batch TEXT NOT NULL,
+    line INTEGER NOT NULL,
+    failed INTEGER NOT NULL,
+    body BLOB NOT NULL,
+    PRIMARY KEY (batch, line)
+)
+"""
+
+_FILE = "id, tenant, name, purpose, bytes, created_at, expires_at"
+_BATCH = (
+    "id, tenant, endpoint, input_file_id, completion_window, created_at, expires_at, keep_seconds, "
+    "metadata, status, total, completed, failed, problems, output_file_id, error_file_id, times, "
+    "moved_at, answer_bytes"
+)
+_JSON = ("metadata", "problems", "times")
+
+
+def put_file(connection: sqlite3.Connection, file: StoredFile) -> None:
+    """Add a file."""
+    _insert(connection, "files", asdict(file))
+
+
+def put_batch(connection: sqlite3.Connection, batch: Batch) -> None:
+    """Add a batch."""
+    row = asdict(batch)
+    _insert(connection, "batches", row | {name: json.dumps(row[name]) for name in _JSON})
+
+
+def files_where(connection: sqlite3.Connection, rest: str, *values: Any) -> list[StoredFile]:
+    """The files for which a condition holds; `rest` follows WHERE."""
+    rows = connection.execute(f"SELECT {_FILE} FROM files WHERE {rest}", values)
+    return [_file(dict(zip(_FILE.split(", "), row, strict=True))) for row in rows]
+
+
+def batches_where(connection: sqlite3.Connection, rest: str, *values: Any) -> list[Batch]:
+    """The batches for which a condition holds; `rest` follows WHERE."""
+    rows = connection.execute(f"SELECT {_BATCH} FROM batches WHERE {rest}", values)
+    return [_batch(dict(zip(_BATCH.split(", "), row, strict=True))) for row in rows]
+
+
+def held(connection: sqlite3.Connection, tenant: str) -> tuple[int, int]:
+    """The number of a tenant's files, and the bytes of these and of answers not in files yet."""
+    count, files = connection.execute(
+        "SELECT COUNT(*), COALESCE(SUM(bytes), 0) FROM files WHERE tenant = ?", (tenant,)
+    ).fetchone()
+    (answers,) = connection.execute(
+        "SELECT COALESCE(SUM(answer_bytes), 0) FROM batches WHERE tenant = ?", (tenant,)
+    ).fetchone()
+    return count, files + answers
+
+
+def _file(row: dict[str, Any]) -> StoredFile:
+    return StoredFile(**row | {"purpose": Purpose(row["purpose"])})
+
+
+def _batch(row: dict[str, Any]) -> Batch:
+    row |= {name: json.loads(row[name]) for name in _JSON}
+    times = {Status(name): at for name, at in row.pop("times").items()}
+    problems = tuple(Problem(**problem) for problem in row.pop("problems"))
+    return Batch(**row | {"status": Status(row["status"])}, problems=problems, times=times)
+
+
+def _insert(connection: sqlite3.Connection, table: str, row: dict[str, Any]) -> None:
+    places = ", ".join(f":{name}" for name in row)
+    connection.execute(f"INSERT INTO {table} ({', '.join(row)}) VALUES ({places})", row)

@@ -1,0 +1,145 @@
+"""`llm-service batches`: list, show and cancel batches.
+
+Over HTTP the commands see the batches of the tenant whose key OPENAI_API_KEY holds; with --store
+an operator sees those of all tenants, on the machine that keeps them.
+"""
+
+import asyncio
+import json
+import os
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import httpx
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from service.api.schemas.batches import BatchBody
+from service.batches.overview import Overview
+from service.batches.records import Batch
+from service.commands.errors import one_message
+from service.errors import ConfigurationError, ServiceError
+
+app = typer.Typer(no_args_is_help=True, help=__doc__)
+
+_KEY = "OPENAI_API_KEY"
+_SECONDS = 60
+
+Url = Annotated[str, typer.Option("--url", "-u", help="Address of the service.")]
+Store = Annotated[
+    Path | None, typer.Option("--store", "-s", help="Folder of `batches.path`, in place of --url.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+BatchId = Annotated[str, typer.Argument(metavar="BATCH", help="Id of the batch.")]
+_URL = "http://127.0.0.1:8000"
+
+
+@app.command("list")
+def list_(
+    url: Url = _URL,
+    store: Store = None,
+    limit: Annotated[int, typer.Option(min=1, max=100, help="The newest so many.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """List batches and how far they are.
+
+    Example: llm-service batches list --store /var/lib/llm-service/batches
+    """
+    with _errors():
+        if store is None:
+            batches = _asked(url, "GET", f"?limit={limit}")["data"]
+        else:
+            batches = [_body(batch) for batch in _at(store, lambda o: o.listed(limit))]
+        if as_json:
+            typer.echo(json.dumps(batches))
+            return
+        table = Table("batch", "tenant", "status", "answered", "errors", "lines", "made", "expires")
+        for batch in batches:
+            counts = batch["request_counts"]
+            numbers = (str(counts[name]) for name in ("completed", "failed", "total"))
+            times = (_time(batch[name]) for name in ("created_at", "expires_at"))
+            table.add_row(batch["id"], batch.get("tenant", ""), batch["status"], *numbers, *times)
+        Console().print(table)
+
+
+@app.command()
+def show(batch: BatchId, url: Url = _URL, store: Store = None) -> None:
+    """Print a batch as JSON.
+
+    Example: llm-service batches show batch_0f3c --url https://llm.example.com
+    """
+    with _errors():
+        found = (
+            _asked(url, "GET", f"/{batch}")
+            if store is None
+            else _body(_at(store, lambda overview: overview.batch(batch)))
+        )
+        typer.echo(json.dumps(found, indent=2))
+
+
+@app.command()
+def cancel(batch: BatchId, url: Url = _URL, store: Store = None) -> None:
+    """End a batch; what is answered by then is kept.
+
+    Example: llm-service batches cancel batch_0f3c --store /var/lib/llm-service/batches
+    """
+    with _errors():
+        found = (
+            _asked(url, "POST", f"/{batch}/cancel")
+            if store is None
+            else _body(_at(store, lambda overview: overview.cancel(batch)))
+        )
+        typer.echo(f"{found['id']}: {found['status']}")
+
+
+def _asked(url: str, method: str, path: str) -> Any:
+    """The answer of the service at an address, to a request about batches."""
+    key = os.environ.get(_KEY)
+    headers = {} if key is None else {"authorization": f"Bearer {key}"}
+    address = f"{url.rstrip('/')}/v1/batches{path}"
+    try:
+        answer = httpx.request(method, address, headers=headers, timeout=_SECONDS)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise ConfigurationError(f"{url}: cannot be reached: {error}") from error
+    if answer.is_error:
+        try:
+            message = answer.json()["error"]["message"]
+        except (ValueError, KeyError, TypeError):
+            message = "the answer is none of this service"
+        raise ConfigurationError(f"{url}: {answer.status_code}: {message}")
+    return answer.json()
+
+
+def _at(store: Path, ask: Callable[[Overview], Awaitable[Any]]) -> Any:
+    """The answer of the folder of batches."""
+
+    async def asked() -> Any:
+        overview = Overview(store)
+        try:
+            return await ask(overview)
+        finally:
+            overview.close()
+
+    return asyncio.run(asked())
+
+
+def _body(batch: Batch) -> dict[str, Any]:
+    return {"tenant": batch.tenant, **BatchBody.of(batch).model_dump(mode="json")}
+
+
+def _time(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M")
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    """End the command with an error's message alone, also with one of the store's."""
+    with one_message():
+        try:
+            yield
+        except ServiceError as error:
+            raise ConfigurationError(error.message) from error

@@ -1,0 +1,69 @@
+"""`llm-service usage`: what tenants used, for an operator."""
+
+import asyncio
+import csv
+import sys
+from dataclasses import asdict, fields
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from service.commands.errors import one_message
+from service.errors import ConfigurationError
+from service.usage.ledger import DATABASE, Ledger
+from service.usage.row import Amounts, Kind, Question, UsageRow
+
+_MOST_ROWS = 1_000_000
+_COLUMNS = ("start", *(each.name for each in (*fields(Kind), *fields(Amounts))))
+
+
+def usage(
+    store: Annotated[Path, typer.Option("--store", "-s", help="Folder of `usage.path`.")],
+    days: Annotated[int, typer.Option(min=1, max=3660, help="The last so many days (UTC).")] = 30,
+    by_hour: Annotated[bool, typer.Option("--by-hour", help="By the hour, not the day.")] = False,
+    tenant: Annotated[str | None, typer.Option(help="Of one tenant; default all.")] = None,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+) -> None:
+    """Print requests and tokens by tenant, model, adapter, route and tier.
+
+    Example: llm-service usage --store /var/lib/llm-service/usage --days 7 --csv
+    """
+    with one_message():
+        if not (store / DATABASE).exists():
+            raise ConfigurationError(f"{store}: holds no usage: it has no {DATABASE}")
+        today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+        start, end = today - timedelta(days=days - 1), today + timedelta(days=1)
+        question = Question(
+            int(start.timestamp()),
+            int(end.timestamp()),
+            "hour" if by_hour else "day",
+            tenant,
+            _MOST_ROWS,
+        )
+        lines = [_line(row) for row in asyncio.run(_read(store, question))]
+    if as_csv:
+        writer = csv.DictWriter(sys.stdout, _COLUMNS)
+        writer.writeheader()
+        writer.writerows(lines)
+        return
+    table = Table(*_COLUMNS)
+    for line in lines:
+        table.add_row(*(str(value) for value in line.values()))
+    Console().print(table)
+
+
+async def _read(store: Path, question: Question) -> list[UsageRow]:
+    ledger = Ledger(store, keep_days=1)
+    try:
+        return await ledger.read(question)
+    finally:
+        ledger.close()
+
+
+def _line(row: UsageRow) -> dict[str, Any]:
+    start = datetime.fromtimestamp(row.start, UTC).strftime("%Y-%m-%dT%H:%MZ")
+    return {"start": start, **asdict(row.kind), **asdict(row.amounts)}

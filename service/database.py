@@ -1,0 +1,87 @@
+"""A SQLite database on a thread of its own, beside the event loop."""
+
+import asyncio
+import logging
+import sqlite3
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+from service.errors import ConfigurationError, Unavailable
+
+Result = TypeVar("Result")
+
+_log = logging.getLogger(__name__)
+
+_BUSY_SECONDS = 10.0
+_RETRY_SECONDS = 5.0
+
+
+class Database:
+    """One file in WAL mode, which several processes of one machine may use at once.
+
+    `schema` makes the tables, and `version` is its number: a file of another version is refused.
+    A commit is on disk when `run` returns. Raises ConfigurationError for a file that cannot be
+    used.
+    """
+
+    def __init__(self, path: Path, schema: str, version: int) -> None:
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=path.stem)
+        try:
+            # Answers are read by this user only, and so are the files that SQLite adds.
+            path.touch(mode=0o600)
+            self._connection = sqlite3.connect(
+                path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+            )
+            self._prepare(path, schema, version)
+        except (OSError, sqlite3.Error) as error:
+            raise ConfigurationError(f"{path}: cannot be used: {error}") from error
+
+    def _prepare(self, path: Path, schema: str, version: int) -> None:
+        # What is deleted is given back; this takes effect only before the first table.
+        self._connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        self._connection.execute("PRAGMA journal_mode = WAL")
+        self._connection.execute("PRAGMA synchronous = FULL")
+        with self._connection:
+            self._connection.execute("BEGIN IMMEDIATE")
+            (found,) = self._connection.execute("PRAGMA user_version").fetchone()
+            if found not in (0, version):
+                raise ConfigurationError(f"{path}: has version {found}, and this is {version}")
+            if not found:
+                for statement in schema.split(";"):
+                    self._connection.execute(statement)
+                self._connection.execute(f"PRAGMA user_version = {version}")
+
+    async def run(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
+        """Do work in one transaction, which an error undoes.
+
+        Raises Unavailable where the file cannot be read or written now, and what the work raises.
+        """
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._work, work)
+
+    def _work(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
+        try:
+            with self._connection:
+                self._connection.execute("BEGIN IMMEDIATE")
+                return work(self._connection)
+        except sqlite3.OperationalError as error:
+            _log.error("a database failed: %s", error)
+            raise Unavailable(
+                "What this server keeps cannot be read or written now.",
+                code="store_unavailable",
+                retry_after=_RETRY_SECONDS,
+            ) from error
+
+    async def shrink(self) -> None:
+        """Give the space of deleted rows back to the disk."""
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._thread, self._shrink)
+
+    def _shrink(self) -> None:
+        self._connection.execute("PRAGMA incremental_vacuum").fetchall()
+
+    def close(self) -> None:
+        """Finish what was begun, and close the file."""
+        self._thread.shutdown()
+        self._connection.close()

@@ -1,0 +1,67 @@
+"""Parts of a service that exist before its engine starts."""
+
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry
+
+from service.batches.batches import Batches
+from service.fleet.metrics import AdapterMetrics
+from service.runtime.open_requests import OpenRequests
+from service.settings.tree import Settings
+from service.telemetry.batches import BatchMetrics
+from service.telemetry.metrics import Metrics
+from service.telemetry.requests import RequestTelemetry
+from service.telemetry.tenants import TenantMetrics
+from service.tenants.tenancy import Tenancy
+from service.usage.ledger import Ledger
+
+
+@dataclass(frozen=True, slots=True)
+class Foundation:
+    """Series, tenants and stores; `batches` and `usage` are None where no folder is set for them.
+
+    `of` raises ConfigurationError for keys, an address or a folder that cannot be used.
+    """
+
+    metrics: Metrics
+    adapter_metrics: AdapterMetrics
+    telemetry: RequestTelemetry
+    tenancy: Tenancy
+    requests: OpenRequests
+    batches: Batches | None
+    usage: Ledger | None
+
+    @classmethod
+    def of(cls, settings: Settings, registry: CollectorRegistry) -> "Foundation":
+        """Make the parts, whose series are in `registry`."""
+        metrics = Metrics(registry, settings.metrics, settings.slo)
+        adapter_metrics = AdapterMetrics(registry)
+        usage = _usage(settings)
+        tenancy = Tenancy(settings, TenantMetrics(registry))
+        return cls(
+            metrics=metrics,
+            adapter_metrics=adapter_metrics,
+            telemetry=RequestTelemetry.of(settings, metrics, usage),
+            tenancy=tenancy,
+            requests=OpenRequests(),
+            batches=_batches(settings, tenancy, registry),
+            usage=usage,
+        )
+
+
+def _batches(settings: Settings, tenancy: Tenancy, registry: CollectorRegistry) -> Batches | None:
+    if settings.batches.path is None:
+        return None
+    return Batches(
+        settings.batches.path,
+        settings.batches,
+        BatchMetrics(registry),
+        tenancy.tenant_named,
+        settings.http.max_body_bytes,
+    )
+
+
+def _usage(settings: Settings) -> Ledger | None:
+    if settings.usage.path is None:
+        return None
+    return Ledger(settings.usage.path, settings.usage.keep_days)

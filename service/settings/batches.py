@@ -1,0 +1,62 @@
+"""Settings of batches: files of requests that are answered in the background."""
+
+from pathlib import Path
+
+from pydantic import Field
+
+from service.settings.section import Section
+
+
+class BatchSettings(Section):
+    """Files and batches, which are off without a folder."""
+
+    path: Path | None = Field(
+        None,
+        description="Folder of files, batches and answers, relative to this file; without it "
+        "`/v1/files` and `/v1/batches` are not served. It must survive a restart and lie on a disk "
+        "of this machine: a network's file system is refused.",
+    )
+    max_file_bytes: int = Field(
+        100 << 20,
+        ge=1024,
+        description="Largest file, in bytes. It is never held in memory, but every byte of it is "
+        "read again at each restart during its batch.",
+    )
+    max_lines: int = Field(
+        50_000,
+        ge=1,
+        description="Lines in one batch, as many as OpenAI's. The custom ids of a batch are held "
+        "in memory while it is validated.",
+    )
+    max_files: int = Field(
+        1_000, ge=1, description="Files that one tenant may keep, so that lists stay short."
+    )
+    tenant_bytes: int = Field(
+        1 << 30,
+        ge=1024,
+        description="Bytes that one tenant's files and answers may hold together, on a disk that "
+        "all tenants share. A batch whose tenant has no room waits until files are deleted.",
+    )
+    max_batches: int = Field(
+        16,
+        ge=1,
+        description="Unfinished batches of one tenant; they run one after the other, so more would "
+        "only wait.",
+    )
+    max_running: int = Field(
+        8,
+        ge=1,
+        description="Batches that this process runs at once, each of another tenant. Each holds "
+        "as many lines in memory as background work may have slots, and two more.",
+    )
+    max_window_h: int = Field(
+        24 * 7,
+        ge=1,
+        description="Longest `completion_window`, in hours; a batch that is not complete expires.",
+    )
+    keep_days: int = Field(
+        30,
+        ge=1,
+        description="Days after which files, and batches that ended, are removed; a file may ask "
+        "for less.",
+    )

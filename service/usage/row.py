@@ -1,0 +1,60 @@
+"""A row of usage: what a tenant used of one model, on one route, in one period."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Period = Literal["hour", "day"]
+SECONDS: dict[Period, int] = {"hour": 3600, "day": 86_400}
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """Requests that are counted together; `adapter` is the name of the one that answered."""
+
+    tenant: str
+    model: str
+    adapter: str
+    route: str
+    service_tier: str
+
+
+@dataclass(slots=True)
+class Amounts:
+    """Requests that ended, those of them that were refused, and tokens of all of them.
+
+    `cached_tokens` are part of `prompt_tokens`.
+    """
+
+    requests: int = 0
+    refused: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+
+    def add(self, other: "Amounts") -> None:
+        """Count others too."""
+        self.requests += other.requests
+        self.refused += other.refused
+        self.prompt_tokens += other.prompt_tokens
+        self.cached_tokens += other.cached_tokens
+        self.completion_tokens += other.completion_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class UsageRow:
+    """Amounts of one kind in the period that begins at `start`, in seconds since 1970."""
+
+    start: int
+    kind: Kind
+    amounts: Amounts
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Rows to read: periods that begin from `start` to before `end`, of one tenant or of all."""
+
+    start: int
+    end: int
+    period: Period = "day"
+    tenant: str | None = None
+    limit: int = 1000

@@ -1,0 +1,133 @@
+"""GET /v1/usage, and the operator's command: equal to the sum of the answers."""
+
+import asyncio
+import csv
+import random
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx
+from typer.testing import CliRunner
+
+from loadtests.processes import eventually
+from service.commands.cli import app
+from service.settings.batches import BatchSettings
+from service.settings.tree import TenantSettings
+from service.settings.usage import UsageSettings
+from tests.answers import refusal
+from tests.batches.inputs import GENERATE, many
+from tests.live_service import LiveService
+from tests.tenants.keys import bearer, entry, write_keys
+
+BODY: dict[str, Any] = {"model": "fake", "prompt": "Tell me", "max_tokens": 20}
+CLASSIFY = {"model": "fake", "input": ["x"], "candidate_labels": ["a", "b"], "calibrate": False}
+FAILED = {"n": -1}
+REQUESTS = 1000
+KINDS = ("prompt", "cached", "completion")
+
+
+def service(path: Path, *tenants: dict[str, Any], **sections: Any) -> LiveService:
+    keys = TenantSettings(keys=write_keys(path / "keys.yaml", *tenants))
+    usage = UsageSettings(path=path / "usage")
+    return LiveService(tenants=keys, usage=usage, **sections)
+
+
+def shown(live: LiveService, tenant: str, series: str, **labels: str) -> float:
+    """The sum of a series over the routes that ask the engine."""
+    routes = (GENERATE, "/v1/classify")
+    return sum(live.value(series, route=route, tenant=tenant, **labels) for route in routes)
+
+
+async def used(client: httpx.AsyncClient, tenant: str, query: str = "") -> list[dict[str, Any]]:
+    answer = await client.get(f"/v1/usage{query}", headers=bearer(tenant))
+    assert answer.status_code == 200, answer.text
+    rows: list[dict[str, Any]] = answer.json()["data"]
+    return rows
+
+
+def total(rows: list[dict[str, Any]], name: str) -> int:
+    return sum(row[name] for row in rows)
+
+
+async def test_usage_is_the_sum_of_mixed_requests_whatever_became_of_them(tmp_path: Path) -> None:
+    chance = random.Random(5)
+    few = entry("few", quotas={"tokens_per_day": 5000})
+    with service(tmp_path, entry("one"), few, token_seconds=0.002) as live:
+        async with live.client() as client:
+            asked = {"one": 0, "few": 0}
+
+            async def ask(_: int) -> None:
+                tenant = chance.choice(["one", "few"])
+                path, body = chance.choice([(GENERATE, BODY), ("/v1/classify", CLASSIFY)])
+                body = body | chance.choice([{}, {}, FAILED, {"service_tier": "flex"}])
+                if path == GENERATE and chance.random() < 0.3:
+                    body = body | {"stream": True}
+                asked[tenant] += 1
+                post = client.post(path, json=body, headers=bearer(tenant))
+                with suppress(TimeoutError):
+                    leaves = chance.random() < 0.3
+                    async with asyncio.timeout(chance.random() if leaves else None):
+                        await post
+
+            for start in range(0, REQUESTS, 50):
+                await asyncio.gather(*(ask(n) for n in range(start, start + 50)))
+            await eventually(live.idle)
+            rows = {tenant: await used(client, tenant, "?by=hour") for tenant in asked}
+        for tenant, own in rows.items():
+            counted = partial(shown, live, tenant)
+            assert total(own, "requests") == counted("inference_requests_total") <= asked[tenant]
+            assert total(own, "refused") == counted("inference_requests_total", outcome="refused")
+            for kind in KINDS:
+                tokens = counted("inference_tokens_total", kind=kind)
+                assert total(own, f"{kind}_tokens") == tokens
+        assert total(rows["few"], "refused") > 0
+        assert live.outcomes()["cancelled"] > 0
+        assert {row["service_tier"] for row in rows["one"]} == {"default", "flex"}
+    command = ["usage", "--store", str(tmp_path / "usage"), "--csv"]
+    result = await asyncio.to_thread(CliRunner().invoke, app, command)
+    assert result.exit_code == 0, result.output
+    lines = list(csv.DictReader(result.stdout.splitlines()))
+    for tenant, own in rows.items():
+        mine = [line for line in lines if line["tenant"] == tenant]
+        for name in ("requests", "refused", "prompt_tokens", "completion_tokens"):
+            assert sum(int(line[name]) for line in mine) == total(own, name)
+
+
+async def test_lines_of_a_batch_are_usage_of_their_tenant(tmp_path: Path) -> None:
+    batches = BatchSettings(path=tmp_path / "batches")
+    with service(tmp_path, entry("one"), entry("two"), batches=batches) as live:
+        async with live.client() as client:
+            form: Any = {"files": {"file": ("in", many(7))}, "data": {"purpose": "batch"}}
+            file = await client.post("/v1/files", headers=bearer("one"), **form)
+            body = {"endpoint": GENERATE, "completion_window": "1h"}
+            body["input_file_id"] = file.json()["id"]
+            await client.post("/v1/batches", json=body, headers=bearer("one"))
+            lines = "inference_batch_lines_total"
+            await eventually(lambda: live.value(lines, outcome="completed") == 7)
+            (row,) = await used(client, "one")
+            assert await used(client, "two") == []
+    assert (row["requests"], row["route"], row["service_tier"]) == (7, GENERATE, "flex")
+    assert row["completion_tokens"] > 0
+    assert row["end"] - row["start"] == 86_400
+
+
+async def test_a_question_that_makes_no_sense_is_refused(tmp_path: Path) -> None:
+    with service(tmp_path, entry("one")) as live:
+        async with live.client() as client:
+            for query in ("by=week", "start=5&end=5", "limit=0", "start=-1", "end=x"):
+                refusal(await client.get(f"/v1/usage?{query}", headers=bearer("one")), 400)
+            refusal(await client.get("/v1/usage"), 401)
+
+
+async def test_it_is_not_served_without_a_folder() -> None:
+    with LiveService() as live:
+        async with live.client() as client:
+            refusal(await client.get("/v1/usage"), 404)
+
+
+def test_the_command_names_a_folder_that_holds_nothing(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["usage", "--store", str(tmp_path)])
+    assert result.exit_code == 2
+    assert "holds no usage" in result.stderr

@@ -1,0 +1,66 @@
+"""The folder of batches: where it may lie, what it removes, and its leases."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from service.batches.folder import Folder
+from service.batches.lease import Lease
+from service.batches.tables import SCHEMA, VERSION
+from service.database import Database
+from service.errors import ConfigurationError
+
+OLD = 3 * 3600
+
+
+def test_a_database_of_another_version_is_refused(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    Database(folder.database, SCHEMA, VERSION + 1).close()
+    with pytest.raises(ConfigurationError, match="has version 2, and this is 1"):
+        Database(folder.database, SCHEMA, VERSION)
+
+
+def test_only_old_content_without_a_record_is_swept(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    kept, lost, upload, fresh = (
+        folder.content("file-kept"),
+        folder.content("file-lost"),
+        folder.new_upload(),
+        folder.new_upload(),
+    )
+    for path in (kept, lost, upload, fresh, folder.lease("batch_old"), folder.lease("batch_runs")):
+        path.write_text("")
+        if path != fresh:
+            os.utime(path, (time.time() - OLD,) * 2)
+    folder.sweep({"file-kept"}, {"batch_runs"})
+    assert {path.name for path in kept.parent.iterdir()} == {kept.name, fresh.name}
+    assert [path.name for path in folder.lease("x").parent.iterdir()] == ["batch_runs"]
+
+
+def test_one_holder_at_a_time(tmp_path: Path) -> None:
+    lease = Lease.take(tmp_path / "lease")
+    assert lease is not None
+    assert Lease.take(tmp_path / "lease") is None
+    lease.release()
+    assert Lease.take(tmp_path / "lease") is not None
+
+
+def test_a_killed_holder_has_it_no_more(tmp_path: Path) -> None:
+    hold = (
+        "import sys, time; from pathlib import Path; from service.batches.lease import Lease\n"
+        "lease = Lease.take(Path(sys.argv[1])); print(lease is not None, flush=True)\n"
+        "time.sleep(600)"
+    )
+    command = [sys.executable, "-c", hold, str(tmp_path / "lease")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "True\n"
+        assert Lease.take(tmp_path / "lease") is None
+        holder.send_signal(signal.SIGKILL)
+        holder.wait(60)
+    assert Lease.take(tmp_path / "lease") is not None

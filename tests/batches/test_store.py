@@ -1,0 +1,190 @@
+"""The store: each tenant sees and changes its own files and batches only, within its limits."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from service.batches.folder import Folder
+from service.batches.journal import Answer, Journal
+from service.batches.records import Batch, Page, Problem, Purpose, Status, StoredFile
+from service.batches.store import BatchStore
+from service.batches.tables import SCHEMA, VERSION
+from service.database import Database
+from service.errors import InvalidRequest, NotFound, Unavailable
+from service.settings.batches import BatchSettings
+
+NOW = 1_800_000_000
+LIMITS = BatchSettings(max_files=3, max_file_bytes=1024, tenant_bytes=1500, max_batches=2)
+
+
+class Kept:
+    """A store of a folder and what is written beside it, at a time that a test sets."""
+
+    def __init__(self, path: Path) -> None:
+        self.now = NOW
+        self.database = Database(Folder(path).database, SCHEMA, VERSION)
+        self.store = BatchStore(self.database, LIMITS, lambda: self.now)
+        self.journal = Journal(self.database, lambda: self.now)
+
+    async def file(self, name: str, tenant: str = "a", size: int = 10) -> StoredFile:
+        purpose = Purpose.OUTPUT if name.endswith("output") else Purpose.BATCH
+        file = StoredFile(name, tenant, "in.jsonl", purpose, size, self.now, self.now + 100)
+        await self.store.add_file(file)
+        return file
+
+    async def batch(self, tenant: str = "a", file: str = "f") -> Batch:
+        return await self.store.create(
+            Batch("", tenant, "/v1/generate", file, "24h", NOW, NOW + 60, 100, {"k": "v"})
+        )
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Iterator[Kept]:
+    kept = Kept(tmp_path)
+    yield kept
+    kept.database.close()
+
+
+async def test_another_tenants_things_are_not_there(kept: Kept) -> None:
+    file = await kept.file("f")
+    batch = await kept.batch()
+    store = kept.store
+    assert await store.file("a", "f") == file
+    assert await store.batch("a", batch.id) == batch
+    assert batch.metadata == {"k": "v"}
+    for call in (
+        store.file("b", "f"),
+        store.delete_file("b", "f"),
+        store.batch("b", batch.id),
+        store.cancel("b", batch.id),
+        store.file("a", "none"),
+    ):
+        with pytest.raises(NotFound):
+            await call
+    with pytest.raises(InvalidRequest, match="there is no file 'f'") as refused:
+        await kept.batch(tenant="b")
+    assert refused.value.param == "input_file_id"
+    assert await store.files("b", Page()) == ([], False)
+    assert await store.batches("b", Page()) == ([], False)
+    assert (await store.batch("a", batch.id)).status is Status.VALIDATING
+
+
+async def test_lists_go_on_where_they_stopped_whatever_lies_between(kept: Kept) -> None:
+    for name in ("f1", "b-file", "f2", "f-output"):
+        await kept.file(name, "b" if name == "b-file" else "a")
+    pages: list[tuple[str, ...]] = []
+    after, more = None, True
+    while more:
+        files, more = await kept.store.files("a", Page(after, 2))
+        pages.append(tuple(file.id for file in files))
+        after = files[-1].id
+    assert pages == [("f-output", "f2"), ("f1",)]
+    oldest, _ = await kept.store.files("a", Page(limit=1, newest_first=False))
+    assert [file.id for file in oldest] == ["f1"]
+    outputs, _ = await kept.store.files("a", Page(), Purpose.OUTPUT)
+    assert [file.id for file in outputs] == ["f-output"]
+    with pytest.raises(InvalidRequest, match="after: no 'b-file' in this list"):
+        await kept.store.files("a", Page("b-file"))
+
+
+async def test_files_are_limited_in_number_and_bytes(kept: Kept) -> None:
+    assert await kept.store.space("a") == 1024
+    await kept.file("f1", size=1000)
+    assert await kept.store.space("a") == 500
+    with pytest.raises(InvalidRequest, match="hold 1500 bytes together, and 500 are left"):
+        await kept.file("f2", size=501)
+    await kept.file("f2", size=1)
+    await kept.file("f3", size=1)
+    with pytest.raises(InvalidRequest, match="at most 3 files") as refused:
+        await kept.file("f4", size=1)
+    assert refused.value.code == "limit_reached"
+    assert await kept.store.space("b") == 1024
+    await kept.store.delete_file("a", "f1")
+    await kept.file("f4", size=1000)
+
+
+async def test_batches_are_limited_while_they_run(kept: Kept) -> None:
+    await kept.file("f")
+    await kept.file("f-output")
+    first, _ = await kept.batch(), await kept.batch()
+    with pytest.raises(InvalidRequest, match="at most 2 unfinished batches"):
+        await kept.batch()
+    await kept.journal.refused(first, [Problem("empty_file", "Nothing.")])
+    await kept.batch()
+    with pytest.raises(InvalidRequest, match="purpose must be batch, got batch_output"):
+        await kept.batch(file="f-output")
+
+
+async def test_a_file_is_kept_while_a_batch_reads_it(kept: Kept) -> None:
+    await kept.file("f")
+    batch = await kept.batch()
+    kept.now += 1000
+    assert await kept.journal.forget(10_000) == ([], {"f"}, {batch.id})
+    with pytest.raises(InvalidRequest, match=batch.id):
+        await kept.store.delete_file("a", "f")
+    await kept.store.cancel("a", batch.id)
+    await kept.journal.finish(batch, Status.CANCELLED, None, None)
+    assert await kept.journal.forget(10_000) == (["f"], set(), set())
+    assert (await kept.store.batch("a", batch.id)).status is Status.CANCELLED
+    await kept.journal.forget(1000)
+    with pytest.raises(NotFound):
+        await kept.store.batch("a", batch.id)
+
+
+async def test_a_line_is_answered_once(kept: Kept) -> None:
+    await kept.file("f")
+    batch = await kept.journal.validated(await kept.batch(), 3)
+    await kept.journal.record(batch, [Answer(1, False, b"first"), Answer(2, True, b"bad")])
+    batch = await kept.journal.record(batch, [Answer(1, True, b"second"), Answer(3, False, b"x")])
+    assert (batch.total, batch.completed, batch.failed) == (3, 2, 1)
+    assert await kept.journal.answered(batch) == {1, 2, 3}
+    bodies = await kept.database.run(
+        lambda c: c.execute("SELECT body FROM answers ORDER BY line").fetchall()
+    )
+    assert bodies == [(b"first",), (b"bad",), (b"x",)]
+
+
+async def test_a_batch_that_was_cancelled_meanwhile_stays_so(kept: Kept) -> None:
+    await kept.file("f")
+    batch = await kept.batch()
+    kept.now += 5
+    cancelled = await kept.store.cancel("a", batch.id)
+    assert cancelled.status is Status.CANCELLING
+    assert cancelled.time_of(Status.CANCELLING) == NOW + 5
+    for call in (
+        kept.journal.validated(batch, 1),
+        kept.journal.refused(batch, []),
+        kept.journal.finalizing(batch),
+    ):
+        assert (await call).status is Status.CANCELLING
+    assert [each.id for each in await kept.journal.unfinished()] == [batch.id]
+    await kept.journal.finish(batch, Status.CANCELLED, None, None)
+    with pytest.raises(InvalidRequest, match="has ended already, as cancelled"):
+        await kept.store.cancel("a", batch.id)
+
+
+async def test_the_files_of_the_results_come_with_the_end(kept: Kept) -> None:
+    file = await kept.file("f")
+    batch = await kept.journal.validated(await kept.batch(), 1)
+    await kept.journal.record(batch, [Answer(1, False, b"answer")])
+    output = replace(file, id="f-out", purpose=Purpose.OUTPUT)
+    ended = await kept.journal.finish(batch, Status.COMPLETED, output, None)
+    assert (ended.output_file_id, ended.error_file_id) == ("f-out", None)
+    assert await kept.store.file("a", "f-out") == output
+    assert await kept.journal.answered(batch) == set()
+
+
+async def test_a_file_that_cannot_be_written_is_no_internal_error(kept: Kept) -> None:
+    def fill(connection: object) -> None:
+        kept.database._connection.execute("PRAGMA max_page_count = 20")
+
+    await kept.database.run(fill)
+    await kept.file("f")
+    batch = await kept.batch()
+    answer = [Answer(1, False, bytes(1 << 20))]
+    with pytest.raises(Unavailable) as full:
+        await kept.journal.record(batch, answer)
+    assert full.value.code == "store_unavailable"
+    assert (await kept.store.batch("a", batch.id)).completed == 0

@@ -1,0 +1,121 @@
+"""The ledger: what is counted, added up and kept."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from service.context import Ending, RequestContext, internal_context
+from service.errors import NotReady, ServiceError, TooManyRequests, Unavailable
+from service.tenants.tenant import Tenant, Tier
+from service.usage.ledger import Ledger
+from service.usage.row import Amounts, Kind, Question, UsageRow
+
+DAY = 20_000 * 86_400
+OK = Ending("ok", 200)
+ALL = Question(0, DAY * 2)
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    ledger = Ledger(tmp_path, 400, lambda: DAY + 10)
+    yield ledger
+    ledger.close()
+
+
+def request(tenant: str = "a", prompt: int = 0, completion: int = 0, **more: str) -> RequestContext:
+    context = internal_context("x", 1)
+    context.tenant, context.route = Tenant(tenant), more.get("route", "/v1/generate")
+    context.model = "m"
+    context.prompt_tokens, context.completion_tokens = prompt, completion
+    return context
+
+
+def kind(tenant: str = "a", tier: str = "default") -> Kind:
+    return Kind(tenant, "m", "", "/v1/generate", tier)
+
+
+async def test_requests_of_one_kind_are_added_up_in_memory_and_in_the_file(ledger: Ledger) -> None:
+    ledger.answered(request(prompt=5, completion=2), OK)
+    ledger.answered(request(prompt=1), OK)
+    await ledger.write()
+    ledger.answered(request(), Ending("refused", 429, TooManyRequests("no")))
+    flex = request(prompt=3)
+    flex.tier = Tier.FLEX
+    ledger.answered(flex, OK)
+    ledger.answered(request("b"), OK)
+    assert await ledger.read(ALL) == [
+        UsageRow(DAY, kind(), Amounts(3, 1, 6, 0, 2)),
+        UsageRow(DAY, kind(tier="flex"), Amounts(1, 0, 3, 0, 0)),
+        UsageRow(DAY, kind("b"), Amounts(1, 0, 0, 0, 0)),
+    ]
+    (other,) = await ledger.read(Question(0, DAY * 2, tenant="b"))
+    assert other.kind.tenant == "b"
+    assert len(await ledger.read(Question(0, DAY * 2, limit=2))) == 2
+
+
+async def test_only_known_callers_of_the_engine_are_counted(ledger: Ledger) -> None:
+    ledger.answered(request(route="/v1/tokenize"), OK)
+    ledger.answered(request(route="unmatched"), OK)
+    ledger.answered(request(), Ending("refused", 401, ServiceError()))
+    assert await ledger.read(ALL) == []
+
+
+async def test_hours_and_days_hold_what_ended_in_them(tmp_path: Path) -> None:
+    now = DAY
+    ledger = Ledger(tmp_path, 400, lambda: now)
+    for hour in range(30):
+        now = DAY + hour * 3600 + 3599
+        ledger.answered(request(prompt=hour), OK)
+    by_day = await ledger.read(ALL)
+    assert [(row.start, row.amounts.requests) for row in by_day] == [(DAY, 24), (DAY + 86_400, 6)]
+    some = await ledger.read(Question(DAY + 3600, DAY + 3 * 3600, "hour"))
+    assert [(row.start, row.amounts.prompt_tokens) for row in some] == [
+        (DAY + 3600, 1),
+        (DAY + 7200, 2),
+    ]
+    ledger.close()
+
+
+async def test_it_is_kept_over_a_restart_and_forgotten_when_old(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path, 1, lambda: DAY)
+    async with ledger.kept():
+        ledger.answered(request(prompt=7), OK)
+    ledger = Ledger(tmp_path, 1, lambda: DAY)
+    assert [row.amounts.prompt_tokens for row in await ledger.read(ALL)] == [7]
+    ledger.close()
+    ledger = Ledger(tmp_path, 1, lambda: DAY + 2 * 86_400)
+    async with ledger.kept():
+        await ledger._forget()
+        assert await ledger.read(ALL) == []
+
+
+async def test_what_cannot_be_written_is_counted_later(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger.answered(request(prompt=1), OK)
+    run = ledger._database.run
+
+    async def fails(work: object) -> None:
+        raise Unavailable("full")
+
+    monkeypatch.setattr(ledger._database, "run", fails)
+    with pytest.raises(Unavailable):
+        await ledger.write()
+    ledger.answered(request(prompt=2), OK)
+    monkeypatch.setattr(ledger._database, "run", run)
+    (row,) = await ledger.read(ALL)
+    assert row.amounts == Amounts(2, 0, 3, 0, 0)
+
+
+async def test_readers_that_leave_lose_and_double_nothing(ledger: Ledger) -> None:
+    for turn in range(50):
+        ledger.answered(request(prompt=1), Ending("refused", 503, NotReady("x")))
+        reading = asyncio.create_task(ledger.read(ALL))
+        for _ in range(turn % 5):
+            await asyncio.sleep(0)
+        reading.cancel()
+        await asyncio.wait([reading])
+    (row,) = await ledger.read(ALL)
+    assert row.amounts == Amounts(50, 50, 50, 0, 0)

@@ -1,0 +1,114 @@
+"""A service that is killed again and again during one batch: `make test-batches`.
+
+    python -m tools.batch_kills [--kills 10 --lines 500]
+
+Kills the service with SIGKILL, starts it anew on the same folder, and reads the results at the
+end. Ends with a traceback if a line has no answer, or two.
+"""
+
+import argparse
+import json
+import random
+import signal
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from loadtests.processes import wait_until
+from tools.served.configuration import SMOLLM2, tiny_config
+from tools.served.server import Server, started_server
+from tools.served.tiny import build_tiny_model
+
+_PATIENCE_S = 600
+_ENDPOINT = "/v1/completions"
+
+
+def survive(folder: Path, model: Path, kills: int, lines: int, seed: int = 1) -> int:
+    """Have one batch survive so many kills; returns how many lines were asked more than once."""
+    config = tiny_config(model) | {"batches": {"path": str(folder / "batches")}}
+    chance, batch, asked = random.Random(seed), "", list[str]()
+    for run in range(kills + 1):
+        place = folder / f"run-{run}"
+        place.mkdir()
+        with started_server(place, config) as server:
+            batch = batch or _create(server, lines)
+            if run < kills:
+                least = (run + chance.random()) * lines / (kills + 1)
+                _wait(server, batch, lambda now, least=least: _answered(now) >= least)
+                server.process.send_signal(signal.SIGKILL)
+                server.process.wait(60)
+            else:
+                ended = _wait(server, batch, lambda now: now["status"] == "completed")
+                _check(server, ended, lines)
+            asked += _asked(server.log)
+        print(f"run {run + 1}: {len(asked)} requests so far", flush=True)
+    return len(asked) - len(set(asked))
+
+
+def _create(server: Server, lines: int) -> str:
+    """Make a batch of so many lines; returns its id."""
+    body = {"model": server.model, "prompt": "Hello", "max_tokens": 32, "temperature": 0}
+    content = "".join(
+        json.dumps({"custom_id": str(n), "method": "POST", "url": _ENDPOINT, "body": body}) + "\n"
+        for n in range(lines)
+    )
+    form: dict[str, Any] = {"files": {"file": content}, "data": {"purpose": "batch"}}
+    file = httpx.post(f"{server.url}/v1/files", timeout=60, **form).raise_for_status().json()
+    asked = {"input_file_id": file["id"], "endpoint": _ENDPOINT, "completion_window": "24h"}
+    return str(server.post("/v1/batches", asked).raise_for_status().json()["id"])
+
+
+def _wait(server: Server, batch: str, holds: Any) -> dict[str, Any]:
+    """The batch, once something holds of it."""
+    seen: dict[str, Any] = {}
+
+    def looked() -> bool:
+        nonlocal seen
+        seen = httpx.get(f"{server.url}/v1/batches/{batch}", timeout=60).raise_for_status().json()
+        return bool(holds(seen))
+
+    wait_until(looked, _PATIENCE_S, f"{batch}: {holds}", forgiven=(httpx.TransportError,))
+    return seen
+
+
+def _answered(batch: dict[str, Any]) -> int:
+    return int(batch["request_counts"]["completed"])
+
+
+def _check(server: Server, batch: dict[str, Any], lines: int) -> None:
+    """Check that every line has one answer, at its place."""
+    assert batch["error_file_id"] is None, batch
+    assert batch["request_counts"] == {"total": lines, "completed": lines, "failed": 0}
+    address = f"{server.url}/v1/files/{batch['output_file_id']}/content"
+    answers = [json.loads(line) for line in httpx.get(address, timeout=60).text.splitlines()]
+    assert [answer["custom_id"] for answer in answers] == [str(n) for n in range(lines)]
+    texts = {answer["response"]["body"]["choices"][0]["text"] for answer in answers}
+    assert len(texts) == 1, texts
+
+
+def _asked(log: Path) -> list[str]:
+    """The ids of the lines whose requests were answered, by the log."""
+    told = (json.loads(line) for line in log.read_text().splitlines() if '"batch_req_' in line)
+    return [line["request_id"] for line in told if line.get("status") == 200]
+
+
+def main() -> None:
+    """Kill, and print what came of it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--lines", type=int, default=500)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        model = Path(folder) / "model"
+        build_tiny_model(SMOLLM2, model)
+        again = survive(Path(folder), model, arguments.kills, arguments.lines)
+    print(
+        f"{arguments.kills} kills: {arguments.lines} lines, each with one answer; {again} requests "
+        "were made again, since their answers were not kept yet"
+    )
+
+
+if __name__ == "__main__":
+    main()
