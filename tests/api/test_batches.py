@@ -96,6 +96,20 @@ async def test_a_batch_is_made_watched_and_read(tmp_path: Path) -> None:
     }
 
 
+async def test_encoders_answer_batches_too(tmp_path: Path) -> None:
+    url = "/v1/embeddings"
+    fields = {"model": "embed", "input": ["x", "y"]}
+    lines = [{"custom_id": f"{n}", "method": "POST", "url": url, "body": fields} for n in range(9)]
+    with service(tmp_path, encoders=[{"name": "embed", "path": "unused"}]) as live:
+        async with client_of(live) as client:
+            batch = await ended(client, await started(client, jsonl(*lines), endpoint=url))
+            answers = await content(client, batch.output_file_id)
+            embedded = await client.embeddings.create(**fields)
+    bodies = [answer["response"]["body"] for answer in answers]
+    assert [len(body["data"]) for body in bodies] == [2] * 9
+    assert bodies[0]["data"][0]["embedding"] == pytest.approx(embedded.data[0].embedding)
+
+
 async def test_classifications_come_in_a_batch_too(tmp_path: Path) -> None:
     fields = {"model": "fake", "input": ["x", "y"], "candidate_labels": ["a", "b"]}
     lines = [
