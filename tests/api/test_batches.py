@@ -98,7 +98,7 @@ async def test_a_batch_is_made_watched_and_read(tmp_path: Path) -> None:
 
 async def test_encoders_answer_batches_too(tmp_path: Path) -> None:
     url = "/v1/embeddings"
-    fields = {"model": "embed", "input": ["x", "y"]}
+    fields: dict[str, Any] = {"model": "embed", "input": ["x", "y"]}
     lines = [{"custom_id": f"{n}", "method": "POST", "url": url, "body": fields} for n in range(9)]
     with service(tmp_path, encoders=[{"name": "embed", "path": "unused"}]) as live:
         async with client_of(live) as client:
