@@ -57,13 +57,14 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        start_model, start_one = _starts(start_engine, start_encoder)
         async with ready(
             settings,
             status,
             foundation,
             call=OwnCall(app),
-            start_engine=start_engine or _vllm(),
-            start_encoder=start_encoder or _vllm_encoder(),
+            start_engine=start_model,
+            start_encoder=start_one,
             read_settings=read_settings or (lambda: settings),
         ) as app.state.runtime:
             yield
@@ -83,16 +84,16 @@ def create_app(
     return app
 
 
-def _vllm() -> EngineStart:
-    from service.vllm_engine.start import start_vllm
+def _starts(
+    model: EngineStart | None, encoder: EncoderStart | None
+) -> tuple[EngineStart, EncoderStart]:
+    """The starts of engines that are given, and vLLM's where none is."""
+    if model is not None and encoder is not None:
+        return model, encoder
+    from service.vllm_engine.engines import VllmEngines
 
-    return start_vllm
-
-
-def _vllm_encoder() -> EncoderStart:
-    from service.vllm_engine.encoder.start import start_encoder
-
-    return start_encoder
+    engines = VllmEngines()
+    return model or engines.start_model, encoder or engines.start_encoder
 
 
 def _add_middleware(app: FastAPI, settings: Settings, foundation: Foundation) -> None:

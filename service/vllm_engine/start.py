@@ -9,7 +9,6 @@ from service.gate.meter import StreamObserver
 from service.model.pin import checked_digest
 from service.settings.tree import Settings
 from service.vllm_engine.arguments import engine_config, parse_engine_arguments
-from service.vllm_engine.encoder.start import check_encoders
 from service.vllm_engine.engine import VllmEngine, start_llm
 from service.vllm_engine.interruptible import interruptible
 from service.vllm_engine.memory import refuse_unfit
@@ -33,7 +32,6 @@ def for_one_adapter(settings: Settings) -> Settings:
 async def start_vllm(settings: Settings, gate: Gate, observer: StreamObserver) -> VllmEngine:
     """Start the engine and its OpenAI handlers; ConfigurationError if it cannot start."""
     arguments = parse_engine_arguments(settings)
-    check_encoders(settings, arguments)
     with interruptible():
         digest = checked_digest(settings.model.path, settings.model.digest)
     steps = StepClock()

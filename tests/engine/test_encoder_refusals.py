@@ -22,7 +22,7 @@ from service.settings.tree import Settings
 from service.telemetry.metrics import Metrics
 from service.vllm_engine.arguments import parse_engine_arguments
 from service.vllm_engine.encoder.arguments import check_shares, environment_of
-from service.vllm_engine.encoder.start import start_encoder
+from service.vllm_engine.engines import VllmEngines
 from service.vllm_engine.environment import COMPILER_OFF
 from tools.served.tiny_encoder import build_tiny_encoder
 
@@ -46,8 +46,9 @@ def refusal(folder: Path, **fields: Any) -> str:
     encoder = EncoderSettings(name="topics", path=folder, **({"engine": EAGER} | fields))
     metrics = Metrics(CollectorRegistry())
     gate = Gate(GateSettings(), metrics.of_engine("topics"))
+    start = VllmEngines().start_encoder(encoder, gate, metrics, PreparationSettings())
     with pytest.raises(ConfigurationError) as caught:
-        asyncio.run(start_encoder(encoder, gate, metrics, PreparationSettings()))
+        asyncio.run(start)
     assert str(caught.value).startswith("encoder topics: ")
     return str(caught.value)
 

@@ -3,7 +3,7 @@
 import gc
 from argparse import Namespace
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from service.engine.pooling import EncoderInfo, EncoderTask
 from service.errors import ConfigurationError
@@ -31,7 +31,14 @@ _POOLING = {"embed": "embed", "score": "classify", "classify": "classify"}
 """vLLM's name of each task."""
 
 
-def check_encoder(encoder: EncoderSettings) -> tuple[str, EncoderModel]:
+class CheckedEncoder(NamedTuple):
+    """The digest and the task of an encoder whose files can be served."""
+
+    digest: str
+    model: EncoderModel
+
+
+def check_encoder(encoder: EncoderSettings) -> CheckedEncoder:
     """The digest and the task of an encoder, from its files alone.
 
     Raises ConfigurationError, naming the encoder, for files that cannot be served.
@@ -39,29 +46,34 @@ def check_encoder(encoder: EncoderSettings) -> tuple[str, EncoderModel]:
     with named(encoder):
         digest = checked_digest(encoder.path, encoder.digest, "digest")
         stated = {key.replace("-", "_") for key in encoder.engine}
-        return digest, read_encoder(encoder.path, pooling_stated="pooler_config" in stated)
+        model = read_encoder(encoder.path, pooling_stated="pooler_config" in stated)
+        return CheckedEncoder(digest, model)
 
 
-def check_encoders(settings: Settings, arguments: Namespace, *, here: bool = True) -> None:
-    """Refuse what is known before any engine runs: shares of memory, arguments and files.
+def check_encoders(
+    settings: Settings, arguments: Namespace, *, here: bool = True
+) -> dict[str, CheckedEncoder]:
+    """The required encoders by name, checked before any engine runs: memory, arguments, files.
 
     `arguments` are the model's. Without `here` a folder that is not on this machine is no error.
     Raises ConfigurationError; for files, only of encoders that are required.
     """
     check_shares(settings, arguments)
-    for encoder in settings.encoders:
-        if encoder.required and (here or encoder.path.is_dir()):
-            check_encoder(encoder)
+    return {
+        encoder.name: check_encoder(encoder)
+        for encoder in settings.encoders
+        if encoder.required and (here or encoder.path.is_dir())
+    }
 
 
 async def start_encoder(
     encoder: EncoderSettings,
+    checked: CheckedEncoder,
     gate: Gate,
     observer: EncoderObserver,
     preparation: PreparationSettings,
 ) -> VllmEncoder:
     """Start the engine of an encoder; ConfigurationError, naming it, if it cannot start."""
-    digest, model = check_encoder(encoder)
     with named(encoder):
         arguments = parse_encoder_arguments(encoder)
         steps = StepClock()
@@ -70,8 +82,8 @@ async def start_encoder(
             with environment_of(encoder), new_children() as pids:
                 llm = start_llm(config, step_logger(steps))
         try:
-            _check_task(model.task, await llm.get_supported_tasks())
-            info = _info(encoder, digest, model, llm)
+            _check_task(checked.model.task, await llm.get_supported_tasks())
+            info = _info(encoder, checked, llm)
             gate.capacity = encoder.max_in_flight or info.max_num_seqs
             engine = VllmEncoder(llm, steps, info, gate, observer, preparation, pids)
         except BaseException:
@@ -91,15 +103,15 @@ def _check_task(task: EncoderTask, offered: Sequence[str]) -> None:
         )
 
 
-def _info(encoder: EncoderSettings, digest: str, model: EncoderModel, llm: Any) -> EncoderInfo:
-    config = llm.model_config
+def _info(encoder: EncoderSettings, checked: CheckedEncoder, llm: Any) -> EncoderInfo:
+    model, config = checked.model, llm.model_config
     width: int = config.embedding_size if model.task == "embed" else max(1, len(model.labels))
     dimensions: Sequence[int] | None = None
     if model.task == "embed" and config.is_matryoshka:
         dimensions = tuple(config.matryoshka_dimensions or ()) or range(1, width + 1)
     return EncoderInfo(
         encoder.name,
-        digest,
+        checked.digest,
         model.task,
         config.max_model_len,
         llm.vllm_config.scheduler_config.max_num_seqs,

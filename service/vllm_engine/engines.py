@@ -1,0 +1,51 @@
+"""All engines of one service on vLLM: the model's, then those of the encoders."""
+
+from service.gate.gate import Gate
+from service.gate.meter import StreamObserver
+from service.settings.encoders import EncoderSettings
+from service.settings.preparation import PreparationSettings
+from service.settings.tree import Settings
+from service.vllm_engine.arguments import parse_engine_arguments
+from service.vllm_engine.encoder.engine import EncoderObserver, VllmEncoder
+from service.vllm_engine.encoder.start import (
+    CheckedEncoder,
+    check_encoder,
+    check_encoders,
+    start_encoder,
+)
+from service.vllm_engine.engine import VllmEngine
+from service.vllm_engine.interruptible import interruptible
+from service.vllm_engine.start import start_vllm
+
+
+class VllmEngines:
+    """Starts the engines. Encoders' files are read once, before the model's engine, which takes
+    most of the time.
+    """
+
+    def __init__(self) -> None:
+        self._checked: dict[str, CheckedEncoder] = {}
+
+    async def start_model(
+        self, settings: Settings, gate: Gate, observer: StreamObserver
+    ) -> VllmEngine:
+        """Start the model's engine; raises ConfigurationError as `check_encoders`, too."""
+        if settings.encoders:
+            arguments = parse_engine_arguments(settings)
+            with interruptible():
+                self._checked = check_encoders(settings, arguments)
+        return await start_vllm(settings, gate, observer)
+
+    async def start_encoder(
+        self,
+        encoder: EncoderSettings,
+        gate: Gate,
+        observer: EncoderObserver,
+        preparation: PreparationSettings,
+    ) -> VllmEncoder:
+        """Start the engine of an encoder; ConfigurationError, naming it, if it cannot start."""
+        checked = self._checked.get(encoder.name)
+        if checked is None:
+            with interruptible():
+                checked = check_encoder(encoder)
+        return await start_encoder(encoder, checked, gate, observer, preparation)
