@@ -42,11 +42,11 @@ class RequestLog:
 
     def answered(self, context: RequestContext, ending: Ending) -> None:
         """A request ended."""
-        tenant = context.tenant.name
-        if ending.outcome == "refused" and not self._refusals.allows(tenant):
+        tenant, quiet = context.tenant.name, context.route in _QUIET_ROUTES
+        if ending.outcome == "refused" and not quiet and not self._refusals.allows(tenant):
             self._left_out[tenant] += 1
             return
-        if context.route in _QUIET_ROUTES:
+        if quiet:
             write = self._log.debug
         elif ending.outcome == "error":
             write = self._log.error
@@ -70,7 +70,7 @@ class RequestLog:
             "ttft_ms": _ms(context.first_token_seconds),
             "tpot_ms": _ms(context.token_seconds()),
             "total_ms": _ms(context.elapsed()),
-            "left_out": self._left_out.pop(tenant, None),
+            "left_out": None if quiet else self._left_out.pop(tenant, None),
         }
         write("request", **{key: value for key, value in facts.items() if value is not None})
 

@@ -96,6 +96,8 @@ def test_a_flood_of_refusals_has_few_lines(monkeypatch: pytest.MonkeyPatch) -> N
     log = RequestLog(LogSettings(format="json", refusals_per_s=2), stream)
     for _ in range(5):
         log.answered(context(), Ending("refused", 503, QueueFull("x")))
+    # A line that is not written must not take the count with it.
+    log.answered(context("/health"), Ending("ok", 200))
     log.answered(context(), Ending("error", 500))
     seconds = 8.0
     log.answered(context(), Ending("refused", 503, QueueFull("x")))
