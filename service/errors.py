@@ -28,7 +28,7 @@ ConfigurationError is outside the tree: no caller sees it; it ends the start wit
 
 import math
 import random
-from typing import ClassVar
+from typing import ClassVar, Self
 
 _LONGEST_RETRY_S = 60.0
 
@@ -232,6 +232,11 @@ class EngineDead(Unavailable):
 
     code = "engine_dead"
     outcome = "error"
+
+    @classmethod
+    def midway(cls) -> Self:
+        """The error of a request that was running."""
+        return cls("The engine ended before the answer was complete.", retry_after=5)
 
 
 class EngineStalled(Unavailable):

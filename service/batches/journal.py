@@ -6,13 +6,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from sqlite3 import Connection
 
-from service.batches.records import UNFINISHED, Batch, Problem, Status, StoredFile
+from service.batches.records import Batch, Problem, Status, StoredFile
 from service.batches.store import batch_of, move
-from service.batches.tables import batches_where, files_where, held, put_file
+from service.batches.tables import IS_UNFINISHED, batches_where, files_where, held, put_file
 from service.database import Database
-
-_UNFINISHED = ", ".join(f"'{status}'" for status in UNFINISHED)
-_ENDED = ", ".join(f"'{status}'" for status in Status if status not in UNFINISHED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +35,7 @@ class Journal:
 
     async def unfinished(self) -> list[Batch]:
         """All batches that have not ended, the oldest first."""
-        wanted = f"status IN ({_UNFINISHED}) ORDER BY seq"
+        wanted = f"{IS_UNFINISHED} ORDER BY seq"
         return await self._database.run(lambda connection: batches_where(connection, wanted))
 
     async def read(self, batch_id: str) -> Batch:
@@ -131,15 +128,15 @@ class Journal:
         """
 
         def forget(connection: Connection) -> tuple[list[str], set[str], set[str]]:
-            used = f"SELECT input_file_id FROM batches WHERE status IN ({_UNFINISHED})"
+            used = f"SELECT input_file_id FROM batches WHERE {IS_UNFINISHED}"
             old = files_where(connection, f"expires_at <= ? AND id NOT IN ({used})", self.now)
             connection.executemany("DELETE FROM files WHERE id = ?", [(file.id,) for file in old])
             connection.execute(
-                f"DELETE FROM batches WHERE status IN ({_ENDED}) AND created_at <= ?",
+                f"DELETE FROM batches WHERE NOT {IS_UNFINISHED} AND created_at <= ?",
                 (self.now - keep_seconds,),
             )
             left = {name for (name,) in connection.execute("SELECT id FROM files")}
-            running = batches_where(connection, f"status IN ({_UNFINISHED})")
+            running = batches_where(connection, IS_UNFINISHED)
             return [file.id for file in old], left, {batch.id for batch in running}
 
         return await self._database.run(forget)

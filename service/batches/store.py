@@ -5,18 +5,23 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from sqlite3 import Connection
-from typing import NoReturn, TypeVar
+from typing import TypeVar
 
 from service.batches.records import UNFINISHED, Batch, Page, Purpose, Status, StoredFile
-from service.batches.tables import batches_where, files_where, held, put_batch, put_file
+from service.batches.tables import (
+    IS_UNFINISHED,
+    batches_where,
+    files_where,
+    held,
+    put_batch,
+    put_file,
+)
 from service.database import Database
-from service.errors import InvalidRequest, NotFound, PayloadTooLarge, ServiceError
+from service.errors import InvalidRequest, NotFound, PayloadTooLarge
 from service.quoting import quote
 from service.settings.batches import BatchSettings
 
 Record = TypeVar("Record", StoredFile, Batch)
-
-_UNFINISHED = ", ".join(f"'{status}'" for status in UNFINISHED)
 
 
 class BatchStore:
@@ -91,7 +96,7 @@ class BatchStore:
 
         def delete(connection: Connection) -> None:
             _file(connection, tenant, file_id)
-            used = f"input_file_id = ? AND status IN ({_UNFINISHED}) LIMIT 1"
+            used = f"input_file_id = ? AND {IS_UNFINISHED} LIMIT 1"
             if batches := batches_where(connection, used, file_id):
                 message = f"file_id: the batch {batches[0].id} reads it; cancel the batch first"
                 raise InvalidRequest(message, code="file_in_use", param="file_id")
@@ -112,7 +117,7 @@ class BatchStore:
             if file.purpose != Purpose.BATCH:
                 message = f"input_file_id: its purpose must be batch, got {file.purpose}"
                 raise InvalidRequest(message, param="input_file_id")
-            unfinished = f"tenant = ? AND status IN ({_UNFINISHED})"
+            unfinished = f"tenant = ? AND {IS_UNFINISHED}"
             most = self._settings.max_batches
             if len(batches_where(connection, unfinished, batch.tenant)) >= most:
                 message = f"at most {most} unfinished batches, got one more; wait, or cancel one"
@@ -163,12 +168,16 @@ def batch_of(connection: Connection, batch_id: str) -> Batch:
 
 def _file(connection: Connection, tenant: str, file_id: str) -> StoredFile:
     found = files_where(connection, "tenant = ? AND id = ?", tenant, file_id)
-    return found[0] if found else _raise(_unknown("file", file_id))
+    if not found:
+        raise _unknown("file", file_id)
+    return found[0]
 
 
 def _batch(connection: Connection, tenant: str, batch_id: str) -> Batch:
     found = batches_where(connection, "tenant = ? AND id = ?", tenant, batch_id)
-    return found[0] if found else _raise(_unknown("batch", batch_id))
+    if not found:
+        raise _unknown("batch", batch_id)
+    return found[0]
 
 
 def _listed(
@@ -198,7 +207,3 @@ def _listed(
 
 def _unknown(kind: str, name: str) -> NotFound:
     return NotFound(f"{kind}_id: there is no {kind} {quote(name)}", param=f"{kind}_id")
-
-
-def _raise(error: ServiceError) -> NoReturn:
-    raise error

@@ -2,10 +2,10 @@
 
 import json
 import sqlite3
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any
 
-from service.batches.records import Batch, Problem, Purpose, Status, StoredFile
+from service.batches.records import UNFINISHED, Batch, Problem, Purpose, Status, StoredFile
 
 VERSION = 1
 SCHEMA = """
@@ -53,13 +53,13 @@ CREATE TABLE answers (
 )
 """
 
-_FILE = "id, tenant, name, purpose, bytes, created_at, expires_at"
-_BATCH = (
-    "id, tenant, endpoint, input_file_id, completion_window, created_at, expires_at, keep_seconds, "
-    "metadata, status, total, completed, failed, problems, output_file_id, error_file_id, times, "
-    "moved_at, answer_bytes"
-)
+_FILE = [each.name for each in fields(StoredFile)]
+_BATCH = [each.name for each in fields(Batch)]
 _JSON = ("metadata", "problems", "times")
+
+_STATUSES = ", ".join(f"'{status}'" for status in UNFINISHED)
+IS_UNFINISHED = f"status IN ({_STATUSES})"
+"""Condition for batches that have not ended."""
 
 
 def put_file(connection: sqlite3.Connection, file: StoredFile) -> None:
@@ -75,14 +75,14 @@ def put_batch(connection: sqlite3.Connection, batch: Batch) -> None:
 
 def files_where(connection: sqlite3.Connection, rest: str, *values: Any) -> list[StoredFile]:
     """The files for which a condition holds; `rest` follows WHERE."""
-    rows = connection.execute(f"SELECT {_FILE} FROM files WHERE {rest}", values)
-    return [_file(dict(zip(_FILE.split(", "), row, strict=True))) for row in rows]
+    rows = connection.execute(f"SELECT {', '.join(_FILE)} FROM files WHERE {rest}", values)
+    return [_file(dict(zip(_FILE, row, strict=True))) for row in rows]
 
 
 def batches_where(connection: sqlite3.Connection, rest: str, *values: Any) -> list[Batch]:
     """The batches for which a condition holds; `rest` follows WHERE."""
-    rows = connection.execute(f"SELECT {_BATCH} FROM batches WHERE {rest}", values)
-    return [_batch(dict(zip(_BATCH.split(", "), row, strict=True))) for row in rows]
+    rows = connection.execute(f"SELECT {', '.join(_BATCH)} FROM batches WHERE {rest}", values)
+    return [_batch(dict(zip(_BATCH, row, strict=True))) for row in rows]
 
 
 def held(connection: sqlite3.Connection, tenant: str) -> tuple[int, int]:

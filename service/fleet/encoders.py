@@ -7,7 +7,7 @@ from service.engine.pooling import EncoderEngine, EncoderInfo, EncoderTask
 from service.errors import EncoderQuarantined, UnsupportedFeature
 from service.quoting import quote
 
-ROUTES: Mapping[EncoderTask, str] = {
+_ROUTES: Mapping[EncoderTask, str] = {
     "embed": "/v1/embeddings, /v1/rerank or /v1/score",
     "score": "/v1/rerank or /v1/score",
     "classify": "/v1/classify",
@@ -37,6 +37,11 @@ def engine_of(encoder: EncoderEngine | QuarantinedEncoder) -> EncoderEngine:
 def check_task(info: EncoderInfo, *tasks: EncoderTask) -> None:
     """Raise UnsupportedFeature for an encoder whose task is none of these."""
     if info.task not in tasks:
-        raise UnsupportedFeature(
-            f"model: {quote(info.name)} is an encoder for {ROUTES[info.task]}", param="model"
-        )
+        raise for_other_routes(info)
+
+
+def for_other_routes(info: EncoderInfo) -> UnsupportedFeature:
+    """The refusal of an encoder on a route that is not of its task."""
+    return UnsupportedFeature(
+        f"model: {quote(info.name)} is an encoder for {_ROUTES[info.task]}", param="model"
+    )

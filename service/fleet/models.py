@@ -9,7 +9,7 @@ from service.context import RequestContext
 from service.engine.pooling import EncoderEngine, EncoderInfo
 from service.engine.protocol import Adapter
 from service.errors import UnsupportedFeature
-from service.fleet.encoders import ROUTES, Encoders, QuarantinedEncoder, engine_of
+from service.fleet.encoders import Encoders, QuarantinedEncoder, engine_of, for_other_routes
 from service.fleet.registry import AdapterRegistry, Entry, unknown_model
 from service.fleet.version import ServedVersion
 from service.quoting import quote
@@ -62,10 +62,7 @@ class Models:
         an encoder, AdapterQuarantined for an adapter that failed.
         """
         if name in self._encoders:
-            info = self.choose_encoder(name, context).info
-            raise UnsupportedFeature(
-                f"model: {quote(name)} is an encoder for {ROUTES[info.task]}", param="model"
-            )
+            raise for_other_routes(self.choose_encoder(name, context).info)
         base = name == self._registry.base_name
         if not (self.has_base(context.tenant) if base else context.tenant.may_use_adapter(name)):
             raise unknown_model(name)

@@ -115,7 +115,7 @@ class Watchdog:
 
 
 def _dead() -> ServiceError:
-    return EngineDead("The engine ended before the answer was complete.", retry_after=5)
+    return EngineDead.midway()
 
 
 def _stalled() -> ServiceError:

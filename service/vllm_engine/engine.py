@@ -163,7 +163,7 @@ class VllmEngine:
         )
         outputs = [output async for output in stream]  # to its end, which frees the permit
         if not outputs:
-            raise EngineDead("The engine ended before the answer was complete.", retry_after=5)
+            raise EngineDead.midway()
         read = outputs[-1].outputs[0].logprobs[0]
         return LabelRead(
             logprobs=[read[token_id].logprob for token_id in token_ids],

@@ -116,7 +116,7 @@ def engine_wait(stats: Any) -> float | None:
 def explain(error: Exception) -> ServiceError | None:
     """The service's error for an error that vLLM raised; None for an unknown one."""
     if isinstance(error, EngineDeadError):
-        return EngineDead("The engine ended before the answer was complete.", retry_after=5)
+        return EngineDead.midway()
     if isinstance(error, VLLMValidationError):
         return InvalidRequest(str(error.args[0]), param=error.parameter)
     if isinstance(error, EngineGenerateError) and isinstance(error.__cause__, ValueError):

@@ -6,9 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tools.served.lora import MODULES
 from tools.served.tiny import TOKENIZER_FILES
-
-_SEPARATE = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
 @dataclass(frozen=True)
@@ -16,7 +15,7 @@ class Family:
     """An architecture, by its configuration class in transformers, and what an adapter changes."""
 
     config: str
-    modules: Sequence[str] = _SEPARATE
+    modules: Sequence[str] = MODULES
     options: dict[str, Any] = field(default_factory=dict)
 
 

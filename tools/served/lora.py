@@ -14,13 +14,14 @@ from service.model.base_model import ServedBase, read_base_model
 
 RANK = 8
 _MARGIN = 0.001
-_MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+"""Every linear layer of a Llama, and of the models that are built like one."""
 
 
 class LoraMaker:
     """Makes adapters of one base; `seed` decides their weights, large enough to change answers."""
 
-    def __init__(self, base_folder: Path, name: str, modules: Sequence[str] = _MODULES) -> None:
+    def __init__(self, base_folder: Path, name: str, modules: Sequence[str] = MODULES) -> None:
         import torch
         from peft import LoraConfig, get_peft_model
         from transformers import AutoModelForCausalLM, AutoTokenizer

@@ -1,9 +1,9 @@
 """Base classes of all bodies."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, computed_field, model_validator
 from pydantic_core import PydanticCustomError
 
 from service.context import RequestContext
@@ -39,6 +39,33 @@ class AnswerBody(BaseModel):
     """A body that the service sends."""
 
     model_config = ConfigDict(frozen=True)
+
+
+class Listed(AnswerBody):
+    """Something in a list, by its id."""
+
+    id: str
+
+
+Item = TypeVar("Item", bound=Listed)
+
+
+class PageBody(AnswerBody, Generic[Item]):
+    """A page of a list, as OpenAI's: `last_id` is what `after` of the next page takes."""
+
+    object: Literal["list"] = "list"
+    data: list[Item]
+    has_more: bool
+
+    @computed_field
+    def first_id(self) -> str | None:
+        """The id of the first item."""
+        return self.data[0].id if self.data else None
+
+    @computed_field
+    def last_id(self) -> str | None:
+        """The id of the last item."""
+        return self.data[-1].id if self.data else None
 
 
 ServiceTier = Annotated[

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints
 
-from service.api.schemas.base import AnswerBody, RequestBody
+from service.api.schemas.base import AnswerBody, Listed, PageBody, RequestBody
 from service.batches.records import Batch, Problem, Status
 from service.operations import OPERATIONS
 
@@ -67,10 +67,9 @@ class RequestCounts(AnswerBody):
     failed: int
 
 
-class BatchBody(AnswerBody):
+class BatchBody(Listed):
     """A batch; times are seconds since 1970."""
 
-    id: str
     object: Literal["batch"] = "batch"
     endpoint: str
     errors: ProblemList | None
@@ -120,18 +119,10 @@ class BatchBody(AnswerBody):
         )
 
 
-class BatchList(AnswerBody):
+class BatchList(PageBody[BatchBody]):
     """A page of batches, the newest first."""
-
-    object: Literal["list"] = "list"
-    data: list[BatchBody]
-    first_id: str | None
-    last_id: str | None
-    has_more: bool
 
     @classmethod
     def of(cls, batches: list[Batch], has_more: bool) -> Self:
         """A page of the store."""
-        data = [BatchBody.of(batch) for batch in batches]
-        first, last = (data[0].id, data[-1].id) if data else (None, None)
-        return cls(data=data, first_id=first, last_id=last, has_more=has_more)
+        return cls(data=[BatchBody.of(batch) for batch in batches], has_more=has_more)

@@ -2,14 +2,13 @@
 
 from typing import Literal, Self
 
-from service.api.schemas.base import AnswerBody
+from service.api.schemas.base import AnswerBody, Listed, PageBody
 from service.batches.records import StoredFile
 
 
-class FileBody(AnswerBody):
+class FileBody(Listed):
     """A file; times are seconds since 1970."""
 
-    id: str
     object: Literal["file"] = "file"
     bytes: int
     created_at: int
@@ -31,21 +30,13 @@ class FileBody(AnswerBody):
         )
 
 
-class FileList(AnswerBody):
+class FileList(PageBody[FileBody]):
     """A page of files."""
-
-    object: Literal["list"] = "list"
-    data: list[FileBody]
-    first_id: str | None
-    last_id: str | None
-    has_more: bool
 
     @classmethod
     def of(cls, files: list[StoredFile], has_more: bool) -> Self:
         """A page of the store."""
-        data = [FileBody.of(file) for file in files]
-        first, last = (data[0].id, data[-1].id) if data else (None, None)
-        return cls(data=data, first_id=first, last_id=last, has_more=has_more)
+        return cls(data=[FileBody.of(file) for file in files], has_more=has_more)
 
 
 class FileDeleted(AnswerBody):

@@ -176,7 +176,7 @@ def _pooled(outputs: Sequence[Output]) -> Pooled:
     """
     values = outputs[-1].outputs.data if outputs and outputs[-1].error is None else None
     if not isinstance(values, torch.Tensor) or not values.numel():
-        raise EngineDead("The engine ended before the answer was complete.", retry_after=5)
+        raise EngineDead.midway()
     if not torch.isfinite(values).all():
         raise ServiceError("The encoder gave values that are not finite.")
     last = outputs[-1]
