@@ -19,7 +19,7 @@ from loadtests.processes import free_port, running, served, wait_until
 MODEL = "smollm2-135m-instruct"
 MODEL_FOLDER = Path(".cache/models") / MODEL
 ENGINE = {
-    "dtype": "bfloat16",
+    "dtype": "auto",
     "max_model_len": 2048,
     "max_num_seqs": 32,
     "gpu_memory_utilization": 0.2,
@@ -72,8 +72,12 @@ def theirs(
     model: Path, *, through: Sequence[str] = (), engine: Mapping[str, Any] | None = None
 ) -> Iterator[Server]:
     """vLLM's own server; `through` and `engine` as for this service."""
+    from service.vllm_engine.number_type import type_for_processor
+
     port = free_port()
     engine = ENGINE | dict(engine or {})
+    # The same work for both: vLLM's own `auto` is the checkpoint's type on any processor.
+    engine |= type_for_processor(engine)
     flags = [flag(key, value) for key, value in engine.items()]
     command = [sys.executable, "-m", *through, "vllm.entrypoints.openai.api_server", *flags]
     command += [f"--model={model}", f"--served-model-name={MODEL}", f"--port={port}"]

@@ -83,6 +83,7 @@ def hide() -> None:
     if not left.get("avx512_f"):
         # torch would ask oneDNN for bfloat16 products, which it has on AVX-512 only.
         torch.backends.mkldnn.set_flags(_enabled=False)
+        torch.ops.mkldnn._is_mkldnn_bf16_supported = lambda: False
 
 
 def main() -> int:

@@ -18,7 +18,7 @@ tmpSize: 8Gi
 {{- /* Compiling the model and warming its kernels up. */}}
 startSeconds: 900
 {{- else }}
-engine: {dtype: bfloat16, max_model_len: 2048, max_num_seqs: 32, gpu_memory_utilization: 0.3, enforce_eager: true}
+engine: {dtype: auto, max_model_len: 2048, max_num_seqs: 32, gpu_memory_utilization: 0.3, enforce_eager: true}
 resources:
   requests: {cpu: "2", memory: 4Gi, ephemeral-storage: {{ add 1 $fetched }}Gi}
   limits: {memory: 6Gi, ephemeral-storage: {{ add 8 $fetched }}Gi}

@@ -14,6 +14,7 @@ from service.errors import ConfigurationError
 from service.settings.tree import Settings
 from service.vllm_engine.argument_names import check_names
 from service.vllm_engine.environment import apply_environment
+from service.vllm_engine.number_type import type_for_processor, warn_of_slow_type
 from service.vllm_engine.plugin import require_installed
 from service.vllm_engine.tool_parsers import chosen_parser
 from service.vllm_engine.worker import WORKER_EXTENSION
@@ -50,6 +51,7 @@ def parse_engine_arguments(settings: Settings) -> Namespace:
         **_DEFAULTS,
         **_adapter_defaults(len(settings.adapters), arguments),
         **arguments,
+        **type_for_processor(arguments),
         **chosen_parser(settings.model.path, arguments),
         "model": str(settings.model.path),
         "tokenizer_mode": _tokenizer_mode(settings.model.path, arguments),
@@ -121,6 +123,7 @@ def engine_config(arguments: Namespace) -> Any:
             "adapters: vLLM's CPU build takes none on a model with experts; serve the model without"
             " adapters, or on a GPU"
         )
+    warn_of_slow_type(config)
     return config
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from transformers import PreTrainedTokenizerFast
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.entrypoints.generate import api_router
@@ -20,7 +21,7 @@ from vllm.utils.argparse_utils import FlexibleArgumentParser
 from service.errors import ConfigurationError
 from service.settings.tree import AdapterSettings, ModelSettings, Settings
 from service.vllm_engine.argument_names import HANDLERS, REFUSED
-from service.vllm_engine.arguments import parse_engine_arguments
+from service.vllm_engine.arguments import engine_config, parse_engine_arguments
 from service.vllm_engine.engine import _chat_frame
 
 SERVER = {action.dest for action in make_arg_parser(FlexibleArgumentParser())._actions} - {"help"}
@@ -165,3 +166,27 @@ def _tokenizer(template: str | None) -> Any:
 
     words = Tokenizer(models.WordLevel({"x": 0}, unk_token="x"))
     return PreTrainedTokenizerFast(tokenizer_object=words, chat_template=template)
+
+
+@pytest.fixture(params=[True, False], ids=["bfloat16", "no-bfloat16"])
+def has_bfloat16(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """A processor with or without products in bfloat16, by torch's own word for it."""
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: request.param)
+    return bool(request.param)
+
+
+@pytest.mark.parametrize("stated", [{}, {"dtype": "auto"}])
+def test_a_processor_without_bfloat16_computes_in_float32(
+    has_bfloat16: bool, stated: dict[str, str]
+) -> None:
+    assert parsed(**stated).dtype == ("auto" if has_bfloat16 else "float32")
+
+
+def test_a_stated_type_is_kept_and_a_slow_one_is_warned_of(
+    has_bfloat16: bool, smollm2_folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    arguments = parsed(smollm2_folder, dtype="bfloat16", max_model_len=512, enforce_eager=True)
+    assert arguments.dtype == "bfloat16"
+    engine_config(arguments)
+    warned = "multiplies no bfloat16" in caplog.text
+    assert warned is not has_bfloat16

@@ -11,6 +11,7 @@ from service.settings.encoders import EncoderSettings
 from service.settings.tree import Settings
 from service.vllm_engine.arguments import parsed_arguments, stated_arguments
 from service.vllm_engine.environment import COMPILER_OFF, is_eager
+from service.vllm_engine.number_type import type_for_processor
 
 _REFUSED = {
     "runner": "an encoder's runner is always `pooling`",
@@ -29,6 +30,7 @@ def parse_encoder_arguments(encoder: EncoderSettings) -> Namespace:
     return parsed_arguments(
         {
             **stated,
+            **type_for_processor(stated),
             "model": str(encoder.path),
             "served_model_name": [encoder.name],
             "runner": "pooling",
