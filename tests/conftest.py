@@ -2,7 +2,6 @@
 
 import logging
 import os
-from collections import defaultdict
 from collections.abc import AsyncGenerator, Generator
 from pathlib import Path
 
@@ -26,30 +25,31 @@ _ENGINE_SECONDS = 900
 """Room for the start of an engine on a machine that others use."""
 
 
-_SERVERS = ({"smollm2"}, {"smollm2", "tiny"}, {"tiny"}, set[str]())
-"""Servers that a file's tests share, in the order in which they run."""
+_SERVERS = ("smollm2", "tiny")
+"""Servers that tests share: those that ask for one run together, on one worker (xdist's groups)."""
 
 
+# Before xdist reads the groups.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the tests on the real engine first, those on one server together; give them time.
 
-    These tests take the longest; short tests afterwards keep both workers busy to the end.
+    These tests take the longest; short tests afterwards keep both workers busy to the end. Tests
+    that share no server stay with those of their file.
     """
 
-    def servers(item: pytest.Item) -> set[str]:
-        return {"smollm2", "tiny"} & {*getattr(item, "fixturenames", ())}
+    def group(item: pytest.Item) -> str:
+        shared = (name for name in _SERVERS if name in getattr(item, "fixturenames", ()))
+        return next(shared, str(item.path))
 
-    of_file: dict[Path, set[str]] = defaultdict(set)
+    def order(item: pytest.Item) -> tuple[bool, int, str]:
+        of = group(item)
+        rank = _SERVERS.index(of) if of in _SERVERS else len(_SERVERS)
+        return "engine" not in item.path.parts, rank, str(item.path)
+
+    items.sort(key=order)
     for item in items:
-        of_file[item.path] |= servers(item)
-
-    def order(item: pytest.Item) -> tuple[bool, int, str, int]:
-        engine = "engine" in item.path.parts
-        file, own = _SERVERS.index(of_file[item.path]), _SERVERS.index(servers(item))
-        return not engine, file, str(item.path), own
-
-    items[:] = sorted(items, key=order)
-    for item in items:
+        item.add_marker(pytest.mark.xdist_group(group(item)))
         if "engine" in item.path.parts:
             item.add_marker(pytest.mark.timeout(_ENGINE_SECONDS))
 

@@ -92,6 +92,8 @@ def _of_cpu(settings: CpuSettings) -> dict[str, str]:
         cores = ",".join(str(core) for core in sorted(os.sched_getaffinity(0)))
     return {
         "VLLM_CPU_OMP_THREADS_BIND": cores,
+        # Threads that wait for each other sleep; spinning takes the cores from other processes.
+        "OMP_WAIT_POLICY": "PASSIVE",
         KV_CACHE_SPACE: str(settings.kv_cache_gib),
     }
 

@@ -124,7 +124,7 @@ def _compare_labels(
         "model": manifest.name, "prompt": prompt, "max_tokens": 1, "temperature": 0,
         "logprobs": _TOP, "return_tokens_as_token_ids": True,
     }  # fmt: skip
-    answer = httpx.post(f"{url}/v1/completions", json=body, timeout=120).raise_for_status().json()
+    answer = httpx.post(f"{url}/v1/completions", json=body, timeout=600).raise_for_status().json()
     top: dict[str, float] = answer["choices"][0]["logprobs"]["top_logprobs"][0]
     expected = plain.next_log_probs(prompt)
     for token, logprob in list(top.items())[:3]:
@@ -147,6 +147,6 @@ def _compare_answers(
         "model": manifest.name, "messages": example["messages"], "max_tokens": tokens,
         "temperature": 0,
     }  # fmt: skip
-    answer = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=120)
+    answer = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=600)
     said = answer.raise_for_status().json()["choices"][0]["message"]["content"]
     assert said == plain.answer(example["messages"], tokens)
