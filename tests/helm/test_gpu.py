@@ -50,7 +50,7 @@ def start_seconds(values: dict[str, Any]) -> int:
 
 def test_on_cpus_the_engine_is_small_and_eager() -> None:
     assert engine({}) == {
-        "dtype": "bfloat16",
+        "dtype": "auto",
         "max_model_len": 2048,
         "max_num_seqs": 32,
         "gpu_memory_utilization": 0.3,
