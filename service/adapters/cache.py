@@ -1,6 +1,7 @@
 """Adapters on this machine's disk, by digest: fetched once, whole or absent.
 
     ROOT/entries/<digest>/     adapter.yaml and its files; never written to again
+    ROOT/signatures/<digest>   the signature that its source held last, if it held one
     ROOT/partial/<digest>/     a fetch under way or interrupted, continued by the next try
     ROOT/locks/<digest>.lock   held while an entry is made
     ROOT/uses/<digest>         held, shared, by every process that may read the entry
@@ -24,7 +25,7 @@ from filelock import FileLock, Timeout
 
 from service.adapters.folder import MAX_FOLDER_BYTES, check_listing
 from service.adapters.holds import Holds
-from service.adapters.manifest import MANIFEST_FILE, Manifest
+from service.adapters.manifest import MANIFEST_FILE, SIGNATURE_FILE, Manifest
 from service.adapters.manifest_yaml import (
     MAX_MANIFEST_BYTES,
     load_manifest,
@@ -32,10 +33,11 @@ from service.adapters.manifest_yaml import (
     read_manifest,
 )
 from service.adapters.refusal import AdapterRefused
+from service.adapters.signature import MAX_SIGNATURE_BYTES
 from service.errors import ConfigurationError
 from service.files import file_digest, sync, write_atomically
 from service.sources.download import PART, Download, read_bounded
-from service.sources.source import Source, SourceUnreachable, parse_source
+from service.sources.source import Source, SourceMissing, SourceUnreachable, parse_source
 
 _LOG = logging.getLogger(__name__)
 _BLOCK_BYTES = 8 << 20
@@ -114,6 +116,32 @@ class AdapterCache:
             ) from error
         return CachedAdapter(folder, manifest, stale=False)
 
+    def signature(self, uri: str, digest: str, *, offline: bool = False) -> Path | None:
+        """Return the file of the signature beside the adapter at an address; None if it has none.
+
+        Where `offline`, or if the source does not answer, the signature that this digest had last.
+        Raises ConfigurationError when the cache cannot be written.
+        """
+        kept = self._path("signatures", digest)
+        if not offline:
+            try:
+                raw = read_bounded(
+                    parse_source(uri, AdapterRefused), SIGNATURE_FILE, MAX_SIGNATURE_BYTES
+                )
+                if len(raw) > MAX_SIGNATURE_BYTES:
+                    raise AdapterRefused(
+                        uri, SIGNATURE_FILE, "is too large", f"{MAX_SIGNATURE_BYTES} bytes", "more"
+                    )
+                kept.parent.mkdir(parents=True, exist_ok=True)
+                write_atomically(kept, raw)
+            except SourceMissing:
+                kept.unlink(missing_ok=True)
+            except SourceUnreachable as error:
+                _LOG.warning("%s; using the signature that it held last", error)
+            except OSError as error:
+                raise ConfigurationError(f"adapter_cache.path {self._root}: {error}") from error
+        return kept if kept.is_file() else None
+
     def last_name(self, uri: str) -> str | None:
         """Return the name of the adapter that an address held last, if known."""
         try:
@@ -135,6 +163,7 @@ class AdapterCache:
                     with self._holds.unheld(folder.name, unused_s) as unused:
                         if unused:
                             shutil.rmtree(folder)
+                            self._path("signatures", folder.name).unlink(missing_ok=True)
                             _LOG.info("adapter cache: removed %s/%s", kind, folder.name)
                 except OSError as error:
                     _LOG.warning("adapter cache: %s/%s stays: %s", kind, folder.name, error)

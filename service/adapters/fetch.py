@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 
-from service.adapters.cache import AdapterCache
+from service.adapters.cache import AdapterCache, CachedAdapter
 from service.adapters.manifest import MANIFEST_FILE
 from service.adapters.refusal import AdapterRefused
+from service.adapters.signature import check_signature, trusted_keys
 from service.adapters.verify import VerifiedAdapter, require_provable, verify
 from service.errors import ConfigurationError
 from service.model.base_model import ServedBase, read_base_model
@@ -41,12 +42,16 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class FetchedAdapter:
-    """A configured adapter that is on this machine and verified, and the time that this took."""
+    """A configured adapter that is on this machine and verified, and the time that this took.
+
+    `signed_by` names the trusted key that signed it.
+    """
 
     wanted: AdapterSettings
     name: str
     verified: VerifiedAdapter
     seconds: float
+    signed_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,10 +161,11 @@ async def _fetch(
             name = wanted.name or cached.manifest.name
             if settings.require_proof:
                 require_provable(cached.manifest)
+            signed_by = await asyncio.to_thread(_signed_by, wanted, cached, settings, cache)
             if held.get(name) == cached.manifest.digest:
                 return Unchanged(name)
             verified = await asyncio.to_thread(verify, cached.folder, base)
-            return FetchedAdapter(wanted, name, verified, time.monotonic() - started)
+            return FetchedAdapter(wanted, name, verified, time.monotonic() - started, signed_by)
     except ConfigurationError as error:
         return await asyncio.to_thread(_failure, wanted, name, error, cache)
     except Exception as error:  # one adapter's files must not end the service of the others
@@ -167,6 +173,20 @@ async def _fetch(
         _log.exception("adapter %s: its check failed", shown)
         told = f"adapter {shown}: its check failed: {type(error).__name__}: {error}"
         return await asyncio.to_thread(_failure, wanted, name, ConfigurationError(told), cache)
+
+
+def _signed_by(
+    wanted: AdapterSettings, cached: CachedAdapter, settings: Settings, cache: AdapterCache
+) -> str | None:
+    """The trusted key that signed the adapter; None without a signature or without trusted keys."""
+    trust = settings.adapter_trust
+    if trust.keys is None:
+        return None
+    manifest, offline = cached.manifest, settings.adapter_cache.offline
+    signature = cache.signature(wanted.source, manifest.digest, offline=offline)
+    return check_signature(
+        manifest.name, cached.folder, signature, trusted_keys(trust.keys), require=trust.require
+    )
 
 
 def _failure(

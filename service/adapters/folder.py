@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from service.adapters.manifest import MANIFEST_FILE
+from service.adapters.manifest import MANIFEST_FILE, SIGNATURE_FILE
 from service.adapters.refusal import AdapterRefused
 from service.files import file_digest
 
@@ -15,7 +15,7 @@ _MAX_ENTRIES = 1000
 
 
 def list_files(adapter: str, folder: Path) -> dict[str, int]:
-    """Return the size of every file beside the manifest.
+    """Return the size of every file beside the manifest and its signature.
 
     Raises AdapterRefused for a symlink, a folder or special file, and for a pickle by its name.
     Symlinks are refused wherever they point, because their target can change after this check.
@@ -25,7 +25,7 @@ def list_files(adapter: str, folder: Path) -> dict[str, int]:
         with os.scandir(folder) as entries:
             for entry in entries:
                 _check_entry(adapter, entry)
-                if entry.name != MANIFEST_FILE:
+                if entry.name not in (MANIFEST_FILE, SIGNATURE_FILE):
                     sizes[entry.name] = entry.stat(follow_symlinks=False).st_size
                 if len(sizes) > _MAX_ENTRIES:
                     raise AdapterRefused(

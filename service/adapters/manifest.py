@@ -30,6 +30,7 @@ from service.files import FILE_NAME, Digest
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
 MANIFEST_FILE = "adapter.yaml"
+SIGNATURE_FILE = "adapter.sig"
 INPUT = "{input}"
 MAX_FILES = 64
 MAX_LABELS = 256

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from service.adapters.folder import check_digests, check_listing
-from service.adapters.manifest import MANIFEST_FILE
+from service.adapters.manifest import MANIFEST_FILE, SIGNATURE_FILE
 from service.adapters.manifest_yaml import load_manifest
 from service.adapters.refusal import AdapterRefused
 from service.errors import ConfigurationError
@@ -11,7 +11,7 @@ from service.sources.reference import parse_reference
 
 
 def push(folder: Path, address: str) -> str:
-    """Push a folder's files to an oci:// tag; returns the address by digest.
+    """Push a folder's files, and its signature, to an oci:// tag; returns the address by digest.
 
     Raises AdapterRefused if the folder differs from its manifest, ConfigurationError for an invalid
     address or one by digest, and when the registry refuses the files.
@@ -22,10 +22,13 @@ def push(folder: Path, address: str) -> str:
     manifest = load_manifest(folder)
     check_listing(manifest.name, folder, manifest.files)
     check_digests(manifest.name, folder, manifest.files)
+    names = [MANIFEST_FILE, *manifest.files]
+    if (folder / SIGNATURE_FILE).exists():
+        names.append(SIGNATURE_FILE)
     try:
         from service.sources import artifact
 
-        digest = artifact.push(folder, reference, (MANIFEST_FILE, *manifest.files))
+        digest = artifact.push(folder, reference, names)
     except Exception as error:  # the client has exceptions of its own
         raise ConfigurationError(f"{address}: {type(error).__name__}: {error}") from error
     return f"oci://{reference.host}/{reference.repository}@{digest}"

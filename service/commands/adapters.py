@@ -1,4 +1,4 @@
-"""`llm-service adapters`: pack, verify, push, list and prove adapters.
+"""`llm-service adapters`: pack, sign, verify, push, list and prove adapters.
 
 Exit codes: 0 success, 1 an adapter is refused or not proven, 2 the command or its configuration
 cannot be used.
@@ -6,6 +6,7 @@ cannot be used.
 
 import asyncio
 import json
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,11 +17,13 @@ from rich.console import Console
 from rich.table import Table
 
 from service.adapters.listing import ListedAdapter, list_adapters
-from service.adapters.manifest import Manifest
+from service.adapters.manifest import SIGNATURE_FILE, Manifest
 from service.adapters.pack import check_draft
 from service.adapters.pack import pack as pack_folder
 from service.adapters.push import push as push_folder
 from service.adapters.refusal import AdapterRefused
+from service.adapters.signature import check_signature, trusted_keys
+from service.adapters.signature import sign as sign_folder
 from service.adapters.verify import VerifiedAdapter
 from service.adapters.verify import verify as verify_folder
 from service.commands.errors import one_message
@@ -42,7 +45,13 @@ BaseName = Annotated[
 MaxRank = Annotated[int, typer.Option(min=1, help="The engine's `max_lora_rank`.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
+SigningKey = typer.Option(
+    help="Private key in PEM (P-256, P-384 or P-521); its password, if it has one, is read from "
+    "LLM_SIGNING_PASSWORD."
+)
+
 _DEFAULT_RANK = 16  # vLLM's
+_PASSWORD = "LLM_SIGNING_PASSWORD"
 
 
 @app.command()
@@ -62,6 +71,7 @@ def pack(
     base_name: BaseName = None,
     max_rank: MaxRank = _DEFAULT_RANK,
     overwrite: Annotated[bool, typer.Option(help="Replace an existing adapter.yaml.")] = False,
+    sign: Annotated[Path | None, SigningKey] = None,
     as_json: AsJson = False,
 ) -> None:
     """Write adapter.yaml into a PEFT folder: fill in digests and base, and check every file.
@@ -83,13 +93,31 @@ def pack(
             described = _describe(base, base_name, max_rank)
             packed = pack_folder(folder, described, written, overwrite=overwrite)
             typer.echo("warning: unproven without a fingerprint; pack with --config", err=True)
+        if sign is not None:
+            sign_folder(folder, sign, os.environ.get(_PASSWORD))
         _report(packed, as_json)
+
+
+@app.command("sign")
+def sign_(folder: Folder, key: Annotated[Path, SigningKey], as_json: AsJson = False) -> None:
+    """Sign a packed adapter: write adapter.sig, in the format of OpenSSF Model Signing.
+
+    The public key belongs into the folder that `adapter_trust.keys` names.
+    Example: llm-service adapters sign adapters/sentiment --key release-private.pem
+    """
+    with one_message(), _refusal(as_json):
+        written = str(sign_folder(folder, key, os.environ.get(_PASSWORD)))
+        typer.echo(json.dumps({"ok": True, "signature": written}) if as_json else written)
 
 
 @app.command()
 def verify(
     folder: Folder,
     base: Base,
+    keys: Annotated[
+        Path | None,
+        typer.Option(help="Public key in PEM or folder of such; one of them must have signed."),
+    ] = None,
     base_name: BaseName = None,
     max_rank: MaxRank = _DEFAULT_RANK,
     as_json: AsJson = False,
@@ -99,8 +127,17 @@ def verify(
     Example: llm-service adapters verify adapters/sentiment --base models/smollm2
     """
     with one_message(), _refusal(as_json):
-        described = _describe(base, base_name, max_rank)
-        _report(verify_folder(folder, described), as_json)
+        verified = verify_folder(folder, _describe(base, base_name, max_rank))
+        if keys is not None:
+            signature = folder / SIGNATURE_FILE
+            check_signature(
+                verified.manifest.name,
+                folder,
+                signature if signature.is_file() else None,
+                trusted_keys(keys),
+                require=True,
+            )
+        _report(verified, as_json)
 
 
 @app.command()

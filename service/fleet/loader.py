@@ -115,7 +115,7 @@ class AdapterLoader:
         except BaseException:
             await self._engine.unload_adapter(adapter)
             raise
-        version = ServedVersion(adapter, manifest, classifier, proof, loaded)
+        version = ServedVersion(adapter, manifest, classifier, proof, loaded, fetched.signed_by)
         level = logging.INFO if version.unproven is None else logging.WARNING
         _log.log(level, "adapter %s %s: %s", version.names[1], adapter.digest, _told(version))
         return version
@@ -123,6 +123,8 @@ class AdapterLoader:
 
 def _told(version: ServedVersion) -> str:
     loaded, proof = f"loaded in {version.load_seconds:.2f} s", version.proof
+    if version.signed_by is not None:
+        loaded += f", signed by {version.signed_by}"
     if version.unproven is not None:
         loaded += f", served unproven: {version.unproven}"
     if proof is None:

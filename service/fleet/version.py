@@ -14,7 +14,7 @@ class ServedVersion:
     """An adapter that was verified, loaded and, if its manifest allows for it, proven.
 
     `classifier` is set for a classification adapter; `load_seconds` is the time of fetching,
-    verifying and loading, without waits for other adapters.
+    verifying and loading, without waits for other adapters. `signed_by` names the trusted key.
     """
 
     adapter: Adapter
@@ -22,6 +22,7 @@ class ServedVersion:
     classifier: Classifier | None
     proof: Proof | None
     load_seconds: float
+    signed_by: str | None = None
 
     @property
     def unproven(self) -> str | None:

@@ -53,7 +53,7 @@ def _anchor_paths(tree: dict[str, Any], folder: Path) -> None:
     """Make the file's own paths relative to the file, wherever the service is started."""
     holders = [(tree.get("model"), "path"), (tree.get("adapter_cache"), "path")]
     holders += [(tree.get(section), "path") for section in ("batches", "usage")]
-    holders += [(tree.get("tenants"), "keys")]
+    holders += [(tree.get(section), "keys") for section in ("tenants", "adapter_trust")]
     for section, key in (("adapters", "source"), ("encoders", "path")):
         entries = tree.get(section)
         holders += [(entry, key) for entry in (entries if isinstance(entries, list) else [])]

@@ -18,6 +18,7 @@ from service.settings.limits import LimitSettings
 from service.settings.preparation import PreparationSettings
 from service.settings.section import Section, ServedName
 from service.settings.telemetry import LogSettings, MetricsSettings, SloSettings, TracingSettings
+from service.settings.trust import TrustSettings
 from service.settings.usage import UsageSettings
 
 ENV_PREFIX = "LLM_SERVICE_"
@@ -250,6 +251,7 @@ class Settings(BaseSettings):
     usage: UsageSettings = UsageSettings()
     adapters: tuple[AdapterSettings, ...] = ()
     adapter_cache: AdapterCacheSettings = AdapterCacheSettings()
+    adapter_trust: TrustSettings = TrustSettings()
     adapters_on_failure: Literal["refuse_start", "quarantine"] = Field(
         "refuse_start",
         description="If a required adapter fails: end the start, or serve the others and answer "

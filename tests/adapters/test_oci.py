@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from service.adapters.cache import AdapterCache
+from service.adapters.manifest import SIGNATURE_FILE
 from service.adapters.push import push
 from service.adapters.refusal import AdapterRefused
 from service.adapters.verify import verify
@@ -68,6 +69,14 @@ def test_what_is_pushed_is_served_by_tag_and_by_digest(
     by_tag = cache.resolve(f"{address}:1.2.0")
     assert verify(by_tag.folder, base).manifest.name == "sentiment"
     assert cache.resolve(pinned).folder == by_tag.folder
+    digest = by_tag.manifest.digest
+    assert cache.signature(pinned, digest) is None
+
+    (adapter.path / SIGNATURE_FILE).write_bytes(b"signed")
+    push(adapter.path, f"{address}:signed")
+    kept = cache.signature(f"{address}:signed", digest)
+    assert kept is not None
+    assert kept.read_bytes() == b"signed"
 
     adapter.manifest["version"] = "1.3.0"
     push(adapter.write_manifest().path, f"{address}:1.2.0")

@@ -177,7 +177,7 @@ def has_bfloat16(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize("stated", [{}, {"dtype": "auto"}])
 def test_a_processor_without_bfloat16_computes_in_float32(
-    has_bfloat16: bool, stated: dict[str, str]
+    has_bfloat16: bool, stated: dict[str, Any]
 ) -> None:
     assert parsed(**stated).dtype == ("auto" if has_bfloat16 else "float32")
 

@@ -35,6 +35,7 @@ def adapter_body(name: str, entry: Entry) -> AdapterBody:
         task=manifest.task,
         labels=list(labels) or None,
         load_seconds=round(entry.load_seconds, 3),
+        signed_by=entry.signed_by,
         proof=proof and _proof(proof),
         reason=entry.unproven,
     )

@@ -36,7 +36,8 @@ class AdapterBody(AnswerBody):
     """One adapter. It answers as `name` and as `name@version`.
 
     `unproven` it is served without a whole proof and `reason` says what is missing; `proof` is null
-    when it has no golden examples. `quarantined` it has a `reason` and nothing else.
+    when it has no golden examples; `signed_by` names the trusted key that signed it. `quarantined`
+    it has a `reason` and nothing else.
     """
 
     name: str
@@ -48,6 +49,7 @@ class AdapterBody(AnswerBody):
     task: Literal["classification", "generation"] | None = None
     labels: list[str] | None = None
     load_seconds: float | None = None
+    signed_by: str | None = None
     proof: ProofBody | None = None
     reason: str | None = None
 
