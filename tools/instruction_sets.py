@@ -62,7 +62,7 @@ class InstructionSet:
 
 _NEWEST = ("amx", "avx512_bf16", "avx512_fp16")
 SETS = (
-    InstructionSet("avx2", "avx2", ("amx", "avx512", "avx_vnni"), "AVX2", "avx2", "AVX2"),
+    InstructionSet("avx2", "avx2", ("amx", "avx512", "avx_vnni", "avx_ne"), "AVX2", "avx2", "AVX2"),
     InstructionSet("avx512", "avx512_f", _NEWEST, "AVX512_CORE_VNNI", "avx512", "AVX512"),
     InstructionSet("avx512_bf16", "avx512_bf16", ("amx",), "AVX512_CORE_BF16", "avx512", "AVX512"),
     InstructionSet("amx", "amx_tile", (), "DEFAULT", "avx512", "AVX512"),
@@ -83,7 +83,6 @@ def hide() -> None:
     if not left.get("avx512_f"):
         # torch would ask oneDNN for bfloat16 products, which it has on AVX-512 only.
         torch.backends.mkldnn.set_flags(_enabled=False)
-        torch.ops.mkldnn._is_mkldnn_bf16_supported = lambda: False
 
 
 def main() -> int:

@@ -7,6 +7,11 @@ from typing import Any
 _log = logging.getLogger(__name__)
 
 _EXACT = "float32"
+_NEEDED = {
+    "bfloat16": ("avx512_bw", "avx_ne_convert"),
+    "float16": ("avx512_fp16", "avx_ne_convert"),
+}
+"""Instructions, as torch names them, of which oneDNN needs one for products of a type."""
 
 
 def type_for_processor(arguments: Mapping[str, Any]) -> dict[str, str]:
@@ -37,10 +42,9 @@ def warn_of_slow_type(config: Any) -> None:
 
 
 def _has_products(name: str) -> bool:
+    """True if the processor multiplies numbers of this type; it is known of x86 only."""
     import torch
 
-    asked = {
-        "bfloat16": torch.ops.mkldnn._is_mkldnn_bf16_supported,
-        "float16": torch.ops.mkldnn._is_mkldnn_fp16_supported,
-    }
-    return name not in asked or bool(asked[name]())
+    has = torch.cpu.get_capabilities()
+    needed = _NEEDED.get(name)
+    return needed is None or has.get("architecture") != "x86_64" or any(map(has.get, needed))

@@ -170,8 +170,9 @@ def _tokenizer(template: str | None) -> Any:
 
 @pytest.fixture(params=[True, False], ids=["bfloat16", "no-bfloat16"])
 def has_bfloat16(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
-    """A processor with or without products in bfloat16, by torch's own word for it."""
-    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: request.param)
+    """A processor with or without AVX-512, by what torch says of it."""
+    found = {"architecture": "x86_64", "avx512_bw": request.param}
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: found)
     return bool(request.param)
 
 
