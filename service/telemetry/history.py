@@ -9,11 +9,11 @@ from prometheus_client import CollectorRegistry
 
 from service.telemetry.snapshot import Snapshot
 
-INTERVAL_S = 2.0
-_POINTS = 300
-_RECENT = 30
+INTERVAL_S = 5.0
+_POINTS = 120
+_RECENT = 12
 """Snapshots that rates of the last minute are computed from."""
-_WINDOW = 5
+_WINDOW = 2
 """Snapshots that quantiles of latencies are computed from: ten seconds."""
 
 _TTFT = "time_to_first_token_seconds"

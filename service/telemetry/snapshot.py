@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry
 
+from service.telemetry.exposition import considerate
+
 _SERIES: Mapping[str, tuple[str, ...]] = {
     "inference_adapter_hits_total": ("adapter",),
     "inference_adapter_info": ("adapter", "version"),
@@ -37,12 +39,13 @@ class Snapshot:
 
     @classmethod
     def of(cls, registry: CollectorRegistry) -> "Snapshot":
-        """Read the registry now; takes about 2 us a series of these names."""
+        """Read the registry now; takes about 5 us a series of these names."""
         values: dict[tuple[str, ...], float] = defaultdict(float)
-        for family in registry.restricted_registry(_SERIES).collect():
-            for sample in family.samples:
-                labels = (sample.labels[name] for name in _SERIES[sample.name])
-                values[sample.name.removeprefix(_PREFIX), *labels] += sample.value
+        with considerate():
+            for family in registry.restricted_registry(_SERIES).collect():
+                for sample in family.samples:
+                    labels = (sample.labels[name] for name in _SERIES[sample.name])
+                    values[sample.name.removeprefix(_PREFIX), *labels] += sample.value
         return cls(time.time(), dict(values))
 
     def by(self, series: str, *labels: str) -> Iterator[tuple[str, float]]:

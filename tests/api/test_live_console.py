@@ -2,6 +2,7 @@
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import httpx
 import pytest
@@ -16,9 +17,8 @@ from tests.live_service import LiveService
 BODY = {"model": "fake", "prompt": "Tell me", "max_tokens": 20}
 
 
-def live(service: LiveService) -> dict[str, dict[str, list[float]]]:
-    found: dict[str, dict[str, list[float]]] = httpx.get(f"{service.ops_url}/console/live").json()
-    return found
+def live(service: LiveService) -> Any:
+    return httpx.get(f"{service.ops_url}/console/live").json()
 
 
 def generate(service: LiveService) -> None:
@@ -40,7 +40,7 @@ async def test_what_the_service_does_is_there_after_an_interval(service: LiveSer
     shown = live(service)
     assert shown["status"] == "ready"
     assert shown["objectives"] == {"ttft_ms": 2000, "tpot_ms": 200}
-    assert [row["tenant"] for row in shown["tenants"]] == ["anonymous"]  # type: ignore[index]
+    assert [row["tenant"] for row in shown["tenants"]] == ["anonymous"]
     assert shown["engines"] == [{"engine": "fake", "in_flight": 0, "limit": 4}]
 
 

@@ -32,8 +32,8 @@ def used(tenant: str, completion: float) -> dict[tuple[str, ...], float]:
 
 def test_a_point_has_rates_a_second_and_the_present_state() -> None:
     past = Past()
-    past.take(used("a", 30) | {("requests_in_flight", "m"): 2, ("requests_queued", "a"): 5})
-    past.take(used("a", 40) | {("refusals_total", "queue_full"): 8})
+    past.take(used("a", 75) | {("requests_in_flight", "m"): 2, ("requests_queued", "a"): 5})
+    past.take(used("a", 100) | {("refusals_total", "queue_full"): 20})
     points = past.history.shown()["points"]
     assert points["completion_tokens"] == [15, 5]
     assert points["in_flight"] == [2, 2]
@@ -46,7 +46,7 @@ def test_it_keeps_ten_minutes() -> None:
     past = Past()
     past.take({}, times=1000)
     points = past.history.shown()["points"]
-    assert {len(column) for column in points.values()} == {300}
+    assert {len(column) for column in points.values()} == {120}
     assert points["at"][-1] - points["at"][0] == 600 - INTERVAL_S
 
 

@@ -5,7 +5,7 @@ import { chart } from "./chart.js";
 import { byId, count, element, meter, percent, table, tell } from "./dom.js";
 import "./theme.js";
 
-const PLACES = 300;
+const PLACES = 120;
 const SPAN = "10 minutes";
 const RETRY_SECONDS = 5;
 let paused = false;

@@ -76,6 +76,7 @@ def test_the_keyboard_reaches_everything_in_order(page: Page) -> None:
 
 def test_the_first_use_is_light_and_soon(watched: Watched) -> None:
     page = watched.page
+    watched.requests.clear()
     began = time.monotonic()
     page.reload()
     give_key(page)
@@ -85,7 +86,8 @@ def test_the_first_use_is_light_and_soon(watched: Watched) -> None:
         for asked in watched.requests
         if "/console" in asked.url
     ]
-    assert sum(sizes) < 2 * MOST_BYTES  # it was loaded twice
+    assert len(sizes) > 10
+    assert sum(sizes) < MOST_BYTES
     assert took < MOST_SECONDS
 
 
