@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 from prometheus_client import CollectorRegistry
@@ -64,7 +64,6 @@ class History:
         }
         return {
             "points": columns,
-            "last": asdict(self._points[-1]) if self._points else None,
             "engines": _engines(now),
             "tenants": _tenants(now, minute_ago),
             "refusals": _refusals(now, minute_ago),
