@@ -60,7 +60,7 @@ run: setup $(if $(findstring encoders,$(notdir $(CONFIG))),$(ENCODER_FETCHED)) #
 
 test: lint typecheck $(MODEL_FETCHED) programs ## Run lint, typecheck and every test, also those on the real engine
 	@echo "==> tests, on two workers"
-	@OMP_WAIT_POLICY=PASSIVE $(PY) -m pytest tests -m "not timing and not families" -n 2 --dist loadgroup --no-loadscope-reorder \
+	@OMP_WAIT_POLICY=PASSIVE $(PY) -m pytest tests -m "not timing and not families and not browser" -n 2 --dist loadgroup --no-loadscope-reorder \
 		--durations 25
 
 programs: $(DEV_INSTALLED)
@@ -114,6 +114,12 @@ test-timing: $(DEV_INSTALLED) ## Run the timing tests, which need a quiet machin
 test-families: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Serve a small random model of each family of architectures, with an adapter
 	@echo "==> families of models, a server each"
 	@$(PY) -m pytest tests/engine/test_families.py
+
+test-console: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Try the console in headless Chromium (fetches 90 MB), with axe-core
+	@$(PY) -m tools.programs curl $(LIBRARIES)
+	@$(PY) -m tools.browser
+	@echo "==> the console in headless Chromium, before the one-layer model"
+	@$(PY) -m pytest tests/engine/console
 
 test-isa: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Run the examples and tests that expect words under AVX2, AVX-512 and AMX, where available
 	@echo "==> the examples and the expected answers under every instruction set"

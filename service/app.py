@@ -18,6 +18,7 @@ from service.api.routes import (
     adapters,
     batches,
     classify,
+    console,
     embeddings,
     files,
     generate,
@@ -126,6 +127,8 @@ def _add_routes(app: FastAPI, settings: Settings, *, with_openai: bool) -> None:
         routers.append(usage.router)
     if settings.batches.path is not None:
         routers += [files.router, batches.router, batches.bodiless]
+    if settings.http.console:
+        routers.append(console.router)
     for router in routers:
         app.include_router(router)
 

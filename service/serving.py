@@ -28,7 +28,7 @@ def run(settings: Settings, read_settings: Callable[[], Settings]) -> None:
     """
     status = Status()
     public = create_app(settings, status, REGISTRY, read_settings=read_settings)
-    ops = create_ops_app(status, REGISTRY, settings.http)
+    ops = create_ops_app(status, REGISTRY, settings.http, settings.slo)
     logging.getLogger("uvicorn.error").addFilter(partial(_unexplained, status))
     started = serve(
         public,
@@ -52,7 +52,10 @@ def _tell_what_to_try(settings: Settings) -> None:
     http = settings.http
     host = "127.0.0.1" if http.host in ("0.0.0.0", "::") else http.host
     url = f"http://[{host}]:{http.port}" if ":" in host else f"http://{host}:{http.port}"
-    _log.info("listening on %s; %s/docs describes the API; Ctrl-C stops", url, url)
+    pages = f"{url}/docs describes the API"
+    if http.console:
+        pages += f", {url}/console tries it in a browser"
+    _log.info("listening on %s; %s; Ctrl-C stops", url, pages)
     if renderer(settings.log) == "console":
         key = " -H 'Authorization: Bearer YOUR_KEY'" if settings.tenants.keys else ""
         body = json.dumps({"model": settings.model.name, "prompt": "The sea is", "max_tokens": 16})

@@ -74,7 +74,7 @@ class LiveService:
         )
         self._public = _Listener(public_config(self.app, self.settings.http))
         self.status.stop = self._public.stop
-        ops = create_ops_app(self.status, self.registry, self.settings.http)
+        ops = create_ops_app(self.status, self.registry, self.settings.http, self.settings.slo)
         self._ops = _Listener(ops_config(ops))
         self.port, self.url, self.ops_url = self._public.port, self._public.url, self._ops.url
         self._thread = threading.Thread(target=self._run)

@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "structures.md"
 
 ALLOWED: dict[str, str] = {
+    "console": "",
     "engine": "",
     "errors": "",
     "files": "",
@@ -51,9 +52,9 @@ ALLOWED: dict[str, str] = {
         "adapters batches classification engine errors fleet gate settings telemetry tenants usage"
     ),
     "api": (
-        "adapters batches classification context encoders engine errors fleet generation limits "
-        "operations per_second proving quoting runtime settings telemetry tenants together usage "
-        "vllm_engine"
+        "adapters batches classification console context encoders engine errors fleet generation "
+        "limits operations per_second proving quoting runtime settings telemetry tenants together "
+        "usage vllm_engine"
     ),
     "finetune": (
         "adapters classification context engine errors files generation model plain_yaml "

@@ -31,7 +31,7 @@ PACKAGES = {
 FETCHED = Path(__file__).parents[1] / ".cache" / "programs"
 _PROGRAMS = os.pathsep.join(str(FETCHED / "usr" / folder) for folder in ("bin", "sbin"))
 _LIBRARIES = FETCHED / "usr" / "lib" / "x86_64-linux-gnu"
-_APT = ("apt-get", "-qq", "-o", "APT::Sandbox::User=root")
+APT = ("apt-get", "-qq", "-o", "APT::Sandbox::User=root")
 
 
 def program(name: str) -> str:
@@ -61,19 +61,21 @@ def run(name: str, *arguments: str) -> str:
 
 
 def fetch(name: str) -> None:
-    """Download the packages of a program and unpack them; AssertionError if that fails.
-
-    apt's lists are updated where there are none.
-    """
+    """Download the packages of a program and unpack them; AssertionError if that fails."""
     FETCHED.mkdir(parents=True, exist_ok=True)
-    if not any(Path("/var/lib/apt/lists").glob("*Packages*")):
-        subprocess.run([*_APT, "update"], check=False)
+    update_lists()
     with tempfile.TemporaryDirectory(dir=FETCHED) as folder:
         for package in PACKAGES[name]:
-            subprocess.run([*_APT, "download", package], cwd=folder, stderr=subprocess.DEVNULL)
+            subprocess.run([*APT, "download", package], cwd=folder, stderr=subprocess.DEVNULL)
         for archive in Path(folder).glob("*.deb"):
             subprocess.run(["dpkg", "-x", str(archive), str(FETCHED)], check=True)
     program(name)
+
+
+def update_lists() -> None:
+    """Have apt fetch its lists of packages where there are none."""
+    if not any(Path("/var/lib/apt/lists").glob("*Packages*")):
+        subprocess.run([*APT, "update"], check=False)
 
 
 def main(names: Sequence[str]) -> str | None:

@@ -5,6 +5,7 @@ from starlette.types import Scope
 
 from service.api.caller import AllowedHosts
 from service.api.own_call import own_tenant
+from service.console.assets import PARTS
 from service.context import RequestContext
 from service.errors import Unauthenticated
 from service.tenants.allowance import Allowance
@@ -17,6 +18,8 @@ OPEN_PATHS = frozenset(
     {
         "/health",
         "/ping",
+        "/console",
+        *(f"/console/{name}" for name in PARTS),
         "/docs",
         "/openapi.json",
         f"{_ASSETS}/favicon.png",
@@ -24,7 +27,8 @@ OPEN_PATHS = frozenset(
         f"{_ASSETS}/swagger-ui-bundle.js",
     }
 )
-"""Paths that need no key: health and documentation, exactly these, by GET and HEAD."""
+"""Paths that need no key, exactly these, by GET and HEAD: health, documentation, the console's
+files."""
 
 
 class Entrance:

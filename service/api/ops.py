@@ -1,4 +1,4 @@
-"""The operations port: probes, metrics, and control for authorised callers."""
+"""The operations port: probes, metrics, the live view, and control for authorised callers."""
 
 import hmac
 import uuid
@@ -11,14 +11,21 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api.caller import AllowedHosts, from_loopback
 from service.api.head import HeadAsGet
+from service.api.live_console import live_console
 from service.errors import Forbidden, NotReady, ServiceError
 from service.fleet.fleet import Change
 from service.runtime.status import Phase, Status
+from service.settings.telemetry import SloSettings
 from service.settings.tree import HttpSettings
 from service.telemetry.exposition import expose
 
 
-def create_ops_app(status: Status, registry: CollectorRegistry, http: HttpSettings) -> FastAPI:
+def create_ops_app(
+    status: Status,
+    registry: CollectorRegistry,
+    http: HttpSettings,
+    slo: SloSettings | None = None,
+) -> FastAPI:
     """The app of the operations port; it answers while the engine starts.
 
     Requests from pages of other sites are refused. `POST /drain` and `POST /adapters/reload` want
@@ -27,22 +34,10 @@ def create_ops_app(status: Status, registry: CollectorRegistry, http: HttpSettin
     app = FastAPI(title="llm-service operations", docs_url=None, redoc_url=None)
     app.add_middleware(_Refusals, hosts=AllowedHosts(http.allowed_hosts))
     app.add_middleware(HeadAsGet)
+    _add_probes(app, status)
+    if http.console:
+        app.include_router(live_console(status, registry, slo or SloSettings()))
     may_control = [Depends(_Control(http))]
-
-    @app.get("/livez")
-    def livez() -> PlainTextResponse:
-        """200 while the process is alive and a restart would not help."""
-        return PlainTextResponse("ok" if status.live else str(status), 200 if status.live else 503)
-
-    @app.get("/startupz")
-    def startupz() -> PlainTextResponse:
-        """200 once the service has started."""
-        return _probe(status, status.phase is not Phase.STARTING)
-
-    @app.get("/readyz")
-    def readyz() -> PlainTextResponse:
-        """200 while the service takes requests."""
-        return _probe(status, status.ready)
 
     @app.get("/metrics")
     def metrics(request: Request) -> Response:
@@ -66,6 +61,23 @@ def create_ops_app(status: Status, registry: CollectorRegistry, http: HttpSettin
         return PlainTextResponse("draining", 202)
 
     return app
+
+
+def _add_probes(app: FastAPI, status: Status) -> None:
+    @app.get("/livez")
+    def livez() -> PlainTextResponse:
+        """200 while the process is alive and a restart would not help."""
+        return PlainTextResponse("ok" if status.live else str(status), 200 if status.live else 503)
+
+    @app.get("/startupz")
+    def startupz() -> PlainTextResponse:
+        """200 once the service has started."""
+        return _probe(status, status.phase is not Phase.STARTING)
+
+    @app.get("/readyz")
+    def readyz() -> PlainTextResponse:
+        """200 while the service takes requests."""
+        return _probe(status, status.ready)
 
 
 class _Refusals:

@@ -93,6 +93,12 @@ class HttpSettings(Section):
         "`https://chat.example.com`; `*` is every origin. Where callers need no key, pages of "
         "origins that are not listed by name are refused.",
     )
+    console: bool = Field(
+        True,
+        description="Serve `/console`: on the public port a page that tries the service in a "
+        "browser, whose files need no key and whose requests do; on the operations port a live "
+        "view of the last ten minutes.",
+    )
     max_body_bytes: int = Field(
         1 << 20, ge=1024, description="Largest body, in bytes, inflated if it is in gzip."
     )

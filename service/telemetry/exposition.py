@@ -19,7 +19,7 @@ def expose(registry: CollectorRegistry, accept: str) -> tuple[bytes, str]:
 
     Takes 6 us a series of processor time; call it in a thread beside the loop that serves.
     """
-    with _considerate():
+    with considerate():
         if _OPENMETRICS not in accept:
             return generate_latest(registry), CONTENT_TYPE_PLAIN_0_0_4
         # Any other escaping, `choose_encoder`'s own too, would write `vllm_` for `vllm:`.
@@ -30,7 +30,7 @@ def expose(registry: CollectorRegistry, accept: str) -> tuple[bytes, str]:
 
 
 @contextmanager
-def _considerate() -> Iterator[None]:
+def considerate() -> Iterator[None]:
     """Let other threads have the interpreter ten times as often as usual.
 
     With Python's 5 ms, an event loop waits that long each time it needs the interpreter back: 50 ms

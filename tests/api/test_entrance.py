@@ -71,7 +71,8 @@ def test_every_route_but_health_and_documentation_needs_a_key(
         else:
             refusal(client.request(method if method != "HEAD" else "GET", path), 401)
     assert reached == {(m, p) for m, p in walk if p in OPEN_PATHS and m in ("GET", "HEAD")}
-    assert {path for _, path in reached} == {"/health", "/ping", "/docs", "/openapi.json"}
+    documentation = {"/docs", "/openapi.json", "/console"}
+    assert {path for _, path in reached} == {"/health", "/ping", *documentation}
     assert guarded.engine.starts == 0
 
 

@@ -1,0 +1,11 @@
+// The button that chooses the system's theme, light or dark.
+
+import { byId } from "./dom.js";
+
+const THEMES = ["light dark", "light", "dark"];
+
+byId("theme").addEventListener("click", (event) => {
+  THEMES.push(THEMES.shift());
+  document.documentElement.style.colorScheme = THEMES[0];
+  event.target.textContent = `Theme: ${THEMES[0].includes(" ") ? "system" : THEMES[0]}`;
+});

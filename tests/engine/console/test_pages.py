@@ -1,0 +1,110 @@
+"""Each view: accessible, on a phone and in the dark, light to load, without other hosts."""
+
+import time
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, expect
+
+from tests.engine.console.conftest import Watched, give_key
+from tools.served.server import Server
+
+pytestmark = pytest.mark.browser
+
+VIEWS = ("generate", "classify", "similarity", "account")
+PHONE: Any = {"width": 360, "height": 780}
+MOST_BYTES = 100_000
+MOST_SECONDS = 10
+
+
+def serious(page: Page) -> list[str]:
+    """Findings of axe-core that are serious or critical."""
+    found = Axe().run(page).response["violations"]
+    return [
+        f"{each['id']}: {[node['html'] for node in each['nodes']]}"
+        for each in found
+        if each["impact"] in ("serious", "critical")
+    ]
+
+
+def fill_views(page: Page) -> None:
+    """Have an answer and results on the page."""
+    page.get_by_label("Max tokens").fill("8")
+    page.get_by_role("button", name="Run").click()
+    expect(page.locator("#answers .pill")).to_have_text("cut at max tokens")
+    page.get_by_role("link", name="Classify").click()
+    page.get_by_role("button", name="Classify").click()
+    expect(page.locator("#results > li")).to_have_count(2)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_view_has_a_serious_finding_of_axe(page: Page, scheme: Any) -> None:
+    page.emulate_media(color_scheme=scheme)
+    fill_views(page)
+    for view in VIEWS:
+        page.evaluate("view => { location.hash = view; }", view)
+        expect(page.locator(f"#{view}")).to_be_visible()
+        assert serious(page) == [], view
+
+
+def test_the_question_for_a_key_has_no_serious_finding(watched: Watched) -> None:
+    expect(watched.page.get_by_role("dialog")).to_be_visible()
+    assert serious(watched.page) == []
+
+
+def test_every_view_fits_a_phone(page: Page) -> None:
+    page.set_viewport_size(PHONE)
+    fill_views(page)
+    for view in VIEWS:
+        page.evaluate("view => { location.hash = view; }", view)
+        expect(page.locator(f"#{view}")).to_be_visible()
+        assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"], view
+
+
+def test_the_keyboard_reaches_everything_in_order(page: Page) -> None:
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
+    seen = []
+    for _ in range(25):
+        page.keyboard.press("Tab")
+        seen.append(page.evaluate("document.activeElement.id || document.activeElement.hash"))
+    wanted = ["#generate", "#classify", "#account", "theme", "model", "second", "prompt"]
+    places = [seen.index(each) for each in wanted]
+    assert places == sorted(places)
+
+
+def test_the_first_use_is_light_and_soon(watched: Watched) -> None:
+    page = watched.page
+    watched.requests.clear()
+    began = time.monotonic()
+    page.reload()
+    give_key(page)
+    took = time.monotonic() - began
+    sizes = [
+        len(asked.response().body())  # type: ignore[union-attr]
+        for asked in watched.requests
+        if "/console" in asked.url
+    ]
+    assert len(sizes) > 10
+    assert sum(sizes) < MOST_BYTES
+    assert took < MOST_SECONDS
+
+
+def test_the_live_view_shows_what_the_service_does(
+    chromium: Browser, server: Server, page: Page
+) -> None:
+    fill_views(page)
+    context = chromium.new_context(viewport=PHONE, color_scheme="dark")
+    live = Watched(context.new_page(), server.ops)
+    live.page.goto(f"{server.ops}/console")
+    try:
+        expect(live.page.locator("#status")).to_have_text("ready")
+        expect(live.page.locator("figure")).to_have_count(6)
+        expect(live.page.locator("#tenants")).to_contain_text("100 %")
+        expect(live.page.locator("#engines")).to_contain_text("tiny")
+        assert live.page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
+        assert serious(live.page) == []
+        assert live.wrong == []
+    finally:
+        context.close()

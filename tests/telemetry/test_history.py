@@ -1,0 +1,91 @@
+"""The history of ten minutes: rates, tables, and a bound on what it keeps."""
+
+from collections.abc import Mapping
+
+from prometheus_client import CollectorRegistry
+
+from service.telemetry.history import INTERVAL_S, History
+from service.telemetry.snapshot import Snapshot
+
+
+class Past:
+    """Snapshots as a test says them, an interval apart; a value stays until it is said again."""
+
+    def __init__(self) -> None:
+        self.values: dict[tuple[str, ...], float] = {}
+        self._at = 1000.0
+        self.history = History(CollectorRegistry(), self._read)
+
+    def _read(self, registry: CollectorRegistry) -> Snapshot:
+        self._at += INTERVAL_S
+        return Snapshot(self._at, dict(self.values))
+
+    def take(self, values: Mapping[tuple[str, ...], float], times: int = 1) -> None:
+        self.values |= values
+        for _ in range(times):
+            self.history.take()
+
+
+def used(tenant: str, completion: float) -> dict[tuple[str, ...], float]:
+    return {("tokens_total", "completion", tenant): completion}
+
+
+def test_a_point_has_rates_a_second_and_the_present_state() -> None:
+    past = Past()
+    past.take(used("a", 75) | {("requests_in_flight", "m"): 2, ("requests_queued", "a"): 5})
+    past.take(used("a", 100) | {("refusals_total", "queue_full"): 20})
+    points = past.history.shown()["points"]
+    assert points["completion_tokens"] == [15, 5]
+    assert points["in_flight"] == [2, 2]
+    assert points["queued"] == [5, 5]
+    assert points["refused"] == [0, 4]
+    assert points["kv_cache"] == points["ttft_p50"] == [None, None]
+
+
+def test_it_keeps_ten_minutes() -> None:
+    past = Past()
+    past.take({}, times=1000)
+    points = past.history.shown()["points"]
+    assert {len(column) for column in points.values()} == {120}
+    assert points["at"][-1] - points["at"][0] == 600 - INTERVAL_S
+
+
+def test_tenants_are_ordered_by_their_tokens_of_the_last_minute() -> None:
+    past = Past()
+    past.take(used("early", 10_000) | used("late", 0) | {("requests_queued", "other"): 0})
+    past.take({}, times=60)
+    past.take(used("late", 600) | {("flex_requests_queued", "waits"): 3})
+    assert past.history.shown()["tenants"] == [
+        {"tenant": "late", "queued": 0, "flex_queued": 0, "tokens": 10},
+        {"tenant": "early", "queued": 0, "flex_queued": 0, "tokens": 0},
+        {"tenant": "waits", "queued": 0, "flex_queued": 3, "tokens": 0},
+    ]
+
+
+def test_refusals_are_ordered_by_the_last_minute() -> None:
+    past = Past()
+    past.take({("refusals_total", "draining"): 50})
+    past.take({}, times=60)
+    past.take({("refusals_total", "queue_full"): 4})
+    assert past.history.shown()["refusals"] == [
+        {"reason": "queue_full", "last_minute": 4, "total": 4},
+        {"reason": "draining", "last_minute": 0, "total": 50},
+    ]
+
+
+def test_adapters_have_their_state_and_use() -> None:
+    past = Past()
+    past.take(
+        {
+            ("adapter_state", "a", "serving"): 1,
+            ("adapter_state", "a", "quarantined"): 0,
+            ("adapter_state", "b", "quarantined"): 1,
+            ("adapter_info", "a", "1.2.0"): 1,
+            ("adapter_resident", "a"): 1,
+            ("adapter_hits_total", "a"): 7,
+        }
+    )
+    shown = past.history.shown()["adapters"]
+    a = {"adapter": "a", "state": "serving", "version": "1.2.0", "resident": True}
+    b = {"adapter": "b", "state": "quarantined", "version": None, "resident": False}
+    assert shown == [a | {"hits": 7, "misses": 0}, b | {"hits": 0, "misses": 0}]
