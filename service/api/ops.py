@@ -2,6 +2,7 @@
 
 import hmac
 import uuid
+from typing import Any
 
 from fastapi import Depends, FastAPI, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
@@ -11,8 +12,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api.caller import AllowedHosts, from_loopback
 from service.api.head import HeadAsGet
-from service.errors import Forbidden, NotReady, ServiceError
+from service.api.schemas.releases import ReleaseOrder
+from service.errors import Forbidden, NotFound, NotReady, ServiceError
 from service.fleet.fleet import Change
+from service.runtime.release_desk import ReleaseDesk
 from service.runtime.status import Phase, Status
 from service.settings.tree import HttpSettings
 from service.telemetry.exposition import expose
@@ -21,8 +24,8 @@ from service.telemetry.exposition import expose
 def create_ops_app(status: Status, registry: CollectorRegistry, http: HttpSettings) -> FastAPI:
     """The app of the operations port; it answers while the engine starts.
 
-    Requests from pages of other sites are refused. `POST /drain` and `POST /adapters/reload` want
-    `http.control_token`; where none is configured, a caller on this machine.
+    Requests from pages of other sites are refused. `POST` on `/drain`, `/adapters/reload` and
+    `/releases` wants `http.control_token`; where none is configured, a caller on this machine.
     """
     app = FastAPI(title="llm-service operations", docs_url=None, redoc_url=None)
     app.add_middleware(_Refusals, hosts=AllowedHosts(http.allowed_hosts))
@@ -56,6 +59,16 @@ def create_ops_app(status: Status, registry: CollectorRegistry, http: HttpSettin
         if status.reload is None:
             raise NotReady(f"The service is {status.phase.value}.", retry_after=5)
         return await status.reload()
+
+    @app.get("/releases")
+    def releases() -> dict[str, Any]:
+        """Planned releases: their states, tests and last changes."""
+        return _releases(status).summary()
+
+    @app.post("/releases/{name:path}", dependencies=may_control)
+    def release(name: str, order: ReleaseOrder) -> dict[str, Any]:
+        """Roll a release back, promote it to full, or try it another time; its state afterwards."""
+        return _releases(status).act(name, order.action, order.by)
 
     @app.post("/drain", status_code=202, dependencies=may_control)
     def drain() -> PlainTextResponse:
@@ -106,6 +119,12 @@ class _Control:
             raise Forbidden(
                 "Authorization: must be `Bearer` and the control token", code="control_refused"
             )
+
+
+def _releases(status: Status) -> ReleaseDesk:
+    if status.releases is None:
+        raise NotFound("no releases: the service is not ready, or releases.path is not set")
+    return status.releases
 
 
 def _probe(status: Status, passed: bool) -> PlainTextResponse:

@@ -13,10 +13,12 @@ from service.engine.protocol import ModelInfo, Pulse
 from service.fleet.fleet import Change
 from service.fleet.models import Models
 from service.gate.gate import Gate
+from service.releases.releases import Releases
 from service.runtime.drain import Drain
 from service.runtime.encoders import EncoderStart, RunningEncoders, running_encoders
 from service.runtime.foundation import Foundation
 from service.runtime.parts import Runtime
+from service.runtime.release_desk import ReleaseDesk
 from service.runtime.running import EngineStart, Running, running
 from service.runtime.status import Phase, Reload, Status
 from service.runtime.watchdog import Watchdog
@@ -49,14 +51,17 @@ async def ready(
 ) -> AsyncIterator[Runtime]:
     """Run the engine and its adapters, and be ready; the phase of a start that fails stays."""
     metrics, batches, usage = foundation.metrics, foundation.batches, foundation.usage
+    releases = foundation.releases
     async with AsyncExitStack() as stack:
         stack.push_async_callback(asyncio.to_thread, foundation.telemetry.close)
         enter = stack.enter_async_context
         if usage is not None:
             await enter(usage.kept())
+        if releases is not None:
+            stack.callback(releases.close)
         with status.starting():
             parts = await enter(
-                running(settings, start_engine, metrics, foundation.adapter_metrics)
+                running(settings, start_engine, metrics, foundation.adapter_metrics, releases)
             )
             encoders = await enter(running_encoders(settings, start_encoder, metrics))
         engine, fleet = parts.engine, parts.fleet
@@ -71,6 +76,9 @@ async def ready(
             metrics.loop_lag.run(),
         ):
             await enter(_watching(watch))
+        if releases is not None:
+            await enter(_watching(releases.run()))
+            stack.enter_context(_released(status, releases))
         if batches is not None:
             await enter(batches.running(call, lambda: parts.gate.flex_room))
         stack.enter_context(_controllable(status, partial(fleet.reload, read_settings), drain))
@@ -82,7 +90,7 @@ async def ready(
             metrics=metrics,
             engine=engine,
             encoders=[each.engine for each in encoders.running],
-            models=Models(fleet.registry, encoders.by_name),
+            models=Models(fleet.registry, encoders.by_name, releases),
             questions=QuestionCache(engine),
             batches=batches,
             usage=usage,
@@ -124,6 +132,16 @@ async def _watching(watch: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     finally:
         task.cancel()
         await asyncio.wait([task])
+
+
+@contextmanager
+def _released(status: Status, releases: Releases) -> Iterator[None]:
+    """Let the operations port read releases, and act on them, while the service is ready."""
+    status.releases = ReleaseDesk(asyncio.get_running_loop(), releases)
+    try:
+        yield
+    finally:
+        status.releases = None
 
 
 @contextmanager
