@@ -101,7 +101,7 @@ class AdapterRegistry:
 
     def in_use(self) -> set[ServedVersion]:
         """The versions that are served, and those that running requests still use."""
-        return self.versions | self._users.keys()
+        return {*self.versions, *self._users}
 
     def acquire(self, model: str) -> ServedVersion | None:
         """The version for a new request, None for the base model; release it at the request's end.

@@ -170,7 +170,7 @@ def test_a_step_goes_on_after_a_restart_with_what_was_counted(
 
 
 def test_a_caller_stays_with_its_version(folders: Folders, tmp_path: Path) -> None:
-    plan = {"sticky": "header", "header": "X-User-Id"}
+    plan = {"sticky": "header", "header": "X-User-Id", "tolerances": {"labels": 0.99}}
     with folders.served(
         tmp_path, "other", canary=[{"share": 0.5, "requests": 1000}], **plan
     ) as live:
