@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from service.commands.errors import one_message
 from service.releases.change import Change
@@ -16,7 +14,6 @@ from service.releases.log import read_log
 app = typer.Typer(no_args_is_help=True, help="Read the log of releases.")
 
 StoreOption = Annotated[Path, typer.Option("--store", "-s", help="Folder of `releases.path`.")]
-_COLUMNS = ("number", "time", "name", "event", "by", "before", "after", "share")
 
 
 @app.command("list")
@@ -38,10 +35,8 @@ def list_(
         for change in chosen:
             typer.echo(json.dumps(asdict(change)))
         return
-    table = Table(*_COLUMNS)
     for change in chosen:
-        table.add_row(*_cells(change))
-    Console().print(table)
+        typer.echo(_line(change))
 
 
 @app.command()
@@ -57,9 +52,13 @@ def verify(store: StoreOption) -> None:
     typer.echo(f"{len(changes)} changes, unbroken; the last line's sha256 is {head}")
 
 
-def _cells(change: Change) -> list[str]:
-    fields = asdict(change)
-    digests = {
-        key: (fields[key] or "-").removeprefix("sha256:")[:12] for key in ("before", "after")
-    }
-    return [str((fields | digests)[column]) for column in _COLUMNS]
+def _line(change: Change) -> str:
+    before, after = (_short(digest) for digest in (change.before, change.after))
+    return (
+        f"{change.number} {change.time} {change.name} {change.event} {before} -> {after} "
+        f"share {change.share:g} by {change.by}"
+    )
+
+
+def _short(digest: str | None) -> str:
+    return "-" if digest is None else digest.removeprefix("sha256:")[:12]
