@@ -60,6 +60,19 @@ def create_ops_app(status: Status, registry: CollectorRegistry, http: HttpSettin
             raise NotReady(f"The service is {status.phase.value}.", retry_after=5)
         return await status.reload()
 
+    @app.post("/drain", status_code=202, dependencies=may_control)
+    def drain() -> PlainTextResponse:
+        """Become not ready, finish accepted requests, and exit; answers at once."""
+        if status.drain is None:
+            return PlainTextResponse(str(status), 503)
+        status.drain(True)
+        return PlainTextResponse("draining", 202)
+
+    _add_releases(app, status, may_control)
+    return app
+
+
+def _add_releases(app: FastAPI, status: Status, may_control: list[Any]) -> None:
     @app.get("/releases")
     def releases() -> dict[str, Any]:
         """Planned releases: their states, tests and last changes."""
@@ -69,16 +82,6 @@ def create_ops_app(status: Status, registry: CollectorRegistry, http: HttpSettin
     def release(name: str, order: ReleaseOrder) -> dict[str, Any]:
         """Roll a release back, promote it to full, or try it another time; its state afterwards."""
         return _releases(status).act(name, order.action, order.by)
-
-    @app.post("/drain", status_code=202, dependencies=may_control)
-    def drain() -> PlainTextResponse:
-        """Become not ready, finish accepted requests, and exit; answers at once."""
-        if status.drain is None:
-            return PlainTextResponse(str(status), 503)
-        status.drain(True)
-        return PlainTextResponse("draining", 202)
-
-    return app
 
 
 class _Refusals:

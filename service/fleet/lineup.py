@@ -21,7 +21,7 @@ Live = Callable[[str], str | None]
 
 @dataclass(frozen=True, slots=True)
 class Lineup:
-    """What loading made of each name; the planned version may take the configured one's place."""
+    """Outcomes of loading by name; the planned version may take the configured one's place."""
 
     configured: Sequence[Outcome]
     planned: Mapping[str, Outcome]

@@ -14,7 +14,7 @@ _SHOWN_CHANGES = 100
 
 
 def evidence(tests: Sequence[Comparison]) -> tuple[dict[str, Any], ...]:
-    """What tests found; takes some milliseconds for each, so on no event loop."""
+    """Findings of tests; takes some milliseconds for each, so on no event loop."""
     return tuple(asdict(test.finding()) for test in tests)
 
 

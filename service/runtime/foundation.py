@@ -53,6 +53,12 @@ class Foundation:
             releases=Releases.of(settings.releases, Objectives(settings.slo).missed, registry),
         )
 
+    def close(self) -> None:
+        """Send the remaining traces and close the log of releases; blocks meanwhile."""
+        self.telemetry.close()
+        if self.releases is not None:
+            self.releases.close()
+
 
 def _batches(settings: Settings, tenancy: Tenancy, registry: CollectorRegistry) -> Batches | None:
     if settings.batches.path is None:

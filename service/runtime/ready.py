@@ -51,17 +51,16 @@ async def ready(
 ) -> AsyncIterator[Runtime]:
     """Run the engine and its adapters, and be ready; the phase of a start that fails stays."""
     metrics, batches, usage = foundation.metrics, foundation.batches, foundation.usage
-    releases = foundation.releases
     async with AsyncExitStack() as stack:
-        stack.push_async_callback(asyncio.to_thread, foundation.telemetry.close)
+        stack.push_async_callback(asyncio.to_thread, foundation.close)
         enter = stack.enter_async_context
         if usage is not None:
             await enter(usage.kept())
-        if releases is not None:
-            stack.callback(releases.close)
         with status.starting():
             parts = await enter(
-                running(settings, start_engine, metrics, foundation.adapter_metrics, releases)
+                running(
+                    settings, start_engine, metrics, foundation.adapter_metrics, foundation.releases
+                )
             )
             encoders = await enter(running_encoders(settings, start_encoder, metrics))
         engine, fleet = parts.engine, parts.fleet
@@ -76,9 +75,7 @@ async def ready(
             metrics.loop_lag.run(),
         ):
             await enter(_watching(watch))
-        if releases is not None:
-            await enter(_watching(releases.run()))
-            stack.enter_context(_released(status, releases))
+        await enter(_deciding(status, foundation.releases))
         if batches is not None:
             await enter(batches.running(call, lambda: parts.gate.flex_room))
         stack.enter_context(_controllable(status, partial(fleet.reload, read_settings), drain))
@@ -90,7 +87,7 @@ async def ready(
             metrics=metrics,
             engine=engine,
             encoders=[each.engine for each in encoders.running],
-            models=Models(fleet.registry, encoders.by_name, releases),
+            models=Models(fleet.registry, encoders.by_name, foundation.releases),
             questions=QuestionCache(engine),
             batches=batches,
             usage=usage,
@@ -134,12 +131,16 @@ async def _watching(watch: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
         await asyncio.wait([task])
 
 
-@contextmanager
-def _released(status: Status, releases: Releases) -> Iterator[None]:
-    """Let the operations port read releases, and act on them, while the service is ready."""
+@asynccontextmanager
+async def _deciding(status: Status, releases: Releases | None) -> AsyncIterator[None]:
+    """Decide releases, and let the operations port read them, while the service is ready."""
+    if releases is None:
+        yield
+        return
     status.releases = ReleaseDesk(asyncio.get_running_loop(), releases)
     try:
-        yield
+        async with _watching(releases.run()):
+            yield
     finally:
         status.releases = None
 

@@ -1,4 +1,4 @@
-"""What a name stands for, from the changes alone, and the changes that a configuration makes."""
+"""Standings of names, from the changes alone, and the changes that a configuration makes."""
 
 from service.releases.change import Change, Event
 from service.releases.standing import Standing, due, standings, step_of
