@@ -1,5 +1,6 @@
 """Parts of a service that exist before its engine starts."""
 
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry
@@ -8,6 +9,7 @@ from service.batches.batches import Batches
 from service.fleet.metrics import AdapterMetrics
 from service.releases.releases import Releases
 from service.runtime.open_requests import OpenRequests
+from service.runtime.running import EngineStart, Running, running
 from service.settings.tree import Settings
 from service.telemetry.batches import BatchMetrics
 from service.telemetry.metrics import Metrics
@@ -52,6 +54,12 @@ class Foundation:
             usage=usage,
             releases=Releases.of(settings.releases, Objectives(settings.slo).missed, registry),
         )
+
+    def running(
+        self, settings: Settings, start_engine: EngineStart
+    ) -> AbstractAsyncContextManager[Running]:
+        """Run an engine with its adapters, shown in the series; see `running`."""
+        return running(settings, start_engine, self.metrics, self.adapter_metrics, self.releases)
 
     def close(self) -> None:
         """Send the remaining traces and close the log of releases; blocks meanwhile."""

@@ -19,7 +19,7 @@ from service.runtime.encoders import EncoderStart, RunningEncoders, running_enco
 from service.runtime.foundation import Foundation
 from service.runtime.parts import Runtime
 from service.runtime.release_desk import ReleaseDesk
-from service.runtime.running import EngineStart, Running, running
+from service.runtime.running import EngineStart, Running
 from service.runtime.status import Phase, Reload, Status
 from service.runtime.watchdog import Watchdog
 from service.settings.tree import Settings
@@ -57,11 +57,7 @@ async def ready(
         if usage is not None:
             await enter(usage.kept())
         with status.starting():
-            parts = await enter(
-                running(
-                    settings, start_engine, metrics, foundation.adapter_metrics, foundation.releases
-                )
-            )
+            parts = await enter(foundation.running(settings, start_engine))
             encoders = await enter(running_encoders(settings, start_encoder, metrics))
         engine, fleet = parts.engine, parts.fleet
         stack.callback(setattr, status, "phase", Phase.STOPPING)
