@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -63,6 +63,14 @@ class Ending:
 
 
 @dataclass(frozen=True, slots=True)
+class FirstText:
+    """The first text of a classification: its labels, none if the answer abstained, or failed."""
+
+    labels: Sequence[str] = ()
+    failed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Timeouts:
     """Deadline of requests that state none, and the longest that they may state, in ms."""
 
@@ -86,7 +94,8 @@ class RequestContext:
     answered without. `stated_ms` is the deadline of its own that it has asked for, and
     `client_timeout_ms` is what its client's library will wait for, if that is known. `tier` is the
     class of work that it belongs to, and `asked_tier` what it asked for; `flex` are the deadlines
-    of the tier of this name.
+    of the tier of this name. `headers` are its own, by names in lower case. `first_text` is what
+    became of the first text that it had classified. `on_ending` is told of its end.
     """
 
     request_id: str
@@ -119,6 +128,9 @@ class RequestContext:
     stated_ms: float | None = None
     admitted: bool = False
     gate_refusal: ServiceError | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    first_text: FirstText | None = None
+    on_ending: Callable[[Ending], None] | None = None
     _running: int = 0
     _none_runs: asyncio.Event = field(default_factory=asyncio.Event)
 

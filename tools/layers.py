@@ -39,22 +39,24 @@ ALLOWED: dict[str, str] = {
     "batches": "database errors files local_disk quoting settings tenants",
     "usage": "context database errors local_disk operations",
     "telemetry": "batches context engine operations per_second settings tenants usage",
+    "releases": "context errors files local_disk operations quoting settings telemetry",
     "proving": "adapters classification context engine errors generation model together",
     "vllm_engine": (
         "context engine errors gate generation limits memory model quoting settings tenants "
         "together"
     ),
     "fleet": (
-        "adapters classification context engine errors model proving quoting settings telemetry "
-        "tenants together"
+        "adapters classification context engine errors model proving quoting releases settings "
+        "telemetry tenants together"
     ),
     "runtime": (
-        "adapters batches classification engine errors fleet gate settings telemetry tenants usage"
+        "adapters batches classification engine errors fleet gate releases settings telemetry "
+        "tenants usage"
     ),
     "api": (
         "adapters batches classification console context encoders engine errors fleet generation "
-        "limits operations per_second proving quoting runtime settings telemetry tenants together "
-        "usage vllm_engine"
+        "limits operations per_second proving quoting releases runtime settings telemetry tenants "
+        "together usage vllm_engine"
     ),
     "finetune": (
         "adapters classification context engine errors files generation model plain_yaml "
@@ -63,8 +65,8 @@ ALLOWED: dict[str, str] = {
     "app": "api batches runtime settings telemetry vllm_engine",
     "serving": "api app errors runtime settings telemetry",
     "commands": (
-        "adapters api batches errors files finetune memory model plain_yaml proving runtime "
-        "serving settings sources telemetry tenants usage vllm_engine"
+        "adapters api batches errors files finetune memory model plain_yaml proving releases "
+        "runtime serving settings sources telemetry tenants usage vllm_engine"
     ),
 }
 """Imports of each package, the lowest packages first: no package imports a later one."""

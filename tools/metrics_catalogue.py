@@ -7,6 +7,7 @@ from typing import NamedTuple
 from prometheus_client import CollectorRegistry
 
 from service.fleet.metrics import AdapterMetrics
+from service.releases.metrics import ReleaseMetrics
 from service.settings.telemetry import MetricsSettings
 from service.telemetry.batches import BatchMetrics
 from service.telemetry.metrics import Metrics
@@ -28,8 +29,10 @@ carry exemplars with the trace's id.
 
 LABELS = {
     "adapter": "an adapter's configured name",
+    "arm": "`old` or `new`",
     "digest": "of the files of the base model or an encoder, or of an adapter's manifest",
     "engine": "the served name of an engine's model: the base model or an encoder",
+    "event": "`configured`, `step`, `full`, `rolled_back`, `withdrawn`, `retried`",
     "field": "an unknown field's place in a body, of the first 64, else `other`",
     "kind": "`prompt` (cached ones included), `cached`, `completion`",
     "label": "one of an adapter's or an encoder's own labels, else `other`",
@@ -40,7 +43,8 @@ LABELS = {
     "`cancelled`",
     "reason": "the error's code, of at most 32; of the quota store `timeout` and `error`",
     "route": "a route's template, `unmatched`, or `internal` for the service's own requests",
-    "state": "`serving`, `unproven`, `quarantined`",
+    "state": "`serving`, `unproven`, `quarantined`; of releases `canary`, `full`, `rolled_back`, "
+    "`refused`",
     "service_tier": "`default` or `flex`",
     "task": "`embed`, `score` or `classify`",
     "status": "of a batch, as in OpenAI's API",
@@ -65,6 +69,7 @@ def catalogue() -> list[Series]:
     AdapterMetrics(registry)
     TenantMetrics(registry)
     BatchMetrics(registry)
+    ReleaseMetrics(registry)
     return sorted(_declared(registry))
 
 

@@ -18,6 +18,7 @@ from service.adapters.signature import check_signature, trusted_keys
 from service.adapters.verify import VerifiedAdapter, require_provable, verify
 from service.errors import ConfigurationError
 from service.model.base_model import ServedBase, read_base_model
+from service.quoting import nearest
 from service.settings.tree import AdapterSettings, Settings
 from service.sources.source import parse_source
 from service.together import together
@@ -59,6 +60,7 @@ class Unchanged:
     """A configured adapter whose bytes are already served under its name."""
 
     name: str
+    digest: str
 
 
 FetchOutcome = FetchedAdapter | Unchanged | Failure
@@ -84,7 +86,7 @@ async def fetch_before_start(settings: Settings) -> Fetched | None:
     So a required adapter that fails is refused within seconds, not after the engine's start. Raises
     ConfigurationError with a line for each of these.
     """
-    if not settings.adapters:
+    if not settings.wanted_adapters:
         return None
     base = await asyncio.to_thread(
         read_base_model,
@@ -92,22 +94,25 @@ async def fetch_before_start(settings: Settings) -> Fetched | None:
         name=settings.model.name,
         max_rank=settings.max_lora_rank,
     )
-    outcomes = await fetch_all(settings, base, {})
-    refuse_fatal([each for each in outcomes if isinstance(each, Failure)], settings)
+    outcomes = await fetch_all(settings, base, ())
+    configured = outcomes[: len(settings.adapters)]
+    refuse_fatal([each for each in configured if isinstance(each, Failure)], settings)
     return Fetched(base, outcomes)
 
 
 async def fetch_all(
-    settings: Settings, base: ServedBase, held: Mapping[str, str]
+    settings: Settings, base: ServedBase, held: Collection[tuple[str, str]]
 ) -> list[FetchOutcome]:
-    """Fetch and verify what is configured, side by side and in its order.
+    """Fetch and verify `settings.wanted_adapters`, side by side and in their order.
 
-    `held` are the digests that are served now, by name: equal bytes are not verified again.
+    `held` are the names and digests that are served now: equal bytes are not verified again.
+    Raises ConfigurationError for a release of a name that no adapter has.
     """
     slots = asyncio.Semaphore(_FETCHES)
     outcomes = await together(
-        [_fetch(wanted, settings, base, held, slots) for wanted in settings.adapters]
+        [_fetch(wanted, settings, base, held, slots) for wanted in settings.wanted_adapters]
     )
+    _check_planned(outcomes[: len(settings.adapters)], settings)
     return _told_apart(outcomes, settings.model.name)
 
 
@@ -140,11 +145,19 @@ def refuse_fatal(
         raise ConfigurationError("\n  ".join([f"{len(lines)} adapters cannot be served:", *lines]))
 
 
+def _check_planned(configured: Sequence[FetchOutcome], settings: Settings) -> None:
+    names = {each.name for each in configured}
+    for name in settings.releases.plans.keys() - names:
+        raise ConfigurationError(
+            f"releases.plans.{name}: must be the name of a configured adapter{nearest(name, names)}"
+        )
+
+
 async def _fetch(
     wanted: AdapterSettings,
     settings: Settings,
     base: ServedBase,
-    held: Mapping[str, str],
+    held: Collection[tuple[str, str]],
     slots: asyncio.Semaphore,
 ) -> FetchOutcome:
     cache = adapter_cache(settings.adapter_cache.path)
@@ -162,8 +175,8 @@ async def _fetch(
             if settings.require_proof:
                 require_provable(cached.manifest)
             signed_by = await asyncio.to_thread(_signed_by, wanted, cached, settings, cache)
-            if held.get(name) == cached.manifest.digest:
-                return Unchanged(name)
+            if (name, cached.manifest.digest) in held:
+                return Unchanged(name, cached.manifest.digest)
             verified = await asyncio.to_thread(verify, cached.folder, base)
             return FetchedAdapter(wanted, name, verified, time.monotonic() - started, signed_by)
     except ConfigurationError as error:

@@ -2,6 +2,7 @@
 
 import hmac
 import uuid
+from typing import Any
 
 from fastapi import Depends, FastAPI, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
@@ -12,8 +13,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from service.api.caller import AllowedHosts, from_loopback
 from service.api.head import HeadAsGet
 from service.api.live_console import live_console
-from service.errors import Forbidden, NotReady, ServiceError
+from service.api.schemas.releases import ReleaseOrder
+from service.errors import Forbidden, NotFound, NotReady, ServiceError
 from service.fleet.fleet import Change
+from service.runtime.release_desk import ReleaseDesk
 from service.runtime.status import Phase, Status
 from service.settings.telemetry import SloSettings
 from service.settings.tree import HttpSettings
@@ -28,8 +31,8 @@ def create_ops_app(
 ) -> FastAPI:
     """The app of the operations port; it answers while the engine starts.
 
-    Requests from pages of other sites are refused. `POST /drain` and `POST /adapters/reload` want
-    `http.control_token`; where none is configured, a caller on this machine.
+    Requests from pages of other sites are refused. `POST` on `/drain`, `/adapters/reload` and
+    `/releases` wants `http.control_token`; where none is configured, a caller on this machine.
     """
     app = FastAPI(title="llm-service operations", docs_url=None, redoc_url=None)
     app.add_middleware(_Refusals, hosts=AllowedHosts(http.allowed_hosts))
@@ -60,6 +63,7 @@ def create_ops_app(
         status.drain(True)
         return PlainTextResponse("draining", 202)
 
+    _add_releases(app, status, may_control)
     return app
 
 
@@ -78,6 +82,18 @@ def _add_probes(app: FastAPI, status: Status) -> None:
     def readyz() -> PlainTextResponse:
         """200 while the service takes requests."""
         return _probe(status, status.ready)
+
+
+def _add_releases(app: FastAPI, status: Status, may_control: list[Any]) -> None:
+    @app.get("/releases")
+    def releases() -> dict[str, Any]:
+        """Planned releases: their states, tests and last changes."""
+        return _releases(status).summary()
+
+    @app.post("/releases/{name:path}", dependencies=may_control)
+    def release(name: str, order: ReleaseOrder) -> dict[str, Any]:
+        """Roll a release back, promote it to full, or try it another time; its state afterwards."""
+        return _releases(status).act(name, order.action, order.by)
 
 
 class _Refusals:
@@ -118,6 +134,12 @@ class _Control:
             raise Forbidden(
                 "Authorization: must be `Bearer` and the control token", code="control_refused"
             )
+
+
+def _releases(status: Status) -> ReleaseDesk:
+    if status.releases is None:
+        raise NotFound("no releases: the service is not ready, or releases.path is not set")
+    return status.releases
 
 
 def _probe(status: Status, passed: bool) -> PlainTextResponse:

@@ -101,7 +101,10 @@ class RequestScope:
         finally:
             await context.close()
             context.route = exchange.route
-            self._telemetry.answered(context, exchange.ending(cancelled=cancelled))
+            ending = exchange.ending(cancelled=cancelled)
+            self._telemetry.answered(context, ending)
+            if context.on_ending is not None:
+                context.on_ending(ending)
 
     def _context(self, headers: Headers) -> RequestContext:
         given = headers.get(ID_HEADER, "")
@@ -109,7 +112,7 @@ class RequestScope:
         now = time.monotonic()
         deadline = now + self._gate.default_timeout_ms / 1000
         longest = self._gate.max_timeout_ms
-        return RequestContext(request_id, now, deadline, longest, flex=self._flex)
+        return RequestContext(request_id, now, deadline, longest, flex=self._flex, headers=headers)
 
     async def _serve(self, exchange: Exchange) -> None:
         try:

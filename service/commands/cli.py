@@ -1,4 +1,4 @@
-"""The command line: serve, init, model, adapters, keys, batches, usage, finetune, evaluate."""
+"""The command line: serve, init, model, adapters, releases, keys, batches, usage, finetune, ..."""
 
 from pathlib import Path
 from typing import Annotated
@@ -14,12 +14,14 @@ from service.commands.init import init
 from service.commands.keys import app as keys_app
 from service.commands.model import app as model_app
 from service.commands.quiet import quiet_engine
+from service.commands.releases import app as releases_app
 from service.commands.usage import usage
 from service.plain_yaml import PlainDumper
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 app.add_typer(model_app, name="model")
 app.add_typer(adapters_app, name="adapters")
+app.add_typer(releases_app, name="releases")
 app.add_typer(keys_app, name="keys")
 app.add_typer(batches_app, name="batches")
 app.command()(init)

@@ -2,11 +2,10 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from service.adapters.fetch import Failure, Fetched, adapter_cache, refuse_fatal
-from service.adapters.refusal import AdapterRefused
+from service.adapters.fetch import Fetched, adapter_cache, refuse_fatal
 from service.engine.protocol import AdaptedDecoder
 from service.errors import (
     ConfigurationError,
@@ -15,11 +14,13 @@ from service.errors import (
     InvalidRequest,
     ServiceError,
 )
+from service.fleet.lineup import Lineup
 from service.fleet.loader import AdapterLoader
 from service.fleet.metrics import AdapterMetrics
 from service.fleet.registry import AdapterRegistry, Entry
 from service.fleet.residency import Residency
 from service.fleet.version import QuarantinedAdapter, ServedVersion
+from service.releases.releases import Releases
 from service.settings.tree import Settings
 
 _log = logging.getLogger(__name__)
@@ -44,10 +45,12 @@ class AdapterFleet:
         base_name: str,
         metrics: AdapterMetrics,
         encoder_names: Sequence[str] = (),
+        releases: Releases | None = None,
     ) -> None:
         self._loader = AdapterLoader(engine)
         self._residency = Residency(engine, metrics)
         self._metrics = metrics
+        self._releases = releases
         self._reloading = asyncio.Lock()
         self._unloads: set[asyncio.Task[None]] = set()
         self._addresses: dict[str, str] = {}
@@ -62,31 +65,38 @@ class AdapterFleet:
         adapter would be lost. Any other failure raises ConfigurationError with a line for each, and
         changes nothing. `fetched` are adapters fetched before the engine started.
         """
-        before = _served(self.registry.entries)
-        outcomes = await self._loader.load_all(settings, before.values(), fetched)
-        added = [o for o in outcomes if isinstance(o, ServedVersion) and o not in before.values()]
-        failures = [outcome for outcome in outcomes if isinstance(outcome, Failure)]
-        names = {o.name if isinstance(o, Failure) else o.names[0] for o in outcomes}
+        before, served = self.registry.versions, _served(self.registry.entries)
+        outcomes = await self._loader.load_all(settings, before, fetched)
+        loaded = dict.fromkeys(each for each in outcomes if isinstance(each, ServedVersion))
+        added = [version for version in loaded if version not in before]
+        lineup = Lineup.of(settings, outcomes)
+        failures = lineup.failures(self._live)
+        names = lineup.names
         try:
-            refuse_fatal(failures, settings, before, before.keys() - names, self._addresses)
-            self.registry.swap([_quarantined(o) if isinstance(o, Failure) else o for o in outcomes])
+            refuse_fatal(failures, settings, served, served.keys() - names, self._addresses)
+            self.registry.check(*lineup.arranged(self._live))
+            await self._serve(lineup, settings)
         except ConfigurationError:
             for version in added:
                 await self._loader.unload(version)
             raise
+        for version in added:
+            if version not in self.registry.versions:
+                await self._loader.unload(version)
         self._addresses = {
             wanted.source: outcome.names[0]
-            for wanted, outcome in zip(settings.adapters, outcomes, strict=True)
+            for wanted, outcome in zip(settings.adapters, lineup.configured, strict=True)
             if isinstance(outcome, ServedVersion)
         }
         for failure in failures:
             _log.error("adapter %s: quarantined: %s", failure.name, failure.error)
-        self._metrics.adapters_changed(self.registry.entries)
+        for failure in lineup.refused(self._live):
+            _log.error("release of %s: refused: %s", failure.name, failure.error)
         digests = {version.adapter.digest for version in self.registry.in_use()}
         kept = settings.adapter_cache
         prune = adapter_cache(kept.path).prune
         await asyncio.to_thread(prune, digests, kept.unused_days * 86_400)
-        return _change(before, added, self.registry.entries)
+        return _change(before, self.registry)
 
     async def reload(self, read_settings: Callable[[], Settings]) -> Change:
         """Read the configuration again and apply only its adapters.
@@ -117,6 +127,21 @@ class AdapterFleet:
                     return
             await asyncio.sleep(seconds)
 
+    async def _serve(self, lineup: Lineup, settings: Settings) -> None:
+        """Serve a lineup, now and after each change that a release makes."""
+
+        def swap() -> None:
+            self.registry.swap(*lineup.arranged(self._live))
+            self._metrics.adapters_changed(self.registry.entries)
+
+        if self._releases is None:
+            swap()
+        else:
+            await self._releases.configure(lineup.contests(settings.releases.plans), swap)
+
+    def _live(self, name: str) -> str | None:
+        return None if self._releases is None else self._releases.live(name)
+
     async def _reload(self, read_settings: Callable[[], Settings]) -> Change:
         try:
             settings = read_settings()
@@ -143,25 +168,17 @@ def _served(entries: Mapping[str, Entry]) -> dict[str, ServedVersion]:
     return {name: each for name, each in entries.items() if isinstance(each, ServedVersion)}
 
 
-def _quarantined(failure: Failure) -> QuarantinedAdapter:
-    """Stored message of a failure. A refusal contains no paths; other messages may."""
-    shown = (
-        str(failure.error)
-        if isinstance(failure.error, AdapterRefused)
-        else f"adapter {failure.name}: it could not be loaded; the server's log says why"
-    )
-    return QuarantinedAdapter(failure.name, str(failure.error), shown)
-
-
-def _change(
-    before: Mapping[str, ServedVersion],
-    added: Sequence[ServedVersion],
-    entries: Mapping[str, Entry],
-) -> Change:
-    now = _served(entries)
+def _change(before: Collection[ServedVersion], registry: AdapterRegistry) -> Change:
+    now = registry.versions
     return Change(
-        loaded=tuple(each.names[1] for each in added),
-        unchanged=tuple(each.names[1] for each in now.values() if each in before.values()),
-        removed=tuple(each.names[1] for each in before.values() if each not in now.values()),
-        quarantined=tuple(name for name in entries if name not in now),
+        loaded=_names(now - set(before)),
+        unchanged=_names(now & set(before)),
+        removed=_names(set(before) - now),
+        quarantined=tuple(
+            name for name, each in registry.entries.items() if isinstance(each, QuarantinedAdapter)
+        ),
     )
+
+
+def _names(versions: Iterable[ServedVersion]) -> tuple[str, ...]:
+    return tuple(sorted(version.names[1] for version in versions))

@@ -47,29 +47,31 @@ class AdapterLoader:
         current: Iterable[ServedVersion],
         fetched: Fetched | None = None,
     ) -> list[ServedVersion | Failure]:
-        """Load the configured adapters in order; a current version with equal bytes is kept.
+        """Load `settings.wanted_adapters` in order; a current version with equal bytes is kept.
 
         `fetched` is the result of `fetch_before_start`; without it adapters are fetched now. The
         base is that of the first call, with which the engine was started: a model that is
         configured later is served only after a restart.
         """
         self._model = self._model or settings.model
-        if not settings.adapters:
+        if not settings.wanted_adapters:
             return []
         if not self._engine.model.max_lora_rank:
             raise ConfigurationError(
                 "adapters: the engine was started without room for them; restart the service, "
                 "or start it with `engine.enable_lora: true`"
             )
-        held = {each.names[0]: each for each in current}
+        held = {(each.adapter.name, each.adapter.digest): each for each in current}
         if fetched is None:
-            digests = {name: each.adapter.digest for name, each in held.items()}
             outcomes: Sequence[FetchOutcome] = await fetch_all(
-                settings, await self._read_base(self._model), digests
+                settings, await self._read_base(self._model), held.keys()
             )
         else:
             self._base, outcomes = fetched.base, fetched.outcomes
-        return await together([self._load(each, settings, held) for each in outcomes])
+        distinct = {_identity(each): each for each in outcomes}
+        loads = [self._load(each, settings, held) for each in distinct.values()]
+        loaded = dict(zip(distinct, await together(loads), strict=True))
+        return [loaded[_identity(each)] for each in outcomes]
 
     async def unload(self, version: ServedVersion) -> None:
         """Remove a version that is no longer used from the engine."""
@@ -87,12 +89,12 @@ class AdapterLoader:
         return self._base
 
     async def _load(
-        self, fetched: FetchOutcome, settings: Settings, held: dict[str, ServedVersion]
+        self, fetched: FetchOutcome, settings: Settings, held: dict[tuple[str, str], ServedVersion]
     ) -> ServedVersion | Failure:
         if isinstance(fetched, Failure):
             return fetched
         if isinstance(fetched, Unchanged):
-            return held[fetched.name]
+            return held[fetched.name, fetched.digest]
         try:
             async with self._in_engine:
                 return await self._into_engine(fetched, settings)
@@ -119,6 +121,17 @@ class AdapterLoader:
         level = logging.INFO if version.unproven is None else logging.WARNING
         _log.log(level, "adapter %s %s: %s", version.names[1], adapter.digest, _told(version))
         return version
+
+
+def _identity(outcome: FetchOutcome) -> object:
+    """The same for equal bytes under the same name, which are loaded once."""
+    match outcome:
+        case FetchedAdapter():
+            return outcome.name, outcome.verified.digest
+        case Unchanged():
+            return outcome.name, outcome.digest
+        case Failure():
+            return id(outcome)
 
 
 def _told(version: ServedVersion) -> str:

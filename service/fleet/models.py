@@ -13,6 +13,7 @@ from service.fleet.encoders import Encoders, QuarantinedEncoder, engine_of, for_
 from service.fleet.registry import AdapterRegistry, Entry, unknown_model
 from service.fleet.version import ServedVersion
 from service.quoting import quote
+from service.releases.releases import Releases
 from service.tenants.tenant import Tenant
 
 
@@ -50,9 +51,13 @@ class Models:
     """The base model, its adapters and the encoders; the only place that asks a tenant's rights."""
 
     def __init__(
-        self, registry: AdapterRegistry, encoders: Encoders = MappingProxyType({})
+        self,
+        registry: AdapterRegistry,
+        encoders: Encoders = MappingProxyType({}),
+        releases: Releases | None = None,
     ) -> None:
         self._registry = registry
+        self._releases = releases
         self._encoders = encoders
 
     def choose(self, name: str, context: RequestContext) -> ChosenModel:
@@ -66,7 +71,8 @@ class Models:
         base = name == self._registry.base_name
         if not (self.has_base(context.tenant) if base else context.tenant.may_use_adapter(name)):
             raise unknown_model(name)
-        chosen = ChosenModel(name, self._registry.acquire(name))
+        version = name if self._releases is None else self._releases.route(name, context)
+        chosen = ChosenModel(name, self._registry.acquire(version))
         context.model, context.adapter = name, chosen.adapter
         if chosen.version is not None:
             context.at_end.callback(self._registry.release, chosen.version)

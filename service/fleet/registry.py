@@ -21,14 +21,23 @@ def unknown_model(model: str) -> NotFound:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The adapters at one moment, by configured name."""
+    """The adapters at one moment, by configured name; `versions` are all that are served."""
 
     entries: Mapping[str, Entry]
+    versions: frozenset[ServedVersion]
     _served: Mapping[str, ServedVersion]
 
     @classmethod
-    def of(cls, taken: Collection[str], entries: Iterable[Entry]) -> "Snapshot":
-        """The snapshot of these adapters; ConfigurationError for a name that is taken already."""
+    def of(
+        cls,
+        taken: Collection[str],
+        entries: Iterable[Entry],
+        others: Iterable[ServedVersion] = (),
+    ) -> "Snapshot":
+        """The snapshot of these adapters, `others` by their names with a version alone.
+
+        ConfigurationError for a name that is taken already.
+        """
         by_name: dict[str, Entry] = {}
         served: dict[str, ServedVersion] = {}
         for entry in entries:
@@ -38,7 +47,10 @@ class Snapshot:
             by_name[name] = entry
             if isinstance(entry, ServedVersion):
                 served |= dict.fromkeys(entry.names, entry)
-        return cls(MappingProxyType(by_name), MappingProxyType(served))
+        for other in others:
+            if served.setdefault(other.names[1], other) is not other:
+                raise ConfigurationError(f"adapters: the name {other.names[1]!r} is taken already")
+        return cls(MappingProxyType(by_name), frozenset(served.values()), MappingProxyType(served))
 
     def find(self, model: str) -> ServedVersion:
         """The version with exactly this name.
@@ -82,10 +94,14 @@ class AdapterRegistry:
         """Served adapters by configured name."""
         return self._snapshot.entries
 
+    @property
+    def versions(self) -> frozenset[ServedVersion]:
+        """All served versions, also those that only their names with a version name."""
+        return self._snapshot.versions
+
     def in_use(self) -> set[ServedVersion]:
         """The versions that are served, and those that running requests still use."""
-        served = {each for each in self.entries.values() if isinstance(each, ServedVersion)}
-        return served | self._users.keys()
+        return {*self.versions, *self._users}
 
     def acquire(self, model: str) -> ServedVersion | None:
         """The version for a new request, None for the base model; release it at the request's end.
@@ -103,13 +119,18 @@ class AdapterRegistry:
         self._users[version] -= 1
         if not self._users[version]:
             del self._users[version]
-            if version not in self._snapshot.entries.values():
+            if version not in self.versions:
                 self._on_unused(version)
 
-    def swap(self, entries: Iterable[Entry]) -> None:
-        """Serve these from the next request on; ConfigurationError for a name taken twice."""
-        before, self._snapshot = self._snapshot, Snapshot.of(self._taken, entries)
-        kept = set(self._snapshot.entries.values())
-        for entry in before.entries.values():
-            if isinstance(entry, ServedVersion) and entry not in kept and entry not in self._users:
-                self._on_unused(entry)
+    def check(self, entries: Iterable[Entry], others: Iterable[ServedVersion] = ()) -> None:
+        """Raise what `swap` would raise."""
+        Snapshot.of(self._taken, entries, others)
+
+    def swap(self, entries: Iterable[Entry], others: Iterable[ServedVersion] = ()) -> None:
+        """Serve these from the next request on; ConfigurationError for a name taken twice.
+
+        `others` are served by their names with a version alone.
+        """
+        before, self._snapshot = self.versions, Snapshot.of(self._taken, entries, others)
+        for version in before - self.versions - self._users.keys():
+            self._on_unused(version)

@@ -1,15 +1,19 @@
 """Parts of a service that exist before its engine starts."""
 
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry
 
 from service.batches.batches import Batches
 from service.fleet.metrics import AdapterMetrics
+from service.releases.releases import Releases
 from service.runtime.open_requests import OpenRequests
+from service.runtime.running import EngineStart, Running, running
 from service.settings.tree import Settings
 from service.telemetry.batches import BatchMetrics
 from service.telemetry.metrics import Metrics
+from service.telemetry.objectives import Objectives
 from service.telemetry.requests import RequestTelemetry
 from service.telemetry.tenants import TenantMetrics
 from service.tenants.tenancy import Tenancy
@@ -18,7 +22,8 @@ from service.usage.ledger import Ledger
 
 @dataclass(frozen=True, slots=True)
 class Foundation:
-    """Series, tenants and stores; `batches` and `usage` are None where no folder is set for them.
+    """Series, tenants and stores; `batches`, `usage` and `releases` are None where no folder is set
+    for them.
 
     `of` raises ConfigurationError for keys, an address or a folder that cannot be used.
     """
@@ -30,6 +35,7 @@ class Foundation:
     requests: OpenRequests
     batches: Batches | None
     usage: Ledger | None
+    releases: Releases | None
 
     @classmethod
     def of(cls, settings: Settings, registry: CollectorRegistry) -> "Foundation":
@@ -46,7 +52,20 @@ class Foundation:
             requests=OpenRequests(),
             batches=_batches(settings, tenancy, registry),
             usage=usage,
+            releases=Releases.of(settings.releases, Objectives(settings.slo).missed, registry),
         )
+
+    def running(
+        self, settings: Settings, start_engine: EngineStart
+    ) -> AbstractAsyncContextManager[Running]:
+        """Run an engine with its adapters, shown in the series; see `running`."""
+        return running(settings, start_engine, self.metrics, self.adapter_metrics, self.releases)
+
+    def close(self) -> None:
+        """Send the remaining traces and close the log of releases; blocks meanwhile."""
+        self.telemetry.close()
+        if self.releases is not None:
+            self.releases.close()
 
 
 def _batches(settings: Settings, tenancy: Tenancy, registry: CollectorRegistry) -> Batches | None:

@@ -13,11 +13,13 @@ from service.engine.protocol import ModelInfo, Pulse
 from service.fleet.fleet import Change
 from service.fleet.models import Models
 from service.gate.gate import Gate
+from service.releases.releases import Releases
 from service.runtime.drain import Drain
 from service.runtime.encoders import EncoderStart, RunningEncoders, running_encoders
 from service.runtime.foundation import Foundation
 from service.runtime.parts import Runtime
-from service.runtime.running import EngineStart, Running, running
+from service.runtime.release_desk import ReleaseDesk
+from service.runtime.running import EngineStart, Running
 from service.runtime.status import Phase, Reload, Status
 from service.runtime.watchdog import Watchdog
 from service.settings.tree import Settings
@@ -50,14 +52,12 @@ async def ready(
     """Run the engine and its adapters, and be ready; the phase of a start that fails stays."""
     metrics, batches, usage = foundation.metrics, foundation.batches, foundation.usage
     async with AsyncExitStack() as stack:
-        stack.push_async_callback(asyncio.to_thread, foundation.telemetry.close)
+        stack.push_async_callback(asyncio.to_thread, foundation.close)
         enter = stack.enter_async_context
         if usage is not None:
             await enter(usage.kept())
         with status.starting():
-            parts = await enter(
-                running(settings, start_engine, metrics, foundation.adapter_metrics)
-            )
+            parts = await enter(foundation.running(settings, start_engine))
             encoders = await enter(running_encoders(settings, start_encoder, metrics))
         engine, fleet = parts.engine, parts.fleet
         stack.callback(setattr, status, "phase", Phase.STOPPING)
@@ -71,6 +71,7 @@ async def ready(
             metrics.loop_lag.run(),
         ):
             await enter(_watching(watch))
+        await enter(_deciding(status, foundation.releases))
         if batches is not None:
             await enter(batches.running(call, lambda: parts.gate.flex_room))
         stack.enter_context(_controllable(status, partial(fleet.reload, read_settings), drain))
@@ -82,7 +83,7 @@ async def ready(
             metrics=metrics,
             engine=engine,
             encoders=[each.engine for each in encoders.running],
-            models=Models(fleet.registry, encoders.by_name),
+            models=Models(fleet.registry, encoders.by_name, foundation.releases),
             questions=QuestionCache(engine),
             batches=batches,
             usage=usage,
@@ -124,6 +125,20 @@ async def _watching(watch: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     finally:
         task.cancel()
         await asyncio.wait([task])
+
+
+@asynccontextmanager
+async def _deciding(status: Status, releases: Releases | None) -> AsyncIterator[None]:
+    """Decide releases, and let the operations port read them, while the service is ready."""
+    if releases is None:
+        yield
+        return
+    status.releases = ReleaseDesk(asyncio.get_running_loop(), releases)
+    try:
+        async with _watching(releases.run()):
+            yield
+    finally:
+        status.releases = None
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from service.engine.protocol import Engine
 from service.fleet.fleet import AdapterFleet
 from service.fleet.metrics import AdapterMetrics
 from service.gate.gate import Gate
+from service.releases.releases import Releases
 from service.settings.tree import Settings
 from service.telemetry.metrics import Metrics
 
@@ -33,11 +34,13 @@ async def running(
     start_engine: EngineStart,
     metrics: Metrics | None = None,
     adapter_metrics: AdapterMetrics | None = None,
+    releases: Releases | None = None,
 ) -> AsyncIterator[Running]:
     """Verify the adapters, start the engine, warm it up, prove the adapters; stop it at the end.
 
     Raises ConfigurationError where one of them fails. Without `metrics` and
-    `adapter_metrics` the series are not shown.
+    `adapter_metrics` the series are not shown; without `releases` planned versions are loaded, and
+    answer only under their names with a version.
     """
     metrics = metrics or Metrics(CollectorRegistry())
     adapter_metrics = adapter_metrics or AdapterMetrics(CollectorRegistry())
@@ -47,7 +50,7 @@ async def running(
     try:
         await engine.warm_up()
         names = [each.name for each in settings.encoders]
-        fleet = AdapterFleet(engine, settings.model.name, adapter_metrics, names)
+        fleet = AdapterFleet(engine, settings.model.name, adapter_metrics, names, releases)
         await fleet.apply(settings, fetched)
         yield Running(engine, gate, fleet)
     finally:

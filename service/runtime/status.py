@@ -9,6 +9,7 @@ from typing import Any
 
 from service.errors import Interrupted
 from service.fleet.fleet import Change
+from service.runtime.release_desk import ReleaseDesk
 
 
 class Phase(Enum):
@@ -41,10 +42,10 @@ class Reload:
 class Status:
     """State of the service, shared with the operations port, which has a thread of its own.
 
-    `interrupt` is there while the service starts and takes the signal that asks for it; `reload`
-    and `drain` are there while it runs; `drain` may be called from any thread and takes whether to
-    wait for load balancers first. `stop` ends the public server; called on
-    its loop. `stalled` are the names of engines that make no step, `lost` those that only a
+    `interrupt` is there while the service starts and takes the signal that asks for it; `reload`,
+    `drain` and, if configured, `releases` are there while it runs; `drain` may be called from any
+    thread and takes whether to wait for load balancers first. `stop` ends the public server; called
+    on its loop. `stalled` are the names of engines that make no step, `lost` those that only a
     restart may help.
     """
 
@@ -56,6 +57,7 @@ class Status:
         self.interrupt: Callable[[int], None] | None = None
         self.reload: Reload | None = None
         self.drain: Callable[[bool], None] | None = None
+        self.releases: ReleaseDesk | None = None
         self.stop: Callable[[], None] = lambda: None
 
     @property

@@ -52,8 +52,11 @@ def _read_tree(file: Path) -> dict[str, Any]:
 def _anchor_paths(tree: dict[str, Any], folder: Path) -> None:
     """Make the file's own paths relative to the file, wherever the service is started."""
     holders = [(tree.get("model"), "path"), (tree.get("adapter_cache"), "path")]
-    holders += [(tree.get(section), "path") for section in ("batches", "usage")]
+    holders += [(tree.get(section), "path") for section in ("batches", "usage", "releases")]
     holders += [(tree.get(section), "keys") for section in ("tenants", "adapter_trust")]
+    releases = tree.get("releases")
+    plans = releases.get("plans") if isinstance(releases, dict) else None
+    holders += [(plan, "source") for plan in (plans.values() if isinstance(plans, dict) else [])]
     for section, key in (("adapters", "source"), ("encoders", "path")):
         entries = tree.get(section)
         holders += [(entry, key) for entry in (entries if isinstance(entries, list) else [])]

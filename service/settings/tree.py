@@ -16,6 +16,7 @@ from service.settings.encoders import EncoderSettings
 from service.settings.gate import GateSettings
 from service.settings.limits import LimitSettings
 from service.settings.preparation import PreparationSettings
+from service.settings.releases import ReleaseSettings
 from service.settings.section import Section, ServedName
 from service.settings.telemetry import LogSettings, MetricsSettings, SloSettings, TracingSettings
 from service.settings.trust import TrustSettings
@@ -77,9 +78,9 @@ class HttpSettings(Section):
     control_token: SecretStr | None = Field(
         None,
         min_length=16,
-        description="Bearer token for `POST /drain` and `POST /adapters/reload` on the operations "
-        "port, at least 16 characters. Without a token only callers on this machine may use these. "
-        "Put it into `LLM_SERVICE_HTTP__CONTROL_TOKEN`.",
+        description="Bearer token for `POST` on `/drain`, `/adapters/reload` and `/releases` of "
+        "the operations port, at least 16 characters. Without a token only callers on this machine "
+        "may use these. Put it into `LLM_SERVICE_HTTP__CONTROL_TOKEN`.",
     )
     allowed_hosts: tuple[str, ...] = Field(
         (),
@@ -256,6 +257,7 @@ class Settings(BaseSettings):
     batches: BatchSettings = BatchSettings()
     usage: UsageSettings = UsageSettings()
     adapters: tuple[AdapterSettings, ...] = ()
+    releases: ReleaseSettings = ReleaseSettings()
     adapter_cache: AdapterCacheSettings = AdapterCacheSettings()
     adapter_trust: TrustSettings = TrustSettings()
     adapters_on_failure: Literal["refuse_start", "quarantine"] = Field(
@@ -283,6 +285,26 @@ class Settings(BaseSettings):
             if names.count(name) > 1:
                 raise ValueError(f"encoders: the name {name!r} is taken already")
         return self
+
+    @model_validator(mode="after")
+    def _told_apart(self) -> Self:
+        for name, plan in self.releases.plans.items():
+            if plan.sticky == "tenant" and self.tenants.keys is None:
+                raise ValueError(
+                    f"releases.plans.{name}.sticky: `tenant` needs `tenants.keys`: without keys "
+                    "every caller is the same tenant"
+                )
+        return self
+
+    @property
+    def wanted_adapters(self) -> tuple[AdapterSettings, ...]:
+        """All adapters to load: those configured, then the next versions of planned releases."""
+        return (*self.adapters, *(self.planned_adapter(name) for name in self.releases.plans))
+
+    def planned_adapter(self, name: str) -> AdapterSettings:
+        """The next version of an adapter whose release is planned."""
+        plan = self.releases.plans[name]
+        return AdapterSettings(source=plan.source, name=name, digest=plan.digest, required=False)
 
     @property
     def max_lora_rank(self) -> int:

@@ -49,7 +49,7 @@ def parse_engine_arguments(settings: Settings) -> Namespace:
     _check_structures(arguments.get("structured_outputs_config", {}))
     chosen = {
         **_DEFAULTS,
-        **_adapter_defaults(len(settings.adapters), arguments),
+        **_adapter_defaults(len(settings.wanted_adapters), arguments),
         **arguments,
         **type_for_processor(arguments),
         **chosen_parser(settings.model.path, arguments),

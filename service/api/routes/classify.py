@@ -27,7 +27,7 @@ from service.classification.batch import Classified, Outcome, TextClassifier, cl
 from service.classification.head import HeadClassifier
 from service.classification.result import Classification, ResultOptions
 from service.classification.scorer import Score
-from service.context import RequestContext
+from service.context import FirstText, RequestContext
 from service.encoders.passages import slots_for
 from service.errors import InvalidRequest
 from service.fleet.encoders import check_task
@@ -144,12 +144,15 @@ class _Answer:
 
     def add(self, outcome: Outcome) -> ClassificationBody | FailureBody:
         if not isinstance(outcome, Classified):
+            self._note(outcome, FirstText(failed=True))
             error = ErrorBody.model_validate(outcome.error.body(self.context.request_id)).error
             return FailureBody(index=outcome.index, error=error)
         result, score = outcome.result, outcome.score
         self.scores.append(score)
+        given = self._given(result)
+        self._note(outcome, FirstText(given))
         self.runtime.metrics.classification.classified(
-            self.context, self._given(result), result.score, score.reads
+            self.context, given, result.score, score.reads
         )
         return ClassificationBody(
             index=outcome.index,
@@ -161,6 +164,10 @@ class _Answer:
             label_set=None if result.label_set is None else list(result.label_set),
             abstained=result.abstained,
         )
+
+    def _note(self, outcome: Outcome, text: FirstText) -> None:
+        if outcome.index == 0:
+            self.context.first_text = text
 
     def _given(self, result: Classification) -> Sequence[str]:
         if result.label is None:

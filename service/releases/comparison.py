@@ -1,0 +1,118 @@
+"""Comparison of two versions in one respect, after any number of requests."""
+
+import math
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from service.releases.sequential import Counts, difference, evidence_above, evidence_below
+
+Arm = Literal["old", "new"]
+"""The version that answered: the one that the name stands for, or its successor."""
+
+
+@dataclass(frozen=True, slots=True)
+class Criterion:
+    """A share of requests that may differ by `tolerance`: upwards, or both ways.
+
+    `alpha` is the probability that harm is seen where there is none.
+    """
+
+    name: str
+    tolerance: float
+    alpha: float
+    both_ways: bool = False
+
+    @property
+    def bound(self) -> float:
+        """Log of the evidence that shows harm."""
+        return math.log((2 if self.both_ways else 1) / self.alpha)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A criterion and what the requests say about it.
+
+    `statistic` is the log of the evidence for harm, which `bound` calls enough. The difference, new
+    minus old, lies within `lower` and `upper` at all times, each but with the criterion's alpha.
+    """
+
+    criterion: str
+    statistic: float
+    bound: float
+    tolerance: float
+    lower: float
+    upper: float
+    old: tuple[int, int]
+    new: tuple[int, int]
+
+
+@dataclass(slots=True)
+class Comparison:
+    """Counts of both versions for one criterion."""
+
+    criterion: Criterion
+    old: Counts = field(default_factory=Counts)
+    new: Counts = field(default_factory=Counts)
+
+    def add(self, arm: Arm, hit: bool) -> None:
+        """Count an observation."""
+        (self.new if arm == "new" else self.old).add(hit)
+
+    @property
+    def observed(self) -> bool:
+        """True once either version has an observation."""
+        return bool(self.old.total + self.new.total)
+
+    @property
+    def statistic(self) -> float:
+        """Log of the evidence for harm."""
+        margin = self.criterion.tolerance
+        above = evidence_above(self.old, self.new, margin)
+        if not self.criterion.both_ways:
+            return above
+        return max(above, evidence_below(self.old, self.new, -margin))
+
+    @property
+    def harmful(self) -> bool:
+        """True if harm is shown."""
+        margin, found = self.criterion.tolerance, self.new.rate - self.old.rate
+        if found <= margin and not (self.criterion.both_ways and found < -margin):
+            return False  # no evidence for what the data do not even show
+        return self.statistic >= self.criterion.bound
+
+    def harmless(self, alpha: float) -> bool:
+        """True if it is shown, but with probability `alpha`, that there is no harm."""
+        margin, needed = self.criterion.tolerance, -math.log(alpha)
+        if evidence_below(self.old, self.new, margin) < needed:
+            return False
+        return not self.criterion.both_ways or (
+            evidence_above(self.old, self.new, -margin) >= needed
+        )
+
+    def copy(self) -> "Comparison":
+        """The comparison as it is now."""
+        return Comparison(self.criterion, replace(self.old), replace(self.new))
+
+    def finding(self) -> Finding:
+        """The comparison as it is read; takes some milliseconds, so on no event loop."""
+        sides = 2 if self.criterion.both_ways else 1
+        bounds = difference(self.old, self.new, self.criterion.alpha / sides)
+        return Finding(
+            criterion=self.criterion.name,
+            statistic=round(self.statistic, 3),
+            bound=round(self.criterion.bound, 3),
+            tolerance=self.criterion.tolerance,
+            lower=round(bounds.lower, 4),
+            upper=round(bounds.upper, 4),
+            old=(self.old.hits, self.old.total),
+            new=(self.new.hits, self.new.total),
+        )
+
+    def counts(self) -> list[int]:
+        """The counts, as `resume` takes them."""
+        return [self.old.hits, self.old.total, self.new.hits, self.new.total]
+
+    def resume(self, counts: Any) -> None:
+        """Go on from counts that were kept."""
+        old_hits, old_total, new_hits, new_total = counts
+        self.old, self.new = Counts(old_hits, old_total), Counts(new_hits, new_total)

@@ -1,0 +1,70 @@
+"""The versions of a planned name, as they are loaded."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from service.errors import Conflict
+from service.quoting import quote
+from service.releases.canary import Canary, Contender
+from service.releases.change import Change, Event
+from service.releases.standing import Standing, step_of
+from service.settings.releases import PlanSettings
+
+Action = Literal["rollback", "promote", "retry"]
+"""A person's order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contest:
+    """The configured version of a name and the planned one; None for one that cannot serve.
+
+    `configured` None is an adapter that is quarantined: nothing is decided about its name.
+    """
+
+    configured: Contender | None
+    plan: PlanSettings | None = None
+    planned: Contender | None = None
+
+    def canary(self, standing: Standing) -> Canary | None:
+        """The step that the standing is in; None for a name that stands for one version."""
+        old, new, plan = self.configured, self.planned, self.plan
+        if plan is None or old is None or new is None or standing.successor != new.digest:
+            return None
+        index = step_of(plan, standing.share)
+        return Canary(plan, index, old, new, standing.since)
+
+    def state(self, standing: Standing) -> str | None:
+        """The plan's state, one of `metrics.STATES`; None without a plan that differs."""
+        plan, configured = self.plan, self.configured
+        if plan is None or (configured is not None and plan.digest == configured.digest):
+            return None
+        if standing.live == plan.digest:
+            return "full"
+        if plan.digest in standing.rejected:
+            return "rolled_back"
+        return "refused" if self.planned is None else "canary"
+
+    def asked(
+        self,
+        name: str,
+        action: Action,
+        state: str,
+        by: str,
+        seen: tuple[Mapping[str, Any], ...],
+    ) -> list[Change]:
+        """The changes that an action makes; raises Conflict where it does not fit the state."""
+        if self.configured is not None and self.planned is not None and self.plan is not None:
+            old, new = self.configured.digest, self.planned.digest
+            match action, state:
+                case "rollback", "canary" | "full":
+                    return [Change(name, Event.ROLLED_BACK, by, new, old, 1.0, seen)]
+                case "promote", "canary":
+                    return [Change(name, Event.FULL, by, old, new, 1.0, seen)]
+                case "retry", "rolled_back":
+                    share = self.plan.canary[0].share
+                    return [
+                        Change(name, Event.RETRIED, by, old, new, 0.0),
+                        Change(name, Event.STEP, by, old, new, share),
+                    ]
+        raise Conflict(f"{action}: the release of {quote(name)} is in the state {state}")

@@ -1,0 +1,51 @@
+"""Counts of the running steps, kept beside the log so that a restart goes on with them.
+
+Without them each restart would begin a test anew, with the whole error budget.
+"""
+
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+from service.files import write_atomically
+from service.releases.canary import Canary
+
+_log = logging.getLogger(__name__)
+FILE = "counts.json"
+
+
+class KeptCounts:
+    """A file in the folder of the log; counts of another step than the present one are not used."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = folder / FILE
+        self._kept = self._read()
+        self._written = b""
+
+    def resume(self, name: str, canary: Canary) -> None:
+        """Give a step the counts that were kept of it."""
+        since, counts = self._kept.get(name, (0, {}))
+        if since == canary.since:
+            canary.judge.resume(counts)
+
+    def collect(self, canaries: Mapping[str, Canary]) -> bytes | None:
+        """The content to write; None if it is written already."""
+        self._kept = {name: (each.since, each.judge.counts()) for name, each in canaries.items()}
+        content = json.dumps(self._kept).encode()
+        return None if content == self._written else content
+
+    def write(self, content: bytes) -> None:
+        """Have the counts on disk; blocks meanwhile. Raises OSError."""
+        write_atomically(self._file, content, mode=0o600)
+        self._written = content
+
+    def _read(self) -> dict[str, tuple[int, dict[str, list[int]]]]:
+        try:
+            found = json.loads(self._file.read_bytes())
+            return {name: (int(since), dict(counts)) for name, (since, counts) in found.items()}
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, TypeError) as error:
+            _log.warning("%s: not read, the steps count anew: %s", self._file, error)
+            return {}

@@ -1,0 +1,46 @@
+"""Prometheus series of releases. Label values are configured names and fixed words: bounded."""
+
+from prometheus_client import CollectorRegistry
+
+from service.releases.change import Event
+from service.releases.comparison import Arm
+from service.telemetry.series import SeriesFactory
+
+STATES = ("canary", "full", "rolled_back", "refused")
+"""States of a plan; `refused` while its version could not be loaded or proven."""
+
+
+class ReleaseMetrics:
+    """Shows the plans' states, and counts judged requests and changes."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        make = SeriesFactory(registry)
+        self._state = make.gauge(
+            "release_state",
+            "1 for the present state of a planned release, else 0.",
+            "adapter",
+            "state",
+        )
+        text = "Share of the callers or requests that the next version answers."
+        self._share = make.gauge("release_share", text, "adapter")
+        text = "Requests that were judged, by the version that answered: `old` or `new`."
+        self._judged = make.counter("release_requests_total", text, "adapter", "arm")
+        text = "Changes of what a name stands for, as in the log."
+        self._changes = make.counter("release_changes_total", text, "adapter", "event")
+
+    def planned(self, states: dict[str, tuple[str, float]]) -> None:
+        """Show exactly these plans, each with its state and share."""
+        self._state.clear()
+        self._share.clear()
+        for name, (found, share) in states.items():
+            for state in STATES:
+                self._state.labels(name, state).set(state == found)
+            self._share.labels(name).set(share)
+
+    def judged(self, name: str, arm: Arm) -> None:
+        """Count a request."""
+        self._judged[name, arm].inc()
+
+    def changed(self, name: str, event: Event) -> None:
+        """Count a change."""
+        self._changes[name, event].inc()

@@ -1,0 +1,44 @@
+"""Observation of one request, as far as it says something about the version that answered it."""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+from service.context import Ending, RequestContext
+from service.operations import OPERATIONS
+
+Missed = Callable[[RequestContext, str, Ending], Collection[str] | None]
+"""The objectives that a request missed; None for a request that promises nothing."""
+
+LATENCIES = ("ttft", "tpot", "e2e")
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """Criteria of a request, each with a hit or none, and its first text's labels, if any."""
+
+    hits: dict[str, bool]
+    labels: Collection[str] | None = None
+
+
+def observe(context: RequestContext, ending: Ending, missed: Missed) -> Observation | None:
+    """The observation of a request; None for one without engine work, refused, or given up.
+
+    Of a classification only the first text counts: those of one request resemble each other.
+    """
+    if ending.outcome in ("refused", "cancelled") or not OPERATIONS.get(context.route):
+        return None
+    late = ending.outcome == "deadline"
+    first = context.first_text
+    failed = ending.outcome == "error" or late or (first is not None and first.failed)
+    hits = {"errors": failed, "invalid": ending.outcome == "invalid"}
+    labels = None
+    if first is not None and not first.failed:
+        hits["abstentions"] = not first.labels
+        labels = first.labels
+    if ending.outcome == "ok":
+        found = missed(context, context.model, ending)
+        if found is not None:
+            hits |= {name: name in found for name in LATENCIES}
+            if context.token_seconds() is None:
+                del hits["tpot"]
+    return Observation(hits, labels)

@@ -1,0 +1,222 @@
+"""All releases of a service: which version answers a request, and what the log says of it."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+
+from service.context import Ending, RequestContext
+from service.errors import ConfigurationError, NotFound
+from service.local_disk import make_local
+from service.quoting import quote
+from service.releases.canary import Canary
+from service.releases.change import Change, Event
+from service.releases.comparison import Arm
+from service.releases.contest import Action, Contest
+from service.releases.judge import Verdict
+from service.releases.kept_counts import KeptCounts
+from service.releases.log import ChangeLog
+from service.releases.metrics import ReleaseMetrics
+from service.releases.observation import Missed, observe
+from service.releases.standing import Standing, due, standings
+from service.releases.summary import PlanSummary, Summary, evidence
+from service.settings.releases import ReleaseSettings
+
+_log = logging.getLogger(__name__)
+_TICK_SECONDS = 5.0
+
+
+class Releases:
+    """Gives requests their versions, judges the answers and writes what follows into the log.
+
+    What a name stands for is derived from the log alone. A rollback takes effect at once and is
+    then written; whatever gives the next version more requests is written first. `of` raises
+    ConfigurationError for a folder or a log that cannot be used.
+    """
+
+    @classmethod
+    def of(
+        cls, settings: ReleaseSettings, missed: Missed, registry: CollectorRegistry
+    ) -> "Releases | None":
+        """Releases with a log in the configured folder; None without one."""
+        if settings.path is None:
+            return None
+        make_local("releases.path", settings.path)
+        log, kept = ChangeLog(settings.path), KeptCounts(settings.path)
+        return cls(log, kept, missed, ReleaseMetrics(registry))
+
+    def __init__(
+        self, log: ChangeLog, kept: KeptCounts, missed: Missed, metrics: ReleaseMetrics
+    ) -> None:
+        self._changes = log
+        self._kept = kept
+        self._missed = missed
+        self._metrics = metrics
+        self._standings = standings(log.changes)
+        self._contests: Mapping[str, Contest] = {}
+        self._canaries: dict[str, Canary] = {}
+        self._apply: Callable[[], None] = lambda: None
+        self._writing = asyncio.Lock()
+        self._decided = asyncio.Event()
+
+    def live(self, name: str) -> str | None:
+        """Digest of the version that a release made live under a name; None for the configured."""
+        standing = self._standing(name)
+        return standing.live if standing.released else None
+
+    def route(self, name: str, context: RequestContext) -> str:
+        """The name under which a request for `name` is answered, and judged at its end."""
+        canary = self._canaries.get(name)
+        arm = None if canary is None else canary.arm(context)
+        if canary is None or arm is None:
+            return name
+        context.on_ending = partial(self._ended, name, canary, arm, context)
+        return canary.new.exact if arm == "new" else name
+
+    async def configure(self, contests: Mapping[str, Contest], apply: Callable[[], None]) -> None:
+        """Take over what is configured and loaded; names that are quarantined stay as they are.
+
+        `apply` gives the names their versions, now and after each change. Raises ConfigurationError
+        for a log that cannot be written.
+        """
+        async with self._writing:
+            try:
+                for name in self._standings.keys() - contests.keys():
+                    if (live := self._standing(name).live) is not None:
+                        gone = Change(name, Event.CONFIGURED, "configuration", live, None)
+                        await self._write(gone)
+                for name, contest in contests.items():
+                    for change in _due(name, self._standing(name), contest):
+                        await self._write(change)
+            except OSError as error:
+                raise ConfigurationError(f"releases.path: {error.strerror}") from error
+            for name in self._canaries.keys() - contests.keys():
+                del self._canaries[name]
+            self._contests, self._apply = contests, apply
+            for name in contests:
+                self._begin(name)
+            self._show()
+
+    async def run(self) -> None:
+        """Write decisions and counts until cancelled; what cannot be written is tried again."""
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_TICK_SECONDS):
+                    await self._decided.wait()
+            self._decided.clear()
+            try:
+                async with self._writing:
+                    await self._settle()
+                if content := self._kept.collect(self._canaries):
+                    await asyncio.to_thread(self._kept.write, content)
+            except OSError as error:
+                _log.error("releases: not written, tried again: %s", error)
+
+    async def act(self, name: str, action: Action, person: str) -> PlanSummary:
+        """Do what a person asks; the plan's state afterwards.
+
+        Raises NotFound for a name without a plan, Conflict where the action does not fit its state.
+        """
+        async with self._writing:
+            contest, canary = self._contests.get(name), self._canaries.get(name)
+            state = None if contest is None else contest.state(self._standing(name))
+            if contest is None or state is None:
+                raise NotFound(f"no release of {quote(name)} is planned", code="release_not_found")
+            tests = [] if canary is None else canary.judge.tests()
+            seen = await asyncio.to_thread(evidence, tests)
+            by = f"person:{person}"
+            for change in contest.asked(name, action, state, by, seen):
+                await self._write(change)
+            self._begin(name)
+            self._show()
+            return self._plan(name)
+
+    def summary(self) -> Summary:
+        """Every plan with its tests, and the last changes."""
+        planned = [self._plan(name) for name, each in self._contests.items() if each.plan]
+        return Summary(planned, tuple(self._changes.changes), self._changes.head)
+
+    def close(self) -> None:
+        """Keep the counts and close the log; blocks meanwhile."""
+        with suppress(OSError):
+            if content := self._kept.collect(self._canaries):
+                self._kept.write(content)
+        self._changes.close()
+
+    def _ended(
+        self, name: str, canary: Canary, arm: Arm, context: RequestContext, ending: Ending
+    ) -> None:
+        observation = observe(context, ending, self._missed)
+        if observation is None or canary is not self._canaries.get(name):
+            return
+        self._metrics.judged(name, arm)
+        if canary.add(arm, observation):
+            self._decided.set()
+
+    async def _settle(self) -> None:
+        """Write the verdicts, and begin what follows."""
+        for name, canary in list(self._canaries.items()):
+            if canary.verdict is not None:
+                seen = await asyncio.to_thread(evidence, canary.verdict.tests)
+                await self._write(_verdict(name, canary, canary.verdict, seen))
+                self._begin(name)
+                self._show()
+
+    async def _write(self, change: Change) -> None:
+        change = await asyncio.to_thread(self._changes.append, change)
+        self._standings[change.name] = self._standing(change.name).after(change)
+        self._metrics.changed(change.name, change.event)
+        told = change.name, change.event, change.by, change.before, change.after, change.share
+        _log.info("release of %s: %s by %s: %s to %s, share %g", *told)
+
+    def _begin(self, name: str) -> None:
+        """Begin the step that a name is in, with what was counted of it."""
+        before = self._canaries.pop(name, None)
+        canary = self._contests[name].canary(self._standing(name))
+        if canary is None:
+            return
+        if before is not None and before.same(canary):
+            canary = before
+        else:
+            self._kept.resume(name, canary)
+        self._canaries[name] = canary
+
+    def _show(self) -> None:
+        self._apply()
+        states = {}
+        for name, contest in self._contests.items():
+            if state := contest.state(self._standing(name)):
+                canary = self._canaries.get(name)
+                states[name] = state, 0.0 if canary is None else canary.share
+        self._metrics.planned(states)
+
+    def _plan(self, name: str) -> PlanSummary:
+        standing, canary = self._standing(name), self._canaries.get(name)
+        return PlanSummary.of(name, self._contests[name], standing, canary)
+
+    def _standing(self, name: str) -> Standing:
+        return self._standings.get(name, Standing())
+
+
+def _due(name: str, standing: Standing, contest: Contest) -> list[Change]:
+    if contest.configured is None:
+        return []
+    loaded = contest.planned is not None
+    return due(name, standing, contest.configured.digest, contest.plan, loaded=loaded)
+
+
+def _verdict(
+    name: str, canary: Canary, verdict: Verdict, seen: tuple[dict[str, Any], ...]
+) -> Change:
+    """The change that a step's verdict makes."""
+    old, new, by = canary.old.digest, canary.new.digest, f"rule:{verdict.rule}"
+    if verdict.harm:
+        return Change(name, Event.ROLLED_BACK, by, new, old, 1.0, seen)
+    if canary.last:
+        return Change(name, Event.FULL, by, old, new, 1.0, seen)
+    share = canary.plan.canary[canary.index + 1].share
+    return Change(name, Event.STEP, by, old, new, share, seen)

@@ -1,0 +1,139 @@
+"""Evidence about two Bernoulli rates that may be looked at after every observation.
+
+The evidence against "the new rate exceeds the old one by at most m" is a mixture likelihood ratio:
+the probability of the data under independent Beta(1/2, 1/2) priors on both rates, over their
+largest probability under that hypothesis. At the true rates the ratio with a fixed denominator is
+the product of two test martingales, one for each version, in whatever order and numbers requests
+reach them; the supremum only lowers it. So by Ville's inequality it ever reaches 1 / alpha with
+probability at most alpha if the hypothesis holds.
+
+Robbins 1970, "Statistical methods related to the law of the iterated logarithm" (the mixture);
+Johari, Koomen, Pekelis, Walsh 2017, "Peeking at A/B tests" (mixture SPRT, always-valid p-values);
+Wasserman, Ramdas, Balakrishnan 2020, "Universal inference" (the supremum over the hypothesis);
+Howard, Ramdas, McAuliffe, Sekhon 2021, "Time-uniform, nonparametric, nonasymptotic confidence
+sequences" (the bounds: the differences that the evidence does not refute).
+"""
+
+import math
+from dataclasses import dataclass
+
+_HALVINGS = 40
+_LEAST = 1e-12
+_BETA_HALF = math.log(math.pi)  # log of the beta function at (1/2, 1/2)
+
+
+@dataclass(slots=True)
+class Counts:
+    """Observations of one version: `hits` of `total` were what the test looks for."""
+
+    hits: int = 0
+    total: int = 0
+
+    def add(self, hit: bool) -> None:
+        """Count one more observation."""
+        self.hits += hit
+        self.total += 1
+
+    @property
+    def rate(self) -> float:
+        """Share of hits; 0 without observations."""
+        return self.hits / self.total if self.total else 0.0
+
+    @property
+    def mirrored(self) -> "Counts":
+        """The same observations with hits and misses exchanged."""
+        return Counts(self.total - self.hits, self.total)
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """Bounds of the new rate minus the old one."""
+
+    lower: float
+    upper: float
+
+
+def evidence_above(old: Counts, new: Counts, margin: float) -> float:
+    """Log of the evidence against: the new rate exceeds the old one by at most `margin`.
+
+    `margin` is in (-1, 1). The evidence falls as the margin grows.
+    """
+    if new.rate - old.rate <= margin:
+        return min(0.0, _mixture(old) + _mixture(new) - _likelihood(old) - _likelihood(new))
+    return _mixture(old) + _mixture(new) - _constrained(old, new, margin)
+
+
+def evidence_below(old: Counts, new: Counts, margin: float) -> float:
+    """Log of the evidence against: the new rate exceeds the old one by at least `margin`."""
+    return evidence_above(old.mirrored, new.mirrored, -margin)
+
+
+def difference(old: Counts, new: Counts, alpha: float) -> Interval:
+    """Bounds that hold at all times together; each fails with probability at most `alpha`."""
+    return Interval(_lower(old, new, alpha), -_lower(old.mirrored, new.mirrored, alpha))
+
+
+def _lower(old: Counts, new: Counts, alpha: float) -> float:
+    """The largest margin that the evidence refutes; -1 if it refutes none."""
+    needed = -math.log(alpha)
+    low, high = -1.0, new.rate - old.rate
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        if evidence_above(old, new, middle) >= needed:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+def _mixture(counts: Counts) -> float:
+    hits, misses = counts.hits, counts.total - counts.hits
+    return (
+        math.lgamma(hits + 0.5)
+        + math.lgamma(misses + 0.5)
+        - math.lgamma(counts.total + 1)
+        - _BETA_HALF
+    )
+
+
+def _likelihood(counts: Counts) -> float:
+    """The largest log-likelihood of one version."""
+    return _log(counts.hits, counts.rate) + _log(counts.total - counts.hits, 1 - counts.rate)
+
+
+def _constrained(old: Counts, new: Counts, margin: float) -> float:
+    """The largest log-likelihood with new = old + margin, where it lies if the data exceed it.
+
+    It is concave in the old rate, so its slope is halved to 0.
+    """
+    old_misses, new_misses = old.total - old.hits, new.total - new.hits
+    low, high = max(0.0, -margin), min(1.0, 1.0 - margin)
+    for _ in range(_HALVINGS):
+        rate = (low + high) / 2
+        slope = (
+            _slope(old.hits, rate)
+            - _slope(old_misses, 1 - rate)
+            + _slope(new.hits, rate + margin)
+            - _slope(new_misses, 1 - rate - margin)
+        )
+        if slope > 0:
+            low = rate
+        else:
+            high = rate
+    rate = (low + high) / 2
+    return (
+        _log(old.hits, rate)
+        + _log(old_misses, 1 - rate)
+        + _log(new.hits, rate + margin)
+        + _log(new_misses, 1 - rate - margin)
+    )
+
+
+def _slope(times: int, probability: float) -> float:
+    """Derivative of `_log`."""
+    return times / max(probability, _LEAST)
+
+
+def _log(times: int, probability: float) -> float:
+    """`times` the log of a probability; 0 of nothing is 0."""
+    return times * math.log(max(probability, _LEAST)) if times else 0.0

@@ -1,0 +1,34 @@
+"""Releases for callers on other threads, such as the operations port."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from service.releases.contest import Action
+from service.releases.releases import Releases
+from service.releases.summary import Summary
+
+Result = TypeVar("Result")
+
+
+class ReleaseDesk:
+    """Asks the releases on the loop that serves; blocks the caller's thread, not that loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, releases: Releases) -> None:
+        self._loop = loop
+        self._releases = releases
+
+    def summary(self) -> dict[str, Any]:
+        """Every plan with its tests, and the last changes, as JSON."""
+
+        async def taken() -> Summary:
+            return self._releases.summary()
+
+        return self._run(taken()).told()
+
+    def act(self, name: str, action: Action, person: str) -> dict[str, Any]:
+        """Do what a person asks; raises what `Releases.act` raises."""
+        return self._run(self._releases.act(name, action, person)).told()
+
+    def _run(self, asked: Coroutine[Any, Any, Result]) -> Result:
+        return asyncio.run_coroutine_threadsafe(asked, self._loop).result()

@@ -1,0 +1,94 @@
+"""Settings of releases: the next version of an adapter, and the plan by which it goes live."""
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from service.settings.section import Section, ServedName
+
+
+class StepSettings(Section):
+    """A part of the requests that the next version answers, until it is judged."""
+
+    share: float = Field(gt=0, lt=1, description="Share of the callers or requests it answers.")
+    requests: int = Field(
+        ge=1,
+        le=10_000_000,
+        description="Judged requests of both the old and the next version after which the step "
+        "goes on if no harm was shown; it goes on earlier once it has shown that there is none.",
+    )
+
+
+class ToleranceSettings(Section):
+    """Largest differences from the old version, as shares of requests, that are no harm."""
+
+    errors: float = Field(
+        0.01, ge=0, lt=1, description="More requests that end with an error or after the deadline."
+    )
+    invalid: float = Field(0.02, ge=0, lt=1, description="More requests refused as invalid (4xx).")
+    abstentions: float = Field(0.05, ge=0, lt=1, description="More texts that get no label.")
+    labels: float = Field(0.1, ge=0, lt=1, description="More, or fewer, texts of any one label.")
+    latency: float = Field(
+        0.05,
+        ge=0,
+        lt=1,
+        description="More requests that miss an objective of `slo`: TTFT, TPOT and the whole time.",
+    )
+
+
+class PlanSettings(Section):
+    """The next version of a configured adapter, and how it takes the old one's place."""
+
+    source: str = Field(min_length=1, description="As `adapters[].source`.")
+    digest: str = Field(
+        pattern=r"^sha256:[0-9a-f]{64}$", description="Digest of its manifest, which is required."
+    )
+    sticky: Literal["tenant", "header", "request"] = Field(
+        description="Keeps a caller on one version: by its tenant, by the value of `header` (a "
+        "request without it gets the old version), or not at all: each request is drawn by itself.",
+    )
+    header: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9-]{1,64}$",
+        description="Header that names a caller, for `sticky: header`.",
+    )
+    canary: tuple[StepSettings, ...] = Field(
+        min_length=1, max_length=16, description="Steps before it answers all, each a larger share."
+    )
+    alpha: float = Field(
+        0.05,
+        gt=0,
+        lt=0.5,
+        description="Largest probability that a version that does no harm is rolled back. All "
+        "tests of all steps share it.",
+    )
+    tolerances: ToleranceSettings = ToleranceSettings()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if (self.sticky == "header") != (self.header is not None):
+            raise ValueError("header: is required with `sticky: header`, and only with that")
+        shares = [step.share for step in self.canary]
+        if sorted(set(shares)) != shares:
+            raise ValueError(f"canary: each share must be larger than the one before, got {shares}")
+        return self
+
+
+class ReleaseSettings(Section):
+    """Versions that go live by themselves or not at all, which is off without a folder."""
+
+    path: Path | None = Field(
+        None,
+        description="Folder of the log of changes, relative to this file; plans need it. It must "
+        "survive a restart and lie on a disk of this machine.",
+    )
+    plans: dict[ServedName, PlanSettings] = Field(
+        default_factory=dict, description="Plans by the name of a configured adapter."
+    )
+
+    @model_validator(mode="after")
+    def _with_log(self) -> Self:
+        if self.plans and self.path is None:
+            raise ValueError("path: is required with plans")
+        return self

@@ -1,0 +1,192 @@
+"""A new version goes live by itself, or not at all, on the real engine; kill -9 changes nothing."""
+
+import json
+import os
+import shutil
+import signal
+from collections.abc import Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from loadtests.processes import wait_until
+from service.adapters.pack import pack
+from service.releases.log import read_log
+from tools.served.lora import LoraMaker
+from tools.served.server import PATIENT, Server, running_server, started_server
+
+NAMES = ("equal", "swapped", "breaking", "killed")
+"""Adapters of the same weights; the first three have successors of these kinds."""
+LABELS = {"positive": " positive", "negative": " negative"}
+SWAPPED = {"positive": " negative", "negative": " positive"}
+TEMPLATE = "Is this good or bad? {input} Answer:"
+# The next version of `breaking` leaves no room for the text.
+LONG = "Think about the sea. " * 80
+TEXT = "It was a very good day. " * 20
+STEPS = [{"share": 0.3, "requests": 20}, {"share": 0.5, "requests": 20}]
+
+
+@dataclass(frozen=True)
+class Store:
+    """Adapters on disk, and the configuration that releases their next versions."""
+
+    root: Path
+    config: dict[str, Any]
+
+    @property
+    def log(self) -> Path:
+        return self.root / "releases"
+
+    def changes(self, name: str) -> list[tuple[str, str]]:
+        """Events of a name and who caused them."""
+        return [(each.event, each.by) for each in read_log(self.log)[0] if each.name == name]
+
+
+@pytest.fixture(scope="module")
+def store(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Store:
+    root = tmp_path_factory.mktemp("releases")
+    maker = LoraMaker(tiny_folder, "tiny")
+    maker.write(root / "weights", name="w", version="1.0.0", seed=1, prompts=[TEMPLATE], tokens=2)
+    plans = {}
+    for name in NAMES:
+        _write(root, maker, name, "1.0.0", TEMPLATE, LABELS)
+        labels = SWAPPED if name == "swapped" else LABELS
+        template = LONG + TEMPLATE if name == "breaking" else TEMPLATE
+        digest = _write(root, maker, name, "1.1.0", template, labels)
+        steps = [STEPS[0] | {"requests": 100_000}] if name == "killed" else STEPS
+        source = str(root / f"{name}-1.1.0")
+        plans[name] = {"source": source, "digest": digest, "sticky": "request", "canary": steps}
+    config = PATIENT | {
+        "model": {"name": "tiny", "path": str(tiny_folder)},
+        "engine": {
+            "dtype": "float32",
+            "max_model_len": 512,
+            "max_num_seqs": 16,
+            "gpu_memory_utilization": 0.2,
+            "enforce_eager": True,
+            "max_lora_rank": 8,
+        },
+        # This machine is busy: latency is not what these versions differ in.
+        "slo": {"ttft_ms": 600_000, "tpot_ms": 600_000},
+        "adapters": [{"source": str(root / f"{name}-1.0.0")} for name in NAMES],
+        "adapter_cache": {"path": str(root / "cache")},
+        "releases": {"path": str(root / "releases"), "plans": plans},
+    }
+    return Store(root, config)
+
+
+@pytest.fixture(scope="module")
+def server(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with started_server(tmp_path_factory.mktemp("server"), store.config) as server:
+        yield server
+
+
+def test_an_equal_version_goes_to_full_by_itself_and_no_answer_fails(
+    server: Server, store: Store
+) -> None:
+    _ask_until(server, "equal", "full")
+    assert store.changes("equal") == [
+        ("configured", "configuration"),
+        ("step", "configuration"),
+        ("step", "rule:requests"),
+        ("full", "rule:requests"),
+    ]
+    for name in ("equal", "equal@1.0.0", "equal@1.1.0"):
+        assert _ask(server, name).status_code == 200
+    listed = httpx.get(f"{server.url}/v1/adapters").json()["data"]
+    assert {"equal": "1.1.0"}.items() <= {e["name"]: e["version"] for e in listed}.items()
+
+
+def test_a_version_with_another_mix_of_labels_is_rolled_back_with_evidence(
+    server: Server, store: Store
+) -> None:
+    before = _ask(server, "swapped@1.0.0").json()["data"][0]["label"]
+    assert _ask(server, "swapped@1.1.0").json()["data"][0]["label"] != before
+    _ask_until(server, "swapped", "rolled_back")
+    (*_, last) = [each for each in read_log(store.log)[0] if each.name == "swapped"]
+    assert last.by in ("rule:label negative", "rule:label positive")
+    (evidence,) = last.evidence
+    assert evidence["statistic"] >= evidence["bound"]
+    assert {_ask(server, "swapped").json()["data"][0]["label"] for _ in range(10)} == {before}
+
+
+def test_a_version_that_breaks_is_rolled_back_and_meets_few_users(
+    server: Server, store: Store
+) -> None:
+    # It refuses the text as too long.
+    _ask_until(server, "breaking", "rolled_back", answers={200, 400})
+    (*_, last) = [each for each in read_log(store.log)[0] if each.name == "breaking"]
+    assert last.by == "rule:invalid"
+    assert last.evidence[0]["new"][1] <= 10
+    assert {_ask(server, "breaking").status_code for _ in range(10)} == {200}
+
+
+def test_the_state_after_kill_9_is_the_state_before(
+    server: Server, store: Store, tmp_path: Path
+) -> None:
+    for _ in range(40):
+        assert _ask(server, "killed").status_code == 200
+    before, changes = _releases(server), read_log(store.log)
+    wait_until(lambda: _kept(store) == 40, 60, "the kept counts")
+    os.kill(server.process.pid, signal.SIGKILL)
+    server.process.wait(60)
+    with running_server(tmp_path, store.config) as restarted:
+        assert _releases(restarted) == before
+        assert _ask(restarted, "killed").status_code == 200
+    assert read_log(store.log) == changes
+
+
+def _kept(store: Store) -> int:
+    """Requests of the step in progress in the file of counts."""
+    _, counts = json.loads((store.log / "counts.json").read_text())["killed"]
+    return int(counts["errors"][1] + counts["errors"][3])
+
+
+def _write(
+    root: Path, maker: LoraMaker, name: str, version: str, template: str, labels: dict[str, str]
+) -> str:
+    """Write a version of an adapter with the common weights; its digest."""
+    folder = root / f"{name}-{version}"
+    folder.mkdir()
+    for file in ("adapter_config.json", "adapter_model.safetensors"):
+        shutil.copy(root / "weights" / file, folder / file)
+    draft = {
+        "name": name,
+        "version": version,
+        "task": "classification",
+        "prompt": {"template": template},
+        "classification": {"labels": labels},
+    }
+    return pack(folder, maker.base, draft).digest
+
+
+def _ask(server: Server, model: str) -> httpx.Response:
+    return server.post("/v1/classify", {"model": model, "input": TEXT})
+
+
+def _ask_until(
+    server: Server, name: str, state: str, answers: Collection[int] = frozenset({200})
+) -> None:
+    """Ask, four at a time, until the release is in a state; no answer has another status."""
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(60):
+            given = list(pool.map(lambda _: _ask(server, name), range(8)))
+            assert {answer.status_code for answer in given} <= set(answers)
+            if _states(_releases(server))[name][0] == state:
+                return
+    raise AssertionError(f"{name}: {_releases(server)}")
+
+
+def _releases(server: Server) -> list[dict[str, Any]]:
+    response = httpx.get(f"{server.ops}/releases", timeout=60)
+    assert response.status_code == 200, response.text
+    found: list[dict[str, Any]] = response.json()["releases"]
+    return found
+
+
+def _states(releases: list[dict[str, Any]]) -> dict[str, tuple[str, str, float]]:
+    return {each["adapter"]: (each["state"], each["live"], each["share"]) for each in releases}
