@@ -30,6 +30,7 @@ ALLOWED: dict[str, str] = {
     "settings": "errors plain_yaml quoting",
     "memory": "model",
     "adapters": "errors files model plain_yaml quoting settings sources together",
+    "heads": "adapters files model quoting sources",
     "limits": "errors quoting settings",
     "tenants": "errors plain_yaml quoting settings",
     "context": "engine errors tenants",
@@ -38,9 +39,11 @@ ALLOWED: dict[str, str] = {
     "batches": "database errors files local_disk quoting settings tenants",
     "usage": "context database errors local_disk operations",
     "telemetry": "batches context engine operations per_second settings tenants usage",
-    "proving": "adapters classification context engine errors generation model together",
+    "proving": (
+        "adapters classification context engine errors generation heads model sources together"
+    ),
     "vllm_engine": (
-        "context engine errors gate generation limits memory model quoting settings tenants "
+        "context engine errors gate generation heads limits memory model quoting settings tenants "
         "together"
     ),
     "fleet": (
@@ -48,7 +51,8 @@ ALLOWED: dict[str, str] = {
         "tenants together"
     ),
     "runtime": (
-        "adapters batches classification engine errors fleet gate settings telemetry tenants usage"
+        "adapters batches classification engine errors fleet gate proving settings telemetry "
+        "tenants usage"
     ),
     "api": (
         "adapters batches classification context encoders engine errors fleet generation limits "
@@ -56,7 +60,7 @@ ALLOWED: dict[str, str] = {
         "vllm_engine"
     ),
     "finetune": (
-        "adapters classification context engine errors files generation model plain_yaml "
+        "adapters classification context engine errors files generation heads model plain_yaml "
         "proving quoting runtime settings together vllm_engine"
     ),
     "app": "api batches runtime settings telemetry vllm_engine",
