@@ -37,6 +37,7 @@ class HeadModel(Trainee):
                 id2label=dict(enumerate(names)),
                 label2id={name: place for place, name in enumerate(names)},
                 problem_type=kind,
+                ignore_mismatched_sizes=True,  # a base may have a head of other labels
                 local_files_only=True,
             )
         except (OSError, ValueError) as error:
