@@ -61,7 +61,7 @@ ALLOWED: dict[str, str] = {
     ),
     "finetune": (
         "adapters classification context engine errors files generation heads model plain_yaml "
-        "proving quoting runtime settings together vllm_engine"
+        "proving quoting runtime settings telemetry together vllm_engine"
     ),
     "app": "api batches runtime settings telemetry vllm_engine",
     "serving": "api app errors runtime settings telemetry",

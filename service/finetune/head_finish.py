@@ -33,7 +33,8 @@ async def measure_and_pack_head(
     async with encoder_of(settings, trained) as engine:
         evaluation = await evaluate_head(engine, settings, prepared)
         with beside(settings.output) as folder:
-            shutil.copytree(trained, folder, dirs_exist_ok=True)
+            # Contents alone: the saved weights can be read by their owner only.
+            shutil.copytree(trained, folder, copy_function=shutil.copyfile, dirs_exist_ok=True)
             await _pack(engine, folder, settings, prepared, report, evaluation)
             await prove_head(engine, folder, _PROOF_SECONDS)
     return evaluation

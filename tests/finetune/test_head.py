@@ -158,6 +158,7 @@ async def test_lines_become_a_head_that_is_calibrated_and_proven(head_run: Setti
     assert isinstance(measured, dict)
     assert measured["accuracy"] == round(evaluation.figures.accuracy, 4)
     assert "test_of_the_base" not in head.evaluation
+    assert all(each.stat().st_mode & 0o044 == 0o044 for each in wanted.output.iterdir())
     card = (wanted.output / "README.md").read_text()
     assert f"| accuracy | {evaluation.figures.accuracy:.3f} |\n" in card
     assert "A classification head on tiny" in card
