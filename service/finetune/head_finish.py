@@ -77,7 +77,7 @@ async def _pack(
         multi_label=multi_label,
         calibration=evaluation.calibration,
         golden=golden,
-        fingerprint=await fingerprint_of(engine, examples),
+        fingerprint=await fingerprint_of(engine, examples, _PROOF_SECONDS),
         evaluation=told.evaluation,
     ).write(folder)
     pin_folder(folder, f"{settings.name}@{settings.version}")

@@ -81,9 +81,15 @@ async def prove_head(engine: Pooler, folder: Path, timeout_s: float) -> HeadProo
     return HeadProof(result, distance, time.monotonic() - started)
 
 
-async def fingerprint_of(engine: Pooler, examples: Sequence[ClassificationExample]) -> Values:
-    """The values that a running head gives for the first of its golden examples."""
-    found = await _values(engine, examples[:MAX_FINGERPRINT_LINES])
+async def fingerprint_of(
+    engine: Pooler, examples: Sequence[ClassificationExample], timeout_s: float
+) -> Values:
+    """The values that a running head gives for the first of its golden examples.
+
+    Raises what `Pooler` raises.
+    """
+    async with internal_request(f"fingerprint-{engine.info.name}", timeout_s):
+        found = await _values(engine, examples[:MAX_FINGERPRINT_LINES])
     return tuple(tuple(round(float(each), _DECIMALS) for each in row) for row in found)
 
 
