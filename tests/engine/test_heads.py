@@ -31,7 +31,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "lines.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in films(200)))
     run: dict[str, Any] = films_run(root / "encoder") | {
         "head": {},
-        "training": {"epochs": 6, "dtype": "float32", "learning_rate": 0.003},
+        "training": {
+            "epochs": 6,
+            "batch_tokens": 128,
+            "dtype": "float32",
+            "learning_rate": 0.003,
+            "patience": 24,
+            "threads": 1,
+        },
         "evaluation": {"golden": 4, "engine": EAGER},
     }
     run["data"]["max_tokens"] = 64
