@@ -107,6 +107,11 @@ adapter-%: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Build a demo adapter (sentiment,
 	@$(PY) deploy/local/recipes/$(subst -,_,$*)_data.py .cache/finetune/$*.jsonl
 	@$(PY) -m service.commands.cli finetune deploy/local/recipes/$*.yaml
 
+head-%: $(DEV_INSTALLED) $(ENCODER_FETCHED) ## Train a head on the demo encoder with an adapter's lines (sentiment)
+	@echo "==> training the head $*-encoder"
+	@$(PY) deploy/local/recipes/$(subst -,_,$*)_data.py .cache/finetune/$*.jsonl
+	@$(PY) -m service.commands.cli finetune deploy/local/recipes/$*-encoder.yaml
+
 test-timing: $(DEV_INSTALLED) ## Run the timing tests, which need a quiet machine
 	@echo "==> tests that need a quiet machine"
 	@$(PY) -m pytest tests -m timing

@@ -31,6 +31,7 @@ ALLOWED: dict[str, str] = {
     "settings": "errors plain_yaml quoting",
     "memory": "model",
     "adapters": "errors files model plain_yaml quoting settings sources together",
+    "heads": "adapters files model quoting sources",
     "limits": "errors quoting settings",
     "tenants": "errors plain_yaml quoting settings",
     "context": "engine errors tenants",
@@ -40,9 +41,11 @@ ALLOWED: dict[str, str] = {
     "usage": "context database errors local_disk operations",
     "telemetry": "batches context engine operations per_second settings tenants usage",
     "releases": "context errors files local_disk operations quoting settings telemetry",
-    "proving": "adapters classification context engine errors generation model together",
+    "proving": (
+        "adapters classification context engine errors generation heads model sources together"
+    ),
     "vllm_engine": (
-        "context engine errors gate generation limits memory model quoting settings tenants "
+        "context engine errors gate generation heads limits memory model quoting settings tenants "
         "together"
     ),
     "fleet": (
@@ -50,8 +53,8 @@ ALLOWED: dict[str, str] = {
         "telemetry tenants together"
     ),
     "runtime": (
-        "adapters batches classification engine errors fleet gate releases settings telemetry "
-        "tenants usage"
+        "adapters batches classification engine errors fleet gate proving releases settings "
+        "telemetry tenants usage"
     ),
     "api": (
         "adapters batches classification console context encoders engine errors fleet generation "
@@ -59,8 +62,8 @@ ALLOWED: dict[str, str] = {
         "together usage vllm_engine"
     ),
     "finetune": (
-        "adapters classification context engine errors files generation model plain_yaml "
-        "proving quoting runtime settings together vllm_engine"
+        "adapters classification context engine errors files generation heads model plain_yaml "
+        "proving quoting runtime settings telemetry together vllm_engine"
     ),
     "app": "api batches runtime settings telemetry vllm_engine",
     "serving": "api app errors runtime settings telemetry",

@@ -14,6 +14,7 @@ is) and `messages` (the base's chat template).
 """
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
@@ -29,6 +30,7 @@ from service.adapters.manifest import (
 from service.adapters.pattern import PatternRefused, full_match
 from service.adapters.refusal import AdapterRefused
 from service.quoting import problems, quote
+from service.sources.refusal import FileRefused
 
 MAX_GOLDEN_BYTES = 16 << 20
 MAX_EXAMPLES = 10_000
@@ -82,10 +84,19 @@ def load_classification_golden(
     """
     if manifest.golden is None:
         return ()
-    refuse = _Refusal(manifest.name, manifest.golden.file)
+    task = manifest.classification
+    refuse = GoldenRefusal(manifest.name, manifest.golden.file)
+    return labelled_examples(folder, refuse, task.labels, multi_label=task.multi_label)
+
+
+def labelled_examples(
+    folder: Path, refuse: "GoldenRefusal", known: Collection[str], *, multi_label: bool
+) -> tuple[ClassificationExample, ...]:
+    """Read a golden file of labelled inputs, whose labels are among the `known`.
+
+    Raises what `refuse` makes, like load_classification_golden.
+    """
     examples = _parse(refuse, folder, ClassificationExample)
-    known = manifest.classification.labels
-    multi_label = manifest.classification.multi_label
     wanted = "labels" if multi_label else "label"
     for line, example in enumerate(examples, 1):
         named = [key for key in ("label", "labels") if getattr(example, key) is not None]
@@ -108,7 +119,7 @@ def load_generation_golden(
     golden = manifest.golden
     if golden is None:
         return ()
-    refuse = _Refusal(manifest.name, golden.file)
+    refuse = GoldenRefusal(manifest.name, golden.file)
     examples = _parse(refuse, folder, GenerationExample)
     for line, example in enumerate(examples, 1):
         asked = [key for key in ("input", "prompt", "messages") if getattr(example, key)]
@@ -137,21 +148,22 @@ def check_golden(folder: Path, manifest: Manifest) -> None:
             )
 
 
-class _Refusal:
-    """Makes refusals of one golden file, one line each."""
+class GoldenRefusal:
+    """Makes refusals of one golden file, one line each, in the error of its `kind` of owner."""
 
-    def __init__(self, adapter: str, file: str):
-        self.adapter = adapter
+    def __init__(self, owner: str, file: str, kind: type[FileRefused] = AdapterRefused):
+        self.owner = owner
         self.file = file
+        self.kind = kind
 
-    def __call__(self, line: int, expected: object, found: object) -> AdapterRefused:
-        return AdapterRefused(self.adapter, self.file, f"line {line}", expected, found)
+    def __call__(self, line: int, expected: object, found: object) -> FileRefused:
+        return self.kind(self.owner, self.file, f"line {line}", expected, found)
 
-    def whole(self, expected: object, found: object) -> AdapterRefused:
-        return AdapterRefused(self.adapter, self.file, "golden file", expected, found)
+    def whole(self, expected: object, found: object) -> FileRefused:
+        return self.kind(self.owner, self.file, "golden file", expected, found)
 
 
-def _parse(refuse: _Refusal, folder: Path, kind: type[_Example]) -> tuple[_Example, ...]:
+def _parse(refuse: GoldenRefusal, folder: Path, kind: type[_Example]) -> tuple[_Example, ...]:
     with (folder / refuse.file).open("rb") as file:
         raw = file.read(MAX_GOLDEN_BYTES + 1)
     if len(raw) > MAX_GOLDEN_BYTES:
@@ -171,7 +183,7 @@ def _parse(refuse: _Refusal, folder: Path, kind: type[_Example]) -> tuple[_Examp
 
 
 def _check_answer(
-    refuse: _Refusal, line: int, example: GenerationExample, golden: GenerationGolden
+    refuse: GoldenRefusal, line: int, example: GenerationExample, golden: GenerationGolden
 ) -> None:
     keys = example.model_fields_set & {"expect", "pattern"}
     wanted = "pattern" if golden.match == "regex" else "expect"

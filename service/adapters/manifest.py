@@ -107,6 +107,11 @@ class Conformal(_Strict):
     coverage: Annotated[float, Field(gt=0, lt=1)]
     threshold: Annotated[float, Field(ge=0, le=1)]
 
+    @property
+    def least(self) -> float:
+        """The least probability of a label in the set, as `ResultOptions` takes it."""
+        return 1 - self.threshold
+
 
 class CalibrationRecord(_Strict):
     """Divide by the content-free prior (one value a label, in the labels' order), then temper."""

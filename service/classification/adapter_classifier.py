@@ -28,8 +28,7 @@ def adapter_classifier(
         task.multi_label,
         adapter,
         Calibration(calibration.temperature, _log_prior(calibration.prior, task.multi_label)),
-        # The manifest holds the quantile of 1 - p, the result wants the least p.
-        None if conformal is None else 1 - conformal.threshold,
+        None if conformal is None else conformal.least,
     )
 
 

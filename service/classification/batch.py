@@ -58,6 +58,17 @@ class TextClassifier(Protocol):
         """The calibrated log-probabilities of one input; each engine request takes a slot."""
 
 
+async def classify_one(
+    classifier: TextClassifier, text: str, slots: asyncio.Semaphore
+) -> Classification:
+    """The whole answer for one input, as `/v1/classify` gives it without further options."""
+    score = await classifier.score(text, slots)
+    options = ResultOptions(
+        multi_label=classifier.multi_label, conformal_threshold=classifier.conformal_threshold
+    )
+    return assemble(classifier.names, score.log_probs, options)
+
+
 async def classify_batch(
     classifier: TextClassifier, inputs: Sequence[str], options: ResultOptions, width: int
 ) -> AsyncGenerator[Outcome, None]:

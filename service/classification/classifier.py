@@ -11,7 +11,6 @@ import numpy as np
 from service.classification.calibration import Calibration
 from service.classification.distribution import Array
 from service.classification.input_text import check_length, written
-from service.classification.result import Classification, ResultOptions, assemble
 from service.classification.scorer import LabelScorer, Score
 from service.engine.protocol import Adapter, LabelEngine, Prompt
 from service.together import together
@@ -79,14 +78,6 @@ class Classifier:
             cached_tokens=sum(answer.cached_tokens for answer in answers),
             reads=sum(answer.reads for answer in answers),
         )
-
-    async def classify(self, text: str) -> Classification:
-        """The whole answer for one input, as `/v1/classify` gives it without further options."""
-        score = await self.score(text, asyncio.Semaphore(self.engine.model.max_num_seqs))
-        options = ResultOptions(
-            multi_label=self.multi_label, conformal_threshold=self.conformal_threshold
-        )
-        return assemble(self.names, score.log_probs, options)
 
     async def ask(self, text: str, slots: asyncio.Semaphore) -> Sequence[Score]:
         """The uncalibrated answer to each question."""

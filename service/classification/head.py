@@ -4,11 +4,13 @@ import asyncio
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
+from service.classification.calibration import Calibration
 from service.classification.distribution import Array, normalise
 from service.classification.scorer import Score
 from service.encoders.passages import placed
-from service.engine.pooling import Pooler
+from service.engine.pooling import Pooled, Pooler
 from service.errors import InvalidRequest
 
 
@@ -22,7 +24,6 @@ class HeadClassifier:
     pooler: Pooler
     truncate: bool = False
     reads: int = 1
-    conformal_threshold: float | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -34,23 +35,38 @@ class HeadClassifier:
         """True if each label applies by itself."""
         return self.pooler.info.multi_label
 
+    @property
+    def conformal_threshold(self) -> float | None:
+        """As `ResultOptions` takes it."""
+        return self.pooler.info.conformal_threshold
+
     async def score(self, text: str, slots: asyncio.Semaphore) -> Score:
-        """The log-probabilities of one input's labels; raises what `Pooler` raises."""
-        async with slots:
-            try:
-                passage = await self.pooler.read(text, truncate=self.truncate)
-            except InvalidRequest as error:
-                raise placed(error, "input") from error
-            pooled = await self.pooler.pool(passage)
-        logits = pooled.values.astype(np.float64)
+        """The calibrated log-probabilities of one input's labels; raises what `Pooler` raises."""
+        pooled = await self.ask(text, slots)
+        calibration = Calibration(self.pooler.info.temperature)
+        rows = calibration.apply(answer_rows(pooled.values, multi_label=self.multi_label))
         return Score(
-            log_probs=_log_sigmoid(logits) if self.multi_label else normalise(logits),
+            # The "yes" of each label that applies by itself; else all labels.
+            log_probs=rows[:, 0] if self.multi_label else rows[0],
             prompt_tokens=pooled.prompt_tokens,
             cached_tokens=pooled.cached_tokens,
             reads=self.reads,
         )
 
+    async def ask(self, text: str, slots: asyncio.Semaphore) -> Pooled:
+        """The head's own values of one input; raises what `Pooler` raises."""
+        async with slots:
+            try:
+                passage = await self.pooler.read(text, truncate=self.truncate)
+            except InvalidRequest as error:
+                raise placed(error, "input") from error
+            return await self.pooler.pool(passage)
 
-def _log_sigmoid(logits: Array) -> Array:
-    values: Array = -np.logaddexp(0.0, -logits)
-    return values
+
+def answer_rows(values: npt.NDArray[np.float32], *, multi_label: bool) -> Array:
+    """Log-probabilities from a head's values: one row of all labels, or yes and no of each."""
+    logits = values.astype(np.float64)
+    if not multi_label:
+        return normalise(logits)[None]
+    rows: Array = -np.logaddexp(0.0, np.stack([-logits, logits], axis=1))
+    return rows

@@ -1,6 +1,6 @@
-"""`llm-service finetune` and `llm-service evaluate`: make an adapter, measure one again.
+"""`llm-service finetune` and `llm-service evaluate`: make an adapter or a head, measure one again.
 
-Exit codes: 0 success, 1 the adapter is refused or fails its proof, 2 the command, its configuration
+Exit codes: 0 success, 1 it is refused or fails its proof, 2 the command, its configuration
 or its data cannot be used.
 """
 
@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from service.adapters.refusal import AdapterRefused
 from service.commands.errors import one_message
 from service.errors import ConfigurationError
+from service.model.file_list import read_file_list
+from service.sources.refusal import FileRefused
 
 if TYPE_CHECKING:
     from service.finetune.evaluation import Evaluation
@@ -35,7 +36,8 @@ def finetune(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train an adapter on labelled lines, measure it on the served engine, pack and prove it.
+    """Train an adapter, or an encoder's head, on labelled lines, measure it on the served engine,
+    pack and prove it.
 
     A run that was interrupted goes on from its last checkpoint.
     Example: llm-service finetune deploy/local/recipes/sentiment.yaml
@@ -45,23 +47,25 @@ def finetune(
         from service.finetune.checkpoint import FILE
         from service.finetune.config import load_finetune_settings
         from service.finetune.finish import measure_and_pack
-        from service.finetune.lora import give_back_memory
         from service.finetune.run import prepare, train
+        from service.finetune.trainee import give_back_memory
 
         settings = load_finetune_settings(config)
         if restart:
             (settings.work / FILE).unlink(missing_ok=True)
         prepared = prepare(settings)
-        peft, report = train(settings, prepared)
+        trained, report = train(settings, prepared)
         give_back_memory()  # the engine takes its share of what is free
         with _measuring():
-            evaluation = asyncio.run(measure_and_pack(settings, prepared, peft, report))
+            evaluation = asyncio.run(measure_and_pack(settings, prepared, trained, report))
         _show(evaluation, as_json)
         typer.echo(f"packed and proven: {settings.output}", err=True)
+        if settings.head is not None and (listed := read_file_list(settings.output)):
+            typer.echo(f"digest: {listed.digest}", err=True)
 
 
 def evaluate(config: Config, as_json: AsJson = False) -> None:
-    """Measure the adapter of a run again, as it is packed; nothing is written.
+    """Measure the adapter or head of a run again, as it is packed; nothing is written.
 
     Example: llm-service evaluate deploy/local/recipes/sentiment.yaml --json
     """
@@ -83,7 +87,7 @@ def _measuring() -> Iterator[None]:
     importlib.import_module("service.vllm_engine.start")
     try:
         yield
-    except AdapterRefused as error:
+    except FileRefused as error:
         typer.echo(f"refused: {error}", err=True)
         raise typer.Exit(1) from None
     finally:
@@ -109,9 +113,15 @@ def _show(evaluation: "Evaluation | None", as_json: bool) -> None:
         return
     from service.finetune.card import plain
 
-    rows = {"adapter": plain(evaluation.figures), "base": plain(evaluation.base)}
+    measured = plain(evaluation.figures)
+    if evaluation.base is None:
+        rows, compared = {"head": measured}, dict.fromkeys(measured, "")
+    else:
+        base = plain(evaluation.base)
+        rows = {"adapter": measured, "base": base}
+        compared = {name: f" (base: {base.get(name)})" for name in measured}
     if as_json:
         typer.echo(json.dumps(rows))
         return
-    for name, figures in rows["adapter"].items():
-        typer.echo(f"{name}: {figures} (base: {rows['base'].get(name)})")
+    for name, figures in measured.items():
+        typer.echo(f"{name}: {figures}{compared[name]}")

@@ -18,8 +18,10 @@ class EncoderInfo:
     """An encoder as served.
 
     `labels` are those of its head, in the order of its values; `multi_label` if each of them
-    applies by itself. `width` is the number of values of a text. `dimensions` are the shorter
-    vectors that an embedding may be cut to (Matryoshka), from 1 to `width`; None if it may not.
+    applies by itself; `temperature` divides its values, and `conformal_threshold` is the least
+    probability of a label in the set, None for a head without that promise. `width` is the number
+    of values of a text. `dimensions` are the shorter vectors that an embedding may be cut to
+    (Matryoshka), from 1 to `width`; None if it may not.
     """
 
     name: str
@@ -30,6 +32,8 @@ class EncoderInfo:
     width: int
     labels: tuple[str, ...] = ()
     multi_label: bool = False
+    temperature: float = 1.0
+    conformal_threshold: float | None = None
     dimensions: Sequence[int] | None = None
 
 

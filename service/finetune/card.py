@@ -9,6 +9,8 @@ from service.finetune.figures import ClassificationFigures, GenerationFigures
 from service.finetune.split import Split
 
 _CONFUSIONS = 8
+_BESIDE_BASE = ("adapter", "base, same prompts")
+_ALONE = ("head",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +27,8 @@ class TrainingReport:
 
 
 Figures = ClassificationFigures | GenerationFigures
-Measured = tuple[Figures, Figures]
-"""The adapter's figures and the base's."""
+Measured = tuple[Figures, Figures | None]
+"""The adapter's figures and the base's, or a head's alone."""
 
 
 def evaluation_block(
@@ -40,7 +42,9 @@ def evaluation_block(
         "over_long": {"dropped": report.dropped, "truncated": report.truncated},
     }
     if measured is not None:
-        block |= {"test": plain(measured[0]), "test_of_the_base": _short(measured[1])}
+        block["test"] = plain(measured[0])
+        if measured[1] is not None:
+            block["test_of_the_base"] = _short(measured[1])
     block["trained_with"] = {
         **report.trained_with,
         "seed": settings.training.seed,
@@ -100,8 +104,7 @@ def write_card(
     """The card as Markdown; `golden` is the sentence about the golden examples."""
     parts = [
         f"# {settings.name} {settings.version}\n\n{settings.summary}",
-        f"A LoRA of rank {settings.lora.rank} on {settings.base.name}, "
-        f"for {settings.task}. Digests and calibration are in `adapter.yaml`.",
+        _made(settings),
         _asked(settings),
         settings.limits or "",
     ]
@@ -111,15 +114,27 @@ def write_card(
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
+def _made(settings: FinetuneSettings) -> str:
+    if settings.head is not None:
+        return (
+            f"A classification head on {settings.base.name}. Calibration is in `head.json`, "
+            "digests are in `model-files.json`."
+        )
+    return (
+        f"A LoRA of rank {settings.lora.rank} on {settings.base.name}, "
+        f"for {settings.task}. Digests and calibration are in `adapter.yaml`."
+    )
+
+
 def _asked(settings: FinetuneSettings) -> str:
     if settings.prompt is None:
         return ""
     return f"Its prompt:\n\n```\n{settings.prompt.template}\n```"
 
 
-def _measured(figures: Figures, base: Figures) -> str:
+def _measured(figures: Figures, base: Figures | None) -> str:
     match figures, base:
-        case ClassificationFigures(), ClassificationFigures():
+        case ClassificationFigures(), ClassificationFigures() | None:
             return _measured_labels(figures, base)
         case GenerationFigures(), GenerationFigures():
             rows = [
@@ -130,21 +145,21 @@ def _measured(figures: Figures, base: Figures) -> str:
             if figures.valid_json is not None and base.valid_json is not None:
                 both = f"{figures.valid_json:.3f}", f"{base.valid_json:.3f}"
                 rows.insert(1, ("valid JSON", *both))
-            return _table(figures.lines, rows)
+            return _table(figures.lines, _BESIDE_BASE, rows)
     raise TypeError("figures of two kinds")
 
 
-def _measured_labels(figures: ClassificationFigures, base: ClassificationFigures) -> str:
+def _measured_labels(figures: ClassificationFigures, base: ClassificationFigures | None) -> str:
     rows = [
-        ("accuracy", f"{figures.accuracy:.3f}", f"{base.accuracy:.3f}"),
-        ("macro F1", f"{figures.macro_f1:.3f}", f"{base.macro_f1:.3f}"),
+        ("accuracy", f"{figures.accuracy:.3f}", f"{base.accuracy:.3f}" if base else ""),
+        ("macro F1", f"{figures.macro_f1:.3f}", f"{base.macro_f1:.3f}" if base else ""),
         ("calibration error (ECE), as trained", f"{figures.ece_before:.3f}", ""),
         ("calibration error (ECE), calibrated", f"{figures.ece:.3f}", ""),
     ]
     for each in figures.conformal:
         rows.append((f"label sets of {each.coverage:.0%}: coverage", f"{each.measured:.3f}", ""))
         rows.append(("... mean size; share empty", f"{each.mean_size:.2f}; {each.empty:.3f}", ""))
-    text = _table(figures.lines, rows)
+    text = _table(figures.lines, _BESIDE_BASE if base else _ALONE, rows)
     text += f"\n\nThe test lines have {figures.tested_labels} different labels."
     if figures.confusions:
         shown = [f"{t} taken for {s} ({n})" for t, s, n in figures.confusions[:_CONFUSIONS]]
@@ -155,18 +170,17 @@ def _measured_labels(figures: ClassificationFigures, base: ClassificationFigures
     )
 
 
-def _table(lines: int, rows: Sequence[tuple[str, str, str]]) -> str:
-    head = (
-        f"Measured on {lines} held-out lines through the served engine:\n\n"
-        "| | adapter | base, same prompts |\n| --- | --- | --- |\n"
-    )
-    return head + "\n".join(f"| {name} | {one} | {other} |" for name, one, other in rows)
+def _table(lines: int, columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    head = f"Measured on {lines} held-out lines through the served engine:\n\n"
+    table = [("", *columns), ("---",) * (len(columns) + 1), *rows]
+    return head + "\n".join(f"| {' | '.join(row[: len(columns) + 1])} |" for row in table)
 
 
 def _trained(settings: FinetuneSettings, report: TrainingReport) -> str:
     sizes, state, training = report.split.sizes, report.state, settings.training
     parts = ", ".join(f"{count} {part}" for part, count in sizes.items())
-    layers = f"the last {settings.lora.last_layers} layers" if settings.lora.last_layers else "all"
+    last = settings.lora.last_layers if settings.head is None else settings.head.last_layers
+    layers = "all" if last is None else f"the last {last} layers"
     return (
         f"## Training\n\nData: {settings.data.name}. Licence: {settings.data.licence}. "
         f"Lines: {parts}; {report.split.duplicates} duplicates removed, {report.dropped} too long "

@@ -74,6 +74,17 @@ class LoraSettings(Section):
     )
 
 
+class HeadSettings(Section):
+    """A classification head on an encoder: its labels are those of the lines."""
+
+    last_layers: int | None = Field(
+        None,
+        ge=0,
+        description="Only so many of the encoder's last layers learn with the head, and no "
+        "embedding; 0: the head alone. Default: everything learns.",
+    )
+
+
 class TrainingSettings(Section):
     """Length and speed of the training."""
 
@@ -127,7 +138,7 @@ class EvaluationSettings(Section):
 
 
 class FinetuneSettings(Section):
-    """One adapter: its data, shape, training and output folder."""
+    """One adapter or head: its data, shape, training and output folder."""
 
     name: Name
     version: Version
@@ -138,13 +149,18 @@ class FinetuneSettings(Section):
     task: Task
     base: ModelSettings
     data: DataSettings
-    prompt: PromptTemplate | None = Field(None, description="Needed for classification.")
+    prompt: PromptTemplate | None = Field(
+        None, description="Needed for classification, unless it is by a head."
+    )
     labels: dict[str, str] | None = Field(
         None, description="Public name -> words; default the labels of the data, spelled."
     )
     multi_label: bool = False
     split: SplitSettings = SplitSettings()
     lora: LoraSettings = LoraSettings()
+    head: HeadSettings | None = Field(
+        None, description="Train a head: the base is an encoder, and there is no LoRA."
+    )
     training: TrainingSettings = TrainingSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     work: Path = Field(description="Checkpoints and drafts, relative to this file.")
@@ -153,7 +169,9 @@ class FinetuneSettings(Section):
     @model_validator(mode="after")
     def _fits_its_task(self) -> Self:
         classifies = self.task == "classification"
-        if classifies and self.prompt is None:
+        if self.head is not None:
+            self._fits_a_head()
+        elif classifies and self.prompt is None:
             raise ValueError("prompt: a classification needs its template")
         if classifies != (self.split.calibration > 0):
             raise ValueError(
@@ -173,6 +191,13 @@ class FinetuneSettings(Section):
                 f"would be learnt, task is {self.task}"
             )
         return self
+
+    def _fits_a_head(self) -> None:
+        if self.task != "classification":
+            raise ValueError(f"head: only for classification, task is {self.task}")
+        for key in ("prompt", "labels", "lora"):
+            if key in self.model_fields_set:
+                raise ValueError(f"{key}: a head has none; leave it out, or leave out head")
 
 
 def load_finetune_settings(file: Path) -> FinetuneSettings:

@@ -1,8 +1,9 @@
-"""Measurement of an adapter and its base on held-out lines, through the served engine."""
+"""Measurement of an adapter and its base, or of a head, on held-out lines through the engine."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,7 @@ from service.classification.adapter_frame import AdapterFrame
 from service.classification.calibration import Calibration
 from service.classification.distribution import Array
 from service.classification.reliability import ReliabilityBin, reliability_bins
+from service.engine.pooling import Pooler
 from service.engine.protocol import Adapter, Decoder, TextEngine
 from service.finetune.config import FinetuneSettings
 from service.finetune.figures import (
@@ -29,20 +31,26 @@ from service.finetune.figures import (
 from service.finetune.golden_choice import Candidate
 from service.finetune.lines import CompletedLine, LabelledLine, Line, MultiLabelledLine
 from service.finetune.run import Prepared
-from service.finetune.served import label_scores, written_answers
+from service.finetune.served import head_scores, label_scores, written_answers
 from service.generation.whole import Output
 
 GOLDEN_FILE = "golden.jsonl"
 _SHOWN_COVERAGE = 0.9
 """Coverage that every card reports, whatever the adapter's own is."""
 
+Score = Callable[[Sequence[str]], Awaitable[Array]]
+"""Log P of every answer to texts, as `served.label_scores`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Measurements; only a classification has `calibration` and the diagrams' data."""
+    """Measurements; only a classification has `calibration` and the diagrams' data.
+
+    `base` is None for a head, without which the base has no answers.
+    """
 
     figures: ClassificationFigures | GenerationFigures
-    base: ClassificationFigures | GenerationFigures
+    base: ClassificationFigures | GenerationFigures | None
     candidates: Sequence[Candidate]
     calibration: adapter_manifest.CalibrationRecord | None = None
     reliability: Sequence[ReliabilityBin] = ()
@@ -58,35 +66,62 @@ async def evaluate(
 ) -> Evaluation:
     """Measure a loaded adapter on the test lines, under the calibration that it was packed with.
 
-    Without one it is fitted: the temperature on the validation lines, the conformal threshold on
-    the calibration lines, because its coverage holds only for lines that fitted nothing else.
+    Without one it is fitted, see `evaluate_labels`.
     """
     if prepared.task is None or settings.prompt is None:
         return await _generation(engine, adapter, settings, prepared)
-    split, limit = prepared.split, settings.evaluation.lines
     frame = AdapterFrame(engine, settings.prompt, prepared.task)
 
-    async def asked(lines: Sequence[Line], whose: Adapter | None) -> Answers:
-        return Answers(
-            await label_scores(engine, frame, list(map(_text, lines)), whose),
-            true_answers(prepared.task, lines),
-        )
+    def of(whose: Adapter | None) -> Score:
+        return partial(label_scores, engine, frame, adapter=whose)
+
+    return await evaluate_labels(of(adapter), of(None), settings, prepared, packed)
+
+
+async def evaluate_head(
+    engine: Pooler,
+    settings: FinetuneSettings,
+    prepared: Prepared,
+    packed: adapter_manifest.CalibrationRecord | None = None,
+) -> Evaluation:
+    """Measure a running encoder's head like `evaluate`; it has no base to compare with."""
+    return await evaluate_labels(partial(head_scores, engine), None, settings, prepared, packed)
+
+
+async def evaluate_labels(
+    score: Score,
+    score_base: Score | None,
+    settings: FinetuneSettings,
+    prepared: Prepared,
+    packed: adapter_manifest.CalibrationRecord | None,
+) -> Evaluation:
+    """Measure a classifier on the test lines, under the calibration that it was packed with.
+
+    Without one it is fitted: the temperature on the validation lines, the conformal threshold on
+    the calibration lines, because its coverage holds only for lines that fitted nothing else.
+    """
+    assert prepared.task is not None
+    split, limit = prepared.split, settings.evaluation.lines
+
+    async def asked(lines: Sequence[Line], whose: Score) -> Answers:
+        log_probs = await whose([_text(line) for line in lines])
+        return Answers(log_probs, true_answers(prepared.task, lines))
+
+    async def asked_base(lines: Sequence[Line]) -> Answers | None:
+        return None if score_base is None else await asked(lines, score_base)
 
     tempered = packed
     if tempered is None:
-        validation = await asked(split.validation[:limit], adapter)
+        validation = await asked(split.validation[:limit], score)
         tempered = temper(validation.rows, validation.truth.reshape(-1))
     calibrations = [tempered]
     if not prepared.task.multi_label:
-        held = await asked(split.calibration[:limit], adapter)
+        held = await asked(split.calibration[:limit], score)
         calibrations = _promises(tempered, held, settings.evaluation.coverage)
-    tested, base = await asked(split.test[:limit], adapter), await asked(split.test[:limit], None)
+    tested, base = await asked(split.test[:limit], score), await asked_base(split.test[:limit])
     golden, base_golden = tested, base
     if prepared.golden is not split.test:
-        golden, base_golden = (
-            await asked(prepared.golden, adapter),
-            await asked(prepared.golden, None),
-        )
+        golden, base_golden = await asked(prepared.golden, score), await asked_base(prepared.golden)
     return _classification(
         prepared.task,
         calibrations,
@@ -143,7 +178,7 @@ def _classification(
     task: adapter_manifest.LabelSet,
     calibrations: Sequence[adapter_manifest.CalibrationRecord],
     tested: Answers,
-    base: Answers,
+    base: Answers | None,
     candidates: Sequence[Candidate],
 ) -> Evaluation:
     names = tuple(task.labels)
@@ -161,7 +196,7 @@ def _classification(
         np.add.at(confusion, (tested.truth[:, 0], tested.log_probs[:, 0].argmax(axis=1)), 1)
     return Evaluation(
         figures(tested),
-        figures(base),
+        None if base is None else figures(base),
         candidates,
         calibrations[0],
         reliability_bins(confidences.reshape(-1), tested.right.reshape(-1)),
@@ -169,14 +204,14 @@ def _classification(
     )
 
 
-def _candidates(lines: Sequence[Line], answers: Answers, base: Answers) -> list[Candidate]:
+def _candidates(lines: Sequence[Line], answers: Answers, base: Answers | None) -> list[Candidate]:
     confidences = np.exp(answers.log_probs).max(axis=2).min(axis=1)
     return [
         Candidate(
             {"input": _text(line)} | _truth(line),
             "+".join(line.labelled),
             bool(answers.right[row].all()),
-            bool(base.right[row].all()),
+            base is not None and bool(base.right[row].all()),
             float(confidences[row]),
         )
         for row, line in enumerate(lines)

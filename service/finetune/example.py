@@ -32,11 +32,13 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One sequence. Either `choices` of labels, or every token from `answer_at` on, are learnt."""
+    """One sequence, of which is learnt: `choices` of labels, or every token from `answer_at` on, or
+    `labels`, the indices of those that a head must give."""
 
     token_ids: tuple[int, ...]
     choices: tuple[Choice, ...] = ()
     answer_at: int = 0
+    labels: tuple[int, ...] = ()
     label: str = ""
     weight: float = 1.0
 
@@ -46,14 +48,14 @@ class ExampleEncoder:
 
     def __init__(self, settings: FinetuneSettings, task: LabelSet | None) -> None:
         """ConfigurationError for a base without tokenizer and labels that cannot be read."""
-        self.tokeniser = BaseTokeniser(settings.base)
+        self._tokeniser = BaseTokeniser(settings.base)
         self._piece = settings.data.max_tokens
         self._answer = settings.evaluation.max_tokens
         self._task = task
         self._frame = None
         if task is not None and settings.prompt is not None:
             try:
-                self._frame = AdapterFrame(self.tokeniser, settings.prompt, task)
+                self._frame = AdapterFrame(self._tokeniser, settings.prompt, task)
             except InvalidRequest as error:
                 raise ConfigurationError(f"labels: {error.message}") from error
 
@@ -74,6 +76,11 @@ class ExampleEncoder:
                 return len(self._prompt(line)) + self._answer
             case _:
                 return 0
+
+    def without_end(self, text: str, tokens: int) -> str:
+        """The text without its last tokens; empty if it has no more."""
+        ids = self._tokeniser.encode(text)
+        return self._tokeniser.decode(ids[: max(0, len(ids) - tokens)])
 
     def _examples(self, line: Line) -> Iterator[Example]:
         match line:
@@ -118,17 +125,17 @@ class ExampleEncoder:
     def _completion(self, line: CompletedLine) -> Example:
         """Prompt and answer, tokenised separately: the engine continues a prompt's tokens."""
         prompt = self._prompt(line)
-        answer = [*self.tokeniser.encode(line.completion), self.tokeniser.end_token_id]
+        answer = [*self._tokeniser.encode(line.completion), self._tokeniser.end_token_id]
         return Example((*prompt, *answer), answer_at=len(prompt))
 
     def _prompt(self, line: CompletedLine) -> list[int]:
-        tokeniser = self.tokeniser
+        tokeniser = self._tokeniser
         if line.messages is not None:
             return tokeniser.encode_chat([Message(m.role, m.content) for m in line.messages])
         return [*tokeniser.start_token_ids, *tokeniser.encode_template(line.prompt or "")]
 
     def _pieces(self, text: str) -> Iterator[Example]:
-        tokeniser = self.tokeniser
+        tokeniser = self._tokeniser
         start = tokeniser.start_token_ids or (tokeniser.end_token_id,)
         ids = [*tokeniser.encode(text), tokeniser.end_token_id]
         room = self._piece - len(start)

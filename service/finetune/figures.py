@@ -155,7 +155,7 @@ def _conformal(
     probs: Array, truth: Truth, calibration: adapter.CalibrationRecord
 ) -> ConformalFigures:
     assert calibration.conformal is not None
-    sets = label_sets(probs, 1 - calibration.conformal.threshold)
+    sets = label_sets(probs, calibration.conformal.least)
     sizes = sets.sum(axis=1)
     return ConformalFigures(
         coverage=calibration.conformal.coverage,

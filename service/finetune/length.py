@@ -3,13 +3,30 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from transformers import AutoConfig
 
 from service.errors import ConfigurationError
 from service.finetune.config import FinetuneSettings
-from service.finetune.example import ExampleEncoder
+from service.finetune.example import Example
 from service.finetune.lines import LabelledLine, Line, MultiLabelledLine
+
+
+class LineEncoder(Protocol):
+    """Makes the examples of a run from its lines."""
+
+    def encode(self, lines: Sequence[Line]) -> list[Example]:
+        """All examples of the lines."""
+
+    def tokens(self, line: Line) -> int:
+        """Tokens of the line's longest example, prompt and answer together."""
+
+    def asked_tokens(self, line: Line) -> int:
+        """Tokens of context that measuring the line takes."""
+
+    def without_end(self, text: str, tokens: int) -> str:
+        """The text without its last tokens; empty if it has no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +38,7 @@ class Fitted:
     truncated: int
 
 
-def fit(lines: Sequence[Line], encoder: ExampleEncoder, settings: FinetuneSettings) -> Fitted:
+def fit(lines: Sequence[Line], encoder: LineEncoder, settings: FinetuneSettings) -> Fitted:
     """The lines, with over-long ones dropped or cut by the policy of `data.over_long`.
 
     ConfigurationError for over-long lines under `refuse`, and when no line is left.
@@ -58,24 +75,21 @@ def fit(lines: Sequence[Line], encoder: ExampleEncoder, settings: FinetuneSettin
     )
 
 
-def _shortened(line: Line, tokens: int, limit: int, encoder: ExampleEncoder) -> Line:
+def _shortened(line: Line, tokens: int, limit: int, encoder: LineEncoder) -> Line:
     """A line with its text cut at the end so that its longest example fits."""
     assert isinstance(line, LabelledLine | MultiLabelledLine)
-    ids = encoder.tokeniser.encode(line.text)
-    keep = len(ids) - (tokens - limit)
-    while keep > 0:
-        shorter = line.model_copy(update={"text": encoder.tokeniser.decode(ids[:keep])})
+    cut = tokens - limit
+    while text := encoder.without_end(line.text, cut):
+        shorter = line.model_copy(update={"text": text})
         if encoder.tokens(shorter) <= limit:
             return shorter
-        keep -= 1  # half a character, or other tokens at the new seam
+        cut += 1  # half a character, or other tokens at the new seam
     raise ConfigurationError(
         f"{line.place}: data.max_tokens: {limit} leaves no room for a text beside the prompt"
     )
 
 
-def check_context(
-    lines: Iterable[Line], encoder: ExampleEncoder, settings: FinetuneSettings
-) -> None:
+def check_context(lines: Iterable[Line], encoder: LineEncoder, settings: FinetuneSettings) -> None:
     """Raise ConfigurationError for a line that is too long for the engine at measuring."""
     limit = _context(settings)
     answer = settings.evaluation.max_tokens

@@ -17,16 +17,23 @@ def batch_loss(model: LoraModel, examples: Sequence[Example]) -> tuple[torch.Ten
     alternatives alone (`LabelTrie.fold`). An answer's loss is the sum over its tokens, and its
     weight counts once per token.
     """
+    states = model.hidden(*padded(examples, model.device))
+    if examples[0].choices:
+        return _label_loss(model, states, examples), sum(each.weight for each in examples)
+    return _answer_loss(model, states, examples)
+
+
+def padded(
+    examples: Sequence[Example], device: torch.device, padding: int = 0
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Tokens of the examples and their mask, 1 for each token: (examples, longest)."""
     length = max(len(example.token_ids) for example in examples)
-    token_ids = torch.zeros(len(examples), length, dtype=torch.long)
+    token_ids = torch.full((len(examples), length), padding, dtype=torch.long)
     mask = torch.zeros(len(examples), length, dtype=torch.long)
     for row, example in enumerate(examples):
         token_ids[row, : len(example.token_ids)] = torch.tensor(example.token_ids)
         mask[row, : len(example.token_ids)] = 1
-    states = model.hidden(token_ids.to(model.device), mask.to(model.device))
-    if examples[0].choices:
-        return _label_loss(model, states, examples), sum(each.weight for each in examples)
-    return _answer_loss(model, states, examples)
+    return token_ids.to(device), mask.to(device)
 
 
 def _label_loss(

@@ -5,6 +5,7 @@ import logging
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -15,15 +16,17 @@ from service.finetune.card import TrainingReport
 from service.finetune.checkpoint import fingerprint
 from service.finetune.config import FinetuneSettings
 from service.finetune.example import ExampleEncoder, balanced
-from service.finetune.length import Fitted, check_context, fit
+from service.finetune.head_example import HeadEncoder
+from service.finetune.head_model import HeadModel
+from service.finetune.length import Fitted, LineEncoder, check_context, fit
 from service.finetune.lines import Line, read_file, read_lines
 from service.finetune.lora import LoraModel
+from service.finetune.loss import batch_loss
 from service.finetune.split import Split, split_lines
 from service.finetune.task import classification_task
-from service.finetune.training import Training
+from service.finetune.training import Loss, Training
 
 _log = logging.getLogger(__name__)
-_LIBRARIES = ("torch", "transformers", "peft")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +40,7 @@ class Prepared:
     golden: Sequence[Line]
     task: LabelSet | None
     fitted: Fitted
-    encoder: ExampleEncoder
+    encoder: LineEncoder
 
 
 def prepare(settings: FinetuneSettings) -> Prepared:
@@ -47,7 +50,7 @@ def prepare(settings: FinetuneSettings) -> Prepared:
     """
     lines = read_lines(settings)
     task = classification_task(settings, lines)
-    encoder = ExampleEncoder(settings, task)
+    encoder = _line_encoder(settings, task)
     fitted = fit(lines, encoder, settings)
     split = split_lines(fitted.lines, settings.split, settings.training.seed)
     golden, asked = split.test, split.test
@@ -71,7 +74,8 @@ def prepare(settings: FinetuneSettings) -> Prepared:
 
 
 def train(settings: FinetuneSettings, prepared: Prepared) -> tuple[Path, TrainingReport]:
-    """Train, or continue from the work folder's checkpoint; return PEFT's folder and a report."""
+    """Train, or continue from the work folder's checkpoint; return the folder of the
+    weights (PEFT's, or the whole encoder with its head) and a report."""
     training = settings.training
     if training.threads is not None:
         torch.set_num_threads(training.threads)
@@ -79,10 +83,10 @@ def train(settings: FinetuneSettings, prepared: Prepared) -> tuple[Path, Trainin
     examples, held = encoder.encode(split.train), encoder.encode(split.validation)
     if training.class_weights == "balanced":
         examples = balanced(examples)
-    model = LoraModel(settings)
-    run = Training(model, examples, held, training)
+    model, loss = _trainee(settings, prepared.task)
+    run = Training(model, loss, examples, held, training)
     state = run.run(settings.work, fingerprint(settings))
-    folder = settings.work / "peft"
+    folder = settings.work / "trained"
     shutil.rmtree(folder, ignore_errors=True)
     model.save(folder)
     report = TrainingReport(
@@ -92,6 +96,26 @@ def train(settings: FinetuneSettings, prepared: Prepared) -> tuple[Path, Trainin
         truncated=prepared.fitted.truncated,
         tokens=sum(batch.tokens for batch in run.plan.batches[: state.step]),
         padding=padding(run.plan.batches),
-        trained_with={name: importlib.metadata.version(name) for name in _LIBRARIES},
+        trained_with={name: importlib.metadata.version(name) for name in _libraries(settings)},
     )
     return folder, report
+
+
+def _line_encoder(settings: FinetuneSettings, task: LabelSet | None) -> LineEncoder:
+    if settings.head is not None and task is not None:
+        return HeadEncoder(settings, task)
+    return ExampleEncoder(settings, task)
+
+
+def _trainee(
+    settings: FinetuneSettings, task: LabelSet | None
+) -> tuple[LoraModel | HeadModel, Loss]:
+    if settings.head is not None and task is not None:
+        head = HeadModel(settings, task)
+        return head, head.loss
+    lora = LoraModel(settings)
+    return lora, partial(batch_loss, lora)
+
+
+def _libraries(settings: FinetuneSettings) -> tuple[str, ...]:
+    return ("torch", "transformers", *(() if settings.head is not None else ("peft",)))

@@ -3,21 +3,28 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+from prometheus_client import CollectorRegistry
 from tqdm import tqdm
 
 from service.classification.adapter_frame import AdapterFrame
 from service.classification.distribution import Array
+from service.classification.head import HeadClassifier, answer_rows
 from service.context import internal_request
-from service.engine.protocol import Adapter, Engine, HasModel, Reader, TextEngine
+from service.engine.pooling import EncoderEngine, Pooler
+from service.engine.protocol import Adapter, Engine, Reader, TextEngine
 from service.finetune.config import FinetuneSettings
 from service.finetune.lines import CompletedLine
 from service.generation.whole import Output, collect
-from service.proving.questions import greedy, patiently
+from service.proving.asking import patiently
+from service.proving.questions import greedy
+from service.settings.encoders import EncoderSettings
 from service.settings.gate import GateSettings
 from service.settings.tree import Settings
+from service.telemetry.metrics import Metrics
 from service.together import together
 
 _RANKS = (8, 16, 32, 64, 128, 256)
@@ -46,12 +53,43 @@ async def engine_of(settings: FinetuneSettings) -> AsyncIterator[Engine]:
         yield parts.engine
 
 
+@asynccontextmanager
+async def encoder_of(settings: FinetuneSettings, folder: Path) -> AsyncIterator[EncoderEngine]:
+    """Start vLLM for an encoder with its head and stop it; ConfigurationError if it cannot start.
+
+    A head that has its manifest is proven.
+    """
+    from service.runtime.encoders import running_encoders
+    from service.vllm_engine.engines import VllmEngines
+    from service.vllm_engine.environment import apply_environment
+
+    encoder = EncoderSettings(name=settings.name, path=folder, engine=settings.evaluation.engine)
+    alone = engine_settings(settings).model_copy(update={"encoders": (encoder,)})
+    apply_environment(alone)
+    start, metrics = VllmEngines().start_encoder, Metrics(CollectorRegistry())
+    async with running_encoders(alone, start, metrics) as encoders:
+        yield encoders.running[0].engine
+
+
+async def head_scores(engine: Pooler, texts: Sequence[str]) -> Array:
+    """Log P of every answer, uncalibrated: (texts, questions, answers) as `label_scores`."""
+    classifier, most = HeadClassifier(engine), engine.info.max_num_seqs
+    slots = asyncio.Semaphore(most)
+
+    async def ask(text: str) -> Array:
+        pooled = await classifier.ask(text, slots)
+        return answer_rows(pooled.values, multi_label=classifier.multi_label)
+
+    return np.stack(await _all(most, texts, ask, engine.info.name))
+
+
 async def label_scores(
     engine: Reader, frame: AdapterFrame, texts: Sequence[str], adapter: Adapter | None
 ) -> Array:
     """Log P of every alternative of every question, uncalibrated: (texts, questions, labels)."""
     # Each text makes its reads one by one, so ask as many texts at once as the engine runs.
-    slots = asyncio.Semaphore(engine.model.max_num_seqs)
+    most = engine.model.max_num_seqs
+    slots = asyncio.Semaphore(most)
 
     async def ask(text: str) -> Array:
         scores = await together(
@@ -60,7 +98,7 @@ async def label_scores(
         )
         return np.stack([score.log_probs for score in scores])
 
-    return np.stack(await _all(engine, texts, ask, _whose(adapter)))
+    return np.stack(await _all(most, texts, ask, _whose(adapter)))
 
 
 async def written_answers(
@@ -73,11 +111,11 @@ async def written_answers(
         outputs, _ = await collect(engine, request)
         return outputs[0]
 
-    return await _all(engine, lines, ask, _whose(adapter))
+    return await _all(engine.model.max_num_seqs, lines, ask, _whose(adapter))
 
 
 async def _all(
-    engine: HasModel,
+    most: int,
     items: Sequence[Item],
     ask: Callable[[Item], Awaitable[Answer]],
     whose: str,
@@ -91,7 +129,7 @@ async def _all(
 
     with bar:
         async with internal_request("evaluation", _SECONDS):
-            return await patiently(engine, items, one)
+            return await patiently(most, items, one)
 
 
 def _whose(adapter: Adapter | None) -> str:

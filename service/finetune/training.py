@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Never
@@ -14,8 +14,10 @@ from service.finetune.batches import Batch, in_order, plan_batches
 from service.finetune.checkpoint import TrainingState, load_checkpoint, save_checkpoint
 from service.finetune.config import TrainingSettings
 from service.finetune.example import Example
-from service.finetune.lora import LoraModel
-from service.finetune.loss import batch_loss
+from service.finetune.trainee import Trainee
+
+Loss = Callable[[Sequence[Example]], tuple[torch.Tensor, float]]
+"""The sum of a batch's weighted losses, in nats, and the sum of their weights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,7 @@ class Plan:
 
 
 class Training:
-    """Trains a LoRA on examples, from the checkpoint of its work folder if there is one.
+    """Trains a model on examples, from the checkpoint of its work folder if there is one.
 
     A run that is killed and started again passes through the same states as one that is not: the
     order is planned from the seed, and a checkpoint holds the optimiser and the random state.
@@ -44,12 +46,14 @@ class Training:
 
     def __init__(
         self,
-        model: LoraModel,
+        model: Trainee,
+        loss: Loss,
         train: Sequence[Example],
         validation: Sequence[Example],
         settings: TrainingSettings,
     ) -> None:
         self._model = model
+        self._loss = loss
         self._train = train
         self._validation = validation
         self._settings = settings
@@ -86,7 +90,7 @@ class Training:
         self._model.train(True)
         for group in self._optimiser.param_groups:
             group["lr"] = self._rate(state.step)
-        total, weight = batch_loss(self._model, [self._train[index] for index in batch.indices])
+        total, weight = self._loss([self._train[index] for index in batch.indices])
         loss = total / weight
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self._model.parameters.values(), self._settings.clip)
@@ -120,7 +124,7 @@ class Training:
         with torch.inference_mode():
             for batch in in_order(self._validation, self._settings.batch_tokens):
                 examples = [self._validation[index] for index in batch.indices]
-                total, weight = batch_loss(self._model, examples)
+                total, weight = self._loss(examples)
                 totals += total.item()
                 weights += weight
         return totals / weights

@@ -43,11 +43,6 @@ def read_encoder(folder: Path, *, pooling_stated: bool = False) -> EncoderModel:
     """
     config = _read(folder, "config.json", dict)
     architecture = _architecture(config)
-    if config.get("is_encoder_decoder"):
-        raise ConfigurationError(
-            f"{architecture} is an encoder-decoder model, which is not served; served are encoders "
-            "such as BertModel, and language models under `model`"
-        )
     if architecture.endswith(_OTHER_TASKS):
         raise ConfigurationError(
             f"{architecture} answers for each token or place of a text, which is not served"
@@ -57,6 +52,15 @@ def read_encoder(folder: Path, *, pooling_stated: bool = False) -> EncoderModel:
     if not pooling_stated:
         _check_pooling(folder, architecture)
     return EncoderModel("embed")
+
+
+def check_base_of_head(folder: Path) -> None:
+    """Raise ConfigurationError for a folder whose model cannot get a head: no encoder."""
+    architecture = _architecture(_read(folder, "config.json", dict))
+    if architecture.endswith(_LANGUAGE_MODELS):
+        raise ConfigurationError(
+            f"base.path: {architecture} is a language model, which gets a LoRA; leave out `head`"
+        )
 
 
 def _check_pooling(folder: Path, architecture: str) -> None:
@@ -102,8 +106,13 @@ def _read(folder: Path, name: str, kind: type[Kind]) -> Kind:
 
 def _architecture(config: Mapping[str, Any]) -> str:
     match config.get("architectures"):
-        case [str(name), *_]:
+        case [str(name), *_] if not config.get("is_encoder_decoder"):
             return name
+        case [str(name), *_]:
+            raise ConfigurationError(
+                f"{name} is an encoder-decoder model, which is not served; served are encoders "
+                "such as BertModel, and language models under `model`"
+            )
     raise ConfigurationError("config.json: architectures: must name the model's class")
 
 

@@ -19,7 +19,8 @@ from service.adapters.manifest import (
 )
 from service.adapters.refusal import AdapterRefused
 from service.engine.protocol import Adapter, Prompt, Reader
-from service.proving.questions import Place, Questions, patiently
+from service.proving.asking import patiently
+from service.proving.questions import Place, Questions
 from service.together import together
 
 TOLERANCE = 0.5
@@ -145,7 +146,7 @@ async def _measure(
         longer = Prompt([*prompt.token_ids, *after])
         return list((await engine.label_logprobs(longer, tokens, whose)).logprobs)
 
-    return await patiently(engine, places, read)
+    return await patiently(engine.model.max_num_seqs, places, read)
 
 
 def _check_separate(name: str, fingerprint: Fingerprint) -> None:

@@ -4,9 +4,8 @@ All engine requests pass through the gate, like users' requests.
 """
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from service.adapters.golden_score import GoldenResult
@@ -16,11 +15,10 @@ from service.adapters.manifest import (
     GenerationGolden,
     Manifest,
 )
-from service.adapters.pattern import PatternRefused
 from service.adapters.refusal import AdapterRefused
 from service.context import internal_request
 from service.engine.protocol import Adapter, Decoder
-from service.errors import DeadlineExceeded, EngineDead, ServiceError
+from service.proving.asking import Refuse, answered, check_accuracy
 from service.proving.fingerprint import FingerprintMatch, compare_fingerprint, take_fingerprint
 from service.proving.questions import ask_golden
 from service.together import together
@@ -55,14 +53,14 @@ async def prove(
     golden = manifest.golden
     if golden is None:
         return None
-    started = time.monotonic()
+    started, refuse = time.monotonic(), _refuse(manifest.name, golden)
     async with internal_request(f"proof-{adapter.name}", timeout_s):
-        with _refused(manifest.name, golden, timeout_s):
+        with answered(refuse, timeout_s):
             questions = await ask_golden(engine, Path(adapter.path), manifest)
             assert questions is not None
             match = await compare_fingerprint(engine, adapter, manifest, questions)
             result, base = await together([questions.result(whose) for whose in (adapter, None)])
-    _check(manifest.name, golden, result, base)
+    _check(refuse, golden, result, base)
     return Proof(result, base, golden.min_accuracy, match, time.monotonic() - started)
 
 
@@ -79,46 +77,24 @@ async def fingerprint_of(
             manifest.name, "adapter.yaml", "cannot be proven", "golden examples", "none"
         )
     async with internal_request(f"fingerprint-{adapter.name}", timeout_s):
-        with _refused(manifest.name, golden, timeout_s):
+        with answered(_refuse(manifest.name, golden), timeout_s):
             questions = await ask_golden(engine, Path(adapter.path), manifest)
             assert questions is not None
             return await take_fingerprint(engine, adapter, manifest.name, questions)
 
 
-@contextmanager
-def _refused(name: str, golden: Golden, timeout_s: float) -> Iterator[None]:
-    """Turn errors that prevent answers to golden examples into refusals."""
-
-    def refusal(expected: str, found: object) -> AdapterRefused:
-        return AdapterRefused(name, golden.file, "proof", expected, found)
-
-    try:
-        yield
-    except EngineDead:
-        raise
-    except DeadlineExceeded as error:
-        raise refusal(f"answers within {timeout_s:g} s", "too few") from error
-    except TimeoutError as error:
-        raise refusal(f"comparisons within {timeout_s:g} s", "slower") from error
-    except PatternRefused as error:
-        raise refusal("patterns that answer in time", error) from error
-    except ServiceError as error:
-        raise refusal("an answer to every example", error.message) from error
+def _refuse(name: str, golden: Golden) -> Refuse:
+    return partial(_refusal, name, golden.file)
 
 
-def _check(name: str, golden: Golden, result: GoldenResult, base: GoldenResult) -> None:
-    if result.accuracy < golden.min_accuracy:
-        wanted = f"an accuracy of at least {golden.min_accuracy:g}"
-        raise AdapterRefused(name, golden.file, "proof", wanted, _shortfall(result))
+def _refusal(name: str, file: str, expected: str, found: object) -> AdapterRefused:
+    return AdapterRefused(name, file, "proof", expected, found)
+
+
+def _check(refuse: Refuse, golden: Golden, result: GoldenResult, base: GoldenResult) -> None:
+    check_accuracy(refuse, result, golden.min_accuracy)
     if base.accuracy >= golden.min_accuracy:
-        wanted = f"examples of which the base passes less than {golden.min_accuracy:g}"
-        found = f"the base passes {base.passed} of {base.total} as well"
-        raise AdapterRefused(name, golden.file, "proof", wanted, found)
-
-
-def _shortfall(result: GoldenResult) -> str:
-    shown = "".join(
-        f"; line {failure.line}: expected {failure.expected!r}, found {failure.found!r}"
-        for failure in result.failures[:1]
-    )
-    return f"{result.passed} of {result.total} right ({result.accuracy:.3f}){shown}"
+        raise refuse(
+            f"examples of which the base passes less than {golden.min_accuracy:g}",
+            f"the base passes {base.passed} of {base.total} as well",
+        )

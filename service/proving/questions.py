@@ -2,11 +2,11 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 from service.adapters.golden import (
     ClassificationExample,
@@ -18,7 +18,6 @@ from service.adapters.golden import (
 from service.adapters.golden_score import (
     GoldenResult,
     may_match,
-    score_classification,
     score_generation,
 )
 from service.adapters.manifest import (
@@ -36,18 +35,16 @@ from service.context import current_context
 from service.engine.protocol import (
     Adapter,
     Decoder,
-    HasModel,
     LabelEngine,
     Message,
     Prompt,
     Sampling,
     TextEngine,
 )
-from service.errors import InvalidRequest, QueueFull
+from service.errors import InvalidRequest
 from service.generation.stream import GenerationRequest, TextDelta, stream
-from service.together import together
+from service.proving.asking import classified, patiently
 
-_FULL_PAUSE_SECONDS = 0.1
 _SPARE_TOKENS = 8
 """Room for a base that says the expected answer in other words."""
 
@@ -56,9 +53,6 @@ _PLACED_EXAMPLES = 16
 
 Place = tuple[int, tuple[int, ...], tuple[int, ...]]
 """A line of the golden file (from 1), the answer's tokens before, and the tokens to read."""
-
-_Item = TypeVar("_Item")
-_Answer = TypeVar("_Answer")
 
 
 class Questions(Protocol):
@@ -114,16 +108,8 @@ class _Classification:
     examples: Sequence[ClassificationExample]
 
     async def result(self, adapter: Adapter | None) -> GoldenResult:
-        scorer = classifier_of(self.engine, adapter, self.manifest)
-
-        async def classify(example: ClassificationExample) -> frozenset[str]:
-            answer = await scorer.classify(example.input)
-            if scorer.multi_label:
-                return frozenset(answer.label_set or ())
-            return frozenset((answer.scores[0].label,))
-
-        answers = await patiently(self.engine, self.examples, classify)
-        return await asyncio.to_thread(score_classification, self.examples, answers)
+        classifier = classifier_of(self.engine, adapter, self.manifest)
+        return await classified(classifier, self.examples, self.engine.model.max_num_seqs)
 
     async def prompt(self, line: int) -> Prompt:
         frame = self._frame()
@@ -150,7 +136,7 @@ class _Generation:
         async def answer(example: GenerationExample) -> str:
             return await self._answer(example, adapter)
 
-        texts = await patiently(self.engine, self.examples, answer)
+        texts = await patiently(self.engine.model.max_num_seqs, self.examples, answer)
         left = current_context().remaining()
         return await asyncio.to_thread(score_generation, self.examples, texts, self.golden, left)
 
@@ -163,7 +149,9 @@ class _Generation:
             return await self._answer(example, adapter)
 
         first, found = self.examples[:_PLACED_EXAMPLES], list[Place]()
-        for line, text in enumerate(await patiently(self.engine, first, answer), 1):
+        for line, text in enumerate(
+            await patiently(self.engine.model.max_num_seqs, first, answer), 1
+        ):
             answered = tuple(self.engine.encode(text)[:MAX_READ_TOKENS])
             tokens = tuple(dict.fromkeys(answered))
             found += [(line, answered[:before], tokens) for before in range(len(answered))]
@@ -212,25 +200,3 @@ def greedy(
     said = [Message(each.role, each.content) for each in messages or ()] or None
     sampling = Sampling(max_tokens=max_tokens, temperature=0.0)
     return GenerationRequest(prompt, said, max_tokens, sampling, adapter, confidence)
-
-
-async def patiently(
-    engine: HasModel, items: Sequence[_Item], ask: Callable[[_Item], Awaitable[_Answer]]
-) -> list[_Answer]:
-    """Ask for every item, as many at once as the engine runs, and wait while the queue is full.
-
-    At a reload on a busy server users have precedence, until the current request's deadline.
-    """
-    slots = asyncio.Semaphore(engine.model.max_num_seqs)
-
-    async def one(item: _Item) -> _Answer:
-        async with slots:
-            while True:
-                try:
-                    return await ask(item)
-                except QueueFull:
-                    if current_context().remaining() <= _FULL_PAUSE_SECONDS:
-                        raise
-                    await asyncio.sleep(_FULL_PAUSE_SECONDS)
-
-    return await together([one(item) for item in items])

@@ -9,6 +9,7 @@ from service.engine.pooling import EncoderEngine
 from service.errors import ConfigurationError, Interrupted, ServiceError
 from service.fleet.encoders import Encoders, QuarantinedEncoder
 from service.gate.gate import Gate
+from service.proving.head_proof import prove_head
 from service.settings.encoders import EncoderSettings
 from service.settings.preparation import PreparationSettings
 from service.settings.tree import Settings
@@ -48,10 +49,10 @@ class RunningEncoders:
 async def running_encoders(
     settings: Settings, start: EncoderStart, metrics: Metrics
 ) -> AsyncIterator[RunningEncoders]:
-    """Start the configured encoders one after the other; stop them at the end.
+    """Start the configured encoders in their order, prove their heads, and stop them at the end.
 
-    Raises ConfigurationError or EngineDead where a required one cannot start; another one is
-    quarantined.
+    Raises ConfigurationError or EngineDead where a required one cannot start or fails its proof;
+    another one is quarantined.
     """
     async with AsyncExitStack() as stack:
         encoders = RunningEncoders()
@@ -62,6 +63,7 @@ async def running_encoders(
                     engine = await start(encoder, gate, metrics, settings.preparation)
                     started.push_async_callback(engine.stop)
                     await engine.warm_up()
+                    proof = await prove_head(engine, encoder.path, settings.golden_timeout_s)
                     stack.push_async_exit(started.pop_all())
             except (ConfigurationError, ServiceError) as error:
                 if encoder.required or isinstance(error, Interrupted):
@@ -72,5 +74,7 @@ async def running_encoders(
             info = engine.info
             metrics.lifecycle.encoder_built(info)
             _log.info("encoder %s: task %s, digest %s", info.name, info.task, info.digest)
+            if proof is not None:
+                _log.info("encoder %s: %s", info.name, proof)
             encoders.running.append(RunningEncoder(engine, gate))
         yield encoders

@@ -266,7 +266,9 @@ class Settings(BaseSettings):
         "requests for this one with 503.",
     )
     golden_timeout_s: float = Field(
-        60.0, gt=0, description="Time that an adapter's proof may take."
+        60.0,
+        gt=0,
+        description="Time that the proof of an adapter or of a head may take.",
     )
     require_proof: bool = Field(
         False,

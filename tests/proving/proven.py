@@ -1,5 +1,6 @@
 """Adapters that pass their proof on the fake engine, whose answers depend on the weights."""
 
+import asyncio
 import itertools
 import json
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 from service.adapters.manifest import ClassificationManifest
 from service.adapters.manifest_yaml import load_manifest
 from service.classification.adapter_classifier import adapter_classifier
+from service.classification.batch import classify_one
 from service.engine.protocol import Adapter
 from service.model.base_model import ServedBase, read_base_model
 from service.proving.proof import fingerprint_of
@@ -65,7 +67,7 @@ async def best_label(folder: Path, text: str, *, of_base: bool = False) -> str:
     adapter = Adapter(manifest.name, 1, str(folder), manifest.digest)
     await engine.load_adapter(adapter)
     classifier = adapter_classifier(engine, None if of_base else adapter, manifest)
-    return (await classifier.classify(text)).scores[0].label
+    return (await classify_one(classifier, text, asyncio.Semaphore(1))).scores[0].label
 
 
 def failing(adapter: AdapterFolder) -> AdapterFolder:

@@ -10,11 +10,13 @@ what who where when how capital japan tokyo paris france""".split()
 _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
-def build_tiny_encoder(target: Path, labels: Sequence[str], *, multi_label: bool = False) -> None:
+def build_tiny_encoder(
+    target: Path, labels: Sequence[str], *, multi_label: bool = False, spread: float = 0.4
+) -> None:
     """Save a BertForSequenceClassification with these labels, one for scores of pairs.
 
     Words that the vocabulary lacks are read letter by letter. The weights are spread widely, so
-    that different inputs get clearly different values.
+    that different inputs get clearly different values; training needs a smaller `spread`.
     """
     import torch
     from transformers import BertConfig, BertForSequenceClassification
@@ -27,7 +29,7 @@ def build_tiny_encoder(target: Path, labels: Sequence[str], *, multi_label: bool
         num_attention_heads=2,
         intermediate_size=128,
         max_position_embeddings=64,
-        initializer_range=0.4,
+        initializer_range=spread,
         id2label=dict(enumerate(labels)),
         label2id={label: index for index, label in enumerate(labels)},
         problem_type="multi_label_classification" if multi_label else None,

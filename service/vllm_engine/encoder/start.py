@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 from service.engine.pooling import EncoderInfo, EncoderTask
 from service.errors import ConfigurationError
 from service.gate.gate import Gate
+from service.heads.manifest import HeadManifest
+from service.heads.verify import verified_head
 from service.model.encoder import EncoderModel, read_encoder
 from service.model.pin import checked_digest
 from service.settings.encoders import EncoderSettings
@@ -32,14 +34,18 @@ _POOLING = {"embed": "embed", "score": "classify", "classify": "classify"}
 
 
 class CheckedEncoder(NamedTuple):
-    """The digest and the task of an encoder whose files can be served."""
+    """The digest and the task of an encoder whose files can be served.
+
+    `head` is the manifest of a head that `finetune` packed.
+    """
 
     digest: str
     model: EncoderModel
+    head: HeadManifest | None
 
 
 def check_encoder(encoder: EncoderSettings) -> CheckedEncoder:
-    """The digest and the task of an encoder, from its files alone.
+    """The digest, the task and the head of an encoder, from its files alone.
 
     Raises ConfigurationError, naming the encoder, for files that cannot be served.
     """
@@ -47,7 +53,7 @@ def check_encoder(encoder: EncoderSettings) -> CheckedEncoder:
         digest = checked_digest(encoder.path, encoder.digest, "digest")
         stated = {key.replace("-", "_") for key in encoder.engine}
         model = read_encoder(encoder.path, pooling_stated="pooler_config" in stated)
-        return CheckedEncoder(digest, model)
+        return CheckedEncoder(digest, model, verified_head(encoder.path, model))
 
 
 def check_encoders(
@@ -109,6 +115,7 @@ def _info(encoder: EncoderSettings, checked: CheckedEncoder, llm: Any) -> Encode
     dimensions: Sequence[int] | None = None
     if model.task == "embed" and config.is_matryoshka:
         dimensions = tuple(config.matryoshka_dimensions or ()) or range(1, width + 1)
+    head = checked.head
     return EncoderInfo(
         encoder.name,
         checked.digest,
@@ -118,5 +125,7 @@ def _info(encoder: EncoderSettings, checked: CheckedEncoder, llm: Any) -> Encode
         width,
         labels=model.labels,
         multi_label=model.multi_label,
+        temperature=head.calibration.temperature if head else 1.0,
+        conformal_threshold=head.conformal_threshold if head else None,
         dimensions=dimensions,
     )

@@ -1,0 +1,1 @@
+"""Trained heads of encoders: their manifest, read and checked before an engine starts."""

@@ -1,0 +1,112 @@
+"""The schema of head.json, which lies beside the weights of an encoder with a trained head.
+
+`finetune` writes it. The weights' own config.json names the labels; the manifest adds what config
+files have no place for: the head's calibration and the examples that prove it. The digest of every
+file, this one included, is in model-files.json.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+
+from service.adapters.manifest import (
+    BaseReference,
+    CalibrationRecord,
+    ClassificationGolden,
+    License,
+    Name,
+    Version,
+)
+from service.files import write_atomically
+from service.heads.refusal import HeadRefused
+from service.quoting import problems
+
+MANIFEST_FILE = "head.json"
+MAX_MANIFEST_BYTES = 1 << 20
+MAX_FINGERPRINT_LINES = 16
+
+Values = Annotated[
+    tuple[tuple[float, ...], ...], Field(min_length=1, max_length=MAX_FINGERPRINT_LINES)
+]
+"""The head's values before any function, of the first golden lines: a row for each line."""
+
+
+class HeadManifest(BaseModel):
+    """A head's name, its calibration, and what proves it.
+
+    `fingerprint` are the values that the engine gave at packing.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, populate_by_name=True
+    )
+
+    schema_version: Annotated[Literal[1], Field(alias="schema")] = 1
+    name: Name
+    version: Version
+    license: License | None = None
+    base_model: BaseReference
+    base_license: License | None = None
+    labels: Annotated[tuple[str, ...], Field(min_length=2)]
+    multi_label: bool = False
+    calibration: CalibrationRecord
+    golden: ClassificationGolden
+    fingerprint: Values
+    evaluation: Mapping[str, JsonValue] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        if self.multi_label and self.calibration.conformal is not None:
+            raise ValueError("calibration.conformal: only where the labels exclude each other")
+        if self.calibration.prior is not None:
+            raise ValueError("calibration.prior: no prior, since a head reads no prompt")
+        for row in self.fingerprint:
+            if len(row) != len(self.labels):
+                raise ValueError(f"fingerprint: {len(self.labels)} values a line, got {len(row)}")
+        return self
+
+    @property
+    def conformal_threshold(self) -> float | None:
+        """The least probability of a label in the set; None without a promise of coverage."""
+        conformal = self.calibration.conformal
+        return None if conformal is None else conformal.least
+
+    def write(self, folder: Path) -> None:
+        """Write the manifest into the head's folder, whole or not at all."""
+        document = self.model_dump(mode="json", by_alias=True, exclude_none=True)
+        write_atomically(folder / MANIFEST_FILE, (json.dumps(document, indent=1) + "\n").encode())
+
+
+def load_manifest(folder: Path) -> HeadManifest | None:
+    """The manifest in a folder, None if there is none; HeadRefused names the field at fault."""
+    try:
+        with (folder / MANIFEST_FILE).open("rb") as file:
+            raw = file.read(MAX_MANIFEST_BYTES + 1)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise HeadRefused(
+            folder.name, MANIFEST_FILE, "cannot be read", "a file", error.strerror
+        ) from error
+    if len(raw) > MAX_MANIFEST_BYTES:
+        raise HeadRefused(
+            folder.name,
+            MANIFEST_FILE,
+            "is too large",
+            f"at most {MAX_MANIFEST_BYTES} bytes",
+            "more",
+        )
+    try:
+        return HeadManifest.model_validate_json(raw)
+    except ValidationError as error:
+        problem = next(problems(error.errors(include_url=False), HeadManifest))
+        raise HeadRefused(
+            folder.name,
+            MANIFEST_FILE,
+            f"field {problem.field or 'none'}",
+            problem.reason,
+            "another value",
+        ) from error

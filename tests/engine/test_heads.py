@@ -1,0 +1,103 @@
+"""A head from its lines to answers of the service, on the real engine."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from service.heads.manifest import HeadManifest, load_manifest
+from tests.finetune.conftest import films, films_run
+from tests.heads.packed import values_of
+from tools.served.configuration import tiny_config
+from tools.served.server import Server, running_server
+from tools.served.tiny_encoder import build_tiny_encoder
+
+EAGER = {"dtype": "float32", "enforce_eager": True, "gpu_memory_utilization": 0.05}
+TEXTS = ["the film was good", "the film was bad", "rain in paris"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The head that `llm-service finetune` packs."""
+    root = tmp_path_factory.mktemp("run")
+    build_tiny_encoder(root / "encoder", ["a", "b", "c"], spread=0.05)
+    (root / "lines.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in films(200)))
+    run: dict[str, Any] = films_run(root / "encoder") | {
+        "head": {},
+        "training": {
+            "epochs": 6,
+            "batch_tokens": 128,
+            "dtype": "float32",
+            "learning_rate": 0.003,
+            "patience": 24,
+            "threads": 1,
+        },
+        "evaluation": {"golden": 4, "engine": EAGER},
+    }
+    run["data"]["max_tokens"] = 64
+    del run["prompt"]
+    (root / "run.yaml").write_text(yaml.safe_dump(run))
+    command = [sys.executable, "-m", "service.commands.cli", "finetune", str(root / "run.yaml")]
+    done = subprocess.run(
+        [*command, "--json"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        env=os.environ | {"VLLM_CPU_KVCACHE_SPACE": "1"},
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert "Traceback" not in done.stderr
+    assert json.loads(done.stdout)["head"]["accuracy"] > 0.9
+    assert "digest: sha256:" in done.stderr
+    return root / "adapters/films"
+
+
+@pytest.fixture(scope="module")
+def head(folder: Path) -> HeadManifest:
+    found = load_manifest(folder)
+    assert found is not None
+    return found
+
+
+@pytest.fixture(scope="module")
+def server(
+    tiny_folder: Path, folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    config = tiny_config(tiny_folder)
+    config["engine"] = config["engine"] | {"gpu_memory_utilization": 0.2}
+    config["encoders"] = [{"name": "films", "path": str(folder), "engine": EAGER}]
+    with running_server(tmp_path_factory.mktemp("served"), config) as running:
+        yield running
+
+
+async def test_answers_are_the_calibrated_ones_of_transformers(
+    server: Server, folder: Path, head: HeadManifest
+) -> None:
+    data = server.post("/v1/classify", {"model": "films", "input": TEXTS}).json()["data"]
+    assert head.conformal_threshold is not None
+    for each, values in zip(data, await values_of(folder, TEXTS), strict=True):
+        expected = np.exp(np.array(values) / head.calibration.temperature)
+        expected /= expected.sum()
+        assert each["probs"] == pytest.approx(expected, abs=1e-3)
+        applies = [label for label, p in zip(head.labels, expected, strict=True)
+                   if p >= head.conformal_threshold]  # fmt: skip
+        assert sorted(each["label_set"]) == applies
+    assert [each["label"] for each in data[:2]] == ["positive", "negative"]
+
+
+def test_it_abstains_below_the_callers_threshold(server: Server) -> None:
+    body = {"model": "films", "input": TEXTS[0], "threshold": 1.0}
+    (answer,) = server.post("/v1/classify", body).json()["data"]
+    assert (answer["label"], answer["abstained"]) == (None, True)
+
+
+def test_the_start_tells_the_proof(server: Server) -> None:
+    assert "encoder films: 4 of 4 golden examples right" in server.log.read_text()
