@@ -51,7 +51,7 @@ async def running_encoders(
     """Start the configured encoders one after the other; stop them at the end.
 
     Raises ConfigurationError or EngineDead where a required one cannot start; another one is
-    quarantined.
+    quarantined. Raises ConfigurationError if nothing is left to serve.
     """
     async with AsyncExitStack() as stack:
         encoders = RunningEncoders()
@@ -73,4 +73,6 @@ async def running_encoders(
             metrics.lifecycle.encoder_built(info)
             _log.info("encoder %s: task %s, digest %s", info.name, info.task, info.digest)
             encoders.running.append(RunningEncoder(engine, gate))
+        if settings.model is None and not encoders.running:
+            raise ConfigurationError("encoders: none could start, and there is no model")
         yield encoders

@@ -10,6 +10,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from service.errors import ConfigurationError
 from service.settings import platform
 from service.settings.batches import BatchSettings
 from service.settings.encoders import EncoderSettings
@@ -29,7 +30,7 @@ Origin = Annotated[str, Field(pattern=r"^(\*|[a-z][a-z0-9+.-]*://[^/\s*]+)$")]
 
 
 class ModelSettings(Section):
-    """The base model."""
+    """The base model; a service of encoders alone has none."""
 
     name: ServedName = Field(description="Name that requests use in `model`.")
     path: Path = Field(description="Folder of the model, relative to this file.")
@@ -238,7 +239,7 @@ class Settings(BaseSettings):
         allow_inf_nan=False,
     )
 
-    model: ModelSettings
+    model: ModelSettings | None = None
     engine: dict[str, Any] = Field(
         default_factory=dict,
         description="vLLM's own engine arguments by name, passed through its own parser.",
@@ -277,12 +278,29 @@ class Settings(BaseSettings):
     slo: SloSettings = SloSettings()
 
     @model_validator(mode="after")
+    def _something_served(self) -> Self:
+        if self.model is None and not self.encoders:
+            raise ValueError("model: give a model, encoders, or both")
+        for name in ("engine", "adapters"):
+            if self.model is None and getattr(self, name):
+                raise ValueError(f"{name}: belongs to a model, and `model` is not given")
+        return self
+
+    @model_validator(mode="after")
     def _distinct_names(self) -> Self:
-        names = [self.model.name, *(each.name for each in self.encoders)]
+        base = [] if self.model is None else [self.model.name]
+        names = [*base, *(each.name for each in self.encoders)]
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"encoders: the name {name!r} is taken already")
         return self
+
+    @property
+    def base(self) -> ModelSettings:
+        """The model; ConfigurationError in a configuration of encoders alone."""
+        if self.model is None:
+            raise ConfigurationError("model: not given; this configuration has encoders only")
+        return self.model
 
     @property
     def max_lora_rank(self) -> int:
