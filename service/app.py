@@ -25,6 +25,7 @@ from service.api.routes import (
     generate,
     health,
     pairs,
+    tei,
     tokenize,
     usage,
     version,
@@ -127,6 +128,8 @@ def _add_routes(app: FastAPI, settings: Settings, *, with_openai: bool) -> None:
         routers.append(models.router)
         of_model += [module.router for module in (openai, responses, messages)]
     routers += [without_model.in_place_of(of_model)] if settings.model is None else of_model
+    if settings.tei.names:
+        routers.append(tei.router)
     if settings.usage.path is not None:
         routers.append(usage.router)
     if settings.batches.path is not None:

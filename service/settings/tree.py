@@ -11,6 +11,7 @@ from pydantic_settings import (
 )
 
 from service.errors import ConfigurationError
+from service.quoting import nearest
 from service.settings import platform
 from service.settings.batches import BatchSettings
 from service.settings.encoders import EncoderSettings
@@ -18,6 +19,7 @@ from service.settings.gate import GateSettings
 from service.settings.limits import LimitSettings
 from service.settings.preparation import PreparationSettings
 from service.settings.section import Section, ServedName
+from service.settings.tei import TeiSettings
 from service.settings.telemetry import LogSettings, MetricsSettings, SloSettings, TracingSettings
 from service.settings.trust import TrustSettings
 from service.settings.usage import UsageSettings
@@ -245,6 +247,7 @@ class Settings(BaseSettings):
         description="vLLM's own engine arguments by name, passed through its own parser.",
     )
     encoders: tuple[EncoderSettings, ...] = ()
+    tei: TeiSettings = TeiSettings()
     cpu: CpuSettings = CpuSettings()
     http: HttpSettings = HttpSettings()
     gate: GateSettings = GateSettings()
@@ -293,6 +296,16 @@ class Settings(BaseSettings):
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"encoders: the name {name!r} is taken already")
+        return self
+
+    @model_validator(mode="after")
+    def _known_encoders(self) -> Self:
+        names = [each.name for each in self.encoders]
+        for key, name in self.tei.names.items():
+            if name not in names:
+                raise ValueError(
+                    f"tei.{key}: no encoder has the name {name!r}{nearest(name, names)}"
+                )
         return self
 
     @property

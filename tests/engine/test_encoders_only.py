@@ -1,13 +1,19 @@
 """Encoders without a language model, on the real engine."""
 
-from collections.abc import Iterator
+import json
+import shutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import openai
 import pytest
+import torch
 import yaml
+from huggingface_hub import InferenceClient
+from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 from typer.testing import CliRunner
 
 from service.commands.cli import app
@@ -16,6 +22,7 @@ from tools.served.server import PATIENT, Server, running_server
 from tools.served.tiny_encoder import build_tiny_encoder
 
 EAGER = {"dtype": "float32", "enforce_eager": True, "gpu_memory_utilization": 0.05}
+CLOSE = 1e-3
 TOPICS = ("sports", "politics", "weather")
 
 
@@ -24,10 +31,29 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     root = tmp_path_factory.mktemp("encoders")
     build_tiny_encoder(root / "cross", ["LABEL_0"])
     build_tiny_encoder(root / "topics", TOPICS)
+    _build_embedder(root / "topics", root / "embed")
     encoders = [
-        {"name": name, "path": str(root / name), "engine": EAGER} for name in ("cross", "topics")
+        {"name": name, "path": str(root / name), "engine": EAGER}
+        for name in ("cross", "topics", "embed")
     ]
-    return PATIENT | {"encoders": encoders, "log": {"format": "console"}}
+    tei = {"embed": "embed", "rerank": "cross", "predict": "topics"}
+    return PATIENT | {"encoders": encoders, "tei": tei, "log": {"format": "console"}}
+
+
+def _build_embedder(body: Path, target: Path) -> None:
+    """Save the encoder without its head, pooled by the mean and normalised."""
+    shutil.copytree(body, target)
+    AutoModel.from_pretrained(body, dtype=torch.float32).save_pretrained(target)
+    (target / "1_Pooling").mkdir()
+    pooling = {"word_embedding_dimension": 64, "pooling_mode_mean_tokens": True}
+    (target / "1_Pooling/config.json").write_text(json.dumps(pooling))
+    kinds = [("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize")]
+    prefix = "sentence_transformers.models"
+    modules = [
+        {"idx": at, "name": str(at), "path": path, "type": f"{prefix}.{kind}"}
+        for at, (path, kind) in enumerate(kinds)
+    ]
+    (target / "modules.json").write_text(json.dumps(modules))
 
 
 @pytest.fixture(scope="module")
@@ -47,9 +73,66 @@ def test_each_encoder_answers(server: Server) -> None:
     assert (tokens["count"], tokens["max_model_len"]) == (4, 64)
 
 
+def test_tei_gives_transformers_embeddings(server: Server, config: dict[str, Any]) -> None:
+    folder = config["encoders"][2]["path"]
+    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder)
+    texts = ["the cat sits outside", "rain"]
+    expected = []
+    for text in texts:
+        with torch.no_grad():
+            inputs = tokenizer(text, return_tensors="pt", padding=False)
+            expected.append(model.eval()(**inputs).last_hidden_state.mean(1)[0].numpy())
+    raw = server.post("/embed", {"inputs": texts, "normalize": False}).json()
+    assert np.abs(np.array(raw) - expected).max() < CLOSE
+    units = expected / np.linalg.norm(expected, axis=1, keepdims=True)
+    vectors = np.array(server.post("/embed", {"inputs": texts}).json())
+    assert np.abs(vectors - units).max() < CLOSE
+    client = InferenceClient()
+    one = client.feature_extraction(texts[0], model=f"{server.url}/embed", truncate=True)
+    assert np.abs(one[0] - units[0]).max() < CLOSE
+
+
+def test_tei_gives_transformers_scores(server: Server, config: dict[str, Any]) -> None:
+    logits = [_logits(config, 0, ("capital", text))[0] for text in ("tokyo", "rain")]
+    body = {"query": "capital", "texts": ["tokyo", "rain"]}
+    raw = server.post("/rerank", body | {"raw_scores": True}).json()
+    scored = server.post("/rerank", body).json()
+    for each, own in zip(raw, scored, strict=True):
+        assert each["score"] == pytest.approx(logits[each["index"]], abs=CLOSE)
+        assert own["score"] == pytest.approx(1 / (1 + np.exp(-logits[own["index"]])), abs=CLOSE)
+
+
+def test_tei_gives_transformers_predictions(server: Server, config: dict[str, Any]) -> None:
+    inputs = [["the team wins"], ["the law passes", "rain and storm"]]
+    found = server.post("/predict", {"inputs": inputs}).json()
+    for texts, labels in zip(inputs, found, strict=True):
+        expected = np.exp(_logits(config, 1, texts))
+        expected /= expected.sum()
+        for each in labels:
+            assert each["score"] == pytest.approx(expected[TOPICS.index(each["label"])], abs=CLOSE)
+
+
+def test_tei_refuses_or_cuts_longer_texts(server: Server) -> None:
+    body = {"inputs": ["rain", "rain " * 80]}
+    error = refusal(server.post("/embed", body), 400)
+    assert "inputs[1]: 82 tokens are more than the model's context of 64" in error["message"]
+    assert len(server.post("/embed", body | {"truncate": True}).json()) == 2
+    assert server.metric("inference_truncated_inputs_total") == 1
+
+
+def _logits(
+    config: dict[str, Any], number: int, texts: Sequence[str]
+) -> "np.typing.NDArray[np.float32]":
+    folder = config["encoders"][number]["path"]
+    model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32).eval()
+    with torch.no_grad():
+        inputs = AutoTokenizer.from_pretrained(folder)(*texts, return_tensors="pt", padding=False)
+        return np.asarray(model(**inputs).logits[0])
+
+
 def test_models_are_the_encoders(server: Server) -> None:
     client = openai.OpenAI(base_url=f"{server.url}/v1", api_key="none")
-    assert [model.id for model in client.models.list()] == ["cross", "topics"]
+    assert [model.id for model in client.models.list()] == ["cross", "topics", "embed"]
     assert client.models.retrieve("topics").id == "topics"
     with pytest.raises(openai.NotFoundError, match="'gpt' is not served here"):
         client.models.retrieve("gpt")
@@ -77,11 +160,11 @@ def test_it_is_ready_and_shows_its_engines(server: Server) -> None:
     assert httpx.get(f"{server.url}/health").status_code == 200
     assert httpx.get(f"{server.ops}/readyz").status_code == 200
     metrics = httpx.get(f"{server.ops}/metrics").text
-    for name in ("cross", "topics"):
+    for name in ("cross", "topics", "embed"):
         assert f'inference_gate_limit{{engine="{name}"}}' in metrics
     assert 'inference_build_info{digest="",model="",version=' in metrics
     engines = [each for each in server.family() if "EngineCore" in " ".join(each.cmdline())]
-    assert len(engines) == 2
+    assert len(engines) == 3
 
 
 def test_the_log_shows_what_to_try(server: Server) -> None:
@@ -104,4 +187,4 @@ def test_its_configuration_can_be_checked(config: dict[str, Any], tmp_path: Path
     file.write_text(yaml.safe_dump(config | {"encoders": too_much}))
     refused = CliRunner().invoke(app, ["serve", "--check", "--config", str(file)])
     assert refused.exit_code == 2
-    assert "at most 1 together, got cross 0.6, topics 0.6" in refused.stderr
+    assert "at most 1 together, got cross 0.6, topics 0.6, embed 0.6" in refused.stderr
