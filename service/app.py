@@ -19,14 +19,17 @@ from service.api.routes import (
     batches,
     classify,
     console,
+    detokenize,
     embeddings,
     files,
     generate,
     health,
     pairs,
+    tei,
     tokenize,
     usage,
     version,
+    without_model,
 )
 from service.api.scope import RequestScope
 from service.api.upload import UploadReader
@@ -58,7 +61,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        start_model, start_one = _starts(start_engine, start_encoder)
+        start_model, start_one = _starts(settings, start_engine, start_encoder)
         async with ready(
             settings,
             status,
@@ -80,20 +83,19 @@ def create_app(
     _add_middleware(app, settings, foundation)
     register_error_handlers(app)
     _add_routes(app, settings, with_openai=start_engine is None)
-    encoder = settings.encoders[0].name if settings.encoders else None
-    describe(app, settings.model.name, encoder, with_keys=foundation.tenancy.keyring is not None)
+    describe(app, settings, with_keys=foundation.tenancy.keyring is not None)
     return app
 
 
 def _starts(
-    model: EngineStart | None, encoder: EncoderStart | None
+    settings: Settings, model: EngineStart | None, encoder: EncoderStart | None
 ) -> tuple[EngineStart, EncoderStart]:
     """The starts of engines that are given, and vLLM's where none is."""
     if model is not None and encoder is not None:
         return model, encoder
     from service.vllm_engine.engines import VllmEngines
 
-    engines = VllmEngines()
+    engines = VllmEngines(settings)
     return model or engines.start_model, encoder or engines.start_encoder
 
 
@@ -117,12 +119,17 @@ def _add_middleware(app: FastAPI, settings: Settings, foundation: Foundation) ->
 def _add_routes(app: FastAPI, settings: Settings, *, with_openai: bool) -> None:
     for module in (embeddings, pairs):
         app.include_router(module.router, include_in_schema=bool(settings.encoders))
-    modules = (generate, classify, tokenize, adapters, health, version)
+    modules = (classify, tokenize, adapters, health, version)
     routers = [module.router for module in modules]
+    of_model = [generate.router, detokenize.router]
     if with_openai:
-        from service.api.routes import messages, openai, responses
+        from service.api.routes import messages, models, openai, responses
 
-        routers += [module.router for module in (openai, responses, messages)]
+        routers.append(models.router)
+        of_model += [module.router for module in (openai, responses, messages)]
+    routers += [without_model.in_place_of(of_model)] if settings.model is None else of_model
+    if settings.tei.names:
+        routers.append(tei.router)
     if settings.usage.path is not None:
         routers.append(usage.router)
     if settings.batches.path is not None:

@@ -4,6 +4,9 @@ from collections.abc import Mapping
 
 OPERATIONS: Mapping[str, str | None] = {
     "/detokenize": None,
+    "/embed": "embeddings",
+    "/predict": "classify",
+    "/rerank": "rerank",
     "/tokenize": None,
     "/v1/batches": None,
     "/v1/chat/completions": "chat",

@@ -3,7 +3,7 @@
 import json
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 from prometheus_client import REGISTRY
@@ -12,11 +12,20 @@ from service.api.ops import create_ops_app
 from service.api.server import serve
 from service.app import create_app
 from service.errors import ConfigurationError, Interrupted
+from service.runtime.parts import Runtime
 from service.runtime.status import Status
 from service.settings.tree import Settings
 from service.telemetry.logs import renderer
 
 _log = logging.getLogger(__name__)
+
+_OF_MODEL = ("/v1/generate", {"prompt": "The sea is", "max_tokens": 16})
+_OF_ENCODERS: Mapping[str, tuple[str, Mapping[str, object]]] = {
+    "embed": ("/v1/embeddings", {"input": "The sea is blue."}),
+    "score": ("/v1/rerank", {"query": "The sea", "documents": ["A lemon", "A wave"]}),
+    "classify": ("/v1/classify", {"input": "The sea is blue."}),
+}
+"""Requests to try first, by the encoder's task."""
 
 
 def run(settings: Settings, read_settings: Callable[[], Settings]) -> None:
@@ -35,7 +44,7 @@ def run(settings: Settings, read_settings: Callable[[], Settings]) -> None:
         ops,
         status,
         settings.http,
-        on_started=partial(_tell_what_to_try, settings),
+        on_started=lambda: _tell_what_to_try(settings, public.state.runtime),
         on_hangup=partial(_hangup, status),
     )
     if isinstance(status.failure, Interrupted):
@@ -47,7 +56,7 @@ def run(settings: Settings, read_settings: Callable[[], Settings]) -> None:
         sys.exit(3)
 
 
-def _tell_what_to_try(settings: Settings) -> None:
+def _tell_what_to_try(settings: Settings, runtime: Runtime) -> None:
     """Log the addresses, and for a person at a terminal a first request."""
     http = settings.http
     host = "127.0.0.1" if http.host in ("0.0.0.0", "::") else http.host
@@ -58,10 +67,20 @@ def _tell_what_to_try(settings: Settings) -> None:
     _log.info("listening on %s; %s; Ctrl-C stops", url, pages)
     if renderer(settings.log) == "console":
         key = " -H 'Authorization: Bearer YOUR_KEY'" if settings.tenants.keys else ""
-        body = json.dumps({"model": settings.model.name, "prompt": "The sea is", "max_tokens": 16})
+        path, body = _first_request(runtime)
         _log.info(
-            "try: curl %s/v1/generate%s -H 'Content-Type: application/json' -d '%s'", url, key, body
+            "try: curl %s%s%s -H 'Content-Type: application/json' -d '%s'", url, path, key, body
         )
+
+
+def _first_request(runtime: Runtime) -> tuple[str, str]:
+    """The path and the body of a request to the language model, else to the first encoder."""
+    if runtime.language_model is None:
+        info = runtime.encoders[0].info
+        name, (path, body) = info.name, _OF_ENCODERS[info.task]
+    else:
+        name, (path, body) = runtime.language_model.engine.model.name, _OF_MODEL
+    return path, json.dumps({"model": name, **body})
 
 
 def _unexplained(status: Status, record: logging.LogRecord) -> bool:

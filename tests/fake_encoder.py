@@ -69,11 +69,15 @@ class FakeEncoder:
             raise InvalidRequest(f"token ids are 0..{_END}")
         return Passage(list(token_ids))
 
-    async def pool(self, passage: Passage, dimensions: int | None = None) -> Pooled:
+    async def pool(
+        self, passage: Passage, dimensions: int | None = None, *, raw: bool = False
+    ) -> Pooled:
         pooled = [each async for each in gated(self.gate, self._metrics, _Request(self, passage))]
         values = pooled[0].values[:dimensions]
-        if self.info.task == "embed":
+        if self.info.task == "embed" and not raw:
             values = values / np.linalg.norm(values)
+        if self.info.task == "score" and not raw:
+            values = (1 / (1 + np.exp(-values))).astype(np.float32)
         return Pooled(values, len(passage.token_ids), 0)
 
     def vitals(self) -> Vitals | None:

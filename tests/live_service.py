@@ -43,9 +43,9 @@ CAPACITY = 4
 class LiveService:
     """Both ports of the service on the loopback, in a thread with a loop of its own.
 
-    `sections` are sections of the settings by name; a reload reads the present value of `settings`.
-    Every test uses a socket, because an ASGI transport would buffer bodies and could not
-    disconnect.
+    `sections` are sections of the settings by name, `model` None for encoders alone; a reload
+    reads the present value of `settings`. Every test uses a socket, because an ASGI transport would
+    buffer bodies and could not disconnect.
     """
 
     engine: StagedEngine
@@ -59,7 +59,7 @@ class LiveService:
         **sections: Any,
     ) -> None:
         model = ModelSettings(name=MODEL, path=model_path)
-        self.settings = Settings(model=model, **sections)
+        self.settings = Settings(**({"model": model} | sections))
         self.registry = CollectorRegistry()
         self.status = Status()
         self._token_seconds = token_seconds
@@ -87,7 +87,8 @@ class LiveService:
                 self.__exit__(None, None, None)
                 raise RuntimeError("the service did not start")
             time.sleep(0.002)
-        self.engine.starts = 0
+        if self.settings.model is not None:
+            self.engine.starts = 0
         return self
 
     def __exit__(
@@ -96,7 +97,8 @@ class LiveService:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.engine.frozen = False
+        if self.settings.model is not None:
+            self.engine.frozen = False
         self._public.server.should_exit = self._ops.server.should_exit = True
         self._thread.join(timeout=10)
 
@@ -151,15 +153,18 @@ class LiveService:
     def idle(self) -> bool:
         """Wait until no request runs or waits, by gate, gauges and engine."""
         gauges = ("inference_requests_in_flight", "inference_requests_queued")
-        gates = [self.gate, *(each.gate for each in self.encoders.values())]
-        counts = [self.engine.running, *(each.running for each in self.encoders.values())]
+        gates = [each.gate for each in self.encoders.values()]
+        counts = [each.running for each in self.encoders.values()]
+        if self.settings.model is not None:
+            gates.append(self.gate)
+            counts.append(self.engine.running)
         counts += [count for gate in gates for count in (gate.in_flight, gate.queued)]
         return not any([*counts, *(self.value(gauge) for gauge in gauges)])
 
     async def start_engine(self, settings: Settings, gate: Gate, metrics: Metrics) -> Engine:
         """A staged engine behind the gate, for the composition root."""
         model = ModelInfo(
-            settings.model.name,
+            settings.base.name,
             "sha256:fake",
             MAX_MODEL_LEN,
             CAPACITY,

@@ -3,12 +3,12 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from service.settings.section import Section
+from service.settings.section import section_of
 from service.settings.tree import Settings
 from tools.marked import page_with
 
@@ -30,19 +30,13 @@ def page() -> str:
 def _rows(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
     for name, field in section.model_fields.items():
         key = f"{prefix}{name}"
-        if nested := _section(field.annotation):
+        if nested := section_of(field.annotation):
             yield from _rows(nested, f"{key}.")
-        elif entry := next(filter(None, map(_section, get_args(field.annotation))), None):
+        elif entry := next(filter(None, map(section_of, get_args(field.annotation))), None):
             of_mapping = get_origin(field.annotation) is dict
             yield from _rows(entry, f"{key}.<name>." if of_mapping else f"{key}[].")
         else:
             yield key, field
-
-
-def _section(annotation: Any) -> type[Section] | None:
-    if isinstance(annotation, type) and issubclass(annotation, Section):
-        return annotation
-    return None
 
 
 def _default(field: FieldInfo) -> str:

@@ -90,8 +90,8 @@ async def fetch_before_start(settings: Settings) -> Fetched | None:
         return None
     base = await asyncio.to_thread(
         read_base_model,
-        settings.model.path,
-        name=settings.model.name,
+        settings.base.path,
+        name=settings.base.name,
         max_rank=settings.max_lora_rank,
     )
     outcomes = await fetch_all(settings, base, ())
@@ -113,7 +113,7 @@ async def fetch_all(
         [_fetch(wanted, settings, base, held, slots) for wanted in settings.wanted_adapters]
     )
     _check_planned(outcomes[: len(settings.adapters)], settings)
-    return _told_apart(outcomes, settings.model.name)
+    return _told_apart(outcomes, settings.base.name)
 
 
 def refuse_fatal(

@@ -25,6 +25,7 @@ from service.errors import (
     Unavailable,
     UnsupportedMediaType,
 )
+from service.settings.tree import Settings
 
 _HANDLERS = Path(__file__).parent / "schemas" / "handlers.json"
 _REFERENCE = "#/components/schemas/{model}"
@@ -66,13 +67,15 @@ _NOT_ANSWERED = ("HTTPValidationError", "ValidationError")
 """FastAPI's own errors, in whose place the service's are sent."""
 
 
-def describe(app: FastAPI, model: str, encoder: str | None, *, with_keys: bool) -> None:
+def describe(app: FastAPI, settings: Settings, *, with_keys: bool) -> None:
     """Complete the schema that FastAPI makes of the app's routes and keeps.
 
     Bodies of vLLM's handlers get their types, every body its examples with the name of the base
     model or of an encoder, every route its errors, and all but the open ones the keys that they
     need.
     """
+    model = None if settings.model is None else settings.model.name
+    encoder = settings.encoders[0].name if settings.encoders else None
     document = app.openapi()
     components = document.setdefault("components", {})
     schemas = components.setdefault("schemas", {})
@@ -87,7 +90,7 @@ def describe(app: FastAPI, model: str, encoder: str | None, *, with_keys: bool) 
         components["securitySchemes"] = _SCHEMES
     for path, operations in document["paths"].items():
         for operation in operations.values():
-            _describe(operation, path, model)
+            _describe(operation, path, model or encoder)
             _add_examples(operation, EXAMPLES.get(path, {}), model)
             _add_examples(operation, ENCODER_EXAMPLES.get(path, {}), encoder)
             errors = _errors(operation, with_keys)
@@ -97,7 +100,7 @@ def describe(app: FastAPI, model: str, encoder: str | None, *, with_keys: bool) 
                 operation["security"] = [] if path in OPEN_PATHS else either
 
 
-def _describe(operation: dict[str, Any], path: str, model: str) -> None:
+def _describe(operation: dict[str, Any], path: str, model: str | None) -> None:
     """Complete the bodies of one operation."""
     operation["responses"].pop("422", None)
     answer = operation["responses"].get("200", {})
@@ -116,7 +119,7 @@ def _describe(operation: dict[str, Any], path: str, model: str) -> None:
 def _add_examples(
     operation: dict[str, Any], examples: Mapping[str, Any], model: str | None
 ) -> None:
-    if examples:
+    if examples and model is not None:
         operation["requestBody"]["content"][_JSON]["examples"] = {
             title: {"value": {"model": model, **example}} for title, example in examples.items()
         }

@@ -22,7 +22,7 @@ async def taken_over(
 ) -> dict[str, Any]:
     """The fields that `accept` takes over of a body; the context is told of those it ignores."""
     assert isinstance(request, ParsedRequest)
-    limits, most = runtime.settings.limits, runtime.engine.model.max_model_len
+    limits, most = runtime.settings.limits, runtime.base.engine.model.max_model_len
     accepted = await by_size(request.size, accept, body, limits=limits, context=most)
     current_context().ignored_fields = accepted.ignored
     return accepted.body
@@ -30,7 +30,7 @@ async def taken_over(
 
 def surface(runtime: Runtime) -> OpenAISurface:
     """The handlers of a service whose engine is vLLM."""
-    engine = runtime.engine
+    engine = runtime.base.engine
     assert isinstance(engine, VllmEngine)
     assert engine.openai is not None
     return engine.openai

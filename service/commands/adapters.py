@@ -210,7 +210,7 @@ async def _pack_proven(
     from service.runtime.running import running
     from service.vllm_engine.start import for_one_adapter, start_vllm
 
-    described = _describe(settings.model.path, settings.model.name, settings.max_lora_rank)
+    described = _describe(settings.base.path, settings.base.name, settings.max_lora_rank)
     check_draft(folder, described, draft, overwrite=overwrite)  # before the engine's start
     async with running(for_one_adapter(settings), start_vllm) as parts:
         packed, _ = await pack_proven(

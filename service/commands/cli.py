@@ -47,7 +47,7 @@ def serve(
         ),
     ] = False,
 ) -> None:
-    """Serve the configured model and adapters over HTTP.
+    """Serve the configured model, adapters and encoders over HTTP.
 
     Before the engine starts, and with --check, the memory of weights, adapters and KV cache is
     estimated from config.json and the headers of the weights. What cannot fit is refused, with the
@@ -63,9 +63,6 @@ def serve(
         configure_logging(settings.log)
         if check:
             quiet_engine("WARNING")
-        from service.vllm_engine.arguments import parse_engine_arguments
-
-        if check:
             from prometheus_client import CollectorRegistry
 
             from service.telemetry.tenants import TenantMetrics
@@ -73,10 +70,9 @@ def serve(
             from service.vllm_engine.check import check_memory
             from service.vllm_engine.encoder.start import check_encoders
 
-            arguments = parse_engine_arguments(settings)
-            check_encoders(settings, arguments, here=False)
+            check_encoders(settings, here=False)
             Tenancy(settings, TenantMetrics(CollectorRegistry()))
-            typer.echo(check_memory(settings, arguments), err=True)
+            typer.echo(check_memory(settings), err=True)
             typer.echo(yaml.dump(shown(settings), Dumper=PlainDumper, sort_keys=False), nl=False)
             return
         from service.serving import run

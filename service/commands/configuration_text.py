@@ -45,7 +45,7 @@ def configuration_text(
 
 
 def _model_lines(proposal: "Proposal", folder: Path) -> Iterator[str]:
-    model = proposal.settings.model
+    model = proposal.settings.base
     listed = read_file_list(model.path)
     pinned = "its configuration, tokenizer and a part of each tensor"
     if listed is not None:

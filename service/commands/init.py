@@ -89,7 +89,7 @@ def _verified(settings: Settings) -> list[VerifiedAdapter]:
     """The adapters, fetched and verified against the base."""
     if not settings.adapters:
         return []
-    base = read_base_model(settings.model.path, name=settings.model.name, max_rank=_HIGHEST_RANK)
+    base = read_base_model(settings.base.path, name=settings.base.name, max_rank=_HIGHEST_RANK)
     cache = adapter_cache(settings.adapter_cache.path)
     folders = [
         cache.resolve(each.source).folder if "://" in each.source else Path(each.source)

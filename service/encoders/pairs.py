@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from service.encoders.passages import Input
+from service.encoders.vectors import unit
 from service.engine.pooling import EncoderTask, Pooled
 
 Pair = tuple[str, str]
@@ -50,9 +51,8 @@ class PairReads:
         """The score of every pair, from the values of the inputs."""
         if self.ends is None:
             return [float(each.values[0]) for each in pooled]
-        vectors = np.stack([each.values for each in pooled]).astype(np.float64)
         # An embedding of zeros has no direction: it is like no other.
-        vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+        vectors = unit(np.stack([each.values for each in pooled]))
         firsts, seconds = np.array(self.ends).T
         return [float(score) for score in np.sum(vectors[firsts] * vectors[seconds], axis=1)]
 

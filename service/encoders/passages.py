@@ -29,6 +29,7 @@ async def pool_all(
     *,
     truncate: bool = False,
     dimensions: int | None = None,
+    raw: bool = False,
 ) -> list[Pooled]:
     """The values of every input, in their order; the first failure ends the others.
 
@@ -43,7 +44,7 @@ async def pool_all(
                 passage = await _read(pooler, given, truncate)
             except InvalidRequest as error:
                 raise placed(error, place(index)) from error
-            return await pooler.pool(passage, dimensions)
+            return await pooler.pool(passage, dimensions, raw=raw)
 
     return await together(pool(index, given) for index, given in enumerate(inputs))
 

@@ -77,8 +77,13 @@ class Pooler(Protocol):
     def passage(self, token_ids: Sequence[int], *, truncate: bool = False) -> Passage:
         """A passage of the caller's own tokens; InvalidRequest for unknown ones and too many."""
 
-    async def pool(self, passage: Passage, dimensions: int | None = None) -> Pooled:
+    async def pool(
+        self, passage: Passage, dimensions: int | None = None, *, raw: bool = False
+    ) -> Pooled:
         """The values of a passage, under a permit of the engine's gate.
+
+        `raw` ones are those before the encoder's own last function: an embedding that is not
+        normalised, a score's logit.
 
         Raises QueueFull, TooManyRequests, DeadlineExceeded or EngineDead.
         """

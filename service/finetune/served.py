@@ -30,6 +30,8 @@ from service.together import together
 _RANKS = (8, 16, 32, 64, 128, 256)
 """vLLM's choices of `max_lora_rank` up to this service's largest."""
 _SECONDS = 6 * 3600.0
+_PATIENT = GateSettings(max_wait_ms=int(_SECONDS * 1000), target_token_ms=None)
+"""Batch work: no user waits for a first token, so refuse no request and keep the limit up."""
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
@@ -38,9 +40,7 @@ Answer = TypeVar("Answer")
 def engine_settings(settings: FinetuneSettings) -> Settings:
     """The service's settings under which an adapter of this run is measured."""
     lora = {"max_lora_rank": next(rank for rank in _RANKS if rank >= settings.lora.rank)}
-    # Batch work: no user waits for a first token, so refuse no request and keep the limit up.
-    gate = GateSettings(max_wait_ms=int(_SECONDS * 1000), target_token_ms=None)
-    return Settings(model=settings.base, engine=lora | settings.evaluation.engine, gate=gate)
+    return Settings(model=settings.base, engine=lora | settings.evaluation.engine, gate=_PATIENT)
 
 
 @asynccontextmanager
@@ -64,9 +64,9 @@ async def encoder_of(settings: FinetuneSettings, folder: Path) -> AsyncIterator[
     from service.vllm_engine.environment import apply_environment
 
     encoder = EncoderSettings(name=settings.name, path=folder, engine=settings.evaluation.engine)
-    alone = engine_settings(settings).model_copy(update={"encoders": (encoder,)})
+    alone = Settings(encoders=(encoder,), gate=_PATIENT)
     apply_environment(alone)
-    start, metrics = VllmEngines().start_encoder, Metrics(CollectorRegistry())
+    start, metrics = VllmEngines(alone).start_encoder, Metrics(CollectorRegistry())
     async with running_encoders(alone, start, metrics) as encoders:
         yield encoders.running[0].engine
 

@@ -1,4 +1,4 @@
-"""Encoders that are served beside the model, by name."""
+"""Encoders that are served, by name."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -45,3 +45,8 @@ def for_other_routes(info: EncoderInfo) -> UnsupportedFeature:
     return UnsupportedFeature(
         f"model: {quote(info.name)} is an encoder for {_ROUTES[info.task]}", param="model"
     )
+
+
+def with_routes(info: EncoderInfo) -> str:
+    """The encoder's name and the routes of its task."""
+    return f"{quote(info.name)} for {_ROUTES[info.task]}"

@@ -53,7 +53,7 @@ class AdapterLoader:
         base is that of the first call, with which the engine was started: a model that is
         configured later is served only after a restart.
         """
-        self._model = self._model or settings.model
+        self._model = self._model or settings.base
         if not settings.wanted_adapters:
             return []
         if not self._engine.model.max_lora_rank:

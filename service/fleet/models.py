@@ -8,8 +8,14 @@ from service.classification.classifier import Classifier
 from service.context import RequestContext
 from service.engine.pooling import EncoderEngine, EncoderInfo
 from service.engine.protocol import Adapter
-from service.errors import UnsupportedFeature
-from service.fleet.encoders import Encoders, QuarantinedEncoder, engine_of, for_other_routes
+from service.errors import NotFound, UnsupportedFeature
+from service.fleet.encoders import (
+    Encoders,
+    QuarantinedEncoder,
+    engine_of,
+    for_other_routes,
+    with_routes,
+)
 from service.fleet.registry import AdapterRegistry, Entry, unknown_model
 from service.fleet.version import ServedVersion
 from service.quoting import quote
@@ -48,11 +54,14 @@ class ChosenModel:
 
 
 class Models:
-    """The base model, its adapters and the encoders; the only place that asks a tenant's rights."""
+    """The base model, its adapters and the encoders; the only place that asks a tenant's rights.
+
+    Without a `registry` there are encoders alone.
+    """
 
     def __init__(
         self,
-        registry: AdapterRegistry,
+        registry: AdapterRegistry | None,
         encoders: Encoders = MappingProxyType({}),
         releases: Releases | None = None,
     ) -> None:
@@ -68,14 +77,16 @@ class Models:
         """
         if name in self._encoders:
             raise for_other_routes(self.choose_encoder(name, context).info)
-        base = name == self._registry.base_name
+        if (registry := self._registry) is None:
+            raise unknown_model(name)
+        base = name == registry.base_name
         if not (self.has_base(context.tenant) if base else context.tenant.may_use_adapter(name)):
             raise unknown_model(name)
         version = name if self._releases is None else self._releases.route(name, context)
-        chosen = ChosenModel(name, self._registry.acquire(version))
+        chosen = ChosenModel(name, registry.acquire(version))
         context.model, context.adapter = name, chosen.adapter
         if chosen.version is not None:
-            context.at_end.callback(self._registry.release, chosen.version)
+            context.at_end.callback(registry.release, chosen.version)
         return chosen
 
     def choose_encoder(self, name: str, context: RequestContext) -> EncoderEngine:
@@ -107,11 +118,17 @@ class Models:
             if tenant.may_use_base(name) and not isinstance(each, QuarantinedEncoder)
         ]
 
+    def no_language_model(self, tenant: Tenant) -> NotFound:
+        """The answer of a route that needs a language model, where encoders alone are served."""
+        served = "; ".join(map(with_routes, self.encoders(tenant)))
+        told = f". Its encoders are {served}" if served else ""
+        return NotFound(f"This service has no language model{told}", code="model_not_found")
+
     def has_base(self, tenant: Tenant) -> bool:
         """True if the base model exists for the tenant."""
-        return tenant.may_use_base(self._registry.base_name)
+        return self._registry is not None and tenant.may_use_base(self._registry.base_name)
 
     def adapters(self, tenant: Tenant) -> Mapping[str, Entry]:
         """The adapters that exist for the tenant, by configured name."""
-        entries = self._registry.entries
+        entries = {} if self._registry is None else self._registry.entries
         return {name: entries[name] for name in entries if tenant.may_use_adapter(name)}

@@ -52,7 +52,7 @@ async def running_encoders(
     """Start the configured encoders in their order, prove their heads, and stop them at the end.
 
     Raises ConfigurationError or EngineDead where a required one cannot start or fails its proof;
-    another one is quarantined.
+    another one is quarantined. Raises ConfigurationError if nothing is left to serve.
     """
     async with AsyncExitStack() as stack:
         encoders = RunningEncoders()
@@ -77,4 +77,6 @@ async def running_encoders(
             if proof is not None:
                 _log.info("encoder %s: %s", info.name, proof)
             encoders.running.append(RunningEncoder(engine, gate))
+        if settings.model is None and not encoders.running:
+            raise ConfigurationError("encoders: none could start, and there is no model")
         yield encoders

@@ -15,15 +15,31 @@ from service.usage.ledger import Ledger
 
 
 @dataclass(frozen=True, slots=True)
+class LanguageModel:
+    """The engine of the base model and its adapters, and the base's classifiers."""
+
+    engine: Engine
+    questions: QuestionCache
+
+
+@dataclass(frozen=True, slots=True)
 class Runtime:
-    """Parts that a route needs; they exist once the engine is up and the adapters are loaded."""
+    """Parts that a route needs; they exist once the engines are up and the adapters are loaded.
+
+    `language_model` is None in a service of encoders alone.
+    """
 
     settings: Settings
     status: Status
     metrics: Metrics
-    engine: Engine
+    language_model: LanguageModel | None
     encoders: Sequence[EncoderEngine]
     models: Models
-    questions: QuestionCache
     batches: Batches | None
     usage: Ledger | None
+
+    @property
+    def base(self) -> LanguageModel:
+        """The language model, for routes that are there only with one."""
+        assert self.language_model is not None
+        return self.language_model

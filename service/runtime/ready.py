@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from service.batches.line_call import Call
 from service.classification.question_cache import QuestionCache
-from service.engine.protocol import ModelInfo, Pulse
+from service.engine.protocol import Engine, Pulse
 from service.fleet.fleet import Change
 from service.fleet.models import Models
 from service.gate.gate import Gate
@@ -17,7 +17,7 @@ from service.releases.releases import Releases
 from service.runtime.drain import Drain
 from service.runtime.encoders import EncoderStart, RunningEncoders, running_encoders
 from service.runtime.foundation import Foundation
-from service.runtime.parts import Runtime
+from service.runtime.parts import LanguageModel, Runtime
 from service.runtime.release_desk import ReleaseDesk
 from service.runtime.running import EngineStart, Running
 from service.runtime.status import Phase, Reload, Status
@@ -49,7 +49,7 @@ async def ready(
     start_encoder: EncoderStart,
     read_settings: Callable[[], Settings],
 ) -> AsyncIterator[Runtime]:
-    """Run the engine and its adapters, and be ready; the phase of a start that fails stays."""
+    """Run the engines and the adapters, and be ready; the phase of a start that fails stays."""
     metrics, batches, usage = foundation.metrics, foundation.batches, foundation.usage
     async with AsyncExitStack() as stack:
         stack.push_async_callback(asyncio.to_thread, foundation.close)
@@ -57,52 +57,75 @@ async def ready(
         if usage is not None:
             await enter(usage.kept())
         with status.starting():
-            parts = await enter(foundation.running(settings, start_engine))
+            decoder: Running | None = None
+            if settings.model is not None:
+                decoder = await enter(foundation.running(settings, start_engine))
             encoders = await enter(running_encoders(settings, start_encoder, metrics))
-        engine, fleet = parts.engine, parts.fleet
         stack.callback(setattr, status, "phase", Phase.STOPPING)
         await enter(foundation.tenancy.followed())
-        watched = _watched(parts, encoders)
+        watched = _watched(decoder, encoders)
         gates = [each.gate for each in watched]
         drain = Drain(status, foundation.requests, gates, settings.drain, metrics.lifecycle)
-        for watch in (
-            *(Watchdog(*each, status, settings.watchdog).run() for each in watched),
-            fleet.watch_residency(_RESIDENCY_SECONDS),
-            metrics.loop_lag.run(),
-        ):
-            await enter(_watching(watch))
+        for each in watched:
+            await enter(_watching(Watchdog(*each, status, settings.watchdog).run()))
+        if decoder is not None:
+            await enter(_watching(decoder.fleet.watch_residency(_RESIDENCY_SECONDS)))
+        await enter(_watching(metrics.loop_lag.run()))
         await enter(_deciding(status, foundation.releases))
         if batches is not None:
-            await enter(batches.running(call, lambda: parts.gate.flex_room))
-        stack.enter_context(_controllable(status, partial(fleet.reload, read_settings), drain))
+            await enter(batches.running(call, lambda: gates[0].flex_room))
+        reload = _no_adapters if decoder is None else partial(decoder.fleet.reload, read_settings)
+        stack.enter_context(_controllable(status, reload, drain))
         _show(watched, metrics, status)
-        _announce(engine.model, metrics, status)
+        _announce(decoder, metrics, status)
         yield Runtime(
             settings=settings,
             status=status,
             metrics=metrics,
-            engine=engine,
+            language_model=None if decoder is None else _language_model(decoder.engine),
             encoders=[each.engine for each in encoders.running],
-            models=Models(fleet.registry, encoders.by_name, foundation.releases),
-            questions=QuestionCache(engine),
+            models=_models(decoder, encoders, foundation.releases),
             batches=batches,
             usage=usage,
         )
 
 
-def _watched(parts: Running, encoders: RunningEncoders) -> list[_Watched]:
-    """The decoder's engine, then those of the encoders."""
-    found = [_Watched(parts.engine.model.name, parts.engine, parts.gate)]
+def _models(
+    decoder: Running | None, encoders: RunningEncoders, releases: Releases | None
+) -> Models:
+    registry = None if decoder is None else decoder.fleet.registry
+    return Models(registry, encoders.by_name, releases)
+
+
+def _language_model(engine: Engine) -> LanguageModel:
+    return LanguageModel(engine, QuestionCache(engine))
+
+
+async def _no_adapters() -> Change:
+    """The reload of a service without a language model."""
+    _log.info("adapters: none to reload: this service has no language model")
+    return Change((), (), (), ())
+
+
+def _watched(decoder: Running | None, encoders: RunningEncoders) -> list[_Watched]:
+    """The decoder's engine, if there is one, then those of the encoders."""
+    found = []
+    if decoder is not None:
+        found.append(_Watched(decoder.engine.model.name, decoder.engine, decoder.gate))
     for each in encoders.running:
         found.append(_Watched(each.engine.info.name, each.engine, each.gate))
     return found
 
 
-def _announce(model: ModelInfo, metrics: Metrics, status: Status) -> None:
+def _announce(decoder: Running | None, metrics: Metrics, status: Status) -> None:
     """Say that the service is ready."""
+    model = None if decoder is None else decoder.engine.model
     metrics.lifecycle.built(model)
     status.phase = Phase.READY
-    _log.info("ready: %s, digest %s", model.name, model.digest)
+    if model is None:
+        _log.info("ready: encoders only")
+    else:
+        _log.info("ready: %s, digest %s", model.name, model.digest)
 
 
 def _show(watched: Sequence[_Watched], metrics: Metrics, status: Status) -> None:

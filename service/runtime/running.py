@@ -44,13 +44,13 @@ async def running(
     """
     metrics = metrics or Metrics(CollectorRegistry())
     adapter_metrics = adapter_metrics or AdapterMetrics(CollectorRegistry())
-    gate = Gate(settings.gate, metrics.of_engine(settings.model.name))
+    gate = Gate(settings.gate, metrics.of_engine(settings.base.name))
     fetched = await fetch_before_start(settings)
     engine = await start_engine(settings, gate, metrics)
     try:
         await engine.warm_up()
         names = [each.name for each in settings.encoders]
-        fleet = AdapterFleet(engine, settings.model.name, adapter_metrics, names, releases)
+        fleet = AdapterFleet(engine, settings.base.name, adapter_metrics, names, releases)
         await fleet.apply(settings, fetched)
         yield Running(engine, gate, fleet)
     finally:

@@ -1,4 +1,4 @@
-"""Settings of the encoders beside the model."""
+"""Settings of the encoders."""
 
 from pathlib import Path
 from typing import Any

@@ -13,7 +13,7 @@ from service.errors import ConfigurationError
 from service.plain_yaml import read_mapping
 from service.quoting import nearest, problems
 from service.settings.masking import hidden, masked
-from service.settings.section import Section
+from service.settings.section import section_of
 from service.settings.tree import ENV_PREFIX, NESTING, Settings
 
 
@@ -72,10 +72,11 @@ def _refuse_unknown_variables() -> None:
             continue
         section, _, key = variable.removeprefix(ENV_PREFIX).lower().partition(NESTING)
         known: list[str] = list(Settings.model_fields)
-        if section in known and (annotation := Settings.model_fields[section].annotation):
-            if not key or not (isinstance(annotation, type) and issubclass(annotation, Section)):
+        if section in known:
+            nested = section_of(Settings.model_fields[section].annotation)
+            if not key or nested is None:
                 continue
-            section, known = key.partition(NESTING)[0], list(annotation.model_fields)
+            section, known = key.partition(NESTING)[0], list(nested.model_fields)
         if section not in known:
             hint = nearest(section, known)
             raise ConfigurationError(f"environment variable {variable}: unknown key{hint}")

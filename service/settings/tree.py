@@ -10,6 +10,8 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from service.errors import ConfigurationError
+from service.quoting import nearest
 from service.settings import platform
 from service.settings.batches import BatchSettings
 from service.settings.encoders import EncoderSettings
@@ -18,6 +20,7 @@ from service.settings.limits import LimitSettings
 from service.settings.preparation import PreparationSettings
 from service.settings.releases import ReleaseSettings
 from service.settings.section import Section, ServedName
+from service.settings.tei import TeiSettings
 from service.settings.telemetry import LogSettings, MetricsSettings, SloSettings, TracingSettings
 from service.settings.trust import TrustSettings
 from service.settings.usage import UsageSettings
@@ -30,7 +33,7 @@ Origin = Annotated[str, Field(pattern=r"^(\*|[a-z][a-z0-9+.-]*://[^/\s*]+)$")]
 
 
 class ModelSettings(Section):
-    """The base model."""
+    """The base model; a service of encoders alone has none."""
 
     name: ServedName = Field(description="Name that requests use in `model`.")
     path: Path = Field(description="Folder of the model, relative to this file.")
@@ -239,12 +242,13 @@ class Settings(BaseSettings):
         allow_inf_nan=False,
     )
 
-    model: ModelSettings
+    model: ModelSettings | None = None
     engine: dict[str, Any] = Field(
         default_factory=dict,
         description="vLLM's own engine arguments by name, passed through its own parser.",
     )
     encoders: tuple[EncoderSettings, ...] = ()
+    tei: TeiSettings = TeiSettings()
     cpu: CpuSettings = CpuSettings()
     http: HttpSettings = HttpSettings()
     gate: GateSettings = GateSettings()
@@ -281,8 +285,18 @@ class Settings(BaseSettings):
     slo: SloSettings = SloSettings()
 
     @model_validator(mode="after")
+    def _something_served(self) -> Self:
+        if self.model is None and not self.encoders:
+            raise ValueError("model: give a model, encoders, or both")
+        for name in ("engine", "adapters"):
+            if self.model is None and getattr(self, name):
+                raise ValueError(f"{name}: belongs to a model, and `model` is not given")
+        return self
+
+    @model_validator(mode="after")
     def _distinct_names(self) -> Self:
-        names = [self.model.name, *(each.name for each in self.encoders)]
+        base = [] if self.model is None else [self.model.name]
+        names = [*base, *(each.name for each in self.encoders)]
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"encoders: the name {name!r} is taken already")
@@ -298,6 +312,16 @@ class Settings(BaseSettings):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _known_encoders(self) -> Self:
+        names = [each.name for each in self.encoders]
+        for key, name in self.tei.names.items():
+            if name not in names:
+                raise ValueError(
+                    f"tei.{key}: no encoder has the name {name!r}{nearest(name, names)}"
+                )
+        return self
+
     @property
     def wanted_adapters(self) -> tuple[AdapterSettings, ...]:
         """All adapters to load: those configured, then the next versions of planned releases."""
@@ -307,6 +331,13 @@ class Settings(BaseSettings):
         """The next version of an adapter whose release is planned."""
         plan = self.releases.plans[name]
         return AdapterSettings(source=plan.source, name=name, digest=plan.digest, required=False)
+
+    @property
+    def base(self) -> ModelSettings:
+        """The model; ConfigurationError in a configuration of encoders alone."""
+        if self.model is None:
+            raise ConfigurationError("model: not given; this configuration has encoders only")
+        return self.model
 
     @property
     def max_lora_rank(self) -> int:

@@ -17,9 +17,11 @@ class LifecycleMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         make = SeriesFactory(registry)
-        text = "The service's version, and the name and digest of its base model; always 1."
+        text = (
+            "The service's version, and its base model's name and digest, if it has one; always 1."
+        )
         self._build = make.gauge("build_info", text, "version", "model", "digest")
-        text = "Task and digest of an encoder beside the base model; always 1."
+        text = "Task and digest of an encoder; always 1."
         self._encoder = make.gauge("encoder_info", text, "model", "task", "digest")
         text = "1 while the service drains."
         self._draining = make.gauge("draining", text)
@@ -30,9 +32,10 @@ class LifecycleMetrics:
         self._began: float | None = None
         self._took: float | None = None
 
-    def built(self, model: ModelInfo) -> None:
-        """Show the base model that is served."""
-        self._build.labels(package_version(), model.name, model.digest).set(1)
+    def built(self, model: ModelInfo | None) -> None:
+        """Show the version, and the base model that is served; None for encoders alone."""
+        name, digest = ("", "") if model is None else (model.name, model.digest)
+        self._build.labels(package_version(), name, digest).set(1)
 
     def encoder_built(self, info: EncoderInfo) -> None:
         """Show an encoder that is served."""

@@ -38,13 +38,7 @@ def parse_engine_arguments(settings: Settings) -> Namespace:
     Raises ConfigurationError that names an unknown key with the nearest valid one, a key that the
     service itself sets, or a bad value with vLLM's own message.
     """
-    apply_environment(settings)
-    from vllm.platforms import current_platform
-
-    if current_platform.is_cpu():
-        _require_library("libnuma.so.1", package="libnuma1")
-        if settings.adapters and settings.cpu.grouped_adapters:
-            require_installed()
+    prepare_machine(settings)
     arguments = stated_arguments(settings.engine)
     _check_structures(arguments.get("structured_outputs_config", {}))
     chosen = {
@@ -52,18 +46,29 @@ def parse_engine_arguments(settings: Settings) -> Namespace:
         **_adapter_defaults(len(settings.wanted_adapters), arguments),
         **arguments,
         **type_for_processor(arguments),
-        **chosen_parser(settings.model.path, arguments),
-        "model": str(settings.model.path),
-        "tokenizer_mode": _tokenizer_mode(settings.model.path, arguments),
+        **chosen_parser(settings.base.path, arguments),
+        "model": str(settings.base.path),
+        "tokenizer_mode": _tokenizer_mode(settings.base.path, arguments),
     }
-    chosen["served_model_name"] = [settings.model.name]
-    chosen["default_chat_template_kwargs"] = settings.model.chat_template_kwargs or None
+    chosen["served_model_name"] = [settings.base.name]
+    chosen["default_chat_template_kwargs"] = settings.base.chat_template_kwargs or None
     chosen["otlp_traces_endpoint"] = settings.tracing.endpoint
     chosen["structured_outputs_config"] = {
         **arguments.get("structured_outputs_config", {}),
         "backend": BACKEND,
     }
     return parsed_arguments(chosen)
+
+
+def prepare_machine(settings: Settings) -> None:
+    """Set the environment of the engines; ConfigurationError for what is not installed."""
+    apply_environment(settings)
+    from vllm.platforms import current_platform
+
+    if current_platform.is_cpu():
+        _require_library("libnuma.so.1", package="libnuma1")
+        if settings.adapters and settings.cpu.grouped_adapters:
+            require_installed()
 
 
 def stated_arguments(engine: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,20 +1,21 @@
 """The check of memory without a start."""
 
-from argparse import Namespace
-
 from service.memory.table import table
 from service.settings import platform
 from service.settings.tree import Settings
-from service.vllm_engine.arguments import engine_config
+from service.vllm_engine.arguments import engine_config, parse_engine_arguments
 
 
-def check_memory(settings: Settings, arguments: Namespace) -> str:
+def check_memory(settings: Settings) -> str:
     """The estimate as a table, or a sentence on why there is none here.
 
     A model or a GPU that is not on this machine is no error, so that a configuration for another
     machine can be checked. Raises ConfigurationError if the engine cannot fit, or refuses its
     arguments.
     """
+    if settings.model is None:
+        return "memory: not estimated: there are encoders only"
+    arguments = parse_engine_arguments(settings)
     from vllm.platforms import current_platform
 
     from service.vllm_engine.memory import refuse_unfit

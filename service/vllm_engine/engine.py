@@ -86,7 +86,7 @@ class VllmEngine:
         self.encode: TextEncoder = text_encoder(tokenizer, special_is_text=True)
         self.encode_template: TextEncoder = text_encoder(tokenizer, special_is_text=False)
         self._text = text_decoder(tokenizer)
-        variables = settings.model.chat_template_kwargs
+        variables = settings.base.chat_template_kwargs
         self.chat_frame = _chat_frame(tokenizer, variables)
         self._chat = ChatParams(chat_template_kwargs={**variables, "add_generation_prompt": True})
         self.start_token_ids: tuple[int, ...] = tuple(tokenizer.encode(""))

@@ -1,11 +1,12 @@
 """All engines of one service on vLLM: the model's, then those of the encoders."""
 
+from collections.abc import Mapping
+
 from service.gate.gate import Gate
 from service.gate.meter import StreamObserver
 from service.settings.encoders import EncoderSettings
 from service.settings.preparation import PreparationSettings
 from service.settings.tree import Settings
-from service.vllm_engine.arguments import parse_engine_arguments
 from service.vllm_engine.encoder.engine import EncoderObserver, VllmEncoder
 from service.vllm_engine.encoder.start import (
     CheckedEncoder,
@@ -19,21 +20,19 @@ from service.vllm_engine.start import start_vllm
 
 
 class VllmEngines:
-    """Starts the engines. Encoders' files are read once, before the model's engine, which takes
+    """Starts the engines. Encoders' files are read once, before the first engine: the model's takes
     most of the time.
     """
 
-    def __init__(self) -> None:
-        self._checked: dict[str, CheckedEncoder] = {}
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._checked: dict[str, CheckedEncoder] | None = None
 
     async def start_model(
         self, settings: Settings, gate: Gate, observer: StreamObserver
     ) -> VllmEngine:
         """Start the model's engine; raises ConfigurationError as `check_encoders`, too."""
-        if settings.encoders:
-            arguments = parse_engine_arguments(settings)
-            with interruptible():
-                self._checked = check_encoders(settings, arguments)
+        self._check()
         return await start_vllm(settings, gate, observer)
 
     async def start_encoder(
@@ -43,9 +42,16 @@ class VllmEngines:
         observer: EncoderObserver,
         preparation: PreparationSettings,
     ) -> VllmEncoder:
-        """Start the engine of an encoder; ConfigurationError, naming it, if it cannot start."""
-        checked = self._checked.get(encoder.name)
+        """Start an encoder's engine; ConfigurationError, naming it, if it cannot start."""
+        checked = self._check().get(encoder.name)
         if checked is None:
             with interruptible():
                 checked = check_encoder(encoder)
         return await start_encoder(encoder, checked, gate, observer, preparation)
+
+    def _check(self) -> Mapping[str, CheckedEncoder]:
+        """The encoders that must start, read at the first call."""
+        if self._checked is None:
+            with interruptible():
+                self._checked = check_encoders(self._settings)
+        return self._checked

@@ -54,7 +54,7 @@ def estimate_memory(config: VllmConfig, settings: Settings, machine: Machine) ->
     Raises ConfigurationError for a model's folder that is malformed, NotImplementedError for a
     model of whose cache nothing is known.
     """
-    stored = read_tensors(settings.model.path)
+    stored = read_tensors(settings.base.path)
     tensors = {name: each.info for name, each in stored.items()}
     split = _split(config)
     model, scheduler = config.model_config, config.scheduler_config
@@ -65,7 +65,7 @@ def estimate_memory(config: VllmConfig, settings: Settings, machine: Machine) ->
         tensors, split, dtype_bytes=size, tied=tied, online_bits=_online_bits(config)
     )
     slots = _slots(config, settings, machine)
-    modules = read_modules(settings.model.path, stored) if slots.count else {}
+    modules = read_modules(settings.base.path, stored) if slots.count else {}
     adapters = slot_bytes(modules, slots, split, tied=tied)
     shapes = [cache_shape(config, stage) for stage in split.stages]
     sequences = [shape.sequence_bytes() for shape in shapes]

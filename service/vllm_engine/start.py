@@ -33,7 +33,7 @@ async def start_vllm(settings: Settings, gate: Gate, observer: StreamObserver) -
     """Start the engine and its OpenAI handlers; ConfigurationError if it cannot start."""
     arguments = parse_engine_arguments(settings)
     with interruptible():
-        digest = checked_digest(settings.model.path, settings.model.digest)
+        digest = checked_digest(settings.base.path, settings.base.digest)
     steps = StepClock()
     trials = StructureTrials(gate, settings.preparation)
     trials.begin()
@@ -53,7 +53,7 @@ async def start_vllm(settings: Settings, gate: Gate, observer: StreamObserver) -
     if lora:
         await llm.collective_rpc("count_adapter_reads")
     model = ModelInfo(
-        settings.model.name,
+        settings.base.name,
         digest,
         llm.model_config.max_model_len,
         max_num_seqs,

@@ -269,7 +269,7 @@ async def test_a_long_input_fails_alone_or_is_cut(encoders: LiveService) -> None
         ("/v1/rerank", {"model": "classify", "query": "a", "documents": ["b"]}, "/v1/classify"),
         ("/v1/classify", {"model": "embed", "input": "a"}, "/v1/embeddings"),
         ("/v1/generate", {"model": "embed", "prompt": "a"}, "/v1/embeddings"),
-        ("/v1/tokenize", {"model": "embed", "prompt": "a"}, "/v1/embeddings"),
+        ("/v1/detokenize", {"model": "embed", "tokens": [1]}, "/v1/embeddings"),
     ],
 )
 async def test_another_models_task_is_refused_with_the_route_to_call(

@@ -20,7 +20,6 @@ from service.settings.gate import GateSettings
 from service.settings.preparation import PreparationSettings
 from service.settings.tree import Settings
 from service.telemetry.metrics import Metrics
-from service.vllm_engine.arguments import parse_engine_arguments
 from service.vllm_engine.encoder.arguments import check_shares, environment_of
 from service.vllm_engine.engines import VllmEngines
 from service.vllm_engine.environment import COMPILER_OFF
@@ -46,7 +45,8 @@ def refusal(folder: Path, **fields: Any) -> str:
     encoder = EncoderSettings(name="topics", path=folder, **({"engine": EAGER} | fields))
     metrics = Metrics(CollectorRegistry())
     gate = Gate(GateSettings(), metrics.of_engine("topics"))
-    start = VllmEngines().start_encoder(encoder, gate, metrics, PreparationSettings())
+    settings = Settings(encoders=[encoder])
+    start = VllmEngines(settings).start_encoder(encoder, gate, metrics, PreparationSettings())
     with pytest.raises(ConfigurationError) as caught:
         asyncio.run(start)
     assert str(caught.value).startswith("encoder topics: ")
@@ -107,7 +107,7 @@ def test_the_shares_of_memory_add_up(folder: Path) -> None:
             engine=engine,
             encoders=[{"name": "topics", "path": str(folder), "engine": EAGER}],
         )
-        check_shares(settings, parse_engine_arguments(settings))
+        check_shares(settings)
 
     check(0.95)
     with pytest.raises(ConfigurationError, match=r"at most 1 together, got base 0.96, topics 0.05"):

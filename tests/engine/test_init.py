@@ -105,7 +105,7 @@ def test_on_cpus_the_file_is_checked_by_serve(
     result = init(models / "SmolLM2-135M", "--output", written, "--name", "small")
     assert result.exit_code == 0, result.stderr
     settings = load_settings(written)
-    assert settings.model.name == "small"
+    assert settings.base.name == "small"
     assert settings.cpu.kv_cache_gib == 4
     assert settings.engine["enforce_eager"] is True
     checked = CliRunner().invoke(app, ["serve", "--config", str(written), "--check"])
@@ -116,7 +116,7 @@ def test_on_cpus_the_file_is_checked_by_serve(
     assert f"{written}: exists already; --force replaces it" in again.stderr
     forced = init(models / "SmolLM2-135M", "--output", written, "--force")
     assert forced.exit_code == 0, forced.stderr
-    assert load_settings(written).model.name == "SmolLM2-135M"
+    assert load_settings(written).base.name == "SmolLM2-135M"
 
 
 @pytest.mark.usefixtures("_cuda")
@@ -148,6 +148,6 @@ def test_adapters_decide_the_rank_and_are_pinned(
     (wanted,) = settings.adapters
     assert Path(wanted.source) == adapter.path
     assert wanted.digest is not None
-    assert settings.model.digest == listed.digest
+    assert settings.base.digest == listed.digest
     assert "sentiment, rank 12, 2 modules" in written.read_text()
     assert "places of rank 16" in result.stdout

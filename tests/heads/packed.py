@@ -49,7 +49,9 @@ class ReferenceEncoder:
     def passage(self, token_ids: Sequence[int], *, truncate: bool = False) -> Passage:
         return Passage(list(token_ids))
 
-    async def pool(self, passage: Passage, dimensions: int | None = None) -> Pooled:
+    async def pool(
+        self, passage: Passage, dimensions: int | None = None, *, raw: bool = False
+    ) -> Pooled:
         with torch.inference_mode():
             logits = self._model(torch.tensor([passage.token_ids])).logits[0]
         return Pooled(logits.numpy(), len(passage.token_ids), 0)

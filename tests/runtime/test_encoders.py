@@ -43,6 +43,13 @@ async def test_another_one_is_quarantined() -> None:
         assert list(encoders.by_name) == ["embed", "broken"]
 
 
+async def test_a_service_without_a_model_needs_one_that_runs() -> None:
+    wanted = Settings(encoders=[BROKEN | {"required": False}])
+    with pytest.raises(ConfigurationError, match="none could start"):
+        async with running_encoders(wanted, start_fake_encoder, Metrics(CollectorRegistry())):
+            pass
+
+
 @pytest.mark.parametrize("name", ["fake", "embed"])
 def test_a_name_is_given_once(name: str) -> None:
     with pytest.raises(ValueError, match="is taken already"):

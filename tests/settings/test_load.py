@@ -22,7 +22,7 @@ def file(tmp_path: Path) -> Path:
 
 def test_the_embedded_configuration_is_valid() -> None:
     settings = load_settings(Path("deploy/local/config.yaml"))
-    assert settings.model.name == "smollm2-135m-instruct"
+    assert settings.base.name == "smollm2-135m-instruct"
     assert settings.engine["max_model_len"] == 2048
 
 
@@ -48,7 +48,7 @@ def test_paths_are_relative_to_the_file(file: Path, monkeypatch: pytest.MonkeyPa
     )
     monkeypatch.chdir("/")
     settings = load_settings(file)
-    assert settings.model.path == file.parent / "models/base"
+    assert settings.base.path == file.parent / "models/base"
     assert settings.adapters[0].source == str(file.parent.parent / "a")
     assert settings.adapters[1].source == "s3://b/c"
     assert settings.adapter_cache.path == file.parent / "d"
@@ -93,6 +93,11 @@ def test_settings_are_frozen(file: Path) -> None:
         ("log: {level: loud}", "log.level: .*'debug'.*got 'loud'"),
         ("model: {name: '../x', path: y}", "model.name: .*got '../x'"),
         ("model: {name: x}", "model.path: required"),
+        ("model:\n", "model: give a model, encoders, or both"),
+        (
+            "model: null\nencoders: [{name: a, path: b}]\nadapters: [{source: c}]",
+            "adapters: belongs to a model, and `model` is not given",
+        ),
         ("quotas: {storage: 'ftp://x'}", "quotas.storage: .*got 'ftp://[*]{8}'"),
         ("quotas: {on_failure: hope}", "quotas.on_failure: .*'closed'.*got 'hope'"),
         ("engine: 3", "engine: .*dictionary, got 3"),
@@ -108,11 +113,12 @@ def test_a_mistake_in_the_file_names_the_key_and_the_value(
 
 
 def test_every_mistake_is_reported_at_once(file: Path) -> None:
-    file.write_text("http: {port: -1}\nlimits: {n: 0}\n")
+    file.write_text("model: {}\nhttp: {port: -1}\nlimits: {n: 0}\n")
     with pytest.raises(ConfigurationError) as refused:
         load_settings(file)
     lines = str(refused.value).splitlines()[1:]
-    assert [line.partition(":")[0].strip() for line in lines] == ["model", "http.port", "limits.n"]
+    places = [line.partition(":")[0].strip() for line in lines]
+    assert places == ["model.name", "model.path", "http.port", "limits.n"]
 
 
 @pytest.mark.parametrize(

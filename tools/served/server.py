@@ -30,7 +30,7 @@ what usually takes seconds: for every test that does not look at refusals, deadl
 
 @dataclass(frozen=True)
 class Server:
-    """A service that is ready."""
+    """A service that is ready; `model` is empty where encoders alone are served."""
 
     url: str
     ops: str
@@ -86,7 +86,7 @@ def started_server(folder: Path, config: dict[str, Any], *program: str) -> Itera
     server = Server(
         f"http://127.0.0.1:{port}",
         f"http://127.0.0.1:{ops}",
-        config["model"]["name"],
+        config["model"]["name"] if "model" in config else "",
         process,
         log,
     )

@@ -97,9 +97,11 @@ async def _of_language_model(
     classifier = (
         model.own_classifier()
         if question is None
-        else await runtime.questions.classifier(question, calibrate=body.calibrate is not False)
+        else await runtime.base.questions.classifier(
+            question, calibrate=body.calibrate is not False
+        )
     )
-    most = runtime.engine.model.max_num_seqs
+    most = runtime.base.engine.model.max_num_seqs
     return _Chosen(classifier, inputs, most, own_labels=question is None)
 
 

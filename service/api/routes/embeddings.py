@@ -12,6 +12,7 @@ from service.api.schemas.embeddings import (
     EmbeddingsAnswer,
     EmbeddingsRequest,
     EncoderUsage,
+    check_dimensions,
 )
 from service.api.whole_list import with_data
 from service.encoders.passages import pool_all
@@ -25,7 +26,7 @@ async def embeddings(body: EmbeddingsRequest, runtime: TheRuntime, context: TheC
     """Embed texts, in OpenAI's form."""
     encoder = runtime.models.choose_encoder(body.model, context)
     check_task(encoder.info, "embed")
-    body.check_dimensions(encoder.info)
+    check_dimensions(body.dimensions, encoder.info)
     inputs = body.inputs(encoder.info, runtime.settings.limits)
     if body.timeout_ms is not None:
         context.set_timeout(body.timeout_ms)

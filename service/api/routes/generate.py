@@ -50,7 +50,7 @@ async def generate(
         context.set_timeout(body.timeout_ms)
     if body.stream:
         return await _stream(runtime, task, context)
-    outputs, usage = await collect(runtime.engine, task)
+    outputs, usage = await collect(runtime.base.engine, task)
     return GenerateAnswer(
         id=context.request_id,
         model=body.model,
@@ -66,7 +66,7 @@ async def _stream(runtime: Runtime, task: GenerationRequest, context: RequestCon
         return await event_stream(_events(runtime, task, context))
 
     async def write_to(writer: Writer) -> None:
-        summary = await push(runtime.engine, task, writer, partial(_delta, context))
+        summary = await push(runtime.base.engine, task, writer, partial(_delta, context))
         writer.write(event(_summary(summary, context)) + DONE)
         await writer.flush()
 
@@ -76,7 +76,7 @@ async def _stream(runtime: Runtime, task: GenerationRequest, context: RequestCon
 async def _events(
     runtime: Runtime, task: GenerationRequest, context: RequestContext
 ) -> AsyncGenerator[bytes, None]:
-    async with aclosing(stream(runtime.engine, task)) as items:
+    async with aclosing(stream(runtime.base.engine, task)) as items:
         async for item in items:
             if isinstance(item, Summary):
                 yield event(_summary(item, context))

@@ -23,6 +23,8 @@ async def health(runtime: TheRuntime) -> Health:
     """200 when the service is ready for requests; SageMaker asks at `/ping`."""
     if not runtime.status.ready:
         raise NotReady(f"The server is {runtime.status}.", retry_after=5)
-    for engine in (runtime.engine, *runtime.encoders):
-        await engine.check()
+    if runtime.language_model is not None:
+        await runtime.language_model.engine.check()
+    for encoder in runtime.encoders:
+        await encoder.check()
     return Health()

@@ -1,6 +1,5 @@
 """OpenAI's chat completions, completions and models, by vLLM's own handlers."""
 
-from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -8,13 +7,10 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
 from service.api.dependencies import TheContext, TheRuntime
-from service.api.encoder_card import encoder_card
 from service.api.handlers import HandlersBody, surface, taken_over
 from service.api.json_body import JsonRoute
 from service.api.pushed_stream import PushedStream
 from service.api.sse import STREAMED, event_stream
-from service.context import RequestContext
-from service.fleet.version import ServedVersion
 from service.limits.logprobs import check_logprobs
 from service.limits.openai import accept
 from service.limits.openai_fields import CHAT, COMPLETION
@@ -48,39 +44,11 @@ async def completions(
     return await _response(await surface(runtime).completion(read))
 
 
-@router.get("/v1/models")
-async def models(runtime: TheRuntime, context: TheContext) -> dict[str, Any]:
-    """The base model, the adapters and the encoders that the caller may use."""
-    adapters = runtime.models.adapters(context.tenant)
-    served = {name: each for name, each in adapters.items() if isinstance(each, ServedVersion)}
-    cards = await _cards(served, runtime, context)
-    encoders = [encoder_card(info) for info in runtime.models.encoders(context.tenant)]
-    return {"object": "list", "data": cards + encoders}
-
-
-@router.get("/v1/models/{name:path}")
-async def model(name: str, runtime: TheRuntime, context: TheContext) -> dict[str, Any]:
-    """One of these models."""
-    if runtime.models.is_encoder(name):
-        return encoder_card(runtime.models.choose_encoder(name, context).info)
-    version = runtime.models.choose(name, context).version
-    cards = await _cards({} if version is None else {name: version}, runtime, context)
-    return next(card for card in cards if card["id"] == name)
-
-
-async def _cards(
-    versions: Mapping[str, ServedVersion], runtime: Runtime, context: RequestContext
-) -> list[dict[str, Any]]:
-    tasks = {name: version.manifest.task for name, version in versions.items()}
-    with_base = runtime.models.has_base(context.tenant)
-    return await surface(runtime).models(tasks, with_base=with_base)
-
-
 async def _accept(
     body: dict[str, Any], shape: Shape, request: Request, runtime: Runtime
 ) -> dict[str, Any]:
     read = await taken_over(partial(accept, shape=shape), body, request, runtime)
-    check_logprobs(read, runtime.engine.model.max_model_len, runtime.settings.limits)
+    check_logprobs(read, runtime.base.engine.model.max_model_len, runtime.settings.limits)
     return read
 
 

@@ -1,13 +1,12 @@
 """POST /v1/rerank and /v1/score."""
 
 import time
-from collections.abc import Sequence
 
 from fastapi import APIRouter
 
 from service.api.dependencies import TheContext, TheRuntime
 from service.api.json_body import JsonRoute
-from service.api.schemas.embeddings import EncoderUsage
+from service.api.pair_scores import pair_scores
 from service.api.schemas.pairs import (
     DocumentBody,
     RankedBody,
@@ -17,12 +16,6 @@ from service.api.schemas.pairs import (
     ScoreBody,
     ScoreRequest,
 )
-from service.context import RequestContext
-from service.encoders.pairs import Pair, PairReads
-from service.encoders.passages import pool_all
-from service.fleet.encoders import check_task
-from service.limits.encoder_texts import check_values
-from service.runtime.parts import Runtime
 
 router = APIRouter(route_class=JsonRoute, tags=["encoders"])
 
@@ -35,7 +28,12 @@ async def rerank(body: RerankRequest, runtime: TheRuntime, context: TheContext) 
     `/v2/rerank` is the path of Cohere's second version.
     """
     pairs = body.pairs(runtime.settings.limits)
-    scores, usage = await _scores(body, pairs, ("query", "documents"), runtime, context)
+    if body.timeout_ms is not None:
+        context.set_timeout(body.timeout_ms)
+    fields = ("query", "documents")
+    scores, usage = await pair_scores(
+        body.model, pairs, fields, runtime, context, truncate=body.truncate
+    )
     order = sorted(range(len(scores)), key=lambda index: -scores[index])[: body.top_n]
     shown = [DocumentBody(text=text) if body.return_documents else None for _, text in pairs]
     return RerankAnswer(
@@ -53,7 +51,11 @@ async def rerank(body: RerankRequest, runtime: TheRuntime, context: TheContext) 
 async def score(body: ScoreRequest, runtime: TheRuntime, context: TheContext) -> ScoreAnswer:
     """Score pairs of texts, in vLLM's form."""
     pairs = body.pairs(runtime.settings.limits)
-    scores, usage = await _scores(body, pairs, body.form, runtime, context)
+    if body.timeout_ms is not None:
+        context.set_timeout(body.timeout_ms)
+    scores, usage = await pair_scores(
+        body.model, pairs, body.form, runtime, context, truncate=body.truncate
+    )
     return ScoreAnswer(
         id=context.request_id,
         created=int(time.time()),
@@ -61,24 +63,3 @@ async def score(body: ScoreRequest, runtime: TheRuntime, context: TheContext) ->
         data=[ScoreBody(index=index, score=each) for index, each in enumerate(scores)],
         usage=usage,
     )
-
-
-async def _scores(
-    body: RerankRequest | ScoreRequest,
-    pairs: Sequence[Pair],
-    fields: tuple[str, str],
-    runtime: Runtime,
-    context: RequestContext,
-) -> tuple[list[float], EncoderUsage]:
-    """The scores of the pairs and what they cost; errors of an input name one of the `fields`."""
-    encoder = runtime.models.choose_encoder(body.model, context)
-    check_task(encoder.info, "score", "embed")
-    if body.timeout_ms is not None:
-        context.set_timeout(body.timeout_ms)
-    reads = PairReads.of(encoder.info.task, pairs)
-    check_values(len(reads.inputs), encoder.info.width, fields[1], runtime.settings.limits)
-    context.parts = len(reads.inputs)
-    pooled = await pool_all(
-        encoder, reads.inputs, lambda index: reads.place(index, *fields), truncate=body.truncate
-    )
-    return reads.scores(pooled), EncoderUsage.of(pooled)

@@ -1,4 +1,4 @@
-"""POST /v1/tokenize and /v1/detokenize, and the paths of vLLM's server for the same."""
+"""POST /v1/tokenize, and the path of vLLM's server for the same."""
 
 from collections.abc import Sequence
 
@@ -7,20 +7,13 @@ from fastapi import APIRouter
 from service.api.dependencies import TheContext, TheRuntime
 from service.api.json_body import JsonRoute
 from service.api.schemas.base import conversation
-from service.api.schemas.tokenize import (
-    DetokenizeAnswer,
-    DetokenizeRequest,
-    TokenizeAnswer,
-    TokenizeRequest,
-    VllmDetokenizeAnswer,
-)
-from service.context import RequestContext
+from service.api.schemas.tokenize import TokenizeAnswer, TokenizeRequest
+from service.encoders.passages import placed
+from service.engine.pooling import Pooler
 from service.engine.text_size import size_of
-from service.errors import InvalidRequest
+from service.errors import InvalidRequest, UnsupportedFeature
+from service.limits.encoder_texts import check_text
 from service.runtime.parts import Runtime
-
-_TOKEN_BYTES = 4
-"""Bytes that a token stands for, about."""
 
 router = APIRouter(route_class=JsonRoute, tags=["tokenization"])
 
@@ -34,34 +27,44 @@ async def tokenize(
 
     `/tokenize` is the path at vLLM's server.
     """
-    _choose(body.model, runtime, context)
+    name = _named(body.model, runtime)
+    if runtime.models.is_encoder(name):
+        return await _read_by(runtime.models.choose_encoder(name, context), body, runtime)
+    runtime.models.choose(name, context)
     tokens = await _tokens(body, runtime)
-    most = runtime.engine.model.max_model_len
+    most = runtime.base.engine.model.max_model_len
     return TokenizeAnswer(tokens=tokens, count=len(tokens), max_model_len=most)
 
 
-@router.post("/v1/detokenize")
-async def detokenize(
-    body: DetokenizeRequest, runtime: TheRuntime, context: TheContext
-) -> DetokenizeAnswer:
-    """The text of token ids."""
-    return DetokenizeAnswer(text=await _text(body, runtime, context))
+def _named(name: str | None, runtime: Runtime) -> str:
+    """The name, or the base model's; InvalidRequest for none where encoders alone are served."""
+    if name is not None:
+        return name
+    if runtime.settings.model is None:
+        raise InvalidRequest("model: required, as this service has no base model", param="model")
+    return runtime.settings.model.name
 
 
-@router.post("/detokenize")
-async def detokenize_for_vllm(
-    body: DetokenizeRequest, runtime: TheRuntime, context: TheContext
-) -> VllmDetokenizeAnswer:
-    """The text of token ids, as vLLM's server answers."""
-    return VllmDetokenizeAnswer(prompt=await _text(body, runtime, context))
-
-
-def _choose(name: str | None, runtime: Runtime, context: RequestContext) -> None:
-    runtime.models.choose(runtime.settings.model.name if name is None else name, context)
+async def _read_by(encoder: Pooler, body: TokenizeRequest, runtime: Runtime) -> TokenizeAnswer:
+    """The tokens that an encoder reads for one text."""
+    if body.prompt is None:
+        raise UnsupportedFeature("messages: an encoder reads a `prompt` only", param="messages")
+    if not body.add_special_tokens:
+        raise UnsupportedFeature(
+            "add_special_tokens: an encoder always reads them, got false",
+            param="add_special_tokens",
+        )
+    check_text(body.prompt, "prompt", runtime.settings.limits)
+    try:
+        passage = await encoder.read(body.prompt)
+    except InvalidRequest as error:
+        raise placed(error, "prompt") from error
+    tokens, most = passage.token_ids, encoder.info.max_model_len
+    return TokenizeAnswer(tokens=tokens, count=len(tokens), max_model_len=most)
 
 
 async def _tokens(body: TokenizeRequest, runtime: Runtime) -> Sequence[int]:
-    engine = runtime.engine
+    engine = runtime.base.engine
     if body.messages is not None:
         messages = conversation(body.messages, runtime.settings.limits)
         return (await engine.render_chat(messages)).token_ids
@@ -72,10 +75,3 @@ async def _tokens(body: TokenizeRequest, runtime: Runtime) -> Sequence[int]:
     if len(tokens) > (most := engine.model.max_model_len):
         raise InvalidRequest(f"prompt: at most {most} tokens, got {len(tokens)}", param="prompt")
     return tokens
-
-
-async def _text(body: DetokenizeRequest, runtime: Runtime, context: RequestContext) -> str:
-    _choose(body.model, runtime, context)
-    engine = runtime.engine
-    size = _TOKEN_BYTES * len(body.tokens)
-    return await engine.prepare(size, lambda: engine.decode(body.tokens))

@@ -36,42 +36,57 @@ class EmbeddingsRequest(RequestBody):
 
     def inputs(self, info: EncoderInfo, limits: LimitSettings) -> list[Input]:
         """The inputs as a list; InvalidRequest for none, too many, and empty or too long ones."""
-        given = self._listed
-        check_count(len(given), limits.embedding_inputs, "input", "texts")
-        check_values(len(given), self.dimensions or info.width, "input", limits)
-        for index, each in enumerate(given):
-            if isinstance(each, str):
-                check_text(each, self.place(index), limits)
-            elif not each:
-                raise InvalidRequest(f"{self.place(index)}: no tokens", param="input")
-        return given
-
-    @property
-    def _listed(self) -> list[Input]:
-        if isinstance(self.input, str):
-            return [self.input]
-        given: list[Any] = self.input
-        return [given] if given and isinstance(given[0], int) else given
+        return checked_inputs(self.input, "input", self.dimensions or info.width, limits)
 
     def place(self, index: int) -> str:
         """The place of an input in the body."""
-        return f"input[{index}]" if self._listed is self.input else "input"
+        return place_of(self.input, "input", index)
 
-    def check_dimensions(self, info: EncoderInfo) -> None:
-        """Raise for a length that the encoder was not trained to be cut to."""
-        if self.dimensions is None:
-            return
-        if info.dimensions is None:
-            raise UnsupportedFeature(
-                f"dimensions: the embeddings of this encoder have {info.width} and cannot be cut "
-                f"(it is no Matryoshka model), got {self.dimensions}",
-                param="dimensions",
-            )
-        if self.dimensions not in info.dimensions:
-            raise InvalidRequest(
-                f"dimensions: must be {_shown(info.dimensions)}, got {self.dimensions}",
-                param="dimensions",
-            )
+
+def checked_inputs(given: Any, field: str, width: int, limits: LimitSettings) -> list[Input]:
+    """The inputs of a field as a list, for vectors of this width.
+
+    Raises InvalidRequest for none, too many, and empty or too long ones.
+    """
+    listed = _listed(given)
+    check_count(len(listed), limits.embedding_inputs, field, "texts")
+    check_values(len(listed), width, field, limits)
+    for index, each in enumerate(listed):
+        place = place_of(given, field, index)
+        if isinstance(each, str):
+            check_text(each, place, limits)
+        elif not each:
+            raise InvalidRequest(f"{place}: no tokens", param=field)
+    return listed
+
+
+def place_of(given: Any, field: str, index: int) -> str:
+    """The place of an input in the body."""
+    return f"{field}[{index}]" if _listed(given) is given else field
+
+
+def _listed(given: Any) -> list[Input]:
+    if isinstance(given, str) or (given and isinstance(given[0], int)):
+        return [given]
+    listed: list[Input] = given
+    return listed
+
+
+def check_dimensions(dimensions: int | None, info: EncoderInfo) -> None:
+    """Raise for a length that the encoder was not trained to be cut to."""
+    if dimensions is None:
+        return
+    if info.dimensions is None:
+        raise UnsupportedFeature(
+            f"dimensions: the embeddings of this encoder have {info.width} and cannot be cut "
+            f"(it is no Matryoshka model), got {dimensions}",
+            param="dimensions",
+        )
+    if dimensions not in info.dimensions:
+        raise InvalidRequest(
+            f"dimensions: must be {_shown(info.dimensions)}, got {dimensions}",
+            param="dimensions",
+        )
 
 
 def _shown(dimensions: Sequence[int]) -> str:

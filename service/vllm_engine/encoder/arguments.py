@@ -9,7 +9,12 @@ from typing import Any
 from service.errors import ConfigurationError, Interrupted
 from service.settings.encoders import EncoderSettings
 from service.settings.tree import Settings
-from service.vllm_engine.arguments import parsed_arguments, stated_arguments
+from service.vllm_engine.arguments import (
+    parse_engine_arguments,
+    parsed_arguments,
+    prepare_machine,
+    stated_arguments,
+)
 from service.vllm_engine.environment import COMPILER_OFF, is_eager
 from service.vllm_engine.number_type import type_for_processor
 
@@ -39,14 +44,18 @@ def parse_encoder_arguments(encoder: EncoderSettings) -> Namespace:
     )
 
 
-def check_shares(settings: Settings, arguments: Namespace) -> None:
+def check_shares(settings: Settings) -> None:
     """Raise ConfigurationError if all engines together want more than the whole memory.
 
-    `arguments` are the model's own; what a share is of, a GPU or the host, is vLLM's matter.
+    What a share is of, a GPU or the host, is vLLM's matter.
     """
     if not settings.encoders:
         return
-    shares = {settings.model.name: float(getattr(arguments, _SHARE))}
+    shares = {}
+    if settings.model is None:
+        prepare_machine(settings)
+    else:
+        shares[settings.model.name] = float(getattr(parse_engine_arguments(settings), _SHARE))
     for encoder in settings.encoders:
         with named(encoder):
             shares[encoder.name] = float(getattr(parse_encoder_arguments(encoder), _SHARE))

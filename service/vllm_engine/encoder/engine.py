@@ -111,24 +111,29 @@ class VllmEncoder:
                 code="context_length_exceeded",
             )
 
-    async def pool(self, passage: Passage, dimensions: int | None = None) -> Pooled:
+    async def pool(
+        self, passage: Passage, dimensions: int | None = None, *, raw: bool = False
+    ) -> Pooled:
         context = current_context()
         salt = self._salts.salt(context.tenant, "")
         request = Pooling(
             self._llm,
             tokens_input(passage.token_ids, cache_salt=salt),
-            self._params(passage, dimensions),
+            self._params(passage, dimensions, raw=raw),
             f"{context.request_id}-{next(self._serial)}",
             priority=int(context.tier is Tier.FLEX),
         )
         outputs = [output async for output in gated(self._gate, self._observer, request)]
         return _pooled(outputs)
 
-    def _params(self, passage: Passage, dimensions: int | None) -> PoolingParams:
+    def _params(
+        self, passage: Passage, dimensions: int | None, *, raw: bool = False
+    ) -> PoolingParams:
         extra = None
         if passage.second_at is not None:
             extra = {"compressed_token_type_ids": passage.second_at}
-        return PoolingParams(dimensions=dimensions, extra_kwargs=extra, **_PARAMS[self.info.task])
+        params = _PARAMS[self.info.task] | ({"use_activation": False} if raw else {})
+        return PoolingParams(dimensions=dimensions, extra_kwargs=extra, **params)
 
     @property
     def last_step(self) -> float:

@@ -1,7 +1,6 @@
 """Starting an encoder's engine behind its gate."""
 
 import gc
-from argparse import Namespace
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -56,15 +55,13 @@ def check_encoder(encoder: EncoderSettings) -> CheckedEncoder:
         return CheckedEncoder(digest, model, verified_head(encoder.path, model))
 
 
-def check_encoders(
-    settings: Settings, arguments: Namespace, *, here: bool = True
-) -> dict[str, CheckedEncoder]:
+def check_encoders(settings: Settings, *, here: bool = True) -> dict[str, CheckedEncoder]:
     """The required encoders by name, checked before any engine runs: memory, arguments, files.
 
-    `arguments` are the model's. Without `here` a folder that is not on this machine is no error.
-    Raises ConfigurationError; for files, only of encoders that are required.
+    Without `here` a folder that is not on this machine is no error. Raises ConfigurationError; for
+    files, only of encoders that are required.
     """
-    check_shares(settings, arguments)
+    check_shares(settings)
     return {
         encoder.name: check_encoder(encoder)
         for encoder in settings.encoders
