@@ -60,7 +60,7 @@ run: setup $(if $(findstring encoders,$(notdir $(CONFIG))),$(ENCODER_FETCHED)) #
 
 test: lint typecheck $(MODEL_FETCHED) programs ## Run lint, typecheck and every test, also those on the real engine
 	@echo "==> tests, on two workers"
-	@OMP_WAIT_POLICY=PASSIVE $(PY) -m pytest tests -m "not timing and not families and not browser" -n 2 --dist loadgroup --no-loadscope-reorder \
+	@OMP_WAIT_POLICY=PASSIVE $(PY) -m pytest tests -m "not timing and not families and not browser" -n 2 --dist loadscope --no-loadscope-reorder \
 		--durations 25
 
 programs: $(DEV_INSTALLED)
@@ -133,7 +133,7 @@ test-isa: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Run the examples and tests that e
 
 coverage: $(DEV_INSTALLED) ## Run the fast tests under coverage and check each package's floor
 	@echo "==> fast tests under coverage"
-	@$(PY) -m pytest tests --ignore tests/engine -m "not timing" -n 2 --dist loadgroup -q \
+	@$(PY) -m pytest tests --ignore tests/engine -m "not timing" -n 2 --dist loadscope -q \
 		--cov --cov-report json:.cache/coverage.json
 	@$(PY) -m tools.coverage_floors .cache/coverage.json
 

@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import AsyncGenerator, Generator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import hypothesis
@@ -16,6 +17,7 @@ from tests.adapters.samples import AdapterFolder, describe, write_base
 pytest.register_assert_rewrite("tests.answers", "tests.engine.contract")
 
 from tests.live_service import LiveService  # noqa: E402 - rewritten modules come after
+from tests.shared_servers import ServerScheduling, running_order  # noqa: E402
 
 # A busy machine may stall any example; pytest's timeout ends those that never end.
 hypothesis.settings.register_profile("llm-service", deadline=None)
@@ -25,31 +27,15 @@ _ENGINE_SECONDS = 900
 """Room for the start of an engine on a machine that others use."""
 
 
-_SERVERS = ("smollm2", "tiny")
-"""Servers that tests share: those that ask for one run together, on one worker (xdist's groups)."""
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ServerScheduling:
+    """Keep the tests that share a server on one worker."""
+    return ServerScheduling(config, log)
 
 
-# Before xdist reads the groups.
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the tests on the real engine first, those on one server together; give them time.
-
-    These tests take the longest; short tests afterwards keep both workers busy to the end. Tests
-    that share no server stay with those of their file.
-    """
-
-    def group(item: pytest.Item) -> str:
-        shared = (name for name in _SERVERS if name in getattr(item, "fixturenames", ()))
-        return next(shared, str(item.path))
-
-    def order(item: pytest.Item) -> tuple[bool, int, str]:
-        of = group(item)
-        rank = _SERVERS.index(of) if of in _SERVERS else len(_SERVERS)
-        return "engine" not in item.path.parts, rank, str(item.path)
-
-    items.sort(key=order)
+    """Put the tests on the real engine first, and give them time."""
+    items.sort(key=running_order)
     for item in items:
-        item.add_marker(pytest.mark.xdist_group(group(item)))
         if "engine" in item.path.parts:
             item.add_marker(pytest.mark.timeout(_ENGINE_SECONDS))
 
