@@ -29,8 +29,11 @@ print("worker", worker.model_tag, worker.tensor_parallel_size, worker.nnodes, wo
 
 from dataclasses import fields
 from vllm.engine.arg_utils import EngineArgs
+from service.vllm_engine.number_type import type_for_processor
 
+# Several nodes have GPUs, where the processor of this machine would not decide the type.
 leader, node = vars(parse_engine_arguments(load_settings(Path(sys.argv[3])))), vars(worker)
+node |= type_for_processor(node)
 names = [field.name for field in fields(EngineArgs) if field.name in leader]
 print("differ", *(name for name in names if leader[name] != node[name]))
 """

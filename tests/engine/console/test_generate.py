@@ -96,9 +96,10 @@ def test_a_schema_that_is_no_json_is_named_before_anything_is_sent(page: Page) -
 
 
 def test_a_refusal_is_shown_in_the_services_words(page: Page) -> None:
-    ask(page, "x", **{"Max tokens": "100000"})
+    page.get_by_text("Structured output").click()
+    ask(page, "x", **{"JSON schema of the answer optional": '{"items": {"not": {}}}'})
     expect(page.locator("#answers .pill")).to_have_text("failed")
-    expect(page.locator("#answers .problem")).to_contain_text("max_tokens")
+    expect(page.locator("#answers .problem")).to_contain_text("not, at /items")
 
 
 def test_two_answers_stand_side_by_side(page: Page) -> None:
