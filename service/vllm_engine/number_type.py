@@ -4,6 +4,8 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+from service.settings import platform
+
 _log = logging.getLogger(__name__)
 
 _EXACT = "float32"
@@ -20,20 +22,16 @@ def type_for_processor(arguments: Mapping[str, Any]) -> dict[str, str]:
     Empty otherwise, and on GPUs. Without AVX-512 oneDNN has no product in bfloat16 or float16, and
     vLLM's fallback took 5 to 7 times as long as float32 (SmolLM2-135M, AVX2).
     """
-    from vllm.platforms import current_platform
-
     stated = str(arguments.get("dtype") or "auto").lower()
-    if stated != "auto" or not current_platform.is_cpu() or _has_products("bfloat16"):
+    if stated != "auto" or platform.installed() is not platform.CPU or _has_products("bfloat16"):
         return {}
     return {"dtype": _EXACT}
 
 
 def warn_of_slow_type(config: Any) -> None:
     """Log a warning if the processor has no products in the type of vLLM's configuration."""
-    from vllm.platforms import current_platform
-
     chosen = str(config.model_config.dtype).removeprefix("torch.")
-    if current_platform.is_cpu() and not _has_products(chosen):
+    if platform.installed() is platform.CPU and not _has_products(chosen):
         _log.warning(
             "engine.dtype: this processor multiplies no %s, so each answer takes several times as"
             " long as in float32; `auto` or `float32` is faster",
