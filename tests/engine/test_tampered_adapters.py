@@ -15,7 +15,7 @@ from service.files import file_digest
 from service.proving.fingerprint import EFFECT_TOLERANCE, TOLERANCE
 from tests.engine.conftest import ADAPTERS
 from tools.served.configuration import ENGINE
-from tools.served.server import running_server
+from tools.served.server import PATIENT, running_server
 
 NAMES = [each.name for each in sorted(ADAPTERS.iterdir())]
 Tensors = dict[str, Any]
@@ -55,7 +55,7 @@ def listed(smollm2_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> di
         for kind in KINDS:
             _tamper(root / f"{name}-{kind}", name, kind)
             sources.append({"source": str(root / f"{name}-{kind}"), "name": f"{name}-{kind}"})
-    config = {
+    config = PATIENT | {
         "model": {"name": "smollm2-135m-instruct", "path": str(smollm2_folder)},
         "engine": ENGINE | {"max_lora_rank": 8},
         "adapters": sources,
