@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -72,12 +73,12 @@ def theirs(
     model: Path, *, through: Sequence[str] = (), engine: Mapping[str, Any] | None = None
 ) -> Iterator[Server]:
     """vLLM's own server; `through` and `engine` as for this service."""
-    from service.vllm_engine.number_type import type_for_processor
-
+    # By name, because the image of the load tests, which starts no server, has no service.
+    number_type = import_module("service.vllm_engine.number_type")
     port = free_port()
     engine = ENGINE | dict(engine or {})
     # The same work for both: vLLM's own `auto` is the checkpoint's type on any processor.
-    engine |= type_for_processor(engine)
+    engine |= number_type.type_for_processor(engine)
     flags = [flag(key, value) for key, value in engine.items()]
     command = [sys.executable, "-m", *through, "vllm.entrypoints.openai.api_server", *flags]
     command += [f"--model={model}", f"--served-model-name={MODEL}", f"--port={port}"]
