@@ -123,23 +123,13 @@ class AdapterCache:
         Raises ConfigurationError when the cache cannot be written.
         """
         kept = self._path("signatures", digest)
-        if not offline:
-            try:
-                raw = read_bounded(
-                    parse_source(uri, AdapterRefused), SIGNATURE_FILE, MAX_SIGNATURE_BYTES
-                )
-                if len(raw) > MAX_SIGNATURE_BYTES:
-                    raise AdapterRefused(
-                        uri, SIGNATURE_FILE, "is too large", f"{MAX_SIGNATURE_BYTES} bytes", "more"
-                    )
-                kept.parent.mkdir(parents=True, exist_ok=True)
-                write_atomically(kept, raw)
-            except SourceMissing:
-                kept.unlink(missing_ok=True)
-            except SourceUnreachable as error:
-                _LOG.warning("%s; using the signature that it held last", error)
-            except OSError as error:
-                raise ConfigurationError(f"adapter_cache.path {self._root}: {error}") from error
+        try:
+            if not offline:
+                self._keep_signature(parse_source(uri, AdapterRefused), kept)
+        except SourceUnreachable as error:
+            _LOG.warning("%s; using the signature that it held last", error)
+        except OSError as error:
+            raise ConfigurationError(f"adapter_cache.path {self._root}: {error}") from error
         return kept if kept.is_file() else None
 
     def last_name(self, uri: str) -> str | None:
@@ -220,6 +210,19 @@ class AdapterCache:
             left -= fetch.file(name, expected, left)
         write_atomically(partial / MANIFEST_FILE, raw)
         sync(partial)
+
+    def _keep_signature(self, source: Source, kept: Path) -> None:
+        """Keep what the source holds now: its signature, or none."""
+        try:
+            raw = read_bounded(source, SIGNATURE_FILE, MAX_SIGNATURE_BYTES)
+        except SourceMissing:
+            kept.unlink(missing_ok=True)
+            return
+        if len(raw) > MAX_SIGNATURE_BYTES:
+            limit = f"at most {MAX_SIGNATURE_BYTES} bytes"
+            raise AdapterRefused(source.name, SIGNATURE_FILE, "is too large", limit, "more")
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(kept, raw)
 
     def _ref(self, source: Source) -> Path:
         key = f"{source.protocol} {source.root}"

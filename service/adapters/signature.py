@@ -34,7 +34,9 @@ def sign(folder: Path, key: Path, password: str | None = None) -> Path:
         config = library.signing.Config().use_elliptic_key_signer(
             private_key=key, password=password and password.encode()
         )
-        hashing = library.hashing.Config().set_ignored_paths(paths=[target], ignore_git_paths=False)
+        hashing = library.hashing.Config().set_ignored_paths(
+            paths=[SIGNATURE_FILE], ignore_git_paths=False
+        )
         config.set_hashing_config(hashing).sign(folder, target)
     except (OSError, ValueError, TypeError) as error:
         raise ConfigurationError(f"{key}: cannot sign: {error}") from error

@@ -191,9 +191,11 @@ def test_a_key_that_cannot_be_used_is_named(tmp_path: Path, keys: Keys) -> None:
 
 
 def test_the_commands_sign_and_verify(
-    adapter: AdapterFolder, keys: Keys, base_folder: Path, tmp_path: Path
+    adapter: AdapterFolder, keys: Keys, base_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder, key = adapter.save().path, keys.make("release", password=b"secret")
+    path, key = adapter.save().path, keys.make("release", password=b"secret")
+    monkeypatch.chdir(path.parent)
+    folder = Path(path.name)  # relative, as at a prompt
 
     def run(*arguments: object, **environment: str) -> tuple[int, str]:
         words = ["adapters", *map(str, arguments)]
