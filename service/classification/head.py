@@ -46,8 +46,7 @@ class HeadClassifier:
         calibration = Calibration(self.pooler.info.temperature)
         rows = calibration.apply(answer_rows(pooled.values, multi_label=self.multi_label))
         return Score(
-            # The "yes" of each label that applies by itself; else all labels.
-            log_probs=rows[:, 0] if self.multi_label else rows[0],
+            log_probs=label_log_probs(rows, multi_label=self.multi_label),
             prompt_tokens=pooled.prompt_tokens,
             cached_tokens=pooled.cached_tokens,
             reads=self.reads,
@@ -70,3 +69,9 @@ def answer_rows(values: npt.NDArray[np.float32], *, multi_label: bool) -> Array:
         return normalise(logits)[None]
     rows: Array = -np.logaddexp(0.0, np.stack([-logits, logits], axis=1))
     return rows
+
+
+def label_log_probs(rows: Array, *, multi_label: bool) -> Array:
+    """One log-probability a label: the "yes" of each that applies by itself, else the only row."""
+    found: Array = rows[:, 0] if multi_label else rows[0]
+    return found

@@ -18,8 +18,8 @@ from service.api.schemas.tei import (
     RankBody,
     TeiRerankRequest,
 )
+from service.classification.predictions import predictions
 from service.encoders.passages import pool_all
-from service.encoders.predictions import predictions
 from service.encoders.vectors import unit
 from service.errors import NotFound
 from service.fleet.encoders import check_task
