@@ -23,7 +23,7 @@ from service.releases.log import ChangeLog
 from service.releases.metrics import ReleaseMetrics
 from service.releases.observation import Missed, observe
 from service.releases.standing import Standing, due, standings
-from service.releases.summary import PlanSummary, Summary, evidence
+from service.releases.summary import SHOWN_CHANGES, PlanSummary, Summary, evidence
 from service.settings.releases import ReleaseSettings
 
 _log = logging.getLogger(__name__)
@@ -138,7 +138,7 @@ class Releases:
     def summary(self) -> Summary:
         """Every plan with its tests, and the last changes."""
         planned = [self._plan(name) for name, each in self._contests.items() if each.plan]
-        return Summary(planned, tuple(self._changes.changes), self._changes.head)
+        return Summary(planned, tuple(self._changes.changes[-SHOWN_CHANGES:]), self._changes.head)
 
     def close(self) -> None:
         """Keep the counts and close the log; blocks meanwhile."""

@@ -10,7 +10,7 @@ from service.releases.comparison import Comparison
 from service.releases.contest import Contest
 from service.releases.standing import Standing
 
-_SHOWN_CHANGES = 100
+SHOWN_CHANGES = 100
 
 
 def evidence(tests: Sequence[Comparison]) -> tuple[dict[str, Any], ...]:
@@ -66,6 +66,6 @@ class Summary:
         """The summary as JSON."""
         return {
             "releases": [plan.told() for plan in self.plans],
-            "changes": [asdict(change) for change in self.changes[-_SHOWN_CHANGES:]],
+            "changes": [asdict(change) for change in self.changes],
             "head": self.head,
         }
