@@ -93,7 +93,9 @@ class _Search:
 
     def _choose_type(self) -> None:
         if self._machine.on_cpu:
-            self._set("dtype", "auto", "the type of the checkpoint that this processor computes")
+            self._set(
+                "dtype", "auto", "the checkpoint's, or float32 on a processor without bfloat16"
+            )
         elif min(device.capability for device in self._machine.devices) < (8, 0):
             name = self._machine.devices[0].name
             self._set("dtype", "float16", f"{name} has no bfloat16")
