@@ -311,8 +311,10 @@ async def test_an_encoder_that_has_ended_ends_the_service() -> None:
         assert live.status.failure is not None
 
 
-async def test_a_drain_ends_what_an_encoder_has_not_finished() -> None:
-    with LiveService(encoders=ENCODERS[:1], drain={"lame_duck_s": 0, "budget_s": 0.1}) as live:
+@pytest.mark.parametrize("beside", [{}, {"model": None}], ids=["beside a model", "alone"])
+async def test_a_drain_ends_what_an_encoder_has_not_finished(beside: dict[str, Any]) -> None:
+    drain = {"lame_duck_s": 0, "budget_s": 0.1}
+    with LiveService(encoders=ENCODERS[:1], drain=drain, **beside) as live:
         live.encoders["embed"].frozen = True
         async with live.client() as client, asyncio.TaskGroup() as group:
             body = {"model": "embed", "input": "a"}

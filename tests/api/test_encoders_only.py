@@ -1,6 +1,5 @@
 """A service of encoders alone, over fake ones."""
 
-import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import pytest
 from loadtests.processes import eventually
 from service.runtime.status import Phase
 from service.settings.tree import TenantSettings, WatchdogSettings
-from tests.answers import error_of, refusal
+from tests.answers import refusal
 from tests.live_service import LiveService
 from tests.tenants.keys import bearer, entry, write_keys
 
@@ -103,16 +102,3 @@ async def test_a_stalled_encoder_takes_the_service_out_of_rotation() -> None:
         await eventually(lambda: live.status.ready)
         live.encoders["embed"].dead = True
         await eventually(lambda: live.status.phase is Phase.STOPPING)
-
-
-async def test_a_drain_ends_what_an_encoder_has_not_finished() -> None:
-    drain = {"lame_duck_s": 0, "budget_s": 0.1}
-    with LiveService(model=None, encoders=ENCODERS[:1], drain=drain) as live:
-        live.encoders["embed"].frozen = True
-        async with live.client() as client, asyncio.TaskGroup() as group:
-            body = {"model": "embed", "input": "a"}
-            asked = group.create_task(client.post("/v1/embeddings", json=body))
-            await eventually(lambda: live.encoders["embed"].running == 1)
-            assert live.status.drain is not None
-            live.status.drain(False)
-    assert error_of(asked.result().json())["code"] == "draining"
