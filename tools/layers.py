@@ -31,7 +31,7 @@ ALLOWED: dict[str, str] = {
     "settings": "errors plain_yaml quoting",
     "memory": "model",
     "adapters": "errors files model plain_yaml quoting settings sources together",
-    "heads": "adapters files model quoting sources",
+    "heads": "adapters files model sources",
     "limits": "errors quoting settings",
     "tenants": "errors plain_yaml quoting settings",
     "context": "engine errors tenants",

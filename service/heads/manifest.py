@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from service.adapters.manifest import (
     BaseReference,
@@ -22,10 +22,9 @@ from service.adapters.manifest import (
 )
 from service.files import write_atomically
 from service.heads.refusal import HeadRefused
-from service.quoting import problems
+from service.sources.document import read_document
 
 MANIFEST_FILE = "head.json"
-MAX_MANIFEST_BYTES = 1 << 20
 MAX_FINGERPRINT_LINES = 16
 
 Values = Annotated[
@@ -82,31 +81,4 @@ class HeadManifest(BaseModel):
 
 def load_manifest(folder: Path) -> HeadManifest | None:
     """The manifest in a folder, None if there is none; HeadRefused names the field at fault."""
-    try:
-        with (folder / MANIFEST_FILE).open("rb") as file:
-            raw = file.read(MAX_MANIFEST_BYTES + 1)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise HeadRefused(
-            folder.name, MANIFEST_FILE, "cannot be read", "a file", error.strerror
-        ) from error
-    if len(raw) > MAX_MANIFEST_BYTES:
-        raise HeadRefused(
-            folder.name,
-            MANIFEST_FILE,
-            "is too large",
-            f"at most {MAX_MANIFEST_BYTES} bytes",
-            "more",
-        )
-    try:
-        return HeadManifest.model_validate_json(raw)
-    except ValidationError as error:
-        problem = next(problems(error.errors(include_url=False), HeadManifest))
-        raise HeadRefused(
-            folder.name,
-            MANIFEST_FILE,
-            f"field {problem.field or 'none'}",
-            problem.reason,
-            "another value",
-        ) from error
+    return read_document(folder, MANIFEST_FILE, HeadManifest, HeadRefused)

@@ -14,7 +14,6 @@ from service.errors import ConfigurationError
 from service.model.digest import base_model_digest
 from service.model.file_list import (
     LIST_FILE,
-    MAX_LIST_BYTES,
     MODEL_FILE_NAME,
     FileList,
     digests_of,
@@ -34,6 +33,7 @@ from service.model.pin import pin_folder
 from service.model.refusal import ModelRefused
 from service.model.smollm2 import SMOLLM2, fetch_smollm2
 from service.model.tensors import INDEX_FILE, SINGLE_FILE
+from service.sources.document import MAX_DOCUMENT_BYTES
 from service.sources.download import Download, read_bounded
 from service.sources.source import Listed, Source, SourceMissing, parse_source
 
@@ -129,7 +129,7 @@ def _held(folder: Path, uri: str) -> FileList:
 def _listing(source: Source) -> dict[str, Listed]:
     """Files at the source; of a list that it holds, or by its protocol's own means."""
     try:
-        raw = read_bounded(source, LIST_FILE, MAX_LIST_BYTES)
+        raw = read_bounded(source, LIST_FILE, MAX_DOCUMENT_BYTES)
         files = parse_file_list(raw, source.name).files
         return {name: Listed(None, digest, digest) for name, digest in files.items()}
     except SourceMissing:

@@ -11,14 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from service.files import Digest, file_digest, write_atomically
 from service.model.refusal import ModelRefused
-from service.quoting import problems
+from service.sources.document import parse_document, read_document
 
 LIST_FILE = "model-files.json"
-MAX_LIST_BYTES = 1 << 20
 MODEL_FILE_NAME = r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}(/[A-Za-z0-9_][A-Za-z0-9._-]{0,127}){0,3}$"
 """A path below the model's folder: no "..", no hidden file or folder."""
 _READERS = 8
@@ -51,31 +50,12 @@ class FileList(BaseModel):
 
 def read_file_list(folder: Path) -> FileList | None:
     """The list in a folder, None if there is none; raises ModelRefused if it is malformed."""
-    try:
-        with (folder / LIST_FILE).open("rb") as file:
-            raw = file.read(MAX_LIST_BYTES + 1)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise ModelRefused(
-            folder.name, LIST_FILE, "cannot be read", "a file", error.strerror
-        ) from error
-    return parse_file_list(raw, folder.name)
+    return read_document(folder, LIST_FILE, FileList, ModelRefused)
 
 
 def parse_file_list(raw: bytes, model: str) -> FileList:
     """Parse the bytes of a list of files; raises ModelRefused naming the field."""
-    if len(raw) > MAX_LIST_BYTES:
-        raise ModelRefused(
-            model, LIST_FILE, "is too large", f"at most {MAX_LIST_BYTES} bytes", "more"
-        )
-    try:
-        return FileList.model_validate_json(raw)
-    except ValidationError as error:
-        problem = next(problems(error.errors(include_url=False), FileList))
-        raise ModelRefused(
-            model, LIST_FILE, f"field {problem.field or 'none'}", problem.reason, "another value"
-        ) from error
+    return parse_document(raw, model, LIST_FILE, FileList, ModelRefused)
 
 
 def listed_files(folder: Path) -> set[str]:

@@ -52,7 +52,7 @@ def check_encoder(encoder: EncoderSettings) -> CheckedEncoder:
         digest = checked_digest(encoder.path, encoder.digest, "digest")
         stated = {key.replace("-", "_") for key in encoder.engine}
         model = read_encoder(encoder.path, pooling_stated="pooler_config" in stated)
-        return CheckedEncoder(digest, model, verified_head(encoder.path, model))
+        return CheckedEncoder(digest, model, verified_head(encoder.path, model, encoder.digest))
 
 
 def check_encoders(settings: Settings, *, here: bool = True) -> dict[str, CheckedEncoder]:
