@@ -44,6 +44,7 @@ from service.gate.preparation import Preparation
 from service.quoting import quote
 from service.settings.tree import Settings
 from service.vllm_engine.client import GatedClient
+from service.vllm_engine.executor import worker_variables
 from service.vllm_engine.generation import explain, lora_request
 from service.vllm_engine.openai import OpenAISurface
 from service.vllm_engine.process import read_vitals
@@ -258,9 +259,10 @@ def start_llm(config: VllmConfig, stat_logger: Any) -> AsyncLLM:
     ConfigurationError if it cannot start.
     """
     try:
-        return AsyncLLM.from_vllm_config(
-            config, usage_context=UsageContext.OPENAI_API_SERVER, stat_loggers=[stat_logger]
-        )
+        with worker_variables(config):
+            return AsyncLLM.from_vllm_config(
+                config, usage_context=UsageContext.OPENAI_API_SERVER, stat_loggers=[stat_logger]
+            )
     except RuntimeError as error:
         raise ConfigurationError(
             f"engine: could not start: {error}; its own log above says why"
