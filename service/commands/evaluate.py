@@ -6,6 +6,7 @@ service cannot be used, 130 interrupted; what was measured by then is reported.
 
 import asyncio
 import json
+import logging
 import sys
 from pathlib import Path
 from typing import IO, Annotated, Any
@@ -61,6 +62,7 @@ def evaluate(
       llm-service evaluate deploy/local/recipes/sentiment.yaml --json
     """
     with one_message():
+        logging.getLogger("httpx").setLevel(logging.WARNING)  # else a line for each request
         if url is None:
             if any(each is not None for each in (model, key_file, report)):
                 raise ConfigurationError("--model, --key-file, --report: only with --url")
@@ -154,11 +156,10 @@ def _show(report: Report, as_json: bool) -> None:
     if as_json:
         typer.echo(report.model_dump_json())
         return
-    table = Table("task", "metric", "value", "95 % interval", "by", "lines", "bar", "verdict")
+    table = Table("task", "metric", "value", "95 % interval", "bar", "verdict")
     for task in report.tasks:
         for m in task.metrics:
-            interval = f"{m.low:.4g} to {m.high:.4g}"
-            figures = (f"{m.value:.4g}", interval, m.method, str(m.lines))
+            figures = (f"{m.value:.3g}", f"{m.low:.3g} to {m.high:.3g}")
             table.add_row(task.name, m.name, *figures, m.bar or "", m.verdict or "")
     Console().print(table)
     for sentence in report.failed:

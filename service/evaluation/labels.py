@@ -33,12 +33,12 @@ class Question:
 
 
 class LabelReader:
-    """Reads a model's labels; finds out once whether the service has /v1/classify."""
+    """Reads a model's labels; by /v1/classify until the service turns out to have none."""
 
-    def __init__(self, client: Client, model: str) -> None:
+    def __init__(self, client: Client, model: str, *, classifies: bool = True) -> None:
         self._client = client
         self._model = model
-        self._classifies = True
+        self._classifies = classifies
 
     async def read(self, text: str, question: Question) -> Reading:
         """The probabilities of the labels for a text.

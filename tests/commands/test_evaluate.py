@@ -55,10 +55,11 @@ def test_bars_decide_the_exit_code_and_the_report_needs_no_network(tmp_path: Pat
         assert done.exit_code == 0, done.output
         assert "loud: measured" in done.stderr
         assert "case_loss" in done.stdout
+        assert "HTTP" not in done.stderr
         fails = write_suite(tmp_path, CLASSIFICATION | {"bars": {"brier": "<= -1"}})
         failed = call(fails, *at, "--json")
         assert failed.exit_code == 1
-        assert not json.loads(failed.stdout)["tasks"][0]["licence"] == ""
+        assert json.loads(failed.stdout)["tasks"][0]["metrics"][3]["verdict"] == "fails"
         assert "fails: films: brier is" in call(fails, *at).stderr
         missing = call(stands, "--url", live.url, "--model", MODEL)
         assert missing.exit_code == 2
