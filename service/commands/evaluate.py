@@ -7,7 +7,6 @@ service cannot be used, 130 interrupted; what was measured by then is reported.
 import asyncio
 import json
 import logging
-import sys
 from pathlib import Path
 from typing import IO, Annotated, Any
 
@@ -96,7 +95,7 @@ def _interrupted(run: Run, model: str | None, folder: Path | None) -> bool:
 
 
 class _Progress:
-    """A bar on stderr for each task; in the report's folder a line for each answer, as it comes."""
+    """A bar for each task on a terminal; in the report's folder a line for each answer."""
 
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
@@ -124,7 +123,7 @@ class _Progress:
         """Begin a task's bar."""
         if self._bar is not None:
             self._bar.close()
-        self._bar = tqdm(total=requests, desc=task.name, file=sys.stderr, leave=False)
+        self._bar = tqdm(total=requests, desc=task.name, leave=False, disable=None)
 
     def answered(self, task: Task, line: int, answer: str | Reading) -> None:
         """Advance the bar and keep the answer."""
@@ -138,7 +137,7 @@ class _Progress:
     def ended(self, result: TaskResult) -> None:
         """Say that a task is measured."""
         if self._bar is not None:
-            self._bar.close()
+            self._bar.close()  # before the message, which would stand on its line
         typer.echo(f"{result.name}: measured", err=True)
 
 

@@ -27,8 +27,9 @@ class Refused(Exception):
 class Client:
     """Requests to one model of a service, at most `concurrency` at a time.
 
-    A refusal that passes (408, 429, 502, 503, 504) and a broken connection are tried six times;
-    between tries it waits as Retry-After says, at most a minute, else 1, 2, 4, ... seconds.
+    A refusal that passes (408, 429, 502, 503, 504) is tried six times, and so is a connection that
+    fails after an earlier answer; between tries it waits as Retry-After says, at most a minute,
+    else 1, 2, 4, ... seconds.
     """
 
     def __init__(self, url: str, key: str | None, concurrency: int) -> None:
@@ -36,6 +37,7 @@ class Client:
         headers = {} if key is None else {"authorization": f"Bearer {key}"}
         self._http = httpx.AsyncClient(headers=headers, timeout=_SECONDS)
         self._slots = asyncio.Semaphore(concurrency)
+        self._reached = False
 
     async def __aenter__(self) -> "Client":
         return self
@@ -89,13 +91,12 @@ class Client:
             last = number == _TRIES - 1
             try:
                 answer = await self._http.request(method, self.url + path, json=body)
-            except (httpx.ConnectError, httpx.UnsupportedProtocol):
-                raise
             except httpx.TransportError:
-                if last:
+                if last or not self._reached:
                     raise
                 await asyncio.sleep(2.0**number)
                 continue
+            self._reached = True
             if answer.status_code not in _PASSING or last:
                 break
             await asyncio.sleep(_wait(answer, number))
