@@ -17,6 +17,7 @@ from typing import Any
 from deploy.grafana.dashboard import PAGES, rendered
 from loadtests.analysis.result import Result
 from service.adapters.manifest import manifest_json_schema
+from service.evaluation.suite import suite_json_schema
 from tools import (
     adapters_table,
     body_schemas,
@@ -49,6 +50,7 @@ GENERATED: Mapping[Path, Callable[[], str]] = {
     packages_table.PAGE: packages_table.page,
     settings_table.PAGE: settings_table.page,
     ROOT / "docs/schemas/adapter.schema.json": lambda: as_json(manifest_json_schema(), 2),
+    ROOT / "docs/schemas/suite.schema.json": lambda: as_json(suite_json_schema(), 2),
     ROOT / "loadtests/result.schema.json": lambda: as_json(Result.model_json_schema(), 1),
     **{ROOT / f"deploy/grafana/{page.uid}.json": partial(rendered, page) for page in PAGES},
 }

@@ -1,1 +1,1 @@
-"""The command line: serving, adapters, fine-tuning, keys."""
+"""The command line: serving, adapters, fine-tuning, evaluation, keys."""

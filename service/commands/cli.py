@@ -9,7 +9,8 @@ import yaml
 from service.commands.adapters import app as adapters_app
 from service.commands.batches import app as batches_app
 from service.commands.errors import one_message
-from service.commands.finetune import evaluate, finetune
+from service.commands.evaluate import evaluate
+from service.commands.finetune import finetune
 from service.commands.init import init
 from service.commands.keys import app as keys_app
 from service.commands.model import app as model_app

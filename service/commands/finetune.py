@@ -1,4 +1,4 @@
-"""`llm-service finetune` and `llm-service evaluate`: make an adapter or a head, measure one again.
+"""`llm-service finetune`: make an adapter or a head; and measure one again, as `evaluate` does.
 
 Exit codes: 0 success, 1 it is refused or fails its proof, 2 the command, its configuration
 or its data cannot be used.
@@ -64,21 +64,20 @@ def finetune(
             typer.echo(f"digest: {listed.digest}", err=True)
 
 
-def evaluate(config: Config, as_json: AsJson = False) -> None:
+def measure_again(config: Path, as_json: bool) -> None:
     """Measure the adapter or head of a run again, as it is packed; nothing is written.
 
-    Example: llm-service evaluate deploy/local/recipes/sentiment.yaml --json
+    Raises ConfigurationError like the run itself.
     """
-    with one_message():
-        _ready()
-        from service.finetune.config import load_finetune_settings
-        from service.finetune.finish import measure_packed
-        from service.finetune.run import prepare
+    _ready()
+    from service.finetune.config import load_finetune_settings
+    from service.finetune.finish import measure_packed
+    from service.finetune.run import prepare
 
-        settings = load_finetune_settings(config)
-        with _measuring():
-            evaluation = asyncio.run(measure_packed(settings, prepare(settings)))
-        _show(evaluation, as_json)
+    settings = load_finetune_settings(config)
+    with _measuring():
+        evaluation = asyncio.run(measure_packed(settings, prepare(settings)))
+    _show(evaluation, as_json)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ OWNERS = {
     "uvicorn": ("service.api",),
     "httptools": ("service.api",),
     "python_multipart": ("service.api",),
+    "jinja2": ("service.evaluation",),
     "sqlite3": ("service.database", "service.batches", "service.usage"),
     "typer": ("service.commands",),
     "peft": ("service.finetune",),

@@ -17,6 +17,7 @@ from loadtests.cli import app as loadtests
 from loadtests.load.scenario import load_scenario
 from service.adapters.golden import check_golden
 from service.adapters.manifest_yaml import build_manifest
+from service.evaluation.suite import load_suite
 from service.finetune.config import load_finetune_settings
 from service.settings.load import load_settings
 from service.tenants.keys_document import parse_keys
@@ -57,6 +58,11 @@ def is_configuration(block: Block, folder: Path) -> None:
 def is_run(block: Block, folder: Path) -> None:
     """The configuration of a fine-tuning run."""
     load_finetune_settings(written(block, folder))
+
+
+def is_suite(block: Block, folder: Path) -> None:
+    """A suite of evaluation tasks."""
+    load_suite(written(block, folder))
 
 
 def is_scenario(block: Block, folder: Path) -> None:
@@ -101,6 +107,7 @@ CHECKS: Mapping[str, Callable[[Block, Path], None]] = {
     r"draft.*\.yaml": is_draft,
     r".*values\.yaml": is_values,
     r"run\.yaml": is_run,
+    r"suite\.yaml": is_suite,
     r"keys\.yaml": is_keys,
     r"scenario\.yaml": is_scenario,
     r"ingress\.yaml": is_ingress,

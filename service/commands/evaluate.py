@@ -1,0 +1,167 @@
+"""`llm-service evaluate`: measure a running service by a suite, or a run's adapter once more.
+
+Exit codes: 0 every bar stands, 1 a bar fails (or the packed adapter is refused), 2 the file or the
+service cannot be used, 130 interrupted; what was measured by then is reported.
+"""
+
+import asyncio
+import json
+import logging
+from pathlib import Path
+from typing import IO, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from tqdm import tqdm
+
+from service.commands.errors import one_message
+from service.commands.finetune import measure_again
+from service.errors import ConfigurationError
+from service.evaluation.choices import Reading
+from service.evaluation.client import Client
+from service.evaluation.page import page
+from service.evaluation.report import Report, TaskResult
+from service.evaluation.run import Run
+from service.evaluation.suite import Task, load_suite
+from service.files import write_atomically
+from service.plain_yaml import read_mapping
+
+_INTERRUPTED = 130
+
+
+def evaluate(
+    file: Annotated[
+        Path, typer.Argument(help="A suite with --url; without, the YAML file of a training run.")
+    ],
+    url: Annotated[
+        str | None, typer.Option("--url", "-u", help="Any OpenAI-compatible service.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Model to ask; default the suite's, or the only one.")
+    ] = None,
+    key_file: Annotated[Path | None, typer.Option(help="File that holds the API key.")] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(help="Folder for report.json, report.html and answers.jsonl."),
+    ] = None,
+    concurrency: Annotated[int, typer.Option(min=1, max=256, help="Requests at a time.")] = 8,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
+) -> None:
+    """Measure a running service by a suite of tasks, and fail if a figure misses its bar.
+
+    Tasks are classification, multiple choice, generation, bias between two groups, robustness to
+    noise, and refusal; docs/limits.md says how to read them. Without --url the adapter or head of
+    a training run is measured again, as it is packed, and nothing is written.
+
+    Examples:
+
+      llm-service evaluate deploy/local/suites/sentiment.yaml --url http://127.0.0.1:8000
+
+      llm-service evaluate deploy/local/recipes/sentiment.yaml --json
+    """
+    with one_message():
+        logging.getLogger("httpx").setLevel(logging.WARNING)  # else a line for each request
+        if url is None:
+            if any(each is not None for each in (model, key_file, report)):
+                raise ConfigurationError("--model, --key-file, --report: only with --url")
+            if "tasks" in read_mapping(file):
+                raise ConfigurationError(f"{file}: a suite needs --url, a service to measure")
+            measure_again(file, as_json)
+            return
+        suite, key = load_suite(file), _key(key_file)
+        with _Progress(report) as progress:
+            run = Run(suite, Client(url, key, concurrency), progress)
+            interrupted = _interrupted(run, model, report)
+        _show(run.report, as_json)
+        if interrupted:
+            raise typer.Exit(_INTERRUPTED)
+        if run.report.failed:
+            raise typer.Exit(1)
+
+
+def _interrupted(run: Run, model: str | None, folder: Path | None) -> bool:
+    """True if Ctrl-C ended the run; however it ends, the finished tasks are written."""
+    try:
+        asyncio.run(run.run(model))
+        return False
+    except KeyboardInterrupt:
+        return True
+    finally:
+        if folder is not None:
+            text = run.report.model_dump_json(indent=1) + "\n"
+            write_atomically(folder / "report.json", text.encode())
+            write_atomically(folder / "report.html", page(run.report).encode())
+
+
+class _Progress:
+    """A bar for each task on a terminal; in the report's folder a line for each answer."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = folder
+        self._answers: IO[str] | None = None
+        self._bar: tqdm[Any] | None = None
+
+    def __enter__(self) -> "_Progress":
+        if self._folder is not None:
+            try:
+                self._folder.mkdir(parents=True, exist_ok=True)
+                self._answers = (self._folder / "answers.jsonl").open(
+                    "w", encoding="utf-8", buffering=1
+                )
+            except OSError as error:
+                message = f"{self._folder}: cannot be written: {error.strerror}"
+                raise ConfigurationError(message) from error
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for each in (self._bar, self._answers):
+            if each is not None:
+                each.close()
+
+    def begun(self, task: Task, requests: int) -> None:
+        """Begin a task's bar."""
+        if self._bar is not None:
+            self._bar.close()
+        self._bar = tqdm(total=requests, desc=task.name, leave=False, disable=None)
+
+    def answered(self, task: Task, line: int, answer: str | Reading) -> None:
+        """Advance the bar and keep the answer."""
+        if self._bar is not None:
+            self._bar.update()
+        if self._answers is not None:
+            said = {"probs": answer.probs} if isinstance(answer, Reading) else {"text": answer}
+            row = json.dumps({"task": task.name, "line": line, **said}, ensure_ascii=False)
+            self._answers.write(row + "\n")
+
+    def ended(self, result: TaskResult) -> None:
+        """Say that a task is measured."""
+        if self._bar is not None:
+            self._bar.close()  # before the message, which would stand on its line
+        typer.echo(f"{result.name}: measured", err=True)
+
+
+def _key(file: Path | None) -> str | None:
+    """The key that a file holds."""
+    if file is None:
+        return None
+    try:
+        return file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{file}: the key cannot be read") from error
+
+
+def _show(report: Report, as_json: bool) -> None:
+    if as_json:
+        typer.echo(report.model_dump_json())
+        return
+    table = Table("task", "metric", "value", "95 % interval", "bar", "verdict")
+    for task in report.tasks:
+        for m in task.metrics:
+            figures = (f"{m.value:.3g}", f"{m.low:.3g} to {m.high:.3g}")
+            table.add_row(task.name, m.name, *figures, m.bar or "", m.verdict or "")
+    Console().print(table)
+    for sentence in report.failed:
+        typer.echo(f"fails: {sentence}", err=True)
+    if not report.complete:
+        typer.echo("interrupted: not every task was measured", err=True)

@@ -1,0 +1,1 @@
+"""Evaluation of a running service: suites of tasks, judged against stated bars."""

@@ -1,0 +1,70 @@
+"""Written answers of a model, and their figures."""
+
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from service.adapters.golden import GenerationExample
+from service.adapters.golden_score import matches, token_f1
+from service.adapters.manifest import GenerationGolden
+from service.adapters.pattern import PatternRefused
+from service.errors import ConfigurationError
+from service.evaluation.chrf import chrf
+from service.evaluation.client import Client
+from service.evaluation.estimate import Estimate, mean, share
+from service.evaluation.lines import AskedLine, CompletedLine, PatternLine
+from service.evaluation.suite import Generation
+
+
+async def written(client: Client, model: str, line: AskedLine, max_tokens: int) -> str:
+    """The greedy answer to a line, empty for one without text.
+
+    Raises Refused, and ConfigurationError for an answer that is not OpenAI's.
+    """
+    body: dict[str, Any] = {"model": model, "temperature": 0, "max_tokens": max_tokens}
+    if line.messages is not None:
+        chat = [each.model_dump() for each in line.messages]
+        answer = await client.ask("/v1/chat/completions", body | {"messages": chat})
+    else:
+        answer = await client.ask("/v1/completions", body | {"prompt": line.prompt})
+    try:
+        choice = answer["choices"][0]
+        return str((choice["message"]["content"] if line.messages else choice["text"]) or "")
+    except (KeyError, TypeError, IndexError) as error:
+        raise ConfigurationError("the answer is not OpenAI's") from error
+
+
+def answer_figures(
+    task: Generation, lines: Sequence[AskedLine], answers: Sequence[str]
+) -> dict[str, Estimate]:
+    """The share that matches and, where lines have completions, the mean chrF2 (0..100) and token
+    F1 (0..1)."""
+    pairs = list(zip(lines, answers, strict=True))
+    figures = {"match": share(sum(_matches(task, *each) for each in pairs), len(pairs))}
+    expected = [line.completion for line in lines if isinstance(line, CompletedLine)]
+    if expected:
+        couples = list(zip(answers, expected, strict=True))
+        figures["chrf"] = mean(np.array([chrf(*each) for each in couples]))
+        figures["token_f1"] = mean(np.array([token_f1(*each) for each in couples]))
+    return figures
+
+
+def refusal_figures(patterns: Sequence[str], answers: Sequence[str]) -> dict[str, Estimate]:
+    """The share of answers in which a pattern is found, capitals or not."""
+    found = [any(re.search(each, text, re.IGNORECASE) for each in patterns) for text in answers]
+    return {"refusal": share(sum(found), len(found))}
+
+
+def _matches(task: Generation, line: AskedLine, answer: str) -> bool:
+    pattern = line.pattern if isinstance(line, PatternLine) else None
+    expect: Any = line.completion if isinstance(line, CompletedLine) else None
+    if task.match == "json":
+        expect = json.loads(expect)
+    example = GenerationExample(expect=expect, pattern=pattern)
+    try:
+        return matches(example, answer, GenerationGolden(file="lines", match=task.match))
+    except PatternRefused as error:
+        raise ConfigurationError(f"{task.name}: {error}") from error

@@ -1,0 +1,123 @@
+"""Client of an OpenAI-compatible service: bounded, and patient with refusals that pass."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import httpx
+
+from service.errors import ConfigurationError
+
+_TRIES = 6
+_LONGEST_WAIT_S = 60.0
+_SECONDS = 300.0
+_SHOWN = 300
+_PASSING = frozenset({408, 429, 502, 503, 504})
+
+
+class Refused(Exception):
+    """An answer of the service that trying again would not change."""
+
+    def __init__(self, status: int, message: str, code: str = "") -> None:
+        super().__init__(f"{status}: {message}")
+        self.status = status
+        self.code = code
+
+
+class Client:
+    """Requests to one model of a service, at most `concurrency` at a time.
+
+    A refusal that passes (408, 429, 502, 503, 504) is tried six times, and so is a connection that
+    fails after an earlier answer; between tries it waits as Retry-After says, at most a minute,
+    else 1, 2, 4, ... seconds.
+    """
+
+    def __init__(self, url: str, key: str | None, concurrency: int) -> None:
+        self.url = url.rstrip("/")
+        headers = {} if key is None else {"authorization": f"Bearer {key}"}
+        self._http = httpx.AsyncClient(headers=headers, timeout=_SECONDS)
+        self._slots = asyncio.Semaphore(concurrency)
+        self._reached = False
+
+    async def __aenter__(self) -> "Client":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._http.aclose()
+
+    async def model(self, named: str | None) -> str:
+        """The model to ask: the one that is named, or the only one that the service lists.
+
+        A service without a list is taken to have the named one.
+        Raises ConfigurationError for a service that cannot be reached or does not list the model.
+        """
+        try:
+            listed = await self._sent("GET", "/v1/models", None)
+            names = [str(card["id"]) for card in listed.json()["data"]]
+        except httpx.InvalidURL as error:
+            raise ConfigurationError(f"{self.url}: no address: {error}") from error
+        except httpx.HTTPError as error:
+            raise ConfigurationError(f"{self.url}: cannot be reached: {error}") from error
+        except Refused as error:
+            if error.status == 404 and named is not None:
+                return named
+            raise ConfigurationError(f"{self.url}: {error}") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise ConfigurationError(f"{self.url}: /v1/models: not OpenAI's list") from error
+        if named is None and len(names) == 1:
+            return names[0]
+        if named is None or named not in names:
+            shown = ", ".join(names[:20])
+            said = "no model is named" if named is None else f"no model {named!r}"
+            raise ConfigurationError(f"{self.url}: {said}; the service has {shown}")
+        return named
+
+    async def ask(self, path: str, body: Mapping[str, Any]) -> Any:
+        """The JSON answer to a POST.
+
+        Raises Refused, and ConfigurationError for a service that is gone or answers no JSON.
+        """
+        async with self._slots:
+            try:
+                answer = await self._sent("POST", path, body)
+                return answer.json()
+            except httpx.HTTPError as error:
+                raise ConfigurationError(f"{self.url}: cannot be reached: {error}") from error
+            except ValueError as error:
+                raise ConfigurationError(f"{self.url}: {path}: the answer is no JSON") from error
+
+    async def _sent(self, method: str, path: str, body: Mapping[str, Any] | None) -> httpx.Response:
+        for number in range(_TRIES):
+            last = number == _TRIES - 1
+            try:
+                answer = await self._http.request(method, self.url + path, json=body)
+            except httpx.TransportError:
+                if last or not self._reached:
+                    raise
+                await asyncio.sleep(2.0**number)
+                continue
+            self._reached = True
+            if answer.status_code not in _PASSING or last:
+                break
+            await asyncio.sleep(_wait(answer, number))
+        if answer.is_error:
+            raise _refused(answer)
+        return answer
+
+
+def _wait(answer: httpx.Response, number: int) -> float:
+    """Seconds until the next try; a Retry-After that is a date counts as none."""
+    try:
+        stated = float(answer.headers["retry-after"])
+    except (KeyError, ValueError):
+        stated = 2.0**number
+    return min(max(stated, 0.0), _LONGEST_WAIT_S)
+
+
+def _refused(answer: httpx.Response) -> Refused:
+    try:
+        error = answer.json()["error"]
+        message, code = str(error["message"])[:_SHOWN], str(error.get("code"))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        message, code = answer.reason_phrase, ""
+    return Refused(answer.status_code, message, code)

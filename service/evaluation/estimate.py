@@ -1,0 +1,58 @@
+"""Estimates with 95 % intervals, from a sample of lines."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from service.classification.distribution import Array
+
+Rows = npt.NDArray[np.intp]
+RESAMPLES = 1000
+_SEED = 20_260_101
+_Z = 1.959963984540054
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A value, its 95 % interval, the number of lines, and the interval's method."""
+
+    value: float
+    low: float
+    high: float
+    lines: int
+    method: str
+
+
+def share(hits: int, lines: int) -> Estimate:
+    """A share of independent lines with Wilson's interval (1927), which stays within 0..1.
+
+    Raises ValueError for no lines.
+    """
+    if not lines:
+        raise ValueError("no lines")
+    value, spread = hits / lines, _Z * _Z / lines
+    centre = (value + spread / 2) / (1 + spread)
+    half = _Z / (1 + spread) * math.sqrt(value * (1 - value) / lines + spread / (4 * lines))
+    # At 0 and 1 the exact end is 0 or 1, which rounding may miss.
+    low, high = min(value, max(0.0, centre - half)), max(value, min(1.0, centre + half))
+    return Estimate(value, low, high, lines, "Wilson")
+
+
+def resampled(statistic: Callable[[Rows], float], lines: int) -> Estimate:
+    """A statistic of rows with the percentile bootstrap (Efron 1979) over lines.
+
+    `statistic` takes the indices of the lines, (lines,), some of them several times. What belongs
+    to one line is drawn together, so a difference of two answers to it is a paired one.
+    """
+    draw = np.random.default_rng(_SEED)
+    values = [statistic(draw.integers(0, lines, lines)) for _ in range(RESAMPLES)]
+    low, high = np.percentile(values, (2.5, 97.5))
+    return Estimate(statistic(np.arange(lines)), float(low), float(high), lines, "bootstrap")
+
+
+def mean(values: Array) -> Estimate:
+    """The mean of one value for each line."""
+    return resampled(lambda rows: float(values[rows].mean()), len(values))

@@ -1,0 +1,62 @@
+"""Lines of tasks: the first that cannot be used is named."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.errors import ConfigurationError
+from service.evaluation.lines import (
+    CallsLine,
+    ChoiceLine,
+    CompletedLine,
+    JsonLine,
+    LabelledLine,
+    Line,
+    NamedLine,
+    read_lines,
+)
+
+MESSAGES = [{"role": "user", "content": "Hello"}]
+
+
+@pytest.mark.parametrize(
+    ("kind", "line", "message"),
+    [
+        (LabelledLine, {"text": "fine"}, "label: required"),
+        (LabelledLine, {"text": "fine", "lable": "good", "label": "good"}, "did you mean 'label'"),
+        (LabelledLine, {"text": " ", "label": "good"}, "text: must match pattern"),
+        (ChoiceLine, {"question": "?", "choices": ["a", "b"], "answer": "c"}, "one of the choices"),
+        (CompletedLine, {"completion": "yes"}, "needs one of prompt and messages"),
+        (CompletedLine, {"prompt": "a", "messages": MESSAGES, "completion": "yes"}, "needs one of"),
+        (JsonLine, {"prompt": "a", "completion": "{"}, "completion: must be JSON"),
+        (CallsLine, {"prompt": "a", "completion": "<tool_call>\n{\n</tool_call>"}, "a call that"),
+        (NamedLine, {"text": "nobody"}, "text: must match pattern"),
+    ],
+)
+def test_a_line_that_cannot_be_used(
+    tmp_path: Path, kind: type[Line], line: dict[str, Any], message: str
+) -> None:
+    file = tmp_path / "lines.jsonl"
+    file.write_text(json.dumps(line) + "\n")
+    with pytest.raises(ConfigurationError) as caught:
+        read_lines(file, kind)
+    assert "line 1: " in str(caught.value)
+    assert message in str(caught.value)
+
+
+def test_files_that_cannot_be_used(tmp_path: Path) -> None:
+    file = tmp_path / "lines.jsonl"
+    with pytest.raises(ConfigurationError, match="cannot be read: No such file"):
+        read_lines(file, LabelledLine)
+    file.write_text("")
+    with pytest.raises(ConfigurationError, match=r"must hold 1\.\.10000 lines, got 0"):
+        read_lines(file, LabelledLine)
+
+
+def test_a_file_of_a_training_run_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "lines.jsonl"
+    file.write_text('{"prompt": "a", "completion": "b", "group": "g", "stratum": "s"}\n')
+    (line,) = read_lines(file, CompletedLine)
+    assert (line.prompt, line.completion) == ("a", "b")
