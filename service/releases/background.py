@@ -45,14 +45,16 @@ class Background:
         self._tasks = set[asyncio.Task[None]]()
 
     def follow(self, shadow: Shadow, context: RequestContext, compared: Compared) -> None:
-        """Have a request repeated at its end, if it is drawn and there is a place to keep it."""
-        if self.rehearsal is None or self._open >= MOST:
+        """Have a request repeated at its end if it is drawn and there is a place to keep it."""
+        kept = None if self.rehearsal is None else shadow.kept(context)
+        if kept is None:
             return
-        kept = shadow.kept(context)
-        if kept is not None:
-            self._open += 1
-            context.kept = kept
-            context.on_ending = partial(self._ended, shadow, kept, compared)
+        if self._open >= MOST:
+            compared(None)
+            return
+        self._open += 1
+        context.kept = kept
+        context.on_ending = partial(self._ended, shadow, kept, compared)
 
     def prove(self, exact: str, proven: Callable[[GoldenProof], None]) -> None:
         """Have a version's golden examples asked, again and again until there is room."""

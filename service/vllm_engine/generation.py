@@ -128,7 +128,8 @@ class Generation:
         for output in item.outputs:
             if output.index == 0:
                 kept.tokens += output.token_ids
-                kept.cut = cut if output.finish_reason is not None else kept.cut
+                if cut is not None and output.finish_reason is not None:
+                    kept.cut = output.finish_reason == "length"
 
     def explain(self, error: Exception) -> ServiceError | None:
         return explain(error)
