@@ -119,10 +119,10 @@ class Generation:
 
     def _cut(self, item: RequestOutput) -> bool | None:
         """True if an answer of a structure was cut; its grammar holds the others."""
-        ended = [each.finish_reason for each in item.outputs if each.finish_reason is not None]
-        if self.params.structured_outputs is None or not ended:
+        if self.params.structured_outputs is None:
             return None
-        return "length" in ended
+        ended = [each.finish_reason for each in item.outputs if each.finish_reason is not None]
+        return "length" in ended if ended else None
 
     def _keep(self, kept: KeptGeneration, item: RequestOutput, cut: bool | None) -> None:
         for output in item.outputs:
