@@ -8,6 +8,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from service.engine.kept import Kept
 from service.engine.protocol import Adapter
 from service.errors import ServiceError
 from service.tenants.allowance import Allowance
@@ -64,10 +65,14 @@ class Ending:
 
 @dataclass(frozen=True, slots=True)
 class FirstText:
-    """The first text of a classification: its labels, none if the answer abstained, or failed."""
+    """The first text of a classification, or that it failed.
+
+    `labels` are none if the answer abstained; `score` is the best label's probability either way.
+    """
 
     labels: Sequence[str] = ()
     failed: bool = False
+    score: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +100,9 @@ class RequestContext:
     `client_timeout_ms` is what its client's library will wait for, if that is known. `tier` is the
     class of work that it belongs to, and `asked_tier` what it asked for; `flex` are the deadlines
     of the tier of this name. `headers` are its own, by names in lower case. `first_text` is what
-    became of the first text that it had classified. `on_ending` is told of its end.
+    became of the first text that it had classified, `structure_cut` whether an answer of a
+    requested structure was cut, and `kept` takes what it asks and is answered if another version
+    will be asked the same. `on_ending` is told of its end.
     """
 
     request_id: str
@@ -130,6 +137,8 @@ class RequestContext:
     gate_refusal: ServiceError | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     first_text: FirstText | None = None
+    structure_cut: bool | None = None
+    kept: Kept | None = None
     on_ending: Callable[[Ending], None] | None = None
     _running: int = 0
     _none_runs: asyncio.Event = field(default_factory=asyncio.Event)

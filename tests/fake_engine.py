@@ -13,6 +13,8 @@ from contextlib import aclosing
 from pathlib import Path
 
 from service.adapters.manifest import WEIGHTS_FILE
+from service.context import current_context
+from service.engine.kept import KeptGeneration
 from service.engine.protocol import (
     Adapter,
     AdapterUsage,
@@ -146,6 +148,13 @@ class FakeEngine:
             async for chunk in chunks:
                 sink.take(chunk)
 
+    async def repeat(self, kept: KeptGeneration, adapter: Adapter | None) -> None:
+        async with aclosing(
+            self.generate(Prompt(list(kept.prompt)), kept.parameters, adapter)
+        ) as chunks:
+            async for _ in chunks:
+                pass
+
     async def label_logprobs(
         self, prompt: Prompt, token_ids: Sequence[int], adapter: Adapter | None
     ) -> LabelRead:
@@ -248,6 +257,11 @@ class _FakeGeneration:
         self._adapter = adapter
         self._weights = engine.weights(adapter)
         self.demand = Demand(len(prompt.token_ids), sampling.max_tokens, sampling.n)
+        kept, repeatable = current_context().kept, not sampling.temperature or sampling.seed
+        self._kept = None
+        if isinstance(kept, KeptGeneration):
+            began = kept.ask(prompt.token_ids, sampling, repeatable=bool(repeatable))
+            self._kept = kept if began else None
 
     async def start(self) -> AsyncGenerator[Chunk, None]:
         answers = [self._answer(index) for index in range(self._sampling.n)]
@@ -264,6 +278,9 @@ class _FakeGeneration:
 
     def progress(self, item: Chunk) -> Progress:
         new = sum(delta.tokens for delta in item.deltas)
+        for delta in item.deltas:
+            if self._kept is not None and delta.index == 0:
+                self._kept.tokens += self._engine.encode(delta.text)
         return Progress(item.prompt_tokens, item.cached_tokens, new)
 
     def explain(self, error: Exception) -> ServiceError | None:

@@ -20,6 +20,7 @@ from service.engine.protocol import (
     Generator,
     Pulse,
     Reader,
+    Repeater,
     Sampling,
     Tokeniser,
 )
@@ -33,7 +34,7 @@ from service.runtime.watchdog import Watchdog
 from service.settings.tree import WatchdogSettings
 from tests.fake_engines import fake_engine
 
-ROLES = (Encoder, Tokeniser, Generator, Reader, AdapterHost, Pulse)
+ROLES = (Encoder, Tokeniser, Generator, Reader, Repeater, AdapterHost, Pulse)
 
 
 def members(*roles: type) -> set[str]:

@@ -41,7 +41,7 @@ ALLOWED: dict[str, str] = {
     "batches": "database errors files local_disk quoting settings tenants",
     "usage": "context database errors local_disk operations",
     "telemetry": "batches context engine operations per_second settings tenants usage",
-    "releases": "context errors files local_disk operations quoting settings telemetry",
+    "releases": "context engine errors files local_disk operations quoting settings telemetry",
     "proving": (
         "adapters classification context engine errors generation heads model sources together"
     ),

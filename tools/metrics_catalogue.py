@@ -42,9 +42,10 @@ LABELS = {
     "`failed`, of keys `accepted` and `refused`; of lines `completed`, `failed`, `expired` and "
     "`cancelled`",
     "reason": "the error's code, of at most 32; of the quota store `timeout` and `error`",
+    "result": "`compared` or `dropped`",
     "route": "a route's template, `unmatched`, or `internal` for the service's own requests",
-    "state": "`serving`, `unproven`, `quarantined`; of releases `canary`, `full`, `rolled_back`, "
-    "`refused`",
+    "state": "`serving`, `unproven`, `quarantined`; of releases `shadow`, `canary`, `full`, "
+    "`rolled_back`, `refused`",
     "service_tier": "`default` or `flex`",
     "task": "`embed`, `score` or `classify`",
     "status": "of a batch, as in OpenAI's API",

@@ -70,6 +70,43 @@ ADAPTERS = Row(
     ),
 )
 
+RELEASES = Row(
+    "Releases",
+    (
+        Panel(
+            "Release state",
+            "Replicas by the state of the adapter's planned version.",
+            Unit.COUNT,
+            (
+                Query(
+                    f"sum by (adapter, state) (inference_release_state{_JOB})",
+                    "{{adapter}} {{state}}",
+                ),
+            ),
+        ),
+        Panel(
+            "Release share",
+            "Share, from 0 to 1, of the requests that the next version answers, at most.",
+            Unit.COUNT,
+            (Query(f"max by (adapter) (inference_release_share{_JOB})", "{{adapter}}"),),
+        ),
+        Panel(
+            "Judged by releases",
+            "Requests by the version that answered, and pairs of the shadow, compared or dropped.",
+            Unit.REQUESTS_PER_SECOND,
+            (
+                Query(
+                    rate("inference_release_requests_total", "adapter, arm"), "{{adapter}} {{arm}}"
+                ),
+                Query(
+                    rate("inference_release_shadow_total", "adapter, result"),
+                    "{{adapter}} shadow {{result}}",
+                ),
+            ),
+        ),
+    ),
+)
+
 USE = Row(
     "Use",
     (
@@ -180,5 +217,5 @@ CLASSIFICATION = Row(
 PAGE = Page(
     "adapters-classification",
     "Inference: adapters and classification",
-    (ADAPTERS, USE, CLASSIFICATION),
+    (ADAPTERS, RELEASES, USE, CLASSIFICATION),
 )

@@ -66,6 +66,14 @@ class Classification:
     abstained: bool
 
 
+def given_labels(result: Classification, *, multi_label: bool) -> tuple[str, ...]:
+    """The labels that an answer gives: the best one, or all that apply; none if it abstains."""
+    if result.label is None:
+        return ()
+    several = result.label_set if multi_label else None
+    return several or (result.label,)
+
+
 def assemble(names: Sequence[str], log_probs: Array, options: ResultOptions) -> Classification:
     """The answer for one input: `log_probs` holds one calibrated log-probability per name.
 

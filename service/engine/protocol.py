@@ -4,6 +4,8 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeVar
 
+from service.engine.kept import KeptGeneration
+
 Result = TypeVar("Result")
 
 FinishReason = Literal["stop", "length"]
@@ -255,6 +257,16 @@ class Generator(HasModel, Protocol):
         """
 
 
+class Repeater(HasModel, Protocol):
+    """Generations once more, for another adapter."""
+
+    async def repeat(self, kept: KeptGeneration, adapter: Adapter | None) -> None:
+        """Generate whole what was kept; the current request keeps the answer.
+
+        Takes a permit at the gate and raises what a Generator's answer does.
+        """
+
+
 class Reader(HasModel, Protocol):
     """Label reads; each takes a permit at the gate and raises what a Generator's answer does."""
 
@@ -317,7 +329,11 @@ class AdaptedDecoder(Decoder, AdapterHost, Protocol):
     """Roles that loading and proving adapters needs."""
 
 
-class Engine(AdaptedDecoder, Pulse, Protocol):
+class RepeatingDecoder(Decoder, Repeater, Protocol):
+    """Roles that the rehearsal of a version needs."""
+
+
+class Engine(AdaptedDecoder, RepeatingDecoder, Pulse, Protocol):
     """Every role, of one language model, which the service starts, warms up and stops."""
 
     async def warm_up(self) -> None:

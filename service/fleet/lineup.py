@@ -9,8 +9,8 @@ from service.adapters.refusal import AdapterRefused
 from service.errors import ConfigurationError
 from service.fleet.registry import Entry
 from service.fleet.version import QuarantinedAdapter, ServedVersion
-from service.releases.canary import Contender
 from service.releases.contest import Contest
+from service.releases.stage import Contender
 from service.settings.releases import PlanSettings
 from service.settings.tree import AdapterSettings, Settings
 

@@ -14,13 +14,14 @@ class Progress:
     """Progress of a stream after an item: its prompt's tokens and the item's new tokens.
 
     `engine_wait` is how long the engine held the request before its first step, in seconds, where
-    it says so.
+    it says so. `cut` is set where an answer of a requested structure ended: True if it was cut.
     """
 
     prompt_tokens: int
     cached_tokens: int
     new_tokens: int
     engine_wait: float | None = None
+    cut: bool | None = None
 
 
 class StreamObserver(Protocol):
@@ -78,6 +79,8 @@ class Meter:
             engine_wait = item.engine_wait
         else:
             self.count(item.new_tokens, now)
+        if item.cut is not None:
+            self._context.structure_cut = item.cut or bool(self._context.structure_cut)
         self._permit.charge(self._prompt, self._cached, self._completion, engine_wait)
 
     def count(self, tokens: int, now: float) -> None:

@@ -41,12 +41,19 @@ class Proof:
 
 
 async def prove(
-    engine: Decoder, adapter: Adapter, manifest: Manifest, timeout_s: float
+    engine: Decoder,
+    adapter: Adapter,
+    manifest: Manifest,
+    timeout_s: float,
+    *,
+    background: bool = False,
 ) -> Proof | None:
     """Run the golden examples of a loaded adapter and of its base; None if it has none.
 
     Classification takes the best label (with multi_label: those that apply), generation the greedy
-    answer. Raises AdapterRefused when the adapter passes too few, when the base passes enough,
+    answer. In the `background` it takes only what users leave.
+
+    Raises AdapterRefused when the adapter passes too few, when the base passes enough,
     when the fingerprint differs, when an example cannot be answered or compared, and when not all
     is done within `timeout_s`; EngineDead when the engine ends.
     """
@@ -54,7 +61,9 @@ async def prove(
     if golden is None:
         return None
     started, refuse = time.monotonic(), _refuse(manifest.name, golden)
-    async with internal_request(f"proof-{adapter.name}", timeout_s):
+    async with internal_request(f"proof-{adapter.name}", timeout_s) as context:
+        if background:
+            context.become_flex()
         with answered(refuse, timeout_s):
             questions = await ask_golden(engine, Path(adapter.path), manifest)
             assert questions is not None

@@ -11,6 +11,8 @@ class Event(StrEnum):
 
     CONFIGURED = "configured"
     """The configuration gave the name this version."""
+    SHADOW = "shadow"
+    """The next version is asked in the background what the old one answers."""
     STEP = "step"
     """The next version answers a share of the requests."""
     FULL = "full"

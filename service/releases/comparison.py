@@ -34,6 +34,8 @@ class Finding:
 
     `statistic` is the log of the evidence for harm, which `bound` calls enough. The difference, new
     minus old, lies within `lower` and `upper` at all times, each but with the criterion's alpha.
+    `old` and `new` are hits and requests; `old` is None where both versions got the same requests,
+    and `new` counts their disagreements.
     """
 
     criterion: str
@@ -42,8 +44,8 @@ class Finding:
     tolerance: float
     lower: float
     upper: float
-    old: tuple[int, int]
-    new: tuple[int, int]
+    old: tuple[float, int] | None
+    new: tuple[float, int]
 
 
 @dataclass(slots=True)
@@ -108,7 +110,7 @@ class Comparison:
             new=(self.new.hits, self.new.total),
         )
 
-    def counts(self) -> list[int]:
+    def counts(self) -> list[float]:
         """The counts, as `resume` takes them."""
         return [self.old.hits, self.old.total, self.new.hits, self.new.total]
 

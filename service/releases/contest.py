@@ -6,9 +6,11 @@ from typing import Any, Literal
 
 from service.errors import Conflict
 from service.quoting import quote
-from service.releases.canary import Canary, Contender
+from service.releases.canary import Canary
 from service.releases.change import Change, Event
-from service.releases.standing import Standing, step_of
+from service.releases.shadow import Shadow
+from service.releases.stage import SHADOW, Contender
+from service.releases.standing import Standing, begun, step_of
 from service.settings.releases import PlanSettings
 
 Action = Literal["rollback", "promote", "retry"]
@@ -26,12 +28,14 @@ class Contest:
     plan: PlanSettings | None = None
     planned: Contender | None = None
 
-    def canary(self, standing: Standing) -> Canary | None:
-        """The step that the standing is in; None for a name that stands for one version."""
+    def stage(self, standing: Standing) -> Canary | Shadow | None:
+        """The stage that the standing is in; None for a name that stands for one version."""
         old, new, plan = self.configured, self.planned, self.plan
         if plan is None or old is None or new is None or standing.successor != new.digest:
             return None
         index = step_of(plan, standing.share)
+        if index == SHADOW and plan.shadow is not None:
+            return Shadow(plan, plan.shadow, old, new, standing.since)
         return Canary(plan, index, old, new, standing.since)
 
     def state(self, standing: Standing) -> str | None:
@@ -43,7 +47,9 @@ class Contest:
             return "full"
         if plan.digest in standing.rejected:
             return "rolled_back"
-        return "refused" if self.planned is None else "canary"
+        if self.planned is None:
+            return "refused"
+        return "shadow" if step_of(plan, standing.share) == SHADOW else "canary"
 
     def asked(
         self,
@@ -57,14 +63,13 @@ class Contest:
         if self.configured is not None and self.planned is not None and self.plan is not None:
             old, new = self.configured.digest, self.planned.digest
             match action, state:
-                case "rollback", "canary" | "full":
+                case "rollback", "shadow" | "canary" | "full":
                     return [Change(name, Event.ROLLED_BACK, by, new, old, 1.0, seen)]
-                case "promote", "canary":
+                case "promote", "shadow" | "canary":
                     return [Change(name, Event.FULL, by, old, new, 1.0, seen)]
                 case "retry", "rolled_back":
-                    share = self.plan.canary[0].share
                     return [
                         Change(name, Event.RETRIED, by, old, new, 0.0),
-                        Change(name, Event.STEP, by, old, new, share),
+                        begun(name, by, self.plan, step_of(self.plan, 0.0), old),
                     ]
         raise Conflict(f"{action}: the release of {quote(name)} is in the state {state}")

@@ -7,31 +7,32 @@ import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from service.files import write_atomically
-from service.releases.canary import Canary
+from service.releases.stage import Stage
 
 _log = logging.getLogger(__name__)
 FILE = "counts.json"
 
 
 class KeptCounts:
-    """A file in the folder of the log; counts of another step than the present one are not used."""
+    """A file in the folder of the log; only the counts of the present stage are used."""
 
     def __init__(self, folder: Path) -> None:
         self._file = folder / FILE
         self._kept = self._read()
         self._written = b""
 
-    def resume(self, name: str, canary: Canary) -> None:
-        """Give a step the counts that were kept of it."""
+    def resume(self, name: str, stage: Stage[Any]) -> None:
+        """Give a stage the counts that were kept of it."""
         since, counts = self._kept.get(name, (0, {}))
-        if since == canary.since:
-            canary.judge.resume(counts)
+        if since == stage.since:
+            stage.trial.resume(counts)
 
-    def collect(self, canaries: Mapping[str, Canary]) -> bytes | None:
+    def collect(self, stages: Mapping[str, Stage[Any]]) -> bytes | None:
         """The content to write; None if it is written already."""
-        self._kept = {name: (each.since, each.judge.counts()) for name, each in canaries.items()}
+        self._kept = {name: (each.since, each.trial.counts()) for name, each in stages.items()}
         content = json.dumps(self._kept).encode()
         return None if content == self._written else content
 
@@ -40,7 +41,7 @@ class KeptCounts:
         write_atomically(self._file, content, mode=0o600)
         self._written = content
 
-    def _read(self) -> dict[str, tuple[int, dict[str, list[int]]]]:
+    def _read(self) -> dict[str, tuple[int, dict[str, list[float]]]]:
         try:
             found = json.loads(self._file.read_bytes())
             return {name: (int(since), dict(counts)) for name, (since, counts) in found.items()}

@@ -6,7 +6,7 @@ from service.releases.change import Event
 from service.releases.comparison import Arm
 from service.telemetry.series import SeriesFactory
 
-STATES = ("canary", "full", "rolled_back", "refused")
+STATES = ("shadow", "canary", "full", "rolled_back", "refused")
 """States of a plan; `refused` while its version could not be loaded or proven."""
 
 
@@ -25,6 +25,8 @@ class ReleaseMetrics:
         self._share = make.gauge("release_share", text, "adapter")
         text = "Requests that were judged, by the version that answered: `old` or `new`."
         self._judged = make.counter("release_requests_total", text, "adapter", "arm")
+        text = "Requests of a release's shadow: `compared`, or `dropped` for want of room."
+        self._shadow = make.counter("release_shadow_total", text, "adapter", "result")
         text = "Changes of what a name stands for, as in the log."
         self._changes = make.counter("release_changes_total", text, "adapter", "event")
 
@@ -40,6 +42,10 @@ class ReleaseMetrics:
     def judged(self, name: str, arm: Arm) -> None:
         """Count a request."""
         self._judged[name, arm].inc()
+
+    def shadowed(self, name: str, *, compared: bool) -> None:
+        """Count a request that the next version was, or was not, asked in the background."""
+        self._shadow[name, "compared" if compared else "dropped"].inc()
 
     def changed(self, name: str, event: Event) -> None:
         """Count a change."""

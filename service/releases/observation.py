@@ -10,6 +10,10 @@ Missed = Callable[[RequestContext, str, Ending], Collection[str] | None]
 """The objectives that a request missed; None for a request that promises nothing."""
 
 LATENCIES = ("ttft", "tpot", "e2e")
+SCORES = {f"score {cut:g}": cut for cut in (0.5, 0.7, 0.9, 0.99)}
+"""Tests of the best score's distribution, each of the share of texts with at most this score."""
+LENGTHS = {f"length {cut}": cut for cut in (16, 64, 256, 1024)}
+"""Tests of the lengths' distribution, each of the share of answers of at most so many tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +38,14 @@ def observe(context: RequestContext, ending: Ending, missed: Missed) -> Observat
     labels = None
     if first is not None and not first.failed:
         hits["abstentions"] = not first.labels
+        hits |= {name: first.score <= cut for name, cut in SCORES.items()}
         labels = first.labels
     if ending.outcome == "ok":
+        if first is None:
+            tokens = context.completion_tokens
+            hits |= {name: tokens <= cut for name, cut in LENGTHS.items()}
+        if context.structure_cut is not None:
+            hits["structure"] = context.structure_cut
         found = missed(context, context.model, ending)
         if found is not None:
             hits |= {name: name in found for name in LATENCIES}

@@ -2,8 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -13,17 +13,20 @@ from service.context import Ending, RequestContext
 from service.errors import ConfigurationError, NotFound
 from service.local_disk import make_local
 from service.quoting import quote
+from service.releases.background import Background
 from service.releases.canary import Canary
 from service.releases.change import Change, Event
 from service.releases.comparison import Arm
 from service.releases.contest import Action, Contest
-from service.releases.judge import Verdict
 from service.releases.kept_counts import KeptCounts
 from service.releases.log import ChangeLog
 from service.releases.metrics import ReleaseMetrics
 from service.releases.observation import Missed, observe
-from service.releases.standing import Standing, due, standings
+from service.releases.rehearsal import GoldenProof, Rehearsal
+from service.releases.shadow import Shadow
+from service.releases.standing import Standing, begun, due, standings
 from service.releases.summary import SHOWN_CHANGES, PlanSummary, Summary, evidence
+from service.releases.trial import Verdict
 from service.settings.releases import ReleaseSettings
 
 _log = logging.getLogger(__name__)
@@ -56,9 +59,10 @@ class Releases:
         self._kept = kept
         self._missed = missed
         self._metrics = metrics
+        self._background = Background()
         self._standings = standings(log.changes)
         self._contests: Mapping[str, Contest] = {}
-        self._canaries: dict[str, Canary] = {}
+        self._stages: dict[str, Canary | Shadow] = {}
         self._apply: Callable[[], None] = lambda: None
         self._writing = asyncio.Lock()
         self._decided = asyncio.Event()
@@ -70,12 +74,31 @@ class Releases:
 
     def route(self, name: str, context: RequestContext) -> str:
         """The name under which a request for `name` is answered, and judged at its end."""
-        canary = self._canaries.get(name)
-        arm = None if canary is None else canary.arm(context)
-        if canary is None or arm is None:
+        stage = self._stages.get(name)
+        if isinstance(stage, Shadow):
+            self._background.follow(stage, context, partial(self._compared, name, stage))
+        if not isinstance(stage, Canary) or (arm := stage.arm(context)) is None:
             return name
-        context.on_ending = partial(self._ended, name, canary, arm, context)
-        return canary.new.exact if arm == "new" else name
+        context.on_ending = partial(self._ended, name, stage, arm, context)
+        return stage.new.exact if arm == "new" else name
+
+    @contextmanager
+    def rehearsed(self, rehearsal: Rehearsal | None) -> Iterator[None]:
+        """Ask next versions in the background while the block runs, or until `stop_background`.
+
+        Without a `rehearsal` there are no versions.
+        """
+        self._background.rehearsal = rehearsal
+        for name, stage in self._stages.items():
+            self._prove(name, stage)
+        try:
+            yield
+        finally:
+            self._background.stop()
+
+    def stop_background(self) -> None:
+        """Ask next versions no more, because the service drains."""
+        self._background.stop()
 
     async def configure(self, contests: Mapping[str, Contest], apply: Callable[[], None]) -> None:
         """Take over what is configured and loaded; names that are quarantined stay as they are.
@@ -94,8 +117,8 @@ class Releases:
                         await self._write(change)
             except OSError as error:
                 raise ConfigurationError(f"releases.path: {error.strerror}") from error
-            for name in self._canaries.keys() - contests.keys():
-                del self._canaries[name]
+            for name in self._stages.keys() - contests.keys():
+                del self._stages[name]
             self._contests, self._apply = contests, apply
             for name in contests:
                 self._begin(name)
@@ -111,7 +134,7 @@ class Releases:
             try:
                 async with self._writing:
                     await self._settle()
-                if content := self._kept.collect(self._canaries):
+                if content := self._kept.collect(self._stages):
                     await asyncio.to_thread(self._kept.write, content)
             except OSError as error:
                 _log.error("releases: not written, tried again: %s", error)
@@ -122,11 +145,11 @@ class Releases:
         Raises NotFound for a name without a plan, Conflict where the action does not fit its state.
         """
         async with self._writing:
-            contest, canary = self._contests.get(name), self._canaries.get(name)
+            contest, stage = self._contests.get(name), self._stages.get(name)
             state = None if contest is None else contest.state(self._standing(name))
             if contest is None or state is None:
                 raise NotFound(f"no release of {quote(name)} is planned", code="release_not_found")
-            tests = [] if canary is None else canary.judge.tests()
+            tests = [] if stage is None else stage.trial.tests()
             seen = await asyncio.to_thread(evidence, tests)
             by = f"person:{person}"
             for change in contest.asked(name, action, state, by, seen):
@@ -143,7 +166,7 @@ class Releases:
     def close(self) -> None:
         """Keep the counts and close the log; blocks meanwhile."""
         with suppress(OSError):
-            if content := self._kept.collect(self._canaries):
+            if content := self._kept.collect(self._stages):
                 self._kept.write(content)
         self._changes.close()
 
@@ -151,18 +174,40 @@ class Releases:
         self, name: str, canary: Canary, arm: Arm, context: RequestContext, ending: Ending
     ) -> None:
         observation = observe(context, ending, self._missed)
-        if observation is None or canary is not self._canaries.get(name):
+        if observation is None or canary is not self._stages.get(name):
             return
         self._metrics.judged(name, arm)
         if canary.add(arm, observation):
             self._decided.set()
 
+    def _compared(self, name: str, shadow: Shadow, differences: Mapping[str, float] | None) -> None:
+        if shadow is not self._stages.get(name):
+            return
+        self._metrics.shadowed(name, compared=differences is not None)
+        if differences is not None and shadow.add(differences):
+            self._decided.set()
+
+    def _prove(self, name: str, stage: Canary | Shadow) -> None:
+        """Have the golden examples of the next version asked; a failure is harm."""
+
+        def proven(proof: GoldenProof) -> None:
+            if stage is not self._stages.get(name):
+                return
+            stage.golden = {"proven": proof.passed, **proof.told}
+            if not proof.passed:
+                seen = ({"criterion": "golden", **proof.told},)
+                stage.verdict = Verdict(True, "golden", (), seen)
+                self._decided.set()
+
+        self._background.prove(stage.new.exact, proven)
+
     async def _settle(self) -> None:
         """Write the verdicts, and begin what follows."""
-        for name, canary in list(self._canaries.items()):
-            if canary.verdict is not None:
-                seen = await asyncio.to_thread(evidence, canary.verdict.tests)
-                await self._write(_verdict(name, canary, canary.verdict, seen))
+        for name, stage in list(self._stages.items()):
+            if stage.verdict is not None:
+                verdict = stage.verdict
+                seen = await asyncio.to_thread(evidence, verdict.tests)
+                await self._write(_verdict(name, stage, verdict, (*seen, *verdict.seen)))
                 self._begin(name)
                 self._show()
 
@@ -174,29 +219,30 @@ class Releases:
         _log.info("release of %s: %s by %s: %s to %s, share %g", *told)
 
     def _begin(self, name: str) -> None:
-        """Begin the step that a name is in, with what was counted of it."""
-        before = self._canaries.pop(name, None)
-        canary = self._contests[name].canary(self._standing(name))
-        if canary is None:
+        """Begin the stage that a name is in, with what was counted of it."""
+        before = self._stages.pop(name, None)
+        stage = self._contests[name].stage(self._standing(name))
+        if stage is None:
             return
-        if before is not None and before.same(canary):
-            canary = before
-        else:
-            self._kept.resume(name, canary)
-        self._canaries[name] = canary
+        if before is not None and before.same(stage):
+            self._stages[name] = before
+            return
+        self._kept.resume(name, stage)
+        self._stages[name] = stage
+        self._prove(name, stage)
 
     def _show(self) -> None:
         self._apply()
         states = {}
         for name, contest in self._contests.items():
             if state := contest.state(self._standing(name)):
-                canary = self._canaries.get(name)
-                states[name] = state, 0.0 if canary is None else canary.share
+                stage = self._stages.get(name)
+                states[name] = state, 0.0 if stage is None else stage.share
         self._metrics.planned(states)
 
     def _plan(self, name: str) -> PlanSummary:
-        standing, canary = self._standing(name), self._canaries.get(name)
-        return PlanSummary.of(name, self._contests[name], standing, canary)
+        standing, stage = self._standing(name), self._stages.get(name)
+        return PlanSummary.of(name, self._contests[name], standing, stage)
 
     def _standing(self, name: str) -> Standing:
         return self._standings.get(name, Standing())
@@ -210,13 +256,12 @@ def _due(name: str, standing: Standing, contest: Contest) -> list[Change]:
 
 
 def _verdict(
-    name: str, canary: Canary, verdict: Verdict, seen: tuple[dict[str, Any], ...]
+    name: str, stage: Canary | Shadow, verdict: Verdict, seen: tuple[Mapping[str, Any], ...]
 ) -> Change:
-    """The change that a step's verdict makes."""
-    old, new, by = canary.old.digest, canary.new.digest, f"rule:{verdict.rule}"
+    """The change that a stage's verdict makes."""
+    old, new, by = stage.old.digest, stage.new.digest, f"rule:{verdict.rule}"
     if verdict.harm:
         return Change(name, Event.ROLLED_BACK, by, new, old, 1.0, seen)
-    if canary.last:
+    if stage.last:
         return Change(name, Event.FULL, by, old, new, 1.0, seen)
-    share = canary.plan.canary[canary.index + 1].share
-    return Change(name, Event.STEP, by, old, new, share, seen)
+    return begun(name, by, stage.plan, stage.index + 1, old, seen)

@@ -1,4 +1,4 @@
-"""Evidence about two Bernoulli rates that may be looked at after every observation.
+"""Evidence about one or two Bernoulli rates that may be looked at after every observation.
 
 The evidence against "the new rate exceeds the old one by at most m" is a mixture likelihood ratio:
 the probability of the data under independent Beta(1/2, 1/2) priors on both rates, over their
@@ -6,6 +6,12 @@ largest probability under that hypothesis. At the true rates the ratio with a fi
 the product of two test martingales, one for each version, in whatever order and numbers requests
 reach them; the supremum only lowers it. So by Ville's inequality it ever reaches 1 / alpha with
 probability at most alpha if the hypothesis holds.
+
+Observations may be any numbers in [0, 1], whose mean then takes the rate's place: a likelihood
+ratio of Bernoulli rates is convex in each observation, so its expectation at the true mean is at
+most that of a Bernoulli observation, which is 1 (Hoeffding 1963, "Probability inequalities for sums
+of bounded random variables"; Waudby-Smith, Ramdas 2023, "Estimating means of bounded random
+variables by betting").
 
 Robbins 1970, "Statistical methods related to the law of the iterated logarithm" (the mixture);
 Johari, Koomen, Pekelis, Walsh 2017, "Peeking at A/B tests" (mixture SPRT, always-valid p-values);
@@ -15,6 +21,7 @@ sequences" (the bounds: the differences that the evidence does not refute).
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 _HALVINGS = 40
@@ -24,12 +31,15 @@ _BETA_HALF = math.log(math.pi)  # log of the beta function at (1/2, 1/2)
 
 @dataclass(slots=True)
 class Counts:
-    """Observations of one version: `hits` of `total` were what the test looks for."""
+    """Observations of one version: `hits` of `total` were what the test looks for.
 
-    hits: int = 0
+    `hits` is the sum of observations in [0, 1], most of which are 0 or 1.
+    """
+
+    hits: float = 0
     total: int = 0
 
-    def add(self, hit: bool) -> None:
+    def add(self, hit: float) -> None:
         """Count one more observation."""
         self.hits += hit
         self.total += 1
@@ -47,10 +57,22 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """Bounds of the new rate minus the old one."""
+    """Bounds of a rate, or of the new rate minus the old one."""
 
     lower: float
     upper: float
+
+
+def evidence_over(counts: Counts, most: float) -> float:
+    """Log of the evidence against: the rate is at most `most`, in [0, 1]."""
+    rate = min(counts.rate, most)
+    misses = counts.total - counts.hits
+    return _mixture(counts) - _log(counts.hits, rate) - _log(misses, 1 - rate)
+
+
+def evidence_under(counts: Counts, least: float) -> float:
+    """Log of the evidence against: the rate is at least `least`, in [0, 1]."""
+    return evidence_over(counts.mirrored, 1 - least)
 
 
 def evidence_above(old: Counts, new: Counts, margin: float) -> float:
@@ -73,13 +95,28 @@ def difference(old: Counts, new: Counts, alpha: float) -> Interval:
     return Interval(_lower(old, new, alpha), -_lower(old.mirrored, new.mirrored, alpha))
 
 
+def rate(counts: Counts, alpha: float) -> Interval:
+    """Bounds of one rate, which hold as those of `difference`."""
+    return Interval(_least(counts, alpha), 1 - _least(counts.mirrored, alpha))
+
+
 def _lower(old: Counts, new: Counts, alpha: float) -> float:
     """The largest margin that the evidence refutes; -1 if it refutes none."""
+    high = new.rate - old.rate
+    return _largest(-1.0, high, alpha, lambda margin: evidence_above(old, new, margin))
+
+
+def _least(counts: Counts, alpha: float) -> float:
+    """The largest rate that the evidence refutes; 0 if it refutes none."""
+    return _largest(0.0, counts.rate, alpha, lambda most: evidence_over(counts, most))
+
+
+def _largest(low: float, high: float, alpha: float, evidence: Callable[[float], float]) -> float:
+    """The largest value between the two that the evidence refutes, which falls with the value."""
     needed = -math.log(alpha)
-    low, high = -1.0, new.rate - old.rate
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        if evidence_above(old, new, middle) >= needed:
+        if evidence(middle) >= needed:
             low = middle
         else:
             high = middle
@@ -129,11 +166,11 @@ def _constrained(old: Counts, new: Counts, margin: float) -> float:
     )
 
 
-def _slope(times: int, probability: float) -> float:
+def _slope(times: float, probability: float) -> float:
     """Derivative of `_log`."""
     return times / max(probability, _LEAST)
 
 
-def _log(times: int, probability: float) -> float:
+def _log(times: float, probability: float) -> float:
     """`times` the log of a probability; 0 of nothing is 0."""
     return times * math.log(max(probability, _LEAST)) if times else 0.0

@@ -1,9 +1,11 @@
 """Standing of a name: the versions it stands for, derived from the log's changes alone."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from service.releases.change import Change, Event
+from service.releases.stage import SHADOW, share_of
 from service.settings.releases import PlanSettings
 
 
@@ -11,9 +13,9 @@ from service.settings.releases import PlanSettings
 class Standing:
     """The version that a name stands for, by digest, and its successor.
 
-    `successor` answers `share` of the requests since the log's entry `since`; None while there is
-    none. `rejected` are the digests that are not tried again; `released` is set if a release, and
-    not the configuration, gave the name its version.
+    `successor` answers `share` of the requests, 0 in the shadow, since the log's entry `since`; it
+    is None while there is none. `rejected` are the digests that are not tried again; `released` is
+    set if a release, and not the configuration, gave the name its version.
     """
 
     live: str | None = None
@@ -27,7 +29,7 @@ class Standing:
         """The standing after a change of the name."""
         ended = replace(self, successor=None, share=0.0)
         match change.event:
-            case Event.STEP:
+            case Event.SHADOW | Event.STEP:
                 return replace(
                     self, successor=change.after, share=change.share, since=change.number
                 )
@@ -53,10 +55,12 @@ def standings(changes: Iterable[Change]) -> dict[str, Standing]:
 
 
 def step_of(plan: PlanSettings, share: float) -> int:
-    """The index of the step with this share, or the next larger one; else the last one.
+    """The index of the stage with this share, or the next larger one; else the last one.
 
-    So a plan whose steps were changed goes on where it was.
+    So a plan whose steps were changed goes on where it was. The share 0 is the shadow's.
     """
+    if share == 0 and plan.shadow is not None:
+        return SHADOW
     for index, step in enumerate(plan.canary):
         if step.share >= share:
             return index
@@ -83,8 +87,20 @@ def due(
         going = None
     if wanted is None or wanted.digest in standing.rejected or not loaded:
         return found
-    index = 0 if going is None else step_of(wanted, standing.share)
-    share = wanted.canary[index].share
-    if going is None or share != standing.share:
-        found.append(Change(name, Event.STEP, by, configured, wanted.digest, share))
+    index = step_of(wanted, 0.0 if going is None else standing.share)
+    if going is None or share_of(wanted, index) != standing.share:
+        found.append(begun(name, by, wanted, index, configured))
     return found
+
+
+def begun(
+    name: str,
+    by: str,
+    plan: PlanSettings,
+    index: int,
+    old: str,
+    evidence: tuple[Mapping[str, Any], ...] = (),
+) -> Change:
+    """The change that begins a stage of a plan; `old` is the present version's digest."""
+    event = Event.SHADOW if index == SHADOW else Event.STEP
+    return Change(name, event, by, old, plan.digest, share_of(plan, index), evidence)

@@ -4,16 +4,16 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from service.releases.canary import Canary
 from service.releases.change import Change
-from service.releases.comparison import Comparison
 from service.releases.contest import Contest
+from service.releases.stage import Stage
 from service.releases.standing import Standing
+from service.releases.trial import Measure
 
 SHOWN_CHANGES = 100
 
 
-def evidence(tests: Sequence[Comparison]) -> tuple[dict[str, Any], ...]:
+def evidence(tests: Sequence[Measure]) -> tuple[dict[str, Any], ...]:
     """Findings of tests; takes some milliseconds for each, so on no event loop."""
     return tuple(asdict(test.finding()) for test in tests)
 
@@ -23,11 +23,11 @@ class PlanSummary:
     """One plan; `facts` can be read at once, `tests` have yet to be evaluated."""
 
     facts: dict[str, Any]
-    tests: Sequence[Comparison]
+    tests: Sequence[Measure]
 
     @classmethod
     def of(
-        cls, name: str, contest: Contest, standing: Standing, canary: Canary | None
+        cls, name: str, contest: Contest, standing: Standing, stage: Stage[Any] | None
     ) -> "PlanSummary":
         """The plan as it is now."""
         facts: dict[str, Any] = {
@@ -35,22 +35,22 @@ class PlanSummary:
             "state": contest.state(standing),
             "live": standing.live,
             "planned": contest.plan and contest.plan.digest,
-            "share": 0.0 if canary is None else canary.share,
+            "share": 0.0 if stage is None else stage.share,
         }
-        if canary is None:
+        if stage is None:
             return cls(facts, ())
-        old, new = canary.judge.answered
-        needed = canary.plan.canary[canary.index].requests
+        old, new = stage.trial.answered
         facts |= {
-            "step": canary.index + 1,
-            "steps": len(canary.plan.canary),
-            "since": canary.since,
-            "requests": {"old": old, "new": new, "needed": needed},
+            "step": stage.index + 1,
+            "steps": len(stage.plan.canary),
+            "since": stage.since,
+            "requests": {"old": old, "new": new, "needed": stage.needed},
+            "golden": stage.golden,
         }
-        return cls(facts, canary.judge.tests())
+        return cls(facts, stage.trial.tests())
 
     def told(self) -> dict[str, Any]:
-        """The plan as JSON; during a step with every test."""
+        """The plan as JSON; during a stage with every test."""
         return self.facts | {"tests": evidence(self.tests)}
 
 

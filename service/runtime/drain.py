@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from service.errors import NotReady
 from service.gate.gate import Gate
@@ -20,9 +20,10 @@ _LAST_WORDS_SECONDS = 5.0
 class Drain:
     """Takes a service out of rotation, lets accepted requests finish, and stops it.
 
-    First it is not ready and serves on, while load balancers take notice (`lame_duck_s`). Then new
-    requests are refused, and those that are open have `budget_s` to finish. What is left after
-    that ends with an error of its own, never as if it were complete.
+    First it is not ready and serves on, while load balancers take notice (`lame_duck_s`); work that
+    no caller waits for ends (`stop_background`). Then new requests are refused, and those that are
+    open have `budget_s` to finish. What is left after that ends with an error of its own, never as
+    if it were complete.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class Drain:
         self._gates = gates
         self._settings = settings
         self._metrics = metrics
+        self.stop_background: Callable[[], None] = lambda: None
         self._task: asyncio.Task[None] | None = None
 
     def start(self, *, lame_duck: bool = True) -> None:
@@ -45,6 +47,7 @@ class Drain:
         if self._task is None:
             seconds = self._settings.lame_duck_s if lame_duck else 0.0
             self._status.phase = Phase.DRAINING
+            self.stop_background()
             self._metrics.drain_started(seconds + self._settings.budget_s)
             self._task = asyncio.get_running_loop().create_task(self._run(seconds))
 

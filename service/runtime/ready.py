@@ -12,6 +12,7 @@ from service.classification.question_cache import QuestionCache
 from service.engine.protocol import Engine, Pulse
 from service.fleet.fleet import Change
 from service.fleet.models import Models
+from service.fleet.rehearsal import Rehearsal
 from service.gate.gate import Gate
 from service.releases.releases import Releases
 from service.runtime.drain import Drain
@@ -71,7 +72,8 @@ async def ready(
         if decoder is not None:
             await enter(_watching(decoder.fleet.watch_residency(_RESIDENCY_SECONDS)))
         await enter(_watching(metrics.loop_lag.run()))
-        await enter(_deciding(status, foundation.releases))
+        rehearsal = None if decoder is None else _rehearsal(decoder, settings)
+        await enter(_deciding(status, foundation.releases, rehearsal, drain))
         if batches is not None:
             await enter(batches.running(call, lambda: gates[0].flex_room))
         reload = _no_adapters if decoder is None else partial(decoder.fleet.reload, read_settings)
@@ -88,6 +90,12 @@ async def ready(
             batches=batches,
             usage=usage,
         )
+
+
+def _rehearsal(decoder: Running, settings: Settings) -> Rehearsal:
+    gate = decoder.gate
+    timeout_s = settings.golden_timeout_s
+    return Rehearsal(decoder.engine, decoder.fleet.registry, lambda: gate.flex_room, timeout_s)
 
 
 def _models(
@@ -151,15 +159,19 @@ async def _watching(watch: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def _deciding(status: Status, releases: Releases | None) -> AsyncIterator[None]:
+async def _deciding(
+    status: Status, releases: Releases | None, rehearsal: Rehearsal | None, drain: Drain
+) -> AsyncIterator[None]:
     """Decide releases, and let the operations port read them, while the service is ready."""
     if releases is None:
         yield
         return
+    drain.stop_background = releases.stop_background
     status.releases = ReleaseDesk(asyncio.get_running_loop(), releases)
     try:
         async with _watching(releases.run()):
-            yield
+            with releases.rehearsed(rehearsal):
+                yield
     finally:
         status.releases = None
 

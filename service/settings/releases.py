@@ -20,15 +20,64 @@ class StepSettings(Section):
     )
 
 
+class ShadowSettings(Section):
+    """A part of the requests that the next version answers in the background, for nobody."""
+
+    requests: int = Field(
+        ge=1,
+        le=10_000_000,
+        description="Requests that both versions answered, after which the canary begins if no "
+        "harm was shown.",
+    )
+    share: float = Field(gt=0, le=1, description="Share of the requests that it is asked, too.")
+
+
 class ToleranceSettings(Section):
-    """Largest differences from the old version, as shares of requests, that are no harm."""
+    """Largest differences from the old version, as shares of requests, that are no harm.
+
+    During `shadow` each is the share of requests at which the versions differ in this respect.
+    """
 
     errors: float = Field(
         0.01, ge=0, lt=1, description="More requests that end with an error or after the deadline."
     )
     invalid: float = Field(0.02, ge=0, lt=1, description="More requests refused as invalid (4xx).")
     abstentions: float = Field(0.05, ge=0, lt=1, description="More texts that get no label.")
+    structure: float = Field(
+        0.02, ge=0, lt=1, description="More answers of a requested structure that are cut."
+    )
     labels: float = Field(0.1, ge=0, lt=1, description="More, or fewer, texts of any one label.")
+    scores: float = Field(
+        0.2,
+        ge=0,
+        lt=1,
+        description="Difference of the distributions of the best score: more, or fewer, texts of "
+        "at most 0.5, 0.7, 0.9 or 0.99.",
+    )
+    lengths: float = Field(
+        0.2,
+        ge=0,
+        lt=1,
+        description="Difference of the distributions of the answer's tokens: more, or fewer, "
+        "requests of at most 16, 64, 256 or 1024. During `shadow`: the share of answers over "
+        "twice as long as the old version's less the share of those under half as long.",
+    )
+    flips: float = Field(
+        0.1, ge=0, lt=1, description="During `shadow`: texts that get another label."
+    )
+    divergence: float = Field(
+        0.1,
+        ge=0,
+        lt=1,
+        description="During `shadow`: mean total variation distance of the labels' probabilities.",
+    )
+    answers: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="During `shadow`: greedy answers of other tokens; 1 allows all, because a "
+        "model that was trained again words most answers otherwise.",
+    )
     latency: float = Field(
         0.05,
         ge=0,
@@ -52,6 +101,9 @@ class PlanSettings(Section):
         None,
         pattern=r"^[A-Za-z0-9-]{1,64}$",
         description="Header that names a caller, for `sticky: header`.",
+    )
+    shadow: ShadowSettings | None = Field(
+        None, description="Before the steps the next version answers requests in the background."
     )
     canary: tuple[StepSettings, ...] = Field(
         min_length=1, max_length=16, description="Steps before it answers all, each a larger share."

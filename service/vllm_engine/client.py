@@ -2,7 +2,7 @@
 
 import itertools
 from collections import Counter
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import aclosing, contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -12,6 +12,7 @@ from vllm.sampling_params import SamplingParams
 from vllm.v1.engine.async_llm import AsyncLLM
 
 from service.context import current_context
+from service.engine.kept import Kept, KeptGeneration
 from service.errors import InvalidRequest, ServiceError
 from service.gate.gate import Gate
 from service.gate.meter import StreamObserver
@@ -131,7 +132,10 @@ class GatedClient:
         # The adapter's name in the engine contains its digest.
         salt = self._salts.salt(context.tenant, lora.lora_name if lora else "")
         prompt = {**prompt, "cache_salt": salt}
-        return Generation(self._engine, prompt, params, own_id, options, self.adapter_requests)
+        kept = _keeping(context.kept, prompt, params)
+        return Generation(
+            self._engine, prompt, params, own_id, options, self.adapter_requests, kept
+        )
 
     def _stream(self, request: Generation) -> AsyncGenerator[RequestOutput, None]:
         if request.whole:
@@ -151,6 +155,17 @@ class GatedClient:
     def encode(self, *_: Any, **__: Any) -> AsyncGenerator[Any, None]:
         """Pooling is not served by this engine."""
         raise InvalidRequest("This model is served for generation and classification only.")
+
+
+def _keeping(
+    kept: Kept | None, prompt: Mapping[str, Any], params: SamplingParams
+) -> KeptGeneration | None:
+    """The place for a generation if the request keeps it; its first one alone is kept."""
+    if not isinstance(kept, KeptGeneration):
+        return None
+    repeatable = params.temperature == 0 or params.seed is not None
+    began = kept.ask(prompt["prompt_token_ids"], params, repeatable=repeatable)
+    return kept if began else None
 
 
 async def _kept(stream: AsyncGenerator[RequestOutput, None]) -> AsyncGenerator[RequestOutput, None]:

@@ -4,6 +4,7 @@ import gc
 import uuid
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
+from copy import deepcopy
 from dataclasses import fields
 from functools import lru_cache
 from typing import Any
@@ -18,6 +19,7 @@ from vllm.usage.usage_lib import UsageContext
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 
+from service.engine.kept import KeptGeneration
 from service.engine.protocol import (
     Adapter,
     AdapterUsage,
@@ -48,6 +50,7 @@ from service.vllm_engine.executor import worker_variables
 from service.vllm_engine.generation import explain, lora_request
 from service.vllm_engine.openai import OpenAISurface
 from service.vllm_engine.process import read_vitals
+from service.vllm_engine.push import Last
 from service.vllm_engine.step_clock import StepClock
 from service.vllm_engine.structured_outputs import leave_validation_to_us
 from service.vllm_engine.structures import StructureTrials
@@ -153,6 +156,13 @@ class VllmEngine:
             lora_request=lora_request(adapter),
         )
         await self.client.push(request, _Chunks(sink))
+
+    async def repeat(self, kept: KeptGeneration, adapter: Adapter | None) -> None:
+        params = deepcopy(kept.parameters)
+        params.n, params.output_kind = 1, RequestOutputKind.FINAL_ONLY
+        params.logprobs = params.prompt_logprobs = None
+        prompt, lora = tokens_input(list(kept.prompt)), lora_request(adapter)
+        await self.client.push(self.client.request(prompt, params, lora_request=lora), Last())
 
     async def label_logprobs(
         self, prompt: Prompt, token_ids: Sequence[int], adapter: Adapter | None

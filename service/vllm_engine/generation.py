@@ -13,6 +13,7 @@ from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 from vllm.v1.engine.output_processor import RequestOutputCollector
 
 from service.context import current_context
+from service.engine.kept import KeptGeneration
 from service.engine.protocol import Adapter
 from service.errors import EngineDead, InvalidRequest, ServiceError
 from service.gate.meter import Progress
@@ -30,6 +31,7 @@ class Generation:
         request_id: str,
         options: dict[str, Any],
         adapter_requests: Counter[int],
+        kept: KeptGeneration | None = None,
     ) -> None:
         self.params = params
         self._engine = engine
@@ -42,6 +44,7 @@ class Generation:
         self.demand = Demand(tokens, params.max_tokens or max(0, room), params.n)
         self._adapter = options.get("lora_request")
         self._adapter_requests = adapter_requests
+        self._kept = kept
 
     @property
     def _id(self) -> str:
@@ -66,8 +69,12 @@ class Generation:
 
     @property
     def steady(self) -> bool:
-        """True for a stream whose every step gives its text, which no stop string cuts."""
-        return not self.params.stop and (self.params.stream_interval or 1) == 1
+        """True for a stream whose every step gives its text, which no stop string cuts.
+
+        One that is kept needs its outputs.
+        """
+        plain = not self.params.stop and (self.params.stream_interval or 1) == 1
+        return plain and self._kept is None
 
     def start(self) -> AsyncGenerator[RequestOutput, None]:
         stream: AsyncGenerator[RequestOutput, None] = self._engine.generate(
@@ -87,6 +94,8 @@ class Generation:
     def renew(self) -> None:
         """Take another name in the engine, which may still know the run before."""
         self._runs += 1
+        if self._kept is not None:
+            self._kept.tokens.clear()
 
     def _traced_options(self) -> dict[str, Any]:
         # A stream gets its own trace headers when it starts.
@@ -97,12 +106,30 @@ class Generation:
         if self._adapter is not None:
             self._adapter_requests[self._adapter.lora_int_id] += 1
             self._adapter = None  # counted
+        cut = self._cut(item)
+        if self._kept is not None:
+            self._keep(self._kept, item, cut)
         return Progress(
             prompt_tokens=len(item.prompt_token_ids or ()),
             cached_tokens=item.num_cached_tokens or 0,
             new_tokens=sum(len(output.token_ids) for output in item.outputs),
             engine_wait=engine_wait(item.metrics),
+            cut=cut,
         )
+
+    def _cut(self, item: RequestOutput) -> bool | None:
+        """True if an answer of a structure was cut; its grammar holds the others."""
+        if self.params.structured_outputs is None:
+            return None
+        ended = [each.finish_reason for each in item.outputs if each.finish_reason is not None]
+        return "length" in ended if ended else None
+
+    def _keep(self, kept: KeptGeneration, item: RequestOutput, cut: bool | None) -> None:
+        for output in item.outputs:
+            if output.index == 0:
+                kept.tokens += output.token_ids
+                if cut is not None and output.finish_reason is not None:
+                    kept.cut = output.finish_reason == "length"
 
     def explain(self, error: Exception) -> ServiceError | None:
         return explain(error)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from service.context import enter_context, internal_context
+from service.engine.kept import KeptGeneration
 from service.engine.protocol import (
     MAX_READ_IDS,
     Adapter,
@@ -265,6 +266,30 @@ async def a_pushed_answer_ends_with_its_reader_or_its_sink(engine: Engine, gate:
         await reader
 
 
+async def a_generation_that_is_kept_can_be_repeated(engine: Engine, gate: Gate) -> None:
+    prompt = await engine.render(STORY)
+    for sampling, repeatable in (
+        (GREEDY, True),
+        (Sampling(max_tokens=12, n=2, seed=7, logprobs=2), True),
+        (Sampling(max_tokens=12), False),
+    ):
+        old = await _kept(answers(engine, prompt, sampling))
+        assert old.prompt == prompt.token_ids
+        assert old.repeatable == repeatable
+        new = await _kept(engine.repeat(old, None))
+        assert new.tokens
+        assert new.tokens == old.tokens or not repeatable
+
+
+async def _kept(work: Awaitable[object]) -> KeptGeneration:
+    """The generation that work keeps as a request of its own."""
+    context = internal_context("kept", 600.0)
+    context.kept = kept = KeptGeneration()
+    enter_context(context)
+    await work
+    return kept
+
+
 async def label_reads_are_log_probabilities_in_the_order_asked(engine: Engine, gate: Gate) -> None:
     prompt = await engine.render(STORY)
     token_ids = list(range(MAX_READ_IDS))
@@ -342,6 +367,7 @@ CONTRACT: tuple[Check, ...] = (
     a_choice_is_one_of_the_given,
     a_pushed_answer_is_the_generated_one,
     a_pushed_answer_ends_with_its_reader_or_its_sink,
+    a_generation_that_is_kept_can_be_repeated,
     label_reads_are_log_probabilities_in_the_order_asked,
     more_reads_than_slots_take_turns,
     closing_a_stream_leaves_nothing_running,

@@ -14,13 +14,16 @@ import httpx
 import pytest
 
 from loadtests.processes import wait_until
+from service.adapters.manifest_yaml import load_manifest
 from service.adapters.pack import pack
 from service.releases.log import read_log
 from tools.served.lora import LoraMaker
 from tools.served.server import PATIENT, Server, running_server, started_server
 
-NAMES = ("equal", "swapped", "breaking", "killed")
-"""Adapters of the same weights; the first three have successors of these kinds."""
+NAMES = ("equal", "swapped", "breaking", "killed", "shadowed")
+"""Classifiers of the same weights; the first three have successors of these kinds."""
+WRITERS = ("same", "reworded")
+"""Adapters for generation; the successor of the second has other weights."""
 LABELS = {"positive": " positive", "negative": " negative"}
 SWAPPED = {"positive": " negative", "negative": " positive"}
 TEMPLATE = "Is this good or bad? {input} Answer:"
@@ -51,15 +54,18 @@ def store(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Store:
     root = tmp_path_factory.mktemp("releases")
     maker = LoraMaker(tiny_folder, "tiny")
     maker.write(root / "weights", name="w", version="1.0.0", seed=1, prompts=[TEMPLATE], tokens=2)
-    plans = {}
+    plans: dict[str, Any] = {}
     for name in NAMES:
         _write(root, maker, name, "1.0.0", TEMPLATE, LABELS)
-        labels = SWAPPED if name == "swapped" else LABELS
+        labels = SWAPPED if name in ("swapped", "shadowed") else LABELS
         template = LONG + TEMPLATE if name == "breaking" else TEMPLATE
         digest = _write(root, maker, name, "1.1.0", template, labels)
         steps = [STEPS[0] | {"requests": 100_000}] if name == "killed" else STEPS
         source = str(root / f"{name}-1.1.0")
         plans[name] = {"source": source, "digest": digest, "sticky": "request", "canary": steps}
+    plans["shadowed"] |= {"shadow": {"requests": 1000, "share": 1.0}}
+    for name in WRITERS:
+        plans[name] = _write_writers(root, maker, name)
     config = PATIENT | {
         "model": {"name": "tiny", "path": str(tiny_folder)},
         "engine": {
@@ -72,7 +78,7 @@ def store(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Store:
         },
         # This machine is busy: latency is not what these versions differ in.
         "slo": {"ttft_ms": 600_000, "tpot_ms": 600_000},
-        "adapters": [{"source": str(root / f"{name}-1.0.0")} for name in NAMES],
+        "adapters": [{"source": str(root / f"{name}-1.0.0")} for name in (*NAMES, *WRITERS)],
         "adapter_cache": {"path": str(root / "cache")},
         "releases": {"path": str(root / "releases"), "plans": plans},
     }
@@ -125,17 +131,80 @@ def test_a_version_that_breaks_is_rolled_back_and_meets_few_users(
     assert {_ask(server, "breaking").status_code for _ in range(10)} == {200}
 
 
+def test_a_version_that_flips_labels_is_rolled_back_before_any_user_meets_it(
+    server: Server, store: Store
+) -> None:
+    before = _ask(server, "shadowed@1.0.0").json()["data"][0]["label"]
+    for _ in range(100):
+        answer = _ask(server, "shadowed")
+        assert answer.json()["data"][0]["label"] == before
+        if _states(_releases(server))["shadowed"][0] == "rolled_back":
+            break
+    (*_, last) = [each for each in read_log(store.log)[0] if each.name == "shadowed"]
+    assert last.event == "rolled_back"
+    assert last.by == "rule:flips"
+    (evidence,) = last.evidence
+    assert evidence["statistic"] >= evidence["bound"]
+    assert evidence["new"][1] <= 10
+
+
+@pytest.mark.parametrize(("name", "words"), [("same", 0), ("reworded", 1)])
+def test_generated_answers_are_compared_by_their_tokens_on_every_route(
+    server: Server, store: Store, name: str, words: int
+) -> None:
+    said = {"messages": [{"role": "user", "content": "Tell me of the sea."}]}
+    plain, greedy = {"prompt": "It was a"}, {"model": name, "temperature": 0, "max_tokens": 12}
+    asked: list[tuple[str, dict[str, Any]]] = [
+        ("/v1/generate", plain),
+        ("/v1/completions", plain),
+        ("/v1/chat/completions", said),
+    ]
+    for path, body in asked:
+        for streamed in (False, True):
+            seen = _compared(server, name)
+            answer = server.post(path, body | greedy | {"stream": streamed})
+            assert answer.status_code == 200, answer.text
+            wait_until(lambda: _compared(server, name) > seen, 30, f"the pair of {path}")  # noqa: B023
+    (release,) = [each for each in _releases(server) if each["adapter"] == name]
+    tests = {test["criterion"]: test for test in release["tests"]}
+    assert tests["errors"]["new"] == [0, 6]
+    assert tests["answers"]["new"] == [6 * words, 6]
+
+
+def test_a_requested_structure_that_is_cut_is_seen(server: Server) -> None:
+    schema = {"type": "object", "properties": {"text": {"type": "string", "minLength": 200}}}
+    form = {"type": "json_schema", "json_schema": schema | {"required": ["text"]}}
+    body = {"model": "same", "prompt": "It was a", "max_tokens": 12, "response_format": form}
+    seen = _compared(server, "same")
+    answer = server.post("/v1/generate", body)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["outputs"][0]["finish_reason"] == "length"
+    wait_until(lambda: _compared(server, "same") > seen, 30, "the pair")
+    (release,) = [each for each in _releases(server) if each["adapter"] == "same"]
+    # Both versions were cut, which is no harm of the next one.
+    (structure,) = [test for test in release["tests"] if test["criterion"] == "structure"]
+    assert structure["new"] == [0, 1]
+
+
+def test_the_golden_examples_are_asked_again_on_the_live_engine(server: Server) -> None:
+    def proofs() -> dict[str, Any]:
+        return {each["adapter"]: each.get("golden") for each in _releases(server)}
+
+    wait_until(lambda: proofs()["same"], 60, "the golden proof")
+    assert proofs()["same"] == {"proven": True, "passed": 1, "total": 1, "min_accuracy": 1.0}
+
+
 def test_the_state_after_kill_9_is_the_state_before(
     server: Server, store: Store, tmp_path: Path
 ) -> None:
     for _ in range(40):
         assert _ask(server, "killed").status_code == 200
-    before, changes = _releases(server), read_log(store.log)
+    before, changes = _counted(server), read_log(store.log)
     wait_until(lambda: _kept(store) == 40, 60, "the kept counts")
     os.kill(server.process.pid, signal.SIGKILL)
     server.process.wait(60)
     with running_server(tmp_path, store.config) as restarted:
-        assert _releases(restarted) == before
+        assert _counted(restarted) == before
         assert _ask(restarted, "killed").status_code == 200
     assert read_log(store.log) == changes
 
@@ -164,6 +233,29 @@ def _write(
     return pack(folder, maker.base, draft).digest
 
 
+def _write_writers(root: Path, maker: LoraMaker, name: str) -> dict[str, Any]:
+    """Write both versions of an adapter for generation; the plan that stays in its shadow."""
+    for version in ("1.0.0", "1.1.0"):
+        seed = 2 if (name, version) == ("reworded", "1.1.0") else 1
+        folder = root / f"{name}-{version}"
+        maker.write(
+            folder, name=name, version=version, seed=seed, prompts=["It was a good"], tokens=8
+        )
+    return {
+        "source": str(folder),
+        "digest": load_manifest(folder).digest,
+        "sticky": "request",
+        "shadow": {"requests": 1000, "share": 1.0},
+        "canary": STEPS,
+    }
+
+
+def _compared(server: Server, name: str) -> int:
+    """Pairs of answers in an adapter's shadow."""
+    (release,) = [each for each in _releases(server) if each["adapter"] == name]
+    return int(release["requests"]["new"])
+
+
 def _ask(server: Server, model: str) -> httpx.Response:
     return server.post("/v1/classify", {"model": model, "input": TEXT})
 
@@ -186,6 +278,11 @@ def _releases(server: Server) -> list[dict[str, Any]]:
     assert response.status_code == 200, response.text
     found: list[dict[str, Any]] = response.json()["releases"]
     return found
+
+
+def _counted(server: Server) -> list[dict[str, Any]]:
+    """Every release but for its golden proof, which a start begins anew."""
+    return [each | {"golden": None} for each in _releases(server)]
 
 
 def _states(releases: list[dict[str, Any]]) -> dict[str, tuple[str, str, float]]:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from service.releases.judge import Judge, Verdict, criteria
-from service.releases.observation import Observation
+from service.releases.judge import Judge, criteria
+from service.releases.observation import SCORES, Observation
+from service.releases.trial import Verdict
 from service.settings.releases import PlanSettings, StepSettings
 
 LABELS = ("negative", "positive")
@@ -106,6 +107,37 @@ def test_a_bad_version_is_rolled_back_soon(new: Version, rule: str, most: int) -
         (finding,) = [test.finding() for test in verdict.tests]
         assert finding.statistic >= finding.bound
         assert finding.lower >= finding.tolerance or finding.upper <= -finding.tolerance
+
+
+@pytest.mark.parametrize(
+    ("hits", "rule"),
+    [("structure", "structure"), ("length 16", "length 16"), ("length 1024", "length 1024")],
+)
+def test_generated_text_that_is_cut_or_of_other_length_is_rolled_back(hits: str, rule: str) -> None:
+    # The next version's answers are cut twice as often, or three times as often short or long.
+    draws, old = random.Random(5), {"structure": 0.1, "length 16": 0.2, "length 1024": 0.9}
+    new = old | {hits: {"structure": 0.4, "length 16": 0.7, "length 1024": 0.3}[hits]}
+    judge = Judge(criteria(plan(), ()), 0.05, 2000)
+    while True:
+        for arm, shares in (("old", old), ("new", new)):
+            found = {name: draws.random() < share for name, share in shares.items()}
+            observation = Observation({"errors": False, "invalid": False, **found})
+            if verdict := judge.add("new" if arm == "new" else "old", observation):
+                assert (verdict.harm, verdict.rule) == (True, rule)
+                return
+
+
+def test_scores_that_drift_are_rolled_back() -> None:
+    draws, judge = random.Random(6), Judge(criteria(plan(), LABELS), 0.05, 2000)
+    while True:
+        for arm, power in (("old", 0.3), ("new", 2)):
+            score = 0.5 + 0.5 * draws.random() ** power
+            hits = {name: score <= cut for name, cut in SCORES.items()}
+            observation = Observation({"errors": False, "invalid": False, **hits}, ("positive",))
+            if verdict := judge.add("new" if arm == "new" else "old", observation):
+                assert verdict.harm
+                assert verdict.rule.startswith("score ")
+                return
 
 
 def test_a_step_goes_on_when_both_versions_answered_enough() -> None:

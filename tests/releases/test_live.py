@@ -1,112 +1,17 @@
 """Releases over both ports, on the fake engine: what a name answers, what the log says."""
 
-import asyncio
-import itertools
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 from typer.testing import CliRunner
 
-from service.adapters.manifest_yaml import load_manifest
 from service.commands.cli import app
 from service.errors import ConfigurationError
 from service.releases.log import FILE, read_log
 from service.settings.tree import Settings
-from tests.adapters.samples import write_base
 from tests.live_service import LiveService
-from tests.proving.proven import best_label, failing, proven, served_base
-
-STEPS = [{"share": 0.3, "requests": 5}, {"share": 0.6, "requests": 5}]
-
-
-@dataclass(frozen=True)
-class Folders:
-    """Versions of one adapter on disk; `text` has another label with the weights of `other`."""
-
-    root: Path
-    base: Path
-    text: str
-
-    def sections(self, store: Path, planned: str | None, **plan: Any) -> dict[str, Any]:
-        """Settings that serve version `old`, and release `planned`."""
-        plans = {}
-        if planned is not None:
-            digest = load_manifest(self.root / planned).digest
-            source = str(self.root / planned)
-            plans["sentiment"] = {
-                "source": source,
-                "digest": digest,
-                "sticky": "request",
-                "canary": STEPS,
-            } | plan
-        return {
-            "adapters": [{"source": str(self.root / "old")}],
-            "adapter_cache": {"path": self.root / "cache"},
-            "releases": {"path": store, "plans": plans},
-        }
-
-    @contextmanager
-    def served(self, store: Path, planned: str | None, **plan: Any) -> Iterator[LiveService]:
-        """A service with this release."""
-        with LiveService(model_path=self.base, **self.sections(store, planned, **plan)) as live:
-            yield live
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> Folders:
-    root = tmp_path_factory.mktemp("versions")
-    base = write_base(root / "base")
-
-    async def write() -> str:
-        served = served_base(base)
-        await proven(root / "old", served, version="1.0.0")
-        await proven(root / "equal", served, version="1.1.0")
-        await proven(root / "other", served, version="1.2.0", seed=1)
-        failing(await proven(root / "unproven", served, version="1.3.0", seed=2))
-        await proven(root / "same-version", served, version="1.0.0", seed=3)
-        for text in map(str, itertools.count()):
-            if await best_label(root / "old", text) != await best_label(root / "other", text):
-                return text
-        raise AssertionError("unreachable")
-
-    return Folders(root, base, asyncio.run(write()))
-
-
-def ask(live: LiveService, folders: Folders, model: str = "sentiment", **headers: str) -> str:
-    body = {"model": model, "input": folders.text}
-    response = httpx.post(f"{live.url}/v1/classify", json=body, headers=headers)
-    assert response.status_code == 200, response.text
-    label: str = response.json()["data"][0]["label"]
-    return label
-
-
-def release(live: LiveService) -> dict[str, Any]:
-    response = httpx.get(f"{live.ops_url}/releases")
-    assert response.status_code == 200, response.text
-    (found,) = response.json()["releases"]
-    return dict(found)
-
-
-def ask_until(live: LiveService, folders: Folders, state: str) -> None:
-    for _ in range(400):
-        ask(live, folders)
-        if release(live)["state"] == state:
-            return
-    raise AssertionError(release(live))
-
-
-def events(store: Path) -> list[tuple[str, str]]:
-    return [(each.event, each.by) for each in read_log(store)[0]]
-
-
-def act(live: LiveService, action: str) -> httpx.Response:
-    body = {"action": action, "by": "ann"}
-    return httpx.post(f"{live.ops_url}/releases/sentiment", json=body)
+from tests.releases.versions import Folders, act, ask, ask_until, events, release, version
 
 
 def test_an_equal_version_goes_to_full_and_stays_after_a_restart(
@@ -115,7 +20,7 @@ def test_an_equal_version_goes_to_full_and_stays_after_a_restart(
     with folders.served(tmp_path, "equal") as live:
         assert release(live)["state"] == "canary"
         ask_until(live, folders, "full")
-        assert _version(live) == "1.1.0"
+        assert version(live) == "1.1.0"
         assert live.registry.get_sample_value(
             "inference_release_state", {"adapter": "sentiment", "state": "full"}
         )
@@ -127,7 +32,7 @@ def test_an_equal_version_goes_to_full_and_stays_after_a_restart(
     ]
     assert events(tmp_path) == written
     with folders.served(tmp_path, "equal") as live:
-        assert _version(live) == "1.1.0"
+        assert version(live) == "1.1.0"
         assert {ask(live, folders, f"sentiment@1.{minor}.0") for minor in (0, 1)}
     assert events(tmp_path) == written
 
@@ -169,8 +74,12 @@ def test_a_step_goes_on_after_a_restart_with_what_was_counted(
         assert release(live) == before
 
 
-def test_a_caller_stays_with_its_version(folders: Folders, tmp_path: Path) -> None:
-    plan = {"sticky": "header", "header": "X-User-Id", "tolerances": {"labels": 0.99}}
+def test_a_caller_stays_with_itsversion(folders: Folders, tmp_path: Path) -> None:
+    plan = {
+        "sticky": "header",
+        "header": "X-User-Id",
+        "tolerances": {"labels": 0.99, "scores": 0.99},
+    }
     with folders.served(
         tmp_path, "other", canary=[{"share": 0.5, "requests": 1000}], **plan
     ) as live:
@@ -188,7 +97,7 @@ def test_a_version_that_cannot_be_released_is_refused_and_the_rest_serves(
 ) -> None:
     with folders.served(tmp_path, planned) as live:
         assert release(live)["state"] == "refused"
-        assert _version(live) == "1.0.0"
+        assert version(live) == "1.0.0"
         assert ask(live, folders)
     assert "release of sentiment: refused: " in caplog.text
     assert events(tmp_path) == [("configured", "configuration")]
@@ -227,9 +136,3 @@ def test_a_sticky_tenant_without_keys_is_named(folders: Folders, tmp_path: Path)
             {"model": {"name": "fake", "path": folders.base}}
             | folders.sections(tmp_path, "equal", sticky="tenant")
         )
-
-
-def _version(live: LiveService) -> str:
-    (listed,) = httpx.get(f"{live.url}/v1/adapters").json()["data"]
-    version: str = listed["version"]
-    return version

@@ -2,12 +2,21 @@
 
 import math
 import random
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.releases.sequential import Counts, difference, evidence_above, evidence_below
+from service.releases.sequential import (
+    Counts,
+    difference,
+    evidence_above,
+    evidence_below,
+    evidence_over,
+    evidence_under,
+    rate,
+)
 
 
 @st.composite
@@ -65,6 +74,34 @@ def test_harm_within_the_margin_is_seen_by_no_more_than_alpha(old: float, new: f
     assert seen < 33
 
 
+def test_a_mean_at_the_tolerance_is_exceeded_by_no_more_than_alpha() -> None:
+    # As above, for observations in [0, 1] whose mean is the tolerance, of three distributions.
+    draws, needed = random.Random(8), -math.log(0.1)
+    kinds: tuple[Callable[[], float], ...] = (
+        lambda: float(draws.random() < 0.1),
+        lambda: 0.2 * draws.random(),
+        lambda: 0.5 * (draws.random() < 0.2),
+    )
+    for draw in kinds:
+        seen = 0
+        for _ in range(200):
+            pairs = Counts()
+            for _ in range(200):
+                pairs.add(draw())
+                if evidence_over(pairs, 0.1) >= needed:
+                    seen += 1
+                    break
+        assert seen < 33
+
+
+@given(counts(), st.floats(0.01, 0.99))
+def test_the_observed_rate_lies_within_its_bounds(found: Counts, most: float) -> None:
+    bounds = rate(found, 0.05)
+    assert -1e-9 <= bounds.lower <= found.rate + 1e-9
+    assert found.rate - 1e-9 <= bounds.upper <= 1 + 1e-9
+    assert evidence_under(found, most) == evidence_over(found.mirrored, 1 - most)
+
+
 def _crosses(draws: random.Random, old: float, new: float, margin: float, needed: float) -> bool:
     a, b = Counts(), Counts()
     for _ in range(200):
@@ -83,6 +120,6 @@ def _log_likelihood(counts: Counts, rate: float) -> float:
 
 def _log_mixture(counts: Counts) -> float:
     """Probability under the prior by its sequence of predictions (Krichevsky-Trofimov)."""
-    hits, misses = counts.hits, counts.total - counts.hits
+    hits, misses = int(counts.hits), counts.total - int(counts.hits)
     log = sum(math.log((i + 0.5) / (i + 1)) for i in range(hits))
     return log + sum(math.log((i + 0.5) / (hits + i + 1)) for i in range(misses))

@@ -8,10 +8,18 @@ A, B, C = (f"sha256:{digit * 64}" for digit in "abc")
 SHARES = (0.05, 0.25, 0.5)
 
 
-def plan(digest: str = B, shares: tuple[float, ...] = SHARES) -> PlanSettings:
+def plan(
+    digest: str = B, shares: tuple[float, ...] = SHARES, shadow: dict[str, float] | None = None
+) -> PlanSettings:
     steps = [{"share": share, "requests": 10} for share in shares]
     return PlanSettings.model_validate(
-        {"source": "next", "digest": digest, "sticky": "request", "canary": steps}
+        {
+            "source": "next",
+            "digest": digest,
+            "sticky": "request",
+            "shadow": shadow,
+            "canary": steps,
+        }
     )
 
 
@@ -51,6 +59,16 @@ def test_a_plan_begins_with_its_first_step_and_goes_on_after_a_restart() -> None
     book.decided(Event.STEP, A, B, 0.25)
     assert book.configure(A, plan()) == []
     assert (book.standing.share, book.standing.since) == (0.25, 3)
+
+
+def test_a_plan_begins_with_its_shadow_and_goes_on_without_one_that_is_removed() -> None:
+    book, shadowed = Book(), plan(shadow={"requests": 10, "share": 0.5})
+    assert book.configure(A, shadowed) == ["configured None>a", "shadow a>b"]
+    assert (book.standing.successor, book.standing.share) == (B, 0.0)
+    assert book.configure(A, shadowed) == []
+    assert book.configure(A, plan()) == ["step a>b"]
+    assert book.configure(A, shadowed) == []
+    assert (book.standing.share, book.standing.since) == (0.05, 3)
 
 
 def test_a_version_that_went_live_stays_until_the_plan_goes() -> None:

@@ -25,10 +25,11 @@ from service.api.schemas.classify import (
 from service.api.whole_list import with_data
 from service.classification.batch import Classified, Outcome, TextClassifier, classify_batch
 from service.classification.head import HeadClassifier
-from service.classification.result import Classification, ResultOptions
+from service.classification.result import Classification, ResultOptions, given_labels
 from service.classification.scorer import Score
 from service.context import FirstText, RequestContext
 from service.encoders.passages import slots_for
+from service.engine.kept import KeptText
 from service.errors import InvalidRequest
 from service.fleet.encoders import check_task
 from service.limits.encoder_texts import check_text
@@ -51,9 +52,11 @@ async def classify(
         chosen = await _of_language_model(body, runtime, context)
     classifier, inputs = chosen.classifier, chosen.inputs
     context.parts = len(inputs) * classifier.reads
+    if isinstance(context.kept, KeptText):
+        context.kept.text, context.kept.threshold = inputs[0], body.threshold
     width = slots_for(chosen.most, len(inputs))
     outcomes = classify_batch(classifier, inputs, _options(body, classifier), width)
-    answer = _Answer(runtime, context, classifier.multi_label, chosen.own_labels)
+    answer = _Answer(runtime, context, classifier, chosen.own_labels)
     if MEDIA_TYPE in request.headers.get("accept", ""):
         return await line_stream(_lines(outcomes, answer))
     async with aclosing(outcomes):
@@ -140,7 +143,7 @@ class _Answer:
 
     runtime: Runtime
     context: RequestContext
-    multi_label: bool
+    classifier: TextClassifier
     own_labels: bool
     scores: list[Score] = field(default_factory=list)
 
@@ -152,7 +155,10 @@ class _Answer:
         result, score = outcome.result, outcome.score
         self.scores.append(score)
         given = self._given(result)
-        self._note(outcome, FirstText(given))
+        self._note(outcome, FirstText(given, score=result.score))
+        if outcome.index == 0 and isinstance(self.context.kept, KeptText):
+            self.context.kept.labels = given
+            self.context.kept.probs = dict(zip(self.classifier.names, result.probs, strict=True))
         self.runtime.metrics.classification.classified(
             self.context, given, result.score, score.reads
         )
@@ -172,10 +178,7 @@ class _Answer:
             self.context.first_text = text
 
     def _given(self, result: Classification) -> Sequence[str]:
-        if result.label is None:
-            return ()
-        several = result.label_set if self.multi_label else None
-        given = several or (result.label,)
+        given = given_labels(result, multi_label=self.classifier.multi_label)
         return given if self.own_labels else [OTHER_LABEL for _ in given]
 
     def totals(self) -> dict[str, Any]:

@@ -1,0 +1,120 @@
+"""Background work of releases: answers of the next version for nobody, and its golden proof."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
+from typing import Any
+
+from service.context import Ending, RequestContext
+from service.engine.kept import Kept
+from service.errors import (
+    DeadlineExceeded,
+    EngineDead,
+    InvalidRequest,
+    NotFound,
+    NotReady,
+    QueueFull,
+    ServiceError,
+    TooManyRequests,
+)
+from service.releases.differences import FAILED, REFUSED, differences
+from service.releases.rehearsal import GoldenProof, Rehearsal
+from service.releases.shadow import Shadow
+
+_log = logging.getLogger(__name__)
+MOST = 16
+"""Requests of all releases whose question and answer are kept at one time."""
+_PROOF_PAUSE_SECONDS = 30.0
+_NO_ANSWER = (DeadlineExceeded, EngineDead, NotFound, NotReady, QueueFull, TooManyRequests)
+"""Errors that say nothing about the version."""
+
+Compared = Callable[[Mapping[str, float] | None], None]
+"""Takes the differences of a pair of answers; None if the next version was not asked."""
+
+
+class Background:
+    """Asks the next version after the old one has answered; drops what the server has no room for.
+
+    It does nothing before `rehearsal` is set, nor after `stop`.
+    """
+
+    def __init__(self) -> None:
+        self.rehearsal: Rehearsal | None = None
+        self._open = 0
+        self._tasks = set[asyncio.Task[None]]()
+
+    def follow(self, shadow: Shadow, context: RequestContext, compared: Compared) -> None:
+        """Have a request repeated at its end if it is drawn and there is a place to keep it."""
+        kept = None if self.rehearsal is None else shadow.kept(context)
+        if kept is None:
+            return
+        if self._open >= MOST:
+            compared(None)
+            return
+        self._open += 1
+        context.kept = kept
+        context.on_ending = partial(self._ended, shadow, kept, compared)
+
+    def prove(self, exact: str, proven: Callable[[GoldenProof], None]) -> None:
+        """Have a version's golden examples asked, again and again until there is room."""
+        if self.rehearsal is not None:
+            self._start(self._prove(self.rehearsal, exact, proven))
+
+    def stop(self) -> None:
+        """End what runs, and begin no more."""
+        self.rehearsal = None
+        for task in self._tasks:
+            task.cancel()
+
+    def _ended(self, shadow: Shadow, kept: Kept, compared: Compared, ending: Ending) -> None:
+        rehearsal = self.rehearsal
+        wanted = ending.outcome == "ok" and kept.answered and shadow.verdict is None
+        if rehearsal is not None and wanted and rehearsal.room:
+            self._start(self._repeat(rehearsal, shadow.new.exact, kept, compared))
+            return
+        self._open -= 1
+        if wanted:
+            compared(None)
+
+    async def _repeat(
+        self, rehearsal: Rehearsal, exact: str, kept: Kept, compared: Compared
+    ) -> None:
+        try:
+            compared(await _answered(rehearsal, exact, kept))
+        finally:
+            self._open -= 1
+
+    async def _prove(
+        self, rehearsal: Rehearsal, exact: str, proven: Callable[[GoldenProof], None]
+    ) -> None:
+        while True:
+            try:
+                proof = await rehearsal.prove(exact)
+            except (EngineDead, NotFound):
+                return
+            except ServiceError as error:
+                _log.info("golden examples of %s: later: %s", exact, error.code)
+                await asyncio.sleep(_PROOF_PAUSE_SECONDS)
+            else:
+                if proof is not None:
+                    proven(proof)
+                return
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+async def _answered(rehearsal: Rehearsal, exact: str, kept: Kept) -> Mapping[str, float] | None:
+    """The differences of the next version's answer; None if it says nothing about the version."""
+    try:
+        return differences(kept, await rehearsal.repeat(exact, kept))
+    except _NO_ANSWER:
+        return None
+    except InvalidRequest:
+        return REFUSED
+    except Exception as error:
+        _log.warning("%s failed in the background: %s", exact, type(error).__name__)
+        return FAILED

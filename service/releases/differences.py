@@ -1,0 +1,56 @@
+"""Differences between the answers of two versions to one request."""
+
+import math
+
+from service.engine.kept import Kept, KeptGeneration, KeptText
+
+FAILED = {"errors": 1.0, "invalid": 0.0}
+"""The next version failed where the old one answered."""
+REFUSED = {"errors": 0.0, "invalid": 1.0}
+"""The next version refused as invalid what the old one answered."""
+
+_MUCH = math.log(2)
+
+
+def differences(old: Kept, new: Kept) -> dict[str, float]:
+    """The observations of the shadow's tests, for a request that both versions answered.
+
+    Of sampled generations only the lengths are compared: two answers of one model differ, too.
+    """
+    found = {"errors": 0.0, "invalid": 0.0}
+    if isinstance(old, KeptText) and isinstance(new, KeptText):
+        return found | _of_texts(old, new)
+    assert isinstance(old, KeptGeneration)
+    assert isinstance(new, KeptGeneration)
+    return found | _of_generations(old, new)
+
+
+def _of_texts(old: KeptText, new: KeptText) -> dict[str, float]:
+    """Those of a classification; an answer that abstains gives no label to compare."""
+    found = {"divergence": _distance(old, new)}
+    found["abstentions"] = float(bool(old.labels) and not new.labels)
+    if old.labels and new.labels:
+        found["flips"] = float(set(old.labels) != set(new.labels))
+    return found
+
+
+def _distance(old: KeptText, new: KeptText) -> float:
+    """Total variation distance of the two distributions: half the sum of their differences.
+
+    Of independent labels, whose probabilities sum to anything, it is at most 1 as well: the sum is
+    divided by both sums at least.
+    """
+    labels = {*old.probs, *new.probs}
+    apart = sum(abs(old.probs.get(label, 0.0) - new.probs.get(label, 0.0)) for label in labels)
+    whole = max(2.0, sum(old.probs.values()) + sum(new.probs.values()))
+    return min(1.0, apart / whole)
+
+
+def _of_generations(old: KeptGeneration, new: KeptGeneration) -> dict[str, float]:
+    ratio = math.log(max(1, len(new.tokens)) / max(1, len(old.tokens)))
+    found = {"lengths": float(ratio > _MUCH) - float(ratio < -_MUCH)}
+    if old.repeatable:
+        found["answers"] = float(old.tokens != new.tokens)
+    if old.cut is not None and new.cut is not None:
+        found["structure"] = float(new.cut and not old.cut)
+    return found

@@ -1,0 +1,94 @@
+"""The stage before the steps: the next version answers some requests for nobody."""
+
+from collections.abc import Mapping
+
+from service.context import RequestContext
+from service.engine.kept import Kept, KeptGeneration, KeptText
+from service.releases.agreement import Agreement
+from service.releases.comparison import Criterion
+from service.releases.judge import stages
+from service.releases.stage import SHADOW, Contender, Stage, drawn
+from service.releases.trial import Trial, Verdict
+from service.settings.releases import PlanSettings, ShadowSettings
+
+
+def criteria(plan: PlanSettings, *, labels: bool) -> list[Criterion]:
+    """The tests of the shadow, for versions with labels or of generated text.
+
+    They share its part of the plan's alpha equally.
+    """
+    allowed = plan.tolerances
+    tolerances = {"errors": allowed.errors, "invalid": allowed.invalid}
+    if labels:
+        tolerances |= {
+            "abstentions": allowed.abstentions,
+            "flips": allowed.flips,
+            "divergence": allowed.divergence,
+        }
+    else:
+        tolerances |= {
+            "structure": allowed.structure,
+            "answers": allowed.answers,
+            "lengths": allowed.lengths,
+        }
+    alpha = plan.alpha / stages(plan) / len(tolerances)
+    return [
+        Criterion(name, tolerance, alpha, both_ways=name == "lengths")
+        for name, tolerance in tolerances.items()
+    ]
+
+
+class ShadowTrial(Trial[Agreement]):
+    """Counts the pairs of answers, and decides once."""
+
+    def __init__(self, plan: PlanSettings, settings: ShadowSettings, *, labels: bool) -> None:
+        super().__init__(Agreement(test) for test in criteria(plan, labels=labels))
+        self._needed = settings.requests
+
+    @property
+    def answered(self) -> tuple[int, int]:
+        """Requests that each of the versions answered: the same."""
+        pairs = self._tests["errors"].pairs.total
+        return pairs, pairs
+
+    def add(self, differences: Mapping[str, float]) -> Verdict | None:
+        """Count a pair; the verdict, if it decides the stage."""
+        for name, difference in differences.items():
+            self._tests[name].add(difference)
+        if harm := self._harm(differences):
+            return harm
+        if self.answered[1] >= self._needed:
+            return Verdict(False, "requests", self.tests())
+        return None
+
+
+class Shadow(Stage[ShadowTrial]):
+    """Requests are drawn one by one: no caller notices."""
+
+    def __init__(
+        self,
+        plan: PlanSettings,
+        settings: ShadowSettings,
+        old: Contender,
+        new: Contender,
+        since: int,
+    ) -> None:
+        super().__init__(plan, SHADOW, old, new, since)
+        self.needed = settings.requests
+        self._asked = settings.share
+        self.trial = ShadowTrial(plan, settings, labels=bool(self.labels))
+
+    def kept(self, context: RequestContext) -> Kept | None:
+        """A place for what the request asks and is answered; None if it is not drawn."""
+        if self.verdict is not None:
+            return None
+        if drawn(f"shadow {self.new.digest} {context.request_id}") >= self._asked:
+            return None
+        return KeptText() if self.labels else KeptGeneration()
+
+    def add(self, differences: Mapping[str, float]) -> bool:
+        """Count a pair of answers; True if it decides the stage."""
+        if self.verdict is not None:
+            return False
+        self.verdict = self.trial.add(differences)
+        return self.verdict is not None

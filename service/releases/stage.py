@@ -1,0 +1,78 @@
+"""A stage of a release: the versions, and what the requests say about them."""
+
+import hashlib
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from service.releases.trial import Trial, Verdict
+from service.settings.releases import PlanSettings
+
+Tests = TypeVar("Tests", bound=Trial[Any])
+
+SHADOW = -1
+"""Index of the stage before the steps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """A loaded version: its digest, the name that always names it, and its labels.
+
+    A version that generates text has no labels.
+    """
+
+    digest: str
+    exact: str
+    labels: Collection[str]
+
+
+class Stage(Generic[Tests]):
+    """A stage from its beginning in the log (`since`) to its verdict.
+
+    `needed` are the requests after which it ends without harm, `golden` what the golden proof at
+    its begin found.
+    """
+
+    trial: Tests
+    needed: int
+
+    def __init__(
+        self, plan: PlanSettings, index: int, old: Contender, new: Contender, since: int
+    ) -> None:
+        self.plan = plan
+        self.index = index
+        self.old = old
+        self.new = new
+        self.since = since
+        self.verdict: Verdict | None = None
+        self.golden: Mapping[str, Any] | None = None
+
+    @property
+    def labels(self) -> Collection[str]:
+        """The labels of both versions."""
+        return {*self.old.labels, *self.new.labels}
+
+    @property
+    def share(self) -> float:
+        """Share of the requests that the next version answers."""
+        return share_of(self.plan, self.index)
+
+    @property
+    def last(self) -> bool:
+        """True for the last step."""
+        return self.index + 1 == len(self.plan.canary)
+
+    def same(self, other: "Stage[Any]") -> bool:
+        """True if both are the same stage of the same plan and versions."""
+        own = (self.plan, self.since, self.old, self.new)
+        return own == (other.plan, other.since, other.old, other.new)
+
+
+def share_of(plan: PlanSettings, index: int) -> float:
+    """Share of the requests that the next version answers in a stage; 0 in the shadow."""
+    return 0.0 if index == SHADOW else plan.canary[index].share
+
+
+def drawn(text: str) -> float:
+    """A number in [0, 1) that is the text's own."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7]) / (1 << 56)

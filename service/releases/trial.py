@@ -1,0 +1,84 @@
+"""The tests of one stage of a release, in what all stages have in common."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+from service.releases.comparison import Criterion, Finding
+
+
+class Measure(Protocol):
+    """One respect in which the versions may differ, and what the requests say about it."""
+
+    @property
+    def criterion(self) -> Criterion: ...
+
+    @property
+    def observed(self) -> bool:
+        """True once there is an observation."""
+
+    @property
+    def harmful(self) -> bool:
+        """True if harm is shown."""
+
+    def copy(self) -> "Measure":
+        """The test as it is now."""
+
+    def finding(self) -> Finding:
+        """The test as it is read; takes some milliseconds, so on no event loop."""
+
+    def counts(self) -> list[float]:
+        """The counts, as `resume` takes them."""
+
+    def resume(self, counts: Any) -> None:
+        """Go on from counts that were kept."""
+
+
+Each = TypeVar("Each", bound=Measure)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The end of a stage: harm that was shown, or that the next one may come, and the rule.
+
+    `seen` are findings that are no test's.
+    """
+
+    harm: bool
+    rule: str
+    tests: Sequence[Measure]
+    seen: tuple[Mapping[str, Any], ...] = ()
+
+
+class Trial(ABC, Generic[Each]):
+    """Tests by name, which share the error of their stage."""
+
+    def __init__(self, tests: Iterable[Each]) -> None:
+        self._tests = {test.criterion.name: test for test in tests}
+
+    @property
+    @abstractmethod
+    def answered(self) -> tuple[int, int]:
+        """Judged requests of the old and of the new version."""
+
+    def tests(self) -> list[Measure]:
+        """Copies of all tests that have seen a request."""
+        return [test.copy() for test in self._tests.values() if test.observed]
+
+    def counts(self) -> dict[str, list[float]]:
+        """The counts, as `resume` takes them."""
+        return {name: test.counts() for name, test in self._tests.items()}
+
+    def resume(self, counts: Mapping[str, Sequence[Any]]) -> None:
+        """Go on from counts that were kept, if they are of the same tests."""
+        if counts.keys() == self._tests.keys():
+            for name, test in self._tests.items():
+                test.resume(counts[name])
+
+    def _harm(self, names: Iterable[str]) -> Verdict | None:
+        """The verdict of the first of these tests that shows harm."""
+        for name in names:
+            if self._tests[name].harmful:
+                return Verdict(True, name, [self._tests[name].copy()])
+        return None

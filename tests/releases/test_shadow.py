@@ -1,0 +1,151 @@
+"""The shadow's trial: pairs of answers, of versions that agree and that do not."""
+
+import random
+from collections.abc import Mapping, Sequence
+
+import pytest
+
+from service.engine.kept import KeptGeneration, KeptText
+from service.releases.differences import FAILED, REFUSED, differences
+from service.releases.shadow import ShadowTrial, criteria
+from service.releases.trial import Verdict
+from service.settings.releases import PlanSettings, ShadowSettings
+
+SETTINGS = ShadowSettings(requests=300, share=1.0)
+
+
+def plan(alpha: float = 0.05, **tolerances: float) -> PlanSettings:
+    return PlanSettings.model_validate(
+        {
+            "source": "next",
+            "digest": f"sha256:{'0' * 64}",
+            "sticky": "request",
+            "shadow": SETTINGS,
+            "canary": [{"share": 0.5, "requests": 10}],
+            "alpha": alpha,
+            "tolerances": tolerances,
+        }
+    )
+
+
+def text(positive: float, *labels: str) -> KeptText:
+    probs = {"positive": positive, "negative": 1 - positive}
+    return KeptText("it", None, labels, probs)
+
+
+def generation(tokens: int, *, repeatable: bool = True, cut: bool | None = None) -> KeptGeneration:
+    return KeptGeneration([1], object(), repeatable, list(range(tokens)), cut)
+
+
+def judged(trial: ShadowTrial, pairs: Sequence[Mapping[str, float]]) -> Verdict | None:
+    for pair in pairs:
+        if verdict := trial.add(pair):
+            return verdict
+    return None
+
+
+def test_the_tests_share_the_alpha_of_the_stage() -> None:
+    for labels in (True, False):
+        assert sum(test.alpha for test in criteria(plan(), labels=labels)) == pytest.approx(0.025)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "found"),
+    [
+        (text(0.9, "positive"), text(0.9, "positive"), {"flips": 0, "divergence": 0}),
+        (text(0.9, "positive"), text(0.3, "negative"), {"flips": 1, "divergence": 0.6}),
+        (text(0.6, "positive"), text(0.5), {"abstentions": 1, "divergence": 0.1}),
+        (text(0.5), text(0.6, "positive"), {"abstentions": 0, "divergence": 0.1}),
+        (generation(8), generation(8), {"answers": 0, "lengths": 0}),
+        (generation(8), generation(17), {"answers": 1, "lengths": 1}),
+        (generation(8), generation(3, repeatable=False), {"answers": 1, "lengths": -1}),
+        (generation(8, cut=False), generation(9, cut=True), {"structure": 1, "answers": 1}),
+        (generation(8, cut=True), generation(8, cut=True), {"structure": 0, "answers": 0}),
+    ],
+)
+def test_the_differences_of_a_pair(
+    old: KeptText | KeptGeneration, new: KeptText | KeptGeneration, found: dict[str, float]
+) -> None:
+    pair = differences(old, new)
+    assert {name: pair[name] for name in found} == pytest.approx(found)
+    assert {"flips", "answers"} & pair.keys() == {"flips", "answers"} & found.keys()
+
+
+def test_sampled_answers_are_compared_by_their_lengths_alone() -> None:
+    pair = differences(generation(8, repeatable=False), generation(9))
+    assert pair.keys() == {"errors", "invalid", "lengths"}
+
+
+@pytest.mark.parametrize("independent", [False, True])
+def test_a_distance_of_labels_is_at_most_one(independent: bool) -> None:
+    sure, other = {"a": 1.0, "b": float(independent)}, {"c": 1.0, "d": float(independent)}
+    pair = differences(KeptText("", None, ("a",), sure), KeptText("", None, ("c",), other))
+    assert pair["divergence"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("pair", "rule", "most"),
+    [
+        (FAILED, "errors", 3),
+        (REFUSED, "invalid", 3),
+        (differences(text(0.9, "positive"), text(0.1, "negative")), "flips", 6),
+        (differences(text(0.9, "positive"), text(0.55, "positive")), "divergence", 60),
+    ],
+)
+def test_a_version_that_differs_is_stopped_soon(
+    pair: Mapping[str, float], rule: str, most: int
+) -> None:
+    trial = ShadowTrial(plan(), SETTINGS, labels=True)
+    verdict = judged(trial, [pair] * 300)
+    assert verdict is not None
+    assert (verdict.harm, verdict.rule) == (True, rule)
+    (finding,) = [test.finding() for test in verdict.tests]
+    assert finding.statistic >= finding.bound
+    assert finding.lower >= finding.tolerance
+    assert finding.old is None
+    assert finding.new[1] <= most
+
+
+def test_lengths_are_judged_both_ways() -> None:
+    for tokens, sign in ((2, -1), (40, 1)):
+        trial = ShadowTrial(plan(), SETTINGS, labels=False)
+        verdict = judged(trial, [differences(generation(10), generation(tokens))] * 300)
+        assert verdict is not None
+        assert (verdict.harm, verdict.rule) == (True, "lengths")
+        (finding,) = [test.finding() for test in verdict.tests]
+        assert sign * finding.new[0] == finding.new[1]
+        assert finding.lower <= sign <= finding.upper + 1e-9
+
+
+def test_sampled_lengths_of_one_model_are_no_harm() -> None:
+    # Lengths that vary by chance alone, mostly by more than a factor of two.
+    draws, lost = random.Random(4), 0
+    for _ in range(40):
+        pairs = []
+        for _ in range(300):
+            old, new = (generation(2 ** draws.randrange(8), repeatable=False) for _ in range(2))
+            pairs.append(differences(old, new))
+        verdict = judged(ShadowTrial(plan(0.2), SETTINGS, labels=False), pairs)
+        assert verdict is not None
+        lost += verdict.harm
+    # 4 are expected at most: the shadow has half of the alpha.
+    assert lost < 12
+
+
+def test_other_words_are_no_harm_unless_a_tolerance_says_so() -> None:
+    pairs = [differences(generation(10), generation(12))] * 300
+    verdict = judged(ShadowTrial(plan(), SETTINGS, labels=False), pairs)
+    assert verdict is not None
+    assert (verdict.harm, verdict.rule) == (False, "requests")
+    strict = judged(ShadowTrial(plan(answers=0.5), SETTINGS, labels=False), pairs)
+    assert strict is not None
+    assert (strict.harm, strict.rule) == (True, "answers")
+
+
+def test_counts_that_were_kept_go_on_where_they_were() -> None:
+    trial, resumed = (ShadowTrial(plan(), SETTINGS, labels=True) for _ in range(2))
+    for _ in range(5):
+        trial.add(differences(text(0.9, "positive"), text(0.8, "positive")))
+    resumed.resume(trial.counts())
+    assert resumed.answered == (5, 5)
+    assert resumed.tests() == trial.tests()
