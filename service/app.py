@@ -24,6 +24,7 @@ from service.api.routes import (
     files,
     generate,
     health,
+    moderations,
     pairs,
     tei,
     tokenize,
@@ -130,6 +131,8 @@ def _add_routes(app: FastAPI, settings: Settings, *, with_openai: bool) -> None:
     routers += [without_model.in_place_of(of_model)] if settings.model is None else of_model
     if settings.tei.names:
         routers.append(tei.router)
+    if settings.guards.named:
+        routers.append(moderations.router)
     if settings.usage.path is not None:
         routers.append(usage.router)
     if settings.batches.path is not None:

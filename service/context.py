@@ -96,13 +96,14 @@ class RequestContext:
     the request is traced. `body_bytes` is the size of its body. `parts` says how many engine
     requests it is made of; the gate admits or refuses them as a whole, and `gate_refusal` is then
     what it refused. `ignored_fields` are the places of unknown fields in its body that it is
-    answered without. `stated_ms` is the deadline of its own that it has asked for, and
-    `client_timeout_ms` is what its client's library will wait for, if that is known. `tier` is the
-    class of work that it belongs to, and `asked_tier` what it asked for; `flex` are the deadlines
-    of the tier of this name. `headers` are its own, by names in lower case. `first_text` is what
-    became of the first text that it had classified, `structure_cut` whether an answer of a
-    requested structure was cut, and `kept` takes what it asks and is answered if another version
-    will be asked the same. `on_ending` is told of its end.
+    answered without, `guard_flags` what guards found in it, as `guard/label`. `stated_ms` is the
+    deadline of its own that it has asked for, and `client_timeout_ms` is what its client's library
+    will wait for, if that is known. `tier` is the class of work that it belongs to, and
+    `asked_tier` what it asked for; `flex` are the deadlines of the tier of this name. `headers` are
+    its own, by names in lower case. `first_text` is what became of the first text that it had
+    classified, `structure_cut` whether an answer of a requested structure was cut, and `kept` takes
+    what it asks and is answered if another version will be asked the same. `on_ending` is told of
+    its end.
     """
 
     request_id: str
@@ -128,6 +129,7 @@ class RequestContext:
     trace: RequestTrace | None = None
     parts: int = 1
     ignored_fields: tuple[str, ...] = ()
+    guard_flags: tuple[str, ...] = ()
     client_timeout_ms: int | None = None
     tier: Tier = Tier.DEFAULT
     asked_tier: str | None = None
@@ -240,3 +242,34 @@ async def internal_request(name: str, timeout_s: float) -> AsyncIterator[Request
     finally:
         _current.reset(token)
         await context.close()
+
+
+@asynccontextmanager
+async def work_beside(context: RequestContext) -> AsyncIterator[RequestContext]:
+    """Run a block as work of the request on another model: what it used counts as the request's.
+
+    The block has a context of its own, with the request's tenant, tier, deadline and quotas: the
+    request's model, its time to the first token and its admission stay as they are.
+    """
+    own = RequestContext(
+        context.request_id,
+        context.arrival,
+        context.deadline,
+        context.max_timeout_ms,
+        tenant=context.tenant,
+        route=context.route,
+        allowance=context.allowance,
+        trace=context.trace,
+        tier=context.tier,
+        stated_ms=context.stated_ms,
+    )
+    token = _current.set(own)
+    try:
+        yield own
+    finally:
+        _current.reset(token)
+        await own.close()
+        context.prompt_tokens += own.prompt_tokens
+        context.cached_tokens += own.cached_tokens
+        context.completion_tokens += own.completion_tokens
+        context.queue_seconds = max(context.queue_seconds, own.queue_seconds)

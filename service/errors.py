@@ -3,6 +3,7 @@
     ServiceError                     500 internal
     +- InvalidRequest                400 invalid_value: names field, limit and the value given
     |  +- UnsupportedFeature         400 unsupported: a known field or value that is not served
+    |  +- InputFlagged               400 input_flagged: by a guard of the tenant's policy
     |  +- UnsupportedMediaType       415 wrong Content-Type
     |  +- PayloadTooLarge            413 body over the limit, counted as read
     |  +- HeadersTooLarge            431 request line and headers over the limit
@@ -19,6 +20,7 @@
     |  +- NotReady                   503 starting or draining
     |  +- AdapterQuarantined         503 adapter_quarantined
     |  +- EncoderQuarantined         503 encoder_quarantined
+    |  +- GuardFailed                503 guard_failed
     |  +- EngineDead                 503 engine_dead
     |  +- EngineStalled              503 engine_stalled
     +- DeadlineExceeded              504 the request's own deadline passed
@@ -95,6 +97,12 @@ class UnsupportedFeature(InvalidRequest):
     """A field that is known and not served here."""
 
     code = "unsupported"
+
+
+class InputFlagged(InvalidRequest):
+    """A guard of the tenant's policy flagged the input; the message never holds its text."""
+
+    code = "input_flagged"
 
 
 class UnsupportedMediaType(InvalidRequest):
@@ -225,6 +233,12 @@ class EncoderQuarantined(Unavailable):
     """The encoder could not start and is not served."""
 
     code = "encoder_quarantined"
+
+
+class GuardFailed(Unavailable):
+    """A guard could not judge a text."""
+
+    code = "guard_failed"
 
 
 class EngineDead(Unavailable):

@@ -18,6 +18,7 @@ OPERATIONS: Mapping[str, str | None] = {
     "/v1/generate": "text_completion",
     "/v1/messages": "chat",
     "/v1/messages/count_tokens": None,
+    "/v1/moderations": "classify",
     "/v1/rerank": "rerank",
     "/v1/responses": "chat",
     "/v1/score": "score",

@@ -53,14 +53,15 @@ ALLOWED: dict[str, str] = {
         "adapters classification context engine errors model proving quoting releases settings "
         "telemetry tenants together"
     ),
+    "guards": ("classification context errors fleet quoting settings telemetry together"),
     "runtime": (
-        "adapters batches classification engine errors fleet gate proving releases settings "
+        "adapters batches classification engine errors fleet gate guards proving releases settings "
         "telemetry tenants usage"
     ),
     "api": (
         "adapters batches classification console context encoders engine errors fleet generation "
-        "limits operations per_second proving quoting releases runtime settings telemetry tenants "
-        "together usage vllm_engine"
+        "guards limits operations per_second proving quoting releases runtime settings telemetry "
+        "tenants together usage vllm_engine"
     ),
     "finetune": (
         "adapters classification context engine errors files generation heads model plain_yaml "

@@ -34,6 +34,7 @@ LABELS = {
     "engine": "the served name of an engine's model: the base model or an encoder",
     "event": "`configured`, `step`, `full`, `rolled_back`, `withdrawn`, `retried`",
     "field": "an unknown field's place in a body, of the first 64, else `other`",
+    "guard": "a guard's configured name",
     "kind": "`prompt` (cached ones included), `cached`, `completion`",
     "label": "one of an adapter's or an encoder's own labels, else `other`",
     "model": "the served name of the base model, an adapter or an encoder, else `none`",
@@ -50,6 +51,7 @@ LABELS = {
     "task": "`embed`, `score` or `classify`",
     "status": "of a batch, as in OpenAI's API",
     "tenant": "a tenant's name, of the first `metrics.max_tenants`, else `other`",
+    "verdict": "`clear`, `flagged`, `refused`, `failed` (and refused), `passed` (and not read)",
     "version": "of the service, or of an adapter",
 }
 

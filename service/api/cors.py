@@ -6,7 +6,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 _EXPOSED = (
-    *("x-request-id", "request-id", "x-ignored-fields", "traceresponse"),
+    *("x-request-id", "request-id", "x-ignored-fields", "x-guard-flagged", "traceresponse"),
     *(
         f"x-ratelimit-{what}-{kind}"
         for what in ("limit", "remaining", "reset")

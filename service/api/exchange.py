@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import Sequence
+from urllib.parse import quote as percent_encoded
 
 from pydantic_core import to_json
 from starlette.datastructures import Headers, MutableHeaders
@@ -18,6 +19,7 @@ ID_HEADER = "x-request-id"
 TIMEOUT_HEADER = "x-request-timeout-ms"
 _TRACE_HEADER = "traceresponse"
 _IGNORED_HEADER = "x-ignored-fields"
+_FLAGGED_HEADER = "x-guard-flagged"
 _IGNORED_SHOWN = 16
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_.\[\]-]{1,64}")
 
@@ -75,6 +77,8 @@ class Exchange:
                 headers[_TRACE_HEADER] = self.context.trace.response_header
             if self.context.ignored_fields:
                 headers[_IGNORED_HEADER] = _names(self.context.ignored_fields)
+            if self.context.guard_flags:
+                headers[_FLAGGED_HEADER] = ", ".join(map(percent_encoded, self.context.guard_flags))
             headers.update(self.context.allowance.headers())
             if self.close_connection:
                 headers["connection"] = "close"

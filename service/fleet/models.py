@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from service.classification.batch import TextClassifier
 from service.classification.classifier import Classifier
+from service.classification.head import HeadClassifier
 from service.context import RequestContext
 from service.engine.pooling import EncoderEngine, EncoderInfo
 from service.engine.protocol import Adapter
@@ -12,6 +14,7 @@ from service.errors import NotFound, UnsupportedFeature
 from service.fleet.encoders import (
     Encoders,
     QuarantinedEncoder,
+    check_task,
     engine_of,
     for_other_routes,
     with_routes,
@@ -105,6 +108,29 @@ class Models:
             raise unknown_model(name)
         context.model = name
         return engine_of(self._encoders[name])
+
+    def choose_for_service(self, name: str, context: RequestContext) -> TextClassifier:
+        """Give work of the service's own the classifier of a model, whoever may use the model.
+
+        A release's next version is not drawn. Raises NotFound for a name that is not served,
+        UnsupportedFeature for a model without labels, AdapterQuarantined, EncoderQuarantined.
+        """
+        if name in self._encoders:
+            encoder = engine_of(self._encoders[name])
+            check_task(encoder.info, "classify")
+            context.model = name
+            return HeadClassifier(encoder)
+        if (registry := self._registry) is None:
+            raise unknown_model(name)
+        chosen = ChosenModel(name, registry.acquire(name))
+        if chosen.version is not None:
+            context.at_end.callback(registry.release, chosen.version)
+        context.model, context.adapter = name, chosen.adapter
+        return chosen.own_classifier()
+
+    def may_use(self, name: str, tenant: Tenant) -> bool:
+        """True if the adapter or encoder of this name exists for the tenant."""
+        return tenant.may_use_base(name) if name in self._encoders else tenant.may_use_adapter(name)
 
     def is_encoder(self, name: str) -> bool:
         """True for the name of an encoder, whoever may use it."""

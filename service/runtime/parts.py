@@ -8,6 +8,8 @@ from service.classification.question_cache import QuestionCache
 from service.engine.pooling import EncoderEngine
 from service.engine.protocol import Engine
 from service.fleet.models import Models
+from service.guards.guards import Guards
+from service.guards.input_policy import InputPolicy
 from service.runtime.status import Status
 from service.settings.tree import Settings
 from service.telemetry.metrics import Metrics
@@ -35,6 +37,8 @@ class Runtime:
     language_model: LanguageModel | None
     encoders: Sequence[EncoderEngine]
     models: Models
+    guards: Guards
+    input_policy: InputPolicy
     batches: Batches | None
     usage: Ledger | None
 

@@ -14,6 +14,8 @@ from service.fleet.fleet import Change
 from service.fleet.models import Models
 from service.fleet.rehearsal import Rehearsal
 from service.gate.gate import Gate
+from service.guards.guards import Guards
+from service.guards.input_policy import InputPolicy
 from service.releases.releases import Releases
 from service.runtime.drain import Drain
 from service.runtime.encoders import EncoderStart, RunningEncoders, running_encoders
@@ -79,6 +81,8 @@ async def ready(
         reload = _no_adapters if decoder is None else partial(decoder.fleet.reload, read_settings)
         stack.enter_context(_controllable(status, reload, drain))
         _show(watched, metrics, status)
+        models = _models(decoder, encoders, foundation.releases)
+        guards, policy = await _guarding(settings, models, metrics)
         _announce(decoder, metrics, status)
         yield Runtime(
             settings=settings,
@@ -86,7 +90,9 @@ async def ready(
             metrics=metrics,
             language_model=None if decoder is None else _language_model(decoder.engine),
             encoders=[each.engine for each in encoders.running],
-            models=_models(decoder, encoders, foundation.releases),
+            models=models,
+            guards=guards,
+            input_policy=policy,
             batches=batches,
             usage=usage,
         )
@@ -96,6 +102,15 @@ def _rehearsal(decoder: Running, settings: Settings) -> Rehearsal:
     gate = decoder.gate
     timeout_s = settings.golden_timeout_s
     return Rehearsal(decoder.engine, decoder.fleet.registry, lambda: gate.flex_room, timeout_s)
+
+
+async def _guarding(
+    settings: Settings, models: Models, metrics: Metrics
+) -> tuple[Guards, InputPolicy]:
+    """The guards, checked, and the policies that ask them."""
+    guards = Guards(settings.guards, models, metrics.guards)
+    await guards.check()
+    return guards, InputPolicy(settings.guards, guards, metrics.guards)
 
 
 def _models(

@@ -16,6 +16,7 @@ from service.settings import platform
 from service.settings.batches import BatchSettings
 from service.settings.encoders import EncoderSettings
 from service.settings.gate import GateSettings
+from service.settings.guards import GuardsSettings
 from service.settings.limits import LimitSettings
 from service.settings.preparation import PreparationSettings
 from service.settings.releases import ReleaseSettings
@@ -262,6 +263,7 @@ class Settings(BaseSettings):
     usage: UsageSettings = UsageSettings()
     adapters: tuple[AdapterSettings, ...] = ()
     releases: ReleaseSettings = ReleaseSettings()
+    guards: GuardsSettings = GuardsSettings()
     adapter_cache: AdapterCacheSettings = AdapterCacheSettings()
     adapter_trust: TrustSettings = TrustSettings()
     adapters_on_failure: Literal["refuse_start", "quarantine"] = Field(
@@ -310,6 +312,12 @@ class Settings(BaseSettings):
                     f"releases.plans.{name}.sticky: `tenant` needs `tenants.keys`: without keys "
                     "every caller is the same tenant"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _guarded_tenants(self) -> Self:
+        if self.guards.tenants and self.tenants.keys is None:
+            raise ValueError("guards.tenants: needs `tenants.keys`; set `guards.default`")
         return self
 
     @model_validator(mode="after")

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import openai
 import pytest
 import yaml
 
 from service.heads.manifest import HeadManifest, load_manifest
+from tests.answers import error_of
 from tests.finetune.conftest import films, films_run
 from tests.heads.packed import values_of
 from tools.served.configuration import tiny_config
@@ -74,6 +76,10 @@ def server(
     config = tiny_config(tiny_folder)
     config["engine"] = config["engine"] | {"gpu_memory_utilization": 0.2}
     config["encoders"] = [{"name": "films", "path": str(folder), "engine": EAGER}]
+    config["guards"] = {
+        "named": {"boos": {"model": "films", "labels": ["negative"], "threshold": 0.6}},
+        "default": {"input": ["boos"]},
+    }
     with running_server(tmp_path_factory.mktemp("served"), config) as running:
         yield running
 
@@ -107,3 +113,47 @@ def test_it_abstains_below_the_callers_threshold(server: Server) -> None:
 
 def test_the_start_tells_the_proof(server: Server) -> None:
     assert "encoder films: 4 of 4 golden examples right" in server.log.read_text()
+
+
+def test_openais_client_asks_the_head_as_a_guard(server: Server) -> None:
+    with openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as client:
+        answer = client.moderations.create(input=TEXTS[:2])
+    assert [each.flagged for each in answer.results] == [False, True]
+    data = server.post("/v1/classify", {"model": "films", "input": TEXTS[:2]}).json()["data"]
+    for each, result in zip(data, answer.results, strict=True):
+        negative = {score["label"]: score["score"] for score in each["scores"]}["negative"]
+        scores = result.category_scores.model_dump()
+        assert scores["boos/negative"] == pytest.approx(negative, abs=1e-5)
+
+
+def said(text: str) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": text}], "max_tokens": 4}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/generate", lambda text: {"prompt": text, "max_tokens": 4}),
+        ("/v1/completions", lambda text: {"prompt": text, "max_tokens": 4}),
+        ("/v1/chat/completions", said),
+        ("/v1/responses", lambda text: {"input": text, "max_output_tokens": 4}),
+        ("/v1/messages", said),
+    ],
+)
+def test_every_route_that_generates_is_guarded(
+    server: Server, path: str, body: Any, stream: bool
+) -> None:
+    fields = {"model": server.model, "stream": stream}
+    assert server.post(path, fields | body(TEXTS[0])).status_code == 200
+    refused = server.post(path, fields | body(TEXTS[1]))
+    assert refused.status_code == 400, refused.text
+    error = error_of(refused.json())
+    assert error["code"] == "input_flagged"
+    assert ("'boos'" in error["message"], TEXTS[1] in error["message"]) == (True, False)
+
+
+def test_a_prompt_of_token_ids_is_read_as_its_text(server: Server) -> None:
+    tokens = server.post("/v1/tokenize", {"prompt": TEXTS[1]}).json()["tokens"]
+    body = {"model": server.model, "prompt": tokens, "max_tokens": 4}
+    assert error_of(server.post("/v1/completions", body).json())["code"] == "input_flagged"

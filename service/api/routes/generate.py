@@ -10,6 +10,7 @@ from typing import Any
 from fastapi import APIRouter, Response
 
 from service.api.dependencies import TheContext, TheRuntime
+from service.api.guarded import guard_input
 from service.api.json_body import JsonRoute
 from service.api.pushed_stream import PushedStream
 from service.api.schemas.base import TimingBody
@@ -48,6 +49,7 @@ async def generate(
     task = body.task(model.adapter, runtime.settings.limits)
     if body.timeout_ms is not None:
         context.set_timeout(body.timeout_ms)
+    await guard_input(partial(body.model_dump, include={"prompt", "messages"}), runtime, context)
     if body.stream:
         return await _stream(runtime, task, context)
     outputs, usage = await collect(runtime.base.engine, task)

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
 from service.api.dependencies import TheContext, TheRuntime
+from service.api.guarded import guard_input
 from service.api.handlers import HandlersBody, surface, taken_over
 from service.api.json_body import JsonRoute
 from service.api.pushed_stream import PushedStream
@@ -30,6 +31,7 @@ async def chat_completions(
     """Answer a conversation."""
     read = await _accept(body, CHAT, request, runtime)
     runtime.models.choose(read["model"], context).check_converses()
+    await guard_input(lambda: read, runtime, context)
     return await _response(await surface(runtime).chat(read))
 
 
@@ -40,6 +42,7 @@ async def completions(
     """Continue a prompt."""
     read = await _accept(body, COMPLETION, request, runtime)
     runtime.models.choose(read["model"], context)
+    await guard_input(lambda: read, runtime, context)
     context.parts = count_prompts(read.get("prompt"))
     return await _response(await surface(runtime).completion(read))
 

@@ -1,0 +1,1 @@
+"""Guards: classification models that judge the texts of requests."""

@@ -1,0 +1,101 @@
+"""The guards that are configured, and their verdicts about texts."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from service.classification.batch import TextClassifier
+from service.context import RequestContext, internal_request, work_beside
+from service.errors import (
+    AdapterQuarantined,
+    ConfigurationError,
+    EncoderQuarantined,
+    GuardFailed,
+    ServiceError,
+)
+from service.fleet.models import Models
+from service.guards.reading import probabilities
+from service.quoting import nearest, quote
+from service.settings.guards import GuardSettings, GuardsSettings
+from service.telemetry.guards import GuardMetrics
+from service.together import together
+
+_log = logging.getLogger(__name__)
+
+_SLOTS = 4
+"""Engine requests that one guard has at the gate for one request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A guard's finding about one text: the probability of each of its labels."""
+
+    scores: Mapping[str, float]
+    threshold: float
+
+    @property
+    def flagged(self) -> tuple[str, ...]:
+        """The labels that reach the threshold."""
+        return tuple(label for label, score in self.scores.items() if score >= self.threshold)
+
+
+class Guards:
+    """Judges texts by the configured guards, each on its own model and through its model's gate."""
+
+    def __init__(self, settings: GuardsSettings, models: Models, metrics: GuardMetrics) -> None:
+        self._named = settings.named
+        self._models = models
+        self._metrics = metrics
+
+    async def check(self) -> None:
+        """Raise ConfigurationError for a guard whose model is not served or lacks its labels.
+
+        A model that is in quarantine is left to the requests.
+        """
+        for name, guard in self._named.items():
+            async with internal_request("guards", 1.0) as context:
+                try:
+                    _places(guard, self._models.choose_for_service(guard.model, context))
+                except (AdapterQuarantined, EncoderQuarantined) as error:
+                    _log.warning("guard %s: %s", name, error.message)
+                except ServiceError as error:
+                    raise ConfigurationError(f"guards.named.{name}: {error.message}") from None
+
+    def usable_by(self, context: RequestContext) -> list[str]:
+        """The names of the guards whose models exist for the request's tenant."""
+        return [
+            name
+            for name, guard in self._named.items()
+            if self._models.may_use(guard.model, context.tenant)
+        ]
+
+    async def read(self, name: str, texts: Sequence[str], context: RequestContext) -> list[Verdict]:
+        """The verdict of one guard about each text, as work of the request.
+
+        Raises what `Models.choose_for_service` and `reading.probabilities` raise.
+        """
+        guard, begun = self._named[name], time.monotonic()
+        async with work_beside(context) as own:
+            classifier = self._models.choose_for_service(guard.model, own)
+            places = _places(guard, classifier)
+            own.parts = len(texts) * classifier.reads
+            slots = asyncio.Semaphore(_SLOTS)
+            found = await together(probabilities(classifier, text, slots) for text in texts)
+        self._metrics.took(name, time.monotonic() - begun)
+        return [
+            Verdict({label: float(each[at]) for label, at in places.items()}, guard.threshold)
+            for each in found
+        ]
+
+
+def _places(guard: GuardSettings, classifier: TextClassifier) -> dict[str, int]:
+    """The place of each of the guard's labels in a score; GuardFailed for one that is not there."""
+    names = list(classifier.names)
+    for label in guard.labels:
+        if label not in names:
+            raise GuardFailed(
+                f"labels: {guard.model} has no label {quote(label)}{nearest(label, names)}"
+            )
+    return {label: names.index(label) for label in guard.labels}

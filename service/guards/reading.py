@@ -1,0 +1,38 @@
+"""Reading of a text by a classifier, in pieces where it is longer than the model's context."""
+
+import asyncio
+
+import numpy as np
+
+from service.classification.batch import TextClassifier
+from service.classification.distribution import Array
+from service.errors import InvalidRequest
+from service.together import together
+
+_HALVINGS = 6
+_OVERLAP = 64
+"""Characters that two pieces share at most, on each side of the cut."""
+
+
+async def probabilities(
+    classifier: TextClassifier, text: str, slots: asyncio.Semaphore, halvings: int = _HALVINGS
+) -> Array:
+    """The calibrated probability of each of the classifier's labels.
+
+    A text that is too long is read in halves that overlap, and these too; each label gets its
+    largest probability. Raises InvalidRequest for a text that `halvings` do not make short enough,
+    and what `TextClassifier.score` raises.
+    """
+    try:
+        score = await classifier.score(text, slots)
+    except InvalidRequest as error:
+        if error.code != "context_length_exceeded" or not halvings:
+            raise
+    else:
+        whole: Array = np.exp(score.log_probs)
+        return whole
+    middle, shared = len(text) // 2, min(_OVERLAP, len(text) // 8)
+    halves = (text[: middle + shared], text[middle - shared :])
+    read = await together(probabilities(classifier, half, slots, halvings - 1) for half in halves)
+    largest: Array = np.maximum(*read)
+    return largest

@@ -1,0 +1,67 @@
+"""Settings of guards: classification models that judge texts, by a name and a threshold."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from service.quoting import nearest
+from service.settings.section import Section, ServedName
+
+GuardName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
+
+
+class GuardSettings(Section):
+    """A guard: labels of an adapter's or an encoder's own, and the score that flags a text."""
+
+    model: ServedName = Field(
+        description="Name of an adapter for classification, or of an encoder with a trained head."
+    )
+    labels: tuple[str, ...] = Field(
+        min_length=1, max_length=64, description="Labels of the model that flag a text."
+    )
+    threshold: float = Field(
+        gt=0, le=1, description="Calibrated probability from which a label flags a text."
+    )
+
+
+class PolicySettings(Section):
+    """Guards that read a tenant's input before a model does; answers are not read."""
+
+    input: tuple[GuardName, ...] = Field(
+        (), max_length=8, description="Guards that read the texts of every generation request."
+    )
+    on: Literal["refuse", "flag"] = Field(
+        "refuse",
+        description="If a guard flags a text: refuse the request with 400 `input_flagged`, or "
+        "answer it and name guard and label in the header `X-Guard-Flagged`.",
+    )
+    on_failure: Literal["refuse", "pass"] = Field(
+        "refuse",
+        description="If a guard cannot read: refuse the request with 503, or answer it unread. "
+        "A text too long for the guard is always refused.",
+    )
+
+
+class GuardsSettings(Section):
+    """Guards over texts, and whose input they read."""
+
+    named: dict[GuardName, GuardSettings] = Field(
+        default_factory=dict,
+        description="Guards by name; with any, `POST /v1/moderations` is served.",
+    )
+    default: PolicySettings = PolicySettings()
+    tenants: dict[str, PolicySettings] = Field(
+        default_factory=dict,
+        description="Policies by the name of a tenant, each in place of the whole `default`.",
+    )
+
+    @model_validator(mode="after")
+    def _known_guards(self) -> Self:
+        policies = {f"tenants.{name}": policy for name, policy in self.tenants.items()}
+        for place, policy in (policies | {"default": self.default}).items():
+            for name in policy.input:
+                if name not in self.named:
+                    raise ValueError(
+                        f"{place}.input: no guard has the name {name!r}{nearest(name, self.named)}"
+                    )
+        return self
