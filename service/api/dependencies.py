@@ -10,13 +10,18 @@ from service.errors import NotReady
 from service.runtime.parts import Runtime
 
 
-# Coroutines, though they await nothing: FastAPI runs plain functions in a thread, which would cost
-# a request more than the rest of this module.
-async def _runtime(request: Request) -> Runtime:
+def runtime_of(request: Request) -> Runtime:
+    """The running service's parts; raises NotReady before it has them."""
     runtime: Runtime | None = getattr(request.app.state, "runtime", None)
     if runtime is None:
         raise NotReady("The server is starting.", retry_after=5)
     return runtime
+
+
+# Coroutines, though they await nothing: FastAPI runs plain functions in a thread, which would cost
+# a request more than the rest of this module.
+async def _runtime(request: Request) -> Runtime:
+    return runtime_of(request)
 
 
 TheRuntime = Annotated[Runtime, Depends(_runtime)]

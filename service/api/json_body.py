@@ -37,20 +37,25 @@ class JsonRoute(APIRoute):
         handle = super().get_route_handler()
 
         async def parse_then_handle(request: Request) -> Response:
-            current_context().route = self.path
             if request.method != "POST":
+                current_context().route = self.path
                 return await handle(request)
-            _check_content_type(request.headers.get("content-type", ""))
-            body = await request.body()
-            value = await by_size(len(body), parse, body)
-            asked = value if isinstance(value, dict) else {}
-            context = current_context()
-            choose_tier(context, request.headers.get(HEADER), asked.get(FIELD))
-            context.follow_client(streams=asked.get("stream") is True)
-            await abreast()
-            return await handle(ParsedRequest(request, len(body), value))
+            return await handle(await self.parsed(request))
 
         return parse_then_handle
+
+    async def parsed(self, request: Request) -> "ParsedRequest":
+        """The request with its body parsed; the context follows what it says of tier and time."""
+        context = current_context()
+        context.route = self.path
+        _check_content_type(request.headers.get("content-type", ""))
+        body = await request.body()
+        value = await by_size(len(body), parse, body)
+        asked = value if isinstance(value, dict) else {}
+        choose_tier(context, request.headers.get(HEADER), asked.get(FIELD))
+        context.follow_client(streams=asked.get("stream") is True)
+        await abreast()
+        return ParsedRequest(request, len(body), value)
 
 
 def parse(body: bytes) -> Any:
@@ -95,6 +100,7 @@ class ParsedRequest(Request):
     def __init__(self, request: Request, size: int, value: Any) -> None:
         super().__init__(request.scope, request.receive)
         self.size = size
+        self.value = value
         self._body = b"parsed"
         self._json = value
 

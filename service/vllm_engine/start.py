@@ -1,6 +1,5 @@
 """Starting vLLM behind the gate."""
 
-import gc
 from typing import Any
 
 from service.engine.protocol import ModelInfo
@@ -10,6 +9,7 @@ from service.model.pin import checked_digest
 from service.settings.tree import Settings
 from service.vllm_engine.arguments import engine_config, parse_engine_arguments
 from service.vllm_engine.engine import VllmEngine, start_llm
+from service.vllm_engine.heap import settle_heap
 from service.vllm_engine.interruptible import interruptible
 from service.vllm_engine.memory import refuse_unfit
 from service.vllm_engine.openai import OpenAISurface
@@ -68,10 +68,7 @@ async def start_vllm(settings: Settings, gate: Gate, observer: StreamObserver) -
     engine.openai = await OpenAISurface.create(
         engine.client, arguments, push=settings.http.push_streams
     )
-    # vLLM and torch leave 700,000 objects that live as long as the process. Freeze them, or each
-    # full collection scans them and stops all requests for three quarters of a second.
-    gc.collect()
-    gc.freeze()
+    settle_heap()
     return engine
 
 

@@ -9,8 +9,8 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from pydantic_core import to_json
 
-from service.api.dependencies import TheContext, TheRuntime
-from service.api.json_body import JsonRoute
+from service.api.dependencies import runtime_of
+from service.api.direct_route import DirectRoute
 from service.api.ndjson import MEDIA_TYPE, line, line_stream
 from service.api.schemas.base import ErrorBody, TimingBody
 from service.api.schemas.classify import (
@@ -27,7 +27,7 @@ from service.classification.batch import Classified, Outcome, TextClassifier, cl
 from service.classification.head import HeadClassifier
 from service.classification.result import Classification, ResultOptions, given_labels
 from service.classification.scorer import Score
-from service.context import FirstText, RequestContext
+from service.context import FirstText, RequestContext, current_context
 from service.encoders.passages import slots_for
 from service.engine.kept import KeptText
 from service.errors import InvalidRequest
@@ -36,16 +36,15 @@ from service.limits.encoder_texts import check_text
 from service.runtime.parts import Runtime
 from service.telemetry.classification import OTHER_LABEL
 
-router = APIRouter(route_class=JsonRoute, tags=["classification"])
+router = APIRouter(route_class=DirectRoute, tags=["classification"])
 
 
 @router.post(
     "/v1/classify", response_model=ClassifyAnswer, responses={200: {"content": {MEDIA_TYPE: {}}}}
 )
-async def classify(
-    body: ClassifyRequest, request: Request, runtime: TheRuntime, context: TheContext
-) -> Response:
+async def classify(body: ClassifyRequest, request: Request) -> Response:
     """Classify texts among labels, with exact probabilities; whole, or as lines of NDJSON."""
+    runtime, context = runtime_of(request), current_context()
     if runtime.models.is_encoder(body.model):
         chosen = _of_encoder(body, runtime, context)
     else:

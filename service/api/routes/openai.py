@@ -6,12 +6,13 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
-from service.api.dependencies import TheContext, TheRuntime
+from service.api.dependencies import runtime_of
+from service.api.direct_route import DirectRoute
 from service.api.guarded import guard_input
 from service.api.handlers import HandlersBody, surface, taken_over
-from service.api.json_body import JsonRoute
 from service.api.pushed_stream import PushedStream
 from service.api.sse import STREAMED, event_stream
+from service.context import current_context
 from service.limits.logprobs import check_logprobs
 from service.limits.openai import accept
 from service.limits.openai_fields import CHAT, COMPLETION
@@ -21,14 +22,13 @@ from service.runtime.parts import Runtime
 from service.vllm_engine.openai import OpenAIAnswer
 from service.vllm_engine.plain_stream import PlainStream
 
-router = APIRouter(route_class=JsonRoute, tags=["openai"])
+router = APIRouter(route_class=DirectRoute, tags=["openai"])
 
 
 @router.post("/v1/chat/completions", responses=STREAMED)
-async def chat_completions(
-    body: HandlersBody, request: Request, runtime: TheRuntime, context: TheContext
-) -> Response:
+async def chat_completions(body: HandlersBody, request: Request) -> Response:
     """Answer a conversation."""
+    runtime, context = runtime_of(request), current_context()
     read = await _accept(body, CHAT, request, runtime)
     runtime.models.choose(read["model"], context).check_converses()
     await guard_input(lambda: read, runtime, context)
@@ -36,10 +36,9 @@ async def chat_completions(
 
 
 @router.post("/v1/completions", responses=STREAMED)
-async def completions(
-    body: HandlersBody, request: Request, runtime: TheRuntime, context: TheContext
-) -> Response:
+async def completions(body: HandlersBody, request: Request) -> Response:
     """Continue a prompt."""
+    runtime, context = runtime_of(request), current_context()
     read = await _accept(body, COMPLETION, request, runtime)
     runtime.models.choose(read["model"], context)
     await guard_input(lambda: read, runtime, context)

@@ -1,6 +1,5 @@
 """Starting an encoder's engine behind its gate."""
 
-import gc
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -24,6 +23,7 @@ from service.vllm_engine.encoder.arguments import (
 from service.vllm_engine.encoder.engine import EncoderObserver, VllmEncoder
 from service.vllm_engine.encoder.step_logger import step_logger
 from service.vllm_engine.engine import start_llm
+from service.vllm_engine.heap import settle_heap
 from service.vllm_engine.interruptible import interruptible
 from service.vllm_engine.process import new_children
 from service.vllm_engine.step_clock import StepClock
@@ -92,9 +92,7 @@ async def start_encoder(
         except BaseException:
             llm.shutdown()
             raise
-    # As after the model's start: each full collection would scan what stays for good.
-    gc.collect()
-    gc.freeze()
+    settle_heap()
     return engine
 
 
