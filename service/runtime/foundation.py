@@ -1,6 +1,6 @@
 """Parts of a service that exist before its engine starts."""
 
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry
@@ -57,8 +57,10 @@ class Foundation:
 
     def running(
         self, settings: Settings, start_engine: EngineStart
-    ) -> AbstractAsyncContextManager[Running]:
-        """Run an engine with its adapters, shown in the series; see `running`."""
+    ) -> AbstractAsyncContextManager[Running | None]:
+        """Run an engine with its adapters, shown in the series; None without a language model."""
+        if settings.model is None:
+            return nullcontext()
         return running(settings, start_engine, self.metrics, self.adapter_metrics, self.releases)
 
     def close(self) -> None:

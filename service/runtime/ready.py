@@ -60,9 +60,7 @@ async def ready(
         if usage is not None:
             await enter(usage.kept())
         with status.starting():
-            decoder: Running | None = None
-            if settings.model is not None:
-                decoder = await enter(foundation.running(settings, start_engine))
+            decoder = await enter(foundation.running(settings, start_engine))
             encoders = await enter(running_encoders(settings, start_encoder, metrics))
         stack.callback(setattr, status, "phase", Phase.STOPPING)
         await enter(foundation.tenancy.followed())
@@ -71,18 +69,18 @@ async def ready(
         drain = Drain(status, foundation.requests, gates, settings.drain, metrics.lifecycle)
         for each in watched:
             await enter(_watching(Watchdog(*each, status, settings.watchdog).run()))
+        await enter(_watching(metrics.loop_lag.run()))
         if decoder is not None:
             await enter(_watching(decoder.fleet.watch_residency(_RESIDENCY_SECONDS)))
-        await enter(_watching(metrics.loop_lag.run()))
-        rehearsal = None if decoder is None else _rehearsal(decoder, settings)
+        rehearsal = _rehearsal(decoder, settings)
         await enter(_deciding(status, foundation.releases, rehearsal, drain))
         if batches is not None:
             await enter(batches.running(call, lambda: gates[0].flex_room))
-        reload = _no_adapters if decoder is None else partial(decoder.fleet.reload, read_settings)
-        stack.enter_context(_controllable(status, reload, drain))
+        stack.enter_context(_controllable(status, _reload(decoder, read_settings), drain))
         _show(watched, metrics, status)
         models = _models(decoder, encoders, foundation.releases)
-        guards, policy = await _guarding(settings, models, metrics)
+        guards = Guards(settings.guards, models, metrics.guards)
+        await guards.check()
         _announce(decoder, metrics, status)
         yield Runtime(
             settings=settings,
@@ -92,25 +90,18 @@ async def ready(
             encoders=[each.engine for each in encoders.running],
             models=models,
             guards=guards,
-            input_policy=policy,
+            input_policy=InputPolicy(settings.guards, guards, metrics.guards),
             batches=batches,
             usage=usage,
         )
 
 
-def _rehearsal(decoder: Running, settings: Settings) -> Rehearsal:
+def _rehearsal(decoder: Running | None, settings: Settings) -> Rehearsal | None:
+    if decoder is None:
+        return None
     gate = decoder.gate
     timeout_s = settings.golden_timeout_s
     return Rehearsal(decoder.engine, decoder.fleet.registry, lambda: gate.flex_room, timeout_s)
-
-
-async def _guarding(
-    settings: Settings, models: Models, metrics: Metrics
-) -> tuple[Guards, InputPolicy]:
-    """The guards, checked, and the policies that ask them."""
-    guards = Guards(settings.guards, models, metrics.guards)
-    await guards.check()
-    return guards, InputPolicy(settings.guards, guards, metrics.guards)
 
 
 def _models(
@@ -122,6 +113,12 @@ def _models(
 
 def _language_model(engine: Engine) -> LanguageModel:
     return LanguageModel(engine, QuestionCache(engine))
+
+
+def _reload(
+    decoder: Running | None, read_settings: Callable[[], Settings]
+) -> Callable[[], Coroutine[Any, Any, Change]]:
+    return _no_adapters if decoder is None else partial(decoder.fleet.reload, read_settings)
 
 
 async def _no_adapters() -> Change:
