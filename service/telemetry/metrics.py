@@ -7,6 +7,7 @@ from service.settings.telemetry import MetricsSettings, SloSettings
 from service.telemetry.classification import ClassificationMetrics
 from service.telemetry.engine import EngineMetrics, EngineProgress
 from service.telemetry.gate import GateMetrics, GateSeries
+from service.telemetry.generation import GenerationMetrics
 from service.telemetry.labels import BoundedNames, RequestLabels
 from service.telemetry.lifecycle import LifecycleMetrics
 from service.telemetry.loop_lag import LoopLag
@@ -54,6 +55,7 @@ class Metrics:
         self._labels = RequestLabels(bounds.max_tenants, bounds.max_combinations)
         self._objectives = Objectives(slo or SloSettings())
         self.classification = ClassificationMetrics(registry)
+        self.generation = GenerationMetrics(registry)
         self.gate = GateMetrics(registry, self._labels)
         self.engine = EngineMetrics(registry)
         self._engines: dict[str, EngineSeries] = {}
