@@ -16,7 +16,7 @@ class GenerationMetrics:
         text = "Generated answers that were withheld because of `min_confidence`."
         self._abstentions = make.counter("generation_abstentions_total", text, "model")
         text = "Calibrated probability that a generated answer is right, also of withheld ones."
-        self._p_correct = make.histogram("generation_p_correct", text, _PROBABILITY, "model")
+        self._p_correct = make.histogram("generation_score", text, _PROBABILITY, "model")
 
     def judged(self, context: RequestContext, p_correct: float | None, *, withheld: bool) -> None:
         """Count an answer with its probability, None where it has none."""

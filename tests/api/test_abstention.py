@@ -82,7 +82,7 @@ async def test_less_than_asked_for_is_withheld_counted_and_used(live: LiveServic
     assert withheld.json()["usage"]["completion_tokens"] > 0
     assert withheld.json()["usage"] == given.json()["usage"]
     assert live.value("inference_generation_abstentions_total", model="sure") == 1
-    assert live.value("inference_generation_p_correct_count", model="sure") == 2
+    assert live.value("inference_generation_score_count", model="sure") == 2
 
 
 async def test_a_cut_answer_is_withheld_because_nothing_is_known_of_it(live: LiveService) -> None:

@@ -29,7 +29,7 @@ def test_it_agrees_with_another_implementation_on_many_lines() -> None:
 
 
 def test_lines_that_a_measure_separates_give_finite_weights() -> None:
-    rows = np.arange(20.0)[:, None]
+    rows = np.arange(20, dtype=np.float64)[:, None]
     fitted = fit_logistic(rows, rows[:, 0] >= 10)
     probs = fitted.probs(rows)
     assert np.isfinite(fitted.weights).all()
