@@ -37,7 +37,7 @@ ALLOWED: dict[str, str] = {
     "context": "engine errors tenants",
     "classification": "adapters context encoders engine errors quoting together",
     "evaluation": "adapters classification errors plain_yaml quoting settings together",
-    "correctness": "adapters classification errors evaluation generation quoting together",
+    "correctness": "adapters classification errors evaluation generation together",
     "gate": "context errors settings tenants together",
     "batches": "database errors files local_disk quoting settings tenants",
     "usage": "context database errors local_disk operations",

@@ -19,8 +19,9 @@ from service.adapters.refusal import AdapterRefused
 from service.commands.errors import one_message
 from service.correctness.asking import AdapterService
 from service.correctness.fit import Match, fit_map
-from service.correctness.lines import read_held_out
+from service.correctness.lines import kind_of
 from service.errors import ConfigurationError
+from service.evaluation.lines import read_lines
 
 _KEY = "OPENAI_API_KEY"
 _DEFAULT_TOKENS = 128
@@ -61,7 +62,7 @@ def calibrate(
                 "calibrates classification"
             )
         match, tokens = _match(manifest)
-        held_out = read_held_out(lines, match)
+        held_out = read_lines(lines, kind_of(match))
         service = AdapterService(url, os.environ.get(_KEY), concurrency)
         asked = asyncio.run(service.ask(manifest, held_out, match, tokens))
         fitted = fit_map(asked.answers, match, asked.cut, alpha)

@@ -9,8 +9,9 @@ import httpx
 
 from service.adapters.manifest import Manifest
 from service.correctness.fit import Answered, Match
-from service.correctness.lines import HeldOutLine
+from service.correctness.lines import is_right
 from service.errors import ConfigurationError
+from service.evaluation.lines import CompletedLine
 from service.generation.confidence import Confidence
 from service.together import together
 
@@ -42,7 +43,7 @@ class AdapterService:
         self._http = httpx.AsyncClient(headers=headers, timeout=_SECONDS)
 
     async def ask(
-        self, manifest: Manifest, lines: Sequence[HeldOutLine], match: Match, max_tokens: int
+        self, manifest: Manifest, lines: Sequence[CompletedLine], match: Match, max_tokens: int
     ) -> Asked:
         """The greedy answers to the lines.
 
@@ -66,7 +67,7 @@ class AdapterService:
             )
 
     async def _answer(
-        self, asked: dict[str, Any], line: HeldOutLine, match: Match
+        self, asked: dict[str, Any], line: CompletedLine, match: Match
     ) -> Answered | None:
         request = line.model_dump(include={"prompt", "messages"}, exclude_none=True)
         async with self._slots:
@@ -76,7 +77,7 @@ class AdapterService:
             return None
         confidence = Confidence(**{name: output["confidence"][name] for name in _MEASURES})
         group = line.group or line.prompt or str(line.messages)
-        return Answered(confidence, line.is_right(output["text"], match), group)
+        return Answered(confidence, is_right(line, output["text"], match), group)
 
     async def _sent(self, method: str, path: str, body: object = None) -> Any:
         for _ in range(_TRIES):
