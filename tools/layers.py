@@ -37,6 +37,7 @@ ALLOWED: dict[str, str] = {
     "context": "engine errors tenants",
     "classification": "adapters context encoders engine errors quoting together",
     "evaluation": "adapters classification errors plain_yaml quoting settings together",
+    "correctness": "adapters classification errors evaluation generation together",
     "gate": "context errors settings tenants together",
     "batches": "database errors files local_disk quoting settings tenants",
     "usage": "context database errors local_disk operations",
@@ -70,8 +71,8 @@ ALLOWED: dict[str, str] = {
     "app": "api batches runtime settings telemetry vllm_engine",
     "serving": "api app errors runtime settings telemetry",
     "commands": (
-        "adapters api batches errors evaluation files finetune memory model plain_yaml proving "
-        "releases runtime serving settings sources telemetry tenants usage vllm_engine"
+        "adapters api batches correctness errors evaluation files finetune memory model plain_yaml "
+        "proving releases runtime serving settings sources telemetry tenants usage vllm_engine"
     ),
 }
 """Imports of each package, the lowest packages first: no package imports a later one."""

@@ -25,6 +25,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from service.adapters.confidence import ConfidenceMap
 from service.files import FILE_NAME, Digest
 
 CONFIG_FILE = "adapter_config.json"
@@ -251,11 +252,15 @@ class ClassificationManifest(_Manifest):
 
 
 class GenerationManifest(_Manifest):
-    """An adapter that writes text; without a prompt the caller's own is used as it is."""
+    """An adapter that writes text; without a prompt the caller's own is used as it is.
+
+    `confidence` is the map that `llm-service calibrate` fitted for these files.
+    """
 
     task: Literal["generation"]
     prompt: PromptTemplate | None = None
     golden: GenerationGolden | None = None
+    confidence: ConfidenceMap | None = None
 
     @model_validator(mode="after")
     def _lists_golden(self) -> Self:

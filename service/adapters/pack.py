@@ -11,7 +11,7 @@ from service.adapters.verify import VerifiedAdapter, verify_manifest
 from service.files import file_digest, write_atomically
 from service.model.base_model import ServedBase
 
-_FILLED = ("schema", "base_model", "files", "fingerprint")
+_FILLED = ("schema", "base_model", "files", "fingerprint", "confidence")
 
 
 def pack(
@@ -31,9 +31,9 @@ def check_draft(
 ) -> VerifiedAdapter:
     """The adapter that a folder of PEFT files and a draft make, verified; nothing is written.
 
-    `draft` is the manifest without schema, base_model, files and fingerprint, which are filled in:
-    every file in the folder is listed. Raises AdapterRefused; an existing manifest is refused
-    unless `overwrite`.
+    `draft` is the manifest without schema, base_model, files and fingerprint, which are filled in
+    (every file in the folder is listed), and without confidence, which `calibrate` writes. Raises
+    AdapterRefused; an existing manifest is refused unless `overwrite`.
     """
     adapter = str(draft.get("name", folder.name))
     for key in _FILLED:

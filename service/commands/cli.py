@@ -8,6 +8,7 @@ import yaml
 
 from service.commands.adapters import app as adapters_app
 from service.commands.batches import app as batches_app
+from service.commands.calibrate import calibrate
 from service.commands.errors import one_message
 from service.commands.evaluate import evaluate
 from service.commands.finetune import finetune
@@ -28,6 +29,7 @@ app.add_typer(batches_app, name="batches")
 app.command()(init)
 app.command()(finetune)
 app.command()(evaluate)
+app.command()(calibrate)
 app.command()(usage)
 
 _DEFAULT_CONFIG = Path("deploy/local/config.yaml")

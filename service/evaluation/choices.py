@@ -7,8 +7,8 @@ import numpy as np
 
 from service.classification.distribution import Array
 from service.classification.reliability import expected_calibration_error
+from service.classification.selective import area
 from service.evaluation.estimate import Estimate, Rows, mean, resampled, share
-from service.evaluation.selective import area
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,10 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from service.classification.reliability import reliability_bins
+from service.classification.selective import risk_coverage
 from service.evaluation.bar import Bar, Verdict
 from service.evaluation.choices import Chosen
 from service.evaluation.estimate import Estimate
-from service.evaluation.selective import risk_coverage
 from service.evaluation.suite import Task
 
 _POINTS = 100

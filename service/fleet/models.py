@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from service.adapters.confidence import ConfidenceMap
+from service.adapters.manifest import GenerationManifest
 from service.classification.batch import TextClassifier
 from service.classification.classifier import Classifier
 from service.classification.head import HeadClassifier
@@ -37,6 +39,12 @@ class ChosenModel:
     def adapter(self) -> Adapter | None:
         """The adapter of its version."""
         return None if self.version is None else self.version.adapter
+
+    @property
+    def confidence_map(self) -> ConfidenceMap | None:
+        """The map from measures to the probability of being right; None if it has none."""
+        manifest = None if self.version is None else self.version.manifest
+        return manifest.confidence if isinstance(manifest, GenerationManifest) else None
 
     def own_classifier(self) -> Classifier:
         """Classifier of an adapter's own labels; UnsupportedFeature for an adapter without any."""

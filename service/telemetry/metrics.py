@@ -7,6 +7,7 @@ from service.settings.telemetry import MetricsSettings, SloSettings
 from service.telemetry.classification import ClassificationMetrics
 from service.telemetry.engine import EngineMetrics, EngineProgress
 from service.telemetry.gate import GateMetrics, GateSeries
+from service.telemetry.generation import GenerationMetrics
 from service.telemetry.guards import GuardMetrics
 from service.telemetry.labels import BoundedNames, RequestLabels
 from service.telemetry.lifecycle import LifecycleMetrics
@@ -56,6 +57,7 @@ class Metrics:
         self._objectives = Objectives(slo or SloSettings())
         self.classification = ClassificationMetrics(registry)
         self.guards = GuardMetrics(registry)
+        self.generation = GenerationMetrics(registry)
         self.gate = GateMetrics(registry, self._labels)
         self.engine = EngineMetrics(registry)
         self._engines: dict[str, EngineSeries] = {}

@@ -113,10 +113,12 @@ async def test_confidence_is_there_when_asked_for_and_only_then(
         "mean_token_logprob",
         "min_token_probability",
         "mean_entropy",
+        "p_correct",
     }
     assert confidence["sequence_logprob"] <= confidence["mean_token_logprob"] <= 0
     assert 0 < confidence["min_token_probability"] <= 1
     assert confidence["mean_entropy"] >= 0
+    assert confidence["p_correct"] is None  # the base model has no map
     assert plain["confidence"] is None
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
+from service.classification.selective import area, risk_coverage
 from service.evaluation.choices import (
     Chosen,
     Reading,
@@ -12,7 +13,6 @@ from service.evaluation.choices import (
     macro_f1,
 )
 from service.evaluation.gaps import bias_figures, robustness_figures
-from service.evaluation.selective import area, risk_coverage
 
 
 def reading(yes: float, *, abstained: bool = False) -> Reading:

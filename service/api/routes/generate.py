@@ -1,7 +1,7 @@
 """POST /v1/generate."""
 
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import asdict
 from functools import partial
@@ -9,22 +9,20 @@ from typing import Any
 
 from fastapi import APIRouter, Response
 
+from service.api.abstention import Judge
 from service.api.dependencies import TheContext, TheRuntime
 from service.api.guarded import guard_input
 from service.api.json_body import JsonRoute
 from service.api.pushed_stream import PushedStream
 from service.api.schemas.base import TimingBody
 from service.api.schemas.generate import (
-    ConfidenceBody,
     GenerateAnswer,
     GenerateRequest,
-    OutputBody,
     UsageBody,
 )
 from service.api.sse import DONE, STREAMED, event, event_stream
 from service.context import RequestContext
-from service.engine.protocol import Writer
-from service.generation.confidence import Confidence
+from service.engine.protocol import FinishReason, Writer
 from service.generation.push import push
 from service.generation.stream import (
     GenerationRequest,
@@ -32,7 +30,7 @@ from service.generation.stream import (
     TextDelta,
     stream,
 )
-from service.generation.whole import Output, collect
+from service.generation.whole import collect
 from service.runtime.parts import Runtime
 
 router = APIRouter(route_class=JsonRoute, tags=["generation"])
@@ -47,43 +45,47 @@ async def generate(
     if body.messages is not None:
         model.check_converses()
     task = body.task(model.adapter, runtime.settings.limits)
+    judge = Judge.of(body, model, context, runtime.metrics.generation)
     if body.timeout_ms is not None:
         context.set_timeout(body.timeout_ms)
     await guard_input(partial(body.model_dump, include={"prompt", "messages"}), runtime, context)
     if body.stream:
-        return await _stream(runtime, task, context)
+        return await _stream(runtime, task, judge)
     outputs, usage = await collect(runtime.base.engine, task)
     return GenerateAnswer(
         id=context.request_id,
         model=body.model,
         created=int(time.time()),
-        outputs=[_output(output) for output in outputs],
+        outputs=[judge.output(output) for output in outputs],
         usage=UsageBody(**asdict(usage)),
         timing=TimingBody.of(context),
     )
 
 
-async def _stream(runtime: Runtime, task: GenerationRequest, context: RequestContext) -> Response:
+async def _stream(runtime: Runtime, task: GenerationRequest, judge: Judge) -> Response:
+    context = judge.context
     if not (task.plain and runtime.settings.http.push_streams):
-        return await event_stream(_events(runtime, task, context))
+        return await event_stream(_events(runtime, task, judge))
 
     async def write_to(writer: Writer) -> None:
         summary = await push(runtime.base.engine, task, writer, partial(_delta, context))
-        writer.write(event(_summary(summary, context)) + DONE)
+        writer.write(event(_summary(summary, judge, {})) + DONE)
         await writer.flush()
 
     return PushedStream(write_to)
 
 
 async def _events(
-    runtime: Runtime, task: GenerationRequest, context: RequestContext
+    runtime: Runtime, task: GenerationRequest, judge: Judge
 ) -> AsyncGenerator[bytes, None]:
+    reasons: dict[int, FinishReason | None] = {}
     async with aclosing(stream(runtime.base.engine, task)) as items:
         async for item in items:
             if isinstance(item, Summary):
-                yield event(_summary(item, context))
+                yield event(_summary(item, judge, reasons))
             else:
-                yield _delta(context, item)
+                reasons[item.index] = item.finish_reason
+                yield _delta(judge.context, item)
     yield DONE
 
 
@@ -98,7 +100,10 @@ def _delta(context: RequestContext, delta: TextDelta) -> bytes:
     )
 
 
-def _summary(summary: Summary, context: RequestContext) -> dict[str, Any]:
+def _summary(
+    summary: Summary, judge: Judge, reasons: Mapping[int, FinishReason | None]
+) -> dict[str, Any]:
+    context = judge.context
     body = {
         "id": context.request_id,
         "model": context.model,
@@ -106,18 +111,8 @@ def _summary(summary: Summary, context: RequestContext) -> dict[str, Any]:
         "timing": TimingBody.of(context),
     }
     if summary.confidence:
-        body["confidence"] = [_confidence(measures) for measures in summary.confidence]
+        body["confidence"] = [
+            judge.confidence(measures, reasons.get(index))
+            for index, measures in enumerate(summary.confidence)
+        ]
     return body
-
-
-def _output(output: Output) -> OutputBody:
-    return OutputBody(
-        index=output.index,
-        text=output.text,
-        finish_reason=output.finish_reason or "stop",
-        confidence=_confidence(output.confidence),
-    )
-
-
-def _confidence(measures: Confidence | None) -> ConfidenceBody | None:
-    return ConfidenceBody(**asdict(measures)) if measures else None

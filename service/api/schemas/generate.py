@@ -77,6 +77,13 @@ class GenerateRequest(RequestBody):
     response_format: ResponseFormat | None = None
     stream: bool = False
     confidence: bool = Field(False, description="Add measures of how sure the model was.")
+    min_confidence: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="Withhold an answer that is right with less probability; for greedy answers "
+        "of an adapter with a confidence map. Adds the measures too.",
+    )
     timeout_ms: int | None = Field(None, ge=1, description="Deadline, waiting included.")
     service_tier: ServiceTier = None
 
@@ -114,25 +121,30 @@ class GenerateRequest(RequestBody):
                 structure=_structure(self.response_format, limits),
             ),
             adapter=adapter,
-            confidence=self.confidence,
+            confidence=self.confidence or self.min_confidence is not None,
         )
 
 
 class ConfidenceBody(AnswerBody):
-    """Measures over an answer's tokens; log-probabilities and entropy in nats."""
+    """Measures over an answer's tokens; log-probabilities and entropy in nats.
+
+    `p_correct` is the calibrated probability that a whole greedy answer is right; null where the
+    adapter has no confidence map, and for sampled, constrained or cut answers.
+    """
 
     sequence_logprob: float
     mean_token_logprob: float
     min_token_probability: float
     mean_entropy: float
+    p_correct: float | None = None
 
 
 class OutputBody(AnswerBody):
-    """One answer."""
+    """One answer; the text of one that `abstained` is withheld (`min_confidence`)."""
 
     index: int
     text: str
-    finish_reason: Literal["stop", "length"]
+    finish_reason: Literal["stop", "length", "abstained"]
     confidence: ConfidenceBody | None = None
 
 

@@ -1,4 +1,4 @@
-"""Risk by coverage: the error among the answers that the model is surest of."""
+"""Separation of right answers from wrong ones by confidence: risk by coverage, and AUROC."""
 
 import numpy as np
 import numpy.typing as npt
@@ -21,3 +21,15 @@ def risk_coverage(confidences: Array, right: npt.NDArray[np.bool_]) -> tuple[Arr
 def area(confidences: Array, right: npt.NDArray[np.bool_]) -> float:
     """The mean risk over all coverages (AURC; Geifman, Uziel and El-Yaniv 2019); 0 is best."""
     return float(risk_coverage(confidences, right)[1].mean())
+
+
+def auroc(confidences: Array, right: npt.NDArray[np.bool_]) -> float:
+    """P(a right answer's confidence exceeds a wrong one's), ties counting half.
+
+    Raises ValueError unless there are both (Hanley and McNeil 1982).
+    """
+    hits, misses = np.sort(confidences[right]), np.sort(confidences[~right])
+    if not len(hits) or not len(misses):
+        raise ValueError("needs right answers and wrong ones")
+    below = np.searchsorted(misses, hits, "left") + np.searchsorted(misses, hits, "right")
+    return float(below.sum() / (2 * len(hits) * len(misses)))

@@ -1,0 +1,78 @@
+"""The `confidence` section of adapter.yaml: a map from measures of an answer to P(it is right)."""
+
+import math
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Measure = Literal["sequence_logprob", "mean_token_logprob", "min_token_probability", "mean_entropy"]
+"""Names of `generation.confidence.Confidence` and of the API's answer."""
+
+_Share = Annotated[float, Field(ge=0, le=1)]
+_Count = Annotated[int, Field(ge=1)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class SelectiveAccuracy(_Strict):
+    """Accuracy of the surest answers, for three shares of all that are answered."""
+
+    at_50: _Share
+    at_80: _Share
+    at_100: _Share
+
+
+class ConfidenceFigures(_Strict):
+    """Figures of maps that were fitted without the lines that they are asked about.
+
+    `base_risk` is the share of wrong answers, `auroc_mean_logprob` and `log_loss_mean_logprob` are
+    those of the mean log-probability alone; `cut` lines had no complete answer and are left out.
+    """
+
+    lines: _Count
+    cut: Annotated[int, Field(ge=0)]
+    base_risk: _Share
+    auroc: _Share
+    auroc_mean_logprob: _Share
+    log_loss: Annotated[float, Field(ge=0)]
+    log_loss_mean_logprob: Annotated[float, Field(ge=0)]
+    ece: _Share
+    aurc: _Share
+    accuracy: SelectiveAccuracy
+
+
+class RiskControl(_Strict):
+    """Least `min_confidence` with which at most a share `alpha` of requests get a wrong answer.
+
+    `threshold` is None where no threshold is shown to do it. `least_abstention` is the share that
+    any rule must withhold if at most `alpha` of what it answers is to be wrong.
+    """
+
+    alpha: Annotated[float, Field(gt=0, lt=1)]
+    threshold: _Share | None = None
+    least_abstention: _Share
+
+
+class ConfidenceMap(_Strict):
+    """P(right) = 1 / (1 + exp(-(intercept + the sum of weight times measure))).
+
+    It holds for whole greedy answers. `match` says what was counted as right.
+    """
+
+    match: Literal["exact", "json", "tool_calls", "token"]
+    intercept: float
+    weights: Annotated[Mapping[Measure, float], Field(min_length=1)]
+    risk_control: RiskControl
+    figures: ConfidenceFigures
+
+    def p_correct(self, measures: Mapping[str, float]) -> float:
+        """The probability, in 0..1, that an answer with these measures is right."""
+        score = self.intercept + sum(
+            weight * measures[name] for name, weight in self.weights.items()
+        )
+        # Of the negative magnitude alone: the exponential of a large score would overflow.
+        small = math.exp(-abs(score))
+        return 1 / (1 + small) if score >= 0 else small / (1 + small)

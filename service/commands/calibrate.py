@@ -1,0 +1,93 @@
+"""`llm-service calibrate`: the probability that an adapter's answers are right.
+
+Exit codes: 0 written, 1 the adapter is refused, 2 the lines or the service cannot be used.
+"""
+
+import asyncio
+import json
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from service.adapters.confidence import ConfidenceMap
+from service.adapters.manifest import SIGNATURE_FILE, GenerationManifest
+from service.adapters.manifest_yaml import load_manifest
+from service.adapters.pack import write_manifest
+from service.adapters.refusal import AdapterRefused
+from service.commands.errors import one_message
+from service.correctness.asking import AdapterService
+from service.correctness.fit import Match, fit_map
+from service.correctness.lines import kind_of
+from service.errors import ConfigurationError
+from service.evaluation.lines import read_lines
+
+_KEY = "OPENAI_API_KEY"
+_DEFAULT_TOKENS = 128
+
+
+def calibrate(
+    folder: Annotated[Path, typer.Argument(help="Folder of a packed generation adapter.")],
+    lines: Annotated[
+        Path, typer.Option("--lines", "-l", help="Held-out JSON Lines with `completion`.")
+    ],
+    url: Annotated[
+        str, typer.Option("--url", "-u", help="Running service that serves the adapter.")
+    ] = "http://127.0.0.1:8000",
+    alpha: Annotated[
+        float,
+        typer.Option(min=0.001, max=0.5, help="Share of requests that may get a wrong answer."),
+    ] = 0.02,
+    concurrency: Annotated[int, typer.Option(min=1, max=256, help="Requests at a time.")] = 8,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the section as JSON.")] = False,
+) -> None:
+    """Fit the probability that an adapter's greedy answers are right, and write it into its
+    manifest.
+
+    The adapter gets another digest: sign it again and reload the service. A key comes from
+    OPENAI_API_KEY.
+
+    Example: llm-service calibrate adapters/commands --lines held-out.jsonl
+    """
+    with one_message():
+        try:
+            manifest = load_manifest(folder)
+        except AdapterRefused as error:
+            typer.echo(f"refused: {error}", err=True)
+            raise typer.Exit(1) from None
+        if not isinstance(manifest, GenerationManifest):
+            raise ConfigurationError(
+                f"{folder}: must be an adapter for generation, got {manifest.task}; `finetune` "
+                "calibrates classification"
+            )
+        match, tokens = _match(manifest)
+        held_out = read_lines(lines, kind_of(match))
+        service = AdapterService(url, os.environ.get(_KEY), concurrency)
+        asked = asyncio.run(service.ask(manifest, held_out, match, tokens))
+        fitted = fit_map(asked.answers, match, asked.cut, alpha)
+        write_manifest(folder, manifest.model_copy(update={"confidence": fitted}))
+        _show(fitted, as_json)
+        if (folder / SIGNATURE_FILE).exists():
+            typer.echo(f"sign again: {SIGNATURE_FILE} is of the old manifest", err=True)
+
+
+def _match(manifest: GenerationManifest) -> tuple[Match, int]:
+    """Comparison of the manifest's golden examples, and their largest number of tokens."""
+    golden = manifest.golden
+    if golden is None:
+        return "exact", _DEFAULT_TOKENS
+    if golden.match == "regex":
+        raise ConfigurationError(
+            "golden.match: must be exact, json, tool_calls or token to compare completions, "
+            "got regex"
+        )
+    return golden.match, golden.max_tokens
+
+
+def _show(fitted: ConfidenceMap, as_json: bool) -> None:
+    if as_json:
+        typer.echo(fitted.model_dump_json())
+        return
+    for name, value in fitted.model_dump().items():
+        typer.echo(f"{name}: {json.dumps(value)}")

@@ -1,0 +1,73 @@
+"""The map of answers whose truth is known."""
+
+import numpy as np
+import pytest
+
+from service.correctness.fit import Answered, fit_map
+from service.errors import ConfigurationError
+from service.generation.confidence import Confidence
+
+
+def answers(count: int, *, by_entropy: bool, seed: int = 0) -> list[Answered]:
+    """Answers that are right as their entropy tells, or as their mean log-probability tells."""
+    draw = np.random.default_rng(seed)
+    found = []
+    for number in range(count):
+        mean, entropy = -draw.exponential(0.5), draw.exponential(0.5)
+        score = 3 - 6 * (entropy if by_entropy else -mean)
+        right = draw.random() < 1 / (1 + np.exp(-score))
+        measures = Confidence(10 * mean, mean, draw.random(), entropy)
+        found.append(Answered(measures, bool(right), str(number)))
+    return found
+
+
+def test_a_measure_that_tells_more_is_used_and_its_figures_say_so() -> None:
+    fitted = fit_map(answers(1500, by_entropy=True), "exact", cut=3, alpha=0.1)
+    figures = fitted.figures
+    assert set(fitted.weights) > {"mean_entropy"}
+    assert fitted.weights["mean_entropy"] == pytest.approx(-6, abs=1)
+    assert figures.auroc > 0.8 > 0.6 > figures.auroc_mean_logprob
+    assert figures.log_loss < figures.log_loss_mean_logprob
+    assert figures.ece < 0.05
+    assert (figures.lines, figures.cut) == (1500, 3)
+    accuracy = figures.accuracy
+    assert accuracy.at_50 > accuracy.at_80 > accuracy.at_100 == pytest.approx(1 - figures.base_risk)
+    assert fitted.risk_control.threshold is not None
+
+
+def test_the_mean_log_probability_alone_stays_where_nothing_adds_to_it() -> None:
+    fitted = fit_map(answers(400, by_entropy=False), "exact", cut=0, alpha=0.1)
+    assert set(fitted.weights) == {"mean_token_logprob"}
+    assert fitted.figures.log_loss == fitted.figures.log_loss_mean_logprob
+
+
+def test_lines_of_one_group_never_tell_of_each_other() -> None:
+    """Groups whose measures say nothing of other groups: the figures show no skill."""
+    draw, found = np.random.default_rng(3), []
+    for group in range(25):
+        mean, right = -draw.exponential(), draw.random() < 0.5
+        found += [Answered(Confidence(mean, mean, 0.5, 0.1), right, str(group))] * 20
+    figures = fit_map(found, "exact", cut=0, alpha=0.1).figures
+    assert figures.log_loss > 0.6
+
+
+@pytest.mark.parametrize(
+    ("found", "message"),
+    [
+        (answers(20, by_entropy=True), "at least 50 whole answers are needed, got 20"),
+        (
+            [each for each in answers(200, by_entropy=True) if each.right],
+            "at least 5 wrong answers are needed, got 0",
+        ),
+        (
+            [
+                Answered(each.confidence, each.right, "one")
+                for each in answers(100, by_entropy=True)
+            ],
+            "at least 5 groups",
+        ),
+    ],
+)
+def test_too_few_lines_are_refused(found: list[Answered], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        fit_map(found, "exact", cut=0, alpha=0.1)
