@@ -72,15 +72,13 @@ async def ready(
         await enter(_watching(metrics.loop_lag.run()))
         if decoder is not None:
             await enter(_watching(decoder.fleet.watch_residency(_RESIDENCY_SECONDS)))
-        rehearsal = _rehearsal(decoder, settings)
-        await enter(_deciding(status, foundation.releases, rehearsal, drain))
+        await enter(_deciding(status, foundation.releases, _rehearsal(decoder, settings), drain))
         if batches is not None:
             await enter(batches.running(call, lambda: gates[0].flex_room))
         stack.enter_context(_controllable(status, _reload(decoder, read_settings), drain))
         _show(watched, metrics, status)
         models = _models(decoder, encoders, foundation.releases)
-        guards = Guards(settings.guards, models, metrics.guards)
-        await guards.check()
+        guards = await _guards(settings, models, metrics)
         _announce(decoder, metrics, status)
         yield Runtime(
             settings=settings,
@@ -94,6 +92,13 @@ async def ready(
             batches=batches,
             usage=usage,
         )
+
+
+async def _guards(settings: Settings, models: Models, metrics: Metrics) -> Guards:
+    """The guards, whose models and labels are there."""
+    guards = Guards(settings.guards, models, metrics.guards)
+    await guards.check()
+    return guards
 
 
 def _rehearsal(decoder: Running | None, settings: Settings) -> Rehearsal | None:
