@@ -33,6 +33,7 @@ ALLOWED: dict[str, str] = {
     "adapters": "errors files model plain_yaml quoting settings sources together",
     "heads": "adapters files model sources",
     "limits": "errors quoting settings",
+    "materials": "adapters",
     "tenants": "errors plain_yaml quoting settings",
     "context": "engine errors tenants",
     "classification": "adapters context encoders engine errors quoting together",
@@ -54,15 +55,15 @@ ALLOWED: dict[str, str] = {
         "adapters classification context engine errors model proving quoting releases settings "
         "telemetry tenants together"
     ),
-    "guards": ("classification context errors fleet quoting settings telemetry together"),
+    "guards": "classification context errors fleet quoting settings telemetry together",
     "runtime": (
-        "adapters batches classification engine errors fleet gate guards proving releases settings "
-        "telemetry tenants usage"
+        "adapters batches classification engine errors fleet gate guards materials proving "
+        "releases settings telemetry tenants usage"
     ),
     "api": (
         "adapters batches classification console context encoders engine errors fleet generation "
-        "guards limits operations per_second proving quoting releases runtime settings telemetry "
-        "tenants together usage vllm_engine"
+        "guards limits materials operations per_second proving quoting releases runtime settings "
+        "telemetry tenants together usage vllm_engine"
     ),
     "finetune": (
         "adapters classification context engine errors files generation heads model plain_yaml "

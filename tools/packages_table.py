@@ -1,20 +1,17 @@
 """The Python packages of the images in THIRD_PARTY.md, with the licences in their metadata."""
 
 import re
-from collections.abc import Iterator
 from importlib.metadata import Distribution, distribution
 from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from service.materials.licence import licence
 from tools.marked import replaced
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "THIRD_PARTY.md"
-_LONGEST = 100
-_MIT = "Permission is hereby granted, free of charge, to any person obtaining a copy"
-_SAYS_NOTHING = ("license", "dual license", "unknown")
 
 
 def page() -> str:
@@ -34,7 +31,8 @@ def packages_table() -> str:
     lines = ["| package | version | licence | image |", "| --- | --- | --- | --- |"]
     for name, version in sorted(versions.items()):
         images = ", ".join(image for image, listed in lists.items() if name in listed)
-        lines.append(f"| {name} | {version} | {licence(_installed(name, version))} | {images} |")
+        named = licence(_installed(name, version)).replace("|", "\\|")
+        lines.append(f"| {name} | {version} | {named} | {images} |")
     return "\n".join(lines)
 
 
@@ -55,40 +53,6 @@ def pins(name: str) -> dict[str, str]:
         for each in wanted
         if each.marker is None or each.marker.evaluate()
     }
-
-
-def licence(package: Distribution) -> str:
-    """The licence that a package's metadata name: as an expression, in words or by classifier.
-
-    Where they name none, the first line of its licence file.
-    """
-    return next(text for text in _candidates(package) if _says_something(text)).replace("|", "\\|")
-
-
-def _candidates(package: Distribution) -> Iterator[str]:
-    def field(name: str) -> list[str]:
-        return package.metadata.get_all(name) or []
-
-    yield from field("License-Expression")
-    yield from field("License")
-    classifiers = [each for each in field("Classifier") if each.startswith("License ::")]
-    yield " or ".join(each.split(" :: ")[-1] for each in classifiers)
-    for text in field("License"):
-        yield from _first_lines(text)
-    for file in field("License-File"):
-        for place in (f"licenses/{file}", file):
-            yield from _first_lines(package.read_text(place) or "")
-    yield "not named"
-
-
-def _first_lines(text: str) -> Iterator[str]:
-    for line in text.splitlines():
-        yield "MIT" if line.strip() == _MIT else line.strip()
-
-
-def _says_something(text: str) -> bool:
-    one_line = 0 < len(text) <= _LONGEST and "\n" not in text
-    return one_line and text.strip().lower() not in _SAYS_NOTHING
 
 
 def _installed(name: str, version: str) -> Distribution:

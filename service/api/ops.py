@@ -10,17 +10,20 @@ from prometheus_client import CollectorRegistry
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from service.api.bill_response import BillResponse
 from service.api.caller import AllowedHosts, from_loopback
 from service.api.head import HeadAsGet
 from service.api.live_console import live_console
 from service.api.schemas.releases import ReleaseOrder
 from service.errors import Forbidden, NotFound, NotReady, ServiceError
 from service.fleet.fleet import Change
+from service.materials.bill import service_bill
 from service.runtime.release_desk import ReleaseDesk
 from service.runtime.status import Phase, Status
 from service.settings.telemetry import SloSettings
 from service.settings.tree import HttpSettings
 from service.telemetry.exposition import expose
+from service.telemetry.lifecycle import package_version
 
 
 def create_ops_app(
@@ -47,6 +50,13 @@ def create_ops_app(
         """Every series, in a format that the scraper accepts."""
         body, content_type = expose(registry, request.headers.get("accept", ""))
         return Response(body, headers={"content-type": content_type})
+
+    @app.get("/bom")
+    def bom() -> BillResponse:
+        """The CycloneDX bill of materials of the service: models and Python packages."""
+        if status.materials is None:
+            raise NotReady(f"The service is {status.phase.value}.", retry_after=5)
+        return BillResponse(service_bill(package_version(), status.materials()))
 
     @app.post("/adapters/reload", dependencies=may_control)
     async def reload() -> Change:

@@ -162,6 +162,15 @@ class Models:
         """True if the base model exists for the tenant."""
         return self._registry is not None and tenant.may_use_base(self._registry.base_name)
 
+    def adapter(self, name: str, tenant: Tenant) -> ServedVersion:
+        """The adapter of this name for a question about it; raises as `choose` does.
+
+        A release's next version has only its name with the version here.
+        """
+        if self._registry is None or not tenant.may_use_adapter(name):
+            raise unknown_model(name)
+        return self._registry.find(name)
+
     def adapters(self, tenant: Tenant) -> Mapping[str, Entry]:
         """The adapters that exist for the tenant, by configured name."""
         entries = {} if self._registry is None else self._registry.entries

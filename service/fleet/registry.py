@@ -99,6 +99,10 @@ class AdapterRegistry:
         """All served versions, also those that only their names with a version name."""
         return self._snapshot.versions
 
+    def find(self, model: str) -> ServedVersion:
+        """The version of this name, without keeping it; raises as `acquire` does."""
+        return self._snapshot.find(model)
+
     def in_use(self) -> set[ServedVersion]:
         """The versions that are served, and those that running requests still use."""
         return {*self.versions, *self._users}

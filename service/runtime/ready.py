@@ -20,6 +20,7 @@ from service.releases.releases import Releases
 from service.runtime.drain import Drain
 from service.runtime.encoders import EncoderStart, RunningEncoders, running_encoders
 from service.runtime.foundation import Foundation
+from service.runtime.materials import models_served
 from service.runtime.parts import LanguageModel, Runtime
 from service.runtime.release_desk import ReleaseDesk
 from service.runtime.running import EngineStart, Running
@@ -79,7 +80,7 @@ async def ready(
         _show(watched, metrics, status)
         models = _models(decoder, encoders, foundation.releases)
         guards = await _guards(settings, models, metrics)
-        _announce(decoder, metrics, status)
+        _announce(decoder, encoders, metrics, status)
         yield Runtime(
             settings=settings,
             status=status,
@@ -142,9 +143,12 @@ def _watched(decoder: Running | None, encoders: RunningEncoders) -> list[_Watche
     return found
 
 
-def _announce(decoder: Running | None, metrics: Metrics, status: Status) -> None:
-    """Say that the service is ready."""
+def _announce(
+    decoder: Running | None, encoders: RunningEncoders, metrics: Metrics, status: Status
+) -> None:
+    """Say that the service is ready, and what it serves."""
     model = None if decoder is None else decoder.engine.model
+    status.materials = partial(models_served, decoder, encoders)
     metrics.lifecycle.built(model)
     status.phase = Phase.READY
     if model is None:

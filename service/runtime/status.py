@@ -1,7 +1,7 @@
 """The status of one running service: its phase, its health, and what may be asked of it."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from enum import Enum
@@ -9,6 +9,7 @@ from typing import Any
 
 from service.errors import Interrupted
 from service.fleet.fleet import Change
+from service.materials.model import Component
 from service.runtime.release_desk import ReleaseDesk
 
 
@@ -44,7 +45,8 @@ class Status:
 
     `interrupt` is there while the service starts and takes the signal that asks for it; `reload`,
     `drain` and, if configured, `releases` are there while it runs; `drain` may be called from any
-    thread and takes whether to wait for load balancers first. `stop` ends the public server; called
+    thread and takes whether to wait for load balancers first. `materials` are the models that are
+    served, once they are. `stop` ends the public server; called
     on its loop. `stalled` are the names of engines that make no step, `lost` those that only a
     restart may help.
     """
@@ -58,6 +60,7 @@ class Status:
         self.reload: Reload | None = None
         self.drain: Callable[[bool], None] | None = None
         self.releases: ReleaseDesk | None = None
+        self.materials: Callable[[], Sequence[Component]] | None = None
         self.stop: Callable[[], None] = lambda: None
 
     @property

@@ -77,6 +77,23 @@ async def test_the_list_shows_proofs_and_quarantines_and_no_path(
     assert str(tmp_path) not in response.text
 
 
+async def test_a_served_adapter_has_a_bill_of_materials_and_the_service_too(
+    running: LiveService,
+) -> None:
+    async with running.client() as client, httpx.AsyncClient(trust_env=False) as ops:
+        answers = [await client.get(f"/v1/adapters/{name}/bom") for name in ("good", "good@1.0.0")]
+        assert {each.status_code for each in answers} == {200}
+        assert answers[0].headers["content-type"] == "application/vnd.cyclonedx+json; version=1.6"
+        assert answers[0].json() == answers[1].json()
+        assert answers[0].json()["metadata"]["component"]["bom-ref"] == "good@1.0.0"
+        refusal(await client.get("/v1/adapters/bad/bom"), 503)
+        for name in ("other", "good@2", MODEL):
+            assert refusal(await client.get(f"/v1/adapters/{name}/bom"), 404)["param"] == "model"
+        bill = (await ops.get(f"{running.ops_url}/bom")).json()
+    assert bill["metadata"]["component"]["name"] == "llm-service"
+    assert {MODEL, "good@1.0.0"} <= {each["bom-ref"] for each in bill["components"]}
+
+
 async def test_every_route_refuses_what_is_quarantined(running: LiveService) -> None:
     async with running.client() as client:
         for route, body in BODIES.items():

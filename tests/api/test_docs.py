@@ -24,6 +24,7 @@ async def test_the_schema_describes_every_native_route(client: httpx.AsyncClient
         "/v1/tokenize",
         "/v1/detokenize",
         "/v1/adapters",
+        "/v1/adapters/{name}/bom",
         "/tokenize",
         "/detokenize",
         "/version",

@@ -117,6 +117,15 @@ async def test_the_list_of_adapters_holds_the_tenants_own(live: LiveService) -> 
             assert {entry["name"] for entry in listed} == may - {MODEL}
 
 
+async def test_a_tenant_gets_the_bills_of_its_own_adapters(live: LiveService) -> None:
+    async with live.client() as client:
+        for name in ("one", "two", "two@1.0.0"):
+            for tenant, may in MAY.items():
+                answer = await client.get(f"/v1/adapters/{name}/bom", headers=bearer(tenant))
+                its = name.partition("@")[0] in may
+                assert answer.status_code == (200 if its else 404)
+
+
 async def test_a_streamed_answer_is_refused_with_its_status_too(live: LiveService) -> None:
     body = {"model": "one", "prompt": "Hello", "max_tokens": 2, "stream": True}
     async with live.client() as client:

@@ -1,12 +1,15 @@
-"""GET /v1/adapters."""
+"""GET /v1/adapters, and the bill of materials of one."""
 
 from fastapi import APIRouter
 
 from service.adapters.manifest import ClassificationManifest
+from service.api.bill_response import BillResponse
 from service.api.dependencies import TheContext, TheRuntime
 from service.api.schemas.adapters import AdapterBody, AdapterList, FingerprintBody, ProofBody
 from service.fleet.registry import Entry
 from service.fleet.version import ServedVersion
+from service.materials.bill import bill_of
+from service.materials.model import adapter_component
 from service.proving.proof import Proof
 
 router = APIRouter(tags=["models"])
@@ -17,6 +20,13 @@ async def adapters(runtime: TheRuntime, context: TheContext) -> AdapterList:
     """The caller's adapters: their tasks, proofs and states."""
     adapters = runtime.models.adapters(context.tenant)
     return AdapterList(data=[adapter_body(name, adapters[name]) for name in sorted(adapters)])
+
+
+@router.get("/v1/adapters/{name}/bom", response_class=BillResponse)
+async def bill(name: str, runtime: TheRuntime, context: TheContext) -> BillResponse:
+    """The CycloneDX bill of materials of an adapter: its files, data, licences, quality, base."""
+    served = runtime.models.adapter(name, context.tenant)
+    return BillResponse(bill_of(adapter_component(served.adapter.name, served.manifest)))
 
 
 def adapter_body(name: str, entry: Entry) -> AdapterBody:

@@ -1,0 +1,1 @@
+"""Bills of materials of the adapters and of the whole service."""
