@@ -99,7 +99,7 @@ REFUSED: Mapping[str, str] = {
     "max_completion_tokens": "set max_output_tokens",
     "max_tokens": "set max_output_tokens",
     "messages": "set input",
-    "moderation": "nothing is moderated",
+    "moderation": "call /v1/moderations, where guards are configured",
     "n": "a request has one response",
     "previous_input_messages": "send all items as input",
     "previous_response_id": f"{_STATELESS}; send its items, and those before it, as input",
