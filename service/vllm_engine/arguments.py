@@ -116,8 +116,6 @@ def engine_config(arguments: Namespace) -> Any:
     from vllm.platforms import current_platform
     from vllm.usage.usage_lib import UsageContext
 
-    from service.vllm_engine.executor import keep_worker_in_engine
-
     try:
         config = AsyncEngineArgs.from_cli_args(arguments).create_engine_config(
             UsageContext.OPENAI_API_SERVER
@@ -131,8 +129,6 @@ def engine_config(arguments: Namespace) -> Any:
             " adapters, or on a GPU"
         )
     warn_of_slow_type(config)
-    if arguments.distributed_executor_backend is None:
-        keep_worker_in_engine(config)
     return config
 
 

@@ -46,7 +46,6 @@ from service.gate.preparation import Preparation
 from service.quoting import quote
 from service.settings.tree import Settings
 from service.vllm_engine.client import GatedClient
-from service.vllm_engine.executor import worker_variables
 from service.vllm_engine.generation import explain, lora_request
 from service.vllm_engine.openai import OpenAISurface
 from service.vllm_engine.process import read_vitals
@@ -269,10 +268,9 @@ def start_llm(config: VllmConfig, stat_logger: Any) -> AsyncLLM:
     ConfigurationError if it cannot start.
     """
     try:
-        with worker_variables(config):
-            return AsyncLLM.from_vllm_config(
-                config, usage_context=UsageContext.OPENAI_API_SERVER, stat_loggers=[stat_logger]
-            )
+        return AsyncLLM.from_vllm_config(
+            config, usage_context=UsageContext.OPENAI_API_SERVER, stat_loggers=[stat_logger]
+        )
     except RuntimeError as error:
         raise ConfigurationError(
             f"engine: could not start: {error}; its own log above says why"
