@@ -81,6 +81,16 @@ def test_a_prompt_that_does_not_fit_is_refused_and_never_cut(smollm2: Server) ->
     assert "2048" in answer.json()["error"]["message"]
 
 
+def test_every_served_model_has_its_bill_of_materials(smollm2: Server) -> None:
+    names = [each["name"] for each in httpx.get(f"{smollm2.url}/v1/adapters").json()["data"]]
+    bills = [httpx.get(f"{smollm2.url}/v1/adapters/{name}/bom") for name in names]
+    components = [each.json()["metadata"]["component"] for each in bills]
+    assert [each["name"] for each in components] == names
+    listed = httpx.get(f"{smollm2.ops}/bom", timeout=60).json()["components"]
+    assert listed[0]["name"] == smollm2.model
+    assert listed[1 : len(names) + 1] == components
+
+
 def test_metrics_hold_ours_and_vllms(smollm2: Server) -> None:
     smollm2.post("/v1/generate", {"model": smollm2.model} | JAPAN)
     assert smollm2.metric("inference_requests_total") >= 1
