@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -232,16 +232,9 @@ def internal_context(name: str, timeout_s: float) -> RequestContext:
     return RequestContext(name, now, now + timeout_s, int(timeout_s * 1000), tenant=SERVICE)
 
 
-@asynccontextmanager
-async def internal_request(name: str, timeout_s: float) -> AsyncIterator[RequestContext]:
+def internal_request(name: str, timeout_s: float) -> AbstractAsyncContextManager[RequestContext]:
     """Run a block as a request of the service's own; what it left open is closed after it."""
-    context = internal_context(name, timeout_s)
-    token = _current.set(context)
-    try:
-        yield context
-    finally:
-        _current.reset(token)
-        await context.close()
+    return _running(internal_context(name, timeout_s))
 
 
 @asynccontextmanager
@@ -263,13 +256,22 @@ async def work_beside(context: RequestContext) -> AsyncIterator[RequestContext]:
         tier=context.tier,
         stated_ms=context.stated_ms,
     )
-    token = _current.set(own)
     try:
-        yield own
+        async with _running(own):
+            yield own
     finally:
-        _current.reset(token)
-        await own.close()
         context.prompt_tokens += own.prompt_tokens
         context.cached_tokens += own.cached_tokens
         context.completion_tokens += own.completion_tokens
         context.queue_seconds = max(context.queue_seconds, own.queue_seconds)
+
+
+@asynccontextmanager
+async def _running(context: RequestContext) -> AsyncIterator[RequestContext]:
+    """Make a context the current one for a block, and close it after."""
+    token = _current.set(context)
+    try:
+        yield context
+    finally:
+        _current.reset(token)
+        await context.close()

@@ -4,13 +4,17 @@ Unlike in PyYAML's YAML 1.1, `no`, `on` and dates are text, `010` is ten and `1e
 """
 
 import re
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
+from pydantic import BaseModel, ValidationError
 
 from service.errors import ConfigurationError
+from service.quoting import problems
+
+Model = TypeVar("Model", bound=BaseModel)
 
 _LONGEST_KEY = 40
 _CORE_SCALARS = (
@@ -91,3 +95,13 @@ def parse(source: str, text: bytes) -> tuple[Any, yaml.Node | None]:
 
 def _refused(problem: str, node: yaml.Node) -> yaml.constructor.ConstructorError:
     return yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+
+
+def validated(model: type[Model], tree: Mapping[str, Any], file: Path) -> Model:
+    """A mapping as a model; ConfigurationError with one line per problem, each naming its key."""
+    try:
+        return model.model_validate(tree)
+    except ValidationError as error:
+        found = problems(error.errors(include_url=False), model)
+        lines = "\n".join(f"  {problem}" for problem in found)
+        raise ConfigurationError(f"{file}: not valid:\n{lines}") from error

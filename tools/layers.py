@@ -27,7 +27,7 @@ ALLOWED: dict[str, str] = {
     "generation": "engine errors",
     "encoders": "engine errors together",
     "model": "engine errors files quoting sources",
-    "plain_yaml": "errors",
+    "plain_yaml": "errors quoting",
     "settings": "errors plain_yaml quoting",
     "memory": "model",
     "adapters": "errors files model plain_yaml quoting settings sources together",

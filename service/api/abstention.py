@@ -45,11 +45,8 @@ class Judge:
         """The measures, with `p_correct` for a whole answer that a map holds for."""
         if measures is None:
             return None
-        named = asdict(measures)
-        whole = self.map is not None and reason == "stop"
-        return ConfidenceBody(
-            **named, p_correct=self.map.p_correct(named) if self.map and whole else None
-        )
+        named, map_ = asdict(measures), self.map if reason == "stop" else None
+        return ConfidenceBody(**named, p_correct=None if map_ is None else map_.p_correct(named))
 
     def output(self, output: Output) -> OutputBody:
         """The answer, or none of its text where it is less sure than was asked for."""

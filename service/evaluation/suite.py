@@ -6,12 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from service.errors import ConfigurationError
 from service.evaluation.noise import Noise
-from service.plain_yaml import read_mapping
-from service.quoting import problems
+from service.plain_yaml import read_mapping, validated
 from service.settings.section import Section, ServedName
 
 BAR = r"^(>=|<=|within) -?\d+(\.\d+)?$"
@@ -191,12 +189,7 @@ def load_suite(file: Path) -> Suite:
     for task in tree["tasks"] if isinstance(tree.get("tasks"), list) else ():
         if isinstance(task, dict) and isinstance(task.get("lines"), str):
             task["lines"] = os.path.normpath(folder / task["lines"])
-    try:
-        return Suite.model_validate(tree)
-    except ValidationError as error:
-        found = problems(error.errors(include_url=False), Suite)
-        lines = "\n".join(f"  {problem}" for problem in found)
-        raise ConfigurationError(f"{file}: not valid:\n{lines}") from error
+    return validated(Suite, tree, file)
 
 
 def suite_json_schema() -> dict[str, Any]:

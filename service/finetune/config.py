@@ -4,13 +4,11 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from service.adapters.manifest import License, Name, PromptTemplate, Version
 from service.adapters.peft_config import MAX_ALPHA
-from service.errors import ConfigurationError
-from service.plain_yaml import read_mapping
-from service.quoting import problems
+from service.plain_yaml import read_mapping, validated
 from service.settings.section import Section
 from service.settings.tree import ModelSettings
 
@@ -204,12 +202,7 @@ def load_finetune_settings(file: Path) -> FinetuneSettings:
     """Read a run's file; ConfigurationError with one line per problem, each naming its key."""
     tree = read_mapping(file)
     _anchor(tree, file.resolve().parent)
-    try:
-        return FinetuneSettings.model_validate(tree)
-    except ValidationError as error:
-        found = problems(error.errors(include_url=False), FinetuneSettings)
-        lines = "\n".join(f"  {problem}" for problem in found)
-        raise ConfigurationError(f"{file}: not valid:\n{lines}") from error
+    return validated(FinetuneSettings, tree, file)
 
 
 def _anchor(tree: dict[str, Any], folder: Path) -> None:

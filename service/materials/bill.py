@@ -3,6 +3,7 @@
 import json
 import uuid
 from collections.abc import Sequence
+from functools import cache
 from importlib.metadata import Distribution, distributions
 from typing import Any
 
@@ -41,13 +42,14 @@ def service_bill(version: str, models: Sequence[Component]) -> dict[str, Any]:
     return bill_of(service, [*models, *_packages()])
 
 
-def _packages() -> list[Component]:
+@cache
+def _packages() -> tuple[Component, ...]:
     """The installed packages by name, each once: Python imports the first that it finds."""
     found: dict[str, Component] = {}
     for package in distributions():
         if package.name.lower() != "llm-service":
             found.setdefault(package.name.lower(), _package(package))
-    return [found[name] for name in sorted(found)]
+    return tuple(found[name] for name in sorted(found))
 
 
 def _package(package: Distribution) -> Component:

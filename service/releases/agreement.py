@@ -51,16 +51,8 @@ class Agreement:
         bounds, sum_ = self._bounds(), self.pairs.hits
         if self.criterion.both_ways:
             sum_ = 2 * sum_ - self.pairs.total
-        return Finding(
-            criterion=self.criterion.name,
-            statistic=round(self.statistic, 3),
-            bound=round(self.criterion.bound, 3),
-            tolerance=self.criterion.tolerance,
-            lower=round(bounds.lower, 4),
-            upper=round(bounds.upper, 4),
-            old=None,
-            new=(round(sum_, 3), self.pairs.total),
-        )
+        new = (round(sum_, 3), self.pairs.total)
+        return Finding.of(self.criterion, self.statistic, bounds, None, new)
 
     def counts(self) -> list[float]:
         """The counts, as `resume` takes them."""

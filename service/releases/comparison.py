@@ -4,7 +4,13 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from service.releases.sequential import Counts, difference, evidence_above, evidence_below
+from service.releases.sequential import (
+    Counts,
+    Interval,
+    difference,
+    evidence_above,
+    evidence_below,
+)
 
 Arm = Literal["old", "new"]
 """The version that answered: the one that the name stands for, or its successor."""
@@ -46,6 +52,27 @@ class Finding:
     upper: float
     old: tuple[float, int] | None
     new: tuple[float, int]
+
+    @classmethod
+    def of(
+        cls,
+        criterion: Criterion,
+        statistic: float,
+        bounds: Interval,
+        old: tuple[float, int] | None,
+        new: tuple[float, int],
+    ) -> "Finding":
+        """The finding, with numbers as short as a reader needs."""
+        return cls(
+            criterion=criterion.name,
+            statistic=round(statistic, 3),
+            bound=round(criterion.bound, 3),
+            tolerance=criterion.tolerance,
+            lower=round(bounds.lower, 4),
+            upper=round(bounds.upper, 4),
+            old=old,
+            new=new,
+        )
 
 
 @dataclass(slots=True)
@@ -99,16 +126,8 @@ class Comparison:
         """The comparison as it is read; takes some milliseconds, so on no event loop."""
         sides = 2 if self.criterion.both_ways else 1
         bounds = difference(self.old, self.new, self.criterion.alpha / sides)
-        return Finding(
-            criterion=self.criterion.name,
-            statistic=round(self.statistic, 3),
-            bound=round(self.criterion.bound, 3),
-            tolerance=self.criterion.tolerance,
-            lower=round(bounds.lower, 4),
-            upper=round(bounds.upper, 4),
-            old=(self.old.hits, self.old.total),
-            new=(self.new.hits, self.new.total),
-        )
+        old, new = (self.old.hits, self.old.total), (self.new.hits, self.new.total)
+        return Finding.of(self.criterion, self.statistic, bounds, old, new)
 
     def counts(self) -> list[float]:
         """The counts, as `resume` takes them."""
