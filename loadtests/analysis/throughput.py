@@ -65,7 +65,7 @@ class Throughput(BaseModel):
 
 
 def throughput(records: Sequence[Record], window: Window) -> Throughput:
-    """Of a stage, `records` are those of every stage: they shared the server."""
+    """The throughput of a stage; `records` are of every stage, for the stages shared the server."""
     answers = prompt = items = 0
     completion = 0.0
     for record in records:

@@ -52,7 +52,7 @@ class TextClassifier(Protocol):
 
     @property
     def conformal_threshold(self) -> float | None:
-        """As `ResultOptions` takes it."""
+        """The threshold that `ResultOptions` takes."""
 
     async def score(self, text: str, slots: asyncio.Semaphore) -> Score:
         """The calibrated log-probabilities of one input; each engine request takes a slot."""

@@ -37,7 +37,7 @@ class HeadClassifier:
 
     @property
     def conformal_threshold(self) -> float | None:
-        """As `ResultOptions` takes it."""
+        """The threshold that `ResultOptions` takes."""
         return self.pooler.info.conformal_threshold
 
     async def score(self, text: str, slots: asyncio.Semaphore) -> Score:

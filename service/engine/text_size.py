@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from service.engine.protocol import Message
 
 _MESSAGE_BYTES = 32
-"""Of a message beside its content: its role, and what a template puts around it."""
+"""Bytes of a message's role and of a template around its content."""
 
 
 def size_of(text: str) -> int:

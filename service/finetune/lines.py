@@ -46,7 +46,7 @@ class Line(BaseModel):
 
     @property
     def place(self) -> str:
-        """Its file and number."""
+        """The line's file and number."""
         return self._place
 
     @property

@@ -49,7 +49,7 @@ class Permit:
 
     @property
     def ticket(self) -> Ticket:
-        """Its ticket, by which `Gate.charge_step` knows it."""
+        """The ticket by which `Gate.charge_step` knows the permit."""
         return self._ticket
 
     def interrupt(self, error: ServiceError | Preempted) -> None:

@@ -34,7 +34,10 @@ class Preparation:
         return await self._stage.run(size, lambda turn: self._start(turn, work))
 
     async def run_prompt(self, size: int, work: Callable[[], Result]) -> Result:
-        """As `run`, for a prompt of the current request; raises at once what the gate foresees."""
+        """Run work as `run` does, for the current request's prompt.
+
+        Raises at once what the gate foresees.
+        """
         self._gate.look_ahead(current_context())
         return await self.run(size, work)
 

@@ -40,14 +40,17 @@ class GenerationRequest:
         return self.sampling.n == 1 and not self.confidence
 
     async def prepare(self, engine: Tokeniser) -> tuple[Prompt, Sampling]:
-        """Its prompt, tokenised, and the sampling that fits; InvalidRequest if none does."""
+        """The request's prompt, tokenised, and the sampling that fits.
+
+        Raises InvalidRequest if none does.
+        """
         prompt = await self.render(engine)
         max_tokens = _max_tokens(engine, prompt, self.max_tokens)
         logprobs = TOP_LOGPROBS if self.confidence else None
         return prompt, replace(self.sampling, max_tokens=max_tokens, logprobs=logprobs)
 
     async def render(self, engine: Tokeniser) -> Prompt:
-        """Its prompt, tokenised."""
+        """The request's prompt, tokenised."""
         if self.messages is not None:
             return await engine.render_chat(self.messages)
         return await engine.render(self.prompt or "")

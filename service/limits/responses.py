@@ -35,7 +35,7 @@ _NEEDED: Mapping[str, tuple[tuple[str, ...], str | None]] = {
     "function_call_output": (("call_id",), "output"),
     "reasoning": ((), None),
 }
-"""By the type of an item: keys that hold text, and the key that holds text or parts."""
+"""Keys that hold text, and the key that holds text or parts, by the type of an item."""
 
 
 def accept_response(body: Mapping[str, Any], limits: LimitSettings, context: int) -> Accepted:

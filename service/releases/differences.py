@@ -26,7 +26,7 @@ def differences(old: Kept, new: Kept) -> dict[str, float]:
 
 
 def _of_texts(old: KeptText, new: KeptText) -> dict[str, float]:
-    """Those of a classification; an answer that abstains gives no label to compare."""
+    """Differences of a classification; an answer that abstains gives no label to compare."""
     found = {"divergence": _distance(old, new)}
     found["abstentions"] = float(bool(old.labels) and not new.labels)
     if old.labels and new.labels:

@@ -29,7 +29,7 @@ class Rehearsal(Protocol):
         """
 
     async def prove(self, exact: str) -> GoldenProof | None:
-        """Its golden proof on the live engine; None if it has no golden examples.
+        """The golden proof of a version on the live engine; None without golden examples.
 
         Raises ServiceError where there was no room or time for it.
         """

@@ -12,7 +12,7 @@ class Tally(Histogram):
     """A histogram that takes many samples of one value at once."""
 
     def observe_many(self, amount: float, times: int) -> None:
-        """As many calls of `observe` with this amount, which has no exemplar."""
+        """Observe an amount so many times, without an exemplar."""
         self._sum.inc(amount * times)
         self._buckets[bisect_left(self._upper_bounds, amount)].inc(times)
 

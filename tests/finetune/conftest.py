@@ -108,5 +108,5 @@ def run(base_folder: Path, tmp_path: Path) -> Run:
 
 @pytest.fixture
 def settings(run: Run) -> Callable[..., FinetuneSettings]:
-    """Like `run`, read."""
+    """The settings that are read from a `run`."""
     return lambda *lines, **changes: load_finetune_settings(run(*lines, **changes))

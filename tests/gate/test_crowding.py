@@ -50,7 +50,7 @@ def test_long_prompts_now_and_then_cost_no_throughput() -> None:
 
 
 def test_bursts_find_all_of_a_crowded_engine_again() -> None:
-    """Its memory holds 12 of 32, which only many sequences at once can show."""
+    """The engine's memory holds 12 of 32, which only many sequences at once can show."""
     engine = BatchEngine(Source("a", 3 * CAPACITY), knee=12, targets=Targets(token=0.1))
     engine.run(30.0)
     assert engine.scheduler.limit < 20

@@ -289,7 +289,7 @@ def test_live_rows_have_every_column() -> None:
 
 
 def test_the_front_holds_the_rates_that_no_other_betters() -> None:
-    """Of three rates the middle one answers most and the last one answers later and less."""
+    """The middle one of three rates answers most, and the last one answers later and less."""
     rows: list[Record] = []
     for stage, (rate, seconds) in {"x1": (20, 0.1), "x2": (60, 0.2), "x3": (40, 0.4)}.items():
         first = int(stage[1]) * 5 - 5
