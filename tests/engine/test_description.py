@@ -18,6 +18,7 @@ GOT = [
     "/health",
     "/ping",
 ]
+BILL = "/v1/adapters/{name}/bom"
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ def check(document: dict[str, Any], operation: dict[str, Any], answer: httpx.Res
 def test_every_operation_is_tried(document: dict[str, Any]) -> None:
     posted = {path for path, operations in document["paths"].items() if "post" in operations}
     assert posted == EXAMPLES.keys()
-    assert document["paths"].keys() - posted == {*GOT}
+    assert document["paths"].keys() - posted == {*GOT, BILL}
 
 
 @pytest.mark.parametrize(("path", "title"), POSTED)
@@ -61,6 +62,16 @@ def test_a_route_without_a_body_answers_as_described(
     operation = document["paths"][path]["get"]
     names = {each["name"]: each["example"] for each in operation.get("parameters", ())}
     check(document, operation, httpx.get(smollm2.url + path.format(**names)))
+
+
+def test_the_bill_of_every_adapter_is_as_described(
+    smollm2: Server, document: dict[str, Any]
+) -> None:
+    names = [each["name"] for each in httpx.get(f"{smollm2.url}/v1/adapters").json()["data"]]
+    assert names
+    for name in names:
+        answer = httpx.get(smollm2.url + BILL.format(name=name))
+        check(document, document["paths"][BILL]["get"], answer)
 
 
 @pytest.mark.parametrize("path", EXAMPLES)
