@@ -50,7 +50,7 @@ def thoughts(
 
 
 def chat(server: Server, body: dict[str, Any], stream: bool) -> dict[str, Any]:
-    """What a chat's answer thought, said and called."""
+    """Thought, text and calls of a chat's answer."""
     answer = server.post("/v1/chat/completions", body | {"stream": stream})
     assert answer.status_code == 200, answer.text
     if not stream:
