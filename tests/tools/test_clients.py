@@ -3,7 +3,7 @@
 import pytest
 
 from tools.clients.clients import CLIENTS, Trial
-from tools.clients.install import FOLDER
+from tools.clients.install import FOLDER, python_of
 from tools.clients.table import PAGE, table, version_of
 
 LISTED = [name for name in CLIENTS if not name.startswith("java")]
@@ -44,3 +44,8 @@ def test_rows_of_clients_that_did_not_run_stay() -> None:
         f"| ai (Node) | {version_of('node/ai-sdk.mjs')} | text |  |"
     }
     assert len(after) == len(before) == len(CLIENTS) + 2
+
+
+def test_a_client_with_packages_of_its_own_has_its_own_environment() -> None:
+    assert python_of("python/lm-eval.py") != python_of("python/openai-sdk.py")
+    assert python_of("python/cohere-sdk.py") == python_of("python/openai-sdk.py")

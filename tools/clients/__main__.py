@@ -1,6 +1,6 @@
 """Every client of docs/clients.md against the service with its local configuration.
 
-    python -m tools.clients [--url http://127.0.0.1:8000] [--only ai-sdk cohere] [--write]
+    python -m tools.clients [--url http://127.0.0.1:8000] [--only ai-sdk lm-eval] [--write]
 
 Installs the pinned packages into .cache/clients, starts the service unless an address is given,
 prints a line for each thing that a client tried, and ends with 1 if one failed. Without npm or a

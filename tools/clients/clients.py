@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from tools.clients.install import CACHE, python_of
+from tools.served.configuration import SMOLLM2
 
 CLIENTS: Mapping[str, str] = {
     "python/openai-sdk.py": "openai",
@@ -19,6 +20,9 @@ CLIENTS: Mapping[str, str] = {
     "python/langchain-embeddings.py": "langchain-openai",
     "python/cohere-sdk.py": "cohere",
     "python/litellm-sdk.py": "litellm",
+    "python/litellm-proxy.py": "litellm[proxy]",
+    "python/lm-eval.py": "lm-eval",
+    "python/guidellm.py": "guidellm",
     "python/haystack-generator.py": "haystack-ai",
     "python/huggingface-hub.py": "huggingface-hub",
     "python/openapi-python-client.py": "openapi-python-client",
@@ -48,7 +52,8 @@ class Trial:
 def trials(script: str, url: str) -> Iterator[Trial]:
     """Run a client's script against the service at this address; yields each thing it tried."""
     names = {"MODEL": MODEL, "TOOLS": TOOLS, "ENCODER": ENCODER}
-    where = {f"CLIENTS_{key}": value for key, value in {"URL": url, **names}.items()}
+    asked = {"URL": url, "TOKENIZER": str(SMOLLM2.resolve()), **names}
+    where = {f"CLIENTS_{key}": value for key, value in asked.items()}
     done = subprocess.run(
         [*_program(script), script.rpartition("/")[2]],
         cwd=CACHE / script.partition("/")[0],

@@ -5,10 +5,11 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-URL, MODEL, TOOLS, ENCODER = (
-    os.environ[f"CLIENTS_{name}"] for name in ("URL", "MODEL", "TOOLS", "ENCODER")
+URL, MODEL, TOOLS, ENCODER, TOKENIZER = (
+    os.environ[f"CLIENTS_{name}"] for name in ("URL", "MODEL", "TOOLS", "ENCODER", "TOKENIZER")
 )
-"""Address of the service, its base model, its adapter that calls functions, and its encoder."""
+"""Address of the service, its base model, its adapter that calls functions, its encoder, and the
+folder of the base model's tokenizer."""
 
 JAPAN = "What is the name of the capital city of Japan?"
 OSLO = "Is it raining in Oslo?"
