@@ -31,7 +31,8 @@ def check(document: dict[str, Any], operation: dict[str, Any], answer: httpx.Res
     """Fail unless the answer is 200 and as the operation describes it."""
     assert answer.status_code == 200, answer.text
     kind = answer.headers["content-type"].partition(";")[0]
-    content = operation["responses"]["200"]["content"][kind]
+    described = operation["responses"]["200"]["content"]
+    content = {name.partition(";")[0]: each for name, each in described.items()}[kind]
     if kind == "application/json":
         jsonschema.validate(
             answer.json(), {**content["schema"], "components": document["components"]}
