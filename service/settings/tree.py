@@ -60,7 +60,9 @@ class CpuSettings(Section):
         "all",
         pattern=r"^(all|auto|nobind|\d+(-\d+)?(,\d+(-\d+)?)*)$",
         description="Cores of the engine: `all` cores of this process, vLLM's `auto` (leaves one "
-        "free), `nobind` (no binding), or a list such as `0-3,8`.",
+        "free), `nobind` (no binding), or a list such as `0-3,8`. With `all` and `nobind`, a "
+        "container whose CPU limit is below its cores gets a thread for each CPU of the limit, "
+        "not bound. Two services on one machine need lists of their own.",
     )
     kv_cache_gib: int = Field(1, ge=1, description="Memory for the KV cache, in GiB.")
     grouped_adapters: bool = Field(
