@@ -86,6 +86,12 @@ class Faults:
                 self._switch("doubtful", False),
             ),
             Fault(
+                "a release that a person rolls back",
+                ("InferenceReleaseStopped",),
+                self._roll_back,
+                self._plan_no_release,
+            ),
+            Fault(
                 "more long requests than can be served",
                 ("InferenceQueueGrowing", "InferenceKVCacheFull"),
                 self._flood,
@@ -121,17 +127,14 @@ class Faults:
         )
 
     async def _serve_the_good_one(self) -> None:
-        self._write([ADAPTER])
+        self._site.write([ADAPTER])
         assert await self._reload() == 200
         # A changed keys file is read too; a panel shows that.
         self._site.write_keys([*TENANTS, "new"])
 
     async def _require_the_broken_one(self) -> None:
-        self._write([ADAPTER, BROKEN], required=True)
+        self._site.write([ADAPTER, BROKEN], required=True)
         assert await self._reload() == 409
-
-    def _write(self, adapters: list[str], *, required: bool = False) -> None:
-        self._site.write(adapters, required=required)
 
     async def _reload(self) -> int:
         async with httpx.AsyncClient(timeout=60, trust_env=False) as http:
@@ -154,6 +157,16 @@ class Faults:
 
     async def _mend_the_keys(self) -> None:
         self._site.write_keys(list(TENANTS))
+
+    async def _roll_back(self) -> None:
+        order = {"action": "rollback", "by": "ops-test"}
+        async with httpx.AsyncClient(timeout=60, trust_env=False) as http:
+            answer = await http.post(f"{self._server.ops}/releases/{ADAPTER}", json=order)
+        answer.raise_for_status()
+
+    async def _plan_no_release(self) -> None:
+        self._site.write([ADAPTER], released=False)
+        assert await self._reload() == 200
 
     async def _leave_a_batch(self) -> None:
         self._site.write_keys([*TENANTS, LEAVER])

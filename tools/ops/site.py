@@ -8,12 +8,13 @@ from typing import Any
 
 import httpx
 
+from service.adapters.manifest_yaml import load_manifest
 from tools.served.configuration import ENGINE, SMOLLM2
 from tools.served.lora import LoraMaker
 from tools.served.server import Server
 from tools.served.tiny import build_tiny_model
 
-MODEL, ADAPTER, BROKEN = "tiny", "demo", "broken"
+MODEL, ADAPTER, BROKEN, NEXT = "tiny", "demo", "broken", "demo-next"
 TENANTS = {"gold": 4.0, "silver": 1.0, "small": 1.0}
 _ANYTHING = {"models": "*", "adapters": "*"}
 
@@ -32,14 +33,18 @@ class Site:
 
     @classmethod
     def build(cls, folder: Path, quota_store: str) -> "Site":
-        """Make the model, an adapter that passes its proof and one with changed bytes."""
+        """Make the model, an adapter, its next version, and an adapter with changed bytes."""
         site = cls(folder, quota_store)
         build_tiny_model(SMOLLM2, folder / "model")
         maker = LoraMaker(folder / "model", MODEL)
-        for name in (ADAPTER, BROKEN):
-            prompts = ("Hello there", "What now?")
+        prompts = ("Hello there", "What now?")
+        for place, name, version in (
+            (ADAPTER, ADAPTER, "1.0.0"),
+            (NEXT, ADAPTER, "1.1.0"),
+            (BROKEN, BROKEN, "1.0.0"),
+        ):
             maker.write(
-                folder / name, name=name, version="1.0.0", seed=1, prompts=prompts, tokens=4
+                folder / place, name=name, version=version, seed=1, prompts=prompts, tokens=4
             )
         golden = folder / BROKEN / "golden.jsonl"
         golden.write_text(golden.read_text() + "\n")
@@ -47,8 +52,10 @@ class Site:
         site.write([ADAPTER, BROKEN])
         return site
 
-    def write(self, adapters: list[str], *, required: bool = False) -> dict[str, Any]:
-        """Write the configuration that serves these adapters."""
+    def write(
+        self, adapters: list[str], *, required: bool = False, released: bool = True
+    ) -> dict[str, Any]:
+        """Write the configuration that serves these adapters, and releases the next version."""
         config = {
             "model": {"name": MODEL, "path": str(self.folder / "model")},
             "engine": ENGINE
@@ -67,6 +74,10 @@ class Site:
                 {"source": str(self.folder / name), "required": required} for name in adapters
             ],
             "adapter_cache": {"path": str(self.folder / "cache")},
+            "releases": {
+                "path": str(self.folder / "releases"),
+                "plans": {ADAPTER: self._plan()} if released else {},
+            },
             # No answer comes within a microsecond, so requests for the adapter miss their
             # objective.
             "slo": {"ttft_ms": 5000, "tpot_ms": 1000, "models": {ADAPTER: {"ttft_ms": 0.001}}},
@@ -74,6 +85,14 @@ class Site:
         }
         (self.folder / "config.yaml").write_text(json.dumps(config))
         return config
+
+    def _plan(self) -> dict[str, Any]:
+        return {
+            "source": str(self.folder / NEXT),
+            "digest": load_manifest(self.folder / NEXT).digest,
+            "sticky": "request",
+            "canary": [{"share": 0.5, "requests": 100_000}],
+        }
 
     def write_keys(self, names: list[str]) -> None:
         """Write the tenants' keys; `small` has a small quota."""
