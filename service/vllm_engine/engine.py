@@ -261,15 +261,15 @@ class _Chunks:
         return self._sink.take(_chunk(output))
 
 
-def start_llm(config: VllmConfig, stat_logger: Any) -> AsyncLLM:
+def start_llm(config: VllmConfig, *stat_loggers: Any) -> AsyncLLM:
     """Start vLLM's engine process and wait until it can serve; blocks for its whole start-up.
 
-    `stat_logger`, a factory of vLLM's stat loggers, is told of every step of the engine. Raises
+    `stat_loggers`, factories of vLLM's stat loggers, are told of every step of the engine. Raises
     ConfigurationError if it cannot start.
     """
     try:
         return AsyncLLM.from_vllm_config(
-            config, usage_context=UsageContext.OPENAI_API_SERVER, stat_loggers=[stat_logger]
+            config, usage_context=UsageContext.OPENAI_API_SERVER, stat_loggers=list(stat_loggers)
         )
     except RuntimeError as error:
         raise ConfigurationError(
