@@ -83,6 +83,12 @@ async def classify_batch(
     the first reads (full, draining, deadline) refuses the batch at once.
     """
     slots = asyncio.Semaphore(width)
+    if len(inputs) == 1:  # which needs no task of its own
+        only = await _classify(classifier, 0, inputs[0], options, slots)
+        if isinstance(only, Failed):
+            raise only.error
+        yield only
+        return
     finished: asyncio.Queue[Outcome] = asyncio.Queue()
     waiting = iter(enumerate(inputs))
 
