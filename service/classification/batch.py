@@ -84,10 +84,7 @@ async def classify_batch(
     """
     slots = asyncio.Semaphore(width)
     if len(inputs) == 1:  # which needs no task of its own
-        only = await _classify(classifier, 0, inputs[0], options, slots)
-        if isinstance(only, Failed):
-            raise only.error
-        yield only
+        yield _sound(await _classify(classifier, 0, inputs[0], options, slots))
         return
     finished: asyncio.Queue[Outcome] = asyncio.Queue()
     waiting = iter(enumerate(inputs))
@@ -121,6 +118,12 @@ async def classify_batch(
         await asyncio.wait(workers)
     if held:
         raise min(held, key=lambda failed: failed.index).error
+
+
+def _sound(outcome: Outcome) -> Classified:
+    if isinstance(outcome, Failed):
+        raise outcome.error
+    return outcome
 
 
 async def _classify(

@@ -150,7 +150,7 @@ class Scheduler:
         first = not self._queue_of(ticket).waiting and ticket.deadline > now
         forecast = None
         if not (room and first):
-            forecast, refusal = self._foresee(ticket, now, accepted=room)
+            forecast, refusal = self._foresee(ticket, now, room=room)
             if refusal is not None:
                 return refusal
         self._push(ticket, now)
@@ -166,7 +166,7 @@ class Scheduler:
     def refusal(self, ticket: Ticket) -> Refusal | None:
         """Why `offer` would refuse such a ticket now; None if it would start or wait."""
         now = self._look()
-        return None if self._room(ticket, now) else self._foresee(ticket, now, accepted=False)[1]
+        return None if self._room(ticket, now) else self._foresee(ticket, now, room=False)[1]
 
     def next_dispatches(self) -> list[Ticket]:
         """Start waiting tickets while a slot is free; the caller runs these now."""
@@ -281,20 +281,17 @@ class Scheduler:
         return now
 
     def _foresee(
-        self, ticket: Ticket, now: float, *, accepted: bool
+        self, ticket: Ticket, now: float, *, room: bool
     ) -> tuple[Forecast | None, Refusal | None]:
-        """The forecast for a ticket that does not start at once, and why it is refused, if it is.
-
-        It is not if it is `accepted` already, because there is room.
-        """
+        """The forecast for a ticket that must wait, and its refusal: none if there is room."""
         if ticket.background:
-            return None, None if accepted else self._background.refusal(ticket)
+            return None, None if room else self._background.refusal(ticket)
         backlog = self._queue.backlog(ticket)
         forecast = self._admission.forecast(ticket, backlog)
         held = max(self.limit, self.in_use)
         owed = ticket.follows or self._queue.within_share(ticket, held)
         alone = self._queue.in_use + self.waiting < self.limit
-        if accepted or owed or alone:
+        if room or owed or alone:
             return forecast, None
         return forecast, self._admission.refusal(ticket, backlog, forecast, now)
 
