@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 from service.api.caller import AllowedHosts
 from service.api.cors import Cors
 from service.api.description import describe
+from service.api.direct_route import DirectRoutes
 from service.api.entrance import Entrance
 from service.api.errors import register_error_handlers
 from service.api.head import HeadAsGet
@@ -103,6 +104,7 @@ def _starts(
 def _add_middleware(app: FastAPI, settings: Settings, foundation: Foundation) -> None:
     """Add what runs before the routes, the innermost first."""
     tenancy = foundation.tenancy
+    app.add_middleware(DirectRoutes, of=app)
     app.add_middleware(
         RequestScope,
         http=settings.http,

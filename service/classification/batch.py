@@ -83,6 +83,9 @@ async def classify_batch(
     the first reads (full, draining, deadline) refuses the batch at once.
     """
     slots = asyncio.Semaphore(width)
+    if len(inputs) == 1:  # which needs no task of its own
+        yield _sound(await _classify(classifier, 0, inputs[0], options, slots))
+        return
     finished: asyncio.Queue[Outcome] = asyncio.Queue()
     waiting = iter(enumerate(inputs))
 
@@ -115,6 +118,12 @@ async def classify_batch(
         await asyncio.wait(workers)
     if held:
         raise min(held, key=lambda failed: failed.index).error
+
+
+def _sound(outcome: Outcome) -> Classified:
+    if isinstance(outcome, Failed):
+        raise outcome.error
+    return outcome
 
 
 async def _classify(

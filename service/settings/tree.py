@@ -123,8 +123,9 @@ class HttpSettings(Section):
     body_timeout_ms: int = Field(10_000, ge=100, description="Time for a client to send its body.")
     push_streams: bool = Field(
         True,
-        description="Write the chunks of plain streams in the engine's own steps, which "
-        "costs less. Off, for debugging, a task per request reads the engine and writes.",
+        description="Write the chunks of plain streams in the engine's own steps, and answer plain "
+        "completions without vLLM's handler, which costs less. Off, for debugging, a task per "
+        "request reads the engine and writes, and vLLM's handler answers all.",
     )
 
 

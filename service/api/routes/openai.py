@@ -55,6 +55,8 @@ async def _accept(
 
 
 async def _response(answer: OpenAIAnswer) -> Response:
+    if isinstance(answer, bytes):
+        return Response(answer, media_type=JSONResponse.media_type)
     if isinstance(answer, dict):
         return JSONResponse(answer)
     if isinstance(answer, PlainStream):
