@@ -48,10 +48,16 @@ def write(base: ServedBase, kind: Kind | None, adapter: str, version: str, folde
         draft.pop(name, None)
     draft |= {"version": version}
     if kind is not None and kind.weights is not None:
-        save_file(kind.weights(load_file(source / WEIGHTS)), folder / WEIGHTS)
+        save_file(kind.weights(read_weights(adapter)), folder / WEIGHTS)
     if kind is not None and kind.draft is not None:
         kind.draft(draft)
     return pack(folder, base, draft, overwrite=True).digest
+
+
+def read_weights(adapter: str) -> Weights:
+    """The weights of a committed adapter."""
+    weights: Weights = load_file(ADAPTERS / adapter / WEIGHTS)
+    return weights
 
 
 def _noised(strength: float) -> Callable[[Weights], Weights]:
