@@ -1,6 +1,6 @@
 """Release successors of the committed adapters on the real engine, and see which go live.
 
-    python -m tools.canaries --kinds swapped noise-4 one-label
+    python -m tools.canaries --kinds swapped noise-16 one-label
     python -m tools.canaries --kinds equal --times 7
 
 One service has a release for each; users with known answers ask all of them in turn until each is

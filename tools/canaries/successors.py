@@ -103,14 +103,14 @@ _S, _C = "sentiment", "commands"
 KINDS: Mapping[str, Kind] = {
     "equal": Kind(_S, "the same weights, another digest", good=True),
     "swapped": Kind(_S, "labels swapped", draft=_swap),
-    "noise-1": Kind(_S, "weights noised by 1 standard deviation", weights=_noised(1)),
-    "noise-2": Kind(_S, "weights noised by 2 standard deviations", weights=_noised(2)),
-    "noise-4": Kind(_S, "weights noised by 4 standard deviations", weights=_noised(4)),
+    "noise-8": Kind(_S, "weights noised by 8 standard deviations", weights=_noised(8)),
+    "noise-16": Kind(_S, "weights noised by 16 standard deviations", weights=_noised(16)),
+    "noise-32": Kind(_S, "weights noised by 32 standard deviations", weights=_noised(32)),
     "untrained": Kind(_S, "a tenth of what the training added", weights=_scaled(0.1)),
     "one-label": Kind(_S, "always one label", draft=_always_one),
     "abstaining": Kind(_S, "no label below a probability of 0.95", draft=_abstain),
     "equal-commands": Kind(_C, "the same weights, another digest", good=True),
-    "broken-json": Kind(_C, "weights noised by 4 standard deviations", weights=_noised(4)),
+    "broken-json": Kind(_C, "weights noised by 32 standard deviations", weights=_noised(32)),
     "untrained-commands": Kind(_C, "a tenth of what the training added", weights=_scaled(0.1)),
 }
 """Kinds by name, each with one change that the committed files allow without training."""
