@@ -24,7 +24,7 @@ import httpx
 
 from loadtests.processes import unwind_on_sigterm
 from tools.canaries.outcomes import DECIDED, HEAD, Outcome, evidence_of, read_releases
-from tools.canaries.plans import Planned, configuration, planned
+from tools.canaries.plans import NEXT, Planned, configuration, planned
 from tools.canaries.requests import User, read_lines
 from tools.canaries.successors import KINDS
 from tools.served.server import Server, running_server
@@ -89,7 +89,7 @@ class Trial:
         met = sum(
             count
             for (name, version), count in self._met.items()
-            if name == each.name and version.startswith("1.1.0")
+            if name == each.name and version.startswith(NEXT)
         )
         return Outcome(each, state, rule, evidence, met, self._asked(each), self._seconds())
 
