@@ -22,6 +22,7 @@ from service.api.routes import (
     console,
     detokenize,
     embeddings,
+    feedback,
     files,
     generate,
     health,
@@ -111,6 +112,7 @@ def _add_middleware(app: FastAPI, settings: Settings, foundation: Foundation) ->
         gate=settings.gate,
         telemetry=foundation.telemetry,
         requests=foundation.requests,
+        ids=foundation.feedback.ids,
         entrance=Entrance(tenancy.keyring, tenancy.quotas, _hosts(settings)),
         uploads=_uploads(settings, foundation.batches),
     )
@@ -124,7 +126,7 @@ def _add_routes(app: FastAPI, settings: Settings, *, with_openai: bool) -> None:
         app.include_router(module.router, include_in_schema=bool(settings.encoders))
     modules = (classify, tokenize, adapters, health, version)
     routers = [module.router for module in modules]
-    of_model = [generate.router, detokenize.router]
+    of_model = [generate.router, detokenize.router, feedback.router]
     if with_openai:
         from service.api.routes import messages, models, openai, responses
 

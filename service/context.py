@@ -68,11 +68,15 @@ class FirstText:
     """The first text of a classification, or that it failed.
 
     `labels` are none if the answer abstained; `score` is the best label's probability either way.
+    `best` is that label's place among the adapter's own, None for others and for labels that do not
+    exclude each other; `label_set` are places too, None without a conformal calibration.
     """
 
     labels: Sequence[str] = ()
     failed: bool = False
     score: float = 0.0
+    best: int | None = None
+    label_set: Sequence[int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +94,11 @@ class RequestContext:
     Times are seconds of `time.monotonic`. `streams` are the engine streams opened on the request's
     behalf: its scope closes them, so that no permit outlives the request. `stream_failure` is the
     error that ended one of them under vLLM's own handlers, which turn exceptions into text: the
-    engine client keeps it, and only the OpenAI surface reads it. `adapter` is the
-    version that the request began with, kept for it until `at_end` runs. `decode_seconds` and
-    `decode_tokens` add up what came after the first tokens of its streams. `trace` is there while
-    the request is traced. `body_bytes` is the size of its body. `parts` says how many engine
+    engine client keeps it, and only the OpenAI surface reads it. `adapter` is the version that the
+    request began with, kept for it until `at_end` runs, and `version` its number; `stage` is the
+    entry of the releases' log by which it was drawn, 0 for a request that was not. `decode_seconds`
+    and `decode_tokens` add up what came after the first tokens of its streams. `trace` is there
+    while the request is traced. `body_bytes` is the size of its body. `parts` says how many engine
     requests it is made of; the gate admits or refuses them as a whole, and `gate_refusal` is then
     what it refused. `ignored_fields` are the places of unknown fields in its body that it is
     answered without, `guard_flags` what guards found in it, as `guard/label`. `stated_ms` is the
@@ -124,6 +129,8 @@ class RequestContext:
     stream_failure: ServiceError | None = None
     streams: list[AsyncGenerator[Any, None]] = field(default_factory=list)
     adapter: Adapter | None = None
+    version: str = ""
+    stage: int = 0
     allowance: Allowance = field(default_factory=Allowance)
     at_end: AsyncExitStack = field(default_factory=AsyncExitStack)
     trace: RequestTrace | None = None

@@ -44,6 +44,7 @@ ALLOWED: dict[str, str] = {
     "usage": "context database errors local_disk operations",
     "telemetry": "batches context engine operations per_second settings tenants usage",
     "releases": "context engine errors files local_disk operations quoting settings telemetry",
+    "feedback": "context errors files releases telemetry",
     "proving": (
         "adapters classification context engine errors generation heads model sources together"
     ),
@@ -57,13 +58,13 @@ ALLOWED: dict[str, str] = {
     ),
     "guards": "classification context errors fleet quoting settings telemetry together",
     "runtime": (
-        "adapters batches classification engine errors fleet gate guards materials proving "
-        "releases settings telemetry tenants usage"
+        "adapters batches classification engine errors feedback fleet gate guards materials "
+        "proving releases settings telemetry tenants usage"
     ),
     "api": (
-        "adapters batches classification console context encoders engine errors fleet generation "
-        "guards limits materials operations per_second proving quoting releases runtime settings "
-        "telemetry tenants together usage vllm_engine"
+        "adapters batches classification console context encoders engine errors feedback fleet "
+        "generation guards limits materials operations per_second proving quoting releases "
+        "runtime settings telemetry tenants together usage vllm_engine"
     ),
     "finetune": (
         "adapters classification context engine errors files generation heads model plain_yaml "
@@ -72,8 +73,9 @@ ALLOWED: dict[str, str] = {
     "app": "api batches runtime settings telemetry vllm_engine",
     "serving": "api app errors runtime settings telemetry",
     "commands": (
-        "adapters api batches correctness errors evaluation files finetune memory model plain_yaml "
-        "proving releases runtime serving settings sources telemetry tenants usage vllm_engine"
+        "adapters api batches correctness errors evaluation feedback files finetune memory model "
+        "plain_yaml proving releases runtime serving settings sources telemetry tenants usage "
+        "vllm_engine"
     ),
 }
 """Imports of each package, the lowest packages first: no package imports a later one."""

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry
 
+from service.feedback.metrics import FeedbackMetrics
 from service.fleet.metrics import AdapterMetrics
 from service.releases.metrics import ReleaseMetrics
 from service.settings.telemetry import MetricsSettings
@@ -73,6 +74,7 @@ def catalogue() -> list[Series]:
     TenantMetrics(registry)
     BatchMetrics(registry)
     ReleaseMetrics(registry)
+    FeedbackMetrics(registry)
     return sorted(_declared(registry))
 
 

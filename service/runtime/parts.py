@@ -7,6 +7,7 @@ from service.batches.batches import Batches
 from service.classification.question_cache import QuestionCache
 from service.engine.pooling import EncoderEngine
 from service.engine.protocol import Engine
+from service.feedback.feedback import Feedback
 from service.fleet.models import Models
 from service.guards.guards import Guards
 from service.guards.input_policy import InputPolicy
@@ -41,6 +42,7 @@ class Runtime:
     input_policy: InputPolicy
     batches: Batches | None
     usage: Ledger | None
+    feedback: Feedback
 
     @property
     def base(self) -> LanguageModel:

@@ -154,7 +154,7 @@ class _Answer:
         result, score = outcome.result, outcome.score
         self.scores.append(score)
         given = self._given(result)
-        self._note(outcome, FirstText(given, score=result.score))
+        self._note(outcome, self._first_text(result, given))
         if outcome.index == 0 and isinstance(self.context.kept, KeptText):
             self.context.kept.labels = given
             self.context.kept.probs = dict(zip(self.classifier.names, result.probs, strict=True))
@@ -175,6 +175,15 @@ class _Answer:
     def _note(self, outcome: Outcome, text: FirstText) -> None:
         if outcome.index == 0:
             self.context.first_text = text
+
+    def _first_text(self, result: Classification, given: Sequence[str]) -> FirstText:
+        if not self.own_labels or self.classifier.multi_label:
+            return FirstText(given, score=result.score)
+        place = self.classifier.names.index
+        members = result.label_set
+        label_set = None if members is None else [place(label) for label in members]
+        best = place(result.scores[0].label)
+        return FirstText(given, score=result.score, best=best, label_set=label_set)
 
     def _given(self, result: Classification) -> Sequence[str]:
         given = given_labels(result, multi_label=self.classifier.multi_label)
