@@ -24,7 +24,7 @@ ALLOWED: dict[str, str] = {
     "database": "errors",
     "local_disk": "errors",
     "sources": "errors files quoting",
-    "generation": "engine errors",
+    "generation": "engine errors together",
     "encoders": "engine errors together",
     "model": "engine errors files quoting sources",
     "plain_yaml": "errors quoting",
@@ -55,7 +55,9 @@ ALLOWED: dict[str, str] = {
         "adapters classification context engine errors model proving quoting releases settings "
         "telemetry tenants together"
     ),
-    "guards": "classification context errors fleet quoting settings telemetry together",
+    "guards": (
+        "classification context errors fleet generation quoting settings telemetry together"
+    ),
     "runtime": (
         "adapters batches classification engine errors fleet gate guards materials proving "
         "releases settings telemetry tenants usage"

@@ -45,13 +45,15 @@ LABELS = {
     "reason": "the error's code, of at most 32; of the quota store `timeout` and `error`",
     "result": "`compared` or `dropped`",
     "route": "a route's template, `unmatched`, or `internal` for the service's own requests",
+    "side": "`input` or `output`",
     "state": "`serving`, `unproven`, `quarantined`; of releases `shadow`, `canary`, `full`, "
     "`rolled_back`, `refused`",
     "service_tier": "`default` or `flex`",
     "task": "`embed`, `score` or `classify`",
     "status": "of a batch, as in OpenAI's API",
     "tenant": "a tenant's name, of the first `metrics.max_tenants`, else `other`",
-    "verdict": "`clear`, `flagged`, `refused`, `failed` (and refused), `passed` (and not read)",
+    "verdict": "`clear`, `flagged`, `refused`, `redacted` (or refused, where no marker may stand), "
+    "`failed` (and refused), `passed` (and not read)",
     "version": "of the service, or of an adapter",
 }
 

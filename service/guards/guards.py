@@ -71,16 +71,24 @@ class Guards:
             if self._models.may_use(guard.model, context.tenant)
         ]
 
-    async def read(self, name: str, texts: Sequence[str], context: RequestContext) -> list[Verdict]:
+    async def read(
+        self,
+        name: str,
+        texts: Sequence[str],
+        context: RequestContext,
+        *,
+        admitted: bool = False,
+    ) -> list[Verdict]:
         """The verdict of one guard about each text, as work of the request.
 
-        Raises what `Models.choose_for_service` and `reading.probabilities` raise.
+        With `admitted` the guard's gate takes it as more of what it has begun. Raises what
+        `Models.choose_for_service` and `reading.probabilities` raise.
         """
         guard, begun = self._named[name], time.monotonic()
         async with work_beside(context) as own:
             classifier = self._models.choose_for_service(guard.model, own)
             places = _places(guard, classifier)
-            own.parts = len(texts) * classifier.reads
+            own.parts, own.admitted = len(texts) * classifier.reads, admitted
             slots = asyncio.Semaphore(_SLOTS)
             found = await together(probabilities(classifier, text, slots) for text in texts)
         self._metrics.took(name, time.monotonic() - begun)

@@ -9,7 +9,7 @@ from service.engine.pooling import EncoderEngine
 from service.engine.protocol import Engine
 from service.fleet.models import Models
 from service.guards.guards import Guards
-from service.guards.input_policy import InputPolicy
+from service.guards.policies import Policies
 from service.runtime.status import Status
 from service.settings.tree import Settings
 from service.telemetry.metrics import Metrics
@@ -38,7 +38,7 @@ class Runtime:
     encoders: Sequence[EncoderEngine]
     models: Models
     guards: Guards
-    input_policy: InputPolicy
+    policies: Policies
     batches: Batches | None
     usage: Ledger | None
 
