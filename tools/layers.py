@@ -74,7 +74,8 @@ ALLOWED: dict[str, str] = {
     "app": "api batches runtime settings telemetry vllm_engine",
     "serving": "api app errors runtime settings telemetry",
     "commands": (
-        "adapters api batches correctness errors evaluation files finetune memory model plain_yaml "
+        "adapters api batches correctness errors evaluation files finetune heads memory model "
+        "plain_yaml "
         "proving releases runtime serving settings sources telemetry tenants usage vllm_engine"
     ),
 }

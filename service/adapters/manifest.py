@@ -26,6 +26,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from service.adapters.confidence import ConfidenceMap
+from service.adapters.guard_bound import GuardBound
 from service.files import FILE_NAME, Digest
 
 CONFIG_FILE = "adapter_config.json"
@@ -238,16 +239,20 @@ class _Manifest(_Strict):
 
 
 class ClassificationManifest(_Manifest):
-    """An adapter that chooses among labels."""
+    """An adapter that chooses among labels; `guard` is what `llm-service calibrate` wrote."""
 
     task: Literal["classification"]
     prompt: PromptTemplate
     classification: LabelSet
     golden: ClassificationGolden | None = None
+    guard: GuardBound | None = None
 
     @model_validator(mode="after")
-    def _lists_golden(self) -> Self:
+    def _agrees(self) -> Self:
         _check_golden(self.golden, self)
+        for label in () if self.guard is None else self.guard.labels:
+            if label not in self.classification.labels:
+                raise _broken("guard.labels", "labels of the adapter", label)
         return self
 
 

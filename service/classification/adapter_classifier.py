@@ -29,6 +29,7 @@ def adapter_classifier(
         adapter,
         Calibration(calibration.temperature, _log_prior(calibration.prior, task.multi_label)),
         None if conformal is None else conformal.least,
+        None if manifest.guard is None else manifest.guard.of_labels,
     )
 
 

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from service.classification.result import Classification, ResultOptions, assemble
 from service.classification.scorer import Score
+from service.engine.pooling import GuardThreshold
 from service.errors import InvalidRequest, ServiceError
 from service.quoting import quote
 
@@ -53,6 +54,10 @@ class TextClassifier(Protocol):
     @property
     def conformal_threshold(self) -> float | None:
         """The threshold that `ResultOptions` takes."""
+
+    @property
+    def guard(self) -> GuardThreshold | None:
+        """The threshold of a guard that the model's manifest has."""
 
     async def score(self, text: str, slots: asyncio.Semaphore) -> Score:
         """The calibrated log-probabilities of one input; each engine request takes a slot."""

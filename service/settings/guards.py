@@ -19,8 +19,12 @@ class GuardSettings(Section):
     labels: tuple[str, ...] = Field(
         min_length=1, max_length=64, description="Labels of the model that flag a text."
     )
-    threshold: float = Field(
-        gt=0, le=1, description="Calibrated probability from which a label flags a text."
+    threshold: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="Calibrated probability from which a label flags a text; null for the one that "
+        "`llm-service calibrate --flag` wrote into the model's manifest, for the same labels.",
     )
 
 

@@ -31,6 +31,7 @@ TENANTS: dict[str, Any] = {
     "all": {"output": ["always"]},
     "redacted": {"output": ["always"], "on": "redact"},
 }
+MODEL = "smollm2-135m-instruct"
 CHAT, GENERATE = "/v1/chat/completions", "/v1/generate"
 
 
@@ -58,10 +59,10 @@ EVERY = pytest.mark.parametrize("path", ROUTES)
 def server(smollm2_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("served")
     names = [*TENANTS, "free"]
-    write_keys(folder / "keys.json", *(entry(name, models=["smollm2"]) for name in names))
+    write_keys(folder / "keys.json", *(entry(name, models=[MODEL]) for name in names))
     thresholds = {"boos": 0.8, "never": 1.0, "always": 1e-9}
     config = PATIENT | {
-        "model": {"name": "smollm2", "path": str(smollm2_folder)},
+        "model": {"name": MODEL, "path": str(smollm2_folder)},
         "engine": ENGINE | {"max_lora_rank": 8, "dtype": "float32"},
         "gate": PATIENT["gate"] | {"max_in_flight": 1},
         "adapters": [{"source": str((ADAPTERS / "sentiment").resolve())}],
@@ -77,7 +78,7 @@ def server(smollm2_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> It
 
 def post(server: Server, path: str, tenant: str, **fields: Any) -> httpx.Response:
     body, most = ROUTES[path]
-    asked = {"model": "smollm2", most: 60, "temperature": 0} | body("Describe a rainy day.")
+    asked = {"model": MODEL, most: 60, "temperature": 0} | body("Describe a rainy day.")
     return server.post(path, asked | fields, headers=bearer(tenant))
 
 
@@ -160,7 +161,7 @@ def test_a_stream_ends_at_the_sentence_that_is_flagged(server: Server, path: str
 @pytest.mark.parametrize("path", STRUCTURED)
 def test_a_whole_answer_is_read_as_one(server: Server, path: str) -> None:
     choice = {"choice": [BAD.strip()]}
-    fields = {"structured_outputs": choice}
+    fields: dict[str, Any] = {"structured_outputs": choice}
     if path == GENERATE:
         fields = {"response_format": {"type": "choice"} | choice}
     for tenant, code in (("refused", "output_flagged"), ("redacted", "output_flagged")):
