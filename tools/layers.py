@@ -38,7 +38,7 @@ ALLOWED: dict[str, str] = {
     "context": "engine errors tenants",
     "classification": "adapters context encoders engine errors quoting together",
     "evaluation": "adapters classification errors plain_yaml quoting settings together",
-    "correctness": "adapters classification errors evaluation generation together",
+    "correctness": "adapters classification engine errors evaluation generation together",
     "gate": "context errors settings tenants together",
     "batches": "database errors files local_disk quoting settings tenants",
     "usage": "context database errors local_disk operations",
@@ -75,8 +75,8 @@ ALLOWED: dict[str, str] = {
     "serving": "api app errors runtime settings telemetry",
     "commands": (
         "adapters api batches correctness errors evaluation files finetune heads memory model "
-        "plain_yaml "
-        "proving releases runtime serving settings sources telemetry tenants usage vllm_engine"
+        "plain_yaml proving quoting releases runtime serving settings sources telemetry tenants "
+        "usage vllm_engine"
     ),
 }
 """Imports of each package, the lowest packages first: no package imports a later one."""

@@ -39,6 +39,7 @@ LABELS = {
     "label": "one of an adapter's or an encoder's own labels, else `other`",
     "model": "the served name of the base model, an adapter or an encoder, else `none`",
     "objective": "`availability`, `ttft`, `tpot`, `e2e`",
+    "of": "`labels`, `scores` or `lengths`",
     "outcome": "`ok`, `invalid`, `refused`, `deadline`, `cancelled`, `error`; of reloads `ok` and "
     "`failed`, of keys `accepted` and `refused`; of lines `completed`, `failed`, `expired` and "
     "`cancelled`",

@@ -10,7 +10,7 @@ _Share = Annotated[float, Field(gt=0, lt=1)]
 class GuardBound(BaseModel):
     """At most a share `alpha` of harmless texts has a label of these at the threshold or above.
 
-    `llm-service calibrate --flag` showed it with this `confidence` by so many harmless `lines`.
+    `llm-service calibrate-guard` showed it with this `confidence` by so many harmless `lines`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)

@@ -11,6 +11,7 @@ from service.classification.distribution import Array, normalise
 from service.classification.scorer import Score
 from service.encoders.passages import placed
 from service.engine.pooling import GuardThreshold, Pooled, Pooler
+from service.engine.reference import Reference
 from service.errors import InvalidRequest
 
 
@@ -44,6 +45,11 @@ class HeadClassifier:
     def guard(self) -> GuardThreshold | None:
         """The threshold of a guard that the head's manifest has."""
         return self.pooler.info.guard
+
+    @property
+    def reference(self) -> Reference | None:
+        """Typical inputs, which the head's manifest has counted."""
+        return self.pooler.info.reference
 
     async def score(self, text: str, slots: asyncio.Semaphore) -> Score:
         """The calibrated log-probabilities of one input's labels; raises what `Pooler` raises."""

@@ -1,4 +1,4 @@
-"""`llm-service calibrate`: the probability that answers are right, or the threshold of a guard.
+"""`llm-service calibrate`: the probability that an adapter's answers are right.
 
 Exit codes: 0 written, 1 the adapter is refused, 2 the lines or the service cannot be used.
 """
@@ -12,100 +12,64 @@ from typing import Annotated
 import typer
 
 from service.adapters.confidence import ConfidenceMap
-from service.adapters.guard_bound import GuardBound
 from service.adapters.manifest import SIGNATURE_FILE, GenerationManifest
 from service.adapters.manifest_yaml import load_manifest
 from service.adapters.pack import write_manifest
 from service.adapters.refusal import AdapterRefused
 from service.commands.errors import one_message
-from service.commands.guard_threshold import guard_threshold
-from service.correctness.asking import AdapterService, RunningService
+from service.correctness.asking import AdapterService
 from service.correctness.fit import Match, fit_map
 from service.correctness.lines import kind_of
 from service.errors import ConfigurationError
 from service.evaluation.lines import read_lines
-from service.heads.refusal import HeadRefused
 
 _KEY = "OPENAI_API_KEY"
 _DEFAULT_TOKENS = 128
 
 
 def calibrate(
-    folder: Annotated[Path, typer.Argument(help="Folder of a packed adapter or head.")],
+    folder: Annotated[Path, typer.Argument(help="Folder of a packed generation adapter.")],
     lines: Annotated[
-        Path,
-        typer.Option(
-            "--lines",
-            "-l",
-            help="Held-out JSON Lines with `completion`; with --flag, harmless ones with `text`.",
-        ),
+        Path, typer.Option("--lines", "-l", help="Held-out JSON Lines with `completion`.")
     ],
     url: Annotated[
         str, typer.Option("--url", "-u", help="Running service that serves the adapter.")
     ] = "http://127.0.0.1:8000",
     alpha: Annotated[
         float,
-        typer.Option(
-            min=0.001,
-            max=0.5,
-            help="Share of requests that may get a wrong answer; with --flag, of harmless texts "
-            "that may be flagged.",
-        ),
+        typer.Option(min=0.001, max=0.5, help="Share of requests that may get a wrong answer."),
     ] = 0.02,
-    flag: Annotated[
-        list[str] | None,
-        typer.Option(help="Label with which a guard flags a text; again for each further one."),
-    ] = None,
-    confidence: Annotated[
-        float, typer.Option(min=0.5, max=0.9999, help="With --flag: certainty of --alpha.")
-    ] = 0.95,
-    model: Annotated[
-        str | None, typer.Option(help="With --flag: name that serves the folder; default its own.")
-    ] = None,
     concurrency: Annotated[int, typer.Option(min=1, max=256, help="Requests at a time.")] = 8,
     as_json: Annotated[bool, typer.Option("--json", help="Print the section as JSON.")] = False,
 ) -> None:
     """Fit the probability that an adapter's greedy answers are right, and write it into its
-    manifest; with --flag, the threshold of a guard, which few harmless texts reach.
+    manifest.
 
-    An adapter gets another digest: sign it again and reload the service. After a head's threshold,
-    start the service again. A key comes from OPENAI_API_KEY.
+    The adapter gets another digest: sign it again and reload the service. A key comes from
+    OPENAI_API_KEY.
 
     Example: llm-service calibrate adapters/commands --lines held-out.jsonl
-    Example: llm-service calibrate heads/safety --flag injection --lines harmless.jsonl --alpha 0.01
     """
     with one_message():
-        key = os.environ.get(_KEY)
         try:
-            if flag:
-                service = RunningService(url, key, concurrency)
-                _show(
-                    guard_threshold(folder, lines, service, flag, alpha, confidence, model), as_json
-                )
-                _say_signature(folder)
-                return
             manifest = load_manifest(folder)
-        except (AdapterRefused, HeadRefused) as error:
+        except AdapterRefused as error:
             typer.echo(f"refused: {error}", err=True)
             raise typer.Exit(1) from None
         if not isinstance(manifest, GenerationManifest):
             raise ConfigurationError(
                 f"{folder}: must be an adapter for generation, got {manifest.task}; `finetune` "
-                "calibrates classification, and --flag finds a guard's threshold"
+                "calibrates classification"
             )
         match, tokens = _match(manifest)
         held_out = read_lines(lines, kind_of(match))
-        adapters = AdapterService(url, key, concurrency)
-        asked = asyncio.run(adapters.ask(manifest, held_out, match, tokens))
+        service = AdapterService(url, os.environ.get(_KEY), concurrency)
+        asked = asyncio.run(service.ask(manifest, held_out, match, tokens))
         fitted = fit_map(asked.answers, match, asked.cut, alpha)
         write_manifest(folder, manifest.model_copy(update={"confidence": fitted}))
         _show(fitted, as_json)
-        _say_signature(folder)
-
-
-def _say_signature(folder: Path) -> None:
-    if (folder / SIGNATURE_FILE).exists():
-        typer.echo(f"sign again: {SIGNATURE_FILE} is of the old manifest", err=True)
+        if (folder / SIGNATURE_FILE).exists():
+            typer.echo(f"sign again: {SIGNATURE_FILE} is of the old manifest", err=True)
 
 
 def _match(manifest: GenerationManifest) -> tuple[Match, int]:
@@ -121,7 +85,7 @@ def _match(manifest: GenerationManifest) -> tuple[Match, int]:
     return golden.match, golden.max_tokens
 
 
-def _show(fitted: ConfidenceMap | GuardBound, as_json: bool) -> None:
+def _show(fitted: ConfidenceMap, as_json: bool) -> None:
     if as_json:
         typer.echo(fitted.model_dump_json())
         return

@@ -118,6 +118,6 @@ def _threshold(guard: GuardSettings, classifier: TextClassifier) -> float:
     if classifier.guard is None or set(classifier.guard[0]) != set(guard.labels):
         raise GuardFailed(
             f"threshold: must be set, as the manifest of {guard.model} has none for its labels; "
-            "`llm-service calibrate --flag` finds it"
+            "`llm-service calibrate-guard` finds it"
         )
     return classifier.guard[1]

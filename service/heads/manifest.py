@@ -13,6 +13,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from service.adapters.guard_bound import GuardBound
+from service.adapters.input_reference import InputReference
 from service.adapters.manifest import (
     BaseReference,
     CalibrationRecord,
@@ -57,6 +58,7 @@ class HeadManifest(BaseModel):
     fingerprint: Values
     evaluation: Mapping[str, JsonValue] = Field(default_factory=dict)
     guard: GuardBound | None = None
+    reference: InputReference | None = None
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:
@@ -67,6 +69,8 @@ class HeadManifest(BaseModel):
         for label in () if self.guard is None else self.guard.labels:
             if label not in self.labels:
                 raise ValueError(f"guard.labels: labels of the head, got {label}")
+        if self.reference is not None and set(self.reference.labels) != set(self.labels):
+            raise ValueError("reference.labels: must be the labels of the head")
         for row in self.fingerprint:
             if len(row) != len(self.labels):
                 raise ValueError(f"fingerprint: {len(self.labels)} values a line, got {len(row)}")

@@ -24,7 +24,7 @@ class GuardSettings(Section):
         gt=0,
         le=1,
         description="Calibrated probability from which a label flags a text; null for the one that "
-        "`llm-service calibrate --flag` wrote into the model's manifest, for the same labels.",
+        "`llm-service calibrate-guard` wrote into the model's manifest, for the same labels.",
     )
 
 

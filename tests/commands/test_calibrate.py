@@ -33,8 +33,10 @@ def live(tmp_path: Path) -> Iterator[LiveService]:
         yield service
 
 
-def calibrate(folder: Path, lines: Path, url: str, *more: str) -> Result:
-    arguments = ["calibrate", str(folder), "--lines", str(lines), "--url", url, *more]
+def calibrate(
+    folder: Path, lines: Path, url: str, *more: str, command: str = "calibrate"
+) -> Result:
+    arguments = [command, str(folder), "--lines", str(lines), "--url", url, *more]
     return CliRunner().invoke(app, arguments)
 
 
@@ -112,8 +114,8 @@ def test_the_threshold_of_a_guard_spares_harmless_lines(
 ) -> None:
     folder, lines = tmp_path / "sentiment", harmless(tmp_path / "lines.jsonl")
     before = load_manifest(folder)
-    options = ["--flag", "negative", "--alpha", "0.1", "--json"]
-    done = calibrate(folder, lines, guarding.url, *options)
+    options = ["--label", "negative", "--alpha", "0.1", "--json"]
+    done = calibrate(folder, lines, guarding.url, *options, command="calibrate-guard")
     assert done.exit_code == 0, done.stderr
     manifest = load_manifest(folder)
     assert isinstance(manifest, ClassificationManifest)
@@ -135,7 +137,7 @@ def test_the_threshold_of_a_guard_spares_harmless_lines(
     ("count", "options", "told"),
     [
         (120, ["--alpha", "0.02"], "at least 149 different harmless texts are needed"),
-        (120, ["--flag", "negativ"], "has no label 'negativ'; did you mean 'negative'?"),
+        (120, ["--label", "negativ"], "has no label 'negativ'; did you mean 'negative'?"),
         (120, ["--model", "other"], "must serve other with the folder's digest"),
     ],
 )
@@ -143,10 +145,29 @@ def test_a_threshold_that_cannot_be_shown_is_refused(
     guarding: LiveService, tmp_path: Path, count: int, options: list[str], told: str
 ) -> None:
     lines = harmless(tmp_path / "lines.jsonl", count)
-    options = ["--alpha", "0.1", "--flag", "negative", *options]
-    done = calibrate(tmp_path / "sentiment", lines, guarding.url, *options)
+    options = ["--alpha", "0.1", "--label", "negative", *options]
+    done = calibrate(
+        tmp_path / "sentiment", lines, guarding.url, *options, command="calibrate-guard"
+    )
     assert done.exit_code == 2
     assert told in done.stderr
+
+
+def test_typical_inputs_are_counted(guarding: LiveService, tmp_path: Path) -> None:
+    folder, lines = tmp_path / "sentiment", harmless(tmp_path / "lines.jsonl", 200)
+    before = load_manifest(folder)
+    done = calibrate(folder, lines, guarding.url, "--json", command="calibrate-drift")
+    assert done.exit_code == 0, done.stderr
+    manifest = load_manifest(folder)
+    assert isinstance(manifest, ClassificationManifest)
+    found = manifest.reference
+    assert found is not None
+    assert json.loads(done.stdout) == found.model_dump(mode="json")
+    assert manifest.model_copy(update={"reference": None}) == before
+    assert sum(found.labels.values()) == sum(found.scores) == sum(found.lengths) == 200
+    assert found.lengths[:2] == (200, 0)  # at most 16 characters
+    few = calibrate(folder, harmless(lines, 199), guarding.url, command="calibrate-drift")
+    assert "at least 200 texts of typical traffic are needed, got 199" in few.stderr
 
 
 def test_only_a_generation_adapter_is_calibrated(live: LiveService, tmp_path: Path) -> None:
