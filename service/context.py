@@ -8,6 +8,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from service.engine.answer_guard import AnswerGuard
 from service.engine.kept import Kept
 from service.engine.protocol import Adapter
 from service.errors import ServiceError
@@ -106,9 +107,9 @@ class RequestContext:
     will wait for, if that is known. `tier` is the class of work that it belongs to, and
     `asked_tier` what it asked for; `flex` are the deadlines of the tier of this name. `headers` are
     its own, by names in lower case. `first_text` is what became of the first text that it had
-    classified, `structure_cut` whether an answer of a requested structure was cut, and `kept` takes
-    what it asks and is answered if another version will be asked the same. `on_ending` is told of
-    its end.
+    classified, `structure_cut` whether an answer of a requested structure was cut. `kept` takes
+    what it asks and is answered if another version will be asked the same, and `answer_guard` reads
+    its answer before it is sent. `on_ending` is told of its end.
     """
 
     request_id: str
@@ -148,6 +149,7 @@ class RequestContext:
     first_text: FirstText | None = None
     structure_cut: bool | None = None
     kept: Kept | None = None
+    answer_guard: AnswerGuard | None = None
     on_ending: Callable[[Ending], None] | None = None
     _running: int = 0
     _none_runs: asyncio.Event = field(default_factory=asyncio.Event)

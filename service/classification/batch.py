@@ -8,6 +8,8 @@ from typing import Protocol
 
 from service.classification.result import Classification, ResultOptions, assemble
 from service.classification.scorer import Score
+from service.engine.pooling import GuardThreshold
+from service.engine.reference import Reference
 from service.errors import InvalidRequest, ServiceError
 from service.quoting import quote
 
@@ -53,6 +55,14 @@ class TextClassifier(Protocol):
     @property
     def conformal_threshold(self) -> float | None:
         """The threshold that `ResultOptions` takes."""
+
+    @property
+    def guard(self) -> GuardThreshold | None:
+        """The threshold of a guard that the model's manifest has."""
+
+    @property
+    def reference(self) -> Reference | None:
+        """Typical inputs, which the model's manifest has counted."""
 
     async def score(self, text: str, slots: asyncio.Semaphore) -> Score:
         """The calibrated log-probabilities of one input; each engine request takes a slot."""

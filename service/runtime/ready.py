@@ -15,7 +15,7 @@ from service.fleet.models import Models
 from service.fleet.rehearsal import Rehearsal
 from service.gate.gate import Gate
 from service.guards.guards import Guards
-from service.guards.input_policy import InputPolicy
+from service.guards.policies import Policies
 from service.releases.releases import Releases
 from service.runtime.drain import Drain
 from service.runtime.encoders import EncoderStart, RunningEncoders, running_encoders
@@ -88,7 +88,7 @@ async def ready(
             encoders=[each.engine for each in encoders.running],
             models=models,
             guards=guards,
-            input_policy=InputPolicy(settings.guards, guards, metrics.guards),
+            policies=Policies(settings.guards, guards, metrics.guards),
             batches=batches,
             usage=usage,
             feedback=foundation.feedback,

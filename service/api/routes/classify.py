@@ -55,7 +55,7 @@ async def classify(body: ClassifyRequest, request: Request) -> Response:
         context.kept.text, context.kept.threshold = inputs[0], body.threshold
     width = slots_for(chosen.most, len(inputs))
     outcomes = classify_batch(classifier, inputs, _options(body, classifier), width)
-    answer = _Answer(runtime, context, classifier, chosen.own_labels)
+    answer = _Answer(runtime, context, classifier, inputs, chosen.own_labels)
     if MEDIA_TYPE in request.headers.get("accept", ""):
         return await line_stream(_lines(outcomes, answer))
     async with aclosing(outcomes):
@@ -143,6 +143,7 @@ class _Answer:
     runtime: Runtime
     context: RequestContext
     classifier: TextClassifier
+    inputs: Sequence[str]
     own_labels: bool
     scores: list[Score] = field(default_factory=list)
 
@@ -161,6 +162,12 @@ class _Answer:
         self.runtime.metrics.classification.classified(
             self.context, given, result.score, score.reads
         )
+        if (reference := self.classifier.reference) is not None:
+            characters = len(self.inputs[outcome.index])
+            best = result.scores[0].label
+            adapter = self.context.adapter
+            model = adapter.name if adapter else self.context.model
+            self.runtime.metrics.drift.seen(model, reference, best, result.score, characters)
         return ClassificationBody(
             index=outcome.index,
             label=result.label,

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Request, Response
 from service.api.abstention import Judge
 from service.api.dependencies import runtime_of
 from service.api.direct_route import DirectRoute
-from service.api.guarded import guard_input
+from service.api.guarded import guard
 from service.api.pushed_stream import PushedStream
 from service.api.schemas.base import TimingBody
 from service.api.schemas.generate import (
@@ -47,7 +47,7 @@ async def generate(body: GenerateRequest, request: Request) -> Response:
     judge = Judge.of(body, model, context, runtime.metrics.generation)
     if body.timeout_ms is not None:
         context.set_timeout(body.timeout_ms)
-    await guard_input(partial(body.model_dump, include={"prompt", "messages"}), runtime, context)
+    await guard(partial(body.model_dump, include={"prompt", "messages"}), runtime, context)
     if body.stream:
         return await _stream(runtime, task, judge)
     outputs, usage = await collect(runtime.base.engine, task)
