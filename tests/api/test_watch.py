@@ -12,6 +12,7 @@ from service.api.exchange import Exchange
 from service.api.hangup import Hangup
 from service.api.watch import run_watched
 from service.context import internal_context
+from service.feedback.answer_ids import AnswerIds
 
 
 async def nothing(_: Message) -> None: ...
@@ -24,7 +25,8 @@ async def silence() -> Message:
 
 def exchange(receive: Receive = silence, **scope: Any) -> Exchange:
     made = {"type": "http", "path": "/", "method": "POST", **scope}
-    return Exchange(made, Headers(), receive, nothing, internal_context("test", 60.0))
+    context, ids = internal_context("test", 60.0), AnswerIds(b"k" * 32)
+    return Exchange(made, Headers(), receive, nothing, context, ids)
 
 
 class App:
