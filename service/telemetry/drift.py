@@ -6,6 +6,7 @@ section 2). KS is the two-sample Kolmogorov-Smirnov distance, over the bins' edg
 """
 
 import math
+import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import accumulate
@@ -18,6 +19,8 @@ from service.telemetry.series import SeriesFactory
 WINDOW = 1000
 """Inputs that are compared, at most; from half of these on, and never fewer than `LEAST`."""
 LEAST = 200
+_STALE_SECONDS = 3600.0
+"""Time after the last input from which a model has no distance: it may not be served any more."""
 _PSEUDO = 0.5
 """Added to every bin, so that an empty one is not infinitely far."""
 _ORDERED = ("scores", "lengths")
@@ -26,7 +29,10 @@ _ORDERED = ("scores", "lengths")
 class DriftMetrics:
     """Compares the latest inputs of each model that has a reference, when they are scraped."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(
+        self, registry: CollectorRegistry, now: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._now = now
         make = SeriesFactory(registry)
         text = f"Distance of the latest {WINDOW // 2} to {WINDOW} inputs from the model's "
         text += "reference, "
@@ -44,6 +50,7 @@ class DriftMetrics:
         if window is None or window.reference != reference:
             window = self._windows[model] = _Window(reference)
         window.add(label, score, characters)
+        window.last = self._now()
 
     def _follow(self, model: str) -> None:
         for of in ("labels", *_ORDERED):
@@ -54,10 +61,11 @@ class DriftMetrics:
     def _distance(
         self, distance: Callable[[Sequence[int], Sequence[int]], float], model: str, of: str
     ) -> float:
-        """The distance now; NaN while there are too few inputs."""
+        """The distance now; NaN while there are too few inputs, and none of the last hour."""
         window = self._windows[model]
         found = window.counts(of)
-        return distance(found, window.expected(of)) if sum(found) >= LEAST else math.nan
+        fresh = self._now() - window.last < _STALE_SECONDS
+        return distance(found, window.expected(of)) if fresh and sum(found) >= LEAST else math.nan
 
 
 class _Window:
@@ -65,6 +73,7 @@ class _Window:
 
     def __init__(self, reference: Reference) -> None:
         self.reference = reference
+        self.last = 0.0
         self._full = self._filling = InputCounts(tuple(reference.labels))
 
     def add(self, label: str, score: float, characters: int) -> None:

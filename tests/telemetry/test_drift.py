@@ -36,7 +36,8 @@ class Watched:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self.drift = DriftMetrics(self.registry)
+        self.clock = 0.0
+        self.drift = DriftMetrics(self.registry, lambda: self.clock)
 
     def see(self, inputs: list[tuple[str, float, int]], expected: Reference) -> None:
         for each in inputs:
@@ -82,6 +83,17 @@ def test_few_inputs_say_nothing() -> None:
     assert all(map(math.isnan, watched.values().values()))
     watched.see(drawn(1, seed=3), expected)
     assert not any(map(math.isnan, watched.values().values()))
+
+
+def test_an_hour_after_the_last_input_there_is_no_distance() -> None:
+    watched, expected = Watched(), reference(drawn(900, seed=2))
+    watched.see(drawn(900, seed=1), expected)
+    watched.clock = 3599.0
+    assert not math.isnan(watched.value("psi", "labels"))
+    watched.clock = 3600.0
+    assert all(math.isnan(value) for value in watched.values().values())
+    watched.see(drawn(1, seed=3), expected)
+    assert not any(math.isnan(value) for value in watched.values().values())
 
 
 def test_old_inputs_are_forgotten_and_another_reference_begins_anew() -> None:

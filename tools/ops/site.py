@@ -2,19 +2,23 @@
 
 import hashlib
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 
+from service.adapters.manifest import CONFIG_FILE, WEIGHTS_FILE
 from service.adapters.manifest_yaml import load_manifest
+from service.adapters.pack import pack
+from service.model.base_model import ServedBase
 from tools.served.configuration import ENGINE, SMOLLM2
 from tools.served.lora import LoraMaker
 from tools.served.server import Server
 from tools.served.tiny import build_tiny_model
 
-MODEL, ADAPTER, BROKEN, NEXT = "tiny", "demo", "broken", "demo-next"
+MODEL, ADAPTER, BROKEN, NEXT, SORTER = "tiny", "demo", "broken", "demo-next", "sorter"
 TENANTS = {"gold": 4.0, "silver": 1.0, "small": 1.0}
 _ANYTHING = {"models": "*", "adapters": "*"}
 
@@ -33,7 +37,7 @@ class Site:
 
     @classmethod
     def build(cls, folder: Path, quota_store: str) -> "Site":
-        """Make the model, an adapter, its next version, and an adapter with changed bytes."""
+        """Make the model, an adapter, its next version, one with changed bytes, a classifier."""
         site = cls(folder, quota_store)
         build_tiny_model(SMOLLM2, folder / "model")
         maker = LoraMaker(folder / "model", MODEL)
@@ -46,6 +50,7 @@ class Site:
             maker.write(
                 folder / place, name=name, version=version, seed=1, prompts=prompts, tokens=4
             )
+        _write_sorter(folder, maker.base)
         golden = folder / BROKEN / "golden.jsonl"
         golden.write_text(golden.read_text() + "\n")
         site.write_keys(list(TENANTS))
@@ -55,7 +60,10 @@ class Site:
     def write(
         self, adapters: list[str], *, required: bool = False, released: bool = True
     ) -> dict[str, Any]:
-        """Write the configuration that serves these adapters, and releases the next version."""
+        """Write the configuration that serves these adapters and the classifier.
+
+        Where `released`, it releases the next version.
+        """
         config = {
             "model": {"name": MODEL, "path": str(self.folder / "model")},
             "engine": ENGINE
@@ -71,7 +79,8 @@ class Site:
             "quotas": {"storage": self.quota_store},
             "batches": {"path": str(self.folder / "batches")},
             "adapters": [
-                {"source": str(self.folder / name), "required": required} for name in adapters
+                {"source": str(self.folder / name), "required": required}
+                for name in (*adapters, SORTER)
             ],
             "adapter_cache": {"path": str(self.folder / "cache")},
             "releases": {
@@ -107,6 +116,21 @@ class Site:
             for name in names
         ]
         self.keys.write_text(json.dumps({"tenants": tenants}))
+
+
+def _write_sorter(folder: Path, base: ServedBase) -> None:
+    """Write a classifier with the demo adapter's weights."""
+    (folder / SORTER).mkdir()
+    for file in (CONFIG_FILE, WEIGHTS_FILE):
+        shutil.copy(folder / ADAPTER / file, folder / SORTER / file)
+    draft = {
+        "name": SORTER,
+        "version": "1.0.0",
+        "task": "classification",
+        "prompt": {"template": "{input} This is"},
+        "classification": {"labels": {"good": " good", "bad": " bad"}},
+    }
+    pack(folder / SORTER, base, draft)
 
 
 def key_of(tenant: str) -> str:
