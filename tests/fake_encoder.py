@@ -25,6 +25,7 @@ CAPACITY = 4
 MAX_MODEL_LEN = 64
 WIDTH = 8
 LABELS = ("sports", "politics", "weather")
+VERDICTS = ("contradiction", "neutral", "entailment")
 _BEGIN, _END = 256, 257
 
 
@@ -140,11 +141,15 @@ async def start_fake_encoder(
         MAX_MODEL_LEN,
         CAPACITY,
         _WIDTHS[task],
-        labels=LABELS if task == "classify" else (),
+        labels=_labels(encoder.name) if task == "classify" else (),
         multi_label=encoder.name.endswith("-multi"),
         dimensions=(2, 4) if encoder.name.endswith("-short") else None,
     )
     return FakeEncoder(info, gate, metrics, preparation)
+
+
+def _labels(name: str) -> tuple[str, ...]:
+    return VERDICTS if name.endswith("-nli") else LABELS
 
 
 _WIDTHS: dict[EncoderTask, int] = {"embed": WIDTH, "score": 1, "classify": len(LABELS)}

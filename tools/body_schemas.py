@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from service.limits.anthropic_fields import COUNT, MESSAGE
-from service.limits.messages import PARTS
-from service.limits.openai_fields import CHAT, CHAT_MESSAGE, COMPLETION
+from service.limits.openai_fields import CHAT, COMPLETION
 from service.limits.responses_fields import RESPONSE
 from service.limits.shape import Kinds, Shape
 
@@ -25,7 +24,6 @@ _SCALARS = frozenset(
     "type enum const minimum maximum exclusiveMinimum exclusiveMaximum minLength pattern".split()
 )
 _KEPT = _SCALARS | {"description", "required", "additionalProperties"}
-_CHAT: Shape = {**CHAT, "messages": {**CHAT_MESSAGE, "content": PARTS}}
 _ANSWERED: Shape = {
     **dict.fromkeys(
         """id object created_at status incomplete_details model instructions max_output_tokens
@@ -62,7 +60,7 @@ def text() -> str:
     from vllm.entrypoints.serve.engine.protocol import ModelList
 
     asked = {
-        "ChatCompletionRequest": (chat.ChatCompletionRequest, _CHAT, "model messages"),
+        "ChatCompletionRequest": (chat.ChatCompletionRequest, CHAT, "model messages"),
         "CompletionRequest": (completion.CompletionRequest, COMPLETION, "model prompt"),
         "ResponseRequest": (responses.ResponsesRequest, RESPONSE, "model input"),
         "MessageRequest": (

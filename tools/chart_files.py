@@ -24,10 +24,6 @@ _KEY = re.compile(r"^( *)([A-Za-z]+):")
 def schema_text() -> str:
     """The JSON Schema of the values, in the draft that every Helm since 3.0 reads."""
     schema = Values.model_json_schema()
-    # The templates mount, size and name a language model; one beside null cannot be left out.
-    configuration = schema["$defs"]["Settings"]
-    configuration["properties"]["model"] = configuration["properties"]["model"]["anyOf"][0]
-    configuration["required"] = ["model"]
     schema = {
         "$schema": "http://json-schema.org/draft-07/schema#",
         **_stripped(schema),

@@ -77,6 +77,7 @@ class Model(Part):
 
     source: Literal["package", "hub", "objectStore", "volume", "image", "baked"]
     weightsGiB: Annotated[float, Field(gt=0, le=10_000)] | Auto
+    encodersGiB: Annotated[float, Field(ge=0, le=10_000)]
     hub: Hub
     objectStore: ObjectStore
     image: ModelImage

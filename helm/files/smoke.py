@@ -1,5 +1,6 @@
-"""Ask a running service for a completion and a classification: smoke.py URL MODEL.
+"""Ask a running service for answers: smoke.py URL MODEL, or smoke.py URL ENCODER encoder.
 
+Of a language model it asks a completion and a classification, of an encoder what its task is.
 Exits with a sentence when an answer is not what it must be. API_KEY, where set, is sent.
 """
 
@@ -10,9 +11,28 @@ import urllib.error
 import urllib.request
 from typing import Any
 
+_ENCODER_ROUTES: dict[str, tuple[dict[str, Any], str]] = {
+    "embeddings": ({"input": "The cat sits outside."}, "data"),
+    "rerank": ({"query": "What does a cat do?", "documents": ["It sits.", "4 %"]}, "results"),
+    "classify": ({"input": "The cat sits outside."}, "data"),
+}
+"""The route of each task, what it is asked, and the key of its answer."""
+
+
+class Refused(Exception):
+    """The server refused; the message is its own words."""
+
 
 def ask(url: str, body: dict[str, Any]) -> dict[str, Any]:
     """The JSON answer to a POST; ends the program with the server's words when it refuses."""
+    try:
+        return answered(url, body)
+    except Refused as refused:
+        sys.exit(str(refused))
+
+
+def answered(url: str, body: dict[str, Any]) -> dict[str, Any]:
+    """The JSON answer to a POST; raises Refused with the server's words."""
     headers = {"Content-Type": "application/json"}
     if key := os.environ.get("API_KEY"):
         headers["Authorization"] = f"Bearer {key}"
@@ -22,7 +42,8 @@ def ask(url: str, body: dict[str, Any]) -> dict[str, Any]:
             decoded: dict[str, Any] = json.load(answer)
             return decoded
     except urllib.error.HTTPError as error:
-        sys.exit(f"{url}: {error.code}: {error.read(2000).decode(errors='replace')}")
+        words = error.read(2000).decode(errors="replace")
+        raise Refused(f"{url}: {error.code}: {words}") from None
     except OSError as error:
         sys.exit(f"{url}: {error}")
 
@@ -57,11 +78,30 @@ def classify(base: str, model: str) -> dict[str, float]:
     return scores
 
 
-def main(base: str, model: str) -> None:
-    """Ask for both and say what came."""
+def read(base: str, encoder: str) -> str:
+    """The route of an encoder's task and the first value of its answer; others are refused."""
+    refusals = []
+    for path, (body, key) in _ENCODER_ROUTES.items():
+        try:
+            answer = answered(f"{base}/v1/{path}", {"model": encoder, **body})
+        except Refused as refused:
+            refusals.append(str(refused))
+            continue
+        first = answer[key][0] if answer.get(key) else None
+        if not first or "error" in first:
+            sys.exit(f"/v1/{path} answered nothing: {answer}")
+        return f"{path}: {json.dumps(first)[:80]}"
+    sys.exit("\n".join(refusals))
+
+
+def main(base: str, model: str, kind: str = "") -> None:
+    """Ask, and say what came."""
+    if kind == "encoder":
+        sys.stdout.write(f"{read(base, model)}\n")
+        return
     sys.stdout.write(f"completion: {complete(base, model)!r}\n")
     sys.stdout.write(f"classification: {classify(base, model)}\n")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1].rstrip("/"), sys.argv[2])
+    main(sys.argv[1].rstrip("/"), *sys.argv[2:])

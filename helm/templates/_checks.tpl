@@ -2,6 +2,7 @@
 {{- define "llm-service.check" -}}
 {{- include "llm-service.checkScaling" . -}}
 {{- include "llm-service.checkModel" . -}}
+{{- include "llm-service.checkEngines" . -}}
 {{- include "llm-service.checkGpus" . -}}
 {{- include "llm-service.checkDrain" . -}}
 {{- include "llm-service.checkSecrets" . -}}
@@ -86,7 +87,8 @@
 {{- end -}}
 {{- include "llm-service.checkImageVolumes" (list . "model.source: image") -}}
 {{- end -}}
-{{- if and (ne $model.source "package") (eq (toString $model.weightsGiB) "auto") -}}
+{{- $languageModel := include "llm-service.languageModel" . -}}
+{{- if and $languageModel (ne $model.source "package") (eq (toString $model.weightsGiB) "auto") -}}
 {{- fail (printf "model.weightsGiB is auto and model.source %s: set it to the size of the weights, as 15, by which the start-up probe waits and the volumes are sized" $model.source) -}}
 {{- end -}}
 {{- if include "llm-service.fetches" . -}}
@@ -95,7 +97,7 @@
 {{- if .Values.storage.adapterImages -}}
 {{- include "llm-service.checkImageVolumes" (list . "storage.adapterImages") -}}
 {{- end -}}
-{{- if and (ne $model.source "baked") (not (hasPrefix "/models/" (toString .Values.config.model.path))) -}}
+{{- if and $languageModel (ne $model.source "baked") (not (hasPrefix "/models/" (toString .Values.config.model.path))) -}}
 {{- fail (printf "config.model.path is %s: the weights are mounted below /models, so write /models/NAME" .Values.config.model.path) -}}
 {{- end -}}
 {{- if and $model.prefetch.job (not (and (include "llm-service.fetches" .) $claim)) -}}

@@ -2,7 +2,11 @@
 find each other; where the leader listens comes from its environment. */}}
 {{- define "llm-service.config" -}}
 {{- $config := deepCopy .Values.config -}}
+{{- if include "llm-service.languageModel" . -}}
 {{- $_ := set $config "engine" (include "llm-service.engine" . | fromYaml) -}}
+{{- else -}}
+{{- $_ := unset (unset $config "model") "engine" -}}
+{{- end -}}
 {{- if and (include "llm-service.tenantKeys" .) (not (dig "tenants" "keys" "" $config)) -}}
 {{- $_ := set $config "tenants" (dict "keys" .Values.tenantKeys.mountPath) -}}
 {{- end -}}

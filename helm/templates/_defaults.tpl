@@ -2,6 +2,7 @@
 tree. Keys of the values' own win. */}}
 {{- define "llm-service.defaults" -}}
 {{- $gpus := int .Values.gpu.count -}}
+{{- $more := include "llm-service.moreMemory" . | int -}}
 {{- $fetched := 0 -}}
 {{- if include "llm-service.fetches" . -}}
 {{- $fetched = include "llm-service.weightsGiB" . | float64 | int -}}
@@ -20,8 +21,8 @@ startSeconds: 900
 {{- else }}
 engine: {dtype: auto, max_model_len: 2048, max_num_seqs: 32, gpu_memory_utilization: 0.3, enforce_eager: true}
 resources:
-  requests: {cpu: "2", memory: 4Gi, ephemeral-storage: {{ add 1 $fetched }}Gi}
-  limits: {memory: 6Gi, ephemeral-storage: {{ add 8 $fetched }}Gi}
+  requests: {cpu: "2", memory: {{ add 4 $more }}Gi, ephemeral-storage: {{ add 1 $fetched }}Gi}
+  limits: {memory: {{ add 6 $more }}Gi, ephemeral-storage: {{ add 8 $fetched }}Gi}
 shmSize: 1Gi
 tmpSize: 2Gi
 startSeconds: 120
@@ -52,11 +53,6 @@ startSeconds: 120
 {{- end -}}
 {{- end -}}
 {{- toYaml $resources -}}
-{{- end -}}
-
-{{/* Size of the weights in GiB; auto is the package's (the checks refuse it for any other source). */}}
-{{- define "llm-service.weightsGiB" -}}
-{{ eq (toString .Values.model.weightsGiB) "auto" | ternary 0.3 .Values.model.weightsGiB }}
 {{- end -}}
 
 {{/* Size of the models' volume: a quarter more than the weights, at least 4Gi. */}}

@@ -1,7 +1,7 @@
 {{- define "llm-service.volumeMounts" -}}
 - {name: config, mountPath: /etc/llm-service/config.yaml, subPath: config.yaml, readOnly: true}
 {{- if ne .Values.model.source "baked" }}
-- {name: models, mountPath: {{ eq .Values.model.source "image" | ternary .Values.config.model.path "/models" }}, readOnly: true}
+- {name: models, mountPath: {{ eq .Values.model.source "image" | ternary (include "llm-service.modelPath" .) "/models" }}, readOnly: true}
 {{- end }}
 - {name: adapters, mountPath: /adapters}
 {{- range .Values.storage.adapterImages }}
@@ -76,7 +76,7 @@
   securityContext:
     {{- toYaml $root.Values.securityContext | nindent 4 }}
   command: [python, /etc/llm-service/scripts/prefetch.py]
-  args: [{{ .command }}, {{ include "llm-service.modelSource" $root | quote }}, {{ $root.Values.config.model.path | quote }}, {{ $root.Values.model.prefetch.timeoutSeconds | quote }}{{ range $root.Values.model.hub.ignore }}, {{ . | quote }}{{ end }}]
+  args: [{{ .command }}, {{ include "llm-service.modelSource" $root | quote }}, {{ include "llm-service.modelPath" $root | quote }}, {{ $root.Values.model.prefetch.timeoutSeconds | quote }}{{ range $root.Values.model.hub.ignore }}, {{ . | quote }}{{ end }}]
   {{- with printf "%s%s" (include "llm-service.withoutGpus" $root) (include "llm-service.givenEnv" $root) | trim }}
   env:
     {{- . | nindent 4 }}

@@ -3,13 +3,17 @@
 import time
 from typing import Any
 
+from service.classification.inference import Verdicts
 from service.engine.pooling import EncoderInfo
 
 _STARTED = int(time.time())
 
 
 def encoder_card(info: EncoderInfo) -> dict[str, Any]:
-    """The encoder's task, and what its answers hold: dimensions or labels."""
+    """The encoder's task, and what its answers hold: dimensions or labels.
+
+    `zero_shot` if it can choose among labels of the request's.
+    """
     card: dict[str, Any] = {
         "id": info.name,
         "object": "model",
@@ -24,4 +28,7 @@ def encoder_card(info: EncoderInfo) -> dict[str, Any]:
     }
     if info.task == "embed":
         return card | {"dimensions": info.width, "matryoshka": info.dimensions is not None}
-    return card | ({"labels": list(info.labels)} if info.labels else {})
+    if not info.labels:
+        return card
+    by_inference = Verdicts.of(info.labels) is not None
+    return card | {"labels": list(info.labels), "zero_shot": by_inference}

@@ -4,16 +4,10 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from service.errors import InvalidRequest, UnsupportedFeature
+from service.errors import InvalidRequest
 from service.limits.depth import MAX_DEPTH, depth
-from service.limits.shape import Kinds
+from service.limits.values import check_type
 from service.quoting import quote
-
-PARTS = Kinds(
-    {"text": dict.fromkeys(("type", "text")), "refusal": dict.fromkeys(("type", "refusal"))},
-    "prompts and answers are text",
-)
-"""The parts of a chat's messages that are read."""
 
 _MAX_PARTS = 4096
 
@@ -34,6 +28,16 @@ def check_messages(body: Mapping[str, Any]) -> None:
     _check_parts(messages)
     for where, arguments in _arguments(messages):
         check_arguments(arguments, where, "messages")
+
+
+def with_refusal(message: Any) -> Any:
+    """A checked message whose refusal is a part of what it says, where vLLM's templates read it."""
+    if not isinstance(message, dict) or "refusal" not in message:
+        return message
+    read = {key: value for key, value in message.items() if key != "refusal"}
+    content = read.get("content") or []
+    said = [{"type": "text", "text": content}] if isinstance(content, str) else content
+    return read | {"content": [*said, {"type": "refusal", "refusal": message["refusal"]}]}
 
 
 def check_entries(entries: Any, limit: int, name: str, parts: Iterable[str]) -> None:
@@ -69,18 +73,19 @@ def _check_count(parts: int, name: str) -> None:
 
 
 def _check_parts(messages: list[Any]) -> None:
-    """Refuse parts other than text: vLLM would fetch the address of an image, audio or video."""
+    """Refuse parts without text, on which vLLM would fail; their types are those of `PARTS`."""
     count = 0
     for number, message in enumerate(messages):
-        content = message.get("content") if isinstance(message, dict) else None
+        held = message if isinstance(message, dict) else {}
+        content, refusal = held.get("content"), held.get("refusal")
+        check_type(refusal, str, f"messages[{number}].refusal", "a text")
+        if not isinstance(content, str | list | None):
+            message = f"messages[{number}].content: must be a text or a list, got {quote(content)}"
+            raise InvalidRequest(message, param="messages")
         for index, part in enumerate(content if isinstance(content, list) else ()):
-            kind = part.get("type") if isinstance(part, dict) else None
-            if kind not in PARTS.shapes or not isinstance(part.get(kind), str):
-                raise UnsupportedFeature(
-                    f"messages[{number}].content[{index}]: must be a part of type "
-                    f"{' or '.join(PARTS.shapes)} that holds text, got {quote(kind or part)}",
-                    param="messages",
-                )
+            if not isinstance(part, dict) or not isinstance(part.get(part["type"]), str):
+                message = f"messages[{number}].content[{index}]: must hold text, got {quote(part)}"
+                raise InvalidRequest(message, param="messages")
             count += 1
     _check_count(count, "messages")
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from service.errors import InvalidRequest, UnsupportedFeature
 from service.limits.fields import Accepted, Fields, take
-from service.limits.messages import check_messages
+from service.limits.messages import check_messages, with_refusal
 from service.limits.openai_fields import HINTS, NO_OPS, REFUSED
 from service.limits.prompts import count_prompts
 from service.limits.shape import Shape
@@ -75,6 +75,8 @@ def _settle(read: dict[str, Any], context: int) -> None:
     for name in _TOKENS:
         if name in read:
             read[name] = min(read[name], context)
+    if "messages" in read:
+        read["messages"] = [with_refusal(message) for message in read["messages"]]
     chosen = read.get("response_format", {})
     for key in ("schema", "value"):
         if key in chosen:  # llama.cpp and others, and huggingface_hub, write a schema so

@@ -7,7 +7,7 @@ new version brings is looked at before it is served.
 from collections.abc import Mapping
 from typing import Any
 
-from service.limits.shape import Shape
+from service.limits.shape import Kinds, Shape
 
 _FORMAT: Shape = {
     "type": None,
@@ -28,8 +28,15 @@ _COMMON: Shape = {
     "structured_outputs": dict.fromkeys(("json", "regex", "choice", "json_object")),
 }
 _CALL: Shape = {"id": None, "type": None, "function": dict.fromkeys(("name", "arguments"))}
-CHAT_MESSAGE: Shape = {
-    **dict.fromkeys("role content name tool_call_id refusal reasoning reasoning_content".split()),
+PARTS = Kinds(
+    {"text": dict.fromkeys(("type", "text")), "refusal": dict.fromkeys(("type", "refusal"))},
+    "prompts and answers are text",
+)
+"""The parts of a chat's messages that are read."""
+
+_MESSAGE: Shape = {
+    **dict.fromkeys("role name tool_call_id refusal reasoning reasoning_content".split()),
+    "content": PARTS,
     "tool_calls": _CALL,
 }
 _TOOL: Shape = {
@@ -43,7 +50,7 @@ CHAT: Shape = {
         """logprobs top_logprobs max_completion_tokens parallel_tool_calls reasoning_effort
         include_reasoning continue_final_message add_generation_prompt documents""".split()
     ),
-    "messages": CHAT_MESSAGE,
+    "messages": _MESSAGE,
     "tools": _TOOL,
     "tool_choice": {"type": None, "function": {"name": None}},
     "chat_template_kwargs": {},

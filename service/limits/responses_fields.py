@@ -14,10 +14,14 @@ from service.limits.shape import Kinds, Shape
 _TEXT = "prompts and answers are text"
 _STATELESS = "no response is kept"
 
+_LIKELY: Shape = dict.fromkeys(("token", "bytes", "logprob"))
+_TOKEN: Shape = {**_LIKELY, "top_logprobs": _LIKELY}
+_BLOCK: Shape = dict.fromkeys(("type", "text"))
+_RESULTS = Kinds({"input_text": _BLOCK, "output_text": _BLOCK}, _TEXT)
 _PARTS = Kinds(
     {
-        "input_text": dict.fromkeys(("type", "text")),
-        "output_text": dict.fromkeys(("type", "text", "logprobs")),
+        "input_text": _BLOCK,
+        "output_text": {**_BLOCK, "logprobs": _TOKEN},
         "refusal": dict.fromkeys(("type", "refusal")),
     },
     _TEXT,
@@ -28,12 +32,12 @@ _ITEMS = Kinds(
         "function_call": dict.fromkeys("type id call_id name arguments status".split()),
         "function_call_output": {
             **dict.fromkeys(("type", "id", "call_id", "status")),
-            "output": _PARTS,
+            "output": _RESULTS,
         },
         "reasoning": {
             **dict.fromkeys(("type", "id", "status", "encrypted_content")),
-            "content": dict.fromkeys(("type", "text")),
-            "summary": dict.fromkeys(("type", "text")),
+            "content": _BLOCK,
+            "summary": _BLOCK,
         },
     },
     f"{_STATELESS}, and the service runs no tools of its own",

@@ -4,11 +4,11 @@ import copy
 from argparse import Namespace
 from typing import Any
 
-from vllm.parser import Parser, ParserManager
+from vllm.parser import ParserManager
 from vllm.parser.harmony import HarmonyParser
-from vllm.tool_parsers.tool_strict_level import ToolStrictLevel
 
 from service.context import current_context
+from service.vllm_engine.parsers import mended
 from service.vllm_engine.tool_choice import FREE, check_tool_choice
 
 _FIELDS = ("tools", "tool_choice", "parallel_tool_calls")
@@ -45,22 +45,10 @@ def without_tools(handler: Any, arguments: Namespace) -> Any:
     parser = handler.parser_cls
     plain = copy.copy(handler)
     if parser is not None and not issubclass(parser, HarmonyParser):
-        plain.parser_cls = ParserManager.get_parser(
-            reasoning_parser_name=arguments.structured_outputs_config.reasoning_parser,
-            tokenizer=handler.renderer.tokenizer,
+        plain.parser_cls = mended(
+            ParserManager.get_parser(
+                reasoning_parser_name=arguments.structured_outputs_config.reasoning_parser,
+                tokenizer=handler.renderer.tokenizer,
+            )
         )
     return plain
-
-
-def held_to_schemas(parser: type[Parser] | None) -> type[Parser] | None:
-    """A parser under which a call that must come keeps to its schema, be its tool strict or not."""
-    if parser is None:
-        return None
-
-    class Held(parser):  # type: ignore[misc, valid-type]
-        def adjust_request(self, request: Any) -> Any:
-            if request.tool_choice not in ("auto", "none", None):
-                self.tool_strict_level = ToolStrictLevel.PARAMETER
-            return super().adjust_request(request)
-
-    return Held

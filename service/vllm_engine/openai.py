@@ -20,7 +20,8 @@ from service.vllm_engine.client import GatedClient, noted
 from service.vllm_engine.generation import lora_request
 from service.vllm_engine.messages import Messages
 from service.vllm_engine.named_tier import named_tier, with_tier
-from service.vllm_engine.offered_tools import held_to_schemas, offered, offers, without_tools
+from service.vllm_engine.offered_tools import offered, offers, without_tools
+from service.vllm_engine.parsers import mended
 from service.vllm_engine.plain_completion import PlainCompletions, is_plain_completion
 from service.vllm_engine.plain_stream import Outputs, PlainStream, is_plain
 from service.vllm_engine.responses import Responses
@@ -55,7 +56,10 @@ class OpenAISurface:
         """Build vLLM's serving objects on the gated client; `push` has plain answers pushed."""
         state = State()
         await init_app_state(client, state, arguments, await client.get_supported_tasks())
-        state.online_renderer.parser = held_to_schemas(state.online_renderer.parser)
+        for holder in (state.online_renderer, state.openai_serving_responses):
+            holder.parser = mended(holder.parser)
+        for chats in (state.openai_serving_chat, state.anthropic_serving_messages):
+            chats.parser_cls = mended(chats.parser_cls)
         chat = without_tools(state.openai_serving_chat, arguments)
         if push and chat.parser_cls is None:
             _push_plain(chat, "chat_completion_stream_generator", 0, client)

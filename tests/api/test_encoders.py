@@ -17,13 +17,13 @@ from service.runtime.status import Phase
 from service.settings.limits import LimitSettings
 from service.settings.tree import TenantSettings, WatchdogSettings
 from tests.answers import error_of, refusal
-from tests.fake_encoder import LABELS, MAX_MODEL_LEN, WIDTH
+from tests.fake_encoder import LABELS, MAX_MODEL_LEN, VERDICTS, WIDTH
 from tests.live_service import LiveService
 from tests.tenants.keys import bearer, entry, write_keys
 
 ENCODERS = [
     {"name": name, "path": "unused"}
-    for name in ("embed", "embed-short", "score", "classify", "classify-multi")
+    for name in ("embed", "embed-short", "score", "classify", "classify-multi", "classify-nli")
 ]
 LONG = "x" * (MAX_MODEL_LEN + 1)
 
@@ -248,6 +248,59 @@ async def test_a_head_brings_its_own_labels(
 ) -> None:
     body = {"model": "classify", "input": "goal"} | fields
     assert (await refused(encoders, "/v1/classify", body))["param"] == param
+
+
+async def test_an_encoder_of_inference_takes_labels_of_the_request(encoders: LiveService) -> None:
+    body: dict[str, Any] = {
+        "model": "classify-nli", "input": ["goal", ""], "candidate_labels": ["a", "b", "c", "d"],
+    }  # fmt: skip
+    async with posting(encoders, "/v1/classify", body) as answer:
+        assert answer.status_code == 200, answer.text
+        one, failed = answer.json()["data"]
+    assert one["num_classes"] == 4
+    assert sum(one["probs"]) == pytest.approx(1)
+    assert one["label_set"] is None
+    assert "error" in failed
+    several = body | {"input": "goal", "multi_label": True, "candidate_labels": ["a"]}
+    async with posting(encoders, "/v1/classify", several) as answer:
+        (many,) = answer.json()["data"]
+    assert many["label_set"] == (["a"] if many["probs"][0] >= 0.5 else [])
+    async with posting(encoders, "/v1/classify", body | {"threshold": 1.0}) as answer:
+        assert answer.json()["data"][0]["label"] is None
+    async with posting(encoders, "/v1/classify", {"model": "classify-nli", "input": "a"}) as answer:
+        assert answer.json()["data"][0]["label"] in VERDICTS
+
+
+@pytest.mark.parametrize(
+    ("fields", "param", "message"),
+    [
+        ({"hypothesis_template": "none"}, "hypothesis_template", "exactly once, got it 0 times"),
+        ({"hypothesis_template": "{} {}"}, "hypothesis_template", "exactly once, got it 2 times"),
+        ({"hypothesis_template": ""}, "hypothesis_template", "exactly once, got it 0 times"),
+        ({"instruction": "Which?"}, "instruction", "set hypothesis_template"),
+        ({"calibrate": True}, "calibrate", "not for encoders"),
+        ({"candidate_labels": ["a"]}, "candidate_labels", "2..256 labels, got 1"),
+        (
+            {"candidate_labels": None, "hypothesis_template": "{}"},
+            *("hypothesis_template", "brings its own"),
+        ),
+        (
+            {"model": "fake", "hypothesis_template": "{}"},
+            *("hypothesis_template", "only for encoders that were trained for inference"),
+        ),
+        (
+            {"model": "classify", "hypothesis_template": "{}", "candidate_labels": None},
+            *("hypothesis_template", "brings its own"),
+        ),
+    ],
+)
+async def test_hypotheses_that_cannot_be_made_are_refused(
+    encoders: LiveService, fields: dict[str, Any], param: str, message: str
+) -> None:
+    body = {"model": "classify-nli", "input": "goal", "candidate_labels": ["a", "b"]} | fields
+    error = await refused(encoders, "/v1/classify", body)
+    assert error["param"] == param
+    assert message in error["message"]
 
 
 async def test_a_long_input_fails_alone_or_is_cut(encoders: LiveService) -> None:

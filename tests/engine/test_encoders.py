@@ -20,6 +20,7 @@ from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
 )
+from transformers.pipelines.zero_shot_classification import ZeroShotClassificationPipeline
 
 from service.model.minilm import fetch_minilm
 from tests.answers import refusal
@@ -48,7 +49,8 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("encoders")
     build_tiny_encoder(root / "cross", ["LABEL_0"])
     build_tiny_encoder(root / "topics", TOPICS)
-    return {EMBEDDER: MINILM.resolve(), "cross": root / "cross", "topics": root / "topics"}
+    build_tiny_encoder(root / "nli", ("entailment", "neutral", "contradiction"))
+    return {EMBEDDER: MINILM.resolve()} | {name: root / name for name in ("cross", "topics", "nli")}
 
 
 @pytest.fixture(scope="module")
@@ -173,6 +175,23 @@ def test_a_head_gives_transformers_probabilities(server: Server, folders: dict[s
         assert each["label"] == TOPICS[int(expected.argmax())]
 
 
+def test_an_encoder_of_inference_gives_the_probabilities_of_transformers_pipeline(
+    server: Server, folders: dict[str, Path]
+) -> None:
+    pipeline = ZeroShotClassificationPipeline(
+        model=AutoModelForSequenceClassification.from_pretrained(folders["nli"]).eval(),
+        tokenizer=AutoTokenizer.from_pretrained(folders["nli"]),
+    )
+    text, labels = "the team wins the match", ["market", "garden team", "law"]
+    body = {"model": "nli", "input": text, "candidate_labels": labels}
+    for multi_label in (False, True):
+        (one,) = asked(server, "/v1/classify", body | {"multi_label": multi_label})["data"]
+        found = pipeline(text, labels, multi_label=multi_label)
+        expected = dict(zip(found["labels"], found["scores"], strict=True))
+        assert one["probs"] == pytest.approx([expected[label] for label in labels], abs=CLOSE)
+        assert np.ptp(found["scores"]) > 10 * CLOSE
+
+
 @pytest.mark.parametrize("number", range(len(EXAMPLES)))
 def test_an_example_of_the_page_runs(server: Server, number: int) -> None:
     text = EXAMPLES[number].replace("http://127.0.0.1:8000", server.url)
@@ -190,12 +209,14 @@ def test_models_health_and_series_name_each_engine(server: Server) -> None:
     tasks = {card["id"]: card["task"] for card in cards}
     assert tasks == {
         "tiny": "generation", EMBEDDER: "embed", "cross": "score", "topics": "classify",
+        "nli": "classify",
     }  # fmt: skip
     one = httpx.get(f"{server.url}/v1/models/topics", headers=headers).json()
     assert one["labels"] == list(TOPICS)
+    assert {card["id"] for card in cards if card.get("zero_shot")} == {"nli"}
     assert httpx.get(f"{server.url}/health").status_code == 200
     metrics = httpx.get(f"{server.ops}/metrics").text
-    for name in ("tiny", EMBEDDER, "cross", "topics"):
+    for name in tasks:
         assert f'inference_gate_limit{{engine="{name}"}}' in metrics
     # vLLM's own series are the model's alone, and the encoders did not take them away.
     assert server.metric("vllm:num_requests_running") == 0

@@ -52,8 +52,12 @@ class ReferenceEncoder:
     async def pool(
         self, passage: Passage, dimensions: int | None = None, *, raw: bool = False
     ) -> Pooled:
+        ids = torch.tensor([passage.token_ids])
+        kinds = torch.zeros_like(ids)
+        if passage.second_at is not None:
+            kinds[:, passage.second_at :] = 1
         with torch.inference_mode():
-            logits = self._model(torch.tensor([passage.token_ids])).logits[0]
+            logits = self._model(ids, token_type_ids=kinds).logits[0]
         return Pooled(logits.numpy(), len(passage.token_ids), 0)
 
 

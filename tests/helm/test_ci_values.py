@@ -24,6 +24,7 @@ def test_there_is_a_file_for_each_situation() -> None:
     assert names == {
         "air-gapped",
         "cpu-minimal",
+        "encoders",
         "keda-scale-to-zero",
         "multi-tenant",
         "one-gpu",

@@ -16,6 +16,18 @@ CLAIM = {"create": True, "accessModes": ["ReadWriteOnce"]}
 ADAPTER = {"config": {"adapters": [{"source": "hf://example/a@1"}]}}
 PVC = {"model": {"source": "volume"}, "storage": {"models": {"existingClaim": "weights"}}}
 
+ALONE = ci_values("encoders")
+
+
+def encoders(*engines: dict[str, Any]) -> dict[str, Any]:
+    """Values of encoders with these engines, beside the default model."""
+    listed = [
+        {"name": f"e{place}", "path": f"/models/e{place}", "engine": engine}
+        for place, engine in enumerate(engines)
+    ]
+    return {"config": {"encoders": listed}, "model": {"encodersGiB": 0.1}}
+
+
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "HPA and KEDA": (
         {
@@ -51,6 +63,53 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a load balancer's guard without one": (
         {"service": {"loadBalancerSourceRanges": ["10.0.0.0/8"]}},
         "service.type is ClusterIP.*: set it to LoadBalancer, or leave",
+    ),
+    "nothing to serve": (
+        {"config": {"model": None}},
+        "config.model is null and config.encoders is empty",
+    ),
+    "encoders that are fetched": (
+        merged(ALONE, {"model": {"source": "package"}}),
+        "config.model is null and model.source package: the chart fetches no encoder",
+    ),
+    "encoders and an engine of no model": (
+        merged(ALONE, {"config": {"engine": {"max_num_seqs": 8}}}),
+        "config.engine belongs to a language model",
+    ),
+    "encoders on several GPUs": (
+        merged(ALONE, {"gpu": {"count": 2}}),
+        "gpu.count is 2 and .* each encoder runs on one GPU",
+    ),
+    "encoders elsewhere": (
+        merged(ALONE, {"config": {"encoders": [{"name": "e", "path": "/srv/e"}]}}),
+        "config.encoders: e has the path /srv/e: .* write /models/NAME",
+    ),
+    "encoders of no size": (
+        merged(ALONE, {"model": {"encodersGiB": 0}}),
+        "config.encoders names 2 and model.encodersGiB is 0: set it",
+    ),
+    "shares above one": (
+        encoders({"gpu_memory_utilization": 0.4}, {"gpu_memory_utilization": 0.4}),
+        "must be at most 1 together and are smollm2-135m-instruct 0.3, e0 0.4, e1 0.4",
+    ),
+    "a share that is not stated": (encoders({}), "smollm2-135m-instruct 0.3, e0 0.92"),
+    "shares above one on a GPU": (
+        merged(
+            ci_values("one-gpu"),
+            encoders({"gpu_memory_utilization": 0.2}),
+            {"config": {"engine": {"gpu_memory_utilization": 0.9}}},
+        ),
+        "must be at most 1 together",
+    ),
+    "weights above the memory": (
+        merged(
+            encoders({"gpu_memory_utilization": 0.2}),
+            {
+                "model": {"encodersGiB": 5},
+                "resources": {"limits": {"memory": "6Gi"}},
+            },
+        ),
+        r"resources.limits.memory is 6Gi, and the weights .* have 5.3 GiB and the cache 1",
     ),
     "weights above the volume": (
         {"model": {"weightsGiB": 15}, "storage": {"models": {"size": "4Gi"}}},

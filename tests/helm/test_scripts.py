@@ -102,3 +102,16 @@ def test_smoke_fails_with_the_servers_words() -> None:
     assert answer.returncode == 1
     assert "/v1/generate: 404" in answer.stderr
     assert "model_not_found" in answer.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "route"), [("embed", "embeddings"), ("score", "rerank"), ("classify", "classify")]
+)
+def test_smoke_asks_an_encoder_what_its_task_is(name: str, route: str) -> None:
+    with LiveService(model=None, encoders=[{"name": name, "path": "unused"}]) as service:
+        answer = run(SMOKE, service.url, name, "encoder")
+        absent = run(SMOKE, service.url, "absent", "encoder")
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stdout.startswith(f"{route}: ")
+    assert absent.returncode == 1
+    assert absent.stderr.count("model_not_found") == 3

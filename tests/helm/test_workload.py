@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+import yaml
 
 from service.settings.tree import DrainSettings
 from tools.helm.chart import (
@@ -236,3 +237,22 @@ def test_the_tests_pods_can_be_kept_from_the_gpus() -> None:
     (load,) = [o["spec"]["template"]["spec"] for o in objects if o["kind"] == "Job"]
     for pod in (smoke, load):
         assert placement.items() <= pod.items()
+
+
+def test_encoders_alone_have_no_engine_and_their_weights_count() -> None:
+    objects = manifests(ci_values("encoders"))
+    config = yaml.safe_load(one(objects, "ConfigMap")["data"]["config.yaml"])
+    assert config.keys().isdisjoint({"model", "engine"})
+    assert [each["name"] for each in config["encoders"]] == ["my-embeddings", "my-reranker"]
+    assert server(objects)["resources"]["limits"]["memory"] == "9Gi"
+    smoke = one(objects, "Pod", "smoke-test")["spec"]["containers"][0]
+    assert smoke["args"][1:] == ["my-embeddings", "encoder"]
+    more = merged(ci_values("encoders"), {"model": {"encodersGiB": 4.2}})
+    assert server(manifests(more))["resources"]["limits"]["memory"] == "13Gi"
+    assert startup_seconds(more) > startup_seconds(ci_values("encoders"))
+
+
+def startup_seconds(values: dict[str, Any]) -> int:
+    """The longest start that the probe allows."""
+    probe = server(manifests(values))["startupProbe"]
+    return int(probe["failureThreshold"] * probe["periodSeconds"])

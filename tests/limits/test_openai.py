@@ -74,9 +74,14 @@ def test_what_is_within_the_caps_passes(fields: dict[str, Any]) -> None:
         ({"logprobs": 1}, "logprobs: must be true or false, got 1"),
         ({"messages": 5}, "messages: must be a list, got 5"),
         ({"messages": []}, "messages: at least 1"),
-        ({"messages": said("Hi")}, r"messages\[0\].content\[0\]: must be a part of type text or"),
-        ({"messages": said({"type": "text", "text": 3})}, "that holds text, got 'text'"),
-        ({"messages": said({"text": "Hi"})}, "that holds text, got an object of 1 keys"),
+        ({"messages": said("Hi")}, r"messages\[0\].content\[0\]: must hold text, got 'Hi'"),
+        (
+            {"messages": said({"type": "text", "text": 3})},
+            "must hold text, got an object of 2 keys",
+        ),
+        ({"messages": said({"text": "Hi"})}, "type: must be text or refusal, got null"),
+        ({"messages": [{"content": {"type": "text"}}]}, "content: must be a text or a list"),
+        ({"messages": [{"refusal": 3}]}, r"messages\[0\].refusal: must be a text, got 3"),
         ({"messages": said(*[{"type": "text", "text": ""}] * 4097)}, "at most 4096 parts.*4097"),
         ({"messages": called("[" * 3000)}, r"messages\[1\].tool_calls\[0\].*deeper than 64"),
         ({"messages": called("[" * 65 + "]" * 65)}, "arguments: nested deeper than 64"),
@@ -158,7 +163,8 @@ def test_a_part_that_is_no_text_is_refused_before_its_address_is_fetched(kind: s
     part = {"type": kind, kind: {"url": "http://169.254.169.254/latest"}}
     with pytest.raises(UnsupportedFeature, match=f"got '{kind}'") as refused:
         chat(messages=said({"type": "text", "text": "?"}, part))
-    assert (refused.value.code, refused.value.param) == ("unsupported", "messages")
+    assert refused.value.code == "unsupported"
+    assert refused.value.param == "messages[0].content[1].type"
 
 
 @pytest.mark.parametrize("model", [None, 3, ["m"]])
@@ -175,6 +181,10 @@ def test_the_model_is_required(model: Any) -> None:
         ({"num_ctx": 4096}, "num_ctx: not a field"),
         ({"x" * 100_000: 1}, "xxx[.]{3}: not a field"),
         ({"messages": [{"role": "user", "contents": "a"}]}, r"messages\[0\].contents: not a field"),
+        (
+            {"messages": said({"type": "text", "text": "a", "txt": "b"})},
+            r"messages\[0\].content\[0\].txt: .*did you mean 'text'",
+        ),
         ({"stream_options": {"usage": True}}, "stream_options.usage: not a field"),
         (
             {"tools": [{"function": {"name": "f", "parameter": {}}}]},
@@ -254,6 +264,24 @@ def test_unknown_fields_are_left_out_and_named_where_the_settings_say_so() -> No
     accepted = chat(IGNORING, num_ctx=4096, messages=messages, think=None, keep_alive="5m")
     assert accepted.ignored == ("keep_alive", "messages[].id", "num_ctx")
     assert accepted.body == {"model": "m", "messages": [{"role": "user", "content": "a"}] * 3}
+
+
+def test_a_part_loses_its_hints_and_its_unknown_fields() -> None:
+    part = {"type": "text", "text": "a"}
+    asked = part | {"cache_control": {"type": "ephemeral"}, "colour": 1, "uuid": None}
+    accepted = chat(IGNORING, messages=said(asked))
+    assert accepted.ignored == ("messages[].content[].colour",)
+    assert accepted.body["messages"] == said(part)
+
+
+def test_what_a_model_refused_is_what_it_said() -> None:
+    refusal = {"type": "refusal", "refusal": "No."}
+    asked = [{"role": "assistant", "refusal": "No."}]
+    read = chat(messages=[*asked, asked[0] | {"content": "Well."}]).body["messages"]
+    assert [message["content"] for message in read] == [
+        [refusal],
+        [{"type": "text", "text": "Well."}, refusal],
+    ]
 
 
 @pytest.mark.parametrize("key", ["value", "schema"])

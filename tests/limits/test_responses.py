@@ -146,6 +146,11 @@ def test_what_is_over_a_cap_or_of_a_wrong_kind_is_refused(
         ({"tools": [TOOL | {"schema": {}}]}, "tools[0].schema", "not a field of this route"),
         ({"input": [said("user") | {"name": "a"}]}, "input[0].name", "not a field"),
         ({"text": {"style": 1}}, "text.style", "not a field of this route"),
+        (
+            {"input": [said("assistant", text("a", "output_text") | {"logprobs": [{"p": 1}]})]},
+            "input[0].content[0].logprobs[0].p",
+            "not a field of this route",
+        ),
     ],
 )
 def test_what_is_not_served_is_refused_by_name(

@@ -25,15 +25,18 @@ from service.api.schemas.classify import (
 from service.api.whole_list import with_data
 from service.classification.batch import Classified, Outcome, TextClassifier, classify_batch
 from service.classification.head import HeadClassifier
+from service.classification.inference import InferenceClassifier, Verdicts
 from service.classification.result import Classification, ResultOptions, given_labels
 from service.classification.scorer import Score
 from service.context import FirstText, RequestContext, current_context
 from service.encoders.passages import slots_for
 from service.engine.kept import KeptText
+from service.engine.pooling import Pooler
 from service.errors import InvalidRequest
 from service.fleet.encoders import check_task
 from service.limits.encoder_texts import check_text
 from service.runtime.parts import Runtime
+from service.settings.limits import LimitSettings
 from service.telemetry.classification import OTHER_LABEL
 
 router = APIRouter(route_class=DirectRoute, tags=["classification"])
@@ -76,15 +79,27 @@ class _Chosen:
 def _of_encoder(body: ClassifyRequest, runtime: Runtime, context: RequestContext) -> _Chosen:
     encoder = runtime.models.choose_encoder(body.model, context)
     check_task(encoder.info, "classify")
-    inputs = body.inputs(runtime.settings.limits)
-    body.refuse_question("encoder")
+    limits = runtime.settings.limits
+    inputs = body.inputs(limits)
+    classifier = _by_inference(body, encoder, limits)
+    if classifier is None:
+        body.refuse_question("encoder")
     for index, text in enumerate(inputs):
         if text:  # an empty one fails alone
-            check_text(text, f"input[{index}]", runtime.settings.limits)
+            check_text(text, f"input[{index}]", limits)
     if body.timeout_ms is not None:
         context.set_timeout(body.timeout_ms)
-    classifier = HeadClassifier(encoder, truncate=body.truncate)
-    return _Chosen(classifier, inputs, encoder.info.max_num_seqs, own_labels=True)
+    own = classifier is None
+    chosen = classifier or HeadClassifier(encoder, truncate=body.truncate)
+    return _Chosen(chosen, inputs, encoder.info.max_num_seqs, own_labels=own)
+
+
+def _by_inference(
+    body: ClassifyRequest, encoder: Pooler, limits: LimitSettings
+) -> InferenceClassifier | None:
+    """The classifier of the request's own labels, if the encoder can tell what a text entails."""
+    verdicts = Verdicts.of(encoder.info.labels)
+    return None if verdicts is None else body.hypotheses(encoder, verdicts, limits)
 
 
 async def _of_language_model(

@@ -12,11 +12,18 @@ from service.api.schemas.base import (
     ServiceTier,
     TimingBody,
 )
+from service.classification.inference import (
+    DEFAULT_HYPOTHESIS,
+    InferenceClassifier,
+    Verdicts,
+)
 from service.classification.zero_shot import DEFAULT_INSTRUCTION, Question
+from service.engine.pooling import Pooler
 from service.errors import InvalidRequest
 from service.quoting import quote
 from service.settings.limits import LimitSettings
 
+_QUESTION = ("candidate_labels", "hypothesis_template", "instruction", "template", "calibrate")
 _MOST_TAIL = 256
 """Characters of a template after the input: they are read again with every label."""
 
@@ -29,7 +36,8 @@ class ClassifyRequest(RequestBody):
     )
     input: str | Annotated[list[str], Many] = Field(description="One text or a list of them.")
     candidate_labels: Annotated[list[str], Many] | None = Field(
-        None, description="Labels to choose from; the base model only."
+        None,
+        description="Labels to choose from; the base model, or an encoder trained for inference.",
     )
     instruction: str | None = Field(
         None,
@@ -43,6 +51,12 @@ class ClassifyRequest(RequestBody):
         description="Plain text around `{input}`, up to the label, instead of the chat template "
         "and the instruction; at most 256 characters of it after the input. The base model only.",
         examples=["Review: {input}\nSentiment:"],
+    )
+    hypothesis_template: str | None = Field(
+        None,
+        max_length=1024,
+        description="Sentence that holds `{}` once, for a label; only an encoder that was trained "
+        f"for inference (NLI) reads it, default {DEFAULT_HYPOTHESIS!r}",
     )
     multi_label: bool = Field(False, description="Ask of every label by itself whether it applies.")
     calibrate: bool | None = Field(
@@ -79,15 +93,49 @@ class ClassifyRequest(RequestBody):
         if not of_base:
             self.refuse_question("adapter")
             return None
+        if self.hypothesis_template is not None:
+            raise InvalidRequest(
+                "hypothesis_template: only for encoders that were trained for inference (NLI), got "
+                f"{quote(self.hypothesis_template)}",
+                param="hypothesis_template",
+            )
         instruction = DEFAULT_INSTRUCTION if self.instruction is None else self.instruction.strip()
         if not instruction:
             raise InvalidRequest("instruction: must not be blank", param="instruction")
         labels = tuple(self._labels(limits))
         return Question(instruction, labels, self.multi_label, self._template())
 
+    def hypotheses(
+        self, pooler: Pooler, verdicts: Verdicts, limits: LimitSettings
+    ) -> InferenceClassifier | None:
+        """The classifier of the request's labels by an encoder that was trained for inference.
+
+        None without labels: the head answers then, with its own. Raises InvalidRequest for labels
+        or a template that cannot be read, and for fields of other models.
+        """
+        if self.candidate_labels is None:
+            return None
+        for name in ("instruction", "template", "calibrate"):
+            if (value := getattr(self, name)) is not None:
+                raise InvalidRequest(
+                    f"{name}: not for encoders; set hypothesis_template, got {quote(value)}",
+                    param=name,
+                )
+        stated = self.hypothesis_template
+        template = DEFAULT_HYPOTHESIS if stated is None else stated
+        if (times := template.count("{}")) != 1:
+            raise InvalidRequest(
+                f"hypothesis_template: needs {{}} exactly once, got it {times} times",
+                param="hypothesis_template",
+            )
+        labels = tuple(self._labels(limits))
+        return InferenceClassifier(
+            pooler, verdicts, labels, template, self.multi_label, self.truncate
+        )
+
     def refuse_question(self, kind: str) -> None:
         """Raise InvalidRequest for what a model of this kind, with labels of its own, brings."""
-        for name in ("candidate_labels", "instruction", "template", "calibrate"):
+        for name in _QUESTION:
             if (value := getattr(self, name)) is not None:
                 raise InvalidRequest(
                     f"{name}: the {kind} {quote(self.model)} brings its own, got {quote(value)}",

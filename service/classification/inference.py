@@ -1,0 +1,98 @@
+"""Zero-shot classification by an encoder that was trained for natural language inference (NLI)."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from service.classification.calibration import Calibration
+from service.classification.distribution import Array
+from service.classification.scorer import Score
+from service.encoders.passages import placed
+from service.engine.pooling import Pooled, Pooler
+from service.errors import InvalidRequest
+from service.together import together
+
+DEFAULT_HYPOTHESIS = "This example is {}."
+
+
+@dataclass(frozen=True, slots=True)
+class Verdicts:
+    """Places of two verdicts among a head's values: the text entails a hypothesis, or not."""
+
+    entails: int
+    contradicts: int
+
+    @classmethod
+    def of(cls, labels: Sequence[str]) -> "Verdicts | None":
+        """The places among a head's labels; None for a head that was trained for something else."""
+        names = [label.lower().replace("-", "_").replace(" ", "_") for label in labels]
+        entails = [place for place, name in enumerate(names) if name.startswith("entail")]
+        others = [
+            place
+            for place, name in enumerate(names)
+            if name.startswith(("contradict", "not_entail"))
+        ]
+        if len(entails) != 1 or len(others) != 1:
+            return None
+        return cls(entails[0], others[0])
+
+
+@dataclass(frozen=True, slots=True)
+class InferenceClassifier:
+    """A request's labels, each read as a hypothesis about the text, as transformers' pipeline does.
+
+    Implements `batch.TextClassifier`. Labels that exclude each other share one distribution, by the
+    logit of entailment; `multi_label` ones have their own, of entailment against contradiction.
+    `template` holds `{}` once, for the label. Pairs longer than the encoder's context are cut if
+    `truncate`, the longer text first, else refused.
+    """
+
+    pooler: Pooler
+    verdicts: Verdicts
+    names: tuple[str, ...]
+    template: str = DEFAULT_HYPOTHESIS
+    multi_label: bool = False
+    truncate: bool = False
+    conformal_threshold: None = None
+
+    @property
+    def reads(self) -> int:
+        """Engine requests that an input takes."""
+        return len(self.names)
+
+    async def score(self, text: str, slots: asyncio.Semaphore) -> Score:
+        """The log-probabilities of one input's labels, with the temperature of the encoder's head.
+
+        Raises what `Pooler` raises.
+        """
+        read = await together([self._read(text, label, slots) for label in self.names])
+        calibration = Calibration(self.pooler.info.temperature)
+        rows = calibration.apply(self._rows(np.stack([each.values for each in read])))
+        log_probs: Array = rows[:, 0] if self.multi_label else rows[0]
+        return Score(
+            log_probs=log_probs,
+            prompt_tokens=sum(each.prompt_tokens for each in read),
+            cached_tokens=sum(each.cached_tokens for each in read),
+            reads=self.reads,
+        )
+
+    async def _read(self, text: str, label: str, slots: asyncio.Semaphore) -> Pooled:
+        before, _, after = self.template.partition("{}")
+        async with slots:
+            try:
+                passage = await self.pooler.read(
+                    text, f"{before}{label}{after}", truncate=self.truncate
+                )
+            except InvalidRequest as error:
+                raise placed(error, "input") from error
+            return await self.pooler.pool(passage)
+
+    def _rows(self, values: Array) -> Array:
+        """Logits of all labels in one row, or of yes and no for each, from the head's values."""
+        logits = values.astype(np.float64)
+        entails: Array = logits[:, self.verdicts.entails]
+        if not self.multi_label:
+            return entails[None]
+        return np.stack([entails, logits[:, self.verdicts.contradicts]], axis=1)
