@@ -3,8 +3,8 @@
 import pytest
 
 from tools.clients.clients import CLIENTS, Trial
-from tools.clients.install import FOLDER, versions
-from tools.clients.table import PAGE, table
+from tools.clients.install import FOLDER
+from tools.clients.table import PAGE, table, version_of
 
 LISTED = [name for name in CLIENTS if not name.startswith("java")]
 
@@ -22,7 +22,7 @@ def test_every_script_is_a_client() -> None:
 @pytest.mark.parametrize("script", LISTED)
 def test_a_client_is_pinned_and_the_page_shows_that_version(script: str) -> None:
     package = CLIENTS[script]
-    version = versions(script.partition("/")[0])[package]
+    version = version_of(script)
     assert f"| {version} |" in next(
         line
         for line in PAGE.read_text(encoding="utf-8").splitlines()
@@ -32,5 +32,15 @@ def test_a_client_is_pinned_and_the_page_shows_that_version(script: str) -> None
 
 def test_the_table_says_what_works_and_what_fails() -> None:
     found = {"python/openai-sdk.py": [Trial("chat", None), Trial("stream", "Error: no")]}
-    version = versions("python")["openai"]
+    version = version_of("python/openai-sdk.py")
     assert table(found).splitlines()[-1] == f"| openai (Python) | {version} | chat | stream |"
+
+
+def test_rows_of_clients_that_did_not_run_stay() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    before = table({}, page).splitlines()
+    after = table({"node/ai-sdk.mjs": [Trial("text", None)]}, page).splitlines()
+    assert set(after) - set(before) == {
+        f"| ai (Node) | {version_of('node/ai-sdk.mjs')} | text |  |"
+    }
+    assert len(after) == len(before) == len(CLIENTS) + 2

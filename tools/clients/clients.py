@@ -6,7 +6,7 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from tools.clients.install import CACHE, VENV
+from tools.clients.install import CACHE, python_of
 
 CLIENTS: Mapping[str, str] = {
     "python/openai-sdk.py": "openai",
@@ -16,6 +16,8 @@ CLIENTS: Mapping[str, str] = {
     "python/instructor-client.py": "instructor",
     "python/openai-agents.py": "openai-agents",
     "python/smolagents-agent.py": "smolagents",
+    "python/langchain-embeddings.py": "langchain-openai",
+    "python/cohere-sdk.py": "cohere",
     "python/litellm-sdk.py": "litellm",
     "python/haystack-generator.py": "haystack-ai",
     "python/huggingface-hub.py": "huggingface-hub",
@@ -29,7 +31,7 @@ CLIENTS: Mapping[str, str] = {
 }
 """The script of each client, and the package whose version the table shows."""
 
-MODEL, TOOLS = "smollm2-135m-instruct", "tools"
+MODEL, TOOLS, ENCODER = "smollm2-135m-instruct", "tools", "all-minilm-l6-v2"
 
 _SECONDS = 600
 _SHOWN = 300
@@ -45,7 +47,8 @@ class Trial:
 
 def trials(script: str, url: str) -> Iterator[Trial]:
     """Run a client's script against the service at this address; yields each thing it tried."""
-    where = {"CLIENTS_URL": url, "CLIENTS_MODEL": MODEL, "CLIENTS_TOOLS": TOOLS}
+    names = {"MODEL": MODEL, "TOOLS": TOOLS, "ENCODER": ENCODER}
+    where = {f"CLIENTS_{key}": value for key, value in {"URL": url, **names}.items()}
     done = subprocess.run(
         [*_program(script), script.rpartition("/")[2]],
         cwd=CACHE / script.partition("/")[0],
@@ -64,4 +67,4 @@ def trials(script: str, url: str) -> Iterator[Trial]:
 
 def _program(script: str) -> list[str]:
     kind = script.rpartition(".")[2]
-    return {"py": [str(VENV / "bin/python")], "mjs": ["node"], "java": ["java"]}[kind]
+    return {"py": [str(python_of(script))], "mjs": ["node"], "java": ["java"]}[kind]

@@ -5,39 +5,56 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
 CACHE = Path(".cache/clients").absolute()
 """The packages, and copies of the scripts, which Node needs beside its packages."""
 
-VENV = CACHE / "venv"
-
-_PYTHON, _NODE = FOLDER / "python/pins.txt", FOLDER / "node/package.json"
+_NODE = FOLDER / "node/package.json"
 
 
-def install() -> frozenset[str]:
-    """Install what is missing or differs; returns the folders of scripts that can run here."""
+def install(scripts: Iterable[str]) -> frozenset[str]:
+    """Install what these scripts need and is missing or differs; returns those that can run."""
     found = {"python": True, "node": shutil.which("npm"), "java": shutil.which("javac")}
-    _unless_same(_PYTHON, VENV / "pins.txt", _install_python)
-    if found["node"]:
+    ready = frozenset(name for name in scripts if found[name.partition("/")[0]])
+    folders = {name.partition("/")[0] for name in ready}
+    for pins in sorted({_pins(name) for name in ready if name.startswith("python/")}):
+        _unless_same(pins, _venv(pins) / "pins.txt", partial(_install_python, pins))
+    if "node" in folders:
         _unless_same(_NODE, CACHE / "node/.installed.json", _install_node)
-    there = frozenset(name for name, program in found.items() if program)
-    for folder in there:
+    for folder in folders:
         shutil.copytree(FOLDER / folder, CACHE / folder, dirs_exist_ok=True)
-    return there
+    return ready
 
 
-def versions(folder: str) -> Mapping[str, str]:
-    """The pinned version of each package of the scripts in a folder."""
-    if folder == "python":
-        return dict(re.findall(r"^([\w-]+)==(\S+)", _PYTHON.read_text(), re.MULTILINE))
-    if folder == "node":
-        pinned: dict[str, str] = json.loads(_NODE.read_text())["dependencies"]
+def python_of(script: str) -> Path:
+    """The interpreter of a script's environment."""
+    return _venv(_pins(script)) / "bin/python"
+
+
+def versions(script: str) -> Mapping[str, str]:
+    """The pinned version of each package that a script may import."""
+    if script.startswith("python/"):
+        text = _pins(script).read_text(encoding="utf-8")
+        return dict(re.findall(r"^([\w-]+)==(\S+)", text, re.MULTILINE))
+    if script.startswith("node/"):
+        pinned: dict[str, str] = json.loads(_NODE.read_text(encoding="utf-8"))["dependencies"]
         return pinned
     shown = subprocess.run(["java", "--version"], capture_output=True, text=True, check=True)
     return {"java.net.http": shown.stdout.split()[1]}
+
+
+def _pins(script: str) -> Path:
+    """The list of a Python script's packages: its own if it has one, which others would upset."""
+    own = (FOLDER / script).with_suffix(".txt")
+    return own if own.is_file() else FOLDER / "python/pins.txt"
+
+
+def _venv(pins: Path) -> Path:
+    return CACHE / "venvs" / pins.stem
 
 
 def _unless_same(pins: Path, installed: Path, make: Callable[[], None]) -> None:
@@ -47,10 +64,11 @@ def _unless_same(pins: Path, installed: Path, make: Callable[[], None]) -> None:
     shutil.copyfile(pins, installed)
 
 
-def _install_python() -> None:
-    subprocess.run([sys.executable, "-m", "venv", "--clear", VENV], check=True)
-    pip: list[str | Path] = [VENV / "bin/python", "-m", "pip", "install", "--quiet", "--no-deps"]
-    subprocess.run([*pip, "--requirement", _PYTHON], check=True)
+def _install_python(pins: Path) -> None:
+    venv = _venv(pins)
+    subprocess.run([sys.executable, "-m", "venv", "--clear", venv], check=True)
+    pip: list[str | Path] = [venv / "bin/python", "-m", "pip", "install", "--quiet", "--no-deps"]
+    subprocess.run([*pip, "--requirement", pins], check=True)
 
 
 def _install_node() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tools.clients.clients import CLIENTS, Trial
 from tools.clients.install import versions
-from tools.marked import page_with
+from tools.marked import replaced
 
 PAGE = Path("docs/clients.md")
 
@@ -13,21 +13,39 @@ _LANGUAGES = {"python": "Python", "node": "Node", "java": "Java"}
 
 
 def write(found: Mapping[str, Sequence[Trial]]) -> None:
-    """Write the table of what each client's script tried into the page."""
-    PAGE.write_text(page_with(PAGE, "clients", table(found)), encoding="utf-8")
+    """Write what each client's script tried into the table of the page."""
+    page = PAGE.read_text(encoding="utf-8")
+    PAGE.write_text(replaced(page, "clients", table(found, page)), encoding="utf-8")
 
 
-def table(found: Mapping[str, Sequence[Trial]]) -> str:
-    """A row for each client: its version, what worked, and what did not."""
+def table(found: Mapping[str, Sequence[Trial]], page: str = "") -> str:
+    """A row for each client: its version, what worked, and what did not.
+
+    Rows of clients that did not run are those of the page.
+    """
+    kept = {name: line for line in page.splitlines() for name in CLIENTS if _is_of(line, name)}
+    rows = kept | {script: _row(script, trials) for script, trials in found.items()}
     lines = ["| client | version | works | fails |", "| --- | --- | --- | --- |"]
-    for script, trials in found.items():
-        folder = script.partition("/")[0]
-        package = CLIENTS[script]
-        worked = _listed(trial.what for trial in trials if trial.failure is None)
-        failed = _listed(trial.what for trial in trials if trial.failure is not None)
-        version = versions(folder).get(package, "")
-        lines.append(f"| {package} ({_LANGUAGES[folder]}) | {version} | {worked} | {failed} |")
-    return "\n".join(lines)
+    return "\n".join(lines + [rows[script] for script in CLIENTS if script in rows])
+
+
+def _row(script: str, trials: Sequence[Trial]) -> str:
+    worked = _listed(trial.what for trial in trials if trial.failure is None)
+    failed = _listed(trial.what for trial in trials if trial.failure is not None)
+    return f"{_opening(script)}{version_of(script)} | {worked} | {failed} |"
+
+
+def version_of(script: str) -> str:
+    """The pinned version of a client's package, which may be named with an extra."""
+    return versions(script)[CLIENTS[script].partition("[")[0]]
+
+
+def _is_of(line: str, script: str) -> bool:
+    return line.startswith(_opening(script))
+
+
+def _opening(script: str) -> str:
+    return f"| {CLIENTS[script]} ({_LANGUAGES[script.partition('/')[0]]}) | "
 
 
 def _listed(names: Iterable[str]) -> str:

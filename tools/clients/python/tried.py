@@ -5,8 +5,10 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-URL, MODEL, TOOLS = (os.environ[f"CLIENTS_{name}"] for name in ("URL", "MODEL", "TOOLS"))
-"""Address of the service, its base model, and its adapter that calls functions."""
+URL, MODEL, TOOLS, ENCODER = (
+    os.environ[f"CLIENTS_{name}"] for name in ("URL", "MODEL", "TOOLS", "ENCODER")
+)
+"""Address of the service, its base model, its adapter that calls functions, and its encoder."""
 
 JAPAN = "What is the name of the capital city of Japan?"
 OSLO = "Is it raining in Oslo?"
