@@ -47,7 +47,7 @@ ROUTES: dict[str, tuple[Any, str]] = {
     "/v1/messages": (asked, "max_tokens"),
 }
 STRUCTURED: dict[str, dict[str, Any]] = {
-    GENERATE: {"response_format": {"type": "regex", "pattern": re.escape(SCRIPT)}},
+    GENERATE: {"response_format": {"type": "regex", "regex": re.escape(SCRIPT)}},
     "/v1/completions": {"structured_outputs": {"choice": [SCRIPT]}},
     CHAT: {"structured_outputs": {"choice": [SCRIPT]}},
 }
@@ -153,12 +153,12 @@ def test_sentences_are_redacted(server: Server, path: str, stream: bool) -> None
 
 @pytest.mark.parametrize("path", STRUCTURED)
 def test_a_stream_ends_at_the_sentence_that_is_flagged(server: Server, path: str) -> None:
-    answer = post(server, path, "refused", stream=True, **STRUCTURED[path])
+    answer = post(server, path, "refused", stream=True, max_tokens=60, **STRUCTURED[path])
     assert text_of(answer, path, stream=True).strip() == GOOD.strip()
     assert events(answer)[-1]["error"]["code"] == "output_flagged"
     assert "[DONE]" not in answer.text
     assert "terrible" not in answer.text
-    free = post(server, path, "free", stream=True, **STRUCTURED[path])
+    free = post(server, path, "free", stream=True, max_tokens=60, **STRUCTURED[path])
     assert text_of(free, path, stream=True) == SCRIPT
 
 
