@@ -5,7 +5,6 @@ ever.
 """
 
 import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -47,7 +46,7 @@ ROUTES: dict[str, tuple[Any, str]] = {
     "/v1/messages": (asked, "max_tokens"),
 }
 STRUCTURED: dict[str, dict[str, Any]] = {
-    GENERATE: {"response_format": {"type": "regex", "regex": re.escape(SCRIPT)}},
+    GENERATE: {"response_format": {"type": "regex", "regex": SCRIPT.replace(".", "[.]")}},
     "/v1/completions": {"structured_outputs": {"choice": [SCRIPT]}},
     CHAT: {"structured_outputs": {"choice": [SCRIPT]}},
 }
