@@ -21,7 +21,7 @@ from tools.served.server import PATIENT, Server, running_server
 
 GOOD = "This film was a wonderful and moving masterpiece. "
 BAD = "This film was a terrible and boring waste of time. "
-SCRIPT = GOOD + BAD + GOOD.strip()
+SCRIPT = GOOD + BAD.strip()
 SENTIMENT = {"model": "sentiment", "labels": ["negative"]}
 TENANTS: dict[str, Any] = {
     "refused": {"output": ["boos"]},
@@ -152,21 +152,24 @@ def test_sentences_are_redacted(server: Server, path: str, stream: bool) -> None
 
 @pytest.mark.parametrize("path", STRUCTURED)
 def test_a_stream_ends_at_the_sentence_that_is_flagged(server: Server, path: str) -> None:
-    answer = post(server, path, "refused", stream=True, max_tokens=60, **STRUCTURED[path])
+    answer = post(server, path, "refused", stream=True, max_tokens=150, **STRUCTURED[path])
     assert text_of(answer, path, stream=True).strip() == GOOD.strip()
     assert events(answer)[-1]["error"]["code"] == "output_flagged"
     assert "[DONE]" not in answer.text
     assert "terrible" not in answer.text
-    free = post(server, path, "free", stream=True, max_tokens=60, **STRUCTURED[path])
-    assert text_of(free, path, stream=True) == SCRIPT
+
+
+def test_a_caller_without_a_guard_gets_both_sentences(server: Server) -> None:
+    answer = post(server, GENERATE, "free", max_tokens=150, **STRUCTURED[GENERATE])
+    assert text_of(answer, GENERATE, stream=False) == SCRIPT
 
 
 @pytest.mark.parametrize("path", STRUCTURED)
 def test_a_whole_answer_is_read_as_one(server: Server, path: str) -> None:
     choice = {"choice": [BAD.strip()]}
-    fields: dict[str, Any] = {"structured_outputs": choice}
+    fields: dict[str, Any] = {"structured_outputs": choice, "max_tokens": 150}
     if path == GENERATE:
-        fields = {"response_format": {"type": "choice"} | choice}
+        fields = {"response_format": {"type": "choice"} | choice, "max_tokens": 150}
     for tenant, code in (("refused", "output_flagged"), ("redacted", "output_flagged")):
         answer = post(server, path, tenant, **fields)
         assert (answer.status_code, error_of(answer.json())["code"]) == (400, code)
