@@ -39,7 +39,7 @@ _FIXED: Mapping[str, Any] = {"n": 1, "stream": False}
 
 def is_plain_completion(body: Mapping[str, Any]) -> bool:
     """True for an accepted body of one prompt whose fields vLLM's model would take as they are."""
-    return all(_takes(name, value) for name, value in body.items())
+    return "prompt" in body and all(_takes(name, value) for name, value in body.items())
 
 
 def _takes(name: str, value: Any) -> bool:

@@ -90,3 +90,7 @@ def test_a_plain_body_makes_the_request_that_vllms_model_makes(body: dict[str, A
 def test_any_other_body_is_left_to_vllms_handler(more: dict[str, Any]) -> None:
     assert is_plain_completion(BODY)
     assert not is_plain_completion(BODY | more)
+
+
+def test_a_body_without_a_prompt_is_left_to_vllms_handler() -> None:
+    assert not is_plain_completion({"model": "tiny"})
