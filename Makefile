@@ -154,6 +154,10 @@ test-batches: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Kill the service ten times du
 	@echo "==> ten kills during one batch"
 	@$(PY) -m tools.batch_kills
 
+canaries: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Release good and bad successors of the demo adapters, and see which go live
+	@echo "==> releases on the real engine, of each kind one"
+	@$(PY) -m tools.canaries
+
 soak: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Run two hours of mixed load and measure the growth of memory
 	@echo "==> two hours of mixed load"
 	@$(PY) -m tools.soak

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Mapping, Sequence
 
@@ -58,3 +59,13 @@ def read_metrics(url: str) -> tuple[str, str]:
             return response.read().decode("utf-8", "replace"), ""
     except (OSError, ValueError) as error:
         return "", f"{url} could not be read ({error})"
+
+
+def read_releases(metrics_url: str) -> dict[str, str]:
+    """The state of each release, from the port of a metrics page; none if they cannot be read."""
+    try:
+        url = urllib.parse.urljoin(metrics_url, "/releases")
+        with urllib.request.urlopen(url, timeout=_TIMEOUT_S) as response:
+            return {each["adapter"]: each["state"] for each in json.load(response)["releases"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}

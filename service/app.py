@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 from service.api.caller import AllowedHosts
 from service.api.cors import Cors
 from service.api.description import describe
+from service.api.direct_route import DirectRoutes
 from service.api.entrance import Entrance
 from service.api.errors import register_error_handlers
 from service.api.head import HeadAsGet
@@ -21,6 +22,7 @@ from service.api.routes import (
     console,
     detokenize,
     embeddings,
+    feedback,
     files,
     generate,
     health,
@@ -103,12 +105,14 @@ def _starts(
 def _add_middleware(app: FastAPI, settings: Settings, foundation: Foundation) -> None:
     """Add what runs before the routes, the innermost first."""
     tenancy = foundation.tenancy
+    app.add_middleware(DirectRoutes, of=app)
     app.add_middleware(
         RequestScope,
         http=settings.http,
         gate=settings.gate,
         telemetry=foundation.telemetry,
         requests=foundation.requests,
+        ids=foundation.feedback.ids,
         entrance=Entrance(tenancy.keyring, tenancy.quotas, _hosts(settings)),
         uploads=_uploads(settings, foundation.batches),
     )
@@ -122,7 +126,7 @@ def _add_routes(app: FastAPI, settings: Settings, *, with_openai: bool) -> None:
         app.include_router(module.router, include_in_schema=bool(settings.encoders))
     modules = (classify, tokenize, adapters, health, version)
     routers = [module.router for module in modules]
-    of_model = [generate.router, detokenize.router]
+    of_model = [generate.router, detokenize.router, feedback.router]
     if with_openai:
         from service.api.routes import messages, models, openai, responses
 

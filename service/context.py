@@ -8,6 +8,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from service.engine.answer_guard import AnswerGuard
 from service.engine.kept import Kept
 from service.engine.protocol import Adapter
 from service.errors import ServiceError
@@ -68,11 +69,15 @@ class FirstText:
     """The first text of a classification, or that it failed.
 
     `labels` are none if the answer abstained; `score` is the best label's probability either way.
+    `best` is that label's place among the adapter's own, None for others and for labels that do not
+    exclude each other; `label_set` are places too, None without a conformal calibration.
     """
 
     labels: Sequence[str] = ()
     failed: bool = False
     score: float = 0.0
+    best: int | None = None
+    label_set: Sequence[int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +95,11 @@ class RequestContext:
     Times are seconds of `time.monotonic`. `streams` are the engine streams opened on the request's
     behalf: its scope closes them, so that no permit outlives the request. `stream_failure` is the
     error that ended one of them under vLLM's own handlers, which turn exceptions into text: the
-    engine client keeps it, and only the OpenAI surface reads it. `adapter` is the
-    version that the request began with, kept for it until `at_end` runs. `decode_seconds` and
-    `decode_tokens` add up what came after the first tokens of its streams. `trace` is there while
-    the request is traced. `body_bytes` is the size of its body. `parts` says how many engine
+    engine client keeps it, and only the OpenAI surface reads it. `adapter` is the version that the
+    request began with, kept for it until `at_end` runs, and `version` its number; `stage` is the
+    entry of the releases' log by which it was drawn, 0 for a request that was not. `decode_seconds`
+    and `decode_tokens` add up what came after the first tokens of its streams. `trace` is there
+    while the request is traced. `body_bytes` is the size of its body. `parts` says how many engine
     requests it is made of; the gate admits or refuses them as a whole, and `gate_refusal` is then
     what it refused. `ignored_fields` are the places of unknown fields in its body that it is
     answered without, `guard_flags` what guards found in it, as `guard/label`. `stated_ms` is the
@@ -101,9 +107,9 @@ class RequestContext:
     will wait for, if that is known. `tier` is the class of work that it belongs to, and
     `asked_tier` what it asked for; `flex` are the deadlines of the tier of this name. `headers` are
     its own, by names in lower case. `first_text` is what became of the first text that it had
-    classified, `structure_cut` whether an answer of a requested structure was cut, and `kept` takes
-    what it asks and is answered if another version will be asked the same. `on_ending` is told of
-    its end.
+    classified, `structure_cut` whether an answer of a requested structure was cut. `kept` takes
+    what it asks and is answered if another version will be asked the same, and `answer_guard` reads
+    its answer before it is sent. `on_ending` is told of its end.
     """
 
     request_id: str
@@ -124,6 +130,8 @@ class RequestContext:
     stream_failure: ServiceError | None = None
     streams: list[AsyncGenerator[Any, None]] = field(default_factory=list)
     adapter: Adapter | None = None
+    version: str = ""
+    stage: int = 0
     allowance: Allowance = field(default_factory=Allowance)
     at_end: AsyncExitStack = field(default_factory=AsyncExitStack)
     trace: RequestTrace | None = None
@@ -141,6 +149,7 @@ class RequestContext:
     first_text: FirstText | None = None
     structure_cut: bool | None = None
     kept: Kept | None = None
+    answer_guard: AnswerGuard | None = None
     on_ending: Callable[[Ending], None] | None = None
     _running: int = 0
     _none_runs: asyncio.Event = field(default_factory=asyncio.Event)

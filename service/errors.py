@@ -4,6 +4,7 @@
     +- InvalidRequest                400 invalid_value: names field, limit and the value given
     |  +- UnsupportedFeature         400 unsupported: a known field or value that is not served
     |  +- InputFlagged               400 input_flagged: by a guard of the tenant's policy
+    |  +- OutputFlagged              400 output_flagged: by a guard of the tenant's policy
     |  +- UnsupportedMediaType       415 wrong Content-Type
     |  +- PayloadTooLarge            413 body over the limit, counted as read
     |  +- HeadersTooLarge            431 request line and headers over the limit
@@ -103,6 +104,12 @@ class InputFlagged(InvalidRequest):
     """A guard of the tenant's policy flagged the input; the message never holds its text."""
 
     code = "input_flagged"
+
+
+class OutputFlagged(InvalidRequest):
+    """A guard of the tenant's policy flagged the answer; the message never holds its text."""
+
+    code = "output_flagged"
 
 
 class UnsupportedMediaType(InvalidRequest):

@@ -14,6 +14,7 @@ OPERATIONS: Mapping[str, str | None] = {
     "/v1/completions": "text_completion",
     "/v1/detokenize": None,
     "/v1/embeddings": "embeddings",
+    "/v1/feedback": None,
     "/v1/files": None,
     "/v1/generate": "text_completion",
     "/v1/messages": "chat",

@@ -10,10 +10,12 @@ import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 
 from service.adapters.manifest import WEIGHTS_FILE
 from service.context import current_context
+from service.engine.answer_guard import AnswerGuard
 from service.engine.kept import KeptGeneration
 from service.engine.protocol import (
     Adapter,
@@ -46,6 +48,7 @@ from service.gate.meter import Progress, StreamObserver
 from service.gate.preparation import Preparation
 from service.gate.stream import gated
 from service.gate.ticket import Demand
+from service.generation.held import HeldTexts
 from service.quoting import quote
 from service.settings.preparation import PreparationSettings
 
@@ -139,7 +142,10 @@ class FakeEngine:
     ) -> AsyncGenerator[Chunk, None]:
         if sampling.structure and sampling.structure.choice is None:
             raise UnsupportedFeature("response_format: this engine serves text and choice only")
-        return gated(self._gate, self._observer, _FakeGeneration(self, prompt, sampling, adapter))
+        request = _FakeGeneration(self, prompt, sampling, adapter)
+        chunks = gated(self._gate, self._observer, request)
+        guard = current_context().answer_guard
+        return chunks if guard is None else _guarded(chunks, guard, sampling)
 
     async def push(
         self, prompt: Prompt, sampling: Sampling, adapter: Adapter | None, sink: ChunkSink
@@ -324,6 +330,25 @@ class _FakeGeneration:
         others = [(1 - best) / 2**rank for rank in range(1, self._sampling.logprobs)]
         top = [math.log(probability) for probability in (best, *others)]
         return [TokenLogprob(top[0], top)]
+
+
+async def _guarded(
+    chunks: AsyncGenerator[Chunk, None], guard: AnswerGuard, sampling: Sampling
+) -> AsyncGenerator[Chunk, None]:
+    """The chunks, put together into such whose text a guard has read."""
+    tokens, structured = sampling.logprobs is not None, sampling.structure is not None
+    texts, held = HeldTexts(guard, tokens=tokens, structured=structured), list[Delta]()
+    async with aclosing(chunks):
+        async for chunk in chunks:
+            for delta in chunk.deltas:
+                texts.add(delta.index, delta.text, ended=delta.finish_reason is not None)
+                held.append(replace(delta, text=""))
+            if texts.ready:
+                for index, text in (await texts.released()).items():
+                    last = max(at for at, delta in enumerate(held) if delta.index == index)
+                    held[last] = replace(held[last], text=text)
+                yield replace(chunk, deltas=held)
+                held = []
 
 
 def _draw(prompt: Prompt, weights: str, *parts: object) -> float:

@@ -131,7 +131,7 @@ REPLAYS = [
                 }
             ]
         },
-        "messages[0].content[0]: must be a part of type text",
+        "messages[0].content[0].type",
     ),
     Replay("CVE-2026-34756", "n without a bound", CHAT, {"n": 10**6}, "n: must be 1..16"),
     Replay("CVE-2026-34756", "n without a bound", COMPLETIONS, {"n": 10**30}, "n: must be 1..16"),

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from tools.chart_values import Values
+from tools.helm.values import Values
 from tools.marked import page_with
 
 CHART = Path(__file__).parents[1] / "helm"

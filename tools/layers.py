@@ -24,7 +24,7 @@ ALLOWED: dict[str, str] = {
     "database": "errors",
     "local_disk": "errors",
     "sources": "errors files quoting",
-    "generation": "engine errors",
+    "generation": "engine errors together",
     "encoders": "engine errors together",
     "model": "engine errors files quoting sources",
     "plain_yaml": "errors quoting",
@@ -38,12 +38,13 @@ ALLOWED: dict[str, str] = {
     "context": "engine errors tenants",
     "classification": "adapters context encoders engine errors quoting together",
     "evaluation": "adapters classification errors plain_yaml quoting settings together",
-    "correctness": "adapters classification errors evaluation generation together",
+    "correctness": "adapters classification engine errors evaluation generation together",
     "gate": "context errors settings tenants together",
     "batches": "database errors files local_disk quoting settings tenants",
     "usage": "context database errors local_disk operations",
     "telemetry": "batches context engine operations per_second settings tenants usage",
     "releases": "context engine errors files local_disk operations quoting settings telemetry",
+    "feedback": "context errors files releases telemetry",
     "proving": (
         "adapters classification context engine errors generation heads model sources together"
     ),
@@ -55,15 +56,17 @@ ALLOWED: dict[str, str] = {
         "adapters classification context engine errors model proving quoting releases settings "
         "telemetry tenants together"
     ),
-    "guards": "classification context errors fleet quoting settings telemetry together",
+    "guards": (
+        "classification context errors fleet generation quoting settings telemetry together"
+    ),
     "runtime": (
-        "adapters batches classification engine errors fleet gate guards materials proving "
-        "releases settings telemetry tenants usage"
+        "adapters batches classification engine errors feedback fleet gate guards materials "
+        "proving releases settings telemetry tenants usage"
     ),
     "api": (
-        "adapters batches classification console context encoders engine errors fleet generation "
-        "guards limits materials operations per_second proving quoting releases runtime settings "
-        "telemetry tenants together usage vllm_engine"
+        "adapters batches classification console context encoders engine errors feedback fleet "
+        "generation guards limits materials operations per_second proving quoting releases "
+        "runtime settings telemetry tenants together usage vllm_engine"
     ),
     "finetune": (
         "adapters classification context engine errors files generation heads model plain_yaml "
@@ -72,8 +75,9 @@ ALLOWED: dict[str, str] = {
     "app": "api batches runtime settings telemetry vllm_engine",
     "serving": "api app errors runtime settings telemetry",
     "commands": (
-        "adapters api batches correctness errors evaluation files finetune memory model plain_yaml "
-        "proving releases runtime serving settings sources telemetry tenants usage vllm_engine"
+        "adapters api batches correctness errors evaluation feedback files finetune heads memory "
+        "model plain_yaml proving quoting releases runtime serving settings sources telemetry "
+        "tenants usage vllm_engine"
     ),
 }
 """Imports of each package, the lowest packages first: no package imports a later one."""

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry
 
+from service.feedback.metrics import FeedbackMetrics
 from service.fleet.metrics import AdapterMetrics
 from service.releases.metrics import ReleaseMetrics
 from service.settings.telemetry import MetricsSettings
@@ -39,19 +40,22 @@ LABELS = {
     "label": "one of an adapter's or an encoder's own labels, else `other`",
     "model": "the served name of the base model, an adapter or an encoder, else `none`",
     "objective": "`availability`, `ttft`, `tpot`, `e2e`",
+    "of": "`labels`, `scores` or `lengths`",
     "outcome": "`ok`, `invalid`, `refused`, `deadline`, `cancelled`, `error`; of reloads `ok` and "
     "`failed`, of keys `accepted` and `refused`; of lines `completed`, `failed`, `expired` and "
     "`cancelled`",
     "reason": "the error's code, of at most 32; of the quota store `timeout` and `error`",
     "result": "`compared` or `dropped`",
     "route": "a route's template, `unmatched`, or `internal` for the service's own requests",
+    "side": "`input` or `output`",
     "state": "`serving`, `unproven`, `quarantined`; of releases `shadow`, `canary`, `full`, "
     "`rolled_back`, `refused`",
     "service_tier": "`default` or `flex`",
     "task": "`embed`, `score` or `classify`",
     "status": "of a batch, as in OpenAI's API",
     "tenant": "a tenant's name, of the first `metrics.max_tenants`, else `other`",
-    "verdict": "`clear`, `flagged`, `refused`, `failed` (and refused), `passed` (and not read)",
+    "verdict": "`clear`, `flagged`, `refused`, `redacted` (or refused, where no marker may stand), "
+    "`failed` (and refused), `passed` (and not read)",
     "version": "of the service, or of an adapter",
 }
 
@@ -73,6 +77,7 @@ def catalogue() -> list[Series]:
     TenantMetrics(registry)
     BatchMetrics(registry)
     ReleaseMetrics(registry)
+    FeedbackMetrics(registry)
     return sorted(_declared(registry))
 
 

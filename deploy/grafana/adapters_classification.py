@@ -194,6 +194,18 @@ CLASSIFICATION = Row(
             signed=True,
         ),
         Panel(
+            "Drift of the inputs (PSI)",
+            "Distance of the latest inputs from the model's reference; an alert fires above 0.25.",
+            Unit.COUNT,
+            (Query(f"max by (model, of) (inference_drift_psi{_JOB})", "{{model}} {{of}}"),),
+        ),
+        Panel(
+            "Drift of the inputs (KS)",
+            "Largest difference of the cumulative shares; an alert fires above 0.2.",
+            Unit.COUNT,
+            (Query(f"max by (model, of) (inference_drift_ks{_JOB})", "{{model}} {{of}}"),),
+        ),
+        Panel(
             "Score of the best label",
             "Probability of an input's best label; quantiles over the inputs.",
             Unit.SHARE,

@@ -60,6 +60,7 @@ class Result(Breakdown):
     disturbed_at: float | None
     errors: dict[str, int]
     gauges: dict[str, list[tuple[float, float]]] = Field(default_factory=dict)
+    releases: dict[str, str] = Field(default_factory=dict)
 
 
 def conclude(run: Run, objectives: Objectives | None) -> Result:
@@ -103,6 +104,7 @@ def conclude(run: Run, objectives: Objectives | None) -> Result:
         disturbed_at=run.disturbed_at,
         errors=_errors(records),
         gauges=run.gauges,
+        releases=run.releases,
         **dict(parts),
     )
 
@@ -159,6 +161,8 @@ def _verdict(
         return Verdict(exit_code=Exit.FAILURES, status="failures", reasons=[reason])
     if refused := _refused_within_share(parts):
         return Verdict(exit_code=Exit.FAILURES, status="failures", reasons=refused)
+    if undecided := _otherwise_released(run):
+        return Verdict(exit_code=Exit.FAILURES, status="failures", reasons=undecided)
     good = overall.goodput
     if objectives is not None and good is not None and good.ratio < objectives.goodput:
         reason = (
@@ -177,6 +181,15 @@ def _refused_within_share(parts: Breakdown) -> list[str]:
         f"{tenant.outcomes['refused']} of its {tenant.offered} requests were refused"
         for tenant in parts.tenants
         if tenant.name in within and tenant.outcomes.get("refused")
+    ]
+
+
+def _otherwise_released(run: Run) -> list[str]:
+    """Releases whose end is not the one that the scenario expects."""
+    return [
+        f"the release of {name} is {run.releases.get(name, 'not known')}, expected {expected}"
+        for name, expected in run.scenario.releases.items()
+        if run.releases.get(name) != expected
     ]
 
 

@@ -41,7 +41,8 @@ class Run:
 
     `stopped` says why the run ended before its plan did, if it did; `doomed` that the objectives
     were out of reach by then. `server` is what the server counted, and `unread` why it is unknown;
-    `gauges` are its series by name, each point with its seconds from the start.
+    `gauges` are its series by name, each point with its seconds from the start; `releases` are the
+    states of its releases at the end, read where the scenario expects any.
     """
 
     scenario: Scenario
@@ -57,3 +58,4 @@ class Run:
     doomed: bool = False
     disturbed_at: float | None = None
     gauges: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+    releases: dict[str, str] = field(default_factory=dict)

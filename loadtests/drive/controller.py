@@ -16,7 +16,7 @@ from loadtests.load.plan import WARMUP, Plan
 from loadtests.load.scenario import ClosedLoad
 from loadtests.load.workloads import Session
 from loadtests.protocol.record import Record
-from loadtests.target import read_metrics
+from loadtests.target import read_metrics, read_releases
 
 # Seconds after the planned end at which silent workers are given up.
 _GRACE_S = 15.0
@@ -115,6 +115,8 @@ class Controller:
             self.run.server = counted(self._metrics, page)
             if self.run.server is None:
                 self.run.unread = f"{self.options.launch.metrics_url} has no counter we know"
+        if self.options.scenario.releases:
+            self.run.releases = read_releases(self.options.launch.metrics_url)
         return self.run
 
     def look(self) -> None:

@@ -104,6 +104,9 @@ class Scenario(_Model):
     slo: str | None = Field(default=None, description="A shipped profile's name, or a file")
     tolerate: tuple[Tolerable, ...] = ()
     max_failure_ratio: NonNegativeFloat = 0.0
+    releases: dict[str, Literal["full", "rolled_back"]] = Field(
+        default={}, description="States that releases of the server must have at the end, by name"
+    )
     disturb_at_s: PositiveFloat | None = Field(
         default=None, description="When `--disturb COMMAND` is run, seconds from the start"
     )

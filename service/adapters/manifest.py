@@ -26,6 +26,8 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from service.adapters.confidence import ConfidenceMap
+from service.adapters.guard_bound import GuardBound
+from service.adapters.input_reference import InputReference
 from service.files import FILE_NAME, Digest
 
 CONFIG_FILE = "adapter_config.json"
@@ -238,16 +240,28 @@ class _Manifest(_Strict):
 
 
 class ClassificationManifest(_Manifest):
-    """An adapter that chooses among labels."""
+    """An adapter that chooses among labels.
+
+    `guard` and `reference` are what `llm-service calibrate-guard` and
+    `calibrate-drift` wrote for these files.
+    """
 
     task: Literal["classification"]
     prompt: PromptTemplate
     classification: LabelSet
     golden: ClassificationGolden | None = None
+    guard: GuardBound | None = None
+    reference: InputReference | None = None
 
     @model_validator(mode="after")
-    def _lists_golden(self) -> Self:
+    def _agrees(self) -> Self:
         _check_golden(self.golden, self)
+        labels = self.classification.labels
+        for label in () if self.guard is None else self.guard.labels:
+            if label not in labels:
+                raise _broken("guard.labels", "labels of the adapter", label)
+        if self.reference is not None and set(self.reference.labels) != set(labels):
+            raise _broken("reference.labels", "the labels of the adapter", "others")
         return self
 
 

@@ -113,7 +113,8 @@ def dump_manifest(manifest: Manifest) -> str:
     document = manifest.model_dump(mode="json", by_alias=True, exclude_defaults=True)
     order = ["schema", "name", "version", "license", "base_model", "base_license", "task", "files"]
     first = {key: document.pop(key) for key in [*order, "prompt"] if key in document}
-    last = {key: document.pop(key) for key in ["confidence", "fingerprint"] if key in document}
+    order = ["guard", "reference", "confidence", "fingerprint"]
+    last = {key: document.pop(key) for key in order if key in document}
     return yaml.dump(
         first | document | last, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100
     )

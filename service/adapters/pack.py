@@ -11,7 +11,7 @@ from service.adapters.verify import VerifiedAdapter, verify_manifest
 from service.files import file_digest, write_atomically
 from service.model.base_model import ServedBase
 
-_FILLED = ("schema", "base_model", "files", "fingerprint", "confidence")
+_FILLED = ("schema", "base_model", "files", "fingerprint", "confidence", "guard", "reference")
 
 
 def pack(
@@ -32,8 +32,9 @@ def check_draft(
     """The adapter that a folder of PEFT files and a draft make, verified; nothing is written.
 
     `draft` is the manifest without schema, base_model, files and fingerprint, which are filled in
-    (every file in the folder is listed), and without confidence, which `calibrate` writes. Raises
-    AdapterRefused; an existing manifest is refused unless `overwrite`.
+    (every file in the folder is listed), and without confidence, guard and reference, which the
+    `calibrate` commands write. Raises AdapterRefused; an existing manifest is refused unless
+    `overwrite`.
     """
     adapter = str(draft.get("name", folder.name))
     for key in _FILLED:

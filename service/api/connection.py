@@ -14,6 +14,7 @@ from uvicorn.protocols.http.httptools_impl import (
     RequestResponseCycle,
 )
 
+from service.api.hangup import Hangup
 from service.api.late_refusals import Pause
 from service.api.transport import EndingTransport
 from service.errors import (
@@ -47,8 +48,8 @@ class BoundedConnection(HttpToolsProtocol):
     answer: nothing is written then, nothing more is read, and the connection closes after the
     answers that are due. A request's `scope["abort"]` drops its connection at once,
     `scope["blocked"]` says whether the client takes nothing, `scope["pause"]` until when it was
-    asked to wait, and `scope["write"]` writes a part of a body that has begun, past all layers of
-    `send`.
+    asked to wait, `scope["hangup"]` tells when it has gone, and `scope["write"]` writes a part of a
+    body that has begun, past all layers of `send`.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -77,6 +78,8 @@ class BoundedConnection(HttpToolsProtocol):
             # uvicorn notifies the latest request only, which may wait behind this one.
             self._running.disconnected = not self._running.response_complete
             self._running.message_event.set()
+            if self._running.disconnected:
+                self._running.scope["hangup"].tell()  # type: ignore[typeddict-item]
 
     def data_received(self, data: bytes) -> None:
         if not self._reads:
@@ -102,6 +105,8 @@ class BoundedConnection(HttpToolsProtocol):
         self.scope["abort"] = self.transport.abort  # type: ignore[typeddict-unknown-key]
         self.scope["blocked"] = self._blocked  # type: ignore[typeddict-unknown-key]
         self.scope["pause"] = self._pause  # type: ignore[typeddict-unknown-key]
+        hangup = Hangup(self.flow.resume_reading)
+        self.scope["hangup"] = hangup  # type: ignore[typeddict-unknown-key]
         if self._head_timer is None:
             self._expect_head()
 

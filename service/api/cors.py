@@ -6,7 +6,14 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 _EXPOSED = (
-    *("x-request-id", "request-id", "x-ignored-fields", "x-guard-flagged", "traceresponse"),
+    *(
+        "x-request-id",
+        "x-feedback-id",
+        "request-id",
+        "x-ignored-fields",
+        "x-guard-flagged",
+        "traceresponse",
+    ),
     *(
         f"x-ratelimit-{what}-{kind}"
         for what in ("limit", "remaining", "reset")

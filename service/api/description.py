@@ -9,9 +9,10 @@ from fastapi import FastAPI
 
 from service.api import anthropic, ndjson, sse
 from service.api.entrance import OPEN_PATHS
-from service.api.examples import ENCODER_EXAMPLES, EXAMPLES
+from service.api.examples import ENCODER_EXAMPLES, EXAMPLES, OWN_EXAMPLES
 from service.api.schemas.base import AnthropicErrorBody, ErrorBody
 from service.errors import (
+    Conflict,
     DeadlineExceeded,
     Forbidden,
     HeadersTooLarge,
@@ -51,6 +52,7 @@ _ANY: tuple[type[ServiceError], ...] = (
     *(ServiceError, Unavailable, DeadlineExceeded),
 )
 _OF_BODIES: tuple[type[ServiceError], ...] = (RequestTimeout, PayloadTooLarge, UnsupportedMediaType)
+_OF_PATHS: Mapping[str, tuple[type[ServiceError], ...]] = {"/v1/feedback": (Conflict,)}
 _PARTS = {
     sse.MEDIA_TYPE: "its events as they come, if `stream` is true",
     ndjson.MEDIA_TYPE: "its results as they come, a line each, if `Accept` asks for it",
@@ -91,9 +93,10 @@ def describe(app: FastAPI, settings: Settings, *, with_keys: bool) -> None:
     for path, operations in document["paths"].items():
         for operation in operations.values():
             _describe(operation, path, model or encoder)
-            _add_examples(operation, EXAMPLES.get(path, {}), model)
-            _add_examples(operation, ENCODER_EXAMPLES.get(path, {}), encoder)
-            errors = _errors(operation, with_keys)
+            _add_examples(operation, _with_model(EXAMPLES.get(path, {}), model))
+            _add_examples(operation, _with_model(ENCODER_EXAMPLES.get(path, {}), encoder))
+            _add_examples(operation, OWN_EXAMPLES.get(path, {}))
+            errors = _errors(operation, path, with_keys)
             operation["responses"] |= _error_answers(errors, path)
             if with_keys:
                 either: list[dict[str, list[str]]] = [{name: []} for name in _SCHEMES]
@@ -116,17 +119,22 @@ def _describe(operation: dict[str, Any], path: str, model: str | None) -> None:
         answer["description"] = f"The whole answer, or {_PARTS[kind]}."
 
 
-def _add_examples(
-    operation: dict[str, Any], examples: Mapping[str, Any], model: str | None
-) -> None:
-    if examples and model is not None:
+def _with_model(examples: Mapping[str, Any], model: str | None) -> Mapping[str, Any]:
+    if model is None:
+        return {}
+    return {title: {"model": model, **example} for title, example in examples.items()}
+
+
+def _add_examples(operation: dict[str, Any], examples: Mapping[str, Any]) -> None:
+    if examples:
         operation["requestBody"]["content"][_JSON]["examples"] = {
-            title: {"value": {"model": model, **example}} for title, example in examples.items()
+            title: {"value": example} for title, example in examples.items()
         }
 
 
-def _errors(operation: dict[str, Any], with_keys: bool) -> list[type[ServiceError]]:
+def _errors(operation: dict[str, Any], path: str, with_keys: bool) -> list[type[ServiceError]]:
     more = _OF_BODIES if "requestBody" in operation else ()
+    more += _OF_PATHS.get(path, ())
     keys = (Unauthenticated,) if with_keys else ()
     return sorted((*_ANY, *more, *keys), key=lambda error: error.status)
 

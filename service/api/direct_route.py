@@ -4,10 +4,11 @@ from collections.abc import Callable
 from inspect import signature
 from typing import Any
 
-from fastapi import Request
+from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from service.api.errors import explain_validation
 from service.api.json_body import JsonRoute
 
 
@@ -39,3 +40,28 @@ class DirectRoute(JsonRoute):
         if errors:
             raise RequestValidationError(errors)
         return body
+
+
+class DirectRoutes:
+    """Pure ASGI: calls the direct routes of an app past its router and handlers of exceptions.
+
+    All other requests go on to them. A body that a direct route refuses raises InvalidRequest.
+    """
+
+    def __init__(self, app: ASGIApp, of: FastAPI) -> None:
+        self._app = app
+        # Middleware is made at the first request, when the app has all its routes.
+        direct = (route for route in of.routes if isinstance(route, DirectRoute))
+        self._routes = {route.path: route for route in direct}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        posts = scope["type"] == "http" and scope["method"] == "POST" and not scope["root_path"]
+        route = self._routes.get(scope["path"]) if posts else None
+        if route is None:
+            await self._app(scope, receive, send)
+            return
+        scope.update({"route": route, "endpoint": route.endpoint, "path_params": {}})
+        try:
+            await route.app(scope, receive, send)
+        except RequestValidationError as error:
+            raise explain_validation(error.errors()) from error

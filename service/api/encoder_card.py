@@ -24,6 +24,7 @@ def encoder_card(info: EncoderInfo) -> dict[str, Any]:
         "max_model_len": info.max_model_len,
         "task": info.task,
         "tools": False,
+        "digest": info.digest,
     }
     if info.task == "embed":
         return card | {"dimensions": info.width, "matryoshka": info.dimensions is not None}

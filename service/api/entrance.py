@@ -62,7 +62,8 @@ class Entrance:
             tenant = _tenant(self._keyring, headers)
         context.tenant = tenant
         context.allowance = Allowance(self._quotas, context.tenant)
-        context.at_end.push_async_callback(context.allowance.settle)
+        if tenant.quotas:
+            context.at_end.push_async_callback(context.allowance.settle)
         await context.allowance.count_request()
 
 

@@ -102,3 +102,11 @@ ENCODER_EXAMPLES: Mapping[str, _Bodies] = {
     "/v1/score": {"One with each of a list": {"text_1": _QUERY, "text_2": _TEXTS}},
 }
 """The same for encoders, whose first one's name is added."""
+
+OWN_EXAMPLES: Mapping[str, _Bodies] = {
+    "/v1/feedback": {
+        "The answer was right": {"id": "X-Feedback-Id", "correct": True},
+        "The true label": {"id": "X-Feedback-Id", "label": "negative"},
+    },
+}
+"""Bodies without a model; `X-Feedback-Id` stands for this header of an answer."""

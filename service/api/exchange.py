@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from urllib.parse import quote as percent_encoded
 
 from pydantic_core import to_json
@@ -13,6 +13,7 @@ from starlette.types import Message, Receive, Scope, Send
 from service.api import anthropic
 from service.context import Ending, RequestContext
 from service.errors import ServiceError
+from service.feedback.answer_ids import AnswerIds
 from service.operations import OPERATIONS
 
 ID_HEADER = "x-request-id"
@@ -20,6 +21,7 @@ TIMEOUT_HEADER = "x-request-timeout-ms"
 _TRACE_HEADER = "traceresponse"
 _IGNORED_HEADER = "x-ignored-fields"
 _FLAGGED_HEADER = "x-guard-flagged"
+_FEEDBACK_HEADER = "x-feedback-id"
 _IGNORED_SHOWN = 16
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_.\[\]-]{1,64}")
 
@@ -32,7 +34,13 @@ class Exchange:
     """
 
     def __init__(
-        self, scope: Scope, headers: Headers, receive: Receive, send: Send, context: RequestContext
+        self,
+        scope: Scope,
+        headers: Headers,
+        receive: Receive,
+        send: Send,
+        context: RequestContext,
+        ids: AnswerIds,
     ) -> None:
         self.scope = scope
         self.headers = headers
@@ -44,6 +52,7 @@ class Exchange:
         self.blocked_since: float | None = None
         self._error: ServiceError | None = None
         self._send = send
+        self._ids = ids
 
     @property
     def started(self) -> bool:
@@ -79,6 +88,8 @@ class Exchange:
                 headers[_IGNORED_HEADER] = _names(self.context.ignored_fields)
             if self.context.guard_flags:
                 headers[_FLAGGED_HEADER] = ", ".join(map(percent_encoded, self.context.guard_flags))
+            if self.status == 200 and OPERATIONS.get(self.route):
+                headers.update(self._feedback_id())
             headers.update(self.context.allowance.headers())
             if self.close_connection:
                 headers["connection"] = "close"
@@ -89,6 +100,10 @@ class Exchange:
             await self._send(message)
         finally:
             self.blocked_since = None
+
+    def _feedback_id(self) -> Mapping[str, str]:
+        found = self._ids.of(self.context)
+        return {} if found is None else {_FEEDBACK_HEADER: found}
 
     async def fail(self, error: ServiceError, send: Send | None = None) -> None:
         """End the request with an error: it is the answer unless one has begun, sent by `send`."""

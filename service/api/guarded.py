@@ -1,27 +1,54 @@
-"""Guards before generation, for every route that generates."""
+"""Guards before generation and after it, for every route that generates."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 from service.context import RequestContext
+from service.errors import UnsupportedFeature
+from service.guards.answers import GuardedAnswer
 from service.guards.texts import Read, texts_of
 from service.runtime.parts import Runtime
 
 _TOKEN_BYTES = 4
 
 
-async def guard_input(
+async def guard(
     read: Callable[[], Mapping[str, Any]], runtime: Runtime, context: RequestContext
 ) -> None:
-    """Have the tenant's guards judge the texts of a body; raises what `InputPolicy.check` raises.
+    """Have the tenant's guards judge the texts of a body, and later its answer's.
 
-    `read` gives the body, and is called only where a guard reads the tenant's texts.
+    `read` gives the body, and is called only where a guard reads. Raises what
+    `Policies.check_input` raises, and UnsupportedFeature for a body that asks for tokens which a
+    guard cannot hold back.
     """
-    policy = runtime.input_policy.of(context)
-    if policy is not None:
-        texts = [await _text(each, runtime) for each in texts_of(read())]
-        await runtime.input_policy.check(texts, policy, context)
+    policies = runtime.policies
+    policy = policies.of(context)
+    if not (policy.input or policy.output):
+        return
+    body = read()
+    if policy.output:
+        _check_tokens(body, redacts=policy.on == "redact")
+        tools = bool(body.get("tools"))
+        context.answer_guard = GuardedAnswer(policies, policy, context, tools=tools)
+    if policy.input:
+        texts = [await _text(each, runtime) for each in texts_of(body)]
+        await policies.check_input(texts, policy, context)
+
+
+def _check_tokens(body: Mapping[str, Any], *, redacts: bool) -> None:
+    """Refuse fields with which an answer shows its tokens, which no guard reads or redacts."""
+    if body.get("return_token_ids"):
+        raise UnsupportedFeature(
+            "return_token_ids: not for this key, whose answers are read by a guard",
+            param="return_token_ids",
+        )
+    shown = {"logprobs": body.get("logprobs"), "include": body.get("include") or None}
+    for field, value in shown.items():
+        if redacts and value is not None and value is not False:
+            raise UnsupportedFeature(
+                f"{field}: not for this key, whose answers may be redacted", param=field
+            )
 
 
 async def _text(given: Read, runtime: Runtime) -> str:

@@ -25,6 +25,7 @@ from service.errors import (
     RequestTimeout,
     ServiceError,
 )
+from service.feedback.answer_ids import AnswerIds
 from service.quoting import quote
 from service.runtime.open_requests import OpenRequests
 from service.settings.gate import GateSettings
@@ -59,6 +60,7 @@ class RequestScope:
         telemetry: RequestTelemetry,
         requests: OpenRequests,
         entrance: Entrance,
+        ids: AnswerIds,
         uploads: UploadReader | None = None,
     ) -> None:
         self._app = app
@@ -70,6 +72,7 @@ class RequestScope:
         self._late = LateRefusals(gate.refusals_at_once_per_s)
         self._telemetry = telemetry
         self._entrance = entrance
+        self._ids = ids
         self._uploads = uploads
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -84,7 +87,7 @@ class RequestScope:
         context = self._context(headers)
         enter_context(context)
         self._telemetry.arrived(context, scope["method"], headers)
-        exchange = Exchange(scope, headers, receive, send, context)
+        exchange = Exchange(scope, headers, receive, send, context, self._ids)
         exchange.close_connection = self._requests.closing
         with self._requests.one():
             await self._answer(exchange)

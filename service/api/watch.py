@@ -2,12 +2,12 @@
 
 import asyncio
 import time
-from contextlib import suppress
 
 from starlette.types import ASGIApp, Message, Receive
 
 from service.api.body import ClientGone
 from service.api.exchange import Exchange
+from service.api.hangup import Hangup
 from service.context import RequestContext
 from service.errors import DeadlineExceeded
 
@@ -23,39 +23,86 @@ async def run_watched(app: ASGIApp, exchange: Exchange, body: bytes) -> None:
     Raises ClientGone, also for a client that takes nothing of its answer for many seconds, or has
     not read it some seconds after the deadline; DeadlineExceeded where there is no answer yet.
     """
-    task = asyncio.current_task()
-    assert task is not None
-    end: Exception | None = None
-
-    async def watch() -> None:
-        nonlocal end
-        present = True
-        while present and (left := _seconds_left(exchange)) > 0:
-            with suppress(TimeoutError):
-                # The route may move the deadline.
-                async with asyncio.timeout(min(left, _LOOK_AGAIN_SECONDS)):
-                    present = (await exchange.receive())["type"] != "http.disconnect"
-        if not exchange.complete:
-            late = present and not exchange.started
-            end = _late(exchange.context) if late else ClientGone()
-            task.cancel()
+    watch = _Watch(exchange)
 
     async def send(message: Message) -> None:
         # Once the request has ended, what comes is vLLM's error body for our own cancel.
-        if end is None:
+        if watch.end is None:
             await exchange.send(message)
 
-    watcher = asyncio.create_task(watch())
+    watch.begin()
     try:
         await app(exchange.scope, replay(body), send)
     except asyncio.CancelledError:
-        if end is None:
+        if watch.end is None:
             raise
     finally:
-        watcher.cancel()
-    if end is not None:
-        task.uncancel()
-        raise end
+        watch.stop()
+    if watch.end is not None:
+        watch.task.uncancel()
+        raise watch.end
+
+
+class _Watch:
+    """Cancels the current task where its request must end; `end` says then why.
+
+    A connection tells when it is closed, and a timer looks at the time. Only where nothing tells,
+    a task waits for the message that says so.
+    """
+
+    def __init__(self, exchange: Exchange) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self.task = task
+        self.end: Exception | None = None
+        self._watching = True
+        self._exchange = exchange
+        self._loop = asyncio.get_running_loop()
+        self._hangup: Hangup | None = exchange.scope.get("hangup")
+        self._listener: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def begin(self) -> None:
+        if self._hangup is None:
+            self._listener = self._loop.create_task(self._listen(self._exchange.receive))
+        elif self._hangup.told:
+            self._loop.call_soon(self._gone)
+        else:
+            self._hangup.watch(self._gone)
+        self._look()
+
+    def stop(self) -> None:
+        self._watching = False
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._hangup is not None:
+            self._hangup.watch(None)
+        if self._listener is not None:
+            self._listener.cancel()
+
+    async def _listen(self, receive: Receive) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        self._gone()
+
+    def _look(self) -> None:
+        if self._hangup is not None:
+            self._hangup.read_on()  # a request that is pipelined behind this one stops it
+        if (left := _seconds_left(self._exchange)) > 0:
+            # The route may move the deadline.
+            self._timer = self._loop.call_later(min(left, _LOOK_AGAIN_SECONDS), self._look)
+        else:
+            started = self._exchange.started
+            self._finish(ClientGone() if started else _late(self._exchange.context))
+
+    def _gone(self) -> None:
+        self._finish(ClientGone())
+
+    def _finish(self, end: Exception) -> None:
+        if self._watching and not self._exchange.complete:
+            self.stop()
+            self.end = end
+            self.task.cancel()
 
 
 def replay(body: bytes) -> Receive:

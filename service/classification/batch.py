@@ -8,6 +8,8 @@ from typing import Protocol
 
 from service.classification.result import Classification, ResultOptions, assemble
 from service.classification.scorer import Score
+from service.engine.pooling import GuardThreshold
+from service.engine.reference import Reference
 from service.errors import InvalidRequest, ServiceError
 from service.quoting import quote
 
@@ -54,6 +56,14 @@ class TextClassifier(Protocol):
     def conformal_threshold(self) -> float | None:
         """The threshold that `ResultOptions` takes."""
 
+    @property
+    def guard(self) -> GuardThreshold | None:
+        """The threshold of a guard that the model's manifest has."""
+
+    @property
+    def reference(self) -> Reference | None:
+        """Typical inputs, which the model's manifest has counted."""
+
     async def score(self, text: str, slots: asyncio.Semaphore) -> Score:
         """The calibrated log-probabilities of one input; each engine request takes a slot."""
 
@@ -83,6 +93,9 @@ async def classify_batch(
     the first reads (full, draining, deadline) refuses the batch at once.
     """
     slots = asyncio.Semaphore(width)
+    if len(inputs) == 1:  # which needs no task of its own
+        yield _sound(await _classify(classifier, 0, inputs[0], options, slots))
+        return
     finished: asyncio.Queue[Outcome] = asyncio.Queue()
     waiting = iter(enumerate(inputs))
 
@@ -115,6 +128,12 @@ async def classify_batch(
         await asyncio.wait(workers)
     if held:
         raise min(held, key=lambda failed: failed.index).error
+
+
+def _sound(outcome: Outcome) -> Classified:
+    if isinstance(outcome, Failed):
+        raise outcome.error
+    return outcome
 
 
 async def _classify(

@@ -12,7 +12,9 @@ from service.classification.calibration import Calibration
 from service.classification.distribution import Array
 from service.classification.input_text import check_length, written
 from service.classification.scorer import LabelScorer, Score
+from service.engine.pooling import GuardThreshold
 from service.engine.protocol import Adapter, LabelEngine, Prompt
+from service.engine.reference import Reference
 from service.together import together
 
 _UNCALIBRATED = Calibration()
@@ -42,7 +44,8 @@ class Classifier:
 
     `names` are the labels in the order of a score's log-probabilities. `multi_label`: these are
     log P(yes) of independent questions, not one distribution. `conformal_threshold`: see
-    `ResultOptions`. The questions of a multi_label input share its prompt's cached blocks.
+    `ResultOptions`; `guard` and `reference`: see `batch.TextClassifier`. The questions of a
+    multi_label input share its prompt's cached blocks.
     """
 
     engine: LabelEngine
@@ -52,6 +55,8 @@ class Classifier:
     adapter: Adapter | None = None
     calibration: Calibration = _UNCALIBRATED
     conformal_threshold: float | None = None
+    guard: GuardThreshold | None = None
+    reference: Reference | None = None
 
     @property
     def reads(self) -> int:

@@ -10,7 +10,8 @@ from service.classification.calibration import Calibration
 from service.classification.distribution import Array, normalise
 from service.classification.scorer import Score
 from service.encoders.passages import placed
-from service.engine.pooling import Pooled, Pooler
+from service.engine.pooling import GuardThreshold, Pooled, Pooler
+from service.engine.reference import Reference
 from service.errors import InvalidRequest
 
 
@@ -39,6 +40,16 @@ class HeadClassifier:
     def conformal_threshold(self) -> float | None:
         """The threshold that `ResultOptions` takes."""
         return self.pooler.info.conformal_threshold
+
+    @property
+    def guard(self) -> GuardThreshold | None:
+        """The threshold of a guard that the head's manifest has."""
+        return self.pooler.info.guard
+
+    @property
+    def reference(self) -> Reference | None:
+        """Typical inputs, which the head's manifest has counted."""
+        return self.pooler.info.reference
 
     async def score(self, text: str, slots: asyncio.Semaphore) -> Score:
         """The calibrated log-probabilities of one input's labels; raises what `Pooler` raises."""

@@ -56,6 +56,8 @@ class InferenceClassifier:
     multi_label: bool = False
     truncate: bool = False
     conformal_threshold: None = None
+    guard: None = None
+    reference: None = None
 
     @property
     def reads(self) -> int:

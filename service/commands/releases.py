@@ -3,15 +3,16 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from service.commands.errors import one_message
+from service.feedback.ledger import read_tallies, told
 from service.releases.change import Change
 from service.releases.log import read_log
 
-app = typer.Typer(no_args_is_help=True, help="Read the log of releases.")
+app = typer.Typer(no_args_is_help=True, help="Read the log of releases and the feedback.")
 
 StoreOption = Annotated[Path, typer.Option("--store", "-s", help="Folder of `releases.path`.")]
 
@@ -50,6 +51,32 @@ def verify(store: StoreOption) -> None:
     with one_message():
         changes, head = read_log(store)
     typer.echo(f"{len(changes)} changes, unbroken; the last line's sha256 is {head}")
+
+
+@app.command()
+def accuracy(
+    store: StoreOption,
+    name: Annotated[str | None, typer.Option(help="Of one adapter; default all.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON lines.")] = False,
+) -> None:
+    """Print how often each version was right, as far as feedback said.
+
+    Example: llm-service releases accuracy --store /var/lib/llm-service/releases
+    """
+    with one_message():
+        figures = told(read_tallies(store))
+    for each in figures:
+        if name in (None, each["adapter"]):
+            typer.echo(json.dumps(each) if as_json else _figures(each))
+
+
+def _figures(each: dict[str, Any]) -> str:
+    """The figures of a version; `-` for what no feedback said."""
+    shown = [
+        f"{figure} {'-' if each[figure] is None else each[figure]}"
+        for figure in ("accuracy", "calibration_error", "coverage")
+    ]
+    return f"{each['adapter']}@{each['version']} rated {each['rated']} {' '.join(shown)}"
 
 
 def _line(change: Change) -> str:

@@ -8,9 +8,14 @@ import numpy as np
 import numpy.typing as npt
 
 from service.engine.protocol import Pulse
+from service.engine.reference import Reference
 
 EncoderTask = Literal["embed", "score", "classify"]
 """Work of an encoder: a text's vector, a pair's score, or the labels of a trained head."""
+
+
+GuardThreshold = tuple[Sequence[str], float]
+"""Labels, and the probability from which a guard of these flags a text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,9 +24,10 @@ class EncoderInfo:
 
     `labels` are those of its head, in the order of its values; `multi_label` if each of them
     applies by itself; `temperature` divides its values, and `conformal_threshold` is the least
-    probability of a label in the set, None for a head without that promise. `width` is the number
-    of values of a text. `dimensions` are the shorter vectors that an embedding may be cut to
-    (Matryoshka), from 1 to `width`; None if it may not.
+    probability of a label in the set, None for a head without that promise. `guard` and `reference`
+    are its manifest's, if it has them. `width` is the number of values of a text. `dimensions` are
+    the shorter vectors that an embedding may be cut to (Matryoshka), from 1 to `width`; None if it
+    may not.
     """
 
     name: str
@@ -34,6 +40,8 @@ class EncoderInfo:
     multi_label: bool = False
     temperature: float = 1.0
     conformal_threshold: float | None = None
+    guard: GuardThreshold | None = None
+    reference: Reference | None = None
     dimensions: Sequence[int] | None = None
 
 

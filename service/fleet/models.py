@@ -12,7 +12,7 @@ from service.classification.head import HeadClassifier
 from service.context import RequestContext
 from service.engine.pooling import EncoderEngine, EncoderInfo
 from service.engine.protocol import Adapter
-from service.errors import NotFound, UnsupportedFeature
+from service.errors import InvalidRequest, NotFound, UnsupportedFeature
 from service.fleet.encoders import (
     Encoders,
     QuarantinedEncoder,
@@ -97,6 +97,7 @@ class Models:
         chosen = ChosenModel(name, registry.acquire(version))
         context.model, context.adapter = name, chosen.adapter
         if chosen.version is not None:
+            context.version = chosen.version.manifest.version
             context.at_end.callback(registry.release, chosen.version)
         return chosen
 
@@ -170,6 +171,20 @@ class Models:
         if self._registry is None or not tenant.may_use_adapter(name):
             raise unknown_model(name)
         return self._registry.find(name)
+
+    def label_place(self, name: str, number: str, label: str, tenant: Tenant) -> int:
+        """The place of a label among those of a version.
+
+        Raises InvalidRequest for a label that it does not have, and what `adapter` raises.
+        """
+        version = self.adapter(f"{name}@{number}", tenant)
+        names = () if version.classifier is None else version.classifier.names
+        if label not in names:
+            raise InvalidRequest(
+                f"label: not one of the labels of {version.names[1]}, got {quote(label)}",
+                param="label",
+            )
+        return names.index(label)
 
     def adapters(self, tenant: Tenant) -> Mapping[str, Entry]:
         """The adapters that exist for the tenant, by configured name."""

@@ -143,18 +143,20 @@ class Scheduler:
         than their shares, and the next slot that they give back is the tenant's. Nor is a follower
         refused, because it would only wait behind its own request's first ticket.
         """
-        now = self._tick()
-        forecast, refusal = self._look(ticket, now)
-        if refusal is not None:
-            return refusal
+        now = self._look()
+        room = self._room(ticket, now)
         # A ticket that waits while there is room is about to be dispatched and comes first; a
         # ticket that is late already is left to `expire`.
         first = not self._queue_of(ticket).waiting and ticket.deadline > now
-        at_once = first and self._room(ticket, now)
+        forecast = None
+        if not (room and first):
+            forecast, refusal = self._foresee(ticket, now, room=room)
+            if refusal is not None:
+                return refusal
         self._push(ticket, now)
         if ticket.deadline < math.inf:
             self._deadlines.set(ticket, ticket.deadline)
-        if at_once:
+        if room and first:
             self._start(ticket.background, now)
             return Placement.STARTED
         if forecast is not None:
@@ -163,7 +165,8 @@ class Scheduler:
 
     def refusal(self, ticket: Ticket) -> Refusal | None:
         """Why `offer` would refuse such a ticket now; None if it would start or wait."""
-        return self._look(ticket, self._tick())[1]
+        now = self._look()
+        return None if self._room(ticket, now) else self._foresee(ticket, now, room=False)[1]
 
     def next_dispatches(self) -> list[Ticket]:
         """Start waiting tickets while a slot is free; the caller runs these now."""
@@ -270,18 +273,25 @@ class Scheduler:
     def _queue_of(self, ticket: Ticket) -> FairQueue:
         return self._background.queue if ticket.background else self._queue
 
-    def _look(self, ticket: Ticket, now: float) -> tuple[Forecast | None, Refusal | None]:
+    def _look(self) -> float:
+        """Let time pass, also for the limit of an engine that rests; the time now."""
+        now = self._tick()
         if not self._queue.in_use:
             self._limiter.update(now, 0)
+        return now
+
+    def _foresee(
+        self, ticket: Ticket, now: float, *, room: bool
+    ) -> tuple[Forecast | None, Refusal | None]:
+        """The forecast for a ticket that must wait, and its refusal: none if there is room."""
         if ticket.background:
-            room = self._room(ticket, now)
             return None, None if room else self._background.refusal(ticket)
         backlog = self._queue.backlog(ticket)
         forecast = self._admission.forecast(ticket, backlog)
         held = max(self.limit, self.in_use)
         owed = ticket.follows or self._queue.within_share(ticket, held)
         alone = self._queue.in_use + self.waiting < self.limit
-        if owed or alone or self._room(ticket, now):
+        if room or owed or alone:
             return forecast, None
         return forecast, self._admission.refusal(ticket, backlog, forecast, now)
 

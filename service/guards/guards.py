@@ -57,7 +57,9 @@ class Guards:
         for name, guard in self._named.items():
             async with internal_request("guards", 1.0) as context:
                 try:
-                    _places(guard, self._models.choose_for_service(guard.model, context))
+                    classifier = self._models.choose_for_service(guard.model, context)
+                    _places(guard, classifier)
+                    _threshold(guard, classifier)
                 except (AdapterQuarantined, EncoderQuarantined) as error:
                     _log.warning("guard %s: %s", name, error.message)
                 except ServiceError as error:
@@ -71,21 +73,29 @@ class Guards:
             if self._models.may_use(guard.model, context.tenant)
         ]
 
-    async def read(self, name: str, texts: Sequence[str], context: RequestContext) -> list[Verdict]:
+    async def read(
+        self,
+        name: str,
+        texts: Sequence[str],
+        context: RequestContext,
+        *,
+        admitted: bool = False,
+    ) -> list[Verdict]:
         """The verdict of one guard about each text, as work of the request.
 
-        Raises what `Models.choose_for_service` and `reading.probabilities` raise.
+        With `admitted` the guard's gate takes it as more of what it has begun. Raises what
+        `Models.choose_for_service` and `reading.probabilities` raise.
         """
         guard, begun = self._named[name], time.monotonic()
         async with work_beside(context) as own:
             classifier = self._models.choose_for_service(guard.model, own)
-            places = _places(guard, classifier)
-            own.parts = len(texts) * classifier.reads
+            places, threshold = _places(guard, classifier), _threshold(guard, classifier)
+            own.parts, own.admitted = len(texts) * classifier.reads, admitted
             slots = asyncio.Semaphore(_SLOTS)
             found = await together(probabilities(classifier, text, slots) for text in texts)
         self._metrics.took(name, time.monotonic() - begun)
         return [
-            Verdict({label: float(each[at]) for label, at in places.items()}, guard.threshold)
+            Verdict({label: float(each[at]) for label, at in places.items()}, threshold)
             for each in found
         ]
 
@@ -99,3 +109,15 @@ def _places(guard: GuardSettings, classifier: TextClassifier) -> dict[str, int]:
                 f"labels: {guard.model} has no label {quote(label)}{nearest(label, names)}"
             )
     return {label: names.index(label) for label in guard.labels}
+
+
+def _threshold(guard: GuardSettings, classifier: TextClassifier) -> float:
+    """The guard's own threshold, or its model's; GuardFailed if neither has one for its labels."""
+    if guard.threshold is not None:
+        return guard.threshold
+    if classifier.guard is None or set(classifier.guard[0]) != set(guard.labels):
+        raise GuardFailed(
+            f"threshold: must be set, as the manifest of {guard.model} has none for its labels; "
+            "`llm-service calibrate-guard` finds it"
+        )
+    return classifier.guard[1]

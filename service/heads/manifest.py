@@ -12,6 +12,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
+from service.adapters.guard_bound import GuardBound
+from service.adapters.input_reference import InputReference
 from service.adapters.manifest import (
     BaseReference,
     CalibrationRecord,
@@ -55,6 +57,8 @@ class HeadManifest(BaseModel):
     golden: ClassificationGolden
     fingerprint: Values
     evaluation: Mapping[str, JsonValue] = Field(default_factory=dict)
+    guard: GuardBound | None = None
+    reference: InputReference | None = None
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:
@@ -62,6 +66,11 @@ class HeadManifest(BaseModel):
             raise ValueError("calibration.conformal: only where the labels exclude each other")
         if self.calibration.prior is not None:
             raise ValueError("calibration.prior: no prior, since a head reads no prompt")
+        for label in () if self.guard is None else self.guard.labels:
+            if label not in self.labels:
+                raise ValueError(f"guard.labels: labels of the head, got {label}")
+        if self.reference is not None and set(self.reference.labels) != set(self.labels):
+            raise ValueError("reference.labels: must be the labels of the head")
         for row in self.fingerprint:
             if len(row) != len(self.labels):
                 raise ValueError(f"fingerprint: {len(self.labels)} values a line, got {len(row)}")
@@ -72,6 +81,11 @@ class HeadManifest(BaseModel):
         """The least probability of a label in the set; None without a promise of coverage."""
         conformal = self.calibration.conformal
         return None if conformal is None else conformal.least
+
+    @property
+    def guard_threshold(self) -> tuple[tuple[str, ...], float] | None:
+        """The labels of a guard and its threshold; None where none was shown to hold."""
+        return None if self.guard is None else self.guard.of_labels
 
     def write(self, folder: Path) -> None:
         """Write the manifest into the head's folder, whole or not at all."""

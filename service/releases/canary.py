@@ -41,6 +41,19 @@ class Canary(Stage[Judge]):
         self.verdict = self.trial.add(arm, observation)
         return self.verdict is not None
 
+    def rate(self, digest: str, score: float) -> bool:
+        """Count what a caller says of an answer of a version; True if it decides the step.
+
+        `digest` is its beginning, as in the name that the engine knows the version by.
+        """
+        if self.verdict is not None:
+            return False
+        if self.new.digest.removeprefix("sha256:").startswith(digest):
+            self.verdict = self.trial.rate("new", score)
+        elif self.old.digest.removeprefix("sha256:").startswith(digest):
+            self.verdict = self.trial.rate("old", score)
+        return self.verdict is not None
+
     def _caller(self, context: RequestContext) -> str | None:
         match self.plan.sticky:
             case "tenant":

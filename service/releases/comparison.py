@@ -83,8 +83,8 @@ class Comparison:
     old: Counts = field(default_factory=Counts)
     new: Counts = field(default_factory=Counts)
 
-    def add(self, arm: Arm, hit: bool) -> None:
-        """Count an observation."""
+    def add(self, arm: Arm, hit: float) -> None:
+        """Count an observation in [0, 1]."""
         (self.new if arm == "new" else self.old).add(hit)
 
     @property

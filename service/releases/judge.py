@@ -8,6 +8,8 @@ from service.releases.trial import Trial, Verdict
 from service.settings.releases import PlanSettings
 
 _LABEL = "label "
+WRONG = "wrong"
+"""The test of what callers say of answers."""
 
 
 def criteria(plan: PlanSettings, labels: Collection[str]) -> list[Criterion]:
@@ -20,6 +22,7 @@ def criteria(plan: PlanSettings, labels: Collection[str]) -> list[Criterion]:
     single = {
         "errors": allowed.errors,
         "invalid": allowed.invalid,
+        WRONG: allowed.wrong,
         **dict.fromkeys(LATENCIES, allowed.latency),
     }
     if labels:
@@ -80,6 +83,14 @@ class Judge(Trial[Comparison]):
         if arm == "new" and self._harmless():
             return Verdict(False, "no harm", self.tests())
         return None
+
+    def rate(self, arm: Arm, score: float) -> Verdict | None:
+        """Count what a caller says of an answer: 1 for right; the verdict, if it decides the step.
+
+        It shows harm only: an answer is counted when it ends, and rated later or never.
+        """
+        self._tests[WRONG].add(arm, 1 - score)
+        return self._harm([WRONG])
 
     def _harmless(self) -> bool:
         """True if no test is open. Looks first at the test that was open last."""

@@ -79,8 +79,19 @@ class Releases:
             self._background.follow(stage, context, partial(self._compared, name, stage))
         if not isinstance(stage, Canary) or (arm := stage.arm(context)) is None:
             return name
+        context.stage = stage.since
         context.on_ending = partial(self._ended, name, stage, arm, context)
         return stage.new.exact if arm == "new" else name
+
+    def rate(self, name: str, since: int, digest: str, score: float) -> None:
+        """Judge a version by what a caller says of an answer: 1 for right, 0 for wrong.
+
+        It counts in the step that began with the log's entry `since`, in which it was given, if
+        that one still lasts.
+        """
+        stage = self._stages.get(name)
+        if isinstance(stage, Canary) and stage.since == since and stage.rate(digest, score):
+            self._decided.set()
 
     @contextmanager
     def rehearsed(self, rehearsal: Rehearsal | None) -> Iterator[None]:

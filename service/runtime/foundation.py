@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from prometheus_client import CollectorRegistry
 
 from service.batches.batches import Batches
+from service.feedback.feedback import Feedback
 from service.fleet.metrics import AdapterMetrics
 from service.releases.releases import Releases
 from service.runtime.open_requests import OpenRequests
@@ -36,6 +37,7 @@ class Foundation:
     batches: Batches | None
     usage: Ledger | None
     releases: Releases | None
+    feedback: Feedback
 
     @classmethod
     def of(cls, settings: Settings, registry: CollectorRegistry) -> "Foundation":
@@ -44,6 +46,8 @@ class Foundation:
         adapter_metrics = AdapterMetrics(registry)
         usage = _usage(settings)
         tenancy = Tenancy(settings, TenantMetrics(registry))
+        missed = Objectives(settings.slo).missed
+        releases = Releases.of(settings.releases, missed, registry)
         return cls(
             metrics=metrics,
             adapter_metrics=adapter_metrics,
@@ -52,7 +56,8 @@ class Foundation:
             requests=OpenRequests(),
             batches=_batches(settings, tenancy, registry),
             usage=usage,
-            releases=Releases.of(settings.releases, Objectives(settings.slo).missed, registry),
+            releases=releases,
+            feedback=Feedback.of(settings.releases.path, releases, registry),
         )
 
     def running(
@@ -64,8 +69,11 @@ class Foundation:
         return running(settings, start_engine, self.metrics, self.adapter_metrics, self.releases)
 
     def close(self) -> None:
-        """Send the remaining traces and close the log of releases; blocks meanwhile."""
+        """Send the remaining traces, keep feedback, and close the log of releases; blocks
+        meanwhile.
+        """
         self.telemetry.close()
+        self.feedback.close()
         if self.releases is not None:
             self.releases.close()
 

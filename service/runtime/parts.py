@@ -7,9 +7,10 @@ from service.batches.batches import Batches
 from service.classification.question_cache import QuestionCache
 from service.engine.pooling import EncoderEngine
 from service.engine.protocol import Engine
+from service.feedback.feedback import Feedback
 from service.fleet.models import Models
 from service.guards.guards import Guards
-from service.guards.input_policy import InputPolicy
+from service.guards.policies import Policies
 from service.runtime.status import Status
 from service.settings.tree import Settings
 from service.telemetry.metrics import Metrics
@@ -38,9 +39,10 @@ class Runtime:
     encoders: Sequence[EncoderEngine]
     models: Models
     guards: Guards
-    input_policy: InputPolicy
+    policies: Policies
     batches: Batches | None
     usage: Ledger | None
+    feedback: Feedback
 
     @property
     def base(self) -> LanguageModel:

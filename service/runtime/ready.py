@@ -15,7 +15,7 @@ from service.fleet.models import Models
 from service.fleet.rehearsal import Rehearsal
 from service.gate.gate import Gate
 from service.guards.guards import Guards
-from service.guards.input_policy import InputPolicy
+from service.guards.policies import Policies
 from service.releases.releases import Releases
 from service.runtime.drain import Drain
 from service.runtime.encoders import EncoderStart, RunningEncoders, running_encoders
@@ -66,16 +66,15 @@ async def ready(
         stack.callback(setattr, status, "phase", Phase.STOPPING)
         await enter(foundation.tenancy.followed())
         watched = _watched(decoder, encoders)
-        gates = [each.gate for each in watched]
-        drain = Drain(status, foundation.requests, gates, settings.drain, metrics.lifecycle)
+        drain = _drain(settings, status, foundation, watched)
         for each in watched:
             await enter(_watching(Watchdog(*each, status, settings.watchdog).run()))
         await enter(_watching(metrics.loop_lag.run()))
         if decoder is not None:
             await enter(_watching(decoder.fleet.watch_residency(_RESIDENCY_SECONDS)))
-        await enter(_deciding(status, foundation.releases, _rehearsal(decoder, settings), drain))
+        await enter(_deciding(status, foundation, _rehearsal(decoder, settings), drain))
         if batches is not None:
-            await enter(batches.running(call, lambda: gates[0].flex_room))
+            await enter(batches.running(call, lambda: watched[0].gate.flex_room))
         stack.enter_context(_controllable(status, _reload(decoder, read_settings), drain))
         _show(watched, metrics, status)
         models = _models(decoder, encoders, foundation.releases)
@@ -89,10 +88,19 @@ async def ready(
             encoders=[each.engine for each in encoders.running],
             models=models,
             guards=guards,
-            input_policy=InputPolicy(settings.guards, guards, metrics.guards),
+            policies=Policies(settings.guards, guards, metrics.guards),
             batches=batches,
             usage=usage,
+            feedback=foundation.feedback,
         )
+
+
+def _drain(
+    settings: Settings, status: Status, foundation: Foundation, watched: Sequence[_Watched]
+) -> Drain:
+    gates = [each.gate for each in watched]
+    lifecycle = foundation.metrics.lifecycle
+    return Drain(status, foundation.requests, gates, settings.drain, lifecycle)
 
 
 async def _guards(settings: Settings, models: Models, metrics: Metrics) -> Guards:
@@ -181,16 +189,17 @@ async def _watching(watch: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def _deciding(
-    status: Status, releases: Releases | None, rehearsal: Rehearsal | None, drain: Drain
+    status: Status, foundation: Foundation, rehearsal: Rehearsal | None, drain: Drain
 ) -> AsyncIterator[None]:
     """Decide releases, and let the operations port read them, while the service is ready."""
+    releases, feedback = foundation.releases, foundation.feedback
     if releases is None:
         yield
         return
     drain.stop_background = releases.stop_background
-    status.releases = ReleaseDesk(asyncio.get_running_loop(), releases)
+    status.releases = ReleaseDesk(asyncio.get_running_loop(), releases, feedback)
     try:
-        async with _watching(releases.run()):
+        async with _watching(releases.run()), _watching(feedback.run()):
             with releases.rehearsed(rehearsal):
                 yield
     finally:

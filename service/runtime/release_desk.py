@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
+from service.feedback.feedback import Feedback
 from service.releases.contest import Action
 from service.releases.releases import Releases
 from service.releases.summary import Summary
@@ -14,17 +15,21 @@ Result = TypeVar("Result")
 class ReleaseDesk:
     """Asks the releases on the loop that serves; blocks the caller's thread, not that loop."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, releases: Releases) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, releases: Releases, feedback: Feedback
+    ) -> None:
         self._loop = loop
         self._releases = releases
+        self._feedback = feedback
 
     def summary(self) -> dict[str, Any]:
-        """Every plan with its tests, and the last changes, as JSON."""
+        """Every plan with its tests, the last changes, and feedback by version, as JSON."""
 
-        async def taken() -> Summary:
-            return self._releases.summary()
+        async def taken() -> tuple[Summary, list[dict[str, Any]]]:
+            return self._releases.summary(), self._feedback.told()
 
-        return self._run(taken()).told()
+        summary, feedback = self._run(taken())
+        return summary.told() | {"feedback": feedback}
 
     def act(self, name: str, action: Action, person: str) -> dict[str, Any]:
         """Do what a person asks; raises what `Releases.act` raises."""

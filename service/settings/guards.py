@@ -19,21 +19,32 @@ class GuardSettings(Section):
     labels: tuple[str, ...] = Field(
         min_length=1, max_length=64, description="Labels of the model that flag a text."
     )
-    threshold: float = Field(
-        gt=0, le=1, description="Calibrated probability from which a label flags a text."
+    threshold: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="Calibrated probability from which a label flags a text; null for the one that "
+        "`llm-service calibrate-guard` wrote into the model's manifest, for the same labels.",
     )
 
 
 class PolicySettings(Section):
-    """Guards that read a tenant's input before a model does; answers are not read."""
+    """Guards that read a tenant's requests before a model does, and its answers."""
 
     input: tuple[GuardName, ...] = Field(
         (), max_length=8, description="Guards that read the texts of every generation request."
     )
-    on: Literal["refuse", "flag"] = Field(
+    output: tuple[GuardName, ...] = Field(
+        (),
+        max_length=8,
+        description="Guards that read every generated answer before it is sent: a whole one at "
+        "its end, a stream sentence by sentence.",
+    )
+    on: Literal["refuse", "flag", "redact"] = Field(
         "refuse",
-        description="If a guard flags a text: refuse the request with 400 `input_flagged`, or "
-        "answer it and name guard and label in the header `X-Guard-Flagged`.",
+        description="If a guard flags a text: refuse the request with 400 `input_flagged`, or end "
+        "its answer with `output_flagged`; answer it and name guard and label in the header "
+        "`X-Guard-Flagged`; or put `[redacted]` in the place of a sentence of the answer.",
     )
     on_failure: Literal["refuse", "pass"] = Field(
         "refuse",
@@ -41,9 +52,15 @@ class PolicySettings(Section):
         "A text too long for the guard is always refused.",
     )
 
+    @model_validator(mode="after")
+    def _redacts_output(self) -> Self:
+        if self.on == "redact" and not self.output:
+            raise ValueError("on: redact is for answers, and output names no guard")
+        return self
+
 
 class GuardsSettings(Section):
-    """Guards over texts, and whose input they read."""
+    """Guards over texts, and whose requests and answers they read."""
 
     named: dict[GuardName, GuardSettings] = Field(
         default_factory=dict,
@@ -59,9 +76,9 @@ class GuardsSettings(Section):
     def _known_guards(self) -> Self:
         policies = {f"tenants.{name}": policy for name, policy in self.tenants.items()}
         for place, policy in (policies | {"default": self.default}).items():
-            for name in policy.input:
-                if name not in self.named:
-                    raise ValueError(
-                        f"{place}.input: no guard has the name {name!r}{nearest(name, self.named)}"
-                    )
+            for side in ("input", "output"):
+                for name in getattr(policy, side):
+                    if name not in self.named:
+                        near = nearest(name, self.named)
+                        raise ValueError(f"{place}.{side}: no guard has the name {name!r}{near}")
         return self

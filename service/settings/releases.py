@@ -42,6 +42,9 @@ class ToleranceSettings(Section):
         0.01, ge=0, lt=1, description="More requests that end with an error or after the deadline."
     )
     invalid: float = Field(0.02, ge=0, lt=1, description="More requests refused as invalid (4xx).")
+    wrong: float = Field(
+        0.05, ge=0, lt=1, description="More answers of which feedback says that they are wrong."
+    )
     abstentions: float = Field(0.05, ge=0, lt=1, description="More texts that get no label.")
     structure: float = Field(
         0.02, ge=0, lt=1, description="More answers of a requested structure that are cut."

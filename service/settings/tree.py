@@ -60,7 +60,9 @@ class CpuSettings(Section):
         "all",
         pattern=r"^(all|auto|nobind|\d+(-\d+)?(,\d+(-\d+)?)*)$",
         description="Cores of the engine: `all` cores of this process, vLLM's `auto` (leaves one "
-        "free), `nobind` (no binding), or a list such as `0-3,8`.",
+        "free), `nobind` (no binding), or a list such as `0-3,8`. With `all` and `nobind`, a "
+        "container whose CPU limit is below its cores gets a thread for each CPU of the limit, "
+        "not bound. Two services on one machine need lists of their own.",
     )
     kv_cache_gib: int = Field(1, ge=1, description="Memory for the KV cache, in GiB.")
     grouped_adapters: bool = Field(
@@ -121,8 +123,9 @@ class HttpSettings(Section):
     body_timeout_ms: int = Field(10_000, ge=100, description="Time for a client to send its body.")
     push_streams: bool = Field(
         True,
-        description="Write the chunks of plain streams in the engine's own steps, which "
-        "costs less. Off, for debugging, a task per request reads the engine and writes.",
+        description="Write the chunks of plain streams in the engine's own steps, and answer plain "
+        "completions without vLLM's handler, which costs less. Off, for debugging, a task per "
+        "request reads the engine and writes, and vLLM's handler answers all.",
     )
 
 

@@ -10,14 +10,20 @@ class GuardMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         make = SeriesFactory(registry)
-        text = "Requests that a guard read, by what became of them."
-        self._checks = make.counter("guard_checks_total", text, "guard", "verdict")
-        text = "Time that a guard took to read all texts of a request, waiting included."
+        text = "Requests, and pieces of answers, that a guard read, by what became of them."
+        self._checks = make.counter("guard_checks_total", text, "guard", "side", "verdict")
+        text = "Time that a guard took to read what came at once, waiting included."
         self._seconds = make.seconds("guard_check", text, LATENCY, "guard")
+        text = "Time that text of an answer was held until its guards had read it."
+        self._held = make.seconds("guard_held", text, LATENCY)
 
-    def checked(self, guard: str, verdict: str) -> None:
-        """Count a request that a guard read, or could not read."""
-        self._checks[guard, verdict].inc()
+    def checked(self, side: str, guard: str, verdict: str) -> None:
+        """Count what a guard read, or could not read."""
+        self._checks[guard, side, verdict].inc()
+
+    def held(self, seconds: float) -> None:
+        """Record how long a piece of an answer waited for its guards."""
+        self._held[()].observe(seconds)
 
     def took(self, guard: str, seconds: float) -> None:
         """Record the time of one request's reads."""

@@ -5,6 +5,7 @@ from prometheus_client import CollectorRegistry
 from service.context import Ending, RequestContext
 from service.settings.telemetry import MetricsSettings, SloSettings
 from service.telemetry.classification import ClassificationMetrics
+from service.telemetry.drift import DriftMetrics
 from service.telemetry.engine import EngineMetrics, EngineProgress
 from service.telemetry.gate import GateMetrics, GateSeries
 from service.telemetry.generation import GenerationMetrics
@@ -56,6 +57,7 @@ class Metrics:
         self._labels = RequestLabels(bounds.max_tenants, bounds.max_combinations)
         self._objectives = Objectives(slo or SloSettings())
         self.classification = ClassificationMetrics(registry)
+        self.drift = DriftMetrics(registry)
         self.guards = GuardMetrics(registry)
         self.generation = GenerationMetrics(registry)
         self.gate = GateMetrics(registry, self._labels)

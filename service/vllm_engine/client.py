@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import aclosing, contextmanager
 from contextvars import ContextVar
+from functools import partial
 from typing import Any
 
 from vllm.outputs import RequestOutput
@@ -23,6 +24,7 @@ from service.settings.limits import LimitSettings
 from service.tenants.salt import CacheSalts
 from service.tenants.tenant import Tier
 from service.vllm_engine.generation import Generation
+from service.vllm_engine.guarded import Inbox, guarded
 from service.vllm_engine.push import Last, Push, Sink
 from service.vllm_engine.renderer import StagedRenderer
 from service.vllm_engine.steps import Steps
@@ -115,7 +117,19 @@ class GatedClient:
         return self._stream(self.request(prompt, sampling_params, **options))
 
     async def push(self, request: Generation, sink: Sink) -> None:
-        """Run a request as its `stream`; `sink` takes what comes in the engine's own steps."""
+        """Run a request as its `stream`; `sink` takes what comes in the engine's own steps.
+
+        Where a guard reads the answer, it takes what the guard has read.
+        """
+        if current_context().answer_guard is None:
+            await self._push(request, sink)
+            return
+        outputs = self._guarded(request, whole=sink.restart is not None)
+        async with aclosing(outputs):
+            async for output in outputs:
+                sink.take(output)
+
+    async def _push(self, request: Generation, sink: Sink) -> None:
         if (structure := request.params.structured_outputs) is not None:
             await try_structure(self._trials, structure)
         await pushed(self._gate, self._observer, Push(request, sink, self._steps))
@@ -140,11 +154,23 @@ class GatedClient:
     def _stream(self, request: Generation) -> AsyncGenerator[RequestOutput, None]:
         if request.whole:
             return self._whole(request)
+        if current_context().answer_guard is not None:
+            return self._guarded(request, whole=False)
         stream: AsyncGenerator[RequestOutput, None]
         stream = gated(self._gate, self._observer, request)
         if (structure := request.params.structured_outputs) is not None:
             stream = tried(self._trials, structure, stream)
         return stream
+
+    def _guarded(self, request: Generation, *, whole: bool) -> AsyncGenerator[RequestOutput, None]:
+        """The outputs that the current request's guard has read."""
+        context = current_context()
+        assert context.answer_guard is not None
+        inbox = Inbox(whole=whole)
+        made = inbox.outputs(partial(self._push, request, inbox))
+        outputs = guarded(made, request, context.answer_guard)
+        context.streams.append(outputs)
+        return outputs
 
     async def _whole(self, request: Generation) -> AsyncGenerator[RequestOutput, None]:
         last = Last()

@@ -166,19 +166,20 @@ class VllmEngine:
     async def label_logprobs(
         self, prompt: Prompt, token_ids: Sequence[int], adapter: Adapter | None
     ) -> LabelRead:
-        stream = self.client.stream(
+        request = self.client.request(
             tokens_input(prompt.token_ids),
             _read_params(tuple(token_ids)),
             lora_request=lora_request(adapter),
         )
-        outputs = [output async for output in stream]  # to its end, which frees the permit
-        if not outputs:
+        last = Last()
+        await self.client.push(request, last)
+        if last.output is None:
             raise EngineDead.midway()
-        read = outputs[-1].outputs[0].logprobs[0]
+        read = last.output.outputs[0].logprobs[0]
         return LabelRead(
             logprobs=[read[token_id].logprob for token_id in token_ids],
             prompt_tokens=len(prompt.token_ids),
-            cached_tokens=outputs[-1].num_cached_tokens or 0,
+            cached_tokens=last.output.num_cached_tokens or 0,
         )
 
     async def load_adapter(self, adapter: Adapter) -> None:
@@ -261,15 +262,15 @@ class _Chunks:
         return self._sink.take(_chunk(output))
 
 
-def start_llm(config: VllmConfig, stat_logger: Any) -> AsyncLLM:
+def start_llm(config: VllmConfig, *stat_loggers: Any) -> AsyncLLM:
     """Start vLLM's engine process and wait until it can serve; blocks for its whole start-up.
 
-    `stat_logger`, a factory of vLLM's stat loggers, is told of every step of the engine. Raises
+    `stat_loggers`, factories of vLLM's stat loggers, are told of every step of the engine. Raises
     ConfigurationError if it cannot start.
     """
     try:
         return AsyncLLM.from_vllm_config(
-            config, usage_context=UsageContext.OPENAI_API_SERVER, stat_loggers=[stat_logger]
+            config, usage_context=UsageContext.OPENAI_API_SERVER, stat_loggers=list(stat_loggers)
         )
     except RuntimeError as error:
         raise ConfigurationError(

@@ -8,6 +8,7 @@ from typing import Any
 
 from service.settings import platform
 from service.settings.tree import CpuSettings, Settings
+from service.vllm_engine.cores import cpu_limit, own_cores, thread_variables
 
 GROUPED_ADAPTERS = "GROUPED_CPU_ADAPTERS"
 """Variable that carries `cpu.grouped_adapters` to the worker: `1` or `0`."""
@@ -87,11 +88,7 @@ def compiles_kernels() -> bool:
 
 
 def _of_cpu(settings: CpuSettings) -> dict[str, str]:
-    cores = settings.cores
-    if cores == "all":
-        cores = ",".join(str(core) for core in sorted(os.sched_getaffinity(0)))
-    return {
-        "VLLM_CPU_OMP_THREADS_BIND": cores,
+    return thread_variables(settings.cores, own_cores(), cpu_limit()) | {
         # Threads that wait for each other sleep; spinning takes the cores from other processes.
         "OMP_WAIT_POLICY": "PASSIVE",
         KV_CACHE_SPACE: str(settings.kv_cache_gib),

@@ -22,22 +22,27 @@ from service.vllm_engine.messages import Messages
 from service.vllm_engine.named_tier import named_tier, with_tier
 from service.vllm_engine.offered_tools import offered, offers, without_tools
 from service.vllm_engine.parsers import mended
+from service.vllm_engine.plain_completion import PlainCompletions, is_plain_completion
 from service.vllm_engine.plain_stream import Outputs, PlainStream, is_plain
 from service.vllm_engine.responses import Responses
 
-OpenAIAnswer = dict[str, Any] | AsyncGenerator[bytes, None] | PlainStream
+OpenAIAnswer = dict[str, Any] | bytes | AsyncGenerator[bytes, None] | PlainStream
 
 
 class OpenAISurface:
     """Chat completions, completions and models as vLLM serves them, `responses` and `messages`.
 
     A streamed answer is an iterator of SSE events, or writes them itself where it is plain; it and
-    the unary calls raise ServiceError where vLLM would put an error into the body.
+    the unary calls raise ServiceError where vLLM would put an error into the body. A whole answer
+    that is plain is given as its JSON.
     """
 
-    def __init__(self, state: State, plain_chat: Any) -> None:
+    def __init__(
+        self, state: State, plain_chat: Any, plain_completions: PlainCompletions | None = None
+    ) -> None:
         self._state = state
         self._plain_chat = plain_chat
+        self._plain_completions = plain_completions
         self._models = state.openai_serving_models
         self._models.lora_requests = _RequestsAdapter()
         self._models.model_name = _requests_model
@@ -48,7 +53,7 @@ class OpenAISurface:
     async def create(
         cls, client: GatedClient, arguments: Namespace, *, push: bool
     ) -> "OpenAISurface":
-        """Build vLLM's serving objects on the gated client; `push` has plain streams pushed."""
+        """Build vLLM's serving objects on the gated client; `push` has plain answers pushed."""
         state = State()
         await init_app_state(client, state, arguments, await client.get_supported_tasks())
         for holder in (state.online_renderer, state.openai_serving_responses):
@@ -58,10 +63,12 @@ class OpenAISurface:
         chat = without_tools(state.openai_serving_chat, arguments)
         if push and chat.parser_cls is None:
             _push_plain(chat, "chat_completion_stream_generator", 0, client)
+        plain = None
         if push:
             completion = state.openai_serving_completion
             _push_plain(completion, "completion_stream_generator", 1, client)
-        surface = cls(state, chat)
+            plain = PlainCompletions.of(client, completion)
+        surface = cls(state, chat, plain)
         surface.responses.begin()
         await surface.messages.begin()
         return surface
@@ -81,6 +88,8 @@ class OpenAISurface:
 
     async def completion(self, body: dict[str, Any]) -> OpenAIAnswer:
         """Answer a completion request."""
+        if self._plain_completions is not None and is_plain_completion(body):
+            return await self._plain_completions.answer(body)
         request = parse(CompletionRequest, body | _own_id())
         return await _answer(self._state.openai_serving_completion.create_completion(request))
 

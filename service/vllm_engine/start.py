@@ -9,6 +9,7 @@ from service.model.pin import checked_digest
 from service.settings.tree import Settings
 from service.vllm_engine.arguments import engine_config, parse_engine_arguments
 from service.vllm_engine.engine import VllmEngine, start_llm
+from service.vllm_engine.gathered_stats import GatheredStats
 from service.vllm_engine.heap import settle_heap
 from service.vllm_engine.interruptible import interruptible
 from service.vllm_engine.memory import refuse_unfit
@@ -42,7 +43,7 @@ async def start_vllm(settings: Settings, gate: Gate, observer: StreamObserver) -
             config = engine_config(arguments)
             refuse_unfit(config, settings)
             with new_children() as pids:
-                llm = start_llm(config, steps)
+                llm = start_llm(config, steps, GatheredStats)
         await open_trials(trials, llm)
     except BaseException:
         trials.stop()

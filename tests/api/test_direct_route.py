@@ -7,7 +7,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.testclient import TestClient
 from pydantic import BaseModel
 
-from service.api.direct_route import DirectRoute
+from service.api.direct_route import DirectRoute, DirectRoutes
 from service.api.errors import register_error_handlers
 from service.api.json_body import JsonRoute
 from service.context import enter_context, internal_context
@@ -24,10 +24,14 @@ async def endpoint(body: Body, request: Request) -> Response:
     return Response(body.model_dump_json(), headers={"x-path": request.url.path})
 
 
-def answer(kind: type[JsonRoute], body: Any) -> tuple[int, bytes] | str:
+def answer(
+    kind: type[JsonRoute], body: Any, *, past_router: bool = False
+) -> tuple[int, bytes] | str:
     """The status and the answer, or the message of the refusal."""
     app = FastAPI(redirect_slashes=False)
     register_error_handlers(app)
+    if past_router:
+        app.add_middleware(DirectRoutes, of=app)
     app.router.route_class = kind
     app.post("/it")(endpoint)
 
@@ -58,7 +62,19 @@ def answer(kind: type[JsonRoute], body: Any) -> tuple[int, bytes] | str:
 def test_a_body_is_checked_as_by_the_general_route(body: Any, accepted: bool) -> None:
     direct = answer(DirectRoute, body)
     assert direct == answer(JsonRoute, body)
+    assert direct == answer(DirectRoute, body, past_router=True)
     assert isinstance(direct, tuple) is accepted
+
+
+async def test_other_methods_and_paths_go_on_to_the_app() -> None:
+    app = FastAPI(redirect_slashes=False)
+    app.router.route_class = DirectRoute
+    app.post("/it")(endpoint)
+    app.add_middleware(DirectRoutes, of=app)
+    client = TestClient(app)
+    assert client.get("/it").status_code == 405
+    assert client.post("/it/").status_code == 404
+    assert client.get("/openapi.json").status_code == 200
 
 
 def test_an_endpoint_with_a_dependency_is_refused_at_the_start() -> None:

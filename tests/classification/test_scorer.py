@@ -1,12 +1,13 @@
 import asyncio
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 
 from service.classification.scorer import LabelScorer
 from service.context import current_context
-from service.engine.protocol import Prompt
+from service.engine.protocol import Adapter, LabelRead, Prompt
 from service.errors import DeadlineExceeded, InvalidRequest, ServiceError
 from tests.fake_engines import fake_engine
 from tests.staged_engine import StagedEngine
@@ -17,6 +18,25 @@ WORDS = [(name, f" {name}") for name in ("a", "ab", "abc", "b", "c d", "c e")]
 
 def _scorer(engine: StagedEngine) -> LabelScorer:
     return LabelScorer.build(engine.encode_template, TAIL, WORDS, engine.end_token_ids)
+
+
+ADAPTER = Adapter("sentiment", 1, "/adapters/sentiment", "0" * 64)
+ONE_READ = [(name, f" {name}") for name in ("a", "b")]
+
+
+class Asked:
+    """A reader by the base that notes whose weights each read is of."""
+
+    def __init__(self, engine: StagedEngine) -> None:
+        self._engine = engine
+        self.model = engine.model
+        self.adapters: list[Adapter | None] = []
+
+    async def label_logprobs(
+        self, prompt: Prompt, token_ids: Sequence[int], adapter: Adapter | None
+    ) -> LabelRead:
+        self.adapters.append(adapter)
+        return await self._engine.label_logprobs(prompt, token_ids, None)
 
 
 def _prompt(engine: StagedEngine, text: str = "x") -> Prompt:
@@ -49,8 +69,33 @@ async def test_is_what_the_trie_makes_of_the_same_reads() -> None:
 async def test_one_label_needs_no_read() -> None:
     engine, _ = fake_engine()
     scorer = LabelScorer.build(engine.encode, TAIL, [("a", " a")], ())
+    assert scorer.tokens(_prompt(engine)) == len("x" + TAIL) + 1
     score = await scorer.score(engine, _prompt(engine))
     assert (score.reads, score.prompt_tokens, list(score.log_probs)) == (0, 0, [0.0])
+
+
+@pytest.mark.parametrize(("words", "reads"), [(WORDS, 4), (ONE_READ, 1)])
+async def test_every_read_is_of_the_adapters_weights(
+    words: list[tuple[str, str]], reads: int
+) -> None:
+    engine, _ = fake_engine()
+    asked = Asked(engine)
+    scorer = LabelScorer.build(engine.encode_template, TAIL, words, engine.end_token_ids)
+    await scorer.score(asked, _prompt(engine), ADAPTER)
+    assert asked.adapters == [ADAPTER] * reads
+    assert scorer.names == tuple(name for name, _ in words)
+
+
+async def test_a_single_read_waits_for_a_slot_too() -> None:
+    engine, _ = fake_engine()
+    asked, slots = Asked(engine), asyncio.Semaphore(0)
+    scorer = LabelScorer.build(engine.encode_template, TAIL, ONE_READ, engine.end_token_ids)
+    running = asyncio.create_task(scorer.score(asked, _prompt(engine), None, slots))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert asked.adapters == []
+    slots.release()
+    assert (await running).reads == 1
 
 
 async def test_never_has_more_reads_at_the_gate_than_slots() -> None:
@@ -88,10 +133,10 @@ async def test_counts_the_deepest_read_into_the_context() -> None:
     await scorer.score(engine, _prompt(engine, fits))
     with pytest.raises(InvalidRequest, match=r"37 tokens .* and 4 of the labels .* of 40") as over:
         await scorer.score(engine, _prompt(engine, fits + "x"))
-    assert over.value.code == "context_length_exceeded"
+    assert (over.value.code, over.value.param) == ("context_length_exceeded", "input")
 
 
 async def test_refuses_a_prompt_of_another_template() -> None:
     engine, _ = fake_engine()
-    with pytest.raises(ServiceError, match="does not end as its template does"):
+    with pytest.raises(ServiceError, match=r"^The prompt does not end as its template does\.$"):
         await _scorer(engine).score(engine, Prompt(engine.encode("x\nLabel")))

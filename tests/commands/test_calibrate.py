@@ -1,5 +1,6 @@
 """llm-service calibrate against a running service."""
 
+import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,13 +9,14 @@ import httpx
 import pytest
 from typer.testing import CliRunner, Result
 
-from service.adapters.manifest import GenerationManifest
+from service.adapters.manifest import ClassificationManifest, GenerationManifest
 from service.adapters.manifest_yaml import load_manifest
+from service.classification.false_positives import most_flagged
 from service.commands.cli import app
 from tests.adapters.samples import AdapterFolder, write_base
 from tests.correctness.samples import generator
 from tests.live_service import LiveService
-from tests.proving.proven import served_base, sources
+from tests.proving.proven import proven, served_base, sources
 
 COUNT = 60
 
@@ -31,8 +33,10 @@ def live(tmp_path: Path) -> Iterator[LiveService]:
         yield service
 
 
-def calibrate(folder: Path, lines: Path, url: str, *more: str) -> Result:
-    arguments = ["calibrate", str(folder), "--lines", str(lines), "--url", url, *more]
+def calibrate(
+    folder: Path, lines: Path, url: str, *more: str, command: str = "calibrate"
+) -> Result:
+    arguments = [command, str(folder), "--lines", str(lines), "--url", url, *more]
     return CliRunner().invoke(app, arguments)
 
 
@@ -83,6 +87,87 @@ def test_lines_that_cannot_be_used_are_named(
     done = calibrate(tmp_path / "writer", lines, live.url)
     assert done.exit_code == 2
     assert told in done.stderr
+
+
+HARMLESS = 120
+
+
+def harmless(file: Path, count: int = HARMLESS) -> Path:
+    file.write_text("".join(json.dumps({"text": f"harmless {n}"}) + "\n" for n in range(count)))
+    return file
+
+
+@pytest.fixture
+def guarding(tmp_path: Path) -> Iterator[LiveService]:
+    base = write_base(tmp_path / "base")
+    asyncio.run(proven(tmp_path / "sentiment", served_base(base)))
+    with LiveService(
+        model_path=base,
+        adapters=sources(tmp_path / "sentiment"),
+        adapter_cache={"path": tmp_path / "cache"},
+    ) as service:
+        yield service
+
+
+def test_the_threshold_of_a_guard_spares_harmless_lines(
+    guarding: LiveService, tmp_path: Path
+) -> None:
+    folder, lines = tmp_path / "sentiment", harmless(tmp_path / "lines.jsonl")
+    before = load_manifest(folder)
+    options = ["--label", "negative", "--alpha", "0.1", "--json"]
+    done = calibrate(folder, lines, guarding.url, *options, command="calibrate-guard")
+    assert done.exit_code == 0, done.stderr
+    manifest = load_manifest(folder)
+    assert isinstance(manifest, ClassificationManifest)
+    bound = manifest.guard
+    assert bound is not None
+    assert json.loads(done.stdout) == bound.model_dump(mode="json")
+    assert (bound.labels, bound.lines) == (("negative",), HARMLESS)
+    assert manifest.model_copy(update={"guard": None}) == before
+    assert manifest.digest != before.digest
+    texts = [json.loads(line)["text"] for line in lines.read_text().splitlines()]
+    body = {"model": "sentiment", "input": texts}
+    place = list(manifest.classification.labels).index("negative")
+    data = httpx.post(f"{guarding.url}/v1/classify", json=body).json()["data"]
+    reached = sum(each["probs"][place] >= bound.threshold for each in data)
+    assert reached == most_flagged(HARMLESS, 0.1, 0.95)
+
+
+@pytest.mark.parametrize(
+    ("count", "options", "told"),
+    [
+        (120, ["--alpha", "0.02"], "at least 149 different harmless texts are needed"),
+        (120, ["--label", "negativ"], "has no label 'negativ'; did you mean 'negative'?"),
+        (120, ["--model", "other"], "must serve other with the folder's digest"),
+    ],
+)
+def test_a_threshold_that_cannot_be_shown_is_refused(
+    guarding: LiveService, tmp_path: Path, count: int, options: list[str], told: str
+) -> None:
+    lines = harmless(tmp_path / "lines.jsonl", count)
+    options = ["--alpha", "0.1", "--label", "negative", *options]
+    done = calibrate(
+        tmp_path / "sentiment", lines, guarding.url, *options, command="calibrate-guard"
+    )
+    assert done.exit_code == 2
+    assert told in done.stderr
+
+
+def test_typical_inputs_are_counted(guarding: LiveService, tmp_path: Path) -> None:
+    folder, lines = tmp_path / "sentiment", harmless(tmp_path / "lines.jsonl", 200)
+    before = load_manifest(folder)
+    done = calibrate(folder, lines, guarding.url, "--json", command="calibrate-drift")
+    assert done.exit_code == 0, done.stderr
+    manifest = load_manifest(folder)
+    assert isinstance(manifest, ClassificationManifest)
+    found = manifest.reference
+    assert found is not None
+    assert json.loads(done.stdout) == found.model_dump(mode="json")
+    assert manifest.model_copy(update={"reference": None}) == before
+    assert sum(found.labels.values()) == sum(found.scores) == sum(found.lengths) == 200
+    assert found.lengths[:2] == (200, 0)  # at most 16 characters
+    few = calibrate(folder, harmless(lines, 199), guarding.url, command="calibrate-drift")
+    assert "at least 200 texts of typical traffic are needed, got 199" in few.stderr
 
 
 def test_only_a_generation_adapter_is_calibrated(live: LiveService, tmp_path: Path) -> None:

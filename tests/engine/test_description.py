@@ -6,7 +6,7 @@ import httpx
 import jsonschema
 import pytest
 
-from service.api.examples import EXAMPLES
+from service.api.examples import EXAMPLES, OWN_EXAMPLES
 from tools.served.server import Server
 
 POSTED = [(path, title) for path in EXAMPLES for title in EXAMPLES[path]]
@@ -18,6 +18,14 @@ GOT = [
     "/health",
     "/ping",
 ]
+FEEDBACK = "/v1/feedback"
+ANSWERS: dict[str, dict[str, Any]] = {
+    "/v1/generate": {"model": "commands", "prompt": "set a timer", "max_tokens": 4},
+    "/v1/classify": {"model": "sentiment", "input": "What a terrible film!"},
+    "/v1/chat/completions": {"model": "commands", "max_tokens": 4},
+    "/v1/completions": {"model": "commands", "prompt": "set a timer", "max_tokens": 4},
+}
+"""Requests to adapters, whose answers can be rated."""
 BILL = "/v1/adapters/{name}/bom"
 
 
@@ -31,7 +39,8 @@ def check(document: dict[str, Any], operation: dict[str, Any], answer: httpx.Res
     """Fail unless the answer is 200 and as the operation describes it."""
     assert answer.status_code == 200, answer.text
     kind = answer.headers["content-type"].partition(";")[0]
-    content = operation["responses"]["200"]["content"][kind]
+    described = operation["responses"]["200"]["content"]
+    content = {name.partition(";")[0]: each for name, each in described.items()}[kind]
     if kind == "application/json":
         jsonschema.validate(
             answer.json(), {**content["schema"], "components": document["components"]}
@@ -40,7 +49,7 @@ def check(document: dict[str, Any], operation: dict[str, Any], answer: httpx.Res
 
 def test_every_operation_is_tried(document: dict[str, Any]) -> None:
     posted = {path for path, operations in document["paths"].items() if "post" in operations}
-    assert posted == EXAMPLES.keys()
+    assert posted == EXAMPLES.keys() | OWN_EXAMPLES.keys()
     assert document["paths"].keys() - posted == {*GOT, BILL}
 
 
@@ -53,6 +62,33 @@ def test_an_example_is_answered_as_described(
     body = content["examples"][title]["value"]
     jsonschema.validate(body, {**content["schema"], "components": document["components"]})
     check(document, operation, smollm2.post(path, body))
+
+
+@pytest.mark.parametrize("title", OWN_EXAMPLES[FEEDBACK])
+def test_feedback_is_answered_as_described(
+    smollm2: Server, document: dict[str, Any], title: str
+) -> None:
+    operation = document["paths"][FEEDBACK]["post"]
+    content = operation["requestBody"]["content"]["application/json"]
+    body = content["examples"][title]["value"]
+    jsonschema.validate(body, {**content["schema"], "components": document["components"]})
+    # An id that is signed can stand in no example.
+    answer = smollm2.post("/v1/classify", ANSWERS["/v1/classify"])
+    rated = smollm2.post(FEEDBACK, body | {"id": answer.headers[body["id"]]})
+    check(document, operation, rated)
+    assert rated.json()["score"] == 1.0
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("path", [path for path in ANSWERS if path != "/v1/classify"])
+def test_a_generated_answer_can_be_rated(smollm2: Server, path: str, stream: bool) -> None:
+    messages = {"messages": [{"role": "user", "content": "set a timer"}]}
+    body = ANSWERS[path] | (messages if "chat" in path else {}) | {"stream": stream}
+    answer = smollm2.post(path, body)
+    assert answer.status_code == 200, answer.text
+    rated = smollm2.post(FEEDBACK, {"id": answer.headers["x-feedback-id"], "score": 0.5})
+    assert rated.status_code == 200, rated.text
+    assert (rated.json()["model"], rated.json()["score"]) == ("commands", 0.5)
 
 
 @pytest.mark.parametrize("path", GOT)
@@ -74,7 +110,7 @@ def test_the_bill_of_every_adapter_is_as_described(
         check(document, document["paths"][BILL]["get"], answer)
 
 
-@pytest.mark.parametrize("path", EXAMPLES)
+@pytest.mark.parametrize("path", [*EXAMPLES, *OWN_EXAMPLES])
 def test_a_refusal_is_as_described(smollm2: Server, document: dict[str, Any], path: str) -> None:
     answer = smollm2.post(path, {"model": "smollm2-135m-instruct", "no_such_field": 1})
     described = document["paths"][path]["post"]["responses"][str(answer.status_code)]

@@ -259,4 +259,4 @@ def test_one_tenants_flood_on_an_encoder_leaves_the_others_their_turns(server: S
 
 def test_each_engine_is_a_process_of_its_own(server: Server) -> None:
     engines = [each for each in server.family() if "EngineCore" in " ".join(each.cmdline())]
-    assert len(engines) == 4
+    assert len(engines) == 5

@@ -24,6 +24,7 @@ EXPECTED = {
     '"commands"': "HassStartTimer",
     '"model": "tools"': '"name":"get_weather","arguments":"{\\"city\\": \\"Oslo\\"}"',
     '"translate-en-fr"': "fichier",
+    "/v1/feedback": '"model":"intent"',
     "When is the library closed": "closed on Sundays",
 }
 """Part of an answer, by a part of its example; test_margins keeps the answers clear."""

@@ -12,6 +12,7 @@ async def test_random_requests_are_answered_whole_or_refused_with_a_reason(tiny:
     assert outcomes["/v1/classify invalid_value"] > 10
     assert outcomes["/v1/responses ok"] > 5
     assert outcomes["/v1/messages ok"] > 5
+    assert outcomes["/v1/feedback invalid_value"] > 2
 
 
 async def test_random_bytes_get_http_or_an_end(tiny: Server) -> None:

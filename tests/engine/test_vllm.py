@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 from prometheus_client import REGISTRY, CollectorRegistry
+from starlette.responses import JSONResponse
 from vllm.inputs import tokens_input
 from vllm.outputs import CompletionOutput, RequestOutput
 from vllm.sampling_params import RequestOutputKind, SamplingParams
 
 from service.context import enter_context, internal_context
 from service.engine.protocol import Prompt, Sampling
-from service.errors import ConfigurationError, InvalidRequest
+from service.errors import ConfigurationError, InvalidRequest, ServiceError
 from service.gate.gate import Gate
 from service.settings import platform
 from service.settings.gate import GateSettings
@@ -275,6 +276,50 @@ def test_a_pushed_stream_has_the_bytes_of_vllms_own(
     pulled = runner.run(streamed(engine, body, Recorder(), pushed=False))
     assert frames(pushed) == frames(pulled)
     assert b"".join(TEXT.findall(pushed)) == b"".join(TEXT.findall(pulled))
+    assert gate.in_flight == 0
+
+
+WHOLE: dict[str, dict[str, Any]] = {
+    "text": {"prompt": "Once upon"},
+    "tokens": {"prompt": [1, 2, 3], "max_tokens": 1},
+    "hot": {"prompt": "Zähle: \u00e9, \U0001f600", "temperature": 2, "seed": 7, "max_tokens": 200},
+    "greedy": {"prompt": "a", "temperature": 0, "user": "me", "n": 1, "stream": False},
+    "stops": {"prompt": "a", "temperature": 0.0, "stop": ["e", "a", "i", "o", "u"]},
+    "more than fits": {"prompt": list(range(500)), "max_tokens": 512, "ignore_eos": True},
+    "too long": {"prompt": list(range(513))},
+    "long text": {"prompt": "word " * 600},
+    "no such token": {"prompt": [10**9]},
+    "no such integer": {"prompt": [10**30]},
+    "no tokens": {"prompt": "a", "max_tokens": 0},
+    "too hot": {"prompt": "a", "temperature": -1},
+    "no part": {"prompt": "a", "top_p": 0},
+}
+
+
+async def completed(engine: VllmEngine, body: dict[str, Any], *, plain: bool) -> bytes | str:
+    """The JSON of a whole completion, without the time of its creation, or its error."""
+    context = internal_context("plain", 600.0)
+    context.model = "tiny"
+    enter_context(context)
+    assert engine.openai is not None
+    try:
+        answer = await engine.openai.completion({"model": "tiny", "seed": 7} | body)
+    except ServiceError as error:
+        return f"{error.status} {error.body('plain')}"
+    assert isinstance(answer, bytes if plain else dict)
+    made = answer if isinstance(answer, bytes) else JSONResponse(answer).body
+    return re.sub(rb'"created":\d+', b'"created":0', bytes(made))
+
+
+@pytest.mark.parametrize("body", WHOLE.values(), ids=WHOLE)
+def test_a_plain_completion_has_the_bytes_of_vllms_own(
+    running: Running, body: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner, engine, gate = running
+    runner.run(completed(engine, body, plain=True))  # then both find the prompt in the cache
+    own = runner.run(completed(engine, body, plain=True))
+    monkeypatch.setattr(engine.openai, "_plain_completions", None)
+    assert own == runner.run(completed(engine, body, plain=False))
     assert gate.in_flight == 0
 
 

@@ -1,6 +1,7 @@
 """The fair queue: its rules one by one, then all of them against a plain model of the paper."""
 
 import math
+from collections.abc import Callable
 from typing import ClassVar
 
 import hypothesis.strategies as st
@@ -46,14 +47,33 @@ def test_a_weight_of_three_gets_three_starts_for_one() -> None:
     assert (first.count("a"), first.count("b")) == (15, 5)
 
 
-def test_output_is_charged_as_it_is_produced() -> None:
+@pytest.mark.parametrize(
+    "charge",
+    [
+        lambda queue, running: queue.charge(running, output=5),
+        lambda queue, running: queue.add_output(running, 3) + queue.add_output(running, 2),
+    ],
+)
+def test_output_is_charged_as_it_is_produced(
+    charge: Callable[[FairQueue, Ticket], float],
+) -> None:
     queue = FairQueue()
     fill(queue, ticket("a"), ticket("a"), ticket("a"), ticket("b"), ticket("b"))
     running = queue.pop(9)
     assert running is not None
-    queue.charge(running, output=5)
+    assert charge(queue, running) == 10
     # a owes 10 + 2 * 5, b's first prompt brings it to 10 and its second to 20.
     assert order(queue) == ["b", "b", "a", "a"]
+
+
+def test_output_weighs_by_the_tenants_weight() -> None:
+    queue = FairQueue()
+    fill(queue, *(ticket("a", weight=2.0) for _ in range(3)), *(ticket("b") for _ in range(4)))
+    running = queue.pop(9)
+    assert running is not None
+    queue.add_output(running, 7)
+    # a owes 10 / 2 + 2 * 7 / 2, and each prompt 5 more; each of b's 10.
+    assert order(queue) == ["b", "b", "a", "a", "b", "b"]
 
 
 def test_a_debit_puts_a_tenant_behind_and_is_remembered_while_others_wait() -> None:
@@ -63,6 +83,40 @@ def test_a_debit_puts_a_tenant_behind_and_is_remembered_while_others_wait() -> N
     queue.debit("away", 1.0, 15)
     fill(queue, ticket("away"))
     assert order(queue) == ["b", "b", "a", "away", "a"]
+
+
+def test_a_debit_is_on_top_of_what_those_who_wait_owe() -> None:
+    queue = FairQueue()
+    fill(queue, *(ticket("a") for _ in range(4)))
+    queue.pop(9), queue.pop(9)
+    queue.debit("away", 1.0, 15)
+    fill(queue, ticket("away"), ticket("away"))
+    # a owes 20, away 20 + 15.
+    assert order(queue) == ["a", "a", "away", "away"]
+
+
+def test_a_tenant_that_was_only_debited_is_forgotten_with_the_others() -> None:
+    queue = FairQueue()
+    fill(queue, ticket("a"))
+    queue.debit("away", 1.0, 15)
+    running = queue.pop(9)
+    assert running is not None
+    queue.finish(running)
+    assert queue.tenants == 0
+
+
+def test_a_tenant_that_runs_is_debited_and_not_forgotten() -> None:
+    queue = FairQueue()
+    fill(queue, ticket("a"))
+    running = queue.pop(9)
+    assert running is not None
+    queue.debit("a", 1.0, 5)
+    fill(queue, *(ticket("b") for _ in range(5)))
+    for _ in range(4):
+        queue.pop(9)
+    fill(queue, ticket("c"))  # level with b, who owes more than a by now
+    assert queue.tenants == 3
+    queue.finish(running)
 
 
 def test_a_debit_weighs_by_the_tenants_weight() -> None:

@@ -105,14 +105,14 @@ def test_it_sees_background_that_is_not_let_in(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_it_sees_interactive_work_refused_for_background(monkeypatch: pytest.MonkeyPatch) -> None:
-    look = Scheduler._look
+    foresee = Scheduler._foresee
 
-    def blind(self: Scheduler, ticket: Ticket, now: float) -> object:
+    def blind(self: Scheduler, ticket: Ticket, now: float, *, room: bool) -> object:
         if ticket.background or self.background_in_use < 4:
-            return look(self, ticket, now)
+            return foresee(self, ticket, now, room=room)
         forecast = self._admission.forecast(ticket, self._queue.backlog(ticket))
         backlog = self._queue.backlog(ticket)
         return forecast, self._admission.refusal(ticket, backlog, forecast, now)
 
-    monkeypatch.setattr(Scheduler, "_look", blind)
+    monkeypatch.setattr(Scheduler, "_foresee", blind)
     assert "refused" in first_violation()

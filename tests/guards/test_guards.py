@@ -37,6 +37,7 @@ async def check(**changed: Any) -> None:
     [
         ({"model": "nothing"}, "guards.named.one: .*'nothing'"),
         ({"model": "embed"}, "guards.named.one: .*'embed' is an encoder for /v1/embeddings"),
+        ({"threshold": None}, "must be set, as the manifest of classify has none"),
         ({"labels": ["wether"]}, "has no label 'wether'; did you mean 'weather'?"),
     ],
 )

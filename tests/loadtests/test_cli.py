@@ -27,6 +27,7 @@ SHIPPED = {
     "overload",
     "fairness",
     "adapters",
+    "canary",
     "classify",
     "flex",
     "soak",

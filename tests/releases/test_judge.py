@@ -140,6 +140,22 @@ def test_scores_that_drift_are_rolled_back() -> None:
                 return
 
 
+def test_a_version_that_is_rated_worse_is_rolled_back_and_an_equal_one_is_not() -> None:
+    for wrong, harm in ((0.5, True), (0.1, False)):
+        draws, judge = random.Random(7), Judge(criteria(plan(), LABELS), 0.05, 2000)
+        verdict = None
+        for _ in range(300):
+            for arm, share in (("old", 0.1), ("new", wrong)):
+                score = 0.9 if draws.random() >= share else 0.0
+                verdict = verdict or judge.rate("new" if arm == "new" else "old", score)
+        assert (verdict is not None) is harm
+        if verdict is not None:
+            assert (verdict.harm, verdict.rule) == (True, "wrong")
+            (finding,) = [test.finding() for test in verdict.tests]
+            assert finding.new[1] < 200
+            assert finding.statistic >= finding.bound
+
+
 def test_a_step_goes_on_when_both_versions_answered_enough() -> None:
     verdict, answered = released(plan(requests=30), Version(), 1)
     assert (verdict.harm, verdict.rule) == (False, "requests")

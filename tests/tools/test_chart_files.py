@@ -6,8 +6,8 @@ from typing import Any
 import yaml
 
 from tools.chart_files import commented_values, values_table
-from tools.chart_values import Values
 from tools.helm.chart import CHART
+from tools.helm.values import Values
 
 
 def test_every_value_is_explained() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 
 from tools.fuzz import classify, conversations, generation
-from tools.fuzz.pieces import broken, text
+from tools.fuzz.pieces import ODD, broken, text
 
 AT_ONCE = 4
 """Each request has up to max_num_seqs (16) reads at the gate, which lets 64 wait."""
@@ -18,9 +18,11 @@ _TIMEOUT = 900.0
 """Seconds; the service that is fuzzed answers within its own deadline of 600."""
 
 _CLASSIFY, _TOKENIZE, _DETOKENIZE = "/v1/classify", "/v1/tokenize", "/v1/detokenize"
+_FEEDBACK = "/v1/feedback"
 _GENERATION = (generation.NATIVE, generation.CHAT, generation.COMPLETION)
 _READ = ("/v1/models", "/v1/adapters", "/health", "/openapi.json")
-_PATHS = [_CLASSIFY] * 4 + [*_GENERATION, *conversations.PATHS] * 2 + [_TOKENIZE, _DETOKENIZE]
+_PATHS = [_CLASSIFY] * 4 + [*_GENERATION, *conversations.PATHS] * 2
+_PATHS += [_TOKENIZE, _DETOKENIZE, _FEEDBACK]
 _REFUSALS = {400, 404, 413, 415}
 
 
@@ -106,7 +108,10 @@ def _body(dice: random.Random, path: str) -> Any:
         return generation.body(dice, path)
     if path in conversations.PATHS:
         return conversations.body(dice, path)
-    made: dict[str, Any] = {"model": "tiny"}
+    if path == _FEEDBACK:
+        made = {"id": text(dice, 5), dice.choice(["label", "correct", "score"]): dice.choice(ODD)}
+        return broken(dice, made, list(made)) if dice.random() < 1 / 3 else made
+    made = {"model": "tiny"}
     if path == _DETOKENIZE:
         made["tokens"] = [dice.randint(0, 60_000) for _ in range(dice.choice([0, 3, 3000]))]
         fields = ["model", "tokens"]

@@ -2,6 +2,9 @@
 
 import asyncio
 import json
+import os
+import random
+import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -9,8 +12,8 @@ from typing import Any
 import httpx
 
 from tools.ops.programs import Program
-from tools.ops.site import ADAPTER, BROKEN, MODEL, TENANTS, Site, key_of
-from tools.ops.traffic import Traffic
+from tools.ops.site import ADAPTER, BROKEN, MODEL, SORTER, TENANTS, Site, key_of
+from tools.ops.traffic import Traffic, usual_text
 from tools.served.server import Server
 
 Step = Callable[[], Awaitable[None]]
@@ -86,6 +89,18 @@ class Faults:
                 self._switch("doubtful", False),
             ),
             Fault(
+                "inputs that are longer than those in a classifier's manifest",
+                ("InferenceInputDrift",),
+                self._count_usual_inputs_and_send_others,
+                self._switch("unusual", False),
+            ),
+            Fault(
+                "a release that a person rolls back",
+                ("InferenceReleaseStopped",),
+                self._roll_back,
+                self._plan_no_release,
+            ),
+            Fault(
                 "more long requests than can be served",
                 ("InferenceQueueGrowing", "InferenceKVCacheFull"),
                 self._flood,
@@ -121,17 +136,14 @@ class Faults:
         )
 
     async def _serve_the_good_one(self) -> None:
-        self._write([ADAPTER])
+        self._site.write([ADAPTER])
         assert await self._reload() == 200
         # A changed keys file is read too; a panel shows that.
         self._site.write_keys([*TENANTS, "new"])
 
     async def _require_the_broken_one(self) -> None:
-        self._write([ADAPTER, BROKEN], required=True)
+        self._site.write([ADAPTER, BROKEN], required=True)
         assert await self._reload() == 409
-
-    def _write(self, adapters: list[str], *, required: bool = False) -> None:
-        self._site.write(adapters, required=required)
 
     async def _reload(self) -> int:
         async with httpx.AsyncClient(timeout=60, trust_env=False) as http:
@@ -154,6 +166,34 @@ class Faults:
 
     async def _mend_the_keys(self) -> None:
         self._site.write_keys(list(TENANTS))
+
+    async def _count_usual_inputs_and_send_others(self) -> None:
+        dice = random.Random(1)
+        lines = [json.dumps({"text": usual_text(dice)}) + "\n" for _ in range(400)]
+        file = self._site.folder / "usual.jsonl"
+        file.write_text("".join(lines))
+        program = [sys.executable, "-m", "service.commands.cli", "calibrate-drift"]
+        options = ["--lines", str(file), "--url", self._server.url]
+        counting = await asyncio.create_subprocess_exec(
+            *program,
+            str(self._site.folder / SORTER),
+            *options,
+            env=os.environ | {"OPENAI_API_KEY": key_of("gold")},
+            stdout=asyncio.subprocess.DEVNULL,
+        )
+        assert await counting.wait() == 0
+        assert await self._reload() == 200
+        self._traffic.unusual = True
+
+    async def _roll_back(self) -> None:
+        order = {"action": "rollback", "by": "ops-test"}
+        async with httpx.AsyncClient(timeout=60, trust_env=False) as http:
+            answer = await http.post(f"{self._server.ops}/releases/{ADAPTER}", json=order)
+        answer.raise_for_status()
+
+    async def _plan_no_release(self) -> None:
+        self._site.write([ADAPTER], released=False)
+        assert await self._reload() == 200
 
     async def _leave_a_batch(self) -> None:
         self._site.write_keys([*TENANTS, LEAVER])

@@ -2,18 +2,23 @@
 
 import hashlib
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 
+from service.adapters.manifest import CONFIG_FILE, WEIGHTS_FILE
+from service.adapters.manifest_yaml import load_manifest
+from service.adapters.pack import pack
+from service.model.base_model import ServedBase
 from tools.served.configuration import ENGINE, SMOLLM2
 from tools.served.lora import LoraMaker
 from tools.served.server import Server
 from tools.served.tiny import build_tiny_model
 
-MODEL, ADAPTER, BROKEN = "tiny", "demo", "broken"
+MODEL, ADAPTER, BROKEN, NEXT, SORTER = "tiny", "demo", "broken", "demo-next", "sorter"
 TENANTS = {"gold": 4.0, "silver": 1.0, "small": 1.0}
 _ANYTHING = {"models": "*", "adapters": "*"}
 
@@ -32,23 +37,33 @@ class Site:
 
     @classmethod
     def build(cls, folder: Path, quota_store: str) -> "Site":
-        """Make the model, an adapter that passes its proof and one with changed bytes."""
+        """Make the model, an adapter, its next version, one with changed bytes, a classifier."""
         site = cls(folder, quota_store)
         build_tiny_model(SMOLLM2, folder / "model")
         maker = LoraMaker(folder / "model", MODEL)
-        for name in (ADAPTER, BROKEN):
-            prompts = ("Hello there", "What now?")
+        prompts = ("Hello there", "What now?")
+        for place, name, version in (
+            (ADAPTER, ADAPTER, "1.0.0"),
+            (NEXT, ADAPTER, "1.1.0"),
+            (BROKEN, BROKEN, "1.0.0"),
+        ):
             maker.write(
-                folder / name, name=name, version="1.0.0", seed=1, prompts=prompts, tokens=4
+                folder / place, name=name, version=version, seed=1, prompts=prompts, tokens=4
             )
+        _write_sorter(folder, maker.base)
         golden = folder / BROKEN / "golden.jsonl"
         golden.write_text(golden.read_text() + "\n")
         site.write_keys(list(TENANTS))
         site.write([ADAPTER, BROKEN])
         return site
 
-    def write(self, adapters: list[str], *, required: bool = False) -> dict[str, Any]:
-        """Write the configuration that serves these adapters."""
+    def write(
+        self, adapters: list[str], *, required: bool = False, released: bool = True
+    ) -> dict[str, Any]:
+        """Write the configuration that serves these adapters and the classifier.
+
+        Where `released`, it releases the next version.
+        """
         config = {
             "model": {"name": MODEL, "path": str(self.folder / "model")},
             "engine": ENGINE
@@ -64,9 +79,14 @@ class Site:
             "quotas": {"storage": self.quota_store},
             "batches": {"path": str(self.folder / "batches")},
             "adapters": [
-                {"source": str(self.folder / name), "required": required} for name in adapters
+                {"source": str(self.folder / name), "required": required}
+                for name in (*adapters, SORTER)
             ],
             "adapter_cache": {"path": str(self.folder / "cache")},
+            "releases": {
+                "path": str(self.folder / "releases"),
+                "plans": {ADAPTER: self._plan()} if released else {},
+            },
             # No answer comes within a microsecond, so requests for the adapter miss their
             # objective.
             "slo": {"ttft_ms": 5000, "tpot_ms": 1000, "models": {ADAPTER: {"ttft_ms": 0.001}}},
@@ -74,6 +94,14 @@ class Site:
         }
         (self.folder / "config.yaml").write_text(json.dumps(config))
         return config
+
+    def _plan(self) -> dict[str, Any]:
+        return {
+            "source": str(self.folder / NEXT),
+            "digest": load_manifest(self.folder / NEXT).digest,
+            "sticky": "request",
+            "canary": [{"share": 0.5, "requests": 100_000}],
+        }
 
     def write_keys(self, names: list[str]) -> None:
         """Write the tenants' keys; `small` has a small quota."""
@@ -88,6 +116,21 @@ class Site:
             for name in names
         ]
         self.keys.write_text(json.dumps({"tenants": tenants}))
+
+
+def _write_sorter(folder: Path, base: ServedBase) -> None:
+    """Write a classifier with the demo adapter's weights."""
+    (folder / SORTER).mkdir()
+    for file in (CONFIG_FILE, WEIGHTS_FILE):
+        shutil.copy(folder / ADAPTER / file, folder / SORTER / file)
+    draft = {
+        "name": SORTER,
+        "version": "1.0.0",
+        "task": "classification",
+        "prompt": {"template": "{input} This is"},
+        "classification": {"labels": {"good": " good", "bad": " bad"}},
+    }
+    pack(folder / SORTER, base, draft)
 
 
 def key_of(tenant: str) -> str:

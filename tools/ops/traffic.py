@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 
-from tools.ops.site import ADAPTER, MODEL, key_of
+from tools.ops.site import ADAPTER, MODEL, SORTER, key_of
 from tools.served.server import Server
 
 Client = Callable[[], Coroutine[Any, Any, None]]
@@ -19,21 +19,25 @@ class Traffic:
     """Sends requests until stopped; the switches below choose the kinds.
 
     `late` sends requests whose deadline cannot be met, `impatient` requests to the adapter, whose
-    objective cannot be met; `doubtful` sends the classifier inputs on which it abstains; `flood` is
-    the number of clients that send long prompts for long answers.
+    objective cannot be met; `doubtful` sends the base inputs on which it abstains, `unusual` the
+    classifier inputs that are longer than usual; `flood` is the number of clients that send long
+    prompts for long answers.
     """
 
     def __init__(self, http: httpx.AsyncClient) -> None:
         self._http = http
         self._dice = random.Random(0)
         self._tasks: list[asyncio.Task[None]] = []
-        self.late = self.impatient = self.doubtful = False
+        self.late = self.impatient = self.doubtful = self.unusual = False
         self.statuses: Counter[int] = Counter()
         self.flood: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         """Begin to send requests."""
-        clients = (self._chat, self._generate, self._classify, self._small, self._switched)
+        clients = (
+            *(self._chat, self._generate, self._classify, self._sort),
+            *(self._small, self._switched),
+        )
         self._tasks = [asyncio.create_task(self._on(client)) for client in clients]
 
     def add_flood(self) -> None:
@@ -77,6 +81,13 @@ class Traffic:
         await self._ask("silver", "/v1/classify", body)
         await asyncio.sleep(0.3)
 
+    async def _sort(self) -> None:
+        texts = [usual_text(self._dice) for _ in range(16)]
+        if self.unusual:
+            texts = [" ".join([text] * 8) for text in texts]
+        await self._ask("gold", "/v1/classify", {"model": SORTER, "input": texts})
+        await asyncio.sleep(0.3)
+
     async def _small(self) -> None:
         body = {"model": MODEL, "prompt": "Hi", "max_tokens": 2}
         await self._ask("small", "/v1/generate", body)
@@ -99,6 +110,11 @@ class Traffic:
         headers = {"authorization": f"Bearer {key_of(tenant)}"}
         answer = await self._http.post(path, json=body, headers=headers)
         self.statuses[answer.status_code] += 1
+
+
+def usual_text(dice: random.Random) -> str:
+    """A text as the classifier gets them."""
+    return f"text {dice.random()}"
 
 
 @asynccontextmanager

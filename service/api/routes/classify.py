@@ -58,7 +58,7 @@ async def classify(body: ClassifyRequest, request: Request) -> Response:
         context.kept.text, context.kept.threshold = inputs[0], body.threshold
     width = slots_for(chosen.most, len(inputs))
     outcomes = classify_batch(classifier, inputs, _options(body, classifier), width)
-    answer = _Answer(runtime, context, classifier, chosen.own_labels)
+    answer = _Answer(runtime, context, classifier, inputs, chosen.own_labels)
     if MEDIA_TYPE in request.headers.get("accept", ""):
         return await line_stream(_lines(outcomes, answer))
     async with aclosing(outcomes):
@@ -158,6 +158,7 @@ class _Answer:
     runtime: Runtime
     context: RequestContext
     classifier: TextClassifier
+    inputs: Sequence[str]
     own_labels: bool
     scores: list[Score] = field(default_factory=list)
 
@@ -169,13 +170,19 @@ class _Answer:
         result, score = outcome.result, outcome.score
         self.scores.append(score)
         given = self._given(result)
-        self._note(outcome, FirstText(given, score=result.score))
+        self._note(outcome, self._first_text(result, given))
         if outcome.index == 0 and isinstance(self.context.kept, KeptText):
             self.context.kept.labels = given
             self.context.kept.probs = dict(zip(self.classifier.names, result.probs, strict=True))
         self.runtime.metrics.classification.classified(
             self.context, given, result.score, score.reads
         )
+        if (reference := self.classifier.reference) is not None:
+            characters = len(self.inputs[outcome.index])
+            best = result.scores[0].label
+            adapter = self.context.adapter
+            model = adapter.name if adapter else self.context.model
+            self.runtime.metrics.drift.seen(model, reference, best, result.score, characters)
         return ClassificationBody(
             index=outcome.index,
             label=result.label,
@@ -190,6 +197,15 @@ class _Answer:
     def _note(self, outcome: Outcome, text: FirstText) -> None:
         if outcome.index == 0:
             self.context.first_text = text
+
+    def _first_text(self, result: Classification, given: Sequence[str]) -> FirstText:
+        if not self.own_labels or self.classifier.multi_label:
+            return FirstText(given, score=result.score)
+        place = self.classifier.names.index
+        members = result.label_set
+        label_set = None if members is None else [place(label) for label in members]
+        best = place(result.scores[0].label)
+        return FirstText(given, score=result.score, best=best, label_set=label_set)
 
     def _given(self, result: Classification) -> Sequence[str]:
         given = given_labels(result, multi_label=self.classifier.multi_label)

@@ -7,12 +7,12 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 
 from service.api.abstention import Judge
-from service.api.dependencies import TheContext, TheRuntime
-from service.api.guarded import guard_input
-from service.api.json_body import JsonRoute
+from service.api.dependencies import runtime_of
+from service.api.direct_route import DirectRoute
+from service.api.guarded import guard
 from service.api.pushed_stream import PushedStream
 from service.api.schemas.base import TimingBody
 from service.api.schemas.generate import (
@@ -21,7 +21,7 @@ from service.api.schemas.generate import (
     UsageBody,
 )
 from service.api.sse import DONE, STREAMED, event, event_stream
-from service.context import RequestContext
+from service.context import RequestContext, current_context
 from service.engine.protocol import FinishReason, Writer
 from service.generation.push import push
 from service.generation.stream import (
@@ -33,14 +33,13 @@ from service.generation.stream import (
 from service.generation.whole import collect
 from service.runtime.parts import Runtime
 
-router = APIRouter(route_class=JsonRoute, tags=["generation"])
+router = APIRouter(route_class=DirectRoute, tags=["generation"])
 
 
 @router.post("/v1/generate", response_model=GenerateAnswer, responses=STREAMED)
-async def generate(
-    body: GenerateRequest, runtime: TheRuntime, context: TheContext
-) -> GenerateAnswer | Response:
+async def generate(body: GenerateRequest, request: Request) -> Response:
     """Generate text from a prompt or a conversation, whole or as server-sent events."""
+    runtime, context = runtime_of(request), current_context()
     model = runtime.models.choose(body.model, context)
     if body.messages is not None:
         model.check_converses()
@@ -48,11 +47,11 @@ async def generate(
     judge = Judge.of(body, model, context, runtime.metrics.generation)
     if body.timeout_ms is not None:
         context.set_timeout(body.timeout_ms)
-    await guard_input(partial(body.model_dump, include={"prompt", "messages"}), runtime, context)
+    await guard(partial(body.model_dump, include={"prompt", "messages"}), runtime, context)
     if body.stream:
         return await _stream(runtime, task, judge)
     outputs, usage = await collect(runtime.base.engine, task)
-    return GenerateAnswer(
+    answer = GenerateAnswer(
         id=context.request_id,
         model=body.model,
         created=int(time.time()),
@@ -60,6 +59,7 @@ async def generate(
         usage=UsageBody(**asdict(usage)),
         timing=TimingBody.of(context),
     )
+    return Response(answer.model_dump_json(), media_type="application/json")
 
 
 async def _stream(runtime: Runtime, task: GenerationRequest, judge: Judge) -> Response:

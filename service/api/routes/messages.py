@@ -8,7 +8,7 @@ from fastapi.responses import JSONResponse, Response
 
 from service.api.anthropic import error_event
 from service.api.dependencies import TheContext, TheRuntime
-from service.api.guarded import guard_input
+from service.api.guarded import guard
 from service.api.handlers import HandlersBody, surface, taken_over
 from service.api.json_body import JsonRoute
 from service.api.sse import STREAMED, event_stream
@@ -25,7 +25,7 @@ async def messages(
     """Answer a conversation."""
     read = await taken_over(partial(accept_messages, shape=MESSAGE), body, request, runtime)
     runtime.models.choose(read["model"], context).check_converses()
-    await guard_input(lambda: read, runtime, context)
+    await guard(lambda: read, runtime, context)
     answer = await surface(runtime).messages.create(read)
     return (
         JSONResponse(answer)

@@ -8,7 +8,7 @@ from fastapi.responses import JSONResponse, Response
 
 from service.api.dependencies import runtime_of
 from service.api.direct_route import DirectRoute
-from service.api.guarded import guard_input
+from service.api.guarded import guard
 from service.api.handlers import HandlersBody, surface, taken_over
 from service.api.pushed_stream import PushedStream
 from service.api.sse import STREAMED, event_stream
@@ -31,7 +31,7 @@ async def chat_completions(body: HandlersBody, request: Request) -> Response:
     runtime, context = runtime_of(request), current_context()
     read = await _accept(body, CHAT, request, runtime)
     runtime.models.choose(read["model"], context).check_converses()
-    await guard_input(lambda: read, runtime, context)
+    await guard(lambda: read, runtime, context)
     return await _response(await surface(runtime).chat(read))
 
 
@@ -41,7 +41,7 @@ async def completions(body: HandlersBody, request: Request) -> Response:
     runtime, context = runtime_of(request), current_context()
     read = await _accept(body, COMPLETION, request, runtime)
     runtime.models.choose(read["model"], context)
-    await guard_input(lambda: read, runtime, context)
+    await guard(lambda: read, runtime, context)
     context.parts = count_prompts(read.get("prompt"))
     return await _response(await surface(runtime).completion(read))
 
@@ -55,6 +55,8 @@ async def _accept(
 
 
 async def _response(answer: OpenAIAnswer) -> Response:
+    if isinstance(answer, bytes):
+        return Response(answer, media_type=JSONResponse.media_type)
     if isinstance(answer, dict):
         return JSONResponse(answer)
     if isinstance(answer, PlainStream):

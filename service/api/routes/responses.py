@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
 from service.api.dependencies import TheContext, TheRuntime
-from service.api.guarded import guard_input
+from service.api.guarded import guard
 from service.api.handlers import HandlersBody, surface, taken_over
 from service.api.json_body import JsonRoute
 from service.api.sse import STREAMED, event_stream, named_event
@@ -24,7 +24,7 @@ async def responses(
     """Answer a conversation that comes whole with the request; nothing of it is kept."""
     read = await taken_over(accept_response, body, request, runtime)
     runtime.models.choose(read["model"], context).check_converses()
-    await guard_input(lambda: read, runtime, context)
+    await guard(lambda: read, runtime, context)
     answer = await surface(runtime).responses.create(read)
     if isinstance(answer, dict):
         return JSONResponse(answer)

@@ -1,0 +1,44 @@
+"""POST /v1/feedback."""
+
+from fastapi import APIRouter
+
+from service.api.dependencies import TheContext, TheRuntime
+from service.api.json_body import JsonRoute
+from service.api.schemas.feedback import FeedbackAnswer, FeedbackRequest
+from service.errors import NotFound, UnsupportedFeature
+from service.feedback.answer import RatedAnswer
+from service.feedback.rating import Rating
+from service.fleet.models import Models
+
+router = APIRouter(route_class=JsonRoute, tags=["adapters"])
+
+
+@router.post("/v1/feedback")
+async def feedback(
+    body: FeedbackRequest, runtime: TheRuntime, context: TheContext
+) -> FeedbackAnswer:
+    """Say whether an answer of the last day was right, by its `X-Feedback-Id`; once."""
+    body.check_one()
+    answer = runtime.feedback.ids.read(body.id, context.tenant.name)
+    if not runtime.models.may_use(answer.adapter, context.tenant):
+        raise NotFound("id: its adapter is not for this caller any more", code="model_not_found")
+    rating = _rating(body, answer, runtime.models, context)
+    runtime.feedback.rate(answer, rating)
+    return FeedbackAnswer(model=answer.adapter, version=answer.version, score=rating.score)
+
+
+def _rating(
+    body: FeedbackRequest, answer: RatedAnswer, models: Models, context: TheContext
+) -> Rating:
+    if body.label is not None:
+        if answer.told is None:
+            raise UnsupportedFeature(
+                "label: this id holds no label, because the answer is generated, may have several "
+                "labels, or came in lines, another text first; send `correct` or `score`",
+                param="label",
+            )
+        label = models.label_place(answer.adapter, answer.version, body.label, context.tenant)
+        return Rating.by_label(answer.told, label)
+    if body.correct is not None:
+        return Rating.by_word(answer.told, correct=body.correct)
+    return Rating(body.score)

@@ -1,0 +1,112 @@
+"""`llm-service calibrate-guard` and `calibrate-drift`: what texts show of a classifier.
+
+Exit codes: 0 written, 1 the adapter or head is refused, 2 the lines or the service cannot be used.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from service.adapters.guard_bound import GuardBound
+from service.adapters.input_reference import InputReference
+from service.adapters.manifest import SIGNATURE_FILE
+from service.adapters.refusal import AdapterRefused
+from service.commands.errors import one_message
+from service.commands.packed_classifier import PackedClassifier
+from service.correctness.asking import RunningService
+from service.heads.refusal import HeadRefused
+
+_KEY = "OPENAI_API_KEY"
+
+_Folder = Annotated[
+    Path, typer.Argument(help="Folder of a packed adapter for classification or of a head.")
+]
+_Url = Annotated[str, typer.Option("--url", "-u", help="Running service that serves it.")]
+_Name = Annotated[
+    str | None, typer.Option("--model", help="Name that it is served by; default the manifest's.")
+]
+_Concurrency = Annotated[int, typer.Option(min=1, max=256, help="Requests at a time.")]
+_Json = Annotated[bool, typer.Option("--json", help="Print the section as JSON.")]
+_URL = "http://127.0.0.1:8000"
+
+
+def calibrate_guard(
+    folder: _Folder,
+    lines: Annotated[
+        Path, typer.Option("--lines", "-l", help="Held-out harmless JSON Lines with `text`.")
+    ],
+    label: Annotated[
+        list[str], typer.Option(help="Label that flags a text; again for each further one.")
+    ],
+    alpha: Annotated[
+        float,
+        typer.Option(min=0.0001, max=0.5, help="Share of harmless texts that may be flagged."),
+    ] = 0.01,
+    confidence: Annotated[
+        float, typer.Option(min=0.5, max=0.9999, help="How sure the share is to be no larger.")
+    ] = 0.95,
+    url: _Url = _URL,
+    model: _Name = None,
+    concurrency: _Concurrency = 8,
+    as_json: _Json = False,
+) -> None:
+    """Find the threshold of a guard that few harmless texts reach, and write it into the manifest.
+
+    An adapter gets another digest: sign it again and reload the service. For a head, start the
+    service again. A key comes from OPENAI_API_KEY.
+
+    Example: llm-service calibrate-guard heads/safety --label injection --lines harmless.jsonl
+    """
+    with _told(folder):
+        service = RunningService(url, os.environ.get(_KEY), concurrency)
+        packed = PackedClassifier(folder, service, model)
+        _show(packed.find_threshold(lines, label, alpha, confidence), as_json)
+
+
+def calibrate_drift(
+    folder: _Folder,
+    lines: Annotated[
+        Path, typer.Option("--lines", "-l", help="Typical JSON Lines with `text`, at least 200.")
+    ],
+    url: _Url = _URL,
+    model: _Name = None,
+    concurrency: _Concurrency = 8,
+    as_json: _Json = False,
+) -> None:
+    """Count labels, scores and lengths of typical inputs, and write them into the manifest.
+
+    From then on the service measures how far its latest inputs are from them. An adapter gets
+    another digest: sign it again and reload the service. For a head, start the service again. A key
+    comes from OPENAI_API_KEY.
+
+    Example: llm-service calibrate-drift adapters/sentiment --lines typical.jsonl
+    """
+    with _told(folder):
+        service = RunningService(url, os.environ.get(_KEY), concurrency)
+        _show(PackedClassifier(folder, service, model).count_typical(lines), as_json)
+
+
+@contextmanager
+def _told(folder: Path) -> Iterator[None]:
+    """Say in one message what is refused, and afterwards that a signature is of the old files."""
+    with one_message():
+        try:
+            yield
+        except (AdapterRefused, HeadRefused) as error:
+            typer.echo(f"refused: {error}", err=True)
+            raise typer.Exit(1) from None
+        if (folder / SIGNATURE_FILE).exists():
+            typer.echo(f"sign again: {SIGNATURE_FILE} is of the old manifest", err=True)
+
+
+def _show(section: GuardBound | InputReference, as_json: bool) -> None:
+    if as_json:
+        typer.echo(section.model_dump_json())
+        return
+    for name, value in section.model_dump().items():
+        typer.echo(f"{name}: {json.dumps(value)}")

@@ -1,0 +1,88 @@
+"""Feedback of callers: each answer is rated once, for its version and for the judge."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+
+from service.errors import Conflict
+from service.feedback.answer import RatedAnswer
+from service.feedback.answer_ids import AnswerIds, kept_key
+from service.feedback.ledger import FeedbackLedger, Version, told
+from service.feedback.metrics import FeedbackMetrics
+from service.feedback.rating import Rating
+from service.releases.releases import Releases
+
+_log = logging.getLogger(__name__)
+_TICK_SECONDS = 5.0
+
+
+class Feedback:
+    """Counts ratings, and tells the releases of those that say whether an answer was right.
+
+    `of` raises ConfigurationError for a key that cannot be used.
+    """
+
+    @classmethod
+    def of(
+        cls, folder: Path | None, releases: Releases | None, registry: CollectorRegistry
+    ) -> "Feedback":
+        """Feedback that is kept in a folder; without one it is forgotten at the end."""
+        ids = AnswerIds(kept_key(folder))
+        return cls(ids, FeedbackLedger(folder), releases, FeedbackMetrics(registry))
+
+    def __init__(
+        self,
+        ids: AnswerIds,
+        ledger: FeedbackLedger,
+        releases: Releases | None,
+        metrics: FeedbackMetrics,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self.ids = ids
+        self._ledger = ledger
+        self._releases = releases
+        self._metrics = metrics
+        self._now = now
+
+    def rate(self, answer: RatedAnswer, rating: Rating) -> None:
+        """Count a rating.
+
+        Raises Conflict for an answer that was rated already, InvalidRequest for one whose time has
+        passed.
+        """
+        if not self._ledger.seen.add(answer, self._now()):
+            raise Conflict("id: this answer was rated already", code="already_rated", param="id")
+        version = Version(answer.adapter, answer.version)
+        tally = self._ledger.tally(version)
+        tally.add(answer.told, rating)
+        self._metrics.rated(version, rating.score, tally)
+        if self._releases is not None and rating.score is not None and answer.stage:
+            self._releases.rate(answer.adapter, answer.stage, answer.digest, rating.score)
+
+    def told(self) -> list[dict[str, Any]]:
+        """The running figures of every version, as JSON."""
+        return told(self._ledger.tallies)
+
+    async def run(self) -> None:
+        """Keep the sums until cancelled; what cannot be written is tried again."""
+        while True:
+            await asyncio.sleep(_TICK_SECONDS)
+            content = self._ledger.collect()
+            if content is not None:
+                try:
+                    await asyncio.to_thread(self._ledger.write, content)
+                except OSError as error:
+                    _log.error("feedback: not written: %s", error)
+
+    def close(self) -> None:
+        """Keep the sums; blocks meanwhile."""
+        content = self._ledger.collect()
+        if content is not None:
+            with suppress(OSError):
+                self._ledger.write(content)

@@ -1,0 +1,32 @@
+"""Prometheus series of feedback. Label values are adapters and versions that were served."""
+
+from prometheus_client import CollectorRegistry
+
+from service.feedback.ledger import Version
+from service.feedback.tally import Tally
+from service.telemetry.series import SeriesFactory
+
+
+class FeedbackMetrics:
+    """Counts ratings by version, and shows the running figures."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        make, labels = SeriesFactory(registry), ("adapter", "version")
+        text = "Ratings of answers since the start."
+        self._rated = make.counter("feedback_total", text, *labels)
+        text = "Sum of these ratings: 1 for a right answer, 0 for a wrong one."
+        self._right = make.counter("feedback_right_total", text, *labels)
+        text = "Expected calibration error of rated answers with a stated probability."
+        self._error = make.gauge("feedback_calibration_error", text, *labels)
+        text = "Share of rated answers whose label set held the true label."
+        self._coverage = make.gauge("feedback_coverage_ratio", text, *labels)
+
+    def rated(self, version: Version, score: float | None, tally: Tally) -> None:
+        """Count a rating, None for one that is none of the label given, and show the figures."""
+        if score is not None:
+            self._rated[version].inc()
+            self._right[version].inc(score)
+        if (error := tally.calibration_error) is not None:
+            self._error.labels(*version).set(error)
+        if (coverage := tally.coverage) is not None:
+            self._coverage.labels(*version).set(coverage)

@@ -1,0 +1,67 @@
+"""Text of an answer that is held until a guard has read it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from time import monotonic
+
+from service.engine.answer_guard import AnswerGuard
+from service.generation.sentences import complete
+from service.together import together
+
+
+@dataclass(slots=True)
+class _Held:
+    text: str = ""
+    ended: bool = False
+    since: float = field(default_factory=monotonic)
+
+
+class HeldTexts:
+    """New text of each of an answer's sequences, sentences of which `released` has a guard read.
+
+    With `tokens` a caller sees the tokens of what is released: all text that came goes at once
+    then, when every sequence has a complete sentence. `structured` is as in `AnswerGuard`.
+    """
+
+    def __init__(self, guard: AnswerGuard, *, tokens: bool, structured: bool) -> None:
+        self._guard = guard
+        self._tokens = tokens
+        self._structured = structured
+        self._held: dict[int, _Held] = {}
+
+    def add(self, index: int, text: str, *, ended: bool) -> None:
+        """Hold more text of a sequence; `ended` with its last."""
+        held = self._held.setdefault(index, _Held())
+        held.text += text
+        held.ended |= ended
+
+    @property
+    def ready(self) -> bool:
+        """True if there is something to read."""
+        found = [each.ended or self._readable(each) > 0 for each in self._held.values()]
+        return all(found) if self._tokens else any(found)
+
+    async def released(self) -> Mapping[int, str]:
+        """The text that may be sent now, by sequence; raises what `AnswerGuard.read` raises."""
+        taken = {index: self._take(index) for index in list(self._held)}
+        read = await together(self._read(each) for each in taken.values())
+        return dict(zip(taken, read, strict=True))
+
+    async def _read(self, taken: _Held) -> str:
+        if not taken.text.strip():
+            return taken.text
+        text = await self._guard.read(taken.text, structured=self._structured)
+        self._guard.held(monotonic() - taken.since)
+        return text
+
+    def _readable(self, held: _Held) -> int:
+        """Characters that may be read."""
+        end = len(held.text) if held.ended else complete(held.text)
+        return len(held.text) if end and self._tokens else end
+
+    def _take(self, index: int) -> _Held:
+        held = self._held.pop(index)
+        end = self._readable(held)
+        if end < len(held.text):
+            self._held[index] = _Held(held.text[end:])
+        return _Held(held.text[:end], since=held.since)

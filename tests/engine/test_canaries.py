@@ -1,0 +1,28 @@
+"""The next versions of deploy/local/canary.yaml are those that its digests name."""
+
+from pathlib import Path
+
+from service.adapters.manifest_yaml import load_manifest
+from service.settings.load import load_settings
+from tools.canaries.local import FOLDER, write_all
+from tools.canaries.successors import KINDS, read_weights
+
+
+def test_the_committed_digests_are_those_of_what_is_written(tmp_path: Path) -> None:
+    settings = load_settings(Path("deploy/local/canary.yaml"))
+    written = write_all(tmp_path)
+    assert {name: plan.digest for name, plan in settings.releases.plans.items()} == written
+    for name, plan in settings.releases.plans.items():
+        assert Path(plan.source).resolve() == (FOLDER / name).resolve()
+        assert load_manifest(tmp_path / name).digest == written[name]
+
+
+def test_every_kind_changes_what_it_says() -> None:
+    for name, kind in KINDS.items():
+        assert kind.good == (kind.weights is None and kind.draft is None), name
+        if kind.weights is not None:
+            before = read_weights(kind.adapter)
+            after = kind.weights(before)
+            assert after.keys() == before.keys()
+            assert any(not after[each].equal(before[each]) for each in before), name
+            assert all(after[each].dtype == before[each].dtype for each in before), name

@@ -1,0 +1,115 @@
+"""Ids of answers: read back by their own tenant within a day, and by nobody else."""
+
+from pathlib import Path
+
+import pytest
+
+from service.context import FirstText, RequestContext, internal_context
+from service.engine.protocol import Adapter
+from service.errors import ConfigurationError, InvalidRequest, NotFound
+from service.feedback.answer import ToldLabel
+from service.feedback.answer_ids import FILE, AnswerIds, kept_key
+from service.tenants.tenant import Tenant
+
+DIGEST = "sha256:" + "ab" * 32
+
+
+class Clock:
+    """A time that a test moves."""
+
+    def __init__(self) -> None:
+        self.now = 1_800_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def context(text: FirstText | None = None, tenant: str = "ann") -> RequestContext:
+    made = internal_context("test", 1.0)
+    made.tenant = Tenant(name=tenant)
+    made.adapter = Adapter("größe@home", 1, "unused", DIGEST)
+    made.version, made.stage, made.first_text = "1.2.0", 7, text
+    return made
+
+
+def test_an_id_carries_the_version_the_stage_and_the_time(clock: Clock) -> None:
+    ids = AnswerIds(b"k" * 32, clock)
+    given = ids.of(context())
+    assert given is not None
+    assert given.isascii()
+    answer = ids.read(given, "ann")
+    assert (answer.adapter, answer.version, answer.stage) == ("größe@home", "1.2.0", 7)
+    assert (answer.digest, answer.time, answer.told) == ("ab" * 6, 1_800_000_000, None)
+
+
+@pytest.mark.parametrize("label_set", [None, (), (0, 3, 99)])
+def test_an_id_carries_what_a_classification_told(
+    clock: Clock, label_set: tuple[int, ...] | None
+) -> None:
+    ids = AnswerIds(b"k" * 32, clock)
+    text = FirstText(("d",), score=0.91234, best=3, label_set=label_set)
+    given = ids.of(context(text))
+    assert given is not None
+    members = None if label_set is None else frozenset(label_set)
+    assert ids.read(given, "ann").told == ToldLabel(3, 0.9123, False, members)
+
+
+def test_two_answers_of_one_second_have_other_ids(clock: Clock) -> None:
+    ids = AnswerIds(b"k" * 32, clock)
+    assert ids.of(context()) != ids.of(context())
+
+
+def test_an_answer_of_no_adapter_has_no_id(clock: Clock) -> None:
+    assert AnswerIds(b"k" * 32, clock).of(internal_context("test", 1.0)) is None
+
+
+def test_whatever_is_changed_it_is_no_id_any_more(clock: Clock) -> None:
+    ids = AnswerIds(b"k" * 32, clock)
+    given = ids.of(context())
+    assert given is not None
+    for place in range(len(given)):
+        changed = given[:place] + ("A" if given[place] != "A" else "B") + given[place + 1 :]
+        with pytest.raises(NotFound, match="not the X-Feedback-Id"):
+            ids.read(changed, "ann")
+    for other in ("", ".", "a.b", "é.é", given.partition(".")[0], given + "=", "\ud800"):
+        with pytest.raises(NotFound):
+            ids.read(other, "ann")
+
+
+def test_the_id_of_another_tenant_or_service_is_none(clock: Clock) -> None:
+    ids = AnswerIds(b"k" * 32, clock)
+    given = ids.of(context())
+    assert given is not None
+    for reader, tenant in ((ids, "bob"), (ids, "ann "), (AnswerIds(b"l" * 32, clock), "ann")):
+        with pytest.raises(NotFound):
+            reader.read(given, tenant)
+
+
+def test_an_answer_may_be_rated_for_a_day(clock: Clock) -> None:
+    ids = AnswerIds(b"k" * 32, clock)
+    given = ids.of(context())
+    assert given is not None
+    clock.now += 86_400
+    ids.read(given, "ann")
+    clock.now += 1
+    with pytest.raises(InvalidRequest, match="over a day ago") as refused:
+        ids.read(given, "ann")
+    assert refused.value.code == "answer_too_old"
+
+
+def test_the_key_in_a_folder_stays(tmp_path: Path) -> None:
+    key = kept_key(tmp_path)
+    assert kept_key(tmp_path) == key
+    assert (tmp_path / FILE).stat().st_mode & 0o777 == 0o600
+    assert kept_key(None) != kept_key(None)
+
+
+def test_a_key_that_was_cut_ends_the_start(tmp_path: Path) -> None:
+    (tmp_path / FILE).write_bytes(b"short")
+    with pytest.raises(ConfigurationError, match="a key of 32 bytes, got 5"):
+        kept_key(tmp_path)

@@ -1,0 +1,41 @@
+"""Answers count once, also where the memory of them is full."""
+
+import pytest
+
+from service.errors import InvalidRequest
+from service.feedback import seen_ids
+from service.feedback.answer import RatedAnswer
+from service.feedback.seen_ids import SeenIds
+
+
+def answer(time: int, nonce: str = "n") -> RatedAnswer:
+    return RatedAnswer("a", "1.0.0", "d", 0, time, None, nonce)
+
+
+def test_an_answer_counts_once() -> None:
+    seen = SeenIds()
+    assert seen.add(answer(10), 20)
+    assert seen.add(answer(10, "other"), 20)
+    assert not seen.add(answer(10), 20)
+    assert not SeenIds(seen, seen.floor).add(answer(10), 20)
+
+
+def test_a_full_memory_refuses_what_is_as_old_as_what_it_forgot(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(seen_ids, "MOST", 3)
+    seen = SeenIds()
+    for time in (14, 11, 13, 12):
+        assert seen.add(answer(time), 20)
+    assert len(list(seen)) == 3
+    for time in (9, 11):
+        with pytest.raises(InvalidRequest, match="too many answers since"):
+            seen.add(answer(time, "new"), 20)
+    assert not seen.add(answer(12), 20)
+
+
+def test_answers_of_more_than_a_day_ago_leave_the_memory() -> None:
+    seen = SeenIds()
+    seen.add(answer(10), 20)
+    seen.add(answer(90_000), 90_000)
+    assert list(seen) == [(90_000, "n")]

@@ -1,0 +1,173 @@
+"""Feedback over both ports, on the fake engine: by whom, how often, and what follows."""
+
+import base64
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from typer.testing import CliRunner
+
+from service.commands.cli import app
+from service.releases.log import read_log
+from tests.answers import refusal
+from tests.live_service import LiveService
+from tests.releases.versions import Folders, ask, release
+from tests.tenants.keys import bearer, entry, write_keys
+
+LONG = {"canary": [{"share": 0.5, "requests": 1000}]}
+ANN = bearer("ann")
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> dict[str, Any]:
+    few = entry("few", quotas={"requests_per_minute": 1})
+    return {"tenants": {"keys": write_keys(tmp_path / "keys", entry("ann"), entry("bob"), few)}}
+
+
+@pytest.fixture
+def live(folders: Folders, tmp_path: Path, keys: dict[str, Any]) -> Iterator[LiveService]:
+    with folders.served(tmp_path / "store", None, beside=keys) as live:
+        yield live
+
+
+def answered(
+    live: LiveService, folders: Folders, path: str = "/v1/classify", **fields: Any
+) -> httpx.Response:
+    headers = fields.pop("headers", ANN)
+    body = {"model": "sentiment", "input": folders.text} | fields
+    answer = httpx.post(live.url + path, json=body, headers=headers)
+    assert answer.status_code == 200, answer.text
+    return answer
+
+
+def rate(live: LiveService, answer: httpx.Response | str, **fields: Any) -> httpx.Response:
+    headers = fields.pop("headers", ANN)
+    given = answer if isinstance(answer, str) else answer.headers["x-feedback-id"]
+    return httpx.post(f"{live.url}/v1/feedback", json={"id": given} | fields, headers=headers)
+
+
+def label_of(answer: httpx.Response) -> str:
+    return str(answer.json()["data"][0]["label"])
+
+
+def test_an_answer_is_rated_once_by_its_label(live: LiveService, folders: Folders) -> None:
+    answer = answered(live, folders)
+    told = {"object": "feedback", "model": "sentiment", "version": "1.0.0", "score": 1.0}
+    assert rate(live, answer, label=label_of(answer)).json() == told
+    again = rate(live, answer, correct=False)
+    assert refusal(again, 409)["code"] == "already_rated"
+    other = answer.json()["data"][0]["scores"][1]["label"]
+    assert rate(live, answered(live, folders), label=other).json()["score"] == 0.0
+    labels = {"adapter": "sentiment", "version": "1.0.0"}
+    assert live.value("inference_feedback_total", **labels) == 2
+    assert live.value("inference_feedback_right_total", **labels) == 1
+    assert live.value("inference_feedback_calibration_error", **labels) > 0
+
+
+def test_an_id_of_every_route_can_be_rated(live: LiveService, folders: Folders) -> None:
+    lines = answered(live, folders, headers=ANN | {"accept": "application/x-ndjson"})
+    assert rate(live, lines, score=0.5).json()["score"] == 0.5
+    (adapter,) = httpx.get(f"{live.url}/v1/adapters", headers=ANN).json()["data"]
+    assert adapter["version"] == "1.0.0"
+    base = httpx.post(f"{live.url}/v1/generate", json={"model": "fake", "prompt": "a"}, headers=ANN)
+    assert "x-feedback-id" not in base.headers
+    for stream in (True, False):
+        body = {"model": "sentiment", "prompt": "a", "max_tokens": 2, "stream": stream}
+        answer = httpx.post(f"{live.url}/v1/generate", json=body, headers=ANN)
+        assert answer.status_code == 200, answer.text
+        assert "label: this id holds no label" in rate(live, answer, label="positive").text
+        assert rate(live, answer, correct=True).status_code == 200
+    assert "x-feedback-id" not in rate(live, lines, score=1).headers
+
+
+def test_only_its_own_tenant_rates_an_answer(live: LiveService, folders: Folders) -> None:
+    answer = answered(live, folders)
+    assert refusal(rate(live, answer, correct=True, headers=bearer("bob")), 404)["param"] == "id"
+    assert refusal(rate(live, "none", correct=True), 404)["code"] == "answer_not_found"
+    assert rate(live, answer, correct=True, headers={}).status_code == 401
+    assert rate(live, answer, correct=True).status_code == 200
+
+
+def test_a_tenant_that_lost_the_adapter_rates_it_no_more(
+    folders: Folders, tmp_path: Path, keys: dict[str, Any]
+) -> None:
+    with folders.served(tmp_path / "store", None, beside=keys) as live:
+        answer = answered(live, folders)
+    write_keys(tmp_path / "keys", entry("ann", adapters=[]))
+    with folders.served(tmp_path / "store", None, beside=keys) as live:
+        assert refusal(rate(live, answer, correct=True), 404)["code"] == "model_not_found"
+
+
+def test_a_rating_counts_in_the_quota(live: LiveService, folders: Folders) -> None:
+    answer = answered(live, folders, headers=bearer("few"))
+    assert rate(live, answer, correct=True, headers=bearer("few")).status_code == 429
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({}, "exactly one of label, correct, score says what is known, got none"),
+        ({"correct": True, "score": 1}, "got correct, score"),
+        ({"score": 1.5}, "score"),
+        ({"correct": "yes"}, "correct"),
+        ({"label": "postive"}, "label: not one of the labels of sentiment@1.0.0, got 'postive'"),
+    ],
+)
+def test_a_bad_rating_is_refused_and_the_answer_can_be_rated_yet(
+    live: LiveService, folders: Folders, fields: dict[str, Any], message: str
+) -> None:
+    answer = answered(live, folders)
+    assert message in refusal(rate(live, answer, **fields), 400)["message"]
+    assert rate(live, answer, correct=True).status_code == 200
+
+
+def test_ratings_and_the_key_survive_a_restart(
+    folders: Folders, tmp_path: Path, keys: dict[str, Any]
+) -> None:
+    store = tmp_path / "store"
+    with folders.served(store, None, beside=keys) as live:
+        rated, later = answered(live, folders), answered(live, folders)
+        assert rate(live, rated, correct=True).status_code == 200
+    with folders.served(store, None, beside=keys) as live:
+        assert refusal(rate(live, rated, correct=True), 409)["code"] == "already_rated"
+        assert rate(live, later, correct=False).status_code == 200
+        (shown,) = httpx.get(f"{live.ops_url}/releases").json()["feedback"]
+        assert (shown["rated"], shown["accuracy"]) == (2, 0.5)
+    listed = CliRunner().invoke(app, ["releases", "accuracy", "--store", str(store)])
+    assert "sentiment@1.0.0 rated 2 accuracy 0.5 calibration_error" in listed.output
+
+
+def test_wrong_answers_of_the_next_version_are_harm(folders: Folders, tmp_path: Path) -> None:
+    with folders.served(tmp_path, "equal", **LONG) as live:
+        for _ in range(200):
+            answer = answered(live, folders, headers={})
+            rated = rate(live, answer, correct=_is_old(answer), headers={})
+            assert rated.status_code == 200
+            if release(live)["state"] == "rolled_back":
+                break
+        assert release(live)["state"] == "rolled_back"
+        assert ask(live, folders, "sentiment@1.1.0")
+    last = read_log(tmp_path)[0][-1]
+    assert last.by == "rule:wrong"
+    (evidence,) = last.evidence
+    assert evidence["new"][0] == evidence["new"][1] < 30
+    assert evidence["old"][0] == 0
+
+
+def test_ratings_of_answers_that_the_release_did_not_draw_are_not_judged(
+    folders: Folders, tmp_path: Path
+) -> None:
+    with folders.served(tmp_path, "equal", **LONG) as live:
+        for minor in (0, 1):
+            answer = answered(live, folders, model=f"sentiment@1.{minor}.0", headers={})
+            assert rate(live, answer, correct=False, headers={}).status_code == 200
+        assert "wrong" not in {test["criterion"] for test in release(live)["tests"]}
+
+
+def _is_old(answer: httpx.Response) -> bool:
+    """True for an answer of the present version, as its id says."""
+    body = answer.headers["x-feedback-id"].partition(".")[0]
+    return bool(json.loads(base64.urlsafe_b64decode(body + "=="))[1] == "1.0.0")

@@ -1,0 +1,93 @@
+"""Values of services, routes, policies and monitoring."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from tools.helm.part import Labels, Name, Object, Part, Port
+
+
+class Service(Part):
+    """The public Service."""
+
+    type: Literal["ClusterIP", "NodePort", "LoadBalancer"]
+    port: Port
+    annotations: Labels
+    loadBalancerClass: Annotated[str, Field(pattern=r"^([a-z0-9][a-z0-9./-]*)?$")]
+    loadBalancerSourceRanges: list[Annotated[str, Field(pattern=r"^[0-9A-Fa-f:.]+/[0-9]{1,3}$")]]
+
+
+class OpsService(Part):
+    """The Service of the operations port."""
+
+    annotations: Labels
+
+
+class ServiceAccount(Part):
+    """The pods' account."""
+
+    create: bool
+    name: Name
+    annotations: Labels
+
+
+class NetworkPolicy(Part):
+    """Traffic that is let in and out."""
+
+    enabled: bool
+    from_: Annotated[list[Object], Field(alias="from")]
+    opsFrom: list[Object]
+    https: bool
+    egress: list[Object]
+
+
+class ServiceMonitor(Part):
+    """The ServiceMonitor."""
+
+    enabled: bool
+    interval: Annotated[str, Field(pattern=r"^\d+(ms|s|m)$")]
+    labels: Labels
+
+
+class Labelled(Part):
+    """An object to create, with labels."""
+
+    enabled: bool
+    labels: Labels
+
+
+class PrometheusRule(Labelled):
+    """The PrometheusRule."""
+
+    runbooksUrl: Annotated[str, Field(pattern=r"^(https?://\S+)?$")]
+
+
+class Monitoring(Part):
+    """Objects for the Prometheus operator and Grafana."""
+
+    serviceMonitor: ServiceMonitor
+    prometheusRule: PrometheusRule
+    dashboards: Labelled
+
+
+class HttpRoute(Part):
+    """The HTTPRoute."""
+
+    enabled: bool
+    parentRefs: list[Object]
+    hostnames: list[str]
+
+
+class EndpointPicker(Part):
+    """The InferencePool's endpoint picker."""
+
+    name: Name
+    port: Port
+    failureMode: Literal["FailOpen", "FailClose"]
+
+
+class InferencePool(Part):
+    """The InferencePool."""
+
+    enabled: bool
+    endpointPicker: EndpointPicker
