@@ -26,7 +26,7 @@ from service.model.minilm import fetch_minilm
 from tests.answers import refusal
 from tests.tenants.keys import bearer, entry, key_of, write_keys
 from tools.served.configuration import tiny_config
-from tools.served.server import Server, running_server
+from tools.served.server import Server, named, running_server
 from tools.served.tiny_encoder import build_tiny_encoder
 
 MINILM = Path(".cache/models/all-minilm-l6-v2")
@@ -258,5 +258,5 @@ def test_one_tenants_flood_on_an_encoder_leaves_the_others_their_turns(server: S
 
 
 def test_each_engine_is_a_process_of_its_own(server: Server) -> None:
-    engines = [each for each in server.family() if "EngineCore" in " ".join(each.cmdline())]
+    engines = named("EngineCore", server.family())
     assert len(engines) == 5

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from service.commands.cli import app
 from tests.answers import refusal
-from tools.served.server import PATIENT, Server, running_server
+from tools.served.server import PATIENT, Server, named, running_server
 from tools.served.tiny_encoder import build_tiny_encoder
 
 EAGER = {"dtype": "float32", "enforce_eager": True, "gpu_memory_utilization": 0.05}
@@ -163,7 +163,7 @@ def test_it_is_ready_and_shows_its_engines(server: Server) -> None:
     for name in ("cross", "topics", "embed"):
         assert f'inference_gate_limit{{engine="{name}"}}' in metrics
     assert 'inference_build_info{digest="",model="",version=' in metrics
-    engines = [each for each in server.family() if "EngineCore" in " ".join(each.cmdline())]
+    engines = named("EngineCore", server.family())
     assert len(engines) == 3
 
 

@@ -12,7 +12,7 @@ import pytest
 from loadtests.processes import free_port, wait_until
 from service.model.digest import base_model_digest
 from tools.served.configuration import tiny_config
-from tools.served.server import started_server
+from tools.served.server import named, started_server
 
 SECONDS = 300
 
@@ -36,7 +36,7 @@ def test_a_signal_ends_a_start_and_all_that_it_has_begun(
     try:
         server = psutil.Process(process.pid)
         wait_until(
-            lambda: any("EngineCore" in " ".join(p.cmdline()) for p in server.children(True)),
+            lambda: bool(named("EngineCore", server.children(recursive=True))),
             SECONDS,
             "the engine's process",
             every=0.05,
@@ -54,7 +54,7 @@ def test_a_signal_ends_a_start_and_all_that_it_has_begun(
 def test_a_killed_service_leaves_no_process(tiny_folder: Path, tmp_path: Path) -> None:
     with started_server(tmp_path, tiny_config(tiny_folder)) as server:
         family = server.family()
-        assert any("Worker" in " ".join(each.cmdline()) for each in family)
+        assert named("Worker", family)
         server.process.kill()
         assert psutil.wait_procs(family, SECONDS)[1] == []
 

@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +48,7 @@ class Server:
 
     def engine(self) -> psutil.Process:
         """The engine's process."""
-        (engine,) = [p for p in self.family() if "EngineCore" in " ".join(p.cmdline())]
+        (engine,) = named("EngineCore", self.family())
         return engine
 
     def metric(self, name: str) -> float:
@@ -56,6 +56,16 @@ class Server:
         lines = httpx.get(f"{self.ops}/metrics", timeout=60).text.splitlines()
         values = [float(line.rsplit(" ", 1)[1]) for line in lines if _is_series(line, name)]
         return sum(values)
+
+
+def named(word: str, processes: Iterable[psutil.Process]) -> list[psutil.Process]:
+    """Processes whose command line holds a word; one that ends meanwhile is left out."""
+    found = []
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            if word in " ".join(process.cmdline()):
+                found.append(process)
+    return found
 
 
 @contextmanager
