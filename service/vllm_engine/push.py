@@ -87,7 +87,8 @@ class Push:
                 self._steps.follow(internal_id, meter, text, fail)
 
         if self._request.whole:
-            followed = self._steps.count(internal_id, meter, fail)
+            steady = self._request.steady
+            followed = self._steps.count(internal_id, meter, fail, steady=steady)
         # vLLM's output processor calls this for every step that has something for the request.
         queue.put = put
         if (early := queue.get_nowait()) is not None:

@@ -35,6 +35,7 @@ class _Whole:
     state: RequestState
     meter: Meter
     fail: Callable[[Exception], None]
+    steady: bool
 
 
 @dataclass(slots=True)
@@ -59,7 +60,8 @@ class Steps:
     comes from the request's own detokenizer, and vLLM's counts are kept, so the processor finds
     the request as if it had seen all. Any other output (a last one, one with an event) is the
     processor's. Of an answer that is wanted whole the tokens are counted, since the processor says
-    nothing until its end. The gate is charged once for a step.
+    nothing until its end; such an output goes to its detokenizer alone. The gate is charged once
+    for a step.
 
     All texts of a step are written one directly after the other: a reader on this machine that
     falls asleep between two costs more than both. While the loop lags, the texts of several steps
@@ -84,13 +86,18 @@ class Steps:
         if request_id not in self._streams and (state := self._states.get(request_id)) is not None:
             self._streams[request_id] = _Stream(state, meter, sink, fail)
 
-    def count(self, request_id: str, meter: Meter, fail: Callable[[Exception], None]) -> list[str]:
-        """Count the tokens of an answer, but not a sequence's last output; the ids to forget."""
+    def count(
+        self, request_id: str, meter: Meter, fail: Callable[[Exception], None], *, steady: bool
+    ) -> list[str]:
+        """Count the tokens of an answer, but not a sequence's last output; the ids to forget.
+
+        A `steady` one has no stop string, which could end it at any token.
+        """
         parent = self._parents.get(request_id)
         ids = [request_id] if parent is None else list(parent.child_requests)
         for each in ids:
             if (state := self._states.get(each)) is not None:
-                self._wholes[each] = _Whole(state, meter, fail)
+                self._wholes[each] = _Whole(state, meter, fail, steady)
         return ids
 
     def forget(self, *request_ids: str) -> None:
@@ -131,8 +138,11 @@ class Steps:
         if stream is not None and _only_tokens(output):
             self._hand_on(step, stream, output)
             return
-        step.rest.append(output)
         whole = self._wholes.get(output.request_id)
+        if whole is not None and whole.steady and whole.meter.begun and _only_tokens(output):
+            _take_in(step, whole, output)
+            return
+        step.rest.append(output)
         if whole is not None and output.finish_reason is None:
             step.whole.append((whole, len(output.new_token_ids)))
 
@@ -141,7 +151,8 @@ class Steps:
         _count(step, stream.state.stats, tokens)
         step.count(stream.meter, tokens)
         try:
-            text = _text(stream.state, output.new_token_ids, step.weight_version)
+            _detokenize(stream.state, output.new_token_ids, step.weight_version)
+            text = stream.state.detokenizer.get_next_output_text(False, True)
             stream.sink.add(text, tokens)
         except Exception as error:
             stream.fail(error)
@@ -173,12 +184,20 @@ def _only_tokens(output: EngineCoreOutput) -> bool:
     )
 
 
-def _text(state: RequestState, token_ids: list[int], weight_version: str | None) -> str:
+def _detokenize(state: RequestState, token_ids: list[int], weight_version: str | None) -> None:
     if weight_version is not None:
         state.track_weight_version(weight_version)
     state.detokenizer.update(token_ids, False)
-    text: str = state.detokenizer.get_next_output_text(False, True)
-    return text
+
+
+def _take_in(step: _Step, whole: _Whole, output: EngineCoreOutput) -> None:
+    tokens = len(output.new_token_ids)
+    _count(step, whole.state.stats, tokens)
+    step.count(whole.meter, tokens)
+    try:
+        _detokenize(whole.state, output.new_token_ids, step.weight_version)
+    except Exception as error:
+        whole.fail(error)
 
 
 def _count(step: _Step, request: Any, tokens: int) -> None:
