@@ -69,9 +69,7 @@ class Foundation:
         return running(settings, start_engine, self.metrics, self.adapter_metrics, self.releases)
 
     def close(self) -> None:
-        """Send the remaining traces, keep feedback, and close the log of releases; blocks
-        meanwhile.
-        """
+        """Send what remains of traces, and keep feedback and releases; blocks meanwhile."""
         self.telemetry.close()
         self.feedback.close()
         if self.releases is not None:

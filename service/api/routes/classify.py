@@ -164,16 +164,15 @@ class _Answer:
 
     def add(self, outcome: Outcome) -> ClassificationBody | FailureBody:
         if not isinstance(outcome, Classified):
-            self._note(outcome, FirstText(failed=True))
+            if outcome.index == 0:
+                self.context.first_text = FirstText(failed=True)
             error = ErrorBody.model_validate(outcome.error.body(self.context.request_id)).error
             return FailureBody(index=outcome.index, error=error)
         result, score = outcome.result, outcome.score
         self.scores.append(score)
         given = self._given(result)
-        self._note(outcome, self._first_text(result, given))
-        if outcome.index == 0 and isinstance(self.context.kept, KeptText):
-            self.context.kept.labels = given
-            self.context.kept.probs = dict(zip(self.classifier.names, result.probs, strict=True))
+        if outcome.index == 0:
+            self._note_first(result, given)
         self.runtime.metrics.classification.classified(
             self.context, given, result.score, score.reads
         )
@@ -194,9 +193,11 @@ class _Answer:
             abstained=result.abstained,
         )
 
-    def _note(self, outcome: Outcome, text: FirstText) -> None:
-        if outcome.index == 0:
-            self.context.first_text = text
+    def _note_first(self, result: Classification, given: Sequence[str]) -> None:
+        self.context.first_text = self._first_text(result, given)
+        if isinstance(self.context.kept, KeptText):
+            self.context.kept.labels = given
+            self.context.kept.probs = dict(zip(self.classifier.names, result.probs, strict=True))
 
     def _first_text(self, result: Classification, given: Sequence[str]) -> FirstText:
         if not self.own_labels or self.classifier.multi_label:
