@@ -4,14 +4,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from service.adapters.input_reference import InputReference
 from service.adapters.manifest import ClassificationManifest
 from service.classification.adapter_frame import AdapterFrame
 from service.classification.calibration import Calibration
 from service.classification.classifier import Classifier
 from service.classification.distribution import Array
 from service.engine.protocol import Adapter, LabelEngine
-from service.engine.reference import Reference
 
 
 def adapter_classifier(
@@ -32,12 +30,8 @@ def adapter_classifier(
         Calibration(calibration.temperature, _log_prior(calibration.prior, task.multi_label)),
         None if conformal is None else conformal.least,
         None if manifest.guard is None else manifest.guard.of_labels,
-        _reference(manifest.reference),
+        manifest.reference,
     )
-
-
-def _reference(found: InputReference | None) -> Reference | None:
-    return None if found is None else Reference(found.labels, found.scores, found.lengths)
 
 
 def _log_prior(prior: Sequence[float] | None, multi_label: bool) -> Array | None:

@@ -2,7 +2,7 @@
 
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import Protocol
 
 SCORE_EDGES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 """Largest probability of each bin but the last."""
@@ -10,13 +10,20 @@ LENGTH_EDGES = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
 """Most characters of each bin but the last."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reference:
+class Reference(Protocol):
     """Inputs of typical traffic, counted: by best label, its probability, and characters."""
 
-    labels: Mapping[str, int]
-    scores: Sequence[int]
-    lengths: Sequence[int]
+    @property
+    def labels(self) -> Mapping[str, int]:
+        """Inputs of each label."""
+
+    @property
+    def scores(self) -> Sequence[int]:
+        """Inputs of each bin of `SCORE_EDGES`."""
+
+    @property
+    def lengths(self) -> Sequence[int]:
+        """Inputs of each bin of `LENGTH_EDGES`."""
 
 
 class InputCounts:

@@ -94,7 +94,7 @@ class _Window:
         return list(_bins(self.reference, of))
 
 
-def _bins(counts: Reference | InputCounts, of: str) -> Iterable[int]:
+def _bins(counts: Reference, of: str) -> Iterable[int]:
     match of:
         case "labels":
             return counts.labels.values()

@@ -8,17 +8,20 @@ import pytest
 from prometheus_client import CollectorRegistry
 from scipy import stats
 
+from service.adapters.input_reference import InputReference
 from service.engine.reference import LENGTH_EDGES, SCORE_EDGES, InputCounts, Reference
 from service.telemetry.drift import LEAST, WINDOW, DriftMetrics, ks, psi
 
 LABELS = ("a", "b")
 
 
-def reference(inputs: list[tuple[str, float, int]]) -> Reference:
+def reference(inputs: list[tuple[str, float, int]]) -> InputReference:
     counts = InputCounts(LABELS)
     for each in inputs:
         counts.add(*each)
-    return Reference(counts.labels, counts.scores, counts.lengths)
+    return InputReference(
+        labels=counts.labels, scores=tuple(counts.scores), lengths=tuple(counts.lengths)
+    )
 
 
 def drawn(

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from service.engine.pooling import EncoderInfo, EncoderTask
-from service.engine.reference import Reference
 from service.errors import ConfigurationError
 from service.gate.gate import Gate
 from service.heads.manifest import HeadManifest
@@ -105,11 +104,6 @@ def _check_task(task: EncoderTask, offered: Sequence[str]) -> None:
         )
 
 
-def _reference(head: HeadManifest | None) -> Reference | None:
-    found = None if head is None else head.reference
-    return None if found is None else Reference(found.labels, found.scores, found.lengths)
-
-
 def _info(encoder: EncoderSettings, checked: CheckedEncoder, llm: Any) -> EncoderInfo:
     model, config = checked.model, llm.model_config
     width: int = config.embedding_size if model.task == "embed" else max(1, len(model.labels))
@@ -129,6 +123,6 @@ def _info(encoder: EncoderSettings, checked: CheckedEncoder, llm: Any) -> Encode
         temperature=head.calibration.temperature if head else 1.0,
         conformal_threshold=head.conformal_threshold if head else None,
         guard=head.guard_threshold if head else None,
-        reference=_reference(head),
+        reference=head.reference if head else None,
         dimensions=dimensions,
     )
