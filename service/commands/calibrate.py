@@ -12,11 +12,10 @@ from typing import Annotated
 import typer
 
 from service.adapters.confidence import ConfidenceMap
-from service.adapters.manifest import SIGNATURE_FILE, GenerationManifest
+from service.adapters.manifest import GenerationManifest
 from service.adapters.manifest_yaml import load_manifest
 from service.adapters.pack import write_manifest
-from service.adapters.refusal import AdapterRefused
-from service.commands.errors import one_message
+from service.commands.rewriting import rewriting
 from service.correctness.asking import AdapterService
 from service.correctness.fit import Match, fit_map
 from service.correctness.lines import kind_of
@@ -50,12 +49,8 @@ def calibrate(
 
     Example: llm-service calibrate adapters/commands --lines held-out.jsonl
     """
-    with one_message():
-        try:
-            manifest = load_manifest(folder)
-        except AdapterRefused as error:
-            typer.echo(f"refused: {error}", err=True)
-            raise typer.Exit(1) from None
+    with rewriting(folder):
+        manifest = load_manifest(folder)
         if not isinstance(manifest, GenerationManifest):
             raise ConfigurationError(
                 f"{folder}: must be an adapter for generation, got {manifest.task}; `finetune` "
@@ -68,8 +63,6 @@ def calibrate(
         fitted = fit_map(asked.answers, match, asked.cut, alpha)
         write_manifest(folder, manifest.model_copy(update={"confidence": fitted}))
         _show(fitted, as_json)
-        if (folder / SIGNATURE_FILE).exists():
-            typer.echo(f"sign again: {SIGNATURE_FILE} is of the old manifest", err=True)
 
 
 def _match(manifest: GenerationManifest) -> tuple[Match, int]:

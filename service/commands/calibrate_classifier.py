@@ -5,8 +5,6 @@ Exit codes: 0 written, 1 the adapter or head is refused, 2 the lines or the serv
 
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -14,12 +12,9 @@ import typer
 
 from service.adapters.guard_bound import GuardBound
 from service.adapters.input_reference import InputReference
-from service.adapters.manifest import SIGNATURE_FILE
-from service.adapters.refusal import AdapterRefused
-from service.commands.errors import one_message
 from service.commands.packed_classifier import PackedClassifier
+from service.commands.rewriting import rewriting
 from service.correctness.asking import RunningService
-from service.heads.refusal import HeadRefused
 
 _KEY = "OPENAI_API_KEY"
 
@@ -62,7 +57,7 @@ def calibrate_guard(
 
     Example: llm-service calibrate-guard heads/safety --label injection --lines harmless.jsonl
     """
-    with _told(folder):
+    with rewriting(folder):
         service = RunningService(url, os.environ.get(_KEY), concurrency)
         packed = PackedClassifier(folder, service, model)
         _show(packed.find_threshold(lines, label, alpha, confidence), as_json)
@@ -86,22 +81,9 @@ def calibrate_drift(
 
     Example: llm-service calibrate-drift adapters/sentiment --lines typical.jsonl
     """
-    with _told(folder):
+    with rewriting(folder):
         service = RunningService(url, os.environ.get(_KEY), concurrency)
         _show(PackedClassifier(folder, service, model).count_typical(lines), as_json)
-
-
-@contextmanager
-def _told(folder: Path) -> Iterator[None]:
-    """Say in one message what is refused, and afterwards that a signature is of the old files."""
-    with one_message():
-        try:
-            yield
-        except (AdapterRefused, HeadRefused) as error:
-            typer.echo(f"refused: {error}", err=True)
-            raise typer.Exit(1) from None
-        if (folder / SIGNATURE_FILE).exists():
-            typer.echo(f"sign again: {SIGNATURE_FILE} is of the old manifest", err=True)
 
 
 def _show(section: GuardBound | InputReference, as_json: bool) -> None:

@@ -1,0 +1,25 @@
+"""Commands that write a section into the manifest of a packed folder."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import typer
+
+from service.adapters.manifest import SIGNATURE_FILE
+from service.adapters.refusal import AdapterRefused
+from service.commands.errors import one_message
+from service.heads.refusal import HeadRefused
+
+
+@contextmanager
+def rewriting(folder: Path) -> Iterator[None]:
+    """Say in one message what is refused, and afterwards that a signature is of the old files."""
+    with one_message():
+        try:
+            yield
+        except (AdapterRefused, HeadRefused) as error:
+            typer.echo(f"refused: {error}", err=True)
+            raise typer.Exit(1) from None
+        if (folder / SIGNATURE_FILE).exists():
+            typer.echo(f"sign again: {SIGNATURE_FILE} is of the old manifest", err=True)
