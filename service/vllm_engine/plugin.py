@@ -3,6 +3,8 @@
 vLLM calls the entry point in each of its processes, before it makes a worker.
 """
 
+import atexit
+import gc
 import os
 from importlib.metadata import entry_points
 
@@ -24,10 +26,20 @@ def install() -> None:
     from vllm.platforms import current_platform
 
     end_with_parent()
+    _end_without_collection()
     apply_platform_environment()
 
     if os.environ.get(GROUPED_ADAPTERS) == "1" and current_platform.is_cpu():
         type(current_platform).get_punica_wrapper = classmethod(lambda cls: WRAPPER)
+
+
+def _end_without_collection() -> None:
+    """Spare this process the garbage collection at its end, and keep its exit code.
+
+    Collecting what torch and vLLM hold took a worker over five seconds, after which vLLM kills it.
+    """
+    atexit.unregister(gc.freeze)
+    atexit.register(gc.freeze)
 
 
 def require_installed() -> None:

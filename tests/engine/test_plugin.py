@@ -1,6 +1,8 @@
 """Installation of our operators in vLLM's processes."""
 
 import os
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from importlib.metadata import EntryPoint, EntryPoints
@@ -63,6 +65,24 @@ def test_a_missing_library_is_named_with_its_package(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("service.vllm_engine.arguments.ctypes.CDLL", absent)
     with pytest.raises(ConfigurationError, match=r"libnuma\.so\.1, Debian's package libnuma1"):
         parse_engine_arguments(settings(grouped=False))
+
+
+def test_a_process_ends_without_collecting_what_it_holds() -> None:
+    # What is registered first is called last.
+    program = """
+import atexit, gc, sys
+atexit.register(lambda: print(gc.get_freeze_count() > 0, len(gc.get_objects())))
+from service.vllm_engine.plugin import install
+install()
+sys.exit(7)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 7, done.stderr[-2000:]
+    frozen, left = done.stdout.split()[-2:]
+    assert frozen == "True"
+    assert int(left) < 10_000
 
 
 def test_vllm_makes_our_wrapper_once_installed() -> None:
