@@ -23,7 +23,7 @@ def beside_table(beside: Beside) -> Table:
 
 
 def background(beside: Beside) -> str:
-    """What the background work got done."""
+    """Sentence on the work that was done in the background."""
     if beside.batch is not None:
         batch = beside.batch
         return (
