@@ -124,8 +124,10 @@ def _read_duel(folder: Path) -> Duel:
 
 
 def read_round(folder: Path) -> Round:
-    """A run's result and its requests; raises OSError or ValueError."""
-    return read_result(folder), read_records(folder)
+    """A run's result and the requests of its load; raises OSError or ValueError."""
+    result = read_result(folder)
+    background = result.beside.workload if result.beside else None
+    return result, [each for each in read_records(folder) if each.workload != background]
 
 
 def read_result(folder: Path) -> Result:

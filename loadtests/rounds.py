@@ -9,7 +9,7 @@ from string import ascii_lowercase
 from loadtests.analysis.duel import Round
 from loadtests.analysis.result import Exit, Result
 from loadtests.launch import Launch
-from loadtests.outputs import RESULT, read_records, read_result, read_round
+from loadtests.outputs import RESULT, read_result, read_round
 from loadtests.search import Knee, RunFailed, find_knee
 
 
@@ -66,8 +66,8 @@ def fight(
             tell(f"round {number + 1}/{rounds}: {name} {launch.host}")
             out = launch.out / f"round-{number:02}-{name}"
             overrides = (*launch.overrides, f"seed={seed + number}")
-            result = _run(replace(launch, out=out, overrides=overrides))
-            found[position].append((result, read_records(out)))
+            _run(replace(launch, out=out, overrides=overrides))
+            found[position].append(read_round(out))
     return found
 
 

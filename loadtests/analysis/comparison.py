@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from loadtests.analysis.latency import lag, token_gaps, tpot
 from loadtests.analysis.objectives import Objectives
 from loadtests.analysis.statistics import QUANTILES, Values, least_samples
-from loadtests.load.plan import WARMUP
+from loadtests.load.stage import WARMUP
 from loadtests.protocol.record import Record
 
 DRAWS = 2000

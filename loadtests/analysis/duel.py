@@ -96,7 +96,8 @@ def _plan(result: Result) -> tuple[object, ...]:
     adapters = scenario["adapters"]
     if adapters is not None:
         adapters = {**adapters, "names": len(adapters["names"])}
-    return scenario["seed"], scenario["load"], workloads, adapters, scenario["tenants"]
+    decided = (scenario[name] for name in ("seed", "load", "tenants"))
+    return *decided, workloads, adapters, scenario.get("beside")
 
 
 def _reasons(results: Sequence[tuple[str, Result]], code: Exit) -> list[str]:

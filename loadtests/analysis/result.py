@@ -8,6 +8,7 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from loadtests.analysis.beside import Beside, judge_beside
 from loadtests.analysis.breakdown import Breakdown, break_down
 from loadtests.analysis.compat import Block, compat
 from loadtests.analysis.objectives import Objectives
@@ -16,8 +17,7 @@ from loadtests.analysis.series import Bucket, timeline
 from loadtests.analysis.summary import measured
 from loadtests.analysis.throughput import windows
 from loadtests.analysis.validity import Check, invalid, validity
-from loadtests.load.plan import WARMUP
-from loadtests.load.scenario import ClosedLoad, OpenLoad, Scenario
+from loadtests.load.stage import WARMUP
 from loadtests.protocol.record import Record
 
 SCHEMA_VERSION: Final = 3
@@ -61,6 +61,7 @@ class Result(Breakdown):
     errors: dict[str, int]
     gauges: dict[str, list[tuple[float, float]]] = Field(default_factory=dict)
     releases: dict[str, str] = Field(default_factory=dict)
+    beside: Beside | None = None
 
 
 def conclude(run: Run, objectives: Objectives | None) -> Result:
@@ -68,9 +69,10 @@ def conclude(run: Run, objectives: Objectives | None) -> Result:
 
     Warm-up requests count in the validity gate, and what came of them after it as throughput.
     """
-    records = measured(run.records)
+    of_load = run.of_load()
+    records = measured(of_load)
     seen = {stage: 0 for stage in run.offered}
-    for record in run.records:
+    for record in of_load:
         if record.turn == 0 and record.stage in seen:
             seen[record.stage] += 1
     missing = {
@@ -78,16 +80,17 @@ def conclude(run: Run, objectives: Objectives | None) -> Result:
         for stage, planned in run.offered.items()
         if stage != WARMUP
     }
-    starts = _stage_starts(run.scenario)
+    starts = {stage.name: stage.start for stage in run.scenario.stages}
     parts = break_down(
         "all",
-        run.records,
+        of_load,
         windows(starts, measured_seconds(run), _stages(run)),
         objectives,
         run.scenario.tenants,
         missing,
     )
     checks = validity(run)
+    beside = judge_beside(run, parts.stages)
     return Result(
         schema_version=SCHEMA_VERSION,
         scenario=run.scenario.model_dump(mode="json"),
@@ -95,24 +98,24 @@ def conclude(run: Run, objectives: Objectives | None) -> Result:
         started_at=run.started_at,
         command=run.command,
         machine=_machine(),
-        verdict=_verdict(run, parts, checks, objectives),
+        verdict=_verdict(run, parts, checks, objectives, beside),
         validity=checks,
         objectives=objectives,
         compat=compat(records),
         timeline=timeline(run.records, run.samples, _end(run)),
         stage_starts=starts,
         disturbed_at=run.disturbed_at,
-        errors=_errors(records),
+        errors=_errors(measured(run.records)),
         gauges=run.gauges,
         releases=run.releases,
+        beside=beside,
         **dict(parts),
     )
 
 
 def measured_seconds(run: Run) -> float:
     """The length of the measured part: as long as requests were sent, warm-up left out."""
-    load = run.scenario.load
-    warmup = load.warmup_s if isinstance(load, OpenLoad) else 0.0
+    warmup = sum(stage.seconds for stage in run.scenario.stages if stage.name == WARMUP)
     planned = run.scenario.duration_s
     sent = [record.sent for record in run.records if record.sent is not None]
     last = max(sent, default=planned)
@@ -127,28 +130,19 @@ def _end(run: Run) -> float:
 
 def _stages(run: Run) -> dict[str, float]:
     """Durations of the measured stages, in order."""
-    starts = {name: at for name, at in _stage_starts(run.scenario).items() if name != WARMUP}
-    edges = [*list(starts.values())[1:], run.scenario.duration_s]
-    return {name: end - at for (name, at), end in zip(starts.items(), edges, strict=True)}
-
-
-def _stage_starts(scenario: Scenario) -> dict[str, float]:
-    """The start of each stage, by name, in order."""
-    match scenario.load:
-        case OpenLoad(steps=steps, step_s=step_s, warmup_s=warmup_s):
-            warm = {WARMUP: 0.0} if warmup_s else {}
-            return warm | {f"x{step:g}": warmup_s + i * step_s for i, step in enumerate(steps)}
-        case ClosedLoad(users=users, step_s=step_s):
-            return {f"{count} users": i * step_s for i, count in enumerate(users)}
-        case _:
-            return {"replay": 0.0}
+    return {stage.name: stage.seconds for stage in run.scenario.stages if stage.name != WARMUP}
 
 
 def _verdict(
-    run: Run, parts: Breakdown, checks: list[Check], objectives: Objectives | None
+    run: Run,
+    parts: Breakdown,
+    checks: list[Check],
+    objectives: Objectives | None,
+    beside: Beside | None,
 ) -> Verdict:
     overall = parts.overall
     doubts = [f"{check.name}: {check.message}" for check in invalid(checks)]
+    doubts += beside.doubts() if beside else []
     harmless = {"ok", "cancelled", *run.scenario.tolerate}
     if run.doomed:
         # These were cut off because the run ended early, not by the server.
@@ -163,13 +157,17 @@ def _verdict(
         return Verdict(exit_code=Exit.FAILURES, status="failures", reasons=refused)
     if undecided := _otherwise_released(run):
         return Verdict(exit_code=Exit.FAILURES, status="failures", reasons=undecided)
+    if beside and (unanswered := beside.failures()):
+        return Verdict(exit_code=Exit.FAILURES, status="failures", reasons=unanswered)
+    missed = beside.slower() if beside else []
     good = overall.goodput
     if objectives is not None and good is not None and good.ratio < objectives.goodput:
-        reason = (
+        missed.append(
             f"goodput {good.ratio:.3f} is below {objectives.goodput:g} "
             f"({good.met} of {good.offered} within {objectives.name})"
         )
-        return Verdict(exit_code=Exit.SLO_MISSED, status="slo missed", reasons=[reason])
+    if missed:
+        return Verdict(exit_code=Exit.SLO_MISSED, status="slo missed", reasons=missed)
     return Verdict(exit_code=Exit.OK, status="ok", reasons=[])
 
 

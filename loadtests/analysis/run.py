@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from loadtests.analysis.batch_outcome import BatchOutcome
 from loadtests.analysis.counters import Counters
 from loadtests.load.scenario import Scenario
 from loadtests.protocol.record import Record
@@ -42,7 +43,8 @@ class Run:
     `stopped` says why the run ended before its plan did, if it did; `doomed` that the objectives
     were out of reach by then. `server` is what the server counted, and `unread` why it is unknown;
     `gauges` are its series by name, each point with its seconds from the start; `releases` are the
-    states of its releases at the end, read where the scenario expects any.
+    states of its releases at the end, read where the scenario expects any; `batch` is what became
+    of the batch of a scenario that has one.
     """
 
     scenario: Scenario
@@ -59,3 +61,12 @@ class Run:
     disturbed_at: float | None = None
     gauges: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
     releases: dict[str, str] = field(default_factory=dict)
+    batch: BatchOutcome | None = None
+
+    def of_load(self) -> list[Record]:
+        """Records of the scenario's load, without those of the work in the background."""
+        return [r for r in self.records if not self.scenario.in_background(r.workload)]
+
+    def in_background(self) -> list[Record]:
+        """Records of the work in the background."""
+        return [r for r in self.records if self.scenario.in_background(r.workload)]

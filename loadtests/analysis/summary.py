@@ -10,7 +10,7 @@ from loadtests.analysis.latency import distributions
 from loadtests.analysis.objectives import Objectives
 from loadtests.analysis.statistics import Distribution, describe, ratio_interval
 from loadtests.analysis.throughput import Throughput, Window, throughput
-from loadtests.load.plan import WARMUP
+from loadtests.load.stage import WARMUP
 from loadtests.protocol.record import Record
 
 

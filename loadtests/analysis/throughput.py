@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pydantic import BaseModel, ConfigDict
 
 from loadtests.analysis.latency import ttft
-from loadtests.load.plan import WARMUP
+from loadtests.load.stage import WARMUP
 from loadtests.protocol.record import Record
 
 

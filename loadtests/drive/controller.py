@@ -10,13 +10,18 @@ from typing import Any
 from loadtests.analysis.counters import counted, read_gauges
 from loadtests.analysis.live import LATEST
 from loadtests.analysis.run import Run, Sample
+from loadtests.batches import BatchClient
+from loadtests.drive.batch import FollowedBatch
 from loadtests.drive.options import Options
 from loadtests.drive.spool import Spool
-from loadtests.load.plan import WARMUP, Plan
+from loadtests.load.background import Batch
+from loadtests.load.plan import Plan
 from loadtests.load.scenario import ClosedLoad
+from loadtests.load.stage import WARMUP
 from loadtests.load.workloads import Session
+from loadtests.protocol.apis import open_api
 from loadtests.protocol.record import Record
-from loadtests.target import read_metrics, read_releases
+from loadtests.target import extra_headers, read_metrics, read_releases, tenant_keys
 
 # Seconds after the planned end at which silent workers are given up.
 _GRACE_S = 15.0
@@ -49,6 +54,8 @@ class Controller:
         self._spool = Spool()
         self._looked = -math.inf
         self._disturbance: subprocess.Popen[bytes] | None = None
+        self._batch = self._made_batch()
+        self.run.batch = self._batch.outcome if self._batch else None
 
     def now(self) -> float:
         """Seconds from the start of the run."""
@@ -67,16 +74,20 @@ class Controller:
             self._bad += sum(
                 not objectives.met(record)
                 for record in records
-                if record.stage != WARMUP and record.outcome != "cancelled"
+                if record.stage != WARMUP
+                and record.outcome != "cancelled"
+                and not self.options.scenario.in_background(record.workload)
             )
         if part["done"]:
             self._finished.add(worker)
 
     def over(self) -> bool:
-        """True once the run has ended; meanwhile starts the disturbance when it is due."""
+        """True once the run has ended; meanwhile starts the disturbance and the batch when due."""
         scenario = self.options.scenario
         self._disturb()
-        if len(self._finished) >= self.workers:
+        drained = self.now() > scenario.duration_s + scenario.drain_s
+        answered = self._batch is None or self._batch.over or drained
+        if answered and len(self._finished) >= self.workers:
             return True
         if self.options.launch.stop_when_doomed and self.doomed():
             self.run.doomed = True
@@ -107,6 +118,8 @@ class Controller:
             self.run.stopped = "the run was stopped by hand"
         if self._disturbance is not None:
             self._disturbance.poll()
+        if self._batch is not None:
+            self._batch.stop()
         self.run.records = self._spool.close()
         self.run.records.sort(key=lambda record: (record.due, record.index, record.turn))
         page, unread = read_metrics(self.options.launch.metrics_url)
@@ -141,3 +154,17 @@ class Controller:
             if self.now() >= at:
                 self.run.disturbed_at = self.now()
                 self._disturbance = subprocess.Popen(shlex.split(self.options.launch.disturb))
+
+    def _made_batch(self) -> FollowedBatch | None:
+        """The scenario's batch, of its first tenant; its lines are sent when its stage begins."""
+        scenario, launch = self.options.scenario, self.options.launch
+        if not isinstance(scenario.beside, Batch):
+            return None
+        start = scenario.stages[-1].start
+        api = open_api(launch.api, scenario)
+        calls = (self.plan.background_call(0, n, start) for n in range(scenario.beside.lines))
+        headers = extra_headers(launch.headers)
+        if key := next(iter(tenant_keys(scenario).values())):
+            headers["Authorization"] = f"Bearer {key}"
+        client = BatchClient(self.options.target.host.rstrip("/"), headers)
+        return FollowedBatch(client, [api.request(call) for call in calls], start, self.now)

@@ -4,12 +4,13 @@ from collections.abc import Callable, Mapping
 from time import perf_counter
 
 import gevent
-from gevent.pool import Pool
+from gevent.pool import Group, Pool
 
 from loadtests.analysis.run import Sample
 from loadtests.drive.meter import Meter
 from loadtests.drive.wire import Wire, encode
-from loadtests.load.plan import Arrival, Call, Plan
+from loadtests.load.background import Users
+from loadtests.load.plan import Call, Plan
 from loadtests.load.scenario import ClosedLoad
 from loadtests.protocol.api import Api, Request
 from loadtests.protocol.record import Exchange, Record, record_of, unsent
@@ -60,6 +61,7 @@ class Sender:
         """Send each arrival at its instant, regardless of earlier answers."""
         scenario = self.plan.scenario
         pool = Pool(scenario.max_in_flight)
+        beside = self._background()
         try:
             for arrival in self.plan.share(self.worker, self.workers):
                 call = self.plan.call(arrival)
@@ -71,9 +73,10 @@ class Sender:
                 else:
                     pool.spawn(self._converse, call, request, body)
             rest = max(0.0, scenario.duration_s - self.now()) + scenario.drain_s
-            pool.join(timeout=rest)
+            gevent.joinall([*pool, *beside], timeout=rest)
         finally:
             pool.kill()
+            beside.kill()
             self._finish()
 
     def closed_loop(self) -> None:
@@ -91,7 +94,7 @@ class Sender:
                 if user >= load.users[step]:
                     gevent.sleep(0.05)
                     continue
-                self._ask(self.plan.closed_arrival(user, count, now))
+                self._ask(self.plan.call(self.plan.closed_arrival(user, count, now)))
                 count += 1
                 gevent.sleep(load.think_s)
         finally:
@@ -99,8 +102,25 @@ class Sender:
             if self._users == 0:
                 self._finish()
 
-    def _ask(self, arrival: Arrival) -> None:
-        call = self.plan.call(arrival)
+    def _background(self) -> Group:
+        """This process's users of the background work, each of whom waits for its stage."""
+        work = self.plan.scenario.beside
+        count = work.users if isinstance(work, Users) else 0
+        users = Group()
+        for user in range(self.worker, count, self.workers):
+            users.spawn(self._work_beside, user)
+        return users
+
+    def _work_beside(self, user: int) -> None:
+        """Ask one request after the other until the stage of the background work ends."""
+        stage = self.plan.scenario.stages[-1]
+        gevent.sleep(max(0.0, stage.start - self.now()))
+        count = 0
+        while (now := self.now()) < stage.end:
+            self._ask(self.plan.background_call(user, count, now))
+            count += 1
+
+    def _ask(self, call: Call) -> None:
         request = self._api.request(call)
         self._converse(call, request, encode(request))
 

@@ -23,7 +23,7 @@ def add_tab(environment: Environment, driver: Driver) -> None:
     def extend(response: Response) -> Response:
         if request.path.endswith("/stats/requests") and response.is_json:
             run = driver.watched
-            rows = live_rows(run.records, driver.objectives) if run is not None else []
+            rows = live_rows(run.of_load(), driver.objectives) if run is not None else []
             tree = {**response.get_json(), "extended_stats": [{"key": _KEY, "data": rows}]}
             response.set_data(json.dumps(tree))
         return response

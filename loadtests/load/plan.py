@@ -12,27 +12,31 @@ import numpy as np
 from loadtests.load.choice import pick_tenant
 from loadtests.load.exact import Exact
 from loadtests.load.scenario import ClosedLoad, OpenLoad, ReplayLoad, Scenario
+from loadtests.load.stage import BESIDE, Stage
 from loadtests.load.text import Message, Segment
 from loadtests.load.traces import MOONCAKE_BLOCK, TraceRow, read_trace
 from loadtests.load.workloads import Classify, Content, Session, Workload, replayed
 
-WARMUP = "warmup"
-
 # Separate streams of random numbers, so that a new draw in one leaves the others unchanged.
 _ARRIVALS, _CONTENT, _TURN = range(3)
 
-# A closed-loop user's k-th request has the index user * _PER_USER + k.
+# A closed-loop user's k-th request has the index user * _PER_USER + k; the users of background
+# work, who come beside planned arrivals, are counted from one.
 _PER_USER = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """A request (or a session's first) that is due `at` seconds from the start."""
+    """A request (or a session's first) that is due `at` seconds from the start.
+
+    Its lengths, tenant and model are those of the arrival `like`; the words are its own.
+    """
 
     index: int
     at: float
     stage: str
     row: TraceRow | None = None
+    like: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +90,17 @@ class Plan:
 
     def call(self, arrival: Arrival) -> Call:
         """The request of an arrival (of a session, the first)."""
+        rng = self._rng(arrival.index if arrival.like is None else arrival.like)
+        return self._call(arrival, self._workload(rng), rng)
+
+    def background_call(self, user: int, count: int, at: float) -> Call:
+        """The `count`-th request of a user of the background work, or its `count`-th line."""
+        assert self.scenario.beside is not None
+        arrival = Arrival((user + 1) * _PER_USER + count, at, BESIDE)
+        return self._call(arrival, self.scenario.beside.workload, self._rng(arrival.index))
+
+    def _call(self, arrival: Arrival, workload: Workload, rng: np.random.Generator) -> Call:
         scenario = self.scenario
-        rng = np.random.default_rng((scenario.seed, _CONTENT, arrival.index))
-        workload = self._workload(rng)
         tenant = pick_tenant(scenario.tenants, rng)
         model = scenario.adapters.pick(arrival.at, rng) if scenario.adapters else self.base_model
         cancel_after = None
@@ -129,7 +141,8 @@ class Plan:
 
     def next_turn(self, call: Call, answer: str, ended_at: float) -> Call | None:
         """The next request of a session, due after the user's pause; None when it is over."""
-        workload = next(w for w in self.scenario.workloads if w.label == call.workload)
+        workloads = {each.label: each for each in self.scenario.workloads}
+        workload = workloads.get(call.workload)
         if not isinstance(workload, Session):
             return None
         seed, turn = self.scenario.seed, call.turn + 1
@@ -157,6 +170,9 @@ class Plan:
             return text
         return self._exact.fit(text, sum(segment.tokens for segment in segments))
 
+    def _rng(self, index: int) -> np.random.Generator:
+        return np.random.default_rng((self.scenario.seed, _CONTENT, index))
+
     def _workload(self, rng: np.random.Generator) -> Workload:
         workloads = self.scenario.workloads
         cumulative = np.cumsum([workload.weight for workload in workloads])
@@ -167,7 +183,7 @@ class Plan:
 def _arrivals(scenario: Scenario) -> list[Arrival]:
     match scenario.load:
         case OpenLoad() as load:
-            return _open_arrivals(load, scenario.seed)
+            return _open_arrivals(load, scenario.stages, scenario.seed)
         case ReplayLoad() as load:
             rows = read_trace(load.path, load.format, load.limit)
             return [
@@ -179,15 +195,15 @@ def _arrivals(scenario: Scenario) -> list[Arrival]:
             return []
 
 
-def _open_arrivals(load: OpenLoad, seed: int) -> list[Arrival]:
-    stages = [(WARMUP, load.steps[0], load.warmup_s)] if load.warmup_s else []
-    stages += [(f"x{step:g}", step, load.step_s) for step in load.steps]
+def _open_arrivals(load: OpenLoad, stages: tuple[Stage, ...], seed: int) -> list[Arrival]:
+    """The arrivals of every stage; those beside background work are like those alone."""
     arrivals: list[Arrival] = []
-    start = 0.0
-    for number, (stage, step, duration) in enumerate(stages):
-        rng = np.random.default_rng((seed, _ARRIVALS, number))
-        times = load.arrivals.scaled(step).times(duration, rng)
+    for number, stage in enumerate(stages):
+        beside = stage.name == BESIDE
+        rng = np.random.default_rng((seed, _ARRIVALS, number - beside))
+        times = load.arrivals.scaled(stage.factor).times(stage.seconds, rng)
         first = len(arrivals)
-        arrivals += [Arrival(first + i, start + float(t), stage) for i, t in enumerate(times)]
-        start += duration
+        for index, at in enumerate(times, first):
+            like = index - len(times) if beside else None
+            arrivals.append(Arrival(index, stage.start + float(at), stage.name, like=like))
     return arrivals

@@ -18,7 +18,9 @@ from pydantic import (
 )
 
 from loadtests.load.arrivals import Arrivals
+from loadtests.load.background import Background
 from loadtests.load.choice import Adapters, Tenant
+from loadtests.load.stage import ALONE, BESIDE, WARMUP, Stage, row
 from loadtests.load.traces import Format
 from loadtests.load.workloads import AnyWorkload
 
@@ -91,6 +93,10 @@ class Scenario(_Model):
     seed: int = Field(default=0, ge=0)
     load: Load
     workloads: tuple[AnyWorkload, ...] = Field(min_length=1)
+    beside: Background | None = Field(
+        default=None,
+        description="Background work: the load's one step is run alone, then beside this",
+    )
     adapters: Adapters | None = Field(default=None, description="Without it, the base model")
     tenants: tuple[Tenant, ...] = Field(default=(Tenant(name="default"),), min_length=1)
     template: Literal["chat", "raw"] = "chat"
@@ -121,8 +127,9 @@ class Scenario(_Model):
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
+        beside = (self.beside,) if self.beside else ()
         for field, names in (
-            ("workloads", [workload.label for workload in self.workloads]),
+            ("workloads", [each.label for each in (*self.workloads, *beside)]),
             ("tenants", [tenant.name for tenant in self.tenants]),
         ):
             if len(set(names)) < len(names):
@@ -134,18 +141,36 @@ class Scenario(_Model):
             steps = self.load.users
         if len(set(steps)) < len(steps):
             raise ValueError(f"steps (or users) must be distinct, got {list(steps)}")
+        if self.beside and not (isinstance(self.load, OpenLoad) and len(steps) == 1):
+            raise ValueError(
+                f"beside: the load must be open and have one step, got {self.load.kind} load of "
+                f"{len(steps)}"
+            )
         return self
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """The stages in order, the warm-up first."""
+        match self.load:
+            case OpenLoad(steps=steps, step_s=step_s, warmup_s=warmup_s):
+                names = {f"x{step:g}": step for step in steps}
+                if self.beside:
+                    names = dict.fromkeys((ALONE, BESIDE), steps[0])
+                measured = [(name, step_s, step) for name, step in names.items()]
+                return row([(WARMUP, warmup_s, steps[0]), *measured])
+            case ClosedLoad(users=users, step_s=step_s):
+                return row([(f"{count} users", step_s, 1.0) for count in users])
+            case ReplayLoad(duration_s=duration_s):
+                return row([("replay", duration_s, 1.0)])
 
     @property
     def duration_s(self) -> float:
         """Time during which requests are sent, in seconds."""
-        match self.load:
-            case OpenLoad(steps=steps, step_s=step_s, warmup_s=warmup_s):
-                return warmup_s + len(steps) * step_s
-            case ClosedLoad(users=users, step_s=step_s):
-                return len(users) * step_s
-            case ReplayLoad(duration_s=duration_s):
-                return duration_s
+        return self.stages[-1].end
+
+    def in_background(self, workload: str) -> bool:
+        """True for the label of the background work, which is no part of the load."""
+        return self.beside is not None and self.beside.label == workload
 
 
 def load_scenario(name_or_path: str, overrides: tuple[str, ...] = ()) -> Scenario:

@@ -30,4 +30,4 @@ class Api(Protocol):
         """The answer in a stream's lines."""
 
     def read_body(self, body: bytes) -> Answer:
-        """The answer in one JSON body (of a classification)."""
+        """The answer in one JSON body: a classification, or a generation that is not streamed."""

@@ -145,9 +145,12 @@ def _record(call: Call, worker: int, sent: float | None, outcome: Outcome) -> Re
 def _answer(call: Call, exchange: Exchange, api: Api) -> Answer:
     if exchange.status != 200:
         return Answer()
-    if not call.inputs:
+    if not call.inputs and not exchange.body:
         return api.read_stream(exchange.lines)
-    return Answer() if exchange.broken else api.read_body(exchange.body)
+    answer = Answer() if exchange.broken else api.read_body(exchange.body)
+    if not call.inputs:
+        answer.items = 0  # the parts of a whole answer are no texts that were classified
+    return answer
 
 
 def _outcome(exchange: Exchange, answer: Answer) -> tuple[Outcome, str | None]:

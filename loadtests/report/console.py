@@ -8,6 +8,7 @@ from rich.table import Table
 from loadtests.analysis.duel import Duel
 from loadtests.analysis.result import Exit, Result
 from loadtests.analysis.validity import invalid
+from loadtests.report.beside import background, beside_table
 from loadtests.report.duel_page import delta_table
 from loadtests.report.groups import group_table
 from loadtests.report.wording import goodput, latency_rows, outcomes
@@ -39,6 +40,9 @@ def show(result: Result) -> None:
     console.print(_table(("ms", "samples", *statistics), latencies))
     if len(result.stages) > 1:
         console.print(_table(*group_table(result.stages)))
+    if result.beside is not None:
+        console.print(_table(*beside_table(result.beside)))
+        console.print(background(result.beside), markup=False)
     if result.objectives is not None:
         console.print(
             f"goodput {goodput(overall)} within {result.objectives.name} "

@@ -5,6 +5,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
+from loadtests.report.beside import background, beside_table
 from loadtests.report.groups import group_table
 from loadtests.report.wording import goodput, index, outcomes, pairing, percent
 
@@ -29,6 +30,8 @@ _ENVIRONMENT = Environment(
 )
 _ENVIRONMENT.filters["percent"] = percent
 _ENVIRONMENT.globals |= {
+    "background": background,
+    "beside_table": beside_table,
     "goodput": goodput,
     "group_table": group_table,
     "index": index,

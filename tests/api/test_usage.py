@@ -2,6 +2,7 @@
 
 import asyncio
 import csv
+import os
 import random
 from contextlib import suppress
 from functools import partial
@@ -24,7 +25,7 @@ from tests.tenants.keys import bearer, entry, write_keys
 BODY: dict[str, Any] = {"model": "fake", "prompt": "Tell me", "max_tokens": 20}
 CLASSIFY = {"model": "fake", "input": ["x"], "candidate_labels": ["a", "b"], "calibrate": False}
 FAILED = {"n": -1}
-REQUESTS = 1000
+REQUESTS = int(os.environ.get("USAGE_REQUESTS", "1000"))
 KINDS = ("prompt", "cached", "completion")
 
 

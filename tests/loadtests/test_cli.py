@@ -24,6 +24,7 @@ from tests.loadtests.test_comparison import measured
 SHIPPED = {
     "smoke",
     "baseline",
+    "batches",
     "overload",
     "fairness",
     "adapters",

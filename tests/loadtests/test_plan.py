@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from loadtests.load.plan import WARMUP, Arrival, Plan
+from loadtests.load.plan import Arrival, Plan
+from loadtests.load.stage import WARMUP
 from loadtests.load.text import Message, shared_tokens
 from tests.loadtests.scenarios import CHAT, scenario
 

@@ -297,8 +297,10 @@ def test_a_workload_may_ask_for_whole_answers(api: Native | OpenAI) -> None:
     assert "stream_options" not in request.body
     part = "outputs" if isinstance(api, Native) else "choices"
     usage = {"prompt_tokens": 3, "completion_tokens": 5}
-    answer = api.read_body(json.dumps({part: [{"text": "why not"}], "usage": usage}).encode())
-    assert (answer.done, answer.items, answer.completion_tokens) == (True, 1, 5)
+    body = json.dumps({part: [{"text": "why not"}], "usage": usage}).encode()
+    whole = heard(api, body=body)
+    assert (whole.outcome, whole.task, whole.items) == ("ok", "generate", 0)
+    assert whole.tokens == 5
 
 
 def test_a_peer_needs_labels_to_classify() -> None:

@@ -1,0 +1,119 @@
+"""Interactive work alone and beside background work, and what the background work got done."""
+
+from collections.abc import Sequence
+
+from pydantic import BaseModel, ConfigDict
+
+from loadtests.analysis.batch_outcome import BatchOutcome
+from loadtests.analysis.run import Run
+from loadtests.analysis.summary import Summary, summarize
+from loadtests.analysis.throughput import Window
+from loadtests.load.background import Slowdown
+from loadtests.load.stage import ALONE, BESIDE
+
+# The judged latencies: the field of their limit, the metric, and their name in a sentence.
+_JUDGED = (("ttft_p95", "ttft_due", "TTFT p95"), ("tpot_p95", "tpot", "TPOT p95"))
+
+
+class Ratio(BaseModel):
+    """A percentile (in seconds) alone and beside background work; null with too few requests."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str
+    alone: float | None
+    beside: float | None
+    limit: float
+
+    @property
+    def ratio(self) -> float | None:
+        if self.alone is None or self.beside is None:
+            return None
+        return self.beside / self.alone
+
+
+class Beside(BaseModel):
+    """The load's latencies beside background work over those alone, and the work's own numbers.
+
+    `requests` are those of users who ask in the background, `batch` is the batch; the other one is
+    null. `lines_per_s` are the batch's answered lines, while its stage lasted.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    workload: str
+    ratios: list[Ratio]
+    stage_end: float
+    requests: Summary | None
+    batch: BatchOutcome | None
+    lines_per_s: float | None
+
+    def doubts(self) -> list[str]:
+        """Reasons for which the run says little about background work."""
+        found = [f"{each.name}: too few requests" for each in self.ratios if each.ratio is None]
+        if self.batch and self.batch.ended is not None and self.batch.ended < self.stage_end:
+            early = self.stage_end - self.batch.ended
+            found.append(
+                f"the batch ended {early:.0f} s before its stage: set beside.lines to more than "
+                f"{self.batch.lines}"
+            )
+        return found
+
+    def failures(self) -> list[str]:
+        """Background work that was not answered."""
+        if self.batch is not None:
+            return self.batch.failures()
+        assert self.requests is not None
+        sent = sum(self.requests.outcomes.values())
+        lost = {name: count for name, count in self.requests.outcomes.items() if name != "ok"}
+        if not sent:
+            return [f"no request of {self.workload} was sent"]
+        if lost:
+            named = ", ".join(f"{count} {name}" for name, count in lost.items())
+            return [f"of {sent} requests of {self.workload} not all were answered: {named}"]
+        return []
+
+    def slower(self) -> list[str]:
+        """Percentiles beyond their limits."""
+        return [
+            f"{each.name} is {each.ratio:.2f} times that without {self.workload}, at most "
+            f"{each.limit:g} is wanted"
+            for each in self.ratios
+            if each.ratio is not None and each.ratio > each.limit
+        ]
+
+
+def judge_beside(run: Run, stages: Sequence[Summary]) -> Beside | None:
+    """The two halves of a run with background work, by the summaries of its stages."""
+    work = run.scenario.beside
+    if work is None:
+        return None
+    half = next(stage for stage in run.scenario.stages if stage.name == BESIDE)
+    own = run.in_background()
+    window = Window(half.start, half.end)
+    return Beside(
+        workload=work.label,
+        ratios=_ratios(stages, work.slowdown),
+        stage_end=half.end,
+        requests=None if run.batch else summarize(work.label, own, own, window, None),
+        batch=run.batch,
+        lines_per_s=run.batch.lines_per_s(half.end) if run.batch else None,
+    )
+
+
+def _ratios(stages: Sequence[Summary], limits: Slowdown) -> list[Ratio]:
+    named = {stage.name: stage for stage in stages}
+
+    def p95(half: str, metric: str) -> float | None:
+        found = named[half].latency.get(metric) if half in named else None
+        return found.p95 if found else None
+
+    return [
+        Ratio(
+            name=name,
+            alone=p95(ALONE, metric),
+            beside=p95(BESIDE, metric),
+            limit=getattr(limits, field),
+        )
+        for field, metric, name in _JUDGED
+    ]

@@ -1,0 +1,45 @@
+"""Background work beside a scenario's load, and by how much it may slow the load."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+
+from loadtests.load.workloads import AnyWorkload
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Slowdown(_Model):
+    """Highest 95th percentiles beside the background work, as multiples of those alone."""
+
+    ttft_p95: PositiveFloat = 1.1
+    tpot_p95: PositiveFloat = 1.1
+
+
+class _Background(_Model):
+    workload: AnyWorkload
+    slowdown: Slowdown = Slowdown()
+
+    @property
+    def label(self) -> str:
+        """Name of the work in the results."""
+        return self.workload.label
+
+
+class Users(_Background):
+    """Users who ask one request after the other; each must be answered."""
+
+    kind: Literal["users"] = "users"
+    users: PositiveInt
+
+
+class Batch(_Background):
+    """One batch of so many lines, uploaded when its stage begins; each must be answered once."""
+
+    kind: Literal["batch"] = "batch"
+    lines: PositiveInt
+
+
+Background = Annotated[Users | Batch, Field(discriminator="kind")]
