@@ -8,8 +8,8 @@ Array = npt.NDArray[np.float64]
 
 def log_sum_exp(values: Array, axis: int = -1) -> Array:
     """log(sum(exp(values))) along `axis`, which is kept with length one; nothing overflows."""
-    peak = np.max(values, axis=axis, keepdims=True)
-    total: Array = peak + np.log(np.sum(np.exp(values - peak), axis=axis, keepdims=True))
+    peak = values.max(axis=axis, keepdims=True)
+    total: Array = peak + np.log(np.exp(values - peak).sum(axis=axis, keepdims=True))
     return total
 
 
@@ -18,7 +18,7 @@ def normalise(log_weights: Array) -> Array:
 
     Raises ValueError for NaN, +inf, and a row of only -inf, which is no distribution.
     """
-    if not np.isfinite(np.max(log_weights, axis=-1)).all():
+    if not np.isfinite(log_weights.max(axis=-1)).all():
         raise ValueError("log-weights must not be NaN or +inf, nor all be -inf")
     normalised: Array = log_weights - log_sum_exp(log_weights)
     return normalised
