@@ -78,9 +78,9 @@ class BatchClient:
 def _form(file: str) -> tuple[bytes, str]:
     """A file for a batch as multipart/form-data, and its content type."""
     edge = uuid.uuid4().hex
-    parts = (("purpose", "batch"), ('file"; filename="lines.jsonl', file))
-    text = "".join(
-        f'--{edge}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
-        for name, value in parts
+    parts = (
+        'name="purpose"\r\n\r\nbatch',
+        f'name="file"; filename="lines.jsonl"\r\n\r\n{file}',
     )
+    text = "".join(f"--{edge}\r\nContent-Disposition: form-data; {part}\r\n" for part in parts)
     return f"{text}--{edge}--\r\n".encode(), f"multipart/form-data; boundary={edge}"
