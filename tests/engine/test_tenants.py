@@ -26,7 +26,7 @@ from service.tenants.tenant import Tenant
 from service.vllm_engine.client import GatedClient
 from service.vllm_engine.structures import StructureTrials
 from tests.answers import refusal
-from tests.tenants.keys import bearer, entry, key_of, write_keys
+from tools.served.keys import bearer, entry, key_of, write_keys
 from tools.served.lora import LoraMaker
 from tools.served.server import PATIENT, Server, running_server
 
