@@ -126,6 +126,11 @@ test-console: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Try the console in headless C
 	@echo "==> the console in headless Chromium, before the one-layer model"
 	@$(PY) -m pytest tests/engine/console
 
+console-pictures: $(DEV_INSTALLED) $(MODEL_FETCHED) $(ENCODER_FETCHED) ## Take the pictures of the console for the documentation
+	@$(PY) -m tools.programs curl $(LIBRARIES)
+	@$(PY) -m tools.browser
+	@$(PY) -m tools.console_pictures
+
 test-isa: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Run the examples and tests that expect words under AVX2, AVX-512 and AMX, where available
 	@echo "==> the examples and the expected answers under every instruction set"
 	@$(PY) -m tools.instruction_sets $(PY) -m pytest $(addprefix tests/engine/test_, \
