@@ -1,4 +1,4 @@
-"""Client of an OpenAI-compatible service: bounded, and patient with refusals that pass."""
+"""Client of an OpenAI-compatible service, which waits and retries after temporary refusals."""
 
 import asyncio
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ _PASSING = frozenset({408, 429, 502, 503, 504})
 
 
 class Refused(Exception):
-    """An answer of the service that trying again would not change."""
+    """Error answer of the service that another try would not change."""
 
     def __init__(self, status: int, message: str, code: str = "") -> None:
         super().__init__(f"{status}: {message}")
@@ -27,9 +27,9 @@ class Refused(Exception):
 class Client:
     """Requests to one model of a service, at most `concurrency` at a time.
 
-    A refusal that passes (408, 429, 502, 503, 504) is tried six times, and so is a connection that
-    fails after an earlier answer; between tries it waits as Retry-After says, at most a minute,
-    else 1, 2, 4, ... seconds.
+    A temporary refusal (408, 429, 502, 503, 504) is tried six times, and so is a connection that
+    fails after an earlier one succeeded. Between tries the client waits for as long as Retry-After
+    says, at most a minute, else for 1, 2, 4, ... seconds.
     """
 
     def __init__(self, url: str, key: str | None, concurrency: int) -> None:
@@ -46,16 +46,16 @@ class Client:
         await self._http.aclose()
 
     async def model(self, named: str | None) -> str:
-        """The model to ask: the one that is named, or the only one that the service lists.
+        """The model to ask: the named one, or else the only one that the service lists.
 
-        A service without a list is taken to have the named one.
-        Raises ConfigurationError for a service that cannot be reached or does not list the model.
+        A service without a list is expected to have the named model. Raises ConfigurationError for
+        a service that cannot be reached or does not list the model.
         """
         try:
             listed = await self._sent("GET", "/v1/models", None)
             names = [str(card["id"]) for card in listed.json()["data"]]
         except httpx.InvalidURL as error:
-            raise ConfigurationError(f"{self.url}: no address: {error}") from error
+            raise ConfigurationError(f"{self.url}: is not an address: {error}") from error
         except httpx.HTTPError as error:
             raise ConfigurationError(f"{self.url}: cannot be reached: {error}") from error
         except Refused as error:
@@ -63,7 +63,7 @@ class Client:
                 return named
             raise ConfigurationError(f"{self.url}: {error}") from error
         except (ValueError, KeyError, TypeError) as error:
-            raise ConfigurationError(f"{self.url}: /v1/models: not OpenAI's list") from error
+            raise ConfigurationError(f"{self.url}: /v1/models: is not OpenAI's list") from error
         if named is None and len(names) == 1:
             return names[0]
         if named is None or named not in names:
@@ -84,7 +84,7 @@ class Client:
             except httpx.HTTPError as error:
                 raise ConfigurationError(f"{self.url}: cannot be reached: {error}") from error
             except ValueError as error:
-                raise ConfigurationError(f"{self.url}: {path}: the answer is no JSON") from error
+                raise ConfigurationError(f"{self.url}: {path}: the answer is not JSON") from error
 
     async def _sent(self, method: str, path: str, body: Mapping[str, Any] | None) -> httpx.Response:
         for number in range(_TRIES):
@@ -106,7 +106,7 @@ class Client:
 
 
 def _wait(answer: httpx.Response, number: int) -> float:
-    """Seconds until the next try; a Retry-After that is a date counts as none."""
+    """Seconds until the next try; a Retry-After with a date is ignored."""
     try:
         stated = float(answer.headers["retry-after"])
     except (KeyError, ValueError):
