@@ -45,9 +45,7 @@ def read_trace(path: Path, form: Format, limit: int | None = None) -> list[Trace
                 if limit is not None and len(rows) == limit:
                     break
     except (KeyError, TypeError, ValueError) as error:
-        raise TraceError(
-            f"{path}: row {len(rows) + 1} is no {form} row: {error!r}"
-        ) from error
+        raise TraceError(f"{path}: row {len(rows) + 1} is no {form} row: {error!r}") from error
     except OSError as error:
         raise TraceError(f"{path}: cannot be read: {error.strerror}") from error
     if not rows:
