@@ -43,7 +43,8 @@ def calibrate_guard(
         typer.Option(min=0.0001, max=0.5, help="Share of harmless texts that may be flagged."),
     ] = 0.01,
     confidence: Annotated[
-        float, typer.Option(min=0.5, max=0.9999, help="How sure the share is to be no larger.")
+        float,
+        typer.Option(min=0.5, max=0.9999, help="Probability that it is at most --alpha."),
     ] = 0.95,
     url: _Url = _URL,
     model: _Name = None,
