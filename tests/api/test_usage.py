@@ -20,7 +20,7 @@ from service.settings.usage import UsageSettings
 from tests.answers import refusal
 from tests.batches.inputs import GENERATE, many
 from tests.live_service import LiveService
-from tests.tenants.keys import bearer, entry, write_keys
+from tools.served.keys import bearer, entry, write_keys
 
 BODY: dict[str, Any] = {"model": "fake", "prompt": "Tell me", "max_tokens": 20}
 CLASSIFY = {"model": "fake", "input": ["x"], "candidate_labels": ["a", "b"], "calibrate": False}

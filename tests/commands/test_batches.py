@@ -15,7 +15,7 @@ from service.settings.batches import BatchSettings
 from service.settings.tree import TenantSettings
 from tests.batches.inputs import GENERATE, many
 from tests.live_service import LiveService
-from tests.tenants.keys import bearer, entry, key_of, write_keys
+from tools.served.keys import bearer, entry, key_of, write_keys
 
 
 def batches_command(*arguments: str, key: str | None = None) -> Result:

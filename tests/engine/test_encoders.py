@@ -24,8 +24,8 @@ from transformers.pipelines.zero_shot_classification import ZeroShotClassificati
 
 from service.model.minilm import fetch_minilm
 from tests.answers import refusal
-from tests.tenants.keys import bearer, entry, key_of, write_keys
 from tools.served.configuration import SMALL_ENCODER, tiny_config
+from tools.served.keys import bearer, entry, key_of, write_keys
 from tools.served.server import Server, named, running_server
 from tools.served.tiny_encoder import build_tiny_encoder
 

@@ -26,8 +26,8 @@ from service.tenants.tenant import Tenant
 from service.vllm_engine.client import GatedClient
 from service.vllm_engine.structures import StructureTrials
 from tests.answers import refusal
-from tests.tenants.keys import bearer, entry, key_of, write_keys
 from tools.served.configuration import tiny_config
+from tools.served.keys import bearer, entry, key_of, write_keys
 from tools.served.lora import LoraMaker
 from tools.served.server import PATIENT, Server, running_server
 

@@ -11,7 +11,7 @@ from loadtests.processes import eventually
 from service.telemetry.tenants import TenantMetrics
 from service.tenants import live_keyring
 from service.tenants.live_keyring import LiveKeyring
-from tests.tenants.keys import entry, write_keys
+from tools.served.keys import entry, write_keys
 
 
 @pytest.mark.usefixtures("_quick")

@@ -13,7 +13,7 @@ from service.errors import ConfigurationError
 from service.tenants import live_keyring
 from service.tenants.keyring import read_keys
 from service.tenants.live_keyring import LiveKeyring
-from tests.tenants.keys import entry, key_of, write_keys
+from tools.served.keys import entry, key_of, write_keys
 
 LOOK_SECONDS = live_keyring._LOOK_SECONDS
 

@@ -10,9 +10,9 @@ import pytest
 from playwright.sync_api import Browser, Dialog, Page, Request, expect, sync_playwright
 
 from tests.engine.console.corpus import MARKUP
-from tests.tenants.keys import bearer, entry, key_of, write_keys
 from tools.browser import launch_options
 from tools.served.configuration import SMALL_ENCODER, tiny_config
+from tools.served.keys import bearer, entry, key_of, write_keys
 from tools.served.server import PATIENT, Server, running_server
 from tools.served.tiny_encoder import build_tiny_encoder
 
