@@ -14,7 +14,7 @@ from service.adapters.guard_bound import GuardBound
 from service.adapters.input_reference import InputReference
 from service.commands.packed_classifier import PackedClassifier
 from service.commands.rewriting import rewriting
-from service.correctness.asking import RunningService
+from service.evaluation.client import Client
 
 _KEY = "OPENAI_API_KEY"
 
@@ -43,7 +43,8 @@ def calibrate_guard(
         typer.Option(min=0.0001, max=0.5, help="Share of harmless texts that may be flagged."),
     ] = 0.01,
     confidence: Annotated[
-        float, typer.Option(min=0.5, max=0.9999, help="How sure the share is to be no larger.")
+        float,
+        typer.Option(min=0.5, max=0.9999, help="Probability that it is at most --alpha."),
     ] = 0.95,
     url: _Url = _URL,
     model: _Name = None,
@@ -58,8 +59,8 @@ def calibrate_guard(
     Example: llm-service calibrate-guard heads/safety --label injection --lines harmless.jsonl
     """
     with rewriting(folder):
-        service = RunningService(url, os.environ.get(_KEY), concurrency)
-        packed = PackedClassifier(folder, service, model)
+        client = Client(url, os.environ.get(_KEY), concurrency)
+        packed = PackedClassifier(folder, client, model)
         _show(packed.find_threshold(lines, label, alpha, confidence), as_json)
 
 
@@ -82,8 +83,8 @@ def calibrate_drift(
     Example: llm-service calibrate-drift adapters/sentiment --lines typical.jsonl
     """
     with rewriting(folder):
-        service = RunningService(url, os.environ.get(_KEY), concurrency)
-        _show(PackedClassifier(folder, service, model).count_typical(lines), as_json)
+        client = Client(url, os.environ.get(_KEY), concurrency)
+        _show(PackedClassifier(folder, client, model).count_typical(lines), as_json)
 
 
 def _show(section: GuardBound | InputReference, as_json: bool) -> None:

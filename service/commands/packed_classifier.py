@@ -9,7 +9,6 @@ from service.adapters.input_reference import InputReference
 from service.adapters.manifest import ClassificationManifest
 from service.adapters.manifest_yaml import load_manifest
 from service.adapters.pack import write_manifest
-from service.correctness.asking import RunningService
 from service.correctness.texts import (
     ServedModel,
     TextLine,
@@ -20,6 +19,7 @@ from service.correctness.texts import (
     typical,
 )
 from service.errors import ConfigurationError
+from service.evaluation.client import Client
 from service.evaluation.lines import read_lines
 from service.heads.manifest import HeadManifest
 from service.heads.manifest import load_manifest as load_head
@@ -35,9 +35,9 @@ class PackedClassifier:
     cannot be read. Its methods raise ConfigurationError as the functions of `correctness.texts`.
     """
 
-    def __init__(self, folder: Path, service: RunningService, served_as: str | None) -> None:
+    def __init__(self, folder: Path, client: Client, served_as: str | None) -> None:
         self._folder = folder
-        self._service = service
+        self._client = client
         manifest = load_head(folder) or load_manifest(folder)
         if isinstance(manifest, HeadManifest):
             digest, listed, labels = base_model_digest(folder), "/v1/models", manifest.labels
@@ -60,7 +60,7 @@ class PackedClassifier:
                     f"--label: {self._folder} has no label {quote(label)}{near}"
                 )
         texts = harmless(read_lines(lines, TextLine), alpha, confidence)
-        probs = asyncio.run(ask_probs(self._service, self._model, texts))
+        probs = asyncio.run(ask_probs(self._client, self._model, texts))
         bound = bound_of(probs, self._model, flags, alpha, confidence)
         self._write(guard=bound)
         return bound
@@ -68,7 +68,7 @@ class PackedClassifier:
     def count_typical(self, lines: Path) -> InputReference:
         """Write the histograms of typical texts."""
         texts = typical(read_lines(lines, TextLine))
-        probs = asyncio.run(ask_probs(self._service, self._model, texts))
+        probs = asyncio.run(ask_probs(self._client, self._model, texts))
         reference = reference_of(probs, self._model, texts)
         self._write(reference=reference)
         return reference

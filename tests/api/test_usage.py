@@ -131,4 +131,4 @@ async def test_it_is_not_served_without_a_folder() -> None:
 def test_the_command_names_a_folder_that_holds_nothing(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["usage", "--store", str(tmp_path)])
     assert result.exit_code == 2
-    assert "holds no usage" in result.stderr
+    assert "no folder of usage" in result.stderr

@@ -70,7 +70,7 @@ def ended(folder: Path, batch: str) -> bool:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("list", "--store", "nowhere"), "holds no batches"),
+        (("list", "--store", "nowhere"), "no folder of batches"),
         (("list", "--url", "http://127.0.0.1:1"), "cannot be reached"),
     ],
 )
