@@ -1,18 +1,28 @@
-"""Modules that the seed of the engine's processes imports before it is forked."""
+"""Preparation of the seed: it imports what the engine's processes need, before it is forked."""
 
 import atexit
 import gc
+import logging
 import os
 import signal
+from importlib import import_module
 
 import setproctitle
-import vllm.model_executor.models.llama
-import vllm.v1.engine.core
-import vllm.v1.executor.multiproc_executor
-import vllm.v1.worker.cpu_worker  # noqa: F401
 
-import service.vllm_engine.worker  # noqa: F401
 from service.vllm_engine.cpu.seed import remember_variables
+
+_MODULES = (
+    "vllm.v1.engine.core",
+    "vllm.v1.executor.multiproc_executor",
+    "vllm.v1.worker.cpu_worker",
+    "vllm.model_executor.models.llama",
+    "service.vllm_engine.worker",
+)
+
+# It warns of a missing Triton, which the CPU build never has.
+logging.getLogger("torch._library.triton").setLevel(logging.ERROR)
+for name in _MODULES:
+    import_module(name)
 
 remember_variables()
 # It finds the place of its title by the first variables, which a forked process replaces.
