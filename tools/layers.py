@@ -44,7 +44,7 @@ ALLOWED: dict[str, str] = {
     "usage": "context database errors local_disk operations",
     "telemetry": "batches context engine operations per_second settings tenants usage",
     "releases": "context engine errors files local_disk operations quoting settings telemetry",
-    "feedback": "context errors files releases telemetry",
+    "feedback": "context errors files releases settings telemetry",
     "proving": (
         "adapters classification context engine errors generation heads model sources together"
     ),

@@ -12,11 +12,13 @@ from prometheus_client import CollectorRegistry
 
 from service.errors import Conflict
 from service.feedback.answer import RatedAnswer
-from service.feedback.answer_ids import AnswerIds, kept_key
+from service.feedback.answer_ids import AnswerIds
 from service.feedback.ledger import FeedbackLedger, Version, told
 from service.feedback.metrics import FeedbackMetrics
 from service.feedback.rating import Rating
+from service.feedback.signing_key import kept_key, replica_mark, shared_key
 from service.releases.releases import Releases
+from service.settings.feedback import FeedbackSettings
 
 _log = logging.getLogger(__name__)
 _TICK_SECONDS = 5.0
@@ -30,10 +32,15 @@ class Feedback:
 
     @classmethod
     def of(
-        cls, folder: Path | None, releases: Releases | None, registry: CollectorRegistry
+        cls,
+        settings: FeedbackSettings,
+        folder: Path | None,
+        releases: Releases | None,
+        registry: CollectorRegistry,
     ) -> "Feedback":
         """Feedback that is kept in a folder; without one it is forgotten at the end."""
-        ids = AnswerIds(kept_key(folder))
+        kept = kept_key(folder)
+        ids = AnswerIds(shared_key(settings) or kept, replica_mark(kept))
         return cls(ids, FeedbackLedger(folder), releases, FeedbackMetrics(registry))
 
     def __init__(
@@ -50,13 +57,13 @@ class Feedback:
         self._metrics = metrics
         self._now = now
 
-    def rate(self, answer: RatedAnswer, rating: Rating) -> None:
-        """Count a rating.
+    def rate(self, answer: RatedAnswer, rating: Rating, tenant: str) -> None:
+        """Count a tenant's rating.
 
         Raises Conflict for an answer that was rated already, InvalidRequest for one whose time has
         passed.
         """
-        if not self._ledger.seen.add(answer, self._now()):
+        if not self._ledger.seen.add(tenant, answer, self._now()):
             raise Conflict("id: this answer was rated already", code="already_rated", param="id")
         version = Version(answer.adapter, answer.version)
         tally = self._ledger.tally(version)

@@ -53,8 +53,7 @@ class FeedbackLedger:
             return None
         self._changed = False
         tallies = [[*version, tally.kept()] for version, tally in self.tallies.items()]
-        seen = {"floor": self.seen.floor, "ids": list(self.seen)}
-        return json.dumps({"tallies": tallies, "seen": seen}).encode()
+        return json.dumps({"tallies": tallies, "rated": self.seen.kept()}).encode()
 
     def write(self, content: bytes) -> None:
         """Have the sums on disk; blocks meanwhile. Raises OSError."""
@@ -83,5 +82,4 @@ def told(tallies: Mapping[Version, Tally]) -> list[dict[str, Any]]:
 def _read(file: Path) -> tuple[dict[Version, Tally], SeenIds]:
     found = json.loads(file.read_bytes())
     tallies = {Version(name, version): Tally(**sums) for name, version, sums in found["tallies"]}
-    seen = found["seen"]
-    return tallies, SeenIds([(time, nonce) for time, nonce in seen["ids"]], seen["floor"])
+    return tallies, SeenIds(found.get("rated", {}))
