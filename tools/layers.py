@@ -31,7 +31,7 @@ ALLOWED: dict[str, str] = {
     "settings": "errors plain_yaml quoting",
     "memory": "model",
     "adapters": "errors files model plain_yaml quoting settings sources together",
-    "heads": "adapters files model sources",
+    "heads": "adapters engine files model sources",
     "limits": "errors quoting settings",
     "materials": "adapters",
     "tenants": "errors plain_yaml quoting settings",
@@ -44,7 +44,7 @@ ALLOWED: dict[str, str] = {
     "usage": "context database errors local_disk operations",
     "telemetry": "batches context engine operations per_second settings tenants usage",
     "releases": "context engine errors files local_disk operations quoting settings telemetry",
-    "feedback": "context errors files releases settings telemetry",
+    "feedback": "context engine errors files releases settings telemetry",
     "proving": (
         "adapters classification context engine errors generation heads model sources together"
     ),

@@ -7,6 +7,7 @@ import numpy as np
 
 from service.classification.conformal import label_sets
 from service.classification.distribution import Array
+from service.engine.conformal_sets import ConformalSets
 from service.errors import InvalidRequest
 
 MULTI_LABEL_THRESHOLD = 0.5
@@ -18,16 +19,16 @@ class ResultOptions:
 
     `multi_label`: the probabilities are of independent yes/no questions, not of one distribution.
     `top_k`: list at most this many scores, the best. `threshold`: the lowest score with which a
-    label is given as the answer. `conformal_threshold`: from `conformal.conformal_threshold`.
+    label is given as the answer. `conformal`: the label sets to give.
 
-    Raises InvalidRequest for a `top_k` below 1 or a `threshold` outside 0..1, ValueError for a
-    conformal threshold on multi-label probabilities, because it assumes one true label.
+    Raises InvalidRequest for a `top_k` below 1 or a `threshold` outside 0..1, ValueError for
+    conformal sets of multi-label probabilities, because they assume one true label.
     """
 
     multi_label: bool = False
     top_k: int | None = None
     threshold: float | None = None
-    conformal_threshold: float | None = None
+    conformal: ConformalSets | None = None
 
     def __post_init__(self) -> None:
         if self.top_k is not None and self.top_k < 1:
@@ -36,8 +37,8 @@ class ResultOptions:
             raise InvalidRequest(
                 f"threshold: must be between 0 and 1, got {self.threshold}.", param="threshold"
             )
-        if self.multi_label and self.conformal_threshold is not None:
-            raise ValueError("a conformal threshold holds for single-label probabilities only")
+        if self.multi_label and self.conformal is not None:
+            raise ValueError("conformal sets hold for single-label probabilities only")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,9 @@ def assemble(names: Sequence[str], log_probs: Array, options: ResultOptions) -> 
     threshold = options.threshold
     if options.multi_label and threshold is None:
         threshold = MULTI_LABEL_THRESHOLD
-    cut = threshold if options.multi_label else options.conformal_threshold
+    cut = threshold
+    if not options.multi_label:
+        cut = None if options.conformal is None else options.conformal.least
     label_set = None
     if cut is not None:
         members = label_sets(probs, cut)

@@ -22,6 +22,7 @@ from service.adapters.manifest import (
     Name,
     Version,
 )
+from service.engine.conformal_sets import ConformalSets
 from service.files import write_atomically
 from service.heads.refusal import HeadRefused
 from service.sources.document import read_document
@@ -77,10 +78,10 @@ class HeadManifest(BaseModel):
         return self
 
     @property
-    def conformal_threshold(self) -> float | None:
-        """The least probability of a label in the set; None without a promise of coverage."""
-        conformal = self.calibration.conformal
-        return None if conformal is None else conformal.least
+    def conformal(self) -> ConformalSets | None:
+        """The label sets of the promised coverage; None without a promise."""
+        found = self.calibration.conformal
+        return None if found is None else ConformalSets.fitted(found.coverage, found.least)
 
     @property
     def guard_threshold(self) -> tuple[tuple[str, ...], float] | None:

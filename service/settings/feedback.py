@@ -1,4 +1,4 @@
-"""Settings of feedback: the key of answers' ids."""
+"""Settings of feedback: the key of answers' ids, and what follows from ratings."""
 
 from pathlib import Path
 from typing import Self
@@ -22,6 +22,20 @@ class FeedbackSettings(Section):
         None,
         description="File that holds this secret, 32 to 4096 bytes without the line's end, "
         "relative to this file.",
+    )
+
+    adaptive_sets: bool = Field(
+        False,
+        description="Move an adapter's conformal level by the true labels that feedback gives, so "
+        "that its label sets keep the promised coverage where inputs shift. Answers depend on "
+        "earlier ratings then.",
+    )
+    adaptive_step: float = Field(
+        0.005,
+        gt=0,
+        le=0.1,
+        description="Step of the level for each true label: larger ones follow a shift faster, and "
+        "the sets vary more.",
     )
 
     @model_validator(mode="after")

@@ -4,13 +4,15 @@ import pytest
 
 from service.adapters.manifest import MAX_LABELS
 from service.context import FirstText, RequestContext, internal_context
+from service.engine.conformal_sets import ConformalSets
 from service.engine.protocol import Adapter
 from service.errors import InvalidRequest, NotFound
-from service.feedback.answer import ToldLabel
+from service.feedback.answer import ToldLabel, ToldSet
 from service.feedback.answer_ids import AnswerIds
 from service.tenants.tenant import Tenant
 
 DIGEST = "sha256:" + "ab" * 32
+SETS = ConformalSets(0.9, 0.2, 0.123456789)
 
 
 class Clock:
@@ -51,11 +53,11 @@ def test_an_id_carries_what_a_classification_told(
     clock: Clock, label_set: tuple[int, ...] | None
 ) -> None:
     ids = AnswerIds(b"k" * 32, "one", clock)
-    text = FirstText(("d",), score=0.91234, best=3, label_set=label_set)
+    text = FirstText(("d",), False, 0.91234, 3, label_set, SETS)
     given = ids.of(context(text))
     assert given is not None
-    members = None if label_set is None else frozenset(label_set)
-    assert ids.read(given, "ann").told == ToldLabel(3, 0.9123, False, members)
+    told = None if label_set is None else ToldSet(frozenset(label_set), 0.9, 0.123456789)
+    assert ids.read(given, "ann").told == ToldLabel(3, 0.9123, False, told)
 
 
 def test_another_replica_reads_an_id_but_did_not_judge_its_answer(clock: Clock) -> None:
@@ -67,7 +69,7 @@ def test_another_replica_reads_an_id_but_did_not_judge_its_answer(clock: Clock) 
 
 def test_the_longest_id_is_below_a_kilobyte(clock: Clock) -> None:
     members = range(MAX_LABELS)
-    made = context(FirstText(("d",), score=0.91234, best=MAX_LABELS - 1, label_set=members))
+    made = context(FirstText(("d",), False, 0.91234, MAX_LABELS - 1, members, SETS))
     made.adapter = Adapter("a" * 128, 1, "unused", DIGEST)
     made.version, made.stage = "1.2.0-" + "a" * 58, 2**31
     given = AnswerIds(b"k" * 32, "12345678", clock).of(made)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from service.engine.conformal_sets import ConformalSets
 from service.errors import ConfigurationError
 from service.heads.manifest import HeadManifest, load_manifest
 from service.heads.refusal import HeadRefused
@@ -33,7 +34,7 @@ def changed(folder: Path, **fields: Any) -> None:
 def test_a_packed_head_passes_and_reads_back_as_it_was_written(folder: Path) -> None:
     head = verified(folder)
     assert head is not None
-    assert head.conformal_threshold == 0.25
+    assert head.conformal == ConformalSets.fitted(0.9, 0.25)
     head.write(folder)
     assert load_manifest(folder) == head
 

@@ -18,6 +18,7 @@ from service.classification.inference import (
     Verdicts,
 )
 from service.classification.zero_shot import DEFAULT_INSTRUCTION, Question
+from service.engine.conformal_sets import ConformalSets
 from service.engine.pooling import Pooler
 from service.errors import InvalidRequest
 from service.quoting import quote
@@ -235,6 +236,23 @@ class ClassifyUsage(AnswerBody):
     cached_tokens: int
 
 
+class ConformalBody(AnswerBody):
+    """Promise of an adapter's or head's label sets, which hold the labels of at least `threshold`.
+
+    At least a share `coverage` of them holds the true label. `level` is the share that may miss it:
+    1 - coverage as calibrated, or as feedback moved it.
+    """
+
+    coverage: float
+    level: float
+    threshold: float
+
+    @classmethod
+    def of(cls, sets: ConformalSets) -> "ConformalBody":
+        """The promise as an answer says it."""
+        return cls(coverage=sets.coverage, level=sets.level, threshold=sets.least)
+
+
 class ClassifySummary(AnswerBody):
     """Last line of a streamed answer."""
 
@@ -243,6 +261,7 @@ class ClassifySummary(AnswerBody):
     created: int
     model: str
     usage: ClassifyUsage
+    conformal: ConformalBody | None
     timing: TimingBody
 
 
@@ -255,4 +274,5 @@ class ClassifyAnswer(AnswerBody):
     model: str
     data: list[ClassificationBody | FailureBody]
     usage: ClassifyUsage
+    conformal: ConformalBody | None
     timing: TimingBody
