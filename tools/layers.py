@@ -38,7 +38,7 @@ ALLOWED: dict[str, str] = {
     "context": "engine errors tenants",
     "classification": "adapters context encoders engine errors quoting together",
     "evaluation": "adapters classification errors plain_yaml quoting settings together",
-    "correctness": "adapters classification engine errors evaluation generation together",
+    "correctness": "adapters classification engine errors evaluation generation quoting together",
     "gate": "context errors settings tenants together",
     "batches": "database errors files local_disk quoting settings tenants",
     "usage": "context database errors local_disk operations",

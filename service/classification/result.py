@@ -22,7 +22,8 @@ class ResultOptions:
     label is given as the answer. `conformal`: the label sets to give.
 
     Raises InvalidRequest for a `top_k` below 1 or a `threshold` outside 0..1, ValueError for
-    conformal sets of multi-label probabilities, because they assume one true label.
+    conformal sets of one threshold with multi-label probabilities, because they assume one true
+    label, and for those of a threshold a label with others.
     """
 
     multi_label: bool = False
@@ -37,8 +38,8 @@ class ResultOptions:
             raise InvalidRequest(
                 f"threshold: must be between 0 and 1, got {self.threshold}.", param="threshold"
             )
-        if self.multi_label and self.conformal is not None:
-            raise ValueError("conformal sets hold for single-label probabilities only")
+        if self.conformal and isinstance(self.conformal.least, tuple) != self.multi_label:
+            raise ValueError("conformal sets: one threshold a label with multi-label probabilities")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,7 @@ class Classification:
     way. `scores` come best first, equal ones in the order of the label set; `probs` holds every
     label's probability in that order. `label_set`, best first, holds the labels not ruled out at
     the adapter's conformal coverage, or with `multi_label` the labels that apply; else it is None.
+    With `multi_label` the labels not ruled out are `conformal_set`.
     """
 
     label: str | None
@@ -65,6 +67,7 @@ class Classification:
     probs: tuple[float, ...]
     label_set: tuple[str, ...] | None
     abstained: bool
+    conformal_set: tuple[str, ...] | None = None
 
 
 def given_labels(result: Classification, *, multi_label: bool) -> tuple[str, ...]:
@@ -89,16 +92,16 @@ def assemble(names: Sequence[str], log_probs: Array, options: ResultOptions) -> 
     probs = np.exp(log_probs)
     order = [int(index) for index in np.argsort(-probs, kind="stable")]
     scores = tuple(LabelScore(names[index], float(probs[index])) for index in order)
-    threshold = options.threshold
-    if options.multi_label and threshold is None:
-        threshold = MULTI_LABEL_THRESHOLD
-    cut = threshold
-    if not options.multi_label:
-        cut = None if options.conformal is None else options.conformal.least
-    label_set = None
-    if cut is not None:
-        members = label_sets(probs, cut)
-        label_set = tuple(names[index] for index in order if members[index])
+
+    def labels_of(least: float | tuple[float, ...]) -> tuple[str, ...]:
+        members = label_sets(probs, least)
+        return tuple(names[index] for index in order if members[index])
+
+    threshold, conformal_set = options.threshold, None
+    label_set = None if options.conformal is None else labels_of(options.conformal.least)
+    if options.multi_label:
+        threshold = MULTI_LABEL_THRESHOLD if threshold is None else threshold
+        label_set, conformal_set = labels_of(threshold), label_set
     best = scores[0]
     abstained = label_set == () or (threshold is not None and best.score < threshold)
     return Classification(
@@ -108,4 +111,5 @@ def assemble(names: Sequence[str], log_probs: Array, options: ResultOptions) -> 
         probs=tuple(float(prob) for prob in probs),
         label_set=label_set,
         abstained=abstained,
+        conformal_set=conformal_set,
     )

@@ -7,17 +7,18 @@ from dataclasses import dataclass, replace
 class ConformalSets:
     """Label sets that hold the true label of at least a share `coverage` of texts.
 
-    A set holds the labels of at least the probability `least`. `level` is the share of texts whose
-    set may miss the true label; as fitted it is 1 - coverage.
+    A set holds the labels of at least the probability `least`: of labels that do not exclude each
+    other, each has its own, and its own promise for the texts to which it applies. `level` is the
+    share of texts whose set may miss the true label; as fitted it is 1 - coverage.
     """
 
     coverage: float
-    least: float
+    least: float | tuple[float, ...]
     level: float
 
     @classmethod
-    def fitted(cls, coverage: float, least: float) -> "ConformalSets":
-        """Sets with a threshold that held-out lines gave."""
+    def fitted(cls, coverage: float, least: float | tuple[float, ...]) -> "ConformalSets":
+        """Sets with thresholds that held-out lines gave."""
         return cls(coverage, least, missing(coverage))
 
     def at(self, level: float) -> "ConformalSets":
@@ -27,11 +28,15 @@ class ConformalSets:
         to both ends.
         """
         level = max(0.0, level)
+        if isinstance(self.least, tuple):
+            least = tuple(self._moved(each, level) for each in self.least)
+            return replace(self, least=least, level=level)
+        return replace(self, least=self._moved(self.least, level), level=level)
+
+    def _moved(self, least: float, level: float) -> float:
         if level <= self.level:
-            least = self.least * (level / self.level)
-        else:
-            least = 1 - (1 - self.least) * ((1 - level) / (1 - self.level))
-        return replace(self, least=least, level=level)
+            return least * (level / self.level)
+        return 1 - (1 - least) * ((1 - level) / (1 - self.level))
 
 
 def missing(coverage: float) -> float:

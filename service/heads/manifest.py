@@ -63,8 +63,11 @@ class HeadManifest(BaseModel):
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:
-        if self.multi_label and self.calibration.conformal is not None:
-            raise ValueError("calibration.conformal: only where the labels exclude each other")
+        conformal = self.calibration.conformal
+        if conformal and not conformal.fits(len(self.labels), multi_label=self.multi_label):
+            raise ValueError(
+                "calibration.conformal.threshold: one value a label with multi_label, else one"
+            )
         if self.calibration.prior is not None:
             raise ValueError("calibration.prior: no prior, since a head reads no prompt")
         for label in () if self.guard is None else self.guard.labels:

@@ -117,9 +117,21 @@ def test_refuses_to_list_no_score(top_k: int) -> None:
     assert refusal.value.param == "top_k"
 
 
-def test_conformal_sets_are_about_one_true_label() -> None:
-    with pytest.raises(ValueError, match="single-label"):
-        ResultOptions(multi_label=True, conformal=ConformalSets.fitted(0.9, 0.2))
+def test_several_labels_have_thresholds_of_their_own() -> None:
+    sets = ConformalSets.fitted(0.9, (0.3, 0.0, 0.41))
+    options = ResultOptions(multi_label=True, conformal=sets)
+    result = assemble(("a", "b", "c"), np.log([0.6, 0.1, 0.4]), options)
+    assert (result.label_set, result.conformal_set) == (("a",), ("a", "b"))
+    none = assemble(("a", "b", "c"), np.log([0.2, 0.1, 0.4]), options)
+    assert (none.label_set, none.conformal_set, none.abstained) == ((), ("b",), True)
+
+
+@pytest.mark.parametrize(("multi_label", "least"), [(True, 0.2), (False, (0.2, 0.3))])
+def test_one_threshold_is_about_one_true_label(
+    multi_label: bool, least: float | tuple[float, ...]
+) -> None:
+    with pytest.raises(ValueError, match="one threshold a label"):
+        ResultOptions(multi_label=multi_label, conformal=ConformalSets.fitted(0.9, least))
 
 
 def test_refuses_probabilities_of_other_labels() -> None:

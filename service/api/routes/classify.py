@@ -196,6 +196,7 @@ class _Answer:
             probs=list(result.probs),
             num_classes=len(result.probs),
             label_set=None if result.label_set is None else list(result.label_set),
+            conformal_set=None if result.conformal_set is None else list(result.conformal_set),
             abstained=result.abstained,
         )
 
