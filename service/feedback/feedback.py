@@ -88,7 +88,7 @@ class Feedback:
         engine_name = context.adapter.engine_name
         sets = fitted.at(self._ledger.levels.get(engine_name, fitted.level))
         version = Version(engine_name.rpartition("@")[0], context.version)
-        self._metrics.level[version].set(sets.level)
+        self._metrics.answered(version, sets.level)
         return sets
 
     def _move(self, answer: RatedAnswer, rating: Rating) -> None:

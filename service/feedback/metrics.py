@@ -21,7 +21,11 @@ class FeedbackMetrics:
         text = "Share of rated answers whose label set held the true label."
         self._coverage = make.gauge("feedback_coverage_ratio", text, *labels)
         text = "Share of texts whose label set may miss the true label, as feedback moved it."
-        self.level = Children(make.gauge("conformal_level", text, *labels))
+        self._level = Children(make.gauge("conformal_level", text, *labels))
+
+    def answered(self, version: Version, level: float) -> None:
+        """Show the conformal level that an answer used."""
+        self._level[version].set(level)
 
     def rated(self, version: Version, score: float | None, tally: Tally) -> None:
         """Count a rating, None for one that is none of the label given, and show the figures."""

@@ -26,6 +26,11 @@ def shifted(random: np.random.Generator) -> list[float]:
     return [*random.beta(6, 1, TEXTS // 2), *random.beta(2, 1, TEXTS // 2)]
 
 
+def least(sets: ConformalSets) -> float:
+    assert isinstance(sets.least, float)
+    return sets.least
+
+
 def covered(
     sets: ConformalSets,
     true_probs: list[float],
@@ -41,9 +46,9 @@ def covered(
     for true_prob in true_probs:
         answers, learns = random.integers(replicas, size=2)
         used = sets.at(levels[answers])
-        held[answers].append(true_prob >= used.least)
-        told = ToldSet(frozenset(), COVERAGE, used.level)
-        ratings.append((told, true_prob < used.least))
+        holds = true_prob >= least(used)
+        held[answers].append(holds)
+        ratings.append((ToldSet(frozenset(), COVERAGE, used.level), not holds))
         if len(ratings) > delay:
             told, missed = ratings.popleft()
             levels[learns] = moved(levels[learns], told, STEP, missed=missed)
@@ -54,7 +59,7 @@ def test_coverage_that_a_fitted_threshold_loses_is_kept() -> None:
     random = np.random.default_rng(1)
     sets, true_probs = fitted(random), shifted(random)
     harder = true_probs[TEXTS // 2 :]
-    assert np.mean([prob >= sets.least for prob in harder]) < 0.6
+    assert np.mean([prob >= least(sets) for prob in harder]) < 0.6
     (held,) = covered(sets, true_probs, random)
     assert np.mean(held[: TEXTS // 2]) == pytest.approx(COVERAGE, abs=0.01)
     assert np.mean(held[TEXTS // 2 :]) == pytest.approx(COVERAGE, abs=0.01)
@@ -95,10 +100,15 @@ def test_a_level_stays_where_labels_are_left() -> None:
 
 @given(st.floats(0.01, 0.99), st.floats(0, 1), st.floats(-1, 1), st.floats(-1, 1))
 def test_sets_of_a_lower_level_hold_more_labels(
-    coverage: float, least: float, one: float, other: float
+    coverage: float, fitted: float, one: float, other: float
 ) -> None:
-    sets = ConformalSets.fitted(coverage, least)
+    sets = ConformalSets.fitted(coverage, fitted)
     low, high = sorted((one, other))
-    assert 0 <= sets.at(low).least <= sets.at(high).least + 1e-12 <= 1 + 1e-12
+    assert 0 <= least(sets.at(low)) <= least(sets.at(high)) + 1e-12 <= 1 + 1e-12
     assert sets.at(sets.level) == sets
     assert (sets.at(-0.1).least, sets.at(-0.1).level) == (0, 0)
+    by_label = ConformalSets.fitted(coverage, (fitted, 0.25)).at(low)
+    assert by_label.least == (
+        sets.at(low).least,
+        ConformalSets.fitted(coverage, 0.25).at(low).least,
+    )
