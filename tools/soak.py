@@ -18,7 +18,10 @@ import psutil
 
 from loadtests.processes import end, unwind_on_sigterm
 from tools.served.configuration import ENGINE, SMOLLM2
-from tools.served.server import Server, running_server
+from tools.served.server import Server, named, running_server
+
+Sample = tuple[float, float, float, float]
+"""Seconds, and megabytes of the API process, of the engine's core and of its worker."""
 
 _EVERY_SECONDS = 5
 _PRINT_EVERY = 12
@@ -51,28 +54,29 @@ def main() -> int:
             slots = _slots(server)
         finally:
             end(load)
-    api, engine = _slopes(samples)
+    slopes = _slopes(samples)
     print(
-        f"memory over the second half: API {api:+.2f} MB/h, engine {engine:+.2f} MB/h; "
-        f"slots still taken: {slots:.0f}",
+        "memory over the second half: API {:+.2f} MB/h, engine {:+.2f} MB/h, its worker {:+.2f} "
+        "MB/h; slots still taken: {:.0f}".format(*slopes, slots),
         flush=True,
     )
-    return load.wait() or int(max(api, engine) > arguments.slope or slots > 0)
+    return load.wait() or int(max(slopes) > arguments.slope or slots > 0)
 
 
-def _watch(server: Server, load: "subprocess.Popen[bytes]") -> list[tuple[float, float, float]]:
-    """Seconds, and megabytes of the API process and of the engine's, until the load has ended."""
-    api, core = psutil.Process(server.process.pid), server.engine()
-    engine = [core, *core.children(recursive=True)]
+def _watch(server: Server, load: "subprocess.Popen[bytes]") -> list[Sample]:
+    """Samples until the load has ended."""
+    (worker,) = named("Worker", server.family())
+    processes = [psutil.Process(server.process.pid), server.engine(), worker]
     started = time.monotonic()
-    samples: list[tuple[float, float, float]] = []
+    samples: list[Sample] = []
     while load.poll() is None:
         time.sleep(_EVERY_SECONDS)
         seconds = time.monotonic() - started
-        samples.append((seconds, _megabytes([api]), _megabytes(engine)))
+        api, engine, works = (process.memory_info().rss / 1e6 for process in processes)
+        samples.append((seconds, api, engine, works))
         if len(samples) % _PRINT_EVERY == 0:
-            line = "{:.0f} s: API {:.1f} MB, engine {:.1f} MB".format(*samples[-1])
-            print(line, flush=True)
+            line = "{:.0f} s: API {:.1f} MB, engine {:.1f} MB, its worker {:.1f} MB"
+            print(line.format(*samples[-1]), flush=True)
     return samples
 
 
@@ -84,16 +88,11 @@ def _slots(server: Server) -> float:
     return taken
 
 
-def _megabytes(processes: list[psutil.Process]) -> float:
-    return sum(float(process.memory_info().rss) for process in processes) / 1e6
-
-
-def _slopes(samples: list[tuple[float, float, float]]) -> tuple[float, float]:
-    """Megabytes an hour of the API process and of the engine's, over the second half."""
+def _slopes(samples: list[Sample]) -> tuple[float, ...]:
+    """Megabytes an hour of each process, over the second half."""
     half = np.array(samples[len(samples) // 2 :])
     hours = half[:, 0] / 3600
-    api, engine = (float(np.polyfit(hours, half[:, column], 1)[0]) for column in (1, 2))
-    return api, engine
+    return tuple(float(np.polyfit(hours, megabytes, 1)[0]) for megabytes in half[:, 1:].T)
 
 
 if __name__ == "__main__":

@@ -82,6 +82,9 @@ def serve(
             typer.echo(check_memory(settings), err=True)
             typer.echo(yaml.dump(shown(settings), Dumper=PlainDumper, sort_keys=False), nl=False)
             return
+        from service.vllm_engine.cpu.seed import begin_seed
+
+        begin_seed(settings)
         from service.serving import run
 
         run(settings, lambda: load_settings(config))

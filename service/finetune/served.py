@@ -60,12 +60,12 @@ async def encoder_of(settings: FinetuneSettings, folder: Path) -> AsyncIterator[
     A head that has its manifest is proven.
     """
     from service.runtime.encoders import running_encoders
+    from service.vllm_engine.cpu.seed import begin_seed
     from service.vllm_engine.engines import VllmEngines
-    from service.vllm_engine.environment import apply_environment
 
     encoder = EncoderSettings(name=settings.name, path=folder, engine=settings.evaluation.engine)
     alone = Settings(encoders=(encoder,), gate=_PATIENT)
-    apply_environment(alone)
+    begin_seed(alone)
     start, metrics = VllmEngines(alone).start_encoder, Metrics(CollectorRegistry())
     async with running_encoders(alone, start, metrics) as encoders:
         yield encoders.running[0].engine

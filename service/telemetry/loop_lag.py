@@ -12,15 +12,22 @@ _LAG: Buckets = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 
 class LoopLag:
-    """Measures the lag of the loop that it runs on, twenty times a second.
+    """Measures the lag of the loop that it runs on, twenty times a second, and the process's part.
 
-    A histogram, not a gauge of the maximum: it counts every stall between two scrapes by its
+    Histograms, not gauges of the maximum: they count every stall between two scrapes by its
     length, for any number of scrapers. A measurement is one callback of about ten microseconds.
+    The process's part is at most the CPU time that all its threads took since the last look: a
+    process that the machine gave no processor stood still too, but took none.
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:
+        series = SeriesFactory(registry)
         text = "Delay of the event loop's callbacks, in which no request is answered."
-        self._lag = SeriesFactory(registry).seconds("event_loop_lag", text, _LAG)[()]
+        self._lag = series.seconds("event_loop_lag", text, _LAG)[()]
+        text = (
+            "Part of the delay, at most, in which the process computed; else it had no processor."
+        )
+        self._own = series.seconds("event_loop_own_lag", text, _LAG)[()]
         self._timer: asyncio.TimerHandle | None = None
 
     async def run(self) -> None:
@@ -34,9 +41,11 @@ class LoopLag:
                 self._timer.cancel()
 
     def _wait(self, loop: asyncio.AbstractEventLoop) -> None:
-        due = time.monotonic() + _LOOK_SECONDS
-        self._timer = loop.call_later(_LOOK_SECONDS, self._look, loop, due)
+        due, computed = time.monotonic() + _LOOK_SECONDS, time.process_time()
+        self._timer = loop.call_later(_LOOK_SECONDS, self._look, loop, due, computed)
 
-    def _look(self, loop: asyncio.AbstractEventLoop, due: float) -> None:
-        self._lag.observe(max(0.0, time.monotonic() - due))
+    def _look(self, loop: asyncio.AbstractEventLoop, due: float, computed: float) -> None:
+        lag = max(0.0, time.monotonic() - due)
+        self._lag.observe(lag)
+        self._own.observe(min(lag, time.process_time() - computed))
         self._wait(loop)

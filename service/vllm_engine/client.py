@@ -23,6 +23,7 @@ from service.limits.logprobs import check_prompt_logprobs
 from service.settings.limits import LimitSettings
 from service.tenants.salt import CacheSalts
 from service.tenants.tenant import Tier
+from service.vllm_engine.echoed import with_prompt_logprobs
 from service.vllm_engine.generation import Generation
 from service.vllm_engine.guarded import Inbox, guarded
 from service.vllm_engine.push import Last, Push, Sink
@@ -158,6 +159,8 @@ class GatedClient:
             return self._guarded(request, whole=False)
         stream: AsyncGenerator[RequestOutput, None]
         stream = gated(self._gate, self._observer, request)
+        if request.prompt_logprobs and request.params.n > 1:
+            stream = with_prompt_logprobs(stream)
         if (structure := request.params.structured_outputs) is not None:
             stream = tried(self._trials, structure, stream)
         return stream

@@ -4,7 +4,9 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-_BIND = "VLLM_CPU_OMP_THREADS_BIND"
+THREAD_BINDING = "VLLM_CPU_OMP_THREADS_BIND"
+"""Variable that carries `cpu.cores` to vLLM: numbers of cores, `auto` or `nobind`."""
+
 _ROOT = Path("/")
 
 
@@ -28,8 +30,8 @@ def thread_variables(cores: str, own: Sequence[int], limit: float | None) -> dic
     """Variables of the engine's threads for `cpu.cores`, this process's cores and its limit."""
     if cores in ("all", "nobind") and limit is not None and limit < len(own):
         # More threads would use the time up sooner, and wait for those that were stopped.
-        return {_BIND: "nobind", "OMP_NUM_THREADS": str(max(1, int(limit)))}
-    return {_BIND: ",".join(map(str, own)) if cores == "all" else cores}
+        return {THREAD_BINDING: "nobind", "OMP_NUM_THREADS": str(max(1, int(limit)))}
+    return {THREAD_BINDING: ",".join(map(str, own)) if cores == "all" else cores}
 
 
 def _groups(root: Path) -> Iterator[Path]:

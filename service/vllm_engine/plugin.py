@@ -9,6 +9,7 @@ import os
 from importlib.metadata import entry_points
 
 from service.errors import ConfigurationError
+from service.vllm_engine.cpu.seed import use_seed
 from service.vllm_engine.environment import GROUPED_ADAPTERS, apply_platform_environment
 from service.vllm_engine.lifeline import end_with_parent
 
@@ -28,6 +29,7 @@ def install() -> None:
     end_with_parent()
     _end_without_collection()
     apply_platform_environment()
+    use_seed()
 
     if os.environ.get(GROUPED_ADAPTERS) == "1" and current_platform.is_cpu():
         type(current_platform).get_punica_wrapper = classmethod(lambda cls: WRAPPER)

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from service.engine.protocol import Vitals
 
@@ -33,16 +34,31 @@ def read_vitals(pids: Iterable[int], *, loading: bool = False) -> Vitals | None:
     `stopped` if one of them is stopped by a signal.
     """
     seconds, stopped, told = 0.0, False, False
-    for pid in pids:
-        for each in (pid, *_children(pid)):
-            fields = _stat(each)
-            if fields is None:
-                continue
-            told = True
-            ticks = int(fields[_USER_TICKS]) + int(fields[_SYSTEM_TICKS])
-            seconds += ticks / _TICKS_PER_SECOND
-            stopped |= fields[_STATE] == "T"
+    for each in {each for pid in pids for each in (pid, *_children(pid))}:
+        fields = _stat(each)
+        if fields is None:
+            continue
+        told = True
+        ticks = int(fields[_USER_TICKS]) + int(fields[_SYSTEM_TICKS])
+        seconds += ticks / _TICKS_PER_SECOND
+        stopped |= fields[_STATE] == "T"
     return Vitals(seconds, stopped, loading) if told else None
+
+
+def own_place() -> tuple[str, int]:
+    """This process's node and its number there; the node is a boot and a namespace of numbers."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        namespace = os.stat("/proc/self/ns/pid").st_ino
+    except OSError:
+        return "", os.getpid()
+    return f"{boot}/{namespace}", os.getpid()
+
+
+async def workers_here(llm: Any) -> list[int]:
+    """The workers of an engine that run on this node, of whichever process they are children."""
+    here, _ = own_place()
+    return [pid for node, pid in await llm.collective_rpc("place") if node == here]
 
 
 def _children(pid: int) -> list[int]:

@@ -8,13 +8,14 @@ from service.gate.meter import StreamObserver
 from service.model.pin import checked_digest
 from service.settings.tree import Settings
 from service.vllm_engine.arguments import engine_config, parse_engine_arguments
+from service.vllm_engine.cpu.seed import begin_seed
 from service.vllm_engine.engine import VllmEngine, start_llm
 from service.vllm_engine.gathered_stats import GatheredStats
 from service.vllm_engine.heap import settle_heap
 from service.vllm_engine.interruptible import interruptible
 from service.vllm_engine.memory import refuse_unfit
 from service.vllm_engine.openai import OpenAISurface
-from service.vllm_engine.process import new_children
+from service.vllm_engine.process import new_children, workers_here
 from service.vllm_engine.step_clock import StepClock
 from service.vllm_engine.structured_outputs import open_trials
 from service.vllm_engine.structures import StructureTrials
@@ -32,6 +33,7 @@ def for_one_adapter(settings: Settings) -> Settings:
 
 async def start_vllm(settings: Settings, gate: Gate, observer: StreamObserver) -> VllmEngine:
     """Start the engine and its OpenAI handlers; ConfigurationError if it cannot start."""
+    begin_seed(settings)
     arguments = parse_engine_arguments(settings)
     with interruptible():
         digest = checked_digest(settings.base.path, settings.base.digest)
@@ -49,6 +51,7 @@ async def start_vllm(settings: Settings, gate: Gate, observer: StreamObserver) -
         trials.stop()
         raise
     max_num_seqs = llm.vllm_config.scheduler_config.max_num_seqs
+    pids += await workers_here(llm)
     await llm.collective_rpc("keep_rows_apart")
     lora = llm.vllm_config.lora_config
     if lora:

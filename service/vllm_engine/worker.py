@@ -3,6 +3,7 @@
 from typing import Any
 
 from service.vllm_engine.adapter_reads import AdapterReads
+from service.vllm_engine.process import own_place
 
 WORKER_EXTENSION = "service.vllm_engine.worker.WorkerExtension"
 
@@ -11,6 +12,10 @@ class WorkerExtension(AdapterReads):
     """Mixed into vLLM's worker by `worker_extension_cls`."""
 
     model_runner: Any
+
+    def place(self) -> tuple[str, int]:
+        """The node of this worker and the number of its process there."""
+        return own_place()
 
     def keep_rows_apart(self) -> None:
         """Repair the faults by which rows of a batch change each other's answers; call it once.

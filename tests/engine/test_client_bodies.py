@@ -1,5 +1,7 @@
 """Bodies that real programs send, and what OpenAI's servers and vLLM's make of them."""
 
+import json
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import openai
@@ -177,6 +179,27 @@ def test_log_probabilities_of_a_prompt_are_those_of_its_echo(tiny: Server, asked
     )
     chat = ask(tiny, prompt_logprobs=asked)
     assert len(chat["prompt_logprobs"]) == chat["usage"]["prompt_tokens"]
+
+
+def test_each_of_several_streamed_answers_echoes_the_log_probabilities(tiny: Server) -> None:
+    body = {"model": tiny.model, "prompt": "The sea is blue", "max_tokens": 6, "temperature": 2}
+    body |= {"n": 3, "echo": True, "logprobs": 2, "stream": True}
+    # More answers at once than the engine has places: those of one prompt begin in different steps.
+    with ThreadPoolExecutor(16) as threads:
+        streams = list(
+            threads.map(lambda seed: tiny.post(COMPLETION, body | {"seed": seed}), range(96))
+        )
+    expected = ask(tiny, COMPLETION, prompt=body["prompt"], echo=True, logprobs=2, max_tokens=1)
+    of_prompt = expected["choices"][0]["logprobs"]["token_logprobs"][:-1]
+    for stream in streams:
+        first: dict[int, dict[str, Any]] = {}
+        for line in stream.text.split("\n\n")[:-2]:
+            (choice,) = json.loads(line.removeprefix("data: "))["choices"]
+            first.setdefault(choice["index"], choice)
+        assert first.keys() == {0, 1, 2}
+        for choice in first.values():
+            told = choice["logprobs"]["token_logprobs"][: len(of_prompt)]
+            assert told[1:] == pytest.approx(of_prompt[1:], abs=1e-3)
 
 
 @pytest.mark.parametrize("special", [True, False])

@@ -12,7 +12,8 @@ import psutil
 
 from tools.served.server import Server
 
-_LAG_BUCKET = re.compile(r'^inference_event_loop_lag_seconds_bucket\{.*le="([^"]+)".*\} (\S+)$')
+_LAG, _OWN_LAG = "inference_event_loop_lag_seconds", "inference_event_loop_own_lag_seconds"
+_BUCKET = re.compile(r'^(\w+)_bucket\{.*le="([^"]+)".*\} (\S+)$')
 _EVERY_SECONDS = 0.02
 
 
@@ -24,11 +25,15 @@ class Watch:
     health: list[float] = field(default_factory=list)
     memory: list[tuple[float, int]] = field(default_factory=list)
 
-    def worst_lag(self) -> float:
-        """The bound of the highest bucket that the service's own lag meter has filled."""
+    def worst_own_lag(self) -> float:
+        """The longest stall of the loop in which the service itself computed, at most."""
+        return self._worst(_OWN_LAG)
+
+    def _worst(self, series: str) -> float:
+        """The bound of the highest bucket that the service has filled."""
         text = httpx.get(f"{self.server.ops}/metrics", timeout=10).text
-        found = [m for line in text.splitlines() if (m := _LAG_BUCKET.match(line))]
-        buckets = sorted((float(m[1]), float(m[2])) for m in found)
+        found = [m for line in text.splitlines() if (m := _BUCKET.match(line)) and m[1] == series]
+        buckets = sorted((float(m[2]), float(m[3])) for m in found)
         below = 0.0
         worst = 0.0
         for bound, count in buckets:
@@ -42,8 +47,10 @@ class Watch:
         slowest = 1000 * waits[-1] if waits else 0.0
         median = 1000 * waits[len(waits) // 2] if waits else 0.0
         first, last = self.memory[0][1] / 1e6, self.memory[-1][1] / 1e6
+        lag, own = 1000 * self._worst(_LAG), 1000 * self.worst_own_lag()
         return (
-            f"loop lag at most {1000 * self.worst_lag():g} ms; GET /health p50 {median:.1f} ms, "
+            f"loop lag at most {lag:g} ms, the service's own part at most {own:g} ms; "
+            f"GET /health p50 {median:.1f} ms, "
             f"worst {slowest:.0f} ms; API process {first:.0f} -> {last:.0f} MB, "
             f"most {max(size for _, size in self.memory) / 1e6:.0f} MB"
         )

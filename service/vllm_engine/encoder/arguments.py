@@ -17,6 +17,7 @@ from service.vllm_engine.arguments import (
 )
 from service.vllm_engine.environment import COMPILER_OFF, is_eager
 from service.vllm_engine.number_type import type_for_processor
+from service.vllm_engine.worker import WORKER_EXTENSION
 
 _REFUSED = {
     "runner": "an encoder's runner is always `pooling`",
@@ -40,6 +41,7 @@ def parse_encoder_arguments(encoder: EncoderSettings) -> Namespace:
             "served_model_name": [encoder.name],
             "runner": "pooling",
             "scheduling_policy": "priority",
+            "worker_extension_cls": WORKER_EXTENSION,
         }
     )
 

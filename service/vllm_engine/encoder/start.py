@@ -25,7 +25,7 @@ from service.vllm_engine.encoder.step_logger import step_logger
 from service.vllm_engine.engine import start_llm
 from service.vllm_engine.heap import settle_heap
 from service.vllm_engine.interruptible import interruptible
-from service.vllm_engine.process import new_children
+from service.vllm_engine.process import new_children, workers_here
 from service.vllm_engine.step_clock import StepClock
 
 _POOLING = {"embed": "embed", "score": "classify", "classify": "classify"}
@@ -87,6 +87,7 @@ async def start_encoder(
         try:
             _check_task(checked.model.task, await llm.get_supported_tasks())
             info = _info(encoder, checked, llm)
+            pids += await workers_here(llm)
             gate.capacity = encoder.max_in_flight or info.max_num_seqs
             engine = VllmEncoder(llm, steps, info, gate, observer, preparation, pids)
         except BaseException:
