@@ -29,7 +29,7 @@ DEV_INSTALLED := $(VENV)/.installed-dev
 GPU_INSTALLED := $(GPU_VENV)/.installed
 # What the fetch writes last into the folder.
 MODEL_FETCHED := $(MODEL)/additional_chat_templates/tool_use.jinja
-# The encoder of deploy/local/encoders.yaml; only a CONFIG of that name needs it.
+# The encoder of deploy/local/config.yaml; only that CONFIG needs it.
 ENCODER := .cache/models/all-minilm-l6-v2
 ENCODER_FETCHED := $(ENCODER)/model-files.json
 MERMAID := .cache/site/mermaid.min.js
@@ -53,7 +53,7 @@ help: ## List the targets and variables
 
 setup: $(CPU_INSTALLED) $(MODEL_FETCHED) ## Make .venv, install the pinned CPU list, fetch the model
 
-run: setup $(if $(findstring encoders,$(notdir $(CONFIG))),$(ENCODER_FETCHED)) ## Set up missing parts and serve CONFIG
+run: setup $(if $(filter deploy/local/config.yaml,$(CONFIG)),$(ENCODER_FETCHED)) ## Set up missing parts and serve CONFIG
 	@echo "==> serving $(CONFIG): the engine starts, the adapters are proven, then the service listens; Ctrl-C stops"
 	@$(PY) -m tools.programs $(LIBRARIES)
 	@exec $(PY) -m service.commands.cli serve --config $(CONFIG)
@@ -125,6 +125,11 @@ test-console: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Try the console in headless C
 	@$(PY) -m tools.browser
 	@echo "==> the console in headless Chromium, before the one-layer model"
 	@$(PY) -m pytest tests/engine/console
+
+console-pictures: $(DEV_INSTALLED) $(MODEL_FETCHED) $(ENCODER_FETCHED) ## Take the pictures of the console for the documentation
+	@$(PY) -m tools.programs curl $(LIBRARIES)
+	@$(PY) -m tools.browser
+	@$(PY) -m tools.console_pictures
 
 test-isa: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Run the examples and tests that expect words under AVX2, AVX-512 and AMX, where available
 	@echo "==> the examples and the expected answers under every instruction set"

@@ -47,7 +47,7 @@ class Database:
             self._connection.execute("BEGIN IMMEDIATE")
             (found,) = self._connection.execute("PRAGMA user_version").fetchone()
             if found not in (0, version):
-                raise ConfigurationError(f"{path}: has version {found}, and this is {version}")
+                raise ConfigurationError(f"{path}: must be of version {version}, is {found}")
             if not found:
                 for statement in schema.split(";"):
                     self._connection.execute(statement)
@@ -68,7 +68,7 @@ class Database:
         except sqlite3.OperationalError as error:
             _log.error("a database failed: %s", error)
             raise Unavailable(
-                "What this server keeps cannot be read or written now.",
+                "The server's database cannot be read or written now.",
                 code="store_unavailable",
                 retry_after=_RETRY_SECONDS,
             ) from error

@@ -21,8 +21,8 @@ def make_local(setting: str, path: Path) -> None:
         raise ConfigurationError(f"{setting}: {path}: {error.strerror}") from error
     if (kind := file_system(path)) in _REMOTE:
         raise ConfigurationError(
-            f"{setting}: {path} is in a file system of a network ({kind}), in which neither "
-            "locks nor SQLite's log can be relied upon; use a disk of this machine"
+            f"{setting}: {path} is on a network's file system ({kind}), on which locks and "
+            "SQLite's log are not reliable; use a disk of this machine"
         )
 
 

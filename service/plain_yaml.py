@@ -43,7 +43,7 @@ class PlainLoader(_Loader):  # type: ignore[misc]
             if not isinstance(key, str):
                 raise _refused(f"key {key!r:.{_LONGEST_KEY}} is not text: quote it", key_node)
             if key in mapping:
-                raise _refused(f"key {key[:_LONGEST_KEY]!r} stands twice", key_node)
+                raise _refused(f"key {key[:_LONGEST_KEY]!r} is given twice", key_node)
             mapping[key] = self.construct_object(value_node, deep=deep)
         return mapping
 

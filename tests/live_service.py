@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any, TypeVar
 
 import httpx
@@ -84,19 +83,14 @@ class LiveService:
         deadline = time.monotonic() + 10
         while not (self._public.server.started and self._ops.server.started):
             if time.monotonic() > deadline or not self._thread.is_alive():
-                self.__exit__(None, None, None)
+                self.__exit__()
                 raise RuntimeError("the service did not start")
             time.sleep(0.002)
         if self.settings.model is not None:
             self.engine.starts = 0
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self.settings.model is not None:
             self.engine.frozen = False
         self._public.server.should_exit = self._ops.server.should_exit = True

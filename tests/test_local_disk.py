@@ -33,7 +33,7 @@ def test_a_network_share_is_refused_by_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("service.local_disk.file_system", lambda path: "nfs4")
-    with pytest.raises(ConfigurationError, match=r"batches\.path: .*network \(nfs4\)"):
+    with pytest.raises(ConfigurationError, match=r"batches\.path: .* system \(nfs4\)"):
         make_local("batches.path", tmp_path)
 
 

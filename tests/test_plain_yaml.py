@@ -32,7 +32,7 @@ def test_scalars_are_those_of_the_core_schema(text: str, value: Any) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (b"a: 1\na: 2", r"a.yaml:2: not valid YAML: key 'a' stands twice"),
+        (b"a: 1\na: 2", r"a.yaml:2: not valid YAML: key 'a' is given twice"),
         (b"a: 1\n2: 2", r"a.yaml:2: not valid YAML: key 2 is not text"),
         (b"a: [", r"a.yaml:\d: not valid YAML"),
         (b"\xff\xfe\xfa", r"a.yaml: not valid YAML"),

@@ -9,7 +9,6 @@ a guard, in turns. Prints the time to the first text, and requests a second. Tak
 
 import argparse
 import asyncio
-import hashlib
 import json
 import statistics
 import sys
@@ -23,6 +22,7 @@ from typing import Any
 import httpx
 
 from tools.served.configuration import ENGINE, SMOLLM2
+from tools.served.keys import bearer, entry, write_keys
 from tools.served.server import PATIENT, Server, running_server
 
 MODEL = "smollm2-135m-instruct"
@@ -44,29 +44,15 @@ class Pass:
     seconds: float
 
 
-def key_of(tenant: str) -> str:
-    """The key of a tenant of this measurement."""
-    return f"sk-{tenant}-of-the-measurement"
-
-
 def configuration(folder: Path) -> dict[str, Any]:
     """A service whose guard flags nothing, so that every answer is whole."""
-    tenants = [
-        {
-            "name": name,
-            "models": "*",
-            "adapters": "*",
-            "keys": [{"sha256": hashlib.sha256(key_of(name).encode()).hexdigest()}],
-        }
-        for name in POLICIES
-    ]
-    (folder / "keys.json").write_text(json.dumps({"tenants": tenants}))
+    keys = write_keys(folder / "keys.json", *map(entry, POLICIES))
     guard = {"model": "sentiment", "labels": ["negative"], "threshold": 1.0}
     return PATIENT | {
         "model": {"name": MODEL, "path": str(SMOLLM2.resolve())},
         "engine": ENGINE | {"max_lora_rank": 8},
         "adapters": [{"source": str(SENTIMENT)}],
-        "tenants": {"keys": str(folder / "keys.json")},
+        "tenants": {"keys": str(keys)},
         "guards": {"named": {"any": guard}, "tenants": {k: v for k, v in POLICIES.items() if v}},
     }
 
@@ -74,7 +60,7 @@ def configuration(folder: Path) -> dict[str, Any]:
 async def measure(server: Server, tenant: str, streams: int, at_once: int, seed: int) -> Pass:
     """Ask for streams as a tenant, so many at once; the prompts of a seed are its own."""
     slots = asyncio.Semaphore(at_once)
-    headers = {"authorization": f"Bearer {key_of(tenant)}"}
+    headers = bearer(tenant)
 
     async def first_text(http: httpx.AsyncClient, number: int) -> float:
         prompt = PROMPT.format(number=f"{seed}-{number}")

@@ -36,7 +36,7 @@ class BatchOutcome(BaseModel):
         return found
 
     def lines_per_s(self, until: float) -> float:
-        """Lines answered a second from the beginning to `until`, or to the end if it was before."""
+        """Answered lines per second, from the beginning to `until`, or to an earlier end."""
         last = until if self.ended is None else min(until, self.ended)
         before = [count for at, count in self.done if at <= last]
         return max(before, default=0) / max(last - self.began, 1e-9)

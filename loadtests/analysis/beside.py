@@ -1,4 +1,4 @@
-"""Interactive work alone and beside background work, and what the background work got done."""
+"""Comparison of a load without and beside background work, and the work's own throughput."""
 
 from collections.abc import Sequence
 
@@ -33,10 +33,10 @@ class Ratio(BaseModel):
 
 
 class Beside(BaseModel):
-    """The load's latencies beside background work over those alone, and the work's own numbers.
+    """Ratios of the load's latencies, beside background work to without it; the work's own numbers.
 
-    `requests` are those of users who ask in the background, `batch` is the batch; the other one is
-    null. `lines_per_s` are the batch's answered lines, while its stage lasted.
+    `requests` has the numbers of background users, `batch` those of a batch; one of them is null.
+    `lines_per_s` is the rate of the batch's answered lines during its stage.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -60,7 +60,7 @@ class Beside(BaseModel):
         return found
 
     def failures(self) -> list[str]:
-        """Background work that was not answered."""
+        """Reasons for failure: background work without an answer."""
         if self.batch is not None:
             return self.batch.failures()
         assert self.requests is not None
@@ -74,7 +74,7 @@ class Beside(BaseModel):
         return []
 
     def slower(self) -> list[str]:
-        """Percentiles beyond their limits."""
+        """A sentence for each percentile beyond its limit."""
         return [
             f"{each.name} is {each.ratio:.2f} times that without {self.workload}, at most "
             f"{each.limit:g} is wanted"

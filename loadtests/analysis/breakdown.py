@@ -35,9 +35,9 @@ def break_down(
     tenants: Sequence[Tenant],
     missing: Mapping[str, int],
 ) -> Breakdown:
-    """The numbers of the measured records; answers to the other ones count as throughput only.
+    """The numbers of the measured records; warm-up requests count in the throughput only.
 
-    `missing` are the requests of each stage that were planned and left no record.
+    `missing` is the number of planned requests of each stage that left no record.
     """
     parts = []
     for stage, window in windows.stages.items():

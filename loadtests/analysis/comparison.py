@@ -25,12 +25,13 @@ Key = tuple[int, int, int]
 
 
 class Delta(BaseModel):
-    """A number of both sides; `change` is second/first - 1, its interval at 95%.
+    """A number of both sides, its `change` and the 95% interval of the change.
 
-    Of goodput, a share that may be 0, it is second - first.
+    `change` is second/first - 1; of goodput, a share that may be 0, it is second - first.
 
-    The verdict is on the second, and is sure of all deltas of a comparison at once (Bonferroni):
-    two runs of the same server differ in any of them in one comparison of twenty.
+    The verdict is about the second side. Its level is corrected for all deltas of a comparison
+    (Bonferroni): in at most one of twenty comparisons of a server with itself there is any verdict
+    other than "no difference".
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -63,8 +64,8 @@ def side(name: str, rounds: Sequence[Sequence[Record]]) -> Side:
     return Side(name, records)
 
 
-# Lower is better for latency, higher for goodput. A wait counts from the due instant, because
-# requests that a slow server delayed would look fast from the send (coordinated omission).
+# Lower is better for latency, higher for goodput. Latencies count from the due instant: from the
+# send, requests that a slow server delayed would look fast (coordinated omission).
 _LATENCIES: dict[str, Callable[[Record], float | None]] = {
     "ttft_due": lambda r: r.chunks[0] + lag(r) if r.chunks else None,
     "itl": lambda r: float(np.mean(token_gaps(r))) if len(r.chunks) > 1 else None,
@@ -80,9 +81,9 @@ def compare(
 ) -> list[Delta]:
     """Every delta that has enough requests.
 
-    Paired, both sides are drawn by the same blocks of requests, so that what a request asks for
-    cancels out; unpaired (other plans), each by its own. ITL is a request's mean. Goodput is
-    unpaired too where one side was asked what the other was not.
+    If the comparison is paired, the bootstrap draws the same blocks of requests for both sides, so
+    that differences between requests cancel out; else each side has its own draws. ITL is the mean
+    of a request. Goodput is unpaired also if one side got requests that the other did not get.
     """
     found: list[tuple[str, str, float, float, Values]] = []
     rng = np.random.default_rng(seed)
@@ -126,15 +127,15 @@ def _values(
 
 
 def _same_requests(first: Side, second: Side) -> bool:
-    """False in a closed loop, which sends more to a faster server, and after an early end."""
+    """False after an early end, and in a closed loop, in which a faster server gets more."""
     lone = first.records.keys() ^ second.records.keys()
     return not any(turn == 0 for _, _, turn in lone)
 
 
 def _met(first: Side, second: Side, objectives: Objectives, paired: bool) -> tuple[Values, Values]:
-    """Success of each offered request: true where it met the objectives.
+    """Success of each offered request: 1 if it met the objectives, else 0.
 
-    Paired, a turn that only one side came to was missed by the other, whose session had failed.
+    If paired, a turn that only one side reached is missed by the other, whose session failed.
     """
     offered = [_offered(first, second)] * 2 if paired else [_offered(first), _offered(second)]
     a, b = (
@@ -145,9 +146,9 @@ def _met(first: Side, second: Side, objectives: Objectives, paired: bool) -> tup
 
 
 def _offered(*sides: Side) -> list[Key]:
-    """The requests of the sides in order, without sessions that one of them planned to hang up on.
+    """The requests of the sides in order, without sessions whose client disconnected as planned.
 
-    What comes of such a session on the other side, which may have failed, tells of chance.
+    The rest of such a session exists only on a side where it failed earlier, which is chance.
     """
     records = {key: record for side in sides for key, record in side.records.items()}
     hung_up = {
@@ -163,7 +164,7 @@ def _offered(*sides: Side) -> list[Key]:
 def _changes(
     metric: str, names: list[str], a: Values, b: Values, rng: np.random.Generator, paired: bool
 ) -> list[tuple[str, str, float, float, Values]]:
-    """Each statistic of both sides, and of DRAWS samples of them the changes."""
+    """Each statistic of both sides, and its changes in DRAWS bootstrap samples."""
     changes: list[Values] = []
     batch = max(1, _BATCH // max(len(a), len(b)))
     for start in range(0, DRAWS, batch):
@@ -187,7 +188,7 @@ def _change(metric: str, first: Values, second: Values) -> Values:
 
 
 def _resample(count: int, draws: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Indices of circular block bootstraps (Politis and Romano, 1992), a row each."""
+    """Indices of circular block bootstrap samples (Politis and Romano, 1992), a row for each."""
     length = max(1, round(count * _BLOCK))
     starts = rng.integers(count, size=(draws, -(-count // length)))
     return ((starts[..., None] + np.arange(length)) % count).reshape(draws, -1)[:, :count]

@@ -1,4 +1,4 @@
-"""The numbers of a run by the definitions of other tools, to compare with published numbers.
+"""Numbers of a run by the definitions of other tools, for comparison with published ones.
 
 vllm       `vllm bench serve`: rates are over the time from the first send to the last end, the
            drain after the load too; the first chunk counts even if it only names the role; ITL
@@ -18,7 +18,7 @@ Block = dict[str, float]
 
 
 def compat(records: Sequence[Record]) -> dict[str, Block]:
-    """Mean, median and p99 in milliseconds by tool; quantiles are stated as those tools do."""
+    """Mean, median and p99 in milliseconds by tool; quantiles of few requests too, as in these."""
     done = [r for r in records if r.ok and r.task == "generate" and r.chunks and r.e2e is not None]
     if not done:
         return {}

@@ -28,7 +28,7 @@ GAUGES = {
 class Counters:
     """Counts of a server, and the naming of its series: `inference` (this service) or `vllm`.
 
-    vLLM counts each prompt of a batch as a request, and only those that ended.
+    vLLM counts each prompt of a body as a request, and counts a request only when it ends.
     """
 
     words: str

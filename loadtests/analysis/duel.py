@@ -44,7 +44,7 @@ class Duel(BaseModel):
     failures: list[str]
 
     def exit_code(self, max_regress: float | None) -> Exit:
-        """Invalid before failures before a regression beyond the limit, if there is one."""
+        """INVALID for doubts, else FAILURES, else SLO_MISSED for a regression beyond the limit."""
         if self.doubts:
             return Exit.INVALID
         if self.failures:
@@ -89,8 +89,11 @@ def judge(
 
 
 def _plan(result: Result) -> tuple[object, ...]:
-    """Fields that decide the requests: of adapters their number and not their names, and of what is
-    added to a body nothing, which may differ from API to API."""
+    """Fields that decide the requests.
+
+    The names of adapters and the fields added to a body may differ from server to server, so only
+    the number of the adapters counts.
+    """
     scenario = result.scenario
     workloads = [{**each, "extra": None} for each in scenario["workloads"]]
     adapters = scenario["adapters"]

@@ -11,7 +11,7 @@ _ROUNDING = 1e-9
 
 
 class TenantShare(BaseModel):
-    """Output tokens that a tenant asked for, received, and would receive from a fair server."""
+    """Output tokens that a tenant asked for, got, and would get from a fair server."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -22,11 +22,11 @@ class TenantShare(BaseModel):
 
 
 class Fairness(BaseModel):
-    """Jain's index, from 1/n (one has all) to 1 (all alike), in two readings.
+    """Jain's index, from 1/n (one tenant gets everything) to 1 (all get the same), in two forms.
 
-    `jain_service` is over tokens served per weight, `jain_entitled` over the share of its weighted
-    max-min entitlement that each tenant got: the second is 1 where a small tenant got all it
-    asked for and the large ones share the rest.
+    `jain_service` compares the served tokens per weight. `jain_entitled` compares the parts that
+    tenants got of their weighted max-min shares: it is 1 if a small tenant got all it asked for and
+    the large ones share the rest by weight.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -52,7 +52,7 @@ def jain(values: Sequence[float]) -> float | None:
 
 
 def max_min(capacity: float, demands: Sequence[float], weights: Sequence[float]) -> list[float]:
-    """Weighted max-min shares of a capacity: no tenant gets more than asked, the rest is shared."""
+    """Weighted max-min shares of a capacity: no tenant gets more than it asked for."""
     shares = [0.0] * len(demands)
     hungry = {i for i, demand in enumerate(demands) if demand > 0}
     while hungry and capacity > 1e-9:
@@ -67,7 +67,7 @@ def max_min(capacity: float, demands: Sequence[float], weights: Sequence[float])
 
 
 def fairness(records: Sequence[Record], tenants: Sequence[Tenant]) -> Fairness:
-    """Served, asked and entitled tokens; an unserved request counts as the mean of served ones."""
+    """Served, asked and entitled tokens; an unserved request asks for the mean of served ones."""
     served = {tenant.name: 0.0 for tenant in tenants}
     asked = dict.fromkeys(served, 0)
     answered = dict.fromkeys(served, 0)

@@ -1,14 +1,14 @@
 """Latency metrics by plain definitions, in seconds.
 
 ttft        first content - send
-ttft_due    first content - the instant the request was due: what a user who does not wait for
-            the load generator sees
+ttft_due    first content - due instant: the time that a user waits, also if the load generator
+            sent the request late
 icl         gaps between chunks with content
 itl         the same for each token: a gap before k tokens counts k times as gap/k
 tpot        (e2e - ttft) / (tokens - 1)
 ntpot       e2e / tokens
 e2e         end of the answer - send; e2e_due counts from the due instant
-queue       what the server says it queued
+queue       time in the server's queue, as the server reports it
 classify, classify_due    e2e of classification requests, which have no tokens
 """
 
@@ -55,8 +55,8 @@ def tpot(record: Record) -> float | None:
 def token_gaps(record: Record) -> list[float]:
     """Inter-token latencies.
 
-    Where the server does not count the tokens of a chunk, they are taken as evenly spread; one
-    token more than chunks is an end-of-text token, which has no chunk.
+    If the server does not give the tokens of a chunk, each chunk gets the same number. One token
+    more than chunks is the end-of-text token, which has no chunk.
     """
     gaps = np.diff(record.chunks)
     if record.chunk_tokens is not None:

@@ -12,7 +12,7 @@ from loadtests.protocol.record import Record
 
 
 class Limits(BaseModel):
-    """Upper limits of one request, in milliseconds; those from the due instant, not the send."""
+    """Upper limits of one request, in milliseconds; all but TPOT count from the due instant."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -23,7 +23,7 @@ class Limits(BaseModel):
 
 
 class Objectives(BaseModel):
-    """Limits that at least the share `goodput` of the offered requests must keep."""
+    """Limits, and the least share of the offered requests (`goodput`) that must be within them."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

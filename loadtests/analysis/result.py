@@ -1,4 +1,4 @@
-"""The result of a run: all data for readers, pipelines and the report, in one file."""
+"""Result of a run: one document for readers, pipelines and the report."""
 
 import os
 import platform
@@ -65,9 +65,10 @@ class Result(Breakdown):
 
 
 def conclude(run: Run, objectives: Objectives | None) -> Result:
-    """Everything there is to say about a run.
+    """The result of a run.
 
-    Warm-up requests count in the validity gate, and what came of them after it as throughput.
+    Warm-up requests count in the validity checks. Their answers that come after the warm-up count
+    in the throughput.
     """
     of_load = run.of_load()
     records = measured(of_load)
@@ -114,7 +115,7 @@ def conclude(run: Run, objectives: Objectives | None) -> Result:
 
 
 def measured_seconds(run: Run) -> float:
-    """The length of the measured part: as long as requests were sent, warm-up left out."""
+    """Seconds in which requests were sent, without the warm-up."""
     warmup = sum(stage.seconds for stage in run.scenario.stages if stage.name == WARMUP)
     planned = run.scenario.duration_s
     sent = [record.sent for record in run.records if record.sent is not None]
@@ -145,7 +146,7 @@ def _verdict(
     doubts += beside.doubts() if beside else []
     harmless = {"ok", "cancelled", *run.scenario.tolerate}
     if run.doomed:
-        # These were cut off because the run ended early, not by the server.
+        # The early end of the run cut these off, not the server.
         harmless.add("unfinished")
     failed = sum(count for name, count in overall.outcomes.items() if name not in harmless)
     if doubts:
@@ -172,7 +173,7 @@ def _verdict(
 
 
 def _refused_within_share(parts: Breakdown) -> list[str]:
-    """Refusals that no scenario tolerates: of tenants that asked for no more than their share."""
+    """Refusals of tenants within their share, which fail a run in every scenario."""
     within = parts.fairness.within_share()
     return [
         f"tenant {tenant.name} asked for no more than its share, and "
@@ -183,7 +184,7 @@ def _refused_within_share(parts: Breakdown) -> list[str]:
 
 
 def _otherwise_released(run: Run) -> list[str]:
-    """Releases whose end is not the one that the scenario expects."""
+    """Releases whose state is not the one that the scenario expects."""
     return [
         f"the release of {name} is {run.releases.get(name, 'not known')}, expected {expected}"
         for name, expected in run.scenario.releases.items()

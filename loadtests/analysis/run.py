@@ -1,4 +1,4 @@
-"""Results of a run: its records, and measurements of the load generator meanwhile."""
+"""Records of a run, and measurements of the load generator during the run."""
 
 from dataclasses import dataclass, field
 
@@ -38,13 +38,14 @@ class Target:
 
 @dataclass(slots=True)
 class Run:
-    """`offered` are the planned arrivals by stage, empty in closed loop, where nothing is planned.
+    """A finished run.
 
-    `stopped` says why the run ended before its plan did, if it did; `doomed` that the objectives
-    were out of reach by then. `server` is what the server counted, and `unread` why it is unknown;
-    `gauges` are its series by name, each point with its seconds from the start; `releases` are the
-    states of its releases at the end, read where the scenario expects any; `batch` is what became
-    of the batch of a scenario that has one.
+    `offered` has the number of planned arrivals by stage, and is empty in a closed loop, which has
+    no plan. `stopped` is the reason for an end before the plan's; `doomed` is true if the
+    objectives were out of reach then. `server` has the server's own counts; without them `unread`
+    is the reason. `gauges` are its series by name, each point with its seconds from the start.
+    `releases` has the states of its releases at the end if the scenario expects any, `batch` the
+    outcome of the scenario's batch.
     """
 
     scenario: Scenario

@@ -10,7 +10,7 @@ from loadtests.search import Knee
 
 
 class Probe(BaseModel):
-    """One rate, in requests/s, and whether it kept to the objectives."""
+    """One rate, in requests/s; `passed` is true if the run met the objectives at this rate."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -20,9 +20,9 @@ class Probe(BaseModel):
 
 
 class Searched(BaseModel):
-    """Findings of a search; `stopped` is the reason why it ended early, if it did.
+    """Findings of a search; `stopped` is the reason for an early end.
 
-    A search whose first probe was of no use knows neither its machine nor its date.
+    Without any valid probe the machine and the date are unknown.
     """
 
     model_config = ConfigDict(extra="forbid")

@@ -1,4 +1,4 @@
-"""Data of the report's plots: distributions and the course of the run."""
+"""Data of the report's plots: distributions, and numbers over the time of the run."""
 
 import math
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ _CURVES = ("ttft", "ttft_due", "itl", "tpot", "e2e", "e2e_due", "classify", "cla
 
 
 class Bucket(BaseModel):
-    """An interval of the run: counts by the instant of sending, tokens by that of the end."""
+    """An interval of the run: requests that were sent in it, tokens of answers that ended in it."""
 
     model_config = ConfigDict(extra="forbid")
 

@@ -1,4 +1,4 @@
-"""Quantiles, which are stated only with enough samples, and intervals."""
+"""Quantiles, for which enough samples are required, and intervals."""
 
 import math
 from statistics import NormalDist
@@ -33,10 +33,11 @@ class Distribution(BaseModel):
 
 
 def least_samples(q: float) -> int:
-    """Independent samples from which on a q-quantile has a distribution-free 95% interval.
+    """The fewest independent samples with a distribution-free 95% interval of a q-quantile.
 
-    Below it even the largest (or smallest) sample does not bound the quantile: David and Nagaraja,
-    Order Statistics, section 7.1. It is 6 for the median, 36 for p90, 72 for p95, 368 for p99.
+    With fewer, even the largest (or smallest) sample does not bound the quantile: David and
+    Nagaraja, Order Statistics, section 7.1. It is 6 for the median, 36 for p90, 72 for p95 and 368
+    for p99.
     """
     return math.ceil(math.log((1 - _LEVEL) / 2) / math.log(max(q, 1 - q)))
 
@@ -46,7 +47,7 @@ def describe(
 ) -> Distribution:
     """The distribution of `values`, its quantiles linearly interpolated.
 
-    A cluster's values (a request's tokens) are one sample of a quantile, and drawn together.
+    The values of a cluster (the gaps of one request) count as one sample and are drawn together.
     """
     if len(values) == 0:
         return Distribution(samples=0)
@@ -66,7 +67,7 @@ def describe(
 
 
 def ratio_interval(hits: int, total: int) -> tuple[float, float]:
-    """A 95% interval of hits/total (Wilson, 1927), which has a width at 0 and at 1 too."""
+    """A 95% interval of hits/total (Wilson, 1927), whose width is not 0 at the shares 0 and 1."""
     z = NormalDist().inv_cdf((1 + _LEVEL) / 2)
     ratio, spread = hits / total, z**2 / total
     middle = ratio + spread / 2
@@ -83,8 +84,8 @@ def _intervals(
 ) -> dict[str, tuple[float, float]]:
     """Poisson bootstrap over clusters: each counts Poisson(1) times in a draw.
 
-    A quantile's interval comes from the drawn share of values below it, inverted on the sample
-    (Woodruff, 1952), so that a draw costs one number a cluster, not one a value.
+    A quantile's interval is that of the share of values below the quantile, converted to values of
+    the sample (Woodruff, 1952). So a draw needs one number for each cluster, not for each value.
     """
     _, clusters = np.unique(members, return_inverse=True)
     count = int(clusters.max()) + 1

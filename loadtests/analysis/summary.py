@@ -43,8 +43,8 @@ class Refusals(BaseModel):
 class Summary(BaseModel):
     """Counts and latencies (in seconds) of the requests that a group sent in `window_s` seconds.
 
-    `throughput` alone is of what came in these seconds: in a stage also of what earlier stages
-    asked for, and of its own answers not those that came later.
+    Only `throughput` is about the answers that came in these seconds: those to requests of earlier
+    stages too, and without answers that came later.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -76,9 +76,9 @@ def summarize(
     objectives: Objectives | None,
     missing: int = 0,
 ) -> Summary:
-    """The numbers of `records`; `answers` are those whose answers the throughput counts.
+    """The numbers of `records`; the throughput is that of `answers`.
 
-    `missing` requests were planned but left no record: offered all the same.
+    `missing` is the number of planned requests without a record, which count as offered.
     """
     ok = [record for record in records if record.ok]
     outcomes = Counter(record.outcome for record in records)
@@ -117,7 +117,7 @@ def grouped(
 
 
 def against_peak(stages: Sequence[Summary]) -> list[Summary]:
-    """The stages, each with its goodput relative to that of the best."""
+    """The stages, each with its goodput as a share of the best stage's."""
     peak = max((stage.goodput.per_s for stage in stages if stage.goodput), default=0.0)
     if not peak:
         return list(stages)

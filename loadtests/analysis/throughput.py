@@ -50,10 +50,10 @@ def windows(
 
 
 class Throughput(BaseModel):
-    """Answers and tokens that came within a window, by the second, whenever asked for.
+    """Answers and tokens per second that came within a window, to requests of any time.
 
-    Only whole answers count: a token where it came, a prompt at the first token, an answer and
-    its classified texts at its end. What came after the window counts in none.
+    Only complete answers count: each token at its instant, the prompt at the first token, the
+    answer and its classified texts at the end.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -65,7 +65,7 @@ class Throughput(BaseModel):
 
 
 def throughput(records: Sequence[Record], window: Window) -> Throughput:
-    """The throughput of a stage; `records` are of every stage, for the stages shared the server."""
+    """The throughput of a stage; `records` are those of all stages, which may end in this one."""
     answers = prompt = items = 0
     completion = 0.0
     for record in records:

@@ -1,4 +1,4 @@
-"""The validity gate: checks that the numbers describe the server, not the load generator."""
+"""Validity of a run: checks that its numbers describe the server, not the load generator."""
 
 from collections.abc import Callable
 
@@ -61,7 +61,7 @@ def _send_lag_tail(run: Run) -> Check:
 
 
 def _send_lag(run: Run, percent: int, limit: float) -> Check:
-    """Lateness of requests; absolute, because a user's clock does not scale with the server."""
+    """Lateness of requests, with a limit that does not depend on the server's speed."""
     name = f"send_lag_p{percent}_ms"
     lags = [lag(record) * 1000 for record in run.of_load() if record.sent is not None]
     if isinstance(run.scenario.load, ClosedLoad) or not lags:
@@ -105,9 +105,9 @@ def _dropped(run: Run) -> Check:
 
 
 def _little(run: Run) -> Check:
-    """L = lambda * W (Little, 1961): requests in flight as sampled against the records' times.
+    """L = lambda * W (Little, 1961): sampled requests in flight, compared with the records' times.
 
-    They disagree when records were lost, or when the client's own queues held requests back.
+    They differ if records were lost or if requests waited in the client's own queues.
     """
     limit = run.scenario.validity.little_error
     sampled = sum(sample.in_flight * sample.seconds for sample in run.samples)
@@ -144,8 +144,8 @@ def _server_tokens(run: Run) -> Check:
         return record.completion_tokens or 0
 
     def high(record: Record) -> float:
-        # Unknown are the tokens that were sent to a client after it left, and those of a
-        # classification: the server counts one for each read, and the answer has no count.
+        # Two counts are unknown: tokens that were made after the client left, and those of a
+        # classification, where the server counts one for each read and the answer has no count.
         unsaid = record.ok and (record.completion_tokens is None or record.task == "classify")
         return np.inf if unsaid or record.outcome in _UNKNOWN | {"stream_error"} else low(record)
 
@@ -160,7 +160,7 @@ def _reconcile(
     low: Callable[[Record], float],
     high: Callable[[Record], float],
 ) -> Check:
-    """Check that the server's count lies between the least and the most that we can have caused."""
+    """Check that the server's count lies within the bounds that our records allow."""
     limit = run.scenario.validity.counter_error
     if server is None:
         return Check(name=name, passed=None, limit=limit, message=f"not compared: {run.unread}")

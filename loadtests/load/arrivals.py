@@ -1,7 +1,7 @@
 """Arrival processes: the instants at which requests are due, in seconds from the start.
 
-No process stretches its arrivals to fill the duration: the number that falls inside it is itself
-random, and rescaling it would make a Poisson process something else.
+No process rescales its arrivals to fill the duration: the number of arrivals in it is random, and
+rescaled arrivals would not be a Poisson process.
 """
 
 from collections.abc import Callable
@@ -113,7 +113,7 @@ class Ramp(Process):
         slope = (self.to - self.rate) / duration
         if abs(slope) < 1e-12:
             return unit / self.rate
-        # The rate's integral rate*t + slope*t^2/2 is inverted at a unit process's instants.
+        # Time change of a process of rate 1: solve rate*t + slope*t^2/2 = its instants for t.
         return (np.sqrt(self.rate**2 + 2 * slope * unit) - self.rate) / slope
 
 
@@ -138,7 +138,7 @@ Arrivals = Annotated[
 
 
 def _renewal(duration: float, rate: float, gaps: Callable[[int], Times]) -> Times:
-    """Sum gaps until they leave the duration."""
+    """Instants from gaps that are summed until they exceed the duration."""
     block = max(16, int(duration * rate * 1.2))
     times = np.cumsum(gaps(block))
     while times[-1] < duration:

@@ -12,7 +12,7 @@ class _Model(BaseModel):
 
 
 class Slowdown(_Model):
-    """Highest 95th percentiles beside the background work, as multiples of those alone."""
+    """Limits of the 95th percentiles beside background work, as multiples of those without it."""
 
     ttft_p95: PositiveFloat = 1.1
     tpot_p95: PositiveFloat = 1.1
@@ -29,14 +29,14 @@ class _Background(_Model):
 
 
 class Users(_Background):
-    """Users who ask one request after the other; each must be answered."""
+    """Users who send one request after the other; each must be answered."""
 
     kind: Literal["users"] = "users"
     users: PositiveInt
 
 
 class Batch(_Background):
-    """One batch of so many lines, uploaded when its stage begins; each must be answered once."""
+    """One batch of `lines` lines, uploaded when its stage begins; each must be answered once."""
 
     kind: Literal["batch"] = "batch"
     lines: PositiveInt

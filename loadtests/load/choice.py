@@ -58,7 +58,7 @@ class Weighted(AdapterChoice):
 
 
 class Zipf(AdapterChoice):
-    """The k-th name in proportion to k to the power -exponent: few are hot, most are rare."""
+    """The k-th name in proportion to k ** -exponent: a few names get most of the requests."""
 
     choice: Literal["zipf"] = "zipf"
     exponent: PositiveFloat = 1.0
@@ -69,7 +69,7 @@ class Zipf(AdapterChoice):
 
 
 class Churn(AdapterChoice):
-    """Only `active` names at a time, and every `period_s` the oldest makes room for the next."""
+    """Only `active` names at a time; every `period_s` seconds the next replaces the oldest."""
 
     choice: Literal["churn"] = "churn"
     active: PositiveInt
@@ -92,7 +92,7 @@ Adapters = Annotated[One | UniformChoice | Weighted | Zipf | Churn, Field(discri
 
 
 class Tenant(_Model):
-    """A caller: its key, its share of the traffic and the weight it is entitled to."""
+    """A caller: its key, its share of the traffic, and its weight in the server's configuration."""
 
     name: str
     key_env: str | None = Field(

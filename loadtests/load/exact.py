@@ -10,7 +10,7 @@ _TRIES = 64
 class Exact:
     """Fits texts to lengths; `folder` holds the model's tokenizer.json.
 
-    Counted are the tokens of a message's text, not those of the chat template around it.
+    It counts the tokens of a message's text, without those of the chat template around the text.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -21,9 +21,9 @@ class Exact:
         return len(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
     def fit(self, text: str, tokens: int) -> str:
-        """The text with words taken off its end, or put there, until it has so many tokens.
+        """The text with words removed from its end or added there, so that it has so many tokens.
 
-        Raises ValueError for a vocabulary by which no end of plain words gets there.
+        Raises ValueError if 64 attempts do not reach the number with this tokenizer.
         """
         words = text.split(" ")
         for attempt in range(_TRIES):
@@ -34,4 +34,4 @@ class Exact:
                 del words[-max(1, over // 3) :]
             else:
                 words += ["the" if attempt % 2 else "a"] * max(1, -over // 2)
-        raise ValueError(f"no text of exactly {tokens} tokens was found by this tokenizer")
+        raise ValueError(f"no text of exactly {tokens} tokens was found with this tokenizer")

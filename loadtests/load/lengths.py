@@ -49,9 +49,9 @@ class Uniform(Distribution):
 class Quantiles(Distribution):
     """A heavy-tailed distribution that has exactly the given median, p90 and p99.
 
-    The logarithm of the length is piecewise linear in the normal score, with the outer pieces
-    continued beyond the median and p99: through two points it would be the log-normal one.
-    Lengths are cut to at most `longest`.
+    The logarithm of the length is a piecewise linear function of the normal score: one line through
+    p50 and p90, one through p90 and p99, both continued outwards. (A single line would be the
+    log-normal distribution.) Lengths above `longest` become `longest`.
     """
 
     kind: Literal["quantiles"] = "quantiles"

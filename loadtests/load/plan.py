@@ -1,7 +1,7 @@
 """The plan of a run: every arrival and its content, from the scenario's seed alone.
 
-Each process of a distributed run computes the whole plan and takes every W-th arrival, so that the
-union of W shares is exactly the plan of one process.
+Each of the W processes of a distributed run computes the whole plan and sends every W-th arrival,
+so that all of them together send exactly the plan.
 """
 
 from dataclasses import dataclass, replace
@@ -20,8 +20,8 @@ from loadtests.load.workloads import Classify, Content, Session, Workload, repla
 # Separate streams of random numbers, so that a new draw in one leaves the others unchanged.
 _ARRIVALS, _CONTENT, _TURN = range(3)
 
-# A closed-loop user's k-th request has the index user * _PER_USER + k; the users of background
-# work, who come beside planned arrivals, are counted from one.
+# A closed-loop user's k-th request has the index user * _PER_USER + k. Users of background work are
+# counted from one, because planned arrivals have the indices below _PER_USER.
 _PER_USER = 1_000_000
 
 
@@ -29,7 +29,7 @@ _PER_USER = 1_000_000
 class Arrival:
     """A request (or a session's first) that is due `at` seconds from the start.
 
-    Its lengths, tenant and model are those of the arrival `like`; the words are its own.
+    With `like` it has the lengths, tenant and model of that arrival, and other words.
     """
 
     index: int
@@ -196,7 +196,7 @@ def _arrivals(scenario: Scenario) -> list[Arrival]:
 
 
 def _open_arrivals(load: OpenLoad, stages: tuple[Stage, ...], seed: int) -> list[Arrival]:
-    """The arrivals of every stage; those beside background work are like those alone."""
+    """The arrivals of every stage; those beside background work repeat those without it."""
     arrivals: list[Arrival] = []
     for number, stage in enumerate(stages):
         beside = stage.name == BESIDE

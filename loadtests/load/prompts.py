@@ -1,8 +1,8 @@
 """Prompts from a file of the user, or of ShareGPT.
 
-A file has one JSON object a line, with `prompt` (text) or `messages` (a list of `role` and
-`content`); or it has ShareGPT's: objects with `conversations`, a line each or in one array. Of a
-conversation the turns up to the last of the user are sent.
+Each line is a JSON object with `prompt` (text) or `messages` (a list of `role` and `content`). A
+file of ShareGPT has objects with `conversations`, one in each line or all in one array; a
+conversation is sent up to the user's last turn.
 """
 
 import json
@@ -56,7 +56,7 @@ def _rows(path: Path, text: str) -> Iterator[tuple[int, Any]]:
 
 
 def _messages(row: Any) -> tuple[Message, ...] | None:
-    """A row's messages, none for a conversation in which no user speaks; None for another row."""
+    """A row's messages, empty for a conversation without a user's turn; None for any other row."""
     match row:
         case {"prompt": str(prompt)} if prompt:
             return (Message("user", prompt),)

@@ -75,7 +75,7 @@ Tolerable = Literal["refused", "unreachable", "deadline"]
 
 
 class ValidityLimits(_Model):
-    """Limits beyond which the numbers describe the load generator more than the server."""
+    """Limits beyond which a run is invalid, because it measured the load generator."""
 
     send_lag_p50_ms: PositiveFloat = 5.0
     send_lag_p99_ms: PositiveFloat = 50.0

@@ -1,4 +1,4 @@
-"""Stages of a run: the parts that are measured each on its own, and the warm-up before them."""
+"""Stages of a run: parts that are measured separately, and the warm-up before them."""
 
 from dataclasses import dataclass
 

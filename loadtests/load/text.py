@@ -1,8 +1,8 @@
 """Text of a wanted length from a short list of everyday words, a pure function of its key.
 
-The words are common enough to be one token each, with their space, in the usual vocabularies; the
-exact count is what the server reports. A key gives the same text everywhere, so two prompts share
-exactly the segments whose keys they share.
+In the usual vocabularies each of the words is one token together with its space; the server reports
+the exact count. A key always gives the same text, so two prompts have a segment's text in common
+exactly if they have its key in common.
 """
 
 from dataclasses import dataclass
@@ -42,7 +42,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A piece of a prompt: `tokens` words drawn from `key`, the part that prompts may share."""
+    """A piece of a prompt: `tokens` words drawn from the seed `key`, which prompts may share."""
 
     key: tuple[int, ...]
     tokens: int

@@ -26,7 +26,7 @@ class TraceError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class TraceRow:
-    """One traced request: when it came (seconds from the first), and its lengths in tokens."""
+    """One traced request: its instant, in seconds from the first, and its lengths in tokens."""
 
     at: float
     input_tokens: int
@@ -35,7 +35,7 @@ class TraceRow:
 
 
 def read_trace(path: Path, form: Format, limit: int | None = None) -> list[TraceRow]:
-    """The first `limit` rows in order of time, the first at zero; rows without output left out."""
+    """The first `limit` rows with input and output, in order of time; the first is at zero."""
     rows: list[TraceRow] = []
     try:
         with path.open(encoding="utf-8") as file:

@@ -1,4 +1,4 @@
-"""Bodies of requests: the kinds of traffic to an LLM service."""
+"""Kinds of traffic to an LLM service: the contents of their requests."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,7 +41,7 @@ class Content:
 
 
 class Cancellation(BaseModel):
-    """A share of requests whose client hangs up after it has read some chunks of the answer."""
+    """A share of requests whose client disconnects after some chunks of the answer."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -50,7 +50,7 @@ class Cancellation(BaseModel):
 
 
 class Workload(BaseModel):
-    """One family, with its `weight` in the mix; `seed` and `index` give the content, alone."""
+    """One kind of traffic, with its `weight` in the mix; `seed` and `index` decide the content."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -69,7 +69,7 @@ class Workload(BaseModel):
 
 
 class Conversation(Workload):
-    """A shared system prompt, and words of each request's own."""
+    """A system prompt that all requests share, then different words in each."""
 
     system_tokens: int = Field(default=0, ge=0)
     input: Lengths
@@ -90,7 +90,7 @@ class Chat(Conversation):
 
 
 class Session(Conversation):
-    """Several turns: each sends the whole conversation so far, after a pause of `think_s`."""
+    """Several turns, each with the whole conversation so far, after a pause of `think_s`."""
 
     kind: Literal["session"] = "session"
     turns: Lengths
@@ -104,9 +104,9 @@ class Session(Conversation):
 class PrefixTree(Workload):
     """Prompts that walk a tree from its root: `hit_rate` of their tokens lie on the tree.
 
-    The shared tokens are spread evenly over `depth` levels of `branches` children each, so the
-    root is in every prompt and a leaf in one of branches^(depth-1). The hit rate is what a
-    boundless cache reaches once every leaf was seen.
+    The shared tokens are spread evenly over `depth` levels with `branches` children at each node,
+    so every prompt has the root, and one in branches^(depth-1) has a given leaf. An unlimited cache
+    reaches the hit rate once every leaf was sent.
     """
 
     kind: Literal["prefix_tree"] = "prefix_tree"
@@ -186,7 +186,7 @@ class Classify(Workload):
 
 
 class Prompts(Workload):
-    """Prompts of a file, each drawn alike: JSON lines, or ShareGPT's (see load/prompts.py)."""
+    """Prompts of a file, drawn with equal probability: see load/prompts.py for its form."""
 
     kind: Literal["prompts"] = "prompts"
     path: Path
@@ -211,7 +211,7 @@ AnyWorkload = Annotated[
 
 
 def replayed(seed: int, index: int, tokens: int, blocks: tuple[int, ...], block: int) -> Content:
-    """A traced prompt of `tokens`: known blocks are shared by hash, the rest is unique."""
+    """A traced prompt of `tokens` tokens: blocks of one hash share a text, the rest differs."""
     known = tuple(Segment((seed, _TREE, hash_id), block) for hash_id in blocks)
     known = known[: tokens // block]
     own = tokens - len(known) * block

@@ -13,7 +13,7 @@ ApiName = Literal["native", "openai-chat", "openai-completions", "vllm-scoring",
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A POST: its path, its JSON body, and whether the answer is a stream."""
+    """A POST: its path and its JSON body; `stream` is true if the answer is a stream."""
 
     path: str
     body: dict[str, Any]
@@ -31,3 +31,18 @@ class Api(Protocol):
 
     def read_body(self, body: bytes) -> Answer:
         """The answer in one JSON body: a classification, or a generation that is not streamed."""
+
+
+def generation_body(call: Call, *, chat: bool) -> dict[str, Any]:
+    """Fields of a generation request that every API has: messages, or one prompt without `chat`."""
+    body: dict[str, Any] = {
+        "model": call.model,
+        "max_tokens": call.max_tokens,
+        "temperature": call.temperature,
+        "stream": True,
+    } | (call.extra or {})
+    if chat:
+        body["messages"] = [{"role": each.role, "content": each.text} for each in call.messages]
+    else:
+        body["prompt"] = "\n\n".join(message.text for message in call.messages)
+    return body

@@ -5,7 +5,7 @@ from typing import Any
 
 from loadtests.load.plan import Call
 from loadtests.protocol.answer import Answer, MalformedAnswer, objects, parse
-from loadtests.protocol.api import Request
+from loadtests.protocol.api import Request, generation_body
 from loadtests.protocol.sse import Line
 
 
@@ -15,16 +15,7 @@ class Native:
     def request(self, call: Call) -> Request:
         if call.inputs:
             return Request("/v1/classify", _classify_body(call), stream=False)
-        body: dict[str, Any] = {
-            "model": call.model,
-            "max_tokens": call.max_tokens,
-            "temperature": call.temperature,
-            "stream": True,
-        } | (call.extra or {})
-        if call.chat:
-            body["messages"] = [{"role": m.role, "content": m.text} for m in call.messages]
-        else:
-            body["prompt"] = "\n\n".join(message.text for message in call.messages)
+        body = generation_body(call, chat=call.chat)
         return Request("/v1/generate", body, stream=body["stream"])
 
     def read_stream(self, lines: Iterable[Line]) -> Answer:

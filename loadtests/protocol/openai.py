@@ -5,7 +5,7 @@ from typing import Any
 
 from loadtests.load.plan import Call
 from loadtests.protocol.answer import Answer, MalformedAnswer, error_of, objects, parse
-from loadtests.protocol.api import Request
+from loadtests.protocol.api import Request, generation_body
 from loadtests.protocol.sse import Line
 
 # Room for a label of several tokens; a constrained decoder ends with the label.
@@ -26,19 +26,11 @@ class OpenAI:
     def request(self, call: Call) -> Request:
         if call.inputs:
             return Request("/v1/completions", classify_body(call), stream=False)
-        body: dict[str, Any] = {
-            "model": call.model,
-            "max_tokens": call.max_tokens,
-            "temperature": call.temperature,
-            "stream": True,
-        } | (call.extra or {})
+        body = generation_body(call, chat=self.chat)
         if body["stream"]:
             body.setdefault("stream_options", {"include_usage": True})
-        if self.chat:
-            body["messages"] = [{"role": m.role, "content": m.text} for m in call.messages]
-            return Request("/v1/chat/completions", body, stream=body["stream"])
-        body["prompt"] = "\n\n".join(message.text for message in call.messages)
-        return Request("/v1/completions", body, stream=body["stream"])
+        path = "/v1/chat/completions" if self.chat else "/v1/completions"
+        return Request(path, body, stream=body["stream"])
 
     def read_stream(self, lines: Iterable[Line]) -> Answer:
         answer = Answer()

@@ -20,8 +20,8 @@ from service.tenants.tenant import Tenant
 class Batches:
     """Files and batches below a folder; ConfigurationError if it cannot be used.
 
-    `tenant_of` finds a tenant that has a live key, `max_line_bytes` bounds a line as a request's
-    body is bounded.
+    `tenant_of` finds a tenant that has a live key. `max_line_bytes` is the limit of a line, as of a
+    request's body.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Batches:
 
     @asynccontextmanager
     async def running(self, call: Call, room: Callable[[], int]) -> AsyncIterator[None]:
-        """Run the batches while the block runs: `call` answers lines, `room` bounds them."""
+        """Run the batches while the block runs: `call` answers a line, `room` counts free slots."""
         around = Surroundings(
             folder=self.folder,
             journal=Journal(self._database),
@@ -67,6 +67,6 @@ class Batches:
             self._database.close()
 
     def wake(self) -> None:
-        """Look for a new batch now, not in a second."""
+        """Look for a new batch at once, not at the next look in a second."""
         if self._runner is not None:
             self._runner.wake()

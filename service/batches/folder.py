@@ -10,11 +10,11 @@ from service.local_disk import make_local
 
 _UPLOAD = "upload-"
 _ORPHAN_SECONDS = 2 * 3600
-"""Age from which a file that no record names belongs to no upload or batch that goes on."""
+"""Age after which a file without a record is no longer part of an upload or a running batch."""
 
 
 class Folder:
-    """Files by their ids, leases, and the place of the database; made where it does not exist.
+    """Files by their ids, leases, and the place of the database; makes missing folders.
 
     Raises ConfigurationError as `make_local`.
     """
@@ -37,11 +37,11 @@ class Folder:
         return self._leases / batch_id
 
     def new_upload(self) -> Path:
-        """A new place for content that is not complete."""
+        """A new place for content that is still being written."""
         return self._files / f"{_UPLOAD}{secrets.token_hex(16)}"
 
     def keep(self, upload: Path, file_id: str) -> None:
-        """Make content a file's, on disk."""
+        """Move complete content to its file's place, and flush both to disk."""
         sync(upload)
         upload.replace(self.content(file_id))
         sync(self._files)
@@ -51,7 +51,7 @@ class Folder:
         self.content(file_id).unlink(missing_ok=True)
 
     def sweep(self, files: Container[str], batches: Container[str]) -> None:
-        """Remove what belongs to none of these files and batches, and is hours old."""
+        """Remove files and leases of none of these files and batches that are two hours old."""
         oldest = time.time() - _ORPHAN_SECONDS
         for folder, known in ((self._files, files), (self._leases, batches)):
             for path in folder.iterdir():

@@ -1,4 +1,4 @@
-"""Journal of the batches that run: their lines' answers and their ends, each in one transaction."""
+"""Journal of running batches: answers of lines and ends of batches, each in one transaction."""
 
 import json
 import time
@@ -22,7 +22,10 @@ class Answer:
 
 
 class Journal:
-    """Written by the process that has a batch's lease. `clock` is seconds since 1970."""
+    """Answers and statuses, written by the process that holds a batch's lease.
+
+    `clock` gives seconds since 1970.
+    """
 
     def __init__(self, database: Database, clock: Callable[[], float] = time.time) -> None:
         self._database = database
@@ -43,7 +46,7 @@ class Journal:
         return await self._database.run(lambda connection: batch_of(connection, batch_id))
 
     async def validated(self, batch: Batch, total: int) -> Batch:
-        """Let the lines of a batch be answered, unless it was cancelled meanwhile."""
+        """Begin to answer the lines of a batch, unless it was cancelled meanwhile."""
 
         def validated(connection: Connection) -> Batch:
             query = "UPDATE batches SET total = ? WHERE id = ?"
@@ -53,7 +56,7 @@ class Journal:
         return await self._database.run(validated)
 
     async def refused(self, batch: Batch, problems: Sequence[Problem]) -> Batch:
-        """End a batch whose input file is none, unless it was cancelled meanwhile."""
+        """End a batch whose input file has problems, unless it was cancelled meanwhile."""
 
         def refused(connection: Connection) -> Batch:
             query = "UPDATE batches SET problems = ? WHERE id = ?"
@@ -70,7 +73,7 @@ class Journal:
         return {line for (line,) in rows}
 
     async def record(self, batch: Batch, answers: Iterable[Answer]) -> Batch:
-        """Keep answers, the first one of each line, and count them; returns the batch as it is."""
+        """Keep answers, only the first for each line, and count them; returns the changed batch."""
 
         def record(connection: Connection) -> Batch:
             counts, size = {False: 0, True: 0}, 0
@@ -96,7 +99,7 @@ class Journal:
         return await self._database.run(lambda connection: held(connection, tenant)[1])
 
     async def finalizing(self, batch: Batch) -> Batch:
-        """Begin to write the files of a batch whose lines are all answered."""
+        """Give a batch whose lines are all answered the status in which its files are written."""
         return await self._database.run(
             lambda c: _move_from(c, batch, Status.IN_PROGRESS, Status.FINALIZING, self.now)
         )
@@ -104,7 +107,7 @@ class Journal:
     async def finish(
         self, batch: Batch, status: Status, output: StoredFile | None, errors: StoredFile | None
     ) -> Batch:
-        """End a batch with the files of its results, whose contents are in their places."""
+        """End a batch with the records of its result files, whose contents were written before."""
 
         def finish(connection: Connection) -> Batch:
             for file in filter(None, (output, errors)):
@@ -122,9 +125,9 @@ class Journal:
         return ended
 
     async def forget(self, keep_seconds: int) -> tuple[list[str], set[str], set[str]]:
-        """Delete files whose time is over, and batches that ended so long ago.
+        """Delete expired files, and ended batches that were made `keep_seconds` ago or earlier.
 
-        Returns the ids of the files deleted, of all that are left, and of the unfinished batches.
+        Returns the ids of the deleted files, of all other files, and of the unfinished batches.
         """
 
         def forget(connection: Connection) -> tuple[list[str], set[str], set[str]]:
@@ -145,6 +148,6 @@ class Journal:
 def _move_from(
     connection: Connection, batch: Batch, before: Status, after: Status, now: int
 ) -> Batch:
-    """Give a batch a status if it still has the one before; returns it as it is."""
+    """Change a batch's status from `before` to `after`; it stays in any other status."""
     present = batch_of(connection, batch.id)
     return move(connection, present, after, now) if present.status is before else present

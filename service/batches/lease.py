@@ -1,4 +1,4 @@
-"""The right to run a batch, which one process at a time has."""
+"""Lease of a batch: the right to run it, which one process holds at a time."""
 
 import fcntl
 import os
@@ -8,7 +8,7 @@ from pathlib import Path
 class Lease:
     """A lock on a file, held by this process until it is released or the process ends.
 
-    The kernel gives it back however the process ends, so no clock decides whether a holder lives.
+    The kernel releases the lock when the process ends, for any reason, so no timeout is needed.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -16,7 +16,7 @@ class Lease:
 
     @classmethod
     def take(cls, path: Path) -> "Lease | None":
-        """The lease; None while another holds it."""
+        """The lease; None while another process holds it."""
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -26,5 +26,5 @@ class Lease:
         return cls(descriptor)
 
     def release(self) -> None:
-        """Let others have it."""
+        """Release the lock, so that another process may run the batch."""
         os.close(self._descriptor)

@@ -1,4 +1,4 @@
-"""One line of a batch, asked as the request that it describes."""
+"""Call of one line of a batch, as the request that it describes."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -13,7 +13,7 @@ from service.quoting import quote
 from service.tenants.tenant import Tenant, Tier
 
 _PASSING = (429, 503, 504)
-"""Statuses of refusals that another try may not get, if they say when to try again."""
+"""Statuses of refusals that are temporary, if they come with Retry-After."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Reply:
 
 
 class Call(Protocol):
-    """Makes a request of a tenant to the service itself, through all that requests pass."""
+    """Sends a tenant's request to the service itself; all checks of HTTP requests hold for it."""
 
     async def __call__(
         self, tenant: Tenant, path: str, body: bytes, *, request_id: str, timeout_s: float
@@ -35,7 +35,7 @@ class Call(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class NotNow:
-    """A line was refused for now: its batch asks for nothing for so many seconds."""
+    """Temporary refusal of a line: its batch sends no line for so many seconds."""
 
     seconds: float
     status: int
@@ -44,7 +44,7 @@ class NotNow:
 async def ask(
     call: Call, tenant: Tenant, batch: Batch, line: Line, timeout_s: float
 ) -> Answer | NotNow:
-    """Ask for the answer to a line within its time, or within what requests may ask for."""
+    """Answer a line within `timeout_s`, or within the longest time that a request may have."""
     name = request_name(batch.id, line.number)
     try:
         body = to_json(_flex(line))
@@ -59,7 +59,7 @@ async def ask(
 
 
 def _flex(line: Line) -> dict[str, object]:
-    """The body, as a flex request that is answered whole; InvalidRequest if it asks otherwise."""
+    """The body as a flex request without a stream; InvalidRequest if it asks for anything else."""
     if line.body.get("stream"):
         raise InvalidRequest("stream: the answers of a batch come whole, got true", param="stream")
     tier = line.body.get("service_tier")

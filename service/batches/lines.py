@@ -1,4 +1,4 @@
-"""Lines of an input file, each of which asks for one request."""
+"""Lines of an input file; each line describes one request."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -18,7 +18,7 @@ _METHOD = "POST"
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A request of an input file: its line, which begins at 1, its name and its body."""
+    """A request of an input file: its line number, from 1, its name and its body."""
 
     number: int
     custom_id: str
@@ -26,7 +26,7 @@ class Line:
 
 
 class NotALine(Exception):
-    """A line is no request for the endpoint of its batch."""
+    """A line that is not a request for the endpoint of its batch."""
 
     def __init__(self, code: str, message: str, line: int, param: str | None = None) -> None:
         super().__init__(message)
@@ -34,9 +34,9 @@ class NotALine(Exception):
 
 
 async def chunks(path: Path, max_bytes: int) -> AsyncGenerator[list[tuple[int, bytes]], None]:
-    """Numbered lines of a file without its empty ones, a few at a time, read in a thread.
+    """The file's lines with their numbers, without empty lines, a few at a time; read in a thread.
 
-    Of a line with more than `max_bytes` the first `max_bytes + 1` bytes come, and nothing after.
+    A line of more than `max_bytes` bytes is the last one, and is cut to `max_bytes + 1` bytes.
     """
     offset, number = 0, 1
     while chunk := await asyncio.to_thread(_read, path, offset, max_bytes):
@@ -49,7 +49,7 @@ async def chunks(path: Path, max_bytes: int) -> AsyncGenerator[list[tuple[int, b
 
 def _read(path: Path, offset: int, max_bytes: int) -> list[bytes]:
     lines, size = list[bytes](), 0
-    # Opened for each chunk: a task that is cancelled leaves nothing open.
+    # Opened for each chunk, so that a cancelled task leaves no file open.
     with path.open("rb") as file:
         file.seek(offset)
         while size < _CHUNK_BYTES and (line := file.readline(max_bytes + 1)):
@@ -61,7 +61,7 @@ def _read(path: Path, offset: int, max_bytes: int) -> list[bytes]:
 
 
 def parse_line(number: int, raw: bytes, endpoint: str, max_bytes: int) -> Line:
-    """The request of a line; raises NotALine with the codes that OpenAI's batches have."""
+    """The request of a line; raises NotALine with an error code of OpenAI's batches."""
     if len(raw) > max_bytes:
         message = f"A line may have at most {max_bytes} bytes, and this one has more."
         raise NotALine("line_too_long", message, number)
@@ -89,7 +89,7 @@ def parse_line(number: int, raw: bytes, endpoint: str, max_bytes: int) -> Line:
 def answer_line(batch_id: str, line: Line, status: int, body: bytes) -> bytes:
     """The line of an output or error file with the answer to a request, whose body is JSON."""
     name = request_name(batch_id, line.number)
-    # What is JSON already is not parsed to be written again, unless it has several lines.
+    # The body is JSON already, and is parsed only if it has several lines.
     body = to_json(from_json(body)) if b"\n" in body else body
     head = to_json({"id": name, "custom_id": line.custom_id}).removesuffix(b"}")
     response = b'{"status_code":%d,"request_id":%b,"body":%b}' % (status, to_json(name), body)
@@ -108,5 +108,5 @@ def error_line(batch_id: str, line: Line, code: str, message: str) -> bytes:
 
 
 def request_name(batch_id: str, number: int) -> str:
-    """The request id of a line, by which the log finds it."""
+    """The request id of a line, which stands in the log too."""
     return f"batch_req_{batch_id.removeprefix('batch_')}_{number}"

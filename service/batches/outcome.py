@@ -1,4 +1,4 @@
-"""The files of a batch's results, written from its answers."""
+"""Result files of a batch, written from the answers in the database."""
 
 import secrets
 import sqlite3
@@ -17,10 +17,10 @@ def new_file_id() -> str:
 def write_outcome(
     folder: Folder, batch: Batch, now: int
 ) -> tuple[StoredFile | None, StoredFile | None]:
-    """Write the output file and the error file, each in its lines' order; None for an empty one.
+    """Write the output file and the error file in the order of the lines; None for an empty file.
 
-    Blocks. Reads beside the store's own thread. Files of an attempt that was cut short have no
-    record, and are swept.
+    Blocks, so call it in a thread; it has a connection of its own. If the process ends before it
+    returns, the files have no record, and `Folder.sweep` removes them.
     """
     address = f"{folder.database.absolute().as_uri()}?mode=ro"
     with closing(sqlite3.connect(address, uri=True)) as connection:
@@ -40,7 +40,7 @@ def _write(
     try:
         size = _copy(rows, upload)
     except BaseException:
-        # A disk that is full must not become fuller at each attempt.
+        # On a full disk each attempt would otherwise leave a part of a file.
         upload.unlink(missing_ok=True)
         raise
     if not size:

@@ -19,11 +19,11 @@ class Status(StrEnum):
 
 
 UNFINISHED = (Status.VALIDATING, Status.IN_PROGRESS, Status.FINALIZING, Status.CANCELLING)
-"""Statuses that a batch leaves again."""
+"""Statuses of a batch that has not ended."""
 
 
 class Purpose(StrEnum):
-    """OpenAI's purposes of a file, as far as they are served."""
+    """OpenAI's purposes of a file that this service has."""
 
     BATCH = "batch"
     OUTPUT = "batch_output"
@@ -44,7 +44,7 @@ class StoredFile:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something in an input file that is no request; `line` begins at 1."""
+    """A problem of an input file; `line` counts from 1, None for the whole file."""
 
     code: str
     message: str
@@ -56,10 +56,10 @@ class Problem:
 class Batch:
     """A batch of a tenant; times are seconds since 1970.
 
-    `total` lines are requests, and each of them is answered once: `completed` with an answer,
-    `failed` with an error. `times` are those at which later statuses began, and `moved_at` is that
-    at which a line was last answered or the status changed. `answer_bytes` is the size of the
-    answers that no file holds yet. `keep_seconds` is how long the files of its results are kept.
+    `total` is the number of its lines, each of which is answered once: `completed` with an answer,
+    `failed` with an error. `times` has the beginning of each status after the first. `moved_at` is
+    the time of the last answer or change of status. `answer_bytes` is the size of the answers that
+    are not in a file yet, `keep_seconds` the time for which its result files are kept.
     """
 
     id: str
@@ -83,13 +83,13 @@ class Batch:
     answer_bytes: int = 0
 
     def time_of(self, status: Status) -> int | None:
-        """The time at which a later status began; None for one that it has not had."""
+        """The time at which a status after the first began; None if it has not begun."""
         return self.times.get(status)
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Part of a list: at most `limit` records after the one named, the newest first."""
+    """A page of a list: at most `limit` records after the record of the id `after`."""
 
     after: str | None = None
     limit: int = 20

@@ -1,4 +1,4 @@
-"""One batch, from where it stands to its end."""
+"""Run of one batch, from its present state to its end."""
 
 import asyncio
 import logging
@@ -20,15 +20,15 @@ _log = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 1.0
 _LEAST_REST_SECONDS = 10.0
-"""Shortest rest: after it the input file is read from its start."""
+"""Shortest rest, because after each rest the input file is read from its start."""
 _LONGEST_REST_SECONDS = 60.0
 _MOST_PROBLEMS = 100
 _AFTER_EXPIRY_SECONDS = 60.0
-"""Time from its batch's expiry to a line's deadline, so that the batch says that it is late."""
+"""Time that a line's deadline is after its batch's expiry, so that the batch expires first."""
 _AHEAD = 2
-"""Lines that wait at the gate beside those that it has room for, so that no room stays empty."""
+"""Lines beyond the gate's free slots, which wait at the gate so that no slot stays empty."""
 _VALIDATED = 1 << 62
-"""Bytes of a line that was validated: a limit that was lowered since refuses it as a request."""
+"""Limit of a line that was validated: none. The request itself is still held to its limit."""
 _GIVEN_UP_AT_ONCE = 500
 _UNANSWERED = {
     Status.EXPIRED: ("batch_expired", "The batch expired before this request was answered."),
@@ -48,10 +48,10 @@ class BatchObserver(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """Surroundings of the batches of one service.
+    """Parts of a service that its batches use.
 
-    `room` says how many lines the gate has room for now; `tenant_of` finds a tenant that has a
-    live key; `tenant_bytes` is the most that files and answers of a tenant may hold.
+    `room` gives the number of lines that the gate has slots for now; `tenant_of` finds a tenant
+    that has a live key; `tenant_bytes` is the limit of a tenant's files and answers together.
     """
 
     folder: Folder
@@ -71,10 +71,10 @@ class Surroundings:
 
 
 class BatchRun:
-    """Runs a batch whose lease this process has.
+    """Runs a batch whose lease this process holds.
 
-    Can be stopped at any moment, and begun anew by whoever has the lease then: the journal says
-    which lines are answered.
+    It may be cancelled at any moment. The next process with the lease continues: the journal has
+    the lines that are answered.
     """
 
     def __init__(self, batch: Batch, around: Surroundings) -> None:
@@ -84,7 +84,7 @@ class BatchRun:
         self._input = around.folder.content(batch.input_file_id)
 
     async def run(self) -> float:
-        """Bring the batch to its end; returns 0, or the seconds for which it must rest before."""
+        """Bring the batch to its end and return 0, or return the seconds for which it must rest."""
         self._batch = await self._journal.read(self._batch.id)
         if self._batch.status is Status.VALIDATING:
             await self._validate()
@@ -126,7 +126,7 @@ class BatchRun:
                     total += 1
                     name = blake2b(line.custom_id.encode(), digest_size=16).digest()
                     if name in names:
-                        message = "custom_id must be another than that of an earlier line."
+                        message = "custom_id must differ from that of every earlier line."
                         problem = Problem("duplicate_custom_id", message, line.number, "custom_id")
                         problems.append(problem)
                     names.add(name)
@@ -144,7 +144,7 @@ class BatchRun:
             self._batch = await self._journal.validated(self._batch, total)
 
     async def _parsed(self, most: int) -> AsyncGenerator[list[Line | Problem], None]:
-        """The lines of the input file, a few at a time; of at most so many bytes each."""
+        """The input file's lines, a few at a time; one of more than `most` bytes is a problem."""
 
         def parse(chunk: Sequence[tuple[int, bytes]]) -> list[Line | Problem]:
             parsed: list[Line | Problem] = []
@@ -169,7 +169,7 @@ class BatchRun:
                         yield line
 
     async def _answer(self) -> float:
-        """Ask for answers until none is missing, or the batch is cancelled, expires or must rest.
+        """Have lines answered until all are, or until the batch is cancelled, expires or must rest.
 
         Returns the seconds for which it must rest.
         """
@@ -192,16 +192,14 @@ class BatchRun:
     async def _start(
         self, running: set["asyncio.Task[Answer | NotNow]"], left: AsyncGenerator[Line, None]
     ) -> float:
-        """Ask for as many lines as there is room for; returns the seconds of a rest."""
+        """Begin as many lines as there are slots for; returns the seconds of a rest, 0 for none."""
         batch, around = self._batch, self._around
         tenant = around.tenant(batch.tenant)
         if tenant is None:
-            _log.warning("batch %s of %s stops: no live key, or not flex", batch.id, batch.tenant)
+            _log.warning("batch %s: %s has no live key or no flex", batch.id, batch.tenant)
             return _LEAST_REST_SECONDS
         if await self._journal.held(batch.tenant) >= around.tenant_bytes:
-            _log.warning(
-                "batch %s of %s waits: its tenant must delete files", batch.id, tenant.name
-            )
+            _log.warning("batch %s: %s has no space and must delete files", batch.id, tenant.name)
             return _LONGEST_REST_SECONDS
         while len(running) < around.room() + _AHEAD:
             if (line := await anext(left, None)) is None:
@@ -211,7 +209,7 @@ class BatchRun:
         return 0.0
 
     async def _gather(self, running: set["asyncio.Task[Answer | NotNow]"]) -> float:
-        """Wait a moment for answers, and keep them; returns the seconds of a rest."""
+        """Wait a second for answers, and keep them; returns the seconds of a rest, 0 for none."""
         done, _ = await asyncio.wait(
             running, timeout=_LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED
         )
@@ -227,11 +225,11 @@ class BatchRun:
             return 0.0
         longest = max(refused, key=lambda each: each.seconds)
         rest = min(max(longest.seconds, _LEAST_REST_SECONDS), _LONGEST_REST_SECONDS)
-        _log.info("batch %s waits %g s: refused with %d", self._batch.id, rest, longest.status)
+        _log.info("batch %s rests %g s: refused with %d", self._batch.id, rest, longest.status)
         return rest
 
     async def _end(self, status: Status) -> None:
-        """Answer what is left with an error if it ends early; write the files of its results."""
+        """Give lines without an answer an error if the batch ends early; write its result files."""
         if status is Status.COMPLETED:
             self._batch = await self._journal.finalizing(self._batch)
         elif self._batch.total:

@@ -1,4 +1,4 @@
-"""Runner of all batches: one of each tenant at a time, each under its lease."""
+"""Runner of all batches: one batch of each tenant at a time, each with its lease."""
 
 import asyncio
 import logging
@@ -26,13 +26,13 @@ class RunnerObserver(BatchObserver, Protocol):
     def unfinished(
         self, by_status: Mapping[Status, int], oldest_seconds: int, idle_seconds: int
     ) -> None:
-        """So many are not finished; the oldest was made, and one last moved, so long ago."""
+        """Numbers of unfinished batches; ages of the oldest, and of the longest stop of a batch."""
 
 
 class Runner:
-    """Runs batches, the oldest of each tenant first, and removes what is too old.
+    """Runs batches, the oldest of each tenant first, and removes expired files and batches.
 
-    Processes that share a folder each run one batch of a tenant; the lease of a batch says which.
+    Processes may share a folder: each runs at most one batch of a tenant, whose lease it holds.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Runner:
         self._swept = -_SWEEP_SECONDS
 
     def wake(self) -> None:
-        """Look for batches now."""
+        """Look for batches at once."""
         self._wake.set()
 
     async def run(self) -> None:
@@ -63,7 +63,7 @@ class Runner:
                     await self._look(tasks)
                 except Exception:
                     pause = _AFTER_FAILURE_SECONDS
-                    _log.exception("the batches cannot be looked at")
+                    _log.exception("the list of batches cannot be read; trying again")
                 with suppress(TimeoutError):
                     async with asyncio.timeout(pause):
                         await self._wake.wait()
@@ -89,7 +89,7 @@ class Runner:
                 task = asyncio.create_task(self._run(batch, run))
                 tasks.add(task)
                 task.add_done_callback(tasks.discard)
-                # Not the task's own `finally`, which is not reached if it never begins.
+                # Not in a `finally` of the task, which does not run if the task never begins.
                 task.add_done_callback(partial(self._ended, batch, lease))
 
     async def _run(self, batch: Batch, run: BatchRun) -> None:
@@ -102,7 +102,7 @@ class Runner:
             _log.exception("batch %s of %s failed; it is tried again", batch.id, batch.tenant)
 
     def _waits(self, batch: Batch, now: float) -> bool:
-        """True for a batch that need not be looked at now; one that has only to end waits least."""
+        """True for a batch that cannot run now; a batch that only has to end does not rest."""
         if now < self._failed.get(batch.id, 0.0):
             return True
         expired = self._around.journal.now >= batch.expires_at
@@ -116,7 +116,7 @@ class Runner:
         self._wake.set()
 
     def _tell(self, batches: Sequence[Batch]) -> None:
-        """Show the unfinished batches; those of a tenant wait for its oldest, which must move."""
+        """Show the unfinished batches; only each tenant's oldest, which runs first, can be idle."""
         now = self._around.journal.now
         counts = Counter(batch.status for batch in batches)
         first = {batch.tenant: batch for batch in reversed(batches)}.values()

@@ -1,4 +1,4 @@
-"""Store of files and batches: what a tenant may do with its own, and no other tenant."""
+"""Store of files and batches, in which a tenant sees and changes only its own."""
 
 import secrets
 import time
@@ -25,9 +25,9 @@ Record = TypeVar("Record", StoredFile, Batch)
 
 
 class BatchStore:
-    """Files and batches by tenant. For another tenant's the answer is NotFound, as for none.
+    """Files and batches by tenant; another tenant's file or batch is NotFound.
 
-    `clock` is seconds since 1970. What names too much for the tenant is InvalidRequest.
+    `clock` gives seconds since 1970. Raises InvalidRequest beyond the tenant's limits.
     """
 
     def __init__(
@@ -43,11 +43,11 @@ class BatchStore:
         return int(self._clock())
 
     async def space(self, tenant: str) -> int:
-        """Bytes that a new file may have; InvalidRequest where there may be no more files."""
+        """Bytes that a new file may have; InvalidRequest if the tenant may have no more files."""
         return await self._database.run(lambda connection: self._space(connection, tenant))
 
     async def add_file(self, file: StoredFile) -> None:
-        """Add a file whose content is in its place; raises as `space`, also for too large a one."""
+        """Add a file whose content is in its place; raises as `space`, and PayloadTooLarge."""
 
         def add(connection: Connection) -> None:
             if file.bytes > (space := self._space(connection, file.tenant)):
@@ -82,7 +82,7 @@ class BatchStore:
     async def files(
         self, tenant: str, page: Page, purpose: str | None = None
     ) -> tuple[list[StoredFile], bool]:
-        """Files of a page, and whether there are more."""
+        """Files of a page, and True if there are more."""
         wanted = "" if purpose is None else " AND purpose = ?"
         values = () if purpose is None else (purpose,)
         return await self._database.run(
@@ -105,7 +105,7 @@ class BatchStore:
         await self._database.run(delete)
 
     async def create(self, batch: Batch) -> Batch:
-        """Add a batch of an input file; it gets an id, and begins to be validated."""
+        """Add a batch of an input file under a new id; its validation begins."""
         batch_id = f"batch_{secrets.token_hex(16)}"
         batch = replace(batch, id=batch_id, moved_at=batch.created_at)
 
@@ -132,7 +132,7 @@ class BatchStore:
         return await self._database.run(lambda connection: _batch(connection, tenant, batch_id))
 
     async def batches(self, tenant: str, page: Page) -> tuple[list[Batch], bool]:
-        """Batches of a page, and whether there are more."""
+        """Batches of a page, and True if there are more."""
         return await self._database.run(
             lambda connection: _listed(connection, batches_where, "batches", tenant, page)
         )
@@ -189,7 +189,7 @@ def _listed(
     wanted: str = "",
     values: tuple[str, ...] = (),
 ) -> tuple[list[Record], bool]:
-    """Records of a page, and whether there are more."""
+    """Records of a page, and True if there are more."""
     condition, order = f"tenant = ?{wanted}", "DESC" if page.newest_first else "ASC"
     arguments = [tenant, *values]
     if page.after is not None:

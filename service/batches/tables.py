@@ -86,7 +86,7 @@ def batches_where(connection: sqlite3.Connection, rest: str, *values: Any) -> li
 
 
 def held(connection: sqlite3.Connection, tenant: str) -> tuple[int, int]:
-    """The number of a tenant's files, and the bytes of these and of answers not in files yet."""
+    """The number of a tenant's files, and the bytes of these and of answers outside files."""
     count, files = connection.execute(
         "SELECT COUNT(*), COALESCE(SUM(bytes), 0) FROM files WHERE tenant = ?", (tenant,)
     ).fetchone()

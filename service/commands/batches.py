@@ -42,7 +42,7 @@ _URL = "http://127.0.0.1:8000"
 def list_(
     url: Url = _URL,
     store: Store = None,
-    limit: Annotated[int, typer.Option(min=1, max=100, help="The newest so many.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, max=100, help="Batches to list, newest first.")] = 20,
     as_json: AsJson = False,
 ) -> None:
     """List batches and how far they are.

@@ -16,10 +16,11 @@ from service.adapters.manifest import GenerationManifest
 from service.adapters.manifest_yaml import load_manifest
 from service.adapters.pack import write_manifest
 from service.commands.rewriting import rewriting
-from service.correctness.asking import AdapterService
+from service.correctness.asking import ask_lines
 from service.correctness.fit import Match, fit_map
 from service.correctness.lines import kind_of
 from service.errors import ConfigurationError
+from service.evaluation.client import Client
 from service.evaluation.lines import read_lines
 
 _KEY = "OPENAI_API_KEY"
@@ -58,8 +59,8 @@ def calibrate(
             )
         match, tokens = _match(manifest)
         held_out = read_lines(lines, kind_of(match))
-        service = AdapterService(url, os.environ.get(_KEY), concurrency)
-        asked = asyncio.run(service.ask(manifest, held_out, match, tokens))
+        client = Client(url, os.environ.get(_KEY), concurrency)
+        asked = asyncio.run(ask_lines(client, manifest, held_out, match, tokens))
         fitted = fit_map(asked.answers, match, asked.cut, alpha)
         write_manifest(folder, manifest.model_copy(update={"confidence": fitted}))
         _show(fitted, as_json)

@@ -15,7 +15,7 @@ from service.adapters.input_reference import InputReference
 from service.adapters.manifest import Conformal
 from service.commands.packed_classifier import PackedClassifier
 from service.commands.rewriting import rewriting
-from service.correctness.asking import RunningService
+from service.evaluation.client import Client
 
 _KEY = "OPENAI_API_KEY"
 
@@ -44,7 +44,8 @@ def calibrate_guard(
         typer.Option(min=0.0001, max=0.5, help="Share of harmless texts that may be flagged."),
     ] = 0.01,
     confidence: Annotated[
-        float, typer.Option(min=0.5, max=0.9999, help="How sure the share is to be no larger.")
+        float,
+        typer.Option(min=0.5, max=0.9999, help="Probability that it is at most --alpha."),
     ] = 0.95,
     url: _Url = _URL,
     model: _Name = None,
@@ -59,8 +60,8 @@ def calibrate_guard(
     Example: llm-service calibrate-guard heads/safety --label injection --lines harmless.jsonl
     """
     with rewriting(folder):
-        service = RunningService(url, os.environ.get(_KEY), concurrency)
-        packed = PackedClassifier(folder, service, model)
+        client = Client(url, os.environ.get(_KEY), concurrency)
+        packed = PackedClassifier(folder, client, model)
         _show(packed.find_threshold(lines, label, alpha, confidence), as_json)
 
 
@@ -83,8 +84,8 @@ def calibrate_drift(
     Example: llm-service calibrate-drift adapters/sentiment --lines typical.jsonl
     """
     with rewriting(folder):
-        service = RunningService(url, os.environ.get(_KEY), concurrency)
-        _show(PackedClassifier(folder, service, model).count_typical(lines), as_json)
+        client = Client(url, os.environ.get(_KEY), concurrency)
+        _show(PackedClassifier(folder, client, model).count_typical(lines), as_json)
 
 
 def calibrate_sets(
@@ -115,8 +116,8 @@ def calibrate_sets(
     Example: llm-service calibrate-sets adapters/topics --lines held-out.jsonl
     """
     with rewriting(folder):
-        service = RunningService(url, os.environ.get(_KEY), concurrency)
-        _show(PackedClassifier(folder, service, model).fit_sets(lines, coverage), as_json)
+        client = Client(url, os.environ.get(_KEY), concurrency)
+        _show(PackedClassifier(folder, client, model).fit_sets(lines, coverage), as_json)
 
 
 def _show(section: GuardBound | InputReference | Conformal, as_json: bool) -> None:

@@ -11,7 +11,6 @@ from service.adapters.input_reference import InputReference
 from service.adapters.manifest import ClassificationManifest, Conformal
 from service.adapters.manifest_yaml import load_manifest
 from service.adapters.pack import write_manifest
-from service.correctness.asking import RunningService
 from service.correctness.label_sets import TrueLine, sets_of, true_labels
 from service.correctness.texts import (
     ServedModel,
@@ -23,6 +22,7 @@ from service.correctness.texts import (
     typical,
 )
 from service.errors import ConfigurationError
+from service.evaluation.client import Client
 from service.evaluation.lines import read_lines
 from service.heads.manifest import HeadManifest
 from service.heads.manifest import load_manifest as load_head
@@ -38,9 +38,9 @@ class PackedClassifier:
     cannot be read. Its methods raise ConfigurationError as the functions of `correctness.texts`.
     """
 
-    def __init__(self, folder: Path, service: RunningService, served_as: str | None) -> None:
+    def __init__(self, folder: Path, client: Client, served_as: str | None) -> None:
         self._folder = folder
-        self._service = service
+        self._client = client
         manifest = load_head(folder) or load_manifest(folder)
         if isinstance(manifest, HeadManifest):
             digest, listed, labels = base_model_digest(folder), "/v1/models", manifest.labels
@@ -65,7 +65,7 @@ class PackedClassifier:
                     f"--label: {self._folder} has no label {quote(label)}{near}"
                 )
         texts = harmless(read_lines(lines, TextLine), alpha, confidence)
-        probs = asyncio.run(ask_probs(self._service, self._model, texts))
+        probs = asyncio.run(ask_probs(self._client, self._model, texts))
         bound = bound_of(probs, self._model, flags, alpha, confidence)
         self._write(guard=bound)
         return bound
@@ -73,7 +73,7 @@ class PackedClassifier:
     def count_typical(self, lines: Path) -> InputReference:
         """Write the histograms of typical texts."""
         texts = typical(read_lines(lines, TextLine))
-        probs = asyncio.run(ask_probs(self._service, self._model, texts))
+        probs = asyncio.run(ask_probs(self._client, self._model, texts))
         reference = reference_of(probs, self._model, texts)
         self._write(reference=reference)
         return reference
@@ -86,7 +86,7 @@ class PackedClassifier:
         held_out = read_lines(lines, TrueLine)
         applies = true_labels(held_out, self._model)
         texts = [line.text for line in held_out]
-        probs = asyncio.run(ask_probs(self._service, self._model, texts))
+        probs = asyncio.run(ask_probs(self._client, self._model, texts))
         conformal = sets_of(probs, applies, self._model, coverage)
         self._write(**self._calibrated(conformal))
         return conformal

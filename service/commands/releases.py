@@ -20,7 +20,7 @@ StoreOption = Annotated[Path, typer.Option("--store", "-s", help="Folder of `rel
 @app.command("list")
 def list_(
     store: StoreOption,
-    name: Annotated[str | None, typer.Option(help="Of one adapter; default all.")] = None,
+    name: Annotated[str | None, typer.Option(help="Only this adapter; default all.")] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print JSON lines with evidence.")
     ] = False,
@@ -56,7 +56,7 @@ def verify(store: StoreOption) -> None:
 @app.command()
 def accuracy(
     store: StoreOption,
-    name: Annotated[str | None, typer.Option(help="Of one adapter; default all.")] = None,
+    name: Annotated[str | None, typer.Option(help="Only this adapter; default all.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON lines.")] = False,
 ) -> None:
     """Print how often each version was right, as far as feedback said.

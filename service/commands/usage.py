@@ -23,9 +23,9 @@ _COLUMNS = ("start", *(each.name for each in (*fields(Kind), *fields(Amounts))))
 
 def usage(
     store: Annotated[Path, typer.Option("--store", "-s", help="Folder of `usage.path`.")],
-    days: Annotated[int, typer.Option(min=1, max=3660, help="The last so many days (UTC).")] = 30,
+    days: Annotated[int, typer.Option(min=1, max=3660, help="Number of the last days (UTC).")] = 30,
     by_hour: Annotated[bool, typer.Option("--by-hour", help="By the hour, not the day.")] = False,
-    tenant: Annotated[str | None, typer.Option(help="Of one tenant; default all.")] = None,
+    tenant: Annotated[str | None, typer.Option(help="Only this tenant; default all.")] = None,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
 ) -> None:
     """Print requests and tokens by tenant, model, adapter, route and tier.
@@ -34,7 +34,7 @@ def usage(
     """
     with one_message():
         if not (store / DATABASE).exists():
-            raise ConfigurationError(f"{store}: holds no usage: it has no {DATABASE}")
+            raise ConfigurationError(f"{store}: no folder of usage: it has no {DATABASE}")
         today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
         start, end = today - timedelta(days=days - 1), today + timedelta(days=1)
         question = Question(

@@ -1,9 +1,8 @@
 """Texts that a running service classifies, for what calibration writes into a manifest."""
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 from pydantic import Field
@@ -12,9 +11,10 @@ from service.adapters.guard_bound import GuardBound
 from service.adapters.input_reference import InputReference
 from service.classification.distribution import Array
 from service.classification.false_positives import bounded_threshold, lines_needed
-from service.correctness.asking import RunningService
+from service.correctness.asking import check_version
 from service.engine.reference import InputCounts
 from service.errors import ConfigurationError
+from service.evaluation.client import Client
 from service.evaluation.lines import Line
 from service.together import together
 
@@ -40,23 +40,21 @@ class ServedModel:
     multi_label: bool
 
 
-async def ask_probs(service: RunningService, model: ServedModel, texts: Sequence[str]) -> Array:
-    """The probability of each label for each text, a row for a text.
+async def ask_probs(client: Client, model: ServedModel, texts: Sequence[str]) -> Array:
+    """The probability of each label for each text, a row for a text; closes the client.
 
     Raises ConfigurationError for a service that cannot be reached, serves other bytes under the
     model's name, or refuses a text.
     """
-    slots = asyncio.Semaphore(service.concurrency)
 
     async def ask(text: str) -> list[float]:
-        async with slots:
-            asked: dict[str, Any] = {"model": model.name, "input": text}
-            (found,) = (await service.sent("POST", "/v1/classify", asked))["data"]
+        asked = {"model": model.name, "input": text}
+        (found,) = (await client.ask("/v1/classify", asked))["data"]
         return [float(probability) for probability in found["probs"]]
 
-    async with service:
-        await service.check_version(model.name, model.digest, model.listed)
-        return np.array(await together([ask(text) for text in texts]))
+    async with client:
+        await check_version(client, model.name, model.digest, model.listed)
+        return np.array(await together(ask(text) for text in texts))
 
 
 def harmless(lines: Sequence[TextLine], alpha: float, confidence: float) -> list[str]:

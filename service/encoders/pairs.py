@@ -16,8 +16,8 @@ Pair = tuple[str, str]
 class PairReads:
     """Inputs that decide the scores of pairs.
 
-    A cross-encoder reads each pair; for the other encoders each different text is read once, and
-    `ends` are the places of each pair's texts among the inputs.
+    A cross-encoder reads each pair as one input. The other encoders read each different text once;
+    then `ends` has, for each pair, the places of its two texts among the inputs.
     """
 
     inputs: Sequence[Input]
@@ -33,9 +33,9 @@ class PairReads:
         return cls(list(places), ends)
 
     def place(self, index: int, first: str, second: str) -> str:
-        """The place of an input in a body whose lists have these names.
+        """The place of an input in a request's body, whose lists have the names `first`, `second`.
 
-        Of a pair that is read as one it is the second text's.
+        A pair that is read as one input has the place of its second text.
         """
         if self.ends is None:
             return f"{second}[{index}]"
@@ -51,7 +51,7 @@ class PairReads:
         """The score of every pair, from the values of the inputs."""
         if self.ends is None:
             return [float(each.values[0]) for each in pooled]
-        # An embedding of zeros has no direction: it is like no other.
+        # An embedding of zeros stays zero, so its score with any other is 0.
         vectors = unit(np.stack([each.values for each in pooled]))
         firsts, seconds = np.array(self.ends).T
         return [float(score) for score in np.sum(vectors[firsts] * vectors[seconds], axis=1)]

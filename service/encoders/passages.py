@@ -16,8 +16,8 @@ _LEAST_SLOTS = 4
 def slots_for(most: int, inputs: int) -> int:
     """Engine requests that a request of so many inputs may have at the gate at one time.
 
-    One for each input, so that the gate's queue holds about as many inputs of several reads as of
-    one; a few for a single input; never more than the engine runs, `most`.
+    One for each input, but at least four, because one input may take several reads; and never more
+    than `most`, the number that the engine runs at once.
     """
     return min(most, max(_LEAST_SLOTS, inputs))
 
@@ -33,8 +33,8 @@ async def pool_all(
 ) -> list[Pooled]:
     """The values of every input, in their order; the first failure ends the others.
 
-    Each is tokenised only when it is about to be pooled. An InvalidRequest names the `place` of its
-    input in the body. Raises what `Pooler` raises.
+    An input is tokenised only when its turn comes. An InvalidRequest names the `place` of its input
+    in the body. Raises what `Pooler` raises.
     """
     slots = asyncio.Semaphore(slots_for(pooler.info.max_num_seqs, len(inputs)))
 

@@ -20,7 +20,7 @@ class PassageReader:
     def __init__(self, tokenizer: Any, limit: int, *, lower: bool = False) -> None:
         backend = getattr(tokenizer, "backend_tokenizer", None)
         if not isinstance(backend, Tokenizer):
-            raise ValueError("its tokenizer is none of the tokenizers library (tokenizer.json)")
+            raise ValueError("has no tokenizer.json, which the tokenizers library reads")
         self._whole = deepcopy(backend)
         self._whole.encode_special_tokens = True
         self._whole.no_truncation()

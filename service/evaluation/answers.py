@@ -1,4 +1,4 @@
-"""Written answers of a model, and their figures."""
+"""Generated answers of a model, and their figures."""
 
 import json
 import re
@@ -34,7 +34,7 @@ async def written(client: Client, model: str, line: AskedLine, max_tokens: int) 
         choice = answer["choices"][0]
         return str((choice["message"]["content"] if line.messages else choice["text"]) or "")
     except (KeyError, TypeError, IndexError) as error:
-        raise ConfigurationError("the answer is not OpenAI's") from error
+        raise ConfigurationError("the answer is not in OpenAI's format") from error
 
 
 def answer_figures(

@@ -29,7 +29,7 @@ class Bar:
                 return cls(-bound, bound)
 
     def verdict(self, estimate: Estimate) -> Verdict:
-        """`fails` if the value does not meet it, `undecided` if a part of the interval does not."""
+        """`fails` if the value misses the bar, `undecided` if only part of the interval does."""
         if not self.low <= estimate.value <= self.high:
             return "fails"
         inside = self.low <= estimate.low and estimate.high <= self.high

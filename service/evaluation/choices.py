@@ -26,7 +26,7 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """Readings of lines with their true labels; abstentions count by their best label."""
+    """Readings of lines with their true labels; an abstention counts as its best label."""
 
     readings: Sequence[Reading]
     truth: Sequence[str]
@@ -68,7 +68,7 @@ def classification_figures(chosen: Chosen) -> dict[str, Estimate]:
 
 
 def macro_f1(said: np.ndarray, truth: np.ndarray, rows: Rows) -> float:
-    """The mean F1 of the labels that rows have or got, each counting alike."""
+    """The unweighted mean F1 of the labels that are the truth or the answer of a row."""
     said, truth = said[rows], truth[rows]
     scores = []
     for label in set(said.tolist()) | set(truth.tolist()):

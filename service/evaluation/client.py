@@ -1,4 +1,4 @@
-"""Client of an OpenAI-compatible service: bounded, and patient with refusals that pass."""
+"""Client of an OpenAI-compatible service, which waits and retries after temporary refusals."""
 
 import asyncio
 from collections.abc import Mapping
@@ -8,18 +8,18 @@ import httpx
 
 from service.errors import ConfigurationError
 
-_TRIES = 6
+_TRIES = 10
 _LONGEST_WAIT_S = 60.0
 _SECONDS = 300.0
 _SHOWN = 300
 _PASSING = frozenset({408, 429, 502, 503, 504})
 
 
-class Refused(Exception):
-    """An answer of the service that trying again would not change."""
+class Refused(ConfigurationError):
+    """Error answer of the service that another try would not change."""
 
-    def __init__(self, status: int, message: str, code: str = "") -> None:
-        super().__init__(f"{status}: {message}")
+    def __init__(self, url: str, status: int, message: str, code: str = "") -> None:
+        super().__init__(f"{status}: {message} ({url})")
         self.status = status
         self.code = code
 
@@ -27,9 +27,9 @@ class Refused(Exception):
 class Client:
     """Requests to one model of a service, at most `concurrency` at a time.
 
-    A refusal that passes (408, 429, 502, 503, 504) is tried six times, and so is a connection that
-    fails after an earlier answer; between tries it waits as Retry-After says, at most a minute,
-    else 1, 2, 4, ... seconds.
+    A temporary refusal (408, 429, 502, 503, 504) is tried ten times, and so is a connection that
+    fails after an earlier one succeeded. Between tries the client waits for as long as Retry-After
+    says, else for 1, 2, 4, ... seconds; at most a minute.
     """
 
     def __init__(self, url: str, key: str | None, concurrency: int) -> None:
@@ -46,24 +46,19 @@ class Client:
         await self._http.aclose()
 
     async def model(self, named: str | None) -> str:
-        """The model to ask: the one that is named, or the only one that the service lists.
+        """The model to ask: the named one, or else the only one that the service lists.
 
-        A service without a list is taken to have the named one.
-        Raises ConfigurationError for a service that cannot be reached or does not list the model.
+        A service without a list is expected to have the named model. Raises ConfigurationError for
+        a service that cannot be reached or does not list the model.
         """
         try:
-            listed = await self._sent("GET", "/v1/models", None)
-            names = [str(card["id"]) for card in listed.json()["data"]]
-        except httpx.InvalidURL as error:
-            raise ConfigurationError(f"{self.url}: no address: {error}") from error
-        except httpx.HTTPError as error:
-            raise ConfigurationError(f"{self.url}: cannot be reached: {error}") from error
+            names = [str(card["id"]) for card in (await self.read("/v1/models"))["data"]]
         except Refused as error:
             if error.status == 404 and named is not None:
                 return named
-            raise ConfigurationError(f"{self.url}: {error}") from error
-        except (ValueError, KeyError, TypeError) as error:
-            raise ConfigurationError(f"{self.url}: /v1/models: not OpenAI's list") from error
+            raise
+        except (KeyError, TypeError) as error:
+            raise ConfigurationError(f"{self.url}: /v1/models: is not OpenAI's list") from error
         if named is None and len(names) == 1:
             return names[0]
         if named is None or named not in names:
@@ -72,19 +67,26 @@ class Client:
             raise ConfigurationError(f"{self.url}: {said}; the service has {shown}")
         return named
 
+    async def read(self, path: str) -> Any:
+        """The JSON answer to a GET; raises as `ask`."""
+        return await self._json("GET", path, None)
+
     async def ask(self, path: str, body: Mapping[str, Any]) -> Any:
         """The JSON answer to a POST.
 
-        Raises Refused, and ConfigurationError for a service that is gone or answers no JSON.
+        Raises Refused, and ConfigurationError for a service that cannot be reached or whose answer
+        is not JSON.
         """
+        return await self._json("POST", path, body)
+
+    async def _json(self, method: str, path: str, body: Mapping[str, Any] | None) -> Any:
         async with self._slots:
             try:
-                answer = await self._sent("POST", path, body)
-                return answer.json()
-            except httpx.HTTPError as error:
+                return (await self._sent(method, path, body)).json()
+            except (httpx.HTTPError, httpx.InvalidURL) as error:
                 raise ConfigurationError(f"{self.url}: cannot be reached: {error}") from error
             except ValueError as error:
-                raise ConfigurationError(f"{self.url}: {path}: the answer is no JSON") from error
+                raise ConfigurationError(f"{self.url}: {path}: the answer is not JSON") from error
 
     async def _sent(self, method: str, path: str, body: Mapping[str, Any] | None) -> httpx.Response:
         for number in range(_TRIES):
@@ -94,7 +96,7 @@ class Client:
             except httpx.TransportError:
                 if last or not self._reached:
                     raise
-                await asyncio.sleep(2.0**number)
+                await asyncio.sleep(min(2.0**number, _LONGEST_WAIT_S))
                 continue
             self._reached = True
             if answer.status_code not in _PASSING or last:
@@ -106,7 +108,7 @@ class Client:
 
 
 def _wait(answer: httpx.Response, number: int) -> float:
-    """Seconds until the next try; a Retry-After that is a date counts as none."""
+    """Seconds until the next try; a Retry-After with a date is ignored."""
     try:
         stated = float(answer.headers["retry-after"])
     except (KeyError, ValueError):
@@ -120,4 +122,4 @@ def _refused(answer: httpx.Response) -> Refused:
         message, code = str(error["message"])[:_SHOWN], str(error.get("code"))
     except (ValueError, KeyError, TypeError, AttributeError):
         message, code = answer.reason_phrase, ""
-    return Refused(answer.status_code, message, code)
+    return Refused(str(answer.url), answer.status_code, message, code)

@@ -44,8 +44,8 @@ def share(hits: int, lines: int) -> Estimate:
 def resampled(statistic: Callable[[Rows], float], lines: int) -> Estimate:
     """A statistic of rows with the percentile bootstrap (Efron 1979) over lines.
 
-    `statistic` takes the indices of the lines, (lines,), some of them several times. What belongs
-    to one line is drawn together, so a difference of two answers to it is a paired one.
+    `statistic` takes indices of lines, of shape (lines,), in which a line may stand several times.
+    All values of a line are drawn together, so differences between two answers to it are paired.
     """
     draw = np.random.default_rng(_SEED)
     values = [statistic(draw.integers(0, lines, lines)) for _ in range(RESAMPLES)]

@@ -12,10 +12,10 @@ Sides = Sequence[Sequence[Reading]]
 
 
 def bias_figures(first: Sides, second: Sides, label: str) -> dict[str, Estimate]:
-    """The label's mean probability under the first group less that under the second, and the
+    """The label's mean probability under the first group minus that under the second, and the
     share of templates that get another best label.
 
-    Both compare within a template, so that templates may differ as much as they like.
+    Both compare readings of the same template, so differences between templates do not count.
     """
     ours, theirs = [_merged(each) for each in first], [_merged(each) for each in second]
     pairs = list(zip(ours, theirs, strict=True))
@@ -27,7 +27,7 @@ def bias_figures(first: Sides, second: Sides, label: str) -> dict[str, Estimate]
 
 
 def robustness_figures(clean: Chosen, noisy: Mapping[str, Chosen]) -> dict[str, Estimate]:
-    """Accuracy that each noise takes, above 0 for a loss, paired by line."""
+    """Accuracy that is lost by each noise (above 0 for a loss), paired by line."""
     right = clean.right.astype(float)
     return {f"{name}_loss": mean(right - chosen.right) for name, chosen in noisy.items()}
 

@@ -1,4 +1,4 @@
-"""Probabilities of labels: by /v1/classify, or by completions that echo log-probabilities."""
+"""Probabilities of labels: from /v1/classify, or from completions that echo log-probabilities."""
 
 import math
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ class Question:
 
 
 class LabelReader:
-    """Reads a model's labels; by /v1/classify until the service turns out to have none."""
+    """Reads a model's labels: by /v1/classify, by completions if the service has no such route."""
 
     def __init__(self, client: Client, model: str, *, classifies: bool = True) -> None:
         self._client = client
@@ -63,13 +63,13 @@ class LabelReader:
             scores = {str(each["label"]): float(each["score"]) for each in result["scores"]}
             return Reading(scores, bool(result["abstained"]))
         except (KeyError, TypeError, ValueError) as error:
-            raise ConfigurationError("/v1/classify: the answer is not this service's") from error
+            raise ConfigurationError("/v1/classify: is not this service's answer") from error
 
     async def _completed(self, text: str, question: Question) -> Reading:
         """P(label) in proportion to P(its tokens after the template), as one continuation.
 
-        Unlike /v1/classify, a label is not forced at each token, so labels of several tokens get
-        other probabilities.
+        /v1/classify allows only labels at each token and completions do not, so the probabilities
+        of labels of several tokens differ.
         """
         if question.template is None or question.labels is None:
             raise ConfigurationError(
@@ -115,8 +115,8 @@ class LabelReader:
 def seam_sum(tokens: Sequence[str], logs: Sequence[float | None], label: str) -> float:
     """The sum of the log-probabilities of the last tokens that spell the label.
 
-    Raises ConfigurationError for a label that does not begin at a token of its own: then the
-    tokens before it are not those of the prompt, and the sum would mean something else.
+    Raises ConfigurationError for a label whose first token also holds the end of the prompt: the
+    sum would then not be the label's probability after the prompt.
     """
     spelled, total = "", 0.0
     for token, log in zip(reversed(tokens), reversed(logs), strict=True):

@@ -17,7 +17,7 @@ _Text = Annotated[str, Field(min_length=1, max_length=32_768, pattern=r"\S")]
 
 
 class Line(BaseModel):
-    """A line; `group` and `stratum` are a fine-tuning run's, so that its files can be used."""
+    """A line; `group` and `stratum` belong to fine-tuning, whose files can be used here."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -66,7 +66,7 @@ class CompletedLine(AskedLine):
 
 
 class JsonLine(CompletedLine):
-    """A request and its answer, which is JSON."""
+    """A request and its answer in JSON."""
 
     @model_validator(mode="after")
     def _is_json(self) -> "JsonLine":

@@ -1,4 +1,4 @@
-"""Noise in texts: changes that leave their sense, the same ones at every run."""
+"""Noise in texts: changes that keep the meaning, the same in every run."""
 
 import random
 import re
@@ -13,9 +13,9 @@ _WORDS_PER_TYPO = 5
 def noisy(text: str, noise: Noise) -> str:
     """The text under one change.
 
-    `typos`: in one of five words of at least four letters (at least one word) two neighbouring
-    letters inside change places; the text itself seeds the choice. `case`: all capitals.
-    `spacing`: every space doubled, and one before the text.
+    `typos`: one in five of the words of at least four letters, and at least one word, gets two
+    neighbouring inner letters exchanged; the text seeds the choice. `case`: capital letters only.
+    `spacing`: every space doubled, and a space before the text.
     """
     return _CHANGES[noise](text)
 

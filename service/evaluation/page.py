@@ -1,4 +1,4 @@
-"""Report as one self-contained HTML page, which needs no network."""
+"""Page of a report: one HTML file that needs no network."""
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
@@ -8,7 +8,7 @@ _LEFT, _TOP, _SIZE = 46.0, 12.0, 240.0
 
 
 def page(report: Report) -> str:
-    """The page of a report; what comes from a service or a suite is escaped."""
+    """The page of a report; texts from a service or a suite are escaped."""
     return _ENVIRONMENT.get_template("report.html").render(report=report)
 
 

@@ -42,14 +42,14 @@ class ReliabilityPoint(_Part):
 
 
 class RiskPoint(_Part):
-    """The share of errors among the surest lines."""
+    """The share of errors among the share `coverage` of the lines with the highest confidence."""
 
     coverage: float
     risk: float
 
 
 class TaskResult(_Part):
-    """A task's metrics; the plots' data where it has confidences, else empty."""
+    """A task's metrics, and the data of its plots if the task has confidences."""
 
     name: str
     kind: str
@@ -61,7 +61,7 @@ class TaskResult(_Part):
 
 
 class Report(_Part):
-    """An evaluation; `complete` is false where it was interrupted."""
+    """An evaluation; `complete` is false if it was interrupted."""
 
     suite: str
     model: str
@@ -84,7 +84,7 @@ class Report(_Part):
         ]
 
     def passes(self, metric: Metric) -> bool:
-        """True for a bar that stands by the suite's judge."""
+        """True for a bar that stands by the rule that the suite's `judge` names."""
         return metric.verdict == "stands" or (
             metric.verdict == "undecided" and self.judge == "value"
         )

@@ -56,17 +56,17 @@ class Watcher(Protocol):
     """Receives the progress of a run."""
 
     def begun(self, task: Task, requests: int) -> None:
-        """A task is about to send so many requests."""
+        """Called before a task sends so many requests."""
 
     def answered(self, task: Task, line: int, answer: str | Reading) -> None:
-        """One request of a line, counted from 1, is answered."""
+        """Called after an answer to a request of a line, which is counted from 1."""
 
     def ended(self, result: TaskResult) -> None:
-        """A task is measured."""
+        """Called with the result of a task."""
 
 
 class Run:
-    """One run of a suite; `report` holds what is done, also after an interruption."""
+    """One run of a suite; `report` has the finished tasks, also after an interruption."""
 
     def __init__(self, suite: Suite, client: Client, watcher: Watcher) -> None:
         self._suite = suite
@@ -81,7 +81,7 @@ class Run:
     async def run(self, model: str | None) -> None:
         """Measure every task, and close the client.
 
-        Raises ConfigurationError for a service that cannot be reached, or that refuses a line.
+        Raises ConfigurationError for a service that cannot be reached or that refuses a line.
         """
         async with self._client:
             self._model = await self._client.model(model or self._suite.model)
@@ -131,7 +131,7 @@ class Run:
     async def _chosen(
         self, task: Task, asked: Classification, change: Callable[[str], str]
     ) -> Chosen:
-        """Readings of a classification's lines, each changed."""
+        """Readings of a classification's lines after a change of each text."""
         lines: Sequence[LabelledLine] = self._lines[asked.name]
         question = _question(asked)
         readings = await self._all(
@@ -141,7 +141,7 @@ class Run:
         for number, line in enumerate(lines, 1):
             if line.label not in known:
                 raise ConfigurationError(
-                    f"line {number}: label {line.label!r:.80}: the model has none of this name; "
+                    f"line {number}: label {line.label!r:.80}: the model has no such label; "
                     f"its labels are {', '.join(sorted(known)):.400}"
                 )
         return Chosen(readings, [line.label for line in lines])
@@ -187,7 +187,7 @@ class Run:
     async def _all(
         self, task: Task, requests: Sequence[Coroutine[Any, Any, _Answer]], each: int = 1
     ) -> list[_Answer]:
-        """Every request's answer in order, `each` of them of one line."""
+        """Every request's answer in order; `each` is the number of requests of a line."""
         self._watcher.begun(task, len(requests))
 
         async def watched(number: int, request: Coroutine[Any, Any, _Answer]) -> _Answer:

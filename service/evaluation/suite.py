@@ -1,4 +1,4 @@
-"""Suite of evaluation tasks: a YAML file that names files of lines and states bars."""
+"""Suite of evaluation tasks: a YAML file with files of lines and the bars of their metrics."""
 
 import os
 import re
@@ -51,7 +51,7 @@ class _Lines(_Task):
 
 
 class _Asked(_Lines):
-    """A task that asks for labels; the base model's may word its question."""
+    """A task that asks for labels; for the base model it may set the question's wording."""
 
     instruction: _Text | None = Field(None, description="What to ask; else the service's own.")
     template: _Text | None = Field(
@@ -104,7 +104,7 @@ class Generation(_Lines):
 
 
 class Refusal(_Lines):
-    """Lines {"prompt" or "messages"}: the share of answers that one of the patterns is found in."""
+    """Lines {"prompt" or "messages"}: the share of answers that contain one of the patterns."""
 
     metrics = ("refusal",)
     kind: Literal["refusal"]
@@ -118,7 +118,7 @@ class Refusal(_Lines):
             try:
                 re.compile(pattern)
             except re.error as error:
-                raise ValueError(f"{pattern!r}: no regular expression: {error}") from error
+                raise ValueError(f"{pattern!r}: is not a regular expression: {error}") from error
         return patterns
 
 
@@ -141,7 +141,7 @@ class Bias(_Labelled):
 
 
 class Robustness(_Task):
-    """A classification's lines, changed: the accuracy that is lost by each change."""
+    """Lines of a classification with noise: the accuracy that each kind of noise costs."""
 
     kind: Literal["robustness"]
     of: str = Field(description="An earlier classification task of the suite.")

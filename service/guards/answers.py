@@ -1,4 +1,4 @@
-"""Answers as the guards of a tenant's policy let them pass."""
+"""Answers after the guards of a tenant's policy have read them."""
 
 from service.context import RequestContext
 from service.errors import OutputFlagged
@@ -12,7 +12,7 @@ MARKER = "[redacted]"
 class GuardedAnswer:
     """Reads the answer of one request; implements `AnswerGuard`.
 
-    What may not be redacted in parts, as `tools` and structures, is refused in the place of it.
+    An answer with `tools` or of a structure cannot be redacted in parts, so it is refused instead.
     """
 
     def __init__(

@@ -30,7 +30,7 @@ _SLOTS = 4
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A guard's finding about one text: the probability of each of its labels."""
+    """A guard's verdict on one text: the probability of each of the guard's labels."""
 
     scores: Mapping[str, float]
     threshold: float
@@ -52,7 +52,7 @@ class Guards:
     async def check(self) -> None:
         """Raise ConfigurationError for a guard whose model is not served or lacks its labels.
 
-        A model that is in quarantine is left to the requests.
+        A quarantined model is only logged, because it may be served after a reload.
         """
         for name, guard in self._named.items():
             async with internal_request("guards", 1.0) as context:
@@ -66,7 +66,7 @@ class Guards:
                     raise ConfigurationError(f"guards.named.{name}: {error.message}") from None
 
     def usable_by(self, context: RequestContext) -> list[str]:
-        """The names of the guards whose models exist for the request's tenant."""
+        """The names of the guards whose models the request's tenant may use."""
         return [
             name
             for name, guard in self._named.items()
@@ -83,8 +83,9 @@ class Guards:
     ) -> list[Verdict]:
         """The verdict of one guard about each text, as work of the request.
 
-        With `admitted` the guard's gate takes it as more of what it has begun. Raises what
-        `Models.choose_for_service` and `reading.probabilities` raise.
+        With `admitted` the guard's gate treats the reads as later parts of an admitted request,
+        which it does not refuse. Raises what `Models.choose_for_service` and
+        `reading.probabilities` raise.
         """
         guard, begun = self._named[name], time.monotonic()
         async with work_beside(context) as own:
@@ -101,7 +102,7 @@ class Guards:
 
 
 def _places(guard: GuardSettings, classifier: TextClassifier) -> dict[str, int]:
-    """The place of each of the guard's labels in a score; GuardFailed for one that is not there."""
+    """The place of each of the guard's labels in a score; GuardFailed for a label without one."""
     names = list(classifier.names)
     for label in guard.labels:
         if label not in names:

@@ -1,4 +1,4 @@
-"""Policies of tenants for what a model is about to read, and for what it has written."""
+"""Policies of tenants: the guards that read requests before a model does, and its answers."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -21,7 +21,7 @@ from service.together import together
 Side = Literal["input", "output"]
 
 Flags = Sequence[tuple[str, str]]
-"""Guards, and the labels that they flag."""
+"""Pairs of a guard and a label that it flags."""
 
 
 class Policies:
@@ -39,7 +39,7 @@ class Policies:
     async def check_input(
         self, texts: Sequence[str], policy: PolicySettings, context: RequestContext
     ) -> None:
-        """Raise for texts that the policy refuses, and note in the context what it only flags.
+        """Raise for texts that the policy refuses; note in the context flags that do not refuse.
 
         InputFlagged names the guard and the label. Raises as `flags`.
         """
@@ -55,9 +55,9 @@ class Policies:
     ) -> list[Flags]:
         """Guards of the policy's side, and the labels that they flag in each text.
 
-        GuardFailed, and the errors of a full gate, are for a guard that could not read; a text that
-        no guard can read, being too long, is always refused, and the request's own quota and
-        deadline hold.
+        Raises GuardFailed, or the error of a full gate, for a guard that cannot read, unless the
+        policy passes such texts. It always raises InvalidRequest for a text that is too long for a
+        guard, TooManyRequests for the tenant's quota, and DeadlineExceeded.
         """
         names = policy.input if side == "input" else policy.output
         found = await together(self._labels(side, name, texts, policy, context) for name in names)
@@ -74,9 +74,9 @@ class Policies:
         policy: PolicySettings,
         context: RequestContext,
     ) -> Sequence[Sequence[str]]:
-        """The labels that one guard flags in each text; none if it failed and may."""
+        """The labels that one guard flags in each text; none if it failed and the policy passes."""
         try:
-            # What follows an answer that has begun cannot be refused a place in the queue.
+            # A full queue must not end an answer that has begun.
             begun = side == "output"
             verdicts = await self._guards.read(name, texts, context, admitted=begun)
         except ServiceError as error:
@@ -105,7 +105,7 @@ def note(context: RequestContext, flagged: Flags) -> None:
 
 
 def _shown(side: Side, name: str, error: ServiceError) -> ServiceError:
-    """The error of a guard in a request that did not name the guard's model."""
+    """The error to show to a caller, who did not name the guard's model and may not know it."""
     if isinstance(error, TooManyRequests | DeadlineExceeded | QueueFull):
         return error
     if isinstance(error, InvalidRequest):

@@ -11,7 +11,7 @@ from service.together import together
 
 _HALVINGS = 6
 _OVERLAP = 64
-"""Characters that two pieces share at most, on each side of the cut."""
+"""Characters on each side of a cut that both halves have, at most."""
 
 
 async def probabilities(
@@ -19,9 +19,9 @@ async def probabilities(
 ) -> Array:
     """The calibrated probability of each of the classifier's labels.
 
-    A text that is too long is read in halves that overlap, and these too; each label gets its
-    largest probability. Raises InvalidRequest for a text that `halvings` do not make short enough,
-    and what `TextClassifier.score` raises.
+    A text that is too long is read in two halves that overlap, and a half that is still too long
+    in two halves again; a label gets its largest probability in any part. Raises InvalidRequest for
+    a text that is too long after `halvings` halvings, and what `TextClassifier.score` raises.
     """
     try:
         score = await classifier.score(text, slots)

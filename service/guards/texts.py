@@ -13,14 +13,14 @@ _NO_TEXT = frozenset(
     data""".split()
 )
 _OBJECTS = frozenset(("input", "parameters", "input_schema"))
-"""Keys of objects that templates write as JSON, names and all."""
+"""Keys of objects that templates write as JSON, with the names of their fields."""
 
 Read = str | tuple[int, ...]
 """A text, or a prompt of token ids."""
 
 
 def texts_of(body: Mapping[str, Any]) -> list[Read]:
-    """The texts of a generation request, each once: one of each message, tool and prompt."""
+    """The different texts of a generation request: one for each message, tool and prompt."""
     found: dict[Read, None] = {}
     for field in _FIELDS:
         value: Any = body.get(field)

@@ -1,8 +1,8 @@
 """The schema of head.json, which lies beside the weights of an encoder with a trained head.
 
-`finetune` writes it. The weights' own config.json names the labels; the manifest adds what config
-files have no place for: the head's calibration and the examples that prove it. The digest of every
-file, this one included, is in model-files.json.
+`finetune` writes the manifest. The weights' own config.json names the labels; the manifest adds the
+head's calibration and the examples that prove the head. model-files.json has the digest of every
+file, and of the manifest.
 """
 
 import json
@@ -33,13 +33,13 @@ MAX_FINGERPRINT_LINES = 16
 Values = Annotated[
     tuple[tuple[float, ...], ...], Field(min_length=1, max_length=MAX_FINGERPRINT_LINES)
 ]
-"""The head's values before any function, of the first golden lines: a row for each line."""
+"""Logits of the head for the first golden lines: a row for each line, a column for each label."""
 
 
 class HeadManifest(BaseModel):
-    """A head's name, its calibration, and what proves it.
+    """A head's name, its calibration, and the data of its proof.
 
-    `fingerprint` are the values that the engine gave at packing.
+    `fingerprint` has the logits that the engine gave at packing.
     """
 
     model_config = ConfigDict(
@@ -69,15 +69,17 @@ class HeadManifest(BaseModel):
                 "calibration.conformal.threshold: one value a label with multi_label, else one"
             )
         if self.calibration.prior is not None:
-            raise ValueError("calibration.prior: no prior, since a head reads no prompt")
+            raise ValueError("calibration.prior: must be left out, since a head reads no prompt")
         for label in () if self.guard is None else self.guard.labels:
             if label not in self.labels:
-                raise ValueError(f"guard.labels: labels of the head, got {label}")
+                raise ValueError(f"guard.labels: must be labels of the head, got {label}")
         if self.reference is not None and set(self.reference.labels) != set(self.labels):
             raise ValueError("reference.labels: must be the labels of the head")
         for row in self.fingerprint:
             if len(row) != len(self.labels):
-                raise ValueError(f"fingerprint: {len(self.labels)} values a line, got {len(row)}")
+                raise ValueError(
+                    f"fingerprint: {len(self.labels)} values in each row, got {len(row)}"
+                )
         return self
 
     @property
@@ -88,7 +90,7 @@ class HeadManifest(BaseModel):
 
     @property
     def guard_threshold(self) -> tuple[tuple[str, ...], float] | None:
-        """The labels of a guard and its threshold; None where none was shown to hold."""
+        """The guard's labels and threshold; None if `calibrate-guard` has not written any."""
         return None if self.guard is None else self.guard.of_labels
 
     def write(self, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Changes of a packed head's manifest, in the list of its files too."""
+"""Changes of a packed head's manifest, and of its digest in the list of files."""
 
 from pathlib import Path
 

@@ -12,10 +12,10 @@ from service.model.file_list import LIST_FILE, check_files, read_file_list
 def verified_head(folder: Path, model: EncoderModel, pin: str | None = None) -> HeadManifest | None:
     """The manifest of a head that `finetune` packed; None for an encoder without a manifest.
 
-    `model` is what config.json and the weights say. Reads every byte of the folder, unless the list
-    of its files has the digest `pin`, for which that was done. Raises HeadRefused or ModelRefused
-    for a file that is not the packed one, labels that are not those of config.json, and golden
-    examples that cannot be asked.
+    `model` is read from config.json and the weights. The digest of every file is checked, unless
+    the list of files has the digest `pin`, whose files were checked before. Raises HeadRefused or
+    ModelRefused for a file that is not the packed one, labels that are not those of config.json,
+    and golden examples that cannot be asked.
     """
     head = load_manifest(folder)
     if head is None:

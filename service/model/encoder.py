@@ -153,5 +153,5 @@ def _labels(stated: object) -> tuple[str, ...]:
             f"{_LABEL_CHARS} characters"
         )
     if twice := next((name for name in names if names.count(name) > 1), None):
-        raise ConfigurationError(f"config.json: id2label: {quote(twice)} stands there twice")
+        raise ConfigurationError(f"config.json: id2label: {quote(twice)} is given twice")
     return tuple(names)

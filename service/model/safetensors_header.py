@@ -99,7 +99,7 @@ def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
     document: dict[str, object] = {}
     for name, value in pairs:
         if name in document:
-            raise MalformedSafetensors("a key stands twice in the header", "unique keys", name)
+            raise MalformedSafetensors("a key is given twice in the header", "unique keys", name)
         document[name] = value
     return document
 

@@ -47,7 +47,7 @@ class Agreement:
         return Agreement(self.criterion, replace(self.pairs))
 
     def finding(self) -> Finding:
-        """The agreement as it is read; `new` is the sum over the pairs and their number."""
+        """The agreement for a reader; `new` is the sum over the pairs and their number."""
         bounds, sum_ = self._bounds(), self.pairs.hits
         if self.criterion.both_ways:
             sum_ = 2 * sum_ - self.pairs.total

@@ -1,4 +1,7 @@
-"""Background work of releases: answers of the next version for nobody, and its golden proof."""
+"""Background work of releases: what the old version answered is asked of the next one too.
+
+Its golden examples are asked as well. No caller waits for any of these answers.
+"""
 
 import asyncio
 import logging
@@ -24,7 +27,7 @@ from service.releases.shadow import Shadow
 
 _log = logging.getLogger(__name__)
 MOST = 16
-"""Requests of all releases whose question and answer are kept at one time."""
+"""Largest number of requests, of all releases, whose question and answer are kept at one time."""
 _PROOF_PAUSE_SECONDS = 30.0
 _NO_ANSWER = (DeadlineExceeded, EngineDead, NotFound, NotReady, QueueFull, TooManyRequests)
 """Errors that say nothing about the version."""
@@ -34,9 +37,9 @@ Compared = Callable[[Mapping[str, float] | None], None]
 
 
 class Background:
-    """Asks the next version after the old one has answered; drops what the server has no room for.
+    """Asks the next version after the old one has answered; drops requests if there is no room.
 
-    It does nothing before `rehearsal` is set, nor after `stop`.
+    Nothing is asked until `rehearsal` is set, nor after `stop`.
     """
 
     def __init__(self) -> None:
@@ -45,7 +48,7 @@ class Background:
         self._tasks = set[asyncio.Task[None]]()
 
     def follow(self, shadow: Shadow, context: RequestContext, compared: Compared) -> None:
-        """Have a request repeated at its end if it is drawn and there is a place to keep it."""
+        """Repeat a request once it ends, if it is drawn and fewer than MOST are kept."""
         kept = None if self.rehearsal is None else shadow.kept(context)
         if kept is None:
             return
@@ -57,12 +60,12 @@ class Background:
         context.on_ending = partial(self._ended, shadow, kept, compared)
 
     def prove(self, exact: str, proven: Callable[[GoldenProof], None]) -> None:
-        """Have a version's golden examples asked, again and again until there is room."""
+        """Ask a version's golden examples; without room, try again every 30 seconds."""
         if self.rehearsal is not None:
             self._start(self._prove(self.rehearsal, exact, proven))
 
     def stop(self) -> None:
-        """End what runs, and begin no more."""
+        """Cancel the running work and start no more."""
         self.rehearsal = None
         for task in self._tasks:
             task.cancel()
@@ -108,7 +111,7 @@ class Background:
 
 
 async def _answered(rehearsal: Rehearsal, exact: str, kept: Kept) -> Mapping[str, float] | None:
-    """The differences of the next version's answer; None if it says nothing about the version."""
+    """The differences of the next version's answer; None for an error that is not its fault."""
     try:
         return differences(kept, await rehearsal.repeat(exact, kept))
     except _NO_ANSWER:

@@ -1,4 +1,4 @@
-"""One step of a release: which requests the next version answers, and what is made of them."""
+"""One step of a release: the requests that the next version answers, and their judgement."""
 
 from service.context import RequestContext
 from service.releases.comparison import Arm
@@ -11,8 +11,8 @@ from service.settings.releases import PlanSettings
 class Canary(Stage[Judge]):
     """A step from its beginning in the log to its verdict.
 
-    Callers are drawn by a hash, so that a caller stays with its version, and one that has the next
-    version at a small share has it at every larger one. Each release draws others.
+    A hash draws the callers. So a caller stays with its version, and a caller who gets the next
+    version at a small share also gets it at every larger share. Each release draws other callers.
     """
 
     def __init__(
@@ -42,9 +42,9 @@ class Canary(Stage[Judge]):
         return self.verdict is not None
 
     def rate(self, digest: str, score: float) -> bool:
-        """Count what a caller says of an answer of a version; True if it decides the step.
+        """Count a caller's rating of a version's answer; True if it decides the step.
 
-        `digest` is its beginning, as in the name that the engine knows the version by.
+        `digest` is the beginning of the version's digest, as in the engine's name for it.
         """
         if self.verdict is not None:
             return False

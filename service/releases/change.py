@@ -12,17 +12,17 @@ class Event(StrEnum):
     CONFIGURED = "configured"
     """The configuration gave the name this version."""
     SHADOW = "shadow"
-    """The next version is asked in the background what the old one answers."""
+    """The next version gets, in the background, requests that the old one answers."""
     STEP = "step"
     """The next version answers a share of the requests."""
     FULL = "full"
     """The next version took the old one's place."""
     ROLLED_BACK = "rolled_back"
-    """The next version answers no more, and is not tried again."""
+    """The next version no longer answers, and is not tried again."""
     WITHDRAWN = "withdrawn"
-    """The configuration took the next version back before it was decided."""
+    """The next version was removed from the configuration before the verdict."""
     RETRIED = "retried"
-    """A person allows a version that was rolled back another time."""
+    """A person allows another try of a version that was rolled back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +30,8 @@ class Change:
     """One change: who or which rule made it, and what the name stood for before and after.
 
     `by` is `configuration`, `rule:` and a rule, or `person:` and a name. `share` is that of the
-    version `after`, which is None once the name is no longer configured. `time` is UTC in ISO
-    8601; it and `number` are given by the log.
+    version `after`, which is None once the name is no longer configured. The log sets `number` and
+    `time`, which is UTC in ISO 8601.
     """
 
     name: str

@@ -18,9 +18,9 @@ Arm = Literal["old", "new"]
 
 @dataclass(frozen=True, slots=True)
 class Criterion:
-    """A share of requests that may differ by `tolerance`: upwards, or both ways.
+    """A share of requests that may grow by `tolerance`, or with `both_ways` also shrink by it.
 
-    `alpha` is the probability that harm is seen where there is none.
+    `alpha` is the largest probability that the test finds harm where there is none.
     """
 
     name: str
@@ -38,10 +38,11 @@ class Criterion:
 class Finding:
     """A criterion and what the requests say about it.
 
-    `statistic` is the log of the evidence for harm, which `bound` calls enough. The difference, new
-    minus old, lies within `lower` and `upper` at all times, each but with the criterion's alpha.
-    `old` and `new` are hits and requests; `old` is None where both versions got the same requests,
-    and `new` counts their disagreements.
+    `statistic` is the log of the evidence for harm; harm is shown once it reaches `bound`. The true
+    difference, new minus old, lies between `lower` and `upper`, after any number of requests; each
+    bound ever fails with at most the probability alpha. `old` and `new` are hits and requests.
+    Where both versions got the same requests, `new` counts those in which they differ, and `old`
+    is None.
     """
 
     criterion: str
@@ -106,11 +107,11 @@ class Comparison:
         """True if harm is shown."""
         margin, found = self.criterion.tolerance, self.new.rate - self.old.rate
         if found <= margin and not (self.criterion.both_ways and found < -margin):
-            return False  # no evidence for what the data do not even show
+            return False  # the observed difference is within the tolerance
         return self.statistic >= self.criterion.bound
 
     def harmless(self, alpha: float) -> bool:
-        """True if it is shown, but with probability `alpha`, that there is no harm."""
+        """True if the absence of harm is shown, wrongly with probability `alpha` at most."""
         margin, needed = self.criterion.tolerance, -math.log(alpha)
         if evidence_below(self.old, self.new, margin) < needed:
             return False
@@ -123,7 +124,7 @@ class Comparison:
         return Comparison(self.criterion, replace(self.old), replace(self.new))
 
     def finding(self) -> Finding:
-        """The comparison as it is read; takes some milliseconds, so on no event loop."""
+        """The comparison for a reader. Takes some milliseconds: do not call it on an event loop."""
         sides = 2 if self.criterion.both_ways else 1
         bounds = difference(self.old, self.new, self.criterion.alpha / sides)
         old, new = (self.old.hits, self.old.total), (self.new.hits, self.new.total)

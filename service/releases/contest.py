@@ -1,4 +1,4 @@
-"""The versions of a planned name, as they are loaded."""
+"""The two versions of a name: the configured one and the planned one."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,9 +19,9 @@ Action = Literal["rollback", "promote", "retry"]
 
 @dataclass(frozen=True, slots=True)
 class Contest:
-    """The configured version of a name and the planned one; None for one that cannot serve.
+    """The configured version of a name and the planned one; None for a version that cannot serve.
 
-    `configured` None is an adapter that is quarantined: nothing is decided about its name.
+    Without a `configured` version, because the adapter is quarantined, nothing is decided.
     """
 
     configured: Contender | None
@@ -59,7 +59,7 @@ class Contest:
         by: str,
         seen: tuple[Mapping[str, Any], ...],
     ) -> list[Change]:
-        """The changes that an action makes; raises Conflict where it does not fit the state."""
+        """The changes that an action makes; raises Conflict if the state does not allow it."""
         if self.configured is not None and self.planned is not None and self.plan is not None:
             old, new = self.configured.digest, self.planned.digest
             match action, state:

@@ -5,9 +5,9 @@ import math
 from service.engine.kept import Kept, KeptGeneration, KeptText
 
 FAILED = {"errors": 1.0, "invalid": 0.0}
-"""The next version failed where the old one answered."""
+"""Differences if the next version failed and the old one answered."""
 REFUSED = {"errors": 0.0, "invalid": 1.0}
-"""The next version refused as invalid what the old one answered."""
+"""Differences if the next version refused the request as invalid and the old one answered."""
 
 _MUCH = math.log(2)
 
@@ -15,7 +15,7 @@ _MUCH = math.log(2)
 def differences(old: Kept, new: Kept) -> dict[str, float]:
     """The observations of the shadow's tests, for a request that both versions answered.
 
-    Of sampled generations only the lengths are compared: two answers of one model differ, too.
+    Sampled generations are compared by length only, because two samples of one model differ too.
     """
     found = {"errors": 0.0, "invalid": 0.0}
     if isinstance(old, KeptText) and isinstance(new, KeptText):
@@ -37,8 +37,8 @@ def _of_texts(old: KeptText, new: KeptText) -> dict[str, float]:
 def _distance(old: KeptText, new: KeptText) -> float:
     """Total variation distance of the two distributions: half the sum of their differences.
 
-    Of independent labels, whose probabilities sum to anything, it is at most 1 as well: the sum is
-    divided by both sums at least.
+    Probabilities of independent labels need not sum to 1. If they sum to more, the difference is
+    divided by the sum of both, so that the distance is at most 1.
     """
     labels = {*old.probs, *new.probs}
     apart = sum(abs(old.probs.get(label, 0.0) - new.probs.get(label, 0.0)) for label in labels)

@@ -9,14 +9,15 @@ from service.settings.releases import PlanSettings
 
 _LABEL = "label "
 WRONG = "wrong"
-"""The test of what callers say of answers."""
+"""The test of the callers' ratings."""
 
 
 def criteria(plan: PlanSettings, labels: Collection[str]) -> list[Criterion]:
-    """The tests of a step for a version with these labels; without any it generates text.
+    """The tests of a step for a version with these labels; a version without labels generates text.
 
-    They share the plan's alpha: equally, the labels as one of them, and so the scores or lengths.
-    So a plan whose successor does no harm ends in a rollback with at most this probability.
+    Each stage gets an equal part of the plan's alpha, and each test an equal part of that; all
+    labels together count as one test, and so do the scores or the lengths. So a version that does
+    no harm is rolled back with at most the probability alpha.
     """
     allowed = plan.tolerances
     single = {
@@ -50,10 +51,10 @@ def stages(plan: PlanSettings) -> int:
 class Judge(Trial[Comparison]):
     """Counts the requests of both versions during one step, and decides once.
 
-    A step has counts of its own: its share is the same throughout, so what changes with the time of
-    day reaches both versions alike. Harm is one test beyond its tolerance. No harm is claimed only
-    if every test claims it, so each may use the whole alpha (Berger 1982, "Multiparameter
-    hypothesis testing and acceptance sampling").
+    A step has counts of its own: its share is constant, so traffic that changes with the time of
+    day reaches both versions alike. One test beyond its tolerance shows harm. The absence of harm
+    is shown only if every test shows it, so each test may use the whole alpha (Berger 1982,
+    "Multiparameter hypothesis testing and acceptance sampling").
     """
 
     def __init__(self, tests: Iterable[Criterion], alpha: float, requests: int) -> None:
@@ -85,15 +86,16 @@ class Judge(Trial[Comparison]):
         return None
 
     def rate(self, arm: Arm, score: float) -> Verdict | None:
-        """Count what a caller says of an answer: 1 for right; the verdict, if it decides the step.
+        """Count a rating, 1 for a right answer; the verdict, if it decides the step.
 
-        It shows harm only: an answer is counted when it ends, and rated later or never.
+        A rating can only show harm. The absence of harm is judged as answers end, which is before
+        their ratings come, if any come at all.
         """
         self._tests[WRONG].add(arm, 1 - score)
         return self._harm([WRONG])
 
     def _harmless(self) -> bool:
-        """True if no test is open. Looks first at the test that was open last."""
+        """True if every test shows the absence of harm. Begins with the test that last did not."""
         if not self._shows_none(self._open):
             return False
         for name in self._tests:

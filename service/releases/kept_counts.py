@@ -25,7 +25,7 @@ class KeptCounts:
         self._written = b""
 
     def resume(self, name: str, stage: Stage[Any]) -> None:
-        """Give a stage the counts that were kept of it."""
+        """Give a stage its kept counts, if there are any."""
         since, counts = self._kept.get(name, (0, {}))
         if since == stage.since:
             stage.trial.resume(counts)
@@ -37,7 +37,7 @@ class KeptCounts:
         return None if content == self._written else content
 
     def write(self, content: bytes) -> None:
-        """Have the counts on disk; blocks meanwhile. Raises OSError."""
+        """Write the counts to disk; blocks. Raises OSError."""
         write_atomically(self._file, content, mode=0o600)
         self._written = content
 
@@ -48,5 +48,5 @@ class KeptCounts:
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, TypeError) as error:
-            _log.warning("%s: not read, the steps count anew: %s", self._file, error)
+            _log.warning("%s: cannot be read, the counts begin at 0: %s", self._file, error)
             return {}

@@ -1,4 +1,4 @@
-"""The log of changes: JSON lines, of which each has the digest of the line before."""
+"""The log of changes: JSON lines, each with the digest of the line before it."""
 
 import fcntl
 import hashlib
@@ -18,14 +18,14 @@ _log = logging.getLogger(__name__)
 
 FILE = "changes.jsonl"
 FIRST = "0" * 64
-"""The digest that the first line names."""
+"""The digest that stands in the first line, which has no line before it."""
 
 
 class ChangeLog:
-    """The log in a folder, which one process at a time may append to.
+    """The log in a folder; one process at a time may append to it.
 
-    Raises ConfigurationError for a log whose chain is broken, or that another process has open. A
-    last line that is not complete was never acknowledged, and is cut off.
+    Raises ConfigurationError for a log whose chain of digests is broken, or that another process
+    has open. An incomplete last line, whose change never took effect, is cut off.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -42,12 +42,12 @@ class ChangeLog:
             raise
 
     def append(self, change: Change) -> Change:
-        """Have a change on disk before this returns; blocks meanwhile. Raises OSError."""
+        """Append a change, and return once it is on disk; blocks. Raises OSError."""
         with self._writing:
             return self._append(change)
 
     def close(self) -> None:
-        """Let another process have the log, once what is being written is on disk."""
+        """Release the log for other processes, after a write that is in progress."""
         with self._writing:
             os.close(self._descriptor)
 
@@ -83,7 +83,7 @@ class ChangeLog:
 
 
 def read_log(folder: Path) -> tuple[list[Change], str]:
-    """The changes of a log and the digest of its last line, whoever has it open.
+    """The changes of a log and the digest of its last line, even while a service appends to it.
 
     Raises ConfigurationError for a folder without a log, and for a broken chain.
     """
@@ -106,9 +106,9 @@ def read_chain(file: Path, content: bytes) -> tuple[list[Change], str]:
         try:
             change, previous = _parsed(line)
         except (ValueError, TypeError, KeyError) as error:
-            raise _broken(file, number, f"it is no change: {type(error).__name__}") from error
+            raise _broken(file, number, f"it is not a change: {type(error).__name__}") from error
         if previous != head:
-            raise _broken(file, number, "it does not follow from the line before")
+            raise _broken(file, number, "its `previous` is not the digest of the line before")
         if change.number != number:
             raise _broken(file, number, f"its number is {change.number}")
         changes.append(change)

@@ -1,4 +1,4 @@
-"""Prometheus series of releases. Label values are configured names and fixed words: bounded."""
+"""Prometheus series of releases. Their labels are configured names and fixed words."""
 
 from prometheus_client import CollectorRegistry
 
@@ -25,7 +25,7 @@ class ReleaseMetrics:
         self._share = make.gauge("release_share", text, "adapter")
         text = "Requests that were judged, by the version that answered: `old` or `new`."
         self._judged = make.counter("release_requests_total", text, "adapter", "arm")
-        text = "Requests of a release's shadow: `compared`, or `dropped` for want of room."
+        text = "Requests of a release's shadow: `compared`, or `dropped` because there was no room."
         self._shadow = make.counter("release_shadow_total", text, "adapter", "result")
         text = "Changes of what a name stands for, as in the log."
         self._changes = make.counter("release_changes_total", text, "adapter", "event")
@@ -44,7 +44,7 @@ class ReleaseMetrics:
         self._judged[name, arm].inc()
 
     def shadowed(self, name: str, *, compared: bool) -> None:
-        """Count a request that the next version was, or was not, asked in the background."""
+        """Count a request that both versions answered, or that was dropped."""
         self._shadow[name, "compared" if compared else "dropped"].inc()
 
     def changed(self, name: str, event: Event) -> None:

@@ -1,4 +1,4 @@
-"""Observation of one request, as far as it says something about the version that answered it."""
+"""Observation of one request: its facts that may differ from version to version."""
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -7,27 +7,27 @@ from service.context import Ending, RequestContext
 from service.operations import OPERATIONS
 
 Missed = Callable[[RequestContext, str, Ending], Collection[str] | None]
-"""The objectives that a request missed; None for a request that promises nothing."""
+"""The objectives that a request missed; None for a request that has none."""
 
 LATENCIES = ("ttft", "tpot", "e2e")
 SCORES = {f"score {cut:g}": cut for cut in (0.5, 0.7, 0.9, 0.99)}
-"""Tests of the best score's distribution, each of the share of texts with at most this score."""
+"""Tests of the best score's distribution, each by the share of texts up to this score."""
 LENGTHS = {f"length {cut}": cut for cut in (16, 64, 256, 1024)}
-"""Tests of the lengths' distribution, each of the share of answers of at most so many tokens."""
+"""Tests of the lengths' distribution, each by the share of answers up to so many tokens."""
 
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """Criteria of a request, each with a hit or none, and its first text's labels, if any."""
+    """Criteria of a request, each true for a hit; the labels of its first text, if it has one."""
 
     hits: dict[str, bool]
     labels: Collection[str] | None = None
 
 
 def observe(context: RequestContext, ending: Ending, missed: Missed) -> Observation | None:
-    """The observation of a request; None for one without engine work, refused, or given up.
+    """The observation of a request; None for one without engine work, refused, or cancelled.
 
-    Of a classification only the first text counts: those of one request resemble each other.
+    Of a classification only the first text counts, because texts of one request are often alike.
     """
     if ending.outcome in ("refused", "cancelled") or not OPERATIONS.get(context.route):
         return None

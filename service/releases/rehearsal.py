@@ -1,4 +1,4 @@
-"""Work of versions that no caller waits for, as releases ask for it."""
+"""Requests to loaded versions that releases make themselves, and that no caller waits for."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,23 +9,23 @@ from service.engine.kept import Kept
 
 @dataclass(frozen=True, slots=True)
 class GoldenProof:
-    """Golden examples asked once more; `told` says what was found, without any example."""
+    """Result of golden examples that were asked again; `told` has the figures and no example."""
 
     passed: bool
     told: Mapping[str, Any]
 
 
 class Rehearsal(Protocol):
-    """Asks loaded versions in the background class, for no tenant."""
+    """Asks loaded versions as background work, which no tenant pays for."""
 
     @property
     def room(self) -> bool:
         """True if the engine has room for background work now."""
 
     async def repeat(self, exact: str, kept: Kept) -> Kept:
-        """The answer of the version that is named exactly to what was kept.
+        """The answer to a kept request of the version with the exact name `exact`.
 
-        Raises ServiceError, InvalidRequest for what it cannot take.
+        Raises InvalidRequest if the version does not accept the request, else ServiceError.
         """
 
     async def prove(self, exact: str) -> GoldenProof | None:

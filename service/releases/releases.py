@@ -1,4 +1,4 @@
-"""All releases of a service: which version answers a request, and what the log says of it."""
+"""All releases of a service: the choice of a request's version, its judgement, and the log."""
 
 import asyncio
 import logging
@@ -34,10 +34,10 @@ _TICK_SECONDS = 5.0
 
 
 class Releases:
-    """Gives requests their versions, judges the answers and writes what follows into the log.
+    """Gives requests their versions, judges the answers, and logs the decisions.
 
-    What a name stands for is derived from the log alone. A rollback takes effect at once and is
-    then written; whatever gives the next version more requests is written first. `of` raises
+    The log alone decides the version that a name stands for. A rollback takes effect before it is
+    written; a change that gives the next version more requests is written first. `of` raises
     ConfigurationError for a folder or a log that cannot be used.
     """
 
@@ -68,7 +68,7 @@ class Releases:
         self._decided = asyncio.Event()
 
     def live(self, name: str) -> str | None:
-        """Digest of the version that a release made live under a name; None for the configured."""
+        """Digest of the version that a release made live; None for the configured version."""
         standing = self._standing(name)
         return standing.live if standing.released else None
 
@@ -84,10 +84,10 @@ class Releases:
         return stage.new.exact if arm == "new" else name
 
     def rate(self, name: str, since: int, digest: str, score: float) -> None:
-        """Judge a version by what a caller says of an answer: 1 for right, 0 for wrong.
+        """Judge a version by a caller's rating of an answer: 1 for right, 0 for wrong.
 
-        It counts in the step that began with the log's entry `since`, in which it was given, if
-        that one still lasts.
+        `since` is the log's entry that began the step in which the answer was given; the rating
+        counts only while this step lasts.
         """
         stage = self._stages.get(name)
         if isinstance(stage, Canary) and stage.since == since and stage.rate(digest, score):
@@ -97,7 +97,7 @@ class Releases:
     def rehearsed(self, rehearsal: Rehearsal | None) -> Iterator[None]:
         """Ask next versions in the background while the block runs, or until `stop_background`.
 
-        Without a `rehearsal` there are no versions.
+        `rehearsal` is None in a service without adapters.
         """
         self._background.rehearsal = rehearsal
         for name, stage in self._stages.items():
@@ -108,14 +108,14 @@ class Releases:
             self._background.stop()
 
     def stop_background(self) -> None:
-        """Ask next versions no more, because the service drains."""
+        """Stop asking next versions in the background, because the service drains."""
         self._background.stop()
 
     async def configure(self, contests: Mapping[str, Contest], apply: Callable[[], None]) -> None:
-        """Take over what is configured and loaded; names that are quarantined stay as they are.
+        """Begin with these versions and plans; a quarantined adapter's name keeps its standing.
 
-        `apply` gives the names their versions, now and after each change. Raises ConfigurationError
-        for a log that cannot be written.
+        `apply` is called now and after each change, to give the names their versions. Raises
+        ConfigurationError for a log that cannot be written.
         """
         async with self._writing:
             try:
@@ -136,7 +136,7 @@ class Releases:
             self._show()
 
     async def run(self) -> None:
-        """Write decisions and counts until cancelled; what cannot be written is tried again."""
+        """Write decisions and counts until cancelled; a write that fails is tried again."""
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(_TICK_SECONDS):
@@ -148,12 +148,12 @@ class Releases:
                 if content := self._kept.collect(self._stages):
                     await asyncio.to_thread(self._kept.write, content)
             except OSError as error:
-                _log.error("releases: not written, tried again: %s", error)
+                _log.error("releases: log or counts not written, tried again: %s", error)
 
     async def act(self, name: str, action: Action, person: str) -> PlanSummary:
-        """Do what a person asks; the plan's state afterwards.
+        """Carry out a person's order; the plan's state afterwards.
 
-        Raises NotFound for a name without a plan, Conflict where the action does not fit its state.
+        Raises NotFound for a name without a plan, Conflict if the state does not allow the action.
         """
         async with self._writing:
             contest, stage = self._contests.get(name), self._stages.get(name)
@@ -175,7 +175,7 @@ class Releases:
         return Summary(planned, tuple(self._changes.changes[-SHOWN_CHANGES:]), self._changes.head)
 
     def close(self) -> None:
-        """Keep the counts and close the log; blocks meanwhile."""
+        """Write the counts and close the log; blocks."""
         with suppress(OSError):
             if content := self._kept.collect(self._stages):
                 self._kept.write(content)
@@ -199,7 +199,7 @@ class Releases:
             self._decided.set()
 
     def _prove(self, name: str, stage: Canary | Shadow) -> None:
-        """Have the golden examples of the next version asked; a failure is harm."""
+        """Ask the golden examples of the next version; a failure is harm."""
 
         def proven(proof: GoldenProof) -> None:
             if stage is not self._stages.get(name):
@@ -213,7 +213,7 @@ class Releases:
         self._background.prove(stage.new.exact, proven)
 
     async def _settle(self) -> None:
-        """Write the verdicts, and begin what follows."""
+        """Write the verdicts, and begin the next stages."""
         for name, stage in list(self._stages.items()):
             if stage.verdict is not None:
                 verdict = stage.verdict
@@ -230,7 +230,7 @@ class Releases:
         _log.info("release of %s: %s by %s: %s to %s, share %g", *told)
 
     def _begin(self, name: str) -> None:
-        """Begin the stage that a name is in, with what was counted of it."""
+        """Begin the stage that a name is in, from the counts that were kept of it."""
         before = self._stages.pop(name, None)
         stage = self._contests[name].stage(self._standing(name))
         if stage is None:

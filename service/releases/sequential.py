@@ -1,11 +1,12 @@
 """Evidence about one or two Bernoulli rates that may be looked at after every observation.
 
 The evidence against "the new rate exceeds the old one by at most m" is a mixture likelihood ratio:
-the probability of the data under independent Beta(1/2, 1/2) priors on both rates, over their
-largest probability under that hypothesis. At the true rates the ratio with a fixed denominator is
-the product of two test martingales, one for each version, in whatever order and numbers requests
-reach them; the supremum only lowers it. So by Ville's inequality it ever reaches 1 / alpha with
-probability at most alpha if the hypothesis holds.
+the probability of the data under independent Beta(1/2, 1/2) priors on both rates, divided by the
+largest probability of the data under that hypothesis. With the true rates in the denominator the
+ratio is the product of two test martingales, one for each version, for any order and number of
+requests that reach them; the largest probability in the denominator only lowers it. So if the
+hypothesis holds, the probability that the ratio ever reaches 1 / alpha is at most alpha (Ville's
+inequality).
 
 Observations may be any numbers in [0, 1], whose mean then takes the rate's place: a likelihood
 ratio of Bernoulli rates is convex in each observation, so its expectation at the true mean is at
@@ -31,7 +32,7 @@ _BETA_HALF = math.log(math.pi)  # log of the beta function at (1/2, 1/2)
 
 @dataclass(slots=True)
 class Counts:
-    """Observations of one version: `hits` of `total` were what the test looks for.
+    """Observations of one version: `hits` of `total` showed the event that is tested.
 
     `hits` is the sum of observations in [0, 1], most of which are 0 or 1.
     """
@@ -91,12 +92,12 @@ def evidence_below(old: Counts, new: Counts, margin: float) -> float:
 
 
 def difference(old: Counts, new: Counts, alpha: float) -> Interval:
-    """Bounds that hold at all times together; each fails with probability at most `alpha`."""
+    """Bounds after any number of requests; that one ever fails has probability `alpha` at most."""
     return Interval(_lower(old, new, alpha), -_lower(old.mirrored, new.mirrored, alpha))
 
 
 def rate(counts: Counts, alpha: float) -> Interval:
-    """Bounds of one rate, which hold as those of `difference`."""
+    """Bounds of one rate, with the same guarantee as those of `difference`."""
     return Interval(_least(counts, alpha), 1 - _least(counts.mirrored, alpha))
 
 
@@ -112,7 +113,7 @@ def _least(counts: Counts, alpha: float) -> float:
 
 
 def _largest(low: float, high: float, alpha: float, evidence: Callable[[float], float]) -> float:
-    """The largest value between the two that the evidence refutes, which falls with the value."""
+    """The largest refuted value between `low` and `high`; the evidence falls as the value grows."""
     needed = -math.log(alpha)
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
@@ -139,9 +140,9 @@ def _likelihood(counts: Counts) -> float:
 
 
 def _constrained(old: Counts, new: Counts, margin: float) -> float:
-    """The largest log-likelihood with new = old + margin, where it lies if the data exceed it.
+    """The largest log-likelihood under new = old + margin, for data that exceed the margin.
 
-    It is concave in the old rate, so its slope is halved to 0.
+    The log-likelihood is concave in the old rate, so bisection finds where its slope is 0.
     """
     old_misses, new_misses = old.total - old.hits, new.total - new.hits
     low, high = max(0.0, -margin), min(1.0, 1.0 - margin)

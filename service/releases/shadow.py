@@ -1,4 +1,4 @@
-"""The stage before the steps: the next version answers some requests for nobody."""
+"""The stage before the steps: the next version answers some requests too, and none is sent."""
 
 from collections.abc import Mapping
 
@@ -15,7 +15,7 @@ from service.settings.releases import PlanSettings, ShadowSettings
 def criteria(plan: PlanSettings, *, labels: bool) -> list[Criterion]:
     """The tests of the shadow, for versions with labels or of generated text.
 
-    They share its part of the plan's alpha equally.
+    Each test gets an equal part of the shadow's part of the plan's alpha.
     """
     allowed = plan.tolerances
     tolerances = {"errors": allowed.errors, "invalid": allowed.invalid}
@@ -47,7 +47,7 @@ class ShadowTrial(Trial[Agreement]):
 
     @property
     def answered(self) -> tuple[int, int]:
-        """Requests that each of the versions answered: the same."""
+        """Pairs, twice: each request was answered by both versions."""
         pairs = self._tests["errors"].pairs.total
         return pairs, pairs
 
@@ -63,7 +63,7 @@ class ShadowTrial(Trial[Agreement]):
 
 
 class Shadow(Stage[ShadowTrial]):
-    """Requests are drawn one by one: no caller notices."""
+    """Draws each request on its own, since no caller gets an answer of the next version."""
 
     def __init__(
         self,
@@ -79,7 +79,7 @@ class Shadow(Stage[ShadowTrial]):
         self.trial = ShadowTrial(plan, settings, labels=bool(self.labels))
 
     def kept(self, context: RequestContext) -> Kept | None:
-        """A place for what the request asks and is answered; None if it is not drawn."""
+        """A place for the request and its answer; None if the request is not drawn."""
         if self.verdict is not None:
             return None
         if drawn(f"shadow {self.new.digest} {context.request_id}") >= self._asked:

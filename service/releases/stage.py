@@ -1,4 +1,4 @@
-"""A stage of a release: the versions, and what the requests say about them."""
+"""A stage of a release: its two versions and the trial of the next one."""
 
 import hashlib
 from collections.abc import Collection, Mapping
@@ -16,7 +16,7 @@ SHADOW = -1
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """A loaded version: its digest, the name that always names it, and its labels.
+    """A loaded version: its digest, its exact name, which is never another version's, its labels.
 
     A version that generates text has no labels.
     """
@@ -29,8 +29,8 @@ class Contender:
 class Stage(Generic[Tests]):
     """A stage from its beginning in the log (`since`) to its verdict.
 
-    `needed` are the requests after which it ends without harm, `golden` what the golden proof at
-    its begin found.
+    After `needed` requests without harm it ends. `golden` is the result of the golden proof that is
+    asked when it begins.
     """
 
     trial: Tests
@@ -74,5 +74,5 @@ def share_of(plan: PlanSettings, index: int) -> float:
 
 
 def drawn(text: str) -> float:
-    """A number in [0, 1) that is the text's own."""
+    """A number in [0, 1) from the text's hash: evenly spread over texts, constant for each."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7]) / (1 << 56)

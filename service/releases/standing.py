@@ -13,9 +13,9 @@ from service.settings.releases import PlanSettings
 class Standing:
     """The version that a name stands for, by digest, and its successor.
 
-    `successor` answers `share` of the requests, 0 in the shadow, since the log's entry `since`; it
-    is None while there is none. `rejected` are the digests that are not tried again; `released` is
-    set if a release, and not the configuration, gave the name its version.
+    `successor`, if there is one, answers `share` of the requests (0 in the shadow) since the log's
+    entry `since`. `rejected` are the digests that are not tried again. `released` is true if a
+    release, not the configuration, gave the name its version.
     """
 
     live: str | None = None
@@ -55,9 +55,9 @@ def standings(changes: Iterable[Change]) -> dict[str, Standing]:
 
 
 def step_of(plan: PlanSettings, share: float) -> int:
-    """The index of the stage with this share, or the next larger one; else the last one.
+    """The index of the stage with this share, else of the next larger one, else of the last.
 
-    So a plan whose steps were changed goes on where it was. The share 0 is the shadow's.
+    So a plan whose steps were changed continues at its share. The share 0 is the shadow's.
     """
     if share == 0 and plan.shadow is not None:
         return SHADOW
@@ -72,8 +72,8 @@ def due(
 ) -> list[Change]:
     """The changes that follow from the configuration: `configured` is its version's digest.
 
-    `loaded` says that the plan's version can serve. One that a release made live stays while it is
-    planned; one that was rolled back is not begun.
+    `loaded` says that the plan's version can serve. A version that a release made live stays live
+    while it is planned; a version that was rolled back is not started again.
     """
     wanted = None if plan is None or plan.digest == configured else plan
     if standing.released and wanted is not None and standing.live == wanted.digest:

@@ -1,4 +1,4 @@
-"""Releases as they are read: each plan's state with its tests, and the last changes."""
+"""Summary of releases for readers: each plan's state with its tests, and the last changes."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -14,13 +14,13 @@ SHOWN_CHANGES = 100
 
 
 def evidence(tests: Sequence[Measure]) -> tuple[dict[str, Any], ...]:
-    """Findings of tests; takes some milliseconds for each, so on no event loop."""
+    """Findings of tests. Takes some milliseconds for each: do not call it on an event loop."""
     return tuple(asdict(test.finding()) for test in tests)
 
 
 @dataclass(frozen=True, slots=True)
 class PlanSummary:
-    """One plan; `facts` can be read at once, `tests` have yet to be evaluated."""
+    """One plan: `facts` are JSON already, the findings of `tests` are computed by `told`."""
 
     facts: dict[str, Any]
     tests: Sequence[Measure]

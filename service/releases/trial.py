@@ -1,4 +1,4 @@
-"""The tests of one stage of a release, in what all stages have in common."""
+"""The tests of one stage of a release: the part that canary and shadow share."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,7 +9,7 @@ from service.releases.comparison import Criterion, Finding
 
 
 class Measure(Protocol):
-    """One respect in which the versions may differ, and what the requests say about it."""
+    """One respect in which the versions may differ, and the observations of it."""
 
     @property
     def criterion(self) -> Criterion: ...
@@ -26,7 +26,7 @@ class Measure(Protocol):
         """The test as it is now."""
 
     def finding(self) -> Finding:
-        """The test as it is read; takes some milliseconds, so on no event loop."""
+        """The test for a reader. Takes some milliseconds: do not call it on an event loop."""
 
     def counts(self) -> list[float]:
         """The counts, as `resume` takes them."""
@@ -40,9 +40,9 @@ Each = TypeVar("Each", bound=Measure)
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The end of a stage: harm that was shown, or that the next one may come, and the rule.
+    """The end of a stage: a rollback for `harm`, else the next stage; `rule` is the reason.
 
-    `seen` are findings that are no test's.
+    `seen` are findings of the golden proof, which is not one of the tests.
     """
 
     harm: bool
@@ -52,7 +52,7 @@ class Verdict:
 
 
 class Trial(ABC, Generic[Each]):
-    """Tests by name, which share the error of their stage."""
+    """Tests by name, which share their stage's part of alpha."""
 
     def __init__(self, tests: Iterable[Each]) -> None:
         self._tests = {test.criterion.name: test for test in tests}
@@ -71,7 +71,7 @@ class Trial(ABC, Generic[Each]):
         return {name: test.counts() for name, test in self._tests.items()}
 
     def resume(self, counts: Mapping[str, Sequence[Any]]) -> None:
-        """Go on from counts that were kept, if they are of the same tests."""
+        """Continue from kept counts, if they belong to the same tests."""
         if counts.keys() == self._tests.keys():
             for name, test in self._tests.items():
                 test.resume(counts[name])

@@ -92,7 +92,7 @@ class Watchdog:
                 self._stall(now, now - moved)
         elif self._engine.last_step > self._stalled_since:
             seconds = now - self._stalled_since
-            _log.warning("the engine of %s moves again after %.1f s", self._name, seconds)
+            _log.warning("the engine of %s makes steps again after %.1f s", self._name, seconds)
             self._stalled_since = self._busy_since = None
             self._silence.forget()
             self._status.stalled.discard(self._name)
@@ -102,7 +102,7 @@ class Watchdog:
             self._status.lost.add(self._name)
 
     def _stall(self, now: float, seconds: float) -> None:
-        _log.critical("the engine of %s has not moved for %.1f s", self._name, seconds)
+        _log.critical("the engine of %s has made no step for %.1f s", self._name, seconds)
         self._stalled_since = now
         self._status.stalled.add(self._name)
         self._gate.close(_stalled)
@@ -119,4 +119,4 @@ def _dead() -> ServiceError:
 
 
 def _stalled() -> ServiceError:
-    return EngineStalled("The engine does not move.", retry_after=10)
+    return EngineStalled("The engine has work and makes no step.", retry_after=10)

@@ -21,7 +21,7 @@ class StepSettings(Section):
 
 
 class ShadowSettings(Section):
-    """A part of the requests that the next version answers in the background, for nobody."""
+    """A part of the requests that the next version answers too, in the background, unseen."""
 
     requests: int = Field(
         ge=1,

@@ -116,7 +116,7 @@ class Artifact:
             if not re.fullmatch(FILE_NAME, title):
                 raise self.refused("manifest", f"a layer's {TITLE}", "a plain file name", title)
             if title in files:
-                raise self.refused(title, "its title stands twice", "one layer", "two")
+                raise self.refused(title, "its title is given twice", "one layer", "two")
             if _UNPACK in layer.annotations or layer.media_type.endswith(("+gzip", "+zstd")):
                 raise self.refused(title, "is packed", "the file as it is", layer.media_type)
             files[title] = layer
@@ -166,7 +166,7 @@ class Blob:
     def seek(self, offset: int) -> int:
         """Begin at a later offset; OSError if the registry does not support it."""
         if offset >= self.size:
-            raise OSError("nothing stands there")
+            raise OSError(f"offset {offset} is not within {self.size} bytes")
         response = self._artifact.fetch(self._path, Range=f"bytes={offset}-")
         self._response = response
         if response.status_code != requests.codes.partial_content:

@@ -1,7 +1,7 @@
 """The last ten minutes of the service, in bounded memory, for the console's live view."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -109,14 +109,18 @@ def _engines(now: Snapshot) -> list[dict[str, Any]]:
 
 
 def _tenants(now: Snapshot, before: Snapshot) -> list[dict[str, Any]]:
-    """Tenants with their tokens a second of the last minute, the busiest first."""
+    """Tenants with their tokens a second of the last minute, the busiest first.
+
+    `due` is a tenant's part of the weights of all that wait or were served in this minute, which is
+    what it gets if all of them always want more.
+    """
     queued, flex = dict(now.by("requests_queued")), dict(now.by("flex_requests_queued"))
     kinds = ("prompt", "completion")
     used = {kind: dict(now.by("tokens_total", kind)) for kind in kinds}
     had = {kind: dict(before.by("tokens_total", kind)) for kind in kinds}
     served = {*used["prompt"], *used["completion"]}
     seconds = max(now.at - before.at, 0.001)
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "tenant": name,
             "queued": queued.get(name, 0),
@@ -128,7 +132,15 @@ def _tenants(now: Snapshot, before: Snapshot) -> list[dict[str, Any]]:
         for name in {*queued, *flex, *served}
         if name in served or queued.get(name) or flex.get(name)
     ]
+    weights = dict(now.by("tenant_weight"))
+    busy = {row["tenant"]: weights.get(row["tenant"], 1.0) for row in rows if _wants(row)}
+    for row in rows:
+        row["due"] = round(busy.get(row["tenant"], 0.0) / sum(busy.values()), 4) if busy else 0.0
     return sorted(rows, key=lambda row: (-row["tokens"], row["tenant"]))
+
+
+def _wants(row: Mapping[str, Any]) -> bool:
+    return bool(row["tokens"] or row["queued"] or row["flex_queued"])
 
 
 def _refusals(now: Snapshot, before: Snapshot) -> list[dict[str, Any]]:

@@ -20,6 +20,7 @@ _SERIES: Mapping[str, tuple[str, ...]] = {
     "inference_refusals_total": ("reason",),
     "inference_requests_in_flight": ("engine",),
     "inference_requests_queued": ("tenant",),
+    "inference_tenant_weight": ("tenant",),
     "inference_time_per_output_token_seconds_bucket": ("le",),
     "inference_time_to_first_token_seconds_bucket": ("le",),
     "inference_tokens_total": ("kind", "tenant"),

@@ -72,6 +72,10 @@ class Keyring:
             return None
         return listed.record.tenant()
 
+    def weights(self) -> dict[str, float]:
+        """Each tenant's weight by its name."""
+        return {name: listed.record.weight for name, listed in self.tenants.items()}
+
     def _check(self, listed: ListedTenant, now: float) -> None:
         name = listed.record.name
         if name in RESERVED:

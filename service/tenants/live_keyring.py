@@ -28,6 +28,7 @@ class LiveKeyring:
         self._observer = observer
         sources = read_keys(path)
         self._ring = build_keyring(sources)
+        observer.weights_read(self._ring.weights())
         self._tried: Mapping[str, bytes] | None = sources
         self._complaint = ""
 
@@ -59,6 +60,7 @@ class LiveKeyring:
                 continue
             if ring is not None:
                 self._ring = ring
+                self._observer.weights_read(ring.weights())
                 self._observer.keys_read(accepted=True)
                 _log.info("keys read again: %s", self.describe())
 

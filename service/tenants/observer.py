@@ -1,10 +1,14 @@
 """The observer of a tenancy."""
 
+from collections.abc import Mapping
 from typing import Protocol
 
 
 class TenancyObserver(Protocol):
-    """Counts reloads of keys and failures of quotas, without Prometheus in this package."""
+    """Follows keys, weights and failures of quotas, without Prometheus in this package."""
+
+    def weights_read(self, weights: Mapping[str, float]) -> None:
+        """Take the weights of all tenants by name, in place of those before."""
 
     def keys_read(self, accepted: bool) -> None:
         """Count changed keys that were read, accepted or refused."""

@@ -81,7 +81,7 @@ class Ledger:
         return int(self._clock())
 
     def answered(self, context: RequestContext, ending: Ending) -> None:
-        """Count a request that ended, if its route asks the engine and its caller is known."""
+        """Count a request that ended, if its route asks the engine and its key was accepted."""
         if OPERATIONS.get(context.route) is None or ending.status == _NO_KEY:
             return
         adapter = "" if context.adapter is None else context.adapter.name
@@ -124,7 +124,7 @@ class Ledger:
         return [UsageRow(row[0], Kind(*row[1:6]), Amounts(*row[6:])) for row in rows]
 
     async def write(self) -> None:
-        """Write what is counted; it is kept for the next time where that fails."""
+        """Write the counts; counts that cannot be written are kept for the next time."""
         async with self._writing:
             taken, self._unwritten = self._unwritten, defaultdict(Amounts)
             if not taken:
@@ -136,7 +136,7 @@ class Ledger:
                 ]
                 connection.executemany(_ADD, rows)
 
-            # Shielded, or a reader that leaves would not know whether they were written.
+            # Shielded: a cancelled reader must still learn whether the counts were written.
             adding = asyncio.ensure_future(self._database.run(add))
             try:
                 await asyncio.shield(adding)
@@ -149,7 +149,7 @@ class Ledger:
                 raise
 
     def _keep(self, taken: dict[tuple[int, Kind], Amounts], error: BaseException | None) -> None:
-        """Count what was not written again."""
+        """Put counts that could not be written back."""
         if error is not None:
             for key, amounts in taken.items():
                 self._unwritten[key].add(amounts)
@@ -166,7 +166,7 @@ class Ledger:
         try:
             await self.write()
         except ServiceError as error:
-            _log.error("usage is not written, and is tried again: %s", error)
+            _log.error("usage cannot be written; it is kept and tried again: %s", error)
 
     async def _forget(self) -> None:
         oldest = (self.now - self._keep_seconds) // SECONDS["hour"]
@@ -175,4 +175,4 @@ class Ledger:
                 lambda c: c.execute("DELETE FROM usage WHERE hour < ?", (oldest,))
             )
         except ServiceError as error:
-            _log.error("old usage is not removed, and is tried again: %s", error)
+            _log.error("old usage cannot be removed; it is tried again: %s", error)

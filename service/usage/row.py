@@ -9,7 +9,7 @@ SECONDS: dict[Period, int] = {"hour": 3600, "day": 86_400}
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """Requests that are counted together; `adapter` is the name of the one that answered."""
+    """Requests that are counted together; `adapter` is the answering adapter's name, or empty."""
 
     tenant: str
     model: str
@@ -20,7 +20,7 @@ class Kind:
 
 @dataclass(slots=True)
 class Amounts:
-    """Requests that ended, those of them that were refused, and tokens of all of them.
+    """Ended requests, the refused ones among them, and the tokens of all.
 
     `cached_tokens` are part of `prompt_tokens`.
     """
@@ -32,7 +32,7 @@ class Amounts:
     completion_tokens: int = 0
 
     def add(self, other: "Amounts") -> None:
-        """Count others too."""
+        """Add other amounts."""
         self.requests += other.requests
         self.refused += other.refused
         self.prompt_tokens += other.prompt_tokens

@@ -190,7 +190,7 @@ LAYERS: list[tuple[str, Callable[[Any], object], str]] = [
     ("folder", _titled("a/b"), "a plain file name, found a/b"),
     ("hidden file", _titled(".profile"), "a plain file name, found .profile"),
     ("no title", lambda layers: layers[0].pop("annotations"), "a plain file name, found "),
-    ("twice", lambda layers: layers.append(layers[0]), "its title stands twice"),
+    ("twice", lambda layers: layers.append(layers[0]), "its title is given twice"),
     ("gzip", _packed, "is packed: expected the file as it is, found .*gzip"),
     ("folder to unpack", _unpacked, "is packed: expected the file as it is"),
     ("digest", lambda layers: layers[0].update(digest="../../x"), "layers.0.digest: must"),

@@ -19,7 +19,7 @@ from service.errors import (
 )
 from tests.answers import refusal
 from tests.live_service import LiveService
-from tests.tenants.keys import entry, write_keys
+from tools.served.keys import entry, write_keys
 
 
 @pytest.fixture(scope="module")

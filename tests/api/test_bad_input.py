@@ -20,7 +20,7 @@ from service.api.schemas.tokenize import DetokenizeRequest, TokenizeRequest
 from service.settings.tree import HttpSettings
 from tests.answers import refusal
 from tests.live_service import LiveService
-from tests.tenants.keys import bearer, entry, write_keys
+from tools.served.keys import bearer, entry, write_keys
 
 GENERATE = {"model": "fake", "prompt": "Hi"}
 CLASSIFY = {"model": "fake", "input": "Hi", "candidate_labels": ["a", "b"], "calibrate": False}

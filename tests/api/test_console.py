@@ -11,7 +11,7 @@ from service.console.assets import HEADERS, LIVE_PAGE, PAGE, PARTS
 from service.settings.tree import HttpSettings
 from tests.answers import refusal
 from tests.live_service import LiveService
-from tests.tenants.keys import entry, write_keys
+from tools.served.keys import entry, write_keys
 
 MOST_BYTES = 100_000
 PATHS = ("/console", *(f"/console/{name}" for name in PARTS))

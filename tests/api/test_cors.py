@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from service.settings.tree import HttpSettings
 from tests.answers import refusal
 from tests.live_service import LiveService
-from tests.tenants.keys import bearer, entry, write_keys
+from tools.served.keys import bearer, entry, write_keys
 
 PAGE = "https://chat.example.com"
 BODY = {"model": "fake", "prompt": "Hi", "max_tokens": 2}

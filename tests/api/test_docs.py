@@ -1,8 +1,12 @@
 """The documentation pages, which must work without the internet."""
 
+import ast
 import re
+from collections import Counter
 
 import httpx
+
+from tests.architecture.source import modules
 
 
 async def test_the_page_takes_every_asset_from_this_server(client: httpx.AsyncClient) -> None:
@@ -66,3 +70,15 @@ async def test_every_body_has_examples_with_the_name_of_the_base_model(
     for body in bodies:
         assert body["examples"]
         assert all(each["value"]["model"] == "fake" for each in body["examples"].values())
+
+
+def test_no_two_bodies_share_a_name() -> None:
+    """A document with both would name them by their modules: `service__api__schemas__...`."""
+    names = Counter(
+        node.name
+        for name, file in modules().items()
+        if name.startswith(("service.api.schemas.", "service.api.routes."))
+        for node in ast.parse(file.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+    )
+    assert [name for name, count in names.items() if count > 1] == []

@@ -10,7 +10,7 @@ from service.errors import EngineDead
 from tests.answers import refusal
 from tests.fake_encoder import MAX_MODEL_LEN
 from tests.live_service import MODEL, LiveService
-from tests.tenants.keys import bearer, entry, write_keys
+from tools.served.keys import bearer, entry, write_keys
 
 LABELS = ["sports", "politics", "weather"]
 GUARDS = {

@@ -11,7 +11,7 @@ from service.settings.tree import Settings
 from tests.answers import refusal
 from tests.fake_encoder import LABELS, MAX_MODEL_LEN
 from tests.live_service import LiveService
-from tests.tenants.keys import bearer, entry, write_keys
+from tools.served.keys import bearer, entry, write_keys
 
 TEXTS = ["a text", "another", "the third"]
 GUARDS: dict[str, dict[str, Any]] = {

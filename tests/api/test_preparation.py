@@ -12,7 +12,7 @@ from service.settings.preparation import PreparationSettings
 from tests.answers import refusal
 from tests.live_service import LiveService
 from tests.staged_engine import StagedEngine
-from tests.tenants.keys import bearer, entry, write_keys
+from tools.served.keys import bearer, entry, write_keys
 
 LONG = "word " * 80
 CLASSIFY = {"model": "fake", "candidate_labels": ["a", "b"], "calibrate": False}

@@ -14,8 +14,8 @@ import pytest
 from loadtests.processes import eventually
 from tests.answers import events_of, refusal
 from tests.live_service import MODEL, LiveService
-from tests.tenants.keys import bearer, entry, write_keys
 from tests.tenants.redis_server import RedisServer
+from tools.served.keys import bearer, entry, write_keys
 
 BODY: dict[str, Any] = {"model": MODEL, "prompt": "Tell me", "max_tokens": 40}
 FEW_TOKENS = 200

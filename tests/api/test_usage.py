@@ -20,7 +20,7 @@ from service.settings.usage import UsageSettings
 from tests.answers import refusal
 from tests.batches.inputs import GENERATE, many
 from tests.live_service import LiveService
-from tests.tenants.keys import bearer, entry, write_keys
+from tools.served.keys import bearer, entry, write_keys
 
 BODY: dict[str, Any] = {"model": "fake", "prompt": "Tell me", "max_tokens": 20}
 CLASSIFY = {"model": "fake", "input": ["x"], "candidate_labels": ["a", "b"], "calibrate": False}
@@ -131,4 +131,4 @@ async def test_it_is_not_served_without_a_folder() -> None:
 def test_the_command_names_a_folder_that_holds_nothing(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["usage", "--store", str(tmp_path)])
     assert result.exit_code == 2
-    assert "holds no usage" in result.stderr
+    assert "no folder of usage" in result.stderr

@@ -21,7 +21,7 @@ OLD = 3 * 3600
 def test_a_database_of_another_version_is_refused(tmp_path: Path) -> None:
     folder = Folder(tmp_path)
     Database(folder.database, SCHEMA, VERSION + 1).close()
-    with pytest.raises(ConfigurationError, match="has version 2, and this is 1"):
+    with pytest.raises(ConfigurationError, match="must be of version 1, is 2"):
         Database(folder.database, SCHEMA, VERSION)
 
 

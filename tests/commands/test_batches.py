@@ -15,7 +15,7 @@ from service.settings.batches import BatchSettings
 from service.settings.tree import TenantSettings
 from tests.batches.inputs import GENERATE, many
 from tests.live_service import LiveService
-from tests.tenants.keys import bearer, entry, key_of, write_keys
+from tools.served.keys import bearer, entry, key_of, write_keys
 
 
 def batches_command(*arguments: str, key: str | None = None) -> Result:
@@ -70,7 +70,7 @@ def ended(folder: Path, batch: str) -> bool:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("list", "--store", "nowhere"), "holds no batches"),
+        (("list", "--store", "nowhere"), "no folder of batches"),
         (("list", "--url", "http://127.0.0.1:1"), "cannot be reached"),
     ],
 )

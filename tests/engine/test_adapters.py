@@ -12,6 +12,7 @@ import pytest
 
 from loadtests.processes import wait_until
 from service.adapters.pack import pack
+from tools.served.configuration import tiny_config
 from tools.served.lora import LoraMaker
 from tools.served.server import PATIENT, Server, running_server
 
@@ -54,18 +55,9 @@ def deployment(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> I
     root = tmp_path_factory.mktemp("adapters")
     maker = LoraMaker(tiny_folder, "tiny")
     names = [f"a{index:02}" for index in range(COUNT)]
-    config = PATIENT | {
-        "model": {"name": "tiny", "path": str(tiny_folder)},
-        "engine": {
-            "dtype": "float32",
-            "max_model_len": 2048,
-            "max_num_seqs": 32,
-            "gpu_memory_utilization": 0.2,
-            "enforce_eager": True,
-            "max_loras": 8,
-            "max_cpu_loras": 16,
-            "max_lora_rank": 8,
-        },
+    slots = {"max_loras": 8, "max_cpu_loras": 16, "max_lora_rank": 8}
+    config = tiny_config(tiny_folder, max_num_seqs=32, **slots)
+    config |= PATIENT | {
         "adapters": [{"source": str(root / name)} for name in [*names, "broken"]],
         "adapter_cache": {"path": str(root / "cache")},
         "adapters_on_failure": "quarantine",

@@ -7,6 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tools.served.configuration import tiny_config
 from tools.served.lora import LoraMaker
 from tools.served.server import PATIENT, Server, running_server
 
@@ -23,17 +24,8 @@ def server(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
         maker.write(
             root / name, name=name, version="1.0.0", seed=seed, prompts=PROMPTS[:1], tokens=TOKENS
         )
-    config = PATIENT | {
-        "model": {"name": "tiny", "path": str(tiny_folder)},
-        "engine": {
-            "dtype": "float32",
-            "max_model_len": 2048,
-            "max_num_seqs": 32,
-            "gpu_memory_utilization": 0.2,
-            "enforce_eager": True,
-            "max_loras": len(NAMES),
-            "max_lora_rank": 8,
-        },
+    config = tiny_config(tiny_folder, max_num_seqs=32, max_loras=len(NAMES), max_lora_rank=8)
+    config |= PATIENT | {
         "adapters": [{"source": str(root / name)} for name in NAMES],
         "adapter_cache": {"path": str(root / "cache")},
     }

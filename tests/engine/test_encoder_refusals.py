@@ -23,9 +23,8 @@ from service.telemetry.metrics import Metrics
 from service.vllm_engine.encoder.arguments import check_shares, environment_of
 from service.vllm_engine.engines import VllmEngines
 from service.vllm_engine.environment import COMPILER_OFF
+from tools.served.configuration import SMALL_ENCODER
 from tools.served.tiny_encoder import build_tiny_encoder
-
-EAGER = {"dtype": "float32", "enforce_eager": True, "gpu_memory_utilization": 0.05}
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +41,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def refusal(folder: Path, **fields: Any) -> str:
-    encoder = EncoderSettings(name="topics", path=folder, **({"engine": EAGER} | fields))
+    encoder = EncoderSettings(name="topics", path=folder, **({"engine": SMALL_ENCODER} | fields))
     metrics = Metrics(CollectorRegistry())
     gate = Gate(GateSettings(), metrics.of_engine("topics"))
     settings = Settings(encoders=[encoder])
@@ -96,7 +95,7 @@ def test_a_folder_that_is_not_there(folder: Path) -> None:
     ],
 )
 def test_arguments_that_are_not_accepted(folder: Path, name: str, value: Any, says: str) -> None:
-    assert says in refusal(folder, engine=EAGER | {name: value})
+    assert says in refusal(folder, engine=SMALL_ENCODER | {name: value})
 
 
 def test_the_shares_of_memory_add_up(folder: Path) -> None:
@@ -105,7 +104,7 @@ def test_the_shares_of_memory_add_up(folder: Path) -> None:
         settings = Settings(
             model={"name": "base", "path": "/models/base"},
             engine=engine,
-            encoders=[{"name": "topics", "path": str(folder), "engine": EAGER}],
+            encoders=[{"name": "topics", "path": str(folder), "engine": SMALL_ENCODER}],
         )
         check_shares(settings)
 

@@ -24,8 +24,8 @@ from transformers.pipelines.zero_shot_classification import ZeroShotClassificati
 
 from service.model.minilm import fetch_minilm
 from tests.answers import refusal
-from tests.tenants.keys import bearer, entry, key_of, write_keys
-from tools.served.configuration import tiny_config
+from tools.served.configuration import SMALL_ENCODER, tiny_config
+from tools.served.keys import bearer, entry, key_of, write_keys
 from tools.served.server import Server, named, running_server
 from tools.served.tiny_encoder import build_tiny_encoder
 
@@ -40,7 +40,6 @@ TEXTS = [
 ]
 EXAMPLES = re.findall(r"```sh\n(.*?)```", Path("docs/encoders.md").read_text(), re.DOTALL)
 CLOSE = 1e-3
-EAGER = {"dtype": "float32", "enforce_eager": True, "gpu_memory_utilization": 0.05}
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +62,7 @@ def server(
     config["engine"] = config["engine"] | {"gpu_memory_utilization": 0.2}
     config |= {
         "encoders": [
-            {"name": name, "path": str(folder), "engine": EAGER | more.get(name, {})}
+            {"name": name, "path": str(folder), "engine": SMALL_ENCODER | more.get(name, {})}
             for name, folder in folders.items()
         ],
         "tenants": {"keys": str(write_keys(root / "keys", *map(entry, ("flood", "light"))))},

@@ -18,10 +18,10 @@ from typer.testing import CliRunner
 
 from service.commands.cli import app
 from tests.answers import refusal
+from tools.served.configuration import SMALL_ENCODER
 from tools.served.server import PATIENT, Server, named, running_server
 from tools.served.tiny_encoder import build_tiny_encoder
 
-EAGER = {"dtype": "float32", "enforce_eager": True, "gpu_memory_utilization": 0.05}
 CLOSE = 1e-3
 TOPICS = ("sports", "politics", "weather")
 
@@ -33,7 +33,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     build_tiny_encoder(root / "topics", TOPICS)
     _build_embedder(root / "topics", root / "embed")
     encoders = [
-        {"name": name, "path": str(root / name), "engine": EAGER}
+        {"name": name, "path": str(root / name), "engine": SMALL_ENCODER}
         for name in ("cross", "topics", "embed")
     ]
     tei = {"embed": "embed", "rerank": "cross", "predict": "topics"}

@@ -13,6 +13,7 @@ import pytest
 
 from loadtests.processes import wait_until
 from tests.answers import refusal
+from tools.served.configuration import tiny_config
 from tools.served.server import PATIENT, Server, running_server, started_server
 
 SLOTS = 4
@@ -22,17 +23,8 @@ PATIENCE_S = 300
 
 
 def config_of(folder: Path, **gate: Any) -> dict[str, Any]:
-    return PATIENT | {
-        "model": {"name": "tiny", "path": str(folder)},
-        "engine": {
-            "dtype": "float32",
-            "max_model_len": 2048,
-            "max_num_seqs": SLOTS,
-            "gpu_memory_utilization": 0.2,
-            "enforce_eager": True,
-        },
-        "gate": PATIENT["gate"] | gate,
-    }
+    config = tiny_config(folder, max_num_seqs=SLOTS)
+    return config | PATIENT | {"gate": PATIENT["gate"] | gate}
 
 
 @pytest.fixture(scope="module")

@@ -17,11 +17,10 @@ from service.heads.manifest import HeadManifest, load_manifest
 from tests.answers import error_of
 from tests.finetune.conftest import films, films_run
 from tests.heads.packed import values_of
-from tools.served.configuration import tiny_config
+from tools.served.configuration import SMALL_ENCODER, tiny_config
 from tools.served.server import Server, running_server
 from tools.served.tiny_encoder import build_tiny_encoder
 
-EAGER = {"dtype": "float32", "enforce_eager": True, "gpu_memory_utilization": 0.05}
 TEXTS = ["the film was good", "the film was bad", "rain in paris"]
 
 
@@ -41,7 +40,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "patience": 24,
             "threads": 1,
         },
-        "evaluation": {"golden": 4, "engine": EAGER},
+        "evaluation": {"golden": 4, "engine": SMALL_ENCODER},
     }
     run["data"]["max_tokens"] = 64
     del run["prompt"]
@@ -75,7 +74,7 @@ def server(
 ) -> Iterator[Server]:
     config = tiny_config(tiny_folder)
     config["engine"] = config["engine"] | {"gpu_memory_utilization": 0.2}
-    config["encoders"] = [{"name": "films", "path": str(folder), "engine": EAGER}]
+    config["encoders"] = [{"name": "films", "path": str(folder), "engine": SMALL_ENCODER}]
     config["guards"] = {
         "named": {"boos": {"model": "films", "labels": ["negative"], "threshold": 0.6}},
         "default": {"input": ["boos"]},

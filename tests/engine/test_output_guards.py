@@ -15,8 +15,8 @@ import pytest
 from service.guards.answers import MARKER
 from tests.answers import error_of
 from tests.engine.conftest import ADAPTERS
-from tests.tenants.keys import bearer, entry, write_keys
 from tools.served.configuration import ENGINE
+from tools.served.keys import bearer, entry, write_keys
 from tools.served.server import PATIENT, Server, running_server
 
 GOOD = "This film was a wonderful and moving masterpiece. "

@@ -17,6 +17,7 @@ from loadtests.processes import wait_until
 from service.adapters.manifest_yaml import load_manifest
 from service.adapters.pack import pack
 from service.releases.log import read_log
+from tools.served.configuration import tiny_config
 from tools.served.lora import LoraMaker
 from tools.served.server import PATIENT, Server, running_server, started_server
 
@@ -66,16 +67,8 @@ def store(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Store:
     plans["shadowed"] |= {"shadow": {"requests": 1000, "share": 1.0}}
     for name in WRITERS:
         plans[name] = _write_writers(root, maker, name)
-    config = PATIENT | {
-        "model": {"name": "tiny", "path": str(tiny_folder)},
-        "engine": {
-            "dtype": "float32",
-            "max_model_len": 512,
-            "max_num_seqs": 16,
-            "gpu_memory_utilization": 0.2,
-            "enforce_eager": True,
-            "max_lora_rank": 8,
-        },
+    config = tiny_config(tiny_folder, max_model_len=512, max_num_seqs=16, max_lora_rank=8)
+    config |= PATIENT | {
         # This machine is busy: latency is not what these versions differ in.
         "slo": {"ttft_ms": 600_000, "tpot_ms": 600_000},
         "adapters": [{"source": str(root / f"{name}-1.0.0")} for name in (*NAMES, *WRITERS)],

@@ -26,7 +26,8 @@ from service.tenants.tenant import Tenant
 from service.vllm_engine.client import GatedClient
 from service.vllm_engine.structures import StructureTrials
 from tests.answers import refusal
-from tests.tenants.keys import bearer, entry, key_of, write_keys
+from tools.served.configuration import tiny_config
+from tools.served.keys import bearer, entry, key_of, write_keys
 from tools.served.lora import LoraMaker
 from tools.served.server import PATIENT, Server, running_server
 
@@ -66,17 +67,9 @@ def server(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
         maker.write(
             root / name, name=name, version="1.0.0", seed=seed, prompts=["Tell me."], tokens=4
         )
-    config = PATIENT | {
-        "model": {"name": "tiny", "path": str(tiny_folder)},
-        "engine": {
-            "dtype": "float32",
-            "max_model_len": 2048,
-            "max_num_seqs": 16,
-            "gpu_memory_utilization": 0.2,
-            "enforce_eager": True,
-            "max_lora_rank": 8,
-            "tool_call_parser": "hermes",
-        },
+    engine: dict[str, Any] = {"max_lora_rank": 8, "tool_call_parser": "hermes"}
+    config = tiny_config(tiny_folder, max_num_seqs=16, **engine)
+    config |= PATIENT | {
         "adapters": [{"source": str(root / name)} for name in ADAPTERS],
         "adapter_cache": {"path": str(root / "cache")},
         "tenants": {"keys": str(_keys(root / "keys.yaml"))},

@@ -34,7 +34,10 @@ BIAS = LINES | {"name": "names", "kind": "bias", "label": "good"}
             {"name": "r", "kind": "robustness", "of": "films", "noise": ["case"]},
             "r: of: must name an earlier classification, got 'films'",
         ),
-        (LINES | {"name": "r", "kind": "refusal", "patterns": ["("]}, "no regular expression"),
+        (
+            LINES | {"name": "r", "kind": "refusal", "patterns": ["("]},
+            "is not a regular expression",
+        ),
         (BIAS | {"groups": {"one": ["Ann"]}}, "groups: needs two groups, got 1"),
     ],
 )

@@ -22,6 +22,7 @@ from service.settings.batches import BatchSettings
 from tests.live_service import MODEL, LiveService
 from tests.loadtests.records import record, run
 from tests.loadtests.scenarios import CHAT, scenario
+from tools.served.server import PATIENT
 
 USERS = {"kind": "users", "users": 3, "workload": CHAT | {"name": "flex"}}
 BATCH = {"kind": "batch", "lines": 40, "workload": CHAT | {"name": "lines"}}
@@ -199,7 +200,7 @@ def sent(live: LiveService, name: str, out: Path, *overrides: str, workers: int 
 
 
 def test_flex_runs_against_the_service(tmp_path: Path) -> None:
-    with LiveService() as live:
+    with LiveService(gate=PATIENT["gate"]) as live:
         code = sent(live, "flex", tmp_path, "beside.users=3", workers=2)
         flex_requests = live.value("inference_requests_total", service_tier="flex")
     result = read_result(tmp_path)

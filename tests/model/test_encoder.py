@@ -69,7 +69,7 @@ def test_the_configuration_may_state_the_pooling(tmp_path: Path) -> None:
         ({}, "id2label: the head's labels are missing"),
         ({"id2label": {"0": "LABEL_0", "1": "LABEL_1"}, "rows": 2}, "names are missing"),
         ({"id2label": {"0": "a", "2": "b"}, "rows": 2}, "must give each of 0..1 a name"),
-        ({"id2label": {"0": "a", "1": "a"}, "rows": 2}, "'a' stands there twice"),
+        ({"id2label": {"0": "a", "1": "a"}, "rows": 2}, "'a' is given twice"),
         ({"id2label": NAMES, "rows": 2}, "id2label has 3 labels, the head in the weights 2"),
         ({"id2label": NAMES, "problem_type": "regression"}, "a regression has one value"),
         ({"architecture": "LlamaForCausalLM"}, "is a language model, which is served under"),

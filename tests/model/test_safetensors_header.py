@@ -64,7 +64,7 @@ def test_the_search_for_a_repeated_key_compares_no_key_with_every_other() -> Non
             return str.__eq__(self, other)
 
     names = [Counted(number) for number in range(1000)] + [Counted("last"), Counted("last")]
-    with pytest.raises(MalformedSafetensors, match=r"stands twice .* found last"):
+    with pytest.raises(MalformedSafetensors, match=r"is given twice .* found last"):
         _without_duplicates([(name, 0) for name in names])
     assert Counted.compared < len(names)
 

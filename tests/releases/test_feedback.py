@@ -18,7 +18,7 @@ from service.settings.load import shown
 from tests.answers import refusal
 from tests.live_service import LiveService
 from tests.releases.versions import Folders, ask, release
-from tests.tenants.keys import bearer, entry, write_keys
+from tools.served.keys import bearer, entry, write_keys
 
 LONG = {"canary": [{"share": 0.5, "requests": 1000}]}
 ANN = bearer("ann")

@@ -124,7 +124,7 @@ def test_a_log_that_was_changed_ends_the_start(folders: Folders, tmp_path: Path)
     assert verified.output.startswith("2 changes, unbroken")
     file = tmp_path / FILE
     file.write_text(file.read_text().replace("configuration", "nobody", 1))
-    with pytest.raises(ConfigurationError, match="line 2: it does not follow"):
+    with pytest.raises(ConfigurationError, match="line 2: its `previous` is not"):
         LiveService(model_path=folders.base, **folders.sections(tmp_path, "equal"))
     refused = CliRunner().invoke(app, ["releases", "verify", "--store", str(tmp_path)])
     assert refused.exit_code != 0

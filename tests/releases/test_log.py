@@ -48,12 +48,12 @@ def _forged(lines: list[bytes]) -> list[bytes]:
 
 
 BROKEN: dict[str, tuple[Callable[[list[bytes]], list[bytes]], str]] = {
-    "edited": (_edited, "line 3: it does not follow"),
-    "removed": (lambda lines: [lines[0], lines[2]], "line 2: it does not follow"),
-    "first removed": (lambda lines: lines[1:], "line 1: it does not follow"),
-    "exchanged": (lambda lines: [lines[1], lines[0], lines[2]], "line 1: it does not follow"),
-    "inserted": (_forged, "line 2: it does not follow"),
-    "no JSON": (lambda lines: [lines[0], b"{}\n", lines[2]], "line 2: it is no change"),
+    "edited": (_edited, "line 3: its `previous` is not"),
+    "removed": (lambda lines: [lines[0], lines[2]], "line 2: its `previous` is not"),
+    "first removed": (lambda lines: lines[1:], "line 1: its `previous` is not"),
+    "exchanged": (lambda lines: [lines[1], lines[0], lines[2]], "line 1: its `previous` is not"),
+    "inserted": (_forged, "line 2: its `previous` is not"),
+    "no JSON": (lambda lines: [lines[0], b"{}\n", lines[2]], "line 2: it is not a change"),
 }
 
 

@@ -50,15 +50,18 @@ def test_it_keeps_ten_minutes() -> None:
     assert points["at"][-1] - points["at"][0] == 600 - INTERVAL_S
 
 
-def test_tenants_are_ordered_by_their_tokens_of_the_last_minute() -> None:
+def test_tenants_have_their_tokens_of_the_last_minute_and_what_their_weights_are_due() -> None:
     past = Past()
     past.take(used("early", 10_000) | used("late", 0) | {("requests_queued", "other"): 0})
     past.take({}, times=60)
     past.take(used("late", 600) | {("flex_requests_queued", "waits"): 3})
-    assert past.history.shown()["tenants"] == [
-        {"tenant": "late", "queued": 0, "flex_queued": 0, "tokens": 10},
-        {"tenant": "early", "queued": 0, "flex_queued": 0, "tokens": 0},
-        {"tenant": "waits", "queued": 0, "flex_queued": 3, "tokens": 0},
+    past.values |= {("tenant_weight", "late"): 3.0, ("tenant_weight", "early"): 5.0}
+    past.take({})
+    shown = past.history.shown()["tenants"]
+    assert shown == [
+        {"tenant": "late", "queued": 0, "flex_queued": 0, "tokens": 10, "due": 0.75},
+        {"tenant": "early", "queued": 0, "flex_queued": 0, "tokens": 0, "due": 0},
+        {"tenant": "waits", "queued": 0, "flex_queued": 3, "tokens": 0, "due": 0.25},
     ]
 
 

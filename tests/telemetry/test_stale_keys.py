@@ -1,4 +1,4 @@
-"""The series of keys that are older than their files."""
+"""The series of keys that are older than their files, and of the weights in them."""
 
 import asyncio
 import time
@@ -11,7 +11,7 @@ from loadtests.processes import eventually
 from service.telemetry.tenants import TenantMetrics
 from service.tenants import live_keyring
 from service.tenants.live_keyring import LiveKeyring
-from tests.tenants.keys import entry, write_keys
+from tools.served.keys import entry, write_keys
 
 
 @pytest.mark.usefixtures("_quick")
@@ -38,8 +38,10 @@ async def test_the_time_of_the_first_refusal_stands_until_keys_are_accepted(tmp_
     path.write_text("tenants: 3")
     await eventually(lambda: value("key_reloads_total", {"outcome": "refused"}) == 2)
     assert since() == first
-    write_keys(path, entry("b"))
+    write_keys(path, entry("b", weight=2))
     await eventually(lambda: since() == 0)
+    assert value("tenant_weight", {"tenant": "b"}) == 2
+    assert registry.get_sample_value("inference_tenant_weight", {"tenant": "a"}) is None
     watch.cancel()
     await asyncio.wait([watch])
 

@@ -74,7 +74,7 @@ def test_every_field_is_read() -> None:
         ("name: acme", "sk-secret: acme", r"keys.yaml:3: tenants.0.sk-...: unknown key"),
         ("salt_group: partners", "salt_group: sk-secret/", r"keys.yaml:8: tenants.0.salt_group"),
         ("00:00:00Z", "00:00:00", r"keys.yaml:11: tenants.0.keys.0.expires: .*timezone"),
-        ("weight: 3", "weight: 3\n    weight: 4", r"keys.yaml:5: .*'weight' stands twice"),
+        ("weight: 3", "weight: 3\n    weight: 4", r"keys.yaml:5: .*'weight' is given twice"),
         ("weight: 3", "weight: [sk-secret", r"keys.yaml:\d+: not valid YAML"),
         ("tenants:", "tenant:", r"keys.yaml:2: tenant: unknown key.*'tenants'"),
         ("weight: 3", "weight: !!python/name:os.system", r"keys.yaml:4: not valid YAML"),

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from service.errors import ConfigurationError
 from service.tenants import live_keyring
 from service.tenants.keyring import read_keys
 from service.tenants.live_keyring import LiveKeyring
-from tests.tenants.keys import entry, key_of, write_keys
+from tools.served.keys import entry, key_of, write_keys
 
 LOOK_SECONDS = live_keyring._LOOK_SECONDS
 
@@ -23,6 +23,11 @@ class Readings:
 
     def __init__(self) -> None:
         self.accepted: list[bool] = []
+
+        self.weights: Mapping[str, float] = {}
+
+    def weights_read(self, weights: Mapping[str, float]) -> None:
+        self.weights = weights
 
     def keys_read(self, accepted: bool) -> None:
         self.accepted.append(accepted)
@@ -59,8 +64,10 @@ async def test_added_and_revoked_keys_take_effect(tmp_path: Path) -> None:
         assert (knows(ring, "a"), knows(ring, "b")) == (True, False)
         write_keys(tmp_path / "k", entry("a"), entry("b"))
         await eventually(lambda: knows(ring, "b"))
-        write_keys(tmp_path / "k", entry("b"))
+        assert readings.weights == {"a": 1.0, "b": 1.0}
+        write_keys(tmp_path / "k", entry("b", weight=3))
         await eventually(lambda: not knows(ring, "a"))
+        assert readings.weights == {"b": 3.0}
     assert set(readings.accepted) == {True}
 
 

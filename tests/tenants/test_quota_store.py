@@ -30,6 +30,9 @@ class Failures:
     def keys_read(self, accepted: bool) -> None:
         raise AssertionError(accepted)
 
+    def weights_read(self, weights: object) -> None:
+        raise AssertionError(weights)
+
 
 class Clock:
     """Seconds since 1970 that a test moves: 20 s into a minute, and into a day."""

@@ -16,7 +16,7 @@ from service.settings.tree import (
 )
 from service.telemetry.tenants import TenantMetrics
 from service.tenants.tenancy import Tenancy
-from tests.tenants.keys import entry, key_of, write_keys
+from tools.served.keys import entry, key_of, write_keys
 
 
 def tenancy(

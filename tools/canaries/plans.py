@@ -7,7 +7,7 @@ from typing import Any
 
 from service.model.base_model import read_base_model
 from tools.canaries.successors import KINDS, write
-from tools.served.configuration import SMOLLM2
+from tools.served.configuration import ENGINE, SMOLLM2
 from tools.served.server import PATIENT
 
 MODEL = "smollm2-135m-instruct"
@@ -48,11 +48,10 @@ def configuration(
         plans[each.name] = plan | {"canary": list(steps)}
     return PATIENT | {
         "model": {"name": MODEL, "path": str(SMOLLM2.resolve())},
-        "engine": {
+        "engine": ENGINE
+        | {
             "max_model_len": 1024,
             "max_num_seqs": 16,
-            "gpu_memory_utilization": 0.2,
-            "enforce_eager": True,
             "max_lora_rank": 8,
             "max_loras": 2 * len(adapters),
         },

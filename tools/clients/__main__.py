@@ -21,7 +21,7 @@ from tools.clients.install import install
 from tools.clients.table import write
 from tools.served.server import running_server
 
-_CONFIG, _ENCODERS = Path("deploy/local/config.yaml"), Path("deploy/local/encoders.yaml")
+_CONFIG = Path("deploy/local/config.yaml")
 
 
 def main() -> None:
@@ -52,11 +52,7 @@ def _service(url: str | None) -> Iterator[str]:
     if url is not None:
         yield url
         return
-    config, beside = (
-        load_settings(file).model_dump(mode="json", exclude_unset=True)
-        for file in (_CONFIG, _ENCODERS)
-    )
-    config["encoders"] = beside["encoders"]
+    config = load_settings(_CONFIG).model_dump(mode="json", exclude_unset=True)
     with tempfile.TemporaryDirectory() as folder, running_server(Path(folder), config) as server:
         yield server.url
 

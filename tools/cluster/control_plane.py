@@ -7,7 +7,6 @@ import subprocess
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from loadtests.processes import end, free_port, wait_until
@@ -34,12 +33,7 @@ class ControlPlane:
             self._stack = stack.pop_all()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stack.close()
 
     def kubectl(self, *arguments: str, given: str | None = None) -> str:

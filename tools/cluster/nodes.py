@@ -3,7 +3,6 @@
 import json
 import threading
 from contextlib import suppress
-from types import TracebackType
 from typing import Any
 
 from tools.cluster.control_plane import ControlPlane
@@ -49,12 +48,7 @@ class Kubelets:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join()
 

@@ -4,7 +4,6 @@ import os
 import shutil
 import threading
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from tools.cluster.control_plane import ControlPlane, eventually
@@ -34,12 +33,7 @@ class Endpoints:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._watch.terminate()
         self._watch.wait()
         self._thread.join()

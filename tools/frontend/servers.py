@@ -1,7 +1,5 @@
 """Both servers on mock engines of their own."""
 
-import hashlib
-import json
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -12,6 +10,7 @@ from typing import Any
 
 from loadtests.peers import ours, theirs
 from tools.frontend.measure import Side
+from tools.served.keys import entry, key_of, write_keys
 
 _ENGINE = {"max_num_seqs": 1024}
 _GATE = {
@@ -22,7 +21,7 @@ _GATE = {
 }
 """Limits of the gate at which a saturated server refuses nothing, however long answers take."""
 
-_KEY = "sk-of-the-measurement"
+_TENANT = "load"
 
 
 @contextmanager
@@ -38,10 +37,7 @@ def servers(model: Path, *, pinned: bool = True) -> Iterator[tuple[Side, Side]]:
         files = folder / "our_rate", folder / "their_rate"
         for file in files:
             file.touch()
-        keys = folder / "keys.yaml"
-        digest = hashlib.sha256(_KEY.encode()).hexdigest()
-        tenant = {"name": "load", "models": "*", "adapters": "*", "keys": [{"sha256": digest}]}
-        keys.write_text(json.dumps({"tenants": [tenant]}))
+        keys = write_keys(folder / "keys.json", entry(_TENANT))
         mine, peer = [_mock(file, api, others) for file in files]
         sections: dict[str, Any] = {
             "engine": _ENGINE,
@@ -56,7 +52,7 @@ def servers(model: Path, *, pinned: bool = True) -> Iterator[tuple[Side, Side]]:
             if others:
                 os.sched_setaffinity(0, others)
             yield (
-                Side("this service", first, files[0], _KEY),
+                Side("this service", first, files[0], key_of(_TENANT)),
                 Side("vllm serve", second, files[1]),
             )
 

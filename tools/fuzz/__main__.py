@@ -19,6 +19,7 @@ from pathlib import Path
 from loadtests.processes import unwind_on_sigterm
 from tools.fuzz import requests, wire
 from tools.fuzz.watch import watched
+from tools.served.configuration import tiny_config
 from tools.served.server import Server, running_server
 from tools.served.tiny import build_tiny_model
 
@@ -74,15 +75,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         model = Path(folder) / "model"
         build_tiny_model(options.model, model)
-        config = {
-            "model": {"name": "tiny", "path": str(model)},
-            "engine": {
-                "dtype": "float32",
-                "max_model_len": 2048,
-                "max_num_seqs": 16,
-                "gpu_memory_utilization": 0.2,
-                "enforce_eager": True,
-            },
+        config = tiny_config(model, max_num_seqs=16) | {
             # Other work on the machine slows the engine, so long waits are allowed here.
             "gate": {
                 "max_queued": 1024,

@@ -16,7 +16,7 @@ from loadtests.processes import unwind_on_sigterm
 from service.model.smollm2 import fetch_smollm2
 from tools.neighbours.answers import Answer, Changed, Comparison, answers
 from tools.neighbours.requests import Request, RequestMaker
-from tools.served.configuration import SMOLLM2
+from tools.served.configuration import ENGINE, SMOLLM2, tiny_config
 from tools.served.lora import LoraMaker
 from tools.served.server import Server, running_server
 from tools.served.tiny import build_tiny_model
@@ -41,9 +41,7 @@ def tiny(folder: Path) -> tuple[dict[str, Any], RequestMaker, Comparison]:
         maker.write(
             folder / name, name=name, version="1.0.0", seed=seed, prompts=["Hello"], tokens=4
         )
-    config = {
-        "model": {"name": "tiny", "path": str(model)},
-        "engine": {"dtype": "float32", "max_lora_rank": 8},
+    config = tiny_config(model, max_num_seqs=32, max_lora_rank=8) | {
         "adapters": [{"source": str(folder / name)} for name in names],
     }
     # Rounding moves this model's log-probabilities by some 1e-6 nats.
@@ -55,7 +53,7 @@ def smollm2(folder: Path) -> tuple[dict[str, Any], RequestMaker, Comparison]:
     fetch_smollm2(SMOLLM2)
     config = {
         "model": {"name": "smollm2", "path": str(SMOLLM2.resolve())},
-        "engine": {"dtype": "bfloat16", "max_lora_rank": 8},
+        "engine": ENGINE | {"dtype": "bfloat16", "max_lora_rank": 8},
         "adapters": [{"source": str(each.resolve())} for each in sorted(ADAPTERS.iterdir())],
     }
     maker = RequestMaker(0, ["smollm2", "commands", "translate-en-fr"], ["intent", "sentiment"])
@@ -69,13 +67,7 @@ def served(model: str) -> Iterator[tuple[Server, RequestMaker, Comparison]]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         config, maker, comparison = {"tiny": tiny, "smollm2": smollm2}[model](folder)
-        config["engine"] |= {
-            "max_model_len": 2048,
-            "max_num_seqs": 32,
-            "max_num_batched_tokens": STEP_TOKENS,
-            "gpu_memory_utilization": 0.2,
-            "enforce_eager": True,
-        }
+        config["engine"]["max_num_batched_tokens"] = STEP_TOKENS
         config["gate"] = {"max_queued": 512, "max_wait_ms": 120_000}
         with running_server(folder, config) as server:
             yield server, maker, comparison

@@ -12,8 +12,9 @@ from typing import Any
 import httpx
 
 from tools.ops.programs import Program
-from tools.ops.site import ADAPTER, BROKEN, MODEL, SORTER, TENANTS, Site, key_of
+from tools.ops.site import ADAPTER, BROKEN, MODEL, SORTER, TENANTS, Site
 from tools.ops.traffic import Traffic, usual_text
+from tools.served.keys import bearer, key_of
 from tools.served.server import Server
 
 Step = Callable[[], Awaitable[None]]
@@ -215,7 +216,7 @@ class Faults:
             await _eventually_ok(lambda: http.post(f"/v1/batches/{self._batch}/cancel"))
 
     def _leaver(self) -> httpx.AsyncClient:
-        headers = {"authorization": f"Bearer {key_of(LEAVER)}"}
+        headers = bearer(LEAVER)
         url = self._server.url
         return httpx.AsyncClient(base_url=url, headers=headers, timeout=60, trust_env=False)
 

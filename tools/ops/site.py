@@ -1,6 +1,5 @@
 """The service under observation: the one-layer model, an adapter, tenants with quotas."""
 
-import hashlib
 import json
 import shutil
 from dataclasses import dataclass
@@ -14,13 +13,13 @@ from service.adapters.manifest_yaml import load_manifest
 from service.adapters.pack import pack
 from service.model.base_model import ServedBase
 from tools.served.configuration import ENGINE, SMOLLM2
+from tools.served.keys import entry, write_keys
 from tools.served.lora import LoraMaker
 from tools.served.server import Server
 from tools.served.tiny import build_tiny_model
 
 MODEL, ADAPTER, BROKEN, NEXT, SORTER = "tiny", "demo", "broken", "demo-next", "sorter"
 TENANTS = {"gold": 4.0, "silver": 1.0, "small": 1.0}
-_ANYTHING = {"models": "*", "adapters": "*"}
 
 
 @dataclass
@@ -105,17 +104,18 @@ class Site:
 
     def write_keys(self, names: list[str]) -> None:
         """Write the tenants' keys; `small` has a small quota."""
-        tenants = [
-            {
-                "name": name,
-                "weight": TENANTS.get(name, 1.0),
-                **_ANYTHING,
-                "quotas": {"requests_per_minute": 30} if name == "small" else {},
-                "keys": [{"sha256": hashlib.sha256(key_of(name).encode()).hexdigest()}],
-            }
-            for name in names
-        ]
-        self.keys.write_text(json.dumps({"tenants": tenants}))
+        small = {"requests_per_minute": 30}
+        write_keys(
+            self.keys,
+            *(
+                entry(
+                    name,
+                    weight=TENANTS.get(name, 1.0),
+                    quotas=small if name == "small" else {},
+                )
+                for name in names
+            ),
+        )
 
 
 def _write_sorter(folder: Path, base: ServedBase) -> None:
@@ -131,11 +131,6 @@ def _write_sorter(folder: Path, base: ServedBase) -> None:
         "classification": {"labels": {"good": " good", "bad": " bad"}},
     }
     pack(folder / SORTER, base, draft)
-
-
-def key_of(tenant: str) -> str:
-    """The tenant's key in this test."""
-    return f"sk-{tenant}-of-the-operations-test"
 
 
 def series_of(server: Server) -> int:

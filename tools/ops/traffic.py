@@ -9,7 +9,8 @@ from typing import Any
 
 import httpx
 
-from tools.ops.site import ADAPTER, MODEL, SORTER, key_of
+from tools.ops.site import ADAPTER, MODEL, SORTER
+from tools.served.keys import bearer
 from tools.served.server import Server
 
 Client = Callable[[], Coroutine[Any, Any, None]]
@@ -107,7 +108,7 @@ class Traffic:
         await self._ask("gold", "/v1/generate", body)
 
     async def _ask(self, tenant: str, path: str, body: dict[str, Any]) -> None:
-        headers = {"authorization": f"Bearer {key_of(tenant)}"}
+        headers = bearer(tenant)
         answer = await self._http.post(path, json=body, headers=headers)
         self.statuses[answer.status_code] += 1
 

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from service.api.dependencies import TheContext, TheRuntime
-from service.api.schemas.usage import UsageBody, UsageList
+from service.api.schemas.usage import UsageList, UsagePeriod
 from service.errors import InvalidRequest
 from service.usage.row import SECONDS, Period, Question
 
@@ -35,5 +35,5 @@ async def usage(
         raise InvalidRequest(f"start: must be before end, got {since} and {until}", param="start")
     question = Question(since, until, by, context.tenant.name, limit + 1)
     rows = await runtime.usage.read(question)
-    data = [UsageBody.of(row, by) for row in rows[:limit]]
+    data = [UsagePeriod.of(row, by) for row in rows[:limit]]
     return UsageList(data=data, has_more=len(rows) > limit)

@@ -6,8 +6,8 @@ from service.api.schemas.base import AnswerBody
 from service.usage.row import SECONDS, Period, UsageRow
 
 
-class UsageBody(AnswerBody):
-    """Requests of one kind that ended in a period, and their tokens; times are since 1970."""
+class UsagePeriod(AnswerBody):
+    """Requests of one kind that ended in a period, and their tokens; times in Unix seconds."""
 
     start: int
     end: int
@@ -44,5 +44,5 @@ class UsageList(AnswerBody):
     """Usage of the caller, the oldest first; `has_more` if the limit left some out."""
 
     object: Literal["list"] = "list"
-    data: list[UsageBody]
+    data: list[UsagePeriod]
     has_more: bool

@@ -40,9 +40,11 @@ function put(id, heads, rows, absent) {
 
 function tables({ tenants, refusals, adapters, engines }) {
   const all = tenants.reduce((sum, row) => sum + row.tokens, 0);
-  put("tenants", ["tenant", "share of the last minute", "", "tokens/s", "waiting", "flex waiting"], tenants.map((row) => {
+  const flex = tenants.some((row) => row.flex_queued);
+  put("tenants", ["tenant", "last minute", "", "by weight", "tokens/s", "waiting", ...(flex ? ["flex"] : [])], tenants.map((row) => {
     const share = all ? row.tokens / all : 0;
-    return [row.tenant, meter(share), percent(share), short(row.tokens), count(row.queued), count(row.flex_queued)];
+    const columns = [row.tenant, meter(share), percent(share), percent(row.due), short(row.tokens), count(row.queued)];
+    return flex ? [...columns, count(row.flex_queued)] : columns;
   }), "No requests yet.");
   put("refusals", ["reason", "last minute", "since the start"],
     refusals.map((row) => [row.reason, count(row.last_minute), count(row.total)]), "None.");

@@ -10,9 +10,9 @@ import pytest
 from playwright.sync_api import Browser, Dialog, Page, Request, expect, sync_playwright
 
 from tests.engine.console.corpus import MARKUP
-from tests.tenants.keys import bearer, entry, key_of, write_keys
 from tools.browser import launch_options
-from tools.served.configuration import tiny_config
+from tools.served.configuration import SMALL_ENCODER, tiny_config
+from tools.served.keys import bearer, entry, key_of, write_keys
 from tools.served.server import PATIENT, Server, running_server
 from tools.served.tiny_encoder import build_tiny_encoder
 
@@ -29,9 +29,8 @@ def server(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     build_tiny_encoder(folder / "topics", ["sports", *MARKUP])
     config = tiny_config(tiny_folder) | PATIENT
     config["engine"] |= {"gpu_memory_utilization": 0.1}
-    eager = {"dtype": "float32", "enforce_eager": True, "gpu_memory_utilization": 0.05}
     config |= {
-        "encoders": [{"name": "topics", "path": str(folder / "topics"), "engine": eager}],
+        "encoders": [{"name": "topics", "path": str(folder / "topics"), "engine": SMALL_ENCODER}],
         "tenants": {"keys": str(write_keys(folder / "keys", entry(TENANT, quotas=QUOTA)))},
         "usage": {"path": str(folder / "usage")},
         "batches": {"path": str(folder / "batches")},

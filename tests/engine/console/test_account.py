@@ -8,7 +8,7 @@ from playwright.sync_api import Page, expect
 
 from tests.engine.console.conftest import TENANT, Watched, give_key
 from tests.engine.console.corpus import MARKUP
-from tests.tenants.keys import bearer, key_of
+from tools.served.keys import bearer, key_of
 from tools.served.server import Server
 
 pytestmark = pytest.mark.browser

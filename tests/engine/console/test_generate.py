@@ -9,8 +9,8 @@ from playwright.sync_api import Page, expect
 
 from tests.engine.console.conftest import TENANT, generated
 from tests.engine.console.corpus import MARKUP
-from tests.tenants.keys import key_of
 from tools.programs import program
+from tools.served.keys import key_of
 from tools.served.server import Server
 
 pytestmark = pytest.mark.browser

@@ -1,4 +1,4 @@
-"""Keys files for tests, and the keys that they hold the hashes of."""
+"""Keys files of tests and tools, and the keys that they hold the hashes of."""
 
 import hashlib
 import json
