@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from service.engine.answer_guard import AnswerGuard
+from service.engine.conformal_sets import ConformalSets
 from service.engine.kept import Kept
 from service.engine.protocol import Adapter
 from service.errors import ServiceError
@@ -70,7 +71,8 @@ class FirstText:
 
     `labels` are none if the answer abstained; `score` is the best label's probability either way.
     `best` is that label's place among the adapter's own, None for others and for labels that do not
-    exclude each other; `label_set` are places too, None without a conformal calibration.
+    exclude each other; `label_set` are places too, None without a conformal calibration, which is
+    `conformal`.
     """
 
     labels: Sequence[str] = ()
@@ -78,6 +80,7 @@ class FirstText:
     score: float = 0.0
     best: int | None = None
     label_set: Sequence[int] | None = None
+    conformal: ConformalSets | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,6 +54,7 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?$")]
 Version = Annotated[str, Field(pattern=_SEMVER, max_length=64)]
 FileName = Annotated[str, Field(pattern=FILE_NAME)]
 Share = Annotated[float, Field(gt=0, le=1)]
+_Threshold = Annotated[float, Field(ge=0, le=1)]
 # An SPDX expression where there is one, else a sentence.
 License = Annotated[str, Field(min_length=1, max_length=512)]
 TokenIds = tuple[Annotated[int, Field(ge=0)], ...]
@@ -105,15 +106,40 @@ class PromptTemplate(_Strict):
 
 
 class Conformal(_Strict):
-    """A held-out quantile: labels of score at least 1 - threshold form the prediction set."""
+    """Held-out quantiles: labels of score at least 1 - threshold form the prediction set.
+
+    One threshold of all labels where they exclude each other, else one a label, in their order.
+    """
 
     coverage: Annotated[float, Field(gt=0, lt=1)]
-    threshold: Annotated[float, Field(ge=0, le=1)]
+    threshold: _Threshold | tuple[_Threshold, ...]
+
+    @classmethod
+    def keeping(cls, coverage: float, least: float | tuple[float, ...]) -> "Conformal":
+        """Thresholds with which a label of the least probability belongs to its set."""
+        if isinstance(least, tuple):
+            return cls(coverage=coverage, threshold=tuple(map(_threshold, least)))
+        return cls(coverage=coverage, threshold=_threshold(least))
 
     @property
-    def least(self) -> float:
-        """The least probability of a label in the set, as `ResultOptions` takes it."""
+    def least(self) -> float | tuple[float, ...]:
+        """The least probability of a label in the set; one a label where they are several."""
+        if isinstance(self.threshold, tuple):
+            return tuple(1 - each for each in self.threshold)
         return 1 - self.threshold
+
+    def fits(self, labels: int, *, multi_label: bool) -> bool:
+        """True if it is of so many labels that exclude each other, or do not."""
+        found = self.threshold
+        if isinstance(found, tuple):
+            return multi_label and len(found) == labels
+        return not multi_label
+
+
+def _threshold(least: float) -> float:
+    """1 - least, rounded so that it gives back no more than `least`."""
+    threshold = 1 - least
+    return math.nextafter(threshold, 1) if 1 - threshold > least else threshold
 
 
 class CalibrationRecord(_Strict):
@@ -143,7 +169,13 @@ class LabelSet(_Strict):
             raise _broken("labels", "at least 2 unless multi_label is true", "1")
         if len(set(self.labels.values())) != len(self.labels):
             raise _broken("labels", "different words for each", "the same words twice")
-        prior = self.calibration.prior
+        prior, conformal = self.calibration.prior, self.calibration.conformal
+        if conformal and not conformal.fits(len(self.labels), multi_label=self.multi_label):
+            raise _broken(
+                "calibration.conformal.threshold",
+                "one value a label with multi_label, else one",
+                "others",
+            )
         if prior is None:
             return self
         if len(prior) != len(self.labels):

@@ -9,6 +9,7 @@ from service.classification.adapter_frame import AdapterFrame
 from service.classification.calibration import Calibration
 from service.classification.classifier import Classifier
 from service.classification.distribution import Array
+from service.engine.conformal_sets import ConformalSets
 from service.engine.protocol import Adapter, LabelEngine
 
 
@@ -28,7 +29,7 @@ def adapter_classifier(
         task.multi_label,
         adapter,
         Calibration(calibration.temperature, _log_prior(calibration.prior, task.multi_label)),
-        None if conformal is None else conformal.least,
+        None if conformal is None else ConformalSets.fitted(conformal.coverage, conformal.least),
         None if manifest.guard is None else manifest.guard.of_labels,
         manifest.reference,
     )

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from service.classification.result import Classification, ResultOptions, assemble
 from service.classification.scorer import Score
+from service.engine.conformal_sets import ConformalSets
 from service.engine.pooling import GuardThreshold
 from service.engine.reference import Reference
 from service.errors import InvalidRequest, ServiceError
@@ -53,8 +54,8 @@ class TextClassifier(Protocol):
     def reads(self) -> int: ...
 
     @property
-    def conformal_threshold(self) -> float | None:
-        """The threshold that `ResultOptions` takes."""
+    def conformal(self) -> ConformalSets | None:
+        """The label sets that the model's manifest promises."""
 
     @property
     def guard(self) -> GuardThreshold | None:
@@ -73,9 +74,7 @@ async def classify_one(
 ) -> Classification:
     """The whole answer for one input, as `/v1/classify` gives it without further options."""
     score = await classifier.score(text, slots)
-    options = ResultOptions(
-        multi_label=classifier.multi_label, conformal_threshold=classifier.conformal_threshold
-    )
+    options = ResultOptions(multi_label=classifier.multi_label, conformal=classifier.conformal)
     return assemble(classifier.names, score.log_probs, options)
 
 

@@ -12,6 +12,7 @@ from service.classification.calibration import Calibration
 from service.classification.distribution import Array
 from service.classification.input_text import check_length, written
 from service.classification.scorer import LabelScorer, Score
+from service.engine.conformal_sets import ConformalSets
 from service.engine.pooling import GuardThreshold
 from service.engine.protocol import Adapter, LabelEngine, Prompt
 from service.engine.reference import Reference
@@ -43,9 +44,9 @@ class Classifier:
     """A label set ready to score inputs; without an adapter the base model is asked.
 
     `names` are the labels in the order of a score's log-probabilities. `multi_label`: these are
-    log P(yes) of independent questions, not one distribution. `conformal_threshold`: see
-    `ResultOptions`; `guard` and `reference`: see `batch.TextClassifier`. The questions of a
-    multi_label input share its prompt's cached blocks.
+    log P(yes) of independent questions, not one distribution. `conformal`, `guard` and `reference`:
+    see `batch.TextClassifier`. The questions of a multi_label input share its prompt's cached
+    blocks.
     """
 
     engine: LabelEngine
@@ -54,7 +55,7 @@ class Classifier:
     multi_label: bool
     adapter: Adapter | None = None
     calibration: Calibration = _UNCALIBRATED
-    conformal_threshold: float | None = None
+    conformal: ConformalSets | None = None
     guard: GuardThreshold | None = None
     reference: Reference | None = None
 

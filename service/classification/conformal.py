@@ -4,6 +4,10 @@ Source: Angelopoulos & Bates 2021, "A Gentle Introduction to Conformal Predictio
 Distribution-Free Uncertainty Quantification", section 1, with the score s = 1 - p(true label). If
 calibration and test examples are exchangeable, P(true label in the set) is at least the coverage,
 and below coverage + 1/(n + 1) if no two scores tie.
+
+Where several labels may apply, each has a threshold of the examples to which it applies, and the
+promise holds for each label among those: label-conditional conformal prediction (Vovk 2012,
+"Conditional validity of inductive conformal predictors", section 3).
 """
 
 import math
@@ -37,6 +41,29 @@ def conformal_threshold(true_probs: Array, coverage: float) -> float:
     return float(np.sort(true_probs)[len(true_probs) - rank])
 
 
-def label_sets(probs: Array, threshold: float) -> npt.NDArray[np.bool_]:
-    """Membership of each label in the set, in the shape of `probs`; a set may be empty."""
-    return probs >= threshold
+def examples_needed(coverage: float) -> int:
+    """The least number of held-out examples with which a threshold is above 0."""
+    promised = Fraction(str(float(coverage)))
+    return math.ceil(promised / (1 - promised))
+
+
+def conformal_thresholds(
+    probs: Array, applies: npt.NDArray[np.bool_], coverage: float
+) -> tuple[float, ...]:
+    """The least probability of each label in the set, from (examples, labels).
+
+    A label that applies to too few examples gets 0, and is in every set. Raises ValueError as
+    `conformal_threshold`, but not for a label without examples.
+    """
+    return tuple(
+        conformal_threshold(column[true], coverage) if true.any() else 0.0
+        for column, true in zip(probs.T, applies.T, strict=True)
+    )
+
+
+def label_sets(probs: Array, least: float | tuple[float, ...]) -> npt.NDArray[np.bool_]:
+    """Membership of each label in the set, in the shape of `probs`; a set may be empty.
+
+    `least` is one threshold of all labels, or one a label.
+    """
+    return probs >= np.array(least)

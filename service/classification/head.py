@@ -10,6 +10,7 @@ from service.classification.calibration import Calibration
 from service.classification.distribution import Array, normalise
 from service.classification.scorer import Score
 from service.encoders.passages import placed
+from service.engine.conformal_sets import ConformalSets
 from service.engine.pooling import GuardThreshold, Pooled, Pooler
 from service.engine.reference import Reference
 from service.errors import InvalidRequest
@@ -37,9 +38,9 @@ class HeadClassifier:
         return self.pooler.info.multi_label
 
     @property
-    def conformal_threshold(self) -> float | None:
-        """The threshold that `ResultOptions` takes."""
-        return self.pooler.info.conformal_threshold
+    def conformal(self) -> ConformalSets | None:
+        """The label sets that the head's manifest promises."""
+        return self.pooler.info.conformal
 
     @property
     def guard(self) -> GuardThreshold | None:

@@ -55,7 +55,7 @@ class InferenceClassifier:
     template: str = DEFAULT_HYPOTHESIS
     multi_label: bool = False
     truncate: bool = False
-    conformal_threshold: None = None
+    conformal: None = None
     guard: None = None
     reference: None = None
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from service.classification.conformal import label_sets
 from service.classification.distribution import Array
+from service.engine.conformal_sets import ConformalSets
 from service.errors import InvalidRequest
 
 MULTI_LABEL_THRESHOLD = 0.5
@@ -18,16 +19,17 @@ class ResultOptions:
 
     `multi_label`: the probabilities are of independent yes/no questions, not of one distribution.
     `top_k`: list at most this many scores, the best. `threshold`: the lowest score with which a
-    label is given as the answer. `conformal_threshold`: from `conformal.conformal_threshold`.
+    label is given as the answer. `conformal`: the label sets to give.
 
-    Raises InvalidRequest for a `top_k` below 1 or a `threshold` outside 0..1, ValueError for a
-    conformal threshold on multi-label probabilities, because it assumes one true label.
+    Raises InvalidRequest for a `top_k` below 1 or a `threshold` outside 0..1, ValueError for
+    conformal sets of one threshold with multi-label probabilities, because they assume one true
+    label, and for those of a threshold a label with others.
     """
 
     multi_label: bool = False
     top_k: int | None = None
     threshold: float | None = None
-    conformal_threshold: float | None = None
+    conformal: ConformalSets | None = None
 
     def __post_init__(self) -> None:
         if self.top_k is not None and self.top_k < 1:
@@ -36,8 +38,8 @@ class ResultOptions:
             raise InvalidRequest(
                 f"threshold: must be between 0 and 1, got {self.threshold}.", param="threshold"
             )
-        if self.multi_label and self.conformal_threshold is not None:
-            raise ValueError("a conformal threshold holds for single-label probabilities only")
+        if self.conformal and isinstance(self.conformal.least, tuple) != self.multi_label:
+            raise ValueError("conformal sets: one threshold a label with multi-label probabilities")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,7 @@ class Classification:
     way. `scores` come best first, equal ones in the order of the label set; `probs` holds every
     label's probability in that order. `label_set`, best first, holds the labels not ruled out at
     the adapter's conformal coverage, or with `multi_label` the labels that apply; else it is None.
+    With `multi_label` the labels not ruled out are `conformal_set`.
     """
 
     label: str | None
@@ -64,6 +67,7 @@ class Classification:
     probs: tuple[float, ...]
     label_set: tuple[str, ...] | None
     abstained: bool
+    conformal_set: tuple[str, ...] | None = None
 
 
 def given_labels(result: Classification, *, multi_label: bool) -> tuple[str, ...]:
@@ -88,14 +92,16 @@ def assemble(names: Sequence[str], log_probs: Array, options: ResultOptions) -> 
     probs = np.exp(log_probs)
     order = [int(index) for index in np.argsort(-probs, kind="stable")]
     scores = tuple(LabelScore(names[index], float(probs[index])) for index in order)
-    threshold = options.threshold
-    if options.multi_label and threshold is None:
-        threshold = MULTI_LABEL_THRESHOLD
-    cut = threshold if options.multi_label else options.conformal_threshold
-    label_set = None
-    if cut is not None:
-        members = label_sets(probs, cut)
-        label_set = tuple(names[index] for index in order if members[index])
+
+    def labels_of(least: float | tuple[float, ...]) -> tuple[str, ...]:
+        members = label_sets(probs, least)
+        return tuple(names[index] for index in order if members[index])
+
+    threshold, conformal_set = options.threshold, None
+    label_set = None if options.conformal is None else labels_of(options.conformal.least)
+    if options.multi_label:
+        threshold = MULTI_LABEL_THRESHOLD if threshold is None else threshold
+        label_set, conformal_set = labels_of(threshold), label_set
     best = scores[0]
     abstained = label_set == () or (threshold is not None and best.score < threshold)
     return Classification(
@@ -105,4 +111,5 @@ def assemble(names: Sequence[str], log_probs: Array, options: ResultOptions) -> 
         probs=tuple(float(prob) for prob in probs),
         label_set=label_set,
         abstained=abstained,
+        conformal_set=conformal_set,
     )

@@ -1,4 +1,4 @@
-"""`llm-service calibrate-guard` and `calibrate-drift`: what texts show of a classifier.
+"""`llm-service calibrate-guard`, `-drift` and `-sets`: what texts show of a classifier.
 
 Exit codes: 0 written, 1 the adapter or head is refused, 2 the lines or the service cannot be used.
 """
@@ -12,6 +12,7 @@ import typer
 
 from service.adapters.guard_bound import GuardBound
 from service.adapters.input_reference import InputReference
+from service.adapters.manifest import Conformal
 from service.commands.packed_classifier import PackedClassifier
 from service.commands.rewriting import rewriting
 from service.evaluation.client import Client
@@ -87,7 +88,39 @@ def calibrate_drift(
         _show(PackedClassifier(folder, client, model).count_typical(lines), as_json)
 
 
-def _show(section: GuardBound | InputReference, as_json: bool) -> None:
+def calibrate_sets(
+    folder: _Folder,
+    lines: Annotated[
+        Path,
+        typer.Option(
+            "--lines",
+            "-l",
+            help="Held-out JSON Lines with `text` and `label`; `labels` if several may apply.",
+        ),
+    ],
+    coverage: Annotated[
+        float,
+        typer.Option(min=0.01, max=0.999, help="Share of sets that are to hold the true label."),
+    ] = 0.9,
+    url: _Url = _URL,
+    model: _Name = None,
+    concurrency: _Concurrency = 8,
+    as_json: _Json = False,
+) -> None:
+    """Fit the conformal threshold of the label sets, and write it into the manifest.
+
+    Where several labels may apply, each gets a threshold of its own, from the lines to which it
+    applies. No line may have been used in training. An adapter gets another digest: sign it again
+    and reload the service. For a head, start the service again. A key comes from OPENAI_API_KEY.
+
+    Example: llm-service calibrate-sets adapters/topics --lines held-out.jsonl
+    """
+    with rewriting(folder):
+        client = Client(url, os.environ.get(_KEY), concurrency)
+        _show(PackedClassifier(folder, client, model).fit_sets(lines, coverage), as_json)
+
+
+def _show(section: GuardBound | InputReference | Conformal, as_json: bool) -> None:
     if as_json:
         typer.echo(section.model_dump_json())
         return

@@ -9,7 +9,7 @@ import yaml
 from service.commands.adapters import app as adapters_app
 from service.commands.batches import app as batches_app
 from service.commands.calibrate import calibrate
-from service.commands.calibrate_classifier import calibrate_drift, calibrate_guard
+from service.commands.calibrate_classifier import calibrate_drift, calibrate_guard, calibrate_sets
 from service.commands.errors import one_message
 from service.commands.evaluate import evaluate
 from service.commands.finetune import finetune
@@ -33,6 +33,7 @@ app.command()(evaluate)
 app.command()(calibrate)
 app.command()(calibrate_guard)
 app.command()(calibrate_drift)
+app.command()(calibrate_sets)
 app.command()(usage)
 
 _DEFAULT_CONFIG = Path("deploy/local/config.yaml")

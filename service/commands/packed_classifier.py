@@ -1,14 +1,17 @@
-"""Packed classifiers whose manifests get what texts show of them: a threshold, typical inputs."""
+"""Packed classifiers whose manifests get what texts show of them: thresholds, typical inputs."""
 
 import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
+from pydantic import BaseModel
+
 from service.adapters.guard_bound import GuardBound
 from service.adapters.input_reference import InputReference
-from service.adapters.manifest import ClassificationManifest
+from service.adapters.manifest import ClassificationManifest, Conformal
 from service.adapters.manifest_yaml import load_manifest
 from service.adapters.pack import write_manifest
+from service.correctness.label_sets import TrueLine, sets_of, true_labels
 from service.correctness.texts import (
     ServedModel,
     TextLine,
@@ -41,13 +44,15 @@ class PackedClassifier:
         manifest = load_head(folder) or load_manifest(folder)
         if isinstance(manifest, HeadManifest):
             digest, listed, labels = base_model_digest(folder), "/v1/models", manifest.labels
+            multi_label = manifest.multi_label
         elif isinstance(manifest, ClassificationManifest):
             digest, listed = manifest.digest, "/v1/adapters"
             labels = tuple(manifest.classification.labels)
+            multi_label = manifest.classification.multi_label
         else:
             raise ConfigurationError(f"{folder}: must be an adapter for classification or a head")
         self._manifest = manifest
-        self._model = ServedModel(served_as or manifest.name, digest, listed, labels)
+        self._model = ServedModel(served_as or manifest.name, digest, listed, labels, multi_label)
 
     def find_threshold(
         self, lines: Path, flags: Sequence[str], alpha: float, confidence: float
@@ -73,7 +78,29 @@ class PackedClassifier:
         self._write(reference=reference)
         return reference
 
-    def _write(self, **section: GuardBound | InputReference) -> None:
+    def fit_sets(self, lines: Path, coverage: float) -> Conformal:
+        """Write the conformal thresholds of texts with their true labels.
+
+        Labels that do not exclude each other have one each, and those with too few texts 1.
+        """
+        held_out = read_lines(lines, TrueLine)
+        applies = true_labels(held_out, self._model)
+        texts = [line.text for line in held_out]
+        probs = asyncio.run(ask_probs(self._client, self._model, texts))
+        conformal = sets_of(probs, applies, self._model, coverage)
+        self._write(**self._calibrated(conformal))
+        return conformal
+
+    def _calibrated(self, conformal: Conformal) -> dict[str, BaseModel]:
+        """The section of the manifest with these thresholds."""
+        update = {"conformal": conformal}
+        if isinstance(self._manifest, HeadManifest):
+            return {"calibration": self._manifest.calibration.model_copy(update=update)}
+        task = self._manifest.classification
+        calibration = task.calibration.model_copy(update=update)
+        return {"classification": task.model_copy(update={"calibration": calibration})}
+
+    def _write(self, **section: BaseModel) -> None:
         changed = self._manifest.model_copy(update=section)
         if isinstance(changed, HeadManifest):
             rewrite_manifest(self._folder, changed)

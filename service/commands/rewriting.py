@@ -1,5 +1,6 @@
 """Commands that write a section into the manifest of a packed folder."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from service.heads.refusal import HeadRefused
 @contextmanager
 def rewriting(folder: Path) -> Iterator[None]:
     """Say in one message what is refused, and afterwards that a signature is of the old files."""
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # else a line for each request
     with one_message():
         try:
             yield

@@ -37,6 +37,7 @@ class ServedModel:
     digest: str
     listed: str
     labels: Sequence[str]
+    multi_label: bool
 
 
 async def ask_probs(client: Client, model: ServedModel, texts: Sequence[str]) -> Array:

@@ -7,6 +7,7 @@ from typing import Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from service.engine.conformal_sets import ConformalSets
 from service.engine.protocol import Pulse
 from service.engine.reference import Reference
 
@@ -23,11 +24,10 @@ class EncoderInfo:
     """An encoder as served.
 
     `labels` are those of its head, in the order of its values; `multi_label` if each of them
-    applies by itself; `temperature` divides its values, and `conformal_threshold` is the least
-    probability of a label in the set, None for a head without that promise. `guard` and `reference`
-    are its manifest's, if it has them. `width` is the number of values of a text. `dimensions` are
-    the shorter vectors that an embedding may be cut to (Matryoshka), from 1 to `width`; None if it
-    may not.
+    applies by itself; `temperature` divides its values. `conformal`, `guard` and `reference` are
+    its manifest's, if it has them. `width` is the number of values of a text. `dimensions` are the
+    shorter vectors that an embedding may be cut to (Matryoshka), from 1 to `width`; None if it may
+    not.
     """
 
     name: str
@@ -39,7 +39,7 @@ class EncoderInfo:
     labels: tuple[str, ...] = ()
     multi_label: bool = False
     temperature: float = 1.0
-    conformal_threshold: float | None = None
+    conformal: ConformalSets | None = None
     guard: GuardThreshold | None = None
     reference: Reference | None = None
     dimensions: Sequence[int] | None = None

@@ -10,13 +10,18 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
+from service.context import RequestContext
+from service.engine.conformal_sets import ConformalSets, missing
 from service.errors import Conflict
 from service.feedback.answer import RatedAnswer
-from service.feedback.answer_ids import AnswerIds, kept_key
+from service.feedback.answer_ids import AnswerIds
 from service.feedback.ledger import FeedbackLedger, Version, told
+from service.feedback.level import moved
 from service.feedback.metrics import FeedbackMetrics
 from service.feedback.rating import Rating
+from service.feedback.signing_key import kept_key, replica_mark, shared_key
 from service.releases.releases import Releases
+from service.settings.feedback import FeedbackSettings
 
 _log = logging.getLogger(__name__)
 _TICK_SECONDS = 5.0
@@ -25,16 +30,24 @@ _TICK_SECONDS = 5.0
 class Feedback:
     """Counts ratings, and tells the releases of those that say whether an answer was right.
 
+    With a `step` true labels move the conformal levels of their versions.
+
     `of` raises ConfigurationError for a key that cannot be used.
     """
 
     @classmethod
     def of(
-        cls, folder: Path | None, releases: Releases | None, registry: CollectorRegistry
+        cls,
+        settings: FeedbackSettings,
+        folder: Path | None,
+        releases: Releases | None,
+        registry: CollectorRegistry,
     ) -> "Feedback":
         """Feedback that is kept in a folder; without one it is forgotten at the end."""
-        ids = AnswerIds(kept_key(folder))
-        return cls(ids, FeedbackLedger(folder), releases, FeedbackMetrics(registry))
+        kept = kept_key(folder)
+        ids = AnswerIds(shared_key(settings) or kept, replica_mark(kept))
+        step = settings.adaptive_step if settings.adaptive_sets else None
+        return cls(ids, FeedbackLedger(folder), releases, FeedbackMetrics(registry), step)
 
     def __init__(
         self,
@@ -42,28 +55,50 @@ class Feedback:
         ledger: FeedbackLedger,
         releases: Releases | None,
         metrics: FeedbackMetrics,
+        step: float | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
         self.ids = ids
         self._ledger = ledger
         self._releases = releases
         self._metrics = metrics
+        self._step = step
         self._now = now
 
-    def rate(self, answer: RatedAnswer, rating: Rating) -> None:
-        """Count a rating.
+    def rate(self, answer: RatedAnswer, rating: Rating, tenant: str) -> None:
+        """Count a tenant's rating.
 
         Raises Conflict for an answer that was rated already, InvalidRequest for one whose time has
         passed.
         """
-        if not self._ledger.seen.add(answer, self._now()):
+        if not self._ledger.seen.add(tenant, answer, self._now()):
             raise Conflict("id: this answer was rated already", code="already_rated", param="id")
         version = Version(answer.adapter, answer.version)
         tally = self._ledger.tally(version)
         tally.add(answer.told, rating)
         self._metrics.rated(version, rating.score, tally)
+        self._move(answer, rating)
         if self._releases is not None and rating.score is not None and answer.stage:
             self._releases.rate(answer.adapter, answer.stage, answer.digest, rating.score)
+
+    def sets(self, context: RequestContext, fitted: ConformalSets | None) -> ConformalSets | None:
+        """The label sets of a request's version at its present level; None if it has none."""
+        if self._step is None or fitted is None or context.adapter is None:
+            return fitted
+        engine_name = context.adapter.engine_name
+        sets = fitted.at(self._ledger.levels.get(engine_name, fitted.level))
+        version = Version(engine_name.rpartition("@")[0], context.version)
+        self._metrics.answered(version, sets.level)
+        return sets
+
+    def _move(self, answer: RatedAnswer, rating: Rating) -> None:
+        """Move the version's level by a true label and the set that it was told."""
+        told = None if answer.told is None else answer.told.label_set
+        if self._step is None or told is None or rating.label is None:
+            return
+        level = self._ledger.levels.get(answer.engine_name, missing(told.coverage))
+        missed = rating.label not in told.members
+        self._ledger.move(answer.engine_name, moved(level, told, self._step, missed=missed))
 
     def told(self) -> list[dict[str, Any]]:
         """The running figures of every version, as JSON."""

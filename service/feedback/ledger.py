@@ -1,4 +1,4 @@
-"""Tallies and rated answers, kept in a file so that a restart goes on with them."""
+"""Tallies, levels and rated answers, kept in a file so that a restart goes on with them."""
 
 import json
 import logging
@@ -26,26 +26,33 @@ class Version(NamedTuple):
 class FeedbackLedger:
     """The present sums; in a folder, also those from before the start.
 
-    Of more than MOST_VERSIONS versions the one that was rated first is forgotten.
+    `levels` are conformal ones, by the version's name in the engine. Of more than MOST_VERSIONS
+    versions the one that was rated first is forgotten.
     """
 
     def __init__(self, folder: Path | None) -> None:
         self._file = None if folder is None else folder / FILE
         self.tallies: dict[Version, Tally] = {}
+        self.levels: dict[str, float] = {}
         self.seen = SeenIds()
         self._changed = False
         if self._file is not None and self._file.exists():
             try:
-                self.tallies, self.seen = _read(self._file)
+                self.tallies, self.levels, self.seen = _read(self._file)
             except (OSError, ValueError, TypeError, KeyError) as error:
                 _log.warning("%s: not read, feedback counts anew: %s", self._file, error)
 
     def tally(self, version: Version) -> Tally:
         """The tally of a version, to be counted on."""
         self._changed = True
-        if version not in self.tallies and len(self.tallies) >= MOST_VERSIONS:
-            del self.tallies[next(iter(self.tallies))]
+        _make_room(self.tallies, version)
         return self.tallies.setdefault(version, Tally())
+
+    def move(self, version: str, level: float) -> None:
+        """Keep the level that a version has now."""
+        self._changed = True
+        _make_room(self.levels, version)
+        self.levels[version] = level
 
     def collect(self) -> bytes | None:
         """The content to write; None if nothing changed or there is no folder."""
@@ -53,8 +60,8 @@ class FeedbackLedger:
             return None
         self._changed = False
         tallies = [[*version, tally.kept()] for version, tally in self.tallies.items()]
-        seen = {"floor": self.seen.floor, "ids": list(self.seen)}
-        return json.dumps({"tallies": tallies, "seen": seen}).encode()
+        kept = {"tallies": tallies, "levels": self.levels, "rated": self.seen.kept()}
+        return json.dumps(kept).encode()
 
     def write(self, content: bytes) -> None:
         """Have the sums on disk; blocks meanwhile. Raises OSError."""
@@ -80,8 +87,13 @@ def told(tallies: Mapping[Version, Tally]) -> list[dict[str, Any]]:
     return [version._asdict() | tally.told() for version, tally in tallies.items()]
 
 
-def _read(file: Path) -> tuple[dict[Version, Tally], SeenIds]:
+def _make_room(kept: dict[Any, Any], version: Any) -> None:
+    """Forget the version that came first, if one more were too many."""
+    if version not in kept and len(kept) >= MOST_VERSIONS:
+        del kept[next(iter(kept))]
+
+
+def _read(file: Path) -> tuple[dict[Version, Tally], dict[str, float], SeenIds]:
     found = json.loads(file.read_bytes())
     tallies = {Version(name, version): Tally(**sums) for name, version, sums in found["tallies"]}
-    seen = found["seen"]
-    return tallies, SeenIds([(time, nonce) for time, nonce in seen["ids"]], seen["floor"])
+    return tallies, dict(found.get("levels", {})), SeenIds(found.get("rated", {}))

@@ -4,11 +4,11 @@ from prometheus_client import CollectorRegistry
 
 from service.feedback.ledger import Version
 from service.feedback.tally import Tally
-from service.telemetry.series import SeriesFactory
+from service.telemetry.series import Children, SeriesFactory
 
 
 class FeedbackMetrics:
-    """Counts ratings by version, and shows the running figures."""
+    """Counts ratings by version, and shows the running figures and levels."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         make, labels = SeriesFactory(registry), ("adapter", "version")
@@ -20,6 +20,12 @@ class FeedbackMetrics:
         self._error = make.gauge("feedback_calibration_error", text, *labels)
         text = "Share of rated answers whose label set held the true label."
         self._coverage = make.gauge("feedback_coverage_ratio", text, *labels)
+        text = "Share of texts whose label set may miss the true label, as feedback moved it."
+        self._level = Children(make.gauge("conformal_level", text, *labels))
+
+    def answered(self, version: Version, level: float) -> None:
+        """Show the conformal level that an answer used."""
+        self._level[version].set(level)
 
     def rated(self, version: Version, score: float | None, tally: Tally) -> None:
         """Count a rating, None for one that is none of the label given, and show the figures."""

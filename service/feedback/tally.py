@@ -36,7 +36,7 @@ class Tally:
             self._claim(told, right=rating.right)
         if told.label_set is not None and rating.label is not None:
             self.sets += 1
-            self.covered += rating.label in told.label_set
+            self.covered += rating.label in told.label_set.members
 
     def _claim(self, told: ToldLabel, *, right: bool) -> None:
         """Compare the probability of the best label with its being right."""

@@ -26,6 +26,7 @@ from service.finetune.figures import (
     generation_figures,
     multi_label_figures,
     promise,
+    promise_by_label,
     temper,
 )
 from service.finetune.golden_choice import Candidate
@@ -97,8 +98,8 @@ async def evaluate_labels(
 ) -> Evaluation:
     """Measure a classifier on the test lines, under the calibration that it was packed with.
 
-    Without one it is fitted: the temperature on the validation lines, the conformal threshold on
-    the calibration lines, because its coverage holds only for lines that fitted nothing else.
+    Without one it is fitted: the temperature on the validation lines, conformal thresholds on the
+    calibration lines, because their coverage holds only for lines that fitted nothing else.
     """
     assert prepared.task is not None
     split, limit = prepared.split, settings.evaluation.lines
@@ -114,10 +115,10 @@ async def evaluate_labels(
     if tempered is None:
         validation = await asked(split.validation[:limit], score)
         tempered = temper(validation.rows, validation.truth.reshape(-1))
-    calibrations = [tempered]
-    if not prepared.task.multi_label:
-        held = await asked(split.calibration[:limit], score)
-        calibrations = _promises(tempered, held, settings.evaluation.coverage)
+    held = await asked(split.calibration[:limit], score)
+    calibrations = _promises(
+        tempered, held, settings.evaluation.coverage, multi_label=prepared.task.multi_label
+    )
     tested, base = await asked(split.test[:limit], score), await asked_base(split.test[:limit])
     golden, base_golden = tested, base
     if prepared.golden is not split.test:
@@ -163,9 +164,17 @@ def true_answers(task: adapter_manifest.LabelSet | None, lines: Sequence[Line]) 
 
 
 def _promises(
-    tempered: adapter_manifest.CalibrationRecord, held: Answers, coverage: float
+    tempered: adapter_manifest.CalibrationRecord,
+    held: Answers,
+    coverage: float,
+    *,
+    multi_label: bool,
 ) -> list[adapter_manifest.CalibrationRecord]:
-    """Coverage that the adapter serves with, and the one that every card reports."""
+    """Coverage that the adapter serves with, and the one that every card of one label reports."""
+    if multi_label:
+        if tempered.conformal:
+            return [tempered]
+        return [promise_by_label(tempered, held.log_probs, held.truth, coverage)]
     of = held.rows, held.truth.reshape(-1)
     served = tempered if tempered.conformal else promise(tempered, *of, coverage)
     assert served.conformal is not None

@@ -1,6 +1,5 @@
 """Figures of an adapter; pure, from the engine's answers and the truth."""
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from sklearn.metrics import f1_score
 
 from service.adapters import manifest as adapter
 from service.classification.calibration import Calibration
-from service.classification.conformal import conformal_threshold, label_sets
+from service.classification.conformal import conformal_threshold, conformal_thresholds, label_sets
 from service.classification.distribution import Array
 from service.classification.reliability import expected_calibration_error
 from service.classification.temperature import fit_temperature
@@ -34,8 +33,9 @@ class ConformalFigures:
 class ClassificationFigures:
     """Held-out figures, all in 0..1 but `lines`; `confusions` are (true, said, count), worst first.
 
-    Under multi_label `accuracy` is the share of lines whose whole set is right and there are no
-    conformal figures. `tested_labels` counts the labels that test lines have.
+    Under multi_label `accuracy` is the share of lines whose whole set is right, and `measured` the
+    share of the labels that apply which the sets hold. `tested_labels` counts the labels that test
+    lines have.
     """
 
     lines: int
@@ -73,14 +73,17 @@ def promise(
     """The calibration with a conformal threshold, from lines that did not fit its temperature."""
     probs = np.exp(Calibration(tempered.temperature).apply(log_probs))
     least = conformal_threshold(_of(probs, truth), coverage)
-    threshold = 1 - least
-    if 1 - threshold > least:
-        # Round so that the label that sets the threshold stays in its set.
-        threshold = math.nextafter(threshold, 1)
-    return adapter.CalibrationRecord(
-        temperature=tempered.temperature,
-        conformal=adapter.Conformal(coverage=coverage, threshold=threshold),
-    )
+    return tempered.model_copy(update={"conformal": adapter.Conformal.keeping(coverage, least)})
+
+
+def promise_by_label(
+    tempered: adapter.CalibrationRecord, log_probs: Array, truth: Truth, coverage: float
+) -> adapter.CalibrationRecord:
+    """The calibration with a conformal threshold a label, from lines that did not fit its
+    temperature: `log_probs` (lines, labels, yes and no), `truth` 0 for yes (lines, labels)."""
+    probs = _yes(tempered, log_probs)
+    least = conformal_thresholds(probs, truth == 0, coverage)
+    return tempered.model_copy(update={"conformal": adapter.Conformal.keeping(coverage, least)})
 
 
 def classification_figures(
@@ -128,7 +131,7 @@ def multi_label_figures(
         macro_f1=float(f1_score(truth == 0, said == 0, average="macro", zero_division=0)),
         ece_before=_ece(np.exp(rows), right),
         ece=_ece(probs, right),
-        conformal=(),
+        conformal=_conformal_by_label(_yes(calibration, log_probs), truth == 0, calibration),
         confusions=tuple((name, answer, count) for (name, answer), count in wrong.most_common()),
     )
 
@@ -163,6 +166,30 @@ def _conformal(
         mean_size=float(sizes.mean()),
         empty=float((sizes == 0).mean()),
     )
+
+
+def _conformal_by_label(
+    probs: Array, applies: npt.NDArray[np.bool_], calibration: adapter.CalibrationRecord
+) -> tuple[ConformalFigures, ...]:
+    if calibration.conformal is None or not applies.any():
+        return ()
+    sets = label_sets(probs, calibration.conformal.least)
+    sizes = sets.sum(axis=1)
+    return (
+        ConformalFigures(
+            coverage=calibration.conformal.coverage,
+            measured=float(sets[applies].mean()),
+            mean_size=float(sizes.mean()),
+            empty=float((sizes == 0).mean()),
+        ),
+    )
+
+
+def _yes(calibration: adapter.CalibrationRecord, log_probs: Array) -> Array:
+    """Calibrated probabilities that each label applies, (lines, labels)."""
+    rows = Calibration(calibration.temperature).apply(log_probs.reshape(-1, 2))
+    yes: Array = np.minimum(np.exp(rows[:, 0]), 1.0).reshape(log_probs.shape[:2])
+    return yes
 
 
 def _ece(probs: Array, right: npt.NDArray[np.bool_]) -> float:

@@ -95,7 +95,7 @@ async def _classified(version: ServedVersion, kept: KeptText) -> KeptText:
     options = ResultOptions(
         multi_label=classifier.multi_label,
         threshold=kept.threshold,
-        conformal_threshold=classifier.conformal_threshold,
+        conformal=classifier.conformal,
     )
     result = assemble(classifier.names, score.log_probs, options)
     return KeptText(

@@ -22,6 +22,7 @@ from service.adapters.manifest import (
     Name,
     Version,
 )
+from service.engine.conformal_sets import ConformalSets
 from service.files import write_atomically
 from service.heads.refusal import HeadRefused
 from service.sources.document import read_document
@@ -62,8 +63,11 @@ class HeadManifest(BaseModel):
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:
-        if self.multi_label and self.calibration.conformal is not None:
-            raise ValueError("calibration.conformal: only for labels that exclude each other")
+        conformal = self.calibration.conformal
+        if conformal and not conformal.fits(len(self.labels), multi_label=self.multi_label):
+            raise ValueError(
+                "calibration.conformal.threshold: one value a label with multi_label, else one"
+            )
         if self.calibration.prior is not None:
             raise ValueError("calibration.prior: must be left out, since a head reads no prompt")
         for label in () if self.guard is None else self.guard.labels:
@@ -79,10 +83,10 @@ class HeadManifest(BaseModel):
         return self
 
     @property
-    def conformal_threshold(self) -> float | None:
-        """The lowest probability that puts a label into the label set; None without label sets."""
-        conformal = self.calibration.conformal
-        return None if conformal is None else conformal.least
+    def conformal(self) -> ConformalSets | None:
+        """The label sets of the promised coverage; None without a promise."""
+        found = self.calibration.conformal
+        return None if found is None else ConformalSets.fitted(found.coverage, found.least)
 
     @property
     def guard_threshold(self) -> tuple[tuple[str, ...], float] | None:

@@ -57,7 +57,7 @@ class Foundation:
             batches=_batches(settings, tenancy, registry),
             usage=usage,
             releases=releases,
-            feedback=Feedback.of(settings.releases.path, releases, registry),
+            feedback=Feedback.of(settings.feedback, settings.releases.path, releases, registry),
         )
 
     def running(

@@ -53,6 +53,7 @@ def _anchor_paths(tree: dict[str, Any], folder: Path) -> None:
     """Make the file's own paths relative to the file, wherever the service is started."""
     holders = [(tree.get("model"), "path"), (tree.get("adapter_cache"), "path")]
     holders += [(tree.get(section), "path") for section in ("batches", "usage", "releases")]
+    holders += [(tree.get("feedback"), "key_file")]
     holders += [(tree.get(section), "keys") for section in ("tenants", "adapter_trust")]
     releases = tree.get("releases")
     plans = releases.get("plans") if isinstance(releases, dict) else None

@@ -15,6 +15,7 @@ from service.quoting import nearest
 from service.settings import platform
 from service.settings.batches import BatchSettings
 from service.settings.encoders import EncoderSettings
+from service.settings.feedback import FeedbackSettings
 from service.settings.gate import GateSettings
 from service.settings.guards import GuardsSettings
 from service.settings.limits import LimitSettings
@@ -266,6 +267,7 @@ class Settings(BaseSettings):
     usage: UsageSettings = UsageSettings()
     adapters: tuple[AdapterSettings, ...] = ()
     releases: ReleaseSettings = ReleaseSettings()
+    feedback: FeedbackSettings = FeedbackSettings()
     guards: GuardsSettings = GuardsSettings()
     adapter_cache: AdapterCacheSettings = AdapterCacheSettings()
     adapter_trust: TrustSettings = TrustSettings()

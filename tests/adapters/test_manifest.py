@@ -74,6 +74,32 @@ def test_everything_a_manifest_can_say_is_read() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("multi_label", "threshold", "fits"),
+    [
+        (True, [0.2, 0.3], True),
+        (True, [0.2], False),
+        (True, 0.2, False),
+        (False, [0.2, 0.3], False),
+        (False, 0.2, True),
+    ],
+)
+def test_conformal_thresholds_fit_the_labels(
+    multi_label: bool, threshold: object, fits: bool
+) -> None:
+    document = full()
+    conformal = {"coverage": 0.9, "threshold": threshold}
+    document["classification"] |= {
+        "multi_label": multi_label, "calibration": {"conformal": conformal}
+    }  # fmt: skip
+    if fits:
+        manifest = build_manifest(document, source="x")
+        assert parse_manifest(dump_manifest(manifest).encode(), source="x") == manifest
+    else:
+        with pytest.raises(AdapterRefused, match=r"field classification\.calibration\.conformal"):
+            build_manifest(document, source="x")
+
+
 def test_a_generation_manifest_needs_no_prompt() -> None:
     document = full(task="generation", golden={"file": "golden.jsonl", "match": "json"})
     del document["classification"], document["prompt"]

@@ -1,12 +1,18 @@
 import math
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from service.classification.conformal import conformal_threshold, label_sets
+from service.classification.conformal import (
+    conformal_threshold,
+    conformal_thresholds,
+    examples_needed,
+    label_sets,
+)
 from service.classification.distribution import Array
 
 probs = arrays(np.float64, st.integers(1, 300), elements=st.floats(0, 1))
@@ -59,6 +65,38 @@ def test_the_rank_is_that_of_the_written_coverage() -> None:
 def test_too_few_examples_promise_nothing_but_every_label() -> None:
     assert conformal_threshold(np.full(8, 0.99), 0.9) == 0
     assert conformal_threshold(np.full(9, 0.99), 0.9) == 0.99
+
+
+@pytest.mark.parametrize("coverage", [0.1, 0.5, 0.55, 0.9, 0.95, 0.999])
+def test_so_many_examples_are_needed_for_a_promise(coverage: float) -> None:
+    needed = examples_needed(coverage)
+    assert conformal_threshold(np.full(needed, 0.99), coverage) == 0.99
+    assert needed == 1 or conformal_threshold(np.full(needed - 1, 0.99), coverage) == 0
+
+
+def test_each_label_is_covered_where_it_applies_also_one_that_is_harder() -> None:
+    random = np.random.default_rng(3)
+
+    def draw(count: int) -> tuple[Array, npt.NDArray[np.bool_]]:
+        applies = random.random((count, 2)) < [0.5, 0.1]
+        easy = np.where(applies[:, 0], random.beta(9, 1, count), random.beta(1, 9, count))
+        hard = np.where(applies[:, 1], random.beta(2, 3, count), random.beta(1, 9, count))
+        return np.stack([easy, hard], axis=1), applies
+
+    held_out, applies = draw(4000)
+    new, new_applies = draw(100_000)
+    by_label = label_sets(new, conformal_thresholds(held_out, applies, 0.9))
+    of_all = label_sets(new, conformal_threshold(held_out[applies], 0.9))
+    for label in (0, 1):
+        assert by_label[new_applies[:, label], label].mean() == pytest.approx(0.9, abs=0.03)
+    assert of_all[new_applies[:, 1], 1].mean() < 0.75
+
+
+def test_a_label_with_too_few_examples_is_in_every_set() -> None:
+    probs = np.full((20, 3), 0.7)
+    applies = np.zeros((20, 3), dtype=np.bool_)
+    applies[:9, 0], applies[:8, 1] = True, True
+    assert conformal_thresholds(probs, applies, 0.9) == (0.7, 0.0, 0.0)
 
 
 def test_a_set_may_hold_all_some_or_none_of_the_labels() -> None:

@@ -8,6 +8,7 @@ from hypothesis.extra.numpy import arrays
 
 from service.classification.distribution import Array, normalise
 from service.classification.result import LabelScore, ResultOptions, assemble
+from service.engine.conformal_sets import ConformalSets
 from service.errors import InvalidRequest
 
 NAMES = ("sport", "politics", "science")
@@ -19,7 +20,7 @@ options = st.builds(
     multi_label=st.just(False),
     top_k=st.none() | st.integers(1, 10),
     threshold=st.none() | st.floats(0, 1),
-    conformal_threshold=st.none() | st.floats(0, 1),
+    conformal=st.none() | st.builds(ConformalSets.fitted, st.just(0.9), st.floats(0, 1)),
 )
 
 
@@ -35,7 +36,7 @@ def test_every_result_is_consistent(log_probs: Array, options: ResultOptions) ->
         assert each.score == result.probs[names.index(each.label)]
     assert result.abstained == (result.label is None)
     assert result.abstained or result.label == result.scores[0].label
-    assert (result.label_set is None) == (options.conformal_threshold is None)
+    assert (result.label_set is None) == (options.conformal is None)
     if result.label is not None and result.label_set is not None:
         assert result.label_set[0] == result.label
 
@@ -55,7 +56,9 @@ def test_equal_scores_keep_the_order_of_the_labels() -> None:
 
 
 def test_top_k_shortens_the_scores_only() -> None:
-    result = assemble(NAMES, PROBS, ResultOptions(top_k=1, conformal_threshold=0.25))
+    result = assemble(
+        NAMES, PROBS, ResultOptions(top_k=1, conformal=ConformalSets.fitted(0.9, 0.25))
+    )
     assert result.scores == (LabelScore("politics", result.score),)
     assert len(result.probs) == 3
     assert result.label_set == ("politics", "science")
@@ -69,12 +72,16 @@ def test_abstains_below_the_threshold_and_still_says_what_came_closest() -> None
 
 
 def test_a_score_at_the_threshold_is_enough() -> None:
-    certain = assemble(["only"], np.zeros(1), ResultOptions(threshold=1.0, conformal_threshold=1.0))
+    certain = assemble(
+        ["only"],
+        np.zeros(1),
+        ResultOptions(threshold=1.0, conformal=ConformalSets.fitted(0.9, 1.0)),
+    )
     assert (certain.label, certain.label_set) == ("only", ("only",))
 
 
 def test_abstains_when_the_conformal_set_is_empty() -> None:
-    result = assemble(NAMES, PROBS, ResultOptions(conformal_threshold=0.6))
+    result = assemble(NAMES, PROBS, ResultOptions(conformal=ConformalSets.fitted(0.9, 0.6)))
     assert (result.label, result.label_set, result.abstained) == (None, (), True)
 
 
@@ -110,9 +117,21 @@ def test_refuses_to_list_no_score(top_k: int) -> None:
     assert refusal.value.param == "top_k"
 
 
-def test_conformal_sets_are_about_one_true_label() -> None:
-    with pytest.raises(ValueError, match="single-label"):
-        ResultOptions(multi_label=True, conformal_threshold=0.2)
+def test_several_labels_have_thresholds_of_their_own() -> None:
+    sets = ConformalSets.fitted(0.9, (0.3, 0.0, 0.41))
+    options = ResultOptions(multi_label=True, conformal=sets)
+    result = assemble(("a", "b", "c"), np.log([0.6, 0.1, 0.4]), options)
+    assert (result.label_set, result.conformal_set) == (("a",), ("a", "b"))
+    none = assemble(("a", "b", "c"), np.log([0.2, 0.1, 0.4]), options)
+    assert (none.label_set, none.conformal_set, none.abstained) == ((), ("b",), True)
+
+
+@pytest.mark.parametrize(("multi_label", "least"), [(True, 0.2), (False, (0.2, 0.3))])
+def test_one_threshold_is_about_one_true_label(
+    multi_label: bool, least: float | tuple[float, ...]
+) -> None:
+    with pytest.raises(ValueError, match="one threshold a label"):
+        ResultOptions(multi_label=multi_label, conformal=ConformalSets.fitted(0.9, least))
 
 
 def test_refuses_probabilities_of_other_labels() -> None:

@@ -170,6 +170,95 @@ def test_typical_inputs_are_counted(guarding: LiveService, tmp_path: Path) -> No
     assert "at least 200 texts of typical traffic are needed, got 199" in few.stderr
 
 
+def probs_of(live: LiveService, lines: Path) -> list[list[float]]:
+    texts = [json.loads(line)["text"] for line in lines.read_text().splitlines()]
+    body = {"model": "sentiment", "input": texts}
+    data = httpx.post(f"{live.url}/v1/classify", json=body).json()["data"]
+    return [each["probs"] for each in data]
+
+
+def true_lines(file: Path, count: int, *, several: bool) -> Path:
+    rows: list[dict[str, object]] = []
+    for number in range(count):
+        of = ("positive", "negative") if number % 3 else ("negative",)
+        rows.append({"text": f"text {number}"} | ({"labels": of} if several else {"label": of[0]}))
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return file
+
+
+def test_the_threshold_of_label_sets_is_written(guarding: LiveService, tmp_path: Path) -> None:
+    folder, lines = tmp_path / "sentiment", true_lines(tmp_path / "lines", 60, several=False)
+    before = load_manifest(folder)
+    done = calibrate(folder, lines, guarding.url, "--json", command="calibrate-sets")
+    assert done.exit_code == 0, done.stderr
+    manifest = load_manifest(folder)
+    assert isinstance(manifest, ClassificationManifest)
+    conformal = manifest.classification.calibration.conformal
+    assert conformal is not None
+    assert isinstance(conformal.least, float)
+    assert json.loads(done.stdout) == conformal.model_dump(mode="json")
+    true = [row[0 if number % 3 else 1] for number, row in enumerate(probs_of(guarding, lines))]
+    # ceil(61 * 0.9) of the 60 true labels.
+    assert sum(prob >= conformal.least for prob in true) == 55
+    assert manifest.digest != before.digest
+
+
+def test_several_labels_get_a_threshold_each_and_sets_by_it(tmp_path: Path) -> None:
+    base = write_base(tmp_path / "base")
+    adapter = AdapterFolder(tmp_path / "sentiment", served_base(base))
+    adapter.manifest["classification"]["multi_label"] = True
+    del adapter.manifest["golden"]
+    adapter.save()
+    lines = true_lines(tmp_path / "lines", 60, several=True)
+
+    def serving() -> LiveService:
+        cache = {"path": tmp_path / "cache"}
+        return LiveService(model_path=base, adapters=sources(adapter.path), adapter_cache=cache)
+
+    with serving() as live:
+        done = calibrate(adapter.path, lines, live.url, "--coverage=0.8", command="calibrate-sets")
+        assert done.exit_code == 0, done.stderr
+        probs = probs_of(live, lines)
+    with serving() as live:
+        body = {"model": "sentiment", "input": [f"text {number}" for number in range(60)]}
+        answer = httpx.post(f"{live.url}/v1/classify", json=body).json()
+    assert answer["conformal"]["coverage"] == 0.8
+    least = answer["conformal"]["threshold"]
+    # ceil(41 * 0.8) of the 40 texts that are positive, ceil(61 * 0.8) of all, which are negative.
+    assert sum(row[0] >= least[0] for number, row in enumerate(probs) if number % 3) == 33
+    assert sum(row[1] >= least[1] for row in probs) == 49
+    for row, each in zip(probs, answer["data"], strict=True):
+        names = zip(("positive", "negative"), row, least, strict=True)
+        assert set(each["conformal_set"]) == {name for name, prob, cut in names if prob >= cut}
+
+
+@pytest.mark.parametrize(
+    ("count", "line", "told"),
+    [
+        (8, None, "at least 9 are needed for a coverage of 0.9, got 8"),
+        (9, {"label": "postive"}, "has no label 'postive'; did you mean 'positive'?"),
+        (9, {"labels": ["positive"]}, "sentiment needs `label` in each line, got `labels`"),
+        (9, {}, "needs one of label and labels"),
+    ],
+)
+def test_lines_that_promise_nothing_are_refused(
+    guarding: LiveService,
+    tmp_path: Path,
+    count: int,
+    line: dict[str, object] | None,
+    told: str,
+) -> None:
+    lines = true_lines(tmp_path / "lines", count, several=False)
+    if line is not None:
+        with lines.open("a") as file:
+            file.write(json.dumps({"text": "one more"} | line) + "\n")
+    before = load_manifest(tmp_path / "sentiment")
+    done = calibrate(tmp_path / "sentiment", lines, guarding.url, command="calibrate-sets")
+    assert done.exit_code == 2
+    assert told in done.stderr
+    assert load_manifest(tmp_path / "sentiment") == before
+
+
 def test_only_a_generation_adapter_is_calibrated(live: LiveService, tmp_path: Path) -> None:
     other = AdapterFolder(tmp_path / "labels", served_base(tmp_path / "base")).save()
     done = calibrate(other.path, tmp_path / "none", live.url)

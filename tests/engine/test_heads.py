@@ -87,13 +87,13 @@ async def test_answers_are_the_calibrated_ones_of_transformers(
     server: Server, folder: Path, head: HeadManifest
 ) -> None:
     data = server.post("/v1/classify", {"model": "films", "input": TEXTS}).json()["data"]
-    assert head.conformal_threshold is not None
+    assert head.conformal is not None
     for each, values in zip(data, await values_of(folder, TEXTS), strict=True):
         expected = np.exp(np.array(values) / head.calibration.temperature)
         expected /= expected.sum()
         assert each["probs"] == pytest.approx(expected, abs=1e-3)
         applies = [label for label, p in zip(head.labels, expected, strict=True)
-                   if p >= head.conformal_threshold]  # fmt: skip
+                   if p >= head.conformal.least]  # fmt: skip
         assert sorted(each["label_set"]) == applies
     assert [each["label"] for each in data[:2]] == ["positive", "negative"]
 

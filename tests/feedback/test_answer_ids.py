@@ -1,17 +1,18 @@
 """Ids of answers: read back by their own tenant within a day, and by nobody else."""
 
-from pathlib import Path
-
 import pytest
 
+from service.adapters.manifest import MAX_LABELS
 from service.context import FirstText, RequestContext, internal_context
+from service.engine.conformal_sets import ConformalSets
 from service.engine.protocol import Adapter
-from service.errors import ConfigurationError, InvalidRequest, NotFound
-from service.feedback.answer import ToldLabel
-from service.feedback.answer_ids import FILE, AnswerIds, kept_key
+from service.errors import InvalidRequest, NotFound
+from service.feedback.answer import ToldLabel, ToldSet
+from service.feedback.answer_ids import AnswerIds
 from service.tenants.tenant import Tenant
 
 DIGEST = "sha256:" + "ab" * 32
+SETS = ConformalSets(0.9, 0.2, 0.123456789)
 
 
 class Clock:
@@ -38,7 +39,7 @@ def context(text: FirstText | None = None, tenant: str = "ann") -> RequestContex
 
 
 def test_an_id_carries_the_version_the_stage_and_the_time(clock: Clock) -> None:
-    ids = AnswerIds(b"k" * 32, clock)
+    ids = AnswerIds(b"k" * 32, "one", clock)
     given = ids.of(context())
     assert given is not None
     assert given.isascii()
@@ -51,25 +52,42 @@ def test_an_id_carries_the_version_the_stage_and_the_time(clock: Clock) -> None:
 def test_an_id_carries_what_a_classification_told(
     clock: Clock, label_set: tuple[int, ...] | None
 ) -> None:
-    ids = AnswerIds(b"k" * 32, clock)
-    text = FirstText(("d",), score=0.91234, best=3, label_set=label_set)
+    ids = AnswerIds(b"k" * 32, "one", clock)
+    text = FirstText(("d",), False, 0.91234, 3, label_set, SETS)
     given = ids.of(context(text))
     assert given is not None
-    members = None if label_set is None else frozenset(label_set)
-    assert ids.read(given, "ann").told == ToldLabel(3, 0.9123, False, members)
+    told = None if label_set is None else ToldSet(frozenset(label_set), 0.9, 0.123456789)
+    assert ids.read(given, "ann").told == ToldLabel(3, 0.9123, False, told)
+
+
+def test_another_replica_reads_an_id_but_did_not_judge_its_answer(clock: Clock) -> None:
+    given = AnswerIds(b"k" * 32, "one", clock).of(context())
+    assert given is not None
+    answer = AnswerIds(b"k" * 32, "two", clock).read(given, "ann")
+    assert (answer.adapter, answer.version, answer.stage) == ("größe@home", "1.2.0", 0)
+
+
+def test_the_longest_id_is_below_a_kilobyte(clock: Clock) -> None:
+    members = range(MAX_LABELS)
+    made = context(FirstText(("d",), False, 0.91234, MAX_LABELS - 1, members, SETS))
+    made.adapter = Adapter("a" * 128, 1, "unused", DIGEST)
+    made.version, made.stage = "1.2.0-" + "a" * 58, 2**31
+    given = AnswerIds(b"k" * 32, "12345678", clock).of(made)
+    assert given is not None
+    assert len(given) < 1024
 
 
 def test_two_answers_of_one_second_have_other_ids(clock: Clock) -> None:
-    ids = AnswerIds(b"k" * 32, clock)
+    ids = AnswerIds(b"k" * 32, "one", clock)
     assert ids.of(context()) != ids.of(context())
 
 
 def test_an_answer_of_no_adapter_has_no_id(clock: Clock) -> None:
-    assert AnswerIds(b"k" * 32, clock).of(internal_context("test", 1.0)) is None
+    assert AnswerIds(b"k" * 32, "one", clock).of(internal_context("test", 1.0)) is None
 
 
 def test_whatever_is_changed_it_is_no_id_any_more(clock: Clock) -> None:
-    ids = AnswerIds(b"k" * 32, clock)
+    ids = AnswerIds(b"k" * 32, "one", clock)
     given = ids.of(context())
     assert given is not None
     for place in range(len(given)):
@@ -82,16 +100,20 @@ def test_whatever_is_changed_it_is_no_id_any_more(clock: Clock) -> None:
 
 
 def test_the_id_of_another_tenant_or_service_is_none(clock: Clock) -> None:
-    ids = AnswerIds(b"k" * 32, clock)
+    ids = AnswerIds(b"k" * 32, "one", clock)
     given = ids.of(context())
     assert given is not None
-    for reader, tenant in ((ids, "bob"), (ids, "ann "), (AnswerIds(b"l" * 32, clock), "ann")):
+    for reader, tenant in (
+        (ids, "bob"),
+        (ids, "ann "),
+        (AnswerIds(b"l" * 32, "one", clock), "ann"),
+    ):
         with pytest.raises(NotFound):
             reader.read(given, tenant)
 
 
 def test_an_answer_may_be_rated_for_a_day(clock: Clock) -> None:
-    ids = AnswerIds(b"k" * 32, clock)
+    ids = AnswerIds(b"k" * 32, "one", clock)
     given = ids.of(context())
     assert given is not None
     clock.now += 86_400
@@ -100,16 +122,3 @@ def test_an_answer_may_be_rated_for_a_day(clock: Clock) -> None:
     with pytest.raises(InvalidRequest, match="over a day ago") as refused:
         ids.read(given, "ann")
     assert refused.value.code == "answer_too_old"
-
-
-def test_the_key_in_a_folder_stays(tmp_path: Path) -> None:
-    key = kept_key(tmp_path)
-    assert kept_key(tmp_path) == key
-    assert (tmp_path / FILE).stat().st_mode & 0o777 == 0o600
-    assert kept_key(None) != kept_key(None)
-
-
-def test_a_key_that_was_cut_ends_the_start(tmp_path: Path) -> None:
-    (tmp_path / FILE).write_bytes(b"short")
-    with pytest.raises(ConfigurationError, match="a key of 32 bytes, got 5"):
-        kept_key(tmp_path)

@@ -1,5 +1,6 @@
 """Sums of feedback survive a restart, and a file that is none is told of."""
 
+import json
 import logging
 from pathlib import Path
 
@@ -18,14 +19,21 @@ def test_what_was_counted_is_there_after_a_restart(tmp_path: Path) -> None:
     ledger = FeedbackLedger(tmp_path)
     assert ledger.collect() is None
     ledger.tally(VERSION).add(None, Rating(0.25))
-    assert ledger.seen.add(answer(10), 20)
+    assert ledger.seen.add("ann", answer(10), 20)
     content = ledger.collect()
     assert content is not None
     ledger.write(content)
     assert ledger.collect() is None
     again = FeedbackLedger(tmp_path)
     assert again.tallies == ledger.tallies == read_tallies(tmp_path)
-    assert not again.seen.add(answer(10), 20)
+    assert not again.seen.add("ann", answer(10), 20)
+
+
+def test_sums_of_the_form_before_are_kept(tmp_path: Path) -> None:
+    tallies = [[*VERSION, {"rated": 2, "right": 1.0}]]
+    seen = {"floor": 0, "ids": [[10, "n"]]}
+    (tmp_path / FILE).write_text(json.dumps({"tallies": tallies, "seen": seen}))
+    assert FeedbackLedger(tmp_path).tallies[VERSION].accuracy == 0.5
 
 
 def test_what_could_not_be_written_is_collected_again(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from service.classification.reliability import BINS as CELLS
 from service.classification.reliability import expected_calibration_error
-from service.feedback.answer import ToldLabel
+from service.feedback.answer import ToldLabel, ToldSet
 from service.feedback.rating import Rating
 from service.feedback.tally import BINS, Tally
 
@@ -15,7 +15,8 @@ from service.feedback.tally import BINS, Tally
 def told(
     score: float = 0.8, *, abstained: bool = False, members: set[int] | None = None
 ) -> ToldLabel:
-    return ToldLabel(1, score, abstained, None if members is None else frozenset(members))
+    label_set = None if members is None else ToldSet(frozenset(members), 0.9, 0.1)
+    return ToldLabel(1, score, abstained, label_set)
 
 
 def test_the_calibration_error_is_that_of_the_reliability_diagram() -> None:

@@ -5,11 +5,13 @@ import pytest
 
 from service.adapters.manifest import CalibrationRecord, Conformal
 from service.classification import calibration as calibration_of_serving
+from service.classification.conformal import label_sets
 from service.finetune.figures import (
     classification_figures,
     generation_figures,
     multi_label_figures,
     promise,
+    promise_by_label,
     temper,
 )
 
@@ -37,6 +39,30 @@ def test_multi_label_figures_by_hand() -> None:
     assert figures.accuracy == 0.5
     assert figures.tested_labels == 1
     assert figures.confusions == (("a", "no", 1),)
+
+
+def test_the_figures_of_several_labels_are_of_those_that_apply() -> None:
+    yes = np.array([[0.9, 0.2], [0.4, 0.3], [0.1, 0.8]])
+    truth = np.array([[0, 1], [0, 0], [1, 1]])
+    conformal = Conformal(coverage=0.5, threshold=(0.5, 0.8))
+    calibration = CalibrationRecord(conformal=conformal)
+    rows = np.log(np.stack([yes, 1 - yes], -1))
+    (found,) = multi_label_figures(("a", "b"), rows, truth, calibration).conformal
+    # The least probabilities are 0.5 and 0.2: the sets hold a and b, b, and b.
+    assert [found.coverage, found.measured] == pytest.approx([0.5, 2 / 3])
+    assert [found.mean_size, found.empty] == pytest.approx([4 / 3, 0])
+
+
+def test_the_label_that_sets_its_own_threshold_belongs_to_the_set() -> None:
+    draw = np.random.default_rng(1)
+    yes = draw.uniform(0.01, 0.99, size=(400, 2))
+    truth = (draw.random((400, 2)) < 0.5).astype(np.intp)
+    rows = np.log(np.stack([yes, 1 - yes], -1))
+    calibration = promise_by_label(CalibrationRecord(), rows, truth, 0.9)
+    (found,) = multi_label_figures(("a", "b"), rows, truth, calibration).conformal
+    applies = truth == 0
+    held = sum(np.ceil((count + 1) * 0.9) for count in applies.sum(axis=0))
+    assert found.measured == pytest.approx(held / applies.sum())
 
 
 def test_generation_figures_by_hand() -> None:
@@ -78,6 +104,6 @@ def test_the_label_that_sets_the_threshold_belongs_to_its_set() -> None:
         calibration = promise(CalibrationRecord(), np.log(probs), truth, 0.9)
         assert calibration.conformal is not None
         same = np.exp(calibration_of_serving.Calibration().apply(np.log(probs)))
-        kept = same[:, 0] >= 1 - calibration.conformal.threshold
+        kept = label_sets(same[:, 0], calibration.conformal.least)
         # ceil(41 * 0.9) of the 40 true labels.
         assert kept.sum() == 37

@@ -10,6 +10,7 @@ import yaml
 
 from service.adapters.golden import GenerationExample
 from service.adapters.manifest import ClassificationManifest, GenerationManifest
+from service.adapters.manifest_yaml import load_manifest
 from service.adapters.refusal import AdapterRefused
 from service.adapters.verify import verify
 from service.engine.protocol import Engine
@@ -90,7 +91,13 @@ async def test_several_labels_are_measured_one_by_one(settings: Settings) -> Non
     evaluation = await made(wanted)
     assert evaluation is not None
     assert isinstance(evaluation.figures, ClassificationFigures)
-    assert evaluation.figures.conformal == ()
+    (conformal,) = evaluation.figures.conformal
+    assert conformal.measured >= 0.5
+    manifest = load_manifest(wanted.output)
+    assert isinstance(manifest, ClassificationManifest)
+    packed = manifest.classification.calibration.conformal
+    assert packed is not None
+    assert (packed.coverage, len(packed.least)) == (conformal.coverage, 2)  # type: ignore[arg-type]
 
 
 async def test_a_generator_that_fails_its_proof_takes_no_place(

@@ -36,7 +36,7 @@ class ReferenceEncoder:
             labels=model.labels,
             multi_label=model.multi_label,
             temperature=head.calibration.temperature if head else 1.0,
-            conformal_threshold=head.conformal_threshold if head else None,
+            conformal=head.conformal if head else None,
         )
         self._reader = PassageReader(AutoTokenizer.from_pretrained(folder), 64)
         self._model: Any = AutoModelForSequenceClassification.from_pretrained(folder).eval()

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from service.engine.conformal_sets import ConformalSets
 from service.errors import ConfigurationError
 from service.heads.manifest import HeadManifest, load_manifest
 from service.heads.refusal import HeadRefused
@@ -33,7 +34,7 @@ def changed(folder: Path, **fields: Any) -> None:
 def test_a_packed_head_passes_and_reads_back_as_it_was_written(folder: Path) -> None:
     head = verified(folder)
     assert head is not None
-    assert head.conformal_threshold == 0.25
+    assert head.conformal == ConformalSets.fitted(0.9, 0.25)
     head.write(folder)
     assert load_manifest(folder) == head
 
@@ -74,7 +75,7 @@ def test_another_models_head_is_refused_by_its_labels(folder: Path) -> None:
         ({"tempreature": 2}, "field tempreature"),
         ({"labels": ["sports"]}, "field labels"),
         ({"calibration": {"prior": [0.2, 0.3, 0.5]}}, "calibration.prior: must be left out"),
-        ({"multi_label": True}, "only for labels that exclude each other"),
+        ({"multi_label": True}, r"conformal\.threshold: one value a label with multi_label"),
         ({"fingerprint": [[0.5, 0.25]]}, "fingerprint: 3 values in each row, got 2"),
         ({"fingerprint": [[1.0, 2.0, 3.0]] * 6}, "a golden example for each row"),
         ({"golden": {"file": "other.jsonl", "min_accuracy": 0.9}}, "a file of model-files.json"),

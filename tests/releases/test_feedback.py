@@ -2,6 +2,7 @@
 
 import base64
 import json
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ import pytest
 from typer.testing import CliRunner
 
 from service.commands.cli import app
+from service.feedback import seen_ids
 from service.releases.log import read_log
+from service.settings.load import shown
 from tests.answers import refusal
 from tests.live_service import LiveService
 from tests.releases.versions import Folders, ask, release
@@ -19,6 +22,7 @@ from tools.served.keys import bearer, entry, write_keys
 
 LONG = {"canary": [{"share": 0.5, "requests": 1000}]}
 ANN = bearer("ann")
+SECRET = "shared between replicas, 32 characters"
 
 
 @pytest.fixture
@@ -165,6 +169,69 @@ def test_ratings_of_answers_that_the_release_did_not_draw_are_not_judged(
             answer = answered(live, folders, model=f"sentiment@1.{minor}.0", headers={})
             assert rate(live, answer, correct=False, headers={}).status_code == 200
         assert "wrong" not in {test["criterion"] for test in release(live)["tests"]}
+
+
+def test_a_tenant_that_rates_much_makes_only_its_own_answers_too_old(
+    live: LiveService, folders: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(seen_ids, "MOST", 3)
+    bob = bearer("bob")
+    early = answered(live, folders)
+    others = [answered(live, folders, headers=bob) for _ in range(2)]
+    assert rate(live, others[0], correct=True, headers=bob).status_code == 200
+    for _ in range(3):
+        assert rate(live, answered(live, folders), correct=True).status_code == 200
+    assert refusal(rate(live, early, correct=True), 400)["code"] == "answer_too_old"
+    assert refusal(rate(live, others[0], correct=True, headers=bob), 409)
+    assert rate(live, others[1], correct=True, headers=bob).status_code == 200
+
+
+def test_replicas_with_one_key_take_feedback_on_each_others_answers(
+    folders: Folders, tmp_path: Path, keys: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "key").write_text(SECRET + "\n")
+    in_file, in_settings = {"key_file": tmp_path / "key"}, {"key": SECRET}
+    with (
+        caplog.at_level(logging.DEBUG),
+        folders.served(tmp_path / "a", None, beside=keys | {"feedback": in_file}) as first,
+        folders.served(tmp_path / "b", None, beside=keys | {"feedback": in_settings}) as second,
+    ):
+        answer = answered(first, folders)
+        assert rate(second, answer, label=label_of(answer)).json()["score"] == 1.0
+        assert refusal(rate(second, answer, correct=True), 409)["code"] == "already_rated"
+        assert refusal(rate(second, answer, correct=True, headers=bearer("bob")), 404)
+        assert second.value("inference_feedback_total", adapter="sentiment") == 1
+        assert first.value("inference_feedback_total", adapter="sentiment") == 0
+        assert SECRET not in str(shown(second.settings))
+    assert SECRET not in caplog.text
+
+
+def test_replicas_with_other_keys_know_no_answers_of_each_other(
+    folders: Folders, tmp_path: Path, keys: dict[str, Any]
+) -> None:
+    other = {"feedback": {"key": SECRET[::-1]}}
+    with (
+        folders.served(tmp_path / "a", None, beside=keys | {"feedback": {"key": SECRET}}) as first,
+        folders.served(tmp_path / "b", None, beside=keys | other) as second,
+    ):
+        answer = answered(first, folders)
+        refused = refusal(rate(second, answer, correct=True), 404)
+        assert refused["code"] == "answer_not_found"
+
+
+def test_answers_of_another_replica_are_counted_but_not_judged(
+    folders: Folders, tmp_path: Path
+) -> None:
+    shared = {"feedback": {"key": SECRET}}
+    with (
+        folders.served(tmp_path / "a", "equal", beside=shared, **LONG) as first,
+        folders.served(tmp_path / "b", "equal", beside=shared, **LONG) as second,
+    ):
+        for _ in range(20):
+            answer = answered(first, folders, headers={})
+            assert rate(second, answer, correct=False, headers={}).status_code == 200
+        assert second.value("inference_feedback_total", adapter="sentiment") == 20
+        assert "wrong" not in {test["criterion"] for test in release(second)["tests"]}
 
 
 def _is_old(answer: httpx.Response) -> bool:

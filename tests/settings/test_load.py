@@ -187,6 +187,8 @@ def test_what_is_named_like_a_secret_is_never_shown() -> None:
         "tracing: {endpoint: 'https://host/path?token=hunter2'}",
         "quotas: {storage: 'redis://:hunter2@host' 'twice'}",
         "http: {control_token: hunter2}",
+        "feedback: {key: hunter2}",
+        "feedback: {key: hunter2hunter2hunter2hunter2hunter2hunter2, key_file: a}",
     ],
 )
 def test_a_secret_in_a_mistake_is_not_shown(file: Path, mistake: str) -> None:

@@ -19,6 +19,7 @@ from service.api.schemas.classify import (
     ClassifyRequest,
     ClassifySummary,
     ClassifyUsage,
+    ConformalBody,
     FailureBody,
     LabelScoreBody,
 )
@@ -30,6 +31,7 @@ from service.classification.result import Classification, ResultOptions, given_l
 from service.classification.scorer import Score
 from service.context import FirstText, RequestContext, current_context
 from service.encoders.passages import slots_for
+from service.engine.conformal_sets import ConformalSets
 from service.engine.kept import KeptText
 from service.engine.pooling import Pooler
 from service.errors import InvalidRequest
@@ -57,8 +59,9 @@ async def classify(body: ClassifyRequest, request: Request) -> Response:
     if isinstance(context.kept, KeptText):
         context.kept.text, context.kept.threshold = inputs[0], body.threshold
     width = slots_for(chosen.most, len(inputs))
-    outcomes = classify_batch(classifier, inputs, _options(body, classifier), width)
-    answer = _Answer(runtime, context, classifier, inputs, chosen.own_labels)
+    sets = runtime.feedback.sets(context, classifier.conformal)
+    outcomes = classify_batch(classifier, inputs, _options(body, classifier, sets), width)
+    answer = _Answer(runtime, context, classifier, inputs, chosen.own_labels, sets)
     if MEDIA_TYPE in request.headers.get("accept", ""):
         return await line_stream(_lines(outcomes, answer))
     async with aclosing(outcomes):
@@ -122,7 +125,9 @@ async def _of_language_model(
     return _Chosen(classifier, inputs, most, own_labels=question is None)
 
 
-def _options(body: ClassifyRequest, classifier: TextClassifier) -> ResultOptions:
+def _options(
+    body: ClassifyRequest, classifier: TextClassifier, sets: ConformalSets | None
+) -> ResultOptions:
     if body.multi_label and not classifier.multi_label:
         raise InvalidRequest(
             "multi_label: the labels of this adapter or encoder exclude each other, got true",
@@ -132,7 +137,7 @@ def _options(body: ClassifyRequest, classifier: TextClassifier) -> ResultOptions
         multi_label=classifier.multi_label,
         top_k=body.top_k,
         threshold=body.threshold,
-        conformal_threshold=classifier.conformal_threshold,
+        conformal=sets,
     )
 
 
@@ -160,6 +165,7 @@ class _Answer:
     classifier: TextClassifier
     inputs: Sequence[str]
     own_labels: bool
+    sets: ConformalSets | None
     scores: list[Score] = field(default_factory=list)
 
     def add(self, outcome: Outcome) -> ClassificationBody | FailureBody:
@@ -190,6 +196,7 @@ class _Answer:
             probs=list(result.probs),
             num_classes=len(result.probs),
             label_set=None if result.label_set is None else list(result.label_set),
+            conformal_set=None if result.conformal_set is None else list(result.conformal_set),
             abstained=result.abstained,
         )
 
@@ -206,7 +213,7 @@ class _Answer:
         members = result.label_set
         label_set = None if members is None else [place(label) for label in members]
         best = place(result.scores[0].label)
-        return FirstText(given, score=result.score, best=best, label_set=label_set)
+        return FirstText(given, False, result.score, best, label_set, self.sets)
 
     def _given(self, result: Classification) -> Sequence[str]:
         given = given_labels(result, multi_label=self.classifier.multi_label)
@@ -225,5 +232,6 @@ class _Answer:
                 total_tokens=prompt_tokens,
                 cached_tokens=sum(score.cached_tokens for score in self.scores),
             ),
+            "conformal": self.sets and ConformalBody.of(self.sets),
             "timing": TimingBody.of(self.context),
         }

@@ -23,7 +23,7 @@ async def feedback(
     if not runtime.models.may_use(answer.adapter, context.tenant):
         raise NotFound("id: its adapter is not for this caller any more", code="model_not_found")
     rating = _rating(body, answer, runtime.models, context)
-    runtime.feedback.rate(answer, rating)
+    runtime.feedback.rate(answer, rating, context.tenant.name)
     return FeedbackAnswer(model=answer.adapter, version=answer.version, score=rating.score)
 
 

@@ -18,6 +18,7 @@ from service.classification.inference import (
     Verdicts,
 )
 from service.classification.zero_shot import DEFAULT_INSTRUCTION, Question
+from service.engine.conformal_sets import ConformalSets
 from service.engine.pooling import Pooler
 from service.errors import InvalidRequest
 from service.quoting import quote
@@ -206,7 +207,8 @@ class ClassificationBody(AnswerBody):
     `label` is null when `abstained`; `score` is the best label's either way. `scores` come from
     the most likely label down; `probs` holds all `num_classes` of them in the order of the label
     set. `label_set` holds the labels that apply (`multi_label`), or those that an adapter's
-    conformal calibration does not rule out; else it is null.
+    conformal calibration does not rule out; else it is null. With `multi_label` the labels that it
+    does not rule out are `conformal_set`.
     """
 
     index: int
@@ -216,6 +218,7 @@ class ClassificationBody(AnswerBody):
     probs: list[float]
     num_classes: int
     label_set: list[str] | None
+    conformal_set: list[str] | None
     abstained: bool
 
 
@@ -235,6 +238,25 @@ class ClassifyUsage(AnswerBody):
     cached_tokens: int
 
 
+class ConformalBody(AnswerBody):
+    """Promise of an adapter's or head's label sets, which hold the labels of at least `threshold`.
+
+    At least a share `coverage` of them holds the true label. `level` is the share that may miss it:
+    1 - coverage as calibrated, or as feedback moved it. With `multi_label` there is one threshold a
+    label, in the order of `probs`, and the promise is each label's own.
+    """
+
+    coverage: float
+    level: float
+    threshold: float | list[float]
+
+    @classmethod
+    def of(cls, sets: ConformalSets) -> "ConformalBody":
+        """The promise as an answer says it."""
+        least = list(sets.least) if isinstance(sets.least, tuple) else sets.least
+        return cls(coverage=sets.coverage, level=sets.level, threshold=least)
+
+
 class ClassifySummary(AnswerBody):
     """Last line of a streamed answer."""
 
@@ -243,6 +265,7 @@ class ClassifySummary(AnswerBody):
     created: int
     model: str
     usage: ClassifyUsage
+    conformal: ConformalBody | None
     timing: TimingBody
 
 
@@ -255,4 +278,5 @@ class ClassifyAnswer(AnswerBody):
     model: str
     data: list[ClassificationBody | FailureBody]
     usage: ClassifyUsage
+    conformal: ConformalBody | None
     timing: TimingBody

@@ -122,7 +122,7 @@ def _info(encoder: EncoderSettings, checked: CheckedEncoder, llm: Any) -> Encode
         labels=model.labels,
         multi_label=model.multi_label,
         temperature=head.calibration.temperature if head else 1.0,
-        conformal_threshold=head.conformal_threshold if head else None,
+        conformal=head.conformal if head else None,
         guard=head.guard_threshold if head else None,
         reference=head.reference if head else None,
         dimensions=dimensions,
