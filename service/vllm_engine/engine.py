@@ -46,6 +46,7 @@ from service.gate.preparation import Preparation
 from service.quoting import quote
 from service.settings.tree import Settings
 from service.vllm_engine.client import GatedClient
+from service.vllm_engine.cpu.seed import use_seed
 from service.vllm_engine.generation import explain, lora_request
 from service.vllm_engine.openai import OpenAISurface
 from service.vllm_engine.process import read_vitals
@@ -268,6 +269,7 @@ def start_llm(config: VllmConfig, *stat_loggers: Any) -> AsyncLLM:
     `stat_loggers`, factories of vLLM's stat loggers, are told of every step of the engine. Raises
     ConfigurationError if it cannot start.
     """
+    use_seed()
     try:
         return AsyncLLM.from_vllm_config(
             config, usage_context=UsageContext.OPENAI_API_SERVER, stat_loggers=list(stat_loggers)

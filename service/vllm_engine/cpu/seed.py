@@ -60,7 +60,10 @@ def remember_variables() -> None:
 
 
 def use_seed() -> None:
-    """Have vLLM fork the processes that this one starts from the seed, if there is one."""
+    """Have vLLM fork the processes that this one starts from the seed, if there is one.
+
+    Called in the service before it starts an engine, and by the plugin in the engine's process.
+    """
     if not _seeds:
         return
     from vllm.utils.system_utils import get_mp_context
