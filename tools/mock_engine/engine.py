@@ -13,6 +13,7 @@ from vllm.v1.engine import EngineCoreOutput, EngineCoreOutputs, EngineCoreReques
 from vllm.v1.engine import core as vllm_core
 from vllm.v1.engine.core import EngineCore, EngineCoreProc
 
+from service.vllm_engine.process import own_place
 from tools.mock_engine.options import Options
 from tools.mock_engine.pace import Pace
 from tools.mock_engine.queue import StreamQueue
@@ -99,8 +100,8 @@ class _MockEngine(EngineCore):  # type: ignore[misc] # vLLM is not followed by m
     def collective_rpc(
         self, method: str, timeout: float | None = None, args: Any = (), kwargs: Any = None
     ) -> list[Any]:
-        """The empty answers of one worker."""
-        return [[]]
+        """The answers of one worker: where it runs, which is here, or nothing."""
+        return [own_place() if method == "place" else []]
 
     def reset_prefix_cache(
         self, reset_running_requests: bool = False, reset_connector: bool = False
