@@ -11,7 +11,7 @@ from service.batches.line_call import Call
 from service.batches.run import Surroundings
 from service.batches.runner import Runner, RunnerObserver
 from service.batches.store import BatchStore
-from service.batches.tables import SCHEMA, VERSION
+from service.batches.tables import VERSIONS
 from service.database import Database
 from service.settings.batches import BatchSettings
 from service.tenants.tenant import Tenant
@@ -34,7 +34,7 @@ class Batches:
     ) -> None:
         self.settings = settings
         self.folder = Folder(path)
-        self._database = Database(self.folder.database, SCHEMA, VERSION)
+        self._database = Database(self.folder.database, VERSIONS)
         self.store = BatchStore(self._database, settings)
         self._observer = observer
         self._tenant_of = tenant_of
