@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from service.batches.bucket import Bucket
 from service.batches.folder import Folder
 from service.batches.journal import Journal
 from service.batches.line_call import Call
@@ -18,7 +19,8 @@ from service.tenants.tenant import Tenant
 
 
 class Batches:
-    """Files and batches below a folder; ConfigurationError if it cannot be used.
+    """Files and batches below a folder, or files in a bucket; ConfigurationError for one that
+    cannot be used.
 
     `tenant_of` finds a tenant that has a live key, `max_line_bytes` bounds a line as a request's
     body is bounded.
@@ -33,7 +35,8 @@ class Batches:
         max_line_bytes: int,
     ) -> None:
         self.settings = settings
-        self.folder = Folder(path)
+        bucket = None if settings.files is None else Bucket(settings.files)
+        self.folder = Folder(path, bucket)
         self._database = Database(self.folder.database, VERSIONS)
         self.store = BatchStore(self._database, settings)
         self._observer = observer
