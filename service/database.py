@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -21,12 +21,13 @@ _RETRY_SECONDS = 5.0
 class Database:
     """One file in WAL mode, which several processes of one machine may use at once.
 
-    `schema` makes the tables, and `version` is its number: a file of another version is refused.
-    A commit is on disk when `run` returns. Raises ConfigurationError for a file that cannot be
-    used.
+    `versions` holds the statements that make each version of the tables from the one before, the
+    first from none. A file of an earlier version becomes one of the last, and a later one is
+    refused. A commit is on disk when `run` returns. Raises ConfigurationError for a file that
+    cannot be used.
     """
 
-    def __init__(self, path: Path, schema: str, version: int) -> None:
+    def __init__(self, path: Path, versions: Sequence[str]) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=path.stem)
         try:
             # Answers are read by this user only, and so are the files that SQLite adds.
@@ -34,11 +35,11 @@ class Database:
             self._connection = sqlite3.connect(
                 path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
             )
-            self._prepare(path, schema, version)
+            self._prepare(path, versions)
         except (OSError, sqlite3.Error) as error:
             raise ConfigurationError(f"{path}: cannot be used: {error}") from error
 
-    def _prepare(self, path: Path, schema: str, version: int) -> None:
+    def _prepare(self, path: Path, versions: Sequence[str]) -> None:
         # What is deleted is given back; this takes effect only before the first table.
         self._connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
         self._connection.execute("PRAGMA journal_mode = WAL")
@@ -46,12 +47,13 @@ class Database:
         with self._connection:
             self._connection.execute("BEGIN IMMEDIATE")
             (found,) = self._connection.execute("PRAGMA user_version").fetchone()
-            if found not in (0, version):
-                raise ConfigurationError(f"{path}: must be of version {version}, is {found}")
-            if not found:
-                for statement in schema.split(";"):
+            last = len(versions)
+            if not 0 <= found <= last:
+                raise ConfigurationError(f"{path}: must be of version {last}, is {found}")
+            for number, statements in enumerate(versions[found:], found + 1):
+                for statement in statements.split(";"):
                     self._connection.execute(statement)
-                self._connection.execute(f"PRAGMA user_version = {version}")
+                self._connection.execute(f"PRAGMA user_version = {number}")
 
     async def run(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
         """Do work in one transaction, which an error undoes.

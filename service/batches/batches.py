@@ -5,20 +5,22 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from service.batches.bucket import Bucket
 from service.batches.folder import Folder
 from service.batches.journal import Journal
 from service.batches.line_call import Call
 from service.batches.run import Surroundings
 from service.batches.runner import Runner, RunnerObserver
 from service.batches.store import BatchStore
-from service.batches.tables import SCHEMA, VERSION
+from service.batches.tables import VERSIONS
 from service.database import Database
 from service.settings.batches import BatchSettings
 from service.tenants.tenant import Tenant
 
 
 class Batches:
-    """Files and batches below a folder; ConfigurationError if it cannot be used.
+    """Files and batches below a folder, or files in a bucket; ConfigurationError for one that
+    cannot be used.
 
     `tenant_of` finds a tenant that has a live key. `max_line_bytes` is the limit of a line, as of a
     request's body.
@@ -33,8 +35,9 @@ class Batches:
         max_line_bytes: int,
     ) -> None:
         self.settings = settings
-        self.folder = Folder(path)
-        self._database = Database(self.folder.database, SCHEMA, VERSION)
+        bucket = None if settings.files is None else Bucket(settings.files)
+        self.folder = Folder(path, bucket)
+        self._database = Database(self.folder.database, VERSIONS)
         self.store = BatchStore(self._database, settings)
         self._observer = observer
         self._tenant_of = tenant_of

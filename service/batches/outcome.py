@@ -1,9 +1,11 @@
 """Result files of a batch, written from the answers in the database."""
 
+import asyncio
 import secrets
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import NamedTuple
 
 from service.batches.folder import Folder
 from service.batches.records import Batch, Purpose, StoredFile
@@ -14,14 +16,34 @@ def new_file_id() -> str:
     return f"file-{secrets.token_hex(16)}"
 
 
-def write_outcome(
+class _Written(NamedTuple):
+    """A file that is complete, and the place of its content until it is kept."""
+
+    file: StoredFile
+    upload: Path
+
+
+async def keep_outcome(
     folder: Folder, batch: Batch, now: int
 ) -> tuple[StoredFile | None, StoredFile | None]:
-    """Write the output file and the error file in the order of the lines; None for an empty file.
+    """Write and keep the output file and the error file, each in its lines' order; None for an
+    empty one.
 
-    Blocks, so call it in a thread; it has a connection of its own. If the process ends before it
-    returns, the files have no record, and `Folder.sweep` removes them.
+    Files of an attempt that was cut short have no record, and are swept. Raises as `Folder.keep`.
     """
+    output, errors = written = await asyncio.to_thread(_write_outcome, folder, batch, now)
+    complete = [each for each in written if each is not None]
+    try:
+        for file, upload in complete:
+            await folder.keep(upload, file.id)
+    finally:
+        for _, upload in complete:
+            await asyncio.to_thread(upload.unlink, missing_ok=True)
+    return output and output.file, errors and errors.file
+
+
+def _write_outcome(folder: Folder, batch: Batch, now: int) -> tuple[_Written | None, ...]:
+    """Write both files; blocks, and reads beside the store's own thread."""
     address = f"{folder.database.absolute().as_uri()}?mode=ro"
     with closing(sqlite3.connect(address, uri=True)) as connection:
         return (
@@ -32,7 +54,7 @@ def write_outcome(
 
 def _write(
     connection: sqlite3.Connection, folder: Folder, batch: Batch, now: int, *, failed: bool
-) -> StoredFile | None:
+) -> _Written | None:
     rows = connection.execute(
         "SELECT body FROM answers WHERE batch = ? AND failed = ? ORDER BY line", (batch.id, failed)
     )
@@ -55,8 +77,7 @@ def _write(
         created_at=now,
         expires_at=now + batch.keep_seconds,
     )
-    folder.keep(upload, file.id)
-    return file
+    return _Written(file, upload)
 
 
 def _copy(rows: sqlite3.Cursor, path: Path) -> int:

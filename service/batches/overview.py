@@ -5,7 +5,7 @@ from pathlib import Path
 from service.batches.folder import Folder
 from service.batches.records import Batch
 from service.batches.store import BatchStore
-from service.batches.tables import SCHEMA, VERSION, batches_where
+from service.batches.tables import VERSIONS, batches_where
 from service.database import Database
 from service.errors import ConfigurationError
 from service.settings.batches import BatchSettings
@@ -17,7 +17,7 @@ class Overview:
     def __init__(self, path: Path) -> None:
         if not (path / Folder.DATABASE).exists():
             raise ConfigurationError(f"{path}: no folder of batches: it has no {Folder.DATABASE}")
-        self._database = Database(path / Folder.DATABASE, SCHEMA, VERSION)
+        self._database = Database(path / Folder.DATABASE, VERSIONS)
         self._store = BatchStore(self._database, BatchSettings())
 
     async def listed(self, limit: int) -> list[Batch]:

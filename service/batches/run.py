@@ -12,7 +12,7 @@ from service.batches.folder import Folder
 from service.batches.journal import Answer, Journal
 from service.batches.line_call import Call, NotNow, ask
 from service.batches.lines import Line, NotALine, chunks, error_line, parse_line
-from service.batches.outcome import write_outcome
+from service.batches.outcome import keep_outcome
 from service.batches.records import Batch, Problem, Status
 from service.tenants.tenant import Tenant, Tier
 
@@ -81,7 +81,6 @@ class BatchRun:
         self._batch = batch
         self._around = around
         self._journal = around.journal
-        self._input = around.folder.content(batch.input_file_id)
 
     async def run(self) -> float:
         """Bring the batch to its end and return 0, or return the seconds for which it must rest."""
@@ -95,6 +94,7 @@ class BatchRun:
         batch = self._batch
         self._around.observer.batch_ended(batch.status)
         _log.info("batch %s of %s: %s, %s", batch.id, batch.tenant, batch.status, _counts(batch))
+        await self._around.folder.forget_input(batch.id)
         return 0.0
 
     def _due(self) -> Status | None:
@@ -155,7 +155,9 @@ class BatchRun:
                     parsed.append(error.problem)
             return parsed
 
-        async with aclosing(chunks(self._input, most)) as read:
+        batch = self._batch
+        path = await self._around.folder.input_of(batch.id, batch.input_file_id)
+        async with aclosing(chunks(path, most)) as read:
             async for chunk in read:
                 yield await asyncio.to_thread(parse, chunk)
 
@@ -235,7 +237,7 @@ class BatchRun:
         elif self._batch.total:
             await self._give_up(status)
         folder, now = self._around.folder, self._journal.now
-        output, errors = await asyncio.to_thread(write_outcome, folder, self._batch, now)
+        output, errors = await keep_outcome(folder, self._batch, now)
         self._batch = await self._journal.finish(self._batch, status, output, errors)
 
     async def _give_up(self, status: Status) -> None:

@@ -4,10 +4,10 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 from service.batches.lease import Lease
 from service.batches.records import Batch, Status
@@ -76,7 +76,7 @@ class Runner:
         now = time.monotonic()
         if now >= self._swept + _SWEEP_SECONDS:
             self._swept = now
-            await self._sweep()
+            self._start(tasks, self._sweep())
         batches = await self._around.journal.unfinished()
         self._tell(batches)
         for batch in batches:
@@ -86,11 +86,18 @@ class Runner:
                 continue
             if (lease := Lease.take(self._around.folder.lease(batch.id))) is not None:
                 self._runs[batch.tenant] = run = BatchRun(batch, self._around)
-                task = asyncio.create_task(self._run(batch, run))
-                tasks.add(task)
-                task.add_done_callback(tasks.discard)
+                task = self._start(tasks, self._run(batch, run))
                 # Not in a `finally` of the task, which does not run if the task never begins.
                 task.add_done_callback(partial(self._ended, batch, lease))
+
+    @staticmethod
+    def _start(
+        tasks: set["asyncio.Task[None]"], work: Coroutine[Any, Any, None]
+    ) -> "asyncio.Task[None]":
+        task = asyncio.create_task(work)
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+        return task
 
     async def _run(self, batch: Batch, run: BatchRun) -> None:
         try:
@@ -127,8 +134,10 @@ class Runner:
         )
 
     async def _sweep(self) -> None:
-        removed, files, running = await self._around.journal.forget(self._keep_seconds)
-        folder = self._around.folder
-        for file_id in removed:
-            await asyncio.to_thread(folder.remove, file_id)
-        await asyncio.to_thread(folder.sweep, files, running)
+        """Remove what is too old; beside the batches, since a bucket may take long to answer."""
+        try:
+            removed, files, running = await self._around.journal.forget(self._keep_seconds)
+            await self._around.folder.remove(*removed)
+            await self._around.folder.sweep(files, running)
+        except Exception:
+            _log.exception("old files are not removed, and are tried again")

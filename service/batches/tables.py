@@ -7,8 +7,7 @@ from typing import Any
 
 from service.batches.records import UNFINISHED, Batch, Problem, Purpose, Status, StoredFile
 
-VERSION = 1
-SCHEMA = """
+_FIRST = """
 CREATE TABLE files (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
     id TEXT NOT NULL UNIQUE,
@@ -52,6 +51,7 @@ CREATE TABLE answers (
     PRIMARY KEY (batch, line)
 )
 """
+VERSIONS = (_FIRST,)
 
 _FILE = [each.name for each in fields(StoredFile)]
 _BATCH = [each.name for each in fields(Batch)]

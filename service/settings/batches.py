@@ -16,6 +16,13 @@ class BatchSettings(Section):
         "`/v1/files` and `/v1/batches` are not served. It must survive a restart and lie on a disk "
         "of this machine: a network's file system is refused.",
     )
+    files: str | None = Field(
+        None,
+        description="Address of an object store for the files, `s3://bucket/folder`, `gs://...` or "
+        "`az://...`, with credentials from its client's environment; without it they are in "
+        "`path`. Batches, their answers until they end, and uploads until they are complete stay "
+        "in `path`.",
+    )
     max_file_bytes: int = Field(
         100 << 20,
         ge=1024,

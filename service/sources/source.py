@@ -10,8 +10,9 @@ Credentials come from each client's own environment, never from the address.
 """
 
 import re
+import shutil
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -100,6 +101,31 @@ class Source:
             return cast(AbstractContextManager[BinaryIO], self._artifact.open(name))
         file = self._filesystem.open(f"{self.root}/{name}", "rb", block_size=block_bytes)
         return cast(AbstractContextManager[BinaryIO], file)
+
+    def require_client(self) -> None:
+        """Raise SourceUnreachable if the client of its protocol is not installed."""
+        try:
+            fsspec.get_filesystem_class(self.protocol)
+        except ImportError as error:
+            raise SourceUnreachable(f"{self.uri}: {error}") from error
+
+    def part(self, name: str, start: int, end: int) -> bytes:
+        """The bytes of a file from `start` to before `end`; `explain` translates its errors."""
+        return cast(bytes, self._filesystem.cat_file(f"{self.root}/{name}", start=start, end=end))
+
+    def put(self, path: Path, name: str, block_bytes: int) -> None:
+        """Write one file of this machine, a block at a time; `explain` translates its errors.
+
+        An object store shows it when it is complete, or not at all.
+        """
+        target = self._filesystem.open(f"{self.root}/{name}", "wb", block_size=block_bytes)
+        with path.open("rb") as content, target:
+            shutil.copyfileobj(content, target, block_bytes)
+
+    def remove(self, name: str) -> None:
+        """Remove one file if it is there; `explain` translates its errors."""
+        with suppress(FileNotFoundError):
+            self._filesystem.rm_file(f"{self.root}/{name}")
 
     def listing(self) -> dict[str, Listed] | None:
         """Every file below the folder by relative path; None where the source cannot list.

@@ -50,10 +50,10 @@ class RequestTelemetry:
 
     def answered(self, context: RequestContext, ending: Ending) -> None:
         """A request ended."""
-        self._metrics.answered(context, ending)
+        missed = self._metrics.answered(context, ending)
         self._log.answered(context, ending)
         if self._usage is not None:
-            self._usage.answered(context, ending)
+            self._usage.answered(context, ending, missed)
         if context.trace is not None:
             context.trace.ended(context, ending)
 

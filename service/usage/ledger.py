@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import astuple
 from pathlib import Path
@@ -20,8 +20,7 @@ from service.usage.row import SECONDS, Amounts, Kind, Question, UsageRow
 _log = logging.getLogger(__name__)
 
 DATABASE = "usage.sqlite3"
-_VERSION = 1
-_SCHEMA = """
+_FIRST = """
 CREATE TABLE usage (
     hour INTEGER NOT NULL,
     tenant TEXT NOT NULL,
@@ -37,17 +36,27 @@ CREATE TABLE usage (
     PRIMARY KEY (tenant, hour, model, adapter, route, service_tier)
 ) WITHOUT ROWID
 """
+_WITH_OBJECTIVES = """
+ALTER TABLE usage ADD COLUMN with_objectives INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE usage ADD COLUMN objectives_kept INTEGER NOT NULL DEFAULT 0
+"""
 _ADD = """
-INSERT INTO usage VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET
+INSERT INTO usage (
+    hour, tenant, model, adapter, route, service_tier, requests, refused,
+    with_objectives, objectives_kept, prompt_tokens, cached_tokens, completion_tokens
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET
     requests = requests + excluded.requests,
     refused = refused + excluded.refused,
+    with_objectives = with_objectives + excluded.with_objectives,
+    objectives_kept = objectives_kept + excluded.objectives_kept,
     prompt_tokens = prompt_tokens + excluded.prompt_tokens,
     cached_tokens = cached_tokens + excluded.cached_tokens,
     completion_tokens = completion_tokens + excluded.completion_tokens
 """
 _READ = """
 SELECT hour * 3600 / ? * ? AS start, tenant, model, adapter, route, service_tier,
-    SUM(requests), SUM(refused), SUM(prompt_tokens), SUM(cached_tokens), SUM(completion_tokens)
+    SUM(requests), SUM(refused), SUM(with_objectives), SUM(objectives_kept),
+    SUM(prompt_tokens), SUM(cached_tokens), SUM(completion_tokens)
 FROM usage WHERE hour >= ? AND hour < ? AND (? IS NULL OR tenant = ?)
 GROUP BY start, tenant, model, adapter, route, service_tier
 ORDER BY start, tenant, model, adapter, route, service_tier LIMIT ?
@@ -68,7 +77,7 @@ class Ledger:
         self, folder: Path, keep_days: int, clock: Callable[[], float] = time.time
     ) -> None:
         make_local("usage.path", folder)
-        self._database = Database(folder / DATABASE, _SCHEMA, _VERSION)
+        self._database = Database(folder / DATABASE, (_FIRST, _WITH_OBJECTIVES))
         self._keep_seconds = keep_days * SECONDS["day"]
         self._clock = clock
         self._unwritten: dict[tuple[int, Kind], Amounts] = defaultdict(Amounts)
@@ -80,8 +89,13 @@ class Ledger:
         """Seconds since 1970."""
         return int(self._clock())
 
-    def answered(self, context: RequestContext, ending: Ending) -> None:
-        """Count a request that ended, if its route asks the engine and its key was accepted."""
+    def answered(
+        self, context: RequestContext, ending: Ending, missed: Collection[str] | None
+    ) -> None:
+        """Count a request that ended, if its route asks the engine and its key was accepted.
+
+        `missed` are the objectives that it missed; None for a request that has none.
+        """
         if OPERATIONS.get(context.route) is None or ending.status == _NO_KEY:
             return
         adapter = "" if context.adapter is None else context.adapter.name
@@ -90,6 +104,8 @@ class Ledger:
             Amounts(
                 1,
                 int(ending.outcome == "refused"),
+                int(missed is not None),
+                int(missed is not None and not missed),
                 context.prompt_tokens,
                 context.cached_tokens,
                 context.completion_tokens,

@@ -22,11 +22,14 @@ class Kind:
 class Amounts:
     """Ended requests, the refused ones among them, and the tokens of all.
 
-    `cached_tokens` are part of `prompt_tokens`.
+    Objectives applied to `with_objectives` of the requests, and `objectives_kept` of these met all
+    of theirs. `cached_tokens` are part of `prompt_tokens`.
     """
 
     requests: int = 0
     refused: int = 0
+    with_objectives: int = 0
+    objectives_kept: int = 0
     prompt_tokens: int = 0
     cached_tokens: int = 0
     completion_tokens: int = 0
@@ -35,6 +38,8 @@ class Amounts:
         """Add other amounts."""
         self.requests += other.requests
         self.refused += other.refused
+        self.with_objectives += other.with_objectives
+        self.objectives_kept += other.objectives_kept
         self.prompt_tokens += other.prompt_tokens
         self.cached_tokens += other.cached_tokens
         self.completion_tokens += other.completion_tokens

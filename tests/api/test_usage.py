@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from loadtests.processes import eventually
 from service.commands.cli import app
 from service.settings.batches import BatchSettings
+from service.settings.telemetry import ObjectiveSettings, SloSettings
 from service.settings.tree import TenantSettings
 from service.settings.usage import UsageSettings
 from tests.answers import refusal
@@ -27,6 +28,12 @@ CLASSIFY = {"model": "fake", "input": ["x"], "candidate_labels": ["a", "b"], "ca
 FAILED = {"n": -1}
 REQUESTS = int(os.environ.get("USAGE_REQUESTS", "1000"))
 KINDS = ("prompt", "cached", "completion")
+COUNTS = (
+    *("requests", "refused", "with_objectives", "objectives_kept"),
+    *(f"{kind}_tokens" for kind in KINDS),
+)
+NEVER, ALWAYS = ObjectiveSettings(ttft_ms=1e-6), ObjectiveSettings(ttft_ms=1e9)
+"""Objectives that no answer keeps, and that every answer keeps."""
 
 
 def service(path: Path, *tenants: dict[str, Any], **sections: Any) -> LiveService:
@@ -55,7 +62,8 @@ def total(rows: list[dict[str, Any]], name: str) -> int:
 async def test_usage_is_the_sum_of_mixed_requests_whatever_became_of_them(tmp_path: Path) -> None:
     chance = random.Random(5)
     few = entry("few", quotas={"tokens_per_day": 5000})
-    with service(tmp_path, entry("one"), few, token_seconds=0.002) as live:
+    slo = SloSettings(routes={GENERATE: NEVER, "/v1/classify": ALWAYS})
+    with service(tmp_path, entry("one"), few, token_seconds=0.002, slo=slo) as live:
         async with live.client() as client:
             asked = {"one": 0, "few": 0}
 
@@ -80,19 +88,25 @@ async def test_usage_is_the_sum_of_mixed_requests_whatever_became_of_them(tmp_pa
             counted = partial(shown, live, tenant)
             assert total(own, "requests") == counted("inference_requests_total") <= asked[tenant]
             assert total(own, "refused") == counted("inference_requests_total", outcome="refused")
+            promised = total(own, "with_objectives")
+            assert promised == counted("inference_slo_requests_total") < total(own, "requests")
+            kept = total(own, "objectives_kept")
+            assert 0 < kept == counted("inference_goodput_total") < promised
             for kind in KINDS:
                 tokens = counted("inference_tokens_total", kind=kind)
                 assert total(own, f"{kind}_tokens") == tokens
         assert total(rows["few"], "refused") > 0
         assert live.outcomes()["cancelled"] > 0
-        assert {row["service_tier"] for row in rows["one"]} == {"default", "flex"}
+        flex = [row for row in rows["one"] if row["service_tier"] == "flex"]
+        assert 0 < len(flex) < len(rows["one"])
+        assert total(flex, "with_objectives") == 0
     command = ["usage", "--store", str(tmp_path / "usage"), "--csv"]
     result = await asyncio.to_thread(CliRunner().invoke, app, command)
     assert result.exit_code == 0, result.output
     lines = list(csv.DictReader(result.stdout.splitlines()))
     for tenant, own in rows.items():
         mine = [line for line in lines if line["tenant"] == tenant]
-        for name in ("requests", "refused", "prompt_tokens", "completion_tokens"):
+        for name in COUNTS:
             assert sum(int(line[name]) for line in mine) == total(own, name)
 
 

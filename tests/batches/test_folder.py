@@ -11,7 +11,7 @@ import pytest
 
 from service.batches.folder import Folder
 from service.batches.lease import Lease
-from service.batches.tables import SCHEMA, VERSION
+from service.batches.tables import VERSIONS
 from service.database import Database
 from service.errors import ConfigurationError
 
@@ -20,12 +20,12 @@ OLD = 3 * 3600
 
 def test_a_database_of_another_version_is_refused(tmp_path: Path) -> None:
     folder = Folder(tmp_path)
-    Database(folder.database, SCHEMA, VERSION + 1).close()
+    Database(folder.database, (*VERSIONS, "SELECT 1")).close()
     with pytest.raises(ConfigurationError, match="must be of version 1, is 2"):
-        Database(folder.database, SCHEMA, VERSION)
+        Database(folder.database, VERSIONS)
 
 
-def test_only_old_content_without_a_record_is_swept(tmp_path: Path) -> None:
+async def test_only_old_content_without_a_record_is_swept(tmp_path: Path) -> None:
     folder = Folder(tmp_path)
     kept, lost, upload, fresh = (
         folder.content("file-kept"),
@@ -37,7 +37,7 @@ def test_only_old_content_without_a_record_is_swept(tmp_path: Path) -> None:
         path.write_text("")
         if path != fresh:
             os.utime(path, (time.time() - OLD,) * 2)
-    folder.sweep({"file-kept"}, {"batch_runs"})
+    await folder.sweep({"file-kept"}, {"batch_runs"})
     assert {path.name for path in kept.parent.iterdir()} == {kept.name, fresh.name}
     assert [path.name for path in folder.lease("x").parent.iterdir()] == ["batch_runs"]
 

@@ -20,7 +20,7 @@ from service.batches.records import Batch, Purpose, Status, StoredFile
 from service.batches.run import Surroundings
 from service.batches.runner import Runner
 from service.batches.store import BatchStore
-from service.batches.tables import SCHEMA, VERSION
+from service.batches.tables import VERSIONS
 from service.database import Database
 from service.settings.batches import BatchSettings
 from service.tenants.tenant import Tenant, Tier
@@ -58,7 +58,7 @@ class Site:
     def __init__(self, path: Path) -> None:
         self.now = 1_800_000_000
         self.folder = Folder(path)
-        self.database = Database(self.folder.database, SCHEMA, VERSION)
+        self.database = Database(self.folder.database, VERSIONS)
         self.store = BatchStore(self.database, BatchSettings(), lambda: self.now)
         self.observed = Observed()
         self.asked: list[str] = []
@@ -88,7 +88,7 @@ class Site:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """A runner as one process has it; several may run."""
-        database = Database(self.folder.database, SCHEMA, VERSION)
+        database = Database(self.folder.database, VERSIONS)
         around = Surroundings(
             folder=self.folder,
             journal=Journal(database, lambda: self.now),

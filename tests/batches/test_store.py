@@ -10,7 +10,7 @@ from service.batches.folder import Folder
 from service.batches.journal import Answer, Journal
 from service.batches.records import Batch, Page, Problem, Purpose, Status, StoredFile
 from service.batches.store import BatchStore
-from service.batches.tables import SCHEMA, VERSION
+from service.batches.tables import VERSIONS
 from service.database import Database
 from service.errors import InvalidRequest, NotFound, Unavailable
 from service.settings.batches import BatchSettings
@@ -24,7 +24,7 @@ class Kept:
 
     def __init__(self, path: Path) -> None:
         self.now = NOW
-        self.database = Database(Folder(path).database, SCHEMA, VERSION)
+        self.database = Database(Folder(path).database, VERSIONS)
         self.store = BatchStore(self.database, LIMITS, lambda: self.now)
         self.journal = Journal(self.database, lambda: self.now)
 

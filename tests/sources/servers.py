@@ -24,6 +24,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from moto.server import ThreadedMotoServer
 
+from loadtests.processes import free_port
+
 
 @dataclass
 class FileServer:
@@ -199,25 +201,61 @@ def listening(
         server.server_close()
 
 
+class S3:
+    """S3 with an empty bucket `models`; what it holds stays while it is down."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._port = free_port()
+        self.up()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{self._port}")
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        self.client: Any = boto3.client("s3")
+        self.client.create_bucket(Bucket="models")
+
+    def up(self) -> None:
+        """Answer requests."""
+        self._server = ThreadedMotoServer(ip_address="127.0.0.1", port=self._port)
+        self._server.start()
+
+    def down(self) -> None:
+        """Refuse connections."""
+        self._server.stop()
+
+    def names(self) -> list[str]:
+        """The name of each object."""
+        listed = self.client.list_objects_v2(Bucket="models").get("Contents", [])
+        return [entry["Key"] for entry in listed]
+
+    def holds(self) -> dict[str, bytes]:
+        """The content of each object."""
+        return {
+            name: self.client.get_object(Bucket="models", Key=name)["Body"].read()
+            for name in self.names()
+        }
+
+
+@contextmanager
+def s3_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3]:
+    """Run S3 in a thread."""
+    server = S3(monkeypatch)
+    try:
+        yield server
+    finally:
+        for key in server.names():
+            server.client.delete_object(Bucket="models", Key=key)
+        server.client.close()
+        server.down()
+
+
 @contextmanager
 def s3_bucket(folder: Path, place: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Run S3 with the files of a folder below s3://models/`place`; yields a client of it."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    client = boto3.client("s3")
-    client.create_bucket(Bucket="models")
-    for path in folder.iterdir():
-        client.upload_file(str(path), "models", f"{place}/{path.name}")
-    try:
-        yield client
-    finally:
-        client.close()
-        server.stop()
+    with s3_server(monkeypatch) as server:
+        for path in folder.iterdir():
+            server.client.upload_file(str(path), "models", f"{place}/{path.name}")
+        yield server.client
 
 
 def write_certificate(path: Path) -> Path:

@@ -1,7 +1,9 @@
 """The ledger: what is counted, added up and kept."""
 
 import asyncio
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -9,12 +11,33 @@ import pytest
 from service.context import Ending, RequestContext, internal_context
 from service.errors import NotReady, ServiceError, TooManyRequests, Unavailable
 from service.tenants.tenant import Tenant, Tier
-from service.usage.ledger import Ledger
+from service.usage.ledger import DATABASE, Ledger
 from service.usage.row import Amounts, Kind, Question, UsageRow
 
 DAY = 20_000 * 86_400
 OK = Ending("ok", 200)
 ALL = Question(0, DAY * 2)
+FIRST_VERSION = f"""
+CREATE TABLE usage (
+    hour INTEGER NOT NULL,
+    tenant TEXT NOT NULL,
+    model TEXT NOT NULL,
+    adapter TEXT NOT NULL,
+    route TEXT NOT NULL,
+    service_tier TEXT NOT NULL,
+    requests INTEGER NOT NULL,
+    refused INTEGER NOT NULL,
+    prompt_tokens INTEGER NOT NULL,
+    cached_tokens INTEGER NOT NULL,
+    completion_tokens INTEGER NOT NULL,
+    PRIMARY KEY (tenant, hour, model, adapter, route, service_tier)
+) WITHOUT ROWID;
+INSERT INTO usage VALUES
+    ({DAY // 3600}, 'a', 'm', '', '/v1/generate', 'default', 7, 1, 50, 20, 30),
+    ({DAY // 3600}, 'b', 'm', '', '/v1/generate', 'default', 2, 0, 9, 0, 4);
+PRAGMA user_version = 1;
+"""
+"""A file as the service wrote it before it counted objectives."""
 
 
 @pytest.fixture
@@ -37,28 +60,53 @@ def kind(tenant: str = "a", tier: str = "default") -> Kind:
 
 
 async def test_requests_of_one_kind_are_added_up_in_memory_and_in_the_file(ledger: Ledger) -> None:
-    ledger.answered(request(prompt=5, completion=2), OK)
-    ledger.answered(request(prompt=1), OK)
+    ledger.answered(request(prompt=5, completion=2), OK, None)
+    ledger.answered(request(prompt=1), OK, None)
     await ledger.write()
-    ledger.answered(request(), Ending("refused", 429, TooManyRequests("no")))
+    ledger.answered(request(), Ending("refused", 429, TooManyRequests("no")), None)
     flex = request(prompt=3)
     flex.tier = Tier.FLEX
-    ledger.answered(flex, OK)
-    ledger.answered(request("b"), OK)
+    ledger.answered(flex, OK, None)
+    ledger.answered(request("b"), OK, None)
     assert await ledger.read(ALL) == [
-        UsageRow(DAY, kind(), Amounts(3, 1, 6, 0, 2)),
-        UsageRow(DAY, kind(tier="flex"), Amounts(1, 0, 3, 0, 0)),
-        UsageRow(DAY, kind("b"), Amounts(1, 0, 0, 0, 0)),
+        UsageRow(DAY, kind(), Amounts(3, 1, 0, 0, 6, 0, 2)),
+        UsageRow(DAY, kind(tier="flex"), Amounts(1, 0, 0, 0, 3, 0, 0)),
+        UsageRow(DAY, kind("b"), Amounts(1, 0, 0, 0, 0, 0, 0)),
     ]
     (other,) = await ledger.read(Question(0, DAY * 2, tenant="b"))
     assert other.kind.tenant == "b"
     assert len(await ledger.read(Question(0, DAY * 2, limit=2))) == 2
 
 
+async def test_objectives_that_apply_and_those_that_are_kept_are_counted(ledger: Ledger) -> None:
+    ledger.answered(request(), OK, [])
+    ledger.answered(request(), OK, [])
+    ledger.answered(request(), OK, ["ttft", "tpot"])
+    ledger.answered(request(), OK, None)
+    (row,) = await ledger.read(ALL)
+    assert row.amounts == Amounts(requests=4, with_objectives=3, objectives_kept=2)
+
+
+async def test_a_file_without_objectives_keeps_its_counts_and_gets_new_ones(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / DATABASE)) as connection:
+        connection.executescript(FIRST_VERSION)
+    for turn in (1, 2):
+        ledger = Ledger(tmp_path, 400, lambda: DAY + 10)
+        ledger.answered(request(prompt=5, completion=2), OK, [])
+        rows = await ledger.read(ALL)
+        ledger.close()
+        assert rows == [
+            UsageRow(
+                DAY, kind(), Amounts(7 + turn, 1, turn, turn, 50 + 5 * turn, 20, 30 + 2 * turn)
+            ),
+            UsageRow(DAY, kind("b"), Amounts(2, 0, 0, 0, 9, 0, 4)),
+        ]
+
+
 async def test_only_known_callers_of_the_engine_are_counted(ledger: Ledger) -> None:
-    ledger.answered(request(route="/v1/tokenize"), OK)
-    ledger.answered(request(route="unmatched"), OK)
-    ledger.answered(request(), Ending("refused", 401, ServiceError()))
+    ledger.answered(request(route="/v1/tokenize"), OK, None)
+    ledger.answered(request(route="unmatched"), OK, None)
+    ledger.answered(request(), Ending("refused", 401, ServiceError()), None)
     assert await ledger.read(ALL) == []
 
 
@@ -67,7 +115,7 @@ async def test_hours_and_days_hold_what_ended_in_them(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path, 400, lambda: now)
     for hour in range(30):
         now = DAY + hour * 3600 + 3599
-        ledger.answered(request(prompt=hour), OK)
+        ledger.answered(request(prompt=hour), OK, None)
     by_day = await ledger.read(ALL)
     assert [(row.start, row.amounts.requests) for row in by_day] == [(DAY, 24), (DAY + 86_400, 6)]
     some = await ledger.read(Question(DAY + 3600, DAY + 3 * 3600, "hour"))
@@ -81,7 +129,7 @@ async def test_hours_and_days_hold_what_ended_in_them(tmp_path: Path) -> None:
 async def test_it_is_kept_over_a_restart_and_forgotten_when_old(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path, 1, lambda: DAY)
     async with ledger.kept():
-        ledger.answered(request(prompt=7), OK)
+        ledger.answered(request(prompt=7), OK, None)
     ledger = Ledger(tmp_path, 1, lambda: DAY)
     assert [row.amounts.prompt_tokens for row in await ledger.read(ALL)] == [7]
     ledger.close()
@@ -94,7 +142,7 @@ async def test_it_is_kept_over_a_restart_and_forgotten_when_old(tmp_path: Path) 
 async def test_what_cannot_be_written_is_counted_later(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ledger.answered(request(prompt=1), OK)
+    ledger.answered(request(prompt=1), OK, None)
     run = ledger._database.run
 
     async def fails(work: object) -> None:
@@ -103,19 +151,19 @@ async def test_what_cannot_be_written_is_counted_later(
     monkeypatch.setattr(ledger._database, "run", fails)
     with pytest.raises(Unavailable):
         await ledger.write()
-    ledger.answered(request(prompt=2), OK)
+    ledger.answered(request(prompt=2), OK, None)
     monkeypatch.setattr(ledger._database, "run", run)
     (row,) = await ledger.read(ALL)
-    assert row.amounts == Amounts(2, 0, 3, 0, 0)
+    assert row.amounts == Amounts(2, 0, 0, 0, 3, 0, 0)
 
 
 async def test_readers_that_leave_lose_and_double_nothing(ledger: Ledger) -> None:
     for turn in range(50):
-        ledger.answered(request(prompt=1), Ending("refused", 503, NotReady("x")))
+        ledger.answered(request(prompt=1), Ending("refused", 503, NotReady("x")), None)
         reading = asyncio.create_task(ledger.read(ALL))
         for _ in range(turn % 5):
             await asyncio.sleep(0)
         reading.cancel()
         await asyncio.wait([reading])
     (row,) = await ledger.read(ALL)
-    assert row.amounts == Amounts(50, 50, 50, 0, 0)
+    assert row.amounts == Amounts(50, 50, 0, 0, 50, 0, 0)

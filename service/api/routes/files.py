@@ -2,14 +2,17 @@
 
 import asyncio
 import os
+from collections.abc import AsyncGenerator
 from typing import Annotated, Any, Literal
+from urllib.parse import quote as quote_url
 
 from fastapi import APIRouter, Query, Request
-from fastapi.responses import FileResponse, Response
+from fastapi.responses import FileResponse, Response, StreamingResponse
 
 from service.api.dependencies import TheBatches, TheContext
 from service.api.schemas.files import FileBody, FileDeleted, FileList
 from service.api.upload import UPLOAD, Upload
+from service.batches.bucket import Bucket
 from service.batches.outcome import new_file_id
 from service.batches.records import Page, Purpose, StoredFile
 from service.errors import InvalidRequest, NotFound
@@ -19,6 +22,7 @@ router = APIRouter(tags=["batches"])
 
 _DAY = 86_400
 _LEAST_SECONDS = 3600
+_MEDIA = "application/octet-stream"
 _FIELDS = ("purpose", "expires_after[anchor]", "expires_after[seconds]")
 _UPLOAD_BODY: dict[str, Any] = {
     "requestBody": {
@@ -65,11 +69,11 @@ async def create_file(request: Request, batches: TheBatches, context: TheContext
         created_at=now,
         expires_at=now + keep,
     )
-    await asyncio.to_thread(batches.folder.keep, upload.path, file.id)
+    await batches.folder.keep(upload.path, file.id)
     try:
         await batches.store.add_file(file)
     except BaseException:
-        await asyncio.to_thread(batches.folder.remove, file.id)
+        await batches.folder.remove(file.id)
         raise
     return FileBody.of(file)
 
@@ -95,25 +99,43 @@ async def show_file(file_id: str, batches: TheBatches, context: TheContext) -> F
 
 
 @router.get("/v1/files/{file_id}/content", response_class=Response)
-async def file_content(file_id: str, batches: TheBatches, context: TheContext) -> FileResponse:
+async def file_content(file_id: str, batches: TheBatches, context: TheContext) -> Response:
     """The content of one of these files."""
     file = await batches.store.file(context.tenant.name, file_id)
     # A large file takes its time on a slow line.
     context.set_timeout(context.max_timeout_ms)
+    if (bucket := await batches.folder.bucket_of(file.id)) is not None:
+        return await _streamed(bucket, file)
     path = batches.folder.content(file.id)
     try:
         found = await asyncio.to_thread(os.stat, path)
     except FileNotFoundError:
         raise NotFound("file_id: the file has just been deleted", param="file_id") from None
-    media = "application/octet-stream"
-    return FileResponse(path, media_type=media, filename=file.name, stat_result=found)
+    return FileResponse(path, media_type=_MEDIA, filename=file.name, stat_result=found)
+
+
+async def _streamed(bucket: Bucket, file: StoredFile) -> Response:
+    """The content from a bucket, which fails before the answer begins, or cuts it off."""
+    blocks = bucket.blocks(file.id, file.bytes)
+    first = await anext(blocks, b"")
+
+    async def content() -> AsyncGenerator[bytes, None]:
+        yield first
+        async for block in blocks:
+            yield block
+
+    quoted = quote_url(file.name)
+    # As FileResponse has it.
+    name = f'filename="{quoted}"' if quoted == file.name else f"filename*=utf-8''{quoted}"
+    headers = {"content-length": str(file.bytes), "content-disposition": f"attachment; {name}"}
+    return StreamingResponse(content(), media_type=_MEDIA, headers=headers)
 
 
 @router.delete("/v1/files/{file_id}")
 async def delete_file(file_id: str, batches: TheBatches, context: TheContext) -> FileDeleted:
     """Delete one of these files; not while a batch reads it."""
     await batches.store.delete_file(context.tenant.name, file_id)
-    await asyncio.to_thread(batches.folder.remove, file_id)
+    await batches.folder.remove(file_id)
     return FileDeleted(id=file_id)
 
 

@@ -7,7 +7,11 @@ from service.usage.row import SECONDS, Period, UsageRow
 
 
 class UsagePeriod(AnswerBody):
-    """Requests of one kind that ended in a period, and their tokens; times in Unix seconds."""
+    """Requests of one kind that ended in a period, and their tokens; times in Unix seconds.
+
+    Objectives applied to `with_objectives` of the requests, and `objectives_kept` of these met all
+    of theirs.
+    """
 
     start: int
     end: int
@@ -17,6 +21,8 @@ class UsagePeriod(AnswerBody):
     service_tier: str
     requests: int
     refused: int
+    with_objectives: int
+    objectives_kept: int
     prompt_tokens: int
     cached_tokens: int
     completion_tokens: int
@@ -34,6 +40,8 @@ class UsagePeriod(AnswerBody):
             service_tier=kind.service_tier,
             requests=amounts.requests,
             refused=amounts.refused,
+            with_objectives=amounts.with_objectives,
+            objectives_kept=amounts.objectives_kept,
             prompt_tokens=amounts.prompt_tokens,
             cached_tokens=amounts.cached_tokens,
             completion_tokens=amounts.completion_tokens,
