@@ -37,6 +37,8 @@ T = TypeVar("T")
 MODEL = "fake"
 MAX_MODEL_LEN = 512
 CAPACITY = 4
+_ANSWER_SECONDS = 60.0
+"""Time for an answer on a machine that is busy with other things."""
 
 
 class LiveService:
@@ -100,7 +102,9 @@ class LiveService:
     async def client(self) -> AsyncGenerator[httpx.AsyncClient, None]:
         """A client of the public port."""
         limits = httpx.Limits(max_connections=None)
-        async with httpx.AsyncClient(base_url=self.url, limits=limits, trust_env=False) as client:
+        async with httpx.AsyncClient(
+            base_url=self.url, limits=limits, timeout=_ANSWER_SECONDS, trust_env=False
+        ) as client:
             yield client
 
     def hold_every_slot(self) -> Callable[[], None]:
