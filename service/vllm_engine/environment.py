@@ -2,7 +2,8 @@
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,25 @@ def _of_cpu(settings: CpuSettings) -> dict[str, str]:
         "OMP_WAIT_POLICY": "PASSIVE",
         KV_CACHE_SPACE: str(settings.kv_cache_gib),
     }
+
+
+@contextmanager
+def variables_set(variables: Mapping[str, str | None]) -> Iterator[None]:
+    """Set variables of this process for the time of the block; None removes one."""
+    before = {name: os.environ.get(name) for name in variables}
+    _change(variables)
+    try:
+        yield
+    finally:
+        _change(before)
+
+
+def _change(variables: Mapping[str, str | None]) -> None:
+    for name, value in variables.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
 
 
 def _set(variables: Mapping[str, str]) -> None:

@@ -19,17 +19,17 @@ _MODULES = (
     "service.vllm_engine.worker",
 )
 
-# It warns of a missing Triton, which the CPU build never has.
+# torch warns of a missing Triton, which the CPU build never has.
 logging.getLogger("torch._library.triton").setLevel(logging.ERROR)
 for name in _MODULES:
     import_module(name)
 
 remember_variables()
-# It finds the place of its title by the first variables, which a forked process replaces.
+# setproctitle finds the place of the title by the first variables, which a forked process replaces.
 setproctitle.getproctitle()
 # The seed ends when the last of its processes and the service have ended, and tells how they ended.
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 atexit.register(os._exit, 0)
-# Its objects stay: a collection in a forked process would copy the pages that all share.
+# A collection in a forked process would copy the pages that the frozen objects share with others.
 gc.collect()
 gc.freeze()

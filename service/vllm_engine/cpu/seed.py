@@ -10,8 +10,6 @@ import importlib.util
 import os
 import re
 import signal
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.context import BaseContext, ForkServerContext, ForkServerProcess
 from pathlib import Path
@@ -19,7 +17,7 @@ from pathlib import Path
 from service.settings import platform
 from service.settings.tree import Settings
 from service.vllm_engine.cores import THREAD_BINDING
-from service.vllm_engine.environment import apply_environment
+from service.vllm_engine.environment import apply_environment, variables_set
 
 _MODULES = ["service.vllm_engine.cpu.preloaded"]
 _READ_AT_START = ("GOMP_", "LD_PRELOAD", "MALLOC_", "OMP_", "TORCHDYNAMO_")
@@ -44,11 +42,11 @@ def begin_seed(settings: Settings) -> None:
     Calling it again changes nothing.
     """
     apply_environment(settings)
-    if _seeds or platform.installed() is not platform.CPU:
+    if _seeds or platform.installed() is not platform.CPU or not importlib.util.find_spec("vllm"):
         return
     # A process of multiprocessing's own, which must not take the seed's variables.
     resource_tracker.ensure_running()
-    with _set(_SET_BY_VLLM | _preloaded() | _threads()):
+    with variables_set(_SET_BY_VLLM | _preloaded() | _threads()):
         forkserver.set_forkserver_preload(_MODULES)
         forkserver.ensure_running()
         remember_variables()
@@ -130,15 +128,3 @@ def _threads() -> dict[str, str]:
         "OMP_NUM_THREADS": str(cores.count(",") + 1),
         _BOUND_TO: cores.replace(",", " "),
     }
-
-
-@contextmanager
-def _set(variables: Mapping[str, str]) -> Iterator[None]:
-    """Set variables of this process for the time of the block."""
-    before = dict(os.environ)
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)

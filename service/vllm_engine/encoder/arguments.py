@@ -1,10 +1,8 @@
 """vLLM's arguments of an encoder's engine."""
 
-import os
 from argparse import Namespace
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import AbstractContextManager, contextmanager
 
 from service.errors import ConfigurationError, Interrupted
 from service.settings.encoders import EncoderSettings
@@ -15,7 +13,7 @@ from service.vllm_engine.arguments import (
     prepare_machine,
     stated_arguments,
 )
-from service.vllm_engine.environment import COMPILER_OFF, is_eager
+from service.vllm_engine.environment import COMPILER_OFF, is_eager, variables_set
 from service.vllm_engine.number_type import type_for_processor
 from service.vllm_engine.worker import WORKER_EXTENSION
 
@@ -79,21 +77,6 @@ def named(encoder: EncoderSettings) -> Iterator[None]:
         raise ConfigurationError(f"encoder {encoder.name}: {error}") from error
 
 
-@contextmanager
-def environment_of(encoder: EncoderSettings) -> Iterator[None]:
+def environment_of(encoder: EncoderSettings) -> AbstractContextManager[None]:
     """Set what only this engine's processes read of the environment, while they are started."""
-    wanted: dict[str, Any] = {COMPILER_OFF: "1" if is_eager(encoder.engine) else None}
-    before = {name: os.environ.get(name) for name in wanted}
-    try:
-        _set(wanted)
-        yield
-    finally:
-        _set(before)
-
-
-def _set(variables: dict[str, Any]) -> None:
-    for name, value in variables.items():
-        if value is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = value
+    return variables_set({COMPILER_OFF: "1" if is_eager(encoder.engine) else None})
