@@ -213,7 +213,9 @@ class _Answer:
         members = result.label_set
         label_set = None if members is None else [place(label) for label in members]
         best = place(result.scores[0].label)
-        return FirstText(given, False, result.score, best, label_set, self.sets)
+        return FirstText(
+            given, score=result.score, best=best, label_set=label_set, conformal=self.sets
+        )
 
     def _given(self, result: Classification) -> Sequence[str]:
         given = given_labels(result, multi_label=self.classifier.multi_label)
