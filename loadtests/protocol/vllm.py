@@ -13,7 +13,7 @@ class Logprobs(OpenAI):
     """Completions of one token with its log-probabilities."""
 
     def request(self, call: Call) -> Request:
-        if not call.inputs:
+        if call.task != "classify":
             return super().request(call)
         body = classify_body(call)
         del body["structured_outputs"]
@@ -25,7 +25,7 @@ class Scoring(OpenAI):
     """POST /generative_scoring; a workload's `extra` holds `template` and `label_token_ids`."""
 
     def request(self, call: Call) -> Request:
-        if not call.inputs:
+        if call.task != "classify":
             return super().request(call)
         extra = dict(call.extra or {})
         head, _, tail = str(extra.pop("template", "{input}")).partition("{input}")
