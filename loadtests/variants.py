@@ -34,12 +34,16 @@ class Side:
 
 @dataclass(frozen=True)
 class Variant:
-    """Servers of one model that are compared with the first of them, on a scenario."""
+    """Servers of one model that are compared with the first of them, on a scenario.
+
+    `head` gives an encoder a random head of two labels.
+    """
 
     scenario: str
     sides: tuple[Side, ...]
     overrides: tuple[str, ...] = ()
     model: Model = LANGUAGE_MODEL
+    head: bool = False
 
 
 VARIANTS: dict[str, Variant] = {
@@ -72,6 +76,13 @@ VARIANTS: dict[str, Variant] = {
         (Side("this service"), Side("vllm serve", "vllm", api="openai-chat")),
         model=ENCODER,
     ),
+    "head": Variant(
+        "embeddings",
+        (Side("this service"), Side("vllm serve", "vllm", api="vllm-pooling")),
+        overrides=("name=head", "workloads.0.kind=classify"),
+        model=ENCODER,
+        head=True,
+    ),
 }
 
 
@@ -94,6 +105,8 @@ def started(
         made = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         if any(side.adapters for side in variant.sides):
             _write_adapters(folder, made)
+        if variant.head:
+            folder = _write_head(folder, made)
         found = []
         for side in variant.sides:
             settings = dict(side.settings) | (_serving(made) if side.adapters else {})
@@ -130,6 +143,13 @@ def _write_adapters(model: Path, folder: Path) -> None:
     from loadtests.random_adapters import write
 
     write(ADAPTERS, _RANK, model, folder)
+
+
+def _write_head(encoder: Path, folder: Path) -> Path:
+    from loadtests.random_head import write
+
+    write(encoder, folder / "head")
+    return folder / "head"
 
 
 def _label_ids(model: Path) -> list[int]:

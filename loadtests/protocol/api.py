@@ -8,7 +8,9 @@ from loadtests.load.plan import Call
 from loadtests.protocol.answer import Answer
 from loadtests.protocol.sse import Line
 
-ApiName = Literal["native", "openai-chat", "openai-completions", "vllm-scoring", "vllm-logprobs"]
+ApiName = Literal[
+    "native", "openai-chat", "openai-completions", "vllm-scoring", "vllm-logprobs", "vllm-pooling"
+]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Classification by vLLM's own routes: one read of each prompt, without a constrained decoder."""
+"""Classification by vLLM's own routes: one read of each text, without a constrained decoder."""
 
 from typing import Any
 
@@ -39,3 +39,13 @@ class Scoring(OpenAI):
 
     def read_body(self, body: bytes) -> Answer:
         return Native().read_body(body)
+
+
+class Pooling(OpenAI):
+    """POST /classify, which asks the trained head of an encoder."""
+
+    def request(self, call: Call) -> Request:
+        if call.task != "classify":
+            return super().request(call)
+        body = {"model": call.model, "input": list(call.inputs)} | (call.extra or {})
+        return Request("/classify", body, stream=False)

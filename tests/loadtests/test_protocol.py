@@ -276,6 +276,13 @@ def test_embeddings_are_asked_by_one_route_of_all(api: Api) -> None:
     assert record.prompt_tokens == 9
 
 
+def test_a_head_is_asked_by_vllms_own_route() -> None:
+    call = replace(BATCH, labels=())
+    request = open_api("vllm-pooling", scenario()).request(call)
+    assert request.path == "/classify"
+    assert request.body == {"model": "base", "input": ["good", "bad"]}
+
+
 @pytest.mark.parametrize("body", [b"{}", b"oops", b"[]"])
 @pytest.mark.parametrize("api", [Native(), OpenAI(chat=False)])
 def test_a_body_that_is_no_classification_is_malformed(api: Api, body: bytes) -> None:
