@@ -51,8 +51,8 @@ def evaluate(
     """Measure a running service by a suite of tasks, and fail if a figure misses its bar.
 
     Tasks are classification, multiple choice, generation, bias between two groups, robustness to
-    noise, and refusal; docs/limits.md says how to read them. Without --url the adapter or head of
-    a training run is measured again, as it is packed, and nothing is written.
+    noise, refusal, and lm-eval's own; docs/limits.md says how to read them. Without --url the
+    adapter or head of a training run is measured again, as it is packed, and nothing is written.
 
     Examples:
 
@@ -71,7 +71,8 @@ def evaluate(
             return
         suite, key = load_suite(file), _key(key_file)
         with _Progress(report) as progress:
-            run = Run(suite, Client(url, key, concurrency), progress)
+            keep = None if report is None else report / "lm-eval"
+            run = Run(suite, Client(url, key, concurrency), progress, keep)
             interrupted = _interrupted(run, model, report)
         _show(run.report, as_json)
         if interrupted:
