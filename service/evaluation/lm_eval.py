@@ -28,11 +28,15 @@ _ROUTES = {
 _NO_FILTER = ",none"
 
 
-def program() -> str:
-    """Path of lm-eval's program, in this interpreter's folder or on the PATH.
+def check(task: LmEval) -> None:
+    """Raise ConfigurationError where the program or the task's folder is missing."""
+    _program()
+    if task.include is not None and not task.include.is_dir():
+        raise ConfigurationError(f"{task.name}: include: no such folder: {task.include}")
 
-    Raises ConfigurationError where there is none.
-    """
+
+def _program() -> str:
+    """Path of the program, in this interpreter's folder or on the PATH."""
     places = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     found = shutil.which(_PROGRAM, path=places)
     if found is None:
@@ -140,7 +144,7 @@ async def _run(file: Path, folder: Path | None, key: str | None) -> None:
     if key is not None:
         environment[_KEY] = key
     process = await asyncio.create_subprocess_exec(
-        program(),
+        _program(),
         "run",
         "--config",
         str(file),

@@ -235,7 +235,7 @@ def _lines(task: Task) -> Sequence[Any]:
         case Robustness():
             return ()
         case LmEval():
-            lm_eval.program()
+            lm_eval.check(task)
             return ()
         case Generation():
             return read_lines(task.lines, _COMPLETED[task.match])

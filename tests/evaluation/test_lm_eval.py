@@ -150,6 +150,7 @@ def test_bars_judge_its_metrics_and_the_report_reads_back(tmp_path: Path, progra
         ({"task": "group"}, "facts: lm-eval gave 'group' no metrics: a group needs"),
         ({"task": "a,b"}, "task: must match pattern"),
         ({"api": "messages"}, "api: must be 'completions' or 'chat'"),
+        ({"include": "none"}, "facts: include: no such folder: "),
     ],
 )
 def test_what_cannot_be_judged_is_named(
