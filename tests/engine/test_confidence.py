@@ -92,7 +92,7 @@ def test_lines_give_an_adapter_the_map_that_answers_are_judged_by(
         smollm2.post("/v1/generate", body | {"min_confidence": least}).json()["outputs"][0]
         for least in (0.01, 0.9999)
     )
-    measures = {name: given["confidence"][name] for name in fitted.weights}
+    measures: dict[str, float] = {name: given["confidence"][name] for name in fitted.weights}
     assert given["confidence"]["p_correct"] == pytest.approx(fitted.p_correct(measures), abs=1e-6)
     assert given["text"]
     assert (withheld["text"], withheld["finish_reason"]) == ("", "abstained")
