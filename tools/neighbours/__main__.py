@@ -19,7 +19,7 @@ from tools.neighbours.answers import Answer, Changed, Comparison, answers
 from tools.neighbours.requests import Request, RequestMaker
 from tools.served.configuration import ENGINE, SMOLLM2, tiny_config
 from tools.served.lora import LoraMaker
-from tools.served.server import Server, running_server
+from tools.served.server import PATIENT, Server, running_server
 from tools.served.tiny import build_tiny_model
 
 AT_ONCE = 24
@@ -69,7 +69,7 @@ def served(model: str) -> Iterator[tuple[Server, RequestMaker, Comparison]]:
         folder = Path(name)
         config, maker, comparison = {"tiny": tiny, "smollm2": smollm2}[model](folder)
         config["engine"]["max_num_batched_tokens"] = STEP_TOKENS
-        config["gate"] = {"max_queued": 512, "max_wait_ms": 120_000}
+        config |= PATIENT | {"gate": PATIENT["gate"] | {"max_queued": 512}}
         with running_server(folder, config) as server:
             yield server, maker, comparison
 
