@@ -57,20 +57,20 @@ def run(settings: Settings, read_settings: Callable[[], Settings]) -> None:
 
 
 def _tell_what_to_try(settings: Settings, runtime: Runtime) -> None:
-    """Log the addresses, and for a person at a terminal a first request."""
+    """Log, for a person at a terminal, a first request, and last the addresses."""
     http = settings.http
     host = "127.0.0.1" if http.host in ("0.0.0.0", "::") else http.host
     url = f"http://[{host}]:{http.port}" if ":" in host else f"http://{host}:{http.port}"
     pages = f"{url}/docs describes the API"
     if http.console:
         pages += f", {url}/console tries it in a browser"
-    _log.info("listening on %s; %s; Ctrl-C stops", url, pages)
     if renderer(settings.log) == "console":
         key = " -H 'Authorization: Bearer YOUR_KEY'" if settings.tenants.keys else ""
         path, body = _first_request(runtime)
         _log.info(
             "try: curl %s%s%s -H 'Content-Type: application/json' -d '%s'", url, path, key, body
         )
+    _log.info("listening on %s; %s; Ctrl-C stops", url, pages)
 
 
 def _first_request(runtime: Runtime) -> tuple[str, str]:

@@ -16,7 +16,7 @@ import uvloop
 from prometheus_client import CollectorRegistry
 
 from service.api.ops import create_ops_app
-from service.api.server import ops_config, public_config
+from service.api.server import OpsServer, public_config
 from service.app import create_app
 from service.context import internal_context
 from service.engine.pooling import EncoderEngine
@@ -73,10 +73,10 @@ class LiveService:
             self.start_encoder,
             lambda: self.settings,
         )
-        self._public = _Listener(public_config(self.app, self.settings.http))
+        self._public = _Listener(_PromptServer(public_config(self.app, self.settings.http)))
         self.status.stop = self._public.stop
         ops = create_ops_app(self.status, self.registry, self.settings.http, self.settings.slo)
-        self._ops = _Listener(ops_config(ops))
+        self._ops = _Listener(_PromptOpsServer(ops))
         self.port, self.url, self.ops_url = self._public.port, self._public.url, self._ops.url
         self._thread = threading.Thread(target=self._run)
 
@@ -95,8 +95,12 @@ class LiveService:
     def __exit__(self, *_: object) -> None:
         if self.settings.model is not None:
             self.engine.frozen = False
-        self._public.server.should_exit = self._ops.server.should_exit = True
+        self.stop()
         self._thread.join(timeout=10)
+
+    def stop(self) -> None:
+        """Have both servers stop."""
+        self._public.server.should_exit = self._ops.server.should_exit = True
 
     @asynccontextmanager
     async def client(self) -> AsyncGenerator[httpx.AsyncClient, None]:
@@ -212,11 +216,15 @@ class _PromptServer(uvicorn.Server):
             await asyncio.sleep(0.005)
 
 
-class _Listener:
-    """One app on a port that the system chose."""
+class _PromptOpsServer(_PromptServer, OpsServer):
+    """The same for the operations port."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
-        self.server = _PromptServer(config)
+
+class _Listener:
+    """One server on a port that the system chose."""
+
+    def __init__(self, server: uvicorn.Server) -> None:
+        self.server = server
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._socket.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"

@@ -6,24 +6,20 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import APIRouter, Request
-from fastapi.responses import Response
-from prometheus_client import CollectorRegistry
-from pydantic_core import to_json
+from fastapi.responses import Response, StreamingResponse
 
+from service.api.live_feed import LiveFeed
 from service.api.routes.console import answer, part
+from service.api.sse import MEDIA_TYPE
 from service.console.assets import LIVE_PAGE
-from service.runtime.status import Status
-from service.settings.telemetry import SloSettings
-from service.telemetry.history import INTERVAL_S, History
 
 
-def live_console(status: Status, registry: CollectorRegistry, slo: SloSettings) -> APIRouter:
-    """The routes of the live view; while the app runs, its history grows."""
-    view = _View(History(registry), status, slo)
+def live_console(feed: LiveFeed) -> APIRouter:
+    """The routes of the live view; while the app runs, the feed's history grows."""
 
     @asynccontextmanager
     async def lifespan(app: Any) -> AsyncIterator[None]:
-        task = asyncio.create_task(view.follow())
+        task = asyncio.create_task(feed.follow())
         yield
         task.cancel()
 
@@ -36,36 +32,9 @@ def live_console(status: Status, registry: CollectorRegistry, slo: SloSettings) 
 
     @router.get("/console/live")
     async def live() -> Response:
-        """The last ten minutes, as JSON."""
-        headers = {"cache-control": "no-store"}
-        return Response(view.body(), media_type="application/json", headers=headers)
+        """The last ten minutes and what is under way, as a server-sent event each interval."""
+        headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
+        return StreamingResponse(feed.events(), headers=headers, media_type=MEDIA_TYPE)
 
     router.get("/console/{name}")(part)
     return router
-
-
-class _View:
-    """The history as JSON, made at most once an interval however many look."""
-
-    def __init__(self, history: History, status: Status, slo: SloSettings) -> None:
-        self._history = history
-        self._status = status
-        self._slo = slo
-        self._body: bytes | None = None
-
-    async def follow(self) -> None:
-        """Add to the history, for ever."""
-        while True:
-            await asyncio.sleep(INTERVAL_S)
-            self._history.take()
-            self._body = None
-
-    def body(self) -> bytes:
-        if self._body is None:
-            about = {
-                "status": str(self._status),
-                "interval_s": INTERVAL_S,
-                "objectives": {"ttft_ms": self._slo.ttft_ms, "tpot_ms": self._slo.tpot_ms},
-            }
-            self._body = to_json(about | self._history.shown())
-        return self._body

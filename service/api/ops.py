@@ -14,6 +14,7 @@ from service.api.bill_response import BillResponse
 from service.api.caller import AllowedHosts, from_loopback
 from service.api.head import HeadAsGet
 from service.api.live_console import live_console
+from service.api.live_feed import LiveFeed
 from service.api.schemas.releases import ReleaseOrder
 from service.errors import Forbidden, NotFound, NotReady, ServiceError
 from service.fleet.fleet import Change
@@ -23,6 +24,7 @@ from service.runtime.status import Phase, Status
 from service.settings.telemetry import SloSettings
 from service.settings.tree import HttpSettings
 from service.telemetry.exposition import expose
+from service.telemetry.history import History
 from service.telemetry.lifecycle import package_version
 
 
@@ -34,15 +36,15 @@ def create_ops_app(
 ) -> FastAPI:
     """The app of the operations port; it answers while the engine starts.
 
-    Requests from pages of other sites are refused. `POST` on `/drain`, `/adapters/reload` and
+    Its `state.end_streams` ends answers that would go on. Requests from pages of other sites are
+    refused. `POST` on `/drain`, `/adapters/reload` and
     `/releases` wants `http.control_token`; where none is configured, a caller on this machine.
     """
     app = FastAPI(title="llm-service operations", docs_url=None, redoc_url=None)
     app.add_middleware(_Refusals, hosts=AllowedHosts(http.allowed_hosts))
     app.add_middleware(HeadAsGet)
     _add_probes(app, status)
-    if http.console:
-        app.include_router(live_console(status, registry, slo or SloSettings()))
+    _add_console(app, LiveFeed(History(registry), status, slo or SloSettings()), http)
     may_control = [Depends(_Control(http))]
 
     @app.get("/metrics")
@@ -75,6 +77,12 @@ def create_ops_app(
 
     _add_releases(app, status, may_control)
     return app
+
+
+def _add_console(app: FastAPI, feed: LiveFeed, http: HttpSettings) -> None:
+    app.state.end_streams = feed.end
+    if http.console:
+        app.include_router(live_console(feed))
 
 
 def _add_probes(app: FastAPI, status: Status) -> None:

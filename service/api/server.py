@@ -59,6 +59,19 @@ class PublicServer(uvicorn.Server):
         self._asked = True
 
 
+class OpsServer(uvicorn.Server):
+    """uvicorn that ends the answers that would go on, before it waits for all answers."""
+
+    def __init__(self, app: FastAPI) -> None:
+        super().__init__(_ops_config(app))
+        self._end_streams: Callable[[], None] = app.state.end_streams
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop; waits for answers that have begun."""
+        self._end_streams()
+        await super().shutdown(sockets)
+
+
 def public_config(app: FastAPI, http: HttpSettings) -> uvicorn.Config:
     """Configuration of uvicorn for the public app."""
     return uvicorn.Config(
@@ -74,7 +87,7 @@ def public_config(app: FastAPI, http: HttpSettings) -> uvicorn.Config:
     )
 
 
-def ops_config(app: FastAPI) -> uvicorn.Config:
+def _ops_config(app: FastAPI) -> uvicorn.Config:
     """Configuration of the operations port; the address of a caller is that of its connection."""
     return uvicorn.Config(
         app,
@@ -130,7 +143,7 @@ def _serve(
 
 @contextmanager
 def _operations(ops: FastAPI, ops_socket: socket.socket) -> Iterator[None]:
-    server = uvicorn.Server(ops_config(ops))
+    server = OpsServer(ops)
     thread = threading.Thread(
         target=server.run, args=([ops_socket],), name="operations", daemon=True
     )

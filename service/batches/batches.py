@@ -9,6 +9,7 @@ from service.batches.bucket import Bucket
 from service.batches.folder import Folder
 from service.batches.journal import Journal
 from service.batches.line_call import Call
+from service.batches.records import Batch
 from service.batches.run import Surroundings
 from service.batches.runner import Runner, RunnerObserver
 from service.batches.store import BatchStore
@@ -39,6 +40,7 @@ class Batches:
         self.folder = Folder(path, bucket)
         self._database = Database(self.folder.database, VERSIONS)
         self.store = BatchStore(self._database, settings)
+        self._journal = Journal(self._database)
         self._observer = observer
         self._tenant_of = tenant_of
         self._max_line_bytes = max_line_bytes
@@ -49,7 +51,7 @@ class Batches:
         """Run the batches while the block runs: `call` answers a line, `room` counts free slots."""
         around = Surroundings(
             folder=self.folder,
-            journal=Journal(self._database),
+            journal=self._journal,
             call=call,
             tenant_of=self._tenant_of,
             room=room,
@@ -68,6 +70,10 @@ class Batches:
             task.cancel()
             await asyncio.wait([task])
             self._database.close()
+
+    async def latest(self, limit: int) -> list[Batch]:
+        """Batches of all tenants, as `Journal.latest`."""
+        return await self._journal.latest(limit)
 
     def wake(self) -> None:
         """Look for a new batch at once, not at the next look in a second."""

@@ -41,6 +41,21 @@ class Journal:
         wanted = f"{IS_UNFINISHED} ORDER BY seq"
         return await self._database.run(lambda connection: batches_where(connection, wanted))
 
+    async def latest(self, limit: int) -> list[Batch]:
+        """Batches of all tenants, at most `limit` of each kind: those that have not ended, the
+        oldest first, then those that ended, the newest first.
+        """
+
+        def latest(connection: Connection) -> list[Batch]:
+            unfinished = f"{IS_UNFINISHED} ORDER BY seq LIMIT ?"
+            ended = f"NOT {IS_UNFINISHED} ORDER BY seq DESC LIMIT ?"
+            return [
+                *batches_where(connection, unfinished, limit),
+                *batches_where(connection, ended, limit),
+            ]
+
+        return await self._database.run(latest)
+
     async def read(self, batch_id: str) -> Batch:
         """A batch as it is now."""
         return await self._database.run(lambda connection: batch_of(connection, batch_id))

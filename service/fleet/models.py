@@ -190,3 +190,8 @@ class Models:
         """The adapters that exist for the tenant, by configured name."""
         entries = {} if self._registry is None else self._registry.entries
         return {name: entries[name] for name in entries if tenant.may_use_adapter(name)}
+
+    def versions(self, name: str) -> list[str]:
+        """The versions of an adapter that are served, also a release's next one."""
+        served = () if self._registry is None else self._registry.versions
+        return sorted(each.manifest.version for each in served if each.names[0] == name)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from service.releases.comparison import Criterion, Finding
+from service.releases.comparison import Criterion, Finding, Hits
 from service.releases.sequential import Counts, Interval, evidence_over, evidence_under, rate
 
 
@@ -46,13 +46,17 @@ class Agreement:
         """The agreement as it is now."""
         return Agreement(self.criterion, replace(self.pairs))
 
-    def finding(self) -> Finding:
-        """The agreement for a reader; `new` is the sum over the pairs and their number."""
-        bounds, sum_ = self._bounds(), self.pairs.hits
+    @property
+    def hits(self) -> tuple[Hits | None, Hits]:
+        """None for the old version; the sum over the pairs, and their number."""
+        sum_ = self.pairs.hits
         if self.criterion.both_ways:
             sum_ = 2 * sum_ - self.pairs.total
-        new = (round(sum_, 3), self.pairs.total)
-        return Finding.of(self.criterion, self.statistic, bounds, None, new)
+        return None, (round(sum_, 3), self.pairs.total)
+
+    def finding(self) -> Finding:
+        """The agreement for a reader; `new` is the sum over the pairs and their number."""
+        return Finding.of(self.criterion, self.statistic, self._bounds(), *self.hits)
 
     def counts(self) -> list[float]:
         """The counts, as `resume` takes them."""

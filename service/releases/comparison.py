@@ -15,6 +15,9 @@ from service.releases.sequential import (
 Arm = Literal["old", "new"]
 """The version that answered: the one that the name stands for, or its successor."""
 
+Hits = tuple[float, int]
+"""Hits and requests of a version."""
+
 
 @dataclass(frozen=True, slots=True)
 class Criterion:
@@ -51,8 +54,8 @@ class Finding:
     tolerance: float
     lower: float
     upper: float
-    old: tuple[float, int] | None
-    new: tuple[float, int]
+    old: Hits | None
+    new: Hits
 
     @classmethod
     def of(
@@ -60,8 +63,8 @@ class Finding:
         criterion: Criterion,
         statistic: float,
         bounds: Interval,
-        old: tuple[float, int] | None,
-        new: tuple[float, int],
+        old: Hits | None,
+        new: Hits,
     ) -> "Finding":
         """The finding, with numbers as short as a reader needs."""
         return cls(
@@ -123,12 +126,16 @@ class Comparison:
         """The comparison as it is now."""
         return Comparison(self.criterion, replace(self.old), replace(self.new))
 
+    @property
+    def hits(self) -> tuple[Hits | None, Hits]:
+        """Hits and requests of the old and of the new version."""
+        return (self.old.hits, self.old.total), (self.new.hits, self.new.total)
+
     def finding(self) -> Finding:
         """The comparison for a reader. Takes some milliseconds: do not call it on an event loop."""
         sides = 2 if self.criterion.both_ways else 1
         bounds = difference(self.old, self.new, self.criterion.alpha / sides)
-        old, new = (self.old.hits, self.old.total), (self.new.hits, self.new.total)
-        return Finding.of(self.criterion, self.statistic, bounds, old, new)
+        return Finding.of(self.criterion, self.statistic, bounds, *self.hits)
 
     def counts(self) -> list[float]:
         """The counts, as `resume` takes them."""

@@ -35,6 +35,10 @@ class PlanSummary:
             "state": contest.state(standing),
             "live": standing.live,
             "planned": contest.plan and contest.plan.digest,
+            "versions": {
+                "old": contest.configured and contest.configured.exact,
+                "new": contest.planned and contest.planned.exact,
+            },
             "share": 0.0 if stage is None else stage.share,
         }
         if stage is None:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
-from service.releases.comparison import Criterion, Finding
+from service.releases.comparison import Criterion, Finding, Hits
 
 
 class Measure(Protocol):
@@ -19,8 +19,16 @@ class Measure(Protocol):
         """True once there is an observation."""
 
     @property
+    def statistic(self) -> float:
+        """Log of the evidence for harm."""
+
+    @property
     def harmful(self) -> bool:
         """True if harm is shown."""
+
+    @property
+    def hits(self) -> tuple[Hits | None, Hits]:
+        """Hits and requests of the old version, if it has a count of its own, and of the new."""
 
     def copy(self) -> "Measure":
         """The test as it is now."""

@@ -22,6 +22,7 @@ from service.runtime.encoders import EncoderStart, RunningEncoders, running_enco
 from service.runtime.foundation import Foundation
 from service.runtime.materials import models_served
 from service.runtime.parts import LanguageModel, Runtime
+from service.runtime.progress import Progress
 from service.runtime.release_desk import ReleaseDesk
 from service.runtime.running import EngineStart, Running
 from service.runtime.status import Phase, Reload, Status
@@ -75,7 +76,7 @@ async def ready(
         await enter(_deciding(status, foundation, _rehearsal(decoder, settings), drain))
         if batches is not None:
             await enter(batches.running(call, lambda: watched[0].gate.flex_room))
-        stack.enter_context(_controllable(status, _reload(decoder, read_settings), drain))
+        stack.enter_context(_controllable(status, foundation, decoder, read_settings, drain))
         _show(watched, metrics, status)
         models = _models(decoder, encoders, foundation.releases)
         guards = await _guards(settings, models, metrics)
@@ -208,16 +209,23 @@ async def _deciding(
 
 @contextmanager
 def _controllable(
-    status: Status, reload: Callable[[], Coroutine[Any, Any, Change]], drain: Drain
+    status: Status,
+    foundation: Foundation,
+    decoder: Running | None,
+    read_settings: Callable[[], Settings],
+    drain: Drain,
 ) -> Iterator[None]:
-    """Let signals and the operations port reload and drain while the service is ready."""
+    """Let signals and the operations port reload and drain, and the port read what is under way,
+    while the service is ready.
+    """
     loop = asyncio.get_running_loop()
 
     def start(lame_duck: bool) -> None:
         loop.call_soon_threadsafe(partial(drain.start, lame_duck=lame_duck))
 
-    status.reload, status.drain = Reload(loop, reload), start
+    status.reload, status.drain = Reload(loop, _reload(decoder, read_settings)), start
+    status.progress = Progress(loop, foundation.releases, foundation.batches)
     try:
         yield
     finally:
-        status.reload = status.drain = None
+        status.reload = status.drain = status.progress = None

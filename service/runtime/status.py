@@ -10,6 +10,7 @@ from typing import Any
 from service.errors import Interrupted
 from service.fleet.fleet import Change
 from service.materials.model import Component
+from service.runtime.progress import Progress
 from service.runtime.release_desk import ReleaseDesk
 
 
@@ -44,11 +45,10 @@ class Status:
     """State of the service, shared with the operations port, which has a thread of its own.
 
     `interrupt` is there while the service starts and takes the signal that asks for it; `reload`,
-    `drain` and, if configured, `releases` are there while it runs; `drain` may be called from any
-    thread and takes whether to wait for load balancers first. `materials` are the models that are
-    served, once they are. `stop` ends the public server; called
-    on its loop. `stalled` are the names of engines that make no step, `lost` those that only a
-    restart may help.
+    `drain`, `progress` and, if configured, `releases` are there while it runs; `drain` may be
+    called from any thread and takes whether to wait for load balancers first. `materials` are the
+    models that are served, once they are. `stop` ends the public server; called on its loop.
+    `stalled` are the names of engines that make no step, `lost` those that only a restart may help.
     """
 
     def __init__(self) -> None:
@@ -60,6 +60,7 @@ class Status:
         self.reload: Reload | None = None
         self.drain: Callable[[bool], None] | None = None
         self.releases: ReleaseDesk | None = None
+        self.progress: Progress | None = None
         self.materials: Callable[[], Sequence[Component]] | None = None
         self.stop: Callable[[], None] = lambda: None
 

@@ -18,6 +18,7 @@ _WINDOW = 2
 
 _TTFT = "time_to_first_token_seconds"
 _TPOT = "time_per_output_token_seconds"
+_STEPS = "vllm:iteration_tokens_total_count"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,7 @@ class Point:
     queued: float
     flex_queued: float
     refused: float
+    steps: float
     kv_cache: float | None
     ttft_p50: float | None
     ttft_p95: float | None
@@ -64,15 +66,18 @@ class History:
         }
         return {
             "points": columns,
-            "engines": _engines(now),
+            "engines": _engines(now, self._before(1)),
             "tenants": _tenants(now, minute_ago),
             "refusals": _refusals(now, minute_ago),
             "adapters": _adapters(now),
         }
 
+    def _before(self, intervals: int) -> Snapshot:
+        """The snapshot that was taken so many intervals before the last, else the first."""
+        return self._recent[max(0, len(self._recent) - 1 - intervals)]
+
     def _point(self, now: Snapshot) -> Point:
-        before = self._recent[-2]
-        window = self._recent[max(0, len(self._recent) - 1 - _WINDOW)]
+        before, window = self._before(1), self._before(_WINDOW)
 
         def latency(histogram: str, share: float) -> float | None:
             found = now.quantile(histogram, share, window)
@@ -87,6 +92,7 @@ class History:
             queued=now.sum("requests_queued"),
             flex_queued=now.sum("flex_requests_queued"),
             refused=_rate(now, before, "refusals_total"),
+            steps=_rate(now, before, _STEPS),
             kv_cache=None if kv is None else round(kv, 4),
             ttft_p50=latency(_TTFT, 0.5),
             ttft_p95=latency(_TTFT, 0.95),
@@ -100,10 +106,18 @@ def _rate(now: Snapshot, before: Snapshot, series: str, *labels: str) -> float:
     return round((now.sum(series, *labels) - before.sum(series, *labels)) / seconds, 2)
 
 
-def _engines(now: Snapshot) -> list[dict[str, Any]]:
-    limits = dict(now.by("gate_limit"))
+def _engines(now: Snapshot, before: Snapshot) -> list[dict[str, Any]]:
+    limits, ages = dict(now.by("gate_limit")), dict(now.by("engine_progress_age_seconds"))
+    made, had = dict(now.by(_STEPS)), dict(before.by(_STEPS))
+    seconds = max(now.at - before.at, 0.001)
     return [
-        {"engine": engine, "in_flight": value, "limit": limits.get(engine)}
+        {
+            "engine": engine,
+            "in_flight": value,
+            "limit": limits.get(engine),
+            "steps": round((made.get(engine, 0) - had.get(engine, 0)) / seconds, 2),
+            "step_age": round(ages.get(engine, 0), 1),
+        }
         for engine, value in sorted(now.by("requests_in_flight"))
     ]
 
@@ -155,12 +169,13 @@ def _refusals(now: Snapshot, before: Snapshot) -> list[dict[str, Any]]:
 def _adapters(now: Snapshot) -> list[dict[str, Any]]:
     names = sorted({key[1] for key in now.values if key[0] == "adapter_state"})
     hits, misses = dict(now.by("adapter_hits_total")), dict(now.by("adapter_misses_total"))
-    resident = dict(now.by("adapter_resident"))
+    resident, proofs = dict(now.by("adapter_resident")), dict(now.by("adapter_proof_accuracy"))
     return [
         {
             "adapter": name,
             "state": next((s for s, on in now.by("adapter_state", name) if on), None),
             "version": next((version for version, _ in now.by("adapter_info", name)), None),
+            "proof": proofs.get(name),
             "resident": bool(resident.get(name)),
             "hits": hits.get(name, 0),
             "misses": misses.get(name, 0),

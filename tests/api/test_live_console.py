@@ -1,24 +1,44 @@
-"""The live view on the operations port: its page, and data made once for all who look."""
+"""The live view on the operations port: its page, and events made once for all who look."""
 
+import json
+import sqlite3
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from loadtests.processes import eventually
+from loadtests.processes import eventually, wait_until
+from service.api.live_feed import MOST_VIEWERS
+from service.batches.folder import Folder
 from service.console.assets import HEADERS, PARTS
-from service.settings.tree import HttpSettings
+from service.settings.batches import BatchSettings
+from service.settings.tree import HttpSettings, TenantSettings
 from service.telemetry import history
 from service.telemetry.snapshot import Snapshot
+from tests.batches.inputs import GENERATE, jsonl, line
 from tests.live_service import LiveService
+from tools.served.keys import bearer, entry, write_keys
 
 BODY = {"model": "fake", "prompt": "Tell me", "max_tokens": 20}
 
 
+@contextmanager
+def viewer(service: LiveService) -> Iterator[Iterator[str]]:
+    """The data of the events of one viewer."""
+    url = f"{service.ops_url}/console/live"
+    with httpx.stream("GET", url, timeout=60) as answer:
+        assert answer.status_code == 200
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        yield (line.removeprefix("data: ") for line in answer.iter_lines() if line)
+
+
 def live(service: LiveService) -> Any:
-    return httpx.get(f"{service.ops_url}/console/live").json()
+    with viewer(service) as events:
+        return json.loads(next(events))
 
 
 def generate(service: LiveService) -> None:
@@ -41,10 +61,11 @@ async def test_what_the_service_does_is_there_after_an_interval(service: LiveSer
     assert shown["status"] == "ready"
     assert shown["objectives"] == {"ttft_ms": 2000, "tpot_ms": 200}
     assert [row["tenant"] for row in shown["tenants"]] == ["anonymous"]
-    assert shown["engines"] == [{"engine": "fake", "in_flight": 0, "limit": 4}]
+    (engine,) = shown["engines"]
+    assert (engine["engine"], engine["in_flight"], engine["limit"]) == ("fake", 0, 4)
 
 
-def test_many_viewers_cost_one_reading_an_interval(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_viewers_get_the_same_event_of_one_reading(monkeypatch: pytest.MonkeyPatch) -> None:
     readings = 0
     read = Snapshot.of.__func__  # type: ignore[attr-defined]
 
@@ -55,11 +76,85 @@ def test_many_viewers_cost_one_reading_an_interval(monkeypatch: pytest.MonkeyPat
         return found
 
     monkeypatch.setattr(history.History.__init__, "__defaults__", (counted,))
-    with LiveService() as service, ThreadPoolExecutor(10) as viewers:
+    with LiveService() as service, ExitStack() as stack:
         began = time.monotonic()
-        answers = [*viewers.map(lambda _: live(service)["points"]["at"], range(200))]
-        assert len(answers) == 200
+        viewers = [stack.enter_context(viewer(service)) for _ in range(10)]
+        shown = [[next(events) for events in viewers] for _ in range(2)]
+        second = {json.loads(each)["points"]["at"][-1] for each in shown[1]}
+        assert len({*shown[1]}) == len(second) == 1
         assert readings <= 2 + (time.monotonic() - began) / history.INTERVAL_S
+
+
+def test_viewers_leave_connections_for_probes(service: LiveService) -> None:
+    with ExitStack() as stack:
+        viewers = [stack.enter_context(viewer(service)) for _ in range(MOST_VIEWERS)]
+        assert all(next(events) for events in viewers)
+        answer = httpx.get(f"{service.ops_url}/console/live")
+        assert answer.status_code == 503
+        assert answer.json()["error"]["code"] == "too_many_connections"
+        assert httpx.get(f"{service.ops_url}/livez").status_code == 200
+
+
+async def test_a_viewer_who_leaves_makes_room(service: LiveService) -> None:
+    for _ in range(MOST_VIEWERS):
+        live(service)
+    url = f"{service.ops_url}/console/live"
+    with ExitStack() as stack:
+
+        def answered() -> bool:
+            answer = stack.enter_context(httpx.stream("GET", url))
+            return answer.status_code == 200
+
+        await eventually(answered, 20)
+
+
+def test_a_stop_ends_the_streams() -> None:
+    with LiveService() as service, ExitStack() as stack:
+        events = stack.enter_context(viewer(service))
+        next(events)
+        service.stop()
+        assert [*events][-1] == "[DONE]"
+
+
+def test_batches_of_all_tenants_are_listed_with_their_progress(tmp_path: Path) -> None:
+    batches = BatchSettings(path=tmp_path / "batches")
+    keys = write_keys(tmp_path / "keys", entry("a"), entry("b"))
+    with LiveService(batches=batches, tenants=TenantSettings(keys=keys)) as service:
+        assert live(service)["batches"] == []
+        made = {tenant: make_batch(service, tenant) for tenant in ("a", "b")}
+        wait_until(lambda: ended(service), 60, "the end of both batches")
+        with viewer(service) as events:
+            shown = [json.loads(next(events)) for _ in range(2)][1]
+    ids = {row["tenant"]: row["id"] for row in shown["batches"]}
+    assert ids == made
+    for row in shown["batches"]:
+        assert (row["status"], row["endpoint"]) == ("completed", GENERATE)
+        assert (row["total"], row["completed"], row["failed"]) == (3, 2, 1)
+    assert "releases" not in shown
+
+
+def make_batch(service: LiveService, tenant: str) -> str:
+    lines = jsonl(line("1"), line("2"), line("3", max_tokens=0))
+    files, data = {"file": ("in.jsonl", lines)}, {"purpose": "batch"}
+    url, headers = f"{service.url}/v1", bearer(tenant)
+    file = httpx.post(f"{url}/files", files=files, data=data, headers=headers).json()["id"]
+    body = {"input_file_id": file, "endpoint": GENERATE, "completion_window": "24h"}
+    made: str = httpx.post(f"{url}/batches", json=body, headers=headers).json()["id"]
+    return made
+
+
+def ended(service: LiveService) -> bool:
+    return service.value("inference_batches_ended_total") == 2
+
+
+def test_a_database_that_is_held_does_not_hold_the_view(tmp_path: Path) -> None:
+    with LiveService(batches=BatchSettings(path=tmp_path / "batches")) as service:
+        file = tmp_path / "batches" / Folder.DATABASE
+        with closing(sqlite3.connect(file, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            shown = live(service)
+    assert shown["batches"] is None
+    assert shown["status"] == "ready"
 
 
 def test_the_public_port_has_no_live_data(service: LiveService) -> None:

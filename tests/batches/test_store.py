@@ -188,3 +188,13 @@ async def test_a_file_that_cannot_be_written_is_no_internal_error(kept: Kept) ->
         await kept.journal.record(batch, answer)
     assert full.value.code == "store_unavailable"
     assert (await kept.store.batch("a", batch.id)).completed == 0
+
+
+async def test_the_latest_are_those_that_run_and_then_those_that_ended(kept: Kept) -> None:
+    for tenant in "abcd":
+        await kept.file(f"f{tenant}", tenant)
+    batches = [await kept.batch(tenant, f"f{tenant}") for tenant in "abcdabcd"]
+    for batch in batches[1:5]:
+        await kept.journal.finish(batch, Status.COMPLETED, None, None)
+    latest = [batch.id for batch in await kept.journal.latest(3)]
+    assert latest == [batches[place].id for place in (0, 5, 6, 4, 3, 2)]

@@ -24,12 +24,11 @@ from transformers.pipelines.zero_shot_classification import ZeroShotClassificati
 
 from service.model.minilm import fetch_minilm
 from tests.answers import refusal
-from tools.served.configuration import SMALL_ENCODER, tiny_config
+from tools.served.configuration import MINILM, SMALL_ENCODER, tiny_config
 from tools.served.keys import bearer, entry, key_of, write_keys
 from tools.served.server import Server, named, running_server
 from tools.served.tiny_encoder import build_tiny_encoder
 
-MINILM = Path(".cache/models/all-minilm-l6-v2")
 EMBEDDER = "all-minilm-l6-v2"
 TOPICS = ("sports", "politics", "weather")
 TEXTS = [

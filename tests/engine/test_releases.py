@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +14,6 @@ import pytest
 
 from loadtests.processes import wait_until
 from service.adapters.manifest_yaml import load_manifest
-from service.adapters.pack import pack
 from service.releases.log import read_log
 from tools.served.configuration import tiny_config
 from tools.served.lora import LoraMaker
@@ -212,18 +210,13 @@ def _write(
     root: Path, maker: LoraMaker, name: str, version: str, template: str, labels: dict[str, str]
 ) -> str:
     """Write a version of an adapter with the common weights; its digest."""
-    folder = root / f"{name}-{version}"
-    folder.mkdir()
-    for file in ("adapter_config.json", "adapter_model.safetensors"):
-        shutil.copy(root / "weights" / file, folder / file)
     draft = {
         "name": name,
         "version": version,
-        "task": "classification",
         "prompt": {"template": template},
         "classification": {"labels": labels},
     }
-    return pack(folder, maker.base, draft).digest
+    return maker.write_classifier(root / f"{name}-{version}", root / "weights", draft)
 
 
 def _write_writers(root: Path, maker: LoraMaker, name: str) -> dict[str, Any]:

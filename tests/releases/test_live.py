@@ -19,6 +19,8 @@ def test_an_equal_version_goes_to_full_and_stays_after_a_restart(
 ) -> None:
     with folders.served(tmp_path, "equal") as live:
         assert release(live)["state"] == "canary"
+        (listed,) = httpx.get(f"{live.url}/v1/adapters").json()["data"]
+        assert listed["versions"] == ["1.0.0", "1.1.0"]
         ask_until(live, folders, "full")
         assert version(live) == "1.1.0"
         assert live.registry.get_sample_value(

@@ -1,10 +1,13 @@
 """The history of ten minutes: rates, tables, and a bound on what it keeps."""
 
+from collections import Counter
 from collections.abc import Mapping
 
 from prometheus_client import CollectorRegistry
 
+from service.context import internal_context
 from service.telemetry.history import INTERVAL_S, History
+from service.telemetry.metrics import Metrics
 from service.telemetry.snapshot import Snapshot
 
 
@@ -85,10 +88,41 @@ def test_adapters_have_their_state_and_use() -> None:
             ("adapter_state", "b", "quarantined"): 1,
             ("adapter_info", "a", "1.2.0"): 1,
             ("adapter_resident", "a"): 1,
+            ("adapter_proof_accuracy", "a"): 0.96,
             ("adapter_hits_total", "a"): 7,
         }
     )
     shown = past.history.shown()["adapters"]
-    a = {"adapter": "a", "state": "serving", "version": "1.2.0", "resident": True}
-    b = {"adapter": "b", "state": "quarantined", "version": None, "resident": False}
+    a = {"adapter": "a", "state": "serving", "version": "1.2.0", "proof": 0.96, "resident": True}
+    b = {"adapter": "b", "state": "quarantined", "version": None, "proof": None, "resident": False}
     assert shown == [a | {"hits": 7, "misses": 0}, b | {"hits": 0, "misses": 0}]
+
+
+def test_engines_have_their_steps_and_the_age_of_the_last() -> None:
+    past = Past()
+    running = {("requests_in_flight", "m"): 2.0, ("gate_limit", "m"): 8.0}
+    steps = ("vllm:iteration_tokens_total_count", "m")
+    past.take(running | {steps: 10})
+    past.take({steps: 110, ("engine_progress_age_seconds", "m"): 0.04})
+    shown = past.history.shown()
+    assert shown["points"]["steps"] == [2, 20]
+    assert shown["engines"] == [
+        {"engine": "m", "in_flight": 2, "limit": 8, "steps": 20, "step_age": 0}
+    ]
+
+
+def test_a_snapshot_adds_up_buckets_as_a_scrape_shows_them() -> None:
+    registry = CollectorRegistry()
+    metrics = Metrics(registry)
+    for number in range(30):
+        context = internal_context("test", 60.0)
+        context.model = f"m{number % 7}"
+        metrics.first_token(context, 0.003 * 1.4**number)
+    seen = Counter[float]()
+    for family in registry.collect():
+        for sample in family.samples:
+            if sample.name == "inference_time_to_first_token_seconds_bucket":
+                seen[float(sample.labels["le"])] += int(sample.value)
+    found = Snapshot.of(registry).by("time_to_first_token_seconds_bucket")
+    assert {float(le): count for le, count in found} == seen
+    assert 0 < seen[0.5] < seen[float("inf")] == 30

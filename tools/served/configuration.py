@@ -6,6 +6,7 @@ from typing import Any
 from loadtests import peers
 
 SMOLLM2 = peers.MODEL_FOLDER
+MINILM = Path(".cache/models/all-minilm-l6-v2")
 ENGINE = peers.ENGINE
 SMALL_ENCODER = {"dtype": "float32", "enforce_eager": True, "gpu_memory_utilization": 0.05}
 """Arguments of an encoder's engine that runs beside other engines."""

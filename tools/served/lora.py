@@ -4,7 +4,8 @@ The truth comes from transformers and peft, not from the engine under test.
 """
 
 import json
-from collections.abc import Sequence
+import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,17 @@ class LoraMaker:
         packed: VerifiedAdapter = pack(folder, self.base, draft, overwrite=True)
         assert packed.manifest.version == version
         return answers
+
+    def write_classifier(self, folder: Path, weights: Path, draft: Mapping[str, Any]) -> str:
+        """Write a packed classifier with the weights of another adapter's folder; its digest.
+
+        `draft` has its name, version, prompt and labels.
+        """
+        folder.mkdir()
+        for file in ("adapter_config.json", "adapter_model.safetensors"):
+            shutil.copy(weights / file, folder / file)
+        packed: VerifiedAdapter = pack(folder, self.base, {"task": "classification", **draft})
+        return packed.digest
 
     def base_answer(self, prompt: str, tokens: int) -> str:
         """The greedy answer of the base without an adapter."""

@@ -18,8 +18,12 @@ router = APIRouter(tags=["models"])
 @router.get("/v1/adapters")
 async def adapters(runtime: TheRuntime, context: TheContext) -> AdapterList:
     """The caller's adapters: their tasks, proofs and states."""
-    adapters = runtime.models.adapters(context.tenant)
-    return AdapterList(data=[adapter_body(name, adapters[name]) for name in sorted(adapters)])
+    models = runtime.models
+    data = []
+    for name, entry in sorted(models.adapters(context.tenant).items()):
+        body = adapter_body(name, entry)
+        data.append(body.model_copy(update={"versions": models.versions(name) or None}))
+    return AdapterList(data=data)
 
 
 @router.get("/v1/adapters/{name}/bom", response_class=BillResponse)

@@ -35,6 +35,7 @@ class ProofBody(AnswerBody):
 class AdapterBody(AnswerBody):
     """One adapter. It answers as `name` and as `name@version`.
 
+    `versions` are all that answer as `name@version`, also a release's next one.
     `unproven` it is served without a whole proof and `reason` says what is missing; `proof` is null
     when it has no golden examples; `signed_by` names the trusted key that signed it. `quarantined`
     it has a `reason` and nothing else.
@@ -43,6 +44,7 @@ class AdapterBody(AnswerBody):
     name: str
     state: Literal["serving", "unproven", "quarantined"]
     version: str | None = None
+    versions: list[str] | None = None
     digest: str | None = None
     license: str | None = None
     base_license: str | None = None

@@ -1,12 +1,11 @@
 // The caller's own usage, limits, batches and files.
 
 import { Refusal, json, limits, request } from "./api.js";
-import { byId, count, element, meter, save, table, tell } from "./dom.js";
+import { byId, count, element, meter, moment, progress, save, table, tell } from "./dom.js";
 
 const SHOWN = 20;
 const note = (text) => element("p", { class: "note" }, text);
 const day = (seconds) => new Date(1000 * seconds).toISOString().slice(0, 10);
-const moment = (seconds) => (seconds ? new Date(1000 * seconds).toLocaleString() : "");
 
 /** Read everything again; parts that the service does not keep say so. */
 export async function showAccount() {
@@ -69,11 +68,8 @@ function sums(data, keyOf) {
 
 function batches({ data, has_more: more }) {
   if (!data.length) return [note("No batches.")];
-  const rows = data.map((batch) => {
-    const { total, completed, failed } = batch.request_counts;
-    return [element("code", {}, batch.id), batch.status, meter(total ? (completed + failed) / total : 0),
-      `${count(completed)} of ${count(total)}${failed ? `, ${count(failed)} failed` : ""}`, batch.endpoint, moment(batch.created_at)];
-  });
+  const rows = data.map((batch) =>
+    [element("code", {}, batch.id), batch.status, ...progress(batch.request_counts), batch.endpoint, moment(batch.created_at)]);
   return [table("Batches", ["batch", "status", "", "lines", "endpoint", "made"], rows), ...(more ? [note(`The newest ${SHOWN}.`)] : [])];
 }
 

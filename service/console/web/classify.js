@@ -2,7 +2,7 @@
 
 import { request, rows } from "./api.js";
 import { csv } from "./csv.js";
-import { byId, element, fill, lines, meter, percent, save, tell } from "./dom.js";
+import { adapterOptions, byId, element, fill, lines, meter, percent, save, tell } from "./dom.js";
 
 const AT_ONCE = 64;
 const MOST_TEXTS = 2000;
@@ -16,12 +16,15 @@ let done = [];
 /** Offer the base, and the adapters and encoders that classify, which bring labels of their own. */
 export function offerClassifiers(models, adapters) {
   owners.clear();
-  for (const each of adapters) if (each.task === "classification") owners.set(each.name, each.labels ?? []);
+  for (const { name, labels, versions } of adapters.filter((each) => each.task === "classification")) {
+    owners.set(name, labels ?? []);
+    for (const version of versions ?? []) owners.set(`${name}@${version}`, []);
+  }
   for (const card of models) if (card.task === "classify") owners.set(card.id, card.labels ?? []);
   const base = models.filter((card) => card.task === "generation" && !adapters.some(({ name }) => name === card.id));
   const encoders = models.filter((card) => card.task === "classify");
   fill(byId("classifier"), {
-    Adapters: adapters.filter((each) => owners.has(each.name)).map((each) => [each.name, `${each.name} (${each.version}, ${each.state})`]),
+    Adapters: adapterOptions(adapters.filter((each) => owners.has(each.name))),
     "Model, with your labels": base.map((card) => [card.id]),
     Encoders: encoders.map((card) => [card.id]),
   });

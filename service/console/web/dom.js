@@ -66,3 +66,19 @@ export function meter(share) {
   bar.firstChild.style.width = `${100 * Math.min(1, Math.max(0, share))}%`;
   return bar;
 }
+
+/** A bar and a sentence of a batch's lines. */
+export function progress({ total, completed, failed }) {
+  const done = `${count(completed)} of ${count(total)}${failed ? `, ${count(failed)} failed` : ""}`;
+  return [meter(total ? (completed + failed) / total : 0), done];
+}
+
+export const moment = (seconds) => (seconds ? new Date(1000 * seconds).toLocaleString() : "");
+
+/** Options for adapters: each by its name, and by each version's where a release has two. */
+export function adapterOptions(adapters) {
+  return adapters.flatMap(({ name, version, versions, state }) => [
+    [name, `${name} (${version}, ${state})`],
+    ...(versions?.length > 1 ? versions.map((each) => [`${name}@${each}`]) : []),
+  ]);
+}

@@ -2,7 +2,7 @@
 
 import { Answer } from "./answer.js";
 import { curl, python } from "./code.js";
-import { byId, fill, say, tell } from "./dom.js";
+import { adapterOptions, byId, fill, say, tell } from "./dom.js";
 
 const ALTERNATIVES = 5;
 const form = byId("generate-form");
@@ -14,7 +14,7 @@ export function offerModels(models, adapters) {
   const base = models.filter((card) => card.task === "generation" && !adapters.some(({ name }) => name === card.id));
   const groups = {
     Model: base.map((card) => [card.id]),
-    Adapters: adapters.filter((each) => each.task === "generation").map((each) => [each.name, `${each.name} (${each.version}, ${each.state})`]),
+    Adapters: adapterOptions(adapters.filter((each) => each.task === "generation")),
     "Quarantined": adapters.filter((each) => each.state === "quarantined").map((each) => [each.name, each.name, true]),
   };
   fill(byId("model"), groups);

@@ -1,81 +1,54 @@
-// The live view: the service's own series, read every interval while the page is seen.
+// The live view: the service's own events, followed while the page is seen.
 
-import { json } from "./api.js";
-import { chart } from "./chart.js";
-import { byId, count, element, meter, percent, table, tell } from "./dom.js";
+import { Refusal, events, request } from "./api.js";
+import { byId, tell } from "./dom.js";
+import { draw } from "./panels.js";
 import "./theme.js";
 
-const PLACES = 120;
-const SPAN = "10 minutes";
 const RETRY_SECONDS = 5;
+const SILENT_SECONDS = 20;
+const HIDDEN = new Error("The page is hidden.");
 let paused = false;
+let latest = null;
+let stream = new AbortController();
+let again = 0;
 
-const short = (value) => (value >= 100 ? count(Math.round(value)) : String(Math.round(10 * value) / 10));
-const time = (seconds) => (seconds >= 1 ? `${seconds.toFixed(2)} s` : `${short(1000 * seconds)} ms`);
-const inSeconds = (milliseconds) => (milliseconds === null ? null : milliseconds / 1000);
-
-function charts({ points, objectives }) {
-  const draw = (title, lines, show, more) =>
-    chart(title, Object.entries(lines).map(([name, column]) => [name, points[column]]), { show, places: PLACES, span: SPAN, ...more });
-  const found = [
-    draw("Tokens a second", { written: "completion_tokens", read: "prompt_tokens" }, short),
-    draw("Requests", { running: "in_flight", waiting: "queued", "flex waiting": "flex_queued" }, short),
-    draw("Time to the first token", { median: "ttft_p50", "95 %": "ttft_p95" }, time, { objective: inSeconds(objectives.ttft_ms) }),
-    draw("Time per output token", { median: "tpot_p50", "95 %": "tpot_p95" }, time, { objective: inSeconds(objectives.tpot_ms) }),
-    draw("Refusals a second", { refused: "refused" }, short),
-  ];
-  if (points.kv_cache.some((value) => value !== null)) {
-    found.push(draw("KV cache in use", { used: "kv_cache" }, percent, { most: 1 }));
-  }
-  byId("charts").replaceChildren(...found);
+function show(found) {
+  latest = found;
+  if (!paused) draw(found);
+  state(found.status);
+  tell(byId("problem"), "");
 }
 
-/** Put a table into a place, or a sentence if it would be empty. */
-function put(id, heads, rows, absent) {
-  const box = byId(id);
-  const scrolled = box.querySelector(".scroll")?.scrollLeft ?? 0;
-  box.replaceChildren(rows.length ? table(byId(`${id}-title`).textContent, heads, rows) : element("p", { class: "note" }, absent));
-  if (scrolled) box.querySelector(".scroll").scrollLeft = scrolled;
-}
-
-function tables({ tenants, refusals, adapters, engines }) {
-  const all = tenants.reduce((sum, row) => sum + row.tokens, 0);
-  const flex = tenants.some((row) => row.flex_queued);
-  put("tenants", ["tenant", "last minute", "", "by weight", "tokens/s", "waiting", ...(flex ? ["flex"] : [])], tenants.map((row) => {
-    const share = all ? row.tokens / all : 0;
-    const columns = [row.tenant, meter(share), percent(share), percent(row.due), short(row.tokens), count(row.queued)];
-    return flex ? [...columns, count(row.flex_queued)] : columns;
-  }), "No requests yet.");
-  put("refusals", ["reason", "last minute", "since the start"],
-    refusals.map((row) => [row.reason, count(row.last_minute), count(row.total)]), "None.");
-  put("adapters", ["adapter", "version", "state", "weights", "hits", "misses"], adapters.map((row) =>
-    [row.adapter, row.version ?? "", row.state ?? "", row.resident ? "in memory" : "evicted", count(row.hits), count(row.misses)]), "No adapters.");
-  put("engines", ["engine", "running", "at most"],
-    engines.map((row) => [row.engine, count(row.in_flight), count(row.limit ?? 0)]), "No engine runs yet.");
-}
-
-async function look() {
-  let wait = RETRY_SECONDS;
+/** Follow one stream until it ends, fails or is silent, then another one a little later. */
+async function follow() {
+  const own = new AbortController();
+  stream = own;
+  clearTimeout(again);
+  let silence = 0;
+  const heard = () => {
+    clearTimeout(silence);
+    silence = setTimeout(() => own.abort(new Error("silent")), 1000 * SILENT_SECONDS);
+  };
   try {
-    const found = await json("console/live");
-    wait = found.interval_s;
-    if (!paused) {
-      charts(found);
-      tables(found);
+    heard();
+    for await (const found of events(await request("console/live", { accept: "text/event-stream", signal: own.signal }))) {
+      heard();
+      show(found);
     }
-    state(found.status);
-    tell(byId("problem"), "");
+    lost("The service has stopped.");
   } catch (error) {
-    state("unreachable");
-    tell(byId("problem"), error.message);
+    if (own.signal.reason === HIDDEN) return;
+    lost(error instanceof Refusal ? error.message : "The service cannot be reached.");
+  } finally {
+    clearTimeout(silence);
   }
-  setTimeout(next, 1000 * wait);
+  again = setTimeout(follow, 1000 * RETRY_SECONDS);
 }
 
-/** Look again, once the page is seen. */
-function next() {
-  if (document.hidden) document.addEventListener("visibilitychange", next, { once: true });
-  else look();
+function lost(message) {
+  state("unreachable");
+  tell(byId("problem"), message);
 }
 
 function state(text) {
@@ -86,7 +59,13 @@ function state(text) {
 
 byId("pause").addEventListener("click", (event) => {
   paused = !paused;
+  if (!paused && latest) draw(latest);
   event.target.textContent = paused ? "Go on" : "Pause";
   event.target.setAttribute("aria-pressed", String(paused));
 });
-next();
+document.addEventListener("visibilitychange", () => {
+  clearTimeout(again);
+  stream.abort(HIDDEN);
+  if (!document.hidden) follow();
+});
+if (!document.hidden) follow();

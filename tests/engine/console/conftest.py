@@ -7,16 +7,21 @@ from typing import Any
 
 import httpx
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Dialog, Page, Request, expect, sync_playwright
 
+from service.model.minilm import fetch_minilm
 from tests.engine.console.corpus import MARKUP
 from tools.browser import launch_options
-from tools.served.configuration import SMALL_ENCODER, tiny_config
+from tools.served.configuration import MINILM, SMALL_ENCODER, tiny_config
 from tools.served.keys import bearer, entry, key_of, write_keys
+from tools.served.lora import LoraMaker
 from tools.served.server import PATIENT, Server, running_server
 from tools.served.tiny_encoder import build_tiny_encoder
 
 TENANT = "a"
+CLASSIFIER = "moods"
+"""An adapter of two labels, whose next version has labels that are markup."""
 QUOTA = {"tokens_per_day": 10_000_000}
 SECONDS = 120
 """Time for an answer on a busy machine."""
@@ -24,13 +29,19 @@ SECONDS = 120
 
 @pytest.fixture(scope="session")
 def server(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server with a hostile encoder: its labels are markup."""
+    """A server with a hostile encoder and a hostile release: their labels are markup."""
     folder = tmp_path_factory.mktemp("console")
     build_tiny_encoder(folder / "topics", ["sports", *MARKUP])
-    config = tiny_config(tiny_folder) | PATIENT
+    fetch_minilm(MINILM)
+    encoders = {"topics": folder / "topics", "minilm": MINILM.resolve()}
+    config = tiny_config(tiny_folder, max_lora_rank=8) | PATIENT
     config["engine"] |= {"gpu_memory_utilization": 0.1}
+    config |= _releasing(folder, LoraMaker(tiny_folder, "tiny"))
     config |= {
-        "encoders": [{"name": "topics", "path": str(folder / "topics"), "engine": SMALL_ENCODER}],
+        "encoders": [
+            {"name": name, "path": str(path), "engine": SMALL_ENCODER}
+            for name, path in encoders.items()
+        ],
         "tenants": {"keys": str(write_keys(folder / "keys", entry(TENANT, quotas=QUOTA)))},
         "usage": {"path": str(folder / "usage")},
         "batches": {"path": str(folder / "batches")},
@@ -38,6 +49,35 @@ def server(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     with running_server(folder, config) as running:
         _add_files(running)
         yield running
+
+
+def _releasing(folder: Path, maker: LoraMaker) -> dict[str, Any]:
+    """Settings that serve a classifier of two moods, and release one with hostile labels."""
+    maker.write(folder / "weights", name="w", version="1.0.0", seed=1, prompts=["Hi"], tokens=2)
+    words = [f" {word}" for word in "one two three four five six seven eight nine ten".split()]
+    versions = {
+        "1.0.0": {"positive": " positive", "negative": " negative"},
+        "1.1.0": dict(zip(MARKUP, words, strict=True)),
+    }
+    for version, labels in versions.items():
+        draft = {
+            "name": CLASSIFIER,
+            "version": version,
+            "prompt": {"template": "Mood of: {input} Answer:"},
+            "classification": {"labels": labels},
+        }
+        digest = maker.write_classifier(folder / version, folder / "weights", draft)
+    plan = {
+        "source": str(folder / "1.1.0"),
+        "digest": digest,
+        "sticky": "request",
+        "canary": [{"share": 0.5, "requests": 10_000}],
+    }
+    return {
+        "adapters": [{"source": str(folder / "1.0.0")}],
+        "adapter_cache": {"path": str(folder / "cache")},
+        "releases": {"path": str(folder / "releases"), "plans": {CLASSIFIER: plan}},
+    }
 
 
 def _add_files(server: Server) -> None:
@@ -118,3 +158,13 @@ def give_key(page: Page) -> None:
 def generated(page: Page, count: int = 1) -> None:
     """Wait until so many answers are complete."""
     expect(page.locator("#answers .pill")).to_have_text(["complete"] * count)
+
+
+def serious(page: Page) -> list[str]:
+    """Findings of axe-core that are serious or critical."""
+    found = Axe().run(page).response["violations"]
+    return [
+        f"{each['id']}: {[node['html'] for node in each['nodes']]}"
+        for each in found
+        if each["impact"] in ("serious", "critical")
+    ]

@@ -3,10 +3,9 @@
 from typing import Any
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, Response, expect
 
-from tests.engine.console.conftest import Watched, give_key
+from tests.engine.console.conftest import Watched, give_key, serious
 from tools.served.server import Server
 
 pytestmark = pytest.mark.browser
@@ -14,16 +13,6 @@ pytestmark = pytest.mark.browser
 VIEWS = ("generate", "classify", "similarity", "account")
 PHONE: Any = {"width": 360, "height": 780}
 MOST_BYTES = 100_000
-
-
-def serious(page: Page) -> list[str]:
-    """Findings of axe-core that are serious or critical."""
-    found = Axe().run(page).response["violations"]
-    return [
-        f"{each['id']}: {[node['html'] for node in each['nodes']]}"
-        for each in found
-        if each["impact"] in ("serious", "critical")
-    ]
 
 
 def fill_views(page: Page) -> None:
@@ -83,22 +72,3 @@ def test_the_first_use_is_light(chromium: Browser, server: Server) -> None:
     context.close()
     assert len(sizes) > 10
     assert sum(sizes) < MOST_BYTES
-
-
-def test_the_live_view_shows_what_the_service_does(
-    chromium: Browser, server: Server, page: Page
-) -> None:
-    fill_views(page)
-    context = chromium.new_context(viewport=PHONE, color_scheme="dark")
-    live = Watched(context.new_page(), server.ops)
-    live.page.goto(f"{server.ops}/console")
-    try:
-        expect(live.page.locator("#status")).to_have_text("ready")
-        expect(live.page.locator("figure")).to_have_count(6)
-        expect(live.page.locator("#tenants")).to_contain_text("100 %")
-        expect(live.page.locator("#engines")).to_contain_text("tiny")
-        assert live.page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
-        assert serious(live.page) == []
-        assert live.wrong == []
-    finally:
-        context.close()
