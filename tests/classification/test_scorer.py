@@ -75,13 +75,15 @@ async def test_one_label_needs_no_read() -> None:
 
 
 @pytest.mark.parametrize(("words", "reads"), [(WORDS, 4), (ONE_READ, 1)])
+@pytest.mark.parametrize("slots", [None, 2])
 async def test_every_read_is_of_the_adapters_weights(
-    words: list[tuple[str, str]], reads: int
+    words: list[tuple[str, str]], reads: int, slots: int | None
 ) -> None:
     engine, _ = fake_engine()
     asked = Asked(engine)
     scorer = LabelScorer.build(engine.encode_template, TAIL, words, engine.end_token_ids)
-    await scorer.score(asked, _prompt(engine), ADAPTER)
+    bound = asyncio.Semaphore(slots) if slots else None
+    await scorer.score(asked, _prompt(engine), ADAPTER, bound)
     assert asked.adapters == [ADAPTER] * reads
     assert scorer.names == tuple(name for name, _ in words)
 

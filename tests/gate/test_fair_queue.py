@@ -229,6 +229,35 @@ def test_backlog_is_what_waits_and_the_share_that_is_due() -> None:
     assert queue.backlog(ticket("a", weight=9.0)).share == pytest.approx(9 / 10)
 
 
+def test_a_new_weight_counts_for_what_its_tenant_has_waiting() -> None:
+    queue = FairQueue()
+    fill(queue, ticket("a"), ticket("a", weight=3.0))
+    assert queue.backlog(ticket("b")).share == 1 / 4
+
+
+def test_what_has_started_is_no_longer_in_the_backlog() -> None:
+    queue = FairQueue()
+    fill(queue, ticket("a"))
+    queue.pop(9)
+    assert queue.backlog(ticket("a")).own_cost == 0
+    fill(queue, ticket("a"))
+    assert queue.backlog(ticket("a")).own_cost == 1
+
+
+def test_a_tenant_with_the_most_running_tickets_is_skipped_until_one_ends() -> None:
+    queue = FairQueue(most_each=2)
+    first, second, third = ticket("a"), ticket("a"), ticket("a")
+    fill(queue, first, second, third, ticket("b"))
+    assert order(queue) == ["a", "b", "a"]
+    queue.finish(first)
+    assert order(queue) == ["a"]
+    fill(queue, ticket("a"), ticket("a"))
+    assert order(queue) == []
+    queue.finish(second)
+    queue.finish(third)
+    assert order(queue) == ["a", "a"]
+
+
 def test_who_runs_is_here_though_it_does_not_wait() -> None:
     queue = FairQueue()
     fill(queue, ticket("runs", weight=3.0))
