@@ -3,10 +3,10 @@
 import pytest
 
 from service.gate.admission import Cause, Refusal
-from service.gate.background import BackgroundRules, spare_slots, widest
+from service.gate.background import Background, BackgroundRules, spare_slots, widest
 from service.gate.limiter import Limiter, Targets
 from service.gate.scheduler import Placement, Scheduler
-from service.gate.ticket import Ticket
+from service.gate.ticket import Prices, Ticket
 from tests.gate.test_scheduler import Clock
 from tests.gate.tickets import ticket
 
@@ -32,7 +32,7 @@ def offer(core: Scheduler, *tickets: Ticket) -> list[Placement | Refusal]:
 STARTED, QUEUED = Placement.STARTED, Placement.QUEUED
 
 
-@pytest.mark.parametrize(("limit", "spare"), [(1, 0), (2, 1), (4, 1), (16, 1), (32, 2), (256, 16)])
+@pytest.mark.parametrize(("limit", "spare"), [(1, 0), (2, 1), (4, 1), (16, 1), (40, 2), (256, 16)])
 def test_some_slots_are_left_for_the_next_interactive_ticket(limit: int, spare: int) -> None:
     assert spare_slots(limit) == spare
     assert widest(limit) == max(1, spare)
@@ -50,6 +50,7 @@ def test_background_work_alone_takes_all_but_the_spare_slots(clock: Clock) -> No
 
 def test_beside_interactive_work_it_holds_no_more_than_its_setting(clock: Clock) -> None:
     core = core_of(clock, max_in_flight=2)
+    assert core.background_room() == 7
     interactive = ticket()
     core.offer(interactive)
     first, *rest = (flex() for _ in range(8))
@@ -57,7 +58,7 @@ def test_beside_interactive_work_it_holds_no_more_than_its_setting(clock: Clock)
     core.finish(interactive)
     clock.now = 9.9
     assert core.next_dispatches() == []
-    clock.now = 10.1
+    clock.now = 10.0
     assert core.next_dispatches() == rest[1:6]
 
 
@@ -175,6 +176,28 @@ def test_slow_tokens_beside_background_work_do_not_lower_the_limit(clock: Clock)
             core.charge(each, output=step)
         core.next_dispatches()
     assert core.limit < 8
+
+
+@pytest.mark.parametrize("discount", [-0.1, 1.1])
+def test_a_discount_is_a_part_of_the_price(discount: float) -> None:
+    with pytest.raises(ValueError, match="discount must be in"):
+        BackgroundRules(discount=discount)
+
+
+def test_background_tokens_have_the_gates_prices_less_the_discount() -> None:
+    prices = Prices(output=5.0)
+    background = Background(BackgroundRules(discount=0.25), prices)
+    assert background.queue.prices is prices
+    assert background.price(8.0) == 6.0
+
+
+def test_as_many_tickets_give_way_as_bring_the_slots_back() -> None:
+    background = Background(BackgroundRules(), Prices())
+    made = {flex(slots=2, restartable=True): output for output in (1, 2, 3)}
+    first, second, third = made
+    assert background.give_way(4, made) == [first, second]
+    assert background.give_way(4, made) == []
+    assert background.give_way(5, made) == [third]
 
 
 def test_the_tickets_that_made_least_give_way_and_each_is_named_once(clock: Clock) -> None:
