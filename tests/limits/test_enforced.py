@@ -109,7 +109,7 @@ def test_what_the_grammar_would_ignore_is_named(schema: dict[str, Any], said: st
     assert refused.value.param == "f"
 
 
-IGNORED = {"not": {}}
+IGNORED: dict[str, Any] = {"not": {}}
 
 
 @pytest.mark.parametrize(
