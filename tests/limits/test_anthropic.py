@@ -11,6 +11,7 @@ from service.limits.anthropic_fields import COUNT, MESSAGE, NO_OPS, REFUSED
 from service.limits.fields import Accepted
 from service.limits.shape import Shape
 from service.settings.limits import LimitSettings
+from tests.limits.test_openai import places
 
 LIMITS = LimitSettings()
 CONTEXT = 2048
@@ -58,6 +59,7 @@ def test_what_is_within_the_caps_passes_unchanged(fields: dict[str, Any]) -> Non
         ({"messages": HI * 513}, r"messages: must hold 1\.\.512 entries, got 513"),
         ({"messages": ["Hi"]}, r"messages\[0\]: must be an object, got 'Hi'"),
         ({"messages": said(*[{"type": "text", "text": ""}] * 4097)}, "at most 4096 parts.*4097"),
+        ({"messages": said(*[{"type": "text", "text": ""}] * 2049) * 2}, "at most 4096.*4098"),
         ({"system": [{"type": "text", "text": ""}] * 513}, r"system: must hold 1\.\.512 entries"),
         ({"max_tokens": "5"}, "max_tokens: must be an integer, got '5'"),
         ({"stop_sequences": ["x"] * 33}, "stop_sequences: at most 32 entries, got 33"),
@@ -87,8 +89,9 @@ def test_what_is_within_the_caps_passes_unchanged(fields: dict[str, Any]) -> Non
 def test_what_is_over_a_cap_or_of_a_wrong_kind_is_refused(
     fields: dict[str, Any], text: str
 ) -> None:
-    with pytest.raises(InvalidRequest, match=text):
+    with pytest.raises(InvalidRequest, match=text) as refused:
         message(**fields)
+    assert refused.value.param in places(refused.value.message)
 
 
 @pytest.mark.parametrize(

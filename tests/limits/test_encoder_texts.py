@@ -18,15 +18,19 @@ def test_what_is_within_the_caps_passes() -> None:
 
 
 @pytest.mark.parametrize(("text", "size"), [("", 0), ("ééa", 5)])
-def test_a_text_is_not_empty_and_no_longer_than_its_bytes(text: str, size: int) -> None:
-    with pytest.raises(InvalidRequest, match=rf"^texts\[2\]: 1\.\.4 bytes, got {size}$") as refused:
-        check_text(text, "texts[2]", LIMITS)
-    assert refused.value.param == "texts"
+@pytest.mark.parametrize(("place", "param"), [("texts[2]", "texts"), ("query", "query")])
+def test_a_text_is_not_empty_and_no_longer_than_its_bytes(
+    text: str, size: int, place: str, param: str
+) -> None:
+    with pytest.raises(InvalidRequest, match=rf"1\.\.4 bytes, got {size}$") as refused:
+        check_text(text, place, LIMITS)
+    assert refused.value.message.startswith(f"{place}: ")
+    assert refused.value.param == param
 
 
 def test_embeddings_hold_no_more_numbers_than_the_settings_say() -> None:
-    with pytest.raises(InvalidRequest, match="at most 12 numbers, got 13 texts of 1") as refused:
-        check_values(13, 1, "input", LIMITS)
+    with pytest.raises(InvalidRequest, match="at most 12 numbers, got 7 texts of 2") as refused:
+        check_values(7, 2, "input", LIMITS)
     assert refused.value.param == "input"
 
 

@@ -55,6 +55,10 @@ def said(*parts: Any) -> list[dict[str, Any]]:
         {"response_format": {"type": "json_object"}},
         {"structured_outputs": {"choice": ["a"] * 256}},
         {"structured_outputs": {"regex": "a+"}},
+        {"structured_outputs": {"json": {}}},
+        {"n": 1, "top_logprobs": 0, "seed": -(2**63) + 1},
+        {"messages": said(*[{"type": "text", "text": ""}] * 4096)},
+        {"bad_words": ["9" * 256] * 2},
     ],
 )
 def test_what_is_within_the_caps_passes(fields: dict[str, Any]) -> None:
@@ -148,6 +152,15 @@ def test_what_is_within_the_caps_passes(fields: dict[str, Any]) -> None:
         ({"structured_outputs": {"choice": ["a"] * 50_000}}, "at most 256 entries, got 50000"),
         ({"structured_outputs": {"regex": "(a{999}){999}"}}, "at most 4096 symbols"),
         ({"structured_outputs": {"json": []}}, "must be a JSON schema object"),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": 3}},
+            "response_format.json_schema.schema: must be a JSON schema object, got 3",
+        ),
+        ({"seed": 2**63}, "seed: an integer must fit into 64 bits"),
+        ({"stop_token_ids": [1, 2**70]}, "stop_token_ids: an integer must fit into 64 bits"),
+        ({"bad_words": [3, "x" * 257]}, "bad_words: at most 256 bytes, got 257"),
+        ({"tools": "f"}, "tools: must be a list, got 'f'"),
+        ({"tools": [TOOL, "f"]}, r"tools\[1\]: must be an object, got 'f'"),
     ],
 )
 def test_what_is_over_a_cap_is_refused_with_field_limit_and_value(
@@ -155,7 +168,30 @@ def test_what_is_over_a_cap_is_refused_with_field_limit_and_value(
 ) -> None:
     with pytest.raises(InvalidRequest, match=message) as refused:
         chat(**fields)
-    assert refused.value.param
+    assert refused.value.param in places(refused.value.message)
+
+
+def places(message: str) -> list[str]:
+    """The place that a message begins with, and those around it."""
+    place = message.partition(":")[0]
+    return [place[:end] for end in range(1, len(place) + 1) if place[end:][:1] in {"", ".", "["}]
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"prompt": ""}, "prompt: must not be empty"),
+        ({"prompt": []}, "prompt: must not be empty"),
+        ({"prompt": "a", "logprobs": True}, "logprobs: must be an integer, got true"),
+        ({"prompt": "a", "logprobs": 21}, r"logprobs: must be 0\.\.20, got 21"),
+    ],
+)
+def test_what_a_completion_cannot_be_asked_for_is_refused(
+    fields: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InvalidRequest, match=message) as refused:
+        completion(**fields)
+    assert refused.value.param in places(refused.value.message)
 
 
 @pytest.mark.parametrize("kind", ["image_url", "input_audio", "video_url", "file"])
@@ -169,8 +205,9 @@ def test_a_part_that_is_no_text_is_refused_before_its_address_is_fetched(kind: s
 
 @pytest.mark.parametrize("model", [None, 3, ["m"]])
 def test_the_model_is_required(model: Any) -> None:
-    with pytest.raises(InvalidRequest, match="model: required, a string"):
+    with pytest.raises(InvalidRequest, match="model: required, a string") as refused:
         chat(model=model)
+    assert refused.value.param == "model"
 
 
 @pytest.mark.parametrize(
@@ -212,7 +249,8 @@ def test_a_field_that_is_not_listed_is_refused_by_name_at_every_level(
 ) -> None:
     with pytest.raises(UnsupportedFeature, match=message) as refused:
         chat(**fields)
-    assert len(refused.value.param or "") < 60
+    assert refused.value.param in places(refused.value.message)
+    assert len(refused.value.param) < 60
 
 
 @pytest.mark.parametrize("name", sorted(REFUSED))
@@ -278,9 +316,9 @@ def test_what_a_model_refused_is_what_it_said() -> None:
     refusal = {"type": "refusal", "refusal": "No."}
     asked = [{"role": "assistant", "refusal": "No."}]
     read = chat(messages=[*asked, asked[0] | {"content": "Well."}]).body["messages"]
-    assert [message["content"] for message in read] == [
-        [refusal],
-        [{"type": "text", "text": "Well."}, refusal],
+    assert read == [
+        {"role": "assistant", "content": [refusal]},
+        {"role": "assistant", "content": [{"type": "text", "text": "Well."}, refusal]},
     ]
 
 
@@ -320,6 +358,7 @@ def test_the_settings_say_what_a_template_is_given() -> None:
         (["a"] * 64, True),
         (["a"] * 65, False),
         ([1] * 2000, True),
+        ([2**70], True),  # its tokens are checked against the vocabulary
         ([[1, 2]] * 65, False),
     ],
 )
@@ -327,8 +366,9 @@ def test_prompts_are_counted_and_token_ids_are_not(prompt: Any, passes: bool) ->
     if passes:
         completion(prompt=prompt)
         return
-    with pytest.raises(InvalidRequest, match="prompt: at most 64 prompts, got 65"):
+    with pytest.raises(InvalidRequest, match="prompt: at most 64 prompts, got 65") as refused:
         completion(prompt=prompt)
+    assert refused.value.param == "prompt"
 
 
 @pytest.mark.parametrize("name", sorted(CHAT.keys() - {"model", "n"}))
