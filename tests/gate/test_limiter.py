@@ -140,6 +140,16 @@ def test_of_two_cuts_only_the_one_that_fails_is_taken_back() -> None:
     assert limiter.limit == 32
 
 
+def test_cuts_to_a_floor_that_does_not_help_are_all_taken_back() -> None:
+    limiter = Limiter(ceiling=16, floor=8, targets=TARGETS)
+    windows(limiter, 1, token=0.2, in_use=16)
+    assert limiter.limit == 8
+    windows(limiter, 1, token=0.11, in_use=8, start=1.0)
+    assert limiter.limit == 16
+    windows(limiter, 1, token=0.12, in_use=16, start=2.0)
+    assert limiter.limit == 16
+
+
 def cuts(limiter: Limiter, first: int, last: int) -> list[int]:
     """The seconds at whose end the limit is lower, with tokens of twice their target."""
     seconds = []
@@ -202,7 +212,7 @@ def test_only_the_latest_256_samples_of_a_window_count(
 ) -> None:
     limiter = Limiter(ceiling=16, targets=TARGETS)
     limiter.update(0.0, 16)
-    for seconds in [0.01] * 256 + [9.0] * 256:
+    for seconds in [0.01] * 300 + [9.0] * 256:
         record(limiter, seconds)
     limiter.update(1.0, 16)
     assert limiter.limit == 8
