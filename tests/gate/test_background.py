@@ -62,6 +62,54 @@ def test_beside_interactive_work_it_holds_no_more_than_its_setting(clock: Clock)
     assert core.next_dispatches() == rest[1:6]
 
 
+def test_background_tickets_alone_are_not_beside_interactive_work(clock: Clock) -> None:
+    core = core_of(clock, max_in_flight=2)
+    assert core.refusal(flex()) is None
+    assert offer(core, *(flex() for _ in range(4))) == [STARTED] * 4
+
+
+def test_a_full_background_queue_refuses_nobody_while_a_slot_is_free(clock: Clock) -> None:
+    core = core_of(clock, slots=2, max_waiting=1)
+    first, second = flex(), flex()
+    assert offer(core, first, second) == [STARTED, QUEUED]
+    assert isinstance(core.offer(flex()), Refusal)
+    core.finish(first)
+    assert core.offer(flex()) is QUEUED
+
+
+def test_interactive_work_is_not_refused_for_the_slots_of_background_work(clock: Clock) -> None:
+    core = Scheduler(clock, Limiter(2), max_waiting=0)
+    neighbour = ticket("b")
+    core.offer(neighbour)
+    core.finish(neighbour)
+    assert offer(core, flex(), ticket(), ticket()) == [STARTED, STARTED, QUEUED]
+    assert isinstance(core.offer(ticket()), Refusal)
+
+
+def test_no_more_background_tickets_give_way_than_the_limit_has_slots_for(clock: Clock) -> None:
+    limiter = Limiter(4)
+    core = Scheduler(clock, limiter, max_waiting=9)
+    running = [flex(restartable=True) for _ in range(3)]
+    offer(core, *running, ticket(), ticket(), ticket())
+    limiter.ceiling = 2
+    assert core.preempt() == running[:1]
+
+
+def test_background_tokens_of_a_tenant_without_interactive_work_cost_it_a_turn(
+    clock: Clock,
+) -> None:
+    core = core_of(clock, slots=2, discount=0.0)
+    background, interactive = flex("alone", most=100), ticket("c")
+    offer(core, background, interactive, ticket("b"), ticket("b"))
+    core.charge(background, cached=0, output=50)
+    core.offer(ticket("alone"))
+    core.finish(interactive)
+    (started,) = core.next_dispatches()
+    core.finish(started)
+    (second,) = core.next_dispatches()
+    assert [started.tenant, second.tenant] == ["b", "b"]
+
+
 def test_a_slot_that_background_gives_back_goes_to_interactive_work(clock: Clock) -> None:
     core = core_of(clock)
     running = [flex() for _ in range(7)]
