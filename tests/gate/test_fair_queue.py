@@ -245,11 +245,31 @@ def test_a_new_weight_counts_for_what_its_tenant_has_waiting() -> None:
 
 def test_what_has_started_is_no_longer_in_the_backlog() -> None:
     queue = FairQueue()
-    fill(queue, ticket("a"))
+    queue.push(ticket("a"), 5.0)
+    queue.push(ticket("a"), 7.0)
+    queue.push(ticket("b", weight=3.0), 11.0)
     queue.pop(9)
-    assert queue.backlog(ticket("a")).own_cost == 0
+    seen = queue.backlog(ticket("a"))
+    assert (seen.own_cost, seen.all_cost, seen.share) == (7.0, 18.0, 0.25)
+    queue.pop(9)
+    seen = queue.backlog(ticket("c"))
+    assert (seen.all_cost, seen.share) == (7.0, 0.5)
+    queue.pop(9)
+    seen = queue.backlog(ticket("a"))
+    assert (seen.own_cost, seen.all_cost, seen.share) == (0.0, 0.0, 1.0)
     fill(queue, ticket("a"))
     assert queue.backlog(ticket("a")).own_cost == 1
+
+
+def test_while_something_runs_a_newcomer_is_level_with_the_last_that_waited() -> None:
+    queue = FairQueue()
+    long, short = ticket("a"), ticket("b")
+    fill(queue, long, short)
+    order(queue)
+    queue.add_output(long, 50)
+    queue.finish(short)
+    fill(queue, ticket("c"), ticket("c"), ticket("a"))
+    assert order(queue) == ["c", "c", "a"]
 
 
 def test_a_tenant_with_the_most_running_tickets_is_skipped_until_one_ends() -> None:
