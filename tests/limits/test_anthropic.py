@@ -58,7 +58,10 @@ def test_what_is_within_the_caps_passes_unchanged(fields: dict[str, Any]) -> Non
         ({"messages": []}, r"messages: must hold 1\.\.512 entries, got 0"),
         ({"messages": HI * 513}, r"messages: must hold 1\.\.512 entries, got 513"),
         ({"messages": ["Hi"]}, r"messages\[0\]: must be an object, got 'Hi'"),
-        ({"messages": said(*[{"type": "text", "text": ""}] * 4097)}, "at most 4096 parts.*4097"),
+        (
+            {"messages": said(*[{"type": "text", "text": ""}] * 4097)},
+            "^messages: at most 4096 parts.*4097",
+        ),
         ({"messages": said(*[{"type": "text", "text": ""}] * 2049) * 2}, "at most 4096.*4098"),
         ({"system": [{"type": "text", "text": ""}] * 513}, r"system: must hold 1\.\.512 entries"),
         ({"max_tokens": "5"}, "max_tokens: must be an integer, got '5'"),
@@ -72,6 +75,10 @@ def test_what_is_within_the_caps_passes_unchanged(fields: dict[str, Any]) -> Non
         (
             {"tools": [TOOL, {"name": "g", "input_schema": {"type": "strin"}}]},
             r"tools\[1\].input_schema: not a valid JSON schema",
+        ),
+        (
+            {"tools": [TOOL | {"input_schema": {"title": "x" * 1100}}] * 60},
+            "^tools: at most 65536 bytes, got 66780",
         ),
         ({"tool_choice": {"type": "any"}}, "tool_choice: any needs tools"),
         (

@@ -86,7 +86,10 @@ def test_what_is_within_the_caps_passes(fields: dict[str, Any]) -> None:
         ({"messages": said({"text": "Hi"})}, "type: must be text or refusal, got null"),
         ({"messages": [{"content": {"type": "text"}}]}, "content: must be a text or a list"),
         ({"messages": [{"refusal": 3}]}, r"messages\[0\].refusal: must be a text, got 3"),
-        ({"messages": said(*[{"type": "text", "text": ""}] * 4097)}, "at most 4096 parts.*4097"),
+        (
+            {"messages": said(*[{"type": "text", "text": ""}] * 4097)},
+            "^messages: at most 4096 parts.*4097",
+        ),
         ({"messages": called("[" * 3000)}, r"messages\[1\].tool_calls\[0\].*deeper than 64"),
         ({"messages": called("[" * 65 + "]" * 65)}, "arguments: nested deeper than 64"),
         ({"messages": called('{"a": "\\ud800"}')}, "arguments: must not hold lone surrogates"),
@@ -149,9 +152,12 @@ def test_what_is_within_the_caps_passes(fields: dict[str, Any]) -> None:
             "response_format: must hold one of schema and value, got both",
         ),
         ({"structured_outputs": {"regex": "a", "choice": ["b"]}}, "must hold one of"),
-        ({"structured_outputs": {"choice": ["a"] * 50_000}}, "at most 256 entries, got 50000"),
-        ({"structured_outputs": {"regex": "(a{999}){999}"}}, "at most 4096 symbols"),
-        ({"structured_outputs": {"json": []}}, "must be a JSON schema object"),
+        ({"structured_outputs": {"choice": ["a"] * 50_000}}, "outputs.choice: at most 256 entries"),
+        (
+            {"structured_outputs": {"regex": "(a{999}){999}"}},
+            "outputs.regex: may expand to at most",
+        ),
+        ({"structured_outputs": {"json": []}}, "outputs.json: must be a JSON schema object"),
         (
             {"response_format": {"type": "json_schema", "json_schema": 3}},
             "response_format.json_schema.schema: must be a JSON schema object, got 3",
@@ -364,7 +370,7 @@ def test_the_settings_say_what_a_template_is_given() -> None:
 )
 def test_prompts_are_counted_and_token_ids_are_not(prompt: Any, passes: bool) -> None:
     if passes:
-        completion(prompt=prompt)
+        completion(prompt=prompt, logprobs=5)
         return
     with pytest.raises(InvalidRequest, match="prompt: at most 64 prompts, got 65") as refused:
         completion(prompt=prompt)
@@ -372,7 +378,7 @@ def test_prompts_are_counted_and_token_ids_are_not(prompt: Any, passes: bool) ->
 
 
 @pytest.mark.parametrize("name", sorted(CHAT.keys() - {"model", "n"}))
-@pytest.mark.parametrize("value", [3, "x", [3], {"a": 3}, True])
+@pytest.mark.parametrize("value", [3, "x", [3], {"a": 3}, [{"function": 3}], True])
 def test_a_value_of_a_wrong_kind_is_refused_or_left_to_the_engines_models(
     name: str, value: Any
 ) -> None:
