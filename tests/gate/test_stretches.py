@@ -1,4 +1,4 @@
-"""How much longer than forecast a tenant's latest requests took."""
+"""Ratios of the time that a tenant's requests took to their forecast: quantile and memory."""
 
 from service.gate.stretches import Stretches
 
