@@ -142,7 +142,7 @@ coverage: $(DEV_INSTALLED) ## Run the fast tests under coverage and check each p
 		--cov --cov-report json:.cache/coverage.json
 	@$(PY) -m tools.coverage_floors .cache/coverage.json
 
-mutants: $(DEV_INSTALLED) ## Mutate gate, limits, tenants and the label trie, and count what the tests miss (hours)
+mutants: $(DEV_INSTALLED) ## Mutate gate, limits, tenants and the label trie, and count what the tests miss (an hour or two)
 	@echo "==> mutating the core; a run goes on where it stopped, and 'mutmut browse' shows what survived"
 	@$(VENV)/bin/mutmut run $(MUTANTS)
 	@$(VENV)/bin/mutmut results

@@ -23,6 +23,14 @@ from tests.shared_servers import ServerScheduling, running_order  # noqa: E402
 hypothesis.settings.register_profile("llm-service", deadline=None)
 hypothesis.settings.load_profile("llm-service")
 
+# A mutant needs any counterexample, not the smallest, and the same verdict each time.
+hypothesis.settings.register_profile(
+    "mutants",
+    deadline=None,
+    derandomize=True,
+    phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate],
+)
+
 _ENGINE_SECONDS = 900
 """Room for the start of an engine on a machine that others use."""
 

@@ -86,7 +86,7 @@ class Admission:
         """Forecast for a ticket that has to wait behind this backlog."""
         wait = followers = 0.0
         if self._rates.service:
-            wait += min(backlog.own_cost / backlog.share, backlog.all_cost) / self._rates.service
+            wait = min(backlog.own_cost / backlog.share, backlog.all_cost) / self._rates.service
             cost = ticket.followers * self.expected_cost(ticket)
             followers = cost / backlog.share / self._rates.service
         if self._rates.releases:

@@ -50,10 +50,10 @@ class Backlog:
 class _Tenant:
     __slots__ = ("counter", "expected", "held", "in_use", "name", "running", "waiting", "weight")
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, weight: float) -> None:
         self.name = name
+        self.weight = weight
         self.counter = 0.0
-        self.weight = 1.0
         self.running = 0
         self.in_use = 0
         self.held = 0
@@ -148,7 +148,7 @@ class FairQueue:
         """
         tenant = self._tenants.get(ticket.tenant)
         if tenant is None:
-            tenant = self._tenants[ticket.tenant] = _Tenant(ticket.tenant)
+            tenant = self._tenants[ticket.tenant] = _Tenant(ticket.tenant, ticket.weight)
         change = ticket.weight - tenant.weight
         tenant.weight = ticket.weight
         if tenant.waiting:
@@ -247,8 +247,7 @@ class FairQueue:
             return
         tenant = self._tenants.get(name)
         if tenant is None:
-            tenant = self._tenants[name] = _Tenant(name)
-            tenant.weight = weight
+            tenant = self._tenants[name] = _Tenant(name, weight)
         if not tenant.waiting:
             self._lift(tenant)
         self._pay(tenant, cost)

@@ -81,7 +81,8 @@ def _repeated(least: int, most: int, tree: Any) -> _Parts:
     nested = once.nested or (most > 1 and once.loose != 0 and not ended)
     if least == most:
         return _Parts(once.any, once.loose, once.must if least else (), nested)
-    return _Parts(once.any, once.any, once.must if least else (), nested)
+    # The number of each of its characters varies: none of them ends a round around it.
+    return _Parts(once.any, once.any, (), nested)
 
 
 def _alternatives(branches: list[_Parts]) -> _Parts:

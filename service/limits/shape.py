@@ -27,7 +27,7 @@ class Kinds:
         kind = value.get("type")
         kind = self.usual if kind is None else kind
         if not isinstance(kind, str) or kind not in self.shapes:
-            name = f"{where}.type" if where else "type"
+            name = f"{where}.type"
             known = " or ".join(self.shapes)
             message = f"{name}: must be {known}, got {quote(kind)}; {self.reason}"
             raise UnsupportedFeature(message, param=name)

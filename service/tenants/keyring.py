@@ -33,12 +33,12 @@ class Keyring:
     reserved name, and more than MAX_LIVE_KEYS live keys of one tenant.
     """
 
-    def __init__(self, tenants: Iterable[ListedTenant], now: float | None = None) -> None:
+    def __init__(self, tenants: Iterable[ListedTenant]) -> None:
         self._entries: defaultdict[bytes, list[_Entry]] = defaultdict(list)
         self.tenants: dict[str, ListedTenant] = {}
         places: dict[str, str] = {}
         for listed in tenants:
-            self._check(listed, time.time() if now is None else now)
+            self._check(listed, time.time())
             self.tenants[listed.record.name] = listed
             tenant = listed.record.tenant()
             for record, place in zip(listed.record.keys, listed.key_places, strict=True):

@@ -1,6 +1,7 @@
 import asyncio
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ ONE_READ = [(name, f" {name}") for name in ("a", "b")]
 
 
 class Asked:
-    """A reader by the base that notes whose weights each read is of."""
+    """A reader by the base that notes whose weights each read is of, and has 3 tokens cached."""
 
     def __init__(self, engine: StagedEngine) -> None:
         self._engine = engine
@@ -36,7 +37,7 @@ class Asked:
         self, prompt: Prompt, token_ids: Sequence[int], adapter: Adapter | None
     ) -> LabelRead:
         self.adapters.append(adapter)
-        return await self._engine.label_logprobs(prompt, token_ids, None)
+        return replace(await self._engine.label_logprobs(prompt, token_ids, None), cached_tokens=3)
 
 
 def _prompt(engine: StagedEngine, text: str = "x") -> Prompt:
@@ -75,14 +76,17 @@ async def test_one_label_needs_no_read() -> None:
 
 
 @pytest.mark.parametrize(("words", "reads"), [(WORDS, 4), (ONE_READ, 1)])
+@pytest.mark.parametrize("slots", [None, 2])
 async def test_every_read_is_of_the_adapters_weights(
-    words: list[tuple[str, str]], reads: int
+    words: list[tuple[str, str]], reads: int, slots: int | None
 ) -> None:
     engine, _ = fake_engine()
     asked = Asked(engine)
     scorer = LabelScorer.build(engine.encode_template, TAIL, words, engine.end_token_ids)
-    await scorer.score(asked, _prompt(engine), ADAPTER)
+    bound = asyncio.Semaphore(slots) if slots else None
+    score = await scorer.score(asked, _prompt(engine), ADAPTER, bound)
     assert asked.adapters == [ADAPTER] * reads
+    assert score.cached_tokens == 3 * reads
     assert scorer.names == tuple(name for name, _ in words)
 
 

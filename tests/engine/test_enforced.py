@@ -11,6 +11,7 @@ from jsonschema_rs import is_valid
 
 from service.errors import UnsupportedFeature
 from service.limits.enforced import check_enforced
+from tests.limits.test_enforced import ORDINARY
 
 TOKENS = xgrammar.TokenizerInfo([chr(number) for number in range(32, 127)])
 # Without a cache, so that the compiler warns every time.
@@ -100,49 +101,6 @@ def test_what_passes_is_enforced(
     assert is_valid(schema, value) or not accepted
 
 
-ORDINARY: list[dict[str, Any]] = [
-    {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]},
-    {"properties": {"a": {"type": "string", "maxLength": 3}}},
-    {"$ref": "#/$defs/a", "$defs": {"a": {"type": "string"}}, "description": "of pydantic"},
-    {"allOf": [{"$ref": "#/$defs/a"}], "default": "x", "$defs": {"a": {"enum": ["x", "y"]}}},
-    {"anyOf": [{"type": "integer"}, {"type": "null"}], "default": None, "title": "optional"},
-    {"type": "array", "items": {"type": "number", "minimum": 0}, "minItems": 1, "maxItems": 5},
-    {"enum": ["a", "b"], "type": "string"},
-    {"const": "cat", "title": "Kind", "type": "string"},
-    {"type": "array", "uniqueItems": False, "items": {"type": "string", "format": "date-time"}},
-    {"type": "object", "anyOf": [{"properties": {"a": {}}}, {"type": "object"}]},
-    {"type": "object", "additionalProperties": {"type": "integer"}},
-    {"type": "object", "propertyNames": {"pattern": "^a"}},
-]
-
-
 @pytest.mark.parametrize("schema", ORDINARY)
-def test_ordinary_schemas_pass(schema: dict[str, Any]) -> None:
-    check_enforced(schema, "f")
+def test_ordinary_schemas_compile(schema: dict[str, Any]) -> None:
     COMPILER.compile_json_schema(json.dumps(schema))
-
-
-@pytest.mark.parametrize(
-    ("schema", "said"),
-    [
-        ({"type": "integer", "multipleOf": 5}, "enforce multipleOf, at its root"),
-        ({"properties": {"a": {"uniqueItems": True}}}, "uniqueItems, at /properties/a"),
-        ({"allOf": [{"type": "string"}, {"enum": ["yes"]}]}, "allOf of 2"),
-        ({"$ref": "#/$defs/a", "maxLength": 1, "$defs": {"a": {}}}, r"maxLength beside \$ref"),
-        ({"$ref": "https://example.org/x"}, r"\$ref to 'https://example.org/x'"),
-        ({"items": {"not": {}}}, "not, at /items"),
-        ({"enum": ["a", 1], "type": "string"}, "type beside enum"),
-        ({"minimum": 3}, "minimum without a type that it is about"),
-        ({"type": "object", "required": ["a"]}, "required: 'a' is not among the properties"),
-        ({"type": "string", "format": "color"}, "format 'color'"),
-        ({"type": "string", "pattern": "a", "maxLength": 3}, "maxLength beside pattern"),
-        (
-            {"type": "object", "patternProperties": {"a": {}, "b": {}}},
-            "patternProperties beside others",
-        ),
-    ],
-)
-def test_what_is_not_enforced_is_named(schema: dict[str, Any], said: str) -> None:
-    with pytest.raises(UnsupportedFeature, match=said) as refused:
-        check_enforced(schema, "f")
-    assert refused.value.param == "f"

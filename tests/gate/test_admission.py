@@ -11,6 +11,7 @@ from service.gate.rates import Rates
 from service.gate.ticket import Prices
 from tests.gate.tickets import ticket
 
+NOW = 100.0
 NOTHING = Backlog(own_tickets=0, own_cost=0, all_tickets=0, all_cost=0, share=1, due=1, others=0)
 
 
@@ -55,9 +56,9 @@ def decide(
     followers: int = 0,
 ) -> Refusal | None:
     asked = ticket(
-        prompt=prompt, most=most, deadline=deadline, max_wait=max_wait, followers=followers
+        prompt=prompt, most=most, deadline=NOW + deadline, max_wait=max_wait, followers=followers
     )
-    return made.refusal(asked, seen, made.forecast(asked, seen), now=0.0)
+    return made.refusal(asked, seen, made.forecast(asked, seen), now=NOW)
 
 
 def test_a_forecast_adds_wait_prefill_and_decode() -> None:
@@ -100,8 +101,10 @@ def test_it_waits_while_that_leaves_time_for_the_answer() -> None:
     )
 
 
-def test_a_request_without_a_chance_does_not_wait() -> None:
-    assert decide(admission(20), NOTHING, deadline=1.9) is not None
+def test_a_request_without_a_chance_does_not_wait_and_is_nobodys_excess() -> None:
+    refusal = decide(admission(20), NOTHING, deadline=1.9)
+    assert refusal is not None
+    assert refusal.cause is Cause.SERVER_FULL
 
 
 def test_waiting_may_cost_a_twentieth_of_the_chance() -> None:
@@ -134,10 +137,20 @@ def test_forecasts_are_stretched_by_how_wrong_the_latest_were() -> None:
     made = admission(20)
     seen = backlog(own=100, others=0, share=1.0)
     for _ in range(10):
-        made.waited(ticket(), Forecast(wait=1.5, prefill=0.1, decode=2.0), seconds=5.1, now=0.0)
+        made.waited(ticket(), Forecast(wait=1.5, prefill=0.1, decode=2.0), seconds=5.1, now=NOW)
     # Twice the time in all: 7.2 s, 5.1 s of it waiting.
     assert decide(made, seen, deadline=7.1) is not None
     assert decide(made, seen, deadline=7.3) is None
+
+
+def test_waits_shorter_than_forecast_shorten_the_wait_alone() -> None:
+    made = admission(20)
+    seen = backlog(own=100, others=0, share=1.0)
+    for _ in range(10):
+        made.waited(ticket(), Forecast(wait=1.5, prefill=0.1, decode=2.0), seconds=0.6, now=NOW)
+    # Three quarters of the time in all: of the wait 1.1 s are left, beside 2.1 s.
+    assert decide(made, seen, deadline=3.2) is not None
+    assert decide(made, seen, deadline=3.3) is None
 
 
 def test_what_one_tenant_suffered_does_not_stretch_the_forecast_of_another() -> None:
@@ -145,23 +158,25 @@ def test_what_one_tenant_suffered_does_not_stretch_the_forecast_of_another() -> 
     seen = backlog(own=100, others=0, share=1.0)
     flood = ticket("flood")
     for _ in range(10):
-        made.waited(flood, Forecast(wait=1.5, prefill=0.1, decode=2.0), seconds=60.0, now=0.0)
+        made.waited(flood, Forecast(wait=1.5, prefill=0.1, decode=2.0), seconds=60.0, now=NOW)
     assert decide(made, seen, deadline=3.7) is None
 
 
 def test_a_stretch_from_no_forecast_is_not_learnt() -> None:
     made = admission(20)
-    made.waited(ticket(), Forecast(wait=0.0, prefill=0.01, decode=0.0), seconds=9.0, now=0.0)
+    made.waited(ticket(), Forecast(wait=0.0, prefill=0.01, decode=0.0), seconds=9.0, now=NOW)
     assert decide(made, backlog(own=100, others=0, share=1.0), deadline=3.7) is None
 
 
 def test_a_stall_is_forgotten_even_if_nothing_has_waited_since() -> None:
     made = admission(20)
-    made.waited(ticket(), Forecast(wait=0.5, prefill=0.1, decode=2.0), seconds=60.0, now=-9.0)
+    made.waited(ticket(), Forecast(wait=0.5, prefill=0.1, decode=2.0), seconds=60.0, now=NOW - 9)
     seen = backlog(own=100, others=0, share=1.0)
     assert decide(made, seen, deadline=10.0) is not None
     forgetful = admission(20)
-    forgetful.waited(ticket(), Forecast(wait=0.5, prefill=0.1, decode=2.0), seconds=60.0, now=-11.0)
+    forgetful.waited(
+        ticket(), Forecast(wait=0.5, prefill=0.1, decode=2.0), seconds=60.0, now=NOW - 11
+    )
     assert decide(forgetful, seen, deadline=10.0) is None
 
 
@@ -190,6 +205,7 @@ def test_the_error_carries_the_status_and_when_to_come_back() -> None:
     assert isinstance(full, QueueFull)
     assert (excess.status, excess.code, excess.retry_after) == (429, "over_share", 3.0)
     assert (full.status, full.code, full.retry_after) == (503, "queue_full", 4.0)
+    assert (excess.message, full.message) == ("much", "full")
 
 
 @pytest.mark.parametrize(("own", "seconds"), [(10, 1.0), (1000, 10.5), (100_000, 60.0)])

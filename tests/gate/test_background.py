@@ -1,19 +1,14 @@
-"""Background work beside interactive work: in the core, and in a model of the engine."""
+"""Background work beside interactive work, in the core."""
 
 import pytest
 
 from service.gate.admission import Cause, Refusal
-from service.gate.background import BackgroundRules, spare_slots, widest
+from service.gate.background import Background, BackgroundRules, spare_slots, widest
 from service.gate.limiter import Limiter, Targets
 from service.gate.scheduler import Placement, Scheduler
-from service.gate.ticket import Ticket
-from tests.gate.batch_engine import CEILING, STEP_PER_SLOT_S, STEP_S, BatchEngine, Report, Source
+from service.gate.ticket import Prices, Ticket
 from tests.gate.test_scheduler import Clock
 from tests.gate.tickets import ticket
-
-FLAT = 3e-5
-"""Seconds that a sequence adds to a step of an accelerator whose memory is the bottleneck."""
-TWO_MINUTES = 120.0
 
 
 @pytest.fixture
@@ -37,7 +32,7 @@ def offer(core: Scheduler, *tickets: Ticket) -> list[Placement | Refusal]:
 STARTED, QUEUED = Placement.STARTED, Placement.QUEUED
 
 
-@pytest.mark.parametrize(("limit", "spare"), [(1, 0), (2, 1), (4, 1), (16, 1), (32, 2), (256, 16)])
+@pytest.mark.parametrize(("limit", "spare"), [(1, 0), (2, 1), (4, 1), (16, 1), (40, 2), (256, 16)])
 def test_some_slots_are_left_for_the_next_interactive_ticket(limit: int, spare: int) -> None:
     assert spare_slots(limit) == spare
     assert widest(limit) == max(1, spare)
@@ -55,6 +50,7 @@ def test_background_work_alone_takes_all_but_the_spare_slots(clock: Clock) -> No
 
 def test_beside_interactive_work_it_holds_no_more_than_its_setting(clock: Clock) -> None:
     core = core_of(clock, max_in_flight=2)
+    assert core.background_room() == 7
     interactive = ticket()
     core.offer(interactive)
     first, *rest = (flex() for _ in range(8))
@@ -62,8 +58,56 @@ def test_beside_interactive_work_it_holds_no_more_than_its_setting(clock: Clock)
     core.finish(interactive)
     clock.now = 9.9
     assert core.next_dispatches() == []
-    clock.now = 10.1
+    clock.now = 10.0
     assert core.next_dispatches() == rest[1:6]
+
+
+def test_background_tickets_alone_are_not_beside_interactive_work(clock: Clock) -> None:
+    core = core_of(clock, max_in_flight=2)
+    assert core.refusal(flex()) is None
+    assert offer(core, *(flex() for _ in range(4))) == [STARTED] * 4
+
+
+def test_a_full_background_queue_refuses_nobody_while_a_slot_is_free(clock: Clock) -> None:
+    core = core_of(clock, slots=2, max_waiting=1)
+    first, second = flex(), flex()
+    assert offer(core, first, second) == [STARTED, QUEUED]
+    assert isinstance(core.offer(flex()), Refusal)
+    core.finish(first)
+    assert core.offer(flex()) is QUEUED
+
+
+def test_interactive_work_is_not_refused_for_the_slots_of_background_work(clock: Clock) -> None:
+    core = Scheduler(clock, Limiter(2), max_waiting=0)
+    neighbour = ticket("b")
+    core.offer(neighbour)
+    core.finish(neighbour)
+    assert offer(core, flex(), ticket(), ticket()) == [STARTED, STARTED, QUEUED]
+    assert isinstance(core.offer(ticket()), Refusal)
+
+
+def test_no_more_background_tickets_give_way_than_the_limit_has_slots_for(clock: Clock) -> None:
+    limiter = Limiter(4)
+    core = Scheduler(clock, limiter, max_waiting=9)
+    running = [flex(restartable=True) for _ in range(3)]
+    offer(core, *running, ticket(), ticket(), ticket())
+    limiter.ceiling = 2
+    assert core.preempt() == running[:1]
+
+
+def test_background_tokens_of_a_tenant_without_interactive_work_cost_it_a_turn(
+    clock: Clock,
+) -> None:
+    core = core_of(clock, slots=2, discount=0.0)
+    background, interactive = flex("alone", most=100), ticket("c")
+    offer(core, background, interactive, ticket("b"), ticket("b"))
+    core.charge(background, cached=0, output=50)
+    core.offer(ticket("alone"))
+    core.finish(interactive)
+    (started,) = core.next_dispatches()
+    core.finish(started)
+    (second,) = core.next_dispatches()
+    assert [started.tenant, second.tenant] == ["b", "b"]
 
 
 def test_a_slot_that_background_gives_back_goes_to_interactive_work(clock: Clock) -> None:
@@ -182,89 +226,26 @@ def test_slow_tokens_beside_background_work_do_not_lower_the_limit(clock: Clock)
     assert core.limit < 8
 
 
-def percentile(values: list[float], part: float) -> float:
-    return sorted(values)[int(part * (len(values) - 1))]
+@pytest.mark.parametrize("discount", [-0.1, 1.1])
+def test_a_discount_is_a_part_of_the_price(discount: float) -> None:
+    with pytest.raises(ValueError, match="discount must be in"):
+        BackgroundRules(discount=discount)
 
 
-def capacity(step_per_slot: float) -> float:
-    """Requests a second of the full engine, whose answers have 30.5 tokens on average."""
-    return CEILING / (30.5 * (STEP_S + step_per_slot * CEILING))
+def test_background_tokens_have_the_gates_prices_less_the_discount() -> None:
+    prices = Prices(output=5.0)
+    background = Background(BackgroundRules(discount=0.25), prices)
+    assert background.queue.prices is prices
+    assert background.price(8.0) == 6.0
 
 
-def played(*sources: Source, step: float = FLAT, rules: BackgroundRules | None = None) -> Report:
-    engine = BatchEngine(*sources, max_wait=1.5, step_per_slot=step, background=rules)
-    return engine.run(TWO_MINUTES)
-
-
-def interactive(load: float, step: float = FLAT) -> Source:
-    return Source("people", load * capacity(step))
-
-
-def batch(tenant: str = "batch", load: float = 2.0, step: float = FLAT, **more: float) -> Source:
-    each = Source(tenant, load * capacity(step), background=True, timeout=1e9)
-    return Source(**{**{name: getattr(each, name) for name in each.__slots__}, **more})
-
-
-@pytest.mark.parametrize("load", [0.2, 0.6])
-def test_the_first_token_comes_as_soon_as_without_background_work(load: float) -> None:
-    alone = played(interactive(load)).first_token["people"]
-    beside = played(interactive(load), batch())
-    assert not beside.refused["people"]
-    ratio = percentile(beside.first_token["people"], 0.95) / percentile(alone, 0.95)
-    assert ratio <= 1.10
-
-
-def test_where_each_sequence_costs_time_a_setting_trades_it_for_throughput() -> None:
-    step = STEP_PER_SLOT_S
-    people = interactive(0.6, step)
-    alone = played(people, step=step).first_token["people"]
-    ratios, served = [], []
-    for most in (1, 4, 16):
-        rules = BackgroundRules(max_in_flight=most)
-        report = played(people, batch(step=step), step=step, rules=rules)
-        ratios.append(percentile(report.first_token["people"], 0.95) / percentile(alone, 0.95))
-        served.append(report.served["batch"])
-    assert ratios[0] <= 1.10
-    assert ratios == sorted(ratios)
-    assert served == sorted(served)
-
-
-def test_background_work_gets_what_is_left() -> None:
-    report = played(interactive(0.6), batch())
-    full = played(batch(load=3.0)).served["batch"]
-    assert report.served["batch"] >= 0.85 * (full - report.served["people"])
-
-
-def test_background_alone_is_as_fast_as_interactive_work_without_bounds() -> None:
-    background = played(batch(load=3.0)).served["batch"]
-    unbounded = BatchEngine(Source("a", 3 * capacity(FLAT), timeout=1e9), step_per_slot=FLAT)
-    assert background >= (1 - 1 / 16) * 0.97 * unbounded.run(TWO_MINUTES).served["a"]
-
-
-@pytest.mark.parametrize("weights", [(1.0, 1.0), (3.0, 1.0)])
-def test_tenants_share_background_work_by_weight_whatever_else_they_ask(
-    weights: tuple[float, float],
-) -> None:
-    first, second = (
-        batch(f"w{index}", load=2.0, weight=weight) for index, weight in enumerate(weights)
-    )
-    own = Source("w1", 0.4 * capacity(FLAT), weight=weights[1])
-    without = played(first, second).served
-    assert without["w0"] / without["w1"] == pytest.approx(weights[0] / weights[1], rel=0.1)
-    people = played(own).served["w1"]
-    both = played(own, first, second).served
-    assert both["w0"] / (both["w1"] - people) == pytest.approx(weights[0] / weights[1], rel=0.15)
-
-
-def test_a_burst_of_interactive_work_gets_every_slot_within_two_steps() -> None:
-    engine = BatchEngine(batch(), step_per_slot=FLAT)
-    engine.run(20.0)
-    assert engine.scheduler.background_in_use == CEILING - spare_slots(CEILING)
-    for _ in range(CEILING):
-        engine.offer(Source("people", 1.0))
-    engine.run(2 * (STEP_S + FLAT * CEILING))
-    assert len(engine.report.first_token["people"]) == CEILING
-    assert engine.report.lost == CEILING - spare_slots(CEILING)
+def test_as_many_tickets_give_way_as_bring_the_slots_back() -> None:
+    background = Background(BackgroundRules(), Prices())
+    made = {flex(slots=2, restartable=True): output for output in (1, 2, 3)}
+    first, second, third = made
+    assert background.give_way(4, made) == [first, second]
+    assert background.give_way(4, made) == []
+    assert background.give_way(5, made) == [third]
 
 
 def test_the_tickets_that_made_least_give_way_and_each_is_named_once(clock: Clock) -> None:

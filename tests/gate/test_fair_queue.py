@@ -34,6 +34,13 @@ def test_a_tenant_is_served_in_order_of_arrival() -> None:
     assert [queue.pop(9) for _ in tickets] == tickets
 
 
+def test_a_ticket_that_is_offered_again_is_the_first_of_its_tenant() -> None:
+    queue = FairQueue()
+    waits, again = ticket(), ticket(again=True)
+    fill(queue, waits, again)
+    assert [queue.pop(9), queue.pop(9)] == [again, waits]
+
+
 def test_equal_tenants_alternate_whatever_their_backlogs() -> None:
     queue = FairQueue()
     fill(queue, *(ticket("heavy") for _ in range(6)), ticket("light"), ticket("light"))
@@ -225,8 +232,58 @@ def test_backlog_is_what_waits_and_the_share_that_is_due() -> None:
     assert (seen.all_tickets, seen.all_cost) == (3, 23.0)
     assert seen.share == pytest.approx(1 / 4)
     assert queue.backlog(ticket("c")).share == pytest.approx(1 / 5)
-    assert queue.backlog(ticket("c")).own_tickets == 0
+    newcomer = queue.backlog(ticket("c"))
+    assert (newcomer.own_tickets, newcomer.own_cost) == (0, 0)
     assert queue.backlog(ticket("a", weight=9.0)).share == pytest.approx(9 / 10)
+
+
+def test_a_new_weight_counts_for_what_its_tenant_has_waiting() -> None:
+    queue = FairQueue()
+    fill(queue, ticket("a"), ticket("a", weight=3.0))
+    assert queue.backlog(ticket("b")).share == 1 / 4
+
+
+def test_what_has_started_is_no_longer_in_the_backlog() -> None:
+    queue = FairQueue()
+    queue.push(ticket("a"), 5.0)
+    queue.push(ticket("a"), 7.0)
+    queue.push(ticket("b", weight=3.0), 11.0)
+    queue.pop(9)
+    seen = queue.backlog(ticket("a"))
+    assert (seen.own_cost, seen.all_cost, seen.share) == (7.0, 18.0, 0.25)
+    queue.pop(9)
+    seen = queue.backlog(ticket("c"))
+    assert (seen.all_cost, seen.share) == (7.0, 0.5)
+    queue.pop(9)
+    seen = queue.backlog(ticket("a"))
+    assert (seen.own_cost, seen.all_cost, seen.share) == (0.0, 0.0, 1.0)
+    fill(queue, ticket("a"))
+    assert queue.backlog(ticket("a")).own_cost == 1
+
+
+def test_while_something_runs_a_newcomer_is_level_with_the_last_that_waited() -> None:
+    queue = FairQueue()
+    long, short = ticket("a"), ticket("b")
+    fill(queue, long, short)
+    order(queue)
+    queue.add_output(long, 50)
+    queue.finish(short)
+    fill(queue, ticket("c"), ticket("c"), ticket("a"))
+    assert order(queue) == ["c", "c", "a"]
+
+
+def test_a_tenant_with_the_most_running_tickets_is_skipped_until_one_ends() -> None:
+    queue = FairQueue(most_each=2)
+    first, second, third = ticket("a"), ticket("a"), ticket("a")
+    fill(queue, first, second, third, ticket("b"))
+    assert order(queue) == ["a", "b", "a"]
+    queue.finish(first)
+    assert order(queue) == ["a"]
+    fill(queue, ticket("a"), ticket("a"))
+    assert order(queue) == []
+    queue.finish(second)
+    queue.finish(third)
+    assert order(queue) == ["a", "a"]
 
 
 def test_who_runs_is_here_though_it_does_not_wait() -> None:
@@ -237,6 +294,7 @@ def test_who_runs_is_here_though_it_does_not_wait() -> None:
     fill(queue, ticket("waits"))
     seen = queue.backlog(ticket("waits"))
     assert (seen.share, seen.due) == (1.0, 0.25)
+    assert queue.backlog(ticket("runs", weight=3.0)).share == 0.75
     queue.finish(runs)
     assert queue.backlog(ticket("waits")).due == 1.0
 
@@ -283,6 +341,17 @@ def test_a_tenant_below_its_share_does_not_wait_until_others_are_below_a_lowered
     assert [each.tenant for each in started if each is not None] == ["light"] * 8
 
 
+def test_a_tenant_that_gave_slots_back_is_below_its_share_again() -> None:
+    queue = FairQueue()
+    fill(queue, *(ticket("heavy") for _ in range(40)))
+    order(queue, limit=32)
+    light = [ticket("light", prompt=0) for _ in range(9)]
+    fill(queue, *light)
+    assert [queue.pop(16, ceiling=48) for _ in light] == [*light[:8], None]
+    queue.finish(light[0])
+    assert queue.pop(16, ceiling=48) is light[8]
+
+
 def test_equal_tenants_leave_no_slot_reserved() -> None:
     queue = FairQueue()
     fill(queue, *(ticket(name) for _ in range(40) for name in "ab"))
@@ -300,6 +369,18 @@ def test_slots_count_towards_a_share_waiting_and_running() -> None:
     assert [queue.backlog(ticket(name)).others for name in "abd"] == [2, 2, 3]
     queue.finish(running)
     assert queue.within_share(ticket("a"), 9)
+
+
+def test_a_tenant_that_came_back_is_not_forgotten() -> None:
+    queue = FairQueue()
+    first = ticket("a")
+    fill(queue, first, *(ticket("b") for _ in range(3)))
+    assert order(queue, limit=2) == ["a", "b"]
+    queue.finish(first)
+    fill(queue, ticket("a"))
+    assert order(queue, limit=3) == ["b", "a"]
+    fill(queue, ticket("c"))  # level with b, who owes what a owed when it rested
+    assert queue.tenants == 3
 
 
 def test_tenants_that_come_once_are_forgotten() -> None:

@@ -6,12 +6,18 @@ import random
 import pytest
 
 from service.context import RequestContext, internal_context
-from service.errors import DeadlineExceeded, EngineDead, QueueFull, TooManyRequests
+from service.errors import (
+    DeadlineExceeded,
+    EngineDead,
+    InvalidRequest,
+    QueueFull,
+    TooManyRequests,
+)
 from service.gate.gate import Gate
 from service.gate.permit import Permit
 from service.gate.ticket import Demand
-from service.settings.gate import GateSettings
-from service.tenants.tenant import Tenant
+from service.settings.gate import BackgroundSettings, GateSettings
+from service.tenants.tenant import Tenant, Tier
 from tests.gate.occupation import Occupation
 
 
@@ -121,6 +127,36 @@ async def test_a_request_wider_than_the_gate_takes_all_of_it() -> None:
     assert gate.in_flight == 3
     permit.release()
     assert gate.in_flight == 0
+
+
+async def test_a_flex_request_is_no_wider_than_the_slots_that_flex_leaves_free() -> None:
+    gate, _ = gate_of(32)
+    context = context_of("a")
+    context.tier = Tier.FLEX
+    with pytest.raises(InvalidRequest, match="n: at most 2 with the service tier flex") as refused:
+        await gate.acquire(context, Demand(10, 10, 3))
+    assert refused.value.param == "n"
+    (await gate.acquire(context, Demand(10, 10, 2))).release()
+
+
+async def test_beside_other_requests_flex_has_the_slots_of_the_settings() -> None:
+    settings = GateSettings(background=BackgroundSettings(max_in_flight=2))
+    gate = Gate(settings, Occupation(), 8)
+    held = await ask(gate)
+    assert gate.flex_room == 2
+    held.release()
+
+
+async def test_the_wait_for_a_place_stands_in_the_context() -> None:
+    gate, _ = gate_of(1)
+    held = await ask(gate)
+    context = context_of("a")
+    waiting = asyncio.create_task(gate.acquire(context, Demand(10, 10)))
+    await tick()
+    held.release()
+    permit = await waiting
+    assert context.queue_seconds == permit.queue_seconds
+    permit.release()
 
 
 async def test_a_full_queue_refuses_at_once_and_says_when_to_come_back() -> None:

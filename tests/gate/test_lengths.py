@@ -15,6 +15,7 @@ def test_nothing_is_expected_before_anything_was_seen() -> None:
     lengths = Lengths()
     assert lengths.expected(ticket(most=100)) == 0
     assert lengths.needed(ticket(most=100), possible=5) == 1
+    assert lengths.needed(ticket(most=100), possible=1) == 1
     assert lengths.needed(ticket(most=100), possible=0.5) == math.inf
 
 
@@ -45,6 +46,13 @@ def test_one_token_needs_no_guess_and_leaves_no_sample() -> None:
     assert lengths.needed(ticket(most=1), possible=1.0) == 1
 
 
+def test_two_tokens_are_guessed() -> None:
+    lengths = seen(1, most=2)
+    assert lengths.expected(ticket(most=500)) == 1
+    assert lengths.expected(ticket(most=2)) == 1
+    assert lengths.needed(ticket(most=2), possible=2) == 1
+
+
 def test_needed_serves_95_percent_of_what_is_possible() -> None:
     lengths = seen(*range(1, 41))
     assert lengths.needed(ticket(most=1000), possible=math.inf) == 38
@@ -63,6 +71,8 @@ def test_a_late_answer_needed_more_than_it_got() -> None:
 def test_only_the_latest_64_of_1024_tenants_are_kept() -> None:
     lengths = seen(*[500] * 64, *[10] * 64)
     assert lengths.expected(ticket(most=1000)) == 10
-    for number in range(1024):
+    for number in range(1023):
         lengths.add(ticket(f"tenant-{number}", most=1000), 77, late=False)
+    assert lengths.expected(ticket("a", most=1000)) == 10
+    lengths.add(ticket("last", most=1000), 77, late=False)
     assert lengths.expected(ticket("a", most=1000)) == 77

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from random import Random
 
 import pytest
@@ -60,11 +61,18 @@ def test_tokens_that_are_slow_whatever_runs_do_not_keep_it_at_its_floor(demand: 
 
 def test_near_its_target_it_grows_by_a_step_and_far_below_by_half() -> None:
     near, far = (Limiter(ceiling=64, targets=TARGETS) for _ in range(2))
-    for limiter, token in ((near, 0.09), (far, 0.04)):
+    for limiter, token in ((near, 0.05), (far, 0.04)):
         windows(limiter, 1, token=10.0, in_use=32)
         assert limiter.limit == 16
         windows(limiter, 3, token=token, in_use=16, start=10.0)
     assert (near.limit, far.limit) == (22, 54)
+
+
+def test_at_its_target_it_grows_by_at_least_one_sequence() -> None:
+    limiter = Limiter(ceiling=16, targets=TARGETS)
+    windows(limiter, 1, token=10.0, in_use=16)
+    windows(limiter, 3, token=TARGETS.token, in_use=8, start=10.0)
+    assert limiter.limit == 11
 
 
 def test_after_an_idle_time_all_of_it_is_there_again() -> None:
@@ -98,15 +106,68 @@ def test_a_cut_that_shortens_the_tokens_stays() -> None:
     assert limiter.limit == 31
 
 
-def test_trials_become_rarer() -> None:
+def test_a_cut_is_judged_from_a_fifth_fewer_slots_on() -> None:
+    limiter = Limiter(ceiling=10, targets=TARGETS)
+    windows(limiter, 1, token=0.2, in_use=10)
+    windows(limiter, 1, token=0.2, in_use=9, start=1.0)
+    assert limiter.limit == 5
+    windows(limiter, 1, token=0.2, in_use=8, start=2.0)
+    assert limiter.limit == 10
+
+
+def test_a_cut_that_shortens_the_tokens_by_half_its_proportion_is_enough() -> None:
+    limiter = Limiter(ceiling=64)
+    windows(limiter, 1, token=0.5, in_use=64)
+    windows(limiter, 1, token=0.4375, in_use=48, start=1.0)
+    assert limiter.limit == 32
+
+
+@pytest.mark.parametrize(("token", "limit"), [(0.14, 25), (0.147, 64)])
+def test_a_cut_stays_only_with_most_of_the_work(token: float, limit: int) -> None:
     limiter = Limiter(ceiling=64, targets=TARGETS)
-    cuts = []
-    for second in range(400):
+    windows(limiter, 1, token=TARGETS.token, in_use=64)  # work at its target does not count
+    windows(limiter, 1, token=0.2, in_use=64, start=1.0)
+    windows(limiter, 1, token=token, in_use=32, start=2.0)
+    assert limiter.limit == limit
+
+
+def test_of_two_cuts_only_the_one_that_fails_is_taken_back() -> None:
+    limiter = Limiter(ceiling=64, targets=TARGETS)
+    windows(limiter, 1, token=0.2, in_use=64)
+    windows(limiter, 1, token=0.14, in_use=32, start=1.0)
+    assert limiter.limit == 25
+    windows(limiter, 1, token=0.139, in_use=25, start=2.0)
+    assert limiter.limit == 32
+
+
+def test_cuts_to_a_floor_that_does_not_help_are_all_taken_back() -> None:
+    limiter = Limiter(ceiling=16, floor=8, targets=TARGETS)
+    windows(limiter, 1, token=0.2, in_use=16)
+    assert limiter.limit == 8
+    windows(limiter, 1, token=0.11, in_use=8, start=1.0)
+    assert limiter.limit == 16
+    windows(limiter, 1, token=0.12, in_use=16, start=2.0)
+    assert limiter.limit == 16
+
+
+def cuts(limiter: Limiter, first: int, last: int) -> list[int]:
+    """The seconds at whose end the limit is lower, with tokens of twice their target."""
+    seconds = []
+    for second in range(first, last):
         before = limiter.limit
         windows(limiter, 1, token=0.2, in_use=before, start=float(second))
         if limiter.limit < before:
-            cuts.append(second)
-    assert len(cuts) == 4
+            seconds.append(second + 1 - first)
+    return seconds
+
+
+def test_trials_become_rarer_until_the_tokens_are_fast_again() -> None:
+    limiter = Limiter(ceiling=64, targets=Targets(token=0.1, window=0.5))
+    # Each is taken back a second later; the next comes 30 windows after that, then 60, up to 480.
+    again = [1, 17, 48, 109, 230, 471, 712]
+    assert cuts(limiter, 0, 800) == again
+    windows(limiter, 1, token=0.05, in_use=64, start=800.0)
+    assert cuts(limiter, 801, 1601) == again
 
 
 def test_it_stays_between_floor_and_ceiling() -> None:
@@ -136,6 +197,37 @@ def test_no_news_and_a_few_slow_readers_change_nothing() -> None:
     assert limiter.limit == 16
 
 
+def test_eight_samples_are_enough() -> None:
+    limiter = Limiter(ceiling=16, targets=TARGETS)
+    limiter.update(0.0, 16)
+    for _ in range(8):
+        limiter.token_took(9.0)
+    limiter.update(1.0, 16)
+    assert limiter.limit == 8
+
+
+@pytest.mark.parametrize("record", [Limiter.token_took, Limiter.engine_waited])
+def test_only_the_latest_256_samples_of_a_window_count(
+    record: Callable[[Limiter, float], None],
+) -> None:
+    limiter = Limiter(ceiling=16, targets=TARGETS)
+    limiter.update(0.0, 16)
+    for seconds in [0.01] * 300 + [9.0] * 256:
+        record(limiter, seconds)
+    limiter.update(1.0, 16)
+    assert limiter.limit == 8
+
+
+def test_a_cut_is_of_the_mean_of_the_slots_in_use() -> None:
+    limiter = Limiter(ceiling=64, targets=TARGETS)
+    limiter.update(0.0, 64)
+    limiter.update(0.5, 32)
+    for _ in range(10):
+        limiter.token_took(9.0)
+    limiter.update(2.0, 10)
+    assert limiter.limit == (64 * 0.5 + 32 * 1.5) / 2 * 0.5
+
+
 def test_it_decides_once_a_window_and_survives_a_clock_that_steps_back() -> None:
     limiter = Limiter(ceiling=16, targets=TARGETS)
     limiter.update(100.0, 16)
@@ -144,12 +236,19 @@ def test_it_decides_once_a_window_and_survives_a_clock_that_steps_back() -> None
     limiter.update(100.5, 16)
     limiter.update(50.0, 16)
     assert limiter.limit == 16
+    limiter.update(50.5, 16)
+    limiter.update(50.5, 16)
     limiter.update(51.0, 16)
     assert limiter.limit < 16
 
 
-def test_bounds_and_targets_are_checked() -> None:
+def test_bounds_are_checked() -> None:
     with pytest.raises(ValueError, match="floor and ceiling must be at least 1, got 0 and 4"):
         Limiter(ceiling=4, floor=0)
+    assert Limiter(ceiling=1).limit == Limiter(ceiling=64).floor == 1
+
+
+@pytest.mark.parametrize("name", ["token", "engine_wait", "window"])
+def test_targets_are_positive(name: str) -> None:
     with pytest.raises(ValueError, match="targets must be positive"):
-        Targets(token=0.0)
+        Targets(**{name: 0.0})

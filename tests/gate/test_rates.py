@@ -1,3 +1,5 @@
+import math
+
 import pytest
 
 from service.gate.rates import DecayedRatio, Rates
@@ -44,7 +46,22 @@ def test_prefill_and_decode_are_unknown_until_measured() -> None:
     assert (rates.prefill_seconds, rates.token_seconds) == (0.0, 0.0)
     rates.prefilled(tokens=0, seconds=1.0)
     assert rates.prefill_seconds == 0.0
+    rates.prefilled(tokens=1, seconds=0.5)
+    assert rates.prefill_seconds == 0.5
+    rates = Rates()
     rates.prefilled(tokens=100, seconds=0.5)
     rates.decoded(tokens=4, seconds=0.2)
     assert rates.prefill_seconds == pytest.approx(0.005)
     assert rates.token_seconds == pytest.approx(0.05)
+
+
+def test_a_sample_64_before_weighs_one_part_in_e() -> None:
+    rates = Rates()
+    rates.prefilled(tokens=1, seconds=1.0)
+    rates.decoded(tokens=1, seconds=1.0)
+    for _ in range(64):
+        rates.prefilled(tokens=1, seconds=0.0)
+        rates.decoded(tokens=1, seconds=0.0)
+    others = sum(math.exp(-age / 64) for age in range(64))
+    once = math.exp(-1) / (math.exp(-1) + others)
+    assert (rates.prefill_seconds, rates.token_seconds) == pytest.approx((once, once))

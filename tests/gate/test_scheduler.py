@@ -1,9 +1,12 @@
+import math
+
 import pytest
 
 from service.gate.admission import Refusal
 from service.gate.limiter import Limiter, Targets
 from service.gate.scheduler import Placement, Scheduler
-from service.gate.ticket import Usage
+from service.gate.ticket import Prices, Usage
+from tests.gate.test_limiter import windows
 from tests.gate.tickets import ticket
 
 
@@ -40,6 +43,24 @@ def test_a_ticket_starts_waits_or_is_refused(clock: Clock) -> None:
     assert (core.in_use, core.waiting, core.tenants) == (0, 0, 0)
 
 
+def test_a_full_queue_refuses_even_who_would_be_the_first_to_wait(clock: Clock) -> None:
+    core = scheduler(clock, slots=1, max_waiting=0)
+    assert core.offer(ticket()) is Placement.STARTED
+    assert isinstance(core.refusal(ticket()), Refusal)
+    assert isinstance(core.offer(ticket()), Refusal)
+
+
+def test_a_full_queue_refuses_nobody_while_a_slot_is_free(clock: Clock) -> None:
+    core = scheduler(clock, slots=1, max_waiting=1)
+    first, second, third = ticket(), ticket(), ticket()
+    core.offer(first)
+    core.offer(second)
+    core.finish(first)
+    assert core.refusal(third) is None
+    assert core.offer(third) is Placement.QUEUED
+    assert core.next_dispatches() == [second]
+
+
 def test_with_a_slot_free_the_shortest_deadline_is_not_refused(clock: Clock) -> None:
     core = scheduler(clock, slots=1, max_waiting=0)
     assert core.offer(ticket(deadline=1e-6)) is Placement.STARTED
@@ -73,6 +94,7 @@ def test_a_waiting_ticket_can_be_cancelled_a_running_one_is_finished(clock: Cloc
     assert not core.cancel(first)
     assert core.finish(first) == Usage(prompt=10)
     assert core.next_dispatches() == []
+    assert not core._waits
     with pytest.raises(KeyError):
         core.finish(first)
 
@@ -111,6 +133,53 @@ def test_an_ended_ticket_has_no_deadline(clock: Clock) -> None:
     core.cancel(left)
     core.finish(done)
     assert core.next_deadline() is None
+
+
+@pytest.mark.parametrize("deadline", [math.inf, 25.0])
+def test_a_wait_longer_than_forecast_stretches_the_next_forecast(
+    clock: Clock, deadline: float
+) -> None:
+    core = scheduler(clock, slots=1)
+    for _ in range(20):
+        each = ticket(most=0)
+        core.offer(each)
+        clock.now += 1.0
+        core.finish(each)
+    holds, waits = ticket(), ticket(deadline=clock.now + deadline)
+    core.offer(holds)
+    assert core.offer(waits) is Placement.QUEUED
+    assert core.refusal(ticket(max_wait=15.0)) is None
+    clock.now += 30.0
+    core.finish(holds)
+    core.next_dispatches()
+    core.offer(ticket())
+    assert isinstance(core.refusal(ticket(max_wait=15.0)), Refusal)
+
+
+@pytest.mark.parametrize(
+    ("deadline", "end", "most", "needed"),
+    [(5.0, 5.0, 30, 30), (5.0, 4.0, 30, 20), (math.inf, 5.0, 30, 20)],
+)
+def test_an_answer_that_its_deadline_cut_short_needed_more(
+    clock: Clock, deadline: float, end: float, most: int, needed: float
+) -> None:
+    core = scheduler(clock)
+    cut = ticket(deadline=deadline, most=1000)
+    core.offer(cut)
+    core.charge(cut, cached=0, output=20)
+    clock.now = end
+    core.expire()
+    core.finish(cut)
+    assert core._admission.lengths.needed(ticket(most=most), math.inf) == needed
+
+
+def test_answers_of_background_work_say_nothing_of_interactive_ones(clock: Clock) -> None:
+    core = scheduler(clock)
+    background = ticket(background=True, most=1000)
+    core.offer(background)
+    core.charge(background, cached=0, output=20)
+    core.finish(background)
+    assert core._admission.lengths.expected(ticket(most=1000)) == 0
 
 
 def test_rates_are_measured_only_while_every_slot_is_taken(clock: Clock) -> None:
@@ -184,6 +253,99 @@ def test_prompts_of_those_that_waited_are_part_of_the_service(clock: Clock) -> N
         core.next_dispatches()
     assert core.rates.service == pytest.approx(50, rel=0.1)
     assert core.rates.prefill_seconds == pytest.approx(1 / 50)
+
+
+def test_a_prompt_without_an_answer_is_timed_to_its_end(clock: Clock) -> None:
+    core = scheduler(clock, slots=1)
+    only = ticket(prompt=50, most=0)
+    core.offer(only)
+    clock.now = 0.5
+    core.charge(only, cached=40)
+    core.finish(only)
+    assert core.rates.prefill_seconds == pytest.approx(0.05)
+    assert core.rates.service == pytest.approx((50 - 0.9 * 40) / 0.5)
+
+
+def test_a_report_that_is_repeated_or_late_times_nothing(clock: Clock) -> None:
+    core = scheduler(clock)
+    only = ticket(most=50)
+    core.offer(only)
+    core.charge(only, prompt=12, cached=0, output=1)
+    clock.now = 1.0
+    core.charge(only, output=2)
+    core.charge(only, output=4)  # at the same instant
+    clock.now = 3.0
+    for output in (None, 3, 4):
+        core.charge(only, output=output)
+    assert core.rates.token_seconds == 1.0
+    assert core.finish(only) == Usage(prompt=12, output=4)
+
+
+@pytest.mark.parametrize("background", [False, True])
+def test_both_classes_have_the_given_prices(clock: Clock, background: bool) -> None:
+    core = Scheduler(clock, Limiter(2), max_waiting=9, prices=Prices(output=5.0))
+    answers = ticket(prompt=0, most=50, background=background)
+    for each in (answers, ticket(prompt=0)):
+        assert core.offer(each) is Placement.STARTED
+    clock.now = 1.0
+    core.charge(answers, cached=0, output=1)
+    assert core.rates.service == pytest.approx(5.0)
+
+
+def test_work_before_the_gate_is_debited_at_the_price_of_a_prompt(clock: Clock) -> None:
+    core = Scheduler(clock, Limiter(1), max_waiting=9, prices=Prices(prompt=2.0))
+    running = ticket("a")
+    core.offer(running)
+    line = [ticket("b"), ticket("c"), ticket("c"), ticket("d", weight=4.0)]
+    for each in line[:3]:
+        core.offer(each)
+    core.debit("b", 1.0, 15)
+    core.debit("d", 4.0, 50)
+    core.offer(line[3])
+    order = []
+    for _ in line:
+        core.finish(running)
+        (running,) = core.next_dispatches()
+        order.append(running.tenant)
+    assert order == ["c", "c", "d", "b"]
+
+
+def test_interactive_tokens_are_charged_once(clock: Clock) -> None:
+    core = scheduler(clock)
+    first, second = ticket("a", most=50), ticket("b", most=50)
+    waits = [ticket("a"), ticket("b")]
+    for each in (first, second, *waits):
+        core.offer(each)
+    core.charge(first, cached=0, output=10)
+    core.charge(first, cached=10, output=10)
+    core.charge(second, cached=0, output=6)
+    core.finish(first)
+    core.finish(second)
+    assert core.next_dispatches() == waits  # a owes 2 * 10 - 0.9 * 10 more, b 2 * 6
+
+
+def test_an_engine_that_rests_has_its_whole_limit_again(clock: Clock) -> None:
+    limiter = Limiter(8, targets=Targets(token=0.1))
+    windows(limiter, 1, token=10.0, in_use=8)
+    assert limiter.limit == 4
+    core = Scheduler(clock, limiter, max_waiting=9)
+    clock.now = 2.5
+    core.offer(ticket())
+    assert core.limit == 8
+
+
+def test_who_is_below_its_share_starts_above_a_limit_that_was_lowered(clock: Clock) -> None:
+    limiter = Limiter(4, targets=Targets(token=0.1))
+    core = Scheduler(clock, limiter, max_waiting=9)
+    heavy = [ticket("heavy") for _ in range(5)]
+    for each in heavy:
+        core.offer(each)
+    windows(limiter, 1, token=10.0, in_use=4)
+    assert core.limit == 2
+    light = ticket("light")
+    core.offer(light)
+    core.finish(heavy[0])
+    assert core.next_dispatches() == [light]
 
 
 def test_the_first_token_times_the_prefill_and_later_ones_the_decode(clock: Clock) -> None:

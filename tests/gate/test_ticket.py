@@ -36,7 +36,8 @@ def test_cost_discounts_cached_tokens() -> None:
 def test_prices_must_be_positive_and_the_discount_a_part() -> None:
     with pytest.raises(ValueError, match="prompt=0 and output=2"):
         Prices(prompt=0)
-    with pytest.raises(ValueError, match="output=-1"):
-        Prices(output=-1)
+    with pytest.raises(ValueError, match="output=0"):
+        Prices(output=0)
+    assert Prices(output=0.5).cost(0, output=2) == 1
     with pytest.raises(ValueError, match=r"cached_discount must be in \[0, 1\], got 1.5"):
         Prices(cached_discount=1.5)

@@ -11,6 +11,7 @@ from service.limits.anthropic_fields import COUNT, MESSAGE, NO_OPS, REFUSED
 from service.limits.fields import Accepted
 from service.limits.shape import Shape
 from service.settings.limits import LimitSettings
+from tests.limits.test_openai import places
 
 LIMITS = LimitSettings()
 CONTEXT = 2048
@@ -57,7 +58,11 @@ def test_what_is_within_the_caps_passes_unchanged(fields: dict[str, Any]) -> Non
         ({"messages": []}, r"messages: must hold 1\.\.512 entries, got 0"),
         ({"messages": HI * 513}, r"messages: must hold 1\.\.512 entries, got 513"),
         ({"messages": ["Hi"]}, r"messages\[0\]: must be an object, got 'Hi'"),
-        ({"messages": said(*[{"type": "text", "text": ""}] * 4097)}, "at most 4096 parts.*4097"),
+        (
+            {"messages": said(*[{"type": "text", "text": ""}] * 4097)},
+            "^messages: at most 4096 parts.*4097",
+        ),
+        ({"messages": said(*[{"type": "text", "text": ""}] * 2049) * 2}, "at most 4096.*4098"),
         ({"system": [{"type": "text", "text": ""}] * 513}, r"system: must hold 1\.\.512 entries"),
         ({"max_tokens": "5"}, "max_tokens: must be an integer, got '5'"),
         ({"stop_sequences": ["x"] * 33}, "stop_sequences: at most 32 entries, got 33"),
@@ -70,6 +75,10 @@ def test_what_is_within_the_caps_passes_unchanged(fields: dict[str, Any]) -> Non
         (
             {"tools": [TOOL, {"name": "g", "input_schema": {"type": "strin"}}]},
             r"tools\[1\].input_schema: not a valid JSON schema",
+        ),
+        (
+            {"tools": [TOOL | {"input_schema": {"title": "x" * 1100}}] * 60},
+            "^tools: at most 65536 bytes, got 66780",
         ),
         ({"tool_choice": {"type": "any"}}, "tool_choice: any needs tools"),
         (
@@ -87,8 +96,9 @@ def test_what_is_within_the_caps_passes_unchanged(fields: dict[str, Any]) -> Non
 def test_what_is_over_a_cap_or_of_a_wrong_kind_is_refused(
     fields: dict[str, Any], text: str
 ) -> None:
-    with pytest.raises(InvalidRequest, match=text):
+    with pytest.raises(InvalidRequest, match=text) as refused:
         message(**fields)
+    assert refused.value.param in places(refused.value.message)
 
 
 @pytest.mark.parametrize(

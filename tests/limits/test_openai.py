@@ -55,6 +55,10 @@ def said(*parts: Any) -> list[dict[str, Any]]:
         {"response_format": {"type": "json_object"}},
         {"structured_outputs": {"choice": ["a"] * 256}},
         {"structured_outputs": {"regex": "a+"}},
+        {"structured_outputs": {"json": {}}},
+        {"n": 1, "top_logprobs": 0, "seed": -(2**63) + 1},
+        {"messages": said(*[{"type": "text", "text": ""}] * 4096)},
+        {"bad_words": ["9" * 256] * 2},
     ],
 )
 def test_what_is_within_the_caps_passes(fields: dict[str, Any]) -> None:
@@ -82,7 +86,10 @@ def test_what_is_within_the_caps_passes(fields: dict[str, Any]) -> None:
         ({"messages": said({"text": "Hi"})}, "type: must be text or refusal, got null"),
         ({"messages": [{"content": {"type": "text"}}]}, "content: must be a text or a list"),
         ({"messages": [{"refusal": 3}]}, r"messages\[0\].refusal: must be a text, got 3"),
-        ({"messages": said(*[{"type": "text", "text": ""}] * 4097)}, "at most 4096 parts.*4097"),
+        (
+            {"messages": said(*[{"type": "text", "text": ""}] * 4097)},
+            "^messages: at most 4096 parts.*4097",
+        ),
         ({"messages": called("[" * 3000)}, r"messages\[1\].tool_calls\[0\].*deeper than 64"),
         ({"messages": called("[" * 65 + "]" * 65)}, "arguments: nested deeper than 64"),
         ({"messages": called('{"a": "\\ud800"}')}, "arguments: must not hold lone surrogates"),
@@ -145,9 +152,21 @@ def test_what_is_within_the_caps_passes(fields: dict[str, Any]) -> None:
             "response_format: must hold one of schema and value, got both",
         ),
         ({"structured_outputs": {"regex": "a", "choice": ["b"]}}, "must hold one of"),
-        ({"structured_outputs": {"choice": ["a"] * 50_000}}, "at most 256 entries, got 50000"),
-        ({"structured_outputs": {"regex": "(a{999}){999}"}}, "at most 4096 symbols"),
-        ({"structured_outputs": {"json": []}}, "must be a JSON schema object"),
+        ({"structured_outputs": {"choice": ["a"] * 50_000}}, "outputs.choice: at most 256 entries"),
+        (
+            {"structured_outputs": {"regex": "(a{999}){999}"}},
+            "outputs.regex: may expand to at most",
+        ),
+        ({"structured_outputs": {"json": []}}, "outputs.json: must be a JSON schema object"),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": 3}},
+            "response_format.json_schema.schema: must be a JSON schema object, got 3",
+        ),
+        ({"seed": 2**63}, "seed: an integer must fit into 64 bits"),
+        ({"stop_token_ids": [1, 2**70]}, "stop_token_ids: an integer must fit into 64 bits"),
+        ({"bad_words": [3, "x" * 257]}, "bad_words: at most 256 bytes, got 257"),
+        ({"tools": "f"}, "tools: must be a list, got 'f'"),
+        ({"tools": [TOOL, "f"]}, r"tools\[1\]: must be an object, got 'f'"),
     ],
 )
 def test_what_is_over_a_cap_is_refused_with_field_limit_and_value(
@@ -155,7 +174,30 @@ def test_what_is_over_a_cap_is_refused_with_field_limit_and_value(
 ) -> None:
     with pytest.raises(InvalidRequest, match=message) as refused:
         chat(**fields)
-    assert refused.value.param
+    assert refused.value.param in places(refused.value.message)
+
+
+def places(message: str) -> list[str]:
+    """The place that a message begins with, and those around it."""
+    place = message.partition(":")[0]
+    return [place[:end] for end in range(1, len(place) + 1) if place[end:][:1] in {"", ".", "["}]
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"prompt": ""}, "prompt: must not be empty"),
+        ({"prompt": []}, "prompt: must not be empty"),
+        ({"prompt": "a", "logprobs": True}, "logprobs: must be an integer, got true"),
+        ({"prompt": "a", "logprobs": 21}, r"logprobs: must be 0\.\.20, got 21"),
+    ],
+)
+def test_what_a_completion_cannot_be_asked_for_is_refused(
+    fields: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InvalidRequest, match=message) as refused:
+        completion(**fields)
+    assert refused.value.param in places(refused.value.message)
 
 
 @pytest.mark.parametrize("kind", ["image_url", "input_audio", "video_url", "file"])
@@ -169,8 +211,9 @@ def test_a_part_that_is_no_text_is_refused_before_its_address_is_fetched(kind: s
 
 @pytest.mark.parametrize("model", [None, 3, ["m"]])
 def test_the_model_is_required(model: Any) -> None:
-    with pytest.raises(InvalidRequest, match="model: required, a string"):
+    with pytest.raises(InvalidRequest, match="model: required, a string") as refused:
         chat(model=model)
+    assert refused.value.param == "model"
 
 
 @pytest.mark.parametrize(
@@ -212,7 +255,8 @@ def test_a_field_that_is_not_listed_is_refused_by_name_at_every_level(
 ) -> None:
     with pytest.raises(UnsupportedFeature, match=message) as refused:
         chat(**fields)
-    assert len(refused.value.param or "") < 60
+    assert refused.value.param in places(refused.value.message)
+    assert len(refused.value.param) < 60
 
 
 @pytest.mark.parametrize("name", sorted(REFUSED))
@@ -278,9 +322,9 @@ def test_what_a_model_refused_is_what_it_said() -> None:
     refusal = {"type": "refusal", "refusal": "No."}
     asked = [{"role": "assistant", "refusal": "No."}]
     read = chat(messages=[*asked, asked[0] | {"content": "Well."}]).body["messages"]
-    assert [message["content"] for message in read] == [
-        [refusal],
-        [{"type": "text", "text": "Well."}, refusal],
+    assert read == [
+        {"role": "assistant", "content": [refusal]},
+        {"role": "assistant", "content": [{"type": "text", "text": "Well."}, refusal]},
     ]
 
 
@@ -320,19 +364,21 @@ def test_the_settings_say_what_a_template_is_given() -> None:
         (["a"] * 64, True),
         (["a"] * 65, False),
         ([1] * 2000, True),
+        ([2**70], True),  # its tokens are checked against the vocabulary
         ([[1, 2]] * 65, False),
     ],
 )
 def test_prompts_are_counted_and_token_ids_are_not(prompt: Any, passes: bool) -> None:
     if passes:
-        completion(prompt=prompt)
+        completion(prompt=prompt, logprobs=5)
         return
-    with pytest.raises(InvalidRequest, match="prompt: at most 64 prompts, got 65"):
+    with pytest.raises(InvalidRequest, match="prompt: at most 64 prompts, got 65") as refused:
         completion(prompt=prompt)
+    assert refused.value.param == "prompt"
 
 
 @pytest.mark.parametrize("name", sorted(CHAT.keys() - {"model", "n"}))
-@pytest.mark.parametrize("value", [3, "x", [3], {"a": 3}, True])
+@pytest.mark.parametrize("value", [3, "x", [3], {"a": 3}, [{"function": 3}], True])
 def test_a_value_of_a_wrong_kind_is_refused_or_left_to_the_engines_models(
     name: str, value: Any
 ) -> None:

@@ -29,6 +29,21 @@ MANY_WAYS = [
     r"([/\w .-]*)*/?",
     "x(?:(?:[a-z]+)+,)?y",
     "(?P<a>[a-z]*)+",
+    "([^ab]+c)*",
+    "([ab]+a)*",
+    "([a-z]+a)*",
+    "([a-z]+z)*",
+    "([д-ж]+ü)*",
+    r"(\D+a)*",
+    "(.*é)*",
+    "(^a*)*",
+    "((ab|cd)*a)*",
+    "((a+|bc)a)*",
+    "(a+)+|b",
+    "((ab)*a)*",
+    "((a)(?(2)a+|b))*",
+    "(a*){2}",
+    "(a+b{0})*",
 ]
 ONE_WAY = [
     r"\w+(\s\w+)*",
@@ -48,14 +63,24 @@ ONE_WAY = [
     r"(.|\n)*",
     "([a-z]{3})*",
     "^(?=a)b+$",
+    "([^ab]+a)*",
+    r"([a-z]+\{)*",
+    "([д-ж]+x)*",
+    r"(\D+1)*",
+    "(a*)?",
+    "(a+b{2})*",
+    "(^)*",
 ]
 
 
 @pytest.mark.parametrize("pattern", MANY_WAYS)
 def test_rounds_that_nothing_ends_are_refused(pattern: str) -> None:
     assert is_ambiguous(regex_parser.parse(pattern))
-    with pytest.raises(UnsupportedFeature, match="needs a character that ends each round"):
+    with pytest.raises(
+        UnsupportedFeature, match="needs a character that ends each round"
+    ) as refused:
         check_regex(pattern, LIMITS, "regex")
+    assert refused.value.param == "regex"
     with pytest.raises(UnsupportedFeature, match=r"^schema\.pattern: a rep"):
         check_schema({"type": "string", "pattern": pattern}, LIMITS, "schema")
 

@@ -10,6 +10,7 @@ from service.limits.fields import Accepted
 from service.limits.responses import accept_response
 from service.limits.responses_fields import NO_OPS, REFUSED, RESPONSE
 from service.settings.limits import LimitSettings
+from tests.limits.test_openai import places
 
 LIMITS = LimitSettings()
 CONTEXT = 2048
@@ -46,6 +47,10 @@ def text(value: Any, kind: str = "input_text") -> dict[str, Any]:
         {"stop": ["x" * 256] * 32, "logit_bias": {str(token): 1 for token in range(300)}},
         {"include": ["reasoning.encrypted_content"], "top_logprobs": 20},
         {"structured_outputs": {"regex": "a+"}},
+        {
+            **{"include": ["message.output_text.logprobs"], "top_logprobs": 20},
+            "max_output_tokens": 9,
+        },
     ],
 )
 def test_what_is_within_the_caps_passes(fields: dict[str, Any]) -> None:
@@ -88,6 +93,17 @@ def test_what_is_within_the_caps_passes(fields: dict[str, Any]) -> None:
         ({"top_k": 2**70}, "top_k: an integer must fit into 64 bits"),
         ({"stop": ["x"] * 33}, "stop: at most 32 entries, got 33"),
         ({"stop": ["x" * 257]}, "stop: at most 256 bytes, got 257"),
+        ({"logit_bias": {str(t): 1 for t in range(301)}}, "logit_bias: at most 300.*got 301"),
+        ({"chat_template_kwargs": {"thinking": [1]}}, "chat_template_kwargs.thinking: must be"),
+        ({"input": [said("user") | {"status": 3}]}, r"input\[0\].status: must be a text, got 3"),
+        (
+            {"input": [{"type": "reasoning", "summary": [], "encrypted_content": 3}]},
+            r"input\[0\].encrypted_content: must be a text, got 3",
+        ),
+        (
+            {"tools": [TOOL | {"parameters": {"title": "x" * 1100}}] * 60},
+            "tools: at most 65536 bytes, got 66780",
+        ),
         ({"stop": [""]}, "stop: must be a text or a list of texts, none empty, got ''"),
         ({"stop_token_ids": [1] * 65}, "stop_token_ids: at most 64 entries, got 65"),
         ({"metadata": {str(n): "a" for n in range(17)}}, "metadata: at most 16 entries, got 17"),
@@ -116,8 +132,9 @@ def test_what_is_within_the_caps_passes(fields: dict[str, Any]) -> None:
 def test_what_is_over_a_cap_or_of_a_wrong_kind_is_refused(
     fields: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(InvalidRequest, match=message):
+    with pytest.raises(InvalidRequest, match=message) as refused:
         response(**fields)
+    assert refused.value.param in places(refused.value.message)
 
 
 @pytest.mark.parametrize(
@@ -191,6 +208,11 @@ def test_parts_of_what_the_model_said_are_joined() -> None:
             **{"type": "reasoning", "id": "rs_1", "content": None, "encrypted_content": None},
             "summary": [text("d", "summary_text"), text("e", "summary_text")],
         },
+        {
+            **{"type": "reasoning", "summary": [text("short", "summary_text")]},
+            "content": [text("h", "reasoning_text"), text("i", "reasoning_text")],
+        },
+        {"role": "assistant", "content": [text("j", "output_text")]},
         said("user", text("f"), text("g")),
     ]
     read = response(input=items).body["input"]
@@ -199,8 +221,11 @@ def test_parts_of_what_the_model_said_are_joined() -> None:
         [text("", "output_text")],
         "c",
         [text("de", "reasoning_text")],
+        [text("hi", "reasoning_text")],
+        [text("j", "output_text")],
         [text("f"), text("g")],
     ]
+    assert read[5]["type"] == "message"
     assert read[3]["summary"] == []
 
 

@@ -36,6 +36,7 @@ def sized(size: int) -> dict[str, Any]:
         {"properties": {"pattern": {"type": "string", "pattern": "^[a-z]{1,64}$"}}},
         {"$defs": {"a": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"},
         {"patternProperties": {"^x-": {"type": "integer"}}},
+        {"type": "string", "pattern": "a?" * 512},
     ],
 )
 def test_a_schema_within_the_caps_passes(schema: Any) -> None:
@@ -55,6 +56,8 @@ def test_a_schema_within_the_caps_passes(schema: Any) -> None:
         ({"items": {"maxLength": 10**300}}, "maxLength may be at most 4096, got an integer of 997"),
         ({"anyOf": [{"pattern": "(a{1000}){1000}"}]}, "may expand to at most 4096 symbols"),
         ({"patternProperties": {"(a{1000}){1000}": {}}}, "may expand to at most 4096 symbols"),
+        ({"minimum": 1, "pattern": "a{510}"}, r"at most 512 symbols together, got 514"),
+        ({"minimum": 1, "patternProperties": {"a{510}": {}}}, r"at most 512 .* together, got 514"),
         ({"pattern": "^[a-z]{1,513}$"}, r"at most 512 symbols together, got 515"),
         (
             {"properties": {f"p{i}": {"pattern": "[a-z]{9}"} for i in range(60)}},
@@ -77,6 +80,7 @@ def test_a_schema_beyond_a_cap_is_refused_with_the_limit_and_the_value(
     with pytest.raises(InvalidRequest, match=message) as refused:
         check_schema(schema, LIMITS, "f")
     assert refused.value.message.startswith("f")
+    assert refused.value.message.startswith(refused.value.param or "?")
 
 
 @pytest.mark.parametrize(
@@ -106,6 +110,11 @@ def test_a_regex_within_the_caps_passes(pattern: str) -> None:
         ("(?!(a{1000}){1000})", "got 1000000"),
         ("(?>(a{1000}){1000})", "got 1000000"),
         ("(b)?(?(1)(a{100}){100}|c)", "got 1000"),
+        ("b{4000}(a{97})", "got 4097"),
+        ("b{4000}(?=a{97})", "got 4097"),
+        ("b{4000}(?>a{97})", "got 4097"),
+        ("(b)b{4000}(?(1)a{97}|c)", "got 4099"),
+        ("a" * 97 + "b{4000}|" + "a" * 97 + "c", "got 4098"),
         ("(" * 500 + ")" * 500, "nested too deeply|sub-patterns|at most"),
     ],
 )
@@ -115,6 +124,7 @@ def test_a_regex_beyond_a_cap_is_refused_with_the_limit_and_the_value(
     with pytest.raises(InvalidRequest, match=message) as refused:
         check_regex(pattern, LIMITS, "f")
     assert refused.value.message.startswith("f: ")
+    assert refused.value.param == "f"
 
 
 @pytest.mark.parametrize("choice", [["a"], ["a", "a b"], ["x" * 1024] * 32, ("a", "b")])
@@ -132,10 +142,12 @@ def test_a_choice_within_the_caps_passes(choice: Any) -> None:
         (["a", ""], r"f\[1\]: must be a non-empty string, got ''"),
         (["a", 3], r"f\[1\]: must be a non-empty string, got 3"),
         (["x" * 1025], r"f\[0\]: at most 1024 bytes, got 1025"),
+        (["x" * 1024] * 33, r"f: at most 32768 bytes, got 33792"),
     ],
 )
 def test_a_choice_beyond_a_cap_is_refused_with_the_limit_and_the_value(
     choice: Any, message: str
 ) -> None:
-    with pytest.raises(InvalidRequest, match=message):
+    with pytest.raises(InvalidRequest, match=message) as refused:
         check_choice(choice, LIMITS, "f")
+    assert (refused.value.param or "").startswith("f")

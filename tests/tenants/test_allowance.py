@@ -90,3 +90,22 @@ async def test_who_has_no_quota_never_asks_the_store() -> None:
         await allowance.reserve(10**9)
         await allowance.settle()
     assert store.asked == 0
+
+
+async def test_only_what_a_quota_counts_is_asked_for() -> None:
+    store = SlowStore()
+    allowance = Allowance(store, Tenant("t", quotas=(Quota("requests", 2, 60),)))
+    await allowance.reserve(10**9)
+    assert store.asked == 0
+    await allowance.count_request()
+    assert store.asked == 1
+
+
+async def test_the_headers_tell_what_is_left_after_the_requests_that_ended() -> None:
+    store = SlowStore()
+    allowance = Allowance(store, TENANT)
+    first, _ = await allowance.reserve(40), await allowance.reserve(50)
+    first.used = 15
+    assert allowance.headers()["x-ratelimit-remaining-tokens"] == "35"
+    for allowance in (Allowance(), Allowance(None, TENANT), Allowance(store, Tenant("free"))):
+        assert allowance.headers() == {}

@@ -105,6 +105,7 @@ def test_a_mounted_secret_is_read_from_one_version(tmp_path: Path) -> None:
     write_keys(tmp_path / "..2" / "a.yaml", entry("b"))
     (tmp_path / "..data").symlink_to("..1")
     (tmp_path / "a.yaml").symlink_to("..data/a.yaml")
+    write_keys(tmp_path / "of no version", entry("c"))
     assert list(ring_of(tmp_path).tenants) == ["a"]
     (tmp_path / "..new").symlink_to("..2")
     os.replace(tmp_path / "..new", tmp_path / "..data")
@@ -118,3 +119,8 @@ def test_what_cannot_be_read_or_is_too_large_is_named(tmp_path: Path) -> None:
     (tmp_path / "b").write_bytes(b" " * (MAX_BYTES // 2 + 1))
     with pytest.raises(ConfigurationError, match=rf"at most {MAX_BYTES} bytes"):
         read_keys(tmp_path)
+    (tmp_path / "c").write_bytes(b" " * MAX_BYTES)
+    assert read_keys(tmp_path / "c").keys() == {"c"}
+    (tmp_path / "c").write_bytes(b" " * (MAX_BYTES + 1))
+    with pytest.raises(ConfigurationError, match=rf"at most {MAX_BYTES} bytes"):
+        read_keys(tmp_path / "c")

@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 import pytest
 
 from service.errors import ConfigurationError
-from service.tenants.keys_document import parse_keys
-from service.tenants.tenant import Quota, Tenant
+from service.tenants.keys_document import QuotaRecord, parse_keys
+from service.tenants.tenant import Quota, Tenant, Tier
 
 HASH = "0f" * 32
 WHOLE = f"""
@@ -65,6 +65,7 @@ def test_every_field_is_read() -> None:
         ("requests_per_minute", "requests_per_hour", r"keys.yaml:7: .*did you mean 'requests_per"),
         ("tokens_per_day: 1000", "tokens_per_minute: many", r"keys.yaml:7: .*got 'many'"),
         (f'sha256: "{HASH}"', "sha256: sk-secret", r"keys.yaml:10: tenants.0.keys.0.sha256"),
+        (f'sha256: "{HASH}"', "sha256: secret", r"keys.yaml:10: tenants.0.keys.0.sha256"),
         (f'sha256: "{HASH}"', "sha265: abc", r"keys.yaml:10: .*sha265: unknown key.*'sha256'"),
         (
             f'- sha256: "{HASH}"',
@@ -93,6 +94,29 @@ def test_a_mistake_names_its_line_and_shows_no_key(old: str, new: str, message: 
 def test_a_text_that_is_no_keys_file_is_refused(text: bytes) -> None:
     with pytest.raises(ConfigurationError, match=r"^keys\.yaml"):
         parse_keys("keys.yaml", text)
+
+
+def test_each_quota_has_its_period() -> None:
+    record = QuotaRecord(
+        requests_per_minute=1, requests_per_day=2, tokens_per_minute=3, tokens_per_day=4
+    )
+    assert record.quotas() == (
+        Quota("requests", 1, 60),
+        Quota("requests", 2, 86_400),
+        Quota("tokens", 3, 60),
+        Quota("tokens", 4, 86_400),
+    )
+
+
+def test_the_first_tier_is_that_of_the_file() -> None:
+    text = WHOLE.replace("weight: 3", "service_tiers: [flex, default]")
+    acme, _ = parse_keys("keys.yaml", text.encode())
+    assert acme.record.tenant().tiers == (Tier.FLEX, Tier.DEFAULT)
+
+
+def test_what_is_missing_from_the_whole_file_is_told_at_its_beginning() -> None:
+    with pytest.raises(ConfigurationError, match=r"^keys\.yaml:3: tenants: required"):
+        parse_keys("keys.yaml", b"\n\n{}")
 
 
 def test_every_mistake_is_reported_at_once() -> None:

@@ -13,7 +13,7 @@ from service.errors import ConfigurationError
 from service.tenants import live_keyring
 from service.tenants.keyring import read_keys
 from service.tenants.live_keyring import LiveKeyring
-from tools.served.keys import entry, key_of, write_keys
+from tools.served.keys import entry, key_of, sha256_of, write_keys
 
 LOOK_SECONDS = live_keyring._LOOK_SECONDS
 
@@ -55,6 +55,22 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_files_are_looked_at_often_enough_for_five_seconds() -> None:
     assert LOOK_SECONDS <= 2
+
+
+async def test_files_that_stay_as_they_are_are_not_taken_over_again(tmp_path: Path) -> None:
+    readings = Readings()
+    async with following(LiveKeyring(write_keys(tmp_path / "k", entry("a")), readings)):
+        await asyncio.sleep(0.05)
+    assert readings.accepted == []
+
+
+def test_a_tenant_is_found_by_a_key_and_by_its_name_while_the_key_lives(tmp_path: Path) -> None:
+    dead = [{"sha256": sha256_of(key_of("b")), "expires": "2020-01-01T00:00:00Z"}]
+    path = write_keys(tmp_path / "k", entry("a"), entry("b", keys=dead))
+    ring = LiveKeyring(path, Readings())
+    assert (knows(ring, "a"), knows(ring, "b")) == (True, False)
+    assert ring.tenant_named("a") == ring.tenant_of(key_of("a"))
+    assert ring.tenant_named("b") is None
 
 
 async def test_added_and_revoked_keys_take_effect(tmp_path: Path) -> None:

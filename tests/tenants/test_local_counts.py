@@ -20,8 +20,9 @@ def test_counting_goes_on_from_what_the_store_told() -> None:
     assert counts.confirm(WINDOW, counts.send(WINDOW), 40) == 40
     assert counts.add(WINDOW, 5) == 45
     assert counts.send(WINDOW) == 5
+    assert counts.add(WINDOW, 2) == 47
     counts.keep(WINDOW, 5)
-    assert counts.add(WINDOW, 1) == 46
+    assert counts.add(WINDOW, 1) == 48
 
 
 def test_what_is_on_its_way_to_the_store_is_sent_once_and_counts() -> None:

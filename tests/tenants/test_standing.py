@@ -26,6 +26,11 @@ def test_what_is_left_is_between_nothing_and_the_limit(left: int, unspent: int, 
     assert headers["x-ratelimit-remaining-tokens"] == told
 
 
+def test_tokens_that_are_not_spent_are_no_requests() -> None:
+    headers = headers_of([Standing(Quota("requests", 10, 60), 4, 1)], unspent_tokens=3)
+    assert headers["x-ratelimit-remaining-requests"] == "4"
+
+
 @pytest.mark.parametrize(
     ("seconds", "told"),
     [(-1, "0s"), (0.2, "1s"), (59.1, "1m0s"), (61, "1m1s"), (3600, "1h0m0s"), (86_400, "24h0m0s")],
