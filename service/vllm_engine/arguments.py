@@ -28,7 +28,6 @@ keeps the one it used first, even if a later request was accepted for another.""
 _DEFAULTS: dict[str, Any] = {
     "enable_prompt_tokens_details": True,
     "scheduling_policy": "priority",
-    "tool_strict_level": "parameter",
     "worker_extension_cls": WORKER_EXTENSION,
 }
 

@@ -62,7 +62,8 @@ async def _try(trials: StructureTrials, structure: StructuredOutputsParams) -> N
     if structure.json is not None:
         # A response format was checked before; a tool's parameters become a structure only now.
         check_enforced(json.loads(text), "tools")
-    await trials.check(Compilation(kind.name.lower(), text))
+    asked = not isinstance(structure, CallFrame)
+    await trials.check(Compilation(kind.name.lower(), text, asked))
 
 
 def _held(tag: str) -> str:
