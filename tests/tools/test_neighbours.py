@@ -1,9 +1,12 @@
 """The comparison of answers alone and among neighbours: what it must see, and what it may pass."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from service.adapters.manifest_yaml import load_manifest
+from tools.neighbours.__main__ import smollm2
 from tools.neighbours.answers import Answer, Changed, Comparison, Place, answers
 from tools.neighbours.requests import RequestMaker
 
@@ -113,3 +116,9 @@ def test_a_request_is_the_same_each_time() -> None:
         "/v1/generate",
         "/v1/classify",
     }
+
+
+def test_the_default_model_is_served_by_the_name_that_its_adapters_have(tmp_path: Path) -> None:
+    config, _, _ = smollm2(tmp_path)
+    bases = {load_manifest(Path(each["source"])).base_model.name for each in config["adapters"]}
+    assert bases == {config["model"]["name"]}

@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 
+from loadtests.peers import MODEL
 from loadtests.processes import unwind_on_sigterm
 from service.model.smollm2 import fetch_smollm2
 from tools.neighbours.answers import Answer, Changed, Comparison, answers
@@ -52,11 +53,11 @@ def smollm2(folder: Path) -> tuple[dict[str, Any], RequestMaker, Comparison]:
     """The default model in bfloat16 with the adapters that `make run` serves."""
     fetch_smollm2(SMOLLM2)
     config = {
-        "model": {"name": "smollm2", "path": str(SMOLLM2.resolve())},
+        "model": {"name": MODEL, "path": str(SMOLLM2.resolve())},
         "engine": ENGINE | {"dtype": "bfloat16", "max_lora_rank": 8},
         "adapters": [{"source": str(each.resolve())} for each in sorted(ADAPTERS.iterdir())],
     }
-    maker = RequestMaker(0, ["smollm2", "commands", "translate-en-fr"], ["intent", "sentiment"])
+    maker = RequestMaker(0, [MODEL, "commands", "translate-en-fr"], ["intent", "sentiment"])
     # Logits of 16 to 32 lie 0.125 apart in bfloat16, and 30 layers round before them.
     return config, maker, Comparison(tolerance=0.75, may_part=True)
 
