@@ -46,7 +46,7 @@ one. In a folder of a model that has none of these, calls are read by `engine.to
 
 _HELD = frozenset({"hermes"})
 """Parsers under which also calls that may come are held to their schemas, unless configured
-otherwise. vLLM has grammars for more; of these the answers were measured (docs/decisions/0050)."""
+otherwise. vLLM has grammars for more; this one is tried with a model (docs/decisions/0050)."""
 
 
 def recognised(template: str) -> str | None:

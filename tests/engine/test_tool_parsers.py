@@ -86,7 +86,7 @@ def test_the_configuration_comes_before_the_template(
     assert chosen["tool_call_parser"] == parser
 
 
-def test_calls_are_held_by_default_where_that_was_measured(tmp_path: Path) -> None:
+def test_calls_are_held_by_default_where_that_was_tried(tmp_path: Path) -> None:
     (tmp_path / "chat_template.jinja").write_text(HERMES)
     assert chosen_parser(tmp_path, {})["tool_strict_level"] == "parameter"
     assert chosen_parser(tmp_path, {"tool_strict_level": "auto"})["tool_strict_level"] == "auto"
