@@ -38,7 +38,7 @@ ALLOWED: dict[str, str] = {
     "tenants": "errors plain_yaml quoting redis_client settings",
     "context": "engine errors tenants",
     "classification": "adapters context encoders engine errors quoting together",
-    "evaluation": "adapters classification errors plain_yaml quoting settings together",
+    "evaluation": "adapters classification errors files plain_yaml quoting settings together",
     "correctness": "adapters classification engine errors evaluation generation quoting together",
     "gate": "context errors settings tenants together",
     "batches": "database errors files local_disk quoting settings sources tenants",

@@ -25,6 +25,14 @@ class SelectiveAccuracy(_Strict):
     at_100: _Share
 
 
+class ReliabilityBin(_Strict):
+    """Lines of similar probability: its mean, the share that is right, and their number."""
+
+    confidence: _Share
+    accuracy: _Share
+    count: _Count
+
+
 class ConfidenceFigures(_Strict):
     """Figures of maps that were fitted without the lines that they are asked about.
 
@@ -42,6 +50,7 @@ class ConfidenceFigures(_Strict):
     ece: _Share
     aurc: _Share
     accuracy: SelectiveAccuracy
+    reliability: tuple[ReliabilityBin, ...] = ()
 
 
 class RiskControl(_Strict):

@@ -11,12 +11,14 @@ from typing import Annotated
 
 import typer
 
+from service.adapters.card import with_section
 from service.adapters.confidence import ConfidenceMap
 from service.adapters.manifest import GenerationManifest
 from service.adapters.manifest_yaml import load_manifest
 from service.adapters.pack import write_manifest
 from service.commands.rewriting import rewriting
 from service.correctness.asking import ask_lines
+from service.correctness.card import CARD_TITLE, confidence_section
 from service.correctness.fit import Match, fit_map
 from service.correctness.lines import kind_of
 from service.errors import ConfigurationError
@@ -43,7 +45,7 @@ def calibrate(
     as_json: Annotated[bool, typer.Option("--json", help="Print the section as JSON.")] = False,
 ) -> None:
     """Fit the probability that an adapter's greedy answers are right, and write it into its
-    manifest.
+    manifest, and its figures into the card README.md.
 
     The adapter gets another digest: sign it again and reload the service. A key comes from
     OPENAI_API_KEY.
@@ -62,7 +64,9 @@ def calibrate(
         client = Client(url, os.environ.get(_KEY), concurrency)
         asked = asyncio.run(ask_lines(client, manifest, held_out, match, tokens))
         fitted = fit_map(asked.answers, match, asked.cut, alpha)
-        write_manifest(folder, manifest.model_copy(update={"confidence": fitted}))
+        files = with_section(folder, manifest, CARD_TITLE, confidence_section(fitted))
+        changed = {"confidence": fitted, "files": files}
+        write_manifest(folder, manifest.model_copy(update=changed))
         _show(fitted, as_json)
 
 

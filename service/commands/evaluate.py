@@ -6,7 +6,6 @@ service cannot be used, 130 interrupted; what was measured by then is reported.
 
 import asyncio
 import json
-import logging
 from pathlib import Path
 from typing import IO, Annotated, Any
 
@@ -17,6 +16,8 @@ from tqdm import tqdm
 
 from service.commands.errors import one_message
 from service.commands.finetune import measure_again
+from service.commands.rewriting import rewriting
+from service.commands.suite_card import SuiteCard
 from service.errors import ConfigurationError
 from service.evaluation.choices import Reading
 from service.evaluation.client import Client
@@ -28,6 +29,15 @@ from service.files import write_atomically
 from service.plain_yaml import read_mapping
 
 _INTERRUPTED = 130
+
+_Report = Annotated[
+    Path | None,
+    typer.Option(help="Folder for report.json, report.html, answers.jsonl and lm-eval's files."),
+]
+_Card = Annotated[
+    Path | None,
+    typer.Option(help="Folder of the adapter that is asked; its README.md gets the figures."),
+]
 
 
 def evaluate(
@@ -41,18 +51,16 @@ def evaluate(
         str | None, typer.Option(help="Model to ask; default the suite's, or the only one.")
     ] = None,
     key_file: Annotated[Path | None, typer.Option(help="File that holds the API key.")] = None,
-    report: Annotated[
-        Path | None,
-        typer.Option(help="Folder for report.json, report.html and answers.jsonl."),
-    ] = None,
+    report: _Report = None,
+    card: _Card = None,
     concurrency: Annotated[int, typer.Option(min=1, max=256, help="Requests at a time.")] = 8,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
     """Measure a running service by a suite of tasks, and fail if a figure misses its bar.
 
     Tasks are classification, multiple choice, generation, bias between two groups, robustness to
-    noise, and refusal; docs/limits.md says how to read them. Without --url the adapter or head of
-    a training run is measured again, as it is packed, and nothing is written.
+    noise, refusal, and lm-eval's own; docs/limits.md says how to read them. Without --url the
+    adapter or head of a training run is measured again, as it is packed, and nothing is written.
 
     Examples:
 
@@ -60,24 +68,34 @@ def evaluate(
 
       llm-service evaluate deploy/local/recipes/sentiment.yaml --json
     """
-    with one_message():
-        logging.getLogger("httpx").setLevel(logging.WARNING)  # else a line for each request
-        if url is None:
-            if any(each is not None for each in (model, key_file, report)):
-                raise ConfigurationError("--model, --key-file, --report: only with --url")
-            if "tasks" in read_mapping(file):
-                raise ConfigurationError(f"{file}: a suite needs --url, a service to measure")
-            measure_again(file, as_json)
-            return
+    if url is None:
+        _measure_run(file, as_json, any((model, key_file, report, card)))
+        return
+    with rewriting(card):
         suite, key = load_suite(file), _key(key_file)
+        of_card = (
+            None if card is None else SuiteCard(card, Client(url, key, 1), model or suite.model)
+        )
         with _Progress(report) as progress:
-            run = Run(suite, Client(url, key, concurrency), progress)
+            keep = None if report is None else report / "lm-eval"
+            run = Run(suite, Client(url, key, concurrency), progress, keep)
             interrupted = _interrupted(run, model, report)
         _show(run.report, as_json)
         if interrupted:
             raise typer.Exit(_INTERRUPTED)
-        if run.report.failed:
-            raise typer.Exit(1)
+        if of_card is not None:
+            of_card.write(run.report)
+    if run.report.failed:
+        raise typer.Exit(1)
+
+
+def _measure_run(file: Path, as_json: bool, has_options: bool) -> None:
+    with one_message():
+        if has_options:
+            raise ConfigurationError("--model, --key-file, --report, --card: only with --url")
+        if "tasks" in read_mapping(file):
+            raise ConfigurationError(f"{file}: a suite needs --url, a service to measure")
+        measure_again(file, as_json)
 
 
 def _interrupted(run: Run, model: str | None, folder: Path | None) -> bool:

@@ -14,8 +14,11 @@ from service.heads.refusal import HeadRefused
 
 
 @contextmanager
-def rewriting(folder: Path) -> Iterator[None]:
-    """Say in one message what is refused, and afterwards that a signature is of the old files."""
+def rewriting(folder: Path | None) -> Iterator[None]:
+    """Say in one message what is refused, and afterwards that a signature is of the old files.
+
+    Without a folder nothing is rewritten, and there is only the message.
+    """
     logging.getLogger("httpx").setLevel(logging.WARNING)  # else a line for each request
     with one_message():
         try:
@@ -23,5 +26,5 @@ def rewriting(folder: Path) -> Iterator[None]:
         except (AdapterRefused, HeadRefused) as error:
             typer.echo(f"refused: {error}", err=True)
             raise typer.Exit(1) from None
-        if (folder / SIGNATURE_FILE).exists():
+        if folder is not None and (folder / SIGNATURE_FILE).exists():
             typer.echo(f"sign again: {SIGNATURE_FILE} is of the old manifest", err=True)

@@ -11,11 +11,12 @@ from service.adapters.confidence import (
     ConfidenceFigures,
     ConfidenceMap,
     Measure,
+    ReliabilityBin,
     RiskControl,
     SelectiveAccuracy,
 )
 from service.classification.distribution import Array
-from service.classification.reliability import expected_calibration_error
+from service.classification.reliability import expected_calibration_error, reliability_bins
 from service.classification.selective import area, auroc, risk_coverage
 from service.correctness.logistic import fit_logistic, log_loss
 from service.correctness.risk import least_abstention, risk_threshold
@@ -76,6 +77,7 @@ def fit_map(answers: Sequence[Answered], match: Match, cut: int, alpha: float) -
             ece=_rounded(expected_calibration_error(probs, right)),
             aurc=_rounded(area(probs, right)),
             accuracy=_accuracy(probs, right),
+            reliability=_reliability(probs, right),
         ),
     )
 
@@ -114,6 +116,17 @@ def _accuracy(probs: Array, right: npt.NDArray[np.bool_]) -> SelectiveAccuracy:
     risk, lines = risk_coverage(probs, right)[1], len(right)
     at = {share: _rounded(1 - risk[-(-lines * share // 100) - 1]) for share in (50, 80, 100)}
     return SelectiveAccuracy(at_50=at[50], at_80=at[80], at_100=at[100])
+
+
+def _reliability(probs: Array, right: npt.NDArray[np.bool_]) -> tuple[ReliabilityBin, ...]:
+    return tuple(
+        ReliabilityBin(
+            confidence=_rounded(each.confidence),
+            accuracy=_rounded(each.accuracy),
+            count=each.count,
+        )
+        for each in reliability_bins(probs, right)
+    )
 
 
 def _check(right: npt.NDArray[np.bool_], folds: npt.NDArray[np.intp]) -> None:

@@ -34,6 +34,8 @@ class Client:
 
     def __init__(self, url: str, key: str | None, concurrency: int) -> None:
         self.url = url.rstrip("/")
+        self.key = key
+        self.concurrency = concurrency
         headers = {} if key is None else {"authorization": f"Bearer {key}"}
         self._http = httpx.AsyncClient(headers=headers, timeout=_SECONDS)
         self._slots = asyncio.Semaphore(concurrency)

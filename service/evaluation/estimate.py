@@ -12,7 +12,8 @@ from service.classification.distribution import Array
 Rows = npt.NDArray[np.intp]
 RESAMPLES = 1000
 _SEED = 20_260_101
-_Z = 1.959963984540054
+Z = 1.959963984540054
+"""Standard errors either way that hold 95 % of a normal distribution."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +34,9 @@ def share(hits: int, lines: int) -> Estimate:
     """
     if not lines:
         raise ValueError("no lines")
-    value, spread = hits / lines, _Z * _Z / lines
+    value, spread = hits / lines, Z * Z / lines
     centre = (value + spread / 2) / (1 + spread)
-    half = _Z / (1 + spread) * math.sqrt(value * (1 - value) / lines + spread / (4 * lines))
+    half = Z / (1 + spread) * math.sqrt(value * (1 - value) / lines + spread / (4 * lines))
     # At 0 and 1 the exact end is 0 or 1, which rounding may miss.
     low, high = min(value, max(0.0, centre - half)), max(value, min(1.0, centre + half))
     return Estimate(value, low, high, lines, "Wilson")

@@ -17,7 +17,8 @@ _POINTS = 100
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # An interval without bounds is written as "-Infinity" and "Infinity", for JSON has no number.
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
 
 class Metric(_Part):
@@ -100,7 +101,9 @@ def task_result(
         kind=task.kind,
         about=task.about,
         licence=getattr(task, "licence", None),
-        metrics=tuple(_metric(name, figures[name], task.bars) for name in task.measured()),
+        metrics=tuple(
+            _metric(name, figures[name], task.bars) for name in task.measured() or figures
+        ),
         **plots,
     )
 

@@ -4,9 +4,11 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from service.errors import ConfigurationError
+from service.evaluation import lm_eval
 from service.evaluation.answers import answer_figures, refusal_figures, written
 from service.evaluation.choices import (
     Chosen,
@@ -36,6 +38,7 @@ from service.evaluation.suite import (
     Choice,
     Classification,
     Generation,
+    LmEval,
     Refusal,
     Robustness,
     Suite,
@@ -68,8 +71,12 @@ class Watcher(Protocol):
 class Run:
     """One run of a suite; `report` has the finished tasks, also after an interruption."""
 
-    def __init__(self, suite: Suite, client: Client, watcher: Watcher) -> None:
+    def __init__(
+        self, suite: Suite, client: Client, watcher: Watcher, keep: Path | None = None
+    ) -> None:
+        """`keep` gets the files of other programs, in a folder for each task."""
         self._suite = suite
+        self._keep = keep
         self._client = client
         self._watcher = watcher
         self._lines = {task.name: _lines(task) for task in suite.tasks}
@@ -127,6 +134,8 @@ class Run:
                 return await self._biased(task)
             case Robustness():
                 return await self._robust(task)
+            case LmEval():
+                return await self._by_lm_eval(task)
 
     async def _chosen(
         self, task: Task, asked: Classification, change: Callable[[str], str]
@@ -184,6 +193,15 @@ class Run:
         }
         return task_result(task, robustness_figures(clean, changed))
 
+    async def _by_lm_eval(self, task: LmEval) -> TaskResult:
+        keep = None if self._keep is None else self._keep / task.name
+        figures = await lm_eval.measured(task, self._client, self._model, keep)
+        for name in task.bars:
+            if name not in figures:
+                known = ", ".join(figures)
+                raise ConfigurationError(f"bars: no metric {name!r}; lm-eval gave {known}")
+        return task_result(task, figures)
+
     async def _all(
         self, task: Task, requests: Sequence[Coroutine[Any, Any, _Answer]], each: int = 1
     ) -> list[_Answer]:
@@ -215,6 +233,9 @@ def _lines(task: Task) -> Sequence[Any]:
     }
     match task:
         case Robustness():
+            return ()
+        case LmEval():
+            lm_eval.check(task)
             return ()
         case Generation():
             return read_lines(task.lines, _COMPLETED[task.match])

@@ -15,6 +15,7 @@ from service.settings.section import Section, ServedName
 BAR = r"^(>=|<=|within) -?\d+(\.\d+)?$"
 _Text = Annotated[str, Field(min_length=1, max_length=4096)]
 _Labels = Annotated[tuple[_Text, ...], Field(min_length=2, max_length=256)]
+_PATHS = ("lines", "include", "tokenizer")
 _OF_ANSWERS = ("match", "chrf", "token_f1")
 _OF_CHOICES = ("accuracy", "macro_f1", "ece", "brier", "abstention", "aurc")
 
@@ -34,12 +35,12 @@ class _Task(Section):
     def _bars_of_its_metrics(self) -> Self:
         known = self.measured()
         for name in self.bars:
-            if name not in known:
+            if known and name not in known:
                 raise ValueError(f"bars: no metric {name!r}; there are {', '.join(known)}")
         return self
 
     def measured(self) -> tuple[str, ...]:
-        """Names of its metrics."""
+        """Names of its metrics; none where only its results name them."""
         return self.metrics
 
 
@@ -152,7 +153,30 @@ class Robustness(_Task):
         return tuple(f"{noise}_loss" for noise in self.noise)
 
 
-Task = Classification | Choice | Generation | Refusal | Bias | Robustness
+class LmEval(_Task):
+    """A task or group in lm-eval's own format, run by its program; its metrics are its own."""
+
+    kind: Literal["lm-eval"]
+    task: Annotated[str, Field(pattern=r"^\w[\w./-]{0,127}$")] = Field(
+        description="Its name, as lm-eval lists it or a file of `include` gives it."
+    )
+    include: Path | None = Field(
+        None, description="Folder of lm-eval's YAML files, relative to the suite."
+    )
+    api: Literal["completions", "chat"] = Field(
+        "completions", description="Route; only completions give probabilities of choices."
+    )
+    tokenizer: str | None = Field(
+        None,
+        min_length=1,
+        description="Folder, relative to the suite, or name on the Hub; else the model's name.",
+    )
+    shots: int | None = Field(None, ge=0, le=64, description="Examples; else the task's own.")
+    limit: int | None = Field(None, ge=1, description="Lines of each task; else all.")
+    licence: str = Field(min_length=1, max_length=256, description="Of the lines.")
+
+
+Task = Classification | Choice | Generation | Refusal | Bias | Robustness | LmEval
 
 
 class Suite(Section):
@@ -187,8 +211,10 @@ def load_suite(file: Path) -> Suite:
     tree = read_mapping(file)
     folder = file.resolve().parent
     for task in tree["tasks"] if isinstance(tree.get("tasks"), list) else ():
-        if isinstance(task, dict) and isinstance(task.get("lines"), str):
-            task["lines"] = os.path.normpath(folder / task["lines"])
+        for field in _PATHS if isinstance(task, dict) else ():
+            given = task.get(field)
+            if isinstance(given, str) and (field != "tokenizer" or (folder / given).is_dir()):
+                task[field] = os.path.normpath(folder / given)
     return validated(Suite, tree, file)
 
 

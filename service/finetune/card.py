@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from service.adapters.card import table
 from service.finetune.checkpoint import TrainingState
 from service.finetune.config import FinetuneSettings
 from service.finetune.figures import ClassificationFigures, GenerationFigures
@@ -172,8 +173,7 @@ def _measured_labels(figures: ClassificationFigures, base: ClassificationFigures
 
 def _table(lines: int, columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     head = f"Measured on {lines} held-out lines through the served engine:\n\n"
-    table = [("", *columns), ("---",) * (len(columns) + 1), *rows]
-    return head + "\n".join(f"| {' | '.join(row[: len(columns) + 1])} |" for row in table)
+    return head + table(("", *columns), (row[: len(columns) + 1] for row in rows))
 
 
 def _trained(settings: FinetuneSettings, report: TrainingReport) -> str:

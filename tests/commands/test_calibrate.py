@@ -9,10 +9,12 @@ import httpx
 import pytest
 from typer.testing import CliRunner, Result
 
+from service.adapters.card import CARD_FILE
 from service.adapters.manifest import ClassificationManifest, GenerationManifest
 from service.adapters.manifest_yaml import load_manifest
 from service.classification.false_positives import most_flagged
 from service.commands.cli import app
+from service.files import file_digest
 from tests.adapters.samples import AdapterFolder, write_base
 from tests.correctness.samples import generator
 from tests.live_service import LiveService
@@ -65,7 +67,15 @@ def test_the_map_is_written_and_a_second_time_the_service_is_behind(
     assert json.loads(done.stdout) == manifest.confidence.model_dump(mode="json")
     assert manifest.confidence.figures.lines == COUNT
     assert manifest.confidence.figures.base_risk == pytest.approx(1 / 3, abs=1e-4)
-    assert manifest.model_copy(update={"confidence": None}) == before
+    card = (folder / CARD_FILE).read_text(encoding="utf-8")
+    assert card.startswith(
+        "# writer\n\n## Confidence\n\nThe probability `p_correct`, measured on 60"
+    )
+    assert f"| AUROC | {manifest.confidence.figures.auroc:.3f} |" in card
+    files = {**before.files, CARD_FILE: file_digest(folder / CARD_FILE)}
+    changed = {"confidence": None, "files": manifest.files}
+    assert manifest.files == files
+    assert manifest.model_copy(update=changed) == before.model_copy(update={"files": files})
     again = calibrate(folder, lines, live.url)
     assert again.exit_code == 2
     assert "must serve writer with the folder's digest" in again.stderr

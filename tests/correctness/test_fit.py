@@ -33,6 +33,10 @@ def test_a_measure_that_tells_more_is_used_and_its_figures_say_so() -> None:
     accuracy = figures.accuracy
     assert accuracy.at_50 > accuracy.at_80 > accuracy.at_100 == pytest.approx(1 - figures.base_risk)
     assert fitted.risk_control.threshold is not None
+    counts = [each.count for each in figures.reliability]
+    assert sum(counts) == 1500
+    gaps = [abs(each.confidence - each.accuracy) for each in figures.reliability]
+    assert np.average(gaps, weights=counts) == pytest.approx(figures.ece, abs=2e-4)
 
 
 def test_the_mean_log_probability_alone_stays_where_nothing_adds_to_it() -> None:

@@ -1,5 +1,6 @@
 """One server at a time that tests share."""
 
+import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -67,15 +68,21 @@ def _no_idle_server(request: pytest.FixtureRequest, shared_server: SharedServer)
         shared_server.stop()
 
 
+@pytest.fixture(scope="session")
+def served_adapters(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the adapters that `make run` serves, of which tests may write another version."""
+    return shutil.copytree(ADAPTERS, tmp_path_factory.mktemp("served") / "adapters")
+
+
 @pytest.fixture
-def smollm2(smollm2_folder: Path, shared_server: SharedServer) -> Server:
-    """The embedded default with the adapters that `make run` serves."""
+def smollm2(smollm2_folder: Path, served_adapters: Path, shared_server: SharedServer) -> Server:
+    """The embedded default with these adapters."""
     return shared_server.of(
         PATIENT
         | {
             "model": {"name": "smollm2-135m-instruct", "path": str(smollm2_folder)},
             "engine": ENGINE | {"max_lora_rank": 8},
-            "adapters": [{"source": str(each.resolve())} for each in sorted(ADAPTERS.iterdir())],
+            "adapters": [{"source": str(each)} for each in sorted(served_adapters.iterdir())],
         }
     )
 

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import httpx
 import pytest
+from typer.testing import CliRunner
 
 from loadtests.processes import wait_until
 from service.adapters.pack import pack
+from service.commands.cli import app
 from tools.served.configuration import tiny_config
 from tools.served.lora import LoraMaker
 from tools.served.server import PATIENT, Server, running_server
@@ -205,6 +207,55 @@ def test_sighup_reloads_and_a_failure_keeps_the_old(deployment: Deployment) -> N
         300,
         "the new version",
     )
+
+
+def test_sets_of_several_labels_keep_their_promise_on_lines(
+    deployment: Deployment, tmp_path: Path
+) -> None:
+    server, folder = deployment.server, deployment.root / "a02"
+    names = ("sea", "boats")
+    draft = {
+        "name": "a02",
+        "version": "4.0.0",
+        "task": "classification",
+        "prompt": {"template": "Text: {input}\nTopic:"},
+        "classification": {
+            "labels": {name: f" {name}" for name in names},
+            "multi_label": True,
+            "calibration": {"temperature": 1.0},
+        },
+    }
+    (folder / "golden.jsonl").unlink()
+    pack(folder, deployment.maker.base, draft, overwrite=True)
+    _reload(server)
+    texts = [f"{number} boats on the sea" for number in range(40)]
+    lines = tmp_path / "lines.jsonl"
+    rows = [
+        {"text": text, "labels": names if number % 3 else names[1:]}
+        for number, text in enumerate(texts)
+    ]
+    lines.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    command = ["calibrate-sets", folder, "--lines", lines, "--url", server.url, "--coverage", 0.8]
+    done = CliRunner().invoke(app, [str(each) for each in command])
+    assert done.exit_code == 0, done.output
+    _reload(server)
+    answer = server.post("/v1/classify", {"model": "a02", "input": texts}).json()
+    least = answer["conformal"]["threshold"]
+    probs = [each["probs"] for each in answer["data"]]
+    # The smallest of the true ones that are kept may be read a little lower the second time.
+    kept = [[prob >= cut - 1e-5 for prob, cut in zip(row, least, strict=True)] for row in probs]
+    # ceil(27 * 0.8) of the 26 texts of both topics, ceil(41 * 0.8) of all 40.
+    assert sum(row[0] for number, row in enumerate(kept) if number % 3) == 22
+    assert sum(row[1] for row in kept) == 33
+    for row, each in zip(probs, answer["data"], strict=True):
+        for name, prob, cut in zip(names, row, least, strict=True):
+            if abs(prob - cut) > 1e-5:
+                assert (name in each["conformal_set"]) == (prob > cut)
+
+
+def _reload(server: Server) -> None:
+    response = httpx.post(f"{server.ops}/adapters/reload", timeout=600)
+    assert response.status_code == 200, response.text
 
 
 def _hits_and_misses(server: Server) -> float:

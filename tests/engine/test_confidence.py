@@ -1,11 +1,23 @@
 """The probability of being right, and abstention, on the real engine."""
 
 import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
 
+import httpx
 import pytest
+from typer.testing import CliRunner
 
+from service.adapters.manifest import GenerationManifest
+from service.adapters.manifest_yaml import load_manifest
+from service.adapters.pack import write_manifest
+from service.commands.cli import app
 from tests.engine.conftest import ADAPTERS
 from tools.served.server import Server
+
+HELD_OUT = Path("deploy/local/suites/commands.jsonl")
+COUNT = 54
 
 
 def test_an_answer_of_commands_is_judged_and_withheld_as_asked(smollm2: Server) -> None:
@@ -26,3 +38,61 @@ def test_an_answer_of_commands_is_judged_and_withheld_as_asked(smollm2: Server) 
         given["confidence"]["p_correct"], abs=0.02
     )
     assert answers[1]["usage"]["completion_tokens"] == answers[0.5]["usage"]["completion_tokens"]
+
+
+@pytest.fixture
+def without_map(
+    smollm2: Server, served_adapters: Path, tmp_path: Path
+) -> Iterator[tuple[Path, GenerationManifest]]:
+    """The folder of `commands`, served without its map, which it gets back."""
+    folder = served_adapters / "commands"
+    manifest = load_manifest(folder)
+    assert isinstance(manifest, GenerationManifest)
+    shutil.copy(folder / "adapter.yaml", tmp_path)
+    write_manifest(folder, manifest.model_copy(update={"confidence": None}))
+    reload(smollm2)
+    yield folder, manifest
+    shutil.copy(tmp_path / "adapter.yaml", folder)
+    reload(smollm2)
+
+
+def reload(server: Server) -> None:
+    response = httpx.post(f"{server.ops}/adapters/reload", timeout=600)
+    assert response.status_code == 200, response.text
+    assert [name.partition("@")[0] for name in response.json()["loaded"]] == ["commands"]
+
+
+def test_lines_give_an_adapter_the_map_that_answers_are_judged_by(
+    smollm2: Server, without_map: tuple[Path, GenerationManifest], tmp_path: Path
+) -> None:
+    folder, before = without_map
+    rows = [json.loads(line) for line in HELD_OUT.read_text(encoding="utf-8").splitlines()[:COUNT]]
+    body = {"model": "commands", "messages": rows[0]["messages"], "temperature": 0}
+    unknown = smollm2.post("/v1/generate", body | {"min_confidence": 0.5})
+    assert unknown.status_code == 400, unknown.text
+    for row in rows[:10]:  # the adapter is nearly always right
+        row["completion"] = '{"intent": "None"}'
+    lines = tmp_path / "lines.jsonl"
+    lines.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
+    command = ["calibrate", str(folder), "--lines", str(lines), "--url", smollm2.url]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+    manifest = load_manifest(folder)
+    assert isinstance(manifest, GenerationManifest)
+    fitted = manifest.confidence
+    assert fitted is not None
+    assert fitted.figures.lines + fitted.figures.cut == COUNT
+    assert fitted.figures.base_risk >= 10 / COUNT
+    assert manifest.digest != before.digest
+
+    reload(smollm2)
+    cards = httpx.get(f"{smollm2.url}/v1/adapters").json()["data"]
+    assert manifest.digest in {card["digest"] for card in cards}
+    given, withheld = (
+        smollm2.post("/v1/generate", body | {"min_confidence": least}).json()["outputs"][0]
+        for least in (0.01, 0.9999)
+    )
+    measures: dict[str, float] = {name: given["confidence"][name] for name in fitted.weights}
+    assert given["confidence"]["p_correct"] == pytest.approx(fitted.p_correct(measures), abs=1e-6)
+    assert given["text"]
+    assert (withheld["text"], withheld["finish_reason"]) == ("", "abstained")

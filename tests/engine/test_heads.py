@@ -17,6 +17,7 @@ from service.heads.manifest import HeadManifest, load_manifest
 from tests.answers import error_of
 from tests.finetune.conftest import films, films_run
 from tests.heads.packed import values_of
+from tools.fuzz import moderations, requests
 from tools.served.configuration import SMALL_ENCODER, tiny_config
 from tools.served.server import Server, running_server
 from tools.served.tiny_encoder import build_tiny_encoder
@@ -123,6 +124,13 @@ def test_openais_client_asks_the_head_as_a_guard(server: Server) -> None:
         negative = {score["label"]: score["score"] for score in each["scores"]}["negative"]
         scores = result.category_scores.model_dump()
         assert scores["boos/negative"] == pytest.approx(negative, abs=1e-5)
+
+
+async def test_random_moderations_get_a_verdict_for_each_text_or_a_reason(server: Server) -> None:
+    outcomes = await requests.fuzz(server.url, 120, seed=7, paths=[moderations.PATH])
+    assert outcomes[f"{moderations.PATH} ok"] > 40
+    assert outcomes[f"{moderations.PATH} model_not_found"] > 5
+    assert outcomes[f"{moderations.PATH} invalid_value"] > 5
 
 
 def said(text: str) -> dict[str, Any]:

@@ -30,7 +30,8 @@ def scripted(answer: Answer) -> Iterator[str]:
             content = json.dumps(body).encode()
             with suppress(ConnectionError):  # the client may be interrupted
                 self.send_response(status)
-                for name, value in {**headers, "content-length": str(len(content))}.items():
+                shape = {"content-type": "application/json", "content-length": str(len(content))}
+                for name, value in (headers | shape).items():
                     self.send_header(name, value)
                 self.end_headers()
                 self.wfile.write(content)

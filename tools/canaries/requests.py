@@ -22,6 +22,8 @@ _COMMAND = {
         "type": "object",
         "properties": {"intent": {"type": "string"}},
         "required": ["intent"],
+        # Otherwise the grammar ends an object behind its intent.
+        "additionalProperties": True,
     },
 }
 

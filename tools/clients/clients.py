@@ -3,8 +3,10 @@
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from tools.clients.install import CACHE, python_of
 from tools.served.configuration import SMOLLM2
@@ -53,6 +55,7 @@ def trials(script: str, url: str) -> Iterator[Trial]:
     """Run a client's script against the service at this address; yields each thing it tried."""
     names = {"MODEL": MODEL, "TOOLS": TOOLS, "ENCODER": ENCODER}
     asked = {"URL": url, "TOKENIZER": str(SMOLLM2.resolve()), **names}
+    asked |= {"SERVICE": sys.executable, "ROOT": str(Path.cwd())}
     where = {f"CLIENTS_{key}": value for key, value in asked.items()}
     done = subprocess.run(
         [*_program(script), script.rpartition("/")[2]],

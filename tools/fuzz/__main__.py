@@ -17,11 +17,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from loadtests.processes import unwind_on_sigterm
-from tools.fuzz import requests, wire
+from tools.fuzz import moderations, requests, wire
 from tools.fuzz.watch import watched
-from tools.served.configuration import tiny_config
+from tools.served.configuration import SMALL_ENCODER, tiny_config
 from tools.served.server import Server, running_server
 from tools.served.tiny import build_tiny_model
+from tools.served.tiny_encoder import build_tiny_encoder
 
 _PARTS = 20
 _ERRORS = 20
@@ -73,8 +74,9 @@ def main() -> int:
     options = parser.parse_args()
     unwind_on_sigterm()
     with tempfile.TemporaryDirectory() as folder:
-        model = Path(folder) / "model"
+        model, encoder = Path(folder) / "model", Path(folder) / "encoder"
         build_tiny_model(options.model, model)
+        build_tiny_encoder(encoder, ["harmless", "harmful"])
         config = tiny_config(model, max_num_seqs=16) | {
             # Other work on the machine slows the engine, so long waits are allowed here.
             "gate": {
@@ -82,6 +84,12 @@ def main() -> int:
                 "max_wait_ms": 600_000,
                 "default_timeout_ms": 600_000,
                 "max_timeout_ms": 600_000,
+            },
+            "encoders": [{"name": "labels", "path": str(encoder), "engine": SMALL_ENCODER}],
+            "guards": {
+                "named": {
+                    moderations.GUARD: {"model": "labels", "labels": ["harmful"], "threshold": 0.5}
+                }
             },
         }
         with running_server(Path(folder), config) as server:

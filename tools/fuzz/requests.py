@@ -4,12 +4,13 @@ import asyncio
 import json
 import random
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import httpx
 
-from tools.fuzz import classify, conversations, generation
+from tools.fuzz import classify, conversations, generation, moderations
 from tools.fuzz.pieces import ODD, broken, text
 
 AT_ONCE = 4
@@ -22,7 +23,7 @@ _FEEDBACK = "/v1/feedback"
 _GENERATION = (generation.NATIVE, generation.CHAT, generation.COMPLETION)
 _READ = ("/v1/models", "/v1/adapters", "/health", "/openapi.json")
 _PATHS = [_CLASSIFY] * 4 + [*_GENERATION, *conversations.PATHS] * 2
-_PATHS += [_TOKENIZE, _DETOKENIZE, _FEEDBACK]
+_PATHS += [_TOKENIZE, _DETOKENIZE, _FEEDBACK, moderations.PATH]
 _REFUSALS = {400, 404, 413, 415}
 
 
@@ -36,12 +37,12 @@ class Request:
     headers: tuple[tuple[str, str], ...] = ()
 
 
-def request(seed: int, number: int) -> Request:
-    """Request `number` of a seed: always the same."""
+def request(seed: int, number: int, paths: Sequence[str] = _PATHS) -> Request:
+    """Request `number` of a seed, to one of these paths: always the same."""
     dice = random.Random(f"{seed}.{number}")
     if dice.random() < 0.02:
         return Request(dice.choice(["GET", "HEAD", "POST", "PUT"]), dice.choice(_READ))
-    path = dice.choice(_PATHS)
+    path = dice.choice(paths)
     headers: tuple[tuple[str, str], ...] = (("content-type", "application/json"),)
     if path == _CLASSIFY and dice.random() < 0.2:
         headers += (("accept", "application/x-ndjson"),)
@@ -65,10 +66,14 @@ def check(sent: Request, response: httpx.Response) -> str:
         generation.check(response, sent.path, sent.body)
     elif sent.path in conversations.PATHS:
         conversations.check(response, sent.path)
+    elif sent.path == moderations.PATH:
+        moderations.check(response, sent.body)
     return "ok"
 
 
-async def fuzz(url: str, requests: int, seed: int, *, every: int = 0) -> Counter[str]:
+async def fuzz(
+    url: str, requests: int, seed: int, *, every: int = 0, paths: Sequence[str] = _PATHS
+) -> Counter[str]:
     """Send the requests, check every answer, count the outcomes; a line for each `every` of them.
 
     A failed check carries the request's number and seed as a note.
@@ -78,7 +83,7 @@ async def fuzz(url: str, requests: int, seed: int, *, every: int = 0) -> Counter
 
     async def work(client: httpx.AsyncClient) -> None:
         for number in numbers:
-            sent = request(seed, number)
+            sent = request(seed, number, paths)
             # Lone surrogates too, which a client can send but should not.
             content = None if sent.body is None else json.dumps(sent.body)
             try:
@@ -108,6 +113,8 @@ def _body(dice: random.Random, path: str) -> Any:
         return generation.body(dice, path)
     if path in conversations.PATHS:
         return conversations.body(dice, path)
+    if path == moderations.PATH:
+        return moderations.body(dice)
     if path == _FEEDBACK:
         made = {"id": text(dice, 5), dice.choice(["label", "correct", "score"]): dice.choice(ODD)}
         return broken(dice, made, list(made)) if dice.random() < 1 / 3 else made

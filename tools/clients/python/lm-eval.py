@@ -1,12 +1,16 @@
-"""lm-eval with a small task of its own: choices by log-probabilities, and a generated answer."""
+"""lm-eval with a small task of its own: choices by log-probabilities, and a generated answer; then
+the same tasks by `llm-service evaluate`, which runs lm-eval's program."""
 
 import json
+import os
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
 from lm_eval import simple_evaluate
 from lm_eval.tasks import TaskManager
-from tried import MODEL, TOKENIZER, URL, tried
+from tried import MODEL, ROOT, SERVICE, TOKENIZER, URL, tried
 
 LINES = [
     {"question": "The capital of France is", "choices": ["Paris", "Berlin"], "answer": 0},
@@ -30,12 +34,15 @@ KINDS = {
 }
 
 
+def write(folder, kind, lines):
+    text = CHOICES.format(name=f"own_{kind}", lines=lines) + KINDS[kind]
+    (Path(folder) / f"{kind}.yaml").write_text(text)
+    (Path(folder) / "lines.jsonl").write_text("\n".join(map(json.dumps, LINES)))
+
+
 def evaluated(kind):
     with tempfile.TemporaryDirectory() as folder:
-        lines = Path(folder) / "lines.jsonl"
-        lines.write_text("\n".join(map(json.dumps, LINES)))
-        text = CHOICES.format(name=f"own_{kind}", lines=lines) + KINDS[kind]
-        (Path(folder) / "task.yaml").write_text(text)
+        write(folder, kind, Path(folder) / "lines.jsonl")
         found = simple_evaluate(
             model="local-completions",
             model_args={
@@ -61,3 +68,37 @@ def choices():
 @tried("generated answers")
 def answers():
     assert evaluated("answers")["sample_len"] == len(LINES)
+
+
+@tried("tasks of a suite (llm-service evaluate)")
+def suite():
+    shared = {"kind": "lm-eval", "include": "tasks", "licence": "Apache-2.0"}
+    tasks = [
+        {
+            "name": "choices",
+            "task": "own_choices",
+            "tokenizer": TOKENIZER,
+            "bars": {"acc": ">= 0.75"},
+        },
+        {
+            "name": "answers",
+            "task": "own_answers",
+            "api": "chat",
+            "bars": {"exact_match": "<= 0.5"},
+        },
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "tasks").mkdir()
+        for kind in KINDS:
+            write(Path(folder) / "tasks", kind, "lines.jsonl")
+        file = Path(folder) / "suite.yaml"
+        tree = {"schema": 1, "name": "own", "model": MODEL, "tasks": [shared | t for t in tasks]}
+        file.write_text(json.dumps(tree))
+        command = [SERVICE, "-m", "service.commands.cli", "evaluate", file, "--url", URL, "--json"]
+        here = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        done = subprocess.run(
+            command, cwd=ROOT, env=os.environ | {"PATH": here}, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        found = {task["name"]: task["metrics"] for task in json.loads(done.stdout)["tasks"]}
+        assert {each["lines"] for task in found.values() for each in task} == {len(LINES)}

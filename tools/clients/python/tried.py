@@ -11,6 +11,9 @@ URL, MODEL, TOOLS, ENCODER, TOKENIZER = (
 """Address of the service, its base model, its adapter that calls functions, its encoder, and the
 folder of the base model's tokenizer."""
 
+SERVICE, ROOT = os.environ["CLIENTS_SERVICE"], os.environ["CLIENTS_ROOT"]
+"""The interpreter that has the service's packages, and the folder of its source."""
+
 JAPAN = "What is the name of the capital city of Japan?"
 OSLO = "Is it raining in Oslo?"
 

@@ -1,0 +1,41 @@
+"""The card's section on p_correct."""
+
+from typing import Any
+
+import pytest
+
+from service.adapters.confidence import ConfidenceMap
+from service.correctness.card import confidence_section
+from tests.correctness.samples import CONFIDENCE
+
+
+def section(**changes: Any) -> str:
+    return confidence_section(ConfidenceMap.model_validate(CONFIDENCE | changes, strict=False))
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        "measured on 100 held-out lines (0 more were cut)",
+        "20.0% of the answers were wrong",
+        "| AUROC | 0.800 | 0.800 |",
+        "| accuracy of the surest 80 % | 0.900 |  |",
+        "With a `min_confidence` of 0.400 at most 10.0% of requests get a wrong answer.",
+        "At least 11.1% must be withheld",
+    ],
+)
+def test_figures_are_told(told: str) -> None:
+    assert told in section()
+
+
+def test_a_reliability_diagram_is_a_table() -> None:
+    bins = [{"confidence": 0.55, "accuracy": 0.5, "count": 40}]
+    assert "| 0.550 | 0.500 | 40 |" in section(
+        figures=CONFIDENCE["figures"] | {"reliability": bins}
+    )
+    assert "mean p_correct" not in section()
+
+
+def test_a_promise_that_no_threshold_keeps_is_not_made() -> None:
+    risk = CONFIDENCE["risk_control"] | {"threshold": None}
+    assert "No `min_confidence` is shown" in section(risk_control=risk)
