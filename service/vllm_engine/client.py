@@ -131,8 +131,7 @@ class GatedClient:
                 sink.take(output)
 
     async def _push(self, request: Generation, sink: Sink) -> None:
-        if (structure := request.params.structured_outputs) is not None:
-            await try_structure(self._trials, structure)
+        await try_structure(self._trials, request.params)
         await pushed(self._gate, self._observer, Push(request, sink, self._steps))
 
     def request(self, prompt: Any, params: SamplingParams, **options: Any) -> Generation:
@@ -161,8 +160,8 @@ class GatedClient:
         stream = gated(self._gate, self._observer, request)
         if request.prompt_logprobs and request.params.n > 1:
             stream = with_prompt_logprobs(stream)
-        if (structure := request.params.structured_outputs) is not None:
-            stream = tried(self._trials, structure, stream)
+        if request.params.structured_outputs is not None:
+            stream = tried(self._trials, request.params, stream)
         return stream
 
     def _guarded(self, request: Generation, *, whole: bool) -> AsyncGenerator[RequestOutput, None]:

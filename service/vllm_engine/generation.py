@@ -18,6 +18,7 @@ from service.engine.protocol import Adapter
 from service.errors import EngineDead, InvalidRequest, ServiceError
 from service.gate.meter import Progress
 from service.gate.ticket import Demand
+from service.vllm_engine.call_frame import asks_for_structure
 
 
 class Generation:
@@ -119,7 +120,7 @@ class Generation:
 
     def _cut(self, item: RequestOutput) -> bool | None:
         """True if an answer of a structure was cut; its grammar holds the others."""
-        if self.params.structured_outputs is None:
+        if not asks_for_structure(self.params):
             return None
         ended = [each.finish_reason for each in item.outputs if each.finish_reason is not None]
         return "length" in ended if ended else None

@@ -10,6 +10,7 @@ from vllm.outputs import RequestOutput
 from service.engine.answer_guard import AnswerGuard
 from service.engine.protocol import TextSink
 from service.generation.held import HeldTexts
+from service.vllm_engine.call_frame import asks_for_structure
 from service.vllm_engine.generation import Generation
 
 
@@ -23,7 +24,7 @@ async def guarded(
     texts = HeldTexts(
         guard,
         tokens=request.params.logprobs is not None,
-        structured=request.params.structured_outputs is not None,
+        structured=asks_for_structure(request.params),
     )
     held: RequestOutput | None = None
     async with aclosing(outputs):

@@ -7,12 +7,14 @@ from vllm.parser import Parser
 from vllm.parser.abstract_parser import DelegatingParser
 from vllm.tool_parsers.tool_strict_level import ToolStrictLevel
 
+from service.vllm_engine.call_frame import framed
 from service.vllm_engine.marks import InStep
 
 
 def mended(parser: type[Parser] | None) -> type[Parser] | None:
     """A parser under which a call that must come keeps to its schema, be its tool strict or not.
 
+    One that may come keeps to it as far as the operator's level says and a grammar can hold it.
     An answer to a prompt that ends the thoughts, as a template does where thinking is switched off,
     has none: some of vLLM's parsers take all of a whole answer for one then. In a stream they see a
     token only with its text: the text is behind while a `stop` could begin, and they would read a
@@ -25,8 +27,14 @@ def mended(parser: type[Parser] | None) -> type[Parser] | None:
 
     class Held(parser):  # type: ignore[misc, valid-type]
         def adjust_request(self, request: Any) -> Any:
-            if request.tool_choice not in ("auto", "none", None):
-                self.tool_strict_level = ToolStrictLevel.PARAMETER
+            if request.tool_choice in ("none", None):
+                return super().adjust_request(request)
+            if request.tool_choice == "auto":
+                return framed(request, self.tool_strict_level, self._adjust_at)
+            return self._adjust_at(request, ToolStrictLevel.PARAMETER)
+
+        def _adjust_at(self, request: Any, level: ToolStrictLevel) -> Any:
+            self.tool_strict_level = level
             return super().adjust_request(request)
 
     return Held

@@ -6,19 +6,21 @@ from contextlib import aclosing
 from typing import Any
 
 from vllm.outputs import RequestOutput
-from vllm.sampling_params import StructuredOutputsParams
+from vllm.sampling_params import SamplingParams, StructuredOutputsParams
 from vllm.v1.structured_output.request import get_structured_output_key
 from vllm.v1.structured_output.utils import choice_as_grammar
 from xgrammar import TokenizerInfo
 
+from service.errors import InvalidRequest
 from service.limits.enforced import check_enforced
 from service.vllm_engine.arguments import BACKEND
+from service.vllm_engine.call_frame import CallFrame
 from service.vllm_engine.structures import Compilation, StructureTrials
 
 
 async def tried(
     trials: StructureTrials,
-    structure: StructuredOutputsParams,
+    params: SamplingParams,
     stream: AsyncGenerator[RequestOutput, None],
 ) -> AsyncGenerator[RequestOutput, None]:
     """The stream of a request, once its structure is known to compile.
@@ -26,16 +28,29 @@ async def tried(
     Raises as `StructureTrials.check`.
     """
     async with aclosing(stream):
-        await try_structure(trials, structure)
+        await try_structure(trials, params)
         async for output in stream:
             yield output
 
 
-async def try_structure(trials: StructureTrials, structure: StructuredOutputsParams) -> None:
+async def try_structure(trials: StructureTrials, params: SamplingParams) -> None:
     """Validate as vLLM's own validation, which is turned off, would do on the event loop.
 
-    Raises as `StructureTrials.check`.
+    A frame of calls that cannot be compiled gives way to the next looser one, or to none. Raises as
+    `StructureTrials.check`.
     """
+    structure = params.structured_outputs
+    while isinstance(structure, CallFrame) and structure.looser is not None:
+        looser, structure.looser = structure.looser, None
+        try:
+            return await _try(trials, structure)
+        except InvalidRequest:
+            params.structured_outputs = structure = looser()
+    if structure is not None:
+        await _try(trials, structure)
+
+
+async def _try(trials: StructureTrials, structure: StructuredOutputsParams) -> None:
     if structure.choice is not None:
         structure.grammar, structure.choice = choice_as_grammar(structure.choice), None
     if structure.structural_tag is not None:
@@ -47,19 +62,23 @@ async def try_structure(trials: StructureTrials, structure: StructuredOutputsPar
     if structure.json is not None:
         # A response format was checked before; a tool's parameters become a structure only now.
         check_enforced(json.loads(text), "tools")
-    await trials.check(Compilation(kind.name.lower(), text))
+    asked = not isinstance(structure, CallFrame)
+    await trials.check(Compilation(kind.name.lower(), text, asked))
 
 
 def _held(tag: str) -> str:
     """The frame of tools' calls, in which arguments hold single spaces, where any number might be.
 
-    Raises UnsupportedFeature for a schema of arguments that cannot be enforced.
+    Arguments without a schema are an object of any. Raises UnsupportedFeature for a schema that
+    cannot be enforced.
     """
     frame = json.loads(tag)
     for part in _schemas(frame):
         check_enforced(part["json_schema"], "tools")
         if part.get("style", "json") == "json":
             part["max_whitespace_cnt"] = 1
+            if part["json_schema"] is True:
+                part["json_schema"] = {"type": "object"}
     return json.dumps(frame)
 
 

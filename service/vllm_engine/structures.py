@@ -10,6 +10,7 @@ import subprocess
 import sys
 from asyncio import StreamReader, StreamWriter
 from collections import OrderedDict
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,8 @@ _log = logging.getLogger(__name__)
 
 _REMEMBERED = 4096
 _END_SECONDS = 1.0
+_UNASKED_PART = 0.1
+"""Part of the time that compiling may take, for a structure that can be left out."""
 _ENDED = "The process that compiles structures has ended."
 
 
@@ -38,11 +41,13 @@ _ENDED = "The process that compiles structures has ended."
 class Compilation:
     """A structure as the engine's compiler takes it.
 
-    `kind` is json, regex, grammar (EBNF) or structural_tag.
+    `kind` is json, regex, grammar (EBNF) or structural_tag. One that the request did not ask for
+    gets less time.
     """
 
     kind: str
     text: str
+    asked: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +55,7 @@ class _Lane:
     reader: StreamReader
     writer: StreamWriter
 
-    async def ask(self, request: dict[str, str]) -> bytes:
+    async def ask(self, request: Mapping[str, str | float]) -> bytes:
         """The line that answers a request; empty when the lane has ended."""
         self.writer.write(json.dumps(request).encode() + b"\n")
         try:
@@ -98,7 +103,6 @@ class StructureTrials:
         terms = {
             "tokens": tokens,
             "any_whitespace": any_whitespace,
-            "seconds": self._settings.structure_ms / 1000,
             "memory": self._settings.structure_mib << 20,
         }
         self._terms = json.dumps(terms).encode() + b"\n"
@@ -117,7 +121,8 @@ class StructureTrials:
         enforced only in part, and as `Stage.run`. The tenant is the current request's.
         """
         text = structure.text.encode(errors="surrogatepass")
-        digest = hashlib.blake2b(text, key=structure.kind.encode()).digest()
+        key = f"{structure.kind} {structure.asked}".encode()
+        digest = hashlib.blake2b(text, key=key).digest()
         known = (current_context().tenant.cache_domain, digest)
         if known not in self._verdicts:
             verdict = await self._stage.run(len(text), lambda turn: self._try(structure, turn))
@@ -172,7 +177,8 @@ class StructureTrials:
 
     async def _try(self, structure: Compilation, turn: Turn) -> ServiceError | None:
         lane = await self._lane()
-        line = await lane.ask({"kind": structure.kind, "text": structure.text})
+        seconds = self._settings.structure_ms / 1000 * (1 if structure.asked else _UNASKED_PART)
+        line = await lane.ask({"kind": structure.kind, "text": structure.text, "seconds": seconds})
         if not line:
             lane.writer.close()
             await self._drop_broken()

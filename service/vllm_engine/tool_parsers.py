@@ -44,6 +44,10 @@ The first one whose texts are all there is taken, so a more general format stand
 one. In a folder of a model that has none of these, calls are read by `engine.tool_call_parser`.
 """
 
+_HELD = frozenset({"hermes"})
+"""Parsers under which also calls that may come are held to their schemas, unless configured
+otherwise. vLLM has grammars for more; this one is tried with a model (docs/decisions/0050)."""
+
 
 def recognised(template: str) -> str | None:
     """The parser of the format in which a template writes calls; None where it is not known."""
@@ -75,7 +79,12 @@ def chosen_parser(folder: Path, arguments: Mapping[str, Any]) -> dict[str, Any]:
             "engine.enable_auto_tool_choice: the model's chat template shows no known format of "
             "calls; set engine.tool_call_parser"
         )
-    return {"enable_auto_tool_choice": name is not None, "tool_call_parser": name}
+    level = arguments.get("tool_strict_level", "parameter" if name in _HELD else "auto")
+    return {
+        "enable_auto_tool_choice": name is not None,
+        "tool_call_parser": name,
+        "tool_strict_level": level,
+    }
 
 
 def check_parser(arguments: Namespace, tokenizer: Any, *, configured: bool) -> None:

@@ -56,8 +56,9 @@ def _tried(line: bytes, tokens: Any, terms: dict[str, Any]) -> dict[str, Any]:
     if child == 0:
         os.close(reading)
         try:
-            _limit(terms)
-            answer = _compiled(json.loads(line), tokens, terms)
+            request = json.loads(line)
+            _limit(request["seconds"], terms["memory"])
+            answer = _compiled(request, tokens, terms)
         except MemoryError:
             answer = {"limit": "memory"}
         except Exception as error:
@@ -75,8 +76,7 @@ def _tried(line: bytes, tokens: Any, terms: dict[str, Any]) -> dict[str, Any]:
     return {**json.loads(written), "seconds": seconds}
 
 
-def _limit(terms: dict[str, Any]) -> None:
-    seconds, memory = terms["seconds"], terms["memory"]
+def _limit(seconds: float, memory: int) -> None:
     with open("/proc/self/statm") as statm:
         held = int(statm.read().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (held + memory, held + memory))

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import psutil
 import pytest
-from vllm.sampling_params import StructuredOutputsParams
+from vllm.sampling_params import SamplingParams, StructuredOutputsParams
 from xgrammar import TokenizerInfo
 
 from service.context import current_context, enter_context, internal_context
@@ -129,7 +129,8 @@ async def _stream() -> AsyncGenerator[str, None]:
 
 async def test_a_request_goes_on_when_its_structure_compiles(trials: StructureTrials) -> None:
     structure = StructuredOutputsParams(choice=["yes", 'no "thanks"'])
-    assert [item async for item in tried(trials, structure, _stream())] == ["output"]
+    params = SamplingParams(structured_outputs=structure)
+    assert [item async for item in tried(trials, params, _stream())] == ["output"]
     # The form in which vLLM's own validation leaves the request.
     assert structure.choice is None
     assert structure.grammar == 'root ::= "yes" | "no \\"thanks\\""'
@@ -142,9 +143,9 @@ async def test_a_request_is_refused_before_the_engine_sees_it(trials: StructureT
         StructuredOutputsParams(json={"type": "array", "uniqueItems": True}),
         StructuredOutputsParams(regex="(a"),
     ):
-        stream = _stream()
+        stream, params = _stream(), SamplingParams(structured_outputs=structure)
         with pytest.raises(ServiceError):
-            await anext(tried(trials, structure, stream))
+            await anext(tried(trials, params, stream))
         with pytest.raises(StopAsyncIteration):  # it was closed before its first item
             await anext(stream)
 

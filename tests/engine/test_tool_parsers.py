@@ -82,7 +82,16 @@ def test_the_configuration_comes_before_the_template(
 ) -> None:
     (tmp_path / "chat_template.jinja").write_text(template)
     chosen = chosen_parser(tmp_path, engine)
-    assert chosen == {"enable_auto_tool_choice": parser is not None, "tool_call_parser": parser}
+    assert chosen["enable_auto_tool_choice"] == (parser is not None)
+    assert chosen["tool_call_parser"] == parser
+
+
+def test_calls_are_held_by_default_where_that_was_tried(tmp_path: Path) -> None:
+    (tmp_path / "chat_template.jinja").write_text(HERMES)
+    assert chosen_parser(tmp_path, {})["tool_strict_level"] == "parameter"
+    assert chosen_parser(tmp_path, {"tool_strict_level": "auto"})["tool_strict_level"] == "auto"
+    mistral = chosen_parser(tmp_path, {"tool_call_parser": "mistral"})
+    assert mistral["tool_strict_level"] == "auto"
 
 
 def test_a_template_in_a_file_is_read(tmp_path: Path) -> None:

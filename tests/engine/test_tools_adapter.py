@@ -8,7 +8,18 @@ import openai
 import pytest
 
 from service.model.smollm2_template import TOOL_USE
-from tests.engine.test_tools import BOTH, LIGHT, NAMED, OSLO, WEATHER, ask, calls, streamed
+from tests.engine.test_tools import (
+    BOTH,
+    LIGHT,
+    NAMED,
+    OSLO,
+    TEXT,
+    WEATHER,
+    ask,
+    calls,
+    function,
+    streamed,
+)
 from tools.served.server import Server
 
 
@@ -59,6 +70,32 @@ def test_text_when_no_function_fits_and_after_a_result(client: openai.OpenAI) ->
 def test_a_strict_tool_is_held_to_its_schema_under_auto(client: openai.OpenAI) -> None:
     tools = [WEATHER, {**LIGHT, "function": LIGHT["function"] | {"strict": True}}]
     assert calls(ask(client, "tools", BOTH, tools=tools).message)
+
+
+def test_a_call_that_may_come_keeps_to_its_schema(client: openai.OpenAI, smollm2: Server) -> None:
+    # The adapter has seen no `unit`, and would leave it out.
+    unit = {"type": "string", "enum": ["kelvin", "celsius"]}
+    tool = function("get_weather", "Weather in a city", city=TEXT, unit=unit)
+    (call,) = ask(client, "tools", OSLO, tools=[tool]).message.tool_calls
+    arguments = json.loads(call.function.arguments)
+    assert arguments == {"city": "Oslo", "unit": arguments["unit"]}
+    assert arguments["unit"] in unit["enum"]
+    _, made, finish = streamed(client, "tools", OSLO, tools=[tool])
+    assert (made, finish) == ([("get_weather", arguments)], "tool_calls")
+    shown = {"name": "get_weather", "description": "Weather in a city"}
+    schema = tool["function"]["parameters"]
+    response = {
+        "tools": [{"type": "function", **shown, "parameters": schema}],
+        **{"model": "tools", "input": OSLO, "temperature": 0},
+    }
+    (item,) = smollm2.post("/v1/responses", response).json()["output"]
+    assert json.loads(item["arguments"]) == arguments
+    message = {
+        "tools": [{**shown, "input_schema": schema}],
+        **{"model": "tools", "messages": OSLO, "temperature": 0, "max_tokens": 96},
+    }
+    (block,) = smollm2.post("/v1/messages", message).json()["content"]
+    assert block["input"] == arguments
 
 
 def test_the_lines_of_the_recipe_are_chats_with_tools(smollm2_folder: Path) -> None:

@@ -18,8 +18,8 @@ from rows import write_rows
 
 from service.model.smollm2_template import TOOL_USE
 
-PER_TEMPLATE = 8
-PAIRS = 16
+PER_FUNCTION = 10
+PAIRS = 28
 ANSWERS = 8
 SEED = 3
 NONE_FITS = "None of my functions does that."
@@ -32,7 +32,7 @@ def rows() -> Iterator[Row]:
     for group in range(GROUPS):
         order = random.Random(f"{SEED} {group}")
         for function in FUNCTIONS:
-            for _ in range(PER_TEMPLATE):
+            for _ in range(PER_FUNCTION):
                 yield _called(group, [function], order)
         for _ in range(PAIRS):
             yield _called(group, order.sample(FUNCTIONS, 2), order)
@@ -51,7 +51,8 @@ def _called(group: int, functions: Sequence[Function], order: random.Random) -> 
     every = wanted + [shown(each, order) for each in order.sample(others, more)]
     order.shuffle(every)
     asked = [each.ask(group, order) for each in wanted]
-    text = " ".join(sentence for sentence, _ in asked)
+    *before, (last, _) = asked
+    text = " ".join([*(_ended(sentence) for sentence, _ in before), last])
     completion = "".join(_call(call) for _, call in asked)
     return _row(group, [_system(every), _said("user", text)], completion)
 
@@ -67,6 +68,11 @@ def _answered(group: int, function: Function, order: random.Random) -> Row:
         _said("user", f"<tool_response>\n{result}\n</tool_response>"),
     ]
     return _row(group, conversation, f"The result: {result}.")
+
+
+def _ended(sentence: str) -> str:
+    """A sentence that another may follow."""
+    return sentence if sentence[-1] in '.?!"' else f"{sentence}."
 
 
 def _call(call: Mapping[str, Any]) -> str:

@@ -1,0 +1,52 @@
+"""The grammar that holds an answer's calls to their schemas, where the model may also just talk."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from vllm.sampling_params import SamplingParams, StructuredOutputsParams
+from vllm.tool_parsers.tool_strict_level import ToolStrictLevel
+
+Adjust = Callable[[Any, ToolStrictLevel], Any]
+"""A parser's `adjust_request` at a level of strictness."""
+
+
+class CallFrame(StructuredOutputsParams):  # type: ignore[misc]
+    """A grammar that a request did not ask for, so that the answer may do without it.
+
+    `looser` makes the structure of the next lower level, for calls that cannot be held to this one.
+    `asked` is true if the request asked for some structure.
+    """
+
+    looser: Callable[[], StructuredOutputsParams | None] | None = None
+    asked = False
+
+
+def framed(request: Any, level: ToolStrictLevel, adjust: Adjust) -> Any:
+    """A request with `tool_choice: auto`, adjusted at a level that gives way to lower ones."""
+    before = request.model_copy()
+    adjusted = adjust(request, level)
+    structure = adjusted.extract_structured_outputs()
+    if level == ToolStrictLevel.AUTO or structure is None or structure.structural_tag is None:
+        return adjusted
+    frame = CallFrame(structural_tag=structure.structural_tag)
+    frame.looser = partial(_structure, before, ToolStrictLevel(level - 1), adjust)
+    frame.asked = before.extract_structured_outputs() is not None or _some_strict(before.tools)
+    adjusted.structured_outputs = frame
+    return adjusted
+
+
+def _structure(
+    request: Any, level: ToolStrictLevel, adjust: Adjust
+) -> StructuredOutputsParams | None:
+    return framed(request, level, adjust).extract_structured_outputs()
+
+
+def _some_strict(tools: Any) -> bool:
+    return any(getattr(getattr(tool, "function", tool), "strict", None) for tool in tools)
+
+
+def asks_for_structure(params: SamplingParams) -> bool:
+    """True if the request asked for a structure; a frame of calls that it may make is none."""
+    structure = params.structured_outputs
+    return structure.asked if isinstance(structure, CallFrame) else structure is not None

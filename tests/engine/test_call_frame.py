@@ -1,0 +1,172 @@
+"""The grammar of calls that a model may make, and what holds where a schema is none for a grammar.
+
+The parser, the requests and the compiler are those that serve; no engine runs.
+"""
+
+import json
+from collections.abc import AsyncGenerator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import xgrammar
+from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
+from vllm.parser import ParserManager
+from vllm.sampling_params import SamplingParams
+
+from service.context import enter_context, internal_context
+from service.errors import UnsupportedFeature
+from service.settings.preparation import PreparationSettings
+from service.vllm_engine.call_frame import asks_for_structure
+from service.vllm_engine.parsers import mended
+from service.vllm_engine.structured_outputs import try_structure
+from service.vllm_engine.structures import StructureTrials
+from tests.engine.test_structures import exploding
+from tests.engine.test_tools import LIGHT, NAMED, TOOLS, function
+from tests.gate.test_gate import gate_of
+
+LAMP = '{"room": "kitchen", "on": true}'
+ODD = function("count", "Count", number={"type": "integer", "multipleOf": 3})
+LARGE = {
+    "type": "function",
+    "function": {"name": "large", "parameters": json.loads(exploding(600))},
+}
+FORMAT = {
+    "type": "json_schema",
+    "json_schema": {"name": "answer", "schema": {"enum": ["yes", "no"]}},
+}
+
+
+@pytest.fixture(scope="module")
+def tokenizer(smollm2_folder: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(smollm2_folder)
+
+
+@pytest.fixture(scope="module")
+def tokens(tokenizer: Any) -> xgrammar.TokenizerInfo:
+    return xgrammar.TokenizerInfo.from_huggingface(tokenizer)
+
+
+@pytest.fixture
+async def trials(tokens: xgrammar.TokenizerInfo) -> AsyncGenerator[StructureTrials, None]:
+    enter_context(internal_context("test", 600.0))
+    opened = StructureTrials(gate_of(1)[0], PreparationSettings(structure_ms=2000))
+    opened.begin()
+    await opened.open(tokens.serialize_json(), any_whitespace=True)
+    yield opened
+    opened.stop()
+
+
+def rendered(tokenizer: Any, level: str = "parameter", **body: Any) -> SamplingParams:
+    """The sampling parameters of a chat, as vLLM's handler makes them."""
+    parser = mended(
+        ParserManager.get_parser(
+            tool_parser_name="hermes",
+            enable_auto_tools=True,
+            tool_strict_level=level,
+            tokenizer=tokenizer,
+        )
+    )
+    assert parser is not None
+    chat = {"model": "m", "messages": [{"role": "user", "content": "?"}], "tools": TOOLS} | body
+    request = ChatCompletionRequest(**chat)
+    adjusted = parser(tokenizer, request.tools).adjust_request(request)
+    params: SamplingParams = adjusted.to_sampling_params(64, {})
+    return params
+
+
+def accepts(params: SamplingParams, tokens: xgrammar.TokenizerInfo, text: str) -> bool:
+    """True if the structure lets an answer be this text and nothing more."""
+    structure = params.structured_outputs
+    if structure is None:
+        return True
+    compiler = xgrammar.GrammarCompiler(tokens)
+    if structure.json is not None:
+        grammar = compiler.compile_json_schema(json.dumps(structure.json))
+    else:
+        grammar = compiler.compile_structural_tag(structure.structural_tag)
+    matcher = xgrammar.GrammarMatcher(grammar, terminate_without_stop_token=True)
+    return bool(matcher.accept_string(text)) and matcher.is_completed()
+
+
+def call(name: str, arguments: str) -> str:
+    return f'<tool_call>\n{{"name": "{name}", "arguments": {arguments}}}\n</tool_call>'
+
+
+async def test_an_answer_is_text_or_calls_that_keep_to_their_schemas(
+    tokenizer: Any, tokens: xgrammar.TokenizerInfo, trials: StructureTrials
+) -> None:
+    params = rendered(tokenizer)
+    await try_structure(trials, params)
+    light = call("set_light", LAMP)
+    for good in ("Hello!", light, light + call("get_weather", '{"city": "Oslo"}'), f"So: {light}"):
+        assert accepts(params, tokens, good), good
+    for bad in (
+        call("set_lights", LAMP),
+        call("set_light", '{"room": "attic", "on": true}'),
+        call("set_light", '{"room": "kitchen"}'),
+        call("get_weather", '{"city": "Oslo", "unit": "K"}'),
+        light.removesuffix("}\n</tool_call>"),
+    ):
+        assert not accepts(params, tokens, bad), bad
+    assert not asks_for_structure(params)
+
+
+async def test_one_call_alone_is_one(
+    tokenizer: Any, tokens: xgrammar.TokenizerInfo, trials: StructureTrials
+) -> None:
+    params = rendered(tokenizer, parallel_tool_calls=False)
+    await try_structure(trials, params)
+    assert accepts(params, tokens, call("set_light", LAMP))
+    assert not accepts(params, tokens, call("set_light", LAMP) * 2)
+
+
+@pytest.mark.parametrize("hard", [ODD, LARGE], ids=["cannot be enforced", "costs too much"])
+async def test_a_schema_that_no_grammar_can_hold_leaves_names_and_json(
+    tokenizer: Any, tokens: xgrammar.TokenizerInfo, trials: StructureTrials, hard: Any
+) -> None:
+    params = rendered(tokenizer, tools=[LIGHT, hard])
+    await try_structure(trials, params)
+    name = hard["function"]["name"]
+    assert accepts(params, tokens, call(name, '{"number": 4, "more": [1]}'))
+    assert accepts(params, tokens, "Hello!")
+    for bad in (call("other", "{}"), call(name, "4"), call(name, '{"number": 4')):
+        assert not accepts(params, tokens, bad), bad
+
+
+async def test_a_strict_tool_that_cannot_be_held_is_refused_and_others_are_free_beside_one_that_can(
+    tokenizer: Any, tokens: xgrammar.TokenizerInfo, trials: StructureTrials
+) -> None:
+    strict = {"function": {**ODD["function"], "strict": True}, "type": "function"}
+    with pytest.raises(UnsupportedFeature):
+        await try_structure(trials, rendered(tokenizer, tools=[LIGHT, strict]))
+    light = {"function": {**LIGHT["function"], "strict": True}, "type": "function"}
+    params = rendered(tokenizer, tools=[light, ODD])
+    assert asks_for_structure(params)
+    await try_structure(trials, params)
+    assert accepts(params, tokens, call("count", '{"number": 4}'))
+    assert not accepts(params, tokens, call("set_light", '{"room": "attic", "on": true}'))
+
+
+async def test_beside_a_format_the_answer_is_a_call_or_in_the_format(
+    tokenizer: Any, tokens: xgrammar.TokenizerInfo, trials: StructureTrials
+) -> None:
+    params = rendered(tokenizer, response_format=FORMAT)
+    assert asks_for_structure(params)
+    await try_structure(trials, params)
+    for good in ('"yes"', call("set_light", LAMP)):
+        assert accepts(params, tokens, good), good
+    assert not accepts(params, tokens, "Hello!")
+
+
+async def test_a_call_that_must_come_gives_no_way(tokenizer: Any, trials: StructureTrials) -> None:
+    for choice in ("required", NAMED | {"function": {"name": "count"}}):
+        with pytest.raises(UnsupportedFeature):
+            await try_structure(trials, rendered(tokenizer, tools=[ODD], tool_choice=choice))
+
+
+def test_the_operator_leaves_calls_free(tokenizer: Any) -> None:
+    assert rendered(tokenizer, level="auto").structured_outputs is None
+    assert rendered(tokenizer, tool_choice="none").structured_outputs is None
