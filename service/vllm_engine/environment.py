@@ -1,7 +1,9 @@
 """Environment variables of the engine's processes, by platform."""
 
+import importlib.util
 import os
 import shutil
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,6 +45,9 @@ _NOTHING_COMPILED = {
 }
 """Switches of the kernels that are compiled by nvcc when they are first used."""
 
+_KERNELS, _BUILT_KERNELS = "flashinfer", "flashinfer_cubin"
+"""FlashInfer's package, whose kernels are compiled, and the one that holds compiled ones."""
+
 
 def apply_environment(settings: Settings) -> None:
     """Set the variables that vLLM, torch and our plugin read; vLLM's variables already set win."""
@@ -71,7 +76,19 @@ def apply_platform_environment() -> None:
         variables |= _KEEP_MEMORY
     elif not compiles_kernels():
         variables |= _NOTHING_COMPILED
+        _hide_kernels()
     _set(variables)
+
+
+def _hide_kernels() -> None:
+    """Have FlashInfer count as not installed in this process, unless its kernels are built.
+
+    vLLM 0.32 takes its attention on data centres' Blackwell cards (compute capability 10) wherever
+    the package can be imported, and the engine would end at its first step without nvcc. Otherwise
+    it takes the next backend (`CudaPlatformBase.get_valid_backends`).
+    """
+    if importlib.util.find_spec(_BUILT_KERNELS) is None:
+        sys.modules.setdefault(_KERNELS, None)  # type: ignore[arg-type]
 
 
 def is_eager(engine: Mapping[str, Any]) -> bool:

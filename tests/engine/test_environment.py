@@ -1,6 +1,10 @@
 """Variables of the engine's processes, on a faked platform, with compilers and without."""
 
+import ast
+import importlib
+import importlib.util
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -27,6 +31,8 @@ def _own_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     kept = {name: os.environ[name] for name in ("HOME", "LANG") if name in os.environ}
     with monkeypatch.context() as patch:
         patch.setattr(os, "environ", kept)
+        patch.setitem(sys.modules, "flashinfer", None)
+        del sys.modules["flashinfer"]  # also after the test
         yield
 
 
@@ -82,6 +88,64 @@ def test_a_compiler_is_sought_where_flashinfer_seeks_it(install: Install) -> Non
     install("bin/g++", "bin/ninja")
     assert not compiles_kernels()
     assert _flashinfer_nvcc_path() is None
+
+
+@pytest.fixture
+def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Puts empty packages where Python finds them."""
+    folder = tmp_path / "packages"
+    monkeypatch.syspath_prepend(folder)
+
+    def make(*names: str) -> None:
+        for name in names:
+            (folder / name).mkdir(parents=True)
+            (folder / name / "__init__.py").touch()
+        importlib.invalidate_caches()
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("tools", "installed", "there"),
+    [
+        ((), ["flashinfer"], False),
+        (TOOLS, ["flashinfer"], True),
+        ((), ["flashinfer", "flashinfer_cubin"], True),
+    ],
+)
+def test_flashinfer_is_not_there_where_its_kernels_cannot_be(
+    monkeypatch: pytest.MonkeyPatch,
+    install: Install,
+    packages: Callable[..., None],
+    tools: tuple[str, ...],
+    installed: list[str],
+    there: bool,
+) -> None:
+    install(*tools)
+    packages(*installed)
+    variables(monkeypatch, CUDA)
+    assert (importlib.util.find_spec("flashinfer") is not None) is there
+    if there:
+        importlib.import_module("flashinfer")
+    else:
+        with pytest.raises(ImportError):
+            importlib.import_module("flashinfer")
+
+
+def test_a_backend_of_attention_that_cannot_be_imported_is_not_chosen() -> None:
+    # The module itself loads on GPUs only.
+    found = importlib.util.find_spec("vllm.platforms.cuda")
+    assert found is not None
+    assert found.origin is not None
+    tree = ast.parse(Path(found.origin).read_text(encoding="utf-8"))
+    (choice,) = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef) and node.name == "get_valid_backends"
+    ]
+    handlers = [node for node in ast.walk(choice) if isinstance(node, ast.ExceptHandler)]
+    caught = [ast.unparse(node.type) for node in handlers if node.type is not None]
+    assert caught == ["(ImportError, OSError)"]
 
 
 def test_a_choice_that_was_made_stays(monkeypatch: pytest.MonkeyPatch, install: Install) -> None:
