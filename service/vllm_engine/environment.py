@@ -2,7 +2,9 @@
 
 import importlib.util
 import os
+import re
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -44,6 +46,9 @@ _NOTHING_COMPILED = {
     "VLLM_MOE_USE_DEEP_GEMM": "0",
 }
 """Switches of the kernels that are compiled by nvcc when they are first used."""
+
+LEAST_NVCC = 13
+"""Release of the compiler for torch's own build for CUDA; an older one lacks cards and headers."""
 
 _KERNELS, _BUILT_KERNELS = "flashinfer", "flashinfer_cubin"
 """FlashInfer's package, whose kernels are compiled, and the one that holds compiled ones."""
@@ -97,12 +102,27 @@ def is_eager(engine: Mapping[str, Any]) -> bool:
 
 
 def compiles_kernels() -> bool:
-    """True where CUDA kernels can be compiled: nvcc where FlashInfer seeks it, g++ and ninja."""
+    """True where CUDA kernels can be compiled: nvcc where FlashInfer seeks it, g++ and ninja.
+
+    An nvcc before LEAST_NVCC counts as none.
+    """
     home = os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH")
     if not home:
         nvcc = shutil.which("nvcc")
         home = str(Path(nvcc).parents[1]) if nvcc else "/usr/local/cuda"
-    return all(shutil.which(tool) for tool in (f"{home}/bin/nvcc", "g++", "ninja"))
+    found = shutil.which(f"{home}/bin/nvcc")
+    tools = all(shutil.which(tool) for tool in ("g++", "ninja"))
+    return found is not None and tools and _release(found) >= LEAST_NVCC
+
+
+def _release(nvcc: str) -> int:
+    """The release of a compiler, as 13; 0 where it does not say."""
+    try:
+        said = subprocess.run([nvcc, "--version"], capture_output=True, text=True, timeout=60)
+    except (OSError, subprocess.TimeoutExpired):
+        return 0
+    release = re.search(r"release (\d+)\.", said.stdout)
+    return int(release[1]) if release else 0
 
 
 def _of_cpu(settings: CpuSettings) -> dict[str, str]:

@@ -17,7 +17,8 @@ from service.settings import platform
 from service.settings.platform import CPU, CUDA
 from service.settings.tree import ModelSettings, Settings
 from service.vllm_engine import plugin
-from service.vllm_engine.environment import apply_environment, compiles_kernels
+from service.vllm_engine.environment import LEAST_NVCC, apply_environment, compiles_kernels
+from tests.test_requirements import pins
 
 SETTINGS = Settings(model=ModelSettings(name="base", path=Path("/models/base")))
 COMPILED = {"VLLM_USE_FLASHINFER_SAMPLER", "VLLM_USE_DEEP_GEMM", "VLLM_MOE_USE_DEEP_GEMM"}
@@ -40,10 +41,12 @@ def _own_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
     """Puts programs on a path that holds no other, below CUDA's and the system's folder."""
 
-    def install(*tools: str, variable: str = "CUDA_HOME") -> None:
+    def install(*tools: str, variable: str = "CUDA_HOME", release: str = "13.0") -> None:
         for tool in tools:
             (tmp_path / tool).parent.mkdir(parents=True, exist_ok=True)
-            (tmp_path / tool).touch(mode=0o755)
+            told = f"Cuda compilation tools, release {release}, V{release}.88"
+            (tmp_path / tool).write_text(f"#!/bin/sh\necho '{told}'\n")
+            (tmp_path / tool).chmod(0o755)
         os.environ["PATH"] = str(tmp_path / "bin")
         if variable == "PATH":
             os.environ["PATH"] += f":{tmp_path}/cuda/bin"
@@ -82,6 +85,19 @@ def test_with_a_compiler_the_choice_is_vllms(
     assert compiles_kernels()
     assert not COMPILED & variables(monkeypatch, CUDA).keys()
     assert _flashinfer_nvcc_path() is not None
+
+
+@pytest.mark.parametrize(("release", "compiles"), [("12.9", False), ("13.0", True), ("?", False)])
+def test_a_compiler_that_is_too_old_is_none(install: Install, release: str, compiles: bool) -> None:
+    install(*TOOLS, release=release)
+    assert compiles_kernels() is compiles
+    assert pins("cuda")["nvidia-cuda-nvcc"].split(".")[0] == str(LEAST_NVCC)
+
+
+def test_what_is_no_compiler_is_none(install: Install, tmp_path: Path) -> None:
+    install(*TOOLS)
+    (tmp_path / TOOLS[0]).write_bytes(b"")
+    assert not compiles_kernels()
 
 
 def test_a_compiler_is_sought_where_flashinfer_seeks_it(install: Install) -> None:

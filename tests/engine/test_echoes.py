@@ -1,0 +1,54 @@
+"""Log-probabilities of prompts where vLLM's operators would take another request's adapter."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tools.served.configuration import tiny_config
+from tools.served.lora import LoraMaker
+from tools.served.server import PATIENT, Server, running_server
+from tools.served.tiny import build_tiny_model
+
+PROMPT = "The lake says"
+
+
+@pytest.fixture(scope="module")
+def server(smollm2_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A model with an output layer of its own and an adapter, on vLLM's own operators."""
+    root = tmp_path_factory.mktemp("untied")
+    build_tiny_model(smollm2_folder, root / "model", tied=False)
+    LoraMaker(root / "model", "tiny").write(
+        root / "first", name="first", version="1.0.0", seed=1, prompts=[PROMPT], tokens=4
+    )
+    config = tiny_config(root / "model", max_num_seqs=8, max_loras=1, max_lora_rank=8)
+    config |= PATIENT | {
+        "cpu": config.get("cpu", {}) | {"grouped_adapters": False},
+        "adapters": [{"source": str(root / "first")}],
+        "adapter_cache": {"path": str(root / "cache")},
+    }
+    with running_server(tmp_path_factory.mktemp("server"), config) as running:
+        yield running
+
+
+def asked(server: Server, **fields: Any) -> httpx.Response:
+    body = {"prompt": PROMPT, "max_tokens": 2, **fields}
+    return httpx.post(f"{server.url}/v1/completions", json=body, timeout=600)
+
+
+@pytest.mark.parametrize("model", ["tiny", "first"])
+@pytest.mark.parametrize("stream", [True, False])
+def test_they_are_refused(server: Server, model: str, *, stream: bool) -> None:
+    for fields in ({"echo": True, "logprobs": 1}, {"prompt_logprobs": 0}):
+        refused = asked(server, model=model, stream=stream, **fields)
+        assert refused.status_code == 400, refused.text
+        assert refused.json()["error"]["param"] == "logprobs"
+        assert "limits.echo_logprobs is 0" in refused.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("model", ["tiny", "first"])
+def test_all_else_is_answered(server: Server, model: str) -> None:
+    for fields in ({"echo": True}, {"logprobs": 2}):
+        assert asked(server, model=model, **fields).status_code == 200
