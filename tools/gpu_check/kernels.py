@@ -29,7 +29,7 @@ _HIDDEN, _RANK, _SLOTS = 4096, 16, 4
 
 
 class Timed(NamedTuple):
-    """What a kernel gave, and the seconds that it took at first and afterwards."""
+    """A kernel's result, and the seconds that it took at first and afterwards."""
 
     value: Any
     told: Findings
