@@ -30,7 +30,7 @@ MAX_LABELS = 128
 
 
 class Logprobs(NamedTuple):
-    """As vLLM's LogprobsTensors."""
+    """Log-probabilities, as vLLM's LogprobsTensors."""
 
     logprob_token_ids: torch.Tensor
     logprobs: torch.Tensor
