@@ -38,11 +38,13 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 {{- end -}}
 
+{{/* The image; a release has one tag for CPUs and one for GPUs (.github/workflows/release.yml). */}}
 {{- define "llm-service.image" -}}
 {{- if .Values.image.digest -}}
 {{ .Values.image.repository }}@{{ .Values.image.digest }}
 {{- else -}}
-{{ .Values.image.repository }}:{{ default .Chart.AppVersion .Values.image.tag }}
+{{- $build := ternary "-cuda" "" (gt (int .Values.gpu.count) 0) -}}
+{{ .Values.image.repository }}:{{ default (print .Chart.AppVersion $build) .Values.image.tag }}
 {{- end -}}
 {{- end -}}
 

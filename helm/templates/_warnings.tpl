@@ -38,6 +38,9 @@ WARNING: the service asks for keys and smokeTest.apiKeySecret is empty, so helm 
 {{- if and .Values.loadTest.enabled (not .Values.loadTest.resultsClaim) }}
 WARNING: the load test's results are lost with its pod and only its log stays: name a claim in loadTest.resultsClaim.
 {{- end }}
+{{- if not (contains "/" .Values.image.repository) }}
+WARNING: image.repository is {{ .Values.image.repository }}, without a registry: unless the nodes have this image already, build it from the Dockerfile (target {{ gt (int .Values.gpu.count) 0 | ternary "cuda" "cpu" }}), push it, and set image.repository to REGISTRY/{{ .Values.image.repository }}.
+{{- end }}
 {{- if not .Values.image.digest }}
 WARNING: the image is named by a tag, which can move to another image: set image.digest.
 {{- end }}

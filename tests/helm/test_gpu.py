@@ -167,6 +167,24 @@ def test_the_example_for_four_gpus_asks_for_a_card_by_its_name() -> None:
     assert selector["nodeSelector"] == {"nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3"}
 
 
+def test_the_image_is_the_one_that_a_release_pushes_for_gpus() -> None:
+    version = yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"]
+    # The release names images after the Dockerfile's targets, but for CPUs.
+    workflow = (CHART.parent / ".github/workflows/release.yml").read_text()
+    assert 'case "$TARGET" in cpu) suffix= ;; *) suffix=-$TARGET ;; esac' in workflow
+    assert "target: [cpu, cuda, loadtest]" in workflow
+    tested = {"loadTest": {"enabled": True}}
+    for values, tag in (
+        (EIGHT_B, f"{version}-cuda"),
+        ({}, version),
+        ({"image": {"tag": "2"}}, "2"),
+    ):
+        objects = manifests(merged(values, tested))
+        assert server(objects)["image"] == f"llm-service:{tag}"
+        (load,) = one(objects, "Job", "-load-test")["spec"]["template"]["spec"]["containers"]
+        assert load["image"] == f"llm-service:{version}-loadtest"
+
+
 def test_compiled_kernels_can_outlive_the_pod() -> None:
     claim = {"storage": {"compiled": {"existingClaim": "compiled"}}}
     pod = one(manifests(merged(EIGHT_B, claim)), "Deployment")["spec"]["template"]["spec"]

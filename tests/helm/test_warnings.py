@@ -16,6 +16,11 @@ KEYS = {"tenantKeys": {"existingSecret": "keys"}}
     [
         (merged(KEYS, {"replicas": 3}), "up to 3 replicas keep each tenant's quota in memory"),
         ({}, "the image is named by a tag"),
+        (
+            {},
+            "image.repository is llm-service, without a registry: .*target cpu.*REGISTRY/llm-service",
+        ),
+        (ci_values("one-gpu"), "image.repository is llm-service, .*target cuda"),
         ({"loadTest": {"enabled": True}}, "the load test.s results are lost with its pod"),
         ({}, "there are no keys, so every client that reaches the public port is served"),
         (KEYS, "the service asks for keys and smokeTest.apiKeySecret is empty"),
