@@ -18,7 +18,7 @@ KEYS = {"tenantKeys": {"existingSecret": "keys"}}
         ({}, "the image is named by a tag"),
         (
             {},
-            "image.repository is llm-service, without a registry: .*target cpu.*REGISTRY/llm-service",
+            "image.repository is llm-service, .*target cpu.*REGISTRY/llm-service",
         ),
         (ci_values("one-gpu"), "image.repository is llm-service, .*target cuda"),
         ({"loadTest": {"enabled": True}}, "the load test.s results are lost with its pod"),
