@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from loadtests.protocol.answer import MalformedAnswer, parse
 from loadtests.protocol.api import Request
 
 _TIMEOUT_S = 60.0
@@ -36,15 +37,14 @@ class BatchClient:
             for number, request in enumerate(requests)
         )
         content, kind = _form("".join(json.dumps(line) + "\n" for line in lines))
-        file = json.loads(self._call("POST", "/v1/files", content, kind))
+        file = self._object("POST", "/v1/files", content, kind)
         asked = {"input_file_id": file["id"], "endpoint": endpoint, "completion_window": "24h"}
-        made = self._call("POST", "/v1/batches", json.dumps(asked).encode(), "application/json")
-        return str(json.loads(made)["id"])
+        body = json.dumps(asked).encode()
+        return str(self._object("POST", "/v1/batches", body, "application/json")["id"])
 
     def look(self, batch: str) -> dict[str, Any]:
         """The batch as it is now."""
-        found: dict[str, Any] = json.loads(self._call("GET", f"/v1/batches/{batch}"))
-        return found
+        return self._object("GET", f"/v1/batches/{batch}")
 
     def cancel(self, batch: str) -> None:
         """Ask for no more of its lines."""
@@ -61,6 +61,14 @@ class BatchClient:
     def _lines(self, file: str | None) -> Iterator[dict[str, Any]]:
         if file is not None:
             yield from map(json.loads, self._call("GET", f"/v1/files/{file}/content").splitlines())
+
+    def _object(
+        self, method: str, path: str, body: bytes | None = None, kind: str = ""
+    ) -> dict[str, Any]:
+        try:
+            return parse(self._call(method, path, body, kind))
+        except MalformedAnswer as error:
+            raise BatchFailed(f"{method} {path}: {error}") from error
 
     def _call(self, method: str, path: str, body: bytes | None = None, kind: str = "") -> bytes:
         headers = {**self.headers, **({"Content-Type": kind} if kind else {})}

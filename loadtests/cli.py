@@ -18,7 +18,7 @@ from loadtests.launch import Launch, said
 from loadtests.launch_options import USAGE, fail, takes_launch
 from loadtests.load.scenario import Scenario, ScenarioError, load_scenario, scenario_names
 from loadtests.outputs import write_duel, write_reports, write_search
-from loadtests.peers import MODEL_FOLDER, engine_arguments
+from loadtests.peers import engine_arguments
 from loadtests.protocol.api import ApiName
 from loadtests.report.console import show_duel
 from loadtests.rounds import fight, finished_round, probe_rates, sweep_rates
@@ -32,7 +32,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-VariantName = Literal["vllm", "adapters", "classify"]
+VariantName = Literal["vllm", "adapters", "classify", "embed", "head"]
 NameArg = Annotated[str, typer.Option(help="Its name in the comparison.")]
 ApiArg = Annotated[ApiName, typer.Option(help="The API that it speaks.")]
 ModelArg = Annotated[str, typer.Option(help="Its base model; by default its first.")]
@@ -138,8 +138,9 @@ def bench(
     rounds: RoundsArg = 3,
     max_regress: RegressArg = None,
     model_folder: Annotated[
-        Path, typer.Option("--folder", help="Of the model that all serve.")
-    ] = MODEL_FOLDER,
+        Path | None,
+        typer.Option("--folder", help="Of the model that all serve; default the variant's own."),
+    ] = None,
     engine: Annotated[
         list[str] | None,
         typer.Option(
@@ -152,7 +153,9 @@ def bench(
 
     vllm: this service and vLLM's own server. adapters: the base alone, four random adapters, and
     the same with vLLM's operators. classify: this service's reads and three ways of vLLM's to the
-    same answer. A variant has a scenario of its own, which --scenario replaces.
+    same answer. embed and head: an encoder's embeddings, and classifications by a random head on
+    it, by this service and vLLM's own server. A variant has a scenario of its own, which --scenario
+    replaces.
     """
     chosen = VARIANTS[variant]
     try:

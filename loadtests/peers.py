@@ -26,6 +26,31 @@ ENGINE = {
     "gpu_memory_utilization": 0.2,
     "enforce_eager": True,
 }
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model that both servers serve: its name, default folder and arguments of its engine."""
+
+    name: str
+    folder: Path
+    engine: Mapping[str, Any]
+    encoder: bool = False
+
+
+LANGUAGE_MODEL = Model(MODEL, MODEL_FOLDER, ENGINE)
+ENCODER = Model(
+    "all-minilm-l6-v2",
+    Path(".cache/models/all-minilm-l6-v2"),
+    {
+        "dtype": "float32",
+        "max_num_seqs": 32,
+        "gpu_memory_utilization": 0.1,
+        "enforce_eager": True,
+    },
+    encoder=True,
+)
+
 _START_SECONDS = 300
 
 
@@ -45,18 +70,24 @@ class Server:
 
 
 @contextmanager
-def ours(model: Path, *, through: Sequence[str] = (), **sections: Any) -> Iterator[Server]:
+def ours(
+    folder: Path,
+    *,
+    model: Model = LANGUAGE_MODEL,
+    through: Sequence[str] = (),
+    **sections: Any,
+) -> Iterator[Server]:
     """This service; `sections` are added to its configuration, those of `engine` merged.
 
     `through` is a module that runs the server's and its arguments before that.
     """
     port, ops = free_port(), free_port()
-    engine = ENGINE | sections.get("engine", {})
-    config = sections | {
-        "model": {"name": MODEL, "path": str(model.resolve())},
-        "engine": engine,
-        "http": {"port": port, "ops_port": ops},
-    }
+    engine = {**model.engine, **sections.pop("engine", {})}
+    named = {"name": model.name, "path": str(folder.resolve())}
+    served: dict[str, Any] = {"model": named, "engine": engine}
+    if model.encoder:
+        served = {"encoders": [named | {"engine": engine}]}
+    config = sections | served | {"http": {"port": port, "ops_port": ops}}
     with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
         json.dump(config, file)
         file.flush()
@@ -70,18 +101,24 @@ def ours(model: Path, *, through: Sequence[str] = (), **sections: Any) -> Iterat
 
 @contextmanager
 def theirs(
-    model: Path, *, through: Sequence[str] = (), engine: Mapping[str, Any] | None = None
+    folder: Path,
+    *,
+    model: Model = LANGUAGE_MODEL,
+    through: Sequence[str] = (),
+    engine: Mapping[str, Any] | None = None,
 ) -> Iterator[Server]:
     """vLLM's own server; `through` and `engine` as for this service."""
     # By name, because the image of the load tests, which starts no server, has no service.
     number_type = import_module("service.vllm_engine.number_type")
     port = free_port()
-    engine = ENGINE | dict(engine or {})
+    engine = {**model.engine, **(engine or {})}
     # The same work for both: vLLM's own `auto` is the checkpoint's type on any processor.
     engine |= number_type.type_for_processor(engine)
     flags = [flag(key, value) for key, value in engine.items()]
     command = [sys.executable, "-m", *through, "vllm.entrypoints.openai.api_server", *flags]
-    command += [f"--model={model}", f"--served-model-name={MODEL}", f"--port={port}"]
+    command += [f"--model={folder}", f"--served-model-name={model.name}", f"--port={port}"]
+    if model.encoder:
+        command.append("--runner=pooling")
     command += ["--host=127.0.0.1", "--disable-uvicorn-access-log"]
     url = f"http://127.0.0.1:{port}"
     with _running(command, port, f"{url}/health", f"{url}/metrics", engine) as server:

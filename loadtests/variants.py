@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from loadtests.launch import Launch
-from loadtests.peers import MODEL, Server, ours, theirs
+from loadtests.peers import ENCODER, LANGUAGE_MODEL, Model, Server, ours, theirs
 from loadtests.protocol.api import ApiName
 
 ADAPTERS = ("first", "second", "third", "fourth")
@@ -34,11 +34,16 @@ class Side:
 
 @dataclass(frozen=True)
 class Variant:
-    """Servers that are compared with the first of them, on a scenario."""
+    """Servers of one model that are compared with the first of them, on a scenario.
+
+    `head` gives an encoder a random head of two labels.
+    """
 
     scenario: str
     sides: tuple[Side, ...]
     overrides: tuple[str, ...] = ()
+    model: Model = LANGUAGE_MODEL
+    head: bool = False
 
 
 VARIANTS: dict[str, Variant] = {
@@ -66,50 +71,69 @@ VARIANTS: dict[str, Variant] = {
             Side("vLLM choice", "vllm", api="openai-completions"),
         ),
     ),
+    "embed": Variant(
+        "embeddings",
+        (Side("this service"), Side("vllm serve", "vllm", api="openai-chat")),
+        model=ENCODER,
+    ),
+    "head": Variant(
+        "embeddings",
+        (Side("this service"), Side("vllm serve", "vllm", api="vllm-pooling")),
+        overrides=("name=head", "workloads.0.kind=classify"),
+        model=ENCODER,
+        head=True,
+    ),
 }
 
 
 @contextmanager
 def started(
-    variant: Variant, launch: Launch, model: Path, engine: Mapping[str, Any] | None = None
+    variant: Variant,
+    launch: Launch,
+    folder: Path | None = None,
+    engine: Mapping[str, Any] | None = None,
 ) -> Iterator[list[tuple[Server, Launch]]]:
     """Start a variant's servers; each side's, and the run that loads it.
 
-    `engine` are arguments of vLLM's engine for all of them, over those of `peers.ENGINE`.
+    `folder` has another model than the variant's own; `engine` are arguments of vLLM's engine for
+    all servers, over those of the variant's model.
     """
+    folder = folder or variant.model.folder
     engine = engine or {}
     running: dict[str, Server] = {}
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        made = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         if any(side.adapters for side in variant.sides):
-            _write_adapters(model, folder)
+            _write_adapters(folder, made)
+        if variant.head:
+            folder = _write_head(folder, made)
         found = []
         for side in variant.sides:
-            settings = dict(side.settings) | (_serving(folder) if side.adapters else {})
+            settings = dict(side.settings) | (_serving(made) if side.adapters else {})
             settings["engine"] = {**settings.get("engine", {}), **engine}
             key = json.dumps([side.server, settings])
             if key not in running:
                 running[key] = stack.enter_context(
-                    ours(model, **settings)
+                    ours(folder, model=variant.model, **settings)
                     if side.server == "service"
-                    else theirs(model, engine=engine)
+                    else theirs(folder, model=variant.model, engine=engine)
                 )
-            found.append((running[key], _launch(launch, variant, side, running[key], model)))
+            found.append((running[key], _launch(launch, variant, side, running[key], folder)))
         yield found
 
 
-def _launch(launch: Launch, variant: Variant, side: Side, server: Server, model: Path) -> Launch:
+def _launch(launch: Launch, variant: Variant, side: Side, server: Server, folder: Path) -> Launch:
     overrides = list(variant.overrides)
     if any(each.adapters for each in variant.sides):
-        names = list(ADAPTERS) if side.adapters else [MODEL] * len(ADAPTERS)
+        names = list(ADAPTERS) if side.adapters else [variant.model.name] * len(ADAPTERS)
         overrides.append(f"adapters={json.dumps({'choice': 'uniform', 'names': names})}")
     if side.label_ids:
-        overrides.append(f"workloads.0.extra.label_token_ids={_label_ids(model)}")
+        overrides.append(f"workloads.0.extra.label_token_ids={_label_ids(folder)}")
     return replace(
         launch,
         host=server.url,
         api=side.api,
-        model=MODEL,
+        model=variant.model.name,
         metrics_url=server.metrics_url,
         overrides=(*overrides, *launch.overrides),
     )
@@ -119,6 +143,13 @@ def _write_adapters(model: Path, folder: Path) -> None:
     from loadtests.random_adapters import write
 
     write(ADAPTERS, _RANK, model, folder)
+
+
+def _write_head(encoder: Path, folder: Path) -> Path:
+    from loadtests.random_head import write
+
+    write(encoder, folder / "head")
+    return folder / "head"
 
 
 def _label_ids(model: Path) -> list[int]:

@@ -137,7 +137,7 @@ def _add_routes(app: FastAPI, settings: Settings, *, with_openai: bool) -> None:
         routers.append(tei.router)
     if settings.guards.named:
         routers.append(moderations.router)
-    if settings.usage.path is not None:
+    if settings.usage.kept:
         routers.append(usage.router)
     if settings.batches.path is not None:
         routers += [files.router, batches.router, batches.bodiless]

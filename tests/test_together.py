@@ -72,7 +72,7 @@ async def test_a_refused_batch_of_many_reads_asks_for_no_more() -> None:
     question = Question("What?", ("alpha", "beta", "gamma", "delta"), True)
     classifier = zero_shot(engine, question)
     held = await gate.acquire(internal_context("others", 30.0), Demand(1, 1, 64))
-    enter_context(internal_context("test", 30.0))
+    enter_context(internal_context("test", 0.5))
     inputs, options = [f"text {number}" for number in range(256)], ResultOptions(multi_label=True)
     with pytest.raises(ServiceError):
         async for _ in classify_batch(classifier, inputs, options, 64):

@@ -1,9 +1,10 @@
 """A service that is killed again and again during one batch: `make test-batches`.
 
-    python -m tools.batch_kills [--kills 10 --lines 500]
+    python -m tools.batch_kills [--kills 10 --lines 500] [--files s3://bucket/batches]
 
-Kills the service with SIGKILL, starts it anew on the same folder, and reads the results at the
-end. Ends with a traceback if a line has no answer, or two.
+Kills the service with SIGKILL, the last time as soon as all lines are answered and their files are
+written, starts it anew on the same folder, and reads the results at the end. Ends with a traceback
+if a line has no answer, or two. With --files, the files are in that object store.
 """
 
 import argparse
@@ -25,9 +26,11 @@ _PATIENCE_S = 600
 _ENDPOINT = "/v1/completions"
 
 
-def survive(folder: Path, model: Path, kills: int, lines: int, seed: int = 1) -> int:
+def survive(
+    folder: Path, model: Path, kills: int, lines: int, files: str | None = None, seed: int = 1
+) -> int:
     """Have one batch survive so many kills; returns how many lines were asked more than once."""
-    config = tiny_config(model) | {"batches": {"path": str(folder / "batches")}}
+    config = tiny_config(model) | {"batches": {"path": str(folder / "batches"), "files": files}}
     chance, batch, asked = random.Random(seed), "", list[str]()
     for run in range(kills + 1):
         place = folder / f"run-{run}"
@@ -35,7 +38,8 @@ def survive(folder: Path, model: Path, kills: int, lines: int, seed: int = 1) ->
         with started_server(place, config) as server:
             batch = batch or _create(server, lines)
             if run < kills:
-                least = (run + chance.random()) * lines / (kills + 1)
+                last = run == kills - 1
+                least = lines if last else (run + chance.random()) * lines / kills
                 _wait(server, batch, lambda now, least=least: _answered(now) >= least)
                 server.process.send_signal(signal.SIGKILL)
                 server.process.wait(60)
@@ -99,11 +103,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--lines", type=int, default=500)
+    parser.add_argument("--files", help="address of an object store, as `batches.files`")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         model = Path(folder) / "model"
         build_tiny_model(SMOLLM2, model)
-        again = survive(Path(folder), model, arguments.kills, arguments.lines)
+        again = survive(Path(folder), model, arguments.kills, arguments.lines, arguments.files)
     print(
         f"{arguments.kills} kills: {arguments.lines} lines, each with one answer; {again} requests "
         "were made again, since their answers were not kept yet"

@@ -30,6 +30,9 @@ WARNING: networkPolicy.egress does not let the pods reach the store of quotas, s
 {{- if and $keys (not $shared) (gt (include "llm-service.maxReplicas" . | int) 1) }}
 WARNING: up to {{ include "llm-service.maxReplicas" . }} replicas keep each tenant's quota in memory, so a tenant gets {{ include "llm-service.maxReplicas" . }} times its quota: set config.quotas.storage to a Valkey or Redis, or, with a password, list it under secretEnv, as {name: LLM_SERVICE_QUOTAS__STORAGE, secret: NAME, key: KEY}.
 {{- end }}
+{{- if and (dig "usage" "path" "" .Values.config) (gt (include "llm-service.maxReplicas" . | int) 1) }}
+WARNING: up to {{ include "llm-service.maxReplicas" . }} replicas keep usage in folders of their own, so /v1/usage shows that of the replica which answers: set config.usage.storage to a Valkey or Redis in the place of config.usage.path, or, with a password, list it under secretEnv, as {name: LLM_SERVICE_USAGE__STORAGE, secret: NAME, key: KEY}.
+{{- end }}
 {{- if not $keys }}
 WARNING: there are no keys, so every client that reaches the public port is served: set tenantKeys.existingSecret to a Secret of keys files.
 {{- else if and .Values.smokeTest.enabled (not .Values.smokeTest.apiKeySecret) }}

@@ -72,6 +72,7 @@ _LATENCIES: dict[str, Callable[[Record], float | None]] = {
     "tpot": tpot,
     "e2e_due": lambda r: _whole(r, "generate"),
     "classify_due": lambda r: _whole(r, "classify"),
+    "embed_due": lambda r: _whole(r, "embed"),
 }
 _STATISTICS = ("mean", "p50", "p90", "p99")
 

@@ -5,7 +5,10 @@ from dataclasses import dataclass
 from prometheus_client.parser import text_string_to_metric_families
 
 # Routes of the load's requests; probes and lists of models are not counted.
-_ROUTES = ("/v1/generate", "/v1/classify", "/v1/chat/completions", "/v1/completions")
+_ROUTES = (
+    *("/v1/generate", "/v1/classify", "/v1/embeddings"),
+    *("/v1/chat/completions", "/v1/completions"),
+)
 
 # This service's names first, because it also shows the engine's series.
 _WORDS = {

@@ -10,6 +10,7 @@ ntpot       e2e / tokens
 e2e         end of the answer - send; e2e_due counts from the due instant
 queue       time in the server's queue, as the server reports it
 classify, classify_due    e2e of classification requests, which have no tokens
+embed, embed_due          the same of requests for embeddings
 """
 
 from collections.abc import Sequence
@@ -32,6 +33,8 @@ NAMES = (
     "queue",
     "classify",
     "classify_due",
+    "embed",
+    "embed_due",
 )
 
 
@@ -92,8 +95,8 @@ def _of(record: Record) -> dict[str, list[float]]:
     if record.e2e is None:
         return {}
     late = lag(record)
-    if record.task == "classify":
-        return {"classify": [record.e2e], "classify_due": [record.e2e + late]}
+    if record.task != "generate":
+        return {record.task: [record.e2e], f"{record.task}_due": [record.e2e + late]}
     values = {"e2e": [record.e2e], "e2e_due": [record.e2e + late]}
     if record.queue_s is not None:
         values["queue"] = [record.queue_s]

@@ -20,6 +20,7 @@ COLUMNS = {
     "late": "TTFT from due, p90 (ms)",
     "itl": "ITL p50 (ms)",
     "classify": "Classify from due, p50 (ms)",
+    "embed": "Embed from due, p50 (ms)",
     "goodput": "Within SLO (%)",
 }
 
@@ -48,6 +49,7 @@ def _row(name: str, records: Sequence[Record], objectives: Objectives | None) ->
         "late": _milliseconds(found["ttft_due"][0], 90),
         "itl": _milliseconds(found["itl"][0], 50),
         "classify": _milliseconds(found["classify_due"][0], 50),
+        "embed": _milliseconds(found["embed_due"][0], 50),
         "goodput": "" if met is None or not offered else round(100 * met / len(offered), 1),
     }
 

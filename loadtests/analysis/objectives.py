@@ -20,6 +20,7 @@ class Limits(BaseModel):
     tpot_ms: PositiveFloat | None = None
     e2e_ms: PositiveFloat | None = None
     classify_ms: PositiveFloat | None = None
+    embed_ms: PositiveFloat | None = None
 
 
 class Objectives(BaseModel):
@@ -39,6 +40,8 @@ class Objectives(BaseModel):
         late = lag(record)
         if record.task == "classify":
             return _within(record.e2e + late, self.limits.classify_ms)
+        if record.task == "embed":
+            return _within(record.e2e + late, self.limits.embed_ms)
         first = ttft(record)
         return (
             _within(None if first is None else first + late, self.limits.ttft_ms)

@@ -12,7 +12,10 @@ from loadtests.protocol.record import Record
 
 _POINTS = 101
 _BUCKETS = 120
-_CURVES = ("ttft", "ttft_due", "itl", "tpot", "e2e", "e2e_due", "classify", "classify_due")
+_CURVES = (
+    *("ttft", "ttft_due", "itl", "tpot", "e2e", "e2e_due"),
+    *("classify", "classify_due", "embed", "embed_due"),
+)
 
 
 class Bucket(BaseModel):

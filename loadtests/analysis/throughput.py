@@ -53,7 +53,7 @@ class Throughput(BaseModel):
     """Answers and tokens per second that came within a window, to requests of any time.
 
     Only complete answers count: each token at its instant, the prompt at the first token, the
-    answer and its classified texts at the end.
+    answer and the texts of its batch at the end.
     """
 
     model_config = ConfigDict(extra="forbid")

@@ -145,8 +145,8 @@ def _server_tokens(run: Run) -> Check:
 
     def high(record: Record) -> float:
         # Two counts are unknown: tokens that were made after the client left, and those of a
-        # classification, where the server counts one for each read and the answer has no count.
-        unsaid = record.ok and (record.completion_tokens is None or record.task == "classify")
+        # batch of texts, where the server counts one for each read and the answer has no count.
+        unsaid = record.ok and (record.completion_tokens is None or record.task != "generate")
         return np.inf if unsaid or record.outcome in _UNKNOWN | {"stream_error"} else low(record)
 
     server = None if run.server is None else run.server.completion_tokens

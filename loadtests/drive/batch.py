@@ -65,5 +65,8 @@ class FollowedBatch:
         except BatchFailed as error:
             outcome.error = str(error)
             return
+        except KeyError as error:
+            outcome.error = f"an answer about the batch has no {error}"
+            return
         outcome.answered = sum(count == 1 for count in found.values())
         outcome.repeated = sum(count > 1 for count in found.values())

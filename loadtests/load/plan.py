@@ -15,7 +15,7 @@ from loadtests.load.scenario import ClosedLoad, OpenLoad, ReplayLoad, Scenario
 from loadtests.load.stage import BESIDE, Stage
 from loadtests.load.text import Message, Segment
 from loadtests.load.traces import MOONCAKE_BLOCK, TraceRow, read_trace
-from loadtests.load.workloads import Classify, Content, Session, Workload, replayed
+from loadtests.load.workloads import Classify, Content, Session, Task, Workload, replayed
 
 # Separate streams of random numbers, so that a new draw in one leaves the others unchanged.
 _ARRIVALS, _CONTENT, _TURN = range(3)
@@ -50,6 +50,7 @@ class Call:
     workload: str
     tenant: str
     model: str
+    task: Task = "generate"
     messages: tuple[Message, ...] = ()
     max_tokens: int = 0
     inputs: tuple[str, ...] = ()
@@ -116,6 +117,7 @@ class Plan:
             workload=workload.label,
             tenant=tenant.name,
             model=model,
+            task=workload.task,
             messages=self._messages(content),
             max_tokens=content.max_tokens,
             inputs=tuple(self._text((segment,)) for segment in content.inputs),

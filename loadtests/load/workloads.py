@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import (
@@ -24,10 +24,12 @@ Rng = np.random.Generator
 # The first number of a segment's key gives each family different texts.
 _UNIQUE, _SYSTEM, _TREE, _DOCUMENT, _INPUT = range(5)
 
+Task = Literal["generate", "classify", "embed"]
+
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """A prompt in segments (system first, the user's last), messages, or texts to classify."""
+    """A prompt in segments (system first, the user's last), messages, or texts of a batch."""
 
     system: tuple[Segment, ...] = ()
     user: tuple[Segment, ...] = ()
@@ -53,6 +55,8 @@ class Workload(BaseModel):
     """One kind of traffic, with its `weight` in the mix; `seed` and `index` decide the content."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    task: ClassVar[Task] = "generate"
 
     name: str | None = None
     weight: PositiveFloat = 1.0
@@ -167,14 +171,11 @@ class Retrieval(Workload):
         )
 
 
-class Classify(Workload):
-    """A batch of texts to classify; `labels` are sent where the model has none of its own."""
+class Batch(Workload):
+    """A batch of texts, answered together."""
 
-    kind: Literal["classify"] = "classify"
     batch: Lengths = Fixed(tokens=1)
     input: Lengths
-    labels: tuple[str, ...] = ()
-    instruction: str = "Classify the text."
 
     def content(self, seed: int, index: int, rng: Rng) -> Content:
         texts = range(self.batch.sample(rng))
@@ -183,6 +184,24 @@ class Classify(Workload):
                 Segment((seed, _INPUT, index, text), self.input.sample(rng)) for text in texts
             )
         )
+
+
+class Classify(Batch):
+    """A batch of texts to classify; `labels` are sent where the model has none of its own."""
+
+    task = "classify"
+
+    kind: Literal["classify"] = "classify"
+    labels: tuple[str, ...] = ()
+    instruction: str = "Classify the text."
+
+
+class Embed(Batch):
+    """A batch of texts of which an encoder makes embeddings."""
+
+    task = "embed"
+
+    kind: Literal["embed"] = "embed"
 
 
 class Prompts(Workload):
@@ -205,7 +224,7 @@ class Prompts(Workload):
 
 
 AnyWorkload = Annotated[
-    Prompts | Chat | Session | PrefixTree | LongContext | Retrieval | Classify,
+    Prompts | Chat | Session | PrefixTree | LongContext | Retrieval | Classify | Embed,
     Field(discriminator="kind"),
 ]
 

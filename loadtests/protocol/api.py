@@ -8,7 +8,9 @@ from loadtests.load.plan import Call
 from loadtests.protocol.answer import Answer
 from loadtests.protocol.sse import Line
 
-ApiName = Literal["native", "openai-chat", "openai-completions", "vllm-scoring", "vllm-logprobs"]
+ApiName = Literal[
+    "native", "openai-chat", "openai-completions", "vllm-scoring", "vllm-logprobs", "vllm-pooling"
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +32,13 @@ class Api(Protocol):
         """The answer in a stream's lines."""
 
     def read_body(self, body: bytes) -> Answer:
-        """The answer in one JSON body: a classification, or a generation that is not streamed."""
+        """The answer in one JSON body: that to a batch, or a generation that is not streamed."""
+
+
+def embedding_request(call: Call) -> Request:
+    """The call by OpenAI's route for embeddings, which every server has."""
+    body = {"model": call.model, "input": list(call.inputs)} | (call.extra or {})
+    return Request("/v1/embeddings", body, stream=False)
 
 
 def generation_body(call: Call, *, chat: bool) -> dict[str, Any]:

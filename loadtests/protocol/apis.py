@@ -5,13 +5,15 @@ from loadtests.load.workloads import Classify
 from loadtests.protocol.api import Api, ApiName
 from loadtests.protocol.native import Native
 from loadtests.protocol.openai import OpenAI
-from loadtests.protocol.vllm import Logprobs, Scoring
+from loadtests.protocol.vllm import Logprobs, Pooling, Scoring
 
 
 def open_api(name: ApiName, scenario: Scenario) -> Api:
     """The API; raises ScenarioError where it cannot express one of the scenario's workloads."""
     if name == "native":
         return Native()
+    if name == "vllm-pooling":
+        return Pooling(chat=True)
     for workload in scenario.workloads:
         if isinstance(workload, Classify) and not workload.labels:
             raise ScenarioError(

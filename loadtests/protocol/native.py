@@ -1,11 +1,11 @@
-"""This service's own routes: POST /v1/generate, streamed or not, and POST /v1/classify."""
+"""This service's own routes: POST /v1/generate, streamed or not, /v1/classify, /v1/embeddings."""
 
 from collections.abc import Iterable
 from typing import Any
 
 from loadtests.load.plan import Call
 from loadtests.protocol.answer import Answer, MalformedAnswer, objects, parse
-from loadtests.protocol.api import Request, generation_body
+from loadtests.protocol.api import Request, embedding_request, generation_body
 from loadtests.protocol.sse import Line
 
 
@@ -13,7 +13,9 @@ class Native:
     """Stream: `{id, index, text, finish_reason}` events, one with usage and timing, `[DONE]`."""
 
     def request(self, call: Call) -> Request:
-        if call.inputs:
+        if call.task == "embed":
+            return embedding_request(call)
+        if call.task == "classify":
             return Request("/v1/classify", _classify_body(call), stream=False)
         body = generation_body(call, chat=call.chat)
         return Request("/v1/generate", body, stream=body["stream"])

@@ -1,11 +1,11 @@
-"""Any OpenAI-compatible server: chat completions or completions, with usage in the stream."""
+"""Any OpenAI-compatible server: chat or completions with usage in the stream, and embeddings."""
 
 from collections.abc import Iterable
 from typing import Any
 
 from loadtests.load.plan import Call
 from loadtests.protocol.answer import Answer, MalformedAnswer, error_of, objects, parse
-from loadtests.protocol.api import Request, generation_body
+from loadtests.protocol.api import Request, embedding_request, generation_body
 from loadtests.protocol.sse import Line
 
 # Room for a label of several tokens; a constrained decoder ends with the label.
@@ -24,7 +24,9 @@ class OpenAI:
         self.chat = chat
 
     def request(self, call: Call) -> Request:
-        if call.inputs:
+        if call.task == "embed":
+            return embedding_request(call)
+        if call.task == "classify":
             return Request("/v1/completions", classify_body(call), stream=False)
         body = generation_body(call, chat=self.chat)
         if body["stream"]:
@@ -56,10 +58,10 @@ class OpenAI:
 
     def read_body(self, body: bytes) -> Answer:
         tree = parse(body)
-        choices = tree.get("choices")
-        if not isinstance(choices, list):
-            raise MalformedAnswer(f"choices must be a list: {body[:80]!r}")
-        answer = Answer(items=len(choices), done=True, error=error_of(tree))
+        parts = tree.get("choices", tree.get("data"))
+        if not isinstance(parts, list):
+            raise MalformedAnswer(f"choices or data must be a list: {body[:80]!r}")
+        answer = Answer(items=len(parts), done=True, error=error_of(tree))
         if tree.get("usage"):
             answer.count(tree["usage"])
         return answer

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal, Self
 
 from loadtests.load.plan import Call
+from loadtests.load.workloads import Task
 from loadtests.protocol.answer import Answer, MalformedAnswer, error_of, parse
 from loadtests.protocol.api import Api
 from loadtests.protocol.sse import Line
@@ -58,7 +59,7 @@ class Record:
     workload: str
     tenant: str
     model: str
-    task: Literal["generate", "classify"]
+    task: Task
     worker: int
     due: float
     sent: float | None
@@ -134,7 +135,7 @@ def _record(call: Call, worker: int, sent: float | None, outcome: Outcome) -> Re
         workload=call.workload,
         tenant=call.tenant,
         model=call.model,
-        task="classify" if call.inputs else "generate",
+        task=call.task,
         worker=worker,
         due=call.at,
         sent=sent,
@@ -145,11 +146,11 @@ def _record(call: Call, worker: int, sent: float | None, outcome: Outcome) -> Re
 def _answer(call: Call, exchange: Exchange, api: Api) -> Answer:
     if exchange.status != 200:
         return Answer()
-    if not call.inputs and not exchange.body:
+    if call.task == "generate" and not exchange.body:
         return api.read_stream(exchange.lines)
     answer = Answer() if exchange.broken else api.read_body(exchange.body)
-    if not call.inputs:
-        answer.items = 0  # the parts of a whole answer are no texts that were classified
+    if call.task == "generate":
+        answer.items = 0  # the parts of a whole answer are no texts of a batch
     return answer
 
 

@@ -1,4 +1,4 @@
-"""Classification by vLLM's own routes: one read of each prompt, without a constrained decoder."""
+"""Classification by vLLM's own routes: one read of each text, without a constrained decoder."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ class Logprobs(OpenAI):
     """Completions of one token with its log-probabilities."""
 
     def request(self, call: Call) -> Request:
-        if not call.inputs:
+        if call.task != "classify":
             return super().request(call)
         body = classify_body(call)
         del body["structured_outputs"]
@@ -25,7 +25,7 @@ class Scoring(OpenAI):
     """POST /generative_scoring; a workload's `extra` holds `template` and `label_token_ids`."""
 
     def request(self, call: Call) -> Request:
-        if not call.inputs:
+        if call.task != "classify":
             return super().request(call)
         extra = dict(call.extra or {})
         head, _, tail = str(extra.pop("template", "{input}")).partition("{input}")
@@ -39,3 +39,13 @@ class Scoring(OpenAI):
 
     def read_body(self, body: bytes) -> Answer:
         return Native().read_body(body)
+
+
+class Pooling(OpenAI):
+    """POST /classify, which asks the trained head of an encoder."""
+
+    def request(self, call: Call) -> Request:
+        if call.task != "classify":
+            return super().request(call)
+        body = {"model": call.model, "input": list(call.inputs)} | (call.extra or {})
+        return Request("/classify", body, stream=False)

@@ -33,7 +33,7 @@ def show(result: Result) -> None:
     console.print(
         f"in the measured time {came.answers_per_s:.2f} answers/s, "
         f"{came.completion_tokens_per_s:.1f} output tokens/s, "
-        f"{came.prompt_tokens_per_s:.1f} prompt tokens/s, {came.items_per_s:.1f} classified texts/s"
+        f"{came.prompt_tokens_per_s:.1f} prompt tokens/s, {came.items_per_s:.1f} texts/s"
     )
     statistics = ("mean", "p50", "p90", "p95", "p99", "max")
     latencies = (row for row, _ in latency_rows(overall, statistics))

@@ -9,7 +9,7 @@ from loadtests.report.svg import Curve, chart
 from loadtests.report.templates import render
 from loadtests.report.wording import DELTAS, LATENCIES, milliseconds, percent
 
-_CURVES = ("ttft_due", "itl", "tpot", "e2e_due", "classify_due")
+_CURVES = ("ttft_due", "itl", "tpot", "e2e_due", "classify_due", "embed_due")
 
 
 def duel_page(duel: Duel) -> str:

@@ -16,7 +16,7 @@ def figures(result: Result) -> list[str]:
     drawn = [
         _distribution(result, "Time to first token", ("ttft", "ttft_due")),
         _distribution(result, "Time between tokens", ("itl", "tpot")),
-        _distribution(result, "Whole requests", ("e2e", "classify")),
+        _distribution(result, "Whole requests", ("e2e", "classify", "embed")),
         _rate_latency(result.stages),
         _goodput(result.stages),
         _pareto(result.stages),
@@ -71,7 +71,8 @@ def _pareto(stages: Sequence[Summary]) -> str:
     """Throughput against latency, a point for each stage; no stage beats the front on both."""
     points = []
     for stage in sorted(stages, key=lambda stage: stage.offered_per_s):
-        found = stage.latency.get("e2e_due") or stage.latency.get("classify_due")
+        whole = (stage.latency.get(name) for name in ("e2e_due", "classify_due", "embed_due"))
+        found = next(filter(None, whole), None)
         if found is not None and found.p95 is not None:
             points.append((stage.throughput.answers_per_s, found.p95 * 1000))
     if len(points) < 2:

@@ -12,6 +12,7 @@ _LATENCIES = (
     ("TTFT from due", "ttft_due", ("p50", "p95", "p99")),
     ("TPOT", "tpot", ("p50", "p99")),
     ("classify from due", "classify_due", ("p50", "p99")),
+    ("embed from due", "embed_due", ("p50", "p99")),
 )
 _HEADER = (
     "",

@@ -18,6 +18,8 @@ LATENCIES = {
     "queue": "Server queue",
     "classify": "Classification",
     "classify_due": "Classification from due",
+    "embed": "Embedding",
+    "embed_due": "Embedding from due",
 }
 # In a comparison requests are paired, so ITL is one number of each.
 DELTAS = LATENCIES | {"itl": "ITL, a request's mean", "goodput": "Goodput"}

@@ -14,15 +14,27 @@ from rich.table import Table
 
 from service.commands.errors import one_message
 from service.errors import ConfigurationError
-from service.usage.ledger import DATABASE, Ledger
+from service.usage.folder import DATABASE, UsageFolder
 from service.usage.row import Amounts, Kind, Question, UsageRow
+from service.usage.shared import SharedUsage
+from service.usage.store import UsageStore
 
 _MOST_ROWS = 1_000_000
 _COLUMNS = ("start", *(each.name for each in (*fields(Kind), *fields(Amounts))))
 
 
 def usage(
-    store: Annotated[Path, typer.Option("--store", "-s", help="Folder of `usage.path`.")],
+    store: Annotated[
+        str,
+        typer.Option(
+            "--store",
+            "-s",
+            envvar="LLM_SERVICE_USAGE__STORAGE",
+            show_envvar=True,
+            help="Folder of `usage.path`, or address of `usage.storage`; put an address with a "
+            "password into the variable.",
+        ),
+    ],
     days: Annotated[int, typer.Option(min=1, max=3660, help="Number of the last days (UTC).")] = 30,
     by_hour: Annotated[bool, typer.Option("--by-hour", help="By the hour, not the day.")] = False,
     tenant: Annotated[str | None, typer.Option(help="Only this tenant; default all.")] = None,
@@ -33,8 +45,7 @@ def usage(
     Example: llm-service usage --store /var/lib/llm-service/usage --days 7 --csv
     """
     with one_message():
-        if not (store / DATABASE).exists():
-            raise ConfigurationError(f"{store}: no folder of usage: it has no {DATABASE}")
+        kept = _open(store)
         today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
         start, end = today - timedelta(days=days - 1), today + timedelta(days=1)
         question = Question(
@@ -44,7 +55,7 @@ def usage(
             tenant,
             _MOST_ROWS,
         )
-        lines = [_line(row) for row in asyncio.run(_read(store, question))]
+        lines = [_line(row) for row in asyncio.run(_read(kept, question))]
     if as_csv:
         writer = csv.DictWriter(sys.stdout, _COLUMNS)
         writer.writeheader()
@@ -56,12 +67,20 @@ def usage(
     Console().print(table)
 
 
-async def _read(store: Path, question: Question) -> list[UsageRow]:
-    ledger = Ledger(store, keep_days=1)
+def _open(store: str) -> UsageStore:
+    if "://" in store:
+        return SharedUsage(store)
+    folder = Path(store)
+    if not (folder / DATABASE).exists():
+        raise ConfigurationError(f"{folder}: no folder of usage: it has no {DATABASE}")
+    return UsageFolder(folder)
+
+
+async def _read(store: UsageStore, question: Question) -> list[UsageRow]:
     try:
-        return await ledger.read(question)
+        return await store.read(question)
     finally:
-        ledger.close()
+        await store.close()
 
 
 def _line(row: UsageRow) -> dict[str, Any]:

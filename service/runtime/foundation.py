@@ -19,11 +19,12 @@ from service.telemetry.requests import RequestTelemetry
 from service.telemetry.tenants import TenantMetrics
 from service.tenants.tenancy import Tenancy
 from service.usage.ledger import Ledger
+from service.usage.stores import usage_store
 
 
 @dataclass(frozen=True, slots=True)
 class Foundation:
-    """Series, tenants and stores; `batches`, `usage` and `releases` are None where no folder is set
+    """Series, tenants and stores; `batches`, `usage` and `releases` are None where no place is set
     for them.
 
     `of` raises ConfigurationError for keys, an address or a folder that cannot be used.
@@ -89,6 +90,5 @@ def _batches(settings: Settings, tenancy: Tenancy, registry: CollectorRegistry) 
 
 
 def _usage(settings: Settings) -> Ledger | None:
-    if settings.usage.path is None:
-        return None
-    return Ledger(settings.usage.path, settings.usage.keep_days)
+    store = usage_store(settings.usage.path, settings.usage.storage)
+    return None if store is None else Ledger(store, settings.usage.keep_days)

@@ -5,6 +5,9 @@ from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field
 
+REDIS_ADDRESS = r"(rediss?|valkeys?|redis\+cluster|redis\+sentinel)://."
+"""Beginning of the address of a Redis or Valkey, as a regular expression."""
+
 ServedName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$")]
 
 

@@ -21,7 +21,7 @@ from service.settings.guards import GuardsSettings
 from service.settings.limits import LimitSettings
 from service.settings.preparation import PreparationSettings
 from service.settings.releases import ReleaseSettings
-from service.settings.section import Section, ServedName
+from service.settings.section import REDIS_ADDRESS, Section, ServedName
 from service.settings.tei import TeiSettings
 from service.settings.telemetry import LogSettings, MetricsSettings, SloSettings, TracingSettings
 from service.settings.trust import TrustSettings
@@ -222,7 +222,7 @@ class QuotaSettings(Section):
 
     storage: str = Field(
         "memory://",
-        pattern=r"^(memory://$|(rediss?|valkeys?|redis\+cluster|redis\+sentinel)://.)",
+        pattern=rf"^(memory://$|{REDIS_ADDRESS})",
         description="Store of the counts: `memory://` (each replica counts alone), or for all "
         "replicas together `redis://host:6379`, `valkey://...`, `rediss://...`, "
         "`redis+cluster://...`, `redis+sentinel://.../name`.",

@@ -1,18 +1,36 @@
 """Settings of usage: what tenants used, by the hour."""
 
 from pathlib import Path
+from typing import Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from service.settings.section import Section
+from service.settings.section import REDIS_ADDRESS, Section
 
 
 class UsageSettings(Section):
-    """Counts of usage that are kept, which is off without a folder."""
+    """Counts of usage that are kept, which is off without a folder or a storage."""
 
     path: Path | None = Field(
         None,
-        description="Folder of the counts, relative to this file; without it `/v1/usage` is not "
-        "served. It must lie on a disk of this machine.",
+        description="Folder of the counts, relative to this file, on a disk of this machine. "
+        "Without it and without `storage`, `/v1/usage` is not served.",
+    )
+    storage: str | None = Field(
+        None,
+        pattern=rf"^{REDIS_ADDRESS}",
+        description="Store of the counts of all replicas together, in the place of `path`: an "
+        "address as that of `quotas.storage`, of a Redis or Valkey that keeps its data on disk.",
     )
     keep_days: int = Field(400, ge=1, description="Days after which counts are removed.")
+
+    @property
+    def kept(self) -> bool:
+        """True if usage is kept."""
+        return self.path is not None or self.storage is not None
+
+    @model_validator(mode="after")
+    def _one_store(self) -> Self:
+        if self.path is not None and self.storage is not None:
+            raise ValueError("usage: set path or storage, not both")
+        return self

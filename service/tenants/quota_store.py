@@ -4,13 +4,12 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import limits.errors
-from limits.aio.storage import RedisStorage, Storage
-from limits.storage import storage_from_string
+from limits.aio.storage import RedisStorage
 
-from service.errors import ConfigurationError, InvalidRequest, TooManyRequests, Unavailable
+from service.errors import InvalidRequest, TooManyRequests, Unavailable
+from service.redis_client import client_of, open_redis
 from service.tenants.local_counts import LocalCounts, Window
 from service.tenants.observer import TenancyObserver
 from service.tenants.standing import Standing
@@ -18,6 +17,7 @@ from service.tenants.tenant import Counted, Quota, Tenant
 
 _log = logging.getLogger(__name__)
 
+_SETTING = "quotas.storage"
 _REST_SECONDS = 1.0
 _FAILURES = 3
 """Failures in a row after which the store counts as down; one alone may be a slow moment."""
@@ -26,7 +26,6 @@ _AT_ONCE = 32
 _SLICES = 10
 """Parts of the wait for the store; a blocked event loop uses up only one of them."""
 
-_KEY_PREFIX = "llm-service"
 _PERIODS = {60: "minute", 86_400: "day"}
 
 
@@ -54,7 +53,7 @@ class QuotaStore:
         self._fail_open = fail_open
         self._observer = observer
         self._clock = clock
-        self._opened: Storage | None = None
+        self._opened: RedisStorage | None = None
         self._slots = asyncio.Semaphore(_AT_ONCE)
         self._local = LocalCounts(clock)
         self._rests_until = 0.0
@@ -64,7 +63,7 @@ class QuotaStore:
     def check(self) -> None:
         """Raise ConfigurationError for an invalid address, without connecting."""
         if self._url is not None:
-            self._opened = self._open(self._url)
+            self._opened = open_redis(self._url, _SETTING)
 
     async def take(self, tenant: Tenant, counted: Counted, amount: int) -> Sequence[Window]:
         """Count so much use at once, before it happens; returns the windows that count it.
@@ -112,9 +111,8 @@ class QuotaStore:
 
     async def close(self) -> None:
         """Close the connections."""
-        if isinstance(self._opened, RedisStorage):
-            bridge: Any = self._opened.bridge  # whose base class does not declare it
-            await bridge.get_connection().aclose()
+        if self._opened is not None:
+            await client_of(self._opened).aclose()
 
     async def _add(self, amounts: Mapping[Window, int]) -> list[int] | None:
         """The counts after adding to each window; None if they are not known."""
@@ -140,7 +138,7 @@ class QuotaStore:
         return [self._local.add(window, amount) for window, amount in amounts.items()]
 
     async def _add_there(self, url: str, amounts: Mapping[Window, int]) -> list[int]:
-        self._opened = self._opened or self._open(url)
+        self._opened = self._opened or open_redis(url, _SETTING)
         sent = {window: self._local.send(window) for window in amounts}
         counting = asyncio.gather(
             *(
@@ -174,24 +172,6 @@ class QuotaStore:
             policy = "are counted by each replica alone" if self._fail_open else "get a 503"
             # Its message may hold the store's address and password.
             _log.error("the quota store failed (%s): requests %s", type(error).__name__, policy)
-
-    def _open(self, url: str) -> Storage:
-        scheme, _, rest = url.partition("://")
-        # Valkey speaks Redis's protocol.
-        scheme = scheme.replace("valkeys", "rediss").replace("valkey", "redis")
-        try:
-            storage = storage_from_string(
-                f"async+{scheme}://{rest}",
-                wrap_exceptions=True,
-                implementation="redispy",
-                key_prefix=_KEY_PREFIX,
-            )
-        except (ValueError, limits.errors.ConfigurationError) as error:
-            raise ConfigurationError(
-                f"quotas.storage: cannot be used: {type(error).__name__}"
-            ) from None
-        assert isinstance(storage, Storage)
-        return storage
 
 
 async def _answer(counting: "asyncio.Future[list[int]]", seconds: float) -> list[int]:

@@ -3,85 +3,41 @@
 import asyncio
 import logging
 import time
+import uuid
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
-from dataclasses import astuple
-from pathlib import Path
-from sqlite3 import Connection
 
 from service.context import Ending, RequestContext
-from service.database import Database
 from service.errors import ServiceError
-from service.local_disk import make_local
 from service.operations import OPERATIONS
-from service.usage.row import SECONDS, Amounts, Kind, Question, UsageRow
+from service.usage.row import SECONDS, Amounts, Batch, Kind, Question, UsageRow
+from service.usage.store import UsageStore
 
 _log = logging.getLogger(__name__)
 
-DATABASE = "usage.sqlite3"
-_FIRST = """
-CREATE TABLE usage (
-    hour INTEGER NOT NULL,
-    tenant TEXT NOT NULL,
-    model TEXT NOT NULL,
-    adapter TEXT NOT NULL,
-    route TEXT NOT NULL,
-    service_tier TEXT NOT NULL,
-    requests INTEGER NOT NULL,
-    refused INTEGER NOT NULL,
-    prompt_tokens INTEGER NOT NULL,
-    cached_tokens INTEGER NOT NULL,
-    completion_tokens INTEGER NOT NULL,
-    PRIMARY KEY (tenant, hour, model, adapter, route, service_tier)
-) WITHOUT ROWID
-"""
-_WITH_OBJECTIVES = """
-ALTER TABLE usage ADD COLUMN with_objectives INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE usage ADD COLUMN objectives_kept INTEGER NOT NULL DEFAULT 0
-"""
-_ADD = """
-INSERT INTO usage (
-    hour, tenant, model, adapter, route, service_tier, requests, refused,
-    with_objectives, objectives_kept, prompt_tokens, cached_tokens, completion_tokens
-) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET
-    requests = requests + excluded.requests,
-    refused = refused + excluded.refused,
-    with_objectives = with_objectives + excluded.with_objectives,
-    objectives_kept = objectives_kept + excluded.objectives_kept,
-    prompt_tokens = prompt_tokens + excluded.prompt_tokens,
-    cached_tokens = cached_tokens + excluded.cached_tokens,
-    completion_tokens = completion_tokens + excluded.completion_tokens
-"""
-_READ = """
-SELECT hour * 3600 / ? * ? AS start, tenant, model, adapter, route, service_tier,
-    SUM(requests), SUM(refused), SUM(with_objectives), SUM(objectives_kept),
-    SUM(prompt_tokens), SUM(cached_tokens), SUM(completion_tokens)
-FROM usage WHERE hour >= ? AND hour < ? AND (? IS NULL OR tenant = ?)
-GROUP BY start, tenant, model, adapter, route, service_tier
-ORDER BY start, tenant, model, adapter, route, service_tier LIMIT ?
-"""
 _WRITE_SECONDS = 1.0
 _FORGET_SECONDS = 3600.0
 _NO_KEY = 401
 
 
 class Ledger:
-    """Counts of usage below a folder, which processes of one machine may share.
+    """Counts of usage, which go to a store.
 
-    A killed process loses the requests that ended in its last second. `clock` is seconds since
-    1970. Raises ConfigurationError for a folder that cannot be used.
+    A killed process loses the requests that ended in its last second. While the store cannot be
+    reached the counts are kept in memory. `clock` is seconds since 1970.
     """
 
     def __init__(
-        self, folder: Path, keep_days: int, clock: Callable[[], float] = time.time
+        self, store: UsageStore, keep_days: int, clock: Callable[[], float] = time.time
     ) -> None:
-        make_local("usage.path", folder)
-        self._database = Database(folder / DATABASE, (_FIRST, _WITH_OBJECTIVES))
+        self._store = store
         self._keep_seconds = keep_days * SECONDS["day"]
         self._clock = clock
-        self._unwritten: dict[tuple[int, Kind], Amounts] = defaultdict(Amounts)
+        self._counted: dict[tuple[int, Kind], Amounts] = defaultdict(Amounts)
+        self._unwritten: Batch | None = None
         self._writing = asyncio.Lock()
+        self._failed = False
         self._forgot = -_FORGET_SECONDS
 
     @property
@@ -100,7 +56,7 @@ class Ledger:
             return
         adapter = "" if context.adapter is None else context.adapter.name
         kind = Kind(context.tenant.name, context.model, adapter, context.route, str(context.tier))
-        self._unwritten[self.now // SECONDS["hour"], kind].add(
+        self._counted[self.now // SECONDS["hour"], kind].add(
             Amounts(
                 1,
                 int(ending.outcome == "refused"),
@@ -122,53 +78,38 @@ class Ledger:
             task.cancel()
             await asyncio.wait([task])
             await self._try_to_write()
-            self.close()
-
-    def close(self) -> None:
-        """Close the database."""
-        self._database.close()
+            await self._store.close()
 
     async def read(self, question: Question) -> list[UsageRow]:
-        """The rows of these periods, up to this moment; raises as `Database.run`."""
+        """The rows of these periods, up to this moment; raises as the store."""
         await self.write()
-        seconds, hour = SECONDS[question.period], SECONDS["hour"]
-        values = (
-            *(seconds, seconds, -(-question.start // hour), -(-question.end // hour)),
-            *(question.tenant, question.tenant, question.limit),
-        )
-        rows = await self._database.run(lambda c: c.execute(_READ, values).fetchall())
-        return [UsageRow(row[0], Kind(*row[1:6]), Amounts(*row[6:])) for row in rows]
+        return await self._store.read(question)
 
     async def write(self) -> None:
-        """Write the counts; counts that cannot be written are kept for the next time."""
+        """Write the counts; raises as the store, and the next call writes them then.
+
+        A batch that may have been written is not changed until it has been: the store knows it by
+        its id.
+        """
         async with self._writing:
-            taken, self._unwritten = self._unwritten, defaultdict(Amounts)
-            if not taken:
-                return
+            if self._unwritten is not None:
+                await self._add(self._unwritten)
+            if self._counted:
+                taken, self._counted = self._counted, defaultdict(Amounts)
+                self._unwritten = Batch(uuid.uuid4().hex, taken)
+                await self._add(self._unwritten)
 
-            def add(connection: Connection) -> None:
-                rows = [
-                    (hour, *astuple(kind), *astuple(each)) for (hour, kind), each in taken.items()
-                ]
-                connection.executemany(_ADD, rows)
-
-            # Shielded: a cancelled reader must still learn whether the counts were written.
-            adding = asyncio.ensure_future(self._database.run(add))
-            try:
-                await asyncio.shield(adding)
-            except asyncio.CancelledError:
-                await asyncio.wait([adding])
-                self._keep(taken, adding.exception())
-                raise
-            except ServiceError:
-                self._keep(taken, adding.exception())
-                raise
-
-    def _keep(self, taken: dict[tuple[int, Kind], Amounts], error: BaseException | None) -> None:
-        """Put counts that could not be written back."""
-        if error is not None:
-            for key, amounts in taken.items():
-                self._unwritten[key].add(amounts)
+    async def _add(self, batch: Batch) -> None:
+        # Shielded: a cancelled reader must still learn whether the counts were written.
+        adding = asyncio.ensure_future(self._store.add(batch))
+        try:
+            await asyncio.shield(adding)
+        except asyncio.CancelledError:
+            await asyncio.wait([adding])
+            if adding.exception() is None:
+                self._unwritten = None
+            raise
+        self._unwritten = None
 
     async def _run(self) -> None:
         while True:
@@ -182,13 +123,17 @@ class Ledger:
         try:
             await self.write()
         except ServiceError as error:
-            _log.error("usage cannot be written; it is kept and tried again: %s", error)
+            if not self._failed:
+                _log.error("usage cannot be written; it is kept and tried again: %s", error)
+            self._failed = True
+        else:
+            if self._failed:
+                _log.info("usage is written again")
+            self._failed = False
 
     async def _forget(self) -> None:
         oldest = (self.now - self._keep_seconds) // SECONDS["hour"]
         try:
-            await self._database.run(
-                lambda c: c.execute("DELETE FROM usage WHERE hour < ?", (oldest,))
-            )
+            await self._store.forget(oldest)
         except ServiceError as error:
             _log.error("old usage cannot be removed; it is tried again: %s", error)

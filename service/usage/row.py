@@ -63,3 +63,17 @@ class Question:
     period: Period = "day"
     tenant: str | None = None
     limit: int = 1000
+
+    @property
+    def hours(self) -> range:
+        """The hours since 1970 that begin in this time."""
+        hour = SECONDS["hour"]
+        return range(-(-self.start // hour), -(-self.end // hour))
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Counts that are written together, by hour since 1970 and kind; `id` is its alone."""
+
+    id: str
+    rows: dict[tuple[int, Kind], Amounts]

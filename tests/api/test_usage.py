@@ -21,6 +21,7 @@ from service.settings.usage import UsageSettings
 from tests.answers import refusal
 from tests.batches.inputs import GENERATE, many
 from tests.live_service import LiveService
+from tests.tenants.redis_server import RedisServer
 from tools.served.keys import bearer, entry, write_keys
 
 BODY: dict[str, Any] = {"model": "fake", "prompt": "Tell me", "max_tokens": 20}
@@ -126,6 +127,34 @@ async def test_lines_of_a_batch_are_usage_of_their_tenant(tmp_path: Path) -> Non
     assert (row["requests"], row["route"], row["service_tier"]) == (7, GENERATE, "flex")
     assert row["completion_tokens"] > 0
     assert row["end"] - row["start"] == 86_400
+
+
+async def test_replicas_that_share_a_storage_answer_alike(tmp_path: Path) -> None:
+    keys = TenantSettings(keys=write_keys(tmp_path / "keys.json", entry("one")))
+    with RedisServer() as redis:
+        usage = UsageSettings(storage=redis.url)
+        with (
+            LiveService(tenants=keys, usage=usage) as first,
+            LiveService(tenants=keys, usage=usage) as second,
+        ):
+            async with first.client() as one, second.client() as other:
+                for client in (one, other, other):
+                    await client.post(GENERATE, json=BODY, headers=bearer("one"))
+                await eventually(first.idle)
+                await eventually(second.idle)
+                await used(one, "one")  # writes what the first has counted
+                rows = await used(other, "one")
+                assert total(rows, "requests") == 3
+                assert await used(one, "one") == rows
+        result = await asyncio.to_thread(
+            CliRunner().invoke,
+            app,
+            ["usage", "--csv"],
+            env={"LLM_SERVICE_USAGE__STORAGE": redis.url},
+        )
+    assert result.exit_code == 0, result.output
+    (line,) = csv.DictReader(result.stdout.splitlines())
+    assert (line["tenant"], line["requests"]) == ("one", "3")
 
 
 async def test_a_question_that_makes_no_sense_is_refused(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from tools.served.configuration import tiny_config
 from tools.served.server import PATIENT, Server, running_server, started_server
 
 SLOTS = 4
-LONG: dict[str, Any] = {"model": "tiny", "prompt": "Hello", "max_tokens": 1500, "temperature": 0}
+LONG: dict[str, Any] = {"model": "tiny", "prompt": "Hello", "max_tokens": 800, "temperature": 0}
 SHORT = LONG | {"max_tokens": 8}
 PATIENCE_S = 300
 
@@ -111,37 +111,39 @@ def test_every_route_takes_the_tier(server: Server) -> None:
     assert answer.json()["timing"]["service_tier"] == "flex"
 
 
-def test_flex_waits_where_an_interactive_request_is_refused(
-    tiny_folder: Path, tmp_path: Path
-) -> None:
+@pytest.fixture(scope="module")
+def narrow(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server of one request at a time, none of which waits unless it is flex."""
     config = config_of(tiny_folder, max_queued=0, max_in_flight=1)
-    with running_server(tmp_path, config) as server:
-        crowd = Crowd(server)
-        held = crowd.ask(1, LONG)
-        crowd.until("requests_in_flight", 1)
-        waits = crowd.ask(3, flex(SHORT))
-        crowd.until("flex_requests_queued", 3)
-        late = server.post("/v1/generate", flex(SHORT) | {"timeout_ms": 1})
-        assert "for its turn" in refusal(late, 504)["message"]
-        for each in (*held, *waits):
-            assert each.result().status_code == 200
+    config["drain"] = {"lame_duck_s": 0, "budget_s": 0.5}
+    with started_server(tmp_path_factory.mktemp("narrow"), config) as running:
+        yield running
 
 
-def test_a_drain_ends_what_waits(tiny_folder: Path, tmp_path: Path) -> None:
-    config = config_of(tiny_folder) | {"drain": {"lame_duck_s": 0, "budget_s": 0.5}}
-    with started_server(tmp_path, config) as server:
-        crowd = Crowd(server)
-        endless = LONG | {"max_tokens": 2000}
-        running = crowd.ask(SLOTS, endless | {"temperature": 1.0})
-        crowd.until("requests_in_flight", SLOTS)
-        waits = crowd.ask(4, flex(SHORT))
-        crowd.until("flex_requests_queued", 4)
-        server.process.send_signal(signal.SIGTERM)
-        for each in waits:
-            assert refusal(each.result(), 503)["code"] == "draining"
-        for each in running:
-            each.exception()
-        assert server.process.wait(60) == 0
+def test_flex_waits_where_an_interactive_request_is_refused(narrow: Server) -> None:
+    crowd = Crowd(narrow)
+    held = crowd.ask(1, LONG)
+    crowd.until("requests_in_flight", 1)
+    waits = crowd.ask(3, flex(SHORT))
+    crowd.until("flex_requests_queued", 3)
+    late = narrow.post("/v1/generate", flex(SHORT) | {"timeout_ms": 1})
+    assert "for its turn" in refusal(late, 504)["message"]
+    for each in (*held, *waits):
+        assert each.result().status_code == 200
+
+
+def test_a_drain_ends_what_waits(narrow: Server) -> None:
+    crowd = Crowd(narrow)
+    running = crowd.ask(1, LONG | {"max_tokens": 2000, "temperature": 1.0})
+    crowd.until("requests_in_flight", 1)
+    waits = crowd.ask(4, flex(SHORT))
+    crowd.until("flex_requests_queued", 4)
+    narrow.process.send_signal(signal.SIGTERM)
+    for each in waits:
+        assert refusal(each.result(), 503)["code"] == "draining"
+    for each in running:
+        each.exception()
+    assert narrow.process.wait(60) == 0
 
 
 def _messages(text: str) -> list[dict[str, str]]:

@@ -15,6 +15,10 @@ KEYS = {"tenantKeys": {"existingSecret": "keys"}}
     ("values", "sentence"),
     [
         (merged(KEYS, {"replicas": 3}), "up to 3 replicas keep each tenant's quota in memory"),
+        (
+            {"replicas": 2, "config": {"usage": {"path": "/usage"}}},
+            "up to 2 replicas keep usage in folders of their own",
+        ),
         ({}, "the image is named by a tag"),
         (
             {},
@@ -69,6 +73,15 @@ def test_nothing_is_said_of_a_way_in_that_is_open_or_that_nobody_takes(name: str
 @pytest.mark.parametrize("name", ["multi-tenant", "tp4", "air-gapped"])
 def test_nothing_is_said_of_quotas_that_are_shared_or_absent(name: str) -> None:
     assert "quota" not in notes(ci_values(name))
+
+
+def test_nothing_is_said_of_usage_that_is_shared_or_of_one_replica() -> None:
+    storage = {"usage": {"storage": "valkey://valkey:6379"}}
+    for values in (
+        {"replicas": 3, "config": storage},
+        {"replicas": 1, "config": {"usage": {"path": "/usage"}}},
+    ):
+        assert "usage" not in notes(values)
 
 
 def quotas_in(storage: str, ports: list[dict[str, Any]] | None) -> dict[str, Any]:

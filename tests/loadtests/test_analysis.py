@@ -46,11 +46,25 @@ def test_one_token_has_no_time_per_output_token() -> None:
     assert tpot(record(chunks=[0.1], completion_tokens=1)) is None
 
 
-def test_classification_is_not_mixed_with_generation() -> None:
-    rows = [record(0), record(1, task="classify", chunks=[], e2e=9.0, items=4)]
+def test_batches_of_texts_are_not_mixed_with_generation() -> None:
+    rows = [
+        record(0),
+        record(1, task="classify", chunks=[], e2e=9.0, items=4),
+        record(2, task="embed", chunks=[], e2e=0.5, items=4),
+    ]
     found = distributions(rows)
     assert found["e2e"].max == MS(0.15)
     assert found["classify"].max == MS(9.0)
+    assert found["embed"].max == MS(0.5)
+
+
+def test_each_task_has_its_limit() -> None:
+    limits = Limits(classify_ms=200, embed_ms=100)
+    slo = Objectives(name="slo", goodput=1, limits=limits)
+    batch = {"chunks": [], "items": 1, "e2e": 0.15}
+    assert slo.met(record(0, task="classify", **batch))
+    assert not slo.met(record(0, task="embed", **batch))
+    assert slo.met(record(0, task="embed", **batch | {"e2e": 0.05}))
 
 
 def test_failures_have_no_latency_but_are_offered() -> None:

@@ -3,7 +3,10 @@
 import json
 import urllib.request
 from collections.abc import Sequence
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -255,3 +258,18 @@ def test_a_service_without_batches_fails_the_run_and_says_why(tmp_path: Path) ->
             client.create([Request("/v1/generate", {"model": MODEL}, stream=False)])
     with pytest.raises(BatchFailed, match="GET /v1/batches/b"):
         client.look("b")
+
+
+def test_an_answer_that_is_no_batch_is_told(tmp_path: Path) -> None:
+    page = tmp_path / "v1/batches/b"
+    page.parent.mkdir(parents=True)
+    page.write_text("<html>")
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        client = BatchClient(f"http://127.0.0.1:{server.server_port}", {})
+        with pytest.raises(BatchFailed, match="GET /v1/batches/b: not JSON: b'<html>'"):
+            client.look("b")
+        server.shutdown()
+        thread.join()

@@ -30,6 +30,7 @@ SHIPPED = {
     "adapters",
     "canary",
     "classify",
+    "embeddings",
     "flex",
     "soak",
     "rollout",

@@ -15,6 +15,7 @@ from loadtests.protocol.native import Native
 from loadtests.protocol.openai import OpenAI
 from loadtests.protocol.record import Exchange, Record, record_of
 from loadtests.protocol.sse import Line, events
+from loadtests.protocol.vllm import Scoring
 from tests.loadtests.scenarios import CHAT, scenario
 from tests.loadtests.scripted_server import DONE, closing, event, token
 
@@ -37,6 +38,7 @@ BATCH = Call(
     workload="classify",
     tenant="default",
     model="base",
+    task="classify",
     inputs=("good", "bad"),
     labels=("positive", "negative"),
     instruction="Classify.",
@@ -258,6 +260,27 @@ def test_a_peer_classifies_by_constrained_completion() -> None:
     exchange = Exchange(sent=0.0, ended=0.2, status=200, body=body)
     record, _ = record_of(BATCH, exchange, OpenAI(chat=True), worker=0)
     assert (record.outcome, record.items) == ("ok", 2)
+
+
+@pytest.mark.parametrize("api", [Native(), OpenAI(chat=True), Scoring(chat=True)])
+def test_embeddings_are_asked_by_one_route_of_all(api: Api) -> None:
+    call = replace(BATCH, task="embed", labels=())
+    request = api.request(call)
+    assert (request.path, request.stream) == ("/v1/embeddings", False)
+    assert request.body == {"model": "base", "input": ["good", "bad"]}
+    answer = {"data": [{"index": 0, "embedding": [0.1]}, {"index": 1, "embedding": [0.2]}]}
+    body = json.dumps(answer | {"usage": {"prompt_tokens": 9, "total_tokens": 9}}).encode()
+    exchange = Exchange(sent=0.0, ended=0.2, status=200, body=body)
+    record, _ = record_of(call, exchange, api, worker=0)
+    assert (record.outcome, record.task, record.items) == ("ok", "embed", 2)
+    assert record.prompt_tokens == 9
+
+
+def test_a_head_is_asked_by_vllms_own_route() -> None:
+    call = replace(BATCH, labels=())
+    request = open_api("vllm-pooling", scenario()).request(call)
+    assert request.path == "/classify"
+    assert request.body == {"model": "base", "input": ["good", "bad"]}
 
 
 @pytest.mark.parametrize("body", [b"{}", b"oops", b"[]"])

@@ -11,7 +11,7 @@ from loadtests import variants
 from loadtests.launch import Launch
 from loadtests.load.plan import Plan
 from loadtests.load.scenario import load_scenario
-from loadtests.peers import MODEL, Server, flag
+from loadtests.peers import ENCODER, MODEL, Server, flag
 from loadtests.protocol.apis import open_api
 from loadtests.variants import ADAPTERS, VARIANTS, started
 
@@ -25,7 +25,7 @@ def servers(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]
 
     def stand_in(kind: str) -> Any:
         @contextmanager
-        def start(model: Path, **settings: Any) -> Iterator[Server]:
+        def start(folder: Path, **settings: Any) -> Iterator[Server]:
             begun.append((kind, settings))
             yield Server(f"http://{kind}-{len(begun)}", "", None)  # type: ignore[arg-type]
 
@@ -62,6 +62,17 @@ def test_all_servers_get_the_arguments_of_the_engine_that_are_given(
     given = [settings["engine"] for _, settings in servers]
     assert [engine.items() <= each.items() for each in given] == [True] * 5
     assert [flag(*item) for item in engine.items()] == ["--no-enforce-eager", "--max-num-seqs=256"]
+
+
+def test_an_encoder_is_served_by_its_name_and_arguments(
+    servers: list[tuple[str, dict[str, Any]]],
+) -> None:
+    given = launches("embed")
+    assert [settings["model"] for _, settings in servers] == [ENCODER, ENCODER]
+    assert [(launch.model, launch.api) for launch in given] == [
+        (ENCODER.name, "native"),
+        (ENCODER.name, "openai-chat"),
+    ]
 
 
 def test_adapters_are_beside_the_base_alone_and_the_same_requests(

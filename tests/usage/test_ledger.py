@@ -1,8 +1,8 @@
-"""The ledger: what is counted, added up and kept."""
+"""The ledger: what is counted, added up and kept, in a file and in a real Redis."""
 
 import asyncio
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -11,8 +11,13 @@ import pytest
 from service.context import Ending, RequestContext, internal_context
 from service.errors import NotReady, ServiceError, TooManyRequests, Unavailable
 from service.tenants.tenant import Tenant, Tier
-from service.usage.ledger import DATABASE, Ledger
-from service.usage.row import Amounts, Kind, Question, UsageRow
+from service.usage import shared
+from service.usage.folder import DATABASE, UsageFolder
+from service.usage.ledger import Ledger
+from service.usage.row import Amounts, Batch, Kind, Question, UsageRow
+from service.usage.shared import SharedUsage
+from service.usage.store import UsageStore
+from tests.tenants.redis_server import RedisServer
 
 DAY = 20_000 * 86_400
 OK = Ending("ok", 200)
@@ -40,11 +45,34 @@ PRAGMA user_version = 1;
 """A file as the service wrote it before it counted objectives."""
 
 
+Opens = Callable[[], UsageStore]
+
+
 @pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    ledger = Ledger(tmp_path, 400, lambda: DAY + 10)
-    yield ledger
-    ledger.close()
+def redis() -> Iterator[RedisServer]:
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture(params=["folder", "redis"])
+def opens(request: pytest.FixtureRequest, tmp_path: Path) -> Opens:
+    """Opens the same store again and again."""
+    if request.param == "folder":
+        return lambda: UsageFolder(tmp_path)
+    server: RedisServer = request.getfixturevalue("redis")
+    return lambda: SharedUsage(server.url)
+
+
+@pytest.fixture
+async def store(opens: Opens) -> AsyncIterator[UsageStore]:
+    store = opens()
+    yield store
+    await store.close()
+
+
+@pytest.fixture
+def ledger(store: UsageStore) -> Ledger:
+    return Ledger(store, 400, lambda: DAY + 10)
 
 
 def request(tenant: str = "a", prompt: int = 0, completion: int = 0, **more: str) -> RequestContext:
@@ -91,10 +119,11 @@ async def test_a_file_without_objectives_keeps_its_counts_and_gets_new_ones(tmp_
     with closing(sqlite3.connect(tmp_path / DATABASE)) as connection:
         connection.executescript(FIRST_VERSION)
     for turn in (1, 2):
-        ledger = Ledger(tmp_path, 400, lambda: DAY + 10)
+        store = UsageFolder(tmp_path)
+        ledger = Ledger(store, 400, lambda: DAY + 10)
         ledger.answered(request(prompt=5, completion=2), OK, [])
         rows = await ledger.read(ALL)
-        ledger.close()
+        await store.close()
         assert rows == [
             UsageRow(
                 DAY, kind(), Amounts(7 + turn, 1, turn, turn, 50 + 5 * turn, 20, 30 + 2 * turn)
@@ -110,9 +139,9 @@ async def test_only_known_callers_of_the_engine_are_counted(ledger: Ledger) -> N
     assert await ledger.read(ALL) == []
 
 
-async def test_hours_and_days_hold_what_ended_in_them(tmp_path: Path) -> None:
+async def test_hours_and_days_hold_what_ended_in_them(store: UsageStore) -> None:
     now = DAY
-    ledger = Ledger(tmp_path, 400, lambda: now)
+    ledger = Ledger(store, 400, lambda: now)
     for hour in range(30):
         now = DAY + hour * 3600 + 3599
         ledger.answered(request(prompt=hour), OK, None)
@@ -123,38 +152,94 @@ async def test_hours_and_days_hold_what_ended_in_them(tmp_path: Path) -> None:
         (DAY + 3600, 1),
         (DAY + 7200, 2),
     ]
-    ledger.close()
 
 
-async def test_it_is_kept_over_a_restart_and_forgotten_when_old(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path, 1, lambda: DAY)
+async def test_it_is_kept_over_a_restart_and_forgotten_when_old(opens: Opens) -> None:
+    ledger = Ledger(opens(), 1, lambda: DAY)
     async with ledger.kept():
         ledger.answered(request(prompt=7), OK, None)
-    ledger = Ledger(tmp_path, 1, lambda: DAY)
-    assert [row.amounts.prompt_tokens for row in await ledger.read(ALL)] == [7]
-    ledger.close()
-    ledger = Ledger(tmp_path, 1, lambda: DAY + 2 * 86_400)
+    ledger = Ledger(opens(), 1, lambda: DAY + 86_400)
+    async with ledger.kept():
+        ledger.answered(request(prompt=8), OK, None)
+        await ledger._forget()
+        assert [row.amounts.prompt_tokens for row in await ledger.read(ALL)] == [7, 8]
+    ledger = Ledger(opens(), 1, lambda: DAY + 2 * 86_400)
     async with ledger.kept():
         await ledger._forget()
-        assert await ledger.read(ALL) == []
+        assert [row.amounts.prompt_tokens for row in await ledger.read(ALL)] == [8]
 
 
 async def test_what_cannot_be_written_is_counted_later(
-    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+    ledger: Ledger, store: UsageStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ledger.answered(request(prompt=1), OK, None)
-    run = ledger._database.run
+    add = store.add
 
-    async def fails(work: object) -> None:
+    async def fails(batch: Batch) -> None:
         raise Unavailable("full")
 
-    monkeypatch.setattr(ledger._database, "run", fails)
+    monkeypatch.setattr(store, "add", fails)
     with pytest.raises(Unavailable):
         await ledger.write()
     ledger.answered(request(prompt=2), OK, None)
-    monkeypatch.setattr(ledger._database, "run", run)
+    monkeypatch.setattr(store, "add", add)
     (row,) = await ledger.read(ALL)
     assert row.amounts == Amounts(2, 0, 0, 0, 3, 0, 0)
+
+
+async def test_replicas_add_up_in_one_redis(redis: RedisServer) -> None:
+    stores = [SharedUsage(redis.url) for _ in range(3)]
+    replicas = [Ledger(each, 400, lambda: DAY + 10) for each in stores]
+    for number, replica in enumerate(replicas, 1):
+        for tenant in ("a", "b"):
+            replica.answered(request(tenant, prompt=number), OK, None)
+    await asyncio.gather(*(replica.write() for replica in replicas))
+    expected = [UsageRow(DAY, kind(name), Amounts(3, prompt_tokens=6)) for name in ("a", "b")]
+    for replica in replicas:
+        assert await replica.read(ALL) == expected
+    for each in stores:
+        await each.close()
+
+
+async def test_a_batch_that_comes_again_is_counted_once(redis: RedisServer) -> None:
+    store = SharedUsage(redis.url)
+    rows = {(DAY // 3600, kind(name)): Amounts(1, prompt_tokens=7) for name in ("a", "b")}
+    batch = Batch("x", rows)
+    await store.add(batch)
+    await store.add(batch)
+    assert [row.amounts for row in await store.read(ALL)] == [Amounts(1, prompt_tokens=7)] * 2
+    await store.add(Batch("y", rows))
+    assert [row.amounts.requests for row in await store.read(ALL)] == [2, 2]
+    await store.close()
+
+
+async def test_counts_wait_for_a_redis_that_does_not_answer(
+    redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared, "_ANSWER_SECONDS", 0.2)
+    store = SharedUsage(redis.url)
+    ledger = Ledger(store, 400, lambda: DAY + 10)
+    assert await ledger.read(ALL) == []  # connected
+    ledger.answered(request(prompt=1), OK, None)
+    redis.freeze()
+    with pytest.raises(Unavailable, match="TimeoutError"):
+        await ledger.write()
+    ledger.answered(request(prompt=2), OK, None)
+    redis.thaw()
+    (row,) = await ledger.read(ALL)
+    assert row.amounts == Amounts(2, prompt_tokens=3)
+    await store.close()
+
+
+async def test_a_redis_that_is_away_is_told_without_its_address(redis: RedisServer) -> None:
+    store = SharedUsage(redis.url.replace("//", "//:hunter2@"))
+    redis.kill()
+    ledger = Ledger(store, 400)
+    ledger.answered(request(), OK, None)
+    with pytest.raises(Unavailable) as caught:
+        await ledger.write()
+    assert "hunter2" not in str(caught.value)
+    await store.close()
 
 
 async def test_readers_that_leave_lose_and_double_nothing(ledger: Ledger) -> None:

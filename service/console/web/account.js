@@ -12,7 +12,7 @@ const moment = (seconds) => (seconds ? new Date(1000 * seconds).toLocaleString()
 export async function showAccount() {
   tell(byId("account-problem"), "");
   const parts = [
-    ["usage", "v1/usage?by=day&limit=10000", usage, "The service keeps no usage: its setting usage.path is not set."],
+    ["usage", "v1/usage?by=day&limit=10000", usage, "The service keeps no usage: its settings usage.path and usage.storage are not set."],
     ["batches", `v1/batches?limit=${SHOWN}`, batches, "The service takes no batches: its setting batches.path is not set."],
     ["files", `v1/files?limit=${SHOWN}`, files, "The service keeps no files: its setting batches.path is not set."],
   ];

@@ -1,0 +1,39 @@
+"""Clients of Redis, or of Valkey, which speaks its protocol, by an address of the settings."""
+
+from typing import Any
+
+import limits.errors
+from limits.aio.storage import RedisStorage
+from limits.storage import storage_from_string
+
+from service.errors import ConfigurationError
+
+KEY_PREFIX = "llm-service"
+"""Beginning of every key that the service writes."""
+
+
+def open_redis(address: str, setting: str, **options: float) -> RedisStorage:
+    """The counters in a Redis, without connecting; `options` are arguments of redis-py's client.
+
+    Raises ConfigurationError, which names the setting and not the address, for an invalid one.
+    """
+    scheme, _, rest = address.partition("://")
+    scheme = scheme.replace("valkeys", "rediss").replace("valkey", "redis")
+    try:
+        storage = storage_from_string(
+            f"async+{scheme}://{rest}",
+            wrap_exceptions=True,
+            implementation="redispy",
+            key_prefix=KEY_PREFIX,
+            **options,
+        )
+    except (ValueError, limits.errors.ConfigurationError) as error:
+        raise ConfigurationError(f"{setting}: cannot be used: {type(error).__name__}") from None
+    assert isinstance(storage, RedisStorage)
+    return storage
+
+
+def client_of(storage: RedisStorage) -> Any:
+    """The client of redis-py that the counters use: of one server, a cluster or a sentinel."""
+    bridge: Any = storage.bridge  # whose base class does not declare it
+    return bridge.get_connection()
