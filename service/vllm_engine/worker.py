@@ -39,8 +39,9 @@ class WorkerExtension(AdapterReads):
         """True if log-probabilities of prompts are computed with the adapter of their request.
 
         vLLM 0.32 takes the adapters of the rows that the step samples
-        (`PunicaWrapperGPU.add_lora_logits`). Where the output layer has places for adapters, more
-        rows than these end the worker, and others read or write beyond its tensors.
+        (`PunicaWrapperGPU.add_lora_logits`). Where the output layer has places for adapters, other
+        requests' adapters are added, and where a prompt's last part has fewer rows than are
+        sampled, the kernels read and write beyond the part.
         """
         from vllm.lora.layers.logits_processor import LogitsProcessorWithLoRA
 

@@ -1,11 +1,15 @@
 """Log-probabilities of prompts where vLLM's operators would take another request's adapter."""
 
+import inspect
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+import torch
+from vllm.lora.ops.triton_ops.lora_kernel_metadata import LoRAKernelMeta
+from vllm.lora.punica_wrapper.punica_gpu import PunicaWrapperGPU
 
 from tools.served.configuration import tiny_config
 from tools.served.lora import LoraMaker
@@ -52,3 +56,14 @@ def test_they_are_refused(server: Server, model: str, *, stream: bool) -> None:
 def test_all_else_is_answered(server: Server, model: str) -> None:
     for fields in ({"echo": True}, {"logprobs": 2}):
         assert asked(server, model=model, **fields).status_code == 200
+
+
+def test_vllms_operators_for_gpus_know_the_sampled_rows_alone() -> None:
+    """The reason for the refusal; when this fails, read ADR 17."""
+    assert "self.prompt_mapping_meta" in inspect.getsource(PunicaWrapperGPU.add_lora_logits)
+    sampled, rest_of_prompts = 50, 6
+    meta = LoRAKernelMeta.make(max_loras=1, max_num_tokens=1000, device="cpu")
+    meta.prepare_tensors(torch.zeros(sampled, dtype=torch.int32))
+    # Rows that the kernels would read and write of a tensor that has six.
+    _, _, rows, *_ = meta.meta_args(rest_of_prompts, False)
+    assert int(rows.max()) == sampled
