@@ -26,13 +26,12 @@
 {{- fail "keda.minReplicas is 0 and keda.wake.query is empty: without a replica the service has no metrics, so set keda.wake.query to a query over the gateway's, or keda.minReplicas to 1" -}}
 {{- end -}}
 {{- end -}}
-{{- range $name := list "models" "adapters" -}}
+{{- range $name := list "models" "adapters" "compiled" -}}
 {{- $storage := index $.Values.storage $name -}}
-{{- $shared := or (has "ReadWriteMany" $storage.accessModes) (has "ReadOnlyMany" $storage.accessModes) -}}
 {{- $most := include "llm-service.maxReplicas" $ | int -}}
 {{- $job := and $.Values.model.prefetch.job (eq $name "models") -}}
 {{- $pods := add (mul $most (int $.Values.multiNode.nodes)) (ternary 1 0 $job) -}}
-{{- if and $storage.create (not $storage.existingClaim) (not $shared) (gt $pods 1) -}}
+{{- if and (not (include "llm-service.shared" (list $ $name))) (gt $pods 1) -}}
 {{- fail (printf "storage.%s.accessModes is %s and up to %d pods run%s: only one node can mount it, so write [ReadWriteMany], or replicas: 1%s" $name (toJson $storage.accessModes) $pods (ternary " with the fetching Job" "" $job) (ternary " and model.prefetch.job: false" "" $job)) -}}
 {{- end -}}
 {{- end -}}
@@ -47,6 +46,16 @@
 {{- end -}}
 {{- if and .Values.httpRoute.enabled (not .Values.httpRoute.parentRefs) -}}
 {{- fail "httpRoute.parentRefs is empty: name the Gateway, as [{name: gateway, namespace: gateways}]" -}}
+{{- end -}}
+{{- if and .Values.ingress.enabled (not .Values.ingress.hosts) -}}
+{{- fail "ingress.hosts is empty: name the hosts, as [llm.example.com]" -}}
+{{- end -}}
+{{- range $name := list "commonLabels" "podLabels" -}}
+{{- range $label, $_ := index $.Values $name -}}
+{{- if regexMatch "^(app.kubernetes.io/(name|instance|component|version|managed-by)|helm.sh/chart)$" $label -}}
+{{- fail (printf "%s: %s is set by the chart: choose another label" $name $label) -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}
 {{- if and .Values.inferencePool.enabled (not .Values.inferencePool.endpointPicker.name) -}}
 {{- fail "inferencePool.endpointPicker.name is empty: name the Service of the endpoint picker" -}}
@@ -118,6 +127,11 @@
 
 {{- define "llm-service.checkGpus" -}}
 {{- $engine := default dict .Values.config.engine -}}
+{{- range $key, $_ := $engine -}}
+{{- if hasPrefix "data_parallel_" ($key | replace "-" "_") -}}
+{{- fail (printf "config.engine.%s: one engine serves one replica, so set replicas, each with gpu.count GPUs, and leave it out; for experts over the GPUs of a replica set config.engine.enable_expert_parallel" $key) -}}
+{{- end -}}
+{{- end -}}
 {{- $tensor := int (dig "tensor_parallel_size" 1 $engine) -}}
 {{- $pipeline := int (dig "pipeline_parallel_size" 1 $engine) -}}
 {{- $nodes := int .Values.multiNode.nodes -}}

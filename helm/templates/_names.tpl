@@ -29,13 +29,22 @@ app.kubernetes.io/component: server
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- include "llm-service.commonLabels" . }}
 {{- end -}}
 
+{{- define "llm-service.commonLabels" -}}
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{/* The image; a release has one tag for CPUs and one for GPUs (.github/workflows/release.yml). */}}
 {{- define "llm-service.image" -}}
 {{- if .Values.image.digest -}}
 {{ .Values.image.repository }}@{{ .Values.image.digest }}
 {{- else -}}
-{{ .Values.image.repository }}:{{ default .Chart.AppVersion .Values.image.tag }}
+{{- $build := ternary "-cuda" "" (gt (int .Values.gpu.count) 0) -}}
+{{ .Values.image.repository }}:{{ default (print .Chart.AppVersion $build) .Values.image.tag }}
 {{- end -}}
 {{- end -}}
 
@@ -55,6 +64,14 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{ $storage.existingClaim }}
 {{- else if $storage.create -}}
 {{ include "llm-service.fullname" $root }}-{{ index . 1 }}
+{{- end -}}
+{{- end -}}
+
+{{/* Whether pods of several nodes can mount a section's claim, as far as the chart knows: (list root "models"). */}}
+{{- define "llm-service.shared" -}}
+{{- $storage := index (index . 0).Values.storage (index . 1) -}}
+{{- if or $storage.existingClaim (not $storage.create) (has "ReadWriteMany" $storage.accessModes) (has "ReadOnlyMany" $storage.accessModes) -}}
+true
 {{- end -}}
 {{- end -}}
 

@@ -6,6 +6,9 @@ metadata:
   labels:
     {{- include "llm-service.selector" $root | nindent 4 }}
     app.kubernetes.io/component: {{ .role }}
+    {{- with include "llm-service.commonLabels" $root | trim }}
+    {{- . | nindent 4 }}
+    {{- end }}
     {{- with $values.podLabels }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
@@ -30,9 +33,13 @@ spec:
   {{- with include "llm-service.spread" . | trim }}
   {{- . | nindent 2 }}
   {{- end }}
-  {{- if include "llm-service.initContainers" $root | trim }}
+  {{- if $values.hostNetwork }}
+  hostNetwork: true
+  dnsPolicy: ClusterFirstWithHostNet
+  {{- end }}
+  {{- with include "llm-service.initContainers" $root | trim }}
   initContainers:
-    {{- include "llm-service.initContainers" $root | trim | nindent 4 }}
+    {{- . | nindent 4 }}
   {{- end }}
   containers:
     - name: {{ .role }}
@@ -60,6 +67,9 @@ spec:
         {{- include "llm-service.resources" $root | nindent 8 }}
       volumeMounts:
         {{- include "llm-service.volumeMounts" $root | nindent 8 }}
+    {{- with $values.extraContainers }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
   volumes:
     {{- include "llm-service.volumes" $root | nindent 4 }}
 {{- end -}}
@@ -92,6 +102,9 @@ tolerations:
 {{- with .Values.priorityClassName }}
 priorityClassName: {{ . }}
 {{- end }}
+{{- with .Values.schedulerName }}
+schedulerName: {{ . }}
+{{- end }}
 {{- with .Values.gpu.runtimeClassName }}
 runtimeClassName: {{ . }}
 {{- end }}
@@ -113,12 +126,13 @@ affinity:
 {{- end }}
 {{- end -}}
 
+{{/* Replicas keep apart; the nodes of one replica do not: they exchange every step's tensors. */}}
 {{- define "llm-service.spread" -}}
 {{- with .root.Values.topologySpreadConstraints }}
 topologySpreadConstraints:
   {{- toYaml . | nindent 2 }}
 {{- else }}
-{{- if .root.Values.spread }}
+{{- if and .root.Values.spread (eq .role "server") }}
 topologySpreadConstraints:
   {{- range $key := list "topology.kubernetes.io/zone" "kubernetes.io/hostname" }}
   - maxSkew: 1
@@ -127,7 +141,7 @@ topologySpreadConstraints:
     labelSelector:
       matchLabels:
         {{- include "llm-service.selector" $.root | nindent 8 }}
-        app.kubernetes.io/component: {{ $.role }}
+        app.kubernetes.io/component: server
   {{- end }}
 {{- end }}
 {{- end }}

@@ -1,9 +1,12 @@
-{{/* How many pods a rollout may add and miss. With GPUs a surplus pod would wait for a GPU that only the pod it
-replaces can give back, so none is added. */}}
+{{/* How many pods a rollout may add and miss. A surplus pod would wait for a GPU, or for a claim of one node, that only
+the pod it replaces can give back, so none is added there. */}}
 {{- define "llm-service.rollout" -}}
-{{- $gpus := gt (int .Values.gpu.count) 0 -}}
-{{- $surge := ternary 0 1 $gpus -}}
-{{- $unavailable := ternary 1 0 $gpus -}}
+{{- $waits := gt (int .Values.gpu.count) 0 -}}
+{{- range $name := list "models" "adapters" "compiled" -}}
+{{- if not (include "llm-service.shared" (list $ $name)) }}{{ $waits = true }}{{ end -}}
+{{- end -}}
+{{- $surge := ternary 0 1 $waits -}}
+{{- $unavailable := ternary 1 0 $waits -}}
 {{- if ne (toString .Values.rollout.maxSurge) "auto" -}}
 {{- $surge = .Values.rollout.maxSurge -}}
 {{- end -}}

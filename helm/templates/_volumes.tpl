@@ -11,6 +11,9 @@
 - {name: tenant-keys, mountPath: {{ .Values.tenantKeys.mountPath }}, readOnly: true}
 {{- end }}
 - {name: tmp, mountPath: /tmp}
+{{- if include "llm-service.claim" (list . "compiled") }}
+- {name: compiled, mountPath: /tmp/cache}
+{{- end }}
 - {name: shm, mountPath: /dev/shm}
 {{- with .Values.extraVolumeMounts }}
 {{ toYaml . }}
@@ -43,6 +46,9 @@
 {{- end }}
 - name: tmp
   emptyDir: {sizeLimit: {{ include "llm-service.orDefault" (list . "tmpSize" .Values.volumes.tmpSize) }}}
+{{- if include "llm-service.claim" (list . "compiled") }}
+{{ include "llm-service.storage" (list . "compiled") }}
+{{- end }}
 - name: shm
   emptyDir: {medium: Memory, sizeLimit: {{ include "llm-service.orDefault" (list . "shmSize" .Values.volumes.shmSize) }}}
 {{- with .Values.extraVolumes }}
@@ -66,6 +72,9 @@
 {{- if include "llm-service.fetches" . }}
 {{- include "llm-service.prefetchContainer" (dict "root" . "command" (.Values.model.prefetch.job | ternary "wait" "fetch")) }}
 {{- end }}
+{{- with .Values.extraInitContainers }}
+{{ toYaml . }}
+{{- end }}
 {{- end -}}
 
 {{- define "llm-service.prefetchContainer" -}}
@@ -86,8 +95,7 @@
     {{- toYaml . | nindent 4 }}
   {{- end }}
   resources:
-    requests: {cpu: 500m, memory: 1Gi, ephemeral-storage: 1Gi}
-    limits: {memory: 4Gi, ephemeral-storage: 8Gi}
+    {{- toYaml $root.Values.model.prefetch.resources | nindent 4 }}
   volumeMounts:
     - {name: scripts, mountPath: /etc/llm-service/scripts, readOnly: true}
     - {name: models, mountPath: /models}

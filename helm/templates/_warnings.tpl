@@ -41,11 +41,20 @@ WARNING: the service asks for keys and smokeTest.apiKeySecret is empty, so helm 
 {{- if and .Values.loadTest.enabled (not .Values.loadTest.resultsClaim) }}
 WARNING: the load test's results are lost with its pod and only its log stays: name a claim in loadTest.resultsClaim.
 {{- end }}
+{{- if not (contains "/" .Values.image.repository) }}
+WARNING: image.repository is {{ .Values.image.repository }}, without a registry: unless the nodes have this image already, build it from the Dockerfile (target {{ gt (int .Values.gpu.count) 0 | ternary "cuda" "cpu" }}), push it, and set image.repository to REGISTRY/{{ .Values.image.repository }}.
+{{- end }}
 {{- if not .Values.image.digest }}
 WARNING: the image is named by a tag, which can move to another image: set image.digest.
 {{- end }}
 {{- if not .Values.networkPolicy.enabled }}
 WARNING: networkPolicy.enabled is false: every client that reaches a pod reaches its operations port.
+{{- end }}
+{{- if and .Values.ingress.enabled (not .Values.ingress.tls) }}
+WARNING: ingress.tls is empty, so keys and prompts cross the network in plain text unless the controller has a certificate of its own: name a Secret with one.
+{{- end }}
+{{- if and .Values.hostNetwork .Values.networkPolicy.enabled }}
+WARNING: hostNetwork is true, so network policies do not apply to the pods: every client that reaches a node reaches the operations port on it.
 {{- end }}
 {{- $sources := list .Values.model.objectStore.uri }}
 {{- range .Values.config.adapters }}{{ $sources = append $sources .source }}{{ end }}
@@ -56,6 +65,7 @@ WARNING: {{ . }} needs a client that the Dockerfile's images do not contain: add
 {{- end }}
 {{- $outside := list }}
 {{- if .Values.httpRoute.enabled }}{{ $outside = append $outside "httpRoute.enabled is true" }}{{ end }}
+{{- if .Values.ingress.enabled }}{{ $outside = append $outside "ingress.enabled is true" }}{{ end }}
 {{- if ne .Values.service.type "ClusterIP" }}{{ $outside = append $outside (printf "service.type is %s" .Values.service.type) }}{{ end }}
 {{- if and .Values.networkPolicy.enabled $outside (not .Values.networkPolicy.from) }}
 WARNING: {{ join " and " $outside }}, but networkPolicy.from is empty, so the public port is open to pods of {{ .Release.Namespace }} only and all others' requests time out: name the allowed clients, as [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: gateways}}}].

@@ -52,6 +52,12 @@ def check_prompt_logprobs(total: int, limits: LimitSettings) -> None:
 
     vLLM reads and builds them in one go, about 12 us for each, streamed or not.
     """
+    if total and not limits.echo_logprobs:
+        raise InvalidRequest(
+            "logprobs: there are none of prompts here (`echo` with `logprobs`, `prompt_logprobs`): "
+            "limits.echo_logprobs is 0",
+            param="logprobs",
+        )
     if total > limits.echo_logprobs:
         raise InvalidRequest(
             f"logprobs: at most {limits.echo_logprobs} for the prompts of a request, got {total}: "

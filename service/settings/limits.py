@@ -47,9 +47,10 @@ class LimitSettings(Section):
     )
     echo_logprobs: int = Field(
         4096,
-        ge=1,
+        ge=0,
         description="Log-probabilities of the prompts of an OpenAI request (`prompt_logprobs`, or "
-        "`echo` with `logprobs`), streamed or not.",
+        "`echo` with `logprobs`), streamed or not; 0 refuses them. On GPUs it is 0 beside adapters "
+        "if the model's output layer is not its embedding.",
     )
     logit_bias: int = Field(300, ge=0, le=1024, description="Entries in `logit_bias`.")
     allowed_token_ids: int = Field(

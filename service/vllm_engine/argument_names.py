@@ -47,6 +47,7 @@ REFUSED = {
     "data_parallel_hybrid_lb": _REPLICAS,
     "data_parallel_external_lb": _REPLICAS,
     "data_parallel_multi_port_external_lb": _REPLICAS,
+    "logprobs_mode": "classification and confidence read the model's own log-probabilities",
     "speculative_config": _EVERY_TOKEN,
     "spec_method": _EVERY_TOKEN,
     "spec_model": _EVERY_TOKEN,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from service.errors import ConfigurationError
+from service.settings import platform
 from service.settings.tree import Settings
 from service.vllm_engine.argument_names import check_names
 from service.vllm_engine.environment import apply_environment
@@ -60,9 +61,21 @@ def parse_engine_arguments(settings: Settings) -> Namespace:
     return parsed_arguments(chosen)
 
 
+def without_gpu() -> bool:
+    """True where this build of vLLM needs a GPU and finds none: it cannot read arguments then."""
+    from vllm.platforms import current_platform
+
+    return platform.installed() is platform.CUDA and bool(current_platform.is_unspecified())
+
+
 def prepare_machine(settings: Settings) -> None:
-    """Set the environment of the engines; ConfigurationError for what is not installed."""
+    """Set the environment of the engines; ConfigurationError for what is not there."""
     apply_environment(settings)
+    if without_gpu():
+        raise ConfigurationError(
+            "engine: no GPU was found, and this build of vLLM needs one; `nvidia-smi` lists those "
+            "that the driver sees"
+        )
     from vllm.platforms import current_platform
 
     if current_platform.is_cpu():

@@ -1,9 +1,8 @@
 """The check of memory without a start."""
 
 from service.memory.table import table
-from service.settings import platform
 from service.settings.tree import Settings
-from service.vllm_engine.arguments import engine_config, parse_engine_arguments
+from service.vllm_engine.arguments import engine_config, parse_engine_arguments, without_gpu
 
 
 def check_memory(settings: Settings) -> str:
@@ -15,15 +14,13 @@ def check_memory(settings: Settings) -> str:
     """
     if settings.model is None:
         return "memory: not estimated: there are encoders only"
+    if without_gpu():
+        return "memory: not estimated: this machine has no GPU, which this build of vLLM needs"
     arguments = parse_engine_arguments(settings)
-    from vllm.platforms import current_platform
-
     from service.vllm_engine.memory import refuse_unfit
 
     folder = settings.model.path
     if not folder.is_dir():
         return f"memory: not estimated: {folder} is not on this machine"
-    if platform.installed() is platform.CUDA and current_platform.is_unspecified():
-        return "memory: not estimated: this machine has no GPU, which this build of vLLM needs"
     estimate = refuse_unfit(engine_config(arguments), settings)
     return "memory: not estimated" if estimate is None else table(estimate)

@@ -1,7 +1,11 @@
 """Environment variables of the engine's processes, by platform."""
 
+import importlib.util
 import os
+import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,6 +47,12 @@ _NOTHING_COMPILED = {
 }
 """Switches of the kernels that are compiled by nvcc when they are first used."""
 
+LEAST_NVCC = 13
+"""Release of the compiler for torch's own build for CUDA; an older one lacks cards and headers."""
+
+_KERNELS, _BUILT_KERNELS = "flashinfer", "flashinfer_cubin"
+"""FlashInfer's package, whose kernels are compiled, and the one that holds compiled ones."""
+
 
 def apply_environment(settings: Settings) -> None:
     """Set the variables that vLLM, torch and our plugin read; vLLM's variables already set win."""
@@ -71,7 +81,19 @@ def apply_platform_environment() -> None:
         variables |= _KEEP_MEMORY
     elif not compiles_kernels():
         variables |= _NOTHING_COMPILED
+        _hide_kernels()
     _set(variables)
+
+
+def _hide_kernels() -> None:
+    """Have FlashInfer count as not installed in this process, unless its kernels are built.
+
+    vLLM 0.32 takes its attention on data centres' Blackwell cards (compute capability 10) wherever
+    the package can be imported, and the engine would end at its first step without nvcc. Otherwise
+    it takes the next backend (`CudaPlatformBase.get_valid_backends`).
+    """
+    if importlib.util.find_spec(_BUILT_KERNELS) is None:
+        sys.modules.setdefault(_KERNELS, None)  # type: ignore[arg-type]
 
 
 def is_eager(engine: Mapping[str, Any]) -> bool:
@@ -80,12 +102,27 @@ def is_eager(engine: Mapping[str, Any]) -> bool:
 
 
 def compiles_kernels() -> bool:
-    """True where CUDA kernels can be compiled: nvcc where FlashInfer seeks it, g++ and ninja."""
+    """True where CUDA kernels can be compiled: nvcc where FlashInfer seeks it, g++ and ninja.
+
+    An nvcc before LEAST_NVCC counts as none.
+    """
     home = os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH")
     if not home:
         nvcc = shutil.which("nvcc")
         home = str(Path(nvcc).parents[1]) if nvcc else "/usr/local/cuda"
-    return all(shutil.which(tool) for tool in (f"{home}/bin/nvcc", "g++", "ninja"))
+    found = shutil.which(f"{home}/bin/nvcc")
+    tools = all(shutil.which(tool) for tool in ("g++", "ninja"))
+    return found is not None and tools and _release(found) >= LEAST_NVCC
+
+
+def _release(nvcc: str) -> int:
+    """The release of a compiler, as 13; 0 where it does not say."""
+    try:
+        said = subprocess.run([nvcc, "--version"], capture_output=True, text=True, timeout=60)
+    except (OSError, subprocess.TimeoutExpired):
+        return 0
+    release = re.search(r"release (\d+)\.", said.stdout)
+    return int(release[1]) if release else 0
 
 
 def _of_cpu(settings: CpuSettings) -> dict[str, str]:

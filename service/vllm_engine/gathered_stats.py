@@ -3,7 +3,7 @@
 import asyncio
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from threading import Lock
@@ -73,7 +73,9 @@ class GatheredStats(PrometheusStatLogger):  # type: ignore[misc] # vLLM is not f
     """A stat logger for vLLM's series that records steps a tenth of a second later, many as one.
 
     vLLM's own takes some 60 calls a step, and one more for each token. The values are the same:
-    what is held back is recorded before the registry is read.
+    what is held back is recorded before the registry is read. Adapters stand in
+    `vllm:lora_requests_info` under the names that requests give, without the digest of a version:
+    an endpoint picker looks for a request's `model` among them.
     """
 
     def __init__(self, vllm_config: Any, engine_indexes: list[int] | None = None) -> None:
@@ -167,13 +169,27 @@ def _groups(steps: list[_Step]) -> Iterator[list[_Step]]:
 def _scheduled(steps: list[_Step]) -> Any:
     """The state after the last step, with the cache's counts of all."""
     stats = [step.scheduler for step in steps if step.scheduler is not None]
-    if len(stats) < 2:
-        return stats[0] if stats else None
+    if not stats:
+        return None
+    last = stats[-1]
     counts = PrefixCacheStats(
         queries=sum(each.prefix_cache_stats.queries for each in stats),
         hits=sum(each.prefix_cache_stats.hits for each in stats),
     )
-    return replace(stats[-1], prefix_cache_stats=counts)
+    return replace(
+        last,
+        prefix_cache_stats=counts if len(stats) > 1 else last.prefix_cache_stats,
+        running_lora_adapters=_by_request_name(last.running_lora_adapters),
+        waiting_lora_adapters=_by_request_name(last.waiting_lora_adapters),
+    )
+
+
+def _by_request_name(adapters: Mapping[str, int]) -> dict[str, int]:
+    """Requests by the adapter's name, those of two versions together (`Adapter.engine_name`)."""
+    counts: Counter[str] = Counter()
+    for name, requests in adapters.items():
+        counts[name.rpartition("@")[0] or name] += requests
+    return dict(counts)
 
 
 def _merged(iterations: list[IterationStats]) -> IterationStats:

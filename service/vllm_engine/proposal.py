@@ -22,6 +22,9 @@ _ROOMY = 4096
 """Tokens of context for which more GPUs are taken, where the fewest would leave less."""
 _USUAL_TOKENS = 1024
 """Assumed tokens of a request, prompt and answer."""
+_FEW = 32
+"""Such requests at once for which more GPUs are taken, where the fewest would hold fewer."""
+_WHY_SO_MANY = f"the fewest GPUs that hold the model and {_FEW} requests, or all"
 _MOST_SEQUENCES = 256
 _MOST_ON_CPU = 32
 _UTILIZATION = 0.9
@@ -136,8 +139,9 @@ class _Search:
             except ConfigurationError as error:
                 refused = refused or error
                 continue
-            self._set("tensor_parallel_size", count, "the fewest GPUs that hold the model")
-            if self._engine["max_model_len"] >= min(most, _ROOMY):
+            self._set("tensor_parallel_size", count, _WHY_SO_MANY)
+            roomy = self._engine["max_model_len"] >= min(most, _ROOMY)
+            if roomy and self._usual_requests(self._estimate()) >= _FEW:
                 return
         if "tensor_parallel_size" not in self._engine:
             raise refused or ConfigurationError("no GPU was found")
@@ -172,11 +176,14 @@ class _Search:
             raise ConfigurationError("\n  ".join(["nothing fits:", *told]))
         self._set("max_model_len", fitting, f"the longest that fits, fewer than {_AT_ONCE} at once")
 
+    def _usual_requests(self, estimate: Estimate) -> int:
+        """Requests of the assumed size that the KV cache holds at once."""
+        return int((estimate.sequences or 0) * estimate.needs.length / _USUAL_TOKENS)
+
     def _choose_sequences(self) -> Estimate:
         estimate = self._estimate()
-        tokens = (estimate.sequences or 0) * estimate.needs.length
         most = _MOST_ON_CPU if self._machine.on_cpu else _MOST_SEQUENCES
-        count = max(4, min(most, int(tokens / _USUAL_TOKENS)))
+        count = max(4, min(most, self._usual_requests(estimate)))
         chosen = self._estimate(max_num_seqs=count)
         if (chosen.sequences or 0) < 1:  # their logits take what the KV cache needs
             count = min(count, _FEWEST_SEQUENCES)

@@ -1,5 +1,6 @@
 """Starting vLLM behind the gate."""
 
+import logging
 from typing import Any
 
 from service.engine.protocol import ModelInfo
@@ -20,6 +21,8 @@ from service.vllm_engine.step_clock import StepClock
 from service.vllm_engine.structured_outputs import open_trials
 from service.vllm_engine.structures import StructureTrials
 from service.vllm_engine.tool_parsers import check_parser
+
+_log = logging.getLogger(__name__)
 
 
 def for_one_adapter(settings: Settings) -> Settings:
@@ -56,6 +59,8 @@ async def start_vllm(settings: Settings, gate: Gate, observer: StreamObserver) -
     lora = llm.vllm_config.lora_config
     if lora:
         await llm.collective_rpc("count_adapter_reads")
+        if not all(await llm.collective_rpc("reads_prompts")):
+            settings = _without_echoes(settings)
     model = ModelInfo(
         settings.base.name,
         digest,
@@ -74,6 +79,16 @@ async def start_vllm(settings: Settings, gate: Gate, observer: StreamObserver) -
     )
     settle_heap()
     return engine
+
+
+def _without_echoes(settings: Settings) -> Settings:
+    """The settings without log-probabilities of prompts, which this engine computes wrongly."""
+    _log.warning(
+        "limits.echo_logprobs: 0 on this engine; beside adapters vLLM cannot compute the prompts'"
+        " log-probabilities of a model with an output layer of its own"
+    )
+    limits = settings.limits.model_copy(update={"echo_logprobs": 0})
+    return settings.model_copy(update={"limits": limits})
 
 
 def _know_end_token(renderer: Any) -> None:

@@ -63,7 +63,8 @@ def paths(here: Platform) -> Iterator[tuple[str, SamplingParams]]:
     """A name and parameters for each path whose first use is slow.
 
     On GPUs vLLM's samplers are kernels that Triton compiles when they are first used: one for each
-    power of two of log-probabilities, and several for each way to cut the distribution, by the rows
+    power of two of log-probabilities, another where these and the token's own are a multiple of 16,
+    and several for each way to cut the distribution, by the rows
     of the batch (vllm.v1.sample.ops.topk_topp_triton).
     """
     yield "log-probabilities", _params(logprobs=TOP_LOGPROBS)
@@ -96,9 +97,9 @@ def _cuda_paths() -> Iterator[tuple[str, SamplingParams]]:
     yield "min_tokens", _params(min_tokens=1, stop_token_ids=[0])
     yield "bad_words", _params(bad_words=["a"])
     yield "echo", _params(prompt_logprobs=1)
-    for count in (0, 1, 2, 5, 10, 20):
+    for count in (0, 1, 2, 5, 10, 15, 20):
         yield f"{count} log-probabilities", _params(logprobs=count)
-    for count in (1, 4, 8, 16, 32, 64, MAX_READ_IDS):
+    for count in (1, 4, 8, 15, 16, 31, 32, 63, 64, MAX_READ_IDS - 1, MAX_READ_IDS):
         yield f"label read of {count}", _read(count)
 
 

@@ -12,6 +12,7 @@ class WorkerExtension(AdapterReads):
     """Mixed into vLLM's worker by `worker_extension_cls`."""
 
     model_runner: Any
+    _reads_prompts = False
 
     def place(self) -> tuple[str, int]:
         """The node of this worker and the number of its process there."""
@@ -32,10 +33,26 @@ class WorkerExtension(AdapterReads):
             return
         runner.sampler = RowSampler(runner.sampler, runner.model_config.max_logprobs)
         if current_platform.is_cpu():
-            _mend_cpu(runner)
+            self._reads_prompts = _mend_cpu(runner)
+
+    def reads_prompts(self) -> bool:
+        """True if log-probabilities of prompts are computed with the adapter of their request.
+
+        vLLM 0.32 takes the adapters of the rows that the step samples
+        (`PunicaWrapperGPU.add_lora_logits`). Where the output layer has places for adapters, other
+        requests' adapters are added, and where a prompt's last part has fewer rows than are
+        sampled, the kernels read and write beyond the part.
+        """
+        from vllm.lora.layers.logits_processor import LogitsProcessorWithLoRA
+
+        modules = self.model_runner.get_model().modules()
+        return self._reads_prompts or not any(
+            isinstance(module, LogitsProcessorWithLoRA) for module in modules
+        )
 
 
-def _mend_cpu(runner: Any) -> None:
+def _mend_cpu(runner: Any) -> bool:
+    """Repair what concerns the CPU build alone; True if prompts have their own adapters."""
     from service.vllm_engine.cpu.adapter_operators import GroupedPunicaWrapper
     from service.vllm_engine.cpu.prompt_adapters import keep_prompt_adapters
     from service.vllm_engine.cpu.unsampled_seeds import keep_unsampled_seeds
@@ -46,3 +63,5 @@ def _mend_cpu(runner: Any) -> None:
         operators, *_ = runner.lora_manager._adapter_manager.punica_wrapper_mapping.values()
         if isinstance(operators, GroupedPunicaWrapper):
             keep_prompt_adapters(runner, operators)
+            return True
+    return False

@@ -22,6 +22,11 @@ OURS = ("service", "service-gpu")
 RESULTS = "../loadtests/out"
 
 
+def by_default(text: str) -> str:
+    """A text in which each variable has the value that it has when it is not set."""
+    return re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text)
+
+
 def test_it_has_the_service_and_all_that_watches_it() -> None:
     assert SERVICES.keys() == {
         *OURS, "valkey", "prometheus", "alertmanager", "alerts", "grafana", "otel-collector",
@@ -31,7 +36,7 @@ def test_it_has_the_service_and_all_that_watches_it() -> None:
 
 @pytest.mark.parametrize("name", SERVICES)
 def test_what_it_mounts_is_there_and_read_only_but_results(name: str) -> None:
-    for mount in SERVICES[name].get("volumes", ()):
+    for mount in map(by_default, SERVICES[name].get("volumes", ())):
         source, _, mode = mount.partition(":")[0], mount, mount.rpartition(":")[2]
         if source in COMPOSE["volumes"]:
             continue
@@ -61,6 +66,27 @@ def test_the_gpu_service_can_load_what_triton_compiles() -> None:
     path, _, options = mount.partition(":")
     assert path == "/tmp"
     assert "exec" in options.split(",")
+
+
+def test_the_gpu_service_serves_a_model_of_the_users_choice(tmp_path: Path) -> None:
+    own = {"CONFIG": "/srv/config.yaml", "MODELS": "/srv/models", "ADAPTERS": "/srv/adapters"}
+    mounts = [
+        re.sub(r"\$\{(\w+):-[^}]*\}", lambda match: own[match[1]], mount).split(":")
+        for mount in SERVICES["service-gpu"]["volumes"]
+    ]
+    inside = {source: Path(target) for source, target, _ in mounts}
+    folder = inside["/srv/config.yaml"].parent
+    # `init` writes paths that begin at the configuration's folder, and so does `model fetch`.
+    file = tmp_path / "config.yaml"
+    file.write_text("model: {name: mine, path: models/mine}\nadapters: [{source: adapters/a}]\n")
+    settings = load_settings(file)
+    assert settings.model is not None
+    assert folder / settings.model.path.relative_to(tmp_path).parent == inside["/srv/models"]
+    source = Path(settings.adapters[0].source).relative_to(tmp_path)
+    assert folder / source.parent == inside["/srv/adapters"]
+    assert SERVICES["service-gpu"]["deploy"]["resources"]["reservations"]["devices"] == [
+        {"driver": "nvidia", "count": "all", "capabilities": ["gpu"]}
+    ]
 
 
 def test_the_service_has_time_to_drain_and_a_configuration_that_is_valid(

@@ -1,11 +1,16 @@
 """The workflows name what exists, pin what they run, and hold no more rights than they use."""
 
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+
+from tools.helm.binaries import actionlint
+
+pytestmark = pytest.mark.timeout(300)  # the first run fetches actionlint
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / ".github/workflows").glob("*.yml"))
@@ -38,6 +43,21 @@ def test_rights_are_given_job_by_job(workflow: dict[str, Any]) -> None:
 def test_no_script_contains_an_expression(workflow: dict[str, Any]) -> None:
     """Values reach scripts by the environment, so that none becomes a part of the script."""
     assert [step["run"] for step in steps(workflow) if "${{" in step.get("run", "")] == []
+
+
+def test_actionlint_finds_no_fault(tmp_path: Path) -> None:
+    assert linted(*FILES) == ""
+    wrong = tmp_path / "wrong.yml"
+    wrong.write_text(FILES[0].read_text().replace("runs-on:", "run-on:", 1))
+    assert 'unexpected key "run-on"' in linted(wrong)
+
+
+def linted(*files: Path) -> str:
+    """Faults that actionlint names in these workflows."""
+    command = [str(actionlint()), "-no-color", "-shellcheck=", "-pyflakes=", *map(str, files)]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (run.returncode == 0) is (run.stdout == ""), run.stderr
+    return run.stdout
 
 
 def test_the_targets_exist() -> None:

@@ -28,3 +28,14 @@ def test_links_lead_somewhere(page: Path) -> None:
         if not target.exists() or (anchor and anchor not in anchors(target)):
             broken.append(link)
     assert broken == []
+
+
+FILE = re.compile(r"`((?:tests|tools|service|helm|deploy|loadtests)/[\w/.-]+\.(?:py|yaml|tpl|md))`")
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))
+def test_a_file_that_a_page_names_is_there(page: Path) -> None:
+    if page.name == "CHANGELOG.md":  # which also tells of files that are gone
+        return
+    named = FILE.findall(page.read_text(encoding="utf-8"))
+    assert [name for name in named if not (ROOT / name).exists()] == []

@@ -9,6 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import promql_parser
 import pytest
 import typer
 import yaml
@@ -23,7 +24,7 @@ from service.settings.load import load_settings
 from service.tenants.keys_document import parse_keys
 from tests.docs.pages import DOCS, ROOT, Block, blocks
 from tests.helm.kubernetes import check
-from tools.helm.chart import manifests
+from tools.helm.chart import manifests, one
 
 PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md")), *sorted((DOCS / "howto").glob("*.md"))]
 BLOCKS = [block for page in PAGES for block in blocks(page)]
@@ -92,6 +93,17 @@ def is_objects(block: Block, _: Path) -> None:
         assert {"apiVersion", "kind", "metadata", "spec"} == each.keys()
 
 
+def is_metrics_adapter(block: Block, _: Path) -> None:
+    """Rules of prometheus-adapter: they serve what the chart's HorizontalPodAutoscaler asks for."""
+    rules = yaml.safe_load(block.text)["rules"]["custom"]
+    scaler = one(manifests({"autoscaling": {"enabled": True}}), "HorizontalPodAutoscaler")
+    asked = {metric["pods"]["metric"]["name"] for metric in scaler["spec"]["metrics"]}
+    assert {rule["seriesQuery"].partition("{")[0] for rule in rules} == asked
+    for rule in rules:
+        promql_parser.parse(rule["seriesQuery"])
+        assert {"namespace", "pod"} == rule["resources"]["overrides"].keys()
+
+
 def is_lines(block: Block, _: Path) -> None:
     """Lines of labelled data."""
     assert all(json.loads(line).keys() == LABELLED for line in block.text.splitlines())
@@ -111,6 +123,7 @@ CHECKS: Mapping[str, Callable[[Block, Path], None]] = {
     r"keys\.yaml": is_keys,
     r"scenario\.yaml": is_scenario,
     r"ingress\.yaml": is_ingress,
+    r"prometheus-adapter\.yaml": is_metrics_adapter,
     r"(gke|gateway)\.yaml": is_objects,
     r"lines\.jsonl": is_lines,
     r"golden.*\.jsonl|litellm\.yaml|nginx\.conf": is_read_elsewhere,

@@ -53,6 +53,7 @@ def parsed(folder: Path = Path("/models/base"), adapters: int = 0, **engine: Any
         ("data-parallel-size", 2, "one engine serves one replica"),
         ("speculative_config", {"method": "ngram"}, "classification reads log-probabilities"),
         ("spec_model", "x", "classification reads log-probabilities"),
+        ("logprobs_mode", "raw_logits", "the model's own log-probabilities"),
         ("disable_log_stats", True, "the watchdog counts"),
         ("default_chat_template_kwargs", {}, "set `model.chat_template_kwargs`"),
         ("ssl_certfile", "x", "only vLLM's own server reads it"),

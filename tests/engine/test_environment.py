@@ -1,6 +1,10 @@
 """Variables of the engine's processes, on a faked platform, with compilers and without."""
 
+import ast
+import importlib
+import importlib.util
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,7 +17,8 @@ from service.settings import platform
 from service.settings.platform import CPU, CUDA
 from service.settings.tree import ModelSettings, Settings
 from service.vllm_engine import plugin
-from service.vllm_engine.environment import apply_environment, compiles_kernels
+from service.vllm_engine.environment import LEAST_NVCC, apply_environment, compiles_kernels
+from tests.test_requirements import pins
 
 SETTINGS = Settings(model=ModelSettings(name="base", path=Path("/models/base")))
 COMPILED = {"VLLM_USE_FLASHINFER_SAMPLER", "VLLM_USE_DEEP_GEMM", "VLLM_MOE_USE_DEEP_GEMM"}
@@ -27,6 +32,8 @@ def _own_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     kept = {name: os.environ[name] for name in ("HOME", "LANG") if name in os.environ}
     with monkeypatch.context() as patch:
         patch.setattr(os, "environ", kept)
+        patch.setitem(sys.modules, "flashinfer", None)
+        del sys.modules["flashinfer"]  # also after the test
         yield
 
 
@@ -34,10 +41,12 @@ def _own_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
     """Puts programs on a path that holds no other, below CUDA's and the system's folder."""
 
-    def install(*tools: str, variable: str = "CUDA_HOME") -> None:
+    def install(*tools: str, variable: str = "CUDA_HOME", release: str = "13.0") -> None:
         for tool in tools:
             (tmp_path / tool).parent.mkdir(parents=True, exist_ok=True)
-            (tmp_path / tool).touch(mode=0o755)
+            told = f"Cuda compilation tools, release {release}, V{release}.88"
+            (tmp_path / tool).write_text(f"#!/bin/sh\necho '{told}'\n")
+            (tmp_path / tool).chmod(0o755)
         os.environ["PATH"] = str(tmp_path / "bin")
         if variable == "PATH":
             os.environ["PATH"] += f":{tmp_path}/cuda/bin"
@@ -78,10 +87,81 @@ def test_with_a_compiler_the_choice_is_vllms(
     assert _flashinfer_nvcc_path() is not None
 
 
+@pytest.mark.parametrize(("release", "compiles"), [("12.9", False), ("13.0", True), ("?", False)])
+def test_a_compiler_that_is_too_old_is_none(install: Install, release: str, compiles: bool) -> None:
+    install(*TOOLS, release=release)
+    assert compiles_kernels() is compiles
+    assert pins("cuda")["nvidia-cuda-nvcc"].split(".")[0] == str(LEAST_NVCC)
+
+
+def test_what_is_no_compiler_is_none(install: Install, tmp_path: Path) -> None:
+    install(*TOOLS)
+    (tmp_path / TOOLS[0]).write_bytes(b"")
+    assert not compiles_kernels()
+
+
 def test_a_compiler_is_sought_where_flashinfer_seeks_it(install: Install) -> None:
     install("bin/g++", "bin/ninja")
     assert not compiles_kernels()
     assert _flashinfer_nvcc_path() is None
+
+
+@pytest.fixture
+def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Puts empty packages where Python finds them."""
+    folder = tmp_path / "packages"
+    monkeypatch.syspath_prepend(folder)
+
+    def make(*names: str) -> None:
+        for name in names:
+            (folder / name).mkdir(parents=True)
+            (folder / name / "__init__.py").touch()
+        importlib.invalidate_caches()
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("tools", "installed", "there"),
+    [
+        ((), ["flashinfer"], False),
+        (TOOLS, ["flashinfer"], True),
+        ((), ["flashinfer", "flashinfer_cubin"], True),
+    ],
+)
+def test_flashinfer_is_not_there_where_its_kernels_cannot_be(
+    monkeypatch: pytest.MonkeyPatch,
+    install: Install,
+    packages: Callable[..., None],
+    tools: tuple[str, ...],
+    installed: list[str],
+    there: bool,
+) -> None:
+    install(*tools)
+    packages(*installed)
+    variables(monkeypatch, CUDA)
+    assert (importlib.util.find_spec("flashinfer") is not None) is there
+    if there:
+        importlib.import_module("flashinfer")
+    else:
+        with pytest.raises(ImportError):
+            importlib.import_module("flashinfer")
+
+
+def test_a_backend_of_attention_that_cannot_be_imported_is_not_chosen() -> None:
+    # The module itself loads on GPUs only.
+    found = importlib.util.find_spec("vllm.platforms.cuda")
+    assert found is not None
+    assert found.origin is not None
+    tree = ast.parse(Path(found.origin).read_text(encoding="utf-8"))
+    (choice,) = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef) and node.name == "get_valid_backends"
+    ]
+    handlers = [node for node in ast.walk(choice) if isinstance(node, ast.ExceptHandler)]
+    caught = [ast.unparse(node.type) for node in handlers if node.type is not None]
+    assert caught == ["(ImportError, OSError)"]
 
 
 def test_a_choice_that_was_made_stays(monkeypatch: pytest.MonkeyPatch, install: Install) -> None:

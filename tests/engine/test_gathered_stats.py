@@ -18,6 +18,7 @@ from vllm.v1.metrics.stats import (
     SchedulerStats,
 )
 
+from service.engine.protocol import Adapter
 from service.settings.tree import ModelSettings, Settings
 from service.vllm_engine.arguments import engine_config, parse_engine_arguments
 from service.vllm_engine.gathered_stats import GatheredStats
@@ -120,3 +121,18 @@ async def test_a_step_is_recorded_without_a_reader(config: Any) -> None:
     assert running._value.get() == 0
     while running._value.get() != 7:  # noqa: ASYNC110 - told to nobody
         await asyncio.sleep(0.01)
+
+
+async def test_adapters_stand_under_the_names_that_requests_give(config: Any) -> None:
+    gathered = GatheredStats(config, [0])
+    versions = [Adapter("intent", 1, "/a", f"sha256:{digit * 64}") for digit in "ab"]
+    gathered.record(
+        SchedulerStats(
+            running_lora_adapters={each.engine_name: 1 for each in versions},
+            waiting_lora_adapters={Adapter("tools", 3, "/t", "sha256:" + "c" * 64).engine_name: 2},
+        ),
+        None,
+    )
+    (labels,) = [name for name, _ in shown() if name.startswith("vllm:lora_requests_info")]
+    assert "'running_lora_adapters': 'intent'" in labels
+    assert "'waiting_lora_adapters': 'tools'" in labels

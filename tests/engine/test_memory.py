@@ -11,6 +11,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 from vllm.config import VllmConfig
+from vllm.platforms import current_platform
 
 from service.commands.cli import app
 from service.errors import ConfigurationError
@@ -18,7 +19,7 @@ from service.memory.estimate import Estimate
 from service.memory.machine import GIB, Device, Machine
 from service.settings import platform
 from service.settings.tree import ModelSettings, Settings
-from service.vllm_engine import memory
+from service.vllm_engine import arguments, memory
 from service.vllm_engine.arguments import engine_config, parse_engine_arguments
 from service.vllm_engine.memory import estimate_memory, refuse_unfit
 from tests.engine.shaped import FIVE, LATENT, MIXTURE, SLIDING, shapes_of, write_shaped
@@ -224,3 +225,23 @@ def test_check_of_a_configuration_for_another_machine(tmp_path: Path) -> None:
     shown = check(tmp_path, "model: {name: base, path: /models/elsewhere}\n")
     assert shown.exit_code == 0, shown.stderr
     assert "memory: not estimated: /models/elsewhere is not on this machine" in shown.stderr
+
+
+@pytest.mark.usefixtures("_cuda")
+def test_a_machine_without_a_gpu_is_told(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_device() -> None:
+        raise RuntimeError("Failed to infer device type")  # as vLLM's arguments do then
+
+    monkeypatch.setattr(type(current_platform), "is_unspecified", lambda self: True)
+    monkeypatch.setattr(arguments, "_parser", no_device)
+    folder = models / "SmolLM2-135M"
+    shown = check(
+        tmp_path,
+        f"model: {{name: base, path: {folder}}}\nencoders: [{{name: e, path: /models/e}}]\n",
+    )
+    assert shown.exit_code == 0, shown.stderr
+    assert "memory: not estimated: this machine has no GPU" in shown.stderr
+    with pytest.raises(ConfigurationError, match="engine: no GPU was found, and this build"):
+        configured(folder)

@@ -1,6 +1,7 @@
 """Warm-up's list of paths, compared with the kernels that vLLM's sampler chooses between."""
 
 from collections import Counter
+from collections.abc import Iterable
 
 import pytest
 from vllm.sampling_params import SamplingParams
@@ -61,15 +62,26 @@ def test_a_batch_is_sampled_without_a_seed_too() -> None:
     assert len(unseeded) == 3
 
 
-def test_every_width_of_log_probabilities_is_taken() -> None:
+def softmaxes(counts: Iterable[int]) -> set[tuple[int, bool, bool]]:
+    """Kernels made of `_topk_log_softmax_kernel`: by the block, for multiples of 16, and for 1."""
+    return {(power(1 + count), (1 + count) % 16 == 0, count == 0) for count in counts}
+
+
+def fillings(counts: Iterable[int]) -> set[tuple[int, bool]]:
+    """Kernels made of `_fill_logprob_token_ids_kernel`: by the block and for multiples of 16."""
+    return {(power(count), (1 + count) % 16 == 0) for count in counts}
+
+
+def test_every_kernel_of_log_probabilities_is_taken() -> None:
     asked = {params.logprobs for params in ON_GPUS.values() if params.logprobs is not None}
-    wanted = {power(1 + count) for count in range(LimitSettings().logprobs + 1)}
-    assert {power(1 + count) for count in asked} == wanted
+    assert softmaxes(asked) == softmaxes(range(LimitSettings().logprobs + 1))
 
 
-def test_every_width_of_a_label_read_is_taken() -> None:
+def test_every_kernel_of_a_label_read_is_taken() -> None:
     read = {len(p.logprob_token_ids) for p in ON_GPUS.values() if p.logprob_token_ids}
-    assert {power(count) for count in read} == {power(n) for n in range(1, MAX_READ_IDS + 1)}
+    everything = range(1, MAX_READ_IDS + 1)
+    assert softmaxes(read) == softmaxes(everything)
+    assert fillings(read) == fillings(everything)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The loop: reproducible, resumable after a kill, stopped when it gets no better."""
 
+import gc
 import json
 import math
 import os
@@ -15,7 +16,9 @@ import torch
 from service.errors import ConfigurationError
 from service.finetune.checkpoint import FILE, TrainingState, fingerprint, load_checkpoint
 from service.finetune.config import FinetuneSettings, load_finetune_settings
+from service.finetune.lora import LoraModel
 from service.finetune.run import prepare, train
+from service.finetune.trainee import Trainee, give_back_memory
 from tests.finetune.conftest import films
 
 Settings = Callable[..., FinetuneSettings]
@@ -54,6 +57,13 @@ def test_the_seed_decides(settings: Settings) -> None:
     other = trained(settings(work="three", training={"seed": 1}))
     assert one.curve == same.curve
     assert one.curve != other.curve
+
+
+def test_nothing_holds_the_model_when_the_engine_starts(settings: Settings) -> None:
+    done = train(chosen := settings(), prepare(chosen))
+    give_back_memory()
+    assert done[0].is_dir()
+    assert [each for each in gc.get_objects() if type(each) in (LoraModel, Trainee)] == []
 
 
 @pytest.mark.timeout(180)

@@ -24,7 +24,9 @@ def test_there_is_a_file_for_each_situation() -> None:
     assert names == {
         "air-gapped",
         "cpu-minimal",
+        "eight-replicas",
         "encoders",
+        "experts",
         "keda-scale-to-zero",
         "multi-tenant",
         "one-gpu",

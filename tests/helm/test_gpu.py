@@ -1,20 +1,25 @@
 """Consequences of `gpu.count`: the engine's arguments, resources, volumes, the start, taints."""
 
+import re
 from typing import Any
 
 import pytest
 import yaml
 
 from tools.helm.chart import (
+    CHART,
     Manifest,
     Refused,
     ci_values,
     manifests,
     merged,
+    notes,
     one,
     pod_templates,
     server,
 )
+
+DOCKERFILE = CHART.parent / "Dockerfile"
 
 EIGHT_B: dict[str, Any] = {
     "gpu": {"count": 1},
@@ -160,6 +165,93 @@ def test_the_example_for_four_gpus_asks_for_a_card_by_its_name() -> None:
     # The name that NVIDIA's feature discovery gives the nodes.
     selector = one(manifests(ci_values("tp4")), "Deployment")["spec"]["template"]["spec"]
     assert selector["nodeSelector"] == {"nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3"}
+
+
+def test_the_image_is_the_one_that_a_release_pushes_for_gpus() -> None:
+    version = yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"]
+    # The release names images after the Dockerfile's targets, but for CPUs.
+    workflow = (CHART.parent / ".github/workflows/release.yml").read_text()
+    assert 'case "$TARGET" in cpu) suffix= ;; *) suffix=-$TARGET ;; esac' in workflow
+    assert "target: [cpu, cuda, loadtest]" in workflow
+    tested = {"loadTest": {"enabled": True}}
+    for values, tag in (
+        (EIGHT_B, f"{version}-cuda"),
+        ({}, version),
+        ({"image": {"tag": "2"}}, "2"),
+    ):
+        objects = manifests(merged(values, tested))
+        assert server(objects)["image"] == f"llm-service:{tag}"
+        (load,) = one(objects, "Job", "-load-test")["spec"]["template"]["spec"]["containers"]
+        assert load["image"] == f"llm-service:{version}-loadtest"
+
+
+def test_compiled_kernels_can_outlive_the_pod() -> None:
+    claim = {"storage": {"compiled": {"existingClaim": "compiled"}}}
+    pod = one(manifests(merged(EIGHT_B, claim)), "Deployment")["spec"]["template"]["spec"]
+    (mount,) = [m for m in pod["containers"][0]["volumeMounts"] if m["name"] == "compiled"]
+    variables = re.findall(r"(?:CACHE_HOME|CACHE_DIR|CACHE_ROOT)=(/\S+)", DOCKERFILE.read_text())
+    assert mount["mountPath"] == "/tmp/cache"
+    assert variables
+    assert all(f"{folder}/".startswith("/tmp/cache/") for folder in variables)
+    (volume,) = [v for v in pod["volumes"] if v["name"] == "compiled"]
+    assert volume["persistentVolumeClaim"] == {"claimName": "compiled"}
+    made = {"storage": {"compiled": {"create": True, "accessModes": ["ReadWriteOnce"]}}}
+    objects = manifests(merged(EIGHT_B, made))
+    assert one(objects, "PersistentVolumeClaim", "-compiled")["spec"]["resources"]
+    assert "compiled" not in str(one(manifests(EIGHT_B), "Deployment"))
+
+
+def test_the_nodes_of_one_replica_are_not_spread() -> None:
+    group = one(manifests(ci_values("two-nodes")), "LeaderWorkerSet")["spec"]
+    leader, worker = (
+        group["leaderWorkerTemplate"][name]["spec"] for name in ("leaderTemplate", "workerTemplate")
+    )
+    assert [each["topologyKey"] for each in leader["topologySpreadConstraints"]] == [
+        "topology.kubernetes.io/zone",
+        "kubernetes.io/hostname",
+    ]
+    assert "topologySpreadConstraints" not in worker
+    own = [{"maxSkew": 1, "topologyKey": "rack", "whenUnsatisfiable": "DoNotSchedule"}]
+    chosen = manifests(merged(ci_values("two-nodes"), {"topologySpreadConstraints": own}))
+    group = one(chosen, "LeaderWorkerSet")["spec"]["leaderWorkerTemplate"]
+    assert group["workerTemplate"]["spec"]["topologySpreadConstraints"] == own
+
+
+def test_pods_can_run_in_their_nodes_network() -> None:
+    fast: dict[str, Any] = {
+        "hostNetwork": True,
+        "securityContext": {"capabilities": {"drop": ["ALL"], "add": ["IPC_LOCK"]}},
+        "resources": {"limits": {"rdma/ib": "1"}, "requests": {"rdma/ib": "1"}},
+    }
+    values = merged(ci_values("two-nodes"), fast)
+    group = one(manifests(values), "LeaderWorkerSet")["spec"]["leaderWorkerTemplate"]
+    for name in ("leaderTemplate", "workerTemplate"):
+        spec = group[name]["spec"]
+        assert spec["hostNetwork"] is True
+        assert spec["dnsPolicy"] == "ClusterFirstWithHostNet"
+        (container,) = spec["containers"]
+        assert container["securityContext"]["capabilities"]["add"] == ["IPC_LOCK"]
+        assert container["resources"]["limits"]["rdma/ib"] == "1"
+    assert "hostNetwork is true, so network policies do not apply" in notes(values)
+    assert "hostNetwork" not in str(one(manifests(ci_values("two-nodes")), "LeaderWorkerSet"))
+
+
+def test_eight_replicas_stand_in_for_data_parallelism() -> None:
+    deployment = one(manifests(ci_values("eight-replicas")), "Deployment")["spec"]
+    (container,) = deployment["template"]["spec"]["containers"]
+    assert deployment["replicas"] == 8
+    assert container["resources"]["limits"]["nvidia.com/gpu"] == "1"
+    for key in ("data_parallel_size", "data-parallel-size"):
+        own = merged(ci_values("eight-replicas"), {"config": {"engine": {key: 8}}})
+        with pytest.raises(Refused, match=rf"config.engine.{key}: .* so set replicas, each with"):
+            manifests(own)
+
+
+def test_experts_lie_over_the_gpus_of_one_replica() -> None:
+    found = engine(ci_values("experts"))
+    assert (found["tensor_parallel_size"], found["enable_expert_parallel"]) == (8, True)
+    limits = server(manifests(ci_values("experts")))["resources"]["limits"]
+    assert limits["nvidia.com/gpu"] == "8"
 
 
 def test_patterns_of_files_to_leave_out_reach_the_fetch() -> None:

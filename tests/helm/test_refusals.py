@@ -64,6 +64,22 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"service": {"loadBalancerSourceRanges": ["10.0.0.0/8"]}},
         "service.type is ClusterIP.*: set it to LoadBalancer, or leave",
     ),
+    "an Ingress for no host": (
+        {"ingress": {"enabled": True}},
+        r"ingress.hosts is empty: name the hosts, as \[llm.example.com\]",
+    ),
+    "labels that selectors need": (
+        {"commonLabels": {"app.kubernetes.io/instance": "other"}},
+        "commonLabels: app.kubernetes.io/instance is set by the chart: choose another",
+    ),
+    "a pod's label that selectors need": (
+        {"podLabels": {"app.kubernetes.io/component": "worker"}},
+        "podLabels: app.kubernetes.io/component is set by the chart",
+    ),
+    "RWO for compiled kernels of several": (
+        {"replicas": 2, "storage": {"compiled": CLAIM}},
+        "storage.compiled.accessModes is .* up to 2 pods run",
+    ),
     "nothing to serve": (
         {"config": {"model": None}},
         "config.model is null and config.encoders is empty",

@@ -20,6 +20,11 @@ KEYS = {"tenantKeys": {"existingSecret": "keys"}}
             "up to 2 replicas keep usage in folders of their own",
         ),
         ({}, "the image is named by a tag"),
+        (
+            {},
+            "image.repository is llm-service, .*target cpu.*REGISTRY/llm-service",
+        ),
+        (ci_values("one-gpu"), "image.repository is llm-service, .*target cuda"),
         ({"loadTest": {"enabled": True}}, "the load test.s results are lost with its pod"),
         ({}, "there are no keys, so every client that reaches the public port is served"),
         (KEYS, "the service asks for keys and smokeTest.apiKeySecret is empty"),

@@ -44,6 +44,50 @@ def test_with_gpus_a_rollout_takes_a_pod_first_and_says_so() -> None:
     assert "the new pod waits for the GPU of the old one" in notes(values)
 
 
+@pytest.mark.parametrize("section", ["models", "adapters", "compiled"])
+def test_a_claim_of_one_node_is_free_before_the_next_pod(section: str) -> None:
+    one_node = {"create": True, "accessModes": ["ReadWriteOnce"]}
+    assert rollout({"storage": {section: one_node}}) == {"maxSurge": 0, "maxUnavailable": 1}
+    many = {"create": True, "accessModes": ["ReadWriteMany"]}
+    assert rollout({"storage": {section: many}}) == {"maxSurge": 1, "maxUnavailable": 0}
+
+
+LABELS = {"cost-centre": "7"}
+
+
+def test_labels_of_ones_own_are_on_everything_but_selectors() -> None:
+    objects = manifests(merged(ci_values("tp4"), {"commonLabels": LABELS}))
+    assert all(o["metadata"]["labels"].items() >= LABELS.items() for o in objects)
+    for template in pod_templates(objects):
+        if template["metadata"]["labels"]["app.kubernetes.io/component"] in ("server", "prefetch"):
+            assert template["metadata"]["labels"].items() >= LABELS.items()
+    selector = one(objects, "Deployment")["spec"]["selector"]["matchLabels"]
+    assert selector == SELECTOR
+
+
+def test_containers_of_ones_own_stand_beside_the_service() -> None:
+    proxy = {"name": "proxy", "image": "registry.example/proxy"}
+    ready = {"name": "ready", "image": "registry.example/ready"}
+    values = {"extraContainers": [proxy], "extraInitContainers": [ready], "schedulerName": "own"}
+    spec = one(manifests(values), "Deployment")["spec"]["template"]["spec"]
+    assert [each["name"] for each in spec["containers"]] == ["server", "proxy"]
+    assert [each["name"] for each in spec["initContainers"]] == ["prefetch", "ready"]
+    assert spec["schedulerName"] == "own"
+    baked = {"model": {"source": "baked", "weightsGiB": 1}, "config": {"model": {"path": "/m"}}}
+    spec = one(manifests(merged(values, baked)), "Deployment")["spec"]["template"]["spec"]
+    assert spec["initContainers"] == [ready]
+
+
+def test_what_a_fetch_may_take_can_be_chosen() -> None:
+    limits = {"memory": "2Gi", "ephemeral-storage": "1Gi"}
+    values = merged(ci_values("tp4"), {"model": {"prefetch": {"resources": {"limits": limits}}}})
+    objects = manifests(values)
+    for kind, place in (("Job", "containers"), ("Deployment", "initContainers")):
+        (container,) = one(objects, kind)["spec"]["template"]["spec"][place]
+        assert container["resources"]["limits"] == limits
+        assert container["resources"]["requests"]["cpu"] == "500m"
+
+
 def test_a_rollout_can_be_chosen() -> None:
     chosen = {"rollout": {"maxSurge": "50%", "maxUnavailable": 0}}
     assert rollout(merged(ci_values("one-gpu"), chosen)) == {"maxSurge": "50%", "maxUnavailable": 0}

@@ -55,6 +55,13 @@ def test_what_would_hold_more_is_refused(body: dict[str, Any], said: str) -> Non
     assert refused.value.param == "logprobs"
 
 
+def test_those_of_prompts_can_be_switched_off() -> None:
+    none = LimitSettings(echo_logprobs=0)
+    check_prompt_logprobs(0, none)
+    with pytest.raises(InvalidRequest, match=r"none of prompts here .* limits.echo_logprobs is 0"):
+        check_prompt_logprobs(1, none)
+
+
 @pytest.mark.parametrize(("total", "passes"), [(0, True), (4096, True), (4097, False)])
 def test_those_of_prompts_are_capped(total: int, passes: bool) -> None:
     if passes:

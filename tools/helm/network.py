@@ -60,6 +60,7 @@ class PrometheusRule(Labelled):
     """The PrometheusRule."""
 
     runbooksUrl: Annotated[str, Field(pattern=r"^(https?://\S+)?$")]
+    job: Annotated[str, Field(pattern=r"^[\w./-]*$")]
 
 
 class Monitoring(Part):
@@ -76,6 +77,16 @@ class HttpRoute(Part):
     enabled: bool
     parentRefs: list[Object]
     hostnames: list[str]
+
+
+class Ingress(Part):
+    """The Ingress."""
+
+    enabled: bool
+    className: Name
+    hosts: list[Annotated[str, Field(min_length=1)]]
+    tls: list[Object]
+    annotations: Labels
 
 
 class EndpointPicker(Part):

@@ -24,3 +24,10 @@ class Part(BaseModel):
     """Values of which every key is known."""
 
     model_config = ConfigDict(extra="forbid")
+
+
+class Resources(Part):
+    """Requests and limits."""
+
+    requests: dict[str, Quantity] = Field(default={})
+    limits: dict[str, Quantity] = Field(default={})

@@ -23,13 +23,6 @@ class MultiNode(Part):
     annotations: Labels
 
 
-class Resources(Part):
-    """Requests and limits."""
-
-    requests: dict[str, Quantity] = Field(default={})
-    limits: dict[str, Quantity] = Field(default={})
-
-
 class Volumes(Part):
     """Limits of the writable folders."""
 

@@ -4,7 +4,17 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from tools.helm.part import AccessMode, Auto, Digest, Name, Part, Positive, PullPolicy, Quantity
+from tools.helm.part import (
+    AccessMode,
+    Auto,
+    Digest,
+    Name,
+    Part,
+    Positive,
+    PullPolicy,
+    Quantity,
+    Resources,
+)
 
 
 class Image(Part):
@@ -45,6 +55,7 @@ class Prefetch(Part):
 
     job: bool
     timeoutSeconds: Positive
+    resources: Resources
 
 
 class Model(Part):
@@ -85,10 +96,11 @@ class ModelStorage(Storage):
 
 
 class Storages(Part):
-    """The pods' folders for models and adapters."""
+    """The pods' folders for models, adapters and compiled kernels."""
 
     models: ModelStorage
     adapters: Storage
+    compiled: Storage
     adapterImages: list[AdapterImage]
 
 

@@ -12,14 +12,15 @@ from service.settings.tree import Settings
 from tools.helm.network import (
     HttpRoute,
     InferencePool,
+    Ingress,
     Monitoring,
     NetworkPolicy,
     OpsService,
     Service,
     ServiceAccount,
 )
-from tools.helm.part import Count, FullName, Labels, Name, Object, Part, Positive
-from tools.helm.pods import DisruptionBudget, Gpu, MultiNode, Probes, Resources, Rollout, Volumes
+from tools.helm.part import Count, FullName, Labels, Name, Object, Part, Positive, Resources
+from tools.helm.pods import DisruptionBudget, Gpu, MultiNode, Probes, Rollout, Volumes
 from tools.helm.scaling import Autoscaling, Keda
 from tools.helm.sources import Image, Model, SecretEnv, Storages, TenantKeys
 
@@ -50,6 +51,7 @@ class Values(Part):
 
     nameOverride: FullName
     fullnameOverride: FullName
+    commonLabels: Labels
     image: Image
     replicas: Count
     config: Settings
@@ -76,6 +78,7 @@ class Values(Part):
     networkPolicy: NetworkPolicy
     monitoring: Monitoring
     httpRoute: HttpRoute
+    ingress: Ingress
     inferencePool: InferencePool
     smokeTest: SmokeTest
     loadTest: LoadTest
@@ -84,6 +87,8 @@ class Values(Part):
     podSecurityContext: Object
     securityContext: Object
     priorityClassName: Name
+    schedulerName: Name
+    hostNetwork: bool
     nodeSelector: Labels
     tolerations: list[Object]
     affinity: Object
@@ -91,6 +96,8 @@ class Values(Part):
     topologySpreadConstraints: list[Object]
     extraVolumes: list[Object]
     extraVolumeMounts: list[Object]
+    extraContainers: list[Object]
+    extraInitContainers: list[Object]
     extraObjects: list[str | Object]
     assumeApis: list[str]
     assumeImageVolumes: bool

@@ -13,7 +13,7 @@ from service.model.pin import checked_digest
 from service.settings.encoders import EncoderSettings
 from service.settings.preparation import PreparationSettings
 from service.settings.tree import Settings
-from service.vllm_engine.arguments import engine_config
+from service.vllm_engine.arguments import engine_config, without_gpu
 from service.vllm_engine.encoder.arguments import (
     check_shares,
     environment_of,
@@ -58,10 +58,11 @@ def check_encoder(encoder: EncoderSettings) -> CheckedEncoder:
 def check_encoders(settings: Settings, *, here: bool = True) -> dict[str, CheckedEncoder]:
     """The required encoders by name, checked before any engine runs: memory, arguments, files.
 
-    Without `here` a folder that is not on this machine is no error. Raises ConfigurationError; for
-    files, only of encoders that are required.
+    Without `here` a folder or a GPU that is not on this machine is no error. Raises
+    ConfigurationError; for files, only of encoders that are required.
     """
-    check_shares(settings)
+    if here or not without_gpu():
+        check_shares(settings)
     return {
         encoder.name: check_encoder(encoder)
         for encoder in settings.encoders
