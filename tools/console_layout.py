@@ -27,7 +27,7 @@ _BLOCK = 20
 _COLOUR = 16
 """Difference of two blocks' mean colours, of 255, that a reader sees."""
 _BLOCKS = 0.04
-_FEW = 10
+_FEW = 24
 """Share of the blocks, and number of blocks, that may differ."""
 _SIDEWAYS = 0.015
 """Part of the window's width by which left edges and widths may differ."""

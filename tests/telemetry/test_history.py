@@ -100,10 +100,14 @@ def test_adapters_have_their_state_and_use() -> None:
 
 def test_engines_have_their_steps_and_the_age_of_the_last() -> None:
     past = Past()
-    running = {("requests_in_flight", "m"): 2.0, ("gate_limit", "m"): 8.0}
     steps = ("vllm:iteration_tokens_total_count", "m")
-    past.take(running | {steps: 10})
-    past.take({steps: 110, ("engine_progress_age_seconds", "m"): 0.04})
+    values: dict[tuple[str, ...], float] = {
+        ("requests_in_flight", "m"): 2.0,
+        ("gate_limit", "m"): 8.0,
+        ("engine_progress_age_seconds", "m"): 0.04,
+    }
+    past.take(values | {steps: 10.0})
+    past.take({steps: 110.0})
     shown = past.history.shown()
     assert shown["points"]["steps"] == [2, 20]
     assert shown["engines"] == [
