@@ -24,6 +24,7 @@ from transformers.pipelines.zero_shot_classification import ZeroShotClassificati
 
 from service.model.minilm import fetch_minilm
 from tests.answers import refusal
+from tools import programs
 from tools.served.configuration import MINILM, SMALL_ENCODER, tiny_config
 from tools.served.keys import bearer, entry, key_of, write_keys
 from tools.served.server import Server, named, running_server
@@ -194,7 +195,13 @@ def test_an_encoder_of_inference_gives_the_probabilities_of_transformers_pipelin
 def test_an_example_of_the_page_runs(server: Server, number: int) -> None:
     text = EXAMPLES[number].replace("http://127.0.0.1:8000", server.url)
     text = text.replace("curl ", f"curl -H 'Authorization: Bearer {key_of('light')}' ")
-    done = subprocess.run(["bash", "-euc", text], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        ["bash", "-euc", text],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=programs.environment(),
+    )
     answer = json.loads(done.stdout)
     assert "error" not in answer, done.stdout
     if "results" in answer:

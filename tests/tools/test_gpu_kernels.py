@@ -87,7 +87,7 @@ def test_the_kernels_are_right(sources: Path, triton: Path, tmp_path: Path) -> N
             "lora/ops/triton_ops/lora_kernel_metadata.py",
             "[1 : 1 + lora_token_start_loc",
             "[: lora_token_start_loc",
-            "adapters of 7 tokens",
+            "adapters of",
         ),
     ],
 )
