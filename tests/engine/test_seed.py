@@ -35,6 +35,14 @@ def test_their_threads_run_where_they_did_without_it(tiny: Server) -> None:
     assert {core for cores in bound for core in cores} == set(own)
 
 
+def test_their_threads_do_not_preempt_those_of_the_service(tiny: Server) -> None:
+    for name in ("EngineCore", "Worker"):
+        (process,) = named(name, tiny.family())
+        policies = {os.sched_getscheduler(thread.id) for thread in process.threads()}
+        assert policies == {os.SCHED_BATCH}
+    assert os.sched_getscheduler(tiny.process.pid) == os.SCHED_OTHER
+
+
 def test_what_the_worker_computes_counts_for_its_engine(running: Running) -> None:
     _, engine, _ = running
     (worker,) = named("Worker", psutil.Process().children(recursive=True))

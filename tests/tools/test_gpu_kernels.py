@@ -85,9 +85,9 @@ def test_the_kernels_are_right(sources: Path, triton: Path, tmp_path: Path) -> N
         ),
         (
             "lora/ops/triton_ops/lora_kernel_metadata.py",
-            "[1 : 1 + lora_token_start_loc",
-            "[: lora_token_start_loc",
-            "adapters of",
+            "torch.cumsum(num_tokens_per_lora, dim=0)",
+            "torch.cumsum(num_tokens_per_lora, dim=0) + 1",
+            "adapters of 7 tokens",
         ),
     ],
 )
