@@ -17,6 +17,7 @@ ALLOWED: dict[str, str] = {
     "engine": "",
     "errors": "",
     "files": "",
+    "histogram": "",
     "operations": "",
     "per_second": "",
     "quoting": "",
@@ -43,15 +44,15 @@ ALLOWED: dict[str, str] = {
     "gate": "context errors settings tenants together",
     "batches": "database errors files local_disk quoting settings sources tenants",
     "usage": "context database errors local_disk operations redis_client together",
-    "telemetry": "batches context engine operations per_second settings tenants usage",
+    "telemetry": "batches context engine histogram operations per_second settings tenants usage",
     "releases": "context engine errors files local_disk operations quoting settings telemetry",
     "feedback": "context engine errors files releases settings telemetry",
     "proving": (
         "adapters classification context engine errors generation heads model sources together"
     ),
     "vllm_engine": (
-        "context engine errors gate generation heads limits memory model quoting settings tenants "
-        "together"
+        "context engine errors gate generation heads histogram limits memory model quoting "
+        "settings tenants together"
     ),
     "fleet": (
         "adapters classification context engine errors model proving quoting releases settings "

@@ -1,12 +1,12 @@
 """Tokens and times of one engine stream, told to all that count them."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from service.context import RequestContext, StreamTrace
 from service.gate.permit import Permit
-from service.gate.ticket import Ticket
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,8 @@ class StreamObserver(Protocol):
     def first_token(self, context: RequestContext, seconds: float) -> None:
         """The first item of a request came, so long after the request; told once a request."""
 
-    def tokens_after(self, context: RequestContext, seconds: float, tokens: int) -> None: ...
+    def between_tokens(self, context: RequestContext) -> Callable[[float, int], None]:
+        """A function that takes the time between two tokens, and how often it passed."""
 
     def used(self, context: RequestContext, prompt: int, cached: int, completion: int) -> None: ...
 
@@ -47,17 +48,15 @@ class Meter:
         permit: Permit,
         trace: StreamTrace | None,
     ) -> None:
+        self.ticket: Final = permit.ticket
+        """The ticket that the stream runs under."""
         self._context = context
         self._observer = observer
         self._permit = permit
         self._trace = trace
+        self._passed: Callable[[float, int], None] | None = None
         self._prompt = self._cached = self._completion = 0
         self._last: float | None = None
-
-    @property
-    def ticket(self) -> Ticket:
-        """The ticket that the stream runs under."""
-        return self._permit.ticket
 
     @property
     def begun(self) -> bool:
@@ -91,7 +90,9 @@ class Meter:
             seconds = now - self._last
             self._context.decode_seconds += seconds
             self._context.decode_tokens += tokens
-            self._observer.tokens_after(self._context, seconds, tokens)
+            if self._passed is None:
+                self._passed = self._observer.between_tokens(self._context)
+            self._passed(seconds / tokens, tokens)
         self._last = now
 
     def _begin(self, tokens: int, now: float) -> None:

@@ -23,11 +23,11 @@ class LoopLag:
     def __init__(self, registry: CollectorRegistry) -> None:
         series = SeriesFactory(registry)
         text = "Delay of the event loop's callbacks, in which no request is answered."
-        self._lag = series.seconds("event_loop_lag", text, _LAG)[()]
+        self._lag = series.tally("event_loop_lag", text, _LAG)[()]
         text = (
             "Part of the delay, at most, in which the process computed; else it had no processor."
         )
-        self._own = series.seconds("event_loop_own_lag", text, _LAG)[()]
+        self._own = series.tally("event_loop_own_lag", text, _LAG)[()]
         self._timer: asyncio.TimerHandle | None = None
 
     async def run(self) -> None:
@@ -46,6 +46,6 @@ class LoopLag:
 
     def _look(self, loop: asyncio.AbstractEventLoop, due: float, computed: float) -> None:
         lag = max(0.0, time.monotonic() - due)
-        self._lag.observe(lag)
-        self._own.observe(min(lag, time.process_time() - computed))
+        self._lag.add(lag)
+        self._own.add(min(lag, time.process_time() - computed))
         self._wait(loop)

@@ -1,5 +1,7 @@
 """The service's own Prometheus series, beside vLLM's `vllm:*` in the same registry."""
 
+from collections.abc import Callable
+
 from prometheus_client import CollectorRegistry
 
 from service.context import Ending, RequestContext
@@ -111,9 +113,9 @@ class Metrics:
         """Record the time from a request to its first item."""
         self._first[self._labels.of(context)].observe(seconds, _exemplar(context))
 
-    def tokens_after(self, context: RequestContext, seconds: float, tokens: int) -> None:
-        """Record `tokens` that came `seconds` after the previous ones."""
-        self._between[self._labels.of(context)].observe_many(seconds / tokens, tokens)
+    def between_tokens(self, context: RequestContext) -> Callable[[float, int], None]:
+        """A function that takes the time between two tokens, and how often it passed."""
+        return self._between[self._labels.of(context)].add
 
     def used(self, context: RequestContext, prompt: int, cached: int, completion: int) -> None:
         """Count the tokens of an engine stream that ended."""

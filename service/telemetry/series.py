@@ -1,20 +1,50 @@
 """Series whose children are found by their labels in one look-up."""
 
-from bisect import bisect_left
+from collections.abc import Iterable
+from threading import Lock
 from typing import TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.samples import Sample
+
+from service.histogram import observe_all
 
 Buckets = tuple[float, ...]
 
+_MOST_UNSORTED = 4096
+
 
 class Tally(Histogram):
-    """A histogram that takes many samples of one value at once."""
+    """A histogram for a sample of every token: samples are sorted into its buckets when it is read.
 
-    def observe_many(self, amount: float, times: int) -> None:
-        """Observe an amount so many times, without an exemplar."""
-        self._sum.inc(amount * times)
-        self._buckets[bisect_left(self._upper_bounds, amount)].inc(times)
+    Taking one costs a tenth of `Histogram.observe`. They have no exemplars.
+    """
+
+    def _metric_init(self) -> None:
+        super()._metric_init()
+        self._unsorted: list[float] = []
+        self._sorting = Lock()
+
+    def add(self, amount: float, times: int = 1) -> None:
+        """Take an amount so many times."""
+        if times == 1:
+            self._unsorted.append(amount)
+        else:
+            self._unsorted.extend([amount] * times)
+        if len(self._unsorted) >= _MOST_UNSORTED:
+            self._sort()
+
+    def _child_samples(self) -> Iterable[Sample]:
+        self._sort()
+        return super()._child_samples()
+
+    def _sort(self) -> None:
+        # The loop adds while another thread reads: only what is copied here is taken away.
+        with self._sorting:
+            amounts = self._unsorted[:]
+            del self._unsorted[: len(amounts)]
+        if amounts:
+            observe_all(self, amounts)
 
 
 Child = TypeVar("Child", Counter, Gauge, Histogram, Tally)

@@ -1,20 +1,21 @@
 """vLLM's Prometheus series, which are brought up to date for several steps at once."""
 
 import asyncio
-from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from itertools import groupby
 from threading import Lock
 from typing import Any
 
-from prometheus_client import REGISTRY, Histogram
+from prometheus_client import REGISTRY
 from prometheus_client.registry import Collector
 from vllm.v1.metrics.loggers import PrometheusStatLogger
 from vllm.v1.metrics.stats import IterationStats, PrefixCacheStats, PromptTokenStats
 
-_SECONDS = 0.1
+from service.histogram import observe_all
+
+_SECONDS = 0.5
 """Longest time for which a step is held back."""
 _MOST = 128
 """Most steps that are held back."""
@@ -70,7 +71,7 @@ class _Step:
 
 
 class GatheredStats(PrometheusStatLogger):  # type: ignore[misc] # vLLM is not followed by mypy
-    """A stat logger for vLLM's series that records steps a tenth of a second later, many as one.
+    """A stat logger for vLLM's series that records steps half a second later, many as one.
 
     vLLM's own takes some 60 calls a step, and one more for each token. The values are the same:
     what is held back is recorded before the registry is read. Adapters stand in
@@ -83,8 +84,8 @@ class GatheredStats(PrometheusStatLogger):  # type: ignore[misc] # vLLM is not f
         self._lock = Lock()
         self._held: list[_Step] = []
         self._timer: asyncio.TimerHandle | None = None
-        self._iterations = _wrapped(self.histogram_iteration_tokens)
-        self._gaps = _wrapped(self.histogram_inter_token_latency)
+        self._tokens = dict(self.histogram_iteration_tokens)
+        self.histogram_iteration_tokens.update(dict.fromkeys(self._tokens, _Unobserved()))
         _before_reading.call = self.settle
 
     def record(
@@ -117,11 +118,15 @@ class GatheredStats(PrometheusStatLogger):  # type: ignore[misc] # vLLM is not f
         last = steps[-1]
         iterations = [step.iteration for step in steps if step.iteration is not None]
         merged = _merged(iterations) if iterations else None
+        gaps: list[float] = []
+        if merged is not None:
+            gaps, merged.inter_token_latencies_iter = merged.inter_token_latencies_iter, []
         super().record(_scheduled(steps), merged, last.cache, last.engine)
         if merged is None:
             return
-        self._iterations[last.engine].settle([_tokens(each) for each in iterations])
-        self._gaps[last.engine].settle()
+        observe_all(self._tokens[last.engine], [_tokens(each) for each in iterations])
+        if gaps:
+            observe_all(self.histogram_inter_token_latency[last.engine], gaps)
 
 
 def _tokens(iteration: IterationStats) -> int:
@@ -130,31 +135,10 @@ def _tokens(iteration: IterationStats) -> int:
     return made
 
 
-@dataclass(slots=True)
-class _Amounts:
-    """Stands in for a histogram; `settle` observes all amounts, or others in their place."""
+class _Unobserved:
+    """Stands in for a histogram of which the samples are observed elsewhere."""
 
-    histogram: Histogram
-    amounts: list[float] = field(default_factory=list)
-
-    def observe(self, amount: float) -> None:
-        self.amounts.append(amount)
-
-    def settle(self, others: Sequence[float] | None = None) -> None:
-        amounts = self.amounts if others is None else others
-        self.amounts = []
-        if not amounts:
-            return
-        bounds = self.histogram._upper_bounds
-        self.histogram._sum.inc(sum(amounts))
-        for place, times in Counter(bisect_left(bounds, each) for each in amounts).items():
-            self.histogram._buckets[place].inc(times)
-
-
-def _wrapped(histograms: dict[int, Any]) -> dict[int, _Amounts]:
-    """Put a stand-in in the place of each engine's histogram."""
-    histograms.update({engine: _Amounts(each) for engine, each in histograms.items()})
-    return histograms
+    def observe(self, amount: float) -> None: ...
 
 
 def _groups(steps: list[_Step]) -> Iterator[list[_Step]]:

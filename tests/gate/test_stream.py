@@ -1,7 +1,7 @@
 """A gated stream: its permit, deadline, reports and ends."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
 import pytest
@@ -30,8 +30,11 @@ class Recorder:
     def first_token(self, context: RequestContext, seconds: float) -> None:
         self.first_tokens += 1
 
-    def tokens_after(self, context: RequestContext, seconds: float, tokens: int) -> None:
-        self.later_tokens += tokens
+    def between_tokens(self, context: RequestContext) -> Callable[[float, int], None]:
+        return self._passed
+
+    def _passed(self, seconds: float, times: int) -> None:
+        self.later_tokens += times
 
     def used(self, context: RequestContext, prompt: int, cached: int, completion: int) -> None:
         self.usage.append((prompt, cached, completion))

@@ -53,7 +53,7 @@ def observe_everything(metrics: Metrics, tenant: str, reason: str) -> None:
     metrics.queued_for(context, 0.1)
     engine.queue_changed(tenant, Tier.DEFAULT, -1)
     metrics.first_token(context, 0.1)
-    metrics.tokens_after(context, 0.1, 2)
+    metrics.between_tokens(context)(0.05, 2)
     metrics.used(context, 1, 0, 3)
     metrics.answered(context, Ending("ok", 200))
     metrics.gate.refused(reason, tenant)

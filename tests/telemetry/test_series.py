@@ -1,5 +1,7 @@
 """Series of the service's own kind."""
 
+import threading
+
 import pytest
 from prometheus_client import CollectorRegistry
 
@@ -12,7 +14,7 @@ def test_many_samples_at_once_count_as_many_one_by_one(seconds: float) -> None:
     make = SeriesFactory(registry)
     tally = make.tally("many", "Many.", TOKEN_LATENCY, "route")
     single = make.seconds("single", "Single.", TOKEN_LATENCY, "route")
-    tally["/a",].observe_many(seconds, 3)
+    tally["/a",].add(seconds, 3)
     for _ in range(3):
         single["/a",].observe(seconds)
 
@@ -25,3 +27,23 @@ def test_many_samples_at_once_count_as_many_one_by_one(seconds: float) -> None:
         ]
 
     assert samples("many") == samples("single")
+
+
+def test_samples_added_while_another_thread_reads_are_each_counted_once() -> None:
+    registry = CollectorRegistry()
+    tally = SeriesFactory(registry).tally("many", "Many.", TOKEN_LATENCY)[()]
+    counts: list[float] = []
+    done = threading.Event()
+
+    def read() -> None:
+        while not done.is_set():
+            counts.append(registry.get_sample_value("inference_many_seconds_count") or 0.0)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for _ in range(50_000):
+        tally.add(0.02)
+    done.set()
+    reader.join()
+    assert counts == sorted(counts)
+    assert registry.get_sample_value("inference_many_seconds_count") == 50_000

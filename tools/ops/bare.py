@@ -11,9 +11,9 @@ def _nothing(*_: object, **__: object) -> None:
 
 def strip() -> None:
     """Take the observers of gate, streams and requests out of this process."""
-    observers = ("gate_changed", "queue_changed", "queued_for", "first_token", "tokens_after")
-    for name in (*observers, "used"):
+    for name in ("gate_changed", "queue_changed", "queued_for", "first_token", "used"):
         setattr(Metrics, name, _nothing)
+    Metrics.between_tokens = lambda *_: _nothing  # type: ignore[method-assign]
     for name in ("arrived", "answered"):
         setattr(RequestTelemetry, name, _nothing)
 
