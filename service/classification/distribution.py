@@ -18,7 +18,9 @@ def normalise(log_weights: Array) -> Array:
 
     Raises ValueError for NaN, +inf, and a row of only -inf, which is no distribution.
     """
-    if not np.isfinite(log_weights.max(axis=-1)).all():
+    peak = log_weights.max(axis=-1, keepdims=True)
+    if not np.isfinite(peak).all():
         raise ValueError("log-weights must not be NaN or +inf, nor all be -inf")
-    normalised: Array = log_weights - log_sum_exp(log_weights)
+    shifted = log_weights - peak
+    normalised: Array = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
     return normalised

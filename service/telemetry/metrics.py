@@ -93,7 +93,7 @@ class Metrics:
         text = "Time between two tokens of a stream; a chunk of k tokens counts k times."
         self._between = make.tally("inter_token_latency", text, TOKEN_LATENCY, *KEY)
         text = "Time that an engine request waited for its permit."
-        self._waited = make.seconds("queue_time", text, (0.001, *LATENCY), *KEY)
+        self._waited = make.tally("queue_time", text, (0.001, *LATENCY), *KEY)
 
     def of_engine(self, name: str) -> EngineSeries:
         """The series of the engine that serves the model of this name."""
@@ -107,7 +107,7 @@ class Metrics:
 
     def queued_for(self, context: RequestContext, seconds: float) -> None:
         """Record that an engine request got its permit."""
-        self._waited[self._labels.of(context)].observe(seconds)
+        self._waited[self._labels.of(context)].add(seconds)
 
     def first_token(self, context: RequestContext, seconds: float) -> None:
         """Record the time from a request to its first item."""

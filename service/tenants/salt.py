@@ -2,10 +2,12 @@
 
 import hmac
 import secrets
+from functools import lru_cache, partial
 
 from service.tenants.tenant import Tenant
 
 _SECRET_BYTES = 32
+_MOST_KEPT = 4096
 
 
 class CacheSalts:
@@ -16,10 +18,14 @@ class CacheSalts:
     """
 
     def __init__(self) -> None:
-        self._secret = secrets.token_bytes(_SECRET_BYTES)
+        secret = secrets.token_bytes(_SECRET_BYTES)
+        self._salt = lru_cache(_MOST_KEPT)(partial(_salt, secret))
 
     def salt(self, tenant: Tenant, weights: str) -> str:
         """HMAC-SHA256 of both; `weights` identifies an adapter's version, empty for the base."""
-        # JSON-like framing is not needed: no domain holds a line break.
-        message = f"{tenant.cache_domain}\n{weights}".encode()
-        return hmac.digest(self._secret, message, "sha256").hex()
+        return self._salt(tenant.cache_domain, weights)
+
+
+def _salt(secret: bytes, domain: str, weights: str) -> str:
+    # JSON-like framing is not needed: no domain holds a line break.
+    return hmac.digest(secret, f"{domain}\n{weights}".encode(), "sha256").hex()

@@ -8,7 +8,7 @@ from itertools import groupby
 from threading import Lock
 from typing import Any
 
-from prometheus_client import REGISTRY
+from prometheus_client import REGISTRY, Histogram
 from prometheus_client.registry import Collector
 from vllm.v1.metrics.loggers import PrometheusStatLogger
 from vllm.v1.metrics.stats import IterationStats, PrefixCacheStats, PromptTokenStats
@@ -84,8 +84,7 @@ class GatheredStats(PrometheusStatLogger):  # type: ignore[misc] # vLLM is not f
         self._lock = Lock()
         self._held: list[_Step] = []
         self._timer: asyncio.TimerHandle | None = None
-        self._tokens = dict(self.histogram_iteration_tokens)
-        self.histogram_iteration_tokens.update(dict.fromkeys(self._tokens, _Unobserved()))
+        self._samples = [each for series in vars(self).values() for each in _gathering(series)]
         _before_reading.call = self.settle
 
     def record(
@@ -118,15 +117,13 @@ class GatheredStats(PrometheusStatLogger):  # type: ignore[misc] # vLLM is not f
         last = steps[-1]
         iterations = [step.iteration for step in steps if step.iteration is not None]
         merged = _merged(iterations) if iterations else None
-        gaps: list[float] = []
-        if merged is not None:
-            gaps, merged.inter_token_latencies_iter = merged.inter_token_latencies_iter, []
         super().record(_scheduled(steps), merged, last.cache, last.engine)
-        if merged is None:
-            return
-        observe_all(self._tokens[last.engine], [_tokens(each) for each in iterations])
-        if gaps:
-            observe_all(self.histogram_inter_token_latency[last.engine], gaps)
+        if merged is not None:
+            # One sample for each step, not for all together.
+            tokens = self.histogram_iteration_tokens[last.engine].amounts
+            tokens[:] = [_tokens(each) for each in iterations]
+        for each in self._samples:
+            each.settle()
 
 
 def _tokens(iteration: IterationStats) -> int:
@@ -135,10 +132,27 @@ def _tokens(iteration: IterationStats) -> int:
     return made
 
 
-class _Unobserved:
-    """Stands in for a histogram of which the samples are observed elsewhere."""
+class _Samples:
+    """Stands in for a histogram; `settle` observes all of its samples at once."""
 
-    def observe(self, amount: float) -> None: ...
+    def __init__(self, histogram: Histogram) -> None:
+        self.amounts: list[float] = []
+        self.observe = self.amounts.append
+        self._histogram = histogram
+
+    def settle(self) -> None:
+        if self.amounts:
+            observe_all(self._histogram, self.amounts)
+            self.amounts.clear()
+
+
+def _gathering(series: object) -> list[_Samples]:
+    """Stand-ins for the histograms of each engine, if these are such, put in their places."""
+    if not isinstance(series, dict):
+        return []
+    found = {key: _Samples(each) for key, each in series.items() if isinstance(each, Histogram)}
+    series.update(found)
+    return list(found.values())
 
 
 def _groups(steps: list[_Step]) -> Iterator[list[_Step]]:
