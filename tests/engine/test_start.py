@@ -9,7 +9,9 @@ import psutil
 import pytest
 
 from loadtests.processes import wait_until
+from service.model.base_model import read_base_model
 from service.model.digest import base_model_digest
+from tests.adapters.samples import AdapterFolder, write_base
 from tools.served.configuration import tiny_config
 from tools.served.server import Server, begun_server, named, started_server
 
@@ -82,3 +84,24 @@ def test_a_model_of_another_digest_is_refused(tiny_folder: Path, tmp_path: Path)
     digest = base_model_digest(tiny_folder)
     refusal = f"error: model.digest: must be that of {tiny_folder}, {digest}"
     assert refusal in server.log.read_text()
+
+
+def test_a_required_adapter_that_is_broken_ends_the_process_with_one_message(
+    tmp_path: Path,
+) -> None:
+    base = write_base(tmp_path / "base")
+    described = read_base_model(base, name="base", max_rank=16)
+    broken = AdapterFolder(tmp_path / "sentiment", described).save().path
+    (broken / "golden.jsonl").write_text("edited")
+    config = {
+        "model": {"name": "base", "path": "base"},
+        "engine": {"enforce_eager": True},
+        "adapters": [{"source": "sentiment"}],
+        "adapter_cache": {"path": "cache"},
+    }
+    server = begun_server(tmp_path, config)
+    assert server.process.wait(SECONDS) == 2
+    lines = server.log.read_text().splitlines()
+    (message,) = [line for line in lines if not line.startswith("{")]
+    # No engine could serve this base: its refusal would have come first.
+    assert message.startswith("error: adapter sentiment: golden.jsonl: ")
