@@ -31,7 +31,7 @@ _MODULES = (
 )
 _PREPARED = "prepared"
 MOST_BYTES = 1 << 18
-"""Of a message: the command and all variables of a service."""
+"""Bound of a message, which holds the command and all variables of a service."""
 
 
 def main(control: int, *prepared: str) -> None:
