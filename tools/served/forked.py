@@ -61,8 +61,11 @@ class Forking:
             socket.send_fds(self._connected(), [b"."], [theirs.fileno()])
         log.touch()
         cores = sorted(os.sched_getaffinity(0))
-        ours.send(json.dumps([command, str(log), dict(environment), cores]).encode())
-        return Forked(command, ours)
+        try:
+            ours.send(json.dumps([command, str(log), dict(environment), cores]).encode())
+            return Forked(command, ours)
+        except (OSError, ValueError) as error:
+            raise RuntimeError(f"no server was forked\n{self._log.read_text()[-4000:]}") from error
 
     def end(self) -> None:
         """End the process, if it began; servers that were forked go on."""
