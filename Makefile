@@ -59,8 +59,8 @@ run: setup $(if $(filter deploy/local/config.yaml,$(CONFIG)),$(ENCODER_FETCHED))
 	@exec $(PY) -m service.commands.cli serve --config $(CONFIG)
 
 test: lint typecheck $(MODEL_FETCHED) programs ## Run lint, typecheck and every test, also those on the real engine
-	@echo "==> tests, on two workers"
-	@OMP_WAIT_POLICY=PASSIVE $(PY) -m pytest tests -m "not timing and not families and not browser" -n 2 --dist loadscope --no-loadscope-reorder \
+	@echo "==> tests, on three workers"
+	@OMP_WAIT_POLICY=PASSIVE $(PY) -m pytest tests -m "not timing and not families and not browser" -n 3 --dist loadscope --no-loadscope-reorder \
 		--durations 25
 
 programs: $(DEV_INSTALLED)

@@ -1,22 +1,45 @@
-"""Servers that tests of several files share, and the worker that runs those tests."""
+"""Servers that tests of several files share, and the workers that run those tests."""
 
+import os
 import re
 from functools import cache
 from pathlib import Path
 
 import pytest
 from xdist.scheduler import LoadScopeScheduling
+from xdist.workermanage import WorkerController
 
 _SERVERS = ("smollm2", "tiny")
 """Fixtures of tests/engine/conftest.py, of which one runs at a time in a worker."""
 
 
 class ServerScheduling(LoadScopeScheduling):  # type: ignore[misc]
-    """Gives a worker all files that share a server together, and every other file alone."""
+    """Gives a worker all files that share a server together, and every other file alone.
+
+    A worker without a core of its own runs no engine: its tests, which often wait, use what time
+    the others leave.
+    """
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
         return _server_of(self.config.rootpath / file) or file
+
+    def _reschedule(self, node: WorkerController) -> None:
+        if self._takes(node):
+            super()._reschedule(node)
+        elif not node.shutting_down:
+            node.shutdown()
+
+    def _assign_work_unit(self, node: WorkerController) -> None:
+        if scope := self._takes(node):
+            self.workqueue.move_to_end(scope, last=False)
+            super()._assign_work_unit(node)
+
+    def _takes(self, node: WorkerController) -> str:
+        """The next scope for a worker; empty if it has none."""
+        cores, place = len(os.sched_getaffinity(0)), int(node.gateway.id.removeprefix("gw"))
+        wanted = (each for each in self.workqueue if place < cores or not _on_engine(each))
+        return next(wanted, "")
 
 
 def running_order(item: pytest.Item) -> tuple[bool, int, int, str]:
@@ -27,6 +50,10 @@ def running_order(item: pytest.Item) -> tuple[bool, int, int, str]:
     own = (name for name in _SERVERS if name in getattr(item, "fixturenames", ()))
     file, path = _server_of(item.path), str(item.path)
     return "engine" not in item.path.parts, _rank(file), _rank(next(own, None)), path
+
+
+def _on_engine(scope: str) -> bool:
+    return scope in _SERVERS or scope.startswith("tests/engine/")
 
 
 @cache

@@ -36,8 +36,7 @@ _QUERY = re.compile(r"\?[^\s'\"]*=[^\s'\"]*")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _VERSIONS = ("blob_id", "ETag", "etag", "md5Hash", "content_md5", "Last-Modified", "mtime")
 """Names under which the clients give a file's version."""
-# An unreachable store must not delay the start for the clients' default of minutes.
-_OPTIONS: dict[str, dict[str, Any]] = {
+OPTIONS: dict[str, dict[str, Any]] = {
     "s3": {
         "config_kwargs": {
             "connect_timeout": 5,
@@ -48,6 +47,7 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     "gs": {"requests_timeout": 30},
     "az": {"connection_timeout": 5, "read_timeout": 30},
 }
+"""Options of a protocol's client: an unreachable store must not delay the start for minutes."""
 
 
 class SourceMissing(ConfigurationError):
@@ -171,7 +171,7 @@ class Source:
             self.protocol,
             skip_instance_cache=True,
             use_listings_cache=False,
-            **_OPTIONS.get(self.protocol, {}),
+            **OPTIONS.get(self.protocol, {}),
         )
 
     def explain(self, name: str, error: Exception) -> ConfigurationError:

@@ -10,10 +10,16 @@ import pytest
 
 from service.model.smollm2 import fetch_smollm2
 from tools.served.configuration import ENGINE, SMOLLM2
-from tools.served.server import PATIENT, Server, running_server
+from tools.served.server import PATIENT, Server, forked_servers, running_server
 from tools.served.tiny import build_tiny_model
 
 ADAPTERS = Path("deploy/local/adapters")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _forked_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with forked_servers(tmp_path_factory.mktemp("preloaded")):
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,7 @@ from tools.served.server import PATIENT, Server, running_server
 COUNT = 64
 TOKENS = 8
 STREAMS = 32
-RELOADS = 20
+RELOADS = 10
 # Longer than two blocks of the CPU build's cache, so that versions have blocks to confuse.
 LONG = "The history of the sea, told by those who crossed it in small boats. " * 24
 PROMPTS = ["Tell me about the sea.", LONG]
@@ -146,7 +146,7 @@ def test_openai_routes_answer_with_the_name_that_was_asked_for(deployment: Deplo
         assert native["outputs"][0]["text"] == deployment.answers["a05"][0]
 
 
-async def test_every_answer_is_whole_from_one_version_while_20_replace_each_other(
+async def test_every_answer_is_whole_from_one_version_while_ten_replace_each_other(
     deployment: Deployment,
 ) -> None:
     versions = [deployment.answers["a00"][1]]

@@ -26,7 +26,7 @@ FOLDERS = sorted(file.parent for file in ROOT.glob("*/adapter.yaml"))
 NAMES = [folder.name for folder in FOLDERS]
 MAX_BYTES = 5_000_000
 _TOP = 20
-_EXAMPLES = 4
+_EXAMPLES = 2
 
 
 def golden(folder: Path, manifest: Manifest) -> list[dict[str, Any]]:

@@ -2,7 +2,6 @@
 
 import json
 import re
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from service.adapters.manifest_yaml import load_manifest
 from tests.engine.asked import CAPITAL, TOKYO
 from tests.engine.conftest import ADAPTERS
 from tests.engine.test_examples import BLOCKS, EXPECTED
-from tools.margins import LEAST, Reference, Step
+from tools.margins import LEAST, Reference, Step, main
 
 EXAMPLES: list[dict[str, Any]] = [
     json.loads(found[1])
@@ -64,15 +63,17 @@ def test_every_model_of_the_pages_is_measured() -> None:
     assert asked == {"smollm2-135m-instruct", *(each.name for each in ADAPTERS.iterdir())}
 
 
-def test_a_close_call_is_told(tiny_folder: Path) -> None:
-    command = [sys.executable, "-m", "tools.margins", "--model", str(tiny_folder)]
-    command += ["--plain", "Hello", "--max-tokens", "3"]
-    close, clear = (
-        subprocess.run([*command, "--least", least], capture_output=True, text=True, check=False)
-        for least in ("1000", "-1000")
-    )
-    assert (close.returncode, clear.returncode) == (1, 0), close.stderr
-    head, *tokens, least = close.stdout.splitlines()
+def test_a_close_call_is_told(
+    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["margins", "--model", str(tiny_folder), "--plain", "Hello", "--max-tokens", "3"]
+    codes = []
+    for least in ("-1000", "1000"):
+        monkeypatch.setattr(sys, "argv", [*command, "--least", least])
+        codes.append(main())
+    assert codes == [0, 1]
+    lines = capsys.readouterr().out.splitlines()
+    head, *tokens, least = lines[len(lines) // 2 :]
     assert head.split() == ["token", "float32", "bfloat16"]
     assert len(tokens) == 3
     assert float(least.split()[1]) == min(float(line.split()[-2]) for line in tokens)

@@ -81,7 +81,7 @@ def server(smollm2_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> It
 
 def post(server: Server, path: str, tenant: str, **fields: Any) -> httpx.Response:
     body, most = ROUTES[path]
-    asked = {"model": MODEL, most: 24, "temperature": 0} | body("Describe a rainy day.")
+    asked = {"model": MODEL, most: 12, "temperature": 0} | body("Describe a rainy day.")
     return server.post(path, asked | fields, headers=bearer(tenant))
 
 

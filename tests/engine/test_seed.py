@@ -14,33 +14,7 @@ from service.vllm_engine.cpu import seed
 from service.vllm_engine.process import read_vitals
 from tests.engine.test_vllm import Running
 from tests.engine.test_vllm import running as running  # a fixture
-from tools.served.server import Server, named
-
-
-def test_a_services_processes_are_forked_from_one_that_the_service_started(tiny: Server) -> None:
-    family = tiny.family()
-    (engine,), (worker,) = named("EngineCore", family), named("Worker", family)
-    parent = engine.parent()
-    assert parent is not None
-    assert worker.parent() == parent
-    assert parent.ppid() == tiny.process.pid
-    assert "forkserver" in " ".join(parent.cmdline())
-
-
-def test_their_threads_run_where_they_did_without_it(tiny: Server) -> None:
-    (engine,), (worker,) = named("EngineCore", tiny.family()), named("Worker", tiny.family())
-    own = psutil.Process(tiny.process.pid).cpu_affinity()
-    assert engine.cpu_affinity() == own
-    bound = [psutil.Process(thread.id).cpu_affinity() for thread in worker.threads()]
-    assert {core for cores in bound for core in cores} == set(own)
-
-
-def test_their_threads_do_not_preempt_those_of_the_service(tiny: Server) -> None:
-    for name in ("EngineCore", "Worker"):
-        (process,) = named(name, tiny.family())
-        policies = {os.sched_getscheduler(thread.id) for thread in process.threads()}
-        assert policies == {os.SCHED_BATCH}
-    assert os.sched_getscheduler(tiny.process.pid) == os.SCHED_OTHER
+from tools.served.server import named
 
 
 def test_what_the_worker_computes_counts_for_its_engine(running: Running) -> None:
@@ -60,7 +34,7 @@ def test_what_the_worker_computes_counts_for_its_engine(running: Running) -> Non
 def test_a_process_that_needs_other_libraries_or_threads_starts_anew(
     running: Running, monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
-    for variable in [each for each in os.environ if each.startswith(seed._READ_AT_START)]:
+    for variable in [each for each in os.environ if each.startswith(seed.READ_AT_START)]:
         monkeypatch.delenv(variable)
     assert utils.get_mp_context().get_start_method() == "forkserver"
     monkeypatch.setenv(name, value)

@@ -15,7 +15,7 @@ SCHEMA = Path(__file__).parents[2] / "loadtests" / "result.schema.json"
 def test_smoke_passes_and_agrees_with_the_servers_counters(tiny: Server, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "loadtests", "run", "--scenario", "smoke"]
     command += ["--host", tiny.url, "--metrics-url", f"{tiny.ops}/metrics", "--out", str(tmp_path)]
-    command += ["--set", "load.warmup_s=2", "--set", "load.step_s=10"]
+    command += ["--set", "load.warmup_s=1", "--set", "load.step_s=4"]
     # A machine that runs other tests is slower, which says nothing about the service.
     command += ["--set", "validity.send_lag_p50_ms=1000", "--set", "validity.send_lag_p99_ms=5000"]
     command += ["--set", "validity.worker_cpu=1", "--set", "slo=null"]

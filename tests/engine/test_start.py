@@ -1,71 +1,107 @@
-"""Starts that end before the service is ready."""
+"""A service that begins as a program of its own: its processes, and starts that end early."""
 
-import json
+import os
 import signal
-import subprocess
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
-from loadtests.processes import free_port, wait_until
+from loadtests.processes import wait_until
+from service.model.base_model import read_base_model
 from service.model.digest import base_model_digest
+from tests.adapters.samples import AdapterFolder, write_base
 from tools.served.configuration import tiny_config
-from tools.served.server import named, started_server
+from tools.served.server import Server, begun_server, named, started_server
 
 SECONDS = 300
-
-
-def begun(folder: Path, config: dict[str, object]) -> "subprocess.Popen[bytes]":
-    """A server that has just been started."""
-    config = config | {"http": {"port": free_port(), "ops_port": free_port()}}
-    file = folder / "config.json"
-    file.write_text(json.dumps(config))
-    command = [sys.executable, "-m", "service.commands.cli", "serve", "--config", str(file)]
-    with (folder / "log").open("wb") as log:
-        return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_a_start_and_all_that_it_has_begun(
     tiny_folder: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
-    process = begun(tmp_path, tiny_config(tiny_folder))
-    log = tmp_path / "log"
+    server = begun_server(tmp_path, tiny_config(tiny_folder))
     try:
-        server = psutil.Process(process.pid)
         wait_until(
-            lambda: bool(named("EngineCore", server.children(recursive=True))),
-            SECONDS,
-            "the engine's process",
-            every=0.05,
+            lambda: bool(named("EngineCore", server.family())), SECONDS, "the engine's process"
         )
-        family = server.children(recursive=True)
-        process.send_signal(number)
-        assert process.wait(SECONDS) == 128 + number, log.read_text()[-3000:]
+        family = server.family()
+        server.process.send_signal(number)
+        assert server.process.wait(SECONDS) == 128 + number, server.log.read_text()[-3000:]
     finally:
-        process.kill()
-    assert "ready: tiny" not in log.read_text()
-    assert "Traceback" not in log.read_text()
+        server.process.kill()
+    assert "ready: tiny" not in server.log.read_text()
+    assert "Traceback" not in server.log.read_text()
     assert psutil.wait_procs(family, SECONDS)[1] == []
 
 
-def test_a_killed_service_leaves_no_process(tiny_folder: Path, tmp_path: Path) -> None:
-    with started_server(tmp_path, tiny_config(tiny_folder)) as server:
-        family = server.family()
-        assert named("Worker", family)
-        server.process.kill()
-        assert psutil.wait_procs(family, SECONDS)[1] == []
+@pytest.fixture(scope="module")
+def server(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("afresh")
+    with started_server(folder, tiny_config(tiny_folder), afresh=True) as running:
+        yield running
+
+
+def test_a_services_processes_are_forked_from_one_that_the_service_started(server: Server) -> None:
+    family = server.family()
+    (engine,), (worker,) = named("EngineCore", family), named("Worker", family)
+    parent = engine.parent()
+    assert parent is not None
+    assert worker.parent() == parent
+    assert parent.ppid() == server.process.pid
+    assert "forkserver" in " ".join(parent.cmdline())
+
+
+def test_their_threads_run_where_they_did_without_it(server: Server) -> None:
+    (engine,), (worker,) = named("EngineCore", server.family()), named("Worker", server.family())
+    own = psutil.Process(server.process.pid).cpu_affinity()
+    assert engine.cpu_affinity() == own
+    bound = [psutil.Process(thread.id).cpu_affinity() for thread in worker.threads()]
+    assert {core for cores in bound for core in cores} == set(own)
+
+
+def test_their_threads_do_not_preempt_those_of_the_service(server: Server) -> None:
+    for name in ("EngineCore", "Worker"):
+        (process,) = named(name, server.family())
+        policies = {os.sched_getscheduler(thread.id) for thread in process.threads()}
+        assert policies == {os.SCHED_BATCH}
+    assert os.sched_getscheduler(server.process.pid) == os.SCHED_OTHER
+
+
+def test_a_killed_service_leaves_no_process(server: Server) -> None:
+    family = server.family()
+    server.process.kill()
+    assert psutil.wait_procs(family, SECONDS)[1] == []
 
 
 def test_a_model_of_another_digest_is_refused(tiny_folder: Path, tmp_path: Path) -> None:
     config = tiny_config(tiny_folder)
     config["model"] = {**config["model"], "digest": f"sha256:{'0' * 64}"}
-    process = begun(tmp_path, config)
-    assert process.wait(SECONDS) == 2
+    server = begun_server(tmp_path, config)
+    assert server.process.wait(SECONDS) == 2
     digest = base_model_digest(tiny_folder)
-    assert (
-        f"error: model.digest: must be that of {tiny_folder}, {digest}"
-        in (tmp_path / "log").read_text()
-    )
+    refusal = f"error: model.digest: must be that of {tiny_folder}, {digest}"
+    assert refusal in server.log.read_text()
+
+
+def test_a_required_adapter_that_is_broken_ends_the_process_with_one_message(
+    tmp_path: Path,
+) -> None:
+    base = write_base(tmp_path / "base")
+    described = read_base_model(base, name="base", max_rank=16)
+    broken = AdapterFolder(tmp_path / "sentiment", described).save().path
+    (broken / "golden.jsonl").write_text("edited")
+    config = {
+        "model": {"name": "base", "path": "base"},
+        "engine": {"enforce_eager": True},
+        "adapters": [{"source": "sentiment"}],
+        "adapter_cache": {"path": "cache"},
+    }
+    server = begun_server(tmp_path, config)
+    assert server.process.wait(SECONDS) == 2
+    lines = server.log.read_text().splitlines()
+    (message,) = [line for line in lines if not line.startswith("{")]
+    # No engine could serve this base: its refusal would have come first.
+    assert message.startswith("error: adapter sentiment: golden.jsonl: ")

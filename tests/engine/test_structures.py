@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import psutil
 import pytest
+import pytest_asyncio
 from vllm.sampling_params import SamplingParams, StructuredOutputsParams
 from xgrammar import TokenizerInfo
 
@@ -19,6 +20,8 @@ from service.tenants.tenant import Tenant
 from service.vllm_engine.structured_outputs import tried
 from service.vllm_engine.structures import Compilation, StructureTrials
 from tests.gate.test_gate import gate_of
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 TOKENS = TokenizerInfo(
     [*string.printable, *("".join(p) for p in itertools.product("ab", repeat=5))]
@@ -39,14 +42,20 @@ def exploding(properties: int) -> str:
     )
 
 
-@pytest.fixture
-async def trials() -> AsyncGenerator[StructureTrials, None]:
-    enter_context(internal_context("test", 60.0))
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def opened() -> AsyncGenerator[StructureTrials, None]:
+    """Trials that tests share: their program takes two seconds to load."""
     opened = StructureTrials(gate_of(1)[0], SETTINGS)
     opened.begin()
     await opened.open(TOKENS.serialize_json(), any_whitespace=True)
     yield opened
     opened.stop()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def trials(opened: StructureTrials) -> StructureTrials:
+    enter_context(internal_context("test", 60.0))
+    return opened
 
 
 async def test_what_compiles_passes(trials: StructureTrials) -> None:
@@ -118,9 +127,10 @@ async def test_one_tenants_structures_do_not_keep_another_waiting(trials: Struct
 async def test_it_is_started_again_when_it_has_ended(trials: StructureTrials) -> None:
     for process in [_program(trials), *_program(trials).children(recursive=True)]:
         process.kill()
+    untried = Compilation("json", '{"const": "again"}')
     with pytest.raises(Unavailable):
-        await trials.check(Compilation("json", "{}"))
-    await trials.check(Compilation("json", "{}"))
+        await trials.check(untried)
+    await trials.check(untried)
 
 
 async def _stream() -> AsyncGenerator[str, None]:

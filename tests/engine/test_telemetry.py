@@ -42,7 +42,7 @@ def traced(
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OTEL_BSP_SCHEDULE_DELAY", "200")
         patch.setenv("VLLM_LOGGING_LEVEL", "DEBUG")
-        with running_server(tmp_path_factory.mktemp("traced"), config) as server:
+        with running_server(tmp_path_factory.mktemp("traced"), config, afresh=True) as server:
             yield server
 
 

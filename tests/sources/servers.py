@@ -25,6 +25,7 @@ from cryptography.x509.oid import NameOID
 from moto.server import ThreadedMotoServer
 
 from loadtests.processes import free_port
+from service.sources.source import OPTIONS
 
 
 @dataclass
@@ -211,6 +212,8 @@ class S3:
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
         monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        # The pauses between a client's tries are up to seven seconds long.
+        monkeypatch.setitem(OPTIONS["s3"]["config_kwargs"]["retries"], "max_attempts", 0)
         self.client: Any = boto3.client("s3")
         self.client.create_bucket(Bucket="models")
 

@@ -71,7 +71,7 @@ def test_vllm_says_each_thing_once(told: list[dict[str, Any]]) -> None:
 
 def test_libraries_that_log_addresses_are_quiet(told: list[dict[str, Any]]) -> None:
     assert not [event for event in told if event["logger"] == "httpx"]
-    assert "signed.example" not in lines_of(level="debug")
+    assert "signed.example" not in lines_of(level="debug", form="console")
 
 
 def test_a_users_request_withholds_messages_of_exceptions(told: list[dict[str, Any]]) -> None:
@@ -85,7 +85,7 @@ def test_a_users_request_withholds_messages_of_exceptions(told: list[dict[str, A
 
 
 def test_the_level_holds_for_all() -> None:
-    debug = lines_of(level="debug")
+    debug = lines_of(level="debug", form="console")
     assert "small print" in debug
     assert "engine detail" in debug
     warning = [json.loads(line) for line in lines_of(level="warning").splitlines()]
@@ -93,7 +93,8 @@ def test_the_level_holds_for_all() -> None:
 
 
 def test_the_console_form_is_text() -> None:
-    line = next(line for line in lines_of(form="console").splitlines() if "ready: m" in line)
+    lines = lines_of(level="debug", form="console").splitlines()
+    line = next(line for line in lines if "ready: m" in line)
     assert "[info" in line
     assert "[service.app]" in line
     assert not line.startswith("{")

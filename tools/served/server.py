@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,9 @@ import httpx
 import psutil
 
 from loadtests.processes import free_port, served, wait_until
+from service.settings import platform
+from service.vllm_engine.environment import is_eager
+from tools.served.forked import Forking
 
 START_SECONDS = 600
 _ASK_SECONDS = 600
@@ -27,10 +30,12 @@ PATIENT: dict[str, Any] = {
 """Settings of a service on a machine that is busy with other things, which may take minutes for
 what usually takes seconds: for every test that does not look at refusals, deadlines or stalls."""
 
+_forking: Forking | None = None
+
 
 @dataclass(frozen=True)
 class Server:
-    """A service that is ready; `model` is empty where encoders alone are served."""
+    """A service that runs; `model` is empty where encoders alone are served."""
 
     url: str
     ops: str
@@ -69,40 +74,29 @@ def named(word: str, processes: Iterable[psutil.Process]) -> list[psutil.Process
 
 
 @contextmanager
-def running_server(folder: Path, config: dict[str, Any]) -> Iterator[Server]:
+def running_server(
+    folder: Path, config: dict[str, Any], *, afresh: bool = False
+) -> Iterator[Server]:
     """A server that is stopped by SIGTERM and must exit with 0."""
-    with started_server(folder, config) as server:
+    with started_server(folder, config, afresh=afresh) as server:
         yield server
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(60) == 0, server.log.read_text()[-4000:]
 
 
 @contextmanager
-def started_server(folder: Path, config: dict[str, Any], *program: str) -> Iterator[Server]:
-    """Start `llm-service serve` on free ports, wait until ready; no process is left afterwards.
+def started_server(
+    folder: Path, config: dict[str, Any], *program: str, afresh: bool = False
+) -> Iterator[Server]:
+    """A server that is ready, on free ports; no process of it is left afterwards.
 
-    `program` is another module to start, and its arguments before `serve`.
+    It is `llm-service serve`: a program that begins `afresh`, or within `forked_servers` a fork.
+    `program` is another module to run, and its arguments before `serve`.
     """
-    port, ops = free_port(), free_port()
-    config = config | {"http": {"port": port, "ops_port": ops}}
-    config.setdefault("drain", {"lame_duck_s": 0})
-    file, log = folder / "config.yaml", folder / "server.log"
-    file.write_text(json.dumps(config))
-    module = program or ("service.commands.cli",)
-    command = [sys.executable, "-m", *module, "serve", "--config", str(file)]
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("LLM_SERVICE_")}
-    with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
-    server = Server(
-        f"http://127.0.0.1:{port}",
-        f"http://127.0.0.1:{ops}",
-        config["model"]["name"] if "model" in config else "",
-        process,
-        log,
-    )
+    server = begun_server(folder, config, *program, afresh=afresh)
+    process, url = server.process, f"{server.ops}/readyz"
     try:
-        url = f"{server.ops}/readyz"
-        wait_until(lambda: served(url, process, log), START_SECONDS, "readiness")
+        wait_until(lambda: served(url, process, server.log), START_SECONDS, "readiness")
         yield server
     finally:
         family = [psutil.Process(process.pid), *server.family()] if process.poll() is None else []
@@ -110,6 +104,52 @@ def started_server(folder: Path, config: dict[str, Any], *program: str) -> Itera
             with suppress(psutil.NoSuchProcess):
                 member.kill()
         process.wait(60)
+
+
+def begun_server(
+    folder: Path, config: dict[str, Any], *program: str, afresh: bool = False
+) -> Server:
+    """A server that has just begun, as `started_server` has it."""
+    port, ops = free_port(), free_port()
+    config = config | {"http": {"port": port, "ops_port": ops}}
+    config.setdefault("drain", {"lame_duck_s": 0})
+    file, log = folder / "config.yaml", folder / "server.log"
+    file.write_text(json.dumps(config))
+    command = [*(program or ("service.commands.cli",)), "serve", "--config", str(file)]
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("LLM_SERVICE_")}
+    # The process that servers are forked from has torch's compiler off.
+    forks = _forking if is_eager(config.get("engine", {})) and not afresh else None
+    begin = forks.begin if forks else _begin
+    return Server(
+        f"http://127.0.0.1:{port}",
+        f"http://127.0.0.1:{ops}",
+        config["model"]["name"] if "model" in config else "",
+        begin(command, log, environment),
+        log,
+    )
+
+
+@contextmanager
+def forked_servers(folder: Path) -> Iterator[None]:
+    """Within the block, servers are forked from one process where they can be (CPU build)."""
+    global _forking
+    _forking = Forking(folder) if platform.installed() is platform.CPU else None
+    try:
+        yield
+    finally:
+        if _forking:
+            _forking.end()
+        _forking = None
+
+
+def _begin(
+    command: Sequence[str], log: Path, environment: Mapping[str, str]
+) -> "subprocess.Popen[bytes]":
+    """Begin a module and its arguments as a program, with its output in the log."""
+    with log.open("wb") as output:
+        return subprocess.Popen(
+            [sys.executable, "-m", *command], stdout=output, stderr=output, env=environment
+        )
 
 
 def _is_series(line: str, name: str) -> bool:

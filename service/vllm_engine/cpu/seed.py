@@ -20,7 +20,7 @@ from service.vllm_engine.cores import THREAD_BINDING
 from service.vllm_engine.environment import apply_environment, variables_set
 
 _MODULES = ["service.vllm_engine.cpu.preloaded"]
-_READ_AT_START = ("GOMP_", "LD_PRELOAD", "MALLOC_", "OMP_", "TORCHDYNAMO_")
+READ_AT_START = ("GOMP_", "LD_PRELOAD", "MALLOC_", "OMP_", "TORCHDYNAMO_")
 """Beginnings of the variables that a process's libraries read once, when they are loaded."""
 
 _BOUND_TO = "GOMP_CPU_AFFINITY"
@@ -46,10 +46,15 @@ def begin_seed(settings: Settings) -> None:
         return
     # A process of multiprocessing's own, which must not take the seed's variables.
     resource_tracker.ensure_running()
-    with variables_set(_SET_BY_VLLM | _preloaded() | _threads()):
+    with variables_set(seed_variables()):
         forkserver.set_forkserver_preload(_MODULES)
         forkserver.ensure_running()
         remember_variables()
+
+
+def seed_variables() -> dict[str, str]:
+    """Variables that the seed has beside this process's, as vLLM sets them when it starts one."""
+    return _SET_BY_VLLM | _preloaded() | _threads()
 
 
 def remember_variables() -> None:
@@ -69,7 +74,7 @@ def use_seed() -> None:
     from vllm.v1.executor import multiproc_executor
 
     def context() -> BaseContext:
-        needed = {name: os.environ[name] for name in os.environ if name.startswith(_READ_AT_START)}
+        needed = {name: os.environ[name] for name in os.environ if name.startswith(READ_AT_START)}
         # A process that needs other libraries or threads starts anew, as without the seed.
         return _Context() if needed.items() <= _seeds.items() else get_mp_context()
 
