@@ -5,7 +5,8 @@
 
 One service has a release for each; users with known answers ask all of them in turn until each is
 decided, or --limit requests or --seconds are over. Prints a row for each, and ends with 1 if a bad
-successor is not rolled back, more good ones are than --lost, or a request fails.
+successor is not rolled back, more good ones are than --lost, or a request fails. A poisoned
+successor is trained first, once, which takes minutes.
 """
 
 import argparse
