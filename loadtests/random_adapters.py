@@ -8,7 +8,9 @@ from service.adapters.pack import pack
 from service.model.base_model import read_base_model
 
 
-def write(names: Sequence[str], rank: int, model: Path, folder: Path) -> None:
+def write(
+    names: Sequence[str], rank: int, model: Path, folder: Path, version: str = "1.0.0"
+) -> None:
     """Write adapters on all projections of a model, with their manifests, into a folder."""
     import torch
     from peft import LoraConfig, get_peft_model
@@ -24,4 +26,4 @@ def write(names: Sequence[str], rank: int, model: Path, folder: Path) -> None:
     base = read_base_model(model, name=MODEL, max_rank=rank)
     for name in names:
         # Random weights may say anything: there is nothing to prove.
-        pack(folder / name, base, {"name": name, "version": "1.0.0", "task": "generation"})
+        pack(folder / name, base, {"name": name, "version": version, "task": "generation"})

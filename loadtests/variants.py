@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +14,8 @@ from loadtests.peers import ENCODER, LANGUAGE_MODEL, Model, Server, ours, theirs
 from loadtests.protocol.api import ApiName
 
 ADAPTERS = ("first", "second", "third", "fourth")
+NEXT = "next"
+"""Folder of the adapters' next versions."""
 _RANK = 8
 
 
@@ -20,8 +23,9 @@ _RANK = 8
 class Side:
     """One server of a variant: its name in results, its settings beside the engine's, its API.
 
-    `adapters` gives it the four random ones, in turn the models of its requests; sides of the
-    same server and settings share a process.
+    `adapters` gives it the four random ones, in turn the models of its requests; `shadow` is the
+    share of these that a next version of the same weights is asked, too. Sides of the same server
+    and settings share a process.
     """
 
     name: str
@@ -29,6 +33,7 @@ class Side:
     api: ApiName = "native"
     settings: Mapping[str, Any] = field(default_factory=dict)
     adapters: bool = False
+    shadow: float = 0.0
     label_ids: bool = False
 
 
@@ -60,6 +65,13 @@ VARIANTS: dict[str, Variant] = {
                 settings={"cpu": {"grouped_adapters": False}},
                 adapters=True,
             ),
+        ),
+    ),
+    "shadow": Variant(
+        "shadow",
+        (
+            Side("without a shadow", adapters=True),
+            Side("in the shadow", adapters=True, shadow=0.2),
         ),
     ),
     "classify": Variant(
@@ -104,12 +116,14 @@ def started(
     with ExitStack() as stack:
         made = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         if any(side.adapters for side in variant.sides):
-            _write_adapters(folder, made)
+            _write_adapters(folder, made, "1.0.0")
+        if any(side.shadow for side in variant.sides):
+            _write_adapters(folder, made / NEXT, "1.1.0")
         if variant.head:
             folder = _write_head(folder, made)
         found = []
         for side in variant.sides:
-            settings = dict(side.settings) | (_serving(made) if side.adapters else {})
+            settings = dict(side.settings) | (_serving(made, side.shadow) if side.adapters else {})
             settings["engine"] = {**settings.get("engine", {}), **engine}
             key = json.dumps([side.server, settings])
             if key not in running:
@@ -139,10 +153,10 @@ def _launch(launch: Launch, variant: Variant, side: Side, server: Server, folder
     )
 
 
-def _write_adapters(model: Path, folder: Path) -> None:
+def _write_adapters(model: Path, folder: Path, version: str) -> None:
     from loadtests.random_adapters import write
 
-    write(ADAPTERS, _RANK, model, folder)
+    write(ADAPTERS, _RANK, model, folder, version)
 
 
 def _write_head(encoder: Path, folder: Path) -> Path:
@@ -160,9 +174,31 @@ def _label_ids(model: Path) -> list[int]:
     return [tokenizer.encode(label).ids[0] for label in (" positive", " negative")]
 
 
-def _serving(folder: Path) -> dict[str, Any]:
-    return {
+def _serving(folder: Path, shadow: float) -> dict[str, Any]:
+    served: dict[str, Any] = {
         "engine": {"max_loras": len(ADAPTERS), "max_lora_rank": _RANK},
         "adapters": [{"source": str(folder / name)} for name in ADAPTERS],
         "adapter_cache": {"path": str(folder / "cache")},
     }
+    if shadow:
+        plans = {name: _shadowed(folder / NEXT / name, shadow) for name in ADAPTERS}
+        served["engine"]["max_loras"] *= 2
+        served["releases"] = {"path": str(folder / "releases"), "plans": plans}
+    return served
+
+
+def _shadowed(source: Path, share: float) -> dict[str, Any]:
+    """A release that stays in its shadow."""
+    return {
+        "source": str(source),
+        "digest": _digest(source),
+        "sticky": "request",
+        "shadow": {"requests": 10_000_000, "share": share},
+        "canary": [{"share": 0.5, "requests": 1}],
+    }
+
+
+def _digest(source: Path) -> str:
+    # By name, because the image of the load tests, which starts no server, has no service.
+    manifests = import_module("service.adapters.manifest_yaml")
+    return str(manifests.load_manifest(source).digest)

@@ -6,6 +6,7 @@ import signal
 from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,18 @@ import pytest
 from loadtests.processes import wait_until
 from service.adapters.manifest_yaml import load_manifest
 from service.releases.log import read_log
+from tools.canaries.requests import version_of
 from tools.served.configuration import tiny_config
 from tools.served.lora import LoraMaker
 from tools.served.server import PATIENT, Server, running_server, started_server
 
-NAMES = ("equal", "swapped", "breaking", "killed", "shadowed")
-"""Classifiers of the same weights; the first three have successors of these kinds."""
-WRITERS = ("same", "reworded")
-"""Adapters for generation; the successor of the second has other weights."""
+NAMES = ("equal", "swapped", "breaking", "killed", "second", "refused", "shadowed")
+"""Classifiers of the same weights; the first three have successors of these kinds.
+
+`killed` stays in its first step, `second` in its second.
+"""
+WRITERS = ("same", "reworded", "switched")
+"""Adapters for generation; the successors of the last two have other weights."""
 LABELS = {"positive": " positive", "negative": " negative"}
 SWAPPED = {"positive": " negative", "negative": " positive"}
 TEMPLATE = "Is this good or bad? {input} Answer:"
@@ -59,9 +64,11 @@ def store(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Store:
         labels = SWAPPED if name in ("swapped", "shadowed") else LABELS
         template = LONG + TEMPLATE if name == "breaking" else TEMPLATE
         digest = _write(root, maker, name, "1.1.0", template, labels)
-        steps = [STEPS[0] | {"requests": 100_000}] if name == "killed" else STEPS
         source = str(root / f"{name}-1.1.0")
-        plans[name] = {"source": source, "digest": digest, "sticky": "request", "canary": steps}
+        plans[name] = {"source": source, "digest": digest, "sticky": "request", "canary": STEPS}
+    plans["killed"] |= {"canary": [STEPS[0] | {"requests": 100_000}]}
+    plans["second"] |= {"canary": [STEPS[0] | {"requests": 5}, STEPS[1] | {"requests": 100_000}]}
+    plans["refused"] |= {"digest": "sha256:" + 64 * "0"}
     plans["shadowed"] |= {"shadow": {"requests": 1000, "share": 1.0}}
     for name in WRITERS:
         plans[name] = _write_writers(root, maker, name)
@@ -102,8 +109,13 @@ def test_a_version_with_another_mix_of_labels_is_rolled_back_with_evidence(
     server: Server, store: Store
 ) -> None:
     before = _ask(server, "swapped@1.0.0").json()["data"][0]["label"]
-    assert _ask(server, "swapped@1.1.0").json()["data"][0]["label"] != before
-    _ask_until(server, "swapped", "rolled_back")
+    after = _ask(server, "swapped@1.1.0").json()["data"][0]["label"]
+    assert before != after
+    # No answer mixes both versions: each has the label of the version that it names.
+    assert {
+        (version_of(answer.headers["x-feedback-id"]), answer.json()["data"][0]["label"])
+        for answer in _ask_until(server, "swapped", "rolled_back")
+    } == {("1.0.0", before), ("1.1.0", after)}
     (*_, last) = [each for each in read_log(store.log)[0] if each.name == "swapped"]
     assert last.by in ("rule:label negative", "rule:label positive")
     (evidence,) = last.evidence
@@ -162,6 +174,29 @@ def test_generated_answers_are_compared_by_their_tokens_on_every_route(
     assert tests["answers"]["new"] == [6 * words, 6]
 
 
+def test_a_switch_under_load_leaves_every_answer_whole_and_of_one_version(server: Server) -> None:
+    body = {"prompt": "It was a", "temperature": 0, "max_tokens": 100, "stream": True}
+    url = f"{server.ops}/releases/switched"
+
+    def written(model: str) -> str:
+        answer = server.post("/v1/generate", body | {"model": model})
+        *events, _, done = [
+            each.removeprefix("data: ") for each in answer.text.split("\n\n") if each
+        ]
+        assert done == "[DONE]"
+        return "".join(json.loads(event)["text"] for event in events)
+
+    old, new = (written(f"switched@1.{minor}.0") for minor in (0, 1))
+    assert old != new
+    with ThreadPoolExecutor(4) as pool:
+        given = [pool.submit(written, "switched") for _ in range(24)]
+        for each, action in zip(given, cycle(("promote", "rollback", "retry")), strict=False):
+            assert each.result() in (old, new)
+            acted = httpx.post(url, json={"action": action, "by": "ann"})
+            assert acted.status_code == 200, acted.text
+    assert {each.result() for each in given} == {old, new}
+
+
 def test_a_requested_structure_that_is_cut_is_seen(server: Server) -> None:
     schema = {"type": "object", "properties": {"text": {"type": "string", "minLength": 200}}}
     form = {"type": "json_schema", "json_schema": schema | {"required": ["text"]}}
@@ -185,19 +220,39 @@ def test_the_golden_examples_are_asked_again_on_the_live_engine(server: Server) 
     assert proofs()["same"] == {"proven": True, "passed": 1, "total": 1, "min_accuracy": 1.0}
 
 
-def test_the_state_after_kill_9_is_the_state_before(
+def test_the_state_after_kill_9_is_the_state_before_in_every_state(
     server: Server, store: Store, tmp_path: Path
 ) -> None:
+    _ask_until(server, "equal", "full")
+    _ask_until(server, "swapped", "rolled_back")
+    while _step(server, "second") == 1:
+        assert _ask(server, "second").status_code == 200
     for _ in range(40):
         assert _ask(server, "killed").status_code == 200
-    before, changes = _counted(server), read_log(store.log)
+    before, served, changes = _counted(server), _served(server), read_log(store.log)
+    assert {(each["state"], each.get("step")) for each in before} == {
+        *(("shadow", 0), ("canary", 1), ("canary", 2)),
+        *(("full", None), ("rolled_back", None), ("refused", None)),
+    }
     wait_until(lambda: _kept(store) == 40, 60, "the kept counts")
     os.kill(server.process.pid, signal.SIGKILL)
     server.process.wait(60)
     with running_server(tmp_path, store.config) as restarted:
         assert _counted(restarted) == before
+        assert _served(restarted) == served
         assert _ask(restarted, "killed").status_code == 200
     assert read_log(store.log) == changes
+
+
+def _step(server: Server, name: str) -> int:
+    (release,) = [each for each in _releases(server) if each["adapter"] == name]
+    return int(release["step"])
+
+
+def _served(server: Server) -> dict[str, tuple[str, list[str]]]:
+    """The version that each name stands for, and all that can be asked for."""
+    listed = httpx.get(f"{server.url}/v1/adapters").json()["data"]
+    return {each["name"]: (each["version"], each["versions"]) for each in listed}
 
 
 def _kept(store: Store) -> int:
@@ -222,7 +277,7 @@ def _write(
 def _write_writers(root: Path, maker: LoraMaker, name: str) -> dict[str, Any]:
     """Write both versions of an adapter for generation; the plan that stays in its shadow."""
     for version in ("1.0.0", "1.1.0"):
-        seed = 2 if (name, version) == ("reworded", "1.1.0") else 1
+        seed = 2 if name != "same" and version == "1.1.0" else 1
         folder = root / f"{name}-{version}"
         maker.write(
             folder, name=name, version=version, seed=seed, prompts=["It was a good"], tokens=8
@@ -248,14 +303,15 @@ def _ask(server: Server, model: str) -> httpx.Response:
 
 def _ask_until(
     server: Server, name: str, state: str, answers: Collection[int] = frozenset({200})
-) -> None:
-    """Ask, four at a time, until the release is in a state; no answer has another status."""
+) -> list[httpx.Response]:
+    """Ask, four at a time, until the release is in a state; the answers, none of another status."""
+    found: list[httpx.Response] = []
     with ThreadPoolExecutor(4) as pool:
         for _ in range(60):
-            given = list(pool.map(lambda _: _ask(server, name), range(8)))
-            assert {answer.status_code for answer in given} <= set(answers)
+            found += pool.map(lambda _: _ask(server, name), range(8))
+            assert {answer.status_code for answer in found} <= set(answers)
             if _states(_releases(server))[name][0] == state:
-                return
+                return found
     raise AssertionError(f"{name}: {_releases(server)}")
 
 

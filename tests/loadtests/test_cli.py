@@ -34,6 +34,7 @@ SHIPPED = {
     "flex",
     "soak",
     "rollout",
+    "shadow",
     "shares",
     "streams",
     "reads",

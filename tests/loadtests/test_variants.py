@@ -14,8 +14,10 @@ from loadtests.load.scenario import load_scenario
 from loadtests.peers import ENCODER, MODEL, Server, flag
 from loadtests.protocol.apis import open_api
 from loadtests.variants import ADAPTERS, VARIANTS, started
+from service.settings.releases import ReleaseSettings
 
 LABEL_IDS = [7, 9]
+DIGEST = "sha256:" + 64 * "0"
 
 
 @pytest.fixture
@@ -34,7 +36,8 @@ def servers(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]
     monkeypatch.setattr(variants, "ours", stand_in("service"))
     monkeypatch.setattr(variants, "theirs", stand_in("vllm"))
     monkeypatch.setattr(variants, "_label_ids", lambda model: LABEL_IDS)
-    monkeypatch.setattr(variants, "_write_adapters", lambda model, folder: None)
+    monkeypatch.setattr(variants, "_write_adapters", lambda model, folder, version: None)
+    monkeypatch.setattr(variants, "_digest", lambda source: DIGEST)
     return begun
 
 
@@ -91,6 +94,19 @@ def test_adapters_are_beside_the_base_alone_and_the_same_requests(
     models = [{call.model for call in called} for called in calls]
     assert models == [{MODEL}, set(ADAPTERS), set(ADAPTERS)]
     assert len({tuple(call.messages for call in called) for called in calls}) == 1
+
+
+def test_each_adapter_is_released_beside_the_same_adapters_without_a_release(
+    servers: list[tuple[str, dict[str, Any]]],
+) -> None:
+    alone, shadowed = launches("shadow")
+    assert alone.overrides == shadowed.overrides
+    (_, without), (_, beside) = servers
+    assert without["adapters"] == beside["adapters"]
+    assert "releases" not in without
+    found = ReleaseSettings.model_validate(beside["releases"])
+    assert found.plans.keys() == set(ADAPTERS)
+    assert {plan.shadow and plan.shadow.share for plan in found.plans.values()} == {0.2}
 
 
 def test_every_way_to_classify_is_given_the_same_prompts(

@@ -13,7 +13,6 @@ from tests.live_service import LiveService
 from tests.releases.versions import STEPS, Folders
 
 FAST = {
-    "load.arrivals.rate": "30",
     "load.step_s": "6",
     "slo": "null",
     "validity.send_lag_p50_ms": "1000",

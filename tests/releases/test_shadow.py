@@ -106,6 +106,20 @@ def test_a_version_that_differs_is_stopped_soon(
     assert finding.new[1] <= most
 
 
+def test_another_label_for_a_tenth_of_the_texts_is_found_by_a_plan_that_says_so() -> None:
+    same = differences(text(0.9, "positive"), text(0.9, "positive"))
+    other = differences(text(0.9, "positive"), text(0.3, "negative"))
+    draws, trials = random.Random(1), 20
+    for plan_, found in ((plan(), 0), (plan(flips=0.02), trials)):
+        rolled_back = 0
+        for _ in range(trials):
+            pairs = [other if draws.random() < 0.1 else same for _ in range(300)]
+            verdict = judged(ShadowTrial(plan_, SETTINGS, labels=True), pairs)
+            assert verdict is not None
+            rolled_back += verdict.harm
+        assert abs(rolled_back - found) <= 2
+
+
 def test_lengths_are_judged_both_ways() -> None:
     for tokens, sign in ((2, -1), (40, 1)):
         trial = ShadowTrial(plan(), SETTINGS, labels=False)

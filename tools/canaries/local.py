@@ -6,8 +6,9 @@ Writes them into .cache/canaries, where the configuration expects them, and prin
 from pathlib import Path
 
 from service.model.base_model import read_base_model
+from tools.canaries.kinds import KINDS
 from tools.canaries.plans import MODEL, NEXT
-from tools.canaries.successors import KINDS, write
+from tools.canaries.successors import write
 from tools.served.configuration import SMOLLM2
 
 FOLDER = Path(".cache/canaries")
@@ -18,10 +19,7 @@ RELEASES = {"good": "equal", "bad": "abstaining"}
 def write_all(folder: Path) -> dict[str, str]:
     """Write the next versions into a folder; the digest of each."""
     base = read_base_model(SMOLLM2, name=MODEL, max_rank=8)
-    return {
-        name: write(base, KINDS[kind], KINDS[kind].adapter, NEXT, folder / name)
-        for name, kind in RELEASES.items()
-    }
+    return {name: write(base, KINDS[kind], NEXT, folder / name) for name, kind in RELEASES.items()}
 
 
 if __name__ == "__main__":

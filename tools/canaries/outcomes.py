@@ -1,15 +1,13 @@
 """Outcomes of releases: what was decided, on which evidence, and how many requests met it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import httpx
-
+from service.releases.change import Change, Event
+from tools.canaries.kinds import KINDS
 from tools.canaries.plans import Planned
-from tools.canaries.successors import KINDS
 
-DECIDED = ("rolled_back", "full", "refused")
+DECIDED = (Event.ROLLED_BACK, Event.FULL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,9 +15,7 @@ class Outcome:
     """The end of a release; `met` are requests of users that the next version answered."""
 
     planned: Planned
-    state: str
-    rule: str
-    evidence: str
+    change: Change
     met: int
     asked: int
     seconds: float
@@ -27,14 +23,15 @@ class Outcome:
     @property
     def right(self) -> bool:
         """True for a good successor that is live, and a bad one that is not."""
-        wanted = "full" if KINDS[self.planned.kind].good else "rolled_back"
-        return self.state == wanted
+        wanted = Event.FULL if KINDS[self.planned.kind].good else Event.ROLLED_BACK
+        return self.change.event == wanted
 
     def row(self) -> str:
         """A row of the table."""
         kind = KINDS[self.planned.kind]
-        cells = [f"{kind.adapter}: {kind.text}", self.state.replace("_", " "), self.rule]
-        cells += [self.evidence, str(self.met), str(self.asked), f"{self.seconds:.0f}"]
+        change = self.change
+        cells = [f"{kind.adapter}: {kind.text}", change.event.replace("_", " "), change.by]
+        cells += [evidence_of(change), str(self.met), str(self.asked), f"{self.seconds:.0f}"]
         return f"| {' | '.join(cells)} |"
 
 
@@ -44,19 +41,19 @@ HEAD = (
 )
 
 
-def read_releases(ops: str) -> tuple[dict[str, str], Sequence[Mapping[str, Any]]]:
-    """The state of each release, and the changes of the log."""
-    found = httpx.get(f"{ops}/releases", timeout=60).raise_for_status().json()
-    return {each["adapter"]: each["state"] for each in found["releases"]}, found["changes"]
+def last_change(name: str, changes: Sequence[Change]) -> Change:
+    """The last change of a release's name."""
+    return [each for each in changes if each.name == name][-1]
 
 
-def evidence_of(name: str, changes: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
-    """The rule and the evidence of a release's last change."""
-    last = [each for each in changes if each["name"] == name][-1]
-    if last["event"] != "rolled_back":
-        return str(last["by"]), ""
-    (found,) = last["evidence"]
+def evidence_of(change: Change) -> str:
+    """The evidence of a rollback; of any other change nothing."""
+    if change.event != Event.ROLLED_BACK:
+        return ""
+    (found,) = change.evidence
+    if "statistic" not in found:
+        return f"expected {found['expected']}, found {found['found']}"
     shares = " ".join(
         f"{arm} {found[arm][0]:g} of {found[arm][1]}" for arm in ("old", "new") if found[arm]
     )
-    return str(last["by"]), f"{found['statistic']:.1f} over {found['bound']:.1f}: {shares}"
+    return f"{found['statistic']:.1f} over {found['bound']:.1f}: {shares}"

@@ -1,12 +1,13 @@
 """One service with many releases: a copy of the present adapter and a successor for each."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from service.model.base_model import read_base_model
-from tools.canaries.successors import KINDS, write
+from tools.canaries.kinds import KINDS
+from tools.canaries.successors import write
 from tools.served.configuration import ENGINE, SMOLLM2
 from tools.served.server import PATIENT
 
@@ -28,24 +29,26 @@ def planned(kinds: Sequence[str]) -> list[Planned]:
 
 
 def configuration(
-    folder: Path, releases: Sequence[Planned], steps: Sequence[dict[str, Any]], shadow: int
+    folder: Path, releases: Sequence[Planned], plan: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Write the versions into a folder; the configuration of a service that releases them."""
+    """Write the versions into a folder; the configuration of a service that releases them.
+
+    `plan` is each release's but for its version.
+    """
     base = read_base_model(SMOLLM2, name=MODEL, max_rank=8)
     adapters, plans = [], {}
     for each in releases:
-        adapter = KINDS[each.kind].adapter
-        present, successor = folder / f"{adapter}-present", folder / each.name
+        kind = KINDS[each.kind]
+        # Releases of one adapter share what they follow, unless their kind changes this too.
+        present = folder / f"{each.kind if kind.present else kind.adapter}-present"
         if not present.exists():
-            write(base, None, adapter, "1.0.0", present)
+            write(base, kind.before, "1.0.0", present)
         # Successors of one kind differ in their version's build, and so in their digest.
-        version = f"{NEXT}+{each.name}"
-        digest = write(base, KINDS[each.kind], adapter, version, successor)
+        digest = write(base, kind, f"{NEXT}+{each.name}", folder / each.name)
         adapters.append({"source": str(present), "name": each.name})
-        plan: dict[str, Any] = {"source": str(successor), "digest": digest, "sticky": "request"}
-        if shadow:
-            plan["shadow"] = {"requests": shadow, "share": 1.0}
-        plans[each.name] = plan | {"canary": list(steps)}
+        plans[each.name] = {"source": str(folder / each.name), "digest": digest, **plan}
+        if kind.shadow:
+            plans[each.name]["shadow"] = {"requests": kind.shadow, "share": 1.0}
     return PATIENT | {
         "model": {"name": MODEL, "path": str(SMOLLM2.resolve())},
         "engine": ENGINE
@@ -54,8 +57,18 @@ def configuration(
             "max_num_seqs": 16,
             "max_lora_rank": 8,
             "max_loras": 2 * len(adapters),
+            # So that a version with a long prompt is slow.
+            "enable_prefix_caching": False,
         },
         "adapters": adapters,
         "adapter_cache": {"path": str(folder / "cache")},
         "releases": {"path": str(folder / "releases"), "plans": plans},
     }
+
+
+def spoil(config: Mapping[str, Any], releases: Sequence[Planned]) -> None:
+    """Change what successors of some kinds have in the cache of a service that serves them."""
+    for each in releases:
+        if later := KINDS[each.kind].later:
+            digest = config["releases"]["plans"][each.name]["digest"].removeprefix("sha256:")
+            later(Path(config["adapter_cache"]["path"]) / "entries" / digest)

@@ -4,18 +4,13 @@ import base64
 import json
 import random
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import httpx
 
+from tools.canaries.kinds import KINDS
 from tools.canaries.plans import Planned
-from tools.canaries.successors import KINDS
 
-_LINES = {
-    "sentiment": Path("deploy/local/recipes/sentiment_golden.jsonl"),
-    "commands": Path("deploy/local/suites/commands.jsonl"),
-}
 _COMMAND = {
     "type": "json_schema",
     "json_schema": {
@@ -26,11 +21,6 @@ _COMMAND = {
         "additionalProperties": True,
     },
 }
-
-
-def read_lines(adapter: str) -> list[dict[str, Any]]:
-    """The lines with right answers of an adapter, on which it was not trained."""
-    return [json.loads(line) for line in _LINES[adapter].read_text(encoding="utf-8").splitlines()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +46,7 @@ class User:
         if rating:
             rated = self.client.post("/v1/feedback", json={"id": given} | rating)
             rated.raise_for_status()
-        return _version(given)
+        return version_of(given)
 
 
 def _classify(line: dict[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -75,7 +65,7 @@ def _right(line: dict[str, Any], answer: dict[str, Any]) -> bool:
         return False
 
 
-def _version(feedback_id: str) -> str:
+def version_of(feedback_id: str) -> str:
     """The version that answered, which an id can be read for."""
     body = feedback_id.partition(".")[0]
     return str(json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))[1])
