@@ -102,7 +102,10 @@ class Generation:
         await self._engine.abort(internal_id, internal=True)
 
     def _end(self) -> None:
-        """Have vLLM's output processor see the request end as at its longest answer, at once."""
+        """Have vLLM's output processor see the request end as at its longest answer, at once.
+
+        vLLM's own abort would name another reason, and keep the parent of several answers.
+        """
         processor = self._engine.output_processor
         ids = list(processor.external_req_ids.get(self._id, ()))
         ends = [EngineCoreOutput(each, [], finish_reason=FinishReason.LENGTH) for each in ids]
