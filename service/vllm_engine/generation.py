@@ -55,7 +55,7 @@ class Generation:
 
     @property
     def demand(self) -> Demand:
-        """Its demand; one that is kept would refer to the request that keeps it."""
+        """Demand of the request, made anew: one that is kept would refer to who keeps it."""
         tokens = len(self._prompt["prompt_token_ids"])
         room = max(0, self._engine.model_config.max_model_len - tokens)
         return Demand(tokens, self.params.max_tokens or room, self.params.n, cut=self._end)
