@@ -88,14 +88,15 @@ def line_formatter(form: Renderer) -> logging.Formatter:
 
 
 class Failures(logging.Filter):
-    """Leaves out errors that are the client's, refusals and deadlines.
+    """Leaves out what vLLM logs of the client's errors, of refusals and of deadlines.
 
-    vLLM's handlers log every error that ends a stream; the request's own line tells of these.
+    Its handlers log every error that ends a stream; the request's own line tells of these.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
-        return not isinstance(error, ServiceError) or error.outcome == "error"
+        told = isinstance(error, ServiceError) and error.outcome != "error"
+        return not (told and record.name.startswith("vllm."))
 
 
 def _config(settings: LogSettings) -> dict[str, Any]:
