@@ -44,7 +44,9 @@ ALLOWED: dict[str, str] = {
     "gate": "context errors settings tenants together",
     "batches": "database errors files local_disk quoting settings sources tenants",
     "usage": "context database errors local_disk operations redis_client together",
-    "telemetry": "batches context engine histogram operations per_second settings tenants usage",
+    "telemetry": (
+        "batches context engine errors histogram operations per_second settings tenants usage"
+    ),
     "releases": "context engine errors files local_disk operations quoting settings telemetry",
     "feedback": "context engine errors files releases settings telemetry",
     "proving": (

@@ -30,6 +30,7 @@ class FollowedBatch:
         self._start = start
         self._now = now
         self._id = ""
+        self._stopped = False
         self._follower: gevent.Greenlet | None = None
 
     @property
@@ -40,11 +41,12 @@ class FollowedBatch:
         return self._follower is not None and bool(self._follower.ready())
 
     def stop(self) -> None:
-        """Stop following, and cancel a batch that has not ended."""
+        """Stop following, and cancel a batch that has not ended; one that is sent is made first."""
         if self._follower is None or self._follower.ready():
             return
-        self._follower.kill()
-        if self._id:
+        self._stopped = True
+        self._follower.join()
+        if self._id and self.outcome.status not in ENDED:
             try:
                 self._client.cancel(self._id)
             except BatchFailed as error:
@@ -56,6 +58,8 @@ class FollowedBatch:
             outcome.began = self._now()
             self._id = self._client.create(self._requests)
             while outcome.status not in ENDED:
+                if self._stopped:
+                    return
                 gevent.sleep(_LOOK_S)
                 batch = self._client.look(self._id)
                 outcome.status = batch["status"]

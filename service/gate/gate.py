@@ -57,6 +57,7 @@ class Gate:
         )
         self._max_wait = settings.max_wait_ms / 1000
         self._max_patience = max(settings.max_wait_ms, settings.max_patience_ms) / 1000
+        self._cuts = settings.at_deadline == "length"
         self._observer = observer
         self._waiting: dict[Ticket, asyncio.Future[Permit]] = {}
         self._running: dict[Ticket, Permit] = {}
@@ -235,9 +236,12 @@ class Gate:
     def _end_late(self, ticket: Ticket) -> None:
         seconds = time.monotonic() - ticket.arrival
         if ticket in self._running:
+            permit = self._running[ticket]
+            if self._cuts and permit.cut is not None and permit.cut():
+                return
             message = f"The deadline passed {seconds:.1f} s after the request reached the engine's "
             message += "gate, before the answer was complete."
-            self._running[ticket].interrupt(DeadlineExceeded(message))
+            permit.interrupt(DeadlineExceeded(message))
         elif ticket in self._waiting:
             message = f"The request waited {seconds:.1f} s for its turn; "
             message += "its deadline passed before it ran."

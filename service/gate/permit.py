@@ -31,6 +31,8 @@ class Permit:
         self._on_release = on_release
         self._interruption = Interruption()
         self._held = True
+        self.cut: Callable[[], bool] | None = None
+        """Has the stream end with what it has; False where it has nothing yet."""
 
     @property
     def stepping(self) -> bool:
@@ -60,4 +62,5 @@ class Permit:
         """Give the slots back; a second call does nothing."""
         if self._held:
             self._held = False
+            self.cut = None
             self._on_release(self._ticket)

@@ -119,6 +119,7 @@ async def _under_permit(
         permit = await gate.acquire(context, demand, again=runs_before > 0)
         observer.queued_for(context, time.monotonic() - asked)
         meter = Meter(context, observer, permit, trace)
+        permit.cut = partial(_cut, demand, meter)
         try:
             if trace:
                 trace.granted()
@@ -140,6 +141,13 @@ async def _under_permit(
         context.stream_ended()
         if trace:
             trace.ended()
+
+
+def _cut(demand: Demand, meter: Meter) -> bool:
+    if demand.cut is None or not meter.tokens:
+        return False
+    demand.cut()
+    return True
 
 
 async def _made(stream: AsyncGenerator[Item, None]) -> Item | None:

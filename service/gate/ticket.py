@@ -1,6 +1,7 @@
 """A request as the gate's core sees it, its usage, and the prices of tokens."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 
@@ -9,13 +10,14 @@ class Demand:
     """Demand of an engine request: tokens of its prompt, at most so many of each sequence.
 
     `restartable` if it may be ended and made again, because nothing of it is handed on before its
-    end.
+    end. `cut`, where there is one, has the engine end its answer with what it made.
     """
 
     prompt_tokens: int
     max_output_tokens: int
     slots: int = 1
     restartable: bool = False
+    cut: Callable[[], None] | None = None
 
     @property
     def most_tokens(self) -> int:

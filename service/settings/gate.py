@@ -1,5 +1,7 @@
 """Settings of the gate."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from service.settings.section import Section
@@ -82,4 +84,10 @@ class GateSettings(Section):
         60_000, ge=1, description="Deadline of requests that state none."
     )
     max_timeout_ms: int = Field(600_000, ge=1, description="Longest deadline a client may ask for.")
+    at_deadline: Literal["refuse", "length"] = Field(
+        "refuse",
+        description="Generation that runs when its deadline passes: end it with 504, or as at its "
+        "longest answer with the text so far (`finish_reason` is `length`); without any text, and "
+        "for all other requests, it is 504.",
+    )
     background: BackgroundSettings = BackgroundSettings()

@@ -17,6 +17,7 @@ from structlog.stdlib import ProcessorFormatter
 from structlog.typing import EventDict, Processor
 
 from service.context import RequestContext, current_context
+from service.errors import ServiceError
 from service.settings.telemetry import LogSettings
 from service.telemetry.exceptions import format_exception
 from service.tenants.tenant import SERVICE
@@ -86,17 +87,31 @@ def line_formatter(form: Renderer) -> logging.Formatter:
     )
 
 
+class Failures(logging.Filter):
+    """Leaves out what vLLM logs of the client's errors, of refusals and of deadlines.
+
+    Its handlers log every error that ends a stream; the request's own line tells of these.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        told = isinstance(error, ServiceError) and error.outcome != "error"
+        return not (told and record.name.startswith("vllm."))
+
+
 def _config(settings: LogSettings) -> dict[str, Any]:
     formatter = {"()": f"{__name__}.{line_formatter.__name__}", "form": renderer(settings)}
     handler = {
         "class": "logging.StreamHandler",
         "stream": "ext://sys.stderr",
         "formatter": "line",
+        "filters": ["failures"],
     }
     return {
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {"line": formatter},
+        "filters": {"failures": {"()": f"{__name__}.{Failures.__name__}"}},
         "handlers": {"stderr": handler},
         "root": {"handlers": ["stderr"], "level": settings.level.upper()},
         "loggers": {

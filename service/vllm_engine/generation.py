@@ -1,5 +1,7 @@
 """One generation request to vLLM, and vLLM's errors in the service's words."""
 
+import asyncio
+import time
 from collections import Counter
 from collections.abc import AsyncGenerator
 from typing import Any
@@ -8,9 +10,11 @@ from vllm.exceptions import VLLMClientError, VLLMValidationError
 from vllm.lora.request import LoRARequest
 from vllm.outputs import RequestOutput
 from vllm.sampling_params import RequestOutputKind, SamplingParams
+from vllm.v1.engine import EngineCoreOutput, FinishReason
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 from vllm.v1.engine.output_processor import RequestOutputCollector
+from vllm.v1.metrics.stats import IterationStats
 
 from service.context import current_context
 from service.engine.kept import KeptGeneration
@@ -40,9 +44,7 @@ class Generation:
         self._name = request_id
         self._runs = 1
         self._options = options
-        tokens = len(prompt["prompt_token_ids"])
-        room = engine.model_config.max_model_len - tokens
-        self.demand = Demand(tokens, params.max_tokens or max(0, room), params.n)
+        self._aborting: asyncio.Task[None] | None = None
         self._adapter = options.get("lora_request")
         self._adapter_requests = adapter_requests
         self._kept = kept
@@ -50,6 +52,13 @@ class Generation:
     @property
     def _id(self) -> str:
         return self._name if self._runs == 1 else f"{self._name}-{self._runs}"
+
+    @property
+    def demand(self) -> Demand:
+        """Demand of the request, made anew: one that is kept would refer to who keeps it."""
+        tokens = len(self._prompt["prompt_token_ids"])
+        room = max(0, self._engine.model_config.max_model_len - tokens)
+        return Demand(tokens, self.params.max_tokens or room, self.params.n, cut=self._end)
 
     @property
     def pushable(self) -> bool:
@@ -91,6 +100,18 @@ class Generation:
     async def abort(self, internal_id: str) -> None:
         """End a request that was added, by the engine's own id."""
         await self._engine.abort(internal_id, internal=True)
+
+    def _end(self) -> None:
+        """Have vLLM's output processor see the request end as at its longest answer, at once.
+
+        vLLM's own abort would name another reason, and keep the parent of several answers.
+        """
+        processor = self._engine.output_processor
+        ids = list(processor.external_req_ids.get(self._id, ()))
+        ends = [EngineCoreOutput(each, [], finish_reason=FinishReason.LENGTH) for each in ids]
+        processor.process_outputs(ends, time.monotonic(), IterationStats())
+        abort = self._engine.engine_core.abort_requests_async(ids)
+        self._aborting = asyncio.get_running_loop().create_task(abort)
 
     def renew(self) -> None:
         """Take another name in the engine, which may still know the run before."""

@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from dataclasses import replace
+from typing import Literal
 
 import pytest
 
@@ -85,8 +87,14 @@ class Counting:
 class Stage:
     """A gate of two slots, its recorder, and the context that the streams belong to."""
 
-    def __init__(self, max_queued: int = 10, timeout_s: float = 5.0) -> None:
-        self.gate = Gate(GateSettings(max_queued=max_queued), Occupation(), capacity=2)
+    def __init__(
+        self,
+        max_queued: int = 10,
+        timeout_s: float = 5.0,
+        at_deadline: Literal["refuse", "length"] = "refuse",
+    ) -> None:
+        settings = GateSettings(max_queued=max_queued, at_deadline=at_deadline)
+        self.gate = Gate(settings, Occupation(), capacity=2)
         self.recorder = Recorder()
         self.context = internal_context("test", timeout_s)
         enter_context(self.context)
@@ -212,6 +220,30 @@ async def test_a_deadline_that_passes_while_running_aborts_the_engines_stream() 
     with pytest.raises(DeadlineExceeded, match="before the answer was complete"):
         await anext(stream)
     assert (stage.gate.in_flight, request.running) == (0, 0)
+
+
+async def test_a_deadline_may_end_an_answer_with_what_the_engine_made() -> None:
+    stage, request = Stage(timeout_s=0.2, at_deadline="length"), Counting(last=2)
+    request.hold.clear()
+    request.demand = replace(request.demand, cut=request.hold.set)
+    assert await take_all(stage.run(request)) == [0, 1]
+    assert (stage.gate.in_flight, request.running) == (0, 0)
+    assert stage.recorder.usage == [(7, 5, 4)]
+
+
+@pytest.mark.parametrize(
+    ("at_deadline", "silent"), [("refuse", False), ("length", True)], ids=["refuse", "no token"]
+)
+async def test_a_deadline_refuses_by_default_and_where_there_is_no_token(
+    at_deadline: Literal["refuse", "length"], silent: bool
+) -> None:
+    stage = Stage(timeout_s=0.2, at_deadline=at_deadline)
+    request = Counting(silent=silent)
+    request.hold.clear()
+    request.demand = replace(request.demand, cut=request.hold.set)
+    with pytest.raises(DeadlineExceeded):
+        await take_all(stage.run(request))
+    assert not request.hold.is_set()
 
 
 async def test_a_deadline_that_passes_while_nobody_reads_ends_what_the_engine_has_ready() -> None:

@@ -9,11 +9,14 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+import gevent
 import pytest
+from gevent.event import Event
 
 from loadtests.analysis.batch_outcome import BatchOutcome
 from loadtests.analysis.result import Exit, Result, conclude
 from loadtests.batches import BatchClient, BatchFailed
+from loadtests.drive.batch import FollowedBatch
 from loadtests.launch import Launch
 from loadtests.load.plan import Plan
 from loadtests.load.scenario import Scenario
@@ -249,6 +252,27 @@ def test_a_batch_that_is_not_done_in_time_is_cancelled(tmp_path: Path) -> None:
     assert code == Exit.FAILURES
     assert result.verdict.reasons == ["the batch is in_progress at the end of the run"]
     assert batch["status"] in ("cancelling", "cancelled")
+
+
+def test_a_batch_that_is_being_sent_when_the_run_ends_is_cancelled() -> None:
+    sent, cancelled = Event(), []
+
+    class Slow(BatchClient):
+        def create(self, requests: Sequence[Request]) -> str:
+            sent.wait()
+            return "b"
+
+        def cancel(self, batch: str) -> None:
+            cancelled.append(batch)
+
+    batch = FollowedBatch(Slow("", {}), [], start=0.0, now=lambda: 0.0)
+    assert not batch.over
+    stopping = gevent.spawn(batch.stop)
+    gevent.sleep(0)
+    sent.set()
+    stopping.join()
+    assert cancelled == ["b"]
+    assert batch.over
 
 
 def test_a_service_without_batches_fails_the_run_and_says_why(tmp_path: Path) -> None:

@@ -35,6 +35,13 @@ for tenant in (context.tenant, ANONYMOUS):
         raise ValueError("said canary-19c2")
     except ValueError:
         logging.getLogger("service.api").exception("request failed")
+
+from service.errors import EngineDead, InvalidRequest
+for error in (InvalidRequest("of the client"), EngineDead()):
+    try:
+        raise error
+    except Exception:
+        vllm.logger.init_logger("vllm.entrypoints").exception("Error in a stream.")
 """
 
 
@@ -75,13 +82,18 @@ def test_libraries_that_log_addresses_are_quiet(told: list[dict[str, Any]]) -> N
 
 
 def test_a_users_request_withholds_messages_of_exceptions(told: list[dict[str, Any]]) -> None:
-    own, users = [event for event in told if "exception" in event]
+    own, users = [event for event in told if event["event"] == "request failed"]
     assert "ValueError: said canary-19c2" in own["exception"]
     assert "ValueError: (16 characters withheld)" in users["exception"]
     assert "canary-19c2" not in users["exception"].replace(
         'raise ValueError("said canary-19c2")', ""
     )
     assert own["request_id"] == users["request_id"] == "r1"
+
+
+def test_a_clients_error_is_no_error_of_the_log(told: list[dict[str, Any]]) -> None:
+    (failure,) = [event for event in told if event["logger"] == "vllm.entrypoints"]
+    assert "EngineDead" in failure["exception"]
 
 
 def test_the_level_holds_for_all() -> None:
