@@ -25,19 +25,18 @@ class Kept:
     folder: Folder
 
 
-def kept(
-    path: Path, settings: BatchSettings, clock: Callable[[], float] = time.time
-) -> Kept:
+def kept(path: Path, settings: BatchSettings, clock: Callable[[], float] = time.time) -> Kept:
     """Records in the database of a folder, or at `settings.storage`; files there or in a bucket.
 
-    `clock` gives seconds since 1970. Raises ConfigurationError for a folder or an address that cannot be used.
+    `clock` gives seconds since 1970. Raises ConfigurationError for a folder or an address that
+    cannot be used.
     """
     bucket = None if settings.files is None else Bucket(settings.files)
     if settings.storage is None:
         folder = Folder(path, bucket)
         database = Database(folder.database, VERSIONS)
-        store = LocalStore(database, settings, clock)
-        return Kept(store, LocalRegister(database, folder, clock), folder)
+        own = LocalStore(database, settings, clock)
+        return Kept(own, LocalRegister(database, folder, clock), folder)
     store, register, pointers = shared(settings.storage, settings, clock)
     return Kept(store, register, Folder(path, bucket, pointers))
 

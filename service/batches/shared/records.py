@@ -1,6 +1,7 @@
 """Connection to the shared records, which every part of this package reads and writes by."""
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any
 
 from service.batches.records import Batch, StoredFile
@@ -28,15 +29,23 @@ class SharedRecords:
                 socket_connect_timeout=_ANSWER_SECONDS,
             )
         )
+        self._asked = set[asyncio.Task[Any]]()
 
     async def run(self, script: str, *arguments: str | int | bytes) -> Any:
         """The answer of a script to these arguments."""
         return await self.ask(lambda client: client.eval(script, 1, ROOT, *arguments))
 
-    async def ask(self, command: Callable[[Any], Awaitable[Any]]) -> Any:
-        """The answer of a command that redis-py's client sends."""
+    async def ask(self, command: Callable[[Any], Coroutine[Any, Any, Any]]) -> Any:
+        """The answer of a command that redis-py's client sends.
+
+        The command is finished in a task of its own if the caller is cancelled: redis-py waits
+        with `asyncio.wait_for`, which may swallow a cancellation before Python 3.12.
+        """
+        task = asyncio.create_task(command(self._client))
+        self._asked.add(task)
+        task.add_done_callback(self._asked.discard)
         with reached("batches"):
-            return await command(self._client)
+            return await asyncio.shield(task)
 
     async def files(self, ids: Iterable[bytes | str]) -> list[StoredFile]:
         """The files of these ids, without those that are gone."""
@@ -47,18 +56,18 @@ class SharedRecords:
         return [batch_of(fields) for fields in await self._hashes("batch", ids)]
 
     async def _hashes(self, kind: str, ids: Iterable[bytes | str]) -> list[Mapping[bytes, bytes]]:
-        def read(client: Any) -> Awaitable[list[Mapping[bytes, bytes]]]:
+        def read(client: Any) -> Any:
             pipeline = client.pipeline(transaction=False)
             for each in ids:
                 name = each.decode() if isinstance(each, bytes) else each
                 pipeline.hgetall(f"{ROOT}{kind}/{name}")
-            found: Awaitable[list[Mapping[bytes, bytes]]] = pipeline.execute()
-            return found
+            return pipeline.execute()
 
         return [fields for fields in await self.ask(read) if fields]
 
     async def close(self) -> None:
-        """Close the connections."""
+        """Finish what was begun, and close the connections."""
+        await asyncio.gather(*self._asked, return_exceptions=True)
         await self._client.aclose()
 
 

@@ -1,15 +1,13 @@
 """Register of all batches in a Redis or Valkey, with their leases."""
 
-import secrets
 import time
 from collections.abc import Callable
 from typing import Any
 
 from service.batches.records import Batch
-from service.batches.shared.journal import SharedJournal
-from service.batches.shared.lease import LEASE_SECONDS, SharedLease
+from service.batches.shared.lease import SharedLease
 from service.batches.shared.records import ROOT, SharedRecords
-from service.batches.shared.scripts import FORGET, TAKE
+from service.batches.shared.scripts import FORGET
 
 
 class SharedRegister:
@@ -18,22 +16,12 @@ class SharedRegister:
     `clock` gives seconds since 1970.
     """
 
-    def __init__(
-        self,
-        records: SharedRecords,
-        clock: Callable[[], float] = time.time,
-        lease_seconds: float = LEASE_SECONDS,
-    ) -> None:
+    def __init__(self, records: SharedRecords, clock: Callable[[], float] = time.time) -> None:
         self._records = records
         self._clock = clock
-        self._lease_seconds = lease_seconds
 
     async def take(self, batch_id: str) -> SharedLease | None:
-        token, seconds = secrets.token_hex(16), self._lease_seconds
-        if not await self._records.run(TAKE, batch_id, token, int(seconds * 1000)):
-            return None
-        journal = SharedJournal(self._records, batch_id, token, self._clock)
-        return SharedLease(self._records, journal, batch_id, token, seconds)
+        return await SharedLease.take(self._records, batch_id, self._clock)
 
     async def unfinished(self) -> list[Batch]:
         return await self._records.batches(await self._first("unfinished"))
