@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from service.batches.records import Batch, Status
 from service.batches.run import BatchObserver, BatchRun, Surroundings
 from service.batches.store import Lease, LeaseLost, Register
+from service.errors import Unavailable
 
 _log = logging.getLogger(__name__)
 
@@ -67,9 +68,9 @@ class Runner:
                 pause = _LOOK_SECONDS
                 try:
                     await self._look(tasks)
-                except Exception:
+                except Exception as error:
                     pause = _AFTER_FAILURE_SECONDS
-                    _log.exception("the list of batches cannot be read; trying again")
+                    _tell_of(error, "the list of batches cannot be read; trying again")
                 with suppress(TimeoutError):
                     async with asyncio.timeout(pause):
                         await self._wake.wait()
@@ -113,9 +114,9 @@ class Runner:
             self._failed.pop(batch.id, None)
         except LeaseLost:
             _log.warning("batch %s of %s: its lease ended here", batch.id, batch.tenant)
-        except Exception:
+        except Exception as error:
             self._failed[batch.id] = time.monotonic() + _AFTER_FAILURE_SECONDS
-            _log.exception("batch %s of %s failed; it is tried again", batch.id, batch.tenant)
+            _tell_of(error, f"batch {batch.id} of {batch.tenant} failed; it is tried again")
 
     def _waits(self, batch: Batch, now: float) -> bool:
         """True for a batch that cannot run now; a batch that only has to end does not rest."""
@@ -157,5 +158,10 @@ class Runner:
             removed, files, running = await self._register.forget(self._keep_seconds)
             await self._around.folder.remove(*removed)
             await self._around.folder.sweep(files, running)
-        except Exception:
-            _log.exception("old files are not removed, and are tried again")
+        except Exception as error:
+            _tell_of(error, "old files are not removed, and are tried again")
+
+
+def _tell_of(error: Exception, message: str) -> None:
+    """Log an error, with its traceback unless a store cannot be reached."""
+    _log.error("%s: %s", message, error, exc_info=not isinstance(error, Unavailable))

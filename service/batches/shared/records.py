@@ -11,7 +11,7 @@ from service.redis_client import KEY_PREFIX, client_of, open_redis, reached
 ROOT = f"{KEY_PREFIX}/{{batches}}/"
 """Beginning of every key; the braces keep them on one node of a cluster."""
 
-_ANSWER_SECONDS = 5.0
+_ANSWER_SECONDS = 2.0
 
 
 class SharedRecords:
