@@ -1,6 +1,7 @@
 """Batches of two replicas that share a Redis and S3: each shows and changes the same ones."""
 
 import asyncio
+import json
 import signal
 import subprocess
 import sys
@@ -12,8 +13,10 @@ from typing import Any
 import openai
 import pytest
 from openai.types import Batch
+from typer.testing import CliRunner
 
 from loadtests.processes import eventually
+from service.commands.cli import app
 from service.settings.batches import BatchSettings
 from service.settings.tree import TenantSettings
 from tests.api.test_batches import client_of, content, ended, started
@@ -103,6 +106,8 @@ async def test_each_replica_has_the_batches_of_both(
         assert [each.id async for each in other.batches.list()] == [batch.id]
         batch = await ended(other, batch)
         assert (batch.status, batch.metadata) == ("completed", {"job": "7"})
+        with pytest.raises(openai.BadRequestError, match="has ended already"):
+            await other.batches.cancel(batch.id)
         for client in (one, other):
             assert await client.batches.retrieve(batch.id) == batch
             lines = await content(client, batch.output_file_id)
@@ -128,13 +133,21 @@ async def test_each_replica_has_the_batches_of_both(
     assert [each for folder in folders for each in folder.iterdir()] == []
 
 
-async def test_any_replica_cancels(replicas: list[LiveService]) -> None:
+async def test_an_operator_cancels_what_any_replica_runs(
+    replicas: list[LiveService], redis: RedisServer
+) -> None:
     key = key_of("one")
     async with client_of(replicas[0], key) as one, client_of(replicas[1], key) as other:
         batch = await started(one, many(500))
         await eventually(lambda: answered(replicas) >= 2)
-        for client in (one, other):
-            assert (await client.batches.cancel(batch.id)).status == "cancelling"
+        environment = {"LLM_SERVICE_BATCHES__STORAGE": redis.url}
+        shown, cancelled = [
+            await asyncio.to_thread(CliRunner().invoke, app, ["batches", *words], env=environment)
+            for words in (("list", "--json"), ("cancel", batch.id))
+        ]
+        (listed,) = json.loads(shown.stdout)
+        assert (listed["id"], listed["tenant"]) == (batch.id, "one")
+        assert cancelled.stdout == f"{batch.id}: cancelling\n"
         batch = await ended(other, batch)
         assert batch.status == "cancelled"
         output = await content(one, batch.output_file_id)
