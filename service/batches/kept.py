@@ -1,4 +1,4 @@
-"""What a service keeps of batches, at the places that the settings name."""
+"""Files and records that a service keeps of batches, at the places that the settings name."""
 
 import time
 from collections.abc import Callable

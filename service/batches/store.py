@@ -92,7 +92,7 @@ class Lease(Protocol):
 
     @property
     def journal(self) -> Journal:
-        """Where the holder writes."""
+        """The journal in which the holder writes."""
 
     async def release(self) -> None:
         """Give the right back, so that another process may run the batch."""

@@ -11,7 +11,7 @@ from service.settings.batches import BatchSettings
 def opened(
     path: Path, storage: str | None, settings: BatchSettings, clock: Callable[[], float]
 ) -> Kept:
-    """What one process keeps; the files are in the folder in both cases."""
+    """Files and records of one process; the files are in the folder in both cases."""
     if storage is None:
         return kept(path, settings, clock)
     store, register, pointers = shared(storage, settings, clock)

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from service.batches.kept import Kept
 from service.batches.records import Answer, Batch, Page, Purpose, Status, StoredFile
@@ -19,7 +20,7 @@ NOW = 1_800_000_000
 
 @pytest.fixture
 async def replicas(redis: RedisServer, tmp_path: Path) -> AsyncIterator[tuple[Kept, Kept]]:
-    """What two replicas keep in one Redis, which is empty."""
+    """Records of two replicas in one Redis, which is empty."""
     redis.kill()
     redis.start()
     one, two = (
@@ -133,3 +134,9 @@ async def test_an_address_that_cannot_be_used_is_refused(tmp_path: Path) -> None
     with pytest.raises(ConfigurationError, match=r"batches\.storage: cannot be used") as raised:
         opened(tmp_path, "nonsense://key:secret@host", BatchSettings(), lambda: 0.0)
     assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize("rest", [{}, {"path": "x"}, {"files": "s3://a/b"}])
+def test_records_are_shared_with_their_files_only(rest: dict[str, str]) -> None:
+    with pytest.raises(ValidationError, match="storage needs files, which replicas share"):
+        BatchSettings.model_validate(rest | {"storage": "valkey://valkey:6379"})
