@@ -8,7 +8,7 @@ written, starts it anew on the same folder, and reads the results at the end. En
 if a line has no answer, or two. With --files, the files are in that object store.
 
 With --storage, two replicas with folders of their own share the records there. The one that runs
-the batch is killed and started anew, the next time stopped until the other has gone on, and so in
+the batch is stopped until the other has gone on, the next time killed and started anew, and so in
 turn.
 """
 
@@ -80,7 +80,7 @@ def take_over(folder: Path, model: Path, faults: int, lines: int, files: str, st
         for fault in range(faults):
             runs = _runner_of(replicas)
             holder, other = replicas[runs], replicas[1 - runs]
-            killed = fault % 2 == 0
+            killed = fault % 2 == 1
             holder.process.send_signal(signal.SIGKILL if killed else signal.SIGSTOP)
             before = _answered(_wait(other, batch, lambda _: True))
             _wait(other, batch, lambda now, before=before: _answered(now) > before + 1)
