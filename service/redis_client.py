@@ -1,13 +1,17 @@
 """Clients of Redis, or of Valkey, which speaks its protocol, by an address of the settings."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import limits.errors
 from limits.aio.storage import RedisStorage
 from limits.storage import storage_from_string
+from redis.exceptions import RedisError
 
-from service.errors import ConfigurationError
+from service.errors import ConfigurationError, Unavailable
 
+_RETRY_SECONDS = 5.0
 KEY_PREFIX = "llm-service"
 """Beginning of every key that the service writes."""
 
@@ -37,3 +41,18 @@ def client_of(storage: RedisStorage) -> Any:
     """The client of redis-py that the counters use: of one server, a cluster or a sentinel."""
     bridge: Any = storage.bridge  # whose base class does not declare it
     return bridge.get_connection()
+
+
+@contextmanager
+def reached(what: str) -> Iterator[None]:
+    """Raise Unavailable in the place of an error of the store of `what`; its text may hold the
+    address.
+    """
+    try:
+        yield
+    except (RedisError, OSError, TimeoutError) as error:
+        raise Unavailable(
+            f"The store of {what} cannot be reached now ({type(error).__name__}).",
+            code="store_unavailable",
+            retry_after=_RETRY_SECONDS,
+        ) from error

@@ -1,10 +1,15 @@
 """A service that is killed again and again during one batch: `make test-batches`.
 
     python -m tools.batch_kills [--kills 10 --lines 500] [--files s3://bucket/batches]
+    python -m tools.batch_kills --kills 2 --lines 300 --files s3://... --storage valkey://...
 
 Kills the service with SIGKILL, the last time as soon as all lines are answered and their files are
 written, starts it anew on the same folder, and reads the results at the end. Ends with a traceback
 if a line has no answer, or two. With --files, the files are in that object store.
+
+With --storage, two replicas with folders of their own share the records there. The one that runs
+the batch is stopped until the other has gone on, the next time killed and started anew, and so in
+turn.
 """
 
 import argparse
@@ -12,6 +17,7 @@ import json
 import random
 import signal
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -51,9 +57,60 @@ def survive(
     return len(asked) - len(set(asked))
 
 
-def _create(server: Server, lines: int) -> str:
+def take_over(folder: Path, model: Path, faults: int, lines: int, files: str, storage: str) -> int:
+    """Have one batch of two replicas survive so many faults of the one that runs it; returns how
+    many lines were asked more than once.
+    """
+    # One line at a time, so that the batch outlasts the starts.
+    gate = {"max_wait_ms": 60_000, "background": {"max_in_flight": 1}}
+    logs = list[Path]()
+    with ExitStack() as stack:
+
+        def started(name: str) -> Server:
+            place = folder / name
+            place.mkdir()
+            batches = {"path": str(place / "batches"), "files": files, "storage": storage}
+            config = tiny_config(model) | {"gate": gate, "batches": batches}
+            server = stack.enter_context(started_server(place, config))
+            logs.append(server.log)
+            return server
+
+        replicas = [started(name) for name in ("one", "two")]
+        batch = _create(replicas[0], lines, tokens=128)
+        for fault in range(faults):
+            runs = _runner_of(replicas)
+            holder, other = replicas[runs], replicas[1 - runs]
+            killed = fault % 2 == 1
+            holder.process.send_signal(signal.SIGKILL if killed else signal.SIGSTOP)
+            before = _answered(_wait(other, batch, lambda _: True))
+            _wait(other, batch, lambda now, before=before: _answered(now) > before + 1)
+            if killed:
+                replicas[runs] = started(f"again-{fault}")
+            else:
+                holder.process.send_signal(signal.SIGCONT)
+            print(f"fault {fault + 1}: the other replica goes on", flush=True)
+        for replica in replicas:
+            ended = _wait(replica, batch, lambda now: now["status"] == "completed")
+            _check(replica, ended, lines)
+        asked = [each for log in logs for each in _asked(log)]
+    return len(asked) - len(set(asked))
+
+
+def _runner_of(replicas: list[Server]) -> int:
+    """The place of the replica that answers lines now."""
+    series = "inference_batch_lines_total"
+    before = [replica.metric(series) for replica in replicas]
+
+    def grown() -> list[bool]:
+        return [each.metric(series) > n for each, n in zip(replicas, before, strict=True)]
+
+    wait_until(lambda: any(grown()), _PATIENCE_S, "a line's answer")
+    return grown().index(True)
+
+
+def _create(server: Server, lines: int, tokens: int = 32) -> str:
     """Make a batch of so many lines; returns its id."""
-    body = {"model": server.model, "prompt": "Hello", "max_tokens": 32, "temperature": 0}
+    body = {"model": server.model, "prompt": "Hello", "max_tokens": tokens, "temperature": 0}
     content = "".join(
         json.dumps({"custom_id": str(n), "method": "POST", "url": _ENDPOINT, "body": body}) + "\n"
         for n in range(lines)
@@ -104,14 +161,19 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--lines", type=int, default=500)
     parser.add_argument("--files", help="address of an object store, as `batches.files`")
+    parser.add_argument("--storage", help="address of the records, as `batches.storage`")
     arguments = parser.parse_args()
+    kills, lines, files = arguments.kills, arguments.lines, arguments.files
     with tempfile.TemporaryDirectory() as folder:
         model = Path(folder) / "model"
         build_tiny_model(SMOLLM2, model)
-        again = survive(Path(folder), model, arguments.kills, arguments.lines, arguments.files)
+        if arguments.storage:
+            again = take_over(Path(folder), model, kills, lines, files, arguments.storage)
+        else:
+            again = survive(Path(folder), model, kills, lines, files)
     print(
-        f"{arguments.kills} kills: {arguments.lines} lines, each with one answer; {again} requests "
-        "were made again, since their answers were not kept yet"
+        f"{kills} kills: {lines} lines, each with one answer; {again} requests were made again, "
+        "since their answers were not kept yet"
     )
 
 

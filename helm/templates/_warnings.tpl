@@ -7,24 +7,12 @@ NOTE: a rollout adds {{ (include "llm-service.rollout" . | fromYaml).maxSurge }}
 WARNING: one replica on GPUs is away while it is replaced: set replicas to 2 for rollouts without a gap.
 {{- end }}
 {{- $keys := or (include "llm-service.tenantKeys" .) (dig "tenants" "keys" "" .Values.config) }}
-{{- $storage := dig "quotas" "storage" "memory://" .Values.config }}
-{{- $secret := false }}
-{{- range .Values.secretEnv }}
-{{- if eq .name "LLM_SERVICE_QUOTAS__STORAGE" }}{{ $secret = true }}{{ end }}
-{{- end }}
-{{- $shared := or $secret (not (hasPrefix "memory:" $storage)) }}
-{{- if and .Values.networkPolicy.enabled $keys $shared }}
-{{- $port := regexFind "[0-9]+$" (regexFind "^[^/?]*" (last (splitList "@" $storage | last | splitList "://"))) | default (hasPrefix "redis+sentinel:" $storage | ternary "26379" "6379") }}
-{{- $reached := and .Values.networkPolicy.https (eq $port "443") }}
-{{- range .Values.networkPolicy.egress }}
-{{- if or $secret (not .ports) }}{{ $reached = true }}{{ end }}
-{{- range .ports }}
-{{- $first := toString .port }}
-{{- if or (not (regexMatch "^[0-9]+$" $first)) (and (le (int $first) (int $port)) (ge (int (.endPort | default $first)) (int $port))) }}{{ $reached = true }}{{ end }}
-{{- end }}
-{{- end }}
-{{- if not $reached }}
-WARNING: networkPolicy.egress does not let the pods reach the store of quotas, so each replica counts by itself, or answers 503: add a rule, as {to: [{podSelector: {matchLabels: {app.kubernetes.io/name: valkey}}}], ports: [{port: {{ $secret | ternary "6379" $port }}, protocol: TCP}]}.
+{{- $shared := include "llm-service.sharedStore" (list . "quotas") }}
+{{- $blocked := dict "batches" "so /v1/files and /v1/batches answer 503 and no batch runs" "usage" "so /v1/usage answers 503 and what is counted is lost with the pod" }}
+{{- if $keys }}{{ $blocked = set $blocked "quotas" "so each replica counts by itself, or answers 503" }}{{ end }}
+{{- range $section, $meaning := $blocked }}
+{{- with include "llm-service.blockedPort" (list $ $section) }}
+WARNING: networkPolicy.egress does not let the pods reach the store of {{ $section }}, {{ $meaning }}: add a rule, as {to: [{podSelector: {matchLabels: {app.kubernetes.io/name: valkey}}}], ports: [{port: {{ . }}, protocol: TCP}]}.
 {{- end }}
 {{- end }}
 {{- if and $keys (not $shared) (gt (include "llm-service.maxReplicas" . | int) 1) }}
@@ -32,6 +20,9 @@ WARNING: up to {{ include "llm-service.maxReplicas" . }} replicas keep each tena
 {{- end }}
 {{- if and (dig "usage" "path" "" .Values.config) (gt (include "llm-service.maxReplicas" . | int) 1) }}
 WARNING: up to {{ include "llm-service.maxReplicas" . }} replicas keep usage in folders of their own, so /v1/usage shows that of the replica which answers: set config.usage.storage to a Valkey or Redis in the place of config.usage.path, or, with a password, list it under secretEnv, as {name: LLM_SERVICE_USAGE__STORAGE, secret: NAME, key: KEY}.
+{{- end }}
+{{- if and (dig "batches" "path" "" .Values.config) (not (include "llm-service.sharedStore" (list . "batches"))) (gt (include "llm-service.maxReplicas" . | int) 1) }}
+WARNING: up to {{ include "llm-service.maxReplicas" . }} replicas keep batches in folders of their own, so a batch is 404 at all but one: set config.batches.storage to a Valkey or Redis and config.batches.files to a bucket, or, with a password, list the storage under secretEnv, as {name: LLM_SERVICE_BATCHES__STORAGE, secret: NAME, key: KEY}.
 {{- end }}
 {{- if not $keys }}
 WARNING: there are no keys, so every client that reaches the public port is served: set tenantKeys.existingSecret to a Secret of keys files.
@@ -73,4 +64,34 @@ WARNING: {{ join " and " $outside }}, but networkPolicy.from is empty, so the pu
 {{- if and (eq .Values.model.source "hub") (not (regexMatch "^[0-9a-f]{40}$" .Values.model.hub.revision)) }}
 WARNING: model.hub.revision {{ .Values.model.hub.revision }} is no commit, and a branch or tag can be moved: write the commit.
 {{- end }}
+{{- end -}}
+
+
+{{/* The store that replicas share for a section of config: its address, `secret` for one in a Secret, or empty. */}}
+{{- define "llm-service.sharedStore" -}}
+{{- $root := index . 0 -}}
+{{- $section := index . 1 -}}
+{{- $storage := dig $section "storage" "" $root.Values.config | default "" -}}
+{{- range $root.Values.secretEnv -}}
+{{- if eq .name (printf "LLM_SERVICE_%s__STORAGE" (upper $section)) }}{{ $storage = "secret" }}{{ end -}}
+{{- end -}}
+{{- if not (hasPrefix "memory:" $storage) }}{{ $storage }}{{ end -}}
+{{- end -}}
+
+{{/* The port of a section's shared store if the network policy keeps the pods from it; empty where it does not. */}}
+{{- define "llm-service.blockedPort" -}}
+{{- $root := index . 0 -}}
+{{- $policy := $root.Values.networkPolicy -}}
+{{- $storage := include "llm-service.sharedStore" . -}}
+{{- $secret := eq $storage "secret" -}}
+{{- $port := regexFind "[0-9]+$" (regexFind "^[^/?]*" (last (splitList "@" $storage | last | splitList "://"))) | default (hasPrefix "redis+sentinel:" $storage | ternary "26379" "6379") -}}
+{{- $reached := or (not $policy.enabled) (not $storage) (and $policy.https (eq $port "443")) -}}
+{{- range $policy.egress -}}
+{{- if or $secret (not .ports) }}{{ $reached = true }}{{ end -}}
+{{- range .ports -}}
+{{- $first := toString .port -}}
+{{- if or (not (regexMatch "^[0-9]+$" $first)) (and (le (int $first) (int $port)) (ge (int (.endPort | default $first)) (int $port))) }}{{ $reached = true }}{{ end -}}
+{{- end -}}
+{{- end -}}
+{{- if not $reached }}{{ $port }}{{ end -}}
 {{- end -}}

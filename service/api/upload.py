@@ -14,6 +14,7 @@ from service.api.body import ClientGone
 from service.api.encoding import is_gzip
 from service.api.form import Form, boundary_of
 from service.batches.batches import Batches
+from service.batches.refusals import too_large
 from service.context import RequestContext
 from service.errors import (
     RequestTimeout,
@@ -79,7 +80,7 @@ class UploadReader:
             space = await self._batches.store.space(tenant)
             declared = headers.get("content-length", "0")
             if declared.isdigit() and int(declared) > space + _FRAME_BYTES:
-                raise self._batches.store.too_large(space)
+                raise too_large(self._batches.settings, space)
             upload = Upload(self._batches.folder.new_upload())
             context.at_end.push_async_callback(upload.discard)
             context.set_timeout(context.max_timeout_ms)
@@ -98,16 +99,16 @@ class UploadReader:
         context: RequestContext,
         upload: Upload,
     ) -> None:
-        too_large = self._batches.store.too_large(space)
+        error = too_large(self._batches.settings, space)
         with await asyncio.to_thread(upload.path.open, "xb") as file:
-            form = Form(boundary, file, space, too_large)
+            form = Form(boundary, file, space, error)
             held, total, more = bytearray(), 0, True
             while more:
                 part, more = await self._part(receive, context)
                 held += part
                 total += len(part)
                 if total > space + _FRAME_BYTES:
-                    raise too_large
+                    raise error
                 if len(held) >= _WRITE_BYTES or not more:
                     await asyncio.to_thread(form.feed, bytes(held))
                     held.clear()

@@ -1,1 +1,1 @@
-"""Batches: files of requests, kept in SQLite and answered as background work."""
+"""Batches: files of requests, kept and answered as background work."""

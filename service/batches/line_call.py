@@ -5,9 +5,8 @@ from typing import Protocol
 
 from pydantic_core import to_json
 
-from service.batches.journal import Answer
 from service.batches.lines import Line, answer_line, request_name
-from service.batches.records import Batch
+from service.batches.records import Answer, Batch
 from service.errors import InvalidRequest
 from service.quoting import quote
 from service.tenants.tenant import Tenant, Tier

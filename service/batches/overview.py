@@ -3,40 +3,42 @@
 from pathlib import Path
 
 from service.batches.folder import Folder
+from service.batches.kept import kept, shared
 from service.batches.records import Batch
-from service.batches.store import BatchStore
-from service.batches.tables import VERSIONS, batches_where
-from service.database import Database
 from service.errors import ConfigurationError
 from service.settings.batches import BatchSettings
 
 
 class Overview:
-    """Reads and cancels batches below a folder; ConfigurationError for a folder without any."""
+    """Reads and cancels batches below a folder, or at an address; ConfigurationError for a folder
+    without any.
+    """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, place: str) -> None:
+        if "://" in place:
+            self._store, self._register, _ = shared(place, BatchSettings())
+            return
+        path = Path(place)
         if not (path / Folder.DATABASE).exists():
             raise ConfigurationError(f"{path}: no folder of batches: it has no {Folder.DATABASE}")
-        self._database = Database(path / Folder.DATABASE, VERSIONS)
-        self._store = BatchStore(self._database, BatchSettings())
+        found = kept(path, BatchSettings())
+        self._store, self._register = found.store, found.register
 
     async def listed(self, limit: int) -> list[Batch]:
         """At most `limit` batches, the newest first."""
-        query = "TRUE ORDER BY seq DESC LIMIT ?"
-        return await self._database.run(lambda c: batches_where(c, query, limit))
+        return await self._register.newest(limit)
 
     async def batch(self, batch_id: str) -> Batch:
         """A batch of any tenant; ConfigurationError if there is no batch of this id."""
-        found = await self._database.run(lambda c: batches_where(c, "id = ?", batch_id))
-        if not found:
+        if (found := await self._register.find(batch_id)) is None:
             raise ConfigurationError(f"there is no batch {batch_id[:64]!r}")
-        return found[0]
+        return found
 
     async def cancel(self, batch_id: str) -> Batch:
         """Ask a batch to end; a running service does so within a second."""
         batch = await self.batch(batch_id)
         return await self._store.cancel(batch.tenant, batch.id)
 
-    def close(self) -> None:
-        """Close the database."""
-        self._database.close()
+    async def close(self) -> None:
+        """Close the file or the connections."""
+        await self._register.close()

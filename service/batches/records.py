@@ -1,7 +1,8 @@
 """A file and a batch as the store keeps them, with OpenAI's statuses."""
 
+import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 
@@ -85,6 +86,19 @@ class Batch:
     def time_of(self, status: Status) -> int | None:
         """The time at which a status after the first began; None if it has not begun."""
         return self.times.get(status)
+
+    def named(self) -> "Batch":
+        """The batch at its beginning, under a new id that nobody can guess."""
+        return replace(self, id=f"batch_{secrets.token_hex(16)}", moved_at=self.created_at)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The line of an output or error file that answers a line of an input file."""
+
+    line: int
+    failed: bool
+    body: bytes
 
 
 @dataclass(frozen=True, slots=True)

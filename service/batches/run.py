@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -9,11 +10,11 @@ from hashlib import blake2b
 from typing import Protocol
 
 from service.batches.folder import Folder
-from service.batches.journal import Answer, Journal
 from service.batches.line_call import Call, NotNow, ask
 from service.batches.lines import Line, NotALine, chunks, error_line, parse_line
 from service.batches.outcome import keep_outcome
-from service.batches.records import Batch, Problem, Status
+from service.batches.records import Answer, Batch, Problem, Status
+from service.batches.store import Journal
 from service.tenants.tenant import Tenant, Tier
 
 _log = logging.getLogger(__name__)
@@ -51,11 +52,11 @@ class Surroundings:
     """Parts of a service that its batches use.
 
     `room` gives the number of lines that the gate has slots for now; `tenant_of` finds a tenant
-    that has a live key; `tenant_bytes` is the limit of a tenant's files and answers together.
+    that has a live key; `tenant_bytes` is the limit of a tenant's files and answers together;
+    `clock` gives seconds since 1970.
     """
 
     folder: Folder
-    journal: Journal
     call: Call
     tenant_of: Callable[[str], Tenant | None]
     room: Callable[[], int]
@@ -63,6 +64,12 @@ class Surroundings:
     max_lines: int
     max_line_bytes: int
     tenant_bytes: int
+    clock: Callable[[], float] = time.time
+
+    @property
+    def now(self) -> int:
+        """Seconds since 1970."""
+        return int(self.clock())
 
     def tenant(self, name: str) -> Tenant | None:
         """The tenant, unless it has no live key or may not use the tier of batches."""
@@ -71,20 +78,20 @@ class Surroundings:
 
 
 class BatchRun:
-    """Runs a batch whose lease this process holds.
+    """Runs a batch whose lease this process holds, with the lease's journal.
 
     It may be cancelled at any moment. The next process with the lease continues: the journal has
     the lines that are answered.
     """
 
-    def __init__(self, batch: Batch, around: Surroundings) -> None:
+    def __init__(self, batch: Batch, journal: Journal, around: Surroundings) -> None:
         self._batch = batch
+        self._journal = journal
         self._around = around
-        self._journal = around.journal
 
     async def run(self) -> float:
         """Bring the batch to its end and return 0, or return the seconds for which it must rest."""
-        self._batch = await self._journal.read(self._batch.id)
+        self._batch = await self._journal.read()
         if self._batch.status is Status.VALIDATING:
             await self._validate()
         if self._batch.status is Status.IN_PROGRESS and (rest := await self._answer()):
@@ -112,7 +119,7 @@ class BatchRun:
 
     @property
     def _expired(self) -> bool:
-        return self._journal.now >= self._batch.expires_at
+        return self._around.now >= self._batch.expires_at
 
     async def _validate(self) -> None:
         """Check that every line is a request for the endpoint, with a name of its own."""
@@ -139,9 +146,9 @@ class BatchRun:
             problems.append(Problem("empty_file", "The input file has no line."))
         if problems:
             shown = problems[:_MOST_PROBLEMS]
-            self._batch = await self._journal.refused(self._batch, shown)
+            self._batch = await self._journal.refused(shown)
         else:
-            self._batch = await self._journal.validated(self._batch, total)
+            self._batch = await self._journal.validated(total)
 
     async def _parsed(self, most: int) -> AsyncGenerator[list[Line | Problem], None]:
         """The input file's lines, a few at a time; one of more than `most` bytes is a problem."""
@@ -163,7 +170,7 @@ class BatchRun:
 
     async def _left(self) -> AsyncGenerator[Line, None]:
         """The lines that have no answer."""
-        answered = await self._journal.answered(self._batch)
+        answered = await self._journal.answered()
         async with aclosing(self._parsed(_VALIDATED)) as parsed:
             async for lines in parsed:
                 for line in lines:
@@ -200,13 +207,13 @@ class BatchRun:
         if tenant is None:
             _log.warning("batch %s: %s has no live key or no flex", batch.id, batch.tenant)
             return _LEAST_REST_SECONDS
-        if await self._journal.held(batch.tenant) >= around.tenant_bytes:
+        if await self._journal.held() >= around.tenant_bytes:
             _log.warning("batch %s: %s has no space and must delete files", batch.id, tenant.name)
             return _LONGEST_REST_SECONDS
         while len(running) < around.room() + _AHEAD:
             if (line := await anext(left, None)) is None:
                 break
-            left_s = batch.expires_at - self._journal.now + _AFTER_EXPIRY_SECONDS
+            left_s = batch.expires_at - self._around.now + _AFTER_EXPIRY_SECONDS
             running.add(asyncio.create_task(ask(around.call, tenant, batch, line, left_s)))
         return 0.0
 
@@ -218,7 +225,7 @@ class BatchRun:
         running -= done
         results = [task.result() for task in done]
         answers = [each for each in results if isinstance(each, Answer)]
-        self._batch = await self._journal.record(self._batch, answers)
+        self._batch = await self._journal.record(answers)
         if answers:
             failed = sum(answer.failed for answer in answers)
             self._around.observer.lines_answered(len(answers) - failed, failed)
@@ -233,12 +240,12 @@ class BatchRun:
     async def _end(self, status: Status) -> None:
         """Give lines without an answer an error if the batch ends early; write its result files."""
         if status is Status.COMPLETED:
-            self._batch = await self._journal.finalizing(self._batch)
+            self._batch = await self._journal.finalizing()
         elif self._batch.total:
             await self._give_up(status)
-        folder, now = self._around.folder, self._journal.now
-        output, errors = await keep_outcome(folder, self._batch, now)
-        self._batch = await self._journal.finish(self._batch, status, output, errors)
+        around, journal = self._around, self._journal
+        output, errors = await keep_outcome(around.folder, journal, self._batch, around.now)
+        self._batch = await journal.finish(status, output, errors)
 
     async def _give_up(self, status: Status) -> None:
         code, message = _UNANSWERED[status]
@@ -252,7 +259,7 @@ class BatchRun:
         await self._keep_errors(status, errors)
 
     async def _keep_errors(self, status: Status, errors: list[Answer]) -> None:
-        self._batch = await self._journal.record(self._batch, errors)
+        self._batch = await self._journal.record(errors)
         self._around.observer.lines_unanswered(status, len(errors))
         errors.clear()
 

@@ -9,9 +9,10 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Protocol
 
-from service.batches.lease import Lease
 from service.batches.records import Batch, Status
 from service.batches.run import BatchObserver, BatchRun, Surroundings
+from service.batches.store import Lease, LeaseLost, Register
+from service.errors import Unavailable
 
 _log = logging.getLogger(__name__)
 
@@ -32,12 +33,18 @@ class RunnerObserver(BatchObserver, Protocol):
 class Runner:
     """Runs batches, the oldest of each tenant first, and removes expired files and batches.
 
-    Processes may share a folder: each runs at most one batch of a tenant, whose lease it holds.
+    Processes may share a register: each runs at most one batch of a tenant, whose lease it holds.
     """
 
     def __init__(
-        self, around: Surroundings, observer: RunnerObserver, max_running: int, keep_days: int
+        self,
+        register: Register,
+        around: Surroundings,
+        observer: RunnerObserver,
+        max_running: int,
+        keep_days: int,
     ) -> None:
+        self._register = register
         self._around = around
         self._observer = observer
         self._max_running = max_running
@@ -61,9 +68,9 @@ class Runner:
                 pause = _LOOK_SECONDS
                 try:
                     await self._look(tasks)
-                except Exception:
+                except Exception as error:
                     pause = _AFTER_FAILURE_SECONDS
-                    _log.exception("the list of batches cannot be read; trying again")
+                    _tell_of(error, "the list of batches cannot be read; trying again")
                 with suppress(TimeoutError):
                     async with asyncio.timeout(pause):
                         await self._wake.wait()
@@ -71,24 +78,25 @@ class Runner:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.gather(*tasks)  # which release the leases of those
 
     async def _look(self, tasks: set["asyncio.Task[None]"]) -> None:
         now = time.monotonic()
         if now >= self._swept + _SWEEP_SECONDS:
             self._swept = now
             self._start(tasks, self._sweep())
-        batches = await self._around.journal.unfinished()
+        batches = await self._register.unfinished()
         self._tell(batches)
         for batch in batches:
             if len(self._runs) >= self._max_running:
                 break
             if batch.tenant in self._runs or self._waits(batch, now):
                 continue
-            if (lease := Lease.take(self._around.folder.lease(batch.id))) is not None:
-                self._runs[batch.tenant] = run = BatchRun(batch, self._around)
+            if (lease := await self._register.take(batch.id)) is not None:
+                self._runs[batch.tenant] = run = BatchRun(batch, lease.journal, self._around)
                 task = self._start(tasks, self._run(batch, run))
                 # Not in a `finally` of the task, which does not run if the task never begins.
-                task.add_done_callback(partial(self._ended, batch, lease))
+                task.add_done_callback(partial(self._ended, batch, lease, tasks))
 
     @staticmethod
     def _start(
@@ -104,27 +112,38 @@ class Runner:
             rest = await run.run()
             self._rests[batch.tenant] = time.monotonic() + rest
             self._failed.pop(batch.id, None)
-        except Exception:
+        except LeaseLost:
+            _log.warning("batch %s of %s: its lease ended here", batch.id, batch.tenant)
+        except Exception as error:
             self._failed[batch.id] = time.monotonic() + _AFTER_FAILURE_SECONDS
-            _log.exception("batch %s of %s failed; it is tried again", batch.id, batch.tenant)
+            _tell_of(error, f"batch {batch.id} of {batch.tenant} failed; it is tried again")
 
     def _waits(self, batch: Batch, now: float) -> bool:
         """True for a batch that cannot run now; a batch that only has to end does not rest."""
         if now < self._failed.get(batch.id, 0.0):
             return True
-        expired = self._around.journal.now >= batch.expires_at
+        expired = self._around.now >= batch.expires_at
         if batch.status is not Status.IN_PROGRESS or expired:
             return False
         return now < self._rests.get(batch.tenant, 0.0) or not self._around.tenant(batch.tenant)
 
-    def _ended(self, batch: Batch, lease: Lease, task: "asyncio.Task[None]") -> None:
+    def _ended(
+        self,
+        batch: Batch,
+        lease: Lease,
+        tasks: set["asyncio.Task[None]"],
+        task: "asyncio.Task[None]",
+    ) -> None:
         del self._runs[batch.tenant]
-        lease.release()
+        self._start(tasks, self._release(lease))
+
+    async def _release(self, lease: Lease) -> None:
+        await lease.release()
         self._wake.set()
 
     def _tell(self, batches: Sequence[Batch]) -> None:
         """Show the unfinished batches; only each tenant's oldest, which runs first, can be idle."""
-        now = self._around.journal.now
+        now = self._around.now
         counts = Counter(batch.status for batch in batches)
         first = {batch.tenant: batch for batch in reversed(batches)}.values()
         self._observer.unfinished(
@@ -136,8 +155,13 @@ class Runner:
     async def _sweep(self) -> None:
         """Remove what is too old; beside the batches, since a bucket may take long to answer."""
         try:
-            removed, files, running = await self._around.journal.forget(self._keep_seconds)
+            removed, files, running = await self._register.forget(self._keep_seconds)
             await self._around.folder.remove(*removed)
             await self._around.folder.sweep(files, running)
-        except Exception:
-            _log.exception("old files are not removed, and are tried again")
+        except Exception as error:
+            _tell_of(error, "old files are not removed, and are tried again")
+
+
+def _tell_of(error: Exception, message: str) -> None:
+    """Log an error, with its traceback unless a store cannot be reached."""
+    _log.error("%s: %s", message, error, exc_info=not isinstance(error, Unavailable))

@@ -1,7 +1,7 @@
 """`llm-service batches`: list, show and cancel batches.
 
 Over HTTP the commands see the batches of the tenant whose key OPENAI_API_KEY holds; with --store
-an operator sees those of all tenants, on the machine that keeps them.
+an operator sees those of all tenants, on the machine of the folder or wherever the address leads.
 """
 
 import asyncio
@@ -10,7 +10,6 @@ import os
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated, Any
 
 import httpx
@@ -28,19 +27,29 @@ app = typer.Typer(no_args_is_help=True, help=__doc__)
 
 _KEY = "OPENAI_API_KEY"
 _SECONDS = 60
+_URL = "http://127.0.0.1:8000"
 
-Url = Annotated[str, typer.Option("--url", "-u", help="Address of the service.")]
+Url = Annotated[
+    str | None, typer.Option("--url", "-u", help=f"Address of the service; default {_URL}.")
+]
 Store = Annotated[
-    Path | None, typer.Option("--store", "-s", help="Folder of `batches.path`, in place of --url.")
+    str | None,
+    typer.Option(
+        "--store",
+        "-s",
+        envvar="LLM_SERVICE_BATCHES__STORAGE",
+        show_envvar=True,
+        help="Folder of `batches.path` or address of `batches.storage`, unless there is --url; put "
+        "an address with a password into the variable.",
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 BatchId = Annotated[str, typer.Argument(metavar="BATCH", help="Id of the batch.")]
-_URL = "http://127.0.0.1:8000"
 
 
 @app.command("list")
 def list_(
-    url: Url = _URL,
+    url: Url = None,
     store: Store = None,
     limit: Annotated[int, typer.Option(min=1, max=100, help="Batches to list, newest first.")] = 20,
     as_json: AsJson = False,
@@ -50,7 +59,7 @@ def list_(
     Example: llm-service batches list --store /var/lib/llm-service/batches
     """
     with _errors():
-        if store is None:
+        if url or not store:
             batches = _asked(url, "GET", f"?limit={limit}")["data"]
         else:
             batches = [_body(batch) for batch in _at(store, lambda o: o.listed(limit))]
@@ -67,7 +76,7 @@ def list_(
 
 
 @app.command()
-def show(batch: BatchId, url: Url = _URL, store: Store = None) -> None:
+def show(batch: BatchId, url: Url = None, store: Store = None) -> None:
     """Print a batch as JSON.
 
     Example: llm-service batches show batch_0f3c --url https://llm.example.com
@@ -75,14 +84,14 @@ def show(batch: BatchId, url: Url = _URL, store: Store = None) -> None:
     with _errors():
         found = (
             _asked(url, "GET", f"/{batch}")
-            if store is None
+            if url or not store
             else _body(_at(store, lambda overview: overview.batch(batch)))
         )
         typer.echo(json.dumps(found, indent=2))
 
 
 @app.command()
-def cancel(batch: BatchId, url: Url = _URL, store: Store = None) -> None:
+def cancel(batch: BatchId, url: Url = None, store: Store = None) -> None:
     """End a batch; what is answered by then is kept.
 
     Example: llm-service batches cancel batch_0f3c --store /var/lib/llm-service/batches
@@ -90,15 +99,15 @@ def cancel(batch: BatchId, url: Url = _URL, store: Store = None) -> None:
     with _errors():
         found = (
             _asked(url, "POST", f"/{batch}/cancel")
-            if store is None
+            if url or not store
             else _body(_at(store, lambda overview: overview.cancel(batch)))
         )
         typer.echo(f"{found['id']}: {found['status']}")
 
 
-def _asked(url: str, method: str, path: str) -> Any:
+def _asked(url: str | None, method: str, path: str) -> Any:
     """The answer of the service at an address, to a request about batches."""
-    key = os.environ.get(_KEY)
+    url, key = url or _URL, os.environ.get(_KEY)
     headers = {} if key is None else {"authorization": f"Bearer {key}"}
     address = f"{url.rstrip('/')}/v1/batches{path}"
     try:
@@ -114,15 +123,15 @@ def _asked(url: str, method: str, path: str) -> Any:
     return answer.json()
 
 
-def _at(store: Path, ask: Callable[[Overview], Awaitable[Any]]) -> Any:
-    """The answer of the folder of batches."""
+def _at(store: str, ask: Callable[[Overview], Awaitable[Any]]) -> Any:
+    """The answer of the folder of batches, or of the address."""
 
     async def asked() -> Any:
         overview = Overview(store)
         try:
             return await ask(overview)
         finally:
-            overview.close()
+            await overview.close()
 
     return asyncio.run(asked())
 

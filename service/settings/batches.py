@@ -1,10 +1,11 @@
 """Settings of batches: files of requests that are answered in the background."""
 
 from pathlib import Path
+from typing import Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from service.settings.section import Section
+from service.settings.section import REDIS_ADDRESS, Section
 
 
 class BatchSettings(Section):
@@ -22,6 +23,13 @@ class BatchSettings(Section):
         "`az://...`, with credentials from its client's environment; without it they are in "
         "`path`. Batches, their answers until they end, and uploads until they are complete stay "
         "in `path`.",
+    )
+    storage: str | None = Field(
+        None,
+        pattern=rf"^{REDIS_ADDRESS}",
+        description="Store of the records that all replicas share, in the place of the database "
+        "in `path`: an address as that of `quotas.storage`, of a Redis or Valkey that keeps its "
+        "data on disk and evicts none. It needs `files`; nothing in `path` must survive then.",
     )
     max_file_bytes: int = Field(
         100 << 20,
@@ -67,3 +75,9 @@ class BatchSettings(Section):
         description="Days after which files, and batches that ended, are removed; a file may ask "
         "for less.",
     )
+
+    @model_validator(mode="after")
+    def _shared_files(self) -> Self:
+        if self.storage is not None and (self.files is None or self.path is None):
+            raise ValueError("batches: storage needs files, which replicas share, and a path")
+        return self

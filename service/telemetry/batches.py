@@ -15,7 +15,7 @@ class BatchMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         make = SeriesFactory(registry)
-        text = "Batches that have not ended, by status; replicas that share a folder show the same."
+        text = "Batches that have not ended, by status; replicas that share them show the same."
         self._unfinished = make.gauge("batches_unfinished", text, "status")
         text = "Batches that ended here, by status."
         self._ended = make.counter("batches_ended_total", text, "status")

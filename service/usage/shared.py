@@ -2,15 +2,11 @@
 
 import json
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from dataclasses import asdict, astuple
 from typing import Any
 
-from redis.exceptions import RedisError
-
-from service.errors import Unavailable
-from service.redis_client import KEY_PREFIX, client_of, open_redis
+from service.redis_client import KEY_PREFIX, client_of, open_redis, reached
 from service.together import together
 from service.usage.row import SECONDS, Amounts, Batch, Kind, Question, UsageRow
 
@@ -30,7 +26,6 @@ _KNOWN_SECONDS = 86_400
 """Time for which a batch is known that was added, and would not be added again."""
 _ANSWER_SECONDS = 2.0
 _HOURS_AT_ONCE = 500
-_RETRY_SECONDS = 5.0
 
 
 class SharedUsage:
@@ -58,7 +53,7 @@ class SharedUsage:
         tenants: dict[str, list[tuple[int, Kind, Amounts]]] = defaultdict(list)
         for (hour, kind), amounts in batch.rows.items():
             tenants[kind.tenant].append((hour, kind, amounts))
-        with _reached():
+        with reached("usage"):
             # First of all, because counts of a tenant that is not listed would not be found.
             await self._client.sadd(_TENANTS, *tenants)
             await together(self._add(batch.id, name, rows) for name, rows in tenants.items())
@@ -77,7 +72,7 @@ class SharedUsage:
         """The rows; asks for the hours of one tenant after the other."""
         seconds = SECONDS[question.period]
         found: dict[tuple[int, Kind], Amounts] = defaultdict(Amounts)
-        with _reached():
+        with reached("usage"):
             for tenant in await self._tenants(question.tenant):
                 async for hour, fields in self._hours(tenant, question.hours):
                     start = hour * SECONDS["hour"] // seconds * seconds
@@ -111,7 +106,7 @@ class SharedUsage:
         return [int(hour) for hour in found]
 
     async def forget(self, hour: int) -> None:
-        with _reached():
+        with reached("usage"):
             for tenant in await self._tenants(None):
                 old = await self._known_hours(tenant, "-inf", hour - 1)
                 if old:
@@ -120,19 +115,6 @@ class SharedUsage:
 
     async def close(self) -> None:
         await self._client.aclose()
-
-
-@contextmanager
-def _reached() -> Iterator[None]:
-    """Raise Unavailable in the place of an error of the store; its text may hold the address."""
-    try:
-        yield
-    except (RedisError, OSError, TimeoutError) as error:
-        raise Unavailable(
-            f"The store of usage cannot be reached now ({type(error).__name__}).",
-            code="store_unavailable",
-            retry_after=_RETRY_SECONDS,
-        ) from error
 
 
 def _key(tenant: str, rest: str) -> str:

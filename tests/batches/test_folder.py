@@ -1,5 +1,6 @@
 """The folder of batches: where it may lie, what it removes, and its leases."""
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -10,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from service.batches.folder import Folder
-from service.batches.lease import Lease
-from service.batches.tables import VERSIONS
+from service.batches.kept import kept
+from service.batches.local.tables import VERSIONS
 from service.database import Database
 from service.errors import ConfigurationError
+from service.settings.batches import BatchSettings
 
 OLD = 3 * 3600
 
@@ -42,25 +44,35 @@ async def test_only_old_content_without_a_record_is_swept(tmp_path: Path) -> Non
     assert [path.name for path in folder.lease("x").parent.iterdir()] == ["batch_runs"]
 
 
-def test_one_holder_at_a_time(tmp_path: Path) -> None:
-    lease = Lease.take(tmp_path / "lease")
+async def test_one_holder_at_a_time(tmp_path: Path) -> None:
+    register = kept(tmp_path, BatchSettings()).register
+    lease = await register.take("batch")
     assert lease is not None
-    assert Lease.take(tmp_path / "lease") is None
-    lease.release()
-    assert Lease.take(tmp_path / "lease") is not None
+    assert await register.take("batch") is None
+    await lease.release()
+    assert await register.take("batch") is not None
+    await register.close()
 
 
 def test_a_killed_holder_has_it_no_more(tmp_path: Path) -> None:
     hold = (
-        "import sys, time; from pathlib import Path; from service.batches.lease import Lease\n"
-        "lease = Lease.take(Path(sys.argv[1])); print(lease is not None, flush=True)\n"
+        "import asyncio, sys, time; from pathlib import Path\n"
+        "from service.batches.kept import kept\n"
+        "from service.settings.batches import BatchSettings\n"
+        "register = kept(Path(sys.argv[1]), BatchSettings()).register\n"
+        "print(asyncio.run(register.take('batch')) is not None, flush=True)\n"
         "time.sleep(600)"
     )
-    command = [sys.executable, "-c", hold, str(tmp_path / "lease")]
+
+    def is_free() -> bool:
+        register = kept(tmp_path, BatchSettings()).register
+        return asyncio.run(register.take("batch")) is not None
+
+    command = [sys.executable, "-c", hold, str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "True\n"
-        assert Lease.take(tmp_path / "lease") is None
+        assert not is_free()
         holder.send_signal(signal.SIGKILL)
         holder.wait(60)
-    assert Lease.take(tmp_path / "lease") is not None
+    assert is_free()

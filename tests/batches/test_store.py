@@ -1,32 +1,29 @@
 """The store: each tenant sees and changes its own files and batches only, within its limits."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from service.batches.folder import Folder
-from service.batches.journal import Answer, Journal
-from service.batches.records import Batch, Page, Problem, Purpose, Status, StoredFile
-from service.batches.store import BatchStore
-from service.batches.tables import VERSIONS
-from service.database import Database
+from service.batches.records import Answer, Batch, Page, Problem, Purpose, Status, StoredFile
+from service.batches.store import Journal, Lease
 from service.errors import InvalidRequest, NotFound, Unavailable
 from service.settings.batches import BatchSettings
+from tests.batches.places import opened
 
 NOW = 1_800_000_000
 LIMITS = BatchSettings(max_files=3, max_file_bytes=1024, tenant_bytes=1500, max_batches=2)
 
 
-class Kept:
-    """A store of a folder and what is written beside it, at a time that a test sets."""
+class Site:
+    """A store and what is written beside it, at a time that a test sets."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, storage: str | None) -> None:
         self.now = NOW
-        self.database = Database(Folder(path).database, VERSIONS)
-        self.store = BatchStore(self.database, LIMITS, lambda: self.now)
-        self.journal = Journal(self.database, lambda: self.now)
+        kept = opened(path, storage, LIMITS, lambda: self.now)
+        self.store, self.register = kept.store, kept.register
+        self._leases: list[Lease] = []
 
     async def file(self, name: str, tenant: str = "a", size: int = 10) -> StoredFile:
         purpose = Purpose.OUTPUT if name.endswith("output") else Purpose.BATCH
@@ -39,15 +36,28 @@ class Kept:
             Batch("", tenant, "/v1/generate", file, "24h", NOW, NOW + 60, 100, {"k": "v"})
         )
 
+    async def journal(self, batch: Batch) -> Journal:
+        """The journal of the holder of the batch's lease."""
+        lease = await self.register.take(batch.id)
+        assert lease is not None
+        self._leases.append(lease)
+        return lease.journal
+
+    async def close(self) -> None:
+        """Release what is held."""
+        for lease in self._leases:
+            await lease.release()
+        await self.register.close()
+
 
 @pytest.fixture
-def kept(tmp_path: Path) -> Iterator[Kept]:
-    kept = Kept(tmp_path)
-    yield kept
-    kept.database.close()
+async def kept(tmp_path: Path, storage: str | None) -> AsyncIterator[Site]:
+    site = Site(tmp_path, storage)
+    yield site
+    await site.close()
 
 
-async def test_another_tenants_things_are_not_there(kept: Kept) -> None:
+async def test_another_tenants_things_are_not_there(kept: Site) -> None:
     file = await kept.file("f")
     batch = await kept.batch()
     store = kept.store
@@ -71,7 +81,7 @@ async def test_another_tenants_things_are_not_there(kept: Kept) -> None:
     assert (await store.batch("a", batch.id)).status is Status.VALIDATING
 
 
-async def test_lists_go_on_where_they_stopped_whatever_lies_between(kept: Kept) -> None:
+async def test_lists_go_on_where_they_stopped_whatever_lies_between(kept: Site) -> None:
     for name in ("f1", "b-file", "f2", "f-output"):
         await kept.file(name, "b" if name == "b-file" else "a")
     pages: list[tuple[str, ...]] = []
@@ -89,7 +99,7 @@ async def test_lists_go_on_where_they_stopped_whatever_lies_between(kept: Kept) 
         await kept.store.files("a", Page("b-file"))
 
 
-async def test_files_are_limited_in_number_and_bytes(kept: Kept) -> None:
+async def test_files_are_limited_in_number_and_bytes(kept: Site) -> None:
     assert await kept.store.space("a") == 1024
     await kept.file("f1", size=1000)
     assert await kept.store.space("a") == 500
@@ -105,96 +115,114 @@ async def test_files_are_limited_in_number_and_bytes(kept: Kept) -> None:
     await kept.file("f4", size=1000)
 
 
-async def test_batches_are_limited_while_they_run(kept: Kept) -> None:
+async def test_batches_are_limited_while_they_run(kept: Site) -> None:
     await kept.file("f")
     await kept.file("f-output")
     first, _ = await kept.batch(), await kept.batch()
     with pytest.raises(InvalidRequest, match="at most 2 unfinished batches"):
         await kept.batch()
-    await kept.journal.refused(first, [Problem("empty_file", "Nothing.")])
+    await (await kept.journal(first)).refused([Problem("empty_file", "Nothing.")])
     await kept.batch()
     with pytest.raises(InvalidRequest, match="purpose must be batch, got batch_output"):
         await kept.batch(file="f-output")
 
 
-async def test_a_file_is_kept_while_a_batch_reads_it(kept: Kept) -> None:
+async def test_a_file_is_kept_while_a_batch_reads_it(kept: Site) -> None:
     await kept.file("f")
     batch = await kept.batch()
     kept.now += 1000
-    assert await kept.journal.forget(10_000) == ([], {"f"}, {batch.id})
+    assert await kept.register.forget(10_000) == ([], {"f"}, {batch.id})
     with pytest.raises(InvalidRequest, match=batch.id):
         await kept.store.delete_file("a", "f")
     await kept.store.cancel("a", batch.id)
-    await kept.journal.finish(batch, Status.CANCELLED, None, None)
-    assert await kept.journal.forget(10_000) == (["f"], set(), set())
+    await (await kept.journal(batch)).finish(Status.CANCELLED, None, None)
+    assert await kept.register.forget(10_000) == (["f"], set(), set())
     assert (await kept.store.batch("a", batch.id)).status is Status.CANCELLED
-    await kept.journal.forget(1000)
+    await kept.register.forget(1000)
     with pytest.raises(NotFound):
         await kept.store.batch("a", batch.id)
 
 
-async def test_a_line_is_answered_once(kept: Kept) -> None:
+async def test_a_line_is_answered_once(kept: Site, tmp_path: Path) -> None:
     await kept.file("f")
-    batch = await kept.journal.validated(await kept.batch(), 3)
-    await kept.journal.record(batch, [Answer(1, False, b"first"), Answer(2, True, b"bad")])
-    batch = await kept.journal.record(batch, [Answer(1, True, b"second"), Answer(3, False, b"x")])
-    assert (batch.total, batch.completed, batch.failed) == (3, 2, 1)
-    assert await kept.journal.answered(batch) == {1, 2, 3}
-    bodies = await kept.database.run(
-        lambda c: c.execute("SELECT body FROM answers ORDER BY line").fetchall()
-    )
-    assert bodies == [(b"first",), (b"bad",), (b"x",)]
+    journal = await kept.journal(await kept.batch())
+    await journal.validated(4)
+    await journal.record([Answer(10, False, b"first\n"), Answer(2, True, b"bad\n")])
+    batch = await journal.record([Answer(10, True, b"second\n"), Answer(3, False, b"\xff: x\n")])
+    assert (batch.total, batch.completed, batch.failed, batch.answer_bytes) == (4, 2, 1, 15)
+    assert await journal.answered() == {10, 2, 3}
+    assert await journal.held() == 25
+    output, errors = tmp_path / "output", tmp_path / "errors"
+    await journal.write(output, errors)
+    assert output.read_bytes() == b"\xff: x\nfirst\n"
+    assert errors.read_bytes() == b"bad\n"
 
 
-async def test_a_batch_that_was_cancelled_meanwhile_stays_so(kept: Kept) -> None:
+async def test_a_batch_that_was_cancelled_meanwhile_stays_so(kept: Site) -> None:
     await kept.file("f")
     batch = await kept.batch()
     kept.now += 5
     cancelled = await kept.store.cancel("a", batch.id)
     assert cancelled.status is Status.CANCELLING
     assert cancelled.time_of(Status.CANCELLING) == NOW + 5
-    for call in (
-        kept.journal.validated(batch, 1),
-        kept.journal.refused(batch, []),
-        kept.journal.finalizing(batch),
-    ):
+    journal = await kept.journal(batch)
+    for call in (journal.validated(1), journal.refused([]), journal.finalizing()):
         assert (await call).status is Status.CANCELLING
-    assert [each.id for each in await kept.journal.unfinished()] == [batch.id]
-    await kept.journal.finish(batch, Status.CANCELLED, None, None)
+    assert [each.id for each in await kept.register.unfinished()] == [batch.id]
+    await journal.finish(Status.CANCELLED, None, None)
     with pytest.raises(InvalidRequest, match="has ended already, as cancelled"):
         await kept.store.cancel("a", batch.id)
 
 
-async def test_the_files_of_the_results_come_with_the_end(kept: Kept) -> None:
+async def test_the_files_of_the_results_come_with_the_end(kept: Site) -> None:
     file = await kept.file("f")
-    batch = await kept.journal.validated(await kept.batch(), 1)
-    await kept.journal.record(batch, [Answer(1, False, b"answer")])
+    journal = await kept.journal(await kept.batch())
+    await journal.validated(1)
+    await journal.record([Answer(1, False, b"answer")])
     output = replace(file, id="f-out", purpose=Purpose.OUTPUT)
-    ended = await kept.journal.finish(batch, Status.COMPLETED, output, None)
+    ended = await journal.finish(Status.COMPLETED, output, None)
     assert (ended.output_file_id, ended.error_file_id) == ("f-out", None)
     assert await kept.store.file("a", "f-out") == output
-    assert await kept.journal.answered(batch) == set()
+    assert await journal.answered() == set()
+    assert await journal.held() == 20
 
 
-async def test_a_file_that_cannot_be_written_is_no_internal_error(kept: Kept) -> None:
-    def fill(connection: object) -> None:
-        kept.database._connection.execute("PRAGMA max_page_count = 20")
-
-    await kept.database.run(fill)
+async def test_problems_are_kept_as_they_were_found(kept: Site) -> None:
     await kept.file("f")
     batch = await kept.batch()
-    answer = [Answer(1, False, bytes(1 << 20))]
+    problems = (Problem("invalid_json_line", "Ä \u2028", 7, "body"), Problem("empty_file", "None."))
+    await (await kept.journal(batch)).refused(problems)
+    assert (await kept.store.batch("a", batch.id)).problems == problems
+
+
+async def test_an_operator_sees_the_newest_first(kept: Site) -> None:
+    await kept.file("f")
+    await kept.file("g", "b")
+    batches = [await kept.batch(), await kept.batch("b", "g"), await kept.batch()]
+    await (await kept.journal(batches[1])).finish(Status.COMPLETED, None, None)
+    assert [each.id for each in await kept.register.newest(2)] == [b.id for b in batches[:0:-1]]
+    assert await kept.register.find(batches[0].id) == batches[0]
+    assert await kept.register.find("batch_none") is None
+
+
+async def test_a_file_that_cannot_be_written_is_no_internal_error(tmp_path: Path) -> None:
+    kept = Site(tmp_path, None)
+    database = kept.register._database  # type: ignore[attr-defined]
+    await database.run(lambda _: database._connection.execute("PRAGMA max_page_count = 20"))
+    await kept.file("f")
+    batch = await kept.batch()
     with pytest.raises(Unavailable) as full:
-        await kept.journal.record(batch, answer)
+        await (await kept.journal(batch)).record([Answer(1, False, bytes(1 << 20))])
     assert full.value.code == "store_unavailable"
     assert (await kept.store.batch("a", batch.id)).completed == 0
+    await kept.close()
 
 
-async def test_the_latest_are_those_that_run_and_then_those_that_ended(kept: Kept) -> None:
+async def test_the_latest_are_those_that_run_and_then_those_that_ended(kept: Site) -> None:
     for tenant in "abcd":
         await kept.file(f"f{tenant}", tenant)
     batches = [await kept.batch(tenant, f"f{tenant}") for tenant in "abcdabcd"]
     for batch in batches[1:5]:
-        await kept.journal.finish(batch, Status.COMPLETED, None, None)
-    latest = [batch.id for batch in await kept.journal.latest(3)]
+        await (await kept.journal(batch)).finish(Status.COMPLETED, None, None)
+    latest = [batch.id for batch in await kept.register.latest(3)]
     assert latest == [batches[place].id for place in (0, 5, 6, 4, 3, 2)]

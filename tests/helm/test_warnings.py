@@ -19,6 +19,10 @@ KEYS = {"tenantKeys": {"existingSecret": "keys"}}
             {"replicas": 2, "config": {"usage": {"path": "/usage"}}},
             "up to 2 replicas keep usage in folders of their own",
         ),
+        (
+            {"replicas": 2, "config": {"batches": {"path": "/batches"}}},
+            "up to 2 replicas keep batches in folders of their own",
+        ),
         ({}, "the image is named by a tag"),
         (
             {},
@@ -77,11 +81,23 @@ def test_nothing_is_said_of_quotas_that_are_shared_or_absent(name: str) -> None:
 
 def test_nothing_is_said_of_usage_that_is_shared_or_of_one_replica() -> None:
     storage = {"usage": {"storage": "valkey://valkey:6379"}}
+    egress = [{"ports": [{"port": 6379}]}]
     for values in (
-        {"replicas": 3, "config": storage},
+        {"replicas": 3, "config": storage, "networkPolicy": {"egress": egress}},
         {"replicas": 1, "config": {"usage": {"path": "/usage"}}},
     ):
         assert "usage" not in notes(values)
+
+
+def test_nothing_is_said_of_batches_that_are_shared_or_of_one_replica() -> None:
+    own = {"path": "/tmp/batches"}
+    shared = own | {"files": "s3://bucket/batches", "storage": "valkey://valkey:6379"}
+    egress = [{"ports": [{"port": 6379}]}]
+    for values in (
+        {"replicas": 3, "config": {"batches": shared}, "networkPolicy": {"egress": egress}},
+        {"replicas": 1, "config": {"batches": own}},
+    ):
+        assert "batches" not in notes(values)
 
 
 def quotas_in(storage: str, ports: list[dict[str, Any]] | None) -> dict[str, Any]:
@@ -124,8 +140,21 @@ def test_a_store_that_the_policy_blocks_is_said(
 
 
 def test_a_store_in_a_secret_needs_some_rule() -> None:
-    blocked = merged(ci_values("multi-tenant"), {"networkPolicy": {"egress": []}})
-    assert "does not let the pods reach the store of quotas" in notes(blocked)
+    blocked = notes(merged(ci_values("multi-tenant"), {"networkPolicy": {"egress": []}}))
+    for section in ("quotas", "usage"):
+        assert f"does not let the pods reach the store of {section}" in blocked
+
+
+@pytest.mark.parametrize("section", ["usage", "batches"])
+@pytest.mark.parametrize("open_port", [6379, 6380])
+def test_every_store_needs_its_port(section: str, open_port: int) -> None:
+    rest = {"path": "/tmp/batches", "files": "s3://a/b"} if section == "batches" else {}
+    values = {
+        "config": {section: rest | {"storage": "valkey://valkey:6380"}},
+        "networkPolicy": {"egress": [{"ports": [{"port": open_port, "protocol": "TCP"}]}]},
+    }
+    told = f"reach the store of {section}, " in notes(values)
+    assert told == (open_port == 6379)
 
 
 @pytest.mark.parametrize("client", ["gcsfs", "adlfs"])

@@ -31,7 +31,7 @@ async def create_batch(body: BatchRequest, batches: TheBatches, context: TheCont
         known = ", ".join(ENDPOINTS)
         message = f"endpoint: must be one of {known}, got {quote(body.endpoint)}"
         raise InvalidRequest(message, param="endpoint")
-    settings, now = batches.settings, batches.store.now
+    settings, now = batches.settings, batches.now
     keep = settings.keep_days * _SECONDS["d"]
     if body.output_expires_after is not None:
         keep = min(keep, body.output_expires_after.seconds)

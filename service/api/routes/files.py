@@ -58,7 +58,7 @@ async def create_file(request: Request, batches: TheBatches, context: TheContext
     if (purpose := upload.fields.get("purpose")) != Purpose.BATCH:
         message = f"purpose: must be batch, got {quote(purpose)}"
         raise InvalidRequest(message, param="purpose")
-    now = batches.store.now
+    now = batches.now
     keep = _keep_seconds(upload.fields, batches.settings.keep_days * _DAY)
     file = StoredFile(
         id=new_file_id(),

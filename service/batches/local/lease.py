@@ -1,21 +1,25 @@
-"""Lease of a batch: the right to run it, which one process holds at a time."""
+"""Lease of a batch for the processes of one machine."""
 
 import fcntl
 import os
 from pathlib import Path
 
+from service.batches.store import Journal
 
-class Lease:
-    """A lock on a file, held by this process until it is released or the process ends.
+
+class LocalLease:
+    """A lock on a file, held by this process until it is released or the process ends; implements
+    `batches.store.Lease`.
 
     The kernel releases the lock when the process ends, for any reason, so no timeout is needed.
     """
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, journal: Journal) -> None:
         self._descriptor = descriptor
+        self.journal = journal
 
     @classmethod
-    def take(cls, path: Path) -> "Lease | None":
+    def take(cls, path: Path, journal: Journal) -> "LocalLease | None":
         """The lease; None while another process holds it."""
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
@@ -23,8 +27,7 @@ class Lease:
         except OSError:
             os.close(descriptor)
             return None
-        return cls(descriptor)
+        return cls(descriptor, journal)
 
-    def release(self) -> None:
-        """Release the lock, so that another process may run the batch."""
+    async def release(self) -> None:
         os.close(self._descriptor)

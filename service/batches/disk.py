@@ -1,0 +1,30 @@
+"""Files on a disk of this machine: put in their places whole, and found once nobody needs them."""
+
+import secrets
+import time
+from collections.abc import Collection
+from pathlib import Path
+
+from service.files import sync
+
+ORPHAN_SECONDS = 2 * 3600
+"""Age after which a file without a record is no longer part of an upload or a running batch."""
+
+
+def new_place(folder: Path) -> Path:
+    """A new place for content that is still being written."""
+    return folder / f"upload-{secrets.token_hex(16)}"
+
+
+def place(upload: Path, path: Path) -> None:
+    """Move a complete file to its place, on disk."""
+    sync(upload)
+    upload.replace(path)
+    sync(path.parent)
+
+
+def orphans(folder: Path, known: Collection[str]) -> list[Path]:
+    """Files of a folder that are none of these names, and hours old."""
+    oldest = time.time() - ORPHAN_SECONDS
+    paths = [path for path in folder.iterdir() if path.name not in known]
+    return [path for path in paths if path.stat().st_mtime < oldest]

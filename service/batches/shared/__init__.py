@@ -1,0 +1,1 @@
+"""Records of batches in a Redis or Valkey, for replicas on several machines."""

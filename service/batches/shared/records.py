@@ -1,0 +1,76 @@
+"""Connection to the shared records, which every part of this package reads and writes by."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from typing import Any
+
+from service.batches.records import Batch, StoredFile
+from service.batches.shared.fields import batch_of, file_of
+from service.redis_client import KEY_PREFIX, client_of, open_redis, reached
+
+ROOT = f"{KEY_PREFIX}/{{batches}}/"
+"""Beginning of every key; the braces keep them on one node of a cluster."""
+
+_ANSWER_SECONDS = 2.0
+
+
+class SharedRecords:
+    """Records at an address of `batches.storage`; its calls raise Unavailable without an answer.
+
+    Does not connect before the first call. Raises ConfigurationError for an invalid address.
+    """
+
+    def __init__(self, address: str) -> None:
+        self._client = client_of(
+            open_redis(
+                address,
+                "batches.storage",
+                socket_timeout=_ANSWER_SECONDS,
+                socket_connect_timeout=_ANSWER_SECONDS,
+            )
+        )
+        self._asked = set[asyncio.Task[Any]]()
+
+    async def run(self, script: str, *arguments: str | int | bytes) -> Any:
+        """The answer of a script to these arguments."""
+        return await self.ask(lambda client: client.eval(script, 1, ROOT, *arguments))
+
+    async def ask(self, command: Callable[[Any], Coroutine[Any, Any, Any]]) -> Any:
+        """The answer of a command that redis-py's client sends.
+
+        The command is finished in a task of its own if the caller is cancelled: redis-py waits
+        with `asyncio.wait_for`, which may swallow a cancellation before Python 3.12.
+        """
+        task = asyncio.create_task(command(self._client))
+        self._asked.add(task)
+        task.add_done_callback(self._asked.discard)
+        with reached("batches"):
+            return await asyncio.shield(task)
+
+    async def files(self, ids: Iterable[bytes | str]) -> list[StoredFile]:
+        """The files of these ids, without those that are gone."""
+        return [file_of(fields) for fields in await self._hashes("file", ids)]
+
+    async def batches(self, ids: Iterable[bytes | str]) -> list[Batch]:
+        """The batches of these ids, without those that are gone."""
+        return [batch_of(fields) for fields in await self._hashes("batch", ids)]
+
+    async def _hashes(self, kind: str, ids: Iterable[bytes | str]) -> list[Mapping[bytes, bytes]]:
+        def read(client: Any) -> Any:
+            pipeline = client.pipeline(transaction=False)
+            for each in ids:
+                name = each.decode() if isinstance(each, bytes) else each
+                pipeline.hgetall(f"{ROOT}{kind}/{name}")
+            return pipeline.execute()
+
+        return [fields for fields in await self.ask(read) if fields]
+
+    async def close(self) -> None:
+        """Finish what was begun, and close the connections."""
+        await asyncio.gather(*self._asked, return_exceptions=True)
+        await self._client.aclose()
+
+
+def paired(flat: list[bytes]) -> dict[bytes, bytes]:
+    """The fields of a hash that a script returned."""
+    return dict(zip(flat[::2], flat[1::2], strict=True))

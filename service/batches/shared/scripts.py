@@ -1,0 +1,212 @@
+"""Scripts of the shared records; the server runs each at once and alone.
+
+All keys begin with KEYS[1], whose braces keep them on one node of a cluster:
+
+- `file/ID`, `batch/ID`: hashes of a record's fields; `files/TENANT`, `batches/TENANT`,
+  `unfinished/TENANT`, `unfinished`, `ended`: sorted sets of ids by their number from `seq`.
+- `expiry`: ids of files by the time of their expiry; `held`: bytes of files and answers by tenant.
+- `answers/ID`: answers of an unfinished batch by line; `lease/ID`: the token of its holder.
+
+The client sends a script again where no answer came, so each may run twice and counts once.
+"""
+
+_COMMON = """
+local root = KEYS[1]
+
+local function number_of(kind, tenant, id)
+    return redis.call("ZSCORE", root .. kind .. "/" .. tenant, id)
+end
+
+local function grow(tenant, bytes)
+    redis.call("HINCRBY", root .. "held", tenant, bytes)
+end
+
+local function put(key, record)
+    for name, value in pairs(record) do
+        redis.call("HSET", key, name, value)
+    end
+end
+
+local function put_file(file)
+    local key = root .. "file/" .. file.id
+    if redis.call("EXISTS", key) == 1 then return end
+    put(key, file)
+    redis.call("ZADD", root .. "files/" .. file.tenant, redis.call("INCR", root .. "seq"), file.id)
+    redis.call("ZADD", root .. "expiry", file.expires_at, file.id)
+    grow(file.tenant, file.bytes)
+end
+
+local function drop_file(id)
+    local key = root .. "file/" .. id
+    local tenant, bytes = unpack(redis.call("HMGET", key, "tenant", "bytes"))
+    redis.call("DEL", key)
+    redis.call("ZREM", root .. "expiry", id)
+    redis.call("ZREM", root .. "files/" .. tenant, id)
+    grow(tenant, 0 - bytes)
+end
+
+local function batch_of(id)
+    return redis.call("HGETALL", root .. "batch/" .. id)
+end
+
+local function move(id, status, now)
+    local times = "times." .. status
+    redis.call("HSET", root .. "batch/" .. id, "status", status, times, now, "moved_at", now)
+end
+
+local function end_with(id, status, now)
+    local tenant = redis.call("HGET", root .. "batch/" .. id, "tenant")
+    move(id, status, now)
+    redis.call("ZREM", root .. "unfinished", id)
+    redis.call("ZREM", root .. "unfinished/" .. tenant, id)
+    redis.call("ZADD", root .. "ended", number_of("batches", tenant, id), id)
+end
+"""
+
+ADD_FILE = f"""{_COMMON}
+local file = cjson.decode(ARGV[1])
+local most, most_bytes, most_held = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local count = redis.call("ZCARD", root .. "files/" .. file.tenant)
+local size = tonumber(redis.call("HGET", root .. "held", file.tenant) or 0)
+local new = redis.call("EXISTS", root .. "file/" .. file.id) == 0
+if new and (count >= most or tonumber(file.bytes) > math.min(most_bytes, most_held - size)) then
+    return {{count, size}}
+end
+put_file(file)
+return false
+"""
+"""Adds a file; returns the number and bytes of the tenant's files where the limits forbid it."""
+
+DELETE_FILE = f"""{_COMMON}
+local tenant, id = ARGV[1], ARGV[2]
+if not number_of("files", tenant, id) then return false end
+for _, batch in ipairs(redis.call("ZRANGE", root .. "unfinished/" .. tenant, 0, -1)) do
+    if redis.call("HGET", root .. "batch/" .. batch, "input_file_id") == id then return batch end
+end
+drop_file(id)
+return ""
+"""
+"""Deletes a file; returns nil for no file of the tenant, or the batch that reads it."""
+
+CREATE = f"""{_COMMON}
+local batch = cjson.decode(ARGV[1])
+local key = root .. "batch/" .. batch.id
+if redis.call("EXISTS", key) == 1 then return "" end
+if not number_of("files", batch.tenant, batch.input_file_id) then return "unknown" end
+local purpose = redis.call("HGET", root .. "file/" .. batch.input_file_id, "purpose")
+if purpose ~= ARGV[3] then return purpose end
+local unfinished = root .. "unfinished/" .. batch.tenant
+if redis.call("ZCARD", unfinished) >= tonumber(ARGV[2]) then return "full" end
+local number = redis.call("INCR", root .. "seq")
+put(key, batch)
+for _, list in ipairs({{root .. "batches/" .. batch.tenant, unfinished, root .. "unfinished"}}) do
+    redis.call("ZADD", list, number, batch.id)
+end
+return ""
+"""
+"""Adds a batch, or returns `unknown` for its file, another purpose than it must have, or `full`."""
+
+CANCEL = f"""{_COMMON}
+local tenant, id, now = ARGV[1], ARGV[2], ARGV[3]
+if not number_of("batches", tenant, id) then return {{}} end
+local status = redis.call("HGET", root .. "batch/" .. id, "status")
+if status == "validating" or status == "in_progress" then move(id, "cancelling", now) end
+return batch_of(id)
+"""
+"""Asks a batch to end, if it has not; returns its fields."""
+
+FORGET = f"""{_COMMON}
+local now, oldest = ARGV[1], tonumber(ARGV[2])
+local running, used, old = redis.call("ZRANGE", root .. "unfinished", 0, -1), {{}}, {{}}
+for _, id in ipairs(running) do
+    used[redis.call("HGET", root .. "batch/" .. id, "input_file_id")] = true
+end
+for _, id in ipairs(redis.call("ZRANGEBYSCORE", root .. "expiry", "-inf", now)) do
+    if not used[id] then
+        drop_file(id)
+        old[#old + 1] = id
+    end
+end
+for _, id in ipairs(redis.call("ZRANGE", root .. "ended", 0, -1)) do
+    local key = root .. "batch/" .. id
+    local tenant, created = unpack(redis.call("HMGET", key, "tenant", "created_at"))
+    if tonumber(created) > oldest then break end
+    redis.call("DEL", key)
+    redis.call("ZREM", root .. "batches/" .. tenant, id)
+    redis.call("ZREM", root .. "ended", id)
+end
+return {{old, redis.call("ZRANGE", root .. "expiry", 0, -1), running}}
+"""
+"""Deletes what is too old; returns ids of deleted files, other files and unfinished batches."""
+
+TAKE = f"""{_COMMON}
+local id, token, milliseconds = ARGV[1], ARGV[2], ARGV[3]
+if not redis.call("ZSCORE", root .. "unfinished", id) then return 0 end
+local key = root .. "lease/" .. id
+if redis.call("SET", key, token, "NX", "PX", milliseconds) then return 1 end
+return redis.call("GET", key) == token and 1 or 0
+"""
+"""Takes the lease of an unfinished batch, if nobody has it."""
+
+_HELD = f"""{_COMMON}
+local id, token = ARGV[1], ARGV[2]
+if redis.call("GET", root .. "lease/" .. id) ~= token then return {{}} end
+"""
+"""Ends a script, with nothing written and an empty answer, unless this token has the lease."""
+
+RENEW = f"""{_HELD}
+redis.call("PEXPIRE", root .. "lease/" .. id, ARGV[3])
+return {{1}}
+"""
+
+RELEASE = f"""{_HELD}
+redis.call("DEL", root .. "lease/" .. id)
+return {{1}}
+"""
+
+MOVE = f"""{_HELD}
+local now, before, after = ARGV[3], ARGV[4], ARGV[5]
+local key = root .. "batch/" .. id
+if ARGV[6] then redis.call("HSET", key, ARGV[6], ARGV[7]) end
+if redis.call("HGET", key, "status") == before then
+    if after == "failed" then end_with(id, after, now) else move(id, after, now) end
+end
+return batch_of(id)
+"""
+"""Changes a status from one to another, and a field whatever the status; returns the fields."""
+
+RECORD = f"""{_HELD}
+local key, size = root .. "batch/" .. id, 0
+for place = 4, #ARGV, 3 do
+    local line, outcome, body = ARGV[place], ARGV[place + 1], ARGV[place + 2]
+    if redis.call("HSETNX", root .. "answers/" .. id, line, outcome .. ":" .. body) == 1 then
+        redis.call("HINCRBY", key, outcome, 1)
+        size = size + #body
+    end
+end
+if size > 0 then
+    redis.call("HINCRBY", key, "answer_bytes", size)
+    redis.call("HSET", key, "moved_at", ARGV[3])
+    grow(redis.call("HGET", key, "tenant"), size)
+end
+return batch_of(id)
+"""
+"""Keeps the first answer of each line, and counts it; returns the fields."""
+
+FINISH = f"""{_HELD}
+local key, now, status = root .. "batch/" .. id, ARGV[3], ARGV[4]
+for place, name in ipairs({{"output_file_id", "error_file_id"}}) do
+    if ARGV[4 + place] ~= "" then
+        local file = cjson.decode(ARGV[4 + place])
+        put_file(file)
+        redis.call("HSET", key, name, file.id)
+    end
+end
+local tenant, size = unpack(redis.call("HMGET", key, "tenant", "answer_bytes"))
+grow(tenant, 0 - size)
+redis.call("HSET", key, "answer_bytes", 0)
+redis.call("UNLINK", root .. "answers/" .. id)
+end_with(id, status, now)
+return batch_of(id)
+"""
+"""Ends a batch with its result files, and removes its answers; returns the fields."""

@@ -1,0 +1,113 @@
+"""Store of files and batches in a Redis or Valkey, in which a tenant sees only its own."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from service.batches import refusals
+from service.batches.records import UNFINISHED, Batch, Page, Purpose, StoredFile
+from service.batches.shared.fields import batch_of, packed
+from service.batches.shared.records import ROOT, SharedRecords, paired
+from service.batches.shared.scripts import ADD_FILE, CANCEL, CREATE, DELETE_FILE
+from service.settings.batches import BatchSettings
+
+
+class SharedStore:
+    """Files and batches by tenant; implements `batches.store.BatchStore`.
+
+    `clock` gives seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        records: SharedRecords,
+        settings: BatchSettings,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._records = records
+        self._settings = settings
+        self._clock = clock
+
+    async def space(self, tenant: str) -> int:
+        count = await self._records.ask(lambda client: client.zcard(f"{ROOT}files/{tenant}"))
+        size = await self._records.ask(lambda client: client.hget(f"{ROOT}held", tenant))
+        return refusals.space_of(self._settings, count, int(size or 0))
+
+    async def add_file(self, file: StoredFile) -> None:
+        settings = self._settings
+        limits = (settings.max_files, settings.max_file_bytes, settings.tenant_bytes)
+        refused = await self._records.run(ADD_FILE, packed(file), *limits)
+        if refused is not None:
+            raise refusals.too_large(settings, refusals.space_of(settings, *refused))
+
+    async def file(self, tenant: str, file_id: str) -> StoredFile:
+        found = await self._records.files([file_id])
+        if not found or found[0].tenant != tenant:
+            raise refusals.unknown("file", file_id)
+        return found[0]
+
+    async def files(
+        self, tenant: str, page: Page, purpose: str | None = None
+    ) -> tuple[list[StoredFile], bool]:
+        limit = None if purpose else page.limit + 1
+        found = await self._records.files(await self._listed("files", tenant, page, limit))
+        wanted = [file for file in found if purpose in (None, file.purpose)]
+        return wanted[: page.limit], len(wanted) > page.limit
+
+    async def delete_file(self, tenant: str, file_id: str) -> None:
+        reader = await self._records.run(DELETE_FILE, tenant, file_id)
+        if reader is None:
+            raise refusals.unknown("file", file_id)
+        if reader:
+            raise refusals.in_use(reader.decode())
+
+    async def create(self, batch: Batch) -> Batch:
+        batch = batch.named()
+        most = self._settings.max_batches
+        refused = (await self._records.run(CREATE, packed(batch), most, Purpose.BATCH)).decode()
+        if refused == "unknown":
+            raise refusals.no_input(batch)
+        if refused == "full":
+            raise refusals.too_many(self._settings)
+        if refused:
+            raise refusals.not_for_batches(refused)
+        return batch
+
+    async def batch(self, tenant: str, batch_id: str) -> Batch:
+        found = await self._records.batches([batch_id])
+        if not found or found[0].tenant != tenant:
+            raise refusals.unknown("batch", batch_id)
+        return found[0]
+
+    async def batches(self, tenant: str, page: Page) -> tuple[list[Batch], bool]:
+        ids = await self._listed("batches", tenant, page, page.limit + 1)
+        found = await self._records.batches(ids)
+        return found[: page.limit], len(found) > page.limit
+
+    async def cancel(self, tenant: str, batch_id: str) -> Batch:
+        fields = await self._records.run(CANCEL, tenant, batch_id, int(self._clock()))
+        if not fields:
+            raise refusals.unknown("batch", batch_id)
+        batch = batch_of(paired(fields))
+        if batch.status not in UNFINISHED:
+            raise refusals.ended_already(batch)
+        return batch
+
+    async def _listed(self, kind: str, tenant: str, page: Page, limit: int | None) -> list[bytes]:
+        """Ids after the page's record, at most `limit`."""
+        key = f"{ROOT}{kind}/{tenant}"
+        after: str | float | None = "+inf" if page.newest_first else "-inf"
+        if page.after is not None:
+            number = await self._records.ask(lambda client: client.zscore(key, page.after))
+            if number is None:
+                raise refusals.not_listed(page.after)
+            after = f"({number:.0f}"
+
+        def read(client: Any) -> Any:
+            part = {} if limit is None else {"start": 0, "num": limit}
+            if page.newest_first:
+                return client.zrevrangebyscore(key, after, "-inf", **part)
+            return client.zrangebyscore(key, after, "+inf", **part)
+
+        found: list[bytes] = await self._records.ask(read)
+        return found

@@ -1,0 +1,142 @@
+"""Records in a Redis: leases that end, writes that come too late, and a server that is away."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from service.batches.kept import Kept
+from service.batches.records import Answer, Batch, Page, Purpose, Status, StoredFile
+from service.batches.store import LeaseLost
+from service.errors import ConfigurationError, Unavailable
+from service.settings.batches import BatchSettings
+from tests.batches.places import opened
+from tests.tenants.redis_server import RedisServer
+
+NOW = 1_800_000_000
+
+
+@pytest.fixture
+async def replicas(redis: RedisServer, tmp_path: Path) -> AsyncIterator[tuple[Kept, Kept]]:
+    """Records of two replicas in one Redis, which is empty."""
+    redis.kill()
+    redis.start()
+    one, two = (
+        opened(tmp_path / name, redis.url, BatchSettings(), lambda: float(NOW)) for name in "ab"
+    )
+    yield one, two
+    redis.thaw()
+    for each in (one, two):
+        await each.register.close()
+
+
+async def made(kept: Kept) -> Batch:
+    file = StoredFile("f", "a", "in.jsonl", Purpose.BATCH, 10, NOW, NOW + 100)
+    await kept.store.add_file(file)
+    return await kept.store.create(
+        Batch("", "a", "/v1/generate", "f", "24h", NOW, NOW + 60, keep_seconds=100)
+    )
+
+
+async def test_a_lease_is_held_as_long_as_its_holder_lives(
+    replicas: tuple[Kept, Kept], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.batches.shared.lease.LEASE_SECONDS", 1.0)
+    one, two = replicas
+    batch = await made(one)
+    lease = await one.register.take(batch.id)
+    assert lease is not None
+    await asyncio.sleep(2)
+    assert await two.register.take(batch.id) is None
+    await lease.release()
+    taken = await two.register.take(batch.id)
+    assert taken is not None
+    assert await one.register.take(batch.id) is None
+    await taken.release()
+
+
+async def test_what_a_holder_writes_after_its_lease_is_refused(
+    replicas: tuple[Kept, Kept], redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = replicas
+    batch = await made(one)
+    monkeypatch.setattr("service.batches.shared.lease.LEASE_SECONDS", 0.2)
+    monkeypatch.setattr("service.batches.shared.lease._RENEWALS", 0.001)  # a holder that is paused
+    paused = await one.register.take(batch.id)
+    assert paused is not None
+    await paused.journal.validated(2)
+    await paused.journal.record([Answer(1, failed=False, body=b"kept\n")])
+    await asyncio.sleep(0.5)
+    late = Answer(2, failed=False, body=b"late\n")
+    with pytest.raises(LeaseLost):  # which nobody else has yet
+        await paused.journal.record([late])
+    monkeypatch.setattr("service.batches.shared.lease.LEASE_SECONDS", 60)
+    lease = await two.register.take(batch.id)
+    assert lease is not None
+    for write in (
+        paused.journal.read(),
+        paused.journal.record([late]),
+        paused.journal.validated(7),
+        paused.journal.refused([]),
+        paused.journal.finalizing(),
+        paused.journal.finish(Status.COMPLETED, None, None),
+    ):
+        with pytest.raises(LeaseLost):
+            await write
+    await paused.release()  # the other's stays
+    assert await one.register.take(batch.id) is None
+    assert await lease.journal.answered() == {1}
+    found = await two.store.batch("a", batch.id)
+    assert (found.status, found.total, found.completed) == (Status.IN_PROGRESS, 2, 1)
+    await lease.release()
+
+
+async def test_a_batch_that_has_ended_has_no_lease(replicas: tuple[Kept, Kept]) -> None:
+    one, two = replicas
+    batch = await made(one)
+    lease = await one.register.take(batch.id)
+    assert lease is not None
+    await lease.journal.finish(Status.CANCELLED, None, None)
+    await lease.release()
+    assert await two.register.take(batch.id) is None
+
+
+async def test_a_server_that_is_away_is_told_and_lost_leases_end(
+    replicas: tuple[Kept, Kept], redis: RedisServer
+) -> None:
+    one, _ = replicas
+    batch = await made(one)
+    lease = await one.register.take(batch.id)
+    assert lease is not None
+    redis.kill()
+    for asked in (
+        one.store.space("a"),
+        one.store.file("a", "f"),
+        one.store.files("a", Page()),
+        one.store.cancel("a", batch.id),
+        one.register.unfinished(),
+        one.register.take(batch.id),
+        lease.journal.record([]),
+        one.folder.bucket_of("f"),
+    ):
+        with pytest.raises(Unavailable, match="store of batches cannot be reached") as raised:
+            await asked
+        assert (raised.value.code, raised.value.retry_after) == ("store_unavailable", 5)
+    redis.start()  # with nothing in it
+    with pytest.raises(LeaseLost):
+        await lease.journal.record([])
+    await lease.release()
+
+
+async def test_an_address_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"batches\.storage: cannot be used") as raised:
+        opened(tmp_path, "nonsense://key:secret@host", BatchSettings(), lambda: 0.0)
+    assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize("rest", [{}, {"path": "x"}, {"files": "s3://a/b"}])
+def test_records_are_shared_with_their_files_only(rest: dict[str, str]) -> None:
+    with pytest.raises(ValidationError, match="storage needs files, which replicas share"):
+        BatchSettings.model_validate(rest | {"storage": "valkey://valkey:6379"})
