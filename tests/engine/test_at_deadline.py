@@ -80,7 +80,7 @@ def test_a_stream_is_cut(
     assert answer.text.endswith("data: [DONE]\n\n")
 
 
-@pytest.mark.parametrize("more", [{}, {"n": 2}, {"confidence": True}])
+@pytest.mark.parametrize("more", [{}, {"n": 2, "temperature": 1}, {"confidence": True}])
 def test_a_native_answer_is_cut(server: Server, more: dict[str, Any]) -> None:
     body = NATIVE | more
     whole = cut(server, "/v1/generate", body).json()
