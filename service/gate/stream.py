@@ -24,7 +24,8 @@ _MOST_RUNS = 4
 class Permitted(Protocol):
     """One request to an engine, not yet made."""
 
-    demand: Demand
+    @property
+    def demand(self) -> Demand: ...
 
     def explain(self, error: Exception) -> ServiceError | None:
         """The service's error for one of the engine's, None for any other."""
