@@ -1,11 +1,13 @@
 """Functions, and sentences that ask for them, drawn from templates of this file.
 
 A function is shown under one of several names, with one of several names for each parameter, so
-that its call has to be read from what is shown. The templates with numbers n and n + 12 of every
-function belong to group n: a group that training does not see has new sentences for every function.
+that its call has to be read from what is shown. Brackets in a template are said or left out, by
+chance. The templates with numbers n and n + 12 of every function belong to group n: a group that
+training does not see has new sentences for every function.
 """
 
 import random
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -98,19 +100,20 @@ FUNCTIONS = (
             "day": _text("day", "date", of=DAYS, required=False),
         },
         (
-            "What is the weather in {city}?", "How is the weather in {city} {day}?",
-            "Will it rain in {city} {day}?", "Tell me the forecast for {city}.",
-            "Do I need a coat in {city} {day}?", "I want to know the weather in {city} for {day}.",
-            "Is it sunny in {city}?", "Weather for {city} {day} please.",
-            "Check whether it snows in {city} {day}.", "How warm is it in {city}?",
-            "What will the sky over {city} look like {day}?", "Give me {city}'s weather.",
-            "What's the weather like in {city} {day}?", "Weather in {city}, please.",
-            "Is it going to be cold in {city} {day}?",
+            "What is the weather in {city}?", "How is the weather in {city}[ {day}]?",
+            "Will it rain in {city}[ {day}]?", "Tell me the forecast for {city}.",
+            "Do I need a coat in {city}[ {day}]?",
+            "I want to know the weather in {city}[ for {day}].", "Is it sunny in {city}?",
+            "Weather for {city}[ {day}] please.", "Check whether it snows in {city}[ {day}].",
+            "How warm is it in {city}?", "What will the sky over {city} look like[ {day}]?",
+            "Give me {city}'s weather.", "What's the weather like in {city}[ {day}]?",
+            "Weather in {city}, please.", "Is it going to be cold in {city}[ {day}]?",
             "I am going to {city}, how is the weather there?",
-            "Will the sun shine in {city} {day}?", "Should I take an umbrella to {city} {day}?",
-            "Any rain in {city} {day}?", "Show me the weather report for {city}.",
-            "What temperature does {city} have {day}?", "Look up the weather of {city} for {day}.",
-            "Does it storm in {city} {day}?", "How hot does it get in {city} {day}?",
+            "Will the sun shine in {city}[ {day}]?", "Should I take an umbrella to {city}[ {day}]?",
+            "Any rain in {city}[ {day}]?", "Show me the weather report for {city}.",
+            "What temperature does {city} have[ {day}]?",
+            "Look up the weather of {city}[ for {day}].",
+            "Does it storm in {city}[ {day}]?", "How hot does it get in {city}[ {day}]?",
         ),
         "{number} degrees, light rain",
     ),
@@ -122,22 +125,24 @@ FUNCTIONS = (
             "label": _text("label", "name", of=LABELS, required=False),
         },
         (
-            "Set a timer for {minutes} minutes.", "Start a {minutes} minute timer for {label}.",
-            "Wake me in {minutes} minutes.", "Timer, {minutes} minutes, for the {label}.",
-            "I need a timer of {minutes} minutes named {label}.", "Count down {minutes} minutes.",
-            "Please time {minutes} minutes for the {label}.", "Remind me in {minutes} minutes.",
+            "Set a timer for {minutes} minutes.", "Start a {minutes} minute timer[ for {label}].",
+            "Wake me in {minutes} minutes.", "Timer, {minutes} minutes[, for the {label}].",
+            "I need a timer of {minutes} minutes[ named {label}].", "Count down {minutes} minutes.",
+            "Please time {minutes} minutes[ for the {label}].", "Remind me in {minutes} minutes.",
             "Give the {label} {minutes} minutes.", "Let a timer run for {minutes} minutes.",
-            "Can you start a timer called {label} for {minutes} minutes?",
+            "Can you start a timer[ called {label}] for {minutes} minutes?",
             "Ring after {minutes} minutes.",
             "Start a timer of {minutes} minutes.",
-            "Put {minutes} minutes on the timer for the {label}.",
-            "I want a {minutes} minute timer.", "{minutes} minutes for the {label}, starting now.",
+            "Put {minutes} minutes on the timer[ for the {label}].",
+            "I want a {minutes} minute timer.",
+            "{minutes} minutes[ for the {label}], starting now.",
             "Tell me when {minutes} minutes are over.",
-            "Set the {label} timer to {minutes} minutes.",
-            "Make a timer called {label}, {minutes} minutes.", "Let me know in {minutes} minutes.",
+            "Set the[ {label}] timer to {minutes} minutes.",
+            "Make a timer[ called {label}], {minutes} minutes.",
+            "Let me know in {minutes} minutes.",
             "The {label} takes {minutes} minutes, start a timer.",
             "Begin a countdown of {minutes} minutes.",
-            "A timer for {label} please, {minutes} minutes.", "Alert me in {minutes} minutes.",
+            "A timer[ for {label}] please, {minutes} minutes.", "Alert me in {minutes} minutes.",
         ),
         "timer {number} is running",
     ),
@@ -204,20 +209,21 @@ FUNCTIONS = (
             "time": _text("time", "start", of=TIMES, required=False),
         },
         (
-            "Add {title} to my calendar for {day}.", "Schedule {title} on {day} at {time}.",
-            "Put {title} into the calendar, {day} at {time}.", "Plan {title} for {day}.",
-            "I have {title} {day} at {time}, write it down.", "Create an event: {title}, {day}.",
-            "Enter {title} for {day} at {time}.", "Book {title} {day}, {time}.",
-            "Mark {title} in my calendar on {day}.", "Make an appointment, {title}, {day} {time}.",
-            "On {day} at {time} there is {title}, save it.", "Note {title} on {day} please.",
+            "Add {title} to my calendar for {day}.", "Schedule {title} on {day}[ at {time}].",
+            "Put {title} into the calendar, {day}[ at {time}].", "Plan {title} for {day}.",
+            "I have {title} {day}[ at {time}], write it down.", "Create an event: {title}, {day}.",
+            "Enter {title} for {day}[ at {time}].", "Book {title} {day}[, {time}].",
+            "Mark {title} in my calendar on {day}.",
+            "Make an appointment, {title}, {day}[ {time}].",
+            "On {day}[ at {time}] there is {title}, save it.", "Note {title} on {day} please.",
             "Put {title} on {day} into my calendar.",
-            "I need {title} in the calendar for {day} at {time}.",
+            "I need {title} in the calendar for {day}[ at {time}].",
             "Please schedule {title} for {day}.",
-            "{title}, {day} at {time}, put it into the calendar.",
-            "New event: {title} on {day} at {time}.", "Set up {title} for {day} at {time}.",
-            "Write down {title} for {day}.", "Arrange {title} for {day} at {time}.",
-            "There is {title} on {day}, add it.", "Block {day} at {time} for {title}.",
-            "Save the date: {title}, {day}.", "My calendar needs {title} on {day} at {time}.",
+            "{title}, {day}[ at {time}], put it into the calendar.",
+            "New event: {title} on {day}[ at {time}].", "Set up {title} for {day}[ at {time}].",
+            "Write down {title} for {day}.", "Arrange {title} for {day}[ at {time}].",
+            "There is {title} on {day}, add it.", "Block {day}[ at {time}] for {title}.",
+            "Save the date: {title}, {day}.", "My calendar needs {title} on {day}[ at {time}].",
         ),
         "saved as entry {number}",
     ),
@@ -252,17 +258,17 @@ FUNCTIONS = (
             "volume": _count("volume", "loudness", of=range(5, 100), required=False),
         },
         (
-            "Play {artist}.", "Play some {artist} at volume {volume}.", "Put on {artist}.",
-            "I want to hear {artist}.", "Start {artist} at {volume} percent volume.",
-            "Can you play music of {artist}?", "Let me listen to {artist}, volume {volume}.",
-            "Some {artist} please.", "Play something by {artist}.", "Music: {artist}, {volume}.",
-            "Turn on songs by {artist} with the volume at {volume}.", "How about some {artist}?",
+            "Play {artist}.", "Play some {artist}[ at volume {volume}].", "Put on {artist}.",
+            "I want to hear {artist}.", "Start {artist}[ at {volume} percent volume].",
+            "Can you play music of {artist}?", "Let me listen to {artist}[, volume {volume}].",
+            "Some {artist} please.", "Play something by {artist}.", "Music: {artist}[, {volume}].",
+            "Turn on songs by {artist}[ with the volume at {volume}].", "How about some {artist}?",
             "Play a song by {artist}.", "I feel like {artist} today.",
-            "Let's hear {artist} at volume {volume}.", "Start playing {artist}.",
-            "Play {artist} with volume {volume}.", "Could we listen to {artist}?",
-            "Put {artist} on at volume {volume}.", "I would love some {artist}.",
-            "Give me {artist}, {volume} percent loud.", "Play me {artist}.",
-            "Turn {artist} on, volume {volume}.", "Music by {artist} please.",
+            "Let's hear {artist}[ at volume {volume}].", "Start playing {artist}.",
+            "Play {artist}[ with volume {volume}].", "Could we listen to {artist}?",
+            "Put {artist} on[ at volume {volume}].", "I would love some {artist}.",
+            "Give me {artist}[, {volume} percent loud].", "Play me {artist}.",
+            "Turn {artist} on[, volume {volume}].", "Music by {artist} please.",
         ),
         "playing track {number}",
     ),
@@ -351,6 +357,7 @@ OTHER = (
     "Count to five.",
 )  # fmt: skip
 GROUPS = 12
+_SAID = 0.6  # of what stands in brackets
 
 
 @dataclass(frozen=True, slots=True)
@@ -374,7 +381,8 @@ class Shown:
 
     def ask(self, group: int, order: random.Random) -> tuple[str, dict[str, Any]]:
         """A sentence of a group, and the call that it asks for."""
-        template = order.choice(self.function.templates[group::GROUPS])
+        full = order.choice(self.function.templates[group::GROUPS])
+        template = re.sub(r"\[(.*?)\]", r"\1" if order.random() < _SAID else "", full)
         said: dict[str, str] = {}
         arguments: dict[str, Any] = {}
         for key, parameter in self.function.parameters.items():

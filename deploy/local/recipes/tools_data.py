@@ -18,9 +18,10 @@ from rows import write_rows
 
 from service.model.smollm2_template import TOOL_USE
 
-PER_FUNCTION = 10
-PAIRS = 28
+PER_FUNCTION = 12
+PAIRS = 72
 ANSWERS = 8
+OTHERS = 4
 SEED = 3
 NONE_FITS = "None of my functions does that."
 
@@ -37,7 +38,7 @@ def rows() -> Iterator[Row]:
         for _ in range(PAIRS):
             yield _called(group, order.sample(FUNCTIONS, 2), order)
         for text in OTHER[group::GROUPS]:
-            for _ in range(4):
+            for _ in range(OTHERS):
                 system = _system([shown(each, order) for each in order.sample(FUNCTIONS, 2)])
                 yield _row(group, [system, _said("user", text)], NONE_FITS)
         for _ in range(ANSWERS):
