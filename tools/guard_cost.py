@@ -1,6 +1,6 @@
 """The cost of a guard on the engine of the model that it guards.
 
-    python -m tools.guard_cost [--guard sentiment] [--rounds 5] [--streams 24] [--at-once 4]
+    python -m tools.guard_cost [--guard prompt-safety] [--rounds 5] [--streams 24] [--at-once 4]
 
 Serves deploy/local's base and one of its adapters, which guards the inputs of one tenant and the
 answers of another, and asks for the same streams as each of them and as a third tenant without
@@ -95,7 +95,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--guard", default="sentiment", help="An adapter of deploy/local.")
+    parser.add_argument("--guard", default="prompt-safety", help="An adapter of deploy/local.")
     parser.add_argument("--rounds", type=int, default=5, help="Turns of each policy.")
     parser.add_argument("--streams", type=int, default=24, help="Streams of a turn.")
     parser.add_argument("--at-once", type=int, default=4, help="Streams at a time.")
