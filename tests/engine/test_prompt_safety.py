@@ -1,4 +1,4 @@
-"""The trained guard `prompt-safety` before the default model, with its manifest's threshold."""
+"""The trained guard `prompt-safety` before the default model."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,7 +31,9 @@ def server(smollm2_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> It
         "engine": ENGINE | {"max_lora_rank": 8},
         "adapters": [{"source": str((ADAPTERS / "prompt-safety").resolve())}],
         "guards": {
-            "named": {"injection": {"model": "prompt-safety", "labels": ["injection"]}},
+            "named": {
+                "injection": {"model": "prompt-safety", "labels": ["injection"], "threshold": 0.75}
+            },
             "default": {"input": ["injection"]},
         },
     }
