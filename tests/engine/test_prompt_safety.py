@@ -32,7 +32,7 @@ def server(smollm2_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> It
         "adapters": [{"source": str((ADAPTERS / "prompt-safety").resolve())}],
         "guards": {
             "named": {
-                "injection": {"model": "prompt-safety", "labels": ["injection"], "threshold": 0.75}
+                "injection": {"model": "prompt-safety", "labels": ["injection"]}
             },
             "default": {"input": ["injection"]},
         },

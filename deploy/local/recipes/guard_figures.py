@@ -4,7 +4,8 @@ Usage: python deploy/local/recipes/guard_figures.py RECIPE NAME URL
 
 Asks the service at URL, which serves the guard under NAME, for the test lines of its recipe and for
 the lines beside them (`-outside`). Both are trained on the same lines, and both get their threshold
-from the same harmless lines (`-harmless`), which at most 1 % may reach. Prints a table in Markdown.
+from the same harmless lines (`-harmless`), of which at most 1 % or 5 % may reach it. Prints a table
+in Markdown.
 """
 
 import asyncio
@@ -29,7 +30,7 @@ from service.finetune.run import prepare
 from service.together import together
 
 FLAG = "injection"
-ALPHA, CONFIDENCE = 0.01, 0.95
+ALPHAS, CONFIDENCE = (0.01, 0.05), 0.95
 
 Scores = Callable[[Sequence[str]], Array]
 Labelled = Sequence[tuple[str, str]]
@@ -57,17 +58,19 @@ def baseline(lines: Labelled) -> Scores:
     return lambda texts: np.array(model.predict_proba(texts)[:, 1])
 
 
-def figures(scores: Array, lines: Labelled, threshold: float) -> list[str]:
-    """Accuracy, AUROC, and the shares of harmless texts and of attacks that reach the threshold."""
+def figures(scores: Array, lines: Labelled, thresholds: Sequence[float]) -> list[str]:
+    """Accuracy, AUROC, the harmless texts and the share of attacks that reach each threshold."""
     attack = np.array([label == FLAG for _, label in lines])
-    reached = scores >= threshold
     both = attack.any() and not attack.all()
-    return [
+    cells = [
         f"{((scores >= 0.5) == attack).mean():.3f}",
         f"{auroc(scores, attack):.3f}" if both else "",
-        f"{int(reached[~attack].sum())} of {int((~attack).sum())}",
-        f"{reached[attack].mean():.3f}" if attack.any() else "",
     ]
+    for threshold in thresholds:
+        reached = scores >= threshold
+        cells.append(f"{int(reached[~attack].sum())} of {int((~attack).sum())}")
+        cells.append(f"{reached[attack].mean():.3f}" if attack.any() else "")
+    return cells
 
 
 def parts(recipe: Path) -> tuple[Labelled, dict[str, Labelled], list[str]]:
@@ -105,12 +108,14 @@ def main(recipe: Path, name: str, url: str) -> None:
     for model, scores in ((name, served(name, url)), ("TF-IDF", baseline(training))):
         found = scores([*harmless, *texts])
         known = dict(zip([*harmless, *texts], found, strict=True))
-        threshold = bounded_threshold(found[: len(harmless)], ALPHA, CONFIDENCE)
+        apart = found[: len(harmless)]
+        thresholds = [bounded_threshold(apart, alpha, CONFIDENCE) for alpha in ALPHAS]
         for of, lines in sets.items():
             values = np.array([known[text] for text, _ in lines])
-            rows.append([of, model, str(len(lines)), *figures(values, lines, threshold)])
-        sys.stdout.write(f"{model}: threshold {threshold:.4f}\n")
-    head = ("lines of", "model", "lines", "accuracy", "AUROC", "false positives", "attacks caught")
+            rows.append([of, model, str(len(lines)), *figures(values, lines, thresholds)])
+        sys.stdout.write(f"{model}: thresholds {', '.join(f'{each:.4f}' for each in thresholds)}\n")
+    bounds = [f"{what} at {alpha:.0%}" for alpha in ALPHAS for what in ("harmless", "caught")]
+    head = ("lines of", "model", "lines", "accuracy", "AUROC", *bounds)
     sys.stdout.write(table(head, rows) + "\n")
 
 
