@@ -107,7 +107,7 @@ adapter-%: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Build a demo adapter (sentiment,
 	@$(PY) deploy/local/recipes/$(subst -,_,$*)_data.py .cache/finetune/$*.jsonl
 	@$(PY) -m service.commands.cli finetune deploy/local/recipes/$*.yaml
 
-head-%: $(DEV_INSTALLED) $(ENCODER_FETCHED) ## Train a head on the demo encoder with an adapter's lines (sentiment)
+head-%: $(DEV_INSTALLED) $(ENCODER_FETCHED) ## Train a head on the demo encoder with an adapter's lines (sentiment, prompt-safety)
 	@echo "==> training the head $*-encoder"
 	@$(PY) deploy/local/recipes/$(subst -,_,$*)_data.py .cache/finetune/$*.jsonl
 	@$(PY) -m service.commands.cli finetune deploy/local/recipes/$*-encoder.yaml

@@ -1,9 +1,9 @@
 """The cost of a guard on the engine of the model that it guards.
 
-    python -m tools.guard_cost [--rounds 5] [--streams 24] [--at-once 4]
+    python -m tools.guard_cost [--guard prompt-safety] [--rounds 5] [--streams 24] [--at-once 4]
 
-Serves deploy/local's base and its adapter `sentiment`, which guards the inputs of one tenant and
-the answers of another, and asks for the same streams as each of them and as a third tenant without
+Serves deploy/local's base and one of its adapters, which guards the inputs of one tenant and the
+answers of another, and asks for the same streams as each of them and as a third tenant without
 a guard, in turns. Prints the time to the first text, and requests a second. Takes minutes.
 """
 
@@ -21,12 +21,14 @@ from typing import Any
 
 import httpx
 
+from service.adapters.manifest import ClassificationManifest
+from service.adapters.manifest_yaml import load_manifest
 from tools.served.configuration import ENGINE, SMOLLM2
 from tools.served.keys import bearer, entry, write_keys
 from tools.served.server import PATIENT, Server, running_server
 
 MODEL = "smollm2-135m-instruct"
-SENTIMENT = Path("deploy/local/adapters/sentiment").resolve()
+ADAPTERS = Path("deploy/local/adapters").resolve()
 POLICIES: dict[str, dict[str, Any]] = {
     "no-guard": {},
     "input-guard": {"input": ["any"]},
@@ -44,14 +46,17 @@ class Pass:
     seconds: float
 
 
-def configuration(folder: Path) -> dict[str, Any]:
+def configuration(folder: Path, adapter: str) -> dict[str, Any]:
     """A service whose guard flags nothing, so that every answer is whole."""
     keys = write_keys(folder / "keys.json", *map(entry, POLICIES))
-    guard = {"model": "sentiment", "labels": ["negative"], "threshold": 1.0}
+    manifest = load_manifest(ADAPTERS / adapter)
+    assert isinstance(manifest, ClassificationManifest)
+    labels = list(manifest.classification.labels)
+    guard = {"model": adapter, "labels": labels[:1], "threshold": 1.0}
     return PATIENT | {
         "model": {"name": MODEL, "path": str(SMOLLM2.resolve())},
         "engine": ENGINE | {"max_lora_rank": 8},
-        "adapters": [{"source": str(SENTIMENT)}],
+        "adapters": [{"source": str(ADAPTERS / adapter)}],
         "tenants": {"keys": str(keys)},
         "guards": {"named": {"any": guard}, "tenants": {k: v for k, v in POLICIES.items() if v}},
     }
@@ -90,13 +95,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--guard", default="prompt-safety", help="An adapter of deploy/local.")
     parser.add_argument("--rounds", type=int, default=5, help="Turns of each policy.")
     parser.add_argument("--streams", type=int, default=24, help="Streams of a turn.")
     parser.add_argument("--at-once", type=int, default=4, help="Streams at a time.")
     asked = parser.parse_args()
     passes: dict[str, list[Pass]] = defaultdict(list)
     with tempfile.TemporaryDirectory() as name:
-        with running_server(Path(name), configuration(Path(name))) as server:
+        with running_server(Path(name), configuration(Path(name), asked.guard)) as server:
             for seed in range(asked.rounds):
                 for tenant in POLICIES:
                     done = measure(server, tenant, asked.streams, asked.at_once, seed)

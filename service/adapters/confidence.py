@@ -38,6 +38,7 @@ class ConfidenceFigures(_Strict):
 
     `base_risk` is the share of wrong answers, `auroc_mean_logprob` and `log_loss_mean_logprob` are
     those of the mean log-probability alone; `cut` lines had no complete answer and are left out.
+    `risk` is the share of errors among the surest 10 %, 20 %, ... 100 % of the answers.
     """
 
     lines: _Count
@@ -50,6 +51,7 @@ class ConfidenceFigures(_Strict):
     ece: _Share
     aurc: _Share
     accuracy: SelectiveAccuracy
+    risk: Annotated[tuple[_Share, ...], Field(max_length=10)] = ()
     reliability: tuple[ReliabilityBin, ...] = ()
 
 

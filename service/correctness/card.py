@@ -1,5 +1,7 @@
 """The model card's section on the probability that an answer is right."""
 
+from collections.abc import Sequence
+
 from service.adapters.card import table
 from service.adapters.confidence import ConfidenceMap
 
@@ -30,6 +32,8 @@ def confidence_section(fitted: ConfidenceMap) -> str:
         f"At least {risk.least_abstention:.1%} must be withheld, by whatever rule, if at most "
         f"{risk.alpha:.1%} of the answers given are to be wrong.",
     ]
+    if figures.risk:
+        parts.append(_risk_diagram(figures.risk))
     if figures.reliability:
         bins = [
             (f"{each.confidence:.3f}", f"{each.accuracy:.3f}", str(each.count))
@@ -48,4 +52,16 @@ def _promise(fitted: ConfidenceMap) -> str:
     return (
         f"With a `min_confidence` of {risk.threshold:.3f} at most {risk.alpha:.1%} of requests get "
         "a wrong answer."
+    )
+
+
+def _risk_diagram(risk: Sequence[float]) -> str:
+    """Errors by coverage, as a diagram in Mermaid."""
+    shares = ", ".join(str(100 * each // len(risk)) for each in range(1, len(risk) + 1))
+    return (
+        "```mermaid\nxychart-beta\n"
+        '  title "Errors by coverage"\n'
+        f'  x-axis "surest answers, %" [{shares}]\n'
+        '  y-axis "share that is wrong"\n'
+        f"  line [{', '.join(map(str, risk))}]\n```"
     )

@@ -56,7 +56,7 @@ def fit_map(answers: Sequence[Answered], match: Match, cut: int, alpha: float) -
     names = min(losses, key=lambda each: losses[each])
     fitted, probs = fit_logistic(_rows(answers, names), right), tried[names]
     base_risk = float((~right).mean())
-    threshold = risk_threshold(probs, right, alpha)
+    threshold, risk = risk_threshold(probs, right, alpha), _risk(probs, right)
     return ConfidenceMap(
         match=match,
         intercept=fitted.intercept,
@@ -76,7 +76,12 @@ def fit_map(answers: Sequence[Answered], match: Match, cut: int, alpha: float) -
             log_loss_mean_logprob=_rounded(losses[_ALONE]),
             ece=_rounded(expected_calibration_error(probs, right)),
             aurc=_rounded(area(probs, right)),
-            accuracy=_accuracy(probs, right),
+            accuracy=SelectiveAccuracy(
+                at_50=_rounded(1 - risk[4]),
+                at_80=_rounded(1 - risk[7]),
+                at_100=_rounded(1 - risk[9]),
+            ),
+            risk=risk,
             reliability=_reliability(probs, right),
         ),
     )
@@ -112,10 +117,10 @@ def _held_out(rows: Array, right: npt.NDArray[np.bool_], folds: npt.NDArray[np.i
     return probs
 
 
-def _accuracy(probs: Array, right: npt.NDArray[np.bool_]) -> SelectiveAccuracy:
+def _risk(probs: Array, right: npt.NDArray[np.bool_]) -> tuple[float, ...]:
+    """The share of errors among the surest tenths of the answers."""
     risk, lines = risk_coverage(probs, right)[1], len(right)
-    at = {share: _rounded(1 - risk[-(-lines * share // 100) - 1]) for share in (50, 80, 100)}
-    return SelectiveAccuracy(at_50=at[50], at_80=at[80], at_100=at[100])
+    return tuple(_rounded(risk[-(-lines * share // 100) - 1]) for share in range(10, 101, 10))
 
 
 def _reliability(probs: Array, right: npt.NDArray[np.bool_]) -> tuple[ReliabilityBin, ...]:

@@ -166,8 +166,8 @@ def _measured_labels(figures: ClassificationFigures, base: ClassificationFigures
         shown = [f"{t} taken for {s} ({n})" for t, s, n in figures.confusions[:_CONFUSIONS]]
         text += f" Most frequent mistakes: {', '.join(shown)}."
     return text + (
-        "\n\nDiagrams: [reliability](reliability.png), [confusion](confusion.png), "
-        "[training](training.png)."
+        "\n\nDiagrams: [reliability](reliability.png), [errors by coverage](risk.png), "
+        "[confusion](confusion.png), [training](training.png)."
     )
 
 

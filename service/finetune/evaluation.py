@@ -15,6 +15,7 @@ from service.classification.adapter_frame import AdapterFrame
 from service.classification.calibration import Calibration
 from service.classification.distribution import Array
 from service.classification.reliability import ReliabilityBin, reliability_bins
+from service.classification.selective import risk_coverage
 from service.engine.pooling import Pooler
 from service.engine.protocol import Adapter, Decoder, TextEngine
 from service.finetune.config import FinetuneSettings
@@ -55,6 +56,7 @@ class Evaluation:
     candidates: Sequence[Candidate]
     calibration: adapter_manifest.CalibrationRecord | None = None
     reliability: Sequence[ReliabilityBin] = ()
+    risk: tuple[Array, Array] | None = None
     confusion: Array | None = None
 
 
@@ -198,7 +200,8 @@ def _classification(
         return classification_figures(names, of.log_probs[:, 0], of.truth[:, 0], calibrations)
 
     softened = Calibration(calibrations[0].temperature).apply(tested.log_probs)
-    confidences = np.minimum(np.exp(softened).max(axis=2), 1.0)
+    confidences = np.minimum(np.exp(softened).max(axis=2), 1.0).reshape(-1)
+    right = tested.right.reshape(-1)
     confusion = None
     if not task.multi_label:
         confusion = np.zeros((len(names), len(names)))
@@ -208,7 +211,8 @@ def _classification(
         None if base is None else figures(base),
         candidates,
         calibrations[0],
-        reliability_bins(confidences.reshape(-1), tested.right.reshape(-1)),
+        reliability_bins(confidences, right),
+        risk_coverage(confidences, right),
         confusion,
     )
 

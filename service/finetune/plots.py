@@ -46,6 +46,15 @@ def plot_reliability(file: Path, bins: Sequence[ReliabilityBin]) -> None:
     _write(figure, file)
 
 
+def plot_risk(file: Path, coverage: Array, risk: Array) -> None:
+    """The share of errors among the surest answers, by their share of all."""
+    figure, axes = _axes("coverage", "share of errors")
+    axes.plot(coverage, risk)
+    axes.set_xlim(0, 1.05)
+    axes.set_ylim(bottom=0)
+    _write(figure, file)
+
+
 def plot_confusion(file: Path, names: Sequence[str], counts: Array) -> None:
     """Confusion matrix: the shares of each label (rows) that were called each label (columns)."""
     size = max(4.0, 0.22 * len(names))

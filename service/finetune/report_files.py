@@ -12,7 +12,7 @@ from service.finetune.card import TrainingReport, evaluation_block, write_card
 from service.finetune.config import FinetuneSettings
 from service.finetune.evaluation import GOLDEN_FILE, Evaluation, generation_golden
 from service.finetune.golden_choice import choose_golden
-from service.finetune.plots import plot_confusion, plot_reliability, plot_training
+from service.finetune.plots import plot_confusion, plot_reliability, plot_risk, plot_training
 from service.finetune.run import Prepared
 
 
@@ -75,6 +75,8 @@ def _write_golden(
 def _plot(folder: Path, prepared: Prepared, evaluation: Evaluation) -> None:
     if evaluation.reliability:
         plot_reliability(folder / "reliability.png", evaluation.reliability)
+    if evaluation.risk is not None:
+        plot_risk(folder / "risk.png", *evaluation.risk)
     if evaluation.confusion is not None and prepared.task is not None:
         names: Sequence[str] = tuple(prepared.task.labels)
         plot_confusion(folder / "confusion.png", names, evaluation.confusion)

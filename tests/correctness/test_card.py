@@ -36,6 +36,14 @@ def test_a_reliability_diagram_is_a_table() -> None:
     assert "mean p_correct" not in section()
 
 
+def test_errors_by_coverage_are_a_diagram() -> None:
+    risk = [0.0, 0.0, 0.0, 0.0, 0.05, 0.05, 0.05, 0.1, 0.1, 0.2]
+    told = section(figures=CONFIDENCE["figures"] | {"risk": risk})
+    assert "[10, 20, 30, 40, 50, 60, 70, 80, 90, 100]" in told
+    assert "line [0.0, 0.0, 0.0, 0.0, 0.05, 0.05, 0.05, 0.1, 0.1, 0.2]" in told
+    assert "xychart" not in section()
+
+
 def test_a_promise_that_no_threshold_keeps_is_not_made() -> None:
     risk = CONFIDENCE["risk_control"] | {"threshold": None}
     assert "No `min_confidence` is shown" in section(risk_control=risk)

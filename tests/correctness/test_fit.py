@@ -32,6 +32,10 @@ def test_a_measure_that_tells_more_is_used_and_its_figures_say_so() -> None:
     assert (figures.lines, figures.cut) == (1500, 3)
     accuracy = figures.accuracy
     assert accuracy.at_50 > accuracy.at_80 > accuracy.at_100 == pytest.approx(1 - figures.base_risk)
+    assert len(figures.risk) == 10
+    assert figures.risk[0] < figures.risk[4] < figures.risk[9]
+    assert figures.risk[4] == pytest.approx(1 - accuracy.at_50)
+    assert figures.risk[9] == figures.base_risk
     assert fitted.risk_control.threshold is not None
     counts = [each.count for each in figures.reliability]
     assert sum(counts) == 1500

@@ -61,7 +61,7 @@ async def test_a_classifier_is_measured_packed_and_verified(
     assert manifest.classification.calibration.conformal is not None
     assert sorted(manifest.files) == [
         "README.md", "adapter_config.json", "adapter_model.safetensors", "confusion.png",
-        "golden.jsonl", "reliability.png", "training.png",
+        "golden.jsonl", "reliability.png", "risk.png", "training.png",
     ]  # fmt: skip
     assert evaluation is not None
     assert isinstance(evaluation.figures, ClassificationFigures)
