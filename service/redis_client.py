@@ -7,7 +7,6 @@ from typing import Any
 import limits.errors
 from limits.aio.storage import RedisStorage
 from limits.storage import storage_from_string
-from redis.exceptions import RedisError
 
 from service.errors import ConfigurationError, Unavailable
 
@@ -48,6 +47,9 @@ def reached(what: str) -> Iterator[None]:
     """Raise Unavailable in the place of an error of the store of `what`; its text may hold the
     address.
     """
+    # Where no such store is set, nothing imports redis-py, which imports OpenTelemetry.
+    from redis.exceptions import RedisError
+
     try:
         yield
     except (RedisError, OSError, TimeoutError) as error:

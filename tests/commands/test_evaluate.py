@@ -191,7 +191,7 @@ def test_an_interruption_leaves_the_tasks_that_were_done(tmp_path: Path) -> None
         )
         wait_until(lambda: _lines(folder) >= len(PROMPTS) + 3, 60, "the second task's answers")
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=30)
+        _, errors = process.communicate(timeout=300)
         stopped.set()
     assert process.returncode == 130, errors
     assert b"interrupted: not every task was measured" in errors

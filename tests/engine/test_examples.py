@@ -21,6 +21,7 @@ EXPECTED = {
     "terrible film": '"index":0,"label":"negative"',
     '"sentiment"': '"index":0,"label":"negative"',
     '"intent",': "HassTurnOn",
+    '"prompt-safety"': '"index":0,"label":"injection"',
     '"commands"': "HassStartTimer",
     '"model": "tools"': '"name":"get_weather","arguments":"{\\"city\\": \\"Oslo\\"}"',
     '"translate-en-fr"': "fichier",

@@ -31,9 +31,7 @@ def server(smollm2_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> It
         "engine": ENGINE | {"max_lora_rank": 8},
         "adapters": [{"source": str((ADAPTERS / "prompt-safety").resolve())}],
         "guards": {
-            "named": {
-                "injection": {"model": "prompt-safety", "labels": ["injection"]}
-            },
+            "named": {"injection": {"model": "prompt-safety", "labels": ["injection"]}},
             "default": {"input": ["injection"]},
         },
     }
