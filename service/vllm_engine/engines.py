@@ -47,7 +47,10 @@ class VllmEngines:
         if checked is None:
             with interruptible():
                 checked = check_encoder(encoder)
-        return await start_encoder(encoder, checked, gate, observer, preparation)
+        beside = self._settings.model is not None
+        return await start_encoder(
+            encoder, checked, gate, observer, preparation, beside_model=beside
+        )
 
     def _check(self) -> Mapping[str, CheckedEncoder]:
         """The encoders that must start, read at the first call."""

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import os
 import re
 import subprocess
 import time
@@ -127,6 +128,12 @@ def test_tokens_and_shorter_vectors(server: Server, minilm: Reference) -> None:
     (one,) = asked(server, "/v1/embeddings", body)["data"]
     whole = minilm.embedding(TEXTS[0])[:64]
     assert np.abs(np.array(one["embedding"]) - whole / np.linalg.norm(whole)).max() < CLOSE
+
+
+def test_the_models_engine_has_the_cores_before_the_encoders(server: Server) -> None:
+    own = os.getpriority(os.PRIO_PROCESS, server.process.pid)
+    found = sorted(each.nice() for each in named("VLLM::Worker", server.family()))
+    assert found == [own, *[own + 10] * 4]
 
 
 def test_a_longer_text_is_refused_or_cut(server: Server, minilm: Reference) -> None:

@@ -1,7 +1,12 @@
-"""Scheduling of the engine's processes (CPU build), which share cores with the service."""
+"""Scheduling of the engines' processes (CPU build), which share cores with the service."""
 
 import os
+from collections.abc import Iterable
 from contextlib import suppress
+from pathlib import Path
+
+_BEHIND = 10
+"""Nice value of an encoder's engine, over the service's: a tenth of a core that both want."""
 
 
 def give_way_to_service() -> None:
@@ -13,3 +18,17 @@ def give_way_to_service() -> None:
     """
     with suppress(OSError):
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+
+
+def rank_behind_model(processes: Iterable[int]) -> None:
+    """Let the model's engine have the cores before these processes, by their numbers.
+
+    The threads of one step wait for each other, and a step of the model for every token. An
+    encoder's flood, whose threads had the same share, made each of these steps several times as
+    long. Threads that start later take the value from the one that starts them (sched(7)).
+    """
+    value = min(19, os.getpriority(os.PRIO_PROCESS, 0) + _BEHIND)
+    for process in processes:
+        for thread in Path(f"/proc/{process}/task").glob("*"):
+            with suppress(OSError):
+                os.setpriority(os.PRIO_PROCESS, int(thread.name), value)

@@ -10,10 +10,12 @@ from service.heads.manifest import HeadManifest
 from service.heads.verify import verified_head
 from service.model.encoder import EncoderModel, read_encoder
 from service.model.pin import checked_digest
+from service.settings import platform
 from service.settings.encoders import EncoderSettings
 from service.settings.preparation import PreparationSettings
 from service.settings.tree import Settings
 from service.vllm_engine.arguments import engine_config, without_gpu
+from service.vllm_engine.cpu.scheduling import rank_behind_model
 from service.vllm_engine.encoder.arguments import (
     check_shares,
     environment_of,
@@ -76,8 +78,13 @@ async def start_encoder(
     gate: Gate,
     observer: EncoderObserver,
     preparation: PreparationSettings,
+    *,
+    beside_model: bool,
 ) -> VllmEncoder:
-    """Start the engine of an encoder; ConfigurationError, naming it, if it cannot start."""
+    """Start the engine of an encoder; ConfigurationError, naming it, if it cannot start.
+
+    On the CPU build one `beside_model` has the cores after the model's engine.
+    """
     with named(encoder):
         arguments = parse_encoder_arguments(encoder)
         steps = StepClock()
@@ -89,6 +96,8 @@ async def start_encoder(
             _check_task(checked.model.task, await llm.get_supported_tasks())
             info = _info(encoder, checked, llm)
             pids += await workers_here(llm)
+            if beside_model and platform.installed() is platform.CPU:
+                rank_behind_model(pids)
             gate.capacity = encoder.max_in_flight or info.max_num_seqs
             engine = VllmEncoder(llm, steps, info, gate, observer, preparation, pids)
         except BaseException:
