@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -173,6 +174,15 @@ def test_another_service_is_read_by_completions(tmp_path: Path) -> None:
     assert sum(first["probs"].values()) == pytest.approx(1)
 
 
+@pytest.fixture
+def _interrupts_count() -> Iterator[None]:
+    """Have a program that the test starts take interrupts, even where nohup ignores them."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_interrupts_count")
 def test_an_interruption_leaves_the_tasks_that_were_done(tmp_path: Path) -> None:
     def answer(path: str, body: dict[str, Any]) -> tuple[int, dict[str, str], Any]:
         asked[body["prompt"]] += 1

@@ -72,8 +72,10 @@ def test_a_step_goes_on_after_a_restart_with_what_was_counted(
             ask(live, folders)
         before = release(live)
     assert before["requests"]["old"] + before["requests"]["new"] == 30
+    # The golden examples are asked again meanwhile, whenever there is room.
+    del before["golden"]
     with folders.served(tmp_path, "equal", canary=[{"share": 0.5, "requests": 1000}]) as live:
-        assert release(live) == before
+        assert before.items() <= release(live).items()
 
 
 def test_a_caller_stays_with_itsversion(folders: Folders, tmp_path: Path) -> None:
