@@ -22,18 +22,11 @@ from service.settings.tree import TenantSettings
 from tests.api.test_batches import client_of, content, ended, started
 from tests.batches.inputs import GENERATE, many, read
 from tests.live_service import LiveService
-from tests.sources.servers import S3, s3_server
+from tests.sources.servers import S3
 from tests.tenants.redis_server import RedisServer
 from tools.served.keys import entry, key_of, write_keys
 
 LINES = 12
-
-
-@pytest.fixture
-def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3]:
-    monkeypatch.setattr("service.batches.runner._AFTER_FAILURE_SECONDS", 0.1)
-    with s3_server(monkeypatch) as server:
-        yield server
 
 
 @pytest.fixture

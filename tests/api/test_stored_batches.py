@@ -2,7 +2,6 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -15,16 +14,9 @@ from service.batches.folder import Folder
 from tests.api.test_batches import client_of, content, ended, service, started
 from tests.batches.inputs import GENERATE, many, read
 from tests.live_service import LiveService
-from tests.sources.servers import S3, s3_server
+from tests.sources.servers import S3
 
 LINES = 12
-
-
-@pytest.fixture
-def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3]:
-    monkeypatch.setattr("service.batches.runner._AFTER_FAILURE_SECONDS", 0.1)
-    with s3_server(monkeypatch) as server:
-        yield server
 
 
 def stored(path: Path, **sections: float) -> LiveService:
