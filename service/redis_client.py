@@ -10,6 +10,7 @@ from limits.storage import storage_from_string
 
 from service.errors import ConfigurationError, Unavailable
 
+_ANSWER_SECONDS = 2.0
 _RETRY_SECONDS = 5.0
 KEY_PREFIX = "llm-service"
 """Beginning of every key that the service writes."""
@@ -40,6 +41,15 @@ def client_of(storage: RedisStorage) -> Any:
     """The client of redis-py that the counters use: of one server, a cluster or a sentinel."""
     bridge: Any = storage.bridge  # whose base class does not declare it
     return bridge.get_connection()
+
+
+def connect(address: str, setting: str) -> Any:
+    """A client of a store, which waits two seconds for an answer; raises as `open_redis`.
+
+    It does not connect before the first command.
+    """
+    waits = {"socket_timeout": _ANSWER_SECONDS, "socket_connect_timeout": _ANSWER_SECONDS}
+    return client_of(open_redis(address, setting, **waits))
 
 
 @contextmanager

@@ -11,6 +11,10 @@ from service.batches.local.register import LocalRegister
 from service.batches.local.store import LocalStore
 from service.batches.local.tables import VERSIONS
 from service.batches.pointers import Pointers
+from service.batches.shared.pointers import SharedPointers
+from service.batches.shared.records import SharedRecords
+from service.batches.shared.register import SharedRegister
+from service.batches.shared.store import SharedStore
 from service.batches.store import BatchStore, Register
 from service.database import Database
 from service.settings.batches import BatchSettings
@@ -45,12 +49,6 @@ def shared(
     address: str, settings: BatchSettings, clock: Callable[[], float] = time.time
 ) -> tuple[BatchStore, Register, Pointers]:
     """The records of all replicas; ConfigurationError for an address that cannot be used."""
-    # The client imports OpenTelemetry, which a service that traces nothing does without.
-    from service.batches.shared.pointers import SharedPointers
-    from service.batches.shared.records import SharedRecords
-    from service.batches.shared.register import SharedRegister
-    from service.batches.shared.store import SharedStore
-
     records = SharedRecords(address)
     store = SharedStore(records, settings, clock)
     return store, SharedRegister(records, clock), SharedPointers(records)

@@ -16,8 +16,8 @@ from service.commands.errors import one_message
 from service.errors import ConfigurationError
 from service.usage.folder import DATABASE, UsageFolder
 from service.usage.row import Amounts, Kind, Question, UsageRow
+from service.usage.shared import SharedUsage
 from service.usage.store import UsageStore
-from service.usage.stores import shared_usage
 
 _MOST_ROWS = 1_000_000
 _COLUMNS = ("start", *(each.name for each in (*fields(Kind), *fields(Amounts))))
@@ -69,7 +69,7 @@ def usage(
 
 def _open(store: str) -> UsageStore:
     if "://" in store:
-        return shared_usage(store)
+        return SharedUsage(store)
     folder = Path(store)
     if not (folder / DATABASE).exists():
         raise ConfigurationError(f"{folder}: no folder of usage: it has no {DATABASE}")

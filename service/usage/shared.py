@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from dataclasses import asdict, astuple
 from typing import Any
 
-from service.redis_client import KEY_PREFIX, client_of, open_redis, reached
+from service.redis_client import KEY_PREFIX, connect, reached
 from service.together import together
 from service.usage.row import SECONDS, Amounts, Batch, Kind, Question, UsageRow
 
@@ -24,7 +24,6 @@ end
 
 _KNOWN_SECONDS = 86_400
 """Time for which a batch is known that was added, and would not be added again."""
-_ANSWER_SECONDS = 2.0
 _HOURS_AT_ONCE = 500
 
 
@@ -36,14 +35,7 @@ class SharedUsage:
     """
 
     def __init__(self, address: str) -> None:
-        self._client = client_of(
-            open_redis(
-                address,
-                "usage.storage",
-                socket_timeout=_ANSWER_SECONDS,
-                socket_connect_timeout=_ANSWER_SECONDS,
-            )
-        )
+        self._client = connect(address, "usage.storage")
 
     async def add(self, batch: Batch) -> None:
         """Add a batch; a tenant's part of it is added whole, or not at all.

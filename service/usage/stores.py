@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from service.usage.folder import UsageFolder
+from service.usage.shared import SharedUsage
 from service.usage.store import UsageStore
 
 
@@ -12,13 +13,5 @@ def usage_store(path: Path | None, storage: str | None) -> UsageStore | None:
     Raises ConfigurationError for a store that cannot be used.
     """
     if storage is not None:
-        return shared_usage(storage)
+        return SharedUsage(storage)
     return None if path is None else UsageFolder(path)
-
-
-def shared_usage(address: str) -> UsageStore:
-    """The store at an address; raises as `usage_store`."""
-    # The client imports OpenTelemetry, which a service that traces nothing does without.
-    from service.usage.shared import SharedUsage
-
-    return SharedUsage(address)

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from service import redis_client
 from service.context import Ending, RequestContext, internal_context
 from service.errors import NotReady, ServiceError, TooManyRequests, Unavailable
 from service.tenants.tenant import Tenant, Tier
-from service.usage import shared
 from service.usage.folder import DATABASE, UsageFolder
 from service.usage.ledger import Ledger
 from service.usage.row import Amounts, Batch, Kind, Question, UsageRow
@@ -216,7 +216,7 @@ async def test_a_batch_that_comes_again_is_counted_once(redis: RedisServer) -> N
 async def test_counts_wait_for_a_redis_that_does_not_answer(
     redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shared, "_ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr(redis_client, "_ANSWER_SECONDS", 0.2)
     store = SharedUsage(redis.url)
     ledger = Ledger(store, 400, lambda: DAY + 10)
     assert await ledger.read(ALL) == []  # connected

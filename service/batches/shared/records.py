@@ -6,12 +6,10 @@ from typing import Any
 
 from service.batches.records import Batch, StoredFile
 from service.batches.shared.fields import batch_of, file_of
-from service.redis_client import KEY_PREFIX, client_of, open_redis, reached
+from service.redis_client import KEY_PREFIX, connect, reached
 
 ROOT = f"{KEY_PREFIX}/{{batches}}/"
 """Beginning of every key; the braces keep them on one node of a cluster."""
-
-_ANSWER_SECONDS = 2.0
 
 
 class SharedRecords:
@@ -21,14 +19,7 @@ class SharedRecords:
     """
 
     def __init__(self, address: str) -> None:
-        self._client = client_of(
-            open_redis(
-                address,
-                "batches.storage",
-                socket_timeout=_ANSWER_SECONDS,
-                socket_connect_timeout=_ANSWER_SECONDS,
-            )
-        )
+        self._client = connect(address, "batches.storage")
         self._asked = set[asyncio.Task[Any]]()
 
     async def run(self, script: str, *arguments: str | int | bytes) -> Any:
