@@ -34,7 +34,7 @@ def test_what_the_worker_computes_counts_for_its_engine(running: Running) -> Non
 def test_a_process_that_needs_other_libraries_or_threads_starts_anew(
     running: Running, monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
-    for variable in [each for each in os.environ if each.startswith(seed.READ_AT_START)]:
+    for variable in seed.variables_read_at_start():
         monkeypatch.delenv(variable)
     assert utils.get_mp_context().get_start_method() == "forkserver"
     monkeypatch.setenv(name, value)

@@ -19,16 +19,15 @@ from multiprocessing import forkserver, util
 from pathlib import Path
 from typing import Any
 
-_MODULES = (
-    "service.serving",
-    "service.vllm_engine.start",
-    "service.vllm_engine.encoder.start",
-    "vllm.v1.engine.core",
-    "vllm.v1.executor.multiproc_executor",
-    "vllm.v1.worker.cpu_worker",
-    "vllm.model_executor.models.llama",
-    "service.vllm_engine.worker",
+from service.settings.tree import ModelSettings, Settings
+from service.vllm_engine.cpu.seed import (
+    ENGINE_MODULES,
+    seed_variables,
+    variables_read_at_start,
 )
+from service.vllm_engine.environment import apply_environment
+
+_MODULES = ("service.serving", "service.vllm_engine.start", "service.vllm_engine.encoder.start")
 _PREPARED = "prepared"
 MOST_BYTES = 1 << 18
 """Bound of a message, which holds the command and all variables of a service."""
@@ -38,7 +37,7 @@ def main(control: int, *prepared: str) -> None:
     """Prepare this process, and fork a service for each socket that is sent over `control`."""
     if not prepared:
         _begin_as_a_seed()
-    for name in _MODULES:
+    for name in (*_MODULES, *ENGINE_MODULES):
         import_module(name)
     import setproctitle
 
@@ -60,10 +59,6 @@ def main(control: int, *prepared: str) -> None:
 
 def _begin_as_a_seed() -> None:
     """Begin this process anew with the variables that a seed on these cores begins with."""
-    from service.settings.tree import ModelSettings, Settings
-    from service.vllm_engine.cpu.seed import seed_variables
-    from service.vllm_engine.environment import apply_environment
-
     model = ModelSettings(name="any", path=Path("any"))
     apply_environment(Settings(model=model, engine={"enforce_eager": True}))
     os.environ.update(seed_variables())
@@ -99,11 +94,14 @@ class _Spawn:
     """multiprocessing's start of a process, which forks a fork server that may be forked here."""
 
     def __init__(self) -> None:
-        self._began_with = _read_at_start()
+        self._began_with = variables_read_at_start()
         self._spawn: Any = util.spawnv_passfds
 
     def __call__(self, path: str, arguments: Sequence[str], kept: Sequence[int]) -> int:
-        if forkserver.__name__ not in arguments[-1] or _read_at_start() != self._began_with:
+        if (
+            forkserver.__name__ not in arguments[-1]
+            or variables_read_at_start() != self._began_with
+        ):
             return int(self._spawn(path, arguments, kept))
         if child := os.fork():
             return child
@@ -117,12 +115,6 @@ class _Spawn:
             exec(arguments[-1], {})
         finally:
             os._exit(0)
-
-
-def _read_at_start() -> dict[str, str]:
-    from service.vllm_engine.cpu.seed import READ_AT_START
-
-    return {name: os.environ[name] for name in os.environ if name.startswith(READ_AT_START)}
 
 
 if __name__ == "__main__":

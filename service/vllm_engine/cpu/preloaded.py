@@ -9,19 +9,11 @@ from importlib import import_module
 
 import setproctitle
 
-from service.vllm_engine.cpu.seed import remember_variables
-
-_MODULES = (
-    "vllm.v1.engine.core",
-    "vllm.v1.executor.multiproc_executor",
-    "vllm.v1.worker.cpu_worker",
-    "vllm.model_executor.models.llama",
-    "service.vllm_engine.worker",
-)
+from service.vllm_engine.cpu.seed import ENGINE_MODULES, remember_variables
 
 # torch warns of a missing Triton, which the CPU build never has.
 logging.getLogger("torch._library.triton").setLevel(logging.ERROR)
-for name in _MODULES:
+for name in ENGINE_MODULES:
     import_module(name)
 
 remember_variables()

@@ -23,9 +23,9 @@ def give_way_to_service() -> None:
 def rank_behind_model(processes: Iterable[int]) -> None:
     """Let the model's engine have the cores before these processes, by their numbers.
 
-    The threads of one step wait for each other, and a step of the model for every token. An
-    encoder's flood, whose threads had the same share, made each of these steps several times as
-    long. Threads that start later take the value from the one that starts them (sched(7)).
+    A token of the model is a step, in which threads wait for each other many times. Where an
+    encoder's threads had the same share of the cores, a flood of it made each step several times
+    as long. Threads that start later take the value from the one that starts them (sched(7)).
     """
     value = min(19, os.getpriority(os.PRIO_PROCESS, 0) + _BEHIND)
     for process in processes:

@@ -19,8 +19,16 @@ from service.settings.tree import Settings
 from service.vllm_engine.cores import THREAD_BINDING
 from service.vllm_engine.environment import apply_environment, variables_set
 
-_MODULES = ["service.vllm_engine.cpu.preloaded"]
-READ_AT_START = ("GOMP_", "LD_PRELOAD", "MALLOC_", "OMP_", "TORCHDYNAMO_")
+_PRELOADED = ["service.vllm_engine.cpu.preloaded"]
+ENGINE_MODULES = (
+    "vllm.v1.engine.core",
+    "vllm.v1.executor.multiproc_executor",
+    "vllm.v1.worker.cpu_worker",
+    "vllm.model_executor.models.llama",
+    "service.vllm_engine.worker",
+)
+"""Modules that the engine's processes need."""
+_READ_AT_START = ("GOMP_", "LD_PRELOAD", "MALLOC_", "OMP_", "TORCHDYNAMO_")
 """Beginnings of the variables that a process's libraries read once, when they are loaded."""
 
 _BOUND_TO = "GOMP_CPU_AFFINITY"
@@ -47,7 +55,7 @@ def begin_seed(settings: Settings) -> None:
     # A process of multiprocessing's own, which must not take the seed's variables.
     resource_tracker.ensure_running()
     with variables_set(seed_variables()):
-        forkserver.set_forkserver_preload(_MODULES)
+        forkserver.set_forkserver_preload(_PRELOADED)
         forkserver.ensure_running()
         remember_variables()
 
@@ -55,6 +63,11 @@ def begin_seed(settings: Settings) -> None:
 def seed_variables() -> dict[str, str]:
     """Variables that the seed has beside this process's, as vLLM sets them when it starts one."""
     return _SET_BY_VLLM | _preloaded() | _threads()
+
+
+def variables_read_at_start() -> dict[str, str]:
+    """Variables of this process that libraries read when they are loaded."""
+    return {name: os.environ[name] for name in os.environ if name.startswith(_READ_AT_START)}
 
 
 def remember_variables() -> None:
@@ -74,9 +87,9 @@ def use_seed() -> None:
     from vllm.v1.executor import multiproc_executor
 
     def context() -> BaseContext:
-        needed = {name: os.environ[name] for name in os.environ if name.startswith(READ_AT_START)}
         # A process that needs other libraries or threads starts anew, as without the seed.
-        return _Context() if needed.items() <= _seeds.items() else get_mp_context()
+        seeded = variables_read_at_start().items() <= _seeds.items()
+        return _Context() if seeded else get_mp_context()
 
     utils.get_mp_context = multiproc_executor.get_mp_context = context
 
