@@ -21,7 +21,8 @@ _TIMEOUT_SECONDS = 60.0
 class Rehearsal:
     """Asks versions on the engine as flex work of the service's own, which no tenant pays.
 
-    `flex_room` says how many sequences of the background class the gate has room for.
+    `flex_room` says how many sequences of the background class the gate has room for, `busy` if
+    sequences of the interactive class run.
     """
 
     def __init__(
@@ -29,17 +30,24 @@ class Rehearsal:
         engine: RepeatingDecoder,
         registry: AdapterRegistry,
         flex_room: Callable[[], int],
+        busy: Callable[[], bool],
         golden_timeout_s: float,
     ) -> None:
         self._engine = engine
         self._registry = registry
         self._flex_room = flex_room
+        self._busy = busy
         self._golden_timeout_s = golden_timeout_s
 
     @property
     def room(self) -> bool:
         """True if the gate has room for background work now."""
         return self._flex_room() > 0
+
+    @property
+    def busy(self) -> bool:
+        """True if requests of callers run now."""
+        return self._busy()
 
     async def repeat(self, exact: str, kept: Kept) -> Kept:
         """The answer of a version to what was kept; raises ServiceError as a request does."""

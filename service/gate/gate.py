@@ -85,6 +85,11 @@ class Gate:
         return self._scheduler.in_use
 
     @property
+    def busy(self) -> bool:
+        """True if interactive requests hold a permit."""
+        return self._scheduler.in_use > self._scheduler.background_in_use
+
+    @property
     def engine_wanted(self) -> bool:
         """True if a permit's holder waits for the engine, not for its own client."""
         return any(permit.stepping for permit in self._running.values())

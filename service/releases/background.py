@@ -49,15 +49,15 @@ class Background:
 
     def follow(self, shadow: Shadow, context: RequestContext, compared: Compared) -> None:
         """Repeat a request once it ends, if it is drawn and fewer than MOST are kept."""
-        kept = None if self.rehearsal is None else shadow.kept(context)
-        if kept is None:
+        rehearsal = self.rehearsal
+        if rehearsal is None or not shadow.asks(context, busy=rehearsal.busy):
             return
         if self._open >= MOST:
             compared(None)
             return
         self._open += 1
-        context.kept = kept
-        context.on_ending = partial(self._ended, shadow, kept, compared)
+        context.kept = kept = shadow.place()
+        context.on_ending = partial(self._ended, shadow, context, kept, compared)
 
     def prove(self, exact: str, proven: Callable[[GoldenProof], None]) -> None:
         """Ask a version's golden examples; without room, try again every 30 seconds."""
@@ -70,10 +70,22 @@ class Background:
         for task in self._tasks:
             task.cancel()
 
-    def _ended(self, shadow: Shadow, kept: Kept, compared: Compared, ending: Ending) -> None:
+    def _ended(
+        self,
+        shadow: Shadow,
+        context: RequestContext,
+        kept: Kept,
+        compared: Compared,
+        ending: Ending,
+    ) -> None:
         rehearsal = self.rehearsal
         wanted = ending.outcome == "ok" and kept.answered and shadow.verdict is None
-        if rehearsal is not None and wanted and rehearsal.room:
+        if (
+            rehearsal is not None
+            and wanted
+            and rehearsal.room
+            and shadow.asks(context, busy=rehearsal.busy)
+        ):
             self._start(self._repeat(rehearsal, shadow.new.exact, kept, compared))
             return
         self._open -= 1

@@ -25,7 +25,7 @@ class ReleaseMetrics:
         self._share = make.gauge("release_share", text, "adapter")
         text = "Requests that were judged, by the version that answered: `old` or `new`."
         self._judged = make.counter("release_requests_total", text, "adapter", "arm")
-        text = "Requests of a release's shadow: `compared`, or `dropped` because there was no room."
+        text = "Requests of a release's shadow: `compared`, or `dropped` because others ran."
         self._shadow = make.counter("release_shadow_total", text, "adapter", "result")
         text = "Changes of what a name stands for, as in the log."
         self._changes = make.counter("release_changes_total", text, "adapter", "event")

@@ -22,6 +22,10 @@ class Rehearsal(Protocol):
     def room(self) -> bool:
         """True if the engine has room for background work now."""
 
+    @property
+    def busy(self) -> bool:
+        """True if requests of callers run now."""
+
     async def repeat(self, exact: str, kept: Kept) -> Kept:
         """The answer to a kept request of the version with the exact name `exact`.
 

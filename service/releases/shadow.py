@@ -75,15 +75,21 @@ class Shadow(Stage[ShadowTrial]):
     ) -> None:
         super().__init__(plan, SHADOW, old, new, since)
         self.needed = settings.requests
-        self._asked = settings.share
+        self._share = settings.share
+        self._busy_share = min(settings.share, settings.busy_share)
         self.trial = ShadowTrial(plan, settings, labels=bool(self.labels))
 
-    def kept(self, context: RequestContext) -> Kept | None:
-        """A place for the request and its answer; None if the request is not drawn."""
-        if self.verdict is not None:
-            return None
-        if drawn(f"shadow {self.new.digest} {context.request_id}") >= self._asked:
-            return None
+    def asks(self, context: RequestContext, *, busy: bool) -> bool:
+        """Draw a request: True if the next version is to be asked it, too.
+
+        Of those that are drawn while the engine is not busy, some are drawn while it is.
+        """
+        share = self._busy_share if busy else self._share
+        number = drawn(f"shadow {self.new.digest} {context.request_id}")
+        return self.verdict is None and number < share
+
+    def place(self) -> Kept:
+        """A place for a request and its answer."""
         return KeptText() if self.labels else KeptGeneration()
 
     def add(self, differences: Mapping[str, float]) -> bool:

@@ -115,8 +115,13 @@ def _rehearsal(decoder: Running | None, settings: Settings) -> Rehearsal | None:
     if decoder is None:
         return None
     gate = decoder.gate
-    timeout_s = settings.golden_timeout_s
-    return Rehearsal(decoder.engine, decoder.fleet.registry, lambda: gate.flex_room, timeout_s)
+    return Rehearsal(
+        decoder.engine,
+        decoder.fleet.registry,
+        flex_room=lambda: gate.flex_room,
+        busy=lambda: gate.busy,
+        golden_timeout_s=settings.golden_timeout_s,
+    )
 
 
 def _models(

@@ -30,6 +30,13 @@ class ShadowSettings(Section):
         "harm was shown.",
     )
     share: float = Field(gt=0, le=1, description="Share of the requests that it is asked, too.")
+    busy_share: float = Field(
+        0.03,
+        gt=0,
+        le=1,
+        description="The same while other requests run, if it is less than `share`: these are "
+        "slowed by about this share.",
+    )
 
 
 class ToleranceSettings(Section):

@@ -69,7 +69,7 @@ def store(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Store:
     plans["killed"] |= {"canary": [STEPS[0] | {"requests": 100_000}]}
     plans["second"] |= {"canary": [STEPS[0] | {"requests": 5}, STEPS[1] | {"requests": 100_000}]}
     plans["refused"] |= {"digest": "sha256:" + 64 * "0"}
-    plans["shadowed"] |= {"shadow": {"requests": 1000, "share": 1.0}}
+    plans["shadowed"] |= {"shadow": {"requests": 1000, "share": 1.0, "busy_share": 1.0}}
     for name in WRITERS:
         plans[name] = _write_writers(root, maker, name)
     config = tiny_config(tiny_folder, max_model_len=512, max_num_seqs=16, max_lora_rank=8)
@@ -286,7 +286,7 @@ def _write_writers(root: Path, maker: LoraMaker, name: str) -> dict[str, Any]:
         "source": str(folder),
         "digest": load_manifest(folder).digest,
         "sticky": "request",
-        "shadow": {"requests": 1000, "share": 1.0},
+        "shadow": {"requests": 1000, "share": 1.0, "busy_share": 1.0},
         "canary": STEPS,
     }
 

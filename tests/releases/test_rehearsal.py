@@ -10,7 +10,7 @@ import pytest
 
 from loadtests.processes import wait_until
 from service.releases.log import read_log
-from tests.live_service import LiveService
+from tests.live_service import MODEL, LiveService
 from tests.releases.versions import STEPS, Folders, act, ask, events, release
 
 SHADOW = {"requests": 5, "share": 1.0}
@@ -90,15 +90,33 @@ def test_a_shadow_goes_on_after_a_restart_with_what_was_counted(
 
 def test_a_server_without_room_drops_the_background(folders: Folders, tmp_path: Path) -> None:
     # One slot: while others wait for it, no answer is repeated.
-    beside = {"token_seconds": 0.02, "gate": {"max_in_flight": 1}}
-    shadow = {"requests": 1000, "share": 1.0}
+    beside = {"token_seconds": 0.04, "gate": {"max_in_flight": 1}}
+    shadow = {"requests": 1000, "share": 1.0, "busy_share": 1.0}
     with folders.served(tmp_path, "equal", shadow=shadow, beside=beside) as live:
         with ThreadPoolExecutor(6) as pool:
             assert len(set(pool.map(lambda _: ask(live, folders), range(12)))) == 1
         wait_until(live.idle, 5, "an idle gate")
         assert compared(live) + compared(live, "dropped") == 12
-        assert compared(live, "dropped") >= 6
+        assert compared(live, "dropped") >= 3
         assert release(live)["requests"]["new"] == compared(live)
+
+
+def test_a_busy_engine_is_asked_a_smaller_share(folders: Folders, tmp_path: Path) -> None:
+    shadow = {"requests": 1000, "share": 1.0, "busy_share": 1e-9}
+    slow = {"token_seconds": 0.02}
+    with folders.served(tmp_path, "equal", shadow=shadow, beside=slow) as live:
+        with ThreadPoolExecutor(1) as pool:
+            body = {"model": MODEL, "prompt": "a", "max_tokens": 100}
+            running = pool.submit(httpx.post, f"{live.url}/v1/generate", json=body, timeout=60)
+            wait_until(lambda: live.gate.busy, 5, "the generation")
+            for _ in range(5):
+                ask(live, folders)
+            assert not running.done()
+            assert running.result().status_code == 200
+        assert compared(live) + compared(live, "dropped") == 0
+        wait_until(live.idle, 5, "an idle gate")
+        ask(live, folders)
+        wait_until(lambda: compared(live) == 1, 5, "the background's answer")
 
 
 def test_a_drain_ends_the_background(folders: Folders, tmp_path: Path) -> None:

@@ -5,9 +5,11 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
+from service.context import RequestContext
 from service.engine.kept import KeptGeneration, KeptText
 from service.releases.differences import FAILED, REFUSED, differences
-from service.releases.shadow import ShadowTrial, criteria
+from service.releases.shadow import Shadow, ShadowTrial, criteria
+from service.releases.stage import Contender
 from service.releases.trial import Verdict
 from service.settings.releases import PlanSettings, ShadowSettings
 
@@ -163,3 +165,26 @@ def test_counts_that_were_kept_go_on_where_they_were() -> None:
     resumed.resume(trial.counts())
     assert resumed.answered == (5, 5)
     assert resumed.tests() == trial.tests()
+
+
+def test_a_busy_engine_is_asked_some_of_what_an_idle_one_is_asked() -> None:
+    settings = ShadowSettings(requests=300, share=0.2, busy_share=0.05)
+    old, new = (Contender(digest, digest, ()) for digest in ("old", "new"))
+    shadow = Shadow(plan(), settings, old, new, since=0)
+    contexts = [RequestContext(f"request-{number}", 0.0, 1.0, 1) for number in range(4000)]
+    idle, busy = (
+        [context for context in contexts if shadow.asks(context, busy=busy)]
+        for busy in (False, True)
+    )
+    assert 700 < len(idle) < 900
+    assert 140 < len(busy) < 260
+    assert set(map(id, busy)) < set(map(id, idle))
+
+
+def test_a_busy_engine_is_never_asked_more_than_an_idle_one() -> None:
+    settings = ShadowSettings(requests=300, share=0.01, busy_share=1.0)
+    old, new = (Contender(digest, digest, ()) for digest in ("old", "new"))
+    shadow = Shadow(plan(), settings, old, new, since=0)
+    for number in range(1000):
+        context = RequestContext(f"request-{number}", 0.0, 1.0, 1)
+        assert shadow.asks(context, busy=True) == shadow.asks(context, busy=False)

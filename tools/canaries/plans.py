@@ -48,7 +48,11 @@ def configuration(
         adapters.append({"source": str(present), "name": each.name})
         plans[each.name] = {"source": str(folder / each.name), "digest": digest, **plan}
         if kind.shadow:
-            plans[each.name]["shadow"] = {"requests": kind.shadow, "share": 1.0}
+            plans[each.name]["shadow"] = {
+                "requests": kind.shadow,
+                "share": 1.0,
+                "busy_share": 1.0,
+            }
     return PATIENT | {
         "model": {"name": MODEL, "path": str(SMOLLM2.resolve())},
         "engine": ENGINE
