@@ -40,6 +40,11 @@ _KEEP_MEMORY = {
 """Settings of glibc's malloc, which the engine's processes read at their start; without these it
 returns each step's tensors to the system, for about 45 page faults a token (CPU build)."""
 
+_KEEP_FEW_KERNELS = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "256"}
+"""Compiled products that oneDNN keeps, one for each shape of weights and number of rows: about half
+a megabyte each. vLLM and torch (for adapters) have a oneDNN each, which would keep 1,024 and grow
+for hours; compiling one again takes about a millisecond (CPU build)."""
+
 _NOTHING_COMPILED = {
     "VLLM_USE_FLASHINFER_SAMPLER": "0",
     "VLLM_USE_DEEP_GEMM": "0",
@@ -78,7 +83,7 @@ def apply_platform_environment() -> None:
         "VLLM_MAX_BAD_WORDS_TOTAL_TOKENS": str(BAD_WORDS_TOKENS),
     }
     if platform.installed() is platform.CPU:
-        variables |= _KEEP_MEMORY
+        variables |= _KEEP_MEMORY | _KEEP_FEW_KERNELS
     elif not compiles_kernels():
         variables |= _NOTHING_COMPILED
         _hide_kernels()

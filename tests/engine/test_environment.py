@@ -185,6 +185,7 @@ def test_what_is_only_for_cpus_stays_there(monkeypatch: pytest.MonkeyPatch) -> N
         "MALLOC_MMAP_THRESHOLD_",
         "MALLOC_TRIM_THRESHOLD_",
         "MALLOC_TOP_PAD_",
+        "ONEDNN_PRIMITIVE_CACHE_CAPACITY",
     }
     with monkeypatch.context() as patch:
         patch.setattr(os, "environ", dict(os.environ))

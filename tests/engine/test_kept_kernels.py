@@ -1,0 +1,32 @@
+"""The compiled products that oneDNN keeps in the engine's processes (CPU build)."""
+
+import os
+import subprocess
+import sys
+
+_PRODUCTS = """
+from service.vllm_engine.environment import apply_platform_environment
+
+apply_platform_environment()
+
+import torch
+from vllm import _custom_ops as ops
+
+handler = ops.create_onednn_mm(torch.zeros(16, 16), 1)  # vLLM itself keeps the last one
+
+for rows in [1, *range(2, 200), 1, *range(2, 300), 1]:
+    ops.onednn_mm(handler, torch.zeros(rows, 16), None)
+"""
+
+
+def test_a_product_is_compiled_again_after_many_others_and_not_after_fewer() -> None:
+    environment = {k: v for k, v in os.environ.items() if k != "ONEDNN_PRIMITIVE_CACHE_CAPACITY"}
+    ended = subprocess.run(
+        [sys.executable, "-c", _PRODUCTS],
+        env=environment | {"ONEDNN_VERBOSE": "profile_create"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    of_one_row = [line for line in ended.stdout.splitlines() if ",1x16:16x16," in line]
+    assert [line.split("cache_")[1].split(",")[0] for line in of_one_row] == ["miss", "hit", "miss"]
