@@ -109,6 +109,9 @@ class FakeEngine:
     async def prepare(self, size: int, work: Callable[[], Result]) -> Result:
         return await self._preparation.run(size, work)
 
+    async def prepare_prompt(self, size: int, work: Callable[[], Result]) -> Result:
+        return await self._preparation.run_prompt(size, work)
+
     async def render(self, text: str) -> Prompt:
         return await self._preparation.run_prompt(
             size_of(text), lambda: self._fitting([256, *self.encode(text)])

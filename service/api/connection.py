@@ -2,7 +2,6 @@
 
 import asyncio
 import uuid
-from functools import partial
 from typing import Any
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
@@ -140,7 +139,8 @@ class BoundedConnection(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._running = cycle
-        cycle.scope["write"] = partial(_write, cycle)  # type: ignore[typeddict-unknown-key]
+        # Not the cycle's: it would hold itself, and only the collector would free it.
+        cycle.scope["write"] = self._write  # type: ignore[typeddict-unknown-key]
         super()._start_asgi_task(cycle, app)
 
     def _feed(self, data: bytes) -> None:
@@ -190,6 +190,12 @@ class BoundedConnection(HttpToolsProtocol):
         else:
             self._refuse(RequestTimeout(f"headers: not received within {_HEAD_SECONDS:g} s"))
 
+    def _write(self, part: bytes) -> None:
+        """Write a part of an answer without a length, as `send` does when nothing blocks it."""
+        assert self._running is not None
+        if not self._running.disconnected:
+            self.transport.write(b"%x\r\n%b\r\n" % (len(part), part))
+
     def _blocked(self) -> bool:
         return self.flow.write_paused
 
@@ -235,12 +241,6 @@ class BoundedConnection(HttpToolsProtocol):
         head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         self.transport.write(STATUS_LINE[error.status] + head.encode() + b"\r\n" + body)
         self.transport.close()
-
-
-def _write(cycle: RequestResponseCycle, part: bytes) -> None:
-    """Write a part of an answer without a length, as `cycle.send` does when nothing blocks it."""
-    if not cycle.disconnected:
-        cycle.transport.write(b"%x\r\n%b\r\n" % (len(part), part))
 
 
 class PublicConnection(BoundedConnection):

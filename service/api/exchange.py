@@ -107,7 +107,9 @@ class Exchange:
 
     async def fail(self, error: ServiceError, send: Send | None = None) -> None:
         """End the request with an error: it is the answer unless one has begun, sent by `send`."""
-        self._error = error
+        # Tracebacks hold the request, body and all, which holds the error.
+        self._error = error.with_traceback(None)
+        error.__cause__ = error.__context__ = None
         if not self.started:
             body = error.body(self.context.request_id)
             if self.scope["path"] in anthropic.PATHS:

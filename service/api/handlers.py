@@ -30,7 +30,21 @@ async def taken_over(
 
 def surface(runtime: Runtime) -> OpenAISurface:
     """The handlers of a service whose engine is vLLM."""
+    openai = _engine(runtime).openai
+    assert openai is not None
+    return openai
+
+
+def surface_to_ask(runtime: Runtime) -> OpenAISurface:
+    """The handlers, for a prompt of the current request; raises what `Gate.look_ahead` raises.
+
+    So a request that has no chance costs no more than its checks.
+    """
+    _engine(runtime).client.look_ahead()
+    return surface(runtime)
+
+
+def _engine(runtime: Runtime) -> VllmEngine:
     engine = runtime.base.engine
     assert isinstance(engine, VllmEngine)
-    assert engine.openai is not None
-    return engine.openai
+    return engine

@@ -122,8 +122,7 @@ class RequestScope:
             body = await self._admit(exchange)
         except ServiceError as error:
             exchange.close_connection = True
-            # The traceback of the error holds the part of the body that was read.
-            await _refuse(exchange, error.with_traceback(None))
+            await _refuse(exchange, error)
             return
 
         async def app(scope: Scope, receive: Receive, send: Send) -> None:

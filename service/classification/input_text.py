@@ -29,7 +29,7 @@ async def check_length(text: str, engine: Tokeniser) -> None:
 
 async def written(engine: Tokeniser, text: str, write: Callable[[str], Prompt]) -> Prompt:
     """The prompt that `write` makes of a text."""
-    return await engine.prepare(size_of(text), lambda: write(text))
+    return await engine.prepare_prompt(size_of(text), lambda: write(text))
 
 
 def _too_long(size: str, limit: str) -> InvalidRequest:

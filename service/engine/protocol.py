@@ -235,6 +235,9 @@ class Tokeniser(HasModel, Encoder, Protocol):
         Raises what the work raises, TooManyRequests, QueueFull or DeadlineExceeded.
         """
 
+    async def prepare_prompt(self, size: int, work: Callable[[], Result]) -> Result:
+        """Do the work of `prepare` for a prompt of the current request, if that has a chance."""
+
     def decode(self, token_ids: Sequence[int]) -> str:
         """The text of token ids, special tokens included; InvalidRequest for an unknown id."""
 

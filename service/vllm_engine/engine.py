@@ -81,6 +81,7 @@ class VllmEngine:
         traced = llm.vllm_config.observability_config.otlp_traces_endpoint is not None
         self._preparation = Preparation(gate, settings.preparation)
         self.prepare = self._preparation.run
+        self.prepare_prompt = self._preparation.run_prompt
         self._trials = trials
         self.client = GatedClient(
             llm, gate, observer, self._preparation, trials, limits=settings.limits, traced=traced

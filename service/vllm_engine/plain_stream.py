@@ -1,9 +1,7 @@
 """Streamed answers of vLLM's handlers whose chunks differ in their text only."""
 
-import copy
 import json
 from collections.abc import AsyncGenerator, Callable, Generator
-from dataclasses import replace
 from typing import Any, Protocol
 
 from pydantic_core import to_json
@@ -74,9 +72,9 @@ class Outputs:
 class PlainStream:
     """The events of a plain answer, written in the engine's own steps.
 
-    The first and the last event are what vLLM's generator makes of the first and last output. A
-    probe, an output with a text that stands for any other, tells what it would write around every
-    text between; only the text is put in then. What it counts of outputs that it does not see are
+    The first and the last event are what vLLM's generator makes of the first and last output. The
+    first output has a probe for its text, which tells what the generator writes around every text
+    up to the last; only the text is put in. What it counts of outputs that it does not see are
     their tokens, for the usage: the next output that it sees has as many more. What comes while
     the client takes nothing becomes one event.
     """
@@ -99,7 +97,6 @@ class PlainStream:
         self._context = current_context()
         self._step: Any = None
         self._frame: tuple[bytes, bytes] | None = None
-        self._probed = False
         self._unseen = 0
         self._held: RequestOutput | None = None
         self._held_text: str | None = None
@@ -176,19 +173,15 @@ class PlainStream:
         answer.token_ids = [0] * self._unseen + list(answer.token_ids)
         self._unseen = 0
         self._outputs.ended = output.finished
-        events = self._feed(output)
-        if not self._probed and events and not output.finished:
-            self._probed = True
-            self._frame = self._probe(output)
-        return "".join(events).encode()
+        if output.finished or not answer.token_ids:
+            return self._feed(output)
+        text, answer.text = answer.text, _PROBE
+        parts = self._feed(output).split(to_json(_PROBE))
+        if len(parts) == 2:
+            self._frame = parts[0].rpartition(b"\n\n")[2], parts[1]
+        return to_json(text).join(parts)
 
-    def _probe(self, output: RequestOutput) -> tuple[bytes, bytes] | None:
-        probe = copy.copy(output)
-        probe.outputs = [replace(output.outputs[0], text=_PROBE, token_ids=[])]
-        parts = "".join(self._feed(probe)).encode().split(to_json(_PROBE))
-        return (parts[0], parts[1]) if len(parts) == 2 else None
-
-    def _feed(self, output: RequestOutput) -> list[str]:
+    def _feed(self, output: RequestOutput) -> bytes:
         """The events that the generator makes of an output, until it waits for the next."""
         self._outputs.next = output
         events: list[str] = []
@@ -203,7 +196,8 @@ class PlainStream:
                     raise self._refuse(body["error"]) from None
                 events.append(with_tier(event.value, self._context))
             except StopAsyncIteration:
-                return events
+                break
             else:
                 self._step = step
-                return events
+                break
+        return "".join(events).encode()

@@ -22,12 +22,12 @@ class StagedRenderer:
         return getattr(self._renderer, name)
 
     async def render_cmpl_async(self, *prompts: Any, **options: Any) -> Any:
-        """Tokenise the prompts of a completion; raises what `Preparation.run_prompt` raises."""
+        """Tokenise the prompts of a completion; raises what `Preparation.run` raises."""
         return await self._run(partial(self._renderer.render_cmpl, *prompts, **options))
 
     async def render_chat_async(self, *conversations: Any, **options: Any) -> Any:
-        """Apply the chat template and tokenise; raises what `Preparation.run_prompt` raises."""
+        """Apply the chat template and tokenise; raises what `Preparation.run` raises."""
         return await self._run(partial(self._renderer.render_chat, *conversations, **options))
 
     async def _run(self, render: partial[Any]) -> Any:
-        return await self._preparation.run_prompt(current_context().body_bytes, render)
+        return await self._preparation.run(current_context().body_bytes, render)

@@ -141,9 +141,11 @@ async def test_a_full_server_refuses_the_whole_with_its_status(headers: dict[str
                 for _ in range(CAPACITY)
             ]
             await eventually(lambda: service.gate.in_flight == CAPACITY)
+            started = service.engine.starts
             response = await client.post(
                 "/v1/classify", json=body(input=["a", "b"]), headers=headers
             )
+            assert service.engine.starts == started  # no prompt was read
             error = refusal(response, 503)
             assert error["code"] == "queue_full"
             assert response.headers["retry-after"]

@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse, Response
 from service.api.anthropic import error_event
 from service.api.dependencies import TheContext, TheRuntime
 from service.api.guarded import guard
-from service.api.handlers import HandlersBody, surface, taken_over
+from service.api.handlers import HandlersBody, surface_to_ask, taken_over
 from service.api.json_body import JsonRoute
 from service.api.sse import STREAMED, event_stream
 from service.limits.anthropic import accept_messages
@@ -26,7 +26,7 @@ async def messages(
     read = await taken_over(partial(accept_messages, shape=MESSAGE), body, request, runtime)
     runtime.models.choose(read["model"], context).check_converses()
     await guard(lambda: read, runtime, context)
-    answer = await surface(runtime).messages.create(read)
+    answer = await surface_to_ask(runtime).messages.create(read)
     return (
         JSONResponse(answer)
         if isinstance(answer, dict)
@@ -41,4 +41,4 @@ async def count_tokens(
     """Count the tokens of a conversation without an answer to it."""
     read = await taken_over(partial(accept_messages, shape=COUNT), body, request, runtime)
     runtime.models.choose(read["model"], context).check_converses()
-    return await surface(runtime).messages.count(read)
+    return await surface_to_ask(runtime).messages.count(read)

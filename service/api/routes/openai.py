@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse, Response
 from service.api.dependencies import runtime_of
 from service.api.direct_route import DirectRoute
 from service.api.guarded import guard
-from service.api.handlers import HandlersBody, surface, taken_over
+from service.api.handlers import HandlersBody, surface_to_ask, taken_over
 from service.api.pushed_stream import PushedStream
 from service.api.sse import STREAMED, event_stream
 from service.context import current_context
@@ -32,7 +32,7 @@ async def chat_completions(body: HandlersBody, request: Request) -> Response:
     read = await _accept(body, CHAT, request, runtime)
     runtime.models.choose(read["model"], context).check_converses()
     await guard(lambda: read, runtime, context)
-    return await _response(await surface(runtime).chat(read))
+    return await _response(await surface_to_ask(runtime).chat(read))
 
 
 @router.post("/v1/completions", responses=STREAMED)
@@ -43,7 +43,7 @@ async def completions(body: HandlersBody, request: Request) -> Response:
     runtime.models.choose(read["model"], context)
     await guard(lambda: read, runtime, context)
     context.parts = count_prompts(read.get("prompt"))
-    return await _response(await surface(runtime).completion(read))
+    return await _response(await surface_to_ask(runtime).completion(read))
 
 
 async def _accept(

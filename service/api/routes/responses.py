@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse, Response
 
 from service.api.dependencies import TheContext, TheRuntime
 from service.api.guarded import guard
-from service.api.handlers import HandlersBody, surface, taken_over
+from service.api.handlers import HandlersBody, surface_to_ask, taken_over
 from service.api.json_body import JsonRoute
 from service.api.sse import STREAMED, event_stream, named_event
 from service.limits.responses import accept_response
@@ -25,7 +25,7 @@ async def responses(
     read = await taken_over(accept_response, body, request, runtime)
     runtime.models.choose(read["model"], context).check_converses()
     await guard(lambda: read, runtime, context)
-    answer = await surface(runtime).responses.create(read)
+    answer = await surface_to_ask(runtime).responses.create(read)
     if isinstance(answer, dict):
         return JSONResponse(answer)
     numbered = _Numbered(answer)
