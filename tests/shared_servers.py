@@ -12,6 +12,9 @@ from xdist.workermanage import WorkerController
 _SERVERS = ("smollm2", "tiny")
 """Fixtures of tests/engine/conftest.py, of which one runs at a time in a worker."""
 
+_LONG = {"loadtests", "tools"}
+"""Folders whose files take tens of seconds; one that came last would run alone."""
+
 
 class ServerScheduling(LoadScopeScheduling):  # type: ignore[misc]
     """Gives a worker all files that share a server together, and every other file alone.
@@ -42,14 +45,15 @@ class ServerScheduling(LoadScopeScheduling):  # type: ignore[misc]
         return next(wanted, "")
 
 
-def running_order(item: pytest.Item) -> tuple[bool, int, int, str]:
+def running_order(item: pytest.Item) -> tuple[bool, int, int, bool, str]:
     """Key of a sort by which tests on the real engine come first, those of one server together.
 
     They take the longest; short tests afterwards keep all workers busy to the end.
     """
     own = (name for name in _SERVERS if name in getattr(item, "fixturenames", ()))
     file, path = _server_of(item.path), str(item.path)
-    return "engine" not in item.path.parts, _rank(file), _rank(next(own, None)), path
+    short = _LONG.isdisjoint(item.path.parts)
+    return "engine" not in item.path.parts, _rank(file), _rank(next(own, None)), short, path
 
 
 def _on_engine(scope: str) -> bool:

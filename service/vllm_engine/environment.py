@@ -69,7 +69,8 @@ def apply_environment(settings: Settings) -> None:
     }
     if platform.installed() is platform.CPU:
         variables |= _of_cpu(settings.cpu)
-    if is_eager(settings.engine):
+    engines = [settings.engine] if settings.model else [each.engine for each in settings.encoders]
+    if all(map(is_eager, engines)):
         variables[COMPILER_OFF] = "1"
     _set(variables)
     os.environ[GROUPED_ADAPTERS] = "1" if settings.cpu.grouped_adapters else "0"

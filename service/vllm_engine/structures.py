@@ -10,7 +10,7 @@ import subprocess
 import sys
 from asyncio import StreamReader, StreamWriter
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,16 +84,7 @@ class StructureTrials:
     def begin(self) -> None:
         """Start the program; it waits for the tokens when it has loaded."""
         pairs = [socket.socketpair() for _ in range(self._settings.compilers)]
-        theirs = [there.fileno() for _, there in pairs]
-        # -P, because the script's folder holds modules with the names of libraries.
-        command = [sys.executable, "-P", str(Path(trial.__file__)), *map(str, theirs)]
-        self._program = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            pass_fds=theirs,
-            start_new_session=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"},
-        )
+        self._program = start_program([there.fileno() for _, there in pairs])
         for _, there in pairs:
             there.close()
         self._sockets = [here for here, _ in pairs]
@@ -203,6 +194,19 @@ class StructureTrials:
             return None
         kind = UnsupportedFeature if answer.get("unsupported") else InvalidRequest
         return kind(f"structured output: {answer['refused']}")
+
+
+def start_program(sockets: Sequence[int]) -> "subprocess.Popen[bytes]":
+    """Start trial.py with these sockets; its terms go to its standard input."""
+    # -P, because the script's folder holds modules with the names of libraries.
+    command = [sys.executable, "-P", str(Path(trial.__file__)), *map(str, sockets)]
+    return subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        pass_fds=sockets,
+        start_new_session=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"},
+    )
 
 
 def _send(program: "subprocess.Popen[bytes]", terms: bytes) -> None:

@@ -9,6 +9,7 @@ import logging
 import sys
 from pathlib import Path
 
+from service.batches.shared import lease
 from service.settings.batches import BatchSettings
 from tests.live_service import LiveService
 
@@ -17,6 +18,7 @@ def main() -> None:
     """Serve."""
     folder, storage = sys.argv[1:]
     logging.basicConfig(level=logging.INFO)
+    lease.LEASE_SECONDS = 5.0  # not 15: the tests wait for its end
     batches = BatchSettings(path=Path(folder), files="s3://models/batches", storage=storage)
     with LiveService(token_seconds=0.02, batches=batches) as live:
         sys.stdout.write(f"{live.url}\n")

@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from loadtests.processes import eventually, wait_until
+from service.api import live_feed
 from service.api.live_feed import MOST_VIEWERS
 from service.batches.folder import Folder
 from service.console.assets import HEADERS, PARTS
@@ -24,6 +25,13 @@ from tests.live_service import LiveService
 from tools.served.keys import bearer, entry, write_keys
 
 BODY = {"model": "fake", "prompt": "Tell me", "max_tokens": 20}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _quick() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(live_feed, "INTERVAL_S", 0.5)
+        yield
 
 
 @contextmanager
@@ -76,13 +84,15 @@ def test_many_viewers_get_the_same_event_of_one_reading(monkeypatch: pytest.Monk
         return found
 
     monkeypatch.setattr(history.History.__init__, "__defaults__", (counted,))
+    interval = 3.0  # in which all of them come
+    monkeypatch.setattr(live_feed, "INTERVAL_S", interval)
     with LiveService() as service, ExitStack() as stack:
         began = time.monotonic()
         viewers = [stack.enter_context(viewer(service)) for _ in range(10)]
         shown = [[next(events) for events in viewers] for _ in range(2)]
         second = {json.loads(each)["points"]["at"][-1] for each in shown[1]}
         assert len({*shown[1]}) == len(second) == 1
-        assert readings <= 2 + (time.monotonic() - began) / history.INTERVAL_S
+        assert readings <= 2 + (time.monotonic() - began) / interval
 
 
 def test_viewers_leave_connections_for_probes(service: LiveService) -> None:

@@ -25,7 +25,7 @@ CHECKS = [
     content_type_conformance,
     response_schema_conformance,
 ]
-EXAMPLES = 60
+EXAMPLES = 36
 
 FITTING: dict[str, dict[str, Any]] = {
     "/v1/generate": {

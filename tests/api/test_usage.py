@@ -27,7 +27,7 @@ from tools.served.keys import bearer, entry, write_keys
 BODY: dict[str, Any] = {"model": "fake", "prompt": "Tell me", "max_tokens": 20}
 CLASSIFY = {"model": "fake", "input": ["x"], "candidate_labels": ["a", "b"], "calibrate": False}
 FAILED = {"n": -1}
-REQUESTS = int(os.environ.get("USAGE_REQUESTS", "1000"))
+REQUESTS = int(os.environ.get("USAGE_REQUESTS", "400"))
 KINDS = ("prompt", "cached", "completion")
 COUNTS = (
     *("requests", "refused", "with_objectives", "objectives_kept"),
@@ -62,7 +62,7 @@ def total(rows: list[dict[str, Any]], name: str) -> int:
 
 async def test_usage_is_the_sum_of_mixed_requests_whatever_became_of_them(tmp_path: Path) -> None:
     chance = random.Random(5)
-    few = entry("few", quotas={"tokens_per_day": 5000})
+    few = entry("few", quotas={"tokens_per_day": 1000})
     slo = SloSettings(routes={GENERATE: NEVER, "/v1/classify": ALWAYS})
     with service(tmp_path, entry("one"), few, token_seconds=0.002, slo=slo) as live:
         async with live.client() as client:

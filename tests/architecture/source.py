@@ -1,6 +1,7 @@
 """The service's modules as syntax trees, and what each imports."""
 
 import ast
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -15,7 +16,8 @@ def modules() -> dict[str, Path]:
     return found
 
 
-def imports(path: Path) -> set[str]:
+@cache
+def imports(path: Path) -> frozenset[str]:
     """Dotted names that a file imports, at any depth of the code.
 
     `from a import b` counts as `a` and, since b may be a module, as `a.b`.
@@ -29,4 +31,4 @@ def imports(path: Path) -> set[str]:
             assert node.module
             names.add(node.module)
             names.update(f"{node.module}.{alias.name}" for alias in node.names)
-    return names
+    return frozenset(names)

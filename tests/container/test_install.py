@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -24,12 +25,22 @@ def write_wheel(folder: Path) -> str:
     return hashlib.sha256(wheel.read_bytes()).hexdigest()
 
 
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An environment with pip alone, of which each test takes a copy."""
+    folder = tmp_path_factory.mktemp("fresh") / "venv"
+    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+    return folder
+
+
 @pytest.mark.parametrize("given", ["right", "wrong", "none"])
-def test_torch_is_installed_by_the_hash_that_is_given(tmp_path: Path, given: str) -> None:
+def test_torch_is_installed_by_the_hash_that_is_given(
+    fresh: Path, tmp_path: Path, given: str
+) -> None:
     right = write_wheel(tmp_path)
     hashes = {"right": right, "wrong": "0" * 64, "none": ""}
     (tmp_path / "list.txt").write_text("torch==1.0\n")
-    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
+    shutil.copytree(fresh, tmp_path / "venv", symlinks=True)
     environment = os.environ | {
         "PIP_NO_INDEX": "1",
         "PIP_FIND_LINKS": str(tmp_path),

@@ -89,6 +89,7 @@ def smollm2(smollm2_folder: Path, served_adapters: Path, shared_server: SharedSe
             "model": {"name": "smollm2-135m-instruct", "path": str(smollm2_folder)},
             "engine": ENGINE | {"max_lora_rank": 8},
             "adapters": [{"source": str(each)} for each in sorted(served_adapters.iterdir())],
+            "adapter_cache": {"path": str(served_adapters.parent / "cache")},
         }
     )
 

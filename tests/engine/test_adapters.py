@@ -18,7 +18,7 @@ from tools.served.configuration import tiny_config
 from tools.served.lora import LoraMaker
 from tools.served.server import PATIENT, Server, running_server
 
-COUNT = 64
+COUNT = 32
 TOKENS = 8
 STREAMS = 32
 RELOADS = 10
@@ -38,7 +38,7 @@ ROUTES: dict[str, dict[str, object]] = {
 
 @dataclass
 class Deployment:
-    """A server with 64 good adapters and a broken one, and the answer of each good one."""
+    """A server with good adapters and a broken one, and the answer of each good one."""
 
     server: Server
     maker: LoraMaker
@@ -91,7 +91,7 @@ def test_every_adapter_has_answered_its_golden_examples_before_ready(
     assert all(entry["proof"]["accuracy"] == 1 for entry in entries.values())
 
 
-async def test_64_adapters_at_once_answer_rightly_through_8_slots(deployment: Deployment) -> None:
+async def test_32_adapters_at_once_answer_rightly_through_8_slots(deployment: Deployment) -> None:
     async with _client(deployment) as client:
         for _ in range(2):
             texts = await asyncio.gather(
@@ -103,16 +103,14 @@ async def test_64_adapters_at_once_answer_rightly_through_8_slots(deployment: De
 
 def test_each_request_is_a_hit_or_a_miss(deployment: Deployment) -> None:
     server = deployment.server
-    # Proofs and requests of earlier tests; 48 of the 64 adapters were evicted meanwhile.
-    wait_until(lambda: _hits_and_misses(server) == _asked(server), 300, "the look at the engine")
-    misses = server.metric("inference_adapter_misses_total")
-    assert misses >= COUNT - 16
-    assert server.metric("inference_adapter_miss_seconds_total") > 0
-    assert server.metric("inference_adapter_resident") <= 16
     for _ in range(3):
         server.post("/v1/generate", _body("a07", "Again")).raise_for_status()
-    wait_until(lambda: _hits_and_misses(server) == _asked(server), 300, "the next look")
-    assert server.metric("inference_adapter_misses_total") <= misses + 1
+    # With proofs and requests of earlier tests; half of the adapters were evicted meanwhile.
+    wait_until(lambda: _hits_and_misses(server) == _asked(server), 300, "the look at the engine")
+    assert server.metric("inference_adapter_misses_total") >= COUNT - 16
+    assert server.metric('inference_adapter_hits_total{adapter="a07"}') >= 2
+    assert server.metric("inference_adapter_miss_seconds_total") > 0
+    assert server.metric("inference_adapter_resident") <= 16
 
 
 def test_names_that_are_not_served_never_reach_the_base(deployment: Deployment) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 import xgrammar
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 from vllm.parser import ParserManager
@@ -24,6 +25,8 @@ from service.vllm_engine.structures import StructureTrials
 from tests.engine.test_structures import exploding
 from tests.engine.test_tools import LIGHT, NAMED, TOOLS, function
 from tests.gate.test_gate import gate_of
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 LAMP = '{"room": "kitchen", "on": true}'
 ODD = function("count", "Count", number={"type": "integer", "multipleOf": 3})
@@ -49,14 +52,19 @@ def tokens(tokenizer: Any) -> xgrammar.TokenizerInfo:
     return xgrammar.TokenizerInfo.from_huggingface(tokenizer)
 
 
-@pytest.fixture
-async def trials(tokens: xgrammar.TokenizerInfo) -> AsyncGenerator[StructureTrials, None]:
-    enter_context(internal_context("test", 600.0))
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def opened(tokens: xgrammar.TokenizerInfo) -> AsyncGenerator[StructureTrials, None]:
     opened = StructureTrials(gate_of(1)[0], PreparationSettings(structure_ms=2000))
     opened.begin()
     await opened.open(tokens.serialize_json(), any_whitespace=True)
     yield opened
     opened.stop()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def trials(opened: StructureTrials) -> StructureTrials:
+    enter_context(internal_context("test", 600.0))
+    return opened
 
 
 def rendered(tokenizer: Any, level: str = "parameter", **body: Any) -> SamplingParams:
@@ -167,6 +175,6 @@ async def test_a_call_that_must_come_gives_no_way(tokenizer: Any, trials: Struct
             await try_structure(trials, rendered(tokenizer, tools=[ODD], tool_choice=choice))
 
 
-def test_the_operator_leaves_calls_free(tokenizer: Any) -> None:
+async def test_the_operator_leaves_calls_free(tokenizer: Any) -> None:
     assert rendered(tokenizer, level="auto").structured_outputs is None
     assert rendered(tokenizer, tool_choice="none").structured_outputs is None

@@ -52,7 +52,7 @@ def test_each_is_whole_small_and_for_the_default_base(folder: Path, smollm2_fold
 
 
 class Plain:
-    """One adapter in transformers and PEFT: its next-token probabilities and its greedy answer."""
+    """One adapter in transformers and PEFT: its next tokens, and their probabilities."""
 
     def __init__(self, base: Path, folder: Path) -> None:
         import torch
@@ -69,16 +69,16 @@ class Plain:
         with self._torch.inference_mode():
             return self._model(**ids).logits[0, -1].float().log_softmax(dim=0)
 
-    def answer(self, messages: list[dict[str, str]], tokens: int) -> str:
-        ids = self.tokenizer.apply_chat_template(
+    def likeliest(self, messages: list[dict[str, str]], said: list[int]) -> list[int]:
+        """The likeliest token at each place of an answer, after those before it."""
+        asked = self.tokenizer.apply_chat_template(
             messages, add_generation_prompt=True, return_tensors="pt", return_dict=True
-        )
+        )["input_ids"]
+        ids = self._torch.cat([asked, self._torch.tensor([said])], dim=1)
         with self._torch.inference_mode():
-            out = self._model.generate(**ids, max_new_tokens=tokens, do_sample=False)
-        text: str = self.tokenizer.decode(
-            out[0, ids["input_ids"].shape[1] :], skip_special_tokens=True
-        )
-        return text
+            logits = self._model(ids).logits[0, asked.shape[1] - 1 : -1]
+        tokens: list[int] = logits.argmax(dim=-1).tolist()
+        return tokens
 
 
 @pytest.fixture(scope="module")
@@ -145,8 +145,10 @@ def _compare_answers(
     tokens = manifest.golden.max_tokens
     body = {
         "model": manifest.name, "messages": example["messages"], "max_tokens": tokens,
-        "temperature": 0,
+        "temperature": 0, "return_token_ids": True,
     }  # fmt: skip
     answer = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=600)
-    said = answer.raise_for_status().json()["choices"][0]["message"]["content"]
-    assert said == plain.answer(example["messages"], tokens)
+    (choice,) = answer.raise_for_status().json()["choices"]
+    said = choice["token_ids"]
+    assert said == plain.likeliest(example["messages"], said)
+    assert (said[-1] == plain.tokenizer.eos_token_id) == (choice["finish_reason"] == "stop")

@@ -165,6 +165,9 @@ def test_it_is_ready_and_shows_its_engines(server: Server) -> None:
     assert 'inference_build_info{digest="",model="",version=' in metrics
     engines = named("EngineCore", server.family())
     assert len(engines) == 3
+    # They are forked from one process that has imported vLLM.
+    (parent,) = {each.ppid() for each in engines}
+    assert parent != server.process.pid
 
 
 def test_the_log_shows_what_to_try(server: Server) -> None:

@@ -14,10 +14,16 @@ from vllm.platforms import current_platform
 from vllm.utils.flashinfer import _flashinfer_nvcc_path
 
 from service.settings import platform
+from service.settings.encoders import EncoderSettings
 from service.settings.platform import CPU, CUDA
 from service.settings.tree import ModelSettings, Settings
 from service.vllm_engine import plugin
-from service.vllm_engine.environment import LEAST_NVCC, apply_environment, compiles_kernels
+from service.vllm_engine.environment import (
+    COMPILER_OFF,
+    LEAST_NVCC,
+    apply_environment,
+    compiles_kernels,
+)
 from tests.test_requirements import pins
 
 SETTINGS = Settings(model=ModelSettings(name="base", path=Path("/models/base")))
@@ -191,6 +197,19 @@ def test_what_is_only_for_cpus_stays_there(monkeypatch: pytest.MonkeyPatch) -> N
         patch.setattr(os, "environ", dict(os.environ))
         assert variables(patch, CPU).keys() >= only
     assert not only & variables(monkeypatch, CUDA).keys()
+
+
+@pytest.mark.parametrize("eager", [True, False])
+def test_the_compiler_is_off_where_every_encoder_of_a_service_of_encoders_is_eager(
+    monkeypatch: pytest.MonkeyPatch, eager: bool
+) -> None:
+    monkeypatch.setattr(platform, "installed", lambda: CPU)
+    encoders = tuple(
+        EncoderSettings(name=name, path=Path("/models/e"), engine={"enforce_eager": each})
+        for name, each in (("first", True), ("second", eager))
+    )
+    apply_environment(Settings(encoders=encoders))
+    assert (COMPILER_OFF in os.environ) is eager
 
 
 def test_a_node_that_only_computes_gets_the_platforms_variables(

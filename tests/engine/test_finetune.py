@@ -1,14 +1,12 @@
 """`llm-service finetune` by its real parts: from lines to an adapter proven on vLLM."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import yaml
 
 from tests.finetune.conftest import films, films_run
+from tools.served.server import ran
 
 
 def test_lines_become_an_adapter_that_the_engine_proves(tiny_folder: Path, tmp_path: Path) -> None:
@@ -25,16 +23,14 @@ def test_lines_become_an_adapter_that_the_engine_proves(tiny_folder: Path, tmp_p
         "training": {"epochs": 24, "dtype": "float32", "learning_rate": 0.02},
         "evaluation": {"golden": 4, "engine": engine},
     }
-    file = tmp_path / "run.yaml"
+    file, log = tmp_path / "run.yaml", tmp_path / "log"
     file.write_text(yaml.safe_dump(configuration))
-    command = [sys.executable, "-m", "service.commands.cli", "finetune", str(file), "--json"]
-    environment = os.environ | {"VLLM_CPU_KVCACHE_SPACE": "1"}
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=300, check=False, env=environment
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
-    assert "Traceback" not in done.stderr
-    figures = json.loads(done.stdout)
+    command = ("service.commands.cli", "finetune", str(file), "--json")
+    code = ran(log, *command, VLLM_CPU_KVCACHE_SPACE="1")
+    told = log.read_text()
+    assert code == 0, told[-4000:]
+    assert "Traceback" not in told
+    (figures,) = [json.loads(line) for line in told.splitlines() if line.startswith('{"adapter"')]
     assert figures["adapter"]["accuracy"] > 0.9
     assert figures["adapter"]["accuracy"] > figures["base"]["accuracy"]
     assert (tmp_path / "adapters/films/adapter.yaml").is_file()

@@ -61,7 +61,7 @@ def configuration(folder: Path, base: Path) -> dict[str, Any]:
     thresholds = {"boos": 0.8, "never": 1.0, "always": 1e-9}
     return PATIENT | {
         "model": {"name": MODEL, "path": str(base)},
-        "engine": ENGINE | {"max_lora_rank": 8, "dtype": "float32"},
+        "engine": ENGINE | {"max_lora_rank": 8},
         "gate": PATIENT["gate"] | {"max_in_flight": 1},
         "adapters": [{"source": str((ADAPTERS / "sentiment").resolve())}],
         "guards": {

@@ -1,7 +1,7 @@
 """The adapters of deploy/local with wrong weights and matching digests: the proof refuses each."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,7 @@ from service.adapters.pack import write_manifest
 from service.files import file_digest
 from service.proving.fingerprint import EFFECT_TOLERANCE, TOLERANCE
 from tests.engine.conftest import ADAPTERS
-from tools.served.configuration import ENGINE
-from tools.served.server import PATIENT, running_server
+from tools.served.server import Server
 
 NAMES = [each.name for each in sorted(ADAPTERS.iterdir())]
 Tensors = dict[str, Any]
@@ -46,31 +45,10 @@ CHANGES: dict[str, Callable[[Tensors], Tensors]] = {
 KINDS = ["swapped", *CHANGES]
 
 
-@pytest.fixture(scope="module")
-def listed(smollm2_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Every demo adapter and its tampered copies, by name, as one server lists them."""
-    root = tmp_path_factory.mktemp("tampered")
-    sources = [{"source": str((ADAPTERS / name).resolve())} for name in NAMES]
-    for name in NAMES:
-        for kind in KINDS:
-            _tamper(root / f"{name}-{kind}", name, kind)
-            sources.append({"source": str(root / f"{name}-{kind}"), "name": f"{name}-{kind}"})
-    config = PATIENT | {
-        "model": {"name": "smollm2-135m-instruct", "path": str(smollm2_folder)},
-        "engine": ENGINE | {"max_lora_rank": 8},
-        "adapters": sources,
-        "adapter_cache": {"path": str(root / "cache")},
-        "adapters_on_failure": "quarantine",
-        "require_proof": True,
-    }
-    with running_server(tmp_path_factory.mktemp("server"), config) as server:
-        rows = httpx.get(f"{server.url}/v1/adapters", timeout=30).json()["data"]
-    return {row["name"]: row for row in rows}
-
-
 @pytest.mark.parametrize("name", NAMES)
-def test_the_true_weights_are_far_within_the_tolerance(listed: dict[str, Any], name: str) -> None:
-    row = listed[name]
+def test_the_true_weights_are_far_within_the_tolerance(smollm2: Server, name: str) -> None:
+    rows = httpx.get(f"{smollm2.url}/v1/adapters", timeout=30).json()["data"]
+    (row,) = [row for row in rows if row["name"] == name]
     assert (row["state"], row["reason"]) == ("serving", None)
     match = row["proof"]["fingerprint"]
     assert match["distance"] < TOLERANCE / 2
@@ -79,23 +57,31 @@ def test_the_true_weights_are_far_within_the_tolerance(listed: dict[str, Any], n
     assert row["proof"]["base_passed"] < 0.75 * row["proof"]["total"]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", NAMES)
-def test_other_weights_under_right_digests_are_refused_by_name(
-    listed: dict[str, Any], name: str, kind: str
-) -> None:
-    row = listed[f"{name}-{kind}"]
-    assert row["state"] == "quarantined"
-    assert (
-        f"adapter {name}: adapter.yaml: fingerprint: expected log-probabilities within"
-        in (row["reason"])
-    )
+@pytest.fixture(params=KINDS)
+def tampered(
+    request: pytest.FixtureRequest, smollm2: Server, served_adapters: Path, tmp_path: Path
+) -> Iterator[Server]:
+    """A server whose folders of adapters have other weights under right digests for a test."""
+    shutil.copytree(served_adapters, tmp_path, dirs_exist_ok=True)
+    for name in NAMES:
+        _tamper(served_adapters / name, name, request.param)
+    yield smollm2
+    shutil.copytree(tmp_path, served_adapters, dirs_exist_ok=True)
+
+
+def test_other_weights_under_right_digests_are_refused_by_name(tampered: Server) -> None:
+    answer = httpx.post(f"{tampered.ops}/adapters/reload", timeout=600)
+    assert answer.status_code == 409
+    for name in NAMES:
+        assert (
+            f"adapter {name}: adapter.yaml: fingerprint: expected log-probabilities within"
+            in answer.text
+        )
 
 
 def _tamper(folder: Path, name: str, kind: str) -> None:
     from safetensors.torch import load_file, save_file
 
-    shutil.copytree(ADAPTERS / name, folder)
     if kind == "swapped":
         other = ADAPTERS / NAMES[(NAMES.index(name) + 1) % len(NAMES)]
         for file in (CONFIG_FILE, WEIGHTS_FILE):

@@ -1,5 +1,7 @@
 """A gate's occupation, as reported to its observer."""
 
+from collections import Counter
+
 from service.tenants.tenant import Tier
 
 
@@ -9,10 +11,11 @@ class Occupation:
     def __init__(self) -> None:
         self.in_flight = self.queued = 0
         self.most_in_flight = self.most_queued = 0
-        self.background = self.preemptions = 0
+        self.background = self.preemptions = self.limit = 0
+        self.waits = Counter[tuple[str, Tier]]()
 
     def gate_changed(self, in_flight: int, background: int, limit: int) -> None:
-        self.in_flight, self.background = in_flight, background
+        self.in_flight, self.background, self.limit = in_flight, background, limit
         self.most_in_flight = max(self.most_in_flight, in_flight)
 
     def preempted(self) -> None:
@@ -20,4 +23,5 @@ class Occupation:
 
     def queue_changed(self, tenant: str, tier: Tier, change: int) -> None:
         self.queued += change
+        self.waits[tenant, tier] += change
         self.most_queued = max(self.most_queued, self.queued)

@@ -191,6 +191,20 @@ def test_background_tokens_cost_a_turn_at_a_discount_while_others_wait(
     assert started.tenant == first
 
 
+def test_background_tokens_that_come_one_by_one_cost_a_turn_too(clock: Clock) -> None:
+    rules, prices = BackgroundRules(discount=0.0), Prices(output=1.0)
+    core = Scheduler(clock, Limiter(2), max_waiting=100, prices=prices, background=rules)
+    background, interactive = flex("a", most=100), ticket("c")
+    offer(core, background, interactive)
+    core.charge(background, cached=0, output=1)
+    assert offer(core, ticket("a"), ticket("b")) == [QUEUED] * 2
+    for output in range(2, 50):
+        core.charge(background, output=output)
+    core.finish(interactive)
+    (started,) = core.next_dispatches()
+    assert started.tenant == "b"
+
+
 def test_background_tokens_are_free_while_nobody_waits(clock: Clock) -> None:
     core = core_of(clock, slots=2, discount=0.0)
     background, interactive = flex("a", most=100), ticket("c")

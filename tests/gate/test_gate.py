@@ -1,7 +1,10 @@
 """The gate on an event loop: its bounds, order, deadlines and cancellations."""
 
 import asyncio
+import math
 import random
+import time
+from collections import Counter
 
 import pytest
 
@@ -13,7 +16,9 @@ from service.errors import (
     QueueFull,
     TooManyRequests,
 )
+from service.gate.background import BackgroundRules
 from service.gate.gate import Gate
+from service.gate.limiter import Targets
 from service.gate.permit import Permit
 from service.gate.ticket import Demand
 from service.settings.gate import BackgroundSettings, GateSettings
@@ -159,6 +164,63 @@ async def test_the_wait_for_a_place_stands_in_the_context() -> None:
     permit.release()
 
 
+async def test_only_who_waits_has_waited() -> None:
+    gate, _ = gate_of(1)
+    held = await ask(gate)
+    began = time.monotonic()
+    waiting = asyncio.create_task(ask(gate))
+    await asyncio.sleep(0.01)
+    held.release()
+    permit = await waiting
+    assert held.queue_seconds == 0
+    assert 0.01 <= permit.queue_seconds <= time.monotonic() - began
+    permit.release()
+
+
+async def test_the_observer_is_told_whose_requests_wait() -> None:
+    gate, occupation = gate_of(1)
+    held, flex = await ask(gate), context_of("b")
+    flex.tier = Tier.FLEX
+    waiting = [
+        asyncio.create_task(each)
+        for each in (ask(gate), ask(gate), gate.acquire(flex, Demand(10, 10)))
+    ]
+    await tick()
+    assert occupation.waits == Counter({("a", Tier.DEFAULT): 2, ("b", Tier.FLEX): 1})
+    assert occupation.limit == gate.limit == 1
+    held.release()
+    for each in waiting:
+        (await each).release()
+    assert occupation.waits == Counter()
+
+
+@pytest.mark.parametrize(("admitted", "followers"), [(False, 2), (True, 0)])
+async def test_the_first_part_of_a_request_stands_for_all(admitted: bool, followers: int) -> None:
+    gate, _ = gate_of(1)
+    context = context_of("a")
+    context.parts, context.admitted = 3, admitted
+    permit = await gate.acquire(context, Demand(10, 10), again=True)
+    ticket = permit.ticket
+    assert (ticket.followers, ticket.follows, ticket.again) == (followers, admitted, True)
+    permit.release()
+
+
+async def test_the_core_has_the_settings() -> None:
+    background = BackgroundSettings(max_in_flight=3, max_queued=7, discount=0.25)
+    settings = GateSettings(
+        target_token_ms=100, max_wait_ms=1500, max_patience_ms=3000, background=background
+    )
+    gate = Gate(settings, Occupation(), 4)
+    assert gate._limiter.targets == Targets(token=0.1)
+    assert gate._scheduler._background._rules == BackgroundRules(3, 7, 0.25)
+    context = context_of("a")
+    assert (await gate.acquire(context, Demand(10, 10))).ticket.max_wait == 1.5
+    context.set_timeout(2000)
+    assert (await gate.acquire(context, Demand(10, 10))).ticket.max_wait == 3
+    blind = Gate(GateSettings(target_token_ms=None), Occupation())._limiter.targets
+    assert blind.token == blind.engine_wait == math.inf
+
+
 async def test_a_full_queue_refuses_at_once_and_says_when_to_come_back() -> None:
     gate, _ = gate_of(1, max_queued=1)
     held = await ask(gate)
@@ -279,7 +341,7 @@ async def test_a_deadline_that_passes_while_waiting_frees_the_place() -> None:
     held = await ask(gate)
     with pytest.raises(DeadlineExceeded, match="waited") as refused:
         await ask(gate, timeout_s=0.01)
-    assert refused.value.retry_after
+    assert refused.value.retry_after == 1
     assert (gate.in_flight, gate.queued) == (1, 0)
     held.release()
 

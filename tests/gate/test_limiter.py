@@ -8,13 +8,21 @@ from service.gate.limiter import Limiter, Targets
 TARGETS = Targets(token=0.1, engine_wait=0.5, window=1.0)
 
 
-def windows(limiter: Limiter, count: int, *, token: float, in_use: int, start: float = 0.0) -> None:
+def windows(
+    limiter: Limiter,
+    count: int,
+    *,
+    token: float,
+    in_use: int,
+    start: float = 0.0,
+    length: float = 1.0,
+) -> None:
     """Let windows pass in which every token took as long."""
     limiter.update(start, in_use)
     for number in range(1, count + 1):
         for _ in range(10):
             limiter.token_took(token)
-        limiter.update(start + number, in_use)
+        limiter.update(start + number * length, in_use)
 
 
 def test_it_starts_at_what_the_engine_was_configured_for() -> None:
@@ -148,6 +156,51 @@ def test_cuts_to_a_floor_that_does_not_help_are_all_taken_back() -> None:
     assert limiter.limit == 16
     windows(limiter, 1, token=0.12, in_use=16, start=2.0)
     assert limiter.limit == 16
+
+
+@pytest.mark.parametrize("before", ["nothing", "an idle time", "tokens at their target"])
+def test_a_cut_is_judged_by_the_work_since_the_tokens_are_slow(before: str) -> None:
+    limiter = Limiter(ceiling=4)
+    if before == "an idle time":
+        limiter.update(0.0, 0)
+        limiter.update(1.0, 0)
+    elif before == "tokens at their target":
+        windows(limiter, 1, token=0.25, in_use=4)
+    windows(limiter, 1, token=2.0, in_use=4, start=1.0)
+    assert limiter.limit == 2
+    windows(limiter, 1, token=1.0, in_use=2, start=2.0)
+    assert limiter.limit == 1
+
+
+def test_seven_tenths_of_the_work_are_enough() -> None:
+    limiter = Limiter(ceiling=20)
+    windows(limiter, 1, token=1.0, in_use=20)
+    windows(limiter, 1, token=0.5, in_use=7, start=1.0)
+    assert limiter.limit == 3
+
+
+def test_cuts_come_again_when_the_delay_has_grown_by_more_than_half_or_after_thirty_windows() -> (
+    None
+):
+    limiter = Limiter(ceiling=16, floor=8)
+    windows(limiter, 1, token=0.5, in_use=16)
+    assert limiter.limit == 8
+    windows(limiter, 1, token=0.5, in_use=8, start=1.0)
+    windows(limiter, 28, token=0.75, in_use=16, start=2.0)
+    assert limiter.limit == 16
+    windows(limiter, 1, token=1.0, in_use=16, start=30.0)
+    assert limiter.limit == 8
+    # Even the floor does not help, and the thirty windows end with this one.
+    windows(limiter, 1, token=0.3125, in_use=8, start=31.0)
+    assert limiter.limit == 16
+
+
+def test_a_floor_that_does_not_help_is_left_within_the_first_second_too() -> None:
+    limiter = Limiter(ceiling=2, targets=Targets(window=0.25))
+    windows(limiter, 1, token=2.0, in_use=2, length=0.25)
+    assert limiter.limit == 1
+    windows(limiter, 1, token=0.5, in_use=1, start=0.25, length=0.25)
+    assert limiter.limit == 2
 
 
 def cuts(limiter: Limiter, first: int, last: int) -> list[int]:

@@ -12,18 +12,34 @@ from tests.gate.test_stream import Recorder
 from tests.gate.tickets import ticket
 
 
+class Trace:
+    """Implements `context.StreamTrace`; remembers what was used."""
+
+    def __init__(self) -> None:
+        self.usage: list[tuple[int, int, int]] = []
+
+    def granted(self) -> None: ...
+
+    def first_item(self) -> None: ...
+
+    def used(self, prompt: int, cached: int, completion: int) -> None:
+        self.usage.append((prompt, cached, completion))
+
+    def ended(self) -> None: ...
+
+
 class Stream:
     """One stream of an engine: its permit, its meter and what these tell."""
 
     def __init__(self) -> None:
         self.scheduler = Scheduler(lambda: 0.0, Limiter(1), max_waiting=1)
         self.ended: list[Usage] = []
-        self.observer = Recorder()
+        self.observer, self.trace = Recorder(), Trace()
         self.context = internal_context("test", 9.0)
         started = ticket()
         self.scheduler.offer(started)
         self.permit = Permit(self.scheduler, started, 0.0, self._end)
-        self.meter = Meter(self.context, self.observer, self.permit, None)
+        self.meter = Meter(self.context, self.observer, self.permit, self.trace)
 
     def _end(self, each: object) -> None:
         self.ended.append(self.scheduler.finish(self.permit.ticket))
@@ -37,7 +53,7 @@ def test_the_permit_is_charged_each_items_totals_and_released_once() -> None:
     stream.permit.release()
     assert stream.ended == [Usage(prompt=12, cached=4, output=5)]
     assert stream.meter.close() == 17
-    assert stream.observer.usage == [(12, 4, 5)]
+    assert stream.observer.usage == stream.trace.usage == [(12, 4, 5)]
 
 
 @pytest.mark.parametrize(

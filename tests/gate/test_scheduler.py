@@ -156,6 +156,22 @@ def test_a_wait_longer_than_forecast_stretches_the_next_forecast(
     assert isinstance(core.refusal(ticket(max_wait=15.0)), Refusal)
 
 
+def test_a_wait_shorter_than_forecast_shortens_the_next_forecast(clock: Clock) -> None:
+    core = scheduler(clock, slots=1)
+    for _ in range(20):
+        each = ticket(most=0)
+        core.offer(each)
+        clock.now += 1.0
+        core.finish(each)
+    holds, waits = ticket(), ticket()
+    core.offer(holds)
+    assert isinstance(core.refusal(ticket(max_wait=0.75)), Refusal)  # than the second of a slot
+    core.offer(waits)
+    core.finish(holds)
+    assert core.next_dispatches() == [waits]
+    assert core.refusal(ticket(max_wait=0.75)) is None
+
+
 @pytest.mark.parametrize(
     ("deadline", "end", "most", "needed"),
     [(5.0, 5.0, 30, 30), (5.0, 4.0, 30, 20), (math.inf, 5.0, 30, 20)],
@@ -197,6 +213,51 @@ def test_rates_are_measured_only_while_every_slot_is_taken(clock: Clock) -> None
     assert core.rates.service == pytest.approx(2 * (3 + 2), rel=0.2)
     core.finish(second)
     assert core.rates.releases == pytest.approx(1 / 4, rel=0.3)
+
+
+def test_what_an_engine_with_free_slots_makes_of_a_ticket_that_ran_in_a_full_one_is_no_rate(
+    clock: Clock,
+) -> None:
+    core = scheduler(clock, slots=2)
+    first, second = ticket(most=500), ticket()
+    core.offer(first)
+    core.offer(second)
+    clock.now = 1.0
+    core.charge(first, cached=0, output=1)
+    core.finish(second)
+    service = core.rates.service
+    clock.now = 9.0
+    core.charge(first, output=300)
+    assert core.rates.service == service
+
+
+def test_tokens_at_their_target_tell_of_a_healthy_engine_beside_background_work_too(
+    clock: Clock,
+) -> None:
+    limiter = Limiter(8)
+    windows(limiter, 1, token=10.0, in_use=8)
+    core = Scheduler(clock, limiter, max_waiting=9)
+    clock.now = 1.0
+    people = [ticket(most=1000) for _ in range(3)]
+    for each in (ticket(background=True), *people):
+        assert core.offer(each) is Placement.STARTED
+    for step in range(9):
+        clock.now = 1.0 + step / 2
+        for each in people:
+            core.charge(each, cached=0, output=1 + 2 * step)
+    assert core.rates.token_seconds == limiter.targets.token
+    core.next_dispatches()
+    assert core.limit == 5
+
+
+def test_an_engine_at_its_target_is_not_slow(clock: Clock) -> None:
+    core = scheduler(clock, slots=8)
+    only = ticket(most=1000)
+    core.offer(only)
+    for output, background in ((1, 6), (2, 6), (3, 0)):
+        core.charge(only, cached=0, output=output)
+        assert core.background_room() == background
+        clock.now += 0.25 * output
 
 
 @pytest.mark.parametrize("most", [1, 8])

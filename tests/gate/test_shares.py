@@ -8,7 +8,7 @@ from tests.gate.batch_engine import CEILING, STEP_PER_SLOT_S, STEP_S, BatchEngin
 
 CAPACITY = CEILING / (30.5 * (STEP_S + STEP_PER_SLOT_S * CEILING))
 """Requests a second of the full engine: 30.5 is the mean length of an answer."""
-FIVE_MINUTES = 300.0
+TWO_MINUTES = 120.0
 
 
 def jain(*served: float) -> float:
@@ -21,7 +21,7 @@ def percentile(values: list[float], part: float) -> float:
 
 
 def beside(light: Source, other: Source) -> Report:
-    return BatchEngine(light, other).run(FIVE_MINUTES)
+    return BatchEngine(light, other).run(TWO_MINUTES)
 
 
 def test_ten_times_the_requests_get_no_more_service() -> None:
@@ -47,8 +47,8 @@ def test_a_tenant_below_its_share_hardly_waits_and_is_not_refused() -> None:
 def test_a_tenant_within_its_share_is_served_whatever_its_neighbour_asks(ratio: int) -> None:
     light = Source("light", 0.15 * CAPACITY)
     engine = BatchEngine(light, Source("heavy", ratio * light.per_second), max_wait=1.5)
-    flooded = engine.run(FIVE_MINUTES)
-    rest = BatchEngine(light, Source("rest", 0.85 * CAPACITY), max_wait=1.5).run(FIVE_MINUTES)
+    flooded = engine.run(TWO_MINUTES)
+    rest = BatchEngine(light, Source("rest", 0.85 * CAPACITY), max_wait=1.5).run(TWO_MINUTES)
     assert not flooded.refused["light"]
     times = flooded.first_token["light"]
     assert percentile(times, 0.95) <= 1.5 * percentile(rest.first_token["light"], 0.95)
@@ -59,8 +59,8 @@ def test_a_tenant_within_its_share_is_served_whatever_its_neighbour_asks(ratio: 
 
 def test_the_reserved_slots_cost_a_flood_no_more_than_a_twentieth() -> None:
     light, heavy = Source("light", 0.05 * CAPACITY), Source("heavy", 10 * CAPACITY)
-    alone = BatchEngine(heavy).run(FIVE_MINUTES)
-    both = BatchEngine(light, heavy).run(FIVE_MINUTES)
+    alone = BatchEngine(heavy).run(TWO_MINUTES)
+    both = BatchEngine(light, heavy).run(TWO_MINUTES)
     assert sum(both.served.values()) >= 0.95 * alone.served["heavy"]
 
 
@@ -82,7 +82,7 @@ def test_different_shapes_of_requests_get_the_same_service() -> None:
 def test_overload_keeps_the_goodput(timeout: float) -> None:
     good = {}
     for load in (0.5, 0.8, 1.0, 2.0, 5.0):
-        report = BatchEngine(Source("a", load * CAPACITY, timeout=timeout)).run(FIVE_MINUTES)
+        report = BatchEngine(Source("a", load * CAPACITY, timeout=timeout)).run(TWO_MINUTES)
         good[load] = report.good
     assert good[5.0] >= 0.9 * max(good.values())
 
@@ -91,21 +91,21 @@ def test_a_longest_wait_bounds_the_first_token_under_overload() -> None:
     engine = BatchEngine(Source("a", 5 * CAPACITY, timeout=60.0), max_wait=2.0)
     engine.run(60.0)
     settled = len(engine.report.first_token["a"])
-    report = engine.run(FIVE_MINUTES)
+    report = engine.run(TWO_MINUTES)
     assert percentile(report.first_token["a"][settled:], 0.99) < 3.0
-    assert report.good > 0.95 * CAPACITY * FIVE_MINUTES
+    assert report.good > 0.95 * CAPACITY * TWO_MINUTES
 
 
 def test_an_engine_whose_memory_is_full_is_given_less_and_does_more() -> None:
     source = Source("a", 2 * CAPACITY)
     blind = Targets(token=1e9, engine_wait=1e9)
-    fixed = BatchEngine(source, knee=12, targets=blind).run(FIVE_MINUTES)
-    adaptive = BatchEngine(source, knee=12, targets=Targets(token=0.1)).run(FIVE_MINUTES)
+    fixed = BatchEngine(source, knee=12, targets=blind).run(TWO_MINUTES)
+    adaptive = BatchEngine(source, knee=12, targets=Targets(token=0.1)).run(TWO_MINUTES)
     assert adaptive.good_tokens > 2 * fixed.good_tokens
 
 
 def test_below_capacity_nobody_is_refused() -> None:
-    report = BatchEngine(Source("a", 0.8 * CAPACITY)).run(FIVE_MINUTES)
+    report = BatchEngine(Source("a", 0.8 * CAPACITY)).run(TWO_MINUTES)
     assert not report.refused["a"]
     assert report.late == 0
 

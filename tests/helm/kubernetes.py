@@ -1,25 +1,29 @@
 """Check of an object against the schemas of Kubernetes, KEDA and the Prometheus operator."""
 
+from functools import cache
+
 import kubernetes_validate
-from cloudcoil.models.keda.v1alpha1 import ScaledObject
-from cloudcoil.models.prometheus_operator.v1 import PrometheusRule, ServiceMonitor
 from pydantic import BaseModel
 
 from tools.helm.chart import Manifest
 
-_MODELS: dict[str, type[BaseModel]] = {
-    "ScaledObject": ScaledObject,
-    "ServiceMonitor": ServiceMonitor,
-    "PrometheusRule": PrometheusRule,
-}
 # No package holds schemas of these: the first one's pods are checked, golden files hold the rest.
 _WITHOUT_SCHEMA = ("LeaderWorkerSet", "InferencePool", "HTTPRoute")
+
+
+@cache
+def _models() -> dict[str, type[BaseModel]]:
+    """The models of two operators' objects, whose import takes two seconds."""
+    from cloudcoil.models.keda.v1alpha1 import ScaledObject
+    from cloudcoil.models.prometheus_operator.v1 import PrometheusRule, ServiceMonitor
+
+    return {each.__name__: each for each in (ScaledObject, ServiceMonitor, PrometheusRule)}
 
 
 def check(manifest: Manifest, version: str) -> None:
     """Raise when an object is not valid: an unknown field, a wrong type, a missing one."""
     kind = manifest["kind"]
-    if model := _MODELS.get(kind):
+    if model := _models().get(kind):
         model.model_validate(manifest)
     elif kind in _WITHOUT_SCHEMA:
         for template in _templates(manifest):

@@ -22,10 +22,18 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from moto.server import ThreadedMotoServer
+from moto.moto_server.werkzeug_app import (
+    DomainDispatcherApplication,
+    MotoRequestHandler,
+    create_backend_app,
+)
+from werkzeug.serving import make_server
 
 from loadtests.processes import free_port
 from service.sources.source import OPTIONS
+
+_POLL_SECONDS = 0.02
+"""Time between two looks of a server whether it is to end."""
 
 
 @dataclass
@@ -192,7 +200,7 @@ def listening(
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (handler,), {"state": state}))
     if context is not None:
         server.socket = context.wrap_socket(server.socket, server_side=True)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread = threading.Thread(target=server.serve_forever, args=(_POLL_SECONDS,))
     thread.start()
     try:
         yield f"127.0.0.1:{server.server_address[1]}"
@@ -219,12 +227,18 @@ class S3:
 
     def up(self) -> None:
         """Answer requests."""
-        self._server = ThreadedMotoServer(ip_address="127.0.0.1", port=self._port)
-        self._server.start()
+        app = DomainDispatcherApplication(create_backend_app)
+        self._server = make_server(
+            "127.0.0.1", self._port, app, threaded=True, request_handler=MotoRequestHandler
+        )
+        # moto's own thread looks every half second whether it is to end.
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(_POLL_SECONDS,))
+        self._thread.start()
 
     def down(self) -> None:
         """Refuse connections."""
-        self._server.stop()
+        self._server.shutdown()
+        self._thread.join()
 
     def names(self) -> list[str]:
         """The name of each object."""

@@ -76,6 +76,7 @@ def test_a_tenant_is_found_by_a_key_and_by_its_name_while_the_key_lives(tmp_path
 async def test_added_and_revoked_keys_take_effect(tmp_path: Path) -> None:
     readings = Readings()
     ring = LiveKeyring(write_keys(tmp_path / "k", entry("a")), readings)
+    assert readings.weights == {"a": 1.0}
     async with following(ring):
         assert (knows(ring, "a"), knows(ring, "b")) == (True, False)
         write_keys(tmp_path / "k", entry("a"), entry("b"))
@@ -101,6 +102,7 @@ async def test_a_broken_file_keeps_the_keys_and_is_logged_once_with_its_line(
             assert knows(ring, "a")
             path.unlink()
             await eventually(lambda: readings.accepted == [False, False])
+            await asyncio.sleep(0.05)
             assert knows(ring, "a")
             write_keys(path, entry("b"))
             await eventually(lambda: knows(ring, "b"))
@@ -135,7 +137,7 @@ async def test_a_failure_of_any_kind_does_not_end_the_watch(
     monkeypatch.setattr(live_keyring, "read_keys", fail)
     async with following(ring):
         await eventually(lambda: failures > 1)
-        assert not any(readings.accepted)
+        assert set(readings.accepted) == {False}
         monkeypatch.setattr(live_keyring, "read_keys", read_keys)
         write_keys(tmp_path / "k", entry("b"))
         await eventually(lambda: knows(ring, "b"))

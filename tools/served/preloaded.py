@@ -1,7 +1,8 @@
 """The process that services are forked from: `tools/served/forked.py` starts it.
 
 It begins with the variables of a seed (`service/vllm_engine/cpu/seed.py`) and imports what a
-service and its engine's processes import. A service is a fork of it, and its seed one of that.
+service and its engine's processes import. A service is a fork of it, and its seed one of that, as
+is the program that compiles structures.
 """
 
 import gc
@@ -20,14 +21,21 @@ from pathlib import Path
 from typing import Any
 
 from service.settings.tree import ModelSettings, Settings
+from service.vllm_engine import structures
 from service.vllm_engine.cpu.seed import (
     ENGINE_MODULES,
     seed_variables,
     variables_read_at_start,
 )
 from service.vllm_engine.environment import apply_environment
+from tools.served.forked_trial import forked_first
 
-_MODULES = ("service.serving", "service.vllm_engine.start", "service.vllm_engine.encoder.start")
+_MODULES = (
+    "service.serving",
+    "service.vllm_engine.start",
+    "service.vllm_engine.encoder.start",
+    "xgrammar",
+)
 _PREPARED = "prepared"
 MOST_BYTES = 1 << 18
 """Bound of a message, which holds the command and all variables of a service."""
@@ -84,6 +92,7 @@ def _serve(asked: socket.socket) -> None:
     os.close(output)
     os.sched_setaffinity(0, cores)
     util.spawnv_passfds = _Spawn()  # type: ignore[assignment]
+    structures.start_program = forked_first(structures.start_program)  # type: ignore[assignment]
     os.environ.clear()
     os.environ.update(variables)
     sys.argv = list(command)

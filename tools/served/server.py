@@ -117,8 +117,7 @@ def begun_server(
     file.write_text(json.dumps(config))
     command = [*(program or ("service.commands.cli",)), "serve", "--config", str(file)]
     environment = {k: v for k, v in os.environ.items() if not k.startswith("LLM_SERVICE_")}
-    # The process that servers are forked from has torch's compiler off.
-    forks = _forking if is_eager(config.get("engine", {})) and not afresh else None
+    forks = _forking if _is_eager(config) and not afresh else None
     begin = forks.begin if forks else _begin
     return Server(
         f"http://127.0.0.1:{port}",
@@ -127,6 +126,15 @@ def begun_server(
         begin(command, log, environment),
         log,
     )
+
+
+def ran(log: Path, *command: str, **variables: str) -> int:
+    """The exit code of a module that runs to its end as a program, with its output in the log.
+
+    Within `forked_servers` it is a fork, too. `variables` are added to the environment.
+    """
+    begin = _forking.begin if _forking else _begin
+    return begin(command, log, {**os.environ, **variables}).wait(START_SECONDS)
 
 
 @contextmanager
@@ -140,6 +148,12 @@ def forked_servers(folder: Path) -> Iterator[None]:
         if _forking:
             _forking.end()
         _forking = None
+
+
+def _is_eager(config: Mapping[str, Any]) -> bool:
+    """True for torch's compiler off, as the process has it that servers are forked from."""
+    engines = [config] if "model" in config else config["encoders"]
+    return all(is_eager(each.get("engine", {})) for each in engines)
 
 
 def _begin(
