@@ -9,6 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field
 Measure = Literal["sequence_logprob", "mean_token_logprob", "min_token_probability", "mean_entropy"]
 """Names of `generation.confidence.Confidence` and of the API's answer."""
 
+Match = Literal["exact", "json", "tool_calls", "token", "words"]
+"""Comparisons of an answer with one right answer, see `adapters.golden_score`."""
+
 _Share = Annotated[float, Field(ge=0, le=1)]
 _Count = Annotated[int, Field(ge=1)]
 
@@ -73,7 +76,7 @@ class ConfidenceMap(_Strict):
     It holds for whole greedy answers. `match` says what was counted as right.
     """
 
-    match: Literal["exact", "json", "tool_calls", "token"]
+    match: Match
     intercept: float
     weights: Annotated[Mapping[Measure, float], Field(min_length=1)]
     risk_control: RiskControl

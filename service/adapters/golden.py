@@ -4,7 +4,7 @@ A golden file is JSON Lines, one example a line, all of one task:
 
     {"input": "...", "label": "positive"}                  classification
     {"input": "...", "labels": ["a", "b"]}                 classification, multi_label
-    {"prompt": "...", "expect": "..."}                     generation: exact, token
+    {"prompt": "...", "expect": "..."}                     generation: exact, token, words
     {"messages": [{"role", "content"}], "expect": {...}}   generation: json (any JSON value)
     {"messages": [...], "expect": "<tool_call>..."}        generation: tool_calls
     {"input": "...", "pattern": "..."}                     generation: regex

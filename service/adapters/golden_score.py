@@ -2,6 +2,7 @@
 
 import json
 import math
+import string
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -13,6 +14,8 @@ from service.adapters.manifest import GenerationGolden
 from service.adapters.pattern import PatternRefused, full_match
 
 _SHOWN_FAILURES = 5
+_ARTICLES = frozenset(("a", "an", "the"))
+_NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +64,9 @@ def score_generation(
     around it removed. `json`: the answer is JSON and equal as a value. `tool_calls`: the calls
     are equal as values, and so is the text around them. `token`: the F1 over
     space-separated tokens (Rajpurkar et al. 2016, arXiv:1606.05250, case kept) is at least
-    `min_token_f1`. Raises PatternRefused, naming the line, for a pattern that takes too long, and
-    TimeoutError when not all are compared `within_s`.
+    `min_token_f1`. `words`: the same `plain_words` in the same order. Raises PatternRefused,
+    naming the line, for a pattern that takes too long, and TimeoutError when not all are compared
+    `within_s`.
     """
     end = time.monotonic() + within_s
     outcomes = []
@@ -96,6 +100,8 @@ def matches(example: GenerationExample, answer: str, golden: GenerationGolden) -
                 return False
         case "token":
             return token_f1(answer, str(example.expect)) >= golden.min_token_f1
+        case "words":
+            return plain_words(answer) == plain_words(str(example.expect))
 
 
 def is_well_formed(example: GenerationExample, answer: str, match: str) -> bool:
@@ -129,6 +135,15 @@ def token_f1(answer: str, expected: str) -> float:
     found, wanted = answer.split(), expected.split()
     common = (Counter(found) & Counter(wanted)).total()
     return 2 * common / (len(found) + len(wanted)) if common else 0.0
+
+
+def plain_words(text: str) -> list[str]:
+    """Words in lower case, without ASCII punctuation and English articles.
+
+    Equal words are an exact match by SQuAD's script (Rajpurkar et al. 2016).
+    """
+    words = text.lower().translate(_NO_PUNCTUATION).split()
+    return [word for word in words if word not in _ARTICLES]
 
 
 def _same_json(found: object, expected: object) -> bool:

@@ -200,7 +200,7 @@ class GenerationGolden(_Strict):
     """Prompts whose greedy answers must match; see service.adapters.golden for each match."""
 
     file: FileName
-    match: Literal["exact", "regex", "json", "tool_calls", "token"]
+    match: Literal["exact", "regex", "json", "tool_calls", "token", "words"]
     min_accuracy: Share = 1.0
     max_tokens: Annotated[int, Field(ge=1, le=4096)] = 128
     min_token_f1: Share = 0.8

@@ -12,14 +12,14 @@ from typing import Annotated
 import typer
 
 from service.adapters.card import with_section
-from service.adapters.confidence import ConfidenceMap
+from service.adapters.confidence import ConfidenceMap, Match
 from service.adapters.manifest import GenerationManifest
 from service.adapters.manifest_yaml import load_manifest
 from service.adapters.pack import write_manifest
 from service.commands.rewriting import rewriting
 from service.correctness.asking import ask_lines
 from service.correctness.card import CARD_TITLE, confidence_section
-from service.correctness.fit import Match, fit_map
+from service.correctness.fit import fit_map
 from service.correctness.lines import kind_of
 from service.errors import ConfigurationError
 from service.evaluation.client import Client
@@ -77,8 +77,8 @@ def _match(manifest: GenerationManifest) -> tuple[Match, int]:
         return "exact", _DEFAULT_TOKENS
     if golden.match == "regex":
         raise ConfigurationError(
-            "golden.match: must be exact, json, tool_calls or token to compare completions, "
-            "got regex"
+            "golden.match: must be exact, json, tool_calls, token or words to compare "
+            "completions, got regex"
         )
     return golden.match, golden.max_tokens
 

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from service.adapters.confidence import Match
 from service.adapters.manifest import Manifest
-from service.correctness.fit import Answered, Match
+from service.correctness.fit import Answered
 from service.correctness.lines import is_right
 from service.errors import ConfigurationError
 from service.evaluation.client import Client

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +10,7 @@ import numpy.typing as npt
 from service.adapters.confidence import (
     ConfidenceFigures,
     ConfidenceMap,
+    Match,
     Measure,
     ReliabilityBin,
     RiskControl,
@@ -29,7 +30,6 @@ MIN_OF_EACH = 5
 _SEED = 7
 _DECIMALS = 4
 _ALONE: tuple[Measure, ...] = ("mean_token_logprob",)
-Match = Literal["exact", "json", "tool_calls", "token"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,10 +2,10 @@
 
 import json
 
+from service.adapters.confidence import Match
 from service.adapters.golden import GenerationExample
 from service.adapters.golden_score import matches
 from service.adapters.manifest import GenerationGolden
-from service.correctness.fit import Match
 from service.evaluation.lines import CallsLine, CompletedLine, JsonLine
 
 

@@ -47,8 +47,7 @@ from service.evaluation.suite import (
 from service.together import together
 
 _Answer = TypeVar("_Answer", str, Reading)
-_COMPLETED: dict[str, type[AskedLine]] = {
-    "exact": CompletedLine,
+_FORMED: dict[str, type[AskedLine]] = {
     "json": JsonLine,
     "tool_calls": CallsLine,
     "regex": PatternLine,
@@ -238,6 +237,6 @@ def _lines(task: Task) -> Sequence[Any]:
             lm_eval.check(task)
             return ()
         case Generation():
-            return read_lines(task.lines, _COMPLETED[task.match])
+            return read_lines(task.lines, _FORMED.get(task.match, CompletedLine))
         case _:
             return read_lines(task.lines, kinds[type(task)])

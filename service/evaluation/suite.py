@@ -94,7 +94,7 @@ class Generation(_Lines):
     """Lines {"prompt" or "messages", "completion"}; under `match: regex` {..., "pattern"}."""
 
     kind: Literal["generation"]
-    match: Literal["exact", "json", "tool_calls", "regex"] = Field(
+    match: Literal["exact", "json", "tool_calls", "regex", "words"] = Field(
         "exact", description="Comparison of an answer with its line, for the metric `match`."
     )
     max_tokens: int = Field(128, ge=1, le=4096)

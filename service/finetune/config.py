@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from service.adapters.confidence import Match
 from service.adapters.manifest import License, Name, PromptTemplate, Version
 from service.adapters.peft_config import MAX_ALPHA
 from service.plain_yaml import read_mapping, validated
@@ -126,9 +127,7 @@ class EvaluationSettings(Section):
     )
     golden: int = Field(16, ge=1, le=1000, description="Golden examples.")
     golden_accuracy: float = Field(0.9, gt=0, le=1, description="What they must reach.")
-    match: Literal["exact", "json", "tool_calls", "token"] = Field(
-        "exact", description="How a generation's golden answers are compared."
-    )
+    match: Match = Field("exact", description="How a generation's golden answers are compared.")
     max_tokens: int = Field(128, ge=1, le=4096, description="Longest answer of a generation.")
     lines: int | None = Field(
         None, ge=1, description="At most so many lines each of calibration and test; default all."

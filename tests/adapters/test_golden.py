@@ -30,7 +30,7 @@ from service.adapters.refusal import AdapterRefused
 from tests.adapters.samples import AdapterFolder
 
 SLOW, ANSWER = "(.|..|...|\\w)+[0-9]", "a" * 60 + "!"
-Match = Literal["exact", "regex", "json", "tool_calls", "token"]
+Match = Literal["exact", "regex", "json", "tool_calls", "token", "words"]
 CALL = '<tool_call>\n{"name": "f", "arguments": {"a": 1, "b": 2}}\n</tool_call>'
 
 
@@ -202,6 +202,13 @@ def test_failures_are_bounded() -> None:
         ("token", "turn the light on", "turn light on", True),
         ("token", "turn the light on", "turn it on", False),
         ("token", "turn", "", False),
+        ("words", "the Earl of Kent", " Earl of Kent.\n", True),
+        ("words", "the Earl of Kent", "an earl of the 'Kent'", True),
+        ("words", "the Earl of Kent", "Kent", False),
+        ("words", "the Earl of Kent", "Kent of Earl", False),
+        ("words", "Theodore", "The Odore", False),
+        ("words", "parents'", "Parents", True),
+        ("words", "Kent", "", False),
     ],
 )
 def test_generation_is_scored_by_its_match(
@@ -268,6 +275,7 @@ def test_token_f1_is_symmetric_and_a_share(answer: str, expected: str) -> None:
         ("json", 10, "1e1", True),
         ("json", {"a": 1}, " ", True),
         ("token", "one two", "three", True),
+        ("words", "one two", "three", True),
     ],
 )
 def test_a_beginning_tells_whether_the_answer_can_still_pass(

@@ -38,6 +38,12 @@ def test_json_is_compared_as_a_value() -> None:
     assert found["chrf"].value > 0
 
 
+def test_words_are_the_same_in_any_case_and_with_any_article() -> None:
+    lines = [CompletedLine(prompt="a", completion="the red house")] * 2
+    found = answer_figures(task("words"), lines, ["Red house!", "red houses"])
+    assert found["match"].value == 0.5
+
+
 def test_words_are_compared_beside_exact_matches() -> None:
     lines = [CompletedLine(prompt="a", completion="the red house")]
     found = answer_figures(task("exact"), lines, ["the blue house"])

@@ -19,7 +19,7 @@ from service.finetune.config import FinetuneSettings
 from service.finetune.evaluation import Evaluation
 from service.finetune.figures import ClassificationFigures, GenerationFigures
 from service.finetune.golden_choice import Candidate
-from service.finetune.run import prepare, train
+from service.finetune.run import Prepared, prepare, train
 from service.model.base_model import read_base_model
 from tests.fake_engines import fake_engine
 from tests.finetune.conftest import films
@@ -179,18 +179,35 @@ async def test_a_second_run_replaces_the_first(settings: Settings) -> None:
     assert [each.name for each in wanted.output.parent.iterdir()] == ["films"]
 
 
-async def test_answers_that_are_right_become_golden(settings: Settings) -> None:
+async def measured(wanted: FinetuneSettings, prepared: Prepared) -> Evaluation:
     engine = fake_engine()[0]
-    lines = [{"prompt": f"say {n}", "completion": "x"} for n in range(60)]
-    wanted = settings(lines, **GENERATION, evaluation={"max_tokens": 4})
-    prepared = prepare(wanted)
     folder, _ = train(wanted, prepared)
     from service.engine.protocol import Adapter
     from service.finetune.evaluation import evaluate
 
     adapter = Adapter("films", 1, str(folder), "sha256:x")
     await engine.load_adapter(adapter)
-    evaluation = await evaluate(engine, adapter, wanted, prepared)
+    return await evaluate(engine, adapter, wanted, prepared)
+
+
+async def test_answers_that_are_right_become_golden(settings: Settings) -> None:
+    lines = [{"prompt": f"say {n}", "completion": "x"} for n in range(60)]
+    wanted = settings(lines, **GENERATION, evaluation={"max_tokens": 4})
+    prepared = prepare(wanted)
+    evaluation = await measured(wanted, prepared)
     assert isinstance(evaluation.figures, GenerationFigures)
     assert evaluation.figures.lines == len(prepared.split.test)
     assert {tuple(each.line) for each in evaluation.candidates} == {("prompt", "expect")}
+
+
+@pytest.mark.parametrize(("match", "found"), [("exact", False), ("words", True)])
+async def test_the_same_words_are_an_exact_match_where_words_are_compared(
+    settings: Settings, match: str, found: bool
+) -> None:
+    # One answer in 21 is " this".
+    lines = [{"prompt": f"say {n}", "completion": "This!"} for n in range(200)]
+    half = GENERATION | {"split": {"calibration": 0, "test": 0.5}}
+    wanted = settings(lines, **half, evaluation={"match": match, "max_tokens": 1})
+    evaluation = await measured(wanted, prepare(wanted))
+    assert isinstance(evaluation.figures, GenerationFigures)
+    assert (evaluation.figures.exact_match > 0) is found
