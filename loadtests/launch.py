@@ -12,7 +12,7 @@ from typing import Annotated, Any, get_type_hints
 import typer
 from typer.models import OptionInfo
 
-from loadtests.processes import free_port
+from loadtests.processes import end, free_port
 from loadtests.protocol.api import ApiName
 
 NOWHERE = Path(os.devnull)
@@ -100,6 +100,9 @@ class Launch:
         except KeyboardInterrupt:
             # The terminal interrupted Locust too, which now writes its results.
             return process.wait()
+        finally:
+            if process.poll() is None:
+                end(process)
 
 
 @dataclass(frozen=True, slots=True)

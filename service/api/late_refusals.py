@@ -1,6 +1,6 @@
 """Refusals that reach a client late, because it did not wait as long as it was asked to.
 
-A refused request costs 0.2 to 0.3 ms of the processor. Clients that ask again at
+A refused request costs about 0.2 ms of the processor. Clients that ask again at
 once, each on its connection, would take the processor from the requests that are served.
 """
 

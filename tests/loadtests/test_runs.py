@@ -5,6 +5,7 @@ import csv
 import gzip
 import json
 import os
+import signal
 import subprocess
 import sys
 import urllib.request
@@ -17,6 +18,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
+import psutil
 import pytest
 import yaml
 from typer.testing import CliRunner
@@ -490,3 +492,19 @@ def test_the_example_users_numbers_are_in_locusts_table(tmp_path: Path) -> None:
     assert asked - 2 <= rows["answer"]["num_requests"] == rows["first token"]["num_requests"]
     assert rows["answer"]["num_failures"] == 0
     assert 20 <= rows["first token"]["min_response_time"] < rows["answer"]["min_response_time"]
+
+
+def test_a_run_that_is_terminated_ends_locust_too(tmp_path: Path) -> None:
+    with ScriptedServer({"steady": steady(0.01, 0.01, 5)}) as server:
+        launch = launch_of(tmp_path, server, "steady", load=open_load(20, 600))
+        command = [
+            sys.executable, "-m", "loadtests", "run", "--scenario", launch.scenario,
+            "--host", server.url, "--model", "steady", "--out", str(tmp_path),
+        ]  # fmt: skip
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as run:
+            wait_until(lambda: len(server.by_id()) >= 5, 30, "the first requests")
+            started = psutil.Process(run.pid).children(recursive=True)
+            assert started
+            run.terminate()
+            assert run.wait(60) == 128 + signal.SIGTERM
+    assert not psutil.wait_procs(started, 10)[1]
