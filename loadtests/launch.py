@@ -101,8 +101,7 @@ class Launch:
             # The terminal interrupted Locust too, which now writes its results.
             return process.wait()
         finally:
-            if process.poll() is None:
-                end(process)
+            end(process)
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,8 +85,8 @@ class Shadow(Stage[ShadowTrial]):
         Of those that are drawn while the engine is not busy, some are drawn while it is.
         """
         share = self._busy_share if busy else self._share
-        number = drawn(f"shadow {self.new.digest} {context.request_id}")
-        return self.verdict is None and number < share
+        text = f"shadow {self.new.digest} {context.request_id}"
+        return self.verdict is None and drawn(text) < share
 
     def place(self) -> Kept:
         """A place for a request and its answer."""

@@ -135,16 +135,20 @@ def test_an_ended_ticket_has_no_deadline(clock: Clock) -> None:
     assert core.next_deadline() is None
 
 
-@pytest.mark.parametrize("deadline", [math.inf, 25.0])
-def test_a_wait_longer_than_forecast_stretches_the_next_forecast(
-    clock: Clock, deadline: float
-) -> None:
-    core = scheduler(clock, slots=1)
+def give_slots_back_every_second(core: Scheduler, clock: Clock) -> None:
     for _ in range(20):
         each = ticket(most=0)
         core.offer(each)
         clock.now += 1.0
         core.finish(each)
+
+
+@pytest.mark.parametrize("deadline", [math.inf, 25.0])
+def test_a_wait_longer_than_forecast_stretches_the_next_forecast(
+    clock: Clock, deadline: float
+) -> None:
+    core = scheduler(clock, slots=1)
+    give_slots_back_every_second(core, clock)
     holds, waits = ticket(), ticket(deadline=clock.now + deadline)
     core.offer(holds)
     assert core.offer(waits) is Placement.QUEUED
@@ -158,11 +162,7 @@ def test_a_wait_longer_than_forecast_stretches_the_next_forecast(
 
 def test_a_wait_shorter_than_forecast_shortens_the_next_forecast(clock: Clock) -> None:
     core = scheduler(clock, slots=1)
-    for _ in range(20):
-        each = ticket(most=0)
-        core.offer(each)
-        clock.now += 1.0
-        core.finish(each)
+    give_slots_back_every_second(core, clock)
     holds, waits = ticket(), ticket()
     core.offer(holds)
     assert isinstance(core.refusal(ticket(max_wait=0.75)), Refusal)  # than the second of a slot
