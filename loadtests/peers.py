@@ -95,7 +95,7 @@ def ours(
         command += ["--config", file.name]
         operations = f"http://127.0.0.1:{ops}"
         ready, metrics = f"{operations}/readyz", f"{operations}/metrics"
-        with _running(command, port, ready, metrics, engine) as server:
+        with _running(command, port, ready, metrics, engine, {}) as server:
             yield server
 
 
@@ -121,7 +121,9 @@ def theirs(
         command.append("--runner=pooling")
     command += ["--host=127.0.0.1", "--disable-uvicorn-access-log"]
     url = f"http://127.0.0.1:{port}"
-    with _running(command, port, f"{url}/health", f"{url}/metrics", engine) as server:
+    # A stranger's server has none of this service's additions, which its package registers.
+    bare = {"VLLM_PLUGINS": ""}
+    with _running(command, port, f"{url}/health", f"{url}/metrics", engine, bare) as server:
         yield server
 
 
@@ -149,7 +151,12 @@ def flag(key: str, value: Any) -> str:
 
 @contextmanager
 def _running(
-    command: list[str], port: int, ready: str, metrics_url: str, engine: Mapping[str, Any]
+    command: list[str],
+    port: int,
+    ready: str,
+    metrics_url: str,
+    engine: Mapping[str, Any],
+    variables: Mapping[str, str],
 ) -> Iterator[Server]:
     cores = ",".join(str(core) for core in sorted(os.sched_getaffinity(0)))
     environment = os.environ | {
@@ -157,6 +164,7 @@ def _running(
         "VLLM_CPU_KVCACHE_SPACE": "1",
         "VLLM_NO_USAGE_STATS": "1",
         "HF_HUB_OFFLINE": "1",
+        **variables,
     }
     if engine.get("enforce_eager"):
         environment["TORCHDYNAMO_DISABLE"] = "1"

@@ -10,7 +10,7 @@ import os
 from importlib.metadata import entry_points
 
 from service.errors import ConfigurationError
-from service.vllm_engine.cpu.scheduling import give_way_to_service
+from service.vllm_engine.cpu.scheduling import give_way_to_service, sleep_without_work
 from service.vllm_engine.cpu.seed import use_seed
 from service.vllm_engine.environment import GROUPED_ADAPTERS, apply_platform_environment
 from service.vllm_engine.lifeline import end_with_parent
@@ -23,14 +23,15 @@ WRAPPER = "service.vllm_engine.cpu.adapter_operators.GroupedPunicaWrapper"
 def install() -> None:
     """Set the platform's variables, and give the CPU platform our operators where asked for.
 
-    A process that vLLM has started ends with the one that started it, and on the CPU platform gives
-    way to the service. Without the variable, or on other platforms, vLLM's operators stay. Calling
-    it again changes nothing.
+    A process that vLLM has started ends with the one that started it. On the CPU platform it gives
+    way to the service, and a worker sleeps without work. Without the variable, or on other
+    platforms, vLLM's operators stay. Calling it again changes nothing.
     """
     from vllm.platforms import current_platform
 
     if current_platform.is_cpu() and multiprocessing.parent_process() is not None:
         give_way_to_service()
+        sleep_without_work()
     end_with_parent()
     _end_without_collection()
     apply_platform_environment()
