@@ -22,7 +22,7 @@ from tools.gpu_check.sources import KERNELS, MAX_LABELS, Logprobs
 
 pytestmark = pytest.mark.timeout(900)  # the first run fetches Triton
 
-SIZES = ("--device", "cpu", "--vocabulary", "700", "--hidden", "96")
+SIZES = ("--device", "cpu", "--vocabulary", "700", "--hidden", "32")
 
 
 @pytest.fixture(scope="session")
