@@ -68,7 +68,7 @@ class _Tenant:
         self.weight = weight
         self.counter = 0.0
         self.unended = 0.0
-        """What the running tickets have cost so far."""
+        """Cost so far of the running tickets."""
         self.running = 0
         self.in_use = 0
         self.held = 0
