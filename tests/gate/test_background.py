@@ -65,6 +65,14 @@ def test_background_work_that_does_not_give_way_leaves_the_spare_slots(clock: Cl
     assert core.background_room() == 6
 
 
+def test_it_takes_every_slot_once_its_streams_have_ended(clock: Clock) -> None:
+    core = core_of(clock)
+    stream, *rest = flex(), *(flex(restartable=True) for _ in range(9))
+    assert offer(core, stream, *rest) == [STARTED] * 7 + [QUEUED] * 3
+    core.finish(stream)
+    assert core.next_dispatches() == rest[6:]
+
+
 def test_beside_interactive_work_it_holds_no_more_than_its_setting(clock: Clock) -> None:
     core = core_of(clock, max_in_flight=2)
     assert core.background_room() == 9
