@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from service.gate.admission import Refusal, refusal_of_full_queue
 from service.gate.fair_queue import FairQueue
-from service.gate.ticket import Prices, Ticket
+from service.gate.ticket import Prices, Ticket, Usage
 
 _SLOTS_PER_SPARE = 16
 _RETRY_S = 30.0
@@ -35,7 +35,7 @@ class BackgroundRules:
 
 
 def spare_slots(limit: int) -> int:
-    """Slots that background work leaves free for the next interactive tickets.
+    """Slots that background work leaves free for the next interactive tickets, or exceeds alone.
 
     One of 16, at least one; none if there is only one slot.
     """
@@ -46,7 +46,7 @@ def widest(capacity: int) -> int:
     """The most slots of one background ticket in an engine of so many slots.
 
     A ticket starts when one slot is free for it and borrows the others, at most the spare ones: so
-    background work alone never fills the engine.
+    beside interactive work it never fills the engine.
     """
     return max(1, spare_slots(capacity))
 
@@ -57,7 +57,8 @@ class Background:
     They have a `FairQueue` of their own, so background service earns or costs no turn among
     interactive tickets, and the other way round. A background ticket starts when no interactive
     one waits and, after it, slots are left for interactive work to come. Where these do not
-    suffice, restartable tickets give way. A ticket is refused only if the queue is full: it waits
+    suffice, restartable tickets give way. If no interactive ticket has come for a while and all
+    that run would give way, none is left. A ticket is refused only if the queue is full: it waits
     for its deadline, whatever the forecast.
     """
 
@@ -65,6 +66,7 @@ class Background:
         self.queue = FairQueue(prices)
         self._rules = rules
         self._alone_from = -math.inf
+        self._lasting = 0
         self._leaving: set[Ticket] = set()
 
     def price(self, cost: float) -> float:
@@ -75,15 +77,34 @@ class Background:
         """Note that an interactive ticket came or ended."""
         self._alone_from = now + _BESIDE_S
 
+    def pop(self, room: int) -> Ticket | None:
+        """Start the next ticket that `room` slots allow; None if none may start."""
+        ticket = self.queue.pop(room)
+        if ticket is not None:
+            self._lasting += not ticket.restartable
+        return ticket
+
+    def finish(self, ticket: Ticket) -> Usage:
+        """End a running ticket; raises KeyError unless it runs."""
+        usage = self.queue.finish(ticket)
+        self._lasting -= not ticket.restartable
+        return usage
+
     def room(self, limit: int, interactive: FairQueue, now: float) -> int:
-        """Slots that background tickets may hold now, of `limit` slots."""
+        """Slots that background tickets may hold now, of `limit` slots.
+
+        Alone they may hold a few more, which wait in the engine: by the time that the gate hears of
+        an answer's end, the engine has begun its next step.
+        """
         if interactive.waiting:
             return 0
-        room = limit - spare_slots(limit) - interactive.in_use
-        if interactive.in_use or now < self._alone_from:
-            most = self._rules.max_in_flight
-            room = room if most is None else min(room, most)
-        return room
+        spare = spare_slots(limit)
+        alone = not interactive.in_use and now >= self._alone_from
+        if alone and not self._lasting:
+            return limit + spare
+        room = limit - spare - interactive.in_use
+        most = self._rules.max_in_flight
+        return room if alone or most is None else min(room, most)
 
     def give_way(self, slots: int, made: Mapping[Ticket, int]) -> list[Ticket]:
         """The tickets to end so that, with those named before, so many slots come back.

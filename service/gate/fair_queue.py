@@ -16,8 +16,11 @@ it may borrow up to `slots - 1` beyond the limit, so no slot idles while it gath
 cannot starve. A prompt is charged in full at the start, and its cached part is given back once the
 engine has reported it. While several tenants are active, one of 16 slots is reserved for the next
 tenant if it holds fewer than its share, so a tenant with few requests finds a free slot instead of
-waiting for another's request to end. For the same reason such a tenant may start above a limit that
-was just lowered, up to the engine's maximum: other tenants hold the slots that are too many.
+waiting for another's request to end. For such a slot a counter does not contain what its tenant's
+running tickets have cost: a request that came a moment ago, whose prompt is paid already, would
+delay the next one. U bounds these costs, so the bound above still holds. For the same reason such a
+tenant may start above a limit that was just lowered, up to the engine's maximum: other tenants hold
+the slots that are too many.
 """
 
 import math
@@ -48,12 +51,24 @@ class Backlog:
 
 
 class _Tenant:
-    __slots__ = ("counter", "expected", "held", "in_use", "name", "running", "waiting", "weight")
+    __slots__ = (
+        "counter",
+        "expected",
+        "held",
+        "in_use",
+        "name",
+        "running",
+        "unended",
+        "waiting",
+        "weight",
+    )
 
     def __init__(self, name: str, weight: float) -> None:
         self.name = name
         self.weight = weight
         self.counter = 0.0
+        self.unended = 0.0
+        """Cost so far of the running tickets."""
         self.running = 0
         self.in_use = 0
         self.held = 0
@@ -182,7 +197,9 @@ class FairQueue:
         tenant.in_use += ticket.slots
         self.in_use += ticket.slots
         self._running[ticket] = _Account(tenant, ticket.prompt_tokens)
-        self._pay(tenant, self.prices.cost(ticket.prompt_tokens))
+        prompt = self.prices.cost(ticket.prompt_tokens)
+        tenant.unended += prompt
+        self._pay(tenant, prompt)
         return ticket
 
     def charge(
@@ -209,6 +226,7 @@ class FairQueue:
         if output is not None and output > account.output:
             account.output = output
         added = self.prices.cost(prompt, cached, account.output) - self.prices.cost(*before)
+        account.tenant.unended += added
         self._pay(account.tenant, added)
         return added
 
@@ -217,7 +235,9 @@ class FairQueue:
         account = self._running[ticket]
         account.output += tokens
         added = self.prices.output * tokens
-        account.tenant.counter += added / account.tenant.weight
+        tenant = account.tenant
+        tenant.unended += added
+        tenant.counter += added / tenant.weight
         return added
 
     def finish(self, ticket: Ticket) -> Usage:
@@ -226,6 +246,8 @@ class FairQueue:
         self.in_use -= ticket.slots
         tenant = account.tenant
         tenant.running -= 1
+        cost = self.prices.cost(account.prompt, account.cached, account.output)
+        tenant.unended = tenant.unended - cost if tenant.running else 0.0
         tenant.in_use -= ticket.slots
         if tenant.waiting and tenant not in self._backlogged:
             self._backlogged.set(tenant, tenant.counter)
@@ -263,10 +285,10 @@ class FairQueue:
             return first
         if self.in_use >= ceiling:
             return None
-        # Only slots for tenants below their share are free. A tenant that has just come is level
-        # with the first.
-        level = (tenant for tenant in self._backlogged if tenant.counter <= first.counter)
-        return next((tenant for tenant in level if self._below_share(tenant, limit)), None)
+        # Only slots for tenants below their share are free.
+        below = (tenant for tenant in self._backlogged if self._below_share(tenant, limit))
+        level = (tenant for tenant in below if _ended(tenant) <= first.counter)
+        return min(level, key=lambda tenant: tenant.counter, default=None)
 
     def _below_share(self, tenant: _Tenant, limit: int) -> bool:
         return tenant.in_use < self._presence.share(tenant.name, tenant.weight) * limit
@@ -330,3 +352,8 @@ class FairQueue:
         while (top := self._resting.peek()) is not None and top[0] <= self._floor:
             self._resting.pop()
             del self._tenants[top[1].name]
+
+
+def _ended(tenant: _Tenant) -> float:
+    """The tenant's counter without the tickets that still run."""
+    return tenant.counter - tenant.unended / tenant.weight

@@ -182,9 +182,9 @@ class Scheduler:
         Interactive tickets that wait get their slots. The caller finishes these, and offers them
         again. Call it after `next_dispatches`.
         """
-        wanted = min(self.waiting, self.limit - self._queue.in_use)
-        if wanted <= 0 or not self.background_in_use:
+        if not self.waiting or self._queue.in_use >= self.limit or not self.background_in_use:
             return []
+        wanted = self.waiting + max(0, self.in_use - self.limit)
         made = {ticket: run.output for ticket, run in self._runs.items() if ticket.background}
         return self._background.give_way(wanted, made)
 
@@ -236,11 +236,12 @@ class Scheduler:
             took = max(0.0, now - run.started.at)
             self.rates.prefilled(ticket.prompt_tokens - run.cached, took)
         late = ticket.deadline < math.inf and ticket not in self._deadlines
-        if not ticket.background:
-            self._admission.lengths.add(ticket, run.output, late=late)
-            self._background.interactive(now)
         self._deadlines.discard(ticket)
-        return self._queue_of(ticket).finish(ticket)
+        if ticket.background:
+            return self._background.finish(ticket)
+        self._admission.lengths.add(ticket, run.output, late=late)
+        self._background.interactive(now)
+        return self._queue.finish(ticket)
 
     def cancel(self, ticket: Ticket) -> bool:
         """Drop a waiting ticket; False if it does not wait (then it runs, or has ended)."""
@@ -315,7 +316,7 @@ class Scheduler:
 
     def _start(self, background: bool, now: float) -> Ticket | None:
         if background:
-            ticket = self._background.queue.pop(self._background_room(now))
+            ticket = self._background.pop(self._background_room(now))
         else:
             ceiling = self._limiter.ceiling - self.background_in_use
             ticket = self._queue.pop(self._slots, ceiling)

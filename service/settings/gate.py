@@ -41,7 +41,10 @@ class GateSettings(Section):
     """The queue in front of the engine."""
 
     max_in_flight: int | None = Field(
-        None, ge=1, description="Sequences in the engine at once; default its `max_num_seqs`."
+        None,
+        ge=1,
+        description="Sequences in the engine at once; default its `max_num_seqs`. Flex requests "
+        "alone may be one of 16 more.",
     )
     min_in_flight: int = Field(
         4,

@@ -48,6 +48,7 @@ class Report:
 class BatchEngine:
     """Runs sources for a while; every step gives each running sequence one token.
 
+    It runs `CEILING` sequences at most: others that the gate starts wait in it.
     Beyond `knee` sequences the engine's memory is full: each further one makes every step a quarter
     longer, because preempted sequences are computed again. `slowness` multiplies the steps' time,
     as other programs or a long prompt do; `step_per_slot` is what each sequence adds to a step.
@@ -91,12 +92,16 @@ class BatchEngine:
             self._now += self._step_seconds()
             self._arrive()
             self._preempt()
-            for ticket in list(self._done):
+            for ticket in self.batch():
                 self._step(ticket)
             self._expire()
             self._dispatch()
             self._preempt()
         return self.report
+
+    def batch(self) -> list[Ticket]:
+        """The sequences of the step that ends now, where it began with all that had come."""
+        return list(self._done)[:CEILING]
 
     def pause(self) -> None:
         """Stop all sources."""
@@ -122,7 +127,7 @@ class BatchEngine:
             self._start(again)
 
     def _step_seconds(self) -> float:
-        running = len(self._done)
+        running = min(len(self._done), CEILING)
         seconds = STEP_S + self._step_per_slot * running
         seconds *= self._slowness(self._now)
         return seconds * (1 + max(0, running - self._knee) / 4)

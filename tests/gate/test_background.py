@@ -38,9 +38,26 @@ def test_some_slots_are_left_for_the_next_interactive_ticket(limit: int, spare: 
     assert widest(limit) == max(1, spare)
 
 
-def test_background_work_alone_takes_all_but_the_spare_slots(clock: Clock) -> None:
+def test_background_work_alone_takes_every_slot_and_one_that_waits_in_the_engine(
+    clock: Clock,
+) -> None:
     core = core_of(clock)
-    assert offer(core, *(flex() for _ in range(9))) == [STARTED] * 7 + [QUEUED] * 2
+    running = [flex(restartable=True) for _ in range(9)]
+    assert offer(core, *running, flex()) == [STARTED] * 9 + [QUEUED]
+    assert (core.in_use, core.background_in_use, core.background_room()) == (9, 9, 9)
+    person = ticket()
+    assert core.offer(person) is QUEUED
+    assert core.preempt() == running[:2]
+    for each in running[:2]:
+        core.finish(each)
+    assert core.next_dispatches() == [person]
+    assert core.background_room() == 6
+
+
+def test_background_work_that_does_not_give_way_leaves_the_spare_slots(clock: Clock) -> None:
+    core = core_of(clock)
+    streams = [flex() for _ in range(9)]
+    assert offer(core, *streams) == [STARTED] * 7 + [QUEUED] * 2
     assert (core.in_use, core.background_in_use) == (7, 7)
     assert core.background_room() == 7
     assert (core.waiting, core.background_waiting) == (0, 2)
@@ -48,9 +65,17 @@ def test_background_work_alone_takes_all_but_the_spare_slots(clock: Clock) -> No
     assert core.background_room() == 6
 
 
+def test_it_takes_every_slot_once_its_streams_have_ended(clock: Clock) -> None:
+    core = core_of(clock)
+    stream, *rest = flex(), *(flex(restartable=True) for _ in range(9))
+    assert offer(core, stream, *rest) == [STARTED] * 7 + [QUEUED] * 3
+    core.finish(stream)
+    assert core.next_dispatches() == rest[6:]
+
+
 def test_beside_interactive_work_it_holds_no_more_than_its_setting(clock: Clock) -> None:
     core = core_of(clock, max_in_flight=2)
-    assert core.background_room() == 7
+    assert core.background_room() == 9
     interactive = ticket()
     core.offer(interactive)
     first, *rest = (flex() for _ in range(8))
@@ -86,13 +111,15 @@ def test_interactive_work_is_not_refused_for_the_slots_of_background_work(clock:
     assert isinstance(core.offer(ticket()), Refusal)
 
 
-def test_no_more_background_tickets_give_way_than_the_limit_has_slots_for(clock: Clock) -> None:
+def test_no_background_ticket_gives_way_for_a_slot_beyond_the_limit(clock: Clock) -> None:
     limiter = Limiter(4)
     core = Scheduler(clock, limiter, max_waiting=9)
-    running = [flex(restartable=True) for _ in range(3)]
+    running = [flex(restartable=True) for _ in range(2)]
     offer(core, *running, ticket(), ticket(), ticket())
     limiter.ceiling = 2
-    assert core.preempt() == running[:1]
+    assert core.preempt() == []
+    limiter.ceiling = 3
+    assert core.preempt() == running
 
 
 def test_background_tokens_of_a_tenant_without_interactive_work_cost_it_a_turn(

@@ -327,6 +327,20 @@ def test_one_slot_of_16_is_for_a_tenant_with_fewer_than_its_share() -> None:
     assert queue.in_use == 31
 
 
+def test_what_its_running_tickets_cost_does_not_keep_a_tenant_from_a_reserved_slot() -> None:
+    queue = FairQueue()
+    first, second, third = (ticket("light", prompt=500, weight=0.5) for _ in range(3))
+    fill(queue, first, *(ticket("heavy") for _ in range(40)))
+    order(queue, limit=32)
+    queue.charge(first, output=100)
+    queue.add_output(first, 100)
+    fill(queue, second)
+    assert queue.pop(32) is second
+    fill(queue, third)
+    queue.finish(second)
+    assert queue.pop(32) is None
+
+
 def test_a_tenant_below_its_share_does_not_wait_until_others_are_below_a_lowered_limit() -> None:
     queue = FairQueue()
     heavy = [ticket("heavy") for _ in range(40)]

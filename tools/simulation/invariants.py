@@ -188,12 +188,20 @@ class BackgroundRoom:
         """An interactive ticket came or ended."""
         self._seen = self._clock()
 
-    def of(self, limit: int, interactive: int) -> float:
-        """Slots for background tickets while interactive ones hold so many and none waits."""
+    def beside(self, interactive: int) -> bool:
+        """True while interactive tickets hold slots or have come of late."""
+        return interactive > 0 or self._clock() < self._seen + 10
+
+    def of(self, limit: int, interactive: int, *, all_give_way: bool) -> float:
+        """Slots for background tickets while interactive ones hold so many and none waits.
+
+        `all_give_way` if all that run would give way to interactive ones.
+        """
         spare = 0 if limit == 1 else max(1, limit // 16)
         room = limit - spare - interactive
-        beside = interactive or self._clock() < self._seen + 10
-        return min(room, self._most_beside) if beside else room
+        if self.beside(interactive):
+            return min(room, self._most_beside)
+        return limit + spare if all_give_way else room
 
 
 class Books:
@@ -219,6 +227,7 @@ class Books:
         self.presence = {False: Presence(clock), True: Presence(clock)}
         self.entries: dict[Ticket, Entry] = {}
         self.running = {False: 0, True: 0}
+        self._lasting = 0
         self._runs: Counter[str] = Counter()
         self.waiting = {False: 0, True: 0}
         self.ended: dict[str, int] = {}
@@ -263,6 +272,7 @@ class Books:
         self._move(entry, entry.state, "running")
         if background:
             self._check_background(entry, limit)
+            self._lasting += not entry.ticket.restartable
         self.running[background] += entry.ticket.slots
         if not background:
             self._check_borrowed(entry, limit)
@@ -290,7 +300,9 @@ class Books:
         """A running ticket ends; its usage must be what the engine did, each token once."""
         background = entry.ticket.background
         self.running[background] -= entry.ticket.slots
-        if not background:
+        if background:
+            self._lasting -= not entry.ticket.restartable
+        else:
             self._runs[entry.request.tenant] -= entry.ticket.slots
             self._room.interactive()
         for fairness in {self.fairness[False], self.fairness[background]}:
@@ -341,17 +353,21 @@ class Books:
     def _check_background(self, entry: Entry, limit: int) -> None:
         waiting, held = self.waiting[False], self.running[True]
         hold(not waiting, "background starts behind interactive work", waiting=waiting)
-        room = self._room.of(limit, self.running[False])
+        room = self._background_room(limit)
         hold(held < room, "background holds no more than it may", held=held, room=room)
         most = sum(self.running.values()) + entry.ticket.slots
-        hold(most <= max(self._limits), "background alone never fills the engine", slots=most)
+        fits = most <= max(self._limits) or not self._room.beside(self.running[False])
+        hold(fits, "background beside interactive work never fills the engine", slots=most)
+
+    def _background_room(self, limit: int) -> float:
+        return self._room.of(limit, self.running[False], all_give_way=not self._lasting)
 
     def _idle(self) -> bool:
         """True if a slot is free that a background ticket should have."""
         core = self._scheduler
         if self.waiting[False] or core.rates.token_seconds > Targets().token:
             return False
-        room = self._room.of(core.limit, self.running[False])
+        room = self._background_room(core.limit)
         reserved = max(room, 0) // 16 if len(self.presence[True].slots) > 1 else 0
         return self.running[True] < room - reserved
 

@@ -72,7 +72,7 @@ class Scenario:
                 max_waiting=random.choice((0, 8, 512)),
                 discount=random.choice((0.0, 0.5, 0.5, 1.0)),
             ),
-            background_part=random.choice((0.0, 0.2, 0.5, 0.9)),
+            background_part=random.choice((0.0, 0.2, 0.5, 0.9, 1.0)),
         )
 
 
