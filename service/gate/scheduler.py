@@ -148,15 +148,17 @@ class Scheduler:
         # A ticket that waits while there is room is about to be dispatched and comes first; a
         # ticket that is late already is left to `expire`.
         first = not self._queue_of(ticket).waiting and ticket.deadline > now
+        starts = room and first
         forecast = None
-        if not (room and first):
+        if not starts:
             forecast, refusal = self._foresee(ticket, now, room=room)
             if refusal is not None:
                 return refusal
-        self._push(ticket, now)
+        # Only what waits is asked for its cost, which is a mean over answers.
+        self._push(ticket, 0.0 if starts else self._admission.expected_cost(ticket), now)
         if ticket.deadline < math.inf:
             self._deadlines.set(ticket, ticket.deadline)
-        if room and first:
+        if starts:
             self._start(ticket.background, now)
             return Placement.STARTED
         if forecast is not None:
@@ -308,10 +310,10 @@ class Scheduler:
             limit = min(limit, self._limiter.floor)
         return self._background.room(limit, self._queue, now)
 
-    def _push(self, ticket: Ticket, now: float) -> None:
+    def _push(self, ticket: Ticket, expected_cost: float, now: float) -> None:
         if not ticket.background:
             self._background.interactive(now)
-        self._queue_of(ticket).push(ticket, self._admission.expected_cost(ticket))
+        self._queue_of(ticket).push(ticket, expected_cost)
 
     def _start(self, background: bool, now: float) -> Ticket | None:
         if background:
@@ -325,7 +327,9 @@ class Scheduler:
         return ticket
 
     def _start_waiting(self, now: float) -> list[Ticket]:
-        started = []
+        started: list[Ticket] = []
+        if not (self.waiting or self.background_waiting):
+            return started
         for background in (False, True):
             while (ticket := self._start(background, now)) is not None:
                 self._end_wait(ticket, now)
