@@ -209,7 +209,7 @@ class Scheduler:
         queue = self._queue_of(ticket)
         added = queue.charge(ticket, prompt=prompt, cached=cached, output=output)
         run = self._runs[ticket]
-        self._serve(ticket, run, added)
+        self.rates.served(self._served(ticket, run, added))
         if engine_wait is not None and self._tells(engine_wait, self._limiter.targets.engine_wait):
             self._limiter.engine_waited(engine_wait)
         if cached is not None:
@@ -219,11 +219,12 @@ class Scheduler:
 
     def charge_step(self, tokens: Iterable[tuple[Ticket, int]]) -> None:
         """Report the new output tokens of running tickets that one step of the engine made."""
-        now = self._tick()
+        now, served = self._tick(), 0.0
         for ticket, added in tokens:
             run = self._runs[ticket]
-            self._serve(ticket, run, self._queue_of(ticket).add_output(ticket, added))
+            served += self._served(ticket, run, self._queue_of(ticket).add_output(ticket, added))
             self._time_tokens(ticket, run, run.output + added, now)
+        self.rates.served(served)
 
     def finish(self, ticket: Ticket) -> Usage:
         """End a running ticket, whatever the reason; returns its usage, to settle quotas with.
@@ -232,7 +233,7 @@ class Scheduler:
         """
         now = self._tick()
         run = self._runs.pop(ticket)
-        self._serve(ticket, run, 0.0)
+        self.rates.served(self._served(ticket, run, 0.0))
         self.rates.released(ticket.slots * run.full_part)
         if ticket.max_output_tokens == 0:
             took = max(0.0, now - run.started.at)
@@ -360,8 +361,8 @@ class Scheduler:
         self._background.queue.tick(now)
         return now
 
-    def _serve(self, ticket: Ticket, run: _Run, added: float) -> None:
-        """Count the part of the service since the last charge that a full engine gave.
+    def _served(self, ticket: Ticket, run: _Run, added: float) -> float:
+        """The part of the service since the last charge that a full engine gave.
 
         Sequences of one batch are charged and end one directly after the other. If only a full
         engine at that instant counted, only the first of these would count. If the part of a
@@ -370,12 +371,13 @@ class Scheduler:
         """
         if self._seen.at > run.charged.at or not run.full_part:
             run.full_part = self._full_part(run.charged)
-        self.rates.served((added + run.unserved) * run.full_part)
+        served = (added + run.unserved) * run.full_part
         run.unserved = 0.0
         run.charged = self._seen
         if ticket.background and self._queue.waiting and added > 0:
             # What nobody waits for is free.
             self._queue.debit(ticket.tenant, ticket.weight, self._background.price(added))
+        return served
 
     def _tells(self, seconds: float, target: float) -> bool:
         """True if a time is evidence of how many interactive sequences the engine can run.
