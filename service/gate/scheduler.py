@@ -154,8 +154,11 @@ class Scheduler:
             forecast, refusal = self._foresee(ticket, now, room=room)
             if refusal is not None:
                 return refusal
+        if not ticket.background:
+            self._background.interactive(now)
         # Only what waits is asked for its cost, which is a mean over answers.
-        self._push(ticket, 0.0 if starts else self._admission.expected_cost(ticket), now)
+        cost = 0.0 if starts else self._admission.expected_cost(ticket)
+        self._queue_of(ticket).push(ticket, cost)
         if ticket.deadline < math.inf:
             self._deadlines.set(ticket, ticket.deadline)
         if starts:
@@ -311,11 +314,6 @@ class Scheduler:
             limit = min(limit, self._limiter.floor)
         return self._background.room(limit, self._queue, now)
 
-    def _push(self, ticket: Ticket, expected_cost: float, now: float) -> None:
-        if not ticket.background:
-            self._background.interactive(now)
-        self._queue_of(ticket).push(ticket, expected_cost)
-
     def _start(self, background: bool, now: float) -> Ticket | None:
         if background:
             ticket = self._background.queue.pop(self._background_room(now))
@@ -328,11 +326,9 @@ class Scheduler:
         return ticket
 
     def _start_waiting(self, now: float) -> list[Ticket]:
-        started: list[Ticket] = []
-        if not (self.waiting or self.background_waiting):
-            return started
-        for background in (False, True):
-            while (ticket := self._start(background, now)) is not None:
+        started = []
+        for background, waits in ((False, self.waiting), (True, self.background_waiting)):
+            while waits and (ticket := self._start(background, now)) is not None:
                 self._end_wait(ticket, now)
                 started.append(ticket)
         return started
@@ -371,13 +367,12 @@ class Scheduler:
         """
         if self._seen.at > run.charged.at or not run.full_part:
             run.full_part = self._full_part(run.charged)
-        served = (added + run.unserved) * run.full_part
-        run.unserved = 0.0
+        unserved, run.unserved = run.unserved, 0.0
         run.charged = self._seen
         if ticket.background and self._queue.waiting and added > 0:
             # What nobody waits for is free.
             self._queue.debit(ticket.tenant, ticket.weight, self._background.price(added))
-        return served
+        return (added + unserved) * run.full_part
 
     def _tells(self, seconds: float, target: float) -> bool:
         """True if a time is evidence of how many interactive sequences the engine can run.

@@ -64,7 +64,7 @@ class Events:
         return self._event(shape, choices=[{**choice, "delta": {**choice["delta"], "role": role}}])
 
     def frame(self) -> tuple[bytes, bytes]:
-        """What stands before and after the JSON of any text but the last."""
+        """The parts of an event before and after the JSON of any text but the last."""
         before, after = self._event(self._shapes.text).split(to_json(_PROBE))
         return before, after
 
