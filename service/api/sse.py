@@ -3,6 +3,7 @@
 import logging
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from functools import cache
 from typing import Any
 
 from pydantic_core import to_json
@@ -43,6 +44,15 @@ async def event_stream(
     return EventStream(await anext(events), events, part)
 
 
+@cache
+def _head(media_type: str) -> tuple[tuple[bytes, bytes], ...]:
+    """The headers of a stream, which are the same for all of a kind."""
+    told = {"cache-control": "no-cache", "x-accel-buffering": "no"}
+    response = Response(headers=told, media_type=media_type)
+    del response.headers["content-length"]
+    return tuple(response.raw_headers)
+
+
 class EventResponse(Response):
     """Status, headers and end of an answer that streams.
 
@@ -56,11 +66,8 @@ class EventResponse(Response):
         media_type: str = MEDIA_TYPE,
     ) -> None:
         self.status_code = 200
-        self.media_type = media_type
         self.background = None
-        self.body = b""
-        self.init_headers({"cache-control": "no-cache", "x-accel-buffering": "no"})
-        del self.headers["content-length"]
+        self.raw_headers = list(_head(media_type))
         self.start = {
             "type": "http.response.start",
             "status": self.status_code,

@@ -20,7 +20,7 @@ class DecayedRatio:
 
     def add(self, amount: float, per: float, age: float) -> None:
         """Count `amount` in `per`, after `age` more of the span's unit has passed."""
-        keep = math.exp(-age / self._span)
+        keep = math.exp(-age / self._span) if age else 1.0
         self._amount = self._amount * keep + amount
         self._per = self._per * keep + per
 

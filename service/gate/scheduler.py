@@ -148,15 +148,20 @@ class Scheduler:
         # A ticket that waits while there is room is about to be dispatched and comes first; a
         # ticket that is late already is left to `expire`.
         first = not self._queue_of(ticket).waiting and ticket.deadline > now
+        starts = room and first
         forecast = None
-        if not (room and first):
+        if not starts:
             forecast, refusal = self._foresee(ticket, now, room=room)
             if refusal is not None:
                 return refusal
-        self._push(ticket, now)
+        if not ticket.background:
+            self._background.interactive(now)
+        # Only what waits is asked for its cost, which is a mean over answers.
+        cost = 0.0 if starts else self._admission.expected_cost(ticket)
+        self._queue_of(ticket).push(ticket, cost)
         if ticket.deadline < math.inf:
             self._deadlines.set(ticket, ticket.deadline)
-        if room and first:
+        if starts:
             self._start(ticket.background, now)
             return Placement.STARTED
         if forecast is not None:
@@ -207,7 +212,7 @@ class Scheduler:
         queue = self._queue_of(ticket)
         added = queue.charge(ticket, prompt=prompt, cached=cached, output=output)
         run = self._runs[ticket]
-        self._serve(ticket, run, added)
+        self.rates.served(self._served(ticket, run, added))
         if engine_wait is not None and self._tells(engine_wait, self._limiter.targets.engine_wait):
             self._limiter.engine_waited(engine_wait)
         if cached is not None:
@@ -217,11 +222,12 @@ class Scheduler:
 
     def charge_step(self, tokens: Iterable[tuple[Ticket, int]]) -> None:
         """Report the new output tokens of running tickets that one step of the engine made."""
-        now = self._tick()
+        now, served = self._tick(), 0.0
         for ticket, added in tokens:
             run = self._runs[ticket]
-            self._serve(ticket, run, self._queue_of(ticket).add_output(ticket, added))
+            served += self._served(ticket, run, self._queue_of(ticket).add_output(ticket, added))
             self._time_tokens(ticket, run, run.output + added, now)
+        self.rates.served(served)
 
     def finish(self, ticket: Ticket) -> Usage:
         """End a running ticket, whatever the reason; returns its usage, to settle quotas with.
@@ -230,7 +236,7 @@ class Scheduler:
         """
         now = self._tick()
         run = self._runs.pop(ticket)
-        self._serve(ticket, run, 0.0)
+        self.rates.served(self._served(ticket, run, 0.0))
         self.rates.released(ticket.slots * run.full_part)
         if ticket.max_output_tokens == 0:
             took = max(0.0, now - run.started.at)
@@ -309,11 +315,6 @@ class Scheduler:
             limit = min(limit, self._limiter.floor)
         return self._background.room(limit, self._queue, now)
 
-    def _push(self, ticket: Ticket, now: float) -> None:
-        if not ticket.background:
-            self._background.interactive(now)
-        self._queue_of(ticket).push(ticket, self._admission.expected_cost(ticket))
-
     def _start(self, background: bool, now: float) -> Ticket | None:
         if background:
             ticket = self._background.pop(self._background_room(now))
@@ -327,8 +328,8 @@ class Scheduler:
 
     def _start_waiting(self, now: float) -> list[Ticket]:
         started = []
-        for background in (False, True):
-            while (ticket := self._start(background, now)) is not None:
+        for background, waits in ((False, self.waiting), (True, self.background_waiting)):
+            while waits and (ticket := self._start(background, now)) is not None:
                 self._end_wait(ticket, now)
                 started.append(ticket)
         return started
@@ -357,8 +358,8 @@ class Scheduler:
         self._background.queue.tick(now)
         return now
 
-    def _serve(self, ticket: Ticket, run: _Run, added: float) -> None:
-        """Count the part of the service since the last charge that a full engine gave.
+    def _served(self, ticket: Ticket, run: _Run, added: float) -> float:
+        """The part of the service since the last charge that a full engine gave.
 
         Sequences of one batch are charged and end one directly after the other. If only a full
         engine at that instant counted, only the first of these would count. If the part of a
@@ -367,12 +368,12 @@ class Scheduler:
         """
         if self._seen.at > run.charged.at or not run.full_part:
             run.full_part = self._full_part(run.charged)
-        self.rates.served((added + run.unserved) * run.full_part)
-        run.unserved = 0.0
+        unserved, run.unserved = run.unserved, 0.0
         run.charged = self._seen
         if ticket.background and self._queue.waiting and added > 0:
             # What nobody waits for is free.
             self._queue.debit(ticket.tenant, ticket.weight, self._background.price(added))
+        return (added + unserved) * run.full_part
 
     def _tells(self, seconds: float, target: float) -> bool:
         """True if a time is evidence of how many interactive sequences the engine can run.

@@ -125,8 +125,8 @@ class HttpSettings(Section):
     push_streams: bool = Field(
         True,
         description="Write the chunks of plain streams in the engine's own steps, and answer plain "
-        "completions without vLLM's handler, which costs less. Off, for debugging, a task per "
-        "request reads the engine and writes, and vLLM's handler answers all.",
+        "requests without vLLM's handlers, which costs less. Off, for debugging, a task per "
+        "request reads the engine and writes, and vLLM's handlers answer all.",
     )
 
 

@@ -33,19 +33,19 @@ class LoopLag:
     async def run(self) -> None:
         """Measure for ever."""
         loop = asyncio.get_running_loop()
-        self._wait(loop)
+        self._wait(loop, time.process_time())
         try:
             await loop.create_future()
         finally:
             if self._timer is not None:
                 self._timer.cancel()
 
-    def _wait(self, loop: asyncio.AbstractEventLoop) -> None:
-        due, computed = time.monotonic() + _LOOK_SECONDS, time.process_time()
+    def _wait(self, loop: asyncio.AbstractEventLoop, computed: float) -> None:
+        due = time.monotonic() + _LOOK_SECONDS
         self._timer = loop.call_later(_LOOK_SECONDS, self._look, loop, due, computed)
 
-    def _look(self, loop: asyncio.AbstractEventLoop, due: float, computed: float) -> None:
-        lag = max(0.0, time.monotonic() - due)
+    def _look(self, loop: asyncio.AbstractEventLoop, due: float, before: float) -> None:
+        lag, computed = max(0.0, time.monotonic() - due), time.process_time()
         self._lag.add(lag)
-        self._own.add(min(lag, time.process_time() - computed))
-        self._wait(loop)
+        self._own.add(min(lag, computed - before))
+        self._wait(loop, computed)

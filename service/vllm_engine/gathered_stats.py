@@ -15,7 +15,7 @@ from vllm.v1.metrics.stats import IterationStats, PrefixCacheStats, PromptTokenS
 
 from service.histogram import observe_all
 
-_SECONDS = 0.5
+_SECONDS = 2.0
 """Longest time for which a step is held back."""
 _MOST = 128
 """Most steps that are held back."""
@@ -71,7 +71,7 @@ class _Step:
 
 
 class GatheredStats(PrometheusStatLogger):  # type: ignore[misc] # vLLM is not followed by mypy
-    """A stat logger for vLLM's series that records steps half a second later, many as one.
+    """A stat logger for vLLM's series that records steps two seconds later, many as one.
 
     vLLM's own takes some 60 calls a step, and one more for each token. The values are the same:
     what is held back is recorded before the registry is read. Adapters stand in

@@ -22,8 +22,10 @@ from service.vllm_engine.messages import Messages
 from service.vllm_engine.named_tier import named_tier, with_tier
 from service.vllm_engine.offered_tools import offered, offers, without_tools
 from service.vllm_engine.parsers import mended
-from service.vllm_engine.plain_completion import PlainCompletions, is_plain_completion
-from service.vllm_engine.plain_stream import Outputs, PlainStream, is_plain
+from service.vllm_engine.plain_chat import PlainChats
+from service.vllm_engine.plain_completion import PlainCompletions, completion_streams
+from service.vllm_engine.plain_request import is_plain_chat, is_plain_completion
+from service.vllm_engine.plain_stream import PlainStream, PlainStreams, is_plain
 from service.vllm_engine.responses import Responses
 
 OpenAIAnswer = dict[str, Any] | bytes | AsyncGenerator[bytes, None] | PlainStream
@@ -38,10 +40,15 @@ class OpenAISurface:
     """
 
     def __init__(
-        self, state: State, plain_chat: Any, plain_completions: PlainCompletions | None = None
+        self,
+        state: State,
+        plain_chat: Any,
+        plain_chats: PlainChats | None = None,
+        plain_completions: PlainCompletions | None = None,
     ) -> None:
         self._state = state
         self._plain_chat = plain_chat
+        self._plain_chats = plain_chats
         self._plain_completions = plain_completions
         self._models = state.openai_serving_models
         self._models.lora_requests = _RequestsAdapter()
@@ -61,14 +68,15 @@ class OpenAISurface:
         for chats in (state.openai_serving_chat, state.anthropic_serving_messages):
             chats.parser_cls = mended(chats.parser_cls)
         chat = without_tools(state.openai_serving_chat, arguments)
-        if push and chat.parser_cls is None:
-            _push_plain(chat, "chat_completion_stream_generator", 0, client)
-        plain = None
+        chats = completions = None
         if push:
+            if (chats := await PlainChats.of(client, chat)) is not None:
+                _push_plain(chat, "chat_completion_stream_generator", chats.streams)
             completion = state.openai_serving_completion
-            _push_plain(completion, "completion_stream_generator", 1, client)
-            plain = PlainCompletions.of(client, completion)
-        surface = cls(state, chat, plain)
+            if (streams := await completion_streams(client, completion)) is not None:
+                _push_plain(completion, "completion_stream_generator", streams)
+                completions = PlainCompletions.of(client, completion, streams)
+        surface = cls(state, chat, chats, completions)
         surface.responses.begin()
         await surface.messages.begin()
         return surface
@@ -80,6 +88,8 @@ class OpenAISurface:
                 "documents: this model's chat template reads none; write them into a message",
                 param="documents",
             )
+        if self._plain_chats is not None and is_plain_chat(body):
+            return await self._plain_chats.stream(body)
         handler = self._state.openai_serving_chat
         body = offered(body, readable=handler.enable_auto_tools)
         request = parse(ChatCompletionRequest, body | _own_id())
@@ -163,11 +173,10 @@ async def _events(stream: AsyncGenerator[str, None]) -> AsyncGenerator[bytes, No
             yield with_tier(event, context).encode()
 
 
-def _push_plain(handler: Any, name: str, place: int, client: GatedClient) -> None:
+def _push_plain(handler: Any, name: str, streams: PlainStreams) -> None:
     """Have a handler of vLLM's answer with a `PlainStream` where the stream is one.
 
-    `name` is its method that makes the events, whose argument number `place`, after the request, is
-    the source of the outputs.
+    `name` is its method that makes the events.
     """
     events = getattr(handler, name)
 
@@ -175,9 +184,6 @@ def _push_plain(handler: Any, name: str, place: int, client: GatedClient) -> Non
         (made, *more) = noted()
         if more or not made.pushable or not is_plain(request):
             return events(request, *arguments, **options)
-        outputs = Outputs(numbered=place == 1)
-        arguments = (*arguments[:place], outputs, *arguments[place + 1 :])
-        generator = events(request, *arguments, **options)
-        return PlainStream(generator, outputs, client, made, error_of)
+        return streams.make(request, made)
 
     setattr(handler, name, make)

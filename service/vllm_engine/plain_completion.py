@@ -1,76 +1,58 @@
-"""Whole completions of one prompt, without vLLM's handler."""
+"""Completions of one prompt, without vLLM's handler."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from typing import Any
 
 from pydantic_core import to_json
+from vllm.entrypoints.generate.base.protocol import RequestResponseMetadata
 from vllm.entrypoints.openai.completion.protocol import (
     CompletionRequest,
     CompletionResponse,
     CompletionResponseChoice,
 )
 from vllm.entrypoints.serve.engine.protocol import PromptTokenUsageInfo, UsageInfo
-from vllm.entrypoints.serve.utils.api_utils import get_max_tokens
 from vllm.outputs import RequestOutput
 from vllm.renderers.inputs.preprocess import parse_dec_only_prompt
 
 from service.context import RequestContext, current_context
 from service.vllm_engine.client import GatedClient
-from service.vllm_engine.generation import explain, lora_request
+from service.vllm_engine.generation import explain
 from service.vllm_engine.named_tier import named_tier
+from service.vllm_engine.plain_events import probes
+from service.vllm_engine.plain_request import PlainRequests, generation
+from service.vllm_engine.plain_stream import PlainStream, PlainStreams
 from service.vllm_engine.push import Last
 
-_KINDS: Mapping[str, type] = {
-    "model": str,
-    "user": str,
-    "max_tokens": int,
-    "seed": int,
-    "top_k": int,
-    "ignore_eos": bool,
-}
-"""Types of fields that vLLM's model would take over as they are."""
-_NUMBERS = frozenset(
-    """temperature top_p min_p presence_penalty frequency_penalty
-    repetition_penalty""".split()
-)
-_FIXED: Mapping[str, Any] = {"n": 1, "stream": False}
+_LEAST = {"prompt": "any"}
 
 
-def is_plain_completion(body: Mapping[str, Any]) -> bool:
-    """True for an accepted body of one prompt whose fields vLLM's model would take as they are."""
-    return "prompt" in body and all(_takes(name, value) for name, value in body.items())
+async def completion_streams(client: GatedClient, handler: Any) -> PlainStreams | None:
+    """The plain streams of a handler; None where its events are not plain."""
+    requests = PlainRequests(CompletionRequest, _LEAST)
+
+    def generator(usage: bool) -> AsyncGenerator[str, None]:
+        body = {"stream": True, "max_tokens": 2, "stream_options": {"include_usage": usage}}
+        events: AsyncGenerator[str, None] = handler.completion_stream_generator(
+            requests.make(body),
+            [],
+            _numbered(probes()),
+            *("probe", 0, "probe"),
+            num_prompts=1,
+            tokenizer=handler.renderer.tokenizer,
+            request_metadata=RequestResponseMetadata(request_id="probe"),
+        )
+        return events
+
+    return await PlainStreams.of(client, handler, "cmpl-", generator)
 
 
-def _takes(name: str, value: Any) -> bool:
-    if (kind := _KINDS.get(name)) is not None:
-        return type(value) is kind
-    if name == "prompt":
-        return _is_one(value)
-    if name in _NUMBERS:
-        return type(value) is float or type(value) is int
-    if name in _FIXED:
-        return type(value) is type(_FIXED[name]) and bool(value == _FIXED[name])
-    return name == "stop"  # checked already
-
-
-def _is_one(prompt: Any) -> bool:
-    """True for a text, and for the ids of tokens."""
-    if isinstance(prompt, str):
-        return True
-    return isinstance(prompt, list) and all(type(item) is int and item >= 0 for item in prompt)
-
-
-class PlainRequests:
-    """Makes vLLM's requests of plain bodies: its model validates one, the others are its copies."""
-
-    def __init__(self) -> None:
-        self._first = CompletionRequest.model_validate({"prompt": "any"})
-
-    def make(self, body: Mapping[str, Any]) -> CompletionRequest:
-        """The request that vLLM's model makes of a plain body, but for its id."""
-        numbers = {name: float(body[name]) for name in _NUMBERS & body.keys()}
-        return self._first.model_copy(update={"stop": [], **body, **numbers})
+async def _numbered(
+    outputs: AsyncIterator[RequestOutput],
+) -> AsyncIterator[tuple[int, RequestOutput]]:
+    """The outputs with the number of their prompt."""
+    async for output in outputs:
+        yield 0, output
 
 
 class PlainCompletions:
@@ -81,10 +63,11 @@ class PlainCompletions:
     places that they have in an answer of vLLM's.
     """
 
-    def __init__(self, client: GatedClient, handler: Any) -> None:
+    def __init__(self, client: GatedClient, handler: Any, streams: PlainStreams) -> None:
         self._client = client
         self._handler = handler
-        self._requests = PlainRequests()
+        self._streams = streams
+        self._requests = PlainRequests(CompletionRequest, _LEAST)
         answer = CompletionResponse(
             model="any",
             choices=[CompletionResponseChoice(index=0, text="")],
@@ -97,26 +80,28 @@ class PlainCompletions:
         self._cached = PromptTokenUsageInfo().model_dump()
 
     @classmethod
-    def of(cls, client: GatedClient, handler: Any) -> "PlainCompletions | None":
+    def of(
+        cls, client: GatedClient, handler: Any, streams: PlainStreams
+    ) -> "PlainCompletions | None":
         """Answers in the place of a handler; None where its answers hold more than a plain one."""
         config = client.vllm_config
         more = (
-            handler.enable_per_request_metrics
-            or config.kv_transfer_config
+            config.kv_transfer_config
             or config.ec_transfer_config
-            or config.speculative_config
             or config.aux_output_config.enable_return_routed_experts
         )
-        return None if more else cls(client, handler)
+        return None if more else cls(client, handler, streams)
 
-    async def answer(self, body: Mapping[str, Any]) -> bytes:
-        """The JSON of the answer to a plain body; raises ServiceError."""
+    async def answer(self, body: Mapping[str, Any]) -> bytes | PlainStream:
+        """The JSON of the answer to a plain body, or its stream; raises ServiceError."""
         try:
             return await self._answered(body, current_context())
         except Exception as error:
             raise explain(error) or error from error
 
-    async def _answered(self, body: Mapping[str, Any], context: RequestContext) -> bytes:
+    async def _answered(
+        self, body: Mapping[str, Any], context: RequestContext
+    ) -> bytes | PlainStream:
         client, handler = self._client, self._handler
         if client.errored:
             raise client.dead_error
@@ -128,17 +113,11 @@ class PlainCompletions:
             skip_mm_cache=False,
         )
         created = int(time.time())
-        most = get_max_tokens(
-            handler.model_config.max_model_len,
-            request.max_tokens,
-            len(prompt["prompt_token_ids"]),
-            handler.default_sampling_params,
-            handler.override_max_tokens,
-        )
-        params = request.to_sampling_params(most, handler.default_sampling_params)
+        made = generation(client, handler, request, prompt, request.max_tokens)
+        if request.stream:
+            return self._streams.make(request, made)
         last = Last()
-        lora = lora_request(context.adapter)
-        await client.push(client.request(prompt, params, lora_request=lora), last)
+        await client.push(made, last)
         assert last.output is not None
         return to_json(self._written(last.output, created, context))
 

@@ -1,24 +1,22 @@
-"""Streamed answers of vLLM's handlers whose chunks differ in their text only."""
+"""Streamed answers whose events differ in their text only, written in the engine's own steps."""
 
-import json
-from collections.abc import AsyncGenerator, Callable, Generator
+import time
+from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any, Protocol
 
 from pydantic_core import to_json
-from vllm.outputs import RequestOutput
+from vllm.outputs import CompletionOutput, RequestOutput
 
 from service.context import current_context
 from service.engine.protocol import TextSink, Writer
 from service.vllm_engine.client import GatedClient
 from service.vllm_engine.generation import Generation
-from service.vllm_engine.named_tier import with_tier
-
-_PROBE = "\ue000probe\ue001"
-"""A text in the place of any other, of private characters that JSON does not escape."""
+from service.vllm_engine.named_tier import named_tier
+from service.vllm_engine.plain_events import DONE, Events, Shapes
 
 
 class StreamRequest(Protocol):
-    """The fields of vLLM's two requests that decide what a chunk holds."""
+    """The fields of vLLM's two requests that decide what an event holds."""
 
     n: int | None
     echo: bool
@@ -28,7 +26,7 @@ class StreamRequest(Protocol):
 
 
 def is_plain(request: StreamRequest) -> bool:
-    """True if all chunks but the first and the last differ in their text only."""
+    """True if all events but the first and the last differ in their text only."""
     options = request.stream_options
     return not (
         (request.n or 1) > 1
@@ -39,165 +37,131 @@ def is_plain(request: StreamRequest) -> bool:
     )
 
 
-class _Pause:
-    """Suspends vLLM's generator until there is another output."""
-
-    def __await__(self) -> Generator[None, None, None]:
-        yield
-
-
-class Outputs:
-    """Source of outputs for a handler's generator: gives one output at a time, then waits.
-
-    A completion's handler wants each with the number of its prompt.
-    """
-
-    def __init__(self, *, numbered: bool) -> None:
-        self.next: RequestOutput | None = None
-        self.ended = False
-        self._numbered = numbered
-
-    def __aiter__(self) -> "Outputs":
-        return self
-
-    async def __anext__(self) -> Any:
-        while (output := self.next) is None:
-            if self.ended:
-                raise StopAsyncIteration
-            await _Pause()
-        self.next = None
-        return (0, output) if self._numbered else output
-
-
 class PlainStream:
-    """The events of a plain answer, written in the engine's own steps.
+    """A plain answer, whose events are those that vLLM's generator would make of it.
 
-    The first and the last event are what vLLM's generator makes of the first and last output. The
-    first output has a probe for its text, which tells what the generator writes around every text
-    up to the last; only the text is put in. What it counts of outputs that it does not see are
-    their tokens, for the usage: the next output that it sees has as many more. What comes while
-    the client takes nothing becomes one event.
+    What comes while the client takes nothing becomes one event. `check` raises for a reason of the
+    end that is an error.
     """
 
     restart = None
 
     def __init__(
         self,
-        generator: AsyncGenerator[str, None],
-        outputs: Outputs,
+        events: Events,
+        head: bytes,
         client: GatedClient,
         request: Generation,
-        refuse: Callable[[dict[str, Any]], Exception],
+        check: Callable[[str | None, str], None],
     ) -> None:
-        self._generator = generator
-        self._outputs = outputs
+        self._events = events
+        self._head = head
+        self._frame = events.frame()
         self._client = client
         self._request = request
-        self._refuse = refuse
-        self._context = current_context()
-        self._step: Any = None
-        self._frame: tuple[bytes, bytes] | None = None
-        self._unseen = 0
-        self._held: RequestOutput | None = None
-        self._held_text: str | None = None
+        self._check = check
+        self._first: RequestOutput | None = None
+        self._end: CompletionOutput | None = None
+        self._tokens = 0
+        self._held: str | None = None
         self._writer: Writer | None = None
 
     async def write_to(self, writer: Writer) -> None:
         """Run the request and write its events; raises as `GatedClient.push`."""
         self._writer = writer
         writer.on_free = self.release
-        try:
-            await self._client.push(self._request, self)
-            await writer.flush()
-        finally:
-            if self._step is not None:
-                self._step.close()
+        await self._client.push(self._request, self)
+        await writer.flush()
 
     def take(self, output: RequestOutput) -> TextSink | None:
-        """Write an output, with the text that waits.
-
-        Once the frame around every text is known, text alone will do.
-        """
-        assert self._writer is not None
-        if self._held is not None:
-            self._held.add(output, aggregate=True)
-            return self._text_sink()
-        output.outputs[0].text = (self._held_text or "") + output.outputs[0].text
-        self._held_text = None
-        if self._writer.busy:
-            self._held = output
-        else:
-            self._write(output)
-        return self._text_sink()
-
-    def _text_sink(self) -> TextSink | None:
-        return None if self._frame is None else self
+        """Write an output, with the text that waits."""
+        (said,) = output.outputs
+        self._check(said.finish_reason, output.request_id)
+        if self._first is None:
+            self._first = output
+        if said.finish_reason is not None:
+            self._end = said
+        if said.text or said.token_ids or self._tokens:
+            self.add(said.text, len(said.token_ids))
+        self.release()
+        return self
 
     def add(self, text: str, tokens: int) -> None:
         """Let a text of so many tokens wait for `release`."""
-        self._unseen += tokens
-        if self._held is not None:
-            self._held.outputs[0].text += text
-        else:
-            self._held_text = (self._held_text or "") + text
+        self._tokens += tokens
+        self._held = text if self._held is None else self._held + text
 
     def release(self) -> None:
         """Write what waits, unless the client takes nothing."""
         assert self._writer is not None
         if self._writer.busy:
             return
-        held, self._held = self._held, None
-        if held is not None:
-            self._write(held)
-        elif self._held_text is not None:
-            self._write_text()
+        text, self._held = self._held, None
+        if self._end is not None or self._head:
+            self._write_edge(text)
+        elif text is not None:
+            before, after = self._frame
+            self._writer.write(before + to_json(text) + after)
 
-    def _write_text(self) -> None:
+    def _write_edge(self, text: str | None) -> None:
+        """Write the beginning or the end of the stream, or both in one."""
         assert self._writer is not None
-        assert self._frame is not None
-        before, after = self._frame
-        text, self._held_text = self._held_text, None
-        self._writer.write(before + to_json(text) + after)
+        assert self._first is not None
+        parts, self._head = [self._head], b""
+        end, self._end = self._end, None
+        if text is not None and end is not None:
+            parts.append(self._events.last(text, end))
+        elif text is not None:
+            parts.append(to_json(text).join(self._frame))
+        if end is not None:
+            parts += [self._events.usage(self._first, self._tokens), DONE]
+        self._writer.write(b"".join(parts))
 
-    def _write(self, output: RequestOutput) -> None:
-        assert self._writer is not None
-        (answer,) = output.outputs
-        if self._frame is None or answer.finish_reason is not None:
-            self._writer.write(self._by_generator(output))
-        else:
-            self.add(answer.text, len(answer.token_ids))
-            self._write_text()
 
-    def _by_generator(self, output: RequestOutput) -> bytes:
-        (answer,) = output.outputs
-        answer.token_ids = [0] * self._unseen + list(answer.token_ids)
-        self._unseen = 0
-        self._outputs.ended = output.finished
-        if output.finished or not answer.token_ids:
-            return self._feed(output)
-        text, answer.text = answer.text, _PROBE
-        parts = self._feed(output).split(to_json(_PROBE))
-        if len(parts) == 2:
-            self._frame = parts[0].rpartition(b"\n\n")[2], parts[1]
-        return to_json(text).join(parts)
+class PlainStreams:
+    """Makes the plain streams of one of vLLM's handlers, whose ids begin with `prefix`."""
 
-    def _feed(self, output: RequestOutput) -> bytes:
-        """The events that the generator makes of an output, until it waits for the next."""
-        self._outputs.next = output
-        events: list[str] = []
-        while True:
-            step = self._step or self._generator.__anext__()
-            self._step = None
-            try:
-                step.send(None)
-            except StopIteration as event:
-                if event.value.startswith('data: {"error"'):
-                    body = json.loads(event.value.removeprefix("data: "))
-                    raise self._refuse(body["error"]) from None
-                events.append(with_tier(event.value, self._context))
-            except StopAsyncIteration:
-                break
-            else:
-                self._step = step
-                break
-        return "".join(events).encode()
+    def __init__(
+        self, client: GatedClient, handler: Any, prefix: str, shapes: Mapping[bool, Shapes]
+    ) -> None:
+        self._client = client
+        self._handler = handler
+        self._prefix = prefix
+        self._shapes = shapes
+
+    @classmethod
+    async def of(
+        cls,
+        client: GatedClient,
+        handler: Any,
+        prefix: str,
+        generator: Callable[[bool], AsyncGenerator[str, None]],
+    ) -> "PlainStreams | None":
+        """The streams of a handler; None where its events hold more than those of plain ones.
+
+        `generator` is vLLM's with `probes`, with or without usage.
+        """
+        shapes = {usage: await Shapes.of(generator(usage)) for usage in (False, True)}
+        more = (
+            handler.enable_force_include_usage
+            or handler.enable_per_request_metrics
+            or client.vllm_config.speculative_config
+        )
+        return None if more else cls(client, handler, prefix, shapes)
+
+    def make(self, request: Any, generation: Generation) -> PlainStream:
+        """The stream that answers a plain request."""
+        context, tier = current_context(), named_tier(current_context())
+        options = request.stream_options
+        shapes = self._shapes[options is not None and bool(options.include_usage)]
+        own = {
+            "id": f"{self._prefix}{context.request_id}",
+            "created": int(time.time()),
+            "model": context.model,
+        }
+        named = {} if tier is None else {"service_tier": tier}
+        events, head = Events(shapes, named, own), b""
+        if shapes.head is not None:
+            head = events.head(self._handler.get_chat_request_role(request))
+        check = self._handler._raise_if_error
+        return PlainStream(events, head, self._client, generation, check)

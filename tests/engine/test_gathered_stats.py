@@ -20,6 +20,7 @@ from vllm.v1.metrics.stats import (
 
 from service.engine.protocol import Adapter
 from service.settings.tree import ModelSettings, Settings
+from service.vllm_engine import gathered_stats
 from service.vllm_engine.arguments import engine_config, parse_engine_arguments
 from service.vllm_engine.gathered_stats import GatheredStats
 from tools.served.configuration import ENGINE
@@ -114,7 +115,10 @@ async def test_gathered_steps_show_what_vllms_own_logger_shows(config: Any, seed
     assert sum(value for name, value in wanted.items() if "iteration_tokens" in name) > 0
 
 
-async def test_a_step_is_recorded_without_a_reader(config: Any) -> None:
+async def test_a_step_is_recorded_without_a_reader(
+    config: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gathered_stats, "_SECONDS", 0.05)
     gathered = GatheredStats(config, [0])
     gathered.record(SchedulerStats(num_running_reqs=7), None)
     running = gathered.gauge_scheduler_running[0]

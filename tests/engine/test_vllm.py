@@ -233,6 +233,10 @@ PLAIN: dict[str, dict[str, Any]] = {
     "completion": {"prompt": "Once upon"},
     "completion with usage": {"prompt": [1, 2, 3], "stream_options": {"include_usage": True}},
     "hot completion": {"prompt": "a", "temperature": 2.0, "seed": 7, "max_tokens": 200},
+    "stop": CHAT | {"stop": ["e", "a", "i", "o", "u"]},
+    "stopped completion": {"prompt": "a", "stop": "e", "stream_options": {"include_usage": True}},
+    "by the handler": CHAT | {"min_tokens": 2, "stop_token_ids": [5]},
+    "completion by the handler": {"prompt": "a", "logit_bias": {"5": 1.0}},
 }
 
 
@@ -265,17 +269,57 @@ def frames(events: bytes) -> list[bytes]:
     return [event for event, before in zip(bare, [b"", *bare], strict=False) if event != before]
 
 
+def by_the_handler_alone(engine: VllmEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have vLLM's handlers answer everything, in tasks of their own."""
+    monkeypatch.setattr(openai, "is_plain", lambda request: False)
+    monkeypatch.setattr(engine.openai, "_plain_chats", None)
+    monkeypatch.setattr(engine.openai, "_plain_completions", None)
+
+
 @pytest.mark.parametrize("body", PLAIN.values(), ids=PLAIN)
 def test_a_pushed_stream_has_the_bytes_of_vllms_own(
     running: Running, body: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runner, engine, gate = running
     pushed = runner.run(streamed(engine, body, Recorder()))
-    monkeypatch.setattr(openai, "is_plain", lambda request: False)
+    by_the_handler_alone(engine, monkeypatch)
     # vLLM puts the texts of steps together where its reader is late.
     pulled = runner.run(streamed(engine, body, Recorder(), pushed=False))
     assert frames(pushed) == frames(pulled)
     assert b"".join(TEXT.findall(pushed)) == b"".join(TEXT.findall(pulled))
+    assert gate.in_flight == 0
+
+
+REFUSED: dict[str, dict[str, Any]] = {
+    "too long": {"prompt": list(range(513))},
+    "no such token": {"prompt": [10**9]},
+    "no tokens": {"prompt": "a", "max_tokens": 0},
+    "too hot": {"prompt": "a", "temperature": -1},
+    "too long a chat": {"messages": [{"role": "user", "content": "word " * 600}]},
+    "too much for a chat": CHAT | {"max_completion_tokens": 512, "ignore_eos": True},
+    "no messages": {"messages": []},
+    "no tokens in a chat": CHAT | {"max_tokens": 0},
+    "no tokens of a chat": CHAT | {"max_completion_tokens": 0},
+    "too hot a chat": CHAT | {"temperature": -1},
+    "no part of a chat": CHAT | {"top_p": 0},
+}
+
+
+@pytest.mark.parametrize("body", REFUSED.values(), ids=REFUSED)
+def test_a_pushed_stream_is_refused_as_by_vllms_handler(
+    running: Running, body: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner, engine, gate = running
+
+    def outcome(*, pushed: bool) -> bytes | str:
+        try:
+            return runner.run(streamed(engine, body, Recorder(), pushed=pushed))
+        except ServiceError as error:
+            return f"{error.status} {error.body('plain')}"
+
+    own = outcome(pushed=True)
+    by_the_handler_alone(engine, monkeypatch)
+    assert own == outcome(pushed=False)
     assert gate.in_flight == 0
 
 
@@ -318,7 +362,7 @@ def test_a_plain_completion_has_the_bytes_of_vllms_own(
     runner, engine, gate = running
     runner.run(completed(engine, body, plain=True))  # then both find the prompt in the cache
     own = runner.run(completed(engine, body, plain=True))
-    monkeypatch.setattr(engine.openai, "_plain_completions", None)
+    by_the_handler_alone(engine, monkeypatch)
     assert own == runner.run(completed(engine, body, plain=False))
     assert gate.in_flight == 0
 

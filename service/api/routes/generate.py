@@ -107,7 +107,7 @@ def _summary(
     body = {
         "id": context.request_id,
         "model": context.model,
-        "usage": asdict(summary.usage),
+        "usage": summary.usage,
         "timing": TimingBody.of(context),
     }
     if summary.confidence:

@@ -1,0 +1,105 @@
+"""Events of plain streams, shaped by what vLLM's own generators make of a probe."""
+
+import json
+from collections.abc import AsyncGenerator, AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic_core import to_json
+from vllm.outputs import CompletionOutput, RequestOutput
+
+Event = dict[str, Any]
+
+DONE = b"data: [DONE]\n\n"
+_PROBE = "\ue000probe\ue001"
+"""A text in the place of any other, of private characters that JSON does not escape."""
+
+
+async def probes() -> AsyncIterator[RequestOutput]:
+    """The outputs of a stream of two tokens, for a generator whose events become `Shapes`."""
+    for reason in (None, "stop"):
+        said = CompletionOutput(0, _PROBE, [0], None, None, finish_reason=reason)
+        counts = {"num_cached_tokens": 1, "num_cache_creation_tokens": 1}
+        yield RequestOutput("probe", "", [0], None, [said], reason is not None, **counts)
+
+
+@dataclass(frozen=True, slots=True)
+class Shapes:
+    """The events of a generator's streams, in which every stream puts its own values.
+
+    `head` comes before the first text and `usage` after the last one, where there is such an event.
+    """
+
+    head: Event | None
+    text: Event
+    last: Event
+    usage: Event | None
+
+    @classmethod
+    async def of(cls, generator: AsyncGenerator[str, None]) -> "Shapes":
+        """The shapes of what a generator makes of `probes`."""
+        events = [event.removeprefix("data: ") async for event in generator]
+        made = [json.loads(event) for event in events if event.startswith("{")]
+        usage = None if made[-1]["choices"] else made.pop()
+        *head, text, last = made
+        return cls(head[0] if head else None, text, last, usage)
+
+
+class Events:
+    """The events of one stream, as bytes.
+
+    `own` are its values of fields that all events have; `named` are fields before these.
+    """
+
+    def __init__(self, shapes: Shapes, named: Event, own: Event) -> None:
+        self._shapes = shapes
+        self._named = named
+        self._own = own
+
+    def head(self, role: str) -> bytes:
+        """The event before the first text, which names the speaker."""
+        shape = self._shapes.head
+        assert shape is not None
+        (choice,) = shape["choices"]
+        return self._event(shape, choices=[{**choice, "delta": {**choice["delta"], "role": role}}])
+
+    def frame(self) -> tuple[bytes, bytes]:
+        """The parts of an event before and after the JSON of any text but the last."""
+        before, after = self._event(self._shapes.text).split(to_json(_PROBE))
+        return before, after
+
+    def last(self, text: str, said: CompletionOutput) -> bytes:
+        """The event of the last text, with the reason for the end."""
+        shape = self._shapes.last
+        ended = {"finish_reason": said.finish_reason, "stop_reason": said.stop_reason}
+        return self._event(shape, choices=[{**_with_text(shape["choices"][0], text), **ended}])
+
+    def usage(self, first: RequestOutput, made: int) -> bytes:
+        """The event of the usage, if there is one; `made` are the tokens of the answer."""
+        shape = self._shapes.usage
+        if shape is None:
+            return b""
+        prompt = len(first.prompt_token_ids)
+        counts = {
+            "prompt_tokens": prompt,
+            "completion_tokens": made,
+            "total_tokens": prompt + made,
+        }
+        used = {**shape["usage"], **counts}
+        if (details := used.get("prompt_tokens_details")) is not None:
+            cached = {
+                "cached_tokens": first.num_cached_tokens,
+                "created_cache_tokens": first.num_cache_creation_tokens,
+            }
+            used["prompt_tokens_details"] = {name: cached[name] for name in details}
+        return self._event(shape, usage=used)
+
+    def _event(self, shape: Event, **more: Any) -> bytes:
+        return b"data: " + to_json({**self._named, **shape, **self._own, **more}) + b"\n\n"
+
+
+def _with_text(choice: Event, text: str) -> Event:
+    """A choice with this text, which a chat's has in its delta."""
+    if "delta" in choice:
+        return {**choice, "delta": {**choice["delta"], "content": text}}
+    return {**choice, "text": text}

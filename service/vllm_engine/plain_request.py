@@ -1,0 +1,122 @@
+"""Bodies whose fields vLLM's models would take as they are, and the requests made of these."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pydantic import BaseModel
+from vllm.entrypoints.generate.base.protocol import StreamOptions
+from vllm.entrypoints.serve.utils.api_utils import get_max_tokens
+
+from service.context import current_context
+from service.vllm_engine.client import GatedClient
+from service.vllm_engine.generation import Generation, lora_request
+
+_KINDS: Mapping[str, type] = {
+    "model": str,
+    "user": str,
+    "max_tokens": int,
+    "seed": int,
+    "top_k": int,
+    "ignore_eos": bool,
+    "stream": bool,
+}
+"""Types of fields that vLLM's model would take over as they are."""
+_NUMBERS = frozenset(
+    """temperature top_p min_p presence_penalty frequency_penalty
+    repetition_penalty""".split()
+)
+_MESSAGE = {"role", "content"}
+_ROLES = ("system", "user", "assistant")
+
+
+def is_plain_completion(body: Mapping[str, Any]) -> bool:
+    """True for an accepted body of one prompt whose fields vLLM's model would take as they are."""
+    return "prompt" in body and _takes(body, {"prompt": _is_one})
+
+
+def is_plain_chat(body: Mapping[str, Any]) -> bool:
+    """True for an accepted body of texts, to be streamed, with such fields only."""
+    own = {"messages": _are_texts, "max_completion_tokens": _is_integer}
+    return body.get("stream") is True and _takes(body, own)
+
+
+def _takes(body: Mapping[str, Any], own: Mapping[str, Callable[[Any], bool]]) -> bool:
+    return all(_takes_field(name, value, own) for name, value in body.items()) and (
+        "stream_options" not in body or body.get("stream") is True
+    )
+
+
+def _takes_field(name: str, value: Any, own: Mapping[str, Callable[[Any], bool]]) -> bool:
+    if (kind := _KINDS.get(name)) is not None:
+        return type(value) is kind
+    if (takes := own.get(name)) is not None:
+        return takes(value)
+    if name in _NUMBERS:
+        return type(value) is float or type(value) is int
+    if name == "n":
+        return type(value) is int and value == 1
+    if name == "stream_options":
+        return (
+            isinstance(value, dict)
+            and value.keys() == {"include_usage"}
+            and type(value["include_usage"]) is bool
+        )
+    return name == "stop"  # checked already
+
+
+def _is_integer(value: Any) -> bool:
+    return type(value) is int
+
+
+def _is_one(prompt: Any) -> bool:
+    """True for a text, and for the ids of tokens."""
+    if isinstance(prompt, str):
+        return True
+    return isinstance(prompt, list) and all(type(item) is int and item >= 0 for item in prompt)
+
+
+def _are_texts(messages: Any) -> bool:
+    """True for messages that are a text and whose it is."""
+    return isinstance(messages, list) and all(
+        isinstance(each, dict)
+        and each.keys() == _MESSAGE
+        and isinstance(each["content"], str)
+        and each["role"] in _ROLES
+        for each in messages
+    )
+
+
+class PlainRequests:
+    """Makes vLLM's requests of plain bodies: its model validates one, the others are its copies."""
+
+    def __init__(self, kind: type[BaseModel], least: Mapping[str, Any]) -> None:
+        self._first = kind.model_validate(least)
+
+    def make(self, body: Mapping[str, Any]) -> Any:
+        """The request that vLLM's model makes of a plain body, but for its id."""
+        changed = {name: float(body[name]) for name in _NUMBERS & body.keys()}
+        if "stream_options" in body:
+            changed["stream_options"] = _OPTIONS[body["stream_options"]["include_usage"]]
+        return self._first.model_copy(update={"stop": [], **body, **changed})
+
+
+_OPTIONS = {asked: StreamOptions(include_usage=asked) for asked in (False, True)}
+
+
+def generation(
+    client: GatedClient, handler: Any, request: Any, prompt: Any, asked: int | None, **options: Any
+) -> Generation:
+    """The generation that vLLM's handler would make of a request with this prompt.
+
+    `asked` is the number of tokens that it asks for.
+    """
+    most = get_max_tokens(
+        handler.model_config.max_model_len,
+        asked,
+        len(prompt["prompt_token_ids"]),
+        handler.default_sampling_params,
+        handler.override_max_tokens,
+    )
+    params = request.to_sampling_params(most, handler.default_sampling_params)
+    lora = lora_request(current_context().adapter)
+    return client.request(prompt, params, lora_request=lora, **options)
