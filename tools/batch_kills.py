@@ -183,8 +183,10 @@ def main() -> None:
     arguments = parser.parse_args()
     kills, lines, files = arguments.kills, arguments.lines, arguments.files
     with tempfile.TemporaryDirectory() as name:
-        folder, model = Path(name), arguments.model
-        if model is None:
+        folder = Path(name)
+        if arguments.model:
+            model = arguments.model.absolute()
+        else:
             model = folder / "model"
             build_tiny_model(SMOLLM2, model)
         if arguments.storage:
