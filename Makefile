@@ -159,6 +159,11 @@ test-batches: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Kill the service ten times du
 	@echo "==> ten kills during one batch"
 	@$(PY) -m tools.batch_kills
 
+test-azure: $(DEV_INSTALLED) ## Keep files of batches in Azure's emulator (needs npm, fetches 190 MB)
+	@$(PY) -m tools.azurite
+	@echo "==> files of batches in Azurite"
+	@$(PY) -m pytest tests/batches/test_bucket.py -k az
+
 test-usage: $(DEV_INSTALLED) ## Compare usage with the sum of the answers to 10,000 mixed requests, many of them cut off
 	@echo "==> 10,000 mixed requests; minutes"
 	@# A client that is cancelled while it connects leaves its own socket to the garbage collector.

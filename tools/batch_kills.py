@@ -2,10 +2,12 @@
 
     python -m tools.batch_kills [--kills 10 --lines 500] [--files s3://bucket/batches]
     python -m tools.batch_kills --kills 2 --lines 300 --files s3://... --storage valkey://...
+    python -m tools.batch_kills ... --model .cache/models/smollm2-135m-instruct --tokens 16
 
 Kills the service with SIGKILL, the last time as soon as all lines are answered and their files are
 written, starts it anew on the same folder, and reads the results at the end. Ends with a traceback
-if a line has no answer, or two. With --files, the files are in that object store.
+if a line has no answer, or two. With --files, the files are in that object store. The model is a
+random one of one layer unless another is named, whose answers take longer.
 
 With --storage, two replicas with folders of their own share the records there. The one that runs
 the batch is stopped until the other has gone on, the next time killed and started anew, and so in
@@ -33,7 +35,13 @@ _ENDPOINT = "/v1/completions"
 
 
 def survive(
-    folder: Path, model: Path, kills: int, lines: int, files: str | None = None, seed: int = 1
+    folder: Path,
+    model: Path,
+    kills: int,
+    lines: int,
+    files: str | None = None,
+    tokens: int = 32,
+    seed: int = 1,
 ) -> int:
     """Have one batch survive so many kills; returns how many lines were asked more than once."""
     config = tiny_config(model) | {"batches": {"path": str(folder / "batches"), "files": files}}
@@ -42,7 +50,7 @@ def survive(
         place = folder / f"run-{run}"
         place.mkdir()
         with started_server(place, config) as server:
-            batch = batch or _create(server, lines)
+            batch = batch or _create(server, lines, tokens)
             if run < kills:
                 last = run == kills - 1
                 least = lines if last else (run + chance.random()) * lines / kills
@@ -57,7 +65,15 @@ def survive(
     return len(asked) - len(set(asked))
 
 
-def take_over(folder: Path, model: Path, faults: int, lines: int, files: str, storage: str) -> int:
+def take_over(
+    folder: Path,
+    model: Path,
+    faults: int,
+    lines: int,
+    files: str,
+    storage: str,
+    tokens: int,
+) -> int:
     """Have one batch of two replicas survive so many faults of the one that runs it; returns how
     many lines were asked more than once.
     """
@@ -76,7 +92,7 @@ def take_over(folder: Path, model: Path, faults: int, lines: int, files: str, st
             return server
 
         replicas = [started(name) for name in ("one", "two")]
-        batch = _create(replicas[0], lines, tokens=128)
+        batch = _create(replicas[0], lines, tokens)
         for fault in range(faults):
             runs = _runner_of(replicas)
             holder, other = replicas[runs], replicas[1 - runs]
@@ -108,7 +124,7 @@ def _runner_of(replicas: list[Server]) -> int:
     return grown().index(True)
 
 
-def _create(server: Server, lines: int, tokens: int = 32) -> str:
+def _create(server: Server, lines: int, tokens: int) -> str:
     """Make a batch of so many lines; returns its id."""
     body = {"model": server.model, "prompt": "Hello", "max_tokens": tokens, "temperature": 0}
     content = "".join(
@@ -160,17 +176,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--lines", type=int, default=500)
+    parser.add_argument("--tokens", type=int, help="of each answer; default 32, of replicas 128")
+    parser.add_argument("--model", type=Path, help="folder of the model; default a random one")
     parser.add_argument("--files", help="address of an object store, as `batches.files`")
     parser.add_argument("--storage", help="address of the records, as `batches.storage`")
     arguments = parser.parse_args()
     kills, lines, files = arguments.kills, arguments.lines, arguments.files
-    with tempfile.TemporaryDirectory() as folder:
-        model = Path(folder) / "model"
-        build_tiny_model(SMOLLM2, model)
-        if arguments.storage:
-            again = take_over(Path(folder), model, kills, lines, files, arguments.storage)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        if arguments.model:
+            model = arguments.model.absolute()
         else:
-            again = survive(Path(folder), model, kills, lines, files)
+            model = folder / "model"
+            build_tiny_model(SMOLLM2, model)
+        if arguments.storage:
+            tokens = arguments.tokens or 128
+            again = take_over(folder, model, kills, lines, files, arguments.storage, tokens)
+        else:
+            again = survive(folder, model, kills, lines, files, arguments.tokens or 32)
     print(
         f"{kills} kills: {lines} lines, each with one answer; {again} requests were made again, "
         "since their answers were not kept yet"

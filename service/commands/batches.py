@@ -7,8 +7,7 @@ an operator sees those of all tenants, on the machine of the folder or wherever 
 import asyncio
 import json
 import os
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -25,6 +24,7 @@ from service.errors import ConfigurationError, ServiceError
 
 app = typer.Typer(no_args_is_help=True, help=__doc__)
 
+_Ask = Callable[[Overview], Awaitable[Batch | list[Batch]]]
 _KEY = "OPENAI_API_KEY"
 _SECONDS = 60
 _URL = "http://127.0.0.1:8000"
@@ -58,21 +58,17 @@ def list_(
 
     Example: llm-service batches list --store /var/lib/llm-service/batches
     """
-    with _errors():
-        if url or not store:
-            batches = _asked(url, "GET", f"?limit={limit}")["data"]
-        else:
-            batches = [_body(batch) for batch in _at(store, lambda o: o.listed(limit))]
-        if as_json:
-            typer.echo(json.dumps(batches))
-            return
-        table = Table("batch", "tenant", "status", "answered", "errors", "lines", "made", "expires")
-        for batch in batches:
-            counts = batch["request_counts"]
-            numbers = (str(counts[name]) for name in ("completed", "failed", "total"))
-            times = (_time(batch[name]) for name in ("created_at", "expires_at"))
-            table.add_row(batch["id"], batch.get("tenant", ""), batch["status"], *numbers, *times)
-        Console().print(table)
+    batches = _found(url, store, "GET", f"?limit={limit}", lambda o: o.listed(limit))["data"]
+    if as_json:
+        typer.echo(json.dumps(batches))
+        return
+    table = Table("batch", "tenant", "status", "answered", "errors", "lines", "made", "expires")
+    for batch in batches:
+        counts = batch["request_counts"]
+        numbers = (str(counts[name]) for name in ("completed", "failed", "total"))
+        times = (_time(batch[name]) for name in ("created_at", "expires_at"))
+        table.add_row(batch["id"], batch.get("tenant", ""), batch["status"], *numbers, *times)
+    Console().print(table)
 
 
 @app.command()
@@ -81,13 +77,8 @@ def show(batch: BatchId, url: Url = None, store: Store = None) -> None:
 
     Example: llm-service batches show batch_0f3c --url https://llm.example.com
     """
-    with _errors():
-        found = (
-            _asked(url, "GET", f"/{batch}")
-            if url or not store
-            else _body(_at(store, lambda overview: overview.batch(batch)))
-        )
-        typer.echo(json.dumps(found, indent=2))
+    found = _found(url, store, "GET", f"/{batch}", lambda o: o.batch(batch))
+    typer.echo(json.dumps(found, indent=2))
 
 
 @app.command()
@@ -96,18 +87,27 @@ def cancel(batch: BatchId, url: Url = None, store: Store = None) -> None:
 
     Example: llm-service batches cancel batch_0f3c --store /var/lib/llm-service/batches
     """
-    with _errors():
-        found = (
-            _asked(url, "POST", f"/{batch}/cancel")
-            if url or not store
-            else _body(_at(store, lambda overview: overview.cancel(batch)))
-        )
-        typer.echo(f"{found['id']}: {found['status']}")
+    found = _found(url, store, "POST", f"/{batch}/cancel", lambda o: o.cancel(batch))
+    typer.echo(f"{found['id']}: {found['status']}")
 
 
-def _asked(url: str | None, method: str, path: str) -> Any:
+def _found(url: str | None, store: str | None, method: str, path: str, ask: _Ask) -> Any:
+    """The answer of the store if there is one and no address, else of the service.
+
+    An error ends the command with its message.
+    """
+    with one_message():
+        if url or not store:
+            return _asked(url or _URL, method, path)
+        try:
+            return asyncio.run(_read(store, ask))
+        except ServiceError as error:
+            raise ConfigurationError(error.message) from error
+
+
+def _asked(url: str, method: str, path: str) -> Any:
     """The answer of the service at an address, to a request about batches."""
-    url, key = url or _URL, os.environ.get(_KEY)
+    key = os.environ.get(_KEY)
     headers = {} if key is None else {"authorization": f"Bearer {key}"}
     address = f"{url.rstrip('/')}/v1/batches{path}"
     try:
@@ -123,17 +123,14 @@ def _asked(url: str | None, method: str, path: str) -> Any:
     return answer.json()
 
 
-def _at(store: str, ask: Callable[[Overview], Awaitable[Any]]) -> Any:
-    """The answer of the folder of batches, or of the address."""
-
-    async def asked() -> Any:
-        overview = Overview(store)
-        try:
-            return await ask(overview)
-        finally:
-            await overview.close()
-
-    return asyncio.run(asked())
+async def _read(store: str, ask: _Ask) -> Any:
+    """The answer of the folder of batches, or of the address, as the service has it."""
+    overview = Overview(store)
+    try:
+        found = await ask(overview)
+    finally:
+        await overview.close()
+    return _body(found) if isinstance(found, Batch) else {"data": [*map(_body, found)]}
 
 
 def _body(batch: Batch) -> dict[str, Any]:
@@ -142,13 +139,3 @@ def _body(batch: Batch) -> dict[str, Any]:
 
 def _time(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M")
-
-
-@contextmanager
-def _errors() -> Iterator[None]:
-    """End the command with an error's message alone, also with one of the store's."""
-    with one_message():
-        try:
-            yield
-        except ServiceError as error:
-            raise ConfigurationError(error.message) from error

@@ -30,6 +30,7 @@ _MAIN_PROCESS = "MainProcess"
 _QUIET = (
     "aiobotocore",
     "asyncio",
+    "azure",
     "botocore",
     "filelock",
     "fsspec",

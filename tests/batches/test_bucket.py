@@ -1,17 +1,21 @@
-"""Files of batches in S3 and in Google Cloud Storage, of emulators that speak their protocols."""
+"""Files of batches in S3, Google Cloud Storage and Azure, by emulators of their protocols."""
 
 import os
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import fsspec
 import pytest
+from fsspec.registry import _registry
 from gcp_storage_emulator.server import create_server
 
 from service.batches.bucket import Bucket
 from service.batches.folder import Folder
 from service.errors import ConfigurationError, Unavailable
 from tests.sources.servers import S3, s3_server
+from tools.azurite import azurite, is_fetched
 
 FILE = "file-1"
 CONTENT = bytes(range(256)) * (80 << 10)
@@ -24,11 +28,24 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3]:
         yield server
 
 
-@pytest.fixture(params=["s3", "gs"])
-def bucket(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
+WITH_AZURITE = pytest.mark.skipif(not is_fetched(), reason="`make test-azure` fetches Azurite")
+
+
+@pytest.fixture(params=["s3", "gs", pytest.param("az", marks=WITH_AZURITE)])
+def bucket(
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Bucket]:
     if request.param == "s3":
         request.getfixturevalue("s3")
         yield Bucket("s3://models/batches")
+        return
+    if request.param == "az":
+        with azurite(tmp_path_factory.mktemp("azurite") / "log") as connection:
+            monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", connection)
+            fsspec.filesystem("az", skip_instance_cache=True).mkdir("models")
+            yield Bucket("az://models/batches")
         return
     with create_server("127.0.0.1", 0, in_memory=True, default_bucket="models") as server:
         host, port = server._api._httpd.server_address
@@ -50,9 +67,9 @@ async def read(bucket: Bucket, size: int) -> bytes:
     return b"".join([block async for block in bucket.blocks(FILE, size)])
 
 
-# gcsfs sends parts as raw bytes, on a loop of its own.
+# gcsfs and adlfs send parts as raw bytes, on loops of their own.
 @pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")
-@pytest.mark.parametrize("content", [CONTENT, b"one line\n"])
+@pytest.mark.parametrize("content", [CONTENT, CONTENT[: 16 << 20], b"one line\n"])
 async def test_a_file_goes_there_and_comes_back(
     bucket: Bucket, tmp_path: Path, content: bytes
 ) -> None:
@@ -112,7 +129,11 @@ async def test_a_file_that_became_shorter_is_an_error(s3: S3, tmp_path: Path) ->
         ("az://container/files", "adlfs"),
     ],
 )
-def test_an_address_that_cannot_be_used_is_refused(address: str, says: str) -> None:
+def test_an_address_that_cannot_be_used_is_refused(
+    address: str, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "adlfs", None)
+    monkeypatch.delitem(_registry, "az", raising=False)  # another test may have used it
     with pytest.raises(ConfigurationError, match=says) as raised:
         Bucket(address)
     assert "secret" not in str(raised.value)

@@ -7,7 +7,7 @@ from pathlib import Path
 from service.batches.records import Answer, Batch, Problem, Status, StoredFile
 from service.batches.shared.fields import batch_of, packed, packed_problems
 from service.batches.shared.records import ROOT, SharedRecords, paired
-from service.batches.shared.scripts import FINISH, MOVE, RECORD
+from service.batches.shared.scripts import ANSWERED, FINISH, MOVE, RECORD
 from service.batches.store import LeaseLost
 
 _OUTCOMES = ("completed", "failed")
@@ -40,8 +40,8 @@ class SharedJournal:
         return await self._run(MOVE, Status.VALIDATING, Status.FAILED, "problems", listed)
 
     async def answered(self) -> set[int]:
-        lines = await self._records.ask(lambda client: client.hkeys(self._answers))
-        return {int(line) for line in lines}
+        lines = await self._records.run(ANSWERED, self._id)
+        return set(map(int, lines.split()))
 
     async def record(self, answers: Iterable[Answer]) -> Batch:
         flat: list[str | int | bytes] = []

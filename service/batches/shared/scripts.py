@@ -193,6 +193,11 @@ return batch_of(id)
 """
 """Keeps the first answer of each line, and counts it; returns the fields."""
 
+ANSWERED = """
+return table.concat(redis.call("HKEYS", KEYS[1] .. "answers/" .. ARGV[1]), " ")
+"""
+"""Returns the lines that have an answer as one text: a client parses many elements slowly."""
+
 FINISH = f"""{_HELD}
 local key, now, status = root .. "batch/" .. id, ARGV[3], ARGV[4]
 for place, name in ipairs({{"output_file_id", "error_file_id"}}) do
