@@ -98,6 +98,17 @@ async def test_the_samples_are_used_admitted_with_the_answer_and_read_by_no_guar
     assert counted == one["completion_tokens"] + all_of_them["completion_tokens"]
 
 
+async def test_work_that_gives_way_can_be_compared_though_it_may_not_ask_for_several_answers(
+    live: LiveService,
+) -> None:
+    several = await post(live, temperature=1.0, n=SAMPLES, service_tier="flex")
+    assert refusal(several, 400)["param"] == "n"
+    compared = await answered(live, agreement=True, service_tier="flex")
+    plain = await answered(live, agreement=True)
+    assert compared["timing"]["service_tier"] == "flex"
+    assert compared["outputs"] == plain["outputs"]
+
+
 async def test_less_than_asked_for_is_withheld_by_the_map_of_agreement(live: LiveService) -> None:
     (told,) = (await answered(live, agreement=True))["outputs"]
     (alone,) = (await answered(live, confidence=True))["outputs"]
