@@ -47,15 +47,17 @@ def test_an_answer_of_commands_is_judged_and_withheld_as_asked(smollm2: Server) 
 def without_map(
     smollm2: Server, served_adapters: Path, tmp_path: Path
 ) -> Iterator[tuple[Path, GenerationManifest]]:
-    """The folder of `commands`, served without its map, which it gets back."""
+    """The folder of `commands`, served without its map, which it gets back with its card."""
     folder = served_adapters / "commands"
     manifest = load_manifest(folder)
     assert isinstance(manifest, GenerationManifest)
-    shutil.copy(folder / "adapter.yaml", tmp_path)
+    for file in ("adapter.yaml", "README.md"):
+        shutil.copy(folder / file, tmp_path)
     write_manifest(folder, manifest.model_copy(update={"confidence": None}))
     reload(smollm2)
     yield folder, manifest
-    shutil.copy(tmp_path / "adapter.yaml", folder)
+    for file in ("adapter.yaml", "README.md"):
+        shutil.copy(tmp_path / file, folder)
     reload(smollm2)
 
 
