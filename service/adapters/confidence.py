@@ -4,9 +4,11 @@ import math
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-Measure = Literal["sequence_logprob", "mean_token_logprob", "min_token_probability", "mean_entropy"]
+Measure = Literal[
+    "sequence_logprob", "mean_token_logprob", "min_token_probability", "mean_entropy", "agreement"
+]
 """Names of `generation.confidence.Confidence` and of the API's answer."""
 
 Match = Literal["exact", "json", "tool_calls", "token", "words"]
@@ -39,8 +41,8 @@ class ReliabilityBin(_Strict):
 class ConfidenceFigures(_Strict):
     """Figures of maps that were fitted without the lines that they are asked about.
 
-    `base_risk` is the share of wrong answers, `auroc_mean_logprob` and `log_loss_mean_logprob` are
-    those of the mean log-probability alone; `cut` lines had no complete answer and are left out.
+    `base_risk` is the share of wrong answers; `cut` lines had no complete answer and are left out.
+    Names with `mean_logprob` are of the mean log-probability alone, raw, and `log_loss` by its map.
     `risk` is the share of errors among the surest 10 %, 20 %, ... 100 % of the answers.
     """
 
@@ -52,8 +54,11 @@ class ConfidenceFigures(_Strict):
     log_loss: Annotated[float, Field(ge=0)]
     log_loss_mean_logprob: Annotated[float, Field(ge=0)]
     ece: _Share
+    ece_mean_logprob: _Share | None = None
     aurc: _Share
+    aurc_mean_logprob: _Share | None = None
     accuracy: SelectiveAccuracy
+    accuracy_mean_logprob: SelectiveAccuracy | None = None
     risk: Annotated[tuple[_Share, ...], Field(max_length=10)] = ()
     reliability: tuple[ReliabilityBin, ...] = ()
 
@@ -70,13 +75,9 @@ class RiskControl(_Strict):
     least_abstention: _Share
 
 
-class ConfidenceMap(_Strict):
-    """P(right) = 1 / (1 + exp(-(intercept + the sum of weight times measure))).
+class FittedMap(_Strict):
+    """P(right) = 1 / (1 + exp(-(intercept + the sum of weight times measure)))."""
 
-    It holds for whole greedy answers. `match` says what was counted as right.
-    """
-
-    match: Match
     intercept: float
     weights: Annotated[Mapping[Measure, float], Field(min_length=1)]
     risk_control: RiskControl
@@ -90,3 +91,36 @@ class ConfidenceMap(_Strict):
         # Of the negative magnitude alone: the exponential of a large score would overflow.
         small = math.exp(-abs(score))
         return 1 / (1 + small) if score >= 0 else small / (1 + small)
+
+
+class Siblings(_Strict):
+    """Answers that are sampled beside a greedy one, to the same prompt.
+
+    Their seeds are 0, 1, 2, ...: a request's siblings are the same each time.
+    """
+
+    samples: Annotated[int, Field(ge=2, le=16)]
+    temperature: Annotated[float, Field(gt=0, le=2)]
+
+
+class AgreementMap(FittedMap):
+    """A map with the measure `agreement`, of so many siblings."""
+
+    siblings: Siblings
+
+
+class ConfidenceMap(FittedMap):
+    """A map of the measures of the answer alone, and one for requests that ask for agreement.
+
+    Both hold for whole greedy answers. `match` says what was counted as right, and as agreeing.
+    """
+
+    match: Match
+    agreement: AgreementMap | None = None
+
+    @field_validator("weights")
+    @classmethod
+    def _needs_one_answer(cls, weights: Mapping[Measure, float]) -> Mapping[Measure, float]:
+        if "agreement" in weights:
+            raise ValueError("agreement has its place in agreement.weights")
+        return weights

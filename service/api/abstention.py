@@ -1,43 +1,65 @@
 """The probability that an answer of POST /v1/generate is right, and answers that are withheld."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from service.adapters.confidence import ConfidenceMap
+from service.adapters.confidence import FittedMap
+from service.api.agreement import Comparison
 from service.api.schemas.generate import ConfidenceBody, GenerateRequest, OutputBody, TextFormat
 from service.context import RequestContext
-from service.engine.protocol import FinishReason
+from service.engine.protocol import FinishReason, TextEngine
 from service.errors import InvalidRequest, UnsupportedFeature
 from service.fleet.models import ChosenModel
 from service.generation.confidence import Confidence
-from service.generation.whole import Output
+from service.generation.stream import GenerationRequest, TokenCounts
+from service.generation.whole import Output, collect
 from service.quoting import quote
+from service.runtime.parts import Runtime
 from service.telemetry.generation import GenerationMetrics
 
-_FIELD = "min_confidence"
+_FITTED = {"min_confidence": ("", ""), "agreement": (" of agreement", " --agreement N")}
+"""Words for the map that a field needs, and the option that fits it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """Renders confidence and withholds answers; `map` is None where no map holds."""
+    """Renders confidence and withholds answers; `map` is None where no map holds.
 
-    map: ConfidenceMap | None
+    With a `comparison` the map is the one of answers that were compared.
+    """
+
+    map: FittedMap | None
     least: float | None
+    comparison: Comparison | None
     metrics: GenerationMetrics
     context: RequestContext
 
     @classmethod
     def of(
-        cls,
-        body: GenerateRequest,
-        model: ChosenModel,
-        context: RequestContext,
-        metrics: GenerationMetrics,
+        cls, body: GenerateRequest, model: ChosenModel, context: RequestContext, runtime: Runtime
     ) -> "Judge":
-        """The judge of a request's answers; InvalidRequest if it cannot hold `min_confidence`."""
+        """The judge of a request's answers.
+
+        Raises InvalidRequest if no map holds for `min_confidence` or `agreement`.
+        """
         found, other = model.confidence_map, _not_greedy(body)
+        compared = found.agreement if found is not None and body.agreement else None
         if body.min_confidence is not None:
-            _check(body, found, other)
-        return cls(None if other else found, body.min_confidence, metrics, context)
+            _check("min_confidence", body, found, other)
+        if body.agreement:
+            _check("agreement", body, compared, other)
+        comparison = None
+        if found is not None and compared is not None:
+            _check_samples(compared.siblings.samples, runtime.settings.limits.n)
+            comparison = Comparison(compared.siblings, found.match, context)
+        map_, metrics = None if other else compared or found, runtime.metrics.generation
+        return cls(map_, body.min_confidence, comparison, metrics, context)
+
+    async def collect(
+        self, engine: TextEngine, task: GenerationRequest
+    ) -> tuple[Sequence[Output], TokenCounts]:
+        """The whole answers that are to be judged; raises as `generation.whole.collect`."""
+        return await (self.comparison.collect if self.comparison else collect)(engine, task)
 
     def confidence(
         self, measures: Confidence | None, reason: FinishReason | None
@@ -63,20 +85,29 @@ class Judge:
         )
 
 
-def _check(body: GenerateRequest, found: ConfidenceMap | None, other: str | None) -> None:
+def _check(field: str, body: GenerateRequest, found: FittedMap | None, other: str | None) -> None:
     if found is None:
+        wanted, option = _FITTED[field]
         raise UnsupportedFeature(
-            f"{_FIELD}: {quote(body.model)} has no confidence map; `llm-service calibrate` fits "
-            "one for a generation adapter",
-            param=_FIELD,
+            f"{field}: {quote(body.model)} has no confidence map{wanted}; `llm-service "
+            f"calibrate{option}` fits one for a generation adapter",
+            param=field,
         )
     if body.stream:
         raise InvalidRequest(
-            f"{_FIELD}: an answer is judged when it is whole; stream must be false, got true",
-            param=_FIELD,
+            f"{field}: an answer is judged when it is whole; stream must be false, got true",
+            param=field,
         )
     if other is not None:
-        raise InvalidRequest(f"{_FIELD}: the map is for greedy answers; {other}", param=_FIELD)
+        raise InvalidRequest(f"{field}: the map is for greedy answers; {other}", param=field)
+
+
+def _check_samples(samples: int, most: int) -> None:
+    if samples > most:
+        raise InvalidRequest(
+            f"agreement: the map needs {samples} sampled answers, limits.n allows {most}",
+            param="agreement",
+        )
 
 
 def _not_greedy(body: GenerateRequest) -> str | None:

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from service.adapters.card import with_section
-from service.adapters.confidence import ConfidenceMap, Match
+from service.adapters.confidence import ConfidenceMap, Match, Siblings
 from service.adapters.manifest import GenerationManifest
 from service.adapters.manifest_yaml import load_manifest
 from service.adapters.pack import write_manifest
@@ -41,11 +41,20 @@ def calibrate(
         float,
         typer.Option(min=0.001, max=0.5, help="Share of requests that may get a wrong answer."),
     ] = 0.02,
+    agreement: Annotated[
+        int | None,
+        typer.Option(
+            min=2, max=16, help="Also fit a map with the agreement of so many sampled answers."
+        ),
+    ] = None,
+    temperature: Annotated[
+        float, typer.Option(min=0.1, max=2, help="Temperature of these samples.")
+    ] = 1.0,
     concurrency: Annotated[int, typer.Option(min=1, max=256, help="Requests at a time.")] = 8,
     as_json: Annotated[bool, typer.Option("--json", help="Print the section as JSON.")] = False,
 ) -> None:
     """Fit the probability that an adapter's greedy answers are right, and write it into its
-    manifest, and its figures into the card README.md.
+    manifest, and its figures into the card README.md. Agreement makes each line cost a multiple.
 
     The adapter gets another digest: sign it again and reload the service. A key comes from
     OPENAI_API_KEY.
@@ -62,12 +71,17 @@ def calibrate(
         match, tokens = _match(manifest)
         held_out = read_lines(lines, kind_of(match))
         client = Client(url, os.environ.get(_KEY), concurrency)
-        asked = asyncio.run(ask_lines(client, manifest, held_out, match, tokens))
-        fitted = fit_map(asked.answers, match, asked.cut, alpha)
+        siblings = _siblings(agreement, temperature)
+        asked = asyncio.run(ask_lines(client, manifest, held_out, match, tokens, siblings))
+        fitted = fit_map(asked.answers, match, asked.cut, alpha, siblings)
         files = with_section(folder, manifest, CARD_TITLE, confidence_section(fitted))
         changed = {"confidence": fitted, "files": files}
         write_manifest(folder, manifest.model_copy(update=changed))
         _show(fitted, as_json)
+
+
+def _siblings(samples: int | None, temperature: float) -> Siblings | None:
+    return None if samples is None else Siblings(samples=samples, temperature=temperature)
 
 
 def _match(manifest: GenerationManifest) -> tuple[Match, int]:

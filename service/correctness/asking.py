@@ -1,13 +1,13 @@
 """Held-out lines asked of a running service."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from service.adapters.confidence import Match
+from service.adapters.agreement import agreement, same_answer
+from service.adapters.confidence import Match, Siblings
 from service.adapters.manifest import Manifest
 from service.correctness.fit import Answered
-from service.correctness.lines import is_right
 from service.errors import ConfigurationError
 from service.evaluation.client import Client
 from service.evaluation.lines import CompletedLine
@@ -42,8 +42,9 @@ async def ask_lines(
     lines: Sequence[CompletedLine],
     match: Match,
     max_tokens: int,
+    siblings: Siblings | None = None,
 ) -> Asked:
-    """The greedy answers of an adapter to the lines; closes the client.
+    """The greedy answers of an adapter to the lines, compared with siblings; closes the client.
 
     Raises ConfigurationError for a service that cannot be reached, serves other bytes under the
     adapter's name, or refuses a line.
@@ -51,19 +52,28 @@ async def ask_lines(
     async with client:
         await check_version(client, manifest.name, manifest.digest, "/v1/adapters")
         asked = {"model": manifest.name, "temperature": 0, "max_tokens": max_tokens}
-        found = await together(_answer(client, asked, line, match) for line in lines)
+        found = await together(_answer(client, asked, line, match, siblings) for line in lines)
     whole = [answer for answer in found if answer is not None]
     return Asked(whole, len(found) - len(whole))
 
 
 async def _answer(
-    client: Client, asked: dict[str, Any], line: CompletedLine, match: Match
+    client: Client,
+    asked: dict[str, Any],
+    line: CompletedLine,
+    match: Match,
+    siblings: Siblings | None,
 ) -> Answered | None:
-    request = line.model_dump(include={"prompt", "messages"}, exclude_none=True)
-    body = await client.ask("/v1/generate", asked | request | {"confidence": True})
-    (output,) = body["outputs"]
+    request = asked | line.model_dump(include={"prompt", "messages"}, exclude_none=True)
+    (output,) = (await client.ask("/v1/generate", request | {"confidence": True}))["outputs"]
     if output["finish_reason"] != "stop" or output["confidence"] is None:
         return None
     confidence = Confidence(**{name: output["confidence"][name] for name in _MEASURES})
+    if siblings is not None:
+        # The seeds of several answers follow the first.
+        drawn = {"n": siblings.samples, "temperature": siblings.temperature, "seed": 0}
+        made = (await client.ask("/v1/generate", request | drawn))["outputs"]
+        agreeing = agreement(output["text"], [each["text"] for each in made], match)
+        confidence = replace(confidence, agreement=agreeing)
     group = line.group or line.prompt or str(line.messages)
-    return Answered(confidence, is_right(line, output["text"], match), group)
+    return Answered(confidence, same_answer(line.completion, output["text"], match), group)

@@ -2,19 +2,22 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from service.adapters.confidence import (
+    AgreementMap,
     ConfidenceFigures,
     ConfidenceMap,
+    FittedMap,
     Match,
     Measure,
     ReliabilityBin,
     RiskControl,
     SelectiveAccuracy,
+    Siblings,
 )
 from service.classification.distribution import Array
 from service.classification.reliability import expected_calibration_error, reliability_bins
@@ -41,54 +44,100 @@ class Answered:
     group: str
 
 
-def fit_map(answers: Sequence[Answered], match: Match, cut: int, alpha: float) -> ConfidenceMap:
+_GREEDY: tuple[Measure, ...] = tuple(each for each in get_args(Measure) if each != "agreement")
+_CANDIDATES: tuple[tuple[Measure, ...], ...] = (_ALONE, _GREEDY)
+"""The simpler first: it stays where both have the same loss."""
+_WITH_AGREEMENT: tuple[tuple[Measure, ...], ...] = tuple(
+    (*names, "agreement") for names in _CANDIDATES
+)
+
+
+def fit_map(
+    answers: Sequence[Answered],
+    match: Match,
+    cut: int,
+    alpha: float,
+    siblings: Siblings | None = None,
+) -> ConfidenceMap:
     """The map of all measures, or of the mean log-probability alone, by log loss.
 
-    The figures and the threshold come from maps fitted on the other folds' lines; a group's lines
-    are in one fold. The stored map is fitted on all lines. Raises ConfigurationError for fewer than
-    MIN_LINES lines, MIN_OF_EACH right or wrong ones, or FOLDS groups.
+    With `siblings`, of which the answers have their agreement, there are two such maps; that with
+    agreement is left out if the other has no more loss. The figures and the threshold come from
+    maps fitted on the other folds' lines; a group's lines are in one fold. The stored map is fitted
+    on all lines. Raises ConfigurationError for fewer than MIN_LINES lines, MIN_OF_EACH right or
+    wrong ones, or FOLDS groups.
     """
     right = np.array([each.right for each in answers], dtype=np.bool_)
-    folds = _folds([each.group for each in answers])
-    _check(right, folds)
-    tried = {names: _held_out(_rows(answers, names), right, folds) for names in _CANDIDATES}
-    losses = {names: log_loss(probs, right) for names, probs in tried.items()}
-    names = min(losses, key=lambda each: losses[each])
-    fitted, probs = fit_logistic(_rows(answers, names), right), tried[names]
-    base_risk = float((~right).mean())
-    threshold, risk = risk_threshold(probs, right, alpha), _risk(probs, right)
-    return ConfidenceMap(
-        match=match,
-        intercept=fitted.intercept,
-        weights=dict(zip(names, map(float, fitted.weights), strict=True)),
-        risk_control=RiskControl(
-            alpha=alpha,
-            threshold=threshold,
-            least_abstention=_rounded(least_abstention(base_risk, alpha)),
-        ),
-        figures=ConfidenceFigures(
-            lines=len(right),
-            cut=cut,
-            base_risk=_rounded(base_risk),
-            auroc=_rounded(auroc(probs, right)),
-            auroc_mean_logprob=_rounded(auroc(_rows(answers, _ALONE)[:, 0], right)),
-            log_loss=_rounded(losses[names]),
-            log_loss_mean_logprob=_rounded(losses[_ALONE]),
-            ece=_rounded(expected_calibration_error(probs, right)),
-            aurc=_rounded(area(probs, right)),
-            accuracy=SelectiveAccuracy(
-                at_50=_rounded(1 - risk[4]),
-                at_80=_rounded(1 - risk[7]),
-                at_100=_rounded(1 - risk[9]),
+    lines = _Lines(answers, right, _folds([each.group for each in answers]), cut, alpha)
+    _check(right, lines.folds)
+    alone, compared = FittedMap(**lines.fitted(_CANDIDATES)), None
+    if siblings is not None:
+        compared = AgreementMap(siblings=siblings, **lines.fitted(_WITH_AGREEMENT))
+        if compared.figures.log_loss >= alone.figures.log_loss:
+            compared = None
+    return ConfidenceMap(match=match, agreement=compared, **dict(alone))
+
+
+@dataclass(frozen=True, slots=True)
+class _Lines:
+    answers: Sequence[Answered]
+    right: npt.NDArray[np.bool_]
+    folds: npt.NDArray[np.intp]
+    cut: int
+    alpha: float
+
+    def fitted(self, candidates: Sequence[tuple[Measure, ...]]) -> dict[str, Any]:
+        """Fields of the `FittedMap` with the least log loss."""
+        right = self.right
+        rows = {names: _rows(self.answers, names) for names in (_ALONE, *candidates)}
+        tried = {names: _held_out(each, right, self.folds) for names, each in rows.items()}
+        losses = {names: log_loss(probs, right) for names, probs in tried.items()}
+        names = min(candidates, key=lambda each: losses[each])
+        fitted = fit_logistic(rows[names], right)
+        least = least_abstention(float((~right).mean()), self.alpha)
+        return {
+            "intercept": fitted.intercept,
+            "weights": dict(zip(names, map(float, fitted.weights), strict=True)),
+            "risk_control": RiskControl(
+                alpha=self.alpha,
+                threshold=risk_threshold(tried[names], right, self.alpha),
+                least_abstention=_rounded(least),
             ),
-            risk=risk,
+            "figures": self._figures(tried[names], losses[names], losses[_ALONE]),
+        }
+
+    def _figures(self, probs: Array, loss: float, loss_alone: float) -> ConfidenceFigures:
+        right, raw = self.right, _rows(self.answers, _ALONE)[:, 0]
+        return ConfidenceFigures(
+            lines=len(right),
+            cut=self.cut,
+            base_risk=_rounded((~right).mean()),
+            auroc=_rounded(auroc(probs, right)),
+            auroc_mean_logprob=_rounded(auroc(raw, right)),
+            log_loss=_rounded(loss),
+            log_loss_mean_logprob=_rounded(loss_alone),
+            ece=_rounded(expected_calibration_error(probs, right)),
+            ece_mean_logprob=_rounded(expected_calibration_error(_as_probs(raw), right)),
+            aurc=_rounded(area(probs, right)),
+            aurc_mean_logprob=_rounded(area(raw, right)),
+            accuracy=_accuracy(probs, right),
+            accuracy_mean_logprob=_accuracy(raw, right),
+            risk=_risk(probs, right),
             reliability=_reliability(probs, right),
-        ),
+        )
+
+
+def _as_probs(logprobs: Array) -> Array:
+    """Exponentials, at most 1 whatever the rounding."""
+    probs: Array = np.minimum(np.exp(logprobs), 1)
+    return probs
+
+
+def _accuracy(confidences: Array, right: npt.NDArray[np.bool_]) -> SelectiveAccuracy:
+    risk = _risk(confidences, right)
+    return SelectiveAccuracy(
+        at_50=_rounded(1 - risk[4]), at_80=_rounded(1 - risk[7]), at_100=_rounded(1 - risk[9])
     )
-
-
-_CANDIDATES: tuple[tuple[Measure, ...], ...] = (_ALONE, get_args(Measure))
-"""The simpler first: it stays where both have the same loss."""
 
 
 def _rows(answers: Sequence[Answered], names: Sequence[Measure]) -> Array:

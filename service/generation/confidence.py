@@ -17,12 +17,14 @@ class Confidence:
     `sequence_logprob` is log P(answer | prompt) in nats, `mean_token_logprob` the same per token,
     `min_token_probability` the least certain token's probability, and `mean_entropy` the mean over
     places of the entropy, in nats, of the returned top log-probabilities normalised to one.
+    `agreement` is the share of sampled answers that are the same, None where none were sampled.
     """
 
     sequence_logprob: float
     mean_token_logprob: float
     min_token_probability: float
     mean_entropy: float
+    agreement: float | None = None
 
 
 @dataclass(slots=True)

@@ -1,11 +1,20 @@
 """Whole answers, put together in the engine's own steps."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from service.engine.protocol import Chunk, FinishReason, Sampling, TextEngine, TextSink
+from service.engine.protocol import (
+    Adapter,
+    Chunk,
+    FinishReason,
+    Prompt,
+    Sampling,
+    TextEngine,
+    TextSink,
+)
 from service.generation.confidence import Confidence, ConfidenceMeter
 from service.generation.stream import GenerationRequest, TokenCounts
+from service.together import together
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +32,31 @@ async def collect(
 ) -> tuple[Sequence[Output], TokenCounts]:
     """The whole answers; raises as `stream`."""
     prompt, sampling = await request.prepare(engine)
+    return await _made(engine, prompt, sampling, request.adapter)
+
+
+async def siblings(
+    engine: TextEngine, request: GenerationRequest, samples: int, temperature: float
+) -> tuple[Sequence[str], TokenCounts]:
+    """Texts of answers that are sampled for the prompt of a greedy request; raises as `stream`.
+
+    Each is a request of its own to the engine, and each has a seed: 0, 1, 2, ...
+    """
+    alone = replace(request, confidence=False)
+    prompt, greedy = await alone.prepare(engine)
+    made = await together(
+        _made(engine, prompt, replace(greedy, temperature=temperature, seed=seed), request.adapter)
+        for seed in range(samples)
+    )
+    texts = [output.text for outputs, _ in made for output in outputs]
+    return texts, sum((counts for _, counts in made), TokenCounts(0, 0, 0))
+
+
+async def _made(
+    engine: TextEngine, prompt: Prompt, sampling: Sampling, adapter: Adapter | None
+) -> tuple[Sequence[Output], TokenCounts]:
     answers = _Answers(sampling)
-    await engine.push(prompt, sampling, request.adapter, answers)
+    await engine.push(prompt, sampling, adapter, answers)
     outputs = [answer.output(index) for index, answer in enumerate(answers.parts)]
     return outputs, TokenCounts(len(prompt.token_ids), answers.tokens, answers.cached)
 

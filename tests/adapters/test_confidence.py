@@ -13,7 +13,7 @@ from service.adapters.manifest_yaml import dump_manifest, load_manifest, parse_m
 from service.adapters.refusal import AdapterRefused
 from service.generation.confidence import Confidence
 from tests.adapters.samples import describe, write_base
-from tests.correctness.samples import CONFIDENCE, generator
+from tests.correctness.samples import AGREEMENT, CONFIDENCE, generator
 
 
 def read(tmp_path: Path, **fields: object) -> GenerationManifest:
@@ -28,7 +28,7 @@ def test_the_measures_are_those_of_an_answer() -> None:
 
 
 def test_it_is_written_as_it_is_read_and_bound_by_the_digest(tmp_path: Path) -> None:
-    manifest = read(tmp_path, confidence=CONFIDENCE)
+    manifest = read(tmp_path, confidence=CONFIDENCE | {"agreement": AGREEMENT})
     assert parse_manifest(dump_manifest(manifest).encode(), source="x") == manifest
     without = manifest.model_copy(update={"confidence": None})
     assert without.digest != manifest.digest
@@ -52,6 +52,11 @@ def test_the_probability_is_the_logistic_of_the_score(logprob: float) -> None:
             "confidence.risk_control.alpha",
         ),
         ({"slope": 1.0}, "confidence.slope"),
+        ({"weights": {"agreement": 1.0}}, "agreement has its place in agreement.weights"),
+        (
+            {"agreement": AGREEMENT | {"siblings": {"samples": 1, "temperature": 1.0}}},
+            "confidence.agreement.siblings.samples",
+        ),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, change: dict[str, Any], message: str) -> None:

@@ -113,6 +113,7 @@ async def test_confidence_is_there_when_asked_for_and_only_then(
         "mean_token_logprob",
         "min_token_probability",
         "mean_entropy",
+        "agreement",
         "p_correct",
     }
     assert confidence["sequence_logprob"] <= confidence["mean_token_logprob"] <= 0

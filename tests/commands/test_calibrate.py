@@ -81,6 +81,20 @@ def test_the_map_is_written_and_a_second_time_the_service_is_behind(
     assert "must serve writer with the folder's digest" in again.stderr
 
 
+def test_agreement_is_asked_of_the_service_and_fitted_where_it_tells_more(
+    live: LiveService, tmp_path: Path
+) -> None:
+    folder, lines = tmp_path / "writer", held_out(live, tmp_path / "lines.jsonl")
+    starts = live.engine.starts
+    done = calibrate(folder, lines, live.url, "--agreement", "4", "--temperature", "0.7", "--json")
+    assert done.exit_code == 0, done.stderr
+    assert live.engine.starts == starts + 2 * COUNT
+    # The samples of the fake engine have nothing to do with what is right.
+    assert json.loads(done.stdout)["agreement"] is None
+    too_few = calibrate(folder, lines, live.url, "--agreement", "1")
+    assert too_few.exit_code == 2
+
+
 @pytest.mark.parametrize(
     ("line", "told"),
     [

@@ -24,6 +24,15 @@ CONFIDENCE: dict[str, Any] = {
         "accuracy": {"at_50": 0.95, "at_80": 0.9, "at_100": 0.8},
     },
 }
+AGREEMENT: dict[str, Any] = {
+    "intercept": -1.0,
+    "weights": {"mean_token_logprob": 2.0, "agreement": 3.0},
+    "siblings": {"samples": 4, "temperature": 1.0},
+    "risk_control": {"alpha": 0.1, "threshold": 0.3, "least_abstention": 0.1111},
+    "figures": CONFIDENCE["figures"]
+    | {"auroc": 0.85, "aurc": 0.04, "accuracy": {"at_50": 0.96, "at_80": 0.91, "at_100": 0.8}},
+}
+"""The section's part `agreement`."""
 
 
 def generator(folder: Path, base: ServedBase, **fields: object) -> AdapterFolder:

@@ -6,7 +6,7 @@ import pytest
 
 from service.adapters.confidence import ConfidenceMap
 from service.correctness.card import confidence_section
-from tests.correctness.samples import CONFIDENCE
+from tests.correctness.samples import AGREEMENT, CONFIDENCE
 
 
 def section(**changes: Any) -> str:
@@ -26,6 +26,24 @@ def section(**changes: Any) -> str:
 )
 def test_figures_are_told(told: str) -> None:
     assert told in section()
+
+
+def test_a_map_with_agreement_stands_beside_the_one_without() -> None:
+    told = section(agreement=AGREEMENT)
+    assert "| AUROC | 0.800 | 0.850 | 0.800 |" in told
+    assert "With `agreement` a request samples 4 more answers at temperature 1:" in told
+    assert "With a `min_confidence` of 0.300 at most 10.0% of requests" in told
+    assert "agreement" not in section()
+
+
+def test_figures_of_the_raw_mean_log_probability_stand_beside_those_of_the_map() -> None:
+    raw = {"ece_mean_logprob": 0.2, "aurc_mean_logprob": 0.07}
+    accuracy = {"at_50": 0.9, "at_80": 0.85, "at_100": 0.8}
+    figures = CONFIDENCE["figures"] | raw | {"accuracy_mean_logprob": accuracy}
+    told = section(figures=figures)
+    assert "| calibration error (ECE) | 0.030 | 0.200 |" in told
+    assert "| area under risk and coverage (AURC) | 0.0500 | 0.0700 |" in told
+    assert "| accuracy of the surest 50 % | 0.950 | 0.900 |" in told
 
 
 def test_a_reliability_diagram_is_a_table() -> None:

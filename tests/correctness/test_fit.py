@@ -1,11 +1,16 @@
 """The map of answers whose truth is known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from service.adapters.confidence import Siblings
 from service.correctness.fit import Answered, fit_map
 from service.errors import ConfigurationError
 from service.generation.confidence import Confidence
+
+SIBLINGS = Siblings(samples=8, temperature=1.0)
 
 
 def answers(count: int, *, by_entropy: bool, seed: int = 0) -> list[Answered]:
@@ -47,6 +52,48 @@ def test_the_mean_log_probability_alone_stays_where_nothing_adds_to_it() -> None
     fitted = fit_map(answers(400, by_entropy=False), "exact", cut=0, alpha=0.1)
     assert set(fitted.weights) == {"mean_token_logprob"}
     assert fitted.figures.log_loss == fitted.figures.log_loss_mean_logprob
+
+
+def compared(count: int, *, tells: bool, seed: int = 0) -> list[Answered]:
+    """Answers with an agreement that tells if they are right, or not."""
+    draw, found = np.random.default_rng(seed), []
+    for each in answers(count, by_entropy=False, seed=seed):
+        likely = 0.2 + 0.6 * each.right if tells else 0.5
+        share = draw.binomial(SIBLINGS.samples, likely) / SIBLINGS.samples
+        found.append(replace(each, confidence=replace(each.confidence, agreement=share)))
+    return found
+
+
+def test_agreement_gets_a_map_of_its_own_where_it_tells_more() -> None:
+    lines = compared(600, tells=True)
+    fitted = fit_map(lines, "exact", cut=0, alpha=0.1, siblings=SIBLINGS)
+    alone = fit_map(lines, "exact", cut=0, alpha=0.1)
+    assert alone.agreement is None
+    assert fitted.model_copy(update={"agreement": None}) == alone
+    both = fitted.agreement
+    assert both is not None
+    assert both.siblings == SIBLINGS
+    assert both.weights["agreement"] > 1
+    assert both.figures.auroc > 0.95 > fitted.figures.auroc
+    assert both.figures.log_loss < fitted.figures.log_loss
+    assert both.figures.log_loss_mean_logprob == fitted.figures.log_loss_mean_logprob
+
+
+def test_agreement_that_tells_nothing_is_left_out() -> None:
+    lines = compared(600, tells=False)
+    assert fit_map(lines, "exact", cut=0, alpha=0.1, siblings=SIBLINGS).agreement is None
+
+
+def test_the_raw_mean_log_probability_is_judged_without_a_map() -> None:
+    figures = fit_map(answers(1500, by_entropy=True), "exact", cut=0, alpha=0.1).figures
+    raw = figures.accuracy_mean_logprob
+    assert raw is not None
+    assert figures.aurc_mean_logprob is not None
+    assert figures.ece_mean_logprob is not None
+    assert raw.at_100 == figures.accuracy.at_100
+    assert raw.at_50 < figures.accuracy.at_50
+    assert figures.aurc_mean_logprob > figures.aurc
+    assert figures.ece_mean_logprob > figures.ece
 
 
 def test_lines_of_one_group_never_tell_of_each_other() -> None:

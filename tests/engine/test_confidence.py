@@ -9,10 +9,13 @@ import httpx
 import pytest
 from typer.testing import CliRunner
 
+from service.adapters.agreement import agreement
+from service.adapters.confidence import ConfidenceMap
 from service.adapters.manifest import GenerationManifest
 from service.adapters.manifest_yaml import load_manifest
 from service.adapters.pack import write_manifest
 from service.commands.cli import app
+from tests.correctness.samples import AGREEMENT, CONFIDENCE
 from tests.engine.conftest import ADAPTERS
 from tools.served.server import Server
 
@@ -44,15 +47,17 @@ def test_an_answer_of_commands_is_judged_and_withheld_as_asked(smollm2: Server) 
 def without_map(
     smollm2: Server, served_adapters: Path, tmp_path: Path
 ) -> Iterator[tuple[Path, GenerationManifest]]:
-    """The folder of `commands`, served without its map, which it gets back."""
+    """The folder of `commands`, served without its map, which it gets back with its card."""
     folder = served_adapters / "commands"
     manifest = load_manifest(folder)
     assert isinstance(manifest, GenerationManifest)
-    shutil.copy(folder / "adapter.yaml", tmp_path)
+    for file in ("adapter.yaml", "README.md"):
+        shutil.copy(folder / file, tmp_path)
     write_manifest(folder, manifest.model_copy(update={"confidence": None}))
     reload(smollm2)
     yield folder, manifest
-    shutil.copy(tmp_path / "adapter.yaml", folder)
+    for file in ("adapter.yaml", "README.md"):
+        shutil.copy(tmp_path / file, folder)
     reload(smollm2)
 
 
@@ -96,3 +101,27 @@ def test_lines_give_an_adapter_the_map_that_answers_are_judged_by(
     assert given["confidence"]["p_correct"] == pytest.approx(fitted.p_correct(measures), abs=1e-6)
     assert given["text"]
     assert (withheld["text"], withheld["finish_reason"]) == ("", "abstained")
+
+
+def test_agreement_is_of_the_samples_that_several_answers_with_seeds_are(
+    smollm2: Server, without_map: tuple[Path, GenerationManifest]
+) -> None:
+    folder, before = without_map
+    drawn = {"samples": 4, "temperature": 2.0}  # the adapter is sure of itself
+    section = CONFIDENCE | {"match": "json", "agreement": AGREEMENT | {"siblings": drawn}}
+    fitted = ConfidenceMap.model_validate_json(json.dumps(section))
+    assert fitted.agreement is not None
+    write_manifest(folder, before.model_copy(update={"confidence": fitted}))
+    reload(smollm2)
+    shares = set()
+    for line in HELD_OUT.read_text(encoding="utf-8").splitlines()[:6]:
+        body = {"model": "commands", "messages": json.loads(line)["messages"], "max_tokens": 64}
+        several = body | {"n": 4, "temperature": 2.0, "seed": 0}
+        texts = [each["text"] for each in smollm2.post("/v1/generate", several).json()["outputs"]]
+        answer = smollm2.post("/v1/generate", body | {"temperature": 0, "agreement": True}).json()
+        (output,) = answer["outputs"]
+        told = output["confidence"]
+        assert told["agreement"] == agreement(output["text"], texts, "json")
+        assert told.pop("p_correct") == pytest.approx(fitted.agreement.p_correct(told), abs=1e-6)
+        shares.add(told["agreement"])
+    assert len(shares) > 1

@@ -30,7 +30,6 @@ from service.generation.stream import (
     TextDelta,
     stream,
 )
-from service.generation.whole import collect
 from service.runtime.parts import Runtime
 
 router = APIRouter(route_class=DirectRoute, tags=["generation"])
@@ -44,13 +43,13 @@ async def generate(body: GenerateRequest, request: Request) -> Response:
     if body.messages is not None:
         model.check_converses()
     task = body.task(model.adapter, runtime.settings.limits)
-    judge = Judge.of(body, model, context, runtime.metrics.generation)
+    judge = Judge.of(body, model, context, runtime)
     if body.timeout_ms is not None:
         context.set_timeout(body.timeout_ms)
     await guard(partial(body.model_dump, include={"prompt", "messages"}), runtime, context)
     if body.stream:
         return await _stream(runtime, task, judge)
-    outputs, usage = await collect(runtime.base.engine, task)
+    outputs, usage = await judge.collect(runtime.base.engine, task)
     answer = GenerateAnswer(
         id=context.request_id,
         model=body.model,

@@ -84,6 +84,12 @@ class GenerateRequest(RequestBody):
         description="Withhold an answer that is right with less probability; for greedy answers "
         "of an adapter with a confidence map. Adds the measures too.",
     )
+    agreement: bool = Field(
+        False,
+        description="Sample further answers, as many as the adapter's confidence map was fitted "
+        "with, and take the share that agree with the greedy one into p_correct. Adds the measures "
+        "too.",
+    )
     timeout_ms: int | None = Field(None, ge=1, description="Deadline, waiting included.")
     service_tier: ServiceTier = None
 
@@ -121,7 +127,7 @@ class GenerateRequest(RequestBody):
                 structure=_structure(self.response_format, limits),
             ),
             adapter=adapter,
-            confidence=self.confidence or self.min_confidence is not None,
+            confidence=self.confidence or self.agreement or self.min_confidence is not None,
         )
 
 
@@ -129,13 +135,15 @@ class ConfidenceBody(AnswerBody):
     """Measures over an answer's tokens; log-probabilities and entropy in nats.
 
     `p_correct` is the calibrated probability that a whole greedy answer is right; null where the
-    adapter has no confidence map, and for sampled, constrained or cut answers.
+    adapter has no confidence map, and for sampled, constrained or cut answers. `agreement` is the
+    share of sampled answers that are the same, null where none were asked for.
     """
 
     sequence_logprob: float
     mean_token_logprob: float
     min_token_probability: float
     mean_entropy: float
+    agreement: float | None = None
     p_correct: float | None = None
 
 

@@ -1,0 +1,37 @@
+"""Agreement of sampled answers with the greedy one of a POST /v1/generate."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from service.adapters.agreement import agreement
+from service.adapters.confidence import Match, Siblings
+from service.context import RequestContext
+from service.engine.protocol import TextEngine
+from service.generation.stream import GenerationRequest, TokenCounts
+from service.generation.whole import Output, collect, siblings
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Comparison of a request's greedy answer with siblings, which nobody else sees."""
+
+    drawn: Siblings
+    match: Match
+    context: RequestContext
+
+    async def collect(
+        self, engine: TextEngine, task: GenerationRequest
+    ) -> tuple[Sequence[Output], TokenCounts]:
+        """The whole answer with its agreement, and the tokens of all; raises as `collect`.
+
+        The gate admits the answer and its siblings as a whole. An answer that was cut has none.
+        """
+        self.context.parts += self.drawn.samples
+        (output,), usage = await collect(engine, task)
+        if output.confidence is None or output.finish_reason != "stop":
+            return [output], usage
+        self.context.answer_guard = None  # It has read the answer.
+        texts, more = await siblings(engine, task, self.drawn.samples, self.drawn.temperature)
+        share = agreement(output.text, texts, self.match)
+        measured = replace(output.confidence, agreement=share)
+        return [replace(output, confidence=measured)], usage + more
