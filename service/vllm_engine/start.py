@@ -20,6 +20,7 @@ from service.vllm_engine.process import new_children, workers_here
 from service.vllm_engine.step_clock import StepClock
 from service.vllm_engine.structured_outputs import open_trials
 from service.vllm_engine.structures import StructureTrials
+from service.vllm_engine.token_texts import keep_texts
 from service.vllm_engine.tool_parsers import check_parser
 
 _log = logging.getLogger(__name__)
@@ -70,6 +71,7 @@ async def start_vllm(settings: Settings, gate: Gate, observer: StreamObserver) -
         max_token_chars=llm.renderer.get_tokenizer().max_chars_per_token,
     )
     _know_end_token(llm.renderer)
+    keep_texts(llm.renderer.get_tokenizer())
     gate.capacity = settings.gate.max_in_flight or max_num_seqs
     engine = VllmEngine(llm, steps, model, gate, observer, settings, trials, pids)
     configured = {"tool_call_parser", "tool-call-parser"} & settings.engine.keys()

@@ -1,0 +1,80 @@
+"""Texts of tokens, kept for detokenizing where a tokenizer's tokens are bytes."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from tokenizers import decoders
+
+_Library = decoders.DecodeStream
+_PART = "\N{REPLACEMENT CHARACTER}"
+
+
+class _Texts(dict[int, str | None]):
+    """The text of each token, None for one that holds a part of a character."""
+
+    def __init__(self, tokenizer: Any, *, skip: bool) -> None:
+        super().__init__()
+        self._tokenizer = tokenizer
+        self._skip = skip
+
+    def __missing__(self, token_id: int) -> str | None:
+        text: str = self._tokenizer.decode([token_id], skip_special_tokens=self._skip)
+        self[token_id] = kept = None if _PART in text else text
+        return kept
+
+
+class TextStream:
+    """Stands in for the library's `DecodeStream` where the decoder is byte-level.
+
+    The library decodes the whole prompt at the first token, and some tokens twice at each. The text
+    of tokens that are bytes is that of their bytes, one after the other, so a token of whole
+    characters adds the same text wherever it stands between such. From a part of a character on the
+    library's own stream decodes, until it has put a text together.
+    """
+
+    def __init__(
+        self,
+        texts: Mapping[bool, Mapping[int, str | None]],
+        ids: Sequence[int] | None = None,
+        skip_special_tokens: bool = False,
+    ) -> None:
+        self._texts = texts[skip_special_tokens]
+        self._skip = skip_special_tokens
+        self._parts: Any = None
+        if _ends_within(ids or (), self._texts):
+            self._parts = _Library(ids=ids, skip_special_tokens=self._skip)
+
+    def step(self, tokenizer: Any, token_id: int) -> str | None:
+        """The text that a token adds, None if there is none yet."""
+        if self._parts is None:
+            text = self._texts[token_id]
+            if text is not None:
+                return text or None
+            self._parts = _Library(skip_special_tokens=self._skip)
+        made: str | None = self._parts.step(tokenizer, token_id)
+        if made is not None:
+            self._parts = None
+        return made
+
+
+def _ends_within(ids: Sequence[int], texts: Mapping[int, str | None]) -> bool:
+    """True if the last token of these that has a text has a part of a character."""
+    last = next((text for each in reversed(ids) if (text := texts[each]) != ""), "")
+    return last is None
+
+
+def keep_texts(tokenizer: Any) -> None:
+    """Have vLLM's detokenizers keep the texts of a tokenizer's tokens, if these are bytes.
+
+    vLLM looks the library's class up for each request.
+    """
+    library = getattr(tokenizer, "_tokenizer", None)
+    if isinstance(getattr(library, "decoder", None), decoders.ByteLevel):
+        decoders.DecodeStream = text_stream(library)  # type: ignore[misc, assignment]
+
+
+def text_stream(tokenizer: Any) -> Callable[..., TextStream]:
+    """The `DecodeStream` for a tokenizer of the library's whose decoder is byte-level."""
+    texts = {skip: _Texts(tokenizer, skip=skip) for skip in (False, True)}
+    return partial(TextStream, texts)
