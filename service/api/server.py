@@ -37,11 +37,13 @@ class PublicServer(uvicorn.Server):
         self._on_started = on_started
         self._asked = False
         status.stop = self.stop
+        status.listening = False
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start the app and accept connections."""
         await super().startup(sockets)
         if self.started:
+            self._status.listening = True
             self._on_started()
 
     def stop(self) -> None:

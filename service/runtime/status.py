@@ -48,11 +48,13 @@ class Status:
     `drain`, `progress` and, if configured, `releases` are there while it runs; `drain` may be
     called from any thread and takes whether to wait for load balancers first. `materials` are the
     models that are served, once they are. `stop` ends the public server; called on its loop.
+    `listening` is False until the public server takes connections.
     `stalled` are the names of engines that make no step, `lost` those that only a restart may help.
     """
 
     def __init__(self) -> None:
         self.phase = Phase.STARTING
+        self.listening = True
         self.stalled: set[str] = set()
         self.lost: set[str] = set()
         self.failure: Exception | None = None
@@ -72,12 +74,15 @@ class Status:
     @property
     def ready(self) -> bool:
         """True if requests should be sent here."""
-        return self.phase is Phase.READY and not self.stalled and self.failure is None
+        served = self.phase is Phase.READY and self.listening
+        return served and not self.stalled and self.failure is None
 
     def __str__(self) -> str:
         if self.failure is not None:
             return "failed"
-        return "stalled" if self.stalled else self.phase.value
+        if self.stalled:
+            return "stalled"
+        return self.phase.value if self.listening else Phase.STARTING.value
 
     @contextmanager
     def starting(self) -> Iterator[None]:
