@@ -8,7 +8,7 @@ from service.adapters.confidence import Match, Siblings
 from service.context import RequestContext
 from service.engine.protocol import TextEngine
 from service.generation.stream import GenerationRequest, TokenCounts
-from service.generation.whole import Output, collect, siblings
+from service.generation.whole import Output, Prepared
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +27,12 @@ class Comparison:
         The gate admits the answer and its siblings as a whole. An answer that was cut has none.
         """
         self.context.parts += self.drawn.samples
-        (output,), usage = await collect(engine, task)
+        prepared = await Prepared.of(engine, task)
+        (output,), usage = await prepared.answers()
         if output.confidence is None or output.finish_reason != "stop":
             return [output], usage
         self.context.answer_guard = None  # It has read the answer.
-        texts, more = await siblings(engine, task, self.drawn.samples, self.drawn.temperature)
+        texts, more = await prepared.siblings(self.drawn.samples, self.drawn.temperature)
         share = agreement(output.text, texts, self.match)
         measured = replace(output.confidence, agreement=share)
         return [replace(output, confidence=measured)], usage + more

@@ -27,38 +27,45 @@ class Output:
     confidence: Confidence | None
 
 
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A request whose prompt is tokenised, to be answered once or several times."""
+
+    engine: TextEngine
+    prompt: Prompt
+    sampling: Sampling
+    adapter: Adapter | None
+
+    @classmethod
+    async def of(cls, engine: TextEngine, request: GenerationRequest) -> "Prepared":
+        """Prepare a request; raises as `GenerationRequest.prepare`."""
+        return cls(engine, *await request.prepare(engine), request.adapter)
+
+    async def answers(self) -> tuple[Sequence[Output], TokenCounts]:
+        """The whole answers; raises as `stream`."""
+        answers = _Answers(self.sampling)
+        await self.engine.push(self.prompt, self.sampling, self.adapter, answers)
+        outputs = [answer.output(index) for index, answer in enumerate(answers.parts)]
+        return outputs, TokenCounts(len(self.prompt.token_ids), answers.tokens, answers.cached)
+
+    async def siblings(self, samples: int, temperature: float) -> tuple[Sequence[str], TokenCounts]:
+        """Texts of answers that are sampled beside a greedy one; raises as `stream`.
+
+        Each is a request of its own to the engine, and each has a seed: 0, 1, 2, ...
+        """
+        drawn = replace(self.sampling, logprobs=None, temperature=temperature)
+        made = await together(
+            replace(self, sampling=replace(drawn, seed=seed)).answers() for seed in range(samples)
+        )
+        texts = [output.text for outputs, _ in made for output in outputs]
+        return texts, sum((counts for _, counts in made), TokenCounts(0, 0, 0))
+
+
 async def collect(
     engine: TextEngine, request: GenerationRequest
 ) -> tuple[Sequence[Output], TokenCounts]:
     """The whole answers; raises as `stream`."""
-    prompt, sampling = await request.prepare(engine)
-    return await _made(engine, prompt, sampling, request.adapter)
-
-
-async def siblings(
-    engine: TextEngine, request: GenerationRequest, samples: int, temperature: float
-) -> tuple[Sequence[str], TokenCounts]:
-    """Texts of answers that are sampled for the prompt of a greedy request; raises as `stream`.
-
-    Each is a request of its own to the engine, and each has a seed: 0, 1, 2, ...
-    """
-    alone = replace(request, confidence=False)
-    prompt, greedy = await alone.prepare(engine)
-    made = await together(
-        _made(engine, prompt, replace(greedy, temperature=temperature, seed=seed), request.adapter)
-        for seed in range(samples)
-    )
-    texts = [output.text for outputs, _ in made for output in outputs]
-    return texts, sum((counts for _, counts in made), TokenCounts(0, 0, 0))
-
-
-async def _made(
-    engine: TextEngine, prompt: Prompt, sampling: Sampling, adapter: Adapter | None
-) -> tuple[Sequence[Output], TokenCounts]:
-    answers = _Answers(sampling)
-    await engine.push(prompt, sampling, adapter, answers)
-    outputs = [answer.output(index) for index, answer in enumerate(answers.parts)]
-    return outputs, TokenCounts(len(prompt.token_ids), answers.tokens, answers.cached)
+    return await (await Prepared.of(engine, request)).answers()
 
 
 class _Answer:

@@ -14,7 +14,7 @@ from service.generation.stream import (
     TextDelta,
     stream,
 )
-from service.generation.whole import Output, collect, siblings
+from service.generation.whole import Output, Prepared, collect
 from tests.fake_engines import fake_engine
 
 PROMPT_TOKENS = len("Tell me") + 1
@@ -112,7 +112,8 @@ async def test_a_stream_that_is_closed_early_leaves_the_engine_idle() -> None:
 
 async def test_siblings_are_sampled_with_a_seed_each_and_all_are_counted() -> None:
     engine, _ = fake_engine()
-    texts, used = await siblings(engine, request_for(temperature=0, confidence=True), 3, 0.7)
+    prepared = await Prepared.of(engine, request_for(temperature=0, confidence=True))
+    texts, used = await prepared.siblings(3, 0.7)
     alone = [await collect(engine, request_for(temperature=0.7, seed=seed)) for seed in range(3)]
     assert list(texts) == [output.text for (output,), _ in alone]
     assert len(set(texts)) == 3
