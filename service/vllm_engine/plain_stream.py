@@ -151,7 +151,8 @@ class PlainStreams:
 
     def make(self, request: Any, generation: Generation) -> PlainStream:
         """The stream that answers a plain request."""
-        context, tier = current_context(), named_tier(current_context())
+        context = current_context()
+        tier = named_tier(context)
         options = request.stream_options
         shapes = self._shapes[options is not None and bool(options.include_usage)]
         own = {

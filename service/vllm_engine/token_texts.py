@@ -67,11 +67,12 @@ def _ends_within(ids: Sequence[int], texts: Mapping[int, str | None]) -> bool:
 def keep_texts(tokenizer: Any) -> None:
     """Have vLLM's detokenizers keep the texts of a tokenizer's tokens, if these are bytes.
 
-    vLLM looks the library's class up for each request.
+    vLLM looks the library's class up for each request. A process has one language model: the class
+    is right for the last tokenizer alone, and the library's own for one of other tokens.
     """
     library = getattr(tokenizer, "_tokenizer", None)
-    if isinstance(getattr(library, "decoder", None), decoders.ByteLevel):
-        decoders.DecodeStream = text_stream(library)  # type: ignore[misc, assignment]
+    own = isinstance(getattr(library, "decoder", None), decoders.ByteLevel)
+    decoders.DecodeStream = text_stream(library) if own else _Library  # type: ignore[misc, assignment]
 
 
 def text_stream(tokenizer: Any) -> Callable[..., TextStream]:

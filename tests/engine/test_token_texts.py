@@ -58,3 +58,6 @@ def test_vllm_finds_the_stream_for_tokens_that_are_bytes_alone(
     keep_texts(tokenizer)
     stream: Any = decoders.DecodeStream
     assert isinstance(stream(ids=[1, 2], skip_special_tokens=True), TextStream)
+    tokenizer._tokenizer.decoder = decoders.Metaspace()
+    keep_texts(tokenizer)
+    assert decoders.DecodeStream is _Library
