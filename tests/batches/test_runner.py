@@ -229,10 +229,10 @@ async def test_a_file_that_holds_no_requests_fails_with_its_lines(
     site.max_lines = 100
     async with site.running():
         batch = await site.has(await site.batch(content), Status.FAILED)
+        await eventually(lambda: site.observed.ended == {Status.FAILED: 1})
     assert [(problem.code, problem.line) for problem in batch.problems] == problems
     assert (batch.output_file_id, batch.error_file_id) == (None, None)
     assert not site.asked
-    await eventually(lambda: site.observed.ended == {Status.FAILED: 1})
 
 
 @pytest.mark.parametrize("seed", range(8))
