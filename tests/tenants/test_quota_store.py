@@ -1,6 +1,7 @@
 """Quotas counted in memory and in a real Redis, and what a dead Redis costs."""
 
 import asyncio
+import re
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
@@ -137,9 +138,26 @@ async def test_giving_back_to_a_window_that_has_ended_adds_nothing_to_the_next(
 
 
 async def test_more_than_a_whole_window_is_no_matter_of_waiting(stage: Stage) -> None:
-    with pytest.raises(InvalidRequest, match=r"may take 101 tokens.*100 tokens a minute"):
+    with pytest.raises(
+        InvalidRequest, match=r"may take 101 tokens.*100 tokens a minute"
+    ) as refused:
         await stage.store.take(TENANT, "tokens", 101)
+    assert (refused.value.code, refused.value.param) == ("quota_too_small", "max_tokens")
     assert await stage.left(TENANT) == 100
+
+
+async def test_a_period_without_a_name_is_told_in_seconds() -> None:
+    tenant = Tenant("s", quotas=(Quota("requests", 1, 90),))
+    async with Stage("memory://") as stage:
+        with pytest.raises(InvalidRequest, match="1 requests a 90 s"):
+            await stage.store.take(tenant, "requests", 2)
+
+
+async def test_standings_say_what_is_left_and_until_when(stage: Stage) -> None:
+    await stage.store.take(TENANT, "tokens", 30)
+    minute, day = stage.store.standings(TENANT)
+    assert (minute.left, minute.resets_s) == (70, 40)
+    assert (day.left, day.resets_s) == (120, DAY - 20)
 
 
 async def test_many_at_once_get_exactly_what_there_is(stage: Stage) -> None:
@@ -169,21 +187,25 @@ async def test_a_dead_redis_follows_the_policy_after_a_bounded_wait(
         url = server.url.replace("//", "//:hunter2@") if death == "killed" else server.url
         server.kill() if death == "killed" else server.freeze()
         async with Stage(url, fail_open=fail_open, timeout_s=0.05) as stage:
-            outcomes = Counter[type]()
+            outcomes, told = Counter[type](), set[object]()
             for _ in range(1000):  # all of them waiting would take 50 s
                 try:
                     await stage.store.take(TENANT, "tokens", 1)
                 except (TooManyRequests, Unavailable) as refused:
                     outcomes[type(refused)] += 1
+                    told.add((refused.code, refused.retry_after))
                 else:
                     outcomes[type(None)] += 1
         assert 3 <= len(stage.failures.reasons) <= 23
-        assert set(stage.failures.reasons) <= {"timeout", "error"}
+        assert ("error" if death == "killed" else "timeout") in stage.failures.reasons
     # The first two of three failures are taken for slow moments, and counted here.
     here, refusal = (100, TooManyRequests) if fail_open else (2, Unavailable)
     assert outcomes == {type(None): here, refusal: 1000 - here}
+    assert told == {("quota_exceeded", 40) if fail_open else ("quota_store_unavailable", 1)}
     own = [record for record in caplog.records if record.name == quota_store.__name__]
     assert [record.levelname for record in own] == ["ERROR"]
+    policy = "are counted by each replica alone" if fail_open else "get a 503"
+    assert re.fullmatch(rf"the quota store failed \(\w*Error\): requests {policy}", own[0].message)
     assert "hunter2" not in caplog.text
 
 
@@ -195,7 +217,10 @@ async def test_what_was_used_before_the_store_failed_counts_without_it() -> None
             assert await stage.left(TENANT) == 10
 
 
-async def test_a_redis_that_comes_back_counts_again(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_redis_that_comes_back_counts_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", quota_store.__name__)
     with RedisServer() as server:
         async with Stage(server.url, timeout_s=2.0) as stage:
             await stage.store.take(TENANT, "tokens", 10)
@@ -207,6 +232,7 @@ async def test_a_redis_that_comes_back_counts_again(monkeypatch: pytest.MonkeyPa
             monkeypatch.setattr(stage.store, "_rests_until", 0.0)
             await stage.store.take(TENANT, "tokens", 1)
             assert set(server.counts().values()) == {51}  # it began anew, and is told of the five
+            assert caplog.messages[-1] == "the quota store answers again"
             assert await stage.left(TENANT) == 49
 
 
