@@ -243,7 +243,7 @@ def test_batches_run_against_the_service(tmp_path: Path) -> None:
 
 def test_a_batch_that_is_not_done_in_time_is_cancelled(tmp_path: Path) -> None:
     settings = BatchSettings(path=tmp_path / "batches")
-    words = ("beside.lines=3000", "drain_s=3", "load.arrivals.rate=40")
+    words = ("beside.lines=3000", "drain_s=1", "load.arrivals.rate=40")
     with LiveService(batches=settings, token_seconds=0.01) as live:
         code = sent(live, "batches", tmp_path, *words)
         with urllib.request.urlopen(f"{live.url}/v1/batches") as response:

@@ -325,8 +325,8 @@ def test_a_search_ends_lost_probes_early(tmp_path: Path) -> None:
 
 
 def test_a_search_that_meets_an_invalid_probe_keeps_what_it_found(tmp_path: Path) -> None:
-    """An answer takes 0.3 s and the client has room for one: four a second are too many for it."""
-    with ScriptedServer({"m": steady(0.3, 0.01, 1)}) as server:
+    """An answer takes 0.7 s and the client has room for one: two a second are too many for it."""
+    with ScriptedServer({"m": steady(0.7, 0.01, 1)}) as server:
         launch = launch_of(
             tmp_path,
             server,
