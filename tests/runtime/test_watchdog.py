@@ -72,7 +72,7 @@ async def test_an_engine_that_is_slow_but_moves_is_not_stalled() -> None:
 
 
 async def test_an_engine_whose_process_computes_is_slow_until_it_is_stopped() -> None:
-    patient = WatchdogSettings(stall_s=2.0, probe_s=0.1)
+    patient = WatchdogSettings(stall_s=1.0, probe_s=0.1)
     with LiveService(watchdog=patient) as live, spinning() as pid:
         live.engine.pids, live.engine.frozen = [pid], True
         await asyncio.sleep(3 * patient.stall_s)
