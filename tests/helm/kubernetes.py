@@ -3,9 +3,13 @@
 from functools import cache
 
 import kubernetes_validate
+from kubernetes_validate import utils
 from pydantic import BaseModel
 
 from tools.helm.chart import Manifest
+
+# The library would read a megabyte of definitions for each object.
+utils.schema_contents = cache(utils.schema_contents)
 
 # No package holds schemas of these: the first one's pods are checked, golden files hold the rest.
 _WITHOUT_SCHEMA = ("LeaderWorkerSet", "InferencePool", "HTTPRoute")
