@@ -9,6 +9,7 @@ import pytest
 from transformers import AutoTokenizer
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 from vllm.parser import Parser, ParserManager
+from vllm.tokenizers.hf import get_cached_tokenizer
 
 from service.vllm_engine.offered_tools import without_tools
 from service.vllm_engine.parsers import mended
@@ -33,7 +34,7 @@ OFF = {"enable_thinking": False}
 def tokenizer(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder = tmp_path_factory.mktemp("thinking") / "model"
     thinking_model(tiny_folder, folder)
-    return AutoTokenizer.from_pretrained(folder)
+    return get_cached_tokenizer(AutoTokenizer.from_pretrained(folder))
 
 
 @pytest.fixture(params=PAIRS, ids="-".join)
