@@ -13,11 +13,13 @@ from typing import Any, TypeVar
 import httpx
 import uvicorn
 import uvloop
+from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
+import service.app
+from service.api.description import describe
 from service.api.ops import create_ops_app
 from service.api.server import OpsServer, public_config
-from service.app import create_app
 from service.context import internal_context
 from service.engine.pooling import EncoderEngine
 from service.engine.protocol import Engine, ModelInfo
@@ -39,6 +41,21 @@ MAX_MODEL_LEN = 512
 CAPACITY = 4
 _ANSWER_SECONDS = 60.0
 """Time for an answer on a machine that is busy with other things."""
+
+_documents: dict[object, dict[str, Any] | None] = {}
+
+
+def _describe_once(app: FastAPI, settings: Settings, *, with_keys: bool) -> None:
+    """Describe an app by the document of one like it, which takes most of the time to make one."""
+    names = (settings.model and settings.model.name, *(each.name for each in settings.encoders))
+    paths = frozenset(getattr(route, "path", "") for route in app.routes)
+    if (key := (paths, names, with_keys)) not in _documents:
+        describe(app, settings, with_keys=with_keys)
+        _documents[key] = app.openapi_schema
+    app.openapi_schema = _documents[key]
+
+
+service.app.describe = _describe_once
 
 
 class LiveService:
@@ -65,7 +82,7 @@ class LiveService:
         self.status = Status()
         self._token_seconds = token_seconds
         self.encoders: dict[str, FakeEncoder] = {}
-        self.app = create_app(
+        self.app = service.app.create_app(
             self.settings,
             self.status,
             self.registry,
