@@ -55,7 +55,7 @@ def _describe_once(app: FastAPI, settings: Settings, *, with_keys: bool) -> None
     app.openapi_schema = _documents[key]
 
 
-service.app.describe = _describe_once
+service.app.describe = _describe_once  # type: ignore[attr-defined]
 
 
 class LiveService:

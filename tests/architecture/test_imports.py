@@ -1,6 +1,7 @@
 """Imports of each part of the service: the arrows of the design, read from the source."""
 
 import graphlib
+from functools import cache
 
 import pytest
 
@@ -26,10 +27,15 @@ OWNERS = {
 """Libraries that only these may import."""
 
 MODULES = modules()
-IMPORTS = {
-    name: {found for found in imports(path) if found in MODULES} - {name, "service"}
-    for name, path in MODULES.items()
-}
+
+
+@cache
+def imported_modules() -> dict[str, set[str]]:
+    """Modules of the service with those that they import; the parent package is none of them."""
+    return {
+        name: {found for found in imports(path) if found in MODULES} - {name, "service"}
+        for name, path in MODULES.items()
+    }
 
 
 def within(name: str, package: str) -> bool:
@@ -44,7 +50,7 @@ def imported_packages() -> dict[str, set[str]]:
     """Packages of the service with the packages that their modules import."""
     found: dict[str, set[str]] = {}
     for name in MODULES.keys() - {"service"}:
-        packages = {package_of(other) for other in IMPORTS[name]}
+        packages = {package_of(other) for other in imported_modules()[name]}
         found.setdefault(package_of(name), set()).update(packages - {package_of(name)})
     return found
 
@@ -67,7 +73,7 @@ def test_the_table_points_downwards() -> None:
 def test_no_modules_import_each_other_in_a_circle() -> None:
     graph = {
         name: {other for other in found if not within(name, other)}
-        for name, found in IMPORTS.items()
+        for name, found in imported_modules().items()
     }
     try:
         order = list(graphlib.TopologicalSorter(graph).static_order())
