@@ -114,6 +114,7 @@ async def test_a_client_that_never_reads_its_answer_gives_its_slot_back(
     monkeypatch: pytest.MonkeyPatch, push: bool
 ) -> None:
     monkeypatch.setattr(watch, "_UNREAD_SECONDS", 0.2)
+    monkeypatch.setattr(watch, "_LOOK_AGAIN_SECONDS", 0.1)
     monkeypatch.setattr("service.api.sse._send_part", _never_sent)
     monkeypatch.setattr(pushed_stream._AnswerWriter, "_write_later", _never_sent)
     monkeypatch.setattr(connection.BoundedConnection, "_blocked", lambda self: True)
