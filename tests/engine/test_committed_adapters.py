@@ -1,21 +1,19 @@
 """The adapters of deploy/local: plain PEFT and plain vLLM load them unchanged and agree.
 
-"Plain vLLM" is vLLM's own server and its own adapter operators: none of this service runs in it.
+"Plain vLLM" is its own class `LLM` and its own adapter operators: none of this service runs in it.
 """
 
 import json
 import math
 import os
+import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import yaml
 
-from loadtests.processes import free_port, running, served, wait_until
 from service.adapters.manifest import ClassificationManifest, GenerationManifest, Manifest
 from service.adapters.manifest_yaml import load_manifest
 from service.adapters.verify import verify
@@ -25,8 +23,8 @@ ROOT = Path("deploy/local/adapters")
 FOLDERS = sorted(file.parent for file in ROOT.glob("*/adapter.yaml"))
 NAMES = [folder.name for folder in FOLDERS]
 MAX_BYTES = 5_000_000
-_TOP = 20
 _EXAMPLES = 2
+_TOP = 20
 
 
 def golden(folder: Path, manifest: Manifest) -> list[dict[str, Any]]:
@@ -52,9 +50,9 @@ def test_each_is_whole_small_and_for_the_default_base(folder: Path, smollm2_fold
 
 
 class Plain:
-    """One adapter in transformers and PEFT: its next tokens, and their probabilities."""
+    """The adapters in transformers and PEFT: next tokens of one, and their probabilities."""
 
-    def __init__(self, base: Path, folder: Path) -> None:
+    def __init__(self, base: Path) -> None:
         import torch
         from peft import PeftModel
         from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -62,7 +60,15 @@ class Plain:
         self._torch = torch
         self.tokenizer: Any = AutoTokenizer.from_pretrained(base)
         model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
-        self._model = PeftModel.from_pretrained(model, folder).eval()
+        first, *others = FOLDERS
+        self._model = PeftModel.from_pretrained(model, first, adapter_name=first.name)
+        for folder in others:
+            self._model.load_adapter(folder, folder.name)
+        self._model.eval()
+
+    def use(self, name: str) -> None:
+        """Let one adapter, and no other, count."""
+        self._model.set_adapter(name)
 
     def next_log_probs(self, prompt: str) -> Any:
         ids = self.tokenizer(prompt, return_tensors="pt")
@@ -82,53 +88,70 @@ class Plain:
 
 
 @pytest.fixture(scope="module")
-def vllm_url(smollm2_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """vLLM's own server with the folders as they lie in the repository."""
-    port = free_port()
+def plain(smollm2_folder: Path) -> Plain:
+    return Plain(smollm2_folder)
+
+
+@pytest.fixture(scope="module")
+def answers(
+    smollm2_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, list[dict[str, Any]]]:
+    """Plain vLLM's answers to the golden examples of each folder, as it lies in the repository."""
+    asked = [
+        question(load_manifest(folder), example)
+        for folder in FOLDERS
+        for example in golden(folder, load_manifest(folder))
+    ]
+    folder = tmp_path_factory.mktemp("vllm")
+    (folder / "questions").write_text(json.dumps(asked))
     command = [
-        sys.executable, "-m", "vllm.entrypoints.openai.api_server",
-        "--model", str(smollm2_folder), "--served-model-name", "base", "--port", str(port),
-        "--dtype", "float32", "--max-model-len", "512", "--max-num-seqs", "4", "--enforce-eager",
-        "--gpu-memory-utilization", "0.2", "--enable-lora", "--max-loras", "1",
-        "--max-lora-rank", "8", "--max-logprobs", str(_TOP),
-        "--lora-modules", *[f"{each.name}={each.resolve()}" for each in FOLDERS],
+        sys.executable, "-m", "tests.engine.plain_vllm",
+        *map(str, (smollm2_folder, folder / "questions", folder / "answers")),
+        *(str(each.resolve()) for each in FOLDERS),
     ]  # fmt: skip
+    # Without processes of its own vLLM is imported once.
     environment = os.environ | {
         "VLLM_PLUGINS": "", "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1",
-        "HF_HUB_OFFLINE": "1", "TORCHDYNAMO_DISABLE": "1",
+        "HF_HUB_OFFLINE": "1", "TORCHDYNAMO_DISABLE": "1", "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
     }  # fmt: skip
-    log = tmp_path_factory.mktemp("vllm") / "log"
-    url = f"http://127.0.0.1:{port}"
-    with running(command, log, env=environment) as process:
-        wait_until(lambda: served(f"{url}/health", process, log), 300, "vLLM")
-        yield url
+    run = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert run.returncode == 0, run.stderr[-4000:]
+    given: dict[str, list[dict[str, Any]]] = {name: [] for name in NAMES}
+    for each, answer in zip(asked, json.loads((folder / "answers").read_text()), strict=True):
+        given[each["adapter"]].append(answer)
+    return given
+
+
+def question(manifest: Manifest, example: dict[str, Any]) -> dict[str, Any]:
+    """What `plain_vllm` is asked for an example."""
+    if isinstance(manifest, ClassificationManifest):
+        prompt = manifest.prompt.render(example["input"])
+        return {"adapter": manifest.name, "prompt": prompt, "max_tokens": 1, "logprobs": _TOP}
+    assert manifest.golden is not None
+    tokens = manifest.golden.max_tokens
+    return {"adapter": manifest.name, "messages": example["messages"], "max_tokens": tokens}
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=NAMES)
-def test_plain_peft_and_plain_vllm_agree(folder: Path, smollm2_folder: Path, vllm_url: str) -> None:
+def test_plain_peft_and_plain_vllm_agree(
+    folder: Path, plain: Plain, answers: dict[str, list[dict[str, Any]]]
+) -> None:
     manifest = load_manifest(folder)
-    plain = Plain(smollm2_folder, folder)
-    for example in golden(folder, manifest):
+    plain.use(folder.name)
+    for example, answer in zip(golden(folder, manifest), answers[folder.name], strict=True):
         match manifest:
             case ClassificationManifest():
-                _compare_labels(plain, manifest, example, vllm_url)
+                _compare_labels(plain, manifest, example, answer)
             case GenerationManifest():
-                _compare_answers(plain, manifest, example, vllm_url)
+                _compare_answers(plain, example, answer)
 
 
 def _compare_labels(
-    plain: Plain, manifest: ClassificationManifest, example: dict[str, Any], url: str
+    plain: Plain, manifest: ClassificationManifest, example: dict[str, Any], answer: dict[str, Any]
 ) -> None:
-    prompt = manifest.prompt.render(example["input"])
-    body = {
-        "model": manifest.name, "prompt": prompt, "max_tokens": 1, "temperature": 0,
-        "logprobs": _TOP, "return_tokens_as_token_ids": True,
-    }  # fmt: skip
-    answer = httpx.post(f"{url}/v1/completions", json=body, timeout=600).raise_for_status().json()
-    top: dict[str, float] = answer["choices"][0]["logprobs"]["top_logprobs"][0]
-    expected = plain.next_log_probs(prompt)
-    for token, logprob in list(top.items())[:3]:
-        found = expected[int(token.removeprefix("token_id:"))].item()
+    expected = plain.next_log_probs(manifest.prompt.render(example["input"]))
+    for token, logprob in answer["top"][:3]:
+        found = expected[token].item()
         assert math.isclose(logprob, found, abs_tol=0.02), (token, logprob, found)
     words = {
         name: plain.tokenizer.encode(text, add_special_tokens=False)
@@ -138,17 +161,8 @@ def _compare_labels(
     assert best == example["label"]
 
 
-def _compare_answers(
-    plain: Plain, manifest: GenerationManifest, example: dict[str, Any], url: str
-) -> None:
-    assert manifest.golden is not None
-    tokens = manifest.golden.max_tokens
-    body = {
-        "model": manifest.name, "messages": example["messages"], "max_tokens": tokens,
-        "temperature": 0, "return_token_ids": True,
-    }  # fmt: skip
-    answer = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=600)
-    (choice,) = answer.raise_for_status().json()["choices"]
-    said = choice["token_ids"]
+def _compare_answers(plain: Plain, example: dict[str, Any], answer: dict[str, Any]) -> None:
+    said = answer["tokens"]
     assert said == plain.likeliest(example["messages"], said)
-    assert (said[-1] == plain.tokenizer.eos_token_id) == (choice["finish_reason"] == "stop")
+    ended = said[-1] == plain.tokenizer.eos_token_id
+    assert ended == (answer["finish_reason"] == "stop")
