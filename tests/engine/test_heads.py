@@ -1,9 +1,6 @@
 """A head from its lines to answers of the service, on the real engine."""
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +16,7 @@ from tests.finetune.conftest import films, films_run
 from tests.heads.packed import values_of
 from tools.fuzz import moderations, requests
 from tools.served.configuration import SMALL_ENCODER, tiny_config
-from tools.served.server import Server, running_server
+from tools.served.server import Server, ran, running_server
 from tools.served.tiny_encoder import build_tiny_encoder
 
 TEXTS = ["the film was good", "the film was bad", "rain in paris"]
@@ -46,19 +43,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run["data"]["max_tokens"] = 64
     del run["prompt"]
     (root / "run.yaml").write_text(yaml.safe_dump(run))
-    command = [sys.executable, "-m", "service.commands.cli", "finetune", str(root / "run.yaml")]
-    done = subprocess.run(
-        [*command, "--json"],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-        env=os.environ | {"VLLM_CPU_KVCACHE_SPACE": "1"},
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
-    assert "Traceback" not in done.stderr
-    assert json.loads(done.stdout)["head"]["accuracy"] > 0.9
-    assert "digest: sha256:" in done.stderr
+    command = ("service.commands.cli", "finetune", str(root / "run.yaml"), "--json")
+    code = ran(root / "log", *command, VLLM_CPU_KVCACHE_SPACE="1")
+    told = (root / "log").read_text()
+    assert code == 0, told[-4000:]
+    assert "Traceback" not in told
+    (figures,) = [json.loads(line) for line in told.splitlines() if line.startswith('{"head"')]
+    assert figures["head"]["accuracy"] > 0.9
+    assert "digest: sha256:" in told
     return root / "adapters/films"
 
 
