@@ -2,22 +2,17 @@
 
 from pathlib import Path
 
-import pytest
-
 from tools.faults import engine as faults
 from tools.served.configuration import tiny_config
 from tools.served.server import started_server
 
 
-@pytest.mark.parametrize("fault", [faults.kill_the_engine, faults.terminate])
-async def test_a_fault_that_ends_the_server_wrongs_no_client(
-    tiny_folder: Path, tmp_path: Path, fault: faults.Fault
-) -> None:
+async def test_an_engine_that_is_killed_wrongs_no_client(tiny_folder: Path, tmp_path: Path) -> None:
     with started_server(tmp_path, tiny_config(tiny_folder)) as server:
-        await fault(server)
+        await faults.kill_the_engine(server)
 
 
-async def test_an_engine_that_stands_still_wrongs_no_client(
+async def test_an_engine_that_stands_still_and_a_sigterm_wrong_no_client(
     tiny_folder: Path, tmp_path: Path
 ) -> None:
     with started_server(tmp_path, tiny_config(tiny_folder)) as server:
