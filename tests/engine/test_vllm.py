@@ -2,20 +2,26 @@
 
 import asyncio
 import json
+import os
 import re
+import signal
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from prometheus_client import REGISTRY, CollectorRegistry
 from starlette.responses import JSONResponse
 from vllm.inputs import tokens_input
 from vllm.outputs import CompletionOutput, RequestOutput
 from vllm.sampling_params import RequestOutputKind, SamplingParams
+from vllm.v1.engine import utils
 
+from loadtests.processes import wait_until
 from service.context import enter_context, internal_context
 from service.engine.protocol import Prompt, Sampling
 from service.errors import ConfigurationError, InvalidRequest, ServiceError
@@ -25,13 +31,15 @@ from service.settings.gate import GateSettings
 from service.settings.tree import ModelSettings, Settings
 from service.telemetry.metrics import Metrics
 from service.vllm_engine import openai
+from service.vllm_engine.cpu import seed
 from service.vllm_engine.engine import VllmEngine
 from service.vllm_engine.plain_stream import PlainStream
+from service.vllm_engine.process import read_vitals
 from service.vllm_engine.start import start_vllm
 from service.vllm_engine.warm_up import paths
 from tests.engine.contract import CONTRACT, uphold
 from tools.served.configuration import ENGINE
-from tools.served.server import PATIENT
+from tools.served.server import PATIENT, named
 
 Running = tuple[asyncio.Runner, VllmEngine, Gate]
 
@@ -419,3 +427,46 @@ def test_vllm_counts_what_its_processor_does_not_see(running: Running) -> None:
     before = [counted(name) for name in names]
     runner.run(streamed(engine, CHAT | {"max_tokens": 50, "ignore_eos": True}, Recorder()))
     assert [counted(name) - was for name, was in zip(names, before, strict=True)] == [50, 49]
+
+
+@pytest.mark.cpu
+def test_what_the_worker_computes_counts_for_its_engine(running: Running) -> None:
+    _, engine, _ = running
+    (worker,) = named("Worker", psutil.Process().children(recursive=True))
+    assert engine.vitals() == read_vitals([*engine._pids])
+    try:
+        worker.send_signal(signal.SIGSTOP)
+        wait_until(lambda: bool((seen := engine.vitals()) and seen.stopped), 30, "the stop")
+    finally:
+        worker.send_signal(signal.SIGCONT)
+
+
+@pytest.mark.cpu
+@pytest.mark.parametrize(
+    ("name", "value"), [("OMP_NUM_THREADS", "3"), ("LD_PRELOAD", "other.so"), ("MALLOC_ARENA", "")]
+)
+def test_a_process_that_needs_other_libraries_or_threads_starts_anew(
+    running: Running, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    for variable in seed.variables_read_at_start():
+        monkeypatch.delenv(variable)
+    assert utils.get_mp_context().get_start_method() == "forkserver"
+    monkeypatch.setenv(name, value)
+    assert utils.get_mp_context() is get_context("spawn")
+
+
+@pytest.mark.cpu
+def test_the_variables_of_a_child_are_those_of_its_parent_when_it_started(
+    running: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OF_THE_PARENT", "1")
+    found = tmp_path / "found"
+    process = utils.get_mp_context().Process(target=_write_variables, args=(found,))
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+    assert found.read_text() == "1"
+
+
+def _write_variables(file: Path) -> None:
+    file.write_text(os.environ["OF_THE_PARENT"])

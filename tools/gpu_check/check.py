@@ -134,7 +134,9 @@ class Check:
 
     def contract(self) -> Findings:
         """Run the tests that hold for every engine, on the one-layer and the default model."""
-        return {"pytest": _run(self.folder, "contract", "pytest", "-q", *_CONTRACT)}
+        return {
+            "pytest": _run(self.folder, "contract", "pytest", "-q", "-m", "not cpu", *_CONTRACT)
+        }
 
     def bench(self) -> Findings:
         """Compare with vLLM's own server; both run at once, so each has half the memory."""
