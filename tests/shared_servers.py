@@ -9,7 +9,7 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 from xdist.workermanage import WorkerController
 
-_SERVERS = ("smollm2", "tiny")
+_SERVERS = ("smollm2", "tiny", "afresh")
 """Fixtures of tests/engine/conftest.py, of which one runs at a time in a worker."""
 
 _LONG = {"loadtests", "tools"}

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from service.model.smollm2 import fetch_smollm2
+from tests.telemetry.receiver import Receiver, otlp_receiver
 from tools.served.configuration import ENGINE, SMOLLM2
 from tools.served.server import PATIENT, Server, forked_servers, running_server
 from tools.served.tiny import build_tiny_model
@@ -46,12 +47,12 @@ class SharedServer:
         self._running = ExitStack()
         self._server: Server | None = None
 
-    def of(self, config: dict[str, Any]) -> Server:
+    def of(self, config: dict[str, Any], *, afresh: bool = False) -> Server:
         """The server with this configuration, started unless it runs."""
         name = config["model"]["name"]
         if self._server is None or self._server.model != name:
             self.stop()
-            started = running_server(self._folders.mktemp(name), config)
+            started = running_server(self._folders.mktemp(name), config, afresh=afresh)
             self._server = self._running.enter_context(started)
         return self._server
 
@@ -70,7 +71,7 @@ def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedSe
 
 @pytest.fixture(autouse=True)
 def _no_idle_server(request: pytest.FixtureRequest, shared_server: SharedServer) -> None:
-    if not {"smollm2", "tiny"} & set(request.fixturenames):
+    if not {"smollm2", "tiny", "afresh"} & set(request.fixturenames):
         shared_server.stop()
 
 
@@ -109,3 +110,25 @@ def tiny(tiny_folder: Path, shared_server: SharedServer) -> Server:
             "watchdog": PATIENT["watchdog"] | {"probe_s": 3600},
         }
     )
+
+
+@pytest.fixture(scope="session")
+def receiver() -> Iterator[Receiver]:
+    """What traces of `afresh` are sent to."""
+    with otlp_receiver() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def afresh(tiny_folder: Path, shared_server: SharedServer, receiver: Receiver) -> Server:
+    """A one-layer model that is served as a user begins it, traced, with lines of every level."""
+    config = PATIENT | {
+        "model": {"name": "traced", "path": str(tiny_folder)},
+        "engine": ENGINE | {"dtype": "float32", "max_num_seqs": 16},
+        "log": {"level": "debug", "format": "json"},
+        "tracing": {"endpoint": receiver.endpoint},
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OTEL_BSP_SCHEDULE_DELAY", "200")
+        patch.setenv("VLLM_LOGGING_LEVEL", "DEBUG")
+        return shared_server.of(config, afresh=True)

@@ -37,29 +37,28 @@ def test_a_signal_ends_a_start_and_all_that_it_has_begun(
     assert psutil.wait_procs(family, SECONDS)[1] == []
 
 
-@pytest.fixture(scope="module")
-def server(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("afresh")
-    with started_server(folder, tiny_config(tiny_folder), afresh=True) as running:
-        yield running
-
-
-def test_a_services_processes_are_forked_from_one_that_the_service_started(server: Server) -> None:
-    family = server.family()
+def test_a_services_processes_are_forked_from_one_that_the_service_started(afresh: Server) -> None:
+    family = afresh.family()
     (engine,), (worker,) = named("EngineCore", family), named("Worker", family)
     parent = engine.parent()
     assert parent is not None
     assert worker.parent() == parent
-    assert parent.ppid() == server.process.pid
+    assert parent.ppid() == afresh.process.pid
     assert "forkserver" in " ".join(parent.cmdline())
 
 
-def test_their_threads_run_where_they_did_without_it(server: Server) -> None:
-    (engine,), (worker,) = named("EngineCore", server.family()), named("Worker", server.family())
-    own = psutil.Process(server.process.pid).cpu_affinity()
+def test_their_threads_run_where_they_did_without_it(afresh: Server) -> None:
+    (engine,), (worker,) = named("EngineCore", afresh.family()), named("Worker", afresh.family())
+    own = psutil.Process(afresh.process.pid).cpu_affinity()
     assert engine.cpu_affinity() == own
     bound = [psutil.Process(thread.id).cpu_affinity() for thread in worker.threads()]
     assert {core for cores in bound for core in cores} == set(own)
+
+
+@pytest.fixture(scope="module")
+def server(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with started_server(tmp_path_factory.mktemp("plain"), tiny_config(tiny_folder)) as running:
+        yield running
 
 
 def test_their_threads_do_not_preempt_those_of_the_service(server: Server) -> None:

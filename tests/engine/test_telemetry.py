@@ -2,17 +2,14 @@
 
 import json
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
 from loadtests.processes import wait_until
-from tests.telemetry.receiver import Receiver, otlp_receiver
-from tools.served.configuration import ENGINE
-from tools.served.server import PATIENT, Server, running_server
+from tests.telemetry.receiver import Receiver
+from tools.served.server import Server
 
 CANARY = "canary-c41d09"
 TRACE_ID, CALLER = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -23,36 +20,12 @@ HEADERS = {
 
 
 @pytest.fixture(scope="module")
-def receiver() -> Iterator[Receiver]:
-    with otlp_receiver() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def traced(
-    receiver: Receiver, tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Server]:
-    """A service with tracing on and all log lines, those of the level `debug` too."""
-    config = PATIENT | {
-        "model": {"name": "tiny", "path": str(tiny_folder)},
-        "engine": ENGINE | {"dtype": "float32", "max_num_seqs": 16},
-        "log": {"level": "debug", "format": "json"},
-        "tracing": {"endpoint": receiver.endpoint},
-    }
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OTEL_BSP_SCHEDULE_DELAY", "200")
-        patch.setenv("VLLM_LOGGING_LEVEL", "DEBUG")
-        with running_server(tmp_path_factory.mktemp("traced"), config, afresh=True) as server:
-            yield server
-
-
-@pytest.fixture(scope="module")
-def answers(traced: Server) -> list[httpx.Response]:
+def answers(afresh: Server) -> list[httpx.Response]:
     """Answers to requests whose every text holds the canary; the last two fail."""
-    chat = {"model": "tiny", "max_tokens": 4, "messages": [{"role": "user", "content": CANARY}]}
-    classify = {"model": "tiny", "input": CANARY, "candidate_labels": [f"{CANARY} a", "b"]}
+    chat = {"model": "traced", "max_tokens": 4, "messages": [{"role": "user", "content": CANARY}]}
+    classify = {"model": "traced", "input": CANARY, "candidate_labels": [f"{CANARY} a", "b"]}
     schema = {"type": "json_schema", "json_schema": {"enum": [CANARY]}}
-    generate = {"model": "tiny", "prompt": CANARY, "max_tokens": 4}
+    generate = {"model": "traced", "prompt": CANARY, "max_tokens": 4}
     bodies: list[tuple[str, dict[str, Any]]] = [
         ("/v1/chat/completions", chat),
         ("/v1/chat/completions", chat | {"stream": True}),
@@ -63,7 +36,7 @@ def answers(traced: Server) -> list[httpx.Response]:
         ("/v1/generate", generate | {"prompt": CANARY * 2000}),
         ("/v1/chat/completions", chat | {"max_tokens": -1}),
     ]
-    return [traced.post(path, body, headers=HEADERS) for path, body in bodies]
+    return [afresh.post(path, body, headers=HEADERS) for path, body in bodies]
 
 
 def test_the_engines_own_spans_hang_below_the_requests(
@@ -89,10 +62,10 @@ def test_the_engines_own_spans_hang_below_the_requests(
 
 
 def test_every_line_of_every_process_has_the_one_form(
-    traced: Server, answers: list[httpx.Response]
+    afresh: Server, answers: list[httpx.Response]
 ) -> None:
-    events = [json.loads(line) for line in traced.log.read_text().splitlines() if line[:1] == "{"]
-    other = [line for line in traced.log.read_text().splitlines() if line[:1] != "{"]
+    events = [json.loads(line) for line in afresh.log.read_text().splitlines() if line[:1] == "{"]
+    other = [line for line in afresh.log.read_text().splitlines() if line[:1] != "{"]
     assert [line for line in other if "INFO" in line or "DEBUG" in line] == []
     assert all({"event", "level", "logger", "timestamp"} <= event.keys() for event in events)
     loggers = {event["logger"].split(".")[0] for event in events}
@@ -104,10 +77,10 @@ def test_every_line_of_every_process_has_the_one_form(
 
 
 def test_nothing_that_was_said_is_told_anywhere(
-    traced: Server, receiver: Receiver, answers: list[httpx.Response]
+    afresh: Server, receiver: Receiver, answers: list[httpx.Response]
 ) -> None:
-    metrics = httpx.get(f"{traced.ops}/metrics", timeout=10)
-    for place in (traced.log.read_text(), metrics.text, b"".join(receiver.raw).decode("latin1")):
+    metrics = httpx.get(f"{afresh.ops}/metrics", timeout=10)
+    for place in (afresh.log.read_text(), metrics.text, b"".join(receiver.raw).decode("latin1")):
         assert CANARY not in place
     for refused in answers[6:]:
         assert refused.status_code == 400
@@ -115,23 +88,23 @@ def test_nothing_that_was_said_is_told_anywhere(
 
 
 def test_a_scrape_in_openmetrics_holds_vllms_series_and_our_exemplars(
-    traced: Server, answers: list[httpx.Response]
+    afresh: Server, answers: list[httpx.Response]
 ) -> None:
     accept = {"accept": "application/openmetrics-text; version=1.0.0"}
-    text = httpx.get(f"{traced.ops}/metrics", headers=accept, timeout=10).text
+    text = httpx.get(f"{afresh.ops}/metrics", headers=accept, timeout=10).text
     assert f'trace_id="{TRACE_ID}"' in text
     for series in ("vllm:num_requests_running", "vllm:kv_cache_usage_perc"):
         assert f"\n{series}{{" in text
 
 
 def test_the_engine_begins_no_trace_of_its_own(
-    traced: Server, receiver: Receiver, answers: list[httpx.Response]
+    afresh: Server, receiver: Receiver, answers: list[httpx.Response]
 ) -> None:
-    body = {"model": "tiny", "prompt": "Hello", "max_tokens": 4}
+    body = {"model": "traced", "prompt": "Hello", "max_tokens": 4}
     unsampled = {"traceparent": f"00-{TRACE_ID}-{CALLER}-00"}
-    assert traced.post("/v1/generate", body, headers=unsampled).status_code == 200
+    assert afresh.post("/v1/generate", body, headers=unsampled).status_code == 200
     time.sleep(5)  # an idle engine is given a probe every three seconds
     sent = len(receiver.named("llm_request"))
-    assert traced.post("/v1/generate", body).status_code == 200
+    assert afresh.post("/v1/generate", body).status_code == 200
     wait_until(lambda: len(receiver.named("llm_request")) > sent, 300, "a span of what came last")
     assert not [span for span in receiver.named("llm_request") if not span.parent_id]
