@@ -62,7 +62,7 @@ class Process:
 
     @cached_property
     def url(self) -> str:
-        """Its address, once it serves."""
+        """The address, once the replica serves."""
         assert self.process.stdout is not None
         url = self.process.stdout.readline().strip()
         assert url, self.log.read_text()

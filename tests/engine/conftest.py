@@ -114,7 +114,7 @@ def tiny(tiny_folder: Path, shared_server: SharedServer) -> Server:
 
 @pytest.fixture(scope="session")
 def receiver() -> Iterator[Receiver]:
-    """What traces of `afresh` are sent to."""
+    """The collector that `afresh` sends its traces to."""
     with otlp_receiver() as running:
         yield running
 

@@ -123,7 +123,7 @@ def answers(
 
 
 def question(manifest: Manifest, example: dict[str, Any]) -> dict[str, Any]:
-    """What `plain_vllm` is asked for an example."""
+    """The question that `plain_vllm` is asked for an example."""
     if isinstance(manifest, ClassificationManifest):
         prompt = manifest.prompt.render(example["input"])
         return {"adapter": manifest.name, "prompt": prompt, "max_tokens": 1, "logprobs": _TOP}
