@@ -1,12 +1,14 @@
 """The service under the `soak` scenario for hours, and how its memory moves: `make soak`.
 
-Prints a line a minute, then the slopes of the memory over the second half, by least squares, and
-the slots that are still taken. Exits with the load test's code (0 ok, 1 requests failed, 3
-objectives missed, 4 invalid), or with 1 where memory grew by more than --slope or a slot was not
-given back.
+First fills the worker's cache of compiled products (docs/howto/capacity.md, "Memory over time"),
+which mixed requests take hours to do. Then prints a line a minute, at the end the slopes of the
+memory over the second half, by least squares, and the slots that are still taken. Exits with the
+load test's code (0 ok, 1 requests failed, 3 objectives missed, 4 invalid), or with 1 where memory
+grew by more than --slope or a slot was not given back.
 """
 
 import argparse
+import random
 import subprocess
 import sys
 import tempfile
@@ -22,6 +24,12 @@ from tools.served.server import Server, named, running_server
 
 Sample = tuple[float, float, float, float]
 """Seconds, and megabytes of the API process, of the engine's core and of its worker."""
+
+_LENGTHS = range(1, 301)
+"""Tokens of the steps that fill the caches: 256 sizes of the four shapes of SmolLM2's layers are
+the 1,024 products that `cpu.compiled_products` keeps by default."""
+_LEAST_TOKEN, _TOKENS = 1000, 40_000
+"""Plain tokens of SmolLM2, from the first to before the last."""
 
 _EVERY_SECONDS = 5
 _PRINT_EVERY = 12
@@ -42,6 +50,7 @@ def main() -> int:
         "engine": ENGINE,
     }
     with tempfile.TemporaryDirectory() as folder, running_server(Path(folder), config) as server:
+        _fill(server)
         command = [
             sys.executable, "-m", "loadtests", "run", "--scenario", "soak",
             "--host", server.url, "--metrics-url", f"{server.ops}/metrics",
@@ -63,10 +72,27 @@ def main() -> int:
     return load.wait() or int(max(slopes) > arguments.slope or slots > 0)
 
 
+def _fill(server: Server) -> None:
+    """One step of each length, by prompts of which none begins as another does."""
+    worker = _worker(server)
+    tokens = random.Random(0)
+    for length in _LENGTHS:
+        prompt = tokens.choices(range(_LEAST_TOKEN, _TOKENS), k=length)
+        body = {"model": server.model, "prompt": prompt, "max_tokens": 1}
+        server.post("/v1/completions", body).raise_for_status()
+        if length % 50 == 0 or length == 1:
+            megabytes = worker.memory_info().rss / 1e6
+            print(f"steps of 1 to {length} tokens: its worker {megabytes:.1f} MB", flush=True)
+
+
+def _worker(server: Server) -> psutil.Process:
+    (worker,) = named("Worker", server.family())
+    return worker
+
+
 def _watch(server: Server, load: "subprocess.Popen[bytes]") -> list[Sample]:
     """Samples until the load has ended."""
-    (worker,) = named("Worker", server.family())
-    processes = [psutil.Process(server.process.pid), server.engine(), worker]
+    processes = [psutil.Process(server.process.pid), server.engine(), _worker(server)]
     started = time.monotonic()
     samples: list[Sample] = []
     while load.poll() is None:

@@ -30,6 +30,7 @@ PLAN = Plan(
     adapter_slots=8,
     adapter_rank=16,
     graphs=True,
+    compiled_products=0,
 )
 
 
@@ -107,8 +108,15 @@ def test_what_fits_is_not_refused() -> None:
             host(16),
             {"kv_bytes": GIB},
             {},
-            "weights, adapters and KV cache take 17.0 GiB of this machine's memory, of which "
-            "16.0 GiB are free: lower cpu.kv_cache_gib",
+            "weights, adapters, KV cache and compiled products take 17.0 GiB of this machine's "
+            "memory, of which 16.0 GiB are free: lower cpu.kv_cache_gib",
+        ),
+        (
+            host(18),
+            {"kv_bytes": GIB, "compiled_products": 1024},
+            {"products": int(1.1 * GIB)},
+            "take 18.1 GiB of this machine's memory, of which 18.0 GiB are free: lower "
+            "cpu.kv_cache_gib, cpu.compiled_products or engine.max_loras",
         ),
         (
             host(60),
@@ -118,7 +126,18 @@ def test_what_fits_is_not_refused() -> None:
             "cpu.kv_cache_gib, at least 4 for it, holds 1.0 GiB: set at most 8192",
         ),
     ],
-    ids=["weights", "more", "adapters", "length", "devices", "free", "kv", "host", "cpu-kv"],
+    ids=[
+        "weights",
+        "more",
+        "adapters",
+        "length",
+        "devices",
+        "free",
+        "kv",
+        "host",
+        "products",
+        "cpu-kv",
+    ],
 )
 def test_what_cannot_fit_is_refused_with_the_setting_to_change(
     machine: Machine, plan: dict[str, Any], needs: dict[str, Any], sentence: str
@@ -161,3 +180,15 @@ def test_the_table_names_every_part_and_its_settings() -> None:
         "                   holds 442,368 tokens, 54.0 such sequences        "
         "of engine.max_num_seqs 256",
     ]
+
+
+@pytest.mark.parametrize(
+    ("slots", "how"),
+    [(0, "at most 1,024   "), (8, "at most 1,024, and as many of adapters")],
+)
+def test_compiled_products_have_a_row_on_cpus(slots: int, how: str) -> None:
+    plan = replace(PLAN, kv_bytes=GIB, compiled_products=1024, adapter_slots=slots)
+    found = table(Estimate(plan, replace(NEEDS, products=GIB // 2), host(60)))
+    (row,) = [line for line in found.splitlines() if line.startswith("compiled products")]
+    assert how in row
+    assert row.split()[-2:] == ["0.50", "cpu.compiled_products"]
