@@ -1,10 +1,10 @@
 """The service under the `soak` scenario for hours, and how its memory moves: `make soak`.
 
-First fills the worker's cache of compiled products (docs/howto/capacity.md, "Memory over time"),
-which mixed requests take hours to do. Then prints a line a minute, at the end the slopes of the
-memory over the second half, by least squares, and the slots that are still taken. Exits with the
-load test's code (0 ok, 1 requests failed, 3 objectives missed, 4 invalid), or with 1 where memory
-grew by more than --slope or a slot was not given back.
+First fills the worker's cache of compiled products and takes the largest steps, for which mixed
+requests need hours (docs/howto/capacity.md, "Memory over time"). Then prints a line a minute, at
+the end the slopes of the memory over the second half, by least squares, and the slots that are
+still taken. Exits with the load test's code (0 ok, 1 requests failed, 3 objectives missed, 4
+invalid), or with 1 where memory grew by more than --slope or a slot was not given back.
 """
 
 import argparse
@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 
+from loadtests.load.text import Segment
 from loadtests.processes import end, unwind_on_sigterm
 from tools.served.configuration import ENGINE, SMOLLM2
 from tools.served.server import Server, named, running_server
@@ -28,6 +29,8 @@ Sample = tuple[float, float, float, float]
 _LENGTHS = range(1, 301)
 """Tokens of the steps that fill the caches: 256 sizes of the four shapes of SmolLM2's layers are
 the 1,024 products that `cpu.compiled_products` keeps by default."""
+_TEXTS = 64
+"""Texts of a batch: twice as many as the engine's sequences."""
 _LEAST_TOKEN, _TOKENS = 1000, 40_000
 """Plain tokens of SmolLM2, from the first to before the last."""
 
@@ -73,16 +76,25 @@ def main() -> int:
 
 
 def _fill(server: Server) -> None:
-    """One step of each length, by prompts of which none begins as another does."""
-    worker = _worker(server)
+    """Have a step of each length, by prompts that share no beginning, and then the largest."""
     tokens = random.Random(0)
     for length in _LENGTHS:
         prompt = tokens.choices(range(_LEAST_TOKEN, _TOKENS), k=length)
         body = {"model": server.model, "prompt": prompt, "max_tokens": 1}
         server.post("/v1/completions", body).raise_for_status()
         if length % 50 == 0 or length == 1:
-            megabytes = worker.memory_info().rss / 1e6
-            print(f"steps of 1 to {length} tokens: its worker {megabytes:.1f} MB", flush=True)
+            _tell(server, f"steps of 1 to {length} tokens")
+    for length in (8, 300):  # steps of many sequences, and of many tokens
+        texts = [Segment((length, text), length).text() for text in range(_TEXTS)]
+        labels = ["positive", "negative", "neutral"]
+        body = {"model": server.model, "input": texts, "candidate_labels": labels}
+        server.post("/v1/classify", body).raise_for_status()
+        _tell(server, f"{_TEXTS} texts of {length} words")
+
+
+def _tell(server: Server, after: str) -> None:
+    megabytes = _worker(server).memory_info().rss / 1e6
+    print(f"{after}: its worker {megabytes:.1f} MB", flush=True)
 
 
 def _worker(server: Server) -> psutil.Process:

@@ -100,9 +100,10 @@ class Estimate:
         taken = self._taken + self.needs.workspace
         if self.budget is None or self.refusals() or taken <= self.budget:
             return []
+        on_cpu = ": lower cpu.kv_cache_gib or cpu.compiled_products"
         return [
             f"tight: with the workspace, a rough estimate, {_gib(taken)} of {_gib(self.budget)} "
-            "are needed"
+            f"are needed{on_cpu if self.machine.on_cpu else ''}"
         ]
 
     @property

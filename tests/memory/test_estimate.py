@@ -154,6 +154,8 @@ def test_a_length_that_the_engine_chooses_is_not_refused() -> None:
 def test_what_fits_only_without_the_workspace_is_a_warning() -> None:
     (warning,) = Estimate(PLAN, NEEDS, gpus(20)).warnings()
     assert warning.startswith("tight: with the workspace, a rough estimate, 19.0 GiB of 18.0 GiB")
+    (warning,) = Estimate(replace(PLAN, kv_bytes=GIB), NEEDS, host(18)).warnings()
+    assert warning.endswith("lower cpu.kv_cache_gib or cpu.compiled_products")
 
 
 def test_without_a_gpu_nothing_is_compared() -> None:
