@@ -29,6 +29,9 @@ Sample = tuple[float, float, float, float]
 _LENGTHS = range(1, 301)
 """Tokens of the steps that fill the caches: 256 sizes of the four shapes of SmolLM2's layers are
 the 1,024 products that `cpu.compiled_products` keeps by default."""
+_OFTEN = 16
+"""Sizes that come again and again, as those of decoding: vLLM keeps the last 32 of each shape by
+itself, and oneDNN, which is not asked for these, drops its own."""
 _TEXTS = 64
 """Texts of a batch: twice as many as the engine's sequences."""
 _LEAST_TOKEN, _TOKENS = 1000, 40_000
@@ -79,9 +82,10 @@ def _fill(server: Server) -> None:
     """Have a step of each length, by prompts that share no beginning, and then the largest."""
     tokens = random.Random(0)
     for length in _LENGTHS:
-        prompt = tokens.choices(range(_LEAST_TOKEN, _TOKENS), k=length)
-        body = {"model": server.model, "prompt": prompt, "max_tokens": 1}
-        server.post("/v1/completions", body).raise_for_status()
+        for size in (length, 1 + length % _OFTEN):
+            prompt = tokens.choices(range(_LEAST_TOKEN, _TOKENS), k=size)
+            body = {"model": server.model, "prompt": prompt, "max_tokens": 1}
+            server.post("/v1/completions", body).raise_for_status()
         if length % 50 == 0 or length == 1:
             _tell(server, f"steps of 1 to {length} tokens")
     for length in (8, 300):  # steps of many sequences, and of many tokens

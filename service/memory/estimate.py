@@ -27,7 +27,7 @@ class Needs:
 
     @property
     def held(self) -> int:
-        """What the engine holds beside the KV cache and the workspace."""
+        """Bytes that the engine holds beside the KV cache and the workspace."""
         return self.weights + self.adapters + self.products
 
     @property
