@@ -34,8 +34,7 @@ def _rows(estimate: Estimate) -> Iterator[Row]:
         settings = "engine.max_loras, max_lora_rank, lora_target_modules"
         yield "adapters", how, _gib(needs.adapters), settings
     if plan.compiled_products:
-        of_adapters = ", and as many of adapters" if plan.adapter_slots else ""
-        how = f"at most {plan.compiled_products:,}{of_adapters}"
+        how = f"at most {plan.compiled_products:,}"
         yield "compiled products", how, _gib(needs.products), "cpu.compiled_products"
     how = f"steps of {plan.max_num_batched_tokens:,} tokens{', graphs' if plan.graphs else ''}"
     settings = "engine.max_num_batched_tokens, max_num_seqs"

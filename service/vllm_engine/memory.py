@@ -3,6 +3,7 @@
 import logging
 from typing import Any
 
+import torch
 from vllm.config import VllmConfig
 from vllm.distributed.utils import get_pp_indices
 from vllm.utils.torch_utils import get_dtype_size
@@ -11,7 +12,7 @@ from service.errors import ConfigurationError
 from service.memory.adapter_slots import Slots, slot_bytes
 from service.memory.estimate import Estimate, Needs, Plan
 from service.memory.machine import Machine
-from service.memory.products import product_bytes
+from service.memory.products import Products
 from service.memory.split import Split
 from service.memory.table import table
 from service.memory.weights import parameters, weight_bytes
@@ -77,7 +78,10 @@ def estimate_memory(config: VllmConfig, settings: Settings, machine: Machine) ->
     workspace = workspace_bytes(
         _step(config), parallel=split.tensor_parallel, graphs=graphs, on_cpu=machine.on_cpu
     )
-    products = compiled_products(settings.cpu) if machine.on_cpu else 0
+    kept = compiled_products(settings.cpu) if machine.on_cpu else 0
+    # In float32 torch multiplies by MKL, which keeps no products.
+    by_torch = slots.count > 0 and size < torch.float32.itemsize
+    products = Products(own=kept, of_adapters=kept if by_torch else 0)
     needs = Needs(
         weights=weights[full] * times,
         adapters=adapters[full] * times,
@@ -86,9 +90,9 @@ def estimate_memory(config: VllmConfig, settings: Settings, machine: Machine) ->
         length=model.max_model_len,
         longest=shapes[full].longest,
         auto_length=model.original_max_model_len == -1,
-        products=product_bytes(products, adapters=slots.count > 0, workers=split.devices),
+        products=products.size * times,
     )
-    plan = _plan(config, slots, parameters(tensors), graphs, products)
+    plan = _plan(config, slots, parameters(tensors), graphs, products.count)
     return Estimate(plan, needs, machine)
 
 
