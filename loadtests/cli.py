@@ -153,11 +153,10 @@ def bench(
 
     vllm: this service and vLLM's own server. background: the same two, with chats of the tier flex
     that are all sent at once. adapters: the base alone, four random adapters, and the same with
-    vLLM's operators. shadow: these adapters, and the same with a release each in its
-    shadow. classify: this service's reads and three ways of vLLM's to the
-    same answer. embed and head: an encoder's embeddings, and classifications by a random head on
-    it, by this service and vLLM's own server. A variant has a scenario of its own, which --scenario
-    replaces.
+    vLLM's operators. shadow: these adapters, and the same with a release each in its shadow.
+    classify: this service's reads and three ways of vLLM's to the same answer. embed and head: an
+    encoder's embeddings, and classifications by a random head on it, by this service and vLLM's own
+    server. A variant has a scenario of its own, which --scenario replaces.
     """
     chosen = VARIANTS[variant]
     try:
