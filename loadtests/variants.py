@@ -55,6 +55,14 @@ VARIANTS: dict[str, Variant] = {
     "vllm": Variant(
         "baseline", (Side("this service"), Side("vllm serve", "vllm", api="openai-chat"))
     ),
+    "background": Variant(
+        "background",
+        # The API that both have, so that the bodies are the same; vLLM ignores `service_tier`.
+        (
+            Side("this service", api="openai-chat"),
+            Side("vllm serve", "vllm", api="openai-chat"),
+        ),
+    ),
     "adapters": Variant(
         "streams",
         (

@@ -1,12 +1,14 @@
 """The service under the `soak` scenario for hours, and how its memory moves: `make soak`.
 
-Prints a line a minute, then the slopes of the memory over the second half, by least squares, and
-the slots that are still taken. Exits with the load test's code (0 ok, 1 requests failed, 3
-objectives missed, 4 invalid), or with 1 where memory grew by more than --slope or a slot was not
-given back.
+First fills the worker's cache of compiled products and takes the largest steps, for which mixed
+requests need hours (docs/howto/capacity.md, "Memory over time"). Then prints a line a minute, at
+the end the slopes of the memory over the second half, by least squares, and the slots that are
+still taken. Exits with the load test's code (0 ok, 1 requests failed, 3 objectives missed, 4
+invalid), or with 1 where memory grew by more than --slope or a slot was not given back.
 """
 
 import argparse
+import random
 import subprocess
 import sys
 import tempfile
@@ -16,12 +18,24 @@ from pathlib import Path
 import numpy as np
 import psutil
 
+from loadtests.load.text import Segment
 from loadtests.processes import end, unwind_on_sigterm
 from tools.served.configuration import ENGINE, SMOLLM2
 from tools.served.server import Server, named, running_server
 
 Sample = tuple[float, float, float, float]
 """Seconds, and megabytes of the API process, of the engine's core and of its worker."""
+
+_LENGTHS = range(1, 301)
+"""Tokens of the steps that fill the caches: 256 sizes of the four shapes of SmolLM2's layers are
+the 1,024 products that `cpu.compiled_products` keeps by default."""
+_OFTEN = 16
+"""Sizes that come again and again, as those of decoding: vLLM keeps the last 32 of each shape by
+itself, and oneDNN, which is not asked for these, drops its own."""
+_TEXTS = 64
+"""Texts of a batch: twice as many as the engine's sequences."""
+_LEAST_TOKEN, _TOKENS = 1000, 40_000
+"""Plain tokens of SmolLM2, from the first to before the last."""
 
 _EVERY_SECONDS = 5
 _PRINT_EVERY = 12
@@ -42,6 +56,7 @@ def main() -> int:
         "engine": ENGINE,
     }
     with tempfile.TemporaryDirectory() as folder, running_server(Path(folder), config) as server:
+        _fill(server)
         command = [
             sys.executable, "-m", "loadtests", "run", "--scenario", "soak",
             "--host", server.url, "--metrics-url", f"{server.ops}/metrics",
@@ -63,10 +78,37 @@ def main() -> int:
     return load.wait() or int(max(slopes) > arguments.slope or slots > 0)
 
 
+def _fill(server: Server) -> None:
+    """Have a step of each length, by prompts that share no beginning, and then the largest."""
+    tokens = random.Random(0)
+    for length in _LENGTHS:
+        for size in (length, 1 + length % _OFTEN):
+            prompt = tokens.choices(range(_LEAST_TOKEN, _TOKENS), k=size)
+            body = {"model": server.model, "prompt": prompt, "max_tokens": 1}
+            server.post("/v1/completions", body).raise_for_status()
+        if length % 50 == 0 or length == 1:
+            _tell(server, f"steps of 1 to {length} tokens")
+    for length in (8, 300):  # steps of many sequences, and of many tokens
+        texts = [Segment((length, text), length).text() for text in range(_TEXTS)]
+        labels = ["positive", "negative", "neutral"]
+        body = {"model": server.model, "input": texts, "candidate_labels": labels}
+        server.post("/v1/classify", body).raise_for_status()
+        _tell(server, f"{_TEXTS} texts of {length} words")
+
+
+def _tell(server: Server, after: str) -> None:
+    megabytes = _worker(server).memory_info().rss / 1e6
+    print(f"{after}: its worker {megabytes:.1f} MB", flush=True)
+
+
+def _worker(server: Server) -> psutil.Process:
+    (worker,) = named("Worker", server.family())
+    return worker
+
+
 def _watch(server: Server, load: "subprocess.Popen[bytes]") -> list[Sample]:
     """Samples until the load has ended."""
-    (worker,) = named("Worker", server.family())
-    processes = [psutil.Process(server.process.pid), server.engine(), worker]
+    processes = [psutil.Process(server.process.pid), server.engine(), _worker(server)]
     started = time.monotonic()
     samples: list[Sample] = []
     while load.poll() is None:

@@ -21,7 +21,7 @@ startSeconds: 900
 {{- else }}
 engine: {dtype: auto, max_model_len: 2048, max_num_seqs: 32, gpu_memory_utilization: 0.3, enforce_eager: true}
 resources:
-  requests: {cpu: "2", memory: {{ add 4 $more }}Gi, ephemeral-storage: {{ add 1 $fetched }}Gi}
+  requests: {cpu: "2", memory: {{ add 5 $more }}Gi, ephemeral-storage: {{ add 1 $fetched }}Gi}
   limits: {memory: {{ add 6 $more }}Gi, ephemeral-storage: {{ add 8 $fetched }}Gi}
 shmSize: 1Gi
 tmpSize: 2Gi

@@ -25,7 +25,10 @@ class Contender(Breakdown):
 
 
 class Duel(BaseModel):
-    """Both sides, their differences, and doubts about the comparison."""
+    """Both sides, their differences, and doubts about the comparison.
+
+    `answers_per_s` are both sides' in each round of a closed load, whose users wait for answers.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -40,6 +43,7 @@ class Duel(BaseModel):
     first: Contender
     second: Contender
     deltas: list[Delta]
+    answers_per_s: list[tuple[float, float]] = []
     doubts: list[str]
     failures: list[str]
 
@@ -83,6 +87,7 @@ def judge(
         first=_contender(names[0], first, objectives),
         second=_contender(names[1], second, objectives),
         deltas=compare(sides[0], sides[1], objectives, paired=paired),
+        answers_per_s=_answers_per_s(first, second) if _is_closed(one) else [],
         doubts=_reasons(results, Exit.INVALID),
         failures=_reasons(results, Exit.FAILURES),
     )
@@ -103,6 +108,17 @@ def _plan(result: Result) -> tuple[object, ...]:
     return *decided, workloads, adapters, scenario.get("beside")
 
 
+def _is_closed(result: Result) -> bool:
+    return bool(result.scenario["load"]["kind"] == "closed")
+
+
+def _answers_per_s(first: Sequence[Round], second: Sequence[Round]) -> list[tuple[float, float]]:
+    rates = [
+        [each.overall.throughput.answers_per_s for each, _ in side] for side in (first, second)
+    ]
+    return list(zip(*rates, strict=True))
+
+
 def _reasons(results: Sequence[tuple[str, Result]], code: Exit) -> list[str]:
     return [
         f"{name}: {reason}"
@@ -115,9 +131,11 @@ def _reasons(results: Sequence[tuple[str, Result]], code: Exit) -> list[str]:
 def _contender(name: str, rounds: Sequence[Round], objectives: Objectives | None) -> Contender:
     records = [r for _, rows in rounds for r in rows]
     first = rounds[0][0]
-    seconds = sum(result.overall.window_s for result, _ in rounds) / len(rounds)
-    stages = {stage.name: stage.window_s for stage in first.stages}
-    times = windows(first.stage_starts, seconds, stages, len(rounds))
+    seconds = [result.overall.window_s for result, _ in rounds]
+    longest = max(seconds)
+    parts = [(each.window_s, each.name) for result, _ in rounds for each in result.stages]
+    stages = {name: length for length, name in sorted(parts)}  # the longest of each
+    times = windows(first.stage_starts, longest, stages, sum(seconds) / longest)
     tenants = [Tenant.model_validate(tenant) for tenant in first.scenario["tenants"]]
-    parts = break_down(name, records, times, objectives, tenants, missing={})
-    return Contender(name=name, target=first.target, **dict(parts))
+    broken = break_down(name, records, times, objectives, tenants, missing={})
+    return Contender(name=name, target=first.target, **dict(broken))

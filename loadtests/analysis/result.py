@@ -17,10 +17,14 @@ from loadtests.analysis.series import Bucket, timeline
 from loadtests.analysis.summary import measured
 from loadtests.analysis.throughput import windows
 from loadtests.analysis.validity import Check, invalid, validity
+from loadtests.load.scenario import ClosedLoad
 from loadtests.load.stage import WARMUP
 from loadtests.protocol.record import Record
 
 SCHEMA_VERSION: Final = 3
+
+# A window ends before its end, and the last answer is to be in it.
+_JUST_AFTER_S = 0.001
 
 
 class Exit(IntEnum):
@@ -103,7 +107,7 @@ def conclude(run: Run, objectives: Objectives | None) -> Result:
         validity=checks,
         objectives=objectives,
         compat=compat(records),
-        timeline=timeline(run.records, run.samples, _end(run)),
+        timeline=timeline(run.records, run.samples, max(1.0, _end(run))),
         stage_starts=starts,
         disturbed_at=run.disturbed_at,
         errors=_errors(measured(run.records)),
@@ -115,7 +119,12 @@ def conclude(run: Run, objectives: Objectives | None) -> Result:
 
 
 def measured_seconds(run: Run) -> float:
-    """Seconds in which requests were sent, without the warm-up."""
+    """Seconds in which requests were sent, without the warm-up.
+
+    Where each user asks a number of requests, the seconds until the last answer.
+    """
+    if _is_counted(run):
+        return _end(run) + _JUST_AFTER_S
     warmup = sum(stage.seconds for stage in run.scenario.stages if stage.name == WARMUP)
     planned = run.scenario.duration_s
     sent = [record.sent for record in run.records if record.sent is not None]
@@ -124,13 +133,21 @@ def measured_seconds(run: Run) -> float:
     return max(whole - warmup, 1e-9)
 
 
+def _is_counted(run: Run) -> bool:
+    load = run.scenario.load
+    return isinstance(load, ClosedLoad) and load.requests is not None
+
+
 def _end(run: Run) -> float:
-    ends = [(r.sent or 0.0) + (r.e2e or 0.0) for r in run.records]
-    return max([1.0, *ends])
+    """Seconds until the last answer."""
+    return max(((r.sent or 0.0) + (r.e2e or 0.0) for r in run.records), default=0.0)
 
 
 def _stages(run: Run) -> dict[str, float]:
     """Durations of the measured stages, in order."""
+    if _is_counted(run):
+        (stage,) = run.scenario.stages
+        return {stage.name: measured_seconds(run)}
     return {stage.name: stage.seconds for stage in run.scenario.stages if stage.name != WARMUP}
 
 

@@ -13,11 +13,14 @@ from loadtests.protocol.record import Record
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """From `start` to before `end`, in seconds of a run, in each of `rounds` runs of a plan."""
+    """From `start` to before `end`, in seconds of a run, in each of `rounds` runs of a plan.
+
+    A run that ended earlier than the longest is a part of a round.
+    """
 
     start: float
     end: float
-    rounds: int = 1
+    rounds: float = 1
 
     @property
     def seconds(self) -> float:
@@ -36,7 +39,7 @@ class Windows:
 
 
 def windows(
-    starts: Mapping[str, float], seconds: float, stages: Mapping[str, float], rounds: int = 1
+    starts: Mapping[str, float], seconds: float, stages: Mapping[str, float], rounds: float = 1
 ) -> Windows:
     """The windows of stages that begin at `starts`, warm-up too; `stages` are their lengths."""
     first = min(at for name, at in starts.items() if name != WARMUP)

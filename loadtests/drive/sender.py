@@ -80,7 +80,10 @@ class Sender:
             self._finish()
 
     def closed_loop(self) -> None:
-        """Act as one user: ask, wait for the answer, pause, ask again until the step ends."""
+        """Act as one user: ask, wait for the answer, pause, ask again until the step ends.
+
+        A load with a number of requests ends before, when the user has asked so many.
+        """
         scenario = self.plan.scenario
         load = scenario.load
         assert isinstance(load, ClosedLoad)
@@ -89,7 +92,7 @@ class Sender:
         count = 0
         gevent.sleep(max(0.0, -self.now()))
         try:
-            while (now := self.now()) < scenario.duration_s:
+            while (now := self.now()) < scenario.duration_s and count != load.requests:
                 step = min(int(now // load.step_s), len(load.users) - 1)
                 if user >= load.users[step]:
                     gevent.sleep(0.05)

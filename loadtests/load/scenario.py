@@ -48,12 +48,23 @@ class OpenLoad(_Model):
 
 
 class ClosedLoad(_Model):
-    """A fixed number of users, each of whom waits for its answer before it asks again."""
+    """A fixed number of users, each of whom waits for its answer before it asks again.
+
+    With `requests` each user asks so many, and the run ends with the last answer; `step_s` is then
+    the longest time in which requests are sent.
+    """
 
     kind: Literal["closed"] = "closed"
     users: tuple[PositiveInt, ...] = Field(min_length=1)
     step_s: PositiveFloat
     think_s: NonNegativeFloat = 0.0
+    requests: PositiveInt | None = None
+
+    @model_validator(mode="after")
+    def _of_one_step(self) -> Self:
+        if self.requests and len(self.users) > 1:
+            raise ValueError(f"requests: users must be one number then, got {list(self.users)}")
+        return self
 
 
 class ReplayLoad(_Model):

@@ -9,7 +9,7 @@ from loadtests.analysis.duel import Duel
 from loadtests.analysis.result import Exit, Result
 from loadtests.analysis.validity import invalid
 from loadtests.report.beside import background, beside_table
-from loadtests.report.duel_page import delta_table
+from loadtests.report.duel_page import delta_table, rates
 from loadtests.report.groups import group_table
 from loadtests.report.wording import goodput, latency_rows, outcomes
 
@@ -64,6 +64,8 @@ def show_duel(duel: Duel) -> None:
     """Print the deltas of a comparison, and doubts about it."""
     console = Console(highlight=False)
     console.print(_table(*delta_table(duel)))
+    if told := rates(duel):
+        console.print(told, markup=False)
     if not duel.paired:
         console.print("not paired: the two sides had other requests")
     for reason in duel.doubts + duel.failures:

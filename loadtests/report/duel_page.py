@@ -1,6 +1,8 @@
 """The page of a comparison: deltas, both sides' curves and stages."""
 
+import math
 from collections.abc import Sequence
+from statistics import median
 
 from loadtests.analysis.comparison import Delta
 from loadtests.analysis.duel import Contender, Duel
@@ -15,7 +17,7 @@ _CURVES = ("ttft_due", "itl", "tpot", "e2e_due", "classify_due", "embed_due")
 def duel_page(duel: Duel) -> str:
     """One self-contained HTML page."""
     drawn = [_curve(name, duel) for name in _CURVES] + [_knee(duel), _goodput(duel)]
-    return render("duel.html", duel=duel, drawn=drawn, deltas=delta_table(duel))
+    return render("duel.html", duel=duel, drawn=drawn, deltas=delta_table(duel), rates=rates(duel))
 
 
 def delta_table(duel: Duel) -> Table:
@@ -23,6 +25,18 @@ def delta_table(duel: Duel) -> Table:
     names = (duel.first.name, duel.second.name)
     header = ("ms (goodput: share)", "", *names, "change", "95% interval", f"{names[1]} is")
     return header, [_delta_row(delta) for delta in duel.deltas]
+
+
+def rates(duel: Duel) -> str:
+    """The throughput of both sides and its ratio, by medians of the rounds; empty for open load."""
+    if not duel.answers_per_s:
+        return ""
+    first, second = (median(side) for side in zip(*duel.answers_per_s, strict=True))
+    ratios = [one / other if other else math.inf for one, other in duel.answers_per_s]
+    return (
+        f"answers/s: {duel.first.name} {first:.2f}, {duel.second.name} {second:.2f}, ratio "
+        f"{median(ratios):.3f} (rounds: {', '.join(f'{ratio:.3f}' for ratio in ratios)})"
+    )
 
 
 def _delta_row(delta: Delta) -> Sequence[str]:

@@ -6,7 +6,7 @@ from loadtests.analysis.duel import Contender, Duel
 from loadtests.analysis.result import Result
 from loadtests.analysis.searched import Searched
 from loadtests.analysis.summary import Summary
-from loadtests.report.duel_page import delta_table
+from loadtests.report.duel_page import delta_table, rates
 from loadtests.report.groups import Table, group_table
 from loadtests.report.templates import render
 from loadtests.report.wording import latency_rows
@@ -23,6 +23,7 @@ def sections(found: Sequence[Result | Duel | Searched]) -> str:
         searches=[each for each in found if isinstance(each, Searched)],
         results=[each for each in found if isinstance(each, Result)],
         deltas=delta_table,
+        rates=rates,
         of_each=_of_each,
         latency_rows=latency_rows,
         whole=lambda result: group_table(_groups(result)),

@@ -11,8 +11,9 @@ class Needs:
     """Bytes on one GPU of the fullest pipeline stage, or of the host on CPUs.
 
     `sequence` is the KV cache of one sequence of `length` tokens, and `longest` the most tokens of
-    one sequence that a KV cache of so many bytes holds. The needs count as certain, but for
-    `workspace`. `auto_length` means that the engine chooses the length by what is left.
+    one sequence that a KV cache of so many bytes holds. `products` are those that oneDNN keeps on
+    CPUs, once its caches are full. The needs count as certain, but for `workspace`. `auto_length`
+    means that the engine chooses the length by what is left.
     """
 
     weights: int
@@ -22,11 +23,17 @@ class Needs:
     length: int
     longest: Callable[[int], int]
     auto_length: bool = False
+    products: int = 0
+
+    @property
+    def held(self) -> int:
+        """Bytes that the engine holds beside the KV cache and the workspace."""
+        return self.weights + self.adapters + self.products
 
     @property
     def certain(self) -> int:
         """The least that the engine cannot do without."""
-        return self.weights + self.adapters + (0 if self.auto_length else self.sequence)
+        return self.held + (0 if self.auto_length else self.sequence)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +52,7 @@ class Plan:
     adapter_slots: int
     adapter_rank: int
     graphs: bool
+    compiled_products: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +83,7 @@ class Estimate:
         """Bytes for the KV cache: those set, else what the budget leaves; may be negative."""
         if self.plan.kv_bytes is not None or self.budget is None:
             return self.plan.kv_bytes
-        return self.budget - self.needs.weights - self.needs.adapters - self.needs.workspace
+        return self.budget - self.needs.held - self.needs.workspace
 
     @property
     def sequences(self) -> float | None:
@@ -92,9 +100,10 @@ class Estimate:
         taken = self._taken + self.needs.workspace
         if self.budget is None or self.refusals() or taken <= self.budget:
             return []
+        on_cpu = ": lower cpu.kv_cache_gib or cpu.compiled_products"
         return [
             f"tight: with the workspace, a rough estimate, {_gib(taken)} of {_gib(self.budget)} "
-            "are needed"
+            f"are needed{on_cpu if self.machine.on_cpu else ''}"
         ]
 
     @property
@@ -102,7 +111,7 @@ class Estimate:
         """The least that is taken of the budget, the KV cache that is set included."""
         if self.plan.kv_bytes is None:
             return self.needs.certain
-        return self.needs.weights + self.needs.adapters + self.plan.kv_bytes
+        return self.needs.held + self.plan.kv_bytes
 
     def _too_few_devices(self) -> str | None:
         there, wanted = len(self.machine.devices), self.plan.local_devices
@@ -134,9 +143,9 @@ class Estimate:
         needs, limit = self.needs, self.budget
         if self.machine.on_cpu:
             return (
-                f"weights, adapters and KV cache take {_gib(self._taken)} of this machine's "
-                f"memory, of which {_gib(limit)} are free: lower cpu.kv_cache_gib or "
-                "engine.max_loras, or serve a smaller or quantised model"
+                f"weights, adapters, KV cache and compiled products take {_gib(self._taken)} of "
+                f"this machine's memory, of which {_gib(limit)} are free: lower cpu.kv_cache_gib, "
+                "cpu.compiled_products or engine.max_loras, or serve a smaller or quantised model"
             )
         if needs.weights > limit:
             return (

@@ -33,6 +33,9 @@ def _rows(estimate: Estimate) -> Iterator[Row]:
         how = f"{plan.adapter_slots} places of rank {plan.adapter_rank}"
         settings = "engine.max_loras, max_lora_rank, lora_target_modules"
         yield "adapters", how, _gib(needs.adapters), settings
+    if plan.compiled_products:
+        how = f"at most {plan.compiled_products:,}"
+        yield "compiled products", how, _gib(needs.products), "cpu.compiled_products"
     how = f"steps of {plan.max_num_batched_tokens:,} tokens{', graphs' if plan.graphs else ''}"
     settings = "engine.max_num_batched_tokens, max_num_seqs"
     yield "workspace (rough)", how, _gib(needs.workspace), settings

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from service.errors import ConfigurationError
 from service.settings import platform
 from service.settings.tree import CpuSettings, Settings
 from service.vllm_engine.cores import cpu_limit, own_cores, thread_variables
@@ -20,6 +21,10 @@ GROUPED_ADAPTERS = "GROUPED_CPU_ADAPTERS"
 
 KV_CACHE_SPACE = "VLLM_CPU_KVCACHE_SPACE"
 """Variable that carries `cpu.kv_cache_gib` to vLLM's CPU build."""
+
+COMPILED_PRODUCTS = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
+"""Variable that carries `cpu.compiled_products` to oneDNN: to vLLM's, and to torch's for adapters,
+which read it when they compile their first product."""
 
 COMPILER_OFF = "TORCHDYNAMO_DISABLE"
 """Variable that switches the compiler off: even in eager mode vLLM compiles its log-probability
@@ -39,11 +44,6 @@ _KEEP_MEMORY = {
 }
 """Settings of glibc's malloc, which the engine's processes read at their start; without these it
 returns each step's tensors to the system, for about 45 page faults a token (CPU build)."""
-
-_KEEP_FEW_KERNELS = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "256"}
-"""Compiled products that oneDNN keeps, one for each shape of weights and number of rows: about half
-a megabyte each. vLLM and torch (for adapters) have a oneDNN each, which would keep 1,024 and grow
-for hours; compiling one again takes about a millisecond (CPU build)."""
 
 _NOTHING_COMPILED = {
     "VLLM_USE_FLASHINFER_SAMPLER": "0",
@@ -84,7 +84,7 @@ def apply_platform_environment() -> None:
         "VLLM_MAX_BAD_WORDS_TOTAL_TOKENS": str(BAD_WORDS_TOKENS),
     }
     if platform.installed() is platform.CPU:
-        variables |= _KEEP_MEMORY | _KEEP_FEW_KERNELS
+        variables |= _KEEP_MEMORY
     elif not compiles_kernels():
         variables |= _NOTHING_COMPILED
         _hide_kernels()
@@ -136,7 +136,19 @@ def _of_cpu(settings: CpuSettings) -> dict[str, str]:
         # Threads that wait for each other sleep; spinning takes the cores from other processes.
         "OMP_WAIT_POLICY": "PASSIVE",
         KV_CACHE_SPACE: str(settings.kv_cache_gib),
+        COMPILED_PRODUCTS: str(settings.compiled_products),
     }
+
+
+def compiled_products(settings: CpuSettings) -> int:
+    """Products that each oneDNN keeps: the variable's, else the setting's.
+
+    Raises ConfigurationError for a variable that is no whole number.
+    """
+    told = os.environ.get(COMPILED_PRODUCTS, str(settings.compiled_products))
+    if not told.isdecimal():
+        raise ConfigurationError(f"{COMPILED_PRODUCTS} must be a whole number, got {told!r}")
+    return int(told)
 
 
 @contextmanager

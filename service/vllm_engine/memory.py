@@ -3,6 +3,7 @@
 import logging
 from typing import Any
 
+import torch
 from vllm.config import VllmConfig
 from vllm.distributed.utils import get_pp_indices
 from vllm.utils.torch_utils import get_dtype_size
@@ -11,6 +12,7 @@ from service.errors import ConfigurationError
 from service.memory.adapter_slots import Slots, slot_bytes
 from service.memory.estimate import Estimate, Needs, Plan
 from service.memory.machine import Machine
+from service.memory.products import Products
 from service.memory.split import Split
 from service.memory.table import table
 from service.memory.weights import parameters, weight_bytes
@@ -18,6 +20,7 @@ from service.memory.workspace import Step, workspace_bytes
 from service.model.base_model import read_modules
 from service.model.tensors import read_tensors
 from service.settings.tree import Settings
+from service.vllm_engine.environment import compiled_products
 from service.vllm_engine.kv_cache import cache_shape
 from service.vllm_engine.machine import find_machine
 from service.vllm_engine.model_source import adapts_embeddings
@@ -57,9 +60,8 @@ def estimate_memory(config: VllmConfig, settings: Settings, machine: Machine) ->
     stored = read_tensors(settings.base.path)
     tensors = {name: each.info for name, each in stored.items()}
     split = _split(config)
-    model, scheduler = config.model_config, config.scheduler_config
-    text = model.hf_text_config
-    tied = bool(getattr(text, "tie_word_embeddings", False))
+    model = config.model_config
+    tied = bool(getattr(model.hf_text_config, "tie_word_embeddings", False))
     size = get_dtype_size(model.dtype)
     weights = weight_bytes(
         tensors, split, dtype_bytes=size, tied=tied, online_bits=_online_bits(config)
@@ -73,18 +75,13 @@ def estimate_memory(config: VllmConfig, settings: Settings, machine: Machine) ->
     full = max(range(len(weights)), key=lambda n: weights[n] + adapters[n] + sequences[n])
     times = split.devices if machine.on_cpu else 1
     graphs = not model.enforce_eager and not machine.on_cpu
-    inner = getattr(text, "intermediate_size", None) or 4 * model.get_hidden_size()
-    step = Step(
-        tokens=scheduler.max_num_batched_tokens,
-        sequences=scheduler.max_num_seqs,
-        hidden=model.get_hidden_size(),
-        inner=inner,
-        vocabulary=model.get_vocab_size(),
-        dtype_bytes=size,
-    )
     workspace = workspace_bytes(
-        step, parallel=split.tensor_parallel, graphs=graphs, on_cpu=machine.on_cpu
+        _step(config), parallel=split.tensor_parallel, graphs=graphs, on_cpu=machine.on_cpu
     )
+    kept = compiled_products(settings.cpu) if machine.on_cpu else 0
+    # In float32 torch multiplies by MKL, which keeps no products.
+    by_torch = slots.count > 0 and size < torch.float32.itemsize
+    products = Products(own=kept, of_adapters=kept if by_torch else 0)
     needs = Needs(
         weights=weights[full] * times,
         adapters=adapters[full] * times,
@@ -93,8 +90,23 @@ def estimate_memory(config: VllmConfig, settings: Settings, machine: Machine) ->
         length=model.max_model_len,
         longest=shapes[full].longest,
         auto_length=model.original_max_model_len == -1,
+        products=products.size * times,
     )
-    return Estimate(_plan(config, slots, parameters(tensors), graphs), needs, machine)
+    plan = _plan(config, slots, parameters(tensors), graphs, products.count)
+    return Estimate(plan, needs, machine)
+
+
+def _step(config: VllmConfig) -> Step:
+    model, scheduler = config.model_config, config.scheduler_config
+    hidden = model.get_hidden_size()
+    return Step(
+        tokens=scheduler.max_num_batched_tokens,
+        sequences=scheduler.max_num_seqs,
+        hidden=hidden,
+        inner=getattr(model.hf_text_config, "intermediate_size", None) or 4 * hidden,
+        vocabulary=model.get_vocab_size(),
+        dtype_bytes=get_dtype_size(model.dtype),
+    )
 
 
 def _split(config: VllmConfig) -> Split:
@@ -128,7 +140,7 @@ def _slots(config: VllmConfig, settings: Settings, machine: Machine) -> Slots:
     )
 
 
-def _plan(config: VllmConfig, slots: Slots, numbers: int, graphs: bool) -> Plan:
+def _plan(config: VllmConfig, slots: Slots, numbers: int, graphs: bool, products: int) -> Plan:
     parallel: Any = config.parallel_config
     return Plan(
         dtype=str(config.model_config.dtype).removeprefix("torch."),
@@ -143,4 +155,5 @@ def _plan(config: VllmConfig, slots: Slots, numbers: int, graphs: bool) -> Plan:
         adapter_slots=slots.count,
         adapter_rank=slots.rank,
         graphs=graphs,
+        compiled_products=products,
     )

@@ -123,7 +123,7 @@ class _Search:
     def _choose_cpu(self) -> None:
         self._set("enforce_eager", True, "compiling needs a C++ compiler and a minute")
         needs = self._estimate(max_model_len=_SHORTEST).needs
-        left = self._machine.host_free - needs.weights - needs.adapters - needs.workspace
+        left = self._machine.host_free - needs.held - needs.workspace
         gib = max(1, min(16, left // 2 // GIB))
         self._cpu = self._cpu.model_copy(update={"kv_cache_gib": gib})
         os.environ[KV_CACHE_SPACE] = str(gib)  # the first estimate has set it to the default

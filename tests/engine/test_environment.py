@@ -199,6 +199,15 @@ def test_what_is_only_for_cpus_stays_there(monkeypatch: pytest.MonkeyPatch) -> N
     assert not only & variables(monkeypatch, CUDA).keys()
 
 
+def test_the_products_that_are_kept_are_the_settings_unless_the_variable_is_set(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    name = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
+    assert variables(monkeypatch, CPU)[name] == "1024"
+    os.environ[name] = "300"
+    assert name not in variables(monkeypatch, CPU)
+
+
 @pytest.mark.parametrize("eager", [True, False])
 def test_the_compiler_is_off_where_every_encoder_of_a_service_of_encoders_is_eager(
     monkeypatch: pytest.MonkeyPatch, eager: bool

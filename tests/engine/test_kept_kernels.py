@@ -5,9 +5,13 @@ import subprocess
 import sys
 
 _PRODUCTS = """
-from service.vllm_engine.environment import apply_platform_environment
+from pathlib import Path
 
-apply_platform_environment()
+from service.settings.tree import CpuSettings, ModelSettings, Settings
+from service.vllm_engine.environment import apply_environment
+
+model = ModelSettings(name="any", path=Path("any"))
+apply_environment(Settings(model=model, cpu=CpuSettings(compiled_products=256)))
 
 import torch
 from vllm import _custom_ops as ops

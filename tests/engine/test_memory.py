@@ -1,6 +1,7 @@
 """The estimate of memory beside vLLM's own figures, for models of real shapes on faked GPUs."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -37,13 +38,16 @@ FITS = {
 }
 """Cards of which one holds each model in bfloat16 with places for adapters."""
 
+WINNING = "KVCACHE|ONEDNN"
+"""Names of variables that win over the settings."""
+
 ADAPTERS = {"enable_lora": True, "max_loras": 8, "max_lora_rank": 16}
 
 
 @pytest.fixture(autouse=True)
 def _own_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     with monkeypatch.context() as patch:
-        kept = {name: value for name, value in os.environ.items() if "KVCACHE" not in name}
+        kept = {name: value for name, value in os.environ.items() if not re.search(WINNING, name)}
         patch.setattr(os, "environ", kept)
         yield
 
@@ -205,6 +209,23 @@ def test_check_prints_the_figures_beside_the_configuration(models: Path, tmp_pat
     assert yaml.safe_load(shown.stdout)["model"]["name"] == "base"
     assert "weights" in shown.stderr
     assert "cpu.kv_cache_gib" in shown.stderr
+
+
+def test_on_cpus_the_products_that_onednn_keeps_are_counted(models: Path) -> None:
+    machine = Machine((), 64 * GIB, 60 * GIB, True)
+    config, settings = configured(models / "SmolLM2-135M")
+    alone = estimate_memory(config, settings, machine)
+    assert (alone.plan.compiled_products, alone.needs.products) == (1024, 1024 * 550_000)
+    with_adapters, _ = configured(models / "SmolLM2-135M", **ADAPTERS)
+    both = estimate_memory(with_adapters, settings, machine)
+    assert (both.plan.compiled_products, both.needs.products) == (2048, 1024 * 1_150_000)
+    in_float32, _ = configured(models / "SmolLM2-135M", **ADAPTERS, dtype="float32")
+    assert estimate_memory(in_float32, settings, machine).needs.products == 1024 * 550_000
+    os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] = "256"
+    assert estimate_memory(config, settings, machine).needs.products == 256 * 550_000
+    os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] = "many"
+    with pytest.raises(ConfigurationError, match="must be a whole number, got 'many'"):
+        refuse_unfit(config, settings)
 
 
 def test_check_refuses_a_cache_that_is_too_small_for_one_sequence(

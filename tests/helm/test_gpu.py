@@ -62,7 +62,7 @@ def test_on_cpus_the_engine_is_small_and_eager() -> None:
         "enforce_eager": True,
     }
     assert server(manifests({}))["resources"] == {
-        "requests": {"cpu": "2", "memory": "4Gi", "ephemeral-storage": "1Gi"},
+        "requests": {"cpu": "2", "memory": "5Gi", "ephemeral-storage": "1Gi"},
         "limits": {"memory": "6Gi", "ephemeral-storage": "8Gi"},
     }
     assert (volume({}, "tmp"), volume({}, "shm"), volume({}, "models")) == ("2Gi", "1Gi", "4Gi")

@@ -255,6 +255,14 @@ def test_closed_loop_users_wait_for_their_answers(tmp_path: Path) -> None:
     assert max(r.due for r in ran.records if r.stage == "1 users") < 1
 
 
+def test_a_run_of_counted_requests_ends_with_the_last_answer(tmp_path: Path) -> None:
+    load = {"kind": "closed", "users": [20], "requests": 2, "step_s": 600}
+    ran = go(tmp_path, {"m": steady(0.05, 0.01, 3)}, load=load)
+    assert ran.code == Exit.OK
+    assert ran.result.overall.outcomes == {"ok": 40}
+    assert ran.result.overall.window_s < 600
+
+
 def test_sessions_send_the_conversation_so_far(tmp_path: Path) -> None:
     turns = {"kind": "fixed", "tokens": 3}
     ran = go(

@@ -5,9 +5,11 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from loadtests.analysis.duel import Round, judge
 from loadtests.analysis.result import Result, conclude
 from loadtests.analysis.throughput import Throughput, Window, throughput, windows
 from loadtests.protocol.record import Record
+from loadtests.report.duel_page import rates
 from tests.loadtests.records import record, run
 from tests.loadtests.scenarios import scenario
 
@@ -57,6 +59,32 @@ def test_windows_begin_where_the_warm_up_ends() -> None:
     found = windows({"warmup": 0.0, "x1": 5.0, "x2": 15.0}, 20.0, {"x1": 10.0, "x2": 10.0}, 3)
     assert found.whole == Window(5.0, 25.0, 3)
     assert found.stages == {"x1": Window(5.0, 15.0, 3), "x2": Window(15.0, 25.0, 3)}
+
+
+def counted(*ends: float) -> Round:
+    """Users who ask once, all at the start, and are answered at these instants."""
+    load = {"kind": "closed", "users": [len(ends)], "requests": 1, "step_s": 600}
+    stage = f"{len(ends)} users"
+    rows = [
+        record(i, stage=stage, due=0.0, sent=0.0, e2e=end, chunks=[]) for i, end in enumerate(ends)
+    ]
+    return conclude(run(rows, of=scenario(load=load), offered={}), None), rows
+
+
+def test_the_throughput_of_counted_requests_is_until_the_last_answer() -> None:
+    result, _ = counted(2.0, 5.0, 10.0)
+    for each in (result.overall, *result.stages, *result.tenants):
+        assert each.throughput.answers_per_s == pytest.approx(0.3, rel=1e-3)
+        assert each.throughput.completion_tokens_per_s == pytest.approx(0.9, rel=1e-3)
+
+
+def test_rounds_of_counted_requests_are_compared_until_the_last_answer_of_each() -> None:
+    first, second = ([counted(*[1.0] * 9, end) for end in ends] for ends in ((10, 5, 4), (8, 5, 5)))
+    duel = judge(first, second, None, ("a", "b"), "")
+    assert rates(duel) == "answers/s: a 2.00, b 2.00, ratio 1.000 (rounds: 0.800, 1.000, 1.250)"
+    for side, seconds in ((duel.first, 19), (duel.second, 18)):
+        for each in (side.overall, *side.stages):
+            assert each.throughput.answers_per_s == pytest.approx(30 / seconds, rel=1e-3)
 
 
 def overloaded() -> Result:

@@ -78,6 +78,21 @@ def test_an_encoder_is_served_by_its_name_and_arguments(
     ]
 
 
+def test_chats_in_the_background_are_the_same_for_both(
+    servers: list[tuple[str, dict[str, Any]]],
+) -> None:
+    bodies = []
+    for launch in launches("background"):
+        scenario = load_scenario(launch.scenario, launch.overrides)
+        plan, api = Plan(scenario, MODEL), open_api(launch.api, scenario)
+        calls = [plan.call(plan.closed_arrival(user, 0, 0.0)) for user in range(500)]
+        bodies.append([api.request(call).body for call in calls])
+    assert [kind for kind, _ in servers] == ["service", "vllm"]
+    ours, theirs = bodies
+    assert ours == theirs
+    assert {body["service_tier"] for body in ours} == {"flex"}
+
+
 def test_adapters_are_beside_the_base_alone_and_the_same_requests(
     servers: list[tuple[str, dict[str, Any]]],
 ) -> None:

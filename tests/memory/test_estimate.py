@@ -30,6 +30,7 @@ PLAN = Plan(
     adapter_slots=8,
     adapter_rank=16,
     graphs=True,
+    compiled_products=0,
 )
 
 
@@ -107,8 +108,15 @@ def test_what_fits_is_not_refused() -> None:
             host(16),
             {"kv_bytes": GIB},
             {},
-            "weights, adapters and KV cache take 17.0 GiB of this machine's memory, of which "
-            "16.0 GiB are free: lower cpu.kv_cache_gib",
+            "weights, adapters, KV cache and compiled products take 17.0 GiB of this machine's "
+            "memory, of which 16.0 GiB are free: lower cpu.kv_cache_gib",
+        ),
+        (
+            host(18),
+            {"kv_bytes": GIB, "compiled_products": 1024},
+            {"products": int(1.1 * GIB)},
+            "take 18.1 GiB of this machine's memory, of which 18.0 GiB are free: lower "
+            "cpu.kv_cache_gib, cpu.compiled_products or engine.max_loras",
         ),
         (
             host(60),
@@ -118,7 +126,18 @@ def test_what_fits_is_not_refused() -> None:
             "cpu.kv_cache_gib, at least 4 for it, holds 1.0 GiB: set at most 8192",
         ),
     ],
-    ids=["weights", "more", "adapters", "length", "devices", "free", "kv", "host", "cpu-kv"],
+    ids=[
+        "weights",
+        "more",
+        "adapters",
+        "length",
+        "devices",
+        "free",
+        "kv",
+        "host",
+        "products",
+        "cpu-kv",
+    ],
 )
 def test_what_cannot_fit_is_refused_with_the_setting_to_change(
     machine: Machine, plan: dict[str, Any], needs: dict[str, Any], sentence: str
@@ -135,6 +154,8 @@ def test_a_length_that_the_engine_chooses_is_not_refused() -> None:
 def test_what_fits_only_without_the_workspace_is_a_warning() -> None:
     (warning,) = Estimate(PLAN, NEEDS, gpus(20)).warnings()
     assert warning.startswith("tight: with the workspace, a rough estimate, 19.0 GiB of 18.0 GiB")
+    (warning,) = Estimate(replace(PLAN, kv_bytes=GIB), NEEDS, host(18)).warnings()
+    assert warning.endswith("lower cpu.kv_cache_gib or cpu.compiled_products")
 
 
 def test_without_a_gpu_nothing_is_compared() -> None:
@@ -161,3 +182,10 @@ def test_the_table_names_every_part_and_its_settings() -> None:
         "                   holds 442,368 tokens, 54.0 such sequences        "
         "of engine.max_num_seqs 256",
     ]
+
+
+def test_compiled_products_have_a_row_on_cpus() -> None:
+    plan = replace(PLAN, kv_bytes=GIB, compiled_products=1024)
+    found = table(Estimate(plan, replace(NEEDS, products=GIB // 2), host(60)))
+    (row,) = [line for line in found.splitlines() if line.startswith("compiled products")]
+    assert row.split() == "compiled products at most 1,024 0.50 cpu.compiled_products".split()
