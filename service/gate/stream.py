@@ -121,6 +121,8 @@ async def _under_permit(
         observer.queued_for(context, time.monotonic() - asked)
         meter = Meter(context, observer, permit, trace)
         permit.cut = partial(_cut, demand, meter)
+        if demand.stand_back is not None and permit.above_share:
+            demand.stand_back()
         try:
             if trace:
                 trace.granted()
