@@ -1,0 +1,147 @@
+"""Steps of the engine's scheduler (CPU build) for tenants within their share and above it.
+
+The scheduler is the engine's own, without a model: sampled tokens are made up.
+"""
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from vllm.sampling_params import SamplingParams
+from vllm.v1.kv_cache_interface import FullAttentionSpec, KVCacheConfig, KVCacheGroupSpec
+from vllm.v1.outputs import ModelRunnerOutput
+from vllm.v1.request import Request, RequestStatus
+from vllm.v1.structured_output import StructuredOutputManager
+
+from service.settings.tree import ModelSettings, Settings
+from service.vllm_engine.arguments import engine_config, parse_engine_arguments
+from service.vllm_engine.rank import Rank
+from tools.served.configuration import ENGINE
+
+WITHIN, ABOVE, FLEX = Rank
+BLOCK, BLOCKS = 16, 2000
+STEP = 1024
+
+Step = dict[str, int]
+
+
+class Steps:
+    """An engine's scheduler and the steps that it makes, as tokens by request."""
+
+    def __init__(self, config: Any) -> None:
+        spec = FullAttentionSpec(block_size=BLOCK, num_kv_heads=1, head_size=1, dtype=torch.float32)
+        config.cache_config.num_gpu_blocks = BLOCKS
+        self.scheduler = config.scheduler_config.get_scheduler_cls()(
+            vllm_config=config,
+            kv_cache_config=KVCacheConfig(BLOCKS, [], [KVCacheGroupSpec(["layer"], spec)]),
+            structured_output_manager=StructuredOutputManager(config),
+            block_size=BLOCK,
+            hash_block_size=BLOCK,
+        )
+        self._serial = itertools.count()
+
+    def add(self, name: str, rank: Rank, prompt: int, output: int = 100) -> None:
+        """Let a request come after those that came."""
+        params = SamplingParams(max_tokens=output, ignore_eos=True)
+        arrival = float(next(self._serial))
+        ids = [7] * prompt
+        self.scheduler.add_request(
+            Request(name, ids, params, None, arrival_time=arrival, priority=rank)
+        )
+
+    def step(self) -> Step:
+        """Make a step; each request that has read its prompt gets a token."""
+        planned = self.scheduler.schedule()
+        tokens = dict(planned.num_scheduled_tokens)
+        names = list(tokens)
+        sampled = [[] if self.scheduler.requests[each].is_prefill_chunk else [7] for each in names]
+        places = {name: place for place, name in enumerate(names)}
+        self.scheduler.update_from_output(planned, ModelRunnerOutput(names, places, sampled))
+        return tokens
+
+    def decode(self, count: int) -> None:
+        """Let so many requests of the first rank run, whose prompts are read."""
+        for number in range(count):
+            self.add(f"runs-{number}", WITHIN, 1)
+        self.step()
+
+
+@pytest.fixture
+def steps(tiny_folder: Path) -> Steps:
+    model = ModelSettings(name="tiny", path=tiny_folder)
+    engine = ENGINE | {"dtype": "float32", "max_num_batched_tokens": STEP}
+    engine |= {"enable_prefix_caching": False}
+    return Steps(engine_config(parse_engine_arguments(Settings(model=model, engine=engine))))
+
+
+def read(step: Step) -> Step:
+    """The prompts' tokens of a step."""
+    return {name: tokens for name, tokens in step.items() if not name.startswith("runs")}
+
+
+def test_a_prompt_within_the_share_is_read_alone_and_others_few_at_a_time(steps: Steps) -> None:
+    steps.decode(10)
+    for number in range(3):
+        steps.add(f"above-{number}", ABOVE, 100)
+    steps.add("within", WITHIN, 150)
+    assert read(steps.step()) == {"within": 150}
+    assert read(steps.step()) == {"within": 1, "above-0": 96}
+    assert read(steps.step()) == {"within": 1, "above-0": 4, "above-1": 92}
+    steps.add("next", WITHIN, 60)
+    assert read(steps.step()) == {"within": 1, "above-0": 1, "next": 60}
+    assert read(steps.step()) == {
+        **{"within": 1, "above-0": 1, "next": 1},
+        **{"above-1": 8, "above-2": 88},
+    }
+
+
+def test_every_step_decodes_all_that_runs(steps: Steps) -> None:
+    steps.decode(10)
+    steps.add("long", ABOVE, 700)
+    for number in range(20):
+        if number % 3 == 0:
+            steps.add(f"within-{number}", WITHIN, 50)
+        step = steps.step()
+        assert sum(name.startswith("runs") for name in step) == 10
+        assert all(tokens == 1 for name, tokens in step.items() if name.startswith("runs"))
+
+
+def test_prompts_of_later_ranks_are_read_though_others_come_in_every_step(steps: Steps) -> None:
+    steps.decode(2)
+    steps.add("above", ABOVE, 90, output=1)
+    steps.add("flex", FLEX, 90, output=1)
+    seen = []
+    for number in range(10):
+        steps.add(f"within-{number}", WITHIN, 30, output=1)
+        seen.append(read(steps.step()))
+    others = [{name: each[name] for name in ("above", "flex") if name in each} for each in seen]
+    assert others == [{}] * 4 + [{"above": 90, "flex": 6}] + [{}] * 4 + [{"flex": 84}]
+    assert all(f"within-{number}" in each for number, each in enumerate(seen))
+
+
+@pytest.mark.parametrize("rank", [WITHIN, FLEX])
+def test_without_another_rank_a_step_reads_all_that_it_can(steps: Steps, rank: Rank) -> None:
+    for number in range(9):
+        steps.add(f"{number}", rank, 100)
+    assert sum(steps.step().values()) == 900
+    steps.add("long", rank, 1500)
+    assert steps.step()["long"] == STEP - 9
+
+
+def test_flex_is_paced_beside_others(steps: Steps) -> None:
+    steps.decode(1)
+    steps.add("flex", FLEX, 300)
+    assert [read(steps.step())["flex"] for _ in range(4)] == [96, 96, 96, 12]
+
+
+def test_nothing_of_a_held_request_is_lost(steps: Steps) -> None:
+    steps.decode(1)
+    steps.add("within", WITHIN, 10)
+    steps.add("above", ABOVE, 10)
+    steps.step()
+    assert steps.scheduler.get_request_counts() == (2, 1)
+    steps.scheduler.finish_requests("above", RequestStatus.FINISHED_ABORTED)
+    steps.step()
+    assert steps.scheduler.get_request_counts() == (2, 0)
