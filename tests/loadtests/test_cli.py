@@ -32,6 +32,7 @@ SHIPPED = {
     "classify",
     "embeddings",
     "flex",
+    "light",
     "soak",
     "rollout",
     "shadow",

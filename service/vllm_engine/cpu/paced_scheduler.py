@@ -22,6 +22,7 @@ class PacedScheduler(Scheduler):  # type: ignore[misc] # vLLM is not followed by
     those. Flex requests alone in the engine are read without a bound.
     """
 
+    max_num_scheduled_tokens: int
     _held = 0
 
     def schedule(self, throttle_prefills: bool = False) -> Any:
