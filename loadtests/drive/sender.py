@@ -66,8 +66,10 @@ class Sender:
         try:
             arrivals = self.plan.share(self.worker, self.workers)
             self._send(map(self.plan.call, arrivals), pool)
-            rest = max(0.0, scenario.duration_s - self.now()) + scenario.drain_s
-            gevent.joinall([*pool, *beside], timeout=rest)
+            end = max(scenario.duration_s, self.now()) + scenario.drain_s
+            # A neighbour's requests are in the pool, too, once they are sent.
+            for group in (beside, pool):
+                group.join(timeout=max(0.0, end - self.now()))
         finally:
             pool.kill()
             beside.kill()
