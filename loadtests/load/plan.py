@@ -96,7 +96,7 @@ class Plan:
         return self._call(arrival, self._workload(rng), rng)
 
     def neighbour_calls(self, worker: int, workers: int) -> list[Call]:
-        """What a neighbour sends by one of `workers` processes, in order; empty without one."""
+        """Calls of a neighbour by one of `workers` processes, in order; empty without one."""
         scenario = self.scenario
         work, load = scenario.beside, scenario.load
         if not isinstance(work, Neighbour) or not isinstance(load, OpenLoad):
