@@ -118,7 +118,17 @@ def test_prompts_of_later_ranks_are_read_though_others_come_in_every_step(steps:
         seen.append(read(steps.step()))
     others = [{name: each[name] for name in ("above", "flex") if name in each} for each in seen]
     assert others == [{}] * 4 + [{"above": 90, "flex": 6}] + [{}] * 4 + [{"flex": 84}]
-    assert all(f"within-{number}" in each for number, each in enumerate(seen))
+    within = [[name for name in each if name.startswith("within")] for each in seen]
+    assert [len(names) for names in within] == [1, 1, 1, 1, 0, 2, 1, 1, 1, 0]
+
+
+def test_a_long_prompt_within_the_share_does_not_keep_others_from_theirs(steps: Steps) -> None:
+    steps.decode(2)
+    steps.add("above", ABOVE, 90)
+    steps.add("long", WITHIN, 2000)
+    steps.add("longer", WITHIN, 2040)
+    read_of_others = [steps.step().get("above", 0) for _ in range(6)]
+    assert read_of_others[:5] == [0, 0, 0, 0, 90]
 
 
 @pytest.mark.parametrize("rank", [WITHIN, FLEX])

@@ -1,8 +1,10 @@
 """Scheduler of the engine's steps, which reads few tokens of prompts of later ranks in a step."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from vllm.v1.core.sched.scheduler import Scheduler
+from vllm.v1.request import RequestStatus
 
 from service.vllm_engine.rank import Rank
 
@@ -17,9 +19,9 @@ class PacedScheduler(Scheduler):  # type: ignore[misc] # vLLM is not followed by
     """vLLM's scheduler, with short steps for the requests of tenants within their share.
 
     On the CPU build a step takes longer with each token of a prompt, and a request waits for the
-    running step and then for its own. So a step that reads prompts of the first rank reads none of
-    a later rank, but at most `_MOST_HELD` times in a row; other steps read at most `_TOKENS` of
-    those. Flex requests alone in the engine are read without a bound.
+    running step and then for its own. So a step reads prompts of the first rank or of later ones,
+    and of later ones at most `_TOKENS`. The first rank goes first, but for one step after
+    `_MOST_HELD`. Flex requests alone in the engine are read without a bound.
     """
 
     max_num_scheduled_tokens: int
@@ -27,16 +29,22 @@ class PacedScheduler(Scheduler):  # type: ignore[misc] # vLLM is not followed by
 
     def schedule(self, throttle_prefills: bool = False) -> Any:
         """The next step, as vLLM's scheduler makes it of the requests that it sees."""
-        running = [each for each in self.running if each.is_prefill_chunk and each.priority]
-        waiting = [each for each in self.waiting if each.priority]
-        if not (running or waiting) or not self._paces():
-            self._held = 0
-            return super().schedule(throttle_prefills)
-        if self._held < _MOST_HELD and self._reads_first_rank():
-            self._held += 1
-            return self._without(running, waiting, throttle_prefills)
-        self._held = 0
-        return self._with_few(running, throttle_prefills)
+        unread = [each for each in self.running if each.is_prefill_chunk]
+        unread += self.waiting
+        first = [each for each in unread if each.priority == Rank.WITHIN_SHARE]
+        later = [each for each in unread if each.priority != Rank.WITHIN_SHARE]
+        most = self.max_num_scheduled_tokens
+        if not later or not self._paces():
+            held, step_tokens, self._held = [], most, 0
+        elif first and self._held < _MOST_HELD:
+            held, step_tokens, self._held = later, most, self._held + 1
+        else:
+            held, step_tokens, self._held = first, min(most, self._decoding() + _TOKENS), 0
+        self.max_num_scheduled_tokens = step_tokens
+        try:
+            return self._schedule_without(held, throttle_prefills)
+        finally:
+            self.max_num_scheduled_tokens = most
 
     def _paces(self) -> bool:
         """False for flex alone, and where a part of a prompt may be too small to be read."""
@@ -47,34 +55,22 @@ class PacedScheduler(Scheduler):  # type: ignore[misc] # vLLM is not followed by
             return False
         return any(each.priority != Rank.FLEX for each in self.requests.values())
 
-    def _reads_first_rank(self) -> bool:
-        unread = [each for each in self.running if each.is_prefill_chunk]
-        return any(each.priority == Rank.WITHIN_SHARE for each in (*unread, *self.waiting))
+    def _decoding(self) -> int:
+        """Tokens of the requests whose prompts are read; vLLM serves these first from now on."""
+        self.running.sort(key=lambda request: request.is_prefill_chunk)
+        return sum(
+            each.num_tokens_with_spec + each.num_output_placeholders - each.num_computed_tokens
+            for each in self.running
+            if not each.is_prefill_chunk
+        )
 
-    def _without(self, running: list[Any], waiting: list[Any], throttle_prefills: bool) -> Any:
-        for each in running:
-            each.next_decode_eligible_step = self.current_step + 2  # It skips the coming step.
+    def _schedule_without(self, held: Sequence[Any], throttle_prefills: bool) -> Any:
+        waiting = [each for each in held if each.status != RequestStatus.RUNNING]
+        for each in held:
+            each.next_decode_eligible_step = self.current_step + 2  # A running one skips this step.
         self.waiting.remove_requests(waiting)
         try:
             return super().schedule(throttle_prefills)
         finally:
             for each in waiting:
                 self.waiting.add_request(each)
-
-    def _with_few(self, running: list[Any], throttle_prefills: bool) -> Any:
-        # vLLM gives the budget away in this order, and then to those that wait, by rank.
-        self.running.sort(key=running.__contains__)
-        first = [each for each in self.waiting if each.priority == Rank.WITHIN_SHARE]
-        others = sum(map(_tokens, [*self.running[: len(self.running) - len(running)], *first]))
-        most = self.max_num_scheduled_tokens
-        self.max_num_scheduled_tokens = min(most, others + _TOKENS)
-        try:
-            return super().schedule(throttle_prefills)
-        finally:
-            self.max_num_scheduled_tokens = most
-
-
-def _tokens(request: Any) -> int:
-    """Tokens of a request that its next step computes, cached ones included."""
-    wanted = request.num_tokens_with_spec + request.num_output_placeholders
-    return int(wanted - request.num_computed_tokens)
