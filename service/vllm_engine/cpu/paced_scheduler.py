@@ -9,7 +9,10 @@ from vllm.v1.request import RequestStatus
 from service.vllm_engine.rank import Rank
 
 _TOKENS = 96
-"""Tokens of prompts of later ranks in a step; reading these takes about as long as decoding."""
+"""Tokens of prompts of later ranks in a step, at least; these take as long as 48 that decode."""
+
+_STEP = 160
+"""Tokens of a step with such prompts; each sequence that decodes counts as two of a prompt."""
 
 _MOST_HELD = 4
 """Steps in a row in which no prompt of a later rank is read."""
@@ -20,7 +23,7 @@ class PacedScheduler(Scheduler):  # type: ignore[misc] # vLLM is not followed by
 
     On the CPU build a step takes longer with each token of a prompt, and a request waits for the
     running step and then for its own. So a step reads prompts of the first rank or of later ones,
-    and of later ones at most `_TOKENS`. The first rank goes first, but for one step after
+    and of later ones few (`_few`). The first rank goes first, but for one step after
     `_MOST_HELD`. Flex requests alone in the engine are read without a bound.
     """
 
@@ -39,7 +42,7 @@ class PacedScheduler(Scheduler):  # type: ignore[misc] # vLLM is not followed by
         elif first and self._held < _MOST_HELD:
             held, step_tokens, self._held = later, most, self._held + 1
         else:
-            held, step_tokens, self._held = first, min(most, self._decoding() + _TOKENS), 0
+            held, step_tokens, self._held = first, min(most, self._few()), 0
         self.max_num_scheduled_tokens = step_tokens
         try:
             return self._schedule_without(held, throttle_prefills)
@@ -55,14 +58,16 @@ class PacedScheduler(Scheduler):  # type: ignore[misc] # vLLM is not followed by
             return False
         return any(each.priority != Rank.FLEX for each in self.requests.values())
 
-    def _decoding(self) -> int:
-        """Tokens of the requests whose prompts are read; vLLM serves these first from now on."""
+    def _few(self) -> int:
+        """Tokens of a step that decodes all that has read its prompt, and reads few others."""
+        # vLLM gives the budget away in this order.
         self.running.sort(key=lambda request: request.is_prefill_chunk)
-        return sum(
+        decoding = sum(
             each.num_tokens_with_spec + each.num_output_placeholders - each.num_computed_tokens
             for each in self.running
             if not each.is_prefill_chunk
         )
+        return int(decoding + max(_TOKENS, _STEP - 2 * decoding))
 
     def _schedule_without(self, held: Sequence[Any], throttle_prefills: bool) -> Any:
         waiting = [each for each in held if each.status != RequestStatus.RUNNING]
