@@ -1,6 +1,7 @@
 """Steps of the engine's scheduler (CPU build) for tenants within their share and above it.
 
-The scheduler is the engine's own, without a model: sampled tokens are made up.
+The scheduler is the engine's own, without a model: sampled tokens are made up, and steps take time
+in a model of it.
 """
 
 import itertools
@@ -15,14 +16,19 @@ from vllm.v1.outputs import ModelRunnerOutput
 from vllm.v1.request import Request, RequestStatus
 from vllm.v1.structured_output import StructuredOutputManager
 
+from service.gate.ticket import Ticket
 from service.settings.tree import ModelSettings, Settings
 from service.vllm_engine.arguments import engine_config, parse_engine_arguments
 from service.vllm_engine.rank import Rank
+from tests.gate.batch_engine import BatchEngine, Source
+from tests.gate.test_shares import percentile
 from tools.served.configuration import ENGINE
 
 WITHIN, ABOVE, FLEX = Rank
 BLOCK, BLOCKS = 16, 2000
 STEP = 1024
+BASE_S, DECODED_S, READ_S = 0.017, 0.0007, 0.00038
+"""Seconds of a step, and of its tokens: SmolLM2-135M on two cores."""
 
 Step = dict[str, int]
 
@@ -40,6 +46,8 @@ class Steps:
             block_size=BLOCK,
             hash_block_size=BLOCK,
         )
+        self.sampled: list[str] = []
+        """Requests that the last step gave a token."""
         self._serial = itertools.count()
 
     def add(self, name: str, rank: Rank, prompt: int, output: int = 100) -> None:
@@ -55,10 +63,11 @@ class Steps:
         """Make a step; each request that has read its prompt gets a token."""
         planned = self.scheduler.schedule()
         tokens = dict(planned.num_scheduled_tokens)
-        names = list(tokens)
-        sampled = [[] if self.scheduler.requests[each].is_prefill_chunk else [7] for each in names]
-        places = {name: place for place, name in enumerate(names)}
-        self.scheduler.update_from_output(planned, ModelRunnerOutput(names, places, sampled))
+        running = self.scheduler.requests
+        self.sampled = [each for each in tokens if not running[each].is_prefill_chunk]
+        given = [[7] if each in self.sampled else [] for each in tokens]
+        places = {name: place for place, name in enumerate(tokens)}
+        self.scheduler.update_from_output(planned, ModelRunnerOutput([*tokens], places, given))
         return tokens
 
     def decode(self, count: int) -> None:
@@ -68,12 +77,42 @@ class Steps:
         self.step()
 
 
+class StepEngine(BatchEngine):
+    """The model of the engine with vLLM's own steps, which take time by their tokens."""
+
+    def __init__(self, steps: Steps, *sources: Source) -> None:
+        super().__init__(*sources, max_wait=1.5)
+        self._steps = steps
+        self._named: dict[str, Ticket] = {}
+
+    def _start(self, ticket: Ticket) -> None:
+        super()._start(ticket)
+        name = str(len(self._named))
+        self._named[name] = ticket
+        rank = ABOVE if self.scheduler.above_share(ticket) else WITHIN
+        self._steps.add(name, rank, ticket.prompt_tokens, self._output[ticket])
+
+    def _step_seconds(self) -> float:
+        step = self._steps.step()
+        decoded = sum(tokens == 1 for tokens in step.values())
+        read = sum(step.values()) - decoded
+        return BASE_S + DECODED_S * decoded + READ_S * read if step else BASE_S
+
+    def batch(self) -> list[Ticket]:
+        return [self._named[each] for each in self._steps.sampled]
+
+
 @pytest.fixture
-def steps(tiny_folder: Path) -> Steps:
+def config(tiny_folder: Path) -> Any:
     model = ModelSettings(name="tiny", path=tiny_folder)
     engine = ENGINE | {"dtype": "float32", "max_num_batched_tokens": STEP}
     engine |= {"enable_prefix_caching": False, "max_num_seqs": 64}
-    return Steps(engine_config(parse_engine_arguments(Settings(model=model, engine=engine))))
+    return engine_config(parse_engine_arguments(Settings(model=model, engine=engine)))
+
+
+@pytest.fixture
+def steps(config: Any) -> Steps:
+    return Steps(config)
 
 
 def read(step: Step) -> Step:
@@ -154,3 +193,13 @@ def test_nothing_of_a_held_request_is_lost(steps: Steps) -> None:
     steps.scheduler.finish_requests("above", RequestStatus.FINISHED_ABORTED)
     steps.step()
     assert steps.scheduler.get_request_counts() == (2, 0)
+
+
+def test_a_flood_does_not_make_a_light_tenant_wait_for_its_prompts(config: Any) -> None:
+    def first_token(neighbour: float) -> float:
+        light, other = (Source("light", 2.0, prompt=100), Source("other", neighbour, prompt=100))
+        report = StepEngine(Steps(config), light, other).run(100.0)
+        assert not report.refused["light"]
+        return percentile(report.first_token["light"], 0.95)
+
+    assert first_token(40.0) <= 1.5 * first_token(2.0)
