@@ -22,7 +22,8 @@ from loadtests.load.workloads import Classify, Content, Session, Task, Workload,
 _ARRIVALS, _CONTENT, _TURN, _NEIGHBOUR = range(4)
 
 # A closed-loop user's k-th request has the index user * _PER_USER + k. Users of background work are
-# counted from one, because planned arrivals have the indices below _PER_USER.
+# counted from one, because planned arrivals have the indices below _PER_USER; a neighbour is the
+# first.
 _PER_USER = 1_000_000
 
 

@@ -121,9 +121,9 @@ async def _under_permit(
         observer.queued_for(context, time.monotonic() - asked)
         meter = Meter(context, observer, permit, trace)
         permit.cut = partial(_cut, demand, meter)
-        if demand.stand_back is not None and permit.above_share:
-            demand.stand_back()
         try:
+            if demand.stand_back is not None and permit.above_share:
+                demand.stand_back()
             if trace:
                 trace.granted()
             yield permit, meter
