@@ -17,7 +17,7 @@ _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 def tenant_keys(scenario: Scenario) -> dict[str, str | None]:
     """Each tenant's key, from its environment variable; raises ScenarioError if it is not set."""
     keys: dict[str, str | None] = {}
-    for tenant in scenario.tenants:
+    for tenant in scenario.callers:
         if tenant.key_env is not None and tenant.key_env not in os.environ:
             raise ScenarioError(
                 f"tenant {tenant.name!r}: the environment variable {tenant.key_env} is not set"

@@ -8,7 +8,7 @@ from loadtests.analysis.batch_outcome import BatchOutcome
 from loadtests.analysis.run import Run
 from loadtests.analysis.summary import Summary, summarize
 from loadtests.analysis.throughput import Window
-from loadtests.load.background import Slowdown
+from loadtests.load.background import Neighbour, Slowdown
 from loadtests.load.stage import ALONE, BESIDE
 
 # The judged latencies: the field of their limit, the metric, and their name in a sentence.
@@ -36,7 +36,8 @@ class Beside(BaseModel):
     """Ratios of the load's latencies, beside background work to without it; the work's own numbers.
 
     `requests` has the numbers of background users, `batch` those of a batch; one of them is null.
-    `lines_per_s` is the rate of the batch's answered lines during its stage.
+    `lines_per_s` is the rate of the batch's answered lines during its stage. `rates` are a
+    neighbour's in both halves, and `tolerated` the outcomes that its requests may have.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -47,6 +48,8 @@ class Beside(BaseModel):
     requests: Summary | None
     batch: BatchOutcome | None
     lines_per_s: float | None
+    rates: tuple[float, float] | None = None
+    tolerated: tuple[str, ...] = ()
 
     def doubts(self) -> list[str]:
         """Reasons for which the run says little about background work."""
@@ -65,7 +68,10 @@ class Beside(BaseModel):
             return self.batch.failures()
         assert self.requests is not None
         sent = sum(self.requests.outcomes.values())
-        lost = {name: count for name, count in self.requests.outcomes.items() if name != "ok"}
+        harmless = {"ok", *self.tolerated}
+        lost = {
+            name: count for name, count in self.requests.outcomes.items() if name not in harmless
+        }
         if not sent:
             return [f"no request of {self.workload} was sent"]
         if lost:
@@ -89,7 +95,7 @@ def judge_beside(run: Run, stages: Sequence[Summary]) -> Beside | None:
     if work is None:
         return None
     half = next(stage for stage in run.scenario.stages if stage.name == BESIDE)
-    own = run.in_background()
+    own = [record for record in run.in_background() if record.stage == BESIDE]
     window = Window(half.start, half.end)
     return Beside(
         workload=work.label,
@@ -98,6 +104,8 @@ def judge_beside(run: Run, stages: Sequence[Summary]) -> Beside | None:
         requests=None if run.batch else summarize(work.label, own, own, window, None),
         batch=run.batch,
         lines_per_s=run.batch.lines_per_s(half.end) if run.batch else None,
+        rates=work.rates if isinstance(work, Neighbour) else None,
+        tolerated=run.scenario.tolerate if isinstance(work, Neighbour) else (),
     )
 
 

@@ -11,12 +11,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from loadtests.analysis.beside import Beside, judge_beside
 from loadtests.analysis.breakdown import Breakdown, break_down
 from loadtests.analysis.compat import Block, compat
+from loadtests.analysis.fairness import fairness
 from loadtests.analysis.objectives import Objectives
 from loadtests.analysis.run import Run
 from loadtests.analysis.series import Bucket, timeline
 from loadtests.analysis.summary import measured
 from loadtests.analysis.throughput import windows
 from loadtests.analysis.validity import Check, invalid, validity
+from loadtests.load.background import Neighbour
 from loadtests.load.scenario import ClosedLoad
 from loadtests.load.stage import WARMUP
 from loadtests.protocol.record import Record
@@ -94,6 +96,9 @@ def conclude(run: Run, objectives: Objectives | None) -> Result:
         run.scenario.tenants,
         missing,
     )
+    if isinstance(run.scenario.beside, Neighbour):
+        # Its tokens count in the tenants' shares, and in no other number of the load.
+        parts.fairness = fairness(measured(run.records), run.scenario.callers)
     checks = validity(run)
     beside = judge_beside(run, parts.stages)
     return Result(

@@ -1,6 +1,6 @@
 """One process's part of a run: sends its share of the plan and records the answers."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from time import perf_counter
 
 import gevent
@@ -62,22 +62,29 @@ class Sender:
         scenario = self.plan.scenario
         pool = Pool(scenario.max_in_flight)
         beside = self._background()
+        beside.spawn(self._send, self.plan.neighbour_calls(self.worker, self.workers), pool)
         try:
-            for arrival in self.plan.share(self.worker, self.workers):
-                call = self.plan.call(arrival)
-                request = self._api.request(call)
-                body = encode(request)
-                gevent.sleep(max(0.0, arrival.at - self.now()))
-                if pool.full():
-                    self.records.append(unsent(call, self.worker))
-                else:
-                    pool.spawn(self._converse, call, request, body)
-            rest = max(0.0, scenario.duration_s - self.now()) + scenario.drain_s
-            gevent.joinall([*pool, *beside], timeout=rest)
+            arrivals = self.plan.share(self.worker, self.workers)
+            self._send(map(self.plan.call, arrivals), pool)
+            end = max(scenario.duration_s, self.now()) + scenario.drain_s
+            # A neighbour's requests are in the pool, too, once they are sent.
+            for group in (beside, pool):
+                group.join(timeout=max(0.0, end - self.now()))
         finally:
             pool.kill()
             beside.kill()
             self._finish()
+
+    def _send(self, calls: Iterable[Call], pool: Pool) -> None:
+        """Send each call when it is due, in a greenlet of the pool."""
+        for call in calls:
+            request = self._api.request(call)
+            body = encode(request)
+            gevent.sleep(max(0.0, call.at - self.now()))
+            if pool.full():
+                self.records.append(unsent(call, self.worker))
+            else:
+                pool.spawn(self._converse, call, request, body)
 
     def closed_loop(self) -> None:
         """Act as one user: ask, wait for the answer, pause, ask again until the step ends.

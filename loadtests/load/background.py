@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 
+from loadtests.load.choice import Tenant
 from loadtests.load.workloads import AnyWorkload
 
 
@@ -42,4 +43,15 @@ class Batch(_Background):
     lines: PositiveInt
 
 
-Background = Annotated[Users | Batch, Field(discriminator="kind")]
+class Neighbour(_Background):
+    """Another tenant, whose requests arrive at planned instants and may be refused.
+
+    `rates` are its requests per second in the first half, in which it is there too, and beside.
+    """
+
+    kind: Literal["neighbour"] = "neighbour"
+    tenant: Tenant
+    rates: tuple[PositiveFloat, PositiveFloat]
+
+
+Background = Annotated[Users | Batch | Neighbour, Field(discriminator="kind")]

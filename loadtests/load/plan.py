@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from loadtests.load.background import Neighbour
 from loadtests.load.choice import pick_tenant
 from loadtests.load.exact import Exact
 from loadtests.load.scenario import ClosedLoad, OpenLoad, ReplayLoad, Scenario
@@ -18,10 +19,11 @@ from loadtests.load.traces import MOONCAKE_BLOCK, TraceRow, read_trace
 from loadtests.load.workloads import Classify, Content, Session, Task, Workload, replayed
 
 # Separate streams of random numbers, so that a new draw in one leaves the others unchanged.
-_ARRIVALS, _CONTENT, _TURN = range(3)
+_ARRIVALS, _CONTENT, _TURN, _NEIGHBOUR = range(4)
 
 # A closed-loop user's k-th request has the index user * _PER_USER + k. Users of background work are
-# counted from one, because planned arrivals have the indices below _PER_USER.
+# counted from one, because planned arrivals have the indices below _PER_USER; a neighbour is the
+# first.
 _PER_USER = 1_000_000
 
 
@@ -93,6 +95,22 @@ class Plan:
         """The request of an arrival (of a session, the first)."""
         rng = self._rng(arrival.index if arrival.like is None else arrival.like)
         return self._call(arrival, self._workload(rng), rng)
+
+    def neighbour_calls(self, worker: int, workers: int) -> list[Call]:
+        """Calls of a neighbour by one of `workers` processes, in order; empty without one."""
+        scenario = self.scenario
+        work, load = scenario.beside, scenario.load
+        if not isinstance(work, Neighbour) or not isinstance(load, OpenLoad):
+            return []
+        calls: list[Call] = []
+        for number, stage in enumerate(scenario.stages):
+            rng = np.random.default_rng((scenario.seed, _NEIGHBOUR, number))
+            rate = work.rates[stage.name == BESIDE]
+            for at in load.arrivals.scaled(rate / load.arrivals.rate).times(stage.seconds, rng):
+                arrival = Arrival(_PER_USER + len(calls), stage.start + float(at), stage.name)
+                call = self._call(arrival, work.workload, self._rng(arrival.index))
+                calls.append(replace(call, tenant=work.tenant.name))
+        return calls[worker::workers]
 
     def background_call(self, user: int, count: int, at: float) -> Call:
         """The `count`-th request of a user of the background work, or its `count`-th line."""

@@ -18,7 +18,7 @@ from pydantic import (
 )
 
 from loadtests.load.arrivals import Arrivals
-from loadtests.load.background import Background
+from loadtests.load.background import Background, Neighbour
 from loadtests.load.choice import Adapters, Tenant
 from loadtests.load.stage import ALONE, BESIDE, WARMUP, Stage, row
 from loadtests.load.traces import Format
@@ -141,7 +141,7 @@ class Scenario(_Model):
         beside = (self.beside,) if self.beside else ()
         for field, names in (
             ("workloads", [each.label for each in (*self.workloads, *beside)]),
-            ("tenants", [tenant.name for tenant in self.tenants]),
+            ("tenants", [tenant.name for tenant in self.callers]),
         ):
             if len(set(names)) < len(names):
                 raise ValueError(f"{field} must have distinct names, got {', '.join(names)}")
@@ -173,6 +173,13 @@ class Scenario(_Model):
                 return row([(f"{count} users", step_s, 1.0) for count in users])
             case ReplayLoad(duration_s=duration_s):
                 return row([("replay", duration_s, 1.0)])
+
+    @property
+    def callers(self) -> tuple[Tenant, ...]:
+        """The load's tenants, and a neighbour."""
+        if isinstance(self.beside, Neighbour):
+            return (*self.tenants, self.beside.tenant)
+        return self.tenants
 
     @property
     def duration_s(self) -> float:

@@ -4,8 +4,6 @@ from loadtests.analysis.beside import Beside
 from loadtests.report.groups import Table
 from loadtests.report.wording import TOO_FEW, milliseconds, outcomes
 
-_HEADER = ("ms", "alone", "beside", "ratio", "at most")
-
 
 def beside_table(beside: Beside) -> Table:
     """A row for each judged latency."""
@@ -19,7 +17,10 @@ def beside_table(beside: Beside) -> Table:
         )
         for each in beside.ratios
     ]
-    return _HEADER, list(rows)
+    halves = ["alone", "beside"]
+    if beside.rates is not None:
+        halves = [f"beside {rate:g}/s" for rate in beside.rates]
+    return ("ms", *halves, "ratio", "at most"), list(rows)
 
 
 def background(beside: Beside) -> str:

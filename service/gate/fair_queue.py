@@ -139,6 +139,11 @@ class FairQueue:
         share = self._presence.share(ticket.tenant, ticket.weight)
         return held + ticket.slots <= share * limit
 
+    def above_share(self, ticket: Ticket, limit: int) -> bool:
+        """True if the tenant of a running ticket holds more slots than its share of `limit`."""
+        tenant = self._running[ticket].tenant
+        return tenant.in_use > self._presence.share(tenant.name, tenant.weight) * limit
+
     def backlog(self, ticket: Ticket) -> Backlog:
         """Tickets before this one, which is not pushed yet; its tenant counts as waiting."""
         tenant = self._tenants.get(ticket.tenant)

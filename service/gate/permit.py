@@ -54,6 +54,11 @@ class Permit:
         """The ticket by which `Gate.charge_step` knows the permit."""
         return self._ticket
 
+    @property
+    def above_share(self) -> bool:
+        """True if the tenant holds more slots than its share, and this is not background work."""
+        return self._scheduler.above_share(self._ticket)
+
     def interrupt(self, error: ServiceError | Preempted) -> None:
         """End the stream with this error at its next wait, or the one under way."""
         self._interruption.trigger(error)

@@ -6,7 +6,7 @@ used. `charge` reports a running ticket's tokens, `charge_step` those of many, `
 `expire` names the tickets whose deadline has passed; `next_deadline` says when to ask again.
 
 Background tickets have rules of their own (background.py). Interactive tickets see of them only
-the slots that they hold: these come back as they end, and no background ticket starts meanwhile.
+the slots that they hold, which come back as they end.
 
 Invariants, checked by the simulator in tools/simulation: after `next_dispatches` no ticket
 waits while a slot is free for it; `in_use` is the slots of the tickets started and not finished; no
@@ -173,6 +173,10 @@ class Scheduler:
         now = self._look()
         return None if self._room(ticket, now) else self._foresee(ticket, now, room=False)[1]
 
+    def above_share(self, ticket: Ticket) -> bool:
+        """True if a running ticket is interactive and its tenant holds more than its share."""
+        return not ticket.background and self._queue.above_share(ticket, self.limit)
+
     def next_dispatches(self) -> list[Ticket]:
         """Start waiting tickets while a slot is free; the caller runs these now."""
         now = self._tick()
@@ -274,8 +278,7 @@ class Scheduler:
 
     def next_deadline(self) -> float | None:
         """Time at which the next ticket is late, on the scheduler's clock."""
-        top = self._deadlines.peek()
-        return top[0] if top is not None else None
+        return top[0] if (top := self._deadlines.peek()) is not None else None
 
     def _queue_of(self, ticket: Ticket) -> FairQueue:
         return self._background.queue if ticket.background else self._queue
@@ -295,8 +298,7 @@ class Scheduler:
             return None, None if room else self._background.refusal(ticket)
         backlog = self._queue.backlog(ticket)
         forecast = self._admission.forecast(ticket, backlog)
-        held = max(self.limit, self.in_use)
-        owed = ticket.follows or self._queue.within_share(ticket, held)
+        owed = ticket.follows or self._queue.within_share(ticket, max(self.limit, self.in_use))
         alone = self._queue.in_use + self.waiting < self.limit
         if room or owed or alone:
             return forecast, None
@@ -348,8 +350,7 @@ class Scheduler:
             self._late.append(ticket)
 
     def _tick(self) -> float:
-        now = self._clock()
-        full = self._seen.full
+        now, full = self._clock(), self._seen.full
         if now > self._seen.at and self._full:
             self.rates.elapsed(now - self._seen.at)
             full += now - self._seen.at
@@ -396,5 +397,4 @@ class Scheduler:
             self.rates.decoded(tokens, took)
             if self._tells(took / tokens, self._limiter.targets.token):
                 self._limiter.token_took(took / tokens)
-        run.seen = now
-        run.output = output
+        run.seen, run.output = now, output

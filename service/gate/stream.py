@@ -122,6 +122,8 @@ async def _under_permit(
         meter = Meter(context, observer, permit, trace)
         permit.cut = partial(_cut, demand, meter)
         try:
+            if demand.stand_back is not None and permit.above_share:
+                demand.stand_back()
             if trace:
                 trace.granted()
             yield permit, meter

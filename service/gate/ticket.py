@@ -10,7 +10,8 @@ class Demand:
     """Demand of an engine request: tokens of its prompt, at most so many of each sequence.
 
     `restartable` if it may be ended and made again, because nothing of it is handed on before its
-    end. `cut`, where there is one, has the engine end its answer with what it made.
+    end. `cut`, where there is one, has the engine end its answer with what it made; `stand_back` is
+    called before the request is made if its tenant holds more than its share of the engine.
     """
 
     prompt_tokens: int
@@ -18,6 +19,7 @@ class Demand:
     slots: int = 1
     restartable: bool = False
     cut: Callable[[], None] | None = None
+    stand_back: Callable[[], None] | None = None
 
     @property
     def most_tokens(self) -> int:

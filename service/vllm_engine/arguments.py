@@ -26,6 +26,8 @@ BACKEND = "xgrammar"
 """The only compiler of structures: vLLM's others stall its own process for seconds, and the engine
 keeps the one it used first, even if a later request was accepted for another."""
 
+_CPU_SCHEDULER = "service.vllm_engine.cpu.paced_scheduler.PacedScheduler"
+
 _DEFAULTS: dict[str, Any] = {
     "enable_prompt_tokens_details": True,
     "scheduling_policy": "priority",
@@ -44,6 +46,7 @@ def parse_engine_arguments(settings: Settings) -> Namespace:
     _check_structures(arguments.get("structured_outputs_config", {}))
     chosen = {
         **_DEFAULTS,
+        **_scheduler(),
         **_adapter_defaults(len(settings.wanted_adapters), arguments),
         **arguments,
         **type_for_processor(arguments),
@@ -156,6 +159,11 @@ def _require_library(name: str, package: str) -> None:
         raise ConfigurationError(
             f"engine: vLLM's CPU kernels need {name}, Debian's package {package}: {error}"
         ) from error
+
+
+def _scheduler() -> dict[str, Any]:
+    """The scheduler of the engine's steps: ours on the CPU build, which makes a step at a time."""
+    return {"scheduler_cls": _CPU_SCHEDULER} if platform.installed() is platform.CPU else {}
 
 
 def _adapter_defaults(count: int, arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from service.vllm_engine.echoed import with_prompt_logprobs
 from service.vllm_engine.generation import Generation
 from service.vllm_engine.guarded import Inbox, guarded
 from service.vllm_engine.push import Last, Push, Sink
+from service.vllm_engine.rank import Rank
 from service.vllm_engine.renderer import StagedRenderer
 from service.vllm_engine.steps import Steps
 from service.vllm_engine.structured_outputs import tried, try_structure
@@ -141,8 +142,8 @@ class GatedClient:
     def request(self, prompt: Any, params: SamplingParams, **options: Any) -> Generation:
         """One generation as a part of the current request, not yet made."""
         context = current_context()
-        # Of two that need the same memory vLLM preempts the one with the larger number.
-        options |= {"priority": int(context.tier is Tier.FLEX)}
+        rank = Rank.FLEX if context.tier is Tier.FLEX else Rank.WITHIN_SHARE
+        options |= {"priority": int(rank)}
         options |= {"data_parallel_rank": None, "session_id": None}
         options["trace_headers"] = self.untraced
         own_id = f"{context.request_id}-{next(self._serial)}"

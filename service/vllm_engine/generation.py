@@ -23,6 +23,7 @@ from service.errors import EngineDead, InvalidRequest, ServiceError
 from service.gate.meter import Progress
 from service.gate.ticket import Demand
 from service.vllm_engine.call_frame import asks_for_structure
+from service.vllm_engine.rank import Rank
 
 
 class Generation:
@@ -58,7 +59,8 @@ class Generation:
         """Demand of the request, made anew: one that is kept would refer to who keeps it."""
         tokens = len(self._prompt["prompt_token_ids"])
         room = max(0, self._engine.model_config.max_model_len - tokens)
-        return Demand(tokens, self.params.max_tokens or room, self.params.n, cut=self._end)
+        most = self.params.max_tokens or room
+        return Demand(tokens, most, self.params.n, cut=self._end, stand_back=self._rank_above_share)
 
     @property
     def pushable(self) -> bool:
@@ -100,6 +102,9 @@ class Generation:
     async def abort(self, internal_id: str) -> None:
         """End a request that was added, by the engine's own id."""
         await self._engine.abort(internal_id, internal=True)
+
+    def _rank_above_share(self) -> None:
+        self._options = self._options | {"priority": int(Rank.ABOVE_SHARE)}
 
     def _end(self) -> None:
         """Have vLLM's output processor see the request end as at its longest answer, at once.

@@ -313,3 +313,16 @@ def test_the_tickets_that_made_least_give_way_and_each_is_named_once(clock: Cloc
     core.finish(people[1])
     core.finish(people[2])
     assert core.next_dispatches()[0] is again
+
+
+def test_only_interactive_work_is_above_a_share(clock: Clock) -> None:
+    core = core_of(clock)
+    people = [ticket("a") for _ in range(4)]
+    assert offer(core, *people, ticket("b")) == [STARTED] * 5
+    behind = [flex("a"), flex("a")]
+    assert offer(core, *behind) == [STARTED] * 2
+    more = ticket("a")
+    assert core.offer(more) is STARTED
+    assert [core.above_share(each) for each in (more, *behind)] == [True, False, False]
+    core.finish(people.pop())
+    assert not core.above_share(more)

@@ -327,6 +327,22 @@ def test_one_slot_of_16_is_for_a_tenant_with_fewer_than_its_share() -> None:
     assert queue.in_use == 31
 
 
+def test_a_tenant_is_above_its_share_from_the_slot_on_that_is_too_many() -> None:
+    queue = FairQueue()
+    started = [ticket("heavy") for _ in range(4)]
+    fill(queue, *started)
+    assert order(queue, limit=4) == ["heavy"] * 4
+    assert not any(queue.above_share(each, 4) for each in started)
+    light = ticket("light", weight=3.0)
+    fill(queue, light)
+    assert [queue.above_share(each, 16) for each in started] == [False] * 4
+    assert all(queue.above_share(each, 8) for each in started)
+    queue.finish(started.pop())
+    assert order(queue, limit=8) == ["light"]
+    assert not queue.above_share(light, 2)
+    assert queue.above_share(light, 1)
+
+
 def test_what_its_running_tickets_cost_does_not_keep_a_tenant_from_a_reserved_slot() -> None:
     queue = FairQueue()
     first, second, third = (ticket("light", prompt=500, weight=0.5) for _ in range(3))

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import replace
+from functools import partial
 from typing import Literal
 
 import pytest
@@ -16,6 +17,7 @@ from service.gate.meter import Progress
 from service.gate.stream import gated
 from service.gate.ticket import Demand
 from service.settings.gate import GateSettings
+from service.tenants.tenant import Tenant
 from tests.gate.occupation import Occupation
 
 
@@ -114,6 +116,27 @@ async def test_nothing_starts_and_no_permit_is_taken_before_the_first_item_is_as
     assert await anext(stream) == 0
     assert (request.started, stage.gate.in_flight) == (1, 1)
     await stream.aclose()
+
+
+@pytest.mark.parametrize(("neighbours", "seen"), [(0, []), (1, [0])])
+async def test_a_request_above_its_tenants_share_stands_back_before_it_is_made(
+    neighbours: int, seen: list[int]
+) -> None:
+    stage = Stage()
+    for number in range(neighbours):
+        context = internal_context("neighbour", 5.0)
+        context.tenant = Tenant(f"neighbour-{number}")
+        (await stage.gate.acquire(context, Demand(1, 1))).release()
+    stood_back: list[int] = []
+    first, second = Counting(), Counting()
+    for request in (first, second):
+        back = partial(lambda each: stood_back.append(each.started), request)
+        request.demand = replace(request.demand, stand_back=back)
+    streams = [stage.run(first), stage.run(second)]
+    assert [await anext(each) for each in streams] == [0, 0]
+    assert stood_back == seen
+    for each in streams:
+        await each.aclose()
 
 
 async def test_a_stream_that_ends_gives_its_permit_back_and_reports_its_use() -> None:

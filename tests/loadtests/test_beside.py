@@ -2,7 +2,9 @@
 
 import json
 import urllib.request
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -23,15 +25,23 @@ from loadtests.load.scenario import Scenario
 from loadtests.load.stage import ALONE, BESIDE
 from loadtests.outputs import read_records, read_result, read_round
 from loadtests.protocol.api import Request
-from loadtests.protocol.record import Record
+from loadtests.protocol.record import Outcome, Record
+from loadtests.report.beside import beside_table
 from service.settings.batches import BatchSettings
 from tests.live_service import MODEL, LiveService
 from tests.loadtests.records import record, run
 from tests.loadtests.scenarios import CHAT, scenario
+from tools.served.keys import entry, key_of, write_keys
 from tools.served.server import PATIENT
 
 USERS = {"kind": "users", "users": 3, "workload": CHAT | {"name": "flex"}}
 BATCH = {"kind": "batch", "lines": 40, "workload": CHAT | {"name": "lines"}}
+NEIGHBOUR = {
+    "kind": "neighbour",
+    "tenant": {"name": "heavy"},
+    "rates": [2, 40],
+    "workload": CHAT | {"name": "flood"},
+}
 LOAD = {"kind": "open", "arrivals": {"process": "poisson", "rate": 20}, "step_s": 10}
 
 
@@ -97,6 +107,64 @@ def test_background_work_needs_one_step_and_a_name_of_its_own(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         scenario(beside=USERS, **fields)
+
+
+def test_a_neighbour_sends_at_its_rates_whatever_the_number_of_workers() -> None:
+    plan = Plan(divided(NEIGHBOUR), "base")
+    calls = plan.neighbour_calls(0, 1)
+    counts = Counter(call.stage for call in calls)
+    assert 10 <= counts[ALONE] <= 30
+    assert 340 <= counts[BESIDE] <= 460
+    assert [call.at for call in calls] == sorted(call.at for call in calls)
+    assert {call.tenant for call in calls} == {"heavy"}
+    assert {call.tenant for call in map(plan.call, plan.arrivals)} == {"default"}
+    assert len({call.index for call in calls} | {each.index for each in plan.arrivals}) == len(
+        calls
+    ) + len(plan.arrivals)
+    parts = [plan.neighbour_calls(worker, 3) for worker in range(3)]
+    assert sorted((each for part in parts for each in part), key=lambda call: call.at) == calls
+    assert Plan(divided(USERS), "base").neighbour_calls(0, 1) == []
+
+
+def test_a_neighbour_is_a_tenant_of_its_own() -> None:
+    with pytest.raises(ValueError, match="tenants must have distinct names, got default, default"):
+        divided(NEIGHBOUR | {"tenant": {"name": "default"}})
+
+
+def flood(*outcomes: str) -> list[Record]:
+    return [
+        record(1_000_000 + n, stage=BESIDE, workload="flood", tenant="heavy", outcome=each)
+        for n, each in enumerate(outcomes)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("light", "heavy", "code", "reason"),
+    [
+        ("ok", ["ok"] * 200 + ["refused"] * 400, Exit.OK, None),
+        ("ok", ["ok"] * 200 + ["http_error"], Exit.FAILURES, "not all were answered: 1 http_error"),
+        (
+            "refused",
+            ["ok"] * 200 + ["refused"] * 400,
+            Exit.FAILURES,
+            "tenant default asked for no more than its share, and 1 of its 160 requests were",
+        ),
+        ("refused", ["ok"] * 100, Exit.OK, None),
+    ],
+)
+def test_a_neighbour_may_be_refused_but_nobody_within_the_share(
+    light: Outcome, heavy: list[str], code: Exit, reason: str | None
+) -> None:
+    first, *others = halves()
+    records = [replace(first, outcome=light), *others, *flood(*heavy)]
+    of = divided(NEIGHBOUR).model_copy(update={"tolerate": ("refused",)})
+    result = conclude(run(records, of=of, offered={ALONE: 80, BESIDE: 80}), None)
+    assert result.verdict.exit_code == code, result.verdict
+    assert (reason or "") in " ".join(result.verdict.reasons)
+    assert {group.name for group in result.tenants} == {"default"}
+    assert result.fairness.tenants.keys() == {"default", "heavy"}
+    assert result.beside is not None
+    assert beside_table(result.beside)[0][1:3] == ("beside 2/s", "beside 40/s")
 
 
 def test_background_requests_are_no_part_of_the_load() -> None:
@@ -223,6 +291,26 @@ def test_flex_runs_against_the_service(tmp_path: Path) -> None:
     _, of_load = read_round(tmp_path)
     assert {each.workload for each in of_load} == {"people"}
     assert "Beside background work" in (tmp_path / "report.html").read_text()
+
+
+def test_light_runs_against_the_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("light", "heavy"):
+        monkeypatch.setenv(f"LOADTEST_KEY_{name.upper()}", key_of(name))
+    keys = write_keys(tmp_path / "keys.json", entry("light"), entry("heavy"))
+    with LiveService(gate=PATIENT["gate"], tenants={"keys": keys}) as live:
+        code = sent(live, "light", tmp_path, "beside.rates=[40, 80]", workers=2)
+        served = {
+            name: live.value("inference_requests_total", tenant=name) for name in ("light", "heavy")
+        }
+    result = read_result(tmp_path)
+    assert code == Exit.OK, result.verdict
+    assert result.beside is not None
+    assert result.beside.requests is not None
+    assert {each.name for each in result.tenants} == {"light"}
+    assert result.beside.requests.outcomes.keys() == {"ok"}
+    rows = Counter(each.tenant for each in read_records(tmp_path))
+    assert rows == served
+    assert "beside 80/s" in (tmp_path / "report.html").read_text()
 
 
 def test_batches_run_against_the_service(tmp_path: Path) -> None:

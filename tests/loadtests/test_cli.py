@@ -33,6 +33,7 @@ SHIPPED = {
     "classify",
     "embeddings",
     "flex",
+    "light",
     "soak",
     "rollout",
     "shadow",

@@ -1,0 +1,81 @@
+"""Scheduler of the engine's steps, which reads few tokens of prompts of later ranks in a step."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from vllm.v1.core.sched.scheduler import Scheduler
+from vllm.v1.request import RequestStatus
+
+from service.vllm_engine.rank import Rank
+
+_TOKENS = 96
+"""Tokens of prompts of later ranks in a step, at least; these take as long as 48 that decode."""
+
+_STEP = 160
+"""Tokens of a step with such prompts; each sequence that decodes counts as two of a prompt."""
+
+_MOST_HELD = 4
+"""Steps in a row in which no prompt of a later rank is read."""
+
+
+class PacedScheduler(Scheduler):  # type: ignore[misc] # vLLM is not followed by mypy
+    """vLLM's scheduler, with short steps for the requests of tenants within their share.
+
+    On the CPU build a step takes longer with each token of a prompt, and a request waits for the
+    running step and then for its own. So a step reads prompts of the first rank or of later ones,
+    and of later ones few (`_few`). The first rank goes first, but for one step after
+    `_MOST_HELD`. Flex requests alone in the engine are read without a bound.
+    """
+
+    max_num_scheduled_tokens: int
+    _held = 0
+
+    def schedule(self, throttle_prefills: bool = False) -> Any:
+        """The next step, as vLLM's scheduler makes it of the requests that it sees."""
+        unread = [each for each in self.running if each.is_prefill_chunk]
+        unread += self.waiting
+        first = [each for each in unread if each.priority == Rank.WITHIN_SHARE]
+        later = [each for each in unread if each.priority != Rank.WITHIN_SHARE]
+        most = self.max_num_scheduled_tokens
+        if not later or not self._paces():
+            held, step_tokens, self._held = [], most, 0
+        elif first and self._held < _MOST_HELD:
+            held, step_tokens, self._held = later, most, self._held + 1
+        else:
+            held, step_tokens, self._held = first, min(most, self._few()), 0
+        self.max_num_scheduled_tokens = step_tokens
+        try:
+            return self._schedule_without(held, throttle_prefills)
+        finally:
+            self.max_num_scheduled_tokens = most
+
+    def _paces(self) -> bool:
+        """False for flex alone, and where a part of a prompt may be too small to be read."""
+        config = self.scheduler_config
+        if not config.enable_chunked_prefill or config.disable_chunked_mm_input:
+            return False
+        if self.need_mamba_block_aligned_split:
+            return False
+        return any(each.priority != Rank.FLEX for each in self.requests.values())
+
+    def _few(self) -> int:
+        """Tokens of a step that decodes all that has read its prompt, and reads few others."""
+        # vLLM gives the budget away in this order.
+        self.running.sort(key=lambda request: request.is_prefill_chunk)
+        decoding = sum(
+            each.num_tokens_with_spec + each.num_output_placeholders - each.num_computed_tokens
+            for each in self.running
+            if not each.is_prefill_chunk
+        )
+        return int(decoding + max(_TOKENS, _STEP - 2 * decoding))
+
+    def _schedule_without(self, held: Sequence[Any], throttle_prefills: bool) -> Any:
+        waiting = [each for each in held if each.status != RequestStatus.RUNNING]
+        for each in held:
+            each.next_decode_eligible_step = self.current_step + 2  # A running one skips this step.
+        self.waiting.remove_requests(waiting)
+        try:
+            return super().schedule(throttle_prefills)
+        finally:
+            for each in waiting:
+                self.waiting.add_request(each)
