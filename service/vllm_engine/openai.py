@@ -22,10 +22,11 @@ from service.vllm_engine.messages import Messages
 from service.vllm_engine.named_tier import named_tier, with_tier
 from service.vllm_engine.offered_tools import offered, offers, without_tools
 from service.vllm_engine.parsers import mended
+from service.vllm_engine.plain_answers import PlainAnswers
 from service.vllm_engine.plain_chat import PlainChats
-from service.vllm_engine.plain_completion import PlainCompletions, completion_streams
+from service.vllm_engine.plain_completion import PlainCompletions
 from service.vllm_engine.plain_request import is_plain_chat, is_plain_completion
-from service.vllm_engine.plain_stream import PlainStream, PlainStreams, is_plain
+from service.vllm_engine.plain_stream import PlainStream, is_plain
 from service.vllm_engine.responses import Responses
 
 OpenAIAnswer = dict[str, Any] | bytes | AsyncGenerator[bytes, None] | PlainStream
@@ -43,8 +44,8 @@ class OpenAISurface:
         self,
         state: State,
         plain_chat: Any,
-        plain_chats: PlainChats | None = None,
-        plain_completions: PlainCompletions | None = None,
+        plain_chats: PlainAnswers | None = None,
+        plain_completions: PlainAnswers | None = None,
     ) -> None:
         self._state = state
         self._plain_chat = plain_chat
@@ -70,12 +71,11 @@ class OpenAISurface:
         chat = without_tools(state.openai_serving_chat, arguments)
         chats = completions = None
         if push:
-            if (chats := await PlainChats.of(client, chat)) is not None:
-                _push_plain(chat, "chat_completion_stream_generator", chats.streams)
             completion = state.openai_serving_completion
-            if (streams := await completion_streams(client, completion)) is not None:
-                _push_plain(completion, "completion_stream_generator", streams)
-                completions = PlainCompletions.of(client, completion, streams)
+            chats = await PlainAnswers.of(client, PlainChats(chat))
+            completions = await PlainAnswers.of(client, PlainCompletions(completion))
+            _push_plain(chat, "chat_completion_stream_generator", chats)
+            _push_plain(completion, "completion_stream_generator", completions)
         surface = cls(state, chat, chats, completions)
         surface.responses.begin()
         await surface.messages.begin()
@@ -89,7 +89,7 @@ class OpenAISurface:
                 param="documents",
             )
         if self._plain_chats is not None and is_plain_chat(body):
-            return await self._plain_chats.stream(body)
+            return await self._plain_chats.answer(body)
         handler = self._state.openai_serving_chat
         body = offered(body, readable=handler.enable_auto_tools)
         request = parse(ChatCompletionRequest, body | _own_id())
@@ -173,17 +173,19 @@ async def _events(stream: AsyncGenerator[str, None]) -> AsyncGenerator[bytes, No
             yield with_tier(event, context).encode()
 
 
-def _push_plain(handler: Any, name: str, streams: PlainStreams) -> None:
+def _push_plain(handler: Any, name: str, plain: PlainAnswers | None) -> None:
     """Have a handler of vLLM's answer with a `PlainStream` where the stream is one.
 
     `name` is its method that makes the events.
     """
+    if plain is None:
+        return
     events = getattr(handler, name)
 
     def make(request: Any, *arguments: Any, **options: Any) -> Any:
         (made, *more) = noted()
         if more or not made.pushable or not is_plain(request):
             return events(request, *arguments, **options)
-        return streams.make(request, made)
+        return plain.streams.make(request, made)
 
     setattr(handler, name, make)

@@ -1,12 +1,15 @@
-"""Events of plain streams, shaped by what vLLM's own generators make of a probe."""
+"""Events and fields of plain answers, shaped by what vLLM's own handlers make of a probe."""
 
 import json
+import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic_core import to_json
 from vllm.outputs import CompletionOutput, RequestOutput
+
+from service.context import current_context
 
 Event = dict[str, Any]
 
@@ -16,7 +19,7 @@ _PROBE = "\ue000probe\ue001"
 
 
 async def probes() -> AsyncIterator[RequestOutput]:
-    """The outputs of a stream of two tokens, for a generator whose events become `Shapes`."""
+    """The outputs of a stream of two tokens, for a handler whose answer becomes a shape."""
     for reason in (None, "stop"):
         said = CompletionOutput(0, _PROBE, [0], None, None, finish_reason=reason)
         counts = {"num_cached_tokens": 1, "num_cache_creation_tokens": 1}
@@ -71,35 +74,49 @@ class Events:
     def last(self, text: str, said: CompletionOutput) -> bytes:
         """The event of the last text, with the reason for the end."""
         shape = self._shapes.last
-        ended = {"finish_reason": said.finish_reason, "stop_reason": said.stop_reason}
-        return self._event(shape, choices=[{**_with_text(shape["choices"][0], text), **ended}])
+        return self._event(shape, choices=[with_end(shape["choices"][0], text, said)])
 
     def usage(self, first: RequestOutput, made: int) -> bytes:
         """The event of the usage, if there is one; `made` are the tokens of the answer."""
         shape = self._shapes.usage
         if shape is None:
             return b""
-        prompt = len(first.prompt_token_ids)
-        counts = {
-            "prompt_tokens": prompt,
-            "completion_tokens": made,
-            "total_tokens": prompt + made,
-        }
-        used = {**shape["usage"], **counts}
-        if (details := used.get("prompt_tokens_details")) is not None:
-            cached = {
-                "cached_tokens": first.num_cached_tokens,
-                "created_cache_tokens": first.num_cache_creation_tokens,
-            }
-            used["prompt_tokens_details"] = {name: cached[name] for name in details}
-        return self._event(shape, usage=used)
+        return self._event(shape, usage=with_usage(shape["usage"], first, made))
 
     def _event(self, shape: Event, **more: Any) -> bytes:
         return b"data: " + to_json({**self._named, **shape, **self._own, **more}) + b"\n\n"
 
 
-def _with_text(choice: Event, text: str) -> Event:
-    """A choice with this text, which a chat's has in its delta."""
-    if "delta" in choice:
-        return {**choice, "delta": {**choice["delta"], "content": text}}
-    return {**choice, "text": text}
+def own_fields(prefix: str) -> Event:
+    """The current request's values of fields that all of its events have, and its whole answer."""
+    context = current_context()
+    name = f"{prefix}{context.request_id}"
+    return {"id": name, "created": int(time.time()), "model": context.model}
+
+
+def with_end(choice: Event, text: str, said: CompletionOutput) -> Event:
+    """A choice with this text and the reason for the end."""
+    ended = {"finish_reason": said.finish_reason, "stop_reason": said.stop_reason}
+    for part in ("delta", "message"):  # of a chat
+        if part in choice:
+            return {**choice, part: {**choice[part], "content": text}, **ended}
+    return {**choice, "text": text, **ended}
+
+
+def with_usage(usage: Event, output: RequestOutput, made: int) -> Event:
+    """A usage with the tokens of the prompt, the cached ones and those that were made."""
+    prompt = len(output.prompt_token_ids)
+    used = {
+        **usage,
+        "prompt_tokens": prompt,
+        "completion_tokens": made,
+        "total_tokens": prompt + made,
+    }
+    if (details := usage.get("prompt_tokens_details")) is not None:
+        cached = {
+            "cached_tokens": output.num_cached_tokens,
+            "created_cache_tokens": output.num_cache_creation_tokens,
+        }
+        shown = {name: cached[name] for name, value in details.items() if value is not None}
+        used["prompt_tokens_details"] = {**details, **shown}
+    return used

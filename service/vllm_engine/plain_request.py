@@ -35,9 +35,8 @@ def is_plain_completion(body: Mapping[str, Any]) -> bool:
 
 
 def is_plain_chat(body: Mapping[str, Any]) -> bool:
-    """True for an accepted body of texts, to be streamed, with such fields only."""
-    own = {"messages": _are_texts, "max_completion_tokens": _is_integer}
-    return body.get("stream") is True and _takes(body, own)
+    """True for an accepted body of texts with such fields only."""
+    return _takes(body, {"messages": _are_texts, "max_completion_tokens": _is_integer})
 
 
 def _takes(body: Mapping[str, Any], own: Mapping[str, Callable[[Any], bool]]) -> bool:

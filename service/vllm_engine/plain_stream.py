@@ -1,6 +1,5 @@
 """Streamed answers whose events differ in their text only, written in the engine's own steps."""
 
-import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any, Protocol
 
@@ -12,7 +11,7 @@ from service.engine.protocol import TextSink, Writer
 from service.vllm_engine.client import GatedClient
 from service.vllm_engine.generation import Generation
 from service.vllm_engine.named_tier import named_tier
-from service.vllm_engine.plain_events import DONE, Events, Shapes
+from service.vllm_engine.plain_events import DONE, Events, Shapes, own_fields
 
 
 class StreamRequest(Protocol):
@@ -136,18 +135,10 @@ class PlainStreams:
         handler: Any,
         prefix: str,
         generator: Callable[[bool], AsyncGenerator[str, None]],
-    ) -> "PlainStreams | None":
-        """The streams of a handler; None where its events hold more than those of plain ones.
-
-        `generator` is vLLM's with `probes`, with or without usage.
-        """
+    ) -> "PlainStreams":
+        """The streams of a handler; `generator` is vLLM's with `probes`, with or without usage."""
         shapes = {usage: await Shapes.of(generator(usage)) for usage in (False, True)}
-        more = (
-            handler.enable_force_include_usage
-            or handler.enable_per_request_metrics
-            or client.vllm_config.speculative_config
-        )
-        return None if more else cls(client, handler, prefix, shapes)
+        return cls(client, handler, prefix, shapes)
 
     def make(self, request: Any, generation: Generation) -> PlainStream:
         """The stream that answers a plain request."""
@@ -155,13 +146,8 @@ class PlainStreams:
         tier = named_tier(context)
         options = request.stream_options
         shapes = self._shapes[options is not None and bool(options.include_usage)]
-        own = {
-            "id": f"{self._prefix}{context.request_id}",
-            "created": int(time.time()),
-            "model": context.model,
-        }
         named = {} if tier is None else {"service_tier": tier}
-        events, head = Events(shapes, named, own), b""
+        events, head = Events(shapes, named, own_fields(self._prefix)), b""
         if shapes.head is not None:
             head = events.head(self._handler.get_chat_request_role(request))
         check = self._handler._raise_if_error

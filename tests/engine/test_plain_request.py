@@ -1,5 +1,6 @@
 """Bodies that are answered without vLLM's handlers."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from service.vllm_engine.plain_request import (
 
 BODY = {"model": "tiny", "prompt": "Once upon"}
 SAID = {"role": "user", "content": "Hi"}
-CHAT = {"model": "tiny", "messages": [SAID], "stream": True}
+CHAT = {"model": "tiny", "messages": [SAID]}
 
 numbers = st.integers(-3, 3) | st.floats(-3, 3)
 optional: dict[str, st.SearchStrategy[Any]] = {
@@ -35,7 +36,7 @@ optional: dict[str, st.SearchStrategy[Any]] = {
     "repetition_penalty": numbers,
     "stop": st.text(min_size=1) | st.lists(st.text(min_size=1), max_size=9),
 }
-streamed = st.fixed_dictionaries(
+streamed_or_not = st.sampled_from([{}, {"stream": False}]) | st.fixed_dictionaries(
     {"stream": st.just(True)},
     optional={"stream_options": st.fixed_dictionaries({"include_usage": st.booleans()})},
 )
@@ -43,7 +44,7 @@ prompts = st.text(min_size=1) | st.lists(st.integers(0, 1 << 40), min_size=1)
 completions = st.builds(
     dict.__or__,
     st.fixed_dictionaries({"model": st.text(), "prompt": prompts}, optional=optional),
-    streamed | st.sampled_from([{}, {"stream": False}]),
+    streamed_or_not,
 )
 messages = st.fixed_dictionaries(
     {"role": st.sampled_from(["system", "user", "assistant"]), "content": st.text()}
@@ -54,7 +55,7 @@ chats = st.builds(
         {"model": st.text(), "messages": st.lists(messages, min_size=1)},
         optional=optional | {"max_completion_tokens": st.integers(-1, 4096)},
     ),
-    streamed,
+    streamed_or_not,
 )
 
 
@@ -130,7 +131,6 @@ def test_any_other_completion_is_left_to_vllms_handler(more: dict[str, Any]) -> 
     [
         *MORE,
         *({"messages": each} for each in MESSAGES),
-        {"stream": False},
         {"max_completion_tokens": 1.0},
         {"tools": [{"type": "function", "function": {"name": "f"}}]},
         {"continue_final_message": True},
@@ -146,7 +146,14 @@ def test_a_body_without_a_prompt_is_left_to_vllms_handler() -> None:
     assert not is_plain_completion({"model": "tiny"})
 
 
-def test_options_of_a_stream_are_left_to_vllms_handler_where_there_is_none() -> None:
+@pytest.mark.parametrize(
+    ("is_plain", "body"),
+    [(is_plain_completion, BODY), (is_plain_chat, CHAT)],
+    ids=["completion", "chat"],
+)
+def test_options_of_a_stream_are_left_to_vllms_handler_where_there_is_none(
+    is_plain: Callable[[Any], bool], body: dict[str, Any]
+) -> None:
     asked = {"stream_options": {"include_usage": True}}
-    assert is_plain_completion(BODY | {"stream": True} | asked)
-    assert not is_plain_completion(BODY | asked)
+    assert is_plain(body | {"stream": True} | asked)
+    assert not is_plain(body | asked)

@@ -24,7 +24,7 @@ from vllm.v1.engine import utils
 from loadtests.processes import wait_until
 from service.context import enter_context, internal_context
 from service.engine.protocol import Prompt, Sampling
-from service.errors import ConfigurationError, InvalidRequest, ServiceError
+from service.errors import ConfigurationError, DeadlineExceeded, InvalidRequest, ServiceError
 from service.gate.gate import Gate
 from service.settings import platform
 from service.settings.gate import GateSettings
@@ -44,6 +44,7 @@ from tools.served.server import PATIENT, named
 Running = tuple[asyncio.Runner, VllmEngine, Gate]
 
 PROMPT = tokens_input(list(range(100, 400)))
+TALK = {"role": "user", "content": "Zähle: \u00e9, \U0001f600"}
 DRAWN: dict[str, Any] = {"temperature": 1.0, "seed": 9, "max_tokens": 40}
 
 
@@ -166,19 +167,38 @@ def test_a_whole_answer_is_the_one_that_vllm_gives(
         assert given.outputs[0].stop_reason == options["stop"][0]
 
 
-def test_a_whole_answer_that_ends_early_has_used_its_tokens(running: Running) -> None:
-    runner, engine, gate = running
-    context = internal_context("leaves", 600.0)
-
-    async def take() -> None:
+async def take(engine: VllmEngine, body: dict[str, Any]) -> None:
+    """Take a whole answer of vLLM's client, or of a route where there is a body."""
+    assert engine.openai is not None
+    asked = {"model": "tiny", "max_tokens": 200, "ignore_eos": True} | body
+    if "messages" in body:
+        await engine.openai.chat(asked)
+    elif "prompt" in body:
+        await engine.openai.completion(asked)
+    else:
         params = whole_answer(max_tokens=200, ignore_eos=True)
         async for _ in engine.client.generate(PROMPT, params, ""):
             pass
 
+
+WAYS = pytest.mark.parametrize(
+    "body",
+    [{}, {"prompt": PROMPT["prompt_token_ids"]}, {"messages": [TALK]}],
+    ids=["client", "completion", "chat"],
+)
+
+
+@WAYS
+def test_a_whole_answer_that_ends_early_has_used_its_tokens(
+    running: Running, body: dict[str, Any]
+) -> None:
+    runner, engine, gate = running
+    context = internal_context("leaves", 600.0)
+
     async def leave() -> None:
         enter_context(context)
-        reader = asyncio.create_task(take())
-        while context.first_token_seconds is None:  # noqa: ASYNC110 - told to the context alone
+        reader = asyncio.create_task(take(engine, body))
+        while context.first_token_seconds is None and not reader.done():  # noqa: ASYNC110 - told to the context alone
             await asyncio.sleep(0.001)
         reader.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -186,8 +206,21 @@ def test_a_whole_answer_that_ends_early_has_used_its_tokens(running: Running) ->
 
     runner.run(leave())
     assert gate.in_flight == 0
-    assert context.prompt_tokens == 300
+    assert context.prompt_tokens == 300 or ("messages" in body and context.prompt_tokens)
     assert 0 < context.completion_tokens < 200
+
+
+@WAYS
+def test_a_whole_answer_ends_at_its_deadline(running: Running, body: dict[str, Any]) -> None:
+    runner, engine, gate = running
+
+    async def wait() -> None:
+        enter_context(internal_context("late", 0.02))
+        await take(engine, body)
+
+    with pytest.raises(DeadlineExceeded):
+        runner.run(wait())
+    assert gate.in_flight == 0
 
 
 def test_sampling_that_vllm_refuses_is_an_invalid_request(running: Running) -> None:
@@ -232,7 +265,7 @@ class Recorder:
         self.on_free()
 
 
-CHAT: dict[str, Any] = {"messages": [{"role": "user", "content": "Zähle: \u00e9, \U0001f600"}]}
+CHAT: dict[str, Any] = {"messages": [TALK]}
 PLAIN: dict[str, dict[str, Any]] = {
     "chat": CHAT,
     "usage": CHAT | {"stream_options": {"include_usage": True}},
@@ -331,31 +364,35 @@ def test_a_pushed_stream_is_refused_as_by_vllms_handler(
     assert gate.in_flight == 0
 
 
+COMPLETION: dict[str, Any] = {"prompt": "a"}
 WHOLE: dict[str, dict[str, Any]] = {
     "text": {"prompt": "Once upon"},
     "tokens": {"prompt": [1, 2, 3], "max_tokens": 1},
     "hot": {"prompt": "Zähle: \u00e9, \U0001f600", "temperature": 2, "seed": 7, "max_tokens": 200},
-    "greedy": {"prompt": "a", "temperature": 0, "user": "me", "n": 1, "stream": False},
-    "stops": {"prompt": "a", "temperature": 0.0, "stop": ["e", "a", "i", "o", "u"]},
+    "greedy": COMPLETION | {"temperature": 0, "user": "me", "n": 1, "stream": False},
+    "stops": COMPLETION | {"temperature": 0.0, "stop": ["e", "a", "i", "o", "u"]},
     "more than fits": {"prompt": list(range(500)), "max_tokens": 512, "ignore_eos": True},
-    "too long": {"prompt": list(range(513))},
+    "chat": CHAT | {"max_completion_tokens": 30, "stream": False},
+    "one token of a chat": CHAT | {"max_tokens": 1},
+    "hot chat": CHAT | {"temperature": 2, "seed": 7, "max_tokens": 200},
+    "stopped chat": CHAT | {"temperature": 0.0, "max_tokens": 40, "stop": ["e", "a", "i", "o"]},
+    "longest chat": CHAT | {"temperature": 0.0, "ignore_eos": True},
     "long text": {"prompt": "word " * 600},
-    "no such token": {"prompt": [10**9]},
     "no such integer": {"prompt": [10**30]},
-    "no tokens": {"prompt": "a", "max_tokens": 0},
-    "too hot": {"prompt": "a", "temperature": -1},
-    "no part": {"prompt": "a", "top_p": 0},
+    "no part": COMPLETION | {"top_p": 0},
+    **REFUSED,
 }
 
 
-async def completed(engine: VllmEngine, body: dict[str, Any], *, plain: bool) -> bytes | str:
-    """The JSON of a whole completion, without the time of its creation, or its error."""
+async def whole(engine: VllmEngine, body: dict[str, Any], *, plain: bool) -> bytes | str:
+    """The JSON of a whole answer, without the time of its creation, or its error."""
     context = internal_context("plain", 600.0)
     context.model = "tiny"
     enter_context(context)
     assert engine.openai is not None
+    ask = engine.openai.chat if "messages" in body else engine.openai.completion
     try:
-        answer = await engine.openai.completion({"model": "tiny", "seed": 7} | body)
+        answer = await ask({"model": "tiny", "seed": 7} | body)
     except ServiceError as error:
         return f"{error.status} {error.body('plain')}"
     assert isinstance(answer, bytes if plain else dict)
@@ -364,14 +401,14 @@ async def completed(engine: VllmEngine, body: dict[str, Any], *, plain: bool) ->
 
 
 @pytest.mark.parametrize("body", WHOLE.values(), ids=WHOLE)
-def test_a_plain_completion_has_the_bytes_of_vllms_own(
+def test_a_plain_answer_has_the_bytes_of_vllms_own(
     running: Running, body: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runner, engine, gate = running
-    runner.run(completed(engine, body, plain=True))  # then both find the prompt in the cache
-    own = runner.run(completed(engine, body, plain=True))
+    runner.run(whole(engine, body, plain=True))  # then both find the prompt in the cache
+    own = runner.run(whole(engine, body, plain=True))
     by_the_handler_alone(engine, monkeypatch)
-    assert own == runner.run(completed(engine, body, plain=False))
+    assert own == runner.run(whole(engine, body, plain=False))
     assert gate.in_flight == 0
 
 

@@ -20,12 +20,14 @@ _IDLE = (
 )
 _TALK = [{"role": "user", "content": "a"}]
 _BODIES: dict[str, dict[str, object]] = {
-    "/v1/generate": {"prompt": "a", "max_tokens": 1500, "n": 2},
-    "/v1/completions": {"prompt": "a", "max_tokens": 1500, "n": 2, "ignore_eos": True},
-    "/v1/chat/completions": {"messages": _TALK, "max_tokens": 1500, "n": 2},
+    "/v1/generate": {"prompt": "a", "max_tokens": 1500},
+    "/v1/completions": {"prompt": "a", "max_tokens": 1500, "ignore_eos": True},
+    "/v1/chat/completions": {"messages": _TALK, "max_tokens": 1500},
     "/v1/responses": {"input": _TALK, "max_output_tokens": 1500},
     "/v1/messages": {"messages": _TALK, "max_tokens": 1500},
 }
+_SEVERAL = {"/v1/generate", "/v1/completions", "/v1/chat/completions"}
+"""Paths that give several answers to a prompt. One answer takes another way."""
 
 
 async def disconnect(server: Server, seed: int | None = None) -> float:
@@ -43,6 +45,8 @@ async def _leave(client: httpx.AsyncClient, model: str, dice: random.Random) -> 
     stream = dice.random() < 0.5
     path = dice.choice(list(_BODIES))
     body = {"model": model, "stream": stream} | _BODIES[path]
+    if path in _SEVERAL:
+        body["n"] = dice.choice((1, 2))
     try:
         async with asyncio.timeout(dice.uniform(0.01, 2)):
             async with client.stream("POST", path, json=body) as answer:

@@ -67,8 +67,12 @@ class Case:
         return replace(self, streams=min(self.streams, 8), requests=1, search=False)
 
 
-KINDS = ("chat", "completion", "generate", "whole completion", "one token", "read", "read batch")
+KINDS = (
+    *("chat", "completion", "generate"),
+    *("whole chat", "whole completion", "one token", "read", "read batch"),
+)
 _WHOLE = {
+    "whole chat": (32, 8),
     "whole completion": (32, 8),
     "one token": (32, 32),
     "read": (32, 24),
@@ -103,6 +107,7 @@ def _asks(tokens: int) -> dict[str, tuple[Ask, Ask, int]]:
     )
     completion = Ask("/v1/completions", common | {"prompt": _PROMPT})
     generate = Ask("/v1/generate", common | {"prompt": _PROMPT})
+    whole_chat = Ask("/v1/chat/completions", chat.body | {"stream": False})
     whole = Ask("/v1/completions", completion.body | {"stream": False})
     one = Ask("/v1/completions", whole.body | {"max_tokens": 1})
     texts = [TEXT.format(number) for number in range(BATCH)]
@@ -110,6 +115,7 @@ def _asks(tokens: int) -> dict[str, tuple[Ask, Ask, int]]:
         "chat": (chat, chat, tokens),
         "completion": (completion, completion, tokens),
         "generate": (generate, completion, tokens),
+        "whole chat": (whole_chat, whole_chat, tokens),
         "whole completion": (whole, whole, tokens),
         "one token": (one, one, 1),
         "read": (_classify(texts[:1]), _logprobs(texts[:1]), 1),

@@ -1,4 +1,4 @@
-"""Events of plain streams beside those that vLLM's generators make of the same outputs."""
+"""Plain answers, streamed and whole, beside those that vLLM makes of the same outputs."""
 
 import asyncio
 import re
@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.responses import JSONResponse
 from vllm.entrypoints.generate.base.protocol import RequestResponseMetadata
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 from vllm.entrypoints.openai.chat_completion.serving import OpenAIServingChat
@@ -20,23 +21,32 @@ from vllm.outputs import CompletionOutput, RequestOutput
 
 from service.context import current_context, enter_context, internal_context
 from service.tenants.tenant import Tier
-from service.vllm_engine.named_tier import with_tier
+from service.vllm_engine.named_tier import named_tier, with_tier
+from service.vllm_engine.plain_answers import PlainAnswers, PlainKind
 from service.vllm_engine.plain_chat import PlainChats
-from service.vllm_engine.plain_completion import completion_streams
-from service.vllm_engine.plain_stream import PlainStream, PlainStreams
+from service.vllm_engine.plain_completion import PlainCompletions
 
 Outputs = Sequence[RequestOutput]
 
 SAID = [{"role": "user", "content": "Hi"}]
 METADATA = RequestResponseMetadata(request_id="it")
+NO_MORE: dict[str, Any] = {
+    "speculative_config": None,
+    "kv_transfer_config": None,
+    "ec_transfer_config": None,
+}
 
 
 class Client:
     """A client whose engine has answered already; texts alone skip vLLM's processor."""
 
-    vllm_config = SimpleNamespace(speculative_config=None)
+    errored = False
 
-    async def push(self, request: Any, sink: PlainStream) -> None:
+    def __init__(self, **more: Any) -> None:
+        aux = SimpleNamespace(enable_return_routed_experts=False)
+        self.vllm_config = SimpleNamespace(**NO_MORE | {"aux_output_config": aux} | more)
+
+    async def push(self, request: Any, sink: Any) -> None:
         for number, output in enumerate(request):
             (said,) = output.outputs
             if number % 2 and not output.finished:
@@ -65,6 +75,7 @@ def handler(kind: Any, **more: Any) -> Any:
     made = object.__new__(kind)
     common = {
         "parser_cls": None,
+        "enable_auto_tools": False,
         "enable_force_include_usage": False,
         "enable_prompt_tokens_details": False,
         "enable_per_request_metrics": False,
@@ -79,21 +90,22 @@ def handler(kind: Any, **more: Any) -> Any:
     return made
 
 
-async def streams_of(made: Any) -> PlainStreams | None:
-    """The plain streams of a handler."""
-    client: Any = Client()
-    if isinstance(made, OpenAIServingCompletion):
-        return await completion_streams(client, made)
-    chats = await PlainChats.of(client, made)
-    return None if chats is None else chats.streams
+async def answers_of(made: Any, **config: Any) -> PlainAnswers | None:
+    """The plain answers of a handler, and of an engine with this configuration."""
+    client: Any = Client(**config)
+    completes = isinstance(made, OpenAIServingCompletion)
+    kind: PlainKind = PlainCompletions(made) if completes else PlainChats(made)
+    return await PlainAnswers.of(client, kind)
 
 
 async def ours(made: Any, request: Any, outputs: Outputs) -> bytes:
-    """The events that a plain stream writes."""
-    streams, writer = await streams_of(made), Recorder()
-    assert streams is not None
+    """The events that a plain stream writes, or the JSON of the answer."""
+    answers, writer = await answers_of(made), Recorder()
+    assert answers is not None
     generation: Any = outputs
-    await streams.make(request, generation).write_to(writer)
+    if not request.stream:
+        return await answers.wholes.answer(generation)
+    await answers.streams.make(request, generation).write_to(writer)
     return b"".join(writer.parts)
 
 
@@ -104,16 +116,40 @@ def theirs(made: Any, request: Any, outputs: Outputs) -> AsyncGenerator[str, Non
         for output in outputs:
             yield output if isinstance(made, OpenAIServingChat) else (0, output)
 
-    context = current_context()
+    name, model = names(made)
     if isinstance(made, OpenAIServingChat):
-        name = f"chatcmpl-{context.request_id}"
         return made.chat_completion_stream_generator(  # type: ignore[no-any-return]
-            request, source(), name, context.model, [], object(), METADATA
+            request, source(), name, model, [], object(), METADATA
         )
-    name = f"cmpl-{context.request_id}"
     return made.completion_stream_generator(  # type: ignore[no-any-return]
-        request, [], source(), name, 0, context.model, 1, object(), METADATA
+        request, [], source(), name, 0, model, 1, object(), METADATA
     )
+
+
+async def their_whole(made: Any, request: Any, output: RequestOutput) -> bytes:
+    """The JSON of the answer that vLLM makes, with the tier that the service adds."""
+    name, model = names(made)
+    if isinstance(made, OpenAIServingChat):
+
+        async def source() -> AsyncIterator[RequestOutput]:
+            yield output
+
+        answer = await made.chat_completion_full_generator(
+            request, source(), name, model, [], object(), METADATA
+        )
+    else:
+        answer = made.request_output_to_completion_response(
+            [output], request, name, 0, model, object(), METADATA
+        )
+    tier = {"service_tier": named_tier(current_context())}
+    return bytes(JSONResponse(answer.model_dump() | tier).body)
+
+
+def names(made: Any) -> tuple[str, str]:
+    """The id and the model of the current request's answer."""
+    context = current_context()
+    prefix = "chatcmpl-" if isinstance(made, OpenAIServingChat) else "cmpl-"
+    return f"{prefix}{context.request_id}", context.model
 
 
 def outputs_of(
@@ -132,13 +168,19 @@ def outputs_of(
 
 
 texts = st.text() | st.sampled_from(["", '"\\\n', "\x00\u2028"])
+ends = (
+    st.sampled_from(["stop", "length", "abort", "repetition"]),
+    st.none() | st.integers(0, 9) | st.text(),
+    st.integers(0, 3),
+)
 outputs = st.builds(
     lambda before, last, *end: outputs_of([*before, last], *end),
     st.lists(st.tuples(texts, st.integers(1, 3))),
     st.tuples(texts, st.integers(0, 3)),
-    st.sampled_from(["stop", "length", "abort", "repetition"]),
-    st.none() | st.integers(0, 9) | st.text(),
-    st.integers(0, 3),
+    *ends,
+)
+whole_outputs = st.builds(
+    lambda text, *end: outputs_of([text], *end), st.tuples(texts, st.integers(0, 99)), *ends
 )
 options = st.sampled_from([None, {"include_usage": False}, {"include_usage": True}])
 
@@ -189,20 +231,65 @@ def test_a_plain_stream_has_the_bytes_of_vllms_generator(
     assert timeless(got) == timeless(wanted)
 
 
-@pytest.mark.parametrize("kind", [OpenAIServingChat, OpenAIServingCompletion])
+@given(
+    outputs=whole_outputs,
+    chat=st.booleans(),
+    details=st.booleans(),
+    flex=st.booleans(),
+    name=st.text(min_size=1),
+)
+def test_a_plain_whole_answer_has_the_bytes_of_vllms_own(
+    outputs: Outputs, chat: bool, details: bool, flex: bool, name: str
+) -> None:
+    context = internal_context("it", 60.0)
+    context.model, context.tier = name, Tier.FLEX if flex else Tier.DEFAULT
+    request: Any = CompletionRequest(prompt="Hi", max_tokens=99)
+    if chat:
+        request = ChatCompletionRequest(messages=SAID)
+    kind: Any = OpenAIServingChat if chat else OpenAIServingCompletion
+    made = handler(kind, enable_prompt_tokens_details=details)
+
+    async def both() -> tuple[bytes, bytes]:
+        enter_context(context)
+        (output,) = outputs
+        wanted = await their_whole(made, request, deepcopy(output))
+        return wanted, await ours(made, request, outputs)
+
+    wanted, got = asyncio.run(both())
+    assert timeless(got) == timeless(wanted)
+
+
+KINDS = pytest.mark.parametrize("kind", [OpenAIServingChat, OpenAIServingCompletion])
+
+
+@KINDS
 @pytest.mark.parametrize("more", ["enable_force_include_usage", "enable_per_request_metrics"])
-async def test_a_handler_whose_events_hold_more_has_no_plain_streams(kind: Any, more: str) -> None:
-    assert await streams_of(handler(kind)) is not None
-    assert await streams_of(handler(kind, **{more: True})) is None
+async def test_a_handler_whose_answers_hold_more_has_no_plain_ones(kind: Any, more: str) -> None:
+    assert await answers_of(handler(kind)) is not None
+    assert await answers_of(handler(kind, **{more: True})) is None
 
 
-async def test_a_chat_with_a_parser_has_no_plain_streams() -> None:
-    assert await streams_of(handler(OpenAIServingChat, parser_cls=object())) is None
+@KINDS
+@pytest.mark.parametrize(
+    "config",
+    [
+        *({name: object()} for name in NO_MORE),
+        {"aux_output_config": SimpleNamespace(enable_return_routed_experts=True)},
+    ],
+    ids=lambda config: next(iter(config)),
+)
+async def test_an_engine_that_adds_to_answers_has_no_plain_ones(kind: Any, config: Any) -> None:
+    assert await answers_of(handler(kind), **config) is None
 
 
-async def test_an_error_of_the_engine_ends_a_plain_stream() -> None:
+async def test_a_chat_with_a_parser_has_no_plain_answers() -> None:
+    assert await answers_of(handler(OpenAIServingChat, parser_cls=object())) is None
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_error_of_the_engine_ends_a_plain_answer(stream: bool) -> None:
     enter_context(internal_context("it", 60.0))
-    outputs = outputs_of([("a", 1), ("b", 1)], "error", None, 0)
-    request = CompletionRequest(prompt="Hi", stream=True)
+    outputs = outputs_of([("a", 1), ("b", 1)] if stream else [("a", 1)], "error", None, 0)
+    request = CompletionRequest(prompt="Hi", stream=stream)
     with pytest.raises(GenerationError):
         await ours(handler(OpenAIServingCompletion), request, outputs)
