@@ -76,4 +76,5 @@ async def _answer(
         agreeing = agreement(output["text"], [each["text"] for each in made], match)
         confidence = replace(confidence, agreement=agreeing)
     group = line.group or line.prompt or str(line.messages)
-    return Answered(confidence, same_answer(line.completion, output["text"], match), group)
+    right = any(same_answer(each, output["text"], match) for each in line.right)
+    return Answered(confidence, right, group)

@@ -41,14 +41,17 @@ def answer_figures(
     task: Generation, lines: Sequence[AskedLine], answers: Sequence[str]
 ) -> dict[str, Estimate]:
     """The share that matches and, where lines have completions, the mean chrF2 (0..100) and token
-    F1 (0..1)."""
+    F1 (0..1), each that of the right answer which gives most."""
     pairs = list(zip(lines, answers, strict=True))
     figures = {"match": share(sum(_matches(task, *each) for each in pairs), len(pairs))}
-    expected = [line.completion for line in lines if isinstance(line, CompletedLine)]
+    expected = [line.right for line in lines if isinstance(line, CompletedLine)]
     if expected:
-        couples = list(zip(answers, expected, strict=True))
-        figures["chrf"] = mean(np.array([chrf(*each) for each in couples]))
-        figures["token_f1"] = mean(np.array([token_f1(*each) for each in couples]))
+        for name, score in (("chrf", chrf), ("token_f1", token_f1)):
+            best = [
+                max(score(answer, each) for each in right)
+                for answer, right in zip(answers, expected, strict=True)
+            ]
+            figures[name] = mean(np.array(best))
     return figures
 
 
@@ -59,12 +62,14 @@ def refusal_figures(patterns: Sequence[str], answers: Sequence[str]) -> dict[str
 
 
 def _matches(task: Generation, line: AskedLine, answer: str) -> bool:
-    pattern = line.pattern if isinstance(line, PatternLine) else None
-    expect: Any = line.completion if isinstance(line, CompletedLine) else None
-    if task.match == "json":
-        expect = json.loads(expect)
-    example = GenerationExample(expect=expect, pattern=pattern)
+    if isinstance(line, CompletedLine):
+        read = json.loads if task.match == "json" else str
+        examples = [GenerationExample(expect=read(each)) for each in line.right]
+    else:
+        pattern = line.pattern if isinstance(line, PatternLine) else None
+        examples = [GenerationExample(pattern=pattern)]
+    golden = GenerationGolden(file="lines", match=task.match)
     try:
-        return matches(example, answer, GenerationGolden(file="lines", match=task.match))
+        return any(matches(each, answer, golden) for each in examples)
     except PatternRefused as error:
         raise ConfigurationError(f"{task.name}: {error}") from error

@@ -60,32 +60,42 @@ class AskedLine(Line):
 
 
 class CompletedLine(AskedLine):
-    """A request and its answer."""
+    """A request, its answer, and other answers that are right too."""
 
     completion: _Text
+    alternatives: Annotated[tuple[_Text, ...], Field(max_length=64)] = ()
+
+    @property
+    def right(self) -> tuple[str, ...]:
+        """All right answers, the completion first."""
+        return self.completion, *self.alternatives
 
 
 class JsonLine(CompletedLine):
-    """A request and its answer in JSON."""
+    """A request and its answers in JSON."""
 
     @model_validator(mode="after")
     def _is_json(self) -> "JsonLine":
-        try:
-            json.loads(self.completion)
-        except (ValueError, RecursionError):
-            raise ValueError(f"completion: must be JSON, got {quote(self.completion)}") from None
+        for answer in self.right:
+            try:
+                json.loads(answer)
+            except (ValueError, RecursionError):
+                raise ValueError(
+                    f"completion and alternatives: must be JSON, got {quote(answer)}"
+                ) from None
         return self
 
 
 class CallsLine(CompletedLine):
-    """A request and its answer, whose tool calls can be read."""
+    """A request and its answers, whose tool calls can be read."""
 
     @model_validator(mode="after")
     def _has_calls(self) -> "CallsLine":
         try:
-            read_calls(self.completion)
+            for answer in self.right:
+                read_calls(answer)
         except (ValueError, RecursionError):
-            raise ValueError("completion: holds a call that is not JSON") from None
+            raise ValueError("completion and alternatives: a call is not JSON") from None
         return self
 
 

@@ -91,7 +91,8 @@ class Choice(_Asked):
 
 
 class Generation(_Lines):
-    """Lines {"prompt" or "messages", "completion"}; under `match: regex` {..., "pattern"}."""
+    """Lines {"prompt" or "messages", "completion"}, and "alternatives" if other answers are right
+    too; under `match: regex` {..., "pattern"}."""
 
     kind: Literal["generation"]
     match: Literal["exact", "json", "tool_calls", "regex", "words"] = Field(

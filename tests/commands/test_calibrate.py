@@ -43,13 +43,17 @@ def calibrate(
 
 
 def held_out(live: LiveService, file: Path) -> Path:
-    """Lines of which the adapter answers two of three as they say."""
-    rows = []
+    """Lines of which the adapter answers one of three as they say, and one by an alternative."""
+    rows: list[dict[str, object]] = []
     for number in range(COUNT):
         prompt = f"Question {number}"
         body = {"model": "writer", "prompt": prompt, "temperature": 0, "max_tokens": 128}
         answer = httpx.post(f"{live.url}/v1/generate", json=body).json()["outputs"][0]["text"]
-        rows.append({"prompt": prompt, "completion": f" {answer}\n" if number % 3 else "other"})
+        rows.append(
+            {"prompt": prompt, "completion": f" {answer}\n" if number % 3 == 1 else "other"}
+        )
+        if number % 3 == 2:
+            rows[-1]["alternatives"] = ["a third", answer]
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return file
 

@@ -51,6 +51,16 @@ def test_words_are_compared_beside_exact_matches() -> None:
     assert found["token_f1"].value == pytest.approx(2 / 3)
 
 
+@pytest.mark.parametrize(("match", "kind"), [("words", CompletedLine), ("json", JsonLine)])
+def test_the_best_of_several_right_answers_counts(match: str, kind: type[CompletedLine]) -> None:
+    lines = [kind(prompt="a", completion='"red house"', alternatives=('"blue sea"',))] * 2
+    found = answer_figures(task(match), lines, ['"blue sea"', '"blue"'])
+    assert found["match"].value == 0.5
+    single = answer_figures(task(match), lines[:1], ['"blue sea"'])
+    assert single["token_f1"].value == 1
+    assert single["chrf"].value == pytest.approx(100)
+
+
 def test_a_pattern_matches_the_whole_answer() -> None:
     lines = [PatternLine(prompt="a", pattern=r"[A-Z]\d+")] * 2
     found = answer_figures(task("regex"), lines, ["B12", "It is B12"])

@@ -30,8 +30,14 @@ MESSAGES = [{"role": "user", "content": "Hello"}]
         (ChoiceLine, {"question": "?", "choices": ["a", "b"], "answer": "c"}, "one of the choices"),
         (CompletedLine, {"completion": "yes"}, "needs one of prompt and messages"),
         (CompletedLine, {"prompt": "a", "messages": MESSAGES, "completion": "yes"}, "needs one of"),
-        (JsonLine, {"prompt": "a", "completion": "{"}, "completion: must be JSON"),
-        (CallsLine, {"prompt": "a", "completion": "<tool_call>\n{\n</tool_call>"}, "a call that"),
+        (JsonLine, {"prompt": "a", "completion": "{"}, "alternatives: must be JSON"),
+        (JsonLine, {"prompt": "a", "completion": "1", "alternatives": ["{"]}, "must be JSON"),
+        (
+            CallsLine,
+            {"prompt": "a", "completion": "<tool_call>\n{\n</tool_call>"},
+            "a call is not JSON",
+        ),
+        (CompletedLine, {"prompt": "a", "completion": "b", "alternatives": [""]}, "alternatives"),
         (NamedLine, {"text": "nobody"}, "text: must match pattern"),
     ],
 )
