@@ -36,7 +36,8 @@ def is_plain_completion(body: Mapping[str, Any]) -> bool:
 
 def is_plain_chat(body: Mapping[str, Any]) -> bool:
     """True for an accepted body of texts with such fields only."""
-    return _takes(body, {"messages": _are_texts, "max_completion_tokens": _is_integer})
+    own = {"messages": _are_texts, "max_completion_tokens": _is_integer}
+    return "messages" in body and _takes(body, own)
 
 
 def _takes(body: Mapping[str, Any], own: Mapping[str, Callable[[Any], bool]]) -> bool:

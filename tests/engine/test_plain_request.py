@@ -142,8 +142,9 @@ def test_any_other_chat_is_left_to_vllms_handler(more: dict[str, Any]) -> None:
     assert not is_plain_chat(CHAT | more)
 
 
-def test_a_body_without_a_prompt_is_left_to_vllms_handler() -> None:
+def test_a_body_without_a_prompt_or_messages_is_left_to_vllms_handler() -> None:
     assert not is_plain_completion({"model": "tiny"})
+    assert not is_plain_chat({"model": "tiny"})
 
 
 @pytest.mark.parametrize(
