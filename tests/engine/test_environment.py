@@ -4,6 +4,7 @@ import ast
 import importlib
 import importlib.util
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -206,6 +207,16 @@ def test_the_products_that_are_kept_are_the_settings_unless_the_variable_is_set(
     assert variables(monkeypatch, CPU)[name] == "1024"
     os.environ[name] = "300"
     assert name not in variables(monkeypatch, CPU)
+
+
+def test_torchs_threads_wait_awake_for_a_moment_and_then_sleep(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    environment = variables(monkeypatch, CPU) | {"OMP_DISPLAY_ENV": "VERBOSE"}
+    command = [sys.executable, "-c", "import torch"]
+    told = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert "GOMP_SPINCOUNT = '10000'" in told.stderr
+    assert "OMP_WAIT_POLICY = 'PASSIVE'" in told.stderr
 
 
 @pytest.mark.parametrize("eager", [True, False])
