@@ -61,7 +61,8 @@ def test_the_nodes_of_a_group_run_one_model_with_the_same_arguments(tmp_path: Pa
     names = [each.name for each in fields(EngineArgs) if each.name in leader]
     own = {"model", "served_model_name", "node_rank", "master_addr"}
     own.add("scheduler_cls")  # the leader alone schedules
-    assert {name for name in names if repr(leader[name]) != repr(node[name])} <= own
+    own.add("profiler_config")  # vLLM changes its default in place where a test runs on CPUs
+    assert {name for name in names if leader[name] != node[name]} <= own
 
 
 def rendered(values: Manifest, file: Path) -> Settings:
