@@ -74,7 +74,7 @@ class CpuSettings(Section):
         "shape of weights and number of tokens in a step. Each takes about half a megabyte, twice "
         "that where the model has adapters, and an engine grows until it has this many. A product "
         "that was dropped is compiled again when it is needed, in about a millisecond: with 256, "
-        "many chats at once take 4 % longer.",
+        "many chats at once take 4 to 7 % longer.",
     )
     grouped_adapters: bool = Field(
         True,
