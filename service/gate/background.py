@@ -63,7 +63,7 @@ class Background:
     """
 
     def __init__(self, rules: BackgroundRules, prices: Prices) -> None:
-        self.queue = FairQueue(prices)
+        self.queue = FairQueue(prices, most_reserved=0)
         self._rules = rules
         self._alone_from = -math.inf
         self._lasting = 0

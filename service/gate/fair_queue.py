@@ -14,13 +14,13 @@ outputs, of the tickets in the engine at once (theorem 4.4; it asks for w_in <= 
 Four points go beyond the paper. A ticket of several sequences starts as soon as one slot is free:
 it may borrow up to `slots - 1` beyond the limit, so no slot idles while it gathers them and it
 cannot starve. A prompt is charged in full at the start, and its cached part is given back once the
-engine has reported it. While several tenants are active, one of 16 slots is reserved for the next
-tenant if it holds fewer than its share, so a tenant with few requests finds a free slot instead of
-waiting for another's request to end. For such a slot a counter does not contain what its tenant's
-running tickets have cost: a request that came a moment ago, whose prompt is paid already, would
-delay the next one. U bounds these costs, so the bound above still holds. For the same reason such a
-tenant may start above a limit that was just lowered, up to the engine's maximum: other tenants hold
-the slots that are too many.
+engine has reported it. While several tenants are active, one of 8 slots, at most 4, is reserved for
+the next tenants that hold fewer than their share, so a tenant with few requests finds a free slot
+instead of waiting for another's request to end. For such a slot a counter does not contain what its
+tenant's running tickets have cost: a request that came a moment ago, whose prompt is paid already,
+would delay the next one. U bounds these costs, so the bound above still holds. For the same reason
+such a tenant may start above a limit that was just lowered, up to the engine's maximum: other
+tenants hold the slots that are too many.
 """
 
 import math
@@ -31,7 +31,7 @@ from service.gate.lazy_heap import LazyHeap
 from service.gate.presence import Presence
 from service.gate.ticket import Prices, Ticket, Usage
 
-_SLOTS_PER_RESERVED = 16
+_SLOTS_PER_RESERVED = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,12 +92,19 @@ class FairQueue:
     """Tickets that wait and tickets that run; each operation is O(log tenants) amortised.
 
     A `pop` looks at every waiting tenant while only slots for tenants below their share are free. A
-    tenant with `most_each` running tickets is skipped until one of these ends.
+    tenant with `most_each` running tickets is skipped until one of these ends. At most
+    `most_reserved` slots are reserved for tenants below their share.
     """
 
-    def __init__(self, prices: Prices | None = None, most_each: float = math.inf) -> None:
+    def __init__(
+        self,
+        prices: Prices | None = None,
+        most_each: float = math.inf,
+        most_reserved: int = 4,
+    ) -> None:
         self.prices = prices or Prices()
         self._most_each = most_each
+        self._most_reserved = most_reserved
         self.in_use = 0
         """Slots of the running tickets."""
         self._tenants: dict[str, _Tenant] = {}
@@ -282,7 +289,9 @@ class FairQueue:
             self._resting.set(tenant, tenant.counter)
 
     def _reserved(self, limit: int) -> int:
-        return limit // _SLOTS_PER_RESERVED if self._presence.tenants > 1 else 0
+        if self._presence.tenants < 2:
+            return 0
+        return min(limit // _SLOTS_PER_RESERVED, self._most_reserved)
 
     def _next_to_start(self, limit: int, ceiling: int) -> _Tenant | None:
         first = self._next()

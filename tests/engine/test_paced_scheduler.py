@@ -130,11 +130,26 @@ def test_a_prompt_within_the_share_is_read_alone_and_others_few_at_a_time(steps:
     assert read(steps.step()) == {"within": 1, "above-0": 1, "above-1": 82, "above-2": 34}
     steps.add("next", WITHIN, 60)
     decoding = {"within": 1, "above-0": 1, "above-1": 1}
-    assert read(steps.step()) == decoding | {"next": 60}
+    assert read(steps.step()) == {"within": 1, "next": 60}
     assert read(steps.step()) == decoding | {"next": 1, "above-2": 66}
 
 
-def test_every_step_decodes_all_that_runs(steps: Steps) -> None:
+def test_a_prompt_within_the_share_is_read_without_others_decoding(steps: Steps) -> None:
+    steps.decode(3)
+    steps.add("above", ABOVE, 20)
+    for _ in range(12):
+        steps.step()
+    seen = []
+    for number in range(12):
+        steps.add(f"within-{number}", WITHIN, 50, output=1)
+        step = steps.step()
+        assert step[f"within-{number}"] == 50
+        assert sum(name.startswith("runs") for name in step) == 3
+        seen.append(step.get("above", 0))
+    assert seen == [0, 0, 1, 1, 1, 0, 1, 1, 1, 1, 0, 1]
+
+
+def test_every_step_decodes_all_that_runs_within_the_share(steps: Steps) -> None:
     steps.decode(10)
     steps.add("long", ABOVE, 700)
     for number in range(20):

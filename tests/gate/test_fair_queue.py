@@ -313,18 +313,24 @@ def test_a_share_is_kept_for_half_a_minute_after_the_last_ticket() -> None:
     assert queue.within_share(ticket("here"), 1)
 
 
-def test_one_slot_of_16_is_for_a_tenant_with_fewer_than_its_share() -> None:
+def test_one_slot_of_8_is_for_tenants_with_fewer_than_their_share() -> None:
     queue = FairQueue()
     fill(queue, *(ticket("heavy") for _ in range(40)))
     assert len(order(queue, limit=32)) == 32
     queue = FairQueue()
     light = ticket("light", prompt=1)
     fill(queue, light, *(ticket("heavy") for _ in range(40)))
-    assert order(queue, limit=32) == ["light", *["heavy"] * 29]
+    assert order(queue, limit=32) == ["light", *["heavy"] * 27]
     assert not queue.room(32)
-    fill(queue, ticket("light", prompt=1))
-    assert order(queue, limit=32) == ["light"]
+    fill(queue, *(ticket("light", prompt=1) for _ in range(3)))
+    assert order(queue, limit=32) == ["light"] * 3
     assert queue.in_use == 31
+
+
+def test_no_more_than_four_slots_are_reserved() -> None:
+    queue = FairQueue()
+    fill(queue, ticket("light", prompt=1), *(ticket("heavy") for _ in range(300)))
+    assert order(queue, limit=256) == ["light", *["heavy"] * 251]
 
 
 def test_a_tenant_is_above_its_share_from_the_slot_on_that_is_too_many() -> None:

@@ -367,12 +367,10 @@ class Books:
         core = self._scheduler
         if self.waiting[False] or core.rates.token_seconds > Targets().token:
             return False
-        room = self._background_room(core.limit)
-        reserved = max(room, 0) // 16 if len(self.presence[True].slots) > 1 else 0
-        return self.running[True] < room - reserved
+        return self.running[True] < self._background_room(core.limit)
 
     def _reserved(self, limit: int) -> int:
-        return limit // 16 if len(self.presence[False].slots) > 1 else 0
+        return min(limit // 8, 4) if len(self.presence[False].slots) > 1 else 0
 
     def _move(self, entry: Entry, before: str, after: str) -> None:
         hold(entry.state == before, "a ticket ends once", state=entry.state, after=after)

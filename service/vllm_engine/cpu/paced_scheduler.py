@@ -1,6 +1,6 @@
 """Scheduler of the engine's steps, which reads few tokens of prompts of later ranks in a step."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from vllm.v1.core.sched.scheduler import Scheduler
@@ -17,30 +17,39 @@ _STEP = 160
 _MOST_HELD = 4
 """Steps in a row in which no prompt of a later rank is read."""
 
+_DECODES_WAIT = 0.2
+"""Part of the steps that leave out what decodes, at most; each costs the time of an empty step."""
+
+_MOST_IN_A_ROW = 2
+"""Steps in a row that leave out what decodes."""
+
 
 class PacedScheduler(Scheduler):  # type: ignore[misc] # vLLM is not followed by mypy
     """vLLM's scheduler, with short steps for the requests of tenants within their share.
 
-    On the CPU build a step takes longer with each token of a prompt, and a request waits for the
-    running step and then for its own. So a step reads prompts of the first rank or of later ones,
-    and of later ones few (`_few`). The first rank goes first, but for one step after
-    `_MOST_HELD`. Flex requests alone in the engine are read without a bound.
+    On the CPU build a step takes longer with each token, and a request waits for the running step
+    and then for its own. So a step reads prompts of the first rank or of later ones, and of later
+    ones few (`_few`). The first rank goes first, but for one step after `_MOST_HELD`, and, where
+    such steps are rare, in a step without the decoding of later ranks. Flex requests alone in the
+    engine are read without a bound.
     """
 
     max_num_scheduled_tokens: int
     _held = 0
+    _decodes_wait = 0.0
 
     def schedule(self, throttle_prefills: bool = False) -> Any:
         """The next step, as vLLM's scheduler makes it of the requests that it sees."""
+        self._decodes_wait = min(self._decodes_wait + _DECODES_WAIT, _MOST_IN_A_ROW)
         unread = [each for each in self.running if each.is_prefill_chunk]
         unread += self.waiting
         first = [each for each in unread if each.priority == Rank.WITHIN_SHARE]
-        later = [each for each in unread if each.priority != Rank.WITHIN_SHARE]
         most = self.max_num_scheduled_tokens
-        if not later or not self._paces():
+        if not self._paces():
             held, step_tokens, self._held = [], most, 0
         elif first and self._held < _MOST_HELD:
-            held, step_tokens, self._held = later, most, self._held + 1
+            held, step_tokens = self._later(unread), most
+            self._held = self._held + 1 if held else 0
         else:
             held, step_tokens, self._held = first, min(most, self._few()), 0
         self.max_num_scheduled_tokens = step_tokens
@@ -50,13 +59,24 @@ class PacedScheduler(Scheduler):  # type: ignore[misc] # vLLM is not followed by
             self.max_num_scheduled_tokens = most
 
     def _paces(self) -> bool:
-        """False for flex alone, and where a part of a prompt may be too small to be read."""
+        """False for one rank alone, and where a part of a prompt may be too small to be read."""
         config = self.scheduler_config
         if not config.enable_chunked_prefill or config.disable_chunked_mm_input:
             return False
         if self.need_mamba_block_aligned_split:
             return False
-        return any(each.priority != Rank.FLEX for each in self.requests.values())
+        ranks = {each.priority for each in self.requests.values()}
+        return Rank.ABOVE_SHARE in ranks or len(ranks) > 1
+
+    def _later(self, unread: Iterable[Any]) -> list[Any]:
+        """Requests of later ranks that a step for the first rank leaves out."""
+        later = [each for each in unread if each.priority != Rank.WITHIN_SHARE]
+        if self._decodes_wait < 1:
+            return later
+        running = [each for each in self.running if each.priority != Rank.WITHIN_SHARE]
+        decoding = [each for each in running if not each.is_prefill_chunk]
+        self._decodes_wait -= bool(decoding)
+        return later + decoding
 
     def _few(self) -> int:
         """Tokens of a step that decodes all that has read its prompt, and reads few others."""
