@@ -12,8 +12,8 @@ from service.api.exchange import Exchange
 from service.context import RequestContext
 from service.per_second import PerSecond
 
-_PAUSE_SECONDS = 1.0
-"""The least that `Retry-After` asks for."""
+_LONGEST_PAUSE_SECONDS = 2.0
+"""Longest pause that is held; who opens more connections meanwhile has as many more of them."""
 _HELD_BYTES = 64 * 1024
 """Largest body whose refusal waits: all that wait keep their bodies in memory."""
 
@@ -28,8 +28,8 @@ class Pause:
 class LateRefusals:
     """Holds a tenant's refusals back, once it has had many in a second.
 
-    The first ones of each second are sent at once. A later one waits if its connection was refused
-    less than a second before, until that second is over.
+    The first ones of each second are sent at once. A later one waits until the `Retry-After` of its
+    connection's last refusal is over, at most two seconds.
     """
 
     def __init__(self, at_once: int) -> None:
@@ -39,12 +39,14 @@ class LateRefusals:
         """Wait until the gate's refusal of this request may be sent, at most to its deadline."""
         pause: Pause | None = exchange.scope.get("pause")
         context = exchange.context
-        if context.gate_refusal is None or pause is None:
+        refusal = context.gate_refusal
+        if refusal is None or pause is None:
             return
         prompt = self._at_once.allows(context.tenant.name)
         if not prompt and context.body_bytes <= _HELD_BYTES:
             await asyncio.sleep(_left(pause, context))
-        pause.until = time.monotonic() + _PAUSE_SECONDS
+        seconds = min(refusal.retry_after or 0.0, _LONGEST_PAUSE_SECONDS)
+        pause.until = time.monotonic() + seconds
 
 
 def _left(pause: Pause, context: RequestContext) -> float:

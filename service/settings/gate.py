@@ -74,8 +74,9 @@ class GateSettings(Section):
         50,
         ge=0,
         description="Refusals of a tenant that are sent at once in each second. A later one waits "
-        "until its connection's last refusal is a second old, so that clients that do not wait as "
-        "`Retry-After` asks cannot take the processor from requests that are served.",
+        "until the `Retry-After` of its connection's last refusal is over, at most two seconds, so "
+        "that clients that do not heed it cannot take the processor from requests that are served. "
+        "More where a gateway sends many users' requests on few connections.",
     )
     target_token_ms: int | None = Field(
         250,

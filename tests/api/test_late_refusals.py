@@ -4,12 +4,20 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import httpx
 import pytest
+from starlette.datastructures import Headers
 
 from loadtests.processes import eventually
 from service.api import late_refusals
+from service.api.exchange import Exchange
+from service.api.late_refusals import LateRefusals, Pause
+from service.context import internal_context
+from service.errors import QueueFull
+from service.feedback.answer_ids import AnswerIds
+from service.gate import admission
 from service.settings.gate import GateSettings
 from tests.live_service import LiveService
 
@@ -34,7 +42,8 @@ def full() -> Generator[LiveService, None, None]:
 
 @pytest.fixture
 def _long_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(late_refusals, "_PAUSE_SECONDS", 60.0)
+    monkeypatch.setattr(admission, "_RETRY_S", (60.0, 60.0))
+    monkeypatch.setattr(late_refusals, "_LONGEST_PAUSE_SECONDS", 60.0)
 
 
 async def ask(client: httpx.AsyncClient, **fields: object) -> int:
@@ -47,6 +56,23 @@ async def test_the_next_refusal_comes_when_the_pause_is_over(full: LiveService) 
         began = time.monotonic()
         assert [await ask(client) for _ in range(3)] == [503] * 3
         assert time.monotonic() - began >= 2.0
+
+
+async def never(*_: object) -> Any:
+    raise AssertionError("a pause needs nothing of the client")
+
+
+@pytest.mark.parametrize(("asked", "paused"), [(1.5, 1.5), (60.0, 2.0)])
+async def test_a_pause_is_as_long_as_was_asked_within_a_bound(asked: float, paused: float) -> None:
+    context, pause = internal_context("test", 60.0), Pause()
+    context.gate_refusal = QueueFull("full", retry_after=asked)
+    ids = AnswerIds(b"k" * 32, "replica")
+    exchange = Exchange({"pause": pause}, Headers(), never, never, context, ids)
+
+    began = time.monotonic()
+    await LateRefusals(0).hold(exchange)
+
+    assert began + paused <= pause.until <= time.monotonic() + paused
 
 
 @pytest.mark.usefixtures("_long_pause")
@@ -70,7 +96,7 @@ async def test_a_deadline_ends_the_pause(full: LiveService) -> None:
 
 @pytest.mark.usefixtures("_long_pause")
 async def test_the_first_refusals_of_a_second_and_large_bodies_are_not_held() -> None:
-    with LiveService(gate=GateSettings(max_queued=0)) as live:
+    with LiveService(gate=GateSettings(max_queued=0, refusals_at_once_per_s=20)) as live:
         live.hold_every_slot()
         async with connection(live) as client:
             assert [await ask(client) for _ in range(20)] == [503] * 20

@@ -48,8 +48,8 @@ def answering(pieces: list[bytes]) -> Iterator[int]:
         thread.join()
 
 
-def load(port: int, **options: bool) -> Load:
-    return Load(port, b"POST / HTTP/1.1\r\n\r\n", streams=1, requests=2, **options)
+def load(port: int, **options: int) -> Load:
+    return Load(port, b"POST / HTTP/1.1\r\n\r\n", streams=1, requests=2, **options)  # type: ignore[arg-type]
 
 
 def test_events_count_once_however_they_arrive() -> None:
@@ -74,6 +74,14 @@ def test_a_refusal_ends_the_measurement() -> None:
         pytest.raises(RuntimeError, match="503 Busy"),
     ):
         run(load(port))
+
+
+def test_refusals_are_measured_where_they_are_expected() -> None:
+    refused = [b"HTTP/1.1 503 Busy\r\ncontent-length: 0\r\n\r\n"]
+    with answering(refused) as port:
+        tally = run(load(port, streamed=False, status=503))
+
+    assert len(tally.first) == 2
 
 
 def case(**fields: object) -> Case:

@@ -31,6 +31,8 @@ class Load:
     """Seconds within which the connections begin, one by one."""
 
     streamed: bool = True
+    status: int = 200
+    """Status of every answer."""
 
 
 @dataclass(slots=True)
@@ -47,7 +49,7 @@ class Tally:
 
 
 def run(load: Load) -> Tally:
-    """Send everything and read every answer; RuntimeError unless each has status 200."""
+    """Send everything and read every answer; RuntimeError unless each has its status."""
     tally: Tally = uvloop.run(_run(load))
     return tally
 
@@ -113,8 +115,8 @@ class _Connection(asyncio.Protocol):
             self._transport.close()
 
     def _check(self, head: bytes) -> None:
-        if not head.startswith(b"HTTP/1.1 200"):
-            raise RuntimeError(f"not a 200: {head[:2000]!r}")
+        if not head.startswith(b"HTTP/1.1 %d" % self._load.status):
+            raise RuntimeError(f"not a {self._load.status}: {head[:2000]!r}")
 
 
 class _Streamed(_Connection):
