@@ -27,6 +27,10 @@ there, without the digest by which vLLM tells versions apart. The answer is in P
 format or in OpenMetrics, as the request accepts; in OpenMetrics, while tracing is on, the series of
 requests carry exemplars with the trace's id.
 
+vLLM's series of finished requests, as `vllm:request_success_total`, leave out requests that their
+client or their deadline ended (also by `gate.at_deadline: length`), because vLLM counts only those
+that its engine ended itself; `inference_requests_total` counts all.
+
 """
 
 LABELS = {

@@ -138,15 +138,19 @@ class Admission:
         return left - token_seconds * self.lengths.needed(ticket, left / token_seconds)
 
 
-def refusal_of_full_queue(backlog: Backlog, max_waiting: int, wait: float) -> Refusal | None:
-    """Refusal of a ticket for which the queue has no place; `wait` is its predicted wait.
+def finds_place(backlog: Backlog, max_waiting: int) -> bool:
+    """True if a queue of so many places has one for a ticket behind this backlog.
 
     The places follow the dynamic threshold of Choudhury and Hahne (IEEE/ACM Transactions on
     Networking 6(2), 1998): a tenant may have at most eight times as many tickets waiting as places
     are free, so one tenant alone can take eight ninths of the places and a new tenant finds one.
     """
-    free = max_waiting - backlog.all_tickets
-    if backlog.own_tickets < _NEWCOMERS_PART * free:
+    return backlog.own_tickets < _NEWCOMERS_PART * (max_waiting - backlog.all_tickets)
+
+
+def refusal_of_full_queue(backlog: Backlog, max_waiting: int, wait: float) -> Refusal | None:
+    """Refusal of a ticket for which the queue has no place; `wait` is its predicted wait."""
+    if finds_place(backlog, max_waiting):
         return None
     message = (
         f"The queue is full: {backlog.all_tickets} wait, {backlog.own_tickets} of"

@@ -1,12 +1,12 @@
 """Lengths of answers, measured tenant by tenant."""
 
 import math
-from collections import OrderedDict, deque
+from collections import deque
 
+from service.gate.samples import Samples
 from service.gate.ticket import Ticket
 
 _SAMPLES = 64
-_TENANTS = 1024
 _SERVED_PART = 0.95
 
 _Sample = tuple[float, bool]
@@ -22,19 +22,14 @@ class Lengths:
 
     def __init__(self) -> None:
         self._all: deque[_Sample] = deque(maxlen=_SAMPLES)
-        self._tenants: OrderedDict[str, deque[_Sample]] = OrderedDict()
+        self._tenants: Samples[_Sample] = Samples(_SAMPLES)
 
     def add(self, ticket: Ticket, output: int, *, late: bool) -> None:
         """Record a ticket's output over its sequences; `late` if its deadline cut it short."""
         if ticket.max_output_tokens <= 1:
             return
         sample = (output / ticket.slots, late)
-        if ticket.tenant not in self._tenants:
-            self._tenants[ticket.tenant] = deque(maxlen=_SAMPLES)
-            if len(self._tenants) > _TENANTS:
-                self._tenants.popitem(last=False)
-        self._tenants[ticket.tenant].append(sample)
-        self._tenants.move_to_end(ticket.tenant)
+        self._tenants.add(ticket.tenant, sample)
         self._all.append(sample)
 
     def expected(self, ticket: Ticket) -> float:
@@ -65,4 +60,4 @@ class Lengths:
         return complete[math.ceil(_SERVED_PART * len(complete)) - 1]
 
     def _of(self, ticket: Ticket) -> deque[_Sample]:
-        return self._tenants.get(ticket.tenant, self._all)
+        return self._tenants.of(ticket.tenant) or self._all

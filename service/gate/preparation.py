@@ -1,7 +1,6 @@
 """The stage's threads, which tokenise text off the event loop in fair turns."""
 
 import asyncio
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -46,19 +45,12 @@ class Preparation:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _start(self, turn: Turn, work: Callable[[], Result]) -> "asyncio.Future[Result]":
-        def timed() -> Result:
-            started = time.perf_counter()
-            try:
-                return work()
-            finally:
-                turn.seconds = time.perf_counter() - started
-
         loop = asyncio.get_running_loop()
         if turn.size >= SHORT:
-            return loop.run_in_executor(self._threads, timed)
+            return loop.run_in_executor(self._threads, turn.do, work)
         future: asyncio.Future[Result] = loop.create_future()
         try:
-            future.set_result(timed())
+            future.set_result(turn.do(work))
         except Exception as error:
             future.set_exception(error)
         return future

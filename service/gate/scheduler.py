@@ -27,6 +27,7 @@ from service.gate.fair_queue import FairQueue
 from service.gate.lazy_heap import LazyHeap
 from service.gate.limiter import Limiter
 from service.gate.rates import Rates
+from service.gate.runs import Runs
 from service.gate.ticket import Prices, Ticket, Usage
 
 
@@ -41,25 +42,6 @@ class Placement(Enum):
 class _Wait:
     since: float
     forecast: Forecast
-
-
-@dataclass(frozen=True, slots=True)
-class _Instant:
-    """A point in time, and the total time before it in which every slot was taken, in seconds."""
-
-    at: float
-    full: float
-
-
-@dataclass(slots=True)
-class _Run:
-    started: _Instant
-    charged: _Instant
-    unserved: float
-    seen: float
-    full_part: float = 0.0
-    cached: int = 0
-    output: int = 0
 
 
 class Scheduler:
@@ -87,9 +69,8 @@ class Scheduler:
         self._admission = Admission(self.rates, self._queue.prices, max_waiting)
         self._deadlines: LazyHeap[Ticket] = LazyHeap()
         self._waits: dict[Ticket, _Wait] = {}
-        self._runs: dict[Ticket, _Run] = {}
         self._late: list[Ticket] = []
-        self._seen = _Instant(clock(), 0.0)
+        self._runs = Runs(self.rates, clock())
 
     @property
     def limit(self) -> int:
@@ -124,15 +105,6 @@ class Scheduler:
     def background_room(self) -> int:
         """Slots that background tickets may hold now, those that they hold included."""
         return self._background_room(self._clock())
-
-    @property
-    def _full(self) -> bool:
-        return self.in_use >= self.limit or self.waiting > 0
-
-    @property
-    def _slots(self) -> int:
-        """Slots that interactive tickets may take now: all that background does not hold."""
-        return self.limit - self.background_in_use
 
     def offer(self, ticket: Ticket) -> Placement | Refusal:
         """Start a ticket if a slot is free and no ticket waits for it, else queue or refuse it.
@@ -194,8 +166,7 @@ class Scheduler:
         if not self.waiting or self._queue.in_use >= self.limit or not self.background_in_use:
             return []
         wanted = self.waiting + max(0, self.in_use - self.limit)
-        made = {ticket: run.output for ticket, run in self._runs.items() if ticket.background}
-        return self._background.give_way(wanted, made)
+        return self._background.give_way(wanted, self._runs.background_output())
 
     def charge(
         self,
@@ -212,25 +183,27 @@ class Scheduler:
         engine held the request before its first step, if it reports one (vLLM: `scheduled_ts -
         queued_ts`); give it once. Raises as `FairQueue.charge`.
         """
-        now = self._tick()
+        self._tick()
         queue = self._queue_of(ticket)
-        added = queue.charge(ticket, prompt=prompt, cached=cached, output=output)
-        run = self._runs[ticket]
-        self.rates.served(self._served(ticket, run, added))
+        cost = queue.charge(ticket, prompt=prompt, cached=cached, output=output)
+        self._charge_beside(ticket, cost)
+        self.rates.served(self._runs.charge(ticket, cost))
         if engine_wait is not None and self._tells(engine_wait, self._limiter.targets.engine_wait):
             self._limiter.engine_waited(engine_wait)
         if cached is not None:
-            run.cached = cached
-        if output is not None and output > run.output:
-            self._time_tokens(ticket, run, output, now)
+            self._runs.read(ticket, cached)
+        if output is not None and (new := output - self._runs.output(ticket)) > 0:
+            self._time_tokens(ticket, new)
 
     def charge_step(self, tokens: Iterable[tuple[Ticket, int]]) -> None:
         """Report the new output tokens of running tickets that one step of the engine made."""
-        now, served = self._tick(), 0.0
-        for ticket, added in tokens:
-            run = self._runs[ticket]
-            served += self._served(ticket, run, self._queue_of(ticket).add_output(ticket, added))
-            self._time_tokens(ticket, run, run.output + added, now)
+        self._tick()
+        served = 0.0
+        for ticket, new in tokens:
+            cost = self._queue_of(ticket).add_output(ticket, new)
+            self._charge_beside(ticket, cost)
+            served += self._runs.charge(ticket, cost)
+            self._time_tokens(ticket, new)
         self.rates.served(served)
 
     def finish(self, ticket: Ticket) -> Usage:
@@ -239,19 +212,16 @@ class Scheduler:
         Raises KeyError unless it runs.
         """
         now = self._tick()
-        run = self._runs.pop(ticket)
-        self.rates.served(self._served(ticket, run, 0.0))
-        self.rates.released(ticket.slots * run.full_part)
-        if ticket.max_output_tokens == 0:
-            took = max(0.0, now - run.started.at)
-            self.rates.prefilled(ticket.prompt_tokens - run.cached, took)
+        self.rates.served(self._runs.charge(ticket, 0.0))
+        self._runs.finish(ticket)
         late = ticket.deadline < math.inf and ticket not in self._deadlines
         self._deadlines.discard(ticket)
         if ticket.background:
             return self._background.finish(ticket)
-        self._admission.lengths.add(ticket, run.output, late=late)
         self._background.interactive(now)
-        return self._queue.finish(ticket)
+        usage = self._queue.finish(ticket)
+        self._admission.lengths.add(ticket, usage.output, late=late)
+        return usage
 
     def cancel(self, ticket: Ticket) -> bool:
         """Drop a waiting ticket; False if it does not wait (then it runs, or has ended)."""
@@ -278,7 +248,8 @@ class Scheduler:
 
     def next_deadline(self) -> float | None:
         """Time at which the next ticket is late, on the scheduler's clock."""
-        return top[0] if (top := self._deadlines.peek()) is not None else None
+        top = self._deadlines.peek()
+        return top[0] if top is not None else None
 
     def _queue_of(self, ticket: Ticket) -> FairQueue:
         return self._background.queue if ticket.background else self._queue
@@ -290,6 +261,13 @@ class Scheduler:
             self._limiter.update(now, 0)
         return now
 
+    def _tick(self) -> float:
+        now = self._clock()
+        self._runs.tick(now, full=self.in_use >= self.limit or self.waiting > 0)
+        self._queue.tick(now)
+        self._background.queue.tick(now)
+        return now
+
     def _foresee(
         self, ticket: Ticket, now: float, *, room: bool
     ) -> tuple[Forecast | None, Refusal | None]:
@@ -298,11 +276,17 @@ class Scheduler:
             return None, None if room else self._background.refusal(ticket)
         backlog = self._queue.backlog(ticket)
         forecast = self._admission.forecast(ticket, backlog)
-        owed = ticket.follows or self._queue.within_share(ticket, max(self.limit, self.in_use))
+        held = max(self.limit, self.in_use)
+        owed = ticket.follows or self._queue.within_share(ticket, held)
         alone = self._queue.in_use + self.waiting < self.limit
         if room or owed or alone:
             return forecast, None
         return forecast, self._admission.refusal(ticket, backlog, forecast, now)
+
+    @property
+    def _slots(self) -> int:
+        """Slots that interactive tickets may take now: all that background does not hold."""
+        return self.limit - self.background_in_use
 
     def _room(self, ticket: Ticket, now: float) -> bool:
         """True if a slot is free for a ticket of this class."""
@@ -324,8 +308,7 @@ class Scheduler:
             ceiling = self._limiter.ceiling - self.background_in_use
             ticket = self._queue.pop(self._slots, ceiling)
         if ticket is not None:
-            prompt = self._queue.prices.cost(ticket.prompt_tokens)
-            self._runs[ticket] = _Run(self._seen, self._seen, unserved=prompt, seen=now)
+            self._runs.start(ticket, self._queue.prices.cost(ticket.prompt_tokens))
         return ticket
 
     def _start_waiting(self, now: float) -> list[Ticket]:
@@ -349,32 +332,15 @@ class Scheduler:
                 self._end_wait(ticket, now)
             self._late.append(ticket)
 
-    def _tick(self) -> float:
-        now, full = self._clock(), self._seen.full
-        if now > self._seen.at and self._full:
-            self.rates.elapsed(now - self._seen.at)
-            full += now - self._seen.at
-        self._seen = _Instant(now, full)
-        self._queue.tick(now)
-        self._background.queue.tick(now)
-        return now
+    def _charge_beside(self, ticket: Ticket, cost: float) -> None:
+        """Charge a background ticket's cost among interactive ones too, if any of these waits."""
+        if ticket.background and self._queue.waiting and cost > 0:
+            self._queue.debit(ticket.tenant, ticket.weight, self._background.price(cost))
 
-    def _served(self, ticket: Ticket, run: _Run, added: float) -> float:
-        """The part of the service since the last charge that a full engine gave.
-
-        Sequences of one batch are charged and end one directly after the other. If only a full
-        engine at that instant counted, only the first of these would count. If the part of a
-        ticket's whole life counted, a slot given back soon after the engine became full would count
-        for little, as if the next took minutes.
-        """
-        if self._seen.at > run.charged.at or not run.full_part:
-            run.full_part = self._full_part(run.charged)
-        unserved, run.unserved = run.unserved, 0.0
-        run.charged = self._seen
-        if ticket.background and self._queue.waiting and added > 0:
-            # What nobody waits for is free.
-            self._queue.debit(ticket.tenant, ticket.weight, self._background.price(added))
-        return (added + unserved) * run.full_part
+    def _time_tokens(self, ticket: Ticket, tokens: int) -> None:
+        seconds = self._runs.made(ticket, tokens)
+        if seconds is not None and self._tells(seconds, self._limiter.targets.token):
+            self._limiter.token_took(seconds)
 
     def _tells(self, seconds: float, target: float) -> bool:
         """True if a time is evidence of how many interactive sequences the engine can run.
@@ -382,19 +348,3 @@ class Scheduler:
         A slow one beside background work is not: background work gives way first.
         """
         return seconds <= target or not self.background_in_use
-
-    def _full_part(self, since: _Instant) -> float:
-        """The part of the time since then in which every slot was taken."""
-        passed = self._seen.at - since.at
-        return (self._seen.full - since.full) / passed if passed > 0 else float(self._full)
-
-    def _time_tokens(self, ticket: Ticket, run: _Run, output: int, now: float) -> None:
-        took = now - run.seen
-        if run.output == 0:
-            self.rates.prefilled(ticket.prompt_tokens - run.cached, max(0.0, took))
-        elif took > 0:
-            tokens = (output - run.output) / ticket.slots
-            self.rates.decoded(tokens, took)
-            if self._tells(took / tokens, self._limiter.targets.token):
-                self._limiter.token_took(took / tokens)
-        run.seen, run.output = now, output

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from service.context import current_context
 from service.errors import DeadlineExceeded, QueueFull, TooManyRequests
+from service.gate.admission import finds_place
 from service.gate.fair_queue import FairQueue
 from service.gate.gate import Gate
 from service.gate.ticket import Prices, Ticket
@@ -22,8 +23,6 @@ _BYTES_PER_TOKEN = 256
 """Bytes that cost as much as a prompt token at the gate: tokenising them takes 0.1 ms of one core,
 about as long as a fast accelerator takes for a prompt token."""
 
-_NEWCOMERS_PART = 8
-
 
 @dataclass(slots=True, eq=False)
 class Turn:
@@ -37,6 +36,14 @@ class Turn:
     def cost(self) -> float:
         """The size in bytes, or the bytes that its seconds count as if these are more."""
         return max(self.size, self.seconds * BYTES_PER_SECOND)
+
+    def do(self, work: Callable[[], Result]) -> Result:
+        """Do the work and keep its seconds; raises the work's errors."""
+        started = time.perf_counter()
+        try:
+            return work()
+        finally:
+            self.seconds = time.perf_counter() - started
 
 
 class Stage:
@@ -63,11 +70,9 @@ class Stage:
     def do(self, size: int, work: Callable[[], Result]) -> Result:
         """Do a moment's work on so many bytes at once, without a lane; raises the work's errors."""
         turn = Turn(current_context().tenant, size)
-        started = time.perf_counter()
         try:
-            return work()
+            return turn.do(work)
         finally:
-            turn.seconds = time.perf_counter() - started
             self._queue.debit(turn.tenant.name, turn.tenant.weight, turn.cost)
             self._gate.debit(turn.tenant, turn.cost / _BYTES_PER_TOKEN)
 
@@ -99,7 +104,7 @@ class Stage:
         ticket = Ticket(name, turn.size, 0, arrival=now, weight=weight)
         self._queue.tick(now)
         if self._waiting:
-            self._check_room(turn)
+            self._check_room(ticket, turn)
         self._queue.push(ticket, turn.size)
         future = self._waiting[ticket] = asyncio.get_running_loop().create_future()
         self._advance()
@@ -117,12 +122,11 @@ class Stage:
             raise
         return ticket
 
-    def _check_room(self, turn: Turn) -> None:
-        if turn.tenant is SERVICE:
+    def _check_room(self, ticket: Ticket, turn: Turn) -> None:
+        backlog = self._queue.backlog(ticket)
+        if turn.tenant is SERVICE or finds_place(backlog, self._max_waiting):
             return
-        own = sum(ticket.tenant == turn.tenant.name for ticket in self._waiting)
-        if own < _NEWCOMERS_PART * (self._max_waiting - self.waiting):
-            return
+        own = backlog.own_tickets
         self._gate.debit(turn.tenant, turn.size / _BYTES_PER_TOKEN)
         message = (
             f"Too much waits to be read: {self.waiting} requests, {own} of them yours; the limit "

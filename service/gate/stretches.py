@@ -1,9 +1,8 @@
 """Ratios of real waits to forecast waits, tenant by tenant."""
 
-from collections import OrderedDict, deque
+from service.gate.samples import Samples
 
 _SAMPLES = 128
-_TENANTS = 1024
 _MEMORY_S = 10.0
 _PART = 0.9
 
@@ -17,20 +16,15 @@ class Stretches:
     """
 
     def __init__(self) -> None:
-        self._tenants: OrderedDict[str, deque[tuple[float, float]]] = OrderedDict()
+        self._tenants: Samples[tuple[float, float]] = Samples(_SAMPLES)
 
     def add(self, tenant: str, stretch: float, now: float) -> None:
         """Record the real wait for a forecast of the tenant, at `now` in seconds."""
-        if tenant not in self._tenants:
-            self._tenants[tenant] = deque(maxlen=_SAMPLES)
-            if len(self._tenants) > _TENANTS:
-                self._tenants.popitem(last=False)
-        self._tenants[tenant].append((now, stretch))
-        self._tenants.move_to_end(tenant)
+        self._tenants.add(tenant, (now, stretch))
 
     def of(self, tenant: str, now: float) -> float:
         """The 90 % quantile of the tenant's latest ratios; 1 where there are none."""
-        samples = self._tenants.get(tenant)
+        samples = self._tenants.of(tenant)
         while samples and samples[0][0] < now - _MEMORY_S:
             samples.popleft()
         if not samples:

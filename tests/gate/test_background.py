@@ -218,7 +218,10 @@ def test_background_tokens_cost_a_turn_at_a_discount_while_others_wait(
     assert started.tenant == first
 
 
-def test_background_tokens_that_come_one_by_one_cost_a_turn_too(clock: Clock) -> None:
+@pytest.mark.parametrize("by_steps", [False, True])
+def test_background_tokens_that_come_one_by_one_cost_a_turn_too(
+    clock: Clock, by_steps: bool
+) -> None:
     rules, prices = BackgroundRules(discount=0.0), Prices(output=1.0)
     core = Scheduler(clock, Limiter(2), max_waiting=100, prices=prices, background=rules)
     background, interactive = flex("a", most=100), ticket("c")
@@ -226,7 +229,10 @@ def test_background_tokens_that_come_one_by_one_cost_a_turn_too(clock: Clock) ->
     core.charge(background, cached=0, output=1)
     assert offer(core, ticket("a"), ticket("b")) == [QUEUED] * 2
     for output in range(2, 50):
-        core.charge(background, output=output)
+        if by_steps:
+            core.charge_step([(background, 1)])
+        else:
+            core.charge(background, output=output)
     core.finish(interactive)
     (started,) = core.next_dispatches()
     assert started.tenant == "b"

@@ -409,18 +409,6 @@ def test_who_is_below_its_share_starts_above_a_limit_that_was_lowered(clock: Clo
     assert core.next_dispatches() == [light]
 
 
-def test_the_first_token_times_the_prefill_and_later_ones_the_decode(clock: Clock) -> None:
-    core = scheduler(clock)
-    wide = ticket(prompt=100, slots=2, most=50)
-    core.offer(wide)
-    clock.now = 1.0
-    core.charge(wide, cached=80, output=2)
-    clock.now = 2.0
-    core.charge(wide, output=12)
-    assert core.rates.prefill_seconds == pytest.approx(1 / 20)
-    assert core.rates.token_seconds == pytest.approx(1 / 5)
-
-
 def test_a_clock_that_steps_back_measures_nothing(clock: Clock) -> None:
     core = scheduler(clock, slots=1)
     clock.now = 10.0
