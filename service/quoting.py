@@ -95,8 +95,17 @@ def problems(
             case kind:
                 reason = error["msg"].removeprefix("Value error, ")
                 reason = re.sub(r"^[A-Z]\w* should ", "must ", reason)
+                reason = re.sub(r", unable to parse \w+ as an? \w+$", "", reason)
+                reason = re.sub(
+                    r"^must be a valid (dictionary|tuple|list|\w*set)\b.*", _plain, reason
+                )
                 told = kind == "value_error" and (", got " in reason or isinstance(value, dict))
                 yield Problem(place, reason, value, telling=not told)
+
+
+def _plain(kind: re.Match[str]) -> str:
+    """pydantic's names of Python's types in the words of JSON and YAML."""
+    return "must be an object with keys" if kind[1] == "dictionary" else "must be a list"
 
 
 def keys_at(model: type[BaseModel], place: Sequence[int | str]) -> list[str]:

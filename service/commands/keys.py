@@ -1,4 +1,4 @@
-"""`llm-service keys`: create, list and revoke the keys of tenants.
+"""Create, list and revoke the keys of tenants.
 
 The commands edit a service's keys file, or a folder with one file for each tenant, and keep
 comments. A running service applies a change within seconds.
