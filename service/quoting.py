@@ -90,6 +90,11 @@ def problems(
                 known = keys_at(model, place[:-1]) if model else []
                 reason = f"unknown key{nearest(str(place[-1]), known)}"
                 yield Problem(place, reason, value, telling=False)
+            case "union_tag_not_found":
+                yield Problem(_tag_of(place, error), "required", value, telling=False)
+            case "union_tag_invalid":
+                reason = f"must be one of {error['ctx']['expected_tags']}"
+                yield Problem(_tag_of(place, error), reason, error["ctx"]["tag"], telling=True)
             case "missing":
                 yield Problem(place, "required", value, telling=False)
             case kind:
@@ -101,6 +106,11 @@ def problems(
                 )
                 told = kind == "value_error" and (", got " in reason or isinstance(value, dict))
                 yield Problem(place, reason, value, telling=not told)
+
+
+def _tag_of(place: Place, error: Mapping[str, Any]) -> Place:
+    """The place of the key that chooses a union's member."""
+    return (*place, error["ctx"]["discriminator"].strip("'"))
 
 
 def _plain(kind: re.Match[str]) -> str:

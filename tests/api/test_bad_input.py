@@ -91,7 +91,7 @@ GENERATE_TABLE: list[tuple[dict[str, Any], str]] = [
     ({"x" * 9000: 1}, r"x{40}\.\.\.: unknown field"),
     ({"a\nb": 1}, r"a\\nb: unknown field"),
     ({"response_format": "json"}, "response_format: .*got 'json'"),
-    ({"response_format": {"type": "xml"}}, "response_format: .*'text', 'json_schema'"),
+    ({"response_format": {"type": "xml"}}, "response_format.type: .*'text', .*got 'xml'"),
     (structure("choice", ["x"] * 50_000), "response_format.choice: at most 256 entries, got 50000"),
     (structure("choice", []), "response_format.choice: must be a non-empty list"),
     (structure("choice", ["x" * 1025]), r"choice\[0\]: at most 1024 bytes, got 1025"),
@@ -105,6 +105,7 @@ GENERATE_TABLE: list[tuple[dict[str, Any], str]] = [
     (structure("json_schema", {"minLength": 10**9}), "minLength may be at most 4096, got 1000000"),
     (structure("json_schema", {"pattern": "(a{999}){999}"}), "pattern: .*4096 symbols, got 998001"),
     (structure("json_schema", {"type": "strin"}), "json_schema: not a valid JSON schema at type"),
+    ({"response_format": {}}, "response_format.type: required"),
     (structure("json_schema", True), "json_schema.*: must be an object with keys, got true"),
 ]
 
