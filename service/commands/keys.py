@@ -92,7 +92,8 @@ def list_(
     """
     with one_message():
         now = datetime.now(UTC).timestamp()
-        rows = [row for listed in _ring(keys).tenants.values() for row in _rows(listed.record, now)]
+        ring = build_keyring(read_keys(keys))
+        rows = [row for listed in ring.tenants.values() for row in _rows(listed.record, now)]
         if as_json:
             typer.echo(json.dumps(rows))
             return
