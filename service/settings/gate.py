@@ -73,9 +73,9 @@ class GateSettings(Section):
     refusals_at_once_per_s: int = Field(
         50,
         ge=0,
-        description="Refusals of a tenant that are sent at once in each second. A later one "
-        "waits until its connection's last refusal is a second old, so that clients that ignore "
-        "`Retry-After` cannot take the processor from requests that are served.",
+        description="Refusals of a tenant that are sent at once in each second. A later one waits "
+        "until its connection's last refusal is a second old, so that clients that do not wait as "
+        "`Retry-After` asks cannot take the processor from requests that are served.",
     )
     target_token_ms: int | None = Field(
         250,
