@@ -58,7 +58,9 @@ def run(launch: Launch) -> None:
 def search(
     launch: Launch,
     start: Annotated[float, typer.Option(min=0.001, help="First rate, requests/s.")] = 1.0,
-    precision: Annotated[float, typer.Option(min=0.001, help="Wanted ratio, 0.05 is 5%.")] = 0.05,
+    precision: Annotated[
+        float, typer.Option(min=0.001, help="Precision of the rate; 0.05 is 5%.")
+    ] = 0.05,
 ) -> None:
     """Find the highest rate within the SLO: double until it fails, then bisect.
 
@@ -139,12 +141,12 @@ def bench(
     max_regress: RegressArg = None,
     model_folder: Annotated[
         Path | None,
-        typer.Option("--folder", help="Of the model that all serve; default the variant's own."),
+        typer.Option("--folder", help="Model's folder for all; default the variant's own."),
     ] = None,
     engine: Annotated[
         list[str] | None,
         typer.Option(
-            help="An argument of the engine of all, as `max_num_seqs=256`; on a GPU begin with "
+            help="Engine argument of all, such as `max_num_seqs=256`; on a GPU begin with "
             "`enforce_eager=false` and `gpu_memory_utilization=0.9`."
         ),
     ] = None,

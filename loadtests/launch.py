@@ -41,7 +41,7 @@ class Launch:
     model: Annotated[str, _option(help="The base model; by default the server's first.")] = ""
     metrics_url: Annotated[
         str,
-        _option(help="The server's Prometheus page, to reconcile counts and to draw its series."),
+        _option(help="The server's Prometheus page, to compare counts and draw its series."),
     ] = ""
     overrides: Annotated[
         tuple[str, ...],
@@ -52,9 +52,7 @@ class Launch:
         _option("--header", help="Header of every request, as 'X-Team: search'. May be repeated."),
     ] = ()
     workers: Annotated[int, _option(min=1, help="Processes that send; 8,000 events/s each.")] = 1
-    disturb: Annotated[
-        str, _option(help="Command run at the scenario's disturb_at_s, as a SIGTERM.")
-    ] = ""
+    disturb: Annotated[str, _option(help="Command to run at the scenario's disturb_at_s.")] = ""
     stop_when_doomed: Annotated[bool, _option(help="End as soon as the SLO is out of reach.")] = (
         False
     )

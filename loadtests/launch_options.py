@@ -23,8 +23,8 @@ _OWN = ("progress", "said")
 _CAPACITY = Annotated[
     str,
     typer.Option(
-        help="What the scenario's steps are multiples of: requests/s, or the folder of a "
-        "search, for the highest rate it found."
+        help="Rate that the scenario's steps multiply: requests/s, or the folder of a search, for "
+        "the highest rate that it found."
     ),
 ]
 

@@ -46,7 +46,9 @@ def ask_model(host: str, scenario: Scenario, more: Mapping[str, str]) -> str:
         request = urllib.request.Request(url, headers=headers)
         with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:
             return str(json.load(response)["data"][0]["id"])
-    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
+    except OSError as error:
+        raise ScenarioError(f"{url}: cannot be read: {error}; or give --model") from error
+    except (ValueError, KeyError, IndexError, TypeError) as error:
         raise ScenarioError(f"--model must be given: {url} lists no model ({error})") from error
 
 

@@ -17,6 +17,7 @@ from service.quoting import problems
 Model = TypeVar("Model", bound=BaseModel)
 
 _LONGEST_KEY = 40
+_FOUND = {type(None): "nothing", list: "a list"}
 _CORE_SCALARS = (
     ("tag:yaml.org,2002:bool", r"^(?:true|True|TRUE|false|False|FALSE)$", "tTfF"),
     ("tag:yaml.org,2002:null", r"^(?:~|null|Null|NULL|)$", ["~", "n", "N", ""]),
@@ -69,7 +70,8 @@ def read_mapping(file: Path) -> dict[str, Any]:
         raise ConfigurationError(f"{file}: cannot be read: {error.strerror}") from error
     document, _ = parse(str(file), text)
     if not isinstance(document, dict):
-        raise ConfigurationError(f"{file}: must hold a mapping, got {type(document).__name__}")
+        found = _FOUND.get(type(document), "a single value")
+        raise ConfigurationError(f"{file}: must hold `key: value` lines, got {found}")
     return document
 
 

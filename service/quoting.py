@@ -90,13 +90,32 @@ def problems(
                 known = keys_at(model, place[:-1]) if model else []
                 reason = f"unknown key{nearest(str(place[-1]), known)}"
                 yield Problem(place, reason, value, telling=False)
+            case "union_tag_not_found":
+                yield Problem(_tag_of(place, error), "required", value, telling=False)
+            case "union_tag_invalid":
+                reason = f"must be one of {error['ctx']['expected_tags']}"
+                yield Problem(_tag_of(place, error), reason, error["ctx"]["tag"], telling=True)
             case "missing":
                 yield Problem(place, "required", value, telling=False)
             case kind:
                 reason = error["msg"].removeprefix("Value error, ")
                 reason = re.sub(r"^[A-Z]\w* should ", "must ", reason)
+                reason = re.sub(r", unable to parse \w+ as an? \w+$", "", reason)
+                reason = re.sub(
+                    r"^must be a valid (dictionary|tuple|list|\w*set)\b.*", _plain, reason
+                )
                 told = kind == "value_error" and (", got " in reason or isinstance(value, dict))
                 yield Problem(place, reason, value, telling=not told)
+
+
+def _tag_of(place: Place, error: Mapping[str, Any]) -> Place:
+    """The place of the key that chooses a union's member."""
+    return (*place, error["ctx"]["discriminator"].strip("'"))
+
+
+def _plain(kind: re.Match[str]) -> str:
+    """pydantic's names of Python's types in the words of JSON and YAML."""
+    return "must be an object with keys" if kind[1] == "dictionary" else "must be a list"
 
 
 def keys_at(model: type[BaseModel], place: Sequence[int | str]) -> list[str]:

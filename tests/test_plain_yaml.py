@@ -37,7 +37,7 @@ def test_scalars_are_those_of_the_core_schema(text: str, value: Any) -> None:
         (b"a: [", r"a.yaml:\d: not valid YAML"),
         (b"\xff\xfe\xfa", r"a.yaml: not valid YAML"),
         (b"[" * 100_000, r"a.yaml:?\d*: not valid YAML"),
-        (b"- a", r"a.yaml: must hold a mapping, got list"),
+        (b"- a", r"a.yaml: must hold `key: value` lines, got a list"),
     ],
 )
 def test_a_refusal_names_file_and_line(tmp_path: Path, text: bytes, message: str) -> None:

@@ -60,7 +60,7 @@ class _Outer(BaseModel):
         ({"name": "a", "nam": 1}, "nam: unknown key; did you mean 'name'?"),
         ({"name": "a", "parts": [{"rank": 0}]}, "parts.0.rank: must be greater than or equal to 1"),
         ({"name": "a", "parts": [{"rank": 1, "rnk": 2}]}, "parts.0.rnk: unknown key; did you mean"),
-        ([], "must be a valid dictionary or instance of _Outer, got a list of 0"),
+        ([], "must be an object with keys, got a list of 0"),
     ],
 )
 def test_a_problem_names_field_rule_and_value(document: object, message: str) -> None:

@@ -21,11 +21,10 @@ _HEAD = """\
 
 `make generate` writes this page from the code; a test checks that it is current.
 
-`GET /metrics` on the operations port serves these series beside vLLM's own `vllm:*`, which keep
-their names because gateways and autoscalers read them; only adapters have the names of requests
-there, without the digest by which vLLM tells versions apart. The answer is in Prometheus' text
-format or in OpenMetrics, as the request accepts; in OpenMetrics, while tracing is on, the series of
-requests carry exemplars with the trace's id.
+`GET /metrics` on the operations port serves these series, and vLLM's own `vllm:*` by vLLM's names,
+which gateways and autoscalers read. Their labels name adapters as requests do. The answer is in
+Prometheus' text format or in OpenMetrics, as the request accepts. In OpenMetrics, while tracing is
+on, the series of requests carry exemplars with the trace's id.
 
 vLLM's series of finished requests, as `vllm:request_success_total`, leave out requests that their
 client or their deadline ended (also by `gate.at_deadline: length`), because vLLM counts only those

@@ -74,13 +74,15 @@ def _is_open(scope: Scope) -> bool:
 def _tenant(keyring: LiveKeyring, headers: Headers) -> Tenant:
     bearers, plain = headers.getlist("authorization"), headers.getlist("x-api-key")
     if not bearers and not plain:
-        raise Unauthenticated("Authorization: required, as `Bearer` and a key")
+        raise Unauthenticated("Authorization: a key is required, as `Bearer KEY` or in x-api-key")
     keys = {*map(_bearers_key, bearers), *plain}
     tenant = None
     if len(bearers) < 2 and len(plain) < 2 and len(keys) == 1:  # where both are sent, they agree
         tenant = keyring.tenant_of(keys.pop())
     if tenant is None:
-        raise Unauthenticated("Authorization: must be `Bearer` and a live key")
+        raise Unauthenticated(
+            "Authorization: the key is unknown, expired, revoked or not sent as `Bearer KEY`"
+        )
     return tenant
 
 

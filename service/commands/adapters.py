@@ -1,4 +1,4 @@
-"""`llm-service adapters`: pack, sign, verify, push, list and prove adapters.
+"""Pack, sign, verify, push, list and prove adapters.
 
 Exit codes: 0 success, 1 an adapter is refused or not proven, 2 the command or its configuration
 cannot be used.

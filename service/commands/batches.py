@@ -1,7 +1,7 @@
-"""`llm-service batches`: list, show and cancel batches.
+"""List, show and cancel batches.
 
 Over HTTP the commands see the batches of the tenant whose key OPENAI_API_KEY holds; with --store
-an operator sees those of all tenants, on the machine of the folder or wherever the address leads.
+an operator sees those of all tenants, in a folder of this machine or at the address.
 """
 
 import asyncio

@@ -53,11 +53,11 @@ def calibrate(
     concurrency: Annotated[int, typer.Option(min=1, max=256, help="Requests at a time.")] = 8,
     as_json: Annotated[bool, typer.Option("--json", help="Print the section as JSON.")] = False,
 ) -> None:
-    """Fit the probability that an adapter's greedy answers are right, and write it into its
-    manifest, and its figures into the card README.md. Agreement makes each line cost a multiple.
+    """Fit the probability that an adapter's greedy answers are right.
 
-    The adapter gets another digest: sign it again and reload the service. A key comes from
-    OPENAI_API_KEY.
+    The map goes into the adapter's manifest, its figures into the card README.md. --agreement
+    samples further answers to each line, so it takes several times as long. The adapter gets
+    another digest: sign it again and reload the service. A key comes from OPENAI_API_KEY.
 
     Example: llm-service calibrate adapters/commands --lines held-out.jsonl
     """

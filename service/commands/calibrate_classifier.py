@@ -24,7 +24,7 @@ _Folder = Annotated[
 ]
 _Url = Annotated[str, typer.Option("--url", "-u", help="Running service that serves it.")]
 _Name = Annotated[
-    str | None, typer.Option("--model", help="Name that it is served by; default the manifest's.")
+    str | None, typer.Option("--model", help="Its name in the service; default the manifest's.")
 ]
 _Concurrency = Annotated[int, typer.Option(min=1, max=256, help="Requests at a time.")]
 _Json = Annotated[bool, typer.Option("--json", help="Print the section as JSON.")]
@@ -45,7 +45,7 @@ def calibrate_guard(
     ] = 0.01,
     confidence: Annotated[
         float,
-        typer.Option(min=0.5, max=0.9999, help="Probability that it is at most --alpha."),
+        typer.Option(min=0.5, max=0.9999, help="Certainty that their share is at most --alpha."),
     ] = 0.95,
     url: _Url = _URL,
     model: _Name = None,

@@ -1,4 +1,4 @@
-"""The command line: serve, init, model, adapters, releases, keys, batches, usage, finetune, ..."""
+"""Serve a language model, its adapters and encoders; make, measure and manage these."""
 
 from pathlib import Path
 from typing import Annotated
@@ -63,13 +63,11 @@ def serve(
     Example: llm-service serve --config deploy/local/config.yaml
     """
     from service.settings.load import load_settings, shown
-    from service.telemetry.logs import configure_logging
 
     with one_message():
         settings = load_settings(config)
-        configure_logging(settings.log)
         if check:
-            quiet_engine("WARNING")
+            quiet_engine("ERROR")
             from prometheus_client import CollectorRegistry
 
             from service.telemetry.tenants import TenantMetrics
@@ -82,6 +80,9 @@ def serve(
             typer.echo(check_memory(settings), err=True)
             typer.echo(yaml.dump(shown(settings), Dumper=PlainDumper, sort_keys=False), nl=False)
             return
+        from service.telemetry.logs import configure_logging
+
+        configure_logging(settings.log)
         from service.vllm_engine.cpu.seed import begin_seed
 
         begin_seed(settings)

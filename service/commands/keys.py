@@ -1,4 +1,4 @@
-"""`llm-service keys`: create, list and revoke the keys of tenants.
+"""Create, list and revoke the keys of tenants.
 
 The commands edit a service's keys file, or a folder with one file for each tenant, and keep
 comments. A running service applies a change within seconds.
@@ -92,7 +92,8 @@ def list_(
     """
     with one_message():
         now = datetime.now(UTC).timestamp()
-        rows = [row for listed in _ring(keys).tenants.values() for row in _rows(listed.record, now)]
+        ring = build_keyring(read_keys(keys))
+        rows = [row for listed in ring.tenants.values() for row in _rows(listed.record, now)]
         if as_json:
             typer.echo(json.dumps(rows))
             return

@@ -1,4 +1,4 @@
-"""`llm-service model`: fetch and pin base models on disk.
+"""Fetch and pin base models on disk.
 
 Exit codes: 0 success, 2 the model cannot be fetched or is refused.
 """
@@ -37,7 +37,7 @@ def fetch(
     ] = SMOLLM2,
     folder: Annotated[
         Path | None,
-        typer.Argument(help="Folder to write the model to; default models/NAME.", show_default=""),
+        typer.Argument(help="Folder to write to; default models/NAME.", show_default=False),
     ] = None,
     ignore: Annotated[
         list[str] | None,
@@ -75,7 +75,7 @@ def fetch(
 def pin(
     folder: Annotated[Path, typer.Argument(help="Folder of the model.")],
 ) -> None:
-    """Write model-files.json for a model that came otherwise, and print its digest.
+    """Write model-files.json for a model from elsewhere, and print its digest.
 
     With the digest in `model.digest`, a start reads every file and is refused if one was changed,
     added or removed since. A list that is there already is kept.

@@ -1,5 +1,6 @@
 """vLLM's log beside a command's own output."""
 
+import logging
 import os
 
 
@@ -10,3 +11,4 @@ def quiet_engine(level: str = "INFO") -> None:
     """
     os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")
     os.environ.setdefault("VLLM_LOGGING_LEVEL", level)
+    logging.getLogger("vllm").setLevel(os.environ["VLLM_LOGGING_LEVEL"])  # until vLLM sets it

@@ -25,7 +25,7 @@ def list_(
         bool, typer.Option("--json", help="Print JSON lines with evidence.")
     ] = False,
 ) -> None:
-    """Print every change of what a name stands for, the oldest first.
+    """Print every change of the version behind a name, the oldest first.
 
     Example: llm-service releases list --store /var/lib/llm-service/releases --name sentiment
     """
@@ -44,7 +44,7 @@ def list_(
 def verify(store: StoreOption) -> None:
     """Check the chain of the log, and print its length and the digest of its last line.
 
-    Keep that digest elsewhere: lines that are missing at the end show only by comparing it.
+    Keep that digest elsewhere: only comparing it shows that lines are missing at the end.
 
     Example: llm-service releases verify --store /var/lib/llm-service/releases
     """

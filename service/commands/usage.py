@@ -35,7 +35,7 @@ def usage(
             "password into the variable.",
         ),
     ],
-    days: Annotated[int, typer.Option(min=1, max=3660, help="Number of the last days (UTC).")] = 30,
+    days: Annotated[int, typer.Option(min=1, max=3660, help="Days to show, up to now (UTC).")] = 30,
     by_hour: Annotated[bool, typer.Option("--by-hour", help="By the hour, not the day.")] = False,
     tenant: Annotated[str | None, typer.Option(help="Only this tenant; default all.")] = None,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,

@@ -14,7 +14,7 @@ class FeedbackMetrics:
         make, labels = SeriesFactory(registry), ("adapter", "version")
         text = "Ratings of answers since the start."
         self._rated = make.counter("feedback_total", text, *labels)
-        text = "Sum of these ratings: 1 for a right answer, 0 for a wrong one."
+        text = "Sum of ratings: 1 for a right answer, 0 for a wrong one."
         self._right = make.counter("feedback_right_total", text, *labels)
         text = "Expected calibration error of rated answers with a stated probability."
         self._error = make.gauge("feedback_calibration_error", text, *labels)

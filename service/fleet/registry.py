@@ -15,7 +15,9 @@ Entry = ServedVersion | QuarantinedAdapter
 def unknown_model(model: str) -> NotFound:
     """The answer for a name that is not served, or that is served only to other tenants."""
     return NotFound(
-        f"model: {quote(model)} is not served here", code="model_not_found", param="model"
+        f"model: {quote(model)} is not served here; GET /v1/models lists what is",
+        code="model_not_found",
+        param="model",
     )
 
 

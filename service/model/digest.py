@@ -45,6 +45,9 @@ def base_model_digest(folder: Path) -> str:
 
 def _parts(folder: Path) -> Iterator[bytes]:
     yield b"llm-service base model 1"
+    if not folder.is_dir():
+        hint = "`llm-service model fetch` writes one"
+        raise ConfigurationError(f"base model {folder}: there is no such folder; {hint}")
     if not (folder / "config.json").is_file():
         raise ConfigurationError(f"base model {folder.name}: expected config.json, found none")
     if not any((folder / name).is_file() for name in _TOKENIZERS):

@@ -27,7 +27,7 @@ class ReleaseMetrics:
         self._judged = make.counter("release_requests_total", text, "adapter", "arm")
         text = "Requests of a release's shadow: `compared`, or `dropped` because others ran."
         self._shadow = make.counter("release_shadow_total", text, "adapter", "result")
-        text = "Changes of what a name stands for, as in the log."
+        text = "Changes of the version behind a name, as logged."
         self._changes = make.counter("release_changes_total", text, "adapter", "event")
 
     def planned(self, states: dict[str, tuple[str, float]]) -> None:

@@ -14,11 +14,11 @@ class BackgroundSettings(Section):
         None,
         ge=1,
         description="Sequences of flex requests in the engine while interactive requests come; "
-        "null is all but one slot of 16. Fewer keep the others' tokens quicker where each sequence "
-        "makes a step longer, as on CPUs.",
+        "null is all but one slot of 16. With fewer, the others' tokens come faster where each "
+        "sequence makes a step longer, as on CPUs.",
     )
     max_queued: int = Field(
-        1024, ge=0, description="Flex requests that may wait; only more are refused."
+        1024, ge=0, description="Flex requests that may wait; more are refused."
     )
     default_timeout_ms: int = Field(
         600_000,
@@ -44,7 +44,7 @@ class GateSettings(Section):
         None,
         ge=1,
         description="Sequences in the engine at once; default its `max_num_seqs`. Flex requests "
-        "alone may be one of 16 more.",
+        "alone may be a sixteenth more.",
     )
     min_in_flight: int = Field(
         4,
@@ -68,7 +68,7 @@ class GateSettings(Section):
         60_000,
         ge=0,
         description="The same for a request that states a deadline, as the SDKs of OpenAI and "
-        "Anthropic do with their timeout; `max_wait_ms` where that is longer.",
+        "Anthropic do with their timeout; if `max_wait_ms` is longer, it holds.",
     )
     refusals_at_once_per_s: int = Field(
         50,
@@ -81,8 +81,8 @@ class GateSettings(Section):
     target_token_ms: int | None = Field(
         250,
         ge=1,
-        description="Give the engine fewer sequences at once while a token takes longer than this; "
-        "null never does.",
+        description="While a token takes longer than this, give the engine fewer sequences at "
+        "once; null: never.",
     )
     default_timeout_ms: int = Field(
         60_000, ge=1, description="Deadline of requests that state none."
@@ -90,8 +90,8 @@ class GateSettings(Section):
     max_timeout_ms: int = Field(600_000, ge=1, description="Longest deadline a client may ask for.")
     at_deadline: Literal["refuse", "length"] = Field(
         "refuse",
-        description="Generation that runs when its deadline passes: end it with 504, or as at its "
-        "longest answer with the text so far (`finish_reason` is `length`); without any text, and "
-        "for all other requests, it is 504.",
+        description="If a generation runs at its deadline: `refuse` ends it with 504, `length` "
+        "with the text so far (`finish_reason` is `length`). Without any text, and for all other "
+        "requests, it is 504.",
     )
     background: BackgroundSettings = BackgroundSettings()

@@ -42,14 +42,14 @@ class PolicySettings(Section):
     )
     on: Literal["refuse", "flag", "redact"] = Field(
         "refuse",
-        description="If a guard flags a text: refuse the request with 400 `input_flagged`, or end "
-        "its answer with `output_flagged`; answer it and name guard and label in the header "
-        "`X-Guard-Flagged`; or put `[redacted]` in the place of a sentence of the answer.",
+        description="If a guard flags a text: `refuse` (400 `input_flagged`, or an answer that "
+        "ends with `output_flagged`), `flag` (answer, with guard and label in the header "
+        "`X-Guard-Flagged`), or `redact` (`[redacted]` in the place of a sentence of the answer).",
     )
     on_failure: Literal["refuse", "pass"] = Field(
         "refuse",
-        description="If a guard cannot read: refuse the request with 503, or answer it unread. "
-        "A text too long for the guard is always refused.",
+        description="If a guard cannot read: `refuse` the request with 503, or let it `pass` "
+        "unread. A text too long for the guard is always refused.",
     )
 
     @model_validator(mode="after")

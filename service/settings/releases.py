@@ -11,12 +11,14 @@ from service.settings.section import Section, ServedName
 class StepSettings(Section):
     """A part of the requests that the next version answers, until it is judged."""
 
-    share: float = Field(gt=0, lt=1, description="Share of the callers or requests it answers.")
+    share: float = Field(
+        gt=0, lt=1, description="Share of the callers or requests that the next version answers."
+    )
     requests: int = Field(
         ge=1,
         le=10_000_000,
-        description="Judged requests of both the old and the next version after which the step "
-        "goes on if no harm was shown; it goes on earlier once it has shown that there is none.",
+        description="Judged requests of each of the two versions after which the step ends if no "
+        "harm was shown; it ends earlier once it has shown that there is none.",
     )
 
 
@@ -29,7 +31,9 @@ class ShadowSettings(Section):
         description="Requests that both versions answered, after which the canary begins if no "
         "harm was shown.",
     )
-    share: float = Field(gt=0, le=1, description="Share of the requests that it is asked, too.")
+    share: float = Field(
+        gt=0, le=1, description="Share of the requests that the next version answers too, unseen."
+    )
     busy_share: float = Field(
         0.03,
         gt=0,
@@ -46,53 +50,66 @@ class ToleranceSettings(Section):
     """
 
     errors: float = Field(
-        0.01, ge=0, lt=1, description="More requests that end with an error or after the deadline."
+        0.01,
+        ge=0,
+        lt=1,
+        description="Allowed rise in the share of requests that end with an error or after the "
+        "deadline.",
     )
-    invalid: float = Field(0.02, ge=0, lt=1, description="More requests refused as invalid (4xx).")
+    invalid: float = Field(
+        0.02, ge=0, lt=1, description="Allowed rise in requests refused as invalid (4xx)."
+    )
     wrong: float = Field(
-        0.05, ge=0, lt=1, description="More answers of which feedback says that they are wrong."
+        0.05, ge=0, lt=1, description="Allowed rise in answers that feedback calls wrong."
     )
-    abstentions: float = Field(0.05, ge=0, lt=1, description="More texts that get no label.")
+    abstentions: float = Field(
+        0.05, ge=0, lt=1, description="Allowed rise in texts that get no label."
+    )
     structure: float = Field(
-        0.02, ge=0, lt=1, description="More answers of a requested structure that are cut."
+        0.02,
+        ge=0,
+        lt=1,
+        description="Allowed rise in answers of a requested structure that are cut.",
     )
-    labels: float = Field(0.1, ge=0, lt=1, description="More, or fewer, texts of any one label.")
+    labels: float = Field(0.1, ge=0, lt=1, description="Allowed change in texts of any one label.")
     scores: float = Field(
         0.2,
         ge=0,
         lt=1,
-        description="Difference of the distributions of the best score: more, or fewer, texts of "
-        "at most 0.5, 0.7, 0.9 or 0.99.",
+        description="Allowed change in the distribution of the best score: texts of at most 0.5, "
+        "0.7, 0.9 or 0.99.",
     )
     lengths: float = Field(
         0.2,
         ge=0,
         lt=1,
-        description="Difference of the distributions of the answer's tokens: more, or fewer, "
-        "requests of at most 16, 64, 256 or 1024. During `shadow`: the share of answers over "
-        "twice as long as the old version's less the share of those under half as long.",
+        description="Allowed change in the distribution of the answer's tokens: requests of at "
+        "most 16, 64, 256 or 1024. During `shadow`: the share of answers over twice as long as "
+        "the old version's less the share of those under half as long.",
     )
     flips: float = Field(
-        0.1, ge=0, lt=1, description="During `shadow`: texts that get another label."
+        0.1, ge=0, lt=1, description="During `shadow`: allowed share of texts with another label."
     )
     divergence: float = Field(
         0.1,
         ge=0,
         lt=1,
-        description="During `shadow`: mean total variation distance of the labels' probabilities.",
+        description="During `shadow`: allowed mean total variation distance of the labels' "
+        "probabilities.",
     )
     answers: float = Field(
         1.0,
         ge=0,
         le=1,
-        description="During `shadow`: greedy answers of other tokens; 1 allows all, because a "
-        "model that was trained again words most answers otherwise.",
+        description="During `shadow`: allowed share of greedy answers of other tokens; 1 allows "
+        "all, because a model that was trained again words most answers otherwise.",
     )
     latency: float = Field(
         0.05,
         ge=0,
         lt=1,
-        description="More requests that miss an objective of `slo`: TTFT, TPOT and the whole time.",
+        description="Allowed rise in requests that miss an objective of `slo`: TTFT, TPOT or the "
+        "whole time.",
     )
 
 
@@ -100,12 +117,10 @@ class PlanSettings(Section):
     """The next version of a configured adapter, and how it takes the old one's place."""
 
     source: str = Field(min_length=1, description="As `adapters[].source`.")
-    digest: str = Field(
-        pattern=r"^sha256:[0-9a-f]{64}$", description="Digest of its manifest, which is required."
-    )
+    digest: str = Field(pattern=r"^sha256:[0-9a-f]{64}$", description="Digest of its manifest.")
     sticky: Literal["tenant", "header", "request"] = Field(
-        description="Keeps a caller on one version: by its tenant, by the value of `header` (a "
-        "request without it gets the old version), or not at all: each request is drawn by itself.",
+        description="Keeps a caller on one version: by its `tenant`, by the value of `header` "
+        "(without it: the old version), or not at all: each `request` is drawn by itself.",
     )
     header: str | None = Field(
         None,

@@ -42,9 +42,9 @@ class ModelSettings(Section):
     digest: str | None = Field(
         None,
         pattern=r"^sha256:[0-9a-f]{64}$",
-        description="Digest that `model fetch` or `model pin` printed: a start reads every file, "
-        "and one that was changed, added or removed refuses it. Or the base's own digest, as the "
-        "log of a start names it, which is compared without reading the weights.",
+        description="Digest that `model fetch` or `model pin` printed: each start reads every "
+        "file, and is refused if one was changed, added or removed. Or the base's own digest, as "
+        "the log of a start names it, compared without reading the weights.",
     )
     chat_template_kwargs: dict[str, Any] = Field(
         default_factory=dict,
@@ -70,11 +70,11 @@ class CpuSettings(Section):
         1024,
         ge=64,
         le=16384,
-        description="Products of matrices that oneDNN keeps compiled in each engine: one for each "
-        "shape of weights and number of tokens in a step. Each takes about half a megabyte, twice "
-        "that where the model has adapters, and an engine grows until it has this many. A product "
-        "that was dropped is compiled again when it is needed, in about a millisecond: with 256, "
-        "many chats at once take 4 to 7 % longer.",
+        description="Products of matrices that oneDNN keeps compiled in each engine: one for "
+        "each shape of weights and number of tokens in a step. Each takes about half a megabyte, "
+        "twice that where the model has adapters, and an engine grows until it has this many. A "
+        "dropped product is compiled again in about a millisecond: with 256, many chats at once "
+        "take 4 to 7 % longer.",
     )
     grouped_adapters: bool = Field(
         True,
@@ -113,9 +113,9 @@ class HttpSettings(Section):
     )
     console: bool = Field(
         True,
-        description="Serve `/console`: on the public port a page that tries the service in a "
-        "browser, whose files need no key and whose requests do; on the operations port a live "
-        "view of the last ten minutes.",
+        description="Serve `/console`: on the public port a page to try the service (its files "
+        "need no key, its requests do); on the operations port a live view of the last ten "
+        "minutes.",
     )
     max_body_bytes: int = Field(
         1 << 20, ge=1024, description="Largest body, in bytes, inflated if it is in gzip."
@@ -134,9 +134,9 @@ class HttpSettings(Section):
     body_timeout_ms: int = Field(10_000, ge=100, description="Time for a client to send its body.")
     push_streams: bool = Field(
         True,
-        description="Write the chunks of plain streams in the engine's own steps, and answer plain "
-        "requests without vLLM's handlers, which costs less. Off, for debugging, a task per "
-        "request reads the engine and writes, and vLLM's handlers answer all.",
+        description="Answer plain requests without vLLM's handlers, and write their streams in "
+        "the engine's own steps, which costs less. Off, for debugging, vLLM's handlers answer "
+        "all, each in a task of its own.",
     )
 
 
@@ -202,7 +202,8 @@ class AdapterCacheSettings(Section):
 
     path: Path = Field(
         Path(".cache/adapters"),
-        description="Folder of the cache, relative to this file; the default, to where it starts.",
+        description="Folder of the cache, relative to this file; the default, to where the "
+        "service starts.",
     )
     offline: bool = Field(False, description="Contact no source; serve from the cache only.")
     unused_days: float = Field(
@@ -239,7 +240,8 @@ class QuotaSettings(Section):
     )
     on_failure: Literal["open", "closed"] = Field(
         "open",
-        description="While the storage is down, count in each replica (`open`) or answer 503.",
+        description="While the storage is down: `open` counts in each replica, `closed` answers "
+        "503.",
     )
     timeout_ms: int = Field(
         100, ge=1, le=10_000, description="Longest wait for the storage, per engine request."
@@ -283,8 +285,8 @@ class Settings(BaseSettings):
     adapter_trust: TrustSettings = TrustSettings()
     adapters_on_failure: Literal["refuse_start", "quarantine"] = Field(
         "refuse_start",
-        description="If a required adapter fails: end the start, or serve the others and answer "
-        "requests for this one with 503.",
+        description="If a required adapter fails: `refuse_start` ends the start, `quarantine` "
+        "serves the others and answers requests for this one with 503.",
     )
     golden_timeout_s: float = Field(
         60.0,

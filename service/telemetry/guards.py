@@ -12,7 +12,7 @@ class GuardMetrics:
         make = SeriesFactory(registry)
         text = "Requests, and pieces of answers, that a guard read, by what became of them."
         self._checks = make.counter("guard_checks_total", text, "guard", "side", "verdict")
-        text = "Time that a guard took to read what came at once, waiting included."
+        text = "Time that a guard took for a request or piece of answer, waiting included."
         self._seconds = make.seconds("guard_check", text, LATENCY, "guard")
         text = "Time that text of an answer was held until its guards had read it."
         self._held = make.seconds("guard_held", text, LATENCY)

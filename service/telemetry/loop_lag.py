@@ -24,9 +24,7 @@ class LoopLag:
         series = SeriesFactory(registry)
         text = "Delay of the event loop's callbacks, in which no request is answered."
         self._lag = series.tally("event_loop_lag", text, _LAG)[()]
-        text = (
-            "Part of the delay, at most, in which the process computed; else it had no processor."
-        )
+        text = "Part of the delay that the process's own work can have caused, at most."
         self._own = series.tally("event_loop_own_lag", text, _LAG)[()]
         self._timer: asyncio.TimerHandle | None = None
 

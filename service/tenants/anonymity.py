@@ -18,6 +18,6 @@ def check_anonymous(host: str) -> None:
     addresses = {str(address[0]).partition("%")[0] for *_, address in found}
     if not all(ipaddress.ip_address(address).is_loopback for address in addresses):
         raise ConfigurationError(
-            f"http.host: without keys the service listens on the loopback only, got {host!r}: set "
+            f"http.host: without keys the service listens on this machine only, got {host!r}: set "
             "tenants.keys, or tenants.allow_anonymous to serve every caller"
         )

@@ -2,6 +2,7 @@
 
 import ctypes
 import json
+import re
 from argparse import Namespace
 from collections.abc import Mapping
 from dataclasses import fields
@@ -9,6 +10,8 @@ from functools import cache
 from itertools import chain
 from pathlib import Path
 from typing import Any, NoReturn
+
+from pydantic import ValidationError
 
 from service.errors import ConfigurationError
 from service.settings import platform
@@ -118,9 +121,18 @@ def _parser() -> Any:
 
     class Parser(FlexibleArgumentParser):  # type: ignore[misc]
         def error(self, message: str) -> NoReturn:
-            raise ConfigurationError(f"engine: {message}")
+            raise ConfigurationError(_in_settings(message))
 
     return make_arg_parser(Parser())
+
+
+def _in_settings(message: str) -> str:
+    """argparse's message with the setting's name in place of the option."""
+    told = re.match(r"argument --([\w-]+)\S*: (.*)", message, re.DOTALL)
+    if told is None:
+        return f"engine: {message}"
+    reason = re.sub(r"^invalid \w+ value", "invalid value", told[2])
+    return f"engine.{told[1].replace('-', '_')}: {reason}"
 
 
 def engine_config(arguments: Namespace) -> Any:
@@ -136,6 +148,9 @@ def engine_config(arguments: Namespace) -> Any:
         config = AsyncEngineArgs.from_cli_args(arguments).create_engine_config(
             UsageContext.OPENAI_API_SERVER
         )
+    except ValidationError as error:
+        reasons = [found["msg"].removeprefix("Value error, ") for found in error.errors()]
+        raise ConfigurationError(f"engine: {'; '.join(reasons)}") from error
     except (ValueError, OSError) as error:
         raise ConfigurationError(f"engine: {error}") from error
     if config.lora_config and config.model_config.is_moe and current_platform.is_cpu():

@@ -91,7 +91,7 @@ GENERATE_TABLE: list[tuple[dict[str, Any], str]] = [
     ({"x" * 9000: 1}, r"x{40}\.\.\.: unknown field"),
     ({"a\nb": 1}, r"a\\nb: unknown field"),
     ({"response_format": "json"}, "response_format: .*got 'json'"),
-    ({"response_format": {"type": "xml"}}, "response_format: .*'text', 'json_schema'"),
+    ({"response_format": {"type": "xml"}}, "response_format.type: .*'text', .*got 'xml'"),
     (structure("choice", ["x"] * 50_000), "response_format.choice: at most 256 entries, got 50000"),
     (structure("choice", []), "response_format.choice: must be a non-empty list"),
     (structure("choice", ["x" * 1025]), r"choice\[0\]: at most 1024 bytes, got 1025"),
@@ -105,7 +105,8 @@ GENERATE_TABLE: list[tuple[dict[str, Any], str]] = [
     (structure("json_schema", {"minLength": 10**9}), "minLength may be at most 4096, got 1000000"),
     (structure("json_schema", {"pattern": "(a{999}){999}"}), "pattern: .*4096 symbols, got 998001"),
     (structure("json_schema", {"type": "strin"}), "json_schema: not a valid JSON schema at type"),
-    (structure("json_schema", True), "json_schema.*: must be a valid dictionary, got true"),
+    ({"response_format": {}}, "response_format.type: required"),
+    (structure("json_schema", True), "json_schema.*: must be an object with keys, got true"),
 ]
 
 CLASSIFY_TABLE: list[tuple[dict[str, Any], str]] = [
@@ -119,7 +120,7 @@ CLASSIFY_TABLE: list[tuple[dict[str, Any], str]] = [
     ({"candidate_labels": ["a", "a"]}, r"candidate_labels\[1\]: 'a' is given twice"),
     ({"candidate_labels": ["a", "x" * 257]}, r"candidate_labels\[1\]: .*256 bytes.*got 257"),
     ({"candidate_labels": ["a", ""]}, r"candidate_labels\[1\]: "),
-    ({"candidate_labels": "ab"}, "candidate_labels: must be a valid list, got 'ab'"),
+    ({"candidate_labels": "ab"}, "candidate_labels: must be a list, got 'ab'"),
     ({"instruction": ""}, "instruction: .*at least 1 character, got ''"),
     ({"instruction": "x" * 4097}, "instruction: .*at most 4096 characters, got 4097 characters"),
     ({"top_k": 0}, "top_k: must be greater than or equal to 1, got 0"),

@@ -70,7 +70,7 @@ async def test_routes_of_both_refuse_unknown_names(alone: LiveService) -> None:
     async with alone.client() as client:
         for path in ("/v1/classify", "/v1/embeddings"):
             answer = await client.post(path, json={"model": "fake", "input": "a"})
-            assert refusal(answer, 404)["message"] == "model: 'fake' is not served here"
+            assert "model: 'fake' is not served here" in refusal(answer, 404)["message"]
         unnamed = await client.post("/v1/tokenize", json={"prompt": "a"})
     assert refusal(unnamed, 400)["param"] == "model"
 

@@ -147,6 +147,12 @@ def test_what_cannot_be_used_is_named_and_nothing_is_written(
     assert path.exists() == (arguments == ("list",))
 
 
+def test_a_list_of_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    result = keys_command(tmp_path / "kyes.yaml", "list")
+    assert result.exit_code == 2
+    assert "kyes.yaml: cannot be read: No such file" in result.stderr
+
+
 def test_a_new_file_is_private_and_an_old_one_keeps_its_mode(tmp_path: Path) -> None:
     path = tmp_path / "keys.yaml"
     created(path, "acme")

@@ -96,6 +96,14 @@ def test_arguments_that_contradict_each_other_are_refused_before_the_start() -> 
         parsed(chat_template="/no/such/file.jinja")
 
 
+def test_a_value_that_vllm_refuses_is_one_line_about_the_setting(smollm2_folder: Path) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        parsed(max_model_len="abc")
+    assert str(refused.value) == "engine.max_model_len: invalid value: 'abc'"
+    with pytest.raises(ConfigurationError, match=r"\Aengine: User-specified max_model_len.*\Z"):
+        engine_config(parsed(smollm2_folder, max_model_len=100_000))
+
+
 @pytest.mark.parametrize(
     ("adapters", "engine", "expected"),
     [

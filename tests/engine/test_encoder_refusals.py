@@ -81,7 +81,7 @@ def test_a_language_model(smollm2_folder: Path) -> None:
 
 def test_a_folder_that_is_not_there(folder: Path) -> None:
     shutil.rmtree(folder)
-    assert "expected config.json" in refusal(folder)
+    assert "there is no such folder" in refusal(folder)
 
 
 @pytest.mark.parametrize(

@@ -209,6 +209,8 @@ def test_check_prints_the_figures_beside_the_configuration(models: Path, tmp_pat
     assert yaml.safe_load(shown.stdout)["model"]["name"] == "base"
     assert "weights" in shown.stderr
     assert "cpu.kv_cache_gib" in shown.stderr
+    assert "INFO" not in shown.stderr
+    assert "vllm" not in shown.stderr
 
 
 def test_on_cpus_the_products_that_onednn_keeps_are_counted(models: Path) -> None:

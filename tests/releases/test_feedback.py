@@ -113,7 +113,7 @@ def test_a_rating_counts_in_the_quota(live: LiveService, folders: Folders) -> No
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({}, "exactly one of label, correct, score says what is known, got none"),
+        ({}, "give exactly one of label, correct, score, got none"),
         ({"correct": True, "score": 1}, "got correct, score"),
         ({"score": 1.5}, "score"),
         ({"correct": "yes"}, "correct"),

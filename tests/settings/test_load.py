@@ -101,7 +101,7 @@ def test_settings_are_frozen(file: Path) -> None:
         ),
         ("quotas: {storage: 'ftp://x'}", "quotas.storage: .*got 'ftp://[*]{8}'"),
         ("quotas: {on_failure: hope}", "quotas.on_failure: .*'closed'.*got 'hope'"),
-        ("engine: 3", "engine: .*dictionary, got 3"),
+        ("engine: 3", "engine: .*object with keys, got 3"),
     ],
 )
 def test_a_mistake_in_the_file_names_the_key_and_the_value(
@@ -143,8 +143,8 @@ def test_a_mistake_in_the_environment_names_the_key(
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"- a\n- b\n", "must hold a mapping, got list"),
-        (b"", "must hold a mapping, got NoneType"),
+        (b"- a\n- b\n", "must hold `key: value` lines, got a list"),
+        (b"", "must hold `key: value` lines, got nothing"),
         (b"a: [", "not valid YAML"),
         (b"\xff\xfe\xfa", "not valid YAML"),
     ],

@@ -26,8 +26,8 @@ class FeedbackRequest(RequestBody):
         if len(given) != 1:
             found = ", ".join(given) or "none"
             raise InvalidRequest(
-                f"{given[-1] if given else 'label'}: exactly one of {', '.join(_KINDS)} says what "
-                f"is known, got {found}",
+                f"{given[-1] if given else 'label'}: give exactly one of {', '.join(_KINDS)}, got "
+                f"{found}",
                 param=given[-1] if given else "label",
             )
 
