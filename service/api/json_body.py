@@ -14,7 +14,7 @@ from pydantic_core import from_json
 from service.api.tier import FIELD, HEADER, choose_tier
 from service.context import current_context
 from service.errors import InvalidRequest, UnsupportedMediaType
-from service.limits.depth import MAX_DEPTH
+from service.limits.depth import MAX_DEPTH, MAX_HOLDERS
 from service.together import abreast
 
 P = ParamSpec("P")
@@ -30,7 +30,7 @@ class JsonRoute(APIRoute):
     """A route whose body, if it has one, must be JSON declared as such.
 
     Refuses, with a message, other content types, broken JSON or UTF-8, NaN and infinities, lone
-    surrogates, and nesting deeper than 64 levels.
+    surrogates, nesting deeper than 64 levels, and more than 10,000 lists and objects.
     """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -64,8 +64,11 @@ def parse(body: bytes) -> Any:
         value = from_json(body, allow_inf_nan=False)
     except ValueError as error:
         raise InvalidRequest(f"body: not valid JSON: {error}", code="invalid_json") from None
-    level = [value]
+    level, holders = [value], 0
     for _ in range(MAX_DEPTH):
+        holders += len(level)
+        if holders > MAX_HOLDERS:
+            raise InvalidRequest(f"body: at most {MAX_HOLDERS} lists and objects, got more")
         children = [
             child
             for parent in level
