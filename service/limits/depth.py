@@ -7,7 +7,7 @@ MAX_DEPTH = 64
 """Largest nesting depth of a request's JSON."""
 
 MAX_HOLDERS = 10_000
-"""Most lists and objects in a request's JSON: for each, a body's model may take 4 us of the loop."""
+"""Most lists and objects in a request's JSON: for each a model may hold the loop for 4 us."""
 
 
 def depth(node: Any) -> int:
