@@ -217,6 +217,19 @@ async def test_an_upload_is_bounded_whatever_it_declares(tmp_path: Path) -> None
         await eventually(lambda: not list((tmp_path / "batches/files").iterdir()))
 
 
+@pytest.mark.parametrize("name", ["../../in.jsonl", "C:\\data\\in.jsonl", "/etc/in.jsonl"])
+async def test_a_files_name_has_no_folders(tmp_path: Path, name: str) -> None:
+    form = FORM_BEGIN.replace(b'"f"', b'"%b"' % name.encode())
+    form += b'\r\n--b\r\ncontent-disposition: form-data; name="purpose"\r\n\r\nbatch\r\n--b--\r\n'
+    headers = {"content-type": "multipart/form-data; boundary=b"}
+    with service(tmp_path) as live:
+        async with live.client() as client:
+            file = (await client.post("/v1/files", content=form, headers=headers)).json()
+            content = await client.get(f"/v1/files/{file['id']}/content")
+    assert file["filename"] == "in.jsonl"
+    assert content.headers["content-disposition"] == 'attachment; filename="in.jsonl"'
+
+
 @pytest.mark.parametrize(
     "frame",
     [
