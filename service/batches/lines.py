@@ -9,7 +9,9 @@ from typing import Any
 from pydantic_core import from_json, to_json
 
 from service.batches.records import Problem
+from service.errors import InvalidRequest
 from service.quoting import quote
+from service.tenants.tenant import Tier
 
 _CHUNK_BYTES = 64 * 1024
 _MOST_ID_BYTES = 512
@@ -18,11 +20,15 @@ _METHOD = "POST"
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A request of an input file: its line number, from 1, its name and its body."""
+    """A request of an input file: its line number, from 1, its name and its body.
+
+    The body is JSON of flex work, or the error of one that asks for anything else: parsed it would
+    take twenty times as much memory.
+    """
 
     number: int
     custom_id: str
-    body: dict[str, Any]
+    body: bytes | InvalidRequest
 
 
 class NotALine(Exception):
@@ -83,7 +89,18 @@ def parse_line(number: int, raw: bytes, endpoint: str, max_bytes: int) -> Line:
         raise NotALine("mismatched_url", message, number, "url")
     if not isinstance(body, dict):
         raise NotALine("invalid_body", "body must be a JSON object.", number, "body")
-    return Line(number, name, body)
+    return Line(number, name, _flex(body))
+
+
+def _flex(body: dict[str, Any]) -> bytes | InvalidRequest:
+    if body.get("stream"):
+        message = "stream: the answers of a batch come whole, got true"
+        return InvalidRequest(message, param="stream")
+    tier = body.get("service_tier")
+    if tier not in (None, "auto", Tier.FLEX):
+        message = f"service_tier: the lines of a batch are flex, got {quote(tier)}"
+        return InvalidRequest(message, param="service_tier")
+    return to_json(body | {"service_tier": str(Tier.FLEX)})
 
 
 def answer_line(batch_id: str, line: Line, status: int, body: bytes) -> bytes:

@@ -19,7 +19,7 @@ def parsed(value: Any) -> Line:
 
 def test_a_line_is_a_request_with_a_name() -> None:
     assert parsed(line("a", prompt="x")) == Line(
-        7, "a", {"model": "fake", "prompt": "x", "max_tokens": 4}
+        7, "a", b'{"model":"fake","prompt":"x","max_tokens":4,"service_tier":"flex"}'
     )
 
 
@@ -72,7 +72,7 @@ async def test_nothing_is_read_after_a_line_that_is_too_long(tmp_path: Path) -> 
 
 
 def test_an_answer_is_one_line_of_openais_form() -> None:
-    asked = Line(3, 'a "name"\n', {})
+    asked = Line(3, 'a "name"\n', b"{}")
     for body in (b'{"x":1}', b'{\n "x": 1}\n'):
         rendered = answer_line("batch_ab", asked, 200, body)
         assert rendered.count(b"\n") == 1
@@ -85,7 +85,7 @@ def test_an_answer_is_one_line_of_openais_form() -> None:
 
 
 def test_an_error_has_no_response() -> None:
-    assert json.loads(error_line("batch_ab", Line(3, "a", {}), "batch_expired", "Late.")) == {
+    assert json.loads(error_line("batch_ab", Line(3, "a", b"{}"), "batch_expired", "Late.")) == {
         "id": "batch_req_ab_3",
         "custom_id": "a",
         "response": None,
