@@ -14,7 +14,7 @@ from pydantic_core import from_json
 from service.api.tier import FIELD, HEADER, choose_tier
 from service.context import current_context
 from service.errors import InvalidRequest, UnsupportedMediaType
-from service.limits.depth import MAX_DEPTH, MAX_HOLDERS
+from service.limits.depth import MAX_DEPTH, MAX_HOLDERS, has_many_holders
 from service.together import abreast
 
 P = ParamSpec("P")
@@ -60,15 +60,14 @@ class JsonRoute(APIRoute):
 
 def parse(body: bytes) -> Any:
     """The value of a JSON document; raises InvalidRequest with the place of an error."""
+    if has_many_holders(body):
+        raise InvalidRequest(f"body: at most {MAX_HOLDERS} lists and objects, got more")
     try:
         value = from_json(body, allow_inf_nan=False)
     except ValueError as error:
         raise InvalidRequest(f"body: not valid JSON: {error}", code="invalid_json") from None
-    level, holders = [value], 0
+    level = [value]
     for _ in range(MAX_DEPTH):
-        holders += len(level)
-        if holders > MAX_HOLDERS:
-            raise InvalidRequest(f"body: at most {MAX_HOLDERS} lists and objects, got more")
         children = [
             child
             for parent in level

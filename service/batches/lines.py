@@ -10,12 +10,15 @@ from pydantic_core import from_json, to_json
 
 from service.batches.records import Problem
 from service.errors import InvalidRequest
+from service.limits.depth import MAX_HOLDERS, has_many_holders
 from service.quoting import quote
 from service.tenants.tenant import Tier
 
 _CHUNK_BYTES = 64 * 1024
 _MOST_ID_BYTES = 512
 _METHOD = "POST"
+VALIDATED = 1 << 62
+"""Limit of a line that was validated: none. The request itself is still held to its limits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,9 @@ def parse_line(number: int, raw: bytes, endpoint: str, max_bytes: int) -> Line:
     if len(raw) > max_bytes:
         message = f"A line may have at most {max_bytes} bytes, and this one has more."
         raise NotALine("line_too_long", message, number)
+    if max_bytes < VALIDATED and has_many_holders(raw):
+        message = f"A line may have at most {MAX_HOLDERS} lists and objects, and this one has more."
+        raise NotALine("invalid_body", message, number)
     try:
         value = from_json(raw, allow_inf_nan=False)
     except ValueError as error:

@@ -1,5 +1,6 @@
 """Size of a JSON value by its lists and objects: how deep they are nested, and their number."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,6 +9,23 @@ MAX_DEPTH = 64
 
 MAX_HOLDERS = 10_000
 """Most lists and objects in a request's JSON: for each a model may hold the loop for 4 us."""
+
+_STRINGS = re.compile(rb'(?:"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)[^"\[{]*+)++', re.DOTALL)
+"""Strings of JSON up to the next bracket; one without an end goes to the end, so that each byte is
+read once.
+"""
+
+
+def has_many_holders(raw: bytes) -> bool:
+    """True for JSON of more lists and objects than MAX_HOLDERS, which is not parsed for that.
+
+    Parsing 1 MiB of empty lists takes 40 to 66 ms in which no other thread runs.
+    """
+    return _brackets(raw) > MAX_HOLDERS and _brackets(_STRINGS.sub(b"", raw)) > MAX_HOLDERS
+
+
+def _brackets(raw: bytes) -> int:
+    return raw.count(b"[") + raw.count(b"{")
 
 
 def depth(node: Any) -> int:

@@ -14,7 +14,7 @@ MOST = 4000
 
 def parsed(value: Any) -> Line:
     raw = value if isinstance(value, bytes) else json.dumps(value).encode()
-    return parse_line(7, raw, GENERATE, MOST)
+    return parse_line(7, raw, GENERATE, MOST if len(raw) < 2 * MOST else 1 << 20)
 
 
 def test_a_line_is_a_request_with_a_name() -> None:
@@ -37,6 +37,7 @@ def test_a_line_is_a_request_with_a_name() -> None:
         ({**line("a"), "url": "/v1/files"}, "mismatched_url", "url"),
         ({**line("a"), "body": "text"}, "invalid_body", "body"),
         (line("a", prompt="x" * MOST), "line_too_long", None),
+        (line("a", prompt=[[]] * 10_000), "invalid_body", None),
     ],
 )
 def test_what_is_no_request_is_named_with_its_line(
