@@ -1,9 +1,10 @@
 """Coroutines that run concurrently: as one where every result is needed, or side by side."""
 
 import asyncio
-from collections.abc import Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any, TypeVar
 
+Item = TypeVar("Item")
 Value = TypeVar("Value")
 
 
@@ -28,6 +29,24 @@ async def together(coroutines: Iterable[Coroutine[Any, Any, Value]]) -> list[Val
         if task in first and not task.cancelled() and (error := task.exception()) is not None:
             raise error
     return [task.result() for task in tasks]
+
+
+async def few_at_once(
+    work: Callable[[Item], Coroutine[Any, Any, Value]], items: Sequence[Item], most: int
+) -> list[Value]:
+    """The results of the work on each item, as of `together`, with at most so many begun.
+
+    Thousands that were begun, and waited, would all end in one turn of the loop when cancelled.
+    """
+    results: dict[int, Value] = {}
+    waiting = iter(enumerate(items))
+
+    async def worker() -> None:
+        for index, item in waiting:
+            results[index] = await work(item)
+
+    await together([worker() for _ in range(min(most, len(items)))])
+    return [results[index] for index in range(len(items))]
 
 
 async def abreast() -> None:

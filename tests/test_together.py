@@ -10,7 +10,7 @@ from service.classification.zero_shot import Question, zero_shot
 from service.context import enter_context, internal_context
 from service.errors import QueueFull, ServiceError
 from service.gate.ticket import Demand
-from service.together import together
+from service.together import few_at_once, together
 from tests.fake_engines import fake_engine
 
 
@@ -40,6 +40,26 @@ class SlowToEnd:
 async def test_results_come_in_the_order_of_what_was_asked() -> None:
     assert await together(number(value) for value in range(3)) == [0, 1, 2]
     assert await together([]) == []
+
+
+async def test_of_many_items_few_are_begun_and_the_first_failure_begins_no_more() -> None:
+    begun, running, most = 0, 0, 0
+
+    async def work(item: int) -> int:
+        nonlocal begun, running, most
+        begun, running = begun + 1, running + 1
+        most = max(most, running)
+        await asyncio.sleep(0.001 * (item % 3))
+        running -= 1
+        return await failing() if item == 50 else -item
+
+    assert await few_at_once(work, range(40), 4) == [-item for item in range(40)]
+    assert await few_at_once(work, [], 4) == []
+    assert (begun, most) == (40, 4)
+    with pytest.raises(QueueFull, match="full"):
+        await few_at_once(work, range(100), 4)
+    assert begun < 40 + 100
+    assert await few_at_once(work, range(3), 100) == [0, -1, -2]
 
 
 async def test_the_first_failure_ends_the_others_and_is_raised_as_it_is() -> None:

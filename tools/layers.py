@@ -42,7 +42,9 @@ ALLOWED: dict[str, str] = {
     "evaluation": "adapters classification errors files plain_yaml quoting settings together",
     "correctness": "adapters classification engine errors evaluation generation quoting together",
     "gate": "context errors settings tenants together",
-    "batches": "database errors files local_disk quoting redis_client settings sources tenants",
+    "batches": (
+        "database errors files limits local_disk quoting redis_client settings sources tenants"
+    ),
     "usage": "context database errors local_disk operations redis_client together",
     "telemetry": (
         "batches context engine errors histogram operations per_second settings tenants usage"

@@ -1,5 +1,6 @@
 """A form with one file, which is written as it comes (multipart/form-data, RFC 7578)."""
 
+import re
 from typing import BinaryIO
 
 from python_multipart.exceptions import FormParserError
@@ -86,7 +87,8 @@ class Form:
             return
         if self.name is not None:
             raise InvalidRequest("file: exactly one, got another", param=_FILE)
-        if not (name := _text(options.get(b"filename", b""))):
+        # Without folders (RFC 7578, 4.2): who fetches the file again may save it under its name.
+        if not (name := re.split(r"[/\\]", _text(options.get(b"filename", b"")))[-1]):
             raise InvalidRequest("file: required, a part with a filename", param=_FILE)
         self.name = name[:_MOST_NAME]
 

@@ -5,7 +5,8 @@ from functools import partial
 from typing import Any
 
 from service.context import RequestContext
-from service.errors import UnsupportedFeature
+from service.engine.text_size import size_of
+from service.errors import InvalidRequest, UnsupportedFeature
 from service.guards.answers import GuardedAnswer
 from service.guards.texts import Read, texts_of
 from service.runtime.parts import Runtime
@@ -19,8 +20,8 @@ async def guard(
     """Have the tenant's guards judge the texts of a body, and later its answer's.
 
     `read` gives the body, and is called only where a guard reads. Raises what
-    `Policies.check_input` raises, and UnsupportedFeature for a body that asks for tokens which a
-    guard cannot hold back.
+    `Policies.check_input` raises, InvalidRequest for a prompt of more tokens than the model reads,
+    and UnsupportedFeature for a body that asks for tokens which a guard cannot hold back.
     """
     policies = runtime.policies
     policy = policies.of(context)
@@ -55,4 +56,18 @@ async def _text(given: Read, runtime: Runtime) -> str:
     if isinstance(given, str):
         return given
     engine = runtime.base.engine
-    return await engine.prepare(_TOKEN_BYTES * len(given), partial(engine.decode, given))
+    if len(given) > (most := engine.model.max_model_len):
+        raise InvalidRequest(
+            f"prompt: {len(given)} tokens, at most {most} fit the model's context",
+            code="context_length_exceeded",
+            param="prompt",
+        )
+    text = await engine.prepare(_TOKEN_BYTES * len(given), partial(engine.decode, given))
+    # A token may stand for a hundred characters.
+    if (size := size_of(text)) > (longest := runtime.settings.http.max_body_bytes):
+        raise InvalidRequest(
+            f"prompt: the text of its tokens has {size} bytes, and guards read at most {longest}",
+            code="guard_unreadable",
+            param="prompt",
+        )
+    return text

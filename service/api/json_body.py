@@ -14,7 +14,7 @@ from pydantic_core import from_json
 from service.api.tier import FIELD, HEADER, choose_tier
 from service.context import current_context
 from service.errors import InvalidRequest, UnsupportedMediaType
-from service.limits.depth import MAX_DEPTH
+from service.limits.depth import MAX_DEPTH, MAX_HOLDERS, has_many_holders
 from service.together import abreast
 
 P = ParamSpec("P")
@@ -30,7 +30,7 @@ class JsonRoute(APIRoute):
     """A route whose body, if it has one, must be JSON declared as such.
 
     Refuses, with a message, other content types, broken JSON or UTF-8, NaN and infinities, lone
-    surrogates, and nesting deeper than 64 levels.
+    surrogates, nesting deeper than 64 levels, and more than 10,000 lists and objects.
     """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -60,6 +60,8 @@ class JsonRoute(APIRoute):
 
 def parse(body: bytes) -> Any:
     """The value of a JSON document; raises InvalidRequest with the place of an error."""
+    if has_many_holders(body):
+        raise InvalidRequest(f"body: at most {MAX_HOLDERS} lists and objects, got more")
     try:
         value = from_json(body, allow_inf_nan=False)
     except ValueError as error:

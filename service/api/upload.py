@@ -17,6 +17,7 @@ from service.batches.batches import Batches
 from service.batches.refusals import too_large
 from service.context import RequestContext
 from service.errors import (
+    PayloadTooLarge,
     RequestTimeout,
     TooManyRequests,
     Unavailable,
@@ -47,6 +48,13 @@ class Upload:
     async def discard(self) -> None:
         """Remove the content unless it was moved to its place."""
         await asyncio.to_thread(self.path.unlink, missing_ok=True)
+
+
+def _check_frame(size: int) -> None:
+    """Raise for a form of more bytes beside its file, whose parsing no quota counts."""
+    if size > _FRAME_BYTES:
+        message = f"body: a form may have at most {_FRAME_BYTES} bytes beside its file, got more"
+        raise PayloadTooLarge(message)
 
 
 def is_upload(scope: Scope) -> bool:
@@ -107,11 +115,10 @@ class UploadReader:
                 part, more = await self._part(receive, context)
                 held += part
                 total += len(part)
-                if total > space + _FRAME_BYTES:
-                    raise error
                 if len(held) >= _WRITE_BYTES or not more:
                     await asyncio.to_thread(form.feed, bytes(held))
                     held.clear()
+                    _check_frame(total - form.size)
         form.check()
         upload.name, upload.size, upload.fields = form.name or "", form.size, form.fields
 

@@ -8,8 +8,7 @@ from pydantic_core import to_json
 from service.batches.lines import Line, answer_line, request_name
 from service.batches.records import Answer, Batch
 from service.errors import InvalidRequest
-from service.quoting import quote
-from service.tenants.tenant import Tenant, Tier
+from service.tenants.tenant import Tenant
 
 _PASSING = (429, 503, 504)
 """Statuses of refusals that are temporary, if they come with Retry-After."""
@@ -45,24 +44,11 @@ async def ask(
 ) -> Answer | NotNow:
     """Answer a line within `timeout_s`, or within the longest time that a request may have."""
     name = request_name(batch.id, line.number)
-    try:
-        body = to_json(_flex(line))
-    except InvalidRequest as error:
-        reply = Reply(error.status, to_json(error.body(name)))
+    if isinstance(line.body, InvalidRequest):
+        reply = Reply(line.body.status, to_json(line.body.body(name)))
     else:
-        reply = await call(tenant, batch.endpoint, body, request_id=name, timeout_s=timeout_s)
+        reply = await call(tenant, batch.endpoint, line.body, request_id=name, timeout_s=timeout_s)
     if reply.retry_after is not None and reply.status in _PASSING:
         return NotNow(reply.retry_after, reply.status)
     rendered = answer_line(batch.id, line, reply.status, reply.body)
     return Answer(line.number, reply.status >= 400, rendered)
-
-
-def _flex(line: Line) -> dict[str, object]:
-    """The body as a flex request without a stream; InvalidRequest if it asks for anything else."""
-    if line.body.get("stream"):
-        raise InvalidRequest("stream: the answers of a batch come whole, got true", param="stream")
-    tier = line.body.get("service_tier")
-    if tier not in (None, "auto", Tier.FLEX):
-        message = f"service_tier: the lines of a batch are flex, got {quote(tier)}"
-        raise InvalidRequest(message, param="service_tier")
-    return line.body | {"service_tier": str(Tier.FLEX)}

@@ -9,20 +9,29 @@ from typing import Any
 from pydantic_core import from_json, to_json
 
 from service.batches.records import Problem
+from service.errors import InvalidRequest
+from service.limits.depth import MAX_HOLDERS, has_many_holders
 from service.quoting import quote
+from service.tenants.tenant import Tier
 
 _CHUNK_BYTES = 64 * 1024
 _MOST_ID_BYTES = 512
 _METHOD = "POST"
+VALIDATED = 1 << 62
+"""Limit of a line that was validated: none. The request itself is still held to its limits."""
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A request of an input file: its line number, from 1, its name and its body."""
+    """A request of an input file: its line number, from 1, its name and its body.
+
+    The body is JSON of flex work, or the error of one that asks for anything else: parsed it would
+    take twenty times as much memory.
+    """
 
     number: int
     custom_id: str
-    body: dict[str, Any]
+    body: bytes | InvalidRequest
 
 
 class NotALine(Exception):
@@ -65,6 +74,9 @@ def parse_line(number: int, raw: bytes, endpoint: str, max_bytes: int) -> Line:
     if len(raw) > max_bytes:
         message = f"A line may have at most {max_bytes} bytes, and this one has more."
         raise NotALine("line_too_long", message, number)
+    if max_bytes < VALIDATED and has_many_holders(raw):
+        message = f"A line may have at most {MAX_HOLDERS} lists and objects, and this one has more."
+        raise NotALine("invalid_body", message, number)
     try:
         value = from_json(raw, allow_inf_nan=False)
     except ValueError as error:
@@ -83,7 +95,18 @@ def parse_line(number: int, raw: bytes, endpoint: str, max_bytes: int) -> Line:
         raise NotALine("mismatched_url", message, number, "url")
     if not isinstance(body, dict):
         raise NotALine("invalid_body", "body must be a JSON object.", number, "body")
-    return Line(number, name, body)
+    return Line(number, name, _flex(body))
+
+
+def _flex(body: dict[str, Any]) -> bytes | InvalidRequest:
+    if body.get("stream"):
+        message = "stream: the answers of a batch come whole, got true"
+        return InvalidRequest(message, param="stream")
+    tier = body.get("service_tier")
+    if tier not in (None, "auto", Tier.FLEX):
+        message = f"service_tier: the lines of a batch are flex, got {quote(tier)}"
+        return InvalidRequest(message, param="service_tier")
+    return to_json(body | {"service_tier": str(Tier.FLEX)})
 
 
 def answer_line(batch_id: str, line: Line, status: int, body: bytes) -> bytes:

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from service.batches.folder import Folder
 from service.batches.line_call import Call, NotNow, ask
-from service.batches.lines import Line, NotALine, chunks, error_line, parse_line
+from service.batches.lines import VALIDATED, Line, NotALine, chunks, error_line, parse_line
 from service.batches.outcome import keep_outcome
 from service.batches.records import Answer, Batch, Problem, Status
 from service.batches.store import Journal
@@ -28,8 +28,6 @@ _AFTER_EXPIRY_SECONDS = 60.0
 """Time that a line's deadline is after its batch's expiry, so that the batch expires first."""
 _AHEAD = 2
 """Lines beyond the gate's free slots, which wait at the gate so that no slot stays empty."""
-_VALIDATED = 1 << 62
-"""Limit of a line that was validated: none. The request itself is still held to its limit."""
 _GIVEN_UP_AT_ONCE = 500
 _UNANSWERED = {
     Status.EXPIRED: ("batch_expired", "The batch expired before this request was answered."),
@@ -171,7 +169,7 @@ class BatchRun:
     async def _left(self) -> AsyncGenerator[Line, None]:
         """The lines that have no answer."""
         answered = await self._journal.answered()
-        async with aclosing(self._parsed(_VALIDATED)) as parsed:
+        async with aclosing(self._parsed(VALIDATED)) as parsed:
             async for lines in parsed:
                 for line in lines:
                     if isinstance(line, Line) and line.number not in answered:

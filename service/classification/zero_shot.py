@@ -50,7 +50,7 @@ class Question:
 
     @property
     def size(self) -> int:
-        """Bytes of its text; tokenised, each takes at most about 64 bytes of memory."""
+        """Bytes of its text; tokenised, each takes up to 150 bytes of memory, in rare scripts."""
         around = self.template or ()
         return sum(map(size_of, (self.instruction, *self.labels, *self.labels, *around)))
 

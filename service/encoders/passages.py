@@ -1,11 +1,10 @@
 """The inputs of one request, read and pooled concurrently."""
 
-import asyncio
 from collections.abc import Callable, Sequence
 
 from service.engine.pooling import Passage, Pooled, Pooler
 from service.errors import InvalidRequest
-from service.together import together
+from service.together import few_at_once
 
 Input = str | tuple[str, str] | list[int]
 """A text, a pair of texts, or the caller's own tokens."""
@@ -36,17 +35,17 @@ async def pool_all(
     An input is tokenised only when its turn comes. An InvalidRequest names the `place` of its input
     in the body. Raises what `Pooler` raises.
     """
-    slots = asyncio.Semaphore(slots_for(pooler.info.max_num_seqs, len(inputs)))
 
-    async def pool(index: int, given: Input) -> Pooled:
-        async with slots:
-            try:
-                passage = await _read(pooler, given, truncate)
-            except InvalidRequest as error:
-                raise placed(error, place(index)) from error
-            return await pooler.pool(passage, dimensions, raw=raw)
+    async def pool(numbered: tuple[int, Input]) -> Pooled:
+        index, given = numbered
+        try:
+            passage = await _read(pooler, given, truncate)
+        except InvalidRequest as error:
+            raise placed(error, place(index)) from error
+        return await pooler.pool(passage, dimensions, raw=raw)
 
-    return await together(pool(index, given) for index, given in enumerate(inputs))
+    slots = slots_for(pooler.info.max_num_seqs, len(inputs))
+    return await few_at_once(pool, list(enumerate(inputs)), slots)
 
 
 async def _read(pooler: Pooler, given: Input, truncate: bool) -> Passage:

@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from service.classification.batch import TextClassifier
 from service.context import RequestContext, internal_request, work_beside
@@ -20,7 +21,7 @@ from service.guards.reading import probabilities
 from service.quoting import nearest, quote
 from service.settings.guards import GuardSettings, GuardsSettings
 from service.telemetry.guards import GuardMetrics
-from service.together import together
+from service.together import few_at_once
 
 _log = logging.getLogger(__name__)
 
@@ -93,7 +94,8 @@ class Guards:
             places, threshold = _places(guard, classifier), _threshold(guard, classifier)
             own.parts, own.admitted = len(texts) * classifier.reads, admitted
             slots = asyncio.Semaphore(_SLOTS)
-            found = await together(probabilities(classifier, text, slots) for text in texts)
+            read = partial(probabilities, classifier, slots=slots)
+            found = await few_at_once(read, texts, _SLOTS)
         self._metrics.took(name, time.monotonic() - begun)
         return [
             Verdict({label: float(each[at]) for label, at in places.items()}, threshold)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from service.errors import InvalidRequest
-from service.limits.depth import MAX_DEPTH, depth
+from service.limits.depth import MAX_DEPTH, MAX_HOLDERS, levels
 from service.limits.values import check_type
 from service.quoting import quote
 
@@ -93,8 +93,11 @@ def _check_parts(messages: list[Any]) -> None:
 def _problem(arguments: str) -> str | None:
     try:
         value = json.loads(arguments)
-        if depth(value) > MAX_DEPTH:
+        counts = [len(level) for level in levels(value)]
+        if len(counts) > MAX_DEPTH:
             return f"nested deeper than {MAX_DEPTH} levels"
+        if (holders := sum(counts)) > MAX_HOLDERS:
+            return f"at most {MAX_HOLDERS} lists and objects, got {holders}"
         json.dumps(value, ensure_ascii=False).encode()
     except json.JSONDecodeError:
         return None

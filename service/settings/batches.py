@@ -58,6 +58,12 @@ class BatchSettings(Section):
         description="Unfinished batches of one tenant; they run one after the other, so more would "
         "only wait.",
     )
+    max_ended: int = Field(
+        1_000,
+        ge=1,
+        description="Ended batches of one tenant whose records are kept; a new batch takes the "
+        "place of the oldest one beyond. Their result files stay as long as other files.",
+    )
     max_running: int = Field(
         8,
         ge=1,

@@ -77,8 +77,12 @@ class UsageFolder:
             *(seconds, seconds, hours.start, hours.stop),
             *(question.tenant, question.tenant, question.limit),
         )
-        rows = await self._database.run(lambda c: c.execute(_READ, values).fetchall())
-        return [UsageRow(row[0], Kind(*row[1:6]), Amounts(*row[6:])) for row in rows]
+
+        def read(connection: Connection) -> list[UsageRow]:
+            rows = connection.execute(_READ, values)
+            return [UsageRow(row[0], Kind(*row[1:6]), Amounts(*row[6:])) for row in rows]
+
+        return await self._database.run(read)
 
     async def forget(self, hour: int) -> None:
         await self._database.run(lambda c: c.execute("DELETE FROM usage WHERE hour < ?", (hour,)))

@@ -1,9 +1,12 @@
 """Usage in a Redis or Valkey, which replicas share."""
 
+import asyncio
 import json
 from collections import defaultdict
-from collections.abc import AsyncIterator
-from dataclasses import asdict, astuple
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import asdict, fields
+from operator import attrgetter
 from typing import Any
 
 from service.redis_client import KEY_PREFIX, connect, reached
@@ -25,6 +28,7 @@ end
 _KNOWN_SECONDS = 86_400
 """Time for which a batch is known that was added, and would not be added again."""
 _HOURS_AT_ONCE = 500
+_ORDER = attrgetter("start", *(f"kind.{field.name}" for field in fields(Kind)))
 
 
 class SharedUsage:
@@ -62,18 +66,29 @@ class SharedUsage:
 
     async def read(self, question: Question) -> list[UsageRow]:
         """The rows; asks for the hours of one tenant after the other."""
-        seconds = SECONDS[question.period]
-        found: dict[tuple[int, Kind], Amounts] = defaultdict(Amounts)
+        rows: list[UsageRow] = []
         with reached("usage"):
             for tenant in await self._tenants(question.tenant):
-                async for hour, fields in self._hours(tenant, question.hours):
-                    start = hour * SECONDS["hour"] // seconds * seconds
-                    for field, amount in fields.items():
-                        *kind, name = json.loads(field)
-                        found[start, Kind(tenant, *kind)].add(Amounts(**{name: int(amount)}))
-        rows = [UsageRow(start, kind, amounts) for (start, kind), amounts in found.items()]
-        rows.sort(key=lambda row: (row.start, astuple(row.kind)))
+                rows += await self._rows(tenant, question)
+        rows.sort(key=_ORDER)
         return rows[: question.limit]
+
+    async def _rows(self, tenant: str, question: Question) -> list[UsageRow]:
+        """A tenant's rows, as many as the question asks for and those of the last one's period."""
+        seconds = SECONDS[question.period]
+        found: dict[tuple[int, Kind], Amounts] = defaultdict(Amounts)
+        last = 0
+        async with aclosing(self._hours(tenant, question.hours)) as hours:
+            async for hour, counted in hours:
+                start = hour * SECONDS["hour"] // seconds * seconds
+                if start != last and len(found) >= question.limit:
+                    break
+                last = start
+                for field, amount in counted.items():
+                    *kind, name = json.loads(field)
+                    found[start, Kind(tenant, *kind)].add(Amounts(**{name: int(amount)}))
+                await asyncio.sleep(0)  # let requests in between two hours
+        return [UsageRow(start, kind, amounts) for (start, kind), amounts in found.items()]
 
     async def _tenants(self, one: str | None) -> list[str]:
         if one is not None:
@@ -82,7 +97,7 @@ class SharedUsage:
 
     async def _hours(
         self, tenant: str, hours: range
-    ) -> AsyncIterator[tuple[int, dict[bytes, bytes]]]:
+    ) -> AsyncGenerator[tuple[int, dict[bytes, bytes]], None]:
         """Pairs of an hour and the fields of its hash."""
         known = await self._known_hours(tenant, hours.start, hours.stop - 1)
         for place in range(0, len(known), _HOURS_AT_ONCE):
@@ -90,8 +105,8 @@ class SharedUsage:
             pipeline = self._client.pipeline(transaction=False)
             for hour in some:
                 pipeline.hgetall(_key(tenant, str(hour)))
-            for hour, fields in zip(some, await pipeline.execute(), strict=True):
-                yield hour, fields
+            for hour, counted in zip(some, await pipeline.execute(), strict=True):
+                yield hour, counted
 
     async def _known_hours(self, tenant: str, first: int | str, last: int) -> list[int]:
         found = await self._client.zrangebyscore(_key(tenant, "hours"), first, last)

@@ -14,6 +14,7 @@ from pydantic_core import from_json
 
 from loadtests.processes import eventually
 from service.api import json_body
+from service.api.schemas.batches import BatchRequest
 from service.api.schemas.classify import ClassifyRequest
 from service.api.schemas.generate import GenerateRequest
 from service.api.schemas.tokenize import DetokenizeRequest, TokenizeRequest
@@ -162,6 +163,7 @@ TEXTS = [
     ("[" * 10_000 + "]" * 10_000, "not valid JSON: recursion limit"),
     ('{"a":' * 10_000 + "1" + "}" * 10_000, "not valid JSON: recursion limit"),
     ('{"model": ' + "[" * 100 + "]" * 100 + "}", "nested deeper than 64 levels"),
+    ('{"input": [' + "[]," * 9998 + "{}]}", "at most 10000 lists and objects"),
 ]
 
 
@@ -202,6 +204,13 @@ def test_a_list_of_bad_items_has_an_error_for_the_first(
     with pytest.raises(ValidationError) as refused:
         model.model_validate({"model": "fake"} | body)
     assert refused.value.error_count() <= 4  # a union's members have one each
+
+
+def test_of_too_many_pairs_of_metadata_the_number_is_the_error() -> None:
+    made = {"input_file_id": "file", "endpoint": "/v1/generate", "completion_window": "1h"}
+    with pytest.raises(ValidationError, match="at most 16 keys, got 1000") as refused:
+        BatchRequest.model_validate(made | {"metadata": {str(number): 0 for number in range(1000)}})
+    assert refused.value.error_count() == 1
 
 
 MANY = {f"field{number}": 0 for number in range(1000)}

@@ -217,6 +217,36 @@ async def test_an_upload_is_bounded_whatever_it_declares(tmp_path: Path) -> None
         await eventually(lambda: not list((tmp_path / "batches/files").iterdir()))
 
 
+@pytest.mark.parametrize("name", ["../../in.jsonl", "C:\\data\\in.jsonl", "/etc/in.jsonl"])
+async def test_a_files_name_has_no_folders(tmp_path: Path, name: str) -> None:
+    form = FORM_BEGIN.replace(b'"f"', b'"%b"' % name.encode())
+    form += b'\r\n--b\r\ncontent-disposition: form-data; name="purpose"\r\n\r\nbatch\r\n--b--\r\n'
+    headers = {"content-type": "multipart/form-data; boundary=b"}
+    with service(tmp_path) as live:
+        async with live.client() as client:
+            file = (await client.post("/v1/files", content=form, headers=headers)).json()
+            content = await client.get(f"/v1/files/{file['id']}/content")
+    assert file["filename"] == "in.jsonl"
+    assert content.headers["content-disposition"] == 'attachment; filename="in.jsonl"'
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        b"\r\n" * 200_000,
+        FORM_BEGIN + b"\r\n" + b"--b\r\ncontent-disposition: form-data; name=a\r\n\r\n\r\n" * 8000,
+        FORM_BEGIN + b"\r\n--b--" + b"x" * 400_000,
+    ],
+    ids=["before", "parts", "after"],
+)
+async def test_a_form_has_few_bytes_beside_its_file(tmp_path: Path, frame: bytes) -> None:
+    boundary = {"content-type": "multipart/form-data; boundary=b"}
+    with service(tmp_path) as live:
+        async with live.client() as client:
+            answer = await client.post("/v1/files", content=frame, headers=boundary)
+    assert "at most 65536 bytes beside its file" in refusal(answer, 413)["message"]
+
+
 async def test_a_client_that_leaves_or_pauses_leaves_nothing(tmp_path: Path) -> None:
     folder = tmp_path / "batches/files"
     head = "POST /v1/files HTTP/1.1\r\nHost: a\r\nContent-Length: 9999\r\n"

@@ -1,14 +1,19 @@
 """Input guards before /v1/generate over fakes: refusal, flag, failure, and who sees nothing."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import httpx
 import pytest
 
-from service.errors import EngineDead
+from service.api.guarded import guard
+from service.context import enter_context, internal_context
+from service.errors import EngineDead, InvalidRequest
+from service.tenants.tenant import Tenant
 from tests.answers import refusal
 from tests.fake_encoder import MAX_MODEL_LEN
+from tests.live_service import MAX_MODEL_LEN as CONTEXT
 from tests.live_service import MODEL, LiveService
 from tools.served.keys import bearer, entry, write_keys
 
@@ -70,6 +75,32 @@ async def test_a_flag_is_a_header(live: LiveService, stream: bool) -> None:
     assert flags
     assert all(flag.partition("/")[0] == "always" for flag in flags)
     assert live.value("inference_guard_checks_total", guard="always", verdict="flagged") >= 1
+
+
+async def test_tokens_beyond_what_model_or_guard_read_are_refused_unread(
+    live: LiveService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded: list[int] = []
+
+    def decode(token_ids: Sequence[int]) -> str:
+        decoded.append(len(token_ids))
+        return "x" * ((1 << 20) + 1)
+
+    monkeypatch.setattr(live.engine, "decode", decode)
+    context = internal_context("test", 10.0)
+    context.tenant = Tenant("refused")
+    before = reads(live)
+    for tokens, code in (
+        (CONTEXT + 1, "context_length_exceeded"),
+        (CONTEXT, "guard_unreadable"),
+    ):
+        body = {"prompt": [65] * tokens}
+        enter_context(context)
+        with pytest.raises(InvalidRequest) as refused:
+            await guard(partial(dict, body), live.app.state.runtime, context)
+        assert refused.value.code == code
+    assert decoded == [CONTEXT]
+    assert reads(live) == before
 
 
 async def test_a_tenant_without_a_policy_sees_nothing(live: LiveService) -> None:

@@ -14,12 +14,12 @@ MOST = 4000
 
 def parsed(value: Any) -> Line:
     raw = value if isinstance(value, bytes) else json.dumps(value).encode()
-    return parse_line(7, raw, GENERATE, MOST)
+    return parse_line(7, raw, GENERATE, MOST if len(raw) < 2 * MOST else 1 << 20)
 
 
 def test_a_line_is_a_request_with_a_name() -> None:
     assert parsed(line("a", prompt="x")) == Line(
-        7, "a", {"model": "fake", "prompt": "x", "max_tokens": 4}
+        7, "a", b'{"model":"fake","prompt":"x","max_tokens":4,"service_tier":"flex"}'
     )
 
 
@@ -37,6 +37,7 @@ def test_a_line_is_a_request_with_a_name() -> None:
         ({**line("a"), "url": "/v1/files"}, "mismatched_url", "url"),
         ({**line("a"), "body": "text"}, "invalid_body", "body"),
         (line("a", prompt="x" * MOST), "line_too_long", None),
+        (line("a", prompt=[[]] * 10_000), "invalid_body", None),
     ],
 )
 def test_what_is_no_request_is_named_with_its_line(
@@ -72,7 +73,7 @@ async def test_nothing_is_read_after_a_line_that_is_too_long(tmp_path: Path) -> 
 
 
 def test_an_answer_is_one_line_of_openais_form() -> None:
-    asked = Line(3, 'a "name"\n', {})
+    asked = Line(3, 'a "name"\n', b"{}")
     for body in (b'{"x":1}', b'{\n "x": 1}\n'):
         rendered = answer_line("batch_ab", asked, 200, body)
         assert rendered.count(b"\n") == 1
@@ -85,7 +86,7 @@ def test_an_answer_is_one_line_of_openais_form() -> None:
 
 
 def test_an_error_has_no_response() -> None:
-    assert json.loads(error_line("batch_ab", Line(3, "a", {}), "batch_expired", "Late.")) == {
+    assert json.loads(error_line("batch_ab", Line(3, "a", b"{}"), "batch_expired", "Late.")) == {
         "id": "batch_req_ab_3",
         "custom_id": "a",
         "response": None,

@@ -13,7 +13,9 @@ from service.settings.batches import BatchSettings
 from tests.batches.places import opened
 
 NOW = 1_800_000_000
-LIMITS = BatchSettings(max_files=3, max_file_bytes=1024, tenant_bytes=1500, max_batches=2)
+LIMITS = BatchSettings(
+    max_files=3, max_file_bytes=1024, tenant_bytes=1500, max_batches=2, max_ended=2
+)
 
 
 class Site:
@@ -55,6 +57,28 @@ async def kept(tmp_path: Path, storage: str | None) -> AsyncIterator[Site]:
     site = Site(tmp_path, storage)
     yield site
     await site.close()
+
+
+async def test_of_a_tenants_ended_batches_the_oldest_give_way(kept: Site) -> None:
+    await kept.file("f")
+    await kept.file("g", tenant="b")
+    await end(kept, other := await kept.batch("b", "g"))
+    running, ended = await kept.batch(), list[Batch]()
+    for _ in range(4):
+        ended.append(await kept.batch())
+        await end(kept, ended[-1])
+    last = await kept.batch()
+    found, _ = await kept.store.batches("a", Page())
+    assert [each.id for each in found] == [last.id, ended[3].id, ended[2].id, running.id]
+    assert {each.id for each in await kept.register.newest(9)} == {
+        *(each.id for each in found),
+        other.id,
+    }
+
+
+async def end(kept: Site, batch: Batch) -> None:
+    """Have a batch fail."""
+    await (await kept.journal(batch)).refused([Problem("empty_file", "none")])
 
 
 async def test_another_tenants_things_are_not_there(kept: Site) -> None:

@@ -3,8 +3,9 @@
 from typing import Any
 
 import pytest
+from pydantic_core import to_json
 
-from service.limits.depth import depth
+from service.limits.depth import MAX_HOLDERS, depth, has_many_holders
 
 
 @pytest.mark.parametrize(
@@ -12,3 +13,24 @@ from service.limits.depth import depth
 )
 def test_lists_and_objects_count(value: Any, levels: int) -> None:
     assert depth(value) == levels
+
+
+@pytest.mark.parametrize(
+    ("before", "each", "after", "count"),
+    [
+        (b"[", b"[],", b"{}]", MAX_HOLDERS - 1),
+        (b"[", b"{\n},", b"1]", MAX_HOLDERS),
+        (b"{", b'"[{\\"[": ["[", "\\\\", 1],', b'"": 1}', MAX_HOLDERS),
+    ],
+)
+def test_brackets_outside_of_strings_are_counted(
+    before: bytes, each: bytes, after: bytes, count: int
+) -> None:
+    assert has_many_holders(before + count * each + after)
+    assert not has_many_holders(before + (count - 1) * each + after)
+
+
+@pytest.mark.parametrize("text", [b"[{" * MAX_HOLDERS, b'["' * MAX_HOLDERS, b"[" * 20_000 + b"\\"])
+def test_brackets_within_a_string_are_not(text: bytes) -> None:
+    assert not has_many_holders(to_json(text.decode()))
+    assert not has_many_holders(b'"' + text.replace(b'"', b""))

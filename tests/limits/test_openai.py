@@ -92,6 +92,7 @@ def test_what_is_within_the_caps_passes(fields: dict[str, Any]) -> None:
         ),
         ({"messages": called("[" * 3000)}, r"messages\[1\].tool_calls\[0\].*deeper than 64"),
         ({"messages": called("[" * 65 + "]" * 65)}, "arguments: nested deeper than 64"),
+        ({"messages": called("[" + "[]," * 10_000 + "[]]")}, "at most 10000 lists and objects"),
         ({"messages": called('{"a": "\\ud800"}')}, "arguments: must not hold lone surrogates"),
         ({"messages": called("9" * 5000)}, "arguments: must not hold integers of thousands"),
         ({"stop": ["x"] * 33}, "stop: at most 32 entries, got 33"),

@@ -12,6 +12,7 @@ from service import redis_client
 from service.context import Ending, RequestContext, internal_context
 from service.errors import NotReady, ServiceError, TooManyRequests, Unavailable
 from service.tenants.tenant import Tenant, Tier
+from service.usage import shared
 from service.usage.folder import DATABASE, UsageFolder
 from service.usage.ledger import Ledger
 from service.usage.row import Amounts, Batch, Kind, Question, UsageRow
@@ -199,6 +200,42 @@ async def test_replicas_add_up_in_one_redis(redis: RedisServer) -> None:
         assert await replica.read(ALL) == expected
     for each in stores:
         await each.close()
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 5])
+async def test_the_first_rows_are_those_of_the_whole(store: UsageStore, limit: int) -> None:
+    kinds = [kind(), kind(tier="flex"), kind("b")]
+    hours = [day * 24 + hour for day in (1, 2, 3) for hour in (0, 5, 23)]
+    await store.add(Batch("1", {(hour, each): Amounts(1) for hour in hours for each in kinds}))
+    for period in ("hour", "day"):
+        for tenant in ("a", None):
+            whole = await store.read(Question(0, DAY, period, tenant))
+            assert await store.read(Question(0, DAY, period, tenant, limit)) == whole[:limit]
+
+
+async def test_a_long_read_of_redis_lets_others_in_and_ends_at_its_limit(
+    redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared, "_HOURS_AT_ONCE", 10)
+    store = SharedUsage(redis.url)
+    await store.add(Batch("1", {(hour, kind()): Amounts(1) for hour in range(1, 101)}))
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    task = asyncio.create_task(others())
+    assert len(await store.read(Question(0, DAY, "hour", "a", limit=15))) == 15
+    task.cancel()
+    await store.close()
+    assert turns >= 15
+    client = redis_client.connect(redis.url, "usage.storage")
+    commands = await client.info("commandstats")
+    await client.aclose()
+    assert commands["cmdstat_hgetall"]["calls"] == 20  # of the 100 hours
 
 
 async def test_a_batch_that_comes_again_is_counted_once(redis: RedisServer) -> None:

@@ -1,9 +1,6 @@
 """POST /v1/embeddings."""
 
-import asyncio
-
 from fastapi import APIRouter, Response
-from pydantic_core import to_json
 
 from service.api.dependencies import TheContext, TheRuntime
 from service.api.json_body import JsonRoute
@@ -14,7 +11,7 @@ from service.api.schemas.embeddings import (
     EncoderUsage,
     check_dimensions,
 )
-from service.api.whole_list import with_data
+from service.api.whole_list import rendered, with_data
 from service.encoders.passages import pool_all
 from service.fleet.encoders import check_task
 
@@ -34,9 +31,8 @@ async def embeddings(body: EmbeddingsRequest, runtime: TheRuntime, context: TheC
     pooled = await pool_all(
         encoder, inputs, body.place, truncate=body.truncate, dimensions=body.dimensions
     )
-    items = []
-    for index, each in enumerate(pooled):
-        items.append(to_json(EmbeddingBody.of(index, each, body.encoding_format)))
-        await asyncio.sleep(0)  # let others in between two items
+    items = await rendered(
+        EmbeddingBody.of(index, each, body.encoding_format) for index, each in enumerate(pooled)
+    )
     answer = EmbeddingsAnswer(model=body.model, data=[], usage=EncoderUsage.of(pooled))
     return Response(with_data(answer, items), media_type="application/json")

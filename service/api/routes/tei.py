@@ -1,6 +1,5 @@
 """POST /embed, /rerank and /predict, in the form of text-embeddings-inference."""
 
-import asyncio
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -18,6 +17,7 @@ from service.api.schemas.tei import (
     RankBody,
     TeiRerankRequest,
 )
+from service.api.whole_list import rendered
 from service.classification.predictions import predictions
 from service.encoders.passages import pool_all
 from service.encoders.vectors import unit
@@ -86,12 +86,8 @@ async def predict(body: PredictRequest, runtime: TheRuntime, context: TheContext
 
 
 async def _listed(items: Iterable[object]) -> Response:
-    """A list in JSON, whose items are rendered one by one, with others in between."""
-    rendered = []
-    for item in items:
-        rendered.append(to_json(item))
-        await asyncio.sleep(0)
-    return Response(b"[" + b",".join(rendered) + b"]", **_JSON)
+    """A list in JSON."""
+    return Response(b"[" + b",".join(await rendered(items)) + b"]", **_JSON)
 
 
 def _named(encoder: str | None, key: str) -> str:

@@ -2,10 +2,11 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Response
 
 from service.api.dependencies import TheContext, TheRuntime
 from service.api.schemas.usage import UsageList, UsagePeriod
+from service.api.whole_list import rendered, with_data
 from service.errors import InvalidRequest
 from service.usage.row import SECONDS, Period, Question
 
@@ -15,7 +16,7 @@ _DAYS = 30
 _MOST_ROWS = 10_000
 
 
-@router.get("/v1/usage")
+@router.get("/v1/usage", response_model=UsageList)
 async def usage(
     runtime: TheRuntime,
     context: TheContext,
@@ -23,7 +24,7 @@ async def usage(
     start: Annotated[int | None, Query(ge=0, le=1 << 40)] = None,
     end: Annotated[int | None, Query(ge=0, le=1 << 40)] = None,
     limit: Annotated[int, Query(ge=1, le=_MOST_ROWS)] = 1000,
-) -> UsageList:
+) -> Response:
     """Requests and tokens of the caller by hour or day (UTC), model, adapter, route and tier.
 
     `start` and `end` are seconds since 1970; default the last 30 days.
@@ -35,5 +36,6 @@ async def usage(
         raise InvalidRequest(f"start: must be before end, got {since} and {until}", param="start")
     question = Question(since, until, by, context.tenant.name, limit + 1)
     rows = await runtime.usage.read(question)
-    data = [UsagePeriod.of(row, by) for row in rows[:limit]]
-    return UsageList(data=data, has_more=len(rows) > limit)
+    data = await rendered(UsagePeriod.of(row, by) for row in rows[:limit])
+    answer = UsageList(data=[], has_more=len(rows) > limit)
+    return Response(with_data(answer, data), media_type="application/json")

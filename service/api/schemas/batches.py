@@ -1,8 +1,8 @@
 """Bodies of /v1/batches, as OpenAI's."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, StringConstraints
+from pydantic import BeforeValidator, Field, StringConstraints
 
 from service.api.schemas.base import AnswerBody, Listed, PageBody, RequestBody
 from service.batches.records import Batch, Problem, Status
@@ -16,6 +16,17 @@ ENDPOINTS = tuple(
 
 _Key = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 _Value = Annotated[str, StringConstraints(max_length=512)]
+_MOST_PAIRS = 16
+
+
+def _few(value: Any) -> Any:
+    """Refuse too many pairs at once; pydantic would make an error for each of 100,000 first."""
+    if isinstance(value, dict) and len(value) > _MOST_PAIRS:
+        raise ValueError(f"at most {_MOST_PAIRS} keys, got {len(value)}")
+    return value
+
+
+_Metadata = Annotated[dict[_Key, _Value], Field(max_length=_MOST_PAIRS), BeforeValidator(_few)]
 
 
 class ExpiresAfter(RequestBody):
@@ -35,7 +46,7 @@ class BatchRequest(RequestBody):
         description="A number and `s`, `m`, `h` or `d`, such as `24h`.",
         examples=["24h"],
     )
-    metadata: dict[_Key, _Value] | None = Field(None, max_length=16)
+    metadata: _Metadata | None = None
     output_expires_after: ExpiresAfter | None = None
 
 

@@ -9,6 +9,7 @@ from service.batches import refusals
 from service.batches.local.tables import (
     IS_UNFINISHED,
     batches_where,
+    drop_ended,
     files_where,
     held,
     put_batch,
@@ -90,6 +91,7 @@ class LocalStore:
             ):
                 raise refusals.too_many(self._settings)
             put_batch(connection, batch)
+            drop_ended(connection, batch.tenant, self._settings.max_ended)
 
         await self._database.run(create)
         return batch

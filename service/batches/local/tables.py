@@ -73,6 +73,13 @@ def put_batch(connection: sqlite3.Connection, batch: Batch) -> None:
     _insert(connection, "batches", row | {name: json.dumps(row[name]) for name in _JSON})
 
 
+def drop_ended(connection: sqlite3.Connection, tenant: str, most: int) -> None:
+    """Remove a tenant's oldest ended batches beyond so many."""
+    ended = f"tenant = ? AND NOT {IS_UNFINISHED} ORDER BY seq DESC LIMIT -1 OFFSET ?"
+    beyond = f"SELECT seq FROM batches WHERE {ended}"
+    connection.execute(f"DELETE FROM batches WHERE seq IN ({beyond})", (tenant, most))
+
+
 def files_where(connection: sqlite3.Connection, rest: str, *values: Any) -> list[StoredFile]:
     """The files for which a condition holds; `rest` follows WHERE."""
     rows = connection.execute(f"SELECT {', '.join(_FILE)} FROM files WHERE {rest}", values)

@@ -45,6 +45,12 @@ local function drop_file(id)
     grow(tenant, 0 - bytes)
 end
 
+local function drop_batch(id, tenant)
+    redis.call("DEL", root .. "batch/" .. id)
+    redis.call("ZREM", root .. "batches/" .. tenant, id)
+    redis.call("ZREM", root .. "ended", id)
+end
+
 local function batch_of(id)
     return redis.call("HGETALL", root .. "batch/" .. id)
 end
@@ -94,17 +100,28 @@ local key = root .. "batch/" .. batch.id
 if redis.call("EXISTS", key) == 1 then return "" end
 if not number_of("files", batch.tenant, batch.input_file_id) then return "unknown" end
 local purpose = redis.call("HGET", root .. "file/" .. batch.input_file_id, "purpose")
-if purpose ~= ARGV[3] then return purpose end
-local unfinished = root .. "unfinished/" .. batch.tenant
-if redis.call("ZCARD", unfinished) >= tonumber(ARGV[2]) then return "full" end
+if purpose ~= ARGV[2] then return purpose end
+local all, unfinished = root .. "batches/" .. batch.tenant, root .. "unfinished/" .. batch.tenant
+local running = redis.call("ZCARD", unfinished)
+if running >= tonumber(ARGV[3]) then return "full" end
+local beyond = redis.call("ZCARD", all) - running - tonumber(ARGV[4])
+for _, id in ipairs(beyond > 0 and redis.call("ZRANGE", all, 0, beyond + running - 1) or {{}}) do
+    if beyond > 0 and not redis.call("ZSCORE", unfinished, id) then
+        drop_batch(id, batch.tenant)
+        beyond = beyond - 1
+    end
+end
 local number = redis.call("INCR", root .. "seq")
 put(key, batch)
-for _, list in ipairs({{root .. "batches/" .. batch.tenant, unfinished, root .. "unfinished"}}) do
+for _, list in ipairs({{all, unfinished, root .. "unfinished"}}) do
     redis.call("ZADD", list, number, batch.id)
 end
 return ""
 """
-"""Adds a batch, or returns `unknown` for its file, another purpose than it must have, or `full`."""
+"""Adds a batch, and removes the tenant's oldest ended ones beyond their limit.
+
+Returns `unknown` for its file, another purpose than it must have, or `full`, and does nothing then.
+"""
 
 CANCEL = f"""{_COMMON}
 local tenant, id, now = ARGV[1], ARGV[2], ARGV[3]
@@ -128,12 +145,10 @@ for _, id in ipairs(redis.call("ZRANGEBYSCORE", root .. "expiry", "-inf", now)) 
     end
 end
 for _, id in ipairs(redis.call("ZRANGE", root .. "ended", 0, -1)) do
-    local key = root .. "batch/" .. id
-    local tenant, created = unpack(redis.call("HMGET", key, "tenant", "created_at"))
+    local batch = root .. "batch/" .. id
+    local tenant, created = unpack(redis.call("HMGET", batch, "tenant", "created_at"))
     if tonumber(created) > oldest then break end
-    redis.call("DEL", key)
-    redis.call("ZREM", root .. "batches/" .. tenant, id)
-    redis.call("ZREM", root .. "ended", id)
+    drop_batch(id, tenant)
 end
 return {{old, redis.call("ZRANGE", root .. "expiry", 0, -1), running}}
 """

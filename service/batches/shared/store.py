@@ -63,8 +63,9 @@ class SharedStore:
 
     async def create(self, batch: Batch) -> Batch:
         batch = batch.named()
-        most = self._settings.max_batches
-        refused = (await self._records.run(CREATE, packed(batch), most, Purpose.BATCH)).decode()
+        limits = (self._settings.max_batches, self._settings.max_ended)
+        answer = await self._records.run(CREATE, packed(batch), Purpose.BATCH, *limits)
+        refused = answer.decode()
         if refused == "unknown":
             raise refusals.no_input(batch)
         if refused == "full":
