@@ -478,7 +478,7 @@ class FairQueueMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.queue = FairQueue()
+        self.queue = FairQueue(most_reserved=0)
         self.model = Model()
         self.usage: dict[Ticket, tuple[int, int]] = {}
 
