@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from vllm.lora.request import LoRARequest
 from vllm.sampling_params import SamplingParams
 from vllm.v1.kv_cache_interface import FullAttentionSpec, KVCacheConfig, KVCacheGroupSpec
 from vllm.v1.outputs import ModelRunnerOutput
@@ -50,13 +51,14 @@ class Steps:
         """Requests that the last step gave a token."""
         self._serial = itertools.count()
 
-    def add(self, name: str, rank: Rank, prompt: int, output: int = 100) -> None:
-        """Let a request come after those that came."""
+    def add(self, name: str, rank: Rank, prompt: int, output: int = 100, adapter: int = 0) -> None:
+        """Let a request come after those that came; without an adapter if that is 0."""
         params = SamplingParams(max_tokens=output, ignore_eos=True)
         arrival = float(next(self._serial))
         ids = [7] * prompt
+        lora = LoRARequest(f"a{adapter}", adapter, "/adapters") if adapter else None
         self.scheduler.add_request(
-            Request(name, ids, params, None, arrival_time=arrival, priority=rank)
+            Request(name, ids, params, None, arrival_time=arrival, priority=rank, lora_request=lora)
         )
 
     def step(self) -> Step:
@@ -102,12 +104,16 @@ class StepEngine(BatchEngine):
         return [self._named[each] for each in self._steps.sampled]
 
 
+def config_of(folder: Path, **arguments: Any) -> Any:
+    model = ModelSettings(name="tiny", path=folder)
+    engine = ENGINE | {"dtype": "float32", "max_num_batched_tokens": STEP}
+    engine |= {"enable_prefix_caching": False, "max_num_seqs": 64} | arguments
+    return engine_config(parse_engine_arguments(Settings(model=model, engine=engine)))
+
+
 @pytest.fixture
 def config(tiny_folder: Path) -> Any:
-    model = ModelSettings(name="tiny", path=tiny_folder)
-    engine = ENGINE | {"dtype": "float32", "max_num_batched_tokens": STEP}
-    engine |= {"enable_prefix_caching": False, "max_num_seqs": 64}
-    return engine_config(parse_engine_arguments(Settings(model=model, engine=engine)))
+    return config_of(tiny_folder)
 
 
 @pytest.fixture
@@ -197,6 +203,19 @@ def test_flex_is_paced_beside_others(steps: Steps, decoding: int, tokens: list[i
     steps.decode(decoding)
     steps.add("flex", FLEX, 300)
     assert [read(steps.step())["flex"] for _ in tokens] == tokens
+
+
+def test_no_more_adapters_run_than_have_slots(tiny_folder: Path) -> None:
+    steps = Steps(config_of(tiny_folder, enable_lora=True, max_loras=2, max_lora_rank=8))
+    steps.add("first", ABOVE, 400, output=30, adapter=1)
+    steps.add("second", ABOVE, 400, output=30, adapter=2)
+    ended = set()
+    for number in range(120):
+        if number % 3 == 0 and number < 30:
+            steps.add(f"within-{number}", WITHIN, 50, output=5, adapter=3 + number % 4)
+        ended.update(steps.step())
+    assert steps.scheduler.get_request_counts() == (0, 0)
+    assert len(ended) == 12
 
 
 def test_nothing_of_a_held_request_is_lost(steps: Steps) -> None:

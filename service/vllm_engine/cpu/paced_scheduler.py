@@ -91,11 +91,23 @@ class PacedScheduler(Scheduler):  # type: ignore[misc] # vLLM is not followed by
 
     def _schedule_without(self, held: Sequence[Any], throttle_prefills: bool) -> Any:
         waiting = [each for each in held if each.status != RequestStatus.RUNNING]
-        for each in held:
-            each.next_decode_eligible_step = self.current_step + 2  # A running one skips this step.
+        if self._running_may_skip():
+            for each in held:
+                each.next_decode_eligible_step = self.current_step + 2  # in which it skips a step
         self.waiting.remove_requests(waiting)
         try:
             return super().schedule(throttle_prefills)
         finally:
             for each in waiting:
                 self.waiting.add_request(each)
+
+    def _running_may_skip(self) -> bool:
+        """False if there are more adapters than slots.
+
+        vLLM counts the adapters of a step alone. With one that skips it, too many could run.
+        """
+        if self.lora_config is None:
+            return True
+        loras = [each.lora_request for each in self.requests.values()]
+        adapters = {each.lora_int_id for each in loras if each is not None}
+        return len(adapters) <= self.lora_config.max_loras
