@@ -209,7 +209,7 @@ def test_no_more_adapters_run_than_have_slots(tiny_folder: Path) -> None:
     steps = Steps(config_of(tiny_folder, enable_lora=True, max_loras=2, max_lora_rank=8))
     steps.add("first", ABOVE, 400, output=30, adapter=1)
     steps.add("second", ABOVE, 400, output=30, adapter=2)
-    ended = set()
+    ended: set[str] = set()
     for number in range(120):
         if number % 3 == 0 and number < 30:
             steps.add(f"within-{number}", WITHIN, 50, output=5, adapter=3 + number % 4)

@@ -110,4 +110,4 @@ class PacedScheduler(Scheduler):  # type: ignore[misc] # vLLM is not followed by
             return True
         loras = [each.lora_request for each in self.requests.values()]
         adapters = {each.lora_int_id for each in loras if each is not None}
-        return len(adapters) <= self.lora_config.max_loras
+        return bool(len(adapters) <= self.lora_config.max_loras)
