@@ -71,7 +71,7 @@ class PacedScheduler(Scheduler):  # type: ignore[misc] # vLLM is not followed by
     def _later(self, unread: Iterable[Any]) -> list[Any]:
         """Requests of later ranks that a step for the first rank leaves out."""
         later = [each for each in unread if each.priority != Rank.WITHIN_SHARE]
-        if self._decodes_wait < 1:
+        if self._decodes_wait < 1 or not self._running_may_skip():
             return later
         running = [each for each in self.running if each.priority != Rank.WITHIN_SHARE]
         decoding = [each for each in running if not each.is_prefill_chunk]
