@@ -32,7 +32,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-VariantName = Literal["vllm", "background", "adapters", "shadow", "classify", "embed", "head"]
+VariantName = Literal[
+    "vllm", "background", "crowd", "adapters", "shadow", "classify", "embed", "head"
+]
 NameArg = Annotated[str, typer.Option(help="Its name in the comparison.")]
 ApiArg = Annotated[ApiName, typer.Option(help="The API that it speaks.")]
 ModelArg = Annotated[str, typer.Option(help="Its base model; by default its first.")]
@@ -154,11 +156,12 @@ def bench(
     """Start servers with the same model and arguments, and compare each with the first.
 
     vllm: this service and vLLM's own server. background: the same two, with chats of the tier flex
-    that are all sent at once. adapters: the base alone, four random adapters, and the same with
-    vLLM's operators. shadow: these adapters, and the same with a release each in its shadow.
-    classify: this service's reads and three ways of vLLM's to the same answer. embed and head: an
-    encoder's embeddings, and classifications by a random head on it, by this service and vLLM's own
-    server. A variant has a scenario of its own, which --scenario replaces.
+    that are all sent at once. crowd: the same two, with more users than sequences. adapters: the
+    base alone, four random adapters, and the same with vLLM's operators. shadow: these adapters,
+    and the same with a release each in its shadow. classify: this service's reads and three ways of
+    vLLM's to the same answer. embed and head: an encoder's embeddings, and classifications by a
+    random head on it, by this service and vLLM's own server. A variant has a scenario of its own,
+    which --scenario replaces.
     """
     chosen = VARIANTS[variant]
     try:

@@ -51,18 +51,18 @@ class Variant:
     head: bool = False
 
 
+# The API that both have, so that the bodies are the same; vLLM ignores `service_tier`.
+_SAME_BODIES = (
+    Side("this service", api="openai-chat"),
+    Side("vllm serve", "vllm", api="openai-chat"),
+)
+
 VARIANTS: dict[str, Variant] = {
     "vllm": Variant(
         "baseline", (Side("this service"), Side("vllm serve", "vllm", api="openai-chat"))
     ),
-    "background": Variant(
-        "background",
-        # The API that both have, so that the bodies are the same; vLLM ignores `service_tier`.
-        (
-            Side("this service", api="openai-chat"),
-            Side("vllm serve", "vllm", api="openai-chat"),
-        ),
-    ),
+    "background": Variant("background", _SAME_BODIES),
+    "crowd": Variant("crowd", _SAME_BODIES),
     "adapters": Variant(
         "streams",
         (

@@ -133,8 +133,9 @@ def _contender(name: str, rounds: Sequence[Round], objectives: Objectives | None
     first = rounds[0][0]
     seconds = [result.overall.window_s for result, _ in rounds]
     longest = max(seconds)
-    parts = [(each.window_s, each.name) for result, _ in rounds for each in result.stages]
-    stages = {name: length for length, name in sorted(parts)}  # the longest of each
+    stages: dict[str, float] = {}
+    for each in (stage for result, _ in rounds for stage in result.stages):
+        stages[each.name] = max(each.window_s, stages.get(each.name, 0.0))
     times = windows(first.stage_starts, longest, stages, sum(seconds) / longest)
     tenants = [Tenant.model_validate(tenant) for tenant in first.scenario["tenants"]]
     broken = break_down(name, records, times, objectives, tenants, missing={})

@@ -61,9 +61,13 @@ def show(result: Result) -> None:
 
 
 def show_duel(duel: Duel) -> None:
-    """Print the deltas of a comparison, and doubts about it."""
+    """Print the deltas of a comparison, each side's stages, and doubts about it."""
     console = Console(highlight=False)
     console.print(_table(*delta_table(duel)))
+    for side in (duel.first, duel.second):
+        if len(side.stages) > 1:
+            console.print(side.name, markup=False)
+            console.print(_table(*group_table(side.stages)))
     if told := rates(duel):
         console.print(told, markup=False)
     if not duel.paired:

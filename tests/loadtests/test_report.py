@@ -18,6 +18,7 @@ from loadtests.analysis.objectives import Objectives, load_objectives
 from loadtests.analysis.result import Exit, Result, conclude
 from loadtests.outputs import read_search, write_outputs, write_search
 from loadtests.protocol.record import Record
+from loadtests.report.console import show_duel
 from loadtests.report.csv_text import csv_text
 from loadtests.report.duel_page import duel_page
 from loadtests.report.figures import _pareto
@@ -196,6 +197,18 @@ def test_a_comparison_has_a_page_and_an_exit_code() -> None:
     assert clean.exit_code(0.5) == Exit.OK
     assert clean.exit_code(None) == Exit.OK
     assert clean.model_copy(update={"doubts": ["x"]}).exit_code(None) == Exit.INVALID
+
+
+def test_a_comparison_shows_the_stages_of_both_sides_in_their_order(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    of = scenario(load={"kind": "closed", "users": [2, 10], "step_s": 5})
+    rows = [record(i, stage="2 users" if i < 10 else "10 users") for i in range(20)]
+    one = conclude(run(rows, of=of, offered={}), None)
+    show_duel(judge([(one, rows)], [(one, rows)], None, ("ours", "theirs"), "a command"))
+    told = re.findall(r"(?m)^ *(ours|theirs|2 users|10 users)\b", capsys.readouterr().out)
+    assert told == ["ours", "2 users", "10 users", "theirs", "2 users", "10 users"]
 
 
 def test_markdown_names_command_machine_and_date() -> None:

@@ -78,11 +78,12 @@ def test_an_encoder_is_served_by_its_name_and_arguments(
     ]
 
 
-def test_chats_in_the_background_are_the_same_for_both(
-    servers: list[tuple[str, dict[str, Any]]],
+@pytest.mark.parametrize(("variant", "tier"), [("background", "flex"), ("crowd", None)])
+def test_both_servers_are_asked_the_same_chats(
+    variant: str, tier: str | None, servers: list[tuple[str, dict[str, Any]]]
 ) -> None:
     bodies = []
-    for launch in launches("background"):
+    for launch in launches(variant):
         scenario = load_scenario(launch.scenario, launch.overrides)
         plan, api = Plan(scenario, MODEL), open_api(launch.api, scenario)
         calls = [plan.call(plan.closed_arrival(user, 0, 0.0)) for user in range(500)]
@@ -90,7 +91,7 @@ def test_chats_in_the_background_are_the_same_for_both(
     assert [kind for kind, _ in servers] == ["service", "vllm"]
     ours, theirs = bodies
     assert ours == theirs
-    assert {body["service_tier"] for body in ours} == {"flex"}
+    assert {body.get("service_tier") for body in ours} == {tier}
 
 
 def test_adapters_are_beside_the_base_alone_and_the_same_requests(
