@@ -10,6 +10,7 @@ from service.model.pin import checked_digest
 from service.settings.tree import Settings
 from service.vllm_engine.arguments import engine_config, parse_engine_arguments
 from service.vllm_engine.cpu.seed import begin_seed
+from service.vllm_engine.decoded_tokens import keep_decoded
 from service.vllm_engine.engine import VllmEngine, start_llm
 from service.vllm_engine.gathered_stats import GatheredStats
 from service.vllm_engine.heap import settle_heap
@@ -72,6 +73,7 @@ async def start_vllm(settings: Settings, gate: Gate, observer: StreamObserver) -
     )
     _know_end_token(llm.renderer)
     keep_texts(llm.renderer.get_tokenizer())
+    keep_decoded(llm.output_processor)
     gate.capacity = settings.gate.max_in_flight or max_num_seqs
     engine = VllmEngine(llm, steps, model, gate, observer, settings, trials, pids)
     configured = {"tool_call_parser", "tool-call-parser"} & settings.engine.keys()
