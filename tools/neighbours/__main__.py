@@ -26,6 +26,8 @@ AT_ONCE = 24
 """Requests in flight; with their reads and sequences more than the engine's batch holds."""
 STEP_TOKENS = 512
 """Tokens of a step: long prompts are split where their neighbours leave no room."""
+PROGRESS = 200
+"""Requests between two lines of progress."""
 ADAPTERS = Path("deploy/local/adapters")
 
 
@@ -92,6 +94,8 @@ async def ask_all(server: Server, requests: Sequence[Request], at_once: int) -> 
     async def work(client: httpx.AsyncClient) -> None:
         for number in numbers:
             found[number] = await ask(client, requests[number])
+            if len(found) % PROGRESS == 0:
+                print(f"    {len(found)} of {len(requests)}, {at_once} at once", flush=True)
 
     async with httpx.AsyncClient(base_url=server.url, timeout=300) as client:
         async with asyncio.TaskGroup() as group:
