@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from starlette.types import Message, Receive, Scope, Send
 
 from service.api.sse import EventResponse
-from service.engine.protocol import Writer
+from service.engine.writer import Writer
 
 
 class PushedStream(EventResponse):

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 
-from service.engine.protocol import Chunk, FinishReason, TextEngine, TextSink, Writer
+from service.engine.protocol import Chunk, FinishReason, TextEngine, TextSink
+from service.engine.writer import Writer
 from service.generation.stream import GenerationRequest, Summary, TextDelta, TokenCounts
 
 

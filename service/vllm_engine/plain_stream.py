@@ -7,7 +7,8 @@ from pydantic_core import to_json
 from vllm.outputs import CompletionOutput, RequestOutput
 
 from service.context import current_context
-from service.engine.protocol import TextSink, Writer
+from service.engine.protocol import TextSink
+from service.engine.writer import Writer
 from service.vllm_engine.client import GatedClient
 from service.vllm_engine.generation import Generation
 from service.vllm_engine.named_tier import named_tier
