@@ -11,8 +11,7 @@ from service.operations import OPERATIONS
 ENDPOINTS = tuple(
     path for path, operation in OPERATIONS.items() if operation is not None and path[:2] == "/v"
 )
-"""Paths of requests that name their model."""
-"""Paths of the requests that a batch may hold."""
+"""Paths of the requests that a batch may hold: those that name their model."""
 
 _Key = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 _Value = Annotated[str, StringConstraints(max_length=512)]
