@@ -43,12 +43,12 @@ class OpenAISurface:
     def __init__(
         self,
         state: State,
-        plain_chat: Any,
+        chat_without_tools: Any,
         plain_chats: PlainAnswers | None = None,
         plain_completions: PlainAnswers | None = None,
     ) -> None:
         self._state = state
-        self._plain_chat = plain_chat
+        self._chat_without_tools = chat_without_tools
         self._plain_chats = plain_chats
         self._plain_completions = plain_completions
         self._models = state.openai_serving_models
@@ -93,7 +93,7 @@ class OpenAISurface:
         handler = self._state.openai_serving_chat
         body = offered(body, readable=handler.enable_auto_tools)
         request = parse(ChatCompletionRequest, body | _own_id())
-        handler = handler if offers(body) else self._plain_chat
+        handler = handler if offers(body) else self._chat_without_tools
         return await _answer(handler.create_chat_completion(request))
 
     async def completion(self, body: dict[str, Any]) -> OpenAIAnswer:

@@ -13,7 +13,7 @@ from service.vllm_engine.plain_whole import PlainWholes
 
 
 class PlainKind(Protocol):
-    """A kind of answers: what one of vLLM's handlers makes of requests and of `probes`."""
+    """One of vLLM's handlers: the answers that it makes of `probes`, and requests for it."""
 
     handler: Any
     requests: PlainRequests
@@ -47,7 +47,7 @@ class PlainAnswers:
 
     @classmethod
     async def of(cls, client: GatedClient, kind: PlainKind) -> "PlainAnswers | None":
-        """Answers in the place of a handler; None where its answers hold more than plain ones."""
+        """Answers in the place of a handler; None if its configuration adds to plain answers."""
         config, handler = client.vllm_config, kind.handler
         more = (
             getattr(handler, "parser_cls", None)

@@ -44,7 +44,7 @@ def surface_over(stream: AsyncGenerator[str, None]) -> OpenAISurface:
         openai_serving_responses=None,
         anthropic_serving_messages=None,
     )
-    return OpenAISurface(state, plain_chat=chat)
+    return OpenAISurface(state, chat_without_tools=chat)
 
 
 @pytest.mark.parametrize("fails", [False, True])

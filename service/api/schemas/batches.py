@@ -11,7 +11,7 @@ from service.operations import OPERATIONS
 ENDPOINTS = tuple(
     path for path, operation in OPERATIONS.items() if operation is not None and path[:2] == "/v"
 )
-"""Paths of the requests that a batch may hold: those that name their model."""
+"""Paths of the requests that a batch may hold."""
 
 _Key = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 _Value = Annotated[str, StringConstraints(max_length=512)]
