@@ -20,6 +20,7 @@ from service.classification.inference import (
 from service.classification.zero_shot import DEFAULT_INSTRUCTION, Question
 from service.engine.conformal_sets import ConformalSets
 from service.engine.pooling import Pooler
+from service.engine.text_size import size_of
 from service.errors import InvalidRequest
 from service.quoting import quote
 from service.settings.limits import LimitSettings
@@ -178,7 +179,7 @@ class ClassifyRequest(RequestBody):
             )
         seen: set[str] = set()
         for index, label in enumerate(labels):
-            size = len(label.encode(errors="surrogatepass"))
+            size = size_of(label)
             if not label.strip() or size > limits.label_bytes:
                 raise InvalidRequest(
                     f"candidate_labels[{index}]: 1..{limits.label_bytes} bytes and not blank, "
