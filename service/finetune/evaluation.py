@@ -136,8 +136,11 @@ async def evaluate_labels(
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """Log-probabilities of lines, (lines, questions, answers), and the true answer of each
-    question, (lines, questions); one question unless several labels may apply."""
+    """Log-probabilities of lines, (lines, questions, answers), and true answers.
+
+    `truth` is the index of the true answer of each question, (lines, questions). There is one
+    question unless several labels may apply.
+    """
 
     log_probs: Array
     truth: Truth

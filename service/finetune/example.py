@@ -32,8 +32,11 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One sequence, of which is learnt: `choices` of labels, or every token from `answer_at` on, or
-    `labels`, the indices of those that a head must give."""
+    """One sequence of tokens, and the answer to learn from it.
+
+    The answer is in `choices` for labels of a language model, in every token from `answer_at` on
+    for a text, and in `labels`, the indices of the true ones, for a head.
+    """
 
     token_ids: tuple[int, ...]
     choices: tuple[Choice, ...] = ()

@@ -79,8 +79,10 @@ def promise(
 def promise_by_label(
     tempered: adapter.CalibrationRecord, log_probs: Array, truth: Truth, coverage: float
 ) -> adapter.CalibrationRecord:
-    """The calibration with a conformal threshold a label, from lines that did not fit its
-    temperature: `log_probs` (lines, labels, yes and no), `truth` 0 for yes (lines, labels)."""
+    """The calibration with a conformal threshold for each label, as `promise`.
+
+    `log_probs` are (lines, labels, yes and no), `truth` is (lines, labels), 0 for yes.
+    """
     probs = _yes(tempered, log_probs)
     least = conformal_thresholds(probs, truth == 0, coverage)
     return tempered.model_copy(update={"conformal": adapter.Conformal.keeping(coverage, least)})
@@ -92,8 +94,11 @@ def classification_figures(
     truth: Truth,
     calibrations: Sequence[adapter.CalibrationRecord],
 ) -> ClassificationFigures:
-    """Figures of single-label test lines; each calibration gives its conformal figures, the
-    first also the calibrated confidence."""
+    """Figures of single-label test lines; each calibration gives its conformal figures.
+
+    The first calibration also gives the calibrated confidence. `log_probs` are (lines, labels),
+    `truth` is (lines,).
+    """
     said = log_probs.argmax(axis=1)
     right = said == truth
     calibrated = Calibration(calibrations[0].temperature).apply(log_probs)
@@ -114,8 +119,10 @@ def classification_figures(
 def multi_label_figures(
     names: Sequence[str], log_probs: Array, truth: Truth, calibration: adapter.CalibrationRecord
 ) -> ClassificationFigures:
-    """Figures of multi-label test lines: `log_probs` (lines, labels, yes and no), `truth` 0 for
-    yes and 1 for no (lines, labels)."""
+    """Figures of multi-label test lines.
+
+    `log_probs` are (lines, labels, yes and no), `truth` is (lines, labels), 0 for yes and 1 for no.
+    """
     rows, flat = log_probs.reshape(-1, 2), truth.reshape(-1)
     said = log_probs.argmax(axis=2)
     right = rows.argmax(axis=1) == flat
@@ -142,9 +149,10 @@ def generation_figures(
     exact: Sequence[bool],
     valid: Sequence[bool] | None,
 ) -> GenerationFigures:
-    """Figures of answers, `exact` being those that match and `valid` those that are
-    JSON, None where none is to be: chrF2 (Popovic 2015) and BLEU are as
-    sacrebleu computes them."""
+    """Figures of generated answers; chrF2 (Popovic 2015) and BLEU are as sacrebleu computes them.
+
+    `exact` tells which answers match, `valid` which are JSON, None if they need not be.
+    """
     return GenerationFigures(
         lines=len(expected),
         exact_match=sum(exact) / len(exact),
