@@ -105,8 +105,11 @@ def matches(example: GenerationExample, answer: str, golden: GenerationGolden) -
 
 
 def is_well_formed(example: GenerationExample, answer: str, match: str) -> bool:
-    """True if an answer is JSON under `json`; under `tool_calls` if calls are there if expected,
-    and all are JSON."""
+    """True if an answer has the form that the example's expected answer has.
+
+    Under the match `json` it must be JSON. Under `tool_calls` the arguments of its calls must be
+    JSON, and it must hold a call if one is expected.
+    """
     try:
         if match == "json":
             json.loads(answer)
