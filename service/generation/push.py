@@ -13,9 +13,9 @@ async def push(
     writer: Writer,
     event: Callable[[TextDelta], bytes],
 ) -> Summary:
-    """Write the events of a plain request; raises as `stream`.
+    """Write the events of a plain request; returns its tokens. Raises as `stream`.
 
-    What comes while the client takes nothing becomes one event.
+    Deltas that come while the client takes nothing become one event.
     """
     prompt, sampling = await request.prepare(engine)
     deltas = _Deltas(writer, event)
