@@ -54,7 +54,7 @@ async def ready(
     start_encoder: EncoderStart,
     read_settings: Callable[[], Settings],
 ) -> AsyncIterator[Runtime]:
-    """Run the engines and the adapters, and be ready; the phase of a start that fails stays."""
+    """Run the engines and the adapters, and set the phase to ready; a failed start leaves it."""
     metrics, batches, usage = foundation.metrics, foundation.batches, foundation.usage
     async with AsyncExitStack() as stack:
         stack.push_async_callback(asyncio.to_thread, foundation.close)
