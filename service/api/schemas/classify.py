@@ -86,9 +86,10 @@ class ClassifyRequest(RequestBody):
         return inputs
 
     def question(self, limits: LimitSettings, *, of_base: bool) -> Question | None:
-        """Question to the base model, None where an adapter brings its own.
+        """Question to the base model, None for an adapter, which has its own.
 
-        Raises InvalidRequest for labels that cannot be chosen from, and for what an adapter brings.
+        Raises InvalidRequest for labels that cannot be chosen from, and for a question to an
+        adapter.
         """
         if self.truncate:
             raise InvalidRequest("truncate: only for encoders, got true", param="truncate")
@@ -136,7 +137,7 @@ class ClassifyRequest(RequestBody):
         )
 
     def refuse_question(self, kind: str) -> None:
-        """Raise InvalidRequest for what a model of this kind, with labels of its own, brings."""
+        """Raise InvalidRequest for fields of a question: a model of this kind has its own labels."""
         for name in _QUESTION:
             if (value := getattr(self, name)) is not None:
                 raise InvalidRequest(
