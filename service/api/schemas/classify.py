@@ -137,7 +137,7 @@ class ClassifyRequest(RequestBody):
         )
 
     def refuse_question(self, kind: str) -> None:
-        """Raise InvalidRequest for fields of a question: a model of this kind has its own labels."""
+        """Raise InvalidRequest for fields of a question, which a model of this kind has itself."""
         for name in _QUESTION:
             if (value := getattr(self, name)) is not None:
                 raise InvalidRequest(
