@@ -35,9 +35,9 @@ OpenAIAnswer = dict[str, Any] | bytes | AsyncGenerator[bytes, None] | PlainStrea
 class OpenAISurface:
     """Chat completions, completions and models as vLLM serves them, `responses` and `messages`.
 
-    A streamed answer is an iterator of SSE events, or writes them itself where it is plain; it and
-    the unary calls raise ServiceError where vLLM would put an error into the body. A whole answer
-    that is plain is given as its JSON.
+    A whole answer is a body, or the JSON of one if the request is plain. A streamed answer is an
+    iterator of server-sent events, or a `PlainStream` if the request is plain. All raise
+    ServiceError where vLLM would put an error into the body.
     """
 
     def __init__(
@@ -127,10 +127,9 @@ class OpenAISurface:
 
 
 class _RequestsAdapter(Mapping[str, LoRARequest]):
-    """The mapping in which vLLM's handlers look adapters up, with the current request's only.
+    """The mapping in which vLLM's handlers look adapters up; it holds the current request's alone.
 
-    The registry has already resolved the name, so only one place knows names, and the request keeps
-    the version that it began with.
+    The service's registry has resolved the name before, and the request keeps that version.
     """
 
     def __getitem__(self, name: str) -> LoRARequest:
@@ -174,9 +173,9 @@ async def _events(stream: AsyncGenerator[str, None]) -> AsyncGenerator[bytes, No
 
 
 def _push_plain(handler: Any, name: str, plain: PlainAnswers | None) -> None:
-    """Have a handler of vLLM's answer with a `PlainStream` where the stream is one.
+    """Have a handler of vLLM's answer with a `PlainStream` if the request is plain.
 
-    `name` is its method that makes the events.
+    `name` is the handler's method that makes the events of a stream.
     """
     if plain is None:
         return
