@@ -22,11 +22,11 @@ from service.vllm_engine.messages import Messages
 from service.vllm_engine.named_tier import named_tier, with_tier
 from service.vllm_engine.offered_tools import offered, offers, without_tools
 from service.vllm_engine.parsers import mended
-from service.vllm_engine.plain_answers import PlainAnswers
-from service.vllm_engine.plain_chat import PlainChats
-from service.vllm_engine.plain_completion import PlainCompletions
-from service.vllm_engine.plain_request import is_plain_chat, is_plain_completion
-from service.vllm_engine.plain_stream import PlainStream, is_plain
+from service.vllm_engine.plain.answers import PlainAnswers
+from service.vllm_engine.plain.chat import PlainChats
+from service.vllm_engine.plain.completion import PlainCompletions
+from service.vllm_engine.plain.request import is_plain_chat, is_plain_completion
+from service.vllm_engine.plain.stream import PlainStream, is_plain
 from service.vllm_engine.responses import Responses
 
 OpenAIAnswer = dict[str, Any] | bytes | AsyncGenerator[bytes, None] | PlainStream

@@ -24,7 +24,7 @@ from service.telemetry.metrics import Metrics
 from service.vllm_engine.answers import parse
 from service.vllm_engine.client import GatedClient
 from service.vllm_engine.openai import OpenAISurface
-from service.vllm_engine.plain_stream import is_plain
+from service.vllm_engine.plain.stream import is_plain
 from service.vllm_engine.structures import StructureTrials
 
 CHAT_BODY = {"model": "tiny", "messages": [{"role": "user", "content": "Hello"}], "stream": True}

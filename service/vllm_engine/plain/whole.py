@@ -9,7 +9,7 @@ from service.context import current_context
 from service.vllm_engine.client import GatedClient
 from service.vllm_engine.generation import Generation
 from service.vllm_engine.named_tier import named_tier
-from service.vllm_engine.plain_events import own_fields, with_end, with_usage
+from service.vllm_engine.plain.events import own_fields, with_end, with_usage
 from service.vllm_engine.push import Last
 
 

@@ -7,9 +7,9 @@ from pydantic import BaseModel
 
 from service.vllm_engine.client import GatedClient
 from service.vllm_engine.generation import Generation, explain
-from service.vllm_engine.plain_request import PlainRequests
-from service.vllm_engine.plain_stream import PlainStream, PlainStreams
-from service.vllm_engine.plain_whole import PlainWholes
+from service.vllm_engine.plain.request import PlainRequests
+from service.vllm_engine.plain.stream import PlainStream, PlainStreams
+from service.vllm_engine.plain.whole import PlainWholes
 
 
 class PlainKind(Protocol):

@@ -11,8 +11,8 @@ from vllm.entrypoints.serve.engine.protocol import ErrorResponse
 from service.vllm_engine.answers import error_of
 from service.vllm_engine.client import GatedClient
 from service.vllm_engine.generation import Generation
-from service.vllm_engine.plain_events import probes
-from service.vllm_engine.plain_request import PlainRequests, generation
+from service.vllm_engine.plain.events import probes
+from service.vllm_engine.plain.request import PlainRequests, generation
 
 _LEAST = {"messages": [{"role": "user", "content": "any"}]}
 

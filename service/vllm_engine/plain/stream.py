@@ -12,7 +12,7 @@ from service.engine.writer import Writer
 from service.vllm_engine.client import GatedClient
 from service.vllm_engine.generation import Generation
 from service.vllm_engine.named_tier import named_tier
-from service.vllm_engine.plain_events import DONE, Events, Shapes, own_fields
+from service.vllm_engine.plain.events import DONE, Events, Shapes, own_fields
 
 
 class StreamRequest(Protocol):
