@@ -92,5 +92,5 @@ def _hangup(status: Status) -> None:
     if status.reload is None:
         _log.warning("SIGHUP ignored: the service is %s", status.phase.value)
         return
-    # How it ends is logged where it ends.
+    # The reload logs its own outcome.
     status.reload.start()

@@ -89,7 +89,7 @@ class Exchange:
 
     async def fail(self, error: ServiceError, send: Send | None = None) -> None:
         """End the request with an error, which `send` sends unless an answer has begun."""
-        # Tracebacks hold the request, body and all, which holds the error.
+        # A traceback would refer to the request and its body, which refer to the error.
         self._error = error.with_traceback(None)
         error.__cause__ = error.__context__ = None
         if not self.started:

@@ -128,7 +128,7 @@ class Scheduler:
                 return refusal
         if not ticket.background:
             self._background.interactive(now)
-        # Only what waits is asked for its cost, which is a mean over answers.
+        # The expected cost is a mean over answers, so it is computed only for tickets that wait.
         cost = 0.0 if starts else self._admission.expected_cost(ticket)
         self._queue_of(ticket).push(ticket, cost)
         if ticket.deadline < math.inf:

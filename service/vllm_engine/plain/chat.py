@@ -50,7 +50,7 @@ class PlainChats:
         _, (prompt,) = rendered
         asked = request.max_completion_tokens
         if asked is None:
-            asked = vars(request)["max_tokens"]  # of which pydantic warns, as deprecated
+            asked = vars(request)["max_tokens"]  # as an attribute it is deprecated, with a warning
         options = self.handler._engine_reasoning_kwargs(
             request, None, {}, prompt["prompt_token_ids"]
         )
