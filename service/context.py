@@ -133,7 +133,7 @@ class RequestContext:
     allowance: Allowance = field(default_factory=Allowance)
     at_end: AsyncExitStack = field(default_factory=AsyncExitStack)
     trace: RequestTrace | None = None
-    """Its trace, None if it is not traced."""
+    """The trace that it is part of, None if it is not traced."""
     parts: int = 1
     """Engine requests that it is made of; the gate admits or refuses all of them together."""
     ignored_fields: tuple[str, ...] = ()
@@ -155,7 +155,7 @@ class RequestContext:
     gate_refusal: ServiceError | None = None
     """The error with which the gate refused one of its parts, and so all."""
     headers: Mapping[str, str] = field(default_factory=dict)
-    """Its headers, by names in lower case."""
+    """Headers by names in lower case."""
     first_text: FirstText | None = None
     """Result of the first text that it had classified."""
     structure_cut: bool | None = None
