@@ -70,7 +70,7 @@ class FirstText:
     """Result of the first text of a classification."""
 
     labels: Sequence[str] = ()
-    """Labels that it was given, none if the answer abstained."""
+    """Labels that the text was given, none if the answer abstained."""
     failed: bool = False
     score: float = 0.0
     """Probability of the best label, also if the answer abstained."""
@@ -80,7 +80,7 @@ class FirstText:
     None for labels of the request and for labels that do not exclude each other.
     """
     label_set: Sequence[int] | None = None
-    """Places of the labels in its label set, None without a conformal calibration."""
+    """Places of the labels in the text's label set, None without a conformal calibration."""
     conformal: ConformalSets | None = None
     """The conformal calibration that made the label set."""
 
@@ -103,69 +103,69 @@ class RequestContext:
     max_timeout_ms: int
     tenant: Tenant = ANONYMOUS
     model: str = "none"
-    """The served name that it chose."""
+    """The served name that the request chose."""
     route: str = "internal"
     body_bytes: int = 0
     queue_seconds: float = 0.0
-    """The longest wait of its streams at the gate."""
+    """The longest wait of the request's streams at the gate."""
     first_token_seconds: float | None = None
-    """Seconds from its arrival to its first token."""
+    """Seconds from the request's arrival to its first token."""
     prompt_tokens: int = 0
     cached_tokens: int = 0
     completion_tokens: int = 0
     decode_seconds: float = 0.0
-    """Time that its streams took after their first tokens, added up."""
+    """Time that the request's streams took after their first tokens, added up."""
     decode_tokens: int = 0
-    """Tokens of its streams after their first ones."""
+    """Tokens of the request's streams after their first ones."""
     stream_failure: ServiceError | None = None
     """The error that ended a stream under vLLM's own handlers, which turn exceptions into text.
 
-    The engine client keeps it here for the OpenAI surface.
+    The engine client keeps the error here for the OpenAI surface.
     """
     streams: list[AsyncGenerator[Any, None]] = field(default_factory=list)
-    """Engine streams opened for it; its scope closes them, so that no permit outlives it."""
+    """Engine streams of the request; its scope closes them, so that no permit outlives it."""
     adapter: Adapter | None = None
-    """The version that it began with, kept for it until `at_end` runs."""
+    """The version that the request began with, kept for it until `at_end` runs."""
     version: str = ""
     """The number of the adapter's version."""
     stage: int = 0
-    """The entry of the releases' log by which its version was drawn, 0 if none was drawn."""
+    """The entry of the releases' log by which the version was drawn, 0 if none was drawn."""
     allowance: Allowance = field(default_factory=Allowance)
     at_end: AsyncExitStack = field(default_factory=AsyncExitStack)
     trace: RequestTrace | None = None
-    """The trace that it is part of, None if it is not traced."""
+    """The trace that the request is part of, None if it is not traced."""
     parts: int = 1
-    """Engine requests that it is made of; the gate admits or refuses all of them together."""
+    """Number of engine requests of the request; the gate admits or refuses all of them together."""
     ignored_fields: tuple[str, ...] = ()
-    """Places of the unknown fields in its body."""
+    """Places of the unknown fields in the body."""
     guard_flags: tuple[str, ...] = ()
-    """Labels that guards found in it, each as `guard/label`."""
+    """Labels that guards found in the request, each as `guard/label`."""
     client_timeout_ms: int | None = None
-    """The time that its client's library waits for an answer, None if that is not known."""
+    """The time that the client's library waits for an answer, None if the time is not known."""
     tier: Tier = Tier.DEFAULT
-    """The class of work that it belongs to."""
+    """The class of work that the request belongs to."""
     asked_tier: str | None = None
-    """The tier that its body or header names."""
+    """The tier that the body or a header names."""
     flex: Timeouts | None = None
-    """Deadlines of the tier `flex`, None for those of other requests."""
+    """Deadlines of the tier `flex`; None in requests of the service's own."""
     stated_ms: float | None = None
-    """The deadline that it asked for, in ms after its arrival."""
+    """The deadline that the request asked for, in ms after its arrival."""
     admitted: bool = False
-    """True once the gate admitted one of its parts, and so all."""
+    """True once the gate admitted one of the request's parts, and so all."""
     gate_refusal: ServiceError | None = None
-    """The error with which the gate refused one of its parts, and so all."""
+    """The error with which the gate refused one of the request's parts, and so all."""
     headers: Mapping[str, str] = field(default_factory=dict)
     """Headers by names in lower case."""
     first_text: FirstText | None = None
-    """Result of the first text that it had classified."""
+    """Result of the first text that the request had classified."""
     structure_cut: bool | None = None
     """True if an answer of a requested structure was cut; None without such an answer."""
     kept: Kept | None = None
-    """Takes its question and its answer if another version will be asked the same."""
+    """Takes the question and the answer if another version will be asked the same."""
     answer_guard: AnswerGuard | None = None
-    """Reads its answer before it is sent."""
+    """Reads the answer before the caller gets it."""
     on_ending: Callable[[Ending], None] | None = None
-    """Called with its ending."""
+    """Called with the request's ending."""
     _running: int = 0
     _none_runs: asyncio.Event = field(default_factory=asyncio.Event)
 
