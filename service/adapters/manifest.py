@@ -129,7 +129,7 @@ class Conformal(_Strict):
         return 1 - self.threshold
 
     def fits(self, labels: int, *, multi_label: bool) -> bool:
-        """True if it is for `labels` labels, with a threshold for each if `multi_label`."""
+        """True for one threshold for all labels, or with `multi_label` one for each of `labels`."""
         found = self.threshold
         if isinstance(found, tuple):
             return multi_label and len(found) == labels

@@ -181,7 +181,7 @@ class ChunkSink(Protocol):
 
     @property
     def restart(self) -> Callable[[], None] | None:
-        """Forgets all chunks, to take them again from the first; None if it hands them on."""
+        """Forgets all chunks, to take them again from the first; None for a sink that sends them."""
 
     def take(self, chunk: Chunk) -> TextSink | None:
         """Take a chunk; returns the sink for later steps of text alone, None to get chunks."""

@@ -22,5 +22,5 @@ class Products:
 
     @property
     def size(self) -> int:
-        """Bytes by which they make the worker's resident memory grow."""
+        """Bytes by which the products make the worker's resident memory grow."""
         return self.own * _OWN_BYTES + self.of_adapters * _ADAPTER_BYTES
