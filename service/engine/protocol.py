@@ -181,7 +181,7 @@ class ChunkSink(Protocol):
 
     @property
     def restart(self) -> Callable[[], None] | None:
-        """Forgets all chunks, to take them again from the first; None for a sink that sends them."""
+        """Forgets all chunks, to take them again from the first; None if the sink sends them."""
 
     def take(self, chunk: Chunk) -> TextSink | None:
         """Take a chunk; returns the sink for later steps of text alone, None to get chunks."""
@@ -220,7 +220,7 @@ class Tokeniser(HasModel, Vocabulary, Protocol):
     """Prompts and texts of the model, read in the tenant's fair turns.
 
     `render` and `render_chat` raise InvalidRequest for a prompt longer than the model's context,
-    with counts, and what `prepare` raises, through which they go.
+    with counts, and the errors of `prepare_prompt`, which they use.
     """
 
     @property
@@ -239,7 +239,7 @@ class Tokeniser(HasModel, Vocabulary, Protocol):
         """
 
     async def prepare_prompt(self, size: int, work: Callable[[], Result]) -> Result:
-        """Do the work of `prepare` for a prompt of the current request, if that has a chance."""
+        """Do the work of `prepare` for the current request's prompt, unless the gate refuses it."""
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """The text of token ids, special tokens included; InvalidRequest for an unknown id."""
@@ -267,7 +267,7 @@ class Repeater(HasModel, Protocol):
     """Generations once more, for another adapter."""
 
     async def repeat(self, kept: KeptGeneration, adapter: Adapter | None) -> None:
-        """Generate whole what was kept; the current request keeps the answer.
+        """Answer a kept generation once more, whole; the current request keeps the answer.
 
         Takes a permit at the gate and raises what a Generator's answer does.
         """
@@ -310,7 +310,7 @@ class Pulse(Protocol):
         """Time of the engine's last step, in seconds of `time.monotonic`."""
 
     def vitals(self) -> Vitals | None:
-        """Activity of its processes; None where that cannot be told."""
+        """Activity of the engine's processes; None if the system does not tell it."""
 
     async def probe(self) -> None:
         """Make one step, past the gate; raises EngineDead if the engine ends meanwhile."""

@@ -23,7 +23,7 @@ class Sink(Protocol):
 
     @property
     def restart(self) -> Callable[[], None] | None:
-        """Forgets all outputs, to take them again from the first; None for one that sends them."""
+        """Forgets all outputs, to take them again from the first; None if the sink sends them."""
 
 
 class Last:
