@@ -48,8 +48,8 @@ class Scheduler:
     """One engine's tickets.
 
     `clock` returns seconds and may jump forward; a step back counts as no time. `limiter` sets the
-    number of slots, `max_waiting` bounds the waiting interactive tickets, `background` all that is
-    background work.
+    number of slots, `max_waiting` bounds the waiting interactive tickets, and `background` the
+    background ones.
     """
 
     def __init__(
