@@ -67,7 +67,7 @@ class Snapshot:
                 yield key[-1], value
 
     def sum(self, series: str, *labels: str) -> float:
-        """The sum of these values."""
+        """The sum of the values of a series with these first labels."""
         return sum(value for _, value in self.by(series, *labels))
 
     def quantile(self, histogram: str, share: float, since: "Snapshot") -> float | None:
