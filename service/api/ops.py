@@ -37,8 +37,8 @@ def create_ops_app(
     """The app of the operations port; it answers while the engine starts.
 
     Its `state.end_streams` ends answers that would go on. Requests from pages of other sites are
-    refused. `POST` on `/drain`, `/adapters/reload` and `/releases` needs `http.control_token`, or a
-    caller on this machine if no token is configured.
+    refused. `POST` on `/drain`, `/adapters/reload` and
+    `/releases` wants `http.control_token`; where none is configured, a caller on this machine.
     """
     app = FastAPI(title="llm-service operations", docs_url=None, redoc_url=None)
     app.add_middleware(_Refusals, hosts=AllowedHosts(http.allowed_hosts))

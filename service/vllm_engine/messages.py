@@ -32,16 +32,16 @@ class Messages:
         self._handler = handler
 
     async def begin(self) -> None:
-        """Wrap the handler's conversions between messages and chats, and have it render probes."""
+        """Take hold of how vLLM's handler turns messages into chats, and chats into messages."""
         handler = self._handler
         config = handler.engine_client.vllm_config.reasoning_config
         thinks = config is not None and config.enabled
-        handler.to_chat_completion_request = _to_chat(handler.to_chat_completion_request, thinks)
-        handler.messages_full_converter = _to_message(handler.messages_full_converter)
-        handler.message_stream_converter = _to_events(handler.message_stream_converter)
+        handler.to_chat_completion_request = _chats(handler.to_chat_completion_request, thinks)
+        handler.messages_full_converter = _wholes(handler.messages_full_converter)
+        handler.message_stream_converter = _streams(handler.message_stream_converter)
         async with internal_request("thinking", _BEGIN_SECONDS):
-            # vLLM renders prompts to find how the template switches thinking off, and keeps the
-            # result even if the gate refused them: so no tenant's request may be the first.
+            # vLLM renders prompts to find how the template switches thinking off, and keeps what
+            # it finds, even if the gate refuses: so no tenant's request may be the first.
             await handler._get_disabled_thinking_effort()
 
     async def create(self, body: dict[str, Any]) -> dict[str, Any] | AsyncGenerator[bytes, None]:
@@ -75,10 +75,10 @@ def _own_id() -> str:
     return f"msg_{current_context().request_id}"
 
 
-def _to_chat(convert: Convert, thinks: bool) -> Convert:
-    """Make a message's chat keep all its stops, whose number vLLM would check again.
+def _chats(convert: Convert, thinks: bool) -> Convert:
+    """Make chats that keep all stops of a message, whose number vLLM would check again.
 
-    Without `thinks` the chat has no budget of thoughts: the engine knows none.
+    Where the engine knows no thinking there is none to which a budget could apply.
     """
 
     def chat(request: Any, **options: Any) -> ChatCompletionRequest:
@@ -95,8 +95,8 @@ def _to_chat(convert: Convert, thinks: bool) -> Convert:
     return chat
 
 
-def _to_message(convert: Convert) -> Convert:
-    """Make a call that `max_tokens` cut a part of the message's text: its arguments are no JSON."""
+def _wholes(convert: Convert) -> Convert:
+    """Make messages of chats, in which a call that the longest answer cut is text: no arguments."""
 
     def message(chat: ChatCompletionResponse) -> AnthropicMessagesResponse:
         said = chat.choices[0].message
@@ -118,8 +118,8 @@ def _is_object(text: str) -> bool:
         return False
 
 
-def _to_events(convert: Convert) -> Convert:
-    """Make the events of a chat's chunks raise its error, which vLLM's events would not tell."""
+def _streams(convert: Convert) -> Convert:
+    """Make events of a chat's chunks; raises its error, which vLLM's events would not tell."""
 
     async def events(chunks: AsyncGenerator[str, None]) -> AsyncGenerator[str, None]:
         failed: list[ServiceError] = []

@@ -49,7 +49,7 @@ def message_events(chunks: AsyncGenerator[str, None]) -> AsyncGenerator[bytes, N
         async for event in made(None, source):
             yield event
 
-    return messages._events(messages._to_events(convert)(chunks))
+    return messages._events(messages._streams(convert)(chunks))
 
 
 async def names(events: AsyncIterable[bytes], into: list[str]) -> None:
