@@ -46,7 +46,7 @@ class RequestTrace(Protocol):
     """Header of the answer that names the trace (W3C Trace Context Level 2, `traceresponse`)."""
 
     def stream(self) -> StreamTrace | None:
-        """An engine stream begins to wait for its permit; None if there have been too many."""
+        """Begin the spans of a stream that now waits for its permit; None if it has too many."""
 
     def ended(self, context: "RequestContext", ending: "Ending") -> None:
         """The request ended."""
@@ -56,8 +56,8 @@ class RequestTrace(Protocol):
 class Ending:
     """The end of a request, which its scope makes and telemetry reads.
 
-    `status` is None if nothing of an answer was sent; `error` is the one that the answer says or
-    ends with: a batch may do without some of its streams.
+    `status` is None if nothing of an answer was sent. `error` is the error that the answer states
+    or ends with, not that of each stream: an answer to several texts may do without some.
     """
 
     outcome: str
@@ -67,20 +67,22 @@ class Ending:
 
 @dataclass(frozen=True, slots=True)
 class FirstText:
-    """The first text of a classification, or that it failed.
-
-    `labels` are none if the answer abstained; `score` is the best label's probability either way.
-    `best` is that label's place among the adapter's own, None for others and for labels that do not
-    exclude each other; `label_set` are places too, None without a conformal calibration, which is
-    `conformal`.
-    """
+    """Result of the first text of a classification."""
 
     labels: Sequence[str] = ()
+    """Labels that the text was given, none if the answer abstained."""
     failed: bool = False
     score: float = 0.0
+    """Probability of the best label, also if the answer abstained."""
     best: int | None = None
+    """Place of the best label among the adapter's own.
+
+    None for labels of the request and for labels that do not exclude each other.
+    """
     label_set: Sequence[int] | None = None
+    """Places of the labels in the text's label set, None without a conformal calibration."""
     conformal: ConformalSets | None = None
+    """The conformal calibration that made the label set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,27 +95,7 @@ class Timeouts:
 
 @dataclass(slots=True)
 class RequestContext:
-    """One request's identity, deadline and bookkeeping.
-
-    Times are seconds of `time.monotonic`. `streams` are the engine streams opened on the request's
-    behalf: its scope closes them, so that no permit outlives the request. `stream_failure` is the
-    error that ended one of them under vLLM's own handlers, which turn exceptions into text: the
-    engine client keeps it, and only the OpenAI surface reads it. `adapter` is the version that the
-    request began with, kept for it until `at_end` runs, and `version` its number; `stage` is the
-    entry of the releases' log by which it was drawn, 0 for a request that was not. `decode_seconds`
-    and `decode_tokens` add up what came after the first tokens of its streams. `trace` is there
-    while the request is traced. `body_bytes` is the size of its body. `parts` says how many engine
-    requests it is made of; the gate admits or refuses them as a whole, and `gate_refusal` is then
-    what it refused. `ignored_fields` are the places of unknown fields in its body that it is
-    answered without, `guard_flags` what guards found in it, as `guard/label`. `stated_ms` is the
-    deadline of its own that it has asked for, and `client_timeout_ms` is what its client's library
-    will wait for, if that is known. `tier` is the class of work that it belongs to, and
-    `asked_tier` what it asked for; `flex` are the deadlines of the tier of this name. `headers` are
-    its own, by names in lower case. `first_text` is what became of the first text that it had
-    classified, `structure_cut` whether an answer of a requested structure was cut. `kept` takes
-    what it asks and is answered if another version will be asked the same, and `answer_guard` reads
-    its answer before it is sent. `on_ending` is told of its end.
-    """
+    """One request's identity, deadline and bookkeeping; times are seconds of `time.monotonic`."""
 
     request_id: str
     arrival: float
@@ -121,41 +103,76 @@ class RequestContext:
     max_timeout_ms: int
     tenant: Tenant = ANONYMOUS
     model: str = "none"
+    """The served name that the request chose."""
     route: str = "internal"
     body_bytes: int = 0
     queue_seconds: float = 0.0
+    """The longest wait of the request's streams at the gate."""
     first_token_seconds: float | None = None
+    """Seconds from the request's arrival to its first token."""
     prompt_tokens: int = 0
     cached_tokens: int = 0
     completion_tokens: int = 0
     decode_seconds: float = 0.0
+    """Time that the request's streams took after their first tokens, added up."""
     decode_tokens: int = 0
+    """Tokens of the request's streams after their first ones."""
     stream_failure: ServiceError | None = None
+    """The error that ended a stream under vLLM's own handlers, which turn exceptions into text.
+
+    The engine client keeps the error here for the OpenAI surface.
+    """
     streams: list[AsyncGenerator[Any, None]] = field(default_factory=list)
+    """Engine streams of the request; its scope closes them, so that no permit outlives it."""
     adapter: Adapter | None = None
+    """The version that the request began with, kept for it until `at_end` runs."""
     version: str = ""
+    """The number of the adapter's version."""
     stage: int = 0
+    """The entry of the releases' log by which the version was drawn, 0 if none was drawn."""
     allowance: Allowance = field(default_factory=Allowance)
     at_end: AsyncExitStack = field(default_factory=AsyncExitStack)
     trace: RequestTrace | None = None
+    """The trace that the request is part of, None if it is not traced."""
     parts: int = 1
+    """Number of engine requests of the request; the gate admits or refuses all of them together."""
     ignored_fields: tuple[str, ...] = ()
+    """Places of the unknown fields in the body."""
     guard_flags: tuple[str, ...] = ()
+    """Labels that guards found in the request, each as `guard/label`."""
     client_timeout_ms: int | None = None
+    """The time that the client's library waits for an answer, None if the time is not known."""
     tier: Tier = Tier.DEFAULT
+    """The class of work that the request belongs to."""
     asked_tier: str | None = None
+    """The tier that the body or a header names."""
     flex: Timeouts | None = None
+    """Deadlines of the tier `flex`; None in requests of the service's own."""
     stated_ms: float | None = None
+    """The deadline that the request asked for, in ms after its arrival."""
     admitted: bool = False
+    """True once the gate admitted one of the request's parts, and so all."""
     gate_refusal: ServiceError | None = None
+    """The error with which the gate refused one of the request's parts, and so all."""
     headers: Mapping[str, str] = field(default_factory=dict)
+    """Headers by names in lower case."""
     first_text: FirstText | None = None
+    """Result of the first text that the request had classified."""
     structure_cut: bool | None = None
+    """True if an answer of a requested structure was cut; None without such an answer."""
     kept: Kept | None = None
+    """Takes the question and the answer if another version will be asked the same."""
     answer_guard: AnswerGuard | None = None
+    """Reads the answer before the caller gets it."""
     on_ending: Callable[[Ending], None] | None = None
+    """Called with the request's ending."""
     _running: int = 0
     _none_runs: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def unversioned_model(self) -> str:
+        """The served name without a version."""
+        return self.model if self.adapter is None else self.adapter.name
 
     def remaining(self) -> float:
         """Seconds until the deadline, never negative."""
@@ -193,8 +210,8 @@ class RequestContext:
     def follow_client(self, *, streams: bool) -> None:
         """Make the time that the client's library waits for an answer the deadline.
 
-        Of a stream it waits so long for each part, so the deadline only moves back. A deadline that
-        was stated otherwise stays.
+        For a streamed answer the library waits that long for each part, so the deadline can only
+        become later. A deadline that was stated otherwise stays.
         """
         if self.client_timeout_ms is None or self.states_deadline:
             return
@@ -202,12 +219,12 @@ class RequestContext:
         self.set_timeout(max(self.client_timeout_ms, least))
 
     def stream_began(self) -> None:
-        """One of its streams is read; `close` waits until it has ended."""
+        """Note that one of its streams is read; `close` waits until it has ended."""
         self._running += 1
         self._none_runs.clear()
 
     def stream_ended(self) -> None:
-        """A stream that began has written down what it used."""
+        """Note that a stream which began has ended, and has counted its tokens here."""
         self._running -= 1
         if not self._running:
             self._none_runs.set()
@@ -220,7 +237,7 @@ class RequestContext:
                 if not getattr(stream, "ag_running", False):
                     with suppress(ServiceError):
                         await stream.aclose()
-            # What they used is known then, and can be settled.
+            # The tokens that they used are known only then, and are settled by `at_end`.
             if self._running:
                 await self._none_runs.wait()
 
@@ -245,13 +262,13 @@ def internal_context(name: str, timeout_s: float) -> RequestContext:
 
 
 def internal_request(name: str, timeout_s: float) -> AbstractAsyncContextManager[RequestContext]:
-    """Run a block as a request of the service's own; what it left open is closed after it."""
+    """Run a block as a request of the service's own; streams left open are closed after it."""
     return _running(internal_context(name, timeout_s))
 
 
 @asynccontextmanager
 async def work_beside(context: RequestContext) -> AsyncIterator[RequestContext]:
-    """Run a block as work of the request on another model: what it used counts as the request's.
+    """Run a block as the request's work on another model, whose tokens count as the request's.
 
     The block has a context of its own, with the request's tenant, tier, deadline and quotas: the
     request's model, its time to the first token and its admission stay as they are.

@@ -40,7 +40,7 @@ class Database:
             raise ConfigurationError(f"{path}: cannot be used: {error}") from error
 
     def _prepare(self, path: Path, versions: Sequence[str]) -> None:
-        # What is deleted is given back; this takes effect only before the first table.
+        # Space of deleted rows can be given back; this takes effect only before the first table.
         self._connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
         self._connection.execute("PRAGMA journal_mode = WAL")
         self._connection.execute("PRAGMA synchronous = FULL")

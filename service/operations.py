@@ -28,5 +28,5 @@ OPERATIONS: Mapping[str, str | None] = {
 }
 """Every route that takes a body; None for a route without engine work.
 
-Only the others have objectives, and spans with the request's and the usage's attributes.
+A route with None has no objectives, and its spans no attributes of the request and its usage.
 """

@@ -54,8 +54,9 @@ def connect(address: str, setting: str) -> Any:
 
 @contextmanager
 def reached(what: str) -> Iterator[None]:
-    """Raise Unavailable in the place of an error of the store of `what`; its text may hold the
-    address.
+    """Raise Unavailable in the place of an error of the store of `what`.
+
+    The error's own text may hold the store's address, and is not shown.
     """
     # Where no such store is set, nothing imports redis-py, which imports OpenTelemetry.
     from redis.exceptions import RedisError

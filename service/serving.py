@@ -29,16 +29,16 @@ _OF_ENCODERS: Mapping[str, tuple[str, Mapping[str, object]]] = {
 
 
 def run(settings: Settings, read_settings: Callable[[], Settings]) -> None:
-    """Serve until asked to stop; raises ConfigurationError if the service could not start.
+    """Serve until asked to stop; raises ConfigurationError if the settings allow no start.
 
-    Exits with 3 when the start failed otherwise, or the engine ended while it served, and with 128
-    and the signal's number when a signal ended the start.
-    `read_settings` reads the configuration again, for SIGHUP and `POST /adapters/reload`.
+    Exits with 3 if the start failed otherwise or the engine ended while it served, and with 128
+    plus the signal's number if a signal ended the start. `read_settings` reads the configuration
+    again, for SIGHUP and `POST /adapters/reload`.
     """
     status = Status()
     public = create_app(settings, status, REGISTRY, read_settings=read_settings)
     ops = create_ops_app(status, REGISTRY, settings.http, settings.slo)
-    logging.getLogger("uvicorn.error").addFilter(partial(_unexplained, status))
+    logging.getLogger("uvicorn.error").addFilter(partial(_to_be_logged, status))
     started = serve(
         public,
         ops,
@@ -83,8 +83,8 @@ def _first_request(runtime: Runtime) -> tuple[str, str]:
     return path, json.dumps({"model": name, **body})
 
 
-def _unexplained(status: Status, record: logging.LogRecord) -> bool:
-    """True for a record to log: uvicorn shows the stack of a start that ends with one message."""
+def _to_be_logged(status: Status, record: logging.LogRecord) -> bool:
+    """False for uvicorn's stack of an error that the command line explains in one message."""
     return record.levelno < logging.ERROR or not isinstance(status.failure, ConfigurationError)
 
 
@@ -92,5 +92,5 @@ def _hangup(status: Status) -> None:
     if status.reload is None:
         _log.warning("SIGHUP ignored: the service is %s", status.phase.value)
         return
-    # How it ends is logged where it ends.
+    # The reload logs its own outcome.
     status.reload.start()

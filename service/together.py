@@ -34,9 +34,10 @@ async def together(coroutines: Iterable[Coroutine[Any, Any, Value]]) -> list[Val
 async def few_at_once(
     work: Callable[[Item], Coroutine[Any, Any, Value]], items: Sequence[Item], most: int
 ) -> list[Value]:
-    """The results of the work on each item, as of `together`, with at most so many begun.
+    """The results of the work on each item, in order, with at most `most` items begun at a time.
 
-    Thousands that were begun, and waited, would all end in one turn of the loop when cancelled.
+    Raises as `together`. Thousands of tasks that wait would all end in one turn of the loop when
+    they are cancelled.
     """
     results: dict[int, Value] = {}
     waiting = iter(enumerate(items))
@@ -50,11 +51,11 @@ async def few_at_once(
 
 
 async def abreast() -> None:
-    """Let requests that came together go through their stages together.
+    """Yield to other requests, so that those that came together go through their stages together.
 
-    Between two calls every request does the same few things, so that the processor's caches hold
-    their code. One-token completions cost about half as much again when each request ran from its
-    body to the engine before the next.
+    Between two calls every request does the same few things, so the processor's caches hold their
+    code. One-token completions took about 1.5 times as long when each request ran from its body to
+    the engine before the next one.
     """
     await asyncio.sleep(0)
 

@@ -15,7 +15,6 @@ from service.classification.zero_shot import Question
 from service.encoders.passages import slots_for
 from service.engine.protocol import (
     AdapterHost,
-    Encoder,
     Engine,
     Generator,
     Pulse,
@@ -23,6 +22,7 @@ from service.engine.protocol import (
     Repeater,
     Sampling,
     Tokeniser,
+    Vocabulary,
 )
 from service.errors import EngineDead
 from service.fleet.metrics import AdapterMetrics
@@ -34,7 +34,7 @@ from service.runtime.watchdog import Watchdog
 from service.settings.tree import WatchdogSettings
 from tests.fake_engines import fake_engine
 
-ROLES = (Encoder, Tokeniser, Generator, Reader, Repeater, AdapterHost, Pulse)
+ROLES = (Vocabulary, Tokeniser, Generator, Reader, Repeater, AdapterHost, Pulse)
 
 
 def members(*roles: type) -> set[str]:
@@ -78,11 +78,11 @@ async def test_generation_needs_a_tokeniser_and_a_generator() -> None:
     assert usage.completion_tokens > 0
 
 
-def test_the_prompts_of_an_adapter_need_an_encoder() -> None:
-    encoder: Any = Only(fake_engine()[0], Encoder)
+def test_the_prompts_of_an_adapter_need_a_vocabulary() -> None:
+    vocabulary: Any = Only(fake_engine()[0], Vocabulary)
     template = PromptTemplate(template="Review: {input}\nSentiment:")
     labels = LabelSet(labels={"good": " good", "bad": " bad"})
-    frame = AdapterFrame(encoder, template, labels)
+    frame = AdapterFrame(vocabulary, template, labels)
     assert frame.prompt("fine", frame.questions[0]).token_ids
 
 

@@ -34,7 +34,7 @@ ALLOWED: dict[str, str] = {
     "memory": "model",
     "adapters": "errors files model plain_yaml quoting settings sources together",
     "heads": "adapters engine files model sources",
-    "limits": "errors quoting settings",
+    "limits": "engine errors quoting settings",
     "materials": "adapters",
     "tenants": "errors plain_yaml quoting redis_client settings",
     "context": "engine errors tenants",

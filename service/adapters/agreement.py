@@ -10,9 +10,9 @@ from service.adapters.manifest import GenerationGolden
 
 
 def same_answer(expected: str, answer: str, match: Match) -> bool:
-    """True if an answer is the expected one, as a golden example's is (`golden_score.matches`).
+    """True if an answer matches the expected one, as `golden_score.matches` compares them.
 
-    Under `json` nothing is the same as what is not JSON.
+    Under `json` an expected answer that is not JSON matches none.
     """
     try:
         expect = json.loads(expected) if match == "json" else expected

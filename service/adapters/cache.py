@@ -46,11 +46,10 @@ _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 @dataclass(frozen=True, slots=True)
 class CachedAdapter:
-    """An entry of the cache; `stale` if its source did not answer whether it changed."""
+    """An entry of the cache: its folder, and the manifest in it."""
 
     folder: Path
     manifest: Manifest
-    stale: bool
 
 
 class AdapterCache:
@@ -81,18 +80,18 @@ class AdapterCache:
 
         With `digest`, an entry of that digest is taken without contacting the source, and a source
         that now holds another digest is refused. The source is not contacted either when `offline`,
-        or when a Hub commit names bytes that cannot change; if it does not answer, the version that
-        the address held last is used and marked stale. Raises ConfigurationError: AdapterRefused,
-        SourceMissing, SourceUnreachable, when another process holds the lock for too long, or when
-        the cache cannot be written. Blocking; only the entry's digests are checked: verification
-        follows. No process prunes the entry until this process gives it up.
+        or when a Hub commit names bytes that cannot change. If it does not answer, the version that
+        the address held last is used, with a warning in the log. Raises ConfigurationError:
+        AdapterRefused, SourceMissing, SourceUnreachable, if another process holds the lock for too
+        long, or if the cache cannot be written. Blocking; only the entry's digests are checked:
+        verification follows. No process prunes the entry until this process gives it up.
         """
         source = parse_source(uri, AdapterRefused)
         if digest and not _DIGEST.fullmatch(digest):
             raise ConfigurationError(f"{uri}: expected digest sha256:<64 hex>, found {digest}")
         held = self._entry(digest) if digest else self._last(source)
         if held and (digest or source.immutable or offline):
-            return CachedAdapter(held, load_manifest(held), stale=False)
+            return CachedAdapter(held, load_manifest(held))
         if offline:
             raise SourceUnreachable(f"{uri}: offline, and the cache does not hold it")
         try:
@@ -101,7 +100,7 @@ class AdapterCache:
             if held is None:
                 raise
             _LOG.warning("%s; using what it held last", error)
-            return CachedAdapter(held, load_manifest(held), stale=True)
+            return CachedAdapter(held, load_manifest(held))
         manifest = parse_manifest(raw, source=source.name)
         if digest and manifest.digest != digest:
             raise AdapterRefused(
@@ -114,7 +113,7 @@ class AdapterCache:
             raise ConfigurationError(
                 f"adapter {manifest.name}: adapter_cache.path {self._root} cannot be used: {error}"
             ) from error
-        return CachedAdapter(folder, manifest, stale=False)
+        return CachedAdapter(folder, manifest)
 
     def signature(self, uri: str, digest: str, *, offline: bool = False) -> Path | None:
         """Return the file of the signature beside the adapter at an address; None if it has none.

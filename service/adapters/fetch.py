@@ -225,7 +225,7 @@ def _guess(uri: str, error: ConfigurationError, cache: AdapterCache) -> str:
 
 
 def _told_apart(outcomes: Sequence[FetchOutcome], base_name: str) -> list[FetchOutcome]:
-    """The outcomes, a guessed name that another has too with its place in the configuration."""
+    """The outcomes, with the place in the configuration added to guessed names that are taken."""
     taken = Counter([base_name, *(each.name for each in outcomes)])
     return [
         replace(each, name=f"{each.name} ({place})")

@@ -60,13 +60,12 @@ def score_generation(
 ) -> GoldenResult:
     """Compare each answer with its example.
 
-    `exact`: equal but for space around it. `regex`: the pattern matches the whole answer, space
-    around it removed. `json`: the answer is JSON and equal as a value. `tool_calls`: the calls
-    are equal as values, and so is the text around them. `token`: the F1 over
-    space-separated tokens (Rajpurkar et al. 2016, arXiv:1606.05250, case kept) is at least
-    `min_token_f1`. `words`: the same `plain_words` in the same order. Raises PatternRefused,
-    naming the line, for a pattern that takes too long, and TimeoutError when not all are compared
-    `within_s`.
+    `exact`: equal, except for space around it. `regex`: the pattern matches the whole answer
+    without the space around it. `json`: the answer is JSON and equal as a value. `tool_calls`: the
+    calls are equal as values, and so is the text around them. `token`: the F1 over space-separated
+    tokens (Rajpurkar et al. 2016, arXiv:1606.05250, case kept) is at least `min_token_f1`. `words`:
+    the same `plain_words` in the same order. Raises PatternRefused, naming the line, for a pattern
+    that takes too long, and TimeoutError if comparing all takes more than `within_s` seconds.
     """
     end = time.monotonic() + within_s
     outcomes = []
@@ -105,8 +104,11 @@ def matches(example: GenerationExample, answer: str, golden: GenerationGolden) -
 
 
 def is_well_formed(example: GenerationExample, answer: str, match: str) -> bool:
-    """True if an answer is JSON under `json`; under `tool_calls` if calls are there if expected,
-    and all are JSON."""
+    """True if an answer has the form that the example's expected answer has.
+
+    Under the match `json` it must be JSON. Under `tool_calls` the arguments of its calls must be
+    JSON, and it must hold a call if one is expected.
+    """
     try:
         if match == "json":
             json.loads(answer)

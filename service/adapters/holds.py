@@ -22,9 +22,9 @@ class Holds:
         self._guard = threading.Lock()
 
     def take(self, digest: str) -> None:
-        """Hold an entry from now on, there or not; waits while another process removes it.
+        """Hold an entry from now on, even before it exists; waits while another process removes it.
 
-        Does nothing where no lock file can be made: no process prunes such a cache.
+        Does nothing if no lock file can be made: no process prunes such a cache.
         """
         with self._guard, suppress(OSError):
             if digest not in self._held:

@@ -129,7 +129,7 @@ class Conformal(_Strict):
         return 1 - self.threshold
 
     def fits(self, labels: int, *, multi_label: bool) -> bool:
-        """True if it is of so many labels that exclude each other, or do not."""
+        """True for one threshold for all labels, or with `multi_label` one for each of `labels`."""
         found = self.threshold
         if isinstance(found, tuple):
             return multi_label and len(found) == labels

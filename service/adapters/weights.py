@@ -174,7 +174,7 @@ def _check_values(adapter: str, path: Path, header: Mapping[str, TensorInfo]) ->
                     "finite numbers",
                     f"inf or NaN at element {position + int(broken[0])}",
                 )
-            # Twice the word drops the sign: -0.0 is zero too.
+            # The shift drops the sign bit: -0.0 is zero too.
             changes_something |= name.endswith(("_B.weight", "_B")) and bool((words << 1).any())
     if not changes_something:
         raise AdapterRefused(

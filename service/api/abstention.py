@@ -1,4 +1,4 @@
-"""The probability that an answer of POST /v1/generate is right, and answers that are withheld."""
+"""Probabilities that answers of POST /v1/generate are right, and the withholding of answers."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -23,9 +23,10 @@ _FITTED = {"min_confidence": ("", ""), "agreement": (" of agreement", " --agreem
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """Renders confidence and withholds answers; `map` is None where no map holds.
+    """Renders confidence and withholds answers that are less certain than `least`.
 
-    With a `comparison` the map is the one of answers that were compared.
+    `map` gives the probability that an answer is right, None if no map holds for the request. With
+    a `comparison` it is the map with agreement.
     """
 
     map: FittedMap | None
@@ -42,17 +43,17 @@ class Judge:
 
         Raises InvalidRequest if no map holds for `min_confidence` or `agreement`.
         """
-        found, other = model.confidence_map, _not_greedy(body)
+        found, unlike = model.confidence_map, _not_greedy(body)
         compared = found.agreement if found is not None and body.agreement else None
         if body.min_confidence is not None:
-            _check("min_confidence", body, found, other)
+            _check("min_confidence", body, found, unlike)
         if body.agreement:
-            _check("agreement", body, compared, other)
+            _check("agreement", body, compared, unlike)
         comparison = None
         if found is not None and compared is not None:
             _check_samples(compared.siblings.samples, runtime.settings.limits.n)
             comparison = Comparison(compared.siblings, found.match, context)
-        map_, metrics = None if other else compared or found, runtime.metrics.generation
+        map_, metrics = None if unlike else compared or found, runtime.metrics.generation
         return cls(map_, body.min_confidence, comparison, metrics, context)
 
     async def collect(
@@ -64,14 +65,14 @@ class Judge:
     def confidence(
         self, measures: Confidence | None, reason: FinishReason | None
     ) -> ConfidenceBody | None:
-        """The measures, with `p_correct` for a whole answer that a map holds for."""
+        """The measures, with `p_correct` if the answer is whole and a map holds for it."""
         if measures is None:
             return None
         named, map_ = asdict(measures), self.map if reason == "stop" else None
         return ConfidenceBody(**named, p_correct=None if map_ is None else map_.p_correct(named))
 
     def output(self, output: Output) -> OutputBody:
-        """The answer, or none of its text where it is less sure than was asked for."""
+        """The answer, without its text if it is less certain than the request asks for."""
         confidence = self.confidence(output.confidence, output.finish_reason)
         p_correct = None if confidence is None else confidence.p_correct
         withheld = self.least is not None and (p_correct is None or p_correct < self.least)
@@ -85,7 +86,7 @@ class Judge:
         )
 
 
-def _check(field: str, body: GenerateRequest, found: FittedMap | None, other: str | None) -> None:
+def _check(field: str, body: GenerateRequest, found: FittedMap | None, unlike: str | None) -> None:
     if found is None:
         wanted, option = _FITTED[field]
         raise UnsupportedFeature(
@@ -98,8 +99,8 @@ def _check(field: str, body: GenerateRequest, found: FittedMap | None, other: st
             f"{field}: an answer is judged when it is whole; stream must be false, got true",
             param=field,
         )
-    if other is not None:
-        raise InvalidRequest(f"{field}: the map is for greedy answers; {other}", param=field)
+    if unlike is not None:
+        raise InvalidRequest(f"{field}: the map is for greedy answers; {unlike}", param=field)
 
 
 def _check_samples(samples: int, most: int) -> None:
@@ -111,7 +112,7 @@ def _check_samples(samples: int, most: int) -> None:
 
 
 def _not_greedy(body: GenerateRequest) -> str | None:
-    """The field by which an answer is not the greedy one that a map was fitted on."""
+    """A sentence on the field that keeps answers from being greedy ones; None if they are."""
     if body.temperature != 0:
         return f"temperature must be 0, got {body.temperature:g}"
     for name, neutral in (

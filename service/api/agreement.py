@@ -13,7 +13,7 @@ from service.generation.whole import Output, Prepared
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Comparison of a request's greedy answer with siblings, which nobody else sees."""
+    """Comparison of a request's greedy answer with sampled siblings, which are sent to nobody."""
 
     drawn: Siblings
     match: Match
@@ -24,14 +24,15 @@ class Comparison:
     ) -> tuple[Sequence[Output], TokenCounts]:
         """The whole answer with its agreement, and the tokens of all; raises as `collect`.
 
-        The gate admits the answer and its siblings as a whole. An answer that was cut has none.
+        The gate admits the answer and its siblings as a whole. An answer that was cut has no
+        agreement.
         """
         self.context.parts += self.drawn.samples
         prepared = await Prepared.of(engine, task)
         (output,), usage = await prepared.answers()
         if output.confidence is None or output.finish_reason != "stop":
             return [output], usage
-        self.context.answer_guard = None  # It has read the answer.
+        self.context.answer_guard = None  # It has read the answer; nobody gets the siblings.
         texts, more = await prepared.siblings(self.drawn.samples, self.drawn.temperature)
         share = agreement(output.text, texts, self.match)
         measured = replace(output.confidence, agreement=share)

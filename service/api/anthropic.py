@@ -12,7 +12,7 @@ _TYPES_BY_CODE = {"payload_too_large": "request_too_large"}
 
 
 def error_body(body: dict[str, Any]) -> dict[str, Any]:
-    """The body of an error in Anthropic's shape, which leaves room for all that ours says."""
+    """The body of an error in Anthropic's shape, with all fields of this service's own."""
     error = body["error"]
     kind = _TYPES_BY_CODE.get(error["code"], _TYPES.get(error["type"], error["type"]))
     return {"type": "error", "error": error | {"type": kind}, "request_id": error["request_id"]}

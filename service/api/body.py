@@ -1,4 +1,4 @@
-"""A request's body, read whole: bounded in size, in time, and with its tenant's others."""
+"""Reading of a request's whole body: bounded in size, in time, and in the bytes of its tenant."""
 
 import asyncio
 from collections import Counter
@@ -17,9 +17,9 @@ class ClientGone(Exception):
 
 
 class BodyReader:
-    """Reads bodies, and counts what a tenant's unfinished ones hold together.
+    """Reads bodies, and bounds the bytes that a tenant's unfinished bodies hold together.
 
-    Such a body costs memory before any quota of tokens or the gate has seen it.
+    They cost memory before a quota of tokens or the gate has seen their requests.
     """
 
     def __init__(self, http: HttpSettings) -> None:
@@ -30,8 +30,8 @@ class BodyReader:
     async def read(self, headers: Headers, receive: Receive, tenant: str) -> bytes:
         """The whole body, inflated if it is in gzip.
 
-        Raises PayloadTooLarge, RequestTimeout, TooManyRequests where the tenant's unfinished bodies
-        hold too much, as `is_gzip` and `inflated`, and ClientGone.
+        Raises PayloadTooLarge, RequestTimeout, ClientGone, TooManyRequests if the tenant's
+        unfinished bodies hold too much, and as `is_gzip` and `inflated`.
         """
         limit, packed = self._http.max_body_bytes, is_gzip(headers)
         declared = headers.get("content-length", "0")
@@ -59,7 +59,7 @@ class BodyReader:
             if not self._held[tenant]:
                 del self._held[tenant]
         body = b"".join(parts)
-        # A small body may become as large as the limit.
+        # Inflated, a small body may be as large as the limit.
         return await by_size(limit, inflated, body, limit) if packed else body
 
     def _check(self, size: int, tenant: str) -> None:

@@ -139,7 +139,7 @@ class BoundedConnection(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._running = cycle
-        # Not the cycle's: it would hold itself, and only the collector would free it.
+        # A method of the cycle would be a reference from its scope to itself, for the collector.
         cycle.scope["write"] = self._write  # type: ignore[typeddict-unknown-key]
         super()._start_asgi_task(cycle, app)
 
@@ -185,7 +185,7 @@ class BoundedConnection(HttpToolsProtocol):
             self._head_timer = None
 
     def _head_is_late(self) -> None:
-        if self._answering():  # the time of the next request begins when this one is answered
+        if self._answering():  # the next request's time begins once this one is answered
             self._head_timer = self.loop.call_later(_HEAD_SECONDS, self._head_is_late)
         else:
             self._refuse(RequestTimeout(f"headers: not received within {_HEAD_SECONDS:g} s"))

@@ -12,7 +12,7 @@ _STARTED = int(time.time())
 def encoder_card(info: EncoderInfo) -> dict[str, Any]:
     """The encoder's task, and what its answers hold: dimensions or labels.
 
-    `zero_shot` if it can choose among labels of the request's.
+    `zero_shot` is true if it can choose among labels of the request.
     """
     card: dict[str, Any] = {
         "id": info.name,

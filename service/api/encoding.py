@@ -21,8 +21,8 @@ def is_gzip(headers: Headers) -> bool:
 def inflated(body: bytes, limit: int) -> bytes:
     """The content of a gzip body of one member.
 
-    No byte beyond the limit is inflated. Raises PayloadTooLarge for more, InvalidRequest for what
-    is not whole.
+    No byte beyond the limit is inflated. Raises PayloadTooLarge for more, InvalidRequest for a
+    body that is not one complete member.
     """
     stream = zlib.decompressobj(_GZIP)
     try:

@@ -27,10 +27,10 @@ _PLAIN_NAME = re.compile(r"[A-Za-z0-9_.\[\]-]{1,64}")
 
 
 class Exchange:
-    """Parts of a request, how far its answer is, how it ends, and the headers of every answer.
+    """A request and the state of its answer; adds the headers that every answer has.
 
-    `status` is None until the answer has started; `blocked_since` is the time from which the client
-    has taken nothing of it, None while nothing waits to be taken.
+    `status` is None until the answer has started. `blocked_since` is the time at which a part was
+    handed to the server that the client has not taken yet, None while there is no such part.
     """
 
     def __init__(
@@ -78,21 +78,7 @@ class Exchange:
         """Send a part of the answer."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            headers = MutableHeaders(scope=message)
-            headers[ID_HEADER] = self.context.request_id
-            if self.scope["path"] in anthropic.PATHS:
-                headers[anthropic.ID_HEADER] = self.context.request_id
-            if self.context.trace:
-                headers[_TRACE_HEADER] = self.context.trace.response_header
-            if self.context.ignored_fields:
-                headers[_IGNORED_HEADER] = _names(self.context.ignored_fields)
-            if self.context.guard_flags:
-                headers[_FLAGGED_HEADER] = ", ".join(map(percent_encoded, self.context.guard_flags))
-            if self.status == 200 and OPERATIONS.get(self.route):
-                headers.update(self._feedback_id())
-            headers.update(self.context.allowance.headers())
-            if self.close_connection:
-                headers["connection"] = "close"
+            self._add_headers(MutableHeaders(scope=message))
         elif message["type"] == "http.response.body":
             self.complete = not message.get("more_body", False)
         self.blocked_since = time.monotonic()
@@ -101,13 +87,9 @@ class Exchange:
         finally:
             self.blocked_since = None
 
-    def _feedback_id(self) -> Mapping[str, str]:
-        found = self._ids.of(self.context)
-        return {} if found is None else {_FEEDBACK_HEADER: found}
-
     async def fail(self, error: ServiceError, send: Send | None = None) -> None:
-        """End the request with an error: it is the answer unless one has begun, sent by `send`."""
-        # Tracebacks hold the request, body and all, which holds the error.
+        """End the request with an error, which `send` sends unless an answer has begun."""
+        # A traceback would refer to the request and its body, which refer to the error.
         self._error = error.with_traceback(None)
         error.__cause__ = error.__context__ = None
         if not self.started:
@@ -118,6 +100,27 @@ class Exchange:
                 to_json(body), error.status, error.headers(), media_type="application/json"
             )
             await answer(self.scope, self.receive, send or self.send)
+
+    def _add_headers(self, headers: MutableHeaders) -> None:
+        context = self.context
+        headers[ID_HEADER] = context.request_id
+        if self.scope["path"] in anthropic.PATHS:
+            headers[anthropic.ID_HEADER] = context.request_id
+        if context.trace:
+            headers[_TRACE_HEADER] = context.trace.response_header
+        if context.ignored_fields:
+            headers[_IGNORED_HEADER] = _names(context.ignored_fields)
+        if context.guard_flags:
+            headers[_FLAGGED_HEADER] = ", ".join(map(percent_encoded, context.guard_flags))
+        if self.status == 200 and OPERATIONS.get(self.route):
+            headers.update(self._feedback_id())
+        headers.update(context.allowance.headers())
+        if self.close_connection:
+            headers["connection"] = "close"
+
+    def _feedback_id(self) -> Mapping[str, str]:
+        found = self._ids.of(self.context)
+        return {} if found is None else {_FEEDBACK_HEADER: found}
 
 
 def _names(fields: Sequence[str]) -> str:

@@ -5,13 +5,11 @@ from functools import partial
 from typing import Any
 
 from service.context import RequestContext
-from service.engine.text_size import size_of
+from service.engine.text_size import size_of, size_of_tokens
 from service.errors import InvalidRequest, UnsupportedFeature
 from service.guards.answers import GuardedAnswer
 from service.guards.texts import Read, texts_of
 from service.runtime.parts import Runtime
-
-_TOKEN_BYTES = 4
 
 
 async def guard(
@@ -62,7 +60,7 @@ async def _text(given: Read, runtime: Runtime) -> str:
             code="context_length_exceeded",
             param="prompt",
         )
-    text = await engine.prepare(_TOKEN_BYTES * len(given), partial(engine.decode, given))
+    text = await engine.prepare(size_of_tokens(given), partial(engine.decode, given))
     # A token may stand for a hundred characters.
     if (size := size_of(text)) > (longest := runtime.settings.http.max_body_bytes):
         raise InvalidRequest(

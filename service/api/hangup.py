@@ -6,7 +6,7 @@ from collections.abc import Callable
 class Hangup:
     """Tells a request, which the server answers now, that its client has closed the connection.
 
-    `read_on` has the connection read: what is closed is noticed by reading alone.
+    `read_on` resumes reading from the connection: only a reader notices that it was closed.
     """
 
     def __init__(self, read_on: Callable[[], None]) -> None:

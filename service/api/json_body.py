@@ -45,7 +45,7 @@ class JsonRoute(APIRoute):
         return parse_then_handle
 
     async def parsed(self, request: Request) -> "ParsedRequest":
-        """The request with its body parsed; the context follows what it says of tier and time."""
+        """The request with its body parsed, by which the context's tier and deadline are set."""
         context = current_context()
         context.route = self.path
         _check_content_type(request.headers.get("content-type", ""))

@@ -19,7 +19,7 @@ _PROGRESS_SECONDS = 2.0
 
 
 class LiveFeed:
-    """The history with what is under way, for any number of viewers up to `MOST_VIEWERS`.
+    """The history, with the releases and batches under way, for up to `MOST_VIEWERS` viewers.
 
     The history grows while `follow` runs. Releases and batches are read, and the event is made, at
     most once an interval, and only if someone looks.

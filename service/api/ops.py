@@ -132,7 +132,7 @@ class _Refusals:
 
 
 class _Control:
-    """Lets through who has the token; without one configured, who is on this machine."""
+    """Admits callers that have the token, or callers on this machine if none is configured."""
 
     def __init__(self, http: HttpSettings) -> None:
         token = http.control_token

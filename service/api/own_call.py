@@ -21,7 +21,7 @@ def own_tenant(scope: Scope) -> Tenant | None:
 
 
 class OwnCall:
-    """Calls the public app without a socket; the request passes all that a client's passes.
+    """Calls the public app without a socket; the request passes the same checks as a client's.
 
     It is counted in quotas, metrics and the log, and cancelled like one whose client disconnects.
     """

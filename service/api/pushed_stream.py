@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from starlette.types import Message, Receive, Scope, Send
 
 from service.api.sse import EventResponse
-from service.engine.protocol import Writer
+from service.engine.writer import Writer
 
 
 class PushedStream(EventResponse):
@@ -77,12 +77,12 @@ class _AnswerWriter:
         self._waiting = None
         try:
             self.on_free()
-        except Exception as error:  # of the next part: told where the whole is waited for
+        except Exception as error:  # of writing the next part; `flush` raises it
             self._failure = error
 
 
 def _run_at_once(call: Awaitable[None]) -> None:
-    """Run a call that has nothing to wait for."""
+    """Run a call that does not suspend, without a task; RuntimeError if it does."""
     assert isinstance(call, Coroutine)
     try:
         call.send(None)

@@ -43,13 +43,14 @@ _LINGER_SECONDS = 2.0
 class RequestScope:
     """Pure ASGI: owns a request from its first byte to its last, and reports its outcome.
 
-    Lets in whom the entrance knows; reads the body whole, within its limits, before the route runs,
-    that of a file onto the disk; cancels the route when the client disconnects, streamed or not,
-    also while it waits at the gate; closes the engine streams that the route left open; tells
-    `telemetry` of the request once. Ends, a little after its deadline, what has no answer yet
-    outside of the gate, and what does not read its answer. Sends refusals of the gate late to
-    clients that come back too soon. While the service drains, refuses and asks connections to
-    close.
+    In order: admits callers that the entrance knows; reads the whole body, within its limits,
+    before the route runs, and a file's onto the disk; cancels the route when the client
+    disconnects, also while the request waits at the gate; closes the engine streams that the route
+    left open; reports the request to `telemetry` once.
+
+    A request that has no answer a little after its deadline is ended, and so is one whose client
+    does not read its answer. Refusals of the gate are sent late to clients that come back too soon.
+    While the service drains, requests are refused and connections asked to close.
     """
 
     def __init__(

@@ -62,7 +62,7 @@ class PublicServer(uvicorn.Server):
 
 
 class OpsServer(uvicorn.Server):
-    """uvicorn that ends the answers that would go on, before it waits for all answers."""
+    """uvicorn that ends endless streams when it stops, before it waits for open answers."""
 
     def __init__(self, app: FastAPI) -> None:
         super().__init__(_ops_config(app))

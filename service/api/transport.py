@@ -16,7 +16,7 @@ class EndingTransport:
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport = transport
-        self.write = transport.write  # of every token, so it is not looked up in two places
+        self.write = transport.write  # called for every token: saves `__getattr__`
         self._loop = loop
         self._drop: asyncio.TimerHandle | None = None
 

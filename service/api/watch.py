@@ -20,13 +20,13 @@ _LOOK_AGAIN_SECONDS = 5.0
 async def run_watched(app: ASGIApp, exchange: Exchange, body: bytes) -> None:
     """Run the app on a body that was read, until the client goes away or its time is over.
 
-    Raises ClientGone, also for a client that takes nothing of its answer for many seconds, or has
-    not read it some seconds after the deadline; DeadlineExceeded where there is no answer yet.
+    Raises ClientGone for a client that has gone, takes nothing of its answer for many seconds, or
+    has not read all of it some seconds after the deadline; DeadlineExceeded if there is no answer.
     """
     watch = _Watch(exchange)
 
     async def send(message: Message) -> None:
-        # Once the request has ended, what comes is vLLM's error body for our own cancel.
+        # vLLM's handlers answer the cancel of an ended request with an error body of their own.
         if watch.end is None:
             await exchange.send(message)
 
@@ -44,10 +44,10 @@ async def run_watched(app: ASGIApp, exchange: Exchange, body: bytes) -> None:
 
 
 class _Watch:
-    """Cancels the current task where its request must end; `end` says then why.
+    """Cancels the current task when its request must end, and keeps the reason as `end`.
 
-    A connection tells when it is closed, and a timer looks at the time. Only where nothing tells,
-    a task waits for the message that says so.
+    A timer looks at the deadline. The connection's `Hangup` tells when it is closed; under a server
+    without one, a task waits for the message `http.disconnect`.
     """
 
     def __init__(self, exchange: Exchange) -> None:
@@ -87,7 +87,7 @@ class _Watch:
 
     def _look(self) -> None:
         if self._hangup is not None:
-            self._hangup.read_on()  # a request that is pipelined behind this one stops it
+            self._hangup.read_on()  # a request pipelined behind this one stops the reading
         if (left := _seconds_left(self._exchange)) > 0:
             # The route may move the deadline.
             self._timer = self._loop.call_later(min(left, _LOOK_AGAIN_SECONDS), self._look)

@@ -11,7 +11,7 @@ from pydantic_core import to_json
 
 
 async def rendered(items: Iterable[object]) -> list[bytes]:
-    """The items in JSON, made and rendered one by one, with others in between."""
+    """The items in JSON, made and rendered one by one; other tasks may run in between."""
     done = []
     for item in items:
         done.append(to_json(item))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from service.adapters.manifest import INPUT, LabelSet, PromptTemplate
 from service.classification.classifier import Asked
 from service.classification.scorer import LabelScorer
-from service.engine.protocol import Encoder, Prompt
+from service.engine.protocol import Prompt, Vocabulary
 
 YES_NO = (("yes", " yes"), ("no", " no"))
 """Words with which a multi_label adapter answers for each label."""
@@ -22,8 +22,8 @@ class AdapterFrame:
     text. Raises InvalidRequest for labels that cannot be read after the template.
     """
 
-    def __init__(self, encoder: Encoder, template: PromptTemplate, task: LabelSet) -> None:
-        self._encoder = encoder
+    def __init__(self, vocabulary: Vocabulary, template: PromptTemplate, task: LabelSet) -> None:
+        self._vocabulary = vocabulary
         self._prefix, suffix = template.template.split(INPUT)
         asked = [f"{words}?" for words in task.labels.values()] if task.multi_label else [""]
         words = YES_NO if task.multi_label else tuple(task.labels.items())
@@ -33,8 +33,8 @@ class AdapterFrame:
 
     def prompt(self, text: str, question: Asked) -> Prompt:
         """The prompt after which the question's labels are read."""
-        encode, encode_template = self._encoder.encode, self._encoder.encode_template
-        start = self._encoder.start_token_ids
+        encode, encode_template = self._vocabulary.encode, self._vocabulary.encode_template
+        start = self._vocabulary.start_token_ids
         if encode(text) == encode_template(text):
             # Tokenised as one text, because tokens may merge across the template's edges.
             return Prompt([*start, *encode_template(f"{self._prefix}{text}{question.after}")])
@@ -42,5 +42,5 @@ class AdapterFrame:
         return Prompt([*before, *encode(text), *encode_template(question.after)])
 
     def _scorer(self, tail: str, words: Sequence[tuple[str, str]]) -> LabelScorer:
-        encoder = self._encoder
-        return LabelScorer.build(encoder.encode_template, tail, words, encoder.end_token_ids)
+        vocabulary = self._vocabulary
+        return LabelScorer.build(vocabulary.encode_template, tail, words, vocabulary.end_token_ids)

@@ -38,10 +38,11 @@ Outcome = Classified | Failed
 
 
 class TextClassifier(Protocol):
-    """A label set that scores texts, whatever model decides.
+    """A label set that scores texts, by a language model or an encoder.
 
-    `names` are the labels in the order of a score's log-probabilities, `multi_label` if these are
-    of independent questions, `reads` the engine requests that an input takes.
+    `names` are the labels in the order of a score's log-probabilities. `multi_label` is true if
+    these are of independent questions. `reads` is the number of engine requests that an input
+    takes.
     """
 
     @property
@@ -92,7 +93,7 @@ async def classify_batch(
     the first reads (full, draining, deadline) refuses the batch at once.
     """
     slots = asyncio.Semaphore(width)
-    if len(inputs) == 1:  # which needs no task of its own
+    if len(inputs) == 1:  # one input needs no task of its own
         yield _sound(await _classify(classifier, 0, inputs[0], options, slots))
         return
     finished: asyncio.Queue[Outcome] = asyncio.Queue()

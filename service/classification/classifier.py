@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from service.classification.calibration import Calibration
-from service.classification.distribution import Array
+from service.classification.distribution import Array, label_log_probs
 from service.classification.input_text import check_length, written
 from service.classification.scorer import LabelScorer, Score
 from service.engine.conformal_sets import ConformalSets
@@ -43,10 +43,9 @@ class Frame(Protocol):
 class Classifier:
     """A label set ready to score inputs; without an adapter the base model is asked.
 
-    `names` are the labels in the order of a score's log-probabilities. `multi_label`: these are
-    log P(yes) of independent questions, not one distribution. `conformal`, `guard` and `reference`:
-    see `batch.TextClassifier`. The questions of a multi_label input share its prompt's cached
-    blocks.
+    `names` are the labels in the order of a score's log-probabilities. With `multi_label` these are
+    log P(yes) of independent questions, not one distribution; the questions share the cached blocks
+    of the input's prompt. `conformal`, `guard` and `reference` are as in `batch.TextClassifier`.
     """
 
     engine: LabelEngine
@@ -78,8 +77,7 @@ class Classifier:
         answers = await self.ask(text, slots)
         rows = self.calibration.apply(distributions(answers))
         return Score(
-            # The "yes" of each yes-or-no question; of a single question all labels.
-            log_probs=rows[:, 0] if self.multi_label else rows[0],
+            log_probs=label_log_probs(rows, multi_label=self.multi_label),
             prompt_tokens=sum(answer.prompt_tokens for answer in answers),
             cached_tokens=sum(answer.cached_tokens for answer in answers),
             reads=sum(answer.reads for answer in answers),
@@ -104,5 +102,5 @@ class Classifier:
 
 
 def distributions(answers: Sequence[Score]) -> Array:
-    """One row of log-probabilities for each question."""
+    """The log-probabilities of the questions' labels, [questions, labels]."""
     return np.stack([answer.log_probs for answer in answers])

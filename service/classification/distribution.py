@@ -24,3 +24,12 @@ def normalise(log_weights: Array) -> Array:
     shifted = log_weights - peak
     normalised: Array = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
     return normalised
+
+
+def label_log_probs(rows: Array, *, multi_label: bool) -> Array:
+    """One log-probability for each label, [labels].
+
+    `rows` are [1, labels], or [labels, 2] with the yes before the no of each `multi_label` one.
+    """
+    found: Array = rows[:, 0] if multi_label else rows[0]
+    return found

@@ -1,22 +1,22 @@
 """Prompts of one question: the instruction first, the input last, then the cue of the answer."""
 
-from service.engine.protocol import ChatFrame, Encoder, Prompt
+from service.engine.protocol import ChatFrame, Prompt, Vocabulary
 
 LEAD = "Text:"
 """Text before every input; the end of the shared part."""
 
 
 class PlainFrame:
-    """A plain text around the input, without a chat template; both are data."""
+    """A plain text around the input, without a chat template; no text becomes a special token."""
 
-    def __init__(self, encoder: Encoder, before: str, after: str) -> None:
+    def __init__(self, vocabulary: Vocabulary, before: str, after: str) -> None:
         self.tail = after
-        self._encode = encoder.encode
+        self._encode = vocabulary.encode
         self._before = before
-        self._start = encoder.start_token_ids
+        self._start = vocabulary.start_token_ids
 
     def prompt(self, text: str, query: str = "") -> Prompt:
-        """The prompt of one input, with the `query`, if any, after it."""
+        """The prompt of one input, followed by the `query`, if any."""
         return Prompt([*self._start, *self._encode(f"{self._before}{text}{query}{self.tail}")])
 
 
@@ -29,26 +29,26 @@ class PromptFrame:
     make false claims, as any text can.)
     """
 
-    def __init__(self, encoder: Encoder, frame: ChatFrame, question: str, cue: str) -> None:
+    def __init__(self, vocabulary: Vocabulary, frame: ChatFrame, question: str, cue: str) -> None:
         opening = frame.after and frame.after + cue
         self.tail = f"\n{cue}{opening}"
         """The prompt's text after the input, as `Seam.find` wants it."""
-        self._encode = encoder.encode
-        self._before = encoder.encode_template(frame.before)
+        self._encode = vocabulary.encode
+        self._before = vocabulary.encode_template(frame.before)
         self._head = f"{question}\n{LEAD}"
-        self._lead = encoder.encode(LEAD)
-        self._shared = [*self._before, *encoder.encode(self._head)]
-        if self._shared[len(self._before) :] == encoder.encode_template(self._head):
+        self._lead = vocabulary.encode(LEAD)
+        self._shared = [*self._before, *vocabulary.encode(self._head)]
+        if self._shared[len(self._before) :] == vocabulary.encode_template(self._head):
             # Nothing in the question looks special: take the tokens of the text in one piece.
-            self._shared = encoder.encode_template(frame.before + self._head)
-        if encoder.encode(self.tail) == encoder.encode_template(self.tail):
+            self._shared = vocabulary.encode_template(frame.before + self._head)
+        if vocabulary.encode(self.tail) == vocabulary.encode_template(self.tail):
             self._closing, self._after = self.tail, list[int]()
         else:
-            # A special token sets the answer off from the input; nothing merges across it.
-            self._closing, self._after = f"\n{cue}", encoder.encode_template(opening)
+            # A special token stands between input and answer, and no tokens merge across it.
+            self._closing, self._after = f"\n{cue}", vocabulary.encode_template(opening)
 
     def prompt(self, text: str, query: str = "") -> Prompt:
-        """The prompt of one input, with a `query` about it after it."""
+        """The prompt of one input, followed by the `query`, if any."""
         rest = f" {text}{query}{self._closing}"
         ids = self._encode(LEAD + rest)
         if ids[: len(self._lead)] == self._lead:

@@ -1,4 +1,4 @@
-"""Classification by an encoder with a trained head: one read an input, no prompt."""
+"""Classification by an encoder with a trained head: one read for each input, without a prompt."""
 
 import asyncio
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from service.classification.calibration import Calibration
-from service.classification.distribution import Array, normalise
+from service.classification.distribution import Array, label_log_probs, normalise
 from service.classification.scorer import Score
 from service.encoders.passages import placed
 from service.engine.conformal_sets import ConformalSets
@@ -75,15 +75,12 @@ class HeadClassifier:
 
 
 def answer_rows(values: npt.NDArray[np.float32], *, multi_label: bool) -> Array:
-    """Log-probabilities from a head's values: one row of all labels, or yes and no of each."""
+    """Log-probabilities from a head's values, one a label.
+
+    The shape is [1, labels], or [labels, 2] for the yes and the no of each of `multi_label` ones.
+    """
     logits = values.astype(np.float64)
     if not multi_label:
         return normalise(logits)[None]
     rows: Array = -np.logaddexp(0.0, np.stack([-logits, logits], axis=1))
     return rows
-
-
-def label_log_probs(rows: Array, *, multi_label: bool) -> Array:
-    """One log-probability a label: the "yes" of each that applies by itself, else the only row."""
-    found: Array = rows[:, 0] if multi_label else rows[0]
-    return found

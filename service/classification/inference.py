@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from service.classification.calibration import Calibration
-from service.classification.distribution import Array
+from service.classification.distribution import Array, label_log_probs
 from service.classification.scorer import Score
 from service.encoders.passages import placed
 from service.engine.pooling import Pooled, Pooler
@@ -72,9 +72,8 @@ class InferenceClassifier:
         read = await together([self._read(text, label, slots) for label in self.names])
         calibration = Calibration(self.pooler.info.temperature)
         rows = calibration.apply(self._rows(np.stack([each.values for each in read])))
-        log_probs: Array = rows[:, 0] if self.multi_label else rows[0]
         return Score(
-            log_probs=log_probs,
+            log_probs=label_log_probs(rows, multi_label=self.multi_label),
             prompt_tokens=sum(each.prompt_tokens for each in read),
             cached_tokens=sum(each.cached_tokens for each in read),
             reads=self.reads,
@@ -92,7 +91,10 @@ class InferenceClassifier:
             return await self.pooler.pool(passage)
 
     def _rows(self, values: Array) -> Array:
-        """Logits of all labels in one row, or of yes and no for each, from the head's values."""
+        """Logits from the head's values, [labels, verdicts].
+
+        The shape is [1, labels], or [labels, 2] for the yes and the no of each `multi_label` one.
+        """
         logits = values.astype(np.float64)
         entails: Array = logits[:, self.verdicts.entails]
         if not self.multi_label:

@@ -13,8 +13,9 @@ _COUNTED = 4096
 async def check_length(text: str, engine: Tokeniser) -> None:
     """Raise InvalidRequest for a text that by itself is longer than the model's context.
 
-    Its characters decide where no tokenisation could fit, else, for a long text, its tokens: so the
-    prompts of many labels are not all written before the first is found too long.
+    A text of more characters than its tokens could hold is refused without tokenising it; the
+    tokens of another long text are counted. So the prompts of many labels are not all written
+    before the first is found too long.
     """
     limit = engine.model.max_model_len
     most = limit * engine.model.max_token_chars

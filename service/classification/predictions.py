@@ -1,8 +1,9 @@
-"""Labels of a head with their scores, the best first and uncalibrated."""
+"""Labels of a head with their uncalibrated scores, the best first."""
 
 import numpy as np
 
-from service.classification.head import answer_rows, label_log_probs
+from service.classification.distribution import label_log_probs
+from service.classification.head import answer_rows
 from service.engine.pooling import EncoderInfo, Pooled
 
 

@@ -21,9 +21,9 @@ class ResultOptions:
     `top_k`: list at most this many scores, the best. `threshold`: the lowest score with which a
     label is given as the answer. `conformal`: the label sets to give.
 
-    Raises InvalidRequest for a `top_k` below 1 or a `threshold` outside 0..1, ValueError for
-    conformal sets of one threshold with multi-label probabilities, because they assume one true
-    label, and for those of a threshold a label with others.
+    Raises InvalidRequest for a `top_k` below 1 or a `threshold` outside 0..1. Raises ValueError if
+    conformal sets have one threshold and `multi_label` is true, because they assume one true label,
+    or if they have a threshold for each label and it is false.
     """
 
     multi_label: bool = False

@@ -4,29 +4,30 @@ Exit codes: 0 written, 1 the adapter is refused, 2 the lines or the service cann
 """
 
 import asyncio
-import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from service.adapters.card import with_section
-from service.adapters.confidence import ConfidenceMap, Match, Siblings
+from service.adapters.confidence import Match, Siblings
 from service.adapters.manifest import GenerationManifest
 from service.adapters.manifest_yaml import load_manifest
 from service.adapters.pack import write_manifest
-from service.commands.rewriting import rewriting
+from service.commands.rewriting import rewriting, show_section
 from service.correctness.asking import ask_lines
 from service.correctness.card import CARD_TITLE, confidence_section
 from service.correctness.fit import fit_map
-from service.correctness.lines import kind_of
 from service.errors import ConfigurationError
 from service.evaluation.client import Client
-from service.evaluation.lines import read_lines
+from service.evaluation.lines import CallsLine, CompletedLine, JsonLine, read_lines
 
 _KEY = "OPENAI_API_KEY"
 _DEFAULT_TOKENS = 128
+_KINDS: Mapping[Match, type[CompletedLine]] = {"json": JsonLine, "tool_calls": CallsLine}
+"""Kinds of held-out lines for a comparison; any other takes a `CompletedLine`."""
 
 
 def calibrate(
@@ -69,7 +70,7 @@ def calibrate(
                 "calibrates classification"
             )
         match, tokens = _match(manifest)
-        held_out = read_lines(lines, kind_of(match))
+        held_out = read_lines(lines, _KINDS.get(match, CompletedLine))
         client = Client(url, os.environ.get(_KEY), concurrency)
         siblings = _siblings(agreement, temperature)
         asked = asyncio.run(ask_lines(client, manifest, held_out, match, tokens, siblings))
@@ -77,7 +78,7 @@ def calibrate(
         files = with_section(folder, manifest, CARD_TITLE, confidence_section(fitted))
         changed = {"confidence": fitted, "files": files}
         write_manifest(folder, manifest.model_copy(update=changed))
-        _show(fitted, as_json)
+        show_section(fitted, as_json)
 
 
 def _siblings(samples: int | None, temperature: float) -> Siblings | None:
@@ -95,11 +96,3 @@ def _match(manifest: GenerationManifest) -> tuple[Match, int]:
             "completions, got regex"
         )
     return golden.match, golden.max_tokens
-
-
-def _show(fitted: ConfidenceMap, as_json: bool) -> None:
-    if as_json:
-        typer.echo(fitted.model_dump_json())
-        return
-    for name, value in fitted.model_dump().items():
-        typer.echo(f"{name}: {json.dumps(value)}")

@@ -3,18 +3,14 @@
 Exit codes: 0 written, 1 the adapter or head is refused, 2 the lines or the service cannot be used.
 """
 
-import json
 import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from service.adapters.guard_bound import GuardBound
-from service.adapters.input_reference import InputReference
-from service.adapters.manifest import Conformal
 from service.commands.packed_classifier import PackedClassifier
-from service.commands.rewriting import rewriting
+from service.commands.rewriting import rewriting, show_section
 from service.evaluation.client import Client
 
 _KEY = "OPENAI_API_KEY"
@@ -62,7 +58,7 @@ def calibrate_guard(
     with rewriting(folder):
         client = Client(url, os.environ.get(_KEY), concurrency)
         packed = PackedClassifier(folder, client, model)
-        _show(packed.find_threshold(lines, label, alpha, confidence), as_json)
+        show_section(packed.find_threshold(lines, label, alpha, confidence), as_json)
 
 
 def calibrate_drift(
@@ -85,7 +81,7 @@ def calibrate_drift(
     """
     with rewriting(folder):
         client = Client(url, os.environ.get(_KEY), concurrency)
-        _show(PackedClassifier(folder, client, model).count_typical(lines), as_json)
+        show_section(PackedClassifier(folder, client, model).count_typical(lines), as_json)
 
 
 def calibrate_sets(
@@ -117,12 +113,4 @@ def calibrate_sets(
     """
     with rewriting(folder):
         client = Client(url, os.environ.get(_KEY), concurrency)
-        _show(PackedClassifier(folder, client, model).fit_sets(lines, coverage), as_json)
-
-
-def _show(section: GuardBound | InputReference | Conformal, as_json: bool) -> None:
-    if as_json:
-        typer.echo(section.model_dump_json())
-        return
-    for name, value in section.model_dump().items():
-        typer.echo(f"{name}: {json.dumps(value)}")
+        show_section(PackedClassifier(folder, client, model).fit_sets(lines, coverage), as_json)

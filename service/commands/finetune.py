@@ -82,7 +82,7 @@ def measure_again(config: Path, as_json: bool) -> None:
 
 @contextmanager
 def _measuring() -> Iterator[None]:
-    # Before any frame holds an engine: vLLM keeps the frames from which it is first imported.
+    # vLLM keeps the frames from which it is first imported, so import it before one has an engine.
     importlib.import_module("service.vllm_engine.start")
     try:
         yield
@@ -90,7 +90,7 @@ def _measuring() -> Iterator[None]:
         typer.echo(f"refused: {error}", err=True)
         raise typer.Exit(1) from None
     finally:
-        # vLLM's engine is in cycles; found at the interpreter's end, it prints a stack.
+        # vLLM's engine is part of cycles; collected at the interpreter's end, it prints a stack.
         gc.collect()
 
 
@@ -101,9 +101,9 @@ def _ready() -> None:
             f"{', '.join(missing)}: not installed; they come with the extra `finetune`"
         )
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    # Waiting threads sleep: on a machine that others use, spinning ones hold up themselves.
+    # Have waiting threads sleep: on a machine that others use, spinning ones delay the run.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    # What vLLM logs must not stand between the figures.
+    # vLLM's log must not stand between the figures.
     os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")
 
 

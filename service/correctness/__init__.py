@@ -1,1 +1,1 @@
-"""Fit of the probability that a generated answer is right, from held-out lines."""
+"""Fits on held-out lines: the chance that an answer is right, label sets, guards, drift."""

@@ -37,7 +37,7 @@ _ALONE: tuple[Measure, ...] = ("mean_token_logprob",)
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """A held-out line's whole answer: its measures, and if it is right; `group` as in training."""
+    """Measures of a held-out line's whole answer, and if it is right; `group` as in training."""
 
     confidence: Confidence
     right: bool
@@ -46,7 +46,7 @@ class Answered:
 
 _GREEDY: tuple[Measure, ...] = tuple(each for each in get_args(Measure) if each != "agreement")
 _CANDIDATES: tuple[tuple[Measure, ...], ...] = (_ALONE, _GREEDY)
-"""The simpler first: it stays where both have the same loss."""
+"""The simpler one comes first, and is taken if both have the same loss."""
 _WITH_AGREEMENT: tuple[tuple[Measure, ...], ...] = tuple(
     (*names, "agreement") for names in _CANDIDATES
 )
@@ -61,11 +61,11 @@ def fit_map(
 ) -> ConfidenceMap:
     """The map of all measures, or of the mean log-probability alone, by log loss.
 
-    With `siblings`, of which the answers have their agreement, there are two such maps; that with
-    agreement is left out if the other has no more loss. The figures and the threshold come from
-    maps fitted on the other folds' lines; a group's lines are in one fold. The stored map is fitted
-    on all lines. Raises ConfigurationError for fewer than MIN_LINES lines, MIN_OF_EACH right or
-    wrong ones, or FOLDS groups.
+    With `siblings` a second map also uses the agreement of each answer with them; it is left out if
+    the first map has no more loss. The figures and the threshold come from maps fitted on the other
+    folds' lines; a group's lines are in one fold. The stored map is fitted on all lines. Raises
+    ConfigurationError for fewer than MIN_LINES lines, MIN_OF_EACH right or wrong ones, or FOLDS
+    groups.
     """
     right = np.array([each.right for each in answers], dtype=np.bool_)
     lines = _Lines(answers, right, _folds([each.group for each in answers]), cut, alpha)

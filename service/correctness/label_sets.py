@@ -59,9 +59,9 @@ def true_labels(lines: Sequence[TrueLine], model: ServedModel) -> npt.NDArray[np
 def sets_of(
     probs: Array, applies: npt.NDArray[np.bool_], model: ServedModel, coverage: float
 ) -> Conformal:
-    """The threshold of a model's labels, or one a label; ConfigurationError for too few lines.
+    """The threshold of a model's labels, or one for each; ConfigurationError for too few lines.
 
-    Of several labels one with too few lines is in every set.
+    With a threshold for each, a label with too few lines is in every set.
     """
     needed = examples_needed(coverage)
     most = int(applies.sum(axis=0).max()) if model.multi_label else len(probs)

@@ -8,14 +8,16 @@ import numpy.typing as npt
 from service.classification.distribution import Array
 
 RIDGE = 1.0
-"""Half of it times the squared weights of standardised measures is added to the loss in nats: a
-prior of deviation 1, so that lines which a measure separates give finite weights."""
+"""Weight of the penalty: half the sum of the squared weights of standardised measures, in nats.
+
+It is a normal prior of deviation 1, and keeps weights finite where a measure separates the lines.
+"""
 _STEPS = 50
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Logistic:
-    """P(1 | x) = 1 / (1 + exp(-(intercept + weights . x))), x as it was given."""
+    """P(1 | x) = 1 / (1 + exp(-(intercept + weights . x))), with x not standardised."""
 
     intercept: float
     weights: Array
@@ -26,7 +28,10 @@ class Logistic:
 
 
 def fit_logistic(rows: Array, right: npt.NDArray[np.bool_]) -> Logistic:
-    """The map of least penalised log loss; a measure that never changes gets no weight."""
+    """The map of least penalised log loss of rows, (rows, measures).
+
+    A measure that never changes gets no weight.
+    """
     centre, spread = rows.mean(axis=0), rows.std(axis=0)
     spread = np.where(spread > 0, spread, 1.0)
     design = np.column_stack([np.ones(len(rows)), (rows - centre) / spread])
@@ -50,9 +55,9 @@ def fit_logistic(rows: Array, right: npt.NDArray[np.bool_]) -> Logistic:
 
 
 def log_loss(probs: Array, right: npt.NDArray[np.bool_]) -> float:
-    """The mean of -log P(what was so), in nats; a P of 0 counts as 1e-12."""
-    told = np.where(right, probs, 1 - probs)
-    return float(-np.log(np.clip(told, 1e-12, 1)).mean())
+    """The mean of -log of the probability of each outcome, in nats; 0 counts as 1e-12."""
+    of_outcome = np.where(right, probs, 1 - probs)
+    return float(-np.log(np.clip(of_outcome, 1e-12, 1)).mean())
 
 
 def _loss(design: Array, target: Array, penalty: Array, found: Array) -> float:

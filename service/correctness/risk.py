@@ -13,9 +13,9 @@ from service.classification.distribution import Array
 def risk_threshold(probs: Array, right: npt.NDArray[np.bool_], alpha: float) -> float | None:
     """The least probability to answer at, so that P(answered and wrong) is at most `alpha`.
 
-    That is the least one among `probs` and 0 for which (wrong answers at or above it + 1) / (n + 1)
-    is at most alpha. None where none of them does it: with fewer than 1 / alpha - 1 lines nothing
-    does. It holds for lines like these, of which none was used to fit the probabilities.
+    That is the least of `probs` and 0 for which (wrong answers at or above it + 1) / (n + 1) is at
+    most alpha. It is None if there is none, as with fewer than 1 / alpha - 1 lines. The promise
+    holds for lines like these, if none of these was used to fit the probabilities.
     """
     candidates = np.concatenate([[0.0], np.unique(probs)])
     wrong = np.sort(probs[~right])
@@ -25,7 +25,7 @@ def risk_threshold(probs: Array, right: npt.NDArray[np.bool_], alpha: float) -> 
 
 
 def least_abstention(base_risk: float, alpha: float) -> float:
-    """The share that any rule withholds if at most `alpha` of its answers are wrong.
+    """The share that every rule must withhold if at most `alpha` of its answers are to be wrong.
 
     The best rule withholds wrong answers alone: (mu - a) / (1 - a) <= alpha for a share a, so that
     a >= (mu - alpha) / (1 - alpha).

@@ -1,4 +1,4 @@
-"""Texts that a running service classifies, for what calibration writes into a manifest."""
+"""Thresholds of guards and references of inputs, from texts that a running service classifies."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from service.evaluation.lines import Line
 from service.together import together
 
 LEAST_TYPICAL = 200
-"""Texts of a reference."""
+"""The fewest texts of a reference."""
 
 
 class TextLine(Line):
@@ -31,7 +31,10 @@ class TextLine(Line):
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """A classification model as its folder says; the service's list at `listed` has its digest."""
+    """A classification model as its folder describes it.
+
+    `listed` is the path at which the service lists the model with its digest.
+    """
 
     name: str
     digest: str
@@ -71,7 +74,10 @@ def harmless(lines: Sequence[TextLine], alpha: float, confidence: float) -> list
 def bound_of(
     probs: Array, model: ServedModel, flags: Sequence[str], alpha: float, confidence: float
 ) -> GuardBound:
-    """The threshold of a guard with these labels; ConfigurationError if too many texts have 1."""
+    """The threshold of a guard with these labels, from the probabilities of harmless texts.
+
+    Raises ConfigurationError if the model is certain of these labels for too many of the texts.
+    """
     places = [list(model.labels).index(label) for label in flags]
     scores: Array = probs[:, places].max(axis=1)
     threshold = bounded_threshold(scores, alpha, confidence)

@@ -1,4 +1,4 @@
-"""Role of what reads an answer before its caller does."""
+"""Role of a guard that reads an answer before the caller gets it."""
 
 from typing import Protocol
 
@@ -7,10 +7,11 @@ class AnswerGuard(Protocol):
     """Reads the text of one request's answer, in the order of each sequence."""
 
     async def read(self, text: str, *, structured: bool) -> str:
-        """The text that may be sent in the place of this; `structured` if no word may change.
+        """Return the text to send in place of this one.
 
-        Raises OutputFlagged for one that may not, and the error of a guard that could not read.
+        No word of a `structured` answer may change. Raises OutputFlagged for a text that may not be
+        sent, and the error of a guard that could not read it.
         """
 
     def held(self, seconds: float) -> None:
-        """Text was held so long, from its coming to its verdict."""
+        """Record how long a text was held, from its arrival to its verdict, in seconds."""

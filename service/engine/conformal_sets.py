@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 class ConformalSets:
     """Label sets that hold the true label of at least a share `coverage` of texts.
 
-    A set holds the labels of at least the probability `least`: of labels that do not exclude each
-    other, each has its own, and its own promise for the texts to which it applies. `level` is the
-    share of texts whose set may miss the true label; as fitted it is 1 - coverage.
+    A set holds every label whose probability is at least `least`. Labels that do not exclude each
+    other have a threshold each, and the promise holds for each label among the texts to which it
+    applies. `level` is the share of texts whose set may miss the true label; as fitted it is
+    1 - coverage.
     """
 
     coverage: float
@@ -22,10 +23,10 @@ class ConformalSets:
         return cls(coverage, least, missing(coverage))
 
     def at(self, level: float) -> "ConformalSets":
-        """Fitted sets at another level: from every label, at 0 and below, to certain ones, at 1.
+        """These fitted sets at another level.
 
-        Only the threshold of the fitted level is known, so the others lie on straight lines from it
-        to both ends.
+        At a level of 0 or below a set holds every label, at 1 only certain ones. Only the threshold
+        of the fitted level is known: the others lie on straight lines from it to both ends.
         """
         level = max(0.0, level)
         if isinstance(self.least, tuple):
@@ -40,5 +41,5 @@ class ConformalSets:
 
 
 def missing(coverage: float) -> float:
-    """The share of sets that may miss the true label, without the error of the subtraction."""
+    """The share of sets that may miss the true label: 1 - coverage without its rounding error."""
     return round(1 - coverage, 12)

@@ -12,9 +12,9 @@ from service.engine.text_encoder import LONG
 class PassageReader:
     """Tokenises by a model's own template; text never becomes a special token.
 
-    `limit` is the number of tokens to which a passage is cut where that is asked for: of a pair
-    the longer text loses its end first. `lower` puts text in lower case before. Raises ValueError
-    for a tokenizer without `tokenizer.json`, which alone can do this.
+    With `truncate` a passage is cut to `limit` tokens: of a pair the longer text loses its end
+    first. With `lower` text is put in lower case before. Raises ValueError for a tokenizer without
+    `tokenizer.json`, which alone can do this.
     """
 
     def __init__(self, tokenizer: Any, limit: int, *, lower: bool = False) -> None:

@@ -49,8 +49,8 @@ class EncoderInfo:
 class Passage:
     """Tokens that the encoder reads at once, special ones included.
 
-    `second_at` is the place from which they belong to the second text of a pair, in models that
-    tell the two apart by it. `cut` if the text was longer than the model's context.
+    `second_at` is the index of the first token of a pair's second text, in models that need it to
+    tell the texts apart. `cut` is true if the text was longer than the model's context.
     """
 
     token_ids: list[int] = field(repr=False)
@@ -60,7 +60,7 @@ class Passage:
 
 @dataclass(frozen=True, slots=True)
 class Pooled:
-    """Values of one passage, in float32, and the tokens that they cost."""
+    """Values of one passage, [width] or as many as `dimensions` asked for, and their tokens."""
 
     values: npt.NDArray[np.float32]
     prompt_tokens: int
@@ -90,8 +90,8 @@ class Pooler(Protocol):
     ) -> Pooled:
         """The values of a passage, under a permit of the engine's gate.
 
-        `raw` ones are those before the encoder's own last function: an embedding that is not
-        normalised, a score's logit.
+        With `raw` the encoder's last function is left out: an embedding is not normalised, a score
+        is a logit.
 
         Raises QueueFull, TooManyRequests, DeadlineExceeded or EngineDead.
         """

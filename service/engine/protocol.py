@@ -97,7 +97,10 @@ class TokenLogprob:
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """Gain of one sequence: text, number of tokens and, when asked for, log-probabilities."""
+    """New text of one sequence in one step, and its number of tokens.
+
+    `logprobs` has a value for each token if they were asked for.
+    """
 
     index: int
     text: str
@@ -164,13 +167,13 @@ class Vitals:
 
 
 class TextSink(Protocol):
-    """Takes a stream's steps that are text alone."""
+    """Takes those steps of a stream that hold text and nothing else."""
 
     def add(self, text: str, tokens: int) -> None:
-        """Let a text of so many tokens wait for `release`."""
+        """Keep a step's text, of `tokens` tokens, until `release`."""
 
     def release(self) -> None:
-        """Hand on what waits."""
+        """Hand on the text that was kept."""
 
 
 class ChunkSink(Protocol):
@@ -178,10 +181,10 @@ class ChunkSink(Protocol):
 
     @property
     def restart(self) -> Callable[[], None] | None:
-        """Forgets all chunks, which come again from the first; None where some are handed on."""
+        """Forgets all chunks, to take them again from the first; None if the sink sends them."""
 
     def take(self, chunk: Chunk) -> TextSink | None:
-        """Take a chunk; returns what takes from now on the steps that are text alone."""
+        """Take a chunk; returns the sink for later steps of text alone, None to get chunks."""
 
 
 MAX_READ_IDS = 128
@@ -189,13 +192,13 @@ MAX_READ_IDS = 128
 
 
 class HasModel(Protocol):
-    """Something that serves one base model; every role is of one but Encoder and Pulse."""
+    """One base model, which every role but `Vocabulary` and `Pulse` serves."""
 
     @property
     def model(self) -> ModelInfo: ...
 
 
-class Encoder(Protocol):
+class Vocabulary(Protocol):
     """Text to token ids, at once and on the caller's own thread."""
 
     @property
@@ -213,11 +216,11 @@ class Encoder(Protocol):
         """Token ids of the service's own text: special tokens in it count; none is added."""
 
 
-class Tokeniser(HasModel, Encoder, Protocol):
+class Tokeniser(HasModel, Vocabulary, Protocol):
     """Prompts and texts of the model, read in the tenant's fair turns.
 
     `render` and `render_chat` raise InvalidRequest for a prompt longer than the model's context,
-    with counts, and what `prepare` raises, through which they go.
+    with counts, and the errors of `prepare_prompt`, which they use.
     """
 
     @property
@@ -236,7 +239,7 @@ class Tokeniser(HasModel, Encoder, Protocol):
         """
 
     async def prepare_prompt(self, size: int, work: Callable[[], Result]) -> Result:
-        """Do the work of `prepare` for a prompt of the current request, if that has a chance."""
+        """Do the work of `prepare` for the current request's prompt, unless the gate refuses it."""
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """The text of token ids, special tokens included; InvalidRequest for an unknown id."""
@@ -264,7 +267,7 @@ class Repeater(HasModel, Protocol):
     """Generations once more, for another adapter."""
 
     async def repeat(self, kept: KeptGeneration, adapter: Adapter | None) -> None:
-        """Generate whole what was kept; the current request keeps the answer.
+        """Answer a kept generation once more, whole; the current request keeps the answer.
 
         Takes a permit at the gate and raises what a Generator's answer does.
         """
@@ -307,7 +310,7 @@ class Pulse(Protocol):
         """Time of the engine's last step, in seconds of `time.monotonic`."""
 
     def vitals(self) -> Vitals | None:
-        """Activity of its processes; None where that cannot be told."""
+        """Activity of the engine's processes; None if the system does not tell it."""
 
     async def probe(self) -> None:
         """Make one step, past the gate; raises EngineDead if the engine ends meanwhile."""
@@ -348,21 +351,3 @@ class Engine(AdaptedDecoder, RepeatingDecoder, Pulse, Protocol):
 
     async def stop(self) -> None:
         """End the engine and free what it holds."""
-
-
-class Writer(Protocol):
-    """Takes the parts of a streamed answer, in order.
-
-    While it is `busy` the client takes nothing; what comes then may be put together until `on_free`
-    is called.
-    """
-
-    on_free: Callable[[], None]
-
-    @property
-    def busy(self) -> bool: ...
-
-    def write(self, part: bytes) -> None: ...
-
-    async def flush(self) -> None:
-        """Wait until the client has taken all."""

@@ -40,8 +40,10 @@ async def written(client: Client, model: str, line: AskedLine, max_tokens: int) 
 def answer_figures(
     task: Generation, lines: Sequence[AskedLine], answers: Sequence[str]
 ) -> dict[str, Estimate]:
-    """The share that matches and, where lines have completions, the mean chrF2 (0..100) and token
-    F1 (0..1), each that of the right answer which gives most."""
+    """The share of answers that match and, if lines have completions, the means of two scores.
+
+    These are chrF2 (0..100) and token F1 (0..1), each of the right answer that scores highest.
+    """
     pairs = list(zip(lines, answers, strict=True))
     figures = {"match": share(sum(_matches(task, *each) for each in pairs), len(pairs))}
     expected = [line.right for line in lines if isinstance(line, CompletedLine)]

@@ -7,8 +7,10 @@ _RECALL = 4  # beta squared
 
 
 def chrf(answer: str, expected: str) -> float:
-    """Score in 0..100 of one answer, with sacrebleu's defaults: spaces left out, n = 1..6, orders
-    for which either text is too short left out."""
+    """Score in 0..100 of one answer, with sacrebleu's defaults.
+
+    These leave out spaces, and of the orders n = 1..6 those for which either text is too short.
+    """
     found, wanted = "".join(answer.split()), "".join(expected.split())
     precisions, recalls = [], []
     for order in range(1, min(_ORDER, len(found), len(wanted)) + 1):

@@ -12,10 +12,10 @@ Sides = Sequence[Sequence[Reading]]
 
 
 def bias_figures(first: Sides, second: Sides, label: str) -> dict[str, Estimate]:
-    """The label's mean probability under the first group minus that under the second, and the
-    share of templates that get another best label.
+    """The gap between two groups, and the share of templates that get another best label.
 
-    Both compare readings of the same template, so differences between templates do not count.
+    The gap is the label's mean probability under the first group minus that under the second. Both
+    figures compare readings of the same template, so differences between templates do not count.
     """
     ours, theirs = [_merged(each) for each in first], [_merged(each) for each in second]
     pairs = list(zip(ours, theirs, strict=True))

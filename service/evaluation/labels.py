@@ -66,10 +66,10 @@ class LabelReader:
             raise ConfigurationError("/v1/classify: is not this service's answer") from error
 
     async def _completed(self, text: str, question: Question) -> Reading:
-        """P(label) in proportion to P(its tokens after the template), as one continuation.
+        """Probabilities of labels in proportion to those of their tokens after the template.
 
-        /v1/classify allows only labels at each token and completions do not, so the probabilities
-        of labels of several tokens differ.
+        They differ from those of /v1/classify for labels of several tokens: there only labels are
+        alternatives at each token, here every continuation is.
         """
         if question.template is None or question.labels is None:
             raise ConfigurationError(

@@ -52,8 +52,8 @@ async def measured(
 ) -> dict[str, Estimate]:
     """The task's metrics, by lm-eval's own requests to the client's service.
 
-    The folder `keep` gets the files that lm-eval writes. The key goes to it by the environment
-    alone. Raises ConfigurationError for a task that lm-eval cannot run.
+    The folder `keep` gets the files that lm-eval writes. The key is passed in the environment only.
+    Raises ConfigurationError for a task that lm-eval cannot run.
     """
     with tempfile.TemporaryDirectory() as folder:
         written = Path(folder, "results")
@@ -118,7 +118,7 @@ def figures(written: Path, name: str) -> dict[str, Estimate]:
 
 
 def _estimate(value: float, error: float, lines: int) -> Estimate:
-    """The interval of a value with this standard error, infinite for an unknown one."""
+    """The estimate of a value with this standard error, which is infinite if it is unknown."""
     if 0 <= value <= 1 < lines:
         of_share = math.sqrt(value * (1 - value) / (lines - 1))
         if math.isclose(error, of_share, rel_tol=1e-6, abs_tol=1e-12):

@@ -17,7 +17,7 @@ _POINTS = 100
 
 
 class _Part(BaseModel):
-    # An interval without bounds is written as "-Infinity" and "Infinity", for JSON has no number.
+    # An interval without bounds is written as "-Infinity" and "Infinity": JSON has no such numbers.
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
 

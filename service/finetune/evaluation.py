@@ -69,7 +69,7 @@ async def evaluate(
 ) -> Evaluation:
     """Measure a loaded adapter on the test lines, under the calibration that it was packed with.
 
-    Without one it is fitted, see `evaluate_labels`.
+    Without one the calibration is fitted, see `evaluate_labels`.
     """
     if prepared.task is None or settings.prompt is None:
         return await _generation(engine, adapter, settings, prepared)
@@ -101,7 +101,8 @@ async def evaluate_labels(
     """Measure a classifier on the test lines, under the calibration that it was packed with.
 
     Without one it is fitted: the temperature on the validation lines, conformal thresholds on the
-    calibration lines, because their coverage holds only for lines that fitted nothing else.
+    calibration lines. The coverage of a threshold is promised only if nothing else was fitted on
+    its lines.
     """
     assert prepared.task is not None
     split, limit = prepared.split, settings.evaluation.lines
@@ -136,8 +137,11 @@ async def evaluate_labels(
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """Log-probabilities of lines, (lines, questions, answers), and the true answer of each
-    question, (lines, questions); one question unless several labels may apply."""
+    """Log-probabilities of lines, (lines, questions, answers), and true answers.
+
+    `truth` is the index of the true answer of each question, (lines, questions). There is one
+    question unless several labels may apply.
+    """
 
     log_probs: Array
     truth: Truth
@@ -172,7 +176,7 @@ def _promises(
     *,
     multi_label: bool,
 ) -> list[adapter_manifest.CalibrationRecord]:
-    """Coverage that the adapter serves with, and the one that every card of one label reports."""
+    """The calibration to serve, and the one at the coverage that every single-label card shows."""
     if multi_label:
         if tempered.conformal:
             return [tempered]
@@ -253,7 +257,7 @@ async def _generation(
 
     answers, base_answers = await asked(test)
     has_form = golden.match in ("json", "tool_calls")
-    # Any other comparison says if an answer is the right one, this one how near it is.
+    # `token` measures how near an answer is; `exact_match` counts the answers that are the same.
     near = golden.match == "token"
     exactly = golden.model_copy(update={"match": "exact"}) if near else golden
     examples = [_example(line, golden.match) for line in test]

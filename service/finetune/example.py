@@ -32,8 +32,11 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One sequence, of which is learnt: `choices` of labels, or every token from `answer_at` on, or
-    `labels`, the indices of those that a head must give."""
+    """One sequence of tokens, and the answer to learn from it.
+
+    The answer is in `choices` for labels of a language model, in every token from `answer_at` on
+    for a text, and in `labels`, the indices of the true ones, for a head.
+    """
 
     token_ids: tuple[int, ...]
     choices: tuple[Choice, ...] = ()
@@ -47,7 +50,7 @@ class ExampleEncoder:
     """Makes examples from lines, with the prompts that serving uses."""
 
     def __init__(self, settings: FinetuneSettings, task: LabelSet | None) -> None:
-        """ConfigurationError for a base without tokenizer and labels that cannot be read."""
+        """Raise ConfigurationError for a base without tokenizer or labels that cannot be read."""
         self._tokeniser = BaseTokeniser(settings.base)
         self._piece = settings.data.max_tokens
         self._answer = settings.evaluation.max_tokens
@@ -99,12 +102,12 @@ class ExampleEncoder:
 
     @property
     def questions(self) -> Sequence[Asked]:
-        """Question asked of every text; only for a classification."""
+        """The questions that are asked of every text; only for a classification."""
         assert self._frame is not None
         return self._frame.questions
 
     def _choice(self, text: str, question: Asked, said: str, label: str) -> Example:
-        """The places where other labels leave the label's path, and the tokens up to the last."""
+        """An example with a choice wherever other labels leave this label's path in the trie."""
         assert self._frame is not None
         prompt = tuple(self._frame.prompt(text, question).token_ids)
         wanted = question.scorer.names.index(said)

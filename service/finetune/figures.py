@@ -31,11 +31,11 @@ class ConformalFigures:
 
 @dataclass(frozen=True, slots=True)
 class ClassificationFigures:
-    """Held-out figures, all in 0..1 but `lines`; `confusions` are (true, said, count), worst first.
+    """Held-out figures, in 0..1 except counts; `confusions` are (true, said, count), worst first.
 
-    Under multi_label `accuracy` is the share of lines whose whole set is right, and `measured` the
-    share of the labels that apply which the sets hold. `tested_labels` counts the labels that test
-    lines have.
+    `tested_labels` is the number of labels that test lines have. Under multi_label `accuracy` is
+    the share of lines with the right answer for every label, and the `measured` of `conformal` is
+    the share of the labels that apply which the sets hold.
     """
 
     lines: int
@@ -63,14 +63,20 @@ class GenerationFigures:
 
 
 def temper(log_probs: Array, truth: Truth) -> adapter.CalibrationRecord:
-    """The manifest's calibration with a temperature alone: (lines, labels), each line's label."""
+    """The manifest's calibration with a temperature alone.
+
+    `log_probs` are (lines, labels), `truth` is the index of each line's label, (lines,).
+    """
     return adapter.CalibrationRecord(temperature=fit_temperature(log_probs, truth))
 
 
 def promise(
     tempered: adapter.CalibrationRecord, log_probs: Array, truth: Truth, coverage: float
 ) -> adapter.CalibrationRecord:
-    """The calibration with a conformal threshold, from lines that did not fit its temperature."""
+    """The calibration with a conformal threshold, from lines that did not fit its temperature.
+
+    Shapes as for `temper`.
+    """
     probs = np.exp(Calibration(tempered.temperature).apply(log_probs))
     least = conformal_threshold(_of(probs, truth), coverage)
     return tempered.model_copy(update={"conformal": adapter.Conformal.keeping(coverage, least)})
@@ -79,8 +85,10 @@ def promise(
 def promise_by_label(
     tempered: adapter.CalibrationRecord, log_probs: Array, truth: Truth, coverage: float
 ) -> adapter.CalibrationRecord:
-    """The calibration with a conformal threshold a label, from lines that did not fit its
-    temperature: `log_probs` (lines, labels, yes and no), `truth` 0 for yes (lines, labels)."""
+    """The calibration with a conformal threshold for each label, as `promise`.
+
+    `log_probs` are (lines, labels, yes and no), `truth` is (lines, labels), 0 for yes.
+    """
     probs = _yes(tempered, log_probs)
     least = conformal_thresholds(probs, truth == 0, coverage)
     return tempered.model_copy(update={"conformal": adapter.Conformal.keeping(coverage, least)})
@@ -92,8 +100,11 @@ def classification_figures(
     truth: Truth,
     calibrations: Sequence[adapter.CalibrationRecord],
 ) -> ClassificationFigures:
-    """Figures of single-label test lines; each calibration gives its conformal figures, the
-    first also the calibrated confidence."""
+    """Figures of single-label test lines; each calibration gives its conformal figures.
+
+    The first calibration also gives the calibrated confidence. `log_probs` are (lines, labels),
+    `truth` is (lines,).
+    """
     said = log_probs.argmax(axis=1)
     right = said == truth
     calibrated = Calibration(calibrations[0].temperature).apply(log_probs)
@@ -114,8 +125,10 @@ def classification_figures(
 def multi_label_figures(
     names: Sequence[str], log_probs: Array, truth: Truth, calibration: adapter.CalibrationRecord
 ) -> ClassificationFigures:
-    """Figures of multi-label test lines: `log_probs` (lines, labels, yes and no), `truth` 0 for
-    yes and 1 for no (lines, labels)."""
+    """Figures of multi-label test lines.
+
+    `log_probs` are (lines, labels, yes and no), `truth` is (lines, labels), 0 for yes and 1 for no.
+    """
     rows, flat = log_probs.reshape(-1, 2), truth.reshape(-1)
     said = log_probs.argmax(axis=2)
     right = rows.argmax(axis=1) == flat
@@ -142,9 +155,10 @@ def generation_figures(
     exact: Sequence[bool],
     valid: Sequence[bool] | None,
 ) -> GenerationFigures:
-    """Figures of answers, `exact` being those that match and `valid` those that are
-    JSON, None where none is to be: chrF2 (Popovic 2015) and BLEU are as
-    sacrebleu computes them."""
+    """Figures of generated answers; chrF2 (Popovic 2015) and BLEU are as sacrebleu computes them.
+
+    `exact` tells which answers match, `valid` which are JSON, None if they need not be.
+    """
     return GenerationFigures(
         lines=len(expected),
         exact_match=sum(exact) / len(exact),
@@ -159,13 +173,7 @@ def _conformal(
 ) -> ConformalFigures:
     assert calibration.conformal is not None
     sets = label_sets(probs, calibration.conformal.least)
-    sizes = sets.sum(axis=1)
-    return ConformalFigures(
-        coverage=calibration.conformal.coverage,
-        measured=float(_of(sets, truth).mean()),
-        mean_size=float(sizes.mean()),
-        empty=float((sizes == 0).mean()),
-    )
+    return _set_figures(calibration.conformal, sets, _of(sets, truth))
 
 
 def _conformal_by_label(
@@ -174,14 +182,19 @@ def _conformal_by_label(
     if calibration.conformal is None or not applies.any():
         return ()
     sets = label_sets(probs, calibration.conformal.least)
+    return (_set_figures(calibration.conformal, sets, sets[applies]),)
+
+
+def _set_figures(
+    conformal: adapter.Conformal, sets: npt.NDArray[np.bool_], held: npt.NDArray[np.generic]
+) -> ConformalFigures:
+    """Figures of label sets, (lines, labels); `held` tells of each true label if its set has it."""
     sizes = sets.sum(axis=1)
-    return (
-        ConformalFigures(
-            coverage=calibration.conformal.coverage,
-            measured=float(sets[applies].mean()),
-            mean_size=float(sizes.mean()),
-            empty=float((sizes == 0).mean()),
-        ),
+    return ConformalFigures(
+        coverage=conformal.coverage,
+        measured=float(held.mean()),
+        mean_size=float(sizes.mean()),
+        empty=float((sizes == 0).mean()),
     )
 
 
@@ -197,5 +210,6 @@ def _ece(probs: Array, right: npt.NDArray[np.bool_]) -> float:
 
 
 def _of(values: npt.NDArray[np.generic], truth: Truth) -> Array:
+    """The value of each line's true label, at most 1: (lines, labels) to (lines,)."""
     chosen: Array = np.take_along_axis(values, truth[:, None], axis=1)[:, 0].astype(np.float64)
     return np.minimum(chosen, 1.0)

@@ -23,8 +23,10 @@ class HeadEncoder:
     """Makes examples with the reader that serving uses; implements `length.LineEncoder`."""
 
     def __init__(self, settings: FinetuneSettings, task: LabelSet) -> None:
-        """ConfigurationError for a base that no head can be trained on, and for a longest line that
-        is more than the encoder reads."""
+        """Raise ConfigurationError for a base that cannot be trained with a head.
+
+        Also for `data.max_tokens` above the number of tokens that the encoder reads.
+        """
         base, limit = settings.base.path, settings.data.max_tokens
         check_base_of_head(base)
         stated = _sentence_config(base)

@@ -45,7 +45,7 @@ class HeadModel(Trainee):
         if settings.head is not None and settings.head.last_layers is not None:
             _freeze(self._model, settings.head.last_layers)
         super().__init__(self._model, training)
-        self._base, self._multi_label, self._labels = settings.base.path, task.multi_label, names
+        self._base, self._multi_label = settings.base.path, task.multi_label
 
     def loss(self, examples: Sequence[Example]) -> tuple[torch.Tensor, float]:
         """The sum of the examples' weighted losses, in nats, and the sum of their weights.
@@ -75,7 +75,7 @@ class HeadModel(Trainee):
 
 
 def _freeze(model: Any, last_layers: int) -> None:
-    """Freeze the encoder but its last layers and what follows these."""
+    """Freeze the encoder except for its last layers and its pooler."""
     encoder, count = model.base_model, model.config.num_hidden_layers
     layers = next(
         (

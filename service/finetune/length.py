@@ -1,4 +1,4 @@
-"""Lines that are too long: the run's policy decides for training; for the engine, refused."""
+"""Lines that are too long: cut, dropped or refused for training, refused for measuring."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -109,7 +109,7 @@ def check_context(lines: Iterable[Line], encoder: LineEncoder, settings: Finetun
 
 
 def _context(settings: FinetuneSettings) -> float:
-    """Context length with which the engine will be started, else that of its base."""
+    """Context length that the engine will have, in tokens: as configured, else the base's."""
     given = settings.evaluation.engine.get("max_model_len")
     if isinstance(given, int) and given > 0:
         return given

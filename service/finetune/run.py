@@ -74,8 +74,10 @@ def prepare(settings: FinetuneSettings) -> Prepared:
 
 
 def train(settings: FinetuneSettings, prepared: Prepared) -> tuple[Path, TrainingReport]:
-    """Train, or continue from the work folder's checkpoint; return the folder of the
-    weights (PEFT's, or the whole encoder with its head) and a report."""
+    """Train, or continue from the work folder's checkpoint.
+
+    Returns the folder of the weights (PEFT's, or the whole encoder with its head) and a report.
+    """
     training = settings.training
     if training.threads is not None:
         torch.set_num_threads(training.threads)

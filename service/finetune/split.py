@@ -31,12 +31,12 @@ class Split:
 def split_lines(lines: Sequence[Line], shares: SplitSettings, seed: int) -> Split:
     """Divide the groups among the parts so that each part has its share of every label.
 
-    A line without a group is its own group. Of lines with one text only the first stays, so no part
-    has another's. Groups count under their most frequent label (or stratum). A label's groups are
-    shuffled; each goes to the part that lacks most of its share of the label's lines, the first to
-    training, so a label of very few groups is only trained on. With `calibration_from_test` the
-    lines of the test's groups are divided between calibration and test line by line. Raises
-    ConfigurationError for a part that is empty.
+    A line without a group is a group by itself. Of lines with the same text only the first stays,
+    so no text is in two parts. A group counts under its most frequent label (or stratum). A label's
+    groups are shuffled; each goes to the part that lacks most of its share of the label's lines,
+    the first to training, so a label of very few groups is only trained on. With
+    `calibration_from_test` the lines of the test's groups are divided between calibration and test
+    line by line. Raises ConfigurationError for a part that is empty.
     """
     kept = list({line.key: line for line in reversed(lines)}.values())[::-1]
     groups: dict[str, list[Line]] = defaultdict(list)

@@ -12,7 +12,7 @@ from service.settings.tree import ModelSettings
 
 
 class BaseTokeniser:
-    """Writes the tokens that the engine would; implements `engine.protocol.Encoder`."""
+    """Writes the tokens that the engine would; implements `engine.protocol.Vocabulary`."""
 
     def __init__(self, base: ModelSettings) -> None:
         folder = base.path

@@ -13,8 +13,10 @@ _DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 
 
 class Trainee:
-    """A module whose parameters that require a gradient are trained, in float32; products are
-    computed in `training.dtype`."""
+    """A module with the parameters to train: those that require a gradient.
+
+    They are kept in float32; products are computed in `training.dtype`.
+    """
 
     def __init__(self, module: torch.nn.Module, training: TrainingSettings) -> None:
         self.device = pick_device(training.device)

@@ -29,7 +29,7 @@ class Plan:
 
     @classmethod
     def of(cls, examples: Sequence[Example], settings: TrainingSettings) -> "Plan":
-        """Measurements are spread evenly; the last is after the last step."""
+        """The plan for a number of epochs; measurements are spread evenly, the last at the end."""
         batches = plan_batches(examples, settings.batch_tokens, settings.seed, settings.epochs)
         count = min(len(batches), max(1, round(settings.epochs * settings.evaluations)))
         return cls(
@@ -130,7 +130,7 @@ class Training:
         return totals / weights
 
     def _rate(self, step: int) -> float:
-        """Learning rate factor: linear up to 1 in the warm-up, then down along half a cosine."""
+        """The learning rate of a step: up linearly in the warm-up, then down half a cosine."""
         steps, settings = len(self.plan.batches), self._settings
         rise = max(1, round(settings.warmup * steps))
         if step < rise:

@@ -48,7 +48,7 @@ class Lineup:
         return {_name(each) for each in self.configured}
 
     def arranged(self, live: Live) -> tuple[list[Entry], list[ServedVersion]]:
-        """The versions by name, and those that only their names with a version name."""
+        """The entries that names stand for, and the versions served as `name@version` only."""
         entries, others = list[Entry](), list[ServedVersion]()
         for each in self.configured:
             planned = self.planned.get(_name(each))
@@ -118,7 +118,7 @@ def _contender(outcome: Outcome | None) -> Contender | None:
 
 
 def _quarantined(failure: Failure) -> QuarantinedAdapter:
-    """Stored message of a failure. A refusal contains no paths; other messages may."""
+    """The adapter in quarantine, with the message to show: only a refusal's contains no paths."""
     shown = (
         str(failure.error)
         if isinstance(failure.error, AdapterRefused)

@@ -124,7 +124,7 @@ class AdapterLoader:
 
 
 def _identity(outcome: FetchOutcome) -> object:
-    """The same for equal bytes under the same name, which are loaded once."""
+    """A key that is equal for equal bytes under the same name, which are loaded only once."""
     match outcome:
         case FetchedAdapter():
             return outcome.name, outcome.verified.digest

@@ -166,7 +166,7 @@ class Models:
     def adapter(self, name: str, tenant: Tenant) -> ServedVersion:
         """The adapter of this name for a question about it; raises as `choose` does.
 
-        A release's next version has only its name with the version here.
+        The next version of a release is found as `name@version` only.
         """
         if self._registry is None or not tenant.may_use_adapter(name):
             raise unknown_model(name)

@@ -23,7 +23,10 @@ def unknown_model(model: str) -> NotFound:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The adapters at one moment, by configured name; `versions` are all that are served."""
+    """The adapters at one moment, by configured name; `versions` are all that are served.
+
+    A version is served as `name@version`. The entry of a name is served as the name alone, too.
+    """
 
     entries: Mapping[str, Entry]
     versions: frozenset[ServedVersion]
@@ -36,9 +39,9 @@ class Snapshot:
         entries: Iterable[Entry],
         others: Iterable[ServedVersion] = (),
     ) -> "Snapshot":
-        """The snapshot of these adapters, `others` by their names with a version alone.
+        """The snapshot of these entries and of `others`, which are served as `name@version` only.
 
-        ConfigurationError for a name that is taken already.
+        Raises ConfigurationError for a name that is taken already.
         """
         by_name: dict[str, Entry] = {}
         served: dict[str, ServedVersion] = {}
@@ -98,7 +101,7 @@ class AdapterRegistry:
 
     @property
     def versions(self) -> frozenset[ServedVersion]:
-        """All served versions, also those that only their names with a version name."""
+        """All served versions, also those that are served as `name@version` only."""
         return self._snapshot.versions
 
     def find(self, model: str) -> ServedVersion:
@@ -129,13 +132,13 @@ class AdapterRegistry:
                 self._on_unused(version)
 
     def check(self, entries: Iterable[Entry], others: Iterable[ServedVersion] = ()) -> None:
-        """Raise what `swap` would raise."""
+        """Raise the error that `swap` would raise."""
         Snapshot.of(self._taken, entries, others)
 
     def swap(self, entries: Iterable[Entry], others: Iterable[ServedVersion] = ()) -> None:
-        """Serve these from the next request on; ConfigurationError for a name taken twice.
+        """Serve these from the next request on, `others` as `name@version` only.
 
-        `others` are served by their names with a version alone.
+        Raises ConfigurationError for a name that is taken twice.
         """
         before, self._snapshot = self.versions, Snapshot.of(self._taken, entries, others)
         for version in before - self.versions - self._users.keys():

@@ -113,7 +113,10 @@ async def _classified(version: ServedVersion, kept: KeptText) -> KeptText:
 
 
 def _told(refused: AdapterRefused) -> dict[str, str]:
-    """A refusal without the example that it shows; raises its cause if that says nothing."""
+    """A refusal without the example that it quotes.
+
+    Raises the cause if it was the server's load, which says nothing about the adapter.
+    """
     cause = refused.__cause__
     if isinstance(cause, TimeoutError):
         raise DeadlineExceeded("The golden examples took too long.") from refused

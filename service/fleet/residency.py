@@ -21,21 +21,18 @@ class Residency:
         self._seen: dict[int, AdapterUsage] = {}
 
     async def look(self, served: Mapping[str, ServedVersion]) -> None:
-        """Report resident adapters, and their use since the last check, to the observer.
-
-        Raises EngineDead.
-        """
+        """Report resident adapters, and their use since the last check; raises EngineDead."""
         resident = await self._engine.resident_adapters()
         usage = await self._engine.adapter_usage()
         ids = {name: version.adapter.engine_id for name, version in served.items()}
         self._metrics.adapters_resident({name: key in resident for name, key in ids.items()})
         self._seen = {
-            key: self._told(name, self._seen.get(key, AdapterUsage(0, 0, 0.0)), usage[key])
+            key: self._report(name, self._seen.get(key, AdapterUsage(0, 0, 0.0)), usage[key])
             for name, key in ids.items()
             if key in usage
         }
 
-    def _told(self, name: str, before: AdapterUsage, now: AdapterUsage) -> AdapterUsage:
+    def _report(self, name: str, before: AdapterUsage, now: AdapterUsage) -> AdapterUsage:
         """Report one adapter; returns the totals reported so far."""
         misses = now.reads - before.reads
         # A read is seen before the request that waited for it, which must not count as a hit.

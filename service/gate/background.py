@@ -20,9 +20,9 @@ class BackgroundRules:
     """Bounds on background work.
 
     `max_in_flight` are the sequences that it may have in the engine while interactive requests
-    come, None for all; `max_waiting` bounds the waiting tickets. While interactive
-    tickets wait, a tenant pays for its background tokens `1 - discount` of their price. Raises
-    ValueError for a discount outside [0, 1].
+    come, None for all; `max_waiting` bounds the waiting tickets. While interactive tickets wait, a
+    tenant pays for its background tokens `1 - discount` of their price. Raises ValueError for a
+    discount outside [0, 1].
     """
 
     max_in_flight: int | None = None
@@ -43,10 +43,10 @@ def spare_slots(limit: int) -> int:
 
 
 def widest(capacity: int) -> int:
-    """The most slots of one background ticket in an engine of so many slots.
+    """The most slots of one background ticket in an engine of `capacity` slots.
 
-    A ticket starts when one slot is free for it and borrows the others, at most the spare ones: so
-    beside interactive work it never fills the engine.
+    A ticket starts when one slot is free for it, and borrows its others from the spare ones. So it
+    never fills the engine beside interactive work.
     """
     return max(1, spare_slots(capacity))
 
@@ -56,10 +56,10 @@ class Background:
 
     They have a `FairQueue` of their own, so background service earns or costs no turn among
     interactive tickets, and the other way round. A background ticket starts when no interactive
-    one waits and, after it, slots are left for interactive work to come. Where these do not
+    one waits and, after it, slots are left for interactive work to come. Where those slots do not
     suffice, restartable tickets give way. If no interactive ticket has come for a while and all
-    that run would give way, none is left. A ticket is refused only if the queue is full: it waits
-    for its deadline, whatever the forecast.
+    running tickets are restartable, no slot is left free. A ticket is refused only if the queue is
+    full: it waits until its deadline, whatever the forecast.
     """
 
     def __init__(self, rules: BackgroundRules, prices: Prices) -> None:
@@ -107,10 +107,10 @@ class Background:
         return room if alone or most is None else min(room, most)
 
     def give_way(self, slots: int, made: Mapping[Ticket, int]) -> list[Ticket]:
-        """The tickets to end so that, with those named before, so many slots come back.
+        """Name the tickets to end so that, with those named before, `slots` slots come back.
 
-        `made` are the output tokens of the running ones; those that made least are named, since
-        what they made is lost.
+        `made` holds the output tokens of each running ticket. Those that made the fewest are named,
+        since their tokens are lost.
         """
         self._leaving &= made.keys()
         slots -= sum(ticket.slots for ticket in self._leaving)

@@ -125,7 +125,7 @@ class FairQueue:
 
     @property
     def tenants(self) -> int:
-        """Tenants remembered: those with tickets, and those ahead of where they would restart."""
+        """Tenants remembered: those with tickets, and those whose counter is above a newcomer's."""
         return len(self._tenants)
 
     def tick(self, now: float) -> None:

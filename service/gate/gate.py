@@ -24,18 +24,16 @@ _LOOK_AGAIN_SECONDS = 1.0
 
 
 class GateObserver(Protocol):
-    """Receives how full the gate is, by tenant.
+    """Learns how full the gate is."""
 
-    `limit` sequences may be in flight now, of which `background` are; `change` more requests of a
-    tier wait than before.
-    """
+    def gate_changed(self, in_flight: int, background: int, limit: int) -> None:
+        """Note the sequences in flight, how many of them are background, and their limit now."""
 
-    def gate_changed(self, in_flight: int, background: int, limit: int) -> None: ...
-
-    def queue_changed(self, tenant: str, tier: Tier, change: int) -> None: ...
+    def queue_changed(self, tenant: str, tier: Tier, change: int) -> None:
+        """Note that `change` more requests of a tenant's tier wait than before."""
 
     def preempted(self) -> None:
-        """A flex request is ended for an interactive one, and will begin again."""
+        """Note that a flex request was ended for an interactive one, and will begin again."""
 
 
 class Gate:
@@ -131,9 +129,9 @@ class Gate:
         return permit
 
     def look_ahead(self, context: RequestContext) -> None:
-        """Refuse what has no chance, before anything is spent on its prompt.
+        """Refuse a request that has no chance, before its prompt is tokenised.
 
-        Raises as `acquire` where the smallest request would be refused now.
+        Raises as `acquire` if even the smallest request would be refused now.
         """
         self._check_open(context)
         if context.admitted:
@@ -152,7 +150,7 @@ class Gate:
         self._scheduler.debit(tenant.name, tenant.weight, tokens)
 
     def close(self, error: Callable[[], ServiceError]) -> None:
-        """End waiting and running requests, each with such an error, and refuse new ones so."""
+        """End waiting and running requests and refuse new ones, each with an error of its own."""
         self._closed = error
         for ticket, future in list(self._waiting.items()):
             self._scheduler.cancel(ticket)
@@ -166,7 +164,7 @@ class Gate:
         self._closed = None
 
     def _check_open(self, context: RequestContext) -> None:
-        """Raise what the gate is closed with, or what a part of the request was refused with."""
+        """Raise the error of a closed gate, or the refusal of another part of the request."""
         if self._closed:
             raise self._closed()
         if context.gate_refusal:
@@ -207,7 +205,7 @@ class Gate:
                 self._tell()
             elif ticket in self._running:  # granted, and cancelled before it could run
                 self._running[ticket].release()
-            else:  # refused, and cancelled before it could say so
+            else:  # refused, and cancelled before it could run: asyncio need not log the error
                 future.exception()
             raise
 

@@ -25,7 +25,8 @@ class Interruption:
 
     async def wait(self, step: Callable[[], Awaitable[Result]]) -> Result:
         """Take a step and await it; raises the error of `trigger`, called before or meanwhile."""
-        # Not by cancelling: a step that does not suspend would return, the next await end.
+        # Cancelling would be too late for a step that does not suspend: it would return its item,
+        # and a later await of the task would be cancelled instead.
         if self._error:
             raise self._error
         task = asyncio.current_task()

@@ -25,15 +25,15 @@ class Progress:
 
 
 class StreamObserver(Protocol):
-    """Reads what streams did, which stands in the request's context already; times in seconds."""
+    """Learns what streams did, after the request's context has it; times in seconds."""
 
     def queued_for(self, context: RequestContext, seconds: float) -> None: ...
 
     def first_token(self, context: RequestContext, seconds: float) -> None:
-        """The first item of a request came, so long after the request; told once a request."""
+        """Note that a request's first item came `seconds` after it; called once a request."""
 
     def between_tokens(self, context: RequestContext) -> Callable[[float, int], None]:
-        """A function that takes the time between two tokens, and how often it passed."""
+        """A function that takes the time between two tokens, and how many tokens took it."""
 
     def used(self, context: RequestContext, prompt: int, cached: int, completion: int) -> None: ...
 
@@ -104,7 +104,7 @@ class Meter:
             self._trace.first_item()
 
     def read(self, prompt_tokens: int) -> None:
-        """Charge the prompt of a cancelled or late request even if no item came: it was read."""
+        """Count the prompt of a stream that ends without an item: the engine has read it."""
         self._prompt = self._prompt or prompt_tokens
 
     def forget(self) -> None:

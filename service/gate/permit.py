@@ -32,7 +32,7 @@ class Permit:
         self._interruption = Interruption()
         self._held = True
         self.cut: Callable[[], bool] | None = None
-        """Has the stream end with what it has; False where it has nothing yet."""
+        """Ends the stream with the text that it has; False if it has none yet."""
 
     @property
     def stepping(self) -> bool:

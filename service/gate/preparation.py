@@ -35,7 +35,7 @@ class Preparation:
     async def run_prompt(self, size: int, work: Callable[[], Result]) -> Result:
         """Run work as `run` does, for the current request's prompt.
 
-        Raises at once what the gate foresees.
+        Raises at once as `Gate.look_ahead`.
         """
         self._gate.look_ahead(current_context())
         return await self.run(size, work)

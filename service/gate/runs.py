@@ -28,9 +28,9 @@ class _Run:
 class Runs:
     """The running tickets of both classes.
 
-    Times are seconds of the scheduler's clock. `rates` learns here of all but the service, which
-    the caller counts once for all tickets of a step. Raises KeyError for a ticket that does not
-    run.
+    Times are seconds of the scheduler's clock. `rates` gets every measurement here except the
+    service, which the caller counts once for all tickets of a step. Raises KeyError for a ticket
+    that does not run.
     """
 
     def __init__(self, rates: Rates, now: float) -> None:

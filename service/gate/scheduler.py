@@ -48,8 +48,8 @@ class Scheduler:
     """One engine's tickets.
 
     `clock` returns seconds and may jump forward; a step back counts as no time. `limiter` sets the
-    number of slots, `max_waiting` bounds the waiting interactive tickets, `background` all that is
-    background work.
+    number of slots, `max_waiting` bounds the waiting interactive tickets, and `background` the
+    background ones.
     """
 
     def __init__(
@@ -128,7 +128,7 @@ class Scheduler:
                 return refusal
         if not ticket.background:
             self._background.interactive(now)
-        # Only what waits is asked for its cost, which is a mean over answers.
+        # The expected cost is a mean over answers, so it is computed only for tickets that wait.
         cost = 0.0 if starts else self._admission.expected_cost(ticket)
         self._queue_of(ticket).push(ticket, cost)
         if ticket.deadline < math.inf:
@@ -141,7 +141,7 @@ class Scheduler:
         return Placement.QUEUED
 
     def refusal(self, ticket: Ticket) -> Refusal | None:
-        """Why `offer` would refuse such a ticket now; None if it would start or wait."""
+        """The refusal that `offer` would give to such a ticket now; None if it would accept it."""
         now = self._look()
         return None if self._room(ticket, now) else self._foresee(ticket, now, room=False)[1]
 
@@ -255,7 +255,7 @@ class Scheduler:
         return self._background.queue if ticket.background else self._queue
 
     def _look(self) -> float:
-        """Let time pass, also for the limit of an engine that rests; the time now."""
+        """Let time pass, also for the limit of an idle engine; returns the time now."""
         now = self._tick()
         if not self._queue.in_use:
             self._limiter.update(now, 0)
@@ -285,7 +285,7 @@ class Scheduler:
 
     @property
     def _slots(self) -> int:
-        """Slots that interactive tickets may take now: all that background does not hold."""
+        """Slots that interactive tickets may take now: all that background tickets do not hold."""
         return self.limit - self.background_in_use
 
     def _room(self, ticket: Ticket, now: float) -> bool:

@@ -18,7 +18,7 @@ from service.gate.ticket import Demand
 Item = TypeVar("Item")
 
 _MOST_RUNS = 4
-"""Runs of one request that gives way: what the others made is lost."""
+"""The most runs of a request that gives way; the output of all but the last is lost."""
 
 
 class Permitted(Protocol):
@@ -32,7 +32,7 @@ class Permitted(Protocol):
 
 
 class EngineRequest(Permitted, Protocol[Item]):
-    """One that is a stream of items."""
+    """A request whose answer is a stream of items."""
 
     def start(self) -> AsyncGenerator[Item, None]: ...
 
@@ -40,13 +40,13 @@ class EngineRequest(Permitted, Protocol[Item]):
 
 
 class PushedRequest(Permitted, Protocol):
-    """One that hands its items on itself."""
+    """A request that hands its items on itself."""
 
     async def push(self, meter: Meter) -> None:
-        """Make the request, count what comes and hand it on. Ends with the last item."""
+        """Make the request, and count its items and hand them on; ends with the last item."""
 
     def restart(self) -> None:
-        """Forget what came, where the demand is restartable."""
+        """Forget the items, to begin again; only called if the demand is restartable."""
 
 
 def gated(
@@ -86,10 +86,10 @@ async def _run(
 async def pushed(gate: Gate, observer: StreamObserver, request: PushedRequest) -> None:
     """Run an engine request under a permit; it hands its items on in the engine's own steps.
 
-    No task is woken for an item. The permit goes back once the stream has ended; the engine's
-    request is aborted first where the stream fails or this is cancelled. Raises as a `gated`
-    stream, and what handing on raises. Where the gate preempts it, it begins again, at most
-    `_MOST_RUNS` times in all.
+    No task is woken for an item. The permit goes back once the stream has ended; if the stream
+    fails or this call is cancelled, the engine's request is aborted first. Raises as a `gated`
+    stream, and the errors of handing on. A request that the gate preempts begins again, with at
+    most `_MOST_RUNS` runs in all.
     """
     context = current_context()
     for run in range(_MOST_RUNS):
@@ -154,7 +154,10 @@ def _cut(demand: Demand, meter: Meter) -> bool:
 
 
 async def _made(stream: AsyncGenerator[Item, None]) -> Item | None:
-    """The item that the engine made while the client did not read, if any; the stream is over."""
+    """The item that the engine made while the client did not read, None without one.
+
+    The stream must not be read any more.
+    """
     try:
         async with asyncio.timeout(0):
             return await anext(stream)

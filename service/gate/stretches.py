@@ -1,4 +1,4 @@
-"""Ratios of real waits to forecast waits, tenant by tenant."""
+"""Ratios of real times to forecast times, tenant by tenant."""
 
 from service.gate.samples import Samples
 
@@ -19,7 +19,7 @@ class Stretches:
         self._tenants: Samples[tuple[float, float]] = Samples(_SAMPLES)
 
     def add(self, tenant: str, stretch: float, now: float) -> None:
-        """Record the real wait for a forecast of the tenant, at `now` in seconds."""
+        """Record a ratio of the tenant's, at `now` in seconds."""
         self._tenants.add(tenant, (now, stretch))
 
     def of(self, tenant: str, now: float) -> float:

@@ -7,19 +7,18 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """Demand of an engine request: tokens of its prompt, at most so many of each sequence.
-
-    `restartable` if it may be ended and made again, because nothing of it is handed on before its
-    end. `cut`, where there is one, has the engine end its answer with what it made; `stand_back` is
-    called before the request is made if its tenant holds more than its share of the engine.
-    """
+    """Demand of an engine request, before it is made."""
 
     prompt_tokens: int
     max_output_tokens: int
+    """The most tokens of each sequence."""
     slots: int = 1
     restartable: bool = False
+    """True if the request may be ended and made again: no output is handed on before its end."""
     cut: Callable[[], None] | None = None
+    """Has the engine end the answer with the tokens that it has made."""
     stand_back: Callable[[], None] | None = None
+    """Called before the request is made if its tenant holds more than its share of the engine."""
 
     @property
     def most_tokens(self) -> int:
@@ -31,29 +30,31 @@ class Demand:
 class Ticket:
     """One engine request; two tickets are the same only when they are the same object.
 
-    `arrival` and `deadline` are seconds of the scheduler's clock (`math.inf` waits for ever),
-    `max_wait` the seconds that it may be expected to wait, whatever its deadline, `slots` the
-    sequences it occupies in the engine, `max_output_tokens` the most that each of them may produce,
-    `weight` the tenant's share relative to others. Of a request of several tickets the first is
-    admitted for all: `followers` is the number of the others, which have `follows` set.
-    `background` work takes only what interactive work leaves; if it is `restartable` it may be
-    ended for an interactive ticket and offered `again`, as the first of its tenant. Raises
-    ValueError for values out of range.
+    Times are seconds of the scheduler's clock. Raises ValueError for values out of range.
     """
 
     tenant: str
     prompt_tokens: int
     max_output_tokens: int
+    """The most tokens of each sequence."""
     arrival: float
     deadline: float = math.inf
     max_wait: float = math.inf
+    """The longest forecast wait with which the ticket is accepted, whatever its deadline."""
     slots: int = 1
+    """Sequences that the ticket takes in the engine."""
     weight: float = 1.0
+    """The tenant's share relative to that of others."""
     followers: int = 0
+    """Number of the request's other tickets, for which the first one is admitted too."""
     follows: bool = False
+    """True for these others."""
     background: bool = False
+    """True for a ticket that takes only the slots that interactive tickets leave."""
     restartable: bool = False
+    """True for a background ticket that may be ended for an interactive one."""
     again: bool = False
+    """True if the ticket was ended so: it is offered as the first of its tenant."""
 
     def __post_init__(self) -> None:
         if self.slots < 1:

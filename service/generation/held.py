@@ -17,10 +17,10 @@ class _Held:
 
 
 class HeldTexts:
-    """New text of each of an answer's sequences, sentences of which `released` has a guard read.
+    """Holds the new text of each sequence of an answer until a guard has read its sentences.
 
-    With `tokens` a caller sees the tokens of what is released: all text that came goes at once
-    then, when every sequence has a complete sentence. `structured` is as in `AnswerGuard`.
+    With `tokens` the caller sees the tokens of released text, so all text is released at once, when
+    every sequence has a complete sentence. `structured` is as in `AnswerGuard`.
     """
 
     def __init__(self, guard: AnswerGuard, *, tokens: bool, structured: bool) -> None:
@@ -30,19 +30,22 @@ class HeldTexts:
         self._held: dict[int, _Held] = {}
 
     def add(self, index: int, text: str, *, ended: bool) -> None:
-        """Hold more text of a sequence; `ended` with its last."""
+        """Hold more text of a sequence; `ended` is true for its last."""
         held = self._held.setdefault(index, _Held())
         held.text += text
         held.ended |= ended
 
     @property
     def ready(self) -> bool:
-        """True if there is something to read."""
+        """True if the guard can read some text now."""
         found = [each.ended or self._readable(each) > 0 for each in self._held.values()]
         return all(found) if self._tokens else any(found)
 
     async def released(self) -> Mapping[int, str]:
-        """The text that may be sent now, by sequence; raises what `AnswerGuard.read` raises."""
+        """Have the guard read what it can; returns the text to send now, by sequence.
+
+        Raises as `AnswerGuard.read`.
+        """
         taken = {index: self._take(index) for index in list(self._held)}
         read = await together(self._read(each) for each in taken.values())
         return dict(zip(taken, read, strict=True))
@@ -55,7 +58,7 @@ class HeldTexts:
         return text
 
     def _readable(self, held: _Held) -> int:
-        """Characters that may be read."""
+        """Number of characters that the guard can read now."""
         end = len(held.text) if held.ended else complete(held.text)
         return len(held.text) if end and self._tokens else end
 

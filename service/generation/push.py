@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 
-from service.engine.protocol import Chunk, FinishReason, TextEngine, TextSink, Writer
+from service.engine.protocol import Chunk, FinishReason, TextEngine, TextSink
+from service.engine.writer import Writer
 from service.generation.stream import GenerationRequest, Summary, TextDelta, TokenCounts
 
 
@@ -12,9 +13,9 @@ async def push(
     writer: Writer,
     event: Callable[[TextDelta], bytes],
 ) -> Summary:
-    """Write the events of a plain request; raises as `stream`.
+    """Write the events of a plain request; returns its tokens. Raises as `stream`.
 
-    What comes while the client takes nothing becomes one event.
+    Deltas that come while the client takes nothing become one event.
     """
     prompt, sampling = await request.prepare(engine)
     deltas = _Deltas(writer, event)

@@ -16,7 +16,7 @@ _SPACE = re.compile(r"\s(?=\S*$)")
 
 
 def sentences(text: str) -> list[str]:
-    """The pieces of a text, which joined are the text; the last one may lack its end."""
+    """The pieces of a text, which join to the text; the last one may lack its end."""
     pieces, begin = [], 0
     while (end := _next_end(text, begin)) is not None:
         pieces.append(text[begin:end])
@@ -25,7 +25,7 @@ def sentences(text: str) -> list[str]:
 
 
 def complete(text: str) -> int:
-    """Characters of the pieces at a text's beginning that more text would not make longer."""
+    """Number of characters in the first pieces of a text that further text cannot lengthen."""
     end = 0
     while (further := _next_end(text, end)) is not None:
         end = further

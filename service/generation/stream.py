@@ -40,9 +40,9 @@ class GenerationRequest:
         return self.sampling.n == 1 and not self.confidence
 
     async def prepare(self, engine: Tokeniser) -> tuple[Prompt, Sampling]:
-        """The request's prompt, tokenised, and the sampling that fits.
+        """The request's prompt, tokenised, and its sampling with the tokens that fit beside it.
 
-        Raises InvalidRequest if none does.
+        Raises InvalidRequest if the prompt and the answer do not fit together.
         """
         prompt = await self.render(engine)
         max_tokens = _max_tokens(engine, prompt, self.max_tokens)

@@ -7,6 +7,7 @@ engine unexamined. Values are checked for size here and for meaning by vLLM's ow
 from collections.abc import Mapping
 from typing import Any
 
+from service.engine.text_size import size_of
 from service.errors import InvalidRequest, UnsupportedFeature
 from service.limits.fields import Accepted, Fields, take
 from service.limits.messages import check_messages, with_refusal
@@ -71,7 +72,7 @@ def accept(body: Mapping[str, Any], shape: Shape, limits: LimitSettings, context
 
 
 def _settle(read: dict[str, Any], context: int) -> None:
-    """Write what a checked body asks for as vLLM's models take it."""
+    """Change the fields of a checked body into forms that vLLM's models take."""
     for name in _TOKENS:
         if name in read:
             read[name] = min(read[name], context)
@@ -113,9 +114,9 @@ def check_body(body: Mapping[str, Any], shape: Shape, limits: LimitSettings) -> 
 
 
 def _check_bad_words(words: Any, limit: int) -> None:
-    """Raise for words whose tokens vLLM's worker might have no room for, which would end it."""
+    """Raise for words of so many tokens that vLLM's worker might have no room, and would end."""
     size = sum(
-        len(word.encode(errors="surrogatepass"))
+        size_of(word)
         for word in (words if isinstance(words, list) else ())
         if isinstance(word, str)
     )
@@ -162,7 +163,7 @@ def _check_response_format(value: Any, limits: LimitSettings) -> None:
 
 
 def check_structured_outputs(value: Any, limits: LimitSettings) -> None:
-    """Raise for vLLM's structures that are not one, or over a cap."""
+    """Raise for a value that is not one of vLLM's structures, or over a cap."""
     if value is None:
         return
     if not isinstance(value, dict) or not value.keys() <= _STRUCTURES or len(value) != 1:

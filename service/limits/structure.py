@@ -15,6 +15,7 @@ from typing import Any
 
 from jsonschema_rs import Draft202012Validator, ValidationError
 
+from service.engine.text_size import size_of
 from service.errors import InvalidRequest, UnsupportedFeature
 from service.limits.depth import depth
 from service.limits.enforced import check_enforced
@@ -139,7 +140,7 @@ def check_choice(choice: Any, limits: LimitSettings, param: str) -> None:
 
 
 def _check_bytes(text: str, limit: int, param: str) -> None:
-    if (size := len(text.encode(errors="surrogatepass"))) > limit:
+    if (size := size_of(text)) > limit:
         raise InvalidRequest(f"{param}: at most {limit} bytes, got {size}", param=param)
 
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from service.engine.text_size import size_of
 from service.errors import InvalidRequest
 from service.quoting import quote
 
@@ -9,13 +10,13 @@ _TEMPLATE_TEXT_BYTES = 256
 
 
 def check_model(value: Any) -> None:
-    """Raise unless it is a name."""
+    """Raise unless the value is a text."""
     if not isinstance(value, str):
         raise InvalidRequest(f"model: required, a string, got {quote(value)}", param="model")
 
 
 def check_count(value: Any, least: int, limit: int, name: str) -> None:
-    """Raise unless it is absent, true or false, or an integer within these limits."""
+    """Raise unless the value is absent, true, false, or an integer in `least`..`limit`."""
     if isinstance(value, bool) or value is None:
         return
     if not isinstance(value, int) or not least <= value <= limit:
@@ -23,13 +24,13 @@ def check_count(value: Any, least: int, limit: int, name: str) -> None:
 
 
 def check_type(value: Any, kind: type, name: str, wanted: str) -> None:
-    """Raise unless it is of exactly this type or absent: vLLM would also read "16" and 16.0."""
+    """Raise unless the value is absent or of exactly this type: vLLM would also read "16"."""
     if value is not None and type(value) is not kind:
         raise InvalidRequest(f"{name}: must be {wanted}, got {quote(value)}", param=name)
 
 
 def check_length(value: Any, limit: int, name: str) -> None:
-    """Raise for a list or object of more entries."""
+    """Raise for a list or object of more than `limit` entries."""
     if isinstance(value, list | dict) and len(value) > limit:
         raise InvalidRequest(f"{name}: at most {limit} entries, got {len(value)}", param=name)
 
@@ -44,16 +45,16 @@ def check_integers(value: Any, name: str) -> None:
 
 
 def check_texts(value: Any, limit: int, name: str) -> None:
-    """Raise for a text, alone or in a list, of more bytes."""
+    """Raise for a text, alone or in a list, of more than `limit` bytes."""
     for entry in value if isinstance(value, list) else [value]:
         if not isinstance(entry, str):
             continue
-        if (size := len(entry.encode(errors="surrogatepass"))) > limit:
+        if (size := size_of(entry)) > limit:
             raise InvalidRequest(f"{name}: at most {limit} bytes, got {size}", param=name)
 
 
 def check_stops(stop: Any, name: str) -> None:
-    """Raise for stops of a wrong kind, which vLLM's model is not shown: it takes no more than 4."""
+    """Raise for stops that are no texts, since vLLM's model, which takes 4 at most, sees none."""
     texts = stop if isinstance(stop, list) else [] if stop is None else [stop]
     if wrong := [each for each in texts if not isinstance(each, str) or not each]:
         raise InvalidRequest(

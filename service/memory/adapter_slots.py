@@ -21,9 +21,9 @@ class Slots:
     """Room for adapters: `count` places for a rank of at most `rank`, in `dtype_bytes` a number.
 
     `targets` are the names of the only modules that adapters may change, as they are or as vLLM
-    packs them; None is every linear layer and, with `embeddings`, these too.
-    `sharded` is `fully_sharded_loras`. On CPUs the grouped operators keep the second matrices of
-    packed layers on the diagonal of one matrix (`diagonal`).
+    packs them. None is every linear layer, and with `embeddings` these too. `sharded` is
+    `fully_sharded_loras`. On CPUs the grouped operators keep the second matrices of packed layers
+    on the diagonal of one matrix (`diagonal`).
     """
 
     count: int

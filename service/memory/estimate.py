@@ -27,12 +27,12 @@ class Needs:
 
     @property
     def held(self) -> int:
-        """Bytes that the engine holds beside the KV cache and the workspace."""
+        """Bytes that the engine holds without the KV cache and the workspace."""
         return self.weights + self.adapters + self.products
 
     @property
     def certain(self) -> int:
-        """The least that the engine cannot do without."""
+        """Bytes without which the engine cannot run."""
         return self.held + (0 if self.auto_length else self.sequence)
 
 
@@ -108,7 +108,7 @@ class Estimate:
 
     @property
     def _taken(self) -> int:
-        """The least that is taken of the budget, the KV cache that is set included."""
+        """Bytes that are taken of the budget at least, with a KV cache of a set size."""
         if self.plan.kv_bytes is None:
             return self.needs.certain
         return self.needs.held + self.plan.kv_bytes

@@ -7,7 +7,7 @@ GIB = 1 << 30
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """One GPU: its memory and what of it is free, in bytes; `capability` as in (9, 0)."""
+    """One GPU: its memory and its free memory, in bytes; `capability` as in (9, 0)."""
 
     name: str
     total: int

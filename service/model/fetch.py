@@ -127,7 +127,7 @@ def _held(folder: Path, uri: str) -> FileList:
 
 
 def _listing(source: Source) -> dict[str, Listed]:
-    """Files at the source; of a list that it holds, or by its protocol's own means."""
+    """Files at the source: those of its list of files if it holds one, else all that it lists."""
     try:
         raw = read_bounded(source, LIST_FILE, MAX_DOCUMENT_BYTES)
         files = parse_file_list(raw, source.name).files
@@ -147,7 +147,7 @@ def _listing(source: Source) -> dict[str, Listed]:
 
 
 def _require(source: Source, names: Collection[str]) -> None:
-    """Refuse before anything is fetched what cannot be a model, or written into its folder."""
+    """Refuse files that are no model's, or that the folder could not hold, before a fetch."""
     for name in sorted(names):
         if not re.fullmatch(MODEL_FILE_NAME, name):
             raise ModelRefused(

@@ -46,7 +46,10 @@ def chosen(names: Collection[str], ignored: Sequence[str]) -> set[str]:
 
 
 def without_duplicates(names: Collection[str], shards: Collection[str]) -> set[str]:
-    """The names without weights that the engine would not read, beside the `shards` or one file."""
+    """The names without weights that the engine does not read.
+
+    It reads the `shards` of an index, or else the single file.
+    """
     read = set(shards) or {SINGLE_FILE}
     return {name for name in names if name in read or not name.endswith(".safetensors")}
 

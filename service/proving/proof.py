@@ -51,7 +51,7 @@ async def prove(
     """Run the golden examples of a loaded adapter and of its base; None if it has none.
 
     Classification takes the best label (with multi_label: those that apply), generation the greedy
-    answer. In the `background` it takes only what users leave.
+    answer. In the `background` it takes only the capacity that users leave.
 
     Raises AdapterRefused when the adapter passes too few, when the base passes enough,
     when the fingerprint differs, when an example cannot be answered or compared, and when not all

@@ -40,7 +40,7 @@ class RunningEncoders:
 
     @property
     def by_name(self) -> Encoders:
-        """All of them as they are asked for."""
+        """All encoders, also quarantined ones, by the names that requests use."""
         running = {each.engine.info.name: each.engine for each in self.running}
         return {**running, **{each.name: each for each in self.quarantined}}
 

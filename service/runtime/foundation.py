@@ -24,10 +24,10 @@ from service.usage.stores import usage_store
 
 @dataclass(frozen=True, slots=True)
 class Foundation:
-    """Series, tenants and stores; `batches`, `usage` and `releases` are None where no place is set
-    for them.
+    """The metrics, the tenants and the stores.
 
-    `of` raises ConfigurationError for keys, an address or a folder that cannot be used.
+    `batches`, `usage` and `releases` are None where no path is set for them. `of` raises
+    ConfigurationError for keys, an address or a folder that cannot be used.
     """
 
     metrics: Metrics
@@ -42,7 +42,7 @@ class Foundation:
 
     @classmethod
     def of(cls, settings: Settings, registry: CollectorRegistry) -> "Foundation":
-        """Make the parts, whose series are in `registry`."""
+        """Make the parts, with their series in `registry`."""
         metrics = Metrics(registry, settings.metrics, settings.slo)
         adapter_metrics = AdapterMetrics(registry)
         usage = _usage(settings)
@@ -64,7 +64,7 @@ class Foundation:
     def running(
         self, settings: Settings, start_engine: EngineStart
     ) -> AbstractAsyncContextManager[Running | None]:
-        """Run an engine with its adapters, shown in the series; None without a language model."""
+        """Run the language model's engine with its adapters; None without a language model."""
         if settings.model is None:
             return nullcontext()
         return running(settings, start_engine, self.metrics, self.adapter_metrics, self.releases)

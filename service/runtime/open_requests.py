@@ -22,7 +22,7 @@ class OpenRequests:
         return self._refusal is not None
 
     def check(self) -> None:
-        """Raise what new requests are refused with, if they are."""
+        """Raise the error for a new request, after `close`."""
         if self._refusal:
             raise self._refusal()
 
@@ -39,9 +39,9 @@ class OpenRequests:
                 self._empty.set()
 
     def close(self, refusal: Callable[[], ServiceError]) -> None:
-        """Refuse new requests with such an error; those that are open go on."""
+        """Refuse new requests with errors that `refusal` makes; those that are open go on."""
         self._refusal = refusal
 
     async def wait_until_none(self) -> None:
-        """Wait for the last one to end."""
+        """Wait until no request is open."""
         await self._empty.wait()

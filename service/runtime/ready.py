@@ -54,7 +54,7 @@ async def ready(
     start_encoder: EncoderStart,
     read_settings: Callable[[], Settings],
 ) -> AsyncIterator[Runtime]:
-    """Run the engines and the adapters, and be ready; the phase of a start that fails stays."""
+    """Run the engines and the adapters, and set the phase to ready; a failed start leaves it."""
     metrics, batches, usage = foundation.metrics, foundation.batches, foundation.usage
     async with AsyncExitStack() as stack:
         stack.push_async_callback(asyncio.to_thread, foundation.close)
@@ -105,7 +105,7 @@ def _drain(
 
 
 async def _guards(settings: Settings, models: Models, metrics: Metrics) -> Guards:
-    """The guards, whose models and labels are there."""
+    """The guards, once it is checked that their models and labels exist."""
     guards = Guards(settings.guards, models, metrics.guards)
     await guards.check()
     return guards
@@ -220,9 +220,7 @@ def _controllable(
     read_settings: Callable[[], Settings],
     drain: Drain,
 ) -> Iterator[None]:
-    """Let signals and the operations port reload and drain, and the port read what is under way,
-    while the service is ready.
-    """
+    """Offer reload, drain and progress in `status` while the service is ready."""
     loop = asyncio.get_running_loop()
 
     def start(lame_duck: bool) -> None:

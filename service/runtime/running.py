@@ -38,9 +38,9 @@ async def running(
 ) -> AsyncIterator[Running]:
     """Verify the adapters, start the engine, warm it up, prove the adapters; stop it at the end.
 
-    Raises ConfigurationError where one of them fails. Without `metrics` and
-    `adapter_metrics` the series are not shown; without `releases` planned versions are loaded, and
-    answer only under their names with a version.
+    Raises ConfigurationError if one of these fails. Without `metrics` and `adapter_metrics` the
+    series are not shown. Without `releases` planned versions are loaded, and are served as
+    `name@version` only.
     """
     metrics = metrics or Metrics(CollectorRegistry())
     adapter_metrics = adapter_metrics or AdapterMetrics(CollectorRegistry())

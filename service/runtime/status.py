@@ -44,27 +44,31 @@ class Reload:
 class Status:
     """State of the service, shared with the operations port, which has a thread of its own.
 
-    `interrupt` is there while the service starts and takes the signal that asks for it; `reload`,
-    `drain`, `progress` and, if configured, `releases` are there while it runs; `drain` may be
-    called from any thread and takes whether to wait for load balancers first. `materials` are the
-    models that are served, once they are. `stop` ends the public server; called on its loop.
-    `listening` is False until the public server takes connections.
-    `stalled` are the names of engines that make no step, `lost` those that only a restart may help.
+    An action that only some phases offer is None in the others.
     """
 
     def __init__(self) -> None:
         self.phase = Phase.STARTING
         self.listening = True
+        """False while a public server has yet to take connections."""
         self.stalled: set[str] = set()
+        """Names of engines that make no step."""
         self.lost: set[str] = set()
+        """Names of stalled engines that only a restart may help."""
         self.failure: Exception | None = None
+        """The error that ended the start or the service."""
         self.interrupt: Callable[[int], None] | None = None
+        """Ends the start, for the signal of this number."""
         self.reload: Reload | None = None
         self.drain: Callable[[bool], None] | None = None
+        """Drains the service, after waiting for load balancers if True; for any thread."""
         self.releases: ReleaseDesk | None = None
+        """Also None where no releases are configured."""
         self.progress: Progress | None = None
         self.materials: Callable[[], Sequence[Component]] | None = None
+        """Lists the models that are served."""
         self.stop: Callable[[], None] = lambda: None
+        """Ends the public server; to be called on its loop."""
 
     @property
     def live(self) -> bool:
@@ -86,10 +90,9 @@ class Status:
 
     @contextmanager
     def starting(self) -> Iterator[None]:
-        """Keep what goes wrong in a start: the server would only log it.
+        """Keep the error of a start as `failure`: the server would only log it.
 
-        Meanwhile `interrupt` ends the start from any thread or signal handler: it raises
-        Interrupted.
+        Meanwhile `interrupt` ends the start with Interrupted, from any thread or signal handler.
         """
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
         assert task is not None

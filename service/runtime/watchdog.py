@@ -23,8 +23,8 @@ class Watchdog:
 
     An engine with work to do makes a step every few milliseconds, however full it is; an idle one
     is given a step to make every `probe_s`. One that is silent for too long (`Silence`) is stalled:
-    what waits and runs ends with EngineStalled, and the service is not ready until the engine moves
-    again. One that has ended ends the service.
+    requests that wait or run end with EngineStalled, and the service is not ready until the engine
+    makes a step again. One that has ended ends the service.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Watchdog:
     def _look(self, now: float) -> None:
         if self._probe is not None and self._probe.done():
             self._probe = None
-        # Who holds a slot and reads nothing gives the engine nothing to do.
+        # A request that holds a slot while its client reads nothing gives the engine no work.
         wanted = self._gate.engine_wanted
         if not wanted and self._probe is None:
             self._busy_since = None

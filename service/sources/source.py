@@ -61,7 +61,7 @@ class SourceUnreachable(ConfigurationError):
 class Listed(NamedTuple):
     """A file at a source: its size in bytes, and its digest where the source states one.
 
-    `version` is another text as soon as the bytes are others, where the source has one.
+    `version` is a text that changes whenever the bytes do, if the source has one.
     """
 
     size: int | None

@@ -31,7 +31,7 @@ class ClassificationMetrics:
         self, context: RequestContext, labels: Sequence[str], score: float, reads: int
     ) -> None:
         """Count an input with these labels, none when the answer abstained."""
-        model = context.adapter.name if context.adapter else context.model
+        model = context.unversioned_model
         for label in labels:
             self._classifications[model, label].inc()
         # From the first input on, so that a model that never abstains has a share too.

@@ -17,8 +17,9 @@ from service.engine.reference import InputCounts, Reference
 from service.telemetry.series import SeriesFactory
 
 WINDOW = 1000
-"""Inputs that are compared, at most; from half of these on, and never fewer than `LEAST`."""
+"""The most inputs of a model that are compared; once it has had more, at least half of these."""
 LEAST = 200
+"""The fewest inputs that are compared."""
 _STALE_SECONDS = 3600.0
 """Time after the last input from which a model has no distance: it may not be served any more."""
 _PSEUDO = 0.5
@@ -61,7 +62,7 @@ class DriftMetrics:
     def _distance(
         self, distance: Callable[[Sequence[int], Sequence[int]], float], model: str, of: str
     ) -> float:
-        """The distance now; NaN while there are too few inputs, and none of the last hour."""
+        """The distance now; NaN with too few inputs, or without any in the last hour."""
         window = self._windows[model]
         found = window.counts(of)
         fresh = self._now() - window.last < _STALE_SECONDS

@@ -20,7 +20,7 @@ class GenerationMetrics:
 
     def judged(self, context: RequestContext, p_correct: float | None, *, withheld: bool) -> None:
         """Count an answer with its probability, None where it has none."""
-        model = context.adapter.name if context.adapter else context.model
+        model = context.unversioned_model
         # From the first answer on, so that a model that never abstains has a share too.
         self._abstentions[model,].inc(withheld)
         if p_correct is not None:

@@ -125,8 +125,8 @@ def _engines(now: Snapshot, before: Snapshot) -> list[dict[str, Any]]:
 def _tenants(now: Snapshot, before: Snapshot) -> list[dict[str, Any]]:
     """Tenants with their tokens a second of the last minute, the busiest first.
 
-    `due` is a tenant's part of the weights of all that wait or were served in this minute, which is
-    what it gets if all of them always want more.
+    `due` is the tenant's part of the weights of all tenants that wait or were served in this
+    minute: its part of the service while all of these want more than they get.
     """
     queued, flex = dict(now.by("requests_queued")), dict(now.by("flex_requests_queued"))
     kinds = ("prompt", "completion")

@@ -52,8 +52,7 @@ class RequestLabels:
 
     def of(self, context: RequestContext) -> Key:
         """The key of a request, from the fields known so far."""
-        adapter = context.adapter
-        model = context.model if adapter is None else adapter.name
+        model = context.unversioned_model
         name = (context.route, model, context.tenant.name, context.tier)
         key = self._keys.get(name)
         if key is not None:

@@ -89,9 +89,9 @@ def line_formatter(form: Renderer) -> logging.Formatter:
 
 
 class Failures(logging.Filter):
-    """Leaves out what vLLM logs of the client's errors, of refusals and of deadlines.
+    """Drops vLLM's records of callers' errors, refusals and deadlines.
 
-    Its handlers log every error that ends a stream; the request's own line tells of these.
+    vLLM's handlers log every error that ends a stream; the request's own line has these errors.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:

@@ -12,12 +12,12 @@ _LAG: Buckets = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 
 class LoopLag:
-    """Measures the lag of the loop that it runs on, twenty times a second, and the process's part.
+    """Measures the lag of the loop that it runs on, and the part of it that the process caused.
 
     Histograms, not gauges of the maximum: they count every stall between two scrapes by its
-    length, for any number of scrapers. A measurement is one callback of about ten microseconds.
-    The process's part is at most the CPU time that all its threads took since the last look: a
-    process that the machine gave no processor stood still too, but took none.
+    length, for any number of scrapers. It measures twenty times a second, in one callback of about
+    ten microseconds. The process's part is at most the CPU time that all its threads took since the
+    last measurement: a process without a processor stands still too, but takes no CPU time.
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:

@@ -114,7 +114,7 @@ class Metrics:
         self._first[self._labels.of(context)].observe(seconds, _exemplar(context))
 
     def between_tokens(self, context: RequestContext) -> Callable[[float, int], None]:
-        """A function that takes the time between two tokens, and how often it passed."""
+        """A function that takes the time between two tokens, and how many tokens took it."""
         return self._between[self._labels.of(context)].add
 
     def used(self, context: RequestContext, prompt: int, cached: int, completion: int) -> None:
@@ -125,7 +125,7 @@ class Metrics:
         self._tokens[*key, "completion"].inc(completion)
 
     def answered(self, context: RequestContext, ending: Ending) -> list[str] | None:
-        """A request ended; returns the objectives that it missed, None if it has none."""
+        """Count an ended request; returns the objectives that it missed, None if it has none."""
         key = self._labels.of(context)
         exemplar = _exemplar(context)
         self._requests[*key, ending.outcome].inc(1, exemplar)

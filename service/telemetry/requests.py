@@ -46,7 +46,7 @@ class RequestTelemetry:
     def arrived(self, context: RequestContext, method: str, headers: Mapping[str, str]) -> None:
         """Record a request's arrival; the names of its headers are in lower case."""
         if self._tracing is not None:
-            context.trace = self._tracing.begin(context, method, headers)
+            context.trace = self._tracing.begin(method, headers)
 
     def answered(self, context: RequestContext, ending: Ending) -> None:
         """A request ended."""

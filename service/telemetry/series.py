@@ -39,7 +39,7 @@ class Tally(Histogram):
         return super()._child_samples()
 
     def _sort(self) -> None:
-        # The loop adds while another thread reads: only what is copied here is taken away.
+        # The loop adds while another thread reads: remove only the samples that were copied.
         with self._sorting:
             amounts = self._unsorted[:]
             del self._unsorted[: len(amounts)]

@@ -67,11 +67,11 @@ class Snapshot:
                 yield key[-1], value
 
     def sum(self, series: str, *labels: str) -> float:
-        """The sum of these values."""
+        """The sum of the values of a series with these first labels."""
         return sum(value for _, value in self.by(series, *labels))
 
     def quantile(self, histogram: str, share: float, since: "Snapshot") -> float | None:
-        """The quantile of what a histogram was given since a snapshot; None if that is nothing.
+        """The quantile of a histogram's samples since a snapshot; None if there were none.
 
         Linear within a bucket, as Prometheus' histogram_quantile; the last bucket counts as its
         lower bound.

@@ -56,9 +56,7 @@ class Tracing:
         self._provider.add_span_processor(BatchSpanProcessor(exporter))
         self._tracer = self._provider.get_tracer(__name__)
 
-    def begin(
-        self, context: RequestContext, method: str, headers: Mapping[str, str]
-    ) -> "RequestSpan | None":
+    def begin(self, method: str, headers: Mapping[str, str]) -> "RequestSpan | None":
         """The span of a request that arrives now; None if it is not sampled."""
         span = self._tracer.start_span(method, _W3C.extract(headers), SpanKind.SERVER)
         return RequestSpan(self._tracer, span, method) if span.is_recording() else None

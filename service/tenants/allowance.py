@@ -28,7 +28,10 @@ class Reservation:
 
 @dataclass(slots=True)
 class Allowance:
-    """Reserves before, settles after; without a store everything is allowed."""
+    """One request's use of its tenant's quotas; without a store everything is allowed.
+
+    Tokens are reserved before the engine is asked, and settled after the request's end.
+    """
 
     store: QuotaStore | None = None
     tenant: Tenant = ANONYMOUS
@@ -50,7 +53,7 @@ class Allowance:
         return reservation
 
     async def settle(self) -> None:
-        """Give back reserved tokens that were not used; the request has ended."""
+        """Give back reserved tokens that were not used, at the request's end."""
         unused: Counter[Window] = Counter()
         for reservation, taking in self._taken:
             with suppress(ServiceError):

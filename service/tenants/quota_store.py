@@ -129,9 +129,9 @@ class QuotaStore:
                     self._fail(error, began)
         if self._failures >= _FAILURES and not self._fail_open:
             return None
-        # The store may have counted the use although its answer is missing; then it counts twice.
-        # So does use that is given back, which gives the tenant that much more: otherwise refused
-        # requests during a stall of the store would use up the tenant's day.
+        # The store may have counted the use although its answer is missing: then it counts twice.
+        # Use that is given back counts twice, too, in the tenant's favour. If it did not, requests
+        # that are refused during a stall of the store would use up the tenant's day.
         return self._add_here(amounts)
 
     def _add_here(self, amounts: Mapping[Window, int]) -> list[int]:

@@ -18,9 +18,9 @@ class Standing:
 
 
 def headers_of(standings: Iterable[Standing], unspent_tokens: int = 0) -> dict[str, str]:
-    """The headers `x-ratelimit-*`; of several quotas of one kind, those of which least is left.
+    """The headers `x-ratelimit-*`; of several quotas of one kind, for the one with the least left.
 
-    `unspent_tokens` are reserved still, and are given back when the request ends.
+    `unspent_tokens` are still reserved, and are given back when the request ends.
     """
     headers: dict[str, str] = {}
     known = list(standings)

@@ -1,1 +1,1 @@
-"""Usage: requests and tokens of each tenant by the hour, kept in SQLite."""
+"""Usage: requests and tokens of each tenant by the hour, kept in SQLite or Redis."""

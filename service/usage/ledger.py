@@ -86,10 +86,10 @@ class Ledger:
         return await self._store.read(question)
 
     async def write(self) -> None:
-        """Write the counts; raises as the store, and the next call writes them then.
+        """Write the counts; raises as the store, and the next call tries them again.
 
-        A batch that may have been written is not changed until it has been: the store knows it by
-        its id.
+        After an error a batch may have been written or not. So the same batch is written again,
+        which the store knows by its id, before newer counts.
         """
         async with self._writing:
             if self._unwritten is not None:

@@ -73,7 +73,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Counts that are written together, by hour since 1970 and kind; `id` is its alone."""
+    """Counts that are written together, by hour since 1970 and kind, under an `id` of their own."""
 
     id: str
     rows: dict[tuple[int, Kind], Amounts]

@@ -1,4 +1,4 @@
-"""The grammar that holds an answer's calls to their schemas, where the model may also just talk."""
+"""The grammar that holds calls to their schemas while the model may also answer in text."""
 
 from collections.abc import Callable
 from functools import partial
@@ -12,10 +12,10 @@ Adjust = Callable[[Any, ToolStrictLevel], Any]
 
 
 class CallFrame(StructuredOutputsParams):  # type: ignore[misc]
-    """A grammar that a request did not ask for, so that the answer may do without it.
+    """A grammar for calls that the request did not ask for, so the answer may be made without it.
 
-    `looser` makes the structure of the next lower level, for calls that cannot be held to this one.
-    `asked` is true if the request asked for some structure.
+    If it cannot be compiled, `looser` makes the structure of the next lower level. `asked` is true
+    if the request asked for some structure.
     """
 
     looser: Callable[[], StructuredOutputsParams | None] | None = None
@@ -23,7 +23,7 @@ class CallFrame(StructuredOutputsParams):  # type: ignore[misc]
 
 
 def framed(request: Any, level: ToolStrictLevel, adjust: Adjust) -> Any:
-    """A request with `tool_choice: auto`, adjusted at a level that gives way to lower ones."""
+    """A request with `tool_choice: auto`, in a frame of this level that gives way to lower ones."""
     before = request.model_copy()
     adjusted = adjust(request, level)
     structure = adjusted.extract_structured_outputs()
@@ -47,6 +47,6 @@ def _some_strict(tools: Any) -> bool:
 
 
 def asks_for_structure(params: SamplingParams) -> bool:
-    """True if the request asked for a structure; a frame of calls that it may make is none."""
+    """True if the request asked for a structure; a `CallFrame` alone is not one."""
     structure = params.structured_outputs
     return structure.asked if isinstance(structure, CallFrame) else structure is not None

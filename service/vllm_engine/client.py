@@ -42,7 +42,7 @@ _noted: ContextVar[list[Generation]] = ContextVar("noted_generations")
 
 @contextmanager
 def noted_generations() -> Iterator[None]:
-    """Note the requests that vLLM's handlers make of the client within this block."""
+    """Note the generations that vLLM's handlers begin within this block."""
     token = _noted.set([])
     try:
         yield
@@ -51,17 +51,17 @@ def noted_generations() -> Iterator[None]:
 
 
 def noted() -> list[Generation]:
-    """The requests that were noted in the block so far."""
+    """The generations that were noted in the block so far."""
     return _noted.get()
 
 
 class GatedClient:
     """Stands in for AsyncLLM, to vLLM's own OpenAI handlers too, which call `generate`.
 
-    Streams and `check_admission` go through the gate, structures are tried before it, and the
-    `renderer` takes fair turns; all else is the engine's. What a client
-    could set to go round the gate (priority, request id, rank, session) is overwritten, and so is
-    the salt of the prefix cache: it is the tenant's.
+    Streams go through the gate, structures are tried before it, and the `renderer` takes fair
+    turns; all else is the engine's. Options with which a client could go round the gate (priority,
+    request id, rank, session) are overwritten, and so is the salt of the prefix cache: it is the
+    tenant's.
     """
 
     def __init__(
@@ -102,30 +102,30 @@ class GatedClient:
     def generate(
         self, prompt: Any, sampling_params: Any, request_id: str, **options: Any
     ) -> AsyncGenerator[RequestOutput, None]:
-        """A `stream` for vLLM's handlers, which turn its error into text: the request keeps it.
+        """A `stream` for vLLM's handlers, which turn its error into text: its request keeps it.
 
-        Within `noted_generations` the request is noted, so that it can be pushed instead. Raises
-        as `check_prompt_logprobs` for what is noted there.
+        Within `noted_generations` the generation is noted, so that it can be pushed instead. Raises
+        as `check_prompt_logprobs` if all that are noted there ask for too much.
         """
         request = self.request(prompt, sampling_params, **options)
         if (requests := _noted.get(None)) is not None:
             requests.append(request)
             check_prompt_logprobs(sum(each.prompt_logprobs for each in requests), self._limits)
-        return _kept(self._stream(request))
+        return _with_failure_noted(self._stream(request))
 
     def stream(
         self, prompt: Any, sampling_params: Any, **options: Any
     ) -> AsyncGenerator[RequestOutput, None]:
         """Stream a generation under a permit of the current request.
 
-        The tokens of an answer that is wanted whole are charged as they come, too.
+        The tokens of an answer that comes whole are charged step by step, too.
         """
         return self._stream(self.request(prompt, sampling_params, **options))
 
     async def push(self, request: Generation, sink: Sink) -> None:
-        """Run a request as its `stream`; `sink` takes what comes in the engine's own steps.
+        """Run a request as `stream` does, and hand its outputs to `sink` in the engine's own steps.
 
-        Where a guard reads the answer, it takes what the guard has read.
+        If a guard reads the answer, the sink takes the outputs that it has read, as they come.
         """
         if current_context().answer_guard is None:
             await self._push(request, sink)
@@ -193,7 +193,7 @@ class GatedClient:
 def _keeping(
     kept: Kept | None, prompt: Mapping[str, Any], params: SamplingParams
 ) -> KeptGeneration | None:
-    """The place for a generation if the request keeps it; its first one alone is kept."""
+    """The place to keep a generation, None if it is not kept; of a request only the first is."""
     if not isinstance(kept, KeptGeneration):
         return None
     repeatable = params.temperature == 0 or params.seed is not None
@@ -201,7 +201,10 @@ def _keeping(
     return kept if began else None
 
 
-async def _kept(stream: AsyncGenerator[RequestOutput, None]) -> AsyncGenerator[RequestOutput, None]:
+async def _with_failure_noted(
+    stream: AsyncGenerator[RequestOutput, None],
+) -> AsyncGenerator[RequestOutput, None]:
+    """The stream, whose error is kept as its request's `stream_failure`."""
     context = current_context()
     async with aclosing(stream):
         try:

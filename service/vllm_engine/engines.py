@@ -20,8 +20,10 @@ from service.vllm_engine.start import start_vllm
 
 
 class VllmEngines:
-    """Starts the engines. Encoders' files are read once, before the first engine: the model's takes
-    most of the time.
+    """Starts the engines.
+
+    The encoders' files are checked once, before the model's engine starts: that takes most of the
+    time, and a file that must be refused is refused before.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -31,7 +33,7 @@ class VllmEngines:
     async def start_model(
         self, settings: Settings, gate: Gate, observer: StreamObserver
     ) -> VllmEngine:
-        """Start the model's engine; raises ConfigurationError as `check_encoders`, too."""
+        """Start the model's engine; raises as `check_encoders` and `start_vllm`."""
         self._check()
         return await start_vllm(settings, gate, observer)
 
@@ -53,7 +55,7 @@ class VllmEngines:
         )
 
     def _check(self) -> Mapping[str, CheckedEncoder]:
-        """The encoders that must start, read at the first call."""
+        """The encoders that must start, by name; their files are checked at the first call."""
         if self._checked is None:
             with interruptible():
                 self._checked = check_encoders(self._settings)

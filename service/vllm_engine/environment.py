@@ -77,7 +77,7 @@ def apply_environment(settings: Settings) -> None:
 
 
 def apply_platform_environment() -> None:
-    """Set what the platform alone decides, also in nodes that only compute (by the plugin)."""
+    """Set the variables that the platform alone decides; nodes that only compute do so, too."""
     variables = {
         # vLLM would fork a process that has threads and, after finetuning, a context on the GPU.
         "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
@@ -134,7 +134,8 @@ def _release(nvcc: str) -> int:
 def _of_cpu(settings: CpuSettings) -> dict[str, str]:
     return thread_variables(settings.cores, own_cores(), cpu_limit()) | {
         # Threads that wait for each other sleep, but not at once: most waits are short, and waking
-        # takes time. torch's OpenMP, GNU's, does so many rounds first; others know the policy only.
+        # takes time. GNU's OpenMP, which torch uses, spins for this many rounds before; others read
+        # the policy only.
         "OMP_WAIT_POLICY": "PASSIVE",
         "GOMP_SPINCOUNT": "10000",
         KV_CACHE_SPACE: str(settings.kv_cache_gib),

@@ -22,7 +22,7 @@ _MOST = 128
 
 
 class _BeforeReading(Collector):
-    """A collector without series: whoever reads the whole registry calls it first."""
+    """A collector without series, which is called before the others when the registry is read."""
 
     def __init__(self) -> None:
         self.call: Callable[[], None] = lambda: None
@@ -74,7 +74,7 @@ class GatheredStats(PrometheusStatLogger):  # type: ignore[misc] # vLLM is not f
     """A stat logger for vLLM's series that records steps two seconds later, many as one.
 
     vLLM's own takes some 60 calls a step, and one more for each token. The values are the same:
-    what is held back is recorded before the registry is read. Adapters stand in
+    steps that are held back are recorded before the registry is read. Adapters stand in
     `vllm:lora_requests_info` under the names that requests give, without the digest of a version:
     an endpoint picker looks for a request's `model` among them.
     """
@@ -103,7 +103,7 @@ class GatheredStats(PrometheusStatLogger):  # type: ignore[misc] # vLLM is not f
             self._timer = asyncio.get_running_loop().call_later(_SECONDS, self._on_time)
 
     def settle(self) -> None:
-        """Record what is held back; may be called by any thread."""
+        """Record the steps that are held back; may be called by any thread."""
         with self._lock:
             held, self._held = self._held, []
             for steps in _groups(held):

@@ -56,7 +56,7 @@ class Generation:
 
     @property
     def demand(self) -> Demand:
-        """Demand of the request, made anew: one that is kept would refer to who keeps it."""
+        """Demand of the request; not kept, since its callbacks refer to this object."""
         tokens = len(self._prompt["prompt_token_ids"])
         room = max(0, self._engine.model_config.max_model_len - tokens)
         most = self.params.max_tokens or room
@@ -69,7 +69,7 @@ class Generation:
 
     @property
     def prompt_logprobs(self) -> int:
-        """Log-probabilities that vLLM builds of its prompt, for each of its answers."""
+        """Number of log-probabilities of the prompt that vLLM builds, for all answers together."""
         alternatives: int | None = self.params.prompt_logprobs
         each = 0 if alternatives is None else 1 + alternatives
         return self.demand.slots * self.demand.prompt_tokens * each
@@ -81,9 +81,10 @@ class Generation:
 
     @property
     def steady(self) -> bool:
-        """True for a stream whose every step gives its text, which no stop string cuts.
+        """True if `Steps` may take outputs that hold tokens alone.
 
-        One that is kept needs its outputs.
+        A stop string could cut their text, an interval holds it back, and a request that is kept
+        needs its outputs.
         """
         plain = not self.params.stop and (self.params.stream_interval or 1) == 1
         return plain and self._kept is None
@@ -119,7 +120,7 @@ class Generation:
         self._aborting = asyncio.get_running_loop().create_task(abort)
 
     def renew(self) -> None:
-        """Take another name in the engine, which may still know the run before."""
+        """Begin another run, under another name: the engine may still know the last one's."""
         self._runs += 1
         if self._kept is not None:
             self._kept.tokens.clear()
@@ -181,7 +182,7 @@ def explain(error: Exception) -> ServiceError | None:
 
 
 def lora_request(adapter: Adapter | None) -> LoRARequest | None:
-    """Name of an adapter within vLLM.
+    """An adapter as vLLM knows it; None for the base model.
 
     vLLM treats two requests with one adapter name as equal and hashes name and path into every
     cached block, so each version has its own name.

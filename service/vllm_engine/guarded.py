@@ -1,4 +1,4 @@
-"""Outputs of a generation that a guard reads before anyone else."""
+"""Outputs of a generation that a guard reads before they are handed on."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Coroutine
@@ -17,7 +17,7 @@ from service.vllm_engine.generation import Generation
 async def guarded(
     outputs: AsyncGenerator[RequestOutput, None], request: Generation, guard: AnswerGuard
 ) -> AsyncGenerator[RequestOutput, None]:
-    """The outputs, put together into such whose text the guard has read.
+    """Join outputs until the guard has read their text, then yield them with the text it allows.
 
     Raises what `AnswerGuard.read` raises.
     """
@@ -61,7 +61,7 @@ class Inbox:
     async def outputs(
         self, push: Callable[[], Coroutine[Any, Any, None]]
     ) -> AsyncGenerator[RequestOutput, None]:
-        """Run a push into this inbox and give what came meanwhile; raises its error."""
+        """Run a push into this inbox and yield its outputs as they come; raises its error."""
         task = asyncio.create_task(push())
         task.add_done_callback(lambda _: self._came.set())
         try:

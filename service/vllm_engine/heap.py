@@ -8,7 +8,7 @@ with more than these, garbage that holds bodies of requests would be kept for lo
 
 
 def settle_heap() -> None:
-    """Free what a start has left, and have the collector look at later objects only.
+    """Free the garbage of the start, and have the collector look at later objects only.
 
     vLLM and torch leave 700,000 objects that live as long as the process. Each full collection
     would scan them and stop all requests for three quarters of a second.

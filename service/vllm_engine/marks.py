@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 class InStep:
     """Holds back tokens whose text has not come yet, from the first mark on.
 
-    `marks` are the texts of the tokens that a parser looks for. The text of an answer falls behind
-    its tokens while the end of it could begin a `stop`, or a character needs more tokens.
+    `marks` are the texts of the tokens that a parser looks for. An answer's text falls behind its
+    tokens while its end could begin a `stop`, or a character needs more tokens.
     """
 
     def __init__(self, marks: Mapping[int, str]) -> None:

@@ -26,7 +26,7 @@ Convert = Callable[..., Any]
 
 
 class Messages:
-    """Messages, and counts of their tokens; `begin` comes before the first."""
+    """Answers messages and counts their tokens; `begin` must be called first."""
 
     def __init__(self, handler: Any) -> None:
         self._handler = handler
@@ -61,7 +61,7 @@ class Messages:
         return {"input_tokens": answer.input_tokens}
 
     def _chosen(self, body: dict[str, Any]) -> dict[str, Any]:
-        """The body, whose tools are read and not called where calls cannot be found."""
+        """The body, with `tool_choice` none if it offers tools and calls cannot be found."""
         choice = body.get("tool_choice", {"type": "auto"})
         kind = choice.get("type") if isinstance(choice, dict) else choice
         readable = parses_calls(self._handler)

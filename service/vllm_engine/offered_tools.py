@@ -15,7 +15,7 @@ _FIELDS = ("tools", "tool_choice", "parallel_tool_calls")
 
 
 def offered(body: dict[str, Any], *, readable: bool) -> dict[str, Any]:
-    """A body without tools that can have no effect; the request's context names what is ignored.
+    """A body without tools that can have no effect; the context notes that they are ignored.
 
     Where calls cannot be read, the model answers in text. Raises UnsupportedFeature for a
     `tool_choice` that asks for a call then.
@@ -38,7 +38,7 @@ def offers(body: dict[str, Any]) -> bool:
 
 
 def without_tools(handler: Any, arguments: Namespace) -> Any:
-    """A chat handler of vLLM's for requests that offer no tools: it looks for no calls in answers.
+    """A copy of a chat handler of vLLM's that looks for no calls, for requests without tools.
 
     Harmony's parser stays, because it reads the whole format of its models.
     """

@@ -22,11 +22,11 @@ from service.vllm_engine.messages import Messages
 from service.vllm_engine.named_tier import named_tier, with_tier
 from service.vllm_engine.offered_tools import offered, offers, without_tools
 from service.vllm_engine.parsers import mended
-from service.vllm_engine.plain_answers import PlainAnswers
-from service.vllm_engine.plain_chat import PlainChats
-from service.vllm_engine.plain_completion import PlainCompletions
-from service.vllm_engine.plain_request import is_plain_chat, is_plain_completion
-from service.vllm_engine.plain_stream import PlainStream, is_plain
+from service.vllm_engine.plain.answers import PlainAnswers
+from service.vllm_engine.plain.chat import PlainChats
+from service.vllm_engine.plain.completion import PlainCompletions
+from service.vllm_engine.plain.request import is_plain_chat, is_plain_completion
+from service.vllm_engine.plain.stream import PlainStream, is_plain
 from service.vllm_engine.responses import Responses
 
 OpenAIAnswer = dict[str, Any] | bytes | AsyncGenerator[bytes, None] | PlainStream
@@ -35,20 +35,20 @@ OpenAIAnswer = dict[str, Any] | bytes | AsyncGenerator[bytes, None] | PlainStrea
 class OpenAISurface:
     """Chat completions, completions and models as vLLM serves them, `responses` and `messages`.
 
-    A streamed answer is an iterator of SSE events, or writes them itself where it is plain; it and
-    the unary calls raise ServiceError where vLLM would put an error into the body. A whole answer
-    that is plain is given as its JSON.
+    A whole answer is a body, or the JSON of one if the request is plain. A streamed answer is an
+    iterator of server-sent events, or a `PlainStream` if the request is plain. All raise
+    ServiceError where vLLM would put an error into the body.
     """
 
     def __init__(
         self,
         state: State,
-        plain_chat: Any,
+        chat_without_tools: Any,
         plain_chats: PlainAnswers | None = None,
         plain_completions: PlainAnswers | None = None,
     ) -> None:
         self._state = state
-        self._plain_chat = plain_chat
+        self._chat_without_tools = chat_without_tools
         self._plain_chats = plain_chats
         self._plain_completions = plain_completions
         self._models = state.openai_serving_models
@@ -93,7 +93,7 @@ class OpenAISurface:
         handler = self._state.openai_serving_chat
         body = offered(body, readable=handler.enable_auto_tools)
         request = parse(ChatCompletionRequest, body | _own_id())
-        handler = handler if offers(body) else self._plain_chat
+        handler = handler if offers(body) else self._chat_without_tools
         return await _answer(handler.create_chat_completion(request))
 
     async def completion(self, body: dict[str, Any]) -> OpenAIAnswer:
@@ -127,10 +127,9 @@ class OpenAISurface:
 
 
 class _RequestsAdapter(Mapping[str, LoRARequest]):
-    """The mapping in which vLLM's handlers look adapters up, with the current request's only.
+    """The mapping in which vLLM's handlers look adapters up; it holds the current request's alone.
 
-    The registry has already resolved the name, so only one place knows names, and the request keeps
-    the version that it began with.
+    The service's registry has resolved the name before, and the request keeps that version.
     """
 
     def __getitem__(self, name: str) -> LoRARequest:
@@ -174,9 +173,9 @@ async def _events(stream: AsyncGenerator[str, None]) -> AsyncGenerator[bytes, No
 
 
 def _push_plain(handler: Any, name: str, plain: PlainAnswers | None) -> None:
-    """Have a handler of vLLM's answer with a `PlainStream` where the stream is one.
+    """Have a handler of vLLM's answer with a `PlainStream` if the request is plain.
 
-    `name` is its method that makes the events.
+    `name` is the handler's method that makes the events of a stream.
     """
     if plain is None:
         return

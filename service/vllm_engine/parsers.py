@@ -12,20 +12,23 @@ from service.vllm_engine.marks import InStep
 
 
 def mended(parser: type[Parser] | None) -> type[Parser] | None:
-    """A parser under which a call that must come keeps to its schema, be its tool strict or not.
+    """The parser with these three faults mended; None for None.
 
-    One that may come keeps to it as far as the operator's level says and a grammar can hold it.
-    An answer to a prompt that ends the thoughts, as a template does where thinking is switched off,
-    has none: some of vLLM's parsers take all of a whole answer for one then. In a stream they see a
-    token only with its text: the text is behind while a `stop` could begin, and they would read a
-    mark twice, once as a token and once as text.
+    A call that `tool_choice` demands keeps to its tool's schema, strict or not. A call that the
+    model may make keeps to it as far as the operator's level says and a grammar can enforce it.
+
+    If the prompt ends the thoughts, as templates do where thinking is switched off, a whole answer
+    has none. Some of vLLM's parsers would take all of it for thoughts.
+
+    In a stream the parser sees a token together with its text. Text falls behind its token while a
+    `stop` could begin, and a mark would be read twice: once as a token and once as text.
     """
     if parser is None:
         return None
     if issubclass(parser, DelegatingParser):
         parser = _in_step(_after_prompt(parser))
 
-    class Held(parser):  # type: ignore[misc, valid-type]
+    class HeldToSchemas(parser):  # type: ignore[misc, valid-type]
         def adjust_request(self, request: Any) -> Any:
             if request.tool_choice in ("none", None):
                 return super().adjust_request(request)
@@ -37,11 +40,14 @@ def mended(parser: type[Parser] | None) -> type[Parser] | None:
             self.tool_strict_level = level
             return super().adjust_request(request)
 
-    return Held
+    return HeldToSchemas
 
 
 def _after_prompt(parser: type[DelegatingParser]) -> type[DelegatingParser]:
-    """A parser that looks for no thoughts where the prompt ends them, as it does in a stream."""
+    """A parser that looks for no thoughts in a whole answer if the prompt ended them.
+
+    In a stream vLLM's parsers do so already.
+    """
 
     class AfterPrompt(parser):  # type: ignore[misc]
         _thought_before = False
@@ -49,7 +55,7 @@ def _after_prompt(parser: type[DelegatingParser]) -> type[DelegatingParser]:
         def set_prompt_token_ids(self, prompt_token_ids: Sequence[int]) -> None:
             super().set_prompt_token_ids(prompt_token_ids)
             thoughts = self.reasoning_parser
-            # Parsers with an engine of their own find it in what the template was told.
+            # Parsers with an engine of their own learn it from the template's variables.
             if thoughts is not None and not thoughts.engine_based_streaming:
                 self._thought_before = thoughts.is_reasoning_end(list(prompt_token_ids))
 
@@ -89,7 +95,7 @@ def _in_step(parser: type[DelegatingParser]) -> type[DelegatingParser]:
 
 
 def _marks(tokenizer: Any, *, hidden: bool) -> Mapping[int, str]:
-    """The tokens that a tokenizer was given beside its words; special ones may be left unshown."""
+    """The texts of a tokenizer's added tokens, by id; without special ones if these are hidden."""
     added: Mapping[int, Any] = getattr(tokenizer, "added_tokens_decoder", {})
     return {
         token_id: token.content

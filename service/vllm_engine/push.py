@@ -19,11 +19,11 @@ class Sink(Protocol):
     """Takes the outputs of one stream."""
 
     def take(self, output: RequestOutput) -> TextSink | None:
-        """Take an output; returns what takes from now on the outputs that are text alone."""
+        """Take an output; returns the sink for later outputs of text alone, None to get outputs."""
 
     @property
     def restart(self) -> Callable[[], None] | None:
-        """Forgets all outputs, which come again from the first; None where some are handed on."""
+        """Forgets all outputs, to take them again from the first; None if the sink sends them."""
 
 
 class Last:
@@ -101,7 +101,7 @@ class Push:
             raise
 
     def _new(self, output: RequestOutput, meter: Meter) -> Progress:
-        """The progress that an output makes; in a whole answer the steps are counted already."""
+        """The progress of an output, without the tokens of a whole answer that are counted."""
         progress = self._request.progress(output)
         if self._request.whole:
             return replace(progress, new_tokens=progress.new_tokens - meter.tokens)

@@ -56,16 +56,15 @@ class _Step:
 class Steps:
     """Stands before vLLM's output processor, counts each step's tokens and hands on plain texts.
 
-    A stream that is followed here gets the text of an output that is nothing but tokens. The text
-    comes from the request's own detokenizer, and vLLM's counts are kept, so the processor finds
-    the request as if it had seen all. Any other output (a last one, one with an event) is the
-    processor's. Of an answer that is wanted whole the tokens are counted, since the processor says
-    nothing until its end; such an output goes to its detokenizer alone. The gate is charged once
-    for a step.
+    A stream that is followed here gets the text of outputs that hold tokens alone. The text comes
+    from the request's own detokenizer, and vLLM's counts are kept, so the processor finds the
+    request as if it had seen all outputs. Any other output (a last one, one with an event) goes to
+    the processor. The tokens of an answer that comes whole are counted here, since the processor
+    says nothing until its end. The gate is charged once for a step.
 
-    All texts of a step are written one directly after the other: a reader on this machine that
-    falls asleep between two costs more than both. While the loop lags, the texts of several steps
-    become one event.
+    All texts of a step are written one directly after the other: a client on this machine that
+    falls asleep between two writes costs more time than both writes. While the loop lags, the texts
+    of several steps become one event.
     """
 
     def __init__(self, processor: OutputProcessor, gate: Gate) -> None:
@@ -89,9 +88,9 @@ class Steps:
     def count(
         self, request_id: str, meter: Meter, fail: Callable[[Exception], None], *, steady: bool
     ) -> list[str]:
-        """Count the tokens of an answer, but not a sequence's last output; the ids to forget.
+        """Count the tokens of a whole answer, but not those of a sequence's last output.
 
-        A `steady` one has no stop string, which could end it at any token.
+        Returns the ids of its sequences, for `forget`. `steady` as `Generation.steady`.
         """
         parent = self._parents.get(request_id)
         ids = [request_id] if parent is None else list(parent.child_requests)
@@ -101,7 +100,7 @@ class Steps:
         return ids
 
     def forget(self, *request_ids: str) -> None:
-        """Hand on and count no more of these."""
+        """Hand on and count no more outputs of these requests."""
         for request_id in request_ids:
             self._streams.pop(request_id, None)
             self._wholes.pop(request_id, None)

@@ -34,9 +34,10 @@ async def tried(
 
 
 async def try_structure(trials: StructureTrials, params: SamplingParams) -> None:
-    """Validate as vLLM's own validation, which is turned off, would do on the event loop.
+    """Validate a request's structure in a trial.
 
-    A frame of calls that cannot be compiled gives way to the next looser one, or to none. Raises as
+    vLLM's own validation, which would do it on the event loop, is turned off. A frame of calls that
+    cannot be compiled gives way to the next looser one, or to none. Raises as
     `StructureTrials.check`.
     """
     structure = params.structured_outputs
@@ -54,7 +55,7 @@ async def _try(trials: StructureTrials, structure: StructuredOutputsParams) -> N
     if structure.choice is not None:
         structure.grammar, structure.choice = choice_as_grammar(structure.choice), None
     if structure.structural_tag is not None:
-        structure.structural_tag = _held(structure.structural_tag)
+        structure.structural_tag = _with_bounds(structure.structural_tag)
     structure._backend = BACKEND
     if structure.json_object:
         return
@@ -66,11 +67,11 @@ async def _try(trials: StructureTrials, structure: StructuredOutputsParams) -> N
     await trials.check(Compilation(kind.name.lower(), text, asked))
 
 
-def _held(tag: str) -> str:
-    """The frame of tools' calls, in which arguments hold single spaces, where any number might be.
+def _with_bounds(tag: str) -> str:
+    """The frame of tools' calls, with single spaces in arguments instead of any number.
 
-    Arguments without a schema are an object of any. Raises UnsupportedFeature for a schema that
-    cannot be enforced.
+    Arguments without a schema are an object with any members. Raises UnsupportedFeature for a
+    schema that cannot be enforced.
     """
     frame = json.loads(tag)
     for part in _schemas(frame):

@@ -27,10 +27,10 @@ class _Texts(dict[int, str | None]):
 class TextStream:
     """Stands in for the library's `DecodeStream` where the decoder is byte-level.
 
-    The library decodes the whole prompt at the first token, and some tokens twice at each. The text
-    of tokens that are bytes is that of their bytes, one after the other, so a token of whole
-    characters adds the same text wherever it stands between such. From a part of a character on the
-    library's own stream decodes, until it has put a text together.
+    The library decodes the whole prompt at the first token, and some tokens twice at each. Tokens
+    of a byte-level decoder are bytes, so a token of whole characters always adds the same text
+    after whole characters. From a part of a character on, the library's own stream decodes until it
+    has put a text together.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class TextStream:
 
 
 def _ends_within(ids: Sequence[int], texts: Mapping[int, str | None]) -> bool:
-    """True if the last token of these that has a text has a part of a character."""
+    """True if the last token that is not empty holds a part of a character."""
     last = next((text for each in reversed(ids) if (text := texts[each]) != ""), "")
     return last is None
 
@@ -67,8 +67,8 @@ def _ends_within(ids: Sequence[int], texts: Mapping[int, str | None]) -> bool:
 def keep_texts(tokenizer: Any) -> None:
     """Have vLLM's detokenizers keep the texts of a tokenizer's tokens, if these are bytes.
 
-    vLLM looks the library's class up for each request. A process has one language model: the class
-    is right for the last tokenizer alone, and the library's own for one of other tokens.
+    vLLM looks up the library's class for each request. A process has one language model, so the
+    class serves the tokenizer of the last call; for tokens of other kinds it is the library's own.
     """
     library = getattr(tokenizer, "_tokenizer", None)
     own = isinstance(getattr(library, "decoder", None), decoders.ByteLevel)

@@ -5,7 +5,7 @@ from typing import Any
 from service.errors import UnsupportedFeature
 
 FREE = ("auto", "none")
-"""Choices that leave it to the model, which answers with text where calls cannot be read."""
+"""Choices that allow an answer in text, the only one of models whose calls cannot be read."""
 
 
 def parses_calls(handler: Any) -> bool:
@@ -15,7 +15,7 @@ def parses_calls(handler: Any) -> bool:
 
 
 def check_tool_choice(choice: Any, *, readable: bool) -> None:
-    """Raise UnsupportedFeature for a call that is asked for and that no parser would find."""
+    """Raise UnsupportedFeature for a choice that demands a call if no parser would find it."""
     if choice not in FREE and not readable:
         raise UnsupportedFeature(
             "tool_choice: calls of this model cannot be read, so it must be auto or none; the "

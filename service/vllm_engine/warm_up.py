@@ -26,11 +26,11 @@ Triton compiles multiples of 16 apart."""
 
 
 async def warm_up(llm: Any, headers: Mapping[str, str] | None = None) -> None:
-    """Take each path of the platform that the engine has room for, one after the other.
+    """Make a request for each path of the platform that the engine has room for, in turn.
 
     The requests go past the gate, which would take the time of compiling for the engine's speed.
     `headers` are those of untraced requests. Raises ConfigurationError if all together take longer
-    than the platform's `warm_up_s`, and what vLLM raises.
+    than the platform's `warm_up_s`, and the errors of vLLM.
     """
     here = platform.installed()
     try:
@@ -64,8 +64,8 @@ def paths(here: Platform) -> Iterator[tuple[str, SamplingParams]]:
 
     On GPUs vLLM's samplers are kernels that Triton compiles when they are first used: one for each
     power of two of log-probabilities, another where these and the token's own are a multiple of 16,
-    and several for each way to cut the distribution, by the rows
-    of the batch (vllm.v1.sample.ops.topk_topp_triton).
+    and several for each way to cut the distribution, by the rows of the batch
+    (vllm.v1.sample.ops.topk_topp_triton).
     """
     yield "log-probabilities", _params(logprobs=TOP_LOGPROBS)
     yield "choice", _params(structured_outputs=_choice())
@@ -104,7 +104,7 @@ def _cuda_paths() -> Iterator[tuple[str, SamplingParams]]:
 
 
 def _choice() -> StructuredOutputsParams:
-    """A choice as the engine takes it after a trial."""
+    """A choice in the form that it has after its trial."""
     structure = StructuredOutputsParams(grammar=choice_as_grammar(["yes", "no"]))
     structure._backend = BACKEND
     return structure

@@ -8,7 +8,7 @@ from starlette.types import Message
 
 from service.api.pushed_stream import PushedStream
 from service.context import enter_context, internal_context
-from service.engine.protocol import Writer
+from service.engine.writer import Writer
 from service.errors import DeadlineExceeded
 
 

@@ -24,7 +24,7 @@ from service.telemetry.metrics import Metrics
 from service.vllm_engine.answers import parse
 from service.vllm_engine.client import GatedClient
 from service.vllm_engine.openai import OpenAISurface
-from service.vllm_engine.plain_stream import is_plain
+from service.vllm_engine.plain.stream import is_plain
 from service.vllm_engine.structures import StructureTrials
 
 CHAT_BODY = {"model": "tiny", "messages": [{"role": "user", "content": "Hello"}], "stream": True}
@@ -44,7 +44,7 @@ def surface_over(stream: AsyncGenerator[str, None]) -> OpenAISurface:
         openai_serving_responses=None,
         anthropic_serving_messages=None,
     )
-    return OpenAISurface(state, plain_chat=chat)
+    return OpenAISurface(state, chat_without_tools=chat)
 
 
 @pytest.mark.parametrize("fails", [False, True])

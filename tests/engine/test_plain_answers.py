@@ -22,9 +22,9 @@ from vllm.outputs import CompletionOutput, RequestOutput
 from service.context import current_context, enter_context, internal_context
 from service.tenants.tenant import Tier
 from service.vllm_engine.named_tier import named_tier, with_tier
-from service.vllm_engine.plain_answers import PlainAnswers, PlainKind
-from service.vllm_engine.plain_chat import PlainChats
-from service.vllm_engine.plain_completion import PlainCompletions
+from service.vllm_engine.plain.answers import PlainAnswers, PlainKind
+from service.vllm_engine.plain.chat import PlainChats
+from service.vllm_engine.plain.completion import PlainCompletions
 
 Outputs = Sequence[RequestOutput]
 

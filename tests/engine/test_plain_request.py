@@ -10,7 +10,7 @@ from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionReque
 from vllm.entrypoints.openai.completion.protocol import CompletionRequest
 
 from service.vllm_engine.answers import parse
-from service.vllm_engine.plain_request import (
+from service.vllm_engine.plain.request import (
     PlainRequests,
     is_plain_chat,
     is_plain_completion,

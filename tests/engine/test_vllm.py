@@ -33,7 +33,7 @@ from service.telemetry.metrics import Metrics
 from service.vllm_engine import openai
 from service.vllm_engine.cpu import seed
 from service.vllm_engine.engine import VllmEngine
-from service.vllm_engine.plain_stream import PlainStream
+from service.vllm_engine.plain.stream import PlainStream
 from service.vllm_engine.process import read_vitals
 from service.vllm_engine.start import start_vllm
 from service.vllm_engine.warm_up import paths

@@ -3,7 +3,7 @@
 import pytest
 
 from service.errors import InvalidRequest
-from service.limits.encoder_texts import check_count, check_text, check_values
+from service.limits.encoder_texts import check_entries, check_text, check_values
 from service.settings.limits import LimitSettings
 
 LIMITS = LimitSettings(encoder_input_bytes=4, embedding_values=12)
@@ -14,7 +14,7 @@ def test_what_is_within_the_caps_passes() -> None:
         check_text(text, "query", LIMITS)
     check_values(3, 4, "input", LIMITS)
     for count in (1, 2):
-        check_count(count, 2, "texts", "texts")
+        check_entries(count, 2, "texts", "texts")
 
 
 @pytest.mark.parametrize(("text", "size"), [("", 0), ("ééa", 5)])
@@ -37,5 +37,5 @@ def test_embeddings_hold_no_more_numbers_than_the_settings_say() -> None:
 @pytest.mark.parametrize("count", [0, 3])
 def test_a_list_holds_at_least_one_entry_and_at_most_its_cap(count: int) -> None:
     with pytest.raises(InvalidRequest, match=rf"^texts: 1\.\.2 pairs, got {count}$") as refused:
-        check_count(count, 2, "texts", "pairs")
+        check_entries(count, 2, "texts", "pairs")
     assert refused.value.param == "texts"

@@ -185,8 +185,7 @@ class _Answer:
         if (reference := self.classifier.reference) is not None:
             characters = len(self.inputs[outcome.index])
             best = result.scores[0].label
-            adapter = self.context.adapter
-            model = adapter.name if adapter else self.context.model
+            model = self.context.unversioned_model
             self.runtime.metrics.drift.seen(model, reference, best, result.score, characters)
         return ClassificationBody(
             index=outcome.index,

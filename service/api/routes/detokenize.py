@@ -6,10 +6,8 @@ from service.api.dependencies import TheContext, TheRuntime
 from service.api.json_body import JsonRoute
 from service.api.schemas.tokenize import DetokenizeAnswer, DetokenizeRequest, VllmDetokenizeAnswer
 from service.context import RequestContext
+from service.engine.text_size import size_of_tokens
 from service.runtime.parts import Runtime
-
-_TOKEN_BYTES = 4
-"""Bytes that a token stands for, about."""
 
 router = APIRouter(route_class=JsonRoute, tags=["tokenization"])
 
@@ -33,5 +31,5 @@ async def detokenize_for_vllm(
 async def _text(body: DetokenizeRequest, runtime: Runtime, context: RequestContext) -> str:
     engine = runtime.base.engine
     runtime.models.choose(engine.model.name if body.model is None else body.model, context)
-    size = _TOKEN_BYTES * len(body.tokens)
+    size = size_of_tokens(body.tokens)
     return await engine.prepare(size, lambda: engine.decode(body.tokens))

@@ -22,7 +22,8 @@ from service.api.schemas.generate import (
 )
 from service.api.sse import DONE, STREAMED, event, event_stream
 from service.context import RequestContext, current_context
-from service.engine.protocol import FinishReason, Writer
+from service.engine.protocol import FinishReason
+from service.engine.writer import Writer
 from service.generation.push import push
 from service.generation.stream import (
     GenerationRequest,

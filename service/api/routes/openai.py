@@ -20,7 +20,7 @@ from service.limits.prompts import count_prompts
 from service.limits.shape import Shape
 from service.runtime.parts import Runtime
 from service.vllm_engine.openai import OpenAIAnswer
-from service.vllm_engine.plain_stream import PlainStream
+from service.vllm_engine.plain.stream import PlainStream
 
 router = APIRouter(route_class=DirectRoute, tags=["openai"])
 

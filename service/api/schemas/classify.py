@@ -20,6 +20,7 @@ from service.classification.inference import (
 from service.classification.zero_shot import DEFAULT_INSTRUCTION, Question
 from service.engine.conformal_sets import ConformalSets
 from service.engine.pooling import Pooler
+from service.engine.text_size import size_of
 from service.errors import InvalidRequest
 from service.quoting import quote
 from service.settings.limits import LimitSettings
@@ -85,9 +86,10 @@ class ClassifyRequest(RequestBody):
         return inputs
 
     def question(self, limits: LimitSettings, *, of_base: bool) -> Question | None:
-        """Question to the base model, None where an adapter brings its own.
+        """Question to the base model, None for an adapter, which has its own.
 
-        Raises InvalidRequest for labels that cannot be chosen from, and for what an adapter brings.
+        Raises InvalidRequest for labels that cannot be chosen from, and for a question to an
+        adapter.
         """
         if self.truncate:
             raise InvalidRequest("truncate: only for encoders, got true", param="truncate")
@@ -135,7 +137,7 @@ class ClassifyRequest(RequestBody):
         )
 
     def refuse_question(self, kind: str) -> None:
-        """Raise InvalidRequest for what a model of this kind, with labels of its own, brings."""
+        """Raise InvalidRequest for fields of a question, which a model of this kind has itself."""
         for name in _QUESTION:
             if (value := getattr(self, name)) is not None:
                 raise InvalidRequest(
@@ -178,7 +180,7 @@ class ClassifyRequest(RequestBody):
             )
         seen: set[str] = set()
         for index, label in enumerate(labels):
-            size = len(label.encode(errors="surrogatepass"))
+            size = size_of(label)
             if not label.strip() or size > limits.label_bytes:
                 raise InvalidRequest(
                     f"candidate_labels[{index}]: 1..{limits.label_bytes} bytes and not blank, "

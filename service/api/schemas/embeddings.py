@@ -10,7 +10,7 @@ from service.api.schemas.base import AnswerBody, Many, RequestBody, ServiceTier
 from service.encoders.passages import Input
 from service.engine.pooling import EncoderInfo, Pooled
 from service.errors import InvalidRequest, UnsupportedFeature
-from service.limits.encoder_texts import check_count, check_text, check_values
+from service.limits.encoder_texts import check_entries, check_text, check_values
 from service.settings.limits import LimitSettings
 
 Tokens = Annotated[list[int], Many]
@@ -49,7 +49,7 @@ def checked_inputs(given: Any, field: str, width: int, limits: LimitSettings) ->
     Raises InvalidRequest for none, too many, and empty or too long ones.
     """
     listed = _listed(given)
-    check_count(len(listed), limits.embedding_inputs, field, "texts")
+    check_entries(len(listed), limits.embedding_inputs, field, "texts")
     check_values(len(listed), width, field, limits)
     for index, each in enumerate(listed):
         place = place_of(given, field, index)

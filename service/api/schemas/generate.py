@@ -14,6 +14,7 @@ from service.api.schemas.base import (
     conversation,
 )
 from service.engine.protocol import Adapter, Sampling, Structure
+from service.engine.text_size import size_of
 from service.errors import InvalidRequest
 from service.generation.stream import GenerationRequest
 from service.limits.structure import check_choice, check_regex, check_schema
@@ -193,7 +194,7 @@ def _check_stop(stop: list[str], limits: LimitSettings) -> None:
     if len(stop) > limits.stop:
         raise InvalidRequest(f"stop: at most {limits.stop} strings, got {len(stop)}", param="stop")
     for entry in stop:
-        size = len(entry.encode(errors="surrogatepass"))
+        size = size_of(entry)
         if not 1 <= size <= limits.stop_bytes:
             raise InvalidRequest(
                 f"stop: each must be 1..{limits.stop_bytes} bytes, got {size}", param="stop"

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from service.api.schemas.base import AnswerBody, Many, RequestBody, ServiceTier
 from service.errors import InvalidRequest
-from service.limits.encoder_texts import check_count
+from service.limits.encoder_texts import check_entries
 from service.settings.limits import LimitSettings
 
 
@@ -30,7 +30,7 @@ class ModerationRequest(RequestBody):
     def texts(self, limits: LimitSettings) -> list[str]:
         """The texts as a list; InvalidRequest for none, too many, and blank ones."""
         given = [self.input] if isinstance(self.input, str) else self.input
-        check_count(len(given), limits.classify_inputs, "input", "texts")
+        check_entries(len(given), limits.classify_inputs, "input", "texts")
         parts = [each.text for each in given if isinstance(each, ModerationPart)]
         texts = ["\n".join(parts)] if parts else [each for each in given if isinstance(each, str)]
         for index, text in enumerate(texts):

@@ -8,7 +8,7 @@ from service.api.schemas.base import AnswerBody, Many, RequestBody, ServiceTier
 from service.api.schemas.embeddings import TRUNCATE, EncoderUsage
 from service.encoders.pairs import Pair
 from service.errors import InvalidRequest
-from service.limits.encoder_texts import check_count, check_text
+from service.limits.encoder_texts import check_entries, check_text
 from service.settings.limits import LimitSettings
 
 _MODEL = "An encoder that scores pairs (a cross-encoder), or one for embeddings: their cosine."
@@ -35,7 +35,7 @@ class RerankRequest(RequestBody):
 
     def pairs(self, limits: LimitSettings) -> list[Pair]:
         """The query with each document; InvalidRequest for texts over a cap."""
-        check_count(len(self.documents), limits.pairs, "documents", "documents")
+        check_entries(len(self.documents), limits.pairs, "documents", "documents")
         check_text(self.query, "query", limits)
         texts = [each if isinstance(each, str) else each.text for each in self.documents]
         for index, text in enumerate(texts):
@@ -72,7 +72,7 @@ class ScoreRequest(RequestBody):
         form = self.form
         firsts, seconds = (_listed(getattr(self, name)) for name in form)
         for name, texts in zip(form, (firsts, seconds), strict=True):
-            check_count(len(texts), limits.pairs, name, "texts")
+            check_entries(len(texts), limits.pairs, name, "texts")
             for index, text in enumerate(texts):
                 check_text(text, f"{name}[{index}]", limits)
         if len(firsts) not in (1, len(seconds)):

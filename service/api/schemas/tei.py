@@ -9,7 +9,7 @@ from service.api.schemas.embeddings import TRUNCATE, Tokens
 from service.encoders.pairs import Pair
 from service.encoders.passages import Input
 from service.errors import InvalidRequest, UnsupportedFeature
-from service.limits.encoder_texts import check_count, check_text
+from service.limits.encoder_texts import check_entries, check_text
 from service.settings.limits import LimitSettings
 
 _INPUTS = "inputs"
@@ -55,7 +55,7 @@ class TeiRerankRequest(TeiRequest):
 
     def pairs(self, limits: LimitSettings) -> list[Pair]:
         """The query with each text; InvalidRequest for texts over a cap."""
-        check_count(len(self.texts), limits.pairs, "texts", "texts")
+        check_entries(len(self.texts), limits.pairs, "texts", "texts")
         check_text(self.query, "query", limits)
         for index, text in enumerate(self.texts):
             check_text(text, f"texts[{index}]", limits)
@@ -82,7 +82,7 @@ class PredictRequest(TeiRequest):
     def listed(self, limits: LimitSettings) -> list[Input]:
         """The inputs as a list; InvalidRequest for none, too many, and texts over a cap."""
         given: list[Any] = list(self.inputs) if self.is_batch else [self.inputs]
-        check_count(len(given), limits.embedding_inputs, _INPUTS, "texts or pairs")
+        check_entries(len(given), limits.embedding_inputs, _INPUTS, "texts or pairs")
         return [_text_or_pair(each, self.place(at), limits) for at, each in enumerate(given)]
 
 

@@ -18,20 +18,20 @@ _MOST_HELD = 4
 """Steps in a row in which no prompt of a later rank is read."""
 
 _DECODES_WAIT = 0.2
-"""Part of the steps that leave out what decodes, at most; each costs the time of an empty step."""
+"""Largest part of the steps that leave out decoding requests; each costs an empty step's time."""
 
 _MOST_IN_A_ROW = 2
-"""Steps in a row that leave out what decodes."""
+"""The most steps in a row that leave out decoding requests."""
 
 
 class PacedScheduler(Scheduler):  # type: ignore[misc] # vLLM is not followed by mypy
     """vLLM's scheduler, with short steps for the requests of tenants within their share.
 
     On the CPU build a step takes longer with each token, and a request waits for the running step
-    and then for its own. So a step reads prompts of the first rank or of later ones, and of later
-    ones few (`_few`). The first rank goes first, but for one step after `_MOST_HELD`, and, where
-    such steps are rare, in a step without the decoding of later ranks. Flex requests alone in the
-    engine are read without a bound.
+    and then for its own. So a step reads prompts of the first rank or of later ranks, and of later
+    ranks only few tokens (`_few`). The first rank goes first, except for one step after
+    `_MOST_HELD` steps. Where its steps are rare they also leave out requests of later ranks that
+    decode. Flex requests alone in the engine are read without a bound.
     """
 
     max_num_scheduled_tokens: int
@@ -59,7 +59,7 @@ class PacedScheduler(Scheduler):  # type: ignore[misc] # vLLM is not followed by
             self.max_num_scheduled_tokens = most
 
     def _paces(self) -> bool:
-        """False for one rank alone, and where a part of a prompt may be too small to be read."""
+        """False for one rank alone, and if small parts of a prompt cannot be read."""
         config = self.scheduler_config
         if not config.enable_chunked_prefill or config.disable_chunked_mm_input:
             return False
@@ -79,8 +79,8 @@ class PacedScheduler(Scheduler):  # type: ignore[misc] # vLLM is not followed by
         return later + decoding
 
     def _few(self) -> int:
-        """Tokens of a step that decodes all that has read its prompt, and reads few others."""
-        # vLLM gives the budget away in this order.
+        """Tokens of a step that decodes every request it can, and reads few tokens of prompts."""
+        # vLLM shares out the tokens of a step in this order.
         self.running.sort(key=lambda request: request.is_prefill_chunk)
         decoding = sum(
             each.num_tokens_with_spec + each.num_output_placeholders - each.num_computed_tokens
@@ -93,7 +93,8 @@ class PacedScheduler(Scheduler):  # type: ignore[misc] # vLLM is not followed by
         waiting = [each for each in held if each.status != RequestStatus.RUNNING]
         if self._running_may_skip():
             for each in held:
-                each.next_decode_eligible_step = self.current_step + 2  # in which it skips a step
+                # `schedule` counts `current_step` up first, so +2 leaves out the step made now.
+                each.next_decode_eligible_step = self.current_step + 2
         self.waiting.remove_requests(waiting)
         try:
             return super().schedule(throttle_prefills)
@@ -104,7 +105,8 @@ class PacedScheduler(Scheduler):  # type: ignore[misc] # vLLM is not followed by
     def _running_may_skip(self) -> bool:
         """False if there are more adapters than slots.
 
-        vLLM counts the adapters of a step alone. With one that skips it, too many could run.
+        vLLM counts only the adapters of one step's requests. With one that skips the step, requests
+        of too many adapters could run.
         """
         if self.lora_config is None:
             return True

@@ -78,5 +78,5 @@ def named(encoder: EncoderSettings) -> Iterator[None]:
 
 
 def environment_of(encoder: EncoderSettings) -> AbstractContextManager[None]:
-    """Set what only this engine's processes read of the environment, while they are started."""
+    """Set the variables of this engine's processes alone, while they are started."""
     return variables_set({COMPILER_OFF: "1" if is_eager(encoder.engine) else None})

@@ -71,7 +71,7 @@ class VllmEncoder:
         self._salts = CacheSalts()
         self._serial = itertools.count()
         self._vocab_size: int = llm.model_config.get_vocab_size()
-        # Of sentence-transformers' own file; vLLM reads its other key into max_model_len.
+        # From sentence-transformers' own file, whose other key vLLM reads into max_model_len.
         lower = bool((llm.model_config.encoder_config or {}).get("do_lower_case"))
         tokenizer = llm.renderer.get_tokenizer()
         try:

@@ -1,4 +1,4 @@
-"""Whole answers that hold a text and nothing more."""
+"""Whole answers to plain requests."""
 
 from typing import Any
 
@@ -9,15 +9,15 @@ from service.context import current_context
 from service.vllm_engine.client import GatedClient
 from service.vllm_engine.generation import Generation
 from service.vllm_engine.named_tier import named_tier
-from service.vllm_engine.plain_events import own_fields, with_end, with_usage
+from service.vllm_engine.plain.events import own_fields, with_end, with_usage
 from service.vllm_engine.push import Last
 
 
 class PlainWholes:
     """Makes the whole answers of one of vLLM's handlers, whose ids begin with `prefix`.
 
-    `probe` is the handler's answer of `probes`; every answer has its own values in the places that
-    these have there.
+    `probe` is the handler's answer to `probes`. Every answer is a copy of it with the values of its
+    own generation.
     """
 
     def __init__(self, client: GatedClient, handler: Any, prefix: str, probe: BaseModel) -> None:

@@ -7,13 +7,13 @@ from pydantic import BaseModel
 
 from service.vllm_engine.client import GatedClient
 from service.vllm_engine.generation import Generation, explain
-from service.vllm_engine.plain_request import PlainRequests
-from service.vllm_engine.plain_stream import PlainStream, PlainStreams
-from service.vllm_engine.plain_whole import PlainWholes
+from service.vllm_engine.plain.request import PlainRequests
+from service.vllm_engine.plain.stream import PlainStream, PlainStreams
+from service.vllm_engine.plain.whole import PlainWholes
 
 
 class PlainKind(Protocol):
-    """A kind of answers: what one of vLLM's handlers makes of requests and of `probes`."""
+    """One of vLLM's handlers: the answers that it makes of `probes`, and requests for it."""
 
     handler: Any
     requests: PlainRequests
@@ -47,7 +47,7 @@ class PlainAnswers:
 
     @classmethod
     async def of(cls, client: GatedClient, kind: PlainKind) -> "PlainAnswers | None":
-        """Answers in the place of a handler; None where its answers hold more than plain ones."""
+        """Answers in the place of a handler; None if its configuration adds to plain answers."""
         config, handler = client.vllm_config, kind.handler
         more = (
             getattr(handler, "parser_cls", None)

@@ -1,4 +1,4 @@
-"""Bodies whose fields vLLM's models would take as they are, and the requests made of these."""
+"""Plain bodies, whose fields vLLM's models would take as they are, and the requests of these."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -31,11 +31,11 @@ _ROLES = ("system", "user", "assistant")
 
 def is_plain_completion(body: Mapping[str, Any]) -> bool:
     """True for an accepted body of one prompt whose fields vLLM's model would take as they are."""
-    return "prompt" in body and _takes(body, {"prompt": _is_one})
+    return "prompt" in body and _takes(body, {"prompt": _is_one_prompt})
 
 
 def is_plain_chat(body: Mapping[str, Any]) -> bool:
-    """True for an accepted body of texts with such fields only."""
+    """True for an accepted body of text messages whose fields vLLM's model would take so."""
     own = {"messages": _are_texts, "max_completion_tokens": _is_integer}
     return "messages" in body and _takes(body, own)
 
@@ -68,15 +68,15 @@ def _is_integer(value: Any) -> bool:
     return type(value) is int
 
 
-def _is_one(prompt: Any) -> bool:
-    """True for a text, and for the ids of tokens."""
+def _is_one_prompt(prompt: Any) -> bool:
+    """True for a text or a list of token ids, not for a list of prompts."""
     if isinstance(prompt, str):
         return True
     return isinstance(prompt, list) and all(type(item) is int and item >= 0 for item in prompt)
 
 
 def _are_texts(messages: Any) -> bool:
-    """True for messages that are a text and whose it is."""
+    """True for messages that hold a text, a role and nothing else."""
     return isinstance(messages, list) and all(
         isinstance(each, dict)
         and each.keys() == _MESSAGE
@@ -87,13 +87,13 @@ def _are_texts(messages: Any) -> bool:
 
 
 class PlainRequests:
-    """Makes vLLM's requests of plain bodies: its model validates one, the others are its copies."""
+    """Makes vLLM's requests of plain bodies: vLLM validates one, and the others are its copies."""
 
     def __init__(self, kind: type[BaseModel], least: Mapping[str, Any]) -> None:
         self._first = kind.model_validate(least)
 
     def make(self, body: Mapping[str, Any]) -> Any:
-        """The request that vLLM's model makes of a plain body, but for its id."""
+        """The request that vLLM's model makes of a plain body, except for its id."""
         changed = {name: float(body[name]) for name in _NUMBERS & body.keys()}
         if "stream_options" in body:
             changed["stream_options"] = _OPTIONS[body["stream_options"]["include_usage"]]
@@ -108,7 +108,7 @@ def generation(
 ) -> Generation:
     """The generation that vLLM's handler would make of a request with this prompt.
 
-    `asked` is the number of tokens that it asks for.
+    `asked` is the number of tokens that the request asks for.
     """
     most = get_max_tokens(
         handler.model_config.max_model_len,

@@ -1,4 +1,4 @@
-"""Events and fields of plain answers, shaped by what vLLM's own handlers make of a probe."""
+"""Events and fields of plain answers: copies of those that vLLM's handlers make of a probe."""
 
 import json
 import time
@@ -28,9 +28,10 @@ async def probes() -> AsyncIterator[RequestOutput]:
 
 @dataclass(frozen=True, slots=True)
 class Shapes:
-    """The events of a generator's streams, in which every stream puts its own values.
+    """The events of a generator's streams; each stream puts its own values into copies.
 
-    `head` comes before the first text and `usage` after the last one, where there is such an event.
+    `head` comes before the first text and `usage` after the last one, None if there is no such
+    event.
     """
 
     head: Event | None
@@ -40,7 +41,7 @@ class Shapes:
 
     @classmethod
     async def of(cls, generator: AsyncGenerator[str, None]) -> "Shapes":
-        """The shapes of what a generator makes of `probes`."""
+        """The events that a generator makes of `probes`."""
         events = [event.removeprefix("data: ") async for event in generator]
         made = [json.loads(event) for event in events if event.startswith("{")]
         usage = None if made[-1]["choices"] else made.pop()
@@ -51,7 +52,7 @@ class Shapes:
 class Events:
     """The events of one stream, as bytes.
 
-    `own` are its values of fields that all events have; `named` are fields before these.
+    `own` are its values of the fields that all events have; `named` are fields to put before these.
     """
 
     def __init__(self, shapes: Shapes, named: Event, own: Event) -> None:
@@ -88,7 +89,7 @@ class Events:
 
 
 def own_fields(prefix: str) -> Event:
-    """The current request's values of fields that all of its events have, and its whole answer."""
+    """The current request's values of the fields that each of its events, or its answer, has."""
     context = current_context()
     name = f"{prefix}{context.request_id}"
     return {"id": name, "created": int(time.time()), "model": context.model}

@@ -11,8 +11,8 @@ from vllm.entrypoints.serve.engine.protocol import ErrorResponse
 from service.vllm_engine.answers import error_of
 from service.vllm_engine.client import GatedClient
 from service.vllm_engine.generation import Generation
-from service.vllm_engine.plain_events import probes
-from service.vllm_engine.plain_request import PlainRequests, generation
+from service.vllm_engine.plain.events import probes
+from service.vllm_engine.plain.request import PlainRequests, generation
 
 _LEAST = {"messages": [{"role": "user", "content": "any"}]}
 
@@ -50,7 +50,7 @@ class PlainChats:
         _, (prompt,) = rendered
         asked = request.max_completion_tokens
         if asked is None:
-            asked = vars(request)["max_tokens"]  # of which pydantic warns, as deprecated
+            asked = vars(request)["max_tokens"]  # as an attribute it is deprecated, with a warning
         options = self.handler._engine_reasoning_kwargs(
             request, None, {}, prompt["prompt_token_ids"]
         )

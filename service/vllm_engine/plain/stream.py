@@ -7,11 +7,12 @@ from pydantic_core import to_json
 from vllm.outputs import CompletionOutput, RequestOutput
 
 from service.context import current_context
-from service.engine.protocol import TextSink, Writer
+from service.engine.protocol import TextSink
+from service.engine.writer import Writer
 from service.vllm_engine.client import GatedClient
 from service.vllm_engine.generation import Generation
 from service.vllm_engine.named_tier import named_tier
-from service.vllm_engine.plain_events import DONE, Events, Shapes, own_fields
+from service.vllm_engine.plain.events import DONE, Events, Shapes, own_fields
 
 
 class StreamRequest(Protocol):
@@ -37,10 +38,10 @@ def is_plain(request: StreamRequest) -> bool:
 
 
 class PlainStream:
-    """A plain answer, whose events are those that vLLM's generator would make of it.
+    """A plain answer, with the events that vLLM's generator would make of it.
 
-    What comes while the client takes nothing becomes one event. `check` raises for a reason of the
-    end that is an error.
+    Texts that come while the client takes nothing become one event. `check` raises for a finish
+    reason that is an error.
     """
 
     restart = None
@@ -86,12 +87,12 @@ class PlainStream:
         return self
 
     def add(self, text: str, tokens: int) -> None:
-        """Let a text of so many tokens wait for `release`."""
+        """Keep a step's text, of `tokens` tokens, until `release`."""
         self._tokens += tokens
         self._held = text if self._held is None else self._held + text
 
     def release(self) -> None:
-        """Write what waits, unless the client takes nothing."""
+        """Write the text that was kept, unless the client takes nothing."""
         assert self._writer is not None
         if self._writer.busy:
             return

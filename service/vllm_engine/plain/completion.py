@@ -12,8 +12,8 @@ from vllm.renderers.inputs.preprocess import parse_dec_only_prompt
 
 from service.vllm_engine.client import GatedClient
 from service.vllm_engine.generation import Generation
-from service.vllm_engine.plain_events import probes
-from service.vllm_engine.plain_request import PlainRequests, generation
+from service.vllm_engine.plain.events import probes
+from service.vllm_engine.plain.request import PlainRequests, generation
 
 _METADATA = RequestResponseMetadata(request_id="probe")
 
