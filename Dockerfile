@@ -1,6 +1,6 @@
 # Targets: cpu, cuda, loadtest. Build from the repository's root:
 #
-#   docker build --target cpu -t llm-service:0.1.0 .
+#   docker build --target cpu -t llm-service:0.1.0 .   # with --build-arg TORCH_INDEX=... where pip has no +cpu build of torch
 #   docker build --target cuda -t llm-service:0.1.0-cuda .
 #
 # checkov:skip=CKV_DOCKER_7: the default of BASE_IMAGE carries a tag
@@ -30,12 +30,10 @@ ARG TORCH_INDEX=
 ARG TORCH_SHA256=
 ARG TORCHVISION_SHA256=
 ENV PIP_NO_CACHE_DIR=1 VIRTUAL_ENV=/opt/llm-service PATH=/opt/llm-service/bin:$PATH
-COPY requirements requirements
+COPY requirements/install.sh requirements/cpu.txt requirements/hashed-cpu.txt requirements/
 RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf,required=false \
     python3 -m venv /opt/llm-service \
     && requirements/install.sh /opt/llm-service/bin/python requirements/cpu.txt requirements/hashed-cpu.txt
-COPY --from=wheel /wheels /wheels
-RUN python -m pip install --quiet --no-deps --no-index /wheels/*.whl
 
 # ---- Packages of the CUDA build, pinned by hash.
 FROM ${CUDA_BASE_IMAGE} AS cuda-packages
@@ -45,8 +43,6 @@ COPY requirements/hashed-cuda.txt requirements/
 RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf,required=false \
     python3 -m venv /opt/llm-service \
     && python -m pip install --quiet --no-deps --require-hashes -r requirements/hashed-cuda.txt
-COPY --from=wheel /wheels /wheels
-RUN python -m pip install --quiet --no-deps --no-index /wheels/*.whl
 
 # ---- The load tests, without an engine.
 FROM ${BASE_IMAGE} AS loadtest-packages
@@ -91,19 +87,12 @@ RUN apt-get update \
 ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility NVIDIA_REQUIRE_CUDA="cuda>=13.0"
 
 FROM cuda-base AS cuda
-ARG VERSION=0.1.0
-ARG REVISION=unknown
-ARG BAKED=LICENSE
-LABEL org.opencontainers.image.title="llm-service (CUDA)" \
-      org.opencontainers.image.description="One base model on vLLM and LoRA adapters of it" \
-      org.opencontainers.image.licenses="Apache-2.0" \
-      org.opencontainers.image.version="${VERSION}" \
-      org.opencontainers.image.revision="${REVISION}"
 RUN useradd --uid 10001 --user-group --no-create-home --home-dir /tmp --shell /usr/sbin/nologin llm \
     && install --directory --owner 10001 --group 10001 /adapters
+# Gigabytes first: a layer stays in registries and on nodes until it, or one before it, changes.
 COPY --from=cuda-packages /opt/llm-service /opt/llm-service
+ARG BAKED=LICENSE
 COPY --chmod=755 ${BAKED} /opt/baked/
-COPY LICENSE NOTICE THIRD_PARTY.md /usr/share/doc/llm-service/
 # The driver lies in /usr/local/nvidia where a device plugin mounts it (GKE); kernels that NVRTC compiles
 # load its libraries from the wheels. A user without a name (OpenShift's) has no folder of its own for
 # what torch compiles.
@@ -111,6 +100,16 @@ ENV PATH=/opt/llm-service/bin:$PATH HOME=/tmp USER=llm XDG_CACHE_HOME=/tmp/cache
     TRITON_CACHE_DIR=/tmp/cache/triton TORCHINDUCTOR_CACHE_DIR=/tmp/cache/inductor \
     LD_LIBRARY_PATH=/usr/local/nvidia/lib64:/opt/llm-service/lib/python3.11/site-packages/nvidia/cu13/lib \
     PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels \
+    python -m pip install --quiet --no-cache-dir --no-deps --no-index /wheels/*.whl
+COPY LICENSE NOTICE THIRD_PARTY.md /usr/share/doc/llm-service/
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="llm-service (CUDA)" \
+      org.opencontainers.image.description="One base model on vLLM and LoRA adapters of it" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
 # The only folders that the service writes to; all else may be read-only.
 VOLUME ["/tmp", "/adapters"]
 EXPOSE 8000 8001
@@ -125,21 +124,23 @@ ENTRYPOINT ["llm-service"]
 CMD ["serve", "--config", "/etc/llm-service/config.yaml"]
 
 FROM cpu-base AS cpu
+RUN useradd --uid 10001 --user-group --no-create-home --home-dir /tmp --shell /usr/sbin/nologin llm \
+    && install --directory --owner 10001 --group 10001 /adapters
+COPY --from=cpu-packages /opt/llm-service /opt/llm-service
+ARG BAKED=LICENSE
+COPY --chmod=755 ${BAKED} /opt/baked/
+ENV PATH=/opt/llm-service/bin:$PATH HOME=/tmp XDG_CACHE_HOME=/tmp/cache VLLM_CACHE_ROOT=/tmp/cache/vllm \
+    PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels \
+    python -m pip install --quiet --no-cache-dir --no-deps --no-index /wheels/*.whl
+COPY LICENSE NOTICE THIRD_PARTY.md /usr/share/doc/llm-service/
 ARG VERSION=0.1.0
 ARG REVISION=unknown
-ARG BAKED=LICENSE
 LABEL org.opencontainers.image.title="llm-service (CPU)" \
       org.opencontainers.image.description="One base model on vLLM and LoRA adapters of it" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
-RUN useradd --uid 10001 --user-group --no-create-home --home-dir /tmp --shell /usr/sbin/nologin llm \
-    && install --directory --owner 10001 --group 10001 /adapters
-COPY --from=cpu-packages /opt/llm-service /opt/llm-service
-COPY --chmod=755 ${BAKED} /opt/baked/
-COPY LICENSE NOTICE THIRD_PARTY.md /usr/share/doc/llm-service/
-ENV PATH=/opt/llm-service/bin:$PATH HOME=/tmp XDG_CACHE_HOME=/tmp/cache VLLM_CACHE_ROOT=/tmp/cache/vllm \
-    PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 VOLUME ["/tmp", "/adapters"]
 EXPOSE 8000 8001
 USER 10001:10001

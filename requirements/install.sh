@@ -53,7 +53,8 @@ if build["cuda"] is not None:
     sys.exit(
         f"error: pip offered the CUDA build of torch ({build['__version__']}), and the CPU build of "
         "the engine needs torch's +cpu build: run make again with "
-        "TORCH_INDEX=<address of PyTorch's CPU wheel index>"
+        "TORCH_INDEX=<address of PyTorch's CPU wheel index>, or docker build with "
+        "--build-arg TORCH_INDEX=<the same>"
     )
 PYTHON
 total=$(grep -cE '^[A-Za-z0-9]' "$rest")

@@ -121,16 +121,23 @@ true
 {{- if or .Values.tenantKeys.existingSecret .Values.tenantKeys.files -}}true{{- end -}}
 {{- end -}}
 
+{{/* The LeaderWorkerSet's name. LeaderWorkerSet gives it to the headless Service by which workers find their leader, so
+it is not the public Service's; with a replica's number and a hash it must fit into a label. */}}
+{{- define "llm-service.nodes" -}}
+{{ include "llm-service.fullname" . | trunc 43 | trimSuffix "-" }}-nodes
+{{- end -}}
+
 {{/* What an autoscaler scales. */}}
 {{- define "llm-service.scaleTarget" -}}
 {{- if include "llm-service.multiNode" . -}}
 apiVersion: leaderworkerset.x-k8s.io/v1
 kind: LeaderWorkerSet
+name: {{ include "llm-service.nodes" . }}
 {{- else -}}
 apiVersion: apps/v1
 kind: Deployment
-{{- end }}
 name: {{ include "llm-service.fullname" . }}
+{{- end -}}
 {{- end -}}
 
 {{/* Whether a pod or Job fetches the weights. */}}

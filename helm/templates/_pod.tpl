@@ -14,9 +14,6 @@ metadata:
     {{- end }}
   annotations:
     checksum/config: {{ include "llm-service.config" $root | sha256sum }}
-    {{- if $values.tenantKeys.files }}
-    checksum/tenant-keys: {{ toJson $values.tenantKeys.files | sha256sum }}
-    {{- end }}
     {{- with $values.podAnnotations }}
     {{- toYaml . | nindent 4 }}
     {{- end }}

@@ -101,6 +101,22 @@ def test_the_wheel_holds_the_licence_and_all_that_is_named_beside_it() -> None:
     assert f"COPY pyproject.toml README.md {' '.join(LICENCES)} ./\n" in wheel
 
 
+@pytest.mark.parametrize("target", ["cpu", "cuda"])
+def test_a_commit_changes_no_layer_of_gigabytes(target: str) -> None:
+    stages = DOCKERFILE.read_text(encoding="utf-8").split("\nFROM ")
+    packages, image = (
+        next(stage for stage in stages if re.match(rf"\S+ AS {name}\n", stage))
+        for name in (f"{target}-packages", target)
+    )
+    # What a commit changes: the service, its wheel and the build's own labels.
+    copied = re.findall(r"^COPY (.+) \S+$", packages, re.MULTILINE)
+    assert all(name.startswith("requirements/") for line in copied for name in line.split())
+    before, after = image.split(f"COPY --from={target}-packages")
+    changing = ("from=wheel", "ARG VERSION", "ARG REVISION")
+    assert [name for name in changing if name in before or name not in after] == []
+    assert after.index("COPY --chmod=755 ${BAKED}") < after.index("from=wheel")
+
+
 def cuda_stages() -> str:
     """The stages of the image for GPUs, without the builders."""
     text = DOCKERFILE.read_text(encoding="utf-8")

@@ -100,6 +100,14 @@ def test_the_service_has_time_to_drain_and_a_configuration_that_is_valid(
     assert settings.tracing.endpoint == "http://otel-collector:4317"
 
 
+def test_the_cpu_image_takes_torch_from_the_index_that_is_given() -> None:
+    build = SERVICES["service"]["build"]
+    assert build["args"] == {"TORCH_INDEX": "${TORCH_INDEX:-}"}
+    stages = (ROOT / "Dockerfile").read_text(encoding="utf-8").split("\nFROM ")
+    (packages,) = [stage for stage in stages if " AS cpu-packages\n" in stage]
+    assert re.findall(r"^ARG (TORCH_INDEX)=$", packages, re.MULTILINE) == list(build["args"])
+
+
 def test_every_demo_adapter_is_served_and_has_room() -> None:
     settings = load_settings(DEPLOY / "compose/config.yaml")
     folders = {on_this_machine(SERVICES["service"], a.source) for a in settings.adapters}

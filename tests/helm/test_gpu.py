@@ -181,7 +181,7 @@ def test_the_image_is_the_one_that_a_release_pushes_for_gpus() -> None:
     ):
         objects = manifests(merged(values, tested))
         assert server(objects)["image"] == f"llm-service:{tag}"
-        (load,) = one(objects, "Job", "-load-test")["spec"]["template"]["spec"]["containers"]
+        (load,) = one(objects, "Pod", "-load-test")["spec"]["containers"]
         assert load["image"] == f"llm-service:{version}-loadtest"
 
 

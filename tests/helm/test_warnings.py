@@ -167,3 +167,9 @@ def test_notes_name_the_next_steps() -> None:
     assert "kubectl -n inference rollout status deployment/llm-llm-service" in text
     assert "helm -n inference test llm --logs" in text
     assert "port-forward service/llm-llm-service 8000:8080" in text
+
+
+@pytest.mark.parametrize("name", ["cpu-minimal", "multi-tenant"])
+def test_what_to_ask_has_a_key_where_one_is_needed(name: str) -> None:
+    (line,) = [line for line in notes(ci_values(name)).splitlines() if "curl -sS" in line]
+    assert ('-H "Authorization: Bearer $API_KEY"' in line) is (name == "multi-tenant")

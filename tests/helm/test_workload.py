@@ -99,6 +99,15 @@ def test_a_change_of_the_configuration_replaces_the_pods() -> None:
     assert checksums({}) == checksums({"service": {"port": 8080}})
 
 
+def test_a_change_of_the_keys_replaces_no_pod() -> None:
+    # The service reads them again by itself.
+    first, second = (
+        one(manifests({"tenantKeys": {"files": {"keys.yaml": text}}}), "Deployment")["spec"]
+        for text in ("tenants: []", "tenants: [] # others")
+    )
+    assert first["template"] == second["template"]
+
+
 def test_the_weights_are_read_only_where_they_are_served() -> None:
     for name in ("cpu-minimal", "one-gpu", "tp4", "two-nodes", "air-gapped"):
         mounts = server(manifests(ci_values(name)))["volumeMounts"]
@@ -167,6 +176,23 @@ def test_several_nodes_find_each_other() -> None:
     for argument in ("--nnodes=2", "--tensor-parallel-size=8", "--pipeline-parallel-size=2"):
         assert argument in worker["args"]
     assert "ports" not in worker
+
+
+def test_the_name_by_which_workers_find_their_leader_is_no_service_of_the_chart() -> None:
+    # LeaderWorkerSet makes a headless Service of its set's name, but only where the name is free.
+    objects = manifests(ci_values("two-nodes"))
+    group = one(objects, "LeaderWorkerSet")
+    assert "networkConfig" not in group["spec"]
+    services = {o["metadata"]["name"] for o in objects if o["kind"] == "Service"}
+    assert group["metadata"]["name"] not in services
+
+
+@pytest.mark.parametrize("name", ["", "a" * 52])
+def test_the_name_of_a_replicas_pods_fits_into_a_label_with_a_hash(name: str) -> None:
+    objects = manifests(merged(ci_values("two-nodes"), {"fullnameOverride": name}))
+    group = one(objects, "LeaderWorkerSet")["metadata"]["name"]
+    assert len(f"{group}-99-{'f' * 10}") <= 63  # controller-revision-hash of the workers
+    assert group.endswith("-nodes")
 
 
 def test_only_leaders_get_requests() -> None:
@@ -277,10 +303,8 @@ def test_the_tests_pods_can_be_kept_from_the_gpus() -> None:
     placement = {"nodeSelector": {"pool": "cpu"}, "tolerations": [{"operator": "Exists"}]}
     chosen = {"smokeTest": placement, "loadTest": {"enabled": True}}
     objects = manifests(merged(ci_values("one-gpu"), chosen))
-    smoke = one(objects, "Pod")["spec"]
-    (load,) = [o["spec"]["template"]["spec"] for o in objects if o["kind"] == "Job"]
-    for pod in (smoke, load):
-        assert placement.items() <= pod.items()
+    for name in ("-smoke-test", "-load-test"):
+        assert placement.items() <= one(objects, "Pod", name)["spec"].items()
 
 
 def test_encoders_alone_have_no_engine_and_their_weights_count() -> None:

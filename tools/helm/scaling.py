@@ -30,7 +30,6 @@ class Wake(Part):
     """Query that wakes the first replica."""
 
     query: str
-    target: Number
 
 
 class Fallback(Part):
