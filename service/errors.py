@@ -7,6 +7,7 @@
     |  +- OutputFlagged              400 output_flagged: by a guard of the tenant's policy
     |  +- UnsupportedMediaType       415 wrong Content-Type
     |  +- PayloadTooLarge            413 body over the limit, counted as read
+    |  +- RangeNotSatisfiable        416 a part that the content does not have
     |  +- HeadersTooLarge            431 request line and headers over the limit
     +- Unauthenticated               401 no key, or an unknown, expired or revoked one
     +- Forbidden                     403 a caller or web page that may not use this port
@@ -124,6 +125,20 @@ class PayloadTooLarge(InvalidRequest):
 
     status = 413
     code = "payload_too_large"
+
+
+class RangeNotSatisfiable(InvalidRequest):
+    """The content has `size` bytes, and not the part that was asked for."""
+
+    status = 416
+    code = "range_not_satisfiable"
+
+    def __init__(self, message: str, *, param: str, size: int) -> None:
+        super().__init__(message, param=param)
+        self.size = size
+
+    def headers(self) -> dict[str, str]:
+        return super().headers() | {"content-range": f"bytes */{self.size}"}
 
 
 class HeadersTooLarge(InvalidRequest):

@@ -71,15 +71,21 @@ class Problem:
 
 
 def problems(
-    errors: Iterable[Mapping[str, Any]], model: type[BaseModel] | None = None, *, root: int = 0
+    errors: Iterable[Mapping[str, Any]],
+    model: type[BaseModel] | None = None,
+    *,
+    root: int = 0,
+    document: Any = None,
 ) -> Iterator[Problem]:
     """The problems of pydantic's `errors()`, in the wording of all messages.
 
     `model` is the validated model, for the nearest name of an unknown key. The first `root` parts
-    of each place are left out.
+    of each place are left out, and those that are no places of `document`, if it is given.
     """
     for error in errors:
         place: Place = tuple(error["loc"][root:])
+        if document is not None:
+            place = _place_in(document, place, error)
         value = error.get("input")
         match error["type"]:
             case kind if kind == UNKNOWN_FIELD:
@@ -106,6 +112,24 @@ def problems(
                 )
                 told = kind == "value_error" and (", got " in reason or isinstance(value, dict))
                 yield Problem(place, reason, value, telling=not told)
+
+
+def _place_in(document: Any, place: Place, error: Mapping[str, Any]) -> Place:
+    """The place without the names of unions' members, which pydantic puts into it."""
+    found: list[int | str] = []
+    for part in place:
+        if document is error.get("input"):
+            break
+        if _has(document, part):
+            found.append(part)
+            document = document[part]
+    return (*found, *place[-1:]) if error["type"] == "missing" else tuple(found)
+
+
+def _has(node: Any, part: int | str) -> bool:
+    if isinstance(node, list):
+        return isinstance(part, int) and part < len(node)
+    return isinstance(node, dict) and part in node
 
 
 def _tag_of(place: Place, error: Mapping[str, Any]) -> Place:

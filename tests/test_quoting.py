@@ -1,6 +1,6 @@
 """Values and problems as messages show them."""
 
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -68,3 +68,39 @@ def test_a_problem_names_field_rule_and_value(document: object, message: str) ->
         _Outer.model_validate(document)
     (problem,) = problems(refused.value.errors(), _Outer)
     assert str(problem).startswith(message)
+
+
+class _Text(BaseModel):
+    type: Literal["text"]
+    text: str
+
+
+class _Schema(BaseModel):
+    type: Literal["json_schema"]
+    json_schema: dict[str, Any]
+
+
+class _Asked(BaseModel):
+    format: Annotated[_Text | _Schema, Field(discriminator="type")] | None = None
+    parts: list[_Text | _Schema] = []
+    stop: str | list[str] = ""
+
+
+@pytest.mark.parametrize(
+    ("document", "place"),
+    [
+        ({"format": {"type": "json_schema"}}, "format.json_schema"),
+        ({"format": {"type": "json_schema", "json_schema": 3}}, "format.json_schema"),
+        ({"format": {"type": "text", "text": 3}}, "format.text"),
+        ({"format": {}}, "format.type"),
+        ({"format": 3}, "format"),
+        ({"stop": 3}, "stop"),
+        ({"stop": [3]}, "stop"),
+        ({"parts": [{"type": "text"}]}, "parts.0.text"),
+        ([], ""),
+    ],
+)
+def test_a_problems_place_is_one_of_the_document(document: object, place: str) -> None:
+    with pytest.raises(ValidationError) as refused:
+        _Asked.model_validate(document)
+    assert next(problems(refused.value.errors(), document=document)).field == place

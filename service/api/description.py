@@ -19,6 +19,7 @@ from service.errors import (
     InvalidRequest,
     NotFound,
     PayloadTooLarge,
+    RangeNotSatisfiable,
     RequestTimeout,
     ServiceError,
     TooManyRequests,
@@ -52,7 +53,10 @@ _ANY: tuple[type[ServiceError], ...] = (
     *(ServiceError, Unavailable, DeadlineExceeded),
 )
 _OF_BODIES: tuple[type[ServiceError], ...] = (RequestTimeout, PayloadTooLarge, UnsupportedMediaType)
-_OF_PATHS: Mapping[str, tuple[type[ServiceError], ...]] = {"/v1/feedback": (Conflict,)}
+_OF_PATHS: Mapping[str, tuple[type[ServiceError], ...]] = {
+    "/v1/feedback": (Conflict,),
+    "/v1/files/{file_id}/content": (RangeNotSatisfiable,),
+}
 _PARTS = {
     sse.MEDIA_TYPE: "its events as they come, if `stream` is true",
     ndjson.MEDIA_TYPE: "its results as they come, a line each, if `Accept` asks for it",

@@ -1,7 +1,6 @@
 """Turns FastAPI's exceptions into the service's, which end a request in its scope."""
 
-from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -21,7 +20,7 @@ def register_error_handlers(app: FastAPI) -> None:
 
 async def _validation_error(request: Request, error: Exception) -> NoReturn:
     assert isinstance(error, RequestValidationError)
-    raise explain_validation(error.errors())
+    raise explain_validation(error)
 
 
 async def _http_exception(request: Request, error: Exception) -> NoReturn:
@@ -38,9 +37,10 @@ async def _http_exception(request: Request, error: Exception) -> NoReturn:
     raise InvalidRequest(str(error.detail)[:200])
 
 
-def explain_validation(errors: Sequence[Any]) -> InvalidRequest:
+def explain_validation(error: RequestValidationError) -> InvalidRequest:
     """One message for pydantic's problems, each with its field, its limit and the value given."""
-    found = list(problems(errors[:_SHOWN_PROBLEMS], root=1))
+    errors = error.errors()
+    found = list(problems(errors[:_SHOWN_PROBLEMS], root=1, document=error.body))
     lines = [str(problem) if problem.place else f"body: {problem}" for problem in found]
     if len(errors) > _SHOWN_PROBLEMS:
         lines.append(f"and {len(errors) - _SHOWN_PROBLEMS} more")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
+from weakref import WeakValueDictionary
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
@@ -24,6 +25,8 @@ _LARGE = 64 * 1024
 """Bytes of a body that is parsed in a thread: below it the switch costs more than the parsing."""
 
 _large_bodies = ThreadPoolExecutor(1, thread_name_prefix="large-bodies")
+_turns: WeakValueDictionary[tuple[int, str], asyncio.Lock] = WeakValueDictionary()
+"""The turn of each tenant, of each loop, while it has large bodies."""
 
 
 class JsonRoute(APIRoute):
@@ -88,12 +91,15 @@ async def by_size(size: int, work: Callable[P, T], *args: P.args, **kwargs: P.kw
     """Do work on a body of so many bytes, in a thread if the body is large.
 
     One large body at a time: parsing 1 MiB of short fields holds the interpreter for some 45 ms,
-    and the event loop waits for each that is parsed then.
+    and the event loop waits for each that is parsed then. Of each tenant one waits for the thread,
+    so the many of another one delay it by one.
     """
     if size <= _LARGE:
         return work(*args, **kwargs)
     loop = asyncio.get_running_loop()
-    return await loop.run_in_executor(_large_bodies, partial(work, *args, **kwargs))
+    turn = _turns.setdefault((id(loop), current_context().tenant.name), asyncio.Lock())
+    async with turn:
+        return await loop.run_in_executor(_large_bodies, partial(work, *args, **kwargs))
 
 
 class ParsedRequest(Request):

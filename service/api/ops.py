@@ -1,5 +1,6 @@
 """The operations port: probes, metrics, the live view, and control for authorised callers."""
 
+import asyncio
 import hmac
 import uuid
 from typing import Any
@@ -8,7 +9,7 @@ from fastapi import Depends, FastAPI, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from prometheus_client import CollectorRegistry
 from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.bill_response import BillResponse
 from service.api.caller import AllowedHosts, from_loopback
@@ -16,7 +17,14 @@ from service.api.head import HeadAsGet
 from service.api.live_console import live_console
 from service.api.live_feed import LiveFeed
 from service.api.schemas.releases import ReleaseOrder
-from service.errors import Forbidden, NotFound, NotReady, ServiceError
+from service.errors import (
+    Forbidden,
+    NotFound,
+    NotReady,
+    PayloadTooLarge,
+    RequestTimeout,
+    ServiceError,
+)
 from service.fleet.fleet import Change
 from service.materials.bill import service_bill
 from service.runtime.release_desk import ReleaseDesk
@@ -27,6 +35,10 @@ from service.telemetry.exposition import expose
 from service.telemetry.history import History
 from service.telemetry.lifecycle import package_version
 
+_BODY_BYTES = 16 * 1024
+_BODY_SECONDS = 10.0
+"""Largest body and its time: FastAPI reads it whole before it asks who sends it."""
+
 
 def create_ops_app(
     status: Status,
@@ -36,9 +48,9 @@ def create_ops_app(
 ) -> FastAPI:
     """The app of the operations port; it answers while the engine starts.
 
-    Its `state.end_streams` ends answers that would go on. Requests from pages of other sites are
-    refused. `POST` on `/drain`, `/adapters/reload` and
-    `/releases` wants `http.control_token`; where none is configured, a caller on this machine.
+    Its `state.end_streams` ends answers that would go on. Requests from pages of other sites, and
+    large or slow bodies, are refused. `POST` on `/drain`, `/adapters/reload` and `/releases` wants
+    `http.control_token`; where none is configured, a caller on this machine.
     """
     app = FastAPI(title="llm-service operations", docs_url=None, redoc_url=None)
     app.add_middleware(_Refusals, hosts=AllowedHosts(http.allowed_hosts))
@@ -115,7 +127,7 @@ def _add_releases(app: FastAPI, status: Status, may_control: list[Any]) -> None:
 
 
 class _Refusals:
-    """Pure ASGI: answers errors, and refuses requests that pages of other sites cause."""
+    """Pure ASGI: answers errors; refuses large bodies, and what pages of other sites cause."""
 
     def __init__(self, app: ASGIApp, hosts: AllowedHosts) -> None:
         self._app = app
@@ -125,10 +137,33 @@ class _Refusals:
         try:
             if scope["type"] == "http":
                 self._hosts.check(Headers(scope=scope))
+                receive = await _with_body(receive)
             await self._app(scope, receive, send)
         except ServiceError as error:
             answer = JSONResponse(error.body(uuid.uuid4().hex), error.status, error.headers())
             await answer(scope, receive, send)
+
+
+async def _with_body(receive: Receive) -> Receive:
+    """Receives a body that was read, then what follows; PayloadTooLarge, RequestTimeout."""
+    read: list[Message] = []
+    size, more = 0, True
+    try:
+        async with asyncio.timeout(_BODY_SECONDS):
+            while more:
+                read.append(await receive())
+                size += len(read[-1].get("body", b""))
+                more = read[-1].get("more_body", False)
+                if size > _BODY_BYTES:
+                    raise PayloadTooLarge(f"body: at most {_BODY_BYTES} bytes, got more")
+    except TimeoutError:
+        raise RequestTimeout(f"body: not received within {_BODY_SECONDS:g} s") from None
+    waiting = iter(read)
+
+    async def again() -> Message:
+        return next(waiting, None) or await receive()
+
+    return again
 
 
 class _Control:

@@ -1,9 +1,8 @@
 """A file's upload, written to the disk while it is read."""
 
 import asyncio
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+import math
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,12 +13,14 @@ from service.api.body import ClientGone
 from service.api.encoding import is_gzip
 from service.api.form import Form, boundary_of
 from service.batches.batches import Batches
+from service.batches.few_at_once import FewAtOnce
+from service.batches.outcome import new_file_id
+from service.batches.records import Arrival
 from service.batches.refusals import too_large
 from service.context import RequestContext
 from service.errors import (
     PayloadTooLarge,
     RequestTimeout,
-    TooManyRequests,
     Unavailable,
     UnsupportedMediaType,
 )
@@ -34,20 +35,21 @@ _FRAME_BYTES = 64 * 1024
 _WRITE_BYTES = 256 * 1024
 _ROUTE_SECONDS = 5.0
 """Time of the deadline that the route keeps, once the upload is complete."""
+_AFTER_DEADLINE_SECONDS = 60.0
+"""Time after its deadline in which a request ends, and an upload with it."""
 
 
 @dataclass(slots=True)
 class Upload:
-    """A file that was read whole: its content's place, its name and the form's other fields."""
+    """A file that was read whole: the id that it will have, its content's place, its name and the
+    form's other fields.
+    """
 
+    file_id: str
     path: Path
     name: str = ""
     size: int = 0
     fields: dict[str, str] = field(default_factory=dict)
-
-    async def discard(self) -> None:
-        """Remove the content unless it was moved to its place."""
-        await asyncio.to_thread(self.path.unlink, missing_ok=True)
 
 
 def _check_frame(size: int) -> None:
@@ -63,7 +65,7 @@ def is_upload(scope: Scope) -> bool:
 
 
 class UploadReader:
-    """Reads uploads: a tenant's few at once, within the space that its files may have.
+    """Reads uploads: a tenant's few at once, within the space that is reserved for each.
 
     The upload may take as long as any request may (`gate.max_timeout_ms`), and pause as long as a
     body may take (`http.body_timeout_ms`).
@@ -72,7 +74,7 @@ class UploadReader:
     def __init__(self, batches: Batches, pause_ms: int) -> None:
         self._batches = batches
         self._pause_ms = pause_ms
-        self._running: Counter[str] = Counter()
+        self._few = FewAtOnce(_AT_ONCE, "uploads")
 
     async def read(self, headers: Headers, receive: Receive, context: RequestContext) -> Upload:
         """The upload, whose content is removed with its request unless it is moved.
@@ -83,21 +85,38 @@ class UploadReader:
         if is_gzip(headers):
             raise UnsupportedMediaType("Content-Encoding: a file must come as it is, got gzip")
         boundary = boundary_of(headers)
-        tenant = context.tenant.name
-        with self._one(tenant):
-            space = await self._batches.store.space(tenant)
-            declared = headers.get("content-length", "0")
-            if declared.isdigit() and int(declared) > space + _FRAME_BYTES:
-                raise too_large(self._batches.settings, space)
-            upload = Upload(self._batches.folder.new_upload())
-            context.at_end.push_async_callback(upload.discard)
+        with self._few.one(context.tenant.name):
+            upload = Upload(new_file_id(), self._batches.folder.new_upload())
+            context.at_end.push_async_callback(self._discard, upload)
             context.set_timeout(context.max_timeout_ms)
+            space = await self._reserve(upload.file_id, headers, context)
             try:
                 await self._write(boundary, space, receive, context, upload)
             except OSError as error:
                 message = "The disk of files cannot be written now."
                 raise Unavailable(message, code="store_unavailable", retry_after=30) from error
         return upload
+
+    async def _reserve(self, file_id: str, headers: Headers, context: RequestContext) -> int:
+        """Reserve the bytes that the file may have; PayloadTooLarge for one that says it has more.
+
+        Its size is not known before its end, but it is less than the body's.
+        """
+        settings, declared = self._batches.settings, headers.get("content-length", "")
+        size = int(declared) if declared.isdigit() else settings.max_file_bytes
+        asked = min(size, settings.max_file_bytes)
+        ended = self._batches.now + math.ceil(context.remaining() + _AFTER_DEADLINE_SECONDS)
+        arrival = Arrival(file_id, context.tenant.name, asked, ended)
+        space = await self._batches.store.reserve(arrival)
+        if size > space + _FRAME_BYTES and declared:
+            raise too_large(settings, space)
+        return space
+
+    async def _discard(self, upload: Upload) -> None:
+        """Remove the content unless it was moved to its place, and hold nothing more for it."""
+        await asyncio.to_thread(upload.path.unlink, missing_ok=True)
+        with suppress(Unavailable):  # it expires
+            await self._batches.store.give_back(upload.file_id)
 
     async def _write(
         self,
@@ -136,16 +155,3 @@ class UploadReader:
         if message["type"] == "http.disconnect":
             raise ClientGone
         return message.get("body", b""), message.get("more_body", False)
-
-    @contextmanager
-    def _one(self, tenant: str) -> Iterator[None]:
-        if self._running[tenant] >= _AT_ONCE:
-            message = f"file: at most {_AT_ONCE} uploads of a tenant at once. Send fewer."
-            raise TooManyRequests(message, code="too_many_uploads", retry_after=1)
-        self._running[tenant] += 1
-        try:
-            yield
-        finally:
-            self._running[tenant] -= 1
-            if not self._running[tenant]:
-                del self._running[tenant]

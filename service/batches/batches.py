@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from service.batches.few_at_once import FewAtOnce
 from service.batches.kept import kept
 from service.batches.line_call import Call
 from service.batches.records import Batch
@@ -14,13 +15,15 @@ from service.batches.runner import Runner, RunnerObserver
 from service.settings.batches import BatchSettings
 from service.tenants.tenant import Tenant
 
+_DOWNLOADS = 16
+
 
 class Batches:
     """Files and batches at the places that the settings name; ConfigurationError for one that
     cannot be used.
 
     `tenant_of` finds a tenant that has a live key. `max_line_bytes` is the limit of a line, as of a
-    request's body.
+    request's body. `downloads` bounds contents that are being sent: a part of each is in memory.
     """
 
     def __init__(
@@ -32,6 +35,7 @@ class Batches:
         max_line_bytes: int,
     ) -> None:
         self.settings = settings
+        self.downloads = FewAtOnce(_DOWNLOADS, "downloads")
         found = kept(path, settings)
         self.store, self.folder = found.store, found.folder
         self._register = found.register

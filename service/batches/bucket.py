@@ -19,6 +19,8 @@ _log = logging.getLogger(__name__)
 PROTOCOLS = ("s3", "gs", "az")
 _BLOCK_BYTES = 8 << 20
 """Bytes of a file that are in memory at once; S3 takes no parts below 5 MiB."""
+_SENT_BYTES = 1 << 20
+"""The same for each client that a file is sent to."""
 _AT_ONCE = 8
 _RETRY_SECONDS = 30.0
 
@@ -56,8 +58,8 @@ class Bucket:
 
     async def blocks(self, name: str, size: int) -> AsyncGenerator[bytes, None]:
         """The content of a file of so many bytes, in parts."""
-        for start in range(0, size, _BLOCK_BYTES):
-            end = min(start + _BLOCK_BYTES, size)
+        for start in range(0, size, _SENT_BYTES):
+            end = min(start + _SENT_BYTES, size)
             yield await self._run(name, partial(self._part, name, start, end))
 
     async def remove(self, name: str) -> None:

@@ -17,8 +17,6 @@ from service.tenants.tenant import Tier
 _CHUNK_BYTES = 64 * 1024
 _MOST_ID_BYTES = 512
 _METHOD = "POST"
-VALIDATED = 1 << 62
-"""Limit of a line that was validated: none. The request itself is still held to its limits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,41 +40,48 @@ class NotALine(Exception):
         self.problem = Problem(code, message, line, param)
 
 
-async def chunks(path: Path, max_bytes: int) -> AsyncGenerator[list[tuple[int, bytes]], None]:
+async def chunks(
+    path: Path, max_bytes: int | None = None
+) -> AsyncGenerator[list[tuple[int, bytes]], None]:
     """The file's lines with their numbers, without empty lines, a few at a time; read in a thread.
 
     A line of more than `max_bytes` bytes is the last one, and is cut to `max_bytes + 1` bytes.
     """
+    cut = -1 if max_bytes is None else max_bytes + 1
     offset, number = 0, 1
-    while chunk := await asyncio.to_thread(_read, path, offset, max_bytes):
+    while chunk := await asyncio.to_thread(_read, path, offset, cut):
         yield [(number + n, line) for n, line in enumerate(chunk) if line.strip()]
-        if len(chunk[-1]) > max_bytes:
+        if len(chunk[-1]) == cut:
             return
         offset += sum(map(len, chunk))
         number += len(chunk)
 
 
-def _read(path: Path, offset: int, max_bytes: int) -> list[bytes]:
+def _read(path: Path, offset: int, cut: int) -> list[bytes]:
     lines, size = list[bytes](), 0
     # Opened for each chunk, so that a cancelled task leaves no file open.
     with path.open("rb") as file:
         file.seek(offset)
-        while size < _CHUNK_BYTES and (line := file.readline(max_bytes + 1)):
+        while size < _CHUNK_BYTES and (line := file.readline(cut)):
             lines.append(line)
             size += len(line)
-            if len(line) > max_bytes:
+            if len(line) == cut:
                 break
     return lines
 
 
-def parse_line(number: int, raw: bytes, endpoint: str, max_bytes: int) -> Line:
-    """The request of a line; raises NotALine with an error code of OpenAI's batches."""
+def check_line(number: int, raw: bytes, max_bytes: int) -> None:
+    """Raise NotALine for a line that is too large to be parsed."""
     if len(raw) > max_bytes:
         message = f"A line may have at most {max_bytes} bytes, and this one has more."
         raise NotALine("line_too_long", message, number)
-    if max_bytes < VALIDATED and has_many_holders(raw):
+    if has_many_holders(raw):
         message = f"A line may have at most {MAX_HOLDERS} lists and objects, and this one has more."
         raise NotALine("invalid_body", message, number)
+
+
+def parse_line(number: int, raw: bytes, endpoint: str) -> Line:
+    """The request of a line; raises NotALine with an error code of OpenAI's batches."""
     try:
         value = from_json(raw, allow_inf_nan=False)
     except ValueError as error:

@@ -44,6 +44,19 @@ class StoredFile:
 
 
 @dataclass(frozen=True, slots=True)
+class Arrival:
+    """A file that is being uploaded, and the bytes that are reserved for it.
+
+    At `expires_at`, in seconds since 1970, it has come or never will.
+    """
+
+    id: str
+    tenant: str
+    bytes: int
+    expires_at: int
+
+
+@dataclass(frozen=True, slots=True)
 class Problem:
     """A problem of an input file; `line` counts from 1, None for the whole file."""
 

@@ -22,7 +22,7 @@ def too_large(settings: BatchSettings, space: int) -> PayloadTooLarge:
         message = f"file: at most {settings.max_file_bytes} bytes, got more"
     else:
         message = (
-            f"file: your files and answers may hold {settings.tenant_bytes} bytes "
+            f"file: your files, uploads and answers may hold {settings.tenant_bytes} bytes "
             f"together, and {max(0, space)} are left; delete files"
         )
     return PayloadTooLarge(message, param="file")

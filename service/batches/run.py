@@ -11,7 +11,7 @@ from typing import Protocol
 
 from service.batches.folder import Folder
 from service.batches.line_call import Call, NotNow, ask
-from service.batches.lines import VALIDATED, Line, NotALine, chunks, error_line, parse_line
+from service.batches.lines import Line, NotALine, check_line, chunks, error_line, parse_line
 from service.batches.outcome import keep_outcome
 from service.batches.records import Answer, Batch, Problem, Status
 from service.batches.store import Journal
@@ -148,14 +148,20 @@ class BatchRun:
         else:
             self._batch = await self._journal.validated(total)
 
-    async def _parsed(self, most: int) -> AsyncGenerator[list[Line | Problem], None]:
-        """The input file's lines, a few at a time; one of more than `most` bytes is a problem."""
+    async def _parsed(self, most: int | None = None) -> AsyncGenerator[list[Line | Problem], None]:
+        """The input file's lines, a few at a time; one of more than `most` bytes is a problem.
+
+        Lines that were validated come without a limit, which may be less by now; the requests
+        themselves are still held to theirs.
+        """
 
         def parse(chunk: Sequence[tuple[int, bytes]]) -> list[Line | Problem]:
             parsed: list[Line | Problem] = []
             for number, raw in chunk:
                 try:
-                    parsed.append(parse_line(number, raw, self._batch.endpoint, most))
+                    if most is not None:
+                        check_line(number, raw, most)
+                    parsed.append(parse_line(number, raw, self._batch.endpoint))
                 except NotALine as error:
                     parsed.append(error.problem)
             return parsed
@@ -169,7 +175,7 @@ class BatchRun:
     async def _left(self) -> AsyncGenerator[Line, None]:
         """The lines that have no answer."""
         answered = await self._journal.answered()
-        async with aclosing(self._parsed(VALIDATED)) as parsed:
+        async with aclosing(self._parsed()) as parsed:
             async for lines in parsed:
                 for line in lines:
                     if isinstance(line, Line) and line.number not in answered:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from service.batches.records import Answer, Batch, Page, Problem, Status, StoredFile
+from service.batches.records import Answer, Arrival, Batch, Page, Problem, Status, StoredFile
 
 
 class BatchStore(Protocol):
@@ -16,11 +16,18 @@ class BatchStore(Protocol):
     Raises InvalidRequest beyond the tenant's limits.
     """
 
-    async def space(self, tenant: str) -> int:
-        """Bytes that a new file may have; InvalidRequest if the tenant may have no more files."""
+    async def reserve(self, arrival: Arrival) -> int:
+        """Reserve bytes for a file: those it asks for, or as many as its tenant has left.
+
+        Returns their number. They are held until `add_file`, `give_back` or the arrival's expiry.
+        InvalidRequest if the tenant may have no more files.
+        """
+
+    async def give_back(self, file_id: str) -> None:
+        """Hold nothing more for a file that has not come; nothing is held for others."""
 
     async def add_file(self, file: StoredFile) -> None:
-        """Add a file whose content is in its place; raises as `space`, and PayloadTooLarge."""
+        """Add a file whose content is in its place; raises as `reserve`, and PayloadTooLarge."""
 
     async def file(self, tenant: str, file_id: str) -> StoredFile:
         """One file."""
@@ -73,7 +80,7 @@ class Journal(Protocol):
         """Keep answers, only the first for each line, and count them; returns the changed batch."""
 
     async def held(self) -> int:
-        """Bytes of the files and answers of the batch's tenant."""
+        """Bytes of the files and answers of the batch's tenant, and those it has reserved."""
 
     async def finalizing(self) -> Batch:
         """Give a batch whose lines are all answered the status in which its files are written."""

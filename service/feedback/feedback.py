@@ -79,7 +79,7 @@ class Feedback:
         self._metrics.rated(version, rating.score, tally)
         self._move(answer, rating)
         if self._releases is not None and rating.score is not None and answer.stage:
-            self._releases.rate(answer.adapter, answer.stage, answer.digest, rating.score)
+            self._releases.rate(answer.adapter, answer.stage, answer.digest, rating.score, tenant)
 
     def sets(self, context: RequestContext, fitted: ConformalSets | None) -> ConformalSets | None:
         """The label sets of a request's version at its present level; None if it has none."""

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from service.errors import InvalidRequest
-from service.limits.depth import MAX_DEPTH, MAX_HOLDERS, levels
+from service.limits.depth import MAX_DEPTH, MAX_HOLDERS, depth, has_many_holders
 from service.limits.values import check_type
 from service.quoting import quote
 
@@ -15,8 +15,8 @@ _MAX_PARTS = 4096
 def check_messages(body: Mapping[str, Any]) -> None:
     """Raise InvalidRequest for messages on which vLLM would fail instead of refusing.
 
-    The arguments of a past tool call are JSON in a string, which vLLM parses: the same limits hold
-    for these as for the body. Text that is not JSON stays text.
+    The arguments of past tool calls are JSON in strings, which vLLM parses: the same limits hold
+    for all of these together as for the body. Text that is not JSON stays text.
     """
     if "messages" not in body:
         return
@@ -26,8 +26,7 @@ def check_messages(body: Mapping[str, Any]) -> None:
     if not messages:
         raise InvalidRequest("messages: at least 1, got an empty list", param="messages")
     _check_parts(messages)
-    for where, arguments in _arguments(messages):
-        check_arguments(arguments, where, "messages")
+    check_arguments(_arguments(messages), "messages")
 
 
 def with_refusal(message: Any) -> Any:
@@ -59,10 +58,21 @@ def check_entries(entries: Any, limit: int, name: str, parts: Iterable[str]) -> 
     _check_count(count, name)
 
 
-def check_arguments(arguments: Any, where: str, param: str) -> None:
-    """Raise InvalidRequest for the arguments of a past call that vLLM could not parse."""
-    if isinstance(arguments, str) and (problem := _problem(arguments)) is not None:
-        raise InvalidRequest(f"{where}: {problem}", param=param)
+def check_arguments(calls: Iterable[tuple[str, str]], param: str) -> None:
+    """Raise InvalidRequest for arguments of past calls, by their places, that vLLM could not parse.
+
+    The lists and objects of all are counted together, whether or not a text is JSON.
+    """
+    given = list(calls)
+    if has_many_holders(*(arguments.encode(errors="surrogatepass") for _, arguments in given)):
+        raise InvalidRequest(
+            f"{param}: the arguments of past calls may hold at most {MAX_HOLDERS} lists and "
+            "objects together, got more",
+            param=param,
+        )
+    for where, arguments in given:
+        if (problem := _problem(arguments)) is not None:
+            raise InvalidRequest(f"{where}: {problem}", param=param)
 
 
 def _check_count(parts: int, name: str) -> None:
@@ -93,11 +103,8 @@ def _check_parts(messages: list[Any]) -> None:
 def _problem(arguments: str) -> str | None:
     try:
         value = json.loads(arguments)
-        counts = [len(level) for level in levels(value)]
-        if len(counts) > MAX_DEPTH:
+        if depth(value) > MAX_DEPTH:
             return f"nested deeper than {MAX_DEPTH} levels"
-        if (holders := sum(counts)) > MAX_HOLDERS:
-            return f"at most {MAX_HOLDERS} lists and objects, got {holders}"
         json.dumps(value, ensure_ascii=False).encode()
     except json.JSONDecodeError:
         return None

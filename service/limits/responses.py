@@ -100,6 +100,8 @@ def _check_input(value: Any, limits: LimitSettings) -> None:
     check_entries(value, limits.messages, "input", _PARTS)
     for index, item in enumerate(value):
         _check_item(item, f"input[{index}]")
+    calls = ((f"input[{n}]", item) for n, item in enumerate(value) if "arguments" in item)
+    check_arguments(((f"{where}.arguments", item["arguments"]) for where, item in calls), "input")
 
 
 def _check_item(item: Mapping[str, Any], where: str) -> None:
@@ -112,7 +114,6 @@ def _check_item(item: Mapping[str, Any], where: str) -> None:
         _refuse(item, where, "role", f"must be {' or '.join(_ROLES)}")
     if held is not None and not isinstance(item.get(held), str | list):
         _refuse(item, where, held, "must be a text or a list")
-    check_arguments(item.get("arguments"), f"{where}.arguments", "input")
     for key in _PARTS:
         parts = item.get(key, [])
         if key != held and not isinstance(parts, list):

@@ -4,7 +4,7 @@ from service.context import RequestContext
 from service.releases.comparison import Arm
 from service.releases.judge import Judge, criteria
 from service.releases.observation import Observation
-from service.releases.stage import Contender, Stage, drawn
+from service.releases.stage import Contender, Stage, drawn, lot
 from service.settings.releases import PlanSettings
 
 
@@ -13,14 +13,22 @@ class Canary(Stage[Judge]):
 
     A hash draws the callers. So a caller stays with its version, and a caller who gets the next
     version at a small share also gets it at every larger share. Each release draws other callers.
+    `users` are the tenants that have asked for the adapter.
     """
 
     def __init__(
-        self, plan: PlanSettings, index: int, old: Contender, new: Contender, since: int
+        self,
+        plan: PlanSettings,
+        index: int,
+        old: Contender,
+        new: Contender,
+        since: int,
+        users: set[str],
     ) -> None:
         super().__init__(plan, index, old, new, since)
         self.needed = plan.canary[index].requests
-        self.trial = Judge(criteria(plan, self.labels), plan.alpha, self.needed)
+        tests, trusted = criteria(plan, self.labels), plan.trusted_raters
+        self.trial = Judge(tests, plan.alpha, self.needed, users, trusted)
 
     def arm(self, context: RequestContext) -> Arm | None:
         """The version of a request; None if the release does not concern it.
@@ -41,17 +49,17 @@ class Canary(Stage[Judge]):
         self.verdict = self.trial.add(arm, observation)
         return self.verdict is not None
 
-    def rate(self, digest: str, score: float) -> bool:
-        """Count a caller's rating of a version's answer; True if it decides the step.
+    def rate(self, digest: str, score: float, tenant: str) -> bool:
+        """Count a tenant's rating of a version's answer; True if it decides the step.
 
         `digest` is the beginning of the version's digest, as in the engine's name for it.
         """
         if self.verdict is not None:
             return False
         if self.new.digest.removeprefix("sha256:").startswith(digest):
-            self.verdict = self.trial.rate("new", score)
+            self.verdict = self.trial.rate("new", score, tenant)
         elif self.old.digest.removeprefix("sha256:").startswith(digest):
-            self.verdict = self.trial.rate("old", score)
+            self.verdict = self.trial.rate("old", score, tenant)
         return self.verdict is not None
 
     def _caller(self, context: RequestContext) -> str | None:
@@ -59,7 +67,7 @@ class Canary(Stage[Judge]):
             case "tenant":
                 return context.tenant.name
             case "request":
-                return context.request_id
+                return lot(context)
             case "header":
                 value = context.headers.get((self.plan.header or "").lower())
                 return None if value is None else f"{context.tenant.name} {value}"

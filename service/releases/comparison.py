@@ -137,7 +137,7 @@ class Comparison:
         bounds = difference(self.old, self.new, self.criterion.alpha / sides)
         return Finding.of(self.criterion, self.statistic, bounds, *self.hits)
 
-    def counts(self) -> list[float]:
+    def counts(self) -> Any:
         """The counts, as `resume` takes them."""
         return [self.old.hits, self.old.total, self.new.hits, self.new.total]
 

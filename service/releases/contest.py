@@ -28,15 +28,18 @@ class Contest:
     plan: PlanSettings | None = None
     planned: Contender | None = None
 
-    def stage(self, standing: Standing) -> Canary | Shadow | None:
-        """The stage that the standing is in; None for a name that stands for one version."""
+    def stage(self, standing: Standing, users: set[str]) -> Canary | Shadow | None:
+        """The stage that the standing is in; None for a name that stands for one version.
+
+        `users` are the tenants that have asked for the name.
+        """
         old, new, plan = self.configured, self.planned, self.plan
         if plan is None or old is None or new is None or standing.successor != new.digest:
             return None
         index = step_of(plan, standing.share)
         if index == SHADOW and plan.shadow is not None:
             return Shadow(plan, plan.shadow, old, new, standing.since)
-        return Canary(plan, index, old, new, standing.since)
+        return Canary(plan, index, old, new, standing.since, users)
 
     def state(self, standing: Standing) -> str | None:
         """The plan's state, one of `metrics.STATES`; None without a plan that differs."""

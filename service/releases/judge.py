@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterable
 
 from service.releases.comparison import Arm, Comparison, Criterion
 from service.releases.observation import LATENCIES, LENGTHS, SCORES, Observation
+from service.releases.ratings import Ratings
 from service.releases.trial import Trial, Verdict
 from service.settings.releases import PlanSettings
 
@@ -54,11 +55,22 @@ class Judge(Trial[Comparison]):
     A step has counts of its own: its share is constant, so traffic that changes with the time of
     day reaches both versions alike. One test beyond its tolerance shows harm. The absence of harm
     is shown only if every test shows it, so each test may use the whole alpha (Berger 1982,
-    "Multiparameter hypothesis testing and acceptance sampling").
+    "Multiparameter hypothesis testing and acceptance sampling"). `users` and `trusted` are those of
+    the `Ratings`.
     """
 
-    def __init__(self, tests: Iterable[Criterion], alpha: float, requests: int) -> None:
-        super().__init__(Comparison(test) for test in tests)
+    def __init__(
+        self,
+        tests: Iterable[Criterion],
+        alpha: float,
+        requests: int,
+        users: set[str] | None = None,
+        trusted: Collection[str] = (),
+    ) -> None:
+        found = {test.name: Comparison(test) for test in tests}
+        users = set() if users is None else users
+        self._ratings = Ratings(found[WRONG].criterion, trusted=trusted, users=users)
+        super().__init__((found | {WRONG: self._ratings}).values())
         self._alpha = alpha
         self._requests = requests
         self._open = next(iter(self._tests))
@@ -85,13 +97,13 @@ class Judge(Trial[Comparison]):
             return Verdict(False, "no harm", self.tests())
         return None
 
-    def rate(self, arm: Arm, score: float) -> Verdict | None:
-        """Count a rating, 1 for a right answer; the verdict, if it decides the step.
+    def rate(self, arm: Arm, score: float, tenant: str) -> Verdict | None:
+        """Count a tenant's rating, 1 for a right answer; the verdict, if it decides the step.
 
         A rating can only show harm. The absence of harm is judged as answers end, which is before
         their ratings come, if any come at all.
         """
-        self._tests[WRONG].add(arm, 1 - score)
+        self._ratings.rate(tenant, arm, 1 - score)
         return self._harm([WRONG])
 
     def _harmless(self) -> bool:

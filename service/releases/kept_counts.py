@@ -41,7 +41,7 @@ class KeptCounts:
         write_atomically(self._file, content, mode=0o600)
         self._written = content
 
-    def _read(self) -> dict[str, tuple[int, dict[str, list[float]]]]:
+    def _read(self) -> dict[str, tuple[int, dict[str, Any]]]:
         try:
             found = json.loads(self._file.read_bytes())
             return {name: (int(since), dict(counts)) for name, (since, counts) in found.items()}

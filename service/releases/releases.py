@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -63,6 +64,7 @@ class Releases:
         self._standings = standings(log.changes)
         self._contests: Mapping[str, Contest] = {}
         self._stages: dict[str, Canary | Shadow] = {}
+        self._users: defaultdict[str, set[str]] = defaultdict(set)
         self._apply: Callable[[], None] = lambda: None
         self._writing = asyncio.Lock()
         self._decided = asyncio.Event()
@@ -74,6 +76,8 @@ class Releases:
 
     def route(self, name: str, context: RequestContext) -> str:
         """The name under which a request for `name` is answered, and judged at its end."""
+        if name in self._contests:
+            self._users[name].add(context.tenant.name)
         stage = self._stages.get(name)
         if isinstance(stage, Shadow):
             self._background.follow(stage, context, partial(self._compared, name, stage))
@@ -83,15 +87,16 @@ class Releases:
         context.on_ending = partial(self._ended, name, stage, arm, context)
         return stage.new.exact if arm == "new" else name
 
-    def rate(self, name: str, since: int, digest: str, score: float) -> None:
-        """Judge a version by a caller's rating of an answer: 1 for right, 0 for wrong.
+    def rate(self, name: str, since: int, digest: str, score: float, tenant: str) -> None:
+        """Judge a version by a tenant's rating of an answer: 1 for right, 0 for wrong.
 
         `since` is the log's entry that began the step in which the answer was given; the rating
         counts only while this step lasts.
         """
         stage = self._stages.get(name)
-        if isinstance(stage, Canary) and stage.since == since and stage.rate(digest, score):
-            self._decided.set()
+        if isinstance(stage, Canary) and stage.since == since:
+            if stage.rate(digest, score, tenant):
+                self._decided.set()
 
     @contextmanager
     def rehearsed(self, rehearsal: Rehearsal | None) -> Iterator[None]:
@@ -232,7 +237,7 @@ class Releases:
     def _begin(self, name: str) -> None:
         """Begin the stage that a name is in, from the counts that were kept of it."""
         before = self._stages.pop(name, None)
-        stage = self._contests[name].stage(self._standing(name))
+        stage = self._contests[name].stage(self._standing(name), self._users[name])
         if stage is None:
             return
         if before is not None and before.same(stage):

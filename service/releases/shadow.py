@@ -7,7 +7,7 @@ from service.engine.kept import Kept, KeptGeneration, KeptText
 from service.releases.agreement import Agreement
 from service.releases.comparison import Criterion
 from service.releases.judge import stages
-from service.releases.stage import SHADOW, Contender, Stage, drawn
+from service.releases.stage import SHADOW, Contender, Stage, drawn, lot
 from service.releases.trial import Trial, Verdict
 from service.settings.releases import PlanSettings, ShadowSettings
 
@@ -85,7 +85,7 @@ class Shadow(Stage[ShadowTrial]):
         Of those that are drawn while the engine is not busy, some are drawn while it is.
         """
         share = self._busy_share if busy else self._share
-        text = f"shadow {self.new.digest} {context.request_id}"
+        text = f"shadow {self.new.digest} {lot(context)}"
         return self.verdict is None and drawn(text) < share
 
     def place(self) -> Kept:

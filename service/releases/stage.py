@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from service.context import RequestContext
 from service.releases.trial import Trial, Verdict
 from service.settings.releases import PlanSettings
 
@@ -71,6 +72,11 @@ class Stage(Generic[Tests]):
 def share_of(plan: PlanSettings, index: int) -> float:
     """Share of the requests that the next version answers in a stage; 0 in the shadow."""
     return 0.0 if index == SHADOW else plan.canary[index].share
+
+
+def lot(context: RequestContext) -> str:
+    """A text for `drawn` that stays with a request, and that its client cannot choose."""
+    return f"{context.request_id} {context.arrival!r}"
 
 
 def drawn(text: str) -> float:

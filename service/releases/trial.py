@@ -36,8 +36,8 @@ class Measure(Protocol):
     def finding(self) -> Finding:
         """The test for a reader. Takes some milliseconds: do not call it on an event loop."""
 
-    def counts(self) -> list[float]:
-        """The counts, as `resume` takes them."""
+    def counts(self) -> Any:
+        """The counts as JSON, as `resume` takes them."""
 
     def resume(self, counts: Any) -> None:
         """Go on from counts that were kept."""
@@ -74,11 +74,11 @@ class Trial(ABC, Generic[Each]):
         """Copies of all tests that have seen a request."""
         return [test.copy() for test in self._tests.values() if test.observed]
 
-    def counts(self) -> dict[str, list[float]]:
+    def counts(self) -> dict[str, Any]:
         """The counts, as `resume` takes them."""
         return {name: test.counts() for name, test in self._tests.items()}
 
-    def resume(self, counts: Mapping[str, Sequence[Any]]) -> None:
+    def resume(self, counts: Mapping[str, Any]) -> None:
         """Continue from kept counts, if they belong to the same tests."""
         if counts.keys() == self._tests.keys():
             for name, test in self._tests.items():

@@ -49,8 +49,9 @@ class BatchSettings(Section):
     tenant_bytes: int = Field(
         1 << 30,
         ge=1024,
-        description="Bytes that one tenant's files and answers may hold together, on a disk that "
-        "all tenants share. A batch whose tenant has no room waits until files are deleted.",
+        description="Bytes that one tenant's files, uploads under way and answers may hold "
+        "together, on a disk that all tenants share. A batch whose tenant has no room waits until "
+        "files are deleted.",
     )
     max_batches: int = Field(
         16,

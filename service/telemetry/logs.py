@@ -45,6 +45,15 @@ _QUIET = (
 )
 """Libraries that log addresses and headers below a warning: signed addresses, keys."""
 
+_OF_REQUESTS = {
+    "vllm.entrypoints": "INFO",
+    "vllm.parser": "ERROR",
+    "vllm.reasoning": "ERROR",
+    "vllm.renderers.chat_utils": "ERROR",
+    "vllm.tool_parsers": "ERROR",
+}
+"""Loggers that tell texts of callers or answers below a level: conversations, names of calls."""
+
 
 def configure_logging(settings: LogSettings) -> None:
     """Give every logger of this process, and of vLLM's processes, one format on stderr.
@@ -101,6 +110,7 @@ class Failures(logging.Filter):
 
 
 def _config(settings: LogSettings) -> dict[str, Any]:
+    level = settings.level.upper()
     formatter = {"()": f"{__name__}.{line_formatter.__name__}", "form": renderer(settings)}
     handler = {
         "class": "logging.StreamHandler",
@@ -114,13 +124,18 @@ def _config(settings: LogSettings) -> dict[str, Any]:
         "formatters": {"line": formatter},
         "filters": {"failures": {"()": f"{__name__}.{Failures.__name__}"}},
         "handlers": {"stderr": handler},
-        "root": {"handlers": ["stderr"], "level": settings.level.upper()},
+        "root": {"handlers": ["stderr"], "level": level},
         "loggers": {
             # vLLM's own handler would log every line twice.
             "vllm": {"handlers": [], "level": "NOTSET", "propagate": True},
             **{name: {"level": "WARNING"} for name in _QUIET},
+            **{name: {"level": _higher(level, least)} for name, least in _OF_REQUESTS.items()},
         },
     }
+
+
+def _higher(one: str, other: str) -> str:
+    return max(one, other, key=logging.getLevelNamesMapping().__getitem__)
 
 
 def _written(config: dict[str, Any]) -> str:

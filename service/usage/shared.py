@@ -27,7 +27,8 @@ end
 
 _KNOWN_SECONDS = 86_400
 """Time for which a batch is known that was added, and would not be added again."""
-_HOURS_AT_ONCE = 500
+_HOURS_AT_ONCE = 24
+"""Hours that are read at once: redis-py parses an answer without a pause, some us an element."""
 _ORDER = attrgetter("start", *(f"kind.{field.name}" for field in fields(Kind)))
 
 

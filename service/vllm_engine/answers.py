@@ -26,7 +26,7 @@ def parse(kind: type[Request], body: dict[str, Any], *, stops: str | None = "sto
     try:
         request = kind.model_validate(shown)
     except ValidationError as error:
-        problem = next(problems(error.errors(include_url=False)))
+        problem = next(problems(error.errors(include_url=False), document=shown))
         field = problem.field
         message = f"{field or 'body'}: {problem.reason}"
         raise InvalidRequest(message[:400], param=field or None) from None

@@ -264,6 +264,66 @@ async def test_a_client_that_leaves_or_pauses_leaves_nothing(tmp_path: Path) -> 
             await eventually(lambda: sum(live.outcomes().values()) == 1)
 
 
+async def test_uploads_that_come_together_stay_within_their_tenants_bytes(tmp_path: Path) -> None:
+    size, limit, folder = 700_000, 1 << 20, tmp_path / "batches/files"
+    head = f"POST /v1/files HTTP/1.1\r\nHost: a\r\nContent-Length: {size}\r\n"
+    head += "Content-Type: multipart/form-data; boundary=b\r\n\r\n"
+    sent: Any = {"files": {"file": ("in", bytes(size))}, "data": {"purpose": "batch"}}
+    with service(tmp_path, batches={"tenant_bytes": limit, "max_file_bytes": limit}) as live:
+        _, writer = await asyncio.open_connection("127.0.0.1", live.port)
+        writer.write(head.encode() + FORM_BEGIN)
+        await eventually(lambda: list(folder.iterdir()))
+        async with live.client() as client:
+            refused = refusal(await client.post("/v1/files", **sent), 413)
+            assert f"uploads and answers may hold {limit} bytes together" in refused["message"]
+            writer.close()
+            await eventually(lambda: sum(live.outcomes().values()) == 2)
+            assert (await client.post("/v1/files", **sent)).status_code == 200
+            refusal(await client.post("/v1/files", **sent), 413)
+
+
+async def test_a_tenant_has_few_downloads_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.batches.batches._DOWNLOADS", 2)
+    with service(tmp_path) as live:
+        async with client_of(live) as client, live.client() as plain:
+            file = await client.files.create(file=("in", bytes(32 << 20)), purpose="batch")
+            path = f"/v1/files/{file.id}/content"
+            async with plain.stream("GET", path), plain.stream("GET", path):
+                refused = refusal(await plain.get(path), 429)
+                assert refused["code"] == "too_many_downloads"
+            await eventually(lambda: sum(live.outcomes().values()) == 4)
+            assert len((await plain.get(path)).content) == 32 << 20
+
+
+@pytest.mark.parametrize(
+    ("asked", "status", "found"),
+    [
+        ("bytes=2-4", 206, b"cde"),
+        ("bytes=-2", 206, b"ij"),
+        ("bytes=10-", 416, "the content has 10 bytes, got 'bytes=10-'"),
+        ("bytes=4-2", 400, "must be bytes=FIRST-LAST"),
+        ("lines=1", 400, "must be bytes=FIRST-LAST"),
+    ],
+)
+async def test_a_part_of_a_content_is_served_or_refused_as_all_is(
+    tmp_path: Path, asked: str, status: int, found: bytes | str
+) -> None:
+    with service(tmp_path) as live:
+        async with client_of(live) as client, live.client() as plain:
+            file = await client.files.create(file=("in", b"abcdefghij"), purpose="batch")
+            headers = {"Range": asked}
+            answer = await plain.get(f"/v1/files/{file.id}/content", headers=headers)
+    if isinstance(found, bytes):
+        assert (answer.status_code, answer.content) == (status, found)
+    else:
+        error = refusal(answer, status)
+        assert found in error["message"]
+        assert error["param"] == "Range"
+        assert answer.headers.get("content-range") == ("bytes */10" if status == 416 else None)
+
+
 async def test_a_file_larger_than_a_body_is_read_back_byte_by_byte(tmp_path: Path) -> None:
     big = b"".join(b'{"line": %d}\n' % n for n in range(200_000))
     with service(tmp_path) as live:

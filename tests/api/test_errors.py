@@ -2,6 +2,7 @@
 
 import httpx
 import pytest
+from fastapi.exceptions import RequestValidationError
 
 from service.api.errors import explain_validation
 from tests.answers import refusal
@@ -81,6 +82,6 @@ def test_problems_beyond_three_are_counted() -> None:
         {"type": "missing", "loc": ("body", f"field{number}"), "msg": "Field required"}
         for number in range(5)
     ]
-    error = explain_validation(problems)
+    error = explain_validation(RequestValidationError(problems))
     assert error.message == "field0: required; field1: required; field2: required; and 2 more"
     assert error.param == "field0"

@@ -1,15 +1,17 @@
 """The operations port through a service's life."""
 
 import asyncio
+from collections.abc import AsyncIterator
 
 import httpx
 import pytest
 from prometheus_client import CollectorRegistry
 
-from service.api import connection
+from service.api import connection, ops
 from service.api.ops import create_ops_app
 from service.runtime.status import Phase, Status
 from service.settings.tree import HttpSettings
+from tests.answers import error_of
 from tests.live_service import LiveService
 
 
@@ -72,6 +74,33 @@ async def test_its_connections_are_bounded_in_number_and_in_time(
             writer.close()
     assert sorted(answers)[:64] == [b"HTTP/1.1 408 Request Timeout\r\n"] * 64
     assert answers[-1] == b"HTTP/1.1 503 Service Unavailable\r\n"
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_a_large_body_is_refused_whoever_sends_it(chunked: bool) -> None:
+    async def parts() -> AsyncIterator[bytes]:
+        for _ in range(64):
+            yield bytes(1 << 14)
+
+    with LiveService() as live:
+        async with httpx.AsyncClient(trust_env=False) as client:
+            body = parts() if chunked else bytes(1 << 20)
+            answer = await client.post(f"{live.ops_url}/releases/any", content=body)
+    assert answer.status_code == 413
+    assert error_of(answer.json())["message"] == "body: at most 16384 bytes, got more"
+
+
+async def test_a_body_that_does_not_come_holds_no_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ops, "_BODY_SECONDS", 0.2)
+    with LiveService() as live:
+        port = int(live.ops_url.rsplit(":", 1)[1])
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"POST /releases/a HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n{")
+        async with asyncio.timeout(10):
+            assert await reader.readline() == b"HTTP/1.1 408 Request Timeout\r\n"
+        writer.close()
 
 
 async def test_the_public_port_serves_nothing_of_it(client: httpx.AsyncClient) -> None:

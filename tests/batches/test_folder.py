@@ -23,7 +23,7 @@ OLD = 3 * 3600
 def test_a_database_of_another_version_is_refused(tmp_path: Path) -> None:
     folder = Folder(tmp_path)
     Database(folder.database, (*VERSIONS, "SELECT 1")).close()
-    with pytest.raises(ConfigurationError, match="must be of version 1, is 2"):
+    with pytest.raises(ConfigurationError, match="must be of version 2, is 3"):
         Database(folder.database, VERSIONS)
 
 

@@ -6,15 +6,26 @@ from typing import Any
 
 import pytest
 
-from service.batches.lines import Line, NotALine, answer_line, chunks, error_line, parse_line
+from service.batches.lines import (
+    Line,
+    NotALine,
+    answer_line,
+    check_line,
+    chunks,
+    error_line,
+    parse_line,
+)
 from tests.batches.inputs import GENERATE, line
 
 MOST = 4000
 
 
 def parsed(value: Any) -> Line:
-    raw = value if isinstance(value, bytes) else json.dumps(value).encode()
-    return parse_line(7, raw, GENERATE, MOST if len(raw) < 2 * MOST else 1 << 20)
+    return parse_line(7, raw_of(value), GENERATE)
+
+
+def raw_of(value: Any) -> bytes:
+    return value if isinstance(value, bytes) else json.dumps(value).encode()
 
 
 def test_a_line_is_a_request_with_a_name() -> None:
@@ -36,8 +47,6 @@ def test_a_line_is_a_request_with_a_name() -> None:
         ({**line("a"), "method": "GET"}, "invalid_method", "method"),
         ({**line("a"), "url": "/v1/files"}, "mismatched_url", "url"),
         ({**line("a"), "body": "text"}, "invalid_body", "body"),
-        (line("a", prompt="x" * MOST), "line_too_long", None),
-        (line("a", prompt=[[]] * 10_000), "invalid_body", None),
     ],
 )
 def test_what_is_no_request_is_named_with_its_line(
@@ -49,7 +58,21 @@ def test_what_is_no_request_is_named_with_its_line(
     assert (problem.code, problem.line, problem.param) == (code, 7, param)
 
 
-async def read(path: Path, most: int = MOST) -> list[tuple[int, bytes]]:
+@pytest.mark.parametrize(
+    ("value", "most", "code"),
+    [
+        (line("a", prompt="x" * MOST), MOST, "line_too_long"),
+        (line("a", prompt=[[]] * 10_000), 1 << 20, "invalid_body"),
+    ],
+)
+def test_a_line_that_is_too_large_is_not_parsed(value: Any, most: int, code: str) -> None:
+    with pytest.raises(NotALine) as refused:
+        check_line(7, raw_of(value), most)
+    assert (refused.value.problem.code, refused.value.problem.line) == (code, 7)
+    check_line(7, raw_of(line("a")), most)
+
+
+async def read(path: Path, most: int | None = MOST) -> list[tuple[int, bytes]]:
     return [each async for chunk in chunks(path, most) for each in chunk]
 
 
@@ -70,6 +93,7 @@ async def test_nothing_is_read_after_a_line_that_is_too_long(tmp_path: Path) -> 
     file = tmp_path / "input"
     file.write_bytes(b"a\n" + b"x" * 5000 + b"\nb\n")
     assert await read(file, 10) == [(1, b"a\n"), (2, b"x" * 11)]
+    assert await read(file, None) == [(1, b"a\n"), (2, b"x" * 5000 + b"\n"), (3, b"b\n")]
 
 
 def test_an_answer_is_one_line_of_openais_form() -> None:

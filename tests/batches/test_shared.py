@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from service.batches.kept import Kept
-from service.batches.records import Answer, Batch, Page, Purpose, Status, StoredFile
+from service.batches.records import Answer, Arrival, Batch, Page, Purpose, Status, StoredFile
 from service.batches.store import LeaseLost
 from service.errors import ConfigurationError, Unavailable
 from service.settings.batches import BatchSettings
@@ -93,6 +93,52 @@ async def test_what_a_holder_writes_after_its_lease_is_refused(
     await lease.release()
 
 
+async def test_a_reservation_that_is_sent_again_counts_once(replicas: tuple[Kept, Kept]) -> None:
+    one, two = replicas
+    lease = await one.register.take((await made(one)).id)
+    assert lease is not None
+    for each in (one, two, one):
+        assert await each.store.reserve(Arrival("g", "a", 500, NOW + 60)) == 500
+    assert await lease.journal.held() == 510
+    await two.store.give_back("g")
+    assert await lease.journal.held() == 10
+    await lease.release()
+
+
+async def test_long_lists_are_read_a_few_records_at_a_time(
+    replicas: tuple[Kept, Kept], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, _ = replicas
+    monkeypatch.setattr("service.batches.shared.records._READ_AT_ONCE", 2)
+    batch = await made(one)
+    names = ["f", *(f"g{number}" for number in range(6))]
+    for name in names[1:]:
+        file = StoredFile(name, "a", "in.jsonl", Purpose.BATCH, 10, NOW, NOW + 100)
+        await one.store.add_file(file)
+    found, more = await one.store.files("a", Page(limit=5))
+    assert ([file.id for file in found], more) == (names[:1:-1], True)
+    assert await one.register.forget(1000) == ([], set(names), {batch.id})
+
+
+@pytest.mark.parametrize("limit", [0, 15, 1 << 20])
+async def test_long_answers_are_written_a_few_at_a_time(
+    replicas: tuple[Kept, Kept], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int
+) -> None:
+    monkeypatch.setattr("service.batches.shared.journal._READ_BYTES", limit)
+    one, _ = replicas
+    lease = await one.register.take((await made(one)).id)
+    assert lease is not None
+    journal = lease.journal
+    await journal.validated(70)
+    lines = [b'{"line": %d}\n' % line for line in range(1, 71)]
+    await journal.record(Answer(line, line % 7 == 0, lines[line - 1]) for line in range(1, 71))
+    output, errors = tmp_path / "output", tmp_path / "errors"
+    await journal.write(output, errors)
+    assert errors.read_bytes() == b"".join(lines[6::7])
+    assert output.read_bytes() == b"".join(each for n, each in enumerate(lines, 1) if n % 7)
+    await lease.release()
+
+
 async def test_a_batch_that_has_ended_has_no_lease(replicas: tuple[Kept, Kept]) -> None:
     one, two = replicas
     batch = await made(one)
@@ -112,7 +158,8 @@ async def test_a_server_that_is_away_is_told_and_lost_leases_end(
     assert lease is not None
     redis.kill()
     for asked in (
-        one.store.space("a"),
+        one.store.reserve(Arrival("g", "a", 1, NOW + 60)),
+        one.store.give_back("g"),
         one.store.file("a", "f"),
         one.store.files("a", Page()),
         one.store.cancel("a", batch.id),

@@ -6,7 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from service.batches.records import Answer, Batch, Page, Problem, Purpose, Status, StoredFile
+from service.batches.records import (
+    Answer,
+    Arrival,
+    Batch,
+    Page,
+    Problem,
+    Purpose,
+    Status,
+    StoredFile,
+)
 from service.batches.store import Journal, Lease
 from service.errors import InvalidRequest, NotFound, Unavailable
 from service.settings.batches import BatchSettings
@@ -32,6 +41,10 @@ class Site:
         file = StoredFile(name, tenant, "in.jsonl", purpose, size, self.now, self.now + 100)
         await self.store.add_file(file)
         return file
+
+    async def reserved(self, name: str, tenant: str = "a", size: int = 2000) -> int:
+        """Bytes that are reserved for a file of this size, for a minute."""
+        return await self.store.reserve(Arrival(name, tenant, size, self.now + 60))
 
     async def batch(self, tenant: str = "a", file: str = "f") -> Batch:
         return await self.store.create(
@@ -124,9 +137,7 @@ async def test_lists_go_on_where_they_stopped_whatever_lies_between(kept: Site) 
 
 
 async def test_files_are_limited_in_number_and_bytes(kept: Site) -> None:
-    assert await kept.store.space("a") == 1024
     await kept.file("f1", size=1000)
-    assert await kept.store.space("a") == 500
     with pytest.raises(InvalidRequest, match="hold 1500 bytes together, and 500 are left"):
         await kept.file("f2", size=501)
     await kept.file("f2", size=1)
@@ -134,9 +145,47 @@ async def test_files_are_limited_in_number_and_bytes(kept: Site) -> None:
     with pytest.raises(InvalidRequest, match="at most 3 files") as refused:
         await kept.file("f4", size=1)
     assert refused.value.code == "limit_reached"
-    assert await kept.store.space("b") == 1024
+    with pytest.raises(InvalidRequest, match="at most 3 files"):
+        await kept.reserved("f4")
     await kept.store.delete_file("a", "f1")
     await kept.file("f4", size=1000)
+
+
+async def test_what_comes_and_what_is_kept_stay_within_the_limit_together(kept: Site) -> None:
+    assert await kept.reserved("f1") == 1024
+    assert await kept.reserved("f2", size=100) == 100
+    assert await kept.reserved("f3") == 1500 - 1124
+    assert await kept.reserved("f4") == 0
+    assert await kept.reserved("g1", tenant="b") == 1024
+    with pytest.raises(InvalidRequest, match="1500 bytes together, and 0 are left"):
+        await kept.file("f4", size=1)
+    await kept.file("f1", size=24)  # less than was reserved for it
+    assert await kept.reserved("f5", size=1000) == 1000
+    await kept.store.give_back("f5")
+    await kept.store.give_back("f5")
+    await kept.store.give_back("f1")  # a file by now
+    assert await kept.reserved("f6") == 1000
+
+
+async def test_what_is_reserved_counts_against_answers_too(kept: Site) -> None:
+    await kept.file("f")
+    journal = await kept.journal(await kept.batch())
+    await kept.reserved("f1", size=1000)
+    assert await journal.held() == 1010
+
+
+async def test_what_a_dead_process_reserved_is_free_after_its_time(kept: Site) -> None:
+    await kept.file("f")
+    journal = await kept.journal(await kept.batch())
+    assert await kept.reserved("f1") == 1024
+    assert await kept.reserved("f2") == 1490 - 1024
+    kept.now += 59
+    assert await kept.reserved("f3") == 0
+    kept.now += 1
+    assert await kept.reserved("f4") == 1024
+    kept.now += 60
+    await kept.register.forget(1000)
+    assert await journal.held() == 10
 
 
 async def test_batches_are_limited_while_they_run(kept: Site) -> None:

@@ -30,6 +30,12 @@ def test_brackets_outside_of_strings_are_counted(
     assert not has_many_holders(before + (count - 1) * each + after)
 
 
+def test_documents_are_counted_together() -> None:
+    half = b"[" + b"[]," * (MAX_HOLDERS // 2 - 1) + b'"[["]'
+    assert not has_many_holders(half, half)
+    assert has_many_holders(half, half, b"[]")
+
+
 @pytest.mark.parametrize("text", [b"[{" * MAX_HOLDERS, b'["' * MAX_HOLDERS, b"[" * 20_000 + b"\\"])
 def test_brackets_within_a_string_are_not(text: bytes) -> None:
     assert not has_many_holders(to_json(text.decode()))

@@ -88,6 +88,10 @@ def test_what_is_within_the_caps_passes(fields: dict[str, Any]) -> None:
             {"input": [{"type": "function_call", **CALLED, "arguments": "[" * 65 + "]" * 65}]},
             r"input\[0\].arguments: nested deeper than 64",
         ),
+        (
+            {"input": [{"type": "function_call", **CALLED, "arguments": "[]" * 4000}] * 3},
+            "^input: the arguments of past calls may hold at most 10000 lists and objects together",
+        ),
         ({"max_output_tokens": "16"}, "max_output_tokens: must be an integer, got '16'"),
         ({"top_logprobs": 21}, r"top_logprobs: must be 0\.\.20, got 21"),
         ({"top_k": 2**70}, "top_k: an integer must fit into 64 bits"),

@@ -161,6 +161,30 @@ def test_wrong_answers_of_the_next_version_are_harm(folders: Folders, tmp_path: 
     assert evidence["old"][0] == 0
 
 
+def test_no_tenant_takes_a_version_from_others_alone(
+    folders: Folders, tmp_path: Path, keys: dict[str, Any]
+) -> None:
+    with folders.served(tmp_path / "store", "equal", beside=keys, **LONG) as live:
+        answered(live, folders, headers=bearer("bob"))
+        for _ in range(60):
+            answer = answered(live, folders)
+            assert rate(live, answer, correct=_is_old(answer)).status_code == 200
+        assert release(live)["state"] == "canary"
+        for _ in range(200):
+            answer = answered(live, folders, headers=bearer("bob"))
+            rate(live, answer, correct=_is_old(answer), headers=bearer("bob"))
+            if release(live)["state"] == "rolled_back":
+                break
+        assert release(live)["state"] == "rolled_back"
+
+
+def test_no_client_chooses_the_version_that_answers_it(folders: Folders, tmp_path: Path) -> None:
+    fixed = {"x-request-id": "mine"}
+    with folders.served(tmp_path, "equal", **LONG) as live:
+        found = {_is_old(answered(live, folders, headers=fixed)) for _ in range(40)}
+    assert found == {True, False}
+
+
 def test_ratings_of_answers_that_the_release_did_not_draw_are_not_judged(
     folders: Folders, tmp_path: Path
 ) -> None:

@@ -147,7 +147,7 @@ def test_a_version_that_is_rated_worse_is_rolled_back_and_an_equal_one_is_not() 
         for _ in range(300):
             for arm, share in (("old", 0.1), ("new", wrong)):
                 score = 0.9 if draws.random() >= share else 0.0
-                verdict = verdict or judge.rate("new" if arm == "new" else "old", score)
+                verdict = verdict or judge.rate("new" if arm == "new" else "old", score, "a")
         assert (verdict is not None) is harm
         if verdict is not None:
             assert (verdict.harm, verdict.rule) == (True, "wrong")

@@ -26,6 +26,10 @@ warnings.warn("old")
 import vllm.logger
 vllm.logger.init_logger("vllm.engine").info("engine\\nhere")
 vllm.logger.init_logger("vllm.engine").debug("engine detail")
+vllm.logger.init_logger("vllm.entrypoints.anthropic.serving").debug("Convert canary-77aa")
+vllm.logger.init_logger("vllm.entrypoints.anthropic.serving").info("handler")
+vllm.logger.init_logger("vllm.renderers.chat_utils").warning("Tool call canary-77aa")
+vllm.logger.init_logger("vllm.tool_parsers.llama").warning("Regex timeout canary-77aa")
 
 context = internal_context("r1", 1.0)
 enter_context(context)
@@ -102,6 +106,13 @@ def test_the_level_holds_for_all() -> None:
     assert "engine detail" in debug
     warning = [json.loads(line) for line in lines_of(level="warning").splitlines()]
     assert {event["level"] for event in warning} == {"warning", "error"}
+
+
+def test_no_level_shows_callers_texts() -> None:
+    for level in ("debug", "warning"):
+        lines = lines_of(level=level, form="console")
+        assert "canary-77aa" not in lines
+        assert ("handler" in lines) is (level == "debug")
 
 
 def test_the_console_form_is_text() -> None:

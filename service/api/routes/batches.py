@@ -3,11 +3,12 @@
 import re
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Response
 
 from service.api.dependencies import TheBatches, TheContext
 from service.api.json_body import JsonRoute
 from service.api.schemas.batches import ENDPOINTS, BatchBody, BatchList, BatchRequest
+from service.api.whole_list import page
 from service.batches.records import Batch, Page
 from service.errors import InvalidRequest
 from service.quoting import quote
@@ -51,15 +52,16 @@ async def create_batch(body: BatchRequest, batches: TheBatches, context: TheCont
     return BatchBody.of(created)
 
 
-@router.get("/v1/batches")
+@router.get("/v1/batches", response_model=BatchList)
 async def list_batches(
     batches: TheBatches,
     context: TheContext,
     after: Annotated[str | None, Query(max_length=256)] = None,
     limit: Annotated[int, Query(ge=1, le=_MOST)] = 20,
-) -> BatchList:
+) -> Response:
     """The caller's batches, the newest first."""
-    return BatchList.of(*await batches.store.batches(context.tenant.name, Page(after, limit)))
+    found = await batches.store.batches(context.tenant.name, Page(after, limit))
+    return await page(BatchList, BatchBody.of, *found)
 
 
 @router.get("/v1/batches/{batch_id}")

@@ -7,13 +7,14 @@ from typing import Annotated, Any, Literal
 from urllib.parse import quote as quote_url
 
 from fastapi import APIRouter, Query, Request
-from fastapi.responses import FileResponse, Response, StreamingResponse
+from fastapi.responses import Response, StreamingResponse
 
 from service.api.dependencies import TheBatches, TheContext
+from service.api.file_content import MEDIA_TYPE, FileContent
 from service.api.schemas.files import FileBody, FileDeleted, FileList
 from service.api.upload import UPLOAD, Upload
+from service.api.whole_list import page
 from service.batches.bucket import Bucket
-from service.batches.outcome import new_file_id
 from service.batches.records import Page, Purpose, StoredFile
 from service.errors import InvalidRequest, NotFound
 from service.quoting import quote
@@ -22,7 +23,6 @@ router = APIRouter(tags=["batches"])
 
 _DAY = 86_400
 _LEAST_SECONDS = 3600
-_MEDIA = "application/octet-stream"
 _FIELDS = ("purpose", "expires_after[anchor]", "expires_after[seconds]")
 _UPLOAD_BODY: dict[str, Any] = {
     "requestBody": {
@@ -61,7 +61,7 @@ async def create_file(request: Request, batches: TheBatches, context: TheContext
     now = batches.now
     keep = _keep_seconds(upload.fields, batches.settings.keep_days * _DAY)
     file = StoredFile(
-        id=new_file_id(),
+        id=upload.file_id,
         tenant=context.tenant.name,
         name=upload.name,
         purpose=Purpose.BATCH,
@@ -78,7 +78,7 @@ async def create_file(request: Request, batches: TheBatches, context: TheContext
     return FileBody.of(file)
 
 
-@router.get("/v1/files")
+@router.get("/v1/files", response_model=FileList)
 async def list_files(
     batches: TheBatches,
     context: TheContext,
@@ -86,10 +86,11 @@ async def list_files(
     limit: Annotated[int, Query(ge=1, le=10_000)] = 10_000,
     order: Literal["asc", "desc"] = "desc",
     purpose: Annotated[str | None, Query(max_length=64)] = None,
-) -> FileList:
+) -> Response:
     """The caller's files."""
-    page = Page(after, limit, newest_first=order == "desc")
-    return FileList.of(*await batches.store.files(context.tenant.name, page, purpose))
+    asked = Page(after, limit, newest_first=order == "desc")
+    found = await batches.store.files(context.tenant.name, asked, purpose)
+    return await page(FileList, FileBody.of, *found)
 
 
 @router.get("/v1/files/{file_id}")
@@ -102,6 +103,7 @@ async def show_file(file_id: str, batches: TheBatches, context: TheContext) -> F
 async def file_content(file_id: str, batches: TheBatches, context: TheContext) -> Response:
     """The content of one of these files."""
     file = await batches.store.file(context.tenant.name, file_id)
+    context.at_end.enter_context(batches.downloads.one(file.tenant))
     # A large file takes its time on a slow line.
     context.set_timeout(context.max_timeout_ms)
     if (bucket := await batches.folder.bucket_of(file.id)) is not None:
@@ -111,7 +113,7 @@ async def file_content(file_id: str, batches: TheBatches, context: TheContext) -
         found = await asyncio.to_thread(os.stat, path)
     except FileNotFoundError:
         raise NotFound("file_id: the file has just been deleted", param="file_id") from None
-    return FileResponse(path, media_type=_MEDIA, filename=file.name, stat_result=found)
+    return FileContent(path, file, found)
 
 
 async def _streamed(bucket: Bucket, file: StoredFile) -> Response:
@@ -125,10 +127,10 @@ async def _streamed(bucket: Bucket, file: StoredFile) -> Response:
             yield block
 
     quoted = quote_url(file.name)
-    # As FileResponse has it.
+    # As FileContent has it.
     name = f'filename="{quoted}"' if quoted == file.name else f"filename*=utf-8''{quoted}"
     headers = {"content-length": str(file.bytes), "content-disposition": f"attachment; {name}"}
-    return StreamingResponse(content(), media_type=_MEDIA, headers=headers)
+    return StreamingResponse(content(), media_type=MEDIA_TYPE, headers=headers)
 
 
 @router.delete("/v1/files/{file_id}")

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, computed_field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from service.context import RequestContext
@@ -56,16 +56,8 @@ class PageBody(AnswerBody, Generic[Item]):
     object: Literal["list"] = "list"
     data: list[Item]
     has_more: bool
-
-    @computed_field
-    def first_id(self) -> str | None:
-        """The id of the first item."""
-        return self.data[0].id if self.data else None
-
-    @computed_field
-    def last_id(self) -> str | None:
-        """The id of the last item."""
-        return self.data[-1].id if self.data else None
+    first_id: str | None
+    last_id: str | None
 
 
 ServiceTier = Annotated[

@@ -134,8 +134,3 @@ class BatchBody(Listed):
 
 class BatchList(PageBody[BatchBody]):
     """A page of batches, the newest first."""
-
-    @classmethod
-    def of(cls, batches: list[Batch], has_more: bool) -> Self:
-        """A page of the store."""
-        return cls(data=[BatchBody.of(batch) for batch in batches], has_more=has_more)

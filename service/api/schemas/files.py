@@ -33,11 +33,6 @@ class FileBody(Listed):
 class FileList(PageBody[FileBody]):
     """A page of files."""
 
-    @classmethod
-    def of(cls, files: list[StoredFile], has_more: bool) -> Self:
-        """A page of the store."""
-        return cls(data=[FileBody.of(file) for file in files], has_more=has_more)
-
 
 class FileDeleted(AnswerBody):
     """A file that was deleted."""

@@ -7,7 +7,7 @@ from sqlite3 import Connection
 from service.batches.folder import Folder
 from service.batches.local.journal import LocalJournal
 from service.batches.local.lease import LocalLease
-from service.batches.local.tables import IS_UNFINISHED, batches_where, files_where
+from service.batches.local.tables import IS_UNFINISHED, batches_where, drop_expired, files_where
 from service.batches.records import Batch
 from service.database import Database
 
@@ -56,6 +56,7 @@ class LocalRegister:
         now = int(self._clock())
 
         def forget(connection: Connection) -> tuple[list[str], set[str], set[str]]:
+            drop_expired(connection, now)
             used = f"SELECT input_file_id FROM batches WHERE {IS_UNFINISHED}"
             old = files_where(connection, f"expires_at <= ? AND id NOT IN ({used})", now)
             connection.executemany("DELETE FROM files WHERE id = ?", [(file.id,) for file in old])

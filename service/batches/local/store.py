@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from sqlite3 import Connection
 from typing import TypeVar
 
@@ -9,13 +10,16 @@ from service.batches import refusals
 from service.batches.local.tables import (
     IS_UNFINISHED,
     batches_where,
+    drop_arrival,
     drop_ended,
+    drop_expired,
     files_where,
     held,
+    put_arrival,
     put_batch,
     put_file,
 )
-from service.batches.records import UNFINISHED, Batch, Page, Purpose, Status, StoredFile
+from service.batches.records import UNFINISHED, Arrival, Batch, Page, Purpose, Status, StoredFile
 from service.database import Database
 from service.errors import NotFound
 from service.settings.batches import BatchSettings
@@ -36,11 +40,21 @@ class LocalStore:
         self._settings = settings
         self._clock = clock
 
-    async def space(self, tenant: str) -> int:
-        return await self._database.run(lambda connection: self._space(connection, tenant))
+    async def reserve(self, arrival: Arrival) -> int:
+        def reserve(connection: Connection) -> int:
+            drop_expired(connection, int(self._clock()))
+            size = max(0, min(arrival.bytes, self._space(connection, arrival.tenant)))
+            put_arrival(connection, replace(arrival, bytes=size))
+            return size
+
+        return await self._database.run(reserve)
+
+    async def give_back(self, file_id: str) -> None:
+        await self._database.run(lambda connection: drop_arrival(connection, file_id))
 
     async def add_file(self, file: StoredFile) -> None:
         def add(connection: Connection) -> None:
+            drop_arrival(connection, file.id)
             if file.bytes > (space := self._space(connection, file.tenant)):
                 raise refusals.too_large(self._settings, space)
             put_file(connection, file)

@@ -5,7 +5,15 @@ import sqlite3
 from dataclasses import asdict, fields
 from typing import Any
 
-from service.batches.records import UNFINISHED, Batch, Problem, Purpose, Status, StoredFile
+from service.batches.records import (
+    UNFINISHED,
+    Arrival,
+    Batch,
+    Problem,
+    Purpose,
+    Status,
+    StoredFile,
+)
 
 _FIRST = """
 CREATE TABLE files (
@@ -51,7 +59,15 @@ CREATE TABLE answers (
     PRIMARY KEY (batch, line)
 )
 """
-VERSIONS = (_FIRST,)
+_WITH_ARRIVALS = """
+CREATE TABLE arrivals (
+    id TEXT PRIMARY KEY,
+    tenant TEXT NOT NULL,
+    bytes INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL
+)
+"""
+VERSIONS = (_FIRST, _WITH_ARRIVALS)
 
 _FILE = [each.name for each in fields(StoredFile)]
 _BATCH = [each.name for each in fields(Batch)]
@@ -65,6 +81,21 @@ IS_UNFINISHED = f"status IN ({_STATUSES})"
 def put_file(connection: sqlite3.Connection, file: StoredFile) -> None:
     """Add a file."""
     _insert(connection, "files", asdict(file))
+
+
+def put_arrival(connection: sqlite3.Connection, arrival: Arrival) -> None:
+    """Add a file that is being uploaded."""
+    _insert(connection, "arrivals", asdict(arrival))
+
+
+def drop_arrival(connection: sqlite3.Connection, file_id: str) -> None:
+    """Remove it, if it is there."""
+    connection.execute("DELETE FROM arrivals WHERE id = ?", (file_id,))
+
+
+def drop_expired(connection: sqlite3.Connection, now: int) -> None:
+    """Remove those whose upload ended without a word."""
+    connection.execute("DELETE FROM arrivals WHERE expires_at <= ?", (now,))
 
 
 def put_batch(connection: sqlite3.Connection, batch: Batch) -> None:
@@ -93,14 +124,17 @@ def batches_where(connection: sqlite3.Connection, rest: str, *values: Any) -> li
 
 
 def held(connection: sqlite3.Connection, tenant: str) -> tuple[int, int]:
-    """The number of a tenant's files, and the bytes of these and of answers outside files."""
+    """The number of a tenant's files, and the bytes of these, of answers and of arrivals."""
     count, files = connection.execute(
         "SELECT COUNT(*), COALESCE(SUM(bytes), 0) FROM files WHERE tenant = ?", (tenant,)
     ).fetchone()
     (answers,) = connection.execute(
         "SELECT COALESCE(SUM(answer_bytes), 0) FROM batches WHERE tenant = ?", (tenant,)
     ).fetchone()
-    return count, files + answers
+    (arrivals,) = connection.execute(
+        "SELECT COALESCE(SUM(bytes), 0) FROM arrivals WHERE tenant = ?", (tenant,)
+    ).fetchone()
+    return count, files + answers + arrivals
 
 
 def _file(row: dict[str, Any]) -> StoredFile:

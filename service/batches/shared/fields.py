@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from service.batches.records import Batch, Problem, Purpose, Status, StoredFile
+from service.batches.records import Arrival, Batch, Problem, Purpose, Status, StoredFile
 
 _TIMES = "times."
 _NUMBERS = {
@@ -15,7 +15,7 @@ _NUMBERS = {
 _JSON = {"metadata", "problems"}
 
 
-def packed(record: StoredFile | Batch) -> str:
+def packed(record: StoredFile | Arrival | Batch) -> str:
     """The fields of a record as JSON for a script; those that are None are left out.
 
     A batch must be at its beginning, without times.

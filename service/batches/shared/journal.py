@@ -7,11 +7,13 @@ from pathlib import Path
 from service.batches.records import Answer, Batch, Problem, Status, StoredFile
 from service.batches.shared.fields import batch_of, packed, packed_problems
 from service.batches.shared.records import ROOT, SharedRecords, paired
-from service.batches.shared.scripts import ANSWERED, FINISH, MOVE, RECORD
+from service.batches.shared.scripts import ANSWERED, ANSWERS, FINISH, MOVE, RECORD
 from service.batches.store import LeaseLost
 
 _OUTCOMES = ("completed", "failed")
 _READ_AT_ONCE = 32
+_READ_BYTES = 8 << 20
+"""Bytes of answers after which no more are read at once: one may have 20 MB."""
 
 
 class SharedJournal:
@@ -62,14 +64,16 @@ class SharedJournal:
         paths = (output, errors)
         for path in paths:
             await asyncio.to_thread(path.touch, exist_ok=False)
-        for start in range(0, len(lines), _READ_AT_ONCE):
-            kept = await self._bodies(lines[start : start + _READ_AT_ONCE])
+        written = 0
+        while written < len(lines):
+            kept = await self._bodies(lines[written : written + _READ_AT_ONCE])
             await asyncio.to_thread(_append, paths, kept)
+            written += len(kept)
 
     async def _bodies(self, lines: Sequence[int]) -> list[list[bytes]]:
-        """The outcome and the body of each line."""
-        kept = await self._records.ask(lambda client: client.hmget(self._answers, lines))
-        if None in kept:
+        """The outcome and the body of each line, of the first ones if they are long."""
+        kept = await self._records.run(ANSWERS, self._id, _READ_BYTES, *lines)
+        if kept is None:
             raise LeaseLost(self._id)  # which ended the batch
         return [answer.split(b":", 1) for answer in kept]
 
@@ -78,10 +82,6 @@ class SharedJournal:
     ) -> Batch:
         files = ("" if file is None else packed(file) for file in (output, errors))
         return await self._run(FINISH, status, *files)
-
-    @property
-    def _answers(self) -> str:
-        return f"{ROOT}answers/{self._id}"
 
     async def _run(self, script: str, *arguments: str | int | bytes) -> Batch:
         now = int(self._clock())

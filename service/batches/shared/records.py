@@ -2,14 +2,20 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Mapping
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from service.batches.records import Batch, StoredFile
 from service.batches.shared.fields import batch_of, file_of
 from service.redis_client import KEY_PREFIX, connect, reached
 
+Record = TypeVar("Record", StoredFile, Batch)
+
 ROOT = f"{KEY_PREFIX}/{{batches}}/"
 """Beginning of every key; the braces keep them on one node of a cluster."""
+
+_READ_AT_ONCE = 64
+"""Records that are read at once: redis-py parses an answer without a pause, some us an element."""
 
 
 class SharedRecords:
@@ -40,26 +46,36 @@ class SharedRecords:
 
     async def files(self, ids: Iterable[bytes | str]) -> list[StoredFile]:
         """The files of these ids, without those that are gone."""
-        return [file_of(fields) for fields in await self._hashes("file", ids)]
+        return await self._read("file", ids, file_of)
 
     async def batches(self, ids: Iterable[bytes | str]) -> list[Batch]:
         """The batches of these ids, without those that are gone."""
-        return [batch_of(fields) for fields in await self._hashes("batch", ids)]
+        return await self._read("batch", ids, batch_of)
 
-    async def _hashes(self, kind: str, ids: Iterable[bytes | str]) -> list[Mapping[bytes, bytes]]:
-        def read(client: Any) -> Any:
-            pipeline = client.pipeline(transaction=False)
-            for each in ids:
-                name = each.decode() if isinstance(each, bytes) else each
-                pipeline.hgetall(f"{ROOT}{kind}/{name}")
-            return pipeline.execute()
-
-        return [fields for fields in await self.ask(read) if fields]
+    async def _read(
+        self, kind: str, ids: Iterable[bytes | str], of: Callable[[Mapping[bytes, bytes]], Record]
+    ) -> list[Record]:
+        keys = [
+            f"{ROOT}{kind}/{each.decode() if isinstance(each, bytes) else each}" for each in ids
+        ]
+        found: list[Record] = []
+        for start in range(0, len(keys), _READ_AT_ONCE):
+            hashes = await self.ask(partial(_hashes, keys[start : start + _READ_AT_ONCE]))
+            found += [of(fields) for fields in hashes if fields]
+        return found
 
     async def close(self) -> None:
         """Finish what was begun, and close the connections."""
         await asyncio.gather(*self._asked, return_exceptions=True)
         await self._client.aclose()
+
+
+async def _hashes(keys: Iterable[str], client: Any) -> list[Mapping[bytes, bytes]]:
+    pipeline = client.pipeline(transaction=False)
+    for key in keys:
+        pipeline.hgetall(key)
+    found: list[Mapping[bytes, bytes]] = await pipeline.execute()
+    return found
 
 
 def paired(flat: list[bytes]) -> dict[bytes, bytes]:

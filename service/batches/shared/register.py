@@ -46,7 +46,7 @@ class SharedRegister:
     async def forget(self, keep_seconds: int) -> tuple[list[str], set[str], set[str]]:
         now = int(self._clock())
         answer = await self._records.run(FORGET, now, now - keep_seconds)
-        removed, files, running = ([name.decode() for name in names] for names in answer)
+        removed, files, running = (text.decode().split() for text in answer)
         return removed, set(files), set(running)
 
     async def close(self) -> None:

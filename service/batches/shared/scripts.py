@@ -4,7 +4,8 @@ All keys begin with KEYS[1], whose braces keep them on one node of a cluster:
 
 - `file/ID`, `batch/ID`: hashes of a record's fields; `files/TENANT`, `batches/TENANT`,
   `unfinished/TENANT`, `unfinished`, `ended`: sorted sets of ids by their number from `seq`.
-- `expiry`: ids of files by the time of their expiry; `held`: bytes of files and answers by tenant.
+- `expiry`: ids of files by the time of their expiry; `arrival/ID`, `arrivals`: the same of files
+  that are being uploaded; `held`: bytes of files, answers and arrivals by tenant.
 - `answers/ID`: answers of an unfinished batch by line; `lease/ID`: the token of its holder.
 
 The client sends a script again where no answer came, so each may run twice and counts once.
@@ -45,6 +46,25 @@ local function drop_file(id)
     grow(tenant, 0 - bytes)
 end
 
+local function drop_arrival(id)
+    local key = root .. "arrival/" .. id
+    local tenant, bytes = unpack(redis.call("HMGET", key, "tenant", "bytes"))
+    if not tenant then return end
+    redis.call("DEL", key)
+    redis.call("ZREM", root .. "arrivals", id)
+    grow(tenant, 0 - bytes)
+end
+
+local function drop_expired(now)
+    local expired = redis.call("ZRANGEBYSCORE", root .. "arrivals", "-inf", now)
+    for _, id in ipairs(expired) do drop_arrival(id) end
+end
+
+local function held(tenant)
+    local size = tonumber(redis.call("HGET", root .. "held", tenant) or 0)
+    return redis.call("ZCARD", root .. "files/" .. tenant), size
+end
+
 local function drop_batch(id, tenant)
     redis.call("DEL", root .. "batch/" .. id)
     redis.call("ZREM", root .. "batches/" .. tenant, id)
@@ -69,11 +89,33 @@ local function end_with(id, status, now)
 end
 """
 
+RESERVE = f"""{_COMMON}
+local arrival, now = cjson.decode(ARGV[1]), ARGV[2]
+local most, most_bytes, most_held = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+drop_expired(now)
+drop_arrival(arrival.id)
+local count, size = held(arrival.tenant)
+if count < most then
+    local left = math.min(most_bytes, most_held - size)
+    arrival.bytes = math.max(0, math.min(tonumber(arrival.bytes), left))
+    put(root .. "arrival/" .. arrival.id, arrival)
+    redis.call("ZADD", root .. "arrivals", arrival.expires_at, arrival.id)
+    grow(arrival.tenant, arrival.bytes)
+end
+return {{count, size}}
+"""
+"""Reserves bytes for a file; returns the number and bytes of the tenant's files before."""
+
+GIVE_BACK = f"""{_COMMON}
+drop_arrival(ARGV[1])
+"""
+"""Reserves nothing more for a file."""
+
 ADD_FILE = f"""{_COMMON}
 local file = cjson.decode(ARGV[1])
 local most, most_bytes, most_held = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local count = redis.call("ZCARD", root .. "files/" .. file.tenant)
-local size = tonumber(redis.call("HGET", root .. "held", file.tenant) or 0)
+drop_arrival(file.id)
+local count, size = held(file.tenant)
 local new = redis.call("EXISTS", root .. "file/" .. file.id) == 0
 if new and (count >= most or tonumber(file.bytes) > math.min(most_bytes, most_held - size)) then
     return {{count, size}}
@@ -134,6 +176,7 @@ return batch_of(id)
 
 FORGET = f"""{_COMMON}
 local now, oldest = ARGV[1], tonumber(ARGV[2])
+drop_expired(now)
 local running, used, old = redis.call("ZRANGE", root .. "unfinished", 0, -1), {{}}, {{}}
 for _, id in ipairs(running) do
     used[redis.call("HGET", root .. "batch/" .. id, "input_file_id")] = true
@@ -150,9 +193,12 @@ for _, id in ipairs(redis.call("ZRANGE", root .. "ended", 0, -1)) do
     if tonumber(created) > oldest then break end
     drop_batch(id, tenant)
 end
-return {{old, redis.call("ZRANGE", root .. "expiry", 0, -1), running}}
+local files = redis.call("ZRANGE", root .. "expiry", 0, -1)
+return {{table.concat(old, " "), table.concat(files, " "), table.concat(running, " ")}}
 """
-"""Deletes what is too old; returns ids of deleted files, other files and unfinished batches."""
+"""Deletes what is too old; returns ids of deleted files, other files and unfinished batches, each
+as one text: a client parses many elements slowly.
+"""
 
 TAKE = f"""{_COMMON}
 local id, token, milliseconds = ARGV[1], ARGV[2], ARGV[3]
@@ -211,7 +257,20 @@ return batch_of(id)
 ANSWERED = """
 return table.concat(redis.call("HKEYS", KEYS[1] .. "answers/" .. ARGV[1]), " ")
 """
-"""Returns the lines that have an answer as one text: a client parses many elements slowly."""
+"""Returns the lines that have an answer as one text, for the same reason."""
+
+ANSWERS = """
+local found, size = {}, 0
+for place = 3, #ARGV do
+    local answer = redis.call("HGET", KEYS[1] .. "answers/" .. ARGV[1], ARGV[place])
+    if not answer then return false end
+    found[#found + 1] = answer
+    size = size + #answer
+    if size > tonumber(ARGV[2]) then break end
+end
+return found
+"""
+"""Returns the answers of these lines, the first ones up to a size; nil if one has none."""
 
 FINISH = f"""{_HELD}
 local key, now, status = root .. "batch/" .. id, ARGV[3], ARGV[4]

@@ -5,10 +5,17 @@ from collections.abc import Callable
 from typing import Any
 
 from service.batches import refusals
-from service.batches.records import UNFINISHED, Batch, Page, Purpose, StoredFile
+from service.batches.records import UNFINISHED, Arrival, Batch, Page, Purpose, StoredFile
 from service.batches.shared.fields import batch_of, packed
 from service.batches.shared.records import ROOT, SharedRecords, paired
-from service.batches.shared.scripts import ADD_FILE, CANCEL, CREATE, DELETE_FILE
+from service.batches.shared.scripts import (
+    ADD_FILE,
+    CANCEL,
+    CREATE,
+    DELETE_FILE,
+    GIVE_BACK,
+    RESERVE,
+)
 from service.settings.batches import BatchSettings
 
 
@@ -26,19 +33,21 @@ class SharedStore:
     ) -> None:
         self._records = records
         self._settings = settings
+        self._limits = (settings.max_files, settings.max_file_bytes, settings.tenant_bytes)
         self._clock = clock
 
-    async def space(self, tenant: str) -> int:
-        count = await self._records.ask(lambda client: client.zcard(f"{ROOT}files/{tenant}"))
-        size = await self._records.ask(lambda client: client.hget(f"{ROOT}held", tenant))
-        return refusals.space_of(self._settings, count, int(size or 0))
+    async def reserve(self, arrival: Arrival) -> int:
+        now = int(self._clock())
+        found = await self._records.run(RESERVE, packed(arrival), now, *self._limits)
+        return max(0, min(arrival.bytes, refusals.space_of(self._settings, *found)))
+
+    async def give_back(self, file_id: str) -> None:
+        await self._records.run(GIVE_BACK, file_id)
 
     async def add_file(self, file: StoredFile) -> None:
-        settings = self._settings
-        limits = (settings.max_files, settings.max_file_bytes, settings.tenant_bytes)
-        refused = await self._records.run(ADD_FILE, packed(file), *limits)
+        refused = await self._records.run(ADD_FILE, packed(file), *self._limits)
         if refused is not None:
-            raise refusals.too_large(settings, refusals.space_of(settings, *refused))
+            raise refusals.too_large(self._settings, refusals.space_of(self._settings, *refused))
 
     async def file(self, tenant: str, file_id: str) -> StoredFile:
         found = await self._records.files([file_id])

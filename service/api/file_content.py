@@ -1,0 +1,44 @@
+"""The answer with a file's content, or with parts of it."""
+
+import os
+from pathlib import Path
+
+from starlette.datastructures import Headers
+from starlette.responses import FileResponse
+from starlette.types import Message, Receive, Scope, Send
+
+from service.batches.records import StoredFile
+from service.errors import InvalidRequest, RangeNotSatisfiable
+from service.quoting import quote
+
+MEDIA_TYPE = "application/octet-stream"
+_PARAM = "Range"
+
+
+class FileContent(FileResponse):
+    """The content at a path, or what `Range` asks for of it (RFC 9110, 14).
+
+    Raises InvalidRequest for a `Range` that is none, RangeNotSatisfiable for one beyond the end.
+    """
+
+    def __init__(self, path: Path, file: StoredFile, found: os.stat_result) -> None:
+        super().__init__(path, media_type=MEDIA_TYPE, filename=file.name, stat_result=found)
+        self._size = found.st_size
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def sound(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                self._check(message["status"], scope)
+            await send(message)
+
+        await super().__call__(scope, receive, sound)
+
+    def _check(self, status: int, scope: Scope) -> None:
+        """Raise what Starlette would answer in a shape of its own."""
+        given = quote(Headers(scope=scope).get("range"))
+        if status == 416:
+            message = f"{_PARAM}: the content has {self._size} bytes, got {given}"
+            raise RangeNotSatisfiable(message, param=_PARAM, size=self._size)
+        if status == 400:
+            message = f"{_PARAM}: must be bytes=FIRST-LAST, places from 0, got {given}"
+            raise InvalidRequest(message, param=_PARAM)
