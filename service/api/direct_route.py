@@ -38,7 +38,7 @@ class DirectRoute(JsonRoute):
             raise RequestValidationError([missing])
         body, errors = self.body_field.validate(value, loc=("body",))
         if errors:
-            raise RequestValidationError(errors)
+            raise RequestValidationError(errors, body=value)
         return body
 
 
@@ -64,4 +64,4 @@ class DirectRoutes:
         try:
             await route.app(scope, receive, send)
         except RequestValidationError as error:
-            raise explain_validation(error.errors()) from error
+            raise explain_validation(error) from error

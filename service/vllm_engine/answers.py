@@ -9,7 +9,7 @@ from vllm.entrypoints.serve.engine.protocol import ErrorResponse
 
 from service.context import current_context
 from service.errors import InvalidRequest, NotFound, ServiceError
-from service.quoting import problems
+from service.quoting import problems_in
 from service.vllm_engine.client import noted_generations
 from service.vllm_engine.generation import explain
 
@@ -26,7 +26,7 @@ def parse(kind: type[Request], body: dict[str, Any], *, stops: str | None = "sto
     try:
         request = kind.model_validate(shown)
     except ValidationError as error:
-        problem = next(problems(error.errors(include_url=False)))
+        problem = problems_in(shown, error.errors(include_url=False))[0]
         field = problem.field
         message = f"{field or 'body'}: {problem.reason}"
         raise InvalidRequest(message[:400], param=field or None) from None
