@@ -24,6 +24,9 @@ _DAY = 86_400
 _LEAST_SECONDS = 3600
 _MEDIA = "application/octet-stream"
 _FIELDS = ("purpose", "expires_after[anchor]", "expires_after[seconds]")
+_CONTENT: dict[int | str, dict[str, Any]] = {
+    200: {"content": {_MEDIA: {"schema": {"type": "string", "format": "binary"}}}}
+}
 _UPLOAD_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
@@ -98,7 +101,7 @@ async def show_file(file_id: str, batches: TheBatches, context: TheContext) -> F
     return FileBody.of(await batches.store.file(context.tenant.name, file_id))
 
 
-@router.get("/v1/files/{file_id}/content", response_class=Response)
+@router.get("/v1/files/{file_id}/content", response_class=Response, responses=_CONTENT)
 async def file_content(file_id: str, batches: TheBatches, context: TheContext) -> Response:
     """The content of one of these files."""
     file = await batches.store.file(context.tenant.name, file_id)

@@ -11,7 +11,6 @@ from service.operations import OPERATIONS
 ENDPOINTS = tuple(
     path for path, operation in OPERATIONS.items() if operation is not None and path[:2] == "/v"
 )
-"""Paths of requests that name their model."""
 """Paths of the requests that a batch may hold."""
 
 _Key = Annotated[str, StringConstraints(min_length=1, max_length=64)]
