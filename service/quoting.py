@@ -103,6 +103,7 @@ def problems(
             case kind:
                 reason = error["msg"].removeprefix("Value error, ")
                 reason = re.sub(r"^[A-Z]\w* should ", "must ", reason)
+                reason = re.sub(r"^must be (True|False)$", lambda found: found[0].lower(), reason)
                 reason = re.sub(r", unable to parse \w+ as an? \w+$", "", reason)
                 reason = re.sub(
                     r"^must be a valid (dictionary|tuple|list|\w*set)\b.*", _plain, reason

@@ -50,6 +50,7 @@ class _Outer(BaseModel):
     model_config = ConfigDict(extra="forbid")
     name: str
     parts: tuple[_Inner, ...] = ()
+    exact: Literal[True] = True
 
 
 @pytest.mark.parametrize(
@@ -60,6 +61,7 @@ class _Outer(BaseModel):
         ({"name": "a", "nam": 1}, "nam: unknown key; did you mean 'name'?"),
         ({"name": "a", "parts": [{"rank": 0}]}, "parts.0.rank: must be greater than or equal to 1"),
         ({"name": "a", "parts": [{"rank": 1, "rnk": 2}]}, "parts.0.rnk: unknown key; did you mean"),
+        ({"name": "a", "exact": False}, "exact: must be true, got false"),
         ([], "must be an object with keys, got a list of 0"),
     ],
 )

@@ -11,7 +11,7 @@ from service.context import current_context
 from service.errors import InvalidRequest, NotFound, ServiceError
 from service.quoting import problems_in
 from service.vllm_engine.client import noted_generations
-from service.vllm_engine.generation import explain
+from service.vllm_engine.generation import explain, invalid
 
 Request = TypeVar("Request", bound=BaseModel)
 Item = TypeVar("Item")
@@ -70,5 +70,7 @@ def error_of(error: dict[str, Any]) -> ServiceError:
     """The service's error for the body of one of vLLM's."""
     if error["code"] >= 500:
         return ServiceError()
-    kind = NotFound if error["code"] == 404 else InvalidRequest
-    return kind(error["message"], param=error.get("param"))
+    message, parameter = error["message"], error.get("param")
+    if error["code"] == 404:
+        return NotFound(message, param=parameter)
+    return invalid(message, parameter)
