@@ -27,7 +27,7 @@ _PLACE = {
     "additionalProperties": False,
 }
 _TOKENIZE: _Bodies = {"A prompt": {"prompt": "The sea is"}, "A conversation": {"messages": _HELLO}}
-_DETOKENIZE: _Bodies = {"Tokens": {"tokens": [504, 4086, 314]}}
+_DETOKENIZE: _Bodies = {"Tokens": {"tokens": [504, 3426, 314]}}
 
 EXAMPLES: Mapping[str, _Bodies] = {
     "/v1/generate": {
