@@ -2,8 +2,9 @@
 
 import difflib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 from pydantic import BaseModel
@@ -12,8 +13,10 @@ UNKNOWN_FIELD = "unknown_field"
 """Type of a problem whose context holds the `name` of a field and those that are `known` there."""
 
 Place = tuple[int | str, ...]
+_REQUIRED = "required"
 _MAX_CHARS = 40
 _LONGEST_NAME = 64
+_MOST_ERRORS = 256
 
 
 def quote(value: object) -> str:
@@ -71,21 +74,15 @@ class Problem:
 
 
 def problems(
-    errors: Iterable[Mapping[str, Any]],
-    model: type[BaseModel] | None = None,
-    *,
-    root: int = 0,
-    document: Any = None,
+    errors: Iterable[Mapping[str, Any]], model: type[BaseModel] | None = None, *, root: int = 0
 ) -> Iterator[Problem]:
     """The problems of pydantic's `errors()`, in the wording of all messages.
 
     `model` is the validated model, for the nearest name of an unknown key. The first `root` parts
-    of each place are left out, and those that are no places of `document`, if it is given.
+    of each place are left out.
     """
     for error in errors:
         place: Place = tuple(error["loc"][root:])
-        if document is not None:
-            place = _place_in(document, place, error)
         value = error.get("input")
         match error["type"]:
             case kind if kind == UNKNOWN_FIELD:
@@ -97,15 +94,16 @@ def problems(
                 reason = f"unknown key{nearest(str(place[-1]), known)}"
                 yield Problem(place, reason, value, telling=False)
             case "union_tag_not_found":
-                yield Problem(_tag_of(place, error), "required", value, telling=False)
+                yield Problem(_tag_of(place, error), _REQUIRED, value, telling=False)
             case "union_tag_invalid":
                 reason = f"must be one of {error['ctx']['expected_tags']}"
                 yield Problem(_tag_of(place, error), reason, error["ctx"]["tag"], telling=True)
             case "missing":
-                yield Problem(place, "required", value, telling=False)
+                yield Problem(place, _REQUIRED, value, telling=False)
             case kind:
                 reason = error["msg"].removeprefix("Value error, ")
                 reason = re.sub(r"^[A-Z]\w* should ", "must ", reason)
+                reason = re.sub(r"^must be (True|False)$", lambda found: found[0].lower(), reason)
                 reason = re.sub(r", unable to parse \w+ as an? \w+$", "", reason)
                 reason = re.sub(
                     r"^must be a valid (dictionary|tuple|list|\w*set)\b.*", _plain, reason
@@ -114,22 +112,58 @@ def problems(
                 yield Problem(place, reason, value, telling=not told)
 
 
-def _place_in(document: Any, place: Place, error: Mapping[str, Any]) -> Place:
-    """The place without the names of unions' members, which pydantic puts into it."""
-    found: list[int | str] = []
-    for part in place:
-        if document is error.get("input"):
-            break
-        if _has(document, part):
-            found.append(part)
-            document = document[part]
-    return (*found, *place[-1:]) if error["type"] == "missing" else tuple(found)
+def problems_in(
+    document: object, errors: Iterable[Mapping[str, Any]], *, root: int = 0
+) -> list[Problem]:
+    """The problems of a document at their places in it, one for each union.
+
+    pydantic adds the members of a union to places, and has errors for each member. The value is
+    taken for that of the members which read the most of it. Only the first 256 errors are read.
+    """
+    unions: dict[Place, dict[int | str, Problem]] = {}
+    for problem in problems(islice(errors, _MOST_ERRORS), root=root):
+        placed, union, member = _placed(problem, document)
+        unions.setdefault(union, {}).setdefault(member, placed)
+    return [_of_members(members.values()) for members in unions.values()]
 
 
-def _has(node: Any, part: int | str) -> bool:
-    if isinstance(node, list):
-        return isinstance(part, int) and part < len(node)
-    return isinstance(node, dict) and part in node
+def _placed(problem: Problem, document: Any) -> tuple[Problem, Place, int | str]:
+    """The problem at its place in the document, and the first union on the way with its member.
+
+    Without a union these are the place itself and an empty text.
+    """
+    place: Place = ()
+    union: Place | None = None
+    member: int | str = ""
+    for number, part in enumerate(problem.place, 1):
+        inside = _has(document, part)
+        missing = problem.reason == _REQUIRED and number == len(problem.place)
+        if inside or missing or not place:
+            document = document[part] if inside else None
+            place = (*place, part)
+        elif union is None:
+            union, member = place, part
+    return replace(problem, place=place), place if union is None else union, member
+
+
+def _has(document: object, part: int | str) -> bool:
+    if isinstance(document, list):
+        return isinstance(part, int) and part < len(document)
+    return isinstance(document, dict) and part in document
+
+
+def _of_members(members: Collection[Problem]) -> Problem:
+    """The problem of those that read the most."""
+    furthest = max(members, key=_reach)
+    first, *others = dict.fromkeys(each.reason for each in members if each.place == furthest.place)
+    reasons = (first, *(reason.removeprefix("must be ") for reason in others))
+    return replace(furthest, reason=" or ".join(reasons))
+
+
+def _reach(problem: Problem) -> tuple[int, bool, list[int]]:
+    """Reach of a member: how deep it read, whether it knew all it met, and how far in a list."""
+    last = [part for part in problem.place[-1:] if isinstance(part, int)]
+    return len(problem.place), problem.reason == _REQUIRED, last
 
 
 def _tag_of(place: Place, error: Mapping[str, Any]) -> Place:

@@ -1,11 +1,11 @@
 """Values and problems as messages show them."""
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from service.quoting import problems, quote, quote_name
+from service.quoting import problems, problems_in, quote, quote_name
 
 
 @pytest.mark.parametrize(
@@ -50,6 +50,7 @@ class _Outer(BaseModel):
     model_config = ConfigDict(extra="forbid")
     name: str
     parts: tuple[_Inner, ...] = ()
+    exact: Literal[True] = True
 
 
 @pytest.mark.parametrize(
@@ -60,6 +61,7 @@ class _Outer(BaseModel):
         ({"name": "a", "nam": 1}, "nam: unknown key; did you mean 'name'?"),
         ({"name": "a", "parts": [{"rank": 0}]}, "parts.0.rank: must be greater than or equal to 1"),
         ({"name": "a", "parts": [{"rank": 1, "rnk": 2}]}, "parts.0.rnk: unknown key; did you mean"),
+        ({"name": "a", "exact": False}, "exact: must be true, got false"),
         ([], "must be an object with keys, got a list of 0"),
     ],
 )
@@ -70,37 +72,62 @@ def test_a_problem_names_field_rule_and_value(document: object, message: str) ->
     assert str(problem).startswith(message)
 
 
-class _Text(BaseModel):
-    type: Literal["text"]
-    text: str
+class _Word(BaseModel):
+    type: Literal["word"]
 
 
-class _Schema(BaseModel):
-    type: Literal["json_schema"]
-    json_schema: dict[str, Any]
+class _Sum(BaseModel):
+    type: Literal["sum"]
+    of: int
 
 
-class _Asked(BaseModel):
-    format: Annotated[_Text | _Schema, Field(discriminator="type")] | None = None
-    parts: list[_Text | _Schema] = []
-    stop: str | list[str] = ""
+class _Forms(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+    text: str | list[str] | list[int] | None = None
+    part: str | _Inner | None = None
+    several: list[str | _Inner] = []
+    told: _Word | _Sum | None = None
+    choice: Literal["none"] | Literal["auto"] | _Inner = "none"
 
 
 @pytest.mark.parametrize(
-    ("document", "place"),
+    ("document", "message"),
     [
-        ({"format": {"type": "json_schema"}}, "format.json_schema"),
-        ({"format": {"type": "json_schema", "json_schema": 3}}, "format.json_schema"),
-        ({"format": {"type": "text", "text": 3}}, "format.text"),
-        ({"format": {}}, "format.type"),
-        ({"format": 3}, "format"),
-        ({"stop": 3}, "stop"),
-        ({"stop": [3]}, "stop"),
-        ({"parts": [{"type": "text"}]}, "parts.0.text"),
-        ([], ""),
+        ({"text": 3}, "text: must be a valid string or a list, got 3"),
+        ({"text": ["a", "b", 3]}, "text.2: must be a valid string, got 3"),
+        ({"text": [1, "a", "b"]}, "text.1: must be a valid integer, got 'a'"),
+        ({"part": {}}, "part.rank: required"),
+        ({"part": {"rank": 0}}, "part.rank: must be greater than or equal to 1, got 0"),
+        ({"part": {"rank": 1, "rnk": 1}}, "part.rnk: unknown key"),
+        ({"several": ["a", 3]}, "several.1: must be a valid string or an object with keys, got 3"),
+        ({"several": ["a", {"rank": 0}]}, "several.1.rank: must be greater than or equal to 1,"),
+        ({"told": {"type": "sum"}}, "told.of: required"),
+        ({"told": {"type": "other"}}, "told.type: must be 'word' or 'sum', got 'other'"),
+        ({"choice": 3}, "choice: must be 'none' or 'auto' or an object with keys, got 3"),
     ],
 )
-def test_a_problems_place_is_one_of_the_document(document: object, place: str) -> None:
+def test_a_union_has_one_problem_at_its_place_in_the_document(
+    document: object, message: str
+) -> None:
     with pytest.raises(ValidationError) as refused:
-        _Asked.model_validate(document)
-    assert next(problems(refused.value.errors(), document=document)).field == place
+        _Forms.model_validate(document)
+    (problem,) = problems_in(document, refused.value.errors())
+    assert str(problem).startswith(message)
+
+
+def test_each_field_has_its_problem() -> None:
+    document = {"text": 3, "part": 4, "other": 5}
+    with pytest.raises(ValidationError) as refused:
+        _Forms.model_validate(document)
+    fields = [problem.field for problem in problems_in(document, refused.value.errors())]
+    assert fields == ["text", "part", "other"]
+
+
+def test_few_of_many_errors_are_read() -> None:
+    document = {"text": [None] * 100_000}
+    with pytest.raises(ValidationError) as refused:
+        _Forms.model_validate(document)
+    errors = iter(refused.value.errors())
+    (problem,) = problems_in(document, errors)
+    assert problem.field == "text.0"
+    assert len(list(errors)) > 100_000

@@ -9,12 +9,14 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+from service.engine.pooling import EncoderTask
 from service.limits.anthropic_fields import COUNT, MESSAGE
 from service.limits.openai_fields import CHAT, COMPLETION
 from service.limits.responses_fields import RESPONSE
 from service.limits.shape import Kinds, Shape
+from service.tenants.tenant import Tier
 
 FILE = Path(__file__).parents[1] / "service/api/schemas/handlers.json"
 
@@ -49,6 +51,22 @@ _ANSWERED: Shape = {
     ),
 }
 """Fields of a response; OpenAI's model of it knows the answers of forty tools."""
+_TIER: Schema = {
+    "type": "string",
+    "enum": ["auto", *Tier],
+    "description": "`flex` waits for room; `default` is interactive; default the tenant's.",
+}
+"""A field of every request that is answered; `service/api/tier.py` reads it."""
+_CARD: Schema = {
+    "task": {"type": "string", "enum": ["generation", "classification", *get_args(EncoderTask)]},
+    "tools": {"type": "boolean", "description": "True where a chat may call tools."},
+    "digest": {"type": "string", "description": "Of an encoder's files."},
+    "dimensions": {"type": "integer", "description": "Numbers of an embedding."},
+    "matryoshka": {"type": "boolean", "description": "True where these may be fewer."},
+    "labels": {"type": "array", "items": {"type": "string"}, "description": "Of an encoder."},
+    "zero_shot": {"type": "boolean", "description": "True where a request may bring its labels."},
+}
+"""Fields of a model beside vLLM's."""
 
 
 def text() -> str:
@@ -80,15 +98,14 @@ def text() -> str:
         name: read(model.model_json_schema(), shape) | {"required": required.split()}
         for name, (model, shape, required) in asked.items()
     }
+    for name in asked.keys() - {"CountTokensRequest"}:
+        schemas[name]["properties"]["service_tier"] = _TIER
     schemas["Response"] = read(
         responses.ResponsesResponse.model_json_schema(), _ANSWERED, nulls=True
     )
     schemas |= {name: whole(model.model_json_schema()) for name, model in answered.items()}
     card = schemas["ModelList"]["properties"]["data"]["items"]
-    card["properties"] |= {
-        "task": {"type": "string", "enum": ["generation", "classification"]},
-        "tools": {"type": "boolean", "description": "True where a chat may call tools."},
-    }
+    card["properties"] |= _CARD
     schemas["Model"] = card
     named = {name: {"title": name, **schema} for name, schema in sorted(schemas.items())}
     return json.dumps(named, indent=1) + "\n"

@@ -34,7 +34,7 @@ class Cors(CORSMiddleware):
         super().__init__(
             app,
             allow_origins=tuple(origins),
-            allow_methods=("GET", "HEAD", "POST"),
+            allow_methods=("GET", "HEAD", "POST", "DELETE"),
             allow_headers=("*",),
             expose_headers=_EXPOSED,
             max_age=_PREFLIGHT_SECONDS,

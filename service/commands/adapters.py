@@ -103,6 +103,7 @@ def sign_(folder: Folder, key: Annotated[Path, SigningKey], as_json: AsJson = Fa
     """Sign a packed adapter: write adapter.sig, in the format of OpenSSF Model Signing.
 
     The public key belongs into the folder that `adapter_trust.keys` names.
+
     Example: llm-service adapters sign adapters/sentiment --key release-private.pem
     """
     with one_message(), _refusal(as_json):
@@ -182,6 +183,7 @@ def prove(
     """Start the engine without opening a port, load the configured adapters and prove them.
 
     An adapter without golden examples or without a fingerprint cannot be proven.
+
     Example: llm-service adapters prove --config deploy/local/config.yaml
     """
     with one_message():

@@ -36,10 +36,11 @@ def finetune(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train an adapter, or an encoder's head, on labelled lines, measure it on the served engine,
-    pack and prove it.
+    """Train an adapter, or an encoder's head, on labelled lines; measure, pack and prove it.
 
-    A run that was interrupted goes on from its last checkpoint.
+    It is measured on the served engine. A run that was interrupted goes on from its last
+    checkpoint.
+
     Example: llm-service finetune deploy/local/recipes/sentiment.yaml
     """
     with one_message():

@@ -29,11 +29,12 @@ class Client:
 
     A temporary refusal (408, 429, 502, 503, 504) is tried ten times, and so is a connection that
     fails after an earlier one succeeded. Between tries the client waits for as long as Retry-After
-    says, else for 1, 2, 4, ... seconds; at most a minute.
+    says, else for 1, 2, 4, ... seconds; at most a minute. The address may end with /v1, as OpenAI's
+    clients take it.
     """
 
     def __init__(self, url: str, key: str | None, concurrency: int) -> None:
-        self.url = url.rstrip("/")
+        self.url = url.rstrip("/").removesuffix("/v1")
         self.key = key
         self.concurrency = concurrency
         headers = {} if key is None else {"authorization": f"Bearer {key}"}

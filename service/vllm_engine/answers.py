@@ -9,9 +9,9 @@ from vllm.entrypoints.serve.engine.protocol import ErrorResponse
 
 from service.context import current_context
 from service.errors import InvalidRequest, NotFound, ServiceError
-from service.quoting import problems
+from service.quoting import problems_in
 from service.vllm_engine.client import noted_generations
-from service.vllm_engine.generation import explain
+from service.vllm_engine.generation import explain, invalid
 
 Request = TypeVar("Request", bound=BaseModel)
 Item = TypeVar("Item")
@@ -26,7 +26,7 @@ def parse(kind: type[Request], body: dict[str, Any], *, stops: str | None = "sto
     try:
         request = kind.model_validate(shown)
     except ValidationError as error:
-        problem = next(problems(error.errors(include_url=False), document=shown))
+        problem = problems_in(shown, error.errors(include_url=False))[0]
         field = problem.field
         message = f"{field or 'body'}: {problem.reason}"
         raise InvalidRequest(message[:400], param=field or None) from None
@@ -70,5 +70,7 @@ def error_of(error: dict[str, Any]) -> ServiceError:
     """The service's error for the body of one of vLLM's."""
     if error["code"] >= 500:
         return ServiceError()
-    kind = NotFound if error["code"] == 404 else InvalidRequest
-    return kind(error["message"], param=error.get("param"))
+    message, parameter = error["message"], error.get("param")
+    if error["code"] == 404:
+        return NotFound(message, param=parameter)
+    return invalid(message, parameter)

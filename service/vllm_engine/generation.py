@@ -25,6 +25,9 @@ from service.gate.ticket import Demand
 from service.vllm_engine.call_frame import asks_for_structure
 from service.vllm_engine.rank import Rank
 
+_TOO_LONG = ("input_tokens", "input_text")
+"""vLLM's parameters, which are no fields, where a prompt does not fit the model's context."""
+
 
 class Generation:
     """One generation request to vLLM."""
@@ -173,12 +176,19 @@ def explain(error: Exception) -> ServiceError | None:
     if isinstance(error, EngineDeadError):
         return EngineDead.midway()
     if isinstance(error, VLLMValidationError):
-        return InvalidRequest(str(error.args[0]), param=error.parameter)
+        return invalid(str(error.args[0]), error.parameter)
     if isinstance(error, EngineGenerateError) and isinstance(error.__cause__, ValueError):
         return InvalidRequest(str(error.__cause__))
     if isinstance(error, VLLMClientError | ValueError):
         return InvalidRequest(str(error))
     return None
+
+
+def invalid(message: str, parameter: str | None) -> InvalidRequest:
+    """The error of a request that vLLM refuses; a prompt that does not fit has OpenAI's code."""
+    if parameter in _TOO_LONG:
+        return InvalidRequest(message, code="context_length_exceeded")
+    return InvalidRequest(message, param=parameter)
 
 
 def lora_request(adapter: Adapter | None) -> LoRARequest | None:

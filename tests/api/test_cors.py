@@ -6,7 +6,9 @@ from pathlib import Path
 import httpx
 import pytest
 from pydantic import ValidationError
+from starlette.routing import Route
 
+from service.settings.batches import BatchSettings
 from service.settings.tree import HttpSettings
 from tests.answers import refusal
 from tests.live_service import LiveService
@@ -22,13 +24,17 @@ ASKED = {
 
 @pytest.fixture(scope="module")
 def open_to_page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveService]:
-    keys = write_keys(tmp_path_factory.mktemp("keys") / "keys.yaml", entry("a"))
-    with LiveService(tenants={"keys": keys}, http=HttpSettings(cors_origins=(PAGE,))) as live:
+    folder = tmp_path_factory.mktemp("open")
+    keys = write_keys(folder / "keys.yaml", entry("a"))
+    http = HttpSettings(cors_origins=(PAGE,))
+    batches = BatchSettings(path=folder / "batches")
+    with LiveService(tenants={"keys": keys}, http=http, batches=batches) as live:
         yield live
 
 
-def preflight(live: LiveService, origin: str) -> httpx.Response:
-    return httpx.options(live.url + "/v1/generate", headers={"origin": origin, **ASKED})
+def preflight(live: LiveService, origin: str, **asked: str) -> httpx.Response:
+    headers = {"origin": origin, **ASKED, **asked}
+    return httpx.options(live.url + "/v1/generate", headers=headers)
 
 
 def post(live: LiveService, origin: str, **headers: str) -> httpx.Response:
@@ -42,6 +48,15 @@ def test_a_preflight_of_a_listed_page_needs_no_key(open_to_page: LiveService) ->
     assert "POST" in answer.headers["access-control-allow-methods"]
     assert "x-stainless-lang" in answer.headers["access-control-allow-headers"]
     assert "access-control-allow-credentials" not in answer.headers
+
+
+def test_a_page_may_call_by_every_method_that_a_route_has(open_to_page: LiveService) -> None:
+    routes = (route for route in open_to_page.app.routes if isinstance(route, Route))
+    methods = {method for route in routes for method in route.methods or ()}
+    assert methods == {"GET", "HEAD", "POST", "DELETE"}
+    for method in methods:
+        asked = {"access-control-request-method": method}
+        assert preflight(open_to_page, PAGE, **asked).status_code == 200
 
 
 def test_a_listed_page_reads_answers_refusals_and_their_headers(open_to_page: LiveService) -> None:

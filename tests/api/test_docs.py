@@ -3,10 +3,13 @@
 import ast
 import re
 from collections import Counter
+from pathlib import Path
 
 import httpx
 
+from tests.api.test_moderations import SECTIONS
 from tests.architecture.source import modules
+from tests.live_service import LiveService
 
 
 async def test_the_page_takes_every_asset_from_this_server(client: httpx.AsyncClient) -> None:
@@ -70,6 +73,19 @@ async def test_every_body_has_examples_with_the_name_of_the_base_model(
     for body in bodies:
         assert body["examples"]
         assert all(each["value"]["model"] == "fake" for each in body["examples"].values())
+
+
+def test_every_operation_of_every_route_is_described(tmp_path: Path) -> None:
+    sections = SECTIONS | {"tei": {"predict": "classify"}}
+    sections |= {name: {"path": tmp_path / name} for name in ("batches", "usage")}
+    with LiveService(**sections) as live:
+        schema = httpx.get(f"{live.url}/openapi.json").json()
+    assert {"/v1/files/{file_id}/content", "/v1/usage", "/predict"} <= schema["paths"].keys()
+    for path, operations in schema["paths"].items():
+        for operation in operations.values():
+            assert operation["summary"]
+            assert operation["description"]
+            assert operation["responses"]["200"].get("content"), path
 
 
 def test_no_two_bodies_share_a_name() -> None:

@@ -2,16 +2,19 @@
 
 import asyncio
 import base64
+import json
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
+import jsonschema
 import numpy as np
 import pytest
 
 from loadtests.processes import eventually
+from service.api.encoder_card import encoder_card
 from service.api.examples import ENCODER_EXAMPLES
 from service.runtime.status import Phase
 from service.settings.limits import LimitSettings
@@ -19,6 +22,7 @@ from service.settings.tree import TenantSettings, WatchdogSettings
 from tests.answers import error_of, refusal
 from tests.fake_encoder import LABELS, MAX_MODEL_LEN, VERDICTS, WIDTH
 from tests.live_service import LiveService
+from tools.body_schemas import FILE
 from tools.served.keys import bearer, entry, write_keys
 
 ENCODERS = [
@@ -61,6 +65,15 @@ async def test_every_example_of_the_description_is_answered(encoders: LiveServic
             for example in content["examples"].values():
                 answer = await client.post(path, json=example["value"])
                 assert answer.status_code == 200, answer.text
+
+
+def test_the_card_of_an_encoder_is_as_described(encoders: LiveService) -> None:
+    described = json.loads(FILE.read_text(encoding="utf-8"))["Model"]
+    cards = [encoder_card(each.info) for each in encoders.encoders.values()]
+    assert {card["task"] for card in cards} == {"embed", "score", "classify"}
+    for card in cards:
+        jsonschema.validate(card, described)
+        assert card.keys() <= described["properties"].keys()
 
 
 async def test_embeddings_have_openais_shape(encoders: LiveService) -> None:
@@ -112,6 +125,9 @@ async def test_dimensions_are_for_matryoshka_models(encoders: LiveService) -> No
         ([[97], [-1]], "input", "input[1]: token ids are 0..257"),
         (["a", LONG], "input", "input[1]: 67 tokens"),
         (["a"] * 2049, "input", "input: 1..2048 texts, got 2049"),
+        (3, "input", "input: must be a valid string or a list, got 3"),
+        (["a", 3], "input.1", "input.1: must be a valid string, got 3"),
+        ([[97], [97, "a"]], "input.1.1", "input.1.1: must be a valid integer, got 'a'"),
     ],
 )
 async def test_inputs_that_cannot_be_read_are_named(
@@ -172,6 +188,23 @@ async def test_documents_come_as_objects_and_go_back_where_asked_for(
     async with posting(encoders, "/v1/rerank", {"model": "score"} | body) as answer:
         results = answer.json()["results"]
     assert {each["document"]["text"] for each in results} == {"one", "two"}
+
+
+@pytest.mark.parametrize(
+    ("document", "says"),
+    [
+        ({"txt": "a"}, "documents.1.txt: unknown field; did you mean 'text'?"),
+        ({}, "documents.1.text: required"),
+        (3, "documents.1: must be a valid string or an object with keys"),
+    ],
+)
+async def test_a_document_that_cannot_be_read_is_named(
+    encoders: LiveService, document: Any, says: str
+) -> None:
+    body = {"model": "score", "query": "q", "documents": ["a", document]}
+    error = await refused(encoders, "/v1/rerank", body)
+    assert error["message"].startswith(says)
+    assert error["param"] == says.partition(":")[0]
 
 
 async def test_equal_texts_are_like_each_other(encoders: LiveService) -> None:

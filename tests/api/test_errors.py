@@ -1,11 +1,15 @@
 """One shape for all errors, from the framework, the middleware and the routes."""
 
+from pathlib import Path
+
 import httpx
 import pytest
 from fastapi.exceptions import RequestValidationError
 
 from service.api.errors import explain_validation
+from service.settings.batches import BatchSettings
 from tests.answers import refusal
+from tests.live_service import LiveService
 
 ROUTES = {
     "/v1/generate": "POST",
@@ -57,6 +61,14 @@ async def test_another_method_is_refused_and_the_right_one_named(
     assert response.headers["allow"] == ROUTES[path]
 
 
+def test_the_methods_of_all_routes_at_a_path_are_named(tmp_path: Path) -> None:
+    with LiveService(batches=BatchSettings(path=tmp_path)) as live:
+        for path, allowed in (("", "GET, HEAD, POST"), ("/file-1", "DELETE, GET, HEAD")):
+            response = httpx.put(f"{live.url}/v1/files{path}")
+            refusal(response, 405)
+            assert response.headers["allow"] == allowed
+
+
 async def test_a_path_in_a_message_is_quoted_and_short(client: httpx.AsyncClient) -> None:
     error = refusal(await client.get("/" + "x" * 3000), 404)
     assert error["message"] == f"There is nothing at '/{'x' * 39}...'"
@@ -82,6 +94,6 @@ def test_problems_beyond_three_are_counted() -> None:
         {"type": "missing", "loc": ("body", f"field{number}"), "msg": "Field required"}
         for number in range(5)
     ]
-    error = explain_validation(RequestValidationError(problems))
+    error = explain_validation(RequestValidationError(problems, body={}))
     assert error.message == "field0: required; field1: required; field2: required; and 2 more"
     assert error.param == "field0"

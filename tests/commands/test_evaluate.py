@@ -78,6 +78,12 @@ def test_bars_decide_the_exit_code_and_the_report_needs_no_network(tmp_path: Pat
     assert Counter(json.loads(each)["task"] for each in answers) == {"films": 3, "loud": 3}
 
 
+def test_the_address_may_be_that_of_openais_clients(tmp_path: Path) -> None:
+    with LiveService() as live:
+        done = call(write_suite(tmp_path), "--url", f"{live.url}/v1/", "--model", MODEL)
+    assert done.exit_code == 0, done.output
+
+
 def test_a_judge_of_intervals_takes_no_undecided_bar(tmp_path: Path) -> None:
     with LiveService() as live:
         task = CLASSIFICATION | {"bars": {"abstention": "<= 0.1"}}

@@ -91,6 +91,7 @@ def smollm2(smollm2_folder: Path, served_adapters: Path, shared_server: SharedSe
             "engine": ENGINE | {"max_lora_rank": 8},
             "adapters": [{"source": str(each)} for each in sorted(served_adapters.iterdir())],
             "adapter_cache": {"path": str(served_adapters.parent / "cache")},
+            "guards": {"named": {"injection": {"model": "prompt-safety", "labels": ["injection"]}}},
         }
     )
 

@@ -89,12 +89,33 @@ def test_chat_refuses(tiny: Server, change: dict[str, Any], message: str) -> Non
         ({"prompt": "a", "logprobs": 21}, "logprobs: must be 0..20"),
         ({"prompt": [10**9]}, ""),
         ({}, "prompt"),
+        ({"prompt": 5}, "prompt: must be a list or a valid string"),
+        ({"prompt": ["a", 5]}, "prompt.1: must be a valid string"),
     ],
 )
 def test_completions_refuse(tiny: Server, body: dict[str, Any], message: str) -> None:
     answer = tiny.post("/v1/completions", {"model": "tiny"} | body)
     assert answer.status_code == 400, answer.text
     assert message in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/generate", {"prompt": "a " * 5000}),
+        ("/v1/completions", {"prompt": "a " * 5000}),
+        ("/v1/completions", {"prompt": [1] * 5000}),
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": "a " * 5000}]}),
+        ("/v1/responses", {"input": "a " * 5000}),
+        ("/v1/messages", {"messages": LONG * 40, "max_tokens": 1}),
+    ],
+)
+def test_a_prompt_that_does_not_fit_has_openais_code(
+    tiny: Server, path: str, body: dict[str, Any]
+) -> None:
+    error = tiny.post(path, {"model": "tiny"} | body).json()["error"]
+    assert error["code"] == "context_length_exceeded", error
+    assert error["param"] in (None, "prompt")
 
 
 def test_a_streamed_request_that_is_refused_gets_its_status(tiny: Server) -> None:

@@ -9,7 +9,9 @@ import pytest
 from service.api.examples import EXAMPLES, OWN_EXAMPLES
 from tools.served.server import Server
 
-POSTED = [(path, title) for path in EXAMPLES for title in EXAMPLES[path]]
+MODERATIONS = "/v1/moderations"
+SENT = {**EXAMPLES, MODERATIONS: OWN_EXAMPLES[MODERATIONS]}
+POSTED = [(path, title) for path in SENT for title in SENT[path]]
 GOT = [
     "/v1/models",
     "/v1/models/{name}",

@@ -1,5 +1,6 @@
 """Schemas of bodies: the keys of a shape with the types of a model."""
 
+import json
 from typing import Any, Literal
 
 import jsonschema
@@ -7,7 +8,7 @@ import pytest
 from pydantic import BaseModel
 
 from service.limits.shape import Kinds, Shape
-from tools.body_schemas import read, whole
+from tools.body_schemas import FILE, read, whole
 
 
 class Text(BaseModel):
@@ -78,3 +79,11 @@ def test_a_whole_model_has_no_references() -> None:
     assert jsonschema.Draft202012Validator(schema).is_valid(
         {"content": [{"type": "picture", "address": "a"}], "secret": "a", "depth": None}
     )
+
+
+@pytest.mark.parametrize(
+    "name", ["ChatCompletionRequest", "CompletionRequest", "ResponseRequest", "MessageRequest"]
+)
+def test_a_request_that_is_answered_may_name_its_tier(name: str) -> None:
+    described = json.loads(FILE.read_text(encoding="utf-8"))[name]["properties"]
+    assert described["service_tier"]["enum"] == ["auto", "default", "flex"]

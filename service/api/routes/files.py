@@ -24,6 +24,9 @@ router = APIRouter(tags=["batches"])
 _DAY = 86_400
 _LEAST_SECONDS = 3600
 _FIELDS = ("purpose", "expires_after[anchor]", "expires_after[seconds]")
+_CONTENT: dict[int | str, dict[str, Any]] = {
+    200: {"content": {MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}}}}
+}
 _UPLOAD_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
@@ -99,7 +102,7 @@ async def show_file(file_id: str, batches: TheBatches, context: TheContext) -> F
     return FileBody.of(await batches.store.file(context.tenant.name, file_id))
 
 
-@router.get("/v1/files/{file_id}/content", response_class=Response)
+@router.get("/v1/files/{file_id}/content", response_class=Response, responses=_CONTENT)
 async def file_content(file_id: str, batches: TheBatches, context: TheContext) -> Response:
     """The content of one of these files."""
     file = await batches.store.file(context.tenant.name, file_id)
