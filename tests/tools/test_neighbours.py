@@ -73,6 +73,38 @@ def test_a_close_call_ends_the_comparison() -> None:
     assert compare(completion([close]), completion([other]), plain=False, may_part=True).parted
 
 
+TIED = {" a": -1.0, " b": -1.0}
+
+
+@pytest.mark.parametrize(
+    ("alone", "mixed"),
+    [
+        (TIED, {" a": -1.005}),  # the one asked for, beside the chosen one and without it
+        ({" a": -1.0}, TIED),
+        ({" z": -5.0, " a": -1.0, " b": -1.5}, TOP),  # a seed chose an unlikely one
+        ({" a": -1.0, "": -3.0, " c": -3.0}, {" a": -1.0, "": -0.5, " c": -3.0}),
+    ],
+)
+def test_a_choice_by_coarse_arithmetic_is_no_change(
+    alone: dict[str, float], mixed: dict[str, float]
+) -> None:
+    compare(completion([alone]), completion([mixed]), may_part=True)
+
+
+@pytest.mark.parametrize(
+    "mixed",
+    [
+        {" a": -1.0, "<|endoftext|>": -9999.0},  # what vLLM answers beside a label read
+        {" a": -1.0},
+        {" a": -1.2, " b": -1.5, " c": -2.0},
+        {" a": -1.0, " b": -1.5, " x": -1.4},
+    ],
+)
+def test_a_changed_place_is_seen_by_coarse_arithmetic_too(mixed: dict[str, float]) -> None:
+    with pytest.raises(Changed):
+        compare(completion([TOP]), completion([mixed]), may_part=True)
+
+
 @pytest.mark.parametrize("may_part", [True, False])
 def test_a_lost_place_or_answer_is_seen(may_part: bool) -> None:
     with pytest.raises(Changed, match="places"):

@@ -80,8 +80,9 @@ class Comparison:
     Log-probabilities may differ by `tolerance` nats, and so may the alternatives that close to the
     least likely one. Where another token is the most likely one, the two must lie within twice the
     tolerance. With `may_part`, for coarse arithmetic, a token that a seed or a penalty chose may
-    change, too: its score is not in the answer. After such a place the contexts differ, and nothing
-    more is compared.
+    change, too: its score is not in the answer. It may then stand beside the alternatives or be one
+    of these, so that there is one more or one less. After such a place the contexts differ, and
+    nothing more is compared.
     """
 
     tolerance: float
@@ -109,7 +110,7 @@ class Comparison:
         """Compare place by place; False from the first that tells of two close tokens."""
         for number, (a, b) in enumerate(zip(one.places, other.places, strict=False)):
             self.places += 1
-            self._same_alternatives(a.top, b.top, number)
+            self._same_alternatives(a, b, number)
             if a.token != b.token:
                 close = abs(a.top.get(a.token, 0) - a.top.get(b.token, -99)) <= 2 * self.tolerance
                 self._part(f"place {number}: {a}, mixed {b}", allowed=plain and close)
@@ -124,20 +125,20 @@ class Comparison:
         if not allowed and not self.may_part:
             raise Changed(difference)
 
-    def _same_alternatives(
-        self, a: Mapping[str, float], b: Mapping[str, float], place: int
-    ) -> None:
-        a, b = _possible(a), _possible(b)
+    def _same_alternatives(self, alone: Place, mixed: Place, place: int) -> None:
+        a, b = _possible(alone.top), _possible(mixed.top)
         changed = Changed(f"place {place}: alternatives {a}, mixed {b}")
-        if len(a) != len(b):
+        if _impossible(alone.top) != _impossible(mixed.top):
             raise changed
-        for these, those in ((a, b), (b, a)):
+        if abs(len(a) - len(b)) > self.may_part:
+            raise changed
+        for these, those, chosen in ((a, b, alone.token), (b, a, mixed.token)):
             # The sampled token may stand below the least likely alternative.
             edge = max(sorted(those.values())[:2], default=IMPOSSIBLE)
             for token, logprob in these.items():
                 if token in those:
                     self._close([logprob], [those[token]], f"place {place}, alternative {token!r}")
-                elif logprob > edge + self.tolerance:
+                elif logprob > edge + self.tolerance and not (self.may_part and token == chosen):
                     raise changed
 
     def _close(self, ours: Sequence[float], theirs: Sequence[float], what: str) -> None:
@@ -148,4 +149,9 @@ class Comparison:
 
 
 def _possible(top: Mapping[str, float]) -> dict[str, float]:
-    return {token: logprob for token, logprob in top.items() if logprob > IMPOSSIBLE}
+    """The alternatives that may be chosen; a part of a character has no text of its own."""
+    return {token: value for token, value in top.items() if token and value > IMPOSSIBLE}
+
+
+def _impossible(top: Mapping[str, float]) -> int:
+    return sum(value <= IMPOSSIBLE for value in top.values())
