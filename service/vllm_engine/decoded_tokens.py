@@ -5,8 +5,9 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from typing import Any
 
-from tokenizers import decoders
 from transformers import PreTrainedTokenizerBase
+
+from service.vllm_engine.token_texts import byte_library
 
 _LONGEST = 5
 """Tokens that vLLM decodes together: one that ends within a character, and four before it."""
@@ -47,9 +48,8 @@ def remembering(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
 
 def _decoder(tokenizer: Any) -> Callable[[list[int]], str]:
     """The tokenizer's own way to a text; where its tokens are bytes, a quarter of the time."""
-    library = getattr(tokenizer, "_tokenizer", None)
-    bytelevel = isinstance(getattr(library, "decoder", None), decoders.ByteLevel)
-    if bytelevel and library is not None and not tokenizer.clean_up_tokenization_spaces:
+    library = byte_library(tokenizer)
+    if library is not None and not tokenizer.clean_up_tokenization_spaces:
         return partial(library.decode, skip_special_tokens=False)
     decode: Callable[[list[int]], str] = tokenizer.decode
     return decode

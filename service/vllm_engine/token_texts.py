@@ -70,9 +70,15 @@ def keep_texts(tokenizer: Any) -> None:
     vLLM looks up the library's class for each request. A process has one language model, so the
     class serves the tokenizer of the last call; for tokens of other kinds it is the library's own.
     """
+    library = byte_library(tokenizer)
+    own = _Library if library is None else text_stream(library)
+    decoders.DecodeStream = own  # type: ignore[misc, assignment]
+
+
+def byte_library(tokenizer: Any) -> Any:
+    """The library's tokenizer in one of `transformers`, if its tokens are bytes; else None."""
     library = getattr(tokenizer, "_tokenizer", None)
-    own = isinstance(getattr(library, "decoder", None), decoders.ByteLevel)
-    decoders.DecodeStream = text_stream(library) if own else _Library  # type: ignore[misc, assignment]
+    return library if isinstance(getattr(library, "decoder", None), decoders.ByteLevel) else None
 
 
 def text_stream(tokenizer: Any) -> Callable[..., TextStream]:
