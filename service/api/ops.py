@@ -9,9 +9,10 @@ from fastapi import Depends, FastAPI, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from prometheus_client import CollectorRegistry
 from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api.bill_response import BillResponse
+from service.api.body import ClientGone, next_part, replay
 from service.api.caller import AllowedHosts, from_loopback
 from service.api.head import HeadAsGet
 from service.api.live_console import live_console
@@ -146,24 +147,19 @@ class _Refusals:
 
 async def _with_body(receive: Receive) -> Receive:
     """Receives a body that was read, then what follows; PayloadTooLarge, RequestTimeout."""
-    read: list[Message] = []
-    size, more = 0, True
+    body, more = b"", True
     try:
         async with asyncio.timeout(_BODY_SECONDS):
             while more:
-                read.append(await receive())
-                size += len(read[-1].get("body", b""))
-                more = read[-1].get("more_body", False)
-                if size > _BODY_BYTES:
+                part, more = await next_part(receive)
+                body += part
+                if len(body) > _BODY_BYTES:
                     raise PayloadTooLarge(f"body: at most {_BODY_BYTES} bytes, got more")
     except TimeoutError:
         raise RequestTimeout(f"body: not received within {_BODY_SECONDS:g} s") from None
-    waiting = iter(read)
-
-    async def again() -> Message:
-        return next(waiting, None) or await receive()
-
-    return again
+    except ClientGone:
+        return receive  # it tells the app again; a route without a body, such as /drain, still runs
+    return replay(body, receive)
 
 
 class _Control:
