@@ -26,7 +26,7 @@ from service.errors import (
     RequestTimeout,
     ServiceError,
 )
-from service.fleet.fleet import Change
+from service.fleet.fleet import FleetChange
 from service.materials.bill import service_bill
 from service.runtime.release_desk import ReleaseDesk
 from service.runtime.status import Phase, Status
@@ -74,7 +74,7 @@ def create_ops_app(
         return BillResponse(service_bill(package_version(), status.materials()))
 
     @app.post("/adapters/reload", dependencies=may_control)
-    async def reload() -> Change:
+    async def reload() -> FleetChange:
         """Read the configuration again; load and prove what is new, swap, drain what is old."""
         if status.reload is None:
             raise NotReady(f"The service is {status.phase.value}.", retry_after=5)

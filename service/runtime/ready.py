@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 from service.batches.line_call import Call
 from service.classification.question_cache import QuestionCache
 from service.engine.protocol import Engine, Pulse
-from service.fleet.fleet import Change
+from service.fleet.fleet import FleetChange
 from service.fleet.models import Models
-from service.fleet.rehearsal import Rehearsal
+from service.fleet.rehearsal import FleetRehearsal
 from service.gate.gate import Gate
 from service.guards.guards import Guards
 from service.guards.policies import Policies
@@ -111,11 +111,11 @@ async def _guards(settings: Settings, models: Models, metrics: Metrics) -> Guard
     return guards
 
 
-def _rehearsal(decoder: Running | None, settings: Settings) -> Rehearsal | None:
+def _rehearsal(decoder: Running | None, settings: Settings) -> FleetRehearsal | None:
     if decoder is None:
         return None
     gate = decoder.gate
-    return Rehearsal(
+    return FleetRehearsal(
         decoder.engine,
         decoder.fleet.registry,
         flex_room=lambda: gate.flex_room,
@@ -137,14 +137,14 @@ def _language_model(engine: Engine) -> LanguageModel:
 
 def _reload(
     decoder: Running | None, read_settings: Callable[[], Settings]
-) -> Callable[[], Coroutine[Any, Any, Change]]:
+) -> Callable[[], Coroutine[Any, Any, FleetChange]]:
     return _no_adapters if decoder is None else partial(decoder.fleet.reload, read_settings)
 
 
-async def _no_adapters() -> Change:
+async def _no_adapters() -> FleetChange:
     """The reload of a service without a language model."""
     _log.info("adapters: none to reload: this service has no language model")
-    return Change((), (), (), ())
+    return FleetChange((), (), (), ())
 
 
 def _watched(decoder: Running | None, encoders: RunningEncoders) -> list[_Watched]:
@@ -195,7 +195,7 @@ async def _watching(watch: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def _deciding(
-    status: Status, foundation: Foundation, rehearsal: Rehearsal | None, drain: Drain
+    status: Status, foundation: Foundation, rehearsal: FleetRehearsal | None, drain: Drain
 ) -> AsyncIterator[None]:
     """Decide releases, and let the operations port read them, while the service is ready."""
     releases, feedback = foundation.releases, foundation.feedback
