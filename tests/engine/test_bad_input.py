@@ -90,7 +90,7 @@ def test_chat_refuses(tiny: Server, change: dict[str, Any], message: str) -> Non
         ({"prompt": [10**9]}, ""),
         ({}, "prompt"),
         ({"prompt": 5}, "prompt: must be a list or a valid string"),
-        ({"prompt": ["a", 5]}, "prompt.1: must be a valid string"),
+        ({"prompt": ["a", 5]}, "prompt[1]: must be a valid string"),
     ],
 )
 def test_completions_refuse(tiny: Server, body: dict[str, Any], message: str) -> None:
