@@ -100,6 +100,28 @@ def test_completions_refuse(tiny: Server, body: dict[str, Any], message: str) ->
 
 
 @pytest.mark.parametrize(
+    ("path", "change"),
+    [
+        ("/v1/chat/completions", {"top_k": -5}),
+        ("/v1/chat/completions", {"n": 2, "temperature": 0}),
+        ("/v1/chat/completions", {"max_completion_tokens": 0}),
+        ("/v1/completions", {"presence_penalty": 3}),
+        ("/v1/responses", {"min_p": 2}),
+        ("/v1/responses", {"max_output_tokens": 0}),
+        ("/v1/messages", {"top_k": -5}),
+    ],
+)
+def test_the_field_at_fault_is_the_parameter(
+    tiny: Server, path: str, change: dict[str, Any]
+) -> None:
+    asked = {"/v1/completions": {"prompt": "a"}, "/v1/responses": {"input": "a"}}
+    answer = tiny.post(path, {"model": "tiny"} | asked.get(path, CHAT) | change)
+    error = answer.json()["error"]
+    assert (answer.status_code, error["param"]) == (400, next(iter(change))), error
+    assert error["message"].startswith(error["param"])
+
+
+@pytest.mark.parametrize(
     ("path", "body"),
     [
         ("/v1/generate", {"prompt": "a " * 5000}),
