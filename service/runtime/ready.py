@@ -29,6 +29,7 @@ from service.runtime.status import Phase, Reload, Status
 from service.runtime.watchdog import Watchdog
 from service.settings.tree import Settings
 from service.telemetry.metrics import Metrics
+from service.together import beside
 
 _log = logging.getLogger(__name__)
 
@@ -69,10 +70,10 @@ async def ready(
         watched = _watched(decoder, encoders)
         drain = _drain(settings, status, foundation, watched)
         for each in watched:
-            await enter(_watching(Watchdog(*each, status, settings.watchdog).run()))
-        await enter(_watching(metrics.loop_lag.run()))
+            await enter(beside(Watchdog(*each, status, settings.watchdog).run()))
+        await enter(beside(metrics.loop_lag.run()))
         if decoder is not None:
-            await enter(_watching(decoder.fleet.watch_residency(_RESIDENCY_SECONDS)))
+            await enter(beside(decoder.fleet.watch_residency(_RESIDENCY_SECONDS)))
         await enter(_deciding(status, foundation, _rehearsal(decoder, settings), drain))
         if batches is not None:
             await enter(batches.running(call, lambda: watched[0].gate.flex_room))
@@ -183,17 +184,6 @@ def _show(watched: Sequence[_Watched], metrics: Metrics, status: Status) -> None
 
 
 @asynccontextmanager
-async def _watching(watch: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Run a watch of the engine, its adapters or the loop while the service is ready."""
-    task = asyncio.create_task(watch)
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.wait([task])
-
-
-@asynccontextmanager
 async def _deciding(
     status: Status, foundation: Foundation, rehearsal: FleetRehearsal | None, drain: Drain
 ) -> AsyncIterator[None]:
@@ -205,7 +195,7 @@ async def _deciding(
     drain.stop_background = releases.stop_background
     status.releases = ReleaseDesk(asyncio.get_running_loop(), releases, feedback)
     try:
-        async with _watching(releases.run()), _watching(feedback.run()):
+        async with beside(releases.run()), beside(feedback.run()):
             with releases.rehearsed(rehearsal):
                 yield
     finally:
