@@ -63,30 +63,30 @@ class Line(Strict):
         return "+".join(self.labelled)
 
 
-class LabelledLine(Line):
-    """A text and its label."""
+class _TextLine(Line):
+    """A text, which no other line may have."""
 
     text: _Text
-    label: _Text
 
     @property
     def key(self) -> str:
         return self.text
+
+
+class LabelledLine(_TextLine):
+    """A text and its label."""
+
+    label: _Text
 
     @property
     def labelled(self) -> tuple[str, ...]:
         return (self.label,)
 
 
-class MultiLabelledLine(Line):
+class MultiLabelledLine(_TextLine):
     """A text and the labels that apply to it, possibly none."""
 
-    text: _Text
     labels: tuple[_Text, ...]
-
-    @property
-    def key(self) -> str:
-        return self.text
 
     @property
     def labelled(self) -> tuple[str, ...]:
@@ -108,14 +108,8 @@ class CompletedLine(Line, Asking):
         return self.stratum or ""
 
 
-class PlainLine(Line):
+class PlainLine(_TextLine):
     """A text for pretraining."""
-
-    text: _Text
-
-    @property
-    def key(self) -> str:
-        return self.text
 
 
 def read_lines(settings: FinetuneSettings) -> list[Line]:
