@@ -191,8 +191,13 @@ class RequestContext:
         """Seconds per output token after the first; None for an answer of one token."""
         return self.decode_seconds / self.decode_tokens if self.decode_tokens else None
 
-    def set_timeout(self, timeout_ms: float) -> None:
-        """Move the deadline to `timeout_ms` after the arrival, at most the configured longest."""
+    def set_timeout(self, timeout_ms: float | None) -> None:
+        """Move the deadline to `timeout_ms` after the arrival, at most the configured longest.
+
+        None leaves the deadline as it is.
+        """
+        if timeout_ms is None:
+            return
         self.deadline = self.arrival + min(timeout_ms, self.max_timeout_ms) / 1000
         self.stated_ms = timeout_ms
 

@@ -42,6 +42,17 @@ def quote_name(name: str) -> str:
     return shown if len(name) <= _MAX_CHARS else f"{shown}..."
 
 
+def written(place: Place) -> str:
+    """A place in OpenAI's form, `messages[1].content`; names are those that the caller gave."""
+    text = ""
+    for part in place:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        else:
+            text += f".{quote_name(part)}" if text else quote_name(part)
+    return text
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """`; did you mean 'x'?` for the closest known name; nothing for none, or a name too long."""
     if len(name) > _LONGEST_NAME:
@@ -61,8 +72,8 @@ class Problem:
 
     @property
     def field(self) -> str:
-        """The place with dots; empty for the whole document."""
-        return ".".join(quote_name(str(part)) for part in self.place)
+        """The place as it is written in messages; empty for the whole document."""
+        return written(self.place)
 
     @property
     def given(self) -> str:

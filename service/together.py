@@ -1,7 +1,8 @@
 """Coroutines that run concurrently: as one where every result is needed, or side by side."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 Item = TypeVar("Item")
@@ -48,6 +49,17 @@ async def few_at_once(
 
     await together([worker() for _ in range(min(most, len(items)))])
     return [results[index] for index in range(len(items))]
+
+
+@asynccontextmanager
+async def beside(coroutine: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Run a coroutine while the block runs; it is cancelled at the block's end, and waited for."""
+    task = asyncio.create_task(coroutine)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
 
 
 async def abreast() -> None:

@@ -59,8 +59,14 @@ class _Outer(BaseModel):
         ({}, "name: required"),
         ({"name": 3}, "name: must be a valid string, got 3"),
         ({"name": "a", "nam": 1}, "nam: unknown key; did you mean 'name'?"),
-        ({"name": "a", "parts": [{"rank": 0}]}, "parts.0.rank: must be greater than or equal to 1"),
-        ({"name": "a", "parts": [{"rank": 1, "rnk": 2}]}, "parts.0.rnk: unknown key; did you mean"),
+        (
+            {"name": "a", "parts": [{"rank": 0}]},
+            "parts[0].rank: must be greater than or equal to 1",
+        ),
+        (
+            {"name": "a", "parts": [{"rank": 1, "rnk": 2}]},
+            "parts[0].rnk: unknown key; did you mean",
+        ),
         ({"name": "a", "exact": False}, "exact: must be true, got false"),
         ([], "must be an object with keys, got a list of 0"),
     ],
@@ -94,13 +100,13 @@ class _Forms(BaseModel):
     ("document", "message"),
     [
         ({"text": 3}, "text: must be a valid string or a list, got 3"),
-        ({"text": ["a", "b", 3]}, "text.2: must be a valid string, got 3"),
-        ({"text": [1, "a", "b"]}, "text.1: must be a valid integer, got 'a'"),
+        ({"text": ["a", "b", 3]}, "text[2]: must be a valid string, got 3"),
+        ({"text": [1, "a", "b"]}, "text[1]: must be a valid integer, got 'a'"),
         ({"part": {}}, "part.rank: required"),
         ({"part": {"rank": 0}}, "part.rank: must be greater than or equal to 1, got 0"),
         ({"part": {"rank": 1, "rnk": 1}}, "part.rnk: unknown key"),
-        ({"several": ["a", 3]}, "several.1: must be a valid string or an object with keys, got 3"),
-        ({"several": ["a", {"rank": 0}]}, "several.1.rank: must be greater than or equal to 1,"),
+        ({"several": ["a", 3]}, "several[1]: must be a valid string or an object with keys, got 3"),
+        ({"several": ["a", {"rank": 0}]}, "several[1].rank: must be greater than or equal to 1,"),
         ({"told": {"type": "sum"}}, "told.of: required"),
         ({"told": {"type": "other"}}, "told.type: must be 'word' or 'sum', got 'other'"),
         ({"choice": 3}, "choice: must be 'none' or 'auto' or an object with keys, got 3"),
@@ -129,5 +135,5 @@ def test_few_of_many_errors_are_read() -> None:
         _Forms.model_validate(document)
     errors = iter(refused.value.errors())
     (problem,) = problems_in(document, errors)
-    assert problem.field == "text.0"
+    assert problem.field == "text[0]"
     assert len(list(errors)) > 100_000

@@ -1,6 +1,7 @@
 """Several things at once: their results, their first failure, and who cancels them."""
 
 import asyncio
+from contextlib import nullcontext
 
 import pytest
 
@@ -10,7 +11,7 @@ from service.classification.zero_shot import Question, zero_shot
 from service.context import enter_context, internal_context
 from service.errors import QueueFull, ServiceError
 from service.gate.ticket import Demand
-from service.together import few_at_once, together
+from service.together import beside, few_at_once, together
 from tests.fake_engines import fake_engine
 
 
@@ -85,6 +86,22 @@ async def test_a_cancellation_is_obeyed_while_one_of_them_fails() -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_what_runs_beside_a_block_has_ended_after_it(fails: bool) -> None:
+    slow = SlowToEnd()
+
+    async def follow() -> None:
+        await slow.run()
+
+    with nullcontext() if not fails else pytest.raises(QueueFull):
+        async with beside(follow()):
+            await asyncio.sleep(0)
+            assert not slow.ended
+            if fails:
+                await failing()
+    assert slow.ended
 
 
 async def test_a_refused_batch_of_many_reads_asks_for_no_more() -> None:

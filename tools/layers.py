@@ -36,14 +36,15 @@ ALLOWED: dict[str, str] = {
     "heads": "adapters engine files model sources",
     "limits": "engine errors quoting settings",
     "materials": "adapters",
-    "tenants": "errors plain_yaml quoting redis_client settings",
+    "tenants": "errors plain_yaml quoting redis_client settings together",
     "context": "engine errors tenants",
     "classification": "adapters context encoders engine errors quoting together",
     "evaluation": "adapters classification errors files plain_yaml quoting settings together",
     "correctness": "adapters classification engine errors evaluation generation quoting together",
     "gate": "context errors settings tenants together",
     "batches": (
-        "database errors files limits local_disk quoting redis_client settings sources tenants"
+        "database errors files limits local_disk quoting redis_client settings sources tenants "
+        "together"
     ),
     "usage": "context database errors local_disk operations redis_client together",
     "telemetry": (
@@ -67,7 +68,7 @@ ALLOWED: dict[str, str] = {
     ),
     "runtime": (
         "adapters batches classification engine errors feedback fleet gate guards materials "
-        "proving releases settings telemetry tenants usage"
+        "proving releases settings telemetry tenants together usage"
     ),
     "api": (
         "adapters batches classification console context encoders engine errors feedback fleet "

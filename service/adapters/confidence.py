@@ -4,7 +4,9 @@ import math
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
+
+from service.adapters.strict import Strict
 
 Measure = Literal[
     "sequence_logprob", "mean_token_logprob", "min_token_probability", "mean_entropy", "agreement"
@@ -18,11 +20,7 @@ _Share = Annotated[float, Field(ge=0, le=1)]
 _Count = Annotated[int, Field(ge=1)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-class SelectiveAccuracy(_Strict):
+class SelectiveAccuracy(Strict):
     """Accuracy of the surest answers, for three shares of all that are answered."""
 
     at_50: _Share
@@ -30,7 +28,7 @@ class SelectiveAccuracy(_Strict):
     at_100: _Share
 
 
-class ReliabilityBin(_Strict):
+class ReliabilityBin(Strict):
     """Lines of similar probability: its mean, the share that is right, and their number."""
 
     confidence: _Share
@@ -38,7 +36,7 @@ class ReliabilityBin(_Strict):
     count: _Count
 
 
-class ConfidenceFigures(_Strict):
+class ConfidenceFigures(Strict):
     """Figures of maps that were fitted without the lines that they are asked about.
 
     `base_risk` is the share of wrong answers; `cut` lines had no complete answer and are left out.
@@ -63,7 +61,7 @@ class ConfidenceFigures(_Strict):
     reliability: tuple[ReliabilityBin, ...] = ()
 
 
-class RiskControl(_Strict):
+class RiskControl(Strict):
     """Least `min_confidence` with which at most a share `alpha` of requests get a wrong answer.
 
     `threshold` is None where no threshold is shown to do it. `least_abstention` is the share that
@@ -75,7 +73,7 @@ class RiskControl(_Strict):
     least_abstention: _Share
 
 
-class FittedMap(_Strict):
+class FittedMap(Strict):
     """P(right) = 1 / (1 + exp(-(intercept + the sum of weight times measure)))."""
 
     intercept: float
@@ -93,7 +91,7 @@ class FittedMap(_Strict):
         return 1 / (1 + small) if score >= 0 else small / (1 + small)
 
 
-class Siblings(_Strict):
+class Siblings(Strict):
     """Answers that are sampled beside a greedy one, to the same prompt.
 
     Their seeds are 0, 1, 2, ...: a request's siblings are the same each time.

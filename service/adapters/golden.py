@@ -18,7 +18,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import Field, JsonValue, ValidationError
 
 from service.adapters.manifest import (
     MANIFEST_FILE,
@@ -29,29 +29,24 @@ from service.adapters.manifest import (
 )
 from service.adapters.pattern import PatternRefused, full_match
 from service.adapters.refusal import AdapterRefused
+from service.adapters.strict import Strict
 from service.quoting import problems, quote
 from service.sources.refusal import FileRefused
 
 MAX_GOLDEN_BYTES = 16 << 20
 MAX_EXAMPLES = 10_000
 _Text = Annotated[str, Field(min_length=1, max_length=32_768)]
+_Example = TypeVar("_Example", bound=Strict)
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-_Example = TypeVar("_Example", bound=_Strict)
-
-
-class GoldenMessage(_Strict):
+class GoldenMessage(Strict):
     """One chat turn."""
 
     role: Literal["system", "user", "assistant"]
     content: _Text
 
 
-class ClassificationExample(_Strict):
+class ClassificationExample(Strict):
     """An input and the public names it must get: one, or the whole set under multi_label."""
 
     input: _Text
@@ -64,7 +59,7 @@ class ClassificationExample(_Strict):
         return frozenset(self.labels or () if self.label is None else (self.label,))
 
 
-class GenerationExample(_Strict):
+class GenerationExample(Strict):
     """One form of prompt, and one expectation of the answer."""
 
     input: _Text | None = None

@@ -2,18 +2,18 @@
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from service.adapters.strict import Strict
 
 _Share = Annotated[float, Field(gt=0, lt=1)]
 
 
-class GuardBound(BaseModel):
+class GuardBound(Strict):
     """At most a share `alpha` of harmless texts has a label of these at the threshold or above.
 
     `llm-service calibrate-guard` showed it with this `confidence` by so many harmless `lines`.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
     labels: Annotated[tuple[str, ...], Field(min_length=1, max_length=64)]
     threshold: Annotated[float, Field(gt=0, le=1)]

@@ -15,7 +15,6 @@ from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
 from pydantic import (
-    BaseModel,
     ConfigDict,
     Field,
     JsonValue,
@@ -28,6 +27,7 @@ from pydantic_core import PydanticCustomError
 from service.adapters.confidence import ConfidenceMap
 from service.adapters.guard_bound import GuardBound
 from service.adapters.input_reference import InputReference
+from service.adapters.strict import Strict
 from service.files import FILE_NAME, Digest
 
 CONFIG_FILE = "adapter_config.json"
@@ -60,20 +60,14 @@ License = Annotated[str, Field(min_length=1, max_length=512)]
 TokenIds = tuple[Annotated[int, Field(ge=0)], ...]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, populate_by_name=True
-    )
-
-
-class BaseReference(_Strict):
+class BaseReference(Strict):
     """The base model the adapter was trained on, by name and `base_model_digest`."""
 
     name: Annotated[str, Field(min_length=1, max_length=128)]
     digest: Digest
 
 
-class PromptTemplate(_Strict):
+class PromptTemplate(Strict):
     """The text around an input. Only `{input}` is replaced; other braces stay as they are.
 
     `{input}` appears once and near the end: all requests share the text before it and its cached
@@ -105,7 +99,7 @@ class PromptTemplate(_Strict):
         return f"{prefix}{text}{suffix}"
 
 
-class Conformal(_Strict):
+class Conformal(Strict):
     """Held-out quantiles: labels of score at least 1 - threshold form the prediction set.
 
     One threshold of all labels where they exclude each other, else one a label, in their order.
@@ -142,7 +136,7 @@ def _threshold(least: float) -> float:
     return math.nextafter(threshold, 1) if 1 - threshold > least else threshold
 
 
-class CalibrationRecord(_Strict):
+class CalibrationRecord(Strict):
     """Divide by the content-free prior (one value a label, in the labels' order), then temper."""
 
     temperature: Annotated[float, Field(gt=0, le=100)] = 1.0
@@ -150,7 +144,7 @@ class CalibrationRecord(_Strict):
     conformal: Conformal | None = None
 
 
-class LabelSet(_Strict):
+class LabelSet(Strict):
     """The closed label set: public name -> the words of the answer, and their calibration."""
 
     labels: Annotated[
@@ -189,14 +183,14 @@ class LabelSet(_Strict):
         return self
 
 
-class ClassificationGolden(_Strict):
+class ClassificationGolden(Strict):
     """Examples that must reach an accuracy on the engine before the adapter serves."""
 
     file: FileName
     min_accuracy: Share
 
 
-class GenerationGolden(_Strict):
+class GenerationGolden(Strict):
     """Prompts whose greedy answers must match; see service.adapters.golden for each match."""
 
     file: FileName
@@ -206,7 +200,7 @@ class GenerationGolden(_Strict):
     min_token_f1: Share = 0.8
 
 
-class FingerprintRead(_Strict):
+class FingerprintRead(Strict):
     """One read of a packed adapter: next-token log-probabilities (nats) after a golden prompt.
 
     The prompt is the golden example's at `line` (from 1), under multi_label with the first label's
@@ -232,7 +226,9 @@ class FingerprintRead(_Strict):
 Fingerprint = Annotated[tuple[FingerprintRead, ...], Field(min_length=1, max_length=MAX_READS)]
 
 
-class _Manifest(_Strict):
+class _Manifest(Strict):
+    model_config = ConfigDict(populate_by_name=True)
+
     schema_version: Annotated[Literal[1], Field(alias="schema")]
     name: Name
     version: Version

@@ -24,7 +24,7 @@ from service.adapters.manifest import (
 )
 from service.adapters.refusal import AdapterRefused
 from service.plain_yaml import PlainDumper, PlainLoader
-from service.quoting import keys_at, problems, quote
+from service.quoting import keys_at, problems, quote, written
 
 MAX_MANIFEST_BYTES = 64 << 10
 _MAX_DEPTH = 16
@@ -143,7 +143,9 @@ def _refusal(adapter: str, document: dict[str, object], error: ValidationError) 
     first = details[0]
     # The discriminator's value leads every location below the union.
     path = first["loc"][1:] if first["loc"] and first["loc"][0] in _TASKS else first["loc"]
-    field, expected, found = _explain(first, ".".join(str(p) for p in path if p != "[key]"))
+    field, expected, found = _explain(
+        first, written(tuple(part for part in path if part != "[key]"))
+    )
     if first["type"] == "extra_forbidden":
         keys = keys_at(_TASKS[str(document["task"])], path[:-1])
         nearest = difflib.get_close_matches(str(path[-1]), keys, n=1, cutoff=0.5)

@@ -1,10 +1,10 @@
-"""Reading of a request's whole body: bounded in size, in time, and in the bytes of its tenant."""
+"""Bodies of requests: read whole within their bounds, and received again by the app."""
 
 import asyncio
 from collections import Counter
 
 from starlette.datastructures import Headers
-from starlette.types import Receive
+from starlette.types import Message, Receive
 
 from service.api.encoding import inflated, is_gzip
 from service.api.json_body import by_size
@@ -14,6 +14,29 @@ from service.settings.tree import HttpSettings
 
 class ClientGone(Exception):
     """The client closed the connection before its answer was complete."""
+
+
+async def next_part(receive: Receive) -> tuple[bytes, bool]:
+    """The next part of a body, and whether more come; raises ClientGone."""
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        raise ClientGone
+    return message.get("body", b""), message.get("more_body", False)
+
+
+async def _nothing_more() -> Message:
+    await asyncio.get_running_loop().create_future()
+    raise AssertionError("a request's body is received once")
+
+
+def replay(body: bytes, following: Receive = _nothing_more) -> Receive:
+    """Receives a body that was read, then what follows it."""
+    messages = iter([{"type": "http.request", "body": body, "more_body": False}])
+
+    async def receive() -> Message:
+        return next(messages, None) or await following()
+
+    return receive
 
 
 class BodyReader:
@@ -42,13 +65,10 @@ class BodyReader:
         try:
             async with asyncio.timeout(self._http.body_timeout_ms / 1000):
                 while more:
-                    message = await receive()
-                    if message["type"] == "http.disconnect":
-                        raise ClientGone
-                    parts.append(message.get("body", b""))
-                    size += len(parts[-1])
-                    self._held[tenant] += len(parts[-1])
-                    more = message.get("more_body", False)
+                    part, more = await next_part(receive)
+                    parts.append(part)
+                    size += len(part)
+                    self._held[tenant] += len(part)
                     self._check(size, tenant)
         except TimeoutError:
             raise RequestTimeout(

@@ -1,6 +1,5 @@
 """GET /console on the operations port: the live view and its data."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -12,6 +11,7 @@ from service.api.live_feed import LiveFeed
 from service.api.routes.console import answer, part
 from service.api.sse import MEDIA_TYPE
 from service.console.assets import LIVE_PAGE
+from service.together import beside
 
 
 def live_console(feed: LiveFeed) -> APIRouter:
@@ -19,9 +19,8 @@ def live_console(feed: LiveFeed) -> APIRouter:
 
     @asynccontextmanager
     async def lifespan(app: Any) -> AsyncIterator[None]:
-        task = asyncio.create_task(feed.follow())
-        yield
-        task.cancel()
+        async with beside(feed.follow()):
+            yield
 
     router = APIRouter(lifespan=lifespan)
 

@@ -9,9 +9,10 @@ from fastapi import Depends, FastAPI, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from prometheus_client import CollectorRegistry
 from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api.bill_response import BillResponse
+from service.api.body import ClientGone, next_part, replay
 from service.api.caller import AllowedHosts, from_loopback
 from service.api.head import HeadAsGet
 from service.api.live_console import live_console
@@ -25,7 +26,7 @@ from service.errors import (
     RequestTimeout,
     ServiceError,
 )
-from service.fleet.fleet import Change
+from service.fleet.fleet import FleetChange
 from service.materials.bill import service_bill
 from service.runtime.release_desk import ReleaseDesk
 from service.runtime.status import Phase, Status
@@ -73,7 +74,7 @@ def create_ops_app(
         return BillResponse(service_bill(package_version(), status.materials()))
 
     @app.post("/adapters/reload", dependencies=may_control)
-    async def reload() -> Change:
+    async def reload() -> FleetChange:
         """Read the configuration again; load and prove what is new, swap, drain what is old."""
         if status.reload is None:
             raise NotReady(f"The service is {status.phase.value}.", retry_after=5)
@@ -146,24 +147,19 @@ class _Refusals:
 
 async def _with_body(receive: Receive) -> Receive:
     """Receives a body that was read, then what follows; PayloadTooLarge, RequestTimeout."""
-    read: list[Message] = []
-    size, more = 0, True
+    body, more = b"", True
     try:
         async with asyncio.timeout(_BODY_SECONDS):
             while more:
-                read.append(await receive())
-                size += len(read[-1].get("body", b""))
-                more = read[-1].get("more_body", False)
-                if size > _BODY_BYTES:
+                part, more = await next_part(receive)
+                body += part
+                if len(body) > _BODY_BYTES:
                     raise PayloadTooLarge(f"body: at most {_BODY_BYTES} bytes, got more")
     except TimeoutError:
         raise RequestTimeout(f"body: not received within {_BODY_SECONDS:g} s") from None
-    waiting = iter(read)
-
-    async def again() -> Message:
-        return next(waiting, None) or await receive()
-
-    return again
+    except ClientGone:
+        return receive  # it tells the app again; a route without a body, such as /drain, still runs
+    return replay(body, receive)
 
 
 class _Control:

@@ -5,8 +5,8 @@ import math
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Scope
 
+from service.api.body import replay
 from service.api.exchange import ID_HEADER, TIMEOUT_HEADER
-from service.api.watch import replay
 from service.batches.line_call import Reply
 from service.tenants.tenant import Tenant
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from starlette.datastructures import Headers
 from starlette.types import Receive, Scope
 
-from service.api.body import ClientGone
+from service.api.body import next_part
 from service.api.encoding import is_gzip
 from service.api.form import Form, boundary_of
 from service.batches.batches import Batches
@@ -146,12 +146,9 @@ class UploadReader:
         left = context.remaining() - _ROUTE_SECONDS
         try:
             async with asyncio.timeout(min(left, self._pause_ms / 1000)):
-                message = await receive()
+                return await next_part(receive)
         except TimeoutError:
             raise RequestTimeout(
                 f"body: paused for {self._pause_ms} ms, or not received within "
                 f"{context.max_timeout_ms} ms"
             ) from None
-        if message["type"] == "http.disconnect":
-            raise ClientGone
-        return message.get("body", b""), message.get("more_body", False)

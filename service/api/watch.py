@@ -5,7 +5,7 @@ import time
 
 from starlette.types import ASGIApp, Message, Receive
 
-from service.api.body import ClientGone
+from service.api.body import ClientGone, replay
 from service.api.exchange import Exchange
 from service.api.hangup import Hangup
 from service.context import RequestContext
@@ -103,19 +103,6 @@ class _Watch:
             self.stop()
             self.end = end
             self.task.cancel()
-
-
-def replay(body: bytes) -> Receive:
-    """Receives a body that was read, then nothing more."""
-    messages = iter([{"type": "http.request", "body": body, "more_body": False}])
-
-    async def receive() -> Message:
-        if (message := next(messages, None)) is not None:
-            return message
-        await asyncio.get_running_loop().create_future()
-        raise AssertionError("a request's body is received once")
-
-    return receive
 
 
 def _seconds_left(exchange: Exchange) -> float:

@@ -1,6 +1,5 @@
 """Files and batches of one service: what it keeps of them, and its runner."""
 
-import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -14,6 +13,7 @@ from service.batches.run import Surroundings
 from service.batches.runner import Runner, RunnerObserver
 from service.settings.batches import BatchSettings
 from service.tenants.tenant import Tenant
+from service.together import beside
 
 _DOWNLOADS = 16
 
@@ -59,12 +59,10 @@ class Batches:
         )
         most, days = self.settings.max_running, self.settings.keep_days
         self._runner = Runner(self._register, around, self._observer, most, days)
-        task = asyncio.create_task(self._runner.run())
         try:
-            yield
+            async with beside(self._runner.run()):
+                yield
         finally:
-            task.cancel()
-            await asyncio.wait([task])
             await self._register.close()
 
     @property

@@ -1,5 +1,9 @@
-"""Files on a disk of this machine: put in their places whole, and found once nobody needs them."""
+"""Files on a disk of this machine: put in their places whole, locked, and found once nobody needs
+them.
+"""
 
+import fcntl
+import os
 import secrets
 import time
 from collections.abc import Collection
@@ -28,3 +32,17 @@ def orphans(folder: Path, known: Collection[str]) -> list[Path]:
     oldest = time.time() - ORPHAN_SECONDS
     paths = [path for path in folder.iterdir() if path.name not in known]
     return [path for path in paths if path.stat().st_mtime < oldest]
+
+
+def lock(path: Path, flags: int) -> int | None:
+    """A descriptor with the lock of a path, until it is closed; None while another one has it.
+
+    `flags` are those of `os.open`, whose errors are raised.
+    """
+    descriptor = os.open(path, flags, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor

@@ -5,8 +5,9 @@ from collections.abc import Collection
 from pathlib import Path
 
 from service.batches.bucket import Bucket
-from service.batches.disk import new_place, orphans, place
+from service.batches.disk import orphans, place
 from service.batches.pointers import FolderPointers, Pointers
+from service.batches.scratch import Scratch
 from service.errors import Unavailable
 from service.local_disk import make_local
 
@@ -26,11 +27,13 @@ class Folder:
         self._files = path / "files"
         self._leases = path / "leases"
         self._inputs = path / "inputs"
+        uploads = path / "uploads"
         self._bucket = bucket
         self._buckets = {} if bucket is None else {bucket.address: bucket}
         self.database = path / self.DATABASE
-        for folder in (path, self._files, self._leases, self._inputs):
+        for folder in (path, self._files, self._leases, self._inputs, uploads):
             make_local("batches.path", folder)
+        self._scratch = Scratch(uploads)
         self._pointers = pointers or FolderPointers(path / "pointers")
 
     def content(self, file_id: str) -> Path:
@@ -43,7 +46,7 @@ class Folder:
 
     def new_upload(self) -> Path:
         """A new place for content that is still being written."""
-        return new_place(self._files)
+        return self._scratch.new_place()
 
     async def keep(self, upload: Path, file_id: str) -> None:
         """Make content a file's: on disk, and from there in the bucket if there is one.
@@ -101,11 +104,14 @@ class Folder:
             return
 
     async def sweep(self, files: Collection[str], batches: Collection[str]) -> None:
-        """Remove what belongs to none of these files and batches, and is hours old."""
+        """Remove what belongs to none of these files and batches and is hours old, and uploads of
+        processes that have ended.
+        """
         await asyncio.to_thread(self._sweep, files, batches)
         await self.remove(*await self._pointers.orphans(files))
 
     def _sweep(self, files: Collection[str], batches: Collection[str]) -> None:
+        self._scratch.sweep()
         for folder, known in (
             (self._files, files),
             (self._leases, batches),

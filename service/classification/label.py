@@ -3,9 +3,9 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from service.adapters.manifest import MAX_LABELS
 from service.errors import InvalidRequest
 
-MAX_LABELS = 256
 _SHOWN = 60
 
 Encode = Callable[[str], Sequence[int]]

@@ -15,7 +15,7 @@ BINS = 15
 
 
 @dataclass(frozen=True, slots=True)
-class ReliabilityBin:
+class ReliabilityBar:
     """The examples with a confidence in (lower, upper]: their mean confidence, their accuracy."""
 
     lower: float
@@ -27,7 +27,7 @@ class ReliabilityBin:
 
 def reliability_bins(
     confidences: Array, correct: npt.NDArray[np.bool_], bins: int = BINS
-) -> tuple[ReliabilityBin, ...]:
+) -> tuple[ReliabilityBar, ...]:
     """The bars of the reliability diagram, lowest first, without the empty bins.
 
     `confidences` are the probabilities of the predicted labels, `correct` whether each was true.
@@ -43,7 +43,7 @@ def reliability_bins(
     for place in np.unique(places):
         inside = places == place
         diagram.append(
-            ReliabilityBin(
+            ReliabilityBar(
                 lower=float(edges[place]),
                 upper=float(edges[place + 1]),
                 count=int(inside.sum()),

@@ -4,6 +4,8 @@ Exit codes: 0 written, 1 the adapter or head is refused, 2 the lines or the serv
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -55,9 +57,7 @@ def calibrate_guard(
 
     Example: llm-service calibrate-guard heads/safety --label injection --lines harmless.jsonl
     """
-    with rewriting(folder):
-        client = Client(url, os.environ.get(_KEY), concurrency)
-        packed = PackedClassifier(folder, client, model)
+    with _packed(folder, url, model, concurrency) as packed:
         show_section(packed.find_threshold(lines, label, alpha, confidence), as_json)
 
 
@@ -79,9 +79,8 @@ def calibrate_drift(
 
     Example: llm-service calibrate-drift adapters/sentiment --lines typical.jsonl
     """
-    with rewriting(folder):
-        client = Client(url, os.environ.get(_KEY), concurrency)
-        show_section(PackedClassifier(folder, client, model).count_typical(lines), as_json)
+    with _packed(folder, url, model, concurrency) as packed:
+        show_section(packed.count_typical(lines), as_json)
 
 
 def calibrate_sets(
@@ -111,6 +110,13 @@ def calibrate_sets(
 
     Example: llm-service calibrate-sets adapters/topics --lines held-out.jsonl
     """
+    with _packed(folder, url, model, concurrency) as packed:
+        show_section(packed.fit_sets(lines, coverage), as_json)
+
+
+@contextmanager
+def _packed(
+    folder: Path, url: str, model: str | None, concurrency: int
+) -> Iterator[PackedClassifier]:
     with rewriting(folder):
-        client = Client(url, os.environ.get(_KEY), concurrency)
-        show_section(PackedClassifier(folder, client, model).fit_sets(lines, coverage), as_json)
+        yield PackedClassifier(folder, Client(url, os.environ.get(_KEY), concurrency), model)

@@ -4,10 +4,11 @@ import json
 from pathlib import Path
 from typing import Annotated, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
+from service.adapters.asking import Asking
 from service.adapters.call_blocks import read_calls
-from service.adapters.golden import GoldenMessage
+from service.adapters.strict import Strict
 from service.errors import ConfigurationError
 from service.quoting import problems, quote
 
@@ -16,10 +17,8 @@ _MAX_BYTES = 64 << 20
 _Text = Annotated[str, Field(min_length=1, max_length=32_768, pattern=r"\S")]
 
 
-class Line(BaseModel):
+class Line(Strict):
     """A line; `group` and `stratum` belong to fine-tuning, whose files can be used here."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     group: str | None = None
     stratum: str | None = None
@@ -46,17 +45,8 @@ class ChoiceLine(Line):
         return self
 
 
-class AskedLine(Line):
-    """A prompt, sent as it is, or a conversation, put into the model's chat template."""
-
-    prompt: _Text | None = None
-    messages: Annotated[tuple[GoldenMessage, ...], Field(min_length=1, max_length=64)] | None = None
-
-    @model_validator(mode="after")
-    def _asks_once(self) -> "AskedLine":
-        if (self.prompt is None) == (self.messages is None):
-            raise ValueError("needs one of prompt and messages")
-        return self
+class AskedLine(Line, Asking):
+    """A request."""
 
 
 class CompletedLine(AskedLine):

@@ -14,7 +14,7 @@ from service.adapters.golden_score import is_well_formed, matches
 from service.classification.adapter_frame import AdapterFrame
 from service.classification.calibration import Calibration
 from service.classification.distribution import Array
-from service.classification.reliability import ReliabilityBin, reliability_bins
+from service.classification.reliability import ReliabilityBar, reliability_bins
 from service.classification.selective import risk_coverage
 from service.engine.pooling import Pooler
 from service.engine.protocol import Adapter, Decoder, TextEngine
@@ -55,7 +55,7 @@ class Evaluation:
     base: ClassificationFigures | GenerationFigures | None
     candidates: Sequence[Candidate]
     calibration: adapter_manifest.CalibrationRecord | None = None
-    reliability: Sequence[ReliabilityBin] = ()
+    reliability: Sequence[ReliabilityBar] = ()
     risk: tuple[Array, Array] | None = None
     confusion: Array | None = None
 

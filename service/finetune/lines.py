@@ -15,10 +15,11 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
+from pydantic import Field, PrivateAttr, ValidationError
 
+from service.adapters.asking import Asking
 from service.adapters.call_blocks import read_calls
-from service.adapters.golden import GoldenMessage
+from service.adapters.strict import Strict
 from service.errors import ConfigurationError
 from service.finetune.config import FinetuneSettings
 from service.quoting import problems
@@ -29,10 +30,8 @@ _FORMS: Mapping[str, Callable[[str], object]] = {"json": json.loads, "tool_calls
 """Readers of completions that must have a form, by `evaluation.match`."""
 
 
-class Line(BaseModel):
+class Line(Strict):
     """One line; lines with equal `key` are duplicates, `place` names the line in messages."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     group: str | None = None
     _place: str = PrivateAttr("")
@@ -64,50 +63,41 @@ class Line(BaseModel):
         return "+".join(self.labelled)
 
 
-class LabelledLine(Line):
-    """A text and its label."""
+class _TextLine(Line):
+    """A text, which no other line may have."""
 
     text: _Text
-    label: _Text
 
     @property
     def key(self) -> str:
         return self.text
+
+
+class LabelledLine(_TextLine):
+    """A text and its label."""
+
+    label: _Text
 
     @property
     def labelled(self) -> tuple[str, ...]:
         return (self.label,)
 
 
-class MultiLabelledLine(Line):
+class MultiLabelledLine(_TextLine):
     """A text and the labels that apply to it, possibly none."""
 
-    text: _Text
     labels: tuple[_Text, ...]
-
-    @property
-    def key(self) -> str:
-        return self.text
 
     @property
     def labelled(self) -> tuple[str, ...]:
         return self.labels
 
 
-class CompletedLine(Line):
+class CompletedLine(Line, Asking):
     """A prompt or a conversation, and its answer."""
 
-    # Limits of golden examples, because any line may become one.
-    prompt: Annotated[_Text, Field(max_length=32_768)] | None = None
-    messages: Annotated[tuple[GoldenMessage, ...], Field(min_length=1, max_length=64)] | None = None
     completion: _Text
     stratum: _Text | None = None
-
-    @model_validator(mode="after")
-    def _asks_once(self) -> "CompletedLine":
-        if (self.prompt is None) == (self.messages is None):
-            raise ValueError("needs one of prompt and messages")
-        return self
 
     @property
     def key(self) -> str:
@@ -118,14 +108,8 @@ class CompletedLine(Line):
         return self.stratum or ""
 
 
-class PlainLine(Line):
+class PlainLine(_TextLine):
     """A text for pretraining."""
-
-    text: _Text
-
-    @property
-    def key(self) -> str:
-        return self.text
 
 
 def read_lines(settings: FinetuneSettings) -> list[Line]:

@@ -7,7 +7,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from service.classification.distribution import Array
-from service.classification.reliability import ReliabilityBin
+from service.classification.reliability import ReliabilityBar
 from service.finetune.checkpoint import TrainingState
 
 _SMOOTHING = 20
@@ -30,7 +30,7 @@ def plot_training(file: Path, state: TrainingState) -> None:
     _write(figure, file)
 
 
-def plot_reliability(file: Path, bins: Sequence[ReliabilityBin]) -> None:
+def plot_reliability(file: Path, bins: Sequence[ReliabilityBar]) -> None:
     """Accuracy by confidence; the diagonal is a perfect calibration, areas are lines."""
     figure, axes = _axes("confidence", "accuracy")
     total = sum(each.count for each in bins)

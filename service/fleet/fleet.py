@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class FleetChange:
     """Changes by a reload, each a list of `name@version` or of quarantined names."""
 
     loaded: tuple[str, ...]
@@ -56,7 +56,7 @@ class AdapterFleet:
         self._addresses: dict[str, str] = {}
         self.registry = AdapterRegistry(base_name, self._on_unused, encoder_names)
 
-    async def apply(self, settings: Settings, fetched: Fetched | None = None) -> Change:
+    async def apply(self, settings: Settings, fetched: Fetched | None = None) -> FleetChange:
         """Serve the adapters that are configured; at the start and at every reload.
 
         New versions are loaded and proven while the old ones serve, then all are swapped at once;
@@ -98,7 +98,7 @@ class AdapterFleet:
         await asyncio.to_thread(prune, digests, kept.unused_days * 86_400)
         return _change(before, self.registry)
 
-    async def reload(self, read_settings: Callable[[], Settings]) -> Change:
+    async def reload(self, read_settings: Callable[[], Settings]) -> FleetChange:
         """Read the configuration again and apply only its adapters.
 
         Raises InvalidRequest for a configuration that is not valid, and Conflict when another
@@ -142,7 +142,7 @@ class AdapterFleet:
     def _live(self, name: str) -> str | None:
         return None if self._releases is None else self._releases.live(name)
 
-    async def _reload(self, read_settings: Callable[[], Settings]) -> Change:
+    async def _reload(self, read_settings: Callable[[], Settings]) -> FleetChange:
         try:
             settings = read_settings()
         except ConfigurationError as error:
@@ -168,9 +168,9 @@ def _served(entries: Mapping[str, Entry]) -> dict[str, ServedVersion]:
     return {name: each for name, each in entries.items() if isinstance(each, ServedVersion)}
 
 
-def _change(before: Collection[ServedVersion], registry: AdapterRegistry) -> Change:
+def _change(before: Collection[ServedVersion], registry: AdapterRegistry) -> FleetChange:
     now = registry.versions
-    return Change(
+    return FleetChange(
         loaded=_names(now - set(before)),
         unchanged=_names(now & set(before)),
         removed=_names(set(before) - now),

@@ -18,7 +18,7 @@ from service.releases.rehearsal import GoldenProof
 _TIMEOUT_SECONDS = 60.0
 
 
-class Rehearsal:
+class FleetRehearsal:
     """Asks versions on the engine as flex work of the service's own, which no tenant pays.
 
     `flex_room` says how many sequences of the background class the gate has room for, `busy` if

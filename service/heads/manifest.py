@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import ConfigDict, Field, JsonValue, model_validator
 
 from service.adapters.guard_bound import GuardBound
 from service.adapters.input_reference import InputReference
@@ -22,6 +22,7 @@ from service.adapters.manifest import (
     Name,
     Version,
 )
+from service.adapters.strict import Strict
 from service.engine.conformal_sets import ConformalSets
 from service.files import write_atomically
 from service.heads.refusal import HeadRefused
@@ -36,15 +37,13 @@ Values = Annotated[
 """Logits of the head for the first golden lines: a row for each line, a column for each label."""
 
 
-class HeadManifest(BaseModel):
+class HeadManifest(Strict):
     """A head's name, its calibration, and the data of its proof.
 
     `fingerprint` has the logits that the engine gave at packing.
     """
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, populate_by_name=True
-    )
+    model_config = ConfigDict(populate_by_name=True)
 
     schema_version: Annotated[Literal[1], Field(alias="schema")] = 1
     name: Name

@@ -20,6 +20,7 @@ from service.limits.values import (
     check_integers,
     check_length,
     check_model,
+    check_positive,
     check_stops,
     check_template_kwargs,
     check_texts,
@@ -92,6 +93,7 @@ def check_body(body: Mapping[str, Any], shape: Shape, limits: LimitSettings) -> 
         check_count(body.get(name), least, getattr(limits, cap), name)
     for name in _TOKENS:
         check_type(body.get(name), int, name, "an integer")
+    check_positive(body.get("max_completion_tokens"), "max_completion_tokens")
     if "messages" in shape:
         check_type(body.get("logprobs"), bool, "logprobs", "true or false")
         check_messages(body)

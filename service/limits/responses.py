@@ -15,6 +15,7 @@ from service.limits.values import (
     check_integers,
     check_length,
     check_model,
+    check_positive,
     check_stops,
     check_template_kwargs,
     check_texts,
@@ -64,6 +65,7 @@ def accept_response(body: Mapping[str, Any], limits: LimitSettings, context: int
 def _check(body: Mapping[str, Any], limits: LimitSettings) -> None:
     check_model(body.get("model"))
     check_type(body.get("max_output_tokens"), int, "max_output_tokens", "an integer")
+    check_positive(body.get("max_output_tokens"), "max_output_tokens")
     check_count(body.get("top_logprobs"), 0, limits.logprobs, "top_logprobs")
     _check_input(body.get("input"), limits)
     for name, limit in (

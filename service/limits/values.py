@@ -23,6 +23,12 @@ def check_count(value: Any, least: int, limit: int, name: str) -> None:
         raise InvalidRequest(f"{name}: must be {least}..{limit}, got {quote(value)}", param=name)
 
 
+def check_positive(value: int | None, name: str) -> None:
+    """Raise for an integer below 1, which vLLM would refuse under the name `max_tokens`."""
+    if value is not None and value < 1:
+        raise InvalidRequest(f"{name}: must be at least 1, got {quote(value)}", param=name)
+
+
 def check_type(value: Any, kind: type, name: str, wanted: str) -> None:
     """Raise unless the value is absent or of exactly this type: vLLM would also read "16"."""
     if value is not None and type(value) is not kind:

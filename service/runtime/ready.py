@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 from service.batches.line_call import Call
 from service.classification.question_cache import QuestionCache
 from service.engine.protocol import Engine, Pulse
-from service.fleet.fleet import Change
+from service.fleet.fleet import FleetChange
 from service.fleet.models import Models
-from service.fleet.rehearsal import Rehearsal
+from service.fleet.rehearsal import FleetRehearsal
 from service.gate.gate import Gate
 from service.guards.guards import Guards
 from service.guards.policies import Policies
@@ -29,6 +29,7 @@ from service.runtime.status import Phase, Reload, Status
 from service.runtime.watchdog import Watchdog
 from service.settings.tree import Settings
 from service.telemetry.metrics import Metrics
+from service.together import beside
 
 _log = logging.getLogger(__name__)
 
@@ -69,10 +70,10 @@ async def ready(
         watched = _watched(decoder, encoders)
         drain = _drain(settings, status, foundation, watched)
         for each in watched:
-            await enter(_watching(Watchdog(*each, status, settings.watchdog).run()))
-        await enter(_watching(metrics.loop_lag.run()))
+            await enter(beside(Watchdog(*each, status, settings.watchdog).run()))
+        await enter(beside(metrics.loop_lag.run()))
         if decoder is not None:
-            await enter(_watching(decoder.fleet.watch_residency(_RESIDENCY_SECONDS)))
+            await enter(beside(decoder.fleet.watch_residency(_RESIDENCY_SECONDS)))
         await enter(_deciding(status, foundation, _rehearsal(decoder, settings), drain))
         if batches is not None:
             await enter(batches.running(call, lambda: watched[0].gate.flex_room))
@@ -111,11 +112,11 @@ async def _guards(settings: Settings, models: Models, metrics: Metrics) -> Guard
     return guards
 
 
-def _rehearsal(decoder: Running | None, settings: Settings) -> Rehearsal | None:
+def _rehearsal(decoder: Running | None, settings: Settings) -> FleetRehearsal | None:
     if decoder is None:
         return None
     gate = decoder.gate
-    return Rehearsal(
+    return FleetRehearsal(
         decoder.engine,
         decoder.fleet.registry,
         flex_room=lambda: gate.flex_room,
@@ -137,14 +138,14 @@ def _language_model(engine: Engine) -> LanguageModel:
 
 def _reload(
     decoder: Running | None, read_settings: Callable[[], Settings]
-) -> Callable[[], Coroutine[Any, Any, Change]]:
+) -> Callable[[], Coroutine[Any, Any, FleetChange]]:
     return _no_adapters if decoder is None else partial(decoder.fleet.reload, read_settings)
 
 
-async def _no_adapters() -> Change:
+async def _no_adapters() -> FleetChange:
     """The reload of a service without a language model."""
     _log.info("adapters: none to reload: this service has no language model")
-    return Change((), (), (), ())
+    return FleetChange((), (), (), ())
 
 
 def _watched(decoder: Running | None, encoders: RunningEncoders) -> list[_Watched]:
@@ -183,19 +184,8 @@ def _show(watched: Sequence[_Watched], metrics: Metrics, status: Status) -> None
 
 
 @asynccontextmanager
-async def _watching(watch: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Run a watch of the engine, its adapters or the loop while the service is ready."""
-    task = asyncio.create_task(watch)
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.wait([task])
-
-
-@asynccontextmanager
 async def _deciding(
-    status: Status, foundation: Foundation, rehearsal: Rehearsal | None, drain: Drain
+    status: Status, foundation: Foundation, rehearsal: FleetRehearsal | None, drain: Drain
 ) -> AsyncIterator[None]:
     """Decide releases, and let the operations port read them, while the service is ready."""
     releases, feedback = foundation.releases, foundation.feedback
@@ -205,7 +195,7 @@ async def _deciding(
     drain.stop_background = releases.stop_background
     status.releases = ReleaseDesk(asyncio.get_running_loop(), releases, feedback)
     try:
-        async with _watching(releases.run()), _watching(feedback.run()):
+        async with beside(releases.run()), beside(feedback.run()):
             with releases.rehearsed(rehearsal):
                 yield
     finally:

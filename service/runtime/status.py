@@ -8,7 +8,7 @@ from enum import Enum
 from typing import Any
 
 from service.errors import Interrupted
-from service.fleet.fleet import Change
+from service.fleet.fleet import FleetChange
 from service.materials.model import Component
 from service.runtime.progress import Progress
 from service.runtime.release_desk import ReleaseDesk
@@ -27,16 +27,18 @@ class Reload:
     """Reloads the adapters on the loop that serves, from whatever thread or loop asks."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, reload: Callable[[], Coroutine[Any, Any, Change]]
+        self,
+        loop: asyncio.AbstractEventLoop,
+        reload: Callable[[], Coroutine[Any, Any, FleetChange]],
     ) -> None:
         self._loop = loop
         self._reload = reload
 
-    async def __call__(self) -> Change:
+    async def __call__(self) -> FleetChange:
         """Wait for the reload; raises what `AdapterFleet.reload` raises."""
         return await asyncio.wrap_future(self.start())
 
-    def start(self) -> Future[Change]:
+    def start(self) -> Future[FleetChange]:
         """Begin the reload without waiting for it."""
         return asyncio.run_coroutine_threadsafe(self._reload(), self._loop)
 

@@ -1,9 +1,8 @@
 """The tenants of one running service: its keys and its quotas."""
 
-import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 
 from service.settings.tree import Settings
 from service.tenants.anonymity import check_anonymous
@@ -11,6 +10,7 @@ from service.tenants.live_keyring import LiveKeyring
 from service.tenants.observer import TenancyObserver
 from service.tenants.quota_store import QuotaStore
 from service.tenants.tenant import ANONYMOUS, Tenant
+from service.together import beside
 
 _log = logging.getLogger(__name__)
 
@@ -49,11 +49,9 @@ class Tenancy:
     @asynccontextmanager
     async def followed(self) -> AsyncIterator[None]:
         """Follow the keys while the block runs; the quota store is closed after it."""
-        watch = asyncio.create_task(self.keyring.follow()) if self.keyring else None
+        following = beside(self.keyring.follow()) if self.keyring else nullcontext()
         try:
-            yield
+            async with following:
+                yield
         finally:
-            if watch is not None:
-                watch.cancel()
-                await asyncio.wait([watch])
             await self.quotas.close()

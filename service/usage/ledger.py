@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from service.context import Ending, RequestContext
 from service.errors import ServiceError
 from service.operations import OPERATIONS
+from service.together import beside
 from service.usage.row import SECONDS, Amounts, Batch, Kind, Question, UsageRow
 from service.usage.store import UsageStore
 
@@ -71,12 +72,10 @@ class Ledger:
     @asynccontextmanager
     async def kept(self) -> AsyncIterator[None]:
         """Write what is counted while the block runs, and at its end."""
-        task = asyncio.create_task(self._run())
         try:
-            yield
+            async with beside(self._run()):
+                yield
         finally:
-            task.cancel()
-            await asyncio.wait([task])
             await self._try_to_write()
             await self._store.close()
 

@@ -22,7 +22,6 @@ from service.gate.stream import gated, pushed
 from service.limits.logprobs import check_prompt_logprobs
 from service.settings.limits import LimitSettings
 from service.tenants.salt import CacheSalts
-from service.tenants.tenant import Tier
 from service.vllm_engine.echoed import with_prompt_logprobs
 from service.vllm_engine.generation import Generation
 from service.vllm_engine.guarded import Inbox, guarded
@@ -142,8 +141,7 @@ class GatedClient:
     def request(self, prompt: Any, params: SamplingParams, **options: Any) -> Generation:
         """One generation as a part of the current request, not yet made."""
         context = current_context()
-        rank = Rank.FLEX if context.tier is Tier.FLEX else Rank.WITHIN_SHARE
-        options |= {"priority": int(rank)}
+        options |= {"priority": int(Rank.of(context.tier))}
         options |= {"data_parallel_rank": None, "session_id": None}
         options["trace_headers"] = self.untraced
         own_id = f"{context.request_id}-{next(self._serial)}"

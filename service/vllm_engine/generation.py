@@ -1,6 +1,7 @@
 """One generation request to vLLM, and vLLM's errors in the service's words."""
 
 import asyncio
+import re
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator
@@ -22,9 +23,12 @@ from service.engine.protocol import Adapter
 from service.errors import EngineDead, InvalidRequest, ServiceError
 from service.gate.meter import Progress
 from service.gate.ticket import Demand
+from service.limits.openai_fields import CHAT, COMPLETION
 from service.vllm_engine.call_frame import asks_for_structure
 from service.vllm_engine.rank import Rank
 
+_FIELDS = CHAT.keys() | COMPLETION.keys()
+_RULE = re.compile(r"`?([a-z_]+)`? (must|cannot) ")
 _TOO_LONG = ("input_tokens", "input_text")
 """vLLM's parameters, which are no fields, where a prompt does not fit the model's context."""
 
@@ -178,9 +182,9 @@ def explain(error: Exception) -> ServiceError | None:
     if isinstance(error, VLLMValidationError):
         return invalid(str(error.args[0]), error.parameter)
     if isinstance(error, EngineGenerateError) and isinstance(error.__cause__, ValueError):
-        return InvalidRequest(str(error.__cause__))
+        return invalid(str(error.__cause__), None)
     if isinstance(error, VLLMClientError | ValueError):
-        return InvalidRequest(str(error))
+        return invalid(str(error), None)
     return None
 
 
@@ -188,7 +192,13 @@ def invalid(message: str, parameter: str | None) -> InvalidRequest:
     """The error of a request that vLLM refuses; a prompt that does not fit has OpenAI's code."""
     if parameter in _TOO_LONG:
         return InvalidRequest(message, code="context_length_exceeded")
-    return InvalidRequest(message, param=parameter)
+    return InvalidRequest(message, param=parameter or _named(message))
+
+
+def _named(message: str) -> str | None:
+    """The field whose rule a message says, as in vLLM's `top_k must be ...`; None for no field."""
+    found = _RULE.match(message)
+    return found[1] if found and found[1] in _FIELDS else None
 
 
 def lora_request(adapter: Adapter | None) -> LoRARequest | None:

@@ -1,6 +1,9 @@
 """Ranks of requests in vLLM's engine: its priorities, of which the smallest is served first."""
 
 from enum import IntEnum
+from typing import Self
+
+from service.tenants.tenant import Tier
 
 
 class Rank(IntEnum):
@@ -13,3 +16,8 @@ class Rank(IntEnum):
     WITHIN_SHARE = 0
     ABOVE_SHARE = 1
     FLEX = 2
+
+    @classmethod
+    def of(cls, tier: Tier) -> Self:
+        """The rank of a request of this tier, if its tenant is within its share."""
+        return cls.FLEX if tier is Tier.FLEX else cls.WITHIN_SHARE

@@ -193,10 +193,10 @@ LAYERS: list[tuple[str, Callable[[Any], object], str]] = [
     ("twice", lambda layers: layers.append(layers[0]), "its title is given twice"),
     ("gzip", _packed, "is packed: expected the file as it is, found .*gzip"),
     ("folder to unpack", _unpacked, "is packed: expected the file as it is"),
-    ("digest", lambda layers: layers[0].update(digest="../../x"), "layers.0.digest: must"),
-    ("size", lambda layers: layers[0].update(size=-1), "layers.0.size: must"),
+    ("digest", lambda layers: layers[0].update(digest="../../x"), r"layers\[0\].digest: must"),
+    ("size", lambda layers: layers[0].update(size=-1), r"layers\[0\].size: must"),
     ("none", lambda layers: layers.clear(), "layers: must have at least 1"),
-    ("not a list", lambda layers: layers.__setitem__(0, "x"), "layers.0: must"),
+    ("not a list", lambda layers: layers.__setitem__(0, "x"), r"layers\[0\]: must"),
 ]  # fmt: skip
 
 

@@ -31,6 +31,12 @@ def service(path: Path, **sections: Any) -> LiveService:
     return LiveService(batches=batches, **sections)
 
 
+def on_disk(path: Path) -> list[Path]:
+    """Contents of files, and of uploads that are not complete."""
+    folders = [path / "batches" / name for name in ("files", "uploads")]
+    return [each for folder in folders for each in folder.rglob("*") if each.is_file()]
+
+
 @asynccontextmanager
 async def client_of(live: LiveService, key: str = "none") -> AsyncIterator[openai.AsyncOpenAI]:
     """OpenAI's client of a service."""
@@ -192,7 +198,7 @@ async def test_an_upload_that_is_no_file_for_a_batch_is_refused_and_leaves_nothi
         async with live.client() as client:
             error = refusal(await client.post("/v1/files", data=data, files=files), 400)
             assert (await client.get("/v1/files")).json()["data"] == []
-        await eventually(lambda: not list((tmp_path / "batches/files").iterdir()))
+        await eventually(lambda: not on_disk(tmp_path))
     assert error["param"] == param
 
 
@@ -214,7 +220,7 @@ async def test_an_upload_is_bounded_whatever_it_declares(tmp_path: Path) -> None
             assert refusal(await client.post("/v1/files", json={}), 415)
             gzip = {**boundary, "content-encoding": "gzip"}
             refusal(await client.post("/v1/files", content=b"x", headers=gzip), 415)
-        await eventually(lambda: not list((tmp_path / "batches/files").iterdir()))
+        await eventually(lambda: not on_disk(tmp_path))
 
 
 @pytest.mark.parametrize("name", ["../../in.jsonl", "C:\\data\\in.jsonl", "/etc/in.jsonl"])
@@ -248,31 +254,30 @@ async def test_a_form_has_few_bytes_beside_its_file(tmp_path: Path, frame: bytes
 
 
 async def test_a_client_that_leaves_or_pauses_leaves_nothing(tmp_path: Path) -> None:
-    folder = tmp_path / "batches/files"
     head = "POST /v1/files HTTP/1.1\r\nHost: a\r\nContent-Length: 9999\r\n"
     head += "Content-Type: multipart/form-data; boundary=b\r\n\r\n"
     for pause_ms in (60_000, 200):
         with service(tmp_path, http=HttpSettings(body_timeout_ms=pause_ms)) as live:
             reader, writer = await asyncio.open_connection("127.0.0.1", live.port)
             writer.write(head.encode() + FORM_BEGIN)
-            await eventually(lambda: list(folder.iterdir()))
+            await eventually(lambda: on_disk(tmp_path))
             if pause_ms == 200:
                 assert (await reader.read()).startswith(b"HTTP/1.1 408 ")
             writer.close()
-            await eventually(lambda: not list(folder.iterdir()))
+            await eventually(lambda: not on_disk(tmp_path))
             # The place among the uploads is free again, and so is the request's.
             await eventually(lambda: sum(live.outcomes().values()) == 1)
 
 
 async def test_uploads_that_come_together_stay_within_their_tenants_bytes(tmp_path: Path) -> None:
-    size, limit, folder = 700_000, 1 << 20, tmp_path / "batches/files"
+    size, limit = 700_000, 1 << 20
     head = f"POST /v1/files HTTP/1.1\r\nHost: a\r\nContent-Length: {size}\r\n"
     head += "Content-Type: multipart/form-data; boundary=b\r\n\r\n"
     sent: Any = {"files": {"file": ("in", bytes(size))}, "data": {"purpose": "batch"}}
     with service(tmp_path, batches={"tenant_bytes": limit, "max_file_bytes": limit}) as live:
         _, writer = await asyncio.open_connection("127.0.0.1", live.port)
         writer.write(head.encode() + FORM_BEGIN)
-        await eventually(lambda: list(folder.iterdir()))
+        await eventually(lambda: on_disk(tmp_path))
         async with live.client() as client:
             refused = refusal(await client.post("/v1/files", **sent), 413)
             assert f"uploads and answers may hold {limit} bytes together" in refused["message"]

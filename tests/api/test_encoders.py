@@ -126,8 +126,8 @@ async def test_dimensions_are_for_matryoshka_models(encoders: LiveService) -> No
         (["a", LONG], "input", "input[1]: 67 tokens"),
         (["a"] * 2049, "input", "input: 1..2048 texts, got 2049"),
         (3, "input", "input: must be a valid string or a list, got 3"),
-        (["a", 3], "input.1", "input.1: must be a valid string, got 3"),
-        ([[97], [97, "a"]], "input.1.1", "input.1.1: must be a valid integer, got 'a'"),
+        (["a", 3], "input[1]", "input[1]: must be a valid string, got 3"),
+        ([[97], [97, "a"]], "input[1][1]", "input[1][1]: must be a valid integer, got 'a'"),
     ],
 )
 async def test_inputs_that_cannot_be_read_are_named(
@@ -193,9 +193,9 @@ async def test_documents_come_as_objects_and_go_back_where_asked_for(
 @pytest.mark.parametrize(
     ("document", "says"),
     [
-        ({"txt": "a"}, "documents.1.txt: unknown field; did you mean 'text'?"),
-        ({}, "documents.1.text: required"),
-        (3, "documents.1: must be a valid string or an object with keys"),
+        ({"txt": "a"}, "documents[1].txt: unknown field; did you mean 'text'?"),
+        ({}, "documents[1].text: required"),
+        (3, "documents[1]: must be a valid string or an object with keys"),
     ],
 )
 async def test_a_document_that_cannot_be_read_is_named(

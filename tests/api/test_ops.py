@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 from prometheus_client import CollectorRegistry
+from starlette.types import Message
 
 from service.api import connection, ops
 from service.api.ops import create_ops_app
@@ -101,6 +102,23 @@ async def test_a_body_that_does_not_come_holds_no_connection(
         async with asyncio.timeout(10):
             assert await reader.readline() == b"HTTP/1.1 408 Request Timeout\r\n"
         writer.close()
+
+
+async def test_a_drain_is_begun_for_a_client_that_has_gone() -> None:
+    status, drained = Status(), list[bool]()
+    status.drain = drained.append
+    scope = {
+        **{"type": "http", "method": "POST", "path": "/drain", "query_string": b""},
+        **{"headers": [(b"host", b"localhost")], "client": ("127.0.0.1", 1)},
+    }
+
+    async def receive() -> Message:
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None: ...
+
+    await create_ops_app(status, CollectorRegistry(), HttpSettings())(scope, receive, send)
+    assert drained == [True]
 
 
 async def test_the_public_port_serves_nothing_of_it(client: httpx.AsyncClient) -> None:

@@ -169,7 +169,7 @@ async def test_an_upload_that_the_store_refused_stays_and_is_swept_there(
     try:
         with pytest.raises(Unavailable):
             await kept(folder)
-        (upload,) = folder.content("x").parent.iterdir()
+        (upload,) = (tmp_path / "uploads").glob("*/*")
         assert upload.read_bytes() == b"x"
     finally:
         s3.up()

@@ -40,8 +40,34 @@ async def test_only_old_content_without_a_record_is_swept(tmp_path: Path) -> Non
         if path != fresh:
             os.utime(path, (time.time() - OLD,) * 2)
     await folder.sweep({"file-kept"}, {"batch_runs"})
-    assert {path.name for path in kept.parent.iterdir()} == {kept.name, fresh.name}
+    assert [path.name for path in kept.parent.iterdir()] == [kept.name]
+    assert [path.name for path in fresh.parent.iterdir()] == [fresh.name]
+    assert fresh.parent == upload.parent
     assert [path.name for path in folder.lease("x").parent.iterdir()] == ["batch_runs"]
+
+
+def test_the_uploads_of_a_killed_process_are_swept_at_once(tmp_path: Path) -> None:
+    write = (
+        "import sys, time; from pathlib import Path\n"
+        "from service.batches.folder import Folder\n"
+        "upload = Folder(Path(sys.argv[1])).new_upload()\n"
+        "upload.write_text('half')\n"
+        "print(upload, flush=True)\n"
+        "time.sleep(600)"
+    )
+    own = Folder(tmp_path).new_upload()
+    own.write_text("half")
+    command = [sys.executable, "-c", write, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
+        assert writer.stdout is not None
+        upload = Path(writer.stdout.readline().strip())
+        asyncio.run(Folder(tmp_path).sweep((), ()))
+        assert upload.read_text() == own.read_text() == "half"
+        writer.send_signal(signal.SIGKILL)
+        writer.wait(60)
+    asyncio.run(Folder(tmp_path).sweep((), ()))
+    assert list(own.parent.parent.iterdir()) == [own.parent]
+    assert own.read_text() == "half"
 
 
 async def test_one_holder_at_a_time(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 import pytest
 
-from service.classification.label import MAX_LABELS, Label, read_labels, shared_tokens
+from service.adapters.manifest import MAX_LABELS
+from service.classification.label import Label, read_labels, shared_tokens
 from service.errors import InvalidRequest
 from tests.classification.bpe import encoder
 

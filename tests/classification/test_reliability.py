@@ -9,7 +9,7 @@ from sklearn.calibration import calibration_curve
 
 from service.classification.distribution import Array
 from service.classification.reliability import (
-    ReliabilityBin,
+    ReliabilityBar,
     expected_calibration_error,
     reliability_bins,
 )
@@ -61,8 +61,8 @@ def test_a_worked_example() -> None:
 def test_an_edge_belongs_to_the_bin_below_and_zero_to_the_first() -> None:
     diagram = reliability_bins(np.array([0.0, 0.5, 1.0]), np.array([False, True, True]), bins=2)
     assert diagram == (
-        ReliabilityBin(lower=0, upper=0.5, count=2, confidence=0.25, accuracy=0.5),
-        ReliabilityBin(lower=0.5, upper=1, count=1, confidence=1, accuracy=1),
+        ReliabilityBar(lower=0, upper=0.5, count=2, confidence=0.25, accuracy=0.5),
+        ReliabilityBar(lower=0.5, upper=1, count=1, confidence=1, accuracy=1),
     )
 
 

@@ -126,12 +126,12 @@ def test_rights_of_a_tenant_that_is_there_are_not_changed_by_the_way(path: Path)
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("create", "a b"), "tenants.0.name"),
+        (("create", "a b"), "tenants[0].name"),
         (("create", "service"), "the service's own"),
-        (("create", "x", "--weight", "0"), "tenants.0.weight"),
-        (("create", "x", "--adapter", "no/../*"), "tenants.0.adapters"),
+        (("create", "x", "--weight", "0"), "tenants[0].weight"),
+        (("create", "x", "--adapter", "no/../*"), "tenants[0].adapters"),
         (("revoke", "abc"), "no key has the name 'abc'"),
-        (("list",), "tenants.0.wieght: unknown key"),
+        (("list",), "tenants[0].wieght: unknown key"),
     ],
 )
 def test_what_cannot_be_used_is_named_and_nothing_is_written(

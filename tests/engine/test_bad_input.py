@@ -90,13 +90,35 @@ def test_chat_refuses(tiny: Server, change: dict[str, Any], message: str) -> Non
         ({"prompt": [10**9]}, ""),
         ({}, "prompt"),
         ({"prompt": 5}, "prompt: must be a list or a valid string"),
-        ({"prompt": ["a", 5]}, "prompt.1: must be a valid string"),
+        ({"prompt": ["a", 5]}, "prompt[1]: must be a valid string"),
     ],
 )
 def test_completions_refuse(tiny: Server, body: dict[str, Any], message: str) -> None:
     answer = tiny.post("/v1/completions", {"model": "tiny"} | body)
     assert answer.status_code == 400, answer.text
     assert message in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("path", "change"),
+    [
+        ("/v1/chat/completions", {"top_k": -5}),
+        ("/v1/chat/completions", {"n": 2, "temperature": 0}),
+        ("/v1/chat/completions", {"max_completion_tokens": 0}),
+        ("/v1/completions", {"presence_penalty": 3}),
+        ("/v1/responses", {"min_p": 2}),
+        ("/v1/responses", {"max_output_tokens": 0}),
+        ("/v1/messages", {"top_k": -5}),
+    ],
+)
+def test_the_field_at_fault_is_the_parameter(
+    tiny: Server, path: str, change: dict[str, Any]
+) -> None:
+    asked = {"/v1/completions": {"prompt": "a"}, "/v1/responses": {"input": "a"}}
+    answer = tiny.post(path, {"model": "tiny"} | asked.get(path, CHAT) | change)
+    error = answer.json()["error"]
+    assert (answer.status_code, error["param"]) == (400, next(iter(change))), error
+    assert error["message"].startswith(error["param"])
 
 
 @pytest.mark.parametrize(

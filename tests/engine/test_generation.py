@@ -4,10 +4,12 @@ from collections import Counter
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+from vllm.exceptions import VLLMValidationError
 from vllm.sampling_params import SamplingParams
 
 from service.context import enter_context, internal_context
-from service.vllm_engine.generation import Generation
+from service.vllm_engine.generation import Generation, explain
 from service.vllm_engine.rank import Rank
 
 
@@ -37,3 +39,47 @@ async def test_a_request_that_stands_back_is_of_the_next_rank() -> None:
         await generation.add()
     assert [each["priority"] for each in engine.options] == [Rank.WITHIN_SHARE, Rank.ABOVE_SHARE]
     assert made["priority"] == Rank.WITHIN_SHARE
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("presence_penalty", 3.0),
+        ("frequency_penalty", -3.0),
+        ("repetition_penalty", 0.0),
+        ("temperature", 3.0),
+        ("top_p", 0.0),
+        ("top_k", -5),
+        ("min_p", 2.0),
+        ("min_tokens", -1),
+        ("min_tokens", 99),
+        ("max_tokens", 0),
+        ("logprobs", -2),
+        ("stop", [""]),
+        ("stop_token_ids", ["a"]),
+        ("bad_words", [""]),
+        ("n", 0),
+    ],
+)
+def test_a_refusal_of_vllms_has_its_field(field: str, value: Any) -> None:
+    with pytest.raises(VLLMValidationError) as refused:
+        SamplingParams(**{"max_tokens": 3, field: value})
+    error = explain(refused.value)
+    assert error is not None
+    assert error.param == field
+    assert field in error.message
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Cannot set both `continue_final_message` and `add_generation_prompt` to True.",
+        "detokenize must be set to use stop strings.",
+        "The decoder prompt cannot be empty",
+        "user and assistant must alternate",
+    ],
+)
+def test_a_refusal_that_begins_with_no_field_has_none(message: str) -> None:
+    error = explain(ValueError(message))
+    assert error is not None
+    assert (error.param, error.message) == (None, message)

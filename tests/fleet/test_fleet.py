@@ -16,7 +16,7 @@ from service.adapters.manifest_yaml import load_manifest
 from service.adapters.pattern import PatternRefused
 from service.adapters.verify import VerifiedAdapter, verify
 from service.errors import ConfigurationError, Conflict, InvalidRequest
-from service.fleet.fleet import AdapterFleet, Change
+from service.fleet.fleet import AdapterFleet, FleetChange
 from service.fleet.metrics import AdapterMetrics
 from service.fleet.version import QuarantinedAdapter, ServedVersion
 from service.model.base_model import ServedBase
@@ -67,7 +67,7 @@ async def test_a_proven_adapter_is_served_with_its_proof(
     await proven(tmp_path / "a", served)
     fleet = Fleet()
     change = await fleet.apply(configure(tmp_path / "a"))
-    assert change == Change(("sentiment@1.0.0",), (), (), ())
+    assert change == FleetChange(("sentiment@1.0.0",), (), (), ())
     version = fleet.registry.acquire("sentiment")
     assert version is not None
     assert version.proof is not None
@@ -258,7 +258,7 @@ async def test_a_reload_loads_only_what_changed_and_drops_what_is_gone(
     stays, changes = fleet.registry.entries["stays"], fleet.registry.entries["changes"]
     await proven(tmp_path / "changes", served, name="changes", version="2.0.0", seed=7)
     change = await fleet.reload(lambda: configure(tmp_path / "stays", tmp_path / "changes"))
-    assert change == Change(
+    assert change == FleetChange(
         ("changes@2.0.0",), ("stays@1.0.0",), ("changes@1.0.0", "goes@1.0.0"), ()
     )
     assert fleet.registry.entries["stays"] is stays

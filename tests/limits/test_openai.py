@@ -77,6 +77,7 @@ def test_what_is_within_the_caps_passes(fields: dict[str, Any]) -> None:
         ({"top_logprobs": 21}, r"top_logprobs: must be 0\.\.20, got 21"),
         ({"max_tokens": "16"}, "max_tokens: must be an integer, got '16'"),
         ({"max_completion_tokens": 16.0}, "max_completion_tokens: must be an integer, got 16.0"),
+        ({"max_completion_tokens": 0}, "max_completion_tokens: must be at least 1, got 0"),
         ({"logprobs": 1}, "logprobs: must be true or false, got 1"),
         ({"messages": 5}, "messages: must be a list, got 5"),
         ({"messages": []}, "messages: at least 1"),

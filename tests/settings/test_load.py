@@ -79,9 +79,9 @@ def test_settings_are_frozen(file: Path) -> None:
     [
         ("htpp: {}", "htpp: unknown key; did you mean 'http'"),
         ("http: {prot: 1}", "http.prot: unknown key; did you mean 'port'"),
-        ("adapters: [{sorce: b}]", "adapters.0.sorce: unknown key; did you mean 'source'"),
-        ("adapters: [{source: b, digest: abc}]", "adapters.0.digest: .*got 'abc'"),
-        ("adapters: [{source: b, name: 'a@1'}]", "adapters.0.name: .*got 'a@1'"),
+        ("adapters: [{sorce: b}]", r"adapters\[0\].sorce: unknown key; did you mean 'source'"),
+        ("adapters: [{source: b, digest: abc}]", r"adapters\[0\].digest: .*got 'abc'"),
+        ("adapters: [{source: b, name: 'a@1'}]", r"adapters\[0\].name: .*got 'a@1'"),
         ("adapters_on_failure: ignore", "adapters_on_failure: .*'quarantine'.*got 'ignore'"),
         ("zzz: 1", "zzz: unknown key"),
         ("1: 2", "key 1 is not text"),

@@ -107,7 +107,7 @@ async def test_a_broken_file_keeps_the_keys_and_is_logged_once_with_its_line(
             write_keys(path, entry("b"))
             await eventually(lambda: knows(ring, "b"))
     broken, missing = (record.getMessage() for record in caplog.records)
-    assert "k:3: tenants.0.wieght: unknown key" in broken
+    assert "k:3: tenants[0].wieght: unknown key" in broken
     assert "cannot be read" in missing
     assert readings.accepted == [False, False, True]
 

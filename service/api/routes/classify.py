@@ -90,8 +90,7 @@ def _of_encoder(body: ClassifyRequest, runtime: Runtime, context: RequestContext
     for index, text in enumerate(inputs):
         if text:  # an empty one fails alone
             check_text(text, f"input[{index}]", limits)
-    if body.timeout_ms is not None:
-        context.set_timeout(body.timeout_ms)
+    context.set_timeout(body.timeout_ms)
     own = classifier is None
     chosen = classifier or HeadClassifier(encoder, truncate=body.truncate)
     return _Chosen(chosen, inputs, encoder.info.max_num_seqs, own_labels=own)
@@ -111,8 +110,7 @@ async def _of_language_model(
     model = runtime.models.choose(body.model, context)
     inputs = body.inputs(runtime.settings.limits)
     question = body.question(runtime.settings.limits, of_base=model.version is None)
-    if body.timeout_ms is not None:
-        context.set_timeout(body.timeout_ms)
+    context.set_timeout(body.timeout_ms)
     context.parts = len(inputs)
     classifier = (
         model.own_classifier()

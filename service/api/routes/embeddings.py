@@ -25,8 +25,7 @@ async def embeddings(body: EmbeddingsRequest, runtime: TheRuntime, context: TheC
     check_task(encoder.info, "embed")
     check_dimensions(body.dimensions, encoder.info)
     inputs = body.inputs(encoder.info, runtime.settings.limits)
-    if body.timeout_ms is not None:
-        context.set_timeout(body.timeout_ms)
+    context.set_timeout(body.timeout_ms)
     context.parts = len(inputs)
     pooled = await pool_all(
         encoder, inputs, body.place, truncate=body.truncate, dimensions=body.dimensions

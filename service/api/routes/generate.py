@@ -45,8 +45,7 @@ async def generate(body: GenerateRequest, request: Request) -> Response:
         model.check_converses()
     task = body.task(model.adapter, runtime.settings.limits)
     judge = Judge.of(body, model, context, runtime)
-    if body.timeout_ms is not None:
-        context.set_timeout(body.timeout_ms)
+    context.set_timeout(body.timeout_ms)
     await guard(partial(body.model_dump, include={"prompt", "messages"}), runtime, context)
     if body.stream:
         return await _stream(runtime, task, judge)

@@ -22,8 +22,7 @@ async def moderations(
     """Judge texts by the guards that the key may use, or by one of them."""
     names = _chosen(body.model, runtime.guards.usable_by(context))
     texts = body.texts(runtime.settings.limits)
-    if body.timeout_ms is not None:
-        context.set_timeout(body.timeout_ms)
+    context.set_timeout(body.timeout_ms)
     found = await together(runtime.guards.read(name, texts, context) for name in names)
     return ModerationAnswer(
         id=f"modr-{context.request_id}",

@@ -28,8 +28,7 @@ async def rerank(body: RerankRequest, runtime: TheRuntime, context: TheContext) 
     `/v2/rerank` is the path of Cohere's second version.
     """
     pairs = body.pairs(runtime.settings.limits)
-    if body.timeout_ms is not None:
-        context.set_timeout(body.timeout_ms)
+    context.set_timeout(body.timeout_ms)
     fields = ("query", "documents")
     scores, usage = await pair_scores(
         body.model, pairs, fields, runtime, context, truncate=body.truncate
@@ -51,8 +50,7 @@ async def rerank(body: RerankRequest, runtime: TheRuntime, context: TheContext) 
 async def score(body: ScoreRequest, runtime: TheRuntime, context: TheContext) -> ScoreAnswer:
     """Score pairs of texts, in vLLM's form."""
     pairs = body.pairs(runtime.settings.limits)
-    if body.timeout_ms is not None:
-        context.set_timeout(body.timeout_ms)
+    context.set_timeout(body.timeout_ms)
     scores, usage = await pair_scores(
         body.model, pairs, body.form, runtime, context, truncate=body.truncate
     )

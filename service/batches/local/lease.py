@@ -1,9 +1,9 @@
 """Lease of a batch for the processes of one machine."""
 
-import fcntl
 import os
 from pathlib import Path
 
+from service.batches.disk import lock
 from service.batches.store import Journal
 
 
@@ -21,13 +21,8 @@ class LocalLease:
     @classmethod
     def take(cls, path: Path, journal: Journal) -> "LocalLease | None":
         """The lease; None while another process holds it."""
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(descriptor)
-            return None
-        return cls(descriptor, journal)
+        descriptor = lock(path, os.O_RDWR | os.O_CREAT)
+        return None if descriptor is None else cls(descriptor, journal)
 
     async def release(self) -> None:
         os.close(self._descriptor)

@@ -27,10 +27,10 @@ from service.quoting import quote
 from service.settings import platform
 from service.settings.preparation import PreparationSettings
 from service.tenants.salt import CacheSalts
-from service.tenants.tenant import Tier
 from service.vllm_engine.encoder.request import Output, Pooling
 from service.vllm_engine.generation import explain
 from service.vllm_engine.process import read_vitals
+from service.vllm_engine.rank import Rank
 from service.vllm_engine.step_clock import StepClock
 
 _PARAMS: dict[EncoderTask, dict[str, Any]] = {
@@ -121,7 +121,7 @@ class VllmEncoder:
             tokens_input(passage.token_ids, cache_salt=salt),
             self._params(passage, dimensions, raw=raw),
             f"{context.request_id}-{next(self._serial)}",
-            priority=int(context.tier is Tier.FLEX),
+            priority=int(Rank.of(context.tier)),
         )
         outputs = [output async for output in gated(self._gate, self._observer, request)]
         return _pooled(outputs)
