@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import yaml
 
-from service.settings.tree import DrainSettings
+from service.settings.tree import DrainSettings, Settings
 from tools.helm.chart import (
     Manifest,
     Refused,
@@ -271,6 +271,13 @@ def test_a_drain_that_the_values_leave_out_is_the_services_own() -> None:
         manifests(merged(values, {"terminationGracePeriodSeconds": int(own)}))
 
 
+@pytest.mark.parametrize(("name", "engines"), [("cpu-minimal", 1), ("encoders", 2)])
+def test_each_engine_has_its_time_to_stop(name: str, engines: int) -> None:
+    values = merged(ci_values(name), {"terminationGracePeriodSeconds": 1})
+    with pytest.raises(Refused, match=rf"drain \({65 + 6 * engines}\)"):
+        manifests(values)
+
+
 def test_the_budget_of_a_replica_over_several_nodes_counts_every_pod_of_its_group() -> None:
     objects = manifests(merged(ci_values("two-nodes"), {"replicas": 2}))
     budget = one(objects, "PodDisruptionBudget")["spec"]["selector"]
@@ -318,6 +325,17 @@ def test_encoders_alone_have_no_engine_and_their_weights_count() -> None:
     more = merged(ci_values("encoders"), {"model": {"encodersGiB": 4.2}})
     assert server(manifests(more))["resources"]["limits"]["memory"] == "13Gi"
     assert startup_seconds(more) > startup_seconds(ci_values("encoders"))
+
+
+def test_a_start_may_take_as_long_as_all_proofs_may() -> None:
+    base = startup_seconds({})
+    adapters = [{"source": f"s3://bucket/{name}"} for name in "abcdef"]
+    own = Settings.model_fields["golden_timeout_s"].default
+    assert startup_seconds({"config": {"adapters": adapters}}) == base + 6 * own
+    patient = {"config": {"adapters": adapters, "golden_timeout_s": 300}}
+    assert startup_seconds(patient) == base + 6 * 300
+    alone = merged(ci_values("encoders"), {"model": {"encodersGiB": 0.3}})
+    assert startup_seconds(alone) == base + 2 * own
 
 
 def startup_seconds(values: dict[str, Any]) -> int:
