@@ -104,7 +104,7 @@ WARNING: model.hub.revision {{ .Values.model.hub.revision }} is no commit, and a
 {{- $port := index . 1 -}}
 {{- $policy := $root.Values.networkPolicy -}}
 {{- $offline := dig "adapter_cache" "offline" false $root.Values.config -}}
-{{- $reached := or (not $policy.enabled) (and $policy.https (not $offline) (eq $port "443")) -}}
+{{- $reached := or (not $policy.enabled) $root.Values.hostNetwork (and $policy.https (not $offline) (eq $port "443")) -}}
 {{- range $policy.egress -}}
 {{- if not .ports }}{{ $reached = true }}{{ end -}}
 {{- range .ports -}}

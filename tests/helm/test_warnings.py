@@ -172,7 +172,9 @@ def test_a_collector_that_the_policy_blocks_is_said(
     endpoint: str, policy: dict[str, Any], told: bool
 ) -> None:
     values = {"config": {"tracing": {"endpoint": endpoint}}, "networkPolicy": policy}
-    assert ("does not let the pods reach config.tracing.endpoint" in notes(values)) is told
+    sentence = "does not let the pods reach config.tracing.endpoint"
+    assert (sentence in notes(values)) is told
+    assert sentence not in notes(merged(values, {"hostNetwork": True}))
 
 
 def test_offline_no_store_is_reached_by_https() -> None:

@@ -52,6 +52,10 @@ def test_a_claim_of_one_node_is_free_before_the_next_pod(section: str) -> None:
     assert rollout({"storage": {section: many}}) == {"maxSurge": 1, "maxUnavailable": 0}
 
 
+def test_the_port_of_a_node_is_free_before_the_next_pod() -> None:
+    assert rollout({"hostNetwork": True}) == {"maxSurge": 0, "maxUnavailable": 1}
+
+
 LABELS = {"cost-centre": "7"}
 
 
