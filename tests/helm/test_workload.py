@@ -5,6 +5,8 @@ from typing import Any
 import pytest
 import yaml
 
+from service.api import server as http_server
+from service.runtime import drain
 from service.settings.tree import DrainSettings, Settings
 from tools.helm.chart import (
     Manifest,
@@ -266,8 +268,11 @@ def checksums(values: dict[str, Any]) -> Manifest:
     return found
 
 
+SLOW_CLIENTS = drain._LAST_WORDS_SECONDS + http_server._LAST_CONNECTIONS_SECONDS
+
+
 def test_a_drain_that_the_values_leave_out_is_the_services_own() -> None:
-    own = DrainSettings().lame_duck_s + DrainSettings().budget_s + 6
+    own = DrainSettings().lame_duck_s + DrainSettings().budget_s + SLOW_CLIENTS + 6
     values: dict[str, Any] = {"config": {"drain": {"lame_duck_s": None, "budget_s": None}}}
     least = merged(values, {"terminationGracePeriodSeconds": int(own) + 1})
     assert manifests(least)
@@ -278,7 +283,7 @@ def test_a_drain_that_the_values_leave_out_is_the_services_own() -> None:
 @pytest.mark.parametrize(("name", "engines"), [("cpu-minimal", 1), ("encoders", 2)])
 def test_each_engine_has_its_time_to_stop(name: str, engines: int) -> None:
     values = merged(ci_values(name), {"terminationGracePeriodSeconds": 1})
-    with pytest.raises(Refused, match=rf"drain \({65 + 6 * engines}\)"):
+    with pytest.raises(Refused, match=rf"drain \({65 + SLOW_CLIENTS + 6 * engines:.0f}\)"):
         manifests(values)
 
 
