@@ -156,15 +156,20 @@ hf://{{ .Values.model.hub.repository }}@{{ .Values.model.hub.revision }}
 {{- end -}}
 {{- end -}}
 
-{{/* Seconds that a start may take: what the probe allows. */}}
+{{/* Seconds that a start may take: what the probe allows. Adapters and encoders are proven in turn, each for at most
+golden_timeout_s. */}}
 {{- define "llm-service.startSeconds" -}}
 {{- $base := include "llm-service.orDefault" (list . "startSeconds" .Values.probes.startup.baseSeconds) | float64 -}}
-{{- ceil (addf $base (mulf .Values.probes.startup.secondsPerGiB (include "llm-service.weightsGiB" . | float64))) | int -}}
+{{- $weights := mulf .Values.probes.startup.secondsPerGiB (include "llm-service.weightsGiB" . | float64) -}}
+{{- $proven := add (len (default list .Values.config.adapters)) (len (default list .Values.config.encoders)) -}}
+{{- ceil (addf $base $weights (mulf $proven (default 60 .Values.config.golden_timeout_s))) | int -}}
 {{- end -}}
 
-{{/* Seconds from SIGTERM until the service has ended by itself: its two times, six to stop the engine, and three to send its last spans. */}}
+{{/* Seconds from SIGTERM until the service has ended by itself: its two times, ten for
+clients that read slowly, six to stop each engine in its turn, and three to send its last spans. */}}
 {{- define "llm-service.drainSeconds" -}}
 {{- $drain := default dict .Values.config.drain -}}
 {{- $spans := ternary 3 0 (not (empty (dig "tracing" "endpoint" "" .Values.config))) -}}
-{{- ceil (addf (dig "lame_duck_s" 5 $drain) (dig "budget_s" 30 $drain) 6 $spans) | int -}}
+{{- $engines := add (ternary 1 0 (eq (include "llm-service.languageModel" .) "true")) (len (default list .Values.config.encoders)) -}}
+{{- ceil (addf (dig "lame_duck_s" 5 $drain) (dig "budget_s" 30 $drain) 10 (mulf 6 $engines) $spans) | int -}}
 {{- end -}}

@@ -1,7 +1,7 @@
-{{/* How many pods a rollout may add and miss. A surplus pod would wait for a GPU, or for a claim of one node, that only
-the pod it replaces can give back, so none is added there. */}}
+{{/* How many pods a rollout may add and miss. A surplus pod would wait for a GPU, a claim of one node, or a port of its
+node, that only the pod it replaces can give back, so none is added there. */}}
 {{- define "llm-service.rollout" -}}
-{{- $waits := gt (int .Values.gpu.count) 0 -}}
+{{- $waits := or (gt (int .Values.gpu.count) 0) .Values.hostNetwork -}}
 {{- range $name := list "models" "adapters" "compiled" -}}
 {{- if not (include "llm-service.shared" (list $ $name)) }}{{ $waits = true }}{{ end -}}
 {{- end -}}

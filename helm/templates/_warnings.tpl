@@ -15,6 +15,11 @@ WARNING: one replica on GPUs is away while it is replaced: set replicas to 2 for
 WARNING: networkPolicy.egress does not let the pods reach the store of {{ $section }}, {{ $meaning }}: add a rule, as {to: [{podSelector: {matchLabels: {app.kubernetes.io/name: valkey}}}], ports: [{port: {{ . }}, protocol: TCP}]}.
 {{- end }}
 {{- end }}
+{{- with dig "tracing" "endpoint" "" .Values.config }}
+{{- with include "llm-service.blocked" (list $ (include "llm-service.addressPort" . | default (hasPrefix "https:" . | ternary "443" "80"))) }}
+WARNING: networkPolicy.egress does not let the pods reach config.tracing.endpoint, so no span arrives: add a rule, as {to: [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: monitoring}}}], ports: [{port: {{ . }}, protocol: TCP}]}.
+{{- end }}
+{{- end }}
 {{- if and $keys (not $shared) (gt (include "llm-service.maxReplicas" . | int) 1) }}
 WARNING: up to {{ include "llm-service.maxReplicas" . }} replicas keep each tenant's quota in memory, so a tenant gets {{ include "llm-service.maxReplicas" . }} times its quota: set config.quotas.storage to a Valkey or Redis, or, with a password, list it under secretEnv, as {name: LLM_SERVICE_QUOTAS__STORAGE, secret: NAME, key: KEY}.
 {{- end }}
@@ -84,10 +89,24 @@ WARNING: model.hub.revision {{ .Values.model.hub.revision }} is no commit, and a
 {{- $policy := $root.Values.networkPolicy -}}
 {{- $storage := include "llm-service.sharedStore" . -}}
 {{- $secret := eq $storage "secret" -}}
-{{- $port := regexFind "[0-9]+$" (regexFind "^[^/?]*" (last (splitList "@" $storage | last | splitList "://"))) | default (hasPrefix "redis+sentinel:" $storage | ternary "26379" "6379") -}}
-{{- $reached := or (not $policy.enabled) (not $storage) (and $policy.https (eq $port "443")) -}}
+{{- $port := include "llm-service.addressPort" $storage | default (hasPrefix "redis+sentinel:" $storage | ternary "26379" "6379") -}}
+{{- if and $storage (not (and $secret $policy.egress)) }}{{ include "llm-service.blocked" (list $root $port) }}{{ end -}}
+{{- end -}}
+
+{{/* The port in an address, or nothing. */}}
+{{- define "llm-service.addressPort" -}}
+{{- regexFind "[0-9]+$" (regexFind "^[^/?]*" (last (splitList "@" . | last | splitList "://"))) -}}
+{{- end -}}
+
+{{/* A port if the network policy keeps the pods from it everywhere; empty where it may not: (list root "6379"). */}}
+{{- define "llm-service.blocked" -}}
+{{- $root := index . 0 -}}
+{{- $port := index . 1 -}}
+{{- $policy := $root.Values.networkPolicy -}}
+{{- $offline := dig "adapter_cache" "offline" false $root.Values.config -}}
+{{- $reached := or (not $policy.enabled) $root.Values.hostNetwork (and $policy.https (not $offline) (eq $port "443")) -}}
 {{- range $policy.egress -}}
-{{- if or $secret (not .ports) }}{{ $reached = true }}{{ end -}}
+{{- if not .ports }}{{ $reached = true }}{{ end -}}
 {{- range .ports -}}
 {{- $first := toString .port -}}
 {{- if or (not (regexMatch "^[0-9]+$" $first)) (and (le (int $first) (int $port)) (ge (int (.endPort | default $first)) (int $port))) }}{{ $reached = true }}{{ end -}}

@@ -98,10 +98,26 @@ def is_metrics_adapter(block: Block, _: Path) -> None:
     rules = yaml.safe_load(block.text)["rules"]["custom"]
     scaler = one(manifests({"autoscaling": {"enabled": True}}), "HorizontalPodAutoscaler")
     asked = {metric["pods"]["metric"]["name"] for metric in scaler["spec"]["metrics"]}
-    assert {rule["seriesQuery"].partition("{")[0] for rule in rules} == asked
+    named = {rule.get("name", {}).get("as") or _series(rule["seriesQuery"]) for rule in rules}
+    assert named == asked
     for rule in rules:
         promql_parser.parse(rule["seriesQuery"])
+        promql_parser.parse(_filled(rule))
         assert {"namespace", "pod"} == rule["resources"]["overrides"].keys()
+
+
+def _series(query: str) -> str:
+    return query.partition("{")[0]
+
+
+def _filled(rule: Mapping[str, str]) -> str:
+    """The query that prometheus-adapter sends for two pods."""
+    parts = {
+        "Series": _series(rule["seriesQuery"]),
+        "LabelMatchers": 'namespace="n",pod=~"a|b"',
+        "GroupBy": "pod",
+    }
+    return re.sub(r"<<\.(\w+)>>", lambda found: parts[found[1]], rule["metricsQuery"])
 
 
 def is_lines(block: Block, _: Path) -> None:

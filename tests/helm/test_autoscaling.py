@@ -26,15 +26,17 @@ def triggers(values: dict[str, Any]) -> dict[str, Manifest]:
     return {trigger["name"]: trigger["metadata"] for trigger in scaled["spec"]["triggers"]}
 
 
-def test_the_queue_and_the_kv_cache_decide() -> None:
-    assert metrics({}) == ["inference_requests_queued", "vllm:kv_cache_usage_perc"]
-    assert list(triggers({})) == ["queued", "kv-cache"]
+def test_the_queue_the_slots_and_the_kv_cache_decide() -> None:
+    gate = ["inference_requests_queued", "inference_gate_occupancy"]
+    assert metrics({}) == [*gate, "vllm:kv_cache_usage_perc"]
+    assert list(triggers({})) == ["queued", "occupancy", "kv-cache"]
 
 
 def test_encoders_alone_are_not_asked_for_a_cache_that_they_lack() -> None:
     # A HorizontalPodAutoscaler removes no pod while one of its metrics has no value.
-    assert metrics(ci_values("encoders")) == ["inference_requests_queued"]
-    assert list(triggers(ci_values("encoders"))) == ["queued"]
+    gate = ["inference_requests_queued", "inference_gate_occupancy"]
+    assert metrics(ci_values("encoders")) == gate
+    assert list(triggers(ci_values("encoders"))) == ["queued", "occupancy"]
 
 
 @pytest.mark.parametrize(("per_minute", "replicas"), [(0, 0), (1, 1), (3000, 1)])
@@ -42,11 +44,41 @@ def test_what_wakes_a_replica_asks_for_one_however_many_requests_come(
     per_minute: int, replicas: int, tmp_path: Path
 ) -> None:
     wake = triggers(ci_values("keda-scale-to-zero"))["wake"]
-    counter = {"series": 'gateway_requests_total{route="llm"}', "values": f"0+{per_minute}x10"}
-    sample = {"labels": "{}", "value": replicas * float(wake["threshold"])}
-    asked = {"expr": wake["query"], "eval_time": "5m", "exp_samples": [sample]}
-    test = {"interval": "1m", "input_series": [counter], "promql_expr_test": [asked]}
-    file = tmp_path / "wake.yaml"
+    counter = {'gateway_requests_total{route="llm"}': f"0+{per_minute}x10"}
+    evaluate(wake["query"], counter, replicas * float(wake["threshold"]), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("in_flight", "flex", "limit", "occupancy"),
+    [(64, 0, 64, 1.0), (64, 60, 64, 1 / 16), (12, 0, 16, 0.75), (0, 0, 0, 0.0)],
+)
+def test_a_full_engine_asks_for_more_even_if_no_request_waits(
+    in_flight: int, flex: int, limit: int, occupancy: float, tmp_path: Path
+) -> None:
+    pods = [f"llm-llm-service-6d4b75cb6d-{end}" for end in ("hwbqp", "x2vzk")]
+    engines = [(pod, "model") for pod in (*pods, "other-6d4b75cb6d-hwbqp")]
+    series: dict[str, str] = {}
+    for pod, engine in [*engines, (pods[0], "idle-encoder")]:
+        labels = f'{{namespace="inference", pod="{pod}", engine="{engine}"}}'
+        busy = engine == "model"
+        series |= {
+            f"inference_requests_in_flight{labels}": f"{in_flight * busy}x9",
+            f"inference_flex_requests_in_flight{labels}": f"{flex * busy}x9",
+            f"inference_gate_limit{labels}": f"{limit}x9",
+        }
+    trigger = triggers({})["occupancy"]
+    evaluate(trigger["query"], series, len(pods) * occupancy, tmp_path)
+    # A HorizontalPodAutoscaler leaves a demand of up to a tenth more as it is.
+    assert float(trigger["threshold"]) * 1.1 < 1
+
+
+def evaluate(query: str, series: dict[str, str], value: float, folder: Path) -> None:
+    """Have Prometheus answer a query over these series; it must be this one value."""
+    sample = {"labels": "{}", "value": value}
+    asked = {"expr": query, "eval_time": "5m", "exp_samples": [sample]}
+    given = [{"series": name, "values": values} for name, values in series.items()]
+    test = {"interval": "1m", "input_series": given, "promql_expr_test": [asked]}
+    file = folder / "query.yaml"
     file.write_text(yaml.safe_dump({"evaluation_interval": "1m", "tests": [test]}))
     assert "SUCCESS" in run("promtool", "test", "rules", str(file))
 
@@ -67,8 +99,8 @@ def test_what_wakes_a_replica_asks_for_one_however_many_requests_come(
 def test_keda_counts_the_pods_that_serve(
     values: dict[str, Any], mine: list[str], others: list[str]
 ) -> None:
-    for name in ("queued", "kv-cache"):
-        (pattern,) = re.findall(r'pod=~"([^"]+)"', triggers(values)[name]["query"])
+    for name in ("queued", "occupancy", "kv-cache"):
+        (pattern,) = set(re.findall(r'pod=~"([^"]+)"', triggers(values)[name]["query"]))
         assert [pod for pod in [*mine, *others] if re.fullmatch(pattern, pod)] == mine
 
 

@@ -164,9 +164,9 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         "config.engine.node_rank is set by the chart: set multiNode.nodes",
     ),
     "grace too short": (
-        {"preStopSeconds": 5, "terminationGracePeriodSeconds": 76},
-        r"terminationGracePeriodSeconds is 76, but preStopSeconds \(5\) .* drain \(71\) take 76: "
-        "set it to at least 81",
+        {"preStopSeconds": 5, "terminationGracePeriodSeconds": 86},
+        r"terminationGracePeriodSeconds is 86, but preStopSeconds \(5\) .* drain \(81\) take 86: "
+        "set it to at least 91",
     ),
     "no pod could be replaced": (NEITHER, "rollout.maxSurge and .* both 0.*set one of them to 1"),
     "no share could be replaced": (
@@ -285,4 +285,4 @@ def test_hashed_keys_become_a_secret() -> None:
 
 
 def test_one_more_second_of_grace_is_enough() -> None:
-    assert manifests({"terminationGracePeriodSeconds": 72})
+    assert manifests({"terminationGracePeriodSeconds": 82})

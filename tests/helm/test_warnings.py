@@ -157,6 +157,33 @@ def test_every_store_needs_its_port(section: str, open_port: int) -> None:
     assert told == (open_port == 6379)
 
 
+@pytest.mark.parametrize(
+    ("endpoint", "policy", "told"),
+    [
+        ("http://collector.monitoring:4317", {}, True),
+        ("http://collector.monitoring:4317", {"egress": [{"ports": [{"port": 4318}]}]}, True),
+        ("http://collector.monitoring:4317", {"egress": [{"ports": [{"port": 4317}]}]}, False),
+        ("http://collector.monitoring:4317", {"enabled": False}, False),
+        ("https://traces.example.com", {}, False),
+        ("https://traces.example.com", {"https": False}, True),
+    ],
+)
+def test_a_collector_that_the_policy_blocks_is_said(
+    endpoint: str, policy: dict[str, Any], told: bool
+) -> None:
+    values = {"config": {"tracing": {"endpoint": endpoint}}, "networkPolicy": policy}
+    sentence = "does not let the pods reach config.tracing.endpoint"
+    assert (sentence in notes(values)) is told
+    assert sentence not in notes(merged(values, {"hostNetwork": True}))
+
+
+def test_offline_no_store_is_reached_by_https() -> None:
+    offline = {"config": {"adapter_cache": {"offline": True}}}
+    image = ci_values("air-gapped") | {"assumeImageVolumes": True}
+    values = merged(image, quotas_in("redis://redis:443", None), offline)
+    assert "does not let the pods reach the store of quotas" in notes(values)
+
+
 @pytest.mark.parametrize("client", ["gcsfs", "adlfs"])
 def test_a_client_that_is_warned_of_is_in_no_image(client: str) -> None:
     assert not {client} & (pins("cpu").keys() | pins("cuda").keys())

@@ -5,7 +5,9 @@ from typing import Any
 import pytest
 import yaml
 
-from service.settings.tree import DrainSettings
+from service.api import server as http_server
+from service.runtime import drain
+from service.settings.tree import DrainSettings, Settings
 from tools.helm.chart import (
     Manifest,
     Refused,
@@ -50,6 +52,10 @@ def test_a_claim_of_one_node_is_free_before_the_next_pod(section: str) -> None:
     assert rollout({"storage": {section: one_node}}) == {"maxSurge": 0, "maxUnavailable": 1}
     many = {"create": True, "accessModes": ["ReadWriteMany"]}
     assert rollout({"storage": {section: many}}) == {"maxSurge": 1, "maxUnavailable": 0}
+
+
+def test_the_port_of_a_node_is_free_before_the_next_pod() -> None:
+    assert rollout({"hostNetwork": True}) == {"maxSurge": 0, "maxUnavailable": 1}
 
 
 LABELS = {"cost-centre": "7"}
@@ -262,13 +268,23 @@ def checksums(values: dict[str, Any]) -> Manifest:
     return found
 
 
+SLOW_CLIENTS = drain._LAST_WORDS_SECONDS + http_server._LAST_CONNECTIONS_SECONDS
+
+
 def test_a_drain_that_the_values_leave_out_is_the_services_own() -> None:
-    own = DrainSettings().lame_duck_s + DrainSettings().budget_s + 6
+    own = DrainSettings().lame_duck_s + DrainSettings().budget_s + SLOW_CLIENTS + 6
     values: dict[str, Any] = {"config": {"drain": {"lame_duck_s": None, "budget_s": None}}}
     least = merged(values, {"terminationGracePeriodSeconds": int(own) + 1})
     assert manifests(least)
     with pytest.raises(Refused, match=rf"drain \({own:.0f}\)"):
         manifests(merged(values, {"terminationGracePeriodSeconds": int(own)}))
+
+
+@pytest.mark.parametrize(("name", "engines"), [("cpu-minimal", 1), ("encoders", 2)])
+def test_each_engine_has_its_time_to_stop(name: str, engines: int) -> None:
+    values = merged(ci_values(name), {"terminationGracePeriodSeconds": 1})
+    with pytest.raises(Refused, match=rf"drain \({65 + SLOW_CLIENTS + 6 * engines:.0f}\)"):
+        manifests(values)
 
 
 def test_the_budget_of_a_replica_over_several_nodes_counts_every_pod_of_its_group() -> None:
@@ -318,6 +334,17 @@ def test_encoders_alone_have_no_engine_and_their_weights_count() -> None:
     more = merged(ci_values("encoders"), {"model": {"encodersGiB": 4.2}})
     assert server(manifests(more))["resources"]["limits"]["memory"] == "13Gi"
     assert startup_seconds(more) > startup_seconds(ci_values("encoders"))
+
+
+def test_a_start_may_take_as_long_as_all_proofs_may() -> None:
+    base = startup_seconds({})
+    adapters = [{"source": f"s3://bucket/{name}"} for name in "abcdef"]
+    own = Settings.model_fields["golden_timeout_s"].default
+    assert startup_seconds({"config": {"adapters": adapters}}) == base + 6 * own
+    patient = {"config": {"adapters": adapters, "golden_timeout_s": 300}}
+    assert startup_seconds(patient) == base + 6 * 300
+    alone = merged(ci_values("encoders"), {"model": {"encodersGiB": 0.3}})
+    assert startup_seconds(alone) == base + 2 * own
 
 
 def startup_seconds(values: dict[str, Any]) -> int:

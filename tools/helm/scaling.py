@@ -21,6 +21,7 @@ class Autoscaling(Part):
     minReplicas: Positive
     maxReplicas: Positive
     queued: PodMetric
+    occupancy: PodMetric
     kvCache: PodMetric
     scaleDownSeconds: Annotated[int, Field(ge=0, le=3600)]
     scaleUpPods: Positive
@@ -47,6 +48,7 @@ class Keda(Part):
     maxReplicas: Positive
     prometheusAddress: Annotated[str, Field(pattern=r"^(https?://[^@\s]+)?$")]
     queuedTarget: Number
+    occupancyTarget: Number
     kvCacheTarget: Number
     wake: Wake
     pollingSeconds: Positive
