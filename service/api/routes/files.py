@@ -14,10 +14,12 @@ from service.api.file_content import MEDIA_TYPE, FileContent
 from service.api.schemas.files import FileBody, FileDeleted, FileList
 from service.api.upload import UPLOAD, Upload
 from service.api.whole_list import page
+from service.batches.batches import Batches
 from service.batches.bucket import Bucket
 from service.batches.records import Page, Purpose, StoredFile
 from service.errors import InvalidRequest, NotFound
 from service.quoting import quote
+from service.together import to_its_end
 
 router = APIRouter(tags=["batches"])
 
@@ -72,13 +74,18 @@ async def create_file(request: Request, batches: TheBatches, context: TheContext
         created_at=now,
         expires_at=now + keep,
     )
+    await to_its_end(_keep(batches, upload, file))
+    return FileBody.of(file)
+
+
+async def _keep(batches: Batches, upload: Upload, file: StoredFile) -> None:
+    """Keep a file's content and its record, both or none."""
     await batches.folder.keep(upload.path, file.id)
     try:
         await batches.store.add_file(file)
     except BaseException:
         await batches.folder.remove(file.id)
         raise
-    return FileBody.of(file)
 
 
 @router.get("/v1/files", response_model=FileList)
@@ -139,9 +146,14 @@ async def _streamed(bucket: Bucket, file: StoredFile) -> Response:
 @router.delete("/v1/files/{file_id}")
 async def delete_file(file_id: str, batches: TheBatches, context: TheContext) -> FileDeleted:
     """Delete one of these files; not while a batch reads it."""
-    await batches.store.delete_file(context.tenant.name, file_id)
-    await batches.folder.remove(file_id)
+    await to_its_end(_delete(batches, context.tenant.name, file_id))
     return FileDeleted(id=file_id)
+
+
+async def _delete(batches: Batches, tenant: str, file_id: str) -> None:
+    """Delete a file's record and its content, both or none."""
+    await batches.store.delete_file(tenant, file_id)
+    await batches.folder.remove(file_id)
 
 
 def _keep_seconds(fields: dict[str, str], most: int) -> int:
