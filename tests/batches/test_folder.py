@@ -13,6 +13,7 @@ import pytest
 from service.batches.folder import Folder
 from service.batches.kept import kept
 from service.batches.local.tables import VERSIONS
+from service.batches.records import Batch, Purpose, StoredFile
 from service.database import Database
 from service.errors import ConfigurationError
 from service.settings.batches import BatchSettings
@@ -44,13 +45,22 @@ async def test_only_old_content_without_a_record_is_swept(tmp_path: Path) -> Non
     assert [path.name for path in folder.lease("x").parent.iterdir()] == ["batch_runs"]
 
 
+async def made(path: Path) -> Batch:
+    """An unfinished batch in a folder."""
+    store = kept(path, BatchSettings()).store
+    now = int(time.time())
+    await store.add_file(StoredFile("f", "a", "in", Purpose.BATCH, 1, now, now + 100))
+    return await store.create(Batch("", "a", "/v1/generate", "f", "24h", now, now + 100, 100))
+
+
 async def test_one_holder_at_a_time(tmp_path: Path) -> None:
+    batch = await made(tmp_path)
     register = kept(tmp_path, BatchSettings()).register
-    lease = await register.take("batch")
+    lease = await register.take(batch.id)
     assert lease is not None
-    assert await register.take("batch") is None
+    assert await register.take(batch.id) is None
     await lease.release()
-    assert await register.take("batch") is not None
+    assert await register.take(batch.id) is not None
     await register.close()
 
 
@@ -60,15 +70,16 @@ def test_a_killed_holder_has_it_no_more(tmp_path: Path) -> None:
         "from service.batches.kept import kept\n"
         "from service.settings.batches import BatchSettings\n"
         "register = kept(Path(sys.argv[1]), BatchSettings()).register\n"
-        "print(asyncio.run(register.take('batch')) is not None, flush=True)\n"
+        "print(asyncio.run(register.take(sys.argv[2])) is not None, flush=True)\n"
         "time.sleep(600)"
     )
+    batch = asyncio.run(made(tmp_path))
 
     def is_free() -> bool:
         register = kept(tmp_path, BatchSettings()).register
-        return asyncio.run(register.take("batch")) is not None
+        return asyncio.run(register.take(batch.id)) is not None
 
-    command = [sys.executable, "-c", hold, str(tmp_path)]
+    command = [sys.executable, "-c", hold, str(tmp_path), batch.id]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "True\n"

@@ -58,10 +58,14 @@ class Site:
         self._leases.append(lease)
         return lease.journal
 
+    async def release(self) -> None:
+        """Release the leases that are held."""
+        while self._leases:
+            await self._leases.pop().release()
+
     async def close(self) -> None:
         """Release what is held."""
-        for lease in self._leases:
-            await lease.release()
+        await self.release()
         await self.register.close()
 
 
@@ -92,6 +96,13 @@ async def test_of_a_tenants_ended_batches_the_oldest_give_way(kept: Site) -> Non
 async def end(kept: Site, batch: Batch) -> None:
     """Have a batch fail."""
     await (await kept.journal(batch)).refused([Problem("empty_file", "none")])
+
+
+async def test_nobody_gets_the_lease_of_a_batch_that_has_ended(kept: Site) -> None:
+    await kept.file("f")
+    await end(kept, batch := await kept.batch())
+    await kept.release()
+    assert await kept.register.take(batch.id) is None
 
 
 async def test_another_tenants_things_are_not_there(kept: Site) -> None:
