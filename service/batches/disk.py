@@ -27,4 +27,12 @@ def orphans(folder: Path, known: Collection[str]) -> list[Path]:
     """Files of a folder that are none of these names, and hours old."""
     oldest = time.time() - ORPHAN_SECONDS
     paths = [path for path in folder.iterdir() if path.name not in known]
-    return [path for path in paths if path.stat().st_mtime < oldest]
+    return [path for path in paths if _is_older(path, oldest)]
+
+
+def _is_older(path: Path, seconds: float) -> bool:
+    """True for a file of an earlier time, False for one that was moved or removed meanwhile."""
+    try:
+        return path.stat().st_mtime < seconds
+    except FileNotFoundError:
+        return False

@@ -45,6 +45,23 @@ async def test_only_old_content_without_a_record_is_swept(tmp_path: Path) -> Non
     assert [path.name for path in folder.lease("x").parent.iterdir()] == ["batch_runs"]
 
 
+async def test_what_another_process_removes_meanwhile_does_not_end_a_sweep(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    for name in ("moved", "lost"):
+        folder.content(name).write_text("")
+        os.utime(folder.content(name), (time.time() - OLD,) * 2)
+
+    class Known(set[str]):
+        """Names of files; another process moves a file while they are compared with it."""
+
+        def __contains__(self, name: object) -> bool:
+            folder.content("moved").unlink(missing_ok=True)
+            return super().__contains__(name)
+
+    await folder.sweep(Known(), set())
+    assert not list(folder.content("lost").parent.iterdir())
+
+
 async def made(path: Path) -> Batch:
     """An unfinished batch in a folder."""
     store = kept(path, BatchSettings()).store
