@@ -404,6 +404,24 @@ async def test_a_batch_ends_as_it_should_although_its_files_cannot_be_written_at
     assert [len(lines) for lines in site.results(batch)] == [10, 20]
 
 
+@pytest.mark.parametrize("end", [Status.CANCELLED, Status.EXPIRED])
+async def test_a_batch_that_waits_for_another_ends_at_once(site: Site, end: Status) -> None:
+    first = await site.batch(many(5))
+    async with site.running():
+        await some_answered(site, first, 1)
+        site.now -= WINDOW // 2
+        second = await site.batch(many(5))
+        site.now += WINDOW // 2
+        if end is Status.CANCELLED:
+            await site.store.cancel("a", second.id)
+        else:
+            site.now += WINDOW // 2
+        second = await site.has(second, end)
+        now = await site.store.batch("a", first.id)
+    assert now.status is Status.IN_PROGRESS
+    assert not any(second.id.removeprefix("batch_") in name for name in site.asked)
+
+
 @pytest.mark.parametrize("gone", [None, Tenant("a", tiers=(Tier.DEFAULT,))])
 async def test_a_tenant_without_a_key_or_the_tier_is_not_served(
     site: Site, gone: Tenant | None
