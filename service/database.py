@@ -16,6 +16,8 @@ _log = logging.getLogger(__name__)
 
 _BUSY_SECONDS = 10.0
 _RETRY_SECONDS = 5.0
+_FAILURES = (sqlite3.OperationalError, sqlite3.DatabaseError)
+"""Errors of a file that is locked, full or cannot be read, and of one that is damaged."""
 
 
 class Database:
@@ -67,7 +69,9 @@ class Database:
             with self._connection:
                 self._connection.execute("BEGIN IMMEDIATE")
                 return work(self._connection)
-        except sqlite3.OperationalError as error:
+        except sqlite3.DatabaseError as error:
+            if type(error) not in _FAILURES:
+                raise  # a fault of the work
             _log.error("a database failed: %s", error)
             raise Unavailable(
                 "The server's database cannot be read or written now.",
