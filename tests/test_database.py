@@ -1,10 +1,12 @@
 """A SQLite file that is damaged or busy: its callers are told, and what was committed stays so."""
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from service import database
 from service.database import Database
 from service.errors import Unavailable
 
@@ -17,6 +19,11 @@ def add(connection: sqlite3.Connection) -> None:
 
 def count(connection: sqlite3.Connection) -> int:
     found: int = connection.execute("SELECT COUNT(*) FROM numbers").fetchone()[0]
+    return found
+
+
+def free_pages(connection: sqlite3.Connection) -> int:
+    found: int = connection.execute("PRAGMA freelist_count").fetchone()[0]
     return found
 
 
@@ -47,4 +54,48 @@ async def test_a_fault_of_the_work_is_no_fault_of_the_file(tmp_path: Path) -> No
     with pytest.raises(sqlite3.IntegrityError):
         await kept.run(twice)
     assert await kept.run(count) == 0
+    kept.close()
+
+
+async def emptied(path: Path) -> Database:
+    """A database whose rows, two megabytes, were deleted."""
+    kept = Database(path, (TABLES,))
+    for _ in range(200):
+        await kept.run(add)
+    await kept.run(lambda connection: connection.execute("DELETE FROM numbers").rowcount)
+    return kept
+
+
+def size_of(folder: Path) -> int:
+    """Bytes of the database and of SQLite's files beside it."""
+    return sum(each.stat().st_size for each in folder.iterdir())
+
+
+async def test_space_of_deleted_rows_goes_back_to_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "_LOG_BYTES", 1 << 16)
+    monkeypatch.setattr(database, "_PAGES_AT_ONCE", 100)
+    kept = await emptied(tmp_path / "numbers.sqlite3")
+    assert size_of(tmp_path) > 2_000_000
+    await kept.shrink()
+    for _ in range(2):  # after which SQLite's log is read back, and cut
+        await kept.run(add)
+    assert size_of(tmp_path) < 300_000
+    kept.close()
+
+
+async def test_space_that_cannot_be_given_back_now_is_given_back_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "_BUSY_SECONDS", 0.05)
+    kept = await emptied(path := tmp_path / "numbers.sqlite3")
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        await kept.shrink()
+        other.execute("COMMIT")
+    assert await kept.run(count) == 0
+    assert await kept.run(free_pages) > 0
+    await kept.shrink()
+    assert await kept.run(free_pages) == 0
     kept.close()
