@@ -211,6 +211,20 @@ async def test_batches_are_limited_while_they_run(kept: Site) -> None:
         await kept.batch(file="f-output")
 
 
+async def test_results_of_many_small_batches_are_limited_as_files_are(kept: Site) -> None:
+    file = await kept.file("f")
+    for name in ("o1", "o2"):
+        journal = await kept.journal(await kept.batch())
+        await journal.finish(Status.COMPLETED, replace(file, id=name), None)
+    with pytest.raises(InvalidRequest, match="at most 3 files, and the batch would write") as full:
+        await kept.batch()
+    assert (full.value.code, full.value.param) == ("limit_reached", "input_file_id")
+    await kept.file("g", "b")
+    await kept.batch("b", "g")
+    await kept.store.delete_file("a", "o1")
+    await kept.batch()
+
+
 async def test_a_file_is_kept_while_a_batch_reads_it(kept: Site) -> None:
     await kept.file("f")
     batch = await kept.batch()
