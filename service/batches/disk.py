@@ -9,11 +9,17 @@ from service.files import sync
 
 ORPHAN_SECONDS = 2 * 3600
 """Age after which a file without a record is no longer part of an upload or a running batch."""
+_NEW = "upload-"
 
 
 def new_place(folder: Path) -> Path:
     """A new place for content that is still being written."""
-    return folder / f"upload-{secrets.token_hex(16)}"
+    return folder / f"{_NEW}{secrets.token_hex(16)}"
+
+
+def is_new(path: Path) -> bool:
+    """True for a place of `new_place`, whose content was not complete."""
+    return path.name.startswith(_NEW)
 
 
 def place(upload: Path, path: Path) -> None:
