@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 from collections.abc import AsyncGenerator
 from typing import Annotated, Any, Literal
 from urllib.parse import quote as quote_url
@@ -25,6 +26,7 @@ router = APIRouter(tags=["batches"])
 
 _DAY = 86_400
 _LEAST_SECONDS = 3600
+_NUMBER = re.compile(r"[0-9]{1,12}")
 _FIELDS = ("purpose", "expires_after[anchor]", "expires_after[seconds]")
 _CONTENT: dict[int | str, dict[str, Any]] = {
     200: {"content": {MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}}}}
@@ -166,8 +168,8 @@ def _keep_seconds(fields: dict[str, str], most: int) -> int:
         raise InvalidRequest(message, param="expires_after")
     if (
         seconds is None
-        or not seconds.isdecimal()
-        or not _LEAST_SECONDS <= int(seconds[:12]) <= most
+        or not _NUMBER.fullmatch(seconds)
+        or not _LEAST_SECONDS <= int(seconds) <= most
     ):
         message = (
             f"expires_after[seconds]: must be {_LEAST_SECONDS} to {most}, got {quote(seconds)}"
