@@ -1,6 +1,7 @@
-"""Files whose client leaves before the answer: content and record are both there, or neither is."""
+"""Files whose client leaves, or that are deleted meanwhile: kept, sent and removed whole."""
 
 import asyncio
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -8,8 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from starlette.types import Receive, Scope, Send
 
 from loadtests.processes import eventually
+from service.api.file_content import FileContent
 from service.batches.disk import place
 from service.batches.folder import Folder
 from tests.api.test_batches import FORM_BEGIN, service
@@ -97,6 +100,26 @@ async def test_a_file_is_kept_whole_although_its_client_leaves_before_it_is_on_d
         synced.set()
         await eventually(lambda: sum(live.outcomes().values()) == 1)
         assert await listed(live) == on_disk(tmp_path) != []
+
+
+async def test_a_file_is_sent_whole_although_it_is_deleted_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Deleted(FileContent):
+        """A content that is deleted as its answer begins."""
+
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            os.unlink(self.path)
+            await super().__call__(scope, receive, send)
+
+    monkeypatch.setattr("service.api.routes.files.FileContent", Deleted)
+    with service(tmp_path) as live:
+        async with live.client() as client:
+            form = {"files": {"file": ("in", b"content")}, "data": {"purpose": "batch"}}
+            file = (await client.post("/v1/files", **form)).json()  # type: ignore[arg-type]
+            path = f"/v1/files/{file['id']}/content"
+            assert (await client.get(path)).content == b"content"
+            assert (await client.get(path)).status_code == 404
 
 
 async def test_a_file_is_deleted_whole_although_its_client_leaves(tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """OpenAI's files: what batches read, and what they wrote."""
 
 import asyncio
-import os
 import re
 from collections.abc import AsyncGenerator
 from typing import Annotated, Any, Literal
@@ -122,10 +121,11 @@ async def file_content(file_id: str, batches: TheBatches, context: TheContext) -
         return await _streamed(bucket, file)
     path = batches.folder.content(file.id)
     try:
-        found = await asyncio.to_thread(os.stat, path)
+        content = await asyncio.to_thread(path.open, "rb")
     except FileNotFoundError:
         raise NotFound("file_id: the file has just been deleted", param="file_id") from None
-    return FileContent(path, file, found)
+    context.at_end.enter_context(content)
+    return FileContent(content, file)
 
 
 async def _streamed(bucket: Bucket, file: StoredFile) -> Response:
