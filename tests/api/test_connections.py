@@ -60,6 +60,14 @@ async def test_a_head_of_very_many_headers_is_refused(service: LiveService) -> N
     writer.close()
 
 
+async def test_a_long_query_is_refused_before_it_is_parsed(service: LiveService) -> None:
+    async with service.client() as client:
+        assert (await client.get(f"/health?{2048 * 'a&'}")).status_code == 200
+        refused = await client.get(f"/health?{2048 * 'a&'}a")
+    assert refused.status_code == 431
+    assert refused.json()["error"]["message"] == "query: at most 4096 bytes, got 4097"
+
+
 @pytest.mark.parametrize("sent", [b"", b"POST /v1/gen", HEAD])
 async def test_a_head_that_is_late_is_refused(sent: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "_HEAD_SECONDS", 0.1)
