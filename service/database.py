@@ -16,6 +16,11 @@ _log = logging.getLogger(__name__)
 
 _BUSY_SECONDS = 10.0
 _RETRY_SECONDS = 5.0
+_PAGES_AT_ONCE = 1024
+_LOG_BYTES = 8 << 20
+"""Bytes to which SQLite's log is cut once it is read back: deleting writes there as much."""
+_FAILURES = (sqlite3.OperationalError, sqlite3.DatabaseError)
+"""Errors of a file that is locked, full or cannot be read, and of one that is damaged."""
 
 
 class Database:
@@ -44,6 +49,7 @@ class Database:
         self._connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
         self._connection.execute("PRAGMA journal_mode = WAL")
         self._connection.execute("PRAGMA synchronous = FULL")
+        self._connection.execute(f"PRAGMA journal_size_limit = {_LOG_BYTES}")
         with self._connection:
             self._connection.execute("BEGIN IMMEDIATE")
             (found,) = self._connection.execute("PRAGMA user_version").fetchone()
@@ -67,7 +73,9 @@ class Database:
             with self._connection:
                 self._connection.execute("BEGIN IMMEDIATE")
                 return work(self._connection)
-        except sqlite3.OperationalError as error:
+        except sqlite3.DatabaseError as error:
+            if type(error) not in _FAILURES:
+                raise  # a fault of the work
             _log.error("a database failed: %s", error)
             raise Unavailable(
                 "The server's database cannot be read or written now.",
@@ -76,12 +84,32 @@ class Database:
             ) from error
 
     async def shrink(self) -> None:
-        """Give the space of deleted rows back to the disk."""
-        loop = asyncio.get_running_loop()
-        await loop.run_in_executor(self._thread, self._shrink)
+        """Give the space of deleted rows back to the disk, unless the file cannot be written now.
 
-    def _shrink(self) -> None:
-        self._connection.execute("PRAGMA incremental_vacuum").fetchall()
+        The space is used again, and a later call gives it back.
+        """
+        loop = asyncio.get_running_loop()
+        while await loop.run_in_executor(self._thread, self._shrink):
+            pass  # what others want of the file comes in between
+
+    def _shrink(self) -> bool:
+        """Give some pages back; False if there are no more, or not now."""
+        try:
+            before = self._free_pages()
+            # `execute` takes one step of a statement without rows, which is one page.
+            self._connection.executescript(f"PRAGMA incremental_vacuum({_PAGES_AT_ONCE})")
+            if 0 < self._free_pages() < before:
+                return True
+            # The file is cut as the log is read back, and the log with the next write after that.
+            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            return False
+        except _FAILURES as error:
+            _log.warning("a database keeps the space of deleted rows: %s", error)
+            return False
+
+    def _free_pages(self) -> int:
+        (pages,) = self._connection.execute("PRAGMA freelist_count").fetchone()
+        return int(pages)
 
     def close(self) -> None:
         """Finish what was begun, and close the file."""

@@ -1,4 +1,4 @@
-"""Coroutines that run concurrently: as one where every result is needed, or side by side."""
+"""Coroutines that run concurrently: as one, side by side, or to their end whoever is cancelled."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
@@ -60,6 +60,22 @@ async def beside(coroutine: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     finally:
         task.cancel()
         await asyncio.wait([task])
+
+
+async def to_its_end(work: Coroutine[Any, Any, Value]) -> Value:
+    """The result of work that must not stop half-way, because its parts belong together.
+
+    A thread cannot be cancelled: what it does is done, and what was to follow is missing. So a
+    caller that is cancelled waits for the end of the work. A second cancellation ends this wait;
+    the work goes on alone.
+    """
+    task = asyncio.create_task(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        task.add_done_callback(_seen)
+        await asyncio.wait([task])
+        raise
 
 
 async def abreast() -> None:

@@ -28,6 +28,8 @@ from service.errors import (
 from service.tenants.tenant import ANONYMOUS
 
 MAX_HEAD_BYTES = 64 * 1024
+MAX_HEADERS = 256
+"""Headers of a request: each one that is looked for is compared with all."""
 MAX_PIPELINED = 8
 """Requests that may wait behind one whose answer is under way; browsers and SDKs send none."""
 _HEAD_SECONDS = 10.0
@@ -40,12 +42,12 @@ _UNREAD_BYTES = 1 << 20
 class BoundedConnection(HttpToolsProtocol):
     """uvicorn's HTTP/1.1, plus limits on what comes before a request is complete enough to run.
 
-    The request line and headers must arrive within ten seconds and 64 KiB; a connection beyond
-    uvicorn's `limit_concurrency` is answered with 503 and closed. Few requests may be pipelined,
-    and trailers are dropped. `Upgrade` is ignored (RFC 9110, 7.8), so a request that carries it is
-    answered like any other. A refusal while another request is answered would be taken for that
-    answer: nothing is written then, nothing more is read, and the connection closes after the
-    answers that are due. A request's `scope["abort"]` drops its connection at once,
+    The request line and headers, which are few, must arrive within ten seconds and 64 KiB; a
+    connection beyond uvicorn's `limit_concurrency` is answered with 503 and closed. Few requests
+    may be pipelined, and trailers are dropped. `Upgrade` is ignored (RFC 9110, 7.8), so a request
+    that carries it is answered like any other. A refusal while another request is answered would be
+    taken for that answer: nothing is written then, nothing more is read, and the connection closes
+    after the answers that are due. A request's `scope["abort"]` drops its connection at once,
     `scope["blocked"]` says whether the client takes nothing, `scope["pause"]` until when it was
     asked to wait, `scope["hangup"]` tells when it has gone, and `scope["write"]` writes a part of a
     body that has begun, past all layers of `send`.
@@ -110,8 +112,11 @@ class BoundedConnection(HttpToolsProtocol):
             self._expect_head()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if not self._in_body:  # other headers are trailers, which no route reads
-            super().on_header(name, value)
+        if self._in_body:  # trailers, which no route reads
+            return
+        if len(self.headers) == MAX_HEADERS:
+            raise HeadersTooLarge(f"headers: at most {MAX_HEADERS}, got more")
+        super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         if self.parser.should_upgrade():

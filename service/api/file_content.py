@@ -1,8 +1,11 @@
 """The answer with a file's content, or with parts of it."""
 
 import os
-from pathlib import Path
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import BinaryIO
 
+import anyio
 from starlette.datastructures import Headers
 from starlette.responses import FileResponse
 from starlette.types import Message, Receive, Scope, Send
@@ -16,14 +19,22 @@ _PARAM = "Range"
 
 
 class FileContent(FileResponse):
-    """The content at a path, or what `Range` asks for of it (RFC 9110, 14).
+    """An open content, or what `Range` asks for of it (RFC 9110, 14).
 
-    Raises InvalidRequest for a `Range` that is none, RangeNotSatisfiable for one beyond the end.
+    It is sent whole although its file is deleted meanwhile; the caller closes it. Raises
+    InvalidRequest for a `Range` that is none, RangeNotSatisfiable for one beyond the end.
     """
 
-    def __init__(self, path: Path, file: StoredFile, found: os.stat_result) -> None:
-        super().__init__(path, media_type=MEDIA_TYPE, filename=file.name, stat_result=found)
+    def __init__(self, content: BinaryIO, file: StoredFile) -> None:
+        found = os.fstat(content.fileno())
+        super().__init__(content.name, media_type=MEDIA_TYPE, filename=file.name, stat_result=found)
+        self._content = content
         self._size = found.st_size
+
+    @asynccontextmanager
+    async def _open_file(self) -> AsyncIterator[anyio.AsyncFile[bytes]]:
+        """Called by Starlette once the answer has begun, when no file may be missing any more."""
+        yield anyio.wrap_file(self._content)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def sound(message: Message) -> None:

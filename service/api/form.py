@@ -13,6 +13,8 @@ _FILE = "file"
 _MOST_FIELDS = 8
 _MOST_FIELD_BYTES = 1024
 _MOST_NAME = 255
+_MOST_TYPE = 256
+"""Characters of a form's Content-Type, whose parsing takes 0.1 s for 60,000 semicolons."""
 
 
 class Form:
@@ -115,7 +117,8 @@ class Form:
 
 def boundary_of(headers: Headers) -> bytes:
     """The boundary that a form's parts are divided by; UnsupportedMediaType for no form."""
-    kind, options = parse_options_header(headers.get("content-type"))
+    given = headers.get("content-type", "")
+    kind, options = parse_options_header(given if len(given) <= _MOST_TYPE else "")
     boundary = options.get(b"boundary", b"")
     if kind != b"multipart/form-data" or not 1 <= len(boundary) <= 70:
         raise UnsupportedMediaType("Content-Type: must be multipart/form-data with a boundary")

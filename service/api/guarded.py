@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+from service.api.json_body import by_size
 from service.context import RequestContext
 from service.engine.text_size import size_of, size_of_tokens
 from service.errors import InvalidRequest, UnsupportedFeature
@@ -31,7 +32,8 @@ async def guard(
         tools = bool(body.get("tools"))
         context.answer_guard = GuardedAnswer(policies, policy, context, tools=tools)
     if policy.input:
-        texts = [await _text(each, runtime) for each in texts_of(body)]
+        found = await by_size(context.body_bytes, texts_of, body)
+        texts = [await _text(each, runtime) for each in found]
         await policies.check_input(texts, policy, context)
 
 

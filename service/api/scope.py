@@ -38,6 +38,8 @@ _SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _SDK_TIMEOUTS = ("x-stainless-read-timeout", "x-stainless-timeout")
 _SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 _LINGER_SECONDS = 2.0
+_MOST_QUERY_BYTES = 4096
+"""Bytes of a query, which FastAPI parses for every route, whatever the route reads."""
 
 
 class RequestScope:
@@ -145,7 +147,7 @@ class RequestScope:
         """The whole body of a request that may be served; raises ServiceError for any other."""
         headers, context = exchange.headers, exchange.context
         self._requests.check()
-        _check_head(headers)
+        _check_head(exchange.scope, headers)
         await self._entrance.admit(exchange.scope, headers, context)
         if (timeout := headers.get(TIMEOUT_HEADER)) is not None:
             context.set_timeout(_timeout_ms(timeout))
@@ -180,7 +182,9 @@ async def _refuse(exchange: Exchange, error: ServiceError) -> None:
     await exchange.fail(error, send)
 
 
-def _check_head(headers: Headers) -> None:
+def _check_head(scope: Scope, headers: Headers) -> None:
+    if (size := len(scope["query_string"])) > _MOST_QUERY_BYTES:
+        raise HeadersTooLarge(f"query: at most {_MOST_QUERY_BYTES} bytes, got {size}")
     size = sum(len(name) + len(value) for name, value in headers.raw)
     if size > MAX_HEAD_BYTES:
         raise HeadersTooLarge(f"headers: at most {MAX_HEAD_BYTES} bytes, got {size}")

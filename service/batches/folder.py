@@ -1,6 +1,7 @@
 """The folder in which a service keeps batches, and their files unless a bucket has these."""
 
 import asyncio
+import logging
 from collections.abc import Collection
 from pathlib import Path
 
@@ -8,8 +9,10 @@ from service.batches.bucket import Bucket
 from service.batches.disk import orphans, place
 from service.batches.pointers import FolderPointers, Pointers
 from service.batches.scratch import Scratch
-from service.errors import Unavailable
+from service.errors import ConfigurationError, Unavailable
 from service.local_disk import make_local
+
+_log = logging.getLogger(__name__)
 
 
 class Folder:
@@ -92,16 +95,30 @@ class Folder:
     async def remove(self, *file_ids: str) -> None:
         """Remove the content of files without a record, as far as it is there.
 
-        Where a bucket fails now, the pointers stay, and a sweep tries again.
+        A bucket that fails, or cannot be used any more, is asked once; its pointers stay, and a
+        sweep tries again.
         """
-        try:
-            for file_id in file_ids:
-                if (bucket := await self.bucket_of(file_id)) is not None:
-                    await bucket.remove(file_id)
-                await asyncio.to_thread(self.content(file_id).unlink, missing_ok=True)
-                await self._pointers.forget(file_id)
-        except Unavailable:
-            return
+        failed = set[str | None]()
+        for file_id in file_ids:
+            try:
+                address = await self._pointers.address_of(file_id)
+            except Unavailable:
+                return
+            if address in failed:
+                continue
+            try:
+                await self._remove(file_id)
+            except Unavailable:  # the log says why
+                failed.add(address)
+            except ConfigurationError as error:
+                failed.add(address)
+                _log.error("files of batches are not removed: %s", error)
+
+    async def _remove(self, file_id: str) -> None:
+        if (bucket := await self.bucket_of(file_id)) is not None:
+            await bucket.remove(file_id)
+        await asyncio.to_thread(self.content(file_id).unlink, missing_ok=True)
+        await self._pointers.forget(file_id)
 
     async def sweep(self, files: Collection[str], batches: Collection[str]) -> None:
         """Remove what belongs to none of these files and batches and is hours old, and uploads of

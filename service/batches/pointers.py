@@ -5,7 +5,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Protocol
 
-from service.batches.disk import new_place, orphans, place
+from service.batches.disk import is_new, new_place, orphans, place
 from service.local_disk import make_local
 
 
@@ -53,5 +53,11 @@ class FolderPointers:
         await asyncio.to_thread((self._folder / file_id).unlink, missing_ok=True)
 
     async def orphans(self, known: Collection[str]) -> list[str]:
-        found = await asyncio.to_thread(orphans, self._folder, known)
-        return [path.name for path in found]
+        return await asyncio.to_thread(self._orphans, known)
+
+    def _orphans(self, known: Collection[str]) -> list[str]:
+        found = orphans(self._folder, known)
+        for path in found:
+            if is_new(path):  # of a process that was killed before it had written the address
+                path.unlink(missing_ok=True)
+        return [path.name for path in found if not is_new(path)]

@@ -11,9 +11,19 @@ def space_of(settings: BatchSettings, count: int, size: int) -> int:
     InvalidRequest if there may be no more files.
     """
     if count >= settings.max_files:
-        message = f"file: at most {settings.max_files} files, got one more; delete files"
-        raise InvalidRequest(message, code="limit_reached", param="file")
+        raise too_many_files(settings, "file", "got one more")
     return min(settings.max_file_bytes, settings.tenant_bytes - size)
+
+
+def too_many_files(settings: BatchSettings, param: str, reason: str) -> InvalidRequest:
+    """The error for one more file than a tenant may have, or for a batch that would write it."""
+    message = f"{param}: at most {settings.max_files} files, {reason}; delete files"
+    return InvalidRequest(message, code="limit_reached", param=param)
+
+
+def no_room_for_results(settings: BatchSettings) -> InvalidRequest:
+    """The error for a batch of a tenant that may have no more files."""
+    return too_many_files(settings, "input_file_id", "and the batch would write more")
 
 
 def too_large(settings: BatchSettings, space: int) -> PayloadTooLarge:

@@ -107,10 +107,12 @@ class BatchRun:
         batch = self._batch
         if batch.status is Status.FAILED:
             return None
-        if batch.total and batch.completed + batch.failed == batch.total:
-            return Status.COMPLETED
         if batch.status is Status.CANCELLING:
             return Status.CANCELLED
+        if batch.total and batch.completed + batch.failed == batch.total:
+            # Once it has expired, its end may have begun: then its last lines have errors.
+            late = batch.status is Status.IN_PROGRESS and batch.moved_at >= batch.expires_at
+            return Status.EXPIRED if late else Status.COMPLETED
         if self._expired:
             return Status.EXPIRED
         raise RuntimeError(f"{batch.id}: lines of its input file are missing: {_counts(batch)}")

@@ -1,4 +1,4 @@
-"""Runner of all batches: one batch of each tenant at a time, each with its lease."""
+"""Runner of all batches: one batch of each tenant is answered at a time, each with its lease."""
 
 import asyncio
 import logging
@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from service.batches.records import Batch, Status
 from service.batches.run import BatchObserver, BatchRun, Surroundings
@@ -30,10 +30,18 @@ class RunnerObserver(BatchObserver, Protocol):
         """Numbers of unfinished batches; ages of the oldest, and of the longest stop of a batch."""
 
 
+class _Begun(NamedTuple):
+    """A batch that runs; `ends` is true for one that had only to end."""
+
+    tenant: str
+    ends: bool
+
+
 class Runner:
     """Runs batches, the oldest of each tenant first, and removes expired files and batches.
 
-    Processes may share a register: each runs at most one batch of a tenant, whose lease it holds.
+    Processes may share a register: each answers the lines of at most one batch of a tenant, whose
+    lease it holds. Cancelled and expired batches end beside that one.
     """
 
     def __init__(
@@ -49,7 +57,7 @@ class Runner:
         self._observer = observer
         self._max_running = max_running
         self._keep_seconds = keep_days * 86_400
-        self._runs: dict[str, BatchRun] = {}
+        self._runs: dict[str, _Begun] = {}
         self._rests: dict[str, float] = {}
         self._failed: dict[str, float] = {}
         self._wake = asyncio.Event()
@@ -88,12 +96,11 @@ class Runner:
         batches = await self._register.unfinished()
         self._tell(batches)
         for batch in batches:
-            if len(self._runs) >= self._max_running:
-                break
-            if batch.tenant in self._runs or self._waits(batch, now):
+            if batch.id in self._runs or not self._has_place(batch) or self._waits(batch, now):
                 continue
             if (lease := await self._register.take(batch.id)) is not None:
-                self._runs[batch.tenant] = run = BatchRun(batch, lease.journal, self._around)
+                self._runs[batch.id] = _Begun(batch.tenant, self._only_ends(batch))
+                run = BatchRun(batch, lease.journal, self._around)
                 task = self._start(tasks, self._run(batch, run))
                 # Not in a `finally` of the task, which does not run if the task never begins.
                 task.add_done_callback(partial(self._ended, batch, lease, tasks))
@@ -109,8 +116,8 @@ class Runner:
 
     async def _run(self, batch: Batch, run: BatchRun) -> None:
         try:
-            rest = await run.run()
-            self._rests[batch.tenant] = time.monotonic() + rest
+            if rest := await run.run():
+                self._rests[batch.tenant] = time.monotonic() + rest
             self._failed.pop(batch.id, None)
         except LeaseLost:
             _log.warning("batch %s of %s: its lease ended here", batch.id, batch.tenant)
@@ -118,12 +125,24 @@ class Runner:
             self._failed[batch.id] = time.monotonic() + _AFTER_FAILURE_SECONDS
             _tell_of(error, f"batch {batch.id} of {batch.tenant} failed; it is tried again")
 
+    def _has_place(self, batch: Batch) -> bool:
+        """True if one more batch like this may run: so many answer lines, one of each tenant, and
+        as many that only have to end do so beside these.
+        """
+        ends = self._only_ends(batch)
+        alike = [each for each in self._runs.values() if each.ends == ends]
+        own = not ends and any(each.tenant == batch.tenant for each in alike)
+        return len(alike) < self._max_running and not own
+
+    def _only_ends(self, batch: Batch) -> bool:
+        """True for a batch that was cancelled or has expired, and asks no line any more."""
+        return batch.status is Status.CANCELLING or self._around.now >= batch.expires_at
+
     def _waits(self, batch: Batch, now: float) -> bool:
         """True for a batch that cannot run now; a batch that only has to end does not rest."""
         if now < self._failed.get(batch.id, 0.0):
             return True
-        expired = self._around.now >= batch.expires_at
-        if batch.status is not Status.IN_PROGRESS or expired:
+        if batch.status is not Status.IN_PROGRESS or self._only_ends(batch):
             return False
         return now < self._rests.get(batch.tenant, 0.0) or not self._around.tenant(batch.tenant)
 
@@ -134,7 +153,7 @@ class Runner:
         tasks: set["asyncio.Task[None]"],
         task: "asyncio.Task[None]",
     ) -> None:
-        del self._runs[batch.tenant]
+        del self._runs[batch.id]
         self._start(tasks, self._release(lease))
 
     async def _release(self, lease: Lease) -> None:

@@ -16,6 +16,8 @@ _ROLES = frozenset("system developer user assistant tool".split())
 _ID = re.compile(r"[A-Za-z0-9_.:-]{0,64}")
 _OBJECTS = frozenset(("input", "parameters", "input_schema"))
 """Keys of objects that templates write as JSON, with the names of their fields."""
+_ARGUMENTS = "arguments"
+"""The key of a past call's arguments, which are JSON in a text."""
 
 Read = str | tuple[int, ...]
 """A text, or a prompt of token ids."""
@@ -66,8 +68,18 @@ def _strings(value: Any) -> Iterator[str]:
             for key, each in value.items():
                 if key in _OBJECTS and isinstance(each, dict):
                     yield json.dumps(each, ensure_ascii=False)
+                elif key == _ARGUMENTS and isinstance(each, str):
+                    yield _parsed(each)
                 elif key not in _NO_TEXT and not _is_word(key, each):
                     yield from _strings(each)
+
+
+def _parsed(arguments: str) -> str:
+    """JSON as templates write it, which get it parsed: an escaped letter is that letter."""
+    try:
+        return json.dumps(json.loads(arguments), ensure_ascii=False)
+    except ValueError:
+        return arguments
 
 
 def _is_word(key: str, value: Any) -> bool:

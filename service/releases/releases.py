@@ -11,7 +11,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 
 from service.context import Ending, RequestContext
-from service.errors import ConfigurationError, NotFound
+from service.errors import ConfigurationError, NotFound, Unavailable
 from service.local_disk import make_local
 from service.quoting import quote
 from service.releases.background import Background
@@ -64,6 +64,7 @@ class Releases:
         self._standings = standings(log.changes)
         self._contests: Mapping[str, Contest] = {}
         self._stages: dict[str, Canary | Shadow] = {}
+        self._owed: list[Change] = []
         self._users: defaultdict[str, set[str]] = defaultdict(set)
         self._apply: Callable[[], None] = lambda: None
         self._writing = asyncio.Lock()
@@ -158,7 +159,8 @@ class Releases:
     async def act(self, name: str, action: Action, person: str) -> PlanSummary:
         """Carry out a person's order; the plan's state afterwards.
 
-        Raises NotFound for a name without a plan, Conflict if the state does not allow the action.
+        Raises NotFound for a name without a plan, Conflict if the state does not allow the action,
+        Unavailable if the log cannot be written: a rollback has taken effect then.
         """
         async with self._writing:
             contest, stage = self._contests.get(name), self._stages.get(name)
@@ -168,8 +170,11 @@ class Releases:
             tests = [] if stage is None else stage.trial.tests()
             seen = await asyncio.to_thread(evidence, tests)
             by = f"person:{person}"
-            for change in contest.asked(name, action, state, by, seen):
-                await self._write(change)
+            try:
+                for change in contest.asked(name, action, state, by, seen):
+                    await self._carry_out(change)
+            except OSError as error:
+                raise _not_written() from error
             self._begin(name)
             self._show()
             return self._plan(name)
@@ -217,8 +222,20 @@ class Releases:
 
         self._background.prove(stage.new.exact, proven)
 
+    async def _carry_out(self, change: Change) -> None:
+        """Make a change that a person asked for; a rollback also where it cannot be written yet."""
+        if change.event is not Event.ROLLED_BACK:
+            await self._write(change)
+            return
+        self._standings[change.name] = self._standing(change.name).after(change)
+        self._begin(change.name)
+        self._show()
+        self._owed.append(change)
+        await self._write_owed()
+
     async def _settle(self) -> None:
         """Write the verdicts, and begin the next stages."""
+        await self._write_owed()
         for name, stage in list(self._stages.items()):
             if stage.verdict is not None:
                 verdict = stage.verdict
@@ -228,11 +245,22 @@ class Releases:
                 self._show()
 
     async def _write(self, change: Change) -> None:
-        change = await asyncio.to_thread(self._changes.append, change)
+        await self._write_owed()
+        change = await self._append(change)
         self._standings[change.name] = self._standing(change.name).after(change)
+
+    async def _write_owed(self) -> None:
+        """Write the rollbacks that have taken effect, before any other change."""
+        while self._owed:
+            await self._append(self._owed[0])
+            del self._owed[0]
+
+    async def _append(self, change: Change) -> Change:
+        change = await asyncio.to_thread(self._changes.append, change)
         self._metrics.changed(change.name, change.event)
         told = change.name, change.event, change.by, change.before, change.after, change.share
         _log.info("release of %s: %s by %s: %s to %s, share %g", *told)
+        return change
 
     def _begin(self, name: str) -> None:
         """Begin the stage that a name is in, from the counts that were kept of it."""
@@ -262,6 +290,16 @@ class Releases:
 
     def _standing(self, name: str) -> Standing:
         return self._standings.get(name, Standing())
+
+
+def _not_written() -> Unavailable:
+    """The error for a person's order that cannot be logged."""
+    return Unavailable(
+        "The log of releases cannot be written now. A rollback has taken effect, and is written "
+        "later; nothing else is changed.",
+        code="store_unavailable",
+        retry_after=_TICK_SECONDS,
+    )
 
 
 def _due(name: str, standing: Standing, contest: Contest) -> list[Change]:

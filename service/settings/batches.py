@@ -44,7 +44,10 @@ class BatchSettings(Section):
         "in memory while it is validated.",
     )
     max_files: int = Field(
-        1_000, ge=1, description="Files that one tenant may keep, so that lists stay short."
+        1_000,
+        ge=1,
+        description="Files that one tenant may keep, so that lists stay short. Beyond them it may "
+        "send no file and make no batch; batches that were made before still write their results.",
     )
     tenant_bytes: int = Field(
         1 << 30,

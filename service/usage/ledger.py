@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from service.context import Ending, RequestContext
 from service.errors import ServiceError
 from service.operations import OPERATIONS
-from service.together import beside
+from service.together import beside, to_its_end
 from service.usage.row import SECONDS, Amounts, Batch, Kind, Question, UsageRow
 from service.usage.store import UsageStore
 
@@ -92,22 +92,14 @@ class Ledger:
         """
         async with self._writing:
             if self._unwritten is not None:
-                await self._add(self._unwritten)
+                await to_its_end(self._add(self._unwritten))
             if self._counted:
                 taken, self._counted = self._counted, defaultdict(Amounts)
                 self._unwritten = Batch(uuid.uuid4().hex, taken)
-                await self._add(self._unwritten)
+                await to_its_end(self._add(self._unwritten))
 
     async def _add(self, batch: Batch) -> None:
-        # Shielded: a cancelled reader must still learn whether the counts were written.
-        adding = asyncio.ensure_future(self._store.add(batch))
-        try:
-            await asyncio.shield(adding)
-        except asyncio.CancelledError:
-            await asyncio.wait([adding])
-            if adding.exception() is None:
-                self._unwritten = None
-            raise
+        await self._store.add(batch)
         self._unwritten = None
 
     async def _run(self) -> None:

@@ -47,6 +47,27 @@ async def test_a_head_that_is_complete_and_too_large_is_refused(service: LiveSer
     assert "at most 65536 bytes, got 7" in error["message"]
 
 
+async def test_a_head_of_very_many_headers_is_refused(service: LiveService) -> None:
+    begun = b"GET /health HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"
+    most = begun + b"a:b\r\n" * (connection.MAX_HEADERS - 2)
+    status, error = await ask(service, most + b"a:b\r\n\r\n")
+    assert status.startswith(b"HTTP/1.1 431")
+    assert error["message"] == "headers: at most 256, got more"
+    reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
+    writer.write(most + b"\r\n")
+    async with asyncio.timeout(5):
+        assert (await reader.read()).startswith(b"HTTP/1.1 200")
+    writer.close()
+
+
+async def test_a_long_query_is_refused_before_it_is_parsed(service: LiveService) -> None:
+    async with service.client() as client:
+        assert (await client.get(f"/health?{2048 * 'a&'}")).status_code == 200
+        refused = await client.get(f"/health?{2048 * 'a&'}a")
+    assert refused.status_code == 431
+    assert refused.json()["error"]["message"] == "query: at most 4096 bytes, got 4097"
+
+
 @pytest.mark.parametrize("sent", [b"", b"POST /v1/gen", HEAD])
 async def test_a_head_that_is_late_is_refused(sent: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "_HEAD_SECONDS", 0.1)

@@ -12,6 +12,7 @@ from fsspec.registry import _registry
 from gcp_storage_emulator.server import create_server
 
 from service.batches.bucket import Bucket
+from service.batches.disk import new_place
 from service.batches.folder import Folder
 from service.errors import ConfigurationError, Unavailable
 from tests.sources.servers import S3, s3_server
@@ -204,6 +205,47 @@ async def test_a_deleted_file_is_removed_as_soon_as_its_store_answers(
     assert len(s3.holds()) == 2
     await sweep_hours_later(tmp_path, "file-kept")
     assert list(s3.holds()) == ["batches/file-kept"]
+
+
+async def test_a_bucket_that_cannot_be_used_any_more_keeps_no_file_of_another(
+    s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "adlfs", None)
+    monkeypatch.delitem(_registry, "az", raising=False)
+    folder = Folder(tmp_path, Bucket("s3://models/batches"))
+    await kept(folder)
+    old = tmp_path / "pointers/file-old"
+    old.write_text("az://closed/batches", encoding="utf-8")
+    await folder.remove(old.name, FILE)
+    assert not s3.holds()
+    assert files_below(tmp_path) == {old.name}
+
+
+class Closed(Bucket):
+    """A bucket of an account that was closed."""
+
+    asked = 0
+
+    async def remove(self, name: str) -> None:
+        self.asked += 1
+        raise Unavailable("The store of files cannot be read or written now.")
+
+
+async def test_a_bucket_that_fails_is_asked_once_for_all_files(s3: S3, tmp_path: Path) -> None:
+    closed = Closed("s3://models/closed")
+    await kept(Folder(tmp_path, closed), file_id="file-a")
+    await kept(Folder(tmp_path, closed), file_id="file-b")
+    await kept(Folder(tmp_path, Bucket("s3://models/batches")))
+    await Folder(tmp_path, closed).remove("file-a", FILE, "file-b")
+    assert sorted(s3.holds()) == ["closed/file-a", "closed/file-b"]
+    assert closed.asked == 1
+
+
+async def test_a_pointer_of_a_process_that_was_killed_ends_no_sweep(s3: S3, tmp_path: Path) -> None:
+    await kept(Folder(tmp_path, Bucket("s3://models/batches")))
+    new_place(tmp_path / "pointers").touch()
+    await sweep_hours_later(tmp_path)
+    assert not s3.holds()
 
 
 async def sweep_hours_later(path: Path, *files: str) -> None:

@@ -13,6 +13,7 @@ import pytest
 from service.batches.folder import Folder
 from service.batches.kept import kept
 from service.batches.local.tables import VERSIONS
+from service.batches.records import Batch, Purpose, StoredFile
 from service.database import Database
 from service.errors import ConfigurationError
 from service.settings.batches import BatchSettings
@@ -70,13 +71,39 @@ def test_the_uploads_of_a_killed_process_are_swept_at_once(tmp_path: Path) -> No
     assert own.read_text() == "half"
 
 
+async def test_what_another_process_removes_meanwhile_does_not_end_a_sweep(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    for name in ("moved", "lost"):
+        folder.content(name).write_text("")
+        os.utime(folder.content(name), (time.time() - OLD,) * 2)
+
+    class Known(set[str]):
+        """Names of files; another process moves a file while they are compared with it."""
+
+        def __contains__(self, name: object) -> bool:
+            folder.content("moved").unlink(missing_ok=True)
+            return super().__contains__(name)
+
+    await folder.sweep(Known(), set())
+    assert not list(folder.content("lost").parent.iterdir())
+
+
+async def made(path: Path) -> Batch:
+    """An unfinished batch in a folder."""
+    store = kept(path, BatchSettings()).store
+    now = int(time.time())
+    await store.add_file(StoredFile("f", "a", "in", Purpose.BATCH, 1, now, now + 100))
+    return await store.create(Batch("", "a", "/v1/generate", "f", "24h", now, now + 100, 100))
+
+
 async def test_one_holder_at_a_time(tmp_path: Path) -> None:
+    batch = await made(tmp_path)
     register = kept(tmp_path, BatchSettings()).register
-    lease = await register.take("batch")
+    lease = await register.take(batch.id)
     assert lease is not None
-    assert await register.take("batch") is None
+    assert await register.take(batch.id) is None
     await lease.release()
-    assert await register.take("batch") is not None
+    assert await register.take(batch.id) is not None
     await register.close()
 
 
@@ -86,15 +113,16 @@ def test_a_killed_holder_has_it_no_more(tmp_path: Path) -> None:
         "from service.batches.kept import kept\n"
         "from service.settings.batches import BatchSettings\n"
         "register = kept(Path(sys.argv[1]), BatchSettings()).register\n"
-        "print(asyncio.run(register.take('batch')) is not None, flush=True)\n"
+        "print(asyncio.run(register.take(sys.argv[2])) is not None, flush=True)\n"
         "time.sleep(600)"
     )
+    batch = asyncio.run(made(tmp_path))
 
     def is_free() -> bool:
         register = kept(tmp_path, BatchSettings()).register
-        return asyncio.run(register.take("batch")) is not None
+        return asyncio.run(register.take(batch.id)) is not None
 
-    command = [sys.executable, "-c", hold, str(tmp_path)]
+    command = [sys.executable, "-c", hold, str(tmp_path), batch.id]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "True\n"

@@ -13,12 +13,14 @@ import pytest
 
 from loadtests.processes import eventually
 from service.batches import run, runner
+from service.batches.folder import Folder
 from service.batches.kept import Kept
 from service.batches.line_call import Reply
 from service.batches.outcome import new_file_id
 from service.batches.records import Batch, Purpose, Status, StoredFile
 from service.batches.run import Surroundings
 from service.batches.runner import Runner
+from service.errors import Unavailable
 from service.settings.batches import BatchSettings
 from service.tenants.tenant import Tenant, Tier
 from tests.batches.inputs import GENERATE, jsonl, line, many, read
@@ -371,6 +373,53 @@ async def test_a_batch_expires_with_what_it_has(site: Site) -> None:
     assert {each["error"]["code"] for each in errors} == {"batch_expired"}
     assert len(errors) == 20
     assert batch.time_of(Status.EXPIRED) == site.now
+
+
+@pytest.mark.parametrize("end", [Status.CANCELLED, Status.EXPIRED])
+async def test_a_batch_ends_as_it_should_although_its_files_cannot_be_written_at_first(
+    site: Site, end: Status, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep, tried = Folder.keep, asyncio.Event()
+    away = True
+
+    async def unreliable(folder: Folder, upload: Path, file_id: str) -> None:
+        if away:
+            tried.set()
+            raise Unavailable("The store of files cannot be read or written now.")
+        await keep(folder, upload, file_id)
+
+    monkeypatch.setattr(Folder, "keep", unreliable)
+    monkeypatch.setattr("service.batches.runner._AFTER_FAILURE_SECONDS", 0.1)
+    batch = await site.batch(many(30))
+    async with site.running():
+        await some_answered(site, batch, 10)
+        if end is Status.CANCELLED:
+            await site.store.cancel("a", batch.id)
+        else:
+            site.now += WINDOW
+        await tried.wait()
+        away = False
+        batch = await site.has(batch, Status.COMPLETED, Status.CANCELLED, Status.EXPIRED)
+    assert batch.status is end
+    assert [len(lines) for lines in site.results(batch)] == [10, 20]
+
+
+@pytest.mark.parametrize("end", [Status.CANCELLED, Status.EXPIRED])
+async def test_a_batch_that_waits_for_another_ends_at_once(site: Site, end: Status) -> None:
+    first = await site.batch(many(5))
+    async with site.running():
+        await some_answered(site, first, 1)
+        site.now -= WINDOW // 2
+        second = await site.batch(many(5))
+        site.now += WINDOW // 2
+        if end is Status.CANCELLED:
+            await site.store.cancel("a", second.id)
+        else:
+            site.now += WINDOW // 2
+        second = await site.has(second, end)
+        now = await site.store.batch("a", first.id)
+    assert now.status is Status.IN_PROGRESS
+    assert not any(second.id.removeprefix("batch_") in name for name in site.asked)
 
 
 @pytest.mark.parametrize("gone", [None, Tenant("a", tiers=(Tier.DEFAULT,))])

@@ -58,10 +58,14 @@ class Site:
         self._leases.append(lease)
         return lease.journal
 
+    async def release(self) -> None:
+        """Release the leases that are held."""
+        while self._leases:
+            await self._leases.pop().release()
+
     async def close(self) -> None:
         """Release what is held."""
-        for lease in self._leases:
-            await lease.release()
+        await self.release()
         await self.register.close()
 
 
@@ -92,6 +96,13 @@ async def test_of_a_tenants_ended_batches_the_oldest_give_way(kept: Site) -> Non
 async def end(kept: Site, batch: Batch) -> None:
     """Have a batch fail."""
     await (await kept.journal(batch)).refused([Problem("empty_file", "none")])
+
+
+async def test_nobody_gets_the_lease_of_a_batch_that_has_ended(kept: Site) -> None:
+    await kept.file("f")
+    await end(kept, batch := await kept.batch())
+    await kept.release()
+    assert await kept.register.take(batch.id) is None
 
 
 async def test_another_tenants_things_are_not_there(kept: Site) -> None:
@@ -198,6 +209,20 @@ async def test_batches_are_limited_while_they_run(kept: Site) -> None:
     await kept.batch()
     with pytest.raises(InvalidRequest, match="purpose must be batch, got batch_output"):
         await kept.batch(file="f-output")
+
+
+async def test_results_of_many_small_batches_are_limited_as_files_are(kept: Site) -> None:
+    file = await kept.file("f")
+    for name in ("o1", "o2"):
+        journal = await kept.journal(await kept.batch())
+        await journal.finish(Status.COMPLETED, replace(file, id=name), None)
+    with pytest.raises(InvalidRequest, match="at most 3 files, and the batch would write") as full:
+        await kept.batch()
+    assert (full.value.code, full.value.param) == ("limit_reached", "input_file_id")
+    await kept.file("g", "b")
+    await kept.batch("b", "g")
+    await kept.store.delete_file("a", "o1")
+    await kept.batch()
 
 
 async def test_a_file_is_kept_while_a_batch_reads_it(kept: Site) -> None:

@@ -1,11 +1,15 @@
 """Releases over both ports, on the fake engine: what a name answers, what the log says."""
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
 from typer.testing import CliRunner
 
+from loadtests.processes import wait_until
 from service.commands.cli import app
 from service.errors import ConfigurationError
 from service.releases.log import FILE, read_log
@@ -62,6 +66,46 @@ def test_another_mix_of_labels_is_rolled_back_and_not_tried_again_until_a_person
         assert act(live, "rollback").json()["state"] == "rolled_back"
         assert ask(live, folders) == old
     assert [by for _, by in events(tmp_path)[-4:]] == ["person:ann"] * 4
+
+
+@contextmanager
+def full_disk(live: LiveService) -> Iterator[None]:
+    """Have the log on a device that is full while the block runs."""
+    log = live.app.state.runtime.models._releases._changes
+    own, full = os.dup(log._descriptor), os.open("/dev/full", os.O_RDWR)
+    os.dup2(full, log._descriptor)
+    try:
+        yield
+    finally:
+        os.dup2(own, log._descriptor)
+        os.close(own)
+        os.close(full)
+
+
+@pytest.mark.parametrize("state", ["canary", "full"])
+def test_a_person_rolls_back_although_the_disk_is_full(
+    folders: Folders, tmp_path: Path, state: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.releases.releases._TICK_SECONDS", 0.1)
+    canary = [{"share": 0.5, "requests": 1000}]
+    with folders.served(tmp_path, "other", canary=canary) as live:
+        old = ask(live, folders, "sentiment@1.0.0")
+        if state == "full":
+            assert act(live, "promote").json()["state"] == state
+        before = events(tmp_path)
+        with full_disk(live):
+            refused = act(live, "rollback")
+            assert refused.status_code == 503
+            assert refused.json()["error"]["code"] == "store_unavailable"
+            assert release(live)["state"] == "rolled_back"
+            assert {ask(live, folders) for _ in range(20)} == {old}
+            assert act(live, "retry").status_code == 503
+        assert release(live)["state"] == "rolled_back"
+        written = [*before, ("rolled_back", "person:ann")]
+        wait_until(lambda: events(tmp_path) == written, 10, "the rollback in the log")
+    with folders.served(tmp_path, "other", canary=canary) as live:
+        assert release(live)["state"] == "rolled_back"
+    assert events(tmp_path) == written
 
 
 def test_a_step_goes_on_after_a_restart_with_what_was_counted(

@@ -1,7 +1,7 @@
 """OpenAI's files: what batches read, and what they wrote."""
 
 import asyncio
-import os
+import re
 from collections.abc import AsyncGenerator
 from typing import Annotated, Any, Literal
 from urllib.parse import quote as quote_url
@@ -14,15 +14,18 @@ from service.api.file_content import MEDIA_TYPE, FileContent
 from service.api.schemas.files import FileBody, FileDeleted, FileList
 from service.api.upload import UPLOAD, Upload
 from service.api.whole_list import page
+from service.batches.batches import Batches
 from service.batches.bucket import Bucket
 from service.batches.records import Page, Purpose, StoredFile
 from service.errors import InvalidRequest, NotFound
 from service.quoting import quote
+from service.together import to_its_end
 
 router = APIRouter(tags=["batches"])
 
 _DAY = 86_400
 _LEAST_SECONDS = 3600
+_NUMBER = re.compile(r"[0-9]{1,12}")
 _FIELDS = ("purpose", "expires_after[anchor]", "expires_after[seconds]")
 _CONTENT: dict[int | str, dict[str, Any]] = {
     200: {"content": {MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}}}}
@@ -72,13 +75,18 @@ async def create_file(request: Request, batches: TheBatches, context: TheContext
         created_at=now,
         expires_at=now + keep,
     )
+    await to_its_end(_keep(batches, upload, file))
+    return FileBody.of(file)
+
+
+async def _keep(batches: Batches, upload: Upload, file: StoredFile) -> None:
+    """Keep a file's content and its record, both or none."""
     await batches.folder.keep(upload.path, file.id)
     try:
         await batches.store.add_file(file)
     except BaseException:
         await batches.folder.remove(file.id)
         raise
-    return FileBody.of(file)
 
 
 @router.get("/v1/files", response_model=FileList)
@@ -113,10 +121,11 @@ async def file_content(file_id: str, batches: TheBatches, context: TheContext) -
         return await _streamed(bucket, file)
     path = batches.folder.content(file.id)
     try:
-        found = await asyncio.to_thread(os.stat, path)
+        content = await asyncio.to_thread(path.open, "rb")
     except FileNotFoundError:
         raise NotFound("file_id: the file has just been deleted", param="file_id") from None
-    return FileContent(path, file, found)
+    context.at_end.enter_context(content)
+    return FileContent(content, file)
 
 
 async def _streamed(bucket: Bucket, file: StoredFile) -> Response:
@@ -139,9 +148,14 @@ async def _streamed(bucket: Bucket, file: StoredFile) -> Response:
 @router.delete("/v1/files/{file_id}")
 async def delete_file(file_id: str, batches: TheBatches, context: TheContext) -> FileDeleted:
     """Delete one of these files; not while a batch reads it."""
-    await batches.store.delete_file(context.tenant.name, file_id)
-    await batches.folder.remove(file_id)
+    await to_its_end(_delete(batches, context.tenant.name, file_id))
     return FileDeleted(id=file_id)
+
+
+async def _delete(batches: Batches, tenant: str, file_id: str) -> None:
+    """Delete a file's record and its content, both or none."""
+    await batches.store.delete_file(tenant, file_id)
+    await batches.folder.remove(file_id)
 
 
 def _keep_seconds(fields: dict[str, str], most: int) -> int:
@@ -154,8 +168,8 @@ def _keep_seconds(fields: dict[str, str], most: int) -> int:
         raise InvalidRequest(message, param="expires_after")
     if (
         seconds is None
-        or not seconds.isdecimal()
-        or not _LEAST_SECONDS <= int(seconds[:12]) <= most
+        or not _NUMBER.fullmatch(seconds)
+        or not _LEAST_SECONDS <= int(seconds) <= most
     ):
         message = (
             f"expires_after[seconds]: must be {_LEAST_SECONDS} to {most}, got {quote(seconds)}"

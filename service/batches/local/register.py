@@ -27,7 +27,21 @@ class LocalRegister:
 
     async def take(self, batch_id: str) -> LocalLease | None:
         journal = LocalJournal(self._database, self._folder.database, batch_id, self._clock)
-        return LocalLease.take(self._folder.lease(batch_id), journal)
+        lease = LocalLease.take(self._folder.lease(batch_id), journal)
+        if lease is None:
+            return None
+        unfinished = False
+        try:
+            # Another process may have ended the batch since it was listed.
+            unfinished = await self._is_unfinished(batch_id)
+        finally:
+            if not unfinished:
+                await lease.release()
+        return lease if unfinished else None
+
+    async def _is_unfinished(self, batch_id: str) -> bool:
+        wanted = f"id = ? AND {IS_UNFINISHED}"
+        return bool(await self._database.run(lambda c: batches_where(c, wanted, batch_id)))
 
     async def unfinished(self) -> list[Batch]:
         wanted = f"{IS_UNFINISHED} ORDER BY seq"

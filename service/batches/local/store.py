@@ -104,6 +104,8 @@ class LocalStore:
                 >= self._settings.max_batches
             ):
                 raise refusals.too_many(self._settings)
+            if held(connection, batch.tenant)[0] >= self._settings.max_files:
+                raise refusals.no_room_for_results(self._settings)
             put_batch(connection, batch)
             drop_ended(connection, batch.tenant, self._settings.max_ended)
 

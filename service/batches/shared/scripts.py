@@ -146,6 +146,7 @@ if purpose ~= ARGV[2] then return purpose end
 local all, unfinished = root .. "batches/" .. batch.tenant, root .. "unfinished/" .. batch.tenant
 local running = redis.call("ZCARD", unfinished)
 if running >= tonumber(ARGV[3]) then return "full" end
+if held(batch.tenant) >= tonumber(ARGV[5]) then return "crowded" end
 local beyond = redis.call("ZCARD", all) - running - tonumber(ARGV[4])
 for _, id in ipairs(beyond > 0 and redis.call("ZRANGE", all, 0, beyond + running - 1) or {{}}) do
     if beyond > 0 and not redis.call("ZSCORE", unfinished, id) then
@@ -162,7 +163,8 @@ return ""
 """
 """Adds a batch, and removes the tenant's oldest ended ones beyond their limit.
 
-Returns `unknown` for its file, another purpose than it must have, or `full`, and does nothing then.
+Returns `unknown` for its file, another purpose than it must have, `full`, or `crowded` where there
+may be no more files, and does nothing then.
 """
 
 CANCEL = f"""{_COMMON}

@@ -72,13 +72,16 @@ class SharedStore:
 
     async def create(self, batch: Batch) -> Batch:
         batch = batch.named()
-        limits = (self._settings.max_batches, self._settings.max_ended)
+        settings = self._settings
+        limits = (settings.max_batches, settings.max_ended, settings.max_files)
         answer = await self._records.run(CREATE, packed(batch), Purpose.BATCH, *limits)
         refused = answer.decode()
         if refused == "unknown":
             raise refusals.no_input(batch)
         if refused == "full":
-            raise refusals.too_many(self._settings)
+            raise refusals.too_many(settings)
+        if refused == "crowded":
+            raise refusals.no_room_for_results(settings)
         if refused:
             raise refusals.not_for_batches(refused)
         return batch
