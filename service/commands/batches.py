@@ -109,7 +109,7 @@ def _asked(url: str, method: str, path: str) -> Any:
     """The answer of the service at an address, to a request about batches."""
     key = os.environ.get(_KEY)
     headers = {} if key is None else {"authorization": f"Bearer {key}"}
-    address = f"{url.rstrip('/')}/v1/batches{path}"
+    address = f"{url.rstrip('/').removesuffix('/v1')}/v1/batches{path}"
     try:
         answer = httpx.request(method, address, headers=headers, timeout=_SECONDS)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
