@@ -15,13 +15,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 from service.commands.errors import one_message
+from service.commands.table import print_table
 from service.errors import ConfigurationError
 from service.files import write_atomically
 from service.tenants.key import key_digest, new_key
@@ -97,10 +96,9 @@ def list_(
         if as_json:
             typer.echo(json.dumps(rows))
             return
-        table = Table(*(rows[0] if rows else ("tenant", "key")))
-        for row in rows:
-            table.add_row(*("" if value is None else str(value) for value in row.values()))
-        Console().print(table)
+        columns = tuple(rows[0]) if rows else ("tenant", "key")
+        cells = (["" if value is None else str(value) for value in row.values()] for row in rows)
+        print_table(columns, cells)
 
 
 @app.command()
