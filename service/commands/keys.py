@@ -45,7 +45,8 @@ def create(
     ] = None,
     weight: Annotated[float, typer.Option(help=f"{NewOnly}share relative to others.")] = 1.0,
     model: Annotated[
-        list[str] | None, typer.Option(help=f"{NewOnly}a base model it may use (default all).")
+        list[str] | None,
+        typer.Option(help=f"{NewOnly}a base model or encoder it may use (default all)."),
     ] = None,
     adapter: Annotated[
         list[str] | None, typer.Option(help=f"{NewOnly}an adapter it may use (default all).")
@@ -97,8 +98,7 @@ def list_(
             typer.echo(json.dumps(rows))
             return
         columns = tuple(rows[0]) if rows else ("tenant", "key")
-        cells = (["" if value is None else str(value) for value in row.values()] for row in rows)
-        print_table(columns, cells)
+        print_table(columns, (list(map(_cell, row.values())) for row in rows))
 
 
 @app.command()
@@ -127,16 +127,22 @@ def revoke(
 
 
 def _rows(record: TenantRecord, now: float) -> Iterator[dict[str, Any]]:
+    """A row for each key of a tenant, or one without a key."""
+    rights = {
+        "weight": record.weight,
+        "models": ALL if record.models is None else sorted(record.models),
+        "adapters": ALL if record.adapters is None else sorted(record.adapters),
+    }
     for key in record.keys:
-        yield {
-            "tenant": record.name,
-            "key": key.id,
-            "state": "live" if key.live(now) else "expired",
-            "expires": key.expires.isoformat() if key.expires else None,
-            "weight": record.weight,
-            "models": ALL if record.models is None else " ".join(sorted(record.models)),
-            "adapters": ALL if record.adapters is None else " ".join(sorted(record.adapters)),
-        }
+        state = "live" if key.live(now) else "expired"
+        expires = key.expires.isoformat() if key.expires else None
+        yield {"tenant": record.name, "key": key.id, "state": state, "expires": expires, **rights}
+    if not record.keys:
+        yield {"tenant": record.name, "key": None, "state": "no key", "expires": None, **rights}
+
+
+def _cell(value: Any) -> str:
+    return "" if value is None else " ".join(value) if isinstance(value, list) else str(value)
 
 
 @contextmanager
