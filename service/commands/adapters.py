@@ -124,7 +124,7 @@ def verify(
 ) -> None:
     """Check every byte of an adapter against its manifest and its base; needs no engine.
 
-    Example: llm-service adapters verify adapters/sentiment --base models/smollm2
+    Example: llm-service adapters verify adapters/sentiment --base models/smollm2-135m-instruct
     """
     with one_message(), _refusal(as_json):
         verified = verify_folder(folder, _describe(base, base_name, max_rank))
