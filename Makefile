@@ -53,6 +53,8 @@ help: ## List the targets and variables
 
 setup: $(CPU_INSTALLED) $(MODEL_FETCHED) ## Make .venv, install the pinned CPU list, fetch the model
 
+dev: $(DEV_INSTALLED) ## Install what fine-tuning, load tests and the tests need
+
 run: setup $(if $(filter deploy/local/config.yaml,$(CONFIG)),$(ENCODER_FETCHED)) ## Set up missing parts and serve CONFIG
 	@echo "==> serving $(CONFIG): the engine starts, the adapters are proven, then the service listens; Ctrl-C stops"
 	@$(PY) -m tools.programs $(LIBRARIES)

@@ -7,6 +7,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Mapping, Sequence
+from http import HTTPStatus
 
 from loadtests.load.scenario import Scenario, ScenarioError
 
@@ -46,8 +47,13 @@ def ask_model(host: str, scenario: Scenario, more: Mapping[str, str]) -> str:
         request = urllib.request.Request(url, headers=headers)
         with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:
             return str(json.load(response)["data"][0]["id"])
+    except urllib.error.HTTPError as error:
+        wanted = "--model"
+        if error.code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+            wanted = "a key, as --header 'Authorization: Bearer KEY'"
+        raise ScenarioError(f"{url}: the answer is {error}; give {wanted}") from error
     except OSError as error:
-        raise ScenarioError(f"{url}: cannot be read: {error}; or give --model") from error
+        raise ScenarioError(f"{url}: cannot be reached: {error}") from error
     except (ValueError, KeyError, IndexError, TypeError) as error:
         raise ScenarioError(f"--model must be given: {url} lists no model ({error})") from error
 

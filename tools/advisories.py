@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 
+from tools.command_line import command_line
 from tools.served.configuration import SMOLLM2, tiny_config
 from tools.served.server import Server, running_server
 from tools.served.tiny import build_tiny_model
@@ -152,4 +153,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    command_line("tools.advisories", __doc__).parse_args()
     main()

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from loadtests.processes import free_port, running, served, wait_until
+from tools.command_line import command_line
 
 _VERSION = "3.35.0"
 _FETCHED = Path(__file__).parents[1] / ".cache" / "azurite" / _VERSION
@@ -56,4 +57,5 @@ def main() -> str | None:
 
 
 if __name__ == "__main__":
+    command_line("tools.azurite", __doc__).parse_args()
     sys.exit(main())

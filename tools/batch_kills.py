@@ -14,7 +14,6 @@ the batch is stopped until the other has gone on, the next time killed and start
 turn.
 """
 
-import argparse
 import json
 import random
 import signal
@@ -26,6 +25,7 @@ from typing import Any
 import httpx
 
 from loadtests.processes import wait_until
+from tools.command_line import command_line
 from tools.served.configuration import SMOLLM2, tiny_config
 from tools.served.server import Server, started_server
 from tools.served.tiny import build_tiny_model
@@ -173,7 +173,7 @@ def _asked(log: Path) -> list[str]:
 
 def main() -> None:
     """Kill, and print what came of it."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = command_line("tools.batch_kills", __doc__)
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--lines", type=int, default=500)
     parser.add_argument("--tokens", type=int, help="of each answer; default 32, of replicas 128")

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tools import programs
+from tools.command_line import command_line
 
 PROGRAM = "chromium-headless-shell"
 _PACKAGES = (PROGRAM, "fonts-dejavu-core")
@@ -60,4 +61,5 @@ def _found() -> str | None:
 
 
 if __name__ == "__main__":
+    command_line("tools.browser", __doc__).parse_args()
     sys.exit(main())

@@ -23,6 +23,7 @@ from service.settings.telemetry import MetricsSettings
 from service.telemetry.history import INTERVAL_S, History
 from service.telemetry.metrics import Metrics
 from tools.browser import launch_options
+from tools.command_line import command_line
 from tools.console_service import TENANT, configuration, make_batch
 from tools.served.keys import bearer, key_of
 from tools.served.server import START_SECONDS, Server, running_server
@@ -125,4 +126,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    command_line("tools.console_cost", __doc__).parse_args()
     main()

@@ -13,6 +13,7 @@ from pathlib import Path
 from playwright.sync_api import expect, sync_playwright
 
 from tools.browser import launch_options
+from tools.command_line import command_line
 from tools.console_layout import keep, picture
 from tools.console_service import SHARES, TENANT, configuration, make_batch, overload
 from tools.console_views import VIEWS, Subject
@@ -51,4 +52,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    command_line("tools.console_pictures", __doc__).parse_args()
     sys.exit(main())

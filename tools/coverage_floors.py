@@ -11,6 +11,8 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
+from tools.command_line import command_line
+
 FLOORS = {
     "service.adapters": 90,
     "service.api": 90,
@@ -61,4 +63,6 @@ def main(report: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    parser = command_line("tools.coverage_floors", __doc__)
+    parser.add_argument("report", type=Path, help="report of `coverage json`")
+    sys.exit(main(parser.parse_args().report))

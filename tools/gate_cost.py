@@ -18,6 +18,7 @@ from service.gate.stream import gated
 from service.gate.ticket import Demand
 from service.settings.gate import GateSettings
 from service.telemetry.metrics import Metrics
+from tools.command_line import command_line
 
 REQUESTS = 2000
 ROUNDS = 15
@@ -80,4 +81,5 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
+    command_line("tools.gate_cost", __doc__).parse_args()
     asyncio.run(main())

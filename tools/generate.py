@@ -6,7 +6,6 @@
 The second command writes nothing; it prints the names of files that differ and ends with 1.
 """
 
-import argparse
 import json
 import sys
 from collections.abc import Callable, Mapping
@@ -29,6 +28,7 @@ from tools import (
     packages_table,
     settings_table,
 )
+from tools.command_line import command_line
 
 ROOT = Path(__file__).parents[1]
 
@@ -69,7 +69,7 @@ def _held(file: Path) -> str | None:
 
 def main() -> None:
     """Write or check, and name the files that differ."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = command_line("tools.generate", __doc__)
     parser.add_argument("--check", action="store_true", help="Write nothing; end with 1.")
     check: bool = parser.parse_args().check
     differing = out_of_date()

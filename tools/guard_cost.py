@@ -7,7 +7,6 @@ answers of another, and asks for the same streams as each of them and as a third
 a guard, in turns. Prints the time to the first text, and requests a second. Takes minutes.
 """
 
-import argparse
 import asyncio
 import json
 import statistics
@@ -23,6 +22,7 @@ import httpx
 
 from service.adapters.manifest import ClassificationManifest
 from service.adapters.manifest_yaml import load_manifest
+from tools.command_line import command_line
 from tools.served.configuration import ENGINE, SMOLLM2
 from tools.served.keys import bearer, entry, write_keys
 from tools.served.server import PATIENT, Server, running_server
@@ -92,9 +92,7 @@ def _has_text(line: str) -> bool:
 
 def main() -> None:
     """Measure in turns and print a line for each policy."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line("tools.guard_cost", __doc__)
     parser.add_argument("--guard", default="prompt-safety", help="An adapter of deploy/local.")
     parser.add_argument("--rounds", type=int, default=5, help="Turns of each policy.")
     parser.add_argument("--streams", type=int, default=24, help="Streams of a turn.")

@@ -13,6 +13,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from tools.command_line import command_line
+
 _HIDDEN = "TOOLS_HIDDEN_INSTRUCTIONS"
 _FEWEST = 2
 _WELL, _ABSENT = "ok", "not run: this processor does not have it"
@@ -116,11 +118,7 @@ def _capabilities() -> dict[str, bool]:
 
 def _options() -> argparse.Namespace:
     names = [each.name for each in SETS]
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.instruction_sets",
-        description=_HELP,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_line("tools.instruction_sets", _HELP)
     parser.add_argument("--sets", help=f"names joined by commas: {','.join(names)}")
     parser.add_argument("command", nargs=argparse.REMAINDER, help="the command and its arguments")
     options = parser.parse_args()

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tools.command_line import command_line
+
 MODEL = Path(".cache/models/smollm2-135m-instruct")
 LEAST = 1.0
 """The least margin, in nats, of an answer that a document states or a test expects."""
@@ -125,11 +127,7 @@ def _conversation(turns: Sequence[str], system: str | None) -> list[dict[str, st
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.margins",
-        description=_HELP,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_line("tools.margins", _HELP)
     parser.add_argument("turns", nargs="+", help="user, assistant, user, ... in alternation")
     parser.add_argument("--system", help="the system message")
     parser.add_argument("--plain", action="store_true", help="continue the one text; no template")

@@ -14,6 +14,8 @@ import tarfile
 import tempfile
 from pathlib import Path
 
+from tools.command_line import command_line
+
 VERSION = "11.16.0"
 SHA256 = "74d7c46dabca328c2294733910a8aa1ed0c37451776e8d5295da38a2b758fb9b"
 """Digest of dist/mermaid.min.js in that version's package."""
@@ -50,4 +52,6 @@ def main(target: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    parser = command_line("tools.mermaid", __doc__)
+    parser.add_argument("file", type=Path, help="file to write")
+    main(parser.parse_args().file)

@@ -15,6 +15,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from tools.command_line import command_line
+
 PACKAGES = {
     "amtool": ("prometheus-alertmanager",),
     "curl": ("curl", "libcurl4", "libcurl4t64"),
@@ -108,4 +110,8 @@ def _found(name: str) -> str | None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    parser = command_line("tools.programs", __doc__)
+    parser.add_argument(
+        "names", nargs="+", choices=PACKAGES, metavar="NAME", help=", ".join(PACKAGES)
+    )
+    sys.exit(main(parser.parse_args().names))

@@ -21,6 +21,7 @@ import httpx
 
 from loadtests.peers import MODEL, MODEL_FOLDER, ours
 from loadtests.processes import unwind_on_sigterm
+from tools.command_line import command_line
 from tools.frontend.cases import Ask
 from tools.frontend.client import Load, run
 from tools.frontend.measure import Side
@@ -91,11 +92,7 @@ def _numbers(value: str) -> Sequence[int]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.refusal_cost",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_line("tools.refusal_cost", __doc__)
     parser.add_argument("--model", type=Path, default=MODEL_FOLDER, help="folder")
     parser.add_argument("--connections", type=_numbers, default=[64, 128], help="default 64,128")
     parser.add_argument("--refusals", type=int, default=4000, help="refusals of a turn")

@@ -10,6 +10,8 @@ import re
 import sys
 from pathlib import Path
 
+from tools.command_line import command_line
+
 ROOT = Path(__file__).parents[1]
 
 _VERSIONS = {
@@ -54,6 +56,9 @@ def notes_of(version: str, changelog: str) -> str:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2 or not sys.argv[1].startswith("v"):
-        sys.exit("usage: python -m tools.release vX.Y.Z")
-    sys.exit(main(sys.argv[1]))
+    parser = command_line("tools.release", __doc__)
+    parser.add_argument("tag", metavar="vX.Y.Z", help="tag of the release")
+    given: str = parser.parse_args().tag
+    if not given.startswith("v"):
+        parser.error(f"vX.Y.Z: must begin with v, got {given}")
+    sys.exit(main(given))

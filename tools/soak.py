@@ -7,7 +7,6 @@ still taken. Exits with the load test's code (0 ok, 1 requests failed, 3 objecti
 invalid), or with 1 where memory grew by more than --slope or a slot was not given back.
 """
 
-import argparse
 import random
 import subprocess
 import sys
@@ -20,6 +19,7 @@ import psutil
 
 from loadtests.load.text import Segment
 from loadtests.processes import end, unwind_on_sigterm
+from tools.command_line import command_line
 from tools.served.configuration import ENGINE, SMOLLM2
 from tools.served.server import Server, named, running_server
 
@@ -44,7 +44,7 @@ _SETTLE_SECONDS = 30
 
 def main() -> int:
     """Serve, load, watch; returns the load test's exit code."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = command_line("tools.soak", __doc__)
     parser.add_argument("--seconds", type=int, default=7200)
     parser.add_argument("--rate", type=float, default=0.8, help="requests per second")
     parser.add_argument("--slope", type=float, default=1.0, help="most growth, in MB an hour")

@@ -7,6 +7,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError
 
 from loadtests.analysis.latency import lag, tpot, ttft
+from loadtests.load.problems import problems
 from loadtests.load.scenario import ScenarioError
 from loadtests.protocol.record import Record
 
@@ -63,7 +64,9 @@ def load_objectives(name_or_path: str) -> Objectives:
             )
     try:
         return Objectives.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (OSError, yaml.YAMLError, ValidationError) as error:
+    except ValidationError as error:
+        raise ScenarioError(f"{path}: {problems(error)}") from error
+    except (OSError, yaml.YAMLError) as error:
         raise ScenarioError(f"{path}: {error}") from error
 
 

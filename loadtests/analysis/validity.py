@@ -67,7 +67,8 @@ def _send_lag(run: Run, percent: int, limit: float) -> Check:
     if isinstance(run.scenario.load, ClosedLoad) or not lags:
         return Check(name=name, passed=None, limit=limit, message=_CLOSED if lags else "none sent")
     value = float(np.percentile(lags, percent))
-    return _at_most(name, value, limit, f"p{percent} of the time from due to sent, in ms")
+    message = f"p{percent} of the time from due to sent was {value:.1f} ms, at most {limit:g}"
+    return _at_most(name, value, limit, message)
 
 
 def _worker_cpu(run: Run) -> Check:
@@ -80,7 +81,8 @@ def _worker_cpu(run: Run) -> Check:
     shares = [busy / seconds for busy, seconds in used.values() if seconds > 0]
     if not shares:
         return Check(name="worker_cpu", passed=False, limit=limit, message="no worker was seen")
-    return _at_most("worker_cpu", max(shares), limit, "share of a core of the busiest worker")
+    message = f"the busiest worker took {max(shares):.2f} of a core, at most {limit:g}"
+    return _at_most("worker_cpu", max(shares), limit, message)
 
 
 def _achieved(run: Run) -> Check:
@@ -101,7 +103,9 @@ def _achieved(run: Run) -> Check:
 
 def _dropped(run: Run) -> Check:
     dropped = sum(1 for record in run.records if record.outcome == "dropped")
-    return _at_most("dropped", dropped, 0, "requests the client had no room to send")
+    return _at_most(
+        "dropped", dropped, 0, f"{dropped} requests that the client had no room to send"
+    )
 
 
 def _little(run: Run) -> Check:

@@ -20,6 +20,7 @@ from pydantic import (
 from loadtests.load.arrivals import Arrivals
 from loadtests.load.background import Background, Neighbour
 from loadtests.load.choice import Adapters, Tenant
+from loadtests.load.problems import problems
 from loadtests.load.stage import ALONE, BESIDE, WARMUP, Stage, row
 from loadtests.load.traces import Format
 from loadtests.load.workloads import AnyWorkload
@@ -213,7 +214,7 @@ def load_scenario(name_or_path: str, overrides: tuple[str, ...] = ()) -> Scenari
     try:
         return Scenario.model_validate(tree)
     except ValidationError as error:
-        raise ScenarioError(f"{path}: {error}") from error
+        raise ScenarioError(f"{path}: {problems(error)}") from error
 
 
 def scenario_names() -> list[str]:

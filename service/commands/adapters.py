@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from service.adapters.listing import ListedAdapter, list_adapters
 from service.adapters.manifest import SIGNATURE_FILE, Manifest
@@ -28,6 +26,7 @@ from service.adapters.verify import VerifiedAdapter
 from service.adapters.verify import verify as verify_folder
 from service.commands.errors import one_message
 from service.commands.quiet import quiet_engine
+from service.commands.table import print_table
 from service.errors import ConfigurationError
 from service.model.base_model import ServedBase, read_base_model
 from service.plain_yaml import read_mapping
@@ -125,7 +124,7 @@ def verify(
 ) -> None:
     """Check every byte of an adapter against its manifest and its base; needs no engine.
 
-    Example: llm-service adapters verify adapters/sentiment --base models/smollm2
+    Example: llm-service adapters verify adapters/sentiment --base models/smollm2-135m-instruct
     """
     with one_message(), _refusal(as_json):
         verified = verify_folder(folder, _describe(base, base_name, max_rank))
@@ -277,10 +276,8 @@ def _show(rows: Sequence[dict[str, Any]], columns: Sequence[str], as_json: bool)
     if as_json:
         typer.echo(json.dumps(rows))
         return
-    table = Table(*[column for column in columns if any(row.get(column) for row in rows)])
-    for row in rows:
-        table.add_row(*[_cell(row.get(str(column.header))) for column in table.columns])
-    Console().print(table)
+    shown = [column for column in columns if any(row.get(column) for row in rows)]
+    print_table(shown, ([_cell(row.get(column)) for column in shown] for row in rows))
 
 
 def _cell(value: Any) -> str:

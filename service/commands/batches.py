@@ -13,13 +13,12 @@ from typing import Annotated, Any
 
 import httpx
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from service.api.schemas.batches import BatchBody
 from service.batches.overview import Overview
 from service.batches.records import Batch
 from service.commands.errors import one_message
+from service.commands.table import print_table
 from service.errors import ConfigurationError, ServiceError
 
 app = typer.Typer(no_args_is_help=True, help=__doc__)
@@ -62,13 +61,8 @@ def list_(
     if as_json:
         typer.echo(json.dumps(batches))
         return
-    table = Table("batch", "tenant", "status", "answered", "errors", "lines", "made", "expires")
-    for batch in batches:
-        counts = batch["request_counts"]
-        numbers = (str(counts[name]) for name in ("completed", "failed", "total"))
-        times = (_time(batch[name]) for name in ("created_at", "expires_at"))
-        table.add_row(batch["id"], batch.get("tenant", ""), batch["status"], *numbers, *times)
-    Console().print(table)
+    columns = ("batch", "tenant", "status", "answered", "errors", "lines", "made", "expires")
+    print_table(columns, map(_row, batches))
 
 
 @app.command()
@@ -109,7 +103,7 @@ def _asked(url: str, method: str, path: str) -> Any:
     """The answer of the service at an address, to a request about batches."""
     key = os.environ.get(_KEY)
     headers = {} if key is None else {"authorization": f"Bearer {key}"}
-    address = f"{url.rstrip('/')}/v1/batches{path}"
+    address = f"{url.rstrip('/').removesuffix('/v1')}/v1/batches{path}"
     try:
         answer = httpx.request(method, address, headers=headers, timeout=_SECONDS)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
@@ -135,6 +129,14 @@ async def _read(store: str, ask: _Ask) -> Any:
 
 def _body(batch: Batch) -> dict[str, Any]:
     return {"tenant": batch.tenant, **BatchBody.of(batch).model_dump(mode="json")}
+
+
+def _row(batch: dict[str, Any]) -> tuple[str, ...]:
+    """The cells of a batch in the list."""
+    counts = batch["request_counts"]
+    numbers = (str(counts[name]) for name in ("completed", "failed", "total"))
+    times = (_time(batch[name]) for name in ("created_at", "expires_at"))
+    return batch["id"], batch.get("tenant", ""), batch["status"], *numbers, *times
 
 
 def _time(seconds: int) -> str:

@@ -14,6 +14,7 @@ from service.errors import ConfigurationError
 def one_message() -> Iterator[None]:
     """End the command with only a configuration error's message and exit code 2."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # else a line for each request
     try:
         yield
     except ConfigurationError as error:

@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import IO, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 from tqdm import tqdm
 
 from service.commands.errors import one_message
 from service.commands.finetune import measure_again
 from service.commands.rewriting import rewriting
 from service.commands.suite_card import SuiteCard
+from service.commands.table import print_table
 from service.errors import ConfigurationError
 from service.evaluation.choices import Reading
 from service.evaluation.client import Client
@@ -173,12 +172,19 @@ def _show(report: Report, as_json: bool) -> None:
     if as_json:
         typer.echo(report.model_dump_json())
         return
-    table = Table("task", "metric", "value", "95 % interval", "bar", "verdict")
-    for task in report.tasks:
-        for m in task.metrics:
-            figures = (f"{m.value:.3g}", f"{m.low:.3g} to {m.high:.3g}")
-            table.add_row(task.name, m.name, *figures, m.bar or "", m.verdict or "")
-    Console().print(table)
+    rows = [
+        (
+            task.name,
+            m.name,
+            f"{m.value:.3g}",
+            f"{m.low:.3g} to {m.high:.3g}",
+            m.bar or "",
+            m.verdict or "",
+        )
+        for task in report.tasks
+        for m in task.metrics
+    ]
+    print_table(("task", "metric", "value", "95 % interval", "bar", "verdict"), rows)
     for sentence in report.failed:
         typer.echo(f"fails: {sentence}", err=True)
     if not report.complete:

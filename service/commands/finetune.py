@@ -99,7 +99,8 @@ def _ready() -> None:
     missing = [name for name in _EXTRA if importlib.util.find_spec(name) is None]
     if missing:
         raise ConfigurationError(
-            f"{', '.join(missing)}: not installed; they come with the extra `finetune`"
+            f"{', '.join(missing)}: not installed; they come with the extra `finetune`, "
+            "in a checkout with `make dev`"
         )
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     # Have waiting threads sleep: on a machine that others use, spinning ones delay the run.

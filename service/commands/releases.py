@@ -65,9 +65,11 @@ def accuracy(
     """
     with one_message():
         figures = told(read_tallies(store))
-    for each in figures:
-        if name in (None, each["adapter"]):
-            typer.echo(json.dumps(each) if as_json else _figures(each))
+    chosen = [each for each in figures if name in (None, each["adapter"])]
+    for each in chosen:
+        typer.echo(json.dumps(each) if as_json else _figures(each))
+    if not chosen:
+        typer.echo("no feedback yet", err=True)
 
 
 def _figures(each: dict[str, Any]) -> str:

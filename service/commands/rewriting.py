@@ -1,7 +1,6 @@
 """Commands that write a section into the manifest of a packed folder."""
 
 import json
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +20,6 @@ def rewriting(folder: Path | None) -> Iterator[None]:
 
     Without a folder nothing is rewritten, and there is only the message.
     """
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # else a line for each request
     with one_message():
         try:
             yield

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from service.commands.errors import one_message
+from service.commands.table import print_table
 from service.errors import ConfigurationError
 from service.usage.folder import DATABASE, UsageFolder
 from service.usage.row import Amounts, Kind, Question, UsageRow
@@ -61,10 +60,7 @@ def usage(
         writer.writeheader()
         writer.writerows(lines)
         return
-    table = Table(*_COLUMNS)
-    for line in lines:
-        table.add_row(*(str(value) for value in line.values()))
-    Console().print(table)
+    print_table(_COLUMNS, ([str(value) for value in line.values()] for line in lines))
 
 
 def _open(store: str) -> UsageStore:

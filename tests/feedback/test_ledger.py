@@ -66,4 +66,7 @@ def test_a_file_that_is_none_counts_anew_and_is_named(
     assert "feedback counts anew" in caplog.text
     with pytest.raises(ConfigurationError, match="not a file of feedback"):
         read_tallies(tmp_path)
-    assert read_tallies(tmp_path / "none") == {}
+    (tmp_path / FILE).unlink()
+    assert read_tallies(tmp_path) == {}
+    with pytest.raises(ConfigurationError, match="none: there is no such folder"):
+        read_tallies(tmp_path / "none")

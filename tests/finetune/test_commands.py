@@ -100,7 +100,10 @@ def test_without_the_extra_it_says_so(run: Run, monkeypatch: pytest.MonkeyPatch)
     )
     result = call("finetune", run())
     assert result.exit_code == 2
-    assert "peft: not installed; they come with the extra `finetune`" in result.stderr
+    assert (
+        "peft: not installed; they come with the extra `finetune`, in a checkout with `make dev`"
+        in result.stderr
+    )
 
 
 def test_an_adapter_that_is_not_there_cannot_be_measured(run: Run) -> None:

@@ -136,6 +136,23 @@ def test_overrides_reach_into_lists() -> None:
     assert scenario.load.arrivals.process == "constant"
 
 
+def test_mistakes_are_one_line_without_pydantics_words(tmp_path: Path) -> None:
+    overrides = ("load.nope=1", "load.step_s=-1", "workloads=[{kind: prompts, path: /gone}]")
+    with pytest.raises(ScenarioError) as raised:
+        load_scenario("smoke", overrides)
+    _, _, told = str(raised.value).partition("smoke.yaml: ")
+    assert told.split("; ") == [
+        "load.open.step_s: Input should be greater than 0, got -1",
+        "load.open.nope: unknown key",
+        "workloads.0.prompts.path: /gone: cannot be read: "
+        "[Errno 2] No such file or directory: '/gone'",
+        "workloads.0.prompts.output: Field required",
+    ]
+    (tmp_path / "slo.yaml").write_text("{nope: 1}")
+    with pytest.raises(ScenarioError, match=r"nope: unknown key$"):
+        load_objectives(str(tmp_path / "slo.yaml"))
+
+
 def test_an_unknown_scenario_names_those_there_are() -> None:
     with pytest.raises(ScenarioError, match=r"baseline.*'smok'"):
         load_scenario("smok")

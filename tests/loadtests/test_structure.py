@@ -16,9 +16,12 @@ from loadtests.drive.meter import Meter
 from loadtests.drive.options import Options
 from loadtests.launch import Launch
 from loadtests.load.scenario import ScenarioError, load_scenario
-from loadtests.target import read_metrics, tenant_keys
+from loadtests.target import ask_model, read_metrics, tenant_keys
+from service.settings.tree import TenantSettings
+from tests.live_service import LiveService
 from tests.loadtests.records import record
 from tests.loadtests.scenarios import scenario
+from tools.served.keys import bearer, entry, write_keys
 
 PACKAGE = Path(__file__).parents[2] / "loadtests"
 GREEN = {"gevent", "geventhttpclient", "locust", "flask"}
@@ -139,6 +142,18 @@ def test_keys_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None
         tenant_keys(fairness)
     monkeypatch.setenv("LOADTEST_KEY_LIGHT", "two")
     assert tenant_keys(fairness) == {"heavy": "one", "light": "two"}
+
+
+def test_a_server_with_keys_says_how_to_send_one(tmp_path: Path) -> None:
+    keys = write_keys(tmp_path / "keys.yaml", entry("one"))
+    smoke = load_scenario("smoke")
+    with LiveService(tenants=TenantSettings(keys=keys)) as live:
+        with pytest.raises(ScenarioError, match=r"401: .*--header 'Authorization: Bearer KEY'"):
+            ask_model(live.url, smoke, {})
+        with pytest.raises(ScenarioError, match=r"404: .*give --model"):
+            ask_model(f"{live.url}/nowhere", smoke, bearer("one"))
+    with pytest.raises(ScenarioError, match="cannot be reached: "):
+        ask_model(live.url, smoke, {})
 
 
 def test_unread_metrics_say_why() -> None:

@@ -56,6 +56,24 @@ def test_each_check_finds_its_fault(of: Run, names: list[str]) -> None:
     assert doubts(of) == names
 
 
+@pytest.mark.parametrize(
+    ("of", "message"),
+    [
+        (run(late(0.008)), "p50 of the time from due to sent was 8.0 ms, at most 5"),
+        (
+            run(ten(), samples=[Sample(0, 10, 10, 1.0934, 0.15)]),
+            "the busiest worker took 1.09 of a core, at most 0.85",
+        ),
+        (
+            run([*ten(), record(10, outcome="dropped", sent=None, e2e=None)], offered={"x1": 10}),
+            "1 requests that the client had no room to send",
+        ),
+    ],
+)
+def test_a_fault_is_told_with_its_figure(of: Run, message: str) -> None:
+    assert [check.message for check in invalid(validity(of))] == [message]
+
+
 def test_what_was_cut_off_may_or_may_not_have_been_counted() -> None:
     records = [*ten(), *(record(i, outcome="cancelled", status=200) for i in range(10, 15))]
     assert doubts(run(records, server=Counters("vllm", 12, 100))) == []

@@ -327,3 +327,9 @@ def test_the_folder_is_named_after_the_source(
     run = CliRunner().invoke(app, ["model", "fetch", str(repository)])
     assert run.exit_code == 0, run.output
     assert (tmp_path / "models" / "repository" / LIST_FILE).is_file()
+
+
+def test_a_folder_that_is_not_there_is_named_and_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(SourceMissing, match="mdel: there is no such folder"):
+        fetch_model(str(tmp_path / "mdel"), tmp_path / "models" / "mine")
+    assert not [*tmp_path.iterdir()]

@@ -142,6 +142,8 @@ def test_ratings_and_the_key_survive_a_restart(
         assert (shown["rated"], shown["accuracy"]) == (2, 0.5)
     listed = CliRunner().invoke(app, ["releases", "accuracy", "--store", str(store)])
     assert "sentiment@1.0.0 rated 2 accuracy 0.5 calibration_error" in listed.output
+    other = CliRunner().invoke(app, ["releases", "accuracy", "--store", str(store), "--name", "x"])
+    assert (other.exit_code, other.stdout, other.stderr) == (0, "", "no feedback yet\n")
 
 
 def test_wrong_answers_of_the_next_version_are_harm(folders: Folders, tmp_path: Path) -> None:

@@ -22,14 +22,13 @@ from tools.canaries.kinds import KINDS
 from tools.canaries.outcomes import HEAD
 from tools.canaries.plans import configuration, planned, spoil
 from tools.canaries.trial import Trial
+from tools.command_line import command_line
 from tools.served.server import running_server
 
 
 def main() -> int:
     """Parse the command line, release, and judge; the exit code."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line("tools.canaries", __doc__)
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     parser.add_argument("--times", type=int, default=1, help="releases of each kind")
     parser.add_argument("--requests", type=int, nargs=2, default=[40, 80], help="of both steps")

@@ -9,6 +9,7 @@ from service.model.base_model import read_base_model
 from tools.canaries.kinds import KINDS
 from tools.canaries.plans import MODEL, NEXT
 from tools.canaries.successors import write
+from tools.command_line import command_line
 from tools.served.configuration import SMOLLM2
 
 FOLDER = Path(".cache/canaries")
@@ -23,5 +24,6 @@ def write_all(folder: Path) -> dict[str, str]:
 
 
 if __name__ == "__main__":
+    command_line("tools.canaries.local", __doc__).parse_args()
     for name, digest in write_all(FOLDER).items():
         print(f"{FOLDER / name}: {digest}")

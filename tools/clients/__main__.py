@@ -8,7 +8,6 @@ JDK their clients are left out. `--write` writes the rows of the clients that ra
 docs/clients.md.
 """
 
-import argparse
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from service.settings.load import load_settings
 from tools.clients.clients import CLIENTS, Trial, trials
 from tools.clients.install import install
 from tools.clients.table import write
+from tools.command_line import command_line
 from tools.served.server import running_server
 
 _CONFIG = Path("deploy/local/config.yaml")
@@ -26,7 +26,7 @@ _CONFIG = Path("deploy/local/config.yaml")
 
 def main() -> None:
     """Try the clients, and say what failed."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = command_line("tools.clients", __doc__)
     parser.add_argument("--url", help="The address of a service; without it one is started.")
     parser.add_argument(
         "--only", nargs="+", default=[""], help="Parts of the names of the scripts to run."

@@ -18,6 +18,7 @@ from tools.cluster.nodes import Kubelets, add_node
 from tools.cluster.real_node import possible
 from tools.cluster.release import NAMESPACE, OBJECT, Refusal, Release, previous_chart
 from tools.cluster.rolling import rolling_restart
+from tools.command_line import command_line
 from tools.helm.chart import CHART, ci_values, merged
 from tools.image.needs import require
 
@@ -189,4 +190,5 @@ def say(text: str) -> None:
 
 
 if __name__ == "__main__":
+    command_line("tools.cluster", __doc__).parse_args()
     main()

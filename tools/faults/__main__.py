@@ -6,13 +6,13 @@ Prints a line for each fault and each kind. Ends with a traceback if a client ha
 answer.
 """
 
-import argparse
 import asyncio
 import statistics
 import tempfile
 from pathlib import Path
 from typing import Any
 
+from tools.command_line import command_line
 from tools.faults.disconnects import CLIENTS as LEAVERS
 from tools.faults.disconnects import disconnect
 from tools.faults.engine import Fault, kill_the_engine, stop_the_engine, terminate
@@ -37,7 +37,7 @@ def repeat(fault: Fault, times: int, config: dict[str, Any], *, restart: bool) -
 
 def main() -> None:
     """Run the faults and print a line for each kind."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = command_line("tools.faults", __doc__)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--stops", type=int, default=20)
     parser.add_argument("--terms", type=int, default=100)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from loadtests.peers import MODEL_FOLDER
 from loadtests.processes import unwind_on_sigterm
+from tools.command_line import command_line
 from tools.frontend import __doc__ as description
 from tools.frontend.cases import KINDS, Case, cases
 from tools.frontend.measure import Figures, Side, measure
@@ -67,11 +68,7 @@ def _rounds(
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.frontend",
-        description=description,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_line("tools.frontend", description)
     parser.add_argument("--model", type=Path, default=MODEL_FOLDER, help="folder")
     parser.add_argument("--rounds", type=int, default=5, help="rounds of every case")
     parser.add_argument("--tokens", type=int, default=100, help="tokens of an answer")

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from loadtests.processes import unwind_on_sigterm
+from tools.command_line import command_line
 from tools.fuzz import moderations, requests, wire
 from tools.fuzz.watch import watched
 from tools.served.configuration import SMALL_ENCODER, tiny_config
@@ -61,9 +62,7 @@ def told(outcomes: Counter[str]) -> None:
 
 def main() -> int:
     """Parse the command line, start the one-layer model and fuzz it; the exit code."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line("tools.fuzz", __doc__)
     parser.add_argument("--requests", type=int, default=20_000, help="JSON requests to all routes")
     parser.add_argument("--bytes", type=int, default=2_000, help="raw byte sequences")
     parser.add_argument("--seed", type=int, default=1, help="another seed, other requests")

@@ -6,19 +6,19 @@ Stops at the first step that fails and exits with 1. report.md in --out says wha
 send it with a bug report.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
 from loadtests.peers import MODEL_FOLDER, engine_arguments
 from loadtests.processes import unwind_on_sigterm
+from tools.command_line import command_line
 from tools.gpu_check.check import Check
 from tools.gpu_check.steps import take
 
 
 def main() -> int:
     """Take the steps; returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = command_line("tools.gpu_check", __doc__)
     parser.add_argument("--model", type=Path, default=MODEL_FOLDER, help="folder of the model")
     parser.add_argument("--engine", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--out", type=Path, default=Path("dist/gpu-check"))

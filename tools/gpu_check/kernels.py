@@ -8,7 +8,6 @@ what each took at first, when it was compiled, and afterwards. With TRITON_INTER
 cpu` Triton's interpreter runs them without a GPU, slowly: use a small --vocabulary and --hidden.
 """
 
-import argparse
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +19,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from tools.command_line import command_line
 from tools.gpu_check.sources import MAX_LABELS, use_sources
 from tools.gpu_check.steps import Findings, Step, take
 
@@ -233,7 +233,7 @@ def versions() -> Findings:
 
 def main() -> int:
     """Check every kernel; returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = command_line("tools.gpu_check.kernels", __doc__)
     parser.add_argument("vllm", type=Path, help="folder of vLLM's package")
     parser.add_argument("--out", type=Path, default=Path("dist/gpu-kernels"))
     parser.add_argument("--device", default="cuda")

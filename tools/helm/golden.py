@@ -11,6 +11,7 @@ from pathlib import Path
 
 import yaml
 
+from tools.command_line import command_line
 from tools.helm.binaries import helm
 from tools.helm.chart import APIS, CHART, CI, NAMESPACE, RELEASE, Manifest, documents
 
@@ -46,6 +47,7 @@ def golden_file(file: Path) -> Path:
 
 
 if __name__ == "__main__":
+    command_line("tools.helm.golden", __doc__).parse_args()
     FOLDER.mkdir(exist_ok=True)
     for values_file in KEPT:
         golden_file(values_file).write_text(golden_text(template(4, values_file)), encoding="utf-8")

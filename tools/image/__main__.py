@@ -19,6 +19,7 @@ from collections import Counter
 from pathlib import Path
 
 from loadtests.processes import free_port, served, wait_until
+from tools.command_line import command_line
 from tools.helm.chart import manifests, one
 from tools.image.build import IMAGE, build
 from tools.image.load import Load
@@ -132,4 +133,5 @@ def check_end_under_load(container: str, public: int) -> None:
 
 
 if __name__ == "__main__":
+    command_line("tools.image", __doc__).parse_args()
     main()

@@ -12,6 +12,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+from tools.command_line import command_line
 from tools.helm.binaries import syft
 from tools.image.build import IMAGE
 from tools.image.needs import ROOT
@@ -45,4 +46,5 @@ def kinds(file: Path) -> Counter[str]:
 
 
 if __name__ == "__main__":
+    command_line("tools.image.sbom", __doc__).parse_args()
     main()

@@ -5,17 +5,14 @@ import os
 import runpy
 import sys
 
+from tools.command_line import command_line
 from tools.mock_engine import __doc__ as description
 from tools.mock_engine.options import Options
 
 
 def main(arguments: list[str]) -> None:
     """Run a server's module with the mock engine in the place of vLLM's engine process."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.mock_engine",
-        description=description,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_line("tools.mock_engine", description)
     parser.add_argument(
         "--rate",
         default="",

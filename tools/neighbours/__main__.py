@@ -1,6 +1,8 @@
-"""The command: serve a model, ask each request alone, ask all at once, compare."""
+"""Serve a model, ask each request alone, ask all at once, and compare: `make neighbours`.
 
-import argparse
+python -m tools.neighbours --model tiny --requests 6000
+"""
+
 import asyncio
 import random
 import tempfile
@@ -15,6 +17,7 @@ import httpx
 from loadtests.peers import MODEL
 from loadtests.processes import unwind_on_sigterm
 from service.model.smollm2 import fetch_smollm2
+from tools.command_line import command_line
 from tools.neighbours.answers import Answer, Changed, Comparison, answers
 from tools.neighbours.requests import Request, RequestMaker
 from tools.served.configuration import ENGINE, SMOLLM2, tiny_config
@@ -121,7 +124,7 @@ def check(server: Server, requests: Sequence[Request], comparison: Comparison) -
 
 def main() -> None:
     """Parse the command line, run, print the figures; exit 1 if an answer changed."""
-    parser = argparse.ArgumentParser(prog="python -m tools.neighbours", description=__doc__)
+    parser = command_line("tools.neighbours", __doc__)
     parser.add_argument("--model", choices=("tiny", "smollm2"), default="tiny")
     parser.add_argument("--requests", type=int, default=2_000)
     parser.add_argument("--first", type=int, default=0, help="number of the first request")

@@ -6,7 +6,6 @@ Prints a line for each alert and for each dashboard; ends with 1 where one did n
 where a panel stayed empty. Takes about five minutes.
 """
 
-import argparse
 import asyncio
 import sys
 import tempfile
@@ -20,6 +19,7 @@ import httpx
 
 from deploy.grafana.dashboard import PAGES
 from loadtests.processes import eventually
+from tools.command_line import command_line
 from tools.ops.faults import Fault, Faults
 from tools.ops.panels import Lines, lines_of, plot
 from tools.ops.programs import PROGRAMS, Program, alertmanager, prometheus, valkey
@@ -106,7 +106,7 @@ async def watch(site: Site, server: Server, store: Program, run: Run) -> None:
 
 def main() -> None:
     """Start everything, watch, and say what failed."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = command_line("tools.ops", __doc__)
     parser.add_argument("--images", type=Path, help="Folder for a picture of each dashboard.")
     images: Path | None = parser.parse_args().images
     if packages := missing(PROGRAMS):

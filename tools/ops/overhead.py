@@ -7,7 +7,6 @@ the rounds, the ratio of requests answered in a second and that of the API proce
 request. The second says the same on a machine that others use too.
 """
 
-import argparse
 import asyncio
 import random
 import statistics
@@ -20,6 +19,7 @@ from pathlib import Path
 import httpx
 import psutil
 
+from tools.command_line import command_line
 from tools.served.configuration import tiny_config
 from tools.served.server import Server, started_server
 from tools.served.tiny import build_tiny_model
@@ -59,7 +59,7 @@ async def load(server: Server, seconds: float) -> Turn:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = command_line("tools.ops.overhead", __doc__)
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--seconds", type=float, default=4.0)
     options = parser.parse_args()

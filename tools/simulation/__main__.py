@@ -1,16 +1,20 @@
-"""python -m tools.simulation --requests 1000000 --seed S [--scenario K]"""
+"""Simulate the gate's core and check its invariants: `make simulate`.
+
+python -m tools.simulation --requests 1000000 --seed S [--scenario K]
+"""
 
 import argparse
 import secrets
 import sys
 import time
 
+from tools.command_line import command_line
 from tools.simulation.invariants import Violation
 from tools.simulation.run import SCENARIO_REQUESTS, Totals, play
 
 
 def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Simulate the gate's core and check it.")
+    parser = command_line("tools.simulation", __doc__)
     parser.add_argument("--requests", type=int, default=1_000_000, help="requests in all")
     parser.add_argument("--seed", default=secrets.token_hex(4), help="default: a fresh one")
     parser.add_argument("--scenario", type=int, help="play this one only (to replay a failure)")
