@@ -1,7 +1,9 @@
 """Problems that pydantic finds in a file of the user's, as one line."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from pydantic import ValidationError
-from pydantic_core import ErrorDetails
 
 
 def problems(error: ValidationError) -> str:
@@ -14,7 +16,7 @@ def problems(error: ValidationError) -> str:
     return "; ".join(_told(each) for each in found if each["loc"] not in parents or not each["loc"])
 
 
-def _told(problem: ErrorDetails) -> str:
+def _told(problem: Mapping[str, Any]) -> str:
     place = ".".join(map(str, problem["loc"])) or "the file"
     kind, given = problem["type"], problem["input"]
     if kind == "extra_forbidden":

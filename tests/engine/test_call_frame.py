@@ -54,7 +54,7 @@ def tokens(tokenizer: Any) -> xgrammar.TokenizerInfo:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def opened(tokens: xgrammar.TokenizerInfo) -> AsyncGenerator[StructureTrials, None]:
-    opened = StructureTrials(gate_of(1)[0], PreparationSettings(structure_ms=2000))
+    opened = StructureTrials(gate_of(1)[0], PreparationSettings(structure_ms=8000))
     opened.begin()
     await opened.open(tokens.serialize_json(), any_whitespace=True)
     yield opened
