@@ -21,6 +21,7 @@ from service.limits.values import (
     check_length,
     check_model,
     check_positive,
+    check_repetition_penalty,
     check_stops,
     check_template_kwargs,
     check_texts,
@@ -94,6 +95,7 @@ def check_body(body: Mapping[str, Any], shape: Shape, limits: LimitSettings) -> 
     for name in _TOKENS:
         check_type(body.get(name), int, name, "an integer")
     check_positive(body.get("max_completion_tokens"), "max_completion_tokens")
+    check_repetition_penalty(body.get("repetition_penalty"))
     if "messages" in shape:
         check_type(body.get("logprobs"), bool, "logprobs", "true or false")
         check_messages(body)

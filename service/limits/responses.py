@@ -16,6 +16,7 @@ from service.limits.values import (
     check_length,
     check_model,
     check_positive,
+    check_repetition_penalty,
     check_stops,
     check_template_kwargs,
     check_texts,
@@ -66,6 +67,7 @@ def _check(body: Mapping[str, Any], limits: LimitSettings) -> None:
     check_model(body.get("model"))
     check_type(body.get("max_output_tokens"), int, "max_output_tokens", "an integer")
     check_positive(body.get("max_output_tokens"), "max_output_tokens")
+    check_repetition_penalty(body.get("repetition_penalty"))
     check_count(body.get("top_logprobs"), 0, limits.logprobs, "top_logprobs")
     _check_input(body.get("input"), limits)
     for name, limit in (

@@ -7,6 +7,7 @@ from service.errors import InvalidRequest
 from service.quoting import quote
 
 _TEMPLATE_TEXT_BYTES = 256
+_PENALTIES = 0.01, 100.0
 
 
 def check_model(value: Any) -> None:
@@ -27,6 +28,22 @@ def check_positive(value: int | None, name: str) -> None:
     """Raise for an integer below 1, which vLLM would refuse under the name `max_tokens`."""
     if value is not None and value < 1:
         raise InvalidRequest(f"{name}: must be at least 1, got {quote(value)}", param=name)
+
+
+def check_repetition_penalty(value: Any) -> None:
+    """Raise unless the value is absent, or a number with which logits stay numbers.
+
+    vLLM takes any above 0. Logits are float32: 1e308 makes each token of the prompt impossible, and
+    1e-308 makes those NaN that a grammar rules out. Then the engine takes a token that the grammar
+    does not allow, and ends the request.
+    """
+    least, most = _PENALTIES
+    if value is None or (isinstance(value, int | float) and least <= value <= most):
+        return
+    name = "repetition_penalty"
+    raise InvalidRequest(
+        f"{name}: must be a number in {least:g}..{most:g}, got {quote(value)}", param=name
+    )
 
 
 def check_type(value: Any, kind: type, name: str, wanted: str) -> None:

@@ -84,7 +84,7 @@ GENERATE_TABLE: list[tuple[dict[str, Any], str]] = [
     ({"seed": -(1 << 63) - 1}, "seed: must be greater than or equal to -9223372036854775808"),
     ({"presence_penalty": 2.5}, "presence_penalty: must be less than or equal to 2, got 2.5"),
     ({"frequency_penalty": -2.5}, "frequency_penalty: .*equal to -2, got -2.5"),
-    ({"repetition_penalty": 0}, "repetition_penalty: must be greater than 0, got 0"),
+    ({"repetition_penalty": 0}, "repetition_penalty: .*equal to 0.01, got 0"),
     ({"stream": 1}, "stream: must be a valid boolean, got 1"),
     ({"confidence": "yes"}, "confidence: must be a valid boolean, got 'yes'"),
     ({"timeout_ms": 0}, "timeout_ms: must be greater than or equal to 1, got 0"),

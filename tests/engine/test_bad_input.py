@@ -49,6 +49,7 @@ TABLE = [
     ("temperature", {"temperature": -1}, "temperature"),
     ("temperature type", {"temperature": "hot"}, "temperature"),
     ("top_p", {"top_p": 0}, "top_p"),
+    ("penalty", {"repetition_penalty": 1e308}, "repetition_penalty: must be a number in 0.01..100"),
     ("top_k is huge", {"top_k": 2**70}, "top_k: an integer must fit into 64 bits, got 118059"),
     ("stop_token_ids", {"stop_token_ids": [2**64]}, "stop_token_ids: an integer must fit"),
     ("max_tokens", {"max_tokens": -3}, "max_tokens"),
@@ -164,6 +165,16 @@ def test_bodies_that_are_not_json_objects(tiny: Server, path: str) -> None:
         )
         assert answer.status_code == 400, (content[:20], answer.text)
         assert answer.json()["error"]["type"] == "invalid_request_error"
+
+
+@pytest.mark.parametrize("penalty", [0.01, 100])
+def test_a_choice_is_kept_to_under_the_largest_penalties(tiny: Server, penalty: float) -> None:
+    choices = [f"{word} {end}" for word in ("k", "bwt", "no") for end in "01"]
+    body = {"model": "tiny", "prompt": "".join(choices), "repetition_penalty": penalty, "n": 16}
+    body["structured_outputs"] = {"choice": choices}
+    answer = tiny.post("/v1/completions", body)
+    assert answer.status_code == 200, answer.text
+    assert {each["text"] for each in answer.json()["choices"]} <= set(choices)
 
 
 def test_a_deadline_ends_a_running_request(tiny: Server) -> None:

@@ -93,6 +93,7 @@ def test_what_is_within_the_caps_passes(fields: dict[str, Any]) -> None:
             "^input: the arguments of past calls may hold at most 10000 lists and objects together",
         ),
         ({"max_output_tokens": "16"}, "max_output_tokens: must be an integer, got '16'"),
+        ({"repetition_penalty": 1e-9}, r"repetition_penalty: .*0\.01\.\.100, got 1e-09"),
         ({"max_output_tokens": 0}, "max_output_tokens: must be at least 1, got 0"),
         ({"top_logprobs": 21}, r"top_logprobs: must be 0\.\.20, got 21"),
         ({"top_k": 2**70}, "top_k: an integer must fit into 64 bits"),

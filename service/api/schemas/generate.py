@@ -74,7 +74,7 @@ class GenerateRequest(RequestBody):
     seed: int | None = Field(None, ge=-_INT64 - 1, le=_INT64)
     presence_penalty: float = Field(0.0, ge=-2, le=2)
     frequency_penalty: float = Field(0.0, ge=-2, le=2)
-    repetition_penalty: float = Field(1.0, gt=0, le=2)
+    repetition_penalty: float = Field(1.0, ge=0.01, le=2)
     response_format: ResponseFormat | None = None
     stream: bool = False
     confidence: bool = Field(False, description="Add measures of how sure the model was.")
