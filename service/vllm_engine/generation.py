@@ -138,6 +138,9 @@ class Generation:
         return self._options | ({"trace_headers": trace.headers} if trace else {})
 
     def progress(self, item: RequestOutput) -> Progress:
+        """Tokens and end of an output; raises InvalidRequest for one that its fields left none."""
+        if any(output.finish_reason == "error" for output in item.outputs):
+            _check_tokens_left(self.params)
         if self._adapter is not None:
             self._adapter_requests[self._adapter.lora_int_id] += 1
             self._adapter = None  # counted
@@ -168,6 +171,19 @@ class Generation:
 
     def explain(self, error: Exception) -> ServiceError | None:
         return explain(error)
+
+
+def _check_tokens_left(params: SamplingParams) -> None:
+    """Raise for a structure that needed a token which other fields rule out.
+
+    Where no token is left the engine takes any, and its grammar ends the request as failed.
+    """
+    narrowed = [name for name in ("allowed_token_ids", "bad_words") if getattr(params, name)]
+    if params.structured_outputs is not None and narrowed:
+        raise InvalidRequest(
+            f"{narrowed[0]}: it rules out every token that the structured output allows next",
+            param=narrowed[0],
+        )
 
 
 def engine_wait(stats: Any) -> float | None:

@@ -177,6 +177,25 @@ def test_a_choice_is_kept_to_under_the_largest_penalties(tiny: Server, penalty: 
     assert {each["text"] for each in answer.json()["choices"]} <= set(choices)
 
 
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("chat", [False, True])
+@pytest.mark.parametrize(
+    ("name", "ruled"), [("allowed_token_ids", [5, 6]), ("bad_words", ["a", "b", "bb"])]
+)
+def test_a_structure_of_tokens_that_are_ruled_out(
+    tiny: Server, name: str, ruled: list[Any], chat: bool, stream: bool
+) -> None:
+    body: dict[str, Any] = {"model": "tiny", "prompt": "x", name: ruled, "stream": stream}
+    if chat:
+        body["messages"] = [{"role": "user", "content": body.pop("prompt")}]
+    body["structured_outputs"] = {"choice": ["a", "bb"]}
+    answer = tiny.post("/v1/chat/completions" if chat else "/v1/completions", body)
+    assert answer.status_code == 400, answer.text  # a stream's first token is the one
+    error = answer.json()["error"]
+    assert (error["type"], error["param"]) == ("invalid_request_error", name)
+    assert error["message"].startswith(f"{name}: it rules out every token")
+
+
 def test_a_deadline_ends_a_running_request(tiny: Server) -> None:
     body = {"model": "tiny", "prompt": "a", "max_tokens": 2000, "ignore_eos": True}
     answer = tiny.post("/v1/completions", body, headers={"x-request-timeout-ms": "300"})
