@@ -13,11 +13,16 @@ _SHARED = [
     *("model", "max_tokens", "temperature", "top_p", "top_k", "min_p", "n", "stop", "seed"),
     *("presence_penalty", "frequency_penalty", "repetition_penalty", "response_format", "stream"),
 ]
+_OPENAI = [
+    *_SHARED,
+    *("allowed_token_ids", "bad_words", "min_tokens", "logit_bias", "ignore_eos"),
+    *("logprobs", "stream_options"),
+]
 NATIVE, CHAT, COMPLETION = "/v1/generate", "/v1/chat/completions", "/v1/completions"
 _FIELDS = {
     NATIVE: [*_SHARED, "prompt", "messages", "confidence"],
-    CHAT: [*_SHARED, "messages", "logprobs", "top_logprobs", "tools", "stream_options"],
-    COMPLETION: [*_SHARED, "prompt", "logprobs", "echo", "suffix", "stream_options"],
+    CHAT: [*_OPENAI, "messages", "top_logprobs", "tools"],
+    COMPLETION: [*_OPENAI, "prompt", "echo", "suffix"],
 }
 
 
@@ -58,6 +63,9 @@ def _well_formed(dice: random.Random, path: str) -> dict[str, Any]:
     if path == COMPLETION and dice.random() < 0.2:
         made["prompt"] = [text(dice, 5) or "a" for _ in range(dice.choice([1, 2, 8]))]
     made |= {name: value for name, value in _options(dice).items() if dice.random() < 0.25}
+    if path != NATIVE:
+        narrowed = _narrowing(dice, made["max_tokens"]).items()
+        made |= {name: value for name, value in narrowed if dice.random() < 0.05}
     if dice.random() < 0.3:
         made |= _structure(dice, path)
     if path == CHAT and dice.random() < 0.2:
@@ -80,6 +88,18 @@ def _options(dice: random.Random) -> dict[str, Any]:
         "frequency_penalty": dice.uniform(-2, 2),
         "repetition_penalty": dice.choice([1.0, 1.3]),
         "stream": True,
+    }
+
+
+def _narrowing(dice: random.Random, most: int) -> dict[str, Any]:
+    """Fields of vLLM's that leave fewer tokens to choose from, beside a structure perhaps none."""
+    tokens = [dice.randint(0, 300) for _ in range(dice.choice([1, 3, 200]))]
+    return {
+        "allowed_token_ids": tokens,
+        "bad_words": [text(dice, 3) or "a" for _ in range(dice.randint(1, 4))],
+        "min_tokens": dice.randint(0, most),
+        "logit_bias": {str(token): dice.choice([-100, -1, 5, 100]) for token in tokens},
+        "ignore_eos": True,
     }
 
 
