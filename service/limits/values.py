@@ -33,9 +33,8 @@ def check_positive(value: int | None, name: str) -> None:
 def check_repetition_penalty(value: Any) -> None:
     """Raise unless the value is absent, or a number with which logits stay numbers.
 
-    vLLM takes any above 0. Logits are float32: 1e308 makes each token of the prompt impossible, and
-    1e-308 makes those NaN that a grammar rules out. Then the engine takes a token that the grammar
-    does not allow, and ends the request.
+    vLLM takes any above 0. Logits are float32, whose range 1e308 and 1e-300 leave. Beside a grammar
+    the engine then took a token that the grammar does not allow, and ended the request.
     """
     least, most = _PENALTIES
     if value is None or (isinstance(value, int | float) and least <= value <= most):
