@@ -28,7 +28,7 @@ class Presence:
 
     @property
     def tenants(self) -> int:
-        """Number of active tenants."""
+        """Number of tenants that a share is kept for."""
         return len(self._here)
 
     def tick(self, now: float) -> None:

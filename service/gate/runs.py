@@ -61,10 +61,11 @@ class Runs:
     def charge(self, ticket: Ticket, cost: float) -> float:
         """Charge a ticket's cost since its last charge; returns the part that a full engine served.
 
-        Sequences of one batch are charged and end one directly after the other. If only a full
-        engine at that instant counted, only the first of these would count. If the part of a
-        ticket's whole life counted, a slot given back soon after the engine became full would count
-        for little, as if the next took minutes.
+        The part is that of the time since the last charge. Whether the engine is full at this
+        instant would not do: sequences of one batch are charged and end one directly after the
+        other, so only the first would find it full. Nor would the part of the ticket's whole life:
+        a slot given back soon after the engine became full would count for little, and the next one
+        would seem to take minutes.
         """
         run = self._runs[ticket]
         if self._now.at > run.charged.at or not run.full_part:

@@ -151,7 +151,7 @@ async def test_a_deadline_ends_the_wait() -> None:
     work, stage, _ = work_of(lanes=1)
     first = work.ask("first", "a")
     await tick()
-    with pytest.raises(DeadlineExceeded, match="waited for its text"):
+    with pytest.raises(DeadlineExceeded, match="waited to be tokenised"):
         await work.ask("late", "b", timeout_s=0.01)
     assert stage.waiting == 0
     await work.end("first")
