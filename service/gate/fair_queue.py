@@ -164,7 +164,7 @@ class FairQueue:
             all_tickets=self._waiting,
             all_cost=self._expected,
             share=ticket.weight / (max(waiting, 0.0) + ticket.weight),
-            due=self._presence.active_share(ticket.tenant, ticket.weight),
+            due=self._presence.due(ticket.tenant, ticket.weight),
             others=len(self._backlogged) - waits,
         )
 

@@ -103,7 +103,7 @@ class Meter:
         if self._trace:
             self._trace.first_item()
 
-    def read(self, prompt_tokens: int) -> None:
+    def count_prompt(self, prompt_tokens: int) -> None:
         """Count the prompt of a stream that ends without an item: the engine has read it."""
         self._prompt = self._prompt or prompt_tokens
 

@@ -54,7 +54,7 @@ class Runs:
         now = self._now
         self._runs[ticket] = _Run(now.at, now, unserved=prompt_cost, seen=now.at)
 
-    def read(self, ticket: Ticket, cached: int) -> None:
+    def cache_served(self, ticket: Ticket, cached: int) -> None:
         """Note how many tokens of the prompt the cache served."""
         self._runs[ticket].cached = cached
 
@@ -75,7 +75,7 @@ class Runs:
         run.charged = self._now
         return cost * run.full_part
 
-    def made(self, ticket: Ticket, tokens: int) -> float | None:
+    def time_tokens(self, ticket: Ticket, tokens: int) -> float | None:
         """Time new output tokens; returns the seconds that one token of one sequence took.
 
         The first ones time the prompt: None for these, and where no time has passed.
