@@ -41,8 +41,8 @@ def finetune(
     The adapter or head is measured on the engine that serves. A run that was interrupted goes on
     from its last checkpoint.
 
-    Exit codes: 0 success, 1 it is refused or fails its proof, 2 the configuration or the data cannot
-    be used.
+    Exit codes: 0 success, 1 it is refused or fails its proof, 2 the configuration or the data
+    cannot be used.
 
     Example: llm-service finetune deploy/local/recipes/sentiment.yaml
     """
