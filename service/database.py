@@ -55,7 +55,10 @@ class Database:
             (found,) = self._connection.execute("PRAGMA user_version").fetchone()
             last = len(versions)
             if not 0 <= found <= last:
-                raise ConfigurationError(f"{path}: must be of version {last}, is {found}")
+                raise ConfigurationError(
+                    f"{path}: must be of version {last}, is {found}: another release of the "
+                    "service wrote it; use that one, or another folder"
+                )
             for number, statements in enumerate(versions[found:], found + 1):
                 for statement in statements.split(";"):
                     self._connection.execute(statement)

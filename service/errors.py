@@ -5,7 +5,7 @@
     |  +- UnsupportedFeature         400 unsupported: a known field or value that is not served
     |  +- InputFlagged               400 input_flagged: by a guard of the tenant's policy
     |  +- OutputFlagged              400 output_flagged: by a guard of the tenant's policy
-    |  +- UnsupportedMediaType       415 wrong Content-Type
+    |  +- UnsupportedMediaType       415 wrong Content-Type or Content-Encoding
     |  +- PayloadTooLarge            413 body over the limit, counted as read
     |  +- RangeNotSatisfiable        416 a part that the content does not have
     |  +- HeadersTooLarge            431 request line and headers over the limit
@@ -114,7 +114,7 @@ class OutputFlagged(InvalidRequest):
 
 
 class UnsupportedMediaType(InvalidRequest):
-    """The body is not declared as JSON."""
+    """The body's Content-Type or Content-Encoding is not one that the route reads."""
 
     status = 415
     code = "unsupported_media_type"

@@ -32,7 +32,11 @@ def open_redis(address: str, setting: str, **options: float) -> RedisStorage:
             **options,
         )
     except (ValueError, limits.errors.ConfigurationError) as error:
-        raise ConfigurationError(f"{setting}: cannot be used: {type(error).__name__}") from None
+        raise ConfigurationError(
+            f"{setting}: cannot be used as an address ({type(error).__name__}); expected "
+            "redis://HOST:PORT/DATABASE, or one with valkey, rediss, redis+cluster or "
+            "redis+sentinel in place of redis"
+        ) from None
     assert isinstance(storage, RedisStorage)
     return storage
 

@@ -69,7 +69,7 @@
 {{- end -}}
 {{- end -}}
 
-{{/* Engines share a GPU, or the host's memory, by gpu_memory_utilization; 0.92 is vLLM's default. */}}
+{{/* Engines share a GPU's memory by gpu_memory_utilization; 0.92 is vLLM's default. The service checks the sum on CPUs too. */}}
 {{- define "llm-service.checkShares" -}}
 {{- $sum := 0.0 -}}
 {{- $told := list -}}

@@ -36,7 +36,11 @@ class AllowedHosts:
             return
         foreign = origin != "" and origin.partition("://")[2] != host
         if foreign or headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
-            raise Forbidden("Requests made by pages of other sites are refused.", code="cross_site")
+            raise Forbidden(
+                "Requests made by pages of other sites are refused: list the page's origin in "
+                "http.cors_origins, or set tenants.keys.",
+                code="cross_site",
+            )
 
     def _lists(self, name: str) -> bool:
         return any(

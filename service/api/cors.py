@@ -27,7 +27,7 @@ _PREFLIGHT_SECONDS = 600
 class Cors(CORSMiddleware):
     """Answers preflights, which carry no key, and lets pages of `origins` read the answers.
 
-    No cookies are allowed: who has no key gets nothing that anybody else would not get.
+    No cookies are allowed, so a page without a key gets no more than any caller without one.
     """
 
     def __init__(self, app: ASGIApp, origins: Iterable[str]) -> None:

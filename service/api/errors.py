@@ -33,7 +33,7 @@ async def _http_exception(request: Request, error: Exception) -> NoReturn:
         refused.allow = ", ".join(_methods(request)) or None
         raise refused
     if error.status_code == 404:
-        raise NotFound(f"There is nothing at {path}")
+        raise NotFound(f"There is nothing at {path}; GET /docs lists the routes")
     raise InvalidRequest(str(error.detail)[:200])
 
 

@@ -63,7 +63,9 @@ class Form:
     def check(self) -> None:
         """Raise InvalidRequest unless the form is complete and has a file."""
         if not self.complete:
-            raise InvalidRequest("body: the form has no end", code="invalid_multipart")
+            raise InvalidRequest(
+                "body: the form's last boundary is missing", code="invalid_multipart"
+            )
         if self.name is None:
             raise InvalidRequest("file: required, a part with a filename", param=_FILE)
 

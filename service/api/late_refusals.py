@@ -13,7 +13,7 @@ from service.context import RequestContext
 from service.per_second import PerSecond
 
 _LONGEST_PAUSE_SECONDS = 2.0
-"""Longest pause that is held; who opens more connections meanwhile has as many more of them."""
+"""Longest time for which a refusal is held. Each connection may have one that is held."""
 _HELD_BYTES = 64 * 1024
 """Largest body whose refusal waits: all that wait keep their bodies in memory."""
 

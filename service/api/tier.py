@@ -33,7 +33,8 @@ def choose_tier(context: RequestContext, header: str | None, field: Any) -> None
         raise InvalidRequest(f"{place}: must be one of {known}, got {quote(name)}", param=place)
     if tier not in allowed:
         own = ", ".join(allowed)
-        raise InvalidRequest(f"{place}: yours are {own}, got {quote(name)}", param=place)
+        message = f"{place}: this key may use {own}, got {quote(name)}"
+        raise InvalidRequest(message, param=place)
     context.asked_tier = name
     if tier is Tier.FLEX:
         context.become_flex()

@@ -31,7 +31,9 @@ class Overview:
     async def batch(self, batch_id: str) -> Batch:
         """A batch of any tenant; ConfigurationError if there is no batch of this id."""
         if (found := await self._register.find(batch_id)) is None:
-            raise ConfigurationError(f"there is no batch {batch_id[:64]!r}")
+            raise ConfigurationError(
+                f"there is no batch {batch_id[:64]!r}; `llm-service batches list` shows the latest"
+            )
         return found
 
     async def cancel(self, batch_id: str) -> Batch:

@@ -29,7 +29,7 @@ def normalise(log_weights: Array) -> Array:
 def label_log_probs(rows: Array, *, multi_label: bool) -> Array:
     """One log-probability for each label, [labels].
 
-    `rows` are [1, labels], or [labels, 2] with the yes before the no of each `multi_label` one.
+    `rows` are [1, labels]; with `multi_label` [labels, 2], the yes before the no of each label.
     """
     found: Array = rows[:, 0] if multi_label else rows[0]
     return found

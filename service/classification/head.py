@@ -77,7 +77,7 @@ class HeadClassifier:
 def answer_rows(values: npt.NDArray[np.float32], *, multi_label: bool) -> Array:
     """Log-probabilities from a head's values, one a label.
 
-    The shape is [1, labels], or [labels, 2] for the yes and the no of each of `multi_label` ones.
+    The shape is [1, labels]; with `multi_label` [labels, 2], the yes and the no of each label.
     """
     logits = values.astype(np.float64)
     if not multi_label:

@@ -93,7 +93,7 @@ class InferenceClassifier:
     def _rows(self, values: Array) -> Array:
         """Logits from the head's values, [labels, verdicts].
 
-        The shape is [1, labels], or [labels, 2] for the yes and the no of each `multi_label` one.
+        The shape is [1, labels]; with `multi_label` [labels, 2], the yes and the no of each label.
         """
         logits = values.astype(np.float64)
         entails: Array = logits[:, self.verdicts.entails]

@@ -31,9 +31,9 @@ class QuestionCache:
 
     Tokenising a label set and measuring its prior happen once per question, however many requests
     ask it at the same time. Tenants share no entries, because the time of an answer would reveal
-    another's questions. A question weighs the bytes of its text, at least 4 KiB, which take up to
-    150 times as much memory once tokenised: 180 MB in all. Above `capacity` the tenant that holds
-    most loses its oldest, so that no tenant can displace others' questions.
+    another's questions. A question counts as the bytes of its text, at least 4 KiB; tokenised they
+    take up to 150 times as much memory: 180 MB in all. Above `capacity` the tenant that holds most
+    loses its oldest, so that no tenant can displace others' questions.
     """
 
     def __init__(self, engine: LabelEngine, capacity: int = _CAPACITY) -> None:

@@ -101,7 +101,7 @@ def pack(
 def sign_(folder: Folder, key: Annotated[Path, SigningKey], as_json: AsJson = False) -> None:
     """Sign a packed adapter: write adapter.sig, in the format of OpenSSF Model Signing.
 
-    The public key belongs into the folder that `adapter_trust.keys` names.
+    Put the public key into the folder that `adapter_trust.keys` of each service names.
 
     Example: llm-service adapters sign adapters/sentiment --key release-private.pem
     """

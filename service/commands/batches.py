@@ -112,7 +112,7 @@ def _asked(url: str, method: str, path: str) -> Any:
         try:
             message = answer.json()["error"]["message"]
         except (ValueError, KeyError, TypeError):
-            message = "the answer is none of this service"
+            message = "this is not an answer of llm-service; is the address right?"
         raise ConfigurationError(f"{url}: {answer.status_code}: {message}")
     return answer.json()
 

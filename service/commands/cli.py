@@ -60,6 +60,9 @@ def serve(
     estimated from config.json and the headers of the weights. What cannot fit is refused, with the
     figures and the setting to change. --check prints the figures to stderr.
 
+    Exit codes: 0 stopped as asked, 2 the configuration, a key, an adapter or a port cannot be used,
+    3 the start failed for another reason or the engine ended, 130 and 143 a signal ended the start.
+
     Example: llm-service serve --config deploy/local/config.yaml
     """
     from service.settings.load import load_settings, shown

@@ -61,6 +61,9 @@ def evaluate(
     noise, refusal, and lm-eval's own; docs/limits.md says how to read them. Without --url the
     adapter or head of a training run is measured again, as it is packed, and nothing is written.
 
+    Exit codes: 0 every bar stands, 1 a bar fails, 2 the suite, its lines or the service cannot be
+    used, 130 Ctrl-C.
+
     Examples:
 
       llm-service evaluate deploy/local/suites/sentiment.yaml --url http://127.0.0.1:8000

@@ -38,8 +38,11 @@ def finetune(
 ) -> None:
     """Train an adapter, or an encoder's head, on labelled lines; measure, pack and prove it.
 
-    It is measured on the served engine. A run that was interrupted goes on from its last
-    checkpoint.
+    The adapter or head is measured on the engine that serves. A run that was interrupted goes on
+    from its last checkpoint.
+
+    Exit codes: 0 success, 1 it is refused or fails its proof, 2 the configuration or the data
+    cannot be used.
 
     Example: llm-service finetune deploy/local/recipes/sentiment.yaml
     """

@@ -40,9 +40,9 @@ def init(
 ) -> None:
     """Write a configuration for a model and the hardware of this machine, with comments.
 
-    Chosen are the number of GPUs, the type, the context's length, the sequences at once, the KV
-    cache and, for the adapters, the rank; what was assumed is printed and stands in the file. The
-    result is checked as `serve --check` does. An existing file is kept unless --force is given.
+    It chooses the number of GPUs, the type, the context's length, the sequences at once, the KV
+    cache and, for the adapters, the rank. It prints what it assumed, writes this into the file too,
+    and checks the result as `serve --check` does. An existing file is kept unless --force is given.
 
     Examples:
 

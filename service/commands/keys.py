@@ -123,7 +123,9 @@ def revoke(
                     _save(keys, file, name, document)
                     typer.echo(f"revoked {key} of {listed.record.name}")
                     return
-        raise ConfigurationError(f"{keys}: no key has the name {key[:12]!r}")
+        raise ConfigurationError(
+            f"{keys}: no key has the name {key[:12]!r}; `llm-service keys list` shows the names"
+        )
 
 
 def _rows(record: TenantRecord, now: float) -> Iterator[dict[str, Any]]:

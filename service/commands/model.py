@@ -52,8 +52,8 @@ def fetch(
 ) -> None:
     """Fetch a base model and print the digest of its files, for `model.digest`.
 
-    Fetched are safetensors, the configuration and the tokenizer; the same weights in other formats
-    are left out. The folder appears when it is complete, and an interrupted fetch goes on where it
+    It fetches safetensors, the configuration and the tokenizer, and leaves out the same weights in
+    other formats. The folder appears when it is complete, and an interrupted fetch goes on where it
     stopped. Its model-files.json lists a sha256 for each file. Does nothing if the folder holds
     this source already. Credentials come from the environment, as each store's own client reads
     them: HF_TOKEN or `hf auth login`, AWS_*, GOOGLE_APPLICATION_CREDENTIALS, AZURE_STORAGE_*,

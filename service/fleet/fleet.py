@@ -105,7 +105,10 @@ class AdapterFleet:
         reload runs or an adapter fails; then the old adapters stay in service.
         """
         if self._reloading.locked():
-            raise Conflict("Another reload is under way.", code="reload_in_progress")
+            raise Conflict(
+                "Another reload is under way. Try again once it has ended.",
+                code="reload_in_progress",
+            )
         async with self._reloading:
             try:
                 change = await self._reload(read_settings)

@@ -119,8 +119,8 @@ class Admission:
         if wait <= spare:
             return None
         message = (
-            f"The request would wait {wait:.1f} s; with a deadline in {left:.1f} s it may wait"
-            f" {max(spare, 0.0):.1f} s."
+            f"The request would wait {wait:.1f} s for its turn and may wait {max(spare, 0.0):.1f} s"
+            f" (its deadline is in {left:.1f} s). Try again later."
         )
         return _refuse(backlog, wait, message)
 
@@ -153,8 +153,9 @@ def refusal_of_full_queue(backlog: Backlog, max_waiting: int, wait: float) -> Re
     if finds_place(backlog, max_waiting):
         return None
     message = (
-        f"The queue is full: {backlog.all_tickets} wait, {backlog.own_tickets} of"
-        f" them yours; the limit is {max_waiting}."
+        f"The queue has no place for this request: {backlog.all_tickets} wait,"
+        f" {backlog.own_tickets} of them yours. Its limit is {max_waiting}, and some places are"
+        " kept for other callers. Try again later."
     )
     return _refuse(backlog, wait, message)
 

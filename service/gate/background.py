@@ -35,9 +35,9 @@ class BackgroundRules:
 
 
 def spare_slots(limit: int) -> int:
-    """Slots that background work leaves free for the next interactive tickets, or exceeds alone.
+    """Slots that background work leaves free, or that it may hold above the limit when alone.
 
-    One of 16, at least one; none if there is only one slot.
+    A sixteenth of the slots, at least one; none if there is only one slot.
     """
     return min(max(1, limit // _SLOTS_PER_SPARE), limit - 1)
 
@@ -70,7 +70,7 @@ class Background:
         self._leaving: set[Ticket] = set()
 
     def price(self, cost: float) -> float:
-        """The part of a cost that counts among interactive work which has to wait."""
+        """The part of a background cost that counts for the tenant's interactive turn."""
         return (1 - self._rules.discount) * cost
 
     def interactive(self, now: float) -> None:

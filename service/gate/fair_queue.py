@@ -14,13 +14,13 @@ outputs, of the tickets in the engine at once (theorem 4.4; it asks for w_in <= 
 Four points go beyond the paper. A ticket of several sequences starts as soon as one slot is free:
 it may borrow up to `slots - 1` beyond the limit, so no slot idles while it gathers them and it
 cannot starve. A prompt is charged in full at the start, and its cached part is given back once the
-engine has reported it. While several tenants are active, one of 8 slots, at most 4, is reserved for
-the next tenants that hold fewer than their share, so a tenant with few requests finds a free slot
-instead of waiting for another's request to end. For such a slot a counter does not contain what its
-tenant's running tickets have cost: a request that came a moment ago, whose prompt is paid already,
-would delay the next one. U bounds these costs, so the bound above still holds. For the same reason
-such a tenant may start above a limit that was just lowered, up to the engine's maximum: other
-tenants hold the slots that are too many.
+engine has reported it. While several tenants are active, an eighth of the slots, at most 4, is
+reserved for tenants that hold fewer than their share, so a tenant with few requests finds a free
+slot instead of waiting for another's request to end. For such a slot a counter does not contain
+what its tenant's running tickets have cost: a request that came a moment ago, whose prompt is paid
+already, would delay the next one. U bounds these costs, so the bound above still holds. For the
+same reason such a tenant may start above a limit that was just lowered, up to the engine's maximum:
+other tenants hold the slots that are too many.
 """
 
 import math
@@ -45,7 +45,7 @@ class Backlog:
     share: float
     """The tenant's part of the service among the tenants that wait, in (0, 1]."""
     due: float
-    """The tenant's part among all active tenants, waiting or running, in (0, 1]."""
+    """The tenant's part among all tenants with tickets, waiting or running, in (0, 1]."""
     others: int
     """Other tenants that wait."""
 
@@ -164,7 +164,7 @@ class FairQueue:
             all_tickets=self._waiting,
             all_cost=self._expected,
             share=ticket.weight / (max(waiting, 0.0) + ticket.weight),
-            due=self._presence.active_share(ticket.tenant, ticket.weight),
+            due=self._presence.due(ticket.tenant, ticket.weight),
             others=len(self._backlogged) - waits,
         )
 

@@ -243,7 +243,8 @@ class Gate:
             if self._cuts and permit.cut is not None and permit.cut():
                 return
             message = f"The deadline passed {seconds:.1f} s after the request reached the engine's "
-            message += "gate, before the answer was complete."
+            message += "gate, before the answer was complete. State a longer deadline, or ask for "
+            message += "fewer tokens."
             permit.interrupt(DeadlineExceeded(message))
         elif ticket in self._waiting:
             message = f"The request waited {seconds:.1f} s for its turn; "

@@ -25,12 +25,12 @@ class Progress:
 
 
 class StreamObserver(Protocol):
-    """Learns what streams did, after the request's context has it; times in seconds."""
+    """Learns what streams did, once the request's context is up to date; times in seconds."""
 
     def queued_for(self, context: RequestContext, seconds: float) -> None: ...
 
     def first_token(self, context: RequestContext, seconds: float) -> None:
-        """Note that a request's first item came `seconds` after it; called once a request."""
+        """Note that a request's first item came `seconds` after its arrival; once a request."""
 
     def between_tokens(self, context: RequestContext) -> Callable[[float, int], None]:
         """A function that takes the time between two tokens, and how many tokens took it."""
@@ -103,7 +103,7 @@ class Meter:
         if self._trace:
             self._trace.first_item()
 
-    def read(self, prompt_tokens: int) -> None:
+    def count_prompt(self, prompt_tokens: int) -> None:
         """Count the prompt of a stream that ends without an item: the engine has read it."""
         self._prompt = self._prompt or prompt_tokens
 

@@ -23,12 +23,12 @@ class Presence:
         self._here: dict[str, _Present] = {}
         self._left: OrderedDict[str, float] = OrderedDict()
         self._weight = 0.0
-        self._active_weight = 0.0
+        self._weight_with_tickets = 0.0
         self._now = 0.0
 
     @property
     def tenants(self) -> int:
-        """Number of active tenants."""
+        """Number of tenants that a share is kept for."""
         return len(self._here)
 
     def tick(self, now: float) -> None:
@@ -38,13 +38,13 @@ class Presence:
             tenant, _ = self._left.popitem(last=False)
             self._weight -= self._here.pop(tenant).weight
             if not self._here:
-                self._weight = self._active_weight = 0.0  # sums of floats drift
+                self._weight = self._weight_with_tickets = 0.0  # sums of floats drift
 
     def enter(self, tenant: str, weight: float) -> None:
         """Count a ticket of a tenant, which takes this weight."""
         present = self._here.setdefault(tenant, _Present(0.0))
         self._weight += weight - present.weight
-        self._active_weight += weight - (present.weight if present.tickets else 0.0)
+        self._weight_with_tickets += weight - (present.weight if present.tickets else 0.0)
         present.weight = weight
         present.tickets += 1
         self._left.pop(tenant, None)
@@ -54,7 +54,7 @@ class Presence:
         present = self._here[tenant]
         present.tickets -= 1
         if not present.tickets:
-            self._active_weight -= present.weight
+            self._weight_with_tickets -= present.weight
             self._left[tenant] = self._now
 
     def share(self, tenant: str, weight: float) -> float:
@@ -63,9 +63,9 @@ class Presence:
         others = self._weight - (present.weight if present is not None else 0.0)
         return weight / (max(others, 0.0) + weight)
 
-    def active_share(self, tenant: str, weight: float) -> float:
+    def due(self, tenant: str, weight: float) -> float:
         """The tenant's part among the tenants with tickets, in (0, 1]."""
         present = self._here.get(tenant)
         active = present is not None and present.tickets > 0
-        others = self._active_weight - (present.weight if present and active else 0.0)
+        others = self._weight_with_tickets - (present.weight if present and active else 0.0)
         return weight / (max(others, 0.0) + weight)

@@ -54,17 +54,18 @@ class Runs:
         now = self._now
         self._runs[ticket] = _Run(now.at, now, unserved=prompt_cost, seen=now.at)
 
-    def read(self, ticket: Ticket, cached: int) -> None:
+    def cache_served(self, ticket: Ticket, cached: int) -> None:
         """Note how many tokens of the prompt the cache served."""
         self._runs[ticket].cached = cached
 
     def charge(self, ticket: Ticket, cost: float) -> float:
         """Charge a ticket's cost since its last charge; returns the part that a full engine served.
 
-        Sequences of one batch are charged and end one directly after the other. If only a full
-        engine at that instant counted, only the first of these would count. If the part of a
-        ticket's whole life counted, a slot given back soon after the engine became full would count
-        for little, as if the next took minutes.
+        The part is that of the time since the last charge. Whether the engine is full at this
+        instant would not do: sequences of one batch are charged and end one directly after the
+        other, so only the first would find it full. Nor would the part of the ticket's whole life:
+        a slot given back soon after the engine became full would count for little, and the next one
+        would seem to take minutes.
         """
         run = self._runs[ticket]
         if self._now.at > run.charged.at or not run.full_part:
@@ -74,7 +75,7 @@ class Runs:
         run.charged = self._now
         return cost * run.full_part
 
-    def made(self, ticket: Ticket, tokens: int) -> float | None:
+    def time_tokens(self, ticket: Ticket, tokens: int) -> float | None:
         """Time new output tokens; returns the seconds that one token of one sequence took.
 
         The first ones time the prompt: None for these, and where no time has passed.

@@ -191,7 +191,7 @@ class Scheduler:
         if engine_wait is not None and self._tells(engine_wait, self._limiter.targets.engine_wait):
             self._limiter.engine_waited(engine_wait)
         if cached is not None:
-            self._runs.read(ticket, cached)
+            self._runs.cache_served(ticket, cached)
         if output is not None and (new := output - self._runs.output(ticket)) > 0:
             self._time_tokens(ticket, new)
 
@@ -338,7 +338,7 @@ class Scheduler:
             self._queue.debit(ticket.tenant, ticket.weight, self._background.price(cost))
 
     def _time_tokens(self, ticket: Ticket, tokens: int) -> None:
-        seconds = self._runs.made(ticket, tokens)
+        seconds = self._runs.time_tokens(ticket, tokens)
         if seconds is not None and self._tells(seconds, self._limiter.targets.token):
             self._limiter.token_took(seconds)
 

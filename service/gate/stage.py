@@ -117,7 +117,7 @@ class Stage:
             self._give_up(ticket, turn)
             if isinstance(error, TimeoutError):
                 raise DeadlineExceeded(
-                    "The deadline passed while the request waited for its text to be read."
+                    "The deadline passed while the request waited to be tokenised or compiled."
                 ) from None
             raise
         return ticket
@@ -129,8 +129,9 @@ class Stage:
         own = backlog.own_tickets
         self._gate.debit(turn.tenant, turn.size / _BYTES_PER_TOKEN)
         message = (
-            f"Too much waits to be read: {self.waiting} requests, {own} of them yours; the limit "
-            f"is {self._max_waiting}."
+            f"Too many requests wait to be tokenised or compiled: {self.waiting}, {own} of them "
+            f"yours. The limit is {self._max_waiting}, and some places are kept for other callers. "
+            "Try again later."
         )
         if 2 * own > self.waiting:
             raise TooManyRequests(message, code="over_share", retry_after=1)

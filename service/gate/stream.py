@@ -128,7 +128,7 @@ async def _under_permit(
                 trace.granted()
             yield permit, meter
         except (asyncio.CancelledError, DeadlineExceeded):
-            meter.read(demand.prompt_tokens)
+            meter.count_prompt(demand.prompt_tokens)
             raise
         except Preempted:
             meter.forget()

@@ -48,13 +48,13 @@ class Ticket:
     followers: int = 0
     """Number of the request's other tickets, for which the first one is admitted too."""
     follows: bool = False
-    """True for these others."""
+    """True for one of these other tickets."""
     background: bool = False
     """True for a ticket that takes only the slots that interactive tickets leave."""
     restartable: bool = False
     """True for a background ticket that may be ended for an interactive one."""
     again: bool = False
-    """True if the ticket was ended so: it is offered as the first of its tenant."""
+    """True if the ticket was ended for an interactive one: it goes before its tenant's others."""
 
     def __post_init__(self) -> None:
         if self.slots < 1:

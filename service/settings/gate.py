@@ -14,8 +14,8 @@ class BackgroundSettings(Section):
         None,
         ge=1,
         description="Sequences of flex requests in the engine while interactive requests come; "
-        "null is all but one slot of 16. With fewer, the others' tokens come faster where each "
-        "sequence makes a step longer, as on CPUs.",
+        "null is all but a sixteenth of the slots. With fewer, the others' tokens come faster "
+        "where each sequence makes a step longer, as on CPUs.",
     )
     max_queued: int = Field(
         1024, ge=0, description="Flex requests that may wait; more are refused."
@@ -68,7 +68,7 @@ class GateSettings(Section):
         60_000,
         ge=0,
         description="The same for a request that states a deadline, as the SDKs of OpenAI and "
-        "Anthropic do with their timeout; if `max_wait_ms` is longer, it holds.",
+        "Anthropic do with their timeout; if `max_wait_ms` is longer, that is used.",
     )
     refusals_at_once_per_s: int = Field(
         50,
@@ -91,7 +91,7 @@ class GateSettings(Section):
     at_deadline: Literal["refuse", "length"] = Field(
         "refuse",
         description="If a generation runs at its deadline: `refuse` ends it with 504, `length` "
-        "with the text so far (`finish_reason` is `length`). Without any text, and for all other "
-        "requests, it is 504.",
+        "with the text so far (`finish_reason` is `length`). If there is no text yet, and for all "
+        "other requests, the answer is 504.",
     )
     background: BackgroundSettings = BackgroundSettings()

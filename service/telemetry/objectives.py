@@ -48,7 +48,7 @@ class Objectives:
         )
 
     def missed(self, context: RequestContext, model: str, ending: Ending) -> list[str] | None:
-        """The objectives that an ended request missed; None for one that promises nothing.
+        """The objectives that an ended request missed; None for one that has none.
 
         Invalid requests, flex requests and those over the tenant's own share have none. A request
         that a full server refused, that failed or was late misses `availability`. One whose client

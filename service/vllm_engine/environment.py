@@ -77,7 +77,7 @@ def apply_environment(settings: Settings) -> None:
 
 
 def apply_platform_environment() -> None:
-    """Set the variables that the platform alone decides; nodes that only compute do so, too."""
+    """Set the variables that the platform alone decides; workers on other nodes call this too."""
     variables = {
         # vLLM would fork a process that has threads and, after finetuning, a context on the GPU.
         "VLLM_WORKER_MULTIPROC_METHOD": "spawn",

@@ -115,7 +115,7 @@ class Generation:
         self._options = self._options | {"priority": int(Rank.ABOVE_SHARE)}
 
     def _end(self) -> None:
-        """Have vLLM's output processor see the request end as at its longest answer, at once.
+        """End the request at once, for vLLM's output processor as if it had reached `max_tokens`.
 
         vLLM's own abort would name another reason, and keep the parent of several answers.
         """
@@ -138,7 +138,7 @@ class Generation:
         return self._options | ({"trace_headers": trace.headers} if trace else {})
 
     def progress(self, item: RequestOutput) -> Progress:
-        """Tokens and end of an output; raises InvalidRequest for one that its fields left none."""
+        """Tokens and end of an output; raises InvalidRequest if no token was allowed."""
         if any(output.finish_reason == "error" for output in item.outputs):
             _check_tokens_left(self.params)
         if self._adapter is not None:

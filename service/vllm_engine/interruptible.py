@@ -15,7 +15,7 @@ class _Asked(BaseException):
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """End the block at SIGTERM or SIGINT by Interrupted; in other threads it changes nothing.
+    """Raise Interrupted in the block at SIGTERM or SIGINT; only in the main thread.
 
     The event loop, whose signal handlers wait for their turn, stands still meanwhile.
     """

@@ -82,8 +82,8 @@ def chats(handler: Any, *, thinks: bool) -> Convert:
     """Make chats of messages as vLLM's handler does, and validate them once.
 
     vLLM would validate the chat as well, and try each part of 4,096 as many types, which holds the
-    event loop for tens of milliseconds; and it would count the stops again. Where the engine knows
-    no thinking there is none to which a budget could apply.
+    event loop for tens of milliseconds; and it would count the stops again. A budget of thinking
+    is dropped where the engine has no reasoning parser, which alone could apply it.
     """
     convert = handler.to_chat_completion_request
 
@@ -105,7 +105,7 @@ def chats(handler: Any, *, thinks: bool) -> Convert:
 
 
 def _wholes(convert: Convert) -> Convert:
-    """Make messages of chats, in which a call that the longest answer cut is text: no arguments."""
+    """Make messages of chats; a call that `max_tokens` cut, whose JSON is broken, becomes text."""
 
     def message(chat: ChatCompletionResponse) -> AnthropicMessagesResponse:
         said = chat.choices[0].message

@@ -411,7 +411,7 @@ async def test_lines_have_the_rights_and_quotas_of_their_tenant(tmp_path: Path) 
             with pytest.raises(openai.RateLimitError):
                 await client.batches.retrieve(batch.id)
         async with client_of(live, key_of("people")) as client:
-            with pytest.raises(openai.BadRequestError, match="none of your service tiers"):
+            with pytest.raises(openai.BadRequestError, match="not in the `service_tiers`"):
                 await started(client, many(1))
 
 

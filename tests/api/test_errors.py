@@ -71,7 +71,7 @@ def test_the_methods_of_all_routes_at_a_path_are_named(tmp_path: Path) -> None:
 
 async def test_a_path_in_a_message_is_quoted_and_short(client: httpx.AsyncClient) -> None:
     error = refusal(await client.get("/" + "x" * 3000), 404)
-    assert error["message"] == f"There is nothing at '/{'x' * 39}...'"
+    assert error["message"] == f"There is nothing at '/{'x' * 39}...'; GET /docs lists the routes"
 
 
 @pytest.mark.parametrize("path", [path for path in ROUTES if ROUTES[path] == "POST"])

@@ -87,8 +87,8 @@ async def test_a_tenant_has_tiers_and_the_first_is_what_its_requests_get(tmp_pat
             refused = [await ask("jobs", service_tier="default")]
             refused.append(await ask("people", service_tier="flex"))
     messages = [refusal(answer, 400)["message"] for answer in refused]
-    assert messages[0] == "service_tier: yours are flex, got 'default'"
-    assert messages[1] == "service_tier: yours are default, got 'flex'"
+    assert messages[0] == "service_tier: this key may use flex, got 'default'"
+    assert messages[1] == "service_tier: this key may use default, got 'flex'"
 
 
 async def test_flex_waits_where_an_interactive_request_is_refused_and_has_its_own_deadline() -> (

@@ -97,7 +97,8 @@ def test_it_waits_while_that_leaves_time_for_the_answer() -> None:
     refusal = decide(made, seen, deadline=3.5)
     assert refusal is not None
     assert refusal.message == (
-        "The request would wait 1.5 s; with a deadline in 3.5 s it may wait 1.4 s."
+        "The request would wait 1.5 s for its turn and may wait 1.4 s (its deadline is in 3.5 s). "
+        "Try again later."
     )
 
 
@@ -220,7 +221,10 @@ def test_a_full_queue_refuses_whatever_the_deadline() -> None:
     made = admission(max_waiting=100)
     refusal = decide(made, backlog(own=1000, others=0, share=1.0), deadline=math.inf)
     assert refusal is not None
-    assert refusal.message == ("The queue is full: 100 wait, 100 of them yours; the limit is 100.")
+    assert refusal.message == (
+        "The queue has no place for this request: 100 wait, 100 of them yours. Its limit is 100, "
+        "and some places are kept for other callers. Try again later."
+    )
 
 
 def test_one_tenant_leaves_places_for_a_newcomer() -> None:

@@ -175,7 +175,10 @@ def test_only_a_full_queue_refuses_background_work_and_leaves_places_to_others(
     assert answers[:8] == [QUEUED] * 8
     refused = answers[8]
     assert isinstance(refused, Refusal)
-    assert refused.message == "The queue is full: 8 wait, 8 of them yours; the limit is 9."
+    assert refused.message == (
+        "The queue has no place for this request: 8 wait, 8 of them yours. Its limit is 9, and "
+        "some places are kept for other callers. Try again later."
+    )
     assert refused.retry_after == 30
     assert refused.cause is Cause.SERVER_FULL
     assert core.offer(flex("light")) is QUEUED

@@ -16,8 +16,8 @@ def two() -> Presence:
 def test_who_left_keeps_its_share_but_is_not_active() -> None:
     presence = two()
     assert presence.share("stays", 1.0) == 0.25
-    assert presence.active_share("stays", 1.0) == 1.0
-    assert presence.active_share("leaves", 3.0) == 0.75
+    assert presence.due("stays", 1.0) == 1.0
+    assert presence.due("leaves", 3.0) == 0.75
 
 
 def test_who_has_been_away_for_half_a_minute_is_gone() -> None:
@@ -42,7 +42,7 @@ def test_who_left_last_is_here_longest() -> None:
 def test_who_comes_back_in_time_stays() -> None:
     presence = two()
     presence.enter("leaves", 3.0)
-    assert presence.active_share("stays", 1.0) == 0.25
+    assert presence.due("stays", 1.0) == 0.25
     presence.tick(200.0)
     assert presence.tenants == 2
 
@@ -52,7 +52,7 @@ def test_a_tenant_leaves_with_its_last_ticket() -> None:
     for _ in range(2):
         presence.enter("leaves", 3.0)
     presence.leave("leaves")
-    assert presence.active_share("stays", 1.0) == 0.25
+    assert presence.due("stays", 1.0) == 0.25
 
 
 def test_who_leaves_before_any_time_passed_has_left_at_zero() -> None:

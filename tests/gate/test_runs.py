@@ -43,12 +43,12 @@ def test_the_first_tokens_time_the_prompt_and_later_ones_the_decode(
 ) -> None:
     wide = ticket(prompt=100, slots=2, most=50)
     runs.start(wide, 100.0)
-    runs.read(wide, 80)
+    runs.cache_served(wide, 80)
     runs.tick(1.0, full=False)
-    assert runs.made(wide, 2) is None
+    assert runs.time_tokens(wide, 2) is None
     runs.tick(2.0, full=False)
-    assert runs.made(wide, 10) == pytest.approx(1 / 5)
-    assert runs.made(wide, 2) is None  # at the same instant
+    assert runs.time_tokens(wide, 10) == pytest.approx(1 / 5)
+    assert runs.time_tokens(wide, 2) is None  # at the same instant
     assert runs.output(wide) == 14
     assert rates.prefill_seconds == pytest.approx(1 / 20)
     assert rates.token_seconds == pytest.approx(1 / 5)
@@ -71,7 +71,7 @@ def test_only_a_prompt_without_an_answer_is_timed_at_its_end(
     only = ticket(prompt=50, most=most)
     runs.tick(1.0, full=False)
     runs.start(only, 50.0)
-    runs.read(only, 10)
+    runs.cache_served(only, 10)
     runs.tick(3.0, full=False)
     runs.finish(only)
     assert rates.prefill_seconds == pytest.approx(seconds)
@@ -83,9 +83,9 @@ def test_a_clock_that_steps_back_adds_no_time(runs: Runs, rates: Rates) -> None:
     runs.start(only, 10.0)
     runs.tick(4.0, full=True)
     assert runs.charge(only, 2.0) == 12
-    assert runs.made(only, 1) is None
+    assert runs.time_tokens(only, 1) is None
     runs.tick(3.0, full=True)
-    assert runs.made(only, 1) is None
+    assert runs.time_tokens(only, 1) is None
     runs.finish(only)
     assert (rates.service, rates.releases) == (None, None)
     assert (rates.prefill_seconds, rates.token_seconds) == (0, 0)
@@ -95,7 +95,7 @@ def test_a_ticket_has_its_output_until_it_ends(runs: Runs) -> None:
     background, interactive = ticket(background=True), ticket()
     for each in (background, interactive):
         runs.start(each, 10.0)
-        runs.made(each, 3)
+        runs.time_tokens(each, 3)
     assert runs.background_output() == {background: 3}
     runs.finish(background)
     assert runs.background_output() == {}

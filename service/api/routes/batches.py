@@ -27,7 +27,10 @@ _MOST = 100
 async def create_batch(body: BatchRequest, batches: TheBatches, context: TheContext) -> BatchBody:
     """Answer the requests of a file, as flex requests of the caller."""
     if Tier.FLEX not in context.tenant.tiers:
-        raise InvalidRequest("A batch is served as flex, which is none of your service tiers.")
+        raise InvalidRequest(
+            "A batch is served in the tier flex, which is not in the `service_tiers` of this key's "
+            "tenant."
+        )
     if body.endpoint not in ENDPOINTS:
         known = ", ".join(ENDPOINTS)
         message = f"endpoint: must be one of {known}, got {quote(body.endpoint)}"

@@ -45,9 +45,10 @@ def parse_encoder_arguments(encoder: EncoderSettings) -> Namespace:
 
 
 def check_shares(settings: Settings) -> None:
-    """Raise ConfigurationError if all engines together want more than the whole memory.
+    """Raise ConfigurationError if the shares of a GPU's memory that all engines want exceed 1.
 
-    What a share is of, a GPU or the host, is vLLM's matter.
+    On the CPU build vLLM reserves nothing by a share, because `cpu.kv_cache_gib` sets the memory.
+    The sum is checked all the same, so that a configuration also holds on a GPU.
     """
     if not settings.encoders:
         return

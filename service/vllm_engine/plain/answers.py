@@ -33,8 +33,8 @@ class PlainKind(Protocol):
 class PlainAnswers:
     """Answers plain bodies as a handler of vLLM's does, byte for byte.
 
-    The fields, which were checked, are put into a request of vLLM's without its validation. It
-    makes the sampling, as for the handler, and vLLM's renderer makes the prompt.
+    The fields, which were checked, are put into a request of vLLM's without its validation. That
+    request makes the sampling parameters, as for the handler, and vLLM's renderer the prompt.
     """
 
     def __init__(

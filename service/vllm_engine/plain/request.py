@@ -35,7 +35,7 @@ def is_plain_completion(body: Mapping[str, Any]) -> bool:
 
 
 def is_plain_chat(body: Mapping[str, Any]) -> bool:
-    """True for an accepted body of text messages whose fields vLLM's model would take so."""
+    """True for an accepted body of text messages whose fields vLLM would take as they are."""
     own = {"messages": _are_texts, "max_completion_tokens": _is_integer}
     return "messages" in body and _takes(body, own)
 
