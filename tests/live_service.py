@@ -165,6 +165,11 @@ class LiveService:
         )
 
     @property
+    def stopping(self) -> bool:
+        """True once the public port takes no more connections, or soon will not."""
+        return self._public.server.should_exit
+
+    @property
     def connections(self) -> set[Any]:
         """The connections that the public port holds."""
         return self._public.server.server_state.connections

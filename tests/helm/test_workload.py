@@ -6,7 +6,6 @@ import pytest
 import yaml
 
 from service.api import server as http_server
-from service.runtime import drain
 from service.settings.tree import DrainSettings, Settings
 from tools.helm.chart import (
     Manifest,
@@ -268,7 +267,7 @@ def checksums(values: dict[str, Any]) -> Manifest:
     return found
 
 
-SLOW_CLIENTS = drain._LAST_WORDS_SECONDS + http_server._LAST_CONNECTIONS_SECONDS
+SLOW_CLIENTS = http_server._LAST_CONNECTIONS_SECONDS
 
 
 def test_a_drain_that_the_values_leave_out_is_the_services_own() -> None:
