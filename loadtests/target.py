@@ -38,10 +38,21 @@ def extra_headers(lines: Sequence[str]) -> dict[str, str]:
     return headers
 
 
+def server_address(host: str) -> str:
+    """A server's address, of one that may end with /v1, as OpenAI's clients take it.
+
+    Raises ScenarioError for another path, which requests would leave out.
+    """
+    address = host.rstrip("/").removesuffix("/v1").rstrip("/")
+    if urllib.parse.urlsplit(address).path:
+        raise ScenarioError(f"--host must be an address without a path, or with /v1, got {host!r}")
+    return address
+
+
 def ask_model(host: str, scenario: Scenario, more: Mapping[str, str]) -> str:
     """The first model a server lists, asked with the first tenant's key; raises ScenarioError."""
     key = next(iter(tenant_keys(scenario).values()))
-    url = f"{host.rstrip('/')}/v1/models"
+    url = f"{host}/v1/models"
     headers = {**more, **({"Authorization": f"Bearer {key}"} if key else {})}
     try:
         request = urllib.request.Request(url, headers=headers)

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CollectorRegistry
 
@@ -16,6 +16,7 @@ from service.api.errors import register_error_handlers
 from service.api.head import HeadAsGet
 from service.api.own_call import OwnCall
 from service.api.routes import (
+    absent,
     adapters,
     batches,
     classify,
@@ -32,7 +33,6 @@ from service.api.routes import (
     tokenize,
     usage,
     version,
-    without_model,
 )
 from service.api.scope import RequestScope
 from service.api.upload import UploadReader
@@ -132,19 +132,26 @@ def _add_routes(app: FastAPI, settings: Settings, *, with_openai: bool) -> None:
 
         routers.append(models.router)
         of_model += [module.router for module in (openai, responses, messages)]
-    routers += [without_model.in_place_of(of_model)] if settings.model is None else of_model
-    if settings.tei.names:
-        routers.append(tei.router)
-    if settings.guards.named:
-        routers.append(moderations.router)
-    if settings.usage.kept:
-        routers.append(usage.router)
-    if settings.batches.path is not None:
-        routers += [files.router, batches.router, batches.bodiless]
-    if settings.http.console:
-        routers.append(console.router)
+    routers += [absent.without_model(of_model)] if settings.model is None else of_model
+    for routers_of, setting, is_set in _optional(settings):
+        routers += routers_of if is_set else [absent.switched_off(routers_of, setting)]
     for router in routers:
         app.include_router(router)
+
+
+def _optional(settings: Settings) -> list[tuple[list[APIRouter], str, bool]]:
+    """Routes that a setting turns on, with its name, and whether it does."""
+    return [
+        ([tei.router], "tei", bool(settings.tei.names)),
+        ([moderations.router], "guards.named", bool(settings.guards.named)),
+        ([usage.router], "usage.path or usage.storage", settings.usage.kept),
+        (
+            [files.router, batches.router, batches.bodiless],
+            "batches.path",
+            settings.batches.path is not None,
+        ),
+        ([console.router], "http.console", settings.http.console),
+    ]
 
 
 def _uploads(settings: Settings, batches: Batches | None) -> UploadReader | None:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any, TypeVar
 
 Item = TypeVar("Item")
@@ -60,6 +60,34 @@ async def beside(coroutine: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     finally:
         task.cancel()
         await asyncio.wait([task])
+
+
+class ParallelStack:
+    """An AsyncExitStack that leaves its context managers side by side, as after no error.
+
+    All have left when the block ends; it then raises the first error of one that could not.
+    """
+
+    def __init__(self) -> None:
+        self._entered: list[AsyncExitStack] = []
+
+    async def __aenter__(self) -> "ParallelStack":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        left = await asyncio.gather(
+            *(each.aclose() for each in self._entered), return_exceptions=True
+        )
+        for error in left:
+            if error is not None:
+                raise error
+
+    async def enter(self, manager: AbstractAsyncContextManager[Value]) -> Value:
+        """Enter a context manager, and leave it at the block's end; raises as its entry."""
+        async with AsyncExitStack() as stack:
+            value = await stack.enter_async_context(manager)
+            self._entered.append(stack.pop_all())
+        return value
 
 
 async def to_its_end(work: Coroutine[Any, Any, Value]) -> Value:

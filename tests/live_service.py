@@ -48,7 +48,8 @@ _documents: dict[object, dict[str, Any] | None] = {}
 def _describe_once(app: FastAPI, settings: Settings, *, with_keys: bool) -> None:
     """Describe an app by the document of one like it, which takes most of the time to make one."""
     names = (settings.model and settings.model.name, *(each.name for each in settings.encoders))
-    paths = frozenset(getattr(route, "path", "") for route in app.routes)
+    described = (each for each in app.routes if getattr(each, "include_in_schema", True))
+    paths = frozenset(getattr(route, "path", "") for route in described)
     if (key := (paths, names, with_keys)) not in _documents:
         describe(app, settings, with_keys=with_keys)
         _documents[key] = app.openapi_schema
@@ -163,6 +164,11 @@ class LiveService:
             for sample in family.samples
             if sample.name == series and labels.items() <= sample.labels.items()
         )
+
+    @property
+    def stopping(self) -> bool:
+        """True once the public port takes no more connections, or soon will not."""
+        return self._public.server.should_exit
 
     @property
     def connections(self) -> set[Any]:

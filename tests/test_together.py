@@ -1,7 +1,8 @@
 """Several things at once: their results, their first failure, and who cancels them."""
 
 import asyncio
-from contextlib import nullcontext
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, nullcontext
 
 import pytest
 
@@ -11,7 +12,7 @@ from service.classification.zero_shot import Question, zero_shot
 from service.context import enter_context, internal_context
 from service.errors import QueueFull, ServiceError
 from service.gate.ticket import Demand
-from service.together import beside, few_at_once, together
+from service.together import ParallelStack, beside, few_at_once, together
 from tests.fake_engines import fake_engine
 
 
@@ -36,6 +37,16 @@ class SlowToEnd:
             await asyncio.sleep(0.05)
             self.ended = True
         return 0
+
+
+async def follow(slow: SlowToEnd) -> None:
+    await slow.run()
+
+
+@asynccontextmanager
+async def unable() -> AsyncIterator[None]:
+    await failing()
+    yield
 
 
 async def test_results_come_in_the_order_of_what_was_asked() -> None:
@@ -91,16 +102,46 @@ async def test_a_cancellation_is_obeyed_while_one_of_them_fails() -> None:
 @pytest.mark.parametrize("fails", [False, True])
 async def test_what_runs_beside_a_block_has_ended_after_it(fails: bool) -> None:
     slow = SlowToEnd()
-
-    async def follow() -> None:
-        await slow.run()
-
     with nullcontext() if not fails else pytest.raises(QueueFull):
-        async with beside(follow()):
+        async with beside(follow(slow)):
             await asyncio.sleep(0)
             assert not slow.ended
             if fails:
                 await failing()
+    assert slow.ended
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_context_managers_are_left_side_by_side_and_all_to_their_end(fails: bool) -> None:
+    leaving, left = asyncio.Barrier(3), list[int]()
+
+    @asynccontextmanager
+    async def each(number: int) -> AsyncIterator[int]:
+        yield number
+        await leaving.wait()
+        if fails and number == 0:
+            await failing()
+        await asyncio.sleep(0.01)
+        left.append(number)
+
+    async with asyncio.timeout(30):
+        with pytest.raises(QueueFull) if fails else nullcontext():
+            async with ParallelStack() as stack:
+                assert [await stack.enter(each(number)) for number in range(3)] == [0, 1, 2]
+    assert sorted(left) == ([1, 2] if fails else [0, 1, 2])
+
+
+async def test_what_was_entered_is_left_where_another_cannot_be_entered() -> None:
+    slow = SlowToEnd()
+
+    async def enter_both() -> None:
+        async with ParallelStack() as stack:
+            await stack.enter(beside(follow(slow)))
+            await asyncio.sleep(0)
+            await stack.enter(unable())
+
+    with pytest.raises(QueueFull):
+        await enter_both()
     assert slow.ended
 
 

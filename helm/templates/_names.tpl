@@ -165,11 +165,10 @@ golden_timeout_s. */}}
 {{- ceil (addf $base $weights (mulf $proven (default 60 .Values.config.golden_timeout_s))) | int -}}
 {{- end -}}
 
-{{/* Seconds from SIGTERM until the service has ended by itself: its two times, ten for
-clients that read slowly, six to stop each engine in its turn, and three to send its last spans. */}}
+{{/* Seconds from SIGTERM until the service has ended by itself: its two times, five for
+clients that read slowly, six to stop the engines, and three to send its last spans. */}}
 {{- define "llm-service.drainSeconds" -}}
 {{- $drain := default dict .Values.config.drain -}}
 {{- $spans := ternary 3 0 (not (empty (dig "tracing" "endpoint" "" .Values.config))) -}}
-{{- $engines := add (ternary 1 0 (eq (include "llm-service.languageModel" .) "true")) (len (default list .Values.config.encoders)) -}}
-{{- ceil (addf (dig "lame_duck_s" 5 $drain) (dig "budget_s" 30 $drain) 10 (mulf 6 $engines) $spans) | int -}}
+{{- ceil (addf (dig "lame_duck_s" 5 $drain) (dig "budget_s" 30 $drain) 5 6 $spans) | int -}}
 {{- end -}}

@@ -166,5 +166,5 @@ class Controller:
         headers = extra_headers(launch.headers)
         if key := next(iter(tenant_keys(scenario).values())):
             headers["Authorization"] = f"Bearer {key}"
-        client = BatchClient(self.options.target.host.rstrip("/"), headers)
+        client = BatchClient(self.options.target.host, headers)
         return FollowedBatch(client, [api.request(call) for call in calls], start, self.now)

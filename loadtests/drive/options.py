@@ -12,7 +12,7 @@ from loadtests.analysis.run import Target
 from loadtests.launch import NOWHERE, Launch, declared
 from loadtests.load.scenario import Scenario, ScenarioError, load_scenario
 from loadtests.protocol.apis import open_api
-from loadtests.target import ask_model, extra_headers, tenant_keys
+from loadtests.target import ask_model, extra_headers, server_address, tenant_keys
 
 # Locust declares these options itself.
 _LOCUSTS = ("host", "workers")
@@ -65,6 +65,7 @@ def read_options(parsed: Namespace, host: str | None) -> Options:
     """Check what Locust parsed; raises ScenarioError."""
     if not host:
         raise ScenarioError("--host must be the URL of the server")
+    host = server_address(host)
     given = {each.name: getattr(parsed, each.name) for each in declared() if each.name != "workers"}
     given |= {"host": host, "out": Path(given["out"]), "said": given["said"] or _said()}
     given |= {name: tuple(given[name] or ()) for name in ("overrides", "headers")}

@@ -19,6 +19,7 @@ from service.runtime.status import Status
 from service.settings.tree import HttpSettings
 
 _LAST_CONNECTIONS_SECONDS = 5
+"""Time for clients to read what they have been sent, and errors of requests that are ended."""
 _OPS_CONNECTIONS = 64
 
 

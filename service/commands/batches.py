@@ -20,6 +20,7 @@ from service.batches.records import Batch
 from service.commands.errors import one_message
 from service.commands.table import print_table
 from service.errors import ConfigurationError, ServiceError
+from service.evaluation.client import service_address
 
 app = typer.Typer(no_args_is_help=True, help=__doc__)
 
@@ -103,7 +104,7 @@ def _asked(url: str, method: str, path: str) -> Any:
     """The answer of the service at an address, to a request about batches."""
     key = os.environ.get(_KEY)
     headers = {} if key is None else {"authorization": f"Bearer {key}"}
-    address = f"{url.rstrip('/').removesuffix('/v1')}/v1/batches{path}"
+    address = f"{service_address(url)}/v1/batches{path}"
     try:
         answer = httpx.request(method, address, headers=headers, timeout=_SECONDS)
     except (httpx.HTTPError, httpx.InvalidURL) as error:

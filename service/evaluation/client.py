@@ -24,17 +24,21 @@ class Refused(ConfigurationError):
         self.code = code
 
 
+def service_address(url: str) -> str:
+    """A service's address, of one that may end with /v1, as OpenAI's clients take it."""
+    return url.rstrip("/").removesuffix("/v1").rstrip("/")
+
+
 class Client:
     """Requests to one model of a service, at most `concurrency` at a time.
 
     A temporary refusal (408, 429, 502, 503, 504) is tried ten times, and so is a connection that
     fails after an earlier one succeeded. Between tries the client waits for as long as Retry-After
-    says, else for 1, 2, 4, ... seconds; at most a minute. The address may end with /v1, as OpenAI's
-    clients take it.
+    says, else for 1, 2, 4, ... seconds; at most a minute.
     """
 
     def __init__(self, url: str, key: str | None, concurrency: int) -> None:
-        self.url = url.rstrip("/").removesuffix("/v1")
+        self.url = service_address(url)
         self.key = key
         self.concurrency = concurrency
         headers = {} if key is None else {"authorization": f"Bearer {key}"}

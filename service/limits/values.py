@@ -7,7 +7,9 @@ from service.errors import InvalidRequest
 from service.quoting import quote
 
 _TEMPLATE_TEXT_BYTES = 256
-_PENALTIES = 0.01, 100.0
+LEAST_PENALTY = 0.01
+"""The least penalty of repetitions with which every logit stays a number."""
+_MOST_PENALTY = 100.0
 
 
 def check_model(value: Any) -> None:
@@ -36,13 +38,12 @@ def check_repetition_penalty(value: Any) -> None:
     vLLM takes any above 0. Logits are float32, whose range 1e308 and 1e-300 leave. Beside a grammar
     the engine then took a token that the grammar does not allow, and ended the request.
     """
-    least, most = _PENALTIES
-    if value is None or (isinstance(value, int | float) and least <= value <= most):
+    if value is None or (
+        isinstance(value, int | float) and LEAST_PENALTY <= value <= _MOST_PENALTY
+    ):
         return
-    name = "repetition_penalty"
-    raise InvalidRequest(
-        f"{name}: must be a number in {least:g}..{most:g}, got {quote(value)}", param=name
-    )
+    name, bounds = "repetition_penalty", f"{LEAST_PENALTY:g}..{_MOST_PENALTY:g}"
+    raise InvalidRequest(f"{name}: must be a number in {bounds}, got {quote(value)}", param=name)
 
 
 def check_type(value: Any, kind: type, name: str, wanted: str) -> None:

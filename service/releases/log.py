@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import threading
+from contextlib import suppress
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,13 +25,15 @@ FIRST = "0" * 64
 class ChangeLog:
     """The log in a folder; one process at a time may append to it.
 
-    Raises ConfigurationError for a log whose chain of digests is broken, or that another process
-    has open. An incomplete last line, whose change never took effect, is cut off.
+    A change that is `owed` has taken effect, and is written before any other. Raises
+    ConfigurationError for a log whose chain of digests is broken, or that another process has open.
+    An incomplete last line is cut off.
     """
 
     def __init__(self, folder: Path) -> None:
         self._file = folder / FILE
         self._writing = threading.Lock()
+        self._owed: list[Change] = []
         try:
             self._descriptor = os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
         except OSError as error:
@@ -44,12 +47,32 @@ class ChangeLog:
     def append(self, change: Change) -> Change:
         """Append a change, and return once it is on disk; blocks. Raises OSError."""
         with self._writing:
+            self._append_owed()
             return self._append(change)
 
-    def close(self) -> None:
-        """Release the log for other processes, after a write that is in progress."""
+    def owe(self, change: Change) -> None:
+        """Note a change that has taken effect, to be written before any other."""
+        self._owed.append(change)
+
+    def write_owed(self) -> None:
+        """Append what is owed, and return once it is on disk; blocks. Raises OSError."""
         with self._writing:
+            self._append_owed()
+
+    def close(self) -> None:
+        """Release the log for other processes, after a write that is in progress.
+
+        What is owed is tried a last time.
+        """
+        with self._writing:
+            with suppress(OSError):
+                self._append_owed()
             os.close(self._descriptor)
+
+    def _append_owed(self) -> None:
+        while self._owed:
+            self._append(self._owed[0])
+            del self._owed[0]
 
     def _append(self, change: Change) -> Change:
         now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
@@ -37,8 +37,8 @@ _TICK_SECONDS = 5.0
 class Releases:
     """Gives requests their versions, judges the answers, and logs the decisions.
 
-    The log alone decides the version that a name stands for. A rollback takes effect before it is
-    written; a change that gives the next version more requests is written first. `of` raises
+    The log alone decides the version that a name stands for. A rollback, a rule's or a person's,
+    takes effect before it is written; any other change is written first. `of` raises
     ConfigurationError for a folder or a log that cannot be used.
     """
 
@@ -64,7 +64,6 @@ class Releases:
         self._standings = standings(log.changes)
         self._contests: Mapping[str, Contest] = {}
         self._stages: dict[str, Canary | Shadow] = {}
-        self._owed: list[Change] = []
         self._users: defaultdict[str, set[str]] = defaultdict(set)
         self._apply: Callable[[], None] = lambda: None
         self._writing = asyncio.Lock()
@@ -128,10 +127,10 @@ class Releases:
                 for name in self._standings.keys() - contests.keys():
                     if (live := self._standing(name).live) is not None:
                         gone = Change(name, Event.CONFIGURED, "configuration", live, None)
-                        await self._write(gone)
+                        self._stand(await self._append(gone))
                 for name, contest in contests.items():
                     for change in _due(name, self._standing(name), contest):
-                        await self._write(change)
+                        self._stand(await self._append(change))
             except OSError as error:
                 raise ConfigurationError(f"releases.path: {error.strerror}") from error
             for name in self._stages.keys() - contests.keys():
@@ -171,12 +170,9 @@ class Releases:
             seen = await asyncio.to_thread(evidence, tests)
             by = f"person:{person}"
             try:
-                for change in contest.asked(name, action, state, by, seen):
-                    await self._carry_out(change)
+                await self._make(contest.asked(name, action, state, by, seen))
             except OSError as error:
                 raise _not_written() from error
-            self._begin(name)
-            self._show()
             return self._plan(name)
 
     def summary(self) -> Summary:
@@ -222,45 +218,42 @@ class Releases:
 
         self._background.prove(stage.new.exact, proven)
 
-    async def _carry_out(self, change: Change) -> None:
-        """Make a change that a person asked for; a rollback also where it cannot be written yet."""
-        if change.event is not Event.ROLLED_BACK:
-            await self._write(change)
-            return
-        self._standings[change.name] = self._standing(change.name).after(change)
-        self._begin(change.name)
-        self._show()
-        self._owed.append(change)
-        await self._write_owed()
-
     async def _settle(self) -> None:
-        """Write the verdicts, and begin the next stages."""
-        await self._write_owed()
+        """Make the changes of the verdicts, and write what is owed."""
+        changes = []
         for name, stage in list(self._stages.items()):
-            if stage.verdict is not None:
-                verdict = stage.verdict
+            if (verdict := stage.verdict) is not None:
                 seen = await asyncio.to_thread(evidence, verdict.tests)
-                await self._write(_verdict(name, stage, verdict, (*seen, *verdict.seen)))
-                self._begin(name)
-                self._show()
+                changes.append(_verdict(name, stage, verdict, (*seen, *verdict.seen)))
+        await self._make(changes)
 
-    async def _write(self, change: Change) -> None:
-        await self._write_owed()
-        change = await self._append(change)
-        self._standings[change.name] = self._standing(change.name).after(change)
+    async def _make(self, changes: Sequence[Change]) -> None:
+        """Make changes: rollbacks at once, the others one by one as they are written.
 
-    async def _write_owed(self) -> None:
-        """Write the rollbacks that have taken effect, before any other change."""
-        while self._owed:
-            await self._append(self._owed[0])
-            del self._owed[0]
+        Raises OSError if the log cannot be written.
+        """
+        for change in changes:
+            if change.event is Event.ROLLED_BACK:
+                self._changes.owe(change)
+                self._take_effect(change)
+        await asyncio.to_thread(self._changes.write_owed)
+        for change in changes:
+            if change.event is not Event.ROLLED_BACK:
+                self._take_effect(await self._append(change))
 
     async def _append(self, change: Change) -> Change:
-        change = await asyncio.to_thread(self._changes.append, change)
+        return await asyncio.to_thread(self._changes.append, change)
+
+    def _take_effect(self, change: Change) -> None:
+        self._stand(change)
+        self._begin(change.name)
+        self._show()
+
+    def _stand(self, change: Change) -> None:
+        self._standings[change.name] = self._standing(change.name).after(change)
         self._metrics.changed(change.name, change.event)
         told = change.name, change.event, change.by, change.before, change.after, change.share
         _log.info("release of %s: %s by %s: %s to %s, share %g", *told)
-        return change
 
     def _begin(self, name: str) -> None:
         """Begin the stage that a name is in, from the counts that were kept of it."""

@@ -13,9 +13,6 @@ from service.telemetry.lifecycle import LifecycleMetrics
 
 _log = logging.getLogger(__name__)
 
-_LAST_WORDS_SECONDS = 5.0
-"""Time for aborted requests to send their error."""
-
 
 class Drain:
     """Takes a service out of rotation, lets accepted requests finish, and stops it.
@@ -23,7 +20,7 @@ class Drain:
     First it is not ready and serves on, while load balancers take notice (`lame_duck_s`); work that
     no caller waits for ends (`stop_background`). Then new requests are refused, and those that are
     open have `budget_s` to finish. What is left after that ends with an error of its own, never as
-    if it were complete.
+    if it were complete, while the server stops: it gives clients time to read what they are sent.
     """
 
     def __init__(
@@ -56,22 +53,16 @@ class Drain:
         _log.info("draining: %g s until new requests are refused, then %g s", lame_duck_s, budget)
         await asyncio.sleep(lame_duck_s)
         self._requests.close(lambda: self._refusal(budget))
-        if not await self._emptied_within(budget):
+        try:
+            async with asyncio.timeout(budget):
+                await self._requests.wait_until_none()
+            _log.info("drained")
+        except TimeoutError:
             _log.warning("draining: %d requests did not finish in time", self._requests.count)
             for gate in self._gates:
                 gate.close(lambda: self._refusal(budget, "before this answer was complete"))
-            await self._emptied_within(_LAST_WORDS_SECONDS)
-        _log.info("drained; %d requests are left", self._requests.count)
         self._metrics.drain_ended()
         self._status.stop()
-
-    async def _emptied_within(self, seconds: float) -> bool:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._requests.wait_until_none()
-        except TimeoutError:
-            return False
-        return True
 
     def _refusal(self, seconds: float, when: str = "and takes no new requests") -> NotReady:
         return NotReady(

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from service.engine.pooling import EncoderEngine
@@ -14,6 +14,7 @@ from service.settings.encoders import EncoderSettings
 from service.settings.preparation import PreparationSettings
 from service.settings.tree import Settings
 from service.telemetry.metrics import Metrics
+from service.together import ParallelStack
 
 _log = logging.getLogger(__name__)
 
@@ -49,34 +50,43 @@ class RunningEncoders:
 async def running_encoders(
     settings: Settings, start: EncoderStart, metrics: Metrics
 ) -> AsyncIterator[RunningEncoders]:
-    """Start the configured encoders in their order, prove their heads, and stop them at the end.
+    """Start the configured encoders in their order, prove their heads, and stop them together.
 
     Raises ConfigurationError or EngineDead where a required one cannot start or fails its proof;
     another one is quarantined. Raises ConfigurationError if nothing is left to serve.
     """
-    async with AsyncExitStack() as stack:
+    async with ParallelStack() as engines:
         encoders = RunningEncoders()
         for encoder in settings.encoders:
-            gate = Gate(settings.gate, metrics.of_engine(encoder.name))
             try:
-                async with AsyncExitStack() as started:
-                    engine = await start(encoder, gate, metrics, settings.preparation)
-                    started.push_async_callback(engine.stop)
-                    await engine.warm_up()
-                    proof = await prove_head(engine, encoder.path, settings.golden_timeout_s)
-                    stack.push_async_exit(started.pop_all())
+                running = await engines.enter(_started(encoder, settings, start, metrics))
             except (ConfigurationError, ServiceError) as error:
                 if encoder.required or isinstance(error, Interrupted):
                     raise
                 _log.error("encoder %s: quarantined: %s", encoder.name, error)
                 encoders.quarantined.append(QuarantinedEncoder(encoder.name))
-                continue
-            info = engine.info
-            metrics.lifecycle.encoder_built(info)
-            _log.info("encoder %s: task %s, digest %s", info.name, info.task, info.digest)
-            if proof is not None:
-                _log.info("encoder %s: %s", info.name, proof)
-            encoders.running.append(RunningEncoder(engine, gate))
+            else:
+                encoders.running.append(running)
         if settings.model is None and not encoders.running:
             raise ConfigurationError("encoders: none could start, and there is no model")
         yield encoders
+
+
+@asynccontextmanager
+async def _started(
+    encoder: EncoderSettings, settings: Settings, start: EncoderStart, metrics: Metrics
+) -> AsyncIterator[RunningEncoder]:
+    """Start one encoder, warm it up and prove its head; stop it at the end."""
+    gate = Gate(settings.gate, metrics.of_engine(encoder.name))
+    engine = await start(encoder, gate, metrics, settings.preparation)
+    try:
+        await engine.warm_up()
+        proof = await prove_head(engine, encoder.path, settings.golden_timeout_s)
+        info = engine.info
+        metrics.lifecycle.encoder_built(info)
+        _log.info("encoder %s: task %s, digest %s", info.name, info.task, info.digest)
+        if proof is not None:
+            _log.info("encoder %s: %s", info.name, proof)
+        yield RunningEncoder(engine, gate)
+    finally:
+        await engine.stop()

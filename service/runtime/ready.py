@@ -1,4 +1,4 @@
-"""A service that runs: its parts start in order and stop in reverse."""
+"""A service that runs: its parts start in order and stop in reverse, its engines together."""
 
 import asyncio
 import logging
@@ -29,7 +29,7 @@ from service.runtime.status import Phase, Reload, Status
 from service.runtime.watchdog import Watchdog
 from service.settings.tree import Settings
 from service.telemetry.metrics import Metrics
-from service.together import beside
+from service.together import ParallelStack, beside
 
 _log = logging.getLogger(__name__)
 
@@ -63,8 +63,8 @@ async def ready(
         if usage is not None:
             await enter(usage.kept())
         with status.starting():
-            decoder = await enter(foundation.running(settings, start_engine))
-            encoders = await enter(running_encoders(settings, start_encoder, metrics))
+            engines = _engines(settings, foundation, start_engine, start_encoder)
+            decoder, encoders = await enter(engines)
         stack.callback(setattr, status, "phase", Phase.STOPPING)
         await enter(foundation.tenancy.followed())
         watched = _watched(decoder, encoders)
@@ -95,6 +95,20 @@ async def ready(
             usage=usage,
             feedback=foundation.feedback,
         )
+
+
+@asynccontextmanager
+async def _engines(
+    settings: Settings,
+    foundation: Foundation,
+    start_engine: EngineStart,
+    start_encoder: EncoderStart,
+) -> AsyncIterator[tuple[Running | None, RunningEncoders]]:
+    """Start the model's engine, then those of the encoders; stop all side by side."""
+    async with ParallelStack() as stack:
+        decoder = await stack.enter(foundation.running(settings, start_engine))
+        encoders = running_encoders(settings, start_encoder, foundation.metrics)
+        yield decoder, await stack.enter(encoders)
 
 
 def _drain(

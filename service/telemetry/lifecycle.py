@@ -48,7 +48,7 @@ class LifecycleMetrics:
         self._draining.set(1)
 
     def drain_ended(self) -> None:
-        """Note that the last request has ended."""
+        """Note that the last request has ended, or is ended."""
         self._took = self.drain_seconds()
         self._draining.set(0)
 

@@ -96,8 +96,7 @@ def test_the_service_has_time_to_drain_and_a_configuration_that_is_valid(
         monkeypatch.setenv(name, value)
     settings = load_settings(DEPLOY / "compose/config.yaml")
     grace = float(SERVICES["service"]["stop_grace_period"].removesuffix("s"))
-    assert not settings.encoders
-    assert grace > settings.drain.lame_duck_s + settings.drain.budget_s + 10 + 6 + 3
+    assert grace > settings.drain.lame_duck_s + settings.drain.budget_s + 5 + 6 + 3
     assert settings.tracing.endpoint == "http://otel-collector:4317"
 
 

@@ -5,6 +5,7 @@ import base64
 import json
 import os
 import re
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from typing import Any
 import httpx
 import numpy as np
 import openai
+import psutil
 import pytest
 import torch
 from transformers import (
@@ -28,7 +30,7 @@ from tests.answers import refusal
 from tools import programs
 from tools.served.configuration import MINILM, SMALL_ENCODER, tiny_config
 from tools.served.keys import bearer, entry, key_of, write_keys
-from tools.served.server import Server, named, running_server
+from tools.served.server import Server, named, running_server, started_server
 from tools.served.tiny_encoder import build_tiny_encoder
 
 EMBEDDER = "all-minilm-l6-v2"
@@ -272,3 +274,23 @@ def test_one_tenants_flood_on_an_encoder_leaves_the_others_their_turns(server: S
 def test_each_engine_is_a_process_of_its_own(server: Server) -> None:
     engines = named("EngineCore", server.family())
     assert len(engines) == 5
+
+
+def test_engines_that_do_not_end_by_themselves_are_stopped_side_by_side(
+    tiny_folder: Path, folders: dict[str, Path], tmp_path: Path
+) -> None:
+    config = tiny_config(tiny_folder)
+    config["engine"] = config["engine"] | {"gpu_memory_utilization": 0.2}
+    config["encoders"] = [
+        {"name": name, "path": str(folders[name]), "engine": SMALL_ENCODER}
+        for name in ("cross", "topics")
+    ]
+    with started_server(tmp_path, config) as server:
+        family = server.family()
+        for engine in named("EngineCore", family):
+            engine.suspend()
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(60) == 0, server.log.read_text()[-4000:]
+        assert psutil.wait_procs(family, 60)[1] == []
+    told = re.findall(r"(sigterm|killing).* process EngineCore", server.log.read_text())
+    assert told == ["sigterm"] * 3 + ["killing"] * 3

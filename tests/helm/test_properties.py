@@ -43,7 +43,7 @@ def valid_values(draw: st.DrawFn) -> dict[str, Any]:
         "podLabels": draw(labels),
         "podAnnotations": draw(labels),
         "preStopSeconds": draw(st.integers(0, 20)),
-        "terminationGracePeriodSeconds": draw(st.integers(105, 4000)),
+        "terminationGracePeriodSeconds": draw(st.integers(100, 4000)),
         "model": {"weightsGiB": draw(st.floats(0.1, 3.9))},
         "service": {"port": draw(st.integers(1, 65535))},
         "serviceAccount": {"create": draw(st.booleans()), "name": draw(st.just("") | names)},
@@ -85,7 +85,7 @@ def test_valid_values_render_valid_manifests(values: dict[str, Any]) -> None:
 def test_a_pod_always_has_time_to_drain(values: dict[str, Any], grace: int, pause: int) -> None:
     values = merged(values, {"terminationGracePeriodSeconds": grace, "preStopSeconds": pause})
     spans = 3 if "tracing" in values["config"] else 0
-    if grace > pause + 81 + spans:
+    if grace > pause + 76 + spans:
         assert server(manifests(values))["name"] == "server"
     else:
         with pytest.raises(Refused, match=f"terminationGracePeriodSeconds is {grace}"):

@@ -164,9 +164,9 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         "config.engine.node_rank is set by the chart: set multiNode.nodes",
     ),
     "grace too short": (
-        {"preStopSeconds": 5, "terminationGracePeriodSeconds": 86},
-        r"terminationGracePeriodSeconds is 86, but preStopSeconds \(5\) .* drain \(81\) take 86: "
-        "set it to at least 91",
+        {"preStopSeconds": 5, "terminationGracePeriodSeconds": 81},
+        r"terminationGracePeriodSeconds is 81, but preStopSeconds \(5\) .* drain \(76\) take 81: "
+        "set it to at least 86",
     ),
     "no pod could be replaced": (NEITHER, "rollout.maxSurge and .* both 0.*set one of them to 1"),
     "no share could be replaced": (
@@ -285,4 +285,4 @@ def test_hashed_keys_become_a_secret() -> None:
 
 
 def test_one_more_second_of_grace_is_enough() -> None:
-    assert manifests({"terminationGracePeriodSeconds": 82})
+    assert manifests({"terminationGracePeriodSeconds": 77})

@@ -1,6 +1,8 @@
 """Imports within the load tests, and the small parts of drive/ that need no Locust."""
 
 import ast
+from argparse import Namespace
+from dataclasses import asdict
 from pathlib import Path
 from time import time
 from typing import Any
@@ -13,7 +15,7 @@ from loadtests.drive import controller as controller_module
 from loadtests.drive import meter as meter_module
 from loadtests.drive.controller import Controller
 from loadtests.drive.meter import Meter
-from loadtests.drive.options import Options
+from loadtests.drive.options import Options, read_options
 from loadtests.launch import Launch
 from loadtests.load.scenario import ScenarioError, load_scenario
 from loadtests.target import ask_model, read_metrics, tenant_keys
@@ -154,6 +156,18 @@ def test_a_server_with_keys_says_how_to_send_one(tmp_path: Path) -> None:
             ask_model(f"{live.url}/nowhere", smoke, bearer("one"))
     with pytest.raises(ScenarioError, match="cannot be reached: "):
         ask_model(live.url, smoke, {})
+
+
+@pytest.mark.parametrize("path", ["", "/", "/v1", "/v1/", "//v1"])
+def test_the_host_may_have_the_form_of_openais_base_url(path: str) -> None:
+    given = Namespace(**asdict(Launch("smoke", "", model="m")))
+    assert read_options(given, f"https://a:8000{path}").target.host == "https://a:8000"
+
+
+def test_a_host_with_another_path_is_refused() -> None:
+    given = Namespace(**asdict(Launch("smoke", "", model="m")))
+    with pytest.raises(ScenarioError, match=r"--host must be .* or with /v1, got 'http://a/v1/b'"):
+        read_options(given, "http://a/v1/b")
 
 
 def test_unread_metrics_say_why() -> None:

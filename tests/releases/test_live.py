@@ -108,6 +108,34 @@ def test_a_person_rolls_back_although_the_disk_is_full(
     assert events(tmp_path) == written
 
 
+def test_a_rule_rolls_back_although_the_disk_is_full(
+    folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.releases.releases._TICK_SECONDS", 0.1)
+    canary = [{"share": 0.5, "requests": 1000}]
+    with folders.served(tmp_path, "other", canary=canary) as live:
+        old, before = ask(live, folders, "sentiment@1.0.0"), events(tmp_path)
+        with full_disk(live):
+            ask_until(live, folders, "rolled_back")
+            assert {ask(live, folders) for _ in range(20)} == {old}
+            assert act(live, "promote").status_code == 409
+        wait_until(lambda: len(events(tmp_path)) > len(before), 10, "the rollback in the log")
+        assert act(live, "retry").json()["state"] == "canary"
+        # Written once, though it took effect before and many looks found it owed.
+        (rolled_back, by), *later = events(tmp_path)[len(before) :]
+    assert rolled_back == "rolled_back"
+    assert by.startswith("rule:label ")
+    assert later == [("retried", "person:ann"), ("step", "person:ann")]
+
+
+def test_a_rollback_that_is_owed_is_written_at_the_end(folders: Folders, tmp_path: Path) -> None:
+    with folders.served(tmp_path, "other", canary=[{"share": 0.5, "requests": 1000}]) as live:
+        before = events(tmp_path)
+        with full_disk(live):
+            assert act(live, "rollback").status_code == 503
+    assert events(tmp_path) == [*before, ("rolled_back", "person:ann")]
+
+
 def test_a_step_goes_on_after_a_restart_with_what_was_counted(
     folders: Folders, tmp_path: Path
 ) -> None:

@@ -1,8 +1,10 @@
 """Stopping without dropping what was accepted."""
 
 import asyncio
+from collections.abc import AsyncGenerator
 
 import httpx
+from starlette.responses import StreamingResponse
 
 from loadtests.processes import eventually
 from service.runtime.status import Phase
@@ -10,6 +12,7 @@ from service.settings.tree import DrainSettings
 from tests.answers import error_of, events_of, refusal
 from tests.live_service import LiveService
 
+PARTS = 32
 BODY = {"model": "fake", "prompt": "Tell me"}
 
 
@@ -26,6 +29,11 @@ async def probe(live: LiveService) -> tuple[int, str]:
     async with httpx.AsyncClient(trust_env=False) as client:
         answer = await client.get(f"{live.ops_url}/readyz")
     return answer.status_code, answer.text
+
+
+async def more_than_buffers_take() -> AsyncGenerator[bytes, None]:
+    for _ in range(PARTS):
+        yield b"x" * (1 << 20)
 
 
 async def test_a_lame_duck_is_not_ready_and_serves_on() -> None:
@@ -77,6 +85,24 @@ async def test_what_does_not_finish_in_time_ends_with_an_error_of_its_own() -> N
     *_, last = events_of(streamed.result())
     assert error_of(last)["code"] == "draining"
     assert "[DONE]" not in streamed.result().text
+
+
+async def test_a_client_that_does_not_read_keeps_only_its_connection_from_ending() -> None:
+    with draining(lame_duck_s=0, budget_s=0.1) as live:
+
+        @live.app.get("/flood")
+        async def flood() -> StreamingResponse:
+            return StreamingResponse(more_than_buffers_take())
+
+        reader, writer = await asyncio.open_connection("127.0.0.1", live.port)
+        writer.write(b"GET /flood HTTP/1.1\r\nHost: a\r\n\r\n")
+        await reader.readuntil(b"\r\n\r\n")
+        await post_drain(live)
+        await eventually(lambda: live.stopping, seconds=4)
+        assert live.connections
+        async with asyncio.timeout(30):
+            assert (await reader.read()).count(b"x") == PARTS << 20
+        writer.close()
 
 
 async def test_draining_twice_drains_once() -> None:

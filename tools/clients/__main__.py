@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from service.evaluation.client import service_address
 from service.settings.load import load_settings
 from tools.clients.clients import CLIENTS, Trial, trials
 from tools.clients.install import install
@@ -50,7 +51,7 @@ def main() -> None:
 def _service(url: str | None) -> Iterator[str]:
     """The service at an address, or one that is started for the clients."""
     if url is not None:
-        yield url
+        yield service_address(url)
         return
     config = load_settings(_CONFIG).model_dump(mode="json", exclude_unset=True)
     with tempfile.TemporaryDirectory() as folder, running_server(Path(folder), config) as server:

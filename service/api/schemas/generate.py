@@ -18,6 +18,7 @@ from service.engine.text_size import size_of
 from service.errors import InvalidRequest
 from service.generation.stream import GenerationRequest
 from service.limits.structure import check_choice, check_regex, check_schema
+from service.limits.values import LEAST_PENALTY
 from service.quoting import quote
 from service.settings.limits import LimitSettings
 
@@ -74,7 +75,7 @@ class GenerateRequest(RequestBody):
     seed: int | None = Field(None, ge=-_INT64 - 1, le=_INT64)
     presence_penalty: float = Field(0.0, ge=-2, le=2)
     frequency_penalty: float = Field(0.0, ge=-2, le=2)
-    repetition_penalty: float = Field(1.0, ge=0.01, le=2)
+    repetition_penalty: float = Field(1.0, ge=LEAST_PENALTY, le=2)
     response_format: ResponseFormat | None = None
     stream: bool = False
     confidence: bool = Field(False, description="Add measures of how sure the model was.")

@@ -28,6 +28,7 @@ from service.settings import platform
 from service.settings.preparation import PreparationSettings
 from service.tenants.salt import CacheSalts
 from service.vllm_engine.encoder.request import Output, Pooling
+from service.vllm_engine.engine import stop_llm
 from service.vllm_engine.generation import explain
 from service.vllm_engine.process import read_vitals
 from service.vllm_engine.rank import Rank
@@ -170,7 +171,7 @@ class VllmEncoder:
             ) from error
 
     async def stop(self) -> None:
-        self._llm.shutdown()
+        await stop_llm(self._llm)
         self._preparation.stop()
 
 
