@@ -501,18 +501,18 @@ def test_a_sweep_runs_every_rate_and_plots_throughput_against_latency(tmp_path: 
 def test_the_example_users_numbers_are_in_locusts_table(tmp_path: Path) -> None:
     with ScriptedServer({"m": steady(0.02, 0.01, 4)}) as server:
         command = [sys.executable, "-m", "locust", "-f", "loadtests/example_user.py", "--headless"]
-        command += ["-u", "2", "-r", "2", "-t", "3s", "--host", server.url, "--json"]
+        command += ["-u", "2", "-r", "2", "--host", server.url, "--json"]
+        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         environment = os.environ | {"MODEL": "m"}
-        run = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            check=False,
-            env=environment,
-        )
+        with subprocess.Popen(command, text=True, env=environment, **pipes) as run:
+            wait_until(
+                lambda: sum(one.ended > 0 for one in server.served) > 5, PATIENCE_S, "answers"
+            )
+            run.terminate()
+            told, errors = run.communicate()
         asked = len(server.served)
-    assert run.returncode == 0, run.stderr
-    rows = {row["name"]: row for row in json.loads(run.stdout)}
+    assert run.returncode == 0, errors
+    rows = {row["name"]: row for row in json.loads(told)}
     assert asked - 2 <= rows["answer"]["num_requests"] == rows["first token"]["num_requests"]
     assert rows["answer"]["num_failures"] == 0
     assert 20 <= rows["first token"]["min_response_time"] < rows["answer"]["min_response_time"]
