@@ -13,6 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+PATIENCE_S = 240.0
+"""The longest wait for what comes at once on an idle machine; only what never comes takes it."""
+
 
 def free_port() -> int:
     """A port of the loopback on which nothing listens."""
@@ -45,7 +48,7 @@ def wait_until(
         time.sleep(every)
 
 
-async def eventually(holds: Callable[[], object], seconds: float = 30.0) -> None:
+async def eventually(holds: Callable[[], object], seconds: float = PATIENCE_S) -> None:
     """Wait in an event loop until a condition holds; TimeoutError if it does not in time."""
     async with asyncio.timeout(seconds):
         while not holds():  # noqa: ASYNC110 - what it looks at lives in other tasks and threads

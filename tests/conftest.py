@@ -1,6 +1,7 @@
 """Fixtures: a clean environment, one running service per module, an adapter on disk."""
 
 import gc
+import inspect
 import logging
 import os
 from collections.abc import AsyncGenerator, Generator
@@ -11,6 +12,7 @@ import httpx
 import hypothesis
 import pytest
 
+from loadtests.processes import PATIENCE_S
 from service.model.base_model import ServedBase
 from service.settings.tree import ENV_PREFIX
 from tests.adapters.samples import AdapterFolder, describe, write_base
@@ -20,19 +22,26 @@ pytest.register_assert_rewrite("tests.answers", "tests.engine.contract")
 from tests.live_service import LiveService  # noqa: E402 - rewritten modules come after
 from tests.shared_servers import ServerScheduling, running_order  # noqa: E402
 
-# A busy machine may stall any example; pytest's timeout ends those that never end.
-hypothesis.settings.register_profile("llm-service", deadline=None)
+# A busy machine may stall any example, and the making of one; pytest's timeout ends those that
+# never end.
+_UNHURRIED = [hypothesis.HealthCheck.too_slow]
+hypothesis.settings.register_profile("llm-service", deadline=None, suppress_health_check=_UNHURRIED)
 hypothesis.settings.load_profile("llm-service")
 
 # A mutant needs any counterexample, not the smallest, and the same verdict each time.
 hypothesis.settings.register_profile(
     "mutants",
     deadline=None,
+    suppress_health_check=_UNHURRIED,
     derandomize=True,
     phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate],
 )
 
-_ENGINE_SECONDS = 900
+# For the same reason no client gives up after httpx's five seconds, except one that says so.
+for part in ("connect", "read", "write", "pool"):
+    setattr(inspect.signature(httpx.get).parameters["timeout"].default, part, PATIENCE_S)
+
+_ENGINE_SECONDS = 1800
 """Room for the start of an engine on a machine that others use."""
 
 

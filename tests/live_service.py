@@ -17,6 +17,7 @@ from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
 import service.app
+from loadtests.processes import PATIENCE_S
 from service.api.description import describe
 from service.api.ops import create_ops_app
 from service.api.server import OpsServer, public_config
@@ -27,6 +28,7 @@ from service.gate.gate import Gate
 from service.gate.ticket import Demand
 from service.runtime.status import Status
 from service.settings.encoders import EncoderSettings
+from service.settings.gate import GateSettings
 from service.settings.preparation import PreparationSettings
 from service.settings.tree import ModelSettings, Settings
 from service.telemetry.metrics import Metrics
@@ -39,8 +41,8 @@ T = TypeVar("T")
 MODEL = "fake"
 MAX_MODEL_LEN = 512
 CAPACITY = 4
-_ANSWER_SECONDS = 60.0
-"""Time for an answer on a machine that is busy with other things."""
+_UNREFUSED_MS = 600_000
+"""The longest wait unless a test sets one: after a stall the gate expects waits of seconds."""
 
 _documents: dict[object, dict[str, Any] | None] = {}
 
@@ -78,6 +80,8 @@ class LiveService:
         **sections: Any,
     ) -> None:
         model = ModelSettings(name=MODEL, path=model_path)
+        gate = GateSettings.model_validate(sections.get("gate", {})).model_dump(exclude_unset=True)
+        sections["gate"] = {"max_wait_ms": _UNREFUSED_MS} | gate
         self.settings = Settings(**({"model": model} | sections))
         self.registry = CollectorRegistry()
         self.status = Status()
@@ -100,7 +104,7 @@ class LiveService:
 
     def __enter__(self) -> "LiveService":
         self._thread.start()
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + PATIENCE_S
         while not (self._public.server.started and self._ops.server.started):
             if time.monotonic() > deadline or not self._thread.is_alive():
                 self.__exit__()
@@ -114,7 +118,7 @@ class LiveService:
         if self.settings.model is not None:
             self.engine.frozen = False
         self.stop()
-        self._thread.join(timeout=10)
+        self._thread.join(timeout=PATIENCE_S)
 
     def stop(self) -> None:
         """Have both servers stop."""
@@ -125,7 +129,7 @@ class LiveService:
         """A client of the public port."""
         limits = httpx.Limits(max_connections=None)
         async with httpx.AsyncClient(
-            base_url=self.url, limits=limits, timeout=_ANSWER_SECONDS, trust_env=False
+            base_url=self.url, limits=limits, timeout=PATIENCE_S, trust_env=False
         ) as client:
             yield client
 
@@ -133,7 +137,7 @@ class LiveService:
         """Take all slots of the gate, as requests without a key would; returns the release
         function.
         """
-        context = internal_context("others", 30.0)
+        context = internal_context("others", PATIENCE_S)
         context.tenant = ANONYMOUS
         permit = self._on_its_loop(self.gate.acquire(context, Demand(1, 1, self.gate.capacity)))
 
@@ -220,7 +224,7 @@ class LiveService:
         return started
 
     def _on_its_loop(self, call: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(call, self._loop).result(timeout=5)
+        return asyncio.run_coroutine_threadsafe(call, self._loop).result(timeout=PATIENCE_S)
 
     def _run(self) -> None:
         async def serve() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from loadtests.processes import wait_until
+from loadtests.processes import PATIENCE_S, wait_until
 from service.api.ops import create_ops_app
 from service.api.server import serve
 from service.app import create_app
@@ -111,7 +111,7 @@ def test_a_signal_ends_a_start_that_waits_for_the_engine(number: signal.Signals)
     engine.frozen = True
 
     def ask() -> None:
-        wait_until(lambda: engine.warm_ups, 30, "a request of warm-up")
+        wait_until(lambda: engine.warm_ups, PATIENCE_S, "a request of warm-up")
         os.kill(os.getpid(), number)
 
     asking = threading.Thread(target=ask)

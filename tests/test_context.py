@@ -19,7 +19,7 @@ async def counting(failure: Exception | None = None) -> AsyncGenerator[int, None
 
 
 async def test_a_stream_that_runs_in_a_task_of_its_own_is_waited_for_not_closed() -> None:
-    context = internal_context("test", 5.0)
+    context = internal_context("test", 600.0)
     ended_before: list[bool] = []
 
     async def counted() -> AsyncGenerator[int, None]:
@@ -44,7 +44,7 @@ async def test_a_stream_that_runs_in_a_task_of_its_own_is_waited_for_not_closed(
 
 
 async def test_a_stream_that_fails_to_close_says_so_and_what_was_held_is_given_back() -> None:
-    context, stream = internal_context("test", 5.0), counting(RuntimeError("not closed"))
+    context, stream = internal_context("test", 600.0), counting(RuntimeError("not closed"))
     given_back: list[int] = []
     context.at_end.callback(given_back.append, 1)
     context.streams.append(stream)

@@ -14,6 +14,7 @@ import fsspec
 import pytest
 from filelock import FileLock
 
+from loadtests.processes import PATIENCE_S
 from service.adapters.cache import AdapterCache, CachedAdapter
 from service.adapters.manifest_yaml import load_manifest
 from service.adapters.refusal import AdapterRefused
@@ -341,7 +342,7 @@ def test_two_processes_share_one_fetch(base: ServedBase, web: FileServer, tmp_pa
             racer.stdin.flush()
         answers = []
         for racer in racers:
-            out, errors = racer.communicate(timeout=60)
+            out, errors = racer.communicate(timeout=PATIENCE_S)
             assert racer.returncode == 0, errors
             answers.append(Path(out.strip()))
 
@@ -421,7 +422,7 @@ def test_an_entry_that_another_process_uses_stays_until_it_ends(
         assert user.stdout.readline() == "ready\n"
         cache.prune((), 0)
         assert len(cache.entries()) == 1
-        user.communicate("\n", timeout=60)
+        user.communicate("\n", timeout=PATIENCE_S)
     cache.prune((), 0)
     assert cache.entries() == []
 

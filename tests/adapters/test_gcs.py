@@ -7,6 +7,7 @@ import pytest
 import requests
 from gcp_storage_emulator.server import create_server
 
+from loadtests.processes import PATIENCE_S
 from service.adapters.cache import AdapterCache
 from service.adapters.refusal import AdapterRefused
 from service.adapters.verify import verify
@@ -30,7 +31,7 @@ class Bucket:
         """Write a file of the adapter."""
         place = f"{self.url}/upload/storage/v1/b/models/o"
         parameters = {"uploadType": "media", "name": f"adapters/tone/{name}"}
-        requests.post(place, params=parameters, data=content, timeout=10).raise_for_status()
+        requests.post(place, params=parameters, data=content, timeout=PATIENCE_S).raise_for_status()
 
 
 @pytest.fixture

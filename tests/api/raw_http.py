@@ -2,10 +2,12 @@
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from loadtests.processes import PATIENCE_S
 from tests.live_service import MODEL, LiveService
 
 
@@ -49,10 +51,34 @@ async def exchange(live: LiveService, segments: Sequence[bytes]) -> list[Answer]
             writer.write(segment)
             await writer.drain()
             await asyncio.sleep(0.002)  # else the system joins them
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             return answers(await reader.read())
     finally:
         writer.close()
+
+
+async def visit(
+    live: LiveService,
+    path: str,
+    body: dict[str, Any],
+    headers: Mapping[str, str] | None = None,
+    *,
+    stays: float,
+) -> None:
+    """Send a request, and leave after so many seconds or with the answer.
+
+    HTTPX would leave its socket to the garbage collector where it is cancelled while it connects.
+    """
+    content = json.dumps(body).encode()
+    lines = [f"POST {path} HTTP/1.1", "Host: a", "Content-Type: application/json"]
+    lines += [f"Content-Length: {len(content)}", "Connection: close"]
+    lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
+    reader, writer = await asyncio.open_connection("127.0.0.1", live.port)
+    writer.write("\r\n".join([*lines, "", ""]).encode() + content)
+    with suppress(TimeoutError, ConnectionError):
+        async with asyncio.timeout(stays):
+            await reader.read()
+    writer.close()
 
 
 def answers(received: bytes) -> list[Answer]:

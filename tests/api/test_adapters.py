@@ -151,7 +151,7 @@ async def test_streams_run_on_while_their_adapter_is_replaced(
                 await proven(
                     tmp_path / "good", base, name="good", version=f"{version}.0.0", seed=version
                 )
-                answer = await ops.post(f"{running.ops_url}/adapters/reload", timeout=30)
+                answer = await ops.post(f"{running.ops_url}/adapters/reload")
                 assert answer.json()["loaded"] == [f"good@{version}.0.0"]
                 whole.add(await _text(client))
             done.set()
@@ -167,7 +167,7 @@ async def test_a_refused_reload_answers_in_the_one_error_shape(
     base = served_base(tmp_path / "base")
     failing(await proven(tmp_path / "good", base, name="good", version="2.0.0", seed=5))
     async with running.client() as client, httpx.AsyncClient(trust_env=False) as ops:
-        response = await ops.post(f"{running.ops_url}/adapters/reload", timeout=30)
+        response = await ops.post(f"{running.ops_url}/adapters/reload")
         assert response.status_code == 409
         assert response.json()["error"]["code"] == "adapter_refused"
         assert "0 of 4 right" in response.json()["error"]["message"]
@@ -180,9 +180,9 @@ async def test_one_reload_runs_at_a_time(running: LiveService, tmp_path: Path) -
     await proven(tmp_path / "good", base, name="good", version="2.0.0", seed=5)
     async with httpx.AsyncClient(trust_env=False) as ops:
         running.engine.frozen = True
-        first = asyncio.create_task(ops.post(f"{running.ops_url}/adapters/reload", timeout=30))
+        first = asyncio.create_task(ops.post(f"{running.ops_url}/adapters/reload"))
         await eventually(lambda: running.gate.in_flight > 0)
-        second = await ops.post(f"{running.ops_url}/adapters/reload", timeout=30)
+        second = await ops.post(f"{running.ops_url}/adapters/reload")
         running.engine.frozen = False
         assert second.status_code == 409
         assert second.json()["error"]["code"] == "reload_in_progress"

@@ -12,7 +12,7 @@ import pytest
 from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 
-from loadtests.processes import eventually
+from loadtests.processes import PATIENCE_S, eventually
 from service.api import json_body
 from service.api.schemas.batches import BatchRequest
 from service.api.schemas.classify import ClassifyRequest
@@ -333,7 +333,7 @@ async def test_the_unfinished_bodies_of_one_tenant_hold_so_much_together(tmp_pat
             return await client.post("/v1/generate", content=content, headers=headers)
 
         whole = half + b'"}'
-        async with live.client() as client, asyncio.timeout(30):
+        async with live.client() as client, asyncio.timeout(PATIENCE_S):
             first = asyncio.create_task(send("many", stalling()))
             while (refused := await send("many", whole)).status_code != 429:
                 pass  # the first is not there yet

@@ -12,8 +12,9 @@ import openai
 import pytest
 from openai.types import Batch
 
-from loadtests.processes import eventually
+from loadtests.processes import PATIENCE_S, eventually
 from service.errors import ConfigurationError
+from service.runtime.status import Phase
 from service.settings.batches import BatchSettings
 from service.settings.gate import GateSettings
 from service.settings.tree import HttpSettings, TenantSettings
@@ -51,7 +52,7 @@ async def started(client: openai.AsyncOpenAI, content: bytes, **fields: Any) -> 
 
 
 async def ended(client: openai.AsyncOpenAI, batch: Batch) -> Batch:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_S):
         while True:
             batch = await client.batches.retrieve(batch.id)
             if batch.status in ENDED:
@@ -421,7 +422,8 @@ async def test_a_removed_key_stops_a_batch_and_a_new_one_goes_on(
     monkeypatch.setattr("service.batches.run._LEAST_REST_SECONDS", 0.1)
     keys = tenants(tmp_path, entry("one"), entry("two"))
     assert keys.keys is not None
-    with service(tmp_path, tenants=keys, token_seconds=0.02) as live:
+    with service(tmp_path, tenants=keys) as live:
+        live.engine.frozen, live.engine.spared = True, 100  # tokens, too few for all
         async with client_of(live, key_of("one")) as client:
             batch = await started(client, many(40, max_tokens=8))
             answered = "inference_batch_lines_total"
@@ -433,6 +435,7 @@ async def test_a_removed_key_stops_a_batch_and_a_new_one_goes_on(
                     if (await plain.get(address, headers=bearer("one"))).status_code == 401:
                         break
                     await asyncio.sleep(0.05)
+                live.engine.frozen = False
                 await asyncio.sleep(1)  # for lines that were asked just before
                 await eventually(live.idle)
                 before = live.value(answered)
@@ -475,8 +478,9 @@ async def test_a_batch_expires_within_its_window(tmp_path: Path) -> None:
 async def test_a_drain_stops_a_batch_between_lines_and_the_next_start_goes_on(
     tmp_path: Path,
 ) -> None:
-    drain = {"lame_duck_s": 0, "budget_s": 20}
-    with service(tmp_path, drain=drain, token_seconds=0.01) as live:
+    drain = {"lame_duck_s": 0, "budget_s": PATIENCE_S}
+    with service(tmp_path, drain=drain) as live:
+        live.engine.frozen, live.engine.spared = True, 40  # tokens, too few for all
         async with client_of(live) as client:
             batch = await started(client, many(60, max_tokens=4))
             await eventually(lambda: live.value("inference_batch_lines_total") >= 3)
@@ -484,6 +488,8 @@ async def test_a_drain_stops_a_batch_between_lines_and_the_next_start_goes_on(
         live.status.stop = lambda: stopped.append(True)
         assert live.status.drain is not None
         live.status.drain(False)
+        await eventually(lambda: live.status.phase is Phase.DRAINING)
+        live.engine.frozen = False
         await eventually(lambda: stopped)
     answered = live.value("inference_batch_lines_total", outcome="completed")
     assert live.value("inference_batch_lines_total", outcome="failed") == 0

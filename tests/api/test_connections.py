@@ -2,29 +2,31 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncGenerator
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
 from starlette.responses import Response, StreamingResponse
 
-from loadtests.processes import eventually
+from loadtests.processes import PATIENCE_S, eventually
 from service.api import connection, pushed_stream, transport, watch
 from service.settings.gate import GateSettings
 from service.settings.tree import HttpSettings
+from service.together import beside
 from tests.api.raw_http import answers, question
 from tests.live_service import LiveService
 
 HEAD = b"POST /v1/generate HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
-BODY = b'{"model": "fake", "prompt": "Tell me", "stream": true, "timeout_ms": 300}'
+BODY = b'{"model": "fake", "prompt": "Tell me", "stream": true, "timeout_ms": 1000}'
 
 
 async def ask(live: LiveService, sent: bytes) -> tuple[bytes, dict[str, Any]]:
     """Send bytes; the status line and the error that come back before the connection closes."""
     reader, writer = await asyncio.open_connection("127.0.0.1", live.port)
     writer.write(sent)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         answer = await reader.read()
     writer.close()
     head, _, body = answer.partition(b"\r\n\r\n")
@@ -55,7 +57,7 @@ async def test_a_head_of_very_many_headers_is_refused(service: LiveService) -> N
     assert error["message"] == "headers: at most 256, got more"
     reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
     writer.write(most + b"\r\n")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         assert (await reader.read()).startswith(b"HTTP/1.1 200")
     writer.close()
 
@@ -80,13 +82,13 @@ async def test_a_head_that_is_late_is_refused(sent: bytes, monkeypatch: pytest.M
 async def test_one_connection_too_many_is_refused_and_the_others_are_served() -> None:
     with LiveService(http=HttpSettings(max_connections=2)) as live:
         held = [await asyncio.open_connection("127.0.0.1", live.port) for _ in range(2)]
-        await asyncio.sleep(0.05)
+        await eventually(lambda: len(live.connections) == 2)
         status, error = await ask(live, b"")
         assert status.startswith(b"HTTP/1.1 503")
         assert error["code"] == "too_many_connections"
         reader, writer = held[0]
         writer.write(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             assert (await reader.readline()).startswith(b"HTTP/1.1 200")
         for _, writer in held:
             writer.close()
@@ -98,13 +100,14 @@ async def test_an_idle_connection_stays_open_for_as_long_as_is_set() -> None:
     with LiveService(http=HttpSettings(keep_alive_s=1)) as live:
         reader, writer = await asyncio.open_connection("127.0.0.1", live.port)
         for _ in range(2):
+            asked = time.monotonic()
             writer.write(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n")
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(PATIENCE_S):
                 head = await reader.readuntil(b"\r\n\r\n")
                 await reader.readexactly(int(head.lower().split(b"content-length: ")[1].split()[0]))
-            await asyncio.sleep(0.3)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             assert await reader.read() == b""
+        assert time.monotonic() - asked > 0.9
         writer.close()
 
 
@@ -173,7 +176,7 @@ async def received(live: LiveService, *segments: bytes) -> bytes:
             while part := await reader.read(65536):
                 parts.append(part)
 
-    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as group:
         group.create_task(read())
         with suppress(ConnectionError):
             for segment in segments:
@@ -182,6 +185,20 @@ async def received(live: LiveService, *segments: bytes) -> bytes:
                 await asyncio.sleep(0.02)
     writer.close()
     return b"".join(parts)
+
+
+@asynccontextmanager
+async def streaming() -> AsyncGenerator[
+    tuple[LiveService, asyncio.StreamReader, asyncio.StreamWriter], None
+]:
+    """A service amid an answer that streams, which goes on once its engine is not frozen."""
+    with LiveService() as live:
+        live.engine.frozen, live.engine.spared = True, 2
+        reader, writer = await asyncio.open_connection("127.0.0.1", live.port)
+        writer.write(STREAMED)
+        assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+        yield live, reader, writer
+        writer.close()
 
 
 async def test_of_more_requests_than_may_wait_behind_another_the_rest_is_not_answered() -> None:
@@ -208,8 +225,8 @@ async def test_a_client_that_leaves_with_a_request_waiting_frees_the_one_that_ru
         writer.write(STREAMED.replace(b"12}", b"400}").replace(b"77", b"78") + HEALTH)
         await eventually(lambda: live.gate.in_flight == 1)
         writer.close()
-        await eventually(lambda: live.outcomes()["cancelled"] == 1, 5)
-        await eventually(live.idle, 5)
+        await eventually(lambda: live.outcomes()["cancelled"] == 1)
+        await eventually(live.idle)
 
 
 async def test_a_trailer_is_no_header(service: LiveService) -> None:
@@ -248,18 +265,24 @@ async def test_a_waiting_request_may_not_pile_up_its_body(
 async def test_a_late_head_waits_for_the_answer_that_streams(
     next_bytes: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection, "_HEAD_SECONDS", 0.05)
-    with LiveService(token_seconds=0.03) as live:
-        answer, _, after = (await received(live, STREAMED, next_bytes)).partition(DONE)
-    assert answer.count(b"HTTP/1.1") == 1
+    async with streaming() as (live, reader, writer):
+        monkeypatch.setattr(connection, "_HEAD_SECONDS", 0.05)
+        writer.write(next_bytes)
+        await eventually(lambda: all(each._head_timer for each in live.connections))
+        live.engine.frozen = False
+        answer, _, after = (await reader.read()).partition(DONE)
+    assert b"HTTP/1.1" not in answer
     assert after.startswith(b"HTTP/1.1 408")
 
 
 async def test_bytes_that_are_no_request_do_not_write_into_the_answer_that_streams() -> None:
-    with LiveService(token_seconds=0.05) as live:
-        got = await received(live, STREAMED, *[b""] * 10, b"}")
+    async with streaming() as (live, reader, writer):
+        writer.write(b"}")
+        await eventually(lambda: not any(each._reads for each in live.connections))
+        live.engine.frozen = False
+        got = await reader.read()
     assert got.endswith(DONE)
-    assert got.count(b"HTTP/1.1") == 1
+    assert b"HTTP/1.1" not in got
 
 
 @pytest.mark.parametrize(
@@ -279,10 +302,21 @@ async def test_a_body_of_wrong_framing_is_refused_in_its_own_answer(
 
 
 async def test_empty_lines_do_not_hold_a_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "_HEAD_SECONDS", 0.2)
     with LiveService() as live:
-        got = await received(live, HEALTH, *[b"\r\n"] * 20)
-    assert got.startswith(b"HTTP/1.1 200")
+        reader, writer = await asyncio.open_connection("127.0.0.1", live.port)
+        writer.write(HEALTH)
+        assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+        monkeypatch.setattr(connection, "_HEAD_SECONDS", 0.2)
+
+        async def send() -> None:
+            while True:
+                writer.write(b"\r\n")
+                await asyncio.sleep(0.02)
+
+        async with beside(send()):
+            with suppress(ConnectionError):
+                await reader.read()
+        writer.close()
 
 
 async def test_a_connection_whose_last_bytes_are_not_read_is_dropped(

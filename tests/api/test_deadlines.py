@@ -6,10 +6,14 @@ from typing import Any
 import httpx
 import pytest
 
-from loadtests.processes import eventually
+from loadtests.processes import PATIENCE_S, eventually
+from service.api import watch
 from service.settings.gate import GateSettings
 from tests.answers import error_of, events_of, refusal
 from tests.live_service import LiveService
+
+REACHED_MS = 1000
+"""A deadline before which a request reaches the gate and the engine, on a slow machine too."""
 
 ROUTES: dict[str, dict[str, Any]] = {
     "/v1/generate": {"model": "fake", "prompt": "Tell me"},
@@ -26,10 +30,12 @@ ROUTES: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("by_header", [True, False])
 @pytest.mark.parametrize("waiting", [True, False])
 async def test_a_request_whose_deadline_passes_is_refused_and_leaves_nothing(
-    path: str, by_header: bool, waiting: bool
+    path: str, by_header: bool, waiting: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    body = ROUTES[path] | ({} if by_header else {"timeout_ms": 50})
-    headers = {"X-Request-Timeout-Ms": "50"} if by_header else {}
+    # After a stall both are due: what the gate says of the deadline, and what is said without it.
+    monkeypatch.setattr(watch, "_UNANSWERED_SECONDS", PATIENCE_S)
+    body = ROUTES[path] | ({} if by_header else {"timeout_ms": REACHED_MS})
+    headers = {"X-Request-Timeout-Ms": f"{REACHED_MS}"} if by_header else {}
     with LiveService(gate=GateSettings(max_in_flight=1)) as live:
         live.engine.frozen = True
         async with live.client() as client, asyncio.TaskGroup() as group:
@@ -51,7 +57,7 @@ async def test_a_deadline_in_mid_stream_is_an_event_and_not_done() -> None:
     with LiveService() as live:
         live.engine.frozen, live.engine.spared = True, 2
         async with live.client() as client:
-            body = ROUTES["/v1/generate"] | {"stream": True, "timeout_ms": 500}
+            body = ROUTES["/v1/generate"] | {"stream": True, "timeout_ms": REACHED_MS}
             response = await client.post("/v1/generate", json=body)
         assert live.idle()
         await eventually(lambda: live.outcomes()["deadline"] == 1)

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import threading
 from contextlib import suppress
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from loadtests.processes import eventually
 from service.errors import InvalidRequest
 from service.settings.gate import GateSettings
+from tests.api.raw_http import visit
 from tests.live_service import LiveService
 
 CLIENTS = 200
@@ -59,18 +61,22 @@ async def test_what_a_client_left_is_stopped(kind: str, waiting: bool) -> None:
 
 
 async def test_a_route_that_answers_to_being_cancelled_answers_nobody() -> None:
+    begun = threading.Event()
     with LiveService() as live:
 
         @live.app.get("/stubborn")
         async def stubborn() -> None:
+            begun.set()
             try:
-                await asyncio.sleep(30)
+                await asyncio.Event().wait()
             except asyncio.CancelledError:
                 raise InvalidRequest("Client disconnected") from None
 
         async with live.client() as client:
-            with pytest.raises(httpx.ReadTimeout):
-                await client.get("/stubborn", timeout=httpx.Timeout(5, read=0.1))
+            asking = asyncio.create_task(client.get("/stubborn"))
+            await eventually(begun.is_set)
+            asking.cancel()
+            await asyncio.wait([asking])
         await eventually(lambda: live.outcomes()["cancelled"] == 1)
 
 
@@ -79,17 +85,15 @@ async def test_two_hundred_clients_that_leave_at_random_moments_leave_nothing() 
     gate = GateSettings(max_in_flight=8, max_queued=150)
     with LiveService(token_seconds=0.002, gate=gate) as live:
 
-        async def come_and_go(client: httpx.AsyncClient) -> None:
+        async def come_and_go() -> None:
             path, body = BODIES[chance.choice(list(BODIES))]
-            with suppress(TimeoutError, httpx.HTTPError):
-                async with asyncio.timeout(chance.uniform(0.0, 0.8)):
-                    await client.post(path, json=body)
+            await visit(live, path, body, stays=chance.uniform(0.0, 0.8))
 
+        # On a machine that stalls, all clients may have left before they were connected.
+        while live.outcomes()["cancelled"] < 50:
+            await asyncio.gather(*(come_and_go() for _ in range(CLIENTS)))
+        await eventually(live.idle)
         async with live.client() as client:
-            # On a machine that stalls, all clients may have left before they were connected.
-            while live.outcomes()["cancelled"] < 50:
-                await asyncio.gather(*(come_and_go(client) for _ in range(CLIENTS)))
-            await eventually(live.idle)
             after = await client.post("/v1/generate", json=BODIES["unary"][1])
         assert after.status_code == 200
         assert live.outcomes()["error"] == 0
@@ -100,7 +104,7 @@ async def test_a_client_that_leaves_while_it_sends_its_body_is_cancelled() -> No
         _, writer = await asyncio.open_connection("127.0.0.1", live.port)
         writer.write(b"POST /v1/generate HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n{")
         await writer.drain()
-        await asyncio.sleep(0.05)  # the request must have begun before its client leaves
+        await eventually(lambda: any(each.cycle is not None for each in live.connections))
         writer.close()
         await writer.wait_closed()
         await eventually(lambda: live.outcomes()["cancelled"] == 1)

@@ -375,7 +375,7 @@ async def test_an_encoder_that_could_not_start_is_quarantined() -> None:
 
 
 async def test_a_stalled_encoder_ends_its_own_requests_and_readiness() -> None:
-    hasty = WatchdogSettings(stall_s=0.5, probe_s=0.1)
+    hasty = WatchdogSettings(stall_s=1.5, probe_s=0.1)  # more than a late tick
     with LiveService(encoders=ENCODERS[:1], watchdog=hasty) as live:
         live.encoders["embed"].frozen = True
         async with posting(live, "/v1/embeddings", {"model": "embed", "input": "a"}) as answer:

@@ -12,7 +12,7 @@ import pytest
 from starlette.routing import Mount
 from typer.testing import CliRunner
 
-from loadtests.processes import eventually
+from loadtests.processes import PATIENCE_S, eventually
 from service.api.entrance import OPEN_PATHS
 from service.commands.cli import app as command_line
 from tests.answers import refusal
@@ -45,7 +45,7 @@ async def raw(live: LiveService, head: str, body: bytes = b"") -> bytes:
     reader, writer = await asyncio.open_connection("127.0.0.1", live.port)
     writer.write(head.replace("\n", "\r\n").encode("latin-1") + b"\r\n\r\n" + body)
     await writer.drain()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         answer = await reader.readuntil(b"\r\n\r\n")
     writer.close()
     await writer.wait_closed()

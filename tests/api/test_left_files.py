@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from loadtests.processes import eventually
+from loadtests.processes import PATIENCE_S, eventually
 from service.api.file_content import FileContent
 from service.batches.disk import place
 from service.batches.folder import Folder
@@ -89,7 +89,7 @@ async def test_a_file_is_kept_whole_although_its_client_leaves_before_it_is_on_d
 
     def slow(upload: Path, path: Path) -> None:
         begun.set()
-        assert synced.wait(60)
+        assert synced.wait(PATIENCE_S)
         place(upload, path)
 
     monkeypatch.setattr("service.batches.folder.place", slow)

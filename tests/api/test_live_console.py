@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from loadtests.processes import eventually, wait_until
+from loadtests.processes import PATIENCE_S, eventually, wait_until
 from service.api import live_feed
 from service.api.live_feed import MOST_VIEWERS
 from service.batches.folder import Folder
@@ -25,12 +25,13 @@ from tests.live_service import LiveService
 from tools.served.keys import bearer, entry, write_keys
 
 BODY = {"model": "fake", "prompt": "Tell me", "max_tokens": 20}
+INTERVAL_S = 0.5
 
 
 @pytest.fixture(autouse=True, scope="module")
 def _quick() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(live_feed, "INTERVAL_S", 0.5)
+        patch.setattr(live_feed, "INTERVAL_S", INTERVAL_S)
         yield
 
 
@@ -38,7 +39,7 @@ def _quick() -> Iterator[None]:
 def viewer(service: LiveService) -> Iterator[Iterator[str]]:
     """The data of the events of one viewer."""
     url = f"{service.ops_url}/console/live"
-    with httpx.stream("GET", url, timeout=60) as answer:
+    with httpx.stream("GET", url, timeout=PATIENCE_S) as answer:
         assert answer.status_code == 200
         assert answer.headers["content-type"].startswith("text/event-stream")
         yield (line.removeprefix("data: ") for line in answer.iter_lines() if line)
@@ -64,7 +65,7 @@ def test_the_page_and_its_parts_are_served_under_the_policy(service: LiveService
 
 async def test_what_the_service_does_is_there_after_an_interval(service: LiveService) -> None:
     generate(service)
-    await eventually(lambda: sum(live(service)["points"]["completion_tokens"]) > 0, 20)
+    await eventually(lambda: sum(live(service)["points"]["completion_tokens"]) > 0)
     shown = live(service)
     assert shown["status"] == "ready"
     assert shown["objectives"] == {"ttft_ms": 2000, "tpot_ms": 200}
@@ -84,15 +85,18 @@ def test_many_viewers_get_the_same_event_of_one_reading(monkeypatch: pytest.Monk
         return found
 
     monkeypatch.setattr(history.History.__init__, "__defaults__", (counted,))
-    interval = 3.0  # in which all of them come
-    monkeypatch.setattr(live_feed, "INTERVAL_S", interval)
     with LiveService() as service, ExitStack() as stack:
         began = time.monotonic()
         viewers = [stack.enter_context(viewer(service)) for _ in range(10)]
-        shown = [[next(events) for events in viewers] for _ in range(2)]
-        second = {json.loads(each)["points"]["at"][-1] for each in shown[1]}
-        assert len({*shown[1]}) == len(second) == 1
-        assert readings <= 2 + (time.monotonic() - began) / interval
+        latest = max(instant(next(events)) for events in viewers)
+        after = {next(each for each in events if instant(each) > latest) for events in viewers}
+        assert len(after) == 1
+        assert readings <= 2 + (time.monotonic() - began) / INTERVAL_S
+
+
+def instant(shown: str) -> float:
+    """The instant of an event's last point, 0 before there is one."""
+    return max(json.loads(shown)["points"]["at"], default=0.0)
 
 
 def test_viewers_leave_connections_for_probes(service: LiveService) -> None:
@@ -115,7 +119,7 @@ async def test_a_viewer_who_leaves_makes_room(service: LiveService) -> None:
             answer = stack.enter_context(httpx.stream("GET", url))
             return answer.status_code == 200
 
-        await eventually(answered, 20)
+        await eventually(answered)
 
 
 def test_a_stop_ends_the_streams() -> None:
@@ -132,7 +136,7 @@ def test_batches_of_all_tenants_are_listed_with_their_progress(tmp_path: Path) -
     with LiveService(batches=batches, tenants=TenantSettings(keys=keys)) as service:
         assert live(service)["batches"] == []
         made = {tenant: make_batch(service, tenant) for tenant in ("a", "b")}
-        wait_until(lambda: ended(service), 60, "the end of both batches")
+        wait_until(lambda: ended(service), PATIENCE_S, "the end of both batches")
         with viewer(service) as events:
             shown = [json.loads(next(events)) for _ in range(2)][1]
     ids = {row["tenant"]: row["id"] for row in shown["batches"]}

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from loadtests.processes import eventually
+from loadtests.processes import PATIENCE_S, eventually
 from service.settings.preparation import PreparationSettings
 from tests.answers import refusal
 from tests.live_service import LiveService
@@ -33,7 +33,7 @@ class Reader:
         def watched(text: Any) -> Any:
             self.threads.add(threading.current_thread().name)
             self.reading += 1
-            self.go_on.wait(20)
+            self.go_on.wait(PATIENCE_S)
             self.reading -= 1
             return call(text)
 

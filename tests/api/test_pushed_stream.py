@@ -25,7 +25,7 @@ class Connection:
         self.sent.append(message.get("body", b"start"))
 
     async def answer(self, write_to: Callable[[Writer], Awaitable[None]]) -> None:
-        enter_context(internal_context("test", 5.0))
+        enter_context(internal_context("test", 600.0))
         scope = {
             "type": "http",
             "blocked": lambda: not self.open.is_set(),

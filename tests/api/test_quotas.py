@@ -4,7 +4,6 @@ import asyncio
 import random
 import re
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import pytest
 
 from loadtests.processes import eventually
 from tests.answers import events_of, refusal
+from tests.api.raw_http import visit
 from tests.live_service import MODEL, LiveService
 from tests.tenants.redis_server import RedisServer
 from tools.served.keys import bearer, entry, write_keys
@@ -170,12 +170,9 @@ async def test_clients_that_leave_at_random_moments_leave_nothing_reserved(
     redis.start()
     chance = random.Random(3)
 
-    async def leave(client: httpx.AsyncClient) -> None:
-        asking = asyncio.create_task(generate(client, "many", stream=chance.random() < 0.5))
-        await asyncio.sleep(chance.random())
-        asking.cancel()
-        with suppress(asyncio.CancelledError):
-            await asking
+    async def leave(live: LiveService) -> None:
+        body = BODY | {"stream": chance.random() < 0.5}
+        await visit(live, "/v1/generate", body, bearer("many"), stays=chance.random())
 
     settings = {"storage": redis.url, "timeout_ms": 10_000}
     with service(tmp_path, quotas=settings, token_seconds=0.001) as live:
@@ -186,10 +183,9 @@ async def test_clients_that_leave_at_random_moments_leave_nothing_reserved(
                 sum(live.value("inference_tokens_total", model=MODEL, kind=k) for k in kinds)
             )
 
-        async with live.client() as client:
-            # On a machine that stalls, all clients may have left before they were connected.
-            while live.outcomes()["cancelled"] <= 10 or not tokens():
-                await asyncio.gather(*(leave(client) for _ in range(CLIENTS)))
+        # On a machine that stalls, all clients may have left before they were connected.
+        while live.outcomes()["cancelled"] <= 10 or not tokens():
+            await asyncio.gather(*(leave(live) for _ in range(CLIENTS)))
         await eventually(lambda: live.idle() and charged_in(redis) == tokens())
         assert live.value("inference_quota_store_errors_total", reason="timeout") == 0
 

@@ -16,7 +16,7 @@ import pytest
 from openai.types import Batch
 from typer.testing import CliRunner
 
-from loadtests.processes import eventually
+from loadtests.processes import PATIENCE_S, eventually
 from service.commands.cli import app
 from service.settings.batches import BatchSettings
 from service.settings.tree import TenantSettings
@@ -137,6 +137,8 @@ async def test_an_operator_cancels_what_any_replica_runs(
 ) -> None:
     key = key_of("one")
     async with client_of(replicas[0], key) as one, client_of(replicas[1], key) as other:
+        for each in replicas:
+            each.engine.frozen, each.engine.spared = True, 40  # tokens, of a few lines
         batch = await started(one, many(500))
         await eventually(lambda: answered(replicas) >= 2)
         environment = {"LLM_SERVICE_BATCHES__STORAGE": redis.url}
@@ -182,7 +184,7 @@ async def test_without_the_store_batches_wait_and_generations_go_on(
                 assert (await plain.post(GENERATE, json=body, headers=headers)).status_code == 200
         finally:
             redis.thaw()
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE_S):
             batch = await ended(client, batch)
         lines = await content(client, batch.output_file_id)
     assert (batch.status, batch.error_file_id) == ("completed", None)
@@ -219,7 +221,7 @@ async def test_another_replica_goes_on_for_one_that_dies_or_stops(
 
 async def completed(client: openai.AsyncOpenAI, batch: Batch, count: int) -> None:
     """Wait until so many lines of the batch are answered."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_S):
         while True:
             counts = (await client.batches.retrieve(batch.id)).request_counts
             if counts is not None and counts.completed >= count:

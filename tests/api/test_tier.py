@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from loadtests.processes import eventually
+from loadtests.processes import PATIENCE_S, eventually
+from service.api import watch
 from service.settings.gate import BackgroundSettings, GateSettings
 from service.settings.tree import TenantSettings
 from tests.answers import events_of, refusal
@@ -91,10 +92,11 @@ async def test_a_tenant_has_tiers_and_the_first_is_what_its_requests_get(tmp_pat
     assert messages[1] == "service_tier: this key may use default, got 'flex'"
 
 
-async def test_flex_waits_where_an_interactive_request_is_refused_and_has_its_own_deadline() -> (
-    None
-):
-    background = BackgroundSettings(default_timeout_ms=400, max_timeout_ms=400)
+async def test_flex_waits_where_an_interactive_request_is_refused_and_has_its_own_deadline(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(watch, "_UNANSWERED_SECONDS", PATIENCE_S)  # the gate tells of the deadline
+    background = BackgroundSettings(default_timeout_ms=2000, max_timeout_ms=2000)
     gate = GateSettings(max_in_flight=1, max_queued=0, background=background)
     flex = PROMPT | {"service_tier": "flex"}
     with LiveService(gate=gate) as live:

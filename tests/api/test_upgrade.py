@@ -84,7 +84,9 @@ ASKED = st.tuples(
 
 
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(asked=st.lists(ASKED, min_size=1, max_size=5), seed=st.integers(0, 2**32))
 def test_how_the_bytes_are_cut_never_changes_an_answer(

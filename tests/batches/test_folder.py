@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from loadtests.processes import PATIENCE_S
 from service.batches.folder import Folder
 from service.batches.kept import kept
 from service.batches.local.tables import VERSIONS
@@ -65,7 +66,7 @@ def test_the_uploads_of_a_killed_process_are_swept_at_once(tmp_path: Path) -> No
         asyncio.run(Folder(tmp_path).sweep((), ()))
         assert upload.read_text() == own.read_text() == "half"
         writer.send_signal(signal.SIGKILL)
-        writer.wait(60)
+        writer.wait(PATIENCE_S)
     asyncio.run(Folder(tmp_path).sweep((), ()))
     assert list(own.parent.parent.iterdir()) == [own.parent]
     assert own.read_text() == "half"
@@ -128,5 +129,5 @@ def test_a_killed_holder_has_it_no_more(tmp_path: Path) -> None:
         assert holder.stdout.readline() == "True\n"
         assert not is_free()
         holder.send_signal(signal.SIGKILL)
-        holder.wait(60)
+        holder.wait(PATIENCE_S)
     assert is_free()

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from loadtests.processes import eventually
+from loadtests.processes import PATIENCE_S, eventually
 from service.batches import run, runner
 from service.batches.folder import Folder
 from service.batches.kept import Kept
@@ -131,7 +131,7 @@ class Site:
 
     async def has(self, batch: Batch, *statuses: Status) -> Batch:
         """The batch, once it has one of these statuses."""
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE_S):
             while True:
                 now = await self.store.batch(batch.tenant, batch.id)
                 if now.status in statuses:
@@ -253,7 +253,8 @@ async def test_whatever_stops_it_every_line_is_answered_once(
     batch, stops = await site.batch(many(100)), 0
     while (now := await site.store.batch("a", batch.id)).status is not Status.COMPLETED:
         async with site.running():
-            await asyncio.sleep(chance.random() / 20)
+            # Longer from stop to stop: on a slow machine it would not come to a line.
+            await asyncio.sleep(chance.random() / 20 * (1 + stops / 20))
         stops += 1
     output, errors = site.results(now)
     assert names(output) == [f"line-{n}" for n in range(100)]
@@ -329,7 +330,7 @@ async def some_answered(site: Site, batch: Batch, count: int) -> None:
         return Reply(200, b"{}")
 
     site.answer = answer  # type: ignore[method-assign]
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_S):
         while True:
             if (await site.store.batch("a", batch.id)).completed >= count:
                 return
@@ -454,7 +455,10 @@ async def test_a_batch_waits_while_its_tenant_has_no_room(site: Site) -> None:
     batch, other = await site.batch(many(60)), await site.batch(many(3), "b")
     async with site.running():
         await site.has(other, Status.COMPLETED)
-        await asyncio.sleep(0.5)
+        async with asyncio.timeout(PATIENCE_S):
+            while (await site.store.batch("a", batch.id)).answer_bytes < 3000:  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
+        await asyncio.sleep(0.5)  # for more, which would be too much
         stopped = await site.store.batch("a", batch.id)
         assert 0 < stopped.completed < 60
         # Lines that were being answered may come on top.

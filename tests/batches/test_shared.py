@@ -1,12 +1,12 @@
 """Records in a Redis: leases that end, writes that come too late, and a server that is away."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
+from loadtests.processes import eventually
 from service.batches.kept import Kept
 from service.batches.records import Answer, Arrival, Batch, Page, Purpose, Status, StoredFile
 from service.batches.store import LeaseLost
@@ -41,14 +41,15 @@ async def made(kept: Kept) -> Batch:
 
 
 async def test_a_lease_is_held_as_long_as_its_holder_lives(
-    replicas: tuple[Kept, Kept], monkeypatch: pytest.MonkeyPatch
+    replicas: tuple[Kept, Kept], redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.batches.shared.lease.LEASE_SECONDS", 1.0)
+    monkeypatch.setattr("service.batches.shared.lease._RENEWALS", 150)  # one in 0.1 s
     one, two = replicas
     batch = await made(one)
     lease = await one.register.take(batch.id)
     assert lease is not None
-    await asyncio.sleep(2)
+    redis.end_in(5, "*lease/*")
+    await eventually(lambda: redis.ends_in("*lease/*") > 5)
     assert await two.register.take(batch.id) is None
     await lease.release()
     taken = await two.register.take(batch.id)
@@ -62,17 +63,16 @@ async def test_what_a_holder_writes_after_its_lease_is_refused(
 ) -> None:
     one, two = replicas
     batch = await made(one)
-    monkeypatch.setattr("service.batches.shared.lease.LEASE_SECONDS", 0.2)
+    monkeypatch.setattr("service.batches.shared.lease.LEASE_SECONDS", 600)
     monkeypatch.setattr("service.batches.shared.lease._RENEWALS", 0.001)  # a holder that is paused
     paused = await one.register.take(batch.id)
     assert paused is not None
     await paused.journal.validated(2)
     await paused.journal.record([Answer(1, failed=False, body=b"kept\n")])
-    await asyncio.sleep(0.5)
+    redis.end_in(0, "*lease/*")
     late = Answer(2, failed=False, body=b"late\n")
     with pytest.raises(LeaseLost):  # which nobody else has yet
         await paused.journal.record([late])
-    monkeypatch.setattr("service.batches.shared.lease.LEASE_SECONDS", 60)
     lease = await two.register.take(batch.id)
     assert lease is not None
     for write in (

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from loadtests.processes import wait_until
+from loadtests.processes import PATIENCE_S, wait_until
 from service.commands.cli import app
 from service.evaluation.report import Report
 from service.settings.tree import TenantSettings
@@ -193,7 +193,7 @@ def test_an_interruption_leaves_the_tasks_that_were_done(tmp_path: Path) -> None
     def answer(path: str, body: dict[str, Any]) -> tuple[int, dict[str, str], Any]:
         asked[body["prompt"]] += 1
         if asked["say 3"] == 2:
-            stopped.wait(60)
+            stopped.wait(PATIENCE_S)
         return 200, {}, {"choices": [{"text": "1"}]}
 
     asked, stopped = Counter[str](), threading.Event()
@@ -205,7 +205,9 @@ def test_an_interruption_leaves_the_tasks_that_were_done(tmp_path: Path) -> None
         process = subprocess.Popen(
             [*command, *options], env=os.environ | {"NO_COLOR": "1"}, stderr=subprocess.PIPE
         )
-        wait_until(lambda: _lines(folder) >= len(PROMPTS) + 3, 60, "the second task's answers")
+        wait_until(
+            lambda: _lines(folder) >= len(PROMPTS) + 3, PATIENCE_S, "the second task's answers"
+        )
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=300)
         stopped.set()

@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from loadtests.processes import free_port, running, wait_until
+from loadtests.processes import PATIENCE_S, free_port, running, wait_until
 from tests.deploy.test_rules import ROOT
 from tools.ops.programs import alertmanager
 
@@ -19,7 +19,9 @@ def receiver(tmp_path: Path) -> Iterator[tuple[str, Path]]:
     """The receiver's address, and the file that has what it printed."""
     port, printed = free_port(), tmp_path / "printed"
     with running([sys.executable, RECEIVER, str(port)], printed):
-        wait_until(lambda: status(f"http://127.0.0.1:{port}", b"") == 400, 60, "the receiver")
+        wait_until(
+            lambda: status(f"http://127.0.0.1:{port}", b"") == 400, PATIENCE_S, "the receiver"
+        )
         yield f"http://127.0.0.1:{port}", printed
 
 
@@ -31,7 +33,7 @@ def test_an_alert_is_printed_with_its_receiver_labels_and_summary(
     with alertmanager(tmp_path, url) as manager:
         alert = {"labels": labels, "annotations": {"summary": "a replica is silent"}}
         httpx.post(f"{manager.url}/api/v2/alerts", json=[alert]).raise_for_status()
-        wait_until(lambda: bool(printed.read_text(encoding="utf-8")), 60, "a line")
+        wait_until(lambda: bool(printed.read_text(encoding="utf-8")), PATIENCE_S, "a line")
     _, _, said = printed.read_text(encoding="utf-8").strip().partition(" ")
     expected = "job=inference severity=page: a replica is silent"
     assert said == f"pages firing InferenceDown {expected}"
@@ -47,6 +49,6 @@ def test_what_is_no_delivery_is_refused_and_not_printed(receiver: tuple[str, Pat
 def status(url: str, body: bytes) -> int:
     """The status that a body is answered with; 0 while nothing listens."""
     try:
-        return httpx.post(f"{url}/pages", content=body, timeout=10).status_code
+        return httpx.post(f"{url}/pages", content=body, timeout=PATIENCE_S).status_code
     except httpx.ConnectError:
         return 0

@@ -10,7 +10,7 @@ import yaml
 
 from tools.helm.binaries import actionlint
 
-pytestmark = pytest.mark.timeout(300)  # the first run fetches actionlint
+pytestmark = pytest.mark.timeout(900)  # the first run fetches actionlint
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / ".github/workflows").glob("*.yml"))

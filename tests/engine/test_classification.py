@@ -8,6 +8,7 @@ import httpx
 import pytest
 from transformers import AutoTokenizer
 
+from loadtests.processes import PATIENCE_S, wait_until
 from service.classification.zero_shot import DEFAULT_INSTRUCTION
 from tests.engine.asked import CLEAR, NEGATIVE, POSITIVE, SENTIMENT
 from tools.served.server import Server
@@ -191,7 +192,11 @@ def test_a_batch_of_256_is_answered_whole_and_in_order(tiny: Server) -> None:
 
 def test_a_client_that_leaves_a_batch_leaves_nothing_behind(tiny: Server) -> None:
     body = {"model": "tiny", "input": ["x " * 500] * 256, "candidate_labels": ["a", "b"]}
+    before = tiny.metric(read := "vllm:prompt_tokens_total")
     with pytest.raises(httpx.TimeoutException):
         httpx.post(f"{tiny.url}/v1/classify", json=body, timeout=0.2)
-    again = classify(tiny, input="good", candidate_labels=["a", "b"], timeout_ms=20_000)
+    again = classify(tiny, input="good", candidate_labels=["a", "b"])
+    running = "inference_requests_in_flight"
+    wait_until(lambda: tiny.metric(running) == 0, PATIENCE_S, "the end of what it left")
+    assert tiny.metric(read) - before < 256 * 500, "the rest was read for nobody"
     assert again["data"][0]["index"] == 0

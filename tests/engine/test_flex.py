@@ -153,7 +153,7 @@ def test_a_drain_ends_what_waits(narrow: Server) -> None:
         assert refusal(each.result(), 503)["code"] == "draining"
     for each in running:
         each.exception()
-    assert narrow.process.wait(60) == 0
+    assert narrow.process.wait(PATIENCE_S) == 0
 
 
 def _messages(text: str) -> list[dict[str, str]]:

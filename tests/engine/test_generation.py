@@ -26,7 +26,7 @@ class Asked:
 
 
 async def test_a_request_that_stands_back_is_of_the_next_rank() -> None:
-    enter_context(internal_context("test", 5.0))
+    enter_context(internal_context("test", 600.0))
     engine, made = Asked(), {"priority": int(Rank.WITHIN_SHARE), "data_parallel_rank": None}
     prompt = {"prompt_token_ids": [1, 2]}
     for stands_back in (False, True):

@@ -60,7 +60,7 @@ async def names(events: AsyncIterable[bytes], into: list[str]) -> None:
 
 @pytest.mark.parametrize("kept", [None, DeadlineExceeded("too late")])
 async def test_the_error_of_a_chat_ends_its_message(kept: ServiceError | None) -> None:
-    enter_context(internal_context("test", 5.0))
+    enter_context(internal_context("test", 600.0))
     chunks, closed = chunks_then(f"data: {json.dumps({'error': ERROR})}\n\n")
     read: list[str] = []
     current_context().stream_failure = None
@@ -75,7 +75,7 @@ async def test_the_error_of_a_chat_ends_its_message(kept: ServiceError | None) -
 
 
 async def test_a_message_has_the_id_of_its_request_and_is_closed_with_its_reader() -> None:
-    enter_context(internal_context("test", 5.0))
+    enter_context(internal_context("test", 600.0))
     chunks, closed = chunks_then()
     events = message_events(chunks)
     first = json.loads((await anext(events)).decode().splitlines()[1].removeprefix("data: "))
@@ -104,7 +104,7 @@ async def response_events(*last: Any) -> AsyncGenerator[Any, None]:
 
 @pytest.mark.parametrize("status", ["completed", "incomplete"])
 async def test_the_last_event_of_a_response_has_its_status(status: str) -> None:
-    enter_context(internal_context("test", 5.0))
+    enter_context(internal_context("test", 600.0))
     done = ResponseCompletedEvent(
         type="response.completed", sequence_number=2, response=response(status)
     )
@@ -115,13 +115,13 @@ async def test_the_last_event_of_a_response_has_its_status(status: str) -> None:
 
 
 async def test_a_response_that_is_refused_has_no_events() -> None:
-    enter_context(internal_context("test", 5.0))
+    enter_context(internal_context("test", 600.0))
     with pytest.raises(QueueFull):
         await anext(responses._events(response_events(QueueFull("full"))))
 
 
 async def test_an_error_within_a_response_has_the_next_number() -> None:
-    enter_context(internal_context("test", 5.0))
+    enter_context(internal_context("test", 600.0))
     third = ResponseCreatedEvent(
         type="response.created", sequence_number=2, response=response("in_progress")
     )

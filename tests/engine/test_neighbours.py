@@ -28,7 +28,7 @@ def classify_until(server: Server, done: Any) -> int:
         raise AssertionError("counts for ever")
 
     async def all_of_them() -> int:
-        async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
+        async with httpx.AsyncClient(base_url=server.url, timeout=300) as client:
             return sum(await asyncio.gather(*(classify(client) for _ in range(4))))
 
     return asyncio.run(all_of_them())

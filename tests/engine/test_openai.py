@@ -58,7 +58,7 @@ async def test_an_answer_that_ends_early_closes_what_vllm_streams(fails: bool) -
         finally:
             closed.append(True)
 
-    enter_context(internal_context("test", 5.0))
+    enter_context(internal_context("test", 600.0))
     stream = events()
     answer = await surface_over(stream).chat(CHAT_BODY)
     assert isinstance(answer, AsyncGenerator)
@@ -88,7 +88,7 @@ async def test_what_the_gate_ends_a_stream_with_is_kept_for_vllms_handlers_alone
     prompt, params = {"prompt_token_ids": [1]}, SamplingParams(max_tokens=1)
     refusal = QueueFull("full")
     gate.close(lambda: refusal)
-    enter_context(internal_context("test", 5.0))
+    enter_context(internal_context("test", 600.0))
     with pytest.raises(QueueFull):
         await anext(client.stream(prompt, params))
     assert current_context().stream_failure is None
@@ -129,6 +129,6 @@ def test_every_field_of_vllms_models_is_served_or_refused_for_a_reason(
 
 def test_more_stops_than_vllm_takes_reach_the_engine() -> None:
     stop = [str(number) for number in range(12)]
-    enter_context(internal_context("test", 5.0))
+    enter_context(internal_context("test", 600.0))
     for kind, body in ((ChatCompletionRequest, CHAT_BODY), (CompletionRequest, PROMPT_BODY)):
         assert parse(kind, body | {"stop": stop}).to_sampling_params(4, {}).stop == stop

@@ -86,7 +86,7 @@ def test_every_served_model_has_its_bill_of_materials(smollm2: Server) -> None:
     bills = [httpx.get(f"{smollm2.url}/v1/adapters/{name}/bom") for name in names]
     components = [each.json()["metadata"]["component"] for each in bills]
     assert [each["name"] for each in components] == names
-    listed = httpx.get(f"{smollm2.ops}/bom", timeout=60).json()["components"]
+    listed = httpx.get(f"{smollm2.ops}/bom", timeout=300).json()["components"]
     assert listed[0]["name"] == smollm2.model
     assert listed[1 : len(names) + 1] == components
 

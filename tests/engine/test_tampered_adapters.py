@@ -43,7 +43,7 @@ HALVES = (_first_layers, _no_attention)
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_true_weights_are_far_within_the_tolerance(smollm2: Server, name: str) -> None:
-    rows = httpx.get(f"{smollm2.url}/v1/adapters", timeout=30).json()["data"]
+    rows = httpx.get(f"{smollm2.url}/v1/adapters", timeout=300).json()["data"]
     (row,) = [row for row in rows if row["name"] == name]
     assert (row["state"], row["reason"]) == ("serving", None)
     match = row["proof"]["fingerprint"]

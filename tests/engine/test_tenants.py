@@ -223,7 +223,7 @@ async def test_a_salt_that_comes_with_a_prompt_is_overwritten() -> None:
     preparation, trials = Preparation(gate, settings), StructureTrials(gate, settings)
     client = GatedClient(seen, gate, metrics, preparation, trials, limits=LimitSettings())
     for name in ("a", "a", "b"):
-        context = internal_context("test", 5.0)
+        context = internal_context("test", 600.0)
         context.tenant = Tenant(name)
         enter_context(context)
         prompt = {"prompt_token_ids": [1], "cache_salt": "the client's"}

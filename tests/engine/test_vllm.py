@@ -474,7 +474,7 @@ def test_what_the_worker_computes_counts_for_its_engine(running: Running) -> Non
     assert engine.vitals() == read_vitals([*engine._pids])
     try:
         worker.send_signal(signal.SIGSTOP)
-        wait_until(lambda: bool((seen := engine.vitals()) and seen.stopped), 30, "the stop")
+        wait_until(lambda: bool((seen := engine.vitals()) and seen.stopped), 300, "the stop")
     finally:
         worker.send_signal(signal.SIGCONT)
 

@@ -66,7 +66,6 @@ def test_nothing_holds_the_model_when_the_engine_starts(settings: Settings) -> N
     assert [each for each in gc.get_objects() if type(each) in (LoraModel, Trainee)] == []
 
 
-@pytest.mark.timeout(180)
 def test_a_killed_run_goes_on_with_the_same_curve(run: Run) -> None:
     changes = {"training": {"epochs": 3, "checkpoint_s": 0.0}, "lora": {"dropout": 0.1}}
     whole = trained(load_finetune_settings(run(work="whole", **changes)))

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from loadtests.processes import eventually
+from loadtests.processes import PATIENCE_S, eventually
 from service.adapters import fetch, golden_score
 from service.adapters.manifest_yaml import load_manifest
 from service.adapters.pattern import PatternRefused
@@ -231,7 +231,7 @@ async def test_slow_patterns_leave_the_event_loop_free_and_refuse_the_adapter(
 
     def slow(pattern: str, text: str) -> bool:
         loop.call_soon_threadsafe(loop_ran.set)
-        raise PatternRefused("over 1 s" if loop_ran.wait(20) else "the loop stood still")
+        raise PatternRefused("over 1 s" if loop_ran.wait(PATIENCE_S) else "the loop stood still")
 
     monkeypatch.setattr(golden_score, "full_match", slow)
     says = "golden.jsonl: proof: expected patterns that answer in time, found line 1: over 1 s"

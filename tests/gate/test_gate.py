@@ -23,6 +23,7 @@ from service.gate.permit import Permit
 from service.gate.ticket import Demand
 from service.settings.gate import BackgroundSettings, GateSettings
 from service.tenants.tenant import Tenant, Tier
+from tests.gate.conftest import Clock
 from tests.gate.occupation import Occupation
 
 
@@ -31,13 +32,19 @@ def gate_of(capacity: int, max_queued: int = 100, **settings: int) -> tuple[Gate
     return Gate(GateSettings(max_queued=max_queued, **settings), occupation, capacity), occupation
 
 
-def context_of(tenant: str, timeout_s: float = 2.0, weight: float = 1.0) -> RequestContext:
+PATIENCE_S = 300.0
+"""A deadline that no test comes to unless it moves the clock on."""
+
+
+def context_of(tenant: str, timeout_s: float = PATIENCE_S, weight: float = 1.0) -> RequestContext:
     context = internal_context("test", timeout_s)
     context.tenant = Tenant(tenant, weight)
     return context
 
 
-async def ask(gate: Gate, slots: int = 1, timeout_s: float = 2.0, tenant: str = "a") -> Permit:
+async def ask(
+    gate: Gate, slots: int = 1, timeout_s: float = PATIENCE_S, tenant: str = "a"
+) -> Permit:
     return await gate.acquire(context_of(tenant, timeout_s), Demand(10, 10, slots))
 
 
@@ -164,16 +171,17 @@ async def test_the_wait_for_a_place_stands_in_the_context() -> None:
     permit.release()
 
 
-async def test_only_who_waits_has_waited() -> None:
+async def test_only_who_waits_has_waited(clock: Clock) -> None:
     gate, _ = gate_of(1)
     held = await ask(gate)
     began = time.monotonic()
     waiting = asyncio.create_task(ask(gate))
-    await asyncio.sleep(0.01)
+    await tick()
+    clock.move_on(5.0)
     held.release()
     permit = await waiting
     assert held.queue_seconds == 0
-    assert 0.01 <= permit.queue_seconds <= time.monotonic() - began
+    assert 5.0 <= permit.queue_seconds <= time.monotonic() - began
     permit.release()
 
 
@@ -215,7 +223,7 @@ async def test_the_core_has_the_settings() -> None:
     assert gate._scheduler._background._rules == BackgroundRules(3, 7, 0.25)
     context = context_of("a")
     assert (await gate.acquire(context, Demand(10, 10))).ticket.max_wait == 1.5
-    context.set_timeout(2000)
+    context.set_timeout(1000 * PATIENCE_S)
     assert (await gate.acquire(context, Demand(10, 10))).ticket.max_wait == 3
     blind = Gate(GateSettings(target_token_ms=None), Occupation())._limiter.targets
     assert blind.token == blind.engine_wait == math.inf
@@ -297,9 +305,9 @@ async def experienced(gate: Gate) -> Permit:
 async def test_what_would_wait_too_long_by_experience_is_refused_at_once() -> None:
     gate, _ = gate_of(1, max_wait_ms=1)
     second = await experienced(gate)
-    with pytest.raises(QueueFull, match=r"would wait \d\.\d s"):
+    with pytest.raises(QueueFull, match=r"would wait \d+\.\d s"):
         await ask(gate)
-    own = asyncio.create_task(gate.acquire(internal_context("proof", 2.0), Demand(10, 10)))
+    own = asyncio.create_task(gate.acquire(internal_context("proof", PATIENCE_S), Demand(10, 10)))
     await tick()
     assert gate.queued == 1
     second.release()
@@ -336,30 +344,37 @@ async def test_a_request_of_many_parts_is_refused_as_a_whole() -> None:
     assert second.value is first.value
 
 
-async def test_a_deadline_that_passes_while_waiting_frees_the_place() -> None:
+async def test_a_deadline_that_passes_while_waiting_frees_the_place(clock: Clock) -> None:
     gate, _ = gate_of(1)
     held = await ask(gate)
+    late = asyncio.create_task(ask(gate, timeout_s=60))
+    await tick()
+    clock.move_on(60)
     with pytest.raises(DeadlineExceeded, match="waited") as refused:
-        await ask(gate, timeout_s=0.01)
+        await late
     assert refused.value.retry_after == 1
     assert (gate.in_flight, gate.queued) == (1, 0)
     held.release()
 
 
-async def test_a_deadline_that_passes_while_running_ends_the_wait_for_the_engine() -> None:
+async def test_a_deadline_that_passes_while_running_ends_the_wait_for_the_engine(
+    clock: Clock,
+) -> None:
     gate, _ = gate_of(1)
-    permit = await ask(gate, timeout_s=0.01)
+    permit = await ask(gate, timeout_s=60)
+    asyncio.get_running_loop().call_soon(clock.move_on, 60)
     with pytest.raises(DeadlineExceeded, match="before the answer was complete"):
-        await permit.wait(lambda: asyncio.sleep(30))
+        await permit.wait(asyncio.Event().wait)
     permit.release()
     assert gate.in_flight == 0
 
 
-async def test_an_early_deadline_behind_a_late_one_is_kept_as_well() -> None:
+async def test_an_early_deadline_behind_a_late_one_is_kept_as_well(clock: Clock) -> None:
     gate, _ = gate_of(2)
-    late, early = await ask(gate, timeout_s=30), await ask(gate, timeout_s=1)
+    late, early = await ask(gate), await ask(gate, timeout_s=60)
+    asyncio.get_running_loop().call_soon(clock.move_on, 60)
     with pytest.raises(DeadlineExceeded):
-        await early.wait(lambda: asyncio.sleep(30))
+        await early.wait(asyncio.Event().wait)
     early.release()
     late.release()
 
@@ -414,7 +429,7 @@ async def test_no_slot_is_lost_or_lent_twice_under_random_cancels(seed: int) -> 
     gate, occupation = gate_of(3, max_queued=8)
 
     async def use() -> None:
-        slots, timeout_s = chance.randint(1, 4), chance.choice([0.0, 0.002, 2.0])
+        slots, timeout_s = chance.randint(1, 4), chance.choice([0.0, 0.002, PATIENCE_S])
         try:
             permit = await ask(gate, slots, timeout_s, chance.choice("ab"))
         except (QueueFull, TooManyRequests, DeadlineExceeded):
@@ -456,7 +471,7 @@ async def test_who_states_a_deadline_may_wait_longer_within_one_bound(
     second = await experienced(gate)
     context = context_of("a")
     if stated:
-        context.set_timeout(2000)
+        context.set_timeout(1000 * PATIENCE_S)
     third = asyncio.create_task(gate.acquire(context, Demand(10, 10)))
     await tick()
     assert gate.queued == waits
@@ -464,5 +479,5 @@ async def test_who_states_a_deadline_may_wait_longer_within_one_bound(
     if waits:
         (await third).release()
     else:
-        with pytest.raises(QueueFull, match=r"would wait \d\.\d s"):
+        with pytest.raises(QueueFull, match=r"would wait \d+\.\d s"):
             await third

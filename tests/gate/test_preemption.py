@@ -13,6 +13,7 @@ from service.gate.ticket import Demand
 from service.settings.gate import GateSettings
 from service.tenants.tenant import Tenant, Tier
 from service.together import abreast
+from tests.gate.conftest import Clock
 from tests.gate.occupation import Occupation
 from tests.gate.test_stream import Recorder
 
@@ -57,7 +58,7 @@ class Service:
         return asyncio.create_task(run())
 
 
-def context_of(tier: Tier, timeout_s: float = 5.0) -> RequestContext:
+def context_of(tier: Tier, timeout_s: float = 300.0) -> RequestContext:
     context = internal_context("test", timeout_s)
     context.tenant, context.tier = Tenant("a"), tier
     return context
@@ -129,12 +130,14 @@ async def test_it_gives_way_three_times_at_most() -> None:
     assert flex.starts == 4
 
 
-async def test_what_gave_way_still_has_its_deadline() -> None:
+async def test_what_gave_way_still_has_its_deadline(clock: Clock) -> None:
     service, flex = Service(), Answer()
-    background = service.run(flex, context_of(Tier.FLEX, timeout_s=0.1))
+    background = service.run(flex, context_of(Tier.FLEX, timeout_s=60))
     await tick()
     people = [Answer(), Answer()]
     tasks = [service.run(each, context_of(Tier.DEFAULT)) for each in people]
+    await tick()
+    clock.move_on(60)
     with pytest.raises(DeadlineExceeded, match="waited"):
         await background
     for each in people:

@@ -15,7 +15,8 @@ from service.gate.stage import BYTES_PER_SECOND, Stage, Turn
 from service.gate.ticket import Demand
 from service.settings.preparation import PreparationSettings
 from service.tenants.tenant import SERVICE
-from tests.gate.test_gate import context_of, gate_of, tick
+from tests.gate.conftest import Clock
+from tests.gate.test_gate import PATIENCE_S, context_of, gate_of, tick
 
 
 class Work:
@@ -27,7 +28,12 @@ class Work:
         self.ends: dict[str, asyncio.Event] = {}
 
     def ask(
-        self, name: str, tenant: str, size: int = 10, timeout_s: float = 5.0, seconds: float = 0.0
+        self,
+        name: str,
+        tenant: str,
+        size: int = 10,
+        timeout_s: float = PATIENCE_S,
+        seconds: float = 0.0,
     ) -> asyncio.Task[str]:
         """Ask for a piece of work as a tenant."""
         self.ends[name] = asyncio.Event()
@@ -147,12 +153,15 @@ async def test_two_that_leave_as_the_turn_of_one_comes_give_it_to_the_next() -> 
     assert stage.waiting == 0
 
 
-async def test_a_deadline_ends_the_wait() -> None:
+async def test_a_deadline_ends_the_wait(clock: Clock) -> None:
     work, stage, _ = work_of(lanes=1)
     first = work.ask("first", "a")
     await tick()
+    late = work.ask("late", "b", timeout_s=60)
+    await tick()
+    clock.move_on(60)
     with pytest.raises(DeadlineExceeded, match="waited to be tokenised"):
-        await work.ask("late", "b", timeout_s=0.01)
+        await late
     assert stage.waiting == 0
     await work.end("first")
     assert await first == "first"

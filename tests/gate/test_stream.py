@@ -18,7 +18,9 @@ from service.gate.stream import gated
 from service.gate.ticket import Demand
 from service.settings.gate import GateSettings
 from service.tenants.tenant import Tenant
+from tests.gate.conftest import Clock
 from tests.gate.occupation import Occupation
+from tests.gate.test_gate import PATIENCE_S, tick
 
 
 class Recorder:
@@ -70,7 +72,7 @@ class Counting:
         self.running += 1
         try:
             if self._silent:
-                await asyncio.sleep(30)
+                await asyncio.Event().wait()
             for number in range(self._last):
                 yield number
                 await self.hold.wait()
@@ -92,7 +94,7 @@ class Stage:
     def __init__(
         self,
         max_queued: int = 10,
-        timeout_s: float = 5.0,
+        timeout_s: float = PATIENCE_S,
         at_deadline: Literal["refuse", "length"] = "refuse",
     ) -> None:
         settings = GateSettings(max_queued=max_queued, at_deadline=at_deadline)
@@ -124,7 +126,7 @@ async def test_a_request_above_its_tenants_share_stands_back_before_it_is_made(
 ) -> None:
     stage = Stage()
     for number in range(neighbours):
-        context = internal_context("neighbour", 5.0)
+        context = internal_context("neighbour", PATIENCE_S)
         context.tenant = Tenant(f"neighbour-{number}")
         (await stage.gate.acquire(context, Demand(1, 1))).release()
     stood_back: list[int] = []
@@ -185,8 +187,8 @@ async def test_cancelling_who_reads_closes_the_engines_stream() -> None:
     stage, request = Stage(), Counting()
     request.hold.clear()
     reader = asyncio.create_task(take_all(stage.run(request)))
-    await asyncio.sleep(0.01)
-    assert (stage.gate.in_flight, request.running) == (1, 1)
+    await eventually(lambda: request.running == 1)
+    assert stage.gate.in_flight == 1
     reader.cancel()
     with pytest.raises(asyncio.CancelledError):
         await reader
@@ -217,12 +219,16 @@ async def test_what_a_cancelled_reader_used_is_known_before_its_request_settles(
 
 
 @pytest.mark.parametrize("leaves", [True, False])
-async def test_who_leaves_or_is_late_before_the_first_item_pays_the_prompt(leaves: bool) -> None:
-    stage, request = Stage(timeout_s=0.2), Counting(silent=True)
+async def test_who_leaves_or_is_late_before_the_first_item_pays_the_prompt(
+    clock: Clock, leaves: bool
+) -> None:
+    stage, request = Stage(timeout_s=60), Counting(silent=True)
     reader = asyncio.create_task(take_all(stage.run(request)))
     await eventually(lambda: request.running == 1)
     if leaves:
         reader.cancel()
+    else:
+        clock.move_on(60)
     with pytest.raises(asyncio.CancelledError if leaves else DeadlineExceeded):
         await reader
     assert stage.recorder.usage == [(7, 0, 0)]
@@ -235,21 +241,25 @@ async def test_what_the_engine_refuses_costs_nothing() -> None:
     assert stage.recorder.usage == [(0, 0, 0)]
 
 
-async def test_a_deadline_that_passes_while_running_aborts_the_engines_stream() -> None:
-    stage, request = Stage(timeout_s=0.2), Counting()
+async def test_a_deadline_that_passes_while_running_aborts_the_engines_stream(clock: Clock) -> None:
+    stage, request = Stage(timeout_s=60), Counting()
     request.hold.clear()
     stream = stage.run(request)
     assert await anext(stream) == 0
+    clock.move_on(60)
     with pytest.raises(DeadlineExceeded, match="before the answer was complete"):
         await anext(stream)
     assert (stage.gate.in_flight, request.running) == (0, 0)
 
 
-async def test_a_deadline_may_end_an_answer_with_what_the_engine_made() -> None:
-    stage, request = Stage(timeout_s=0.2, at_deadline="length"), Counting(last=2)
+async def test_a_deadline_may_end_an_answer_with_what_the_engine_made(clock: Clock) -> None:
+    stage, request = Stage(timeout_s=60, at_deadline="length"), Counting(last=2)
     request.hold.clear()
     request.demand = replace(request.demand, cut=request.hold.set)
-    assert await take_all(stage.run(request)) == [0, 1]
+    reader = asyncio.create_task(take_all(stage.run(request)))
+    await eventually(lambda: stage.recorder.first_tokens == 1)
+    clock.move_on(60)
+    assert await reader == [0, 1]
     assert (stage.gate.in_flight, request.running) == (0, 0)
     assert stage.recorder.usage == [(7, 5, 4)]
 
@@ -258,33 +268,42 @@ async def test_a_deadline_may_end_an_answer_with_what_the_engine_made() -> None:
     ("at_deadline", "silent"), [("refuse", False), ("length", True)], ids=["refuse", "no token"]
 )
 async def test_a_deadline_refuses_by_default_and_where_there_is_no_token(
-    at_deadline: Literal["refuse", "length"], silent: bool
+    clock: Clock, at_deadline: Literal["refuse", "length"], silent: bool
 ) -> None:
-    stage = Stage(timeout_s=0.2, at_deadline=at_deadline)
+    stage = Stage(timeout_s=60, at_deadline=at_deadline)
     request = Counting(silent=silent)
     request.hold.clear()
     request.demand = replace(request.demand, cut=request.hold.set)
+    reader = asyncio.create_task(take_all(stage.run(request)))
+    await eventually(lambda: request.running == 1)
+    clock.move_on(60)
     with pytest.raises(DeadlineExceeded):
-        await take_all(stage.run(request))
+        await reader
     assert not request.hold.is_set()
 
 
-async def test_a_deadline_that_passes_while_nobody_reads_ends_what_the_engine_has_ready() -> None:
-    stage, request = Stage(timeout_s=0.2), Counting()
+async def test_a_deadline_that_passes_while_nobody_reads_ends_what_the_engine_has_ready(
+    clock: Clock,
+) -> None:
+    stage, request = Stage(timeout_s=60), Counting()
     stream = stage.run(request)
     assert await anext(stream) == 0
-    await asyncio.sleep(0.3)
+    clock.move_on(60)
+    await tick()
     with pytest.raises(DeadlineExceeded):
         await anext(stream)
     assert (stage.gate.in_flight, request.running) == (0, 0)
     assert stage.recorder.usage == [(7, 5, 4)]
 
 
-async def test_a_deadline_that_passes_while_waiting_never_reaches_the_engine() -> None:
-    stage, request = Stage(timeout_s=0.2), Counting()
-    permit = await stage.gate.acquire(internal_context("other", 5), Demand(1, 1, 2))
+async def test_a_deadline_that_passes_while_waiting_never_reaches_the_engine(clock: Clock) -> None:
+    stage, request = Stage(timeout_s=60), Counting()
+    permit = await stage.gate.acquire(internal_context("other", PATIENCE_S), Demand(1, 1, 2))
+    reader = asyncio.create_task(take_all(stage.run(request)))
+    await eventually(lambda: stage.gate.queued == 1)
+    clock.move_on(60)
     with pytest.raises(DeadlineExceeded, match="for its turn"):
-        await take_all(stage.run(request))
+        await reader
     assert (request.started, stage.gate.queued) == (0, 0)
     assert stage.recorder.usage == []
     permit.release()
@@ -300,7 +319,7 @@ async def test_a_deadline_that_has_passed_already_never_brings_an_item() -> None
 
 async def test_a_full_queue_keeps_a_request_from_the_engine() -> None:
     stage, request = Stage(max_queued=0), Counting()
-    permit = await stage.gate.acquire(internal_context("other", 5), Demand(1, 1, 2))
+    permit = await stage.gate.acquire(internal_context("other", PATIENCE_S), Demand(1, 1, 2))
     with pytest.raises(QueueFull):
         await take_all(stage.run(request))
     assert request.started == 0

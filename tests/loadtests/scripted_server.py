@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
 
+from loadtests.processes import PATIENCE_S
+
 HEADERS = (
     b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 )
@@ -43,9 +45,9 @@ class Connection:
 
     async def piece(self, data: bytes, *, log: bool = False) -> None:
         """One HTTP chunk in one packet; `log` notes its instant as a token's."""
-        await self.raw(b"%x\r\n%s\r\n" % (len(data), data))
         if log:
             self.served.sent.append(perf_counter())
+        await self.raw(b"%x\r\n%s\r\n" % (len(data), data))
 
     async def end(self) -> None:
         self.served.ended = perf_counter()
@@ -83,15 +85,15 @@ class ScriptedServer(AbstractContextManager["ScriptedServer"]):
     def __enter__(self) -> "ScriptedServer":
         self._thread.start()
         started = asyncio.run_coroutine_threadsafe(self._start(), self._loop)
-        self._server = started.result(10)
+        self._server = started.result(PATIENCE_S)
         port = self._server.sockets[0].getsockname()[1]
         self.url = f"http://127.0.0.1:{port}"
         return self
 
     def __exit__(self, *_: object) -> None:
-        asyncio.run_coroutine_threadsafe(self._stop(), self._loop).result(10)
+        asyncio.run_coroutine_threadsafe(self._stop(), self._loop).result(PATIENCE_S)
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
+        self._thread.join(PATIENCE_S)
         self._loop.close()
 
     def by_id(self) -> dict[str, Served]:

@@ -6,7 +6,7 @@ import sys
 
 import psutil
 
-from loadtests.processes import wait_until
+from loadtests.processes import PATIENCE_S, wait_until
 
 PROGRAM = """
 import time
@@ -24,5 +24,5 @@ def test_a_program_that_is_terminated_ends_what_it_has_started() -> None:
         assert program.stdout is not None
         started = int(program.stdout.readline())
         program.send_signal(signal.SIGTERM)
-        assert program.wait(30) == 128 + signal.SIGTERM
-    wait_until(lambda: not psutil.pid_exists(started), 10, "the end of what was started")
+        assert program.wait(PATIENCE_S) == 128 + signal.SIGTERM
+    wait_until(lambda: not psutil.pid_exists(started), PATIENCE_S, "the end of what was started")

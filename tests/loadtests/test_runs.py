@@ -30,7 +30,7 @@ from loadtests.launch import Launch
 from loadtests.load.plan import Plan
 from loadtests.load.scenario import load_scenario
 from loadtests.outputs import read_records, read_result, read_search
-from loadtests.processes import free_port, running, served, wait_until
+from loadtests.processes import PATIENCE_S, free_port, running, served, wait_until
 from loadtests.protocol.api import ApiName
 from loadtests.protocol.record import Record
 from loadtests.rounds import fight, probe_rates
@@ -49,10 +49,10 @@ from tests.loadtests.scripted_server import (
 # The machine of a test may be busy: what is tested here is the server's numbers, not the lag.
 # What a busy machine does to answers of a millisecond is no matter here.
 RELAXED = {
-    "send_lag_p50_ms": 200,
-    "send_lag_p99_ms": 2000,
-    "worker_cpu": 5.0,
-    "little_error": 10.0,
+    "send_lag_p50_ms": 60_000,
+    "send_lag_p99_ms": 60_000,
+    "worker_cpu": 50.0,
+    "little_error": 1000.0,
 }
 
 
@@ -97,7 +97,12 @@ def go(
 
 def launch_of(out: Path, server: ScriptedServer, model: str, **fields: Any) -> Launch:
     """A run of a scenario with the given fields."""
-    tree = {"name": "test", "workloads": [CHAT], "validity": RELAXED, "drain_s": 5} | fields
+    tree = {
+        "name": "test",
+        "workloads": [CHAT],
+        "validity": RELAXED,
+        "drain_s": PATIENCE_S,
+    } | fields
     out.mkdir(exist_ok=True)
     path = out / "scenario.yaml"
     path.write_text(yaml.safe_dump(tree))
@@ -135,12 +140,13 @@ def counters(requests: int, tokens: int) -> Script:
 @pytest.fixture(scope="module")
 def steady_run(tmp_path_factory: pytest.TempPathFactory) -> Ran:
     """Two workers, about forty streams at once, with the tokens' true instants in the log."""
+    folder = tmp_path_factory.mktemp("steady")
     return go(
-        tmp_path_factory.mktemp("steady"),
+        folder,
         {"steady": steady(0.1, 0.02, 45)},
         workers=2,
         load=open_load(40, 1.5, warmup_s=0.5, steps=[0.5, 1]),
-        slo="interactive",
+        slo=str(slo_file(folder, ttft_ms=60_000, tpot_ms=60_000)),
         tenants=[{"name": "a"}, {"name": "b", "share": 3}],
     )
 
@@ -238,9 +244,9 @@ def test_closed_loop_users_wait_for_their_answers(tmp_path: Path) -> None:
     ran = go(
         tmp_path,
         {"m": steady(0.05, 0.01, 3)},
-        load={"kind": "closed", "users": [1, 3], "step_s": 1},
+        load={"kind": "closed", "users": [1, 3], "step_s": 4},
         disturb=f"touch {touched}",
-        disturb_at_s=0.5,
+        disturb_at_s=2,
     )
     assert ran.code == Exit.OK
     assert touched.exists()
@@ -252,7 +258,7 @@ def test_closed_loop_users_wait_for_their_answers(tmp_path: Path) -> None:
         ends = [(r.sent or 0) + (r.e2e or 0) for r in own]
         assert all((after.sent or 0) >= end for after, end in zip(own[1:], ends, strict=False))
     assert {r.stage for r in ran.records} == {"1 users", "3 users"}
-    assert max(r.due for r in ran.records if r.stage == "1 users") < 1
+    assert max(r.due for r in ran.records if r.stage == "1 users") < 4
 
 
 def test_a_run_of_counted_requests_ends_with_the_last_answer(tmp_path: Path) -> None:
@@ -333,15 +339,21 @@ def test_a_search_ends_lost_probes_early(tmp_path: Path) -> None:
 
 
 def test_a_search_that_meets_an_invalid_probe_keeps_what_it_found(tmp_path: Path) -> None:
-    """An answer takes 0.7 s and the client has room for one: two a second are too many for it."""
-    with ScriptedServer({"m": steady(0.7, 0.01, 1)}) as server:
+    """The client has room for two, whose answers take long after those of the first probe."""
+
+    async def slow_after_two(connection: Connection) -> None:
+        late = len(server.served) > 2
+        await steady(20 if late else 0.01, 0.01, 1)(connection)
+
+    with ScriptedServer({"m": slow_after_two}) as server:
         launch = launch_of(
             tmp_path,
             server,
             "m",
             load={"kind": "open", "arrivals": {"process": "constant", "rate": 1}, "step_s": 2},
-            slo=str(slo_file(tmp_path, e2e_ms=5000)),
-            max_in_flight=1,
+            slo=str(slo_file(tmp_path, e2e_ms=60_000)),
+            max_in_flight=2,
+            drain_s=1,
         )
         words = ["search", "-s", launch.scenario, "--host", server.url, "--model", "m"]
         done = CliRunner().invoke(app, [*words, "--out", str(tmp_path / "knee"), "--start", "1"])
@@ -356,7 +368,7 @@ def test_a_search_that_meets_an_invalid_probe_keeps_what_it_found(tmp_path: Path
 def test_a_duel_meets_both_servers_with_the_same_requests(tmp_path: Path) -> None:
     with (
         ScriptedServer({"m": steady(0.02, 0.01, 4)}) as quick,
-        ScriptedServer({"m": steady(0.06, 0.03, 4)}) as slow,
+        ScriptedServer({"m": steady(0.5, 0.1, 4)}) as slow,
     ):
         first = launch_of(tmp_path, quick, "m", load=open_load(20, 1))
         second = replace(first, host=slow.url)
@@ -377,7 +389,7 @@ def test_the_web_ui_has_a_tab_of_ours(tmp_path: Path) -> None:
         words = [
             word for word in launch.arguments() if word not in {"--headless", "--only-summary"}
         ]
-        words += ["--autostart", "--autoquit", "2", "--web-host", "127.0.0.1"]
+        words += ["--autostart", "--autoquit", "600", "--web-host", "127.0.0.1"]
         with running([*words, "--web-port", str(port)]):
             home = fetch(f"http://127.0.0.1:{port}/")
             rows: list[dict[str, Any]] = []
@@ -390,8 +402,8 @@ def test_the_web_ui_has_a_tab_of_ours(tmp_path: Path) -> None:
 
 def fetch(url: str) -> str:
     """The page of a server that may still be starting."""
-    wait_until(lambda: served(url), 30, url)
-    with urllib.request.urlopen(url, timeout=5) as response:
+    wait_until(lambda: served(url), PATIENCE_S, url)
+    with urllib.request.urlopen(url, timeout=PATIENCE_S) as response:
         return str(response.read().decode())
 
 
@@ -405,13 +417,13 @@ def test_hanging_up_closes_the_connection(tmp_path: Path) -> None:
     cancel = {"share": 1, "after_chunks": {"kind": "fixed", "tokens": 2}}
     ran = go(
         tmp_path,
-        {"m": steady(0.02, 0.02, 100)},
+        {"m": steady(0.02, 0.02, 3000)},
         load=open_load(8, 1),
         workloads=[CHAT | {"cancel": cancel}],
     )
     assert ran.code == Exit.OK
     assert set(ran.result.overall.outcomes) == {"cancelled"}
-    assert all(len(served.sent) < 90 for served in ran.served.values())
+    assert all(len(served.sent) < 2900 for served in ran.served.values())
 
 
 @pytest.mark.parametrize("words", [("-u", "5"), ("-r", "1"), ("-t", "10s")])
@@ -420,7 +432,7 @@ def test_locusts_own_counts_are_refused_with_what_to_use_instead(
 ) -> None:
     with ScriptedServer({"m": steady(0.02, 0.01, 4)}) as server:
         command = [*launch_of(tmp_path, server, "m").arguments(), *words]
-        run = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        run = subprocess.run(command, capture_output=True, text=True, check=False)
     (sentence,) = [line for line in run.stderr.splitlines() if line.startswith("Error:")]
     assert run.returncode == 2
     assert sentence.startswith(f"Error: {words[0]} is not used here")
@@ -453,7 +465,7 @@ def gauges(connection: Connection) -> Awaitable[None]:
 
 def test_the_servers_own_series_are_followed_through_the_run(tmp_path: Path) -> None:
     scripts: dict[str, Script] = {"m": steady(0.02, 0.01, 4), "": gauges}
-    ran = go(tmp_path, scripts, metrics="/metrics", load=open_load(20, 4))
+    ran = go(tmp_path, scripts, metrics="/metrics", load=open_load(20, 6))
     points = ran.result.gauges["inference_requests_in_flight"]
     assert [value for _, value in points] == [5.0] * len(points)
     assert len(points) >= 3
@@ -483,20 +495,24 @@ def test_a_sweep_runs_every_rate_and_plots_throughput_against_latency(tmp_path: 
         rows = [row for row in csv.DictReader(file) if row["kind"] == "all"]
     assert [Path(row["result"]).name for row in rows] == ["probe-00", "probe-01"]
     assert [float(row["offered_per_s"]) for row in rows] == pytest.approx([40, 80], rel=0.5)
-    assert all(0.04 < float(row["latency.e2e.p50"]) < 2 for row in rows)
+    assert all(0.04 < float(row["latency.e2e.p50"]) < 40 for row in rows)
 
 
 def test_the_example_users_numbers_are_in_locusts_table(tmp_path: Path) -> None:
     with ScriptedServer({"m": steady(0.02, 0.01, 4)}) as server:
         command = [sys.executable, "-m", "locust", "-f", "loadtests/example_user.py", "--headless"]
-        command += ["-u", "2", "-r", "2", "-t", "3s", "--host", server.url, "--json"]
+        command += ["-u", "2", "-r", "2", "--host", server.url, "--json"]
+        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         environment = os.environ | {"MODEL": "m"}
-        run = subprocess.run(
-            command, capture_output=True, text=True, timeout=60, check=False, env=environment
-        )
+        with subprocess.Popen(command, text=True, env=environment, **pipes) as run:
+            wait_until(
+                lambda: sum(one.ended > 0 for one in server.served) > 5, PATIENCE_S, "answers"
+            )
+            run.terminate()
+            told, errors = run.communicate()
         asked = len(server.served)
-    assert run.returncode == 0, run.stderr
-    rows = {row["name"]: row for row in json.loads(run.stdout)}
+    assert run.returncode == 0, errors
+    rows = {row["name"]: row for row in json.loads(told)}
     assert asked - 2 <= rows["answer"]["num_requests"] == rows["first token"]["num_requests"]
     assert rows["answer"]["num_failures"] == 0
     assert 20 <= rows["first token"]["min_response_time"] < rows["answer"]["min_response_time"]
@@ -510,9 +526,9 @@ def test_a_run_that_is_terminated_ends_locust_too(tmp_path: Path) -> None:
             "--host", server.url, "--model", "steady", "--out", str(tmp_path),
         ]  # fmt: skip
         with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as run:
-            wait_until(lambda: len(server.by_id()) >= 5, 30, "the first requests")
+            wait_until(lambda: len(server.by_id()) >= 5, PATIENCE_S, "the first requests")
             started = psutil.Process(run.pid).children(recursive=True)
             assert started
             run.terminate()
-            assert run.wait(60) == 128 + signal.SIGTERM
-    assert not psutil.wait_procs(started, 10)[1]
+            assert run.wait(PATIENCE_S) == 128 + signal.SIGTERM
+    assert not psutil.wait_procs(started, PATIENCE_S)[1]

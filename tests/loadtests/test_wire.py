@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from loadtests.processes import PATIENCE_S
 from tests.loadtests.scripted_server import (
     DONE,
     Connection,
@@ -67,16 +68,21 @@ async def without_length(connection: Connection) -> None:
 
 async def silent(connection: Connection) -> None:
     await connection.start()
-    await asyncio.sleep(30)
+    await asyncio.sleep(PATIENCE_S)
 
 
 CHUNK = b'data: {"choices": [{"index": 0, "delta": %s, "finish_reason": null}]}\n\n'
 ACCENT = "data: " + json.dumps({"text": "é"}, ensure_ascii=False) + "\n\n"
 CUT = ACCENT.encode().index(b"\xc3") + 1
 
+SILENT = "silent"
+"""The only case that ends by the client's patience."""
+
 SCRIPTS: dict[str, Script] = {
     "steady": steady(0.02, 0.01, 25),
-    "role-only": pieces(CHUNK % b'{"role": "assistant"}', CHUNK % b'{"content": "x"}', DONE),
+    "role-only": pieces(
+        CHUNK % b'{"role": "assistant"}', CHUNK % b'{"content": "x"}', DONE, pause_s=1.0
+    ),
     "empty-delta": pieces(CHUNK % b'{"content": ""}', CHUNK % b'{"content": "x"}', DONE),
     "several-events": pieces(token("a") + token("b"), token("c") + closing(1, 3) + DONE),
     "crlf": pieces(token().replace(b"\n", b"\r\n"), DONE.replace(b"\n", b"\r\n")),
@@ -91,7 +97,7 @@ SCRIPTS: dict[str, Script] = {
     "rst-at-once": reset_at_once,
     "fin-at-once": close_at_once,
     "no-length": without_length,
-    "silent": silent,
+    SILENT: silent,
     "429": status(429, "Retry-After: 3"),
     "503": status(503),
     "504": status(504),
@@ -117,10 +123,10 @@ def exchanged() -> Iterator[dict[str, Row]]:
 def probe(host: str, cases: list[list[Any]]) -> list[Row]:
     done = subprocess.run(
         [sys.executable, "-m", "tests.loadtests.wire_probe"],
-        input=json.dumps({"host": host, "timeout_s": 1.5, "cases": cases}),
+        input=json.dumps({"host": host, "hasty": SILENT, "cases": cases}),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_S,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -176,6 +182,15 @@ def test_the_role_only_chunk_is_earlier_than_the_first_token(exchanged: dict[str
     assert row["first_event"] < row["chunks"][0]
 
 
+def test_each_chunk_has_an_instant_of_its_own_after_it_was_sent(exchanged: dict[str, Row]) -> None:
+    row = exchanged["steady"]
+    sent = [instant - row["start"] for instant in row["server"]]
+    assert len(sent) == len(row["chunks"]) == 25
+    assert all(before <= came for before, came in zip(sent, row["chunks"], strict=True))
+    assert sent[-1] > row["chunks"][0]
+
+
+@pytest.mark.timing
 def test_the_gaps_between_chunks_are_those_of_the_server(exchanged: dict[str, Row]) -> None:
     row = exchanged["steady"]
     measured = [b - a for a, b in zip(row["chunks"], row["chunks"][1:], strict=False)]

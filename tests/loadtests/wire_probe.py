@@ -1,6 +1,7 @@
 """Run as a process of its own, because it imports gevent: one exchange for each case.
 
-Reads `{host, timeout_s, cases: [[api, model, hang_up], ...]}`, writes a record for each.
+Reads `{host, hasty, cases: [[api, model, hang_up], ...]}`, writes a record for each. Only the case
+of the model `hasty` gives up, after 1.5 s.
 """
 
 import json
@@ -10,6 +11,7 @@ from time import perf_counter
 from loadtests.drive.wire import Wire, encode
 from loadtests.load.plan import Call
 from loadtests.load.text import Message
+from loadtests.processes import PATIENCE_S
 from loadtests.protocol.native import Native
 from loadtests.protocol.openai import OpenAI
 from loadtests.protocol.record import record_of
@@ -17,7 +19,7 @@ from loadtests.protocol.record import record_of
 
 def main() -> None:
     order = json.load(sys.stdin)
-    wire = Wire(order["host"], order["timeout_s"], connections=100)
+    patient, hasty = (Wire(order["host"], each, connections=100) for each in (PATIENCE_S, 1.5))
     start = perf_counter()
     rows = []
     for number, (name, model, hang_up) in enumerate(order["cases"]):
@@ -36,9 +38,10 @@ def main() -> None:
         )
         request = api.request(call)
         headers = {"Content-Type": "application/json", "X-Request-Id": str(number)}
+        wire = hasty if model == order["hasty"] else patient
         exchange = wire.exchange(request, encode(request), headers, start, hang_up)
         record, text = record_of(call, exchange, api, 0)
-        rows.append(record.row() | {"text": text})
+        rows.append(record.row() | {"text": text, "start": start})
     json.dump(rows, sys.stdout)
 
 

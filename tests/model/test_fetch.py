@@ -17,6 +17,7 @@ from gcp_storage_emulator.server import create_server
 from safetensors.numpy import load_file, save_file
 from typer.testing import CliRunner
 
+from loadtests.processes import PATIENCE_S
 from service.commands.cli import app
 from service.errors import ConfigurationError
 from service.files import file_digest
@@ -185,7 +186,9 @@ def test_gcs(repository: Path, target: Path, monkeypatch: pytest.MonkeyPatch) ->
         for path in repository.iterdir():
             place = f"http://{host}:{port}/upload/storage/v1/b/models/o"
             parameters = {"uploadType": "media", "name": f"base/mine/{path.name}"}
-            answer = requests.post(place, params=parameters, data=path.read_bytes(), timeout=10)
+            answer = requests.post(
+                place, params=parameters, data=path.read_bytes(), timeout=PATIENCE_S
+            )
             answer.raise_for_status()
         fetch_model("gs://models/base/mine", target)
     check(target, repository, "gs://models/base/mine")

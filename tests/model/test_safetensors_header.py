@@ -70,7 +70,9 @@ def test_the_search_for_a_repeated_key_compares_no_key_with_every_other() -> Non
 
 
 @settings(
-    deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    deadline=None,
+    max_examples=300,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(st.data())
 def test_no_edit_ends_in_another_exception_or_in_what_safetensors_itself_refuses(

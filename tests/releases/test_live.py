@@ -9,7 +9,7 @@ import httpx
 import pytest
 from typer.testing import CliRunner
 
-from loadtests.processes import wait_until
+from loadtests.processes import PATIENCE_S, wait_until
 from service.commands.cli import app
 from service.errors import ConfigurationError
 from service.releases.log import FILE, read_log
@@ -102,7 +102,7 @@ def test_a_person_rolls_back_although_the_disk_is_full(
             assert act(live, "retry").status_code == 503
         assert release(live)["state"] == "rolled_back"
         written = [*before, ("rolled_back", "person:ann")]
-        wait_until(lambda: events(tmp_path) == written, 10, "the rollback in the log")
+        wait_until(lambda: events(tmp_path) == written, PATIENCE_S, "the rollback in the log")
     with folders.served(tmp_path, "other", canary=canary) as live:
         assert release(live)["state"] == "rolled_back"
     assert events(tmp_path) == written

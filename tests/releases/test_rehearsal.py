@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from loadtests.processes import wait_until
+from loadtests.processes import PATIENCE_S, wait_until
 from service.releases.log import read_log
 from tests.live_service import MODEL, LiveService
 from tests.releases.versions import STEPS, Folders, act, ask, events, release
@@ -29,9 +29,11 @@ def test_an_equal_version_leaves_the_shadow_for_its_first_step(
         ask(live, folders)
         tokens = live.value("inference_tokens_total", tenant="anonymous") - before
         for _ in range(4):
-            wait_until(lambda: live.idle() and compared(live) >= 1, 5, "the background's answer")
+            wait_until(
+                lambda: live.idle() and compared(live) >= 1, PATIENCE_S, "the background's answer"
+            )
             ask(live, folders)
-        wait_until(lambda: release(live)["state"] == "canary", 10, "the first step")
+        wait_until(lambda: release(live)["state"] == "canary", PATIENCE_S, "the first step")
         assert compared(live) == 5
         # What the next version was asked for nobody is the service's own.
         found = live.value("inference_tokens_total", tenant="anonymous") - before
@@ -81,10 +83,12 @@ def test_a_shadow_goes_on_after_a_restart_with_what_was_counted(
     with folders.served(tmp_path, "equal", shadow=shadow) as live:
         for _ in range(5):
             ask(live, folders)
-        wait_until(lambda: compared(live) + compared(live, "dropped") == 5, 5, "the answers")
+        wait_until(
+            lambda: compared(live) + compared(live, "dropped") == 5, PATIENCE_S, "the answers"
+        )
         before = release(live)
     with folders.served(tmp_path, "equal", shadow=shadow) as live:
-        wait_until(lambda: release(live)["golden"] is not None, 5, "the golden proof")
+        wait_until(lambda: release(live)["golden"] is not None, PATIENCE_S, "the golden proof")
         assert release(live) == before
 
 
@@ -95,7 +99,7 @@ def test_a_server_without_room_drops_the_background(folders: Folders, tmp_path: 
     with folders.served(tmp_path, "equal", shadow=shadow, beside=beside) as live:
         with ThreadPoolExecutor(6) as pool:
             assert len(set(pool.map(lambda _: ask(live, folders), range(12)))) == 1
-        wait_until(live.idle, 5, "an idle gate")
+        wait_until(live.idle, PATIENCE_S, "an idle gate")
         assert compared(live) + compared(live, "dropped") == 12
         assert compared(live, "dropped") >= 3
         assert release(live)["requests"]["new"] == compared(live)
@@ -105,29 +109,26 @@ def test_a_busy_engine_is_asked_a_smaller_share(folders: Folders, tmp_path: Path
     shadow = {"requests": 1000, "share": 1.0, "busy_share": 1e-9}
     slow = {"token_seconds": 0.02}
     with folders.served(tmp_path, "equal", shadow=shadow, beside=slow) as live:
-        with ThreadPoolExecutor(1) as pool:
-            body = {"model": MODEL, "prompt": "a", "max_tokens": 100}
-            running = pool.submit(httpx.post, f"{live.url}/v1/generate", json=body, timeout=60)
-            wait_until(lambda: live.gate.busy, 5, "the generation")
+        body = {"model": MODEL, "prompt": "a", "max_tokens": 500, "stream": True}
+        with httpx.stream("POST", f"{live.url}/v1/generate", json=body):
             for _ in range(5):
                 ask(live, folders)
-            assert not running.done()
-            assert running.result().status_code == 200
+            assert live.gate.busy
         assert compared(live) + compared(live, "dropped") == 0
-        wait_until(live.idle, 5, "an idle gate")
+        wait_until(live.idle, PATIENCE_S, "an idle gate")
         ask(live, folders)
-        wait_until(lambda: compared(live) == 1, 5, "the background's answer")
+        wait_until(lambda: compared(live) == 1, PATIENCE_S, "the background's answer")
 
 
 def test_a_drain_ends_the_background(folders: Folders, tmp_path: Path) -> None:
-    beside = {"drain": {"lame_duck_s": 2, "budget_s": 5}}
+    beside = {"drain": {"lame_duck_s": PATIENCE_S, "budget_s": PATIENCE_S}}
     shadow = {"requests": 1000, "share": 1.0}
     with folders.served(tmp_path, "equal", shadow=shadow, beside=beside) as live:
         ask(live, folders)
-        wait_until(lambda: compared(live) == 1, 5, "the background's answer")
+        wait_until(lambda: compared(live) == 1, PATIENCE_S, "the background's answer")
         assert httpx.post(f"{live.ops_url}/drain").status_code == 202
         ask(live, folders)
-        wait_until(live.idle, 5, "an idle gate")
+        wait_until(live.idle, PATIENCE_S, "an idle gate")
         assert compared(live) + compared(live, "dropped") == 1
 
 
@@ -135,13 +136,13 @@ def test_a_version_whose_golden_examples_fail_later_is_rolled_back(
     folders: Folders, tmp_path: Path
 ) -> None:
     with folders.served(tmp_path, "equal", canary=[STEPS[0] | {"requests": 1000}]) as live:
-        wait_until(lambda: release(live)["golden"] is not None, 5, "the golden proof")
+        wait_until(lambda: release(live)["golden"] is not None, PATIENCE_S, "the golden proof")
         assert release(live)["golden"]["proven"]
         assert release(live)["golden"]["passed"] == release(live)["golden"]["total"]
         assert act(live, "rollback").status_code == 200
         _spoil(folders.root / "cache")
         assert act(live, "retry").status_code == 200
-        wait_until(lambda: release(live)["state"] == "rolled_back", 5, "the rollback")
+        wait_until(lambda: release(live)["state"] == "rolled_back", PATIENCE_S, "the rollback")
     (*_, last) = read_log(tmp_path)[0]
     assert last.by == "rule:golden"
     (evidence,) = last.evidence

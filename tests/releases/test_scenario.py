@@ -15,9 +15,11 @@ from tests.releases.versions import STEPS, Folders
 FAST = {
     "load.step_s": "6",
     "slo": "null",
-    "validity.send_lag_p50_ms": "1000",
-    "validity.send_lag_p99_ms": "5000",
-    "validity.worker_cpu": "1",
+    "validity.send_lag_p50_ms": "60000",
+    "validity.send_lag_p99_ms": "60000",
+    "validity.worker_cpu": "50",
+    "validity.little_error": "1000",
+    "drain_s": "240",
 }
 """A short run, which says nothing of the machine."""
 

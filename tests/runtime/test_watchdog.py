@@ -16,7 +16,11 @@ from tests.answers import error_of, events_of, refusal
 from tests.live_service import LiveService
 
 BODY = {"model": "fake", "prompt": "Tell me"}
-HASTY = WatchdogSettings(stall_s=0.5, probe_s=0.1, restart_s=0.5)
+STALL_S = 1.5
+"""More than the watchdog's late tick: a test that stands still with its service is no stall."""
+HASTY = WatchdogSettings(stall_s=STALL_S, probe_s=0.1, restart_s=0.5)
+BUSY = HASTY.model_copy(update={"probe_s": 60.0})
+"""The same without probes, which would take tokens that the engine is spared for a request."""
 
 
 async def probe(live: LiveService, path: str) -> int:
@@ -25,7 +29,7 @@ async def probe(live: LiveService, path: str) -> int:
 
 
 async def test_a_stalled_engine_ends_what_runs_and_waits_and_comes_back() -> None:
-    with LiveService(watchdog=HASTY, gate={"max_in_flight": 1}) as live:
+    with LiveService(watchdog=BUSY, gate={"max_in_flight": 1}) as live:
         live.engine.frozen, live.engine.spared = True, 2
         async with live.client() as client:
             async with asyncio.TaskGroup() as group:
@@ -58,7 +62,7 @@ async def test_an_idle_engine_that_stands_still_is_noticed_without_a_request() -
 async def test_an_engine_that_nobody_waits_for_is_not_stalled_by_whoever_holds_its_slots() -> None:
     with LiveService(watchdog=HASTY) as live:
         give_back = live.hold_every_slot()
-        await asyncio.sleep(3 * HASTY.stall_s)
+        await asyncio.sleep(2 * STALL_S)
         assert live.status.ready
         give_back()
 
@@ -72,17 +76,16 @@ async def test_an_engine_that_is_slow_but_moves_is_not_stalled() -> None:
 
 
 async def test_an_engine_whose_process_computes_is_slow_until_it_is_stopped() -> None:
-    patient = WatchdogSettings(stall_s=1.0, probe_s=0.1)
-    with LiveService(watchdog=patient) as live, spinning() as pid:
+    with LiveService(watchdog=HASTY) as live, spinning() as pid:
         live.engine.pids, live.engine.frozen = [pid], True
-        await asyncio.sleep(3 * patient.stall_s)
+        await asyncio.sleep(2 * STALL_S)
         assert not live.status.stalled
         os.kill(pid, signal.SIGSTOP)
         await eventually(lambda: live.status.stalled)
 
 
 async def test_an_engine_that_computes_for_ever_is_stalled() -> None:
-    settings = WatchdogSettings(stall_s=0.5, probe_s=0.1, longest_step_s=2.0)
+    settings = HASTY.model_copy(update={"longest_step_s": 2.0})
     with LiveService(watchdog=settings) as live, spinning() as pid:
         live.engine.pids, live.engine.frozen = [pid], True
         await eventually(lambda: live.status.stalled)

@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, Gauge, Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
+from loadtests.processes import PATIENCE_S
 from service.context import Ending, RequestTrace, StreamTrace
 from service.telemetry.exposition import expose
 from service.telemetry.metrics import Metrics
@@ -100,7 +101,7 @@ def test_scrapes_that_overlap_leave_the_interpreter_as_it_was() -> None:
 
         def collect(self) -> Iterator[Metric]:
             self.entered.set()
-            self.released.wait(10)
+            self.released.wait(PATIENCE_S)
             return iter(())
 
         def describe(self) -> Iterator[Metric]:
@@ -114,12 +115,12 @@ def test_scrapes_that_overlap_leave_the_interpreter_as_it_was() -> None:
         registry.register(collector)
         scrapes.append(threading.Thread(target=expose, args=(registry, "")))
     scrapes[0].start()
-    assert slow[0].entered.wait(10)
+    assert slow[0].entered.wait(PATIENCE_S)
     scrapes[1].start()
     slow[1].entered.wait(0.2)  # if they may overlap, they do
     for collector, scrape in zip(slow, scrapes, strict=True):
         collector.released.set()
-        scrape.join(10)
+        scrape.join(PATIENCE_S)
     try:
         assert sys.getswitchinterval() == before
     finally:

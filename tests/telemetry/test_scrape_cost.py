@@ -1,4 +1,7 @@
-"""A scrape of the largest number of series delays the serving loop by less than 20 ms."""
+"""A scrape of the largest number of series delays the serving loop by less than 20 ms.
+
+The delay is counted as processor time of the scrape, which another process's work is no part of.
+"""
 
 import asyncio
 import gc
@@ -47,18 +50,30 @@ async def test_the_loop_goes_on_beside_a_scrape(accept: str) -> None:
     # As the service does once it has started.
     gc.collect()
     gc.freeze()
-    scrape = threading.Thread(target=lambda: [expose(registry, accept) for _ in range(3)])
+    scraped, looked = threading.Event(), threading.Event()
+
+    def scrape() -> None:
+        for _ in range(3):
+            expose(registry, accept)
+        scraped.set()
+        looked.wait()  # so that its clock lives
+
+    scraping = threading.Thread(target=scrape)
     longest, steps = 0.0, 0
-    scrape.start()
+    scraping.start()
+    assert scraping.ident is not None
+    clock = time.pthread_getcpuclockid(scraping.ident)
     try:
-        while scrape.is_alive():
-            began = time.perf_counter()
+        while not scraped.is_set():
+            began = time.clock_gettime(clock)
             await asyncio.sleep(PAUSE_SECONDS)
-            while time.perf_counter() - began < PAUSE_SECONDS + WORK_SECONDS:
+            worked = time.thread_time() + WORK_SECONDS
+            while time.thread_time() < worked:
                 pass
-            longest, steps = max(longest, time.perf_counter() - began), steps + 1
+            longest, steps = max(longest, time.clock_gettime(clock) - began), steps + 1
     finally:
-        scrape.join()
+        looked.set()
+        scraping.join()
         gc.unfreeze()
     assert steps > 20
     assert longest < MOST_SECONDS + PAUSE_SECONDS + WORK_SECONDS

@@ -6,6 +6,7 @@ from contextlib import suppress
 
 import pytest
 
+from loadtests.processes import eventually
 from service.errors import TooManyRequests
 from service.tenants.allowance import Allowance
 from service.tenants.local_counts import Window
@@ -63,7 +64,7 @@ async def test_a_request_cancelled_while_it_reserves_settles_all_the_same() -> N
     store.answers.clear()
     allowance = Allowance(store, TENANT)
     reserving = asyncio.create_task(allowance.reserve(60))
-    await asyncio.sleep(0.01)
+    await eventually(lambda: store.balance == 60)
     reserving.cancel()
     with suppress(asyncio.CancelledError):
         await reserving

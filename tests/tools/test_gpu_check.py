@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
+from loadtests.processes import PATIENCE_S
 from service.settings.platform import CPU, CUDA, Platform
 from tests.live_service import MODEL, LiveService
 from tests.test_requirements import pins
@@ -37,7 +38,7 @@ class Live:
         self._url = url
 
     def post(self, path: str, body: Any) -> httpx.Response:
-        return httpx.post(self._url + path, json=body, timeout=30)
+        return httpx.post(self._url + path, json=body, timeout=PATIENCE_S)
 
 
 @pytest.fixture(scope="module")

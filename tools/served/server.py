@@ -58,7 +58,7 @@ class Server:
 
     def metric(self, name: str) -> float:
         """The sum of a series over its labels; 0 if there is none."""
-        lines = httpx.get(f"{self.ops}/metrics", timeout=60).text.splitlines()
+        lines = httpx.get(f"{self.ops}/metrics", timeout=_ASK_SECONDS).text.splitlines()
         values = [float(line.rsplit(" ", 1)[1]) for line in lines if _is_series(line, name)]
         return sum(values)
 
@@ -81,7 +81,7 @@ def running_server(
     with started_server(folder, config, afresh=afresh) as server:
         yield server
         server.process.send_signal(signal.SIGTERM)
-        assert server.process.wait(60) == 0, server.log.read_text()[-4000:]
+        assert server.process.wait(START_SECONDS) == 0, server.log.read_text()[-4000:]
 
 
 @contextmanager
@@ -103,7 +103,7 @@ def started_server(
         for member in family:
             with suppress(psutil.NoSuchProcess):
                 member.kill()
-        process.wait(60)
+        process.wait(START_SECONDS)
 
 
 def begun_server(
