@@ -37,8 +37,12 @@ class LabelScorer:
     def __init__(self, seam: Seam, trie: LabelTrie) -> None:
         self._seam = seam
         self.trie = trie
-        self._deepest = max((len(read.prefix) for read in trie.reads), default=0)
-        self.names = tuple(label.name for label in trie.labels)
+        self._deepest = max((len(prefix) for prefix, _ in trie.nodes), default=0)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The labels' names, in the order of a score's log-probabilities."""
+        return self.trie.names
 
     @classmethod
     def build(
@@ -74,13 +78,9 @@ class LabelScorer:
         prompt is too long for the reads, ServiceError when it does not end as the template does.
         """
         self._check(prompt, engine.model.max_model_len)
-        if len(self.trie.reads) == 1:
-            # The common case, which saves a task per input.
-            answers = [await _read(engine, prompt, self.trie.reads[0], adapter, slots)]
-        else:
-            answers = await together(
-                [_read(engine, prompt, read, adapter, slots) for read in self.trie.reads]
-            )
+        asked = [_read(engine, prompt, read, adapter, slots) for read in self.trie.reads]
+        # The common case, one read, needs no task of its own.
+        answers = [await asked[0]] if len(asked) == 1 else await together(asked)
         return Score(
             log_probs=np.array(self.trie.fold([answer.logprobs for answer in answers])),
             prompt_tokens=sum(answer.prompt_tokens for answer in answers),

@@ -23,14 +23,18 @@ from collections import deque
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from typing import NamedTuple
 
 from service.classification.label import Label, refused, shared_tokens, shown
 from service.engine.protocol import MAX_READ_IDS
 from service.errors import ServiceError
 
+_Ids = tuple[int, ...]
+_Node = tuple[_Ids, tuple[tuple[_Ids, _Ids], ...]]
+"""A branch: its prefix, and each alternative's tokens and labels."""
 
-@dataclass(frozen=True, slots=True)
-class Read:
+
+class Read(NamedTuple):
     """Ask the model for the log-probabilities of `token_ids` right after the prompt and `prefix`.
 
     They must be full-vocabulary log-probabilities at temperature 1, so that the parts of a node
@@ -41,40 +45,31 @@ class Read:
     token_ids: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Alternative:
+class Alternative(NamedTuple):
     """Token that may follow at a branch, and the labels that remain if it does."""
 
     token_ids: tuple[int, ...]  # one child, or all the end tokens
     labels: tuple[int, ...]  # indices of the labels that remain when it is said
 
 
-@dataclass(frozen=True, slots=True)
-class Branch:
+class Branch(NamedTuple):
     """A place where labels differ: one of the `alternatives` follows `prefix`."""
 
     prefix: tuple[int, ...]
     alternatives: tuple[Alternative, ...]
-
-    def reads(self) -> list[Read]:
-        ids = tuple(chain.from_iterable(each.token_ids for each in self.alternatives))
-        return [
-            Read(self.prefix, ids[start : start + MAX_READ_IDS])
-            for start in range(0, len(ids), MAX_READ_IDS)
-        ]
 
 
 @dataclass(frozen=True, slots=True)
 class LabelTrie:
     """A label set ready to be scored: build once, run `reads` for every input, `fold` the answers.
 
-    `reads` holds the fewest reads that determine the distribution: one for every MAX_READ_IDS
-    alternatives of every branching node, parents before children; none for a single label.
+    `names` are the labels. `nodes` are the branches as plain tuples, parents before children:
+    Python's collector passes over tuples of numbers, so however many tries are kept, a collection
+    takes no longer.
     """
 
-    labels: tuple[Label, ...]
-    reads: tuple[Read, ...]
-    branches: tuple[Branch, ...]
+    names: tuple[str, ...]
+    nodes: tuple[_Node, ...]
 
     @classmethod
     def build(cls, labels: Sequence[Label], end_token_ids: Collection[int]) -> "LabelTrie":
@@ -86,12 +81,31 @@ class LabelTrie:
         """
         ends = tuple(sorted(set(end_token_ids)))
         _check(labels, ends)
-        branches = _branches(labels, ends)
-        reads = chain.from_iterable(branch.reads() for branch in branches)
-        return cls(tuple(labels), tuple(reads), tuple(branches))
+        return cls(tuple(label.name for label in labels), tuple(_nodes(labels, ends)))
+
+    @property
+    def reads(self) -> tuple[Read, ...]:
+        """The fewest reads that determine the distribution; none for a single label.
+
+        They are one for every MAX_READ_IDS alternatives of every branch, parents before children.
+        """
+        return tuple(
+            Read(prefix, ids[start : start + MAX_READ_IDS])
+            for prefix, alternatives in self.nodes
+            for ids in [tuple(chain.from_iterable(token_ids for token_ids, _ in alternatives))]
+            for start in range(0, len(ids), MAX_READ_IDS)
+        )
+
+    @property
+    def branches(self) -> tuple[Branch, ...]:
+        """The places where labels differ, parents before children."""
+        return tuple(
+            Branch(prefix, tuple(Alternative(*each) for each in alternatives))
+            for prefix, alternatives in self.nodes
+        )
 
     def fold(self, logprobs: Sequence[Sequence[float]]) -> tuple[float, ...]:
-        """The exact log P(label) of every label, in the order of `labels`.
+        """The exact log P(label) of every label, in the order of `names`.
 
         `logprobs` answers `reads` one by one, each in the order of its `token_ids`. The
         probabilities sum to one. Raises ValueError when the answers do not have the shape of the
@@ -100,17 +114,16 @@ class LabelTrie:
         if [len(row) for row in logprobs] != [len(read.token_ids) for read in self.reads]:
             raise ValueError("the log-probabilities do not have the shape of the trie's reads")
         values = chain.from_iterable(logprobs)
-        totals = [0.0] * len(self.labels)
-        for branch in self.branches:
+        totals = [0.0] * len(self.names)
+        for _, alternatives in self.nodes:
             weights = [
-                _log_sum_exp([next(values) for _ in alternative.token_ids])
-                for alternative in branch.alternatives
+                _log_sum_exp([next(values) for _ in token_ids]) for token_ids, _ in alternatives
             ]
             normaliser = _log_sum_exp(weights)
             if not math.isfinite(normaliser):
                 raise ServiceError("The model gave no usable probability to any label.")
-            for alternative, weight in zip(branch.alternatives, weights, strict=True):
-                for label in alternative.labels:
+            for (_, labels), weight in zip(alternatives, weights, strict=True):
+                for label in labels:
                     totals[label] += weight - normaliser
         return tuple(totals)
 
@@ -137,9 +150,9 @@ def _check(labels: Sequence[Label], ends: tuple[int, ...]) -> None:
             )
 
 
-def _branches(labels: Sequence[Label], ends: tuple[int, ...]) -> list[Branch]:
+def _nodes(labels: Sequence[Label], ends: tuple[int, ...]) -> list[_Node]:
     paths = [label.token_ids for label in labels]
-    branches = []
+    nodes: list[_Node] = []
     groups = deque([sorted(range(len(labels)), key=paths.__getitem__)])
     while groups:
         group = groups.popleft()
@@ -152,7 +165,7 @@ def _branches(labels: Sequence[Label], ends: tuple[int, ...]) -> list[Branch]:
         children: dict[int, list[int]] = {}
         for index in group[len(ended) :]:
             children.setdefault(paths[index][depth], []).append(index)
-        alternatives = [Alternative((token,), tuple(rest)) for token, rest in children.items()]
+        alternatives = [((token,), tuple(rest)) for token, rest in children.items()]
         if ended:
             if not ends:
                 names = [shown(labels[index].name) for index in group[:2]]
@@ -160,10 +173,10 @@ def _branches(labels: Sequence[Label], ends: tuple[int, ...]) -> list[Branch]:
                     f"label {names[0]} begins label {names[1]}, and this model has no end token "
                     "to tell them apart"
                 )
-            alternatives.append(Alternative(ends, tuple(ended)))
-        branches.append(Branch(prefix, tuple(alternatives)))
+            alternatives.append((ends, tuple(ended)))
+        nodes.append((prefix, tuple(alternatives)))
         groups.extend(children.values())
-    return branches
+    return nodes
 
 
 def _log_sum_exp(values: list[float]) -> float:

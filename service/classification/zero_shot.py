@@ -1,6 +1,7 @@
 """Zero-shot classification: the base model is asked about labels that the request names."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -92,8 +93,13 @@ class ZeroShotFrame:
         words = [(name, spell(name, tail)) for name in said]
         # A template is the request's own text and holds no special tokens.
         encode = engine.encode if question.template else engine.encode_template
-        scorer = LabelScorer.build(encode, tail, words, engine.end_token_ids)
-        self.questions = [Asked(query, scorer) for query in question.queries]
+        self._scorer = LabelScorer.build(encode, tail, words, engine.end_token_ids)
+        self._queries = question.queries
+
+    @property
+    def questions(self) -> Sequence[Asked]:
+        """The questions about each input."""
+        return [Asked(query, self._scorer) for query in self._queries]
 
     def prompt(self, text: str, question: Asked) -> Prompt:
         """The prompt after which the question's labels are read."""

@@ -304,7 +304,7 @@ def _chat_frame(tokenizer: Any, variables: Mapping[str, Any]) -> ChatFrame:
     return ChatFrame(before, after)
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1024)
 def _read_params(token_ids: tuple[int, ...]) -> SamplingParams:
     """The parameters of a label read, never changed; all reads of the same tokens share them."""
     return SamplingParams(

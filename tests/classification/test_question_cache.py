@@ -1,9 +1,11 @@
 import asyncio
+import gc
 from dataclasses import replace
 
 import pytest
 
 from loadtests.processes import eventually
+from service.adapters.manifest import MAX_LABELS
 from service.classification.question_cache import QuestionCache
 from service.classification.zero_shot import CONTENT_FREE, Question
 from service.context import current_context, enter_context, internal_context
@@ -156,3 +158,19 @@ async def test_a_question_is_built_once_however_many_ask_it(
     first, *others = await asyncio.gather(*asked)
     assert all(other is first for other in others)
     assert len(texts) == 2 * once
+
+
+async def test_questions_that_are_kept_add_little_to_a_collection_of_garbage() -> None:
+    """A collection stops the event loop, for longer the more containers there are to follow."""
+    engine, _ = fake_engine()
+    cache = QuestionCache(engine)
+    gc.collect()
+    before = len(gc.get_objects())
+    for number in range(20):
+        labels = [f"{number} {label} {label % 7}" for label in range(MAX_LABELS)]
+        for multi_label in (False, True):
+            question = Question("Which?", tuple(labels), multi_label=multi_label)
+            await cache.classifier(question, calibrate=False)
+    gc.collect()
+    gc.collect()  # the first one finds that a tuple of tuples holds nothing to follow
+    assert len(gc.get_objects()) - before < 40 * 30

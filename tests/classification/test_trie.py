@@ -85,7 +85,7 @@ def test_the_order_of_the_labels_does_not_matter(
     def by_name(labels: list[Label]) -> dict[str, float]:
         trie = LabelTrie.build(labels, ends)
         scores = trie.fold(answers(trie))
-        return {label.name: score for label, score in zip(trie.labels, scores, strict=True)}
+        return dict(zip(trie.names, scores, strict=True))
 
     assert by_name(labels[::-1]) == pytest.approx(by_name(labels), abs=1e-12)
 
