@@ -165,7 +165,9 @@ def _nodes(labels: Sequence[Label], ends: tuple[int, ...]) -> list[_Node]:
         children: dict[int, list[int]] = {}
         for index in group[len(ended) :]:
             children.setdefault(paths[index][depth], []).append(index)
-        alternatives = [((token,), tuple(rest)) for token, rest in children.items()]
+        alternatives: list[tuple[_Ids, _Ids]] = [
+            ((token,), tuple(rest)) for token, rest in children.items()
+        ]
         if ended:
             if not ends:
                 names = [shown(labels[index].name) for index in group[:2]]
