@@ -16,7 +16,7 @@ from service.engine.conformal_sets import ConformalSets
 from service.engine.pooling import GuardThreshold
 from service.engine.protocol import Adapter, LabelEngine, Prompt
 from service.engine.reference import Reference
-from service.together import together
+from service.together import few_at_once
 
 _UNCALIBRATED = Calibration()
 
@@ -86,12 +86,13 @@ class Classifier:
     async def ask(self, text: str, slots: asyncio.Semaphore) -> Sequence[Score]:
         """The uncalibrated answer to each question."""
         if self.multi_label:
-            return await together(self._ask_one(text, each, slots) for each in self.frame.questions)
+            ask = partial(self._ask_one, text, slots)
+            return await few_at_once(ask, self.frame.questions, self.engine.model.max_num_seqs)
         (question,) = self.frame.questions
         prompt = await self._prompt(text, question)
         return [await question.scorer.score(self.engine, prompt, self.adapter, slots)]
 
-    async def _ask_one(self, text: str, question: Asked, slots: asyncio.Semaphore) -> Score:
+    async def _ask_one(self, text: str, slots: asyncio.Semaphore, question: Asked) -> Score:
         # Take the slot first: tokenising hundreds of prompts at once would delay all others.
         async with slots:
             prompt = await self._prompt(text, question)

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from service.classification.scorer import Score
 from service.encoders.passages import placed
 from service.engine.pooling import Pooled, Pooler
 from service.errors import InvalidRequest
-from service.together import together
+from service.together import few_at_once
 
 DEFAULT_HYPOTHESIS = "This example is {}."
 
@@ -69,7 +70,8 @@ class InferenceClassifier:
 
         Raises what `Pooler` raises.
         """
-        read = await together([self._read(text, label, slots) for label in self.names])
+        ask = partial(self._read, text, slots)
+        read = await few_at_once(ask, self.names, self.pooler.info.max_num_seqs)
         calibration = Calibration(self.pooler.info.temperature)
         rows = calibration.apply(self._rows(np.stack([each.values for each in read])))
         return Score(
@@ -79,7 +81,7 @@ class InferenceClassifier:
             reads=self.reads,
         )
 
-    async def _read(self, text: str, label: str, slots: asyncio.Semaphore) -> Pooled:
+    async def _read(self, text: str, slots: asyncio.Semaphore, label: str) -> Pooled:
         before, _, after = self.template.partition("{}")
         async with slots:
             try:

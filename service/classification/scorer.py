@@ -12,7 +12,7 @@ from service.classification.seam import Seam
 from service.classification.trie import LabelTrie, Read
 from service.engine.protocol import Adapter, LabelRead, Prompt, Reader
 from service.errors import InvalidRequest, ServiceError
-from service.together import together
+from service.together import few_at_once
 
 MAX_LABEL_TOKENS = 64
 
@@ -71,16 +71,24 @@ class LabelScorer:
     ) -> Score:
         """The exact log P(label) of every label, not calibrated.
 
-        Runs the reads that decide the labels all at once, each under its own permit.
+        Runs the reads that decide the labels, each under its own permit, and at most as many at one
+        time as the engine runs sequences.
 
         `slots` bounds how many reads of its holders run or wait at the gate at one time. The
         first read that fails cancels the others and is raised. Raises InvalidRequest when the
         prompt is too long for the reads, ServiceError when it does not end as the template does.
         """
         self._check(prompt, engine.model.max_model_len)
-        asked = [_read(engine, prompt, read, adapter, slots) for read in self.trie.reads]
-        # The common case, one read, needs no task of its own.
-        answers = [await asked[0]] if len(asked) == 1 else await together(asked)
+        reads = self.trie.reads
+
+        async def ask(read: Read) -> LabelRead:
+            return await _read(engine, prompt, read, adapter, slots)
+
+        if len(reads) == 1:
+            # The common case, which saves a task per input.
+            answers = [await ask(reads[0])]
+        else:
+            answers = await few_at_once(ask, reads, engine.model.max_num_seqs)
         return Score(
             log_probs=np.array(self.trie.fold([answer.logprobs for answer in answers])),
             prompt_tokens=sum(answer.prompt_tokens for answer in answers),

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from loadtests.processes import eventually
 from service.classification.batch import Classified, classify_batch
 from service.classification.classifier import Classifier
 from service.classification.result import ResultOptions
@@ -46,3 +47,20 @@ async def test_no_more_are_begun_than_keep_the_reads_busy(
     assert all(isinstance(outcome, Classified) for outcome in outcomes)
     assert len(outcomes) == 40
     assert 1 < watch.most_begun <= most
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+async def test_an_input_of_many_reads_waits_in_few_tasks(multi_label: bool) -> None:
+    """A request of 256 labels costs the event loop no more than the reads that may run."""
+    engine, _ = fake_engine(capacity=8, max_model_len=4096)
+    # Labels that begin alike part at many places, each of which is a read.
+    labels = ["".join(f"{bit}" for bit in f"{number:08b}") for number in range(256)]
+    classifier = zero_shot(engine, Question("What?", tuple(labels), multi_label))
+    assert classifier.reads > 200
+    engine.frozen = True
+    before = len(asyncio.all_tasks())
+    scoring = asyncio.create_task(classifier.score("A text.", asyncio.Semaphore(8)))
+    await eventually(lambda: engine.starts == 8)
+    assert len(asyncio.all_tasks()) - before <= 2 * 8 + 2
+    engine.frozen = False
+    assert (await scoring).reads == classifier.reads
