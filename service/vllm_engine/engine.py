@@ -287,8 +287,12 @@ async def stop_llm(llm: AsyncLLM) -> None:
     """End vLLM's engine and its processes, within six seconds, beside the other engines.
 
     vLLM waits five seconds for the processes to end and kills them then; it blocks meanwhile, so it
-    has a thread: the loop's own threads may be fewer than the engines.
+    has a thread: the loop's own threads may be fewer than the engines. Its task that reads outputs
+    ends first, which would log the end of the engine as a failure.
     """
+    if (reader := llm.output_handler) is not None:
+        reader.cancel()
+        await asyncio.wait([reader])
     with ThreadPoolExecutor(1, thread_name_prefix="stop") as thread:
         await asyncio.get_running_loop().run_in_executor(thread, llm.shutdown)
 
