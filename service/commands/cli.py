@@ -87,8 +87,10 @@ def serve(
 
         configure_logging(settings.log)
         from service.vllm_engine.cpu.seed import begin_seed
+        from service.vllm_engine.heap import leave_heap
 
         begin_seed(settings)
+        leave_heap()
         from service.serving import run
 
         run(settings, lambda: load_settings(config))

@@ -1,10 +1,14 @@
 """A service that begins as a program of its own: its processes, and starts that end early."""
 
 import os
+import re
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 
@@ -53,6 +57,27 @@ def test_their_threads_run_where_they_did_without_it(afresh: Server) -> None:
     assert engine.cpu_affinity() == own
     bound = [psutil.Process(thread.id).cpu_affinity() for thread in worker.threads()]
     assert {core for cores in bound for core in cores} == set(own)
+
+
+def test_a_start_makes_no_full_collection_of_garbage_but_its_last(afresh: Server) -> None:
+    series = httpx.get(f"{afresh.ops}/metrics", timeout=SECONDS).text
+    full = re.search(r'python_gc_collections_total\{generation="2"\} (\S+)', series)
+    assert full is not None
+    # The import of the metrics and of the configuration, before the start, may make one.
+    assert 1 <= float(full[1]) <= 2
+
+
+def test_the_collector_works_again_after_the_start() -> None:
+    code = """
+import gc
+from service.vllm_engine.heap import leave_heap, settle_heap
+leave_heap()
+print(gc.isenabled())
+settle_heap()
+print(gc.isenabled(), gc.get_freeze_count() > 0)
+"""
+    told = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert told.stdout.split() == ["False", "True", "True"]
 
 
 @pytest.fixture(scope="module")

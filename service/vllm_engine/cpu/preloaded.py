@@ -11,6 +11,8 @@ import setproctitle
 
 from service.vllm_engine.cpu.seed import ENGINE_MODULES, remember_variables
 
+# Imports leave hardly any garbage, and each full collection would look at all objects so far.
+gc.disable()
 # torch warns of a missing Triton, which the CPU build never has.
 logging.getLogger("torch._library.triton").setLevel(logging.ERROR)
 for name in ENGINE_MODULES:
@@ -25,3 +27,4 @@ atexit.register(os._exit, 0)
 # A collection in a forked process would copy the pages that the frozen objects share with others.
 gc.collect()
 gc.freeze()
+gc.enable()
