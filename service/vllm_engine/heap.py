@@ -11,7 +11,7 @@ def leave_heap() -> None:
     """Have the collector wait for `settle_heap`.
 
     A start makes hardly any garbage, and each of its ten full collections would look at all objects
-    made so far: three seconds in all.
+    made so far: 2.4 s of CPU (decision 60).
     """
     gc.disable()
 
