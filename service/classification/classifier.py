@@ -61,7 +61,7 @@ class Classifier:
     @property
     def reads(self) -> int:
         """Engine requests that one input takes."""
-        return sum(len(question.scorer.trie.reads) for question in self.frame.questions)
+        return sum(question.scorer.reads for question in self.frame.questions)
 
     def with_calibration(self, calibration: Calibration) -> "Classifier":
         """This classifier with another calibration."""

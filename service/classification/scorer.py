@@ -37,6 +37,8 @@ class LabelScorer:
     def __init__(self, seam: Seam, trie: LabelTrie) -> None:
         self._seam = seam
         self.trie = trie
+        self.reads = len(trie.reads)
+        """Engine requests that one prompt takes."""
         self._deepest = max((len(prefix) for prefix, _ in trie.nodes), default=0)
 
     @property
