@@ -80,6 +80,20 @@ print(gc.isenabled(), gc.get_freeze_count() > 0)
     assert told.stdout.split() == ["False", "True", "True"]
 
 
+def test_the_pages_that_a_start_leaves_free_go_back_to_the_system() -> None:
+    code = """
+import psutil
+from service.vllm_engine.heap import settle_heap
+held = [bytes(2_000) for _ in range(50_000)]
+del held[:-1]  # the last keeps the heap from shrinking by itself
+before = psutil.Process().memory_info().rss
+settle_heap()
+print(before - psutil.Process().memory_info().rss > 80_000_000)
+"""
+    told = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert told.stdout.split() == ["True"]
+
+
 @pytest.fixture(scope="module")
 def server(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with started_server(tmp_path_factory.mktemp("plain"), tiny_config(tiny_folder)) as running:
