@@ -10,7 +10,7 @@ from pydantic_core import from_json, to_json
 
 from service.batches.records import Problem
 from service.errors import InvalidRequest
-from service.limits.depth import MAX_HOLDERS, has_many_holders
+from service.limits.depth import excess
 from service.quoting import quote
 from service.tenants.tenant import Tier
 
@@ -75,8 +75,8 @@ def check_line(number: int, raw: bytes, max_bytes: int) -> None:
     if len(raw) > max_bytes:
         message = f"A line may have at most {max_bytes} bytes, and this one has more."
         raise NotALine("line_too_long", message, number)
-    if has_many_holders(raw):
-        message = f"A line may have at most {MAX_HOLDERS} lists and objects, and this one has more."
+    if (bound := excess(raw)) is not None:
+        message = f"A line may have {bound}, and this one has more."
         raise NotALine("invalid_body", message, number)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from service.errors import InvalidRequest
-from service.limits.depth import MAX_DEPTH, MAX_HOLDERS, depth, has_many_holders
+from service.limits.depth import MAX_DEPTH, depth, excess
 from service.limits.values import check_type
 from service.quoting import quote
 
@@ -61,13 +61,13 @@ def check_entries(entries: Any, limit: int, name: str, parts: Iterable[str]) -> 
 def check_arguments(calls: Iterable[tuple[str, str]], param: str) -> None:
     """Raise InvalidRequest for arguments of past calls, by their places, that vLLM could not parse.
 
-    The lists and objects of all are counted together, whether or not a text is JSON.
+    The lists, objects and strings of all are counted together, whether or not a text is JSON.
     """
     given = list(calls)
-    if has_many_holders(*(arguments.encode(errors="surrogatepass") for _, arguments in given)):
+    bound = excess(*(arguments.encode(errors="surrogatepass") for _, arguments in given))
+    if bound is not None:
         raise InvalidRequest(
-            f"{param}: the arguments of past calls may hold at most {MAX_HOLDERS} lists and "
-            "objects together, got more",
+            f"{param}: the arguments of past calls may hold {bound} together, got more",
             param=param,
         )
     for where, arguments in given:

@@ -1,11 +1,11 @@
-"""The nesting depth of a value."""
+"""The depth of a value, and the bounds of documents that are not parsed."""
 
 from typing import Any
 
 import pytest
 from pydantic_core import to_json
 
-from service.limits.depth import MAX_HOLDERS, depth, has_many_holders
+from service.limits.depth import MAX_HOLDERS, MAX_STRINGS, depth, excess
 
 
 @pytest.mark.parametrize(
@@ -26,17 +26,40 @@ def test_lists_and_objects_count(value: Any, levels: int) -> None:
 def test_brackets_outside_of_strings_are_counted(
     before: bytes, each: bytes, after: bytes, count: int
 ) -> None:
-    assert has_many_holders(before + count * each + after)
-    assert not has_many_holders(before + (count - 1) * each + after)
+    assert excess(before + count * each + after) == "at most 10000 lists and objects"
+    assert excess(before + (count - 1) * each + after) is None
 
 
 def test_documents_are_counted_together() -> None:
     half = b"[" + b"[]," * (MAX_HOLDERS // 2 - 1) + b'"[["]'
-    assert not has_many_holders(half, half)
-    assert has_many_holders(half, half, b"[]")
+    assert excess(half, half) is None
+    assert excess(half, half, b"[]") is not None
 
 
 @pytest.mark.parametrize("text", [b"[{" * MAX_HOLDERS, b'["' * MAX_HOLDERS, b"[" * 20_000 + b"\\"])
 def test_brackets_within_a_string_are_not(text: bytes) -> None:
-    assert not has_many_holders(to_json(text.decode()))
-    assert not has_many_holders(b'"' + text.replace(b'"', b""))
+    assert excess(to_json(text.decode())) is None
+    assert excess(b'"' + text.replace(b'"', b"")) is None
+
+
+_TOO_MANY_STRINGS = "at most 40000 texts and names of fields"
+
+
+@pytest.mark.parametrize(
+    ("each", "strings", "least"),
+    [
+        (b'"a":1,', 1, 1),
+        (b'"a" : "",', 2, 1),
+        (b'"\\"a\\\\\\"":0,', 1, 1),
+        (b'"\\\\":0,', 1, 2),  # its last quote looks like one within it
+    ],
+)
+def test_strings_are_counted_up_to_a_factor_of_two(each: bytes, strings: int, least: int) -> None:
+    most = MAX_STRINGS // strings
+    assert excess(b"{" + most * each) is None
+    assert excess(b"{" + (least * most + 1) * each) == _TOO_MANY_STRINGS
+
+
+def test_quotes_within_a_string_are_not_counted() -> None:
+    assert excess(to_json('"' * 100_000)) is None
+    assert excess(to_json(r"\"" * 100_000)) is None
