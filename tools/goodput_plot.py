@@ -24,7 +24,7 @@ def picture() -> str:
 
 
 def goodput(page: str) -> dict[str, dict[str, float]]:
-    """Goodput in requests/s by stage (`x0.5`, ...) and server, in the page's order.
+    """Goodput by the offered requests/s of a stage, and by server, in the order of the page.
 
     Raises ValueError for a page without the table.
     """
@@ -36,10 +36,10 @@ def goodput(page: str) -> dict[str, dict[str, float]]:
     offered, share = heads[0].index("offered/s"), heads[0].index("goodput")
     stages: dict[str, dict[str, float]] = {}
     for row in rows:
-        named = re.fullmatch(r"(.+), (x[\d.]+)", row[0]) if row else None
+        named = re.fullmatch(r"(.+), x[\d.]+", row[0]) if row else None
         if named:
             rate = float(row[offered]) * float(row[share].rstrip("%")) / 100
-            stages.setdefault(named[2], {})[named[1]] = rate
+            stages.setdefault(row[offered], {})[named[1]] = rate
     return stages
 
 
@@ -48,11 +48,11 @@ def _drawn(stages: Mapping[str, Mapping[str, float]]) -> str:
     top = 2 * ceil(most / 2)
     step = _WIDTH / len(stages)
     parts = [*_frame(), *_grid(top)]
-    for place, (stage, rates) in enumerate(stages.items()):
+    for place, (offered, rates) in enumerate(stages.items()):
         middle = _LEFT + step * (place + 0.5)
         for side, (server, rate) in enumerate(rates.items()):
             parts += _bar(middle + (side - 1) * _BAR, rate, top, _COLOURS[server])
-        parts.append(_text(middle, _TOP + _HEIGHT + 18, f"{stage[1:]} times"))
+        parts.append(_text(middle, _TOP + _HEIGHT + 18, offered))
     return "\n".join([*parts, "</svg>", ""])
 
 
@@ -64,9 +64,7 @@ def _frame() -> list[str]:
         "<title>Requests a second answered within the objectives, by offered load</title>",
         f'<rect width="{width}" height="{height}" fill="white"/>',
         _text(_LEFT, 20, "Requests/s answered within the objectives", "start"),
-        _text(
-            _LEFT + _WIDTH / 2, height - 8, "offered load, of the service's capacity; in this order"
-        ),
+        _text(_LEFT + _WIDTH / 2, height - 8, "offered requests/s, in this order"),
     ]
     for place, (server, colour) in enumerate(_COLOURS.items()):
         at = _LEFT + 140 * place

@@ -18,7 +18,7 @@ TABLE = """
 
 
 def test_goodput_is_the_offered_rate_times_the_share_within_the_objectives() -> None:
-    assert goodput(TABLE) == {"x0.5": {"this service": 4.0, "vllm serve": 1.0}}
+    assert goodput(TABLE) == {"4.0": {"this service": 4.0, "vllm serve": 1.0}}
 
 
 def test_a_page_without_the_table_is_refused() -> None:
