@@ -36,11 +36,11 @@ def surface(runtime: Runtime) -> OpenAISurface:
 
 
 def surface_to_ask(runtime: Runtime) -> OpenAISurface:
-    """The handlers, for a prompt of the current request; raises what `Gate.look_ahead` raises.
+    """The handlers, for a prompt of the current request; raises what `Gate.refuse_early` raises.
 
     So a request that has no chance costs no more than its checks.
     """
-    _engine(runtime).client.look_ahead()
+    _engine(runtime).client.refuse_early()
     return surface(runtime)
 
 

@@ -128,7 +128,7 @@ class Gate:
         context.queue_seconds = max(context.queue_seconds, permit.queue_seconds)
         return permit
 
-    def look_ahead(self, context: RequestContext) -> None:
+    def refuse_early(self, context: RequestContext) -> None:
         """Refuse a request that has no chance, before its prompt is tokenised.
 
         Raises as `acquire` if even the smallest request would be refused now.

@@ -35,9 +35,9 @@ class Preparation:
     async def run_prompt(self, size: int, work: Callable[[], Result]) -> Result:
         """Run work as `run` does, for the current request's prompt.
 
-        Raises at once as `Gate.look_ahead`.
+        Raises at once as `Gate.refuse_early`.
         """
-        self._gate.look_ahead(current_context())
+        self._gate.refuse_early(current_context())
         return await self.run(size, work)
 
     def stop(self) -> None:

@@ -94,9 +94,9 @@ class GatedClient:
     def check_admission(self, n: int = 1, request_id: str | None = None) -> None:
         """Accept every request: the gate decides later, once it knows the prompt."""
 
-    def look_ahead(self) -> None:
-        """Refuse the current request as `Gate.look_ahead`, before vLLM's models read its body."""
-        self._gate.look_ahead(current_context())
+    def refuse_early(self) -> None:
+        """Refuse the current request as `Gate.refuse_early`, before vLLM's models read its body."""
+        self._gate.refuse_early(current_context())
 
     def generate(
         self, prompt: Any, sampling_params: Any, request_id: str, **options: Any

@@ -259,26 +259,26 @@ async def test_a_tenant_over_its_share_is_told_that_it_is_the_tenants_own() -> N
 
 async def test_what_has_no_chance_is_refused_before_its_prompt_is_read() -> None:
     gate, _ = gate_of(1, max_queued=1)
-    gate.look_ahead(context_of("a"))
+    gate.refuse_early(context_of("a"))
     held = await ask(gate)
-    gate.look_ahead(context_of("a"))
+    gate.refuse_early(context_of("a"))
     waiting = asyncio.create_task(ask(gate))
     await tick()
     context = context_of("a")
     with pytest.raises(QueueFull, match="limit is 1") as refused:
-        gate.look_ahead(context)
+        gate.refuse_early(context)
     assert (gate.in_flight, gate.queued) == (1, 1)
     assert context.gate_refusal is refused.value
     held.release()
     (await waiting).release()
-    gate.look_ahead(context_of("a"))
+    gate.refuse_early(context_of("a"))
 
 
 async def test_what_was_admitted_is_read_however_full_it_is() -> None:
     gate, _ = gate_of(1, max_queued=0)
     context = context_of("a")
     permit = await gate.acquire(context, Demand(10, 10))
-    gate.look_ahead(context)
+    gate.refuse_early(context)
     permit.release()
 
 
