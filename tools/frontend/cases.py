@@ -21,7 +21,7 @@ _FIRST_RATE = 60
 _STEPS = 100
 """Steps/s of the engine for answers that come at once. An engine without a pause would answer each
 request in a step of its own, as none with a model does."""
-_PROMPT = TEXT.format("one")
+PROMPT = TEXT.format("one")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,11 +102,9 @@ def cases(
 
 def _asks(tokens: int) -> dict[str, tuple[Ask, Ask, int]]:
     common = {"model": MODEL, "max_tokens": tokens, "stream": True}
-    chat = Ask(
-        "/v1/chat/completions", common | {"messages": [{"role": "user", "content": _PROMPT}]}
-    )
-    completion = Ask("/v1/completions", common | {"prompt": _PROMPT})
-    generate = Ask("/v1/generate", common | {"prompt": _PROMPT})
+    chat = Ask("/v1/chat/completions", common | {"messages": [{"role": "user", "content": PROMPT}]})
+    completion = Ask("/v1/completions", common | {"prompt": PROMPT})
+    generate = Ask("/v1/generate", common | {"prompt": PROMPT})
     whole_chat = Ask("/v1/chat/completions", chat.body | {"stream": False})
     whole = Ask("/v1/completions", completion.body | {"stream": False})
     one = Ask("/v1/completions", whole.body | {"max_tokens": 1})
