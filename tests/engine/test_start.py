@@ -80,6 +80,23 @@ print(gc.isenabled(), gc.get_freeze_count() > 0)
     assert told.stdout.split() == ["False", "True", "True"]
 
 
+def test_a_collection_of_survivors_has_few_objects_to_look_at() -> None:
+    code = """
+import gc
+from service.vllm_engine.heap import settle_heap
+settle_heap()
+seen = []
+def count(phase, info):
+    if phase == "start" and info["generation"] == 1:
+        seen.append(len(gc.get_objects(0)) + len(gc.get_objects(1)))
+gc.callbacks.append(count)
+held = [[] for _ in range(100_000)]
+print(len(seen) > 4, max(seen) < 20_000)
+"""
+    told = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert told.stdout.split() == ["True", "True"]
+
+
 def test_the_pages_that_a_start_leaves_free_go_back_to_the_system() -> None:
     code = """
 import psutil
