@@ -30,7 +30,9 @@ def main() -> None:
     parser = command_line("tools.client_cost", __doc__)
     parser.add_argument("--tokens", type=int, default=1, help="tokens of an answer, default 1")
     parser.add_argument("--rounds", type=int, default=5, help="rounds, default 5")
-    parser.add_argument("--requests", type=int, default=1024, help="of a round, default 1024")
+    parser.add_argument(
+        "--requests", type=int, default=1024, help="of a round, a multiple of 32, default 1024"
+    )
     options = parser.parse_args()
     rounds = uvloop.run(_rounds(options.tokens, options.requests, options.rounds))
     request = statistics.median(rounds) * 1e6
@@ -41,12 +43,12 @@ async def _rounds(tokens: int, requests: int, rounds: int) -> list[float]:
     """CPU seconds of a request, in each round after one that warms up."""
     arguments = AsyncEngineArgs(model=str(MODEL_FOLDER), max_num_seqs=1024, enforce_eager=True)
     client = AsyncLLM.from_engine_args(arguments)
-    names = map(str, count())
+    names, each = map(str, count()), max(1, requests // _STREAMS)
     kind = RequestOutputKind.DELTA if tokens > 1 else RequestOutputKind.FINAL_ONLY
     sampling = SamplingParams(max_tokens=tokens, output_kind=kind)
 
     async def stream() -> None:
-        for _ in range(requests // _STREAMS):
+        for _ in range(each):
             prompts: Any = [{"prompt": PROMPT}]
             (prompt,) = await client.renderer.render_cmpl_async(prompts)
             async for _output in client.generate(prompt, sampling, next(names)):
@@ -56,7 +58,7 @@ async def _rounds(tokens: int, requests: int, rounds: int) -> list[float]:
     for _ in range(rounds + 1):
         before = time.process_time()
         await asyncio.gather(*(stream() for _ in range(_STREAMS)))
-        found.append((time.process_time() - before) / (requests // _STREAMS * _STREAMS))
+        found.append((time.process_time() - before) / (each * _STREAMS))
     client.shutdown()
     return found[1:]
 
