@@ -11,7 +11,9 @@ MAX_HOLDERS = 10_000
 """Most lists and objects in a request's JSON: for each a model may hold the loop for 4 us."""
 
 MAX_STRINGS = 40_000
-"""Most strings in a request's JSON, names of fields included."""
+"""Most strings in a request's JSON, names of fields included; one that ends in a backslash counts
+for half.
+"""
 
 _STRINGS = re.compile(rb'(?:"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)[^"\[{]*+)++', re.DOTALL)
 """Strings of JSON up to the next bracket; one without an end goes to the end, so that each byte is
