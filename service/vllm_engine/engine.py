@@ -57,6 +57,7 @@ from service.vllm_engine.step_clock import StepClock
 from service.vllm_engine.structured_outputs import leave_validation_to_us
 from service.vllm_engine.structures import StructureTrials
 from service.vllm_engine.warm_up import warm_up
+from service.vllm_engine.wire import Wire
 
 _SAME = {field.name for field in fields(Sampling)} - {"stop", "structure"}
 """Sampling parameters that are passed to vLLM unchanged."""
@@ -274,13 +275,15 @@ def start_llm(config: VllmConfig, *stat_loggers: Any) -> AsyncLLM:
     """
     use_seed()
     try:
-        return AsyncLLM.from_vllm_config(
+        llm = AsyncLLM.from_vllm_config(
             config, usage_context=UsageContext.OPENAI_API_SERVER, stat_loggers=list(stat_loggers)
         )
     except RuntimeError as error:
         raise ConfigurationError(
             f"engine: could not start: {error}; its own log above says why"
         ) from error
+    Wire.replace(llm)
+    return llm
 
 
 async def stop_llm(llm: AsyncLLM) -> None:

@@ -201,6 +201,8 @@ def _merged(iterations: list[IterationStats]) -> IterationStats:
 
 def _add(into: Any, more: Any) -> None:
     for name, value in vars(more).items():
+        if not value:
+            continue
         present = getattr(into, name)
         if isinstance(value, list):
             present.extend(value)

@@ -15,11 +15,15 @@ from service.gate.gate import Gate
 from service.gate.meter import Meter, Progress
 from service.gate.ticket import Ticket
 from service.vllm_engine.generation import engine_wait
+from service.vllm_engine.token_texts import TextStream
 
 _LATE_SECONDS = 0.05
 """Age of a step, when it is handed on, from which the loop is said to lag."""
 _GATHER_SECONDS = 0.02
 """Time for which texts wait for those of the next steps while the loop lags."""
+
+
+_NOTHING = OutputProcessorOutput(request_outputs=[], reqs_to_abort=[])
 
 
 @dataclass(slots=True)
@@ -118,7 +122,9 @@ class Steps:
         step = _Step(timestamp, stats, weight_version)
         for output in outputs:
             self._sort(step, output)
-        processed = self._process(step.rest, timestamp, stats, weight_version)
+        processed = _NOTHING
+        if step.rest:
+            processed = self._process(step.rest, timestamp, stats, weight_version)
         for whole, tokens in step.whole:
             try:
                 _count_whole(step, whole, tokens)
@@ -150,8 +156,7 @@ class Steps:
         _count(step, stream.state.stats, tokens)
         step.count(stream.meter, tokens)
         try:
-            _detokenize(stream.state, output.new_token_ids, step.weight_version)
-            text = stream.state.detokenizer.get_next_output_text(False, True)
+            text = _text(stream.state, output.new_token_ids, step.weight_version)
             stream.sink.add(text, tokens)
         except Exception as error:
             stream.fail(error)
@@ -187,6 +192,26 @@ def _detokenize(state: RequestState, token_ids: list[int], weight_version: str |
     if weight_version is not None:
         state.track_weight_version(weight_version)
     state.detokenizer.update(token_ids, False)
+
+
+def _text(state: RequestState, token_ids: list[int], weight_version: str | None) -> str:
+    """The text that tokens add to a stream without stop strings.
+
+    vLLM's detokenizer puts each token's text at the end of the whole answer's, which it copies, and
+    cuts it off again. It finds nothing missing: of a stream it hands on what came after its offset.
+    """
+    detokenizer = state.detokenizer
+    if not isinstance(getattr(detokenizer, "stream", None), TextStream) or (
+        not detokenizer.spaces_between_special_tokens
+    ):
+        _detokenize(state, token_ids, weight_version)
+        text: str = detokenizer.get_next_output_text(False, True)
+        return text
+    if weight_version is not None:
+        state.track_weight_version(weight_version)
+    detokenizer.token_ids += token_ids
+    made: str = detokenizer.stream.text(detokenizer.tokenizer, token_ids)
+    return made
 
 
 def _take_in(step: _Step, whole: _Whole, output: EngineCoreOutput) -> None:

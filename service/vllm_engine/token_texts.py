@@ -58,6 +58,13 @@ class TextStream:
         return made
 
 
+    def text(self, tokenizer: Any, token_ids: Sequence[int]) -> str:
+        """The text that tokens add."""
+        if self._parts is None and len(token_ids) == 1 and (known := self._texts[token_ids[0]]):
+            return known
+        return "".join(self.step(tokenizer, each) or "" for each in token_ids)
+
+
 def _ends_within(ids: Sequence[int], texts: Mapping[int, str | None]) -> bool:
     """True if the last token that is not empty holds a part of a character."""
     last = next((text for each in reversed(ids) if (text := texts[each]) != ""), "")
