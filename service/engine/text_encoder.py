@@ -25,11 +25,8 @@ def text_encoder(tokenizer: Any, *, special_is_text: bool) -> TextEncoder:
     """
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if isinstance(backend, Tokenizer):
-        fast = deepcopy(backend)
-        fast.encode_special_tokens = special_is_text
-        fast.no_truncation()
-        fast.no_padding()
-        return lambda text: _ids(fast, text)
+        fast = fast_copy(tokenizer, special_is_text=special_is_text)
+        return lambda text: fast_ids(fast, text)
     slow = deepcopy(tokenizer)
     return lambda text: list(
         slow.encode(text, add_special_tokens=False, split_special_tokens=special_is_text)
@@ -52,8 +49,18 @@ def _text(fast: Tokenizer, ids: list[int]) -> str:
     return text
 
 
-def _ids(fast: Tokenizer, text: str) -> list[int]:
+def fast_copy(tokenizer: Any, *, special_is_text: bool) -> Tokenizer:
+    """A copy of the library's tokenizer in a fast one of transformers; it cuts and pads nothing."""
+    fast: Tokenizer = deepcopy(tokenizer.backend_tokenizer)
+    fast.encode_special_tokens = special_is_text
+    fast.no_truncation()
+    fast.no_padding()
+    return fast
+
+
+def fast_ids(fast: Tokenizer, text: str, *, add_special_tokens: bool = False) -> list[int]:
+    """The ids of a text's tokens; LONG texts let Python's other threads run."""
     if len(text) < LONG:
-        return list(fast.encode(text, add_special_tokens=False).ids)
-    (encoding,) = fast.encode_batch([text], add_special_tokens=False)
+        return list(fast.encode(text, add_special_tokens=add_special_tokens).ids)
+    (encoding,) = fast.encode_batch([text], add_special_tokens=add_special_tokens)
     return list(encoding.ids)

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from typing import TypeVar
 
 from service.context import current_context
@@ -47,7 +48,8 @@ class Preparation:
     def _start(self, turn: Turn, work: Callable[[], Result]) -> "asyncio.Future[Result]":
         loop = asyncio.get_running_loop()
         if turn.size >= SHORT:
-            return loop.run_in_executor(self._threads, turn.do, work)
+            in_context = copy_context().run  # the work may ask for the request
+            return loop.run_in_executor(self._threads, in_context, turn.do, work)
         future: asyncio.Future[Result] = loop.create_future()
         try:
             future.set_result(turn.do(work))

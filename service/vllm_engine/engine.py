@@ -52,6 +52,7 @@ from service.vllm_engine.cpu.seed import use_seed
 from service.vllm_engine.generation import explain, lora_request
 from service.vllm_engine.openai import OpenAISurface
 from service.vllm_engine.process import read_vitals
+from service.vllm_engine.prompt_tokens import PromptTokens
 from service.vllm_engine.push import Last
 from service.vllm_engine.step_clock import StepClock
 from service.vllm_engine.structured_outputs import leave_validation_to_us
@@ -92,7 +93,10 @@ class VllmEngine:
         leave_validation_to_us(llm)
         tokenizer = llm.renderer.get_tokenizer()
         self.encode: TextEncoder = text_encoder(tokenizer, special_is_text=True)
-        self.encode_template: TextEncoder = text_encoder(tokenizer, special_is_text=False)
+        prompts = PromptTokens.serve(llm.renderer)
+        self.encode_template: TextEncoder = (
+            prompts.encode if prompts else text_encoder(tokenizer, special_is_text=False)
+        )
         self._text = text_decoder(tokenizer)
         variables = settings.base.chat_template_kwargs
         self.chat_frame = _chat_frame(tokenizer, variables)

@@ -57,7 +57,6 @@ class TextStream:
             self._parts = None
         return made
 
-
     def text(self, tokenizer: Any, token_ids: Sequence[int]) -> str:
         """The text that tokens add."""
         if self._parts is None and len(token_ids) == 1 and (known := self._texts[token_ids[0]]):

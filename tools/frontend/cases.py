@@ -22,6 +22,8 @@ _STEPS = 100
 """Steps/s of the engine for answers that come at once. An engine without a pause would answer each
 request in a step of its own, as none with a model does."""
 PROMPT = TEXT.format("one")
+_SENTENCES = 30
+"""Sentences of a system prompt of some 4,000 characters, which all requests share."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +71,13 @@ class Case:
 
 KINDS = (
     *("chat", "completion", "generate"),
-    *("whole chat", "whole completion", "one token", "read", "read batch"),
+    *("whole chat", "whole completion", "one token", "system prompt", "read", "read batch"),
 )
 _WHOLE = {
     "whole chat": (32, 8),
     "whole completion": (32, 8),
     "one token": (32, 32),
+    "system prompt": (32, 24),
     "read": (32, 24),
     "read batch": (4, 12),
 }
@@ -108,6 +111,9 @@ def _asks(tokens: int) -> dict[str, tuple[Ask, Ask, int]]:
     whole_chat = Ask("/v1/chat/completions", chat.body | {"stream": False})
     whole = Ask("/v1/completions", completion.body | {"stream": False})
     one = Ask("/v1/completions", whole.body | {"max_tokens": 1})
+    system = {"role": "system", "content": "".join(map(TEXT.format, range(_SENTENCES)))}
+    asked = {"messages": [system, *chat.body["messages"]], "max_tokens": 1}
+    after_system = Ask("/v1/chat/completions", whole_chat.body | asked)
     texts = [TEXT.format(number) for number in range(BATCH)]
     return {
         "chat": (chat, chat, tokens),
@@ -116,6 +122,7 @@ def _asks(tokens: int) -> dict[str, tuple[Ask, Ask, int]]:
         "whole chat": (whole_chat, whole_chat, tokens),
         "whole completion": (whole, whole, tokens),
         "one token": (one, one, 1),
+        "system prompt": (after_system, after_system, 1),
         "read": (_classify(texts[:1]), _logprobs(texts[:1]), 1),
         "read batch": (_classify(texts), _logprobs(texts), BATCH),
     }
