@@ -7,7 +7,7 @@ from service.errors import QueueFull, ServiceError, TooManyRequests
 from service.gate.fair_queue import Backlog
 from service.gate.lengths import Lengths
 from service.gate.rates import Rates
-from service.gate.stretches import Stretches
+from service.gate.stretches import Stretch, Stretches
 from service.gate.ticket import Prices, Ticket
 
 _NEWCOMERS_PART = 8
@@ -104,14 +104,15 @@ class Admission:
         A wait without a forecast, because nothing was measured yet, is ignored.
         """
         if forecast.wait > 0:
-            stretch = (forecast.total - forecast.wait + seconds) / forecast.total
+            answer = forecast.prefill + forecast.decode
+            stretch = Stretch((seconds + answer) / forecast.total, answer)
             self._stretches.add(ticket.tenant, stretch, now)
 
     def refusal(
         self, ticket: Ticket, backlog: Backlog, forecast: Forecast, now: float
     ) -> Refusal | None:
         """Reason to refuse a ticket that has to wait; None accepts it."""
-        wait = self._stretched(ticket, forecast, now)
+        wait = self._stretches.of(ticket.tenant, now).wait(forecast.wait)
         if (full := refusal_of_full_queue(backlog, self._max_waiting, wait)) is not None:
             return full
         left = ticket.deadline - now
@@ -123,12 +124,6 @@ class Admission:
             f" (its deadline is in {left:.1f} s). Try again later."
         )
         return _refuse(backlog, wait, message)
-
-    def _stretched(self, ticket: Ticket, forecast: Forecast, now: float) -> float:
-        stretch = self._stretches.of(ticket.tenant, now)
-        took = forecast.total * stretch
-        # Below 1 it shortens the wait alone: a longer answer must not seem to wait less.
-        return max(forecast.wait * stretch, took - (forecast.total - forecast.wait))
 
     def _longest_wait(self, ticket: Ticket, forecast: Forecast, left: float) -> float:
         token_seconds = self._rates.token_seconds

@@ -154,6 +154,17 @@ def test_waits_shorter_than_forecast_shorten_the_wait_alone() -> None:
     assert decide(made, seen, deadline=3.3) is None
 
 
+def test_a_stretched_wait_is_as_long_for_the_smallest_request() -> None:
+    # Else the look before the prompt is tokenised lets pass what is refused after it.
+    made = admission(20)
+    for _ in range(10):
+        made.waited(ticket(), Forecast(wait=0.5, prefill=0.1, decode=2.0), seconds=1.6, now=NOW)
+    for prompt, most in ((0, 1), (10, 1000), (100, 1000)):
+        refusal = decide(made, NOTHING, deadline=60.0, max_wait=1.5, prompt=prompt, most=most)
+        assert refusal is not None
+        assert refusal.retry_after == pytest.approx(1.6)
+
+
 def test_what_one_tenant_suffered_does_not_stretch_the_forecast_of_another() -> None:
     made = admission(20)
     seen = backlog(own=100, others=0, share=1.0)
