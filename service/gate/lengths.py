@@ -43,8 +43,8 @@ class Lengths:
     def needed(self, ticket: Ticket, possible: float) -> float:
         """95th percentile of answer length among the tenant's answers of at most `possible` tokens.
 
-        Infinite when `possible` has not been enough for any answer, one token while nothing is
-        known.
+        At least one token, if the ticket may have any, and one while nothing is known. Infinite
+        when `possible` has not been enough for any answer.
         """
         most = ticket.max_output_tokens
         if most <= 1:
@@ -57,7 +57,7 @@ class Lengths:
         complete = sorted(length for length in lengths if length <= possible)
         if not complete:
             return math.inf
-        return complete[math.ceil(_SERVED_PART * len(complete)) - 1]
+        return max(1.0, complete[math.ceil(_SERVED_PART * len(complete)) - 1])
 
     def _of(self, ticket: Ticket) -> deque[_Sample]:
         return self._tenants.of(ticket.tenant) or self._all

@@ -61,6 +61,11 @@ def test_needed_serves_95_percent_of_what_is_possible() -> None:
     assert lengths.needed(ticket(most=1000), possible=0.5) == math.inf
 
 
+def test_an_answer_needs_a_token_even_after_ones_without() -> None:
+    lengths = seen(0)
+    assert lengths.needed(ticket(most=1000), possible=2) == 1
+
+
 def test_a_late_answer_needed_more_than_it_got() -> None:
     lengths = seen(10)
     lengths.add(ticket(most=1000), 25, late=True)
