@@ -6,6 +6,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from types import FrameType
 
 import uvicorn
@@ -21,9 +22,42 @@ from service.settings.tree import HttpSettings
 _LAST_CONNECTIONS_SECONDS = 5
 """Time for clients to read what they have been sent, and errors of requests that are ended."""
 _OPS_CONNECTIONS = 64
+_DATE_SECONDS = 1.0
 
 
-class PublicServer(uvicorn.Server):
+class SleepingServer(uvicorn.Server):
+    """uvicorn that sleeps until it is told to exit, but for the date of its answers.
+
+    uvicorn wakes ten times a second to see whether it was told.
+    """
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        self._wake: Callable[[], object] = _nothing
+        super().__init__(config)
+
+    @property
+    def should_exit(self) -> bool:
+        """True once the server was told to exit, by any thread or a handler of signals."""
+        return self._exits
+
+    @should_exit.setter
+    def should_exit(self, value: bool) -> None:
+        self._exits = value
+        self._wake()
+
+    async def main_loop(self) -> None:
+        """Wait until the server must exit."""
+        loop, woken = asyncio.get_running_loop(), asyncio.Event()
+        self._wake = partial(loop.call_soon_threadsafe, woken.set)
+        try:
+            while not await self.on_tick(0):  # which sets the date
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(woken.wait(), _DATE_SECONDS)
+        finally:
+            self._wake = _nothing
+
+
+class PublicServer(SleepingServer):
     """uvicorn that drains on the first SIGTERM or SIGINT and stops on the second, or in its start.
 
     SIGINT comes from a terminal, so it skips the time for load balancers (`lame_duck_s`).
@@ -62,7 +96,7 @@ class PublicServer(uvicorn.Server):
         self._asked = True
 
 
-class OpsServer(uvicorn.Server):
+class OpsServer(SleepingServer):
     """uvicorn that ends endless streams when it stops, before it waits for open answers."""
 
     def __init__(self, app: FastAPI) -> None:
@@ -160,3 +194,6 @@ def _operations(ops: FastAPI, ops_socket: socket.socket) -> Iterator[None]:
 
 def _already_stopping(number: int, frame: FrameType | None) -> None:
     """Do nothing: the servers have already stopped for this signal."""
+
+
+def _nothing() -> None: ...

@@ -48,8 +48,8 @@ class Wire:
         self._logger = llm.logger_manager
         self._renderer = llm.renderer
         self._loop = asyncio.get_running_loop()
-        self._steps = zmq.Socket.shadow(self._core.resources.output_socket)
-        self._requests = zmq.Socket.shadow(self._core.resources.input_socket)
+        self._steps: Any = zmq.Socket.shadow(self._core.resources.output_socket)
+        self._requests: Any = zmq.Socket.shadow(self._core.resources.input_socket)
         self._failed: asyncio.Future[None] = self._loop.create_future()
         self._sent: asyncio.Future[None] = self._loop.create_future()
         self._sent.set_result(None)
