@@ -54,7 +54,8 @@ class Far:
         Wire.replace(self.llm)
 
     def _pair(self, far: int, near: int) -> tuple[Any, Any]:
-        first, second = zmq.Context.instance().socket(far), self.context.socket(near)
+        first: Any = zmq.Context.instance().socket(far)
+        second = self.context.socket(near)
         first.setsockopt(zmq.IDENTITY, b"engine")
         port = second.bind_to_random_port("tcp://127.0.0.1")
         first.connect(f"tcp://127.0.0.1:{port}")
