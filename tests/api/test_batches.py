@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -34,8 +35,9 @@ def service(path: Path, **sections: Any) -> LiveService:
 
 def on_disk(path: Path) -> list[Path]:
     """Contents of files, and of uploads that are not complete."""
-    folders = [path / "batches" / name for name in ("files", "uploads")]
-    return [each for folder in folders for each in folder.rglob("*") if each.is_file()]
+    # `Path.rglob` fails at a folder that the service removes meanwhile.
+    trees = [os.walk(path / "batches" / name) for name in ("files", "uploads")]
+    return [Path(base) / name for tree in trees for base, _, names in tree for name in names]
 
 
 @asynccontextmanager
