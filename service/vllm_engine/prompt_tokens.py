@@ -15,6 +15,8 @@ from service.engine.text_encoder import fast_copy, fast_ids
 
 _LEAST, _MOST = 512, 16_384
 """Characters of a part whose tokens are kept: fewer cost little, more would fill the memory."""
+_LONGEST = 131_072
+"""Characters of a prompt that is split: the search holds all threads, for up to 10 ms of these."""
 _KEPT = 256
 """Parts whose tokens are kept, of at most 128 KB each: the text, and four bytes a token."""
 
@@ -69,7 +71,7 @@ class PromptTokens:
     def of(self, text: str, *, add_special_tokens: bool) -> Sequence[int]:
         """The tokens of a prompt."""
         adds = add_special_tokens and self._adds
-        if adds or len(text) < _LEAST or not self._special:
+        if adds or not self._special or not _LEAST <= len(text) <= _LONGEST:
             return fast_ids(self._library, text, add_special_tokens=adds)
         tenant, found = current_context().tenant.name, array("I")
         for part in self._split(text):

@@ -71,6 +71,13 @@ def test_nothing_is_split_at_tokens_that_take_spaces_with_them(smollm2_folder: P
     assert prompts._kept.cache_info().currsize == 0
 
 
+def test_a_very_long_prompt_is_not_split(tokenizer: Any) -> None:
+    prompts, text = PromptTokens(tokenizer), CHAT * 200
+    own = prompts.of(text, add_special_tokens=False)
+    assert list(own) == tokenizer(text, add_special_tokens=False)["input_ids"]
+    assert prompts._kept.cache_info().currsize == 0
+
+
 def test_a_tokenizer_with_an_encoding_of_its_own_stays_with_vllm() -> None:
     renderer = SimpleNamespace(get_tokenizer=lambda: object(), _tokenize_prompt=len)
     assert PromptTokens.serve(renderer) is None
