@@ -294,8 +294,8 @@ async def stop_llm(llm: AsyncLLM) -> None:
     """End vLLM's engine and its processes, within six seconds, beside the other engines.
 
     vLLM waits five seconds for the processes to end and kills them then; it blocks meanwhile, so it
-    has a thread: the loop's own threads may be fewer than the engines. Its task that reads outputs
-    ends first, which would log the end of the engine as a failure.
+    has a thread: the loop's own threads may be fewer than the engines. The task that would log the
+    end of the engine as a failure, and tell all requests, ends first.
     """
     if (reader := llm.output_handler) is not None:
         reader.cancel()

@@ -188,38 +188,32 @@ def _only_tokens(output: EngineCoreOutput) -> bool:
     )
 
 
-def _detokenize(state: RequestState, token_ids: list[int], weight_version: str | None) -> None:
-    if weight_version is not None:
-        state.track_weight_version(weight_version)
-    state.detokenizer.update(token_ids, False)
-
-
 def _text(state: RequestState, token_ids: list[int], weight_version: str | None) -> str:
     """The text that tokens add to a stream without stop strings.
 
     vLLM's detokenizer puts each token's text at the end of the whole answer's, which it copies, and
     cuts it off again. It finds nothing missing: of a stream it hands on what came after its offset.
     """
-    detokenizer = state.detokenizer
-    if not isinstance(getattr(detokenizer, "stream", None), TextStream) or (
-        not detokenizer.spaces_between_special_tokens
-    ):
-        _detokenize(state, token_ids, weight_version)
-        text: str = detokenizer.get_next_output_text(False, True)
-        return text
     if weight_version is not None:
         state.track_weight_version(weight_version)
-    detokenizer.token_ids += token_ids
-    made: str = detokenizer.stream.text(detokenizer.tokenizer, token_ids)
-    return made
+    detokenizer = state.detokenizer
+    stream = getattr(detokenizer, "stream", None)
+    if isinstance(stream, TextStream) and detokenizer.spaces_between_special_tokens:
+        detokenizer.token_ids += token_ids
+        return stream.text(detokenizer.tokenizer, token_ids)
+    detokenizer.update(token_ids, False)
+    text: str = detokenizer.get_next_output_text(False, True)
+    return text
 
 
 def _take_in(step: _Step, whole: _Whole, output: EngineCoreOutput) -> None:
-    tokens = len(output.new_token_ids)
-    _count(step, whole.state.stats, tokens)
+    state, tokens = whole.state, len(output.new_token_ids)
+    _count(step, state.stats, tokens)
     step.count(whole.meter, tokens)
     try:
-        _detokenize(whole.state, output.new_token_ids, step.weight_version)
+        if step.weight_version is not None:
+            state.track_weight_version(step.weight_version)
+        state.detokenizer.update(output.new_token_ids, False)
     except Exception as error:
         whole.fail(error)
 

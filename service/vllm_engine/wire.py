@@ -17,6 +17,7 @@ _log = logging.getLogger(__name__)
 
 _EVENTS, _READABLE, _AT_ONCE = int(zmq.EVENTS), int(zmq.POLLIN), int(zmq.NOBLOCK)
 """Numbers: operators of pyzmq's enumerations take longer than the calls that they are for."""
+_DONE = object()
 
 
 class Wire:
@@ -37,8 +38,7 @@ class Wire:
         for task in (resources.output_queue_task, llm.output_handler):
             task.cancel()
         llm.engine_core._send_input_message = wire._send
-        # vLLM cancels this one when the engine's process has ended, that one when it stops itself.
-        resources.output_queue_task = wire._failed
+        resources.output_queue_task = wire._failed  # cancelled when the engine's process has ended
         llm.output_handler = wire._loop.create_task(wire._tell_of_failure())
         wire._begin(resources.output_socket)
 
@@ -95,7 +95,7 @@ class Wire:
                 self._step = self._received()
             if self._step is None:
                 return
-            if next(self._step, self._sent) is self._sent:
+            if next(self._step, _DONE) is _DONE:
                 self._step = None
         except Exception as error:
             self._failed.set_exception(error)
