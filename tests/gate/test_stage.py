@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from service.context import enter_context
+from service.context import current_context, enter_context
 from service.errors import DeadlineExceeded, QueueFull, TooManyRequests
 from service.gate.gate import Gate
 from service.gate.preparation import Preparation
@@ -270,6 +270,7 @@ async def test_long_text_is_read_in_a_thread_and_short_text_where_it_is_asked() 
     assert await preparation.run(1023, threading.current_thread) is here
     assert await preparation.run(1024, threading.current_thread) is not here
     for size in (1, 1 << 20):
+        assert await preparation.run(size, current_context) is current_context()
         with pytest.raises(ZeroDivisionError):
             await preparation.run(size, lambda: 1 // 0)
     preparation.stop()
