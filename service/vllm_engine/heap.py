@@ -3,6 +3,8 @@
 import ctypes
 import gc
 
+from service.vllm_engine.huge_pages import take_huge_pages
+
 _YOUNG = 5_000
 """Objects made, and not freed, between two collections. Python's 700 come with each few requests;
 with more than these, garbage that holds bodies of requests would be kept for long."""
@@ -26,11 +28,12 @@ def settle_heap() -> None:
 
     vLLM and torch leave 700,000 objects that live as long as the process. Each full collection
     would scan them and stop all requests for three quarters of a second. The pages that the start
-    used and left free go back to the system: 38 MB of the API process.
+    used and left free go back to the system, 38 MB of the API process; the others become huge.
     """
     gc.collect()
     if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):  # glibc has it, musl does not
         trim(0)
+    take_huge_pages()
     gc.freeze()
     gc.set_threshold(_YOUNG, _MIDDLE, _OLD)
     gc.enable()

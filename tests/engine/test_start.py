@@ -111,6 +111,28 @@ print(before - psutil.Process().memory_info().rss > 80_000_000)
     assert told.stdout.split() == ["True"]
 
 
+def test_the_heap_is_held_in_huge_pages_where_the_kernel_makes_them() -> None:
+    code = """
+import ctypes
+import mmap
+import re
+from pathlib import Path
+from service.vllm_engine.heap import settle_heap
+held = [bytes(400) for _ in range(100_000)]
+own = mmap.mmap(-1, 8 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+own.write(bytes(8 << 20))
+advise = ctypes.CDLL(None).madvise
+advise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+address = ctypes.addressof(ctypes.c_char.from_buffer(own))
+refused = advise(-(-address // (2 << 20)) * (2 << 20), 2 << 20, 25)
+settle_heap()
+huge = re.search(r"AnonHugePages: +([0-9]+) kB", Path("/proc/self/smaps_rollup").read_text())
+print(bool(refused) or int(huge[1]) > 20_000, len(held))
+"""
+    told = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert told.stdout.split() == ["True", "100000"]
+
+
 @pytest.fixture(scope="module")
 def server(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with started_server(tmp_path_factory.mktemp("plain"), tiny_config(tiny_folder)) as running:
