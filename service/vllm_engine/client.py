@@ -2,18 +2,20 @@
 
 import itertools
 from collections import Counter
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
 from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
+from vllm.lora.request import LoRARequest
 from vllm.outputs import RequestOutput
 from vllm.sampling_params import SamplingParams
 from vllm.v1.engine.async_llm import AsyncLLM
 
-from service.context import current_context
+from service.context import RequestContext, current_context
 from service.engine.kept import Kept, KeptGeneration
+from service.engine.protocol import LabelRead
 from service.errors import InvalidRequest, ServiceError
 from service.gate.gate import Gate
 from service.gate.meter import StreamObserver
@@ -25,6 +27,7 @@ from service.tenants.salt import CacheSalts
 from service.vllm_engine.echoed import with_prompt_logprobs
 from service.vllm_engine.generation import Generation
 from service.vllm_engine.guarded import Inbox, guarded
+from service.vllm_engine.label_reads import LabelReads
 from service.vllm_engine.push import Last, Push, Sink
 from service.vllm_engine.rank import Rank
 from service.vllm_engine.renderer import StagedRenderer
@@ -87,6 +90,7 @@ class GatedClient:
         self._salts = CacheSalts()
         self.adapter_requests: Counter[int] = Counter()
         """Requests that got their first token, by the adapter's engine id."""
+        self._reads = LabelReads(engine, self._steps, self.adapter_requests)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._engine, name)
@@ -144,15 +148,37 @@ class GatedClient:
         options |= {"priority": int(Rank.of(context.tier))}
         options |= {"data_parallel_rank": None, "session_id": None}
         options["trace_headers"] = self.untraced
-        own_id = f"{context.request_id}-{next(self._serial)}"
-        lora = options.get("lora_request")
-        # The adapter's name in the engine contains its digest.
-        salt = self._salts.salt(context.tenant, lora.lora_name if lora else "")
-        prompt = {**prompt, "cache_salt": salt}
+        own_id = self._name(context)
+        prompt = {**prompt, "cache_salt": self._salt(context, options.get("lora_request"))}
         kept = _keeping(context.kept, prompt, params)
         return Generation(
             self._engine, prompt, params, own_id, options, self.adapter_requests, kept
         )
+
+    async def read(
+        self, prompt: Sequence[int], token_ids: Sequence[int], lora: LoRARequest | None
+    ) -> LabelRead:
+        """Read log-probabilities directly after a prompt, as a part of the current request."""
+        context = current_context()
+        reading = self._reads.make(
+            self._name(context),
+            prompt,
+            tuple(token_ids),
+            lora=lora,
+            salt=self._salt(context, lora),
+            rank=Rank.of(context.tier),
+            trace_headers=self.untraced,
+        )
+        await pushed(self._gate, self._observer, reading)
+        return reading.result(token_ids)
+
+    def _name(self, context: RequestContext) -> str:
+        """A name for an engine request, which no other has."""
+        return f"{context.request_id}-{next(self._serial)}"
+
+    def _salt(self, context: RequestContext, lora: LoRARequest | None) -> str:
+        """The salt of the tenant's cached prefixes; an adapter's name contains its digest."""
+        return self._salts.salt(context.tenant, lora.lora_name if lora else "")
 
     def _stream(self, request: Generation) -> AsyncGenerator[RequestOutput, None]:
         if request.whole:

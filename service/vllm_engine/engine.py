@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from copy import deepcopy
 from dataclasses import fields
-from functools import lru_cache
 from typing import Any
 
 from vllm.config import VllmConfig
@@ -50,6 +49,7 @@ from service.settings.tree import Settings
 from service.vllm_engine.client import GatedClient
 from service.vllm_engine.cpu.seed import use_seed
 from service.vllm_engine.generation import explain, lora_request
+from service.vllm_engine.label_reads import read_parameters
 from service.vllm_engine.openai import OpenAISurface
 from service.vllm_engine.process import read_vitals
 from service.vllm_engine.prompt_tokens import PromptTokens
@@ -175,21 +175,7 @@ class VllmEngine:
     async def label_logprobs(
         self, prompt: Prompt, token_ids: Sequence[int], adapter: Adapter | None
     ) -> LabelRead:
-        request = self.client.request(
-            tokens_input(prompt.token_ids),
-            _read_params(tuple(token_ids)),
-            lora_request=lora_request(adapter),
-        )
-        last = Last()
-        await self.client.push(request, last)
-        if last.output is None:
-            raise EngineDead.midway()
-        read = last.output.outputs[0].logprobs[0]
-        return LabelRead(
-            logprobs=[read[token_id].logprob for token_id in token_ids],
-            prompt_tokens=len(prompt.token_ids),
-            cached_tokens=last.output.num_cached_tokens or 0,
-        )
+        return await self.client.read(prompt.token_ids, token_ids, lora_request(adapter))
 
     async def load_adapter(self, adapter: Adapter) -> None:
         self._loading += 1
@@ -225,7 +211,7 @@ class VllmEngine:
         return read_vitals(self._pids, loading=self._loading > 0)
 
     async def probe(self) -> None:
-        prompt, params = tokens_input([0]), _read_params((0,))
+        prompt, params = tokens_input([0]), read_parameters((0,))
         try:
             request_id, headers = f"probe-{uuid.uuid4().hex}", self.client.untraced
             async for _ in self._llm.generate(prompt, params, request_id, trace_headers=headers):
@@ -313,19 +299,6 @@ def _chat_frame(tokenizer: Any, variables: Mapping[str, Any]) -> ChatFrame:
     )
     before, _, after = rendered.partition(_PLACEHOLDER)
     return ChatFrame(before, after)
-
-
-@lru_cache(maxsize=1024)
-def _read_params(token_ids: tuple[int, ...]) -> SamplingParams:
-    """The parameters of a label read, never changed; all reads of the same tokens share them."""
-    return SamplingParams(
-        max_tokens=1,
-        temperature=0.0,
-        logprob_token_ids=list(token_ids),
-        detokenize=False,
-        output_kind=RequestOutputKind.FINAL_ONLY,
-        skip_clone=True,
-    )
 
 
 def _sampling_params(sampling: Sampling) -> SamplingParams:

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from vllm.v1.engine import EngineCoreOutput
 from vllm.v1.engine.output_processor import OutputProcessor, OutputProcessorOutput, RequestState
@@ -24,6 +24,19 @@ _GATHER_SECONDS = 0.02
 
 
 _NOTHING = OutputProcessorOutput(request_outputs=[], reqs_to_abort=[])
+
+
+class OneStep(Protocol):
+    """A request that ends with its first step, and of which vLLM's processor does not know."""
+
+    @property
+    def request_id(self) -> str: ...
+
+    def take(self, output: EngineCoreOutput, timestamp: float, stats: IterationStats) -> None:
+        """Take the step's output, and count it in the step's statistics."""
+
+    def fail(self, error: Exception) -> None:
+        """End with an error."""
 
 
 @dataclass(slots=True)
@@ -78,9 +91,12 @@ class Steps:
         self._gate = gate
         self._streams: dict[str, _Stream] = {}
         self._wholes: dict[str, _Whole] = {}
+        self._ending: dict[str, OneStep] = {}
         self._unreleased: dict[str, _Stream] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._tell_of_failure = processor.propagate_error
         processor.process_outputs = self._take
+        processor.propagate_error = self._fail
 
     def follow(
         self, request_id: str, meter: Meter, sink: TextSink, fail: Callable[[Exception], None]
@@ -103,9 +119,14 @@ class Steps:
                 self._wholes[each] = _Whole(state, meter, fail, steady)
         return ids
 
+    def end_with_next(self, request: OneStep) -> None:
+        """Hand the next output of the engine's request to this one, which it ends."""
+        self._ending[request.request_id] = request
+
     def forget(self, *request_ids: str) -> None:
         """Hand on and count no more outputs of these requests."""
         for request_id in request_ids:
+            self._ending.pop(request_id, None)
             self._streams.pop(request_id, None)
             self._wholes.pop(request_id, None)
             self._unreleased.pop(request_id, None)
@@ -117,7 +138,7 @@ class Steps:
         stats: IterationStats | None = None,
         weight_version: str | None = None,
     ) -> OutputProcessorOutput:
-        if timestamp is None or not (self._streams or self._wholes):
+        if timestamp is None or not (self._streams or self._wholes or self._ending):
             return self._process(outputs, timestamp, stats, weight_version)
         step = _Step(timestamp, stats, weight_version)
         for output in outputs:
@@ -138,7 +159,17 @@ class Steps:
             self._timer = loop.call_later(_GATHER_SECONDS, self._release)
         return processed
 
+    def _fail(self, error: Exception) -> None:
+        """End all requests with an error."""
+        ending, self._ending = self._ending, {}
+        for request in ending.values():
+            request.fail(error)
+        self._tell_of_failure(error)
+
     def _sort(self, step: _Step, output: EngineCoreOutput) -> None:
+        if (request := self._ending.pop(output.request_id, None)) is not None:
+            _end(step, request, output)
+            return
         stream = self._streams.get(output.request_id)
         if stream is not None and _only_tokens(output):
             self._hand_on(step, stream, output)
@@ -173,6 +204,13 @@ class Steps:
                 stream.sink.release()
             except Exception as error:
                 stream.fail(error)
+
+
+def _end(step: _Step, request: OneStep, output: EngineCoreOutput) -> None:
+    try:
+        request.take(output, step.timestamp, step.stats)
+    except Exception as error:
+        request.fail(error)
 
 
 def _only_tokens(output: EngineCoreOutput) -> bool:

@@ -1,0 +1,201 @@
+"""Label reads, which go to vLLM's engine past the states that its client keeps of requests."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+
+from vllm.inputs import tokens_input
+from vllm.lora.request import LoRARequest
+from vllm.sampling_params import RequestOutputKind, SamplingParams
+from vllm.v1.engine import EngineCoreOutput, EngineCoreRequest
+from vllm.v1.engine.async_llm import AsyncLLM
+from vllm.v1.engine.exceptions import EngineDeadError
+from vllm.v1.metrics.stats import IterationStats, RequestStateStats
+
+from service.context import current_context
+from service.engine.protocol import LabelRead
+from service.errors import EngineDead, ServiceError
+from service.gate.meter import Meter, Progress
+from service.gate.ticket import Demand
+from service.together import abreast
+from service.vllm_engine.generation import engine_wait, explain
+from service.vllm_engine.rank import Rank
+from service.vllm_engine.steps import Steps
+
+_KEPT = 1024
+
+
+def read_parameters(token_ids: Sequence[int]) -> SamplingParams:
+    """vLLM's parameters of a read: one step, with the log-probabilities of these tokens."""
+    return SamplingParams(
+        max_tokens=1,
+        temperature=0.0,
+        logprob_token_ids=list(token_ids),
+        detokenize=False,
+        output_kind=RequestOutputKind.FINAL_ONLY,
+        skip_clone=True,
+    )
+
+
+class LabelReads:
+    """Makes label reads for an engine.
+
+    vLLM's client gives each request a state, a detokenizer, a queue and an output object. A read
+    has one output, with the numbers that were asked for, so that it needs none of these.
+    """
+
+    def __init__(self, llm: AsyncLLM, steps: Steps, adapter_requests: Counter[int]) -> None:
+        self._llm = llm
+        self._steps = steps
+        self._adapter_requests = adapter_requests
+        self._validated = lru_cache(_KEPT)(self._validate)
+
+    def make(
+        self,
+        name: str,
+        prompt: Sequence[int],
+        token_ids: tuple[int, ...],
+        *,
+        lora: LoRARequest | None,
+        salt: str,
+        rank: Rank,
+        trace_headers: Mapping[str, str] | None,
+    ) -> "LabelReading":
+        """A read, not yet made, under a `name` that no other request has.
+
+        Raises InvalidRequest for a prompt that is empty or too long, and for unknown tokens.
+        """
+        try:
+            self._llm.input_processor._validate_model_inputs(None, tokens_input(prompt))
+            params = self._validated(token_ids)
+        except Exception as error:
+            raise explain(error) or error from error
+        message = EngineCoreRequest(
+            request_id=name,
+            prompt_token_ids=prompt,
+            mm_features=None,
+            sampling_params=params,
+            pooling_params=None,
+            arrival_time=time.time(),
+            lora_request=lora,
+            cache_salt=salt,
+            data_parallel_rank=None,
+            priority=int(rank),
+            trace_headers=trace_headers,
+            external_req_id=name,
+        )
+        return LabelReading(self._llm, self._steps, message, self._adapter_requests)
+
+    def _validate(self, token_ids: tuple[int, ...]) -> SamplingParams:
+        """Parameters as vLLM completes them for its engine; reads of the same tokens share them."""
+        request: EngineCoreRequest = self._llm.input_processor.process_inputs(
+            "", tokens_input([0]), read_parameters(token_ids), ("generate",)
+        )
+        return request.sampling_params
+
+
+class LabelReading:
+    """One label read, which the gate runs and a step of the engine ends.
+
+    Its attributes without a leading underscore are those that vLLM's statistics and traces read.
+    """
+
+    parent_req = prompt_embeds = None
+    is_prefilling = True
+    n = max_tokens_param = 1
+    top_p, temperature = 1.0, 0.0
+
+    def __init__(
+        self,
+        llm: AsyncLLM,
+        steps: Steps,
+        message: EngineCoreRequest,
+        adapter_requests: Counter[int],
+    ) -> None:
+        self.request_id = self.external_req_id = message.request_id
+        self.prompt_token_ids = message.prompt_token_ids
+        self.prompt_len = len(message.prompt_token_ids)
+        self.lora_name = message.lora_request and message.lora_request.lora_name
+        self.stats = RequestStateStats(arrival_time=message.arrival_time)
+        self.num_cached_tokens = 0
+        self._llm = llm
+        self._steps = steps
+        self._message = message
+        self._adapter_requests = adapter_requests
+        self._runs = 1
+        self._meter: Meter | None = None
+        self._ended: asyncio.Future[dict[int, float]] | None = None
+
+    @property
+    def demand(self) -> Demand:
+        """One token after the prompt."""
+        return Demand(self.prompt_len, 1, restartable=True, stand_back=self._stand_back)
+
+    def _stand_back(self) -> None:
+        self._message.priority = int(Rank.ABOVE_SHARE)
+
+    def explain(self, error: Exception) -> ServiceError | None:
+        return explain(error)
+
+    def restart(self) -> None:
+        """Begin another run under another name: the engine may still know the last one's."""
+        self._runs += 1
+        self.request_id = self._message.request_id = f"{self.external_req_id}-{self._runs}"
+
+    async def push(self, meter: Meter) -> None:
+        """Send the read and wait for its step; raises EngineDeadError without an engine."""
+        await abreast()
+        if self._llm.errored:
+            raise EngineDeadError()
+        if (trace := current_context().trace) is not None:
+            self._message.trace_headers = trace.headers  # those of the stream that has begun
+        core, self._meter = self._llm.engine_core, meter
+        self._ended = asyncio.get_running_loop().create_future()
+        self._steps.end_with_next(self)
+        try:
+            await core.add_request_async(self._message)
+            await self._ended
+        except BaseException:
+            self._steps.forget(self.request_id)
+            await core.abort_requests_async([self.request_id])
+            raise
+
+    def take(self, output: EngineCoreOutput, timestamp: float, stats: IterationStats) -> None:
+        """End with the read's only output, and count it as vLLM does."""
+        assert self._meter is not None
+        assert self._ended is not None
+        processor = self._llm.output_processor
+        processor._update_stats_from_output(self, output, timestamp, stats)
+        if output.prefill_stats is not None:
+            self.num_cached_tokens = output.prefill_stats.num_cached_tokens
+        processor._update_stats_from_finished(self, output.finish_reason, stats)
+        if processor.tracing_enabled:
+            processor.do_tracing(output, self, stats)
+        if output.new_logprobs is None:
+            raise EngineDead.midway()
+        if (lora := self._message.lora_request) is not None:
+            self._adapter_requests[lora.lora_int_id] += 1
+        token_ids, logprobs, *_ = output.new_logprobs
+        self._meter.add(
+            Progress(self.prompt_len, self.num_cached_tokens, 1, engine_wait(self.stats))
+        )
+        if not self._ended.done():
+            read = zip(token_ids[0].tolist(), logprobs[0].tolist(), strict=True)
+            self._ended.set_result(dict(read))
+
+    def fail(self, error: Exception) -> None:
+        """End with an error."""
+        if self._ended is not None and not self._ended.done():
+            self._ended.set_exception(error)
+
+    def result(self, token_ids: Sequence[int]) -> LabelRead:
+        """The log-probabilities of the tokens, in their order, once the read has ended."""
+        assert self._ended is not None
+        read = self._ended.result()
+        return LabelRead(
+            logprobs=[read[token_id] for token_id in token_ids],
+            prompt_tokens=self.prompt_len,
+            cached_tokens=self.num_cached_tokens,
+        )
