@@ -8,8 +8,7 @@ Array = npt.NDArray[np.float64]
 
 def log_sum_exp(values: Array, axis: int = -1) -> Array:
     """log(sum(exp(values))) along `axis`, which is kept with length one; nothing overflows."""
-    peak = values.max(axis=axis, keepdims=True)
-    total: Array = peak + np.log(np.exp(values - peak).sum(axis=axis, keepdims=True))
+    total: Array = np.logaddexp.reduce(values, axis=axis, keepdims=True)
     return total
 
 
@@ -18,11 +17,10 @@ def normalise(log_weights: Array) -> Array:
 
     Raises ValueError for NaN, +inf, and a row of only -inf, which is no distribution.
     """
-    peak = log_weights.max(axis=-1, keepdims=True)
-    if not np.isfinite(peak).all():
+    defined = (log_weights < np.inf).all()  # NaN is not below it
+    if not defined or not np.isfinite(total := log_sum_exp(log_weights)).all():
         raise ValueError("log-weights must not be NaN or +inf, nor all be -inf")
-    shifted = log_weights - peak
-    normalised: Array = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    normalised: Array = log_weights - total
     return normalised
 
 

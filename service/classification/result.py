@@ -89,12 +89,12 @@ def assemble(names: Sequence[str], log_probs: Array, options: ResultOptions) -> 
     """
     if log_probs.shape != (len(names),):
         raise ValueError(f"{len(names)} labels, log-probabilities of shape {log_probs.shape}")
-    probs = np.exp(log_probs)
-    order = [int(index) for index in np.argsort(-probs, kind="stable")]
-    scores = tuple(LabelScore(names[index], float(probs[index])) for index in order)
+    probs: list[float] = np.exp(log_probs).tolist()
+    order = sorted(range(len(probs)), key=probs.__getitem__, reverse=True)
+    scores = tuple(LabelScore(names[index], probs[index]) for index in order)
 
     def labels_of(least: float | tuple[float, ...]) -> tuple[str, ...]:
-        members = label_sets(probs, least)
+        members = label_sets(np.array(probs), least)
         return tuple(names[index] for index in order if members[index])
 
     threshold, conformal_set = options.threshold, None
@@ -108,7 +108,7 @@ def assemble(names: Sequence[str], log_probs: Array, options: ResultOptions) -> 
         label=None if abstained else best.label,
         score=best.score,
         scores=scores[: options.top_k],
-        probs=tuple(float(prob) for prob in probs),
+        probs=tuple(probs),
         label_set=label_set,
         abstained=abstained,
         conformal_set=conformal_set,

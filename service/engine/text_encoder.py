@@ -20,8 +20,7 @@ def text_encoder(tokenizer: Any, *, special_is_text: bool) -> TextEncoder:
     It works on a copy: whether special tokens count is a state of a tokenizer, and the renderer's
     threads use theirs at the same time. transformers encodes even one text as a batch, for which
     the tokenizers library wakes a pool of threads; on a busy machine that takes longer than the
-    encoding, so a fast tokenizer is asked directly. A LONG text is encoded as a batch after all:
-    only then does the library let Python's other threads run.
+    encoding, so a fast tokenizer is asked directly.
     """
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if isinstance(backend, Tokenizer):
@@ -59,8 +58,10 @@ def fast_copy(tokenizer: Any, *, special_is_text: bool) -> Tokenizer:
 
 
 def fast_ids(fast: Tokenizer, text: str, *, add_special_tokens: bool = False) -> list[int]:
-    """The ids of a text's tokens; LONG texts let Python's other threads run."""
-    if len(text) < LONG:
-        return list(fast.encode(text, add_special_tokens=add_special_tokens).ids)
-    (encoding,) = fast.encode_batch([text], add_special_tokens=add_special_tokens)
+    """The ids of a text's tokens.
+
+    A batch of one text stays on this thread, lets Python's other threads run meanwhile, and can be
+    encoded without the places of its tokens in the text.
+    """
+    (encoding,) = fast.encode_batch_fast([text], add_special_tokens=add_special_tokens)
     return list(encoding.ids)

@@ -30,7 +30,9 @@ class Preparation:
         """The result of work on so many bytes. Raises as the work and `Stage.run` do."""
         if size < SHORT and not self._stage.waiting:
             await abreast()
-            return self._stage.do(size, work)
+            done = self._stage.do(size, work)
+            await abreast()
+            return done
         return await self._stage.run(size, lambda turn: self._start(turn, work))
 
     async def run_prompt(self, size: int, work: Callable[[], Result]) -> Result:

@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
 from typing import Protocol, TypeVar
@@ -14,6 +14,7 @@ from service.gate.gate import Gate
 from service.gate.meter import Meter, Progress, StreamObserver
 from service.gate.permit import Permit, Preempted
 from service.gate.ticket import Demand
+from service.tenants.allowance import Reservation
 
 Item = TypeVar("Item")
 
@@ -67,7 +68,7 @@ def gated(
 async def _run(
     gate: Gate, observer: StreamObserver, request: EngineRequest[Item], context: RequestContext
 ) -> AsyncGenerator[Item, None]:
-    async with _under_permit(gate, observer, request, context) as (permit, meter):
+    async with _UnderPermit(gate, observer, request, context) as (permit, meter):
         async with aclosing(request.start()) as engine_stream:
             try:
                 while True:
@@ -94,56 +95,78 @@ async def pushed(gate: Gate, observer: StreamObserver, request: PushedRequest) -
     context = current_context()
     for run in range(_MOST_RUNS):
         try:
-            async with _under_permit(gate, observer, request, context, run) as (permit, meter):
+            async with _UnderPermit(gate, observer, request, context, run) as (permit, meter):
                 await permit.wait(partial(request.push, meter))
                 return
         except Preempted:
             request.restart()
 
 
-@asynccontextmanager
-async def _under_permit(
-    gate: Gate,
-    observer: StreamObserver,
-    request: Permitted,
-    context: RequestContext,
-    runs_before: int = 0,
-) -> AsyncIterator[tuple[Permit, Meter]]:
-    demand = request.demand
-    if runs_before == _MOST_RUNS - 1:
-        demand = replace(demand, restartable=False)
-    asked = time.monotonic()
-    trace = context.trace.stream() if context.trace else None
-    context.stream_began()
-    try:
-        reservation = await context.allowance.reserve(demand.most_tokens)
-        permit = await gate.acquire(context, demand, again=runs_before > 0)
-        observer.queued_for(context, time.monotonic() - asked)
-        meter = Meter(context, observer, permit, trace)
-        permit.cut = partial(_cut, demand, meter)
+class _UnderPermit:
+    """Runs a block under a permit, with the meter of its stream; raises as `Gate.acquire`.
+
+    The permit goes back at the end, and the engine's errors are raised as the service's. A
+    generator would take longer than all that this does.
+    """
+
+    def __init__(
+        self,
+        gate: Gate,
+        observer: StreamObserver,
+        request: Permitted,
+        context: RequestContext,
+        runs_before: int = 0,
+    ) -> None:
+        self._gate = gate
+        self._observer = observer
+        self._request = request
+        self._context = context
+        self._demand = request.demand
+        if runs_before == _MOST_RUNS - 1:
+            self._demand = replace(self._demand, restartable=False)
+        self._again = runs_before > 0
+        self._trace = context.trace.stream() if context.trace else None
+        self._running: tuple[Permit, Meter, Reservation] | None = None
+
+    async def __aenter__(self) -> tuple[Permit, Meter]:
+        self._context.stream_began()
         try:
-            if demand.stand_back is not None and permit.above_share:
-                demand.stand_back()
-            if trace:
-                trace.granted()
-            yield permit, meter
-        except (asyncio.CancelledError, DeadlineExceeded):
-            meter.count_prompt(demand.prompt_tokens)
+            return await self._begin()
+        except BaseException as error:
+            self._end(error)
             raise
-        except Preempted:
-            meter.forget()
-            raise
-        finally:
+
+    async def __aexit__(self, _: object, error: BaseException | None, __: object) -> None:
+        self._end(error)
+
+    async def _begin(self) -> tuple[Permit, Meter]:
+        context, demand, asked = self._context, self._demand, time.monotonic()
+        reservation = await context.allowance.reserve(demand.most_tokens)
+        permit = await self._gate.acquire(context, demand, again=self._again)
+        meter = Meter(context, self._observer, permit, self._trace)
+        self._running = permit, meter, reservation
+        self._observer.queued_for(context, time.monotonic() - asked)
+        permit.cut = partial(_cut, demand, meter)
+        if demand.stand_back is not None and permit.above_share:
+            demand.stand_back()
+        if self._trace:
+            self._trace.granted()
+        return permit, meter
+
+    def _end(self, error: BaseException | None) -> None:
+        if self._running is not None:
+            permit, meter, reservation = self._running
+            if isinstance(error, asyncio.CancelledError | DeadlineExceeded):
+                meter.count_prompt(self._demand.prompt_tokens)
+            elif isinstance(error, Preempted):
+                meter.forget()
             reservation.used = meter.close()
             permit.release()
-    except Exception as error:
-        if known := request.explain(error):
+        self._context.stream_ended()
+        if self._trace:
+            self._trace.ended()
+        if isinstance(error, Exception) and (known := self._request.explain(error)):
             raise known from error
-        raise
-    finally:
-        context.stream_ended()
-        if trace:
-            trace.ended()
 
 
 def _cut(demand: Demand, meter: Meter) -> bool:
