@@ -1,0 +1,160 @@
+"""Label reads beside requests of the same parameters that vLLM's own client makes."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from prometheus_client import REGISTRY, CollectorRegistry
+from vllm.inputs import tokens_input
+from vllm.v1.engine import EngineCoreOutput, FinishReason
+from vllm.v1.engine.exceptions import EngineDeadError
+
+from service.context import enter_context, internal_context
+from service.engine.protocol import Prompt
+from service.errors import EngineDead, InvalidRequest
+from service.gate.gate import Gate
+from service.settings.gate import GateSettings
+from service.settings.tree import ModelSettings, Settings
+from service.telemetry.metrics import Metrics
+from service.vllm_engine.engine import VllmEngine
+from service.vllm_engine.label_reads import read_parameters
+from service.vllm_engine.start import start_vllm
+from tools.served.configuration import ENGINE
+from tools.served.server import PATIENT
+
+PROMPT = Prompt(list(range(100, 180)))
+TOKENS = (7, 3, 5000, 11)
+Running = tuple[asyncio.Runner, VllmEngine, Gate]
+
+
+@pytest.fixture(scope="module")
+def running(tiny_folder: Path) -> Iterator[Running]:
+    settings = Settings(
+        model=ModelSettings(name="tiny", path=tiny_folder),
+        engine=ENGINE | {"dtype": "float32", "max_num_seqs": 4, "max_model_len": 512},
+    )
+    metrics = Metrics(CollectorRegistry())
+    gate = Gate(GateSettings(**PATIENT["gate"]), metrics.of_engine("tiny"))
+    with asyncio.Runner() as runner:
+        engine = runner.run(start_vllm(settings, gate, metrics))
+        yield runner, engine, gate
+        runner.run(engine.stop())
+
+
+async def read(engine: VllmEngine, prompt: Prompt = PROMPT) -> list[float]:
+    enter_context(internal_context("read", 600.0))
+    return list((await engine.label_logprobs(prompt, TOKENS, None)).logprobs)
+
+
+async def read_by_vllm(engine: VllmEngine) -> list[float]:
+    outputs = engine._llm.generate(
+        tokens_input(PROMPT.token_ids), read_parameters(TOKENS), "vllms-own"
+    )
+    async for output in outputs:
+        (found,) = output.outputs[0].logprobs
+    return [found[token].logprob for token in TOKENS]
+
+
+def test_a_read_gives_the_numbers_that_vllms_client_gives(running: Running) -> None:
+    runner, engine, _ = running
+    assert runner.run(read(engine)) == runner.run(read_by_vllm(engine))
+
+
+def counted() -> Counter[tuple[str, str]]:
+    """vLLM's series that count, without times, which differ."""
+    return Counter(
+        {
+            (sample.name, str(sample.labels)): sample.value
+            for family in REGISTRY.collect()
+            for sample in family.samples
+            if sample.name.startswith("vllm:")
+            and sample.name.endswith(("_total", "_count"))
+            and "step" not in sample.name
+        }
+    )
+
+
+def test_vllms_series_count_a_read_as_they_count_its_clients_request(running: Running) -> None:
+    runner, engine, _ = running
+    before = counted()
+    runner.run(read_by_vllm(engine))
+    between = counted()
+    runner.run(read(engine))
+    after = counted()
+    assert after - between == between - before
+    names = {name for name, _ in after - between}
+    assert {"vllm:request_success_total", "vllm:time_to_first_token_seconds_count"} <= names
+
+
+async def begun(engine: VllmEngine) -> tuple[asyncio.Task[list[float]], str]:
+    """A read that the engine has, and its name there."""
+    reading = asyncio.create_task(read(engine))
+    for _ in range(100):
+        if engine.client._steps._ending:
+            break
+        await asyncio.sleep(0)
+    (name,) = engine.client._steps._ending
+    return reading, name
+
+
+def test_a_read_that_is_cancelled_leaves_nothing_behind(running: Running) -> None:
+    runner, engine, gate = running
+
+    async def cancel() -> None:
+        reading, _ = await begun(engine)
+        reading.cancel()
+        await asyncio.wait([reading])
+
+    runner.run(cancel())
+    assert not engine.client._steps._ending
+    assert gate.in_flight == 0
+    assert runner.run(read(engine))
+
+
+def test_reads_end_with_their_engine(running: Running) -> None:
+    runner, engine, gate = running
+
+    async def lose() -> None:
+        reading, _ = await begun(engine)
+        engine._llm.output_processor.propagate_error(EngineDeadError())
+        await reading
+
+    with pytest.raises(EngineDead):
+        runner.run(lose())
+    assert gate.in_flight == 0
+
+
+def test_an_engine_that_fails_at_a_read_is_an_error_that_may_be_tried_again(
+    running: Running,
+) -> None:
+    runner, engine, gate = running
+
+    async def fail() -> None:
+        reading, name = await begun(engine)
+        output = EngineCoreOutput(name, [], finish_reason=FinishReason.ERROR)
+        engine._llm.output_processor.process_outputs([output], 1.0, None)
+        await reading
+
+    with pytest.raises(EngineDead):
+        runner.run(fail())
+    assert gate.in_flight == 0
+
+
+@pytest.mark.parametrize("length", [0, 513])
+def test_a_prompt_that_does_not_fit_is_refused(running: Running, length: int) -> None:
+    runner, engine, _ = running
+    with pytest.raises(InvalidRequest):
+        runner.run(read(engine, Prompt([5] * length)))
+
+
+def test_tokens_that_the_model_does_not_have_are_refused(running: Running) -> None:
+    runner, engine, _ = running
+
+    async def ask() -> None:
+        enter_context(internal_context("read", 600.0))
+        await engine.label_logprobs(PROMPT, (10**6,), None)
+
+    with pytest.raises(InvalidRequest):
+        runner.run(ask())
