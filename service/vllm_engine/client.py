@@ -20,7 +20,7 @@ from service.errors import InvalidRequest, ServiceError
 from service.gate.gate import Gate
 from service.gate.meter import StreamObserver
 from service.gate.preparation import Preparation
-from service.gate.stream import gated, pushed
+from service.gate.stream import PushedRequest, gated, pushed
 from service.limits.logprobs import check_prompt_logprobs
 from service.settings.limits import LimitSettings
 from service.tenants.salt import CacheSalts
@@ -28,6 +28,7 @@ from service.vllm_engine.echoed import with_prompt_logprobs
 from service.vllm_engine.generation import Generation
 from service.vllm_engine.guarded import Inbox, guarded
 from service.vllm_engine.label_reads import LabelReads
+from service.vllm_engine.own_answer import OwnAnswer
 from service.vllm_engine.push import Last, Push, Sink
 from service.vllm_engine.rank import Rank
 from service.vllm_engine.renderer import StagedRenderer
@@ -140,7 +141,12 @@ class GatedClient:
 
     async def _push(self, request: Generation, sink: Sink) -> None:
         await try_structure(self._trials, request.params)
-        await pushed(self._gate, self._observer, Push(request, sink, self._steps))
+        run: PushedRequest
+        if request.own:
+            run = OwnAnswer(self._engine, request, sink, self._steps)
+        else:
+            run = Push(request, sink, self._steps)
+        await pushed(self._gate, self._observer, run)
 
     def request(self, prompt: Any, params: SamplingParams, **options: Any) -> Generation:
         """One generation as a part of the current request, not yet made."""
@@ -170,7 +176,7 @@ class GatedClient:
             trace_headers=self.untraced,
         )
         await pushed(self._gate, self._observer, reading)
-        return reading.result(token_ids)
+        return reading.result
 
     def _name(self, context: RequestContext) -> str:
         """A name for an engine request, which no other has."""

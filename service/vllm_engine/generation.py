@@ -7,11 +7,12 @@ from collections import Counter
 from collections.abc import AsyncGenerator
 from typing import Any
 
+from vllm.config import VllmConfig
 from vllm.exceptions import VLLMClientError, VLLMValidationError
 from vllm.lora.request import LoRARequest
 from vllm.outputs import RequestOutput
 from vllm.sampling_params import RequestOutputKind, SamplingParams
-from vllm.v1.engine import EngineCoreOutput, FinishReason
+from vllm.v1.engine import EngineCoreOutput, EngineCoreRequest, FinishReason
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 from vllm.v1.engine.output_processor import RequestOutputCollector
@@ -27,6 +28,8 @@ from service.limits.openai_fields import CHAT, COMPLETION
 from service.vllm_engine.call_frame import asks_for_structure
 from service.vllm_engine.rank import Rank
 
+_REASONING = {"reasoning_ended", "reasoning_parser_kwargs"}
+"""Options that vLLM's client sets after it has made its request."""
 _FIELDS = CHAT.keys() | COMPLETION.keys()
 _RULE = re.compile(r"`?([a-z_]+)`? (must|cannot) ")
 _TOO_LONG = ("input_tokens", "input_text")
@@ -96,6 +99,47 @@ class Generation:
         plain = not self.params.stop and (self.params.stream_interval or 1) == 1
         return plain and self._kept is None
 
+    @property
+    def own(self) -> bool:
+        """True if `OwnAnswer` can run the request: one answer that holds a text and nothing else.
+
+        vLLM's own objects add up log-probabilities, look for stop strings and put several answers
+        together.
+        """
+        params = self.params
+        return (
+            self.steady
+            and params.n == 1
+            and params.logprobs is None
+            and params.prompt_logprobs is None
+            and params.logprob_token_ids is None
+            and not params.extra_args
+            and self._engine.output_processor.stream_interval == 1
+            and not _adds_arrays(self._engine.vllm_config)
+        )
+
+    @property
+    def prompt_text(self) -> str | None:
+        """The prompt's text, where the request names it."""
+        text: str | None = self._prompt.get("prompt")
+        return text
+
+    def message(self) -> EngineCoreRequest:
+        """The request as the engine takes it, under its own name; raises vLLM's errors."""
+        options = self._traced_options()
+        later = {name: options[name] for name in _REASONING & options.keys()}
+        made: EngineCoreRequest = self._engine.input_processor.process_inputs(
+            self._id,
+            self._prompt,
+            self.params,
+            ("generate",),
+            **{name: value for name, value in options.items() if name not in later},
+        )
+        made.external_req_id = made.request_id
+        for name, value in later.items():
+            setattr(made, name, value)
+        return made
+
     def start(self) -> AsyncGenerator[RequestOutput, None]:
         stream: AsyncGenerator[RequestOutput, None] = self._engine.generate(
             self._prompt, self.params, self._id, **self._traced_options()
@@ -120,7 +164,7 @@ class Generation:
         vLLM's own abort would name another reason, and keep the parent of several answers.
         """
         processor = self._engine.output_processor
-        ids = list(processor.external_req_ids.get(self._id, ()))
+        ids = list(processor.external_req_ids.get(self._id, (self._id,)))
         ends = [EngineCoreOutput(each, [], finish_reason=FinishReason.LENGTH) for each in ids]
         processor.process_outputs(ends, time.monotonic(), IterationStats())
         abort = self._engine.engine_core.abort_requests_async(ids)
@@ -171,6 +215,12 @@ class Generation:
 
     def explain(self, error: Exception) -> ServiceError | None:
         return explain(error)
+
+
+def _adds_arrays(config: VllmConfig) -> bool:
+    """True if outputs hold more than tokens and texts."""
+    added = config.aux_output_config.enable_return_routed_experts
+    return bool(added or config.model_config.return_sampling_mask)
 
 
 def _check_tokens_left(params: SamplingParams) -> None:

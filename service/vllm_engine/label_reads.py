@@ -12,7 +12,7 @@ from vllm.sampling_params import RequestOutputKind, SamplingParams
 from vllm.v1.engine import EngineCoreOutput, EngineCoreRequest
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
-from vllm.v1.metrics.stats import IterationStats, RequestStateStats
+from vllm.v1.outputs import LogprobsLists
 
 from service.context import current_context
 from service.engine.protocol import LabelRead
@@ -21,7 +21,9 @@ from service.gate.meter import Meter, Progress
 from service.gate.ticket import Demand
 from service.together import abreast
 from service.vllm_engine.generation import engine_wait, explain
+from service.vllm_engine.own_state import OwnState
 from service.vllm_engine.rank import Rank
+from service.vllm_engine.step import Step
 from service.vllm_engine.steps import Steps
 
 _KEPT = 1024
@@ -97,15 +99,7 @@ class LabelReads:
 
 
 class LabelReading:
-    """One label read, which the gate runs and a step of the engine ends.
-
-    Its attributes without a leading underscore are those that vLLM's statistics and traces read.
-    """
-
-    parent_req = prompt_embeds = None
-    is_prefilling = True
-    n = max_tokens_param = 1
-    top_p, temperature = 1.0, 0.0
+    """One label read, which the gate runs and a step of the engine ends (`steps.OwnRequest`)."""
 
     def __init__(
         self,
@@ -114,24 +108,20 @@ class LabelReading:
         message: EngineCoreRequest,
         adapter_requests: Counter[int],
     ) -> None:
-        self.request_id = self.external_req_id = message.request_id
-        self.prompt_token_ids = message.prompt_token_ids
-        self.prompt_len = len(message.prompt_token_ids)
-        self.lora_name = message.lora_request and message.lora_request.lora_name
-        self.stats = RequestStateStats(arrival_time=message.arrival_time)
-        self.num_cached_tokens = 0
+        self.request_id = message.request_id
         self._llm = llm
         self._steps = steps
         self._message = message
         self._adapter_requests = adapter_requests
         self._runs = 1
         self._meter: Meter | None = None
-        self._ended: asyncio.Future[dict[int, float]] | None = None
+        self._ended: asyncio.Future[LabelRead] | None = None
 
     @property
     def demand(self) -> Demand:
         """One token after the prompt."""
-        return Demand(self.prompt_len, 1, restartable=True, stand_back=self._stand_back)
+        prompt = len(self._message.prompt_token_ids)
+        return Demand(prompt, 1, restartable=True, stand_back=self._stand_back)
 
     def _stand_back(self) -> None:
         self._message.priority = int(Rank.ABOVE_SHARE)
@@ -142,7 +132,8 @@ class LabelReading:
     def restart(self) -> None:
         """Begin another run under another name: the engine may still know the last one's."""
         self._runs += 1
-        self.request_id = self._message.request_id = f"{self.external_req_id}-{self._runs}"
+        self.request_id = f"{self._message.external_req_id}-{self._runs}"
+        self._message.request_id = self.request_id
 
     async def push(self, meter: Meter) -> None:
         """Send the read and wait for its step; raises EngineDeadError without an engine."""
@@ -152,8 +143,9 @@ class LabelReading:
         if (trace := current_context().trace) is not None:
             self._message.trace_headers = trace.headers  # those of the stream that has begun
         core, self._meter = self._llm.engine_core, meter
+        self._state = OwnState(self._llm.output_processor, self._message)
         self._ended = asyncio.get_running_loop().create_future()
-        self._steps.end_with_next(self)
+        self._steps.hand_to(self)
         try:
             await core.add_request_async(self._message)
             await self._ended
@@ -162,40 +154,43 @@ class LabelReading:
             await core.abort_requests_async([self.request_id])
             raise
 
-    def take(self, output: EngineCoreOutput, timestamp: float, stats: IterationStats) -> None:
-        """End with the read's only output, and count it as vLLM does."""
+    def take(self, output: EngineCoreOutput, step: Step) -> bool:
+        """End with the read's only output, and count it."""
         assert self._meter is not None
         assert self._ended is not None
-        processor = self._llm.output_processor
-        processor._update_stats_from_output(self, output, timestamp, stats)
-        if output.prefill_stats is not None:
-            self.num_cached_tokens = output.prefill_stats.num_cached_tokens
-        processor._update_stats_from_finished(self, output.finish_reason, stats)
-        if processor.tracing_enabled:
-            processor.do_tracing(output, self, stats)
+        self._steps.forget(self.request_id)
+        state = self._state
+        state.count(output, step)
         if output.new_logprobs is None:
             raise EngineDead.midway()
         if (lora := self._message.lora_request) is not None:
             self._adapter_requests[lora.lora_int_id] += 1
-        token_ids, logprobs, *_ = output.new_logprobs
-        self._meter.add(
-            Progress(self.prompt_len, self.num_cached_tokens, 1, engine_wait(self.stats))
-        )
+        wait = engine_wait(state.stats)
+        self._meter.add(Progress(state.prompt_len, state.num_cached_tokens, 1, wait))
         if not self._ended.done():
-            read = zip(token_ids[0].tolist(), logprobs[0].tolist(), strict=True)
-            self._ended.set_result(dict(read))
+            self._ended.set_result(self._read(output.new_logprobs))
+        return False
+
+    def _read(self, found: LogprobsLists) -> LabelRead:
+        """The log-probabilities in the order in which they were asked for."""
+        token_ids, logprobs, *_ = found
+        read = dict(zip(token_ids[0].tolist(), logprobs[0].tolist(), strict=True))
+        return LabelRead(
+            logprobs=[read[each] for each in self._message.sampling_params.logprob_token_ids],
+            prompt_tokens=self._state.prompt_len,
+            cached_tokens=self._state.num_cached_tokens,
+        )
+
+    def release(self) -> None:
+        """Hand on nothing: a read has no text."""
 
     def fail(self, error: Exception) -> None:
-        """End with an error."""
+        self._steps.forget(self.request_id)
         if self._ended is not None and not self._ended.done():
             self._ended.set_exception(error)
 
-    def result(self, token_ids: Sequence[int]) -> LabelRead:
-        """The log-probabilities of the tokens, in their order, once the read has ended."""
+    @property
+    def result(self) -> LabelRead:
+        """The log-probabilities, once the read has ended."""
         assert self._ended is not None
-        read = self._ended.result()
-        return LabelRead(
-            logprobs=[read[token_id] for token_id in token_ids],
-            prompt_tokens=self.prompt_len,
-            cached_tokens=self.num_cached_tokens,
-        )
+        return self._ended.result()

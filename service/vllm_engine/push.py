@@ -41,7 +41,7 @@ class Last:
 
 
 class Push:
-    """Pushes one generation into a sink; ends with the error of either."""
+    """Runs a generation of vLLM's client into a sink; ends with the error of either."""
 
     def __init__(self, request: Generation, sink: Sink, steps: Steps) -> None:
         self.demand = replace(request.demand, restartable=sink.restart is not None)
@@ -76,15 +76,13 @@ class Push:
                 if isinstance(output, Exception):
                     raise output
                 meter.add(self._new(output, meter))
-                text = self._sink.take(output)
+                self._sink.take(output)
             except Exception as error:
                 fail(error)
                 return
             if output.finished:
                 self._steps.forget(*followed)
                 ended.set_result(None)
-            elif text is not None and self._request.steady:
-                self._steps.follow(internal_id, meter, text, fail)
 
         if self._request.whole:
             steady = self._request.steady

@@ -92,10 +92,10 @@ async def begun(engine: VllmEngine) -> tuple[asyncio.Task[list[float]], str]:
     """A read that the engine has, and its name there."""
     reading = asyncio.create_task(read(engine))
     for _ in range(100):
-        if engine.client._steps._ending:
+        if engine.client._steps._own:
             break
         await asyncio.sleep(0)
-    (name,) = engine.client._steps._ending
+    (name,) = engine.client._steps._own
     return reading, name
 
 
@@ -108,7 +108,7 @@ def test_a_read_that_is_cancelled_leaves_nothing_behind(running: Running) -> Non
         await asyncio.wait([reading])
 
     runner.run(cancel())
-    assert not engine.client._steps._ending
+    assert not engine.client._steps._own
     assert gate.in_flight == 0
     assert runner.run(read(engine))
 

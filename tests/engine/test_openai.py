@@ -78,7 +78,7 @@ async def test_what_the_gate_ends_a_stream_with_is_kept_for_vllms_handlers_alone
         renderer=None,
         model_config=SimpleNamespace(max_model_len=8),
         output_processor=SimpleNamespace(
-            request_states={}, parent_requests={}, process_outputs=None
+            request_states={}, parent_requests={}, process_outputs=None, propagate_error=None
         ),
     )
     settings = PreparationSettings()

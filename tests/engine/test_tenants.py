@@ -204,7 +204,9 @@ class PromptsSeen:
     """Stands in for AsyncLLM and keeps the prompts that it is given."""
 
     model_config = SimpleNamespace(max_model_len=2048)
-    output_processor = SimpleNamespace(request_states={}, parent_requests={}, process_outputs=None)
+    output_processor = SimpleNamespace(
+        request_states={}, parent_requests={}, process_outputs=None, propagate_error=None
+    )
 
     def __init__(self) -> None:
         self.salts: list[str] = []

@@ -114,7 +114,8 @@ def whole_answer(**options: Any) -> SamplingParams:
 
 
 def without_logprobs(output: CompletionOutput) -> CompletionOutput:
-    return replace(output, logprobs=None, cumulative_logprob=None)
+    """The output, also without the versions of weights, which no route shows."""
+    return replace(output, logprobs=None, cumulative_logprob=None, weight_versions=None)
 
 
 def logprobs_of(output: CompletionOutput) -> dict[tuple[int, int], float]:

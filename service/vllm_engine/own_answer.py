@@ -1,0 +1,201 @@
+"""A generation whose state the service keeps, handed on in the engine's own steps."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+
+from vllm.outputs import CompletionOutput, RequestOutput
+from vllm.v1.engine import EngineCoreOutput, EngineCoreRequest, FinishReason
+from vllm.v1.engine.async_llm import AsyncLLM
+from vllm.v1.engine.detokenizer import IncrementalDetokenizer
+from vllm.v1.engine.exceptions import EngineDeadError
+from vllm.v1.engine.output_processor import OutputProcessor
+
+from service.engine.protocol import TextSink
+from service.errors import ServiceError
+from service.gate.meter import Meter, Progress
+from service.together import abreast
+from service.vllm_engine.generation import Generation, engine_wait
+from service.vllm_engine.own_state import OwnState
+from service.vllm_engine.push import Sink
+from service.vllm_engine.step import Step, only_tokens
+from service.vllm_engine.steps import Steps
+from service.vllm_engine.token_texts import TextStream
+
+
+class OwnAnswer:
+    """Runs one generation into a sink; ends with the error of either.
+
+    The texts of outputs that hold tokens alone go to the sink's `TextSink`. Of the first output and
+    the last one it gets the object that vLLM would make, and of all if it wants no texts.
+    """
+
+    def __init__(self, llm: AsyncLLM, request: Generation, sink: Sink, steps: Steps) -> None:
+        self.demand = replace(request.demand, restartable=sink.restart is not None)
+        self._llm = llm
+        self._request = request
+        self._sink = sink
+        self._steps = steps
+
+    def explain(self, error: Exception) -> ServiceError | None:
+        return self._request.explain(error)
+
+    def restart(self) -> None:
+        assert self._sink.restart is not None
+        self._request.renew()
+        self._sink.restart()
+
+    async def push(self, meter: Meter) -> None:
+        """Send the request and wait for its end; raises EngineDeadError without an engine."""
+        await abreast()
+        if self._llm.errored:
+            raise EngineDeadError()
+        message = self._request.message()
+        processor = self._llm.output_processor
+        answer = _Answer(processor, self._request, message, self._sink, meter, self._steps)
+        self._steps.hand_to(answer)
+        core = self._llm.engine_core
+        try:
+            await core.add_request_async(message)
+            await answer.ended
+        except BaseException:
+            self._steps.forget(message.request_id)
+            await core.abort_requests_async([message.request_id])
+            raise
+
+
+class _Parts:
+    """Texts of an answer that comes whole; has the role `TextSink`."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def add(self, text: str, tokens: int) -> None:
+        self.texts.append(text)
+
+    def release(self) -> None:
+        pass
+
+
+class _Answer:
+    """One run of a generation; has the role `steps.OwnRequest`."""
+
+    def __init__(
+        self,
+        processor: OutputProcessor,
+        request: Generation,
+        message: EngineCoreRequest,
+        sink: Sink,
+        meter: Meter,
+        steps: Steps,
+    ) -> None:
+        self.request_id = message.request_id
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._state = OwnState(processor, message)
+        tokenizer = processor.tokenizer if message.sampling_params.detokenize else None
+        self._detokenizer = IncrementalDetokenizer.from_new_request(tokenizer, message)
+        self._request = request
+        self._lora = message.lora_request
+        self._sink = sink
+        self._meter = meter
+        self._steps = steps
+        self._texts: TextSink | None = None
+        self._parts = _Parts() if request.whole else None
+
+    def take(self, output: EngineCoreOutput, step: Step) -> bool:
+        if self._texts is None or not only_tokens(output):
+            self._take_edge(output, step)
+            return False
+        tokens = len(output.new_token_ids)
+        self._state.count_tokens(tokens, step)
+        step.count(self._meter, tokens)
+        self._texts.add(self._text(output.new_token_ids), tokens)
+        return True
+
+    def release(self) -> None:
+        assert self._texts is not None
+        self._texts.release()
+
+    def fail(self, error: Exception) -> None:
+        self._steps.forget(self.request_id)
+        if not self.ended.done():
+            self.ended.set_exception(error)
+
+    def _text(self, token_ids: list[int]) -> str:
+        """The text that tokens add, which are not the last.
+
+        vLLM's detokenizer puts each token's text at the end of the whole answer's, which it copies,
+        and cuts it off again. It finds nothing missing: it hands on what came after its offset.
+        """
+        detokenizer = self._detokenizer
+        stream = getattr(detokenizer, "stream", None)
+        if isinstance(stream, TextStream) and detokenizer.spaces_between_special_tokens:
+            detokenizer.token_ids += token_ids
+            return stream.text(detokenizer.tokenizer, token_ids)
+        detokenizer.update(token_ids, False)
+        text: str = detokenizer.get_next_output_text(False, True)
+        return text
+
+    def _take_edge(self, output: EngineCoreOutput, step: Step) -> None:
+        """Take a first or last output, one with an event, or any if the sink wants no texts."""
+        ended, tokens = output.finish_reason is not None, len(output.new_token_ids)
+        self._detokenizer.update(output.new_token_ids, output.finish_reason == FinishReason.STOP)
+        text = self._detokenizer.get_next_output_text(ended, True)
+        self._state.count(output, step)
+        if self._parts is not None:
+            self._parts.add(text, tokens)
+            if not ended:
+                self._count_part(tokens, step)
+                self._texts = self._parts
+                return
+            text = "".join(self._parts.texts)
+        made = self._made(output, text)
+        progress = self._request.progress(made)
+        if self._parts is not None:
+            progress = replace(progress, new_tokens=tokens)  # the others are counted
+        self._meter.add(progress)
+        texts = self._sink.take(made)
+        if ended:
+            self._steps.forget(self.request_id)
+            self.ended.set_result(None)
+        else:
+            self._texts = texts
+
+    def _count_part(self, tokens: int, step: Step) -> None:
+        if self._meter.begun:
+            step.count(self._meter, tokens)
+            return
+        state = self._state
+        wait = engine_wait(state.stats)
+        self._meter.add(Progress(state.prompt_len, state.num_cached_tokens, tokens, wait))
+
+    def _made(self, output: EngineCoreOutput, text: str) -> RequestOutput:
+        """The object that vLLM makes of an output."""
+        state, reason = self._state, output.finish_reason
+        token_ids: Sequence[int] = output.new_token_ids
+        if self._parts is not None:
+            token_ids = self._detokenizer.output_token_ids
+        said = CompletionOutput(
+            index=0,
+            text=text,
+            token_ids=token_ids,
+            cumulative_logprob=None,
+            logprobs=None,
+            finish_reason=None if reason is None else str(reason),
+            stop_reason=output.stop_reason,
+            spec_decode_metrics=output.spec_decode_metrics,
+        )
+        return RequestOutput(
+            request_id=state.external_req_id,
+            prompt=self._request.prompt_text,
+            prompt_token_ids=state.prompt_token_ids,
+            prompt_logprobs=None,
+            outputs=[said],
+            finished=reason is not None,
+            metrics=state.stats,
+            lora_request=self._lora,
+            num_cached_tokens=state.num_cached_tokens,
+            num_cache_creation_tokens=state.num_cache_creation_tokens,
+            kv_transfer_params=output.kv_transfer_params,
+            ec_transfer_params=output.ec_transfer_params,
+        )

@@ -1,0 +1,52 @@
+"""The state of a request that the service keeps itself, in the place of vLLM's `RequestState`."""
+
+from vllm.v1.engine import EngineCoreOutput, EngineCoreRequest
+from vllm.v1.engine.output_processor import OutputProcessor
+from vllm.v1.metrics.stats import RequestStateStats
+
+from service.vllm_engine.step import Step
+
+
+class OwnState:
+    """The attributes of a request that vLLM's statistics and traces read.
+
+    vLLM's state has a queue, processors of log-probabilities and places for much that no request
+    of this service asks for.
+    """
+
+    parent_req = prompt_embeds = None
+
+    def __init__(self, processor: OutputProcessor, message: EngineCoreRequest) -> None:
+        params = message.sampling_params
+        self.request_id = message.request_id
+        self.external_req_id = message.external_req_id
+        self.prompt_token_ids = message.prompt_token_ids
+        self.prompt_len = len(message.prompt_token_ids)
+        self.lora_name = message.lora_request and message.lora_request.lora_name
+        self.n, self.max_tokens_param = params.n, params.max_tokens
+        self.top_p, self.temperature = params.top_p, params.temperature
+        self.stats = RequestStateStats(arrival_time=message.arrival_time)
+        self.stats.is_watermarked = bool(params.watermarking)
+        self.stats.is_watermark_skipped = params._watermarking_skipped
+        self.is_prefilling = True
+        self.num_cached_tokens = self.num_cache_creation_tokens = 0
+        self._processor = processor
+
+    def count(self, output: EngineCoreOutput, step: Step) -> None:
+        """Count an output in its step, and the request if this is its last."""
+        self._processor._update_stats_from_output(self, output, step.timestamp, step.stats)
+        if self.is_prefilling and (prefill := output.prefill_stats) is not None:
+            self.num_cached_tokens = prefill.num_cached_tokens
+            self.num_cache_creation_tokens = prefill.num_cache_creation_tokens
+        self.is_prefilling = False
+        if output.finish_reason is not None:
+            self._processor._update_stats_from_finished(self, output.finish_reason, step.stats)
+            if self._processor.tracing_enabled:
+                self._processor.do_tracing(output, self, step.stats)
+
+    def count_tokens(self, tokens: int, step: Step) -> None:
+        """Count an output of tokens alone, which is not the first."""
+        step.stats.num_generation_tokens += tokens
+        step.stats.inter_token_latencies_iter.append(step.timestamp - self.stats.last_token_ts)
+        self.stats.num_generation_tokens += tokens
+        self.stats.last_token_ts = step.timestamp

@@ -1,0 +1,42 @@
+"""One step of vLLM's engine."""
+
+import time
+from dataclasses import dataclass, field
+
+from vllm.v1.engine import EngineCoreOutput
+from vllm.v1.metrics.stats import IterationStats
+
+from service.gate.meter import Meter
+from service.gate.ticket import Ticket
+
+
+@dataclass(slots=True)
+class Step:
+    """A step whose outputs are handed on: the engine's time of it, and vLLM's statistics of it.
+
+    `now` is the time here. `made` are the tokens to charge at the gate.
+    """
+
+    timestamp: float
+    stats: IterationStats
+    now: float = field(default_factory=time.monotonic)
+    made: list[tuple[Ticket, int]] = field(default_factory=list)
+
+    def count(self, meter: Meter, tokens: int) -> None:
+        """Count tokens of a stream after its first item."""
+        meter.count(tokens, self.now)
+        self.made.append((meter.ticket, tokens))
+
+
+def only_tokens(output: EngineCoreOutput) -> bool:
+    """True for an output that holds tokens alone, and is not a request's last."""
+    return (
+        output.finish_reason is None
+        and output.events is None
+        and output.prefill_stats is None
+        and output.new_logprobs is None
+        and output.new_prompt_logprobs_tensors is None
+        and output.new_sampling_mask is None
+        and output.routed_experts is None
+        and not output.num_nans_in_logits
+    )
