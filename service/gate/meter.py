@@ -9,7 +9,7 @@ from service.context import RequestContext, StreamTrace
 from service.gate.permit import Permit
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Progress:
     """Progress of a stream after an item: its prompt's tokens and the item's new tokens.
 

@@ -1,13 +1,13 @@
 """Running tickets, timed from charge to charge: what they show of the engine's rates."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from service.gate.rates import Rates
 from service.gate.ticket import Ticket
 
 
-@dataclass(frozen=True, slots=True)
-class _Instant:
+class _Instant(NamedTuple):
     """A point in time, and the total time before it in which every slot was taken, in seconds."""
 
     at: float

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Demand:
     """Demand of an engine request, before it is made."""
 
@@ -26,7 +26,7 @@ class Demand:
         return self.prompt_tokens + self.slots * self.max_output_tokens
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Ticket:
     """One engine request; two tickets are the same only when they are the same object.
 

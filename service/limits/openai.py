@@ -91,7 +91,8 @@ def check_body(body: Mapping[str, Any], shape: Shape, limits: LimitSettings) -> 
     """Raise InvalidRequest for the first field that is missing or over its cap."""
     check_model(body.get("model"))
     for name, (least, cap) in _COUNTS.items():
-        check_count(body.get(name), least, getattr(limits, cap), name)
+        if name in body:
+            check_count(body[name], least, getattr(limits, cap), name)
     for name in _TOKENS:
         check_type(body.get(name), int, name, "an integer")
     check_positive(body.get("max_completion_tokens"), "max_completion_tokens")
@@ -102,7 +103,8 @@ def check_body(body: Mapping[str, Any], shape: Shape, limits: LimitSettings) -> 
     else:
         check_type(body.get("logprobs"), int, "logprobs", "an integer")
     for name, cap in _LENGTHS.items():
-        check_length(body.get(name), getattr(limits, cap), name)
+        if name in body:
+            check_length(body[name], getattr(limits, cap), name)
     for name, value in body.items():
         if name != "prompt":  # its tokens are checked against the vocabulary
             check_integers(value, name)

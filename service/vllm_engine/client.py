@@ -28,6 +28,7 @@ from service.vllm_engine.echoed import with_prompt_logprobs
 from service.vllm_engine.generation import Generation
 from service.vllm_engine.guarded import Inbox, guarded
 from service.vllm_engine.label_reads import LabelReads
+from service.vllm_engine.message import completed
 from service.vllm_engine.own_answer import OwnAnswer
 from service.vllm_engine.push import Last, Push, Sink
 from service.vllm_engine.rank import Rank
@@ -91,6 +92,8 @@ class GatedClient:
         self._salts = CacheSalts()
         self.adapter_requests: Counter[int] = Counter()
         """Requests that got their first token, by the adapter's engine id."""
+        self.complete = partial(completed, engine)
+        """Completes sampling parameters, as `message.completed`."""
         self._reads = LabelReads(engine, self._steps, self.adapter_requests)
 
     def __getattr__(self, name: str) -> Any:
@@ -148,8 +151,13 @@ class GatedClient:
             run = Push(request, sink, self._steps)
         await pushed(self._gate, self._observer, run)
 
-    def request(self, prompt: Any, params: SamplingParams, **options: Any) -> Generation:
-        """One generation as a part of the current request, not yet made."""
+    def request(
+        self, prompt: Any, params: SamplingParams, *, complete: bool = False, **options: Any
+    ) -> Generation:
+        """One generation as a part of the current request, not yet made.
+
+        `complete` if the parameters are `message.completed`.
+        """
         context = current_context()
         options |= {"priority": int(Rank.of(context.tier))}
         options |= {"data_parallel_rank": None, "session_id": None}
@@ -157,8 +165,9 @@ class GatedClient:
         own_id = self._name(context)
         prompt = {**prompt, "cache_salt": self._salt(context, options.get("lora_request"))}
         kept = _keeping(context.kept, prompt, params)
+        counts = self.adapter_requests
         return Generation(
-            self._engine, prompt, params, own_id, options, self.adapter_requests, kept
+            self._engine, prompt, params, own_id, options, counts, kept, complete=complete
         )
 
     async def read(

@@ -26,6 +26,7 @@ from service.gate.meter import Progress
 from service.gate.ticket import Demand
 from service.limits.openai_fields import CHAT, COMPLETION
 from service.vllm_engine.call_frame import asks_for_structure
+from service.vllm_engine.message import message
 from service.vllm_engine.rank import Rank
 
 _REASONING = {"reasoning_ended", "reasoning_parser_kwargs"}
@@ -37,7 +38,7 @@ _TOO_LONG = ("input_tokens", "input_text")
 
 
 class Generation:
-    """One generation request to vLLM."""
+    """One generation request to vLLM; `complete` as its parameters are `message.completed`."""
 
     def __init__(
         self,
@@ -48,8 +49,11 @@ class Generation:
         options: dict[str, Any],
         adapter_requests: Counter[int],
         kept: KeptGeneration | None = None,
+        *,
+        complete: bool = False,
     ) -> None:
         self.params = params
+        self._complete = complete
         self._engine = engine
         self._prompt = prompt
         self._name = request_id
@@ -127,15 +131,23 @@ class Generation:
     def message(self) -> EngineCoreRequest:
         """The request as the engine takes it, under its own name; raises vLLM's errors."""
         options = self._traced_options()
-        later = {name: options[name] for name in _REASONING & options.keys()}
-        made: EngineCoreRequest = self._engine.input_processor.process_inputs(
-            self._id,
-            self._prompt,
-            self.params,
-            ("generate",),
-            **{name: value for name, value in options.items() if name not in later},
-        )
-        made.external_req_id = made.request_id
+        later = {name: options.pop(name) for name in _REASONING & options.keys()}
+        if self._complete:
+            made = message(
+                self._engine,
+                self._id,
+                self._prompt["prompt_token_ids"],
+                self.params,
+                lora=options["lora_request"],
+                salt=self._prompt["cache_salt"],
+                priority=options["priority"],
+                trace_headers=options["trace_headers"],
+            )
+        else:
+            made = self._engine.input_processor.process_inputs(
+                self._id, self._prompt, self.params, ("generate",), **options
+            )
+            made.external_req_id = made.request_id
         for name, value in later.items():
             setattr(made, name, value)
         return made
@@ -179,7 +191,7 @@ class Generation:
     def _traced_options(self) -> dict[str, Any]:
         # A stream gets its own trace headers when it starts.
         trace = current_context().trace
-        return self._options | ({"trace_headers": trace.headers} if trace else {})
+        return {**self._options, **({"trace_headers": trace.headers} if trace else {})}
 
     def progress(self, item: RequestOutput) -> Progress:
         """Tokens and end of an output; raises InvalidRequest if no token was allowed."""

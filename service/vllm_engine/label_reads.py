@@ -1,12 +1,10 @@
 """Label reads, which go to vLLM's engine past the states that its client keeps of requests."""
 
 import asyncio
-import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
-from vllm.inputs import tokens_input
 from vllm.lora.request import LoRARequest
 from vllm.sampling_params import RequestOutputKind, SamplingParams
 from vllm.v1.engine import EngineCoreOutput, EngineCoreRequest
@@ -21,6 +19,7 @@ from service.gate.meter import Meter, Progress
 from service.gate.ticket import Demand
 from service.together import abreast
 from service.vllm_engine.generation import engine_wait, explain
+from service.vllm_engine.message import completed, message
 from service.vllm_engine.own_state import OwnState
 from service.vllm_engine.rank import Rank
 from service.vllm_engine.step import Step
@@ -52,7 +51,7 @@ class LabelReads:
         self._llm = llm
         self._steps = steps
         self._adapter_requests = adapter_requests
-        self._validated = lru_cache(_KEPT)(self._validate)
+        self._parameters = lru_cache(_KEPT)(lambda ids: completed(llm, read_parameters(ids)))
 
     def make(
         self,
@@ -70,32 +69,19 @@ class LabelReads:
         Raises InvalidRequest for a prompt that is empty or too long, and for unknown tokens.
         """
         try:
-            self._llm.input_processor._validate_model_inputs(None, tokens_input(prompt))
-            params = self._validated(token_ids)
+            made = message(
+                self._llm,
+                name,
+                prompt,
+                self._parameters(token_ids),
+                lora=lora,
+                salt=salt,
+                priority=int(rank),
+                trace_headers=trace_headers,
+            )
         except Exception as error:
             raise explain(error) or error from error
-        message = EngineCoreRequest(
-            request_id=name,
-            prompt_token_ids=prompt,
-            mm_features=None,
-            sampling_params=params,
-            pooling_params=None,
-            arrival_time=time.time(),
-            lora_request=lora,
-            cache_salt=salt,
-            data_parallel_rank=None,
-            priority=int(rank),
-            trace_headers=trace_headers,
-            external_req_id=name,
-        )
-        return LabelReading(self._llm, self._steps, message, self._adapter_requests)
-
-    def _validate(self, token_ids: tuple[int, ...]) -> SamplingParams:
-        """Parameters as vLLM completes them for its engine; reads of the same tokens share them."""
-        request: EngineCoreRequest = self._llm.input_processor.process_inputs(
-            "", tokens_input([0]), read_parameters(token_ids), ("generate",)
-        )
-        return request.sampling_params
+        return LabelReading(self._llm, self._steps, made, self._adapter_requests)
 
 
 class LabelReading:
@@ -105,13 +91,13 @@ class LabelReading:
         self,
         llm: AsyncLLM,
         steps: Steps,
-        message: EngineCoreRequest,
+        made: EngineCoreRequest,
         adapter_requests: Counter[int],
     ) -> None:
-        self.request_id = message.request_id
+        self.request_id = made.request_id
         self._llm = llm
         self._steps = steps
-        self._message = message
+        self._message = made
         self._adapter_requests = adapter_requests
         self._runs = 1
         self._meter: Meter | None = None

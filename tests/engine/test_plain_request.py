@@ -69,14 +69,14 @@ def fields(request: Any) -> dict[str, Any]:
 @given(completions)
 def test_a_plain_completion_makes_the_request_that_vllms_model_makes(body: dict[str, Any]) -> None:
     assert is_plain_completion(body)
-    made = PlainRequests(CompletionRequest, {"prompt": "any"}).make(body)
+    made = PlainRequests(CompletionRequest, {"prompt": "any"}).make(body).request
     assert fields(made) == fields(parse(CompletionRequest, body))
 
 
 @given(chats)
 def test_a_plain_chat_makes_the_request_that_vllms_model_makes(body: dict[str, Any]) -> None:
     assert is_plain_chat(body)
-    made = PlainRequests(ChatCompletionRequest, {"messages": [SAID]}).make(body)
+    made = PlainRequests(ChatCompletionRequest, {"messages": [SAID]}).make(body).request
     assert fields(made) == fields(parse(ChatCompletionRequest, body))
 
 
@@ -158,3 +158,28 @@ def test_options_of_a_stream_are_left_to_vllms_handler_where_there_is_none(
     asked = {"stream_options": {"include_usage": True}}
     assert is_plain(body | {"stream": True} | asked)
     assert not is_plain(body | asked)
+
+
+@pytest.mark.parametrize(
+    ("more", "same"),
+    [
+        ({"prompt": "Another", "user": "someone", "model": "other"}, True),
+        ({"max_tokens": 6}, False),
+        ({"temperature": 0.5}, False),
+        ({"stream": True}, False),
+    ],
+    ids=str,
+)
+def test_requests_share_parameters_if_what_decides_these_is_equal(
+    more: dict[str, Any], same: bool
+) -> None:
+    requests = PlainRequests(CompletionRequest, {"prompt": "any"})
+    first, second = (requests.make({"max_tokens": 5} | BODY | each) for each in ({}, more))
+    assert first.sampled is not None
+    assert (first.sampled == second.sampled) is same
+
+
+@pytest.mark.parametrize("more", [{"seed": 1}, {"stop": ["."]}], ids=str)
+def test_parameters_that_few_requests_have_are_not_kept(more: dict[str, Any]) -> None:
+    requests = PlainRequests(CompletionRequest, {"prompt": "any"})
+    assert requests.make(BODY | more).sampled is None

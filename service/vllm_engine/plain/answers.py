@@ -7,7 +7,7 @@ from pydantic import BaseModel
 
 from service.vllm_engine.client import GatedClient
 from service.vllm_engine.generation import Generation, explain
-from service.vllm_engine.plain.request import PlainRequests
+from service.vllm_engine.plain.request import PlainRequest, PlainRequests
 from service.vllm_engine.plain.stream import PlainStream, PlainStreams
 from service.vllm_engine.plain.whole import PlainWholes
 
@@ -26,7 +26,7 @@ class PlainKind(Protocol):
     async def whole(self) -> BaseModel:
         """The answer that is not streamed."""
 
-    async def generation(self, client: GatedClient, request: Any) -> Generation:
+    async def generation(self, client: GatedClient, plain: PlainRequest) -> Generation:
         """The generation that a request asks for."""
 
 
@@ -74,8 +74,8 @@ class PlainAnswers:
     async def _answered(self, body: Mapping[str, Any]) -> bytes | PlainStream:
         if self._client.errored:
             raise self._client.dead_error
-        request = self._kind.requests.make(body)
-        made = await self._kind.generation(self._client, request)
-        if request.stream:
-            return self.streams.make(request, made)
+        plain = self._kind.requests.make(body)
+        made = await self._kind.generation(self._client, plain)
+        if plain.request.stream:
+            return self.streams.make(plain.request, made)
         return await self.wholes.answer(made)

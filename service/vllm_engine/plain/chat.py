@@ -12,7 +12,7 @@ from service.vllm_engine.answers import error_of
 from service.vllm_engine.client import GatedClient
 from service.vllm_engine.generation import Generation
 from service.vllm_engine.plain.events import probes
-from service.vllm_engine.plain.request import PlainRequests, generation
+from service.vllm_engine.plain.request import PlainGenerations, PlainRequest, PlainRequests
 
 _LEAST = {"messages": [{"role": "user", "content": "any"}]}
 
@@ -25,6 +25,7 @@ class PlainChats:
     def __init__(self, handler: Any) -> None:
         self.handler = handler
         self.requests = PlainRequests(ChatCompletionRequest, _LEAST)
+        self._generations = PlainGenerations(handler)
 
     def events(self, usage: bool) -> AsyncGenerator[str, None]:
         body = {"stream": True, "stream_options": {"include_usage": usage}}
@@ -39,11 +40,12 @@ class PlainChats:
 
     def _probe(self, body: dict[str, Any]) -> tuple[Any, ...]:
         """The arguments with which the handler answers a body with `probes`."""
-        request, tokenizer = self.requests.make(body), self.handler.renderer.tokenizer
+        request, tokenizer = self.requests.make(body).request, self.handler.renderer.tokenizer
         metadata = RequestResponseMetadata(request_id="probe")
         return request, probes(), "probe", "probe", [], tokenizer, metadata
 
-    async def generation(self, client: GatedClient, request: Any) -> Generation:
+    async def generation(self, client: GatedClient, plain: PlainRequest) -> Generation:
+        request = plain.request
         rendered = await self.handler.online_renderer.render_chat(request)
         if isinstance(rendered, ErrorResponse):
             raise error_of(rendered.error.model_dump())
@@ -54,4 +56,4 @@ class PlainChats:
         options = self.handler._engine_reasoning_kwargs(
             request, None, {}, prompt["prompt_token_ids"]
         )
-        return generation(client, self.handler, request, prompt, asked, **options)
+        return self._generations.make(client, plain, prompt, asked, **options)

@@ -13,7 +13,7 @@ from vllm.renderers.inputs.preprocess import parse_dec_only_prompt
 from service.vllm_engine.client import GatedClient
 from service.vllm_engine.generation import Generation
 from service.vllm_engine.plain.events import probes
-from service.vllm_engine.plain.request import PlainRequests, generation
+from service.vllm_engine.plain.request import PlainGenerations, PlainRequest, PlainRequests
 
 _METADATA = RequestResponseMetadata(request_id="probe")
 
@@ -26,11 +26,12 @@ class PlainCompletions:
     def __init__(self, handler: Any) -> None:
         self.handler = handler
         self.requests = PlainRequests(CompletionRequest, {"prompt": "any"})
+        self._generations = PlainGenerations(handler)
 
     def events(self, usage: bool) -> AsyncGenerator[str, None]:
         body = {"stream": True, "max_tokens": 2, "stream_options": {"include_usage": usage}}
         events: AsyncGenerator[str, None] = self.handler.completion_stream_generator(
-            self.requests.make(body),
+            self.requests.make(body).request,
             [],
             _numbered(probes()),
             *("probe", 0, "probe"),
@@ -44,21 +45,22 @@ class PlainCompletions:
         *_, last = [output async for output in probes()]
         answer: BaseModel = self.handler.request_output_to_completion_response(
             [last],
-            self.requests.make({"max_tokens": 2}),
+            self.requests.make({"max_tokens": 2}).request,
             *("probe", int(time.time()), "probe"),
             tokenizer=self.handler.renderer.tokenizer,
             request_metadata=_METADATA,
         )
         return answer
 
-    async def generation(self, client: GatedClient, request: Any) -> Generation:
+    async def generation(self, client: GatedClient, plain: PlainRequest) -> Generation:
+        request = plain.request
         (prompt,) = await client.renderer.render_cmpl_async(
             [parse_dec_only_prompt(request.prompt)],
             request.build_tok_params(self.handler.model_config),
             prompt_extras={},
             skip_mm_cache=False,
         )
-        return generation(client, self.handler, request, prompt, request.max_tokens)
+        return self._generations.make(client, plain, prompt, request.max_tokens)
 
 
 async def _numbered(

@@ -1,11 +1,12 @@
 """Plain bodies, whose fields vLLM's models would take as they are, and the requests of these."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 from vllm.entrypoints.generate.base.protocol import StreamOptions
 from vllm.entrypoints.serve.utils.api_utils import get_max_tokens
+from vllm.sampling_params import SamplingParams
 
 from service.context import current_context
 from service.vllm_engine.client import GatedClient
@@ -25,6 +26,9 @@ _NUMBERS = frozenset(
     """temperature top_p min_p presence_penalty frequency_penalty
     repetition_penalty""".split()
 )
+_UNSAMPLED = {"model", "user", "prompt", "messages", "stream_options"}
+_SINGLE = {"seed", "stop"}
+_MOST_KEPT = 1024
 _MESSAGE = {"role", "content"}
 _ROLES = ("system", "user", "assistant")
 
@@ -86,37 +90,75 @@ def _are_texts(messages: Any) -> bool:
     )
 
 
+class PlainRequest(NamedTuple):
+    """A request of vLLM's."""
+
+    request: Any
+    sampled: tuple[tuple[str, Any], ...] | None
+    """The fields that decide the parameters of sampling; None if few others will have the same."""
+
+
 class PlainRequests:
     """Makes vLLM's requests of plain bodies: vLLM validates one, and the others are its copies."""
 
     def __init__(self, kind: type[BaseModel], least: Mapping[str, Any]) -> None:
         self._first = kind.model_validate(least)
 
-    def make(self, body: Mapping[str, Any]) -> Any:
+    def make(self, body: Mapping[str, Any]) -> PlainRequest:
         """The request that vLLM's model makes of a plain body, except for its id."""
         changed = {name: float(body[name]) for name in _NUMBERS & body.keys()}
         if "stream_options" in body:
             changed["stream_options"] = _OPTIONS[body["stream_options"]["include_usage"]]
-        return self._first.model_copy(update={"stop": [], **body, **changed})
+        request = self._first.model_copy(update={"stop": [], **body, **changed})
+        return PlainRequest(request, _sampled(body))
+
+
+def _sampled(body: Mapping[str, Any]) -> tuple[tuple[str, Any], ...] | None:
+    if body.keys() & _SINGLE:
+        return None
+    return tuple(sorted(item for item in body.items() if item[0] not in _UNSAMPLED))
 
 
 _OPTIONS = {asked: StreamOptions(include_usage=asked) for asked in (False, True)}
 
 
-def generation(
-    client: GatedClient, handler: Any, request: Any, prompt: Any, asked: int | None, **options: Any
-) -> Generation:
-    """The generation that vLLM's handler would make of a request with this prompt.
+class PlainGenerations:
+    """Makes the generations that one of vLLM's handlers would make of plain requests."""
 
-    `asked` is the number of tokens that the request asks for.
-    """
-    most = get_max_tokens(
-        handler.model_config.max_model_len,
-        asked,
-        len(prompt["prompt_token_ids"]),
-        handler.default_sampling_params,
-        handler.override_max_tokens,
-    )
-    params = request.to_sampling_params(most, handler.default_sampling_params)
-    lora = lora_request(current_context().adapter)
-    return client.request(prompt, params, lora_request=lora, **options)
+    def __init__(self, handler: Any) -> None:
+        self._handler = handler
+        self._kept: dict[Any, SamplingParams] = {}
+
+    def make(
+        self,
+        client: GatedClient,
+        plain: PlainRequest,
+        prompt: Any,
+        asked: int | None,
+        **options: Any,
+    ) -> Generation:
+        """The generation of a request with this prompt, which asks for so many tokens."""
+        handler = self._handler
+        most = get_max_tokens(
+            handler.model_config.max_model_len,
+            asked,
+            len(prompt["prompt_token_ids"]),
+            handler.default_sampling_params,
+            handler.override_max_tokens,
+        )
+        params = self._parameters(client, plain, most)
+        lora = lora_request(current_context().adapter)
+        return client.request(prompt, params, complete=True, lora_request=lora, **options)
+
+    def _parameters(self, client: GatedClient, plain: PlainRequest, most: int) -> SamplingParams:
+        """Complete parameters, which requests of equal fields share."""
+        key = (most, plain.sampled)
+        if plain.sampled is not None and (kept := self._kept.get(key)) is not None:
+            return kept
+        params = plain.request.to_sampling_params(most, self._handler.default_sampling_params)
+        made = client.complete(params)
+        if plain.sampled is not None:
+            if len(self._kept) >= _MOST_KEPT:
+                self._kept.clear()
+            self._kept[key] = made
+        return made
