@@ -49,8 +49,9 @@ class BoundedConnection(HttpToolsProtocol):
     taken for that answer: nothing is written then, nothing more is read, and the connection closes
     after the answers that are due. A request's `scope["abort"]` drops its connection at once,
     `scope["blocked"]` says whether the client takes nothing, `scope["pause"]` until when it was
-    asked to wait, `scope["hangup"]` tells when it has gone, and `scope["write"]` writes a part of a
-    body that has begun, past all layers of `send`.
+    asked to wait, `scope["hangup"]` tells when it has gone, `scope["hold"]` keeps the head of an
+    answer for its first part, and `scope["write"]` writes a part of a body that has begun, past all
+    layers of `send`.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -105,6 +106,7 @@ class BoundedConnection(HttpToolsProtocol):
         # Closing waits until the peer has read what is on its way to it, which it may never do.
         self.scope["abort"] = self.transport.abort  # type: ignore[typeddict-unknown-key]
         self.scope["blocked"] = self._blocked  # type: ignore[typeddict-unknown-key]
+        self.scope["hold"] = self.transport.hold  # type: ignore[typeddict-unknown-key, attr-defined]
         self.scope["pause"] = self._pause  # type: ignore[typeddict-unknown-key]
         hangup = Hangup(self.flow.resume_reading)
         self.scope["hangup"] = hangup  # type: ignore[typeddict-unknown-key]
@@ -141,6 +143,10 @@ class BoundedConnection(HttpToolsProtocol):
         if self._in_body:
             self._in_body = False
             super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        self.transport.flush()  # type: ignore[attr-defined]
+        super().on_response_complete()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._running = cycle

@@ -78,7 +78,10 @@ class Exchange:
         """Send a part of the answer."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            self._add_headers(MutableHeaders(scope=message))
+            headers = MutableHeaders(scope=message)
+            self._add_headers(headers)
+            if "content-length" in headers and (hold := self.scope.get("hold")):
+                hold()  # the body follows at once
         elif message["type"] == "http.response.body":
             self.complete = not message.get("more_body", False)
         self.blocked_since = time.monotonic()

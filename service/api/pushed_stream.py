@@ -40,6 +40,7 @@ class _AnswerWriter:
         self._send = send
         self._write: Callable[[bytes], None] = scope.get("write", _nothing)
         self._blocked: Callable[[], bool] = scope.get("blocked", _always)
+        self._hold: Callable[[], None] = scope.get("hold", _nothing)
         self._waiting: asyncio.Task[None] | None = None
         self._failure: Exception | None = None
 
@@ -54,6 +55,7 @@ class _AnswerWriter:
             return
         if not self.started:
             self.started = True
+            self._hold()
             _run_at_once(self._send(self._start))
         self._write(part)
 
