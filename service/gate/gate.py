@@ -134,7 +134,7 @@ class Gate:
         Raises as `acquire` if even the smallest request would be refused now.
         """
         self._check_open(context)
-        if context.admitted:
+        if context.admitted or self._scheduler.has_room(background=context.tier is Tier.FLEX):
             return
         refusal = self._scheduler.refusal(self._ticket(context, _SMALLEST, again=False))
         if refusal is not None:

@@ -116,7 +116,7 @@ class Scheduler:
         refused, because it would only wait behind its own request's first ticket.
         """
         now = self._look()
-        room = self._room(ticket, now)
+        room = self._room(now, background=ticket.background)
         # A ticket that waits while there is room is about to be dispatched and comes first; a
         # ticket that is late already is left to `expire`.
         first = not self._queue_of(ticket).waiting and ticket.deadline > now
@@ -140,10 +140,15 @@ class Scheduler:
             self._waits[ticket] = _Wait(now, forecast)
         return Placement.QUEUED
 
+    def has_room(self, *, background: bool) -> bool:
+        """True if a slot is free for a ticket of this class, so that none would be refused."""
+        return self._room(self._look(), background=background)
+
     def refusal(self, ticket: Ticket) -> Refusal | None:
         """The refusal that `offer` would give to such a ticket now; None if it would accept it."""
         now = self._look()
-        return None if self._room(ticket, now) else self._foresee(ticket, now, room=False)[1]
+        room = self._room(now, background=ticket.background)
+        return None if room else self._foresee(ticket, now, room=False)[1]
 
     def above_share(self, ticket: Ticket) -> bool:
         """True if a running ticket is interactive and its tenant holds more than its share."""
@@ -288,9 +293,9 @@ class Scheduler:
         """Slots that interactive tickets may take now: all that background tickets do not hold."""
         return self.limit - self.background_in_use
 
-    def _room(self, ticket: Ticket, now: float) -> bool:
+    def _room(self, now: float, *, background: bool) -> bool:
         """True if a slot is free for a ticket of this class."""
-        if ticket.background:
+        if background:
             return self._background.queue.room(self._background_room(now))
         return self._queue.room(self._slots)
 

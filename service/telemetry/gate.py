@@ -46,9 +46,11 @@ class GateSeries:
     def __init__(self, metrics: GateMetrics, engine: str, labels: RequestLabels) -> None:
         self._engine = engine
         self._labels = labels
-        self._in_flight = metrics.in_flight.labels(engine)
-        self._background = metrics.background.labels(engine)
-        self._limit = metrics.limit.labels(engine)
+        self._in_flight = self._background = self._limit = 0
+        # Read when the series are: they change several times with each request.
+        metrics.in_flight.labels(engine).set_function(lambda: self._in_flight)
+        metrics.background.labels(engine).set_function(lambda: self._background)
+        metrics.limit.labels(engine).set_function(lambda: self._limit)
         self._queued = {Tier.DEFAULT: metrics.queued, Tier.FLEX: metrics.flex_queued}
         # An autoscaler treats a missing sample as unknown, so set 0 before any request waits.
         for queued in self._queued.values():
@@ -57,9 +59,7 @@ class GateSeries:
 
     def gate_changed(self, in_flight: int, background: int, limit: int) -> None:
         """Set how many sequences hold a permit, how many of these are flex, and how many may."""
-        self._in_flight.set(in_flight)
-        self._background.set(background)
-        self._limit.set(limit)
+        self._in_flight, self._background, self._limit = in_flight, background, limit
 
     def queue_changed(self, tenant: str, tier: Tier, change: int) -> None:
         """Count so many more (or fewer) waiting requests of the tenant."""
