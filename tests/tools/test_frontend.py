@@ -6,6 +6,7 @@ import threading
 from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 
@@ -13,7 +14,7 @@ from tools.frontend.cases import Ask, Case, cases
 from tools.frontend.client import Load, Tally, run
 from tools.frontend.measure import Figures, figures, highest
 from tools.frontend.profile import most
-from tools.frontend.report import markdown, medians, ratios
+from tools.frontend.report import batched, markdown, medians, ratios
 
 HEAD = b"HTTP/1.1 200 OK\r\n"
 STREAM = [
@@ -117,6 +118,15 @@ def test_a_ratio_is_the_median_of_the_rounds_own() -> None:
     row = markdown([(case(), {"ours": ours, "theirs": theirs})]).splitlines()[-1]
     assert row.startswith("| chat | 2 | 20.0 : 20.0 = 2.00 | ")
     assert row.endswith("|  |  |")  # nothing was read in parts
+
+
+def test_a_read_of_a_batch_is_compared_with_a_request_of_its_own() -> None:
+    sides = {"ours": rounds(0.002, 0.002), "theirs": rounds(0.001, 0.001)}
+    batch = {"ours": rounds(0.0003, 0.0003), "theirs": rounds(0.0005, 0.0005)}
+    read = replace(case(), name="read")
+    both = [(read, sides), (replace(read, name="read batch"), batch)]
+    assert "takes 0.30 of the CPU time" in batched(both)
+    assert batched(both[1:]) == ""
 
 
 @pytest.mark.parametrize("most", [40, 60, 100])

@@ -14,7 +14,7 @@ from tools.frontend import __doc__ as description
 from tools.frontend.cases import KINDS, Case, cases
 from tools.frontend.measure import Figures, Side, measure
 from tools.frontend.profile import profile
-from tools.frontend.report import Rounds, as_json, markdown
+from tools.frontend.report import Rounds, as_json, batched, markdown
 from tools.frontend.servers import rust_front_end, servers
 
 _LEVELS = "8,32,256,1024"
@@ -41,11 +41,12 @@ def main() -> None:
         "pinned": not options.unpinned,
         "vllm_rust_front_end": str(rust_front_end() or "not in this wheel"),
     }
-    print(markdown(results))
+    told = "\n".join(filter(None, (markdown(results), batched(results))))
+    print(told)
     print("\n" + "; ".join(f"{name}: {value}" for name, value in facts.items()))
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "frontend.json").write_text(as_json(results, facts))
-    (options.out / "frontend.md").write_text(markdown(results) + "\n")
+    (options.out / "frontend.md").write_text(told + "\n")
 
 
 def _rounds(

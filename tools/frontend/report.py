@@ -64,6 +64,18 @@ def _cell(rounds: Rounds, figure: str, digits: int) -> str:
     return f"{one:,.{digits}f} : {other:,.{digits}f} = {ratios(ours, theirs)[figure]:.2f}"
 
 
+def batched(results: Sequence[tuple[Case, Rounds]]) -> str:
+    """A sentence on a read of a batch beside one of vLLM's requests; empty if not measured."""
+    found = {case.name: list(rounds.values()) for case, rounds in results}
+    if not {"read", "read batch"} <= found.keys():
+        return ""
+    each = ratios(found["read batch"][0], found["read"][1])["cpu_us_per_token"]
+    return (
+        f"A read of a batch takes {each:.2f} of the CPU time of one of vLLM's completions with "
+        "log-probabilities, each a request of its own.\n"
+    )
+
+
 def as_json(results: Sequence[tuple[Case, Rounds]], facts: Mapping[str, Any]) -> str:
     """Everything that was measured, with medians and ratios."""
     found = [
