@@ -126,7 +126,8 @@ class LabelReading:
         await abreast()
         if self._llm.errored:
             raise EngineDeadError()
-        if (trace := current_context().trace) is not None:
+        trace = current_context().trace
+        if trace is not None and self._llm.output_processor.tracing_enabled:
             self._message.trace_headers = trace.headers  # those of the stream that has begun
         core, self._meter = self._llm.engine_core, meter
         self._state = OwnState(self._llm.output_processor, self._message)
@@ -137,6 +138,7 @@ class LabelReading:
             await self._ended
         except BaseException:
             self._steps.forget(self.request_id)
+            self._state.drop()
             await core.abort_requests_async([self.request_id])
             raise
 

@@ -60,6 +60,7 @@ class OwnAnswer:
             await answer.ended
         except BaseException:
             self._steps.forget(message.request_id)
+            answer.state.drop()
             await core.abort_requests_async([message.request_id])
             raise
 
@@ -91,7 +92,7 @@ class _Answer:
     ) -> None:
         self.request_id = message.request_id
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._state = OwnState(processor, message)
+        self.state = OwnState(processor, message)
         tokenizer = processor.tokenizer if message.sampling_params.detokenize else None
         self._detokenizer = IncrementalDetokenizer.from_new_request(tokenizer, message)
         self._request = request
@@ -107,7 +108,7 @@ class _Answer:
             self._take_edge(output, step)
             return False
         tokens = len(output.new_token_ids)
-        self._state.count_tokens(tokens, step)
+        self.state.count_tokens(tokens, step)
         step.count(self._meter, tokens)
         self._texts.add(self._text(output.new_token_ids), tokens)
         return True
@@ -141,7 +142,7 @@ class _Answer:
         ended, tokens = output.finish_reason is not None, len(output.new_token_ids)
         self._detokenizer.update(output.new_token_ids, output.finish_reason == FinishReason.STOP)
         text = self._detokenizer.get_next_output_text(ended, True)
-        self._state.count(output, step)
+        self.state.count(output, step)
         if self._parts is not None:
             self._parts.add(text, tokens)
             if not ended:
@@ -165,13 +166,13 @@ class _Answer:
         if self._meter.begun:
             step.count(self._meter, tokens)
             return
-        state = self._state
+        state = self.state
         wait = engine_wait(state.stats)
         self._meter.add(Progress(state.prompt_len, state.num_cached_tokens, tokens, wait))
 
     def _made(self, output: EngineCoreOutput, text: str) -> RequestOutput:
         """The object that vLLM makes of an output."""
-        state, reason = self._state, output.finish_reason
+        state, reason = self.state, output.finish_reason
         token_ids: Sequence[int] = output.new_token_ids
         if self._parts is not None:
             token_ids = self._detokenizer.output_token_ids

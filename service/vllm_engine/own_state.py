@@ -50,3 +50,7 @@ class OwnState:
         step.stats.inter_token_latencies_iter.append(step.timestamp - self.stats.last_token_ts)
         self.stats.num_generation_tokens += tokens
         self.stats.last_token_ts = step.timestamp
+
+    def drop(self) -> None:
+        """Count the request no more among those of its adapter, because it is aborted."""
+        self._processor.lora_states.request_finished(self.request_id, self.lora_name)
