@@ -54,7 +54,8 @@ def request() -> EngineCoreRequest:
 
 def counted(stats: IterationStats) -> dict[str, Any]:
     """The numbers of a step, without the time at which it was made and what follows from it."""
-    numbers: dict[str, Any] = vars(stats) | {"iteration_timestamp": 0.0, "time_to_first_tokens_iter": 0.0}
+    numbers: dict[str, Any] = dict(vars(stats))
+    numbers["iteration_timestamp"] = numbers["time_to_first_tokens_iter"] = 0.0
     numbers["finished_requests"] = [
         vars(each) | {"e2e_latency": 0.0} for each in stats.finished_requests
     ]
