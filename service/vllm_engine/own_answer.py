@@ -139,6 +139,8 @@ class _Answer:
 
     def _take_edge(self, output: EngineCoreOutput, step: Step) -> None:
         """Take a first or last output, one with an event, or any if the sink wants no texts."""
+        if self.ended.done():  # cancelled; its task has yet to run
+            return
         ended, tokens = output.finish_reason is not None, len(output.new_token_ids)
         self._detokenizer.update(output.new_token_ids, output.finish_reason == FinishReason.STOP)
         text = self._detokenizer.get_next_output_text(ended, True)
