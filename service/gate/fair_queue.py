@@ -107,21 +107,17 @@ class FairQueue:
         self._most_reserved = most_reserved
         self.in_use = 0
         """Slots of the running tickets."""
+        self.waiting = 0
+        """Tickets that wait."""
         self._tenants: dict[str, _Tenant] = {}
         self._backlogged: LazyHeap[_Tenant] = LazyHeap()
         self._resting: LazyHeap[_Tenant] = LazyHeap()
         self._running: dict[Ticket, _Account] = {}
         self._floor = 0.0
         self._last: _Tenant | None = None
-        self._waiting = 0
         self._expected = 0.0
         self._waiting_weight = 0.0
         self._presence = Presence()
-
-    @property
-    def waiting(self) -> int:
-        """Tickets that wait."""
-        return self._waiting
 
     @property
     def tenants(self) -> int:
@@ -161,7 +157,7 @@ class FairQueue:
         return Backlog(
             own_tickets=len(tenant.waiting) if tenant is not None else 0,
             own_cost=tenant.expected if tenant is not None else 0.0,
-            all_tickets=self._waiting,
+            all_tickets=self.waiting,
             all_cost=self._expected,
             share=ticket.weight / (max(waiting, 0.0) + ticket.weight),
             due=self._presence.due(ticket.tenant, ticket.weight),
@@ -189,7 +185,7 @@ class FairQueue:
             tenant.waiting.move_to_end(ticket, last=False)
         tenant.expected += expected_cost
         self._expected += expected_cost
-        self._waiting += 1
+        self.waiting += 1
 
     def pop(self, limit: int, ceiling: int = 0) -> Ticket | None:
         """Start the next ticket and charge its prompt; None if none may start.
@@ -277,7 +273,7 @@ class FairQueue:
 
     def debit(self, name: str, weight: float, cost: float) -> None:
         """Charge a tenant for work outside of its tickets; free while nothing waits or runs."""
-        if not self._waiting and not self._running:
+        if not self.waiting and not self._running:
             return
         tenant = self._tenants.get(name)
         if tenant is None:
@@ -335,13 +331,13 @@ class FairQueue:
         expected = tenant.waiting.pop(ticket)
         tenant.expected -= expected
         self._expected -= expected
-        self._waiting -= 1
+        self.waiting -= 1
         if not tenant.waiting:
             tenant.expected = 0.0
             self._waiting_weight -= tenant.weight
             self._backlogged.discard(tenant)
             self._last = tenant
-        if not self._waiting:
+        if not self.waiting:
             # Sums of floats drift; in an empty queue they are exactly zero.
             self._expected = self._waiting_weight = 0.0
 
@@ -356,7 +352,7 @@ class FairQueue:
         if tenant.waiting or tenant.running:
             return
         self._resting.set(tenant, tenant.counter)
-        if not self._waiting and not self._running:
+        if not self.waiting and not self._running:
             # No tenant is owed service any more: the next tenants all start level.
             self._floor = max(self._floor, *(other.counter for other in self._tenants.values()))
             self._last = None

@@ -267,10 +267,11 @@ class Scheduler:
         return now
 
     def _tick(self) -> float:
-        now = self._clock()
-        self._runs.tick(now, full=self.in_use >= self.limit or self.waiting > 0)
-        self._queue.tick(now)
-        self._background.queue.tick(now)
+        now, queue, flex = self._clock(), self._queue, self._background.queue
+        full = queue.waiting > 0 or queue.in_use + flex.in_use >= self._limiter.limit
+        self._runs.tick(now, full=full)
+        queue.tick(now)
+        flex.tick(now)
         return now
 
     def _foresee(
@@ -317,7 +318,9 @@ class Scheduler:
         return ticket
 
     def _start_waiting(self, now: float) -> list[Ticket]:
-        started = []
+        started: list[Ticket] = []
+        if not (self._queue.waiting or self._background.queue.waiting):
+            return started
         for background, waits in ((False, self.waiting), (True, self.background_waiting)):
             while waits and (ticket := self._start(background, now)) is not None:
                 self._end_wait(ticket, now)
