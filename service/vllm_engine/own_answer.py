@@ -12,38 +12,26 @@ from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.engine.output_processor import OutputProcessor
 
 from service.engine.protocol import TextSink
-from service.errors import ServiceError
 from service.gate.meter import Meter, Progress
 from service.together import abreast
 from service.vllm_engine.generation import Generation, engine_wait
 from service.vllm_engine.own_state import OwnState
-from service.vllm_engine.push import Sink
+from service.vllm_engine.push import Run, Sink
 from service.vllm_engine.step import Step, only_tokens
 from service.vllm_engine.steps import Steps
 from service.vllm_engine.token_texts import TextStream
 
 
-class OwnAnswer:
-    """Runs one generation into a sink; ends with the error of either.
+class OwnAnswer(Run):
+    """Runs a generation with a state of the service's own.
 
-    The texts of outputs that hold tokens alone go to the sink's `TextSink`. Of the first output and
-    the last one it gets the object that vLLM would make, and of all if it wants no texts.
+    The sink gets the object that vLLM would make of the first output and of the last, and the texts
+    of the outputs between them through its `TextSink`; without one it gets an object of each.
     """
 
     def __init__(self, llm: AsyncLLM, request: Generation, sink: Sink, steps: Steps) -> None:
-        self.demand = replace(request.demand, restartable=sink.restart is not None)
+        super().__init__(request, sink, steps)
         self._llm = llm
-        self._request = request
-        self._sink = sink
-        self._steps = steps
-
-    def explain(self, error: Exception) -> ServiceError | None:
-        return self._request.explain(error)
-
-    def restart(self) -> None:
-        assert self._sink.restart is not None
-        self._request.renew()
-        self._sink.restart()
 
     async def push(self, meter: Meter) -> None:
         """Send the request and wait for its end; raises EngineDeadError without an engine."""

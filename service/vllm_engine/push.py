@@ -40,8 +40,8 @@ class Last:
         self.output = None
 
 
-class Push:
-    """Runs a generation of vLLM's client into a sink; ends with the error of either."""
+class Run:
+    """Runs one generation into a sink; ends with the error of either."""
 
     def __init__(self, request: Generation, sink: Sink, steps: Steps) -> None:
         self.demand = replace(request.demand, restartable=sink.restart is not None)
@@ -56,6 +56,10 @@ class Push:
         assert self._sink.restart is not None
         self._request.renew()
         self._sink.restart()
+
+
+class Push(Run):
+    """Runs a generation with the states of vLLM's client."""
 
     async def push(self, meter: Meter) -> None:
         await abreast()
