@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from prometheus_client import REGISTRY, CollectorRegistry
+from prometheus_client import REGISTRY
 from vllm.inputs import tokens_input
 from vllm.v1.engine import EngineCoreOutput, FinishReason
 from vllm.v1.engine.exceptions import EngineDeadError
@@ -14,33 +14,18 @@ from vllm.v1.engine.exceptions import EngineDeadError
 from service.context import enter_context, internal_context
 from service.engine.protocol import Prompt
 from service.errors import EngineDead, InvalidRequest
-from service.gate.gate import Gate
-from service.settings.gate import GateSettings
-from service.settings.tree import ModelSettings, Settings
-from service.telemetry.metrics import Metrics
 from service.vllm_engine.engine import VllmEngine
 from service.vllm_engine.label_reads import read_parameters
-from service.vllm_engine.start import start_vllm
-from tools.served.configuration import ENGINE
-from tools.served.server import PATIENT
+from tests.engine.in_process import Running, running_engine
 
 PROMPT = Prompt(list(range(100, 180)))
 TOKENS = (7, 3, 5000, 11)
-Running = tuple[asyncio.Runner, VllmEngine, Gate]
 
 
 @pytest.fixture(scope="module")
 def running(tiny_folder: Path) -> Iterator[Running]:
-    settings = Settings(
-        model=ModelSettings(name="tiny", path=tiny_folder),
-        engine=ENGINE | {"dtype": "float32", "max_num_seqs": 4, "max_model_len": 512},
-    )
-    metrics = Metrics(CollectorRegistry())
-    gate = Gate(GateSettings(**PATIENT["gate"]), metrics.of_engine("tiny"))
-    with asyncio.Runner() as runner:
-        engine = runner.run(start_vllm(settings, gate, metrics))
-        yield runner, engine, gate
-        runner.run(engine.stop())
+    with running_engine(tiny_folder, sequences=4) as engine:
+        yield engine
 
 
 async def read(engine: VllmEngine, prompt: Prompt = PROMPT) -> list[float]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 import pytest
-from prometheus_client import REGISTRY, CollectorRegistry
+from prometheus_client import REGISTRY
 from starlette.responses import JSONResponse
 from vllm.inputs import tokens_input
 from vllm.outputs import CompletionOutput, RequestOutput
@@ -25,23 +25,16 @@ from loadtests.processes import wait_until
 from service.context import enter_context, internal_context
 from service.engine.protocol import Prompt, Sampling
 from service.errors import ConfigurationError, DeadlineExceeded, InvalidRequest, ServiceError
-from service.gate.gate import Gate
 from service.settings import platform
-from service.settings.gate import GateSettings
-from service.settings.tree import ModelSettings, Settings
-from service.telemetry.metrics import Metrics
 from service.vllm_engine import openai
 from service.vllm_engine.cpu import seed
 from service.vllm_engine.engine import VllmEngine
 from service.vllm_engine.plain.stream import PlainStream
 from service.vllm_engine.process import read_vitals
-from service.vllm_engine.start import start_vllm
 from service.vllm_engine.warm_up import paths
 from tests.engine.contract import CONTRACT, uphold
-from tools.served.configuration import ENGINE
-from tools.served.server import PATIENT, named
-
-Running = tuple[asyncio.Runner, VllmEngine, Gate]
+from tests.engine.in_process import Running, running_engine
+from tools.served.server import named
 
 PROMPT = tokens_input(list(range(100, 400)))
 TALK = {"role": "user", "content": "Zähle: \u00e9, \U0001f600"}
@@ -50,16 +43,8 @@ DRAWN: dict[str, Any] = {"temperature": 1.0, "seed": 9, "max_tokens": 40}
 
 @pytest.fixture(scope="module")
 def running(tiny_folder: Path) -> Iterator[Running]:
-    settings = Settings(
-        model=ModelSettings(name="tiny", path=tiny_folder),
-        engine=ENGINE | {"dtype": "float32", "max_num_seqs": 8, "max_model_len": 512},
-    )
-    metrics = Metrics(CollectorRegistry())
-    gate = Gate(GateSettings(**PATIENT["gate"]), metrics.of_engine("tiny"))
-    with asyncio.Runner() as runner:
-        engine = runner.run(start_vllm(settings, gate, metrics))
-        yield runner, engine, gate
-        runner.run(engine.stop())
+    with running_engine(tiny_folder, sequences=8) as engine:
+        yield engine
 
 
 @pytest.mark.parametrize("check", CONTRACT, ids=lambda check: check.__name__)

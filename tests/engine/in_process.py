@@ -1,0 +1,34 @@
+"""An engine for the one-layer model in the tests' process, without a service around it."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry
+
+from service.gate.gate import Gate
+from service.settings.gate import GateSettings
+from service.settings.tree import ModelSettings, Settings
+from service.telemetry.metrics import Metrics
+from service.vllm_engine.engine import VllmEngine
+from service.vllm_engine.start import start_vllm
+from tools.served.configuration import ENGINE
+from tools.served.server import PATIENT
+
+Running = tuple[asyncio.Runner, VllmEngine, Gate]
+
+
+@contextmanager
+def running_engine(folder: Path, *, sequences: int) -> Iterator[Running]:
+    """Run a model's engine, which takes so many sequences at once, and a gate before it."""
+    settings = Settings(
+        model=ModelSettings(name="tiny", path=folder),
+        engine=ENGINE | {"dtype": "float32", "max_num_seqs": sequences, "max_model_len": 512},
+    )
+    metrics = Metrics(CollectorRegistry())
+    gate = Gate(GateSettings(**PATIENT["gate"]), metrics.of_engine("tiny"))
+    with asyncio.Runner() as runner:
+        engine = runner.run(start_vllm(settings, gate, metrics))
+        yield runner, engine, gate
+        runner.run(engine.stop())
