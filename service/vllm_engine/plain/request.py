@@ -146,19 +146,23 @@ class PlainGenerations:
             handler.default_sampling_params,
             handler.override_max_tokens,
         )
-        params = self._parameters(client, plain, most)
+        shared = plain.sampled is not None
+        params = self._shared(client, plain, most) if shared else self._own(plain, most)
         lora = lora_request(current_context().adapter)
-        return client.request(prompt, params, complete=True, lora_request=lora, **options)
+        return client.request(prompt, params, complete=shared, lora_request=lora, **options)
 
-    def _parameters(self, client: GatedClient, plain: PlainRequest, most: int) -> SamplingParams:
+    def _own(self, plain: PlainRequest, most: int) -> SamplingParams:
+        params: SamplingParams = plain.request.to_sampling_params(
+            most, self._handler.default_sampling_params
+        )
+        return params
+
+    def _shared(self, client: GatedClient, plain: PlainRequest, most: int) -> SamplingParams:
         """Complete parameters, which requests of equal fields share."""
         key = (most, plain.sampled)
-        if plain.sampled is not None and (kept := self._kept.get(key)) is not None:
+        if (kept := self._kept.get(key)) is not None:
             return kept
-        params = plain.request.to_sampling_params(most, self._handler.default_sampling_params)
-        made = client.complete(params)
-        if plain.sampled is not None:
-            if len(self._kept) >= _MOST_KEPT:
-                self._kept.clear()
-            self._kept[key] = made
+        if len(self._kept) >= _MOST_KEPT:
+            self._kept.clear()
+        made = self._kept[key] = client.complete(self._own(plain, most))
         return made
