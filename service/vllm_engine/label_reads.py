@@ -9,7 +9,6 @@ from vllm.lora.request import LoRARequest
 from vllm.sampling_params import RequestOutputKind, SamplingParams
 from vllm.v1.engine import EngineCoreOutput, EngineCoreRequest
 from vllm.v1.engine.async_llm import AsyncLLM
-from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.outputs import LogprobsLists
 
 from service.context import current_context
@@ -20,7 +19,7 @@ from service.gate.ticket import Demand
 from service.together import abreast
 from service.vllm_engine.generation import engine_wait, explain
 from service.vllm_engine.message import completed, message
-from service.vllm_engine.own_state import OwnState
+from service.vllm_engine.own_state import OwnState, run_own
 from service.vllm_engine.rank import Rank
 from service.vllm_engine.step import Step
 from service.vllm_engine.steps import Steps
@@ -122,25 +121,15 @@ class LabelReading:
         self._message.request_id = self.request_id
 
     async def push(self, meter: Meter) -> None:
-        """Send the read and wait for its step; raises EngineDeadError without an engine."""
+        """Run the read; raises as `run_own`."""
         await abreast()
-        if self._llm.errored:
-            raise EngineDeadError()
         trace = current_context().trace
         if trace is not None and self._llm.output_processor.tracing_enabled:
             self._message.trace_headers = trace.headers  # those of the stream that has begun
-        core, self._meter = self._llm.engine_core, meter
+        self._meter = meter
         self._state = OwnState(self._llm.output_processor, self._message)
         self._ended = asyncio.get_running_loop().create_future()
-        self._steps.hand_to(self)
-        try:
-            await core.add_request_async(self._message)
-            await self._ended
-        except BaseException:
-            self._steps.forget(self.request_id)
-            self._state.drop()
-            await core.abort_requests_async([self.request_id])
-            raise
+        await run_own(self._llm, self._steps, self, self._message, self._state, self._ended)
 
     def take(self, output: EngineCoreOutput, step: Step) -> bool:
         """End with the read's only output, and count it."""

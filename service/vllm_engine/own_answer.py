@@ -8,17 +8,16 @@ from vllm.outputs import CompletionOutput, RequestOutput
 from vllm.v1.engine import EngineCoreOutput, EngineCoreRequest, FinishReason
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.detokenizer import IncrementalDetokenizer
-from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.engine.output_processor import OutputProcessor
 
 from service.engine.protocol import TextSink
-from service.gate.meter import Meter, Progress
+from service.gate.meter import Meter
 from service.together import abreast
-from service.vllm_engine.generation import Generation, engine_wait
-from service.vllm_engine.own_state import OwnState
+from service.vllm_engine.generation import Generation
+from service.vllm_engine.own_state import OwnState, run_own
 from service.vllm_engine.push import Run, Sink
 from service.vllm_engine.step import Step, only_tokens
-from service.vllm_engine.steps import Steps
+from service.vllm_engine.steps import Steps, count_part
 from service.vllm_engine.token_texts import TextStream
 
 
@@ -34,23 +33,12 @@ class OwnAnswer(Run):
         self._llm = llm
 
     async def push(self, meter: Meter) -> None:
-        """Send the request and wait for its end; raises EngineDeadError without an engine."""
+        """Run the request; raises as `run_own`."""
         await abreast()
-        if self._llm.errored:
-            raise EngineDeadError()
         message = self._request.message()
         processor = self._llm.output_processor
         answer = _Answer(processor, self._request, message, self._sink, meter, self._steps)
-        self._steps.hand_to(answer)
-        core = self._llm.engine_core
-        try:
-            await core.add_request_async(message)
-            await answer.ended
-        except BaseException:
-            self._steps.forget(message.request_id)
-            answer.state.drop()
-            await core.abort_requests_async([message.request_id])
-            raise
+        await run_own(self._llm, self._steps, answer, message, answer.state, answer.ended)
 
 
 class _Parts:
@@ -96,7 +84,7 @@ class _Answer:
             self._take_edge(output, step)
             return False
         tokens = len(output.new_token_ids)
-        self.state.count_tokens(tokens, step)
+        step.tally(self.state.stats, tokens)
         step.count(self._meter, tokens)
         self._texts.add(self._text(output.new_token_ids), tokens)
         return True
@@ -136,7 +124,7 @@ class _Answer:
         if self._parts is not None:
             self._parts.add(text, tokens)
             if not ended:
-                self._count_part(tokens, step)
+                count_part(step, self.state, self._meter, tokens)
                 self._texts = self._parts
                 return
             text = "".join(self._parts.texts)
@@ -151,14 +139,6 @@ class _Answer:
             self.ended.set_result(None)
         else:
             self._texts = texts
-
-    def _count_part(self, tokens: int, step: Step) -> None:
-        if self._meter.begun:
-            step.count(self._meter, tokens)
-            return
-        state = self.state
-        wait = engine_wait(state.stats)
-        self._meter.add(Progress(state.prompt_len, state.num_cached_tokens, tokens, wait))
 
     def _made(self, output: EngineCoreOutput, text: str) -> RequestOutput:
         """The object that vLLM makes of an output."""

@@ -1,10 +1,16 @@
 """The state of a request that the service keeps itself, in the place of vLLM's `RequestState`."""
 
+import asyncio
+from typing import Any
+
 from vllm.v1.engine import EngineCoreOutput, EngineCoreRequest
+from vllm.v1.engine.async_llm import AsyncLLM
+from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.engine.output_processor import OutputProcessor
 from vllm.v1.metrics.stats import RequestStateStats
 
 from service.vllm_engine.step import Step
+from service.vllm_engine.steps import OwnRequest, Steps
 
 
 class OwnState:
@@ -44,13 +50,32 @@ class OwnState:
             if self._processor.tracing_enabled:
                 self._processor.do_tracing(output, self, step.stats)
 
-    def count_tokens(self, tokens: int, step: Step) -> None:
-        """Count an output of tokens alone, which is not the first."""
-        step.stats.num_generation_tokens += tokens
-        step.stats.inter_token_latencies_iter.append(step.timestamp - self.stats.last_token_ts)
-        self.stats.num_generation_tokens += tokens
-        self.stats.last_token_ts = step.timestamp
-
     def drop(self) -> None:
         """Count the request no more among those of its adapter, because it is aborted."""
         self._processor.lora_states.request_finished(self.request_id, self.lora_name)
+
+
+async def run_own(
+    llm: AsyncLLM,
+    steps: Steps,
+    request: OwnRequest,
+    message: EngineCoreRequest,
+    state: OwnState,
+    ended: asyncio.Future[Any],
+) -> None:
+    """Send a request whose state the service keeps, and wait for its end.
+
+    The request is aborted if the wait fails or is cancelled. Raises EngineDeadError if the engine
+    has ended.
+    """
+    if llm.errored:
+        raise EngineDeadError()
+    steps.hand_to(request)
+    try:
+        await llm.engine_core.add_request_async(message)
+        await ended
+    except BaseException:
+        steps.forget(request.request_id)
+        state.drop()
+        await llm.engine_core.abort_requests_async([request.request_id])
+        raise

@@ -4,7 +4,7 @@ import time
 from dataclasses import dataclass, field
 
 from vllm.v1.engine import EngineCoreOutput
-from vllm.v1.metrics.stats import IterationStats
+from vllm.v1.metrics.stats import IterationStats, RequestStateStats
 
 from service.gate.meter import Meter
 from service.gate.ticket import Ticket
@@ -21,6 +21,13 @@ class Step:
     stats: IterationStats
     now: float = field(default_factory=time.monotonic)
     made: list[tuple[Ticket, int]] = field(default_factory=list)
+
+    def tally(self, request: RequestStateStats, tokens: int) -> None:
+        """Count an output of tokens alone, which is not the first, in vLLM's statistics."""
+        self.stats.num_generation_tokens += tokens
+        self.stats.inter_token_latencies_iter.append(self.timestamp - request.last_token_ts)
+        request.num_generation_tokens += tokens
+        request.last_token_ts = self.timestamp
 
     def count(self, meter: Meter, tokens: int) -> None:
         """Count tokens of a stream after its first item."""

@@ -146,7 +146,7 @@ class Steps:
             processed = self._process(rest, step.timestamp, step.stats, weight_version)
         for whole, tokens in counted:
             try:
-                _count_whole(step, whole, tokens)
+                count_part(step, whole.state, whole.meter, tokens)
             except Exception as error:
                 whole.fail(error)
         return processed
@@ -172,12 +172,9 @@ class Steps:
 def _take_in(
     step: Step, whole: _Whole, output: EngineCoreOutput, weight_version: str | None
 ) -> None:
-    """Add tokens to a sequence, and count them as `IterationStats.update_from_output`."""
+    """Add tokens to a sequence, and count them."""
     state, tokens = whole.state, len(output.new_token_ids)
-    step.stats.num_generation_tokens += tokens
-    step.stats.inter_token_latencies_iter.append(step.timestamp - state.stats.last_token_ts)
-    state.stats.num_generation_tokens += tokens
-    state.stats.last_token_ts = step.timestamp
+    step.tally(state.stats, tokens)
     step.count(whole.meter, tokens)
     try:
         if weight_version is not None:
@@ -187,15 +184,10 @@ def _take_in(
         whole.fail(error)
 
 
-def _count_whole(step: Step, whole: _Whole, tokens: int) -> None:
-    if whole.meter.begun:
-        step.count(whole.meter, tokens)
+def count_part(step: Step, state: Any, meter: Meter, tokens: int) -> None:
+    """Count tokens of an answer that comes whole; `state` is vLLM's or an `OwnState`."""
+    if meter.begun:
+        step.count(meter, tokens)
         return
-    whole.meter.add(
-        Progress(
-            prompt_tokens=whole.state.prompt_len,
-            cached_tokens=whole.state.num_cached_tokens,
-            new_tokens=tokens,
-            engine_wait=engine_wait(whole.state.stats),
-        )
-    )
+    wait = engine_wait(state.stats)
+    meter.add(Progress(state.prompt_len, state.num_cached_tokens, tokens, wait))

@@ -68,7 +68,7 @@ def test_an_own_state_is_counted_as_vllms_is(processor: OutputProcessor) -> None
     for second, output in enumerate(OUTPUTS, start=2):
         step, stats = Step(float(second), IterationStats()), IterationStats()
         if only_tokens(output):
-            own.count_tokens(len(output.new_token_ids), step)
+            step.tally(own.stats, len(output.new_token_ids))
         else:
             own.count(output, step)
         theirs.process_outputs([output], float(second), stats)
