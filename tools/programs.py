@@ -26,7 +26,7 @@ PACKAGES = {
     "prometheus": ("prometheus",),
     "prometheus-alertmanager": ("prometheus-alertmanager",),
     "promtool": ("promtool", "prometheus"),
-    "valkey-server": ("valkey-server",),
+    "valkey-server": ("valkey-server", "valkey-tools", "liblzf1", "libjemalloc2"),
 }
 """Debian's packages that hold each of them; those that a release of Debian lacks are left out."""
 
