@@ -95,24 +95,26 @@ class Generation:
 
     @property
     def steady(self) -> bool:
-        """True if `Steps` may take outputs that hold tokens alone.
+        """True if `Steps` may take outputs of tokens alone: no stop string can cut their text."""
+        return self._at_once and not self.params.stop
 
-        A stop string could cut their text, an interval holds it back, and a request that is kept
-        needs its outputs.
+    @property
+    def _at_once(self) -> bool:
+        """True if no interval holds a text back, and no object of each output is needed.
+
+        A request that is kept needs the tokens of all its outputs.
         """
-        plain = not self.params.stop and (self.params.stream_interval or 1) == 1
-        return plain and self._kept is None
+        return self._kept is None and (self.params.stream_interval or 1) == 1
 
     @property
     def own(self) -> bool:
         """True if `OwnAnswer` can run the request: one answer that holds a text and nothing else.
 
-        vLLM's own objects add up log-probabilities, look for stop strings and put several answers
-        together.
+        vLLM's own objects add up log-probabilities and put several answers together.
         """
         params = self.params
         return (
-            self.steady
+            self._at_once
             and params.n == 1
             and params.logprobs is None
             and params.prompt_logprobs is None

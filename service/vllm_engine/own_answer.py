@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from vllm.outputs import CompletionOutput, RequestOutput
 from vllm.v1.engine import EngineCoreOutput, EngineCoreRequest, FinishReason
@@ -71,6 +72,7 @@ class _Answer:
         self.state = OwnState(processor, message)
         tokenizer = processor.tokenizer if message.sampling_params.detokenize else None
         self._detokenizer = IncrementalDetokenizer.from_new_request(tokenizer, message)
+        self._stream = _simple_stream(self._detokenizer)
         self._request = request
         self._lora = message.lora_request
         self._sink = sink
@@ -80,14 +82,17 @@ class _Answer:
         self._parts = _Parts() if request.whole else None
 
     def take(self, output: EngineCoreOutput, step: Step) -> bool:
-        if self._texts is None or not only_tokens(output):
-            self._take_edge(output, step)
-            return False
-        tokens = len(output.new_token_ids)
-        step.tally(self.state.stats, tokens)
-        step.count(self._meter, tokens)
-        self._texts.add(self._text(output.new_token_ids), tokens)
-        return True
+        texts = self._texts
+        if texts is None or not only_tokens(output):
+            self._read(output, step)
+        elif (text := self._text(output, step)) is not None:
+            tokens = len(output.new_token_ids)
+            step.tally(self.state.stats, tokens)
+            step.count(self._meter, tokens)
+            texts.add(text, tokens)
+            return True
+        self._take_edge(output, step)
+        return False
 
     def release(self) -> None:
         assert self._texts is not None
@@ -98,27 +103,42 @@ class _Answer:
         if not self.ended.done():
             self.ended.set_exception(error)
 
-    def _text(self, token_ids: list[int]) -> str:
-        """The text that tokens add, which are not the last.
+    def _text(self, output: EngineCoreOutput, step: Step) -> str | None:
+        """The text that an output of tokens alone adds; None if a stop string ends the answer.
 
         vLLM's detokenizer puts each token's text at the end of the whole answer's, which it copies,
         and cuts it off again. It finds nothing missing: it hands on what came after its offset.
         """
-        detokenizer = self._detokenizer
-        stream = getattr(detokenizer, "stream", None)
-        if isinstance(stream, TextStream) and detokenizer.spaces_between_special_tokens:
+        detokenizer, token_ids = self._detokenizer, output.new_token_ids
+        if self._stream is not None:
             detokenizer.token_ids += token_ids
-            return stream.text(detokenizer.tokenizer, token_ids)
-        detokenizer.update(token_ids, False)
+            return self._stream.text(detokenizer.tokenizer, token_ids)
+        self._read(output, step)
+        if output.finish_reason is not None:
+            return None
         text: str = detokenizer.get_next_output_text(False, True)
         return text
+
+    def _read(self, output: EngineCoreOutput, step: Step) -> None:
+        """Add an output's tokens to the text; a stop string in the text makes this output the last.
+
+        Tokens after the stop string are dropped from the output.
+        """
+        detokenizer, reason = self._detokenizer, output.finish_reason
+        before = detokenizer.num_output_tokens()
+        stop = detokenizer.update(output.new_token_ids, reason == FinishReason.STOP)
+        if not stop:
+            return
+        del output.new_token_ids[detokenizer.num_output_tokens() - before :]
+        output.finish_reason, output.stop_reason = FinishReason.STOP, stop
+        if reason is None:
+            step.stopped.append(self.request_id)
 
     def _take_edge(self, output: EngineCoreOutput, step: Step) -> None:
         """Take a first or last output, one with an event, or any if the sink wants no texts."""
         if self.ended.done():  # cancelled; its task has yet to run
             return
         ended, tokens = output.finish_reason is not None, len(output.new_token_ids)
-        self._detokenizer.update(output.new_token_ids, output.finish_reason == FinishReason.STOP)
         text = self._detokenizer.get_next_output_text(ended, True)
         self.state.count(output, step)
         if self._parts is not None:
@@ -170,3 +190,10 @@ class _Answer:
             kv_transfer_params=output.kv_transfer_params,
             ec_transfer_params=output.ec_transfer_params,
         )
+
+
+def _simple_stream(detokenizer: Any) -> TextStream | None:
+    """The stream of a detokenizer that adds up the texts of tokens and does nothing else."""
+    stream = getattr(detokenizer, "stream", None)
+    simple = isinstance(stream, TextStream) and detokenizer.spaces_between_special_tokens
+    return stream if simple and not detokenizer.stop else None

@@ -14,13 +14,15 @@ from service.gate.ticket import Ticket
 class Step:
     """A step whose outputs are handed on: the engine's time of it, and vLLM's statistics of it.
 
-    `now` is the time here. `made` are the tokens to charge at the gate.
+    `now` is the time here. `made` are the tokens to charge at the gate, `stopped` the requests that
+    ended with a stop string, which the engine would go on with.
     """
 
     timestamp: float
     stats: IterationStats
     now: float = field(default_factory=time.monotonic)
     made: list[tuple[Ticket, int]] = field(default_factory=list)
+    stopped: list[str] = field(default_factory=list)
 
     def tally(self, request: RequestStateStats, tokens: int) -> None:
         """Count an output of tokens alone, which is not the first, in vLLM's statistics."""

@@ -119,6 +119,9 @@ class Steps:
             except Exception as error:
                 request.fail(error)
         processed = self._take_rest(rest, step, weight_version) if rest else _NOTHING
+        if step.stopped:
+            stopped = [*processed.reqs_to_abort, *step.stopped]
+            processed = OutputProcessorOutput(request_outputs=[], reqs_to_abort=stopped)
         self._gate.charge_step(step.made)
         if step.now - timestamp < _LATE_SECONDS:
             self._release()

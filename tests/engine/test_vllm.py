@@ -19,7 +19,7 @@ from starlette.responses import JSONResponse
 from vllm.inputs import tokens_input
 from vllm.outputs import CompletionOutput, RequestOutput
 from vllm.sampling_params import RequestOutputKind, SamplingParams
-from vllm.v1.engine import utils
+from vllm.v1.engine import EngineCoreRequestType, utils
 
 from loadtests.processes import wait_until
 from service.context import enter_context, internal_context
@@ -252,17 +252,20 @@ class Recorder:
 
 
 CHAT: dict[str, Any] = {"messages": [TALK]}
+HOT = {"temperature": 2.0, "seed": 5, "max_tokens": 200}
 PLAIN: dict[str, dict[str, Any]] = {
     "chat": CHAT,
     "usage": CHAT | {"stream_options": {"include_usage": True}},
     "one token": CHAT | {"max_tokens": 1},
-    "hot": CHAT | {"temperature": 2.0, "seed": 5, "max_tokens": 200},
+    "hot": CHAT | HOT,
     "completion": {"prompt": "Once upon"},
     "completion with usage": {"prompt": [1, 2, 3], "stream_options": {"include_usage": True}},
-    "hot completion": {"prompt": "a", "temperature": 2.0, "seed": 7, "max_tokens": 200},
+    "hot completion": {"prompt": "a"} | HOT,
     "more than fits": CHAT | {"max_completion_tokens": 512, "ignore_eos": True},
-    "stop": CHAT | {"stop": ["e", "a", "i", "o", "u"]},
-    "stopped completion": {"prompt": "a", "stop": "e", "stream_options": {"include_usage": True}},
+    "stop": CHAT | HOT | {"stop": ["th", "er", "an", "in", "on", "re"]},
+    "stop over tokens": CHAT | {"stop": "\n\n\n"},
+    "stopped completion": {"prompt": "a", "stream_options": {"include_usage": True}, "stop": "e"}
+    | HOT,
     "by the handler": CHAT | {"min_tokens": 2, "stop_token_ids": [5]},
     "completion by the handler": {"prompt": "a", "logit_bias": {"5": 1.0}},
 }
@@ -318,6 +321,26 @@ def test_a_pushed_stream_has_the_bytes_of_vllms_own(
     assert gate.in_flight == 0
 
 
+def test_a_stop_string_ends_the_request_in_the_engine_too(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner, engine, _ = running
+    core = engine._llm.engine_core
+    send, aborted = core._send_input, []
+
+    def note(kind: EngineCoreRequestType, request: Any, *more: Any) -> Any:
+        if kind is EngineCoreRequestType.ABORT:
+            aborted.append(request)
+        return send(kind, request, *more)
+
+    monkeypatch.setattr(core, "_send_input", note)
+    monkeypatch.setattr(engine._llm, "add_request", None)  # vLLM's own way
+    events = runner.run(streamed(engine, PLAIN["stop"], Recorder()))
+    assert b'"finish_reason":"stop"' in events
+    ((ended,),) = aborted
+    assert ended.startswith("plain")
+
+
 REFUSED: dict[str, dict[str, Any]] = {
     "too long": {"prompt": list(range(513))},
     "no such token": {"prompt": [10**9]},
@@ -356,12 +379,13 @@ WHOLE: dict[str, dict[str, Any]] = {
     "tokens": {"prompt": [1, 2, 3], "max_tokens": 1},
     "hot": {"prompt": "Zähle: \u00e9, \U0001f600", "temperature": 2, "seed": 7, "max_tokens": 200},
     "greedy": COMPLETION | {"temperature": 0, "user": "me", "n": 1, "stream": False},
-    "stops": COMPLETION | {"temperature": 0.0, "stop": ["e", "a", "i", "o", "u"]},
+    "stops": COMPLETION | HOT | {"stop": ["th", "er", "an", "in", "on", "re"]},
     "more than fits": {"prompt": list(range(500)), "max_tokens": 512, "ignore_eos": True},
     "chat": CHAT | {"max_completion_tokens": 30, "stream": False},
     "one token of a chat": CHAT | {"max_tokens": 1},
     "hot chat": CHAT | {"temperature": 2, "seed": 7, "max_tokens": 200},
-    "stopped chat": CHAT | {"temperature": 0.0, "max_tokens": 40, "stop": ["e", "a", "i", "o"]},
+    "stopped chat": CHAT | HOT | {"stop": ["e", "a", "i", "o"]},
+    "chat stopped over tokens": CHAT | {"temperature": 0.0, "max_tokens": 40, "stop": "\n\n\n"},
     "more than fits a chat": CHAT | {"max_completion_tokens": 512, "ignore_eos": True},
     "longest chat": CHAT | {"temperature": 0.0, "ignore_eos": True},
     "long text": {"prompt": "word " * 600},
