@@ -78,9 +78,11 @@ class Runs:
     def time_tokens(self, ticket: Ticket, tokens: int) -> float | None:
         """Time new output tokens; returns the seconds that one token of one sequence took.
 
-        The first ones time the prompt: None for these, and where no time has passed.
+        The first ones time the prompt: None for these, where no time has passed, and for no tokens.
         """
         run = self._runs[ticket]
+        if not tokens:
+            return None
         seconds = None
         took = self._now.at - run.seen
         if run.output == 0:

@@ -49,6 +49,8 @@ def test_the_first_tokens_time_the_prompt_and_later_ones_the_decode(
     runs.tick(2.0, full=False)
     assert runs.time_tokens(wide, 10) == pytest.approx(1 / 5)
     assert runs.time_tokens(wide, 2) is None  # at the same instant
+    runs.tick(3.0, full=False)
+    assert runs.time_tokens(wide, 0) is None
     assert runs.output(wide) == 14
     assert rates.prefill_seconds == pytest.approx(1 / 20)
     assert rates.token_seconds == pytest.approx(1 / 5)
