@@ -72,7 +72,7 @@ class _Answer:
         self.state = OwnState(processor, message)
         tokenizer = processor.tokenizer if message.sampling_params.detokenize else None
         self._detokenizer = IncrementalDetokenizer.from_new_request(tokenizer, message)
-        self._stream = _simple_stream(self._detokenizer)
+        self._adds_up = _adds_up(self._detokenizer)
         self._request = request
         self._lora = message.lora_request
         self._sink = sink
@@ -110,13 +110,14 @@ class _Answer:
         and cuts it off again. It finds nothing missing: it hands on what came after its offset.
         """
         detokenizer, token_ids = self._detokenizer, output.new_token_ids
-        if self._stream is not None:
+        if self._adds_up:
             detokenizer.token_ids += token_ids
-            return self._stream.text(detokenizer.tokenizer, token_ids)
+            text: str = detokenizer.stream.text(detokenizer.tokenizer, token_ids)
+            return text
         self._read(output, step)
         if output.finish_reason is not None:
             return None
-        text: str = detokenizer.get_next_output_text(False, True)
+        text = detokenizer.get_next_output_text(False, True)
         return text
 
     def _read(self, output: EngineCoreOutput, step: Step) -> None:
@@ -192,8 +193,8 @@ class _Answer:
         )
 
 
-def _simple_stream(detokenizer: Any) -> TextStream | None:
-    """The stream of a detokenizer that adds up the texts of tokens and does nothing else."""
+def _adds_up(detokenizer: Any) -> bool:
+    """True if a detokenizer adds up the texts of tokens, which its stream gives, and no more."""
     stream = getattr(detokenizer, "stream", None)
     simple = isinstance(stream, TextStream) and detokenizer.spaces_between_special_tokens
-    return stream if simple and not detokenizer.stop else None
+    return simple and not detokenizer.stop
