@@ -102,7 +102,7 @@ clients: $(DEV_INSTALLED) $(MODEL_FETCHED) $(ENCODER_FETCHED) ## Try pinned SDKs
 
 ops-test: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Fire every alert and fill every panel under a real Prometheus
 	@echo "==> the service under Prometheus and Alertmanager, with faults; this takes minutes"
-	@$(PY) -m tools.programs prometheus prometheus-alertmanager valkey-server $(LIBRARIES)
+	@$(PY) -m tools.programs $(LIBRARIES)
 	@$(PY) -m tools.ops
 
 adapter-%: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Build a demo adapter (sentiment, intent, ...) from its recipe: data, training, figures

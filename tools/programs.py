@@ -80,7 +80,7 @@ def update_lists() -> None:
         subprocess.run([*APT, "update"], check=False)
 
 
-def main(names: Sequence[str]) -> str | None:
+def provide(names: Sequence[str]) -> str | None:
     """Fetch what is missing of the named programs; returns the error to exit with, if any."""
     packages = missing(names)
     if not packages:
@@ -114,4 +114,4 @@ if __name__ == "__main__":
     parser.add_argument(
         "names", nargs="+", choices=PACKAGES, metavar="NAME", help=", ".join(PACKAGES)
     )
-    sys.exit(main(parser.parse_args().names))
+    sys.exit(provide(parser.parse_args().names))

@@ -27,7 +27,7 @@ from tools.ops.rules import ALERTS
 from tools.ops.site import ADAPTER, BROKEN, Site, series_of
 from tools.ops.traffic import traffic_on
 from tools.ops.webhook import Deliveries, webhook
-from tools.programs import missing
+from tools.programs import provide
 from tools.served.server import Server, started_server
 
 _FIRE_SECONDS, _CLEAR_SECONDS = 120.0, 120.0
@@ -109,8 +109,8 @@ def main() -> None:
     parser = command_line("tools.ops", __doc__)
     parser.add_argument("--images", type=Path, help="Folder for a picture of each dashboard.")
     images: Path | None = parser.parse_args().images
-    if packages := missing(PROGRAMS):
-        sys.exit(f"error: not found; apt-get install {' '.join(packages)}")
+    if problem := provide(PROGRAMS):
+        sys.exit(problem)
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
         store = stack.enter_context(valkey(folder))

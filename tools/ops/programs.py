@@ -11,7 +11,7 @@ import yaml
 
 from loadtests.processes import free_port, running, served, wait_until
 from tools.ops.compression import compressed
-from tools.programs import program
+from tools.programs import environment, program
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 _TEMPLATES = b"/usr/share/prometheus/alertmanager"
@@ -31,7 +31,8 @@ def valkey(folder: Path) -> Iterator[Program]:
     """A Valkey store that writes nothing to disk."""
     port = free_port()
     options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
-    with running([program("valkey-server"), *options], folder / "valkey.log") as process:
+    command, log = [program("valkey-server"), *options], folder / "valkey.log"
+    with running(command, log, env=environment()) as process:
         yield Program(f"redis://127.0.0.1:{port}", process)
 
 
