@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from service.quoting import quote
 from service.tenants.tenant import Tier
 
 _CHUNK_BYTES = 64 * 1024
+_BUFFER_BYTES = 16 * 1024
 _MOST_ID_BYTES = 512
 _METHOD = "POST"
 
@@ -48,26 +50,50 @@ async def chunks(
     A line of more than `max_bytes` bytes is the last one, and is cut to `max_bytes + 1` bytes.
     """
     cut = -1 if max_bytes is None else max_bytes + 1
-    offset, number = 0, 1
-    while chunk := await asyncio.to_thread(_read, path, offset, cut):
-        yield [(number + n, line) for n, line in enumerate(chunk) if line.strip()]
-        if len(chunk[-1]) == cut:
-            return
-        offset += sum(map(len, chunk))
-        number += len(chunk)
+    chunk = _Chunk([], 0, 1, ended=False)
+    while not chunk.ended:
+        chunk = await asyncio.to_thread(_read, path, chunk.offset, chunk.number, cut)
+        if chunk.lines:
+            yield chunk.lines
 
 
-def _read(path: Path, offset: int, cut: int) -> list[bytes]:
-    lines, size = list[bytes](), 0
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    """Lines with their numbers, and where the next chunk begins: its first byte and line."""
+
+    lines: list[tuple[int, bytes]]
+    offset: int
+    number: int
+    ended: bool
+
+
+def _read(path: Path, offset: int, number: int, cut: int) -> _Chunk:
+    lines, size = list[tuple[int, bytes]](), 0
     # Opened for each chunk, so that a cancelled task leaves no file open.
-    with path.open("rb") as file:
+    with path.open("rb", _BUFFER_BYTES) as file:
         file.seek(offset)
         while size < _CHUNK_BYTES and (line := file.readline(cut)):
-            lines.append(line)
+            if line.isspace():
+                number += line.endswith(b"\n") + _skip_blank(file)
+                continue
+            lines.append((number, line))
+            number += 1
             size += len(line)
             if len(line) == cut:
-                break
-    return lines
+                return _Chunk(lines, file.tell(), number, ended=True)
+        return _Chunk(lines, file.tell(), number, ended=size < _CHUNK_BYTES)
+
+
+def _skip_blank(file: BufferedReader) -> int:
+    """Move to the next byte that is not white space; returns the number of line ends before it."""
+    ends = 0
+    while block := file.peek():
+        blank = len(block) - len(block.lstrip())
+        ends += block.count(b"\n", 0, blank)
+        file.read(blank)
+        if blank < len(block):
+            break
+    return ends
 
 
 def check_line(number: int, raw: bytes, max_bytes: int) -> None:

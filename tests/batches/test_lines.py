@@ -1,6 +1,7 @@
 """Lines of input files: which are requests, and what is said of those that are none."""
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,35 @@ async def test_nothing_is_read_after_a_line_that_is_too_long(tmp_path: Path) -> 
     file.write_bytes(b"a\n" + b"x" * 5000 + b"\nb\n")
     assert await read(file, 10) == [(1, b"a\n"), (2, b"x" * 11)]
     assert await read(file, None) == [(1, b"a\n"), (2, b"x" * 5000 + b"\n"), (3, b"b\n")]
+
+
+@pytest.mark.parametrize("blank", [b"\n", b" \t\r\n", b" " * 3000 + b"\n", b"\n\r"])
+async def test_any_length_of_blank_lines_is_skipped_and_counted(
+    tmp_path: Path, blank: bytes
+) -> None:
+    """Also one that is longer than a line may be, and one that has text at its end."""
+    file, times = tmp_path / "input", 100_000 // len(blank)
+    file.write_bytes(b"a\n" + blank * times + b"  b\n" + blank * times)
+    place = 2 + times * blank.count(b"\n")
+    for most in (10, None):
+        numbers = [(number, line.strip()) for number, line in await read(file, most)]
+        assert numbers == [(1, b"a"), (place, b"b")]
+
+
+async def test_a_file_of_blank_lines_gives_nothing_to_parse(tmp_path: Path) -> None:
+    file = tmp_path / "input"
+    file.write_bytes(b"\n" * 1_000_000)
+    assert [chunk async for chunk in chunks(file, MOST)] == []
+
+
+@pytest.mark.timing
+async def test_blank_lines_cost_little_of_the_processor(tmp_path: Path) -> None:
+    """A megabyte of them took 80 ms when each was a line to look at."""
+    file = tmp_path / "input"
+    file.write_bytes(b"\n" * 20_000_000)
+    begun = time.process_time()
+    assert await read(file) == []
+    assert time.process_time() - begun < 20 * 0.01
 
 
 def test_an_answer_is_one_line_of_openais_form() -> None:
