@@ -18,6 +18,7 @@ ALLOWED: dict[str, str] = {
     "errors": "",
     "files": "",
     "histogram": "",
+    "hosts": "",
     "operations": "",
     "per_second": "",
     "quoting": "",
@@ -72,7 +73,7 @@ ALLOWED: dict[str, str] = {
     ),
     "api": (
         "adapters batches classification console context encoders engine errors feedback fleet "
-        "generation guards limits materials operations per_second proving quoting releases "
+        "generation guards hosts limits materials operations per_second proving quoting releases "
         "runtime settings telemetry tenants together usage vllm_engine"
     ),
     "finetune": (

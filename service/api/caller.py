@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
-from service.errors import Forbidden
+from service.errors import Forbidden, InvalidRequest
+from service.hosts import host_name, is_listed
 from service.quoting import quote
 
 
@@ -25,8 +26,8 @@ class AllowedHosts:
     def check(self, headers: Headers) -> None:
         """Raise Forbidden for a name that is not allowed and for a request of another site."""
         host = headers.get("host", "").lower()
-        name = _name(host)
-        if not (_is_address(name) or "." not in name or self._lists(name)):
+        name = name_of_host(host) if host else ""  # of HTTP/1.0, which no browser sends
+        if not ("." not in name or _is_address(name) or is_listed(name, self._names)):
             raise Forbidden(
                 f"Host: must be an address or listed in http.allowed_hosts, got {quote(name)}",
                 code="host_not_allowed",
@@ -42,11 +43,14 @@ class AllowedHosts:
                 code="cross_site",
             )
 
-    def _lists(self, name: str) -> bool:
-        return any(
-            listed in ("*", name) or (listed.startswith("*.") and name.endswith(listed[1:]))
-            for listed in self._names
-        )
+
+def name_of_host(host: str) -> str:
+    """The name or address in a `Host` header, without its port; raises InvalidRequest."""
+    name = host_name(host)
+    if name is None:
+        message = f"Host: must be a name or an address, and perhaps a port, got {quote(host)}"
+        raise InvalidRequest(message, param="Host", code="invalid_host")
+    return name
 
 
 def from_loopback(scope: Scope) -> bool:
@@ -57,13 +61,6 @@ def from_loopback(scope: Scope) -> bool:
     address = ipaddress.ip_address(client[0])
     # A socket for IPv4 and IPv6 shows IPv4 addresses so.
     return (getattr(address, "ipv4_mapped", None) or address).is_loopback
-
-
-def _name(host: str) -> str:
-    """The host without its port, brackets and last dot."""
-    if host.startswith("["):
-        return host[1:].partition("]")[0]
-    return host.partition(":")[0].removesuffix(".")
 
 
 def _is_address(name: str) -> bool:

@@ -1,6 +1,7 @@
 """One connection of the public port, bounded before there is a request to bound."""
 
 import asyncio
+import re
 import uuid
 from typing import Any
 
@@ -13,6 +14,7 @@ from uvicorn.protocols.http.httptools_impl import (
     RequestResponseCycle,
 )
 
+from service.api.caller import name_of_host
 from service.api.hangup import Hangup
 from service.api.late_refusals import Pause
 from service.api.transport import EndingTransport
@@ -25,6 +27,7 @@ from service.errors import (
     ServiceError,
     TooManyConnections,
 )
+from service.quoting import quote
 from service.tenants.tenant import ANONYMOUS
 
 MAX_HEAD_BYTES = 64 * 1024
@@ -37,13 +40,15 @@ _FRAMING_BYTES = 64 * 1024
 """Bytes of a body's chunk sizes and trailers, beyond as many as the body itself has."""
 _UNREAD_BYTES = 1 << 20
 """Bytes of a body that are held while earlier requests of the connection are answered."""
+_ABSOLUTE = re.compile(rb"https?://([^/?#]*)", re.IGNORECASE)
 
 
 class BoundedConnection(HttpToolsProtocol):
     """uvicorn's HTTP/1.1, plus limits on what comes before a request is complete enough to run.
 
     The request line and headers, which are few, must arrive within ten seconds and 64 KiB; a
-    connection beyond uvicorn's `limit_concurrency` is answered with 503 and closed. Few requests
+    connection beyond uvicorn's `limit_concurrency` is answered with 503 and closed. A request names
+    its host once, by a well-formed `Host`, and no other one in its target. Few requests
     may be pipelined, and trailers are dropped. `Upgrade` is ignored (RFC 9110, 7.8), so a request
     that carries it is answered like any other. A refusal while another request is answered would be
     taken for that answer: nothing is written then, nothing more is read, and the connection closes
@@ -63,6 +68,7 @@ class BoundedConnection(HttpToolsProtocol):
         self._running: RequestResponseCycle | None = None
         self._reads = True
         self._pause = Pause()
+        self._host: bytes | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(EndingTransport(transport, self.loop))  # type: ignore[arg-type]
@@ -125,6 +131,7 @@ class BoundedConnection(HttpToolsProtocol):
             if self.parser.get_method() == b"CONNECT":
                 raise MethodNotAllowed("CONNECT is not served")
             return  # `_feed` has it parsed again
+        self._check_host()
         self._head_complete()
         self._in_body = True
         self._framing_left = _FRAMING_BYTES
@@ -176,6 +183,26 @@ class BoundedConnection(HttpToolsProtocol):
         lines = [b"%s %s HTTP/%s" % (self.parser.get_method(), self.url, version)]
         lines += [b"%s: %s" % header for header in self.headers if header[0] != b"upgrade"]
         return b"\r\n".join([*lines, b"", b""])
+
+    def _check_host(self) -> None:
+        """Raise InvalidRequest unless the request names its host once, as RFC 9112, 3.2, has it.
+
+        Where two names differ, a proxy or a filter in front may have gone by the other one.
+        """
+        hosts = [value for name, value in self.headers if name == b"host"]
+        if len(hosts) != 1 and (hosts or self.parser.get_http_version() != "1.0"):
+            message = f"Host: exactly one is needed, got {len(hosts)}"
+            raise InvalidRequest(message, param="Host", code="invalid_host")
+        host = hosts[0] if hosts else b""
+        if hosts and host != self._host:  # that of the connection's last request was right
+            name_of_host(host.decode("latin-1"))
+            self._host = host
+        if not self.url.startswith(b"/") and self.url != b"*":
+            found = _ABSOLUTE.match(self.url)
+            if found is None or not host or found[1].lower() != host.lower():
+                given = quote(self.url.decode("latin-1"))
+                message = f"target: must be a path, or an address of the host in Host, got {given}"
+                raise InvalidRequest(message, code="invalid_host")
 
     def _check_bytes(self) -> None:
         if self._head_timer is not None and self._head_bytes > MAX_HEAD_BYTES:

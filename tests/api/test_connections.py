@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
+import httpx
 import pytest
 from starlette.responses import Response, StreamingResponse
 
@@ -22,9 +23,11 @@ HEAD = b"POST /v1/generate HTTP/1.1\r\nHost: a\r\nContent-Type: application/json
 BODY = b'{"model": "fake", "prompt": "Tell me", "stream": true, "timeout_ms": 1000}'
 
 
-async def ask(live: LiveService, sent: bytes) -> tuple[bytes, dict[str, Any]]:
+async def ask(
+    live: LiveService, sent: bytes, *, port: int | None = None
+) -> tuple[bytes, dict[str, Any]]:
     """Send bytes; the status line and the error that come back before the connection closes."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", live.port)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port or live.port)
     writer.write(sent)
     async with asyncio.timeout(PATIENCE_S):
         answer = await reader.read()
@@ -299,6 +302,65 @@ async def test_a_body_of_wrong_framing_is_refused_in_its_own_answer(
 ) -> None:
     status, error = await ask(service, HEAD + framing)
     assert (status, error["code"]) == (b"HTTP/1.1 400 Bad Request", "invalid_http")
+
+
+OWN = b"Host: a:80"
+PORTS = ("public", "ops")
+
+
+@pytest.mark.parametrize("port", PORTS)
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET / HTTP/1.1",
+        b"GET / HTTP/1.1\r\nHost:",
+        b"GET / HTTP/1.1\r\nHost: a\r\nHost: b",
+        b"GET / HTTP/1.1\r\nHost: a\r\nX: y\r\nhost: a",
+        b"GET / HTTP/1.0\r\nHost: a\r\nHost: a",
+        b"GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: h2c",
+        b"GET / HTTP/1.1\r\nHost: [::1].evil.com",
+        b"GET / HTTP/1.1\r\nHost: a, b",
+        b"GET / HTTP/1.1\r\nHost: user@a",
+        b"GET / HTTP/1.1\r\nHost: \xe9",
+        b"GET http://b/ HTTP/1.1\r\n" + OWN,
+        b"GET http://a/ HTTP/1.1\r\n" + OWN,
+        b"GET http://user@a:80/ HTTP/1.1\r\n" + OWN,
+        b"GET ftp://a:80/ HTTP/1.1\r\n" + OWN,
+        b"GET http://a/ HTTP/1.0",
+    ],
+)
+async def test_a_request_that_does_not_name_its_host_once_is_refused(
+    service: LiveService, head: bytes, port: str
+) -> None:
+    at = service.port if port == "public" else httpx.URL(service.ops_url).port
+    assert at is not None
+    status, error = await ask(service, head + b"\r\n\r\n", port=at)
+    assert (status, error["code"]) == (b"HTTP/1.1 400 Bad Request", "invalid_host")
+
+
+async def test_a_refusal_of_a_host_ends_the_connection_after_what_was_asked_before() -> None:
+    with LiveService() as live:
+        got = await received(live, HEALTH, HEALTH, HEALTH.replace(b": a", b": b,c"), HEALTH)
+        refused = {"reason": "invalid_host", "tenant": "anonymous"}
+        assert live.value("inference_refusals_total", **refused) == 1
+    assert (got.count(b"HTTP/1.1 200"), got.count(b"HTTP/1.1")) == (2, 3)
+    assert got.count(b"connection: close") == 1
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET /health HTTP/1.0",
+        b"GET /health HTTP/1.0\r\nHost: a",
+        b"GET http://A:80/health HTTP/1.1\r\n" + OWN,
+        b"GET https://a:80/health?x=http://b/ HTTP/1.1\r\n" + OWN,
+        b"GET /health?x=http://b/ HTTP/1.1\r\n" + OWN,
+        b"GET /health HTTP/1.1\r\nHost: [::1]:8000",
+    ],
+)
+async def test_a_request_that_names_its_host_is_answered(service: LiveService, head: bytes) -> None:
+    got = await received(service, head + b"\r\nConnection: close\r\n\r\n")
+    assert got.startswith(b"HTTP/1.1 200")
 
 
 async def test_empty_lines_do_not_hold_a_connection(monkeypatch: pytest.MonkeyPatch) -> None:
