@@ -15,6 +15,7 @@ class Progress:
 
     `engine_wait` is how long the engine held the request before its first step, in seconds, where
     it says so. `cut` is set where an answer of a requested structure ended: True if it was cut.
+    `mask_seconds` were taken to find the tokens that the structure allows, while others waited.
     """
 
     prompt_tokens: int
@@ -22,6 +23,7 @@ class Progress:
     new_tokens: int
     engine_wait: float | None = None
     cut: bool | None = None
+    mask_seconds: float = 0.0
 
 
 class StreamObserver(Protocol):
@@ -78,6 +80,8 @@ class Meter:
             engine_wait = item.engine_wait
         else:
             self.count(item.new_tokens, now)
+        if item.mask_seconds:
+            self._permit.charge_seconds(item.mask_seconds)
         if item.cut is not None:
             self._context.structure_cut = item.cut or bool(self._context.structure_cut)
         self._permit.charge(self._prompt, self._cached, self._completion, engine_wait)
@@ -100,6 +104,7 @@ class Meter:
         if self._context.first_token_seconds is None:
             self._context.first_token_seconds = now - self._context.arrival
             self._observer.first_token(self._context, self._context.first_token_seconds)
+            self._context.progressed()
         if self._trace:
             self._trace.first_item()
 

@@ -6,7 +6,7 @@ from typing import TypeVar
 from service.errors import ServiceError
 from service.gate.interruption import Interruption
 from service.gate.scheduler import Scheduler
-from service.gate.ticket import Ticket
+from service.gate.ticket import TOKENS_PER_SECOND, Ticket
 
 Result = TypeVar("Result")
 
@@ -48,6 +48,11 @@ class Permit:
         self._scheduler.charge(
             self._ticket, prompt=prompt, cached=cached, output=output, engine_wait=engine_wait
         )
+
+    def charge_seconds(self, seconds: float) -> None:
+        """Charge seconds of a core that the engine spent on this stream alone."""
+        ticket = self._ticket
+        self._scheduler.debit(ticket.tenant, ticket.weight, seconds * TOKENS_PER_SECOND)
 
     @property
     def ticket(self) -> Ticket:

@@ -11,17 +11,17 @@ from service.errors import DeadlineExceeded, QueueFull, TooManyRequests
 from service.gate.admission import finds_place
 from service.gate.fair_queue import FairQueue
 from service.gate.gate import Gate
-from service.gate.ticket import Prices, Ticket
+from service.gate.ticket import TOKENS_PER_SECOND, Prices, Ticket
 from service.tenants.tenant import SERVICE, Tenant
 
 Result = TypeVar("Result")
 
-BYTES_PER_SECOND = 1_000_000
-"""Bytes that a second of a core counts as; a tokeniser reads two to three times as many."""
-
 _BYTES_PER_TOKEN = 256
 """Bytes that cost as much as a prompt token at the gate: tokenising them takes 0.1 ms of one core,
 about as long as a fast accelerator takes for a prompt token."""
+
+BYTES_PER_SECOND = int(_BYTES_PER_TOKEN * TOKENS_PER_SECOND)
+"""Bytes that a second of a core counts as; a tokeniser reads two to three times as many."""
 
 
 @dataclass(slots=True, eq=False)

@@ -4,6 +4,9 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+TOKENS_PER_SECOND = 1_000_000 / 256
+"""Prompt tokens that a second of a core counts as, for work that is not the model's."""
+
 
 @dataclass(slots=True)
 class Demand:

@@ -20,6 +20,7 @@ from service.errors import InvalidRequest, UnsupportedFeature
 from service.limits.depth import depth
 from service.limits.enforced import check_enforced
 from service.limits.repetition import is_ambiguous
+from service.limits.schema_shape import count_alternatives
 from service.quoting import quote
 from service.settings.limits import LimitSettings
 
@@ -52,7 +53,7 @@ def check_schemas(
 
     `most_bytes` and the expansion count all of these together, under the name `param`.
     """
-    size = symbols = 0
+    size = symbols = alternatives = 0
     for where, schema in schemas.items():
         if not isinstance(schema, dict):
             raise InvalidRequest(
@@ -69,6 +70,13 @@ def check_schemas(
             )
         symbols += _symbols(schema, limits, where)
         _check_meta(schema, where)
+        alternatives += count_alternatives(schema)
+    if alternatives > limits.schema_alternatives:
+        raise InvalidRequest(
+            f"{param}: at most {limits.schema_alternatives} alternatives (branches of anyOf and "
+            f"oneOf, types of lists, objects in enum) together, got {alternatives}",
+            param=param,
+        )
     if symbols > _MAX_SCHEMA_SYMBOLS:
         raise InvalidRequest(
             f"{param}: patterns and bounds may expand to at most {_MAX_SCHEMA_SYMBOLS} symbols "

@@ -63,6 +63,12 @@ class LimitSettings(Section):
     )
     schema_bytes: int = Field(16 * 1024, ge=2, description="Size of a JSON schema, in bytes.")
     schema_depth: int = Field(16, ge=1, description="Nesting of a JSON schema.")
+    schema_alternatives: int = Field(
+        512,
+        ge=1,
+        description="Alternatives of a request's JSON schemas together: different branches of "
+        "`anyOf` and `oneOf`, types of lists, objects and lists in `enum`.",
+    )
     regex_bytes: int = Field(1024, ge=1, description="Length of a regex or grammar, in bytes.")
     tools: int = Field(64, ge=0, description="Tools in one chat request.")
     tools_bytes: int = Field(

@@ -30,6 +30,13 @@ class PreparationSettings(Section):
         "200 or more takes 1,700 on a slow core and 3,500 beside other work, most schemas take "
         "less than 20.",
     )
+    mask_ms: int = Field(
+        20,
+        ge=1,
+        description="Time of one core in which the tokens that a structure allows next must be "
+        "found, in ms, in walks through it before it is accepted. The engine does this before each "
+        "token of each sequence; ordinary structures take less than 1, the dearest 10.",
+    )
     structure_mib: int = Field(
         512, ge=16, description="Memory that compiling a structure may take, in MiB."
     )

@@ -54,6 +54,7 @@ def parse_engine_arguments(settings: Settings) -> Namespace:
         **arguments,
         **type_for_processor(arguments),
         **chosen_parser(settings.base.path, arguments),
+        "additional_config": _limits(settings, arguments),
         "model": str(settings.base.path),
         "tokenizer_mode": _tokenizer_mode(settings.base.path, arguments),
     }
@@ -163,6 +164,16 @@ def engine_config(arguments: Namespace) -> Any:
     return config
 
 
+def with_budget(config: Any) -> Any:
+    """A configuration whose scheduler bounds the time of masks; see mask_budget.py."""
+    scheduler = config.scheduler_config
+    if scheduler.scheduler_cls is None:
+        kind = "AsyncBudgetScheduler" if scheduler.async_scheduling else "BudgetScheduler"
+        # Set only now: vLLM does not overlap steps where the arguments name a scheduler.
+        scheduler.scheduler_cls = f"service.vllm_engine.mask_budget.{kind}"
+    return config
+
+
 def _require_library(name: str, package: str) -> None:
     """Raise ConfigurationError where a library of vLLM's CPU kernels is missing.
 
@@ -179,6 +190,22 @@ def _require_library(name: str, package: str) -> None:
 def _scheduler() -> dict[str, Any]:
     """The scheduler of the engine's steps: ours on the CPU build, which makes a step at a time."""
     return {"scheduler_cls": _CPU_SCHEDULER} if platform.installed() is platform.CPU else {}
+
+
+def _limits(settings: Settings, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """What the scheduler must know of the settings, in vLLM's place for additions."""
+    from service.vllm_engine.mask_budget import SECTION
+
+    additions = arguments.get("additional_config", {})
+    if not isinstance(additions, Mapping):
+        raise ConfigurationError(
+            f"engine.additional_config: must be a mapping, got {additions!r:.80}"
+        )
+    limits = {
+        "mask": settings.preparation.mask_ms / 1000,
+        "masks": settings.preparation.structure_ms / 1000,
+    }
+    return {**additions, SECTION: limits}
 
 
 def _adapter_defaults(count: int, arguments: Mapping[str, Any]) -> dict[str, Any]:

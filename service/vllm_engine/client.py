@@ -26,6 +26,7 @@ from service.settings.limits import LimitSettings
 from service.tenants.salt import CacheSalts
 from service.vllm_engine.echoed import with_prompt_logprobs
 from service.vllm_engine.generation import Generation
+from service.vllm_engine.grammar_sandbox import GrammarSandbox
 from service.vllm_engine.guarded import Inbox, guarded
 from service.vllm_engine.label_reads import LabelReads
 from service.vllm_engine.message import completed
@@ -34,8 +35,7 @@ from service.vllm_engine.push import Last, Push, Sink
 from service.vllm_engine.rank import Rank
 from service.vllm_engine.renderer import StagedRenderer
 from service.vllm_engine.steps import Steps
-from service.vllm_engine.structured_outputs import tried, try_structure
-from service.vllm_engine.structures import StructureTrials
+from service.vllm_engine.structured_outputs import compiled_first, with_compiled_grammar
 
 _UNSAMPLED = {"traceparent": f"00-{1:032x}-{1:016x}-00"}
 """Header for requests that are not traced: without it vLLM would begin its own trace."""
@@ -62,7 +62,7 @@ def noted() -> list[Generation]:
 class GatedClient:
     """Stands in for AsyncLLM, to vLLM's own OpenAI handlers too, which call `generate`.
 
-    Streams go through the gate, structures are tried before it, and the `renderer` takes fair
+    Streams go through the gate, structures are compiled before it, and the `renderer` takes fair
     turns; all else is the engine's. Options with which a client could go round the gate (priority,
     request id, rank, session) are overwritten, and so is the salt of the prefix cache: it is the
     tenant's.
@@ -74,14 +74,14 @@ class GatedClient:
         gate: Gate,
         observer: StreamObserver,
         preparation: Preparation,
-        trials: StructureTrials,
+        sandbox: GrammarSandbox,
         *,
         limits: LimitSettings,
         traced: bool = False,
     ) -> None:
         self._limits = limits
         self.renderer = StagedRenderer(engine.renderer, preparation)
-        self._trials = trials
+        self._sandbox = sandbox
         self._engine = engine
         self._gate = gate
         self._observer = observer
@@ -143,7 +143,13 @@ class GatedClient:
                 sink.take(output)
 
     async def _push(self, request: Generation, sink: Sink) -> None:
-        await try_structure(self._trials, request.params)
+        if request.params.structured_outputs is None:
+            await self._run(request, sink)
+            return
+        async with compiled_first(self._sandbox, request.params):
+            await self._run(request, sink)
+
+    async def _run(self, request: Generation, sink: Sink) -> None:
         run: PushedRequest
         if request.own:
             run = OwnAnswer(self._engine, request, sink, self._steps)
@@ -205,7 +211,7 @@ class GatedClient:
         if request.prompt_logprobs and request.params.n > 1:
             stream = with_prompt_logprobs(stream)
         if request.params.structured_outputs is not None:
-            stream = tried(self._trials, request.params, stream)
+            stream = with_compiled_grammar(self._sandbox, request.params, stream)
         return stream
 
     def _guarded(self, request: Generation, *, whole: bool) -> AsyncGenerator[RequestOutput, None]:

@@ -49,6 +49,7 @@ from service.settings.tree import Settings
 from service.vllm_engine.client import GatedClient
 from service.vllm_engine.cpu.seed import use_seed
 from service.vllm_engine.generation import explain, lora_request
+from service.vllm_engine.grammar_sandbox import GrammarSandbox
 from service.vllm_engine.label_reads import read_parameters
 from service.vllm_engine.openai import OpenAISurface
 from service.vllm_engine.process import read_vitals
@@ -56,7 +57,6 @@ from service.vllm_engine.prompt_tokens import PromptTokens
 from service.vllm_engine.push import Last
 from service.vllm_engine.step_clock import StepClock
 from service.vllm_engine.structured_outputs import leave_validation_to_us
-from service.vllm_engine.structures import StructureTrials
 from service.vllm_engine.warm_up import warm_up
 from service.vllm_engine.wire import Wire
 
@@ -76,7 +76,7 @@ class VllmEngine:
         gate: Gate,
         observer: StreamObserver,
         settings: Settings,
-        trials: StructureTrials,
+        sandbox: GrammarSandbox,
         pids: Sequence[int],
     ) -> None:
         self._llm = llm
@@ -86,9 +86,9 @@ class VllmEngine:
         self._preparation = Preparation(gate, settings.preparation)
         self.prepare = self._preparation.run
         self.prepare_prompt = self._preparation.run_prompt
-        self._trials = trials
+        self._sandbox = sandbox
         self.client = GatedClient(
-            llm, gate, observer, self._preparation, trials, limits=settings.limits, traced=traced
+            llm, gate, observer, self._preparation, sandbox, limits=settings.limits, traced=traced
         )
         leave_validation_to_us(llm)
         tokenizer = llm.renderer.get_tokenizer()
@@ -241,7 +241,7 @@ class VllmEngine:
     async def stop(self) -> None:
         await stop_llm(self._llm)
         self._preparation.stop()
-        self._trials.stop()
+        self._sandbox.stop()
         # Objects frozen at the start may be collected again.
         gc.unfreeze()
 

@@ -26,6 +26,8 @@ from service.gate.meter import Progress
 from service.gate.ticket import Demand
 from service.limits.openai_fields import CHAT, COMPLETION
 from service.vllm_engine.call_frame import asks_for_structure
+from service.vllm_engine.grammar_sandbox import dead_end
+from service.vllm_engine.mask_budget import SECONDS, TOO_DEAR
 from service.vllm_engine.message import message
 from service.vllm_engine.rank import Rank
 
@@ -196,9 +198,10 @@ class Generation:
         return {**self._options, **({"trace_headers": trace.headers} if trace else {})}
 
     def progress(self, item: RequestOutput) -> Progress:
-        """Tokens and end of an output; raises InvalidRequest if no token was allowed."""
-        if any(output.finish_reason == "error" for output in item.outputs):
-            _check_tokens_left(self.params)
+        """Tokens and end of an output; raises InvalidRequest if its structure ended it."""
+        for output in item.outputs:
+            if output.finish_reason == "error":
+                _raise_for_structure(self.params, output.stop_reason)
         if self._adapter is not None:
             self._adapter_requests[self._adapter.lora_int_id] += 1
             self._adapter = None  # counted
@@ -211,6 +214,7 @@ class Generation:
             new_tokens=sum(len(output.token_ids) for output in item.outputs),
             engine_wait=engine_wait(item.metrics),
             cut=cut,
+            mask_seconds=_take_mask_seconds(item),
         )
 
     def _cut(self, item: RequestOutput) -> bool | None:
@@ -237,17 +241,35 @@ def _adds_arrays(config: VllmConfig) -> bool:
     return bool(added or config.model_config.return_sampling_mask)
 
 
-def _check_tokens_left(params: SamplingParams) -> None:
-    """Raise for a structure that needed a token which other fields rule out.
+def _take_mask_seconds(item: RequestOutput) -> float:
+    """The seconds that the engine reports with an output; nobody else is to see them."""
+    if not (told := item.kv_transfer_params) or SECONDS not in told:
+        return 0.0
+    seconds: float = told.pop(SECONDS)
+    item.kv_transfer_params = told or None
+    return seconds
 
-    Where no token is left the engine takes any, and its grammar ends the request as failed.
+
+def _raise_for_structure(params: SamplingParams, reason: str | int | None) -> None:
+    """Raise the error of a request that failed because of its structure.
+
+    Where other fields rule out every token that it allows, the engine takes any.
     """
-    narrowed = [name for name in ("allowed_token_ids", "bad_words") if getattr(params, name)]
-    if params.structured_outputs is not None and narrowed:
+    if params.structured_outputs is None:
+        return
+    if reason == TOO_DEAR:
         raise InvalidRequest(
-            f"{narrowed[0]}: it rules out every token that the structured output allows next",
-            param=narrowed[0],
+            "structured output: finding the tokens that it allows next takes too long; alternatives"
+            " that begin alike cost most",
+            code=TOO_DEAR,
         )
+    for name in ("allowed_token_ids", "bad_words"):
+        if getattr(params, name):
+            raise InvalidRequest(
+                f"{name}: it rules out every token that the structured output allows next",
+                param=name,
+            )
+    raise dead_end(" that begins as this answer did")
 
 
 def engine_wait(stats: Any) -> float | None:

@@ -8,19 +8,19 @@ from service.gate.gate import Gate
 from service.gate.meter import StreamObserver
 from service.model.pin import checked_digest
 from service.settings.tree import Settings
-from service.vllm_engine.arguments import engine_config, parse_engine_arguments
+from service.vllm_engine.arguments import engine_config, parse_engine_arguments, with_budget
 from service.vllm_engine.cpu.seed import begin_seed
 from service.vllm_engine.decoded_tokens import keep_decoded
 from service.vllm_engine.engine import VllmEngine, start_llm
 from service.vllm_engine.gathered_stats import GatheredStats
+from service.vllm_engine.grammar_sandbox import GrammarSandbox
 from service.vllm_engine.heap import settle_heap
 from service.vllm_engine.interruptible import interruptible
 from service.vllm_engine.memory import refuse_unfit
 from service.vllm_engine.openai import OpenAISurface
 from service.vllm_engine.process import new_children, workers_here
 from service.vllm_engine.step_clock import StepClock
-from service.vllm_engine.structured_outputs import open_trials
-from service.vllm_engine.structures import StructureTrials
+from service.vllm_engine.structured_outputs import open_sandbox
 from service.vllm_engine.token_texts import keep_texts
 from service.vllm_engine.tool_parsers import check_parser
 
@@ -43,17 +43,17 @@ async def start_vllm(settings: Settings, gate: Gate, observer: StreamObserver) -
     with interruptible():
         digest = checked_digest(settings.base.path, settings.base.digest)
     steps = StepClock()
-    trials = StructureTrials(gate, settings.preparation)
-    trials.begin()
+    sandbox = GrammarSandbox(gate, settings.preparation)
+    sandbox.begin()
     try:
         with interruptible():
-            config = engine_config(arguments)
+            config = with_budget(engine_config(arguments))
             refuse_unfit(config, settings)
             with new_children() as pids:
                 llm = start_llm(config, steps, GatheredStats)
-        await open_trials(trials, llm)
+        await open_sandbox(sandbox, llm)
     except BaseException:
-        trials.stop()
+        sandbox.stop()
         raise
     max_num_seqs = llm.vllm_config.scheduler_config.max_num_seqs
     pids += await workers_here(llm)
@@ -75,7 +75,7 @@ async def start_vllm(settings: Settings, gate: Gate, observer: StreamObserver) -
     keep_texts(llm.renderer.get_tokenizer())
     keep_decoded(llm.output_processor)
     gate.capacity = settings.gate.max_in_flight or max_num_seqs
-    engine = VllmEngine(llm, steps, model, gate, observer, settings, trials, pids)
+    engine = VllmEngine(llm, steps, model, gate, observer, settings, sandbox, pids)
     configured = {"tool_call_parser", "tool-call-parser"} & settings.engine.keys()
     check_parser(arguments, llm.renderer.get_tokenizer(), configured=bool(configured))
     engine.openai = await OpenAISurface.create(

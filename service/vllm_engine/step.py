@@ -42,6 +42,7 @@ def only_tokens(output: EngineCoreOutput) -> bool:
     return (
         output.finish_reason is None
         and output.events is None
+        and output.kv_transfer_params is None
         and output.prefill_stats is None
         and output.new_logprobs is None
         and output.new_prompt_logprobs_tensors is None

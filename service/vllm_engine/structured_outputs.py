@@ -1,8 +1,8 @@
-"""vLLM's structured outputs, compiled as a trial before the gate."""
+"""vLLM's structured outputs, compiled and walked before the gate."""
 
 import json
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 from vllm.outputs import RequestOutput
@@ -13,58 +13,76 @@ from xgrammar import TokenizerInfo
 
 from service.errors import InvalidRequest
 from service.limits.enforced import check_enforced
+from service.limits.schema_shape import with_equal_merged
 from service.vllm_engine.arguments import BACKEND
 from service.vllm_engine.call_frame import CallFrame
-from service.vllm_engine.structures import Compilation, StructureTrials
+from service.vllm_engine.grammar_sandbox import Compilation, GrammarSandbox
+from service.vllm_engine.mask_budget import TOO_DEAR, expect
 
 
-async def tried(
-    trials: StructureTrials,
+async def with_compiled_grammar(
+    sandbox: GrammarSandbox,
     params: SamplingParams,
     stream: AsyncGenerator[RequestOutput, None],
 ) -> AsyncGenerator[RequestOutput, None]:
-    """The stream of a request, once its structure is known to compile.
-
-    Raises as `StructureTrials.check`.
-    """
-    async with aclosing(stream):
-        await try_structure(trials, params)
+    """The stream of a request, once its structure is known to compile; see `compiled_first`."""
+    async with aclosing(stream), compiled_first(sandbox, params):
         async for output in stream:
             yield output
 
 
-async def try_structure(trials: StructureTrials, params: SamplingParams) -> None:
-    """Validate a request's structure in a trial.
+@asynccontextmanager
+async def compiled_first(sandbox: GrammarSandbox, params: SamplingParams) -> AsyncIterator[None]:
+    """Check a request's structure, as `check_structure`, before a block that runs it.
 
-    vLLM's own validation, which would do it on the event loop, is turned off. A frame of calls that
-    cannot be compiled gives way to the next looser one, or to none. Raises as
-    `StructureTrials.check`.
+    One that takes too long in the engine nevertheless is refused from then on.
+    """
+    checked = await check_structure(sandbox, params)
+    try:
+        yield
+    except InvalidRequest as error:
+        if checked is not None and error.code == TOO_DEAR:
+            sandbox.refuse(checked, error)
+        raise
+
+
+async def check_structure(sandbox: GrammarSandbox, params: SamplingParams) -> Compilation | None:
+    """Check the structure of a request in the sandbox, and tell the engine of its cost.
+
+    Returns what was checked. vLLM's own validation, which would do it on the event loop, is turned
+    off. A frame of calls that cannot be compiled gives way to the next looser one, or to none.
+    Raises as `GrammarSandbox.check`.
     """
     structure = params.structured_outputs
     while isinstance(structure, CallFrame) and structure.looser is not None:
         looser, structure.looser = structure.looser, None
         try:
-            return await _try(trials, structure)
+            return await _check(sandbox, params, structure)
         except InvalidRequest:
             params.structured_outputs = structure = looser()
-    if structure is not None:
-        await _try(trials, structure)
+    return None if structure is None else await _check(sandbox, params, structure)
 
 
-async def _try(trials: StructureTrials, structure: StructuredOutputsParams) -> None:
+async def _check(
+    sandbox: GrammarSandbox, params: SamplingParams, structure: StructuredOutputsParams
+) -> Compilation | None:
     if structure.choice is not None:
         structure.grammar, structure.choice = choice_as_grammar(structure.choice), None
     if structure.structural_tag is not None:
         structure.structural_tag = _with_bounds(structure.structural_tag)
     structure._backend = BACKEND
     if structure.json_object:
-        return
-    kind, text = get_structured_output_key(structure)
+        return None
     if structure.json is not None:
+        schema = json.loads(get_structured_output_key(structure)[1])
         # A response format was checked before; a tool's parameters become a structure only now.
-        check_enforced(json.loads(text), "tools")
+        check_enforced(schema, "tools")
+        structure.json = json.dumps(with_equal_merged(schema))
+    kind, text = get_structured_output_key(structure)
     asked = not isinstance(structure, CallFrame)
-    await trials.check(Compilation(kind.name.lower(), text, asked))
+    checked = Compilation(kind.name.lower(), text, asked)
+    expect(params, await sandbox.check(checked))
+    return checked
 
 
 def _with_bounds(tag: str) -> str:
@@ -76,6 +94,7 @@ def _with_bounds(tag: str) -> str:
     frame = json.loads(tag)
     for part in _schemas(frame):
         check_enforced(part["json_schema"], "tools")
+        part["json_schema"] = with_equal_merged(part["json_schema"])
         if part.get("style", "json") == "json":
             part["max_whitespace_cnt"] = 1
             if part["json_schema"] is True:
@@ -91,13 +110,13 @@ def _schemas(part: Any) -> Iterator[dict[str, Any]]:
             yield from _schemas(each)
 
 
-async def open_trials(trials: StructureTrials, llm: Any) -> None:
-    """Give the trials the tokens of the engine's model, as vLLM's own backend reads them."""
+async def open_sandbox(sandbox: GrammarSandbox, llm: Any) -> None:
+    """Give the sandbox the tokens of the engine's model, as vLLM's own backend reads them."""
     tokens = TokenizerInfo.from_huggingface(
         llm.renderer.get_tokenizer(), vocab_size=llm.model_config.get_vocab_size()
     )
     compact = llm.vllm_config.structured_outputs_config.disable_any_whitespace
-    await trials.open(tokens.serialize_json(), any_whitespace=not compact)
+    await sandbox.open(tokens.serialize_json(), any_whitespace=not compact)
 
 
 def leave_validation_to_us(llm: Any) -> None:

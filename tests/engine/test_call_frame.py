@@ -19,10 +19,10 @@ from service.context import enter_context, internal_context
 from service.errors import UnsupportedFeature
 from service.settings.preparation import PreparationSettings
 from service.vllm_engine.call_frame import asks_for_structure
+from service.vllm_engine.grammar_sandbox import GrammarSandbox
 from service.vllm_engine.parsers import mended
-from service.vllm_engine.structured_outputs import try_structure
-from service.vllm_engine.structures import StructureTrials
-from tests.engine.test_structures import exploding
+from service.vllm_engine.structured_outputs import check_structure
+from tests.engine.test_grammar_sandbox import exploding
 from tests.engine.test_tools import LIGHT, NAMED, TOOLS, function
 from tests.gate.test_gate import gate_of
 
@@ -53,8 +53,8 @@ def tokens(tokenizer: Any) -> xgrammar.TokenizerInfo:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def opened(tokens: xgrammar.TokenizerInfo) -> AsyncGenerator[StructureTrials, None]:
-    opened = StructureTrials(gate_of(1)[0], PreparationSettings(structure_ms=8000))
+async def opened(tokens: xgrammar.TokenizerInfo) -> AsyncGenerator[GrammarSandbox, None]:
+    opened = GrammarSandbox(gate_of(1)[0], PreparationSettings(structure_ms=8000))
     opened.begin()
     await opened.open(tokens.serialize_json(), any_whitespace=True)
     yield opened
@@ -62,7 +62,7 @@ async def opened(tokens: xgrammar.TokenizerInfo) -> AsyncGenerator[StructureTria
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def trials(opened: StructureTrials) -> StructureTrials:
+async def sandbox(opened: GrammarSandbox) -> GrammarSandbox:
     enter_context(internal_context("test", 600.0))
     return opened
 
@@ -104,10 +104,10 @@ def call(name: str, arguments: str) -> str:
 
 
 async def test_an_answer_is_text_or_calls_that_keep_to_their_schemas(
-    tokenizer: Any, tokens: xgrammar.TokenizerInfo, trials: StructureTrials
+    tokenizer: Any, tokens: xgrammar.TokenizerInfo, sandbox: GrammarSandbox
 ) -> None:
     params = rendered(tokenizer)
-    await try_structure(trials, params)
+    await check_structure(sandbox, params)
     light = call("set_light", LAMP)
     for good in ("Hello!", light, light + call("get_weather", '{"city": "Oslo"}'), f"So: {light}"):
         assert accepts(params, tokens, good), good
@@ -123,20 +123,20 @@ async def test_an_answer_is_text_or_calls_that_keep_to_their_schemas(
 
 
 async def test_one_call_alone_is_one(
-    tokenizer: Any, tokens: xgrammar.TokenizerInfo, trials: StructureTrials
+    tokenizer: Any, tokens: xgrammar.TokenizerInfo, sandbox: GrammarSandbox
 ) -> None:
     params = rendered(tokenizer, parallel_tool_calls=False)
-    await try_structure(trials, params)
+    await check_structure(sandbox, params)
     assert accepts(params, tokens, call("set_light", LAMP))
     assert not accepts(params, tokens, call("set_light", LAMP) * 2)
 
 
 @pytest.mark.parametrize("hard", [ODD, LARGE], ids=["cannot be enforced", "costs too much"])
 async def test_a_schema_that_no_grammar_can_hold_leaves_names_and_json(
-    tokenizer: Any, tokens: xgrammar.TokenizerInfo, trials: StructureTrials, hard: Any
+    tokenizer: Any, tokens: xgrammar.TokenizerInfo, sandbox: GrammarSandbox, hard: Any
 ) -> None:
     params = rendered(tokenizer, tools=[LIGHT, hard])
-    await try_structure(trials, params)
+    await check_structure(sandbox, params)
     name = hard["function"]["name"]
     assert accepts(params, tokens, call(name, '{"number": 4, "more": [1]}'))
     assert accepts(params, tokens, "Hello!")
@@ -145,34 +145,34 @@ async def test_a_schema_that_no_grammar_can_hold_leaves_names_and_json(
 
 
 async def test_a_strict_tool_that_cannot_be_held_is_refused_and_others_are_free_beside_one_that_can(
-    tokenizer: Any, tokens: xgrammar.TokenizerInfo, trials: StructureTrials
+    tokenizer: Any, tokens: xgrammar.TokenizerInfo, sandbox: GrammarSandbox
 ) -> None:
     strict = {"function": {**ODD["function"], "strict": True}, "type": "function"}
     with pytest.raises(UnsupportedFeature):
-        await try_structure(trials, rendered(tokenizer, tools=[LIGHT, strict]))
+        await check_structure(sandbox, rendered(tokenizer, tools=[LIGHT, strict]))
     light = {"function": {**LIGHT["function"], "strict": True}, "type": "function"}
     params = rendered(tokenizer, tools=[light, ODD])
     assert asks_for_structure(params)
-    await try_structure(trials, params)
+    await check_structure(sandbox, params)
     assert accepts(params, tokens, call("count", '{"number": 4}'))
     assert not accepts(params, tokens, call("set_light", '{"room": "attic", "on": true}'))
 
 
 async def test_beside_a_format_the_answer_is_a_call_or_in_the_format(
-    tokenizer: Any, tokens: xgrammar.TokenizerInfo, trials: StructureTrials
+    tokenizer: Any, tokens: xgrammar.TokenizerInfo, sandbox: GrammarSandbox
 ) -> None:
     params = rendered(tokenizer, response_format=FORMAT)
     assert asks_for_structure(params)
-    await try_structure(trials, params)
+    await check_structure(sandbox, params)
     for good in ('"yes"', call("set_light", LAMP)):
         assert accepts(params, tokens, good), good
     assert not accepts(params, tokens, "Hello!")
 
 
-async def test_a_call_that_must_come_gives_no_way(tokenizer: Any, trials: StructureTrials) -> None:
+async def test_a_call_that_must_come_gives_no_way(tokenizer: Any, sandbox: GrammarSandbox) -> None:
     for choice in ("required", NAMED | {"function": {"name": "count"}}):
         with pytest.raises(UnsupportedFeature):
-            await try_structure(trials, rendered(tokenizer, tools=[ODD], tool_choice=choice))
+            await check_structure(sandbox, rendered(tokenizer, tools=[ODD], tool_choice=choice))
 
 
 async def test_the_operator_leaves_calls_free(tokenizer: Any) -> None:

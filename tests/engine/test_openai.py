@@ -23,9 +23,9 @@ from service.settings.preparation import PreparationSettings
 from service.telemetry.metrics import Metrics
 from service.vllm_engine.answers import parse
 from service.vllm_engine.client import GatedClient
+from service.vllm_engine.grammar_sandbox import GrammarSandbox
 from service.vllm_engine.openai import OpenAISurface
 from service.vllm_engine.plain.stream import is_plain
-from service.vllm_engine.structures import StructureTrials
 
 CHAT_BODY = {"model": "tiny", "messages": [{"role": "user", "content": "Hello"}], "stream": True}
 PROMPT_BODY = {"model": "tiny", "prompt": "a", "stream": True}
@@ -82,9 +82,9 @@ async def test_what_the_gate_ends_a_stream_with_is_kept_for_vllms_handlers_alone
         ),
     )
     settings = PreparationSettings()
-    preparation, trials = Preparation(gate, settings), StructureTrials(gate, settings)
+    preparation, sandbox = Preparation(gate, settings), GrammarSandbox(gate, settings)
     metrics, limits = Metrics(CollectorRegistry()), LimitSettings()
-    client = GatedClient(engine, gate, metrics, preparation, trials, limits=limits)
+    client = GatedClient(engine, gate, metrics, preparation, sandbox, limits=limits)
     prompt, params = {"prompt_token_ids": [1]}, SamplingParams(max_tokens=1)
     refusal = QueueFull("full")
     gate.close(lambda: refusal)

@@ -24,7 +24,7 @@ from service.settings.preparation import PreparationSettings
 from service.telemetry.metrics import Metrics
 from service.tenants.tenant import Tenant
 from service.vllm_engine.client import GatedClient
-from service.vllm_engine.structures import StructureTrials
+from service.vllm_engine.grammar_sandbox import GrammarSandbox
 from tests.answers import refusal
 from tools.served.configuration import tiny_config
 from tools.served.keys import bearer, entry, key_of, write_keys
@@ -222,8 +222,8 @@ async def test_a_salt_that_comes_with_a_prompt_is_overwritten() -> None:
     seen = PromptsSeen()
     metrics = Metrics(CollectorRegistry())
     gate, settings = Gate(GateSettings(), metrics.of_engine("fake"), 4), PreparationSettings()
-    preparation, trials = Preparation(gate, settings), StructureTrials(gate, settings)
-    client = GatedClient(seen, gate, metrics, preparation, trials, limits=LimitSettings())
+    preparation, sandbox = Preparation(gate, settings), GrammarSandbox(gate, settings)
+    client = GatedClient(seen, gate, metrics, preparation, sandbox, limits=LimitSettings())
     for name in ("a", "a", "b"):
         context = internal_context("test", 600.0)
         context.tenant = Tenant(name)

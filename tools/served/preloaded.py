@@ -21,14 +21,14 @@ from pathlib import Path
 from typing import Any
 
 from service.settings.tree import ModelSettings, Settings
-from service.vllm_engine import structures
+from service.vllm_engine import grammar_sandbox
 from service.vllm_engine.cpu.seed import (
     ENGINE_MODULES,
     seed_variables,
     variables_read_at_start,
 )
 from service.vllm_engine.environment import apply_environment
-from tools.served.forked_trial import forked_first
+from tools.served.forked_worker import forked_first
 
 _MODULES = (
     "service.serving",
@@ -92,7 +92,7 @@ def _serve(asked: socket.socket) -> None:
     os.close(output)
     os.sched_setaffinity(0, cores)
     util.spawnv_passfds = _Spawn()  # type: ignore[assignment]
-    structures.start_program = forked_first(structures.start_program)  # type: ignore[assignment]
+    grammar_sandbox.start_program = forked_first(grammar_sandbox.start_program)  # type: ignore[assignment]
     os.environ.clear()
     os.environ.update(variables)
     sys.argv = list(command)

@@ -1,11 +1,9 @@
 """Scheduler of the engine's steps, which reads few tokens of prompts of later ranks in a step."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
-from vllm.v1.core.sched.scheduler import Scheduler
-from vllm.v1.request import RequestStatus
-
+from service.vllm_engine.mask_budget import BudgetScheduler
 from service.vllm_engine.rank import Rank
 
 _TOKENS = 96
@@ -24,7 +22,7 @@ _MOST_IN_A_ROW = 2
 """The most steps in a row that leave out decoding requests."""
 
 
-class PacedScheduler(Scheduler):  # type: ignore[misc] # vLLM is not followed by mypy
+class PacedScheduler(BudgetScheduler):
     """vLLM's scheduler, with short steps for the requests of tenants within their share.
 
     On the CPU build a step takes longer with each token, and a request waits for the running step
@@ -88,28 +86,3 @@ class PacedScheduler(Scheduler):  # type: ignore[misc] # vLLM is not followed by
             if not each.is_prefill_chunk
         )
         return int(decoding + max(_TOKENS, _STEP - 2 * decoding))
-
-    def _schedule_without(self, held: Sequence[Any], throttle_prefills: bool) -> Any:
-        waiting = [each for each in held if each.status != RequestStatus.RUNNING]
-        if self._running_may_skip():
-            for each in held:
-                # `schedule` counts `current_step` up first, so +2 leaves out the step made now.
-                each.next_decode_eligible_step = self.current_step + 2
-        self.waiting.remove_requests(waiting)
-        try:
-            return super().schedule(throttle_prefills)
-        finally:
-            for each in waiting:
-                self.waiting.add_request(each)
-
-    def _running_may_skip(self) -> bool:
-        """False if there are more adapters than slots.
-
-        vLLM counts only the adapters of one step's requests. With one that skips the step, requests
-        of too many adapters could run.
-        """
-        if self.lora_config is None:
-            return True
-        loras = [each.lora_request for each in self.requests.values()]
-        adapters = {each.lora_int_id for each in loras if each is not None}
-        return bool(len(adapters) <= self.lora_config.max_loras)

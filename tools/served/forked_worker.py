@@ -11,18 +11,18 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 
-from service.vllm_engine import trial
+from service.vllm_engine import grammar_worker
 
 Start = Callable[[Sequence[int]], "subprocess.Popen[bytes]"]
 _LOOK_SECONDS = 0.01
 _MOST_SOCKETS = 64
 
 
-class ForkedTrial(subprocess.Popen[bytes]):
-    """`service/vllm_engine/trial.py` in a child of this process that waits for its sockets."""
+class ForkedWorker(subprocess.Popen[bytes]):
+    """The program grammar_worker.py in a child of this process that waits for its sockets."""
 
     def __init__(self) -> None:
-        self.args, self.returncode = trial.__file__, None
+        self.args, self.returncode = grammar_worker.__file__, None
         self.stdin = self.stdout = self.stderr = None
         self._asked, theirs = socket.socketpair()
         self.pid = os.fork()
@@ -58,7 +58,7 @@ class ForkedTrial(subprocess.Popen[bytes]):
 
 def forked_first(start: Start) -> Start:
     """A start of the program that takes a fork made now the first time, and `start` later."""
-    waiting = [ForkedTrial()]
+    waiting = [ForkedWorker()]
 
     def begin(sockets: Sequence[int]) -> "subprocess.Popen[bytes]":
         if not waiting:
@@ -79,7 +79,7 @@ def _run(asked: socket.socket) -> None:
         if sent:
             terms, *sockets = sent
             sys.stdin = os.fdopen(terms)
-            trial.main(sockets)
+            grammar_worker.main(sockets)
     except BaseException:
         traceback.print_exc()
         os._exit(1)

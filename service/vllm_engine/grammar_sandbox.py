@@ -1,4 +1,4 @@
-"""Trials of structures before the gate: each is compiled in a process with limits, or refused."""
+"""Structures are compiled and walked before the gate, in processes with limits, or refused."""
 
 import asyncio
 import hashlib
@@ -14,7 +14,9 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import service
 from service.context import current_context
 from service.errors import (
     ConfigurationError,
@@ -25,15 +27,18 @@ from service.errors import (
 )
 from service.gate.gate import Gate
 from service.gate.stage import Stage, Turn
+from service.quoting import quote
 from service.settings.preparation import PreparationSettings
-from service.vllm_engine import trial
 
 _log = logging.getLogger(__name__)
 
 _REMEMBERED = 4096
 _END_SECONDS = 1.0
+_DEAR = "long maxLength, counted repetitions and many optional properties cost most"
 _UNASKED_PART = 0.1
 """Part of the time that compiling may take, for a structure that can be left out."""
+_ALL = ""
+"""Stands for every tenant: for a structure that was refused because of its time in the engine."""
 _ENDED = "The process that compiles structures has ended."
 
 
@@ -48,6 +53,12 @@ class Compilation:
     kind: str
     text: str
     asked: bool = True
+
+    @property
+    def digest(self) -> bytes:
+        """Equal for equal structures."""
+        text = self.text.encode(errors="surrogatepass")
+        return hashlib.blake2b(text, key=f"{self.kind} {self.asked}".encode()).digest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +75,8 @@ class _Lane:
             return b""
 
 
-class StructureTrials:
-    """Compiles structures in the processes of trial.py, in fair turns of a stage.
+class GrammarSandbox:
+    """Compiles structures in the processes of grammar_worker.py, in fair turns of a stage.
 
     A result is remembered for its tenant (or salt group), so a structure costs its tenant once.
     `begin` starts the program, which takes seconds to load; `open` gives it the tokens.
@@ -79,7 +90,7 @@ class StructureTrials:
         self._program: subprocess.Popen[bytes] | None = None
         self._sockets: list[socket.socket] = []
         self._starting = asyncio.Lock()
-        self._verdicts: OrderedDict[tuple[str, bytes], ServiceError | None] = OrderedDict()
+        self._verdicts: OrderedDict[tuple[str, bytes], ServiceError | float] = OrderedDict()
 
     def begin(self) -> None:
         """Start the program; it waits for the tokens when it has loaded."""
@@ -95,6 +106,7 @@ class StructureTrials:
             "tokens": tokens,
             "any_whitespace": any_whitespace,
             "memory": self._settings.structure_mib << 20,
+            "mask": self._settings.mask_ms / 1000,
         }
         self._terms = json.dumps(terms).encode() + b"\n"
         try:
@@ -105,24 +117,35 @@ class StructureTrials:
                 "message above says why"
             ) from error
 
-    async def check(self, structure: Compilation) -> None:
-        """Return once the structure is known to compile within its limits.
+    async def check(self, structure: Compilation) -> float:
+        """Seconds of the longest mask, once the structure is known to keep its limits.
 
         Raises InvalidRequest for one that does not, UnsupportedFeature for one that would be
         enforced only in part, and as `Stage.run`. The tenant is the current request's.
         """
-        text = structure.text.encode(errors="surrogatepass")
-        key = f"{structure.kind} {structure.asked}".encode()
-        digest = hashlib.blake2b(text, key=key).digest()
-        known = (current_context().tenant.cache_domain, digest)
+        known = (current_context().tenant.cache_domain, structure.digest)
+        if known not in self._verdicts and (_ALL, structure.digest) in self._verdicts:
+            known = (_ALL, structure.digest)
         if known not in self._verdicts:
-            verdict = await self._stage.run(len(text), lambda turn: self._try(structure, turn))
-            self._verdicts[known] = verdict
-            if len(self._verdicts) > _REMEMBERED:
-                self._verdicts.popitem(last=False)
+            size = len(structure.text.encode(errors="surrogatepass"))
+            verdict = await self._stage.run(size, lambda turn: self._try(structure, turn))
+            self._remember(known, verdict)
         self._verdicts.move_to_end(known)
-        if (error := self._verdicts[known]) is not None:
-            raise error
+        verdict = self._verdicts[known]
+        if isinstance(verdict, ServiceError):
+            raise verdict
+        return verdict
+
+    def refuse(self, structure: Compilation, error: ServiceError) -> None:
+        """Refuse a structure with this error from now on, whoever asks for it."""
+        self._remember((_ALL, structure.digest), error)
+        for known in [each for each in self._verdicts if each[1] == structure.digest]:
+            self._verdicts[known] = error
+
+    def _remember(self, known: tuple[str, bytes], verdict: ServiceError | float) -> None:
+        self._verdicts[known] = verdict
+        if len(self._verdicts) > _REMEMBERED:
+            self._verdicts.popitem(last=False)
 
     def stop(self) -> None:
         """End the program and its processes."""
@@ -166,7 +189,7 @@ class StructureTrials:
             lane.writer.close()
             self._free.remove(lane)
 
-    async def _try(self, structure: Compilation, turn: Turn) -> ServiceError | None:
+    async def _try(self, structure: Compilation, turn: Turn) -> ServiceError | float:
         lane = await self._lane()
         seconds = self._settings.structure_ms / 1000 * (1 if structure.asked else _UNASKED_PART)
         line = await lane.ask({"kind": structure.kind, "text": structure.text, "seconds": seconds})
@@ -179,33 +202,50 @@ class StructureTrials:
         turn.seconds = answer["seconds"]
         return self._verdict(answer)
 
-    def _verdict(self, answer: dict[str, object]) -> ServiceError | None:
+    def _verdict(self, answer: dict[str, Any]) -> ServiceError | float:
         if "limit" in answer:
-            most = {
-                "time": f"{self._settings.structure_ms} ms",
-                "memory": f"{self._settings.structure_mib} MiB",
-            }[str(answer["limit"])]
-            return InvalidRequest(
-                f"structured output: compiling it takes more than {most}; long maxLength, counted "
-                "repetitions and many optional properties cost most",
-                code="structure_too_large",
-            )
+            at = f" at {answer['at'][:200]}" if answer.get("at") else ""
+            settings = self._settings
+            said = {
+                "time": f"compiling it{at} takes more than {settings.structure_ms} ms; {_DEAR}",
+                "memory": f"compiling it{at} takes more than {settings.structure_mib} MiB; {_DEAR}",
+                "mask": f"finding the tokens that it allows next{at} takes more than "
+                f"{settings.mask_ms} ms; alternatives that begin alike cost most",
+            }[answer["limit"]]
+            return InvalidRequest(f"structured output: {said}", code="structure_too_large")
+        if "dead_end" in answer:
+            after = f" after {quote(answer['dead_end'])}" if answer["dead_end"] else ""
+            return dead_end(after or f" for its part {answer.get('at', '/')[:200]}")
         if "refused" not in answer:
-            return None
+            return float(answer["mask"])
         kind = UnsupportedFeature if answer.get("unsupported") else InvalidRequest
         return kind(f"structured output: {answer['refused']}")
 
 
+def dead_end(after: str) -> InvalidRequest:
+    """The error of a structure that cannot be completed from some place on."""
+    return InvalidRequest(
+        f"structured output: no text{after} can complete it; look for a part that always contains "
+        "itself, or for characters that exclude all",
+        code="structure_dead_end",
+    )
+
+
 def start_program(sockets: Sequence[int]) -> "subprocess.Popen[bytes]":
-    """Start trial.py with these sockets; its terms go to its standard input."""
-    # -P, because the script's folder holds modules with the names of libraries.
-    command = [sys.executable, "-P", str(Path(trial.__file__)), *map(str, sockets)]
+    """Start grammar_worker.py with these sockets; its terms go to its standard input."""
+    command = [sys.executable, "-P", "-m", "service.vllm_engine.grammar_worker"]
+    found = [str(Path(service.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
     return subprocess.Popen(
-        command,
+        [*command, *map(str, sockets)],
         stdin=subprocess.PIPE,
         pass_fds=sockets,
         start_new_session=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"},
+        env={
+            **os.environ,
+            "OMP_NUM_THREADS": "1",
+            "TOKENIZERS_PARALLELISM": "false",
+            "PYTHONPATH": os.pathsep.join(filter(None, found)),
+        },
     )
 
 

@@ -1,0 +1,288 @@
+"""Schedulers that bound the time which structures take from the engine's steps.
+
+Before each token vLLM finds the tokens that a structure allows (the mask), for all requests in one
+thread, while all other requests wait. So the masks of a step share a budget: beyond it requests
+with dear masks take turns. A request whose masks take too long altogether ends with an error, and
+what they took is reported with its outputs, to be charged to its tenant.
+"""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+from weakref import WeakValueDictionary
+
+from vllm.sampling_params import SamplingParams
+from vllm.v1.core.sched.async_scheduler import AsyncScheduler
+from vllm.v1.core.sched.scheduler import Scheduler
+from vllm.v1.engine import EngineCoreOutput, EngineCoreOutputs
+from vllm.v1.request import RequestStatus
+from vllm.v1.structured_output.backend_types import StructuredOutputGrammar
+
+SECTION = "llm_service"
+"""Key of the service's limits in vLLM's `additional_config`: `mask` and `masks`, in seconds."""
+SECONDS = "mask_seconds"
+"""Key of the seconds of masks: expected ones in `extra_args`, taken ones with outputs."""
+TOO_DEAR = "structure_too_large"
+DEAD_END = "structure_dead_end"
+
+_STEP_SECONDS = 0.06
+"""Time of the masks of one step; one mask may begin in it and end later."""
+_DEAR_SECONDS = 0.004
+"""Longest mask from which a request counts as dear in each step, and not by its last mask."""
+_REPORTED_SECONDS = 0.001
+_BEYOND = 5.0
+"""Times the longest mask of the walks before the gate, after which a request ends at once."""
+
+
+def expect(params: SamplingParams, seconds: float) -> None:
+    """Tell the engine of the longest mask that the walks met, if that makes the request dear."""
+    if seconds > _DEAR_SECONDS:
+        params.extra_args = {**(params.extra_args or {}), SECONDS: seconds}
+
+
+class _Shared:
+    """What the requests of one structure have in common."""
+
+    too_dear = False
+
+
+class TimedGrammar(StructuredOutputGrammar):  # type: ignore[misc] # vLLM is not followed by mypy
+    """A request's grammar whose CPU time is measured.
+
+    `cost` is what its next mask may take, `end` the reason for which its request must end. All
+    requests of a structure end with the first that is found to be too dear.
+    """
+
+    def __init__(
+        self, grammar: StructuredOutputGrammar, shared: _Shared, expected: float, most: float
+    ) -> None:
+        self._grammar = grammar
+        self._shared = shared
+        self._expected = expected
+        self._most = most
+        self._last = 0.0
+        self._unreported = 0.0
+        self.total = 0.0
+        self.served = 0
+        """The engine's step of the last mask."""
+        self.end: str | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._grammar, name)
+
+    @property
+    def cost(self) -> float:
+        """Seconds that the next mask may take."""
+        return max(self._last, self._expected)
+
+    def fill_bitmask(self, bitmask: Any, batch_index: int) -> None:
+        """Fill a row with the mask; with ones where the request ends, whose token is dropped."""
+        if self._shared.too_dear:
+            self.end = TOO_DEAR
+            bitmask[batch_index].fill_(-1)
+            return
+        started = time.thread_time()
+        self._grammar.fill_bitmask(bitmask, batch_index)
+        self._last = time.thread_time() - started
+        self._count(self._last)
+        if self._last > self._most:
+            self._shared.too_dear, self.end = True, TOO_DEAR
+        elif not bitmask[batch_index].any():
+            self.end = DEAD_END
+            bitmask[batch_index].fill_(-1)
+
+    def accept_tokens(self, request_id: str, tokens: list[int]) -> bool:
+        """Advance by these tokens; false if one is not allowed."""
+        started = time.thread_time()
+        accepted: bool = self._grammar.accept_tokens(request_id, tokens)
+        self._count(time.thread_time() - started)
+        return accepted
+
+    def validate_tokens(self, tokens: list[int]) -> list[int]:
+        """The first of these tokens that are allowed."""
+        valid: list[int] = self._grammar.validate_tokens(tokens)
+        return valid
+
+    def rollback(self, num_tokens: int) -> None:
+        """Go back by so many tokens."""
+        self._grammar.rollback(num_tokens)
+
+    def is_terminated(self) -> bool:
+        """True once the structure is complete."""
+        return bool(self._grammar.is_terminated())
+
+    def reset(self) -> None:
+        """Go back to the beginning."""
+        self._grammar.reset()
+
+    def take_unreported(self) -> float:
+        """Seconds since the last report; 0 while they are too few to report."""
+        if self._unreported < _REPORTED_SECONDS:
+            return 0.0
+        seconds, self._unreported = self._unreported, 0.0
+        return seconds
+
+    def _count(self, seconds: float) -> None:
+        self.total += seconds
+        self._unreported += seconds
+
+
+class MaskBudget:
+    """Mixed into a scheduler of vLLM's: measures and bounds the time of masks."""
+
+    requests: dict[str, Any]
+    running: list[Any]
+    waiting: Any
+    current_step: int
+    lora_config: Any
+
+    def __init__(self, vllm_config: Any, *arguments: Any, **options: Any) -> None:
+        super().__init__(vllm_config, *arguments, **options)
+        limits = vllm_config.additional_config.get(SECTION, {})
+        self._most_mask = _BEYOND * limits.get("mask", float("inf"))
+        self._most_masks = limits.get("masks", float("inf"))
+        self._timed: dict[str, TimedGrammar] = {}
+        self._shared: WeakValueDictionary[Any, _Shared] = WeakValueDictionary()
+
+    def schedule(self, throttle_prefills: bool = False) -> Any:
+        """The next step, as vLLM's scheduler makes it of the requests whose masks fit into it."""
+        return self._schedule_without((), throttle_prefills)
+
+    def get_grammar_bitmask(self, scheduler_output: Any) -> Any:
+        """vLLM's masks of a step, whose grammars are timed."""
+        if scheduler_output.has_structured_output_requests:
+            for request_id in scheduler_output.num_scheduled_tokens:
+                request = self.requests.get(request_id)
+                if request is not None and request.use_structured_output:
+                    self._time(request)
+        return super().get_grammar_bitmask(scheduler_output)  # type: ignore[misc]
+
+    def update_from_output(self, scheduler_output: Any, model_runner_output: Any) -> Any:
+        """vLLM's outputs of a step; requests that must end do so before their token counts."""
+        if not self._timed:
+            return super().update_from_output(  # type: ignore[misc]
+                scheduler_output, model_runner_output
+            )
+        ended = self._end_requests()
+        outputs: dict[int, EngineCoreOutputs] = super().update_from_output(  # type: ignore[misc]
+            scheduler_output, model_runner_output
+        )
+        for client, output in ended:
+            outputs.setdefault(client, EngineCoreOutputs(outputs=[])).outputs.append(output)
+        for step in outputs.values():
+            for output in step.outputs:
+                self._report(output)
+        for request_id in self._timed.keys() - self.requests.keys():
+            del self._timed[request_id]
+        return outputs
+
+    def _time(self, request: Any) -> None:
+        structured = request.structured_output_request
+        grammar = structured.grammar
+        if isinstance(grammar, StructuredOutputGrammar) and not isinstance(grammar, TimedGrammar):
+            key = structured.structured_output_key
+            if (shared := self._shared.get(key)) is None:
+                shared = self._shared[key] = _Shared()
+            expected = (request.sampling_params.extra_args or {}).get(SECONDS, 0.0)
+            grammar = TimedGrammar(grammar, shared, expected, self._most_mask)
+            structured.grammar = self._timed[request.request_id] = grammar
+        if isinstance(grammar, TimedGrammar):
+            grammar.served = self.current_step
+
+    def _end_requests(self) -> list[tuple[int, EngineCoreOutput]]:
+        """End the requests that must, and make their last outputs, each with its client."""
+        for grammar in self._timed.values():
+            if grammar.end is None and grammar.total > self._most_masks:
+                grammar.end = TOO_DEAR
+        ids = [request_id for request_id, grammar in self._timed.items() if grammar.end]
+        if not ids:
+            return []
+        return [
+            (
+                request.client_index,
+                EngineCoreOutput(
+                    request_id=request.request_id,
+                    new_token_ids=[],
+                    finish_reason=request.get_finished_reason(),
+                    stop_reason=self._timed[request.request_id].end,
+                    events=request.take_events(),
+                    trace_headers=request.trace_headers,
+                ),
+            )
+            for request in self.finish_requests(  # type: ignore[attr-defined]
+                ids, RequestStatus.FINISHED_ERROR
+            )
+        ]
+
+    def _report(self, output: EngineCoreOutput) -> None:
+        grammar = self._timed.get(output.request_id)
+        if grammar is not None and (seconds := grammar.take_unreported()):
+            more = output.kv_transfer_params or {}
+            output.kv_transfer_params = {**more, SECONDS: seconds}
+
+    def _schedule_without(self, held: Sequence[Any], throttle_prefills: bool) -> Any:
+        """vLLM's next step without these requests, and without those whose masks do not fit."""
+        held = [*held, *self._beyond_budget(held)]
+        waiting = [each for each in held if each.status != RequestStatus.RUNNING]
+        if held and self._running_may_skip():
+            for each in held:
+                # `schedule` counts `current_step` up first, so +2 leaves out the step made now.
+                each.next_decode_eligible_step = max(
+                    each.next_decode_eligible_step, self.current_step + 2
+                )
+        if waiting:
+            self.waiting.remove_requests(waiting)
+        try:
+            return super().schedule(throttle_prefills)  # type: ignore[misc]
+        finally:
+            for each in waiting:
+                self.waiting.add_request(each)
+
+    def _beyond_budget(self, held: Sequence[Any]) -> list[Any]:
+        """Requests whose masks do not fit into the next step; who waits longest comes first."""
+        costs = [
+            (request, cost)
+            for request in (*self.running, *self.waiting)
+            if request.use_structured_output
+            and (cost := self._cost(request))
+            and request not in held
+        ]
+        if sum(cost for _, cost in costs) <= _STEP_SECONDS:
+            return []
+        costs.sort(key=lambda each: self._served(each[0]))
+        taken, beyond = 0.0, []
+        for request, cost in costs:
+            if taken and taken + cost > _STEP_SECONDS * 1.001:
+                beyond.append(request)
+            else:
+                taken += cost
+        return beyond
+
+    def _cost(self, request: Any) -> float:
+        if (grammar := self._timed.get(request.request_id)) is not None:
+            return grammar.cost
+        return float((request.sampling_params.extra_args or {}).get(SECONDS, 0.0))
+
+    def _served(self, request: Any) -> int:
+        grammar = self._timed.get(request.request_id)
+        return grammar.served if grammar else 0
+
+    def _running_may_skip(self) -> bool:
+        """False if there are more adapters than slots.
+
+        vLLM counts only the adapters of one step's requests. With one that skips the step, requests
+        of too many adapters could run.
+        """
+        if self.lora_config is None:
+            return True
+        loras = [each.lora_request for each in self.requests.values()]
+        adapters = {each.lora_int_id for each in loras if each is not None}
+        return bool(len(adapters) <= self.lora_config.max_loras)
+
+
+class BudgetScheduler(MaskBudget, Scheduler):  # type: ignore[misc]
+    """vLLM's scheduler with a budget for masks."""
+
+
+class AsyncBudgetScheduler(MaskBudget, AsyncScheduler):  # type: ignore[misc]
+    """vLLM's scheduler for steps that overlap, with a budget for masks."""

@@ -1,0 +1,276 @@
+"""Structures are compiled and walked before the gate, in processes with limits of their own."""
+
+import asyncio
+import itertools
+import json
+import string
+from collections.abc import AsyncGenerator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import pytest_asyncio
+from vllm.sampling_params import SamplingParams, StructuredOutputsParams
+from xgrammar import TokenizerInfo
+
+from service.context import current_context, enter_context, internal_context
+from service.errors import InvalidRequest, ServiceError, Unavailable, UnsupportedFeature
+from service.settings.preparation import PreparationSettings
+from service.tenants.tenant import Tenant
+from service.vllm_engine.grammar_sandbox import Compilation, GrammarSandbox
+from service.vllm_engine.mask_budget import TOO_DEAR
+from service.vllm_engine.structured_outputs import with_compiled_grammar
+from tests.gate.test_gate import gate_of
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+TOKENS = TokenizerInfo(
+    [*string.printable, *("".join(p) for p in itertools.product("ab", repeat=5))]
+)
+SETTINGS = PreparationSettings(structure_ms=400, structure_mib=64)
+
+
+def exploding(properties: int) -> str:
+    """A schema of a few kilobytes that takes minutes, or gigabytes, to compile."""
+    names = ["".join(pair) for pair in itertools.product(string.ascii_letters, repeat=2)]
+    return json.dumps(
+        {
+            "type": "object",
+            "properties": {name: {} for name in names[:properties]},
+            "minProperties": properties * 2 // 5,
+            "maxProperties": properties * 4 // 5,
+        }
+    )
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def opened() -> AsyncGenerator[GrammarSandbox, None]:
+    """A sandbox that tests share: its program takes two seconds to load."""
+    opened = GrammarSandbox(gate_of(1)[0], SETTINGS)
+    opened.begin()
+    await opened.open(TOKENS.serialize_json(), any_whitespace=True)
+    yield opened
+    opened.stop()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def sandbox(opened: GrammarSandbox) -> GrammarSandbox:
+    enter_context(internal_context("test", 60.0))
+    return opened
+
+
+async def test_what_compiles_passes(sandbox: GrammarSandbox) -> None:
+    integer = '{"type": "object", "properties": {"a": {"type": "integer"}}}'
+    await sandbox.check(Compilation("json", integer))
+    await sandbox.check(Compilation("json", '{"oneOf": [{"type": "null"}, {"type": "string"}]}'))
+    await sandbox.check(Compilation("regex", "[a-z]{1,20}"))
+    await sandbox.check(Compilation("grammar", 'root ::= "yes" | "no"'))
+
+
+async def test_what_explodes_is_refused_and_leaves_nothing(sandbox: GrammarSandbox) -> None:
+    for _ in range(2):  # the second time from memory
+        with pytest.raises(InvalidRequest, match=r"more than (400 ms|64 MiB)") as refused:
+            await sandbox.check(Compilation("json", exploding(600)))
+        assert refused.value.code == "structure_too_large"
+    await sandbox.check(Compilation("json", "{}"))
+    assert all(not lane.children() for lane in _program(sandbox).children())
+
+
+async def test_the_memory_is_bounded() -> None:
+    enter_context(internal_context("test", 120.0))
+    patient = replace_settings(structure_ms=60_000, structure_mib=32)
+    opened = GrammarSandbox(gate_of(1)[0], patient)
+    opened.begin()
+    await opened.open(TOKENS.serialize_json(), any_whitespace=True)
+    with pytest.raises(InvalidRequest, match="more than 32 MiB"):
+        await opened.check(Compilation("json", exploding(700)))
+    opened.stop()
+
+
+async def test_what_is_refused_is_said_in_the_compilers_words(sandbox: GrammarSandbox) -> None:
+    for kind, text, said in (
+        ("regex", "(a", "parenthesis is not closed"),
+        ("json", '{"type": "array", "items": []}', "^structured output: items must"),
+        ("grammar", "root ::= other", "other"),
+    ):
+        with pytest.raises(InvalidRequest, match=said) as refused:
+            await sandbox.check(Compilation(kind, text))
+        assert "/project" not in refused.value.message
+    counted = Compilation("json", '{"type": "string", "pattern": "a{129}"}')
+    with pytest.raises(UnsupportedFeature, match="more than 128 times") as broken:
+        await sandbox.check(counted)
+    assert "Check failed" not in broken.value.message
+    overlapping = '{"oneOf": [{"type": "integer"}, {"type": "number"}]}'
+    with pytest.raises(UnsupportedFeature, match="oneOf with overlapping"):
+        await sandbox.check(Compilation("json", overlapping))
+
+
+async def test_one_tenants_structures_do_not_keep_another_waiting(sandbox: GrammarSandbox) -> None:
+    here = current_context()
+
+    async def check_as(tenant: str, text: str) -> str:
+        enter_context(replace(here, tenant=Tenant(tenant)))
+        try:
+            await sandbox.check(Compilation("json", text))
+        except InvalidRequest:
+            return f"{tenant} refused"
+        return tenant
+
+    ended: list[str] = []
+    asked = [check_as("a", exploding(600 + number)) for number in range(4)]
+    asked.append(check_as("b", "{}"))
+    for done in asyncio.as_completed(asked):
+        ended.append(await done)
+    assert ended[0] == "b"
+    assert ended.count("a refused") == 4
+
+
+async def test_it_is_started_again_when_it_has_ended(sandbox: GrammarSandbox) -> None:
+    for process in [_program(sandbox), *_program(sandbox).children(recursive=True)]:
+        process.kill()
+    untried = Compilation("json", '{"const": "again"}')
+    with pytest.raises(Unavailable):
+        await sandbox.check(untried)
+    await sandbox.check(untried)
+
+
+async def _stream() -> AsyncGenerator[str, None]:
+    yield "output"
+
+
+async def test_a_request_goes_on_when_its_structure_compiles(sandbox: GrammarSandbox) -> None:
+    structure = StructuredOutputsParams(choice=["yes", 'no "thanks"'])
+    params = SamplingParams(structured_outputs=structure)
+    assert [item async for item in with_compiled_grammar(sandbox, params, _stream())] == ["output"]
+    # The form in which vLLM's own validation leaves the request.
+    assert structure.choice is None
+    assert structure.grammar == 'root ::= "yes" | "no \\"thanks\\""'
+    assert structure._backend == "xgrammar"
+
+
+async def test_a_request_is_refused_before_the_engine_sees_it(sandbox: GrammarSandbox) -> None:
+    for structure in (
+        StructuredOutputsParams(json=exploding(600)),
+        StructuredOutputsParams(json={"type": "array", "uniqueItems": True}),
+        StructuredOutputsParams(regex="(a"),
+    ):
+        stream, params = _stream(), SamplingParams(structured_outputs=structure)
+        with pytest.raises(ServiceError):
+            await anext(with_compiled_grammar(sandbox, params, stream))
+        with pytest.raises(StopAsyncIteration):  # it was closed before its first item
+            await anext(stream)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def large(smollm2_folder: Path) -> AsyncGenerator[GrammarSandbox, None]:
+    """A sandbox with a real model's tokens, on which the time of masks depends."""
+    from transformers import AutoTokenizer
+
+    tokens = TokenizerInfo.from_huggingface(AutoTokenizer.from_pretrained(smollm2_folder))
+    opened = GrammarSandbox(gate_of(1)[0], PreparationSettings())
+    opened.begin()
+    await opened.open(tokens.serialize_json(), any_whitespace=True)
+    enter_context(internal_context("test", 600.0))
+    yield opened
+    opened.stop()
+
+
+def branching(*branches: dict[str, Any]) -> dict[str, Any]:
+    """A schema whose text may go on in each of these branches at each level."""
+    node = {"anyOf": [{"items": {"$ref": "#/$defs/t"}} | each for each in branches]}
+    properties = {"a": {"$ref": "#/$defs/t"}, "b": {"type": "string"}}
+    return {
+        **{"$defs": {"t": node}, "type": "object", "properties": properties},
+        **{"required": ["a", "b"], "additionalProperties": False},
+    }
+
+
+DEAR = branching(*({"title": f"{number}"} for number in range(150)))
+"""A schema whose first mask is cheap, and the second takes tenths of a second."""
+
+
+async def test_a_dear_mask_after_the_first_is_refused_with_its_place(
+    large: GrammarSandbox,
+) -> None:
+    enter_context(internal_context("test", 600.0))
+    with pytest.raises(InvalidRequest, match=r"allows next at /\S+ takes more than 20 ms") as found:
+        await large.check(Compilation("json", json.dumps(DEAR)))
+    assert found.value.code == "structure_too_large"
+
+
+async def test_a_dear_tool_is_named(large: GrammarSandbox) -> None:
+    enter_context(internal_context("test", 600.0))
+    tags = [
+        {
+            **{"type": "tag", "begin": f"<tool_call>{name}", "end": "</tool_call>"},
+            "content": {"type": "json_schema", "json_schema": schema},
+        }
+        for name, schema in (("light", {"type": "object"}), ("dear", DEAR))
+    ]
+    frame = {"type": "triggered_tags", "triggers": ["<tool_call>"], "tags": tags}
+    tag = json.dumps({"type": "structural_tag", "format": frame})
+    with pytest.raises(InvalidRequest, match=r"allows next at /<tool_call>dear takes more"):
+        await large.check(Compilation("structural_tag", tag))
+
+
+async def test_equal_branches_cost_what_one_costs(large: GrammarSandbox) -> None:
+    enter_context(internal_context("test", 600.0))
+    structure = StructuredOutputsParams(json=branching(*[{}] * 150))
+    params = SamplingParams(structured_outputs=structure)
+    assert [item async for item in with_compiled_grammar(large, params, _stream())] == ["output"]
+    assert json.loads(structure.json) == branching({})
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "said"),
+    [
+        ("json", {"$ref": "#"}, "no text for its part / can"),
+        (
+            "json",
+            {
+                **{"type": "object", "properties": {"a": {"$ref": "#/$defs/a"}}},
+                **{"required": ["a"], "$defs": {"a": {"$ref": "#/$defs/a"}}},
+            },
+            "no text for its part / can",
+        ),
+        ("regex", "[^\\x00-\\U0010ffff]", "no text for its part / can"),
+        ("regex", "yes[^\\x00-\\U0010ffff]", "no text after 'yes' can"),
+    ],
+)
+async def test_what_no_text_completes_is_refused(
+    large: GrammarSandbox, kind: str, text: Any, said: str
+) -> None:
+    enter_context(internal_context("test", 600.0))
+    structure = Compilation(kind, text if kind == "regex" else json.dumps(text))
+    with pytest.raises(InvalidRequest, match=said) as refused:
+        await large.check(structure)
+    assert refused.value.code == "structure_dead_end"
+
+
+async def test_what_was_too_dear_in_the_engine_is_refused_for_all(
+    sandbox: GrammarSandbox,
+) -> None:
+    async def ends_early() -> AsyncGenerator[str, None]:
+        yield "output"
+        raise InvalidRequest("structured output: it takes too long", code=TOO_DEAR)
+
+    params = SamplingParams(structured_outputs=StructuredOutputsParams(regex="[ab]{1,7}"))
+    stream = with_compiled_grammar(sandbox, params, ends_early())
+    assert await anext(stream) == "output"
+    with pytest.raises(InvalidRequest):
+        await anext(stream)
+    enter_context(replace(current_context(), tenant=Tenant("another")))
+    with pytest.raises(InvalidRequest, match="it takes too long"):
+        await sandbox.check(Compilation("regex", "[ab]{1,7}"))
+    await sandbox.check(Compilation("regex", "[ab]{1,8}"))
+
+
+def replace_settings(**changed: int) -> PreparationSettings:
+    return PreparationSettings(**{**SETTINGS.model_dump(), **changed})
+
+
+def _program(sandbox: GrammarSandbox) -> psutil.Process:
+    assert sandbox._program is not None
+    return psutil.Process(sandbox._program.pid)
