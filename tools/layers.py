@@ -26,7 +26,7 @@ ALLOWED: dict[str, str] = {
     "database": "errors",
     "local_disk": "errors",
     "redis_client": "errors",
-    "sources": "errors files quoting",
+    "sources": "errors files hosts quoting",
     "generation": "engine errors together",
     "encoders": "engine errors together",
     "model": "engine errors files quoting sources",
@@ -69,7 +69,7 @@ ALLOWED: dict[str, str] = {
     ),
     "runtime": (
         "adapters batches classification engine errors feedback fleet gate guards materials "
-        "proving releases settings telemetry tenants together usage"
+        "proving releases settings sources telemetry tenants together usage"
     ),
     "api": (
         "adapters batches classification console context encoders engine errors feedback fleet "

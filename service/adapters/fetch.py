@@ -20,6 +20,7 @@ from service.errors import ConfigurationError
 from service.model.base_model import ServedBase, read_base_model
 from service.quoting import nearest
 from service.settings.tree import AdapterSettings, Settings
+from service.sources import redirects
 from service.sources.source import parse_source
 from service.together import together
 
@@ -108,6 +109,7 @@ async def fetch_all(
     `held` are the names and digests that are served now: equal bytes are not verified again.
     Raises ConfigurationError for a release of a name that no adapter has.
     """
+    redirects.allow(settings.sources.redirect_hosts)  # a reload may have changed them
     slots = asyncio.Semaphore(_FETCHES)
     outcomes = await together(
         [_fetch(wanted, settings, base, held, slots) for wanted in settings.wanted_adapters]

@@ -15,6 +15,7 @@ from service.model.model_files import IGNORED
 from service.model.pin import pin_folder
 from service.model.refusal import ModelRefused
 from service.model.smollm2 import SMOLLM2
+from service.sources import redirects
 from service.sources.source import parse_source
 
 app = typer.Typer(no_args_is_help=True, help=__doc__)
@@ -23,6 +24,15 @@ _FOLDERS = {
     SMOLLM2: Path(".cache/models/smollm2-135m-instruct"),
     MINILM: Path(".cache/models/all-minilm-l6-v2"),
 }
+
+RedirectHosts = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Host to which the source may redirect besides its own, as in "
+        "`sources.redirect_hosts`; default every host.",
+        show_default=False,
+    ),
+]
 
 
 @app.command()
@@ -49,6 +59,7 @@ def fetch(
             "(*.bin, *.pt, *.pth, ...) are always left out.",
         ),
     ] = None,
+    redirect_host: RedirectHosts = None,
 ) -> None:
     """Fetch a base model and print the digest of its files, for `model.digest`.
 
@@ -70,6 +81,7 @@ def fetch(
     Then: llm-service init models/NAME
     """
     with one_message():
+        redirects.allow(redirect_host or redirects.EVERY_HOST)
         listed = fetch_model(source, folder or _folder_for(source), ignore or IGNORED)
         typer.echo(listed.digest)
 

@@ -12,6 +12,7 @@ from service.releases.releases import Releases
 from service.runtime.open_requests import OpenRequests
 from service.runtime.running import EngineStart, Running, running
 from service.settings.tree import Settings
+from service.sources import redirects
 from service.telemetry.batches import BatchMetrics
 from service.telemetry.metrics import Metrics
 from service.telemetry.objectives import Objectives
@@ -43,6 +44,7 @@ class Foundation:
     @classmethod
     def of(cls, settings: Settings, registry: CollectorRegistry) -> "Foundation":
         """Make the parts, with their series in `registry`."""
+        redirects.allow(settings.sources.redirect_hosts)
         metrics = Metrics(registry, settings.metrics, settings.slo)
         adapter_metrics = AdapterMetrics(registry)
         usage = _usage(settings)

@@ -22,6 +22,7 @@ from service.settings.limits import LimitSettings
 from service.settings.preparation import PreparationSettings
 from service.settings.releases import ReleaseSettings
 from service.settings.section import REDIS_ADDRESS, Section, ServedName
+from service.settings.sources import SourceSettings
 from service.settings.tei import TeiSettings
 from service.settings.telemetry import LogSettings, MetricsSettings, SloSettings, TracingSettings
 from service.settings.trust import TrustSettings
@@ -277,6 +278,7 @@ class Settings(BaseSettings):
     quotas: QuotaSettings = QuotaSettings()
     batches: BatchSettings = BatchSettings()
     usage: UsageSettings = UsageSettings()
+    sources: SourceSettings = SourceSettings()
     adapters: tuple[AdapterSettings, ...] = ()
     releases: ReleaseSettings = ReleaseSettings()
     feedback: FeedbackSettings = FeedbackSettings()

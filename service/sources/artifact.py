@@ -21,6 +21,7 @@ from requests.adapters import HTTPAdapter
 
 from service.files import FILE_NAME, Digest
 from service.quoting import problems
+from service.sources import redirects
 from service.sources.reference import Reference
 from service.sources.refusal import FileRefused
 
@@ -211,7 +212,7 @@ class _Client(Registry):  # type: ignore[misc]
         super().__init__(host, insecure=plain)
         self.base = f"{self.prefix}://{host}"
         for scheme in ("http://", "https://"):
-            self.session.mount(scheme, _Impatient())
+            self.session.mount(scheme, _Guarded(self.base))
         with self.session.get(f"{self.base}/v2/", stream=True) as answer:
             challenge = answer.headers.get("WWW-Authenticate", "")
         if challenge.lower().startswith("basic"):
@@ -243,6 +244,15 @@ class _Client(Registry):  # type: ignore[misc]
         return bool(held)
 
 
-class _Impatient(HTTPAdapter):  # type: ignore[misc]
-    def send(self, *arguments: Any, **options: Any) -> requests.Response:
-        return super().send(*arguments, **options | {"timeout": _TIMEOUT_SECONDS})
+class _Guarded(HTTPAdapter):  # type: ignore[misc]
+    """Sends within a time, and only to where the registry may redirect or have its login."""
+
+    def __init__(self, registry: str) -> None:
+        super().__init__()
+        self._registry = registry
+
+    def send(
+        self, request: requests.PreparedRequest, *arguments: Any, **options: Any
+    ) -> requests.Response:
+        redirects.check(self._registry, str(request.url))
+        return super().send(request, *arguments, **options | {"timeout": _TIMEOUT_SECONDS})

@@ -6,7 +6,8 @@
     https://host/folder                            any web server
     oci://host/repository:tag, ...@sha256:<64 hex> an artifact in an OCI registry
 
-Credentials come from each client's own environment, never from the address.
+Credentials come from each client's own environment, never from the address. A source may redirect
+as `redirects` says.
 """
 
 import re
@@ -24,6 +25,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from service.errors import ConfigurationError
+from service.sources import redirects
 from service.sources.reference import parse_reference
 from service.sources.refusal import FileRefused
 
@@ -166,19 +168,15 @@ class Source:
     def _filesystem(self) -> Any:
         if self.protocol == "file":
             return LocalFileSystem()
-        # Without the instance and listing caches, so that a reload sees the present files.
-        return fsspec.filesystem(
-            self.protocol,
-            skip_instance_cache=True,
-            use_listings_cache=False,
-            **OPTIONS.get(self.protocol, {}),
-        )
+        return redirects.filesystem(self.protocol, OPTIONS.get(self.protocol, {}))
 
     def explain(self, name: str, error: Exception) -> ConfigurationError:
         """Translate an error of a client into SourceMissing or SourceUnreachable.
 
         A refusal stays a refusal.
         """
+        if (redirect := redirects.refused_in(error)) is not None:
+            return SourceUnreachable(f"{self.uri}: {name}: {redirect}")
         if isinstance(error, ConfigurationError):
             return error
         if _is_absent(error):

@@ -33,3 +33,19 @@ def test_the_failure_of_a_stream_is_kept_by_the_client_of_vllm_alone() -> None:
         "service.vllm_engine.client",
         "service.vllm_engine.answers",
     }
+
+
+def test_sources_are_read_by_clients_that_ask_about_redirects() -> None:
+    """The other clients of HTTP call this service, and follow no redirect."""
+    library = (
+        r"(?:^|\n)\s*(?:import|from) (?:aiohttp|requests|httpx|urllib3?\.request|huggingface_hub)\b"
+    )
+    assert users(library) == {
+        "service.sources.artifact",
+        "service.sources.redirects",
+        "service.sources.source",
+        "service.evaluation.client",
+        "service.commands.batches",
+    }
+    assert users(r"fsspec\.filesystem\(|fsspec\.open\(") == {"service.sources.redirects"}
+    assert users("follow_redirects") == set()

@@ -175,6 +175,50 @@ def serve_https(folder: Path, certificate: Path) -> Iterator[FileServer]:
         yield server
 
 
+@dataclass
+class Redirection:
+    """Where a server sends each client on to, with the path, and the paths that were asked for.
+
+    With `login` it asks for a login there, as a registry does, in place of redirecting.
+    """
+
+    target: str
+    login: bool = False
+    asked: list[str] = field(default_factory=list)
+
+
+class _Redirecting(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    state: Redirection
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        self.state.asked.append(self.path)
+        self.send_response(401 if self.state.login else 302)
+        if self.state.login:
+            realm = f'Bearer realm="{self.state.target}/token",service="tests",scope="pull"'
+            self.send_header("WWW-Authenticate", realm)
+        else:
+            self.send_header("Location", f"{self.state.target}{self.path}")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    do_HEAD = do_GET
+
+
+@contextmanager
+def redirecting(state: Redirection, certificate: Path | None) -> Iterator[str]:
+    """Run a server on 127.0.0.2, over TLS if it has a certificate; yields its address."""
+    context = None
+    if certificate is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+    with listening(_Redirecting, state, context, address="127.0.0.2") as host:
+        yield f"http{'s' if certificate else ''}://{host}"
+
+
 @contextmanager
 def serve_hub(folder: Path) -> Iterator[FileServer]:
     """Serve a folder as the Hub's repository acme/tone, revision v1."""
@@ -194,16 +238,20 @@ def _serve(
 
 @contextmanager
 def listening(
-    handler: type[BaseHTTPRequestHandler], state: Any, context: ssl.SSLContext | None = None
+    handler: type[BaseHTTPRequestHandler],
+    state: Any,
+    context: ssl.SSLContext | None = None,
+    *,
+    address: str = "127.0.0.1",
 ) -> Iterator[str]:
     """Run a server in a thread, whose handlers have this `state`; yields its host and port."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (handler,), {"state": state}))
+    server = ThreadingHTTPServer((address, 0), type("Handler", (handler,), {"state": state}))
     if context is not None:
         server.socket = context.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, args=(_POLL_SECONDS,))
     thread.start()
     try:
-        yield f"127.0.0.1:{server.server_address[1]}"
+        yield f"{address}:{server.server_address[1]}"
     finally:
         server.shutdown()
         thread.join()
@@ -276,7 +324,7 @@ def s3_bucket(folder: Path, place: str, monkeypatch: pytest.MonkeyPatch) -> Iter
 
 
 def write_certificate(path: Path) -> Path:
-    """Write a fresh self-signed key and certificate for 127.0.0.1 as one PEM file."""
+    """Write a fresh self-signed key and certificate for 127.0.0.1 and .2 as one PEM file."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
     now = datetime.datetime.now(datetime.UTC)
@@ -289,7 +337,10 @@ def write_certificate(path: Path) -> Path:
         .not_valid_before(now - datetime.timedelta(days=1))
         .not_valid_after(now + datetime.timedelta(days=1))
         .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False
+            x509.SubjectAlternativeName(
+                [x509.IPAddress(ipaddress.ip_address(f"127.0.0.{last}")) for last in (1, 2)]
+            ),
+            False,
         )
         .sign(key, hashes.SHA256())
     )
