@@ -70,7 +70,7 @@ class _Chunk:
 def _read(path: Path, offset: int, number: int, cut: int) -> _Chunk:
     lines, size = list[tuple[int, bytes]](), 0
     # Opened for each chunk, so that a cancelled task leaves no file open.
-    with path.open("rb", _BUFFER_BYTES) as file:
+    with BufferedReader(path.open("rb", buffering=0), _BUFFER_BYTES) as file:
         file.seek(offset)
         while size < _CHUNK_BYTES and (line := file.readline(cut)):
             if line.isspace():
@@ -84,7 +84,7 @@ def _read(path: Path, offset: int, number: int, cut: int) -> _Chunk:
         return _Chunk(lines, file.tell(), number, ended=size < _CHUNK_BYTES)
 
 
-def _skip_blank(file: BufferedReader) -> int:
+def _skip_blank(file: "BufferedReader[Any]") -> int:
     """Move to the next byte that is not white space; returns the number of line ends before it."""
     ends = 0
     while block := file.peek():
