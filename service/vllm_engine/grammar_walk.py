@@ -13,7 +13,7 @@ from typing import Any
 import numpy
 import xgrammar
 
-_STEPS = 64
+STEPS = 64
 """Tokens of a walk."""
 _RANDOM_WALKS = 3
 _OPENERS = 16
@@ -51,13 +51,22 @@ class Walker:
     seconds. No walk begins after `seconds`, but the first.
     """
 
-    def __init__(self, vocabulary: Vocabulary, most: float, seconds: float) -> None:
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        most: float,
+        seconds: float,
+        *,
+        seed: int = 0,
+        steps: int = STEPS,
+    ) -> None:
         self._vocabulary = vocabulary
         self._most = most
         self._size = vocabulary.tokens.vocab_size
         self._mask = xgrammar.allocate_token_bitmask(1, self._size)
         self._bytes = self._mask.numpy().view(numpy.uint8)[0]
-        self._random = random.Random(0)  # the same walks for the same structure
+        self._random = random.Random(seed)  # the same walks for the same structure
+        self._steps = steps
         self._until = time.process_time() + seconds
         self._sum = 0.0
         self.worst = 0.0
@@ -76,7 +85,7 @@ class Walker:
     def _walk(self, matcher: Any, choose: Callable[[Any, Any], int | None]) -> None:
         self._sum = 0.0
         said: list[int] = []
-        for _ in range(_STEPS):
+        for _ in range(self._steps):
             if matcher.is_terminated():
                 return
             self._time(matcher)
@@ -99,7 +108,7 @@ class Walker:
             seconds = min(seconds, self._fill(matcher))
         self.worst = max(self.worst, seconds)
         self._sum += seconds
-        if seconds > self._most or self._sum > _STEPS * _MEAN_PART * self._most:
+        if seconds > self._most or self._sum > self._steps * _MEAN_PART * self._most:
             raise LimitExceeded("mask")
         return seconds
 

@@ -56,10 +56,10 @@ def _serve(lane: socket.socket, vocabulary: Vocabulary, terms: dict[str, Any]) -
     with lane, lane.makefile("rb") as requests:
         lane.sendall(b"{}\n")  # ready
         for line in requests:
-            lane.sendall(json.dumps(_answer(line, vocabulary, terms)).encode() + b"\n")
+            lane.sendall(json.dumps(answer(line, vocabulary, terms)).encode() + b"\n")
 
 
-def _answer(line: bytes, vocabulary: Vocabulary, terms: dict[str, Any]) -> Answer:
+def answer(line: bytes, vocabulary: Vocabulary, terms: dict[str, Any]) -> Answer:
     """Outcome of one structure: `seconds` of a core, and `ok`, `refused` or `limit`.
 
     `ok` comes with the longest `mask` in seconds, a limit with the part (`at`) that exceeds it.
@@ -68,15 +68,15 @@ def _answer(line: bytes, vocabulary: Vocabulary, terms: dict[str, Any]) -> Answe
     compiler = Compiler(vocabulary, terms, request["seconds"])
     lines, signalled, seconds = _in_child(request, terms, lambda say: say(compiler.try_(request)))
     if signalled or not lines:
-        answer: Answer = {"limit": "time" if signalled else "memory"}
+        outcome: Answer = {"limit": "time" if signalled else "memory"}
     else:
-        answer = lines[-1]
-    if "limit" in answer and request["kind"] in ("json", "structural_tag"):
+        outcome = lines[-1]
+    if "limit" in outcome and request["kind"] in ("json", "structural_tag"):
         request["seconds"] = min(_SEARCH_SECONDS, request["seconds"])
         found, _, more = _in_child(request, terms, lambda say: compiler.search(request, say))
         seconds += more
-        answer["at"] = next((each["at"] for each in reversed(found) if "at" in each), "")
-    return {**answer, "seconds": seconds}
+        outcome["at"] = next((each["at"] for each in reversed(found) if "at" in each), "")
+    return {**outcome, "seconds": seconds}
 
 
 def _in_child(
@@ -135,7 +135,7 @@ class Compiler:
         self._seconds = seconds
 
     def try_(self, request: Mapping[str, Any]) -> Answer:
-        """The outcome of a structure, as `_answer`; its time is limited from outside."""
+        """The outcome of a structure, as `answer`; its time is limited from outside."""
         warnings = os.memfd_create("warnings")
         os.dup2(warnings, 2)
         try:

@@ -5,6 +5,8 @@ import string
 from collections.abc import Callable
 from typing import Any
 
+from tools.fuzz import schemas
+
 
 def response_format(dice: random.Random) -> dict[str, Any]:
     """A `response_format` of /v1/generate: one of three is built to be expensive."""
@@ -12,7 +14,7 @@ def response_format(dice: random.Random) -> dict[str, Any]:
     costly = dice.random() < 1 / 3
     match kind:
         case "json_schema":
-            made = dice.choice(_COSTLY_SCHEMAS)(dice) if costly else schema(dice, 3)
+            made = dice.choice(_COSTLY_SCHEMAS)(dice) if costly else schema(dice)
             return {"type": kind, "json_schema": made}
         case "regex":
             return {"type": kind, "regex": dice.choice(_COSTLY_REGEXES if costly else _REGEXES)}
@@ -21,24 +23,12 @@ def response_format(dice: random.Random) -> dict[str, Any]:
             return {"type": kind, "choice": [f"{_word(dice)} {n}" for n in range(count)]}
 
 
-def schema(dice: random.Random, levels: int) -> dict[str, Any]:
-    """A small schema of at most that many levels."""
-    kind = dice.choice(["string", "integer", "boolean", "object", "array", "enum"])
-    if kind == "object" and levels:
-        names = [_word(dice) for _ in range(dice.randint(1, 3))]
-        return {
-            "type": "object",
-            "properties": {name: schema(dice, levels - 1) for name in names},
-            "required": names,
-            "additionalProperties": False,
-        }
-    if kind == "array" and levels:
-        return {"type": "array", "items": schema(dice, levels - 1), "maxItems": dice.randint(1, 4)}
-    if kind == "enum":
-        return {"enum": [_word(dice), dice.randint(0, 9)]}
-    if kind == "string":
-        return {"type": "string", "maxLength": dice.randint(1, 12)}
-    return {"type": "integer" if kind == "integer" else "boolean"}
+def schema(dice: random.Random, size: int = 4) -> dict[str, Any]:
+    """A schema of some `size` parts: small ones, now and then of the whole grammar of schemas."""
+    if dice.random() < 0.1:
+        return schemas.schema(dice, dice.choice((6, 24, 60)))
+    made = schemas.schema(dice, size)
+    return made if dice.random() < 0.5 else made["$defs"]["d0"] | {"$defs": made["$defs"]}
 
 
 def _many_properties(dice: random.Random) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Observation of a running service: the lag of its loop, its memory, the latency of /health."""
+"""Observation of a running service: its loop, its memory, /health, and a stream beside."""
 
 import asyncio
 import re
@@ -24,6 +24,8 @@ class Watch:
     server: Server
     health: list[float] = field(default_factory=list)
     memory: list[tuple[float, int]] = field(default_factory=list)
+    longest_gap: float = 0.0
+    """Between two tokens of a stream that runs beside all that is sent."""
 
     def worst_own_lag(self) -> float:
         """The longest stall of the loop in which the service itself computed, at most."""
@@ -48,25 +50,27 @@ class Watch:
         median = 1000 * waits[len(waits) // 2] if waits else 0.0
         first, last = self.memory[0][1] / 1e6, self.memory[-1][1] / 1e6
         lag, own = 1000 * self._worst(_LAG), 1000 * self.worst_own_lag()
+        most = max(size for _, size in self.memory) / 1e6
         return (
             f"loop lag at most {lag:g} ms, the service's own part at most {own:g} ms; "
-            f"GET /health p50 {median:.1f} ms, "
-            f"worst {slowest:.0f} ms; API process {first:.0f} -> {last:.0f} MB, "
-            f"most {max(size for _, size in self.memory) / 1e6:.0f} MB"
+            f"GET /health p50 {median:.1f} ms, worst {slowest:.0f} ms; "
+            f"longest gap of a stream beside {1000 * self.longest_gap:.0f} ms; "
+            f"API process {first:.0f} -> {last:.0f} MB, most {most:.0f} MB"
         )
 
 
 @asynccontextmanager
 async def watched(server: Server) -> AsyncIterator[Watch]:
-    """Ask for /health every 20 ms, and note the memory, until the block ends."""
+    """Ask for /health every 20 ms, note the memory and read a stream, until the block ends."""
     watch = Watch(server)
-    task = asyncio.create_task(_look(watch))
+    tasks = [asyncio.create_task(look(watch)) for look in (_look, _read)]
     try:
         yield watch
     finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        for task in tasks:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
 
 
 async def _look(watch: Watch) -> None:
@@ -78,3 +82,18 @@ async def _look(watch: Watch) -> None:
             watch.health.append(time.monotonic() - began)
             watch.memory.append((began, process.memory_info().rss))
             await asyncio.sleep(_EVERY_SECONDS)
+
+
+async def _read(watch: Watch) -> None:
+    body = {"model": "tiny", "prompt": "a", "max_tokens": 1000, "stream": True, "ignore_eos": True}
+    async with httpx.AsyncClient(base_url=watch.server.url, timeout=60, trust_env=False) as client:
+        while True:
+            async with client.stream("POST", "/v1/completions", json=body) as response:
+                if response.status_code != 200:
+                    await asyncio.sleep(_EVERY_SECONDS)
+                    continue
+                last = None
+                async for _ in response.aiter_bytes():
+                    now = time.monotonic()
+                    watch.longest_gap = max(watch.longest_gap, now - (last or now))
+                    last = now
