@@ -6,8 +6,13 @@ with dear masks take turns. A request whose masks take too long altogether ends 
 what they took is reported with its outputs, to be charged to its tenant.
 """
 
+import logging
+import os
+import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -30,6 +35,7 @@ _STEP_SECONDS = 0.06
 _DEAR_SECONDS = 0.004
 """Longest mask from which a request counts as dear in each step, and not by its last mask."""
 _REPORTED_SECONDS = 0.001
+_COMPILE_NICE = 10
 _BEYOND = 5.0
 """Times the longest mask of the walks before the gate, after which a request ends at once."""
 
@@ -135,12 +141,16 @@ class MaskBudget:
     waiting: Any
     current_step: int
     lora_config: Any
+    structured_output_manager: Any
 
     def __init__(self, vllm_config: Any, *arguments: Any, **options: Any) -> None:
         super().__init__(vllm_config, *arguments, **options)
         limits = vllm_config.additional_config.get(SECTION, {})
         self._most_mask = _BEYOND * limits.get("mask", float("inf"))
         self._most_masks = limits.get("masks", float("inf"))
+        _compile_behind_steps(self.structured_output_manager)
+        for name, message in _LOGGED.items():
+            logging.getLogger(name).addFilter(partial(_is_other, message))
         self._timed: dict[str, TimedGrammar] = {}
         self._shared: WeakValueDictionary[Any, _Shared] = WeakValueDictionary()
 
@@ -278,6 +288,38 @@ class MaskBudget:
         loras = [each.lora_request for each in self.requests.values()]
         adapters = {each.lora_int_id for each in loras if each is not None}
         return bool(len(adapters) <= self.lora_config.max_loras)
+
+
+_LOGGED = {
+    "vllm.v1.core.sched.scheduler": "Unexpected: grammar rejected tokens",
+    "vllm.v1.structured_output.backend_xgrammar": "Failed to advance FSM for request",
+}
+"""vLLM's errors for a request whose fields rule out what its structure needs, by their loggers.
+
+The caller is told, and they show tokens of its answer.
+"""
+
+
+def _is_other(message: str, record: logging.LogRecord) -> bool:
+    return not str(record.msg).startswith(message)
+
+
+def _compile_behind_steps(manager: Any) -> None:
+    """Give the engine's compiling threads, and those that they start, less of the cores than steps.
+
+    A structure that takes a second to compile would keep the threads of a step waiting for cores.
+    """
+    if (compiling := getattr(manager, "executor", None)) is not None:
+        compiling.shutdown(wait=False)
+        manager.executor = ThreadPoolExecutor(
+            compiling._max_workers, initializer=_give_way, thread_name_prefix="compile"
+        )
+
+
+def _give_way() -> None:
+    thread = threading.get_native_id()
+    priority = os.getpriority(os.PRIO_PROCESS, thread) + _COMPILE_NICE
+    os.setpriority(os.PRIO_PROCESS, thread, min(priority, 19))
 
 
 class BudgetScheduler(MaskBudget, Scheduler):  # type: ignore[misc]

@@ -3,6 +3,10 @@
 There is no model: a token is chosen among those that the mask allows.
 """
 
+import logging
+import os
+import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +44,8 @@ class Engine(Steps):
         request.structured_output_request._grammar.result()  # type: ignore[union-attr]
         self.scheduler.add_request(request)
 
-    def answer(self) -> dict[str, EngineCoreOutput]:
-        """Make a step; the outputs of the requests that got one."""
+    def answer(self, override: Mapping[str, int] = {}) -> dict[str, EngineCoreOutput]:
+        """Make a step; the outputs of the requests that got one. `override` chooses tokens."""
         planned = self.scheduler.schedule()
         tokens = list(planned.num_scheduled_tokens)
         masks = self.scheduler.get_grammar_bitmask(planned)
@@ -52,6 +56,7 @@ class Engine(Steps):
             ):
                 bits = numpy.unpackbits(row.view(numpy.uint8), bitorder="little")
                 chosen[name] = int(bits.argmax())
+        chosen |= override
         made = self.scheduler.update_from_output(
             planned,
             ModelRunnerOutput(
@@ -139,6 +144,29 @@ def test_an_empty_mask_ends_the_request_before_a_token_is_taken(engine: Engine) 
     assert (ended.finish_reason, ended.stop_reason) == (FinishReason.ERROR, DEAD_END)
     assert ended.new_token_ids == []
     assert second["alive"].finish_reason is None
+
+
+def test_a_token_that_the_grammar_rejects_is_not_logged(engine: Engine) -> None:
+    told: list[logging.LogRecord] = []
+    handler = logging.Handler()
+    handler.emit = told.append  # type: ignore[method-assign]
+    for name in mask_budget._LOGGED:
+        logging.getLogger(name).addHandler(handler)
+    engine.add_structured("word")
+    ended = engine.answer(override={"word": 0})["word"]
+    assert (ended.finish_reason, ended.stop_reason) == (FinishReason.ERROR, None)
+    logging.getLogger("vllm.v1.core.sched.scheduler").error("Another")
+    assert [record.msg for record in told] == ["Another"]
+    for name in mask_budget._LOGGED:
+        logging.getLogger(name).removeHandler(handler)
+
+
+def test_compiling_gives_way_to_steps(engine: Engine) -> None:
+    def priority() -> int:
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    compiling = engine.scheduler.structured_output_manager.executor
+    assert compiling.submit(priority).result() == min(priority() + 10, 19)
 
 
 def test_the_time_of_masks_comes_with_outputs(
