@@ -10,6 +10,9 @@ from typing import Any
 _ALTERNATIVES = ("anyOf", "oneOf")
 _DATA = frozenset(("const", "enum", "default", "examples", "required"))
 """Keywords whose values are data, not schemas."""
+_ANNOTATIONS = frozenset(
+    ("title", "description", "examples", "default", "deprecated", "readOnly", "writeOnly")
+)
 _MAPS = frozenset(("properties", "patternProperties", "$defs", "definitions", "dependentSchemas"))
 
 
@@ -40,7 +43,10 @@ def with_equal_merged(schema: Any) -> Any:
         key: value if key in _DATA else with_equal_merged(value) for key, value in schema.items()
     }
     if isinstance(branches := merged.get("anyOf"), list):
-        merged["anyOf"] = list({_canonical(each): each for each in branches}.values())
+        different: dict[str, Any] = {}
+        for each in branches:
+            different.setdefault(_canonical(each), each)
+        merged["anyOf"] = list(different.values())
     return merged
 
 
@@ -135,5 +141,8 @@ def _completes(root: Any, node: dict[str, Any], possible: Callable[[Any], bool])
     return True
 
 
-def _canonical(value: Any) -> str:
-    return json.dumps(value, sort_keys=True)
+def _canonical(branch: Any) -> str:
+    """Equal for branches that allow the same, but for what they say about themselves."""
+    if isinstance(branch, dict):
+        branch = {key: value for key, value in branch.items() if key not in _ANNOTATIONS}
+    return json.dumps(branch, sort_keys=True)

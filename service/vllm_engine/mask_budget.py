@@ -36,7 +36,7 @@ _DEAR_SECONDS = 0.004
 """Longest mask from which a request counts as dear in each step, and not by its last mask."""
 _REPORTED_SECONDS = 0.001
 _COMPILE_NICE = 10
-_BEYOND = 5.0
+_BEYOND = 3.0
 """Times the longest mask of the walks before the gate, after which a request ends at once."""
 
 

@@ -38,7 +38,7 @@ def test_alternatives_are_counted_over_the_whole_schema(schema: Any, count: int)
 
 def test_the_cap_counts_all_schemas_of_a_request_together() -> None:
     limits = LimitSettings(schema_alternatives=6)
-    branches = {"anyOf": [{"title": f"{n}"} for n in range(3)]}
+    branches = {"anyOf": [{"const": n} for n in range(3)]}
     check_schemas({"a": branches, "b": branches}, 1000, limits, "tools")
     with pytest.raises(InvalidRequest, match=r"tools: at most 6 alternatives .* got 9"):
         check_schemas(dict.fromkeys("abc", branches), 1000, limits, "tools")
@@ -47,15 +47,17 @@ def test_the_cap_counts_all_schemas_of_a_request_together() -> None:
 def test_equal_branches_are_merged_and_nothing_else() -> None:
     branch = {"items": {"$ref": "#/$defs/t"}}
     schema = {
-        "$defs": {"t": {"anyOf": [branch, dict(reversed([*branch.items()])), TEXT] * 100}},
+        "$defs": {"t": {"anyOf": [branch, branch | {"title": "b", "default": 1}, TEXT] * 100}},
         "enum": [{"anyOf": [TEXT, TEXT]}],
         "oneOf": [TEXT, TEXT],
+        "properties": {"title": TEXT},
         "prefixItems": [{"anyOf": [NUMBER, NUMBER]}, NUMBER, NUMBER],
     }
     assert with_equal_merged(schema) == {
         "$defs": {"t": {"anyOf": [branch, TEXT]}},
         "enum": [{"anyOf": [TEXT, TEXT]}],
         "oneOf": [TEXT, TEXT],  # equal ones exclude each other
+        "properties": {"title": TEXT},
         "prefixItems": [{"anyOf": [NUMBER]}, NUMBER, NUMBER],
     }
 
