@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from fastapi import APIRouter, FastAPI
-from fastapi_offline import FastAPIOffline
 from prometheus_client import CollectorRegistry
 
 from service.api.caller import AllowedHosts
@@ -34,6 +33,7 @@ from service.api.routes import (
     usage,
     version,
 )
+from service.api.routes.docs import docs
 from service.api.scope import RequestScope
 from service.api.upload import UploadReader
 from service.batches.batches import Batches
@@ -76,17 +76,18 @@ def create_app(
         ) as app.state.runtime:
             yield
 
-    app: FastAPI = FastAPIOffline(
+    app = FastAPI(
         title="llm-service",
         version=package_version(),
         lifespan=lifespan,
-        redoc_url=None,
+        openapi_url=None,
         redirect_slashes=False,
     )
     _add_middleware(app, settings, foundation)
     register_error_handlers(app)
     _add_routes(app, settings, with_openai=start_engine is None)
     describe(app, settings, with_keys=foundation.tenancy.keyring is not None)
+    app.include_router(docs(app))
     return app
 
 

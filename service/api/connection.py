@@ -276,8 +276,9 @@ class BoundedConnection(HttpToolsProtocol):
             **error.headers(),
             "content-length": str(len(body)),
         }
-        head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-        self.transport.write(STATUS_LINE[error.status] + head.encode() + b"\r\n" + body)
+        own = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        always = b"".join(b"%b: %b\r\n" % each for each in self.server_state.default_headers)
+        self.transport.write(STATUS_LINE[error.status] + always + own.encode() + b"\r\n" + body)
         self.transport.close()
 
 

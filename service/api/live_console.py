@@ -4,13 +4,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter
 from fastapi.responses import Response, StreamingResponse
 
 from service.api.live_feed import LiveFeed
-from service.api.routes.console import answer, part
+from service.api.routes.console import live_page, part
 from service.api.sse import MEDIA_TYPE
-from service.console.assets import LIVE_PAGE
 from service.together import beside
 
 
@@ -24,10 +23,7 @@ def live_console(feed: LiveFeed) -> APIRouter:
 
     router = APIRouter(lifespan=lifespan)
 
-    @router.get("/console")
-    async def page(request: Request) -> Response:
-        """The page of the live view."""
-        return answer(request, LIVE_PAGE)
+    router.get("/console")(live_page)
 
     @router.get("/console/live")
     async def live() -> Response:

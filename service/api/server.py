@@ -23,6 +23,13 @@ _LAST_CONNECTIONS_SECONDS = 5
 """Time for clients to read what they have been sent, and errors of requests that are ended."""
 _OPS_CONNECTIONS = 64
 _DATE_SECONDS = 1.0
+_HEADERS = [
+    ("x-content-type-options", "nosniff"),
+    ("content-security-policy", "frame-ancestors 'none'"),
+    ("referrer-policy", "no-referrer"),
+]
+"""Headers of every answer of both ports: a browser neither guesses what it is nor frames it, nor
+names it to another site. Pages have a policy of their own as well, and browsers apply both."""
 
 
 class SleepingServer(uvicorn.Server):
@@ -121,6 +128,7 @@ def public_config(app: FastAPI, http: HttpSettings) -> uvicorn.Config:
         timeout_keep_alive=http.keep_alive_s,
         timeout_graceful_shutdown=_LAST_CONNECTIONS_SECONDS,
         server_header=False,
+        headers=_HEADERS,
     )
 
 
@@ -135,6 +143,7 @@ def _ops_config(app: FastAPI) -> uvicorn.Config:
         access_log=False,
         proxy_headers=False,
         server_header=False,
+        headers=_HEADERS,
     )
 
 

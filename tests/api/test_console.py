@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.console.assets import HEADERS, LIVE_PAGE, PAGE, PARTS
+from service.console.assets import FOLDER, HEADERS, LIVE_PAGE, PAGE, PARTS
 from service.settings.tree import HttpSettings
 from tests.answers import refusal
 from tests.live_service import LiveService
@@ -15,7 +15,14 @@ from tools.served.keys import entry, write_keys
 
 MOST_BYTES = 100_000
 PATHS = ("/console", *(f"/console/{name}" for name in PARTS))
-SCRIPTS = {name: asset.body.decode() for name, asset in PARTS.items() if name.endswith(".js")}
+POLICY = "content-security-policy"
+
+
+def text_of(name: str) -> str:
+    return (FOLDER / name).read_text(encoding="utf-8")
+
+
+SCRIPTS = {name: text_of(name) for name in PARTS if name.endswith(".js")}
 
 
 class Tags(HTMLParser):
@@ -35,7 +42,14 @@ class Tags(HTMLParser):
             self.inline += data.strip()
 
 
-PAGES = {"index.html": Tags(PAGE.body.decode()), "live.html": Tags(LIVE_PAGE.body.decode())}
+PAGES = {name: Tags(text_of(name)) for name in (PAGE, LIVE_PAGE)}
+
+
+def has_the_policy(answer: httpx.Response) -> bool:
+    """Whether an answer has the headers of the console's files; other policies may be beside it."""
+    others = HEADERS.items() - {(POLICY, HEADERS[POLICY])}
+    policies = answer.headers.get_list(POLICY)
+    return HEADERS[POLICY] in policies and others <= dict(answer.headers).items()
 
 
 async def test_every_file_is_served_with_the_policy(client: httpx.AsyncClient) -> None:
@@ -43,14 +57,14 @@ async def test_every_file_is_served_with_the_policy(client: httpx.AsyncClient) -
         answer = await client.get(path)
         assert answer.status_code == 200
         assert answer.content
-        assert HEADERS.items() <= dict(answer.headers).items()
+        assert has_the_policy(answer)
         kind = {"css": "text/css", "js": "text/javascript"}.get(path.rpartition(".")[2])
         assert answer.headers["content-type"] == f"{kind or 'text/html'}; charset=utf-8"
         assert (await client.head(path)).status_code == 200
 
 
 def test_the_policy_lets_in_nothing_but_files_and_answers_of_this_server() -> None:
-    rules = dict(rule.split(" ", 1) for rule in HEADERS["content-security-policy"].split("; "))
+    rules = dict(rule.split(" ", 1) for rule in HEADERS[POLICY].split("; "))
     assert rules == {
         "default-src": "'none'",
         "script-src": "'self'",
@@ -68,7 +82,7 @@ async def test_a_browser_that_has_a_file_is_not_sent_it_again(client: httpx.Asyn
     first = await client.get("/console/main.js")
     again = await client.get("/console/main.js", headers={"if-none-match": first.headers["etag"]})
     assert (again.status_code, again.content) == (304, b"")
-    assert again.headers["content-security-policy"] == HEADERS["content-security-policy"]
+    assert has_the_policy(again)
 
 
 @pytest.mark.parametrize("name", ["index.html", "none.js", "..%2F__init__", "%2e%2e/assets"])
@@ -92,7 +106,7 @@ def test_the_setting_switches_it_off() -> None:
 
 
 def test_it_is_light() -> None:
-    assert sum(len(asset.body) for asset in (PAGE, LIVE_PAGE, *PARTS.values())) < MOST_BYTES
+    assert sum(len(text_of(name).encode()) for name in (PAGE, LIVE_PAGE, *PARTS)) < MOST_BYTES
 
 
 @pytest.mark.parametrize("page", PAGES.values(), ids=PAGES.keys())
@@ -140,5 +154,5 @@ def test_no_script_makes_markup_of_text_or_stores_anything(name: str) -> None:
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_every_import_of_a_script_is_one_of_the_parts(name: str) -> None:
     imported = re.findall(r"""(?:from|import)\s+["']\./([^"']+)["']""", SCRIPTS[name])
-    assert {*imported} <= PARTS.keys()
+    assert {*imported} <= {*PARTS}
     assert len(imported) == len(re.findall(r"^import\b", SCRIPTS[name], re.MULTILINE))

@@ -11,7 +11,7 @@ from tools.layers import ALLOWED
 OWNERS = {
     "vllm": ("service.vllm_engine",),
     "fastapi": ("service.api", "service.app"),
-    "fastapi_offline": ("service.app",),
+    "fastapi_offline": ("service.api",),
     "starlette": ("service.api", "service.app", "service.vllm_engine.openai"),
     "uvicorn": ("service.api",),
     "httptools": ("service.api",),

@@ -3,9 +3,12 @@
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from service.console.assets import HEADERS, PAGE, PARTS, Asset
+from service.api.asset import Asset
+from service.console.assets import FOLDER, HEADERS, LIVE_PAGE, PAGE, PARTS
 from service.errors import NotFound
 from service.quoting import quote_name
+
+_ASSETS = {name: Asset.read(FOLDER / name, HEADERS) for name in (PAGE, LIVE_PAGE, *PARTS)}
 
 router = APIRouter(include_in_schema=False)
 
@@ -13,7 +16,12 @@ router = APIRouter(include_in_schema=False)
 @router.get("/console")
 async def page(request: Request) -> Response:
     """The console."""
-    return answer(request, PAGE)
+    return await _ASSETS[PAGE].answer(request)
+
+
+async def live_page(request: Request) -> Response:
+    """The page of the live view."""
+    return await _ASSETS[LIVE_PAGE].answer(request)
 
 
 @router.get("/console/{name}")
@@ -21,12 +29,4 @@ async def part(request: Request, name: str) -> Response:
     """A style or a script of the console."""
     if name not in PARTS:
         raise NotFound(f"There is nothing at '/console/{quote_name(name)}'")
-    return answer(request, PARTS[name])
-
-
-def answer(request: Request, asset: Asset) -> Response:
-    """The file, or 304 where the browser has it."""
-    headers = {**HEADERS, "etag": asset.etag}
-    if request.headers.get("if-none-match") == asset.etag:
-        return Response(status_code=304, headers=headers)
-    return Response(asset.body, media_type=asset.media_type, headers=headers)
+    return await _ASSETS[name].answer(request)

@@ -1,0 +1,63 @@
+"""Contents that never change while the service runs: made once, and sent from memory."""
+
+import asyncio
+import gzip
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+_TYPES = {
+    ".css": "text/css; charset=utf-8",
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".png": "image/png",
+}
+_HEADERS = {"cache-control": "no-cache", "vary": "accept-encoding"}
+
+
+class Asset:
+    """A content with its media type; a browser that has it is told so, by its entity tag.
+
+    A client that takes gzip gets it packed, which is done once, in a thread.
+    """
+
+    def __init__(
+        self, body: bytes, media_type: str, headers: Mapping[str, str] | None = None
+    ) -> None:
+        self.body = body
+        self._media_type = media_type
+        self._headers = {**_HEADERS, **(headers or {})}
+        self._digest = hashlib.sha256(body).hexdigest()[:32]
+        self._packed: bytes | None = None
+
+    @classmethod
+    def read(cls, path: Path, headers: Mapping[str, str] | None = None) -> "Asset":
+        """Read a file, whose name says its type."""
+        return cls(path.read_bytes(), _TYPES[path.suffix], headers)
+
+    async def answer(self, request: Request) -> Response:
+        """The content, or 304 where the client has it."""
+        packed = _takes_gzip(request.headers.get("accept-encoding", ""))
+        tag = f'"{self._digest}-gzip"' if packed else f'"{self._digest}"'
+        headers = {**self._headers, "etag": tag}
+        had = request.headers.get("if-none-match", "").split(",")
+        if tag in {each.strip().removeprefix("W/") for each in had}:
+            return Response(status_code=304, headers=headers)
+        body = self.body
+        if packed:
+            headers["content-encoding"] = "gzip"
+            if self._packed is None:
+                self._packed = await asyncio.to_thread(gzip.compress, body, mtime=0)
+            body = self._packed
+        return Response(body, headers=headers, media_type=self._media_type)
+
+
+def _takes_gzip(accepted: str) -> bool:
+    for each in accepted.lower().split(","):
+        coding, _, quality = each.partition(";")
+        if coding.strip() in ("gzip", "x-gzip"):
+            return quality.replace(" ", "").rstrip("0.") != "q="
+    return False
