@@ -104,7 +104,11 @@ async def test_every_route_refuses_what_is_quarantined(running: LiveService) -> 
 
 
 @pytest.mark.parametrize(
-    "name", ["Good", "goo", "goods", "good ", "good@", "good@1", "good@1.0.1", f"{MODEL}@1.0.0", ""]
+    "name",
+    [
+        *("Good", "goo", "goods", "good ", "good@", "good@1", "good@1.0.1", f"{MODEL}@1.0.0", ""),
+        *("./good", "../good", "/etc", "hf://org/good", "https://example.com/good"),
+    ],
 )
 async def test_no_route_takes_a_name_that_is_not_one(running: LiveService, name: str) -> None:
     async with running.client() as client:
@@ -112,6 +116,17 @@ async def test_no_route_takes_a_name_that_is_not_one(running: LiveService, name:
             error = refusal(await client.post(route, json={"model": name, **body}), 404)
             assert (error["code"], error["param"]) == ("model_not_found", "model")
     assert running.engine.starts == 0
+
+
+async def test_no_request_loads_an_adapter(running: LiveService, tmp_path: Path) -> None:
+    body = {"lora_name": "mine", "lora_path": str(tmp_path / "good")}
+    async with running.client() as client:
+        for url in (running.url, running.ops_url):
+            for name in ("load_lora_adapter", "unload_lora_adapter"):
+                answer = await client.post(f"{url}/v1/{name}", json=body)
+                assert answer.status_code == 404
+        listed = (await client.get("/v1/adapters")).json()["data"]
+    assert {each["name"] for each in listed} == {"good", "bad"}
 
 
 async def test_an_answer_comes_from_the_adapter_and_names_what_was_asked_for(

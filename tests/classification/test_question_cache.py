@@ -67,6 +67,22 @@ async def test_a_tenant_that_asks_much_forgets_its_own_questions_and_not_others(
     assert await cache.classifier(_question("a", "b"), calibrate=False) is mine
 
 
+async def test_only_tenants_of_one_salt_group_share_a_calibration() -> None:
+    engine, _ = fake_engine()
+    cache = QuestionCache(engine)
+    here = current_context()
+    measured = []
+    for tenant in ("a", "b", "a", "b"):
+        enter_context(replace(here, tenant=Tenant(tenant)))
+        await cache.classifier(_question("a", "b"), calibrate=True)
+        measured.append(engine.starts // len(CONTENT_FREE))
+    for tenant in ("c", "d"):
+        enter_context(replace(here, tenant=Tenant(tenant, salt_group="friends")))
+        await cache.classifier(_question("a", "b"), calibrate=True)
+        measured.append(engine.starts // len(CONTENT_FREE))
+    assert measured == [1, 2, 2, 2, 3, 3]
+
+
 async def test_a_question_is_served_when_the_place_it_took_is_the_one_given_up() -> None:
     engine, _ = fake_engine()
     cache = QuestionCache(engine, capacity=4096)

@@ -59,6 +59,10 @@ def parsed(folder: Path = Path("/models/base"), adapters: int = 0, **engine: Any
         ("ssl_certfile", "x", "only vLLM's own server reads it"),
         ("uvicorn_log_level", "x", "only vLLM's own server reads it"),
         ("tool_parser_plugin", "x", "only vLLM's own server reads it"),
+        ("trust_remote_code", True, "code from a model folder is never run"),
+        ("trust_request_chat_template", True, "templates from requests are never run"),
+        ("enable_log_requests", True, "prompts are never logged"),
+        ("enable_log_outputs", True, "completions are never logged"),
         ("disable_fastapi_docs", True, "only vLLM's own server reads it"),
     ],
 )

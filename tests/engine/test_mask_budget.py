@@ -6,12 +6,14 @@ There is no model: a token is chosen among those that the mask allows.
 import logging
 import os
 import threading
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy
 import pytest
+from vllm.outputs import RequestOutput
 from vllm.sampling_params import SamplingParams, StructuredOutputsParams
 from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.engine import EngineCoreOutput, FinishReason
@@ -22,6 +24,7 @@ from service.errors import ConfigurationError
 from service.settings.tree import ModelSettings, Settings
 from service.vllm_engine import mask_budget
 from service.vllm_engine.arguments import parse_engine_arguments, with_budget
+from service.vllm_engine.generation import Generation
 from service.vllm_engine.mask_budget import DEAD_END, SECONDS, SECTION, TOO_DEAR, expect
 from tests.engine.test_paced_scheduler import Steps, config_of
 
@@ -31,13 +34,17 @@ WORDS = 'root ::= [a-z]+ "."'
 class Engine(Steps):
     """A scheduler with requests that have a grammar."""
 
-    def add_structured(self, name: str, grammar: str = WORDS, *, expected: float = 0.0) -> None:
+    def add_structured(
+        self, name: str, grammar: str = WORDS, *, expected: float = 0.0, salt: str = ""
+    ) -> None:
         """Let a request come that asks for a structure, which is compiled at once."""
         structure = StructuredOutputsParams(grammar=grammar)
         structure._backend = "xgrammar"
         params = SamplingParams(max_tokens=100, structured_outputs=structure)
         expect(params, expected)
-        request = Request(name, [7] * 4, params, None, arrival_time=float(next(self._serial)))
+        request = Request(
+            name, [7] * 4, params, None, arrival_time=float(next(self._serial)), cache_salt=salt
+        )
         manager = self.scheduler.structured_output_manager
         manager.grammar_init(request)
         assert request.structured_output_request is not None
@@ -146,6 +153,21 @@ def test_an_empty_mask_ends_the_request_before_a_token_is_taken(engine: Engine) 
     assert second["alive"].finish_reason is None
 
 
+def test_equal_structures_are_compiled_once_for_all_tenants(engine: Engine) -> None:
+    """As SECURITY.md says: the time of the first use tells whether another tenant was first."""
+
+    def held() -> int:
+        backend = engine.scheduler.structured_output_manager.backend
+        return int(backend.compiler.get_cache_size_bytes())
+
+    engine.add_structured("a's", 'root ::= "a"', salt="a")
+    first = held()
+    engine.add_structured("b's", 'root ::= "a"', salt="b")
+    assert held() == first > 0
+    engine.add_structured("another", 'root ::= "b"', salt="b")
+    assert held() > first
+
+
 def test_a_token_that_the_grammar_rejects_is_not_logged(engine: Engine) -> None:
     told: list[logging.LogRecord] = []
     handler = logging.Handler()
@@ -179,6 +201,15 @@ def test_the_time_of_masks_comes_with_outputs(
     outputs = engine.answer()
     assert 0 < outputs["word"].kv_transfer_params[SECONDS] < 1  # type: ignore[index]
     assert outputs["plain"].kv_transfer_params is None
+
+
+def test_the_time_of_masks_is_told_to_the_gate_and_to_nobody_else() -> None:
+    generation = Generation(Any, {}, SamplingParams(), "name", {}, Counter())
+    for told, rest in (({SECONDS: 0.25}, None), ({SECONDS: 0.25, "other": 1}, {"other": 1})):
+        item = RequestOutput("name", None, [7], None, [], False, kv_transfer_params=told)
+        assert generation.progress(item).mask_seconds == 0.25
+        assert item.kv_transfer_params == rest
+        assert generation.progress(item).mask_seconds == 0
 
 
 def test_only_dear_structures_are_told_to_the_engine() -> None:

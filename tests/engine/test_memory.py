@@ -194,10 +194,14 @@ def check(folder: Path, text: str) -> Any:
     return CliRunner().invoke(app, ["serve", "--config", str(file), "--check"])
 
 
-def test_check_prints_the_figures_beside_the_configuration(models: Path, tmp_path: Path) -> None:
+def test_check_prints_the_figures_beside_the_configuration_without_secrets(
+    models: Path, tmp_path: Path
+) -> None:
     text = (
         f"model: {{name: base, path: {models / 'SmolLM2-135M'}}}\n"
-        "engine: {dtype: bfloat16, max_model_len: 2048, max_num_seqs: 8}\n"
+        "engine: {dtype: bfloat16, max_model_len: 2048, max_num_seqs: 8, hf_token: hunter2}\n"
+        "http: {control_token: hunter2hunter2hunter2}\n"
+        "quotas: {storage: 'redis://user:hunter2@host:6379/0?password=hunter2'}\n"
     )
     (tmp_path / "config.yaml").write_text(text)
     # A process of its own, whose output nobody but it writes.
@@ -206,7 +210,10 @@ def test_check_prints_the_figures_beside_the_configuration(models: Path, tmp_pat
         [*command, str(tmp_path / "config.yaml")], capture_output=True, text=True, check=False
     )
     assert shown.returncode == 0, shown.stderr
-    assert yaml.safe_load(shown.stdout)["model"]["name"] == "base"
+    printed = yaml.safe_load(shown.stdout)
+    assert printed["model"]["name"] == "base"
+    assert printed["quotas"]["storage"] == "redis://********"
+    assert "hunter2" not in shown.stdout + shown.stderr
     assert "weights" in shown.stderr
     assert "cpu.kv_cache_gib" in shown.stderr
     assert "INFO" not in shown.stderr

@@ -32,7 +32,7 @@ class Stream:
     """One stream of an engine: its permit, its meter and what these tell."""
 
     def __init__(self) -> None:
-        self.scheduler = Scheduler(lambda: 0.0, Limiter(1), max_waiting=1)
+        self.scheduler = Scheduler(lambda: 0.0, Limiter(1), max_waiting=9)
         self.ended: list[Usage] = []
         self.observer, self.trace = Recorder(), Trace()
         self.context = internal_context("test", 9.0)
@@ -54,6 +54,21 @@ def test_the_permit_is_charged_each_items_totals_and_released_once() -> None:
     assert stream.ended == [Usage(prompt=12, cached=4, output=5)]
     assert stream.meter.close() == 17
     assert stream.observer.usage == stream.trace.usage == [(12, 4, 5)]
+
+
+@pytest.mark.parametrize(("seconds", "order"), [(0.0, "abab"), (1.0, "bbaa")])
+def test_the_time_of_masks_costs_a_tenant_its_turns(seconds: float, order: str) -> None:
+    stream = Stream()
+    running = stream.permit.ticket  # of the tenant a
+    for tenant in "baab":
+        stream.scheduler.offer(ticket(tenant))
+    stream.meter.add(Progress(1, 0, 1, mask_seconds=seconds))
+    served = ""
+    for _ in order:
+        stream.scheduler.finish(running)
+        (running,) = stream.scheduler.next_dispatches()
+        served += running.tenant
+    assert served == order
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,13 @@ def test_a_changed_file_is_refused_and_named(
         checked_digest(folder, listed.digest)
 
 
+def test_without_a_digest_a_changed_folder_is_taken_as_it_is(
+    folder: Path, listed: FileList
+) -> None:
+    flip(folder / SINGLE_FILE)
+    assert checked_digest(folder, None) == base_model_digest(folder)
+
+
 def test_a_forged_list_has_another_digest(folder: Path, listed: FileList) -> None:
     flip(folder / SINGLE_FILE)
     (folder / LIST_FILE).unlink()

@@ -34,6 +34,7 @@ def test_the_least_configuration_has_every_default(file: Path) -> None:
         8000,
         8001,
     )
+    assert settings.http.ops_host == "127.0.0.1"
     assert (settings.limits.n, settings.limits.choices, settings.limits.regex_bytes) == (
         16,
         256,
