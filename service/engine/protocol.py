@@ -16,7 +16,8 @@ class ModelInfo:
     """The base model as served.
 
     No token stands for more than `max_token_chars` characters. A `max_lora_rank` of 0 means that
-    it takes no adapters.
+    it takes no adapters. `client` is how the service reaches vLLM, `stock` or `fast`, and `vllm`
+    its version; both are empty for another engine.
     """
 
     name: str
@@ -25,6 +26,8 @@ class ModelInfo:
     max_num_seqs: int
     max_lora_rank: int = 0
     max_token_chars: int = field(kw_only=True)
+    client: str = ""
+    vllm: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,11 @@ class LifecycleMetrics:
             "The service's version, and its base model's name and digest, if it has one; always 1."
         )
         self._build = make.gauge("build_info", text, "version", "model", "digest")
+        text = (
+            "vLLM's version, and the client by which the service reaches it: `fast`, or `stock`, "
+            "vLLM's public one; always 1."
+        )
+        self._client = make.gauge("engine_client_info", text, "vllm", "client")
         text = "Task and digest of an encoder; always 1."
         self._encoder = make.gauge("encoder_info", text, "model", "task", "digest")
         text = "1 while the service drains."
@@ -36,6 +41,8 @@ class LifecycleMetrics:
         """Show the version, and the base model that is served; None for encoders alone."""
         name, digest = ("", "") if model is None else (model.name, model.digest)
         self._build.labels(package_version(), name, digest).set(1)
+        if model is not None and model.client:
+            self._client.labels(model.vllm, model.client).set(1)
 
     def encoder_built(self, info: EncoderInfo) -> None:
         """Show an encoder that is served."""

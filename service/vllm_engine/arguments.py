@@ -95,7 +95,7 @@ def stated_arguments(engine: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of the settings by vLLM's own names; raises as `check_names`."""
     from vllm.engine.arg_utils import AsyncEngineArgs
 
-    arguments = {key.replace("-", "_"): value for key, value in engine.items()}
+    arguments = {key.replace("-", "_"): value for key, value in engine.items() if key != "client"}
     known = {action.dest for action in _parser()._actions} - {"help"}
     check_names(arguments, known, {field.name for field in fields(AsyncEngineArgs)})
     return arguments

@@ -35,6 +35,7 @@ from service.vllm_engine.push import Last, Push, Sink
 from service.vllm_engine.rank import Rank
 from service.vllm_engine.renderer import StagedRenderer
 from service.vllm_engine.steps import Steps
+from service.vllm_engine.stock import StockAnswer, StockReads
 from service.vllm_engine.structured_outputs import compiled_first, with_compiled_grammar
 
 _UNSAMPLED = {"traceparent": f"00-{1:032x}-{1:016x}-00"}
@@ -78,6 +79,7 @@ class GatedClient:
         *,
         limits: LimitSettings,
         traced: bool = False,
+        fast: bool = True,
     ) -> None:
         self._limits = limits
         self.renderer = StagedRenderer(engine.renderer, preparation)
@@ -85,7 +87,7 @@ class GatedClient:
         self._engine = engine
         self._gate = gate
         self._observer = observer
-        self._steps = Steps(engine.output_processor, gate)
+        self._steps = Steps(engine.output_processor, gate) if fast else None
         self._serial = itertools.count()
         self.untraced = _UNSAMPLED if traced else None
         """Headers for untraced requests: unsampled while vLLM exports spans, else None."""
@@ -94,7 +96,11 @@ class GatedClient:
         """Requests that got their first token, by the adapter's engine id."""
         self.complete = partial(completed, engine)
         """Completes sampling parameters, as `message.completed`."""
-        self._reads = LabelReads(engine, self._steps, self.adapter_requests)
+        self._reads: LabelReads | StockReads
+        if self._steps is None:
+            self._reads = StockReads(engine, self.adapter_requests)
+        else:
+            self._reads = LabelReads(engine, self._steps, self.adapter_requests)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._engine, name)
@@ -151,7 +157,9 @@ class GatedClient:
 
     async def _run(self, request: Generation, sink: Sink) -> None:
         run: PushedRequest
-        if request.own:
+        if self._steps is None:
+            run = StockAnswer(request, sink)
+        elif request.own:
             run = OwnAnswer(self._engine, request, sink, self._steps)
         else:
             run = Push(request, sink, self._steps)
@@ -173,7 +181,15 @@ class GatedClient:
         kept = _keeping(context.kept, prompt, params)
         counts = self.adapter_requests
         return Generation(
-            self._engine, prompt, params, own_id, options, counts, kept, complete=complete
+            self._engine,
+            prompt,
+            params,
+            own_id,
+            options,
+            counts,
+            kept,
+            complete=complete,
+            fast=self._steps is not None,
         )
 
     async def read(

@@ -88,7 +88,14 @@ class VllmEngine:
         self.prepare_prompt = self._preparation.run_prompt
         self._sandbox = sandbox
         self.client = GatedClient(
-            llm, gate, observer, self._preparation, sandbox, limits=settings.limits, traced=traced
+            llm,
+            gate,
+            observer,
+            self._preparation,
+            sandbox,
+            limits=settings.limits,
+            traced=traced,
+            fast=model.client == "fast",
         )
         leave_validation_to_us(llm)
         tokenizer = llm.renderer.get_tokenizer()
@@ -257,11 +264,12 @@ class _Chunks:
         return self._sink.take(_chunk(output))
 
 
-def start_llm(config: VllmConfig, *stat_loggers: Any) -> AsyncLLM:
+def start_llm(config: VllmConfig, *stat_loggers: Any, fast: bool) -> AsyncLLM:
     """Start vLLM's engine process and wait until it can serve; blocks for its whole start-up.
 
-    `stat_loggers`, factories of vLLM's stat loggers, are told of every step of the engine. Raises
-    ConfigurationError if it cannot start.
+    `stat_loggers`, factories of vLLM's stat loggers, are told of every step of the engine. `fast`
+    reads and writes the engine's sockets past vLLM's client. Raises ConfigurationError if it cannot
+    start.
     """
     use_seed()
     try:
@@ -272,7 +280,8 @@ def start_llm(config: VllmConfig, *stat_loggers: Any) -> AsyncLLM:
         raise ConfigurationError(
             f"engine: could not start: {error}; its own log above says why"
         ) from error
-    Wire.replace(llm)
+    if fast:
+        Wire.replace(llm)
     return llm
 
 

@@ -70,13 +70,35 @@ class _Step:
         return (self.engine, *adapters)
 
 
-class GatheredStats(PrometheusStatLogger):  # type: ignore[misc] # vLLM is not followed by mypy
+class NamedAdapterStats(PrometheusStatLogger):  # type: ignore[misc] # vLLM is not followed by mypy
+    """vLLM's own series, with adapters under the names that requests give.
+
+    vLLM knows them by names with the digest of a version. An endpoint picker looks for a request's
+    `model` among those of `vllm:lora_requests_info`.
+    """
+
+    def record(
+        self,
+        scheduler_stats: Any,
+        iteration_stats: Any,
+        mm_cache_stats: Any = None,
+        engine_idx: int = 0,
+    ) -> None:
+        """Record a step."""
+        if scheduler_stats is not None:
+            scheduler_stats = replace(
+                scheduler_stats,
+                running_lora_adapters=_by_request_name(scheduler_stats.running_lora_adapters),
+                waiting_lora_adapters=_by_request_name(scheduler_stats.waiting_lora_adapters),
+            )
+        super().record(scheduler_stats, iteration_stats, mm_cache_stats, engine_idx)
+
+
+class GatheredStats(NamedAdapterStats):
     """A stat logger for vLLM's series that records steps two seconds later, many as one.
 
     vLLM's own takes some 60 calls a step, and one more for each token. The values are the same:
-    steps that are held back are recorded before the registry is read. Adapters stand in
-    `vllm:lora_requests_info` under the names that requests give, without the digest of a version:
-    an endpoint picker looks for a request's `model` among them.
+    steps that are held back are recorded before the registry is read.
     """
 
     def __init__(self, vllm_config: Any, engine_indexes: list[int] | None = None) -> None:
@@ -174,12 +196,7 @@ def _scheduled(steps: list[_Step]) -> Any:
         queries=sum(each.prefix_cache_stats.queries for each in stats),
         hits=sum(each.prefix_cache_stats.hits for each in stats),
     )
-    return replace(
-        last,
-        prefix_cache_stats=counts if len(stats) > 1 else last.prefix_cache_stats,
-        running_lora_adapters=_by_request_name(last.running_lora_adapters),
-        waiting_lora_adapters=_by_request_name(last.waiting_lora_adapters),
-    )
+    return replace(last, prefix_cache_stats=counts if len(stats) > 1 else last.prefix_cache_stats)
 
 
 def _by_request_name(adapters: Mapping[str, int]) -> dict[str, int]:

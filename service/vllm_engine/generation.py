@@ -40,7 +40,10 @@ _TOO_LONG = ("input_tokens", "input_text")
 
 
 class Generation:
-    """One generation request to vLLM; `complete` as its parameters are `message.completed`."""
+    """One generation request to vLLM; `complete` as its parameters are `message.completed`.
+
+    Without `fast` it uses vLLM's public client alone.
+    """
 
     def __init__(
         self,
@@ -53,9 +56,12 @@ class Generation:
         kept: KeptGeneration | None = None,
         *,
         complete: bool = False,
+        fast: bool = True,
     ) -> None:
         self.params = params
         self._complete = complete
+        self._fast = fast
+        self._ended_early = False
         self._engine = engine
         self._prompt = prompt
         self._name = request_id
@@ -116,7 +122,8 @@ class Generation:
         """
         params = self.params
         return (
-            self._at_once
+            self._fast
+            and self._at_once
             and params.n == 1
             and params.logprobs is None
             and params.prompt_logprobs is None
@@ -177,8 +184,13 @@ class Generation:
     def _end(self) -> None:
         """End the request at once, for vLLM's output processor as if it had reached `max_tokens`.
 
-        vLLM's own abort would name another reason, and keep the parent of several answers.
+        vLLM's own abort names another reason, which `progress` mends, and keeps the parent of
+        several answers.
         """
+        if not self._fast:
+            self._ended_early = True
+            self._aborting = asyncio.get_running_loop().create_task(self._engine.abort(self._id))
+            return
         processor = self._engine.output_processor
         ids = list(processor.external_req_ids.get(self._id, (self._id,)))
         ends = [EngineCoreOutput(each, [], finish_reason=FinishReason.LENGTH) for each in ids]
@@ -202,6 +214,8 @@ class Generation:
         for output in item.outputs:
             if output.finish_reason == "error":
                 _raise_for_structure(self.params, output.stop_reason)
+            if output.finish_reason == "abort" and self._ended_early:
+                output.finish_reason = "length"
         if self._adapter is not None:
             self._adapter_requests[self._adapter.lora_int_id] += 1
             self._adapter = None  # counted
@@ -227,6 +241,8 @@ class Generation:
     def _keep(self, kept: KeptGeneration, item: RequestOutput, cut: bool | None) -> None:
         for output in item.outputs:
             if output.index == 0:
+                if self.params.output_kind is RequestOutputKind.CUMULATIVE:
+                    kept.tokens.clear()
                 kept.tokens += output.token_ids
                 if cut is not None and output.finish_reason is not None:
                     kept.cut = output.finish_reason == "length"

@@ -30,8 +30,9 @@ class OwnAnswer(Run):
     """
 
     def __init__(self, llm: AsyncLLM, request: Generation, sink: Sink, steps: Steps) -> None:
-        super().__init__(request, sink, steps)
+        super().__init__(request, sink)
         self._llm = llm
+        self._steps = steps
 
     async def push(self, meter: Meter) -> None:
         """Run the request; raises as `run_own`."""

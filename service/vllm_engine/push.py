@@ -43,11 +43,10 @@ class Last:
 class Run:
     """Runs one generation into a sink; ends with the error of either."""
 
-    def __init__(self, request: Generation, sink: Sink, steps: Steps) -> None:
+    def __init__(self, request: Generation, sink: Sink) -> None:
         self.demand = replace(request.demand, restartable=sink.restart is not None)
         self._request = request
         self._sink = sink
-        self._steps = steps
 
     def explain(self, error: Exception) -> ServiceError | None:
         return self._request.explain(error)
@@ -60,6 +59,10 @@ class Run:
 
 class Push(Run):
     """Runs a generation with the states of vLLM's client."""
+
+    def __init__(self, request: Generation, sink: Sink, steps: Steps) -> None:
+        super().__init__(request, sink)
+        self._steps = steps
 
     async def push(self, meter: Meter) -> None:
         await abreast()

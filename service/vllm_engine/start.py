@@ -12,7 +12,7 @@ from service.vllm_engine.arguments import engine_config, parse_engine_arguments,
 from service.vllm_engine.cpu.seed import begin_seed
 from service.vllm_engine.decoded_tokens import keep_decoded
 from service.vllm_engine.engine import VllmEngine, start_llm
-from service.vllm_engine.gathered_stats import GatheredStats
+from service.vllm_engine.gathered_stats import GatheredStats, NamedAdapterStats
 from service.vllm_engine.grammar_sandbox import GrammarSandbox
 from service.vllm_engine.heap import settle_heap
 from service.vllm_engine.interruptible import interruptible
@@ -23,6 +23,7 @@ from service.vllm_engine.step_clock import StepClock
 from service.vllm_engine.structured_outputs import open_sandbox
 from service.vllm_engine.token_texts import keep_texts
 from service.vllm_engine.tool_parsers import check_parser
+from service.vllm_engine.versions import choose, installed_version
 
 _log = logging.getLogger(__name__)
 
@@ -40,6 +41,8 @@ async def start_vllm(settings: Settings, gate: Gate, observer: StreamObserver) -
     """Start the engine and its OpenAI handlers; ConfigurationError if it cannot start."""
     begin_seed(settings)
     arguments = parse_engine_arguments(settings)
+    choice = choose(settings.engine.get("client", "auto"))
+    fast = choice.kind == "fast"
     with interruptible():
         digest = checked_digest(settings.base.path, settings.base.digest)
     steps = StepClock()
@@ -50,7 +53,8 @@ async def start_vllm(settings: Settings, gate: Gate, observer: StreamObserver) -
             config = with_budget(engine_config(arguments))
             refuse_unfit(config, settings)
             with new_children() as pids:
-                llm = start_llm(config, steps, GatheredStats)
+                stats = GatheredStats if fast else NamedAdapterStats
+                llm = start_llm(config, steps, stats, fast=fast)
         await open_sandbox(sandbox, llm)
     except BaseException:
         sandbox.stop()
@@ -70,16 +74,20 @@ async def start_vllm(settings: Settings, gate: Gate, observer: StreamObserver) -
         max_num_seqs,
         max_lora_rank=lora.max_lora_rank if lora else 0,
         max_token_chars=llm.renderer.get_tokenizer().max_chars_per_token,
+        client=choice.kind,
+        vllm=installed_version(),
     )
-    _know_end_token(llm.renderer)
-    keep_texts(llm.renderer.get_tokenizer())
-    keep_decoded(llm.output_processor)
+    _log.info("vLLM %s, reached by its %s client", model.vllm, model.client)
+    if fast:
+        _know_end_token(llm.renderer)
+        keep_texts(llm.renderer.get_tokenizer())
+        keep_decoded(llm.output_processor)
     gate.capacity = settings.gate.max_in_flight or max_num_seqs
     engine = VllmEngine(llm, steps, model, gate, observer, settings, sandbox, pids)
     configured = {"tool_call_parser", "tool-call-parser"} & settings.engine.keys()
     check_parser(arguments, llm.renderer.get_tokenizer(), configured=bool(configured))
     engine.openai = await OpenAISurface.create(
-        engine.client, arguments, push=settings.http.push_streams
+        engine.client, arguments, push=fast and settings.http.push_streams
     )
     settle_heap()
     return engine

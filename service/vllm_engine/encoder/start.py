@@ -29,6 +29,7 @@ from service.vllm_engine.heap import settle_heap
 from service.vllm_engine.interruptible import interruptible
 from service.vllm_engine.process import new_children, workers_here
 from service.vllm_engine.step_clock import StepClock
+from service.vllm_engine.versions import choose
 
 _POOLING = {"embed": "embed", "score": "classify", "classify": "classify"}
 """vLLM's name of each task."""
@@ -88,10 +89,11 @@ async def start_encoder(
     with named(encoder):
         arguments = parse_encoder_arguments(encoder)
         steps = StepClock()
+        fast = choose(encoder.engine.get("client", "auto")).kind == "fast"
         with interruptible():
             config = engine_config(arguments)
             with environment_of(encoder), new_children() as pids:
-                llm = start_llm(config, step_logger(steps))
+                llm = start_llm(config, step_logger(steps), fast=fast)
         try:
             _check_task(checked.model.task, await llm.get_supported_tasks())
             info = _info(encoder, checked, llm)
