@@ -103,7 +103,7 @@ def stated_arguments(engine: Mapping[str, Any]) -> dict[str, Any]:
 
 def parsed_arguments(chosen: Mapping[str, Any]) -> Namespace:
     """vLLM's namespace of these arguments; ConfigurationError with its own message."""
-    from vllm.entrypoints.launchers.cli_args import validate_parsed_serve_args
+    from vllm.entrypoints.cli.serve import validate_parsed_serve_args
     from vllm.exceptions import VLLMClientError
 
     words = [word for item in chosen.items() for word in _words(*item)]
@@ -117,7 +117,7 @@ def parsed_arguments(chosen: Mapping[str, Any]) -> Namespace:
 
 @cache
 def _parser() -> Any:
-    from vllm.entrypoints.launchers.cli_args import make_arg_parser
+    from vllm.entrypoints.cli.serve import make_arg_parser
     from vllm.utils.argparse_utils import FlexibleArgumentParser
 
     class Parser(FlexibleArgumentParser):  # type: ignore[misc]

@@ -21,7 +21,6 @@ from service.model.base_model import read_modules
 from service.model.tensors import read_tensors
 from service.settings.tree import Settings
 from service.vllm_engine.environment import compiled_products
-from service.vllm_engine.kv_cache import cache_shape
 from service.vllm_engine.machine import find_machine
 from service.vllm_engine.model_source import adapts_embeddings
 
@@ -57,6 +56,8 @@ def estimate_memory(config: VllmConfig, settings: Settings, machine: Machine) ->
     Raises ConfigurationError for a model's folder that is malformed, NotImplementedError for a
     model of whose cache nothing is known.
     """
+    from service.vllm_engine.kv_cache import cache_shape  # may lack what it reads of vLLM
+
     stored = read_tensors(settings.base.path)
     tensors = {name: each.info for name, each in stored.items()}
     split = _split(config)

@@ -79,12 +79,11 @@ def chosen_parser(folder: Path, arguments: Mapping[str, Any]) -> dict[str, Any]:
             "engine.enable_auto_tool_choice: the model's chat template shows no known format of "
             "calls; set engine.tool_call_parser"
         )
-    level = arguments.get("tool_strict_level", "parameter" if name in _HELD else "auto")
-    return {
-        "enable_auto_tool_choice": name is not None,
-        "tool_call_parser": name,
-        "tool_strict_level": level,
-    }
+    chosen = {"enable_auto_tool_choice": name is not None, "tool_call_parser": name}
+    if name in _HELD:
+        # Elsewhere vLLM's own default, which means another level from version to version, is left.
+        chosen["tool_strict_level"] = arguments.get("tool_strict_level", "parameter")
+    return chosen
 
 
 def check_parser(arguments: Namespace, tokenizer: Any, *, configured: bool) -> None:
@@ -100,6 +99,8 @@ def check_parser(arguments: Namespace, tokenizer: Any, *, configured: bool) -> N
     try:
         ParserManager.get_parser(tool_parser_name=name, enable_auto_tools=True, tokenizer=tokenizer)
     except TypeError as error:
+        if error.__cause__ is None:
+            raise  # not vLLM's word about the tokenizer, but a call that it does not take
         reason = f"engine.tool_call_parser: {name} cannot read this model: {error.__cause__}"
         if configured:
             raise ConfigurationError(reason) from error

@@ -13,9 +13,9 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
 from vllm.engine.arg_utils import AsyncEngineArgs
+from vllm.entrypoints.cli.serve import make_arg_parser
 from vllm.entrypoints.generate import api_router
 from vllm.entrypoints.launchers.api_server import app_state
-from vllm.entrypoints.launchers.cli_args import make_arg_parser
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 
 from service.errors import ConfigurationError

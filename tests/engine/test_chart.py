@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 from vllm.engine.arg_utils import EngineArgs
-from vllm.entrypoints.launchers.cli_args import make_arg_parser
+from vllm.entrypoints.cli.serve import make_arg_parser
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 
 from service.settings.load import load_settings
@@ -60,7 +60,7 @@ def test_the_nodes_of_a_group_run_one_model_with_the_same_arguments(tmp_path: Pa
     node = vars(parsed) | type_for_processor(vars(parsed))
     names = [each.name for each in fields(EngineArgs) if each.name in leader]
     own = {"model", "served_model_name", "node_rank", "master_addr"}
-    own.add("scheduler_cls")  # the leader alone schedules
+    own |= {"scheduler_cls", "additional_config"}  # the leader alone schedules
     own.add("profiler_config")  # vLLM changes its default in place where a test runs on CPUs
     assert {name for name in names if leader[name] != node[name]} <= own
 

@@ -90,8 +90,8 @@ def test_calls_are_held_by_default_where_that_was_tried(tmp_path: Path) -> None:
     (tmp_path / "chat_template.jinja").write_text(HERMES)
     assert chosen_parser(tmp_path, {})["tool_strict_level"] == "parameter"
     assert chosen_parser(tmp_path, {"tool_strict_level": "auto"})["tool_strict_level"] == "auto"
-    mistral = chosen_parser(tmp_path, {"tool_call_parser": "mistral"})
-    assert mistral["tool_strict_level"] == "auto"
+    # vLLM's versions read the same level otherwise, so nothing is said where nothing was tried.
+    assert "tool_strict_level" not in chosen_parser(tmp_path, {"tool_call_parser": "mistral"})
 
 
 def test_a_template_in_a_file_is_read(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, Protocol
 
 import torch
+from vllm.entrypoints.pooling.scoring.utils import compress_token_type_ids
 from vllm.inputs import tokens_input
 from vllm.pooling_params import PoolingParams
 from vllm.v1.engine.async_llm import AsyncLLM
@@ -132,7 +133,9 @@ class VllmEncoder:
     ) -> PoolingParams:
         extra = None
         if passage.second_at is not None:
-            extra = {"compressed_token_type_ids": passage.second_at}
+            first, tokens = passage.second_at, len(passage.token_ids)
+            types = compress_token_type_ids([0] * first + [1] * (tokens - first))
+            extra = {"compressed_token_type_ids": types}
         params = _PARAMS[self.info.task] | ({"use_activation": False} if raw else {})
         return PoolingParams(dimensions=dimensions, extra_kwargs=extra, **params)
 
