@@ -5,6 +5,7 @@ from typing import Any
 
 from transformers import AutoTokenizer
 
+from service.engine.chat_texts import ChatText, ChatTexts
 from service.engine.protocol import Message
 from service.engine.text_encoder import text_encoder
 from service.errors import ConfigurationError
@@ -21,6 +22,9 @@ class BaseTokeniser:
             self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         except (OSError, ValueError) as error:
             raise ConfigurationError(f"base.path: no tokenizer in {folder}: {error}") from error
+        self._apply = self._tokenizer.apply_chat_template
+        if base.special_tokens_in_messages == "text":
+            self._apply = ChatTexts(self._tokenizer, base.chat_template_kwargs).apply
         self.encode = text_encoder(self._tokenizer, special_is_text=True)
         self.encode_template = text_encoder(self._tokenizer, special_is_text=False)
         self.start_token_ids = tuple(self._tokenizer.encode(""))
@@ -37,10 +41,8 @@ class BaseTokeniser:
     def encode_chat(self, messages: Sequence[Message]) -> list[int]:
         """A conversation in the base's chat template, ready for the answer."""
         conversation = [{"role": each.role, "content": each.content} for each in messages]
-        text: str = self._tokenizer.apply_chat_template(
-            conversation, **{**self._chat, "tokenize": False}
-        )
-        return self.encode_template(text)
+        text: str = self._apply(conversation, **{**self._chat, "tokenize": False})
+        return text.ids(False) if isinstance(text, ChatText) else self.encode_template(text)
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """The text of token ids."""

@@ -53,6 +53,13 @@ class ModelSettings(Section):
         "classification alike. A thinking model such as Qwen3 needs `enable_thinking: false` "
         "to classify.",
     )
+    special_tokens_in_messages: Literal["text", "template"] = Field(
+        "text",
+        description="What a special token's spelling, such as `<|im_end|>`, is in the messages, "
+        "tools, documents and template variables of a request: `text`, as any other, or a special "
+        "token as if the chat `template` had written it. With `template` a user's text can end its "
+        "turn and begin one of the system. Prompts without a chat template keep special tokens.",
+    )
 
 
 class CpuSettings(Section):

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import logging
 import uuid
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,7 @@ from vllm.usage.usage_lib import UsageContext
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 
+from service.engine.chat_texts import ChatTexts
 from service.engine.kept import KeptGeneration
 from service.engine.protocol import (
     Adapter,
@@ -57,8 +59,11 @@ from service.vllm_engine.prompt_tokens import PromptTokens
 from service.vllm_engine.push import Last
 from service.vllm_engine.step_clock import StepClock
 from service.vllm_engine.structured_outputs import leave_validation_to_us
+from service.vllm_engine.tool_parsers import chat_template
 from service.vllm_engine.warm_up import warm_up
 from service.vllm_engine.wire import Wire
+
+_log = logging.getLogger(__name__)
 
 _SAME = {field.name for field in fields(Sampling)} - {"stop", "structure"}
 """Sampling parameters that are passed to vLLM unchanged."""
@@ -99,15 +104,16 @@ class VllmEngine:
         )
         leave_validation_to_us(llm)
         tokenizer = llm.renderer.get_tokenizer()
-        self.encode: TextEncoder = text_encoder(tokenizer, special_is_text=True)
         prompts = PromptTokens.serve(llm.renderer)
+        self.encode = _encoder_of_texts(tokenizer, settings, readable=prompts is not None)
         self.encode_template: TextEncoder = (
             prompts.encode if prompts else text_encoder(tokenizer, special_is_text=False)
         )
         self._text = text_decoder(tokenizer)
         variables = settings.base.chat_template_kwargs
         self.chat_frame = _chat_frame(tokenizer, variables)
-        self._chat = ChatParams(chat_template_kwargs={**variables, "add_generation_prompt": True})
+        options = {**variables, "add_generation_prompt": True, "tokenize": False}
+        self._chat = ChatParams(chat_template_kwargs=options)
         self.start_token_ids: tuple[int, ...] = tuple(tokenizer.encode(""))
         # vLLM's grammars end an answer with the end token of the tokenizer only.
         end: int | None = tokenizer.eos_token_id
@@ -297,6 +303,27 @@ async def stop_llm(llm: AsyncLLM) -> None:
         await asyncio.wait([reader])
     with ThreadPoolExecutor(1, thread_name_prefix="stop") as thread:
         await asyncio.get_running_loop().run_in_executor(thread, llm.shutdown)
+
+
+def _encoder_of_texts(tokenizer: Any, settings: Settings, *, readable: bool) -> TextEncoder:
+    """An encoder of texts in which no special token counts, as in chats from now on.
+
+    Without `readable` prompts are tokenised by vLLM, so a chat that spells one will be refused.
+    """
+    if settings.base.special_tokens_in_messages == "template":
+        return text_encoder(tokenizer, special_is_text=True)
+    arguments = {key.replace("-", "_"): value for key, value in settings.engine.items()}
+    template = chat_template(settings.base.path, arguments.get("chat_template"))
+    variables = settings.base.chat_template_kwargs
+    chats = ChatTexts(tokenizer, variables, [template], readable=readable)
+    tokenizer.apply_chat_template = chats.apply
+    if chats.readable:
+        return chats.encode
+    _log.warning(
+        "model.special_tokens_in_messages: this model's tokenizer cannot read special tokens as "
+        "text; chats whose texts spell one are refused"
+    )
+    return text_encoder(tokenizer, special_is_text=True)
 
 
 def _chat_frame(tokenizer: Any, variables: Mapping[str, Any]) -> ChatFrame:

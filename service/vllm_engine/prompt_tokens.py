@@ -11,6 +11,7 @@ from tokenizers.decoders import ByteLevel
 from transformers.tokenization_utils_tokenizers import TokenizersBackend
 
 from service.context import current_context
+from service.engine.chat_texts import ChatText
 from service.engine.text_encoder import fast_copy, fast_ids
 
 _LEAST, _MOST = 512, 16_384
@@ -53,10 +54,17 @@ class PromptTokens:
         tokens = cls(tokenizer)
 
         def tokenize(prompt: Any, params: Any) -> Any:
+            text, adds = prompt["prompt"], params.add_special_tokens
             changed = params.truncate_prompt_tokens is not None or params.pad_prompt_tokens
-            if changed or params.return_token_offsets:
+            if isinstance(text, ChatText):
+                ids: Sequence[int] = text.ids(adds)
+                prompt = {**prompt, "prompt": str(text)}
+                if changed:  # vLLM cuts and pads afterwards
+                    return renderer._build_tokens_prompt(ids, prompt)
+            elif changed or params.return_token_offsets:
                 return usual(prompt, params)
-            ids = tokens.of(prompt["prompt"], add_special_tokens=params.add_special_tokens)
+            else:
+                ids = tokens.of(text, add_special_tokens=adds)
             # As in vLLM, one token too many is enough to refuse the prompt.
             most = params.get_encode_kwargs()["max_length"]
             return renderer._build_tokens_prompt(ids[:most], prompt)

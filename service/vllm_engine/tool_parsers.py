@@ -73,7 +73,7 @@ def chosen_parser(folder: Path, arguments: Mapping[str, Any]) -> dict[str, Any]:
             f"engine.tool_call_parser: must be one of {', '.join(known)}, got {name!r}"
             f"{nearest(str(name), known)}"
         )
-    name = name or recognised(_template(folder, arguments.get("chat_template")))
+    name = name or recognised(chat_template(folder, arguments.get("chat_template")))
     if name is None and wanted is not None:
         raise ConfigurationError(
             "engine.enable_auto_tool_choice: the model's chat template shows no known format of "
@@ -108,7 +108,7 @@ def check_parser(arguments: Namespace, tokenizer: Any, *, configured: bool) -> N
         arguments.enable_auto_tool_choice, arguments.tool_call_parser = False, None
 
 
-def _template(folder: Path, given: Any) -> str:
+def chat_template(folder: Path, given: Any) -> str:
     """The template of conversations with tools: the configured one, a file or a text, if any."""
     if given is None:
         return tool_template(folder)

@@ -1,0 +1,281 @@
+"""Texts of a chat, in which the spelling of a special token stays text."""
+
+import re
+import secrets
+from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import lru_cache, partial
+from typing import Any
+
+from tokenizers import AddedToken
+
+from service.engine.text_encoder import fast_copy, fast_ids
+
+_FIRST_MASK = 0xDC00
+"""Lone surrogates stand for characters while a template runs: no tokenizer reads text with them."""
+_TEMPLATES_OWN = ("chat_template", "tokenize", "return_dict")
+_NAMES = ("user", "assistant", "user")
+_CUT = re.compile(
+    r"(?:split|partition|replace|removeprefix|removesuffix)\(\s*"
+    r"(?:'((?:[^'\\]|\\.)*)'|\"((?:[^\"\\]|\\.)*)\"|([A-Za-z_]\w*))"
+)
+"""Where a template takes texts apart, and the text or the variable at which it does."""
+
+
+class ChatText(str):
+    """The text of a chat, with its own way to tokens.
+
+    vLLM may cut a text that is far too long before it is tokenised: this one stays whole, and is
+    cut by its tokens.
+    """
+
+    ids: Callable[[bool], list[int]]
+    """Makes the tokens; True adds those that the tokenizer puts around a text."""
+
+    def __new__(cls, text: str, ids: Callable[[bool], list[int]]) -> "ChatText":
+        made = super().__new__(cls, text)
+        made.ids = ids
+        return made
+
+    def __getitem__(self, key: Any) -> str:
+        return self if isinstance(key, slice) else super().__getitem__(key)
+
+
+class Spellings:
+    """Places at which texts spell a special token, or could help to spell one together.
+
+    A template may put texts next to each other, strip them, and take them apart at a text of its
+    own, so a text that ends in the beginning of a spelling counts too, as does such a beginning
+    before what the template cuts out. Without its first character nothing is a spelling.
+    """
+
+    def __init__(self, spellings: Collection[str]) -> None:
+        tree: dict[str, Any] = {}
+        for spelling in spellings:
+            place = tree
+            for character in spelling:
+                place = place.setdefault(character, {})
+            place[""] = {}
+        firsts = sorted(tree)
+        self._begin = re.compile(
+            "|".join(f"{re.escape(first)}(?={_pattern(tree[first])})" for first in firsts)
+            or r"(?!)"
+        )
+        self._whole = re.compile(f"({_pattern(tree) or '(?!)'})")
+        self._firsts = firsts
+        self._longest = max(map(len, spellings), default=0)
+        self._prefixes = {each[:size] for each in spellings for size in range(1, len(each))}
+        self._masks = {first: chr(_FIRST_MASK + place) for place, first in enumerate(firsts)}
+        self._unmasked = str.maketrans({mask: first for first, mask in self._masks.items()})
+
+    def in_text(self, text: str, cut: re.Pattern[str] | None) -> set[int]:
+        """The places in a text at which such a spelling begins.
+
+        One word of letters is left alone, as are the names of roles that templates compare.
+        """
+        if text.isidentifier():
+            return set()
+        found = {match.start() for match in self._begin.finditer(text)}
+        ends = [len(text.rstrip())]
+        if cut is not None:
+            ends += [match.start() for match in cut.finditer(text)]
+        for end in ends:
+            least = max(0, end - self._longest + 1)
+            for first in self._firsts:
+                place = text.find(first, least, end)
+                while place >= 0:
+                    if text[place:end] in self._prefixes:
+                        found.add(place)
+                    place = text.find(first, place + 1, end)
+        return found
+
+    def masked(self, value: Any, cut: re.Pattern[str] | None) -> Any:
+        """A copy of a value whose texts have masks in those places, keys of objects included."""
+        match value:
+            case str():
+                made, done = list[str](), 0
+                for place in sorted(self.in_text(value, cut)):
+                    made += value[done:place], self._masks[value[place]]
+                    done = place + 1
+                return "".join((*made, value[done:]))
+            case dict():
+                return {
+                    self.masked(key, cut): self.masked(each, cut) for key, each in value.items()
+                }
+            case list() | tuple():
+                return [self.masked(each, cut) for each in value]
+        return value
+
+    def unmasked(self, text: str) -> str:
+        """The text with its characters in the place of masks."""
+        return text.translate(self._unmasked)
+
+    def parts(self, text: str) -> list[str]:
+        """A text in parts, of which every second one is the spelling of a special token."""
+        return self._whole.split(text)
+
+
+class ChatTexts:
+    """Applies a tokenizer's chat template to texts that never become special tokens.
+
+    Special tokens are those that the tokenizer calls so, and others of its added tokens that the
+    template writes around messages. `variables` are the operator's own for the template, in which
+    special tokens count. `templates` are further templates that conversations may have. Without
+    `readable` a chat that spells a special token is refused.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        variables: Mapping[str, Any],
+        templates: Collection[str] = (),
+        *,
+        readable: bool = True,
+    ) -> None:
+        self._apply = tokenizer.apply_chat_template
+        self._variables = variables
+        self._template = _source(tokenizer)
+        framing = "".join(self._frame(each) for each in (None, *templates))
+        cuts = {cut for each in (self._template, *templates) for cut in _cuts(each)}
+        named = set(tokenizer.all_special_tokens)
+        special = {
+            token.content: number
+            for number, token in tokenizer.added_tokens_decoder.items()
+            if token.content
+            and (
+                token.special
+                or token.content in named
+                or (token.content in framing and token.content not in cuts)
+            )
+        }
+        flags = [tokenizer.added_tokens_decoder[number] for number in special.values()]
+        self.readable = readable and not any(token.single_word for token in flags)
+        self._spellings = Spellings(special)
+        self._always = False
+        if self.readable:
+            self._library = fast_copy(tokenizer, special_is_text=True)
+            self._library.add_special_tokens(list(special))
+            # Words that no caller knows stand for the template's tokens beside text.
+            secret = secrets.token_hex(16)
+            self._words = {
+                each: f"\ue000{secret}{place}\ue001" for place, each in enumerate(special)
+            }
+            self._library.add_tokens([_like(token, self._words[token.content]) for token in flags])
+            self._real = {
+                self._library.token_to_id(word): special[each] for each, word in self._words.items()
+            }
+            normalizes = self._library.normalizer is not None
+            self._always = normalizes and any(token.normalized for token in flags)
+
+    def encode(self, text: str) -> list[int]:
+        """The tokens of a text in which no special token counts."""
+        return fast_ids(self._library, text)
+
+    def apply(self, *arguments: Any, **options: Any) -> Any:
+        """The chat as a text: a `ChatText` if its texts spell a special token.
+
+        Takes what `apply_chat_template` takes, and answers token ids if it would. Raises ValueError
+        for a chat that is not `readable`.
+        """
+        texts = {
+            name: value
+            for name, value in options.items()
+            if name not in _TEMPLATES_OWN
+            and not (name in self._variables and self._variables[name] == value)
+        }
+        cut = _cutting(options.get("chat_template") or self._template)
+        given = (*arguments, *texts.values())
+        spelled = any(self._spellings.in_text(text, cut) for text in _strings(given))
+        if not (spelled or self._always):
+            return self._apply(*arguments, **options)
+        if not self.readable:
+            raise ValueError(
+                "a text spells a special token, which this model's tokenizer cannot read as text"
+            )
+        arguments = self._spellings.masked(arguments, cut)
+        masked = {**options, **self._spellings.masked(texts, cut), "tokenize": False}
+        try:
+            text = self._apply(*arguments, **masked)
+        except Exception as error:  # a template may repeat texts in its refusal
+            error.args = tuple(
+                self._spellings.unmasked(each) if isinstance(each, str) else each
+                for each in error.args
+            )
+            raise
+        made = ChatText(self._spellings.unmasked(text), partial(self._ids, text))
+        return made.ids(False) if options.get("tokenize", True) else made
+
+    def _ids(self, masked: str, add_special_tokens: bool) -> list[int]:
+        parts = self._spellings.parts(masked)
+        parts[1::2] = [self._words[each] for each in parts[1::2]]
+        text = self._spellings.unmasked("".join(parts))
+        ids = fast_ids(self._library, text, add_special_tokens=add_special_tokens)
+        return [self._real.get(each, each) for each in ids]
+
+    def _frame(self, template: str | None) -> str:
+        """A template's text around a short conversation; empty for one that has none."""
+        options = {**self._variables, "tokenize": False, "chat_template": template}
+        chat = [{"role": name, "content": "-"} for name in _NAMES]
+        for conversation in ([{"role": "system", "content": "-"}, *chat], chat):
+            try:
+                return str(self._apply(conversation, **options))
+            except Exception:
+                continue
+        return ""
+
+
+def _pattern(tree: Mapping[str, Any]) -> str:
+    """A regular expression for the words of a tree of characters, the longest first."""
+    ways = [re.escape(first) + _pattern(rest) for first, rest in tree.items() if first]
+    ends = "" in tree
+    joined = "|".join(ways)
+    if ways and (ends or len(ways) > 1):
+        joined = f"(?:{joined})"
+    return f"{joined}?" if ways and ends else joined
+
+
+def _like(token: AddedToken, content: str) -> AddedToken:
+    return AddedToken(
+        content,
+        lstrip=token.lstrip,
+        rstrip=token.rstrip,
+        normalized=token.normalized,
+        special=False,
+    )
+
+
+def _source(tokenizer: Any) -> str:
+    """The template of a tokenizer, or all of them."""
+    template = getattr(tokenizer, "chat_template", None) or ""
+    return template if isinstance(template, str) else "\n".join(template.values())
+
+
+@lru_cache(16)
+def _cuts(template: str) -> frozenset[str]:
+    """Texts at which a template takes other texts apart, or which it removes."""
+    found = set[str]()
+    for single, double, name in _CUT.findall(template):
+        values = [single or double]
+        if name:
+            values = re.findall(rf"\bset\s+{name}\s*=\s*['\"]([^'\"]*)['\"]", template)
+        found.update(value.replace("\\n", "\n") for value in values)
+    return frozenset(found - {""})
+
+
+@lru_cache(16)
+def _cutting(template: str) -> re.Pattern[str] | None:
+    """A regular expression for those texts, and the space before them."""
+    cuts = "|".join(map(re.escape, sorted(_cuts(template))))
+    return re.compile(rf"(?<!\s)\s*(?:{cuts})") if cuts else None
+
+
+def _strings(value: Any) -> Iterator[str]:
+    match value:
+        case str():
+            yield value
+        case dict():
+            for key, each in value.items():
+                yield from _strings(key)
+                yield from _strings(each)
+        case list() | tuple():
+            for each in value:
+                yield from _strings(each)
