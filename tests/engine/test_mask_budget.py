@@ -26,6 +26,7 @@ from service.vllm_engine import mask_budget
 from service.vllm_engine.arguments import parse_engine_arguments, with_budget
 from service.vllm_engine.generation import Generation
 from service.vllm_engine.mask_budget import DEAD_END, SECONDS, SECTION, TOO_DEAR, expect
+from service.vllm_engine.rank import Rank
 from tests.engine.test_paced_scheduler import Steps, config_of
 
 WORDS = 'root ::= [a-z]+ "."'
@@ -48,7 +49,7 @@ class Engine(Steps):
         manager = self.scheduler.structured_output_manager
         manager.grammar_init(request)
         assert request.structured_output_request is not None
-        request.structured_output_request._grammar.result()  # type: ignore[union-attr]
+        request.structured_output_request._grammar.result()
         self.scheduler.add_request(request)
 
     def answer(self, override: Mapping[str, int] = {}) -> dict[str, EngineCoreOutput]:
@@ -92,7 +93,7 @@ def engine(config: Any) -> Engine:
 
 
 def test_dear_masks_take_turns_and_other_requests_go_on(engine: Engine) -> None:
-    engine.add("plain", 0, 4)
+    engine.add("plain", Rank.WITHIN_SHARE, 4)
     for number in range(8):
         engine.add_structured(f"dear-{number}", expected=0.02)
     served: list[str] = []
@@ -121,7 +122,7 @@ def test_ordinary_structures_are_not_kept_apart(engine: Engine) -> None:
 def test_a_request_ends_when_its_masks_took_too_long(config: Any) -> None:
     config.additional_config[SECTION]["masks"] = 0.0
     engine = Engine(config)
-    engine.add("plain", 0, 4)
+    engine.add("plain", Rank.WITHIN_SHARE, 4)
     engine.add_structured("dear")
     outputs = engine.answer()
     ended = outputs["dear"]
@@ -171,7 +172,7 @@ def test_equal_structures_are_compiled_once_for_all_tenants(engine: Engine) -> N
 def test_a_token_that_the_grammar_rejects_is_not_logged(engine: Engine) -> None:
     told: list[logging.LogRecord] = []
     handler = logging.Handler()
-    handler.emit = told.append  # type: ignore[method-assign]
+    handler.emit = told.append  # type: ignore[assignment, method-assign]
     for name in mask_budget._LOGGED:
         logging.getLogger(name).addHandler(handler)
     engine.add_structured("word")
@@ -194,12 +195,12 @@ def test_compiling_gives_way_to_steps(engine: Engine) -> None:
 def test_the_time_of_masks_comes_with_outputs(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    engine.add("plain", 0, 4)
+    engine.add("plain", Rank.WITHIN_SHARE, 4)
     engine.add_structured("word")
     assert engine.answer()["word"].kv_transfer_params is None  # too little to report
     monkeypatch.setattr(mask_budget, "_REPORTED_SECONDS", 0.0)
     outputs = engine.answer()
-    assert 0 < outputs["word"].kv_transfer_params[SECONDS] < 1  # type: ignore[index]
+    assert 0 < outputs["word"].kv_transfer_params[SECONDS] < 1
     assert outputs["plain"].kv_transfer_params is None
 
 
