@@ -14,9 +14,13 @@ from service.runtime.parts import Runtime
 
 
 async def guard(
-    read: Callable[[], Mapping[str, Any]], runtime: Runtime, context: RequestContext
+    read: Callable[[], Mapping[str, Any]],
+    runtime: Runtime,
+    context: RequestContext,
+    *,
+    writes: bool = True,
 ) -> None:
-    """Have the tenant's guards judge the texts of a body, and later its answer's.
+    """Have the tenant's guards judge the texts of a body, and later its answer's if it `writes`.
 
     `read` gives the body, and is called only where a guard reads. Raises what
     `Policies.check_input` raises, InvalidRequest for a prompt of more tokens than the model reads,
@@ -24,10 +28,11 @@ async def guard(
     """
     policies = runtime.policies
     policy = policies.of(context)
-    if not (policy.input or policy.output):
+    judges_answer = bool(policy.output) and writes
+    if not (policy.input or judges_answer):
         return
     body = read()
-    if policy.output:
+    if judges_answer:
         _check_tokens(body, redacts=policy.on == "redact")
         tools = bool(body.get("tools"))
         context.answer_guard = GuardedAnswer(policies, policy, context, tools=tools)

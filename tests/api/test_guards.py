@@ -122,6 +122,43 @@ async def test_every_message_is_read_once(live: LiveService) -> None:
     assert reads(live) == before + 4 + 3
 
 
+@pytest.mark.parametrize(
+    ("wanted", "text"),
+    [
+        ({"type": "choice", "choice": ["ab", "cd"]}, "ab, cd"),
+        ({"type": "regex", "regex": "(ab|cd) [0-9]"}, "ab, cd"),
+        ({"type": "json_schema", "json_schema": {"properties": {"ab": {"const": "cd"}}}}, "ab\ncd"),
+        ({"type": "text"}, None),
+    ],
+)
+async def test_a_structure_is_read_as_one_text(
+    live: LiveService, wanted: dict[str, Any], text: str | None
+) -> None:
+    before = reads(live)
+    await asked(live, "clear", response_format=wanted)  # this engine makes choices only
+    lengths = [len(each) + 2 for each in ("secret", text) if each]
+    assert reads(live) == before + sum(lengths)
+    error = refusal(await asked(live, "refused", response_format=wanted), 400)
+    assert error["code"] == "input_flagged"
+
+
+async def test_what_the_base_model_is_asked_about_texts_is_read(live: LiveService) -> None:
+    body = {"model": MODEL, "input": ["ab", "cde"], "candidate_labels": ["x", "y"]}
+    before = reads(live)
+    async with live.client() as client:
+        asked = body | {"instruction": "sort"}
+        clear = await client.post("/v1/classify", json=asked, headers=bearer("clear"))
+        assert clear.status_code == 200, clear.text
+        assert reads(live) == before + sum(len(each) + 2 for each in ("ab", "cde", "sort", "x, y"))
+        flagged = await client.post("/v1/classify", json=body, headers=bearer("flagged"))
+        assert flagged.headers["x-guard-flagged"]
+        started = live.engine.starts
+        error = refusal(
+            await client.post("/v1/classify", json=body, headers=bearer("refused")), 400
+        )
+    assert (error["code"], live.engine.starts) == ("input_flagged", started)
+
+
 async def test_a_failed_guard_refuses_or_passes(live: LiveService) -> None:
     gate = live.encoders["classify"].gate
     gate.close(EngineDead)

@@ -4,6 +4,7 @@ import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -11,6 +12,7 @@ from pydantic_core import to_json
 
 from service.api.dependencies import runtime_of
 from service.api.direct_route import DirectRoute
+from service.api.guarded import guard
 from service.api.ndjson import MEDIA_TYPE, line, line_stream
 from service.api.schemas.base import ErrorBody, TimingBody
 from service.api.schemas.classify import (
@@ -36,6 +38,7 @@ from service.engine.kept import KeptText
 from service.engine.pooling import Pooler
 from service.errors import InvalidRequest
 from service.fleet.encoders import check_task
+from service.guards.fields import READ
 from service.limits.encoder_texts import check_text
 from service.runtime.parts import Runtime
 from service.settings.limits import LimitSettings
@@ -111,6 +114,8 @@ async def _of_language_model(
     inputs = body.inputs(runtime.settings.limits)
     question = body.question(runtime.settings.limits, of_base=model.version is None)
     context.set_timeout(body.timeout_ms)
+    if question is not None:
+        await guard(partial(body.model_dump, include={*READ}), runtime, context, writes=False)
     context.parts = len(inputs)
     classifier = (
         model.own_classifier()

@@ -31,6 +31,7 @@ from service.generation.stream import (
     TextDelta,
     stream,
 )
+from service.guards.fields import READ
 from service.runtime.parts import Runtime
 
 router = APIRouter(route_class=DirectRoute, tags=["generation"])
@@ -46,7 +47,7 @@ async def generate(body: GenerateRequest, request: Request) -> Response:
     task = body.task(model.adapter, runtime.settings.limits)
     judge = Judge.of(body, model, context, runtime)
     context.set_timeout(body.timeout_ms)
-    await guard(partial(body.model_dump, include={"prompt", "messages"}), runtime, context)
+    await guard(partial(body.model_dump, include={*READ}), runtime, context)
     if body.stream:
         return await _stream(runtime, task, judge)
     outputs, usage = await judge.collect(runtime.base.engine, task)

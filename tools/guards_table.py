@@ -1,0 +1,62 @@
+"""The tables of docs/guards.md: the fields of bodies that input guards read, and why no others."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from service.api.schemas.classify import ClassifyRequest
+from service.api.schemas.generate import GenerateRequest
+from service.guards.fields import GUARDED, READ, UNGUARDED, UNREAD, UNREAD_WITHIN
+from service.limits.anthropic_fields import MESSAGE
+from service.limits.openai_fields import CHAT, COMPLETION
+from service.limits.responses_fields import RESPONSE
+from tools.marked import page_with
+
+PAGE = Path(__file__).parents[1] / "docs" / "guards.md"
+FIELDS: Mapping[str, Iterable[str]] = {
+    "/v1/generate": GenerateRequest.model_fields,
+    "/v1/completions": COMPLETION,
+    "/v1/chat/completions": CHAT,
+    "/v1/responses": RESPONSE,
+    "/v1/messages": MESSAGE,
+    "/v1/classify": ClassifyRequest.model_fields,
+}
+"""The fields of the routes' bodies."""
+
+
+def page() -> str:
+    """The page with the current tables."""
+    return page_with(PAGE, "fields", table())
+
+
+def table() -> str:
+    """Markdown tables of the fields that are read, of those that are not, and of other routes."""
+    lines = ["| read | of | each as |", "| --- | --- | --- |"]
+    lines += [f"| `{name}` | {_routes(name)} | {what} |" for name, what in READ.items()]
+    lines += ["", "| not read | why |", "| --- | --- |"]
+    lines += _by_reason(UNREAD)
+    lines += [
+        f"| within the above: {_names(names)} | {why} |" for why, names in _grouped(UNREAD_WITHIN)
+    ]
+    lines += ["", "| no guard reads | because |", "| --- | --- |"]
+    lines += _by_reason(UNGUARDED)
+    return "\n".join(lines)
+
+
+def _routes(field: str) -> str:
+    having = [route for route in GUARDED if field in FIELDS[route]]
+    return "every route" if len(having) == len(GUARDED) else _names(having)
+
+
+def _by_reason(table: Mapping[str, str]) -> list[str]:
+    return [f"| {_names(names)} | {why} |" for why, names in _grouped(table)]
+
+
+def _grouped(table: Mapping[str, str]) -> Iterable[tuple[str, list[str]]]:
+    found: dict[str, list[str]] = {}
+    for name, why in table.items():
+        found.setdefault(why, []).append(name)
+    return found.items()
+
+
+def _names(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
