@@ -41,8 +41,7 @@ async def start_vllm(settings: Settings, gate: Gate, observer: StreamObserver) -
     """Start the engine and its OpenAI handlers; ConfigurationError if it cannot start."""
     begin_seed(settings)
     arguments = parse_engine_arguments(settings)
-    choice = choose(settings.engine.get("client", "auto"))
-    fast = choice.kind == "fast"
+    fast = choose(settings.engine.get("client", "auto")).kind == "fast"
     with interruptible():
         digest = checked_digest(settings.base.path, settings.base.digest)
     steps = StepClock()
@@ -74,14 +73,11 @@ async def start_vllm(settings: Settings, gate: Gate, observer: StreamObserver) -
         max_num_seqs,
         max_lora_rank=lora.max_lora_rank if lora else 0,
         max_token_chars=llm.renderer.get_tokenizer().max_chars_per_token,
-        client=choice.kind,
+        client="fast" if fast else "stock",
         vllm=installed_version(),
     )
-    _log.info("vLLM %s, reached by its %s client", model.vllm, model.client)
     if fast:
-        _know_end_token(llm.renderer)
-        keep_texts(llm.renderer.get_tokenizer())
-        keep_decoded(llm.output_processor)
+        _keep_texts(llm)
     gate.capacity = settings.gate.max_in_flight or max_num_seqs
     engine = VllmEngine(llm, steps, model, gate, observer, settings, sandbox, pids)
     configured = {"tool_call_parser", "tool-call-parser"} & settings.engine.keys()
@@ -101,6 +97,13 @@ def _without_echoes(settings: Settings) -> Settings:
     )
     limits = settings.limits.model_copy(update={"echo_logprobs": 0})
     return settings.model_copy(update={"limits": limits})
+
+
+def _keep_texts(llm: Any) -> None:
+    """Have the texts of tokens at hand, which vLLM looks up or decodes again."""
+    _know_end_token(llm.renderer)
+    keep_texts(llm.renderer.get_tokenizer())
+    keep_decoded(llm.output_processor)
 
 
 def _know_end_token(renderer: Any) -> None:

@@ -72,7 +72,7 @@ class Choice(NamedTuple):
 
 
 def choose(asked: object) -> Choice:
-    """The client for `engine.client`; logs a warning where `auto` is not fast.
+    """The client for `engine.client`, which is logged, with a warning where `auto` is not fast.
 
     Raises ConfigurationError for an unknown value, and for `fast` where it would not be right.
     """
@@ -81,11 +81,11 @@ def choose(asked: object) -> Choice:
             f"engine.client: must be auto, stock or fast, got {asked!r:.80}; `stock` uses vLLM's "
             "public client alone, `fast` its insides, and `auto` is fast on tested versions"
         )
-    if asked == "stock":
-        return Choice("stock")
-    found = differences()
+    found = [] if asked == "stock" else differences()
     if not found:
-        return Choice("fast")
+        chosen = Choice("stock" if asked == "stock" else "fast")
+        _log.info("vLLM %s, reached by its %s client", installed_version(), chosen.kind)
+        return chosen
     shown = "; ".join(found[:_SHOWN])
     if asked == "fast":
         raise ConfigurationError(
