@@ -9,7 +9,7 @@ it only after the tests of tests/engine have passed on this version.
 import json
 import sys
 
-from service.vllm_engine.versions import RECORDED, differences, installed_version, standing
+from service.vllm_engine.versions import RECORDED, described, differences, installed_version
 from tools.command_line import command_line
 
 
@@ -20,7 +20,7 @@ def main() -> int:
     options = parser.parse_args()
     if options.write:
         recorded = json.loads(RECORDED.read_text()) if RECORDED.exists() else {}
-        recorded[installed_version()] = standing()
+        recorded[installed_version()] = described()
         RECORDED.write_text(json.dumps(recorded, indent=1) + "\n")
         print(f"recorded vLLM {installed_version()} in {RECORDED.name}")
         return 0

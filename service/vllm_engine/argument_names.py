@@ -64,10 +64,13 @@ HANDLERS = frozenset(
 """Arguments of vLLM's server that its OpenAI handlers read; its other ones would have no effect."""
 
 
-def check_names(names: Iterable[str], known: Collection[str], engine: Collection[str]) -> None:
+def check_names(
+    names: Iterable[str], known: Collection[str], engine: Collection[str], tried: Collection[str]
+) -> None:
     """Raise ConfigurationError for the first name that is not served.
 
-    `known` are the names of vLLM's server, `engine` those of its engine.
+    `known` are the names of vLLM's server, `engine` those of its engine, and `tried` those of the
+    engines of the versions that this service was tested with: a new one may bypass the service.
     """
     for name in names:
         if name in REFUSED:
@@ -77,4 +80,9 @@ def check_names(names: Iterable[str], known: Collection[str], engine: Collection
         if name not in engine and name not in HANDLERS:
             raise ConfigurationError(
                 f"engine.{name}: not accepted here; only vLLM's own server reads it"
+            )
+        if name in engine and name not in tried:
+            raise ConfigurationError(
+                f"engine.{name}: not accepted here; this version of vLLM has it, and none that the "
+                "service was tested with"
             )

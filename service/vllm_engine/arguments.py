@@ -21,6 +21,7 @@ from service.vllm_engine.environment import apply_environment
 from service.vllm_engine.number_type import type_for_processor, warn_of_slow_type
 from service.vllm_engine.plugin import require_installed
 from service.vllm_engine.tool_parsers import chosen_parser
+from service.vllm_engine.versions import tried_arguments
 from service.vllm_engine.worker import WORKER_EXTENSION
 
 _MAX_SLOTS = 8
@@ -97,7 +98,9 @@ def stated_arguments(engine: Mapping[str, Any]) -> dict[str, Any]:
 
     arguments = {key.replace("-", "_"): value for key, value in engine.items() if key != "client"}
     known = {action.dest for action in _parser()._actions} - {"help"}
-    check_names(arguments, known, {field.name for field in fields(AsyncEngineArgs)})
+    check_names(
+        arguments, known, {each.name for each in fields(AsyncEngineArgs)}, tried_arguments()
+    )
     return arguments
 
 

@@ -102,15 +102,33 @@ def choose(asked: object) -> Choice:
 def differences() -> list[str]:
     """What the installed vLLM has otherwise than the tested version, empty for a tested one."""
     installed = installed_version()
-    recorded = json.loads(RECORDED.read_text())
+    recorded = tested_versions()
     if installed not in recorded:
         return [f"version {installed} was not tested, only {', '.join(recorded)}"]
     here = standing()
     return [
         _difference(name, here.get(name), told)
-        for name, told in recorded[installed].items()
+        for name, told in recorded[installed]["standing"].items()
         if here.get(name) != told
     ]
+
+
+def tested_versions() -> dict[str, Any]:
+    """The record: for each tested version what the fast way stands on, and its arguments."""
+    recorded: dict[str, Any] = json.loads(RECORDED.read_text())
+    return recorded
+
+
+def tried_arguments() -> frozenset[str]:
+    """The arguments of the engines of all tested versions."""
+    return frozenset().union(*(each["arguments"] for each in tested_versions().values()))
+
+
+def described() -> dict[str, Any]:
+    """What the record says of a version, of the installed one."""
+    from vllm.engine.arg_utils import AsyncEngineArgs
+
+    return {"standing": standing(), "arguments": [each.name for each in fields(AsyncEngineArgs)]}
 
 
 def _difference(name: str, here: list[str] | None, told: list[str] | None) -> str:

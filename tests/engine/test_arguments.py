@@ -20,7 +20,7 @@ from vllm.utils.argparse_utils import FlexibleArgumentParser
 
 from service.errors import ConfigurationError
 from service.settings.tree import AdapterSettings, ModelSettings, Settings
-from service.vllm_engine.argument_names import HANDLERS, REFUSED
+from service.vllm_engine.argument_names import HANDLERS, REFUSED, check_names
 from service.vllm_engine.arguments import engine_config, parse_engine_arguments
 from service.vllm_engine.engine import _chat_frame
 
@@ -69,6 +69,12 @@ def parsed(folder: Path = Path("/models/base"), adapters: int = 0, **engine: Any
 def test_an_argument_without_effect_is_refused_by_name(name: str, value: Any, reason: str) -> None:
     with pytest.raises(ConfigurationError, match=rf"engine\.{name.replace('-', '_')}: .*{reason}"):
         parsed(**{name: value})
+
+
+def test_an_argument_that_no_tested_version_has_is_refused() -> None:
+    check_names(["max_model_len"], {"max_model_len"}, {"max_model_len"}, {"max_model_len"})
+    with pytest.raises(ConfigurationError, match="max_model_len: not accepted here; this version"):
+        check_names(["max_model_len"], {"max_model_len"}, {"max_model_len"}, {"dtype"})
 
 
 def test_every_name_is_one_of_vllms() -> None:
