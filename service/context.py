@@ -158,12 +158,16 @@ class RequestContext:
     """Headers by names in lower case."""
     first_text: FirstText | None = None
     """Result of the first text that the request had classified."""
+    first_result: FirstText | None = None
+    """Result of the text that was classified first, whichever it is."""
     structure_cut: bool | None = None
     """True if an answer of a requested structure was cut; None without such an answer."""
     kept: Kept | None = None
     """Takes the question and the answer if another version will be asked the same."""
     answer_guard: AnswerGuard | None = None
     """Reads the answer before the caller gets it."""
+    on_progress: Callable[[], None] | None = None
+    """Called at the first token, at the first result, and before the client gets an answer."""
     on_ending: Callable[[Ending], None] | None = None
     """Called with the request's ending."""
     _running: int = 0
@@ -222,6 +226,11 @@ class RequestContext:
             return
         least = 1000 * (self.deadline - self.arrival) if streams else 0
         self.set_timeout(max(self.client_timeout_ms, least))
+
+    def progressed(self) -> None:
+        """Note that more is known of the answer than before."""
+        if self.on_progress is not None:
+            self.on_progress()
 
     def stream_began(self) -> None:
         """Note that one of its streams is read; `close` waits until it has ended."""

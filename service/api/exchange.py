@@ -116,6 +116,7 @@ class Exchange:
         if context.guard_flags:
             headers[_FLAGGED_HEADER] = ", ".join(map(percent_encoded, context.guard_flags))
         if self.status == 200 and OPERATIONS.get(self.route):
+            context.progressed()  # what the client gets may tell it the version
             headers.update(self._feedback_id())
         headers.update(context.allowance.headers())
         if self.close_connection:

@@ -38,9 +38,34 @@ class Agreement:
         return max(over, evidence_under(self.pairs, self._scaled(-margin)))
 
     @property
-    def harmful(self) -> bool:
+    def size(self) -> int:
+        """Pairs."""
+        return self.pairs.total
+
+    @property
+    def exceeds(self) -> bool:
+        """True if the observed mean is beyond the tolerance."""
+        margin, found = self.criterion.tolerance, self.pairs.rate
+        if not self.criterion.both_ways:
+            return found > margin
+        return abs(2 * found - 1) > margin and self.observed
+
+    def reaches(self, least: int) -> bool:
+        """True if there are at least so many pairs."""
+        return self.pairs.total >= least
+
+    def harmful(self, more: float = 0.0) -> bool:
+        """True if harm is shown by `more` than the bound."""
+        return self.statistic >= self.criterion.bound + more
+
+    @property
+    def surely_harmful(self) -> bool:
         """True if harm is shown."""
-        return self.statistic >= self.criterion.bound
+        return self.harmful()
+
+    def without(self, other: "Agreement") -> "Agreement":
+        """The agreement without some of its pairs."""
+        return Agreement(self.criterion, self.pairs - other.pairs)
 
     def copy(self) -> "Agreement":
         """The agreement as it is now."""

@@ -5,6 +5,7 @@ from service.releases.comparison import Arm
 from service.releases.judge import Judge, criteria
 from service.releases.observation import Observation
 from service.releases.stage import Contender, Stage, drawn, lot
+from service.releases.tenants import Tenants
 from service.settings.releases import PlanSettings
 
 
@@ -27,26 +28,31 @@ class Canary(Stage[Judge]):
     ) -> None:
         super().__init__(plan, index, old, new, since)
         self.needed = plan.canary[index].requests
-        tests, trusted = criteria(plan, self.labels), plan.trusted_raters
-        self.trial = Judge(tests, plan.alpha, self.needed, users, trusted)
+        tenants = Tenants(users, plan.trusted_tenants)
+        self.trial = Judge(criteria(plan, self.labels), plan.alpha, self.needed, tenants)
 
     def arm(self, context: RequestContext) -> Arm | None:
         """The version of a request; None if the release does not concern it.
 
-        After harm was shown no request gets the next version.
+        After harm was shown no request gets the next version, nor do those of a tenant whose own
+        requests have shown harm.
         """
         if self.verdict is not None and self.verdict.harm:
+            return None
+        if context.tenant.name in self.trial.spared:
             return None
         caller = self._caller(context)
         if caller is None:
             return None
         return "new" if drawn(f"{self.new.digest} {caller}") < self.share else "old"
 
-    def add(self, arm: Arm, observation: Observation) -> bool:
-        """Count a request that ended; True if it decides the step."""
+    def add(
+        self, arm: Arm, tenant: str, now: Observation, before: Observation | None = None
+    ) -> bool:
+        """Count what is known of a request now; True if it decides the step."""
         if self.verdict is not None:
             return False
-        self.verdict = self.trial.add(arm, observation)
+        self.verdict = self.trial.add(arm, tenant, now, before)
         return self.verdict is not None
 
     def rate(self, digest: str, score: float, tenant: str) -> bool:
@@ -57,9 +63,9 @@ class Canary(Stage[Judge]):
         if self.verdict is not None:
             return False
         if self.new.digest.removeprefix("sha256:").startswith(digest):
-            self.verdict = self.trial.rate("new", score, tenant)
+            self.verdict = self.trial.rate("new", tenant, score)
         elif self.old.digest.removeprefix("sha256:").startswith(digest):
-            self.verdict = self.trial.rate("old", score, tenant)
+            self.verdict = self.trial.rate("old", tenant, score)
         return self.verdict is not None
 
     def _caller(self, context: RequestContext) -> str | None:

@@ -87,9 +87,9 @@ class Comparison:
     old: Counts = field(default_factory=Counts)
     new: Counts = field(default_factory=Counts)
 
-    def add(self, arm: Arm, hit: float) -> None:
-        """Count an observation in [0, 1]."""
-        (self.new if arm == "new" else self.old).add(hit)
+    def add(self, arm: Arm, hit: float | None, times: int = 1) -> None:
+        """Count an observation in [0, 1], None if it is unknown; -1 times to take it back."""
+        (self.new if arm == "new" else self.old).add(hit, times)
 
     @property
     def observed(self) -> bool:
@@ -97,21 +97,37 @@ class Comparison:
         return bool(self.old.total + self.new.total)
 
     @property
-    def statistic(self) -> float:
-        """Log of the evidence for harm."""
-        margin = self.criterion.tolerance
-        above = evidence_above(self.old, self.new, margin)
-        if not self.criterion.both_ways:
-            return above
-        return max(above, evidence_below(self.old, self.new, -margin))
+    def size(self) -> int:
+        """Requests of both versions."""
+        return self.old.requests + self.new.requests
 
     @property
-    def harmful(self) -> bool:
-        """True if harm is shown."""
+    def exceeds(self) -> bool:
+        """True if the observed difference is beyond the tolerance."""
         margin, found = self.criterion.tolerance, self.new.rate - self.old.rate
-        if found <= margin and not (self.criterion.both_ways and found < -margin):
-            return False  # the observed difference is within the tolerance
-        return self.statistic >= self.criterion.bound
+        return found > margin or (self.criterion.both_ways and found < -margin)
+
+    def reaches(self, least: int) -> bool:
+        """True if each version has at least so many observations."""
+        return min(self.old.total, self.new.total) >= least
+
+    @property
+    def statistic(self) -> float:
+        """Log of the evidence for harm."""
+        return self._evidence(self, self)
+
+    def harmful(self, more: float = 0.0) -> bool:
+        """True if harm is shown by `more` than the bound."""
+        return self.exceeds and self.statistic >= self.criterion.bound + more
+
+    @property
+    def surely_harmful(self) -> bool:
+        """True if harm is shown whatever the unknown observations are."""
+        if not self.exceeds:
+            return False
+        above = Comparison(self.criterion, self.old.most, self.new.least)
+        below = Comparison(self.criterion, self.old.least, self.new.most)
+        return self._evidence(above, below) >= self.criterion.bound
 
     def harmless(self, alpha: float) -> bool:
         """True if the absence of harm is shown, wrongly with probability `alpha` at most."""
@@ -121,6 +137,10 @@ class Comparison:
         return not self.criterion.both_ways or (
             evidence_above(self.old, self.new, -margin) >= needed
         )
+
+    def without(self, other: "Comparison") -> "Comparison":
+        """The comparison without some of its counts."""
+        return Comparison(self.criterion, self.old - other.old, self.new - other.new)
 
     def copy(self) -> "Comparison":
         """The comparison as it is now."""
@@ -137,11 +157,19 @@ class Comparison:
         bounds = difference(self.old, self.new, self.criterion.alpha / sides)
         return Finding.of(self.criterion, self.statistic, bounds, *self.hits)
 
-    def counts(self) -> Any:
+    def counts(self) -> list[float]:
         """The counts, as `resume` takes them."""
-        return [self.old.hits, self.old.total, self.new.hits, self.new.total]
+        old, new = self.old, self.new
+        return [old.hits, old.total, old.unknown, new.hits, new.total, new.unknown]
 
     def resume(self, counts: Any) -> None:
         """Go on from counts that were kept."""
-        old_hits, old_total, new_hits, new_total = counts
-        self.old, self.new = Counts(old_hits, old_total), Counts(new_hits, new_total)
+        self.old, self.new = Counts(*counts[:3]), Counts(*counts[3:])
+
+    def _evidence(self, above: "Comparison", below: "Comparison") -> float:
+        """Evidence of the counts `above` for a rise, or if it is tested of `below` for a fall."""
+        margin = self.criterion.tolerance
+        found = evidence_above(above.old, above.new, margin)
+        if not self.criterion.both_ways:
+            return found
+        return max(found, evidence_below(below.old, below.new, -margin))

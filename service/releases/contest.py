@@ -38,11 +38,11 @@ class Contest:
             return None
         index = step_of(plan, standing.share)
         if index == SHADOW and plan.shadow is not None:
-            return Shadow(plan, plan.shadow, old, new, standing.since)
+            return Shadow(plan, plan.shadow, old, new, standing.since, users)
         return Canary(plan, index, old, new, standing.since, users)
 
     def state(self, standing: Standing) -> str | None:
-        """The plan's state, one of `metrics.STATES`; None without a plan that differs."""
+        """The plan's state, as in `metrics.STATES`, or None without a plan that differs."""
         plan, configured = self.plan, self.configured
         if plan is None or (configured is not None and plan.digest == configured.digest):
             return None

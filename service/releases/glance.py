@@ -5,7 +5,7 @@ from typing import Any
 
 from service.releases.change import Change
 from service.releases.summary import PlanSummary, Summary
-from service.releases.trial import Measure
+from service.releases.tenants import Counted
 
 SHOWN_TESTS = 6
 
@@ -34,7 +34,7 @@ def _plan(plan: PlanSummary, change: Change | None) -> dict[str, Any]:
     }
 
 
-def _measured(tests: Iterable[Measure]) -> list[Row]:
+def _measured(tests: Iterable[Counted]) -> list[Row]:
     rows = list[Row]()
     for test in tests:
         old, new = test.hits

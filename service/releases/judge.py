@@ -1,10 +1,10 @@
 """The judge of one step: its tests, and the moment at which they decide."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 
 from service.releases.comparison import Arm, Comparison, Criterion
 from service.releases.observation import LATENCIES, LENGTHS, SCORES, Observation
-from service.releases.ratings import Ratings
+from service.releases.tenants import Tenants
 from service.releases.trial import Trial, Verdict
 from service.settings.releases import PlanSettings
 
@@ -55,56 +55,69 @@ class Judge(Trial[Comparison]):
     A step has counts of its own: its share is constant, so traffic that changes with the time of
     day reaches both versions alike. One test beyond its tolerance shows harm. The absence of harm
     is shown only if every test shows it, so each test may use the whole alpha (Berger 1982,
-    "Multiparameter hypothesis testing and acceptance sampling"). `users` and `trusted` are those of
-    the `Ratings`.
+    "Multiparameter hypothesis testing and acceptance sampling").
     """
 
     def __init__(
-        self,
-        tests: Iterable[Criterion],
-        alpha: float,
-        requests: int,
-        users: set[str] | None = None,
-        trusted: Collection[str] = (),
+        self, tests: Iterable[Criterion], alpha: float, requests: int, tenants: Tenants
     ) -> None:
-        found = {test.name: Comparison(test) for test in tests}
-        users = set() if users is None else users
-        self._ratings = Ratings(found[WRONG].criterion, trusted=trusted, users=users)
-        super().__init__((found | {WRONG: self._ratings}).values())
+        super().__init__(map(Comparison, tests), tenants, claimed=(WRONG,))
         self._alpha = alpha
         self._requests = requests
         self._open = next(iter(self._tests))
+        self._labels = [name for name in self._tests if name.startswith(_LABEL)]
 
     @property
     def answered(self) -> tuple[int, int]:
         """Judged requests of the old and of the new version."""
-        requests = self._tests["errors"]
-        return requests.old.total, requests.new.total
+        requests = self._tests["errors"].every
+        return requests.old.requests, requests.new.requests
 
-    def add(self, arm: Arm, observation: Observation) -> Verdict | None:
-        """Count a request; the verdict, if it decides the step."""
-        touched = [each for each in observation.hits.items() if each[0] in self._tests]
-        if observation.labels is not None:
-            given = {f"{_LABEL}{label}" for label in observation.labels}
-            touched += [(name, name in given) for name in self._tests if name.startswith(_LABEL)]
-        for name, hit in touched:
-            self._tests[name].add(arm, hit)
-        if harm := self._harm(name for name, _ in touched):
+    def add(
+        self, arm: Arm, tenant: str, now: Observation, before: Observation | None = None
+    ) -> Verdict | None:
+        """Count what is known of a request now, in place of what was `before`.
+
+        Returns the verdict, if it decides the step.
+        """
+        touched, group = dict[str, None](), self._tenants.group(tenant)
+        for name, hit, times in self._changes(now, before):
+            touched[name] = None
+            for counts in self._tests[name].of(group):
+                counts.add(arm, hit, times)
+        if harm := self._judged(tenant, list(touched)):
             return harm
         if min(self.answered) >= self._requests:
-            return Verdict(False, "requests", self.tests())
+            return self._end("requests")
         if arm == "new" and self._harmless():
-            return Verdict(False, "no harm", self.tests())
+            return self._end("no harm")
         return None
 
-    def rate(self, arm: Arm, score: float, tenant: str) -> Verdict | None:
+    def rate(self, arm: Arm, tenant: str, score: float) -> Verdict | None:
         """Count a tenant's rating, 1 for a right answer; the verdict, if it decides the step.
 
         A rating can only show harm. The absence of harm is judged as answers end, which is before
         their ratings come, if any come at all.
         """
-        self._ratings.rate(tenant, arm, 1 - score)
-        return self._harm([WRONG])
+        for counts in self._tests[WRONG].of(self._tenants.group(tenant)):
+            counts.add(arm, 1 - score)
+        return self._judged(tenant, [WRONG])
+
+    def _changes(
+        self, now: Observation, before: Observation | None
+    ) -> Iterator[tuple[str, bool | None, int]]:
+        """Tests with an observation that is to be counted, or -1 times to be taken back."""
+        known = {} if before is None else before.hits
+        for name in {**now.hits, **known}:
+            if name not in self._tests or now.hits.get(name, ()) == known.get(name, ()):
+                continue
+            if name in known:
+                yield name, known[name], -1
+            if name in now.hits:
+                yield name, now.hits[name], 1
+        if now.labels is not None and (before is None or before.labels is None):
+            for name in self._labels:
+                yield name, name.removeprefix(_LABEL) in now.labels, 1
 
     def _harmless(self) -> bool:
         """True if every test shows the absence of harm. Begins with the test that last did not."""
@@ -117,5 +130,5 @@ class Judge(Trial[Comparison]):
         return True
 
     def _shows_none(self, name: str) -> bool:
-        test = self._tests[name]
+        test = self._tests[name].every
         return not test.observed or test.harmless(self._alpha)

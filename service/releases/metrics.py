@@ -6,8 +6,13 @@ from service.releases.change import Event
 from service.releases.comparison import Arm
 from service.telemetry.series import SeriesFactory
 
-STATES = ("shadow", "canary", "full", "rolled_back", "refused")
-"""States of a plan; `refused` while its version could not be loaded or proven."""
+DISPUTED = "disputed"
+STATES = ("shadow", "canary", "full", "rolled_back", "refused", DISPUTED)
+"""States of a plan; `refused` while its version could not be loaded or proven.
+
+`disputed` in place of `shadow` or `canary` while some tenants' requests show harm, and others' do
+not.
+"""
 
 
 class ReleaseMetrics:

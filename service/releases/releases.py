@@ -21,8 +21,8 @@ from service.releases.comparison import Arm
 from service.releases.contest import Action, Contest
 from service.releases.kept_counts import KeptCounts
 from service.releases.log import ChangeLog
-from service.releases.metrics import ReleaseMetrics
-from service.releases.observation import Missed, observe
+from service.releases.metrics import DISPUTED, ReleaseMetrics
+from service.releases.observation import Missed, Observation, observe
 from service.releases.rehearsal import GoldenProof, Rehearsal
 from service.releases.shadow import Shadow
 from service.releases.standing import Standing, begun, due, standings
@@ -68,6 +68,7 @@ class Releases:
         self._apply: Callable[[], None] = lambda: None
         self._writing = asyncio.Lock()
         self._decided = asyncio.Event()
+        self._disputed = set[str]()
 
     def live(self, name: str) -> str | None:
         """Digest of the version that a release made live; None for the configured version."""
@@ -75,16 +76,17 @@ class Releases:
         return standing.live if standing.released else None
 
     def route(self, name: str, context: RequestContext) -> str:
-        """The name under which a request for `name` is answered, and judged at its end."""
+        """The name under which a request for `name` is answered, and judged as it is."""
         if name in self._contests:
             self._users[name].add(context.tenant.name)
         stage = self._stages.get(name)
         if isinstance(stage, Shadow):
-            self._background.follow(stage, context, partial(self._compared, name, stage))
+            compared = partial(self._compared, name, stage, context.tenant.name)
+            self._background.follow(stage, context, compared)
         if not isinstance(stage, Canary) or (arm := stage.arm(context)) is None:
             return name
         context.stage = stage.since
-        context.on_ending = partial(self._ended, name, stage, arm, context)
+        self._follow(name, stage, arm, context)
         return stage.new.exact if arm == "new" else name
 
     def rate(self, name: str, since: int, digest: str, score: float, tenant: str) -> None:
@@ -150,6 +152,7 @@ class Releases:
             try:
                 async with self._writing:
                     await self._settle()
+                self._show_states()
                 if content := self._kept.collect(self._stages):
                     await asyncio.to_thread(self._kept.write, content)
             except OSError as error:
@@ -187,21 +190,30 @@ class Releases:
                 self._kept.write(content)
         self._changes.close()
 
-    def _ended(
-        self, name: str, canary: Canary, arm: Arm, context: RequestContext, ending: Ending
-    ) -> None:
-        observation = observe(context, ending, self._missed)
-        if observation is None or canary is not self._stages.get(name):
-            return
-        self._metrics.judged(name, arm)
-        if canary.add(arm, observation):
-            self._decided.set()
+    def _follow(self, name: str, canary: Canary, arm: Arm, context: RequestContext) -> None:
+        """Judge a request from its first text on, and again at its end."""
+        before: Observation | None = None
 
-    def _compared(self, name: str, shadow: Shadow, differences: Mapping[str, float] | None) -> None:
+        def count(ending: Ending | None = None) -> None:
+            nonlocal before
+            now = observe(context, ending, self._missed)
+            if now is None or now == before or canary is not self._stages.get(name):
+                return
+            if before is None:
+                self._metrics.judged(name, arm)
+            if canary.add(arm, context.tenant.name, now, before):
+                self._decided.set()
+            before = now
+
+        context.on_progress = context.on_ending = count
+
+    def _compared(
+        self, name: str, shadow: Shadow, tenant: str, differences: Mapping[str, float] | None
+    ) -> None:
         if shadow is not self._stages.get(name):
             return
         self._metrics.shadowed(name, compared=differences is not None)
-        if differences is not None and shadow.add(differences):
+        if differences is not None and shadow.add(tenant, differences):
             self._decided.set()
 
     def _prove(self, name: str, stage: Canary | Shadow) -> None:
@@ -270,11 +282,21 @@ class Releases:
 
     def _show(self) -> None:
         self._apply()
-        states = {}
+        self._show_states()
+
+    def _show_states(self) -> None:
+        states, disputed = {}, set[str]()
         for name, contest in self._contests.items():
             if state := contest.state(self._standing(name)):
                 stage = self._stages.get(name)
+                if stage is not None and (stage.trial.disputed or stage.trial.spared):
+                    disputed.add(name)
+                    state = DISPUTED
                 states[name] = state, 0.0 if stage is None else stage.share
+        for name in disputed - self._disputed:
+            tests = ", ".join(self._stages[name].trial.disputed)
+            _log.warning("release of %s: disputed by %s: it waits for a person", name, tests)
+        self._disputed = disputed
         self._metrics.planned(states)
 
     def _plan(self, name: str) -> PlanSummary:

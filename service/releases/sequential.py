@@ -34,16 +34,27 @@ _BETA_HALF = math.log(math.pi)  # log of the beta function at (1/2, 1/2)
 class Counts:
     """Observations of one version: `hits` of `total` showed the event that is tested.
 
-    `hits` is the sum of observations in [0, 1], most of which are 0 or 1.
+    `hits` is the sum of observations in [0, 1], most of which are 0 or 1. Of `unknown` more
+    requests it is not known, because they run or because their client left: the evidence leaves
+    them out, unless they are counted as hits (`most`) or as misses (`least`).
     """
 
     hits: float = 0
     total: int = 0
+    unknown: int = 0
 
-    def add(self, hit: float) -> None:
-        """Count one more observation."""
-        self.hits += hit
-        self.total += 1
+    def add(self, hit: float | None, times: int = 1) -> None:
+        """Count an observation; None for one that is not known, -1 times to take it back."""
+        if hit is None:
+            self.unknown += times
+        else:
+            self.hits += times * hit
+            self.total += times
+
+    def __sub__(self, other: "Counts") -> "Counts":
+        return Counts(
+            self.hits - other.hits, self.total - other.total, self.unknown - other.unknown
+        )
 
     @property
     def rate(self) -> float:
@@ -51,8 +62,23 @@ class Counts:
         return self.hits / self.total if self.total else 0.0
 
     @property
+    def requests(self) -> int:
+        """Observations, known or not."""
+        return self.total + self.unknown
+
+    @property
+    def most(self) -> "Counts":
+        """The counts if all that is unknown were hits."""
+        return Counts(self.hits + self.unknown, self.requests)
+
+    @property
+    def least(self) -> "Counts":
+        """The counts if all that is unknown were misses."""
+        return Counts(self.hits, self.requests)
+
+    @property
     def mirrored(self) -> "Counts":
-        """The same observations with hits and misses exchanged."""
+        """The same known observations with hits and misses exchanged."""
         return Counts(self.total - self.hits, self.total)
 
 

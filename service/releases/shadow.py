@@ -8,6 +8,7 @@ from service.releases.agreement import Agreement
 from service.releases.comparison import Criterion
 from service.releases.judge import stages
 from service.releases.stage import SHADOW, Contender, Stage, drawn, lot
+from service.releases.tenants import Tenants
 from service.releases.trial import Trial, Verdict
 from service.settings.releases import PlanSettings, ShadowSettings
 
@@ -41,29 +42,33 @@ def criteria(plan: PlanSettings, *, labels: bool) -> list[Criterion]:
 class ShadowTrial(Trial[Agreement]):
     """Counts the pairs of answers, and decides once."""
 
-    def __init__(self, plan: PlanSettings, settings: ShadowSettings, *, labels: bool) -> None:
-        super().__init__(Agreement(test) for test in criteria(plan, labels=labels))
+    def __init__(
+        self, plan: PlanSettings, settings: ShadowSettings, tenants: Tenants, *, labels: bool
+    ) -> None:
+        super().__init__(map(Agreement, criteria(plan, labels=labels)), tenants)
         self._needed = settings.requests
 
     @property
     def answered(self) -> tuple[int, int]:
         """Pairs, twice: each request was answered by both versions."""
-        pairs = self._tests["errors"].pairs.total
+        pairs = self._tests["errors"].every.pairs.total
         return pairs, pairs
 
-    def add(self, differences: Mapping[str, float]) -> Verdict | None:
-        """Count a pair; the verdict, if it decides the stage."""
+    def add(self, tenant: str, differences: Mapping[str, float]) -> Verdict | None:
+        """Count a pair of a tenant's request; the verdict, if it decides the stage."""
         for name, difference in differences.items():
-            self._tests[name].add(difference)
-        if harm := self._harm(differences):
+            for pairs in self._tests[name].of(self._tenants.group(tenant)):
+                pairs.add(difference)
+        if harm := self._judged(tenant, list(differences)):
             return harm
-        if self.answered[1] >= self._needed:
-            return Verdict(False, "requests", self.tests())
-        return None
+        return self._end("requests") if self.answered[1] >= self._needed else None
 
 
 class Shadow(Stage[ShadowTrial]):
-    """Draws each request on its own, since no caller gets an answer of the next version."""
+    """Draws each request on its own, since no caller gets an answer of the next version.
+
+    `users` are the tenants that have asked for the adapter.
+    """
 
     def __init__(
         self,
@@ -72,12 +77,14 @@ class Shadow(Stage[ShadowTrial]):
         old: Contender,
         new: Contender,
         since: int,
+        users: set[str],
     ) -> None:
         super().__init__(plan, SHADOW, old, new, since)
         self.needed = settings.requests
         self._share = settings.share
         self._busy_share = min(settings.share, settings.busy_share)
-        self.trial = ShadowTrial(plan, settings, labels=bool(self.labels))
+        tenants = Tenants(users, plan.trusted_tenants)
+        self.trial = ShadowTrial(plan, settings, tenants, labels=bool(self.labels))
 
     def asks(self, context: RequestContext, *, busy: bool) -> bool:
         """Draw a request: True if the next version is to be asked it, too.
@@ -92,9 +99,9 @@ class Shadow(Stage[ShadowTrial]):
         """A place for a request and its answer."""
         return KeptText() if self.labels else KeptGeneration()
 
-    def add(self, differences: Mapping[str, float]) -> bool:
+    def add(self, tenant: str, differences: Mapping[str, float]) -> bool:
         """Count a pair of answers; True if it decides the stage."""
         if self.verdict is not None:
             return False
-        self.verdict = self.trial.add(differences)
+        self.verdict = self.trial.add(tenant, differences)
         return self.verdict is not None

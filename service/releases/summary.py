@@ -8,12 +8,12 @@ from service.releases.change import Change
 from service.releases.contest import Contest
 from service.releases.stage import Stage
 from service.releases.standing import Standing
-from service.releases.trial import Measure
+from service.releases.tenants import Counted
 
 SHOWN_CHANGES = 100
 
 
-def evidence(tests: Sequence[Measure]) -> tuple[dict[str, Any], ...]:
+def evidence(tests: Sequence[Counted]) -> tuple[dict[str, Any], ...]:
     """Findings of tests. Takes some milliseconds for each: do not call it on an event loop."""
     return tuple(asdict(test.finding()) for test in tests)
 
@@ -23,7 +23,7 @@ class PlanSummary:
     """One plan: `facts` are JSON already, the findings of `tests` are computed by `told`."""
 
     facts: dict[str, Any]
-    tests: Sequence[Measure]
+    tests: Sequence[Counted]
 
     @classmethod
     def of(
@@ -50,6 +50,8 @@ class PlanSummary:
             "since": stage.since,
             "requests": {"old": old, "new": new, "needed": stage.needed},
             "golden": stage.golden,
+            "disputed": stage.trial.disputed,
+            "spared": sorted(stage.trial.spared),
         }
         return cls(facts, stage.trial.tests())
 

@@ -141,10 +141,10 @@ class PlanSettings(Section):
         "tests of all steps share it.",
     )
     tolerances: ToleranceSettings = ToleranceSettings()
-    trusted_raters: tuple[str, ...] = Field(
+    trusted_tenants: tuple[str, ...] = Field(
         (),
-        description="Tenants whose feedback may roll the version back without anybody else's. That "
-        "of any other tenant cannot, once several tenants use the adapter.",
+        description="Tenants whose requests and feedback may roll the version back without anybody "
+        "else's. Those of any other tenant cannot, once several tenants use the adapter.",
     )
 
     @model_validator(mode="after")

@@ -1,7 +1,5 @@
 """Feedback over both ports, on the fake engine: by whom, how often, and what follows."""
 
-import base64
-import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +15,7 @@ from service.releases.log import read_log
 from service.settings.load import shown
 from tests.answers import refusal
 from tests.live_service import LiveService
-from tests.releases.versions import Folders, ask, release
+from tests.releases.versions import Folders, ask, is_old, release
 from tools.served.keys import bearer, entry, write_keys
 
 LONG = {"canary": [{"share": 0.5, "requests": 1000}]}
@@ -150,7 +148,7 @@ def test_wrong_answers_of_the_next_version_are_harm(folders: Folders, tmp_path: 
     with folders.served(tmp_path, "equal", **LONG) as live:
         for _ in range(200):
             answer = answered(live, folders, headers={})
-            rated = rate(live, answer, correct=_is_old(answer), headers={})
+            rated = rate(live, answer, correct=is_old(live, answer), headers={})
             assert rated.status_code == 200
             if release(live)["state"] == "rolled_back":
                 break
@@ -170,11 +168,11 @@ def test_no_tenant_takes_a_version_from_others_alone(
         answered(live, folders, headers=bearer("bob"))
         for _ in range(60):
             answer = answered(live, folders)
-            assert rate(live, answer, correct=_is_old(answer)).status_code == 200
+            assert rate(live, answer, correct=is_old(live, answer, "ann")).status_code == 200
         assert release(live)["state"] == "canary"
         for _ in range(200):
             answer = answered(live, folders, headers=bearer("bob"))
-            rate(live, answer, correct=_is_old(answer), headers=bearer("bob"))
+            rate(live, answer, correct=is_old(live, answer, "bob"), headers=bearer("bob"))
             if release(live)["state"] == "rolled_back":
                 break
         assert release(live)["state"] == "rolled_back"
@@ -183,7 +181,7 @@ def test_no_tenant_takes_a_version_from_others_alone(
 def test_no_client_chooses_the_version_that_answers_it(folders: Folders, tmp_path: Path) -> None:
     fixed = {"x-request-id": "mine"}
     with folders.served(tmp_path, "equal", **LONG) as live:
-        found = {_is_old(answered(live, folders, headers=fixed)) for _ in range(40)}
+        found = {is_old(live, answered(live, folders, headers=fixed)) for _ in range(40)}
     assert found == {True, False}
 
 
@@ -258,9 +256,3 @@ def test_answers_of_another_replica_are_counted_but_not_judged(
             assert rate(second, answer, correct=False, headers={}).status_code == 200
         assert second.value("inference_feedback_total", adapter="sentiment") == 20
         assert "wrong" not in {test["criterion"] for test in release(second)["tests"]}
-
-
-def _is_old(answer: httpx.Response) -> bool:
-    """True for an answer of the present version, as its id says."""
-    body = answer.headers["x-feedback-id"].partition(".")[0]
-    return bool(json.loads(base64.urlsafe_b64decode(body + "=="))[1] == "1.0.0")

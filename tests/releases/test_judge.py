@@ -2,12 +2,14 @@
 
 import random
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pytest
 
 from service.releases.judge import Judge, criteria
 from service.releases.observation import SCORES, Observation
+from service.releases.tenants import Tenants
 from service.releases.trial import Verdict
 from service.settings.releases import PlanSettings, StepSettings
 
@@ -25,6 +27,11 @@ def plan(alpha: float = 0.05, requests: int = 200) -> PlanSettings:
             "alpha": alpha,
         }
     )
+
+
+def judge_of(plan: PlanSettings, requests: int, labels: Sequence[str] = LABELS) -> Judge:
+    """The judge of one step, whose requests are all of one tenant."""
+    return Judge(criteria(plan, labels), plan.alpha, requests, Tenants({"a"}))
 
 
 @dataclass(frozen=True)
@@ -65,12 +72,12 @@ def judged(
     plan: PlanSettings, step: StepSettings, new: Version, draws: random.Random
 ) -> tuple[Verdict, int]:
     """The verdict of a step, and the requests that the new version answered in it."""
-    judge, answered = Judge(criteria(plan, LABELS), plan.alpha, step.requests), 0
+    judge, answered = judge_of(plan, step.requests), 0
     while True:
         is_new = draws.random() < step.share
         answered += is_new
         version = new if is_new else Version()
-        verdict = judge.add("new" if is_new else "old", version.answer(draws))
+        verdict = judge.add("new" if is_new else "old", "a", version.answer(draws))
         if verdict is not None:
             return verdict, answered
 
@@ -117,24 +124,24 @@ def test_generated_text_that_is_cut_or_of_other_length_is_rolled_back(hits: str,
     # The next version's answers are cut twice as often, or three times as often short or long.
     draws, old = random.Random(5), {"structure": 0.1, "length 16": 0.2, "length 1024": 0.9}
     new = old | {hits: {"structure": 0.4, "length 16": 0.7, "length 1024": 0.3}[hits]}
-    judge = Judge(criteria(plan(), ()), 0.05, 2000)
+    judge = judge_of(plan(), 2000, ())
     while True:
         for arm, shares in (("old", old), ("new", new)):
             found = {name: draws.random() < share for name, share in shares.items()}
             observation = Observation({"errors": False, "invalid": False, **found})
-            if verdict := judge.add("new" if arm == "new" else "old", observation):
+            if verdict := judge.add("new" if arm == "new" else "old", "a", observation):
                 assert (verdict.harm, verdict.rule) == (True, rule)
                 return
 
 
 def test_scores_that_drift_are_rolled_back() -> None:
-    draws, judge = random.Random(6), Judge(criteria(plan(), LABELS), 0.05, 2000)
+    draws, judge = random.Random(6), judge_of(plan(), 2000)
     while True:
         for arm, power in (("old", 0.3), ("new", 2)):
             score = 0.5 + 0.5 * draws.random() ** power
             hits = {name: score <= cut for name, cut in SCORES.items()}
             observation = Observation({"errors": False, "invalid": False, **hits}, ("positive",))
-            if verdict := judge.add("new" if arm == "new" else "old", observation):
+            if verdict := judge.add("new" if arm == "new" else "old", "a", observation):
                 assert verdict.harm
                 assert verdict.rule.startswith("score ")
                 return
@@ -142,12 +149,12 @@ def test_scores_that_drift_are_rolled_back() -> None:
 
 def test_a_version_that_is_rated_worse_is_rolled_back_and_an_equal_one_is_not() -> None:
     for wrong, harm in ((0.5, True), (0.1, False)):
-        draws, judge = random.Random(7), Judge(criteria(plan(), LABELS), 0.05, 2000)
+        draws, judge = random.Random(7), judge_of(plan(), 2000)
         verdict = None
         for _ in range(300):
             for arm, share in (("old", 0.1), ("new", wrong)):
                 score = 0.9 if draws.random() >= share else 0.0
-                verdict = verdict or judge.rate("new" if arm == "new" else "old", score, "a")
+                verdict = verdict or judge.rate("new" if arm == "new" else "old", "a", score)
         assert (verdict is not None) is harm
         if verdict is not None:
             assert (verdict.harm, verdict.rule) == (True, "wrong")
@@ -178,11 +185,11 @@ def test_a_step_goes_on_early_once_it_has_shown_that_there_is_no_harm() -> None:
 
 def test_counts_that_were_kept_go_on_where_they_were() -> None:
     draws = random.Random(3)
-    judge, resumed = (Judge(criteria(plan(), LABELS), 0.05, 200) for _ in range(2))
+    judge, resumed = (judge_of(plan(), 200) for _ in range(2))
     for arm in ("old", "new") * 20:
-        judge.add("new" if arm == "new" else "old", Version().answer(draws))
+        judge.add("new" if arm == "new" else "old", "a", Version().answer(draws))
     resumed.resume(judge.counts())
     assert resumed.answered == (20, 20)
     assert resumed.tests() == judge.tests()
-    resumed.resume({"errors": [0, 9, 0, 9]})
+    resumed.resume({"errors": [0, 9, 0, 9]})  # of an earlier version
     assert resumed.answered == (20, 20)

@@ -10,6 +10,7 @@ from service.engine.kept import KeptGeneration, KeptText
 from service.releases.differences import FAILED, REFUSED, differences
 from service.releases.shadow import Shadow, ShadowTrial, criteria
 from service.releases.stage import Contender
+from service.releases.tenants import Tenants
 from service.releases.trial import Verdict
 from service.settings.releases import PlanSettings, ShadowSettings
 
@@ -39,9 +40,14 @@ def generation(tokens: int, *, repeatable: bool = True, cut: bool | None = None)
     return KeptGeneration([1], object(), repeatable, list(range(tokens)), cut)
 
 
+def trial_of(plan: PlanSettings, *, labels: bool) -> ShadowTrial:
+    """The trial of a shadow, whose requests are all of one tenant."""
+    return ShadowTrial(plan, SETTINGS, Tenants({"a"}), labels=labels)
+
+
 def judged(trial: ShadowTrial, pairs: Sequence[Mapping[str, float]]) -> Verdict | None:
     for pair in pairs:
-        if verdict := trial.add(pair):
+        if verdict := trial.add("a", pair):
             return verdict
     return None
 
@@ -97,7 +103,7 @@ def test_a_distance_of_labels_is_at_most_one(independent: bool) -> None:
 def test_a_version_that_differs_is_stopped_soon(
     pair: Mapping[str, float], rule: str, most: int
 ) -> None:
-    trial = ShadowTrial(plan(), SETTINGS, labels=True)
+    trial = trial_of(plan(), labels=True)
     verdict = judged(trial, [pair] * 300)
     assert verdict is not None
     assert (verdict.harm, verdict.rule) == (True, rule)
@@ -116,7 +122,7 @@ def test_another_label_for_a_tenth_of_the_texts_is_found_by_a_plan_that_says_so(
         rolled_back = 0
         for _ in range(trials):
             pairs = [other if draws.random() < 0.1 else same for _ in range(300)]
-            verdict = judged(ShadowTrial(plan_, SETTINGS, labels=True), pairs)
+            verdict = judged(trial_of(plan_, labels=True), pairs)
             assert verdict is not None
             rolled_back += verdict.harm
         assert abs(rolled_back - found) <= 2
@@ -124,7 +130,7 @@ def test_another_label_for_a_tenth_of_the_texts_is_found_by_a_plan_that_says_so(
 
 def test_lengths_are_judged_both_ways() -> None:
     for tokens, sign in ((2, -1), (40, 1)):
-        trial = ShadowTrial(plan(), SETTINGS, labels=False)
+        trial = trial_of(plan(), labels=False)
         verdict = judged(trial, [differences(generation(10), generation(tokens))] * 300)
         assert verdict is not None
         assert (verdict.harm, verdict.rule) == (True, "lengths")
@@ -141,7 +147,7 @@ def test_sampled_lengths_of_one_model_are_no_harm() -> None:
         for _ in range(300):
             old, new = (generation(2 ** draws.randrange(8), repeatable=False) for _ in range(2))
             pairs.append(differences(old, new))
-        verdict = judged(ShadowTrial(plan(0.2), SETTINGS, labels=False), pairs)
+        verdict = judged(trial_of(plan(0.2), labels=False), pairs)
         assert verdict is not None
         lost += verdict.harm
     # 4 are expected at most: the shadow has half of the alpha.
@@ -150,18 +156,18 @@ def test_sampled_lengths_of_one_model_are_no_harm() -> None:
 
 def test_other_words_are_no_harm_unless_a_tolerance_says_so() -> None:
     pairs = [differences(generation(10), generation(12))] * 300
-    verdict = judged(ShadowTrial(plan(), SETTINGS, labels=False), pairs)
+    verdict = judged(trial_of(plan(), labels=False), pairs)
     assert verdict is not None
     assert (verdict.harm, verdict.rule) == (False, "requests")
-    strict = judged(ShadowTrial(plan(answers=0.5), SETTINGS, labels=False), pairs)
+    strict = judged(trial_of(plan(answers=0.5), labels=False), pairs)
     assert strict is not None
     assert (strict.harm, strict.rule) == (True, "answers")
 
 
 def test_counts_that_were_kept_go_on_where_they_were() -> None:
-    trial, resumed = (ShadowTrial(plan(), SETTINGS, labels=True) for _ in range(2))
+    trial, resumed = (trial_of(plan(), labels=True) for _ in range(2))
     for _ in range(5):
-        trial.add(differences(text(0.9, "positive"), text(0.8, "positive")))
+        trial.add("a", differences(text(0.9, "positive"), text(0.8, "positive")))
     resumed.resume(trial.counts())
     assert resumed.answered == (5, 5)
     assert resumed.tests() == trial.tests()
@@ -170,7 +176,7 @@ def test_counts_that_were_kept_go_on_where_they_were() -> None:
 def test_a_busy_engine_is_asked_some_of_what_an_idle_one_is_asked() -> None:
     settings = ShadowSettings(requests=300, share=0.2, busy_share=0.05)
     old, new = (Contender(digest, digest, ()) for digest in ("old", "new"))
-    shadow = Shadow(plan(), settings, old, new, since=0)
+    shadow = Shadow(plan(), settings, old, new, since=0, users=set())
     contexts = [RequestContext(f"request-{number}", 0.0, 1.0, 1) for number in range(4000)]
     idle, busy = (
         [context for context in contexts if shadow.asks(context, busy=busy)]
@@ -184,7 +190,7 @@ def test_a_busy_engine_is_asked_some_of_what_an_idle_one_is_asked() -> None:
 def test_a_busy_engine_is_never_asked_more_than_an_idle_one() -> None:
     settings = ShadowSettings(requests=300, share=0.01, busy_share=1.0)
     old, new = (Contender(digest, digest, ()) for digest in ("old", "new"))
-    shadow = Shadow(plan(), settings, old, new, since=0)
+    shadow = Shadow(plan(), settings, old, new, since=0, users=set())
     for number in range(1000):
         context = RequestContext(f"request-{number}", 0.0, 1.0, 1)
         assert shadow.asks(context, busy=True) == shadow.asks(context, busy=False)

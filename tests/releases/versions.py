@@ -59,6 +59,12 @@ def ask(live: LiveService, folders: Folders, model: str = "sentiment", **headers
     return label
 
 
+def is_old(live: LiveService, answer: httpx.Response, tenant: str = "anonymous") -> bool:
+    """True for an answer of the present version, which the service alone reads from its id."""
+    ids = live.app.state.runtime.feedback.ids
+    return bool(ids.read(answer.headers["x-feedback-id"], tenant).version == "1.0.0")
+
+
 def release(live: LiveService) -> dict[str, Any]:
     response = httpx.get(f"{live.ops_url}/releases")
     assert response.status_code == 200, response.text

@@ -173,15 +173,17 @@ class _Answer:
 
     def add(self, outcome: Outcome) -> ClassificationBody | FailureBody:
         if not isinstance(outcome, Classified):
-            if outcome.index == 0:
-                self.context.first_text = FirstText(failed=True)
+            self._note(outcome.index, FirstText(failed=True))
             error = ErrorBody.model_validate(outcome.error.body(self.context.request_id)).error
             return FailureBody(index=outcome.index, error=error)
         result, score = outcome.result, outcome.score
         self.scores.append(score)
         given = self._given(result)
-        if outcome.index == 0:
-            self._note_first(result, given)
+        if outcome.index == 0 or self.context.first_result is None:
+            self._note(outcome.index, self._text(result, given))
+        if outcome.index == 0 and isinstance(self.context.kept, KeptText):
+            self.context.kept.labels = given
+            self.context.kept.probs = dict(zip(self.classifier.names, result.probs, strict=True))
         self.runtime.metrics.classification.classified(
             self.context, given, result.score, score.reads
         )
@@ -202,13 +204,14 @@ class _Answer:
             abstained=result.abstained,
         )
 
-    def _note_first(self, result: Classification, given: Sequence[str]) -> None:
-        self.context.first_text = self._first_text(result, given)
-        if isinstance(self.context.kept, KeptText):
-            self.context.kept.labels = given
-            self.context.kept.probs = dict(zip(self.classifier.names, result.probs, strict=True))
+    def _note(self, index: int, text: FirstText) -> None:
+        if index == 0:
+            self.context.first_text = text
+        if self.context.first_result is None:
+            self.context.first_result = text
+            self.context.progressed()
 
-    def _first_text(self, result: Classification, given: Sequence[str]) -> FirstText:
+    def _text(self, result: Classification, given: Sequence[str]) -> FirstText:
         if not self.own_labels or self.classifier.multi_label:
             return FirstText(given, score=result.score)
         place = self.classifier.names.index
