@@ -1,9 +1,15 @@
 """An answer that can be rated, as its id carries it."""
 
+import struct
 from dataclasses import dataclass
-from typing import Any
 
 from service.context import RequestContext
+
+_FORM = 3
+"""Number of the form of `packed`."""
+_FIELDS = struct.Struct(">B6sII4sBHHdd32s64s")
+_TOLD, _ABSTAINED, _SET = 1, 2, 4
+_SCORES = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,25 +65,46 @@ class RatedAnswer:
         """The version's name in the engine, which no other version has."""
         return f"{self.adapter}@{self.digest}"
 
-    def packed(self) -> list[Any]:
-        """The answer as JSON."""
-        told = self.told and [
-            self.told.best,
-            self.told.score,
-            self.told.abstained,
-            self.told.label_set and _packed_set(self.told.label_set),
-        ]
-        where = [self.adapter, self.version, self.digest, self.stage]
-        return [*where, self.time, told, self.nonce]
+    def packed(self) -> bytes:
+        """The answer as bytes, whose number depends on the adapter's name alone."""
+        told, flags, mask, coverage, level = self.told, 0, 0, 0.0, 0.0
+        if told is not None:
+            flags = _TOLD | (_ABSTAINED if told.abstained else 0)
+            if (members := told.label_set) is not None:
+                flags |= _SET
+                coverage, level = members.coverage, members.level
+                mask = sum(1 << place for place in members.members)
+        fields = _FIELDS.pack(
+            _FORM,
+            bytes.fromhex(self.digest),
+            self.stage,
+            self.time,
+            bytes.fromhex(self.nonce),
+            flags,
+            0 if told is None else told.best,
+            0 if told is None else round(told.score * _SCORES),
+            coverage,
+            level,
+            mask.to_bytes(32),
+            self.version.encode(),
+        )
+        return fields + self.adapter.encode()
 
     @classmethod
-    def unpacked(cls, packed: list[Any]) -> "RatedAnswer":
-        """The answer that `packed` gave."""
-        adapter, version, digest, stage, time, told, nonce = packed
-        if told is not None:
-            best, score, abstained, label_set = told
-            told = ToldLabel(best, score, abstained, label_set and _unpacked_set(*label_set))
-        return cls(adapter, version, digest, stage, time, told, nonce)
+    def unpacked(cls, packed: bytes) -> "RatedAnswer":
+        """The answer that `packed` gave; raises ValueError for that of another form."""
+        fields = _FIELDS.unpack_from(packed)
+        form, digest, stage, time, nonce, flags, best, score, coverage, level, mask, name = fields
+        if form != _FORM:
+            raise ValueError
+        told = None
+        if flags & _TOLD:
+            bits = int.from_bytes(mask)
+            members = frozenset(place for place in range(bits.bit_length()) if bits >> place & 1)
+            label_set = ToldSet(members, coverage, level) if flags & _SET else None
+            told = ToldLabel(best, score / _SCORES, bool(flags & _ABSTAINED), label_set)
+        adapter, number = packed[_FIELDS.size :].decode(), name.rstrip(b"\0").decode()
+        return cls(adapter, number, digest.hex(), stage, time, told, nonce.hex())
 
 
 def _told(context: RequestContext) -> ToldLabel | None:
@@ -88,14 +115,3 @@ def _told(context: RequestContext) -> ToldLabel | None:
     if text.label_set is not None and (sets := text.conformal) is not None:
         label_set = ToldSet(frozenset(text.label_set), sets.coverage, sets.level)
     return ToldLabel(text.best, round(text.score, 4), not text.labels, label_set)
-
-
-def _packed_set(told: ToldSet) -> list[Any]:
-    """The set as JSON, its members as bits of a hexadecimal number: short also for hundreds."""
-    return [f"{sum(1 << place for place in told.members):x}", told.coverage, told.level]
-
-
-def _unpacked_set(mask: str, coverage: float, level: float) -> ToldSet:
-    bits = int(mask, 16)
-    members = frozenset(place for place in range(bits.bit_length()) if bits >> place & 1)
-    return ToldSet(members, coverage, level)

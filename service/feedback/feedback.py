@@ -14,12 +14,11 @@ from service.context import RequestContext
 from service.engine.conformal_sets import ConformalSets, missing
 from service.errors import Conflict
 from service.feedback.answer import RatedAnswer
-from service.feedback.answer_ids import AnswerIds
+from service.feedback.answer_ids import AnswerIds, kept_key, replica_mark, shared_key
 from service.feedback.ledger import FeedbackLedger, Version, told
 from service.feedback.level import moved
 from service.feedback.metrics import FeedbackMetrics
 from service.feedback.rating import Rating
-from service.feedback.signing_key import kept_key, replica_mark, shared_key
 from service.releases.releases import Releases
 from service.settings.feedback import FeedbackSettings
 

@@ -14,9 +14,9 @@ class FeedbackSettings(Section):
     key: SecretStr | None = Field(
         None,
         min_length=32,
-        description="Secret that signs the ids of answers, at least 32 characters, so that every "
-        "replica with the same one takes feedback on the others' answers. Without a key each "
-        "replica makes its own. Put it into `LLM_SERVICE_FEEDBACK__KEY`, or into `key_file`.",
+        description="Secret that encrypts the ids of answers, at least 32 characters, so that "
+        "every replica with the same one takes feedback on the others' answers. Without a key "
+        "each replica makes its own. Put it into `LLM_SERVICE_FEEDBACK__KEY`, or into `key_file`.",
     )
     key_file: Path | None = Field(
         None,

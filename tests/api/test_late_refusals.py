@@ -66,7 +66,7 @@ async def never(*_: object) -> Any:
 async def test_a_pause_is_as_long_as_was_asked_within_a_bound(asked: float, paused: float) -> None:
     context, pause = internal_context("test", 60.0), Pause()
     context.gate_refusal = QueueFull("full", retry_after=asked)
-    ids = AnswerIds(b"k" * 32, "replica")
+    ids = AnswerIds(b"k" * 32, b"mark")
     exchange = Exchange({"pause": pause}, Headers(), never, never, context, ids)
 
     began = time.monotonic()

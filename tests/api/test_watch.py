@@ -25,7 +25,7 @@ async def silence() -> Message:
 
 def exchange(receive: Receive = silence, **scope: Any) -> Exchange:
     made = {"type": "http", "path": "/", "method": "POST", **scope}
-    context, ids = internal_context("test", 60.0), AnswerIds(b"k" * 32, "replica")
+    context, ids = internal_context("test", 60.0), AnswerIds(b"k" * 32, b"mark")
     return Exchange(made, Headers(), receive, nothing, context, ids)
 
 

@@ -1,13 +1,15 @@
 """Requests of users who know the right answer, and say so of some of their answers."""
 
-import base64
 import json
 import random
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
 
+from service.feedback.answer_ids import AnswerIds, kept_key, replica_mark
+from service.tenants.tenant import ANONYMOUS
 from tools.canaries.kinds import KINDS
 from tools.canaries.plans import Planned
 
@@ -25,10 +27,11 @@ _COMMAND = {
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """Asks a release about a line, and rates a share of the answers."""
+    """Asks a release about a line, and rates a share of the answers; `releases` is their folder."""
 
     client: httpx.Client
     feedback: float
+    releases: Path
 
     def ask(self, planned: Planned, line: dict[str, Any], dice: random.Random) -> str:
         """Ask, and perhaps rate; the version that answered, or `failed`."""
@@ -46,7 +49,7 @@ class User:
         if rating:
             rated = self.client.post("/v1/feedback", json={"id": given} | rating)
             rated.raise_for_status()
-        return version_of(given)
+        return version_of(given, self.releases)
 
 
 def _classify(line: dict[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -65,7 +68,7 @@ def _right(line: dict[str, Any], answer: dict[str, Any]) -> bool:
         return False
 
 
-def version_of(feedback_id: str) -> str:
-    """The version that answered, which an id can be read for."""
-    body = feedback_id.partition(".")[0]
-    return str(json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))[1])
+def version_of(feedback_id: str, releases: Path) -> str:
+    """The version that answered, which the key in the folder of the releases tells."""
+    key = kept_key(releases)
+    return AnswerIds(key, replica_mark(key)).read(feedback_id, ANONYMOUS.name).version

@@ -41,7 +41,7 @@ class Trial:
     def run(self) -> list[Outcome]:
         """The outcomes, in the order of the decisions; what is open at the end comes last."""
         with httpx.Client(base_url=self._url, timeout=300) as client:
-            user = User(client, self._options.feedback)
+            user = User(client, self._options.feedback, self._log)
             with ThreadPoolExecutor(self._options.users) as pool:
                 for number in range(self._options.users):
                     pool.submit(self._ask_on, user, random.Random(number))
