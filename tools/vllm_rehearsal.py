@@ -105,8 +105,8 @@ def _plain(node: ast.AST, rest: list[str]) -> str | None:
         return f"inherited from {', '.join(ast.unparse(base) for base in node.bases)}"
     if isinstance(node, ast.ClassDef) and (fields := _fields(node)):
         return "\n".join(fields)
-    for each in ast.walk(node):
-        body = getattr(each, "body", None)
+    for part in ast.walk(node):
+        body = getattr(part, "body", None)
         if isinstance(body, list) and body and isinstance(body[0], ast.Expr):
             if isinstance(body[0].value, ast.Constant):
                 body[:1] = [] if len(body) > 1 else [ast.Pass()]

@@ -103,8 +103,8 @@ def _in_child(
                 say({"refused": f"it cannot be compiled ({type(error).__name__})"})
         os._exit(0)
     os.close(writing)
-    with os.fdopen(reading, "rb") as pipe:
-        written = pipe.read().splitlines(keepends=True)
+    with os.fdopen(reading, "rb") as told:
+        written = told.read().splitlines(keepends=True)
     _, status, usage = os.wait4(child, 0)
     timed = os.WIFSIGNALED(status) and os.WTERMSIG(status) in (signal.SIGPROF, signal.SIGALRM)
     whole = [json.loads(line) for line in written if line.endswith(b"\n")]
@@ -144,7 +144,7 @@ class Compiler:
                 if part is not None:
                     return {"dead_end": "", "at": part}
             grammar = self._compile(request["kind"], request["text"])
-            prefixes = ("",)
+            prefixes: tuple[str, ...] = ("",)
             if request["kind"] == "structural_tag":
                 prefixes += tuple(_begins(json.loads(request["text"])))[:_PREFIXES]
             _limit_time(self._seconds)

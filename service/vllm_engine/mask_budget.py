@@ -144,7 +144,7 @@ class MaskBudget:
     structured_output_manager: Any
 
     def __init__(self, vllm_config: Any, *arguments: Any, **options: Any) -> None:
-        super().__init__(vllm_config, *arguments, **options)
+        super().__init__(vllm_config, *arguments, **options)  # type: ignore[call-arg]
         limits = vllm_config.additional_config.get(SECTION, {})
         self._most_mask = _BEYOND * limits.get("mask", float("inf"))
         self._most_masks = limits.get("masks", float("inf"))

@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client import REGISTRY
@@ -73,14 +74,20 @@ def test_vllms_series_count_a_read_as_they_count_its_clients_request(running: Ru
     assert {"vllm:request_success_total", "vllm:time_to_first_token_seconds_count"} <= names
 
 
+def _own(engine: VllmEngine) -> dict[str, Any]:
+    """The requests whose states the service keeps, by name."""
+    assert engine.client._steps is not None
+    return dict(engine.client._steps._own)
+
+
 async def begun(engine: VllmEngine) -> tuple[asyncio.Task[list[float]], str]:
     """A read that the engine has, and its name there."""
     reading = asyncio.create_task(read(engine))
     for _ in range(100):
-        if engine.client._steps._own:
+        if _own(engine):
             break
         await asyncio.sleep(0)
-    (name,) = engine.client._steps._own
+    (name,) = _own(engine)
     return reading, name
 
 
@@ -93,7 +100,7 @@ def test_a_read_that_is_cancelled_leaves_nothing_behind(running: Running) -> Non
         await asyncio.wait([reading])
 
     runner.run(cancel())
-    assert not engine.client._steps._own
+    assert not _own(engine)
     assert gate.in_flight == 0
     assert runner.run(read(engine))
 
