@@ -35,6 +35,7 @@ that its engine ended itself; `inference_requests_total` counts all.
 LABELS = {
     "adapter": "an adapter's configured name",
     "arm": "`old` or `new`",
+    "client": "how the service reaches vLLM: fast, or stock",
     "digest": "of the files of the base model or an encoder, or of an adapter's manifest",
     "engine": "the served name of an engine's model: the base model or an encoder",
     "event": "`configured`, `step`, `full`, `rolled_back`, `withdrawn`, `retried`",
@@ -57,6 +58,7 @@ LABELS = {
     "service_tier": "`default` or `flex`",
     "task": "`embed`, `score` or `classify`",
     "status": "of a batch, as in OpenAI's API",
+    "vllm": "the version of vLLM",
     "tenant": "a tenant's name, of the first `metrics.max_tenants`, else `other`",
     "verdict": "`clear`, `flagged`, `refused`, `redacted` (or refused, where no marker may stand), "
     "`failed` (and refused), `passed` (and not read)",
