@@ -8,18 +8,20 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from loadtests.processes import PATIENCE_S
+from loadtests.processes import PATIENCE_S, wait_until
 from tests.live_service import LiveService
 from tests.releases.versions import Folders, is_old, release
 from tools.served.keys import bearer, entry, write_keys
 
 CALLS = 700
+LONG = {"share": 0.5, "requests": 10_000}
 NDJSON = {"accept": "application/x-ndjson"}
 
 
@@ -57,7 +59,7 @@ def service(
     folders: Folders, folder: Path, planned: str, tenants: Sequence[str], requests: int, **plan: Any
 ) -> Iterator[tuple[LiveService, dict[str, Caller]]]:
     keys = write_keys(folder / "keys", *map(entry, tenants))
-    step = [{"share": 0.5, "requests": requests}]
+    step = [LONG | {"requests": requests}]
     with folders.served(
         folder / "store", planned, canary=step, beside={"tenants": {"keys": keys}}, **plan
     ) as live:
@@ -89,9 +91,10 @@ def test_who_leaves_the_present_version_rolls_no_equal_one_back(
         left = 0
         for number in range(CALLS):
             caller = callers[hostile[number % len(hostile)]]
-            left += caller.biased(of_rare[:8])
+            left += caller.biased(of_rare)
         assert left > CALLS / 4
         found = release(live)
+        assert found["state"] == "canary"
         # Each request counts, and so does the label that it was answered first with.
         assert sum(found["requests"][arm] for arm in ("old", "new")) == 2 * CALLS + 40
         (test,) = (each for each in found["tests"] if each["criterion"] == "abstentions")
@@ -118,8 +121,9 @@ def test_who_hides_harm_beside_most_others_keeps_no_bad_version_alive(
 
 
 def test_harm_that_one_of_two_tenants_hides_stops_at_a_dispute(
-    folders: Folders, tmp_path: Path
+    folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("service.releases.releases._TICK_SECONDS", 0.1)
     # The versions' scores differ for every text.
     labels = {"tolerances": {"scores": 0.99}}
     with service(folders, tmp_path, "other", ["ann", "mal"], 60, **labels) as (live, callers):
@@ -135,9 +139,28 @@ def test_harm_that_one_of_two_tenants_hides_stops_at_a_dispute(
         assert found["state"] == "canary"
         assert found["disputed"]
         assert found["spared"] == ["ann"]
+        disputed = partial(live.value, "inference_release_state", state="disputed")
+        wait_until(disputed, PATIENCE_S, "the state for the alert")
         # The old version answers ann's requests meanwhile.
         old = callers["ann"].label(folders.text, "sentiment@1.0.0")
         assert {callers["ann"].label(folders.text) for _ in range(20)} == {old}
+
+
+def test_a_stream_counts_from_its_first_token_on(folders: Folders, tmp_path: Path) -> None:
+    body = {"model": "sentiment", "prompt": "a", "max_tokens": 400, "stream": True}
+    slow = {"token_seconds": 0.02}
+    with folders.served(tmp_path, "equal", beside=slow, canary=[LONG]) as live:
+        for number in range(1, 7):
+            with httpx.stream("POST", f"{live.url}/v1/generate", json=body) as answer:
+                next(answer.iter_lines())
+                counted = release(live)["requests"]
+            assert counted["old"] + counted["new"] == number
+        wait_until(live.idle, PATIENCE_S, "the ends of the streams")
+        tests = {each["criterion"]: each for each in release(live)["tests"]}
+    known = {name: tests[name]["old"][1] + tests[name]["new"][1] for name in tests}
+    # Of its end nothing is known: neither whether it would have failed, nor its length.
+    assert known == {"invalid": 6, "ttft": 6}
+    assert live.outcomes() == {"cancelled": 6}
 
 
 def test_no_header_and_no_field_tells_which_of_two_equal_versions_answers(

@@ -6,11 +6,15 @@ from collections.abc import Callable, Collection
 import pytest
 
 from service.releases.comparison import Arm
+from service.releases.differences import differences
 from service.releases.judge import Judge, criteria
 from service.releases.observation import Observation
+from service.releases.shadow import ShadowTrial
 from service.releases.tenants import GROUPS, Tenants
 from service.releases.trial import Verdict
 from tests.releases.test_judge import LABELS, Version, plan
+from tests.releases.test_shadow import SETTINGS, text
+from tests.releases.test_shadow import plan as shadow_plan
 
 Answers = Callable[[Arm, random.Random], Observation]
 REQUESTS = 400
@@ -191,6 +195,19 @@ def test_who_leaves_by_what_it_sees_makes_no_dispute() -> None:
     assert judge.spared == {"bob"}
     assert judge.disputed == ()
     assert verdict is None or not verdict.harm
+
+
+@pytest.mark.parametrize(("liars", "count", "harm"), [(1, 2, False), (2, 5, False), (2, 2, True)])
+def test_a_shadow_is_decided_by_the_same_rules(liars: int, count: int, harm: bool) -> None:
+    same = differences(text(0.9, "positive"), text(0.9, "positive"))
+    other = differences(text(0.9, "positive"), text(0.1, "negative"))
+    names = [f"t{number}" for number in range(count)]
+    trial = ShadowTrial(shadow_plan(), SETTINGS, Tenants(set(names)), labels=True)
+    verdict = None
+    for number in range(2 * SETTINGS.requests):
+        pair = other if number % count < liars else same
+        verdict = verdict or trial.add(names[number % count], pair)
+    assert (verdict is not None and verdict.harm) is harm
 
 
 def test_many_tenants_are_counted_in_few_groups() -> None:
