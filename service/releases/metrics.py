@@ -20,6 +20,7 @@ class ReleaseMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         make = SeriesFactory(registry)
+        self._planned: dict[str, tuple[str, float]] = {}
         self._state = make.gauge(
             "release_state",
             "1 for the present state of a planned release, else 0.",
@@ -37,6 +38,9 @@ class ReleaseMetrics:
 
     def planned(self, states: dict[str, tuple[str, float]]) -> None:
         """Show exactly these plans, each with its state and share."""
+        if states == self._planned:
+            return
+        self._planned = dict(states)
         self._state.clear()
         self._share.clear()
         for name, (found, share) in states.items():

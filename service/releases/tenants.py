@@ -1,68 +1,18 @@
 """The counts of a test by tenant, so that those of some can be left out."""
 
 from collections.abc import Collection, Iterable
-from typing import Any, Generic, Protocol, Self, TypeVar
+from typing import Any, Generic, TypeVar
 
-from service.releases.comparison import Criterion, Finding, Hits
+from service.releases.agreement import Agreement
+from service.releases.comparison import Comparison
+
+Counted = Comparison | Agreement
+"""The observations of one test."""
+Each = TypeVar("Each", Comparison, Agreement)
 
 GROUPS = 16
 """Most groups of tenants, each counted by itself."""
 _TRUSTED = -1
-
-
-class Counted(Protocol):
-    """One respect in which the versions may differ, and the observations of it."""
-
-    @property
-    def criterion(self) -> Criterion: ...
-
-    @property
-    def observed(self) -> bool:
-        """True once there is an observation."""
-
-    @property
-    def size(self) -> int:
-        """Number of observations, known or not."""
-
-    @property
-    def exceeds(self) -> bool:
-        """True if the observed difference is beyond the tolerance."""
-
-    def reaches(self, least: int) -> bool:
-        """True if there are at least so many observations."""
-
-    @property
-    def statistic(self) -> float:
-        """Log of the evidence for harm."""
-
-    def harmful(self, more: float = 0.0) -> bool:
-        """True if harm is shown by `more` than the bound."""
-
-    @property
-    def surely_harmful(self) -> bool:
-        """True if harm is shown whatever the unknown observations are."""
-
-    @property
-    def hits(self) -> tuple[Hits | None, Hits]:
-        """Hits and requests of the old version, if it has a count of its own, and of the new."""
-
-    def without(self, other: Self) -> Self:
-        """The same without some of the observations."""
-
-    def copy(self) -> Self:
-        """The counts as they are now."""
-
-    def finding(self) -> Finding:
-        """The counts for a reader. Takes some milliseconds: do not call it on an event loop."""
-
-    def counts(self) -> list[float]:
-        """The counts as JSON, as `resume` takes them."""
-
-    def resume(self, counts: Any) -> None:
-        """Go on from counts that were kept."""
-
-
-Each = TypeVar("Each", bound=Counted)
 
 
 class Tenants:
@@ -125,9 +75,9 @@ class ByTenant(Generic[Each]):
     """The observations of one test: of `every` tenant, and by group."""
 
     def __init__(self, every: Each) -> None:
-        self._nothing = every.copy()
+        self._nothing: Each = every.copy()
         self._groups: dict[int, Each] = {}
-        self.every = every
+        self.every: Each = every
 
     def of(self, group: int) -> tuple[Each, Each]:
         """The counts that an observation of a group belongs to."""
@@ -145,7 +95,7 @@ class ByTenant(Generic[Each]):
 
     def without(self, groups: Iterable[int]) -> Each:
         """The counts without those of some groups."""
-        rest = self.every
+        rest: Each = self.every
         for group in groups:
             if (own := self._groups.get(group)) is not None:
                 rest = rest.without(own)

@@ -53,7 +53,9 @@ class Trial(ABC, Generic[Each]):
     def __init__(
         self, tests: Iterable[Each], tenants: Tenants, claimed: Collection[str] = ()
     ) -> None:
-        self._tests = {test.criterion.name: ByTenant(test) for test in tests}
+        self._tests: dict[str, ByTenant[Each]] = {
+            test.criterion.name: ByTenant(test) for test in tests
+        }
         self._tenants = tenants
         self._claimed = claimed
         self._deciding: tuple[int, ...] = ()
