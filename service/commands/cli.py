@@ -83,14 +83,15 @@ def serve(
             typer.echo(check_memory(settings), err=True)
             typer.echo(yaml.dump(shown(settings), Dumper=PlainDumper, sort_keys=False), nl=False)
             return
+        from service.vllm_engine.heap import leave_heap
+
+        leave_heap()
         from service.telemetry.logs import configure_logging
 
         configure_logging(settings.log)
         from service.vllm_engine.cpu.seed import begin_seed
-        from service.vllm_engine.heap import leave_heap
 
         begin_seed(settings)
-        leave_heap()
         from service.serving import run
 
         run(settings, lambda: load_settings(config))
