@@ -87,10 +87,9 @@ def serve(
 
         leave_heap()
         from service.telemetry.logs import configure_logging
-
-        configure_logging(settings.log)
         from service.vllm_engine.cpu.seed import begin_seed
 
+        configure_logging(settings.log)
         begin_seed(settings)
         from service.serving import run
 
