@@ -2,7 +2,7 @@
 
 import itertools
 from collections import Counter
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
 from contextvars import ContextVar
 from functools import partial
@@ -28,14 +28,14 @@ from service.vllm_engine.echoed import with_prompt_logprobs
 from service.vllm_engine.generation import Generation
 from service.vllm_engine.grammar_sandbox import GrammarSandbox
 from service.vllm_engine.guarded import Inbox, guarded
-from service.vllm_engine.label_reads import LabelReads
+from service.vllm_engine.label_reads import LabelReading, LabelReads
 from service.vllm_engine.message import completed
 from service.vllm_engine.own_answer import OwnAnswer
 from service.vllm_engine.push import Last, Push, Sink
 from service.vllm_engine.rank import Rank
 from service.vllm_engine.renderer import StagedRenderer
 from service.vllm_engine.steps import Steps
-from service.vllm_engine.stock import StockAnswer, StockReads
+from service.vllm_engine.stock import StockAnswer, StockReading
 from service.vllm_engine.structured_outputs import compiled_first, with_compiled_grammar
 
 _UNSAMPLED = {"traceparent": f"00-{1:032x}-{1:016x}-00"}
@@ -96,11 +96,11 @@ class GatedClient:
         """Requests that got their first token, by the adapter's engine id."""
         self.complete = partial(completed, engine)
         """Completes sampling parameters, as `message.completed`."""
-        self._reads: LabelReads | StockReads
+        self._make_read: Callable[..., LabelReading | StockReading]
         if self._steps is None:
-            self._reads = StockReads(engine, self.adapter_requests)
+            self._make_read = partial(StockReading, engine, self.adapter_requests)
         else:
-            self._reads = LabelReads(engine, self._steps, self.adapter_requests)
+            self._make_read = LabelReads(engine, self._steps, self.adapter_requests).make
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._engine, name)
@@ -197,7 +197,7 @@ class GatedClient:
     ) -> LabelRead:
         """Read log-probabilities directly after a prompt, as a part of the current request."""
         context = current_context()
-        reading = self._reads.make(
+        reading = self._make_read(
             self._name(context),
             prompt,
             tuple(token_ids),

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from vllm.inputs import tokens_input
 from vllm.lora.request import LoRARequest
-from vllm.outputs import RequestOutput
+from vllm.outputs import CompletionOutput, RequestOutput
 from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine.async_llm import AsyncLLM
 
@@ -21,9 +21,9 @@ from service.errors import EngineDead, ServiceError
 from service.gate.meter import Meter, Progress
 from service.gate.ticket import Demand
 from service.together import abreast
-from service.vllm_engine.generation import engine_wait, explain
+from service.vllm_engine.generation import Generation, engine_wait, explain
 from service.vllm_engine.label_reads import read_parameters
-from service.vllm_engine.push import Run
+from service.vllm_engine.push import Run, Sink
 from service.vllm_engine.rank import Rank
 
 
@@ -34,12 +34,17 @@ class StockAnswer(Run):
     made.
     """
 
+    def __init__(self, request: Generation, sink: Sink) -> None:
+        super().__init__(request, sink)
+        self._whole = request.whole
+        if self._whole:
+            request.params.output_kind = RequestOutputKind.CUMULATIVE
+
     async def push(self, meter: Meter) -> None:
         await abreast()
-        request, whole = self._request, self._request.whole
-        if whole:
-            request.params.output_kind = RequestOutputKind.CUMULATIVE
-        ended: dict[int, RequestOutput] = {}
+        request, whole = self._request, self._whole
+        last: RequestOutput | None = None
+        said: dict[int, CompletionOutput] = {}
         async with aclosing(request.start()) as outputs:
             async for output in outputs:
                 progress = request.progress(output)
@@ -47,58 +52,18 @@ class StockAnswer(Run):
                     meter.add(progress)
                     self._sink.take(output)
                     continue
-                for each in output.outputs:
-                    ended[each.index] = output
-                tokens = sum(_tokens(each) for each in ended.values())
+                last = output
+                said |= {each.index: each for each in output.outputs}
+                tokens = sum(len(each.token_ids) for each in said.values())
                 meter.add(replace(progress, new_tokens=tokens - meter.tokens))
-        if whole and ended:
-            self._sink.take(_together(ended))
-
-
-def _tokens(output: RequestOutput) -> int:
-    return sum(len(each.token_ids) for each in output.outputs)
-
-
-def _together(outputs: Mapping[int, RequestOutput]) -> RequestOutput:
-    """The last outputs of several sequences as one."""
-    made = outputs[max(outputs)]
-    made.outputs = [
-        each
-        for _, output in sorted(outputs.items())
-        for each in output.outputs
-        if each.finish_reason
-    ]
-    made.finished = True
-    return made
-
-
-class StockReads:
-    """Makes label reads that are requests of vLLM's client."""
-
-    def __init__(self, llm: AsyncLLM, adapter_requests: Counter[int]) -> None:
-        self._llm = llm
-        self._adapter_requests = adapter_requests
-
-    def make(
-        self,
-        name: str,
-        prompt: Sequence[int],
-        token_ids: tuple[int, ...],
-        *,
-        lora: LoRARequest | None,
-        salt: str,
-        rank: Rank,
-        trace_headers: Mapping[str, str] | None,
-    ) -> "StockReading":
-        """A read, not yet made, under a `name` that no other request has."""
-        return StockReading(
-            self._llm, self._adapter_requests, name, prompt, token_ids, lora, salt, rank,
-            trace_headers,
-        )  # fmt: skip
+        if last is not None:
+            last.outputs = [said[index] for index in sorted(said)]
+            last.finished = True
+            self._sink.take(last)
 
 
 class StockReading:
-    """One label read, which the gate runs."""
+    """One label read, which the gate runs, under a `name` that no other request has."""
 
     def __init__(
         self,
@@ -107,6 +72,7 @@ class StockReading:
         name: str,
         prompt: Sequence[int],
         token_ids: tuple[int, ...],
+        *,
         lora: LoRARequest | None,
         salt: str,
         rank: Rank,
