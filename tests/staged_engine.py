@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 
 from service.engine.protocol import Adapter, Chunk, LabelRead, Prompt, Sampling, Vitals
-from service.vllm_engine.process import read_vitals
+from service.vllm.process import read_vitals
 from tests.fake_engine import FakeEngine
 
 

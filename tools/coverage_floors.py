@@ -34,7 +34,7 @@ FLOORS = {
     "service.telemetry": 90,
     "service.tenants": 95,
     "service.usage": 90,
-    "service.vllm_engine": 20,  # it runs in the tests on the real engine
+    "service.vllm": 20,  # it runs in the tests on the real engine
 }
 """Percent."""
 

@@ -56,7 +56,7 @@ ALLOWED: dict[str, str] = {
     "proving": (
         "adapters classification context engine errors generation heads model sources together"
     ),
-    "vllm_engine": (
+    "vllm": (
         "context engine errors gate generation heads histogram limits memory model quoting "
         "settings tenants together"
     ),
@@ -74,18 +74,18 @@ ALLOWED: dict[str, str] = {
     "api": (
         "adapters batches classification console context encoders engine errors feedback fleet "
         "generation guards hosts limits materials operations per_second proving quoting releases "
-        "runtime settings telemetry tenants together usage vllm_engine"
+        "runtime settings telemetry tenants together usage vllm"
     ),
     "finetune": (
         "adapters classification context engine errors files generation heads model plain_yaml "
-        "proving quoting runtime settings telemetry together vllm_engine"
+        "proving quoting runtime settings telemetry together vllm"
     ),
-    "app": "api batches runtime settings telemetry vllm_engine",
+    "app": "api batches runtime settings telemetry vllm",
     "serving": "api app errors runtime settings telemetry",
     "commands": (
         "adapters api batches correctness errors evaluation feedback files finetune heads memory "
         "model plain_yaml proving quoting releases runtime serving settings sources telemetry "
-        "tenants usage vllm_engine"
+        "tenants usage vllm"
     ),
 }
 """Imports of each package, the lowest packages first: no package imports a later one."""

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import vllm
 
-from service.vllm_engine.versions import FIELDS, SIGNATURES, installed_version
+from service.vllm.versions import FIELDS, SIGNATURES, installed_version
 from tools.command_line import command_line
 
 _FOLDER = Path(".cache/vllm")
@@ -131,7 +131,7 @@ def used() -> dict[tuple[str, str], list[str]]:
                     found[(node.module or "", each.name)].append(f"{file}:{node.lineno}")
     for name in (*FIELDS, *SIGNATURES):
         module, _, path = name.partition(":")
-        found[(module, path)].append("service/vllm_engine/versions.py")
+        found[(module, path)].append("service/vllm/versions.py")
     return found
 
 

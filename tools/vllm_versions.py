@@ -9,7 +9,7 @@ it only after the tests of tests/engine have passed on this version.
 import json
 import sys
 
-from service.vllm_engine.versions import RECORDED, described, differences, installed_version
+from service.vllm.versions import RECORDED, described, differences, installed_version
 from tools.command_line import command_line
 
 

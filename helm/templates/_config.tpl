@@ -17,11 +17,11 @@ find each other; where the leader listens comes from its environment. */}}
 {{- end -}}
 
 {{/* vLLM's own arguments for a node that only computes, a YAML list: the leader's engine, without its head. What the
-service gives the leader by default (service/vllm_engine/arguments.py) is given here too. */}}
+service gives the leader by default (service/vllm/arguments.py) is given here too. */}}
 {{- define "llm-service.workerArguments" -}}
 {{- $engine := merge (dict "nnodes" (int .Values.multiNode.nodes) "master_port" (int .Values.multiNode.port) "distributed_executor_backend" "mp") (include "llm-service.engine" . | fromYaml) -}}
 {{- $_ := set $engine "structured_outputs_config" (merge (dict "backend" "xgrammar") (default dict $engine.structured_outputs_config)) -}}
-{{- $arguments := list "serve" .Values.config.model.path "--headless" "--node-rank=$(NODE_RANK)" "--master-addr=$(LWS_LEADER_ADDRESS)" "--worker-extension-cls=service.vllm_engine.worker.WorkerExtension" "--scheduling-policy=priority" -}}
+{{- $arguments := list "serve" .Values.config.model.path "--headless" "--node-rank=$(NODE_RANK)" "--master-addr=$(LWS_LEADER_ADDRESS)" "--worker-extension-cls=service.vllm.worker.WorkerExtension" "--scheduling-policy=priority" -}}
 {{- range $key, $value := $engine -}}
 {{- $flag := $key | replace "_" "-" -}}
 {{- if kindIs "bool" $value -}}

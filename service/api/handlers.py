@@ -9,8 +9,8 @@ from service.api.json_body import ParsedRequest, by_size
 from service.context import current_context
 from service.limits.fields import Accepted
 from service.runtime.parts import Runtime
-from service.vllm_engine.engine import VllmEngine
-from service.vllm_engine.openai import OpenAISurface
+from service.vllm.engine import VllmEngine
+from service.vllm.openai import OpenAISurface
 
 HandlersBody = Annotated[
     dict[str, Any], Body(description="As in the API's reference; vLLM's handlers answer it.")

@@ -209,7 +209,7 @@ async def _pack_proven(
     settings: Settings, folder: Path, draft: dict[str, object], overwrite: bool
 ) -> VerifiedAdapter:
     from service.runtime.running import running
-    from service.vllm_engine.start import for_one_adapter, start_vllm
+    from service.vllm.start import for_one_adapter, start_vllm
 
     described = _describe(settings.base.path, settings.base.name, settings.max_lora_rank)
     check_draft(folder, described, draft, overwrite=overwrite)  # before the engine's start
@@ -223,7 +223,7 @@ async def _pack_proven(
 async def _prove(settings: Settings) -> list[dict[str, Any]]:
     from service.api.routes.adapters import adapter_body
     from service.runtime.running import running
-    from service.vllm_engine.start import start_vllm
+    from service.vllm.start import start_vllm
 
     async with running(settings, start_vllm) as parts:
         entries = sorted(parts.fleet.registry.entries.items())

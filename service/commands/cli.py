@@ -75,19 +75,19 @@ def serve(
 
             from service.telemetry.tenants import TenantMetrics
             from service.tenants.tenancy import Tenancy
-            from service.vllm_engine.check import check_memory
-            from service.vllm_engine.encoder.start import check_encoders
+            from service.vllm.check import check_memory
+            from service.vllm.encoder.start import check_encoders
 
             check_encoders(settings, here=False)
             Tenancy(settings, TenantMetrics(CollectorRegistry()))
             typer.echo(check_memory(settings), err=True)
             typer.echo(yaml.dump(shown(settings), Dumper=PlainDumper, sort_keys=False), nl=False)
             return
-        from service.vllm_engine.heap import leave_heap
+        from service.vllm.gc_tuning import leave_heap
 
         leave_heap()
         from service.telemetry.logs import configure_logging
-        from service.vllm_engine.cpu.seed import begin_seed
+        from service.vllm.cpu.forkserver import begin_seed
 
         configure_logging(settings.log)
         begin_seed(settings)

@@ -14,7 +14,7 @@ from service.plain_yaml import PlainDumper
 from service.settings.tree import Settings
 
 if TYPE_CHECKING:
-    from service.vllm_engine.proposal import Proposal
+    from service.vllm.proposal import Proposal
 
 
 def configuration_text(

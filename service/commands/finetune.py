@@ -87,7 +87,7 @@ def measure_again(config: Path, as_json: bool) -> None:
 @contextmanager
 def _measuring() -> Iterator[None]:
     # vLLM keeps the frames from which it is first imported, so import it before one has an engine.
-    importlib.import_module("service.vllm_engine.start")
+    importlib.import_module("service.vllm.start")
     try:
         yield
     except FileRefused as error:

@@ -60,7 +60,7 @@ def init(
         verified = _verified(settings)
         rank = max((each.weights.rank for each in verified), default=None)
         quiet_engine("ERROR")
-        from service.vllm_engine.proposal import propose
+        from service.vllm.proposal import propose
 
         proposal = propose(settings, rank)
         text = configuration_text(proposal, verified, output.resolve().parent)

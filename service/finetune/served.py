@@ -47,7 +47,7 @@ def engine_settings(settings: FinetuneSettings) -> Settings:
 async def engine_of(settings: FinetuneSettings) -> AsyncIterator[Engine]:
     """Start vLLM for the run's base and stop it; ConfigurationError if it cannot start."""
     from service.runtime.running import running
-    from service.vllm_engine.start import for_one_adapter, start_vllm
+    from service.vllm.start import for_one_adapter, start_vllm
 
     async with running(for_one_adapter(engine_settings(settings)), start_vllm) as parts:
         yield parts.engine
@@ -60,8 +60,8 @@ async def encoder_of(settings: FinetuneSettings, folder: Path) -> AsyncIterator[
     A head that has its manifest is proven.
     """
     from service.runtime.encoders import running_encoders
-    from service.vllm_engine.cpu.seed import begin_seed
-    from service.vllm_engine.engines import VllmEngines
+    from service.vllm.cpu.forkserver import begin_seed
+    from service.vllm.engines import VllmEngines
 
     encoder = EncoderSettings(name=settings.name, path=folder, engine=settings.evaluation.engine)
     alone = Settings(encoders=(encoder,), gate=_PATIENT)

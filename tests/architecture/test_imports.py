@@ -9,10 +9,10 @@ from tests.architecture.source import imports, modules
 from tools.layers import ALLOWED
 
 OWNERS = {
-    "vllm": ("service.vllm_engine",),
+    "vllm": ("service.vllm",),
     "fastapi": ("service.api", "service.app"),
     "fastapi_offline": ("service.api",),
-    "starlette": ("service.api", "service.app", "service.vllm_engine.openai"),
+    "starlette": ("service.api", "service.app", "service.vllm.openai"),
     "uvicorn": ("service.api",),
     "httptools": ("service.api",),
     "python_multipart": ("service.api",),
@@ -104,5 +104,5 @@ def test_errors_import_none_of_the_service() -> None:
 
 
 def test_the_engine_takes_no_more_of_starlette_than_its_state() -> None:
-    found = {name for name in imports(MODULES["service.vllm_engine.openai"]) if "starlette" in name}
+    found = {name for name in imports(MODULES["service.vllm.openai"]) if "starlette" in name}
     assert found == {"starlette.datastructures", "starlette.datastructures.State"}

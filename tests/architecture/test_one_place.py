@@ -27,11 +27,11 @@ def test_one_module_makes_the_ending_of_a_request() -> None:
 
 
 def test_the_failure_of_a_stream_is_kept_by_the_client_of_vllm_alone() -> None:
-    assert users(r"\.stream_failure = ") == {"service.vllm_engine.client"}
+    assert users(r"\.stream_failure = ") == {"service.vllm.client"}
     assert users(r"\bstream_failure\b") == {
         "service.context",
-        "service.vllm_engine.client",
-        "service.vllm_engine.answers",
+        "service.vllm.client",
+        "service.vllm.answers",
     }
 
 

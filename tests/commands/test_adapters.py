@@ -42,7 +42,7 @@ def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ServedBase:
     async def start(settings: Settings, gate: Gate, metrics: Metrics) -> Engine:
         return fake_engine()[0]
 
-    monkeypatch.setattr("service.vllm_engine.start.start_vllm", start)
+    monkeypatch.setattr("service.vllm.start.start_vllm", start)
     return served_base(write_base(tmp_path / "base"))
 
 

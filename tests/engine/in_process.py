@@ -11,8 +11,8 @@ from service.gate.gate import Gate
 from service.settings.gate import GateSettings
 from service.settings.tree import ModelSettings, Settings
 from service.telemetry.metrics import Metrics
-from service.vllm_engine.engine import VllmEngine
-from service.vllm_engine.start import start_vllm
+from service.vllm.engine import VllmEngine
+from service.vllm.start import start_vllm
 from tools.served.configuration import ENGINE
 from tools.served.server import PATIENT
 

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from service.vllm_engine.adapter_reads import AdapterReads
+from service.vllm.patches.adapter_reads import AdapterReads
 
 
 class Manager:

@@ -20,9 +20,9 @@ from vllm.utils.argparse_utils import FlexibleArgumentParser
 
 from service.errors import ConfigurationError
 from service.settings.tree import AdapterSettings, ModelSettings, Settings
-from service.vllm_engine.argument_names import HANDLERS, REFUSED, check_names
-from service.vllm_engine.arguments import engine_config, parse_engine_arguments
-from service.vllm_engine.engine import _chat_frame
+from service.vllm.argument_names import HANDLERS, REFUSED, check_names
+from service.vllm.arguments import engine_config, parse_engine_arguments
+from service.vllm.engine import _chat_frame
 
 SERVER = {action.dest for action in make_arg_parser(FlexibleArgumentParser())._actions} - {"help"}
 ENGINE = {field.name for field in dataclasses.fields(AsyncEngineArgs)}

@@ -18,10 +18,10 @@ from vllm.sampling_params import SamplingParams
 from service.context import enter_context, internal_context
 from service.errors import UnsupportedFeature
 from service.settings.preparation import PreparationSettings
-from service.vllm_engine.call_frame import asks_for_structure
-from service.vllm_engine.grammar_sandbox import GrammarSandbox
-from service.vllm_engine.parsers import mended
-from service.vllm_engine.structured_outputs import check_structure
+from service.vllm.grammar_sandbox import GrammarSandbox
+from service.vllm.patches.call_frame import asks_for_structure
+from service.vllm.patches.parsers import mended
+from service.vllm.structured_outputs import check_structure
 from tests.engine.test_grammar_sandbox import exploding
 from tests.engine.test_tools import LIGHT, NAMED, TOOLS, function
 from tests.gate.test_gate import gate_of

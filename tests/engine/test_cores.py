@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from service.vllm_engine.cores import cpu_limit, own_cores, thread_variables
+from service.vllm.cores import cpu_limit, own_cores, thread_variables
 
 GROUP = "sys/fs/cgroup"
 

@@ -20,9 +20,9 @@ from service.settings.gate import GateSettings
 from service.settings.preparation import PreparationSettings
 from service.settings.tree import Settings
 from service.telemetry.metrics import Metrics
-from service.vllm_engine.encoder.arguments import check_shares, environment_of
-from service.vllm_engine.engines import VllmEngines
-from service.vllm_engine.environment import COMPILER_OFF
+from service.vllm.encoder.arguments import check_shares, environment_of
+from service.vllm.engines import VllmEngines
+from service.vllm.environment import COMPILER_OFF
 from tools.served.configuration import SMALL_ENCODER
 from tools.served.tiny_encoder import build_tiny_encoder
 

@@ -18,8 +18,8 @@ from service.settings import platform
 from service.settings.encoders import EncoderSettings
 from service.settings.platform import CPU, CUDA
 from service.settings.tree import ModelSettings, Settings
-from service.vllm_engine import plugin
-from service.vllm_engine.environment import (
+from service.vllm import plugin
+from service.vllm.environment import (
     COMPILER_OFF,
     LEAST_NVCC,
     apply_environment,

@@ -8,7 +8,7 @@ import pytest
 
 from service.errors import ConfigurationError
 from service.settings.tree import AdapterSettings, ModelSettings, Settings
-from service.vllm_engine.arguments import engine_config, parse_engine_arguments
+from service.vllm.arguments import engine_config, parse_engine_arguments
 from tools.served.configuration import ENGINE
 from tools.served.families import FAMILIES, build_family
 from tools.served.lora import RANK, LoraMaker

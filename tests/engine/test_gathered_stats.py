@@ -20,9 +20,9 @@ from vllm.v1.metrics.stats import (
 
 from service.engine.protocol import Adapter
 from service.settings.tree import ModelSettings, Settings
-from service.vllm_engine import gathered_stats
-from service.vllm_engine.arguments import engine_config, parse_engine_arguments
-from service.vllm_engine.gathered_stats import GatheredStats
+from service.vllm.arguments import engine_config, parse_engine_arguments
+from service.vllm.fast import gathered_stats
+from service.vllm.fast.gathered_stats import GatheredStats
 from tools.served.configuration import ENGINE
 
 Steps = list[tuple[SchedulerStats | None, IterationStats | None]]

@@ -9,8 +9,8 @@ from vllm.exceptions import VLLMValidationError
 from vllm.sampling_params import SamplingParams
 
 from service.context import enter_context, internal_context
-from service.vllm_engine.generation import Generation, explain
-from service.vllm_engine.rank import Rank
+from service.vllm.generation import Generation, explain
+from service.vllm.rank import Rank
 
 
 class Asked:

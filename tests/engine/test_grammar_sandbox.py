@@ -19,9 +19,9 @@ from service.context import current_context, enter_context, internal_context
 from service.errors import InvalidRequest, ServiceError, Unavailable, UnsupportedFeature
 from service.settings.preparation import PreparationSettings
 from service.tenants.tenant import Tenant
-from service.vllm_engine.grammar_sandbox import Compilation, GrammarSandbox
-from service.vllm_engine.mask_budget import TOO_DEAR
-from service.vllm_engine.structured_outputs import with_compiled_grammar
+from service.vllm.grammar_sandbox import Compilation, GrammarSandbox
+from service.vllm.mask_budget import TOO_DEAR
+from service.vllm.structured_outputs import with_compiled_grammar
 from tests.gate.test_gate import gate_of
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

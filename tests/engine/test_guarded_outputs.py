@@ -9,8 +9,8 @@ from vllm.outputs import CompletionOutput, RequestOutput
 from vllm.sampling_params import SamplingParams
 
 from service.errors import OutputFlagged
-from service.vllm_engine.generation import Generation
-from service.vllm_engine.guarded import Inbox, guarded
+from service.vllm.generation import Generation
+from service.vllm.guarded import Inbox, guarded
 from tests.generation.test_held import FIRST, SECOND, Shouting
 
 

@@ -17,7 +17,7 @@ from vllm.sampling_params import SamplingParams
 from service.api.routes.responses import _Numbered
 from service.context import current_context, enter_context, internal_context
 from service.errors import DeadlineExceeded, InvalidRequest, QueueFull, ServiceError
-from service.vllm_engine import messages, responses
+from service.vllm import messages, responses
 
 CHUNK = {
     **{"id": "chatcmpl-test", "object": "chat.completion.chunk", "created": 1, "model": "m"},

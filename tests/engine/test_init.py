@@ -14,9 +14,9 @@ from service.model.base_model import read_base_model
 from service.model.pin import pin_folder
 from service.settings import platform
 from service.settings.load import load_settings
-from service.vllm_engine import memory, proposal
-from service.vllm_engine.arguments import engine_config, parse_engine_arguments
-from service.vllm_engine.memory import estimate_memory
+from service.vllm import memory, proposal
+from service.vllm.arguments import engine_config, parse_engine_arguments
+from service.vllm.memory import estimate_memory
 from tests.adapters.samples import AdapterFolder
 from tests.engine.shaped import FIVE
 from tests.engine.test_memory import FITS, GPUS, _cuda, _own_environment, card, models

@@ -8,7 +8,7 @@ _PRODUCTS = """
 from pathlib import Path
 
 from service.settings.tree import CpuSettings, ModelSettings, Settings
-from service.vllm_engine.environment import apply_environment
+from service.vllm.environment import apply_environment
 
 model = ModelSettings(name="any", path=Path("any"))
 apply_environment(Settings(model=model, cpu=CpuSettings(compiled_products=256)))

@@ -15,8 +15,8 @@ from vllm.v1.engine.exceptions import EngineDeadError
 from service.context import enter_context, internal_context
 from service.engine.protocol import Prompt
 from service.errors import EngineDead, InvalidRequest
-from service.vllm_engine.engine import VllmEngine
-from service.vllm_engine.label_reads import read_parameters
+from service.vllm.engine import VllmEngine
+from service.vllm.fast.label_query import read_parameters
 from tests.engine.in_process import Running, running_engine
 
 PROMPT = Prompt(list(range(100, 180)))

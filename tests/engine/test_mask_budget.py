@@ -22,11 +22,11 @@ from vllm.v1.request import Request
 
 from service.errors import ConfigurationError
 from service.settings.tree import ModelSettings, Settings
-from service.vllm_engine import mask_budget
-from service.vllm_engine.arguments import parse_engine_arguments, with_budget
-from service.vllm_engine.generation import Generation
-from service.vllm_engine.mask_budget import DEAD_END, SECONDS, SECTION, TOO_DEAR, expect
-from service.vllm_engine.rank import Rank
+from service.vllm import mask_budget
+from service.vllm.arguments import parse_engine_arguments, with_budget
+from service.vllm.generation import Generation
+from service.vllm.mask_budget import DEAD_END, SECONDS, SECTION, TOO_DEAR, expect
+from service.vllm.rank import Rank
 from tests.engine.test_paced_scheduler import Steps, config_of
 
 WORDS = 'root ::= [a-z]+ "."'

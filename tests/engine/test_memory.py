@@ -20,9 +20,9 @@ from service.memory.estimate import Estimate
 from service.memory.machine import GIB, Device, Machine
 from service.settings import platform
 from service.settings.tree import ModelSettings, Settings
-from service.vllm_engine import arguments, memory
-from service.vllm_engine.arguments import engine_config, parse_engine_arguments
-from service.vllm_engine.memory import estimate_memory, refuse_unfit
+from service.vllm import arguments, memory
+from service.vllm.arguments import engine_config, parse_engine_arguments
+from service.vllm.memory import estimate_memory, refuse_unfit
 from tests.engine.shaped import FIVE, LATENT, MIXTURE, SLIDING, shapes_of, write_shaped
 from tests.engine.vllm_figures import Figures, vllm_figures
 

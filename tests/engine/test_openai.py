@@ -21,11 +21,11 @@ from service.settings.gate import GateSettings
 from service.settings.limits import LimitSettings
 from service.settings.preparation import PreparationSettings
 from service.telemetry.metrics import Metrics
-from service.vllm_engine.answers import parse
-from service.vllm_engine.client import GatedClient
-from service.vllm_engine.grammar_sandbox import GrammarSandbox
-from service.vllm_engine.openai import OpenAISurface
-from service.vllm_engine.plain.stream import is_plain
+from service.vllm.answers import parse
+from service.vllm.client import GatedClient
+from service.vllm.fast.plain.stream import is_plain
+from service.vllm.grammar_sandbox import GrammarSandbox
+from service.vllm.openai import OpenAISurface
 
 CHAT_BODY = {"model": "tiny", "messages": [{"role": "user", "content": "Hello"}], "stream": True}
 PROMPT_BODY = {"model": "tiny", "prompt": "a", "stream": True}

@@ -15,8 +15,8 @@ from vllm.v1.engine import (
 from vllm.v1.engine.output_processor import OutputProcessor
 from vllm.v1.metrics.stats import IterationStats, PrefillStats
 
-from service.vllm_engine.own_state import OwnState
-from service.vllm_engine.step import Step, only_tokens
+from service.vllm.fast.request_state import OwnState
+from service.vllm.fast.step import Step, only_tokens
 
 QUEUED, SCHEDULED = EngineCoreEventType.QUEUED, EngineCoreEventType.SCHEDULED
 OUTPUTS = [

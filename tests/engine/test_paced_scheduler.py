@@ -19,8 +19,8 @@ from vllm.v1.structured_output import StructuredOutputManager
 
 from service.gate.ticket import Ticket
 from service.settings.tree import ModelSettings, Settings
-from service.vllm_engine.arguments import engine_config, parse_engine_arguments
-from service.vllm_engine.rank import Rank
+from service.vllm.arguments import engine_config, parse_engine_arguments
+from service.vllm.rank import Rank
 from tests.gate.batch_engine import BatchEngine, Source
 from tests.gate.test_shares import percentile
 from tools.served.configuration import ENGINE

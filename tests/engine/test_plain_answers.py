@@ -21,10 +21,10 @@ from vllm.outputs import CompletionOutput, RequestOutput
 
 from service.context import current_context, enter_context, internal_context
 from service.tenants.tenant import Tier
-from service.vllm_engine.named_tier import named_tier, with_tier
-from service.vllm_engine.plain.answers import PlainAnswers, PlainKind
-from service.vllm_engine.plain.chat import PlainChats
-from service.vllm_engine.plain.completion import PlainCompletions
+from service.vllm.fast.plain.answers import PlainAnswers, PlainKind
+from service.vllm.fast.plain.chat import PlainChats
+from service.vllm.fast.plain.completion import PlainCompletions
+from service.vllm.named_tier import named_tier, with_tier
 
 Outputs = Sequence[RequestOutput]
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 from vllm.entrypoints.openai.completion.protocol import CompletionRequest
 
-from service.vllm_engine.answers import parse
-from service.vllm_engine.plain.request import (
+from service.vllm.answers import parse
+from service.vllm.fast.plain.request import (
     PlainRequests,
     is_plain_chat,
     is_plain_completion,

@@ -15,12 +15,12 @@ from vllm.utils.import_utils import resolve_obj_by_qualname
 
 from service.errors import ConfigurationError
 from service.settings.tree import AdapterSettings, CpuSettings, ModelSettings, Settings
-from service.vllm_engine import plugin
-from service.vllm_engine.arguments import parse_engine_arguments
-from service.vllm_engine.cpu.adapter_operators import GroupedPunicaWrapper
-from service.vllm_engine.environment import GROUPED_ADAPTERS, apply_environment
+from service.vllm import plugin
+from service.vllm.arguments import parse_engine_arguments
+from service.vllm.cpu.adapter_operators import GroupedPunicaWrapper
+from service.vllm.environment import GROUPED_ADAPTERS, apply_environment
 
-OURS = EntryPoint(plugin.NAME, "service.vllm_engine.plugin:install", plugin.GROUP)
+OURS = EntryPoint(plugin.NAME, "service.vllm.plugin:install", plugin.GROUP)
 THEIRS = "vllm.lora.punica_wrapper.punica_cpu.PunicaWrapperCPU"
 
 
@@ -62,7 +62,7 @@ def test_a_missing_library_is_named_with_its_package(monkeypatch: pytest.MonkeyP
     def absent(name: str) -> None:
         raise OSError(f"{name}: cannot open shared object file")
 
-    monkeypatch.setattr("service.vllm_engine.arguments.ctypes.CDLL", absent)
+    monkeypatch.setattr("service.vllm.arguments.ctypes.CDLL", absent)
     with pytest.raises(ConfigurationError, match=r"libnuma\.so\.1, Debian's package libnuma1"):
         parse_engine_arguments(settings(grouped=False))
 
@@ -72,7 +72,7 @@ def test_a_process_ends_without_collecting_what_it_holds() -> None:
     program = """
 import atexit, gc, sys
 atexit.register(lambda: print(gc.get_freeze_count() > 0, len(gc.get_objects())))
-from service.vllm_engine.plugin import install
+from service.vllm.plugin import install
 install()
 sys.exit(7)
 """
@@ -166,7 +166,7 @@ import multiprocessing
 
 def look():
     from vllm.distributed.device_communicators.shm_broadcast import MessageQueue
-    from service.vllm_engine.plugin import install
+    from service.vllm.plugin import install
     install()
     install()
     queue = MessageQueue(1, 1, max_chunk_bytes=64, max_chunks=1)

@@ -5,8 +5,8 @@ import torch
 from vllm.outputs import PoolingOutput, PoolingRequestOutput, RequestError
 
 from service.errors import EngineDead, ServiceError
-from service.vllm_engine.encoder.engine import _pooled
-from service.vllm_engine.encoder.request import Output
+from service.vllm.encoder.engine import _pooled
+from service.vllm.encoder.request import Output
 
 
 def output(values: list[float], error: RequestError | None = None) -> Output:

@@ -6,7 +6,7 @@ import sys
 import time
 
 from loadtests.processes import running, wait_until
-from service.vllm_engine.process import read_vitals
+from service.vllm.process import read_vitals
 
 
 def python(code: str) -> list[str]:

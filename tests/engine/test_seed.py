@@ -3,7 +3,7 @@
 import pytest
 from vllm.v1.engine import utils
 
-from service.vllm_engine.cpu import seed
+from service.vllm.cpu import forkserver as seed
 
 
 def test_without_a_seed_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,9 +10,9 @@ from vllm.platforms import current_platform
 from service.memory.machine import GIB
 from service.model.tensors import read_tensors
 from service.settings.load import load_settings
-from service.vllm_engine.arguments import engine_config, parse_engine_arguments
-from service.vllm_engine.machine import _device, find_machine
-from service.vllm_engine.memory import estimate_memory
+from service.vllm.arguments import engine_config, parse_engine_arguments
+from service.vllm.machine import _device, find_machine
+from service.vllm.memory import estimate_memory
 from tools.served.server import Server
 
 

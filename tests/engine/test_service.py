@@ -106,7 +106,7 @@ def test_probes_and_health(smollm2: Server) -> None:
 
 
 def test_the_local_configuration_is_valid_for_the_engine() -> None:
-    from service.vllm_engine.arguments import parse_engine_arguments
+    from service.vllm.arguments import parse_engine_arguments
 
     arguments = parse_engine_arguments(load_settings(Path("deploy/local/config.yaml")))
     assert arguments.max_num_seqs == 32

@@ -70,7 +70,7 @@ def test_a_start_makes_no_full_collection_of_garbage_but_its_last(afresh: Server
 def test_the_collector_works_again_after_the_start() -> None:
     code = """
 import gc
-from service.vllm_engine.heap import leave_heap, settle_heap
+from service.vllm.gc_tuning import leave_heap, settle_heap
 leave_heap()
 print(gc.isenabled())
 settle_heap()
@@ -83,7 +83,7 @@ print(gc.isenabled(), gc.get_freeze_count() > 0)
 def test_a_collection_of_survivors_has_few_objects_to_look_at() -> None:
     code = """
 import gc
-from service.vllm_engine.heap import settle_heap
+from service.vllm.gc_tuning import settle_heap
 settle_heap()
 seen = []
 def count(phase, info):
@@ -100,7 +100,7 @@ print(len(seen) > 4, max(seen) < 20_000)
 def test_the_pages_that_a_start_leaves_free_go_back_to_the_system() -> None:
     code = """
 import psutil
-from service.vllm_engine.heap import settle_heap
+from service.vllm.gc_tuning import settle_heap
 held = [bytes(2_000) for _ in range(50_000)]
 del held[:-1]  # the last keeps the heap from shrinking by itself
 before = psutil.Process().memory_info().rss
@@ -117,7 +117,7 @@ import ctypes
 import mmap
 import re
 from pathlib import Path
-from service.vllm_engine.heap import settle_heap
+from service.vllm.gc_tuning import settle_heap
 held = [bytes(400) for _ in range(100_000)]
 own = mmap.mmap(-1, 8 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 own.write(bytes(8 << 20))

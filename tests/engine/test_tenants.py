@@ -23,8 +23,8 @@ from service.settings.limits import LimitSettings
 from service.settings.preparation import PreparationSettings
 from service.telemetry.metrics import Metrics
 from service.tenants.tenant import Tenant
-from service.vllm_engine.client import GatedClient
-from service.vllm_engine.grammar_sandbox import GrammarSandbox
+from service.vllm.client import GatedClient
+from service.vllm.grammar_sandbox import GrammarSandbox
 from tests.answers import refusal
 from tools.served.configuration import tiny_config
 from tools.served.keys import bearer, entry, key_of, write_keys

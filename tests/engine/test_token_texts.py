@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders
 from transformers import AutoTokenizer
 
-from service.vllm_engine.token_texts import TextStream, _Library, keep_texts, text_stream
+from service.vllm.fast.token_texts import TextStream, _Library, keep_texts, text_stream
 
 WORDS = "Zähle: \u00e9, \U0001f600\U0001f468\u200d\U0001f469 日本 naïve <|im_start|>\n  x\ufffd"
 

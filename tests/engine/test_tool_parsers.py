@@ -9,7 +9,7 @@ from vllm.tool_parsers import ToolParserManager
 
 from service.errors import ConfigurationError
 from service.model.smollm2_template import TOOL_USE
-from service.vllm_engine.tool_parsers import PARSERS, check_parser, chosen_parser, recognised
+from service.vllm.tool_parsers import PARSERS, check_parser, chosen_parser, recognised
 
 OPENING = "{% for tool in tools %}{{ tool | tojson }}{% endfor %}"
 # As the templates of the models named here write calls, and what they tell the model of these.

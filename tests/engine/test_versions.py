@@ -9,8 +9,8 @@ import pytest
 from vllm.v1.engine.output_processor import OutputProcessor
 
 from service.errors import ConfigurationError
-from service.vllm_engine import versions
-from service.vllm_engine.versions import (
+from service.vllm import versions
+from service.vllm.versions import (
     FIELDS,
     RECORDED,
     choose,
@@ -51,7 +51,7 @@ def test_a_renamed_field_is_named_and_the_public_client_taken(
     fields = fields if fields != standing()[name] else [*fields[:-1], "renamed"]
     versions._described.cache_clear()
     monkeypatch.setattr(f"{module}.{kind}", msgspec.defstruct(kind, fields))
-    with caplog.at_level(logging.WARNING, "service.vllm_engine.versions"):
+    with caplog.at_level(logging.WARNING, "service.vllm.versions"):
         kind_chosen, differences = choose("auto")
     assert kind_chosen == "stock"
     assert [each.partition(": ")[0] for each in differences] == [name]

@@ -26,12 +26,12 @@ from service.context import enter_context, internal_context
 from service.engine.protocol import Prompt, Sampling
 from service.errors import ConfigurationError, DeadlineExceeded, InvalidRequest, ServiceError
 from service.settings import platform
-from service.vllm_engine import openai
-from service.vllm_engine.cpu import seed
-from service.vllm_engine.engine import VllmEngine
-from service.vllm_engine.plain.stream import PlainStream
-from service.vllm_engine.process import read_vitals
-from service.vllm_engine.warm_up import paths
+from service.vllm import openai
+from service.vllm.cpu import forkserver as seed
+from service.vllm.engine import VllmEngine
+from service.vllm.fast.plain.stream import PlainStream
+from service.vllm.process import read_vitals
+from service.vllm.warm_up import paths
 from tests.engine.contract import CONTRACT, uphold
 from tests.engine.in_process import Running, running_engine
 from tools.served.server import named

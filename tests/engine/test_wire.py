@@ -14,7 +14,7 @@ from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.engine.output_processor import OutputProcessorOutput
 from vllm.v1.serial_utils import MsgpackDecoder, MsgpackEncoder
 
-from service.vllm_engine.wire import Wire
+from service.vllm.fast.transport import Wire
 
 
 class Far:

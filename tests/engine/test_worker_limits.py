@@ -15,7 +15,7 @@ from vllm.v1.worker.gpu.sample.logit_bias import (
 
 from service.engine.protocol import MAX_READ_IDS
 from service.settings.limits import LimitSettings
-from service.vllm_engine.environment import BAD_WORDS_TOKENS
+from service.vllm.environment import BAD_WORDS_TOKENS
 
 OWN_STOP_TOKENS = 8
 """Tokens that end an answer by the model's own configuration, at most."""

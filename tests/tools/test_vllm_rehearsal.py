@@ -38,7 +38,7 @@ def test_what_is_gone_or_changed_is_printed_with_its_places(
     lines = capsys.readouterr().out.splitlines()
     (request,) = [line for line in lines if " vllm.lora.request:LoRARequest " in line]
     assert request.startswith("changed (-lora_int_id +lora_number)")
-    assert "service/vllm_engine/generation.py:" in request
+    assert "service/vllm/generation.py:" in request
     (gone,) = [line for line in lines if " vllm.sampling_params:SamplingParams " in line]
     assert gone.startswith("gone")
     assert not [line for line in lines if "vllm.v1.metrics.stats:RequestStateStats" in line]

@@ -27,8 +27,8 @@ from service.limits.schema_shape import nodes, with_equal_merged
 from service.limits.structure import check_schema
 from service.settings.limits import LimitSettings
 from service.settings.preparation import PreparationSettings
-from service.vllm_engine.grammar_walk import DeadEnd, Vocabulary, Walker
-from service.vllm_engine.grammar_worker import answer
+from service.vllm.grammar_walk import DeadEnd, Vocabulary, Walker
+from service.vllm.grammar_worker import answer
 from tools.command_line import command_line
 
 _DEFINITIONS = 4

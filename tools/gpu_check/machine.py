@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from service.settings.platform import CUDA, installed
-from service.vllm_engine.environment import compiles_kernels
+from service.vllm.environment import compiles_kernels
 from tools.gpu_check.steps import Findings
 
 LEAST_DRIVER = (580, 65)

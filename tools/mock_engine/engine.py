@@ -13,7 +13,7 @@ from vllm.v1.engine import EngineCoreOutput, EngineCoreOutputs, EngineCoreReques
 from vllm.v1.engine import core as vllm_core
 from vllm.v1.engine.core import EngineCore, EngineCoreProc
 
-from service.vllm_engine.process import own_place
+from service.vllm.process import own_place
 from tools.mock_engine.options import Options
 from tools.mock_engine.pace import Pace
 from tools.mock_engine.queue import StreamQueue

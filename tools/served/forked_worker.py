@@ -11,7 +11,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 
-from service.vllm_engine import grammar_worker
+from service.vllm import grammar_worker
 
 Start = Callable[[Sequence[int]], "subprocess.Popen[bytes]"]
 _LOOK_SECONDS = 0.01

@@ -1,6 +1,6 @@
 """The process that services are forked from: `tools/served/forked.py` starts it.
 
-It begins with the variables of a seed (`service/vllm_engine/cpu/seed.py`) and imports what a
+It begins with the variables of a seed (`service/vllm/cpu/forkserver.py`) and imports what a
 service and its engine's processes import. A service is a fork of it, and its seed one of that, as
 is the program that compiles structures.
 """
@@ -21,19 +21,19 @@ from pathlib import Path
 from typing import Any
 
 from service.settings.tree import ModelSettings, Settings
-from service.vllm_engine import grammar_sandbox
-from service.vllm_engine.cpu.seed import (
+from service.vllm import grammar_sandbox
+from service.vllm.cpu.forkserver import (
     ENGINE_MODULES,
     seed_variables,
     variables_read_at_start,
 )
-from service.vllm_engine.environment import apply_environment
+from service.vllm.environment import apply_environment
 from tools.served.forked_worker import forked_first
 
 _MODULES = (
     "service.serving",
-    "service.vllm_engine.start",
-    "service.vllm_engine.encoder.start",
+    "service.vllm.start",
+    "service.vllm.encoder.start",
     "xgrammar",
 )
 _PREPARED = "prepared"
@@ -49,7 +49,7 @@ def main(control: int, *prepared: str) -> None:
         import_module(name)
     import setproctitle
 
-    # As in `service/vllm_engine/cpu/preloaded.py`.
+    # As in `service/vllm/cpu/preloaded.py`.
     setproctitle.getproctitle()
     gc.collect()
     gc.freeze()

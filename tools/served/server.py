@@ -16,7 +16,7 @@ import psutil
 
 from loadtests.processes import free_port, served, wait_until
 from service.settings import platform
-from service.vllm_engine.environment import is_eager
+from service.vllm.environment import is_eager
 from tools.served.forked import Forking
 
 START_SECONDS = 600

@@ -19,8 +19,8 @@ from service.limits.openai_fields import CHAT, COMPLETION
 from service.limits.prompts import count_prompts
 from service.limits.shape import Shape
 from service.runtime.parts import Runtime
-from service.vllm_engine.openai import OpenAIAnswer
-from service.vllm_engine.plain.stream import PlainStream
+from service.vllm.fast.plain.stream import PlainStream
+from service.vllm.openai import OpenAIAnswer
 
 router = APIRouter(route_class=DirectRoute, tags=["openai"])
 

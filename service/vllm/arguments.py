@@ -1,0 +1,266 @@
+"""vLLM's engine arguments from the settings, through vLLM's own parser."""
+
+import ctypes
+import json
+import re
+from argparse import Namespace
+from collections.abc import Mapping
+from dataclasses import fields
+from functools import cache
+from itertools import chain
+from pathlib import Path
+from typing import Any, NoReturn
+
+from pydantic import ValidationError
+
+from service.errors import ConfigurationError
+from service.settings import platform
+from service.settings.tree import Settings
+from service.vllm.argument_names import check_names
+from service.vllm.environment import apply_environment
+from service.vllm.number_type import type_for_processor, warn_of_slow_type
+from service.vllm.plugin import require_installed
+from service.vllm.tool_parsers import chosen_parser
+from service.vllm.versions import tried_arguments
+from service.vllm.worker import WORKER_EXTENSION
+
+_MAX_SLOTS = 8
+
+BACKEND = "xgrammar"
+"""The only compiler of structures: vLLM's others stall its own process for seconds, and the engine
+keeps the one it used first, even if a later request was accepted for another."""
+
+_CPU_SCHEDULER = "service.vllm.cpu.paced_scheduler.PacedScheduler"
+
+_DEFAULTS: dict[str, Any] = {
+    "enable_prompt_tokens_details": True,
+    "scheduling_policy": "priority",
+    "worker_extension_cls": WORKER_EXTENSION,
+}
+
+
+def parse_engine_arguments(settings: Settings) -> Namespace:
+    """vLLM's argument namespace for these settings.
+
+    Raises ConfigurationError that names an unknown key with the nearest valid one, a key that the
+    service itself sets, or a bad value with vLLM's own message.
+    """
+    prepare_machine(settings)
+    arguments = stated_arguments(settings.engine)
+    _check_structures(arguments.get("structured_outputs_config", {}))
+    chosen = {
+        **_DEFAULTS,
+        **_scheduler(),
+        **_adapter_defaults(len(settings.wanted_adapters), arguments),
+        **arguments,
+        **type_for_processor(arguments),
+        **chosen_parser(settings.base.path, arguments),
+        "additional_config": _limits(settings, arguments),
+        "model": str(settings.base.path),
+        "tokenizer_mode": _tokenizer_mode(settings.base.path, arguments),
+    }
+    chosen["served_model_name"] = [settings.base.name]
+    chosen["default_chat_template_kwargs"] = settings.base.chat_template_kwargs or None
+    chosen["otlp_traces_endpoint"] = settings.tracing.endpoint
+    chosen["structured_outputs_config"] = {
+        **arguments.get("structured_outputs_config", {}),
+        "backend": BACKEND,
+    }
+    return parsed_arguments(chosen)
+
+
+def without_gpu() -> bool:
+    """True where this build of vLLM needs a GPU and finds none: it cannot read arguments then."""
+    from vllm.platforms import current_platform
+
+    return platform.installed() is platform.CUDA and bool(current_platform.is_unspecified())
+
+
+def prepare_machine(settings: Settings) -> None:
+    """Set the environment of the engines; ConfigurationError for what is not there."""
+    apply_environment(settings)
+    if without_gpu():
+        raise ConfigurationError(
+            "engine: no GPU was found, and this build of vLLM needs one; `nvidia-smi` lists those "
+            "that the driver sees"
+        )
+    from vllm.platforms import current_platform
+
+    if current_platform.is_cpu():
+        _require_library("libnuma.so.1", package="libnuma1")
+        if settings.adapters and settings.cpu.grouped_adapters:
+            require_installed()
+
+
+def stated_arguments(engine: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of the settings by vLLM's own names; raises as `check_names`."""
+    from vllm.engine.arg_utils import AsyncEngineArgs
+
+    arguments = {key.replace("-", "_"): value for key, value in engine.items() if key != "client"}
+    known = {action.dest for action in _parser()._actions} - {"help"}
+    check_names(
+        arguments, known, {each.name for each in fields(AsyncEngineArgs)}, tried_arguments()
+    )
+    return arguments
+
+
+def parsed_arguments(chosen: Mapping[str, Any]) -> Namespace:
+    """vLLM's namespace of these arguments; ConfigurationError with its own message."""
+    from vllm.entrypoints.cli.serve import validate_parsed_serve_args
+    from vllm.exceptions import VLLMClientError
+
+    words = [word for item in chosen.items() for word in _words(*item)]
+    parsed: Namespace = _parser().parse_args(words)
+    try:
+        validate_parsed_serve_args(parsed)
+    except (TypeError, ValueError, OSError, VLLMClientError) as error:
+        raise ConfigurationError(f"engine: {error}") from error
+    return parsed
+
+
+@cache
+def _parser() -> Any:
+    from vllm.entrypoints.cli.serve import make_arg_parser
+    from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+    class Parser(FlexibleArgumentParser):  # type: ignore[misc]
+        def error(self, message: str) -> NoReturn:
+            raise ConfigurationError(_in_settings(message))
+
+    return make_arg_parser(Parser())
+
+
+def _in_settings(message: str) -> str:
+    """argparse's message with the setting's name in place of the option."""
+    told = re.match(r"argument --([\w-]+)\S*: (.*)", message, re.DOTALL)
+    if told is None:
+        return f"engine: {message}"
+    reason = re.sub(r"^invalid \w+ value", "invalid value", told[2])
+    return f"engine.{told[1].replace('-', '_')}: {reason}"
+
+
+def engine_config(arguments: Namespace) -> Any:
+    """vLLM's configuration of the engine, which reads the model's own; no weights are loaded.
+
+    Raises ConfigurationError with vLLM's reason if the arguments do not fit the model or machine.
+    """
+    from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.platforms import current_platform
+    from vllm.usage.usage_lib import UsageContext
+
+    try:
+        config = AsyncEngineArgs.from_cli_args(arguments).create_engine_config(
+            UsageContext.OPENAI_API_SERVER
+        )
+    except ValidationError as error:
+        reasons = [found["msg"].removeprefix("Value error, ") for found in error.errors()]
+        raise ConfigurationError(f"engine: {'; '.join(reasons)}") from error
+    except (ValueError, OSError) as error:
+        raise ConfigurationError(f"engine: {error}") from error
+    if config.lora_config and config.model_config.is_moe and current_platform.is_cpu():
+        # The worker would fail in Triton after the weights are loaded.
+        raise ConfigurationError(
+            "adapters: vLLM's CPU build takes none on a model with experts; serve the model without"
+            " adapters, or on a GPU"
+        )
+    warn_of_slow_type(config)
+    return config
+
+
+def with_budget(config: Any) -> Any:
+    """A configuration whose scheduler bounds the time of masks; see mask_budget.py."""
+    scheduler = config.scheduler_config
+    if scheduler.scheduler_cls is None:
+        kind = "AsyncBudgetScheduler" if scheduler.async_scheduling else "BudgetScheduler"
+        # Set only now: vLLM does not overlap steps where the arguments name a scheduler.
+        scheduler.scheduler_cls = f"service.vllm.mask_budget.{kind}"
+    return config
+
+
+def _require_library(name: str, package: str) -> None:
+    """Raise ConfigurationError where a library of vLLM's CPU kernels is missing.
+
+    vLLM itself only warns, and fails later when it uses the library.
+    """
+    try:
+        ctypes.CDLL(name)
+    except OSError as error:
+        raise ConfigurationError(
+            f"engine: vLLM's CPU kernels need {name}, Debian's package {package}: {error}"
+        ) from error
+
+
+def _scheduler() -> dict[str, Any]:
+    """The scheduler of the engine's steps: ours on the CPU build, which makes a step at a time."""
+    return {"scheduler_cls": _CPU_SCHEDULER} if platform.installed() is platform.CPU else {}
+
+
+def _limits(settings: Settings, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """What the scheduler must know of the settings, in vLLM's place for additions."""
+    from service.vllm.mask_budget import SECTION
+
+    additions = arguments.get("additional_config", {})
+    if not isinstance(additions, Mapping):
+        raise ConfigurationError(
+            f"engine.additional_config: must be a mapping, got {additions!r:.80}"
+        )
+    limits = {
+        "mask": settings.preparation.mask_ms / 1000,
+        "masks": settings.preparation.structure_ms / 1000,
+    }
+    return {**additions, SECTION: limits}
+
+
+def _adapter_defaults(count: int, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments for so many adapters, where the configuration sets others.
+
+    With vLLM's default of one slot, a batch's adapters run one by one. It keeps no more adapters in
+    the host's memory than there are slots, so every miss would read the disk.
+    """
+    if not count:
+        return {}
+    # One more than configured, so that a reload has room for a new version beside the old.
+    slots = arguments.get("max_loras") or min(count + 1, _MAX_SLOTS)
+    kept = max(count + 1, int(slots)) if str(slots).isdecimal() else None
+    return {"enable_lora": True, "max_loras": slots, "max_cpu_loras": kept}
+
+
+def _tokenizer_mode(folder: Path, arguments: Mapping[str, Any]) -> str:
+    """The tokenizer's kind, where vLLM would choose Mistral's own: transformers' one.
+
+    Raises ConfigurationError where only Mistral's own is there or asked for: it has no chat
+    template to read and does not tell special tokens from text.
+    """
+    mode = str(arguments.get("tokenizer_mode") or "auto").lower()
+    own = next(chain(folder.glob("tekken.json"), folder.glob("tokenizer.model.v*")), None)
+    if mode == "auto" and own is not None and (folder / "tokenizer.json").is_file():
+        return "hf"
+    if mode == "mistral" or (mode == "auto" and own is not None):
+        raise ConfigurationError(
+            "engine.tokenizer_mode: Mistral's own tokenizer is not served; put the model's "
+            f"tokenizer.json into {folder} and set the mode to 'hf' or leave it out"
+        )
+    return mode
+
+
+def _check_structures(config: Any) -> None:
+    if not isinstance(config, Mapping) or config.get("backend", BACKEND) != BACKEND:
+        raise ConfigurationError(
+            f"engine.structured_outputs_config: must be a mapping, its backend {BACKEND!r}, got "
+            f"{config!r:.80}; it is the one compiler whose time is bounded"
+        )
+
+
+def _words(key: str, value: Any) -> list[str]:
+    flag = f"--{key.replace('_', '-')}"
+    if value is None:
+        return []
+    if isinstance(value, bool):
+        return [flag if value else f"--no-{flag.removeprefix('--')}"]
+    if isinstance(value, str) and value.lower() in ("true", "false"):
+        return _words(key, value.lower() == "true")
+    if isinstance(value, Mapping):
+        return [flag, json.dumps(value)]
+    if isinstance(value, list | tuple):
+        return [flag, *(str(item) for item in value)]
+    return [f"{flag}={value}"]

@@ -1,0 +1,26 @@
+"""The check of memory without a start."""
+
+from service.memory.table import table
+from service.settings.tree import Settings
+from service.vllm.arguments import engine_config, parse_engine_arguments, without_gpu
+
+
+def check_memory(settings: Settings) -> str:
+    """The estimate as a table, or a sentence on why there is none here.
+
+    A model or a GPU that is not on this machine is no error, so that a configuration for another
+    machine can be checked. Raises ConfigurationError if the engine cannot fit, or refuses its
+    arguments.
+    """
+    if settings.model is None:
+        return "memory: not estimated: there are encoders only"
+    if without_gpu():
+        return "memory: not estimated: this machine has no GPU, which this build of vLLM needs"
+    arguments = parse_engine_arguments(settings)
+    from service.vllm.memory import refuse_unfit
+
+    folder = settings.model.path
+    if not folder.is_dir():
+        return f"memory: not estimated: {folder} is not on this machine"
+    estimate = refuse_unfit(engine_config(arguments), settings)
+    return "memory: not estimated" if estimate is None else table(estimate)

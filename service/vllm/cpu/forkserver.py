@@ -1,0 +1,148 @@
+"""Seed of the engine's processes (CPU build): a process that has imported vLLM and is forked.
+
+Importing vLLM takes some eight seconds of a core, and each of the engine's processes did it in
+turn. The seed does it once, while the service imports, and shares the memory of what it imported.
+It is multiprocessing's fork server with its own context: it runs one thread of Python and has used
+neither OpenMP nor a socket of the service when it is forked.
+"""
+
+import importlib.util
+import os
+import re
+import signal
+from multiprocessing import forkserver, resource_tracker
+from multiprocessing.context import BaseContext, ForkServerContext, ForkServerProcess
+from pathlib import Path
+
+from service.settings import platform
+from service.settings.tree import Settings
+from service.vllm.cores import THREAD_BINDING
+from service.vllm.environment import apply_environment, variables_set
+
+_PRELOADED = ["service.vllm.cpu.preloaded"]
+ENGINE_MODULES = (
+    "vllm.v1.engine.core",
+    "vllm.v1.executor.multiproc_executor",
+    "vllm.v1.worker.cpu_worker",
+    "vllm.model_executor.models.llama",
+    "service.vllm.worker",
+)
+"""Modules that the engine's processes need."""
+_READ_AT_START = ("GOMP_", "LD_PRELOAD", "MALLOC_", "OMP_", "TORCHDYNAMO_")
+"""Beginnings of the variables that a process's libraries read once, when they are loaded."""
+
+_BOUND_TO = "GOMP_CPU_AFFINITY"
+
+_SET_BY_VLLM = {
+    "TORCHINDUCTOR_COMPILE_THREADS": "1",
+    "TORCHINDUCTOR_CPP_DYNAMIC_THREADS": "1",
+}
+"""Variables that vLLM's CPU platform sets when it knows its configuration, after the seed began."""
+
+_seeds: dict[str, str] = {}
+"""Variables that the seed began with; empty where there is none."""
+
+
+def begin_seed(settings: Settings) -> None:
+    """Start the seed, which loads beside this process; nothing on other platforms.
+
+    The earlier, the better: a process that has not imported vLLM yet imports it at the same time.
+    Calling it again changes nothing.
+    """
+    apply_environment(settings)
+    if _seeds or platform.installed() is not platform.CPU or not importlib.util.find_spec("vllm"):
+        return
+    # A process of multiprocessing's own, which must not take the seed's variables.
+    resource_tracker.ensure_running()
+    with variables_set(seed_variables()):
+        forkserver.set_forkserver_preload(_PRELOADED)
+        forkserver.ensure_running()
+        remember_variables()
+
+
+def seed_variables() -> dict[str, str]:
+    """Variables that the seed has beside this process's, as vLLM sets them when it starts one."""
+    return _SET_BY_VLLM | _preloaded() | _threads()
+
+
+def variables_read_at_start() -> dict[str, str]:
+    """Variables of this process that libraries read when they are loaded."""
+    return {name: os.environ[name] for name in os.environ if name.startswith(_READ_AT_START)}
+
+
+def remember_variables() -> None:
+    """Note what the seed began with; called in the seed, too, for the processes forked from it."""
+    _seeds.update(os.environ)
+
+
+def use_seed() -> None:
+    """Have vLLM fork the processes that this one starts from the seed, if there is one.
+
+    Called in the service before it starts an engine, and by the plugin in the engine's process.
+    """
+    if not _seeds:
+        return
+    from vllm.utils.system_utils import get_mp_context
+    from vllm.v1.engine import utils
+    from vllm.v1.executor import multiproc_executor
+
+    def context() -> BaseContext:
+        # A process that needs other libraries or threads starts anew, as without the seed.
+        seeded = variables_read_at_start().items() <= _seeds.items()
+        return _Context() if seeded else get_mp_context()
+
+    utils.get_mp_context = multiproc_executor.get_mp_context = context
+
+
+class _Process(ForkServerProcess):
+    def start(self) -> None:
+        self._variables = dict(os.environ)
+        self._cores = os.sched_getaffinity(0)
+        super().start()
+
+    def run(self) -> None:
+        os.environ.clear()
+        os.environ.update(self._variables)
+        if _BOUND_TO not in os.environ:
+            # OpenMP bound the seed when it was loaded.
+            os.sched_setaffinity(0, self._cores)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        # Processes that this one starts are forked from the same seed.
+        forkserver._forkserver.ensure_running = lambda: None  # type: ignore[method-assign]
+        super().run()
+
+
+class _Context(ForkServerContext):
+    Process = _Process
+
+
+def _preloaded() -> dict[str, str]:
+    """LD_PRELOAD as vLLM's CPU platform sets it: torch's OpenMP last, its allocator first."""
+    torch, vllm = _package("torch"), _package("vllm")
+    openmp = [*torch.parent.glob("torch.libs/libgomp*.so*"), *torch.glob("lib/libgomp*.so*")]
+    allocator = [*vllm.glob("libs/libtcmalloc_minimal*.so*"), *vllm.glob("libs/libtcmalloc.so*")]
+    before = os.environ.get("LD_PRELOAD", "")
+    if not re.search(r"lib[gi]?omp", before):
+        before = ":".join(filter(None, [before, *map(str, openmp[:1])]))
+    if "libtcmalloc" not in before:
+        before = ":".join(filter(None, [*map(str, allocator[:1]), before]))
+    return {"LD_PRELOAD": before} if before else {}
+
+
+def _package(name: str) -> Path:
+    """The folder of an installed package, which is not imported."""
+    found = importlib.util.find_spec(name)
+    assert found is not None
+    assert found.origin is not None
+    return Path(found.origin).parent
+
+
+def _threads() -> dict[str, str]:
+    """OpenMP's variables as vLLM's CPU platform sets them for a worker with these cores."""
+    cores = os.environ.get(THREAD_BINDING, "nobind")
+    if not re.fullmatch(r"\d+(,\d+)*", cores):
+        return {}
+    return {
+        "OMP_NUM_THREADS": str(cores.count(",") + 1),
+        _BOUND_TO: cores.replace(",", " "),
+    }

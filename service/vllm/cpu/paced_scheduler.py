@@ -1,0 +1,88 @@
+"""Scheduler of the engine's steps, which reads few tokens of prompts of later ranks in a step."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from service.vllm.mask_budget import BudgetScheduler
+from service.vllm.rank import Rank
+
+_TOKENS = 96
+"""Tokens of prompts of later ranks in a step, at least; these take as long as 48 that decode."""
+
+_STEP = 160
+"""Tokens of a step with such prompts; each sequence that decodes counts as two of a prompt."""
+
+_MOST_HELD = 4
+"""Steps in a row in which no prompt of a later rank is read."""
+
+_DECODES_WAIT = 0.2
+"""Largest part of the steps that leave out decoding requests; each costs an empty step's time."""
+
+_MOST_IN_A_ROW = 2
+"""The most steps in a row that leave out decoding requests."""
+
+
+class PacedScheduler(BudgetScheduler):
+    """vLLM's scheduler, with short steps for the requests of tenants within their share.
+
+    On the CPU build a step takes longer with each token, and a request waits for the running step
+    and then for its own. So a step reads prompts of the first rank or of later ranks, and of later
+    ranks only few tokens (`_few`). The first rank goes first, except for one step after
+    `_MOST_HELD` steps. Where its steps are rare they also leave out requests of later ranks that
+    decode. Flex requests alone in the engine are read without a bound.
+    """
+
+    max_num_scheduled_tokens: int
+    _held = 0
+    _decodes_wait = 0.0
+
+    def schedule(self, throttle_prefills: bool = False) -> Any:
+        """The next step, as vLLM's scheduler makes it of the requests that it sees."""
+        self._decodes_wait = min(self._decodes_wait + _DECODES_WAIT, _MOST_IN_A_ROW)
+        unread = [each for each in self.running if each.is_prefill_chunk]
+        unread += self.waiting
+        first = [each for each in unread if each.priority == Rank.WITHIN_SHARE]
+        most = self.max_num_scheduled_tokens
+        if not self._paces():
+            held, step_tokens, self._held = [], most, 0
+        elif first and self._held < _MOST_HELD:
+            held, step_tokens = self._later(unread), most
+            self._held = self._held + 1 if held else 0
+        else:
+            held, step_tokens, self._held = first, min(most, self._few()), 0
+        self.max_num_scheduled_tokens = step_tokens
+        try:
+            return self._schedule_without(held, throttle_prefills)
+        finally:
+            self.max_num_scheduled_tokens = most
+
+    def _paces(self) -> bool:
+        """False for one rank alone, and if small parts of a prompt cannot be read."""
+        config = self.scheduler_config
+        if not config.enable_chunked_prefill or config.disable_chunked_mm_input:
+            return False
+        if self.need_mamba_block_aligned_split:
+            return False
+        ranks = {each.priority for each in self.requests.values()}
+        return Rank.ABOVE_SHARE in ranks or len(ranks) > 1
+
+    def _later(self, unread: Iterable[Any]) -> list[Any]:
+        """Requests of later ranks that a step for the first rank leaves out."""
+        later = [each for each in unread if each.priority != Rank.WITHIN_SHARE]
+        if self._decodes_wait < 1 or not self._running_may_skip():
+            return later
+        running = [each for each in self.running if each.priority != Rank.WITHIN_SHARE]
+        decoding = [each for each in running if not each.is_prefill_chunk]
+        self._decodes_wait -= bool(decoding)
+        return later + decoding
+
+    def _few(self) -> int:
+        """Tokens of a step that decodes every request it can, and reads few tokens of prompts."""
+        # vLLM shares out the tokens of a step in this order.
+        self.running.sort(key=lambda request: request.is_prefill_chunk)
+        decoding = sum(
+            each.num_tokens_with_spec + each.num_output_placeholders - each.num_computed_tokens
+            for each in self.running
+            if not each.is_prefill_chunk
+        )
+        return int(decoding + max(_TOKENS, _STEP - 2 * decoding))

@@ -1,0 +1,30 @@
+"""Preparation of the seed: it imports what the engine's processes need, before it is forked."""
+
+import atexit
+import gc
+import logging
+import os
+import signal
+from importlib import import_module
+
+import setproctitle
+
+from service.vllm.cpu.forkserver import ENGINE_MODULES, remember_variables
+
+# Imports leave hardly any garbage, and each full collection would look at all objects so far.
+gc.disable()
+# torch warns of a missing Triton, which the CPU build never has.
+logging.getLogger("torch._library.triton").setLevel(logging.ERROR)
+for name in ENGINE_MODULES:
+    import_module(name)
+
+remember_variables()
+# setproctitle finds the place of the title by the first variables, which a forked process replaces.
+setproctitle.getproctitle()
+# The seed ends when the last of its processes and the service have ended, and tells how they ended.
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+atexit.register(os._exit, 0)
+# A collection in a forked process would copy the pages that the frozen objects share with others.
+gc.collect()
+gc.freeze()
+gc.enable()

@@ -1,0 +1,196 @@
+"""An encoder on vLLM's AsyncLLM, behind the service's protocol."""
+
+import asyncio
+import itertools
+import uuid
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, Protocol
+
+import torch
+from vllm.entrypoints.pooling.scoring.utils import compress_token_type_ids
+from vllm.inputs import tokens_input
+from vllm.pooling_params import PoolingParams
+from vllm.v1.engine.async_llm import AsyncLLM
+from vllm.v1.engine.exceptions import EngineDeadError
+
+from service.context import current_context
+from service.engine.passage_reader import PassageReader
+from service.engine.pooling import EncoderInfo, EncoderTask, Passage, Pooled
+from service.engine.protocol import Vitals
+from service.engine.text_size import size_of
+from service.errors import ConfigurationError, EngineDead, InvalidRequest, ServiceError
+from service.gate.gate import Gate
+from service.gate.meter import StreamObserver
+from service.gate.preparation import Preparation
+from service.gate.stream import gated
+from service.quoting import quote
+from service.settings import platform
+from service.settings.preparation import PreparationSettings
+from service.tenants.salt import CacheSalts
+from service.vllm.encoder.request import Output, Pooling
+from service.vllm.engine import stop_llm
+from service.vllm.generation import explain
+from service.vllm.process import read_vitals
+from service.vllm.rank import Rank
+from service.vllm.step_clock import StepClock
+
+_PARAMS: dict[EncoderTask, dict[str, Any]] = {
+    "embed": {"task": "embed"},
+    # With the function that the model's configuration names, a sigmoid if it names none.
+    "score": {"task": "classify", "use_activation": True},
+    # Logits: their distribution is computed as that of every classifier.
+    "classify": {"task": "classify", "use_activation": False},
+}
+
+
+class EncoderObserver(StreamObserver, Protocol):
+    """Counts the texts that were cut to a model's context."""
+
+    def text_cut(self, model: str) -> None: ...
+
+
+class VllmEncoder:
+    """AsyncLLM with the gate in front; has every role of `engine.pooling`."""
+
+    def __init__(
+        self,
+        llm: AsyncLLM,
+        steps: StepClock,
+        info: EncoderInfo,
+        gate: Gate,
+        observer: EncoderObserver,
+        preparation: PreparationSettings,
+        pids: Sequence[int],
+    ) -> None:
+        self._llm = llm
+        self._steps = steps
+        self.info = info
+        self._gate = gate
+        self._observer = observer
+        self._preparation = Preparation(gate, preparation)
+        self._pids = pids
+        self._salts = CacheSalts()
+        self._serial = itertools.count()
+        self._vocab_size: int = llm.model_config.get_vocab_size()
+        # From sentence-transformers' own file, whose other key vLLM reads into max_model_len.
+        lower = bool((llm.model_config.encoder_config or {}).get("do_lower_case"))
+        tokenizer = llm.renderer.get_tokenizer()
+        try:
+            self._reader = PassageReader(tokenizer, info.max_model_len, lower=lower)
+        except ValueError as error:
+            raise ConfigurationError(str(error)) from error
+
+    async def read(
+        self, text: str, second: str | None = None, *, truncate: bool = False
+    ) -> Passage:
+        work = partial(self._reader.read, text, second, truncate=truncate)
+        passage = await self._preparation.run_prompt(size_of(text) + size_of(second or ""), work)
+        self._check_length(passage.token_ids)
+        return self._counted(passage)
+
+    def passage(self, token_ids: Sequence[int], *, truncate: bool = False) -> Passage:
+        if not truncate:
+            self._check_length(token_ids)
+        kept = list(token_ids[: self.info.max_model_len])
+        for token_id in kept:
+            if not 0 <= token_id < self._vocab_size:
+                raise InvalidRequest(
+                    f"token ids are 0..{self._vocab_size - 1}, got {quote(token_id)}"
+                )
+        return self._counted(Passage(kept, cut=len(kept) < len(token_ids)))
+
+    def _counted(self, passage: Passage) -> Passage:
+        if passage.cut:
+            self._observer.text_cut(self.info.name)
+        return passage
+
+    def _check_length(self, token_ids: Sequence[int]) -> None:
+        if len(token_ids) > (most := self.info.max_model_len):
+            raise InvalidRequest(
+                f"{len(token_ids)} tokens are more than the model's context of {most}; "
+                "`truncate` cuts them",
+                code="context_length_exceeded",
+            )
+
+    async def pool(
+        self, passage: Passage, dimensions: int | None = None, *, raw: bool = False
+    ) -> Pooled:
+        context = current_context()
+        salt = self._salts.salt(context.tenant, "")
+        request = Pooling(
+            self._llm,
+            tokens_input(passage.token_ids, cache_salt=salt),
+            self._params(passage, dimensions, raw=raw),
+            f"{context.request_id}-{next(self._serial)}",
+            priority=int(Rank.of(context.tier)),
+        )
+        outputs = [output async for output in gated(self._gate, self._observer, request)]
+        return _pooled(outputs)
+
+    def _params(
+        self, passage: Passage, dimensions: int | None, *, raw: bool = False
+    ) -> PoolingParams:
+        extra = None
+        if passage.second_at is not None:
+            first, tokens = passage.second_at, len(passage.token_ids)
+            types = compress_token_type_ids([0] * first + [1] * (tokens - first))
+            extra = {"compressed_token_type_ids": types}
+        params = _PARAMS[self.info.task] | ({"use_activation": False} if raw else {})
+        return PoolingParams(dimensions=dimensions, extra_kwargs=extra, **params)
+
+    @property
+    def last_step(self) -> float:
+        return self._steps.last_step
+
+    def vitals(self) -> Vitals | None:
+        return read_vitals(self._pids)
+
+    async def probe(self) -> None:
+        passage = Passage([0])
+        stream = self._llm.encode(
+            tokens_input(passage.token_ids),
+            self._params(passage, None),
+            f"probe-{uuid.uuid4().hex}",
+        )
+        try:
+            async for _ in stream:
+                pass
+        except EngineDeadError as error:
+            raise explain(error) or error from error
+
+    async def check(self) -> None:
+        if self._llm.errored:
+            raise EngineDead(f"The engine of {self.info.name} has ended.", retry_after=5)
+
+    async def warm_up(self) -> None:
+        here = platform.installed()
+        try:
+            async with asyncio.timeout(here.warm_up_s):
+                await self.probe()
+        except TimeoutError as error:
+            raise ConfigurationError(
+                f"engine: its first request took more than {here.warm_up_s:g} s"
+            ) from error
+
+    async def stop(self) -> None:
+        await stop_llm(self._llm)
+        self._preparation.stop()
+
+
+def _pooled(outputs: Sequence[Output]) -> Pooled:
+    """The values of a stream's only output.
+
+    Raises EngineDead if it ended without any, ServiceError for values that are not finite.
+    """
+    values = outputs[-1].outputs.data if outputs and outputs[-1].error is None else None
+    if not isinstance(values, torch.Tensor) or not values.numel():
+        raise EngineDead.midway()
+    if not torch.isfinite(values).all():
+        raise ServiceError("The encoder gave values that are not finite.")
+    last = outputs[-1]
+    return Pooled(
+        values.detach().to(torch.float32).flatten().numpy(),
+        prompt_tokens=len(last.prompt_token_ids),
+        cached_tokens=last.num_cached_tokens or 0,
+    )

@@ -1,0 +1,178 @@
+"""Environment variables of the engine's processes, by platform."""
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from service.errors import ConfigurationError
+from service.settings import platform
+from service.settings.tree import CpuSettings, Settings
+from service.vllm.cores import cpu_limit, own_cores, thread_variables
+
+GROUPED_ADAPTERS = "GROUPED_CPU_ADAPTERS"
+"""Variable that carries `cpu.grouped_adapters` to the worker: `1` or `0`."""
+
+KV_CACHE_SPACE = "VLLM_CPU_KVCACHE_SPACE"
+"""Variable that carries `cpu.kv_cache_gib` to vLLM's CPU build."""
+
+COMPILED_PRODUCTS = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
+"""Variable that carries `cpu.compiled_products` to oneDNN: to vLLM's, and to torch's for adapters,
+which read it when they compile their first product."""
+
+COMPILER_OFF = "TORCHDYNAMO_DISABLE"
+"""Variable that switches the compiler off: even in eager mode vLLM compiles its log-probability
+ranks, which delays the first request by 12 s and needs a C++ compiler where the service runs."""
+
+BAD_WORDS_TOKENS = 16_384
+"""Room for the tokens of a request's `bad_words` on the device, beyond which vLLM's worker ends.
+
+The default caps allow 512 bytes; a tokeniser that normalises (NFKC) makes up to 11 bytes of one, no
+token is shorter than a byte, and vLLM keeps each word with and without a space before it.
+"""
+
+_KEEP_MEMORY = {
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 32),
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 33),
+    "MALLOC_TOP_PAD_": str(1 << 28),
+}
+"""Settings of glibc's malloc, which the engine's processes read at their start; without these it
+returns each step's tensors to the system, for about 45 page faults a token (CPU build)."""
+
+_NOTHING_COMPILED = {
+    "VLLM_USE_FLASHINFER_SAMPLER": "0",
+    "VLLM_USE_DEEP_GEMM": "0",
+    "VLLM_MOE_USE_DEEP_GEMM": "0",
+}
+"""Switches of the kernels that are compiled by nvcc when they are first used."""
+
+LEAST_NVCC = 13
+"""Release of the compiler for torch's own build for CUDA; an older one lacks cards and headers."""
+
+_KERNELS, _BUILT_KERNELS = "flashinfer", "flashinfer_cubin"
+"""FlashInfer's package, whose kernels are compiled, and the one that holds compiled ones."""
+
+
+def apply_environment(settings: Settings) -> None:
+    """Set the variables that vLLM, torch and our plugin read; vLLM's variables already set win."""
+    apply_platform_environment()
+    variables = {
+        "VLLM_NO_USAGE_STATS": "1",
+        "HF_HUB_OFFLINE": "1",
+        "OTEL_SERVICE_NAME": settings.tracing.service_name,
+    }
+    if platform.installed() is platform.CPU:
+        variables |= _of_cpu(settings.cpu)
+    engines = [settings.engine] if settings.model else [each.engine for each in settings.encoders]
+    if all(map(is_eager, engines)):
+        variables[COMPILER_OFF] = "1"
+    _set(variables)
+    os.environ[GROUPED_ADAPTERS] = "1" if settings.cpu.grouped_adapters else "0"
+
+
+def apply_platform_environment() -> None:
+    """Set the variables that the platform alone decides; workers on other nodes call this too."""
+    variables = {
+        # vLLM would fork a process that has threads and, after finetuning, a context on the GPU.
+        "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
+        "VLLM_MAX_BAD_WORDS_TOTAL_TOKENS": str(BAD_WORDS_TOKENS),
+    }
+    if platform.installed() is platform.CPU:
+        variables |= _KEEP_MEMORY
+    elif not compiles_kernels():
+        variables |= _NOTHING_COMPILED
+        _hide_kernels()
+    _set(variables)
+
+
+def _hide_kernels() -> None:
+    """Have FlashInfer count as not installed in this process, unless its kernels are built.
+
+    vLLM 0.32 takes its attention on data centres' Blackwell cards (compute capability 10) wherever
+    the package can be imported, and the engine would end at its first step without nvcc. Otherwise
+    it takes the next backend (`CudaPlatformBase.get_valid_backends`).
+    """
+    if importlib.util.find_spec(_BUILT_KERNELS) is None:
+        sys.modules.setdefault(_KERNELS, None)  # type: ignore[arg-type]
+
+
+def is_eager(engine: Mapping[str, Any]) -> bool:
+    """True if these arguments of vLLM's ask for eager mode."""
+    return str(engine.get("enforce_eager")).lower() == "true"
+
+
+def compiles_kernels() -> bool:
+    """True where CUDA kernels can be compiled: nvcc where FlashInfer seeks it, g++ and ninja.
+
+    An nvcc before LEAST_NVCC counts as none.
+    """
+    home = os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH")
+    if not home:
+        nvcc = shutil.which("nvcc")
+        home = str(Path(nvcc).parents[1]) if nvcc else "/usr/local/cuda"
+    found = shutil.which(f"{home}/bin/nvcc")
+    tools = all(shutil.which(tool) for tool in ("g++", "ninja"))
+    return found is not None and tools and _release(found) >= LEAST_NVCC
+
+
+def _release(nvcc: str) -> int:
+    """The release of a compiler, as 13; 0 where it does not say."""
+    try:
+        said = subprocess.run([nvcc, "--version"], capture_output=True, text=True, timeout=60)
+    except (OSError, subprocess.TimeoutExpired):
+        return 0
+    release = re.search(r"release (\d+)\.", said.stdout)
+    return int(release[1]) if release else 0
+
+
+def _of_cpu(settings: CpuSettings) -> dict[str, str]:
+    return thread_variables(settings.cores, own_cores(), cpu_limit()) | {
+        # Threads that wait for each other sleep, but not at once: most waits are short, and waking
+        # takes time. GNU's OpenMP, which torch uses, spins for this many rounds before; others read
+        # the policy only.
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "GOMP_SPINCOUNT": "10000",
+        KV_CACHE_SPACE: str(settings.kv_cache_gib),
+        COMPILED_PRODUCTS: str(settings.compiled_products),
+    }
+
+
+def compiled_products(settings: CpuSettings) -> int:
+    """Products that each oneDNN keeps: the variable's, else the setting's.
+
+    Raises ConfigurationError for a variable that is no whole number.
+    """
+    told = os.environ.get(COMPILED_PRODUCTS, str(settings.compiled_products))
+    if not told.isdecimal():
+        raise ConfigurationError(f"{COMPILED_PRODUCTS} must be a whole number, got {told!r}")
+    return int(told)
+
+
+@contextmanager
+def variables_set(variables: Mapping[str, str | None]) -> Iterator[None]:
+    """Set variables of this process for the time of the block; None removes one."""
+    before = {name: os.environ.get(name) for name in variables}
+    _change(variables)
+    try:
+        yield
+    finally:
+        _change(before)
+
+
+def _change(variables: Mapping[str, str | None]) -> None:
+    for name, value in variables.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+
+
+def _set(variables: Mapping[str, str]) -> None:
+    for name, value in variables.items():
+        os.environ.setdefault(name, value)

@@ -1,0 +1,276 @@
+"""A program that compiles structures for the service, each in a process with its own limits.
+
+The program imports little of the service and reads its terms from standard input. It loads xgrammar
+once and forks a lane for each socket; a lane forks a process for each structure, which shares the
+loaded memory; at a limit only this process ends. A request and its answer are one line of JSON. A
+structure that compiles is walked with the same limits.
+"""
+
+import json
+import os
+import re
+import resource
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import xgrammar
+
+from service.limits.schema_shape import impossible_part, nodes, resolve
+from service.vllm.grammar_walk import DeadEnd, LimitExceeded, Vocabulary, Walker
+
+_PREFIXES = 16
+"""Parts of a structural tag that are walked from their own beginnings."""
+_WALK_SECONDS = 0.4
+_WALK_PART = 0.2
+"""Time after which no further walk begins, at most and as a part of the time for compiling."""
+_SEARCH_SECONDS = 1.0
+_WALL_PART = 8
+_WHERE = re.compile(r"^\[[^]]*\] \S+: ")
+"""The time and source line that xgrammar writes before its messages."""
+_BROKEN = (
+    "the compiler (xgrammar) fails on it; a pattern that repeats something more than 128 times is "
+    "one such case: use maxLength, or shorter repetitions one after the other"
+)
+
+Answer = dict[str, Any]
+
+
+def main(sockets: list[int]) -> None:
+    """Serve the sockets until their other ends are closed."""
+    terms = json.loads(sys.stdin.readline())
+    vocabulary = Vocabulary(xgrammar.TokenizerInfo.deserialize_json(terms.pop("tokens")))
+    for number in sockets:
+        if os.fork() == 0:
+            _serve(socket.socket(fileno=number), vocabulary, terms)
+            os._exit(0)
+        os.close(number)
+    for _ in sockets:
+        os.wait()
+
+
+def _serve(lane: socket.socket, vocabulary: Vocabulary, terms: dict[str, Any]) -> None:
+    with lane, lane.makefile("rb") as requests:
+        lane.sendall(b"{}\n")  # ready
+        for line in requests:
+            lane.sendall(json.dumps(answer(line, vocabulary, terms)).encode() + b"\n")
+
+
+def answer(line: bytes, vocabulary: Vocabulary, terms: dict[str, Any]) -> Answer:
+    """Outcome of one structure: `seconds` of a core, and `ok`, `refused` or `limit`.
+
+    `ok` comes with the longest `mask` in seconds, a limit with the part (`at`) that exceeds it.
+    """
+    request = json.loads(line)
+    compiler = Compiler(vocabulary, terms, request["seconds"])
+    lines, signalled, seconds = _in_child(request, terms, lambda say: say(compiler.try_(request)))
+    if signalled or not lines:
+        outcome: Answer = {"limit": "time" if signalled else "memory"}
+    else:
+        outcome = lines[-1]
+    if "limit" in outcome and request["kind"] in ("json", "structural_tag"):
+        request["seconds"] = min(_SEARCH_SECONDS, request["seconds"])
+        found, _, more = _in_child(request, terms, lambda say: compiler.search(request, say))
+        seconds += more
+        outcome["at"] = next((each["at"] for each in reversed(found) if "at" in each), "")
+    return {**outcome, "seconds": seconds}
+
+
+def _in_child(
+    request: Mapping[str, Any],
+    terms: Mapping[str, Any],
+    work: Callable[[Callable[..., None]], None],
+) -> tuple[list[Answer], bool, float]:
+    """Do work in a process with the limits; the answers it gave, whether time ended it, its CPU."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reading)
+        with os.fdopen(writing, "w", buffering=1) as pipe:
+
+            def say(answer: Answer) -> None:
+                pipe.write(json.dumps(answer)[:4096] + "\n")
+
+            try:
+                _limit(request["seconds"], terms["memory"])
+                work(say)
+            except MemoryError:
+                say({"limit": "memory"})
+            except Exception as error:
+                say({"refused": f"it cannot be compiled ({type(error).__name__})"})
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as told:
+        written = told.read().splitlines(keepends=True)
+    _, status, usage = os.wait4(child, 0)
+    timed = os.WIFSIGNALED(status) and os.WTERMSIG(status) in (signal.SIGPROF, signal.SIGALRM)
+    whole = [json.loads(line) for line in written if line.endswith(b"\n")]
+    return whole, timed, usage.ru_utime + usage.ru_stime
+
+
+def _limit(seconds: float, memory: int) -> None:
+    with open("/proc/self/statm") as statm:
+        held = int(statm.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (held + memory, held + memory))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _limit_time(seconds)
+
+
+def _limit_time(seconds: float) -> None:
+    """Give this process so many seconds of a core from now on."""
+    # Without a handler, both signals end the process at any point.
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+    signal.setitimer(signal.ITIMER_REAL, _WALL_PART * seconds)
+
+
+class Compiler:
+    """Compiles and walks structures as the engine will compile and mask them."""
+
+    def __init__(self, vocabulary: Vocabulary, terms: Mapping[str, Any], seconds: float) -> None:
+        self._vocabulary = vocabulary
+        self._terms = terms
+        self._seconds = seconds
+
+    def try_(self, request: Mapping[str, Any]) -> Answer:
+        """The outcome of a structure, as `answer`; its time is limited from outside."""
+        warnings = os.memfd_create("warnings")
+        os.dup2(warnings, 2)
+        try:
+            if request["kind"] == "json":
+                part = impossible_part(json.loads(request["text"]))
+                if part is not None:
+                    return {"dead_end": "", "at": part}
+            grammar = self._compile(request["kind"], request["text"])
+            prefixes: tuple[str, ...] = ("",)
+            if request["kind"] == "structural_tag":
+                prefixes += tuple(_begins(json.loads(request["text"])))[:_PREFIXES]
+            _limit_time(self._seconds)
+            worst = self._walk(grammar, prefixes)
+        except LimitExceeded as limit:
+            return {"limit": str(limit)}
+        except DeadEnd as end:
+            return {"dead_end": str(end)}
+        except RuntimeError as error:
+            if "Check failed" in str(error):
+                return {"refused": _BROKEN, "unsupported": True}
+            return {"refused": _WHERE.sub("", str(error).strip())[:400]}
+        said = os.pread(warnings, 4096, 0).decode(errors="replace").partition("Warning: ")[2]
+        if said:
+            return {"refused": said.splitlines()[0][:400], "unsupported": True}
+        return {"ok": True, "mask": worst}
+
+    def search(self, request: Mapping[str, Any], say: Callable[[Answer], None]) -> None:
+        """Say the path of the smallest part that exceeds a limit by itself.
+
+        The path of a part is said before it is tried, since the part alone may take all the time of
+        this search; later, the path that was found so far.
+        """
+        began = time.process_time()
+        root = json.loads(request["text"])
+        path, part = "", root
+        if request["kind"] == "structural_tag":
+            parts = [(f"/{name}", schema) for name, schema in tag_schemas(root)]
+        else:
+            parts = list(_parts(root, root))
+        seen = {id(root)}
+        while parts:
+            parts.sort(key=lambda each: -len(json.dumps(each[1])))
+            for step, part in parts:
+                where = step[1:] if step.startswith("#") else path + step
+                early = time.process_time() - began < request["seconds"] / 3
+                say({"at": where if early else path})
+                if id(part) not in seen and self._exceeds(root, part):
+                    path = where
+                    break
+            else:
+                break
+            seen.add(id(part))
+            parts = list(_parts(root, part))
+        say({"at": path})
+
+    def _exceeds(self, root: Any, part: Any) -> bool:
+        shared = {key: root[key] for key in _DEFINITIONS if key in root}
+        try:
+            self._walk(self._compile("json", json.dumps({**shared, **part})))
+        except LimitExceeded:
+            return True
+        except (DeadEnd, RuntimeError):
+            pass
+        return False
+
+    def _walk(self, grammar: Any, prefixes: tuple[str, ...] = ("",)) -> float:
+        """The longest mask that the walks meet, in seconds."""
+        most = min(_WALK_SECONDS, _WALK_PART * self._seconds)
+        walker = Walker(self._vocabulary, self._terms["mask"], most)
+        walker.walk(grammar, prefixes)
+        return walker.worst
+
+    def _compile(self, kind: str, text: str) -> Any:
+        # With a cache, as the engine's compiler has: some structures compile only without one.
+        compiler = xgrammar.GrammarCompiler(
+            self._vocabulary.tokens, max_threads=1, cache_enabled=True
+        )
+        try:
+            return self._compiled(compiler, kind, text)
+        except RuntimeError as error:
+            if "bad_alloc" in str(error):
+                raise MemoryError from error
+            raise
+
+    def _compiled(self, compiler: Any, kind: str, text: str) -> Any:
+        """Compile as vllm.v1.structured_output.backend_xgrammar.XgrammarBackend does."""
+        match kind:
+            case "json":
+                options = {"any_whitespace": self._terms["any_whitespace"]}
+                if not options["any_whitespace"]:
+                    options["separators"] = (",", ":")
+                return compiler.compile_json_schema(text, **options)
+            case "regex":
+                return compiler.compile_regex(text)
+            case "structural_tag":
+                return compiler.compile_structural_tag(text)
+        return compiler.compile_grammar(text)
+
+
+_DEFINITIONS = ("$defs", "definitions")
+
+
+def _parts(root: Any, node: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The schemas directly below one, by their steps; that of a `$ref` by its own path."""
+    if isinstance(target := resolve(root, node.get("$ref")), dict):
+        yield node["$ref"], target
+    paths: list[str] = []
+    for path, part in nodes(node):
+        nearest = not any(path.startswith(f"{each}/") for each in paths)
+        if path and nearest and path.split("/")[1] not in _DEFINITIONS:
+            paths.append(path)
+            yield path, part
+
+
+def tag_schemas(tag: Any, name: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """The JSON schemas of a structural tag, each by the text that begins its tag."""
+    if isinstance(tag, list):
+        for each in tag:
+            yield from tag_schemas(each, name)
+    elif isinstance(tag, dict):
+        name = str(tag.get("begin", name))
+        if tag.get("type") == "json_schema" and isinstance(tag.get("json_schema"), dict):
+            yield name, tag["json_schema"]
+        else:
+            for each in tag.values():
+                yield from tag_schemas(each, name)
+
+
+def _begins(tag: Any) -> Iterator[str]:
+    """The texts that begin the tags of a structural tag."""
+    if isinstance(tag, dict) and isinstance(begin := tag.get("begin"), str):
+        yield begin
+    for each in tag.values() if isinstance(tag, dict) else tag if isinstance(tag, list) else ():
+        yield from _begins(each)
+
+
+if __name__ == "__main__":
+    main([int(number) for number in sys.argv[1:]])

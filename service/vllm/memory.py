@@ -1,0 +1,160 @@
+"""The estimate of the engine's memory from its configuration and the headers of the weights."""
+
+import logging
+from typing import Any
+
+import torch
+from vllm.config import VllmConfig
+from vllm.distributed.utils import get_pp_indices
+from vllm.utils.torch_utils import get_dtype_size
+
+from service.errors import ConfigurationError
+from service.memory.adapter_slots import Slots, slot_bytes
+from service.memory.estimate import Estimate, Needs, Plan
+from service.memory.machine import Machine
+from service.memory.products import Products
+from service.memory.split import Split
+from service.memory.table import table
+from service.memory.weights import parameters, weight_bytes
+from service.memory.workspace import Step, workspace_bytes
+from service.model.base_model import read_modules
+from service.model.tensors import read_tensors
+from service.settings.tree import Settings
+from service.vllm.environment import compiled_products
+from service.vllm.machine import find_machine
+from service.vllm.model_source import adapts_embeddings
+
+_log = logging.getLogger(__name__)
+_ONLINE_BITS = {"fp8": 8, "bitsandbytes": 4}
+"""Bits of a linear layer's weight for methods by which vLLM quantises an unquantised checkpoint."""
+
+
+def refuse_unfit(config: VllmConfig, settings: Settings) -> Estimate | None:
+    """The estimate; ConfigurationError with a table of the figures if the engine cannot fit.
+
+    None, with a line in the log, for models that cannot be estimated.
+    """
+    try:
+        estimate = estimate_memory(config, settings, find_machine())
+        refusals = estimate.refusals()
+    except ConfigurationError:
+        raise
+    except Exception as error:  # an odd model must not be kept from trying
+        _log.warning("memory: not estimated: %s: %s", type(error).__name__, error)
+        return None
+    if refusals:
+        told = "\n  ".join(["memory: this configuration cannot fit:", *refusals])
+        raise ConfigurationError(f"{told}\n\n{table(estimate)}")
+    for warning in estimate.warnings():
+        _log.warning("memory: %s", warning)
+    return estimate
+
+
+def estimate_memory(config: VllmConfig, settings: Settings, machine: Machine) -> Estimate:
+    """The estimate for this configuration on this machine; loads no weights.
+
+    Raises ConfigurationError for a model's folder that is malformed, NotImplementedError for a
+    model of whose cache nothing is known.
+    """
+    from service.vllm.kv_cache import cache_shape  # may lack what it reads of vLLM
+
+    stored = read_tensors(settings.base.path)
+    tensors = {name: each.info for name, each in stored.items()}
+    split = _split(config)
+    model = config.model_config
+    tied = bool(getattr(model.hf_text_config, "tie_word_embeddings", False))
+    size = get_dtype_size(model.dtype)
+    weights = weight_bytes(
+        tensors, split, dtype_bytes=size, tied=tied, online_bits=_online_bits(config)
+    )
+    slots = _slots(config, settings, machine)
+    modules = read_modules(settings.base.path, stored) if slots.count else {}
+    adapters = slot_bytes(modules, slots, split, tied=tied)
+    shapes = [cache_shape(config, stage) for stage in split.stages]
+    sequences = [shape.sequence_bytes() for shape in shapes]
+    # On GPUs the fullest stage decides; on CPUs the host holds every part.
+    full = max(range(len(weights)), key=lambda n: weights[n] + adapters[n] + sequences[n])
+    times = split.devices if machine.on_cpu else 1
+    graphs = not model.enforce_eager and not machine.on_cpu
+    workspace = workspace_bytes(
+        _step(config), parallel=split.tensor_parallel, graphs=graphs, on_cpu=machine.on_cpu
+    )
+    kept = compiled_products(settings.cpu) if machine.on_cpu else 0
+    # In float32 torch multiplies by MKL, which keeps no products.
+    by_torch = slots.count > 0 and size < torch.float32.itemsize
+    products = Products(own=kept, of_adapters=kept if by_torch else 0)
+    needs = Needs(
+        weights=weights[full] * times,
+        adapters=adapters[full] * times,
+        workspace=workspace,
+        sequence=sequences[full],
+        length=model.max_model_len,
+        longest=shapes[full].longest,
+        auto_length=model.original_max_model_len == -1,
+        products=products.size * times,
+    )
+    plan = _plan(config, slots, parameters(tensors), graphs, products.count)
+    return Estimate(plan, needs, machine)
+
+
+def _step(config: VllmConfig) -> Step:
+    model, scheduler = config.model_config, config.scheduler_config
+    hidden = model.get_hidden_size()
+    return Step(
+        tokens=scheduler.max_num_batched_tokens,
+        sequences=scheduler.max_num_seqs,
+        hidden=hidden,
+        inner=getattr(model.hf_text_config, "intermediate_size", None) or 4 * hidden,
+        vocabulary=model.get_vocab_size(),
+        dtype_bytes=get_dtype_size(model.dtype),
+    )
+
+
+def _split(config: VllmConfig) -> Split:
+    parallel = config.parallel_config
+    layers = config.model_config.get_total_num_hidden_layers()
+    count = parallel.pipeline_parallel_size
+    stages = [range(*get_pp_indices(layers, number, count)) for number in range(count)]
+    heads = config.model_config.get_total_num_kv_heads()
+    return Split(parallel.tensor_parallel_size, stages, max(1, heads))
+
+
+def _online_bits(config: VllmConfig) -> int | None:
+    model = config.model_config
+    if getattr(model.hf_config, "quantization_config", None) or model.quantization is None:
+        return None
+    return _ONLINE_BITS.get(model.quantization)
+
+
+def _slots(config: VllmConfig, settings: Settings, machine: Machine) -> Slots:
+    lora = config.lora_config
+    if lora is None:
+        return Slots(0, 0, 0)
+    return Slots(
+        count=lora.max_loras,
+        rank=lora.max_lora_rank,
+        dtype_bytes=get_dtype_size(lora.lora_dtype),
+        targets=lora.target_modules,
+        embeddings=adapts_embeddings(config.model_config.architecture),
+        sharded=lora.fully_sharded_loras,
+        diagonal=machine.on_cpu and settings.cpu.grouped_adapters,
+    )
+
+
+def _plan(config: VllmConfig, slots: Slots, numbers: int, graphs: bool, products: int) -> Plan:
+    parallel: Any = config.parallel_config
+    return Plan(
+        dtype=str(config.model_config.dtype).removeprefix("torch."),
+        parameters=numbers,
+        tensor_parallel=parallel.tensor_parallel_size,
+        pipeline_parallel=parallel.pipeline_parallel_size,
+        local_devices=parallel.world_size // parallel.nnodes,
+        utilization=config.cache_config.gpu_memory_utilization,
+        kv_bytes=config.cache_config.kv_cache_memory_bytes,
+        max_num_seqs=config.scheduler_config.max_num_seqs,
+        max_num_batched_tokens=config.scheduler_config.max_num_batched_tokens,
+        adapter_slots=slots.count,
+        adapter_rank=slots.rank,
+        graphs=graphs,
+        compiled_products=products,
+    )

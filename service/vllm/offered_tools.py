@@ -1,0 +1,54 @@
+"""Tools that a chat offers, as far as calls of the model can be read."""
+
+import copy
+from argparse import Namespace
+from typing import Any
+
+from vllm.parser import ParserManager
+from vllm.parser.harmony import HarmonyParser
+
+from service.context import current_context
+from service.vllm.patches.parsers import mended
+from service.vllm.tool_choice import FREE, check_tool_choice
+
+_FIELDS = ("tools", "tool_choice", "parallel_tool_calls")
+
+
+def offered(body: dict[str, Any], *, readable: bool) -> dict[str, Any]:
+    """A body without tools that can have no effect; the context notes that they are ignored.
+
+    Where calls cannot be read, the model answers in text. Raises UnsupportedFeature for a
+    `tool_choice` that asks for a call then.
+    """
+    choice = body.get("tool_choice", "auto")
+    if body.get("tools"):
+        if readable:
+            return body
+        check_tool_choice(choice, readable=False)
+        context = current_context()
+        context.ignored_fields = (*context.ignored_fields, "tools")
+    elif choice not in FREE:
+        return body  # vLLM refuses it by name
+    return {name: value for name, value in body.items() if name not in _FIELDS}
+
+
+def offers(body: dict[str, Any]) -> bool:
+    """True if the answer may hold calls."""
+    return bool(body.get("tools")) and body.get("tool_choice") != "none"
+
+
+def without_tools(handler: Any, arguments: Namespace) -> Any:
+    """A copy of a chat handler of vLLM's that looks for no calls, for requests without tools.
+
+    Harmony's parser stays, because it reads the whole format of its models.
+    """
+    parser = handler.parser_cls
+    plain = copy.copy(handler)
+    if parser is not None and not issubclass(parser, HarmonyParser):
+        plain.parser_cls = mended(
+            ParserManager.get_parser(
+                reasoning_parser_name=arguments.structured_outputs_config.reasoning_parser,
+                tokenizer=handler.renderer.tokenizer,
+            )
+        )
+    return plain

@@ -1,0 +1,190 @@
+"""vLLM's own OpenAI handlers on the gated client."""
+
+import json
+from argparse import Namespace
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from contextlib import aclosing
+from typing import Any
+
+from pydantic import BaseModel
+from starlette.datastructures import State
+from vllm.entrypoints.launchers.api_server.app_state import init_app_state
+from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
+from vllm.entrypoints.openai.completion.protocol import CompletionRequest
+from vllm.lora.request import LoRARequest
+
+from service.context import current_context
+from service.errors import UnsupportedFeature
+from service.vllm.answers import answered, error_of, parse, streamed
+from service.vllm.client import GatedClient, noted
+from service.vllm.fast.plain.answers import PlainAnswers
+from service.vllm.fast.plain.chat import PlainChats
+from service.vllm.fast.plain.completion import PlainCompletions
+from service.vllm.fast.plain.request import is_plain_chat, is_plain_completion
+from service.vllm.fast.plain.stream import PlainStream, is_plain
+from service.vllm.generation import lora_request
+from service.vllm.messages import Messages
+from service.vllm.named_tier import named_tier, with_tier
+from service.vllm.offered_tools import offered, offers, without_tools
+from service.vllm.patches.parsers import mended
+from service.vllm.responses import Responses
+
+OpenAIAnswer = dict[str, Any] | bytes | AsyncGenerator[bytes, None] | PlainStream
+
+
+class OpenAISurface:
+    """Chat completions, completions and models as vLLM serves them, `responses` and `messages`.
+
+    A whole answer is a body, or the JSON of one if the request is plain. A streamed answer is an
+    iterator of server-sent events, or a `PlainStream` if the request is plain. All raise
+    ServiceError where vLLM would put an error into the body.
+    """
+
+    def __init__(
+        self,
+        state: State,
+        chat_without_tools: Any,
+        plain_chats: PlainAnswers | None = None,
+        plain_completions: PlainAnswers | None = None,
+    ) -> None:
+        self._state = state
+        self._chat_without_tools = chat_without_tools
+        self._plain_chats = plain_chats
+        self._plain_completions = plain_completions
+        self._models = state.openai_serving_models
+        self._models.lora_requests = _RequestsAdapter()
+        self._models.model_name = _requests_model
+        self.responses = Responses(state.openai_serving_responses)
+        self.messages = Messages(state.anthropic_serving_messages)
+
+    @classmethod
+    async def create(
+        cls, client: GatedClient, arguments: Namespace, *, push: bool
+    ) -> "OpenAISurface":
+        """Build vLLM's serving objects on the gated client; `push` has plain answers pushed."""
+        state = State()
+        await init_app_state(client, state, arguments, await client.get_supported_tasks())
+        for holder in (state.online_renderer, state.openai_serving_responses):
+            holder.parser = mended(holder.parser)
+        for chats in (state.openai_serving_chat, state.anthropic_serving_messages):
+            chats.parser_cls = mended(chats.parser_cls)
+        chat = without_tools(state.openai_serving_chat, arguments)
+        chats = completions = None
+        if push:
+            completion = state.openai_serving_completion
+            chats = await PlainAnswers.of(client, PlainChats(chat))
+            completions = await PlainAnswers.of(client, PlainCompletions(completion))
+            _push_plain(chat, "chat_completion_stream_generator", chats)
+            _push_plain(completion, "completion_stream_generator", completions)
+        surface = cls(state, chat, chats, completions)
+        surface.responses.begin()
+        await surface.messages.begin()
+        return surface
+
+    async def chat(self, body: dict[str, Any]) -> OpenAIAnswer:
+        """Answer a chat completion request."""
+        if body.get("documents") and "documents" not in self._template():
+            raise UnsupportedFeature(
+                "documents: this model's chat template reads none; write them into a message",
+                param="documents",
+            )
+        if self._plain_chats is not None and is_plain_chat(body):
+            return await self._plain_chats.answer(body)
+        handler = self._state.openai_serving_chat
+        body = offered(body, readable=handler.enable_auto_tools)
+        request = parse(ChatCompletionRequest, body | _own_id())
+        handler = handler if offers(body) else self._chat_without_tools
+        return await _answer(handler.create_chat_completion(request))
+
+    async def completion(self, body: dict[str, Any]) -> OpenAIAnswer:
+        """Answer a completion request."""
+        if self._plain_completions is not None and is_plain_completion(body):
+            return await self._plain_completions.answer(body)
+        request = parse(CompletionRequest, body | _own_id())
+        return await _answer(self._state.openai_serving_completion.create_completion(request))
+
+    def _template(self) -> str:
+        chat = self._state.openai_serving_chat
+        return str(chat.chat_template or chat.renderer.tokenizer.chat_template)
+
+    async def models(self, adapters: Mapping[str, str], *, with_base: bool) -> list[dict[str, Any]]:
+        """The cards of adapters, by name with their task, and of the base if it may be known.
+
+        Their `root` is the name itself, because vLLM would show a folder of the server. `tools` is
+        true where a chat may call tools.
+        """
+        (base,) = (await self._models.registry.show_available_models()).data
+        parent = base.id if with_base else None
+        tools: bool = self._state.openai_serving_chat.enable_auto_tools
+        cards = [(base.id, None, "generation")] if with_base else []
+        cards += [(name, parent, task) for name, task in adapters.items()]
+        return [
+            base.model_dump()
+            | {"id": name, "root": name, "parent": parent, "owned_by": "llm-service"}
+            | {"task": task, "tools": tools and task == "generation"}
+            for name, parent, task in cards
+        ]
+
+
+class _RequestsAdapter(Mapping[str, LoRARequest]):
+    """The mapping in which vLLM's handlers look adapters up; it holds the current request's alone.
+
+    The service's registry has resolved the name before, and the request keeps that version.
+    """
+
+    def __getitem__(self, name: str) -> LoRARequest:
+        context = current_context()
+        request = lora_request(context.adapter)
+        if request is None or name != context.model:
+            raise KeyError(name)
+        return request
+
+    def __iter__(self) -> Iterator[str]:
+        context = current_context()
+        return iter([context.model] if context.adapter else [])
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
+
+
+def _own_id() -> dict[str, str]:
+    return {"request_id": current_context().request_id}
+
+
+def _requests_model(adapter: LoRARequest | None = None) -> str:
+    """The model name in the request; vLLM would answer with the name in the engine."""
+    return current_context().model
+
+
+async def _answer(call: Any) -> OpenAIAnswer:
+    answer = await answered(call)
+    if isinstance(answer, BaseModel):
+        return answer.model_dump() | {"service_tier": named_tier(current_context())}
+    return answer if isinstance(answer, PlainStream) else _events(answer)
+
+
+async def _events(stream: AsyncGenerator[str, None]) -> AsyncGenerator[bytes, None]:
+    context = current_context()
+    async with aclosing(streamed(stream)) as events:
+        async for event in events:
+            if event.startswith('data: {"error"'):
+                raise error_of(json.loads(event.removeprefix("data: "))["error"])
+            yield with_tier(event, context).encode()
+
+
+def _push_plain(handler: Any, name: str, plain: PlainAnswers | None) -> None:
+    """Have a handler of vLLM's answer with a `PlainStream` if the request is plain.
+
+    `name` is the handler's method that makes the events of a stream.
+    """
+    if plain is None:
+        return
+    events = getattr(handler, name)
+
+    def make(request: Any, *arguments: Any, **options: Any) -> Any:
+        (made, *more) = noted()
+        if more or not made.pushable or not is_plain(request):
+            return events(request, *arguments, **options)
+        return plain.streams.make(request, made)
+
+    setattr(handler, name, make)

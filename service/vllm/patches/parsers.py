@@ -1,0 +1,104 @@
+"""vLLM's parsers of thoughts and calls, mended where an answer would be read wrongly."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from vllm.parser import Parser
+from vllm.parser.abstract_parser import DelegatingParser
+from vllm.tool_parsers.tool_strict_level import ToolStrictLevel
+
+from service.vllm.patches.call_frame import framed
+from service.vllm.patches.marks import InStep
+
+
+def mended(parser: type[Parser] | None) -> type[Parser] | None:
+    """The parser with these three faults mended; None for None.
+
+    A call that `tool_choice` demands keeps to its tool's schema, strict or not. A call that the
+    model may make keeps to it as far as the operator's level says and a grammar can enforce it.
+
+    If the prompt ends the thoughts, as templates do where thinking is switched off, a whole answer
+    has none. Some of vLLM's parsers would take all of it for thoughts.
+
+    In a stream the parser sees a token together with its text. Text falls behind its token while a
+    `stop` could begin, and a mark would be read twice: once as a token and once as text.
+    """
+    if parser is None:
+        return None
+    if issubclass(parser, DelegatingParser):
+        parser = _in_step(_after_prompt(parser))
+
+    class HeldToSchemas(parser):  # type: ignore[misc, valid-type]
+        def adjust_request(self, request: Any) -> Any:
+            if request.tool_choice in ("none", None):
+                return super().adjust_request(request)
+            if request.tool_choice == "auto":
+                return framed(request, self.tool_strict_level, self._adjust_at)
+            return self._adjust_at(request, ToolStrictLevel.PARAMETER)
+
+        def _adjust_at(self, request: Any, level: ToolStrictLevel) -> Any:
+            self.tool_strict_level = level
+            return super().adjust_request(request)
+
+    return HeldToSchemas
+
+
+def _after_prompt(parser: type[DelegatingParser]) -> type[DelegatingParser]:
+    """A parser that looks for no thoughts in a whole answer if the prompt ended them.
+
+    In a stream vLLM's parsers do so already.
+    """
+
+    class AfterPrompt(parser):  # type: ignore[misc]
+        _thought_before = False
+
+        def set_prompt_token_ids(self, prompt_token_ids: Sequence[int]) -> None:
+            super().set_prompt_token_ids(prompt_token_ids)
+            thoughts = self.reasoning_parser
+            # Parsers with an engine of their own learn it from the template's variables.
+            if thoughts is not None and not thoughts.engine_based_streaming:
+                self._thought_before = thoughts.is_reasoning_end(list(prompt_token_ids))
+
+        def extract_reasoning(
+            self, model_output: str, request: Any
+        ) -> tuple[str | None, str | None]:
+            if self._thought_before:
+                return None, model_output
+            found: tuple[str | None, str | None] = super().extract_reasoning(model_output, request)
+            return found
+
+    return AfterPrompt
+
+
+def _in_step(parser: type[DelegatingParser]) -> type[DelegatingParser]:
+    """A parser that sees the token of a mark, as `</think>`, together with the mark's text."""
+
+    class WithMarks(parser):  # type: ignore[misc]
+        _parts: InStep | None = None
+
+        def parse_delta(
+            self,
+            delta_text: str,
+            delta_token_ids: list[int],
+            request: Any,
+            *arguments: Any,
+            finished: bool,
+            **options: Any,
+        ) -> Any:
+            if self._parts is None:
+                hidden = getattr(request, "skip_special_tokens", True)
+                self._parts = InStep(_marks(self.model_tokenizer, hidden=hidden))
+            text, ids = self._parts.next(delta_text, delta_token_ids, last=finished)
+            return super().parse_delta(text, ids, request, *arguments, finished=finished, **options)
+
+    return WithMarks
+
+
+def _marks(tokenizer: Any, *, hidden: bool) -> Mapping[int, str]:
+    """The texts of a tokenizer's added tokens, by id; without special ones if these are hidden."""
+    added: Mapping[int, Any] = getattr(tokenizer, "added_tokens_decoder", {})
+    return {
+        token_id: token.content
+        for token_id, token in added.items()
+        if token.content and not (hidden and token.special)
+    }

@@ -1,0 +1,112 @@
+"""Starting vLLM behind the gate."""
+
+import logging
+from typing import Any
+
+from service.engine.protocol import ModelInfo
+from service.gate.gate import Gate
+from service.gate.meter import StreamObserver
+from service.model.pin import checked_digest
+from service.settings.tree import Settings
+from service.vllm.arguments import engine_config, parse_engine_arguments, with_budget
+from service.vllm.cpu.forkserver import begin_seed
+from service.vllm.engine import VllmEngine, start_llm
+from service.vllm.fast.decoded_tokens import keep_decoded
+from service.vllm.fast.gathered_stats import GatheredStats, NamedAdapterStats
+from service.vllm.fast.token_texts import keep_texts
+from service.vllm.gc_tuning import settle_heap
+from service.vllm.grammar_sandbox import GrammarSandbox
+from service.vllm.interruptible import interruptible
+from service.vllm.memory import refuse_unfit
+from service.vllm.openai import OpenAISurface
+from service.vllm.process import new_children, workers_here
+from service.vllm.step_clock import StepClock
+from service.vllm.structured_outputs import open_sandbox
+from service.vllm.tool_parsers import check_parser
+from service.vllm.versions import choose, installed_version
+
+_log = logging.getLogger(__name__)
+
+
+def for_one_adapter(settings: Settings) -> Settings:
+    """The settings with room for one adapter at a time, and none that is served.
+
+    A slot for each configured adapter would waste memory.
+    """
+    engine = {"max_loras": 1, **settings.engine, "enable_lora": True}
+    return settings.model_copy(update={"engine": engine, "adapters": ()})
+
+
+async def start_vllm(settings: Settings, gate: Gate, observer: StreamObserver) -> VllmEngine:
+    """Start the engine and its OpenAI handlers; ConfigurationError if it cannot start."""
+    begin_seed(settings)
+    arguments = parse_engine_arguments(settings)
+    fast = choose(settings.engine.get("client", "auto")).kind == "fast"
+    with interruptible():
+        digest = checked_digest(settings.base.path, settings.base.digest)
+    steps = StepClock()
+    sandbox = GrammarSandbox(gate, settings.preparation)
+    sandbox.begin()
+    try:
+        with interruptible():
+            config = with_budget(engine_config(arguments))
+            refuse_unfit(config, settings)
+            with new_children() as pids:
+                stats = GatheredStats if fast else NamedAdapterStats
+                llm = start_llm(config, steps, stats, fast=fast)
+        await open_sandbox(sandbox, llm)
+    except BaseException:
+        sandbox.stop()
+        raise
+    max_num_seqs = llm.vllm_config.scheduler_config.max_num_seqs
+    pids += await workers_here(llm)
+    await llm.collective_rpc("keep_rows_apart")
+    lora = llm.vllm_config.lora_config
+    if lora:
+        await llm.collective_rpc("count_adapter_reads")
+        if not all(await llm.collective_rpc("reads_prompts")):
+            settings = _without_echoes(settings)
+    model = ModelInfo(
+        settings.base.name,
+        digest,
+        llm.model_config.max_model_len,
+        max_num_seqs,
+        max_lora_rank=lora.max_lora_rank if lora else 0,
+        max_token_chars=llm.renderer.get_tokenizer().max_chars_per_token,
+        client="fast" if fast else "stock",
+        vllm=installed_version(),
+    )
+    if fast:
+        _keep_texts(llm)
+    gate.capacity = settings.gate.max_in_flight or max_num_seqs
+    engine = VllmEngine(llm, steps, model, gate, observer, settings, sandbox, pids)
+    configured = {"tool_call_parser", "tool-call-parser"} & settings.engine.keys()
+    check_parser(arguments, llm.renderer.get_tokenizer(), configured=bool(configured))
+    engine.openai = await OpenAISurface.create(
+        engine.client, arguments, push=fast and settings.http.push_streams
+    )
+    settle_heap()
+    return engine
+
+
+def _without_echoes(settings: Settings) -> Settings:
+    """The settings without log-probabilities of prompts, which this engine computes wrongly."""
+    _log.warning(
+        "limits.echo_logprobs: 0 on this engine; beside adapters vLLM cannot compute the prompts'"
+        " log-probabilities of a model with an output layer of its own"
+    )
+    limits = settings.limits.model_copy(update={"echo_logprobs": 0})
+    return settings.model_copy(update={"limits": limits})
+
+
+def _keep_texts(llm: Any) -> None:
+    """Have the texts of tokens at hand, which vLLM looks up or decodes again."""
+    _know_end_token(llm.renderer)
+    keep_texts(llm.renderer.get_tokenizer())
+    keep_decoded(llm.output_processor)
+
+
+def _know_end_token(renderer: Any) -> None:
+    """Have the end token at hand, which vLLM looks up in the tokenizer for every request."""
+    end = renderer.get_eos_token_id()
+    renderer.get_eos_token_id = lambda: end

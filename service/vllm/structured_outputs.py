@@ -1,0 +1,124 @@
+"""vLLM's structured outputs, compiled and walked before the gate."""
+
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing, asynccontextmanager
+from typing import Any
+
+from vllm.outputs import RequestOutput
+from vllm.sampling_params import SamplingParams, StructuredOutputsParams
+from vllm.v1.structured_output.request import get_structured_output_key
+from vllm.v1.structured_output.utils import choice_as_grammar
+from xgrammar import TokenizerInfo
+
+from service.errors import InvalidRequest
+from service.limits.enforced import check_enforced
+from service.limits.schema_shape import with_equal_merged
+from service.vllm.arguments import BACKEND
+from service.vllm.grammar_sandbox import Compilation, GrammarSandbox
+from service.vllm.mask_budget import TOO_DEAR, expect
+from service.vllm.patches.call_frame import CallFrame
+
+
+async def with_compiled_grammar(
+    sandbox: GrammarSandbox,
+    params: SamplingParams,
+    stream: AsyncGenerator[RequestOutput, None],
+) -> AsyncGenerator[RequestOutput, None]:
+    """The stream of a request, once its structure is known to compile; see `compiled_first`."""
+    async with aclosing(stream), compiled_first(sandbox, params):
+        async for output in stream:
+            yield output
+
+
+@asynccontextmanager
+async def compiled_first(sandbox: GrammarSandbox, params: SamplingParams) -> AsyncIterator[None]:
+    """Check a request's structure, as `check_structure`, before a block that runs it.
+
+    One that takes too long in the engine nevertheless is refused from then on.
+    """
+    checked = await check_structure(sandbox, params)
+    try:
+        yield
+    except InvalidRequest as error:
+        if checked is not None and error.code == TOO_DEAR:
+            sandbox.refuse(checked, error)
+        raise
+
+
+async def check_structure(sandbox: GrammarSandbox, params: SamplingParams) -> Compilation | None:
+    """Check the structure of a request in the sandbox, and tell the engine of its cost.
+
+    Returns what was checked. vLLM's own validation, which would do it on the event loop, is turned
+    off. A frame of calls that cannot be compiled gives way to the next looser one, or to none.
+    Raises as `GrammarSandbox.check`.
+    """
+    structure = params.structured_outputs
+    while isinstance(structure, CallFrame) and structure.looser is not None:
+        looser, structure.looser = structure.looser, None
+        try:
+            return await _check(sandbox, params, structure)
+        except InvalidRequest:
+            params.structured_outputs = structure = looser()
+    return None if structure is None else await _check(sandbox, params, structure)
+
+
+async def _check(
+    sandbox: GrammarSandbox, params: SamplingParams, structure: StructuredOutputsParams
+) -> Compilation | None:
+    if structure.choice is not None:
+        structure.grammar, structure.choice = choice_as_grammar(structure.choice), None
+    if structure.structural_tag is not None:
+        structure.structural_tag = _with_bounds(structure.structural_tag)
+    structure._backend = BACKEND
+    if structure.json_object:
+        return None
+    if structure.json is not None:
+        schema = json.loads(get_structured_output_key(structure)[1])
+        # A response format was checked before; a tool's parameters become a structure only now.
+        check_enforced(schema, "tools")
+        structure.json = json.dumps(with_equal_merged(schema))
+    kind, text = get_structured_output_key(structure)
+    asked = not isinstance(structure, CallFrame)
+    checked = Compilation(kind.name.lower(), text, asked)
+    expect(params, await sandbox.check(checked))
+    return checked
+
+
+def _with_bounds(tag: str) -> str:
+    """The frame of tools' calls, with single spaces in arguments instead of any number.
+
+    Arguments without a schema are an object with any members. Raises UnsupportedFeature for a
+    schema that cannot be enforced.
+    """
+    frame = json.loads(tag)
+    for part in _schemas(frame):
+        check_enforced(part["json_schema"], "tools")
+        part["json_schema"] = with_equal_merged(part["json_schema"])
+        if part.get("style", "json") == "json":
+            part["max_whitespace_cnt"] = 1
+            if part["json_schema"] is True:
+                part["json_schema"] = {"type": "object"}
+    return json.dumps(frame)
+
+
+def _schemas(part: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(part, dict) and part.get("type") == "json_schema":
+        yield part
+    elif isinstance(part, dict | list):
+        for each in part.values() if isinstance(part, dict) else part:
+            yield from _schemas(each)
+
+
+async def open_sandbox(sandbox: GrammarSandbox, llm: Any) -> None:
+    """Give the sandbox the tokens of the engine's model, as vLLM's own backend reads them."""
+    tokens = TokenizerInfo.from_huggingface(
+        llm.renderer.get_tokenizer(), vocab_size=llm.model_config.get_vocab_size()
+    )
+    compact = llm.vllm_config.structured_outputs_config.disable_any_whitespace
+    await sandbox.open(tokens.serialize_json(), any_whitespace=not compact)
+
+
+def leave_validation_to_us(llm: Any) -> None:
+    """Keep vLLM from converting structures on the event loop again, which would take seconds."""
+    llm.input_processor.structured_outputs_config = None
