@@ -15,8 +15,8 @@ from pathlib import Path
 
 from service.adapters.manifest import WEIGHTS_FILE
 from service.context import current_context
-from service.engine.answer_guard import AnswerGuard
-from service.engine.kept import KeptGeneration
+from service.context.answer_guard import AnswerGuard
+from service.context.kept import KeptGeneration
 from service.engine.protocol import (
     Adapter,
     AdapterUsage,
@@ -157,10 +157,11 @@ class FakeEngine:
             async for chunk in chunks:
                 sink.take(chunk)
 
-    async def repeat(self, kept: KeptGeneration, adapter: Adapter | None) -> None:
-        async with aclosing(
-            self.generate(Prompt(list(kept.prompt)), kept.parameters, adapter)
-        ) as chunks:
+    async def repeat(
+        self, prompt: Sequence[int], parameters: object, adapter: Adapter | None
+    ) -> None:
+        assert isinstance(parameters, Sampling)
+        async with aclosing(self.generate(Prompt(list(prompt)), parameters, adapter)) as chunks:
             async for _ in chunks:
                 pass
 

@@ -27,7 +27,6 @@ ALLOWED: dict[str, str] = {
     "local_disk": "errors",
     "redis_client": "errors",
     "sources": "errors files hosts quoting",
-    "generation": "engine errors together",
     "encoders": "engine errors together",
     "model": "engine errors files quoting sources",
     "plain_yaml": "errors quoting",
@@ -39,10 +38,11 @@ ALLOWED: dict[str, str] = {
     "materials": "adapters",
     "tenants": "errors plain_yaml quoting redis_client settings together",
     "context": "engine errors tenants",
+    "generation": "context engine errors together",
     "classification": "adapters context encoders engine errors quoting together",
     "evaluation": "adapters classification errors files plain_yaml quoting settings together",
     "correctness": "adapters classification engine errors evaluation generation quoting together",
-    "gate": "context errors settings tenants together",
+    "gate": "context engine errors settings tenants together",
     "batches": (
         "database errors files limits local_disk quoting redis_client settings sources tenants "
         "together"

@@ -4,8 +4,6 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeVar
 
-from service.engine.kept import KeptGeneration
-
 Result = TypeVar("Result")
 
 FinishReason = Literal["stop", "length"]
@@ -269,8 +267,10 @@ class Generator(HasModel, Protocol):
 class Repeater(HasModel, Protocol):
     """Generations once more, for another adapter."""
 
-    async def repeat(self, kept: KeptGeneration, adapter: Adapter | None) -> None:
-        """Answer a kept generation once more, whole; the current request keeps the answer.
+    async def repeat(
+        self, prompt: Sequence[int], parameters: object, adapter: Adapter | None
+    ) -> None:
+        """Answer a prompt once more, whole, with parameters of the engine's own.
 
         Takes a permit at the gate and raises what a Generator's answer does.
         """

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from service.adapters.refusal import AdapterRefused
 from service.classification.result import ResultOptions, assemble, given_labels
 from service.context import internal_request
-from service.engine.kept import Kept, KeptGeneration, KeptText
+from service.context.kept import Kept, KeptGeneration, KeptText
 from service.engine.protocol import RepeatingDecoder
 from service.errors import DeadlineExceeded, NotFound, ServiceError
 from service.fleet.registry import AdapterRegistry
@@ -59,7 +59,7 @@ class FleetRehearsal:
             if isinstance(kept, KeptText):
                 return await _classified(version, kept)
             context.kept = answer = KeptGeneration()
-            await self._engine.repeat(kept, version.adapter)
+            await self._engine.repeat(kept.prompt, kept.parameters, version.adapter)
             return answer
 
     async def prove(self, exact: str) -> GoldenProof | None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from time import monotonic
 
-from service.engine.answer_guard import AnswerGuard
+from service.context.answer_guard import AnswerGuard
 from service.generation.sentences import complete
 from service.together import together
 

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from service.context import Ending, RequestContext
-from service.engine.kept import Kept
+from service.context.kept import Kept
 from service.errors import (
     DeadlineExceeded,
     EngineDead,

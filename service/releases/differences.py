@@ -2,7 +2,7 @@
 
 import math
 
-from service.engine.kept import Kept, KeptGeneration, KeptText
+from service.context.kept import Kept, KeptGeneration, KeptText
 
 FAILED = {"errors": 1.0, "invalid": 0.0}
 """Differences if the next version failed and the old one answered."""

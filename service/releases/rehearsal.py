@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from service.engine.kept import Kept
+from service.context.kept import Kept
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from service.context import RequestContext
-from service.engine.kept import Kept, KeptGeneration, KeptText
+from service.context.kept import Kept, KeptGeneration, KeptText
 from service.releases.agreement import Agreement
 from service.releases.comparison import Criterion
 from service.releases.judge import stages

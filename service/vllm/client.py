@@ -14,7 +14,7 @@ from vllm.sampling_params import SamplingParams
 from vllm.v1.engine.async_llm import AsyncLLM
 
 from service.context import RequestContext, current_context
-from service.engine.kept import Kept, KeptGeneration
+from service.context.kept import Kept, KeptGeneration
 from service.engine.protocol import LabelRead
 from service.errors import InvalidRequest, ServiceError
 from service.gate.gate import Gate

@@ -22,7 +22,6 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 
 from service.engine.chat_texts import ChatTexts
-from service.engine.kept import KeptGeneration
 from service.engine.protocol import (
     Adapter,
     AdapterUsage,
@@ -178,12 +177,14 @@ class VllmEngine:
         )
         await self.client.push(request, _Chunks(sink))
 
-    async def repeat(self, kept: KeptGeneration, adapter: Adapter | None) -> None:
-        params = deepcopy(kept.parameters)
+    async def repeat(
+        self, prompt: Sequence[int], parameters: object, adapter: Adapter | None
+    ) -> None:
+        params: Any = deepcopy(parameters)
         params.n, params.output_kind = 1, RequestOutputKind.FINAL_ONLY
         params.logprobs = params.prompt_logprobs = None
-        prompt, lora = tokens_input(list(kept.prompt)), lora_request(adapter)
-        await self.client.push(self.client.request(prompt, params, lora_request=lora), Last())
+        asked, lora = tokens_input(list(prompt)), lora_request(adapter)
+        await self.client.push(self.client.request(asked, params, lora_request=lora), Last())
 
     async def label_logprobs(
         self, prompt: Prompt, token_ids: Sequence[int], adapter: Adapter | None

@@ -19,7 +19,7 @@ from vllm.v1.engine.output_processor import RequestOutputCollector
 from vllm.v1.metrics.stats import IterationStats
 
 from service.context import current_context
-from service.engine.kept import KeptGeneration
+from service.context.kept import KeptGeneration
 from service.engine.protocol import Adapter
 from service.errors import EngineDead, InvalidRequest, ServiceError
 from service.gate.meter import Progress

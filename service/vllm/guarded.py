@@ -7,7 +7,7 @@ from typing import Any
 
 from vllm.outputs import RequestOutput
 
-from service.engine.answer_guard import AnswerGuard
+from service.context.answer_guard import AnswerGuard
 from service.engine.protocol import TextSink
 from service.generation.held import HeldTexts
 from service.vllm.generation import Generation

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from service.context import enter_context, internal_context
-from service.engine.kept import KeptGeneration
+from service.context.kept import KeptGeneration
 from service.engine.protocol import (
     MAX_READ_IDS,
     Adapter,
@@ -276,7 +276,7 @@ async def a_generation_that_is_kept_can_be_repeated(engine: Engine, gate: Gate) 
         old = await _kept(answers(engine, prompt, sampling))
         assert old.prompt == prompt.token_ids
         assert old.repeatable == repeatable
-        new = await _kept(engine.repeat(old, None))
+        new = await _kept(engine.repeat(old.prompt, old.parameters, None))
         assert new.tokens
         assert new.tokens == old.tokens or not repeatable
 

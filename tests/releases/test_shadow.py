@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import pytest
 
 from service.context import RequestContext
-from service.engine.kept import KeptGeneration, KeptText
+from service.context.kept import KeptGeneration, KeptText
 from service.releases.differences import FAILED, REFUSED, differences
 from service.releases.shadow import Shadow, ShadowTrial, criteria
 from service.releases.stage import Contender

@@ -32,9 +32,9 @@ from service.classification.inference import InferenceClassifier, Verdicts
 from service.classification.result import Classification, ResultOptions, given_labels
 from service.classification.scorer import Score
 from service.context import FirstText, RequestContext, current_context
+from service.context.kept import KeptText
 from service.encoders.passages import slots_for
 from service.engine.conformal_sets import ConformalSets
-from service.engine.kept import KeptText
 from service.engine.pooling import Pooler
 from service.errors import InvalidRequest
 from service.fleet.encoders import check_task

@@ -8,9 +8,9 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from service.engine.answer_guard import AnswerGuard
+from service.context.answer_guard import AnswerGuard
+from service.context.kept import Kept
 from service.engine.conformal_sets import ConformalSets
-from service.engine.kept import Kept
 from service.engine.protocol import Adapter
 from service.errors import ServiceError
 from service.tenants.allowance import Allowance
