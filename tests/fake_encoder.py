@@ -8,12 +8,12 @@ from functools import partial
 
 import numpy as np
 
+from service.engine.contract import Progress
 from service.engine.pooling import EncoderInfo, EncoderTask, Passage, Pooled
 from service.engine.protocol import Vitals
 from service.engine.text_size import size_of
 from service.errors import ConfigurationError, EngineDead, InvalidRequest, ServiceError
 from service.gate.gate import Gate
-from service.gate.meter import Progress
 from service.gate.preparation import Preparation
 from service.gate.stream import gated
 from service.gate.ticket import Demand

@@ -17,6 +17,7 @@ from service.adapters.manifest import WEIGHTS_FILE
 from service.context import current_context
 from service.context.answer_guard import AnswerGuard
 from service.context.kept import KeptGeneration
+from service.engine.contract import Progress
 from service.engine.protocol import (
     Adapter,
     AdapterUsage,
@@ -25,7 +26,7 @@ from service.engine.protocol import (
     ChunkSink,
     Delta,
     FinishReason,
-    LabelRead,
+    LabelLogprobs,
     Message,
     ModelInfo,
     Prompt,
@@ -44,7 +45,7 @@ from service.errors import (
 )
 from service.files import file_digest
 from service.gate.gate import Gate
-from service.gate.meter import Progress, StreamObserver
+from service.gate.meter import StreamObserver
 from service.gate.preparation import Preparation
 from service.gate.stream import gated
 from service.gate.ticket import Demand
@@ -167,7 +168,7 @@ class FakeEngine:
 
     async def label_logprobs(
         self, prompt: Prompt, token_ids: Sequence[int], adapter: Adapter | None
-    ) -> LabelRead:
+    ) -> LabelLogprobs:
         draws = random.Random(_draw(prompt, self.weights(adapter), "label"))
         logits = [draws.random() * 8 for _ in range(_VOCAB_SIZE)]
         total = math.log(sum(math.exp(logit) for logit in logits))
@@ -175,7 +176,7 @@ class FakeEngine:
         async for _ in gated(self._gate, self._observer, read):
             pass
         logprobs = [logits[token_id] - total for token_id in token_ids]
-        return LabelRead(logprobs, prompt_tokens=len(prompt.token_ids), cached_tokens=0)
+        return LabelLogprobs(logprobs, prompt_tokens=len(prompt.token_ids), cached_tokens=0)
 
     async def load_adapter(self, adapter: Adapter) -> None:
         other = self._adapters.setdefault(adapter.engine_id, adapter)

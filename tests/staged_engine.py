@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 
-from service.engine.protocol import Adapter, Chunk, LabelRead, Prompt, Sampling, Vitals
+from service.engine.protocol import Adapter, Chunk, LabelLogprobs, Prompt, Sampling, Vitals
 from service.vllm.process import read_vitals
 from tests.fake_engine import FakeEngine
 
@@ -29,7 +29,7 @@ class StagedEngine(FakeEngine):
 
     async def label_logprobs(
         self, prompt: Prompt, token_ids: Sequence[int], adapter: Adapter | None
-    ) -> LabelRead:
+    ) -> LabelLogprobs:
         self.starts += 1
         return await super().label_logprobs(prompt, token_ids, adapter)
 

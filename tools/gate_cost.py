@@ -11,9 +11,9 @@ from collections.abc import AsyncGenerator, Callable
 from prometheus_client import CollectorRegistry
 
 from service.context import internal_request
+from service.engine.contract import Progress
 from service.errors import ServiceError
 from service.gate.gate import Gate
-from service.gate.meter import Progress
 from service.gate.stream import gated
 from service.gate.ticket import Demand
 from service.settings.gate import GateSettings

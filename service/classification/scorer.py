@@ -10,7 +10,7 @@ from service.classification.distribution import Array
 from service.classification.label import Encode, read_labels
 from service.classification.seam import Seam
 from service.classification.trie import LabelTrie, Read
-from service.engine.protocol import Adapter, LabelRead, Prompt, Reader
+from service.engine.protocol import Adapter, LabelLogprobs, Prompt, Reader
 from service.errors import InvalidRequest, ServiceError
 from service.together import few_at_once
 
@@ -83,7 +83,7 @@ class LabelScorer:
         self._check(prompt, engine.model.max_model_len)
         reads = self.trie.reads
 
-        async def ask(read: Read) -> LabelRead:
+        async def ask(read: Read) -> LabelLogprobs:
             return await _read(engine, prompt, read, adapter, slots)
 
         if len(reads) == 1:
@@ -120,7 +120,7 @@ async def _read(
     read: Read,
     adapter: Adapter | None,
     slots: asyncio.Semaphore | None,
-) -> LabelRead:
+) -> LabelLogprobs:
     longer = Prompt([*prompt.token_ids, *read.prefix]) if read.prefix else prompt
     if slots is None:
         return await engine.label_logprobs(longer, read.token_ids, adapter)

@@ -120,7 +120,7 @@ class Chunk:
 
 
 @dataclass(frozen=True, slots=True)
-class LabelRead:
+class LabelLogprobs:
     """Next-token log-probabilities over the full vocabulary, in the order they were asked for."""
 
     logprobs: Sequence[float]
@@ -281,7 +281,7 @@ class Reader(HasModel, Protocol):
 
     async def label_logprobs(
         self, prompt: Prompt, token_ids: Sequence[int], adapter: Adapter | None
-    ) -> LabelRead:
+    ) -> LabelLogprobs:
         """Log-probabilities of at most MAX_READ_IDS tokens as the next one."""
 
 

@@ -2,28 +2,11 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final, Protocol
 
 from service.context import RequestContext, StreamTrace
+from service.engine.contract import Progress
 from service.gate.permit import Permit
-
-
-@dataclass(slots=True)
-class Progress:
-    """Progress of a stream after an item: its prompt's tokens and the item's new tokens.
-
-    `engine_wait` is how long the engine held the request before its first step, in seconds, where
-    it says so. `cut` is set where an answer of a requested structure ended: True if it was cut.
-    `mask_seconds` were taken to find the tokens that the structure allows, while others waited.
-    """
-
-    prompt_tokens: int
-    cached_tokens: int
-    new_tokens: int
-    engine_wait: float | None = None
-    cut: bool | None = None
-    mask_seconds: float = 0.0
 
 
 class StreamObserver(Protocol):

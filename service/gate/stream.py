@@ -9,9 +9,10 @@ from functools import partial
 from typing import Protocol, TypeVar
 
 from service.context import RequestContext, current_context
+from service.engine.contract import Progress
 from service.errors import DeadlineExceeded, ServiceError
 from service.gate.gate import Gate
-from service.gate.meter import Meter, Progress, StreamObserver
+from service.gate.meter import Meter, StreamObserver
 from service.gate.permit import Permit, Preempted
 from service.gate.ticket import Demand
 from service.tenants.allowance import Reservation

@@ -15,7 +15,7 @@ from vllm.v1.engine.async_llm import AsyncLLM
 
 from service.context import RequestContext, current_context
 from service.context.kept import Kept, KeptGeneration
-from service.engine.protocol import LabelRead
+from service.engine.protocol import LabelLogprobs
 from service.errors import InvalidRequest, ServiceError
 from service.gate.gate import Gate
 from service.gate.meter import StreamObserver
@@ -194,7 +194,7 @@ class GatedClient:
 
     async def read(
         self, prompt: Sequence[int], token_ids: Sequence[int], lora: LoRARequest | None
-    ) -> LabelRead:
+    ) -> LabelLogprobs:
         """Read log-probabilities directly after a prompt, as a part of the current request."""
         context = current_context()
         reading = self._make_read(

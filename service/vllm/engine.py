@@ -29,7 +29,7 @@ from service.engine.protocol import (
     Chunk,
     ChunkSink,
     Delta,
-    LabelRead,
+    LabelLogprobs,
     Message,
     ModelInfo,
     Prompt,
@@ -188,7 +188,7 @@ class VllmEngine:
 
     async def label_logprobs(
         self, prompt: Prompt, token_ids: Sequence[int], adapter: Adapter | None
-    ) -> LabelRead:
+    ) -> LabelLogprobs:
         return await self.client.read(prompt.token_ids, token_ids, lora_request(adapter))
 
     async def load_adapter(self, adapter: Adapter) -> None:

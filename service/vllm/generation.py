@@ -20,9 +20,9 @@ from vllm.v1.metrics.stats import IterationStats
 
 from service.context import current_context
 from service.context.kept import KeptGeneration
+from service.engine.contract import Progress
 from service.engine.protocol import Adapter
 from service.errors import EngineDead, InvalidRequest, ServiceError
-from service.gate.meter import Progress
 from service.gate.ticket import Demand
 from service.limits.openai_fields import CHAT, COMPLETION
 from service.vllm.fast.engine_request import message

@@ -7,9 +7,10 @@ from typing import Any, Protocol
 
 from vllm.outputs import RequestOutput
 
+from service.engine.contract import Progress
 from service.engine.protocol import TextSink
 from service.errors import ServiceError
-from service.gate.meter import Meter, Progress
+from service.gate.meter import Meter
 from service.together import abreast
 from service.vllm.fast.dispatcher import Steps
 from service.vllm.generation import Generation

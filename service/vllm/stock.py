@@ -16,9 +16,10 @@ from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine.async_llm import AsyncLLM
 
 from service.context import current_context
-from service.engine.protocol import LabelRead
+from service.engine.contract import Progress
+from service.engine.protocol import LabelLogprobs
 from service.errors import EngineDead, ServiceError
-from service.gate.meter import Meter, Progress
+from service.gate.meter import Meter
 from service.gate.ticket import Demand
 from service.together import abreast
 from service.vllm.fast.label_query import read_parameters
@@ -78,7 +79,7 @@ class StockReading:
         rank: Rank,
         trace_headers: Mapping[str, str] | None,
     ) -> None:
-        self.result = LabelRead(logprobs=[], prompt_tokens=0, cached_tokens=0)
+        self.result = LabelLogprobs(logprobs=[], prompt_tokens=0, cached_tokens=0)
         """The log-probabilities in the order in which they were asked for, once it has ended."""
         self._llm = llm
         self._adapter_requests = adapter_requests
@@ -132,7 +133,7 @@ class StockReading:
         (found,) = sequence.logprobs
         prompt, cached = len(output.prompt_token_ids or ()), output.num_cached_tokens or 0
         meter.add(Progress(prompt, cached, 1, engine_wait(output.metrics)))
-        self.result = LabelRead(
+        self.result = LabelLogprobs(
             logprobs=[found[each].logprob for each in self._token_ids],
             prompt_tokens=prompt,
             cached_tokens=cached,

@@ -8,7 +8,7 @@ import pytest
 
 from service.classification.scorer import LabelScorer
 from service.context import current_context
-from service.engine.protocol import Adapter, LabelRead, Prompt
+from service.engine.protocol import Adapter, LabelLogprobs, Prompt
 from service.errors import DeadlineExceeded, InvalidRequest, ServiceError
 from tests.fake_engines import fake_engine
 from tests.staged_engine import StagedEngine
@@ -35,7 +35,7 @@ class Asked:
 
     async def label_logprobs(
         self, prompt: Prompt, token_ids: Sequence[int], adapter: Adapter | None
-    ) -> LabelRead:
+    ) -> LabelLogprobs:
         self.adapters.append(adapter)
         return replace(await self._engine.label_logprobs(prompt, token_ids, None), cached_tokens=3)
 

@@ -3,8 +3,9 @@
 import pytest
 
 from service.context import internal_context
+from service.engine.contract import Progress
 from service.gate.limiter import Limiter
-from service.gate.meter import Meter, Progress
+from service.gate.meter import Meter
 from service.gate.permit import Permit
 from service.gate.scheduler import Scheduler
 from service.gate.ticket import Usage

@@ -7,8 +7,8 @@ from vllm.outputs import PoolingRequestOutput
 from vllm.pooling_params import PoolingParams
 from vllm.v1.engine.async_llm import AsyncLLM
 
+from service.engine.contract import Progress
 from service.errors import ServiceError
-from service.gate.meter import Progress
 from service.gate.ticket import Demand
 from service.vllm.generation import explain
 

@@ -9,8 +9,9 @@ from vllm.v1.engine import EngineCoreOutput
 from vllm.v1.engine.output_processor import OutputProcessor, OutputProcessorOutput, RequestState
 from vllm.v1.metrics.stats import IterationStats
 
+from service.engine.contract import Progress
 from service.gate.gate import Gate
-from service.gate.meter import Meter, Progress
+from service.gate.meter import Meter
 from service.vllm.fast.step import Step, only_tokens
 from service.vllm.generation import engine_wait
 

@@ -12,9 +12,10 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.outputs import LogprobsLists
 
 from service.context import current_context
-from service.engine.protocol import LabelRead
+from service.engine.contract import Progress
+from service.engine.protocol import LabelLogprobs
 from service.errors import EngineDead, ServiceError
-from service.gate.meter import Meter, Progress
+from service.gate.meter import Meter
 from service.gate.ticket import Demand
 from service.together import abreast
 from service.vllm.fast.dispatcher import Steps
@@ -100,7 +101,7 @@ class LabelReading:
         self._adapter_requests = adapter_requests
         self._runs = 1
         self._meter: Meter | None = None
-        self._ended: asyncio.Future[LabelRead] | None = None
+        self._ended: asyncio.Future[LabelLogprobs] | None = None
 
     @property
     def demand(self) -> Demand:
@@ -148,11 +149,11 @@ class LabelReading:
             self._ended.set_result(self._read(output.new_logprobs))
         return False
 
-    def _read(self, found: LogprobsLists) -> LabelRead:
+    def _read(self, found: LogprobsLists) -> LabelLogprobs:
         """The log-probabilities in the order in which they were asked for."""
         token_ids, logprobs, *_ = found
         read = dict(zip(token_ids[0].tolist(), logprobs[0].tolist(), strict=True))
-        return LabelRead(
+        return LabelLogprobs(
             logprobs=[read[each] for each in self._message.sampling_params.logprob_token_ids],
             prompt_tokens=self._state.prompt_len,
             cached_tokens=self._state.num_cached_tokens,
@@ -167,7 +168,7 @@ class LabelReading:
             self._ended.set_exception(error)
 
     @property
-    def result(self) -> LabelRead:
+    def result(self) -> LabelLogprobs:
         """The log-probabilities, once the read has ended."""
         assert self._ended is not None
         return self._ended.result()
